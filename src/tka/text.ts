@@ -1,0 +1,18 @@
+// C0 and C1 controls, DEL, line and paragraph separators, bidirectional overrides, zero-width and tag characters, lone
+// surrogates: all that can move a cursor, hide or reorder text, or end a line.
+const unsafe =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\p{Cs}\u{e0000}-\u{e007f}]/gu;
+
+/**
+ * Text from elsewhere, made safe for a terminal, a file name or a kubeconfig: runs of white space and control
+ * characters become one space, other invisible characters go, and what is longer than `limit` characters is cut.
+ */
+export function cleanText(text: string, limit = 256): string {
+  const bounded = text.length > limit * 8 ? text.slice(0, limit * 8) : text;
+  const plain = bounded
+    .replace(/[\s\u0000-\u001f]+/gu, ' ')
+    .replace(unsafe, '')
+    .trim();
+  const points = [...plain];
+  return points.length > limit ? `${points.slice(0, limit - 1).join('')}…` : plain;
+}

@@ -1,0 +1,63 @@
+// What crosses the wire between a TKA client and a TKA server, as the servers really speak it.
+
+export const apiPath = '/api/v1alpha1';
+
+/** Answer of POST /login, GET /login and POST /logout. */
+export interface LoginAnswer {
+  readonly username: string;
+  readonly role: string;
+  /** RFC 3339. */
+  readonly until: string;
+}
+
+/** Body of every refusal; some paths send `error` instead of `message`. */
+export interface ErrorBody {
+  readonly message: string;
+  readonly advice?: readonly string[];
+  readonly cause?: ErrorBody;
+}
+
+/** Answer of GET /cluster-info. */
+export interface ClusterInfo {
+  readonly server_url: string;
+  readonly insecure_skip_tls_verify: boolean;
+  /** Base64 of PEM; may be empty. */
+  readonly ca_data: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export type MemberState = 'healthy' | 'suspected' | 'dead';
+
+/** One row of GET /memberlist as JSON. The first three fields are all that the Go server sends. */
+export interface MemberRow {
+  readonly apiEndpoint: string;
+  /** The TKA port from our server; the port of the API endpoint from the Go server. */
+  readonly apiPort: number;
+  readonly labels: Readonly<Record<string, string>> | null;
+  readonly name?: string;
+  /** The member's TKA server, canonical URL. */
+  readonly server?: string;
+  readonly state?: MemberState;
+  /** RFC 3339. */
+  readonly lastSeen?: string;
+  readonly version?: string;
+}
+
+/** Answer of GET /kubeconfig: client-go's internal type, maps by name where a kubeconfig file has lists. */
+export interface KubeconfigAnswer {
+  readonly kind: 'Config';
+  readonly apiVersion: 'v1';
+  readonly clusters: Readonly<
+    Record<
+      string,
+      {
+        readonly server: string;
+        readonly 'certificate-authority-data'?: string;
+        readonly 'insecure-skip-tls-verify'?: boolean;
+      }
+    >
+  >;
+  readonly users: Readonly<Record<string, { readonly token?: string }>>;
+  readonly contexts: Readonly<Record<string, { readonly cluster: string; readonly user: string }>>;
+  readonly 'current-context': string;
+}

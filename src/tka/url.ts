@@ -1,0 +1,49 @@
+import { TkaError } from '../errors.ts';
+
+// What a DNS name or an IPv6 literal can hold. WHATWG lets more through; nothing real needs it, and a cache entry's
+// file name is made of it.
+const hostShape = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/;
+
+function parseWebUrl(text: string, what: string): URL {
+  const bad = (why: string) => new TkaError(`${what} ${JSON.stringify(text.slice(0, 200))} ${why}`);
+  if (text.length > 2048) throw bad('is too long');
+  // The URL parser drops tabs and newlines without a word: refuse them here.
+  if (/[\u0000-\u0020\u007f-\u009f]/.test(text)) throw bad('contains white space or control characters');
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch (cause) {
+    throw new TkaError(`${what} ${JSON.stringify(text.slice(0, 200))} is not a URL`, { cause });
+  }
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw bad('is neither http nor https');
+  if (url.username !== '' || url.password !== '') throw bad('carries credentials');
+  url.hostname = url.hostname.replace(/\.$/, '');
+  if (!hostShape.test(url.hostname)) throw bad('has no valid host name');
+  return url;
+}
+
+/**
+ * The canonical URL of a TKA server: its WHATWG origin, without a trailing dot. A path is accepted only if it is
+ * empty or the API's own (`/api/v1alpha1`). Throws TkaError for anything else.
+ */
+export function canonicalServer(text: string): string {
+  const url = parseWebUrl(text, 'server');
+  if (!/^\/?(?:api\/v1alpha1\/?)?$/.test(url.pathname) || url.search !== '' || url.hash !== '') {
+    throw new TkaError(
+      `server ${JSON.stringify(text.slice(0, 200))} has a path: only a scheme, host and port are meant`,
+    );
+  }
+  return `${url.protocol}//${url.host}`;
+}
+
+/**
+ * A Kubernetes API endpoint in one spelling, for comparison and for a kubeconfig: WHATWG form, no trailing dot or
+ * slash. Throws TkaError for what is not a plain https URL (kubectl sends no token over http).
+ */
+export function canonicalApiServer(text: string): string {
+  const url = parseWebUrl(text, 'API server');
+  if (url.protocol !== 'https:') throw new TkaError(`API server ${JSON.stringify(text)} is not https`);
+  if (url.search !== '' || url.hash !== '')
+    throw new TkaError(`API server ${JSON.stringify(text)} has a query or fragment`);
+  return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`;
+}
