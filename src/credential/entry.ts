@@ -1,0 +1,191 @@
+// The cache entry: one small file per TKA server, laid out so that a POSIX shell without any other program can find,
+// judge and print it too. Its name follows from the server's canonical URL (`:` and `://` become `+`), its mtime is
+// the moment until which it is fresh, and its lines are
+//
+//   tka1 <length of the token> <fresh until, seconds of the epoch>
+//   <TKA server>
+//   <API server that the token is for>
+//   <expirationTimestamp>
+//   <token>
+//   <details as JSON, for the slow path only>
+//
+// Beside it: `+served` (the process ID of the caller that it was served to last), `+lock`, `+failed`.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+
+export interface Entry {
+  readonly server: string;
+  readonly apiServer: string;
+  /** RFC 3339, whole seconds, UTC. */
+  readonly expirationTimestamp: string;
+  readonly token: string;
+  /** Local time until which it may be served without a look at the server; seconds of the epoch. */
+  readonly freshUntil: number;
+  /** The JSON of the last line, unparsed and unjudged. */
+  readonly details: string;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const serverShape = /^https?:\/\/(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/;
+const headShape = /^tka1 ([0-9]{1,6}) ([0-9]{1,12})$/;
+const apiServerShape = /^https:\/\/[!-~]+$/;
+const timestampShape = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$/;
+const tokenShape = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+/** No token is longer: a shell reads one byte a system call. */
+export const tokenLimit = 16 * 1024;
+const sizeLimit = 256 * 1024;
+
+/** True for a token that an entry can hold: three base64url parts, not too long. */
+export function isTokenShaped(token: string): boolean {
+  return token.length <= tokenLimit && tokenShape.test(token);
+}
+
+/**
+ * The folder of the cache entries: TKA_CACHE_DIR, else the platform's cache folder. Undefined where the environment
+ * names no home. (The same folder as env-paths', which the hot path cannot afford to load.)
+ */
+export function cacheFolder(env: Environment, platform: string = process.platform): string | undefined {
+  if (env.TKA_CACHE_DIR) return path.resolve(env.TKA_CACHE_DIR);
+  if (platform === 'win32') {
+    const base = env.LOCALAPPDATA || (env.USERPROFILE && path.join(env.USERPROFILE, 'AppData', 'Local'));
+    return base ? path.join(base, 'kubectl-tka', 'Cache') : undefined;
+  }
+  if (platform === 'darwin') return env.HOME ? path.join(env.HOME, 'Library', 'Caches', 'kubectl-tka') : undefined;
+  // The XDG specification: a relative path is to be ignored.
+  if (env.XDG_CACHE_HOME?.startsWith('/')) return path.join(env.XDG_CACHE_HOME, 'kubectl-tka');
+  return env.HOME ? path.join(env.HOME, '.cache', 'kubectl-tka') : undefined;
+}
+
+/** The name of a server's entry within the cache folder; undefined unless the URL is canonical in form. */
+export function entryName(server: string): string | undefined {
+  return serverShape.test(server) ? server.replace('://', '+').replaceAll(':', '+') : undefined;
+}
+
+// Symlinks, FIFOs, devices and other users' files are not ours; and opening one must never hang.
+function openOwn(file: string, flags: number): number | undefined {
+  const guards = (fs.constants.O_NOFOLLOW ?? 0) | (fs.constants.O_NONBLOCK ?? 0);
+  try {
+    if (process.platform === 'win32' && !fs.lstatSync(file).isFile()) return undefined;
+  } catch {
+    if ((flags & fs.constants.O_CREAT) === 0) return undefined;
+  }
+  let fd: number;
+  try {
+    fd = fs.openSync(file, flags | guards, 0o600);
+  } catch {
+    return undefined;
+  }
+  const stat = fs.fstatSync(fd);
+  if (stat.isFile() && (process.getuid === undefined || stat.uid === process.getuid())) return fd;
+  fs.closeSync(fd);
+  return undefined;
+}
+
+/**
+ * The entry of a server as the file holds it, fresh or not; undefined for an absent, foreign, damaged or misplaced
+ * one. Never throws.
+ */
+export function readEntry(folder: string, server: string): Entry | undefined {
+  const name = entryName(server);
+  if (name === undefined) return undefined;
+  const fd = openOwn(path.join(folder, name), fs.constants.O_RDONLY);
+  if (fd === undefined) return undefined;
+  try {
+    const stat = fs.fstatSync(fd);
+    if (stat.size > sizeLimit) return undefined;
+    return parseEntry(fs.readFileSync(fd, 'latin1'), server, stat.mtimeMs / 1000);
+  } catch {
+    return undefined;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Judges an entry's text and mtime (seconds of the epoch); undefined for anything but a whole entry of the server. */
+export function parseEntry(text: string, server: string, mtime: number): Entry | undefined {
+  const [head, itsServer, apiServer, expirationTimestamp, token, ...rest] = text.split('\n', 7);
+  // Without a part after the token its line has no end, and the rest may be missing.
+  if (rest.length === 0 || head === undefined || itsServer !== server) return undefined;
+  const numbers = headShape.exec(head);
+  if (numbers === null || token === undefined || String(token.length) !== numbers[1]) return undefined;
+  if (!isTokenShaped(token)) return undefined;
+  if (apiServer === undefined || !apiServerShape.test(apiServer)) return undefined;
+  if (expirationTimestamp === undefined || !timestampShape.test(expirationTimestamp)) return undefined;
+  const freshUntil = Number(numbers[2]);
+  // A copied or touched file says nothing about its freshness. (Some file systems keep two seconds.)
+  const touched = Math.abs(mtime - freshUntil) > 2;
+  const details = Buffer.from(rest[0] ?? '', 'latin1').toString('utf8');
+  return { server, apiServer, expirationTimestamp, token, freshUntil: touched ? 0 : freshUntil, details };
+}
+
+/** The text of an entry; its file's mtime must be set to `freshUntil`. */
+export function formatEntry(entry: Entry): string {
+  const { server, apiServer, expirationTimestamp, token, freshUntil, details } = entry;
+  return `tka1 ${token.length} ${freshUntil}\n${server}\n${apiServer}\n${expirationTimestamp}\n${token}\n${details}\n`;
+}
+
+/** True while the entry may be served without a look at the server (`now` in milliseconds of the epoch). */
+export function isFresh(entry: Entry, now: number): boolean {
+  return entry.freshUntil > now / 1000;
+}
+
+/** The process that a server's entry was served to last; undefined if unknown. */
+export function readServed(folder: string, server: string): number | undefined {
+  const fd = openOwn(path.join(folder, `${entryName(server)}+served`), fs.constants.O_RDONLY);
+  if (fd === undefined) return undefined;
+  const text = Buffer.alloc(24);
+  const length = fs.readSync(fd, text, 0, 24, 0);
+  fs.closeSync(fd);
+  const number = /^([0-9]{1,20})\n?$/.exec(text.toString('latin1', 0, length));
+  return number === null ? undefined : Number(number[1]);
+}
+
+/** Notes whom the entry is served to. A note that cannot be written only loses a chance to heal a refused token. */
+export function writeServed(folder: string, server: string, parent: number): void {
+  const { O_WRONLY, O_CREAT, O_TRUNC } = fs.constants;
+  const fd = openOwn(path.join(folder, `${entryName(server)}+served`), O_WRONLY | O_CREAT | O_TRUNC);
+  if (fd === undefined) return;
+  try {
+    fs.writeSync(fd, `${parent}\n`);
+  } catch {
+    // A full disk.
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/**
+ * The apiVersion that the caller asks for in KUBERNETES_EXEC_INFO (client.authentication.k8s.io), v1 when it names
+ * none; undefined for one that is not spoken here.
+ */
+export function wantedApiVersion(env: Environment): string | undefined {
+  const info = env.KUBERNETES_EXEC_INFO;
+  if (!info) return 'client.authentication.k8s.io/v1';
+  try {
+    const version: unknown = JSON.parse(info).apiVersion;
+    const known = version === 'client.authentication.k8s.io/v1' || version === 'client.authentication.k8s.io/v1beta1';
+    return known ? version : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** One ExecCredential document, as client-go reads it from a plugin's stdout. */
+export function execCredential(apiVersion: string, entry: Pick<Entry, 'token' | 'expirationTimestamp'>): string {
+  const { token, expirationTimestamp } = entry;
+  return `${JSON.stringify({ kind: 'ExecCredential', apiVersion, status: { token, expirationTimestamp } })}\n`;
+}
+
+/** Writes a text to a file descriptor to the last byte. */
+export function writeAll(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += fs.writeSync(fd, bytes, at);
+    } catch (error) {
+      // A pipe that its reader has set to non-blocking and that is full for the moment.
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+  }
+}

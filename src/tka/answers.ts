@@ -1,0 +1,328 @@
+// Pure readers of what a TKA server answers. Everything in an answer is untrusted: shapes are checked, text is cleaned.
+import { TkaError } from '../errors.ts';
+import { cleanText } from './text.ts';
+import { checkToken, type TokenClaims } from './token.ts';
+import type { MemberState } from './types.ts';
+import { canonicalApiServer, canonicalServer } from './url.ts';
+
+/** An HTTP answer as it arrived; header names in lower case. */
+export interface RawAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly body: string;
+}
+
+/** The server said no, in the protocol's own form: believed at once. */
+export class Refused extends TkaError {
+  override readonly name = 'Refused';
+}
+
+/** The server knows no sign-in of ours (401): a new login is the cure. */
+export class NotSignedIn extends TkaError {
+  override readonly name = 'NotSignedIn';
+}
+
+/** Nothing to believe: no connection, a server error, or something that is not the protocol. Trying again may help. */
+export class Unavailable extends TkaError {
+  override readonly name = 'Unavailable';
+  /** How long it is worth to go on trying while this is the answer, in milliseconds. */
+  readonly patience: number;
+
+  constructor(message: string, patience: number, options: { hints?: readonly string[]; cause?: unknown } = {}) {
+    super(message, options);
+    this.patience = patience;
+  }
+}
+
+// What a server says about itself is mostly over in seconds, or not at all.
+const answeredPatience = 5_000;
+
+type Json = Readonly<Record<string, unknown>>;
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function own(object: Json, key: string): unknown {
+  return Object.hasOwn(object, key) ? object[key] : undefined;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The time between polls that the server asks for, in milliseconds; undefined if it names none. */
+export function retryAfter(answer: RawAnswer): number | undefined {
+  const seconds = answer.headers['retry-after']?.trim() ?? '';
+  return /^[0-9]{1,6}$/.test(seconds) ? Number(seconds) * 1000 : undefined;
+}
+
+/** The server's clock at the time of its answer, in milliseconds of the epoch; undefined without a usable Date. */
+export function serverTime(answer: RawAnswer): number | undefined {
+  const time = Date.parse(answer.headers.date ?? '');
+  return Number.isNaN(time) ? undefined : time;
+}
+
+/** What an error body says: the outermost and the innermost message, and all advice. Undefined if it is not one. */
+export function errorWords(body: string): { message: string; advice: string[] } | undefined {
+  const top = parseJson(body);
+  if (!isObject(top)) return undefined;
+  const messages: string[] = [];
+  const advice: string[] = [];
+  for (let at: unknown = top, depth = 0; isObject(at) && depth < 16; at = own(at, 'cause'), depth++) {
+    const message = own(at, 'message') ?? own(at, 'error');
+    if (typeof message === 'string' && cleanText(message) !== '') messages.push(cleanText(message, 600));
+    const lines = own(at, 'advice');
+    for (const line of Array.isArray(lines) ? lines.slice(0, 16) : []) {
+      if (typeof line === 'string' && cleanText(line) !== '') advice.push(cleanText(line, 300));
+    }
+  }
+  if (messages.length === 0) return undefined;
+  return { message: [...new Set([messages[0], messages.at(-1)])].join(': '), advice: advice.slice(0, 16) };
+}
+
+/** The error that an answer without success stands for. `who` names the server. */
+export function refusal(answer: RawAnswer, who: string, doing: string): TkaError {
+  const words = errorWords(answer.body);
+  const { status } = answer;
+  if (words !== undefined) {
+    const options = { hints: words.advice };
+    if (status === 401) return new NotSignedIn(`${who} knows no sign-in: ${words.message}`, options);
+    if ([400, 403, 404, 422].includes(status)) {
+      return new Refused(`${who} refused ${doing}: ${words.message} (HTTP ${status})`, options);
+    }
+    return new Unavailable(`${who} failed at ${doing}: ${words.message} (HTTP ${status})`, answeredPatience, options);
+  }
+  if (status === 401) return new NotSignedIn(`${who} knows no sign-in (HTTP 401)`);
+  return notProtocol(who, doing, `HTTP ${status}`);
+}
+
+function notProtocol(who: string, doing: string, what: string): Unavailable {
+  return new Unavailable(
+    `${who} answered ${doing} with something that is not the TKA protocol (${what})`,
+    answeredPatience,
+    {
+      hints: ['is this address a TKA server, and no proxy or other service? check it with `kubectl tka config`'],
+    },
+  );
+}
+
+/** A sign-in as a server states it. */
+export interface SignIn {
+  readonly username: string;
+  readonly role: string;
+  /** Milliseconds of the epoch. */
+  readonly until: number;
+}
+
+const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})$/;
+
+/** Answer of POST /login, GET /login and POST /logout. Throws Refused, NotSignedIn or Unavailable. */
+export function parseSignIn(answer: RawAnswer, who: string, doing = 'the sign-in'): SignIn {
+  if (answer.status !== 200 && answer.status !== 202) throw refusal(answer, who, doing);
+  const body = parseJson(answer.body);
+  if (!isObject(body)) throw notProtocol(who, doing, 'no JSON object');
+  const [username, role, until] = ['username', 'role', 'until'].map((key) => own(body, key));
+  if (typeof username !== 'string' || typeof role !== 'string' || typeof until !== 'string') {
+    throw notProtocol(who, doing, 'no username, role and until');
+  }
+  const time = rfc3339.test(until) ? Date.parse(until) : Number.NaN;
+  if (Number.isNaN(time)) throw notProtocol(who, doing, 'until is no RFC 3339 time');
+  if (cleanText(username) === '') throw notProtocol(who, doing, 'an empty username');
+  return { username: cleanText(username), role: cleanText(role), until: time };
+}
+
+/** Where and how a cluster's API server is reached. */
+export interface ClusterAccess {
+  /** Canonical URL. */
+  readonly apiServer: string;
+  /** Base64 of PEM; empty: the system's CAs. */
+  readonly caData: string;
+  readonly insecureSkipTlsVerify: boolean;
+}
+
+/** Answer of GET /kubeconfig: a token and where it is good. */
+export interface Access extends ClusterAccess {
+  readonly token: string;
+  readonly claims: TokenClaims;
+}
+
+function clusterAccess(
+  server: unknown,
+  ca: unknown,
+  insecure: unknown,
+  fail: (what: string) => TkaError,
+): ClusterAccess {
+  if (typeof server !== 'string') throw fail('no API server');
+  const apiServer = checked(() => canonicalApiServer(server), fail);
+  if (ca !== undefined && ca !== null && typeof ca !== 'string') throw fail('its CA is no text');
+  if (insecure !== undefined && insecure !== null && typeof insecure !== 'boolean')
+    throw fail('insecure is no boolean');
+  const caData = (ca ?? '').replace(/\s+/g, '');
+  if (caData !== '') {
+    const pem = /^[A-Za-z0-9+/]+={0,2}$/.test(caData) ? Buffer.from(caData, 'base64').toString('latin1') : '';
+    if (!/-----BEGIN CERTIFICATE-----[\s\S]+-----END CERTIFICATE-----/.test(pem)) throw fail('its CA is no base64 PEM');
+  }
+  return { apiServer, caData, insecureSkipTlsVerify: insecure === true };
+}
+
+function checked<T>(read: () => T, fail: (what: string) => TkaError): T {
+  try {
+    return read();
+  } catch (error) {
+    throw fail(error instanceof Error ? cleanText(error.message) : 'unreadable');
+  }
+}
+
+/**
+ * Answer of GET /kubeconfig as JSON: the access, or 'pending' while it is not provisioned. The token's expiry is
+ * judged by the server's own clock where it tells it, else by `now` (milliseconds of the epoch).
+ * Throws Refused, NotSignedIn, Unavailable, or TkaError for an answer that can never become a credential.
+ */
+export function parseKubeconfig(answer: RawAnswer, who: string, now: number): Access | 'pending' {
+  const doing = 'the request for a token';
+  if (answer.status === 202) return 'pending';
+  if (answer.status !== 200) throw refusal(answer, who, doing);
+  const fail = (what: string) => notProtocol(who, doing, what);
+  const config = parseJson(answer.body);
+  if (!isObject(config)) throw fail('no JSON object');
+  const entry = (section: string, name: unknown, what: string): Json => {
+    const entries = own(config, section);
+    const found = isObject(entries) && typeof name === 'string' ? own(entries, name) : undefined;
+    if (!isObject(found)) throw fail(`no ${what} in it`);
+    return found;
+  };
+  const context = entry('contexts', own(config, 'current-context'), 'current context');
+  const cluster = entry('clusters', own(context, 'cluster'), 'cluster');
+  const user = entry('users', own(context, 'user'), 'user');
+  const access = clusterAccess(
+    own(cluster, 'server'),
+    own(cluster, 'certificate-authority-data'),
+    own(cluster, 'insecure-skip-tls-verify'),
+    fail,
+  );
+  const token = own(user, 'token');
+  if (token === undefined || token === null || token === '') {
+    throw new TkaError(`${who} gave an empty token`, {
+      hints: ['its cluster is probably older than Kubernetes 1.30: ask its operator to upgrade it'],
+    });
+  }
+  if (typeof token !== 'string') throw fail('the token is no text');
+  const claims = checkToken(token, serverTime(answer) ?? now);
+  if (typeof claims === 'string') throw fail(claims);
+  return { ...access, token, claims };
+}
+
+export interface ClusterDescription extends ClusterAccess {
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+/** Answer of GET /cluster-info. Throws Refused, NotSignedIn or Unavailable. */
+export function parseClusterInfo(answer: RawAnswer, who: string): ClusterDescription {
+  const doing = 'the question about its cluster';
+  if (answer.status !== 200) throw refusal(answer, who, doing);
+  const fail = (what: string) => notProtocol(who, doing, what);
+  const info = parseJson(answer.body);
+  if (!isObject(info)) throw fail('no JSON object');
+  const access = clusterAccess(
+    own(info, 'server_url'),
+    own(info, 'ca_data'),
+    own(info, 'insecure_skip_tls_verify'),
+    fail,
+  );
+  return { ...access, labels: labelsOf(own(info, 'labels')) };
+}
+
+/** A member of the mesh as a memberlist states it; what is null was not stated, or not in a usable form. */
+export interface Member {
+  readonly name: string | null;
+  readonly server: string | null;
+  /** Canonical URL where it is one. */
+  readonly apiEndpoint: string;
+  readonly state: MemberState | null;
+  /** RFC 3339. */
+  readonly lastSeen: string | null;
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+const memberLimit = 10_000;
+
+/** A memberlist; `cut` counts the members beyond the 10,000 that are read, `unread` the rows that made no sense. */
+export interface Memberlist {
+  readonly members: readonly Member[];
+  readonly cut: number;
+  readonly unread: number;
+}
+
+/**
+ * Answer of GET /memberlist as JSON; undefined from a server that keeps none (404 without a body of the protocol's,
+ * or 503 "Gossip not enabled"). Throws Refused, NotSignedIn or Unavailable.
+ */
+export function parseMemberlist(answer: RawAnswer, who: string): Memberlist | undefined {
+  const doing = 'the question for its memberlist';
+  const words = errorWords(answer.body);
+  if (answer.status === 404 && answer.body.trim() === '404 page not found') return undefined;
+  if (answer.status === 503 && /gossip/i.test(words?.message ?? '')) return undefined;
+  if (answer.status !== 200) throw refusal(answer, who, doing);
+  const rows = parseJson(answer.body);
+  // Go marshals an empty list that was never made as null.
+  if (rows === null) return { members: [], cut: 0, unread: 0 };
+  if (!Array.isArray(rows)) throw notProtocol(who, doing, 'no JSON array');
+  const members: Member[] = [];
+  let unread = 0;
+  for (const row of rows.slice(0, memberLimit)) {
+    const member = memberOf(row);
+    if (member === undefined) unread++;
+    else members.push(member);
+  }
+  return { members, cut: Math.max(0, rows.length - memberLimit), unread };
+}
+
+function memberOf(row: unknown): Member | undefined {
+  if (!isObject(row)) return undefined;
+  const endpoint = own(row, 'apiEndpoint');
+  if (typeof endpoint !== 'string') return undefined;
+  const server = own(row, 'server');
+  const name = own(row, 'name');
+  const state = own(row, 'state');
+  const lastSeen = own(row, 'lastSeen');
+  // A URL of another scheme, with credentials, or none at all: nothing that could be used or shown.
+  const apiEndpoint = usable(() => canonicalApiServer(endpoint));
+  if (apiEndpoint === null) return undefined;
+  const seen = typeof lastSeen === 'string' && rfc3339.test(lastSeen) && !Number.isNaN(Date.parse(lastSeen));
+  return {
+    apiEndpoint,
+    server: typeof server === 'string' ? usable(() => canonicalServer(server)) : null,
+    name: typeof name === 'string' ? memberName(name) : null,
+    state: state === 'healthy' || state === 'suspected' || state === 'dead' ? state : null,
+    lastSeen: seen ? lastSeen : null,
+    labels: labelsOf(own(row, 'labels')),
+  };
+}
+
+function usable(read: () => string): string | null {
+  try {
+    return read();
+  } catch {
+    return null;
+  }
+}
+
+// A name becomes a context's name, an argument and a completion: a DNS-like name, or none.
+function memberName(name: string): string | null {
+  return /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(name) ? name : null;
+}
+
+function labelsOf(value: unknown): ReadonlyMap<string, string> {
+  const labels = new Map<string, string>();
+  if (!isObject(value)) return labels;
+  for (const [key, label] of Object.entries(value).slice(0, 64)) {
+    // Kubernetes allows 253 + 1 + 63 characters for a key and 63 for a value.
+    if (typeof label === 'string' && cleanText(key, 317) !== '') labels.set(cleanText(key, 317), cleanText(label));
+  }
+  return labels;
+}

@@ -1,0 +1,29 @@
+/** What a token says of itself; times in milliseconds of the epoch. */
+export interface TokenClaims {
+  readonly expires: number;
+  readonly issued: number | undefined;
+}
+
+const latest = Date.UTC(9999, 11, 31);
+
+/**
+ * The claims of a ServiceAccount token (a JWT, RFC 7519; its signature is the API server's business), or a phrase that
+ * says why it is none, or not one any more at `now` (milliseconds of the epoch).
+ */
+export function checkToken(token: string, now: number): TokenClaims | string {
+  if (token.length > 16 * 1024) return 'the token is too long';
+  const parts = token.split('.');
+  if (parts.length !== 3 || !parts.every((part) => /^[A-Za-z0-9_-]+$/.test(part))) return 'the token is no JWT';
+  let payload: unknown;
+  try {
+    payload = JSON.parse(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
+  } catch {
+    return 'the token is no JWT';
+  }
+  if (typeof payload !== 'object' || payload === null) return 'the token is no JWT';
+  const { exp, iat } = payload as { exp?: unknown; iat?: unknown };
+  if (typeof exp !== 'number' || !Number.isFinite(exp)) return 'the token says no expiry';
+  const expires = Math.min(Math.floor(exp) * 1000, latest);
+  if (expires <= now) return 'the token has expired already';
+  return { expires, issued: typeof iat === 'number' && Number.isFinite(iat) ? iat * 1000 : undefined };
+}
