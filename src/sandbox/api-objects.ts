@@ -1,0 +1,272 @@
+// The made-up objects of the API stand-in, as documents, as tables, and as discovery announces them.
+
+/** A Kubernetes object, as far as the stand-in looks into it. */
+export interface KubeObject {
+  readonly kind: string;
+  readonly apiVersion: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly creationTimestamp: string;
+    readonly [key: string]: unknown;
+  };
+  // biome-ignore lint/suspicious/noExplicitAny: made here, read by the table below
+  readonly spec: any;
+  // biome-ignore lint/suspicious/noExplicitAny: made here, read by the table below
+  readonly status: any;
+}
+
+/** A resource that the stand-in serves. `columns` with priority 1 are those of `-o wide`. */
+export interface Resource {
+  readonly name: string;
+  readonly singular: string;
+  readonly kind: string;
+  readonly short: string;
+  readonly namespaced: boolean;
+  readonly columns: readonly {
+    readonly name: string;
+    readonly priority?: 1;
+    readonly cell: (object: KubeObject) => string;
+  }[];
+}
+
+const verbs = ['delete', 'get', 'list', 'watch'];
+const age = { name: 'Age', cell: (o: KubeObject) => ageOf(o.metadata.creationTimestamp) };
+const nameColumn = { name: 'Name', cell: (o: KubeObject) => o.metadata.name };
+
+/** All resources with objects. */
+export const resources: readonly Resource[] = [
+  {
+    name: 'namespaces',
+    singular: 'namespace',
+    kind: 'Namespace',
+    short: 'ns',
+    namespaced: false,
+    columns: [nameColumn, { name: 'Status', cell: (o) => o.status.phase }, age],
+  },
+  {
+    name: 'nodes',
+    singular: 'node',
+    kind: 'Node',
+    short: 'no',
+    namespaced: false,
+    columns: [
+      nameColumn,
+      { name: 'Status', cell: () => 'Ready' },
+      { name: 'Roles', cell: (o) => (o.metadata.name.includes('control') ? 'control-plane' : '<none>') },
+      age,
+      { name: 'Version', cell: (o) => o.status.nodeInfo.kubeletVersion },
+      { name: 'Internal-IP', priority: 1, cell: (o) => o.status.addresses[0].address },
+      { name: 'OS-Image', priority: 1, cell: (o) => o.status.nodeInfo.osImage },
+    ],
+  },
+  {
+    name: 'pods',
+    singular: 'pod',
+    kind: 'Pod',
+    short: 'po',
+    namespaced: true,
+    columns: [
+      nameColumn,
+      { name: 'Ready', cell: () => '1/1' },
+      { name: 'Status', cell: (o) => o.status.phase },
+      { name: 'Restarts', cell: () => '0' },
+      age,
+      { name: 'IP', priority: 1, cell: (o) => o.status.podIP },
+      { name: 'Node', priority: 1, cell: (o) => o.spec.nodeName },
+    ],
+  },
+];
+
+/** A handful of objects that carry the cluster's name. */
+export function makeObjects(cluster: string): Map<string, KubeObject[]> {
+  const created = (hours: number) => new Date(Date.now() - hours * 3_600_000).toISOString().replace(/\.\d+Z$/, 'Z');
+  let serial = 0;
+  const object = (kind: string, name: string, rest: Pick<KubeObject, 'spec' | 'status'>, meta: object): KubeObject => ({
+    kind,
+    apiVersion: 'v1',
+    metadata: {
+      name,
+      uid: `00000000-0000-4000-8000-${String(++serial).padStart(12, '0')}`,
+      resourceVersion: '1',
+      creationTimestamp: created(24 * 30 - serial),
+      ...meta,
+    },
+    ...rest,
+  });
+  const node = (name: string, index: number) =>
+    object(
+      'Node',
+      `${cluster}-${name}`,
+      {
+        spec: {},
+        status: {
+          conditions: [{ type: 'Ready', status: 'True' }],
+          addresses: [{ type: 'InternalIP', address: `10.0.0.${10 + index}` }],
+          nodeInfo: { kubeletVersion: 'v1.35.0-tka-sandbox', osImage: 'TKA sandbox' },
+        },
+      },
+      { labels: { 'kubernetes.io/hostname': `${cluster}-${name}` } },
+    );
+  const pod = (namespace: string, app: string, index: number) =>
+    object(
+      'Pod',
+      `${app}-${cluster}-${index}`,
+      {
+        spec: { nodeName: `${cluster}-worker-1`, containers: [{ name: app, image: `example.com/${app}:1` }] },
+        status: {
+          phase: 'Running',
+          podIP: `10.1.0.${10 + serial}`,
+          conditions: [{ type: 'Ready', status: 'True' }],
+          containerStatuses: [{ name: app, ready: true, restartCount: 0, state: { running: {} } }],
+        },
+      },
+      { namespace, labels: { app } },
+    );
+  const namespaces = ['default', 'kube-public', 'kube-system', `shop-${cluster}`, 'tka-dev'].map((name) =>
+    object(
+      'Namespace',
+      name,
+      { spec: { finalizers: ['kubernetes'] }, status: { phase: 'Active' } },
+      { labels: { 'kubernetes.io/metadata.name': name } },
+    ),
+  );
+  return new Map([
+    ['namespaces', namespaces],
+    ['nodes', ['control-1', 'worker-1', 'worker-2'].map(node)],
+    [
+      'pods',
+      [
+        pod('default', 'hello', 1),
+        pod('kube-system', 'coredns', 1),
+        pod('kube-system', 'coredns', 2),
+        pod(`shop-${cluster}`, 'web', 1),
+        pod('tka-dev', 'tka-server', 1),
+      ],
+    ],
+  ]);
+}
+
+/** Objects as the table that kubectl asks for. */
+export function tableOf(resource: Resource, found: readonly KubeObject[], version: string, include: string): object {
+  return {
+    kind: 'Table',
+    apiVersion: `meta.k8s.io/${version}`,
+    metadata: { resourceVersion: '1' },
+    columnDefinitions: resource.columns.map(({ name, priority = 0 }) => ({
+      name,
+      type: 'string',
+      format: name === 'Name' ? 'name' : '',
+      description: '',
+      priority,
+    })),
+    rows: found.map((object) => ({
+      cells: resource.columns.map(({ cell }) => cell(object)),
+      ...(include === 'None' ? {} : { object: include === 'Object' ? object : partial(object) }),
+    })),
+  };
+}
+
+const partial = ({ metadata }: KubeObject) => ({
+  kind: 'PartialObjectMetadata',
+  apiVersion: 'meta.k8s.io/v1',
+  metadata,
+});
+
+function ageOf(timestamp: string): string {
+  const hours = Math.floor((Date.now() - Date.parse(timestamp)) / 3_600_000);
+  return hours < 48 ? `${hours}h` : `${Math.floor(hours / 24)}d`;
+}
+
+interface ApiResource {
+  readonly name: string;
+  readonly singularName: string;
+  readonly namespaced: boolean;
+  readonly kind: string;
+  readonly verbs: readonly string[];
+  readonly shortNames?: readonly string[];
+}
+
+const reviewOf = (kind: string): ApiResource => ({
+  name: `${kind.toLowerCase()}s`,
+  singularName: kind.toLowerCase(),
+  namespaced: false,
+  kind,
+  verbs: ['create'],
+});
+
+// The groups with their versions, the preferred one first; '' is the core group.
+const groups: readonly { group: string; versions: readonly string[]; list: readonly ApiResource[] }[] = [
+  {
+    group: '',
+    versions: ['v1'],
+    list: resources.map(({ name, singular, namespaced, kind, short }) => ({
+      name,
+      singularName: singular,
+      namespaced,
+      kind,
+      verbs,
+      shortNames: [short],
+    })),
+  },
+  { group: 'authentication.k8s.io', versions: ['v1', 'v1beta1'], list: [reviewOf('SelfSubjectReview')] },
+  {
+    group: 'authorization.k8s.io',
+    versions: ['v1'],
+    list: [reviewOf('SelfSubjectAccessReview'), reviewOf('SelfSubjectRulesReview')],
+  },
+];
+
+/** What a discovery path (/api, /apis and below, /openapi/v3) is answered, or undefined. */
+export function discovery(path: string, accept: string): { body: unknown; contentType?: string } | undefined {
+  if (path === '/openapi/v3') return { body: { paths: {} } };
+  if (path === '/api' || path === '/apis') {
+    const here = groups.filter(({ group }) => (group === '') === (path === '/api'));
+    const aggregated = /application\/json;g=apidiscovery\.k8s\.io;v=(v2|v2beta1);as=APIGroupDiscoveryList/.exec(accept);
+    if (aggregated !== null) {
+      const contentType = aggregated[0];
+      return { contentType, body: aggregatedList(here, aggregated[1] as string) };
+    }
+    if (path === '/api') return { body: { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] } };
+    return { body: { kind: 'APIGroupList', apiVersion: 'v1', groups: here.map(groupOf) } };
+  }
+  for (const entry of groups) {
+    const root = entry.group === '' ? '/api' : `/apis/${entry.group}`;
+    if (path === root) return { body: { kind: 'APIGroup', apiVersion: 'v1', ...groupOf(entry) } };
+    const version = entry.versions.find((v) => path === `${root}/${v}`);
+    if (version !== undefined) {
+      const groupVersion = path.replace(/^\/apis?\//, '');
+      return { body: { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources: entry.list } };
+    }
+  }
+  return undefined;
+}
+
+function groupOf({ group, versions }: (typeof groups)[number]) {
+  const all = versions.map((version) => ({ groupVersion: `${group}/${version}`, version }));
+  return { name: group, versions: all, preferredVersion: all[0] };
+}
+
+function aggregatedList(here: typeof groups, version: string): unknown {
+  return {
+    kind: 'APIGroupDiscoveryList',
+    apiVersion: `apidiscovery.k8s.io/${version}`,
+    metadata: {},
+    items: here.map(({ group, versions, list }) => ({
+      metadata: { name: group || null, creationTimestamp: null },
+      versions: versions.map((v) => ({
+        version: v,
+        freshness: 'Current',
+        resources: list.map(({ name, singularName, namespaced, kind, verbs, shortNames }) => ({
+          resource: name,
+          responseKind: { group, version: v, kind },
+          scope: namespaced ? 'Namespaced' : 'Cluster',
+          singularResource: singularName,
+          verbs,
+          ...(shortNames && { shortNames }),
+        })),
+      })),
+    })),
+  };
+}

@@ -1,0 +1,266 @@
+// A STAND-IN for the Kubernetes API: TLS, bearer tokens, a little RBAC, and a handful of made-up objects, enough for
+// kubectl's get, delete, auth and version. It says so in `kubectl version` and in a header, and is no Kubernetes.
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import { discovery, type KubeObject, makeObjects, type Resource, resources, tableOf } from './api-objects.ts';
+import type { Certificates } from './certificates.ts';
+import type { TokenUser } from './provisioner.ts';
+
+const readVerbs = ['get', 'list', 'watch'];
+const allVerbs = [...readVerbs, 'create', 'update', 'patch', 'delete', 'deletecollection'];
+const verbsOfRole = new Map([
+  ['viewer', readVerbs],
+  ['view', readVerbs],
+  ['cluster-admin', allVerbs],
+]);
+const bodyLimit = 1 << 20;
+
+const version = {
+  major: '1',
+  minor: '35',
+  gitVersion: 'v1.35.0-tka-sandbox',
+  gitCommit: '0000000000000000000000000000000000000000',
+  gitTreeState: 'clean',
+  buildDate: '2026-01-01T00:00:00Z',
+  goVersion: 'none',
+  compiler: 'none',
+  platform: 'sandbox/loopback',
+};
+
+/** Answered as a Status document, as a kube-apiserver answers its refusals. */
+class Failure extends Error {
+  readonly code: number;
+  readonly reason: string;
+  readonly details: Readonly<Record<string, string>> | undefined;
+
+  constructor(code: number, reason: string, message: string, details?: Readonly<Record<string, string>>) {
+    super(message);
+    this.code = code;
+    this.reason = reason;
+    this.details = details;
+  }
+}
+
+/** What the stand-in is given. */
+export interface ApiOptions {
+  /** The cluster's name, carried by its objects. */
+  readonly name: string;
+  readonly certificates: Certificates;
+  /** Whose token this is; undefined is a 401. */
+  readonly authenticate: (token: string) => TokenUser | undefined;
+}
+
+/** The stand-in's TLS server, and the handler that its requests are to be given to. */
+export function createApiServer(options: ApiOptions): { readonly server: Server; readonly handler: RequestListener } {
+  const { key, cert } = options.certificates;
+  const server = createServer({ key, cert, keepAliveTimeout: 60_000 });
+  // Who hangs up in the handshake (a client with another CA) is no error of the sandbox.
+  server.on('tlsClientError', () => {});
+  return { server, handler: apiHandler(options) };
+}
+
+function apiHandler({ name, authenticate }: ApiOptions): RequestListener {
+  const objects = makeObjects(name);
+  return (request, response) => {
+    response.setHeader('X-TKA-Sandbox', 'stand-in for a Kubernetes API server');
+    answer(request, response).catch((error: unknown) => {
+      if (response.headersSent) return void response.destroy();
+      const failure = error instanceof Failure ? error : new Failure(500, 'InternalError', 'internal error');
+      const { code, reason, details } = failure;
+      const status = { status: 'Failure', message: failure.message, reason, ...(details && { details }), code };
+      send(response, code, { kind: 'Status', apiVersion: 'v1', metadata: {}, ...status });
+    });
+  };
+
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const token = /^bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1];
+    const user = token === undefined ? undefined : authenticate(token);
+    if (user === undefined) throw new Failure(401, 'Unauthorized', 'Unauthorized');
+
+    const url = new URL(request.url ?? '/', 'https://sandbox');
+    const path = url.pathname.replace(/(.)\/+$/, '$1');
+    if (request.method === 'GET') {
+      if (path === '/version') return send(response, 200, version);
+      if (['/healthz', '/livez', '/readyz'].includes(path)) return void response.end('ok');
+      const found = discovery(path, request.headers.accept ?? '');
+      if (found !== undefined) return send(response, 200, found.body, found.contentType);
+    }
+    const review = /^\/apis\/(?:authentication|authorization)\.k8s\.io\/(v1|v1beta1)\/(selfsubject\w+)$/.exec(path);
+    if (review !== null && request.method === 'POST') {
+      const body = await readJson(request);
+      const group = path.split('/')[2];
+      const status = reviewStatus(review[2] as string, user, body.spec ?? {});
+      if (status === undefined) throw notFound();
+      return send(response, 201, { ...body, apiVersion: `${group}/${review[1]}`, status });
+    }
+    return objectAnswer(request, response, url, path, user);
+  }
+
+  function objectAnswer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+    path: string,
+    user: TokenUser,
+  ): void {
+    const target = targetOf(path);
+    const resource = resources.find((r) => r.name === target?.resource);
+    if (target === undefined || resource === undefined) throw notFound();
+    const query = url.searchParams;
+    const watch = query.get('watch') === 'true' || query.get('watch') === '1';
+    const verb = verbOf(request.method ?? '', target.name !== undefined, watch);
+    authorize(user, verb, resource, target);
+    const all = objects.get(resource.name) ?? [];
+    const matching = all.filter(
+      (o) => (target.namespace === undefined || o.metadata.namespace === target.namespace) && selected(o, query),
+    );
+    const accept = request.headers.accept ?? '';
+    if (verb === 'watch' || verb === 'list') {
+      if (verb === 'watch') openWatch(response);
+      else send(response, 200, present(resource, matching, accept, query, true));
+      return;
+    }
+    const one = matching.find((o) => o.metadata.name === target.name);
+    if (verb !== 'get' && verb !== 'delete') {
+      throw new Failure(405, 'MethodNotAllowed', 'the sandbox only reads and deletes');
+    }
+    if (one === undefined) {
+      const details = { name: target.name ?? '', kind: resource.name };
+      throw new Failure(404, 'NotFound', `${resource.name} "${target.name}" not found`, details);
+    }
+    if (verb === 'delete') all.splice(all.indexOf(one), 1);
+    send(response, 200, present(resource, [one], accept, query, false));
+  }
+}
+
+interface Target {
+  readonly namespace: string | undefined;
+  readonly resource: string;
+  readonly name: string | undefined;
+}
+
+function targetOf(path: string): Target | undefined {
+  const parts = path.split('/').slice(1).map(decodeURIComponent);
+  if (parts[0] !== 'api' || parts[1] !== 'v1' || parts.length < 3) return undefined;
+  const rest = parts.slice(2);
+  // `namespaces/X` alone is the namespace itself.
+  const namespace = rest[0] === 'namespaces' && rest.length > 2 ? rest[1] : undefined;
+  const [resource, name, ...more] = namespace === undefined ? rest : rest.slice(2);
+  return resource === undefined || more.length > 0 ? undefined : { namespace, resource, name };
+}
+
+function verbOf(method: string, named: boolean, watch: boolean): string {
+  if (method === 'GET') return named ? 'get' : watch ? 'watch' : 'list';
+  if (method === 'DELETE') return named ? 'delete' : 'deletecollection';
+  const verb = { POST: 'create', PUT: 'update', PATCH: 'patch' }[method];
+  if (verb === undefined) throw new Failure(405, 'MethodNotAllowed', `method ${method} is not allowed`);
+  return verb;
+}
+
+const verbsOf = ({ role }: TokenUser): readonly string[] => (role && verbsOfRole.get(role)) || [];
+
+function authorize(user: TokenUser, verb: string, resource: Resource, { namespace, name }: Target): void {
+  if (verbsOf(user).includes(verb)) return;
+  const scope = namespace === undefined ? 'at the cluster scope' : `in the namespace "${namespace}"`;
+  const what = name === undefined ? resource.name : `${resource.name} "${name}"`;
+  throw new Failure(
+    403,
+    'Forbidden',
+    `${what} is forbidden: User "${user.username}" cannot ${verb} resource "${resource.name}" in API group "" ${scope}`,
+    { ...(name === undefined ? {} : { name }), kind: resource.name },
+  );
+}
+
+interface ReviewSpec {
+  readonly resourceAttributes?: { readonly verb?: string; readonly group?: string };
+  readonly nonResourceAttributes?: { readonly verb?: string };
+}
+
+function reviewStatus(kind: string, user: TokenUser, spec: ReviewSpec): object | undefined {
+  const verbs = verbsOf(user);
+  if (kind === 'selfsubjectreviews') {
+    const groups = ['system:serviceaccounts', 'system:serviceaccounts:tka-dev', 'system:authenticated'];
+    return { userInfo: { username: user.username, uid: user.uid, groups } };
+  }
+  if (kind === 'selfsubjectaccessreviews') {
+    const { resourceAttributes: r, nonResourceAttributes: n } = spec;
+    const verb = r?.verb ?? n?.verb ?? '';
+    const reviews = ['authentication.k8s.io', 'authorization.k8s.io'].includes(r?.group ?? '') && verb === 'create';
+    const allowed = reviews || (n !== undefined && verb === 'get') || verbs.includes(verb);
+    const all = verb === '*' && user.role === 'cluster-admin';
+    return allowed || all ? { allowed: true, reason: `RBAC: allowed by role "${user.role}"` } : { allowed: false };
+  }
+  if (kind === 'selfsubjectrulesreviews') {
+    const own = [
+      { verbs: ['create'], apiGroups: ['authentication.k8s.io'], resources: ['selfsubjectreviews'] },
+      {
+        verbs: ['create'],
+        apiGroups: ['authorization.k8s.io'],
+        resources: ['selfsubjectaccessreviews', 'selfsubjectrulesreviews'],
+      },
+    ];
+    const granted = user.role === 'cluster-admin' ? ['*'] : verbs;
+    const bound = granted.length === 0 ? [] : [{ verbs: granted, apiGroups: ['*'], resources: ['*'] }];
+    return {
+      resourceRules: [...bound, ...own],
+      nonResourceRules: [{ verbs: ['get'], nonResourceURLs: ['/api', '/api/*', '/apis', '/apis/*', '/version'] }],
+      incomplete: false,
+    };
+  }
+  return undefined;
+}
+
+/** `metadata.name=x` and `key=value` selectors; anything cleverer selects nothing it should not. */
+function selected(object: KubeObject, query: URLSearchParams): boolean {
+  const terms = (text: string | null) => (text ?? '').split(',').filter((term) => term !== '');
+  const { labels = {}, name, namespace } = object.metadata;
+  const fields: Record<string, string | undefined> = { 'metadata.name': name, 'metadata.namespace': namespace };
+  const holds = (values: Readonly<Record<string, string | undefined>>) => (term: string) => {
+    const [, key = '', not = '', value] = /^([^=!]+)(?:(!?)={1,2}(.*))?$/.exec(term) ?? [];
+    if (value === undefined) return Object.hasOwn(values, key);
+    return (values[key] === value) !== (not === '!');
+  };
+  return (
+    terms(query.get('fieldSelector')).every(holds(fields)) && terms(query.get('labelSelector')).every(holds(labels))
+  );
+}
+
+function present(
+  resource: Resource,
+  found: readonly KubeObject[],
+  accept: string,
+  query: URLSearchParams,
+  list: boolean,
+): unknown {
+  const table = /as=Table;v=(v1|v1beta1)/.exec(accept);
+  if (table !== null) return tableOf(resource, found, table[1] as string, query.get('includeObject') ?? 'Metadata');
+  if (!list) return found[0];
+  return { kind: `${resource.kind}List`, apiVersion: 'v1', metadata: { resourceVersion: '1' }, items: found };
+}
+
+/** Nothing ever changes but by delete: a watch stays open without an event. */
+function openWatch(response: ServerResponse): void {
+  response.writeHead(200, { 'Content-Type': 'application/json' });
+  response.flushHeaders();
+}
+
+async function readJson(request: IncomingMessage): Promise<{ spec?: ReviewSpec }> {
+  let text = '';
+  for await (const chunk of request.setEncoding('utf8')) {
+    text += chunk;
+    if (text.length > bodyLimit) throw new Failure(413, 'RequestEntityTooLarge', 'request entity too large');
+  }
+  try {
+    const body = JSON.parse(text);
+    if (typeof body === 'object' && body !== null) return body;
+  } catch {}
+  throw new Failure(415, 'UnsupportedMediaType', 'the sandbox reads JSON only');
+}
+
+const notFound = () => new Failure(404, 'NotFound', 'the server could not find the requested resource');
+
+function send(response: ServerResponse, code: number, body: unknown, contentType = 'application/json'): void {
+  response.statusCode = code;
+  response.setHeader('Content-Type', contentType);
+  response.end(`${JSON.stringify(body)}\n`);
+}

@@ -1,0 +1,252 @@
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
+import { type Caller, Refusal } from '../server/http/contract.ts';
+import { createHandler } from '../server/http/handler.ts';
+import { close, createTkaServer, listen } from '../server/http/listen.ts';
+import { apiPath, type ClusterInfo, type MemberRow } from '../tka/types.ts';
+import { createApiServer } from './api-server.ts';
+import type { Certificates } from './certificates.ts';
+import { type Faults, type RouteName, shapeFault, takeFault } from './faults.ts';
+import { serveWith } from './misbehave.ts';
+import { type IssueOptions, Provisioner, type SignInView } from './provisioner.ts';
+
+const requestLog = 1000;
+
+/** The fixed user of a cluster of the sandbox. */
+export interface SandboxUser {
+  username: string;
+  role: string;
+  /** Under 10 minutes is refused, as by the real server. */
+  periodMs: number;
+}
+
+/** One cluster, as `startMesh` is asked for it. */
+export interface ClusterOptions {
+  readonly name: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly role?: string;
+  readonly periodMs?: number;
+  readonly ports?: { readonly tka?: number; readonly api?: number };
+  /** From the 202 of a new sign-in to the first 200 of /kubeconfig. */
+  readonly readyAfterMs?: number;
+}
+
+/** Requests seen, `api` being those to the stand-in Kubernetes API. */
+export type Counts = Record<RouteName | 'tokenChecks' | 'tokensRefused', number>;
+
+/** One request seen. */
+export interface SeenRequest {
+  readonly route: RouteName;
+  readonly method: string;
+  readonly path: string;
+  /** Without Authorization. */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly at: number;
+}
+
+const noCounts = (): Counts => ({
+  login: 0,
+  loginGet: 0,
+  kubeconfig: 0,
+  logout: 0,
+  clusterInfo: 0,
+  memberlist: 0,
+  other: 0,
+  api: 0,
+  tokenChecks: 0,
+  tokensRefused: 0,
+});
+
+/** A TKA server on loopback with its stand-in Kubernetes API. Made by `startMesh`. */
+export class Cluster {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly faults: Faults = { routes: {} };
+  readonly counts: Counts = noCounts();
+  /** The last requests, oldest first. */
+  readonly requests: SeenRequest[] = [];
+  /** Change it for another role or user; null is a caller without a grant. */
+  user: SandboxUser | null;
+  readyAfterMs: number;
+  /** When the TKA server was last stopped; undefined while it runs. */
+  stoppedAt: number | undefined = 0;
+
+  readonly #host: string;
+  readonly #certificates: Certificates;
+  readonly #provisioner: Provisioner;
+  readonly #tka: Server;
+  readonly #api: TlsServer;
+  readonly #ports: { tka: number; api: number };
+  #waiting: { readonly route: keyof Counts; readonly count: number; readonly done: () => void }[] = [];
+
+  constructor(
+    options: ClusterOptions,
+    mesh: { user: string; host: string; certificates: Certificates; members: () => readonly MemberRow[] },
+  ) {
+    const { name, labels = {}, role = 'viewer', periodMs = 30 * 60_000, ports = {}, readyAfterMs = 10 } = options;
+    this.name = name;
+    this.labels = labels;
+    this.user = { username: mesh.user, role, periodMs };
+    this.readyAfterMs = readyAfterMs;
+    this.#host = mesh.host;
+    this.#certificates = mesh.certificates;
+    this.#ports = { tka: ports.tka ?? 0, api: ports.api ?? 0 };
+    this.#provisioner = new Provisioner({
+      faults: this.faults,
+      readyAfterMs: () => this.readyAfterMs,
+      target: () => ({ server: this.apiServer, caData: this.caData }),
+    });
+    const handler = createHandler({
+      identity: { whoIs: () => this.#whoIs() },
+      signIns: this.#provisioner,
+      members: mesh.members,
+      clusterInfo: (): ClusterInfo => ({
+        server_url: this.apiServer,
+        insecure_skip_tls_verify: false,
+        ca_data: this.caData,
+        labels,
+      }),
+    });
+    // Without the write timeout: a server that was told to be silent is silent until the test ends.
+    this.#tka = createTkaServer((request, response) => this.#serve(routeOf(request), request, response, handler), {
+      writeTimeoutMs: 0,
+    });
+    const api = createApiServer({
+      name,
+      certificates: mesh.certificates,
+      authenticate: (token) => {
+        this.#count('tokenChecks');
+        const user = this.#provisioner.authenticate(token);
+        if (user === undefined) this.#count('tokensRefused');
+        return user;
+      },
+    });
+    this.#api = api.server;
+    this.#api.on('request', (request: IncomingMessage, response: ServerResponse) =>
+      this.#serve('api', request, response, api.handler),
+    );
+  }
+
+  /** The TKA server's canonical URL. */
+  get server(): string {
+    return `http://${urlHost(this.#host)}:${this.#ports.tka}`;
+  }
+
+  get apiServer(): string {
+    return `https://${urlHost(this.#host)}:${this.#ports.api}`;
+  }
+
+  /** The API's CA, base64 of PEM. */
+  get caData(): string {
+    return Buffer.from(this.#certificates.ca).toString('base64');
+  }
+
+  /** Starts the TKA server, on the port it had before. */
+  async start(): Promise<void> {
+    if (this.stoppedAt === undefined) return;
+    this.#ports.tka = await listen(this.#tka, this.#host, this.#ports.tka);
+    this.stoppedAt = undefined;
+  }
+
+  /** Stops the TKA server and drops its connections; the API stays. */
+  async stop(): Promise<void> {
+    if (this.stoppedAt !== undefined) return;
+    this.stoppedAt = Date.now();
+    await close(this.#tka);
+  }
+
+  /** Starts the API stand-in, on the port it had before. */
+  async startApi(): Promise<void> {
+    if (!this.#api.listening) this.#ports.api = await listen(this.#api, this.#host, this.#ports.api);
+  }
+
+  /** Stops the API stand-in and drops its connections. */
+  async stopApi(): Promise<void> {
+    await close(this.#api);
+  }
+
+  /** Turns every fault off. */
+  clearFaults(): void {
+    for (const key of Object.keys(this.faults)) delete (this.faults as unknown as Record<string, unknown>)[key];
+    this.faults.routes = {};
+  }
+
+  /** Sets all counts to 0 and empties the log. */
+  resetCounts(): void {
+    Object.assign(this.counts, noCounts());
+    this.requests.length = 0;
+  }
+
+  /** Resolves as soon as a route was asked for `count` times (by `counts`), before it is answered. */
+  async seen(route: keyof Counts, count = 1): Promise<void> {
+    if (this.counts[route] >= count) return;
+    await new Promise<void>((done) => this.#waiting.push({ route, count, done }));
+  }
+
+  /** The user's current sign-in. */
+  signIn(user = this.#username()): SignInView | undefined {
+    return this.#provisioner.view(user);
+  }
+
+  /** Ends the sign-in's time now. */
+  expireSignIn(user = this.#username()): void {
+    this.#provisioner.expire(user);
+  }
+
+  /** Deletes the ServiceAccount behind everyone's back: 401 until the next POST /login makes a new one. */
+  deleteServiceAccount(user = this.#username()): void {
+    this.#provisioner.deleteServiceAccount(user);
+  }
+
+  /** A signed token that the API stand-in accepts. */
+  issueToken(options: IssueOptions = {}): string {
+    return this.#provisioner.issueToken(options.user ?? this.#username(), options);
+  }
+
+  #username(): string {
+    return this.user?.username ?? 'alice';
+  }
+
+  #whoIs(): Caller {
+    if (this.user === null) throw new Refusal(403, { message: 'User not authorized' });
+    const { username, role, periodMs } = this.user;
+    return { username, login: `${username}@example.com`, role, periodMs };
+  }
+
+  #serve(route: RouteName, request: IncomingMessage, response: ServerResponse, handler: RequestListener): void {
+    const { authorization: _, ...headers } = request.headers;
+    this.requests.push({ route, method: request.method ?? '', path: request.url ?? '', headers, at: Date.now() });
+    if (this.requests.length > requestLog) this.requests.shift();
+    this.#count(route);
+    // A caller who hangs up in the middle of a body is no error of the sandbox.
+    request.on('error', () => {});
+    response.on('error', () => {});
+    serveWith(shapeFault(this.faults, route), takeFault(this.faults, route) ?? {}, request, response, handler).catch(
+      () => response.destroy(),
+    );
+  }
+
+  #count(route: keyof Counts): void {
+    this.counts[route]++;
+    this.#waiting = this.#waiting.filter((waiter) => {
+      const reached = this.counts[waiter.route] >= waiter.count;
+      if (reached) waiter.done();
+      return !reached;
+    });
+  }
+}
+
+const urlHost = (host: string): string => (host.includes(':') ? `[${host}]` : host);
+
+const routeNames = new Map<string, RouteName>([
+  [`POST ${apiPath}/login`, 'login'],
+  [`GET ${apiPath}/login`, 'loginGet'],
+  [`GET ${apiPath}/kubeconfig`, 'kubeconfig'],
+  [`POST ${apiPath}/logout`, 'logout'],
+  [`GET ${apiPath}/cluster-info`, 'clusterInfo'],
+  [`GET ${apiPath}/memberlist`, 'memberlist'],
+]);
+
+function routeOf(request: IncomingMessage): RouteName {
+  return routeNames.get(`${request.method} ${(request.url ?? '').split('?', 1)[0]}`) ?? 'other';
+}

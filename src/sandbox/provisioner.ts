@@ -1,0 +1,260 @@
+// The stand-in for operator and cluster state: sign-ins, their ServiceAccounts, and the tokens minted for them.
+// Whatever happens "later" is a moment that is compared with the clock on the next look, so nothing here keeps a timer.
+import { randomUUID } from 'node:crypto';
+import { type Caller, Refusal, type SignIns } from '../server/http/contract.ts';
+import type { KubeconfigAnswer, LoginAnswer } from '../tka/types.ts';
+import { type Faults, rfc3339 } from './faults.ts';
+import { makeIssuer } from './tokens.ts';
+
+const minimumMs = 10 * 60_000;
+
+/** A ServiceAccount, with the role that its binding gives. */
+interface Account {
+  readonly uid: string;
+  readonly username: string;
+  role: string;
+  goneAt: number;
+  unboundAt: number;
+}
+
+interface SignIn {
+  readonly username: string;
+  role: string;
+  account: Account;
+  until: number;
+  /** The end before the last extension. */
+  oldUntil: number;
+  postedAt: number;
+  readyAt: number;
+  goneAt: number;
+}
+
+/** A sign-in as a test sees it. */
+export interface SignInView {
+  readonly username: string;
+  /** As announced, and as the binding has it. */
+  readonly role: string;
+  readonly boundRole: string;
+  /** The ServiceAccount's uid. */
+  readonly uid: string;
+  readonly until: Date;
+}
+
+/** Who a token belongs to, for the API stand-in; no role means that the binding is gone. */
+export interface TokenUser {
+  readonly username: string;
+  readonly uid: string;
+  readonly role: string | undefined;
+}
+
+/** What `issueToken` is asked for. */
+export interface IssueOptions {
+  readonly user?: string;
+  /** Default: that of the user's sign-in, else `viewer`. With a role, the token gets a ServiceAccount of its own. */
+  readonly role?: string;
+  /** Default: one hour. */
+  readonly ttlMs?: number;
+  readonly claims?: Readonly<Record<string, unknown>>;
+}
+
+/** What a cluster tells its provisioner. */
+export interface ProvisionerOptions {
+  readonly faults: Faults;
+  readonly readyAfterMs: () => number;
+  /** Where the kubeconfig answer points to. */
+  readonly target: () => { readonly server: string; readonly caData: string };
+}
+
+/** The sign-ins of one cluster, and what tests may do to them behind everyone's back. */
+export class Provisioner implements SignIns {
+  readonly #options: ProvisionerOptions;
+  readonly #issuer = makeIssuer();
+  readonly #stranger = makeIssuer();
+  readonly #signIns = new Map<string, SignIn>();
+  readonly #accounts = new Map<string, Account>();
+  readonly #loggedOutAt = new Map<string, number>();
+  readonly #checkedAt = new Map<string, { at: number; uid: string }>();
+  #extensionRace = 0;
+
+  constructor(options: ProvisionerOptions) {
+    this.#options = options;
+  }
+
+  async signIn({ username, role, periodMs }: Caller): Promise<LoginAnswer> {
+    if (periodMs < minimumMs) {
+      throw new Refusal(500, {
+        message: '`period` may not specify a duration less than 10 minutes',
+        advice: [`Specify a period greater than 10 minutes in your api ACL for user ${username}`],
+      });
+    }
+    const now = Date.now();
+    const until = Math.floor((now + periodMs) / 1000) * 1000;
+    const { faults } = this.#options;
+    const old = this.#live(username);
+    if (old !== undefined && old.account.goneAt > now) {
+      old.oldUntil = old.until;
+      old.until = until;
+      old.postedAt = now;
+      old.role = role;
+      if (!faults.roleNotApplied) old.account.role = role;
+      this.#extensionRace = faults.extensionRace ?? 0;
+      return answerOf(old);
+    }
+    const doomed = (this.#loggedOutAt.get(username) ?? -Infinity) + (faults.logoutRaceMs ?? -Infinity);
+    const fresh: SignIn = {
+      username,
+      role,
+      account: this.#newAccount(username, role),
+      until,
+      oldUntil: until,
+      postedAt: now,
+      readyAt: now + this.#options.readyAfterMs(),
+      goneAt: doomed > now ? doomed : Infinity,
+    };
+    fresh.account.goneAt = fresh.goneAt;
+    this.#signIns.set(username, fresh);
+    return answerOf(fresh);
+  }
+
+  async get({ username }: Caller): Promise<{ answer: LoginAnswer; provisioned: boolean } | undefined> {
+    const found = this.#live(username);
+    return found && { answer: answerOf(found), provisioned: !this.#isPending(found) };
+  }
+
+  async kubeconfig({ username }: Caller): Promise<KubeconfigAnswer | 'pending' | undefined> {
+    const found = this.#live(username);
+    if (found === undefined) return undefined;
+    const { faults } = this.#options;
+    if (this.#isPending(found)) return 'pending';
+    if (faults.pending?.requests !== undefined && faults.pending.requests > 0) {
+      faults.pending.requests--;
+      return 'pending';
+    }
+    if (found.account.goneAt <= Date.now()) {
+      throw new Refusal(500, {
+        message: 'Failed to generate token',
+        advice: ['check that the service account exists and Kubernetes has token generation enabled'],
+        cause: { message: `serviceaccounts "tka-user-${username}" not found` },
+      });
+    }
+    const answer = this.#answer(username, this.#mint(found));
+    return faults.kubeconfig === undefined ? answer : (faults.kubeconfig(answer) as KubeconfigAnswer);
+  }
+
+  async signOut({ username }: Caller): Promise<LoginAnswer | undefined> {
+    const found = this.#live(username);
+    if (found === undefined) return undefined;
+    const now = Date.now();
+    found.account.goneAt = now;
+    found.account.unboundAt = now;
+    this.#signIns.delete(username);
+    this.#loggedOutAt.set(username, now);
+    return answerOf(found);
+  }
+
+  view(username: string): SignInView | undefined {
+    const found = this.#live(username);
+    if (found === undefined) return undefined;
+    const { role, account, until } = found;
+    return { username, role, boundRole: account.role, uid: account.uid, until: new Date(until) };
+  }
+
+  /** The sign-in's time is over now. */
+  expire(username: string): void {
+    const found = this.#signIns.get(username);
+    if (found) found.until = Math.min(found.until, Date.now());
+    this.#live(username);
+  }
+
+  /** The ServiceAccount goes, the sign-in stays. */
+  deleteServiceAccount(username: string): void {
+    const now = Date.now();
+    for (const account of this.#accounts.values()) {
+      if (account.username === username) account.goneAt = Math.min(account.goneAt, now);
+    }
+  }
+
+  /** A token that the API accepts. */
+  issueToken(username: string, { role, ttlMs = 3_600_000, claims = {} }: IssueOptions): string {
+    const signedIn = role === undefined ? this.#live(username) : undefined;
+    const account = signedIn?.account ?? this.#newAccount(username, role ?? 'viewer');
+    return this.#issuer.issue(subjectOf(account), Math.floor((Date.now() + ttlMs) / 1000), claims);
+  }
+
+  /** Whose token this is, as the API server would find; undefined is a 401. */
+  authenticate(token: string): TokenUser | undefined {
+    const now = Date.now();
+    const cached = this.#checkedAt.get(token);
+    const remembered = cached !== undefined && now - cached.at < (this.#options.faults.tokenCacheMs ?? 0);
+    const uid = remembered ? cached.uid : this.#issuer.check(token, now);
+    const account = uid === undefined ? undefined : this.#accounts.get(uid);
+    if (account === undefined) return undefined;
+    if (!remembered) {
+      this.#live(account.username);
+      if (account.goneAt <= now) return undefined;
+      this.#checkedAt.set(token, { at: now, uid: account.uid });
+    }
+    return {
+      username: `system:serviceaccount:tka-dev:${subjectOf(account).name}`,
+      uid: account.uid,
+      role: account.unboundAt > now ? account.role : undefined,
+    };
+  }
+
+  /** The sign-in, unless its end has come: then it and what belongs to it are gone. */
+  #live(username: string): SignIn | undefined {
+    const found = this.#signIns.get(username);
+    if (found === undefined) return undefined;
+    const now = Date.now();
+    const end = Math.min(found.until, found.goneAt);
+    if (end > now) return found;
+    found.account.goneAt = Math.min(found.account.goneAt, end);
+    found.account.unboundAt = Math.min(found.account.unboundAt, end);
+    this.#signIns.delete(username);
+    return undefined;
+  }
+
+  #isPending({ postedAt, readyAt }: SignIn): boolean {
+    const { forever, ms = 0 } = this.#options.faults.pending ?? {};
+    return forever === true || Date.now() < Math.max(readyAt, postedAt + ms);
+  }
+
+  #newAccount(username: string, role: string): Account {
+    const account = { uid: randomUUID(), username, role, goneAt: Infinity, unboundAt: Infinity };
+    this.#accounts.set(account.uid, account);
+    return account;
+  }
+
+  #mint(found: SignIn): string | undefined {
+    const { token: fault = {} } = this.#options.faults;
+    if (fault.empty) return undefined;
+    if (fault.raw !== undefined) return fault.raw;
+    const now = Date.now();
+    let until = found.until;
+    if (this.#extensionRace > 0) {
+      this.#extensionRace--;
+      until = found.oldUntil;
+    }
+    // The lifetime is cut to whole seconds, so exp is normally a second before the sign-in's end.
+    const lifetime = Math.floor((fault.expOffsetMs ?? Math.max(until - now, minimumMs)) / 1000);
+    const issuer = fault.badSignature ? this.#stranger : this.#issuer;
+    return issuer.issue(subjectOf(found.account), Math.floor(now / 1000) + lifetime, fault.claims);
+  }
+
+  #answer(username: string, token: string | undefined): KubeconfigAnswer {
+    const { server, caData } = this.#options.target();
+    const user = `tka-user-${username}`;
+    const context = `tka-context-${username}`;
+    return {
+      kind: 'Config',
+      apiVersion: 'v1',
+      clusters: { 'tka-cluster': { server, 'certificate-authority-data': caData } },
+      users: { [user]: token === undefined ? {} : { token } },
+      contexts: { [context]: { cluster: 'tka-cluster', user } },
+      'current-context': context,
+    };
+  }
+}
+
+const subjectOf = ({ username, uid }: Account) => ({ name: `tka-user-${username}`, uid });
+const answerOf = ({ username, role, until }: SignIn): LoginAnswer => ({ username, role, until: rfc3339(until) });

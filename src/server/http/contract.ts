@@ -1,0 +1,55 @@
+import type { IncomingMessage } from 'node:http';
+import type { ClusterInfo, ErrorBody, KubeconfigAnswer, LoginAnswer, MemberRow } from '../../tka/types.ts';
+
+/** Who is calling, and what the policy grants them. */
+export interface Caller {
+  /** The login name up to the `@`. */
+  readonly username: string;
+  readonly login: string;
+  readonly role: string;
+  readonly periodMs: number;
+}
+
+/** Names the caller of a request, or throws a Refusal. */
+export interface Identity {
+  whoIs(request: IncomingMessage): Caller | Promise<Caller>;
+}
+
+/** The sign-ins of one cluster. Each call may throw a Refusal. */
+export interface SignIns {
+  /** Creates the caller's sign-in, or extends it. */
+  signIn(caller: Caller): Promise<LoginAnswer>;
+  /** The caller's sign-in; undefined when not signed in. */
+  get(caller: Caller): Promise<{ readonly answer: LoginAnswer; readonly provisioned: boolean } | undefined>;
+  /** Mints a token and answers with it; undefined when not signed in. */
+  kubeconfig(caller: Caller): Promise<KubeconfigAnswer | 'pending' | undefined>;
+  /** Ends the sign-in and answers what it was; undefined when not signed in. */
+  signOut(caller: Caller): Promise<LoginAnswer | undefined>;
+}
+
+/** What the HTTP face is given. */
+export interface HandlerOptions {
+  readonly identity: Identity;
+  readonly signIns: SignIns;
+  /** undefined, or answering undefined: a server without gossip, whose route is absent. */
+  readonly members?: (() => readonly MemberRow[] | undefined) | undefined;
+  readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
+  readonly retryAfterSeconds?: number;
+  /** Told of what answered 500 "internal error"; it never reaches the caller. */
+  readonly onError?: (error: unknown, request: IncomingMessage) => void;
+}
+
+/** Thrown by identity and sign-ins: answered to the caller as it is. */
+export class Refusal extends Error {
+  override readonly name = 'Refusal';
+  readonly status: number;
+  readonly body: ErrorBody;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(status: number, body: ErrorBody, retryAfterSeconds?: number) {
+    super(body.message);
+    this.status = status;
+    this.body = body;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
