@@ -4,6 +4,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { createServer, type Server } from 'node:https';
 import { discovery, type KubeObject, makeObjects, type Resource, resources, tableOf } from './api-objects.ts';
 import type { Certificates } from './certificates.ts';
+import { type ReviewSpec, readAccessReview } from './protobuf.ts';
 import type { TokenUser } from './provisioner.ts';
 
 const readVerbs = ['get', 'list', 'watch'];
@@ -85,13 +86,18 @@ function apiHandler({ name, authenticate }: ApiOptions): RequestListener {
       const found = discovery(path, request.headers.accept ?? '');
       if (found !== undefined) return send(response, 200, found.body, found.contentType);
     }
-    const review = /^\/apis\/(?:authentication|authorization)\.k8s\.io\/(v1|v1beta1)\/(selfsubject\w+)$/.exec(path);
+    const review = /^\/apis\/(authentication|authorization)\.k8s\.io\/(v1|v1beta1)\/(selfsubject(\w*)reviews)$/.exec(
+      path,
+    );
     if (review !== null && request.method === 'POST') {
-      const body = await readJson(request);
-      const group = path.split('/')[2];
-      const status = reviewStatus(review[2] as string, user, body.spec ?? {});
+      const [, group, groupVersion, name = '', subject] = review;
+      const body = await readBody(request);
+      // The others have nothing to ask: they are about the caller.
+      const status = reviewStatus(name, user, subject === 'access' ? specOf(request, body) : {});
       if (status === undefined) throw notFound();
-      return send(response, 201, { ...body, apiVersion: `${group}/${review[1]}`, status });
+      const kind = `SelfSubject${{ access: 'Access', rules: 'Rules' }[subject ?? ''] ?? ''}Review`;
+      const apiVersion = `${group}.k8s.io/${groupVersion}`;
+      return send(response, 201, { kind, apiVersion, metadata: { creationTimestamp: null }, spec: {}, status });
     }
     return objectAnswer(request, response, url, path, user);
   }
@@ -171,11 +177,6 @@ function authorize(user: TokenUser, verb: string, resource: Resource, { namespac
   );
 }
 
-interface ReviewSpec {
-  readonly resourceAttributes?: { readonly verb?: string; readonly group?: string };
-  readonly nonResourceAttributes?: { readonly verb?: string };
-}
-
 function reviewStatus(kind: string, user: TokenUser, spec: ReviewSpec): object | undefined {
   const verbs = verbsOf(user);
   if (kind === 'selfsubjectreviews') {
@@ -244,17 +245,24 @@ function openWatch(response: ServerResponse): void {
   response.flushHeaders();
 }
 
-async function readJson(request: IncomingMessage): Promise<{ spec?: ReviewSpec }> {
-  let text = '';
-  for await (const chunk of request.setEncoding('utf8')) {
-    text += chunk;
-    if (text.length > bodyLimit) throw new Failure(413, 'RequestEntityTooLarge', 'request entity too large');
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += chunk.length;
+    if (size > bodyLimit) throw new Failure(413, 'RequestEntityTooLarge', 'request entity too large');
+    chunks.push(chunk);
   }
+  return Buffer.concat(chunks);
+}
+
+function specOf(request: IncomingMessage, body: Buffer): ReviewSpec {
   try {
-    const body = JSON.parse(text);
-    if (typeof body === 'object' && body !== null) return body;
-  } catch {}
-  throw new Failure(415, 'UnsupportedMediaType', 'the sandbox reads JSON only');
+    if (request.headers['content-type'] === 'application/vnd.kubernetes.protobuf') return readAccessReview(body);
+    return JSON.parse(body.toString()).spec ?? {};
+  } catch {
+    throw new Failure(400, 'BadRequest', 'the sandbox cannot read this review');
+  }
 }
 
 const notFound = () => new Failure(404, 'NotFound', 'the server could not find the requested resource');

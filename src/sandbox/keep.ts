@@ -1,0 +1,37 @@
+// `npm run sandbox`: a mesh to play with by hand, in a folder of its own, until Ctrl-C.
+import { once } from 'node:events';
+import { makeHome } from './home.ts';
+import { startMesh } from './mesh.ts';
+
+const out = (line = ''): boolean => process.stdout.write(`${line}\n`);
+const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
+// Listened for from the start: a Ctrl-C while the mesh comes up must not leave the folder behind.
+const stop = Promise.race(['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => once(process, signal)));
+const mesh = await startMesh();
+const first = mesh.clusters[0];
+const home = await makeHome(first?.server ?? '');
+try {
+  out('# A mesh of TKA servers on loopback, each with a STAND-IN for a Kubernetes API server. Nothing here is real.');
+  for (const { name, server, apiServer } of mesh.clusters) out(`#   ${name}  TKA ${server}  API ${apiServer}`);
+  out('# In another terminal:');
+  out();
+  for (const name of home.unset) out(`unset ${name}`);
+  for (const name of ['HOME', 'KUBECONFIG', 'TKA_TAILSCALE_HOSTNAME', 'NO_PROXY', 'no_proxy']) {
+    out(`export ${name}=${quote(home.env[name] ?? '')}`);
+  }
+  out(`export PATH=${quote(home.bin)}:"$PATH"`);
+  out();
+  out('# Then try:');
+  out('#   kubectl tka clusters');
+  out(`#   kubectl tka login ${first?.name} --all-contexts`);
+  out('#   kubectl get pods -A');
+  out('#   kubectl auth whoami');
+  out('#   kubectl tka status');
+  out(`#   kubectl tka logout ${first?.name}`);
+  out('# Ctrl-C ends it and removes the folder.');
+  await stop;
+} finally {
+  await mesh.close();
+  await home.remove();
+}
