@@ -126,7 +126,7 @@ export function formatEntry(entry: Entry): string {
 }
 
 /** True while the entry may be served without a look at the server (`now` in milliseconds of the epoch). */
-export function isFresh(entry: Entry, now: number): boolean {
+export function isFresh(entry: Pick<Entry, 'freshUntil'>, now: number): boolean {
   return entry.freshUntil > now / 1000;
 }
 

@@ -1,0 +1,79 @@
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { systemCode, TkaError } from './errors.ts';
+
+/**
+ * Makes sure that a folder exists, is ours, and is closed to others (0700). Throws TkaError or a system error where
+ * it cannot be so; a folder that is shared by its nature (sticky, or another user's) is left as it is.
+ */
+export function ensurePrivateFolder(folder: string): void {
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  if (process.getuid === undefined) return;
+  const stat = fs.statSync(folder);
+  if (stat.uid !== process.getuid() || (stat.mode & 0o1000) !== 0) {
+    throw new TkaError(`${folder} is shared with other users`);
+  }
+  if ((stat.mode & 0o077) !== 0) fs.chmodSync(folder, 0o700);
+}
+
+/** The name under which a file is written before it gets its own; recognisable, so that leftovers can be removed. */
+function temporaryName(file: string): string {
+  return `${file}+${process.pid}.${randomBytes(6).toString('hex')}+tmp`;
+}
+
+/** Removes what killed writers of a file have left behind. Only for whoever holds the file's lock. */
+export function removeLeftovers(file: string): void {
+  const folder = path.dirname(file);
+  const shape = /^\+[0-9]+\.[0-9a-f]{12}\+tmp$/;
+  try {
+    for (const name of fs.readdirSync(folder)) {
+      const start = path.basename(file);
+      if (name.startsWith(start) && shape.test(name.slice(start.length)))
+        fs.rmSync(path.join(folder, name), { force: true });
+    }
+  } catch {
+    // A folder that cannot be listed keeps them until it can.
+  }
+}
+
+/**
+ * Writes a file (0600) whole or not at all: temporary file, fsync, rename. Takes the place of whatever has its name.
+ * `mtime` is in seconds of the epoch. Throws the system's error, and leaves nothing behind then.
+ */
+export function writeWhole(file: string, text: string, options: { mtime?: number; mode?: number } = {}): void {
+  const temporary = temporaryName(file);
+  const mode = options.mode ?? 0o600;
+  const fd = fs.openSync(temporary, 'wx', mode);
+  try {
+    try {
+      fs.writeFileSync(fd, text);
+      if (mode !== 0o600) fs.fchmodSync(fd, mode);
+      if (options.mtime !== undefined) fs.futimesSync(fd, options.mtime, options.mtime);
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+    renameOver(temporary, file);
+  } catch (error) {
+    fs.rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+function renameOver(from: string, to: string): void {
+  for (let tries = 1; ; tries++) {
+    try {
+      fs.renameSync(from, to);
+      return;
+    } catch (error) {
+      const code = systemCode(error) ?? '';
+      const directory = fs.lstatSync(to, { throwIfNoEntry: false })?.isDirectory() === true;
+      if (directory) fs.rmSync(to, { recursive: true, force: true });
+      // Windows: somebody is reading the old file at this moment.
+      else if (!['EPERM', 'EACCES', 'EBUSY'].includes(code) || process.platform !== 'win32') throw error;
+      if (tries === 50) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, directory ? 0 : 5);
+    }
+  }
+}

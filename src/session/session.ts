@@ -1,0 +1,341 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { isFresh, readServed, writeServed } from '../credential/entry.ts';
+import { systemCode, TkaError } from '../errors.ts';
+import { type Access, NotSignedIn, Refused, Unavailable } from '../tka/answers.ts';
+import { TkaClient } from '../tka/client.ts';
+import { tryLock } from './lock.ts';
+import { type Grant, obtain } from './obtain.ts';
+import { type Session, type SessionStore, timeLeft } from './store.ts';
+import { tryToken } from './verify.ts';
+
+/** How long a refresh may take while the old token is still good. */
+const refreshBudget = 5000;
+/** A token that is good for no longer is handed out no more. */
+const lastUse = 30_000;
+/** After a refresh that failed, the next one waits so long. */
+const retryPause = 30_000;
+/** The Go server deletes a sign-in that is made within about a second of a logout. */
+const logoutAftermath = 1500;
+
+export interface SessionOptions {
+  readonly store: SessionStore;
+  /** Milliseconds for getting a token, waiting included. */
+  readonly timeout: number;
+  /** One line for the person, on stderr. */
+  readonly warn: (line: string) => void;
+  readonly log: (line: string) => void;
+}
+
+/** Obtains, keeps, refreshes and revokes tokens, one process per server at a time. */
+export class Sessions {
+  readonly store: SessionStore;
+  readonly #timeout: number;
+  readonly #warn: (line: string) => void;
+  readonly #log: (line: string) => void;
+
+  constructor(options: SessionOptions) {
+    this.store = options.store;
+    this.#timeout = options.timeout;
+    this.#log = options.log;
+    let warned = false;
+    // A call says one thing that is wrong with the cache, however many of its files it fails to write.
+    this.#warn = (line) => {
+      if (warned) options.log(line);
+      else options.warn(line);
+      warned = true;
+    };
+  }
+
+  /**
+   * A token for kubectl: the cached one while it is fresh, else a new one, else the old one while it is good.
+   * `parent` is the process that asks: asking twice for one token, it says that the API server refused it.
+   * Throws TkaError when signed out, refused, out of time, or when the server's token is for another API server.
+   */
+  async credential(request: { server: string; apiServer: string | undefined; parent: number }): Promise<Session> {
+    const session = await this.#freshSession(request);
+    if (this.store.folder !== undefined) writeServed(this.store.folder, request.server, request.parent);
+    return session;
+  }
+
+  async #freshSession(request: { server: string; apiServer: string | undefined; parent: number }): Promise<Session> {
+    const { server, apiServer, parent } = request;
+    const { store } = this;
+    const start = performance.now();
+    const startedAt = Date.now();
+    const deadline = start + this.#timeout;
+    const usable = (session: Session | undefined): session is Session =>
+      session !== undefined &&
+      (apiServer === undefined || session.apiServer === apiServer) &&
+      session.token !== refused;
+
+    let refused: string | undefined;
+    const first = store.read(server);
+    this.#refuseSignedOut(server);
+    if (usable(first) && isFresh(first, Date.now())) {
+      const twice = store.folder !== undefined && readServed(store.folder, server) === parent;
+      if (!twice || (await tryToken(first.token, first, this.#log)) !== 'refused') return first;
+      this.#log('the API server refuses the cached token: signing in again');
+      refused = first.token;
+    }
+
+    const look = (): Session | undefined => {
+      this.#refuseSignedOut(server);
+      const session = store.read(server);
+      if (usable(session) && isFresh(session, Date.now())) return session;
+      const failure = store.readFailure(server);
+      // Whoever held the lock while we waited has asked for all of us.
+      if (failure !== undefined && failure.at >= startedAt)
+        throw new TkaError(failure.message, { hints: failure.hints });
+      return undefined;
+    };
+    const stillGood = () => {
+      const session = store.read(server);
+      return usable(session) && timeLeft(session) > lastUse ? session : undefined;
+    };
+    return this.#exclusively(server, {
+      deadline: stillGood() === undefined ? deadline : start + refreshBudget,
+      look,
+      act: async () => {
+        const old = stillGood();
+        if (refused !== undefined && store.read(server)?.token === refused) this.#tryStore(() => store.remove(server));
+        const budget =
+          old === undefined ? deadline : Math.min(deadline, Math.max(start + refreshBudget, performance.now() + 1000));
+        try {
+          const grant = await this.#obtain(server, {
+            deadline: budget,
+            ...(old !== undefined && { patience: 500 }),
+            accept: (access) => this.#checkAccess(server, access, apiServer),
+          });
+          this.#refuseSignedOut(server);
+          return this.#keep(server, grant);
+        } catch (error) {
+          if (error instanceof Refused) this.#tryStore(() => store.remove(server));
+          else if (old !== undefined && store.signedOut(server) === undefined) {
+            this.#serveOld(old, error);
+            const pause = Math.min(retryPause, timeLeft(old) - lastUse);
+            // Rounded up, so that even the shortest pause is one.
+            this.#tryStore(() => store.write({ ...old, freshUntil: Math.ceil((Date.now() + pause) / 1000) }));
+            return old;
+          }
+          if (error instanceof Refused || error instanceof Unavailable) {
+            store.writeFailure(server, { at: Date.now(), message: error.message, hints: error.hints });
+          }
+          throw error;
+        }
+      },
+      late: () => {
+        const old = stillGood();
+        if (old !== undefined) return this.#serveOld(old, new TkaError('another process is still at it'));
+        throw new TkaError(
+          `timed out after ${Math.round(this.#timeout / 1000)} s waiting for another process to sign in to ${server}`,
+          {
+            hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
+          },
+        );
+      },
+    });
+  }
+
+  /**
+   * Signs in anew, whatever the cache holds, and keeps the token. `previous` is the session that it takes the place of.
+   * Throws as obtain() does, and TkaError for an insecure API server without consent.
+   */
+  async signIn(
+    server: string,
+    options: { insecure: boolean },
+  ): Promise<{ session: Session; previous: Previous | undefined }> {
+    const { store } = this;
+    const deadline = performance.now() + this.#timeout;
+    return this.#exclusively(server, {
+      deadline,
+      act: async () => {
+        const mark = store.signedOut(server);
+        const previous = store.read(server) ?? mark;
+        const accept = (access: Access) => {
+          if (access.insecureSkipTlsVerify && options.insecure) store.giveInsecureConsent(server, access.apiServer);
+          this.#checkAccess(server, access, undefined);
+        };
+        try {
+          const settled = mark === undefined ? 0 : mark.at + logoutAftermath;
+          const grant = await this.#obtain(server, { deadline, accept, settled });
+          store.unmarkSignedOut(server);
+          return { session: this.#keep(server, grant), previous: known(previous) };
+        } catch (error) {
+          if (error instanceof Refused) this.#tryStore(() => store.remove(server));
+          throw error;
+        }
+      },
+      late: () => {
+        throw new TkaError(
+          `timed out after ${Math.round(this.#timeout / 1000)} s waiting for another process to sign in to ${server}`,
+        );
+      },
+    });
+  }
+
+  /**
+   * Signs out: marks the server as signed out on this machine, drops the token, and revokes on the server. False where
+   * the server knew of no sign-in. Throws TkaError where the server could not be told; the rest is done even then.
+   */
+  async signOut(server: string): Promise<boolean> {
+    const { store } = this;
+    const known = store.read(server) ?? store.signedOut(server);
+    // The mark comes first: a sign-in that is under way sees it before it keeps its token.
+    store.markSignedOut({
+      server,
+      username: known?.username ?? null,
+      role: known?.role ?? null,
+      until: known?.until ?? null,
+    });
+    const act = async () => {
+      store.remove(server);
+      return this.#revoke(server);
+    };
+    const deadline = performance.now() + Math.min(this.#timeout, refreshBudget);
+    return this.#exclusively(server, { deadline, act, late: act });
+  }
+
+  async #revoke(server: string): Promise<boolean> {
+    const client = new TkaClient(server, { log: this.#log });
+    const deadline = performance.now() + Math.min(this.#timeout, 10_000);
+    try {
+      for (let tries = 1; ; tries++) {
+        try {
+          await client.logout({ timeout: deadline - performance.now() });
+          return true;
+        } catch (error) {
+          if (error instanceof NotSignedIn || (error instanceof Refused && / \(HTTP 404\)$/.test(error.message)))
+            return false;
+          if (
+            error instanceof Unavailable &&
+            error.patience > 500 &&
+            tries < 3 &&
+            deadline - performance.now() > 1000
+          ) {
+            await delay(100 * tries);
+            continue;
+          }
+          if (!(error instanceof TkaError)) throw error;
+          throw new TkaError(`signed out on this machine, but not on the server: ${error.message}`, {
+            hints: [
+              ...error.hints,
+              'the token is deleted here; to have it revoked, log out again when the server answers',
+            ],
+            cause: error,
+          });
+        }
+      }
+    } finally {
+      await client.close();
+    }
+  }
+
+  #refuseSignedOut(server: string): void {
+    if (this.store.signedOut(server) === undefined) return;
+    throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
+  }
+
+  #checkAccess(server: string, access: Access, apiServer: string | undefined): void {
+    if (apiServer !== undefined && access.apiServer !== apiServer) {
+      throw new TkaError(
+        `${server} gives tokens for ${access.apiServer}, but the kubeconfig context is for ${apiServer}`,
+        {
+          hints: [`if the cluster has moved, renew the context: kubectl tka login ${server}`],
+        },
+      );
+    }
+    if (access.insecureSkipTlsVerify && this.store.insecureConsent(server) !== access.apiServer) {
+      throw new TkaError(`${server} asks to reach ${access.apiServer} without a look at its certificate`, {
+        hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`],
+      });
+    }
+  }
+
+  async #obtain(server: string, options: Omit<Parameters<typeof obtain>[1], 'log'>): Promise<Grant> {
+    const client = new TkaClient(server, { log: this.#log });
+    try {
+      return await obtain(client, { ...options, log: this.#log });
+    } finally {
+      await client.close();
+    }
+  }
+
+  #keep(server: string, grant: Grant): Session {
+    const { signIn, access, expires, clockOffset } = grant;
+    const lifetime = expires - (Date.now() + clockOffset);
+    const freshUntil = expires - clockOffset - Math.max(60_000, lifetime / 10);
+    const session: Session = {
+      server,
+      apiServer: access.apiServer,
+      expirationTimestamp: `${new Date(expires).toISOString().slice(0, 19)}Z`,
+      token: access.token,
+      freshUntil: Math.max(0, Math.floor(freshUntil / 1000)),
+      username: signIn.username,
+      role: signIn.role,
+      until: new Date(signIn.until).toISOString(),
+      clockOffset,
+      caData: access.caData,
+      insecureSkipTlsVerify: access.insecureSkipTlsVerify,
+    };
+    this.#tryStore(() => this.store.write(session));
+    this.store.writeFailure(server, undefined);
+    return session;
+  }
+
+  #serveOld(old: Session, why: unknown): Session {
+    this.#warn(
+      `${why instanceof Error ? why.message : why}: serving the cached token, which is good until ${old.expirationTimestamp}`,
+    );
+    return old;
+  }
+
+  #tryStore(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#warn(
+        `the token cache cannot be written, so every call signs in: ${error instanceof Error ? error.message : error}`,
+      );
+    }
+  }
+
+  /** Runs `act` under the server's lock, or ends early with what `look` finds, or with `late` at the deadline. */
+  async #exclusively<T>(
+    server: string,
+    work: { deadline: number; look?: () => T | undefined; act: () => Promise<T>; late: () => T | Promise<T> },
+  ): Promise<T> {
+    const file = this.store.entryFile(server);
+    for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
+      let lock: Awaited<ReturnType<typeof tryLock>> | undefined;
+      try {
+        if (file === undefined) throw new TkaError('the environment names no home folder (HOME is unset)');
+        lock = await tryLock(file);
+      } catch (error) {
+        const why = error instanceof TkaError ? error.message : `${file}: ${systemCode(error)}`;
+        this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
+      }
+      if (lock !== 'held') {
+        try {
+          return work.look?.() ?? (await work.act());
+        } finally {
+          await lock?.();
+        }
+      }
+      const found = work.look?.();
+      if (found !== undefined) return found;
+      if (performance.now() >= work.deadline) return work.late();
+      await delay(pause * (0.5 + Math.random()));
+    }
+  }
+}
+
+/** Who one was before a sign-in. */
+export interface Previous {
+  readonly username: string;
+  readonly role: string;
+}
+
+function known(previous: { username: string | null; role: string | null } | undefined): Previous | undefined {
+  if (previous === undefined || previous.username === null || previous.role === null) return undefined;
+  return { username: previous.username, role: previous.role };
+}

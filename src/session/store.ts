@@ -1,0 +1,273 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { type Entry, entryName, formatEntry, readEntry } from '../credential/entry.ts';
+import { systemCode, TkaError } from '../errors.ts';
+import { ensurePrivateFolder, removeLeftovers, writeWhole } from '../files.ts';
+import type { Paths } from '../paths.ts';
+import { cleanText } from '../tka/text.ts';
+
+/** What the slow path knows of an entry beyond what the fast path needs. Times are RFC 3339. */
+export interface SessionDetails {
+  readonly username: string;
+  readonly role: string;
+  readonly until: string;
+  /** The server's clock minus ours, in milliseconds, when the token came. */
+  readonly clockOffset: number;
+  /** Base64 of PEM; empty: the system's CAs. */
+  readonly caData: string;
+  readonly insecureSkipTlsVerify: boolean;
+}
+
+/** A token in the cache, with who it makes one. */
+export interface Session extends Omit<Entry, 'details'>, SessionDetails {}
+
+/** Left by a logout, until the next login. */
+export interface SignedOut {
+  readonly server: string;
+  readonly username: string | null;
+  readonly role: string | null;
+  readonly until: string | null;
+  /** When, in milliseconds of the epoch. */
+  readonly at: number;
+}
+
+/** How an attempt ended that others were waiting for. */
+export interface Failure {
+  /** Milliseconds of the epoch. */
+  readonly at: number;
+  readonly message: string;
+  readonly hints: readonly string[];
+}
+
+/** Milliseconds for which a session's token is still good, by the server's clock. */
+export function timeLeft(session: Session, now = Date.now()): number {
+  return Date.parse(session.expirationTimestamp) - session.clockOffset - now;
+}
+
+/** Everything that this machine keeps about sessions: cache entries, signed-out marks, consents. */
+export class SessionStore {
+  readonly #cache: string | undefined;
+  readonly #state: string | undefined;
+
+  constructor(paths: Pick<Paths, 'cache' | 'state'>) {
+    this.#cache = paths.cache;
+    this.#state = paths.state;
+  }
+
+  /** The folder of the entries; undefined where there is none. */
+  get folder(): string | undefined {
+    return this.#cache;
+  }
+
+  /** The path of a server's entry; what lies beside it has this path and a `+suffix`. */
+  entryFile(server: string): string | undefined {
+    const name = entryName(server);
+    return this.#cache === undefined || name === undefined ? undefined : path.join(this.#cache, name);
+  }
+
+  /** The session of a server, fresh or not; undefined if there is none that is whole. Mends the modes of its file. */
+  read(server: string): Session | undefined {
+    const file = this.entryFile(server);
+    if (this.#cache === undefined || file === undefined) return undefined;
+    const entry = readEntry(this.#cache, server);
+    if (entry === undefined) return undefined;
+    mendMode(file, 0o600);
+    mendMode(this.#cache, 0o700);
+    const details = parseDetails(entry.details);
+    return details === undefined ? undefined : { ...entry, ...details };
+  }
+
+  /** All whole sessions, by server. */
+  list(): Session[] {
+    if (this.#cache === undefined) return [];
+    const servers = listNames(this.#cache).map(serverOfName);
+    return servers.flatMap((server) => (server === undefined ? [] : (this.read(server) ?? [])));
+  }
+
+  /** Keeps a session. Throws TkaError that says why it cannot be kept. Only under the server's lock. */
+  write(session: Session): void {
+    const file = this.entryFile(session.server);
+    if (this.#cache === undefined || file === undefined) throw new TkaError(noFolder);
+    const { username, role, until, clockOffset, caData, insecureSkipTlsVerify } = session;
+    const details: SessionDetails = { username, role, until, clockOffset, caData, insecureSkipTlsVerify };
+    explained(this.#cache, () => {
+      ensurePrivateFolder(path.dirname(file));
+      removeLeftovers(file);
+      // A new token has been served to nobody yet.
+      if (readEntry(path.dirname(file), session.server)?.token !== session.token) remove(`${file}+served`);
+      writeWhole(file, formatEntry({ ...session, details: JSON.stringify(details) }), { mtime: session.freshUntil });
+    });
+  }
+
+  /** Forgets a server's token. Throws TkaError if it is still there afterwards. Only under the server's lock. */
+  remove(server: string): void {
+    const file = this.entryFile(server);
+    if (file === undefined) return;
+    removeLeftovers(file);
+    explained(file, () => {
+      remove(file);
+      remove(`${file}+served`);
+      remove(`${file}+failed`);
+    });
+  }
+
+  /** How the last attempt for a server ended, if it failed. */
+  readFailure(server: string): Failure | undefined {
+    const file = this.entryFile(server);
+    const value = file === undefined ? undefined : readJson(`${file}+failed`);
+    if (value === undefined || typeof value.at !== 'number' || typeof value.message !== 'string') return undefined;
+    const hints = Array.isArray(value.hints) ? value.hints.filter((hint) => typeof hint === 'string') : [];
+    return { at: value.at, message: value.message, hints };
+  }
+
+  /** Notes how an attempt ended, for those who wait for it; undefined takes the note away. Never throws. */
+  writeFailure(server: string, failure: Failure | undefined): void {
+    const file = this.entryFile(server);
+    if (file === undefined) return;
+    try {
+      if (failure === undefined) remove(`${file}+failed`);
+      else writeWhole(`${file}+failed`, JSON.stringify(failure));
+    } catch {
+      // They will find out for themselves.
+    }
+  }
+
+  /** The mark of a logout; anything at its place counts as one, readable or not. */
+  signedOut(server: string): SignedOut | undefined {
+    const file = this.#stateFile('signed-out', server);
+    const stat = file === undefined ? undefined : fs.lstatSync(file, { throwIfNoEntry: false });
+    if (file === undefined || stat === undefined) return undefined;
+    const value = readJson(file) ?? {};
+    const text = (key: string) => (typeof value[key] === 'string' ? cleanText(value[key]) : null);
+    return { server, username: text('username'), role: text('role'), until: text('until'), at: stat.mtimeMs };
+  }
+
+  /** All marks of logouts, by server. */
+  listSignedOut(): SignedOut[] {
+    if (this.#state === undefined) return [];
+    const servers = listNames(path.join(this.#state, 'signed-out')).map(serverOfName);
+    return servers.flatMap((server) => (server === undefined ? [] : (this.signedOut(server) ?? [])));
+  }
+
+  /** Sets the mark of a logout. Throws TkaError if it cannot be kept. */
+  markSignedOut(mark: Omit<SignedOut, 'at'>): void {
+    this.#writeState('signed-out', mark.server, JSON.stringify(mark));
+  }
+
+  /** Takes the mark of a logout away. Throws TkaError if it cannot be. */
+  unmarkSignedOut(server: string): void {
+    const file = this.#stateFile('signed-out', server);
+    if (file !== undefined) explained(file, () => remove(file));
+  }
+
+  /** The API server that a person agreed to reach through this TKA server without a look at its certificate. */
+  insecureConsent(server: string): string | undefined {
+    const file = this.#stateFile('insecure', server);
+    const apiServer = file === undefined ? undefined : readJson(file)?.apiServer;
+    return typeof apiServer === 'string' ? apiServer : undefined;
+  }
+
+  /** Keeps that consent. Throws TkaError if it cannot be kept. */
+  giveInsecureConsent(server: string, apiServer: string): void {
+    if (this.insecureConsent(server) !== apiServer)
+      this.#writeState('insecure', server, JSON.stringify({ server, apiServer }));
+  }
+
+  /** Takes everything away that is kept about a server. Throws TkaError if it cannot be. */
+  forget(server: string): void {
+    this.remove(server);
+    this.unmarkSignedOut(server);
+    const consent = this.#stateFile('insecure', server);
+    if (consent !== undefined) explained(consent, () => remove(consent));
+  }
+
+  #stateFile(kind: 'signed-out' | 'insecure', server: string): string | undefined {
+    const name = entryName(server);
+    return this.#state === undefined || name === undefined ? undefined : path.join(this.#state, kind, name);
+  }
+
+  #writeState(kind: 'signed-out' | 'insecure', server: string, text: string): void {
+    const file = this.#stateFile(kind, server);
+    if (this.#state === undefined || file === undefined) throw new TkaError(noFolder);
+    const folder = this.#state;
+    explained(folder, () => {
+      ensurePrivateFolder(folder);
+      ensurePrivateFolder(path.dirname(file));
+      removeLeftovers(file);
+      writeWhole(file, `${text}\n`);
+    });
+  }
+}
+
+const noFolder = 'the environment names no home folder (HOME is unset)';
+
+function explained(what: string, act: () => void): void {
+  try {
+    act();
+  } catch (cause) {
+    if (cause instanceof TkaError) throw cause;
+    throw new TkaError(`${what}: ${systemCode(cause) ?? 'cannot be written'}`, { cause });
+  }
+}
+
+function remove(file: string): void {
+  fs.rmSync(file, { recursive: true, force: true });
+}
+
+function mendMode(file: string, mode: number): void {
+  if (process.getuid === undefined) return;
+  try {
+    const stat = fs.lstatSync(file);
+    const ours = stat.uid === process.getuid() && !stat.isSymbolicLink() && (stat.mode & 0o1000) === 0;
+    if (ours && (stat.mode & 0o077) !== 0) fs.chmodSync(file, mode);
+  } catch {
+    // A read-only file system cannot be mended.
+  }
+}
+
+function listNames(folder: string): string[] {
+  try {
+    return fs.readdirSync(folder).sort();
+  } catch {
+    return [];
+  }
+}
+
+/** The server whose files have this name: the reverse of entryName; undefined for other names. */
+function serverOfName(name: string): string | undefined {
+  const server = name.replace('+', '://').replaceAll('+', ':');
+  return entryName(server) === name ? server : undefined;
+}
+
+// The same care as for entries: nothing that could hang, nothing of somebody else's, nothing large.
+function readJson(file: string): Readonly<Record<string, unknown>> | undefined {
+  let fd: number | undefined;
+  try {
+    if (!fs.lstatSync(file).isFile()) return undefined;
+    fd = fs.openSync(file, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0));
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile() || stat.size > 64 * 1024 || (process.getuid !== undefined && stat.uid !== process.getuid()))
+      return undefined;
+    const value: unknown = JSON.parse(fs.readFileSync(fd, 'utf8'));
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
+  }
+}
+
+function parseDetails(text: string): SessionDetails | undefined {
+  let value: Partial<Record<keyof SessionDetails, unknown>>;
+  try {
+    value = JSON.parse(text) ?? {};
+  } catch {
+    return undefined;
+  }
+  const { username, role, until, clockOffset, caData, insecureSkipTlsVerify } = value;
+  if (typeof username !== 'string' || typeof role !== 'string' || typeof until !== 'string') return undefined;
+  if (Number.isNaN(Date.parse(until)) || typeof clockOffset !== 'number' || !Number.isFinite(clockOffset))
+    return undefined;
+  if (typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean') return undefined;
+  return { username: cleanText(username), role: cleanText(role), until, clockOffset, caData, insecureSkipTlsVerify };
+}

@@ -1,0 +1,39 @@
+import { Client } from 'undici';
+import type { ClusterAccess } from '../tka/answers.ts';
+
+const timeout = 2000;
+
+/**
+ * Asks an API server whether it still takes a token: 'refused' for a 401, 'accepted' for any other answer, 'unknown'
+ * where none comes within 2 s. Every path does, since authentication comes before all else; it never throws.
+ */
+export async function tryToken(
+  token: string,
+  access: ClusterAccess,
+  log: (line: string) => void,
+): Promise<'accepted' | 'refused' | 'unknown'> {
+  const url = new URL(access.apiServer);
+  let client: Client | undefined;
+  try {
+    client = new Client(url.origin, {
+      connect: {
+        timeout,
+        rejectUnauthorized: !access.insecureSkipTlsVerify,
+        ...(access.caData !== '' && { ca: Buffer.from(access.caData, 'base64').toString('latin1') }),
+      },
+    });
+    const { statusCode } = await client.request({
+      method: 'GET',
+      path: `${url.pathname.replace(/\/+$/, '')}/version`,
+      headers: { authorization: `Bearer ${token}`, accept: 'application/json', 'user-agent': 'kubectl-tka' },
+      signal: AbortSignal.timeout(timeout),
+    });
+    log(`${access.apiServer} answers the token with HTTP ${statusCode}`);
+    return statusCode === 401 ? 'refused' : 'accepted';
+  } catch (error) {
+    log(`${access.apiServer} could not be asked about the token: ${error}`);
+    return 'unknown';
+  } finally {
+    await client?.destroy().catch(() => {});
+  }
+}

@@ -1,0 +1,107 @@
+// How the program speaks. stdout carries the answer and nothing else; everything said to a person goes to stderr.
+// An error is `error: <one lower-case line>`, then `hint: <what to type next>` lines. No stack trace, no token, and no
+// control character of anybody else's reaches either stream.
+import { inspect } from 'node:util';
+import { writeAll } from './credential/entry.ts';
+import { TkaError } from './errors.ts';
+
+export type OutputFormat = 'table' | 'wide' | 'json' | 'yaml' | 'name';
+
+export interface Terminal {
+  /** Data for stdout; ends with a newline. */
+  out(text: string): void;
+  /** What a person may like to know; silent with --quiet. */
+  notice(line: string): void;
+  warn(line: string): void;
+  hint(line: string): void;
+  /** Only with --debug or TKA_DEBUG=1. */
+  log(line: string): void;
+}
+
+/** Text without control characters (but for newlines and tabs) and without anything that looks like a token. */
+export function presentable(text: string): string {
+  return text
+    .replace(/\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g, '[redacted token]')
+    .replace(/(\bbearer\s+)[^\s"',]+/gi, '$1[redacted token]')
+    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, '');
+}
+
+function write(fd: 1 | 2, text: string): void {
+  try {
+    writeAll(fd, text);
+  } catch (error) {
+    // The reader has gone (`| head`): nobody is left to be told.
+    if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
+  }
+}
+
+/** A terminal on this process's streams. */
+export function openTerminal(options: { debug: boolean; quiet: boolean }): Terminal {
+  const say = (line: string) => write(2, `${presentable(line)}\n`);
+  const started = performance.now();
+  return {
+    out: (text) => write(1, text),
+    notice: (line) => {
+      if (!options.quiet) say(line);
+    },
+    warn: (line) => say(`warning: ${line}`),
+    hint: (line) => say(`hint: ${line}`),
+    log: (line) => {
+      if (options.debug) say(`debug: ${(performance.now() - started).toFixed(0)} ms: ${line}`);
+    },
+  };
+}
+
+/** Says an error and its hints on stderr; with `debug` also where it came from. Returns the exit status. */
+export function sayError(error: unknown, debug: boolean): number {
+  const known = error instanceof TkaError;
+  const message = error instanceof Error ? error.message : inspect(error);
+  const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
+  write(2, `error: ${presentable(text)}\n`);
+  for (const hint of known ? error.hints : ['run it again with --debug, and report what it says']) {
+    write(2, `hint: ${presentable(hint)}\n`);
+  }
+  for (let e = error, depth = 0; debug && e instanceof Error && depth < 8; e = e.cause, depth++) {
+    write(2, presentable(`debug: ${depth === 0 ? '' : 'caused by '}${e.stack ?? e.message}\n`));
+  }
+  return known ? error.exitCode : 1;
+}
+
+/** Rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  if (rows.length === 0) return '';
+  const lines = [headings, ...rows];
+  const widths = headings.map((_, column) => Math.max(...lines.map((line) => [...(line[column] ?? '')].length)));
+  const pad = (cell: string, column: number) =>
+    column === headings.length - 1 ? cell : cell + ' '.repeat((widths[column] ?? 0) - [...cell].length + 3);
+  return `${lines.map((line) => line.map(pad).join('').trimEnd()).join('\n')}\n`;
+}
+
+/** One document of data in the given format. */
+export async function structured(format: 'json' | 'yaml', data: unknown): Promise<string> {
+  if (format === 'json') {
+    // JSON leaves C1 controls as they are; a terminal would obey them.
+    const escape = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+    return `${JSON.stringify(data, null, 2).replace(/[\u007f-\u009f\u2028-\u202e]/g, escape)}\n`;
+  }
+  const { stringify } = await import('yaml');
+  return stringify(data, { lineWidth: 0, version: '1.1' });
+}
+
+/** A time as a person reads it: `2026-11-21 09:30:05 UTC, in 29m`. */
+export function when(time: number, now = Date.now()): string {
+  const stamp = `${new Date(time).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+  const distance = shortDuration(Math.abs(time - now));
+  return time >= now ? `${stamp}, in ${distance}` : `${stamp}, ${distance} ago`;
+}
+
+/** A duration as kubectl prints ages: `45s`, `29m`, `7h30m`, `3d`. */
+export function shortDuration(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 120) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}m`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return minutes % 60 === 0 ? `${hours}h` : `${hours}h${minutes % 60}m`;
+  return `${Math.floor(hours / 24)}d`;
+}
