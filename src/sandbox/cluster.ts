@@ -68,15 +68,13 @@ export class Cluster {
   /** Change it for another role or user; null is a caller without a grant. */
   user: SandboxUser | null;
   readyAfterMs: number;
-  /** When the TKA server was last stopped; undefined while it runs. */
-  stoppedAt: number | undefined = 0;
-
   readonly #host: string;
   readonly #certificates: Certificates;
   readonly #provisioner: Provisioner;
   readonly #tka: Server;
   readonly #api: TlsServer;
   readonly #ports: { tka: number; api: number };
+  #stoppedAt: number | undefined = 0;
   #waiting: { readonly route: keyof Counts; readonly count: number; readonly done: () => void }[] = [];
 
   constructor(
@@ -127,6 +125,11 @@ export class Cluster {
     );
   }
 
+  /** When the TKA server was last stopped; undefined while it runs. */
+  get stoppedAt(): number | undefined {
+    return this.#stoppedAt;
+  }
+
   /** The TKA server's canonical URL. */
   get server(): string {
     return `http://${urlHost(this.#host)}:${this.#ports.tka}`;
@@ -143,15 +146,15 @@ export class Cluster {
 
   /** Starts the TKA server, on the port it had before. */
   async start(): Promise<void> {
-    if (this.stoppedAt === undefined) return;
+    if (this.#stoppedAt === undefined) return;
     this.#ports.tka = await listen(this.#tka, this.#host, this.#ports.tka);
-    this.stoppedAt = undefined;
+    this.#stoppedAt = undefined;
   }
 
   /** Stops the TKA server and drops its connections; the API stays. */
   async stop(): Promise<void> {
-    if (this.stoppedAt !== undefined) return;
-    this.stoppedAt = Date.now();
+    if (this.#stoppedAt !== undefined) return;
+    this.#stoppedAt = Date.now();
     await close(this.#tka);
   }
 
@@ -221,9 +224,9 @@ export class Cluster {
     // A caller who hangs up in the middle of a body is no error of the sandbox.
     request.on('error', () => {});
     response.on('error', () => {});
-    serveWith(shapeFault(this.faults, route), takeFault(this.faults, route) ?? {}, request, response, handler).catch(
-      () => response.destroy(),
-    );
+    const shape = shapeFault(this.faults, route, request.headers.accept);
+    const fault = takeFault(this.faults, route) ?? {};
+    serveWith(shape, fault, request, response, handler).catch(() => response.destroy());
   }
 
   #count(route: keyof Counts): void {

@@ -91,16 +91,16 @@ export function takeFault(faults: Faults, route: RouteName): RouteFault | undefi
 }
 
 /** The faults that are told per cluster, as what they do to one route. */
-export function shapeFault(faults: Faults, route: RouteName): RouteFault {
+export function shapeFault(faults: Faults, route: RouteName, accept?: string): RouteFault {
   const headers: Record<string, string> = {};
   if (faults.dateSkewMs !== undefined) headers.Date = new Date(Date.now() + faults.dateSkewMs).toUTCString();
   if (route === 'kubeconfig' && faults.pending?.retryAfter !== undefined) {
     headers['Retry-After'] = String(faults.pending.retryAfter);
   }
-  return { headers, ...shapeOf(faults, route) };
+  return { headers, ...shapeOf(faults, route, accept) };
 }
 
-function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName): RouteFault {
+function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName, accept?: string): RouteFault {
   if ((route === 'login' || route === 'loginGet' || route === 'logout') && until !== undefined) {
     return {
       change: (answer: LoginAnswer) => ({
@@ -118,6 +118,11 @@ function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName): 
   }
   if (memberlist === 'gossip-503') return { answer: { status: 503, body: { error: 'Gossip not enabled' } } };
   if (memberlist === 'go-json') {
+    // To any other Accept, also to `*/*`, the Go server answers a page for people.
+    if (accept !== 'application/json') {
+      const page = '<!DOCTYPE html>\n<html><head><title>TKA Cluster Memberlist</title></head></html>';
+      return { answer: { status: 200, body: page, contentType: 'text/html; charset=utf-8' } };
+    }
     return {
       // The Go server knows three fields, and fills apiPort with the port of the Kubernetes URL.
       change: (rows: { apiEndpoint: string; labels: Record<string, string> }[]) =>

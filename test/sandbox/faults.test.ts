@@ -293,8 +293,9 @@ describe('of the sign-in', () => {
 
 describe('shapes of answers', () => {
   test('memberlist', async () => {
-    const list = () => ask(c, 'GET', '/memberlist');
+    const list = (accept = 'application/json') => ask(c, 'GET', '/memberlist', { accept });
     c.faults.memberlist = 'go-json';
+    expect((await list('*/*')).headers['content-type']).toBe('text/html; charset=utf-8');
     const port = Number(new URL(c.apiServer).port);
     const rows = JSON.parse((await list()).body);
     expect(rows[0]).toEqual({ apiEndpoint: c.apiServer, apiPort: port, labels: { a: 'b' } });

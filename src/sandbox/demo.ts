@@ -1,0 +1,162 @@
+// `npm run demo`: a first day with the plugin, as a transcript. The mesh runs in this process; every command is a program
+// of its own in a private HOME. Fails when a command does not do what the transcript is to show.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { makeHome, type SandboxHome } from './home.ts';
+import { startMesh } from './mesh.ts';
+
+interface Step {
+  /** What the reader should know of it. */
+  readonly say: string;
+  readonly command: string;
+  readonly code?: number;
+  readonly expect: readonly RegExp[];
+  readonly never?: RegExp;
+}
+
+const first = 'prod-us';
+const second = 'prod-eu';
+const steps: readonly Step[] = [
+  {
+    say: 'Which clusters are there? One TKA server is configured; it knows the others.',
+    command: 'kubectl tka clusters',
+    expect: [/prod-us/, /prod-eu/, /staging/],
+  },
+  {
+    say: 'Sign in to one, and write contexts for all.',
+    command: `kubectl tka login ${first}`,
+    expect: [/alice/, /viewer/, /prod-us/],
+  },
+  {
+    say: 'Contexts for the others too, without signing in to them.',
+    command: 'kubectl tka login --all-contexts',
+    expect: [/prod-eu/],
+  },
+  {
+    say: 'kubectl gets its token by itself.',
+    command: 'kubectl get namespaces',
+    expect: [/shop-prod-us +Active/],
+  },
+  {
+    say: 'Another cluster needs no command of ours: kubectl signs in when it first needs to.',
+    command: `kubectl --context ${second} get pods -A`,
+    expect: [/coredns-prod-eu-1/],
+  },
+  {
+    say: 'Who am I there?',
+    command: 'kubectl auth whoami',
+    expect: [/system:serviceaccount:tka-dev:tka-user-alice/],
+  },
+  {
+    say: 'Which sessions do I have on this machine?',
+    command: 'kubectl tka status',
+    expect: [/prod-us/, /prod-eu/],
+  },
+  {
+    say: 'Sign out, and stay signed out.',
+    command: `kubectl tka logout ${first}`,
+    expect: [/prod-us/],
+  },
+  {
+    say: 'kubectl is refused now, and told what to type.',
+    command: 'kubectl get namespaces',
+    code: 1,
+    expect: [/hint: .*kubectl tka login/],
+    never: /shop-prod-us/,
+  },
+];
+
+const stepLimitMs = 20_000;
+const out = (line = ''): boolean => process.stdout.write(`${line}\n`);
+
+/** The program and arguments of a command of the transcript, with kubectl or without it. */
+function programOf(
+  command: string,
+  home: SandboxHome,
+  kubectl: boolean,
+): [shown: string, file: string, args: string[]] {
+  const words = command.split(' ');
+  if (kubectl) return [command, words[0] as string, words.slice(1)];
+  if (words[1] === 'tka') return [`kubectl-${words.slice(1).join(' ')}`, join(home.bin, 'kubectl-tka'), words.slice(2)];
+  const caller = fileURLToPath(new URL('./caller.ts', import.meta.url));
+  return [`client-node ${words.slice(1).join(' ')}`, process.execPath, [caller, ...words.slice(1)]];
+}
+
+async function hasKubectl(path: string): Promise<boolean> {
+  const name = process.platform === 'win32' ? 'kubectl.exe' : 'kubectl';
+  const found = path.split(delimiter).map((dir) => access(join(dir, name), constants.X_OK));
+  return (await Promise.allSettled(found)).some(({ status }) => status === 'fulfilled');
+}
+
+/** Runs one command, its output passed on as it comes; resolves to its exit status and both streams. */
+function run(file: string, args: string[], env: Readonly<Record<string, string>>, signal: AbortSignal) {
+  return new Promise<{ code: number | null; output: string }>((resolve, reject) => {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(stepLimitMs)]);
+    const child: ChildProcess = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'], signal: limit });
+    let output = '';
+    const take = (text: string) => {
+      output += text;
+      process.stdout.write(text);
+    };
+    child.stdout?.setEncoding('utf8').on('data', take);
+    child.stderr?.setEncoding('utf8').on('data', take);
+    let failed: unknown;
+    child.on('error', (error) => {
+      failed = signal.aborted ? signal.reason : limit.aborted ? limit.reason : error;
+    });
+    // Not before all is over: whoever still writes into the private HOME would bring it back.
+    child.on('close', (code) => (failed === undefined ? resolve({ code, output }) : reject(failed)));
+  });
+}
+
+/** What is wrong with the outcome of a step, or undefined. */
+function fault({ code: wanted = 0, expect, never }: Step, code: number | null, output: string): string | undefined {
+  if (code !== wanted) return `exit status ${code}, expected ${wanted}`;
+  const missing = expect.find((pattern) => !pattern.test(output));
+  if (missing !== undefined) return `the output does not show ${missing}`;
+  return never?.test(output) ? `the output shows ${never}` : undefined;
+}
+
+async function demo(signal: AbortSignal): Promise<void> {
+  await using mesh = await startMesh();
+  const home = await makeHome(mesh.cluster(first).server);
+  try {
+    const kubectl = process.env.TKA_DEMO_NO_KUBECTL !== '1' && (await hasKubectl(home.env.PATH ?? ''));
+    out(
+      `# ${mesh.clusters.length} TKA servers on loopback, each with a STAND-IN for a Kubernetes API server, in a HOME of its own.`,
+    );
+    if (!kubectl) {
+      out('# There is no kubectl: our commands are run as kubectl-tka, and @kubernetes/client-node plays kubectl.');
+    }
+    for (const step of steps) {
+      const [shown, file, args] = programOf(step.command, home, kubectl);
+      out();
+      out(`# ${step.say}`);
+      out(`$ ${shown}`);
+      const { code, output } = await run(file, args, home.env, signal);
+      const wrong = fault(step, code, output);
+      if (wrong !== undefined) throw new Error(`${shown}: ${wrong}`);
+    }
+  } finally {
+    await home.remove();
+  }
+}
+
+const interrupted = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => interrupted.abort());
+const started = performance.now();
+try {
+  await demo(interrupted.signal);
+  out();
+  out(`# Every step did what it should, in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
+} catch (error) {
+  if (interrupted.signal.aborted) {
+    process.exitCode = 130;
+  } else {
+    process.stderr.write(`\nerror: the demo failed: ${error instanceof Error ? error.message : error}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,86 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+
+const fileOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+const built = existsSync(fileOf('dist/kubectl-tka'));
+
+// A temporary folder of its own, so that what a program leaves behind can be seen.
+let tmp: string;
+const children: ChildProcess[] = [];
+beforeEach(() => {
+  tmp = mkdtempSync(join(tmpdir(), 'tka-programs-'));
+});
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+  rmSync(tmp, { recursive: true, force: true });
+});
+
+/** Starts a program of the sandbox; `shown` waits until its output matches. */
+function start(program: string, env: NodeJS.ProcessEnv = {}) {
+  const child = spawn(process.execPath, [fileOf(`src/sandbox/${program}`)], {
+    env: { ...process.env, XDG_CACHE_HOME: '/nonexistent', TKA_TAILSCALE_PORT: '1', TMPDIR: tmp, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  children.push(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text) => {
+      output += text;
+      child.emit('output');
+    });
+  }
+  return {
+    child,
+    output: () => output,
+    closed: once(child, 'close'),
+    async shown(pattern: RegExp): Promise<RegExpExecArray> {
+      for (;;) {
+        const match = pattern.exec(output);
+        if (match !== null) return match;
+        await once(child, 'output', { signal: AbortSignal.timeout(10_000) });
+      }
+    },
+  };
+}
+
+test.each(['SIGINT', 'SIGTERM'] as const)('npm run sandbox: up until %s, and nothing left behind', async (signal) => {
+  const { child, output, shown, closed } = start('keep.ts');
+  await shown(/Ctrl-C/);
+  expect(output()).toMatch(/STAND-IN/);
+  expect(output()).toMatch(/^unset XDG_CACHE_HOME$/m);
+  expect(output()).toMatch(/^unset TKA_TAILSCALE_PORT$/m);
+  const server = (await shown(/^export TKA_TAILSCALE_HOSTNAME='(.*)'$/m))[1];
+  const home = (await shown(/^export HOME='(.*)'$/m))[1] ?? '';
+  expect(readdirSync(tmp).map((name) => join(tmp, name))).toEqual([home]);
+  const members = await (await fetch(`${server}/api/v1alpha1/memberlist`)).json();
+  expect(members).toHaveLength(3);
+  child.kill(signal);
+  expect(await closed).toEqual([0, null]);
+  expect(readdirSync(tmp)).toEqual([]);
+});
+
+describe.skipIf(!built)('npm run demo (needs npm run build)', () => {
+  test.each([
+    ['with kubectl, where there is one', {}],
+    ['without kubectl', { TKA_DEMO_NO_KUBECTL: '1' }],
+  ])('%s', { timeout: 60_000 }, async (_, env) => {
+    const { output, closed } = start('demo.ts', env);
+    const [code] = await closed;
+    expect(output()).toMatch(/# Every step did what it should/);
+    expect(code).toBe(0);
+    expect(readdirSync(tmp)).toEqual([]);
+  });
+
+  test('interrupted', async () => {
+    const { child, shown, closed } = start('demo.ts');
+    await shown(/tka clusters/);
+    child.kill('SIGINT');
+    expect(await closed).toEqual([130, null]);
+    expect(readdirSync(tmp)).toEqual([]);
+  });
+});
