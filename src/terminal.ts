@@ -81,8 +81,8 @@ export function table(headings: readonly string[], rows: readonly (readonly stri
 export async function structured(format: 'json' | 'yaml', data: unknown): Promise<string> {
   if (format === 'json') {
     // JSON leaves C1 controls as they are; a terminal would obey them.
-    const escape = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
-    return `${JSON.stringify(data, null, 2).replace(/[\u007f-\u009f\u2028-\u202e]/g, escape)}\n`;
+    const escaped = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+    return `${JSON.stringify(data, null, 2).replace(/[\u007f-\u009f\u2028-\u202e]/g, escaped)}\n`;
   }
   const { stringify } = await import('yaml');
   return stringify(data, { lineWidth: 0, version: '1.1' });

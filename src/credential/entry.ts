@@ -34,7 +34,7 @@ const timestampShape = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$
 const tokenShape = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 /** No token is longer: a shell reads one byte a system call. */
 export const tokenLimit = 16 * 1024;
-const sizeLimit = 256 * 1024;
+const readLimit = 256 * 1024;
 
 /** True for a token that an entry can hold: three base64url parts, not too long. */
 export function isTokenShaped(token: string): boolean {
@@ -93,8 +93,9 @@ export function readEntry(folder: string, server: string): Entry | undefined {
   if (fd === undefined) return undefined;
   try {
     const stat = fs.fstatSync(fd);
-    if (stat.size > sizeLimit) return undefined;
-    return parseEntry(fs.readFileSync(fd, 'latin1'), server, stat.mtimeMs / 1000);
+    const bytes = Buffer.alloc(Math.min(stat.size, readLimit));
+    const length = fs.readSync(fd, bytes, 0, bytes.length, 0);
+    return parseEntry(bytes.toString('latin1', 0, length), server, stat.mtimeMs / 1000);
   } catch {
     return undefined;
   } finally {

@@ -29,13 +29,14 @@ export interface SessionOptions {
 /** Obtains, keeps, refreshes and revokes tokens, one process per server at a time. */
 export class Sessions {
   readonly store: SessionStore;
-  readonly #timeout: number;
+  /** Milliseconds for getting a token, waiting included. */
+  readonly timeout: number;
   readonly #warn: (line: string) => void;
   readonly #log: (line: string) => void;
 
   constructor(options: SessionOptions) {
     this.store = options.store;
-    this.#timeout = options.timeout;
+    this.timeout = options.timeout;
     this.#log = options.log;
     let warned = false;
     // A call says one thing that is wrong with the cache, however many of its files it fails to write.
@@ -62,7 +63,7 @@ export class Sessions {
     const { store } = this;
     const start = performance.now();
     const startedAt = Date.now();
-    const deadline = start + this.#timeout;
+    const deadline = start + this.timeout;
     const usable = (session: Session | undefined): session is Session =>
       session !== undefined &&
       (apiServer === undefined || session.apiServer === apiServer) &&
@@ -127,7 +128,7 @@ export class Sessions {
         const old = stillGood();
         if (old !== undefined) return this.#serveOld(old, new TkaError('another process is still at it'));
         throw new TkaError(
-          `timed out after ${Math.round(this.#timeout / 1000)} s waiting for another process to sign in to ${server}`,
+          `timed out after ${Math.round(this.timeout / 1000)} s waiting for another process to sign in to ${server}`,
           {
             hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
           },
@@ -142,10 +143,10 @@ export class Sessions {
    */
   async signIn(
     server: string,
-    options: { insecure: boolean },
+    options: { insecure: boolean; apiServer?: string | undefined },
   ): Promise<{ session: Session; previous: Previous | undefined }> {
     const { store } = this;
-    const deadline = performance.now() + this.#timeout;
+    const deadline = performance.now() + this.timeout;
     return this.#exclusively(server, {
       deadline,
       act: async () => {
@@ -153,7 +154,7 @@ export class Sessions {
         const previous = store.read(server) ?? mark;
         const accept = (access: Access) => {
           if (access.insecureSkipTlsVerify && options.insecure) store.giveInsecureConsent(server, access.apiServer);
-          this.#checkAccess(server, access, undefined);
+          this.#checkAccess(server, access, options.apiServer);
         };
         try {
           const settled = mark === undefined ? 0 : mark.at + logoutAftermath;
@@ -167,7 +168,7 @@ export class Sessions {
       },
       late: () => {
         throw new TkaError(
-          `timed out after ${Math.round(this.#timeout / 1000)} s waiting for another process to sign in to ${server}`,
+          `timed out after ${Math.round(this.timeout / 1000)} s waiting for another process to sign in to ${server}`,
         );
       },
     });
@@ -191,13 +192,13 @@ export class Sessions {
       store.remove(server);
       return this.#revoke(server);
     };
-    const deadline = performance.now() + Math.min(this.#timeout, refreshBudget);
+    const deadline = performance.now() + Math.min(this.timeout, refreshBudget);
     return this.#exclusively(server, { deadline, act, late: act });
   }
 
   async #revoke(server: string): Promise<boolean> {
     const client = new TkaClient(server, { log: this.#log });
-    const deadline = performance.now() + Math.min(this.#timeout, 10_000);
+    const deadline = performance.now() + Math.min(this.timeout, 10_000);
     try {
       for (let tries = 1; ; tries++) {
         try {
@@ -237,12 +238,9 @@ export class Sessions {
 
   #checkAccess(server: string, access: Access, apiServer: string | undefined): void {
     if (apiServer !== undefined && access.apiServer !== apiServer) {
-      throw new TkaError(
-        `${server} gives tokens for ${access.apiServer}, but the kubeconfig context is for ${apiServer}`,
-        {
-          hints: [`if the cluster has moved, renew the context: kubectl tka login ${server}`],
-        },
-      );
+      throw new TkaError(`${server} gives tokens for ${access.apiServer}, not for ${apiServer}`, {
+        hints: [`if the cluster has moved, renew the context: kubectl tka login ${server}`],
+      });
     }
     if (access.insecureSkipTlsVerify && this.store.insecureConsent(server) !== access.apiServer) {
       throw new TkaError(`${server} asks to reach ${access.apiServer} without a look at its certificate`, {

@@ -83,7 +83,7 @@ export class TkaClient {
   /** One exchange; throws Unavailable where there is no whole answer in time, or one over the limit (bytes). */
   async ask(method: 'GET' | 'POST', route: string, options: AskOptions): Promise<RawAnswer> {
     const started = performance.now();
-    const timeout = AbortSignal.timeout(Math.max(1, options.timeout));
+    const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
     const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
     const limit = options.limit ?? smallAnswer;
     try {
@@ -131,7 +131,8 @@ function elapsed(started: number): string {
 }
 
 // Nobody asks for YAML here, but a cache in between may hold the answer to somebody who did.
-async function decoded(answer: RawAnswer): Promise<RawAnswer> {
+/** An answer whose YAML body has become JSON; others as they are. */
+export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
   if (!/^(?:application|text)\/(?:x-)?yaml\b/i.test(answer.headers['content-type'] ?? '')) return answer;
   const { parse } = await import('yaml');
   try {

@@ -1,0 +1,84 @@
+import { parseArgs } from 'node:util';
+import { execCredential, wantedApiVersion } from '../credential/entry.ts';
+import { TkaError, UsageError } from '../errors.ts';
+import { findPaths } from '../paths.ts';
+import { loadSettings } from '../settings.ts';
+import { openTerminal } from '../terminal.ts';
+import { cleanText } from '../tka/text.ts';
+import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
+import { openSessions } from './context.ts';
+
+const options = {
+  server: { type: 'string', short: 's' },
+  'api-server': { type: 'string' },
+  port: { type: 'string', short: 'p' },
+  tailnet: { type: 'string' },
+  config: { type: 'string', short: 'c' },
+  kubeconfig: { type: 'string' },
+  debug: { type: 'boolean' },
+  quiet: { type: 'boolean', short: 'q' },
+} as const;
+
+/**
+ * `credential`, where the cached path had no answer: prints one ExecCredential. Reads a configuration file only for a
+ * server that is not named by its URL. Throws TkaError or UsageError.
+ */
+export async function credential(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
+  const flags = parseFlags(args);
+  const terminal = openTerminal({
+    debug: flags.debug === true || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? ''),
+    quiet: false,
+  });
+  const apiVersion = wantedApiVersion(env);
+  if (apiVersion === undefined) throw unknownApiVersion(env);
+  if (flags.server === undefined) {
+    throw new UsageError('credential needs --server URL', {
+      hints: ['kubectl tka login writes a context that calls it so'],
+    });
+  }
+  const paths = await findPaths(env);
+  const isUrl = /^https?:\/\//i.test(flags.server) && flags.port === undefined;
+  const server =
+    usage(() => (isUrl ? canonicalServer(flags.server ?? '') : undefined)) ??
+    (await loadSettings(flags, env, paths)).serverNamed(flags.server);
+  const named = flags['api-server'];
+  const apiServer = named === undefined ? undefined : usage(() => canonicalApiServer(named));
+  const sessions = openSessions(paths, env, terminal);
+  const session = await sessions.credential({ server, apiServer, parent: process.ppid });
+  terminal.out(execCredential(apiVersion, session));
+}
+
+function parseFlags(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    const message = error instanceof Error ? (error.message.split(/[.\n]/, 1)[0] ?? '') : '';
+    throw new UsageError(`credential: ${cleanText(message.charAt(0).toLowerCase() + message.slice(1))}`, {
+      hints: ['kubectl tka credential --help'],
+    });
+  }
+}
+
+function usage<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof TkaError ? new UsageError(error.message, { hints: error.hints }) : error;
+  }
+}
+
+function unknownApiVersion(env: NodeJS.ProcessEnv): TkaError {
+  let wanted: unknown;
+  try {
+    wanted = JSON.parse(env.KUBERNETES_EXEC_INFO ?? '').apiVersion;
+  } catch {
+    return new TkaError('KUBERNETES_EXEC_INFO holds no JSON document', {
+      hints: ['kubectl sets it: unset it where you call by hand'],
+    });
+  }
+  return new TkaError(`KUBERNETES_EXEC_INFO asks for apiVersion ${JSON.stringify(cleanText(String(wanted)))}`, {
+    hints: [
+      'client.authentication.k8s.io/v1 and v1beta1 are spoken: set apiVersion in the exec user of the kubeconfig',
+    ],
+  });
+}

@@ -1,0 +1,57 @@
+import type { Command, Help, Option } from 'commander';
+
+const width = 100;
+
+/** Help in kubectl's style: what it does, examples, commands, options, usage. */
+export function helpOf(command: Command, helper: Help): string {
+  const root = command.parent ?? command;
+  const program = root.name();
+  const sections = [wrap(command.description()).replaceAll('%p', program)];
+  const shown = examples.get(command);
+  if (shown !== undefined) sections.push(`Examples:\n${shown.replaceAll('%p', program)}`);
+  if (command === root) {
+    const rows = helper
+      .visibleCommands(command)
+      .map((sub): [string, string] => [sub.name(), sub.summary() || sub.description()]);
+    sections.push(`Available Commands:\n${columns(rows)}`);
+  }
+  const options = (of: Command): [string, string][] =>
+    of.options.filter((option) => !option.hidden).map((option) => [flagsOf(option), option.description]);
+  if (command !== root && command.options.length > 0) sections.push(`Options:\n${columns(options(command))}`);
+  sections.push(
+    `${command === root ? 'Options' : 'Options of every command'}:\n${columns([...options(root), ['-h, --help', 'show help']])}`,
+  );
+  const args = command.registeredArguments.map((argument) => ` [${argument.name().toUpperCase()}]`).join('');
+  sections.push(`Usage:\n  ${program}${command === root ? ' [command]' : ` ${command.name()}${args}`} [options]`);
+  if (command === root) sections.push(`Use "${program} <command> --help" for more information about a command.`);
+  return `${sections.join('\n\n')}\n`;
+}
+
+const examples = new WeakMap<Command, string>();
+
+/** Gives a command its examples; `%p` stands for the program's name. */
+export function setExamples(command: Command, text: string): void {
+  examples.set(command, text);
+}
+
+function flagsOf(option: Option): string {
+  return option.short === undefined ? `    ${option.flags}` : option.flags;
+}
+
+function columns(rows: readonly (readonly [string, string])[]): string {
+  const left = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, text]) => `  ${name.padEnd(left)}   ${text}`).join('\n');
+}
+
+function wrap(text: string): string {
+  const wrapLine = (line: string) => {
+    const lines = [''];
+    for (const word of line.split(' ')) {
+      const last = lines.at(-1) ?? '';
+      if (last !== '' && last.length + 1 + word.length > width) lines.push(word);
+      else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`;
+    }
+    return lines.join('\n');
+  };
+  return text.split('\n').map(wrapLine).join('\n');
+}

@@ -1,0 +1,108 @@
+import { shortName } from '../discovery/naming.ts';
+import { TkaError, UsageError } from '../errors.ts';
+import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
+import type { Context } from './context.ts';
+import { knownTarget } from './target.ts';
+
+interface AllFlag {
+  readonly all?: boolean;
+}
+
+const parallel = 8;
+
+/** `logout [NAME] [--all]`: revokes on the server, deletes the token, and stays signed out. */
+export async function logout(context: Context, [name]: readonly string[], flags: AllFlag): Promise<void> {
+  const view = await readKubeconfig(context.kubeconfig);
+  const { sessions } = context;
+  if (flags.all !== true) return signOut(context, await knownTarget(context, name, view));
+  const all = everything(context, view, name, 'logout');
+  const held = new Set(sessions.store.list().map(({ server }) => server));
+  const errors = await each(all, async (server) => {
+    if (held.has(server)) return signOut(context, server);
+    // Nobody signed in there from here: nothing to revoke, but kubectl must not sign in by itself either.
+    if (sessions.store.signedOut(server) === undefined)
+      sessions.store.markSignedOut({ server, username: null, role: null, until: null });
+  });
+  if (errors.length > 0) throw summary(context, errors, 'logout', all.length);
+  if (all.length === 0 && !context.settings.quiet) context.terminal.out('There are no sessions on this machine.\n');
+}
+
+/** `forget [NAME] [--all]`: logs out where it can, and takes our contexts out of the kubeconfig. */
+export async function forget(context: Context, [name]: readonly string[], flags: AllFlag): Promise<void> {
+  const { sessions, terminal, settings } = context;
+  const view = await readKubeconfig(context.kubeconfig);
+  const targets =
+    flags.all === true ? everything(context, view, name, 'forget') : [await knownTarget(context, name, view)];
+  const isKnown = (server: string) =>
+    sessions.store.read(server) !== undefined ||
+    sessions.store.signedOut(server) !== undefined ||
+    view.ours.some((c) => c.server === server);
+  const unknown = targets.find((server) => !isKnown(server));
+  if (unknown !== undefined) {
+    throw new TkaError(`nothing is kept here about ${unknown}`, {
+      hints: ['kubectl tka status', 'kubectl config get-contexts'],
+    });
+  }
+  const errors = await each(targets, async (server) => {
+    if (sessions.store.read(server) !== undefined) await signOut(context, server);
+  });
+  for (const { error } of errors) terminal.warn(error.message);
+  for (const server of targets) sessions.store.forget(server);
+  const removed: string[] = [];
+  const edit = await editKubeconfig(context.kubeconfig, (v) => {
+    removed.splice(0, removed.length, ...v.ours.filter((c) => targets.includes(c.server)).map((c) => c.name));
+    return { remove: removed };
+  });
+  if (settings.quiet) return;
+  if (removed.length === 0) terminal.out('No context of ours was in the kubeconfig.\n');
+  else terminal.out(`Removed from the kubeconfig: ${removed.join(', ')}.\n`);
+  if (edit.previousContext !== undefined && edit.currentContext === undefined) {
+    terminal.notice(`there is no current context any more: it was "${edit.previousContext}"`);
+    terminal.hint('kubectl config use-context NAME');
+  }
+}
+
+function everything(context: Context, view: KubeconfigView, name: string | undefined, command: string): string[] {
+  if (name !== undefined) throw new UsageError(`${command} takes either a name or --all`);
+  const { store } = context.sessions;
+  return [...new Set([...store.list(), ...store.listSignedOut(), ...view.ours].map(({ server }) => server))].sort();
+}
+
+async function signOut(context: Context, server: string): Promise<void> {
+  const { sessions, terminal, settings } = context;
+  const name = shortName(server, settings.tailnet);
+  const known = await sessions.signOut(server);
+  if (settings.quiet) return;
+  terminal.out(
+    known
+      ? `Signed out of ${name} (${server}).\n`
+      : `Signed out of ${name} (${server}); its server knew of no sign-in.\n`,
+  );
+}
+
+interface Failed {
+  readonly server: string;
+  readonly error: TkaError;
+}
+
+async function each(servers: readonly string[], act: (server: string) => Promise<void>): Promise<Failed[]> {
+  const failed: Failed[] = [];
+  const attempt = async (server: string) => {
+    try {
+      await act(server);
+    } catch (error) {
+      if (!(error instanceof TkaError)) throw error;
+      failed.push({ server, error });
+    }
+  };
+  for (let at = 0; at < servers.length; at += parallel)
+    await Promise.all(servers.slice(at, at + parallel).map(attempt));
+  return failed;
+}
+
+function summary(context: Context, failed: readonly Failed[], what: string, total: number): TkaError {
+  const [only] = failed;
+  if (failed.length === 1 && only !== undefined) return only.error;
+  for (const { error } of failed) context.terminal.warn(error.message);
+  return new TkaError(`${what} failed for ${failed.length} of ${total} servers`);
+}

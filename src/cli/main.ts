@@ -1,0 +1,219 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { Command, CommanderError, Option } from 'commander';
+import { UsageError } from '../errors.ts';
+import { sayError } from '../terminal.ts';
+import { cleanText } from '../tka/text.ts';
+import { type CommonFlags, type Context, openContext, programName } from './context.ts';
+import { helpOf, setExamples } from './help.ts';
+
+type Action = (context: Context, args: readonly string[], flags: Flags) => Promise<void>;
+type Flags = Readonly<Record<string, unknown>>;
+
+interface Spec {
+  readonly name: string;
+  readonly args?: string;
+  readonly summary: string;
+  readonly description: string;
+  readonly examples: string;
+  readonly options?: readonly Option[];
+  /** Imports the body when the command runs, and no sooner. */
+  readonly load: () => Promise<Action>;
+}
+
+const output = (...formats: string[]) =>
+  new Option('-o, --output <format>', `output format: ${formats.join('|')}`).choices(formats);
+
+const insecure = new Option(
+  '--insecure-skip-tls-verify',
+  'accept a cluster whose TKA server asks to reach its API server without a look at the certificate',
+);
+
+const specs: readonly Spec[] = [
+  {
+    name: 'login',
+    args: '[name]',
+    summary: 'sign in to a cluster and write its context into the kubeconfig',
+    description: `Sign in to a cluster and write its context into the kubeconfig.
+
+NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server, or its URL. Without one, the configured server is meant. The kubeconfig gets no token: kubectl asks this program for one when it needs it.`,
+    examples: `  # Sign in to the cluster of the configured TKA server
+  %p login
+
+  # Sign in to a cluster by its name, or by the URL of its TKA server
+  %p login prod-us
+  %p login https://tka-prod-us.example.ts.net
+
+  # Write a context for every cluster; kubectl signs in when it first needs one
+  %p login --all-contexts`,
+    options: [
+      new Option('--context <name>', 'name of the context (default: named after the server)'),
+      new Option('--no-switch', 'leave the current context as it is'),
+      new Option('--all-contexts', 'write a context for every cluster, without signing in').conflicts('context'),
+      insecure,
+    ],
+    load: async () => (await import('./login.ts')).login,
+  },
+  {
+    name: 'logout',
+    args: '[name]',
+    summary: 'sign out of a cluster, and stay signed out until the next login',
+    description: `Sign out of a cluster: revoke the sign-in on its TKA server and delete the token on this machine. kubectl is then refused until the next login.
+
+NAME is a context, a cluster, a host name or a URL. Without one, the current context is meant if it is one of ours, else the configured server.`,
+    examples: `  # Sign out of the current context's cluster
+  %p logout
+
+  # Sign out of everything on this machine
+  %p logout --all`,
+    options: [new Option('--all', 'all sessions and contexts of this machine')],
+    load: async () => (await import('./logout.ts')).logout,
+  },
+  {
+    name: 'clusters',
+    summary: 'list all clusters that the TKA server knows',
+    description: 'List all clusters that the TKA server knows, with your context and your session for each.',
+    examples: `  # List all clusters
+  %p clusters
+
+  # List the production clusters in one of two regions
+  %p clusters -l 'environment=production,region in (us-west-2,eu-central-1)'
+
+  # The same for a script
+  %p clusters -o json`,
+    options: [
+      new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
+      output('wide', 'json', 'yaml', 'name'),
+    ],
+    load: async () => (await import('./clusters.ts')).clusters,
+  },
+  {
+    name: 'status',
+    summary: 'show your sessions on this machine',
+    description: 'Show your sessions on this machine: from the cache, without asking any server.',
+    examples: `  # Show who you are, where, and until when
+  %p status`,
+    options: [output('wide', 'json', 'yaml', 'name')],
+    load: async () => (await import('./status.ts')).status,
+  },
+  {
+    name: 'forget',
+    args: '[name]',
+    summary: 'sign out and take the contexts out of the kubeconfig',
+    description: `Sign out where that is possible, and take our contexts, clusters and users out of the kubeconfig.
+
+NAME is a context, a cluster, a host name or a URL. Without one, the current context is meant if it is one of ours, else the configured server.`,
+    examples: `  # Forget one cluster
+  %p forget prod-us
+
+  # Leave nothing behind
+  %p forget --all`,
+    options: [new Option('--all', 'all sessions and contexts of this machine')],
+    load: async () => (await import('./logout.ts')).forget,
+  },
+  {
+    name: 'config',
+    args: '[key] [value]',
+    summary: 'show or change the configuration',
+    description:
+      'Show the configuration and where each value comes from, or one value, or set one in the configuration file.',
+    examples: `  # Show all settings
+  %p config
+
+  # Name the TKA server that is asked when none is named
+  %p config tailscale.hostname tka
+  %p config tailscale.tailnet example.ts.net`,
+    options: [output('wide', 'json', 'yaml', 'name')],
+    load: async () => (await import('./config.ts')).config,
+  },
+];
+
+function define(program: Command, command: string, env: NodeJS.ProcessEnv): void {
+  program
+    .name(programName(command))
+    .usage('[command] [options]')
+    .description(
+      `Short-lived Kubernetes access over a tailnet.
+
+A TKA server in every cluster knows who you are from the network and gives you a token for the role that the tailnet's policy grants you. After one login, kubectl gets its tokens through this program by itself.`,
+    )
+    .option('-s, --server <server>', 'TKA server: a host name, host:port, or a URL')
+    .option('-p, --port <port>', 'port of the TKA server (https on 443, plain http on the tailnet otherwise)')
+    .option('--tailnet <suffix>', "the tailnet's DNS suffix, as in example.ts.net")
+    .option('-c, --config <file>', 'configuration file')
+    .option('--kubeconfig <file>', 'kubeconfig file')
+    .option('--debug', 'tell the whole story on stderr')
+    .option('-q, --quiet', 'no notices')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help for a command')
+    .configureHelp({ formatHelp: helpOf })
+    .configureOutput({ writeErr: () => {} })
+    .exitOverride()
+    .action(() => program.help());
+  for (const spec of specs) {
+    const sub = program.command(`${spec.name}${spec.args === undefined ? '' : ` ${spec.args}`}`).summary(spec.summary);
+    sub.description(spec.description).allowExcessArguments(false);
+    setExamples(sub, spec.examples);
+    for (const option of spec.options ?? []) sub.addOption(option);
+    sub.action(async () => {
+      const flags = sub.optsWithGlobals<CommonFlags & Flags>();
+      const action = await spec.load();
+      await action(await openContext(flags, command, env), sub.args, flags);
+    });
+  }
+  program
+    .command('version')
+    .summary('show the version')
+    .description('Show the version of this program.')
+    .allowExcessArguments(false)
+    .addOption(output('json', 'yaml'))
+    .action(async (flags: { output?: 'json' | 'yaml' }) => (await import('./version.ts')).version(flags.output));
+  program
+    .command('credential')
+    .summary('print a token for kubectl (called by kubectl)')
+    .description(
+      'Print an ExecCredential with a token for a cluster. kubectl calls this by itself: the context says so.',
+    )
+    .requiredOption('--server <url>', 'TKA server')
+    .option('--api-server <url>', 'the API server that the token must be for');
+}
+
+/** Runs a command line (without program and script) and returns the exit status. */
+export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
+  const debug = args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? '');
+  try {
+    if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
+      const { credential } = await import('./credential.ts');
+      await credential(args.slice(1), env);
+      return 0;
+    }
+    const program = new Command();
+    define(program, command, env);
+    await program.parseAsync(args, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) return sayError(error, debug);
+    if (error.exitCode === 0) return 0;
+    return sayError(usageError(error, args, programName(command)), debug);
+  }
+}
+
+// Commander's own messages run over several lines: `error: unknown option '--foo'\n(Did you mean --food?)`.
+function usageError(error: CommanderError, args: readonly string[], program: string): UsageError {
+  const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
+  const meant = more.join(' ').match(/Did you mean (?:one of )?(.*?)\?/)?.[1];
+  const known = specs.find((spec) => args.includes(spec.name))?.name;
+  const hints = [
+    ...(meant === undefined ? [] : [`did you mean ${meant}?`]),
+    `${program} ${known === undefined ? '' : `${known} `}--help`,
+  ];
+  return new UsageError(cleanText(first.charAt(0).toLowerCase() + first.slice(1), 300), { hints });
+}
+
+/** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */
+export function startedAs(started: string, env: NodeJS.ProcessEnv): string {
+  if (path.basename(started) !== started) return path.resolve(started);
+  const folders = (env.PATH ?? '').split(path.delimiter).filter((folder) => folder !== '');
+  const found = folders.map((folder) => path.resolve(folder, started)).find((file) => fs.existsSync(file));
+  return found ?? path.resolve(started);
+}

@@ -1,0 +1,130 @@
+import { describe, expect, it } from 'vitest';
+import { isLoopbackOrTailnet } from '../../src/tka/address.ts';
+import { cleanText } from '../../src/tka/text.ts';
+import { checkToken } from '../../src/tka/token.ts';
+import { canonicalApiServer, canonicalServer } from '../../src/tka/url.ts';
+
+describe('canonicalServer', () => {
+  it.each([
+    ['https://TKA.Example.ts.net', 'https://tka.example.ts.net'],
+    ['https://tka.example.ts.net:443/', 'https://tka.example.ts.net'],
+    ['http://tka.example.ts.net:80', 'http://tka.example.ts.net'],
+    ['https://tka.example.ts.net./', 'https://tka.example.ts.net'],
+    ['https://tka.example.ts.net/api/v1alpha1', 'https://tka.example.ts.net'],
+    ['https://tka.example.ts.net/api/v1alpha1/', 'https://tka.example.ts.net'],
+    ['http://127.0.0.11:8123', 'http://127.0.0.11:8123'],
+    ['http://127.1:8123', 'http://127.0.0.1:8123'],
+    ['https://[FD7A:115C:A1E0::1]:8443', 'https://[fd7a:115c:a1e0::1]:8443'],
+    ['https://bücher.example', 'https://xn--bcher-kva.example'],
+  ])('%s is %s', (text, canonical) => {
+    expect(canonicalServer(text)).toBe(canonical);
+    expect(canonicalServer(canonical)).toBe(canonical);
+  });
+
+  it.each([
+    'tka',
+    '',
+    'ftp://tka',
+    'javascript:alert(1)',
+    'file:///etc/passwd',
+    'https://',
+    'https://user:pw@tka',
+    'https://tka/path',
+    'https://tka?x=1',
+    'https://tka#f',
+    'https://tka\n.evil',
+    'https://tk a',
+    'https://tka:99999',
+    'https://a+b',
+    "https://a'b",
+    'https://../etc',
+    'https://a/../../b',
+    `https://${'a'.repeat(3000)}`,
+    'https://-a',
+    'https://a$(id)',
+  ])('%j is refused', (text) => {
+    expect(() => canonicalServer(text)).toThrow(/^server /);
+  });
+});
+
+describe('canonicalApiServer', () => {
+  it.each([
+    ['https://API.example.com:443/', 'https://api.example.com'],
+    ['https://api.example.com.:6443', 'https://api.example.com:6443'],
+    ['https://rancher.example.com/k8s/clusters/c-1/', 'https://rancher.example.com/k8s/clusters/c-1'],
+  ])('%s is %s', (text, canonical) => expect(canonicalApiServer(text)).toBe(canonical));
+
+  it.each(['http://api.example.com', 'https://a:b@api', 'https://api?x', 'https://api#x', 'api:6443', 'javascript:0'])(
+    '%j is refused',
+    (text) => {
+      expect(() => canonicalApiServer(text)).toThrow(/^API server /);
+    },
+  );
+});
+
+describe('isLoopbackOrTailnet', () => {
+  it.each([
+    '127.0.0.1',
+    '127.255.0.3',
+    '::1',
+    '100.64.0.1',
+    '100.127.255.254',
+    'fd7a:115c:a1e0::1',
+    'fd7a:115c:a1e0:ab12::1',
+    '::ffff:127.0.0.1',
+  ])('%s is', (address) => expect(isLoopbackOrTailnet(address)).toBe(true));
+  it.each([
+    '100.128.0.1',
+    '100.63.255.255',
+    '10.0.0.1',
+    '192.168.1.1',
+    '8.8.8.8',
+    'fd7a:115c:a1e1::1',
+    '::',
+    'localhost',
+    '',
+    '::ffff:10.0.0.1',
+  ])('%j is not', (address) => expect(isLoopbackOrTailnet(address)).toBe(false));
+});
+
+describe('cleanText', () => {
+  it.each([
+    ['plain', 'plain'],
+    ['\u001b[31mred\u001b[0m', '[31mred [0m'],
+    ['two\r\nlines\tand a tab', 'two lines and a tab'],
+    ['\u202egnp.exe', 'gnp.exe'],
+    ['a\u200bb\ufeffc\u0000d', 'ab c d'],
+    ['\u009b31m', '31m'],
+    ['lone \ud800 surrogate', 'lone  surrogate'],
+    ['  spaced  ', 'spaced'],
+    ['Zoë 日本 🚀', 'Zoë 日本 🚀'],
+  ])('%j becomes %j', (text, clean) => expect(cleanText(text)).toBe(clean));
+
+  it('cuts by characters, and says so', () => {
+    expect(cleanText('🚀'.repeat(10), 4)).toBe('🚀🚀🚀…');
+    expect(cleanText('x'.repeat(5_000_000), 10)).toBe('xxxxxxxxx…');
+  });
+});
+
+describe('checkToken', () => {
+  const jwt = (claims: unknown) => `eyJh.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.c2ln`;
+  it('reads the times in milliseconds', () => {
+    expect(checkToken(jwt({ exp: 2000, iat: 1000 }), 1_500_000)).toEqual({ expires: 2_000_000, issued: 1_000_000 });
+    expect(checkToken(jwt({ exp: 2000.9 }), 0)).toEqual({ expires: 2_000_000, issued: undefined });
+  });
+  it.each([
+    ['', 'no JWT'],
+    ['a.b', 'no JWT'],
+    ['a.b.c.d', 'no JWT'],
+    ['a.!!.c', 'no JWT'],
+    ['a.bm90anNvbg.c', 'no JWT'],
+    [jwt(null), 'no JWT'],
+    [`${jwt({ exp: 9 })}\n`, 'no JWT'],
+    [jwt({}), 'no expiry'],
+    [jwt({ exp: '2000' }), 'no expiry'],
+    [jwt({ exp: null }), 'no expiry'],
+    [jwt({ exp: 1000 }), 'expired'],
+    [jwt({ exp: -1 }), 'expired'],
+    [jwt({ exp: 9e9, pad: 'x'.repeat(20_000) }), 'too long'],
+  ])('%# is refused', (token, why) => expect(checkToken(token, 1_000_000)).toMatch(why));
+});
