@@ -24,7 +24,8 @@ try {
   out();
   out('# Then try:');
   out('#   kubectl tka clusters');
-  out(`#   kubectl tka login ${first?.name} --all-contexts`);
+  out(`#   kubectl tka login ${first?.name}`);
+  out('#   kubectl tka login --all-contexts');
   out('#   kubectl get pods -A');
   out('#   kubectl auth whoami');
   out('#   kubectl tka status');
