@@ -79,13 +79,13 @@ export class Sessions {
       refused = first.token;
     }
 
-    const look = (): Session | undefined => {
+    const look = (waited: boolean): Session | undefined => {
       this.#refuseSignedOut(server);
       const session = store.read(server);
       if (usable(session) && isFresh(session, Date.now())) return session;
       const failure = store.readFailure(server);
       // Whoever held the lock while we waited has asked for all of us.
-      if (failure !== undefined && failure.at >= startedAt)
+      if (waited && failure !== undefined && failure.at >= startedAt)
         throw new TkaError(failure.message, { hints: failure.hints });
       return undefined;
     };
@@ -300,9 +300,15 @@ export class Sessions {
   /** Runs `act` under the server's lock, or ends early with what `look` finds, or with `late` at the deadline. */
   async #exclusively<T>(
     server: string,
-    work: { deadline: number; look?: () => T | undefined; act: () => Promise<T>; late: () => T | Promise<T> },
+    work: {
+      deadline: number;
+      look?: (waited: boolean) => T | undefined;
+      act: () => Promise<T>;
+      late: () => T | Promise<T>;
+    },
   ): Promise<T> {
     const file = this.store.entryFile(server);
+    let waited = false;
     for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
       let lock: Awaited<ReturnType<typeof tryLock>> | undefined;
       try {
@@ -314,12 +320,13 @@ export class Sessions {
       }
       if (lock !== 'held') {
         try {
-          return work.look?.() ?? (await work.act());
+          return work.look?.(waited) ?? (await work.act());
         } finally {
           await lock?.();
         }
       }
-      const found = work.look?.();
+      waited = true;
+      const found = work.look?.(waited);
       if (found !== undefined) return found;
       if (performance.now() >= work.deadline) return work.late();
       await delay(pause * (0.5 + Math.random()));

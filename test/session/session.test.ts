@@ -1,0 +1,490 @@
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { isFresh } from '../../src/credential/entry.ts';
+import type { TkaError } from '../../src/errors.ts';
+import { type Cluster, type Mesh, type RouteFault, startMesh, type TokenFault } from '../../src/sandbox/mesh.ts';
+import { Sessions } from '../../src/session/session.ts';
+import { SessionStore, timeLeft } from '../../src/session/store.ts';
+
+let mesh: Mesh;
+let cluster: Cluster;
+let other: Cluster;
+let folder: string;
+let said: string[];
+
+beforeAll(async () => {
+  mesh = await startMesh();
+});
+afterAll(() => mesh.close());
+let turn = 0;
+beforeEach(async () => {
+  [cluster, other] = [mesh.clusters[0], mesh.clusters[1]] as [Cluster, Cluster];
+  cluster.clearFaults();
+  cluster.user = { username: `user-${turn++}`, role: 'viewer', periodMs: 30 * 60_000 };
+  cluster.readyAfterMs = 10;
+  await cluster.start();
+  cluster.resetCounts();
+  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'session-'));
+  said = [];
+});
+afterEach(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+const store = () => new SessionStore({ cache: path.join(folder, 'cache'), state: path.join(folder, 'state') });
+const sessions = (timeout = 5000) =>
+  new Sessions({ store: store(), timeout, warn: (line) => said.push(line), log: () => {} });
+let nextParent = 1_000_000;
+/** A call by kubectl; every one by a process of its own unless told otherwise. */
+const call = (options: { apiServer?: string; parent?: number; timeout?: number } = {}) =>
+  sessions(options.timeout).credential({
+    server: cluster.server,
+    apiServer: options.apiServer ?? cluster.apiServer,
+    parent: options.parent ?? nextParent++,
+  });
+async function failure(promise: Promise<unknown>): Promise<TkaError> {
+  return promise.then(
+    () => Promise.reject(new Error('it did not fail')),
+    (error) => error,
+  );
+}
+const files = () =>
+  fs.existsSync(path.join(folder, 'cache')) ? fs.readdirSync(path.join(folder, 'cache')).sort() : [];
+const entryName = () => path.basename(store().entryFile(cluster.server) ?? '');
+
+describe('a miss', () => {
+  it('logs in once, keeps the token whole and private, and leaves nothing else', async () => {
+    const session = await call();
+    expect(cluster.counts).toMatchObject({ login: 1, kubeconfig: 1 });
+    expect(session).toMatchObject({ apiServer: cluster.apiServer, role: 'viewer', username: cluster.user?.username });
+    expect(files()).toEqual([entryName(), `${entryName()}+served`]);
+    for (const name of files()) expect(fs.statSync(path.join(folder, 'cache', name)).mode & 0o777).toBe(0o600);
+    expect(fs.statSync(path.join(folder, 'cache')).mode & 0o777).toBe(0o700);
+    expect((await call()).token).toBe(session.token);
+    expect(cluster.counts.login).toBe(1);
+  });
+
+  it('ends at the earlier of the token’s end and the sign-in’s', async () => {
+    cluster.faults.until = -600_000;
+    const session = await call();
+    expect(session.expirationTimestamp).toBe(`${session.until.slice(0, 19)}Z`);
+    cluster.faults.until = undefined;
+    cluster.faults.token = { expOffsetMs: 700_000 };
+    await sessions().signIn(cluster.server, { insecure: false });
+    const exp = JSON.parse(
+      Buffer.from(store().read(cluster.server)?.token.split('.')[1] ?? '', 'base64url').toString(),
+    ).exp;
+    expect(Date.parse(store().read(cluster.server)?.expirationTimestamp ?? '')).toBe(exp * 1000);
+  });
+
+  it('polls after 10, 20, 40 … ms, and no slower than Retry-After', async () => {
+    cluster.faults.pending = { ms: 2600, retryAfter: 1 };
+    await call();
+    const polls = cluster.requests.filter((r) => r.route === 'kubeconfig').map((r) => r.at);
+    const login = cluster.requests.find((r) => r.route === 'login')?.at ?? 0;
+    const pauses = [login, ...polls].slice(1).map((at, i) => at - ([login, ...polls][i] ?? 0));
+    // 10 20 40 80 160 320 640 1000 1000
+    expect(polls.length).toBeGreaterThanOrEqual(8);
+    expect(polls.length).toBeLessThanOrEqual(10);
+    expect(Math.max(...pauses)).toBeLessThan(1300);
+    expect(pauses[0]).toBeLessThan(200);
+  });
+
+  it('gives up in its budget, and says what it waited for', async () => {
+    cluster.faults.pending = { forever: true, retryAfter: 1 };
+    const started = performance.now();
+    const error = await failure(call({ timeout: 700 }));
+    expect(performance.now() - started).toBeLessThan(2000);
+    expect(error.message).toMatch(/has not provisioned the sign-in of user-\d+ in time$/);
+    expect(error.message).toContain(cluster.server);
+    expect(files()).not.toContain(`${entryName()}+lock`);
+  });
+
+  it('gives up on a silent server in its budget', async () => {
+    cluster.faults.routes.login = { silent: true };
+    const error = await failure(call({ timeout: 400 }));
+    expect(error.message).toMatch(/no answer within 0\.4 s/);
+  });
+
+  it('signs in again when a late clean-up deletes the sign-in', async () => {
+    cluster.faults.routes.kubeconfig = { answer: { status: 401, body: { message: 'User not signed in' } }, times: 3 };
+    await call();
+    expect(cluster.counts.login).toBe(4);
+  });
+
+  it('asks again for the token of a sign-in that was just extended, twice, then takes what there is', async () => {
+    await call();
+    store().remove(cluster.server);
+    cluster.user = { username: cluster.user?.username ?? '', role: 'viewer', periodMs: 60 * 60_000 };
+    cluster.faults.extensionRace = 1;
+    cluster.resetCounts();
+    const session = await call();
+    expect(cluster.counts.kubeconfig).toBe(2);
+    expect(Date.parse(session.expirationTimestamp)).toBeGreaterThan(Date.now() + 59 * 60_000);
+    store().remove(cluster.server);
+    cluster.faults.token = { expOffsetMs: 20 * 60_000 };
+    cluster.resetCounts();
+    await call();
+    expect(cluster.counts.kubeconfig).toBe(3);
+  });
+
+  it.each([
+    ['a 500 with an error body', { answer: { status: 500, body: { message: 'conflict' } }, times: 2 }],
+    ['a 502 page', { answer: { status: 502, body: '<html>bad gateway', contentType: 'text/html' }, times: 2 }],
+    ['a 404 page of a proxy', { answer: { status: 404, body: '<html>not here', contentType: 'text/html' }, times: 2 }],
+    ['a reset', { reset: 'before', times: 2 }],
+    ['a reset after its work', { reset: 'after', times: 1 }],
+    ['a cut answer', { truncate: true, times: 1 }],
+    ['no JSON', { notJson: true, times: 1 }],
+    ['a slow answer', { latencyMs: 300, times: 1 }],
+    ['a trickle', { trickleMs: 1, times: 1 }],
+  ] as const)('lives through %s', async (_, fault) => {
+    for (const route of ['login', 'kubeconfig'] as const) {
+      cluster.faults.routes = { [route]: { ...fault } };
+      store().remove(cluster.server);
+      const session = await call();
+      expect(session.token).toMatch(/^eyJ/);
+    }
+  });
+
+  it.each([400, 403, 404, 422])('believes a refusal at once: %i', async (status) => {
+    cluster.faults.routes.login = {
+      answer: {
+        status,
+        body: { message: 'outer', advice: ['do this'], cause: { message: 'inner', advice: ['and that'] } },
+      },
+    };
+    const error = await failure(call());
+    expect(error.message).toBe(`${cluster.server} refused the sign-in: outer: inner (HTTP ${status})`);
+    expect(error.hints).toEqual(['do this', 'and that']);
+    cluster.faults.routes = { kubeconfig: { answer: { status, body: { error: 'the other form' } } } };
+    expect((await failure(call())).message).toContain('the other form');
+    expect(cluster.counts).toMatchObject({ login: 2, kubeconfig: 1 });
+  });
+
+  it.each([
+    ['an empty token', { empty: true }, /empty token/],
+    ['an expired token', { expOffsetMs: -5000 }, /expired already/],
+    ['a token without exp', { claims: { exp: undefined } }, /no expiry/],
+    ['a token that is no JWT', { raw: 'sesame' }, /no JWT/],
+    ['a token with a newline', { raw: 'a.b\n.c' }, /no JWT/],
+  ] as const)('refuses %s, and keeps nothing', async (_, token, why) => {
+    cluster.faults.token = token;
+    const error = await failure(call({ timeout: 400 }));
+    expect(error.message).toMatch(why);
+    expect(store().read(cluster.server)).toBeUndefined();
+  });
+
+  it('judges by the server’s clock', async () => {
+    cluster.faults.dateSkewMs = 3_600_000;
+    expect((await failure(call({ timeout: 400 }))).message).toMatch(/ended already|expired already/);
+    // A server whose clock is an hour behind ours: to itself, its tokens are as good as any.
+    cluster.faults.dateSkewMs = -3_600_000;
+    cluster.faults.until = -3_600_000;
+    cluster.faults.token = { expOffsetMs: -3_600_000 + 1_800_000 };
+    const session = await call();
+    expect(isFresh(session, Date.now())).toBe(true);
+    expect(timeLeft(session)).toBeGreaterThan(29 * 60_000);
+    expect(timeLeft(session)).toBeLessThan(31 * 60_000);
+  });
+
+  it('refuses a token for another API server, and keeps nothing', async () => {
+    const error = await failure(call({ apiServer: other.apiServer }));
+    expect(error.message).toBe(`${cluster.server} gives tokens for ${cluster.apiServer}, not for ${other.apiServer}`);
+    expect(store().read(cluster.server)).toBeUndefined();
+    await call();
+    await failure(call({ apiServer: other.apiServer }));
+    // The right one keeps its token.
+    cluster.resetCounts();
+    await call();
+    expect(cluster.counts.login).toBe(0);
+  });
+
+  it('refuses an API server without TLS verification until a person agrees, for this pair', async () => {
+    cluster.faults.kubeconfig = (normal) => ({
+      ...normal,
+      clusters: { 'tka-cluster': { server: cluster.apiServer, 'insecure-skip-tls-verify': true } },
+    });
+    const error = await failure(call());
+    expect(error.message).toContain('without a look at its certificate');
+    expect(error.hints.join()).toContain('--insecure-skip-tls-verify');
+    await sessions().signIn(cluster.server, { insecure: true });
+    store().remove(cluster.server);
+    expect((await call()).insecureSkipTlsVerify).toBe(true);
+    cluster.faults.kubeconfig = (normal) => ({
+      ...normal,
+      clusters: { 'tka-cluster': { server: other.apiServer, 'insecure-skip-tls-verify': true } },
+    });
+    store().remove(cluster.server);
+    expect((await failure(call({ apiServer: other.apiServer }))).message).toContain('without a look');
+  });
+
+  it('of 40 at once makes one login', async () => {
+    cluster.faults.routes.login = { latencyMs: 100 };
+    const all = await Promise.all(Array.from({ length: 40 }, () => call()));
+    expect(new Set(all.map((s) => s.token)).size).toBe(1);
+    expect(cluster.counts.login).toBe(1);
+  });
+
+  it('of 40 at once asks once when the answer is no', async () => {
+    cluster.faults.routes.login = {
+      answer: { status: 403, body: { message: 'No grant found for user' } },
+      latencyMs: 200,
+    };
+    const all = await Promise.all(Array.from({ length: 40 }, () => failure(call())));
+    expect(new Set(all.map((e) => e.message)).size).toBe(1);
+    expect(cluster.counts.login).toBe(1);
+  });
+
+  it('does without a cache that cannot be written, and says so in one line', async () => {
+    fs.writeFileSync(path.join(folder, 'cache'), 'a file');
+    expect((await call()).token).toMatch(/^eyJ/);
+    expect(said).toHaveLength(1);
+    expect(said[0]).toMatch(/^the token cache cannot be written, so every call signs in: /);
+  });
+
+  it.each([
+    ['a lock file', (lock: string) => fs.writeFileSync(lock, '')],
+    [
+      'a lock that a killed process left',
+      (lock: string) => {
+        fs.mkdirSync(lock);
+        fs.utimesSync(lock, 1, 1);
+      },
+    ],
+    [
+      'a lock from the future',
+      (lock: string) => {
+        fs.mkdirSync(lock);
+        fs.utimesSync(lock, 4e9, 4e9);
+      },
+    ],
+    [
+      'an old lock with something in it',
+      (lock: string) => {
+        fs.mkdirSync(`${lock}/x`, { recursive: true });
+        fs.utimesSync(lock, 1, 1);
+      },
+    ],
+    ['a dangling symlink for a lock', (lock: string) => fs.symlinkSync('/nowhere', lock)],
+    [
+      'a folder in place of the entry',
+      (lock: string) => fs.mkdirSync(lock.replace('+lock', '/x'), { recursive: true }),
+    ],
+  ])('gets past %s', async (_, make) => {
+    fs.mkdirSync(path.join(folder, 'cache'), { recursive: true });
+    make(`${store().entryFile(cluster.server)}+lock`);
+    await call();
+    expect(said).toEqual([]);
+    expect(store().read(cluster.server)).toBeDefined();
+    expect(files()).toEqual([entryName(), `${entryName()}+served`]);
+  });
+
+  it('removes what a killed writer left behind', async () => {
+    fs.mkdirSync(path.join(folder, 'cache'));
+    const left = `${store().entryFile(cluster.server)}+99.0123456789ab+tmp`;
+    fs.writeFileSync(left, 'half a tok');
+    await call();
+    expect(fs.existsSync(left)).toBe(false);
+  });
+
+  it('mends the modes of its files', async () => {
+    await call();
+    fs.chmodSync(path.join(folder, 'cache'), 0o755);
+    fs.chmodSync(path.join(folder, 'cache', entryName()), 0o644);
+    await call();
+    expect(fs.statSync(path.join(folder, 'cache')).mode & 0o777).toBe(0o700);
+    expect(fs.statSync(path.join(folder, 'cache', entryName())).mode & 0o777).toBe(0o600);
+  });
+});
+
+describe('a token about to expire', () => {
+  beforeEach(async () => {
+    // Good for 50 s: too short to be fresh, long enough to be served.
+    cluster.faults.token = { expOffsetMs: 50_000 };
+    await call();
+    cluster.faults.token = undefined;
+    cluster.resetCounts();
+    said = [];
+  });
+
+  it('is refreshed', async () => {
+    const session = await call();
+    expect(cluster.counts.login).toBe(1);
+    expect(timeLeft(session)).toBeGreaterThan(600_000);
+    expect(said).toEqual([]);
+  });
+
+  const all = (fault: RouteFault) => {
+    cluster.faults.routes.all = fault;
+  };
+  const token = (fault: TokenFault) => {
+    cluster.faults.token = fault;
+  };
+  it.each([
+    ['refuses connections', () => cluster.stop()],
+    ['resets', () => all({ reset: 'before' })],
+    ['fails', () => all({ answer: { status: 500, body: { message: 'no' } } })],
+    ['is a proxy’s 404 page', () => all({ answer: { status: 404, body: '<html>', contentType: 'text/html' } })],
+    ['speaks something else', () => all({ notJson: true })],
+    ['gives an empty token', () => token({ empty: true })],
+    ['gives an expired token', () => token({ expOffsetMs: -1 })],
+  ])('is served with one line when the server %s, and for the next 30 s without another try', async (_, misbehave) => {
+    const old = store().read(cluster.server);
+    await misbehave();
+    expect((await call()).token).toBe(old?.token);
+    expect(said).toHaveLength(1);
+    expect(said[0]).toMatch(/: serving the cached token, which is good until /);
+    const { login } = cluster.counts;
+    expect((await call()).token).toBe(old?.token);
+    expect(said).toHaveLength(1);
+    expect(cluster.counts.login).toBe(login);
+    const fresh = store().read(cluster.server)?.freshUntil ?? 0;
+    expect(fresh - Date.now() / 1000).toBeGreaterThan(15);
+    expect(fresh - Date.now() / 1000).toBeLessThan(32);
+  });
+
+  it('is served within 5 s when the server is silent, to those who waited too', async () => {
+    cluster.faults.routes.all = { silent: true };
+    const started = performance.now();
+    const all = await Promise.all([call({ timeout: 30_000 }), call({ timeout: 30_000 }), call({ timeout: 30_000 })]);
+    expect(performance.now() - started).toBeLessThan(7000);
+    expect(new Set(all.map((s) => s.token)).size).toBe(1);
+    expect(said.length).toBeGreaterThanOrEqual(1);
+  }, 15_000);
+
+  it('is not served when the server refuses in the protocol’s own form', async () => {
+    cluster.user = null;
+    const error = await failure(call());
+    expect(error.message).toContain('User not authorized');
+    expect(store().read(cluster.server)).toBeUndefined();
+  });
+
+  it('is not served when it is good for less than 30 s', async () => {
+    cluster.faults.token = { expOffsetMs: 20_000 };
+    await sessions().signIn(cluster.server, { insecure: false });
+    await cluster.stop();
+    expect((await failure(call())).message).toMatch(/connection refused/);
+  });
+});
+
+describe('a token that the API server refuses', () => {
+  it('heals at the second call of the same process', async () => {
+    const first = await call({ parent: 1 });
+    cluster.deleteServiceAccount();
+    expect((await call({ parent: 2 })).token).toBe(first.token);
+    cluster.resetCounts();
+    const healed = await call({ parent: 2 });
+    expect(healed.token).not.toBe(first.token);
+    expect(cluster.counts).toMatchObject({ login: 1, tokensRefused: 1 });
+    cluster.resetCounts();
+    expect((await call({ parent: 3 })).token).toBe(healed.token);
+    expect(cluster.counts).toMatchObject({ login: 0, api: 0 });
+  });
+
+  it('is tried only then, and served as it is when the API server takes it, or does not answer', async () => {
+    const { token } = await call({ parent: 1 });
+    expect(cluster.counts.api).toBe(0);
+    expect((await call({ parent: 1 })).token).toBe(token);
+    expect(cluster.counts).toMatchObject({ api: 1, tokensRefused: 0, login: 1 });
+    for (const fault of [
+      { answer: { status: 500 } },
+      { answer: { status: 403 } },
+      { reset: 'before' as const },
+      { silent: true },
+    ]) {
+      cluster.faults.routes.api = fault;
+      expect((await call({ parent: 1 })).token).toBe(token);
+    }
+    expect(cluster.counts.login).toBe(1);
+  }, 10_000);
+
+  it('is never shown to another server that stands at the API server’s address', async () => {
+    const { token, ...session } = await call({ parent: 1 });
+    // Another CA beside the entry: the certificate at that address is not signed by it.
+    const strange = await startMesh({ clusters: [{ name: 'strange' }] });
+    try {
+      store().write({ ...session, token, caData: strange.clusters[0]?.caData ?? '' });
+      cluster.resetCounts();
+      expect((await call({ parent: 1 })).token).toBe(token);
+      expect((await call({ parent: 1 })).token).toBe(token);
+      expect(cluster.counts.api).toBe(0);
+    } finally {
+      await strange.close();
+    }
+  });
+});
+
+describe('signing out', () => {
+  it('revokes, deletes, and stays so until the next login', async () => {
+    const { token } = await call();
+    expect(await sessions().signOut(cluster.server)).toBe(true);
+    expect(cluster.signIn()).toBeUndefined();
+    expect(files()).toEqual([]);
+    const error = await failure(call());
+    expect(error.message).toBe(`signed out of ${cluster.server}`);
+    expect(error.hints).toEqual([`kubectl tka login ${cluster.server}`]);
+    // A cleaner empties the cache: still signed out.
+    fs.rmSync(path.join(folder, 'cache'), { recursive: true });
+    await failure(call());
+    expect(await sessions().signOut(cluster.server)).toBe(false);
+    const { session, previous } = await sessions().signIn(cluster.server, { insecure: false });
+    expect(session.token).not.toBe(token);
+    expect(previous).toEqual({ username: cluster.user?.username, role: 'viewer' });
+    await call();
+  });
+
+  it('is done here even where the server cannot be told', async () => {
+    await call();
+    await cluster.stop();
+    const error = await failure(sessions().signOut(cluster.server));
+    expect(error.message).toMatch(/^signed out on this machine, but not on the server: .*connection refused/);
+    expect(files()).toEqual([]);
+    expect((await failure(call())).message).toMatch(/^signed out of/);
+  });
+
+  it('and in again at once gives a token that works', async () => {
+    await call();
+    cluster.faults.logoutRaceMs = 800;
+    await sessions().signOut(cluster.server);
+    const { session } = await sessions().signIn(cluster.server, { insecure: false });
+    expect(cluster.signIn()?.username).toBe(session.username);
+    expect((await call({ parent: 1 })).token).toBe(session.token);
+    expect((await call({ parent: 1 })).token).toBe(session.token);
+    expect(cluster.counts.tokensRefused).toBe(0);
+  });
+
+  it('wins over a sign-in that is under way', async () => {
+    cluster.faults.routes.kubeconfig = { latencyMs: 500 };
+    const pending = failure(call());
+    await cluster.seen('kubeconfig', 1);
+    const out = sessions().signOut(cluster.server);
+    expect((await pending).message).toMatch(/^signed out of/);
+    await out;
+    expect(files()).toEqual([]);
+    expect(cluster.signIn()).toBeUndefined();
+  });
+
+  it('takes anything at the mark’s place for a mark', async () => {
+    await sessions().signOut(cluster.server);
+    const mark = path.join(folder, 'state', 'signed-out', entryName());
+    fs.rmSync(mark);
+    fs.mkdirSync(mark);
+    expect((await failure(call())).message).toMatch(/^signed out of/);
+    await sessions().signIn(cluster.server, { insecure: false });
+    await call();
+  });
+});
+
+describe('signing in', () => {
+  it('always asks the server, and tells who one was before', async () => {
+    await call();
+    const user = cluster.user;
+    cluster.user = { username: user?.username ?? '', role: 'cluster-admin', periodMs: 3_600_000 };
+    cluster.resetCounts();
+    const { session, previous } = await sessions().signIn(cluster.server, { insecure: false });
+    expect(cluster.counts).toMatchObject({ login: 1, logout: 0 });
+    expect(previous?.role).toBe('viewer');
+    expect(session.role).toBe('cluster-admin');
+  });
+});
