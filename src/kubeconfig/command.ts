@@ -1,0 +1,23 @@
+import { accessSync, constants, statSync } from 'node:fs';
+import { delimiter, dirname, resolve } from 'node:path';
+
+/**
+ * Whether kubectl could run this exec command: a bare name is looked for on PATH, one with a separator is taken from the
+ * kubeconfig's folder, as client-go does. Never throws.
+ */
+export function usableCommand(command: string, file: string, searchPath = process.env.PATH): boolean {
+  const windows = process.platform === 'win32';
+  const suffixes = windows ? ['', ...(process.env.PATHEXT ?? '.EXE;.CMD;.BAT').split(';')] : [''];
+  const placed = command.includes('/') || (windows && command.includes('\\'));
+  const folders = placed ? [dirname(file)] : (searchPath ?? '').split(delimiter).filter((folder) => folder !== '');
+  return folders.some((folder) => suffixes.some((suffix) => executable(resolve(folder, command + suffix))));
+}
+
+function executable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}

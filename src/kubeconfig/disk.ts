@@ -1,0 +1,139 @@
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { systemCode, TkaError } from '../errors.ts';
+import { cannotWrite, type Lock } from './lock.ts';
+import { damage, maxBytes, shellWord, shown } from './source.ts';
+
+/** A file's bytes; none where it does not exist. */
+export interface Snapshot {
+  readonly file: string;
+  readonly bytes: Buffer | undefined;
+  /** Device and inode. */
+  readonly id: string | undefined;
+}
+
+/** Reads a file without ever waiting for one that is no file. Throws TkaError for what cannot be a kubeconfig. */
+export function snapshot(file: string): Snapshot {
+  let fd: number;
+  try {
+    fd = openSync(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return { file, bytes: undefined, id: undefined };
+    throw cannotRead(file, error);
+  }
+  try {
+    const stat = fstatSync(fd, { bigint: true });
+    // /dev/null is how people say "no kubeconfig".
+    if (!stat.isFile() && !stat.isCharacterDevice()) {
+      const what = stat.isDirectory() ? 'a folder' : stat.isFIFO() ? 'a pipe' : 'not a file';
+      throw new TkaError(`${shown(file)} is ${what}, not a kubeconfig`, { hints: ['name a file: --kubeconfig FILE'] });
+    }
+    return { file, bytes: readAll(file, fd), id: `${stat.dev}:${stat.ino}` };
+  } catch (error) {
+    throw error instanceof TkaError ? error : cannotRead(file, error);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readAll(file: string, fd: number): Buffer {
+  const chunks: Buffer[] = [];
+  for (let size = 0; ; ) {
+    const chunk = Buffer.allocUnsafe(64 * 1024);
+    const count = readSync(fd, chunk);
+    if (count === 0) return Buffer.concat(chunks);
+    size += count;
+    if (size > maxBytes) throw damage({ file, lines: '' }, 0, 'larger than 16 MiB: not a kubeconfig');
+    chunks.push(chunk.subarray(0, count));
+  }
+}
+
+function cannotRead(file: string, cause: unknown): TkaError {
+  const code = systemCode(cause);
+  const why = code === 'EACCES' || code === 'EPERM' ? 'permission denied' : (code ?? 'unknown error');
+  return new TkaError(`cannot read ${shown(file)}: ${why}`, { hints: [`ls -l ${shellWord(file)}`], cause });
+}
+
+/** The file that a path leads to through symbolic links, whether it exists or not. Throws TkaError for a circle. */
+export function target(file: string): string {
+  let path = file;
+  for (let hop = 0; hop < 40; hop++) {
+    const folder = attempt(() => realpathSync(dirname(path))) ?? dirname(path);
+    path = join(folder, basename(path));
+    const link = attempt(() => readlinkSync(path));
+    if (link === undefined) return path;
+    path = resolve(folder, link);
+  }
+  throw cannotWrite(file, Object.assign(new Error('too many links'), { code: 'ELOOP' }));
+}
+
+function attempt(action: () => string): string | undefined {
+  try {
+    return action();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Writes a file's new text into its lock's token, with the old file's mode and owner. Throws TkaError. */
+export function stage(lock: Lock, file: string, text: string): void {
+  try {
+    const old = statSync(file, { throwIfNoEntry: false });
+    if (old && !old.isFile()) throw Object.assign(new Error('not a file'), { code: 'EISDIR' });
+    const fd = openSync(lock.token, constants.O_WRONLY);
+    try {
+      writeFileSync(fd, text);
+      const own = fstatSync(fd);
+      if (old && (old.uid !== own.uid || old.gid !== own.gid)) giveTo(fd, old.uid, old.gid);
+      if (old && process.platform !== 'win32') fchmodSync(fd, old.mode & 0o7777);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (cause) {
+    throw isLost(cause) ? cause : cannotWrite(file, cause);
+  }
+}
+
+function giveTo(fd: number, uid: number, gid: number): void {
+  try {
+    fchownSync(fd, uid, gid);
+  } catch {
+    // Only root may; the file then belongs to who writes it.
+  }
+}
+
+/** Puts a staged text in its place. Throws TkaError, or the ENOENT that isLost knows. */
+export function commit(lock: Lock, file: string): void {
+  for (let tries = 0; ; tries++) {
+    try {
+      renameSync(lock.token, file);
+      return;
+    } catch (cause) {
+      if (isLost(cause)) throw cause;
+      // Windows: a scanner or an editor has the file open for a moment.
+      const passing = process.platform === 'win32' && /^(?:EPERM|EACCES|EBUSY)$/.test(systemCode(cause) ?? '');
+      if (!passing || tries >= 50) throw cannotWrite(file, cause);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+    }
+  }
+}
+
+/** Whether an error means that our lock, and the token in it, was taken from us as stale. */
+export function isLost(error: unknown): boolean {
+  return !(error instanceof TkaError) && systemCode(error) === 'ENOENT';
+}

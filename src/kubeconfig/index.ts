@@ -1,0 +1,146 @@
+import { TkaError } from '../errors.ts';
+import { commit, isLost, type Snapshot, snapshot, stage, target } from './disk.ts';
+import type { KubeconfigFiles } from './files.ts';
+import { lockAll, unlockAll } from './lock.ts';
+import { type FileChange, type KubeconfigChange, planChange } from './plan.ts';
+import { rewrite } from './rewrite.ts';
+import { parseSource, type Source } from './source.ts';
+import { type KubeconfigView, mergeSources, viewOf } from './view.ts';
+
+export { type KubeconfigFiles, kubeconfigFiles } from './files.ts';
+export type { ContextSpec, KubeconfigChange } from './plan.ts';
+export { type ContextInfo, type KubeconfigView, markName, type OurContext } from './view.ts';
+
+/** What an edit did. */
+export interface EditResult {
+  readonly changedFiles: readonly string[];
+  readonly previousContext: string | undefined;
+  readonly currentContext: string | undefined;
+}
+
+/** One file of a dry run. */
+export interface FilePreview {
+  readonly file: string;
+  readonly before: string;
+  readonly after: string;
+}
+
+/** Says what to do about what is there. May be called again, if the files changed meanwhile. */
+export type Plan = (view: KubeconfigView) => KubeconfigChange;
+
+interface Loaded {
+  readonly snapshots: readonly Snapshot[];
+  readonly sources: readonly Source[];
+}
+
+interface Work {
+  readonly loaded: Loaded;
+  readonly result: EditResult;
+  /** In the order in which they are to be written. */
+  readonly previews: readonly FilePreview[];
+}
+
+/**
+ * The kubeconfig files merged as kubectl merges them; missing files are fine. Throws TkaError (`path:line:column`) for
+ * a damaged or unreadable one. Contract: client-go clientcmd, ClientConfigLoadingRules.Load.
+ */
+export async function readKubeconfig(files: KubeconfigFiles): Promise<KubeconfigView> {
+  const { sources } = load(files);
+  return viewOf(sources, mergeSources(sources));
+}
+
+/**
+ * What an edit would write, file by file, without writing or locking anything. Throws TkaError as editKubeconfig does.
+ */
+export async function previewKubeconfig(files: KubeconfigFiles, plan: Plan): Promise<readonly FilePreview[]> {
+  return prepare(files, load(files), plan).previews;
+}
+
+/**
+ * Changes the kubeconfig files in place: other people's text stays byte for byte, each file is replaced whole under the
+ * lock that kubectl uses, and a change that is there already touches nothing. Throws TkaError with all files as they
+ * were for damage, for a name that is not ours, and for what cannot be spliced safely; for a write that fails, with the
+ * files written before it whole. Contract: client-go clientcmd, ModifyConfig and writeCurrentContext.
+ */
+export async function editKubeconfig(files: KubeconfigFiles, plan: Plan): Promise<EditResult> {
+  let work = prepare(files, load(files), plan);
+  for (let round = 0; work.previews.length > 0; round++) {
+    if (round === 10) throw new TkaError('the kubeconfig keeps changing under our hands', { hints: ['try again'] });
+    const targets = new Map(work.previews.map(({ file }) => [file, target(file)]));
+    // kubectl locks the path as given; whoever comes by the link's target must be kept out too.
+    const locks = await lockAll([...targets].flat());
+    try {
+      // From here to the rename nothing waits, so no signal handler and no timer of ours gets in between.
+      const now = reload(files, work.loaded);
+      if (now !== work.loaded) work = prepare(files, now, plan);
+      const moved = work.previews.some(({ file }) => targets.get(file) !== target(file));
+      if (moved) continue;
+      const writes = work.previews.map(({ file, after }) => {
+        const path = targets.get(file) as string;
+        return { path, after, lock: locks.get(path) as NonNullable<ReturnType<typeof locks.get>> };
+      });
+      for (const { lock, path, after } of writes) stage(lock, path, after);
+      for (const { lock, path } of writes) commit(lock, path);
+      break;
+    } catch (error) {
+      if (!isLost(error)) throw error;
+      work = prepare(files, load(files), plan);
+    } finally {
+      unlockAll(locks);
+    }
+  }
+  return work.result;
+}
+
+function load(files: KubeconfigFiles): Loaded {
+  const paths = new Set(files.files);
+  if (files.defaultFile !== '') paths.add(files.defaultFile);
+  const seen = new Set<string>();
+  const snapshots = [...paths].map(snapshot).filter(({ id }) => {
+    // One file under two names is one file.
+    if (id === undefined) return true;
+    const first = !seen.has(id);
+    seen.add(id);
+    return first;
+  });
+  return { snapshots, sources: snapshots.map(({ file, bytes }) => parseSource(file, bytes ?? Buffer.alloc(0))) };
+}
+
+// The same object where no byte has changed.
+function reload(files: KubeconfigFiles, before: Loaded): Loaded {
+  const same = before.snapshots.every(({ file, bytes }) => {
+    const now = snapshot(file).bytes;
+    return bytes === undefined || now === undefined ? bytes === now : bytes.equals(now);
+  });
+  return same ? before : load(files);
+}
+
+function prepare(files: KubeconfigFiles, loaded: Loaded, plan: Plan): Work {
+  const { sources } = loaded;
+  const merged = mergeSources(sources);
+  const view = viewOf(sources, merged);
+  const changes = planChange(files, sources, merged, view, plan(view));
+  const previews = [...changes]
+    .sort(([, a], [, b]) => rank(a) - rank(b))
+    .map(([source, change]) => ({ file: source.file, before: source.text, after: rewrite(source, change) }))
+    .filter(({ before, after }) => before !== after);
+  const current = sources.map((source) => changes.get(source)?.current ?? source.currentContext);
+  return {
+    loaded,
+    previews,
+    result: {
+      changedFiles: previews.map(({ file }) => file),
+      previousContext: view.currentContext,
+      currentContext: current.find((name) => name !== ''),
+    },
+  };
+}
+
+// Cut short between two files, an edit must not leave a context without its user: what contexts need comes first, and
+// goes last.
+function rank({ create, update, remove, current }: FileChange): number {
+  const late = create.contexts.length > 0 || Boolean(current) || update.some((u) => u.entry.section === 'contexts');
+  const early = remove.contexts.size > 0;
+  const lateRemoval = remove.clusters.size > 0 || remove.users.size > 0;
+  return Number(late) + Number(lateRemoval) - Number(early);
+}

@@ -1,0 +1,137 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, rmdirSync, type Stats, unlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { systemCode, TkaError } from '../errors.ts';
+import { shellWord, shown } from './source.ts';
+
+// `<file>.lock` is what kubectl creates as a file; a folder of that name excludes it too. Ours holds one file, the
+// token, in which the new text is written before it is renamed to its place. So whoever finds our lock stale and
+// removes the token takes the write from us with it: our rename then fails, and nobody is overwritten. (proper-lockfile
+// lets two waiters remove one stale lock, the second one taking away the first one's new lock: both then hold it.)
+
+/** Nobody holds the lock for this long: it was left behind by a kill. */
+export const staleAfter = 2000;
+export const waitAtMost = 5000;
+
+const tokenName = /^tka-[0-9a-f]{16}\.tmp$/;
+
+export interface Lock {
+  readonly path: string;
+  /** An empty file of mode 0600, to be written and renamed. */
+  readonly token: string;
+}
+
+/** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s. */
+export async function lockAll(files: readonly string[]): Promise<Map<string, Lock>> {
+  const held = new Map<string, Lock>();
+  try {
+    for (const file of [...new Set(files)].sort()) held.set(file, await lock(file));
+    return held;
+  } catch (error) {
+    unlockAll(held);
+    throw error;
+  }
+}
+
+/** Gives locks back. Never throws. */
+export function unlockAll(held: ReadonlyMap<string, Lock>): void {
+  for (const { path, token } of held.values()) {
+    attempt(() => unlinkSync(token));
+    attempt(() => rmdirSync(path));
+  }
+}
+
+async function lock(file: string): Promise<Lock> {
+  const path = `${file}.lock`;
+  const deadline = Date.now() + waitAtMost;
+  let seen = { id: '', since: 0 };
+  for (;;) {
+    const token = take(path, file);
+    if (token) return { path, token };
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found) {
+      const id = `${found.ino} ${found.mtimeMs}`;
+      if (id !== seen.id) seen = { id, since: Date.now() };
+      // A clock that differs from the file server's must not make a lock last for ever: watching it will do.
+      const age = Math.max(Date.now() - found.mtimeMs, Date.now() - seen.since);
+      if (found.isDirectory() && age > staleAfter) clear(path);
+      if (Date.now() > deadline) throw busy(file, path, found);
+    }
+    await sleep(5 + Math.random() * 20);
+  }
+}
+
+// The lock's token, or undefined where somebody else has it.
+function take(path: string, file: string): string | undefined {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    mkdirSync(path, { mode: 0o700 });
+  } catch (cause) {
+    const code = systemCode(cause);
+    // On Windows a folder that is being removed refuses with EPERM for a moment.
+    if (code === 'EEXIST' && lstatSync(path, { throwIfNoEntry: false })) return undefined;
+    if (code === 'EEXIST' || (code === 'EPERM' && process.platform === 'win32')) return undefined;
+    throw cannotWrite(file, cause);
+  }
+  const token = join(path, `tka-${randomBytes(8).toString('hex')}.tmp`);
+  try {
+    closeSync(openSync(token, 'wx', 0o600));
+    // Another one may have cleared the folder that we made and made it anew: of two tokens, both go.
+    if (readdirSync(path).length === 1) return token;
+    attempt(() => unlinkSync(token));
+    attempt(() => rmdirSync(path));
+    return undefined;
+  } catch (cause) {
+    attempt(() => unlinkSync(token));
+    if (systemCode(cause) === 'ENOENT') return undefined;
+    attempt(() => rmdirSync(path));
+    throw cannotWrite(file, cause);
+  }
+}
+
+// Removes what a killed run of ours left; a folder with anything else in it stays.
+function clear(path: string): void {
+  attempt(() => {
+    for (const name of readdirSync(path)) if (tokenName.test(name)) attempt(() => unlinkSync(join(path, name)));
+  });
+  attempt(() => rmdirSync(path));
+}
+
+function busy(file: string, path: string, found: Stats): TkaError {
+  const age = Math.max(0, Math.round((Date.now() - found.mtimeMs) / 1000));
+  const remove = found.isDirectory() ? 'rm -r' : 'rm';
+  return new TkaError(`${shown(file)} is locked by another program: ${shown(path)} is ${age} s old`, {
+    hints: [`if no kubectl is at work, remove it: ${remove} ${shellWord(path)}`],
+  });
+}
+
+/** The error for a kubeconfig that cannot be written, in words. */
+export function cannotWrite(file: string, cause: unknown): TkaError {
+  const code = systemCode(cause) ?? 'unknown error';
+  const why: Record<string, string> = {
+    EACCES: 'permission denied',
+    EPERM: 'not permitted',
+    EROFS: 'the file system is read-only',
+    ENOSPC: 'no space left on the disk',
+    EDQUOT: 'the disk quota is used up',
+    EFBIG: 'the file would become too large',
+    ENOTDIR: 'part of its path is not a folder',
+    ELOOP: 'its symbolic links lead in a circle',
+    ENAMETOOLONG: 'its name is too long',
+    EBUSY: 'it is in use (a mount point?)',
+    EISDIR: 'it is a folder',
+  };
+  return new TkaError(`cannot write ${shown(file)}: ${why[code] ?? code}`, {
+    hints: ['nothing was changed there; use another file: --kubeconfig FILE'],
+    cause,
+  });
+}
+
+function attempt(action: () => void): void {
+  try {
+    action();
+  } catch {
+    // Gone already, or not ours to remove: what matters shows at the next step.
+  }
+}

@@ -1,0 +1,347 @@
+import { TkaError } from '../errors.ts';
+import { cleanText } from '../tka/text.ts';
+import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
+import { usableCommand } from './command.ts';
+import type { KubeconfigFiles } from './files.ts';
+import { type Entry, isPlainMap, type Plain, type PlainMap, type SectionKey, type Source, shown } from './source.ts';
+import type { Field } from './splice.ts';
+import { type KubeconfigView, type Merged, markName, markOf, textOf } from './view.ts';
+
+/** A context of ours as it should be. */
+export interface ContextSpec {
+  readonly name: string;
+  /** The TKA server. */
+  readonly server: string;
+  /** The Kubernetes API server. */
+  readonly apiServer: string;
+  /** Base64 of PEM; empty or undefined for none. Left out where TLS is not verified: kubectl refuses the two together. */
+  readonly caData?: string | undefined;
+  readonly insecureSkipTlsVerify?: boolean | undefined;
+  /** What kubectl is to run. An entry's own command stays as long as it can be run. */
+  readonly command: string;
+  readonly installHint: string;
+}
+
+/** What to do to the kubeconfig files, in one go. */
+export interface KubeconfigChange {
+  readonly upsert?: readonly ContextSpec[];
+  /** Names of contexts of ours; one that is not there is passed over. */
+  readonly remove?: readonly string[];
+  /** null clears; undefined leaves it. */
+  readonly currentContext?: string | null | undefined;
+}
+
+/** What to do to one file. */
+export interface FileChange {
+  readonly remove: Record<SectionKey, Set<string>>;
+  readonly update: { readonly entry: Entry; readonly fields: readonly Field[] }[];
+  readonly create: Record<SectionKey, PlainMap[]>;
+  current: string | undefined;
+}
+
+const label = (text: string): string => JSON.stringify(cleanText(text));
+const otherName = 'choose another name: kubectl tka login --context OTHER-NAME';
+
+/** Checks a spec and puts its URLs into canonical form. Throws TkaError for what must not get into a kubeconfig. */
+function checkSpec(spec: ContextSpec): ContextSpec {
+  if (spec.name === '') throw new TkaError('a context needs a name', { hints: [otherName] });
+  if (/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff\p{Cs}]/u.test(spec.name)) {
+    throw new TkaError(`context name ${label(spec.name)} contains control characters`, { hints: [otherName] });
+  }
+  if (spec.command === '') throw new TkaError(`context ${label(spec.name)} needs a command for kubectl to run`);
+  const caData = (spec.caData ?? '').replace(/\s+/g, '');
+  // kubectl refuses the whole file for one entry whose CA is not base64.
+  if (!/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(caData)) {
+    throw new TkaError(`the CA of ${label(spec.name)} is not base64`);
+  }
+  return {
+    ...spec,
+    server: canonicalServer(spec.server),
+    apiServer: canonicalApiServer(spec.apiServer),
+    caData: spec.insecureSkipTlsVerify === true ? '' : caData,
+  };
+}
+
+const extensions = (spec: ContextSpec): Plain => [{ extension: { server: spec.server }, name: markName }];
+const argsOf = (spec: ContextSpec): string[] => ['credential', '--server', spec.server, '--api-server', spec.apiServer];
+
+// In kubectl's own order, so that a file that kubectl writes anew stays alike.
+function newCluster(name: string, spec: ContextSpec): PlainMap {
+  const cluster: PlainMap = {};
+  if (spec.caData) cluster['certificate-authority-data'] = spec.caData;
+  cluster.extensions = extensions(spec);
+  if (spec.insecureSkipTlsVerify === true) cluster['insecure-skip-tls-verify'] = true;
+  cluster.server = spec.apiServer;
+  return { cluster, name };
+}
+
+function newUser(name: string, spec: ContextSpec): PlainMap {
+  const exec: PlainMap = {
+    apiVersion: 'client.authentication.k8s.io/v1',
+    args: argsOf(spec),
+    command: spec.command,
+    installHint: spec.installHint,
+    interactiveMode: 'Never',
+    provideClusterInfo: false,
+  };
+  return { name, user: { exec, extensions: extensions(spec) } };
+}
+
+const newContext = (name: string, cluster: string, user: string, spec: ContextSpec): PlainMap => ({
+  context: { cluster, extensions: extensions(spec), user },
+  name,
+});
+
+function markField(body: string, entry: Entry, spec: ContextSpec): Field[] {
+  const mark = markOf(entry);
+  if (!mark || mark.server === spec.server) return [];
+  return [[[body, 'extensions', mark.index, 'extension', 'server'], spec.server]];
+}
+
+function clusterFields(entry: Entry, spec: ContextSpec): Field[] {
+  const fields: Field[] = [];
+  const { body } = entry;
+  if (body.server !== spec.apiServer) fields.push([['cluster', 'server'], spec.apiServer]);
+  const ca = (textOf(body['certificate-authority-data']) ?? '').replace(/\s+/g, '');
+  if (ca !== spec.caData) fields.push([['cluster', 'certificate-authority-data'], spec.caData ?? '']);
+  const insecure = spec.insecureSkipTlsVerify === true;
+  if ((body['insecure-skip-tls-verify'] ?? false) !== insecure) {
+    fields.push([['cluster', 'insecure-skip-tls-verify'], insecure]);
+  }
+  return [...fields, ...markField('cluster', entry, spec)];
+}
+
+function userFields(entry: Entry, spec: ContextSpec, runs: (command: string) => boolean): Field[] {
+  const fields: Field[] = [];
+  const exec = isPlainMap(entry.body.exec) ? entry.body.exec : {};
+  const want = (newUser('', spec).user as PlainMap).exec as PlainMap;
+  for (const key of ['apiVersion', 'installHint', 'interactiveMode'] as const) {
+    if (exec[key] !== want[key]) fields.push([['user', 'exec', key], want[key] as Plain]);
+  }
+  if ((exec.provideClusterInfo ?? false) !== false) fields.push([['user', 'exec', 'provideClusterInfo'], false]);
+  const command = textOf(exec.command) ?? '';
+  if (command !== spec.command && !(command !== '' && runs(command))) {
+    fields.push([['user', 'exec', 'command'], spec.command]);
+  }
+  const args = argsOf(spec);
+  const found = Array.isArray(exec.args) ? exec.args : [];
+  if (found.length !== args.length) fields.push([['user', 'exec', 'args'], args]);
+  else {
+    for (const [i, arg] of args.entries()) if (found[i] !== arg) fields.push([['user', 'exec', 'args', i], arg]);
+  }
+  return [...fields, ...markField('user', entry, spec)];
+}
+
+function contextFields(entry: Entry, cluster: string, user: string, spec: ContextSpec): Field[] {
+  const fields: Field[] = [];
+  if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);
+  if (entry.body.user !== user) fields.push([['context', 'user'], user]);
+  return [...fields, ...markField('context', entry, spec)];
+}
+
+/**
+ * What each file must become, or not (files without a change are left out). Throws TkaError for a name that is taken by
+ * somebody else's entry, and for specs that must not be written.
+ */
+export function planChange(
+  files: KubeconfigFiles,
+  sources: readonly Source[],
+  merged: Merged,
+  view: KubeconfigView,
+  change: KubeconfigChange,
+): Map<Source, FileChange> {
+  const changes = new Map<Source, FileChange>();
+  const changeOf = (source: Source): FileChange => {
+    const found = changes.get(source);
+    if (found) return found;
+    const remove = { clusters: new Set<string>(), contexts: new Set<string>(), users: new Set<string>() };
+    const create = { clusters: [], contexts: [], users: [] };
+    const fresh: FileChange = { remove, update: [], create, current: undefined };
+    changes.set(source, fresh);
+    return fresh;
+  };
+  const defaultSource = (): Source => {
+    const source = sources.find(({ file }) => file === files.defaultFile);
+    if (source) return source;
+    throw new TkaError('no kubeconfig to write to: KUBECONFIG names no file', {
+      hints: ['unset KUBECONFIG, or name a file: --kubeconfig FILE'],
+    });
+  };
+
+  const specs = new Map<string, ContextSpec>();
+  for (const spec of change.upsert ?? []) {
+    const checked = checkSpec(spec);
+    if (specs.has(checked.name)) throw new TkaError(`context ${label(checked.name)} is asked for twice`);
+    specs.set(checked.name, checked);
+  }
+
+  const removed = removeContexts(sources, view, new Set(change.remove ?? []), specs, changeOf);
+  upsertContexts(sources, merged, specs, removed, defaultSource, changeOf, files.searchPath);
+
+  const exists = (name: string): boolean =>
+    specs.has(name) ||
+    sources.some((s) => s.entries.contexts.some((e) => e.name === name && !changes.get(s)?.remove.contexts.has(name)));
+  for (const source of sources) {
+    if (removed.has(source.currentContext) && !exists(source.currentContext)) changeOf(source).current = '';
+  }
+  const wanted = change.currentContext;
+  if (wanted === null) {
+    const first = sources.find((source) => source.currentContext !== '');
+    if (first) changeOf(first).current = '';
+  } else if (wanted !== undefined && wanted !== view.currentContext) {
+    if (!exists(wanted)) throw new TkaError(`no context ${label(wanted)}`, { hints: ['kubectl config get-contexts'] });
+    changeOf(defaultSource()).current = wanted;
+  } else if (wanted !== undefined && !exists(wanted)) {
+    throw new TkaError(`no context ${label(wanted)}`, { hints: ['kubectl config get-contexts'] });
+  }
+  return changes;
+}
+
+function removeContexts(
+  sources: readonly Source[],
+  view: KubeconfigView,
+  asked: ReadonlySet<string>,
+  specs: ReadonlyMap<string, ContextSpec>,
+  changeOf: (source: Source) => FileChange,
+): Set<string> {
+  const names = new Set([...asked].filter((name) => !specs.has(name)));
+  for (const name of names) {
+    const found = view.contexts.get(name);
+    if (found && !found.ours) {
+      throw new TkaError(`context ${label(name)} is not ours: ${shown(found.file)}`, {
+        hints: [`kubectl config delete-context ${label(name)}`],
+      });
+    }
+  }
+  if (names.size === 0) return names;
+  // The names themselves too: a removal that was cut short leaves clusters and users without a context.
+  const orphans = { clusters: new Set(names), users: new Set(names) };
+  const used = { clusters: new Set(specs.keys()), users: new Set(specs.keys()) };
+  for (const source of sources) {
+    for (const entry of source.entries.contexts) {
+      const gone = names.has(entry.name) && markOf(entry) !== undefined;
+      if (gone) changeOf(source).remove.contexts.add(entry.name);
+      const sets = gone ? orphans : used;
+      sets.clusters.add(textOf(entry.body.cluster) ?? '');
+      sets.users.add(textOf(entry.body.user) ?? '');
+    }
+  }
+  for (const source of sources) {
+    for (const key of ['clusters', 'users'] as const) {
+      for (const entry of source.entries[key]) {
+        if (!orphans[key].has(entry.name) || used[key].has(entry.name) || !markOf(entry)) continue;
+        changeOf(source).remove[key].add(entry.name);
+      }
+    }
+  }
+  return names;
+}
+
+function upsertContexts(
+  sources: readonly Source[],
+  merged: Merged,
+  specs: ReadonlyMap<string, ContextSpec>,
+  removed: ReadonlySet<string>,
+  defaultSource: () => Source,
+  changeOf: (source: Source) => FileChange,
+  searchPath: string | undefined,
+): void {
+  if (specs.size === 0) return;
+  const users = { clusters: new Map<string, Entry[]>(), users: new Map<string, Entry[]>() };
+  for (const entry of sources.flatMap((source) => source.entries.contexts)) {
+    if (removed.has(entry.name) && markOf(entry)) continue;
+    for (const [key, field] of [
+      ['clusters', 'cluster'],
+      ['users', 'user'],
+    ] as const) {
+      const name = textOf(entry.body[field]) ?? '';
+      const list = users[key].get(name);
+      if (list) list.push(entry);
+      else users[key].set(name, [entry]);
+    }
+  }
+  const planned = new Map<string, ContextSpec>();
+  const put = (
+    key: SectionKey,
+    name: string,
+    spec: ContextSpec,
+    make: () => PlainMap,
+    diff: (entry: Entry) => Field[],
+  ) => {
+    const id = `${key} ${name}`;
+    const earlier = planned.get(id);
+    if (earlier && (earlier.server !== spec.server || earlier.apiServer !== spec.apiServer)) {
+      throw new TkaError(
+        `contexts ${label(earlier.name)} and ${label(spec.name)} would share one of ${key}: ${label(name)}`,
+      );
+    }
+    if (earlier) return;
+    planned.set(id, spec);
+    const placed = merged[key].get(name);
+    if (!placed) {
+      changeOf(defaultSource()).create[key].push(make());
+      return;
+    }
+    const { source, entry } = placed;
+    const fields = diff(entry);
+    if (fields.length > 0) changeOf(source).update.push({ entry, fields });
+  };
+  for (const spec of specs.values()) {
+    const context = merged.contexts.get(spec.name);
+    if (context) requireOurs('context', spec.name, context.source, context.entry);
+    const refs = {
+      clusters: textOf(context?.entry.body.cluster) || spec.name,
+      users: textOf(context?.entry.body.user) || spec.name,
+    };
+    for (const key of ['clusters', 'users'] as const) {
+      const placed = merged[key].get(refs[key]);
+      if (!placed) continue;
+      const mark = requireOurs(key === 'clusters' ? 'cluster' : 'user', refs[key], placed.source, placed.entry);
+      if (mark.server === spec.server) continue;
+      // It leads to another TKA server: whoever else uses it must not be led elsewhere with it.
+      const other = users[key].get(refs[key])?.find((entry) => {
+        if (entry.name === spec.name) return false;
+        const theirs = specs.get(entry.name)?.server ?? markOf(entry)?.server;
+        return context === undefined || theirs !== undefined ? theirs !== spec.server : false;
+      });
+      if (!other) continue;
+      const what = `${key === 'clusters' ? 'cluster' : 'user'} ${label(refs[key])}`;
+      throw new TkaError(`${what} is in use by context ${label(other.name)} for another server`, {
+        hints: [otherName],
+      });
+    }
+    // Clusters and users first: a context must not come before what it refers to.
+    put(
+      'clusters',
+      refs.clusters,
+      spec,
+      () => newCluster(refs.clusters, spec),
+      (entry) => clusterFields(entry, spec),
+    );
+    put(
+      'users',
+      refs.users,
+      spec,
+      () => newUser(refs.users, spec),
+      (entry) => {
+        const file = merged.users.get(refs.users)?.source.file ?? '';
+        return userFields(entry, spec, (command) => usableCommand(command, file, searchPath));
+      },
+    );
+    put(
+      'contexts',
+      spec.name,
+      spec,
+      () => newContext(spec.name, refs.clusters, refs.users, spec),
+      (entry) => contextFields(entry, refs.clusters, refs.users, spec),
+    );
+  }
+}
+
+function requireOurs(what: string, name: string, source: Source, entry: Entry): { server: string } {
+  const mark = markOf(entry);
+  if (mark) return mark;
+  throw new TkaError(`${what} ${label(name)} is there already and not ours: ${shown(source.file)}`, {
+    hints: [otherName],
+  });
+}

@@ -1,0 +1,62 @@
+import type { Plain, PlainMap } from './source.ts';
+
+// What JSON leaves raw but a YAML 1.1 reader takes for a line break or refuses as not printable.
+const yamlUnsafe = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
+
+/** A double-quoted scalar that JSON, YAML 1.1 and YAML 1.2 readers all take for the same text. */
+export function quote(text: string): string {
+  const escaped = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  // A lone surrogate has no UTF-8 form, and Go's YAML refuses its escape.
+  return JSON.stringify(text.toWellFormed()).replace(yamlUnsafe, escaped);
+}
+
+const isMap = (value: Plain): value is PlainMap => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const scalar = (value: Plain): string => (typeof value === 'string' ? quote(value) : String(value));
+
+/** `key: value` as block lines (each ended by a line feed) whose keys stand at `indent`. Keys must be plain words. */
+export function blockPair(key: string, value: Plain, indent: string): string {
+  if (Array.isArray(value)) return `${indent}${key}:\n${blockItems(value, indent)}`;
+  if (!isMap(value)) return `${indent}${key}: ${scalar(value)}\n`;
+  return `${indent}${key}:\n${blockMap(value, `${indent}  `)}`;
+}
+
+function blockMap(value: PlainMap, indent: string): string {
+  let lines = '';
+  for (const key of Object.keys(value)) lines += blockPair(key, value[key] as Plain, indent);
+  return lines;
+}
+
+/** List items as block lines whose dashes stand at `indent`. */
+export function blockItems(items: readonly Plain[], indent: string): string {
+  let lines = '';
+  for (const item of items) {
+    const body = isMap(item) ? blockMap(item, `${indent}  `).slice(indent.length + 2) : `${scalar(item)}\n`;
+    lines += `${indent}- ${body}`;
+  }
+  return lines;
+}
+
+/** How a multi-line flow text is laid out: where its own lines start, and one step further in. */
+export interface FlowLayout {
+  readonly indent: string;
+  readonly step: string;
+}
+
+/** A flow text that is valid JSON too; over several lines only where a layout is given. */
+export function flow(value: Plain, layout?: FlowLayout): string {
+  if (typeof value !== 'object' || value === null) return scalar(value);
+  const [open, close] = Array.isArray(value) ? ['[', ']'] : ['{', '}'];
+  const inner = layout && { indent: layout.indent + layout.step, step: layout.step };
+  const parts = Array.isArray(value)
+    ? value.map((item) => flow(item, inner))
+    : Object.keys(value).map((key) => flowPair(key, value[key] as Plain, inner));
+  if (parts.length === 0) return open + close;
+  if (!layout || !inner) return open + parts.join(', ') + close;
+  return `${open}\n${inner.indent}${parts.join(`,\n${inner.indent}`)}\n${layout.indent}${close}`;
+}
+
+/** `"key": value` for a flow map. */
+export function flowPair(key: string, value: Plain, layout?: FlowLayout): string {
+  return `${quote(key)}: ${flow(value, layout)}`;
+}

@@ -1,0 +1,316 @@
+import {
+  Composer,
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  type Node,
+  type Pair,
+  Parser,
+  type Scalar,
+  type YAMLMap,
+} from 'yaml';
+import { TkaError } from '../errors.ts';
+import { cleanText } from '../tka/text.ts';
+
+export type Plain = string | number | boolean | null | Plain[] | PlainMap;
+export type PlainMap = { [key: string]: Plain };
+
+export const sectionKeys = ['clusters', 'contexts', 'users'] as const;
+export type SectionKey = (typeof sectionKeys)[number];
+/** The key beside `name` that holds an entry's fields. */
+export const bodyKey = { clusters: 'cluster', contexts: 'context', users: 'user' } as const;
+
+/** One named item of a section. */
+export interface Entry {
+  readonly section: SectionKey;
+  readonly name: string;
+  readonly index: number;
+  /** The list item; an alias where the file has one there, undefined where the whole section was merged in. */
+  readonly node: Node | undefined;
+  readonly value: PlainMap;
+  readonly body: PlainMap;
+}
+
+/** A kubeconfig file's text, what it means to kubectl, and where everything stands. */
+export interface Source {
+  readonly file: string;
+  readonly text: string;
+  /** The text with every line break that YAML 1.1 knows turned into a line feed, except CR LF. Same length as `text`. */
+  readonly lines: string;
+  readonly root: Node | null;
+  readonly value: PlainMap | null;
+  readonly entries: Readonly<Record<SectionKey, readonly Entry[]>>;
+  readonly currentContext: string;
+  /** Anchors that some alias refers to. */
+  readonly shared: ReadonlySet<string>;
+  /** Where the (first) document ends: at its `...`, else at the end of the text. */
+  readonly end: number;
+  /** The offset of a second document; undefined if there is none. */
+  readonly secondDocument: number | undefined;
+}
+
+export const maxBytes = 16 * 1024 * 1024;
+// Nodes that aliases may expand to; kubectl's own limit is of this order.
+const maxExpansion = 1_000_000;
+
+/** `path` as it may stand in a message. */
+export const shown = (path: string): string => cleanText(path, 4096);
+
+/** A shell word for a command in a hint. */
+export function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${shown(text).replaceAll("'", `'\\''`)}'`;
+}
+
+/** The error for something wrong at an offset of a file: `path:line:column: what`, and how to look at it. */
+export function damage(source: { file: string; lines: string }, offset: number, what: string): TkaError {
+  const before = source.lines.slice(0, offset);
+  const line = before.split('\n').length;
+  const column = [...before.slice(before.lastIndexOf('\n') + 1).replace('\ufeff', '')].length + 1;
+  const file = shown(source.file);
+  return new TkaError(`${file}:${line}:${column}: ${what}`, {
+    hints: [`mend the file, then check it with: kubectl config view --kubeconfig ${shellWord(source.file)}`],
+  });
+}
+
+/**
+ * Reads a kubeconfig's text as kubectl does: YAML 1.1 scalars, the first document, duplicate names refused; and stricter:
+ * duplicate keys and items without a name are refused too. Throws TkaError (`path:line:column`) for any damage.
+ */
+export function parseSource(file: string, bytes: Uint8Array): Source {
+  return parseText(file, decode(file, bytes));
+}
+
+/** As parseSource, for text that was decoded already. */
+export function parseText(file: string, text: string): Source {
+  const lines = text.replace(/\r(?!\n)|[\u0085\u2028\u2029]/g, '\n');
+  const at = { file, text, lines };
+  const control = lines.search(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff]/);
+  if (control >= 0) {
+    const code = lines.charCodeAt(control).toString(16).padStart(4, '0').toUpperCase();
+    throw damage(at, control, `control character U+${code} in the file`);
+  }
+  try {
+    return read(at);
+  } catch (error) {
+    if (error instanceof RangeError) throw damage(at, 0, 'nested too deeply to be a kubeconfig');
+    throw error;
+  }
+}
+
+function decode(file: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff)) {
+      throw damage({ file, lines: '' }, 0, 'the file is UTF-16: save it as UTF-8');
+    }
+    const loose = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
+    const again = new TextEncoder().encode(loose);
+    const wrong = again.findIndex((byte, i) => byte !== bytes[i]);
+    const before = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes.subarray(0, wrong));
+    throw damage({ file, lines: before }, before.length, 'not UTF-8');
+  }
+}
+
+function read(at: { file: string; text: string; lines: string }): Source {
+  let end = at.text.length;
+  let documents = 0;
+  const tokens = [];
+  for (const token of new Parser().parse(at.lines)) {
+    tokens.push(token);
+    if (token.type === 'document') documents++;
+    else if (token.type === 'doc-end' && documents <= 1) end = Math.min(end, token.offset);
+  }
+  // A plain scalar's type is judged below, by kubectl's rules, so the schema that resolves nothing is the right one.
+  const composer = new Composer({
+    schema: 'failsafe',
+    keepSourceTokens: true,
+    uniqueKeys: false,
+    prettyErrors: false,
+  });
+  const [document, second] = [...composer.compose(tokens, true, at.text.length)] as Document.Parsed[];
+  const error = document?.errors[0];
+  if (error) {
+    const marker = /^(?:<{7}|={7}|>{7}|\|{7})(?: |\r?$)/m.exec(at.lines);
+    if (marker) throw damage(at, marker.index, `conflict marker ${JSON.stringify(marker[0].trim())}`);
+    const what = cleanText(error.message.replace(/^[A-Z](?![A-Z])/, (c) => c.toLowerCase()));
+    throw damage(at, Math.min(error.pos[0], at.text.length), what);
+  }
+  const yaml = document?.directives?.yaml;
+  if (yaml?.explicit && yaml.version !== '1.1')
+    throw damage(at, 0, `%YAML ${yaml.version}: kubectl reads YAML 1.1 only`);
+  const root = document?.contents ?? null;
+  const reader = new Reader(at);
+  const value = reader.value(root);
+  if (value !== null && !isPlainMap(value))
+    throw damage(at, start(root), `expected a kubeconfig, found ${kind(value)}`);
+  return {
+    ...at,
+    root,
+    value,
+    ...readSections(at, root, value ?? {}),
+    shared: reader.shared,
+    end,
+    secondDocument: second && (second.range?.[0] ?? at.text.length),
+  };
+}
+
+/** A map, for what is certain to be neither a list nor a scalar. */
+export function isPlainMap(value: Plain | undefined): value is PlainMap {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+const start = (node: unknown): number => (node as Node | null | undefined)?.range?.[0] ?? 0;
+
+function kind(value: Plain | undefined): string {
+  if (value === undefined || value === null) return 'nothing';
+  if (Array.isArray(value)) return 'a list';
+  return { string: 'text', number: 'a number', boolean: 'true or false', object: 'a map' }[typeof value as 'string'];
+}
+
+/** A map's own pair of that key (merges are not looked into); undefined if there is none. */
+export function findPair(map: Node | null | undefined, key: string): Pair<Node | null, Node | null> | undefined {
+  if (!isMap(map)) return undefined;
+  const items = (map as YAMLMap<Node | null, Node | null>).items;
+  return items.find((pair) => isScalar(pair.key) && pair.key.value === key);
+}
+
+function readSections(at: { file: string; lines: string }, root: Node | null, value: PlainMap) {
+  // Points at the offending value where it stands in the file itself, else at what was merged or aliased in.
+  const place = (node: Node | null | undefined, key: string) =>
+    start(findPair(node, key)?.value ?? findPair(node, key)?.key ?? node ?? root);
+  for (const [key, wanted] of [
+    ['apiVersion', 'v1'],
+    ['kind', 'Config'],
+  ] as const) {
+    const found = value[key] ?? '';
+    if (found === '' || found === wanted) continue;
+    const what = typeof found === 'string' ? JSON.stringify(cleanText(found, 60)) : kind(found);
+    throw damage(at, place(root, key), `not a kubeconfig: ${key} is ${what}, not ${wanted}`);
+  }
+  const currentContext = value['current-context'] ?? '';
+  if (typeof currentContext !== 'string') {
+    throw damage(at, place(root, 'current-context'), `current-context is ${kind(currentContext)}, not text: quote it`);
+  }
+  const section = (key: SectionKey): Entry[] => {
+    const list = value[key] ?? null;
+    if (list === null) return [];
+    if (!Array.isArray(list)) throw damage(at, place(root, key), `${key} is ${kind(list)}, not a list`);
+    const node = findPair(root, key)?.value;
+    const seen = new Set<string>();
+    return list.map((item, index) => {
+      const itemNode = (isSeq(node) ? node.items[index] : node) as Node | undefined;
+      const which = `item ${index + 1} of ${key}`;
+      if (!isPlainMap(item)) throw damage(at, start(itemNode ?? root), `${which} is ${kind(item)}, not a map`);
+      const name = item.name ?? null;
+      if (name === null) throw damage(at, start(itemNode ?? root), `${which} has no name`);
+      const named = place(itemNode, 'name');
+      if (typeof name !== 'string')
+        throw damage(at, named, `the name of ${which} is ${kind(name)}, not text: quote it`);
+      if (seen.has(name)) throw damage(at, named, `duplicate name ${JSON.stringify(cleanText(name))} in ${key}`);
+      seen.add(name);
+      const body = item[bodyKey[key]] ?? {};
+      if (!isPlainMap(body)) {
+        throw damage(at, place(itemNode, bodyKey[key]), `${bodyKey[key]} of ${which} is ${kind(body)}, not a map`);
+      }
+      for (const field of key === 'contexts' ? (['cluster', 'user'] as const) : []) {
+        const found = body[field] ?? '';
+        if (typeof found === 'string') continue;
+        const inner = findPair(itemNode, 'context')?.value ?? itemNode;
+        throw damage(at, place(inner, field), `${field} of ${which} is ${kind(found)}, not text: quote it`);
+      }
+      return { section: key, name, index, node: itemNode, value: item, body };
+    });
+  };
+  const entries = { clusters: section('clusters'), contexts: section('contexts'), users: section('users') };
+  return { currentContext, entries };
+}
+
+// sigs.k8s.io/yaml (go-yaml 2): which plain scalars are no text.
+const nulls = /^(?:~|null|Null|NULL|)$/;
+const booleans = /^(?:(y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON)|n|N|no|No|NO|false|False|FALSE|off|Off|OFF)$/;
+const numbers =
+  /^[-+]?(?:0[bB][01_]+|0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|[0-9][0-9_]*|(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?|\.inf|\.Inf|\.INF)$|^\.(?:nan|NaN|NAN)$/;
+
+function scalarValue(node: Scalar): Plain {
+  const text = String(node.value ?? '');
+  const resolved = node.type === undefined || node.type === 'PLAIN';
+  const core = /^tag:yaml\.org,2002:(?:bool|int|float|null)$/.test(node.tag ?? '');
+  if (!core && (!resolved || node.tag !== undefined)) return text;
+  if (nulls.test(text)) return null;
+  const boolean = booleans.exec(text);
+  if (boolean) return boolean[1] !== undefined;
+  if (numbers.test(text)) return Number(text.replaceAll('_', ''));
+  return text;
+}
+
+// Turns nodes into values in document order, as go-yaml does: anchors, merges, duplicate keys, expansion limit.
+class Reader {
+  readonly shared = new Set<string>();
+  readonly #at: { file: string; lines: string };
+  readonly #anchors = new Map<string, { value: Plain; size: number } | undefined>();
+  #size = 0;
+  #expanded = 0;
+
+  constructor(at: { file: string; lines: string }) {
+    this.#at = at;
+  }
+
+  value(node: Node | null): Plain {
+    if (node === null) return null;
+    if (isAlias(node)) return this.#alias(node.source, start(node));
+    const before = this.#size++;
+    const anchor = (node as Scalar).anchor;
+    if (anchor !== undefined) this.#anchors.set(anchor, undefined);
+    let value: Plain;
+    if (isMap(node)) value = this.#map(node as YAMLMap<Node | null, Node | null>);
+    else if (isSeq(node)) value = node.items.map((item) => this.value(item as Node | null));
+    else value = scalarValue(node as Scalar);
+    if (anchor !== undefined) this.#anchors.set(anchor, { value, size: this.#size - before });
+    return value;
+  }
+
+  #alias(name: string, offset: number): Plain {
+    const target = this.#anchors.get(name);
+    const label = JSON.stringify(cleanText(name, 60));
+    if (!target) {
+      const why = this.#anchors.has(name) ? `anchor ${label} contains itself` : `no anchor ${label} for this alias`;
+      throw damage(this.#at, offset, why);
+    }
+    this.shared.add(name);
+    this.#size += target.size;
+    this.#expanded += target.size;
+    if (this.#expanded > maxExpansion) throw damage(this.#at, offset, 'aliases expand to too much');
+    return target.value;
+  }
+
+  #map(map: YAMLMap<Node | null, Node | null>): PlainMap {
+    const out: PlainMap = Object.create(null);
+    const seen = new Set<string>();
+    for (const { key, value } of map.items) {
+      const offset = start(key ?? map);
+      if (isScalar(key) && key.value === '<<' && key.type === 'PLAIN') {
+        // Later than an explicit key, a merge overrides it: odd, but it is how kubectl reads the file.
+        this.#merge(out, this.value(value), offset);
+        continue;
+      }
+      const plain = this.value(key);
+      if (typeof plain === 'object' && plain !== null) throw damage(this.#at, offset, 'a key that is a list or a map');
+      const name = String(plain);
+      if (seen.has(name)) throw damage(this.#at, offset, `duplicate key ${JSON.stringify(cleanText(name, 60))}`);
+      seen.add(name);
+      out[name] = this.value(value);
+    }
+    return out;
+  }
+
+  #merge(out: PlainMap, from: Plain, offset: number): void {
+    const maps = Array.isArray(from) ? from.toReversed() : [from];
+    for (const map of maps) {
+      if (!isPlainMap(map)) throw damage(this.#at, offset, 'a merge (<<) of something that is not a map');
+      Object.assign(out, map);
+    }
+  }
+}

@@ -1,0 +1,123 @@
+import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
+import {
+  type Entry,
+  isPlainMap,
+  type Plain,
+  type PlainMap,
+  type SectionKey,
+  type Source,
+  sectionKeys,
+} from './source.ts';
+
+/** The extension by which an entry is known to be ours. */
+export const markName = 'tka.specht-labs.de';
+
+/** A context of ours and what it refers to. */
+export interface OurContext {
+  readonly name: string;
+  readonly cluster: string;
+  readonly user: string;
+  readonly file: string;
+  /** Canonical URL of the TKA server. */
+  readonly server: string;
+  /** Canonical URL of the API server that kubectl talks to; undefined where there is none or it is no https URL. */
+  readonly apiServer: string | undefined;
+  readonly command: string | undefined;
+  readonly caData: string | undefined;
+  readonly insecureSkipTlsVerify: boolean;
+}
+
+/** Any context of the merged view. */
+export interface ContextInfo {
+  readonly ours: boolean;
+  readonly file: string;
+  readonly cluster: string;
+  readonly user: string;
+}
+
+/** The kubeconfig files as kubectl sees them together. */
+export interface KubeconfigView {
+  readonly currentContext: string | undefined;
+  readonly contexts: ReadonlyMap<string, ContextInfo>;
+  readonly ours: readonly OurContext[];
+}
+
+/** An entry and the file it was found in. */
+export interface Placed {
+  readonly source: Source;
+  readonly entry: Entry;
+}
+
+export type Merged = Readonly<Record<SectionKey, ReadonlyMap<string, Placed>>>;
+
+/** All entries by name; the first file that has a name wins, as in kubectl. */
+export function mergeSources(sources: readonly Source[]): Merged {
+  const merged = {
+    clusters: new Map<string, Placed>(),
+    contexts: new Map<string, Placed>(),
+    users: new Map<string, Placed>(),
+  };
+  for (const source of sources) {
+    for (const key of sectionKeys) {
+      for (const entry of source.entries[key]) {
+        if (!merged[key].has(entry.name)) merged[key].set(entry.name, { source, entry });
+      }
+    }
+  }
+  return merged;
+}
+
+/** Where our mark stands in an entry's `extensions`, and its TKA server; undefined if the entry is not ours. */
+export function markOf(entry: Entry | undefined): { index: number; server: string } | undefined {
+  const list = entry?.body.extensions;
+  if (!Array.isArray(list)) return undefined;
+  const index = list.findIndex((item) => isPlainMap(item) && item.name === markName);
+  const extension = (list[index] as PlainMap | undefined)?.extension;
+  const server = isPlainMap(extension) ? extension.server : undefined;
+  // A mark that names no server could not be matched with anything: such an entry is left to its owner.
+  return typeof server === 'string' ? withCanonical(index, server) : undefined;
+}
+
+function withCanonical(index: number, server: string): { index: number; server: string } | undefined {
+  const canonical = orUndefined(canonicalServer, server);
+  return canonical === undefined ? undefined : { index, server: canonical };
+}
+
+/** The text of a field; undefined for anything else. */
+export const textOf = (value: Plain | undefined): string | undefined => (typeof value === 'string' ? value : undefined);
+
+function orUndefined(canonical: (text: string) => string, text: string | undefined): string | undefined {
+  try {
+    return text && canonical(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a plan is made from. */
+export function viewOf(sources: readonly Source[], merged: Merged): KubeconfigView {
+  const contexts = new Map<string, ContextInfo>();
+  const ours: OurContext[] = [];
+  for (const [name, { source, entry }] of merged.contexts) {
+    const mark = markOf(entry);
+    const cluster = textOf(entry.body.cluster) ?? '';
+    const user = textOf(entry.body.user) ?? '';
+    contexts.set(name, { ours: mark !== undefined, file: source.file, cluster, user });
+    if (!mark) continue;
+    const target = merged.clusters.get(cluster)?.entry.body ?? {};
+    const exec = merged.users.get(user)?.entry.body.exec;
+    ours.push({
+      name,
+      cluster,
+      user,
+      file: source.file,
+      server: mark.server,
+      apiServer: orUndefined(canonicalApiServer, textOf(target.server)),
+      command: isPlainMap(exec) ? textOf(exec.command) : undefined,
+      caData: textOf(target['certificate-authority-data']) || undefined,
+      insecureSkipTlsVerify: target['insecure-skip-tls-verify'] === true,
+    });
+  }
+  const currentContext = sources.find((source) => source.currentContext !== '')?.currentContext;
+  return { currentContext, contexts, ours };
+}
