@@ -26,7 +26,7 @@ const steps: readonly Step[] = [
     expect: [/prod-us/, /prod-eu/, /staging/],
   },
   {
-    say: 'Sign in to one, and write contexts for all.',
+    say: 'Sign in to one.',
     command: `kubectl tka login ${first}`,
     expect: [/alice/, /viewer/, /prod-us/],
   },
@@ -36,7 +36,7 @@ const steps: readonly Step[] = [
     expect: [/prod-eu/],
   },
   {
-    say: 'kubectl gets its token by itself.',
+    say: 'kubectl asks the plugin for its token; none is in the kubeconfig.',
     command: 'kubectl get namespaces',
     expect: [/shop-prod-us +Active/],
   },
@@ -58,7 +58,7 @@ const steps: readonly Step[] = [
   {
     say: 'Sign out, and stay signed out.',
     command: `kubectl tka logout ${first}`,
-    expect: [/prod-us/],
+    expect: [/signed out/i],
   },
   {
     say: 'kubectl is refused now, and told what to type.',

@@ -56,7 +56,7 @@ test('the plain walk', async () => {
 });
 
 test('readiness comes a little after the 202', async () => {
-  us.readyAfterMs = 200;
+  us.readyAfterMs = 2000;
   await ask(us, 'POST', '/login');
   us.readyAfterMs = 10;
   expect(await ask(us, 'GET', '/kubeconfig')).toMatchObject({ status: 202, body: '', headers: { 'retry-after': '1' } });
