@@ -21,6 +21,11 @@ function commit(): string {
   }
 }
 
+// What others import must be there before whoever imports it.
+function isEntry(name: string): boolean {
+  return name === 'main.mjs' || name === 'kubectl-tka.cjs';
+}
+
 const common: BuildOptions = {
   bundle: true,
   platform: 'node',
@@ -28,20 +33,23 @@ const common: BuildOptions = {
   // Names stay readable for --debug.
   minifyWhitespace: true,
   minifySyntax: true,
+  // Its ES modules: they can be imported lazily by name, and what is not used is left out.
+  alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js') },
   legalComments: 'none',
   logLevel: 'warning',
   define: { __VERSION__: JSON.stringify(version), __COMMIT__: JSON.stringify(commit()) },
 };
 
+// Built beside, then moved in place file by file: a program that runs from here meanwhile finds all that it needs.
+const fresh = path.join(dist, 'lib.new');
+fs.rmSync(fresh, { recursive: true, force: true });
 fs.mkdirSync(lib, { recursive: true });
-for (const name of fs.readdirSync(lib))
-  if (name !== 'node' && name !== 'node.exe') fs.rmSync(path.join(lib, name), { recursive: true });
 
 // The hot path: one small CommonJS file, which Node starts fastest; everything else is another bundle.
 await build({
   ...common,
   entryPoints: [path.join(root, 'cmd/kubectl-tka.ts')],
-  outfile: path.join(lib, 'kubectl-tka.cjs'),
+  outfile: path.join(fresh, 'kubectl-tka.cjs'),
   format: 'cjs',
   plugins: [
     {
@@ -55,7 +63,7 @@ await build({
 await build({
   ...common,
   entryPoints: { main: path.join(root, 'src/cli/main.ts') },
-  outdir: lib,
+  outdir: fresh,
   outExtension: { '.js': '.mjs' },
   format: 'esm',
   splitting: true,
@@ -65,6 +73,13 @@ await build({
     js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
   },
 });
+
+const names = fs.readdirSync(fresh).sort((a, b) => Number(isEntry(a)) - Number(isEntry(b)));
+for (const name of names) fs.renameSync(path.join(fresh, name), path.join(lib, name));
+for (const name of fs.readdirSync(lib)) {
+  if (!names.includes(name) && !/^node(?:\.exe)?$/.test(name)) fs.rmSync(path.join(lib, name), { recursive: true });
+}
+fs.rmdirSync(fresh);
 
 // The pinned Node, beside the bundle: a copy of dist/ works anywhere.
 const node = path.join(lib, process.platform === 'win32' ? 'node.exe' : 'node');

@@ -13,13 +13,20 @@ try {
 }
 
 if (!served) {
-  for (const [signal, status] of [
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-    ['SIGHUP', 129],
-  ] as const)
-    process.on(signal, () => process.exit(status));
+  const ends = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+  for (const [signal, status] of Object.entries(ends)) process.on(signal, () => process.exit(status));
   import('../src/cli/main.ts')
-    .then(({ run, startedAs }) => run(args, startedAs(started, process.env), process.env))
-    .then((status) => process.exit(status));
+    .then(({ run, crashed, startedAs }) => {
+      process.on('uncaughtException', (error) => process.exit(crashed(error, args, process.env)));
+      return run(args, startedAs(started, process.env), process.env);
+    })
+    .then(
+      (status) => process.exit(status),
+      (error) => {
+        process.stderr.write(
+          `error: this installation is not whole: ${String(error).split('\n', 1)[0]}\nhint: install it again\n`,
+        );
+        process.exit(1);
+      },
+    );
 }

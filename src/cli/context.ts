@@ -54,7 +54,7 @@ export function requireEntryServer(settings: Settings): string {
   const server = settings.entryServer;
   if (server !== undefined) return server;
   throw new TkaError('no TKA server is configured', {
-    hints: ['name one: --server HOST', 'or keep one: kubectl tka config tailscale.hostname HOST'],
+    hints: ['kubectl tka config tailscale.hostname HOST', 'or name it each time: --server HOST'],
   });
 }
 

@@ -2,7 +2,7 @@ import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
-import { knownTarget } from './target.ts';
+import { contextOf, knownTarget } from './target.ts';
 
 interface AllFlag {
   readonly all?: boolean;
@@ -14,11 +14,11 @@ const parallel = 8;
 export async function logout(context: Context, [name]: readonly string[], flags: AllFlag): Promise<void> {
   const view = await readKubeconfig(context.kubeconfig);
   const { sessions } = context;
-  if (flags.all !== true) return signOut(context, await knownTarget(context, name, view));
+  if (flags.all !== true) return signOut(context, view, await knownTarget(context, name, view));
   const all = everything(context, view, name, 'logout');
   const held = new Set(sessions.store.list().map(({ server }) => server));
   const errors = await each(all, async (server) => {
-    if (held.has(server)) return signOut(context, server);
+    if (held.has(server)) return signOut(context, view, server);
     // Nobody signed in there from here: nothing to revoke, but kubectl must not sign in by itself either.
     if (sessions.store.signedOut(server) === undefined)
       sessions.store.markSignedOut({ server, username: null, role: null, until: null });
@@ -44,7 +44,7 @@ export async function forget(context: Context, [name]: readonly string[], flags:
     });
   }
   const errors = await each(targets, async (server) => {
-    if (sessions.store.read(server) !== undefined) await signOut(context, server);
+    if (sessions.store.read(server) !== undefined) await signOut(context, view, server);
   });
   for (const { error } of errors) terminal.warn(error.message);
   for (const server of targets) sessions.store.forget(server);
@@ -68,9 +68,9 @@ function everything(context: Context, view: KubeconfigView, name: string | undef
   return [...new Set([...store.list(), ...store.listSignedOut(), ...view.ours].map(({ server }) => server))].sort();
 }
 
-async function signOut(context: Context, server: string): Promise<void> {
+async function signOut(context: Context, view: KubeconfigView, server: string): Promise<void> {
   const { sessions, terminal, settings } = context;
-  const name = shortName(server, settings.tailnet);
+  const name = contextOf(view, server)?.name ?? shortName(server, settings.tailnet);
   const known = await sessions.signOut(server);
   if (settings.quiet) return;
   terminal.out(

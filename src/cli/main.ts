@@ -148,8 +148,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .helpCommand('help [command]', 'show help for a command')
     .configureHelp({ formatHelp: helpOf })
     .configureOutput({ writeErr: () => {} })
-    .exitOverride()
-    .action(() => program.help());
+    .exitOverride();
   for (const spec of specs) {
     const sub = program.command(`${spec.name}${spec.args === undefined ? '' : ` ${spec.args}`}`).summary(spec.summary);
     sub.description(spec.description).allowExcessArguments(false);
@@ -178,15 +177,25 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .option('--api-server <url>', 'the API server that the token must be for');
 }
 
+function wantsDebug(args: readonly string[], env: NodeJS.ProcessEnv): boolean {
+  return args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? '');
+}
+
+/** Says what nobody caught; returns the exit status. */
+export function crashed(error: unknown, args: readonly string[], env: NodeJS.ProcessEnv): number {
+  return sayError(error, wantsDebug(args, env));
+}
+
 /** Runs a command line (without program and script) and returns the exit status. */
 export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
-  const debug = args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? '');
+  const debug = wantsDebug(args, env);
   try {
     if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
       const { credential } = await import('./credential.ts');
       await credential(args.slice(1), env);
       return 0;
     }
+    if (args.length === 0) return await run(['--help'], command, env);
     const program = new Command();
     define(program, command, env);
     await program.parseAsync(args, { from: 'user' });
@@ -194,6 +203,8 @@ export async function run(args: readonly string[], command: string, env: NodeJS.
   } catch (error) {
     if (!(error instanceof CommanderError)) return sayError(error, debug);
     if (error.exitCode === 0) return 0;
+    // Flags alone, without a command.
+    if (error.code === 'commander.help') return run(['--help'], command, env);
     return sayError(usageError(error, args, programName(command)), debug);
   }
 }
@@ -201,13 +212,14 @@ export async function run(args: readonly string[], command: string, env: NodeJS.
 // Commander's own messages run over several lines: `error: unknown option '--foo'\n(Did you mean --food?)`.
 function usageError(error: CommanderError, args: readonly string[], program: string): UsageError {
   const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
+  const text = cleanText(first.charAt(0).toLowerCase() + first.slice(1), 300).replace(/\.$/, '');
   const meant = more.join(' ').match(/Did you mean (?:one of )?(.*?)\?/)?.[1];
   const known = specs.find((spec) => args.includes(spec.name))?.name;
   const hints = [
     ...(meant === undefined ? [] : [`did you mean ${meant}?`]),
     `${program} ${known === undefined ? '' : `${known} `}--help`,
   ];
-  return new UsageError(cleanText(first.charAt(0).toLowerCase() + first.slice(1), 300), { hints });
+  return new UsageError(text, { hints });
 }
 
 /** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */
