@@ -68,17 +68,35 @@ function cannotRead(file: string, cause: unknown): TkaError {
   return new TkaError(`cannot read ${shown(file)}: ${why}`, { hints: [`ls -l ${shellWord(file)}`], cause });
 }
 
-/** The file that a path leads to through symbolic links, whether it exists or not. Throws TkaError for a circle. */
+/** A path with the links among its folders resolved: the name under which it is locked. Never throws. */
+export function place(file: string): string {
+  return join(attempt(() => realpathSync(dirname(file))) ?? dirname(file), basename(file));
+}
+
+/**
+ * The file that a path leads to through symbolic links, whether it exists or not. Throws TkaError where that is no
+ * regular file, or a circle.
+ */
 export function target(file: string): string {
-  let path = file;
+  let path = place(file);
   for (let hop = 0; hop < 40; hop++) {
-    const folder = attempt(() => realpathSync(dirname(path))) ?? dirname(path);
-    path = join(folder, basename(path));
     const link = attempt(() => readlinkSync(path));
-    if (link === undefined) return path;
-    path = resolve(folder, link);
+    if (link === undefined) {
+      const found = stat(path, file);
+      if (!found || found.isFile()) return path;
+      throw cannotWrite(file, Object.assign(new Error('not a file'), { code: 'ENOTFILE' }));
+    }
+    path = place(resolve(dirname(path), link));
   }
   throw cannotWrite(file, Object.assign(new Error('too many links'), { code: 'ELOOP' }));
+}
+
+function stat(path: string, file: string) {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw cannotWrite(file, cause);
+  }
 }
 
 function attempt(action: () => string): string | undefined {
@@ -93,7 +111,6 @@ function attempt(action: () => string): string | undefined {
 export function stage(lock: Lock, file: string, text: string): void {
   try {
     const old = statSync(file, { throwIfNoEntry: false });
-    if (old && !old.isFile()) throw Object.assign(new Error('not a file'), { code: 'EISDIR' });
     const fd = openSync(lock.token, constants.O_WRONLY);
     try {
       writeFileSync(fd, text);

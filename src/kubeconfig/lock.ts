@@ -120,7 +120,7 @@ export function cannotWrite(file: string, cause: unknown): TkaError {
     ELOOP: 'its symbolic links lead in a circle',
     ENAMETOOLONG: 'its name is too long',
     EBUSY: 'it is in use (a mount point?)',
-    EISDIR: 'it is a folder',
+    ENOTFILE: 'it is not a regular file',
   };
   return new TkaError(`cannot write ${shown(file)}: ${why[code] ?? code}`, {
     hints: ['nothing was changed there; use another file: --kubeconfig FILE'],

@@ -1,26 +1,21 @@
 import { TkaError } from '../errors.ts';
-import { cleanText } from '../tka/text.ts';
-import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
 import { usableCommand } from './command.ts';
 import type { KubeconfigFiles } from './files.ts';
-import { type Entry, isPlainMap, type Plain, type PlainMap, type SectionKey, type Source, shown } from './source.ts';
+import { type Entry, type PlainMap, type SectionKey, type Source, shellWord, shown } from './source.ts';
+import {
+  type ContextSpec,
+  checkSpec,
+  clusterFields,
+  contextFields,
+  label,
+  newCluster,
+  newContext,
+  newUser,
+  otherName,
+  userFields,
+} from './spec.ts';
 import type { Field } from './splice.ts';
-import { type KubeconfigView, type Merged, markName, markOf, textOf } from './view.ts';
-
-/** A context of ours as it should be. */
-export interface ContextSpec {
-  readonly name: string;
-  /** The TKA server. */
-  readonly server: string;
-  /** The Kubernetes API server. */
-  readonly apiServer: string;
-  /** Base64 of PEM; empty or undefined for none. Left out where TLS is not verified: kubectl refuses the two together. */
-  readonly caData?: string | undefined;
-  readonly insecureSkipTlsVerify?: boolean | undefined;
-  /** What kubectl is to run. An entry's own command stays as long as it can be run. */
-  readonly command: string;
-  readonly installHint: string;
-}
+import { type KubeconfigView, type Merged, markOf, textOf } from './view.ts';
 
 /** What to do to the kubeconfig files, in one go. */
 export interface KubeconfigChange {
@@ -37,106 +32,6 @@ export interface FileChange {
   readonly update: { readonly entry: Entry; readonly fields: readonly Field[] }[];
   readonly create: Record<SectionKey, PlainMap[]>;
   current: string | undefined;
-}
-
-const label = (text: string): string => JSON.stringify(cleanText(text));
-const otherName = 'choose another name: kubectl tka login --context OTHER-NAME';
-
-/** Checks a spec and puts its URLs into canonical form. Throws TkaError for what must not get into a kubeconfig. */
-function checkSpec(spec: ContextSpec): ContextSpec {
-  if (spec.name === '') throw new TkaError('a context needs a name', { hints: [otherName] });
-  if (/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff\p{Cs}]/u.test(spec.name)) {
-    throw new TkaError(`context name ${label(spec.name)} contains control characters`, { hints: [otherName] });
-  }
-  if (spec.command === '') throw new TkaError(`context ${label(spec.name)} needs a command for kubectl to run`);
-  const caData = (spec.caData ?? '').replace(/\s+/g, '');
-  // kubectl refuses the whole file for one entry whose CA is not base64.
-  if (!/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(caData)) {
-    throw new TkaError(`the CA of ${label(spec.name)} is not base64`);
-  }
-  return {
-    ...spec,
-    server: canonicalServer(spec.server),
-    apiServer: canonicalApiServer(spec.apiServer),
-    caData: spec.insecureSkipTlsVerify === true ? '' : caData,
-  };
-}
-
-const extensions = (spec: ContextSpec): Plain => [{ extension: { server: spec.server }, name: markName }];
-const argsOf = (spec: ContextSpec): string[] => ['credential', '--server', spec.server, '--api-server', spec.apiServer];
-
-// In kubectl's own order, so that a file that kubectl writes anew stays alike.
-function newCluster(name: string, spec: ContextSpec): PlainMap {
-  const cluster: PlainMap = {};
-  if (spec.caData) cluster['certificate-authority-data'] = spec.caData;
-  cluster.extensions = extensions(spec);
-  if (spec.insecureSkipTlsVerify === true) cluster['insecure-skip-tls-verify'] = true;
-  cluster.server = spec.apiServer;
-  return { cluster, name };
-}
-
-function newUser(name: string, spec: ContextSpec): PlainMap {
-  const exec: PlainMap = {
-    apiVersion: 'client.authentication.k8s.io/v1',
-    args: argsOf(spec),
-    command: spec.command,
-    installHint: spec.installHint,
-    interactiveMode: 'Never',
-    provideClusterInfo: false,
-  };
-  return { name, user: { exec, extensions: extensions(spec) } };
-}
-
-const newContext = (name: string, cluster: string, user: string, spec: ContextSpec): PlainMap => ({
-  context: { cluster, extensions: extensions(spec), user },
-  name,
-});
-
-function markField(body: string, entry: Entry, spec: ContextSpec): Field[] {
-  const mark = markOf(entry);
-  if (!mark || mark.server === spec.server) return [];
-  return [[[body, 'extensions', mark.index, 'extension', 'server'], spec.server]];
-}
-
-function clusterFields(entry: Entry, spec: ContextSpec): Field[] {
-  const fields: Field[] = [];
-  const { body } = entry;
-  if (body.server !== spec.apiServer) fields.push([['cluster', 'server'], spec.apiServer]);
-  const ca = (textOf(body['certificate-authority-data']) ?? '').replace(/\s+/g, '');
-  if (ca !== spec.caData) fields.push([['cluster', 'certificate-authority-data'], spec.caData ?? '']);
-  const insecure = spec.insecureSkipTlsVerify === true;
-  if ((body['insecure-skip-tls-verify'] ?? false) !== insecure) {
-    fields.push([['cluster', 'insecure-skip-tls-verify'], insecure]);
-  }
-  return [...fields, ...markField('cluster', entry, spec)];
-}
-
-function userFields(entry: Entry, spec: ContextSpec, runs: (command: string) => boolean): Field[] {
-  const fields: Field[] = [];
-  const exec = isPlainMap(entry.body.exec) ? entry.body.exec : {};
-  const want = (newUser('', spec).user as PlainMap).exec as PlainMap;
-  for (const key of ['apiVersion', 'installHint', 'interactiveMode'] as const) {
-    if (exec[key] !== want[key]) fields.push([['user', 'exec', key], want[key] as Plain]);
-  }
-  if ((exec.provideClusterInfo ?? false) !== false) fields.push([['user', 'exec', 'provideClusterInfo'], false]);
-  const command = textOf(exec.command) ?? '';
-  if (command !== spec.command && !(command !== '' && runs(command))) {
-    fields.push([['user', 'exec', 'command'], spec.command]);
-  }
-  const args = argsOf(spec);
-  const found = Array.isArray(exec.args) ? exec.args : [];
-  if (found.length !== args.length) fields.push([['user', 'exec', 'args'], args]);
-  else {
-    for (const [i, arg] of args.entries()) if (found[i] !== arg) fields.push([['user', 'exec', 'args', i], arg]);
-  }
-  return [...fields, ...markField('user', entry, spec)];
-}
-
-function contextFields(entry: Entry, cluster: string, user: string, spec: ContextSpec): Field[] {
-  const fields: Field[] = [];
-  if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);
-  if (entry.body.user !== user) fields.push([['context', 'user'], user]);
-  return [...fields, ...markField('context', entry, spec)];
 }
 
 /**
@@ -209,7 +104,7 @@ function removeContexts(
     const found = view.contexts.get(name);
     if (found && !found.ours) {
       throw new TkaError(`context ${label(name)} is not ours: ${shown(found.file)}`, {
-        hints: [`kubectl config delete-context ${label(name)}`],
+        hints: [`kubectl config delete-context ${shellWord(name)}`],
       });
     }
   }

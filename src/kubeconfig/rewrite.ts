@@ -12,7 +12,8 @@ import {
   sectionKeys,
   shown,
 } from './source.ts';
-import { addTopLevel, applyEdits, type Edit, editSection, probeOf, replaceValue, setFields, unsafe } from './splice.ts';
+import { addTopLevel, editSection, probeOf, replaceValue, setFields } from './splice.ts';
+import { applyEdits, type Edit, unsafe } from './text.ts';
 
 /**
  * A file's text with a change spliced in, read again and compared with what it must mean now before it is returned. All

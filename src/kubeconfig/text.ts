@@ -1,0 +1,127 @@
+import { type CST, isAlias, type Node, type Pair, type YAMLMap } from 'yaml';
+import { TkaError } from '../errors.ts';
+import { damage, type Source } from './source.ts';
+
+/** Text to stand in place of a range. `probe`, where given, is a shorter text of the same shape, for verification. */
+export interface Edit {
+  readonly start: number;
+  readonly end: number;
+  readonly text: string;
+  readonly probe?: string;
+}
+
+export type AnyPair = Pair<Node | null, Node | null>;
+export type Item = CST.CollectionItem;
+
+/** The error for a place that cannot be spliced. */
+export function unsafe(source: Source, offset: number, why: string): TkaError {
+  const { message, hints } = damage(source, offset, `cannot edit this safely: ${why}`);
+  return new TkaError(message, {
+    hints: ['write that part out in plain form, or use another file: --kubeconfig FILE', ...hints],
+  });
+}
+
+/** Edits applied, in order of place; where several begin at one place, in the order given. Throws for overlaps. */
+export function applyEdits(text: string, edits: readonly Edit[], probe = false): string {
+  const parts: string[] = [];
+  let done = 0;
+  for (const edit of edits.toSorted((a, b) => a.start - b.start || a.end - b.end)) {
+    if (edit.start < done) throw new TkaError('the changes to the kubeconfig overlap');
+    parts.push(text.slice(done, edit.start), probe ? (edit.probe ?? edit.text) : edit.text);
+    done = edit.end;
+  }
+  parts.push(text.slice(done));
+  return parts.join('');
+}
+
+// --- where things end ------------------------------------------------------------------------------------------------
+
+export const blank = new Set(['space', 'newline', 'comment', 'comma']);
+
+export function lastSign(tokens: readonly CST.SourceToken[] | undefined): number | undefined {
+  const token = tokens?.findLast((t) => !blank.has(t.type));
+  return token && token.offset + token.source.length;
+}
+
+// Node ranges leave out `- ` and anchors and swallow comments behind empty values, so ends are read off the tokens.
+export function itemEnd(item: Item): number | undefined {
+  return tokenEnd(item.value) ?? lastSign(item.sep) ?? tokenEnd(item.key) ?? lastSign(item.start);
+}
+
+export function tokenEnd(token: CST.Token | null | undefined): number | undefined {
+  if (!token) return undefined;
+  switch (token.type) {
+    case 'alias':
+    case 'scalar':
+    case 'single-quoted-scalar':
+    case 'double-quoted-scalar':
+      return token.source === '' ? undefined : token.offset + token.source.length;
+    case 'block-scalar': {
+      const header = token.props.reduce((end, prop) => ('source' in prop ? prop.offset + prop.source.length : end), 0);
+      const all = (token.props.at(-1) as CST.SourceToken | undefined)?.source + token.source;
+      return header + token.source.length - (/\r?\n$/.exec(all)?.[0].length ?? 0);
+    }
+    case 'flow-collection':
+      return lastSign(token.end);
+    case 'block-map':
+    case 'block-seq':
+      for (let i = token.items.length - 1; i >= 0; i--) {
+        const end = itemEnd(token.items[i] as Item);
+        if (end !== undefined) return end;
+      }
+      return undefined;
+    default:
+      return undefined;
+  }
+}
+
+// --- lines -----------------------------------------------------------------------------------------------------------
+
+export const lineStart = (source: Source, offset: number): number => {
+  const begin = source.lines.lastIndexOf('\n', offset - 1) + 1;
+  return begin === 0 && source.lines.startsWith('\ufeff') ? 1 : begin;
+};
+
+export const nextLine = (source: Source, offset: number): number =>
+  source.lines.indexOf('\n', offset) + 1 || source.text.length;
+
+export const indentOf = (source: Source, offset: number): string =>
+  /^[ \t]*/.exec(source.lines.slice(lineStart(source, offset), offset))?.[0] ?? '';
+
+export const column = (source: Source, offset: number): number => offset - lineStart(source, offset);
+
+// The line after the one of `offset`, and after comments from column `depth` on: these belong to what ends here.
+export function afterOwnComments(source: Source, offset: number, depth: number): number {
+  let result = nextLine(source, offset);
+  for (let at = result; at < source.end; at = nextLine(source, at)) {
+    const line = source.lines.slice(at, nextLine(source, at));
+    const indent = /^ *(?=#)/.exec(line)?.[0].length;
+    if (indent !== undefined && indent >= depth) result = nextLine(source, at);
+    else if (line.trim() !== '') break;
+  }
+  return Math.min(result, source.end);
+}
+
+/** The line end that the file uses. */
+export function eol(source: Source): string {
+  return /\r\n|\n|\r/.exec(source.text)?.[0] ?? '\n';
+}
+
+// Whole lines inserted at the start of a line; at the end of a file without a final line end, that stays so.
+export function insertLines(source: Source, at: number, text: string, probe?: string): Edit {
+  const end = eol(source);
+  const open = at > lineStart(source, at);
+  const whole = (t: string) => (open ? end + t.slice(0, -1).replaceAll('\n', end) : t.replaceAll('\n', end));
+  return { start: at, end: at, text: whole(text), ...(probe !== undefined && { probe: whole(probe) }) };
+}
+
+// --- anchors ---------------------------------------------------------------------------------------------------------
+
+export function requirePrivate(source: Source, node: Node): void {
+  const offset = node.range?.[0] ?? 0;
+  if (isAlias(node)) throw unsafe(source, offset, `alias *${node.source} stands where the change must go`);
+  const anchor = (node as YAMLMap).anchor;
+  if (anchor !== undefined && source.shared.has(anchor)) {
+    throw unsafe(source, offset, `other parts of the file refer to it as *${anchor}`);
+  }
+}
