@@ -50,8 +50,8 @@ async function set(context: Context, key: SettingKey, value: string, named: stri
   const target = realFile(file);
   try {
     const before = fs.existsSync(target) ? fs.readFileSync(target, 'utf8') : '';
-    const { isMap, isScalar, parseDocument } = await import('yaml');
-    const document = parseDocument(before, { version: '1.1', schema: 'yaml-1.1' });
+    const { isMap, isScalar, parseDocument, Scalar } = await import('yaml');
+    const document = parseDocument(before);
     // The Go CLI writes lower case, people write what the documentation says: a key that is there keeps its spelling.
     const keys: string[] = [];
     let node: unknown = document.contents;
@@ -62,7 +62,10 @@ async function set(context: Context, key: SettingKey, value: string, named: stri
       keys.push(pair !== undefined && isScalar(pair.key) ? String(pair.key.value) : part);
       node = pair?.value;
     }
-    document.setIn(keys, read.value);
+    // The Go CLI reads YAML 1.1, where a bare `no` is a boolean.
+    const scalar = new Scalar(read.value);
+    if (typeof read.value === 'string') scalar.type = 'QUOTE_DOUBLE';
+    document.setIn(keys, scalar);
     const after = document.toString({ lineWidth: 0 });
     const problems: string[] = [];
     const check = await parseConfig(file, after, problems);
