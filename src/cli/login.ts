@@ -5,7 +5,8 @@ import { type ContextSpec, editKubeconfig, type KubeconfigView, readKubeconfig }
 import type { Previous } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
 import { when } from '../terminal.ts';
-import type { ClusterDescription } from '../tka/answers.ts';
+import { type ClusterDescription, Unavailable } from '../tka/answers.ts';
+import { cleanText } from '../tka/text.ts';
 import { type Context, requireEntryServer } from './context.ts';
 import { contextFor, contextOf, listOptions, loginTarget } from './target.ts';
 
@@ -26,17 +27,22 @@ export async function login(context: Context, [name]: readonly string[], flags: 
   if (flags.context !== undefined && flags.context.trim() === '') throw new UsageError('--context is empty');
   // A kubeconfig that cannot be edited, or a name that cannot be had, is found out before anything changes anywhere.
   const view = await readKubeconfig(context.kubeconfig);
-  const { server, cluster } = await loginTarget(context, name, view);
+  const { server, cluster, unlisted } = await loginTarget(context, name, view);
   const memberName = cluster?.name ?? null;
   const nameIn = (v: KubeconfigView) =>
     contextFor(v, { server, memberName }, { tailnet: settings.tailnet, wanted: flags.context });
   refuseForeign(view, nameIn(view));
   if (cluster !== undefined) await confirmCluster({ ...cluster, server }, listOptions(context, view));
 
-  const { session, previous } = await sessions.signIn(server, {
-    insecure: flags.insecureSkipTlsVerify === true,
-    apiServer: cluster?.apiEndpoint,
-  });
+  const { session, previous } = await sessions
+    .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
+    .catch((error) => {
+      if (unlisted !== true || !(error instanceof Unavailable)) throw error;
+      throw new TkaError(`no cluster is called ${cleanText(name ?? '')}, and as a host: ${error.message}`, {
+        hints: ['kubectl tka clusters shows the names', ...error.hints],
+        cause: error,
+      });
+    });
   let written = '';
   let before: ReturnType<typeof contextOf>;
   const edit = await editKubeconfig(context.kubeconfig, (v) => {

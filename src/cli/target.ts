@@ -11,6 +11,8 @@ export interface Target {
   readonly server: string;
   /** The member of the mesh that was named so; undefined for a server named by address, or none. */
   readonly cluster: Cluster | undefined;
+  /** True for a name that was looked for among the clusters in vain, and is taken for a host's. */
+  readonly unlisted?: boolean;
 }
 
 /** How discovery asks and speaks in this context. */
@@ -32,17 +34,20 @@ export async function loginTarget(context: Context, name: string | undefined, vi
     throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
   if (isUrl(name)) return { server: settings.serverNamed(name), cluster: undefined };
   const entryServer = settings.entryServer;
+  let unlisted = false;
   if (entryServer !== undefined) {
     try {
       const cluster = clusterNamed(await listClusters(entryServer, listOptions(context, view)), name);
       if (cluster !== undefined) return { server: placed(cluster), cluster };
+      unlisted = true;
     } catch (error) {
       if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof Unplaced) throw error;
       terminal.warn(`cannot look for ${cleanText(name)} among the clusters: ${error.message}`);
     }
   }
   const ours = view.ours.find((c) => c.name === name);
-  return { server: ours?.server ?? settings.serverNamed(name), cluster: undefined };
+  if (ours !== undefined) return { server: ours.server, cluster: undefined };
+  return { server: settings.serverNamed(name), cluster: undefined, unlisted };
 }
 
 class Unplaced extends TkaError {}

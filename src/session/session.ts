@@ -265,12 +265,12 @@ export class Sessions {
     const session: Session = {
       server,
       apiServer: access.apiServer,
-      expirationTimestamp: `${new Date(expires).toISOString().slice(0, 19)}Z`,
+      expirationTimestamp: rfc3339(expires),
       token: access.token,
       freshUntil: Math.max(0, Math.floor(freshUntil / 1000)),
       username: signIn.username,
       role: signIn.role,
-      until: new Date(signIn.until).toISOString(),
+      until: rfc3339(signIn.until),
       clockOffset,
       caData: access.caData,
       insecureSkipTlsVerify: access.insecureSkipTlsVerify,
@@ -332,6 +332,11 @@ export class Sessions {
       await delay(pause * (0.5 + Math.random()));
     }
   }
+}
+
+/** A time (milliseconds of the epoch) in whole seconds, cut, UTC. */
+function rfc3339(time: number): string {
+  return `${new Date(time).toISOString().slice(0, 19)}Z`;
 }
 
 /** Who one was before a sign-in. */
