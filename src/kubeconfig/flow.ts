@@ -1,7 +1,7 @@
 import type { CST } from 'yaml';
 import type { FlowLayout } from './render.ts';
 import type { Source } from './source.ts';
-import { blank, type Edit, eol, type Item, indentOf, itemEnd, lineStart, nextLine } from './text.ts';
+import { type Edit, eol, type Item, indentOf, itemEnd, itemStart, lineStart, nextLine } from './text.ts';
 
 const hasContent = (item: Item): boolean => Boolean(item.key || item.value || item.sep);
 
@@ -26,8 +26,7 @@ function layoutOf(source: Source, collection: CST.FlowCollection): FlowLayout | 
 export function insertFlow(
   source: Source,
   collection: CST.FlowCollection,
-  count: number,
-  render: (index: number, layout: FlowLayout | undefined) => string,
+  render: (probe: boolean, layout: FlowLayout | undefined) => readonly string[],
 ): Edit[] {
   const layout = layoutOf(source, collection);
   const end = eol(source);
@@ -38,17 +37,25 @@ export function insertFlow(
       const from = (item.key ?? item.value)?.offset ?? 0;
       return source.lines.slice(from, itemEnd(item as Item)).includes('\n');
     });
-  const rendered = Array.from({ length: count }, (_, i) => render(i, tall ? layout : undefined).replaceAll('\n', end));
   const separator = layout ? `,${end}${layout.indent}` : ', ';
-  const text = rendered.join(separator);
+  const joined = (probe: boolean) =>
+    render(probe, tall ? layout : undefined)
+      .map((part) => part.replaceAll('\n', end))
+      .join(separator);
+  const insert = (start: number, until: number, before: string, after: string): Edit => ({
+    start,
+    end: until,
+    text: before + joined(false) + after,
+    probe: before + joined(true) + after,
+  });
   const at = collection.items.findLastIndex(hasContent);
   if (at < 0) {
     const from = collection.start.offset + 1;
     const close = collection.end[0]?.offset ?? from;
     const empty = source.lines.slice(from, close).trim() === '';
     const outer = layout && `${end}${layout.indent.slice(0, layout.indent.length - layout.step.length)}`;
-    if (!layout || !empty) return [{ start: from, end: from, text }];
-    return [{ start: from, end: close, text: `${end}${layout.indent}${text}${outer}` }];
+    if (!layout || !empty) return [insert(from, from, '', '')];
+    return [insert(from, close, `${end}${layout.indent}`, outer ?? '')];
   }
   const last = itemEnd(collection.items[at] as Item) as number;
   const comma = collection.items
@@ -57,37 +64,45 @@ export function insertFlow(
     .find((t) => t.type === 'comma');
   const edits: Edit[] = comma ? [] : [{ start: last, end: last, text: layout ? ',' : ', ' }];
   let from = comma ? comma.offset + 1 : last;
-  if (!layout) return [...edits, { start: from, end: from, text: comma ? ` ${text},` : text }];
+  if (!layout) return [...edits, insert(from, from, comma ? ' ' : '', comma ? ',' : '')];
   // A comment behind the last item stays behind it.
   const rest = /^[ \t]*#.*/.exec(source.lines.slice(from, nextLine(source, from)));
   if (rest) from += rest[0].replace(/\r$/, '').length;
-  return [...edits, { start: from, end: from, text: `${end}${layout.indent}${text}${comma ? ',' : ''}` }];
+  return [...edits, insert(from, from, `${end}${layout.indent}`, comma ? ',' : '')];
 }
 
 export function removeFlow(source: Source, collection: CST.FlowCollection, gone: ReadonlySet<number>): Edit[] {
-  const items = collection.items.filter(hasContent) as Item[];
-  const commas = collection.items.map((item) => item.start.find((t) => t.type === 'comma'));
-  const inner: [number, number] = [collection.start.offset + 1, collection.end[0]?.offset ?? 0];
-  const commented = collection.items.some((item) => item.start.some((t) => t.type === 'comment'));
-  if (gone.size === items.length && !commented) return [{ start: inner[0], end: inner[1], text: '' }];
+  const items = (collection.items.filter(hasContent) as Item[]).map((item) => ({
+    from: itemStart(item),
+    until: itemEnd(item) as number,
+  }));
+  const commas = collection.items.map((item) => item.start.find((t) => t.type === 'comma')?.offset);
+  const bare = (from: number, until: number) => /^[\s,]*$/.test(source.lines.slice(from, until));
+  const open = collection.start.offset + 1;
+  const close = collection.end[0]?.offset ?? open;
+  const ends = [open, ...items.map(({ until }) => until)];
+  const starts = [...items.map(({ from }) => from), close];
+  if (gone.size === items.length && starts.every((from, i) => bare(ends[i] as number, from))) {
+    return [{ start: open, end: close, text: '' }];
+  }
   const firstKept = items.findIndex((_, i) => !gone.has(i));
-  const trailing = commas.slice(items.length).some((comma) => comma);
-  return [...gone]
-    .sort((a, b) => a - b)
-    .flatMap((i) => {
-      const item = items[i] as Item;
-      const from = item.start.find((t) => !blank.has(t.type))?.offset ?? (item.key ?? item.value)?.offset ?? 0;
-      const until = itemEnd(item) as number;
-      // The comma behind goes along where each item has one, or before the first item that stays; else the one in front.
-      const behind = trailing || firstKept < 0 || i < firstKept;
-      const comma = commas[behind ? i + 1 : i]?.offset;
-      if (comma === undefined) return [wholeLines(source, from, until)];
-      const between = behind ? source.lines.slice(until, comma) : source.lines.slice(comma + 1, from);
-      if (between.trim() !== '') {
-        return [wholeLines(source, from, until), { start: comma, end: comma + 1, text: '' }];
-      }
-      return [behind ? wholeLines(source, from, comma + 1) : { start: comma, end: until, text: '' }];
-    });
+  const trailing = commas.slice(items.length).some((comma) => comma !== undefined);
+  const edits: Edit[] = [];
+  for (let i = 0; i < items.length; i++) {
+    if (!gone.has(i)) continue;
+    const { from } = items[i] as { from: number };
+    const first = i;
+    while (gone.has(i + 1) && bare(ends[i + 1] as number, starts[i + 1] as number)) i++;
+    const until = ends[i + 1] as number;
+    // The comma behind goes along where each item has one, or before the first item that stays; else the one in front.
+    const behind = trailing || firstKept < 0 || i < firstKept;
+    const comma = commas[behind ? i + 1 : first];
+    if (comma === undefined) edits.push(wholeLines(source, from, until));
+    else if (behind && bare(until, comma)) edits.push(wholeLines(source, from, comma + 1));
+    else if (!behind && bare(comma, from)) edits.push({ start: comma, end: until, text: '' });
+    else edits.push({ start: comma, end: comma + 1, text: '' }, wholeLines(source, from, until));
+  }
+  return edits;
 }
 
 // Takes a range out, with its lines where nothing else stands on them, else with the spaces behind it.

@@ -11,6 +11,7 @@ import {
   type Item,
   insertLines,
   itemEnd,
+  itemStart,
   lastSign,
   lineStart,
   nextLine,
@@ -54,12 +55,14 @@ function replaceItem(source: Source, node: Node | null | undefined, value: Plain
 function addPairs(source: Source, map: YAMLMap, pairs: readonly [string, Plain][]): Edit[] {
   const token = map.srcToken;
   if (token?.type === 'flow-collection') {
-    return insertFlow(source, token, pairs.length, (i, layout) => flowPair(...(pairs[i] as [string, Plain]), layout));
+    return insertFlow(source, token, (probe, layout) =>
+      pairs.map(([key, value]) => flowPair(key, probe ? probeValue(value) : value, layout)),
+    );
   }
   const first = token?.type === 'block-map' ? token.items.find((item) => item.key) : undefined;
   const end = tokenEnd(token);
   if (!first?.key || end === undefined) throw unsafe(source, map.range?.[0] ?? 0, 'a map in an unusual form');
-  const depth = column(source, first.key.offset);
+  const depth = column(source, itemStart(first));
   const text = pairs.map(([key, value]) => blockPair(key, value, ' '.repeat(depth))).join('');
   return [insertLines(source, afterOwnComments(source, end, depth), text)];
 }
@@ -131,6 +134,8 @@ export function probeOf<T>(items: readonly T[]): readonly T[] {
   return items.length <= 2 * probed ? items : [...items.slice(0, probed), ...items.slice(-probed)];
 }
 
+const probeValue = (value: Plain): Plain => (Array.isArray(value) ? [...probeOf(value)] : value);
+
 /**
  * Edits that take items (by index) out of a section and put new ones at its end. The section must be in the text.
  * Throws TkaError where that cannot be done safely.
@@ -155,14 +160,19 @@ export function editSection(
     if (created.length === 0) return edits;
     return [
       ...edits,
-      ...insertFlow(source, token, created.length, (i, layout) => flow(created[i] as PlainMap, layout)),
+      ...insertFlow(source, token, (probe, layout) =>
+        (probe ? probeOf(created) : created).map((item) => flow(item, layout)),
+      ),
     ];
   }
   if (!token || end === undefined || token.type !== 'block-seq') {
     // Nothing in it yet: what stands for nothing goes, the items go below, a comment behind stays.
     if (created.length === 0) return [];
-    if (!inBlock) return [{ start: colon, end: end ?? colon, text: ` ${flow([...created])}` }];
-    const indent = ' '.repeat(column(source, item.key.offset));
+    if (!inBlock) {
+      const [text, probe] = [` ${flow([...created])}`, ` ${flow([...probeOf(created)])}`];
+      return [{ start: colon, end: end ?? colon, text, probe }];
+    }
+    const indent = ' '.repeat(column(source, itemStart(item)));
     const edits: Edit[] = end === undefined ? [] : [{ start: colon, end, text: '' }];
     const at = nextLine(source, end ?? colon);
     return [...edits, insertItems(source, Math.min(at, source.end), indent, created)];
@@ -219,19 +229,21 @@ export function addTopLevel(source: Source, pairs: readonly (readonly [string, P
   const token = root?.srcToken;
   if (root) requirePrivate(source, root);
   if (token?.type === 'flow-collection') {
-    return insertFlow(source, token, pairs.length, (i, layout) => flowPair(...(pairs[i] as [string, Plain]), layout));
+    return insertFlow(source, token, (probe, layout) =>
+      pairs.map(([key, value]) => flowPair(key, probe ? probeValue(value) : value, layout)),
+    );
   }
   const end = tokenEnd(token) ?? 0;
   if (end > 0 && token?.type !== 'block-map')
     throw unsafe(source, root?.range?.[0] ?? 0, 'an empty value in place of a map');
-  const first = token?.type === 'block-map' ? token.items.find((item) => item.key)?.key : undefined;
-  const indent = ' '.repeat(first ? column(source, first.offset) : 0);
+  const first = token?.type === 'block-map' ? token.items.find((item) => item.key) : undefined;
+  const indent = ' '.repeat(first ? column(source, itemStart(first)) : 0);
   const body = source.lines.slice(0, source.end);
   // Behind the last comment, before blank lines; never inside a last value.
   const at = Math.max(end > 0 ? nextLine(source, end) : 0, nextLine(source, body.trimEnd().length - 1));
   const render = (list: (value: Plain) => Plain) =>
     pairs.map(([key, value]) => blockPair(key, list(value), indent)).join('');
-  const probe = render((value) => (Array.isArray(value) ? [...probeOf(value)] : value));
+  const probe = render(probeValue);
   const full = render((value) => value);
   const bare = body.replace('\ufeff', '').trim() === '';
   const where = bare ? source.end : Math.min(at, source.end);

@@ -48,6 +48,11 @@ export function itemEnd(item: Item): number | undefined {
   return tokenEnd(item.value) ?? lastSign(item.sep) ?? tokenEnd(item.key) ?? lastSign(item.start);
 }
 
+/** Where a key's or a list item's text begins, anchors and `?` included. */
+export function itemStart(item: Item): number {
+  return item.start.find((t) => !blank.has(t.type))?.offset ?? (item.key ?? item.value)?.offset ?? 0;
+}
+
 export function tokenEnd(token: CST.Token | null | undefined): number | undefined {
   if (!token) return undefined;
   switch (token.type) {
