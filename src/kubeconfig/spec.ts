@@ -84,7 +84,8 @@ export function clusterFields(entry: Entry, spec: ContextSpec): Field[] {
   const fields: Field[] = [];
   const { body } = entry;
   if (body.server !== spec.apiServer) fields.push([['cluster', 'server'], spec.apiServer]);
-  const ca = (textOf(body['certificate-authority-data']) ?? '').replace(/\s+/g, '');
+  // Go's base64 passes over line breaks alone: a CA with other white space breaks the whole file, so it is mended.
+  const ca = (textOf(body['certificate-authority-data']) ?? '').replace(/[\r\n]+/g, '');
   if (ca !== spec.caData) fields.push([['cluster', 'certificate-authority-data'], spec.caData ?? '']);
   const insecure = spec.insecureSkipTlsVerify === true;
   if ((body['insecure-skip-tls-verify'] ?? false) !== insecure) {

@@ -23,6 +23,7 @@ export interface OurContext {
   /** Canonical URL of the API server that kubectl talks to; undefined where there is none or it is no https URL. */
   readonly apiServer: string | undefined;
   readonly command: string | undefined;
+  /** Base64 of PEM, without line breaks. */
   readonly caData: string | undefined;
   readonly insecureSkipTlsVerify: boolean;
 }
@@ -114,7 +115,7 @@ export function viewOf(sources: readonly Source[], merged: Merged): KubeconfigVi
       server: mark.server,
       apiServer: orUndefined(canonicalApiServer, textOf(target.server)),
       command: isPlainMap(exec) ? textOf(exec.command) : undefined,
-      caData: textOf(target['certificate-authority-data']) || undefined,
+      caData: textOf(target['certificate-authority-data'])?.replace(/[\r\n]+/g, '') || undefined,
       insecureSkipTlsVerify: target['insecure-skip-tls-verify'] === true,
     });
   }

@@ -135,7 +135,7 @@ describe('files of every style', () => {
       await editKubeconfig(files, () => ({ remove: ['no', 'two'] }));
       const back = readFileSync(file, 'utf8');
       // Reviewed by hand: what was there before, byte for byte, and `[]` where a list became empty.
-      expect({ before, back }).toMatchSnapshot();
+      expect({ before: JSON.stringify(before), back: JSON.stringify(back) }).toMatchSnapshot();
       if (old) {
         const now = kubectlView(file);
         for (const key of ['clusters', 'contexts', 'users'] as const) expect(now[key] ?? []).toEqual(old[key] ?? []);

@@ -1,0 +1,368 @@
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import {
+  editKubeconfig,
+  type KubeconfigChange,
+  previewKubeconfig,
+  readKubeconfig,
+} from '../../src/kubeconfig/index.ts';
+import { census, kubeconfig, kubectl, kubectlView, only, refusal, runKubectl, spec } from './helpers.ts';
+
+const mark = (server = 'https://tka.example.ts.net') =>
+  `[{name: tka.specht-labs.de, extension: {server: "${server}"}}]`;
+
+// An entry of ours as a person may have left it.
+const ours = `# mine
+clusters:
+# about a
+- name: 'a' # the name
+  cluster:
+    proxy-url: "socks5://x" # kept
+    server: 'https://api.example.com:6443'   # the url
+    tls-server-name: b
+    certificate-authority-data: |-
+      LS0tLS1C
+      RUdJTg==
+    extensions: ${mark()}
+contexts:
+  - context: {user: a, namespace: "dev", extensions: ${mark()}, cluster: a}
+    name: a
+users:
+- user:
+    extensions:
+    - name: other
+      extension: 1
+    - name: tka.specht-labs.de # ours
+      extension:
+        server: https://tka.example.ts.net
+    exec:
+      interactiveMode: Never
+      args: # five
+      - credential
+      - --server
+      # the server
+      - "https://tka.example.ts.net"
+      - '--api-server'
+      - https://api.example.com:6443
+      env: [{name: A, value: B}]
+      x-unknown: 1
+      apiVersion: client.authentication.k8s.io/v1
+      installHint: |-
+        kubectl krew install tka # no: "quotes"
+        second line
+      command: /bin/sh
+  name: a
+`;
+
+async function edited(before: string, change: KubeconfigChange): Promise<string> {
+  const file = kubeconfig(before);
+  await editKubeconfig(only(file), () => change);
+  return readFileSync(file, 'utf8');
+}
+
+async function refused(before: string, change: KubeconfigChange) {
+  const file = kubeconfig(before);
+  const old = census(dirname(file));
+  const error = await refusal(editKubeconfig(only(file), () => change));
+  expect(census(dirname(file))).toEqual(old);
+  return error;
+}
+
+describe('an entry of ours', () => {
+  it('is read with all that a caller asks for', async () => {
+    const view = await readKubeconfig(only(kubeconfig(`${ours}current-context: a\n`)));
+    expect(view.currentContext).toBe('a');
+    expect(view.ours).toEqual([
+      {
+        name: 'a',
+        cluster: 'a',
+        user: 'a',
+        file: view.ours[0]?.file,
+        server: 'https://tka.example.ts.net',
+        apiServer: 'https://api.example.com:6443',
+        command: '/bin/sh',
+        caData: 'LS0tLS1CRUdJTg==',
+        insecureSkipTlsVerify: false,
+      },
+    ]);
+  });
+
+  it('in any style needs no change where the values are right', async () => {
+    expect(await edited(ours, { upsert: [spec('a')] })).toBe(ours);
+  });
+
+  it('changes in its changed values alone', async () => {
+    const change = {
+      apiServer: 'https://new.example.com',
+      server: 'https://tka2.example.ts.net',
+      installHint: 'hint',
+      caData: '',
+    };
+    const want = ours
+      .replace("'https://api.example.com:6443'", '"https://new.example.com"')
+      .replace('|-\n      LS0tLS1C\n      RUdJTg==', '""')
+      .replaceAll('{server: "https://tka.example.ts.net"}', '{server: "https://tka2.example.ts.net"}')
+      .replace('server: https://tka.example.ts.net', 'server: "https://tka2.example.ts.net"')
+      .replace('- "https://tka.example.ts.net"', '- "https://tka2.example.ts.net"')
+      .replace('- https://api.example.com:6443', '- "https://new.example.com"')
+      .replace('|-\n        kubectl krew install tka # no: "quotes"\n        second line', '"hint"');
+    expect(await edited(ours, { upsert: [spec('a', change)] })).toBe(want);
+  });
+
+  it('gets back what is missing, at the end of its map', async () => {
+    const less = ours
+      .replace(/ {6}interactiveMode.*\n/, '')
+      .replace(/ {6}apiVersion.*\n/, '')
+      .replace(/ {4}certificate-authority-data: \|-\n.*\n.*\n/, '')
+      .replace(', cluster: a}', '}');
+    const want = less
+      .replace(
+        `extensions: ${mark()}\ncontexts`,
+        `extensions: ${mark()}\n    certificate-authority-data: "LS0tLS1CRUdJTg=="\ncontexts`,
+      )
+      .replace(`extensions: ${mark()}}`, `extensions: ${mark()}, "cluster": "a"}`)
+      .replace(
+        'command: /bin/sh\n',
+        'command: /bin/sh\n      apiVersion: "client.authentication.k8s.io/v1"\n      interactiveMode: "Never"\n',
+      );
+    expect(await edited(less, { upsert: [spec('a')] })).toBe(want);
+  });
+
+  it('gets its exec stanza back where that is empty, null or of another length', async () => {
+    for (const [from, to] of [
+      [/exec:\n(?: {6}.*\n)+/, 'exec: # gone\n'],
+      [/exec:\n(?: {6}.*\n)+/, 'exec: null\n'],
+      [/exec:\n(?: {6}.*\n)+/, 'exec: {}\n'],
+      [/exec:\n(?: {6}.*\n)+/, ''],
+      [/ {6}- '--api-server'\n/, ''],
+      [/args: # five\n(?: {6}[-#].*\n)+/, 'args: [credential]\n'],
+      [/args: # five\n(?: {6}[-#].*\n)+/, 'args:\n'],
+    ] as const) {
+      const before = ours.replace(from, to);
+      expect(before).not.toBe(ours);
+      const file = kubeconfig(before);
+      await editKubeconfig(only(file), () => ({ upsert: [spec('a')] }));
+      if (kubectl) {
+        const exec = kubectlView(file).users?.[0]?.user.exec as { args: string[]; interactiveMode: string };
+        expect(exec.interactiveMode).toBe('Never');
+        expect(exec.args).toEqual([
+          'credential',
+          '--server',
+          'https://tka.example.ts.net',
+          '--api-server',
+          'https://api.example.com:6443',
+        ]);
+      }
+      expect((await editKubeconfig(only(file), () => ({ upsert: [spec('a')] }))).changedFiles).toEqual([]);
+    }
+  });
+
+  it('with TLS unverified carries no CA, which kubectl would refuse, and goes back', async () => {
+    const insecure = await edited(ours, { upsert: [spec('a', { insecureSkipTlsVerify: true })] });
+    expect(insecure).toContain('certificate-authority-data: ""');
+    expect(insecure).toContain('    insecure-skip-tls-verify: true\n');
+    const back = await edited(insecure, { upsert: [spec('a')] });
+    expect(back).toContain('insecure-skip-tls-verify: false\n');
+    expect(back).toContain('certificate-authority-data: "LS0tLS1CRUdJTg=="');
+  });
+
+  it('keeps its command as long as that can be run', async () => {
+    const program = join(dirname(kubeconfig('')), 'prog');
+    const upsert = [spec('a', { command: program })];
+    for (const kept of ['/bin/sh', 'sh']) {
+      const before = ours.replace('/bin/sh', kept);
+      expect(await edited(before, { upsert })).toBe(before);
+    }
+    for (const gone of ['/nowhere/kubectl-tka', 'no-such-program', './config', '""', '/bin', '/etc/passwd']) {
+      expect(await edited(ours.replace('/bin/sh', gone), { upsert })).toContain(
+        `command: ${JSON.stringify(program)}\n`,
+      );
+    }
+    const file = kubeconfig(ours.replace('/bin/sh', './mine'));
+    writeFileSync(join(dirname(file), 'mine'), '#!/bin/sh\n', { mode: 0o755 });
+    expect((await editKubeconfig(only(file), () => ({ upsert }))).changedFiles).toEqual([]);
+  });
+
+  it.skipIf(!kubectl)('renamed by kubectl is updated where it points to', async () => {
+    const file = kubeconfig('kind: Config\n');
+    await editKubeconfig(only(file), () => ({ upsert: [spec('old')] }));
+    runKubectl(['config', 'rename-context', 'old', 'new'], { KUBECONFIG: file });
+    await editKubeconfig(only(file), () => ({ upsert: [spec('new', { apiServer: 'https://moved.example.com' })] }));
+    const view = kubectlView(file);
+    expect(view.clusters).toMatchObject([{ name: 'old', cluster: { server: 'https://moved.example.com' } }]);
+    expect(view.users?.map(({ name }) => name)).toEqual(['old']);
+    expect(view.contexts).toMatchObject([{ name: 'new', context: { cluster: 'old', user: 'old' } }]);
+    await editKubeconfig(only(file), () => ({ remove: ['new'] }));
+    expect(kubectlView(file)).toMatchObject({ clusters: null, users: null, contexts: null });
+  });
+});
+
+describe('names', () => {
+  it('taken by an entry that is not ours are never written over', async () => {
+    const marked = `extensions: ${mark()}`;
+    for (const before of [
+      'contexts: [{name: a}]',
+      'clusters: [{name: a}]',
+      'users: [{name: a, user: {token: t}}]',
+      'users: [{name: a, user: {extensions: [{name: tka.specht-labs.de}]}}]',
+      'users: [{name: a, user: {extensions: [{name: tka.specht-labs.de, extension: {server: "ftp://x"}}]}}]',
+      `contexts: [{name: a, context: {cluster: theirs, ${marked}}}]\nclusters: [{name: theirs}]`,
+    ]) {
+      const error = await refused(before, { upsert: [spec('b'), spec('a')] });
+      expect(error.message).toMatch(/is there already and not ours/);
+      expect(error.hints.join()).toContain('kubectl tka login --context OTHER-NAME');
+    }
+  });
+
+  it('of a cluster that another context uses for another server are not led elsewhere', async () => {
+    const before = ours.replace('    name: a\nusers', '    name: renamed\nusers');
+    const error = await refused(before, { upsert: [spec('a', { server: 'https://other.example.ts.net' })] });
+    expect(error.message).toMatch(/in use by context "renamed"/);
+    const shared = await edited(before, { upsert: [spec('a')] });
+    expect(shared).toContain('  - context:\n      cluster: "a"\n');
+    expect(shared.match(/\n- name: 'a'/g)?.length).toBe(1);
+  });
+
+  it('that could do harm are refused or harmless', async () => {
+    for (const name of ['', '\n', 'a\u0000', 'a\u0085b', 'a\u2028b', 'a\u001b[31m', '\ud800']) {
+      await refused('', { upsert: [spec(name)] });
+    }
+    await refused('', { upsert: [spec('a'), spec('a')] });
+    await refused('', { upsert: [spec('a', { caData: '!!' })] });
+    await refused('', { upsert: [spec('a', { apiServer: 'http://x' })] });
+    await refused('', { upsert: [spec('a', { server: 'javascript:alert(1)' })] });
+    const nasty = 'x"\nclusters: []\u2028y\u0085\ufeff\ud800 *a &b {';
+    const file = kubeconfig('kind: Config\n');
+    await editKubeconfig(only(file), () => ({ upsert: [spec('a', { installHint: nasty, command: nasty })] }));
+    if (kubectl) {
+      expect(kubectlView(file).users?.[0]?.user.exec).toMatchObject({ installHint: nasty.toWellFormed() });
+    }
+  });
+});
+
+describe('what cannot be spliced safely is refused', () => {
+  const all = `- name: z\n`;
+  for (const [why, before] of Object.entries({
+    'an aliased section': `x: &c\n${all}clusters: *c\n`,
+    'a section that others refer to': `clusters: &c\n${all}x: *c\n`,
+    'an empty section that others refer to': 'clusters: &c []\nx: *c\n',
+    'sections merged in': `x: &c {clusters: []}\n<<: *c\n`,
+    'several documents': 'kind: Config\n---\nkind: Config\n',
+    'an empty second document': 'kind: Config\n---\n',
+    'a null document': 'null\n',
+    'an entry of ours that others refer to': ours
+      .replace("- name: 'a'", "- &e\n  name: 'a'")
+      .replace('# mine', '')
+      .concat('x: *e\n'),
+    'a value of ours that others refer to': `${ours.replace("'https://api", "&u 'https://api")}x: *u\n`,
+    'an entry of ours that is an alias': `x: &e {name: a, cluster: {extensions: ${mark()}}}\nclusters:\n- *e\n`,
+    'an entry of ours with a merged mark': `x: &e {extensions: ${mark('https://old.example.ts.net')}}\nclusters:\n- name: a\n  cluster:\n    <<: *e\n`,
+  })) {
+    it(why, async () => {
+      const error = await refused(before, { upsert: [spec('a', { apiServer: 'https://new.example.com' })] });
+      expect(error.message).toMatch(/cannot edit this safely/);
+    });
+  }
+
+  it('while reading such files is fine', async () => {
+    const file = kubeconfig(`x: &c\n- name: z\n  context: {user: u}\ncontexts: *c\n---\nother: {{{`);
+    expect((await readKubeconfig(only(file))).contexts.get('z')).toMatchObject({ ours: false, user: 'u' });
+  });
+
+  it('and a value of ours that is itself an alias is replaced', async () => {
+    const before = ours
+      .replace('# mine', 'u: &u https://api.example.com:6443')
+      .replace("'https://api.example.com:6443'", '*u');
+    expect(await edited(before, { upsert: [spec('a')] })).toBe(before);
+    const after = await edited(before, { upsert: [spec('a', { apiServer: 'https://new.example.com' })] });
+    expect(after).toContain('server: "https://new.example.com"   # the url');
+    expect(after).toContain('u: &u https://api.example.com:6443');
+  });
+});
+
+describe('removing', () => {
+  it('takes the entry lines alone and leaves every comment around them', async () => {
+    const after = await edited(`${ours}current-context: a\n`, { remove: ['a', 'not-there'] });
+    expect(after).toBe('# mine\nclusters: []\n# about a\ncontexts: []\nusers: []\ncurrent-context: ""\n');
+  });
+
+  it('keeps what another context refers to, and what is not ours', async () => {
+    const before = `${ours}current-context: other\n`.replace(
+      'contexts:\n',
+      'contexts:\n  - {name: other, context: {cluster: a, user: b}}\n',
+    );
+    const after = await edited(before, { remove: ['a'] });
+    expect(after).toContain("name: 'a'");
+    expect(after).toContain('users: []');
+    expect(after).toContain('current-context: other\n');
+    const error = await refused(before, { remove: ['other'] });
+    expect(error.message).toMatch(/not ours/);
+  });
+
+  it('and adding in one go works in block and in flow lists', async () => {
+    for (const start of ['kind: Config\n', '{"kind":"Config"}', '{\n  "clusters": [\n    {"name": "z"}\n  ]\n}\n']) {
+      const file = kubeconfig(start);
+      await editKubeconfig(only(file), () => ({ upsert: [spec('a'), spec('b')], currentContext: 'a' }));
+      const result = await editKubeconfig(only(file), () => ({
+        remove: ['a', 'b'],
+        upsert: [spec('b'), spec('c')],
+        currentContext: 'c',
+      }));
+      expect(result).toMatchObject({ previousContext: 'a', currentContext: 'c', changedFiles: [file] });
+      expect((await readKubeconfig(only(file))).ours.map(({ name }) => name)).toEqual(['b', 'c']);
+    }
+  });
+
+  it('finishes a removal that was cut short before clusters and users went', async () => {
+    const before = ours.replace(/ {2}- context.*\n.*\n/, '');
+    expect(await edited(before, { remove: ['a'] })).toBe('# mine\nclusters: []\n# about a\ncontexts:\nusers: []\n');
+  });
+});
+
+describe('the current context', () => {
+  it('is set, kept, cleared, and must exist', async () => {
+    const other = 'contexts:\n- name: p\n- name: q\n';
+    expect(await edited(`${other}current-context: p # c\n`, { currentContext: 'q' })).toBe(
+      `${other}current-context: "q" # c\n`,
+    );
+    expect(await edited(`${other}current-context: p\n`, { currentContext: 'p' })).toBe(`${other}current-context: p\n`);
+    expect(await edited(`${other}current-context: p\n`, { currentContext: null })).toBe(
+      `${other}current-context: ""\n`,
+    );
+    expect(await edited(other, { currentContext: 'p' })).toBe(`${other}current-context: "p"\n`);
+    expect(await edited(`current-context: >-\n  p\n${other}`, { currentContext: 'q' })).toBe(
+      `current-context: "q"\n${other}`,
+    );
+    expect(await edited(`current-context: &c !!str p\n${other}`, { currentContext: 'q' })).toBe(
+      `current-context: &c !!str "q"\n${other}`,
+    );
+    expect(await edited(`a: &c p\ncurrent-context: *c\n${other}`, { currentContext: 'q' })).toBe(
+      `a: &c p\ncurrent-context: "q"\n${other}`,
+    );
+    await refused(`${other}current-context: &c p\na: *c\n`, { currentContext: 'q' });
+    await refused(other, { currentContext: 'z' });
+  });
+});
+
+it('a preview is what the edit writes, and writes nothing itself', async () => {
+  const file = kubeconfig(ours);
+  const old = census(dirname(file));
+  const plan = () => ({ upsert: [spec('b')], remove: ['a'], currentContext: 'b' });
+  const preview = await previewKubeconfig(only(file), plan);
+  expect(census(dirname(file))).toEqual(old);
+  await editKubeconfig(only(file), plan);
+  expect(preview).toEqual([{ file, before: ours, after: readFileSync(file, 'utf8') }]);
+  expect(await previewKubeconfig(only(file), () => ({ upsert: [spec('b')] }))).toEqual([]);
+});
+
+it('one file under two names is edited once', async () => {
+  const file = kubeconfig('kind: Config\n');
+  const link = join(dirname(file), 'link');
+  symlinkSync('config', link);
+  const files = { files: [link, file], defaultFile: link, explicit: false };
+  const result = await editKubeconfig(files, () => ({ upsert: [spec('a')], currentContext: 'a' }));
+  expect(result.changedFiles).toEqual([link]);
+  await editKubeconfig(files, () => ({ remove: ['a'] }));
+  expect(readFileSync(file, 'utf8')).toBe('kind: Config\nclusters: []\ncontexts: []\ncurrent-context: ""\nusers: []\n');
+});
