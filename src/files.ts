@@ -17,6 +17,27 @@ export function ensurePrivateFolder(folder: string): void {
   if ((stat.mode & 0o077) !== 0) fs.chmodSync(folder, 0o700);
 }
 
+/**
+ * The text of a file of ours; undefined for an absent one, one that is no regular file, another user's, or one over
+ * `limit` bytes. Never throws, never hangs.
+ */
+export function readOwn(file: string, limit: number): string | undefined {
+  let fd: number | undefined;
+  try {
+    // Windows has no O_NOFOLLOW.
+    if (!fs.lstatSync(file).isFile()) return undefined;
+    fd = fs.openSync(file, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0));
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile() || stat.size > limit || (process.getuid !== undefined && stat.uid !== process.getuid()))
+      return undefined;
+    return fs.readFileSync(fd, 'utf8');
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
+  }
+}
+
 /** The name under which a file is written before it gets its own; recognisable, so that leftovers can be removed. */
 function temporaryName(file: string): string {
   return `${file}+${process.pid}.${randomBytes(6).toString('hex')}+tmp`;

@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { type Entry, entryName, formatEntry, readEntry } from '../credential/entry.ts';
 import { systemCode, TkaError } from '../errors.ts';
-import { ensurePrivateFolder, removeLeftovers, writeWhole } from '../files.ts';
+import { ensurePrivateFolder, readOwn, removeLeftovers, writeWhole } from '../files.ts';
 import type { Paths } from '../paths.ts';
 import { cleanText } from '../tka/text.ts';
 
@@ -239,21 +239,12 @@ function serverOfName(name: string): string | undefined {
   return entryName(server) === name ? server : undefined;
 }
 
-// The same care as for entries: nothing that could hang, nothing of somebody else's, nothing large.
 function readJson(file: string): Readonly<Record<string, unknown>> | undefined {
-  let fd: number | undefined;
   try {
-    if (!fs.lstatSync(file).isFile()) return undefined;
-    fd = fs.openSync(file, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0));
-    const stat = fs.fstatSync(fd);
-    if (!stat.isFile() || stat.size > 64 * 1024 || (process.getuid !== undefined && stat.uid !== process.getuid()))
-      return undefined;
-    const value: unknown = JSON.parse(fs.readFileSync(fd, 'utf8'));
+    const value: unknown = JSON.parse(readOwn(file, 64 * 1024) ?? '');
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
   } catch {
     return undefined;
-  } finally {
-    if (fd !== undefined) fs.closeSync(fd);
   }
 }
 

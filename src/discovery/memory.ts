@@ -1,0 +1,84 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { entryName } from '../credential/entry.ts';
+import { ensurePrivateFolder, readOwn, writeWhole } from '../files.ts';
+import type { Member } from '../tka/answers.ts';
+import { parseMemberlist } from '../tka/answers.ts';
+
+/** A member as it was last listed. Times in milliseconds of the epoch. */
+export interface RememberedMember extends Member {
+  /** When a memberlist last named it. */
+  readonly listed: number;
+  /** When the tailnet's candidates were last asked for it in vain; 0 for never. */
+  readonly tried: number;
+}
+
+export interface RememberedList {
+  /** When the last good answer came. */
+  readonly at: number;
+  /** Whether that was the Go server's HTML page. */
+  readonly html: boolean;
+  readonly members: readonly RememberedMember[];
+}
+
+const sizeLimit = 32 * 1024 * 1024;
+
+/** The last good memberlist of each entry server, kept in a folder. */
+export class ListMemory {
+  readonly #folder: string | undefined;
+
+  constructor(stateFolder: string | undefined) {
+    this.#folder = stateFolder === undefined ? undefined : path.join(stateFolder, 'clusters');
+  }
+
+  #file(entryServer: string): string | undefined {
+    const name = entryName(entryServer);
+    return this.#folder === undefined || name === undefined ? undefined : path.join(this.#folder, `${name}.json`);
+  }
+
+  /** The last good list; undefined if there is none that can be read. */
+  read(entryServer: string): RememberedList | undefined {
+    const file = this.#file(entryServer);
+    const text = file === undefined ? undefined : readOwn(file, sizeLimit);
+    if (text === undefined) return undefined;
+    try {
+      const { at, html, members, times } = JSON.parse(text);
+      if (typeof at !== 'number' || typeof html !== 'boolean' || !Array.isArray(times)) return undefined;
+      // The rows go through the same reader as those of a server: a file is no more to be trusted.
+      const list = parseMemberlist({ status: 200, headers: {}, body: JSON.stringify(members) }, 'the last known list');
+      if (list === undefined || list.unread > 0 || list.members.length !== times.length) return undefined;
+      const number = (value: unknown) => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
+      const remembered = list.members.map((member, i) => ({
+        ...member,
+        listed: number(times[i]?.[0]),
+        tried: number(times[i]?.[1]),
+      }));
+      return { at, html, members: remembered };
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Keeps a list. Throws the system's error where it cannot be kept. */
+  write(entryServer: string, list: RememberedList): void {
+    const file = this.#file(entryServer);
+    if (file === undefined) return;
+    ensurePrivateFolder(path.dirname(file));
+    const members = list.members.map(({ listed: _, tried: __, labels, ...rest }) => ({
+      ...rest,
+      labels: Object.fromEntries(labels),
+    }));
+    const times = list.members.map(({ listed, tried }) => [listed, tried]);
+    writeWhole(file, `${JSON.stringify({ at: list.at, html: list.html, members, times })}\n`);
+  }
+
+  /** All lists there are. */
+  all(): RememberedList[] {
+    const folder = this.#folder;
+    if (folder === undefined || !fs.existsSync(folder)) return [];
+    const servers = fs
+      .readdirSync(folder)
+      .flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -5).replace('+', '://').replaceAll('+', ':')] : []));
+    return servers.flatMap((server) => this.read(server) ?? []);
+  }
+}
