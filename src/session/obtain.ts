@@ -79,7 +79,8 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
       const { access, answer } = await client.kubeconfig({ timeout: left });
       failingSince = undefined;
       if (access === 'pending') {
-        await rest(Math.min(pause, retryAfter(answer) ?? defaultRetryAfter));
+        // A server that asks for no pause at all gets one all the same.
+        await rest(Math.min(pause, retryAfter(answer) || defaultRetryAfter));
         pause *= 2;
         continue;
       }
