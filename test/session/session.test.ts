@@ -90,6 +90,12 @@ describe('a miss', () => {
     expect(pauses[0]).toBeLessThan(200);
   });
 
+  it.each([0, -1, 'soon', 1e9])('does not mind a Retry-After of %s', async (retryAfter) => {
+    cluster.faults.pending = { ms: 500, retryAfter };
+    await call();
+    expect(cluster.counts.kubeconfig).toBeLessThan(9);
+  });
+
   it('gives up in its budget, and says what it waited for', async () => {
     cluster.faults.pending = { forever: true, retryAfter: 1 };
     const started = performance.now();
