@@ -1,0 +1,68 @@
+import { TkaError } from '../errors.ts';
+import { bypassesProxy } from './no-proxy.ts';
+import type { Target } from './plain.ts';
+
+/** A proxy that the environment names. */
+export interface ProxyServer {
+  readonly kind: 'http' | 'https' | 'socks5';
+  readonly host: string;
+  readonly port: number;
+  readonly credentials?: { readonly user: string; readonly password: string };
+  /** Fit to be shown: without credentials. */
+  readonly shown: string;
+  /** The variable that names it. */
+  readonly variable: string;
+}
+
+// As in Go, and so in kubectl, socks5 leaves names to the proxy, which is what socks5h means elsewhere. A userspace
+// tailscaled counts on that: nobody else knows its names.
+const kinds: Readonly<Record<string, { kind: ProxyServer['kind']; port: number }>> = {
+  http: { kind: 'http', port: 80 },
+  https: { kind: 'https', port: 443 },
+  socks5: { kind: 'socks5', port: 1080 },
+  socks5h: { kind: 'socks5', port: 1080 },
+};
+
+/** The proxy for a target that `variable` names; undefined where NO_PROXY spares it. Throws TkaError for a bad one. */
+export function proxyFor(
+  variable: string,
+  env: Readonly<Record<string, string | undefined>>,
+  target: Target,
+): ProxyServer | undefined {
+  if (bypassesProxy(env.NO_PROXY || env.no_proxy || '', target.host, target.port)) return undefined;
+  return parseProxy(variable, env[variable] ?? '');
+}
+
+// No error here quotes the value: it may hold a password.
+function parseProxy(variable: string, value: string): ProxyServer {
+  const text = value.trim();
+  const scheme = /^([^/?#@]*):\/\//.exec(text)?.[1]?.toLowerCase() ?? 'http';
+  const known = Object.hasOwn(kinds, scheme) ? kinds[scheme] : undefined;
+  if (known === undefined) {
+    const named = /^[a-z][a-z0-9+.-]{0,30}$/.test(scheme) ? `of the kind ${scheme}` : 'of an unknown kind';
+    throw new TkaError(`${variable} names a proxy ${named}, which is not spoken here`, {
+      hints: [`${variable} may be http://, https://, socks5:// or socks5h://HOST:PORT`],
+    });
+  }
+  let url: URL;
+  try {
+    url = new URL(text.includes('://') ? text : `http://${text}`);
+    if (url.hostname === '') throw new Error('no host');
+    const [user, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
+    return {
+      ...known,
+      host: url.hostname.replace(/^\[|\]$/g, ''),
+      port: Number(url.port) || known.port,
+      ...(user + password !== '' && { credentials: { user, password } }),
+      shown: `${scheme}://${url.host}`,
+      variable,
+    };
+  } catch {
+    throw new TkaError(`${variable} is not the URL of a proxy`, {
+      hints: [
+        `as an example: ${variable}=${scheme}://127.0.0.1:${known.port === 443 ? 8443 : known.port}`,
+        'in a user name or password, characters such as # / ? @ % are written %23 %2F %3F %40 %25',
+      ],
+    });
+  }
+}

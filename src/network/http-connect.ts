@@ -1,0 +1,74 @@
+import { isIP, type Socket } from 'node:net';
+import { cleanText } from '../tka/text.ts';
+import type { ProxyServer } from './environment.ts';
+import { HandshakeError, readHead } from './wire.ts';
+
+const headLimit = 32 * 1024;
+
+/** Asks an HTTP proxy for a tunnel. Throws HandshakeError where it does not open one. */
+export async function httpConnect(socket: Socket, proxy: ProxyServer, host: string, port: number): Promise<void> {
+  const authority = authorityOf(host, port);
+  socket.write(
+    `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: kubectl-tka\r\n${authorization(proxy)}\r\n`,
+    'latin1',
+  );
+  let head: string;
+  let status: number;
+  do {
+    head = await readHead(socket, headLimit);
+    const found = /^HTTP\/1\.[01] ([1-9][0-9]{2})(?: |\r|$)/.exec(head);
+    if (found === null) throw new HandshakeError('does not speak HTTP');
+    status = Number(found[1]);
+  } while (status < 200 && status !== 101);
+  if (status >= 200 && status < 300) return;
+  if (status === 407) {
+    throw new HandshakeError(
+      proxy.credentials === undefined
+        ? 'wants credentials (HTTP 407)'
+        : 'does not take the user name and password given (HTTP 407)',
+      { credentials: true },
+    );
+  }
+  const said = cleanText(head.split('\r\n', 1)[0]?.slice('HTTP/1.1 '.length) ?? '', 80);
+  // tailscaled says why in a header of its own, always with a 500.
+  const why = /^tailscale-connect-error:(.*)$/im.exec(head)?.[1];
+  throw new HandshakeError(
+    `answered HTTP ${said} to CONNECT ${authority}${why === undefined ? '' : `: ${cleanText(why, 200)}`}`,
+    {
+      byAddress: [502, 503, 504].includes(status) || why !== undefined,
+      noTunnel: [403, 405, 501].includes(status),
+      patience: status >= 500 ? 5000 : 0,
+    },
+  );
+}
+
+/**
+ * Makes a connection to an HTTP proxy out of one to a server: each request that is written names its server in full
+ * (RFC 9112, 3.2.2), and the credentials for the proxy.
+ */
+export function inAbsoluteForm(socket: Socket, proxy: ProxyServer, host: string, port: number): Socket {
+  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+  // undici writes the head of a request as one string, and at its start; no request here has a body.
+  socket.write = ((chunk: unknown, ...rest: unknown[]) =>
+    write(
+      typeof chunk === 'string'
+        ? chunk.replace(
+            /^([A-Z]+) (\/\S*) HTTP\/1\.1\r\n/,
+            (_, method, path) =>
+              `${method} http://${authorityOf(host, port)}${path} HTTP/1.1\r\n${authorization(proxy)}`,
+          )
+        : chunk,
+      ...rest,
+    )) as Socket['write'];
+  return socket;
+}
+
+function authorityOf(host: string, port: number): string {
+  return `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+}
+
+function authorization({ credentials }: ProxyServer): string {
+  if (credentials === undefined) return '';
+  const { user, password } = credentials;
+  return `Proxy-Authorization: Basic ${Buffer.from(`${user}:${password}`).toString('base64')}\r\n`;
+}

@@ -1,0 +1,35 @@
+import { TkaError } from '../errors.ts';
+import { isLoopbackOrTailnet } from '../tka/address.ts';
+
+/** Where a connection goes. */
+export interface Target {
+  readonly origin: string;
+  /** A name, or an IP address without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** Plain http: for loopback and tailnet addresses only. */
+  readonly plain: boolean;
+}
+
+/** Reads an origin. */
+export function targetOf(origin: string): Target {
+  const url = new URL(origin);
+  const plain = url.protocol === 'http:';
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  return { origin: url.origin, host, port: Number(url.port || (plain ? 80 : 443)), plain };
+}
+
+/** Those of some addresses that may be spoken to: all by TLS, this machine's and the tailnet's by plain http. */
+export function permitted<T>(target: Target, items: readonly T[], address: (item: T) => string): T[] {
+  return items.filter((item) => !target.plain || isLoopbackOrTailnet(address(item)));
+}
+
+/** The refusal of plain http to an address that anybody might listen on the way to. */
+export function plainHttpError(origin: string): TkaError {
+  return new TkaError(`${origin} is neither on this machine nor on a tailnet: plain http is not spoken to it`, {
+    hints: [
+      `name it by https: ${origin.replace(/^http:/, 'https:')}`,
+      'or by its tailnet name, with `tailscale status` telling which',
+    ],
+  });
+}

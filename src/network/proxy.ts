@@ -1,0 +1,123 @@
+// Loaded only where a variable names a proxy.
+import { isIP, type Socket } from 'node:net';
+import type { SecureContext } from 'node:tls';
+import { TkaError } from '../errors.ts';
+import { Unavailable } from '../tka/answers.ts';
+import { addressesOf, dial, type Names, tailnetAddresses } from './dial.ts';
+import { type ProxyServer, proxyFor } from './environment.ts';
+import { ConnectTimeout, failureOf, seconds } from './failure.ts';
+import { httpConnect, inAbsoluteForm } from './http-connect.ts';
+import { permitted, plainHttpError, type Target } from './plain.ts';
+import { socks5Connect } from './socks5.ts';
+import { secure } from './tls.ts';
+import { HandshakeError } from './wire.ts';
+
+/**
+ * A connection to a target through the proxy that `variable` names; undefined where none is to be used. Throws
+ * Unavailable where the proxy is at fault or says that it cannot, TkaError where the variable or the target is wrong.
+ */
+export async function throughProxy(
+  variable: string,
+  env: Readonly<Record<string, string | undefined>>,
+  target: Target,
+  names: Names,
+  trust: () => SecureContext,
+  signal: AbortSignal,
+): Promise<Socket | undefined> {
+  const proxy = proxyFor(variable, env, target);
+  if (proxy === undefined) return undefined;
+  const { log } = names;
+  log(`${target.origin} is spoken to through the proxy ${proxy.shown} (${variable})`);
+  const ask = (host: string) => tunnel(proxy, { ...target, host }, names, trust, signal);
+
+  // What a proxy makes of a name is out of sight, so for plain http it is given the address.
+  if (target.plain) {
+    const addresses = isIP(target.host) === 0 ? await tailnetAddresses(target, names, signal) : [target.host];
+    const [address] = permitted(target, addresses, String);
+    if (address === undefined) throw plainHttpError(target.origin);
+    return ask(address);
+  }
+  try {
+    return await ask(target.host);
+  } catch (error) {
+    // Few proxies tell that a name is what failed; the tailnet may know it where they do not.
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (!(cause instanceof HandshakeError) || !cause.byAddress || isIP(target.host) !== 0) throw error;
+    const [address] = await tailnetAddresses(target, names, signal);
+    if (address === undefined) throw error;
+    return ask(address);
+  }
+}
+
+async function tunnel(
+  proxy: ProxyServer,
+  target: Target,
+  names: Names,
+  trust: () => SecureContext,
+  signal: AbortSignal,
+): Promise<Socket> {
+  const { host, port } = target;
+  const socket = await reach(proxy, names, trust, signal);
+  const abort = () => socket.destroy(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) abort();
+  // Until its next owner listens.
+  socket.on('error', () => {});
+  try {
+    // CONNECT for plain http as well: the request's Host then reaches the server as it is, where a proxy must replace
+    // it by the address asked for (RFC 9112, 3.2.2), and what the proxy itself has to say is told from the answer.
+    // tailscaled tunnels to any port. squid by default to 443 only, and refuses with a 403: see below.
+    if (proxy.kind === 'socks5') await socks5Connect(socket, proxy, host, port);
+    else await httpConnect(socket, proxy, host, port);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    if (target.plain && error instanceof HandshakeError && error.noTunnel) {
+      names.log(`the proxy ${proxy.shown} ${error.what}: it is sent the request itself`);
+      return inAbsoluteForm(await reach(proxy, names, trust, signal), proxy, host, port);
+    }
+    throw handshakeFailure(proxy, target, signal.aborted ? signal.reason : error);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+async function reach(
+  proxy: ProxyServer,
+  names: Names,
+  trust: () => SecureContext,
+  signal: AbortSignal,
+): Promise<Socket> {
+  const { host, port, kind, shown } = proxy;
+  try {
+    const way = { origin: shown, host, port, plain: false };
+    const socket = await dial(await addressesOf(way, names, signal), port, signal);
+    return kind === 'https' ? await secure(socket, host, { context: trust() }, signal) : socket;
+  } catch (error) {
+    if (error instanceof TkaError) throw error;
+    const { what, patience, kind: failure } = failureOf(error);
+    throw new Unavailable(`cannot reach the proxy ${shown}: ${what}`, patience, {
+      cause: error,
+      hints: [
+        ...(failure === 'tls' ? ['a private CA is trusted by NODE_EXTRA_CA_CERTS=FILE'] : []),
+        `the proxy is named by ${proxy.variable}: is it up, and is this its address?`,
+      ],
+    });
+  }
+}
+
+function handshakeFailure(proxy: ProxyServer, target: Target, error: unknown): unknown {
+  const { variable, shown } = proxy;
+  const name = `the proxy ${shown}`;
+  const sparing = `the proxy is named by ${variable}; what needs none is listed in NO_PROXY`;
+  if (error instanceof HandshakeError) {
+    const hint = error.credentials ? `they go into ${variable}: ${proxy.kind}://USER:PASSWORD@HOST:PORT` : sparing;
+    return new Unavailable(`${name} ${error.what}`, error.patience, { cause: error, hints: [hint] });
+  }
+  if (error instanceof ConnectTimeout) {
+    const what = `${name} did not connect to ${target.host}:${target.port} within ${seconds(error.timeout)}`;
+    return new Unavailable(what, 0, { cause: error, hints: [sparing] });
+  }
+  const { what, patience } = failureOf(error);
+  return new Unavailable(`cannot reach ${name}: ${what}`, patience, { cause: error, hints: [sparing] });
+}

@@ -1,0 +1,77 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import * as net from 'node:net';
+import * as tls from 'node:tls';
+import { systemCode, TkaError } from '../errors.ts';
+
+/** Whom to believe at the other end. */
+export interface Trust {
+  readonly context: tls.SecureContext;
+  readonly insecure?: boolean | undefined;
+}
+
+/** What the default authorities and those of `tls.caFile` vouch for. Throws TkaError where that is no PEM file. */
+export function defaultContext(caFile: string | undefined): tls.SecureContext {
+  // Node reads NODE_EXTRA_CA_CERTS by itself, for both.
+  if (caFile === undefined) return tls.createSecureContext();
+  return tls.createSecureContext({ ca: [...tls.getCACertificates('default'), ...certificatesIn(caFile)] });
+}
+
+function certificatesIn(file: string): string[] {
+  const bad = (why: string, cause?: unknown) =>
+    new TkaError(`tls.caFile ${file} ${why}`, {
+      cause,
+      hints: ['it holds certificates of authorities in PEM form; see `kubectl tka config`'],
+    });
+  let text: string;
+  try {
+    text = readFileSync(file, 'latin1');
+  } catch (error) {
+    const code = systemCode(error);
+    throw bad(code === 'ENOENT' ? 'does not exist' : `cannot be read (${code ?? error})`, error);
+  }
+  const found = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+  if (found.length === 0) throw bad('holds no PEM certificate');
+  // createSecureContext passes over what it cannot read without a word.
+  for (const [i, pem] of found.entries()) {
+    try {
+      new X509Certificate(pem);
+    } catch (error) {
+      throw bad(`is damaged: its certificate ${i + 1} cannot be read`, error);
+    }
+  }
+  return found;
+}
+
+/** Speaks TLS over an open connection, and makes sure that `host` is at its other end. */
+export function secure(socket: net.Socket, host: string, trust: Trust, signal: AbortSignal): Promise<tls.TLSSocket> {
+  return new Promise((resolve, reject) => {
+    const name = host.replace(/\.$/, '');
+    const wrapped = tls.connect({
+      socket,
+      host: name,
+      // SNI is for names.
+      ...(net.isIP(name) === 0 && { servername: name }),
+      // HTTP/2 brings nothing to one request at a time, and has limits of its own to set.
+      ALPNProtocols: ['http/1.1'],
+      secureContext: trust.context,
+      rejectUnauthorized: trust.insecure !== true,
+    });
+    const abort = () => {
+      wrapped.destroy(signal.reason);
+      socket.destroy();
+    };
+    const end = () => signal.removeEventListener('abort', abort);
+    wrapped.once('secureConnect', () => {
+      end();
+      resolve(wrapped);
+    });
+    wrapped.on('error', (error) => {
+      end();
+      socket.destroy();
+      reject(error);
+    });
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+  });
+}

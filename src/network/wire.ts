@@ -1,0 +1,80 @@
+import type { Socket } from 'node:net';
+
+/** What a proxy said, or did not say, where the opening of a tunnel goes wrong. */
+export class HandshakeError extends Error {
+  override readonly name = 'HandshakeError';
+  /** What the proxy does that is wrong, after its name: `wants credentials`. */
+  readonly what: string;
+  /** It may know the target's address where it does not know its name. */
+  readonly byAddress: boolean;
+  /** It takes no CONNECT to there, and may still take a request. */
+  readonly noTunnel: boolean;
+  readonly patience: number;
+  readonly credentials: boolean;
+
+  constructor(
+    what: string,
+    more: { byAddress?: boolean; noTunnel?: boolean; patience?: number; credentials?: boolean } = {},
+  ) {
+    super(what);
+    this.what = what;
+    this.byAddress = more.byAddress ?? false;
+    this.noTunnel = more.noTunnel ?? false;
+    this.patience = more.patience ?? 0;
+    this.credentials = more.credentials ?? false;
+  }
+}
+
+/** Reads exactly so many bytes, and leaves what follows in the socket. */
+export async function readBytes(socket: Socket, count: number): Promise<Buffer> {
+  for (;;) {
+    const bytes: Buffer | null = socket.readableLength >= count ? socket.read(count) : null;
+    if (bytes !== null) return bytes;
+    await arrival(socket);
+  }
+}
+
+/** Reads up to and with an empty line, and leaves what follows in the socket. */
+export async function readHead(socket: Socket, limit: number): Promise<string> {
+  let head = '';
+  for (;;) {
+    const chunk: Buffer | null = socket.read();
+    if (chunk !== null) {
+      const from = Math.max(0, head.length - 3);
+      const before = head.length;
+      head += chunk.toString('latin1');
+      const end = head.indexOf('\r\n\r\n', from);
+      if (end >= 0) {
+        const rest = chunk.subarray(end + 4 - before);
+        if (rest.length > 0) socket.unshift(rest);
+        return head.slice(0, end);
+      }
+      if (head.length > limit) throw new HandshakeError('sent a longer answer than any proxy does');
+      continue;
+    }
+    await arrival(socket);
+  }
+}
+
+// Never with a data listener: what comes after the handshake must stay in the socket for whoever speaks next.
+function arrival(socket: Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const off = () => {
+      socket.off('readable', readable).off('end', ended).off('close', ended).off('error', failed);
+    };
+    const readable = () => {
+      off();
+      resolve();
+    };
+    const ended = () => {
+      off();
+      reject(socket.errored ?? new HandshakeError('closed the connection', { patience: 5000 }));
+    };
+    const failed = (error: Error) => {
+      off();
+      reject(error);
+    };
+    if (socket.readableEnded || socket.destroyed) return ended();
+    socket.on('readable', readable).on('end', ended).on('close', ended).on('error', failed);
+  });
+}
