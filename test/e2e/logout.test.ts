@@ -1,0 +1,145 @@
+// Signed out stays signed out, until the next login.
+import * as fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import { callers, gate, lines, test, until } from '../support.ts';
+
+for (const caller of callers) {
+  describe.skipIf(caller.absent)(`${caller.name}, after a logout`, () => {
+    test('is refused, and told what to type; the server is not asked', async ({ home, us }) => {
+      await home.run('login prod-us');
+      expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0 });
+      expect(await home.run('logout')).toMatchObject({
+        status: 0,
+        stdout: `Signed out of prod-us (${us.server}).\n`,
+        stderr: '',
+      });
+      expect(us.signIn()).toBeUndefined();
+      us.resetCounts();
+      const refused = await caller.call(home, 'get namespaces');
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      expect(refused.stderr).toContain(`error: signed out of ${us.server}\nhint: kubectl tka login ${us.server}\n`);
+      expect(us.counts).toMatchObject({ login: 0, kubeconfig: 0 });
+    });
+
+    test('and a login at once: works, and goes on working, though the server cleans up late', async ({ home, us }) => {
+      us.faults.logoutRaceMs = 1000;
+      await home.run('login prod-us');
+      expect((await home.run('logout prod-us')).status).toBe(0);
+      expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
+      expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
+      // The server's clean-up is over by now, and has not taken this sign-in with it.
+      expect(us.signIn()).toBeDefined();
+    });
+
+    test('of one of two contexts: the other goes on working', async ({ home }) => {
+      await home.run('login --all-contexts');
+      for (const name of ['prod-us', 'prod-eu'])
+        expect(await caller.call(home, `--context ${name} get namespaces`)).toMatchObject({ status: 0 });
+      expect(await home.run('logout prod-us')).toMatchObject({ status: 0 });
+      expect(await caller.call(home, '--context prod-us get namespaces')).toMatchObject({ status: 1 });
+      expect(await caller.call(home, '--context prod-eu get namespaces')).toMatchObject({ status: 0, stderr: '' });
+    });
+  });
+}
+
+describe('logout', () => {
+  test('outlives a cache that a cleaner empties', async ({ home, us }) => {
+    await home.run('login prod-us');
+    await home.run('logout');
+    fs.rmSync(home.cache, { recursive: true, force: true });
+    const refused = await home.credential(us);
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: signed out of /);
+    expect(us.counts.login).toBe(1);
+  });
+
+  test('deletes the token, and leaves the kubeconfig as it is', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const token = home.token(us);
+    const before = fs.readFileSync(home.kubeconfig);
+    await home.run('logout');
+    expect(fs.readFileSync(home.kubeconfig)).toEqual(before);
+    expect(Object.values(home.files()).join('\n')).not.toContain(token);
+    expect(home.cached()).toEqual([]);
+  });
+
+  test('without NAME: the current context if it is ours, else the configured server', async ({ home, us, eu }) => {
+    await home.run('login prod-us');
+    await home.run('login prod-eu');
+    expect((await home.run('logout')).stdout).toBe(`Signed out of prod-eu (${eu.server}).\n`);
+    home.write(home.kubeconfig, fs.readFileSync(home.kubeconfig, 'utf8').replace(/^current-context: .*$/m, ''));
+    expect((await home.run('logout')).stdout).toBe(`Signed out of prod-us (${us.server}).\n`);
+  });
+
+  test('of a context that was never signed in to: kubectl does not sign in there either', async ({ home, us }) => {
+    await home.run('login --all-contexts');
+    expect((await home.run('logout prod-us')).stdout).toBe(
+      `Signed out of prod-us (${us.server}); its server knew of no sign-in.\n`,
+    );
+    expect((await home.credential(us)).stderr).toMatch(/^error: signed out of /);
+  });
+
+  test('twice: done both times', async ({ home }) => {
+    await home.run('login prod-us');
+    expect((await home.run('logout')).status).toBe(0);
+    expect(await home.run('logout')).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('--all: every session and context of this machine', async ({ home, mesh }) => {
+    await home.run('login --all-contexts');
+    await home.run('login prod-us');
+    await home.run('login prod-eu');
+    const all = await home.run('logout --all');
+    expect(all).toMatchObject({ status: 0, stderr: '' });
+    expect(lines(all.stdout).sort()).toEqual(
+      ['prod-eu', 'prod-us'].map((name) => `Signed out of ${name} (${mesh.cluster(name).server}).`),
+    );
+    for (const cluster of mesh.clusters)
+      expect((await home.credential(cluster)).stderr).toMatch(/^error: signed out of /);
+    expect(mesh.cluster('staging').counts.login).toBe(0);
+  });
+
+  test('--all with nothing there, and with a NAME', async ({ home }) => {
+    expect(await home.run('logout --all')).toMatchObject({
+      status: 0,
+      stdout: 'There are no sessions on this machine.\n',
+      stderr: '',
+    });
+    expect(await home.run('logout prod-us --all')).toMatchObject({ status: 2, stdout: '' });
+  });
+
+  test('while the server is down: signed out here, says that it is not there, and can be done again', async ({
+    home,
+    us,
+  }) => {
+    await home.run('login prod-us');
+    await us.stop();
+    const half = await home.run('logout');
+    expect(half).toMatchObject({ status: 1, stdout: '' });
+    expect(half.stderr).toMatch(/^error: signed out on this machine, but not on the server: cannot reach .*\nhint: /);
+    expect(home.cached()).toEqual([]);
+    expect((await home.credential(us)).stderr).toMatch(/^error: signed out of /);
+    await us.start();
+    expect((await home.credential(us)).stderr).toMatch(/^error: signed out of /);
+    expect((await home.run('logout')).stdout).toBe(`Signed out of prod-us (${us.server}).\n`);
+    expect(us.signIn()).toBeUndefined();
+  });
+
+  test('while kubectl signs in: the token that comes too late is neither served nor kept', async ({ home, us }) => {
+    await home.run('login --all-contexts');
+    const { shut, open } = gate();
+    us.faults.routes.kubeconfig = { hold: shut };
+    const asked = home.credential(us);
+    await us.seen('kubeconfig');
+    const logout = home.run('logout prod-us');
+    await until('the mark of the logout', () => Object.keys(home.files()).some((name) => name.includes('signed-out/')));
+    await until('a whole mark', () =>
+      Object.values(home.files(/^\.(cache|kube|config)/)).some((f) => f.includes(us.server)),
+    );
+    open();
+    expect(await asked).toMatchObject({ status: 1, stdout: '' });
+    expect((await asked).stderr).toMatch(/^error: signed out of /);
+    expect(await logout).toMatchObject({ status: 0 });
+    expect(home.cached()).toEqual([]);
+  });
+});

@@ -1,0 +1,173 @@
+// What kubectl gets while the token runs out, while the server is down, and while it says no.
+import * as fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import type { Mesh } from '../../src/sandbox/mesh.ts';
+import { callers, type Home, lines, test, times } from '../support.ts';
+
+type Us = ReturnType<Mesh['cluster']>;
+
+/** Signs in to a token that is about to expire: stale from the start, good for so many seconds more. */
+async function aboutToExpire(home: Home, us: Us, seconds = 50): Promise<string> {
+  us.faults.token = { expOffsetMs: seconds * 1000 };
+  expect((await home.run('login prod-us')).status).toBe(0);
+  delete us.faults.token;
+  us.resetCounts();
+  return home.token(us);
+}
+
+for (const caller of callers) {
+  describe.skipIf(caller.absent)(`${caller.name}, with a token about to expire`, () => {
+    test('gets a new one', async ({ home, us }) => {
+      const old = await aboutToExpire(home, us);
+      expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
+      expect(us.counts.login).toBe(1);
+      expect(home.token(us)).not.toBe(old);
+      // And that one is fresh.
+      expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
+      expect(us.counts.login).toBe(1);
+    });
+
+    test('is served the old one while the server is down, with one line that says so', async ({ home, us }) => {
+      const old = await aboutToExpire(home, us);
+      await us.stop();
+      const first = await caller.call(home, 'get namespaces');
+      expect(first.status).toBe(0);
+      expect(first.stdout).toMatch(/shop-prod-us/);
+      expect(home.token(us)).toBe(old);
+    });
+
+    test('is refused when the server is down and there is no token, with the reason and what to do', async ({
+      home,
+      us,
+    }) => {
+      await home.run('login --all-contexts');
+      await us.stop();
+      const refused = await caller.call(home, '--context prod-us get namespaces');
+      expect(refused.status).toBe(1);
+      expect(refused.stdout).toBe('');
+      expect(refused.stderr).toContain(`error: cannot reach ${us.server}: connection refused\n`);
+      expect(refused.stderr).toMatch(/^hint: is the TKA server up, and is this its port\? see `kubectl tka config`$/m);
+    });
+  });
+}
+
+describe('credential, with a token about to expire', () => {
+  test.for<[string, (us: Us) => unknown]>([
+    ['refuses connections', (us) => us.stop()],
+    ['resets connections', (us) => (us.faults.routes.all = { reset: 'before' })],
+    ['answers 503', (us) => (us.faults.routes.all = { answer: { status: 503, body: 'no upstream' } })],
+    [
+      'answers the 404 page of some proxy',
+      (us) => (us.faults.routes.all = { answer: { status: 404, body: '<html>not here', contentType: 'text/html' } }),
+    ],
+    ['answers what is no JSON', (us) => (us.faults.routes.all = { notJson: true })],
+    ['gives an empty token', (us) => (us.faults.token = { empty: true })],
+    ['never gets the sign-in ready', (us) => (us.faults.pending = { forever: true, retryAfter: 1 })],
+  ])(
+    'a server that %s: the old one, one line on stderr, and no other try for 30 s',
+    async ([, fault], { home, us }) => {
+      const old = await aboutToExpire(home, us);
+      fault(us);
+      const first = await home.credential(us);
+      expect(first.status).toBe(0);
+      expect(JSON.parse(first.stdout).status.token).toBe(old);
+      expect(lines(first.stderr)).toHaveLength(1);
+      expect(first.stderr).toMatch(/^warning: .*: serving the cached token, which is good until [0-9T:-]+Z\n$/);
+      expect(first.took).toBeLessThan(15_000);
+      us.resetCounts();
+      const second = await home.credential(us);
+      expect(second).toMatchObject({ status: 0, stdout: first.stdout, stderr: '' });
+      expect(us.requests).toEqual([]);
+    },
+  );
+
+  test('a silent server: those who wait are served the old one too, within the 5 s', async ({ home, us }) => {
+    const old = await aboutToExpire(home, us);
+    us.faults.routes.all = { silent: true };
+    for (const one of await times(5, () => home.credential(us))) {
+      expect(one.status).toBe(0);
+      expect(JSON.parse(one.stdout).status.token).toBe(old);
+      expect(lines(one.stderr).length).toBeLessThanOrEqual(1);
+      expect(one.took).toBeLessThan(15_000);
+    }
+    expect(us.counts.login).toBe(1);
+  });
+
+  test('one that is good for less than 30 s is served no more', async ({ home, us }) => {
+    await aboutToExpire(home, us, 25);
+    await us.stop();
+    expect(await home.credential(us)).toMatchObject({ status: 1, stdout: '' });
+  });
+
+  test('a refusal is believed, in the server’s words, with every advice, and the token is gone', async ({
+    home,
+    us,
+  }) => {
+    await aboutToExpire(home, us);
+    us.faults.routes.login = {
+      answer: {
+        status: 403,
+        body: {
+          message: 'login failed',
+          advice: ['ask the network team'],
+          cause: { message: 'no grant for alice', advice: ['add a grant to the policy', 'then try again'] },
+        },
+      },
+    };
+    const refused = await home.credential(us);
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(lines(refused.stderr)[0]).toMatch(/^error: .*no grant for alice/);
+    for (const advice of ['ask the network team', 'add a grant to the policy', 'then try again'])
+      expect(refused.stderr).toContain(`hint: ${advice}\n`);
+    expect(refused.took).toBeLessThan(5000);
+    expect(us.counts.login).toBe(1);
+    expect(fs.existsSync(home.entry(us))).toBe(false);
+  });
+});
+
+describe('credential, without a token', () => {
+  test('a server that is down: an error and a hint, quickly', async ({ home, us }) => {
+    await us.stop();
+    const refused = await home.credential(us);
+    expect(refused).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: `error: cannot reach ${us.server}: connection refused\nhint: is the TKA server up, and is this its port? see \`kubectl tka config\`\n`,
+    });
+    // It tries for two seconds: servers restart.
+    expect(refused.took).toBeLessThan(10_000);
+  });
+
+  test('a server that comes back meanwhile: a token, and not a word', async ({ home, us }) => {
+    us.faults.routes.login = { reset: 'before', times: 3 };
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('TKA_TIMEOUT is the budget', async ({ home, us }) => {
+    us.faults.pending = { forever: true, retryAfter: 1 };
+    const late = await home.credential(us, { env: { TKA_TIMEOUT: '1500ms' } });
+    expect(late).toMatchObject({ status: 1, stdout: '' });
+    expect(late.stderr).toMatch(/has not provisioned the sign-in of alice in time\nhint: .*TKA_TIMEOUT=60s/);
+    expect(late.took).toBeGreaterThan(1000);
+    expect(late.took).toBeLessThan(9000);
+  });
+
+  test.for<[string, (us: Us) => unknown, RegExp]>([
+    ['no grant', (us) => (us.user = null), /User not authorized/],
+    [
+      'a period that the policy has wrong',
+      (us) => (us.user = { username: 'alice', role: 'viewer', periodMs: 60_000 }),
+      /may not specify a duration less than 10 minutes/,
+    ],
+    ['an empty token', (us) => (us.faults.token = { empty: true }), /token/],
+    ['a token that is no JWT', (us) => (us.faults.token = { raw: 'abc' }), /token/],
+    ['a token that has expired', (us) => (us.faults.token = { expOffsetMs: -5000 }), /expired/],
+  ])('%s: exit 1, the reason, an empty stdout, nothing kept', async ([, fault, words], { home, us }) => {
+    fault(us);
+    const refused = await home.credential(us, { env: { TKA_TIMEOUT: '6s' } });
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: /);
+    expect(refused.stderr).toMatch(words);
+    expect(fs.existsSync(home.entry(us))).toBe(false);
+  });
+});
