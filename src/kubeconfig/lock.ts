@@ -65,7 +65,7 @@ async function lock(file: string): Promise<Lock> {
 // The lock's token, or undefined where somebody else has it.
 function take(path: string, file: string): string | undefined {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(path));
     mkdirSync(path, { mode: 0o700 });
   } catch (cause) {
     const code = systemCode(cause);
@@ -87,6 +87,24 @@ function take(path: string, file: string): string | undefined {
     if (systemCode(cause) === 'ENOENT') return undefined;
     attempt(() => rmdirSync(path));
     throw cannotWrite(file, cause);
+  }
+}
+
+// Node's own recursive mkdir never returns where the system answers ENOENT to every mkdir, as /proc does.
+function makeFolder(path: string): void {
+  const make = () => {
+    try {
+      mkdirSync(path, { mode: 0o700 });
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+    }
+  };
+  try {
+    make();
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
+    makeFolder(dirname(path));
+    make();
   }
 }
 

@@ -41,6 +41,8 @@ export function checkSpec(spec: ContextSpec): ContextSpec {
     server: canonicalServer(spec.server),
     apiServer: canonicalApiServer(spec.apiServer),
     caData: spec.insecureSkipTlsVerify === true ? '' : caData,
+    command: spec.command.toWellFormed(),
+    installHint: spec.installHint.toWellFormed(),
   };
 }
 

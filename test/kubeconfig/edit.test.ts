@@ -134,7 +134,7 @@ describe('an entry of ours', () => {
       [/exec:\n(?: {6}.*\n)+/, 'exec: # gone\n'],
       [/exec:\n(?: {6}.*\n)+/, 'exec: null\n'],
       [/exec:\n(?: {6}.*\n)+/, 'exec: {}\n'],
-      [/exec:\n(?: {6}.*\n)+/, ''],
+      [/ {4}exec:\n(?: {6}.*\n)+/, ''],
       [/ {6}- '--api-server'\n/, ''],
       [/args: # five\n(?: {6}[-#].*\n)+/, 'args: [credential]\n'],
       [/args: # five\n(?: {6}[-#].*\n)+/, 'args:\n'],

@@ -78,7 +78,7 @@ export async function refusal(promise: Promise<unknown>): Promise<TkaError> {
     (reason: unknown) => reason,
   );
   if (!(error instanceof TkaError)) throw new Error('not refused with a TkaError', { cause: error });
-  const shape = /^[^A-Z\n](?:[^\n](?!\[object))*$/;
+  const shape = /^(?:API |[^A-Z\n])(?:[^\n](?!\[object))*$/;
   if (!shape.test(error.message) || error.message.length > 600) throw new Error(`bad message: ${error.message}`);
   if (error.hints.some((hint) => hint.includes('\n'))) throw new Error('bad hints');
   return error;

@@ -1,0 +1,279 @@
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { editKubeconfig, readKubeconfig } from '../../src/kubeconfig/index.ts';
+import { folder, kubeconfig, kubectl, kubectlView, only, refusal, spec } from './helpers.ts';
+
+const child = join(import.meta.dirname, 'child.ts');
+const root = process.getuid?.() === 0;
+
+interface Ended {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const process = spawn(command, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env });
+    let [stdout, stderr] = ['', ''];
+    process.stdout.on('data', (chunk) => {
+      stdout += chunk;
+    });
+    process.stderr.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    process.on('error', reject);
+    process.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+  });
+}
+
+const edit = (job: object): Promise<Ended> => run(process.execPath, [child, JSON.stringify(job)]);
+const namesIn = async (file: string) => (await readKubeconfig(only(file))).ours.map(({ name }) => name).toSorted();
+const add = (file: string, name: string) => editKubeconfig(only(file), () => ({ upsert: [spec(name)] }));
+
+describe('a write', () => {
+  it('keeps mode and owner', async () => {
+    for (const mode of [0o600, 0o640, 0o644, 0o400]) {
+      const file = kubeconfig('kind: Config\n');
+      chmodSync(file, mode);
+      if (root) chownSync(file, 12345, 54321);
+      await add(file, 'a');
+      const stat = statSync(file);
+      expect(stat.mode & 0o7777).toBe(mode);
+      if (root) expect([stat.uid, stat.gid]).toEqual([12345, 54321]);
+      expect(readdirSync(dirname(file))).toEqual(['config']);
+    }
+  });
+
+  it('goes through symbolic links, which stay, also where they lead nowhere yet', async () => {
+    const dir = folder();
+    mkdirSync(join(dir, 'real'));
+    writeFileSync(join(dir, 'real', 'config'), 'kind: Config\n', { mode: 0o640 });
+    symlinkSync('real', join(dir, 'way'));
+    symlinkSync('way/config', join(dir, 'one'));
+    symlinkSync(join(dir, 'one'), join(dir, 'two'));
+    symlinkSync('new/place/config', join(dir, 'nowhere'));
+    for (const name of ['two', 'nowhere', 'way/config']) {
+      await add(join(dir, name), name);
+      expect(await namesIn(join(dir, name))).toContain(name);
+    }
+    expect(readlinkSync(join(dir, 'two'))).toBe(join(dir, 'one'));
+    expect(readlinkSync(join(dir, 'one'))).toBe('way/config');
+    expect(readlinkSync(join(dir, 'nowhere'))).toBe('new/place/config');
+    expect(lstatSync(join(dir, 'new/place/config')).mode & 0o777).toBe(0o600);
+    expect(lstatSync(join(dir, 'real/config')).mode & 0o777).toBe(0o640);
+    expect(readdirSync(dir).toSorted()).toEqual(['new', 'nowhere', 'one', 'real', 'two', 'way']);
+    expect(readdirSync(join(dir, 'real'))).toEqual(['config']);
+  });
+
+  it('that changes nothing takes no lock and leaves the folder alone', async () => {
+    const file = kubeconfig('kind: Config\n');
+    await add(file, 'a');
+    mkdirSync(`${file}.lock`);
+    const before = statSync(dirname(file), { bigint: true }).mtimeNs;
+    const start = performance.now();
+    await add(file, 'a');
+    expect(performance.now() - start).toBeLessThan(500);
+    expect(statSync(dirname(file), { bigint: true }).mtimeNs).toBe(before);
+  });
+
+  it.skipIf(!root)('into a folder without permission fails, nothing is lost and nothing left', async () => {
+    const file = kubeconfig('kind: Config\n');
+    chmodSync(file, 0o644);
+    chmodSync(dirname(file), 0o555);
+    const ended = await edit({ file, names: ['a'], uid: 65534 });
+    expect(ended).toMatchObject({ code: 1, stderr: '' });
+    expect(JSON.parse(ended.stdout).message).toBe(`cannot write ${file}: permission denied`);
+    expect(readFileSync(file, 'utf8')).toBe('kind: Config\n');
+    expect(readdirSync(dirname(file))).toEqual(['config']);
+  });
+
+  it('that the disk has no room for fails, nothing is lost and nothing left', async () => {
+    const file = kubeconfig(`# ${'x'.repeat(3000)}\nkind: Config\n`);
+    const before = readFileSync(file, 'utf8');
+    // A limit on the size of files stands in for a full disk.
+    const script = `ulimit -f 4; exec "$0" "$@"`;
+    const ended = await run('bash', [
+      '-c',
+      script,
+      process.execPath,
+      child,
+      JSON.stringify({ file, names: ['a', 'b', 'c', 'd'] }),
+    ]);
+    expect(ended.stderr).toBe('');
+    expect(ended.code).toBe(1);
+    expect(ended.stdout).toContain(`cannot write ${file}: the file would become too large`);
+    expect(readFileSync(file, 'utf8').startsWith(before)).toBe(true);
+    await namesIn(file);
+    expect(readdirSync(dirname(file))).toEqual(['config']);
+  });
+
+  it.skipIf(!existsSync('/proc/self'))('into a file system that takes no files fails with a word', async () => {
+    const error = await refusal(add('/proc/tka-test/config', 'a'));
+    expect(error.message).toMatch(/^cannot write \/proc\/tka-test\/config: /);
+  });
+});
+
+describe('the lock', () => {
+  it('of another program is waited for', async () => {
+    const file = kubeconfig('kind: Config\n');
+    writeFileSync(`${file}.lock`, '', { mode: 0 });
+    setTimeout(() => rmSync(`${file}.lock`), 400);
+    const start = performance.now();
+    await add(file, 'a');
+    expect(performance.now() - start).toBeGreaterThan(350);
+    expect(readdirSync(dirname(file))).toEqual(['config']);
+  });
+
+  it('that stays is an error after 5 s which names it, its age and what to type; it is not removed', async () => {
+    const [file, other] = [kubeconfig('kind: Config\n'), kubeconfig('kind: Config\n')];
+    writeFileSync(`${file}.lock`, '');
+    const old = new Date(Date.now() - 3_600_000);
+    utimesSync(`${file}.lock`, old, old);
+    mkdirSync(`${other}.lock`);
+    writeFileSync(join(`${other}.lock`, 'somebody'), '');
+    utimesSync(`${other}.lock`, old, old);
+    const start = performance.now();
+    const [one, two] = await Promise.all([refusal(add(file, 'a')), refusal(add(other, 'a'))]);
+    expect(performance.now() - start).toBeLessThan(7000);
+    expect(one.message).toMatch(new RegExp(`^${file} is locked by another program: ${file}\\.lock is 360\\d s old$`));
+    expect(one.hints).toEqual([`if no kubectl is at work, remove it: rm ${file}.lock`]);
+    expect(two.hints.join()).toContain(`rm -r ${other}.lock`);
+    expect(existsSync(`${file}.lock`)).toBe(true);
+    expect(existsSync(join(`${other}.lock`, 'somebody'))).toBe(true);
+    expect(readFileSync(file, 'utf8')).toBe('kind: Config\n');
+  }, 15_000);
+
+  it('left by a kill is cleared at once when it is old, with what was half written', async () => {
+    const file = kubeconfig('kind: Config\n');
+    for (const content of [[], ['tka-0123456789abcdef.tmp']]) {
+      mkdirSync(`${file}.lock`);
+      for (const name of content) writeFileSync(join(`${file}.lock`, name), 'half');
+      const old = new Date(Date.now() - 2500);
+      utimesSync(`${file}.lock`, old, old);
+      const start = performance.now();
+      await add(file, `a${content.length}`);
+      expect(performance.now() - start).toBeLessThan(500);
+    }
+    expect(readdirSync(dirname(file))).toEqual(['config']);
+  });
+
+  it('of a clock that runs ahead is cleared all the same', async () => {
+    const file = kubeconfig('kind: Config\n');
+    mkdirSync(`${file}.lock`);
+    const ahead = new Date(Date.now() + 3_600_000);
+    utimesSync(`${file}.lock`, ahead, ahead);
+    await add(file, 'a');
+    expect(readdirSync(dirname(file))).toEqual(['config']);
+  });
+});
+
+describe('many at once', () => {
+  it('twenty-five edits in one process and twenty in four others: none is lost', async () => {
+    const file = kubeconfig('# kept\nkind: Config\n');
+    // A lock left behind, which all of them find at the same time.
+    mkdirSync(`${file}.lock`);
+    writeFileSync(join(`${file}.lock`, 'tka-0123456789abcdef.tmp'), '');
+    utimesSync(`${file}.lock`, 1, 1);
+    const expected: string[] = [];
+    const others = Array.from({ length: 4 }, (_, p) => {
+      const names = Array.from({ length: 5 }, (_, i) => `child-${p}-${i}`);
+      expected.push(...names);
+      return edit({ file, names });
+    });
+    const here = Array.from({ length: 25 }, (_, i) => {
+      expected.push(`here-${i}`);
+      return add(file, `here-${i}`);
+    });
+    for (const ended of await Promise.all(others)) expect(ended).toMatchObject({ code: 0, stdout: '', stderr: '' });
+    await Promise.all(here);
+    expect(await namesIn(file)).toEqual(expected.toSorted());
+    expect(readFileSync(file, 'utf8').startsWith('# kept\n')).toBe(true);
+    expect(readdirSync(dirname(file))).toEqual(['config']);
+  }, 20_000);
+
+  it.skipIf(!kubectl)(
+    'and kubectl: nothing that it wrote is undone by us, the file is whole at any moment',
+    async () => {
+      const file = kubeconfig('kind: Config\n');
+      let done = false;
+      const ours = Promise.all(
+        Array.from({ length: 2 }, (_, p) =>
+          edit({ file, names: Array.from({ length: 30 }, (_, i) => `ours-${p}-${i}`) }),
+        ),
+      ).finally(() => {
+        done = true;
+      });
+      const written: string[] = [];
+      for (let i = 0; !done || i < 5; i++) {
+        const args = ['config', 'set-cluster', `theirs-${i}`, '--server=https://x'];
+        const ended = await run(kubectl as string, args, { ...process.env, KUBECONFIG: file });
+        if (ended.code === 0) written.push(`theirs-${i}`);
+        else {
+          expect(ended.stderr).toMatch(/file exists/);
+          refusedOnce++;
+        }
+        await readKubeconfig(only(file)).catch((error: Error) => {
+          // kubectl writes in place, so a reader may see half a file; that is between it and its readers.
+          if (!done) return;
+          throw error;
+        });
+      }
+      await ours;
+      const clusters = kubectlView(file).clusters?.map(({ name }) => name) ?? [];
+      expect(written.length).toBeGreaterThan(0);
+      expect(clusters).toEqual(expect.arrayContaining(written));
+      expect(readdirSync(dirname(file))).toEqual(['config']);
+    },
+    30_000,
+  );
+});
+
+it('killed at any step from the lock to its release, the file is whole and the next edit works within 5 s', async () => {
+  const steps = Array.from({ length: 26 }, (_, i) => i + 1);
+  let killed = 0;
+  let written = 0;
+  const one = async (killAt: number) => {
+    const file = kubeconfig('# kept\nkind: Config\n');
+    chmodSync(file, 0o640);
+    const ended = await edit({ file, names: ['killed'], killAt });
+    if (ended.signal === 'SIGKILL') killed++;
+    else expect(ended).toMatchObject({ code: 0, stdout: '' });
+    const text = readFileSync(file, 'utf8');
+    if (text !== '# kept\nkind: Config\n') {
+      written++;
+      expect(await namesIn(file)).toEqual(['killed']);
+    }
+    const start = performance.now();
+    await add(file, 'next');
+    expect(performance.now() - start).toBeLessThan(5000);
+    expect(await namesIn(file)).toContain('next');
+    expect(readdirSync(dirname(file))).toEqual(['config']);
+    expect(statSync(file).mode & 0o777).toBe(0o640);
+  };
+  const queue = [...steps];
+  await Promise.all(
+    Array.from({ length: 13 }, async () => {
+      for (let step = queue.shift(); step !== undefined; step = queue.shift()) await one(step);
+    }),
+  );
+  expect(killed).toBeGreaterThan(12);
+  expect(written).toBeGreaterThan(0);
+}, 40_000);
