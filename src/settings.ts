@@ -6,11 +6,13 @@ import type { Paths } from './paths.ts';
 import { cleanText } from './tka/text.ts';
 import { canonicalServer } from './tka/url.ts';
 
-/** The keys shared with the Go CLI, spelled as its documentation does. */
+/** The keys, spelled as the Go CLI's documentation does; `tailscale.tag` and `tls.caFile` are ours. */
 export const settingKeys = {
   'tailscale.hostname': { type: 'string', fallback: undefined },
   'tailscale.tailnet': { type: 'string', fallback: '' },
   'tailscale.port': { type: 'port', fallback: 443 },
+  'tailscale.tag': { type: 'tag', fallback: 'tag:tka' },
+  'tls.caFile': { type: 'string', fallback: undefined },
   debug: { type: 'boolean', fallback: false },
   'output.theme': { type: 'string', fallback: 'default' },
   'output.long': { type: 'boolean', fallback: false },
@@ -59,6 +61,10 @@ export function readSetting(key: SettingKey, value: unknown): { value: SettingVa
       if (/[\u0000-\u001f\u007f-\u009f]/.test(text) || text.length > 1024)
         return { problem: 'must be one line of plain text' };
       return { value: text };
+    case 'tag':
+      // As the policy file spells tags.
+      if (typeof text === 'string' && /^tag:[a-z][a-z0-9-]{0,62}$/i.test(text)) return { value: text };
+      return { problem: 'must be a tag like tag:tka' };
     case 'boolean':
       if (typeof text === 'boolean') return { value: text };
       // As Go's strconv.ParseBool, which the Go CLI reads it with.
@@ -86,6 +92,7 @@ export class Settings {
   readonly configFile: string | undefined;
   /** True where `--port` was given: it then also applies to a URL without a port. */
   readonly #explicitPort: boolean;
+  #foundTailnet = '';
 
   constructor(values: ReadonlyMap<SettingKey, Setting>, configFile: string | undefined, explicitPort: boolean) {
     this.values = values;
@@ -109,11 +116,37 @@ export class Settings {
     return this.#get('output.long') === true;
   }
 
-  /** The tailnet's suffix without dots at its ends, lower case; empty if none is set. */
+  /** The tag that a tailnet's TKA servers carry. */
+  get tag(): string {
+    return String(this.#get('tailscale.tag') ?? 'tag:tka');
+  }
+
+  /** A file with certificate authorities to trust besides the default ones. */
+  get caFile(): string | undefined {
+    const file = this.#get('tls.caFile');
+    return file === undefined || file === '' ? undefined : String(file);
+  }
+
+  /** The tailnet's suffix without dots at its ends, lower case; the one that was found where none is set, else empty. */
   get tailnet(): string {
-    return String(this.#get('tailscale.tailnet') ?? '')
+    const configured = String(this.#get('tailscale.tailnet') ?? '')
       .replace(/^\.+|\.+$/g, '')
       .toLowerCase();
+    return configured === '' ? this.#foundTailnet : configured;
+  }
+
+  /** The suffix that tailscaled knows, for where none is configured. */
+  assumeTailnet(suffix: string): void {
+    this.#foundTailnet = suffix;
+  }
+
+  /** True for the name of a server (undefined: the configured one) that only becomes one with the tailnet's suffix. */
+  needsTailnet(name: string | undefined): boolean {
+    const host = (name ?? String(this.#get('tailscale.hostname') ?? ''))
+      .replace(/^https?:\/\//i, '')
+      .replace(/:[0-9]+$/, '');
+    const isUrl = name?.includes('://') === true;
+    return !isUrl && this.tailnet === '' && /^[^.:[\]]+\.?$/.test(host) && host.toLowerCase() !== 'localhost';
   }
 
   /** The canonical URL of the configured server; undefined where none is. Throws TkaError for one that is no host. */
