@@ -214,6 +214,8 @@ export const needsKubectl = kubectl === undefined ? ' (skipped: no kubectl on PA
 export interface Caller {
   readonly name: string;
   readonly absent: boolean;
+  /** Whether it passes on what our program says on stderr, also where all went well. */
+  readonly passesStderr: boolean;
   /** `get namespaces`, `get pods -A`, `auth whoami`, `--context X get nodes`. */
   call(home: Home, args: string | readonly string[], options?: RunOptions): Promise<Ran>;
 }
@@ -245,6 +247,7 @@ let callerFile: Promise<string> | undefined;
 const clientNode: Caller = {
   name: '@kubernetes/client-node',
   absent: false,
+  passesStderr: false,
   call: async (home, args, options = {}) => {
     callerFile ??= bundledCaller();
     const all = [await callerFile, ...words(args)];
@@ -256,6 +259,7 @@ export const callers: readonly Caller[] = [
   {
     name: `kubectl${needsKubectl}`,
     absent: kubectl === undefined,
+    passesStderr: true,
     call: (home, args, options) => home.kubectl(args, options),
   },
   clientNode,

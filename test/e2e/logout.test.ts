@@ -4,7 +4,7 @@ import { describe, expect } from 'vitest';
 import { callers, gate, lines, test, until } from '../support.ts';
 
 for (const caller of callers) {
-  describe.skipIf(caller.absent)(`${caller.name}, after a logout`, () => {
+  describe.skipIf(caller.absent).concurrent(`${caller.name}, after a logout`, () => {
     test('is refused, and told what to type; the server is not asked', async ({ home, us }) => {
       await home.run('login prod-us');
       expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0 });
@@ -42,7 +42,7 @@ for (const caller of callers) {
   });
 }
 
-describe('logout', () => {
+describe.concurrent('logout', () => {
   test('outlives a cache that a cleaner empties', async ({ home, us }) => {
     await home.run('login prod-us');
     await home.run('logout');

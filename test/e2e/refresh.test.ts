@@ -16,7 +16,7 @@ async function aboutToExpire(home: Home, us: Us, seconds = 50): Promise<string> 
 }
 
 for (const caller of callers) {
-  describe.skipIf(caller.absent)(`${caller.name}, with a token about to expire`, () => {
+  describe.skipIf(caller.absent).concurrent(`${caller.name}, with a token about to expire`, () => {
     test('gets a new one', async ({ home, us }) => {
       const old = await aboutToExpire(home, us);
       expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
@@ -33,6 +33,7 @@ for (const caller of callers) {
       const first = await caller.call(home, 'get namespaces');
       expect(first.status).toBe(0);
       expect(first.stdout).toMatch(/shop-prod-us/);
+      if (caller.passesStderr) expect(first.stderr).toMatch(/^warning: [^\n]*: serving the cached token, [^\n]*\n$/);
       expect(home.token(us)).toBe(old);
     });
 
@@ -51,7 +52,7 @@ for (const caller of callers) {
   });
 }
 
-describe('credential, with a token about to expire', () => {
+describe.concurrent('credential, with a token about to expire', () => {
   test.for<[string, (us: Us) => unknown]>([
     ['refuses connections', (us) => us.stop()],
     ['resets connections', (us) => (us.faults.routes.all = { reset: 'before' })],
@@ -125,7 +126,7 @@ describe('credential, with a token about to expire', () => {
   });
 });
 
-describe('credential, without a token', () => {
+describe.concurrent('credential, without a token', () => {
   test('a server that is down: an error and a hint, quickly', async ({ home, us }) => {
     await us.stop();
     const refused = await home.credential(us);

@@ -1,0 +1,198 @@
+// A cache that is damaged is a miss; one that cannot be written still yields a credential.
+
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import type { Cluster } from '../../src/sandbox/mesh.ts';
+import { callers, Home, lines, test } from '../support.ts';
+
+const modeOf = (file: string) => fs.lstatSync(file).mode & 0o7777;
+
+describe.concurrent('a damaged entry is a miss, and mended', () => {
+  const edit = (file: string, change: (text: string) => string) => {
+    const { mtime } = fs.statSync(file);
+    fs.writeFileSync(file, change(fs.readFileSync(file, 'utf8')));
+    fs.utimesSync(file, mtime, mtime);
+  };
+  const replace = (file: string, make: () => void) => {
+    fs.rmSync(file);
+    make();
+  };
+  test.for<[string, (file: string, home: Home, eu: Cluster) => void]>([
+    ['empty', (file) => edit(file, () => '')],
+    ['half-written', (file) => edit(file, (text) => text.slice(0, 300))],
+    ['cut within the token', (file) => edit(file, (text) => text.slice(0, text.indexOf('eyJ') + 100))],
+    ['binary', (file) => edit(file, () => '\u0000\u00ff'.repeat(500))],
+    ['of an older form', (file) => edit(file, (text) => text.replace('tka1', 'tka0'))],
+    ['touched', (file) => fs.utimesSync(file, new Date(), new Date())],
+    ['a folder', (file) => replace(file, () => fs.mkdirSync(path.join(file, 'in it'), { recursive: true }))],
+    ['a FIFO', (file) => replace(file, () => execFileSync('mkfifo', [file]))],
+    ['a dangling link', (file) => replace(file, () => fs.symlinkSync('nowhere', file))],
+    [
+      'a link to a good entry',
+      (file, home) => {
+        fs.renameSync(file, path.join(home.root, 'elsewhere'));
+        fs.symlinkSync(path.join(home.root, 'elsewhere'), file);
+      },
+    ],
+    ['another server’s', (file, home, eu) => edit(file, () => fs.readFileSync(home.entry(eu), 'utf8'))],
+  ])('%s', async ([, damage], { home, us, eu }) => {
+    for (const name of ['prod-us', 'prod-eu']) await home.run(`login ${name}`);
+    const foreign = home.token(eu);
+    damage(home.entry(us), home, eu);
+    us.resetCounts();
+    const answer = await home.credential(us);
+    expect(answer).toMatchObject({ status: 0, stderr: '' });
+    expect(us.counts.login).toBe(1);
+    expect(JSON.parse(answer.stdout).status.token).toBe(home.token(us));
+    expect(answer.stdout).not.toContain(foreign);
+    expect(modeOf(home.entry(us))).toBe(0o600);
+    expect(await home.credential(us)).toMatchObject({ status: 0, stdout: answer.stdout, stderr: '' });
+    expect(us.counts.login).toBe(1);
+  });
+
+  test('modes that are too wide are mended by the slow path', async ({ home, us }) => {
+    await home.run('login prod-us');
+    fs.chmodSync(home.cache, 0o755);
+    fs.chmodSync(home.entry(us), 0o644);
+    await home.run('status');
+    expect([modeOf(home.cache), modeOf(home.entry(us))]).toEqual([0o700, 0o600]);
+  });
+
+  test.for<[string, (lock: string) => void]>([
+    ['a file', (lock) => fs.writeFileSync(lock, '')],
+    ['a folder with something in it', (lock) => fs.mkdirSync(path.join(lock, 'x'), { recursive: true })],
+    [
+      'a folder from the future',
+      (lock) => {
+        fs.mkdirSync(lock, { recursive: true });
+        fs.utimesSync(lock, 4e9, 4e9);
+      },
+    ],
+  ])('a damaged lock does not last: %s', async ([, make], { home, us }) => {
+    fs.mkdirSync(home.cache, { recursive: true, mode: 0o700 });
+    make(home.entry(us, '+lock'));
+    const answer = await home.credential(us);
+    expect(answer).toMatchObject({ status: 0, stderr: '' });
+    expect(answer.took).toBeLessThan(15_000);
+    expect(home.cached()).not.toContain(path.basename(home.entry(us, '+lock')));
+  });
+});
+
+// What is written to files, not to pipes, fails.
+const fullDisk = "trap '' XFSZ; ulimit -f 0;";
+const oneLine = /^warning: the token cache cannot be written, so every call signs in: [^\n]+\n$/;
+
+describe.concurrent('a cache that cannot be written', () => {
+  test.for<[string, (home: Home) => Record<string, string | undefined>]>([
+    [
+      'TKA_CACHE_DIR below a regular file',
+      (home) => {
+        home.write(path.join(home.root, 'file'), '');
+        return { TKA_CACHE_DIR: path.join(home.root, 'file', 'cache') };
+      },
+    ],
+    [
+      'TKA_CACHE_DIR is a regular file',
+      (home) => {
+        home.write(path.join(home.root, 'file'), '');
+        return { TKA_CACHE_DIR: path.join(home.root, 'file') };
+      },
+    ],
+    [
+      'HOME is a file',
+      (home) => {
+        home.write(path.join(home.root, 'file'), '');
+        return { HOME: path.join(home.root, 'file') };
+      },
+    ],
+    ['HOME is unset', () => ({ HOME: undefined })],
+    ['HOME is empty', () => ({ HOME: '' })],
+    ['a folder that everyone shares', () => ({ TKA_CACHE_DIR: '/tmp' })],
+  ])('%s: a credential all the same, and one line on stderr', async ([, place], { home, us }) => {
+    const env = { ...place(home), TKA_TAILSCALE_HOSTNAME: us.server, KUBECONFIG: home.kubeconfig };
+    const before = home.files();
+    for (let i = 1; i <= 2; i++) {
+      const answer = await home.credential(us, { env });
+      expect(answer.status).toBe(0);
+      expect(lines(answer.stdout)).toHaveLength(1);
+      expect(JSON.parse(answer.stdout).status.token).toMatch(/^eyJ/);
+      expect(answer.stderr).toMatch(oneLine);
+      expect(us.counts.login).toBe(i);
+    }
+    expect(home.files()).toEqual(before);
+  });
+
+  test('a full disk: a credential all the same, and nothing half-written', async ({ home, us }) => {
+    const script = `${fullDisk} "$0" "$@"; exit $?`;
+    const answer = await home.byShell(script, ['credential', '--server', us.server]);
+    expect(answer.status).toBe(0);
+    expect(JSON.parse(answer.stdout).status.token).toMatch(/^eyJ/);
+    expect(answer.stderr).toMatch(oneLine);
+    expect(Object.values(home.files()).join()).not.toMatch(/eyJ/);
+    // Once there is room again, all is as it should be.
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+    expect(us.counts.login).toBe(2);
+  });
+
+  test('a full disk later: the token that is kept is served, without a word', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const answer = await home.byShell(`${fullDisk} "$0" "$@"; exit $?`, ['credential', '--server', us.server]);
+    expect(answer).toMatchObject({ status: 0, stderr: '' });
+    expect(us.counts.login).toBe(1);
+  });
+
+  test('login says so too, and writes its context', async ({ home, us }) => {
+    home.write(path.join(home.root, 'file'), '');
+    const env = { TKA_CACHE_DIR: path.join(home.root, 'file') };
+    const login = await home.run('login prod-us', { env });
+    expect(login.status).toBe(0);
+    expect(login.stderr).toMatch(oneLine);
+    expect(login.stdout).toMatch(/^Signed in to prod-us /);
+    for (const caller of callers.filter(({ absent }) => !absent)) {
+      const got = await caller.call(home, 'get namespaces', { env });
+      expect(got.status).toBe(0);
+      expect(got.stdout).toMatch(/shop-prod-us/);
+      // kubectl itself keeps the token as long as it runs.
+      if (caller.passesStderr) expect(got.stderr).toMatch(oneLine);
+    }
+    expect(us.counts.login).toBe(1 + callers.filter(({ absent }) => !absent).length);
+  });
+});
+
+describe('as another user, for whom permissions count', () => {
+  const nobody = 65534;
+  test.skipIf(process.getuid?.() !== 0)(
+    'a read-only home: a credential, and one line on stderr (skipped unless run by root)',
+    async ({ us }) => {
+      const home = await Home.make(us.server);
+      try {
+        // Only files that others may read: the checkout may be root's alone.
+        fs.chmodSync(home.root, 0o755);
+        fs.chmodSync(home.dir, 0o555);
+        const copy = path.join(home.root, 'bin');
+        fs.cpSync(path.dirname(await programFolder()), copy, { recursive: true });
+        const { execFile } = await import('node:child_process');
+        const answer = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) =>
+          execFile(
+            path.join(copy, 'kubectl-tka'),
+            ['credential', '--server', us.server],
+            { env: home.env as NodeJS.ProcessEnv, uid: nobody, gid: nobody, cwd: '/' },
+            (error, stdout, stderr) => resolve({ code: error?.code ?? 0, stdout, stderr }),
+          ),
+        );
+        expect(answer.code).toBe(0);
+        expect(JSON.parse(answer.stdout).status.token).toMatch(/^eyJ/);
+        expect(answer.stderr).toMatch(oneLine);
+      } finally {
+        home.remove();
+      }
+    },
+  );
+});
+
+async function programFolder(): Promise<string> {
+  return (await import('../support.ts')).program;
+}

@@ -1,0 +1,132 @@
+// A token that the cluster has stopped accepting heals itself: only a second question by one process says so.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import { callers, kubectl, kubectls, lines, needsKubectl, test } from '../support.ts';
+
+const programs = kubectl === undefined ? [] : [kubectl, ...kubectls];
+
+describe
+  .skipIf(kubectl === undefined)
+  .concurrent(`the ServiceAccount is deleted behind our back${needsKubectl}`, () => {
+    test.for(programs.map((file) => [path.basename(file), file] as const))(
+      '%s: the first call fails, the next succeeds, without any command of ours',
+      async ([, program], { home, us }) => {
+        const get = () => home.kubectl('get namespaces', { kubectl: program });
+        await home.run('login prod-us');
+        // Also fills the discovery cache: without it kubectl repeats its first question.
+        expect(await get()).toMatchObject({ status: 0, stderr: '' });
+        const old = home.token(us);
+        us.deleteServiceAccount();
+        us.resetCounts();
+        const refused = await get();
+        expect(refused).toMatchObject({ status: 1, stdout: '' });
+        expect(refused.stderr).toMatch(/Unauthorized|must be logged in/);
+        const healed = await get();
+        expect(healed).toMatchObject({ status: 0, stderr: '' });
+        expect(healed.stdout).toMatch(/shop-prod-us/);
+        expect(us.counts.login).toBe(1);
+        expect(home.token(us)).not.toBe(old);
+      },
+    );
+
+    test('on a cold discovery cache kubectl asks again by itself, and succeeds', async ({ home, us }) => {
+      await home.run('login prod-us');
+      expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0 });
+      fs.rmSync(path.join(home.dir, '.kube', 'cache'), { recursive: true });
+      us.deleteServiceAccount();
+      const healed = await home.kubectl('get namespaces');
+      expect(healed.status).toBe(0);
+      expect(healed.stdout).toMatch(/shop-prod-us/);
+    });
+
+    test('signed out meanwhile: refused, not signed in again', async ({ home, us }) => {
+      await home.run('login prod-us');
+      expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0 });
+      await home.run('logout');
+      us.resetCounts();
+      expect(await home.kubectl('get namespaces')).toMatchObject({ status: 1 });
+      expect(us.counts.login).toBe(0);
+    });
+  });
+
+for (const caller of callers) {
+  describe.skipIf(caller.absent).concurrent(`${caller.name}, after the token was refused`, () => {
+    test('works again once one process has asked twice', async ({ home, us }) => {
+      await home.run('login prod-us');
+      us.deleteServiceAccount();
+      await home.credential(us, { times: 2 });
+      expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
+    });
+  });
+}
+
+describe.concurrent('credential, asked twice by one process', () => {
+  const tokens = (stdout: string) => lines(stdout).map((line) => JSON.parse(line).status.token);
+
+  test('a token that the API server takes: the same again', async ({ home, us }) => {
+    await home.run('login prod-us');
+    us.resetCounts();
+    const twice = await home.credential(us, { times: 3 });
+    expect(twice).toMatchObject({ status: 0, stderr: '' });
+    expect(new Set(tokens(twice.stdout))).toEqual(new Set([home.token(us)]));
+    expect(us.counts.login).toBe(0);
+    // Tried against the API server at the second and the third call.
+    expect(us.counts.tokenChecks).toBe(2);
+  });
+
+  test('a token that it refuses: a new one', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const old = home.token(us);
+    us.deleteServiceAccount();
+    us.resetCounts();
+    const twice = await home.credential(us, { times: 2 });
+    expect(twice).toMatchObject({ status: 0, stderr: '' });
+    expect(tokens(twice.stdout)).toEqual([old, home.token(us)]);
+    expect(home.token(us)).not.toBe(old);
+    expect(us.counts).toMatchObject({ login: 1, tokenChecks: 1, tokensRefused: 1 });
+  });
+
+  test('a forbidden one (403) is served as it is', async ({ home, us }) => {
+    await home.run('login prod-us');
+    us.resetCounts();
+    us.faults.routes.api = { answer: { status: 403, body: { kind: 'Status', code: 403 } } };
+    const twice = await home.credential(us, { times: 2 });
+    expect(tokens(twice.stdout)).toEqual([home.token(us), home.token(us)]);
+    expect(us.counts).toMatchObject({ login: 0, api: 1 });
+  });
+
+  test.for<[string, 'silent' | 'down' | 500]>([
+    ['is silent', 'silent'],
+    ['is down', 'down'],
+    ['answers 500', 500],
+  ])('an API server that %s: served as it is, after 2 s at most', async ([, how], { home, us }) => {
+    await home.run('login prod-us');
+    us.resetCounts();
+    if (how === 'down') await us.stopApi();
+    else us.faults.routes.api = how === 'silent' ? { silent: true } : { answer: { status: how } };
+    const twice = await home.credential(us, { times: 2 });
+    expect(twice).toMatchObject({ status: 0, stderr: '' });
+    expect(tokens(twice.stdout)).toEqual([home.token(us), home.token(us)]);
+    expect(twice.took).toBeLessThan(10_000);
+    expect(us.counts.login).toBe(0);
+  });
+
+  test('refused, and the TKA server down: an error, never the refused token', async ({ home, us }) => {
+    await home.run('login prod-us');
+    us.deleteServiceAccount();
+    await us.stop();
+    const twice = await home.credential(us, { times: 2 });
+    expect(twice.status).toBe(1);
+    expect(lines(twice.stdout)).toHaveLength(1);
+    expect(twice.stderr).toMatch(/^error: cannot reach /);
+    expect(fs.existsSync(home.entry(us))).toBe(false);
+  });
+
+  test('two processes that take turns ask for it once each, and no one is suspicious', async ({ home, us }) => {
+    await home.run('login prod-us');
+    us.resetCounts();
+    for (let i = 0; i < 3; i++) await home.credential(us);
+    expect(us.counts).toMatchObject({ api: 0, login: 0 });
+  });
+});
