@@ -135,7 +135,7 @@ export class SessionStore {
   /** The mark of a logout; anything at its place counts as one, readable or not. */
   signedOut(server: string): SignedOut | undefined {
     const file = this.#stateFile('signed-out', server);
-    const stat = file === undefined ? undefined : fs.lstatSync(file, { throwIfNoEntry: false });
+    const stat = file === undefined ? undefined : statOrNone(file);
     if (file === undefined || stat === undefined) return undefined;
     const value = readJson(file) ?? {};
     const text = (key: string) => (typeof value[key] === 'string' ? cleanText(value[key]) : null);
@@ -212,6 +212,15 @@ function explained(what: string, act: () => void): void {
 
 function remove(file: string): void {
   fs.rmSync(file, { recursive: true, force: true });
+}
+
+// Where a folder cannot even be looked into (part of its path is a file), no logout of ours has left a mark.
+function statOrNone(file: string): fs.Stats | undefined {
+  try {
+    return fs.lstatSync(file, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
 }
 
 function mendMode(file: string, mode: number): void {
