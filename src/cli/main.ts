@@ -7,7 +7,12 @@ import { cleanText } from '../tka/text.ts';
 import { type CommonFlags, type Context, openContext, programName } from './context.ts';
 import { helpOf, setExamples } from './help.ts';
 
-type Action = (context: Context, args: readonly string[], flags: Flags) => Promise<void>;
+type Action = (
+  context: Context,
+  args: readonly string[],
+  flags: Flags,
+  rest: readonly string[] | undefined,
+) => Promise<void>;
 type Flags = Readonly<Record<string, unknown>>;
 
 interface Spec {
@@ -17,6 +22,8 @@ interface Spec {
   readonly description: string;
   readonly examples: string;
   readonly options?: readonly Option[];
+  /** What follows `--` is another program's, and given to the body apart. */
+  readonly passThrough?: true;
   /** Imports the body when the command runs, and no sooner. */
   readonly load: () => Promise<Action>;
 }
@@ -88,6 +95,50 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
     load: async () => (await import('./clusters.ts')).clusters,
   },
   {
+    name: 'use',
+    args: '[name]',
+    summary: 'switch to the context of a cluster',
+    description: `Switch to the context of a cluster. A cluster that has none yet gets one; kubectl signs in when it first needs to.
+
+NAME is the name of a cluster or of a context, or the beginning of one; - is the context before this one. Without NAME, choose from a list: type to filter it.`,
+    examples: `  # Choose from a list
+  %p use
+
+  # Switch to a cluster by its name, or by what only its name begins with
+  %p use prod-us
+  %p use st
+
+  # Go back to the context before
+  %p use -`,
+    load: async () => (await import('./use.ts')).use,
+  },
+  {
+    name: 'exec',
+    args: '[name...]',
+    summary: 'run one kubectl command against many clusters',
+    description: `Run one kubectl command against many clusters: those that are named, those that a selector chooses, or all.
+
+What follows -- is given to kubectl. Each line of its output is preceded by the cluster's name. The exit status is 0 only if every cluster's command ended so. A cluster that you have logged out of is not signed in to.`,
+    examples: `  # All pods of the production clusters
+  %p exec -l environment=production -- get pods -A
+
+  # The same command on two clusters
+  %p exec prod-us prod-eu -- rollout status deployment/web
+
+  # For a script: an array of cluster, exitCode, stdout, stderr
+  %p exec -o json -- get nodes -o name
+
+  # The same manifest for every staging cluster
+  %p exec -l environment=staging -- apply -f - < web.yaml`,
+    options: [
+      new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
+      new Option('--parallel <n>', 'how many at once').default('8'),
+      output('json'),
+    ],
+    passThrough: true,
+    load: async () => (await import('./exec.ts')).exec,
+  },
+  {
     name: 'status',
     summary: 'show your sessions on this machine',
     description: 'Show your sessions on this machine: from the cache, without asking any server.',
@@ -128,7 +179,7 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
   },
 ];
 
-function define(program: Command, command: string, env: NodeJS.ProcessEnv): void {
+function define(program: Command, args: readonly string[], command: string, env: NodeJS.ProcessEnv): void {
   program
     .name(programName(command))
     .usage('[command] [options]')
@@ -157,7 +208,10 @@ A TKA server in every cluster knows who you are from the network and gives you a
     sub.action(async () => {
       const flags = sub.optsWithGlobals<CommonFlags & Flags>();
       const action = await spec.load();
-      await action(await openContext(flags, command, env), sub.args, flags);
+      const dash = spec.passThrough === true ? args.indexOf('--') : -1;
+      const rest = dash < 0 ? undefined : args.slice(dash + 1);
+      const own = sub.args.slice(0, sub.args.length - (rest?.length ?? 0));
+      await action(await openContext(flags, command, env), own, flags, rest);
     });
   }
   program
@@ -197,7 +251,7 @@ export async function run(args: readonly string[], command: string, env: NodeJS.
     }
     if (args.length === 0) return await run(['--help'], command, env);
     const program = new Command();
-    define(program, command, env);
+    define(program, args, command, env);
     await program.parseAsync(args, { from: 'user' });
     return 0;
   } catch (error) {
