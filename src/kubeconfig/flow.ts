@@ -23,6 +23,7 @@ function layoutOf(source: Source, collection: CST.FlowCollection): FlowLayout | 
   return whole && { indent: indentOf(source, open) + whole.step, step: whole.step };
 }
 
+/** Edits that add parts behind the last one of a flow collection, laid out as the others are. */
 export function insertFlow(
   source: Source,
   collection: CST.FlowCollection,
@@ -71,6 +72,7 @@ export function insertFlow(
   return [...edits, insert(from, from, `${end}${layout.indent}`, comma ? ',' : '')];
 }
 
+/** Edits that take items (by index) and their commas out of a flow list; comments between them stay. */
 export function removeFlow(source: Source, collection: CST.FlowCollection, gone: ReadonlySet<number>): Edit[] {
   const items = (collection.items.filter(hasContent) as Item[]).map((item) => ({
     from: itemStart(item),

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TkaError } from '../errors.ts';
 import { commit, isLost, place, type Snapshot, snapshot, stage, target } from './disk.ts';
 import type { KubeconfigFiles } from './files.ts';
@@ -46,7 +48,7 @@ interface Work {
  * a damaged or unreadable one. Contract: client-go clientcmd, ClientConfigLoadingRules.Load.
  */
 export async function readKubeconfig(files: KubeconfigFiles): Promise<KubeconfigView> {
-  const { sources } = load(files);
+  const { sources } = await settled(files);
   return viewOf(sources, mergeSources(sources));
 }
 
@@ -54,7 +56,7 @@ export async function readKubeconfig(files: KubeconfigFiles): Promise<Kubeconfig
  * What an edit would write, file by file, without writing or locking anything. Throws TkaError as editKubeconfig does.
  */
 export async function previewKubeconfig(files: KubeconfigFiles, plan: Plan): Promise<readonly FilePreview[]> {
-  return prepare(files, load(files), plan).previews;
+  return prepare(files, await settled(files), plan).previews;
 }
 
 /**
@@ -64,7 +66,7 @@ export async function previewKubeconfig(files: KubeconfigFiles, plan: Plan): Pro
  * files written before it whole. Contract: client-go clientcmd, ModifyConfig and writeCurrentContext.
  */
 export async function editKubeconfig(files: KubeconfigFiles, plan: Plan): Promise<EditResult> {
-  let work = prepare(files, load(files), plan);
+  let work = prepare(files, await settled(files), plan);
   for (let round = 0; work.previews.length > 0; round++) {
     if (round === 10) throw new TkaError('the kubeconfig keeps changing under our hands', { hints: ['try again'] });
     const targets = new Map(work.previews.map(({ file }) => [file, target(file)]));
@@ -91,6 +93,21 @@ export async function editKubeconfig(files: KubeconfigFiles, plan: Plan): Promis
     }
   }
   return work.result;
+}
+
+// kubectl writes in place, so a file may be read empty or cut short for a moment: damage is believed when it stays.
+async function settled(files: KubeconfigFiles): Promise<Loaded> {
+  const locked = (file: string) => existsSync(`${file}.lock`);
+  for (let tries = 0; ; tries++) {
+    try {
+      const loaded = load(files);
+      if (tries === 3 || !loaded.snapshots.some(({ file, bytes }) => bytes?.length === 0 && locked(file)))
+        return loaded;
+    } catch (error) {
+      if (tries === 3 || (tries > 0 && !files.files.some(locked))) throw error;
+    }
+    await sleep(20);
+  }
 }
 
 // What was read last for a value of KubeconfigFiles: parsing a thousand clusters takes 0.4 s, reading them 1 ms.

@@ -49,7 +49,9 @@ export function checkSpec(spec: ContextSpec): ContextSpec {
 const extensions = (spec: ContextSpec): Plain => [{ extension: { server: spec.server }, name: markName }];
 const argsOf = (spec: ContextSpec): string[] => ['credential', '--server', spec.server, '--api-server', spec.apiServer];
 
-// In kubectl's own order, so that a file that kubectl writes anew stays alike.
+// Fields in kubectl's own order, so that a file that kubectl writes anew stays alike.
+
+/** A cluster entry as we write it. */
 export function newCluster(name: string, spec: ContextSpec): PlainMap {
   const cluster: PlainMap = {};
   if (spec.caData) cluster['certificate-authority-data'] = spec.caData;
@@ -59,6 +61,7 @@ export function newCluster(name: string, spec: ContextSpec): PlainMap {
   return { cluster, name };
 }
 
+/** A user entry as we write it. */
 export function newUser(name: string, spec: ContextSpec): PlainMap {
   const exec: PlainMap = {
     apiVersion: 'client.authentication.k8s.io/v1',
@@ -71,6 +74,7 @@ export function newUser(name: string, spec: ContextSpec): PlainMap {
   return { name, user: { exec, extensions: extensions(spec) } };
 }
 
+/** A context entry as we write it. */
 export const newContext = (name: string, cluster: string, user: string, spec: ContextSpec): PlainMap => ({
   context: { cluster, extensions: extensions(spec), user },
   name,
@@ -82,6 +86,7 @@ function markField(body: string, entry: Entry, spec: ContextSpec): Field[] {
   return [[[body, 'extensions', mark.index, 'extension', 'server'], spec.server]];
 }
 
+/** What differs in a cluster of ours. */
 export function clusterFields(entry: Entry, spec: ContextSpec): Field[] {
   const fields: Field[] = [];
   const { body } = entry;
@@ -96,6 +101,7 @@ export function clusterFields(entry: Entry, spec: ContextSpec): Field[] {
   return [...fields, ...markField('cluster', entry, spec)];
 }
 
+/** What differs in a user of ours; `runs` says whether its present command can be run. */
 export function userFields(entry: Entry, spec: ContextSpec, runs: (command: string) => boolean): Field[] {
   const fields: Field[] = [];
   const exec = isPlainMap(entry.body.exec) ? entry.body.exec : {};
@@ -117,6 +123,7 @@ export function userFields(entry: Entry, spec: ContextSpec, runs: (command: stri
   return [...fields, ...markField('user', entry, spec)];
 }
 
+/** What differs in a context of ours. */
 export function contextFields(entry: Entry, cluster: string, user: string, spec: ContextSpec): Field[] {
   const fields: Field[] = [];
   if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);

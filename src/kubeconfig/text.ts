@@ -36,14 +36,17 @@ export function applyEdits(text: string, edits: readonly Edit[], probe = false):
 
 // --- where things end ------------------------------------------------------------------------------------------------
 
+/** Tokens that carry no content. */
 export const blank = new Set(['space', 'newline', 'comment', 'comma']);
 
+/** Where the last token with content ends; undefined if there is none. */
 export function lastSign(tokens: readonly CST.SourceToken[] | undefined): number | undefined {
   const token = tokens?.findLast((t) => !blank.has(t.type));
   return token && token.offset + token.source.length;
 }
 
 // Node ranges leave out `- ` and anchors and swallow comments behind empty values, so ends are read off the tokens.
+/** Where a list item's or a pair's own text ends, without comments and line end. */
 export function itemEnd(item: Item): number | undefined {
   return tokenEnd(item.value) ?? lastSign(item.sep) ?? tokenEnd(item.key) ?? lastSign(item.start);
 }
@@ -53,6 +56,7 @@ export function itemStart(item: Item): number {
   return item.start.find((t) => !blank.has(t.type))?.offset ?? (item.key ?? item.value)?.offset ?? 0;
 }
 
+/** Where a token's own text ends, without comments and line end; undefined where there is none. */
 export function tokenEnd(token: CST.Token | null | undefined): number | undefined {
   if (!token) return undefined;
   switch (token.type) {
@@ -82,20 +86,24 @@ export function tokenEnd(token: CST.Token | null | undefined): number | undefine
 
 // --- lines -----------------------------------------------------------------------------------------------------------
 
+/** Where the line of an offset begins, behind a byte order mark. */
 export const lineStart = (source: Source, offset: number): number => {
   const begin = source.lines.lastIndexOf('\n', offset - 1) + 1;
   return begin === 0 && source.lines.startsWith('\ufeff') ? 1 : begin;
 };
 
+/** Where the line behind that of an offset begins; the end of the text if there is none. */
 export const nextLine = (source: Source, offset: number): number =>
   source.lines.indexOf('\n', offset) + 1 || source.text.length;
 
+/** The white space that a line up to an offset begins with. */
 export const indentOf = (source: Source, offset: number): string =>
   /^[ \t]*/.exec(source.lines.slice(lineStart(source, offset), offset))?.[0] ?? '';
 
+/** How far an offset is into its line. */
 export const column = (source: Source, offset: number): number => offset - lineStart(source, offset);
 
-// The line after the one of `offset`, and after comments from column `depth` on: these belong to what ends here.
+/** The line behind that of `offset` and behind comments from column `depth` on: these belong to what ends there. */
 export function afterOwnComments(source: Source, offset: number, depth: number): number {
   let result = nextLine(source, offset);
   for (let at = result; at < source.end; at = nextLine(source, at)) {
@@ -112,7 +120,7 @@ export function eol(source: Source): string {
   return /\r\n|\n|\r/.exec(source.text)?.[0] ?? '\n';
 }
 
-// Whole lines inserted at the start of a line; at the end of a file without a final line end, that stays so.
+/** An edit that adds whole lines where a line begins; a file without a final line end stays one. */
 export function insertLines(source: Source, at: number, text: string, probe?: string): Edit {
   const end = eol(source);
   const open = at > lineStart(source, at);
@@ -122,6 +130,7 @@ export function insertLines(source: Source, at: number, text: string, probe?: st
 
 // --- anchors ---------------------------------------------------------------------------------------------------------
 
+/** Throws TkaError where a node is an alias, or has an anchor that other parts of the file refer to. */
 export function requirePrivate(source: Source, node: Node): void {
   const offset = node.range?.[0] ?? 0;
   if (isAlias(node)) throw unsafe(source, offset, `alias *${node.source} stands where the change must go`);

@@ -241,10 +241,10 @@ function damaged(seed: number): Buffer {
   return bytes;
 }
 
-it('600 random damages: a right edit that kubectl reads, or an error and nothing touched', async () => {
+it('300 random damages: a right edit that kubectl reads, or an error and nothing touched', async () => {
   const file = kubeconfig('');
   let edits = 0;
-  for (let seed = 1; seed <= 600; seed++) {
+  for (let seed = 1; seed <= 300; seed++) {
     const bytes = damaged(seed);
     writeFileSync(file, bytes);
     let old: ReturnType<typeof kubectlView> | undefined;
@@ -269,5 +269,5 @@ it('600 random damages: a right edit that kubectl reads, or an error and nothing
       expect({ seed, list: now[key]?.filter(({ name }) => name !== 'tka') }).toEqual({ seed, list: old[key] ?? [] });
     }
   }
-  expect(edits).toBeGreaterThan(100);
+  expect(edits).toBeGreaterThan(50);
 });

@@ -226,15 +226,8 @@ describe('many at once', () => {
         const args = ['config', 'set-cluster', `theirs-${i}`, '--server=https://x'];
         const ended = await run(kubectl as string, args, { ...process.env, KUBECONFIG: file });
         if (ended.code === 0) written.push(`theirs-${i}`);
-        else {
-          expect(ended.stderr).toMatch(/file exists/);
-          refusedOnce++;
-        }
-        await readKubeconfig(only(file)).catch((error: Error) => {
-          // kubectl writes in place, so a reader may see half a file; that is between it and its readers.
-          if (!done) return;
-          throw error;
-        });
+        else expect(ended.stderr).toMatch(/file exists/);
+        await readKubeconfig(only(file));
       }
       await ours;
       const clusters = kubectlView(file).clusters?.map(({ name }) => name) ?? [];
@@ -247,7 +240,7 @@ describe('many at once', () => {
 });
 
 it('killed at any step from the lock to its release, the file is whole and the next edit works within 5 s', async () => {
-  const steps = Array.from({ length: 26 }, (_, i) => i + 1);
+  const steps = Array.from({ length: 20 }, (_, i) => i + 1);
   let killed = 0;
   let written = 0;
   const one = async (killAt: number) => {
@@ -274,6 +267,6 @@ it('killed at any step from the lock to its release, the file is whole and the n
       for (let step = queue.shift(); step !== undefined; step = queue.shift()) await one(step);
     }),
   );
-  expect(killed).toBeGreaterThan(12);
+  expect(killed).toBeGreaterThan(9);
   expect(written).toBeGreaterThan(0);
 }, 40_000);
