@@ -74,6 +74,12 @@ export function start(file: string, args: readonly string[], env: Env, options: 
   return { child, ran };
 }
 
+/** The environment that makes the program under test load test/e2e/preload.cjs and do what that can do. */
+export function hooked(...what: readonly string[]): Env {
+  const preload = fileURLToPath(new URL('./e2e/preload.cjs', import.meta.url));
+  return { NODE_OPTIONS: `--require ${JSON.stringify(preload)}`, TKA_E2E_HOOK: JSON.stringify(what) };
+}
+
 const words = (args: string | readonly string[]): readonly string[] =>
   typeof args === 'string' ? args.split(' ').filter((word) => word !== '') : args;
 

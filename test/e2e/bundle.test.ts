@@ -1,0 +1,81 @@
+// What the built program loads: on the cached path nothing but node:fs and node:path.
+
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import type { Cluster } from '../../src/sandbox/mesh.ts';
+import { bundle, type Home, hooked, type Ran, start, test } from '../support.ts';
+
+interface Loaded {
+  /** As require and import name them. */
+  readonly asked: readonly string[];
+  /** What Node itself has loaded for it: `NativeModule internal/fs/utils`. */
+  readonly internal: readonly string[];
+}
+
+/** Runs a script on the bundle's Node, and tells what it loaded. */
+async function load(home: Home, script: string, args: readonly string[]): Promise<Loaded & { ran: Ran }> {
+  const record = path.join(home.root, 'record.json');
+  const env = { ...home.env, ...hooked('record', record) };
+  const ran = await start('/bin/sh', ['-c', '"$@"; exit $?', 'sh', bundle?.node ?? '', script, ...args], env).ran;
+  return { ...JSON.parse(fs.readFileSync(record, 'utf8')), ran };
+}
+
+const plainScript = `
+const fs = require('node:fs');
+const path = require('node:path');
+const file = path.join(__dirname, 'plain.txt');
+const out = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_TRUNC, 0o600);
+fs.writeSync(out, String(process.ppid));
+fs.closeSync(out);
+const fd = fs.openSync(file, fs.constants.O_RDONLY);
+const bytes = Buffer.alloc(fs.fstatSync(fd).size);
+fs.readSync(fd, bytes, 0, bytes.length, 0);
+fs.closeSync(fd);
+fs.writeSync(1, JSON.stringify({ text: bytes.toString('latin1') }));
+`;
+
+const argsFor = ({ server, apiServer }: Cluster) => ['credential', '--server', server, '--api-server', apiServer];
+
+describe.skipIf(bundle === undefined)('the bundle (skipped where the program is one executable)', () => {
+  const script = bundle?.script ?? '';
+
+  test('the cached path asks for node:fs and node:path, and Node loads no more than they need', async ({
+    home,
+    us,
+  }) => {
+    const plain = path.join(home.root, 'plain.cjs');
+    // Reads and writes files just so, with nothing else at hand.
+    fs.writeFileSync(plain, plainScript);
+    await home.run('login prod-us');
+    us.resetCounts();
+    const hit = await load(home, script, argsFor(us));
+    expect(hit.ran).toMatchObject({ status: 0, stderr: '' });
+    expect(JSON.parse(hit.ran.stdout).status.token).toBe(home.token(us));
+    expect(hit.asked).toEqual([script, 'node:fs', 'node:path']);
+    const bare = await load(home, plain, []);
+    // Parts of node:fs itself are loaded as they are looked at.
+    const more = hit.internal.filter((name) => !bare.internal.includes(name) && !/ (?:internal\/fs\/|fs_)/.test(name));
+    expect(more).toEqual([]);
+    expect(us.requests).toEqual([]);
+  });
+
+  test.for<[string, (home: Home, us: Cluster) => unknown]>([
+    ['a miss', (home) => fs.rmSync(home.cache, { recursive: true })],
+    ['a stale entry', (home, us) => fs.utimesSync(home.entry(us), 1, 1)],
+  ])('%s loads more', async ([, spoil], { home, us }) => {
+    await home.run('login prod-us');
+    spoil(home, us);
+    const miss = await load(home, script, argsFor(us));
+    expect(miss.ran).toMatchObject({ status: 0, stderr: '' });
+    expect(miss.asked.slice(0, 4)).toEqual([script, 'node:fs', 'node:path', './main.mjs']);
+    expect(miss.asked).toContain('node:net');
+  });
+
+  test('it is one small file', () => {
+    const code = fs.readFileSync(script, 'utf8');
+    expect(code.length).toBeLessThan(16 * 1024);
+    const asked = [...code.matchAll(/\b(?:require|import)\(\s*(["'])(.*?)\1/g)].map((match) => match[2]);
+    expect([...new Set(asked)].sort()).toEqual(['./main.mjs', 'node:fs', 'node:path']);
+  });
+});
