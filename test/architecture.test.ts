@@ -31,8 +31,18 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/tka\//,
-    may: /^(src\/tka\/|src\/errors\.ts$|node:|undici$|yaml$)/,
+    may: /^(src\/(tka|network)\/|src\/errors\.ts$|node:|yaml$)/,
     because: 'the TKA API knows nothing of those who call it',
+  },
+  {
+    of: /^src\/network\//,
+    may: /^(src\/network\/|src\/errors\.ts$|src\/tka\/(text|address|answers)\.ts$|node:|undici(\/|$))/,
+    because: 'the way to a server is the same for whoever goes there',
+  },
+  {
+    of: /^src\/tailscale\//,
+    may: /^(src\/tailscale\/|src\/errors\.ts$|src\/tka\/(text|address)\.ts$|node:)/,
+    because: 'tailscaled is asked by client and server alike',
   },
   {
     of: /^src\/kubeconfig\//,
@@ -41,12 +51,12 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/session\//,
-    may: /^(src\/(session|credential|tka)\/|src\/(errors|files|paths)\.ts$|node:|undici$|proper-lockfile$)/,
+    may: /^(src\/(session|credential|tka|network)\/|src\/(errors|files|paths)\.ts$|node:|proper-lockfile$)/,
     because: 'a token is obtained without discovery, kubeconfig or commands',
   },
   {
     of: /^src\/discovery\//,
-    may: /^(src\/(discovery|tka|tailscale)\/|src\/(errors|settings)\.ts$|node:)/,
+    may: /^(src\/(discovery|tka|tailscale)\/|src\/credential\/entry\.ts$|src\/(errors|files)\.ts$|node:|htmlparser2$)/,
     because: 'finding clusters needs no session',
   },
   {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isFresh, readServed, writeServed } from '../credential/entry.ts';
 import { systemCode, TkaError } from '../errors.ts';
+import { type Network, openNetwork } from '../network/network.ts';
 import { type Access, NotSignedIn, Refused, Unavailable } from '../tka/answers.ts';
 import { TkaClient } from '../tka/client.ts';
 import { tryLock } from './lock.ts';
@@ -21,6 +22,8 @@ export interface SessionOptions {
   readonly store: SessionStore;
   /** Milliseconds for getting a token, waiting included. */
   readonly timeout: number;
+  /** The way to servers; a direct one if absent. */
+  readonly network?: Network;
   /** One line for the person, on stderr. */
   readonly warn: (line: string) => void;
   readonly log: (line: string) => void;
@@ -31,12 +34,14 @@ export class Sessions {
   readonly store: SessionStore;
   /** Milliseconds for getting a token, waiting included. */
   readonly timeout: number;
+  readonly #network: Network;
   readonly #warn: (line: string) => void;
   readonly #log: (line: string) => void;
 
   constructor(options: SessionOptions) {
     this.store = options.store;
     this.timeout = options.timeout;
+    this.#network = options.network ?? openNetwork({ env: {}, log: options.log });
     this.#log = options.log;
     let warned = false;
     // A call says one thing that is wrong with the cache, however many of its files it fails to write.
@@ -74,7 +79,7 @@ export class Sessions {
     this.#refuseSignedOut(server);
     if (usable(first) && isFresh(first, Date.now())) {
       const twice = store.folder !== undefined && readServed(store.folder, server) === parent;
-      if (!twice || (await tryToken(first.token, first, this.#log)) !== 'refused') return first;
+      if (!twice || (await tryToken(first.token, first, this.#network, this.#log)) !== 'refused') return first;
       this.#log('the API server refuses the cached token: signing in again');
       refused = first.token;
     }
@@ -197,7 +202,7 @@ export class Sessions {
   }
 
   async #revoke(server: string): Promise<boolean> {
-    const client = new TkaClient(server, { log: this.#log });
+    const client = new TkaClient(server, { network: this.#network, log: this.#log });
     const deadline = performance.now() + Math.min(this.timeout, 10_000);
     try {
       for (let tries = 1; ; tries++) {
@@ -250,7 +255,7 @@ export class Sessions {
   }
 
   async #obtain(server: string, options: Omit<Parameters<typeof obtain>[1], 'log'>): Promise<Grant> {
-    const client = new TkaClient(server, { log: this.#log });
+    const client = new TkaClient(server, { network: this.#network, log: this.#log });
     try {
       return await obtain(client, { ...options, log: this.#log });
     } finally {

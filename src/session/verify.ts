@@ -1,4 +1,5 @@
-import { Client } from 'undici';
+import type { Network } from '../network/network.ts';
+import type { Client } from '../network/undici.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
 
 const timeout = 2000;
@@ -10,17 +11,16 @@ const timeout = 2000;
 export async function tryToken(
   token: string,
   access: ClusterAccess,
+  network: Network,
   log: (line: string) => void,
 ): Promise<'accepted' | 'refused' | 'unknown'> {
   const url = new URL(access.apiServer);
   let client: Client | undefined;
   try {
-    client = new Client(url.origin, {
-      connect: {
-        timeout,
-        rejectUnauthorized: !access.insecureSkipTlsVerify,
-        ...(access.caData !== '' && { ca: Buffer.from(access.caData, 'base64').toString('latin1') }),
-      },
+    client = network.client(url.origin, {
+      connectTimeout: timeout,
+      insecure: access.insecureSkipTlsVerify,
+      ...(access.caData !== '' && { ca: Buffer.from(access.caData, 'base64').toString('latin1') }),
     });
     const { statusCode } = await client.request({
       method: 'GET',

@@ -1,8 +1,7 @@
-import { lookup as dnsLookup, type LookupAddress, type LookupOptions } from 'node:dns';
-import { isIP } from 'node:net';
-import { Client } from 'undici';
 import { systemCode, TkaError } from '../errors.ts';
-import { isLoopbackOrTailnet } from './address.ts';
+import { ConnectTimeout, type Failure, failureOf, seconds } from '../network/failure.ts';
+import { type Network, openNetwork } from '../network/network.ts';
+import type { Client } from '../network/undici.ts';
 import {
   type Access,
   type ClusterDescription,
@@ -23,6 +22,8 @@ const longList = 16 * 1024 * 1024;
 const connectTimeout = 10_000;
 
 export interface ClientOptions {
+  /** The way to the server; a direct one if absent. */
+  readonly network?: Network;
   /** Told what goes over the wire, for --debug. Never told a body. */
   readonly log?: (line: string) => void;
 }
@@ -31,6 +32,7 @@ interface AskOptions {
   /** Milliseconds for the whole exchange. */
   readonly timeout: number;
   readonly limit?: number;
+  readonly accept?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -48,15 +50,7 @@ export class TkaClient {
   constructor(server: string, options: ClientOptions = {}) {
     this.server = server;
     this.#log = options.log ?? (() => {});
-    const url = new URL(server);
-    const host = url.hostname.replace(/^\[|\]$/g, '');
-    const plain = url.protocol === 'http:';
-    if (plain && isIP(host) !== 0 && !isLoopbackOrTailnet(host)) throw plainHttpError(server);
-    this.#client = new Client(server, {
-      connect: { timeout: connectTimeout, ...(plain && { lookup: guardedLookup(server) }) },
-      maxHeaderSize: 32 * 1024,
-      pipelining: 1,
-    });
+    this.#client = (options.network ?? openNetwork({ env: {} })).client(server, { connectTimeout });
   }
 
   async login(options: AskOptions): Promise<SignIn> {
@@ -80,6 +74,11 @@ export class TkaClient {
     return parseMemberlist(await this.ask('GET', '/memberlist', { limit: longList, ...options }), this.server);
   }
 
+  /** The memberlist as the page for browsers, which says more than the Go server's JSON. Throws Unavailable. */
+  async memberlistPage(options: AskOptions): Promise<RawAnswer> {
+    return this.ask('GET', '/memberlist', { limit: longList, accept: 'text/html', ...options });
+  }
+
   /** One exchange; throws Unavailable where there is no whole answer in time, or one over the limit (bytes). */
   async ask(method: 'GET' | 'POST', route: string, options: AskOptions): Promise<RawAnswer> {
     const started = performance.now();
@@ -90,7 +89,7 @@ export class TkaClient {
       const { statusCode, headers, body } = await this.#client.request({
         method,
         path: apiPath + route,
-        headers: { accept: 'application/json', 'user-agent': 'kubectl-tka' },
+        headers: { accept: options.accept ?? 'application/json', 'user-agent': 'kubectl-tka' },
         headersTimeout: 0,
         bodyTimeout: 0,
         signal,
@@ -142,68 +141,28 @@ export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
   }
 }
 
-function plainHttpError(server: string): TkaError {
-  return new TkaError(`${server} is neither on this machine nor on a tailnet: plain http is not spoken to it`, {
-    hints: [
-      `name it by https: ${server.replace(/^http:/, 'https:')}`,
-      'or by its tailnet name, with `tailscale status` telling which',
-    ],
-  });
-}
-
-type LookupCallback = (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void;
-
-// Judges the addresses that are really dialled: a name can change between a check and the connection.
-function guardedLookup(server: string) {
-  return (host: string, options: LookupOptions, callback: LookupCallback) => {
-    dnsLookup(host, { ...options, all: true }, (error, addresses) => {
-      if (error) return callback(error, []);
-      const good = addresses.filter(({ address }) => isLoopbackOrTailnet(address));
-      const first = good[0];
-      if (first === undefined) return callback(plainHttpError(server), []);
-      if (options.all) return callback(null, good);
-      return callback(null, first.address, first.family);
-    });
-  };
-}
+const askTailscale = 'is Tailscale up? ask it with `tailscale status`';
+const hints: Readonly<Partial<Record<Failure['kind'], string>>> = {
+  name: askTailscale,
+  route: askTailscale,
+  timeout: askTailscale,
+  refused: 'is the TKA server up, and is this its port? see `kubectl tka config`',
+  tls: 'a private CA is trusted by NODE_EXTRA_CA_CERTS=FILE, or kubectl tka config tls.caFile FILE',
+};
 
 /** What a failed connection means to a person, and how long it is worth trying again. */
 function transportError(server: string, error: unknown, timeout: number): TkaError {
-  const code = systemCode(error) ?? '';
-  const unavailable = (what: string, patience: number, ...hints: string[]) =>
-    new Unavailable(`cannot reach ${server}: ${what}`, patience, { cause: error, hints });
+  // The way there has its own errors: a proxy that fails, plain http that is not spoken.
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
-    return unavailable('its name does not resolve', 500, 'is Tailscale up? ask it with `tailscale status`');
-  }
-  if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH') {
-    return unavailable('no route to it', 500, 'is Tailscale up? ask it with `tailscale status`');
-  }
-  if (code === 'ECONNREFUSED') {
-    return unavailable(
-      'connection refused',
-      2000,
-      'is the TKA server up, and is this its port? see `kubectl tka config`',
-    );
-  }
-  if (error instanceof Error && (error.name === 'TimeoutError' || code.endsWith('_TIMEOUT') || code === 'ETIMEDOUT')) {
-    const seconds =
-      Math.round(Math.min(timeout, code === 'UND_ERR_CONNECT_TIMEOUT' ? connectTimeout : timeout) / 100) / 10;
-    return unavailable(`no answer within ${seconds} s`, 0, 'is Tailscale up? ask it with `tailscale status`');
-  }
-  if (/CERT|SSL|TLS|SELF_SIGNED|VERIFY/.test(code)) {
-    const why = error instanceof Error ? firstLine(error) : code;
-    return unavailable(
-      `its certificate or TLS is not in order: ${why}`,
-      0,
-      'a private CA is trusted by NODE_EXTRA_CA_CERTS=FILE',
-    );
-  }
-  return unavailable(`the connection broke (${code || (error instanceof Error ? firstLine(error) : 'unknown')})`, 5000);
-}
-
-function firstLine(error: Error): string {
-  const inner = error.cause instanceof Error ? error.cause : error;
-  const line = inner.message.split('\n', 1)[0] ?? '';
-  return line.charAt(0).toLowerCase() + line.slice(1, 200);
+  const late =
+    error instanceof Error && (error.name === 'TimeoutError' || /^UND_ERR_.*_TIMEOUT$/.test(systemCode(error) ?? ''));
+  const failure: Failure =
+    late && !(error instanceof ConnectTimeout)
+      ? { kind: 'timeout', what: `no answer within ${seconds(timeout)}`, patience: 0 }
+      : failureOf(error);
+  const hint = hints[failure.kind];
+  return new Unavailable(`cannot reach ${server}: ${failure.what}`, failure.patience, {
+    cause: error,
+    ...(hint !== undefined && { hints: [hint] }),
+  });
 }
