@@ -1,0 +1,84 @@
+import { execFile } from 'node:child_process';
+import * as fs from 'node:fs/promises';
+import * as path from 'node:path';
+import { cleanText } from '../tka/text.ts';
+import { startHint, TailscaleError } from './problem.ts';
+import { absentError, type LocalOptions } from './request.ts';
+
+/**
+ * What `tailscale status --json` prints: the last resort where no socket answers. Throws TailscaleError.
+ */
+export async function statusByCommand(options: LocalOptions & { limit: number }): Promise<string> {
+  const { platform = process.platform, timeout, limit, env, log } = options;
+  const program = await findTailscale(options);
+  if (program === undefined) throw absentError(platform);
+  log(`running ${program} status --json`);
+  return await new Promise((resolve, reject) => {
+    const child = execFile(
+      program,
+      ['status', '--json'],
+      {
+        // The macOS app is a command line program only when it is told so.
+        env: { ...env, TAILSCALE_BE_CLI: '1' },
+        timeout: Math.max(1, Math.ceil(timeout)),
+        killSignal: 'SIGKILL',
+        maxBuffer: limit,
+        windowsHide: true,
+      },
+      (error, stdout, stderr) => {
+        if (error === null) return resolve(stdout);
+        log(`tailscale status: ${cleanText(stderr || error.message)}`);
+        reject(failure(error, timeout, limit, platform));
+      },
+    );
+    // A program that ends without having read says so on this pipe.
+    child.stdin?.on('error', () => {}).end();
+  });
+}
+
+function failure(
+  error: Error & { code?: unknown; killed?: boolean },
+  timeout: number,
+  limit: number,
+  platform: NodeJS.Platform,
+): TailscaleError {
+  const hints = ['see what it says: tailscale status'];
+  if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') {
+    return new TailscaleError('unreadable', `tailscale status printed more than ${limit >> 20} MiB`, hints, error);
+  }
+  if (error.killed) {
+    const seconds = Math.round(timeout / 100) / 10;
+    return new TailscaleError('no-answer', `tailscale status did not end within ${seconds} s`, hints, error);
+  }
+  return new TailscaleError(
+    'not-running',
+    'tailscale is installed, but not running',
+    [`start it: ${startHint(platform)}`],
+    error,
+  );
+}
+
+async function findTailscale({
+  env,
+  platform = process.platform,
+  root = '/',
+}: LocalOptions): Promise<string | undefined> {
+  const windows = platform === 'win32';
+  const folders = (env.PATH ?? env.Path ?? '').split(windows ? ';' : ':');
+  const candidates = folders
+    // A relative entry would run whatever lies in the current folder.
+    .filter((folder) => (windows ? path.win32 : path.posix).isAbsolute(folder))
+    .map((folder) => path.join(folder, windows ? 'tailscale.exe' : 'tailscale'));
+  if (platform === 'darwin') candidates.push(path.join(root, 'Applications/Tailscale.app/Contents/MacOS/Tailscale'));
+  for (const file of candidates) if (await isProgram(file)) return file;
+  return undefined;
+}
+
+async function isProgram(file: string): Promise<boolean> {
+  try {
+    await fs.access(file, fs.constants.X_OK);
+    return (await fs.stat(file)).isFile();
+  } catch {
+    return false;
+  }
+}

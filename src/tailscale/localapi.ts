@@ -1,0 +1,44 @@
+// What tailscaled on this machine knows.
+import { statusByCommand } from './command.ts';
+import { namedSocket } from './places.ts';
+import { TailscaleError } from './problem.ts';
+import { type LocalAnswer, type LocalOptions, localRequest } from './request.ts';
+import { parseStatus, type TailnetStatus } from './status.ts';
+
+export { type Problem, TailscaleError } from './problem.ts';
+export { localRequest } from './request.ts';
+export type { Peer, TailnetStatus } from './status.ts';
+
+export type StatusOptions = Omit<LocalOptions, 'limit'>;
+
+// A tailnet of 20,000 devices is 30 MiB.
+const limit = 64 * 1024 * 1024;
+
+/**
+ * The tailnet's suffix and devices, from tailscaled's LocalAPI; where no socket answers, and TS_SOCKET names none, from
+ * the `tailscale` command. Throws TailscaleError: its `problem` tells stopped, logged out, absent and so on apart.
+ */
+export async function tailnetStatus(options: StatusOptions): Promise<TailnetStatus> {
+  const named = namedSocket(options) !== undefined;
+  // An address of this machine alone is believed only from a socket that the user named: any process of any user may
+  // listen there, but whoever sets our environment decides whom we ask anyway. (Tests place servers so.)
+  return parseStatus(await statusDocument(options, named), { loopback: named });
+}
+
+async function statusDocument(options: StatusOptions, named: boolean): Promise<string> {
+  const started = performance.now();
+  let answer: LocalAnswer;
+  try {
+    answer = await localRequest('/localapi/v0/status', { ...options, limit });
+  } catch (error) {
+    if (named || !(error instanceof TailscaleError) || !/^(?:absent|denied)$/.test(error.problem)) throw error;
+    const timeout = options.timeout - (performance.now() - started);
+    return await statusByCommand({ ...options, timeout, limit }).catch((cause) => {
+      throw error.problem === 'denied' ? error : cause;
+    });
+  }
+  if (answer.status === 200) return answer.body;
+  throw new TailscaleError('unreadable', `tailscaled answered its status with HTTP ${answer.status}`, [
+    'see what it says: tailscale status',
+  ]);
+}

@@ -1,0 +1,30 @@
+import { TkaError } from '../errors.ts';
+
+/** Why the tailnet cannot be asked. */
+export type Problem =
+  | 'absent'
+  | 'not-running'
+  | 'denied'
+  | 'no-answer'
+  | 'unreadable'
+  | 'stopped'
+  | 'needs-login'
+  | 'needs-approval'
+  | 'other-user'
+  | 'starting';
+
+/** Tailscale does not help: which of its ways not is in `problem`, what to type in the hints. */
+export class TailscaleError extends TkaError {
+  override readonly name = 'TailscaleError';
+  readonly problem: Problem;
+
+  constructor(problem: Problem, message: string, hints: readonly string[], cause?: unknown) {
+    super(message, { hints, cause });
+    this.problem = problem;
+  }
+}
+
+/** What starts tailscaled. */
+export function startHint(platform: NodeJS.Platform): string {
+  return platform === 'linux' ? 'sudo systemctl start tailscaled' : 'open the Tailscale app';
+}

@@ -1,0 +1,121 @@
+import { type IncomingMessage, request } from 'node:http';
+import { systemCode } from '../errors.ts';
+import { cleanText } from '../tka/text.ts';
+import { namedSocket, type Place, type PlaceOptions, placesOf } from './places.ts';
+import { startHint, TailscaleError } from './problem.ts';
+
+export interface LocalOptions extends PlaceOptions {
+  /** Milliseconds for the whole exchange. */
+  readonly timeout: number;
+  readonly log: (line: string) => void;
+  /** The longest answer, in bytes. */
+  readonly limit?: number;
+}
+
+export interface LocalAnswer {
+  readonly status: number;
+  readonly body: string;
+}
+
+const usualLimit = 1024 * 1024;
+
+/**
+ * GET on tailscaled's LocalAPI, at the first place that answers: any status but 401 and 403 is an answer. Throws
+ * TailscaleError.
+ */
+export async function localRequest(path: string, options: LocalOptions): Promise<LocalAnswer> {
+  const signal = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
+  let worst: TailscaleError | undefined;
+  for (const place of await placesOf(options)) {
+    const started = performance.now();
+    const log = (what: string) =>
+      options.log(`GET ${path} at ${place.at}: ${what}, ${(performance.now() - started).toFixed(1)} ms`);
+    try {
+      const answer = await ask(place, path, signal, options.limit ?? usualLimit);
+      log(`${answer.status}, ${answer.body.length} characters`);
+      if (answer.status !== 401 && answer.status !== 403) return answer;
+      worst = denied(place, `tailscaled refuses to answer: ${cleanText(answer.body, 200) || `HTTP ${answer.status}`}`);
+    } catch (error) {
+      log(error instanceof Error ? cleanText(error.message) : 'failed');
+      const problem = problemOf(error, place, options);
+      if (problem.problem === 'no-answer' || problem.problem === 'unreadable') throw problem;
+      if (worst?.problem !== 'denied') worst = problem;
+    }
+  }
+  throw worst ?? new TailscaleError('absent', 'tailscaled has no place where it could be asked', []);
+}
+
+async function ask(place: Place, path: string, signal: AbortSignal, limit: number): Promise<LocalAnswer> {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const to =
+      'socketPath' in place
+        ? { socketPath: place.socketPath }
+        : { host: '127.0.0.1', port: place.port, auth: `:${place.password}` };
+    request({ ...to, path, signal, agent: false, headers: { host: 'local-tailscaled.sock' } }, resolve)
+      .on('error', reject)
+      .end();
+  });
+  const chunks: Buffer[] = [];
+  let size = 0;
+  // Leaving the loop early lets go of the connection.
+  for await (const chunk of response) {
+    chunks.push(chunk);
+    size += chunk.length;
+    if (size > limit) {
+      throw new TailscaleError('unreadable', `tailscaled sent more than ${limit >> 20} MiB`, [
+        'see what it says: tailscale status',
+      ]);
+    }
+  }
+  return { status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') };
+}
+
+function problemOf(error: unknown, place: Place, options: LocalOptions): TailscaleError {
+  if (error instanceof TailscaleError) return error;
+  const code = systemCode(error) ?? '';
+  if (error instanceof Error && /^(?:AbortError|TimeoutError)$/.test(error.name)) {
+    const seconds = Math.round(options.timeout / 100) / 10;
+    return new TailscaleError('no-answer', `tailscaled does not answer (${place.at}, within ${seconds} s)`, [
+      'see whether it is well: tailscale status',
+    ]);
+  }
+  if (code === 'EACCES' || code === 'EPERM') {
+    return denied(place, `permission denied on tailscaled's socket ${place.at}`, error);
+  }
+  if (/^(?:ENOENT|ENOTDIR|ECONNREFUSED|ENOTSOCK|EINVAL|EPROTOTYPE|ENAMETOOLONG)$/.test(code)) {
+    if (namedSocket(options) === undefined) return absentError(options.platform, error);
+    return new TailscaleError(
+      'not-running',
+      `no tailscaled at ${cleanText(place.at)}, the socket that TS_SOCKET names (${code})`,
+      ['is it running there? with `unset TS_SOCKET` the usual one is asked'],
+      error,
+    );
+  }
+  return new TailscaleError(
+    'no-answer',
+    `the connection to tailscaled broke (${code || 'it does not speak HTTP'})`,
+    ['see whether it is well: tailscale status'],
+    error,
+  );
+}
+
+function denied(place: Place, message: string, cause?: unknown): TailscaleError {
+  const hint =
+    'socketPath' in place
+      ? `see who may use it: ls -l ${cleanText(place.at)}`
+      : 'run it as the user of the Tailscale app';
+  return new TailscaleError('denied', message, [hint], cause);
+}
+
+/** There is no Tailscale on this machine, as far as we see. */
+export function absentError(platform: NodeJS.Platform = process.platform, cause?: unknown): TailscaleError {
+  return new TailscaleError(
+    'absent',
+    'tailscale is not installed, or not running',
+    [
+      'install it (https://tailscale.com/download), then type: tailscale up',
+      `if it is installed: ${startHint(platform)}`,
+    ],
+    cause,
+  );
+}

@@ -1,0 +1,122 @@
+// Reads tailscaled's status. Others on the tailnet choose their devices' names: everything in it is checked.
+import { cleanText } from '../tka/text.ts';
+import { isLoopbackIp, isTailnetIp, plainIp } from './addresses.ts';
+import { TailscaleError } from './problem.ts';
+
+/** A device of the tailnet. */
+export interface Peer {
+  /** The first label of its DNS name; empty for a machine of ours without one. */
+  readonly hostName: string;
+  /** Lower case, without a dot at the end. */
+  readonly dnsName: string;
+  readonly addresses: readonly string[];
+  /** Granted by the tailnet's policy: `tag:tka`. */
+  readonly tags: readonly string[];
+  readonly online: boolean;
+  /** It is this machine. */
+  readonly self: boolean;
+}
+
+/** The tailnet as tailscaled sees it. */
+export interface TailnetStatus {
+  /** The MagicDNS suffix: lower case, without dots at its ends; empty where there is none. */
+  readonly suffix: string;
+  readonly self: Peer;
+  /** All devices with a DNS name, this machine included, sorted by that name. */
+  readonly peers: readonly Peer[];
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+const isObject = (value: unknown): value is Json =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+const own = (object: unknown, key: string): unknown =>
+  isObject(object) && Object.hasOwn(object, key) ? object[key] : undefined;
+
+/**
+ * The status in the document that tailscaled or `tailscale status --json` gives. `loopback`: addresses of this machine
+ * alone may be a peer's. Throws TailscaleError unless Tailscale is running.
+ */
+export function parseStatus(text: string, options: { loopback: boolean }): TailnetStatus {
+  const status = parseJson(text);
+  const state = own(status, 'BackendState');
+  if (typeof state !== 'string') throw unreadable('no BackendState');
+  if (state !== 'Running') throw notRunning(state);
+  const suffix = dnsName(own(own(status, 'CurrentTailnet'), 'MagicDNSSuffix') ?? own(status, 'MagicDNSSuffix'));
+  const itself = own(status, 'Self');
+  if (!isObject(itself)) throw unreadable('no Self');
+  const self = { ...peerOf(itself, suffix, options.loopback), self: true };
+  const rest = own(status, 'Peer');
+  const peers = [self];
+  for (const peer of isObject(rest) ? Object.values(rest) : []) {
+    // Somebody else's device, known only because a machine of ours is shared with him.
+    if (!isObject(peer) || own(peer, 'ShareeNode') === true) continue;
+    peers.push(peerOf(peer, suffix, options.loopback));
+  }
+  const named = peers.filter((peer) => peer.dnsName !== '');
+  return { suffix, self, peers: named.sort((a, b) => (a.dnsName < b.dnsName ? -1 : a.dnsName > b.dnsName ? 1 : 0)) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw unreadable('no JSON', cause);
+  }
+}
+
+function unreadable(what: string, cause?: unknown): TailscaleError {
+  return new TailscaleError(
+    'unreadable',
+    `tailscaled's status cannot be read (${what})`,
+    ['see what it says: tailscale status --json'],
+    cause,
+  );
+}
+
+function notRunning(state: string): TailscaleError {
+  const help = (problem: TailscaleError['problem'], message: string, hint: string) =>
+    new TailscaleError(problem, message, [hint]);
+  if (state === 'Stopped') return help('stopped', 'tailscale is stopped', 'start it: tailscale up');
+  if (state === 'NeedsLogin') return help('needs-login', 'tailscale is logged out', 'log in: tailscale login');
+  if (state === 'NeedsMachineAuth') {
+    const where = 'https://login.tailscale.com/admin/machines';
+    return help('needs-approval', 'this machine awaits approval on the tailnet', `have an admin approve it: ${where}`);
+  }
+  if (state === 'InUseOtherUser') {
+    return help('other-user', 'tailscale is in use by another user of this machine', 'see who: tailscale status');
+  }
+  if (state === 'Starting' || state === 'NoState') {
+    return help('starting', 'tailscale is still starting', 'wait until it is up: tailscale status');
+  }
+  return unreadable(`its state is ${JSON.stringify(cleanText(state, 40))}`);
+}
+
+function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {
+  const name = dnsName(own(peer, 'DNSName'));
+  // A device that another tailnet shares with this one has a name, and tags, of that one.
+  const ours = suffix !== '' && name.endsWith(`.${suffix}`);
+  const good = (ip: string | undefined): ip is string =>
+    ip !== undefined && (isTailnetIp(ip) || (loopback && isLoopbackIp(ip)));
+  return {
+    hostName: name.split('.', 1)[0] ?? '',
+    dnsName: name,
+    addresses: texts(own(peer, 'TailscaleIPs'), 16).map(plainIp).filter(good),
+    tags: ours ? texts(own(peer, 'Tags'), 64).filter((tag) => /^tag:[A-Za-z][A-Za-z0-9-]{0,62}$/.test(tag)) : [],
+    online: own(peer, 'Online') === true && own(peer, 'Expired') !== true,
+    self: false,
+  };
+}
+
+function texts(value: unknown, limit: number): string[] {
+  return Array.isArray(value) ? value.slice(0, limit).filter((item) => typeof item === 'string') : [];
+}
+
+/** A DNS name in lower case, without dots at its ends; empty for anything else. */
+function dnsName(value: unknown): string {
+  if (typeof value !== 'string' || value.length > 255) return '';
+  const name = value.toLowerCase().replace(/^\.|\.$/g, '');
+  return /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/.test(name)
+    ? name
+    : '';
+}
