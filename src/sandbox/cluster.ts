@@ -3,10 +3,11 @@ import type { Server as TlsServer } from 'node:https';
 import { type Caller, Refusal } from '../server/http/contract.ts';
 import { createHandler } from '../server/http/handler.ts';
 import { close, createTkaServer, listen } from '../server/http/listen.ts';
-import { apiPath, type ClusterInfo, type MemberRow } from '../tka/types.ts';
+import { apiPath, type ClusterInfo, type MemberRow, type MemberState } from '../tka/types.ts';
 import { createApiServer } from './api-server.ts';
 import type { Certificates } from './certificates.ts';
 import { type Faults, type RouteName, shapeFault, takeFault } from './faults.ts';
+import type { GossipMember } from './go-memberlist.ts';
 import { serveWith } from './misbehave.ts';
 import { type IssueOptions, Provisioner, type SignInView } from './provisioner.ts';
 
@@ -27,8 +28,25 @@ export interface ClusterOptions {
   readonly role?: string;
   readonly periodMs?: number;
   readonly ports?: { readonly tka?: number; readonly api?: number };
+  /** Loopback address of its TKA server; default: the mesh's. */
+  readonly host?: string;
   /** From the 202 of a new sign-in to the first 200 of /kubeconfig. */
   readonly readyAfterMs?: number;
+}
+
+/** What a member says of itself, or others of it, in every memberlist of the mesh. */
+export interface Gossip {
+  /** Its host name, which the Go server's IDs are made of; default: the cluster's name. */
+  hostName?: string;
+  /** Default: its host and port 7946; a node that listens through tsnet claims `:7946`. */
+  address?: string;
+  apiEndpoint?: string;
+  labels?: Readonly<Record<string, string>>;
+  /** Default: healthy while it runs. */
+  state?: MemberState;
+  lastSeenSeconds?: number;
+  /** false: the others have forgotten it. */
+  listed?: boolean;
 }
 
 /** Requests seen, `api` being those to the stand-in Kubernetes API. */
@@ -62,6 +80,8 @@ export class Cluster {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly faults: Faults = { routes: {} };
+  /** What the memberlists say of it. */
+  readonly gossip: Gossip = {};
   readonly counts: Counts = noCounts();
   /** The last requests, oldest first. */
   readonly requests: SeenRequest[] = [];
@@ -69,6 +89,8 @@ export class Cluster {
   user: SandboxUser | null;
   readyAfterMs: number;
   readonly #host: string;
+  readonly #tkaHost: string;
+  readonly #gossip: (asked: Cluster) => readonly GossipMember[];
   readonly #certificates: Certificates;
   readonly #provisioner: Provisioner;
   readonly #tka: Server;
@@ -79,7 +101,13 @@ export class Cluster {
 
   constructor(
     options: ClusterOptions,
-    mesh: { user: string; host: string; certificates: Certificates; members: () => readonly MemberRow[] },
+    mesh: {
+      user: string;
+      host: string;
+      certificates: Certificates;
+      members: () => readonly MemberRow[];
+      gossip: (asked: Cluster) => readonly GossipMember[];
+    },
   ) {
     const { name, labels = {}, role = 'viewer', periodMs = 30 * 60_000, ports = {}, readyAfterMs = 10 } = options;
     this.name = name;
@@ -87,6 +115,8 @@ export class Cluster {
     this.user = { username: mesh.user, role, periodMs };
     this.readyAfterMs = readyAfterMs;
     this.#host = mesh.host;
+    this.#tkaHost = options.host ?? mesh.host;
+    this.#gossip = mesh.gossip;
     this.#certificates = mesh.certificates;
     this.#ports = { tka: ports.tka ?? 0, api: ports.api ?? 0 };
     this.#provisioner = new Provisioner({
@@ -132,7 +162,12 @@ export class Cluster {
 
   /** The TKA server's canonical URL. */
   get server(): string {
-    return `http://${urlHost(this.#host)}:${this.#ports.tka}`;
+    return `http://${urlHost(this.#tkaHost)}:${this.#ports.tka}`;
+  }
+
+  /** The address that its TKA server listens on. */
+  get host(): string {
+    return this.#tkaHost;
   }
 
   get apiServer(): string {
@@ -144,10 +179,10 @@ export class Cluster {
     return Buffer.from(this.#certificates.ca).toString('base64');
   }
 
-  /** Starts the TKA server, on the port it had before. */
-  async start(): Promise<void> {
+  /** Starts the TKA server, on the port it had before unless one is given. */
+  async start(port = this.#ports.tka): Promise<void> {
     if (this.#stoppedAt === undefined) return;
-    this.#ports.tka = await listen(this.#tka, this.#host, this.#ports.tka);
+    this.#ports.tka = await listen(this.#tka, this.#tkaHost, port);
     this.#stoppedAt = undefined;
   }
 
@@ -224,7 +259,8 @@ export class Cluster {
     // A caller who hangs up in the middle of a body is no error of the sandbox.
     request.on('error', () => {});
     response.on('error', () => {});
-    const shape = shapeFault(this.faults, route, request.headers.accept);
+    const { accept } = request.headers;
+    const shape = shapeFault(this.faults, route, { accept, gossip: () => this.#gossip(this) });
     const fault = takeFault(this.faults, route) ?? {};
     serveWith(shape, fault, request, response, handler).catch(() => response.destroy());
   }

@@ -1,5 +1,6 @@
 // How a cluster of the sandbox can be told to misbehave. Everything is off until a test sets it.
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../tka/types.ts';
+import { type GossipMember, goPage, goRows } from './go-memberlist.ts';
 
 export type RouteName = 'login' | 'loginGet' | 'kubeconfig' | 'logout' | 'clusterInfo' | 'memberlist' | 'other' | 'api';
 
@@ -25,6 +26,8 @@ export interface RouteFault {
   /** Changes a normal JSON answer (2xx); a string is sent as it is. */
   // biome-ignore lint/suspicious/noExplicitAny: a test may make anything of it
   change?: (answer: any) => unknown;
+  /** Content type of what `change` made. */
+  changedType?: string;
   /** Headers laid over the answer's; null takes one away (`Date`, `Content-Type`). */
   headers?: Readonly<Record<string, string | null>>;
   /** 200 and no JSON, but still the JSON content type. */
@@ -57,9 +60,14 @@ export interface Faults {
   roleNotApplied?: boolean | undefined;
   /** How long the API remembers that a token was good, as a kube-apiserver does for 10 s: a logged-out token gets 403 meanwhile. */
   tokenCacheMs?: number | undefined;
+  /**
+   * `go-json`: as the Go server, JSON for `Accept: application/json` and its page for any other. `go-json-only`: a server
+   * that has no page. What its members say of themselves is in `cluster.gossip`.
+   */
   memberlist?:
     | 'ours'
     | 'go-json'
+    | 'go-json-only'
     | 'absent-404'
     | 'gossip-503'
     | { raw: string | Buffer; contentType?: string }
@@ -82,6 +90,12 @@ export interface TokenFault {
   badSignature?: boolean;
 }
 
+/** What an answer's shape may depend on. */
+export interface Asked {
+  readonly accept: string | undefined;
+  readonly gossip: () => readonly GossipMember[];
+}
+
 /** The fault that meets the next request of a route, counted down. */
 export function takeFault(faults: Faults, route: RouteName): RouteFault | undefined {
   const set = faults.routes[route] ?? (route === 'api' ? undefined : faults.routes.all);
@@ -91,16 +105,16 @@ export function takeFault(faults: Faults, route: RouteName): RouteFault | undefi
 }
 
 /** The faults that are told per cluster, as what they do to one route. */
-export function shapeFault(faults: Faults, route: RouteName, accept?: string): RouteFault {
+export function shapeFault(faults: Faults, route: RouteName, asked: Asked): RouteFault {
   const headers: Record<string, string> = {};
   if (faults.dateSkewMs !== undefined) headers.Date = new Date(Date.now() + faults.dateSkewMs).toUTCString();
   if (route === 'kubeconfig' && faults.pending?.retryAfter !== undefined) {
     headers['Retry-After'] = String(faults.pending.retryAfter);
   }
-  return { headers, ...shapeOf(faults, route, accept) };
+  return { headers, ...shapeOf(faults, route, asked) };
 }
 
-function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName, accept?: string): RouteFault {
+function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName, asked: Asked): RouteFault {
   if ((route === 'login' || route === 'loginGet' || route === 'logout') && until !== undefined) {
     return {
       change: (answer: LoginAnswer) => ({
@@ -117,21 +131,10 @@ function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName, a
     return { answer: { status: 404, body: '404 page not found', contentType: 'text/plain' } };
   }
   if (memberlist === 'gossip-503') return { answer: { status: 503, body: { error: 'Gossip not enabled' } } };
+  if (memberlist === 'go-json-only') return { change: () => goRows(asked.gossip()) };
   if (memberlist === 'go-json') {
-    // To any other Accept, also to `*/*`, the Go server answers a page for people.
-    if (accept !== 'application/json') {
-      const page = '<!DOCTYPE html>\n<html><head><title>TKA Cluster Memberlist</title></head></html>';
-      return { answer: { status: 200, body: page, contentType: 'text/html; charset=utf-8' } };
-    }
-    return {
-      // The Go server knows three fields, and fills apiPort with the port of the Kubernetes URL.
-      change: (rows: { apiEndpoint: string; labels: Record<string, string> }[]) =>
-        rows.map(({ apiEndpoint, labels }) => ({
-          apiEndpoint,
-          apiPort: Number(new URL(apiEndpoint).port || 443),
-          labels: Object.keys(labels).length === 0 ? null : labels,
-        })),
-    };
+    if (asked.accept?.includes('application/json')) return { change: () => goRows(asked.gossip()) };
+    return { change: () => goPage(asked.gossip()), changedType: 'text/html; charset=utf-8' };
   }
   const { raw, contentType = 'application/json; charset=utf-8' } = memberlist;
   return { answer: { status: 200, body: raw, contentType } };

@@ -1,12 +1,20 @@
 // A whole mesh of TKA servers in one process, on loopback only, each with a stand-in for the Kubernetes API. For tests,
 // the demo and playing by hand: users are fixed, nothing is stored, every key is made at start and forgotten at the end.
 import { isIP } from 'node:net';
-import { TkaError } from '../errors.ts';
+import { systemCode, TkaError } from '../errors.ts';
 import type { MemberRow } from '../tka/types.ts';
 import { makeCertificates } from './certificates.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
+import type { GossipMember } from './go-memberlist.ts';
 
-export { Cluster, type ClusterOptions, type Counts, type SandboxUser, type SeenRequest } from './cluster.ts';
+export {
+  Cluster,
+  type ClusterOptions,
+  type Counts,
+  type Gossip,
+  type SandboxUser,
+  type SeenRequest,
+} from './cluster.ts';
 export type { Faults, RouteFault, RouteName, TokenFault } from './faults.ts';
 export type { IssueOptions, SignInView } from './provisioner.ts';
 
@@ -17,6 +25,8 @@ export interface MeshOptions {
   readonly user?: string;
   /** A loopback address; macOS has 127.0.0.1 and ::1 only. */
   readonly host?: string;
+  /** One port for all TKA servers, as on a tailnet: each needs a `host` of its own then. */
+  readonly samePort?: boolean;
 }
 
 /** A running mesh. */
@@ -36,20 +46,21 @@ const defaultClusters: readonly ClusterOptions[] = [
 /** Starts a mesh; each server knows all the others. */
 export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   const { user = 'alice', host = '127.0.0.1' } = options;
-  // Whoever reaches a server of the sandbox is its user, so nobody else may reach it.
-  if (!(host === '::1' || (isIP(host) === 4 && host.startsWith('127.')))) {
-    throw new TkaError(`the sandbox listens on loopback addresses only, not on ${host}`);
-  }
+  const wanted = options.clusters ?? defaultClusters;
+  for (const address of [host, ...wanted.map((cluster) => cluster.host ?? host)]) checkLoopback(address);
   const certificates = await makeCertificates(host);
   const clusters: Cluster[] = [];
-  const members = (): MemberRow[] => clusters.map(memberRow);
-  for (const cluster of options.clusters ?? defaultClusters) {
-    clusters.push(new Cluster(cluster, { user, host, certificates, members }));
-  }
+  const listed = () => clusters.filter((cluster) => cluster.gossip.listed !== false);
+  const members = (): MemberRow[] => listed().map(memberRow);
+  const gossip = (asked: Cluster): GossipMember[] => listed().map((cluster) => gossipMember(cluster, asked));
+  for (const cluster of wanted) clusters.push(new Cluster(cluster, { user, host, certificates, members, gossip }));
   const close = async () => {
     await Promise.all(clusters.flatMap((cluster) => [cluster.stop(), cluster.stopApi()]));
   };
-  const started = await Promise.allSettled(clusters.flatMap((cluster) => [cluster.start(), cluster.startApi()]));
+  const started = await Promise.allSettled([
+    ...(options.samePort ? [startOnOnePort(clusters)] : clusters.map((cluster) => cluster.start())),
+    ...clusters.map((cluster) => cluster.startApi()),
+  ]);
   const failed = started.find((result) => result.status === 'rejected');
   if (failed !== undefined) {
     await close();
@@ -67,15 +78,50 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   };
 }
 
+// Whoever reaches a server of the sandbox is its user, so nobody else may reach it.
+function checkLoopback(host: string): void {
+  if (host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))) return;
+  throw new TkaError(`the sandbox listens on loopback addresses only, not on ${host}`);
+}
+
+async function startOnOnePort([first, ...rest]: readonly Cluster[]): Promise<void> {
+  if (first === undefined) return;
+  for (let attempt = 0; ; attempt++) {
+    await first.start(0);
+    const port = Number(new URL(first.server).port);
+    const started = await Promise.allSettled(rest.map((cluster) => cluster.start(port)));
+    const failed = started.find((result) => result.status === 'rejected');
+    if (failed === undefined) return;
+    // Somebody may have that port on one of the other addresses.
+    if (systemCode(failed.reason) !== 'EADDRINUSE' || attempt === 9) throw failed.reason;
+    await Promise.all([first, ...rest].map((cluster) => cluster.stop()));
+  }
+}
+
 function memberRow(cluster: Cluster): MemberRow {
+  const { gossip, stoppedAt } = cluster;
   return {
-    apiEndpoint: cluster.apiServer,
+    apiEndpoint: gossip.apiEndpoint ?? cluster.apiServer,
     apiPort: Number(new URL(cluster.server).port),
-    labels: cluster.labels,
+    labels: gossip.labels ?? cluster.labels,
     name: cluster.name,
     server: cluster.server,
-    state: cluster.stoppedAt === undefined ? 'healthy' : 'dead',
-    lastSeen: new Date(cluster.stoppedAt ?? Date.now()).toISOString(),
+    state: gossip.state ?? (stoppedAt === undefined ? 'healthy' : 'dead'),
+    lastSeen: new Date(stoppedAt ?? Date.now()).toISOString(),
     version: 'sandbox',
+  };
+}
+
+// The real one forgets a member ten seconds after it was last seen; here a test says when (`listed`).
+function gossipMember(cluster: Cluster, asked: Cluster): GossipMember {
+  const { gossip, stoppedAt, host } = cluster;
+  return {
+    hostName: gossip.hostName ?? cluster.name,
+    address: gossip.address ?? `${host.includes(':') ? `[${host}]` : host}:7946`,
+    apiEndpoint: gossip.apiEndpoint ?? cluster.apiServer,
+    labels: gossip.labels ?? cluster.labels,
+    state: gossip.state ?? (stoppedAt === undefined ? 'healthy' : 'suspected'),
+    lastSeenSeconds: gossip.lastSeenSeconds ?? (stoppedAt === undefined ? 0 : (Date.now() - stoppedAt) / 1000),
+    isLocal: cluster === asked,
   };
 }

@@ -40,12 +40,13 @@ export async function serveWith(
 
 async function deliver(shape: RouteFault, fault: RouteFault, response: ServerResponse, normal: Buffer): Promise<void> {
   let body = normal;
-  const isJson = String(response.getHeader('content-type')).startsWith('application/json');
-  if (isJson && response.statusCode < 300 && fault.answer === undefined) {
-    for (const change of [shape.change, fault.change]) {
-      if (change === undefined) continue;
+  if (isJson(response) && response.statusCode < 300 && fault.answer === undefined) {
+    for (const { change, changedType } of [shape, fault]) {
+      // What is JSON no longer, the next one leaves alone.
+      if (change === undefined || !isJson(response)) continue;
       const changed = change(JSON.parse(body.toString()));
       body = Buffer.from(typeof changed === 'string' ? changed : JSON.stringify(changed));
+      if (changedType !== undefined) response.setHeader('Content-Type', changedType);
     }
   }
   if (fault.notJson || fault.oversizeMiB !== undefined) {
@@ -81,6 +82,9 @@ async function deliver(shape: RouteFault, fault: RouteFault, response: ServerRes
   else if (cut !== undefined) socket.destroySoon();
   else response.end();
 }
+
+const isJson = (response: ServerResponse): boolean =>
+  String(response.getHeader('content-type')).startsWith('application/json');
 
 async function oversize(response: ServerResponse, mebibytes: number): Promise<void> {
   response.removeHeader('content-length');
