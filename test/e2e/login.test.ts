@@ -1,0 +1,425 @@
+// `login`: who you are, in which context, and what becomes of the kubeconfig.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import { parse } from 'yaml';
+import { callers, type Home, jwt, lines, program, test } from '../support.ts';
+
+const until = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, in \d+m`;
+
+// A file as people have it: comments, odd order and spacing, an anchor, an unknown field, somebody else's context.
+const theirs = `# my clusters
+apiVersion: v1
+kind: Config
+x-mine: &mine { a: 1 }   # an anchor
+
+current-context: work
+contexts:
+  # the one at work
+  - context: {cluster: work, user: me}
+    name: work
+clusters:
+  - name: work
+    cluster:
+      server: https://work.example.com:6443
+users:
+  - name: me
+    user: {token: "not-ours"}   # keep
+preferences: {}
+`;
+
+interface Named {
+  readonly name: string;
+}
+interface Kubeconfig {
+  readonly 'current-context'?: string;
+  readonly contexts: (Named & { readonly context: Record<string, unknown> })[];
+  readonly clusters: (Named & { readonly cluster: Record<string, unknown> })[];
+  readonly users: (Named & { readonly user: { readonly exec?: Record<string, unknown> } })[];
+}
+const read = (file: string): Kubeconfig => parse(fs.readFileSync(file, 'utf8'));
+const names = (home: Home) => read(home.kubeconfig).contexts.map(({ name }) => name);
+const identity = (file: string) => {
+  const { ino, mtimeNs, ctimeNs } = fs.statSync(file, { bigint: true });
+  return { ino, mtimeNs, ctimeNs, text: fs.readFileSync(file, 'utf8') };
+};
+
+describe.concurrent('login', () => {
+  test('says who you are, as what, until when, in which context, and what it was before', async ({ home, us, eu }) => {
+    const first = await home.run('login prod-us');
+    expect(first).toMatchObject({ status: 0, stderr: '' });
+    expect(first.stdout).toMatch(
+      new RegExp(
+        `^Signed in to prod-us \\(${us.server}\\) as alice, role viewer, until ${until}\\.\n` +
+          'Context "prod-us" is the current context; before, it was none\\.\n$',
+      ),
+    );
+    expect((await home.run('login prod-eu')).stdout).toMatch(
+      new RegExp(
+        `^Signed in to prod-eu \\(${eu.server}\\) .*\nContext "prod-eu" is the current context; before, it was "prod-us"\\.\n$`,
+      ),
+    );
+    expect(lines((await home.run('login prod-eu')).stdout)[1]).toBe(
+      'Context "prod-eu" is the current context, as before.',
+    );
+  });
+
+  test('writes the exec user that the contract names, and no token', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const config = read(home.kubeconfig);
+    const mark = [{ name: 'tka.specht-labs.de', extension: { server: us.server } }];
+    expect(config['current-context']).toBe('prod-us');
+    expect(config.contexts).toEqual([
+      { name: 'prod-us', context: { cluster: 'prod-us', user: 'prod-us', extensions: mark } },
+    ]);
+    expect(config.clusters).toEqual([
+      {
+        name: 'prod-us',
+        cluster: { server: us.apiServer, 'certificate-authority-data': us.caData, extensions: mark },
+      },
+    ]);
+    expect(config.users).toEqual([
+      {
+        name: 'prod-us',
+        user: {
+          extensions: mark,
+          exec: {
+            apiVersion: 'client.authentication.k8s.io/v1',
+            command: program,
+            args: ['credential', '--server', us.server, '--api-server', us.apiServer],
+            interactiveMode: 'Never',
+            provideClusterInfo: false,
+            installHint: expect.stringContaining('kubectl krew install tka'),
+          },
+        },
+      },
+    ]);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).not.toMatch(jwt);
+    expect(fs.statSync(home.kubeconfig).mode & 0o777).toBe(0o600);
+    expect(fs.readdirSync(path.dirname(home.kubeconfig))).toEqual(['config']);
+  });
+
+  test('twice: not a byte of the kubeconfig changes, and it is not even written', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const before = identity(home.kubeconfig);
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run(['login', us.server])).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run('login')).toMatchObject({ status: 0, stderr: '' });
+    expect(identity(home.kubeconfig)).toEqual(before);
+    // But each is a new sign-in, and never a logout first.
+    expect(us.counts).toMatchObject({ login: 4, logout: 0 });
+  });
+
+  test('leaves what others wrote byte for byte', async ({ home }) => {
+    home.write(home.kubeconfig, theirs, 0o640);
+    fs.chmodSync(home.kubeconfig, 0o640);
+    expect((await home.run('login prod-us')).stdout).toMatch(/before, it was "work"\.\n$/);
+    const after = lines(fs.readFileSync(home.kubeconfig, 'utf8'));
+    for (const line of lines(theirs).filter((text) => text !== 'current-context: work')) expect(after).toContain(line);
+    expect(fs.statSync(home.kubeconfig).mode & 0o777).toBe(0o640);
+    for (const { absent, call } of callers.filter((caller) => !caller.absent)) {
+      expect(absent).toBe(false);
+      expect(await call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
+    }
+  });
+
+  test('--no-switch: the current context stays', async ({ home }) => {
+    home.write(home.kubeconfig, theirs);
+    const login = await home.run('login prod-us --no-switch');
+    expect(lines(login.stdout)[1]).toBe('Context "prod-us" is ready; the current context stays "work".');
+    expect(read(home.kubeconfig)['current-context']).toBe('work');
+    expect(names(home)).toEqual(['work', 'prod-us']);
+  });
+
+  test('--context NAME: the context is called so, and keeps that name', async ({ home }) => {
+    await home.run(['login', 'prod-us', '--context', 'my own: #1']);
+    expect(names(home)).toEqual(['my own: #1']);
+    const before = identity(home.kubeconfig);
+    expect(lines((await home.run('login prod-us')).stdout)[1]).toBe(
+      'Context "my own: #1" is the current context, as before.',
+    );
+    expect(identity(home.kubeconfig)).toEqual(before);
+    for (const { call } of callers.filter(({ absent }) => !absent))
+      expect(await call(home, ['--context', 'my own: #1', 'get', 'namespaces'])).toMatchObject({ status: 0 });
+  });
+
+  test('--context with the name of another server of ours: exit 1, nothing changed', async ({ home, eu }) => {
+    await home.run('login prod-us');
+    const before = home.files();
+    const refused = await home.run('login prod-eu --context prod-us');
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: context "prod-us" is that of .*\nhint: .*--context NAME\n/);
+    expect(home.files()).toEqual(before);
+    expect(eu.counts.login).toBe(0);
+  });
+
+  test.for<[string, string]>([
+    ['its own choice', 'login prod-us'],
+    ['the one that is asked for', 'login prod-us --context prod-us'],
+  ])(
+    'a name that is somebody else’s (%s): exit 1, a hint, nothing changed, nobody signed in',
+    async ([, args], { home, us }) => {
+      home.write(home.kubeconfig, theirs.replaceAll('name: work', 'name: prod-us'));
+      const before = home.files();
+      const refused = await home.run(args);
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      expect(refused.stderr).toMatch(/^error: .*"prod-us".* not ours\nhint: .*--context/);
+      expect(home.files()).toEqual(before);
+      expect(us.counts.login).toBe(0);
+      expect(await home.run('login prod-us --context prod-us-2')).toMatchObject({ status: 0, stderr: '' });
+    },
+  );
+
+  test('a cluster or user of that name that is somebody else’s is left alone too', async ({ home }) => {
+    home.write(home.kubeconfig, theirs.replace('name: me', 'name: prod-us').replace('user: me', 'user: prod-us'));
+    const before = fs.readFileSync(home.kubeconfig, 'utf8');
+    const refused = await home.run('login prod-us');
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toMatch(/^error: .*\nhint: .*--context/);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(before);
+  });
+
+  test('a role that has changed is said, and that some servers apply it only after a logout', async ({ home, us }) => {
+    await home.run('login prod-us');
+    us.user = { username: 'alice', role: 'cluster-admin', periodMs: 30 * 60_000 };
+    const second = await home.run('login prod-us');
+    expect(second.status).toBe(0);
+    expect(second.stdout).toMatch(/as alice, role cluster-admin/);
+    expect(second.stderr).toBe(
+      'warning: your role is cluster-admin now; before, it was viewer. some servers apply a changed role only after a logout\n' +
+        `hint: kubectl tka logout ${us.server} && kubectl tka login ${us.server}\n`,
+    );
+  });
+
+  test('another user is said', async ({ home, us }) => {
+    await home.run('login prod-us');
+    us.user = { username: 'bob', role: 'viewer', periodMs: 30 * 60_000 };
+    expect((await home.run('login prod-us')).stderr).toBe('warning: you are bob now; before, you were alice\n');
+    // The comparison outlives a logout.
+    await home.run('logout');
+    us.user = { username: 'alice', role: 'viewer', periodMs: 30 * 60_000 };
+    expect((await home.run('login prod-us')).stderr).toBe('warning: you are alice now; before, you were bob\n');
+  });
+
+  test('a refusal: the server’s words, exit 1, nothing written', async ({ home, us }) => {
+    us.user = null;
+    const before = home.files();
+    const refused = await home.run(['login', us.server]);
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: .*User not authorized/);
+    expect(home.files(/^\.cache/)).toEqual(before);
+    expect(home.cached()).toEqual([]);
+  });
+
+  test('--quiet: nothing but errors', async ({ home }) => {
+    expect(await home.run('login prod-us --quiet')).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    expect(await home.run('login nowhere.invalid -q')).toMatchObject({ status: 1, stdout: '' });
+  });
+
+  test('NAME is a member, a host, a URL, or a context of ours', async ({ home, us, eu }) => {
+    for (const name of ['prod-eu', eu.server, eu.server.replace('http://', ''), `${eu.server}/`])
+      expect((await home.run(['login', name])).stdout).toMatch(new RegExp(`^Signed in to \\S+ \\(${eu.server}\\)`));
+    expect(names(home)).toEqual(['prod-eu']);
+    // The entry server is down: what the kubeconfig knows will do.
+    await us.stop();
+    const named = await home.run('login prod-eu');
+    expect(named.status).toBe(0);
+    expect(named.stdout).toContain(eu.server);
+  });
+
+  test('a name that nobody has: exit 1, and where the names are', async ({ home }) => {
+    const unknown = await home.run('login nowhere', { env: { TKA_TIMEOUT: '5s' } });
+    expect(unknown).toMatchObject({ status: 1, stdout: '' });
+    expect(unknown.stderr).toMatch(/^error: no cluster is called nowhere/);
+    expect(unknown.stderr).toMatch(/^hint: kubectl tka clusters shows the names$/m);
+  });
+
+  test('no server configured: exit 1, and what to type', async ({ home }) => {
+    fs.rmSync(home.config);
+    const refused = await home.run('login');
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: no TKA server is configured\nhint: kubectl tka config tailscale.hostname/);
+  });
+
+  test('two servers of one host get two names, and keep them', async ({ home, us, eu }) => {
+    await home.run(['login', us.server]);
+    await home.run(['login', eu.server]);
+    const port = new URL(eu.server).port;
+    expect(names(home)).toEqual(['127.0.0.1', `127.0.0.1-${port}`]);
+    await home.run(['login', eu.server]);
+    await home.run(['login', us.server]);
+    expect(names(home)).toEqual(['127.0.0.1', `127.0.0.1-${port}`]);
+  });
+
+  test('a stanza whose command is gone is mended, one that another program made work is kept', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const text = fs.readFileSync(home.kubeconfig, 'utf8');
+    home.write(home.kubeconfig, text.replace(JSON.stringify(program), '"/gone/kubectl-tka"'));
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0 });
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(text);
+    const other = path.join(home.root, 'kubectl-tka');
+    fs.symlinkSync(program, other);
+    home.write(home.kubeconfig, text.replace(JSON.stringify(program), JSON.stringify(other)));
+    await home.run('login prod-us');
+    expect(read(home.kubeconfig).users[0]?.user.exec?.command).toBe(other);
+    expect(us.counts.login).toBe(3);
+  });
+
+  test('a damaged kubeconfig: exit 1, line and column, nothing changed, nobody signed in', async ({ home, us }) => {
+    home.write(home.kubeconfig, 'apiVersion: v1\nkind: Config\nclusters:\n- name: [\n');
+    const before = home.files();
+    const refused = await home.run('login prod-us');
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: .*config:\d+:\d+: /);
+    expect(home.files()).toEqual(before);
+    expect(us.counts.login).toBe(0);
+  });
+});
+
+describe.concurrent('login, where the kubeconfig is something special', () => {
+  test('KUBECONFIG with two files: an entry goes back to where it is, a new one to the first', async ({ home }) => {
+    const [one, two] = [path.join(home.dir, 'one.yaml'), path.join(home.dir, 'two.yaml')];
+    home.write(one, theirs);
+    await home.run(['login', 'prod-eu', '--kubeconfig', two]);
+    const second = identity(two);
+    const env = { KUBECONFIG: `${one}${path.delimiter}${two}` };
+    expect(await home.run('login prod-us', { env })).toMatchObject({ status: 0, stderr: '' });
+    expect(read(one).contexts.map(({ name }) => name)).toEqual(['work', 'prod-us']);
+    expect(identity(two)).toEqual(second);
+    expect(await home.run('login prod-eu', { env })).toMatchObject({ status: 0, stderr: '' });
+    expect(read(one).contexts.map(({ name }) => name)).toEqual(['work', 'prod-us']);
+    expect(read(two).contexts.map(({ name }) => name)).toEqual(['prod-eu']);
+    expect(read(one)['current-context']).toBe('prod-eu');
+    expect(fs.existsSync(home.kubeconfig)).toBe(false);
+    for (const { call } of callers.filter(({ absent }) => !absent))
+      for (const name of ['prod-us', 'prod-eu'])
+        expect(await call(home, `--context ${name} get namespaces`, { env })).toMatchObject({ status: 0 });
+  });
+
+  test('KUBECONFIG with a file that is not there yet', async ({ home }) => {
+    const file = path.join(home.dir, 'new folder', 'new.yaml');
+    expect(await home.run('login prod-us', { env: { KUBECONFIG: file } })).toMatchObject({ status: 0, stderr: '' });
+    expect(read(file).contexts.map(({ name }) => name)).toEqual(['prod-us']);
+  });
+
+  test('a symlink: its target is written, the link stays', async ({ home }) => {
+    const real = path.join(home.dir, 'dotfiles', 'kubeconfig');
+    home.write(real, theirs);
+    fs.mkdirSync(path.dirname(home.kubeconfig), { recursive: true });
+    fs.symlinkSync('../dotfiles/kubeconfig', home.kubeconfig);
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
+    expect(fs.readlinkSync(home.kubeconfig)).toBe('../dotfiles/kubeconfig');
+    expect(read(real).contexts.map(({ name }) => name)).toEqual(['work', 'prod-us']);
+    expect(fs.readdirSync(path.dirname(real))).toEqual(['kubeconfig']);
+  });
+
+  test('CRLF stays CRLF', async ({ home }) => {
+    home.write(home.kubeconfig, theirs.replaceAll('\n', '\r\n'));
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
+    const after = fs.readFileSync(home.kubeconfig, 'utf8');
+    expect(after.replaceAll('\r\n', '')).not.toMatch(/[\r\n]/);
+    expect(names(home)).toEqual(['work', 'prod-us']);
+  });
+});
+
+describe.concurrent('login --all-contexts', () => {
+  test('writes a context for every cluster, and signs in to none', async ({ home, mesh }) => {
+    home.write(home.kubeconfig, theirs);
+    const all = await home.run('login --all-contexts');
+    expect(all).toMatchObject({
+      status: 0,
+      stdout:
+        '3 contexts are in the kubeconfig: prod-eu, prod-us, staging.\n' +
+        'The current context stays "work"; kubectl signs in to each when it first needs to.\n',
+      stderr: '',
+    });
+    expect(names(home)).toEqual(['work', 'prod-eu', 'prod-us', 'staging']);
+    for (const cluster of mesh.clusters) expect(cluster.counts).toMatchObject({ login: 0, kubeconfig: 0 });
+    const before = identity(home.kubeconfig);
+    expect((await home.run('login --all-contexts')).stdout).toMatch(/^3 contexts were there already: /);
+    expect(identity(home.kubeconfig)).toEqual(before);
+  });
+
+  test('a cluster that is down is said; the others get theirs', async ({ home, mesh }) => {
+    await mesh.cluster('staging').stop();
+    const some = await home.run('login --all-contexts', { env: { TKA_TIMEOUT: '3s' } });
+    expect(some.status).toBe(1);
+    expect(some.stderr).toMatch(/^warning: staging: cannot reach /);
+    expect(some.stderr).toMatch(/^error: 1 of 3 clusters got no context$/m);
+    expect(names(home)).toEqual(['prod-eu', 'prod-us']);
+  });
+
+  test('a server that speaks for another cluster than the list says gets no context', async ({ home, mesh, eu }) => {
+    eu.faults.clusterInfo = { server_url: mesh.cluster('staging').apiServer };
+    const some = await home.run('login --all-contexts');
+    expect(some.status).toBe(1);
+    expect(some.stderr).toMatch(/^warning: prod-eu: .* is not the TKA server of prod-eu/);
+    expect(names(home)).toEqual(['prod-us', 'staging']);
+    expect(await home.run('login prod-eu')).toMatchObject({ status: 1, stdout: '' });
+    expect(eu.counts.login).toBe(0);
+  });
+
+  test('with a NAME or --context: wrong usage', async ({ home }) => {
+    expect(await home.run('login prod-us --all-contexts')).toMatchObject({ status: 2, stdout: '' });
+    expect(await home.run('login --all-contexts --context x')).toMatchObject({ status: 2, stdout: '' });
+  });
+});
+
+describe.concurrent('a server that asks not to look at the API server’s certificate', () => {
+  const insecure = ({ us }: { us: import('../../src/sandbox/mesh.ts').Cluster }) => {
+    us.faults.kubeconfig = (normal) => ({
+      ...normal,
+      clusters: { 'tka-cluster': { server: us.apiServer, 'insecure-skip-tls-verify': true } },
+    });
+    us.faults.clusterInfo = { insecure_skip_tls_verify: true, ca_data: '' };
+  };
+
+  test('is refused; with consent it is not, and that consent is kept for kubectl', async ({ home, us }) => {
+    insecure({ us });
+    const refused = await home.run('login prod-us');
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(
+      /^error: .*without a look at its certificate\nhint: .*--insecure-skip-tls-verify\n$/,
+    );
+    expect(fs.existsSync(home.kubeconfig)).toBe(false);
+    expect((await home.credential(us)).status).toBe(1);
+    expect(home.cached()).toEqual([]);
+
+    expect(await home.run('login prod-us --insecure-skip-tls-verify')).toMatchObject({ status: 0, stderr: '' });
+    expect(read(home.kubeconfig).clusters[0]?.cluster).toMatchObject({ 'insecure-skip-tls-verify': true });
+    for (const { call } of callers.filter(({ absent }) => !absent)) {
+      fs.rmSync(home.cache, { recursive: true, force: true });
+      expect(await call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
+    }
+    // Once given, it need not be given again.
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('the consent is for this pair of servers only', async ({ home, us, eu }) => {
+    insecure({ us });
+    await home.run('login prod-us --insecure-skip-tls-verify');
+    us.faults.kubeconfig = (normal) => ({
+      ...normal,
+      clusters: { 'tka-cluster': { server: eu.apiServer, 'insecure-skip-tls-verify': true } },
+    });
+    fs.rmSync(home.cache, { recursive: true });
+    expect((await home.credential({ server: us.server })).status).toBe(1);
+    expect(await home.run(['login', us.server])).toMatchObject({ status: 1, stdout: '' });
+  });
+
+  test('forget takes the consent away', async ({ home, us }) => {
+    insecure({ us });
+    await home.run('login prod-us --insecure-skip-tls-verify');
+    expect((await home.run('forget prod-us')).status).toBe(0);
+    expect(await home.run('login prod-us')).toMatchObject({ status: 1, stdout: '' });
+  });
+
+  test('login --all-contexts asks for it too', async ({ home, us }) => {
+    insecure({ us });
+    const some = await home.run('login --all-contexts');
+    expect(some.status).toBe(1);
+    expect(some.stderr).toMatch(/^warning: prod-us: .*certificate\nhint: .*--insecure-skip-tls-verify$/m);
+    expect(await home.run('login --all-contexts --insecure-skip-tls-verify')).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+  });
+});
