@@ -1,10 +1,11 @@
-import { type Cluster, listClusters } from '../discovery/clusters.ts';
+import type { Cluster } from '../discovery/clusters.ts';
 import { parseSelector } from '../discovery/selector.ts';
 import { type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import { timeLeft } from '../session/store.ts';
 import { type OutputFormat, shortDuration, structured, table } from '../terminal.ts';
-import { type Context, requireEntryServer } from './context.ts';
-import { contextOf, listOptions } from './target.ts';
+import type { Context } from './context.ts';
+import { allClusters } from './directory.ts';
+import { contextOf } from './target.ts';
 
 interface ClustersFlags {
   readonly selector?: string;
@@ -15,9 +16,8 @@ interface ClustersFlags {
 export async function clusters(context: Context, _: readonly string[], flags: ClustersFlags): Promise<void> {
   const { terminal, settings } = context;
   const matches = parseSelector(flags.selector ?? '');
-  const entryServer = requireEntryServer(settings);
   const view = await readKubeconfig(context.kubeconfig);
-  const all = await listClusters(entryServer, listOptions(context, view));
+  const all = await allClusters(context, view);
   const rows = all.filter((cluster) => matches(cluster.labels)).map((cluster) => rowOf(cluster, context, view));
   const format = flags.output ?? (settings.long ? 'wide' : 'table');
   if (format === 'json' || format === 'yaml') return terminal.out(await structured(format, rows));

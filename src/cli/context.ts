@@ -1,11 +1,14 @@
 import * as path from 'node:path';
-import { TkaError } from '../errors.ts';
+import { ListMemory } from '../discovery/memory.ts';
 import { type KubeconfigFiles, kubeconfigFiles } from '../kubeconfig/index.ts';
+import { type Network, openNetwork } from '../network/network.ts';
 import { findPaths, type Paths } from '../paths.ts';
 import { Sessions } from '../session/session.ts';
 import { SessionStore } from '../session/store.ts';
 import { type Flags, loadSettings, type Settings, signInTimeout } from '../settings.ts';
+import { type TailnetStatus, tailnetStatus } from '../tailscale/localapi.ts';
 import { openTerminal, type Terminal } from '../terminal.ts';
+import { TkaClient } from '../tka/client.ts';
 
 /** The flags that every command takes. */
 export interface CommonFlags extends Flags {
@@ -20,6 +23,15 @@ export interface Context {
   readonly terminal: Terminal;
   readonly sessions: Sessions;
   readonly kubeconfig: KubeconfigFiles;
+  readonly network: Network;
+  /** A client for a TKA server. */
+  readonly client: (server: string) => TkaClient;
+  /** What tailscaled knows, asked once. Throws TailscaleError. */
+  readonly tailnet: () => Promise<TailnetStatus>;
+  /** The last known lists of clusters. */
+  readonly memory: ListMemory;
+  /** Milliseconds for a question to one server. */
+  readonly askTimeout: number;
   /** The absolute path by which this program was started, links unresolved. */
   readonly command: string;
 }
@@ -36,25 +48,56 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
     home: paths.home,
     cwd: process.cwd(),
   });
-  return { env, paths, settings, terminal, kubeconfig, command, sessions: openSessions(paths, env, terminal) };
+  let status: Promise<TailnetStatus> | undefined;
+  const tailnet = () => {
+    status ??= tailnetStatus({ env, timeout: tailscaledTimeout, log: terminal.log });
+    return status;
+  };
+  const network = openNetwork({
+    env,
+    caFile: settings.caFile,
+    tailnetAddresses: (host) => addressesOf(host, tailnet),
+    log: terminal.log,
+  });
+  const sessions = openSessions(paths, env, terminal, network);
+  return {
+    env,
+    paths,
+    settings,
+    terminal,
+    sessions,
+    kubeconfig,
+    network,
+    tailnet,
+    memory: new ListMemory(paths.state),
+    client: (server) => new TkaClient(server, { network, log: terminal.log }),
+    askTimeout: Math.min(sessions.timeout, 10_000),
+    command,
+  };
+}
+
+const tailscaledTimeout = 2000;
+
+/** The Tailscale addresses of a host; undefined where tailscaled knows none. */
+export async function addressesOf(
+  host: string,
+  tailnet: () => Promise<TailnetStatus>,
+): Promise<readonly string[] | undefined> {
+  try {
+    return (await tailnet()).peers.find((peer) => peer.dnsName === host.replace(/\.$/, '').toLowerCase())?.addresses;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The sessions of this machine. Throws UsageError for a bad TKA_TIMEOUT. */
-export function openSessions(paths: Paths, env: NodeJS.ProcessEnv, terminal: Terminal): Sessions {
+export function openSessions(paths: Paths, env: NodeJS.ProcessEnv, terminal: Terminal, network: Network): Sessions {
   return new Sessions({
     store: new SessionStore(paths),
     timeout: signInTimeout(env),
+    network,
     warn: terminal.warn,
     log: terminal.log,
-  });
-}
-
-/** The entry server's canonical URL. Throws TkaError where none is configured. */
-export function requireEntryServer(settings: Settings): string {
-  const server = settings.entryServer;
-  if (server !== undefined) return server;
-  throw new TkaError('no TKA server is configured', {
-    hints: ['kubectl tka config tailscale.hostname HOST', 'or name it each time: --server HOST'],
   });
 }
 

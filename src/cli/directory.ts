@@ -1,14 +1,135 @@
-import { type Cluster, listClusters } from '../discovery/clusters.ts';
+import { type Cluster, confirmCluster } from '../discovery/clusters.ts';
+import { findClusters } from '../discovery/find.ts';
 import { parseSelector } from '../discovery/selector.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
+import type { Peer } from '../tailscale/localapi.ts';
 import { cleanText } from '../tka/text.ts';
-import { type Context, requireEntryServer } from './context.ts';
-import { listOptions } from './target.ts';
+import type { Context } from './context.ts';
+
+/** Peers that carry the tag of TKA servers; none where tailscaled cannot be asked. */
+async function taggedPeers(context: Context): Promise<readonly Peer[]> {
+  try {
+    const { peers } = await context.tailnet();
+    return peers.filter(({ tags }) => tags.includes(context.settings.tag));
+  } catch (error) {
+    context.terminal.log(`no tailnet to ask: ${error instanceof Error ? error.message : error}`);
+    return [];
+  }
+}
+
+/** The URL of a peer's TKA server: its name, with the configured port. */
+export function peerServer(context: Context, peer: Peer): string {
+  return context.settings.serverNamed(peer.dnsName);
+}
+
+/** Where discovery begins. */
+export interface Entry {
+  /** Canonical URLs; the first is asked first. */
+  readonly servers: readonly string[];
+  /** True where a person, a flag or the configuration names the server. */
+  readonly named: boolean;
+}
+
+/**
+ * The servers where discovery begins: the configured one, else the tailnet's peers with the right tag, which is the only
+ * proof there is: anybody may call a laptop `tka`. Throws TkaError where there are none, with what to type.
+ */
+export async function entryServers(context: Context): Promise<Entry> {
+  const configured = await configuredServer(context);
+  if (configured !== undefined) return { servers: [configured], named: true };
+  const { settings } = context;
+  const status = await context.tailnet().catch((error) => {
+    if (!(error instanceof TkaError)) throw error;
+    throw new TkaError(`no TKA server is configured, and none can be looked for: ${error.message}`, {
+      hints: [...error.hints, 'or name a server: kubectl tka config tailscale.hostname HOST'],
+      cause: error,
+    });
+  });
+  const tagged = status.peers.filter(({ tags }) => tags.includes(settings.tag));
+  const online = tagged.filter((peer) => peer.online);
+  const servers = (online.length > 0 ? online : tagged).map((peer) => peerServer(context, peer)).sort();
+  if (servers.length > 0) return { servers, named: false };
+  const alike = status.peers.filter(({ hostName }) => /^tka(?:-|$)/.test(hostName)).slice(0, 5);
+  throw new TkaError(
+    `no TKA server is configured, and no device of ${status.suffix || 'the tailnet'} carries ${settings.tag}`,
+    {
+      hints: [
+        ...alike.map((peer) => `if you trust ${peer.dnsName}: kubectl tka config tailscale.hostname ${peer.hostName}`),
+        ...(alike.length === 0 ? ['kubectl tka config tailscale.hostname HOST'] : []),
+        'or another tag: kubectl tka config tailscale.tag tag:NAME',
+      ],
+    },
+  );
+}
+
+/** The configured server's canonical URL; undefined where none is. A bare name gets the tailnet's suffix. */
+export async function configuredServer(context: Context): Promise<string | undefined> {
+  await learnTailnet(context, undefined);
+  return context.settings.entryServer;
+}
+
+/** The canonical URL of a server that a person names. Throws UsageError for what is none. */
+export async function namedServer(context: Context, name: string): Promise<string> {
+  await learnTailnet(context, name);
+  return context.settings.serverNamed(name);
+}
+
+async function learnTailnet(context: Context, name: string | undefined): Promise<void> {
+  const { settings } = context;
+  if (name === undefined && settings.values.get('tailscale.hostname')?.value === undefined) return;
+  if (!settings.needsTailnet(name)) return;
+  try {
+    settings.assumeTailnet((await context.tailnet()).suffix);
+  } catch (error) {
+    context.terminal.log(`no tailnet to complete a name with: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** True for the server of a peer with the right tag; undefined where tailscaled cannot be asked. */
+export async function isTagged(context: Context, server: string): Promise<boolean | undefined> {
+  try {
+    const { peers } = await context.tailnet();
+    return peers.some((peer) => peer.tags.includes(context.settings.tag) && new URL(server).hostname === peer.dnsName);
+  } catch {
+    return undefined;
+  }
+}
 
 /** All clusters there are. Throws TkaError where there is no list at all. */
 export async function allClusters(context: Context, view: KubeconfigView): Promise<Cluster[]> {
-  return listClusters(requireEntryServer(context.settings), listOptions(context, view));
+  const { servers, named } = await entryServers(context);
+  const { log, warn, notice } = context.terminal;
+  return findClusters({
+    entries: servers,
+    named,
+    known: view.ours,
+    memory: context.memory,
+    tagged: () => taggedPeers(context),
+    serverOf: (peer) => peerServer(context, peer),
+    client: context.client,
+    log,
+    warn,
+    notice,
+  });
+}
+
+/** A cluster whose TKA server nobody knows. */
+export class Unplaced extends TkaError {}
+
+/**
+ * Asks the server of a cluster whether it is that cluster's, and how its API server is reached. A server that says
+ * something else is forgotten as that cluster's. Throws TkaError where it is not placed, or names another API endpoint.
+ */
+export async function confirmed(context: Context, cluster: Cluster) {
+  const { server } = cluster;
+  if (server === null) {
+    throw new Unplaced(`${cluster.name} has no known TKA server: ${cluster.reason ?? 'unresolved'}`, {
+      hints: ['if you know its host, name that: kubectl tka login HOST'],
+    });
+  }
+  const info = await confirmCluster({ ...cluster, server }, { client: context.client, timeout: context.askTimeout });
+  return { ...info, server };
 }
 
 /**

@@ -1,13 +1,14 @@
-import { type Cluster, confirmCluster, listClusters } from '../discovery/clusters.ts';
+import { type Cluster, confirmCluster } from '../discovery/clusters.ts';
 import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import { type ContextSpec, editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import type { Previous } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
 import { when } from '../terminal.ts';
-import { type ClusterDescription, Unavailable } from '../tka/answers.ts';
+import { Unavailable } from '../tka/answers.ts';
 import { cleanText } from '../tka/text.ts';
-import { type Context, requireEntryServer } from './context.ts';
+import type { Context } from './context.ts';
+import { allClusters, isTagged } from './directory.ts';
 import { contextFor, contextOf, listOptions, loginTarget } from './target.ts';
 
 interface LoginFlags {
@@ -32,7 +33,8 @@ export async function login(context: Context, [name]: readonly string[], flags: 
   const nameIn = (v: KubeconfigView) =>
     contextFor(v, { server, memberName }, { tailnet: settings.tailnet, wanted: flags.context });
   refuseForeign(view, nameIn(view));
-  if (cluster !== undefined) await confirmCluster({ ...cluster, server }, listOptions(context, view));
+  if (cluster !== undefined) await confirmCluster({ ...cluster, server }, listOptions(context));
+  else await sayUnvouched(context, server, view);
 
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
@@ -69,6 +71,17 @@ export async function login(context: Context, [name]: readonly string[], flags: 
   }
 }
 
+// Anybody may give a device any name; a tag is granted by the tailnet's policy. A cluster of the list is vouched for by
+// the server that lists it.
+async function sayUnvouched(context: Context, server: string, view: KubeconfigView): Promise<void> {
+  const { store } = context.sessions;
+  const known = store.read(server) ?? store.signedOut(server) ?? contextOf(view, server);
+  if (known !== undefined || (await isTagged(context, server)) === true) return;
+  context.terminal.notice(
+    `first sign-in to ${server}, which no tag of the tailnet vouches for: be sure that it is the one you mean`,
+  );
+}
+
 function quoted(name: string | undefined): string {
   return name === undefined ? 'none' : `"${name}"`;
 }
@@ -98,7 +111,9 @@ function sayWhoYouAre(
 
 type Access = Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>;
 
-function specOf(context: Context, name: string, server: string, access: Access): ContextSpec {
+/** What the kubeconfig is to hold for a server. */
+export /** A context of ours for a server, as it is to be written. */
+export function specOf(context: Context, name: string, server: string, access: Access): ContextSpec {
   return {
     name,
     server,
@@ -118,84 +133,14 @@ function refuseForeign(view: KubeconfigView, name: string): void {
   });
 }
 
-const parallel = 32;
-
 // Without a sign-in: what a context needs is in each server's /cluster-info.
-async function writeAllContexts(context: Context, insecure: boolean): Promise<void> {
-  const { terminal, settings, sessions } = context;
-  const view = await readKubeconfig(context.kubeconfig);
-  const options = listOptions(context, view);
-  const clusters = await listClusters(requireEntryServer(settings), options);
-  let failures = 0;
-  const fail = (cluster: Cluster, error: unknown) => {
-    failures++;
-    terminal.warn(`${cluster.name}: ${error instanceof TkaError ? error.message : String(error)}`);
-    for (const hint of error instanceof TkaError ? error.hints : []) terminal.hint(hint);
-  };
-  const ask = async (cluster: Cluster): Promise<[Cluster & { server: string }, ClusterDescription] | undefined> => {
-    try {
-      if (cluster.server === null) throw new TkaError(cluster.reason ?? 'its TKA server is not known');
-      const placed = { ...cluster, server: cluster.server };
-      const info = await confirmCluster(placed, options);
-      refuseSurprises(view, placed, info, insecure);
-      if (info.insecureSkipTlsVerify) sessions.store.giveInsecureConsent(placed.server, info.apiServer);
-      return [placed, info];
-    } catch (error) {
-      fail(cluster, error);
-      return undefined;
-    }
-  };
-  const described: [Cluster & { server: string }, ClusterDescription][] = [];
-  for (let at = 0; at < clusters.length; at += parallel) {
-    for (const found of await Promise.all(clusters.slice(at, at + parallel).map(ask)))
-      if (found !== undefined) described.push(found);
-  }
-  let names: string[] = [];
-  const edit = await editKubeconfig(context.kubeconfig, (v) => {
-    const taken = new Set<string>();
-    const upsert: ContextSpec[] = [];
-    names = [];
-    for (const [cluster, info] of described) {
-      const name = contextFor(
-        v,
-        { server: cluster.server, memberName: cluster.name },
-        { tailnet: settings.tailnet, taken },
-      );
-      taken.add(name);
-      names.push(name);
-      upsert.push(specOf(context, name, cluster.server, info));
-    }
-    return { upsert };
-  });
-  if (!settings.quiet) {
-    const what = edit.changedFiles.length === 0 ? 'were there already' : 'are in the kubeconfig';
-    terminal.out(`${names.length} contexts ${what}: ${names.join(', ')}.\n`);
-    terminal.out(
-      `The current context stays ${quoted(edit.currentContext)}; kubectl signs in to each when it first needs to.\n`,
+async function writeAllContexts(context: Context, insecureSkipTlsVerify: boolean): Promise<void> {
+  const { syncContexts } = await import('./sync.ts');
+  const { currentContext, error } = await syncContexts(context, { insecureSkipTlsVerify });
+  if (!context.settings.quiet) {
+    context.terminal.out(
+      `The current context stays ${quoted(currentContext)}; kubectl signs in to each when it first needs to.\n`,
     );
   }
-  if (failures > 0) throw new TkaError(`${failures} of ${clusters.length} clusters got no context`);
-}
-
-function refuseSurprises(
-  view: KubeconfigView,
-  cluster: Cluster & { server: string },
-  info: ClusterDescription,
-  insecure: boolean,
-) {
-  const existing = contextOf(view, cluster.server);
-  const changed = existing?.apiServer !== undefined && existing.apiServer !== info.apiServer;
-  if (changed || (existing?.caData !== undefined && existing.caData !== info.caData)) {
-    throw new TkaError(
-      `its ${changed ? `API server (${existing?.apiServer})` : 'CA'} has changed: the context stays as it is`,
-      {
-        hints: [`if that is right: kubectl tka login ${cluster.server}`],
-      },
-    );
-  }
-  if (info.insecureSkipTlsVerify && !insecure) {
-    throw new TkaError('its TKA server asks to reach the API server without a look at its certificate', {
-      hints: ['if you accept that, add --insecure-skip-tls-verify'],
-    });
-  }
+  if (error !== undefined) throw error;
 }

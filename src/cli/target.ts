@@ -1,9 +1,10 @@
-import { type Cluster, clusterNamed, type ListOptions, listClusters } from '../discovery/clusters.ts';
+import type { Cluster, ConfirmOptions } from '../discovery/clusters.ts';
 import { contextNames, shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView, OurContext } from '../kubeconfig/index.ts';
 import { cleanText } from '../tka/text.ts';
-import { type Context, requireEntryServer } from './context.ts';
+import type { Context } from './context.ts';
+import { allClusters, clusterByName, confirmed, entryServers, namedServer, Unplaced } from './directory.ts';
 
 /** What a NAME on the command line stands for. */
 export interface Target {
@@ -15,47 +16,46 @@ export interface Target {
   readonly unlisted?: boolean;
 }
 
-/** How discovery asks and speaks in this context. */
-export function listOptions(context: Context, view: KubeconfigView): ListOptions {
-  const { log, warn, notice } = context.terminal;
-  return { known: view.ours, timeout: Math.min(context.sessions.timeout, 10_000), log, warn, notice };
+/** How discovery asks servers in this context. */
+export function listOptions(context: Context, _view?: KubeconfigView): ConfirmOptions {
+  return { client: context.client, timeout: context.askTimeout };
 }
 
 const isUrl = (name: string) => name.includes('://');
 
 /**
- * The server that a NAME of `login` means: a URL, a member of the entry server's mesh, a context of ours, or a host;
- * without a NAME the configured server. Throws TkaError or UsageError.
+ * The server that a NAME of `login` means: a URL, a cluster (or an unambiguous prefix of its name), a context of ours, or
+ * a host; without a NAME the configured server, or the only one that the tailnet has. Throws TkaError or UsageError.
  */
 export async function loginTarget(context: Context, name: string | undefined, view: KubeconfigView): Promise<Target> {
-  const { settings, terminal } = context;
-  if (name === undefined) return { server: requireEntryServer(settings), cluster: undefined };
+  if (name === undefined) return { server: await onlyServer(context), cluster: undefined };
   if (name.trim() === '')
     throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
-  if (isUrl(name)) return { server: settings.serverNamed(name), cluster: undefined };
-  const entryServer = settings.entryServer;
+  if (isUrl(name)) return { server: await namedServer(context, name), cluster: undefined };
   let unlisted = false;
-  if (entryServer !== undefined) {
-    try {
-      const cluster = clusterNamed(await listClusters(entryServer, listOptions(context, view)), name);
-      if (cluster !== undefined) return { server: placed(cluster), cluster };
-      unlisted = true;
-    } catch (error) {
-      if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof Unplaced) throw error;
-      terminal.warn(`cannot look for ${cleanText(name)} among the clusters: ${error.message}`);
-    }
+  try {
+    const cluster = clusterByName(await allClusters(context, view), name);
+    if (cluster?.server != null) return { server: cluster.server, cluster };
+    // A host of that name may be meant; what cannot be placed is told below otherwise.
+    if (cluster !== undefined && cluster.name === name)
+      return { server: (await confirmed(context, cluster)).server, cluster };
+    unlisted = true;
+  } catch (error) {
+    if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof Unplaced) throw error;
+    context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${error.message}`);
   }
   const ours = view.ours.find((c) => c.name === name);
   if (ours !== undefined) return { server: ours.server, cluster: undefined };
-  return { server: settings.serverNamed(name), cluster: undefined, unlisted };
+  return { server: await namedServer(context, name), cluster: undefined, unlisted };
 }
 
-class Unplaced extends TkaError {}
-
-function placed(cluster: Cluster): string {
-  if (cluster.server !== null) return cluster.server;
-  throw new Unplaced(`${cluster.name} has no known TKA server: ${cluster.reason ?? 'unresolved'}`, {
-    hints: ['if you know its host, name that: kubectl tka login HOST'],
+/** The configured server, or the tailnet's only tagged one. Never the first of several. */
+async function onlyServer(context: Context): Promise<string> {
+  const { servers } = await entryServers(context);
+  const [server] = servers;
+  if (server !== undefined && servers.length === 1) return server;
+  throw new UsageError(`the tailnet has ${servers.length} TKA servers: which one is meant?`, {
+    hints: servers.slice(0, 20).map((each) => `kubectl tka login ${each}`),
   });
 }
 
@@ -69,9 +69,9 @@ export async function knownTarget(context: Context, name: string | undefined, vi
   // A server on the command line is meant before whatever context happens to be the current one.
   if (name === undefined) {
     const named = settings.values.get('tailscale.hostname')?.source === '--server' ? settings.entryServer : undefined;
-    return named ?? ours(view.currentContext) ?? requireEntryServer(settings);
+    return named ?? ours(view.currentContext) ?? (await onlyServer(context));
   }
-  if (isUrl(name)) return settings.serverNamed(name);
+  if (isUrl(name)) return namedServer(context, name);
   const held = [...sessions.store.list(), ...sessions.store.listSignedOut()];
   const byName = new Set(
     held.map(({ server }) => server).filter((server) => shortName(server, settings.tailnet) === name),

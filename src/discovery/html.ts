@@ -13,6 +13,8 @@ export interface HtmlRow {
   readonly id: string;
   /** The IP address that the member claims, where it claims one. */
   readonly address: string | undefined;
+  /** The port of its gossip, part of what the ID is a hash of. */
+  readonly gossipPort: number | undefined;
   /** Canonical URL. */
   readonly apiEndpoint: string;
   readonly labels: ReadonlyMap<string, string>;
@@ -108,6 +110,7 @@ function rowOf(cells: readonly string[], labels: readonly string[]): HtmlRow | u
   return {
     id,
     address: ipOf(address),
+    gossipPort: portOf(address),
     apiEndpoint,
     labels: labelsOf(labels),
     state,
@@ -136,6 +139,11 @@ function secondsAgo(text: string): number | undefined {
   if (match === null) return undefined;
   const [, sign, hours = '0', minutes = '0', seconds = '0'] = match;
   return (sign === '-' ? -1 : 1) * (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds));
+}
+
+function portOf(address: string): number | undefined {
+  const port = Number(/:([0-9]{1,5})$/.exec(address)?.[1]);
+  return port > 0 && port < 65536 ? port : undefined;
 }
 
 /** The IP of `IP:port`; a node that listens through tsnet says `:7946`, another may say `[::]:7946` or a name. */

@@ -1,0 +1,132 @@
+import { TkaError } from '../errors.ts';
+import { type Member, type Memberlist, NotSignedIn, Refused, Unavailable } from '../tka/answers.ts';
+import type { TkaClient } from '../tka/client.ts';
+import { parseMemberlistHtml } from './html.ts';
+
+/** A member as a server lists it, with what only the Go server's HTML view tells. */
+export interface ListedMember extends Member {
+  /** Base64 of the hash of its host name and gossip port. */
+  readonly id: string | null;
+  /** The IP address that it claims. */
+  readonly address: string | null;
+  readonly gossipPort: number | null;
+  /** It is the server that was asked. */
+  readonly isLocal: boolean;
+}
+
+/** What a server answered. */
+export interface Listing {
+  readonly server: string;
+  /** undefined: it keeps no memberlist. */
+  readonly members: readonly ListedMember[] | undefined;
+  /** The answer was the Go server's HTML page. */
+  readonly html: boolean;
+  readonly cut: number;
+  readonly unread: number;
+}
+
+export interface AskOptions {
+  readonly client: (server: string) => TkaClient;
+  /** Milliseconds for each question. */
+  readonly timeout: number;
+  /** Whom to ask for the HTML page first. */
+  readonly html: (server: string) => boolean;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The memberlist of one server: as JSON, and where that has neither names nor servers nor states (the Go server's), from
+ * its HTML page, which says more. Throws Refused, NotSignedIn or Unavailable.
+ */
+export async function askListing(server: string, options: AskOptions): Promise<Listing> {
+  const client = options.client(server);
+  const ask = { timeout: options.timeout, ...(options.signal !== undefined && { signal: options.signal }) };
+  const page = async (): Promise<Listing | undefined> => {
+    const answer = await client.memberlistPage(ask);
+    const parsed = answer.status === 200 ? parseMemberlistHtml(answer.body) : undefined;
+    if (parsed === undefined) return undefined;
+    const now = Date.now();
+    const members = parsed.rows.map((row): ListedMember => {
+      const seen = row.lastSeenSeconds === undefined ? null : new Date(now - row.lastSeenSeconds * 1000).toISOString();
+      const { id, apiEndpoint, labels, state, isLocal } = row;
+      return {
+        id,
+        apiEndpoint,
+        labels,
+        state,
+        isLocal,
+        address: row.address ?? null,
+        gossipPort: row.gossipPort ?? null,
+        name: null,
+        server: null,
+        lastSeen: seen,
+      };
+    });
+    return { server, members, html: true, cut: parsed.cut, unread: 0 };
+  };
+  try {
+    if (options.html(server)) {
+      const listing = await page();
+      if (listing !== undefined) return listing;
+    }
+    const list = await client.memberlist(ask);
+    if (list === undefined) return { server, members: undefined, html: false, cut: 0, unread: 0 };
+    const bare =
+      list.members.length > 0 && list.members.every((m) => m.server === null && m.name === null && m.state === null);
+    if (bare && !options.html(server)) {
+      // The page is a view of the same list: without it, the list still stands.
+      const listing = await page().catch(() => undefined);
+      if (listing !== undefined) return listing;
+    }
+    return listingOf(server, list);
+  } finally {
+    await client.close();
+  }
+}
+
+function listingOf(server: string, list: Memberlist): Listing {
+  const members = list.members.map((member) => ({
+    ...member,
+    id: null,
+    address: null,
+    gossipPort: null,
+    isLocal: member.server === server,
+  }));
+  return { server, members, html: false, cut: list.cut, unread: list.unread };
+}
+
+/** The outcome of asking several servers. */
+export interface Asked {
+  /** The first good memberlist. */
+  readonly listing: Listing | undefined;
+  /** Servers that answered that they keep none. */
+  readonly without: readonly string[];
+  readonly failed: ReadonlyMap<string, TkaError>;
+}
+
+/** Asks servers at once; the first that has a memberlist wins, and the others are let go. */
+export async function askFirst(servers: readonly string[], options: AskOptions): Promise<Asked> {
+  const without: string[] = [];
+  const failed = new Map<string, TkaError>();
+  const won = new AbortController();
+  const one = async (server: string): Promise<Listing> => {
+    try {
+      const listing = await askListing(server, { ...options, signal: won.signal });
+      if (listing.members !== undefined) return listing;
+      without.push(server);
+    } catch (error) {
+      if (won.signal.aborted) throw error;
+      if (!(error instanceof TkaError)) throw error;
+      failed.set(server, error);
+    }
+    throw new TkaError(`${server} has no memberlist`);
+  };
+  const listing = await Promise.any(servers.map(one)).catch(() => undefined);
+  won.abort(new Unavailable('another server answered first', 0));
+  return { listing, without, failed };
+}
+
+/** True for an error that is an answer: the server is there, and says no. */
+export function isAnswer(error: unknown): boolean {
+  return error instanceof Refused || error instanceof NotSignedIn;
+}
