@@ -1,4 +1,4 @@
-import { type Cluster, confirmCluster } from '../discovery/clusters.ts';
+import { confirmCluster } from '../discovery/clusters.ts';
 import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import { type ContextSpec, editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
@@ -8,7 +8,7 @@ import { when } from '../terminal.ts';
 import { Unavailable } from '../tka/answers.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
-import { allClusters, isTagged } from './directory.ts';
+import { isTagged } from './directory.ts';
 import { contextFor, contextOf, listOptions, loginTarget } from './target.ts';
 
 interface LoginFlags {
@@ -112,7 +112,6 @@ function sayWhoYouAre(
 type Access = Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>;
 
 /** What the kubeconfig is to hold for a server. */
-export /** A context of ours for a server, as it is to be written. */
 export function specOf(context: Context, name: string, server: string, access: Access): ContextSpec {
   return {
     name,

@@ -95,6 +95,30 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
     load: async () => (await import('./clusters.ts')).clusters,
   },
   {
+    name: 'sync',
+    summary: 'write a context for every cluster, and keep them up to date',
+    description: `Write a context for every cluster into the kubeconfig, in one go and without signing in: kubectl does that when it first needs a token. Run it again to bring them up to date. The current context stays what it is.
+
+A cluster whose API server or CA has changed is shown and left as it is until --accept-changes. A member that does not answer keeps its context. Exit status 1 means that something is left to do; members that the list calls dead, suspected or missing may be silent. Contexts keep their names unless a template is given.`,
+    examples: `  # A context for every cluster
+  %p sync
+
+  # Only the production clusters, and first a look at what would change
+  %p sync -l environment=production --dry-run
+
+  # Contexts named after labels; those of clusters that are listed no longer go
+  %p sync --context-template '{labels.environment}-{labels.region}' --prune`,
+    options: [
+      new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
+      new Option('--prune', 'remove contexts of ours whose cluster is listed no longer'),
+      new Option('--dry-run', 'write nothing, and print a diff'),
+      new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
+      new Option('--accept-changes', 'take over API servers and CAs that have changed'),
+      insecure,
+    ],
+    load: async () => (await import('./sync.ts')).sync,
+  },
+  {
     name: 'use',
     args: '[name]',
     summary: 'switch to the context of a cluster',

@@ -1,0 +1,93 @@
+import type { Cluster } from '../discovery/clusters.ts';
+import { TkaError } from '../errors.ts';
+import type { OurContext } from '../kubeconfig/index.ts';
+import type { Context } from './context.ts';
+import type { Problem } from './sync-plan.ts';
+import type { Written } from './sync-write.ts';
+
+const mostNames = 20;
+const mostHints = 8;
+
+/** `a, b, c`, and how many more there are beyond twenty. */
+export function listed(names: readonly string[]): string {
+  const more = names.length - mostNames;
+  return names.slice(0, mostNames).join(', ') + (more > 0 ? ` and ${more} more` : '');
+}
+
+export interface Report {
+  readonly written: Written;
+  /** All clusters that were to be synced. */
+  readonly chosen: readonly Cluster[];
+  readonly problems: readonly Problem[];
+  /** Contexts of ours as they were before. */
+  readonly before: readonly OurContext[];
+  readonly dryRun: boolean;
+}
+
+/**
+ * Says what a sync did: the diff or the sum of it on stdout, the rest on stderr. Returns the error to end with, if not
+ * every cluster is in order.
+ */
+export function reportSync(context: Context, report: Report): TkaError | undefined {
+  const { terminal, settings } = context;
+  const { written, chosen, problems, dryRun } = report;
+  const { plan } = written;
+  for (const notice of plan.notices) terminal.notice(notice);
+  for (const hint of plan.hints.slice(0, mostHints)) terminal.hint(hint);
+  const kept = new Set<string>();
+  for (const { cluster, error } of problems) {
+    const names = contextsOf(report.before, cluster);
+    for (const name of names) kept.add(name);
+    const what = names.length === 0 ? 'it gets no context' : `context ${listed(names)} stays as it is`;
+    terminal.warn(`${cluster.name}: ${error.message}; ${what}`);
+  }
+  if (plan.spared.length > 0) {
+    const names = listed(plan.spared.map(({ name }) => name));
+    terminal.notice(`not pruned, since no memberlist is known to have named their servers: ${names}`);
+    terminal.hint('to remove one: kubectl tka forget NAME');
+  }
+
+  const summary = summaryOf(written, [...kept]);
+  if (dryRun) {
+    terminal.out(written.diff);
+    terminal.notice(`dry run, nothing is written: ${summary}`);
+  } else {
+    if (!settings.quiet && summary !== '') terminal.out(`${summary}\n`);
+    if (written.previousContext !== undefined && written.currentContext === undefined) {
+      terminal.notice(`there is no current context any more: it was "${written.previousContext}"`);
+      terminal.hint('kubectl config use-context NAME');
+    }
+  }
+  const failed = problems.filter(({ expected }) => !expected);
+  if (failed.length === 0) return undefined;
+  const names = [...new Set(failed.map(({ cluster }) => cluster.name))];
+  const hints = new Set(failed.flatMap(({ error }) => error.hints));
+  return new TkaError(`${failed.length} of ${chosen.length} clusters could not be synced: ${listed(names)}`, {
+    hints: [...hints].slice(0, mostHints),
+  });
+}
+
+function contextsOf(ours: readonly OurContext[], { server, apiEndpoint }: Cluster): string[] {
+  const same = (context: OurContext) =>
+    server === null ? context.apiServer === apiEndpoint : context.server === server;
+  return ours.filter(same).map(({ name }) => name);
+}
+
+function summaryOf({ plan, changedFiles }: Written, kept: readonly string[]): string {
+  const parts: [readonly string[], string][] = [
+    [plan.added, 'added'],
+    [plan.renamed.map(({ from, to }) => `${from} to ${to}`), 'renamed'],
+    [plan.updated, 'updated'],
+    [plan.pruned.map(({ name }) => name), 'pruned'],
+    [kept, 'kept as they are'],
+  ];
+  const said = parts.flatMap(([names, what]) =>
+    names.length === 0 ? [] : [`${names.length} ${what}: ${listed(names)}.`],
+  );
+  const counted = said.length - (kept.length > 0 ? 1 : 0);
+  const { length } = plan.unchanged;
+  // What is not seen in a context itself: an exec user that somebody edited, say.
+  const mended = counted === 0 && changedFiles.length > 0 ? `, but for details that were put in order` : '';
+  if (length > 0) said.push(`${length} unchanged${mended}.`);
+  return said.length === 0 ? 'Nothing to do.' : said.join(' ');
+}
