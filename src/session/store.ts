@@ -116,8 +116,11 @@ export class SessionStore {
     const file = this.entryFile(server);
     const value = file === undefined ? undefined : readJson(`${file}+failed`);
     if (value === undefined || typeof value.at !== 'number' || typeof value.message !== 'string') return undefined;
+    // A note from the future (the clock was set back) would be believed by everyone who waits until then.
+    if (value.at > Date.now()) return undefined;
     const hints = Array.isArray(value.hints) ? value.hints.filter((hint) => typeof hint === 'string') : [];
-    return { at: value.at, message: value.message, hints };
+    const text = (line: string) => cleanText(line, 2000);
+    return { at: value.at, message: text(value.message), hints: hints.map(text) };
   }
 
   /** Notes how an attempt ended, for those who wait for it; undefined takes the note away. Never throws. */
@@ -139,7 +142,8 @@ export class SessionStore {
     if (file === undefined || stat === undefined) return undefined;
     const value = readJson(file) ?? {};
     const text = (key: string) => (typeof value[key] === 'string' ? cleanText(value[key]) : null);
-    return { server, username: text('username'), role: text('role'), until: text('until'), at: stat.mtimeMs };
+    const until = isTime(value.until) ? value.until : null;
+    return { server, username: text('username'), role: text('role'), until, at: stat.mtimeMs };
   }
 
   /** All marks of logouts, by server. */
@@ -257,6 +261,13 @@ function readJson(file: string): Readonly<Record<string, unknown>> | undefined {
   }
 }
 
+// As it is written here; Date.parse alone takes much else, comments with escapes in them too.
+function isTime(value: unknown): value is string {
+  return (
+    typeof value === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value) && !Number.isNaN(Date.parse(value))
+  );
+}
+
 function parseDetails(text: string): SessionDetails | undefined {
   let value: Partial<Record<keyof SessionDetails, unknown>>;
   try {
@@ -265,9 +276,8 @@ function parseDetails(text: string): SessionDetails | undefined {
     return undefined;
   }
   const { username, role, until, clockOffset, caData, insecureSkipTlsVerify } = value;
-  if (typeof username !== 'string' || typeof role !== 'string' || typeof until !== 'string') return undefined;
-  if (Number.isNaN(Date.parse(until)) || typeof clockOffset !== 'number' || !Number.isFinite(clockOffset))
-    return undefined;
+  if (typeof username !== 'string' || typeof role !== 'string' || !isTime(until)) return undefined;
+  if (typeof clockOffset !== 'number' || !Number.isFinite(clockOffset)) return undefined;
   if (typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean') return undefined;
   return { username: cleanText(username), role: cleanText(role), until, clockOffset, caData, insecureSkipTlsVerify };
 }
