@@ -1,0 +1,89 @@
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import type { Cluster } from '../discovery/clusters.ts';
+import { systemCode, TkaError } from '../errors.ts';
+import { editKubeconfig, type KubeconfigView, kubeconfigFiles, type OurContext } from '../kubeconfig/index.ts';
+import type { Context } from './context.ts';
+import { contextOf } from './target.ts';
+import { contextSpec, placedCluster } from './use-context.ts';
+
+/** How kubectl is pointed at a cluster. */
+export interface Access {
+  readonly kubeconfig: string;
+  /** Flags that go before kubectl's command; mostly none, since a kubectl plugin bears none there. */
+  readonly flags: readonly string[];
+}
+
+/**
+ * Points kubectl at clusters: through the user's kubeconfig with another current context laid over it where there is a
+ * context of ours, else through a kubeconfig of its own. All that it writes is in a private folder, and no token is.
+ */
+export class ClusterAccess {
+  readonly #context: Context;
+  readonly #view: KubeconfigView;
+  #folder: string | undefined;
+  #removed = false;
+
+  constructor(context: Context, view: KubeconfigView) {
+    this.#context = context;
+    this.#view = view;
+  }
+
+  /** Throws TkaError where a cluster cannot or must not be reached: not placed, missing, logged out of, changed. */
+  async of(cluster: Cluster, number: number): Promise<Access> {
+    const placed = placedCluster(cluster);
+    const { server } = placed;
+    if (cluster.state === 'missing') throw new TkaError(cluster.reason ?? 'no memberlist names it any more');
+    if (this.#context.sessions.store.signedOut(server) !== undefined)
+      throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
+    const ours = contextOf(this.#view, server);
+    if (ours !== undefined) return this.#through(ours, number);
+    const spec = await contextSpec(this.#context, this.#view, placed);
+    const file = this.#file(number);
+    const { env } = this.#context;
+    const files = kubeconfigFiles({ explicit: file, env, home: undefined, cwd: '/' });
+    await editKubeconfig(files, () => ({ upsert: [{ ...spec, name: 'cluster' }], currentContext: 'cluster' }));
+    return file.includes(path.delimiter)
+      ? { kubeconfig: '', flags: ['--kubeconfig', file] }
+      : { kubeconfig: file, flags: [] };
+  }
+
+  #through(ours: OurContext, number: number): Access {
+    const { files } = this.#context.kubeconfig;
+    const overlay = this.#file(number);
+    // Of several files kubectl takes the first that names a current context.
+    if (![overlay, ...files].some((file) => file.includes(path.delimiter))) {
+      const text = JSON.stringify({ apiVersion: 'v1', kind: 'Config', 'current-context': ours.name });
+      fs.writeFileSync(overlay, `${text}\n`, { mode: 0o600 });
+      return { kubeconfig: [overlay, ...files].join(path.delimiter), flags: [] };
+    }
+    const [only = ''] = files;
+    const flags = ['--context', ours.name];
+    return files.length === 1
+      ? { kubeconfig: '', flags: ['--kubeconfig', only, ...flags] }
+      : { kubeconfig: files.join(path.delimiter), flags };
+  }
+
+  /** Takes away all that was written. Never throws. */
+  remove(): void {
+    this.#removed = true;
+    if (this.#folder === undefined) return;
+    try {
+      fs.rmSync(this.#folder, { recursive: true, force: true });
+    } catch {
+      // What is left holds no secret.
+    }
+  }
+
+  #file(number: number): string {
+    // After the end, nobody would take it away.
+    if (this.#removed) throw new TkaError('interrupted');
+    try {
+      this.#folder ??= fs.mkdtempSync(path.join(os.tmpdir(), 'kubectl-tka-'));
+    } catch (cause) {
+      throw new TkaError(`no folder for temporary files: ${systemCode(cause)}`, { cause, hints: ['set TMPDIR'] });
+    }
+    return path.join(this.#folder, `${number}.yaml`);
+  }
+}

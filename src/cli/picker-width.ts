@@ -1,0 +1,44 @@
+// How many columns of a terminal a text takes.
+
+const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
+// East Asian Wide and Fullwidth (Unicode Standard Annex 11), and what is drawn as an emoji.
+const wide =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{20000}-\u{3fffd}]|\ufe0f|\p{Emoji_Presentation}/u;
+const invisible = /^[\p{M}\p{Cf}\p{Cc}]+$/u;
+const plain = /^[ -~]*$/;
+
+function graphemeWidth(grapheme: string): number {
+  if (invisible.test(grapheme)) return 0;
+  return wide.test(grapheme) ? 2 : 1;
+}
+
+/** The columns that a text takes, control characters counting as none. */
+export function displayWidth(text: string): number {
+  if (plain.test(text)) return text.length;
+  let width = 0;
+  for (const { segment } of graphemes.segment(text)) width += graphemeWidth(segment);
+  return width;
+}
+
+/** A text cut to so many columns, its end marked by `…` where something is missing. */
+export function shorten(text: string, columns: number): string {
+  if (columns <= 0) return '';
+  if (plain.test(text)) return text.length <= columns ? text : `${text.slice(0, columns - 1)}…`;
+  let width = 0;
+  // Where the text is cut if it turns out too long.
+  let kept = '';
+  let whole = '';
+  for (const { segment } of graphemes.segment(text)) {
+    width += graphemeWidth(segment);
+    if (width > columns) return `${kept}…`;
+    whole += segment;
+    if (width < columns) kept = whole;
+  }
+  return text;
+}
+
+/** A text in so many columns, cut or filled up with spaces. */
+export function cell(text: string, columns: number): string {
+  const fitted = shorten(text, columns);
+  return fitted + ' '.repeat(Math.max(0, columns - displayWidth(fitted)));
+}

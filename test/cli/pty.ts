@@ -1,0 +1,143 @@
+// A pseudo-terminal without any other program or package: libc's posix_openpt through node:ffi. The program under test
+// gets it as its controlling terminal, and what it draws is kept by a small emulator of a terminal.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import { ReadStream } from 'node:tty';
+import { VirtualScreen } from './pty-screen.ts';
+
+interface Libc {
+  posix_openpt(flags: number): number;
+  grantpt(fd: number): number;
+  unlockpt(fd: number): number;
+  ptsname(fd: number): bigint;
+}
+
+interface Ffi {
+  readonly libc: Libc;
+  readonly text: (pointer: bigint) => string;
+}
+
+async function loadLibc(): Promise<Ffi | undefined> {
+  if (process.platform === 'win32') return undefined;
+  try {
+    const ffi = await import('node:ffi');
+    const number = { arguments: ['i32'], return: 'i32' } as const;
+    const { functions } = ffi.dlopen(null, {
+      posix_openpt: number,
+      grantpt: number,
+      unlockpt: number,
+      ptsname: { arguments: ['i32'], return: 'pointer' },
+    } as never);
+    return { libc: functions as unknown as Libc, text: (pointer) => ffi.toString(pointer) ?? '' };
+  } catch {
+    return undefined;
+  }
+}
+
+const loaded = await loadLibc();
+/** Why there is no pseudo-terminal here, for the names of tests that are skipped; empty where there is one. */
+export const needsPty = loaded === undefined || !fs.existsSync('/dev/ptmx') ? ' (needs node:ffi and /dev/ptmx)' : '';
+export const hasPty = needsPty === '';
+
+export interface PtyOptions {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd?: string;
+  readonly rows?: number;
+  readonly columns?: number;
+}
+
+/** A program on a pseudo-terminal: stdin and stderr are the terminal, stdout is a pipe. */
+export class Pty {
+  readonly screen: VirtualScreen;
+  /** All that was written to the terminal. */
+  raw = '';
+  stdout = '';
+  readonly child: ChildProcess;
+  /** The exit status, or the signal's name; all output is there by then. */
+  readonly ended: Promise<number | string>;
+  readonly #master: number;
+  readonly #path: string;
+  readonly #reader: ReadStream;
+  #waiting: (() => void)[] = [];
+
+  constructor(file: string, args: readonly string[], options: PtyOptions) {
+    if (loaded === undefined) throw new Error('there are no pseudo-terminals here');
+    const { libc, text } = loaded;
+    this.#master = libc.posix_openpt(fs.constants.O_RDWR | fs.constants.O_NOCTTY);
+    if (this.#master < 0 || libc.grantpt(this.#master) !== 0 || libc.unlockpt(this.#master) !== 0)
+      throw new Error('no pseudo-terminal');
+    this.#path = text(libc.ptsname(this.#master));
+    const { rows = 24, columns = 80 } = options;
+    this.screen = new VirtualScreen(rows, columns);
+    this.#stty('rows', String(rows), 'cols', String(columns));
+    this.#reader = new ReadStream(this.#master);
+    const closed = new Promise<void>((resolve) => {
+      // Linux says EIO once nobody has the other side open.
+      this.#reader.on('error', () => resolve()).on('end', () => resolve());
+    });
+    this.#reader.setEncoding('utf8').on('data', (chunk) => {
+      this.raw += chunk;
+      this.screen.write(String(chunk));
+      this.#tell();
+    });
+    // The leader of a session gets the first terminal that it opens as its controlling one.
+    this.child = spawn('/bin/sh', ['-c', 'exec "$@" <"$PTY" 2>"$PTY"', 'sh', file, ...args], {
+      env: { ...options.env, PTY: this.#path } as Record<string, string>,
+      cwd: options.cwd,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    this.child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+      this.stdout += chunk;
+    });
+    this.ended = Promise.all([once(this.child, 'close'), closed]).then(([[code, signal]]) => code ?? signal);
+  }
+
+  /** Types, as a person would. */
+  type(keys: string): void {
+    fs.writeSync(this.#master, keys);
+  }
+
+  resize(rows: number, columns: number): void {
+    this.screen.resize(rows, columns);
+    this.#stty('rows', String(rows), 'cols', String(columns));
+  }
+
+  /** The terminal's settings as `stty -a` tells them. */
+  settings(): string {
+    return this.#stty('-a');
+  }
+
+  /** Waits until the screen shows what is looked for; fails with what it shows after `within` milliseconds. */
+  async shows(what: RegExp | ((screen: VirtualScreen) => boolean), within = 20_000): Promise<void> {
+    const holds = () => (what instanceof RegExp ? what.test(this.screen.text()) : what(this.screen));
+    const deadline = AbortSignal.timeout(within);
+    while (!holds()) {
+      await Promise.race([
+        new Promise<void>((resolve) => this.#waiting.push(resolve)),
+        once(deadline, 'abort'),
+        this.ended,
+      ]);
+      if (holds()) return;
+      if (deadline.aborted || this.child.exitCode !== null || this.child.signalCode !== null)
+        throw new Error(`in vain waited for ${what}; the screen is\n${this.screen.text()}`);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.child.exitCode === null && this.child.signalCode === null && this.child.pid !== undefined) {
+      process.kill(-this.child.pid, 'SIGKILL');
+    }
+    await once(this.child, 'close').catch(() => {});
+  }
+
+  #tell(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  #stty(...args: string[]): string {
+    const flag = process.platform === 'darwin' ? '-f' : '-F';
+    return spawnSync('stty', [flag, this.#path, ...args], { encoding: 'utf8' }).stdout;
+  }
+}
