@@ -4,11 +4,28 @@ import * as path from 'node:path';
 import { systemCode, TkaError } from './errors.ts';
 
 /**
+ * Makes a folder (0700) and those above it. Throws the system's error where it cannot be. (Node's own recursive mkdir
+ * never returns where a folder exists but lets nothing be made in it, as /proc.)
+ */
+export function makeFolder(folder: string): void {
+  try {
+    fs.mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'EEXIST' || fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) return;
+    const parent = path.dirname(folder);
+    if (code !== 'ENOENT' || parent === folder || fs.existsSync(parent)) throw error;
+    makeFolder(parent);
+    fs.mkdirSync(folder, { mode: 0o700 });
+  }
+}
+
+/**
  * Makes sure that a folder exists, is ours, and is closed to others (0700). Throws TkaError or a system error where
  * it cannot be so; a folder that is shared by its nature (sticky, or another user's) is left as it is.
  */
 export function ensurePrivateFolder(folder: string): void {
-  fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder);
   if (process.getuid === undefined) return;
   const stat = fs.statSync(folder);
   if (stat.uid !== process.getuid() || (stat.mode & 0o1000) !== 0) {

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { systemCode, TkaError, UsageError } from '../errors.ts';
-import { writeWhole } from '../files.ts';
+import { makeFolder, writeWhole } from '../files.ts';
 import { findPaths } from '../paths.ts';
 import { parseConfig, readSetting, type SettingKey, settingKey, settingKeys } from '../settings.ts';
 import { type OutputFormat, structured, table } from '../terminal.ts';
@@ -71,7 +71,7 @@ async function set(context: Context, key: SettingKey, value: string, named: stri
     const check = await parseConfig(file, after, problems);
     if (problems.length > 0 || check.get(key) !== read.value)
       throw new TkaError(`${file} cannot be changed: edit it by hand`);
-    fs.mkdirSync(path.dirname(target), { recursive: true, mode: 0o700 });
+    makeFolder(path.dirname(target));
     const mode = fs.statSync(target, { throwIfNoEntry: false })?.mode ?? 0o600;
     writeWhole(target, after, { mode: mode & 0o777 });
   } catch (error) {

@@ -249,6 +249,21 @@ describe('a miss', () => {
     expect(said[0]).toMatch(/^the token cache cannot be written, so every call signs in: /);
   });
 
+  it.skipIf(!fs.existsSync('/proc/self'))(
+    'does without a cache where no folder can be made (checked with /proc only)',
+    async () => {
+      const strange = new Sessions({
+        store: new SessionStore({ cache: '/proc/self/nowhere/cache', state: '/proc/self/nowhere/state' }),
+        timeout: 5000,
+        warn: (line) => said.push(line),
+        log: () => {},
+      });
+      const session = await strange.credential({ server: cluster.server, apiServer: undefined, parent: 1 });
+      expect(session.token).toMatch(/^eyJ/);
+      expect(said).toHaveLength(1);
+    },
+  );
+
   it.each([
     ['a lock file', (lock: string) => fs.writeFileSync(lock, '')],
     [
