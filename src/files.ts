@@ -26,8 +26,9 @@ export function makeFolder(folder: string): void {
  */
 export function ensurePrivateFolder(folder: string): void {
   makeFolder(folder);
-  if (process.getuid === undefined) return;
   const stat = fs.statSync(folder);
+  if (!stat.isDirectory()) throw new TkaError(`${folder} is not a folder`);
+  if (process.getuid === undefined) return;
   if (stat.uid !== process.getuid() || (stat.mode & 0o1000) !== 0) {
     throw new TkaError(`${folder} is shared with other users`);
   }

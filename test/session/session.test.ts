@@ -243,8 +243,9 @@ describe('a miss', () => {
   });
 
   it('does without a cache that cannot be written, and says so in one line', async () => {
-    fs.writeFileSync(path.join(folder, 'cache'), 'a file');
+    fs.writeFileSync(path.join(folder, 'cache'), 'a file', { mode: 0o644 });
     expect((await call()).token).toMatch(/^eyJ/);
+    expect(fs.statSync(path.join(folder, 'cache')).mode & 0o777).toBe(0o644);
     expect(said).toHaveLength(1);
     expect(said[0]).toMatch(/^the token cache cannot be written, so every call signs in: /);
   });
