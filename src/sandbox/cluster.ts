@@ -36,7 +36,7 @@ export interface ClusterOptions {
 
 /** What a member says of itself, or others of it, in every memberlist of the mesh. */
 export interface Gossip {
-  /** Its host name, which the Go server's IDs are made of; default: the cluster's name. */
+  /** Its host name, which the Go server's IDs are made of (with the address's port); default: the cluster's name. */
   hostName?: string;
   /** Default: its host and port 7946; a node that listens through tsnet claims `:7946`. */
   address?: string;

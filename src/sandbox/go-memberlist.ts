@@ -3,7 +3,7 @@ import type { MemberState } from '../tka/types.ts';
 
 /** A member as the Go server's gossip knows it. */
 export interface GossipMember {
-  /** Its `tailscale.hostname`. */
+  /** Its `tailscale.hostname`: with the port of its address, what its ID is a hash of. */
   readonly hostName: string;
   /** `IP:port` as it claims it; `:7946` from one that listens through tsnet. */
   readonly address: string;
@@ -41,9 +41,10 @@ function byId(members: readonly GossipMember[]): GossipMember[] {
 }
 
 // Written apart from the client's, so that neither takes over the other's mistakes.
-function goId({ hostName }: GossipMember): string {
+function goId({ hostName, address }: GossipMember): string {
+  const port = /:(\d+)$/.exec(address)?.[1] ?? '7946';
   let hash = 0x6c62272e07bb014262b821756295c58dn;
-  for (const byte of Buffer.from(`${hostName}:7946`)) {
+  for (const byte of Buffer.from(`${hostName}:${port}`)) {
     hash = BigInt.asUintN(128, hash * 0x0000000001000000000000000000013bn) ^ BigInt(byte);
   }
   return Buffer.from(hash.toString(16).padStart(32, '0'), 'hex').toString('base64');

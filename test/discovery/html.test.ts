@@ -45,6 +45,7 @@ describe('the pages of the real server', () => {
     const member = (host: string, last: number, labels: Map<string, string>) => ({
       id: memberId(host, 7946),
       address: `127.0.0.${last}`,
+      gossipPort: 7946,
       apiEndpoint: `https://127.0.0.${last}:6443`,
       labels,
       state: 'healthy',
@@ -85,6 +86,20 @@ describe('what a cell may say', () => {
     ['', undefined],
   ])('address %j is %s', (text, address) => {
     expect(rowWith('127.0.0.12:7946', text)).toMatchObject({ address });
+  });
+
+  test.each([
+    ['100.100.1.2:7946', 7946],
+    [':17946', 17_946],
+    ['[::]:1', 1],
+    ['tka-prod-eu:7946', 7946],
+    [':0', undefined],
+    [':65536', undefined],
+    [':07946x', undefined],
+    ['100.100.1.2', undefined],
+    ['', undefined],
+  ])('the gossip port of %j is %s', (text, gossipPort) => {
+    expect(rowWith('127.0.0.12:7946', text)).toMatchObject({ gossipPort });
   });
 
   test.each([

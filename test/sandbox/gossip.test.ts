@@ -2,6 +2,8 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { memberId } from '../../src/discovery/fnv.ts';
 import { type HtmlRow, parseMemberlistHtml } from '../../src/discovery/html.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import { tailnetStatus } from '../../src/tailscale/localapi.ts';
 import { ask } from './helpers.ts';
 
 let mesh: Mesh;
@@ -46,6 +48,7 @@ test('the page tells IDs, addresses and states', async () => {
   const row = {
     id: memberId('prod-us', 7946),
     address: '127.0.0.11',
+    gossipPort: 7946,
     apiEndpoint: us.apiServer,
     labels: new Map([['region', 'us-west-2']]),
     state: 'healthy',
@@ -66,6 +69,7 @@ test('a member says of itself what it likes, in both forms', async () => {
   expect(await page()).toContainEqual({
     id: '++Y4u1Yo2CU8bi1HgebCQg==',
     address: undefined,
+    gossipPort: 7946,
     apiEndpoint: us.apiServer,
     labels: new Map([['a', '<b>']]),
     state: 'suspected',
@@ -77,6 +81,13 @@ test('a member says of itself what it likes, in both forms', async () => {
     apiPort: Number(new URL(us.apiServer).port),
     labels: { a: '<b>' },
   });
+});
+
+test('an ID is made of the port in the address', async () => {
+  Object.assign(eu.gossip, { hostName: 'tka-prod-eu', address: ':17946' });
+  expect(await page()).toContainEqual(
+    expect.objectContaining({ id: memberId('tka-prod-eu', 17_946), address: undefined, gossipPort: 17_946 }),
+  );
 });
 
 test('a member that stops is suspected, and gone when the others forget it', async () => {
@@ -111,6 +122,20 @@ test('a server that has no page answers JSON to all', async () => {
   const answer = await ask(us, 'GET', '/memberlist', { accept: 'text/html' });
   expect(answer.headers['content-type']).toBe('application/json; charset=utf-8');
   expect(JSON.parse(answer.body)).toHaveLength(2);
+});
+
+test('a tailnet of its servers, as tailscaled would know them', async () => {
+  us.gossip.hostName = 'tka-prod-us';
+  await using tailscaled = await startTailscaled({ peers: [peerOf(us), peerOf(eu, { tags: [], online: false })] });
+  const env = { TS_SOCKET: tailscaled.socketPath };
+  const { peers } = await tailnetStatus({ env, timeout: 5000, log: () => {} });
+  expect(peers).toMatchObject([
+    { self: true },
+    { dnsName: 'prod-eu.example.ts.net', addresses: ['127.0.0.12'], tags: [], online: false },
+    { dnsName: 'tka-prod-us.example.ts.net', addresses: ['127.0.0.11'], tags: ['tag:tka'], online: true },
+  ]);
+  const ids = new Set((await page())?.map(({ id }) => id));
+  expect(ids).toEqual(new Set(peers.filter(({ self }) => !self).map(({ hostName }) => memberId(hostName, 7946))));
 });
 
 test('a host of its own must be loopback too', async () => {
