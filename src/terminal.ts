@@ -18,13 +18,27 @@ export interface Terminal {
   log(line: string): void;
 }
 
+// What a terminal obeys, or shows otherwise than it is: controls but for newlines and tabs, and invisible characters.
+const controls =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+
 /** Text without control characters (but for newlines and tabs) and without anything that looks like a token. */
 export function presentable(text: string): string {
   return text
     .replace(/\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g, '[redacted token]')
     .replace(/(\bbearer\s+)[^\s"',]+/gi, '$1[redacted token]')
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, '');
+    .replace(controls, '');
 }
+
+/** The same, on one line. */
+function presentableLine(text: string): string {
+  return presentable(text.replace(/\s*[\n\r]\s*/g, ' '));
+}
+
+const hex = (code: number, digits: number) => code.toString(16).padStart(digits, '0');
+const escapedInJson = (c: string) => c.replace(/[\s\S]/g, (unit) => `\\u${hex(unit.charCodeAt(0), 4)}`);
+// Go's YAML refuses surrogates.
+const escapedInYaml = (c: string) => (c.length === 1 ? escapedInJson(c) : `\\U${hex(c.codePointAt(0) ?? 0, 8)}`);
 
 function write(fd: 1 | 2, text: string): void {
   try {
@@ -37,10 +51,10 @@ function write(fd: 1 | 2, text: string): void {
 
 /** A terminal on this process's streams. */
 export function openTerminal(options: { debug: boolean; quiet: boolean }): Terminal {
-  const say = (line: string) => write(2, `${presentable(line)}\n`);
+  const say = (line: string) => write(2, `${presentableLine(line)}\n`);
   const started = performance.now();
   return {
-    out: (text) => write(1, text),
+    out: (text) => write(1, text.replace(controls, '')),
     notice: (line) => {
       if (!options.quiet) say(line);
     },
@@ -59,7 +73,7 @@ export function sayError(error: unknown, debug: boolean): number {
   const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
   write(2, `error: ${presentable(text)}\n`);
   for (const hint of known ? error.hints : ['run it again with --debug, and report what it says']) {
-    write(2, `hint: ${presentable(hint)}\n`);
+    write(2, `hint: ${presentableLine(hint)}\n`);
   }
   for (let e = error, depth = 0; debug && e instanceof Error && depth < 8; e = e.cause, depth++) {
     write(2, presentable(`debug: ${depth === 0 ? '' : 'caused by '}${e.stack ?? e.message}\n`));
@@ -67,25 +81,33 @@ export function sayError(error: unknown, debug: boolean): number {
   return known ? error.exitCode : 1;
 }
 
+/** A text from elsewhere as one cell of a table, or one line of a list. */
+export function cell(text: string): string {
+  return text.replace(/\s+/g, ' ').replace(controls, '');
+}
+
 /** Rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   if (rows.length === 0) return '';
-  const lines = [headings, ...rows];
+  const lines = [headings, ...rows.map((row) => row.map(cell))];
   const widths = headings.map((_, column) => Math.max(...lines.map((line) => [...(line[column] ?? '')].length)));
-  const pad = (cell: string, column: number) =>
-    column === headings.length - 1 ? cell : cell + ' '.repeat((widths[column] ?? 0) - [...cell].length + 3);
+  const pad = (text: string, column: number) =>
+    column === headings.length - 1 ? text : text + ' '.repeat((widths[column] ?? 0) - [...text].length + 3);
   return `${lines.map((line) => line.map(pad).join('').trimEnd()).join('\n')}\n`;
 }
 
-/** One document of data in the given format. */
+/** One document of data in the given format; what a terminal would obey is escaped in it. */
 export async function structured(format: 'json' | 'yaml', data: unknown): Promise<string> {
-  if (format === 'json') {
-    // JSON leaves C1 controls as they are; a terminal would obey them.
-    const escaped = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
-    return `${JSON.stringify(data, null, 2).replace(/[\u007f-\u009f\u2028-\u202e]/g, escaped)}\n`;
-  }
-  const { stringify } = await import('yaml');
-  return stringify(data, { lineWidth: 0, version: '1.1' });
+  if (format === 'json') return `${JSON.stringify(data, null, 2).replace(controls, escapedInJson)}\n`;
+  const { Document, visit } = await import('yaml');
+  const document = new Document(data, { version: '1.1' });
+  visit(document, {
+    Scalar: (_, node) => {
+      // Only there are escapes known.
+      if (typeof node.value === 'string' && node.value.search(controls) >= 0) node.type = 'QUOTE_DOUBLE';
+    },
+  });
+  return document.toString({ lineWidth: 0 }).replace(controls, escapedInYaml);
 }
 
 /** A time as a person reads it: `2026-11-21 09:30:05 UTC, in 29m`. */

@@ -1,7 +1,7 @@
 import { shortName } from '../discovery/naming.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import { timeLeft } from '../session/store.ts';
-import { type OutputFormat, structured, table, when } from '../terminal.ts';
+import { cell, type OutputFormat, structured, table, when } from '../terminal.ts';
 import type { Context } from './context.ts';
 import { contextOf } from './target.ts';
 
@@ -27,7 +27,7 @@ export async function status(
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const format = flags.output ?? 'table';
   if (format === 'json' || format === 'yaml') return terminal.out(await structured(format, rows));
-  if (format === 'name') return terminal.out(rows.map((row) => `${row.name}\n`).join(''));
+  if (format === 'name') return terminal.out(rows.map((row) => `${cell(row.name)}\n`).join(''));
   if (rows.length === 0) {
     terminal.notice('no sessions on this machine');
     return settings.quiet ? undefined : terminal.hint('kubectl tka login');
