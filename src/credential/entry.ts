@@ -30,7 +30,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const serverShape = /^https?:\/\/(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/;
 const headShape = /^tka1 ([0-9]{1,6}) ([0-9]{1,12})$/;
 const apiServerShape = /^https:\/\/[!-~]+$/;
-const timestampShape = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$/;
+const timestampShape =
+  /^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$/;
 const tokenShape = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 /** No token is longer: a shell reads one byte a system call. */
 export const tokenLimit = 16 * 1024;
