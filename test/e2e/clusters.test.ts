@@ -1,0 +1,264 @@
+// `clusters` and `status`: what there is, in every output format.
+import * as fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import { parse } from 'yaml';
+import { type Home, jwt, lines, test } from '../support.ts';
+
+const stamp = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z$/);
+const keys = ['name', 'server', 'apiEndpoint', 'state', 'reason', 'lastSeen', 'labels', 'context', 'session'];
+const json = async (home: Home, args: string) => {
+  const ran = await home.run(`${args} -o json`);
+  expect(ran).toMatchObject({ status: 0 });
+  return { ...ran, rows: JSON.parse(ran.stdout) as Record<string, unknown>[] };
+};
+
+describe.concurrent('clusters', () => {
+  test('-o json is what scripts rely on, key by key', async ({ home, mesh, us, eu }) => {
+    await home.run('login prod-us');
+    const { rows, stderr } = await json(home, 'clusters');
+    expect(stderr).toBe('');
+    for (const row of rows) expect(Object.keys(row)).toEqual(keys);
+    const staging = mesh.cluster('staging');
+    expect(rows).toEqual([
+      {
+        name: 'prod-eu',
+        server: eu.server,
+        apiEndpoint: eu.apiServer,
+        state: 'healthy',
+        reason: null,
+        lastSeen: stamp,
+        labels: { environment: 'production', region: 'eu-central-1' },
+        context: null,
+        session: null,
+      },
+      {
+        name: 'prod-us',
+        server: us.server,
+        apiEndpoint: us.apiServer,
+        state: 'healthy',
+        reason: null,
+        lastSeen: stamp,
+        labels: { environment: 'production', region: 'us-west-2' },
+        context: 'prod-us',
+        session: { username: 'alice', role: 'viewer', until: stamp },
+      },
+      {
+        name: 'staging',
+        server: staging.server,
+        apiEndpoint: staging.apiServer,
+        state: 'healthy',
+        reason: null,
+        lastSeen: stamp,
+        labels: { environment: 'staging', region: 'us-west-2' },
+        context: null,
+        session: null,
+      },
+    ]);
+  });
+
+  test('-o yaml holds the same', async ({ home }) => {
+    await home.run('login prod-us');
+    const { rows } = await json(home, 'clusters');
+    const yaml = await home.run('clusters -o yaml');
+    const still = ({ lastSeen: _, ...row }: Record<string, unknown>) => row;
+    expect(parse(yaml.stdout).map(still)).toEqual(rows.map(still));
+  });
+
+  test('-o name, the table, and -o wide', async ({ home, us, eu }) => {
+    await home.run('login prod-us');
+    expect(await home.run('clusters -o name')).toMatchObject({
+      status: 0,
+      stdout: 'prod-eu\nprod-us\nstaging\n',
+      stderr: '',
+    });
+    const table = lines((await home.run('clusters')).stdout);
+    expect(table.map((line) => line.split(/ {2,}/))).toEqual([
+      ['NAME', 'STATE', 'CONTEXT', 'SESSION', 'LABELS'],
+      ['prod-eu', 'healthy', '-', '-', 'environment=production,region=eu-central-1'],
+      [
+        'prod-us',
+        'healthy',
+        'prod-us',
+        expect.stringMatching(/^alice \(viewer\), (?:29|30)m$/),
+        'environment=production,region=us-west-2',
+      ],
+      ['staging', 'healthy', '-', '-', 'environment=staging,region=us-west-2'],
+    ]);
+    const wide = lines((await home.run('clusters -o wide')).stdout).map((line) => line.split(/ {2,}/));
+    expect(wide[0]?.slice(5)).toEqual(['TKA SERVER', 'API ENDPOINT', 'LAST SEEN']);
+    expect(wide[1]?.slice(5, 7)).toEqual([eu.server, eu.apiServer]);
+    expect(wide[2]?.slice(5, 7)).toEqual([us.server, us.apiServer]);
+  });
+
+  test.for<[string, string[]]>([
+    ['environment=production', ['prod-eu', 'prod-us']],
+    ['environment=production,region in (us-west-2,ap-1)', ['prod-us']],
+    ['region notin (us-west-2)', ['prod-eu']],
+    ['environment!=production', ['staging']],
+    ['!environment', []],
+    ['region', ['prod-eu', 'prod-us', 'staging']],
+  ])('-l %s', async ([selector, names], { home }) => {
+    const found = await home.run(['clusters', '-l', selector, '-o', 'name']);
+    expect(found).toMatchObject({ status: 0, stdout: names.map((name) => `${name}\n`).join(''), stderr: '' });
+    const asJson = await home.run(['clusters', '-l', selector, '-o', 'json']);
+    expect(JSON.parse(asJson.stdout)).toHaveLength(names.length);
+  });
+
+  test('no match: nothing on stdout for people, [] for scripts', async ({ home }) => {
+    expect(await home.run('clusters -l a=b')).toMatchObject({
+      status: 0,
+      stdout: '',
+      stderr: 'no cluster matches the selector\n',
+    });
+    expect(await home.run('clusters -l a=b -o json')).toMatchObject({ status: 0, stdout: '[]\n', stderr: '' });
+  });
+
+  test('a member that is dead is shown last, as dead', async ({ home, eu }) => {
+    await eu.stop();
+    const { rows } = await json(home, 'clusters');
+    expect(rows.map(({ name, state }) => [name, state])).toEqual([
+      ['prod-us', 'healthy'],
+      ['staging', 'healthy'],
+      ['prod-eu', 'dead'],
+    ]);
+  });
+
+  test('the Go server’s memberlist: names from the API endpoints, and the one that was asked is placed', async ({
+    home,
+    mesh,
+    us,
+  }) => {
+    us.faults.memberlist = 'go-json';
+    const { rows } = await json(home, 'clusters');
+    for (const row of rows) expect(Object.keys(row)).toEqual(keys);
+    expect(rows.map(({ name }) => name).sort()).toEqual(mesh.clusters.map((c) => new URL(c.apiServer).host).sort());
+    for (const cluster of mesh.clusters) {
+      const row = rows.find(({ apiEndpoint }) => apiEndpoint === cluster.apiServer);
+      expect(row).toMatchObject({ labels: cluster.labels, lastSeen: null, session: null });
+      if (cluster === us) expect(row).toMatchObject({ server: us.server, state: 'unknown', reason: null });
+      else expect(row).toMatchObject({ server: null, state: 'unresolved', reason: expect.stringMatching(/./) });
+    }
+  });
+
+  test('the Go server’s memberlist: our contexts place what they know', async ({ home, us, eu }) => {
+    await home.run('login prod-eu');
+    us.faults.memberlist = 'go-json';
+    const { rows } = await json(home, 'clusters');
+    const known = rows.find(({ apiEndpoint }) => apiEndpoint === eu.apiServer);
+    expect(known).toMatchObject({
+      server: eu.server,
+      context: 'prod-eu',
+      session: { username: 'alice', role: 'viewer' },
+    });
+  });
+
+  test.for(['absent-404', 'gossip-503'] as const)(
+    'a server without a memberlist (%s) is listed alone',
+    async (shape, { home, us }) => {
+      us.faults.memberlist = shape;
+      const { rows, stderr } = await json(home, 'clusters');
+      expect(stderr).toMatch(/keeps no memberlist/);
+      expect(rows).toHaveLength(1);
+      expect(rows[0]).toMatchObject({ server: us.server, apiEndpoint: us.apiServer, labels: us.labels, reason: null });
+      expect((await home.run('clusters -o json -q')).stderr).toBe('');
+    },
+  );
+
+  test('labels that are null, and a name with escapes, harm nobody', async ({ home, us, eu }) => {
+    us.faults.memberlist = {
+      raw: JSON.stringify([
+        { apiEndpoint: eu.apiServer, apiPort: 1, labels: null, name: 'evil\u001b[31m\nname', server: eu.server },
+      ]),
+    };
+    const { rows } = await json(home, 'clusters');
+    expect(rows[0]?.labels).toEqual({});
+    expect(rows[0]?.name).not.toMatch(/[\u0000-\u001f]/);
+    const table = await home.run('clusters');
+    expect(table.stdout).not.toContain('\u001b');
+    expect(lines(table.stdout)).toHaveLength(2);
+  });
+
+  test('without labels, with a list that is empty', async ({ home, us }) => {
+    us.faults.memberlist = { raw: '[]' };
+    expect(await home.run('clusters -o json')).toMatchObject({ status: 0, stdout: '[]\n' });
+    expect(await home.run('clusters')).toMatchObject({ status: 0, stdout: '', stderr: 'no clusters found\n' });
+  });
+
+  test('the server down: exit 1, and stdout empty in every format', async ({ home, us }) => {
+    await us.stop();
+    for (const format of ['', ' -o json', ' -o yaml', ' -o name']) {
+      const refused = await home.run(`clusters${format}`);
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      expect(refused.stderr).toMatch(/error: cannot reach /);
+    }
+  });
+
+  test('no grant: the server’s words', async ({ home, us }) => {
+    us.user = null;
+    const refused = await home.run('clusters');
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: .*User not authorized/);
+  });
+});
+
+describe.concurrent('status', () => {
+  test('of a fresh machine', async ({ home }) => {
+    expect(await home.run('status')).toMatchObject({
+      status: 0,
+      stdout: '',
+      stderr: 'no sessions on this machine\nhint: kubectl tka login\n',
+    });
+    expect(await home.run('status -o json')).toMatchObject({ status: 0, stdout: '[]\n', stderr: '' });
+    expect(await home.run('status -q')).toMatchObject({ status: 0, stdout: '', stderr: '' });
+  });
+
+  test('-o json: active, expired and signed out, from the cache alone', async ({ home, mesh, us, eu }) => {
+    const staging = mesh.cluster('staging');
+    await home.run('login prod-us');
+    await home.run('login prod-eu');
+    await home.run('logout prod-eu');
+    staging.faults.token = { expOffsetMs: 2000 };
+    expect((await home.run('login staging')).status).toBe(0);
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    await mesh.close();
+    const { rows, stderr } = await json(home, 'status');
+    expect(stderr).toBe('');
+    const alice = { username: 'alice', role: 'viewer', until: stamp };
+    expect(rows).toEqual([
+      { name: 'prod-eu', server: eu.server, ...alice, context: 'prod-eu', state: 'signed-out' },
+      { name: 'prod-us', server: us.server, ...alice, context: 'prod-us', state: 'active' },
+      { name: 'staging', server: staging.server, ...alice, context: 'staging', state: 'expired' },
+    ]);
+    expect(Object.keys(rows[0] ?? {})).toEqual(['name', 'server', 'username', 'role', 'until', 'context', 'state']);
+    expect(parse((await home.run('status -o yaml')).stdout)).toEqual(rows);
+    expect((await home.run('status -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
+    const table = await home.run('status');
+    expect(lines(table.stdout).map((line) => line.split(/ {2,}/).slice(0, 4))).toEqual([
+      ['NAME', 'USER', 'ROLE', 'STATE'],
+      ['prod-eu', 'alice', 'viewer', 'signed-out'],
+      ['prod-us', 'alice', 'viewer', 'active'],
+      ['staging', 'alice', 'viewer', 'expired'],
+    ]);
+    expect(table.stdout).not.toMatch(jwt);
+  });
+
+  test('a session without a context, and one that a logout of an unknown server left', async ({ home, us, eu }) => {
+    await home.credential(us);
+    await home.run(['logout', eu.server]);
+    const { rows } = await json(home, 'status');
+    expect(rows).toHaveLength(2);
+    expect(rows.find(({ server }) => server === us.server)).toMatchObject({
+      name: '127.0.0.1',
+      context: null,
+      state: 'active',
+    });
+    expect(rows.find(({ server }) => server === eu.server)).toMatchObject({
+      context: null,
+      username: null,
+      role: null,
+      until: null,
+      state: 'signed-out',
+    });
+    expect(fs.existsSync(home.kubeconfig)).toBe(false);
+  });
+});

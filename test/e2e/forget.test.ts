@@ -1,0 +1,118 @@
+// `forget`: nothing of ours stays, everything of others does.
+import * as fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import { callers, jwt, test } from '../support.ts';
+
+const theirs = `# my clusters
+apiVersion: v1
+kind: Config
+current-context: work   # where I am
+contexts:
+# the one at work
+- context: {cluster: work, user: me}
+  name: work
+clusters:
+- name: work
+  cluster: { server: "https://work.example.com:6443" }
+users:
+- name: me
+  user: {token: "not-ours"}
+preferences: {}
+`;
+
+describe.concurrent('forget', () => {
+  test('takes context, cluster and user out, signs out, and leaves nothing behind', async ({ home, us }) => {
+    await home.run('login prod-us');
+    expect(await home.run('forget prod-us')).toMatchObject({
+      status: 0,
+      stdout: `Signed out of prod-us (${us.server}).\nRemoved from the kubeconfig: prod-us.\n`,
+      stderr: 'there is no current context any more: it was "prod-us"\nhint: kubectl config use-context NAME\n',
+    });
+    expect(us.signIn()).toBeUndefined();
+    expect(home.cached()).toEqual([]);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).not.toMatch(/prod-us|127\.0\.0\.1|kubectl-tka/);
+    // Not signed out for good: a new context signs in by itself.
+    await home.run('login --all-contexts');
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('somebody’s file with comments is what it was before, byte for byte', async ({ home }) => {
+    home.write(home.kubeconfig, theirs);
+    await home.run('login prod-us --no-switch');
+    await home.run('login --all-contexts');
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).not.toBe(theirs);
+    expect((await home.run('forget --all')).status).toBe(0);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(theirs);
+  });
+
+  test('one of several: the others stay, and work', async ({ home, eu }) => {
+    await home.run('login --all-contexts');
+    const before = fs.readFileSync(home.kubeconfig, 'utf8');
+    await home.run('login prod-us --no-switch');
+    expect((await home.run('forget prod-us')).stdout).toContain('Removed from the kubeconfig: prod-us.\n');
+    for (const { call } of callers.filter(({ absent }) => !absent))
+      expect(await call(home, '--context prod-eu get namespaces')).toMatchObject({ status: 0, stderr: '' });
+    expect(eu.counts.login).toBe(1);
+    await home.run('login --all-contexts');
+    const words = (text: string) => text.split('\n').sort();
+    expect(words(fs.readFileSync(home.kubeconfig, 'utf8'))).toEqual(words(before));
+  });
+
+  test('--all: no session, no mark, no consent, no context of ours', async ({ home, mesh, us, eu }) => {
+    home.write(home.kubeconfig, theirs);
+    await home.run('login --all-contexts');
+    await home.run('login prod-us --no-switch');
+    await home.run('login prod-eu --no-switch');
+    await home.run('logout prod-eu');
+    const before = home.files(/^\.(?:cache|local|kube)/);
+    const all = await home.run('forget --all');
+    expect(all).toMatchObject({ status: 0, stderr: '' });
+    expect(all.stdout).toBe(
+      `Signed out of prod-us (${us.server}).\nRemoved from the kubeconfig: prod-eu, prod-us, staging.\n`,
+    );
+    for (const cluster of mesh.clusters) expect(cluster.signIn()).toBeUndefined();
+    expect(eu.counts.logout).toBe(1);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(theirs);
+    const after = home.files();
+    expect(Object.keys(after).filter((name) => /\+/.test(name))).toEqual([]);
+    expect(Object.values(after).join('\n')).not.toMatch(jwt);
+    expect(home.files(/^\.(?:cache|local|kube)/)).toEqual(before);
+    expect((await home.run('status -o json')).stdout).toBe('[]\n');
+  });
+
+  test('while the server is down: says so, and forgets all the same', async ({ home, us }) => {
+    home.write(home.kubeconfig, theirs);
+    await home.run('login prod-us --no-switch');
+    await us.stop();
+    const half = await home.run('forget prod-us');
+    expect(half.stdout).toBe('Removed from the kubeconfig: prod-us.\n');
+    expect(half.stderr).toMatch(/^warning: signed out on this machine, but not on the server: cannot reach /);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(theirs);
+    expect(home.cached()).toEqual([]);
+  });
+
+  test('a context that the user has renamed goes with its cluster and user', async ({ home }) => {
+    home.write(home.kubeconfig, theirs);
+    await home.run('login prod-us --no-switch');
+    const text = fs.readFileSync(home.kubeconfig, 'utf8');
+    // As `kubectl config rename-context` does it.
+    const renamed = text.replace(/(- context:\n(?: {4}.*\n)+ {2}name: )"prod-us"/, '$1"mine"');
+    expect(renamed).not.toBe(text);
+    home.write(home.kubeconfig, renamed);
+    expect((await home.run('forget mine')).stdout).toContain('Removed from the kubeconfig: mine.\n');
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(theirs);
+  });
+
+  test('what is not ours: exit 1, nothing changed', async ({ home, us }) => {
+    home.write(home.kubeconfig, theirs);
+    const before = home.files();
+    for (const name of ['work', 'https://nowhere.example.com', 'prod-us']) {
+      const refused = await home.run(['forget', name], { env: { TKA_TIMEOUT: '4s' } });
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      expect(refused.stderr).toMatch(/^error: .*\nhint: /m);
+    }
+    expect(await home.run('forget work --all')).toMatchObject({ status: 2, stdout: '' });
+    expect(home.files()).toEqual(before);
+    expect(us.counts).toMatchObject({ login: 0, logout: 0 });
+  });
+});
