@@ -1,7 +1,6 @@
 import { TkaError } from '../errors.ts';
 import { type Member, type Memberlist, NotSignedIn, Refused, Unavailable } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
-import { parseMemberlistHtml } from './html.ts';
 
 /** A member as a server lists it, with what only the Go server's HTML view tells. */
 export interface ListedMember extends Member {
@@ -43,7 +42,10 @@ export async function askListing(server: string, options: AskOptions): Promise<L
   const ask = { timeout: options.timeout, ...(options.signal !== undefined && { signal: options.signal }) };
   const page = async (): Promise<Listing | undefined> => {
     const answer = await client.memberlistPage(ask);
-    const parsed = answer.status === 200 ? parseMemberlistHtml(answer.body) : undefined;
+    if (answer.status !== 200) return undefined;
+    // Nobody else pays for loading an HTML parser.
+    const { parseMemberlistHtml } = await import('./html.ts');
+    const parsed = parseMemberlistHtml(answer.body);
     if (parsed === undefined) return undefined;
     const now = Date.now();
     const members = parsed.rows.map((row): ListedMember => {
@@ -62,7 +64,7 @@ export async function askListing(server: string, options: AskOptions): Promise<L
         lastSeen: seen,
       };
     });
-    return { server, members, html: true, cut: parsed.cut, unread: 0 };
+    return { server, members, html: true, cut: parsed.cut, unread: parsed.unread };
   };
   try {
     if (options.html(server)) {

@@ -52,7 +52,7 @@ export async function placeMembers(
     place(member, options.remembered.get(member.apiEndpoint), 'remembered');
     place(member, options.configured.get(member.apiEndpoint), 'configured');
   }
-  if (rest().length > 0 && !members.some((member) => member.isLocal)) {
+  if (rest().some(options.mayAsk) && !members.some((member) => member.isLocal)) {
     const own = await endpointOf(options.from, options);
     for (const member of rest()) if (member.apiEndpoint === own) place(member, options.from, 'confirmed');
   }

@@ -1,0 +1,311 @@
+// From one server, or none named, to every cluster: on the servers that exist.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import { parse } from 'yaml';
+import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
+import { test as base, Home, type RunOptions } from '../support.ts';
+
+interface Listed {
+  readonly name: string;
+  readonly server: string | null;
+  readonly apiEndpoint: string;
+  readonly state: string;
+  readonly reason: string | null;
+  readonly context: string | null;
+}
+
+/** Three TKA servers on addresses of their own and one port, as on a tailnet, and a tailscaled that knows them. */
+const test = base.extend<{ net: Mesh; tailscaled: Tailscaled; user: Home; env: RunOptions }>({
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+  net: async ({}, use) => {
+    const hosts = ['127.0.0.11', '127.0.0.12', '127.0.0.13'];
+    const labels = [{ environment: 'production' }, { environment: 'production' }, { environment: 'staging' }];
+    const clusters = ['tka-prod-us', 'tka-prod-eu', 'tka-staging'].map((name, i) => ({
+      name,
+      host: hosts[i] ?? '',
+      labels: labels[i] ?? {},
+    }));
+    await using mesh = await startMesh({ samePort: true, clusters });
+    await use(mesh);
+  },
+  tailscaled: async ({ net }, use) => {
+    await using tailscaled = await startTailscaled({ peers: net.clusters.map((cluster) => peerOf(cluster)) });
+    await use(tailscaled);
+  },
+  env: async ({ net, tailscaled }, use) => {
+    await use({
+      env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: new URL(net.clusters[0]?.server ?? '').port },
+    });
+  },
+  user: async ({ net: _ }, use) => {
+    const home = await Home.make();
+    try {
+      await use(home);
+    } finally {
+      home.remove();
+    }
+  },
+});
+
+const list = async (user: Home, options: RunOptions, args = ''): Promise<{ rows: Listed[]; stderr: string }> => {
+  const ran = await user.run(`clusters -o json ${args}`, options);
+  expect(ran).toMatchObject({ status: 0 });
+  return { rows: JSON.parse(ran.stdout), stderr: ran.stderr };
+};
+const all = (net: Mesh, change: (cluster: Cluster) => void) => net.clusters.forEach(change);
+const peerUrl = (cluster: Cluster) => `http://${cluster.name}.example.ts.net:${new URL(cluster.server).port}`;
+const asked = (net: Mesh, what: 'clusterInfo' | 'memberlist' | 'login' | 'kubeconfig') =>
+  net.clusters.map((cluster) => cluster.counts[what]);
+const linux = process.platform === 'linux';
+
+describe.skipIf(!linux)('with nothing configured (needs loopback addresses that only Linux has)', () => {
+  test('our servers: every cluster, and no host name typed', async ({ net, user, env }) => {
+    const { rows, stderr } = await list(user, env);
+    expect(stderr).toBe('');
+    expect(rows.map(({ name, state }) => [name, state])).toEqual([
+      ['tka-prod-eu', 'healthy'],
+      ['tka-prod-us', 'healthy'],
+      ['tka-staging', 'healthy'],
+    ]);
+    expect((await user.run('login tka-staging', env)).stdout).toMatch(/^Signed in to tka-staging /);
+    expect(asked(net, 'login')).toEqual([0, 0, 1]);
+  });
+
+  test('the Go server: placed by the hash in its page, and asked once after that', async ({ net, user, env }) => {
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json';
+    });
+    const { rows } = await list(user, env);
+    const servers = new Map(rows.map((row) => [row.apiEndpoint, row.server]));
+    // The one that was asked is known as such; the others by name.
+    for (const cluster of net.clusters) expect([peerUrl(cluster)]).toContain(servers.get(cluster.apiServer));
+    expect(rows.every((row) => row.state === 'healthy')).toBe(true);
+    expect(asked(net, 'clusterInfo')).toEqual([0, 0, 0]);
+    all(net, (cluster) => cluster.resetCounts());
+    expect((await list(user, env)).rows).toHaveLength(3);
+    expect(asked(net, 'memberlist').reduce((a, b) => a + b)).toBe(1);
+    const name = rows.find((row) => row.apiEndpoint === net.clusters[1]?.apiServer)?.name ?? '';
+    const login = await user.run(['login', name], env);
+    expect(login).toMatchObject({ status: 0 });
+    expect(asked(net, 'login')).toEqual([0, 1, 0]);
+    expect(asked(net, 'clusterInfo')).toEqual([0, 1, 0]);
+    const view = parse(fs.readFileSync(user.kubeconfig, 'utf8'));
+    expect(view.contexts[0].name).toBe('tka-prod-eu');
+  });
+
+  test('the Go server without its page: candidates are asked once, then remembered', async ({ net, user, env }) => {
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json-only';
+    });
+    const { rows } = await list(user, env);
+    expect(new Set(rows.map((row) => row.server))).toEqual(new Set(net.clusters.map(peerUrl)));
+    expect(rows.every((row) => row.state === 'unknown')).toBe(true);
+    all(net, (cluster) => cluster.resetCounts());
+    await list(user, env);
+    expect(asked(net, 'clusterInfo')).toEqual([0, 0, 0]);
+  });
+
+  test('a member that nobody speaks for is unresolved, and its candidates are not asked again at once', async ({
+    net,
+    user,
+    env,
+  }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json-only';
+    });
+    staging.faults.clusterInfo = { server_url: 'https://elsewhere.example.com:6443' };
+    const { rows } = await list(user, env);
+    const row = rows.find(({ apiEndpoint }) => apiEndpoint === staging.apiServer);
+    expect(row).toMatchObject({ state: 'unresolved', server: null });
+    expect(row?.reason).toMatch(/no server with the right tag/);
+    all(net, (cluster) => cluster.resetCounts());
+    await list(user, env);
+    expect(asked(net, 'clusterInfo')).toEqual([0, 0, 0]);
+    const login = await user.run(['login', row?.name ?? ''], env);
+    expect(login.status).toBe(1);
+    expect(asked(net, 'login')).toEqual([0, 0, 0]);
+    expect([us, eu].every((cluster) => cluster.counts.kubeconfig === 0)).toBe(true);
+  });
+
+  test('no memberlist anywhere: the tagged peers are the clusters', async ({ net, user, env }) => {
+    for (const shape of ['absent-404', 'gossip-503'] as const) {
+      all(net, (cluster) => {
+        cluster.faults.memberlist = shape;
+      });
+      const { rows, stderr } = await list(user, env);
+      expect(rows.map(({ name, state }) => [name, state])).toEqual([
+        ['tka-prod-eu', 'unknown'],
+        ['tka-prod-us', 'unknown'],
+        ['tka-staging', 'unknown'],
+      ]);
+      expect(stderr).toMatch(/no server keeps a memberlist/);
+    }
+  });
+
+  test('login without a name never takes the first of several', async ({ net, user, env }) => {
+    const before = user.files();
+    const ran = await user.run('login', env);
+    expect(ran).toMatchObject({ status: 2, stdout: '' });
+    expect(ran.stderr).toMatch(/3 TKA servers: which one is meant\?/);
+    for (const cluster of net.clusters) expect(ran.stderr).toContain(`hint: kubectl tka login ${peerUrl(cluster)}`);
+    expect(asked(net, 'login')).toEqual([0, 0, 0]);
+    expect(user.files()).toEqual(before);
+  });
+
+  test('login without a name takes the only one', async ({ net, user, env, tailscaled }) => {
+    tailscaled.peers = tailscaled.peers.slice(0, 1);
+    expect(await user.run('login', env)).toMatchObject({ status: 0 });
+    expect(asked(net, 'login')).toEqual([1, 0, 0]);
+  });
+
+  test('an untagged peer called tka is a hint, and never asked', async ({ net, user, env, tailscaled }) => {
+    const [us] = net.clusters as [Cluster];
+    tailscaled.peers = [
+      peerOf(us, { hostName: 'tka', tags: [] }),
+      peerOf(us, { hostName: 'tka-laptop', tags: ['tag:other'] }),
+    ];
+    const ran = await user.run('clusters', env);
+    expect(ran.status).toBe(1);
+    expect(ran.stderr).toMatch(/no device of example\.ts\.net carries tag:tka/);
+    expect(ran.stderr).toContain('hint: if you trust tka.example.ts.net: kubectl tka config tailscale.hostname tka');
+    expect(us.requests).toEqual([]);
+    // Named by a person it is used, and the first sign-in says that nobody vouches for it.
+    const login = await user.run('login -s tka', env);
+    expect(login).toMatchObject({ status: 0 });
+    expect(login.stderr).toMatch(
+      /first sign-in to http:\/\/tka\.example\.ts\.net:\d+, which no tag of the tailnet vouches for/,
+    );
+    expect((await user.run('login -s tka', env)).stderr).toBe('');
+  });
+
+  test('another tag can be configured', async ({ net, user, env, tailscaled }) => {
+    tailscaled.peers = net.clusters.map((cluster) => peerOf(cluster, { tags: ['tag:kube-auth'] }));
+    expect((await user.run('clusters', env)).status).toBe(1);
+    expect(await user.run('config tailscale.tag tag:kube-auth', env)).toMatchObject({ status: 0 });
+    expect((await list(user, env)).rows).toHaveLength(3);
+  });
+
+  test.for([
+    ['Stopped', /tailscale is stopped/, /tailscale up/],
+    ['NeedsLogin', /tailscale is logged out/, /tailscale login/],
+  ] as const)(
+    'tailscale %s: the error says so, and what to type',
+    async ([state, error, hint], { user, env, tailscaled }) => {
+      tailscaled.backendState = state;
+      const ran = await user.run('clusters', env);
+      expect(ran).toMatchObject({ status: 1, stdout: '' });
+      expect(ran.stderr).toMatch(error);
+      expect(ran.stderr).toMatch(hint);
+    },
+  );
+
+  test('a bare name gets the tailnet’s suffix', async ({ net, user, env }) => {
+    const ran = await user.run('login -s tka-prod-us --no-switch', env);
+    expect(ran.stdout).toMatch(/^Signed in to tka-prod-us \(http:\/\/tka-prod-us\.example\.ts\.net:\d+\)/);
+    expect(asked(net, 'login')).toEqual([1, 0, 0]);
+    const [us] = net.clusters as [Cluster];
+    expect(await user.credential({ server: peerUrl(us), apiServer: us.apiServer }, env)).toMatchObject({ status: 0 });
+    expect(asked(net, 'login')).toEqual([1, 0, 0]);
+  });
+});
+
+describe.skipIf(!linux)('no single point of failure (needs loopback addresses that only Linux has)', () => {
+  test('the entry server is down: another answers, and the output says so', async ({ net, user, env }) => {
+    await list(user, env);
+    const eu = net.cluster('tka-prod-eu');
+    await eu.stop();
+    const { rows, stderr } = await list(user, env);
+    expect(rows).toHaveLength(3);
+    expect(stderr).toMatch(/tka-prod-eu\.example\.ts\.net:\d+ did not answer: this is the list of http/);
+    expect(rows.find((row) => row.name === 'tka-prod-eu')?.state).toBe('dead');
+    expect(rows.at(-1)?.name).toBe('tka-prod-eu');
+  });
+
+  test('it is silent: it is not waited for longer than 2 s', async ({ net, user, env }) => {
+    await list(user, env);
+    net.cluster('tka-prod-eu').faults.routes.memberlist = { silent: true };
+    const ran = await user.run('clusters -o json', env);
+    expect(JSON.parse(ran.stdout)).toHaveLength(3);
+    expect(ran.took).toBeLessThan(8000);
+  });
+
+  test('all are down: the last list, marked as such', async ({ net, user, env }) => {
+    await list(user, env);
+    for (const cluster of net.clusters) await cluster.stop();
+    const { rows, stderr } = await list(user, env);
+    expect(rows).toHaveLength(3);
+    expect(stderr).toMatch(/^warning: no TKA server answered: this is the list of .* \(0 min ago\)$/m);
+  });
+
+  test('all are down, and there never was a list: an error', async ({ net, user, env }) => {
+    for (const cluster of net.clusters) await cluster.stop();
+    const ran = await user.run('clusters', env);
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^error: cannot reach .*connection refused$/m);
+  });
+
+  test('a member that is no longer listed stays for seven days, as missing and last', async ({ net, user, env }) => {
+    await list(user, env);
+    const staging = net.cluster('tka-prod-us');
+    staging.gossip.listed = false;
+    const { rows } = await list(user, env);
+    expect(rows.map(({ name, state }) => [name, state])).toEqual([
+      ['tka-prod-eu', 'healthy'],
+      ['tka-staging', 'healthy'],
+      ['tka-prod-us', 'missing'],
+    ]);
+    // Eight days later.
+    const folder = path.join(user.state, 'clusters');
+    const [name = ''] = fs.readdirSync(folder);
+    const kept = JSON.parse(fs.readFileSync(path.join(folder, name), 'utf8'));
+    kept.times = kept.times.map(([listed, tried]: number[]) => [(listed ?? 0) - 8 * 86_400_000, tried]);
+    fs.writeFileSync(path.join(folder, name), JSON.stringify(kept));
+    expect((await list(user, env)).rows.map((row) => row.name)).toEqual(['tka-prod-eu', 'tka-staging']);
+  });
+
+  test.for(['', '{', 'null', '[]', '{"at":1,"html":false,"members":[{}],"times":[[1,1]]}', '\u0000'])(
+    'a damaged last list (%j) is none',
+    async (text, { user, env }) => {
+      await list(user, env);
+      const folder = path.join(user.state, 'clusters');
+      const [name = ''] = fs.readdirSync(folder);
+      fs.writeFileSync(path.join(folder, name), text);
+      expect((await list(user, env)).rows).toHaveLength(3);
+    },
+  );
+});
+
+describe.skipIf(!linux)('whom to believe (needs loopback addresses that only Linux has)', () => {
+  test('a member’s server that speaks for another cluster gets no sign-in, and its token is never fetched', async ({
+    net,
+    user,
+    env,
+  }) => {
+    const [us, eu] = net.clusters as [Cluster, Cluster];
+    eu.faults.clusterInfo = { server_url: us.apiServer };
+    const ran = await user.run('login tka-prod-eu', env);
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/is not the TKA server of tka-prod-eu: it speaks for/);
+    expect(eu.counts).toMatchObject({ login: 0, kubeconfig: 0 });
+    expect(fs.existsSync(user.kubeconfig)).toBe(false);
+  });
+
+  test('an inferred address without the tag is not used, even if it says the right thing', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json';
+    });
+    tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] }), peerOf(staging, { tags: ['tag:laptop'] })];
+    const { rows } = await list(user, env);
+    expect(rows.filter((row) => row.server !== null).map((row) => row.apiEndpoint)).toEqual([us.apiServer]);
+    expect([...eu.requests, ...staging.requests]).toEqual([]);
+  });
+});
