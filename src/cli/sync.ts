@@ -51,7 +51,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   const template = flags.contextTemplate === undefined ? undefined : parseTemplate(flags.contextTemplate);
   const view = await readKubeconfig(kubeconfig);
   const all = await allClusters(context, view);
-  const chosen = flags.selector === undefined ? all : chooseClusters(all, [], flags.selector);
+  const chosen = stillThere(all, flags.selector === undefined ? all : chooseClusters(all, [], flags.selector));
   if (all.length === 0) terminal.notice('no clusters found');
   const { answers, problems } = await askAll(context, chosen);
 
@@ -84,6 +84,12 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     dryRun,
   });
   return { currentContext: written.currentContext, error };
+}
+
+// A cluster whose API endpoint has changed is listed a second time, as missing under its old one.
+function stillThere(all: readonly Cluster[], chosen: readonly Cluster[]): Cluster[] {
+  const there = new Set(all.filter(({ state }) => state !== 'missing').map(({ server }) => server));
+  return chosen.filter(({ state, server }) => state !== 'missing' || server === null || !there.has(server));
 }
 
 /** What outlives the run beside the kubeconfig: consents, and which servers were listed. */
