@@ -28,7 +28,7 @@ export function failureOf(error: unknown): Failure {
   }
   if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH')
     return { kind: 'route', what: 'no route to it', patience: 500 };
-  if (code === 'ECONNREFUSED') return { kind: 'refused', what: 'connection refused', patience: 2000 };
+  if (code === 'ECONNREFUSED') return { kind: 'refused', what: 'connection refused', patience: 1000 };
   if (error instanceof ConnectTimeout) {
     return { kind: 'timeout', what: `no answer within ${seconds(error.timeout)}`, patience: 0 };
   }
