@@ -21,7 +21,9 @@ export function helpOf(command: Command, helper: Help): string {
   sections.push(
     `${command === root ? 'Options' : 'Options of every command'}:\n${columns([...options(root), ['-h, --help', 'show help']])}`,
   );
-  const args = command.registeredArguments.map((argument) => ` [${argument.name().toUpperCase()}]`).join('');
+  const args = command.registeredArguments
+    .map((argument) => ` [${argument.name().toUpperCase()}${argument.variadic ? '...' : ''}]`)
+    .join('');
   sections.push(`Usage:\n  ${program}${command === root ? ' [command]' : ` ${command.name()}${args}`} [options]`);
   if (command === root) sections.push(`Use "${program} <command> --help" for more information about a command.`);
   return `${sections.join('\n\n')}\n`;

@@ -8,27 +8,61 @@ import { when } from '../terminal.ts';
 import { Unavailable } from '../tka/answers.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
-import { isTagged } from './directory.ts';
-import { contextFor, contextOf, listOptions, loginTarget } from './target.ts';
+import { allClusters, chooseClusters, confirmed, isTagged } from './directory.ts';
+import { contextFor, contextOf, listOptions, loginTarget, type Target } from './target.ts';
+import { rememberSwitch } from './use-previous.ts';
 
 interface LoginFlags {
+  readonly selector?: string;
   readonly context?: string;
   readonly switch?: boolean;
   readonly allContexts?: boolean;
   readonly insecureSkipTlsVerify?: boolean;
 }
 
-/** `login [NAME]`: options in, one sign-in, one edit of the kubeconfig. */
-export async function login(context: Context, [name]: readonly string[], flags: LoginFlags): Promise<void> {
+/** `login [NAME...]`: for each name one sign-in and one edit of the kubeconfig. */
+export async function login(context: Context, names: readonly string[], flags: LoginFlags): Promise<void> {
+  const many = names.length > 1 || flags.selector !== undefined;
   if (flags.allContexts) {
-    if (name !== undefined) throw new UsageError('login takes either a name or --all-contexts');
-    return writeAllContexts(context, flags.insecureSkipTlsVerify === true);
+    if (names.length > 0) throw new UsageError('login takes either names or --all-contexts');
+    return writeAllContexts(context, flags.insecureSkipTlsVerify === true, flags.selector);
   }
-  const { sessions, settings, terminal } = context;
-  if (flags.context !== undefined && flags.context.trim() === '') throw new UsageError('--context is empty');
-  // A kubeconfig that cannot be edited, or a name that cannot be had, is found out before anything changes anywhere.
+  if (flags.context?.trim() === '') throw new UsageError('--context is empty');
+  if (many && flags.context !== undefined) throw new UsageError('--context names one context, but several are meant');
+  // A kubeconfig that cannot be edited is found out before anything changes anywhere.
   const view = await readKubeconfig(context.kubeconfig);
-  const { server, cluster, unlisted } = await loginTarget(context, name, view);
+  if (!many) return signInTo(context, view, await loginTarget(context, names[0], view), flags, names[0]);
+  if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
+  const chosen =
+    flags.selector === undefined ? undefined : chooseClusters(await allClusters(context, view), [], flags.selector);
+  let failures = 0;
+  const each = async (name: string, target: () => Promise<Target>) => {
+    try {
+      // Which of several would be the current one? None: that is for `use` to say.
+      await signInTo(context, view, await target(), { ...flags, switch: false }, name);
+    } catch (error) {
+      if (!(error instanceof TkaError)) throw error;
+      failures++;
+      context.terminal.warn(`${cleanText(name)}: ${error.message}`);
+      for (const hint of error.hints) context.terminal.hint(hint);
+    }
+  };
+  for (const cluster of chosen ?? []) {
+    await each(cluster.name, async () => ({ server: (await confirmed(context, cluster)).server, cluster }));
+  }
+  for (const name of chosen === undefined ? new Set(names) : [])
+    await each(name, () => loginTarget(context, name, view));
+  if (failures > 0) throw new TkaError(`${failures} of ${chosen?.length ?? new Set(names).size} sign-ins failed`);
+}
+
+async function signInTo(
+  context: Context,
+  view: KubeconfigView,
+  { server, cluster, unlisted }: Target,
+  flags: LoginFlags,
+  name: string | undefined,
+): Promise<void> {
+  const { sessions, settings, terminal } = context;
   const memberName = cluster?.name ?? null;
   const nameIn = (v: KubeconfigView) =>
     contextFor(v, { server, memberName }, { tailnet: settings.tailnet, wanted: flags.context });
@@ -55,6 +89,7 @@ export async function login(context: Context, [name]: readonly string[], flags: 
       ...(flags.switch !== false && { currentContext: written }),
     };
   });
+  if (flags.switch !== false) rememberSwitch(context, edit);
   sayWhoYouAre(context, session, previous, memberName);
   if (before?.apiServer !== undefined && before.apiServer !== session.apiServer) {
     terminal.warn(
@@ -133,9 +168,16 @@ function refuseForeign(view: KubeconfigView, name: string): void {
 }
 
 // Without a sign-in: what a context needs is in each server's /cluster-info.
-async function writeAllContexts(context: Context, insecureSkipTlsVerify: boolean): Promise<void> {
+async function writeAllContexts(
+  context: Context,
+  insecureSkipTlsVerify: boolean,
+  selector: string | undefined,
+): Promise<void> {
   const { syncContexts } = await import('./sync.ts');
-  const { currentContext, error } = await syncContexts(context, { insecureSkipTlsVerify });
+  const { currentContext, error } = await syncContexts(context, {
+    insecureSkipTlsVerify,
+    ...(selector !== undefined && { selector }),
+  });
   if (!context.settings.quiet) {
     context.terminal.out(
       `The current context stays ${quoted(currentContext)}; kubectl signs in to each when it first needs to.\n`,

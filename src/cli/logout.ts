@@ -2,20 +2,30 @@ import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
+import { allClusters, chooseClusters } from './directory.ts';
 import { contextOf, knownTarget } from './target.ts';
 
 interface AllFlag {
   readonly all?: boolean;
 }
 
+interface LogoutFlags extends AllFlag {
+  readonly selector?: string;
+}
+
 const parallel = 8;
 
-/** `logout [NAME] [--all]`: revokes on the server, deletes the token, and stays signed out. */
-export async function logout(context: Context, [name]: readonly string[], flags: AllFlag): Promise<void> {
+/** `logout [NAME...] [-l SELECTOR] [--all]`: revokes on the server, deletes the token, and stays signed out. */
+export async function logout(context: Context, names: readonly string[], flags: LogoutFlags): Promise<void> {
   const view = await readKubeconfig(context.kubeconfig);
   const { sessions } = context;
-  if (flags.all !== true) return signOut(context, view, await knownTarget(context, name, view));
-  const all = everything(context, view, name, 'logout');
+  if (flags.all !== true) {
+    const targets = await targetsOf(context, view, names, flags.selector);
+    const errors = await each(targets, (server) => signOut(context, view, server));
+    if (errors.length > 0) throw summary(context, errors, 'logout', targets.length);
+    return;
+  }
+  const all = everything(context, view, names[0] ?? flags.selector, 'logout');
   const held = new Set(sessions.store.list().map(({ server }) => server));
   const errors = await each(all, async (server) => {
     if (held.has(server)) return signOut(context, view, server);
@@ -25,6 +35,23 @@ export async function logout(context: Context, [name]: readonly string[], flags:
   });
   if (errors.length > 0) throw summary(context, errors, 'logout', all.length);
   if (all.length === 0 && !context.settings.quiet) context.terminal.out('There are no sessions on this machine.\n');
+}
+
+async function targetsOf(
+  context: Context,
+  view: KubeconfigView,
+  names: readonly string[],
+  selector: string | undefined,
+): Promise<string[]> {
+  if (selector !== undefined) {
+    const chosen = chooseClusters(await allClusters(context, view), names, selector);
+    // A cluster that is not placed cannot have been signed in to.
+    return [...new Set(chosen.flatMap(({ server }) => server ?? []))];
+  }
+  if (names.length === 0) return [await knownTarget(context, undefined, view)];
+  const targets: string[] = [];
+  for (const name of names) targets.push(await knownTarget(context, name, view));
+  return [...new Set(targets)];
 }
 
 /** `forget [NAME] [--all]`: logs out where it can, and takes our contexts out of the kubeconfig. */

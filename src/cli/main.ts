@@ -39,11 +39,11 @@ const insecure = new Option(
 const specs: readonly Spec[] = [
   {
     name: 'login',
-    args: '[name]',
+    args: '[name...]',
     summary: 'sign in to a cluster and write its context into the kubeconfig',
     description: `Sign in to a cluster and write its context into the kubeconfig.
 
-NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server, or its URL. Without one, the configured server is meant. The kubeconfig gets no token: kubectl asks this program for one when it needs it.`,
+NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server, or its URL. Without one, the configured server is meant, or the only one that the tailnet has. Several are signed in to without a change of the current context. The kubeconfig gets no token: kubectl asks this program for one when it needs it.`,
     examples: `  # Sign in to the cluster of the configured TKA server
   %p login
 
@@ -54,6 +54,7 @@ NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server
   # Write a context for every cluster; kubectl signs in when it first needs one
   %p login --all-contexts`,
     options: [
+      new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
       new Option('--context <name>', 'name of the context (default: named after the server)'),
       new Option('--no-switch', 'leave the current context as it is'),
       new Option('--all-contexts', 'write a context for every cluster, without signing in').conflicts('context'),
@@ -63,7 +64,7 @@ NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server
   },
   {
     name: 'logout',
-    args: '[name]',
+    args: '[name...]',
     summary: 'sign out of a cluster, and stay signed out until the next login',
     description: `Sign out of a cluster: revoke the sign-in on its TKA server and delete the token on this machine. kubectl is then refused until the next login.
 
@@ -73,7 +74,10 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
 
   # Sign out of everything on this machine
   %p logout --all`,
-    options: [new Option('--all', 'all sessions and contexts of this machine')],
+    options: [
+      new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
+      new Option('--all', 'all sessions and contexts of this machine'),
+    ],
     load: async () => (await import('./logout.ts')).logout,
   },
   {

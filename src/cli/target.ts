@@ -49,11 +49,22 @@ export async function loginTarget(context: Context, name: string | undefined, vi
   return { server: await namedServer(context, name), cluster: undefined, unlisted };
 }
 
-/** The configured server, or the tailnet's only tagged one. Never the first of several. */
+/** The configured server, or the tailnet's only tagged one; of several, the one that is chosen. Never the first. */
 async function onlyServer(context: Context): Promise<string> {
   const { servers } = await entryServers(context);
   const [server] = servers;
   if (server !== undefined && servers.length === 1) return server;
+  const { canPick, pick } = await import('./picker.ts');
+  if (canPick()) {
+    const items = servers.map((each) => ({
+      name: shortName(each, context.settings.tailnet),
+      state: '',
+      labels: each,
+      current: false,
+    }));
+    const chosen = servers[await pick(items, context.env)];
+    if (chosen !== undefined) return chosen;
+  }
   throw new UsageError(`the tailnet has ${servers.length} TKA servers: which one is meant?`, {
     hints: servers.slice(0, 20).map((each) => `kubectl tka login ${each}`),
   });
