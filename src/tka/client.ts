@@ -129,13 +129,19 @@ function elapsed(started: number): string {
   return `${(performance.now() - started).toFixed(1)} ms`;
 }
 
+// A YAML parser takes a thousand times what it reads in memory, where it is made to.
+const yamlLimit = 64 * 1024;
+
 // Nobody asks for YAML here, but a cache in between may hold the answer to somebody who did.
-/** An answer whose YAML body has become JSON; others as they are. */
+/** An answer whose YAML body has become JSON; others, and those that are no map or list or over 64 KiB, as they are. */
 export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
+  if (answer.body.length > yamlLimit) return answer;
   if (!/^(?:application|text)\/(?:x-)?yaml\b/i.test(answer.headers['content-type'] ?? '')) return answer;
   const { parse } = await import('yaml');
   try {
-    return { ...answer, body: JSON.stringify(parse(answer.body, { maxAliasCount: 0 })) };
+    // Its warnings would go to stderr, in the server's words.
+    const value: unknown = parse(answer.body, { maxAliasCount: 0, logLevel: 'error' });
+    return typeof value === 'object' && value !== null ? { ...answer, body: JSON.stringify(value) } : answer;
   } catch {
     return answer;
   }
