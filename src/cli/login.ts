@@ -73,8 +73,9 @@ async function signInTo(
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
     .catch((error) => {
-      if (unlisted !== true || !(error instanceof Unavailable)) throw error;
-      throw new TkaError(`no cluster is called ${cleanText(name ?? '')}, and as a host: ${error.message}`, {
+      if (!unlisted || !(error instanceof Unavailable)) throw error;
+      const why = unlisted === true ? `no cluster is called ${cleanText(name ?? '')}` : unlisted.message;
+      throw new TkaError(`${why}; and as a host: ${error.message}`, {
         hints: ['kubectl tka clusters shows the names', ...error.hints],
         cause: error,
       });

@@ -44,7 +44,8 @@ async function targetsOf(
   selector: string | undefined,
 ): Promise<string[]> {
   if (selector !== undefined) {
-    const chosen = chooseClusters(await allClusters(context, view), names, selector);
+    if (names.length > 0) throw new UsageError('give either names or a selector');
+    const chosen = chooseClusters(await allClusters(context, view), [], selector);
     // A cluster that is not placed cannot have been signed in to.
     return [...new Set(chosen.flatMap(({ server }) => server ?? []))];
   }

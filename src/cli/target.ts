@@ -2,6 +2,7 @@ import type { Cluster, ConfirmOptions } from '../discovery/clusters.ts';
 import { contextNames, shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView, OurContext } from '../kubeconfig/index.ts';
+import { Refused } from '../tka/answers.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters, clusterByName, confirmed, entryServers, namedServer, Unplaced } from './directory.ts';
@@ -12,8 +13,8 @@ export interface Target {
   readonly server: string;
   /** The member of the mesh that was named so; undefined for a server named by address, or none. */
   readonly cluster: Cluster | undefined;
-  /** True for a name that was looked for among the clusters in vain, and is taken for a host's. */
-  readonly unlisted?: boolean;
+  /** True, or why, for a name that was looked for among the clusters in vain, and is taken for a host's. */
+  readonly unlisted?: boolean | TkaError;
 }
 
 /** How discovery asks servers in this context. */
@@ -33,6 +34,7 @@ export async function loginTarget(context: Context, name: string | undefined, vi
     throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
   if (isUrl(name)) return { server: await namedServer(context, name), cluster: undefined };
   let unlisted = false;
+  let failure: TkaError | undefined;
   try {
     const cluster = clusterByName(await allClusters(context, view), name);
     if (cluster?.server != null) return { server: cluster.server, cluster };
@@ -42,11 +44,15 @@ export async function loginTarget(context: Context, name: string | undefined, vi
     unlisted = true;
   } catch (error) {
     if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof Unplaced) throw error;
-    context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${error.message}`);
+    failure = error;
   }
   const ours = view.ours.find((c) => c.name === name);
   if (ours !== undefined) return { server: ours.server, cluster: undefined };
-  return { server: await namedServer(context, name), cluster: undefined, unlisted };
+  // A bare name is more likely a cluster's than a host's: why it was not found there matters more than what DNS says.
+  if (failure instanceof Refused && !/[.:]/.test(name)) throw failure;
+  if (failure !== undefined)
+    context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${failure.message}`);
+  return { server: await namedServer(context, name), cluster: undefined, unlisted: failure ?? unlisted };
 }
 
 /** The configured server, or the tailnet's only tagged one; of several, the one that is chosen. Never the first. */

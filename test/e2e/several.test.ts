@@ -1,0 +1,75 @@
+// Commands that take several names, or a selector.
+
+import * as fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import { parse } from 'yaml';
+import { test } from '../support.ts';
+
+const counts = (
+  mesh: { clusters: readonly { counts: { login: number; logout: number } }[] },
+  what: 'login' | 'logout',
+) => mesh.clusters.map((cluster) => cluster.counts[what]);
+
+describe('login of several', () => {
+  test('signs in to each, and leaves the current context to `use`', async ({ mesh, home }) => {
+    const ran = await home.run('login prod-us staging');
+    expect(ran).toMatchObject({ status: 0 });
+    expect(counts(mesh, 'login')).toEqual([1, 0, 1]);
+    const config = parse(fs.readFileSync(home.kubeconfig, 'utf8'));
+    expect(config.contexts.map((c: { name: string }) => c.name)).toEqual(['prod-us', 'staging']);
+    expect(config['current-context'] ?? '').toBe('');
+  });
+
+  test('by a selector', async ({ mesh, home }) => {
+    expect(await home.run('login -l environment=production')).toMatchObject({ status: 0 });
+    expect(counts(mesh, 'login')).toEqual([1, 1, 0]);
+    expect(await home.run('login -l environment=nowhere')).toMatchObject({ status: 1, stdout: '' });
+  });
+
+  test('one that fails does not keep the others', async ({ mesh, home, eu }) => {
+    eu.user = null;
+    const ran = await home.run('login prod-us prod-eu');
+    expect(ran.status).toBe(1);
+    expect(ran.stderr).toMatch(/^warning: prod-eu: .*User not authorized/m);
+    expect(ran.stderr).toMatch(/^error: 1 of 2 sign-ins failed$/m);
+    expect(ran.stdout).toMatch(/^Signed in to prod-us /m);
+    expect(counts(mesh, 'login')).toEqual([1, 0, 0]);
+  });
+
+  test.for([
+    'login a b --context x',
+    'login prod-us -l a=b',
+    'login --all-contexts prod-us',
+    'logout prod-us -l a=b',
+    'logout prod-us --all',
+    'logout -l a=b --all',
+  ])('%s is wrong usage', async (args, { mesh, home }) => {
+    const before = home.files();
+    expect(await home.run(args)).toMatchObject({ status: 2, stdout: '' });
+    expect(home.files()).toEqual(before);
+    expect([...counts(mesh, 'login'), ...counts(mesh, 'logout')].every((n) => n === 0)).toBe(true);
+  });
+});
+
+describe('logout of several', () => {
+  test('by names and by a selector', async ({ mesh, home }) => {
+    await home.run('login prod-us prod-eu staging');
+    expect(await home.run('logout prod-us prod-eu')).toMatchObject({ status: 0 });
+    expect(counts(mesh, 'logout')).toEqual([1, 1, 0]);
+    expect(await home.run('logout -l environment=staging')).toMatchObject({ status: 0 });
+    expect(counts(mesh, 'logout')).toEqual([1, 1, 1]);
+    const rows = JSON.parse((await home.run('status -o json')).stdout);
+    expect(rows.map((row: { state: string }) => row.state)).toEqual(['signed-out', 'signed-out', 'signed-out']);
+  });
+});
+
+describe('a name', () => {
+  test('may be any unambiguous prefix', async ({ mesh, home }) => {
+    expect(await home.run('login st')).toMatchObject({ status: 0 });
+    expect(counts(mesh, 'login')).toEqual([0, 0, 1]);
+    const ran = await home.run('login prod');
+    expect(ran).toMatchObject({ status: 2, stdout: '' });
+    expect(ran.stderr).toMatch(/2 clusters have a name that begins with "prod"/);
+    for (const name of ['prod-eu', 'prod-us']) expect(ran.stderr).toContain(`hint: ${name} (`);
+  });
+});
