@@ -1,11 +1,11 @@
 import type * as net from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { createSecureContext } from 'node:tls';
-import { addressesOf, dial, type Names } from './dial.ts';
+import { addressesOf, dial, type Names, unlessAborted } from './dial.ts';
 import { ConnectTimeout } from './failure.ts';
 import { type Target, targetOf } from './plain.ts';
 import { defaultContext, secure, type Trust } from './tls.ts';
-import { Client } from './undici.ts';
+import { type Client, UndiciClient } from './undici.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -76,12 +76,32 @@ export function openNetwork(options: NetworkOptions): Network {
     client(origin, connectOptions) {
       const target = targetOf(origin);
       const closed = new AbortController();
-      return new NetworkClient(target.origin, closed, (callback) => {
-        limited(connectOptions.connectTimeout, closed.signal, (signal) => connect(target, connectOptions, signal)).then(
-          (socket) => callback(null, socket),
-          (error) => callback(error, null),
-        );
+      const inner = new UndiciClient(target.origin, {
+        connect: (_, callback) => {
+          limited(connectOptions.connectTimeout, closed.signal, (signal) =>
+            connect(target, connectOptions, signal),
+          ).then(
+            (socket) => callback(null, socket),
+            (error) => callback(error, null),
+          );
+        },
+        allowH2: false,
+        maxHeaderSize: 32 * 1024,
+        pipelining: 1,
       });
+      return {
+        request(options) {
+          const answer = inner.request(options);
+          // undici looks at the signal of a request only when there is a connection.
+          return options.signal instanceof AbortSignal ? unlessAborted(answer, options.signal) : answer;
+        },
+        async destroy() {
+          const destroyed = inner.destroy();
+          // undici leaves alone what is still connecting.
+          closed.abort();
+          await destroyed;
+        },
+      };
     },
     async route(origin) {
       const target = targetOf(origin);
@@ -99,29 +119,6 @@ function proxyVariable(env: Environment, plain: boolean): string | undefined {
   const upper = env.REQUEST_METHOD ? [] : ['HTTP_PROXY'];
   const own = plain ? [...upper, 'http_proxy'] : ['HTTPS_PROXY', 'https_proxy'];
   return [...own, 'ALL_PROXY', 'all_proxy'].find((name) => env[name]?.trim());
-}
-
-type Connected = (error: Error | null, socket: net.Socket | null) => void;
-
-// undici leaves alone what is still connecting when a client is destroyed: here that is called off too.
-class NetworkClient extends Client {
-  readonly #closed: AbortController;
-
-  constructor(origin: string, closed: AbortController, connect: (callback: Connected) => void) {
-    super(origin, {
-      connect: (_, callback) => connect(callback as Connected),
-      allowH2: false,
-      maxHeaderSize: 32 * 1024,
-      pipelining: 1,
-    });
-    this.#closed = closed;
-  }
-
-  override destroy(...args: unknown[]): Promise<void> {
-    const destroyed = super.destroy(...(args as []));
-    this.#closed.abort();
-    return destroyed;
-  }
 }
 
 async function limited<T>(timeout: number, closed: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {

@@ -19,8 +19,10 @@ export function bypassesProxy(noProxy: string, host: string, port: number): bool
 }
 
 function matches(entry: string, name: string, address: string | undefined, port: number): boolean {
-  const cidr = subnet(entry);
-  if (cidr !== undefined) return address !== undefined && within(cidr, address);
+  const range = subnet(entry);
+  // A BlockList takes an IPv4 address to be within ::/0; Go does not.
+  if (range !== undefined)
+    return address !== undefined && isIP(address) === range.family && within(range.list, address);
   const [host, entryPort] = split(entry);
   if (entryPort !== undefined && entryPort !== '' && entryPort !== String(port)) return false;
   if (host === '') return false;
@@ -36,7 +38,7 @@ function split(entry: string): [string, string?] {
   return found === null ? [entry] : [found[1] ?? found[2] ?? '', found[3] ?? ''];
 }
 
-function subnet(entry: string): BlockList | undefined {
+function subnet(entry: string): { list: BlockList; family: number } | undefined {
   const [, address = '', digits = ''] = /^([^/]+)\/([0-9]{1,3})$/.exec(entry) ?? [];
   const family = isIP(address);
   if (family === 0 || Number(digits) > (family === 6 ? 128 : 32)) return undefined;
@@ -45,7 +47,7 @@ function subnet(entry: string): BlockList | undefined {
   if (mapped && Number(digits) < 96) return undefined;
   const list = new BlockList();
   list.addSubnet(plain, Number(digits) - (mapped ? 96 : 0), isIP(plain) === 6 ? 'ipv6' : 'ipv4');
-  return list;
+  return { list, family: isIP(plain) };
 }
 
 function within(list: BlockList, address: string): boolean {

@@ -26,33 +26,34 @@ export class HandshakeError extends Error {
 }
 
 /** Reads exactly so many bytes, and leaves what follows in the socket. */
-export async function readBytes(socket: Socket, count: number): Promise<Buffer> {
-  for (;;) {
-    const bytes: Buffer | null = socket.readableLength >= count ? socket.read(count) : null;
-    if (bytes !== null) return bytes;
-    await arrival(socket);
-  }
+export function readBytes(socket: Socket, count: number): Promise<Buffer> {
+  return readTo(socket, (bytes) => (bytes.length >= count ? count : undefined));
 }
 
 /** Reads up to and with an empty line, and leaves what follows in the socket. */
 export async function readHead(socket: Socket, limit: number): Promise<string> {
-  let head = '';
+  const head = await readTo(socket, (bytes) => {
+    const end = bytes.indexOf('\r\n\r\n');
+    if (end < 0 && bytes.length > limit) throw new HandshakeError('sent a longer answer than any proxy does');
+    return end < 0 ? undefined : end + 4;
+  });
+  return head.toString('latin1', 0, head.length - 4);
+}
+
+// Takes all there is and gives back what is too much: to wait beside unread bytes is to be woken for ever.
+async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefined): Promise<Buffer> {
+  let bytes = Buffer.alloc(0);
   for (;;) {
     const chunk: Buffer | null = socket.read();
-    if (chunk !== null) {
-      const from = Math.max(0, head.length - 3);
-      const before = head.length;
-      head += chunk.toString('latin1');
-      const end = head.indexOf('\r\n\r\n', from);
-      if (end >= 0) {
-        const rest = chunk.subarray(end + 4 - before);
-        if (rest.length > 0) socket.unshift(rest);
-        return head.slice(0, end);
-      }
-      if (head.length > limit) throw new HandshakeError('sent a longer answer than any proxy does');
+    if (chunk === null) {
+      await arrival(socket);
       continue;
     }
-    await arrival(socket);
+    bytes = Buffer.concat([bytes, chunk]);
+    const end = endOf(bytes);
+    if (end === undefined) continue;
+    if (end < bytes.length) socket.unshift(bytes.subarray(end));
+    return bytes.subarray(0, end);
   }
 }
 

@@ -1,0 +1,38 @@
+import { type NetworkOptions, openNetwork } from '../../src/network/network.ts';
+
+export interface Echo {
+  readonly method: string;
+  readonly url: string;
+  readonly host: string;
+  readonly httpVersion: string;
+  readonly sni?: string | false;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+interface Asked extends Partial<NetworkOptions> {
+  readonly connectTimeout?: number;
+  readonly ca?: string;
+  readonly insecure?: boolean;
+}
+
+/** Asks an origin for /x through a network of its own, and lets go of it. */
+export async function ask(origin: string, options: Asked = {}): Promise<Echo> {
+  const { connectTimeout = 5000, ca, insecure, ...rest } = options;
+  const client = openNetwork({ env: {}, ...rest }).client(origin, { connectTimeout, ca, insecure });
+  try {
+    const { body } = await client.request({ method: 'GET', path: '/x', headers: { 'user-agent': 'test' } });
+    return JSON.parse(await body.text());
+  } finally {
+    await client.destroy();
+  }
+}
+
+/** The error that asking ends in. */
+export async function failure(origin: string, options: Asked = {}): Promise<Error & { hints?: readonly string[] }> {
+  return ask(origin, options).then(
+    (answer) => {
+      throw new Error(`answered: ${JSON.stringify(answer)}`);
+    },
+    (error) => error,
+  );
+}

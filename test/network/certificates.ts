@@ -1,0 +1,48 @@
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { generate } from 'selfsigned';
+import { afterAll } from 'vitest';
+
+export interface Authority {
+  /** The authority's own certificate, and the file that it is in. */
+  readonly ca: string;
+  readonly file: string;
+  /** A certificate for names and nothing else. */
+  issue(...names: string[]): Promise<{ key: string; cert: string }>;
+}
+
+const dates = {
+  notBeforeDate: new Date(Date.now() - 86_400_000),
+  notAfterDate: new Date(Date.now() + 86_400_000),
+};
+const base = { keyType: 'ec', algorithm: 'sha256', ...dates } as const;
+
+let made = 0;
+
+/** An authority whose certificates are for DNS names only: src/sandbox/certificates.ts adds loopback to each. */
+export async function makeAuthority(): Promise<Authority> {
+  const ca = await generate([{ name: 'commonName', value: `tka-test-ca-${++made}` }], {
+    ...base,
+    extensions: [
+      { name: 'basicConstraints', cA: true, critical: true },
+      { name: 'keyUsage', keyCertSign: true, digitalSignature: true, critical: true },
+    ],
+  });
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-network-'));
+  afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const file = path.join(folder, 'ca.pem');
+  fs.writeFileSync(file, ca.cert);
+  return {
+    ca: ca.cert,
+    file,
+    async issue(...names) {
+      const { private: key, cert } = await generate([{ name: 'commonName', value: 'tka-test' }], {
+        ...base,
+        ca: { key: ca.private, cert: ca.cert },
+        extensions: [{ name: 'subjectAltName', altNames: names.map((value) => ({ type: 2, value }) as const) }],
+      });
+      return { key, cert };
+    },
+  };
+}

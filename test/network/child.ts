@@ -1,0 +1,26 @@
+// A program of its own: asks the origin that it is given through the network of its environment, gives up after its
+// second argument's milliseconds, and prints the answer or error and which files of ours it loaded.
+import { registerHooks } from 'node:module';
+import * as path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const loaded: string[] = [];
+registerHooks({
+  load(url, context, next) {
+    if (url.includes('/src/network/')) loaded.push(path.basename(fileURLToPath(url)));
+    return next(url, context);
+  },
+});
+const { openNetwork } = await import('../../src/network/network.ts');
+const [origin = '', patience = '5000'] = process.argv.slice(2);
+const client = openNetwork({ env: process.env }).client(origin, { connectTimeout: 60_000 });
+let said: unknown;
+try {
+  const signal = AbortSignal.timeout(Number(patience));
+  const { body } = await client.request({ method: 'GET', path: '/x', signal });
+  said = await body.json();
+} catch (error) {
+  said = String(error);
+}
+await client.destroy();
+console.log(JSON.stringify({ said, loaded: loaded.sort() }));
