@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import type { Cluster } from '../discovery/clusters.ts';
 import { systemCode, TkaError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, kubeconfigFiles, type OurContext } from '../kubeconfig/index.ts';
+import { Sessions } from '../session/session.ts';
 import type { Context } from './context.ts';
 import { contextOf } from './target.ts';
 import { contextSpec, placedCluster } from './use-context.ts';
@@ -22,24 +23,33 @@ export interface Access {
 export class ClusterAccess {
   readonly #context: Context;
   readonly #view: KubeconfigView;
+  readonly #needsToken: boolean;
   #folder: string | undefined;
   #removed = false;
 
-  constructor(context: Context, view: KubeconfigView) {
+  constructor(context: Context, view: KubeconfigView, needsToken: boolean) {
     this.#context = context;
     this.#view = view;
+    this.#needsToken = needsToken;
   }
 
-  /** Throws TkaError where a cluster cannot or must not be reached: not placed, missing, logged out of, changed. */
-  async of(cluster: Cluster, number: number): Promise<Access> {
+  /**
+   * Throws TkaError where a cluster cannot or must not be reached: not placed, missing, logged out of, not what it was
+   * listed as, not signed in to.
+   */
+  async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<Access> {
     const placed = placedCluster(cluster);
     const { server } = placed;
     if (cluster.state === 'missing') throw new TkaError(cluster.reason ?? 'no memberlist names it any more');
     if (this.#context.sessions.store.signedOut(server) !== undefined)
       throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
     const ours = contextOf(this.#view, server);
-    if (ours !== undefined) return this.#through(ours, number);
+    if (ours !== undefined) {
+      await this.#signIn(server, ours.apiServer, warn);
+      return this.#through(ours, number);
+    }
     const spec = await contextSpec(this.#context, this.#view, placed);
+    await this.#signIn(server, spec.apiServer, warn);
     const file = this.#file(number);
     const { env } = this.#context;
     const files = kubeconfigFiles({ explicit: file, env, home: undefined, cwd: '/' });
@@ -47,6 +57,14 @@ export class ClusterAccess {
     return file.includes(path.delimiter)
       ? { kubeconfig: '', flags: ['--kubeconfig', file] }
       : { kubeconfig: file, flags: [] };
+  }
+
+  // kubectl would do that, but where it fails, it fails five times over, each time with its own words around ours.
+  async #signIn(server: string, apiServer: string | undefined, warn: (line: string) => void): Promise<void> {
+    if (!this.#needsToken) return;
+    const { store, timeout } = this.#context.sessions;
+    const sessions = new Sessions({ store, timeout, warn, log: this.#context.terminal.log });
+    await sessions.credential({ server, apiServer, parent: process.pid });
   }
 
   #through(ours: OurContext, number: number): Access {

@@ -40,6 +40,11 @@ export function readsStdin(args: readonly string[]): boolean {
   return own.some((arg) => /^(?:-|-f=?-|--filename=-)$/.test(arg));
 }
 
+/** Whether a command talks to a cluster; of a few it is known that they do not. */
+export function needsCluster(args: readonly string[]): boolean {
+  return !/^(?:completion|config|help|kustomize|options|plugin)$/.test(args.find((arg) => !arg.startsWith('-')) ?? '');
+}
+
 /** How many at once, as --parallel says it. Throws UsageError. */
 export function parallelism(text: string): number {
   const number = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0;

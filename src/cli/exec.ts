@@ -6,7 +6,7 @@ import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters } from './directory.ts';
 import { ClusterAccess } from './exec-access.ts';
-import { findKubectl, kubectlArgs, parallelism, readsStdin } from './exec-args.ts';
+import { findKubectl, kubectlArgs, needsCluster, parallelism, readsStdin } from './exec-args.ts';
 import { Child, takeSignals } from './exec-child.ts';
 import { Capture, LineSplitter, prefixes, writeBytes } from './exec-output.ts';
 
@@ -49,7 +49,7 @@ export async function exec(
   const clusters = chooseClusters(await allClusters(context, view), names, flags.selector);
   const input = readsStdin(args) ? await readStdin() : undefined;
   const labels = labelsOf(clusters);
-  const fleet = new Fleet(new ClusterAccess(context, view), (access, sink) => {
+  const fleet = new Fleet(new ClusterAccess(context, view, needsCluster(args)), (access, sink) => {
     const env = { ...context.env, KUBECONFIG: access.kubeconfig };
     return new Child(kubectl, [...access.flags, ...args], { env, input, ...sink });
   });
@@ -203,6 +203,8 @@ class Fleet {
     try {
       const all = Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, work));
       await Promise.race([all, this.#ended.promise]);
+      // Told to end, they may all have ended by themselves before that is told.
+      if (this.#why !== undefined) await this.#ended.promise;
       return codes;
     } finally {
       last();
@@ -234,7 +236,7 @@ class Fleet {
   async #one(cluster: Cluster, number: number, sink: Sink): Promise<number> {
     try {
       if (this.#why !== undefined) return 1;
-      const access = await this.#access.of(cluster, number);
+      const access = await this.#access.of(cluster, number, (line) => say(sink, [`warning: ${line}`]));
       // A signal came meanwhile.
       if (this.#why !== undefined) return 1;
       const child = this.#start(access, sink);
@@ -248,11 +250,14 @@ class Fleet {
       if (this.#why !== undefined) return 1;
       const known = error instanceof TkaError ? error : new TkaError(`kubectl cannot be run: ${systemCode(error)}`);
       if (known !== error && systemCode(error) === undefined) throw error;
-      const lines = [`error: ${known.message}`, ...known.hints.map((hint) => `hint: ${hint}`)];
-      sink.stderr(Buffer.from(lines.map((line) => `${presentable(line)}\n`).join('')));
+      say(sink, [`error: ${known.message}`, ...known.hints.map((hint) => `hint: ${hint}`)]);
       return 1;
     }
   }
+}
+
+function say(sink: Sink, lines: readonly string[]): void {
+  sink.stderr(Buffer.from(lines.map((line) => `${presentable(line)}\n`).join('')));
 }
 
 async function readStdin(): Promise<Buffer> {
