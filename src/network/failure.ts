@@ -20,6 +20,10 @@ export interface Failure {
   readonly patience: number;
 }
 
+// OpenSSL's reasons as Node spells them: CERT_HAS_EXPIRED, INVALID_CA, CA_MD_TOO_WEAK, ERR_TLS_…, EPROTO's ERR_SSL_….
+const tlsCode =
+  /CERT|SSL|TLS|SELF_SIGNED|VERIFY|INVALID_(?:CA|PURPOSE)|TOO_(?:WEAK|SMALL)|HOSTNAME_MISMATCH|PATH_LENGTH/;
+
 /** Tells what a failed connection means. */
 export function failureOf(error: unknown): Failure {
   const code = systemCode(error) ?? '';
@@ -33,7 +37,7 @@ export function failureOf(error: unknown): Failure {
     return { kind: 'timeout', what: `no answer within ${seconds(error.timeout)}`, patience: 0 };
   }
   if (code === 'ETIMEDOUT') return { kind: 'timeout', what: 'no answer', patience: 0 };
-  if (/CERT|SSL|TLS|SELF_SIGNED|VERIFY/.test(code)) {
+  if (tlsCode.test(code)) {
     return { kind: 'tls', what: `its certificate or TLS is not in order: ${firstLine(error)}`, patience: 0 };
   }
   return { kind: 'broken', what: `the connection broke (${code || firstLine(error)})`, patience: 5000 };
