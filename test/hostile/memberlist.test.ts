@@ -1,0 +1,570 @@
+// Hostile memberlists: what is listed is plain text of the promised shape, what makes no sense is left out, and only
+// servers that confirm to be a cluster's get a context.
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, test } from 'vitest';
+import { parse } from 'yaml';
+import { type ClusterRow, checkClusterRows, checkFailure, checkTable } from './checks.ts';
+import { type Bed, hostileGround } from './ground.ts';
+import { damagedJson, evilTexts, randomCases, wrongTypes } from './junk.ts';
+
+const given = hostileGround();
+
+type Row = Record<string, unknown>;
+const tell = (bed: Bed, body: unknown, contentType?: string) => {
+  const raw = typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
+  bed.cluster.faults.memberlist = contentType === undefined ? { raw } : { raw, contentType };
+};
+const good = (bed: Bed): Row => ({
+  apiEndpoint: bed.cluster.apiServer,
+  apiPort: 443,
+  labels: { lane: bed.cluster.name },
+  name: bed.cluster.name,
+  server: bed.cluster.server,
+  state: 'healthy',
+  lastSeen: new Date().toISOString(),
+});
+let hosts = 0;
+const other = (fields: Row = {}): Row => ({
+  apiEndpoint: `https://k${hosts++}.example:6443`,
+  apiPort: 6443,
+  labels: null,
+  name: `other-${hosts}`,
+  server: `https://tka-${hosts}.example`,
+  state: 'dead',
+  ...fields,
+});
+
+const heading = /^NAME +STATE +CONTEXT +SESSION +LABELS(?: +TKA SERVER +API ENDPOINT +LAST SEEN)?$/;
+
+/** `clusters -o json`, checked; and the same list in the other formats that are named. */
+async function listed(bed: Bed, formats: readonly string[] = []): Promise<ClusterRow[]> {
+  const list = (format: string) =>
+    bed.run(['clusters', ...(format === 'table' ? [] : ['-o', format])], { may: bed.remembered });
+  const json = await list('json');
+  assert.equal(json.status, 0, json.stderr);
+  const rows = checkClusterRows(json.stdout);
+  for (const format of formats) {
+    const { status, stdout, stderr } = await list(format);
+    assert.equal(status, 0, stderr);
+    if (format === 'name')
+      assert.deepEqual(
+        stdout.split('\n').slice(0, -1),
+        rows.map(({ name }) => name),
+      );
+    else if (format === 'yaml') assert.deepEqual(untimed(parse(stdout, { version: '1.1' })), untimed(rows));
+    else checkTable(stdout, heading, rows.length);
+  }
+  return rows;
+}
+
+const untimed = (rows: ClusterRow[]) => rows.map((row) => ({ ...row, lastSeen: null }));
+
+const formats = ['table', 'wide', 'name', 'yaml'];
+const everywhere = { timeout: '2s' };
+
+test.concurrent(
+  'control: a list as it should be',
+  given(async (bed) => {
+    const rows = await listed(bed, formats);
+    assert.deepEqual(
+      rows.map(({ name, state, labels }) => [name, state, labels]).sort(),
+      [0, 1, 2, 3, 4, 5, 6, 7].map((i) => [`c${i}`, 'healthy', { lane: `${i}` }]),
+    );
+    const ran = await bed.edit('login --all-contexts');
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.ok(ran.changed);
+    assert.match(ran.stdout, /^8 contexts are in the kubeconfig: c0, /);
+  }),
+);
+
+describe('text that is hostile, in every field', () => {
+  for (const [i, [name, text]] of Object.entries(evilTexts).entries()) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        const labels = { [text]: text, plain: text, other: 'as it should be' };
+        tell(bed, [
+          good(bed),
+          other({ name: text, labels }),
+          other({ state: text, lastSeen: text, version: text, apiPort: text }),
+          other({ server: text }),
+          { ...other(), apiEndpoint: text },
+        ]);
+        const rows = await listed(bed, [formats[i % 4] as string]);
+        assert.equal(rows.length, 4);
+        assert.ok(rows.some((row) => row.labels.other === 'as it should be'));
+        assert.ok(rows.some((row) => row.name === bed.cluster.name && row.state === 'healthy'));
+      }),
+    );
+  }
+
+  test.concurrent(
+    'all of it at once, in all formats, and as contexts',
+    given(async (bed) => {
+      const rows = Object.values(evilTexts).flatMap((text) => [
+        { ...good(bed), name: text, labels: { [text]: text }, lastSeen: text },
+        other({ name: text, server: text }),
+      ]);
+      tell(bed, rows);
+      const found = await listed(bed, formats);
+      assert.equal(found.length, rows.length);
+      const ran = await bed.edit('login --all-contexts', everywhere);
+      assert.ok(ran.status === 0 || ran.status === 1);
+    }),
+  );
+});
+
+describe('fields of other types', () => {
+  const fields = ['name', 'server', 'state', 'lastSeen', 'labels', 'apiPort', 'version'];
+  for (const [i, field] of fields.entries()) {
+    test.concurrent(
+      `${field}: ${Object.keys(wrongTypes).join(', ')}`,
+      given(async (bed) => {
+        tell(bed, [good(bed), ...Object.values(wrongTypes).map((value) => other({ [field]: value }))]);
+        const rows = await listed(bed, [formats[i % 4] as string]);
+        assert.equal(rows.length, 1 + Object.keys(wrongTypes).length);
+      }),
+    );
+  }
+  test.concurrent(
+    'rows and labels that are no maps, and API endpoints that are no text',
+    given(async (bed) => {
+      const values = Object.values(wrongTypes);
+      tell(bed, [
+        good(bed),
+        ...values,
+        ...values.map((value) => other({ apiEndpoint: value })),
+        ...values.map((value) => other({ labels: { a: value, b: 'c' } })),
+      ]);
+      const rows = await listed(bed, formats);
+      assert.equal(rows.length, 1 + values.length);
+      for (const row of rows.slice(1)) assert.equal(row.labels.b, 'c');
+    }),
+  );
+  test.concurrent(
+    'keys of a prototype, and keys twice',
+    given(async (bed) => {
+      const row = JSON.stringify(other({ labels: { constructor: 'a', toString: 'b' } })).replace(
+        '"constructor"',
+        '"__proto__":"x","constructor"',
+      );
+      const twice = JSON.stringify(other()).replace(
+        '{',
+        '{"name":"first","apiEndpoint":7,"__proto__":{"server":"https://evil.example"},',
+      );
+      tell(bed, `[${row},${twice}]`);
+      const rows = await listed(bed, formats);
+      assert.equal(rows.length, 2);
+      const labels = rows.find((one) => Object.hasOwn(one.labels, 'constructor'))?.labels ?? {};
+      assert.deepEqual(Object.entries(labels), [
+        ['__proto__', 'x'],
+        ['constructor', 'a'],
+        ['toString', 'b'],
+      ]);
+    }),
+  );
+});
+
+/** URLs that are no server's, and nothing to be shown or dialled. */
+const noServers = [
+  'javascript:alert(1)',
+  'file:///etc/passwd',
+  'data:text/html,x',
+  'ftp://tka.example',
+  'ws://tka.example',
+  'https://user:password@tka.example',
+  'https://user@tka.example',
+  'https://tka.example/evil',
+  'https://tka.example/api/v1alpha1/../../evil',
+  'https://tka.example?x=1',
+  'https://tka.example#x',
+  'https://tka.example\r\nHost: evil.example',
+  'https://tka.\nexample',
+  ' https://tka.example',
+  'https://tka.example\u0000',
+  'https://tka.\u202eexample',
+  'https://tka.example\u001b[31m',
+  'https://',
+  'https://.',
+  'https://-a.example',
+  'https://a b.example',
+  'https://$(touch pwned).example',
+  'https://a"b.example',
+  'https://a;b.example',
+  'https://[::1',
+  'https://[fe80::1%25eth0]',
+  'https://tka.example:99999',
+  '//tka.example',
+  'tka.example',
+  `https://${'a'.repeat(5000)}.example`,
+];
+
+describe('servers and API endpoints that are no good', () => {
+  test.concurrent(
+    'servers are not known',
+    given(async (bed) => {
+      tell(bed, [good(bed), ...noServers.map((server) => other({ server }))]);
+      const rows = await listed(bed, ['table', 'wide']);
+      assert.equal(rows.length, 1 + noServers.length);
+      for (const row of rows)
+        assert.equal(row.server, row.name === bed.cluster.name ? bed.cluster.server : null, row.name);
+    }),
+  );
+  test.concurrent(
+    'members without an API endpoint are left out, and counted',
+    given(async (bed) => {
+      // With a path it is an API endpoint still.
+      const bad = noServers.filter((url) => !/^https:\/\/tka\.example\/\w/.test(url));
+      tell(bed, [
+        good(bed),
+        ...bad.map((apiEndpoint) => other({ apiEndpoint })),
+        other({ apiEndpoint: 'http://k.example:6443' }),
+      ]);
+      const ran = await bed.run('clusters -o name', { may: bed.remembered });
+      assert.equal(ran.stdout, `${bed.cluster.name}\n`);
+      assert.match(
+        ran.stderr,
+        new RegExp(
+          `^warning: http:\\S+ lists ${bad.length + 1} members without a usable API endpoint: they are left out\n$`,
+        ),
+      );
+    }),
+  );
+  test.concurrent(
+    'an API endpoint with a path that means something to a shell',
+    given(async (bed) => {
+      const paths = ["/$(touch pwned)/';touch pwned;'", '/%0d%0aX:y', '/a b', '/"x"', '/\\..\\x', '/*', "/'"];
+      tell(
+        bed,
+        paths.map((path) => other({ apiEndpoint: `https://k.example${path}` })),
+      );
+      for (const row of await listed(bed, ['wide'])) assert.match(row.apiEndpoint, /^https:\/\/[!-~]+$/);
+    }),
+  );
+  test.concurrent(
+    'spellings of one server and of Unicode hosts are shown in one form',
+    given(async (bed) => {
+      const servers = [
+        'HTTPS://TKA.Example.:443/',
+        'https://tka.example/api/v1alpha1/',
+        'https://tká.example',
+        'https://TKÁ.example:443',
+        'https://0x7f.1',
+        'https://２.example',
+      ];
+      tell(
+        bed,
+        servers.map((server) => other({ server })),
+      );
+      const found = (await listed(bed, ['wide'])).map(({ server }) => server);
+      assert.ok(found.filter((server) => server === 'https://tka.example').length === 2);
+      for (const server of found) assert.match(server ?? 'https://none', /^https:\/\/[a-z0-9.:-]+$/);
+    }),
+  );
+
+  test.concurrent(
+    'a server that is another cluster’s gets no sign-in and no context',
+    given(async (bed) => {
+      const seen: string[] = [];
+      const trap = createServer((request, response) => {
+        seen.push(`${request.method} ${request.url} ${request.headers.authorization ?? 'no authorization'}`);
+        response.setHeader('Content-Type', 'application/json');
+        response.end(
+          JSON.stringify({
+            server_url: 'https://evil.example',
+            insecure_skip_tls_verify: false,
+            ca_data: '',
+            labels: {},
+          }),
+        );
+      });
+      await new Promise<void>((done) => trap.listen(0, '127.0.0.1', done));
+      try {
+        const server = `http://127.0.0.1:${(trap.address() as AddressInfo).port}`;
+        tell(bed, [good(bed), { ...good(bed), name: 'lookalike', server }]);
+        const one = await bed.run('login lookalike', { may: bed.remembered });
+        checkFailure(one);
+        assert.match(
+          one.stderr,
+          /^error: http:\S+ is not the TKA server of lookalike: it speaks for https:\/\/evil\.example, not for https:\S+\n/,
+        );
+        const all = await bed.edit('login --all-contexts');
+        assert.equal(all.status, 1);
+        assert.doesNotMatch(fs.readFileSync(bed.home.kubeconfig, 'utf8'), /evil|lookalike/);
+        assert.equal(bed.cluster.counts.login, 0);
+        assert.deepEqual(seen, Array(2).fill('GET /api/v1alpha1/cluster-info no authorization'));
+      } finally {
+        trap.close();
+        trap.closeAllConnections();
+      }
+    }),
+  );
+  test.concurrent(
+    'plain http to a stranger is not spoken',
+    given(async (bed) => {
+      tell(
+        bed,
+        ['http://192.0.2.1', 'http://10.0.0.1:8080', 'http://tka.invalid', 'http://[2001:db8::1]'].map((server, i) =>
+          other({ name: `far-${i}`, server }),
+        ),
+      );
+      const ran = await bed.run('login --all-contexts', { ...everywhere, may: bed.remembered });
+      assert.equal(ran.status, 1);
+      assert.match(ran.stderr, /^warning: far-0: http:\/\/192\.0\.2\.1 is neither on this machine nor on a tailnet/m);
+    }),
+  );
+  test.concurrent(
+    'one name for many clusters is ambiguous, with few hints',
+    given(async (bed) => {
+      tell(
+        bed,
+        Array.from({ length: 500 }, () => other({ name: 'same' })),
+      );
+      const ran = await bed.run('login same', { may: bed.remembered });
+      checkFailure(ran, 2);
+      assert.ok(ran.stderr.split('\n').length <= 25);
+    }),
+  );
+  test.concurrent(
+    'one server for many names gets one context',
+    given(async (bed) => {
+      tell(
+        bed,
+        ['a', 'b', 'c', 'a', 'Work', 'work'].map((name) => ({ ...good(bed), name })),
+      );
+      const ran = await bed.edit('login --all-contexts');
+      assert.ok(ran.status === 0 || ran.status === 1, ran.stderr);
+      const { contexts } = parse(fs.readFileSync(bed.home.kubeconfig, 'utf8'));
+      assert.ok(contexts.length <= 3, `${contexts.length} contexts`);
+      const names = contexts.map(({ name }: { name: string }) => name);
+      assert.equal(new Set(names).size, names.length);
+    }),
+  );
+  test.concurrent(
+    'a name that is somebody else’s context does not take it',
+    given(async (bed) => {
+      tell(bed, [{ ...good(bed), name: 'work' }]);
+      const ran = await bed.edit('login work');
+      checkFailure(ran);
+      assert.ok(!ran.changed);
+      assert.match(ran.stderr, /^error: the kubeconfig has a context "work" that is not ours\nhint: /);
+      assert.equal(bed.cluster.counts.login, 0);
+    }),
+  );
+});
+
+describe('lists that are none', () => {
+  const bodies: Readonly<Record<string, [body: string | Buffer, contentType?: string]>> = {
+    nothing: [''],
+    'a text': ['"clusters"'],
+    'a number': ['1e999'],
+    'a map': ['{"members":[]}'],
+    'an error with status 200': ['{"error":"no\\u001b[31m"}'],
+    HTML: ['<html><body>Please sign in</body></html>', 'text/html'],
+    'HTML that is called JSON': ['<!doctype html>\n<script>alert(1)</script>'],
+    'cut short': ['[{"apiEndpoint":"https://a.example:6443","labels":{"a'],
+    NULs: [Buffer.alloc(100_000)],
+    'gzip bytes': [Buffer.from('1f8b0800000000000003', 'hex')],
+    'a BOM': ['\ufeff[]'],
+    UTF16: [Buffer.from('[]', 'utf16le')],
+    'a list that never ends, deep': ['['.repeat(2_000_000)],
+    'a map that never ends, deep': ['{"a":'.repeat(500_000)],
+    'two lists': ['[][]'],
+    'a comma too many': ['[{"apiEndpoint":"https://a.example"},]'],
+    'single quotes': ["[{'apiEndpoint':'https://a.example'}]"],
+    'YAML that is empty': ['', 'application/yaml'],
+    'YAML of nothing but a comment': ['# none', 'application/yaml'],
+    'YAML with a tag and escapes': ['!evil \u001b[31m', 'application/yaml'],
+    'YAML with unknown directives': ['%EVIL x\n---\n7\n', 'text/yaml'],
+  };
+  for (const [i, [name, [body, contentType]]] of Object.entries(bodies).entries()) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        tell(bed, body, contentType);
+        const args = [['login', '--all-contexts'], ['clusters'], ['clusters', '-o', 'json']][i % 3] as string[];
+        const ran = await bed.run(args, { ...everywhere, may: bed.remembered });
+        checkFailure(ran, 1);
+        assert.match(
+          ran.stderr,
+          /^error: http:\S+ answered the question for its memberlist with something that is not the TKA protocol/,
+        );
+      }),
+    );
+  }
+
+  const empty: Readonly<Record<string, string>> = {
+    'an empty list': '[]',
+    null: 'null',
+    'a list of nothings': '[null,null,{},[],7,"x"]',
+  };
+  for (const [name, body] of Object.entries(empty)) {
+    test.concurrent(
+      `no clusters: ${name}`,
+      given(async (bed) => {
+        tell(bed, body);
+        assert.deepEqual(await listed(bed, ['table', 'name']), []);
+        const ran = await bed.edit('login --all-contexts');
+        assert.ok(!ran.changed);
+      }),
+    );
+  }
+
+  const statuses = [204, 205, 206, 301, 304, 400, 401, 403, 404, 418, 429, 500, 503, 599];
+  for (const [i, status] of statuses.entries()) {
+    test.concurrent(
+      `HTTP ${status} with a list`,
+      given(async (bed) => {
+        const body =
+          status === 204 || status === 304
+            ? ''
+            : JSON.stringify(
+                i % 2 === 0
+                  ? [good(bed)]
+                  : { message: evilTexts['a forged error'], advice: [evilTexts['an OSC 8 link']] },
+              );
+        bed.cluster.faults.routes.memberlist = { answer: { status, body, contentType: 'application/json' } };
+        const ran = await bed.run('clusters', { ...everywhere, may: bed.remembered });
+        checkFailure(ran);
+      }),
+    );
+  }
+});
+
+describe('the Go server’s page', () => {
+  const bare = (bed: Bed) => [
+    { apiEndpoint: bed.cluster.apiServer, apiPort: 6443, labels: null },
+    { apiEndpoint: 'https://k.example:6443', apiPort: 6443, labels: { a: 'b' } },
+  ];
+  const page = (bed: Bed, change: (html: string) => string) => {
+    const cell = (text: string) => `<td>${text}</td>`;
+    const row = `<tr>${cell('lejHRrwo2CU8N7ll0rIBbA==')}${cell('127.0.0.1:7946')}<td><dl><dt>API Endpoint</dt><dd>https://k.example:6443</dd><dt>Labels</dt><dd><ul><li><strong>a:</strong> b</li></ul></dd></dl></td>${cell('PEER_STATE_HEALTHY')}${cell('12s ago')}${cell('false')}</tr>`;
+    const heads = ['ID', 'Address', 'State', 'Peer State', 'Last Seen', 'Is Local']
+      .map((head) => `<th>${head}</th>`)
+      .join('');
+    const html = `<!DOCTYPE html><html><head><title>TKA Cluster Memberlist</title></head><body><h1>x</h1><table><thead><tr>${heads}</tr></thead><tbody>${row}</tbody></table></body></html>`;
+    bed.cluster.faults.routes.memberlist = [
+      { times: 1, answer: { status: 200, body: bare(bed) } },
+      { answer: { status: 200, body: change(html), contentType: 'text/html; charset=utf-8' } },
+    ];
+  };
+  const pages: Readonly<Record<string, (html: string) => string>> = {
+    'control: unchanged': (html) => html,
+    'a label with escapes': (html) => html.replace(' b<', ' \u001b[31m&#27;]52;c;eA==&#7;&#155;31m<'),
+    'a label that forges a row': (html) => html.replace(' b<', ' &lt;/td&gt;&lt;tr&gt;\n\nerror: forged<'),
+    'an endpoint that is a script': (html) => html.replace('https://k.example:6443', 'javascript:alert(1)'),
+    'an endpoint with an escape': (html) => html.replace('k.example', 'k&#27;[31m.example'),
+    'a script between the rows': (html) => html.replace('<tbody>', '<tbody><script>alert(1)</script>'),
+    'deep elements': (html) => html.replace('<h1>x', `<h1>${'<b>'.repeat(50_000)}x`),
+    'cut short': (html) => html.slice(0, html.length / 2),
+    'a table twice': (html) => html.replace(/<table>.*<\/table>/, '$&$&'),
+    'a time without end': (html) => html.replace('12s ago', '999999999999h12s ago'),
+    'a local row that is a stranger': (html) => html.replace('<td>false', '<td>true'),
+    'entities without end': (html) => html.replace(' b<', ` ${'&amp;'.repeat(100_000)}<`),
+    'an attribute without end': (html) => html.replace('<table>', `<table a="${'x'.repeat(1_000_000)}`),
+    'a million open comments': (html) => html.replace('<table>', '<!--'.repeat(250_000)),
+  };
+  for (const [name, change] of Object.entries(pages)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        page(bed, change);
+        const ran = await bed.run('clusters -o json', { ...everywhere, may: bed.remembered });
+        assert.equal(ran.status, 0, ran.stderr);
+        const rows = checkClusterRows(ran.stdout);
+        assert.ok(rows.length <= 3);
+        assert.ok(rows.every(({ apiEndpoint }) => /^https:/.test(apiEndpoint)));
+      }),
+    );
+  }
+});
+
+describe('a last known list that is damaged', () => {
+  const whole = (bed: Bed, change: Row = {}) =>
+    JSON.stringify({
+      at: Date.now() - 60_000,
+      html: false,
+      members: [{ ...good(bed), name: 'kept' }],
+      times: [[Date.now() - 60_000, 0]],
+      ...change,
+    });
+  const put = (bed: Bed, text: string | Buffer) => {
+    const [name] = bed.entry.split('/').slice(-1);
+    bed.home.write(`${bed.home.state}/clusters/${name}.json`, '', 0o600);
+    fs.writeFileSync(`${bed.home.state}/clusters/${name}.json`, text);
+    fs.chmodSync(`${bed.home.state}/clusters`, 0o700);
+  };
+  test.concurrent(
+    'control: a whole one stands in for a server that is down',
+    given(async (bed) => {
+      put(bed, whole(bed));
+      bed.cluster.faults.routes.memberlist = { reset: 'before' };
+      const ran = await bed.run('clusters -o name', { ...everywhere, may: bed.remembered });
+      assert.equal(ran.stdout, 'kept\n');
+      assert.match(ran.stderr, /^warning: /m);
+    }),
+  );
+  const damages: Readonly<Record<string, (bed: Bed) => string | Buffer>> = {
+    empty: () => '',
+    'half-written': (bed) => whole(bed).slice(0, 100),
+    NULs: () => Buffer.alloc(5000),
+    'a list': () => '[]',
+    deep: () => '['.repeat(1_000_000),
+    'a time beyond all time': (bed) => whole(bed, { at: 1e300 }),
+    'a time before all time': (bed) => whole(bed, { at: -1e300 }),
+    'a time that is text': (bed) => whole(bed, { at: 'yesterday' }),
+    'members listed beyond all time': (bed) => whole(bed, { times: [[1e300, 1e300]] }),
+    'members listed before all time': (bed) => whole(bed, { times: [[-1e300, -1e300]] }),
+    'times that are no list': (bed) => whole(bed, { times: { length: 1 } }),
+    'members of hostile text': (bed) =>
+      whole(bed, {
+        members: [{ ...good(bed), name: evilTexts['a forged error'], labels: { a: evilTexts['an OSC 52 clipboard'] } }],
+      }),
+    'a member with a hostile server': (bed) =>
+      whole(bed, { members: [{ ...good(bed), server: 'javascript:alert(1)' }] }),
+    'a member that is none': (bed) => whole(bed, { members: [null] }),
+    'an endpoint that is no longer listed, of long ago': (bed) =>
+      whole(bed, { members: [other()], times: [[-8.64e15, 0]] }),
+    'an endpoint that is no longer listed, of a time to come': (bed) =>
+      whole(bed, { members: [other()], times: [[8.65e15, 0]] }),
+  };
+  for (const [i, [name, damage]] of Object.entries(damages).entries()) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        put(bed, damage(bed));
+        await listed(bed, [formats[i % 2] as string]);
+        put(bed, damage(bed));
+        bed.cluster.faults.routes.memberlist = { reset: 'before' };
+        const ran = await bed.run('clusters -o json', { ...everywhere, may: bed.remembered });
+        if (ran.status === 0) checkClusterRows(ran.stdout);
+        else checkFailure(ran);
+      }),
+    );
+  }
+});
+
+describe('random damage of the memberlist', () => {
+  test.concurrent.each(randomCases(25, 4))('%s', (_, chance) =>
+    given(async (bed) => {
+      const rows = [good(bed), other({ labels: { a: 'b', c: 'd' } }), other({ server: bed.cluster.server })];
+      const sent = damagedJson(rows, chance);
+      tell(bed, sent);
+      try {
+        const args = chance() < 0.7 ? ['clusters', '-o', 'json'] : ['login', '--all-contexts'];
+        const ran =
+          args[0] === 'login'
+            ? await bed.edit(args, everywhere)
+            : await bed.run(args, { ...everywhere, may: bed.remembered });
+        if (ran.status !== 0) assert.ok(args[0] === 'login' || ran.stdout === '');
+        else if (args[0] === 'clusters') checkClusterRows(ran.stdout);
+      } catch (error) {
+        if (error instanceof Error) error.message += `\nlist: ${JSON.stringify(sent).slice(0, 4000)}`;
+        throw error;
+      }
+    })(),
+  );
+});

@@ -1,0 +1,362 @@
+// Hostile answers to GET /kubeconfig: either a token that is checked, and nothing else of the answer, reaches kubectl
+// and the kubeconfig, or nothing does.
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import { describe, test } from 'vitest';
+import { parse } from 'yaml';
+import { checkCalm, checkCredential, checkFailure } from './checks.ts';
+import { type Bed, hostileGround, makeToken } from './ground.ts';
+import { damagedJson, evilTexts, randomCases, wrongTypes } from './junk.ts';
+
+const given = hostileGround();
+
+// biome-ignore lint/suspicious/noExplicitAny: a case may make anything of it
+type Answer = any;
+type Make = (bed: Bed) => void;
+const change =
+  (make: (answer: Answer) => unknown): Make =>
+  (bed) => {
+    bed.cluster.faults.routes.kubeconfig = { change: make };
+  };
+/** The answer with something done to its parts. */
+const edited = (edit: (parts: { cluster: Answer; user: Answer; context: Answer; answer: Answer }) => void): Make =>
+  change((answer) => {
+    const [cluster] = Object.values(answer.clusters);
+    const [user] = Object.values(answer.users);
+    const [context] = Object.values(answer.contexts);
+    edit({ cluster, user, context, answer });
+    return answer;
+  });
+const withToken = (token: unknown): Make => edited(({ user }) => Object.assign(user, { token }));
+const claims = (payload: string): Make => withToken(makeToken({}, payload));
+const inAnHour = Math.floor(Date.now() / 1000) + 3600;
+const raw =
+  (body: string | Buffer, contentType = 'application/json; charset=utf-8', status = 200): Make =>
+  (bed) => {
+    bed.cluster.faults.routes.kubeconfig = { answer: { status, body, contentType } };
+  };
+const pem = (inner: string) =>
+  Buffer.from(`-----BEGIN CERTIFICATE-----\n${inner}\n-----END CERTIFICATE-----\n`).toString('base64');
+
+test.concurrent(
+  'control: an answer as it should be',
+  given(async (bed) => {
+    const ran = await bed.edit('login');
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.ok(ran.changed);
+    const { clusters } = parse(fs.readFileSync(bed.home.kubeconfig, 'utf8'));
+    const ours = clusters.find(
+      (item: { cluster: { server: string } }) => item.cluster.server === bed.cluster.apiServer,
+    ).cluster;
+    assert.equal(ours['certificate-authority-data'], bed.cluster.caData);
+  }),
+);
+
+const harmless: Readonly<Record<string, Make>> = {
+  'certificate-authority: a file': edited(({ cluster }) =>
+    Object.assign(cluster, { 'certificate-authority': '/etc/passwd' }),
+  ),
+  'a proxy': edited(({ cluster }) => Object.assign(cluster, { 'proxy-url': 'http://evil.example:3128' })),
+  'another name for TLS': edited(({ cluster }) => Object.assign(cluster, { 'tls-server-name': 'evil.example' })),
+  'extensions and compression': edited(({ cluster }) =>
+    Object.assign(cluster, {
+      extensions: { 'tka.specht-labs.de': { server: 'https://evil.example' } },
+      'disable-compression': 'x',
+    }),
+  ),
+  'an exec user': edited(({ user }) =>
+    Object.assign(user, { exec: { command: 'touch', args: ['pwned'], apiVersion: 'client.authentication.k8s.io/v1' } }),
+  ),
+  'an auth provider': edited(({ user }) =>
+    Object.assign(user, { 'auth-provider': { name: 'oidc', config: { 'idp-issuer-url': 'https://evil.example' } } }),
+  ),
+  'a token file, a password, a client key and somebody to act as': edited(({ user }) =>
+    Object.assign(user, {
+      tokenFile: '/etc/passwd',
+      username: 'mallory',
+      password: 'x',
+      'client-certificate': '/etc/passwd',
+      'client-key-data': 'eA==',
+      as: 'system:admin',
+      'as-groups': ['system:masters'],
+    }),
+  ),
+  'a namespace': edited(({ context }) => Object.assign(context, { namespace: 'kube-system' })),
+  'preferences, and more contexts': edited(({ answer }) => {
+    answer.preferences = { colors: '\u001b[31m' };
+    answer.contexts['\u001b]52;c;eA==\u0007'] = { cluster: '../x', user: '$(touch pwned)' };
+    answer.clusters.evil = { server: 'https://evil.example' };
+    answer.users.evil = { token: makeToken({ sub: 'evil' }) };
+  }),
+  'names that are hostile': change((answer) => {
+    const name = evilTexts['a forged error'] as string;
+    const [cluster] = Object.values(answer.clusters);
+    const [user] = Object.values(answer.users);
+    return {
+      clusters: { [name]: cluster },
+      users: { '../x': user },
+      contexts: { '$(x)': { cluster: name, user: '../x' } },
+      'current-context': '$(x)',
+    };
+  }),
+  'a cluster that is called __proto__': change((answer) =>
+    JSON.stringify(answer).replaceAll('tka-cluster', '__proto__').replaceAll('tka-context-alice', 'constructor'),
+  ),
+  'keys twice, the last of which count': change((answer) =>
+    JSON.stringify(answer).replace('{', '{"users":{},"clusters":7,'),
+  ),
+  'another kind and version': edited(({ answer }) => Object.assign(answer, { kind: 'Secret', apiVersion: 'v9' })),
+  'a CA with line breaks': edited(({ cluster }) => {
+    cluster['certificate-authority-data'] = cluster['certificate-authority-data'].replace(/.{64}/g, '$&\r\n');
+  }),
+  'an API server with another spelling': edited(({ cluster }) => {
+    cluster.server = `${cluster.server.toUpperCase()}/`;
+  }),
+  'a CA that is null': edited(({ cluster }) => Object.assign(cluster, { 'certificate-authority-data': null })),
+  'a million more keys': change((answer) =>
+    JSON.stringify(answer).replace('{', `{${Array.from({ length: 60_000 }, (_, i) => `"k${i}":1,`).join('')}`),
+  ),
+  'a wrong content type': (bed) => {
+    bed.cluster.faults.routes.kubeconfig = { headers: { 'Content-Type': 'text/html' } };
+  },
+  'a Retry-After of garbage, then the answer': (bed) => {
+    bed.cluster.faults.pending = { requests: 2, retryAfter: '\u00fegarbage' };
+  },
+  'a Retry-After of a year, then the answer': (bed) => {
+    bed.cluster.faults.pending = { requests: 3, retryAfter: 31_536_000 };
+  },
+  'a Retry-After before now, then the answer': (bed) => {
+    bed.cluster.faults.pending = { requests: 3, retryAfter: -5 };
+  },
+  'a Retry-After that is a date, then the answer': (bed) => {
+    bed.cluster.faults.pending = { requests: 3, retryAfter: 'Thu, 01 Jan 2099 00:00:00 GMT' };
+  },
+  'a Retry-After of nothing, then the answer': (bed) => {
+    bed.cluster.faults.pending = { requests: 3, retryAfter: '0' };
+  },
+};
+
+describe('only the token and the API server are taken', () => {
+  for (const [i, [name, make]] of Object.entries(harmless).entries()) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        make(bed);
+        if (i % 3 === 2) {
+          assert.equal((await bed.freshCredential()).stderr, '');
+          return;
+        }
+        const ran = await bed.edit('login');
+        assert.equal(ran.status, 0, ran.stderr);
+        assert.ok(ran.changed);
+        checkCalm(ran.stderr);
+        const text = fs.readFileSync(bed.home.kubeconfig, 'utf8');
+        assert.doesNotMatch(
+          text,
+          /evil|passwd|pwned|mallory|oidc|proxy-url|tls-server|kube-system|impersonate|password/,
+        );
+      }),
+    );
+  }
+
+  const expiries: Readonly<Record<string, Make>> = {
+    'an exp with a fraction': claims(`{"exp":${inAnHour}.75}`),
+    'an exp in the year 9999': claims('{"exp":253402300799}'),
+    'an exp beyond all time': claims('{"exp":1e300}'),
+    'an exp as an exponent': claims('{"exp":4.0e9}'),
+    'an exp twice, the last of which counts': claims(`{"exp":1,"exp":${inAnHour}}`),
+    'an iat and nbf of garbage': claims(`{"exp":${inAnHour},"iat":"x","nbf":{}}`),
+    'a prototype with an exp': claims(`{"__proto__":{"exp":1},"exp":${inAnHour}}`),
+    'names with escapes': claims(JSON.stringify({ exp: inAnHour, sub: evilTexts['an OSC 52 clipboard'] })),
+    'a token of 16,000 letters': claims(JSON.stringify({ exp: inAnHour, x: 'x'.repeat(11_000) })),
+  };
+  for (const [name, make] of Object.entries(expiries)) {
+    test.concurrent(
+      `a token with ${name} ends with its sign-in`,
+      given(async (bed) => {
+        make(bed);
+        const ran = await bed.run(bed.credentialArgs(), { may: bed.ownCache });
+        checkCredential(ran);
+        const end = Date.parse(JSON.parse(ran.stdout).status.expirationTimestamp);
+        assert.ok(end <= Date.now() + 31 * 60_000, 'it outlives the sign-in');
+      }),
+    );
+  }
+});
+
+const refused: Readonly<Record<string, Make>> = {
+  ...Object.fromEntries(
+    Object.entries(wrongTypes).flatMap(([name, value]) => [
+      [`a token that is ${name}`, withToken(value)],
+      [`users that are ${name}`, edited(({ answer }) => Object.assign(answer, { users: value }))],
+      [`an API server that is ${name}`, edited(({ cluster }) => Object.assign(cluster, { server: value }))],
+    ]),
+  ),
+  'no token': edited(({ user }) => delete user.token),
+  'a token with a newline': withToken('eyJhbGciOiJ.x\n.y'),
+  'a token with a newline behind it': edited(({ user }) => Object.assign(user, { token: `${user.token}\n` })),
+  'a token with a quote': edited(({ user }) => Object.assign(user, { token: `${user.token}"` })),
+  'a token with an escape': edited(({ user }) => Object.assign(user, { token: `\u001b[31m${user.token}` })),
+  'a token with padding': withToken(`${makeToken()}==`),
+  'a token of four parts': withToken(`${makeToken()}.x`),
+  'a token of two parts': withToken(makeToken().replace(/\.[^.]*$/, '')),
+  'a token with a lone surrogate': withToken(`${makeToken()}\ud800`),
+  'a token of a MiB': withToken(`${'a'.repeat(900_000)}.b.c`),
+  'a token whose payload is no JSON': claims('{"exp":'),
+  'a token whose payload is null': claims('null'),
+  'a token whose payload is a list': claims('[4000000000]'),
+  'a token whose payload is deep': claims('['.repeat(5000)),
+  'a token without exp': claims('{}'),
+  'an exp that is text': claims('{"exp":"4000000000"}'),
+  'an exp that is null': claims('{"exp":null}'),
+  'an exp that is NaN': claims('{"exp":NaN}'),
+  'an exp that is infinite': claims('{"exp":1e400}'),
+  'an exp that is a list': claims(`{"exp":[${inAnHour}]}`),
+  'an exp of a prototype': claims(`{"__proto__":{"exp":${inAnHour}}}`),
+  'an exp of 0': claims('{"exp":0}'),
+  'an exp before 1970': claims('{"exp":-1}'),
+  'an exp before all time': claims('{"exp":-1e300}'),
+  'an exp that has passed': claims(`{"exp":${Math.floor(Date.now() / 1000) - 1}}`),
+  'lists instead of maps': change((answer) => ({
+    ...answer,
+    clusters: Object.entries(answer.clusters).map(([name, cluster]) => ({ name, cluster })),
+    users: Object.entries(answer.users).map(([name, user]) => ({ name, user })),
+    contexts: Object.entries(answer.contexts).map(([name, context]) => ({ name, context })),
+  })),
+  'a current context that names nothing': edited(({ answer }) =>
+    Object.assign(answer, { 'current-context': 'nothing' }),
+  ),
+  'a current context of the prototype': edited(({ answer }) =>
+    Object.assign(answer, { 'current-context': 'toString' }),
+  ),
+  'a current context that is a list': edited(({ answer }) =>
+    Object.assign(answer, { 'current-context': ['tka-context-alice'] }),
+  ),
+  'no current context': edited(({ answer }) => delete answer['current-context']),
+  'no contexts': edited(({ answer }) => delete answer.contexts),
+  'no clusters': edited(({ answer }) => delete answer.clusters),
+  'a context without a cluster': edited(({ context }) => delete context.cluster),
+  'a context of another user': edited(({ context }) => Object.assign(context, { user: '__proto__' })),
+  'an API server over http': edited(({ cluster }) => Object.assign(cluster, { server: 'http://127.0.0.1:6443' })),
+  'an API server that is a script': edited(({ cluster }) =>
+    Object.assign(cluster, { server: 'javascript:alert(1)//https://a' }),
+  ),
+  'an API server that is a file': edited(({ cluster }) => Object.assign(cluster, { server: 'file:///etc/passwd' })),
+  'an API server with credentials': edited(({ cluster }) =>
+    Object.assign(cluster, { server: 'https://user:password@127.0.0.1:6443' }),
+  ),
+  'an API server with a query': edited(({ cluster }) =>
+    Object.assign(cluster, { server: 'https://127.0.0.1:6443/?x=1#y' }),
+  ),
+  'an API server with a newline': edited(({ cluster }) =>
+    Object.assign(cluster, { server: 'https://127.0.0.1:6443\r\nX: y' }),
+  ),
+  'an API server with an escape': edited(({ cluster }) =>
+    Object.assign(cluster, { server: 'https://a\u001b]52;c;eA==\u0007' }),
+  ),
+  'an API server of Unicode look-alikes': edited(({ cluster }) =>
+    Object.assign(cluster, { server: 'https://аpi.example。com%2f' }),
+  ),
+  'an API server of 100,000 letters': edited(({ cluster }) =>
+    Object.assign(cluster, { server: `https://a/${'x'.repeat(100_000)}` }),
+  ),
+  'an API server without a host': edited(({ cluster }) => Object.assign(cluster, { server: 'https://' })),
+  'another API server': edited(({ cluster }) => Object.assign(cluster, { server: 'https://evil.example:6443' })),
+  'a CA that is no text': edited(({ cluster }) => Object.assign(cluster, { 'certificate-authority-data': { a: 1 } })),
+  'a CA that is no base64': edited(({ cluster }) =>
+    Object.assign(cluster, { 'certificate-authority-data': '\u001b[31m' }),
+  ),
+  'a CA that is no PEM': edited(({ cluster }) => Object.assign(cluster, { 'certificate-authority-data': 'aGVsbG8=' })),
+  'a CA that is PEM itself': edited(({ cluster }) => {
+    cluster['certificate-authority-data'] = Buffer.from(cluster['certificate-authority-data'], 'base64').toString();
+  }),
+  'a CA that is a private key': edited(({ cluster }) => {
+    cluster['certificate-authority-data'] = Buffer.from(
+      '-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----',
+    ).toString('base64');
+  }),
+  'a CA whose base64 is cut': edited(({ cluster }) => {
+    cluster['certificate-authority-data'] = `${pem('MIIB').replace(/=+$/, '').slice(0, -4)}A`;
+  }),
+  'no look at the certificate': edited(({ cluster }) => Object.assign(cluster, { 'insecure-skip-tls-verify': true })),
+  'a text for no look at the certificate': edited(({ cluster }) =>
+    Object.assign(cluster, { 'insecure-skip-tls-verify': 'true' }),
+  ),
+  nothing: raw(''),
+  null: raw('null'),
+  'a list': raw('[]'),
+  'a deep list': raw('['.repeat(900_000)),
+  HTML: raw('<html>', 'text/html'),
+  'a kubeconfig file as YAML': raw(
+    'apiVersion: v1\nkind: Config\nclusters:\n- name: a\n  cluster: {server: "https://a"}\n',
+    'application/yaml',
+  ),
+  'YAML with unknown tags': raw('!evil {clusters: !!js/function "x"}\n', 'application/yaml'),
+  'YAML with aliases': raw('clusters: &a {a: *b}\nusers: *a\n', 'application/yaml'),
+  'status 204': raw('', 'application/json', 204),
+  'status 206 with half an answer': raw('{"kind":"Config"', 'application/json', 206),
+  'status 304': raw('', 'application/json', 304),
+  'a 202 without end': (bed) => {
+    bed.cluster.faults.pending = { forever: true, retryAfter: '0' };
+  },
+  'a 401 without end': raw('{"message":"User not signed in"}', 'application/json', 401),
+  'a refusal with escapes': raw(
+    JSON.stringify({ message: evilTexts['an OSC 8 link'], advice: [evilTexts['a forged error']] }),
+    'application/json',
+    403,
+  ),
+};
+
+describe('nothing is taken, and there is an error', () => {
+  for (const [name, make] of Object.entries(refused)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        make(bed);
+        const ran = await bed.noCredential();
+        assert.ok(bed.cluster.counts.kubeconfig >= 1, `the answer was never asked for: ${ran.stderr}`);
+        assert.ok(ran.stderr.length < 2000);
+      }),
+    );
+  }
+
+  const written: Readonly<Record<string, Make>> = {
+    'a CA that is no PEM': refused['a CA that is no PEM'] as Make,
+    'a CA whose base64 is cut': refused['a CA whose base64 is cut'] as Make,
+    'an API server that is a script': refused['an API server that is a script'] as Make,
+    'no token': refused['no token'] as Make,
+  };
+  for (const [name, make] of Object.entries(written)) {
+    test.concurrent(
+      `the kubeconfig stays as it is: ${name}`,
+      given(async (bed) => {
+        make(bed);
+        const ran = await bed.run('login', { timeout: '700ms', may: bed.ownCache });
+        checkFailure(ran);
+        assert.ok(!fs.existsSync(bed.entry), 'a token is kept all the same');
+      }),
+    );
+  }
+});
+
+describe('random damage of the kubeconfig answer', () => {
+  test.concurrent.each(randomCases(30, 3))('%s', (_, chance) =>
+    given(async (bed) => {
+      let sent = '';
+      bed.cluster.faults.routes.kubeconfig = {
+        change: (answer) => {
+          sent ||= damagedJson(answer, chance);
+          return sent;
+        },
+      };
+      try {
+        const ran = await bed.run(bed.credentialArgs(), { timeout: '1s', may: bed.ownCache });
+        if (ran.status === 0) assert.ok(bed.minted.has(checkCredential(ran)) || sent.includes(checkCredential(ran)));
+        else checkFailure(ran);
+      } catch (error) {
+        if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 4000)}`;
+        throw error;
+      }
+    })(),
+  );
+});
