@@ -47,13 +47,15 @@ export class ListMemory {
       // The rows go through the same reader as those of a server: a file is no more to be trusted.
       const list = parseMemberlist({ status: 200, headers: {}, body: JSON.stringify(members) }, 'the last known list');
       if (list === undefined || list.unread > 0 || list.members.length !== times.length) return undefined;
-      const number = (value: unknown) => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
+      const now = Date.now();
+      // A time to come (the clock was set back) is now: a member of such a list would never be given up.
+      const number = (value: unknown) => (typeof value === 'number' && value > 0 ? Math.min(value, now) : 0);
       const remembered = list.members.map((member, i) => ({
         ...member,
         listed: number(times[i]?.[0]),
         tried: number(times[i]?.[1]),
       }));
-      return { at, html, members: remembered };
+      return { at: number(at), html, members: remembered };
     } catch {
       return undefined;
     }
