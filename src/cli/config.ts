@@ -65,6 +65,9 @@ async function set(context: Context, key: SettingKey, value: string, named: stri
     // The Go CLI reads YAML 1.1, where a bare `no` is a boolean.
     const scalar = new Scalar(read.value);
     if (typeof read.value === 'string') scalar.type = 'QUOTE_DOUBLE';
+    const old = document.getIn(keys, true);
+    if (isScalar(old))
+      Object.assign(scalar, { comment: old.comment, commentBefore: old.commentBefore, spaceBefore: old.spaceBefore });
     document.setIn(keys, scalar);
     const after = document.toString({ lineWidth: 0 });
     const problems: string[] = [];
