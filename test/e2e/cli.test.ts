@@ -1,0 +1,380 @@
+// How the program speaks: help, usage, exit status, settings, and what --debug must not tell.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import { gate, type Home, jwt, kubectl, lines, needsKubectl, test, until } from '../support.ts';
+
+const commands = ['login', 'logout', 'clusters', 'status', 'forget', 'config'];
+
+describe.concurrent('help', () => {
+  test.for(commands)('%s --help: what it does, examples, options, usage', async (command, { home }) => {
+    const before = home.files();
+    const help = await home.run(`${command} --help`);
+    expect(help).toMatchObject({ status: 0, stderr: '' });
+    expect(help.stdout).toMatch(new RegExp(`^Examples:\\n  # .*\\n  kubectl tka ${command}`, 'm'));
+    expect(help.stdout).toMatch(new RegExp(`^Usage:\\n  kubectl tka ${command}\\b`, 'm'));
+    expect(help.stdout).toMatch(/^Options( of every command)?:$/m);
+    for (const flag of ['--server', '--port', '--tailnet', '--config', '--kubeconfig', '--debug', '--quiet', '--help'])
+      expect(help.stdout).toContain(flag);
+    expect(help.stdout).not.toMatch(/kubectl-tka|%p|undefined/);
+    expect(await home.run(`help ${command}`)).toMatchObject({ status: 0, stdout: help.stdout });
+    expect(home.files()).toEqual(before);
+  });
+
+  test.for(['version', 'credential'])('%s --help', async (command, { home }) => {
+    const help = await home.run(`${command} --help`);
+    expect(help).toMatchObject({ status: 0, stderr: '' });
+    expect(help.stdout).toMatch(new RegExp(`^Usage:\\n  kubectl tka ${command}\\b`, 'm'));
+  });
+
+  test('without a command, --help, -h and help: the list of commands', async ({ home }) => {
+    const help = await home.run('--help');
+    expect(help).toMatchObject({ status: 0, stderr: '' });
+    expect(help.stdout).toMatch(/^Available Commands:$/m);
+    for (const command of [...commands, 'version', 'credential'])
+      expect(help.stdout).toMatch(new RegExp(`^  ${command} +\\S`, 'm'));
+    expect(help.stdout).toMatch(/^Usage:\n {2}kubectl tka /m);
+    for (const args of ['', '-h', 'help'])
+      expect(await home.run(args)).toMatchObject({ status: 0, stdout: help.stdout });
+  });
+
+  test.skipIf(kubectl === undefined)(
+    `kubectl tka, and kubectl-tka itself, say the same${needsKubectl}`,
+    async ({ home }) => {
+      const direct = await home.run('login --help');
+      expect(await home.kubectl('tka login --help')).toMatchObject({ status: 0, stdout: direct.stdout, stderr: '' });
+      expect(await home.kubectl('tka login --wrong')).toMatchObject({ status: 2, stdout: '' });
+      expect((await home.kubectl('plugin list')).stdout).toContain('kubectl-tka');
+    },
+  );
+});
+
+describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on stdout, nothing changed', () => {
+  test.for<[string, RegExp, RegExp]>([
+    ['lgin', /unknown command/, /login|--help/],
+    ['--what', /unknown option/, /--help/],
+    ['login --what', /unknown option/, /kubectl tka login --help/],
+    ['login --contxt x', /unknown option/, /--context/],
+    ['login a b', /too many arguments/, /kubectl tka login --help/],
+    ['login --context', /argument missing/, /kubectl tka login --help/],
+    ['login --context=', /--context is empty/, /^/],
+    ['login --port 0', /--port "0" must be a port/, /^/],
+    ['login --port http', /--port "http" must be a port/, /^/],
+    ['login a/b', /names no server|no server/, /./],
+    ['login ftp://x', /names no server/, /host name, host:port, or a URL/],
+    ['clusters -o xml', /-o, --output|output/, /--help/],
+    ['clusters -l a=b=c', /is no label selector/, /-l /],
+    ['clusters -l', /argument missing/, /--help/],
+    ['status -o', /argument missing/, /--help/],
+    ['status more', /too many arguments/, /--help/],
+    ['config no.such.key', /is no setting/, /tailscale\.hostname/],
+    ['config tailscale.port many', /tailscale\.port must be a port/, /^/],
+    ['config debug perhaps', /debug must be true or false/, /^/],
+    ['version -o xml', /output/, /--help/],
+  ])('%s', async ([args, error, hint], { home, us }) => {
+    const before = home.files();
+    const wrong = await home.run(args);
+    expect(wrong).toMatchObject({ status: 2, stdout: '' });
+    expect(lines(wrong.stderr)[0]).toMatch(/^error: /);
+    expect(lines(wrong.stderr)[0]).toMatch(error);
+    expect(lines(wrong.stderr).filter((line) => line.startsWith('error: '))).toHaveLength(1);
+    expect(lines(wrong.stderr).slice(1).join('\n')).toMatch(hint);
+    expect(home.files()).toEqual(before);
+    expect(us.requests.filter(({ route }) => route !== 'memberlist')).toEqual([]);
+  });
+
+  test('a name that two clusters bear', async ({ home, us, eu }) => {
+    us.faults.memberlist = {
+      raw: JSON.stringify(
+        [us, eu].map(({ server, apiServer }) => ({
+          apiEndpoint: apiServer,
+          apiPort: 1,
+          labels: {},
+          name: 'twin',
+          server,
+        })),
+      ),
+    };
+    const wrong = await home.run('login twin');
+    expect(wrong).toMatchObject({ status: 2, stdout: '' });
+    expect(wrong.stderr).toBe(
+      `error: 2 clusters are called twin\n${[us, eu]
+        .map(({ server, apiServer }) => [apiServer, `hint: name one by its server: ${server}\n`])
+        .sort()
+        .map(([, hint]) => hint)
+        .join('')}`,
+    );
+    expect(us.counts.login + eu.counts.login).toBe(0);
+  });
+
+  test('a bad TKA_TIMEOUT', async ({ home, us }) => {
+    for (const value of ['soon', '-1', '0', '1e9', '2h'])
+      expect(await home.credential(us, { env: { TKA_TIMEOUT: value } })).toMatchObject({ status: 2, stdout: '' });
+  });
+});
+
+describe.concurrent('version', () => {
+  test('-o json holds these keys, and -o yaml too', async ({ home }) => {
+    const ran = await home.run('version -o json');
+    expect(ran).toMatchObject({ status: 0, stderr: '' });
+    const version = JSON.parse(ran.stdout);
+    expect(Object.keys(version)).toEqual(['version', 'commit', 'node', 'platform']);
+    expect(version).toEqual({
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      commit: expect.stringMatching(/^(?:[0-9a-f]{7,40}|unknown)$/),
+      node: expect.stringMatching(/^\d+\.\d+\.\d+$/),
+      platform: expect.stringMatching(/^(?:linux|darwin|windows)\/(?:amd64|arm64)$/),
+    });
+    expect((await home.run('version -o yaml')).stdout).toContain(`commit: ${version.commit}\n`);
+    expect((await home.run('version')).stdout).toBe(
+      `kubectl-tka ${version.version} (commit ${version.commit}, node ${version.node}, ${version.platform})\n`,
+    );
+  });
+
+  test('asks for nothing: a damaged configuration and kubeconfig do not matter', async ({ home }) => {
+    home.write(home.config, 'tailscale: [');
+    home.write(home.kubeconfig, 'clusters: {');
+    expect(await home.run('version')).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run('--help')).toMatchObject({ status: 0, stderr: '' });
+  });
+});
+
+describe.concurrent('config', () => {
+  const ours = `# the tailnet of the house
+tailscale:
+  hostname: tka   # where to ask
+  # not the default
+  Port: 8443
+output: {long: true}
+other: kept
+`;
+
+  test('shows all settings with where they come from', async ({ home }) => {
+    home.write(home.config, ours);
+    const rows = JSON.parse(
+      (await home.run('config -o json', { env: { TKA_TAILSCALE_TAILNET: 'example.ts.net' } })).stdout,
+    );
+    const of = (key: string) => rows.find((row: { key: string }) => row.key === key);
+    expect(of('tailscale.hostname')).toEqual({ key: 'tailscale.hostname', value: 'tka', source: home.config });
+    expect(of('tailscale.port')).toEqual({ key: 'tailscale.port', value: 8443, source: home.config });
+    expect(of('tailscale.tailnet')).toEqual({
+      key: 'tailscale.tailnet',
+      value: 'example.ts.net',
+      source: 'TKA_TAILSCALE_TAILNET',
+    });
+    expect(of('debug')).toEqual({ key: 'debug', value: false, source: 'default' });
+    expect((await home.run('config')).stdout).toMatch(/^tailscale\.port +8443 +\//m);
+  });
+
+  test('flag > environment > file > default, keys in any case', async ({ home }) => {
+    home.write(home.config, ours);
+    const port = async (args = '', env = {}) => (await home.run(`config TAILSCALE.port ${args}`, { env })).stdout;
+    expect(await port()).toBe('8443\n');
+    expect(await port('', { TKA_TAILSCALE_PORT: '9000' })).toBe('9000\n');
+    expect(await port('--port 9001', { TKA_TAILSCALE_PORT: '9000' })).toBe('9001\n');
+    fs.rmSync(home.config);
+    expect(await port()).toBe('443\n');
+  });
+
+  test('sets one: comments, order and everything else survive', async ({ home }) => {
+    home.write(home.config, ours, 0o640);
+    fs.chmodSync(home.config, 0o640);
+    const set = await home.run('config tailscale.port 443');
+    expect(set).toMatchObject({ status: 0, stdout: `tailscale.port is 443 in ${home.config}.\n`, stderr: '' });
+    // White space is not kept as it was; all else is.
+    const dense = (text: string) => text.replace(/[ \n]+/g, '');
+    expect(dense(fs.readFileSync(home.config, 'utf8'))).toBe(dense(ours.replace('8443', '443')));
+    await home.run('config tailscale.hostname no');
+    const text = fs.readFileSync(home.config, 'utf8');
+    for (const comment of ['# the tailnet of the house', '# where to ask', '# not the default'])
+      expect(text).toContain(comment);
+    expect(text).toContain('hostname: "no"');
+    expect(text).toContain('other: kept');
+    expect((await home.run('config tailscale.hostname')).stdout).toBe('no\n');
+    expect(fs.statSync(home.config).mode & 0o777).toBe(0o640);
+    expect(fs.readdirSync(path.dirname(home.config))).toEqual(['config.yaml']);
+  });
+
+  test('makes the file where there is none; a link stays one', async ({ home, us }) => {
+    fs.rmSync(path.join(home.dir, '.config'), { recursive: true });
+    expect(await home.run(['config', 'tailscale.hostname', us.server])).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run('clusters')).toMatchObject({ status: 0, stderr: '' });
+    const real = path.join(home.dir, 'dotfiles.yaml');
+    fs.renameSync(home.config, real);
+    fs.symlinkSync(real, home.config);
+    expect(await home.run('config output.long true')).toMatchObject({ status: 0 });
+    expect(fs.lstatSync(home.config).isSymbolicLink()).toBe(true);
+    expect(fs.readFileSync(real, 'utf8')).toContain('long: true');
+  });
+
+  test('says that a variable beats the file', async ({ home }) => {
+    const set = await home.run('config tailscale.port 8443', { env: { TKA_TAILSCALE_PORT: '9000' } });
+    expect(set.status).toBe(0);
+    expect(set.stderr).toBe('warning: TKA_TAILSCALE_PORT is set, and beats the file\n');
+  });
+
+  test('a bad file: every problem at once, with file, line and key, and the file stays', async ({ home }) => {
+    const bad = 'tailscale:\n  port: 99999\n  hostname: [x]\ndebug: perhaps\n';
+    home.write(home.config, bad);
+    for (const args of ['config', 'status', 'clusters', 'login', 'config debug true']) {
+      const refused = await home.run(args);
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      for (const [line, key] of [
+        [2, 'tailscale.port'],
+        [3, 'tailscale.hostname'],
+        [4, 'debug'],
+      ])
+        expect(refused.stderr).toContain(`${home.config}:${line}: ${key} must be`);
+    }
+    expect(fs.readFileSync(home.config, 'utf8')).toBe(bad);
+  });
+
+  test('--config FILE, and one that is not there', async ({ home }) => {
+    const file = path.join(home.dir, 'other.yaml');
+    home.write(file, 'tailscale: {port: 7000}\n');
+    expect((await home.run(['config', 'tailscale.port', '-c', file])).stdout).toBe('7000\n');
+    const refused = await home.run('config -c /nowhere.yaml');
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toContain('/nowhere.yaml');
+  });
+
+  test('a kubectl that asks for a credential does not mind a bad file', async ({ home, us }) => {
+    home.write(home.config, 'tailscale: [');
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+  });
+});
+
+/** All that a person can see or a backup can take away, but for the cache and the folders of the kernel. */
+function visible(home: Home, ...texts: string[]): string {
+  return [...texts, ...Object.values(home.files(/^\.cache/))].join('\n');
+}
+
+describe.concurrent('--debug', () => {
+  test('tells the story on stderr, and no token, to no stream and no file outside the cache', async ({ home, us }) => {
+    const login = await home.run('login prod-us --debug');
+    expect(login.status).toBe(0);
+    for (const part of [
+      'tailscale.hostname = ',
+      `POST ${us.server}/api/v1alpha1/login: 202`,
+      'signed in as alice',
+      '/kubeconfig: 200',
+    ])
+      expect(login.stderr).toContain(part);
+    const token = home.token(us);
+    expect(token).toMatch(jwt);
+    const [, payload = '', signature = ''] = token.split('.');
+    const heard = [login.stdout, login.stderr];
+    for (const args of [
+      'clusters',
+      'status',
+      'config',
+      'clusters -o json',
+      'login --all-contexts',
+      'logout',
+      'status -o yaml',
+    ]) {
+      const ran = await home.run(`${args} --debug`);
+      expect(ran.status).toBe(0);
+      heard.push(ran.stdout, ran.stderr);
+    }
+    us.faults.routes.kubeconfig = { reset: 'middle', times: 1 };
+    heard.push(visible(home, (await home.run('login prod-us --debug')).stderr));
+    for (const secret of [token, payload, signature, home.token(us)])
+      expect(visible(home, ...heard)).not.toContain(secret);
+    expect(visible(home, ...heard)).not.toMatch(jwt);
+  });
+
+  test('credential with --debug, or TKA_DEBUG=1: the token is on stdout and nowhere else', async ({ home, us }) => {
+    for (const options of [{ args: ['--debug'] }, { env: { TKA_DEBUG: '1' } }]) {
+      for (let hit = 0; hit < 2; hit++) {
+        const ran = await home.credential(us, options);
+        expect(ran.status).toBe(0);
+        expect(lines(ran.stdout)).toHaveLength(1);
+        expect(ran.stdout).toContain(home.token(us));
+        expect(visible(home, ran.stderr)).not.toMatch(jwt);
+        if (hit === 0) expect(ran.stderr).toMatch(/^debug: /m);
+      }
+      fs.rmSync(home.cache, { recursive: true });
+    }
+  });
+
+  test('an answer that holds tokens where none belongs is not repeated', async ({ home, us }) => {
+    const secret = us.issueToken();
+    us.faults.routes.login = {
+      answer: { status: 403, body: { message: `no, ${secret}`, advice: [`Bearer ${secret}`] } },
+    };
+    const refused = await home.run(['login', us.server, '--debug']);
+    expect(refused.status).toBe(1);
+    expect(visible(home, refused.stdout, refused.stderr)).not.toContain(secret);
+    expect(visible(home, refused.stderr)).not.toMatch(jwt);
+  });
+
+  test('an error says where it came from', async ({ home, us }) => {
+    await us.stop();
+    expect((await home.run('clusters --debug')).stderr).toMatch(/^debug: .*\n +at /m);
+    expect((await home.run('clusters')).stderr).not.toMatch(/^\s+at /m);
+  });
+});
+
+describe.concurrent('interrupted', () => {
+  test.for([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)(
+    '%s to a login that waits for its server: exit %i, no lock, and the next call works',
+    async ([signal, status], { home, us }) => {
+      const { shut, open } = gate();
+      us.faults.routes.kubeconfig = { hold: shut, times: 1 };
+      const { child, ran } = home.start('login prod-us');
+      await us.seen('kubeconfig');
+      await until('the lock', () => fs.existsSync(home.entry(us, '+lock')));
+      child.kill(signal);
+      expect(await ran).toMatchObject({ status, signal: null, stdout: '' });
+      open();
+      expect(home.cached()).toEqual([]);
+      expect(fs.existsSync(home.kubeconfig)).toBe(false);
+      const next = await home.run('login prod-us');
+      expect(next).toMatchObject({ status: 0, stderr: '' });
+    },
+  );
+
+  test('SIGINT to a credential that waits for another one', async ({ home, us }) => {
+    const { shut, open } = gate();
+    us.faults.routes.kubeconfig = { hold: shut, times: 1 };
+    const first = home.start(['credential', '--server', us.server]);
+    await us.seen('kubeconfig');
+    const second = home.start(['credential', '--server', us.server, '--debug']);
+    // It has begun; that it waits is shown by the one request.
+    await new Promise(
+      (resolve) =>
+        second.child.once('said', resolve).once('close', resolve).once('exit', resolve) && setTimeout(resolve, 1000),
+    );
+    second.child.kill('SIGINT');
+    expect(await second.ran).toMatchObject({ stdout: '' });
+    expect([130, null]).toContain((await second.ran).status);
+    open();
+    expect(await first.ran).toMatchObject({ status: 0, stderr: '' });
+    expect(us.counts.login).toBe(1);
+  });
+});
+
+describe.concurrent('streams', () => {
+  test('a reader that has gone (| head) is no crash', async ({ home }) => {
+    await home.run('login prod-us');
+    const ran = await home.byShell('"$0" "$@" | true', 'clusters -o json');
+    expect(ran).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('stdin is not read', async ({ home, us }) => {
+    expect(await home.run(['credential', '--server', us.server], { input: 'anything\n' })).toMatchObject({ status: 0 });
+  });
+
+  test('NO_COLOR or not: no escape sequences when nobody is watching', async ({ home }) => {
+    await home.run('login prod-us');
+    for (const args of ['clusters', 'status', '--help', 'login --wrong', 'config']) {
+      const { stdout, stderr } = await home.run(args, { env: { FORCE_COLOR: undefined, TERM: 'xterm-256color' } });
+      expect(stdout + stderr).not.toContain('\u001b');
+    }
+  });
+});
