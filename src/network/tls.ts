@@ -66,11 +66,13 @@ export function secure(socket: net.Socket, host: string, trust: Trust, signal: A
       end();
       resolve(wrapped);
     });
-    wrapped.on('error', (error) => {
+    const fail = (error: Error) => {
       end();
       socket.destroy();
       reject(error);
-    });
+    };
+    wrapped.on('error', fail);
+    wrapped.once('close', () => fail(Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' })));
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
   });

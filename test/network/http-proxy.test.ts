@@ -48,6 +48,7 @@ describe('https', () => {
     const env = { [variable]: value.replace('PORT', String(proxy.port)) };
     expect(await ask(https, { env, caFile, lookup })).toMatchObject({ sni: name, host: name, url: '/x' });
     expect(proxy.asked).toEqual([`CONNECT ${name}:443`]);
+    await proxy.connections(0);
   });
 
   it('is not spoken through HTTP_PROXY, nor through any where NO_PROXY names the host', async () => {
@@ -81,6 +82,7 @@ describe('https', () => {
     const proxy = await httpProxy({ knows, tls });
     const env = { HTTPS_PROXY: `https://proxy.test:${proxy.port}` };
     expect(await ask(https, { env, lookup, caFile: other.file, ca: authority.ca })).toMatchObject({ sni: name });
+    await proxy.connections(0);
     expect(await failure(https, { env, lookup, caFile: other.file })).toMatchObject({
       code: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
     });
@@ -277,6 +279,17 @@ describe('a proxy that fails', () => {
     const error = await failure(https, { env: { ALL_PROXY: `https://127.0.0.1:${port}` }, connectTimeout: 120 });
     expect(error.message).toBe(`cannot reach the proxy https://127.0.0.1:${port}: no answer within 0.1 s`);
     await connections(0);
+  });
+
+  it('by opening a tunnel in its TLS and closing it', async () => {
+    const proxy = await httpProxy({
+      knows,
+      tls: await authority.issue('proxy.test'),
+      refuses: 'HTTP/1.1 200 OK\r\n\r\n',
+    });
+    const error = await failure(https, { env: { ALL_PROXY: `https://proxy.test:${proxy.port}` }, lookup, caFile });
+    expect(error).toMatchObject({ code: 'ECONNRESET' });
+    await proxy.connections(0);
   });
 
   it('by opening a tunnel and closing it', async () => {
