@@ -1,59 +1,83 @@
-import type { Cluster } from '../discovery/clusters.ts';
+import { isatty } from 'node:tty';
 import { parseSelector } from '../discovery/selector.ts';
-import { type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
-import { timeLeft } from '../session/store.ts';
-import { type OutputFormat, shortDuration, structured, table } from '../terminal.ts';
+import { UsageError } from '../errors.ts';
+import { readKubeconfig } from '../kubeconfig/index.ts';
+import { type OutputFormat, structured, table } from '../terminal.ts';
+import { cellsOf, headingsOf, type Listed, listedOf, withProbe } from './clusters-rows.ts';
 import type { Context } from './context.ts';
 import { allClusters } from './directory.ts';
-import { contextOf } from './target.ts';
 
-interface ClustersFlags {
+/** The flags of `clusters`. */
+export interface ClustersFlags {
   readonly selector?: string;
   readonly output?: OutputFormat;
+  readonly probe?: boolean;
+  readonly watch?: boolean;
 }
 
-/** `clusters`: all members that the entry server knows. */
+/** `clusters`: all members that the entry server knows; with --watch, until it is interrupted. */
 export async function clusters(context: Context, _: readonly string[], flags: ClustersFlags): Promise<void> {
   const { terminal, settings } = context;
   const matches = parseSelector(flags.selector ?? '');
-  const view = await readKubeconfig(context.kubeconfig);
-  const all = await allClusters(context, view);
-  const rows = all.filter((cluster) => matches(cluster.labels)).map((cluster) => rowOf(cluster, context, view));
   const format = flags.output ?? (settings.long ? 'wide' : 'table');
-  if (format === 'json' || format === 'yaml') return terminal.out(await structured(format, rows));
-  if (format === 'name') return terminal.out(rows.map((row) => `${row.name}\n`).join(''));
-  if (rows.length === 0)
-    return terminal.notice(all.length === 0 ? 'no clusters found' : 'no cluster matches the selector');
-  const cells = rows.map((row) => {
-    const session =
-      row.session === null ? '-' : `${row.session.username} (${row.session.role}), ${shortDuration(row.left)}`;
-    const labels = Object.entries(row.labels).map(([key, value]) => `${key}=${value}`);
-    const short = [row.name, row.state, row.context ?? '-', session, labels.join(',') || '-'];
-    return format === 'wide' ? [...short, row.server ?? '-', row.apiEndpoint, row.lastSeen ?? '-'] : short;
-  });
-  const headings = ['NAME', 'STATE', 'CONTEXT', 'SESSION', 'LABELS'];
-  terminal.out(table(format === 'wide' ? [...headings, 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN'] : headings, cells));
-  for (const row of rows) if (row.reason !== null) terminal.notice(`${row.name}: ${row.reason}`);
+  const columns = { wide: format === 'wide', probe: flags.probe === true };
+  if (flags.watch === true) {
+    // One document is what -o promises, and a watch has no end.
+    if (format !== 'wide' && format !== 'table')
+      throw new UsageError(`--watch shows tables, and no ${format}`, {
+        hints: ['leave --watch out, or show more with -o wide'],
+      });
+    return (await import('./clusters-watch.ts')).watchClusters(context, { matches, columns });
+  }
+  const names = format === 'name';
+  const { rows, total } = await list(context, matches, columns.probe && !names);
+  if (format === 'json' || format === 'yaml') {
+    return terminal.out(
+      await structured(
+        format,
+        rows.map(({ row }) => row),
+      ),
+    );
+  }
+  if (names) return terminal.out(rows.map(({ row }) => `${row.name}\n`).join(''));
+  if (rows.length === 0) return terminal.notice(total === 0 ? 'no clusters found' : 'no cluster matches the selector');
+  terminal.out(
+    table(
+      headingsOf(columns),
+      rows.map((row) => cellsOf(row, columns)),
+    ),
+  );
+  for (const { row } of rows) if (row.reason !== null) terminal.notice(`${row.name}: ${row.reason}`);
 }
 
-function rowOf(cluster: Cluster, context: Context, view: KubeconfigView) {
-  const { server, apiEndpoint } = cluster;
-  const known = server === null ? undefined : context.sessions.store.read(server);
-  const left = known === undefined ? 0 : timeLeft(known);
-  const session =
-    known === undefined || left <= 0 ? null : { username: known.username, role: known.role, until: known.until };
-  const byServer = server === null ? undefined : contextOf(view, server);
-  const row = {
-    name: cluster.name,
-    server,
-    apiEndpoint,
-    state: cluster.state,
-    reason: cluster.reason,
-    lastSeen: cluster.lastSeen,
-    labels: Object.fromEntries(cluster.labels),
-    context: (byServer ?? view.ours.find((c) => c.apiServer === apiEndpoint))?.name ?? null,
-    session,
+async function list(context: Context, matches: ReturnType<typeof parseSelector>, probe: boolean) {
+  const view = await readKubeconfig(context.kubeconfig);
+  const listed = (clusters: Awaited<ReturnType<typeof allClusters>>): Listed[] =>
+    clusters.map((cluster) => listedOf(cluster, context, view));
+  if (!probe) {
+    const all = await allClusters(context, view);
+    return { rows: listed(all.filter((cluster) => matches(cluster.labels))), total: all.length };
+  }
+  const { notingClients, probeClusters } = await import('./clusters-probe.ts');
+  const seen = { versions: new Map<string, string>(), without: false };
+  const all = await allClusters({ ...context, client: notingClients(context, seen) }, view);
+  const chosen = all.filter((cluster) => matches(cluster.labels));
+  const probes = await probeClusters(context, chosen, seen.versions, progressOf(context));
+  const rows = listed(chosen).map((row, i) => {
+    const probed = probes[i];
+    return probed === undefined ? row : withProbe(row, probed);
+  });
+  return { rows, total: all.length };
+}
+
+// A line a second, and only for a person who waits.
+function progressOf({ terminal, settings }: Context): (done: number, total: number) => void {
+  if (settings.quiet || !isatty(2)) return () => {};
+  let last = performance.now();
+  return (done, total) => {
+    const now = performance.now();
+    if (now - last < 1000 || done === total) return;
+    last = now;
+    terminal.notice(`probed ${done} of ${total} clusters …`);
   };
-  // For people only: not part of what scripts rely on.
-  return Object.defineProperty(row as typeof row & { left: number }, 'left', { value: left, enumerable: false });
 }

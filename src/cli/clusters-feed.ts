@@ -1,0 +1,123 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Cluster } from '../discovery/clusters.ts';
+import { ListMemory, type RememberedList } from '../discovery/memory.ts';
+import { TkaError } from '../errors.ts';
+import { readKubeconfig } from '../kubeconfig/index.ts';
+import { openNetwork } from '../network/network.ts';
+import { type TailnetStatus, tailnetStatus } from '../tailscale/localapi.ts';
+import { type ListSeen, notingClients } from './clusters-probe.ts';
+import { type Listed, listedOf } from './clusters-rows.ts';
+import { addressesOf, type Context } from './context.ts';
+import { allClusters } from './directory.ts';
+
+const tailnetAge = 30_000;
+const tailnetTimeout = 2000;
+const diskAge = 60_000;
+
+/** A list as it was last known. */
+export interface Feed {
+  readonly all: readonly Cluster[];
+  readonly rows: readonly { readonly cluster: Cluster; readonly listed: Listed }[];
+  /** When the last good answer came, in milliseconds of the epoch; undefined for never. */
+  readonly goodAt: number | undefined;
+  /** Whether the list is that of the last good answer, and nobody answers now. */
+  readonly stale: boolean;
+  /** What discovery has to say, and why there is no good answer. */
+  readonly remarks: readonly string[];
+  /** By the server. */
+  readonly versions: ReadonlyMap<string, string>;
+}
+
+/**
+ * The clusters, asked for again and again: hands each outcome to `show`, at most one each `interval` milliseconds. Throws
+ * TkaError where there is no list to begin with, and ends when `show` says so by returning false.
+ */
+export async function feedClusters(
+  context: Context,
+  options: { matches: (labels: Cluster['labels']) => boolean; interval: number; show: (feed: Feed) => boolean },
+): Promise<void> {
+  const memory = new HeldMemory(context.paths.state);
+  const remarks: string[] = [];
+  const seen: ListSeen = { versions: new Map(), without: false };
+  const lasting = lastingContext(context, memory, seen, remarks);
+  let last: Feed | undefined;
+  for (;;) {
+    const began = performance.now();
+    remarks.length = 0;
+    seen.without = false;
+    memory.written = false;
+    try {
+      const view = await readKubeconfig(context.kubeconfig);
+      const all = await allClusters(lasting, view);
+      const good = memory.written || seen.without;
+      const chosen = all.filter((cluster) => options.matches(cluster.labels));
+      last = {
+        all,
+        rows: chosen.map((cluster) => ({ cluster, listed: listedOf(cluster, context, view) })),
+        goodAt: good ? Date.now() : last?.goodAt,
+        stale: !good,
+        remarks: [...remarks],
+        versions: seen.versions,
+      };
+    } catch (error) {
+      if (last === undefined || !(error instanceof TkaError)) throw error;
+      last = { ...last, stale: true, remarks: [...remarks, `error: ${error.message}`] };
+    }
+    if (!options.show(last)) return;
+    await delay(Math.max(0, options.interval - (performance.now() - began)));
+  }
+}
+
+/** A context for hours: what discovery says is kept apart, and the tailnet is asked again when its answer is old. */
+function lastingContext(context: Context, memory: ListMemory, seen: ListSeen, remarks: string[]): Context {
+  const { env, settings, terminal } = context;
+  const say = (prefix: string) => (line: string) => {
+    if (!settings.quiet || prefix !== '') remarks.push(prefix + line);
+  };
+  let status: Promise<TailnetStatus> | undefined;
+  let askedAt = Number.NEGATIVE_INFINITY;
+  const tailnet = () => {
+    if (status === undefined || performance.now() - askedAt > tailnetAge) {
+      askedAt = performance.now();
+      status = tailnetStatus({ env, timeout: tailnetTimeout, log: terminal.log });
+      // A tailscaled that was down may be up the next time.
+      status.catch(() => {
+        askedAt = Number.NEGATIVE_INFINITY;
+      });
+    }
+    return status;
+  };
+  const network = openNetwork({
+    env,
+    caFile: settings.caFile,
+    tailnetAddresses: (host) => addressesOf(host, tailnet),
+    log: terminal.log,
+  });
+  return {
+    ...context,
+    network,
+    tailnet,
+    memory,
+    client: notingClients({ network, terminal }, seen),
+    terminal: { ...terminal, notice: say(''), warn: say('warning: '), hint: say('') },
+  };
+}
+
+/** Keeps lists in this process, and on the disk once a minute or where something has changed. */
+class HeldMemory extends ListMemory {
+  written = false;
+  readonly #held = new Map<string, { list: RememberedList; key: string; at: number }>();
+
+  override read(entryServer: string): RememberedList | undefined {
+    return this.#held.get(entryServer)?.list ?? super.read(entryServer);
+  }
+
+  override write(entryServer: string, list: RememberedList): void {
+    this.written = true;
+    const key = list.members.map((m) => `${m.name} ${m.apiEndpoint} ${m.server} ${m.state} ${m.tried}`).join('\n');
+    const before = this.#held.get(entryServer);
+    const due = before === undefined || before.key !== key || list.at - before.at > diskAge;
+    this.#held.set(entryServer, { list, key, at: due ? list.at : before.at });
+    if (due) super.write(entryServer, list);
+  }
+}

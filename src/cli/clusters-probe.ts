@@ -1,0 +1,104 @@
+import * as diagnostics from 'node:diagnostics_channel';
+import { TLSSocket } from 'node:tls';
+import type { Cluster } from '../discovery/clusters.ts';
+import { type Connection, type Probed, probeAll, probeOf, probeTargets, statedVersions } from '../discovery/probe.ts';
+import type { Network } from '../network/network.ts';
+import { type ClientOptions, TkaClient } from '../tka/client.ts';
+import type { Context } from './context.ts';
+
+const connectTimeout = 2000;
+/** Milliseconds for all probes of a list: 16 at a time, that is enough for 480 servers of which none can be reached. */
+const budget = 60_000;
+
+let lastSocket: unknown;
+let listening = false;
+
+/** Opens probes' connections: within 2 s or not at all. */
+export function probeConnections({ network, terminal }: Pick<Context, 'network' | 'terminal'>) {
+  if (!listening) {
+    // undici tells the socket here and nowhere else, just before the client says that it is connected.
+    diagnostics.subscribe('undici:client:connected', (message) => {
+      lastSocket = (message as { socket?: unknown }).socket;
+    });
+    listening = true;
+  }
+  return (server: string): Connection => {
+    let opened: ReturnType<Connection['opened']>;
+    const watched: Network = {
+      ...network,
+      client: (origin, options) => {
+        const client = network.client(origin, { ...options, connectTimeout });
+        // Its types know no events.
+        (client as unknown as NodeJS.EventEmitter).on('connect', () => {
+          const certificate = lastSocket instanceof TLSSocket ? lastSocket.getPeerX509Certificate() : undefined;
+          lastSocket = undefined;
+          const validUntil = certificate === undefined ? undefined : Date.parse(certificate.validTo);
+          opened = { at: performance.now(), validUntil };
+        });
+        return client;
+      },
+    };
+    return { client: new TkaClient(server, { network: watched, log: terminal.log }), opened: () => opened };
+  };
+}
+
+/** A client that also notes what else a memberlist tells. */
+class ListClient extends TkaClient {
+  readonly #seen: ListSeen;
+
+  constructor(server: string, options: ClientOptions, seen: ListSeen) {
+    super(server, options);
+    this.#seen = seen;
+  }
+
+  override async ask(...args: Parameters<TkaClient['ask']>): ReturnType<TkaClient['ask']> {
+    const answer = await super.ask(...args);
+    if (args[1] === '/memberlist') {
+      for (const [server, version] of statedVersions(answer)) this.#seen.versions.set(server, version);
+    }
+    return answer;
+  }
+
+  override async memberlist(...args: Parameters<TkaClient['memberlist']>): ReturnType<TkaClient['memberlist']> {
+    const list = await super.memberlist(...args);
+    if (list === undefined) this.#seen.without = true;
+    return list;
+  }
+}
+
+/** What was seen while the list was asked for. */
+export interface ListSeen {
+  /** By the server. */
+  readonly versions: Map<string, string>;
+  /** A server answered that it keeps no memberlist. */
+  without: boolean;
+}
+
+/** The clients of a context, made to note what they see. */
+export function notingClients({ network, terminal }: Pick<Context, 'network' | 'terminal'>, seen: ListSeen) {
+  return (server: string): TkaClient => new ListClient(server, { network, log: terminal.log }, seen);
+}
+
+/** Probes clusters, with progress for a person who waits; in the order of the clusters. */
+export async function probeClusters(
+  context: Context,
+  clusters: readonly Cluster[],
+  versions: ReadonlyMap<string, string>,
+  progress: (done: number, total: number) => void,
+): Promise<Probed[]> {
+  const targets = probeTargets(clusters);
+  const found = await probeAll(targets, {
+    open: probeConnections(context),
+    budget,
+    onDone: (done) => progress(done, targets.length),
+  });
+  const left = targets.length - found.size;
+  if (left > 0) {
+    context.terminal.warn(
+      `${left} of ${targets.length} servers were not asked, for want of time: choose fewer with -l`,
+    );
+  }
+  return clusters.map((cluster) =>
+    probeOf(cluster, found.get(cluster.server ?? ''), versions.get(cluster.server ?? '')),
+  );
+}

@@ -1,0 +1,117 @@
+import type { Cluster } from '../discovery/clusters.ts';
+import type { Probe, Probed } from '../discovery/probe.ts';
+import type { KubeconfigView } from '../kubeconfig/index.ts';
+import { timeLeft } from '../session/store.ts';
+import { shortDuration } from '../terminal.ts';
+import type { Context } from './context.ts';
+import { contextOf } from './target.ts';
+
+/** A cluster as scripts get it. */
+export interface Row {
+  readonly name: string;
+  readonly server: string | null;
+  readonly apiEndpoint: string;
+  readonly state: Cluster['state'];
+  readonly reason: string | null;
+  readonly lastSeen: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly context: string | null;
+  readonly session: { readonly username: string; readonly role: string; readonly until: string } | null;
+  /** Only where it was asked for. */
+  readonly probe?: Probe;
+}
+
+/** A row, and what only people are told. */
+export interface Listed {
+  readonly row: Row;
+  /** Milliseconds for which the session is still good. */
+  readonly left: number;
+  readonly probed: Probed | undefined;
+}
+
+/** A cluster with the user's context and session. */
+export function listedOf(cluster: Cluster, context: Context, view: KubeconfigView): Listed {
+  const { server, apiEndpoint } = cluster;
+  const known = server === null ? undefined : context.sessions.store.read(server);
+  const left = known === undefined ? 0 : timeLeft(known);
+  const byServer = server === null ? undefined : contextOf(view, server);
+  const row = {
+    name: cluster.name,
+    server,
+    apiEndpoint,
+    state: cluster.state,
+    reason: cluster.reason,
+    lastSeen: cluster.lastSeen,
+    labels: Object.fromEntries(cluster.labels),
+    context: (byServer ?? view.ours.find((c) => c.apiServer === apiEndpoint))?.name ?? null,
+    session:
+      known === undefined || left <= 0 ? null : { username: known.username, role: known.role, until: known.until },
+  };
+  return { row, left, probed: undefined };
+}
+
+/** The same, with what a probe found. */
+export function withProbe({ row, left }: Listed, probed: Probed): Listed {
+  return { row: { ...row, probe: probed.probe }, left, probed };
+}
+
+/** What a table shows. */
+export interface Columns {
+  readonly wide: boolean;
+  readonly probe: boolean;
+}
+
+/** The headings of a table of clusters. */
+export function headingsOf({ wide, probe }: Columns): string[] {
+  return [
+    'NAME',
+    'STATE',
+    ...(probe ? ['REACHABLE', 'LATENCY', 'TLS', 'VERSION', 'SIGN-IN'] : []),
+    'CONTEXT',
+    'SESSION',
+    'LABELS',
+    ...(wide ? ['TKA SERVER', 'API ENDPOINT', 'LAST SEEN'] : []),
+  ];
+}
+
+/** One line of that table. */
+export function cellsOf({ row, left, probed }: Listed, { wide, probe }: Columns, now = Date.now()): string[] {
+  const labels = Object.entries(row.labels).map(([key, value]) => `${key}=${value}`);
+  return [
+    row.name,
+    row.state,
+    ...(probe ? probeCells(probed, now) : []),
+    row.context ?? '-',
+    row.session === null ? '-' : `${row.session.username} (${row.session.role}), ${shortDuration(left)}`,
+    labels.join(',') || '-',
+    ...(wide ? [row.server ?? '-', row.apiEndpoint, row.lastSeen ?? '-'] : []),
+  ];
+}
+
+function probeCells(probed: Probed | undefined, now: number): string[] {
+  if (probed === undefined) return ['?', '-', '-', '-', '-'];
+  const { probe, brief } = probed;
+  const { reachable, latencyMs, tls, version, signIn } = probe;
+  const word = reachable === null ? '-' : !reachable ? 'no' : brief === null ? 'yes' : 'error';
+  return [
+    brief === null ? word : `${word} (${brief})`,
+    latencyMs === null ? '-' : latencyMs < 10 ? `${latencyMs} ms` : `${Math.round(latencyMs)} ms`,
+    tls === null ? '-' : (tls.problem ?? (tls.daysLeft === null ? 'valid' : `${tls.daysLeft}d left`)),
+    version ?? '-',
+    signIn === null ? '-' : signInCell(signIn, now),
+  ];
+}
+
+function signInCell({ state, username, role, until }: NonNullable<Probe['signIn']>, now: number): string {
+  if (username === null) return state;
+  const left = until === null ? '' : `, ${shortDuration(Math.max(0, Date.parse(until) - now))}`;
+  return state === 'active' ? `${username} (${role})${left}` : `${username} (${role}), ${state}`;
+}
+
+/** What must differ for a list to have changed: times that pass are no change. */
+export function substanceOf({ row, probed }: Listed): unknown {
+  const { lastSeen: _, session, probe, ...rest } = row;
+  const seen = probe && { ...probe, latencyMs: null, tls: { ...probe.tls, validUntil: null }, error: probed?.brief };
+  const who = (of: { username: string | null; role: string | null } | null | undefined) => of && [of.username, of.role];
+  return [rest, who(session), seen && { ...seen, signIn: [seen.signIn?.state, who(seen.signIn)] }];
+}
