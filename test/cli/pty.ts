@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
+import type { Readable } from 'node:stream';
 import { ReadStream } from 'node:tty';
 import { VirtualScreen } from './pty-screen.ts';
 
@@ -35,6 +36,8 @@ async function loadLibc(): Promise<Ffi | undefined> {
   }
 }
 
+// No child must hold it open.
+const closeOnExec = process.platform === 'linux' ? 0o2000000 : 0;
 const loaded = await loadLibc();
 /** Why there is no pseudo-terminal here, for the names of tests that are skipped; empty where there is one. */
 export const needsPty = loaded === undefined || !fs.existsSync('/dev/ptmx') ? ' (needs node:ffi and /dev/ptmx)' : '';
@@ -59,15 +62,18 @@ export class Pty {
   readonly #master: number;
   readonly #path: string;
   readonly #reader: ReadStream;
+  #notes = '';
   #waiting: (() => void)[] = [];
 
   constructor(file: string, args: readonly string[], options: PtyOptions) {
     if (loaded === undefined) throw new Error('there are no pseudo-terminals here');
     const { libc, text } = loaded;
-    this.#master = libc.posix_openpt(fs.constants.O_RDWR | fs.constants.O_NOCTTY);
+    this.#master = libc.posix_openpt(fs.constants.O_RDWR | fs.constants.O_NOCTTY | closeOnExec);
     if (this.#master < 0 || libc.grantpt(this.#master) !== 0 || libc.unlockpt(this.#master) !== 0)
       throw new Error('no pseudo-terminal');
     this.#path = text(libc.ptsname(this.#master));
+    // Without anybody on the other side, reading would end at once.
+    const held = fs.openSync(this.#path, fs.constants.O_RDWR | fs.constants.O_NOCTTY);
     const { rows = 24, columns = 80 } = options;
     this.screen = new VirtualScreen(rows, columns);
     this.#stty('rows', String(rows), 'cols', String(columns));
@@ -81,17 +87,35 @@ export class Pty {
       this.screen.write(String(chunk));
       this.#tell();
     });
-    // The leader of a session gets the first terminal that it opens as its controlling one.
-    this.child = spawn('/bin/sh', ['-c', 'exec "$@" <"$PTY" 2>"$PTY"', 'sh', file, ...args], {
+    // The leader of a session gets the first terminal that it opens as its controlling one. It outlives the program, so
+    // that the terminal can be looked at afterwards.
+    const script = `exec 4<>"$PTY"; stty -a <&4 >&3; sh -c 'echo "pid $$" >&3; exec "$@" 3>&-' sh "$@" <&4 2>&4 4<&-
+status=$?; echo after >&3; stty -a <&4 >&3; exit $status`;
+    this.child = spawn('/bin/sh', ['-c', script, 'sh', file, ...args], {
       env: { ...options.env, PTY: this.#path } as Record<string, string>,
       cwd: options.cwd,
       detached: true,
-      stdio: ['ignore', 'pipe', 'ignore'],
+      stdio: ['ignore', 'pipe', 'ignore', 'pipe'],
     });
     this.child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
       this.stdout += chunk;
     });
+    (this.child.stdio[3] as Readable).setEncoding('utf8').on('data', (chunk: string) => {
+      if (this.#notes === '') fs.closeSync(held);
+      this.#notes += chunk;
+    });
     this.ended = Promise.all([once(this.child, 'close'), closed]).then(([[code, signal]]) => code ?? signal);
+  }
+
+  /** The process ID of the program, once it shows anything. */
+  get pid(): number {
+    return Number(/^pid (\d+)$/m.exec(this.#notes)?.[1]);
+  }
+
+  /** The terminal's settings before and after the program, as `stty -a` tells them. */
+  settings(): { readonly before: string | undefined; readonly after: string | undefined } {
+    const [before, after] = this.#notes.split(/^pid \d+\nafter\n/m);
+    return { before, after };
   }
 
   /** Types, as a person would. */
@@ -104,9 +128,9 @@ export class Pty {
     this.#stty('rows', String(rows), 'cols', String(columns));
   }
 
-  /** The terminal's settings as `stty -a` tells them. */
-  settings(): string {
-    return this.#stty('-a');
+  /** Whether it is in raw mode now. */
+  isRaw(): boolean {
+    return this.#stty('-a').includes('-icanon');
   }
 
   /** Waits until the screen shows what is looked for; fails with what it shows after `within` milliseconds. */
@@ -121,15 +145,18 @@ export class Pty {
       ]);
       if (holds()) return;
       if (deadline.aborted || this.child.exitCode !== null || this.child.signalCode !== null)
-        throw new Error(`in vain waited for ${what}; the screen is\n${this.screen.text()}`);
+        throw new Error(
+          `in vain waited for ${what}; the screen is\n${this.screen.text()}\nand all output ${JSON.stringify(this.raw)}`,
+        );
     }
   }
 
+  /** Ends what still runs. */
   async close(): Promise<void> {
-    if (this.child.exitCode === null && this.child.signalCode === null && this.child.pid !== undefined) {
-      process.kill(-this.child.pid, 'SIGKILL');
-    }
-    await once(this.child, 'close').catch(() => {});
+    const { exitCode, signalCode, pid } = this.child;
+    if (exitCode === null && signalCode === null && pid !== undefined) process.kill(-pid, 'SIGKILL');
+    await this.ended;
+    this.#reader.destroy();
   }
 
   #tell(): void {
