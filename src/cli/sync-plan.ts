@@ -191,6 +191,12 @@ function renamingsOf(
   view: KubeconfigView,
   plan: { notices: string[]; hints: string[] },
 ): Renaming[] {
+  const richer = new Map<string, ReadonlySet<string>>();
+  const hasMore = ({ name, file }: OurContext) => {
+    const known = richer.get(file) ?? richerContexts(file);
+    richer.set(file, known);
+    return known.has(name);
+  };
   return answers.flatMap((answer) => {
     const { server } = answer.cluster;
     const existing = ours.get(server) ?? [];
@@ -206,11 +212,14 @@ function renamingsOf(
   });
 }
 
-function hasMore(context: OurContext): boolean {
-  const source = parseSource(context.file, fs.readFileSync(context.file));
-  const body = source.entries.contexts.find((entry) => entry.name === context.name)?.body ?? {};
-  const extensions = Array.isArray(body.extensions) ? body.extensions.length : 0;
-  return extensions > 1 || Object.keys(body).some((key) => !['cluster', 'user', 'extensions'].includes(key));
+/** The contexts of a file that have more in them than we write. */
+function richerContexts(file: string): Set<string> {
+  const { contexts } = parseSource(file, fs.readFileSync(file)).entries;
+  const rich = contexts.filter(({ body }) => {
+    const extensions = Array.isArray(body.extensions) ? body.extensions.length : 0;
+    return extensions > 1 || Object.keys(body).some((key) => !['cluster', 'user', 'extensions'].includes(key));
+  });
+  return new Set(rich.map(({ name }) => name));
 }
 
 function differs(context: OurContext, { info }: Answer, input: SyncInput): boolean {
