@@ -198,6 +198,24 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
     load: async () => (await import('./logout.ts')).forget,
   },
   {
+    name: 'doctor',
+    args: '[name]',
+    summary: 'look at every link from here to a cluster, and say what mends it',
+    description: `Look at every link from here to a cluster: this machine, the network, the TKA server, your sign-in, the API server, the kubeconfig. Each is ok, a warning, failed, or skipped, with the one thing to do about it. Nothing is changed: no sign-in, no token fetched, no file written.
+
+NAME is what login takes: a cluster, a context, a host name or a URL. Without one, the current context's cluster is meant if it is ours, else the configured server. The exit status is 1 if a check failed; warnings are none.`,
+    examples: `  # Why does kubectl not work?
+  %p doctor
+
+  # Look at one cluster
+  %p doctor prod-us
+
+  # What failed, for a script
+  %p doctor -o json | jq -r '.[].checks[] | select(.status == "failed").name'`,
+    options: [output('json')],
+    load: async () => (await import('./doctor.ts')).doctor,
+  },
+  {
     name: 'config',
     args: '[key] [value]',
     summary: 'show or change the configuration',

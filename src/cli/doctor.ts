@@ -1,0 +1,164 @@
+import type { Cluster } from '../discovery/clusters.ts';
+import { ListMemory } from '../discovery/memory.ts';
+import { shortName } from '../discovery/naming.ts';
+import { TkaError } from '../errors.ts';
+import type { KubeconfigView } from '../kubeconfig/index.ts';
+import { structured } from '../terminal.ts';
+import type { Context } from './context.ts';
+import { Unplaced } from './directory.ts';
+import { type Claimed, checkApi } from './doctor-api.ts';
+import {
+  type Check,
+  Checks,
+  checkNames,
+  consequence,
+  failedBy,
+  skipped,
+  type Verdict,
+  warning,
+} from './doctor-check.ts';
+import { checkKubeconfig, type Found, findKubeconfig } from './doctor-kubeconfig.ts';
+import {
+  checkCache,
+  checkClock,
+  checkConfiguration,
+  checkKubectl,
+  checkPath,
+  checkTailscaled,
+} from './doctor-machine.ts';
+import { checksTable } from './doctor-print.ts';
+import { checkServer } from './doctor-server.ts';
+import { checkSession, heldSession } from './doctor-session.ts';
+import { contextOf, knownTarget, loginTarget } from './target.ts';
+
+/** What `doctor` finds about one cluster. */
+export interface Report {
+  /** null where none could be chosen. */
+  readonly cluster: string | null;
+  readonly checks: readonly Check[];
+}
+
+/** `doctor [NAME]`: every link of the chain to one cluster. Changes nothing. Throws TkaError where one fails. */
+export async function doctor(
+  context: Context,
+  [name]: readonly string[],
+  flags: { readonly output?: 'json' },
+): Promise<void> {
+  await showReport(context, await examine(context, name), flags.output);
+}
+
+/** Prints a report. Throws TkaError where a check in it failed. */
+export async function showReport(
+  { terminal, env }: Pick<Context, 'terminal' | 'env'>,
+  report: Report,
+  output: 'json' | undefined,
+): Promise<void> {
+  terminal.out(output === 'json' ? await structured('json', [report]) : checksTable(report, env));
+  const failed = report.checks.filter(({ status }) => status === 'failed');
+  if (failed.length === 0) return;
+  const names = failed.map(({ name }) => name).join(', ');
+  throw new TkaError(`${failed.length} of ${report.checks.length} checks failed: ${names}`);
+}
+
+/** Looks at every link. Throws UsageError for a name that means several clusters. */
+async function examine(given: Context, name: string | undefined): Promise<Report> {
+  const context = silent(given);
+  const { env, paths, settings } = context;
+  const checks = new Checks();
+  const kubectl = checkKubectl(env);
+  checks.set('configuration', await checkConfiguration(context));
+  const tailscaled = checks.set('tailscaled', await checkTailscaled(context.tailnet, settings.tag));
+  const found = await findKubeconfig(context.kubeconfig);
+  const chosen = await choose(context, name, found.view, checks);
+  let cluster: string | null = null;
+  if ('server' in chosen) {
+    const { server } = chosen;
+    cluster = chosen.cluster?.name ?? contextOf(found.view, server)?.name ?? shortName(server, settings.tailnet);
+    await examineCluster(context, checks, found, chosen);
+    // A machine of its own, a subnet router, a proxy: there are ways that need no tailscaled here.
+    if (tailscaled.status === 'failed' && checks.has('tcp', 'ok')) {
+      checks.set('tailscaled', warning(`${tailscaled.detail}; ${server} is reached without it`, tailscaled.hint));
+    }
+  } else {
+    if (found.problem !== undefined) checks.set('kubeconfig', failedBy(found.problem));
+    checks.set('name', chosen);
+  }
+  checks.set('kubectl', await kubectl);
+  checks.set('path', checkPath(env, context.command));
+  checks.set('cache', checkCache(paths));
+  if (!('server' in chosen)) checks.setRest(checkNames, consequence('name', chosen) ?? skipped(chosen.detail));
+  return { cluster, checks: checks.list() };
+}
+
+interface Chosen {
+  readonly server: string;
+  readonly cluster: Cluster | undefined;
+}
+
+async function examineCluster(context: Context, checks: Checks, found: Found, chosen: Chosen): Promise<void> {
+  const { server } = chosen;
+  const told = await checkServer(context, checks, chosen);
+  const session = checkSession(context, checks, server, told);
+  const held = heldSession(context, server);
+  const kept = held === 'damaged' ? undefined : held;
+  const claimed = whereTheApiIs(told.info, kept, found.view, server);
+  const skew = await checkApi(context, checks, server, claimed, session);
+  const target = { server, memberName: chosen.cluster?.name ?? null };
+  checks.set('kubeconfig', checkKubeconfig(context, found, target, told.info, kept));
+  checks.set('clock', checkClock(told.skew ?? skew));
+}
+
+// The TKA server knows best; where it does not answer, kubectl goes on with what it was told before.
+function whereTheApiIs(
+  info: Omit<Claimed, 'by'> | undefined,
+  kept: Omit<Claimed, 'by'> | undefined,
+  view: KubeconfigView,
+  server: string,
+): Claimed | undefined {
+  const access = ({ apiServer, caData, insecureSkipTlsVerify }: Omit<Claimed, 'by'>, by: string): Claimed => ({
+    apiServer,
+    caData,
+    insecureSkipTlsVerify,
+    by,
+  });
+  if (info !== undefined) return access(info, 'the TKA server');
+  if (kept !== undefined) return access(kept, 'the last sign-in');
+  const ours = contextOf(view, server);
+  if (ours?.apiServer === undefined) return undefined;
+  return access({ ...ours, apiServer: ours.apiServer, caData: ours.caData ?? '' }, 'the kubeconfig');
+}
+
+/** The server that is meant, or why there is none to look at. */
+async function choose(
+  context: Context,
+  name: string | undefined,
+  view: KubeconfigView,
+  checks: Checks,
+): Promise<Chosen | Verdict> {
+  try {
+    if (name !== undefined) return await loginTarget(context, name, view);
+    return { server: await knownTarget(context, undefined, view), cluster: undefined };
+  } catch (error) {
+    if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
+    if (error instanceof Unplaced) return failedBy(error);
+    if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
+    // Several servers: none of them is the one.
+    const hint = error.exitCode === 2 ? 'kubectl tka doctor NAME' : error.hints[0];
+    return skipped(error.message, hint ?? null);
+  }
+}
+
+/** The last known lists of clusters, to be read only. */
+class ReadOnlyMemory extends ListMemory {
+  override write(): void {}
+}
+
+// What discovery has to tell or to keep is none of the answer's, and nothing is to change.
+function silent(context: Context): Context {
+  const { terminal, paths } = context;
+  return {
+    ...context,
+    memory: new ReadOnlyMemory(paths.state),
+    terminal: { ...terminal, notice: terminal.log, warn: terminal.log, hint: terminal.log },
+  };
+}
