@@ -26,6 +26,8 @@ export interface ConnectOptions {
   readonly ca?: string | undefined;
   /** Believes whoever answers. */
   readonly insecure?: boolean | undefined;
+  /** Told of each connection as soon as it stands: a TLSSocket for https, which knows the certificate. */
+  readonly onOpen?: ((socket: net.Socket) => void) | undefined;
 }
 
 /** A proxy on the way to an origin, fit to be shown. */
@@ -78,9 +80,11 @@ export function openNetwork(options: NetworkOptions): Network {
       const closed = new AbortController();
       const inner = new UndiciClient(target.origin, {
         connect: (_, callback) => {
-          limited(connectOptions.connectTimeout, closed.signal, (signal) =>
-            connect(target, connectOptions, signal),
-          ).then(
+          limited(connectOptions.connectTimeout, closed.signal, async (signal) => {
+            const socket = await connect(target, connectOptions, signal);
+            connectOptions.onOpen?.(socket);
+            return socket;
+          }).then(
             (socket) => callback(null, socket),
             (error) => callback(error, null),
           );
@@ -89,19 +93,21 @@ export function openNetwork(options: NetworkOptions): Network {
         maxHeaderSize: 32 * 1024,
         pipelining: 1,
       });
-      return {
-        request(options) {
-          const answer = inner.request(options);
-          // undici looks at the signal of a request only when there is a connection.
+      const request = inner.request.bind(inner) as Client['request'];
+      const destroy = inner.destroy.bind(inner);
+      return Object.assign(inner, {
+        // undici looks at the signal of a request only when there is a connection.
+        request(options: Parameters<Client['request']>[0]) {
+          const answer = request(options);
           return options.signal instanceof AbortSignal ? unlessAborted(answer, options.signal) : answer;
         },
-        async destroy() {
-          const destroyed = inner.destroy();
-          // undici leaves alone what is still connecting.
+        // undici leaves alone what is still connecting. It calls itself by this name, with more arguments.
+        destroy(...more: []) {
+          const destroyed = destroy(...more);
           closed.abort();
-          await destroyed;
+          return destroyed;
         },
-      };
+      });
     },
     async route(origin) {
       const target = targetOf(origin);

@@ -1,4 +1,4 @@
-import { type NetworkOptions, openNetwork } from '../../src/network/network.ts';
+import { type ConnectOptions, type NetworkOptions, openNetwork } from '../../src/network/network.ts';
 
 export interface Echo {
   readonly method: string;
@@ -9,16 +9,12 @@ export interface Echo {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-interface Asked extends Partial<NetworkOptions> {
-  readonly connectTimeout?: number;
-  readonly ca?: string;
-  readonly insecure?: boolean;
-}
+type Asked = Partial<NetworkOptions & ConnectOptions>;
 
 /** Asks an origin for /x through a network of its own, and lets go of it. */
 export async function ask(origin: string, options: Asked = {}): Promise<Echo> {
-  const { connectTimeout = 5000, ca, insecure, ...rest } = options;
-  const client = openNetwork({ env: {}, ...rest }).client(origin, { connectTimeout, ca, insecure });
+  const { connectTimeout = 5000, ca, insecure, onOpen, ...rest } = options;
+  const client = openNetwork({ env: {}, ...rest }).client(origin, { connectTimeout, ca, insecure, onOpen });
   try {
     const { body } = await client.request({ method: 'GET', path: '/x', headers: { 'user-agent': 'test' } });
     return JSON.parse(await body.text());

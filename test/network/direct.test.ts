@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as path from 'node:path';
+import type { TLSSocket } from 'node:tls';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNetwork } from '../../src/network/network.ts';
 import { ask, failure } from './ask.ts';
@@ -92,6 +93,15 @@ describe('names', () => {
 });
 
 describe('certificates', () => {
+  it('are shown to who asked for the connection', async () => {
+    const seen: string[] = [];
+    const onOpen = (socket: net.Socket) =>
+      seen.push((socket as TLSSocket).getPeerX509Certificate()?.subjectAltName ?? '');
+    const trust = { ...finds('127.0.0.1'), caFile: authority.file };
+    await ask(`https://${name}:${secure.port}`, { ...trust, onOpen });
+    expect(seen).toEqual([expect.stringContaining(`DNS:${name}`)]);
+  });
+
   it('of another name are refused, though the address is right', async () => {
     const origin = `https://other.example.ts.net:${secure.port}`;
     const error = await failure(origin, { ...findsNothing(), ...tailnetSays('127.0.0.1'), caFile: authority.file });

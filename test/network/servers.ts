@@ -90,11 +90,11 @@ export async function httpProxy(options: HttpProxyOptions): Promise<HttpProxy> {
     asked.push(`CONNECT ${request.url}`);
     socket.on('error', () => {});
     if (wanted !== undefined && request.headers['proxy-authorization'] !== wanted) {
-      return socket.end('HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n');
+      return socket.resume().end('HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n');
     }
-    if (options.refuses !== undefined) return socket.end(options.refuses);
+    if (options.refuses !== undefined) return socket.resume().end(options.refuses);
     const to = knows[request.url ?? ''];
-    if (to === undefined) return socket.end(unknown);
+    if (to === undefined) return socket.resume().end(unknown);
     const onward = net.connect(to, '127.0.0.1', () => socket.write('HTTP/1.1 200 Connection established\r\n\r\n'));
     onward.write(rest);
     join(socket, onward);
