@@ -4,10 +4,9 @@ import * as path from 'node:path';
 import type { Cluster } from '../discovery/clusters.ts';
 import { systemCode, TkaError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, kubeconfigFiles, type OurContext } from '../kubeconfig/index.ts';
-import { Sessions } from '../session/session.ts';
-import type { Context } from './context.ts';
+import { type Context, openSessions } from './context.ts';
 import { contextOf } from './target.ts';
-import { contextSpec, placedCluster } from './use-context.ts';
+import { contextSpec } from './use-context.ts';
 
 /** How kubectl is pointed at a cluster. */
 export interface Access {
@@ -38,22 +37,21 @@ export class ClusterAccess {
    * listed as, not signed in to.
    */
   async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<Access> {
-    const placed = placedCluster(cluster);
-    const { server } = placed;
+    const { server } = cluster;
     if (cluster.state === 'missing') throw new TkaError(cluster.reason ?? 'no memberlist names it any more');
-    if (this.#context.sessions.store.signedOut(server) !== undefined)
+    if (server !== null && this.#context.sessions.store.signedOut(server) !== undefined)
       throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
-    const ours = contextOf(this.#view, server);
+    const ours = server === null ? undefined : contextOf(this.#view, server);
     if (ours !== undefined) {
-      await this.#signIn(server, ours.apiServer, warn);
+      await this.#signIn(ours.server, ours.apiServer, warn);
       return this.#through(ours, number);
     }
-    const spec = await contextSpec(this.#context, this.#view, placed);
-    await this.#signIn(server, spec.apiServer, warn);
+    const spec = await contextSpec(this.#context, 'cluster', cluster);
+    await this.#signIn(spec.server, spec.apiServer, warn);
     const file = this.#file(number);
     const { env } = this.#context;
     const files = kubeconfigFiles({ explicit: file, env, home: undefined, cwd: '/' });
-    await editKubeconfig(files, () => ({ upsert: [{ ...spec, name: 'cluster' }], currentContext: 'cluster' }));
+    await editKubeconfig(files, () => ({ upsert: [spec], currentContext: spec.name }));
     return file.includes(path.delimiter)
       ? { kubeconfig: '', flags: ['--kubeconfig', file] }
       : { kubeconfig: file, flags: [] };
@@ -62,8 +60,8 @@ export class ClusterAccess {
   // kubectl would do that, but where it fails, it fails five times over, each time with its own words around ours.
   async #signIn(server: string, apiServer: string | undefined, warn: (line: string) => void): Promise<void> {
     if (!this.#needsToken) return;
-    const { store, timeout } = this.#context.sessions;
-    const sessions = new Sessions({ store, timeout, warn, log: this.#context.terminal.log });
+    const { paths, env, terminal, network } = this.#context;
+    const sessions = openSessions(paths, env, { ...terminal, warn }, network);
     await sessions.credential({ server, apiServer, parent: process.pid });
   }
 

@@ -5,7 +5,7 @@ import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters } from './directory.ts';
 import { contextFor, contextOf } from './target.ts';
-import { contextSpec, placedCluster } from './use-context.ts';
+import { contextSpec } from './use-context.ts';
 import { previousContext, rememberSwitch } from './use-previous.ts';
 
 /** What can be switched to: a cluster, our context for one, or both. */
@@ -28,7 +28,7 @@ export async function use(context: Context, [name]: readonly string[]): Promise<
   const choice = known === undefined ? await choose(context, view, name) : undefined;
   if (choice === undefined) return known && switchTo(context, view, known.name);
   if (choice.ours !== undefined) return switchTo(context, view, choice.ours.name);
-  if (choice.cluster !== undefined) return addAndSwitch(context, view, choice.cluster);
+  if (choice.cluster !== undefined) return addAndSwitch(context, choice.cluster);
 }
 
 function contextBefore(context: Context, view: KubeconfigView): string {
@@ -126,9 +126,9 @@ async function switchTo(context: Context, view: KubeconfigView, name: string): P
 }
 
 // As `login --all-contexts` does, without signing in.
-async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Cluster): Promise<void> {
-  const spec = await contextSpec(context, view, placedCluster(cluster)).catch((error) => {
-    if (!(error instanceof TkaError)) throw error;
+async function addAndSwitch(context: Context, cluster: Cluster): Promise<void> {
+  const spec = await contextSpec(context, '', cluster).catch((error) => {
+    if (!(error instanceof TkaError) || error.message.includes(cluster.name)) throw error;
     throw new TkaError(`${cluster.name}: ${error.message}`, { hints: error.hints, cause: error });
   });
   const { server } = spec;
