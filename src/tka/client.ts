@@ -1,6 +1,6 @@
 import { systemCode, TkaError } from '../errors.ts';
 import { ConnectTimeout, type Failure, failureOf, seconds } from '../network/failure.ts';
-import { type Network, openNetwork } from '../network/network.ts';
+import { type Network, openNetwork, type Route } from '../network/network.ts';
 import type { Client } from '../network/undici.ts';
 import {
   type Access,
@@ -44,13 +44,15 @@ export class TkaClient {
   readonly server: string;
   /** The server's clock minus ours in milliseconds, as of its last answer; 0 within its Date header's precision. */
   clockOffset = 0;
+  readonly #network: Network;
   readonly #client: Client;
   readonly #log: (line: string) => void;
 
   constructor(server: string, options: ClientOptions = {}) {
     this.server = server;
     this.#log = options.log ?? (() => {});
-    this.#client = (options.network ?? openNetwork({ env: {} })).client(server, { connectTimeout });
+    this.#network = options.network ?? openNetwork({ env: {} });
+    this.#client = this.#network.client(server, { connectTimeout });
   }
 
   async login(options: AskOptions): Promise<SignIn> {
@@ -115,7 +117,12 @@ export class TkaClient {
       if (error instanceof TkaError) throw error;
       if (options.signal?.aborted) throw options.signal.reason;
       this.#log(`${method} ${this.server}${apiPath}${route}: ${error} (${systemCode(error)}), ${elapsed(started)}`);
-      throw transportError(this.server, error, options.timeout);
+      throw transportError(
+        this.server,
+        error,
+        options.timeout,
+        await this.#network.route(this.server).catch(() => undefined),
+      );
     }
   }
 
@@ -157,7 +164,7 @@ const hints: Readonly<Partial<Record<Failure['kind'], string>>> = {
 };
 
 /** What a failed connection means to a person, and how long it is worth trying again. */
-function transportError(server: string, error: unknown, timeout: number): TkaError {
+function transportError(server: string, error: unknown, timeout: number, way: Route | undefined): TkaError {
   // The way there has its own errors: a proxy that fails, plain http that is not spoken.
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
   const late =
@@ -169,6 +176,9 @@ function transportError(server: string, error: unknown, timeout: number): TkaErr
   const hint = hints[failure.kind];
   return new Unavailable(`cannot reach ${server}: ${failure.what}`, failure.patience, {
     cause: error,
-    ...(hint !== undefined && { hints: [hint] }),
+    hints: [
+      ...(hint === undefined ? [] : [hint]),
+      ...(way === undefined ? [] : [`it is asked through the proxy ${way.proxy} (${way.variable})`]),
+    ],
   });
 }
