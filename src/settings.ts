@@ -38,7 +38,9 @@ export interface Flags {
   readonly quiet?: boolean;
 }
 
-const limit = 1024 * 1024;
+// A YAML parser takes a thousand times what it reads in memory, where it is made to; eight settings take no 64 KiB.
+const limit = 64 * 1024;
+const problemLimit = 20;
 
 /** The environment variable that overrides a key. */
 export function environmentName(key: SettingKey): string {
@@ -243,7 +245,10 @@ export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: 
 function problemsError(problems: readonly string[]): TkaError {
   const [first = '', ...rest] = problems;
   if (rest.length === 0) return new TkaError(`bad configuration: ${first}`);
-  return new TkaError([`bad configuration, ${problems.length} problems:`, ...problems.map((p) => `  ${p}`)].join('\n'));
+  const told = problems.slice(0, problemLimit).map((p) => `  ${p}`);
+  const more = problems.length - told.length;
+  if (more > 0) told.push(`  and ${more} more`);
+  return new TkaError([`bad configuration, ${problems.length} problems:`, ...told].join('\n'));
 }
 
 interface ConfigFile {
@@ -271,7 +276,7 @@ function readConfigText(path: string, required: boolean, problems: string[]): st
     fd = fs.openSync(path, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
     const stat = fs.fstatSync(fd);
     if (!stat.isFile()) problems.push(`${path}: is not a file`);
-    else if (stat.size > limit) problems.push(`${path}: is larger than ${limit >> 20} MiB`);
+    else if (stat.size > limit) problems.push(`${path}: is larger than ${limit >> 10} KiB`);
     else return fs.readFileSync(fd, 'utf8');
   } catch (error) {
     const code = systemCode(error);
@@ -292,13 +297,13 @@ export async function parseConfig(
 ): Promise<Map<SettingKey, SettingValue>> {
   const { isMap, isScalar, isAlias, LineCounter, parseDocument } = await import('yaml');
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, version: '1.1', schema: 'yaml-1.1', uniqueKeys: true });
+  // Pretty errors quote the text, and take as long as the text for each.
+  const options = { version: '1.1', schema: 'yaml-1.1', uniqueKeys: true, prettyErrors: false } as const;
+  const document = parseDocument(text, { ...options, lineCounter: lines });
   const line = (offset: number | undefined) => lines.linePos(offset ?? 0).line;
   const values = new Map<SettingKey, SettingValue>();
   for (const error of document.errors) {
-    problems.push(
-      `${path}:${line(error.pos[0])}: ${cleanText(error.message.split('\n', 1)[0] ?? '').replace(/ at line \d+.*/, '')}`,
-    );
+    problems.push(`${path}:${line(error.pos[0])}: ${cleanText(error.message)}`);
   }
   if (document.errors.length > 0 || document.contents === null) return values;
   const top = document.contents;
