@@ -167,7 +167,7 @@ What follows -- is given to kubectl. Each line of its output is preceded by the 
   %p exec -l environment=staging -- apply -f - < web.yaml`,
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
-      new Option('--parallel <n>', 'how many at once').default('8'),
+      new Option('--parallel <n>', 'how many at once (default: 8)'),
       output('json'),
     ],
     passThrough: true,
