@@ -237,7 +237,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       await pty.shows(ready);
       pty.type('prod-us\r');
       expect(await pty.ended).toBe(1);
-      expect(pty.screen.text()).toMatch(/^error: prod-us: \S+ is not the TKA server of prod-us/);
+      expect(pty.screen.text()).toMatch(/^error: \S+ is not the TKA server of prod-us/);
       expect(pty.stdout).toBe('');
     });
     expect(fs.existsSync(home.kubeconfig)).toBe(false);

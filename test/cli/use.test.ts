@@ -121,7 +121,7 @@ describe('use NAME', () => {
     us.faults.clusterInfo = { server_url: 'https://127.0.0.1:1' };
     const other = await home.run('use prod-us');
     expect(other).toMatchObject({ status: 1, stdout: '' });
-    expect(other.stderr).toMatch(/^error: prod-us: \S+ is not the TKA server of prod-us/);
+    expect(other.stderr).toMatch(/^error: \S+ is not the TKA server of prod-us/);
     us.faults.clusterInfo = { insecure_skip_tls_verify: true };
     const insecure = await home.run('use prod-us');
     expect(insecure).toMatchObject({ status: 1, stdout: '' });
