@@ -4,7 +4,7 @@ import { TkaError, UsageError } from '../errors.ts';
 import { type ContextSpec, editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import type { Previous } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
-import { when } from '../terminal.ts';
+import { cell, when } from '../terminal.ts';
 import { Unavailable } from '../tka/answers.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
@@ -119,7 +119,7 @@ async function sayUnvouched(context: Context, server: string, view: KubeconfigVi
 }
 
 function quoted(name: string | undefined): string {
-  return name === undefined ? 'none' : `"${name}"`;
+  return name === undefined ? 'none' : `"${cell(name)}"`;
 }
 
 function sayWhoYouAre(

@@ -1,6 +1,7 @@
 import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
+import { cell } from '../terminal.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters } from './directory.ts';
 import { contextOf, knownTarget } from './target.ts';
@@ -83,7 +84,7 @@ export async function forget(context: Context, [name]: readonly string[], flags:
   });
   if (settings.quiet) return;
   if (removed.length === 0) terminal.out('No context of ours was in the kubeconfig.\n');
-  else terminal.out(`Removed from the kubeconfig: ${removed.join(', ')}.\n`);
+  else terminal.out(`Removed from the kubeconfig: ${removed.map(cell).join(', ')}.\n`);
   if (edit.previousContext !== undefined && edit.currentContext === undefined) {
     terminal.notice(`there is no current context any more: it was "${edit.previousContext}"`);
     terminal.hint('kubectl config use-context NAME');
@@ -98,7 +99,7 @@ function everything(context: Context, view: KubeconfigView, name: string | undef
 
 async function signOut(context: Context, view: KubeconfigView, server: string): Promise<void> {
   const { sessions, terminal, settings } = context;
-  const name = contextOf(view, server)?.name ?? shortName(server, settings.tailnet);
+  const name = cell(contextOf(view, server)?.name ?? shortName(server, settings.tailnet));
   const known = await sessions.signOut(server);
   if (settings.quiet) return;
   terminal.out(
