@@ -76,7 +76,7 @@ test.concurrent(
     const ran = await bed.edit('login --all-contexts');
     assert.equal(ran.status, 0, ran.stderr);
     assert.ok(ran.changed);
-    assert.match(ran.stdout, /^8 contexts are in the kubeconfig: c0, /);
+    assert.match(ran.stdout, /\bc0, c1, c2, c3, c4, c5, c6, c7\b/);
   }),
 );
 

@@ -1,0 +1,209 @@
+// Hostile answers to GET /cluster-info: they make a context only where they are whole and name the cluster that they
+// should, and that context holds nothing but what it should.
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import { describe, test } from 'vitest';
+import { parse } from 'yaml';
+import { checkCalm, checkClusterRows, checkFailure } from './checks.ts';
+import { type Bed, hostileGround } from './ground.ts';
+import { damagedJson, evilTexts, randomCases, wrongTypes } from './junk.ts';
+
+const given = hostileGround();
+
+/** The server lists itself alone. */
+function alone(bed: Bed): void {
+  bed.cluster.faults.routes.memberlist = {
+    change: (rows) => rows.filter((row: { name: string }) => row.name === bed.cluster.name),
+  };
+}
+
+const writeAll = (bed: Bed) => {
+  alone(bed);
+  return bed.edit('login --all-contexts', { timeout: '2s' });
+};
+
+/** `clusters` of a server that keeps no memberlist: the answer describes the only one. */
+const listOne = (bed: Bed) => {
+  bed.cluster.faults.memberlist = 'absent-404';
+  return bed.run('clusters -o json', { timeout: '2s', may: bed.remembered });
+};
+
+test.concurrent(
+  'control: an answer as it should be',
+  given(async (bed) => {
+    const ran = await writeAll(bed);
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.ok(ran.changed);
+    checkCalm(ran.stderr);
+    const [row] = checkClusterRows((await listOne(bed)).stdout);
+    assert.equal(row?.context, bed.cluster.name);
+    assert.deepEqual(row?.labels, bed.cluster.labels);
+  }),
+);
+
+// biome-ignore lint/suspicious/noExplicitAny: a case may make anything of it
+type Make = (info: any) => unknown;
+const laidOver =
+  (fields: object): Make =>
+  (info) => ({ ...info, ...fields });
+
+const harmless: Readonly<Record<string, Make>> = {
+  'more fields': laidOver({
+    'proxy-url': 'http://evil.example',
+    'certificate-authority': '/etc/passwd',
+    exec: { command: 'x' },
+  }),
+  'keys of a prototype': (info) =>
+    JSON.stringify(info).replace('{', '{"__proto__":{"server_url":"https://evil.example"},"constructor":1,'),
+  'keys twice, the last of which count': (info) =>
+    JSON.stringify(info).replace('{', '{"server_url":"https://evil.example",'),
+  'another spelling of the API server': (info) => ({ ...info, server_url: `${info.server_url.toUpperCase()}/` }),
+  'labels that are null': laidOver({ labels: null }),
+  'labels that are text': laidOver({ labels: evilTexts['an ANSI colour'] }),
+  'labels of all types': laidOver({ labels: wrongTypes }),
+  'labels of hostile text': laidOver({
+    labels: Object.fromEntries(Object.values(evilTexts).map((text) => [text, text])),
+  }),
+  '100,000 labels': laidOver({ labels: Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`k${i}`, 'v'])) }),
+  'no labels': ({ labels: _, ...info }) => info,
+  'a CA with line breaks': (info) => ({ ...info, ca_data: info.ca_data.replace(/.{76}/g, '$&\n') }),
+  'an empty CA': laidOver({ ca_data: '' }),
+  'a CA that is null': laidOver({ ca_data: null }),
+  'insecure that is null': laidOver({ insecure_skip_tls_verify: null }),
+};
+
+describe('what is harmless is taken, and nothing else', () => {
+  for (const [i, [name, make]] of Object.entries(harmless).entries()) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        bed.cluster.faults.clusterInfo = make;
+        if (i % 2 === 0 || name.includes('label')) {
+          const ran = await listOne(bed);
+          assert.equal(ran.status, 0, ran.stderr);
+          const rows = checkClusterRows(ran.stdout);
+          assert.deepEqual(
+            rows.map(({ server, apiEndpoint }) => [server, apiEndpoint]),
+            [[bed.cluster.server, bed.cluster.apiServer]],
+          );
+          assert.ok(Object.keys(rows[0]?.labels ?? {}).length <= 64);
+          return;
+        }
+        const ran = await writeAll(bed);
+        assert.equal(ran.status, 0, ran.stderr);
+        assert.ok(ran.changed);
+        checkCalm(ran.stderr);
+        const { contexts } = parse(fs.readFileSync(bed.home.kubeconfig, 'utf8'));
+        assert.equal(contexts.at(-1).name, bed.cluster.name);
+      }),
+    );
+  }
+});
+
+const pem = (label: string, inner: string) =>
+  Buffer.from(`-----BEGIN ${label}-----\n${inner}\n-----END ${label}-----\n`).toString('base64');
+
+const refused: Readonly<Record<string, Make>> = {
+  ...Object.fromEntries(
+    Object.entries(wrongTypes).flatMap(([name, value]) => [
+      [`an API server that is ${name}`, laidOver({ server_url: value })],
+      ...(value === null || value === '' ? [] : [[`a CA that is ${name}`, laidOver({ ca_data: value })]]),
+      ...(value === null ? [] : [[`insecure that is ${name}`, laidOver({ insecure_skip_tls_verify: value })]]),
+    ]),
+  ),
+  'no API server': ({ server_url: _, ...info }) => info,
+  'another API server': laidOver({ server_url: 'https://evil.example:6443' }),
+  'an API server over http': laidOver({ server_url: 'http://127.0.0.1:6443' }),
+  'an API server that is a script': laidOver({ server_url: 'javascript:alert(1)' }),
+  'an API server that is a file': laidOver({ server_url: 'file:///etc/passwd' }),
+  'an API server with credentials': laidOver({ server_url: 'https://a:b@127.0.0.1:6443' }),
+  'an API server with CR and LF': laidOver({ server_url: 'https://127.0.0.1:6443/\r\nX: y' }),
+  'an API server with an OSC 52 clipboard': laidOver({ server_url: `https://${evilTexts['an OSC 52 clipboard']}` }),
+  'an API server with a bidirectional override': laidOver({ server_url: 'https://a\u202eb.example' }),
+  'an API server with a path that is another': (info) => ({
+    ...info,
+    server_url: `${info.server_url}/k8s/clusters/../..//x`,
+  }),
+  'a CA that is no base64': laidOver({ ca_data: '!!!' }),
+  'a CA of base64 for URLs': (info) => ({
+    ...info,
+    ca_data: `${info.ca_data.slice(0, 40)}-_${info.ca_data.slice(42)}`,
+  }),
+  'a CA cut short': (info) => ({ ...info, ca_data: info.ca_data.slice(0, 101) }),
+  'a CA that is no PEM': laidOver({ ca_data: 'eA==' }),
+  'a CA that is a private key': laidOver({ ca_data: pem('PRIVATE KEY', 'AAAA') }),
+  'a CA that is PEM itself': (info) => ({ ...info, ca_data: Buffer.from(info.ca_data, 'base64').toString() }),
+  nothing: () => '',
+  null: () => 'null',
+  'a list': () => '[]',
+  'a deep list': () => '['.repeat(500_000),
+  HTML: () => '<html>',
+  'cut short': (info) => JSON.stringify(info).slice(0, 60),
+};
+
+describe('what makes no sense is refused, and no context written', () => {
+  for (const [i, [name, make]] of Object.entries(refused).entries()) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        bed.cluster.faults.clusterInfo = make;
+        // A stranger's API endpoint is only strange where the memberlist says another.
+        if (i % 2 === 0 && !/another|insecure that is true/.test(name)) {
+          const ran = await listOne(bed);
+          assert.ok(bed.cluster.counts.clusterInfo >= 1);
+          if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
+          else checkFailure(ran);
+          return;
+        }
+        const ran = await writeAll(bed);
+        assert.ok(bed.cluster.counts.clusterInfo >= 1);
+        assert.equal(ran.status, 1, ran.stdout);
+        assert.ok(!ran.changed);
+        assert.match(ran.stderr, /^warning: c\d: \S/m);
+      }),
+    );
+  }
+
+  for (const status of [204, 302, 400, 401, 403, 404, 500]) {
+    test.concurrent(
+      `HTTP ${status} with escapes`,
+      given(async (bed) => {
+        const body = {
+          message: evilTexts['a forged error'],
+          advice: [evilTexts['an OSC 8 link'], evilTexts['a bidirectional override']],
+        };
+        bed.cluster.faults.routes.clusterInfo = {
+          answer: { status, body: status === 204 ? '' : body, headers: { Location: 'https://evil.example/' } },
+        };
+        const ran = await writeAll(bed);
+        assert.equal(ran.status, 1);
+        assert.ok(!ran.changed);
+      }),
+    );
+  }
+});
+
+describe('random damage of the cluster-info answer', () => {
+  test.concurrent.each(randomCases(20, 5))('%s', (_, chance) =>
+    given(async (bed) => {
+      let sent = '';
+      bed.cluster.faults.clusterInfo = (info) => {
+        sent ||= damagedJson(info, chance);
+        return sent;
+      };
+      try {
+        if (chance() < 0.5) {
+          const ran = await writeAll(bed);
+          assert.ok(ran.status === 0 || (ran.status === 1 && !ran.changed));
+        } else {
+          const ran = await listOne(bed);
+          if (ran.status === 0) checkClusterRows(ran.stdout);
+          else checkFailure(ran);
+        }
+      } catch (error) {
+        if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 4000)}`;
+        throw error;
+      }
+    })(),
+  );
+});

@@ -1,0 +1,319 @@
+// Damaged and hostile kubeconfig files: what cannot be edited safely is left byte for byte, with an error that says
+// where; what is odd but sound keeps every line that is not ours; and no text of it reaches a terminal unchanged.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, test } from 'vitest';
+import { checkCalm, checkCredential, checkFailure, checkTable, checkTexts } from './checks.ts';
+import { type Bed, bystanderKubeconfig, hostileGround } from './ground.ts';
+import { damagedText, evilTexts, randomCases } from './junk.ts';
+
+const given = hostileGround();
+const put = (bed: Bed, text: string | Buffer) => fs.writeFileSync(bed.home.kubeconfig, text);
+
+test.concurrent(
+  'control: a file as it should be is edited, and a second time left alone',
+  given(async (bed) => {
+    const ran = await bed.edit('login');
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.ok(ran.changed);
+    const again = await bed.edit('login');
+    assert.equal(again.status, 0);
+    assert.ok(!again.changed);
+  }),
+);
+
+const bomb = `a: &a [x,x,x,x,x,x,x,x,x,x]\n${'bcdefghi'
+  .split('')
+  .map((c, i) => `${c}: &${c} [${`*${'abcdefgh'[i]},`.repeat(10)}]`)
+  .join('\n')}\n`;
+
+const damages: Readonly<Record<string, string | Buffer>> = {
+  'an unclosed list': 'clusters: [\n',
+  'an unclosed quote': 'current-context: "a\n',
+  'a tab for indentation': 'clusters:\n\t- name: a\n',
+  'conflict markers': `<<<<<<< HEAD\n${bystanderKubeconfig}=======\n>>>>>>> other\n`,
+  'a section twice': 'clusters: []\nclusters: []\n',
+  'a name twice': 'clusters:\n- name: a\n- name: a\n',
+  'a section that is a map': 'clusters: {a: {server: "https://a"}}\n',
+  'a section that is text': 'users: none\n',
+  'an item that is text': 'contexts: [a]\n',
+  'an item without a name': 'users: [{user: {}}]\n',
+  'a name that is a number': 'users: [{name: 7}]\n',
+  'a name that is a YAML 1.1 word': 'contexts: [{name: no}]\n',
+  'a current context that is a list': 'current-context: [a]\n',
+  'another kind': 'kind: Secret\n',
+  'another kind with escapes': `kind: ${JSON.stringify(evilTexts['an OSC 52 clipboard'])}\n`,
+  'a name twice, with escapes': `users:\n- name: ${JSON.stringify('\u001b]52;c;eA==\u0007')}\n- name: ${JSON.stringify('\u001b]52;c;eA==\u0007')}\n`,
+  'an alias to nothing, with a forged name': 'users: *error\n',
+  'a list': '- a\n- b\n',
+  text: 'kubeconfig',
+  'a bomb of aliases': `${bomb}x: [*i, *i]\n`,
+  'deep lists': `x: ${'['.repeat(20_000)}${']'.repeat(20_000)}\n`,
+  'deep lists in lines': `x:\n${'- '.repeat(20_000)}x\n`,
+  'a map as a key': '? {a: b}\n: c\n',
+  NULs: Buffer.alloc(3000),
+  'an escape': `# \u001b[31m\n${bystanderKubeconfig}`,
+  'a C1 control': `# \u009b31m\n${bystanderKubeconfig}`,
+  'UTF-16': Buffer.from(`\ufeff${bystanderKubeconfig}`, 'utf16le'),
+  'bytes of Latin-1': Buffer.from(`# caf\u00e9\n${bystanderKubeconfig}`, 'latin1'),
+  gzip: execFileSync('gzip', ['-c'], { input: bystanderKubeconfig }),
+  HTML: '<!doctype html><html>\n',
+  'a directive of YAML 1.2': '%YAML 1.2\n---\nkind: Config\n',
+  'a section that is an alias': 'x: &x []\nclusters: *x\nusers: *x\ncontexts: *x\n',
+  'a section that is merged in': 'x: &x {clusters: []}\n<<: *x\n',
+  '17 MiB': Buffer.alloc(17 << 20, '# comment\n'),
+};
+
+describe('damage is told with its place, and left as it is', () => {
+  const commands = ['login', 'status', 'clusters', 'logout', 'login --all-contexts', 'forget --all'];
+  for (const [i, [name, text]] of Object.entries(damages).entries()) {
+    // Aliases are only in the way of who writes.
+    const command = /alias$|merged/.test(name) ? 'login' : (commands[i % commands.length] as string);
+    test.concurrent(
+      `${name} (${command})`,
+      given(async (bed) => {
+        put(bed, text);
+        const ran = await bed.run(command, { may: [...bed.ownCache, ...bed.remembered] });
+        checkFailure(ran);
+        assert.match(ran.stderr, /^error: /m);
+        assert.ok(ran.stderr.includes(bed.home.kubeconfig), 'the file is not named');
+        if (!/alias$|merged/.test(name)) {
+          assert.match(ran.stderr, /config:\d+:\d+: \S/);
+          assert.equal(bed.cluster.counts.login, 0, 'it signed in all the same');
+        }
+        assert.ok(ran.stderr.length < 4000);
+      }),
+    );
+  }
+
+  const places: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+    'a folder': (_, file) => fs.mkdirSync(file),
+    'a FIFO': (_, file) => void execFileSync('mkfifo', [file]),
+    'a symlink to itself': (_, file) => fs.symlinkSync(file, file),
+    'a device that never ends': (_, file) => fs.symlinkSync('/dev/zero', file),
+  };
+  for (const [name, make] of Object.entries(places)) {
+    test.concurrent(
+      `it is ${name}`,
+      given(async (bed) => {
+        fs.rmSync(bed.home.kubeconfig);
+        make(bed, bed.home.kubeconfig);
+        const ran = await bed.run('login', { may: bed.ownCache });
+        checkFailure(ran);
+        assert.equal(bed.cluster.counts.login, 0);
+      }),
+    );
+  }
+
+  test.concurrent(
+    'kubectl’s lock that nobody gives back is told, and left',
+    given(async (bed) => {
+      fs.writeFileSync(`${bed.home.kubeconfig}.lock`, '');
+      const ran = await bed.run('login', { timeout: '2s', may: bed.ownCache, leftovers: ['.kube/config.lock'] });
+      checkFailure(ran);
+      assert.ok(fs.existsSync(`${bed.home.kubeconfig}.lock`));
+    }),
+  );
+
+  for (const [name, text] of Object.entries({
+    NULs: damages.NULs,
+    'an unclosed list': damages['an unclosed list'],
+    'deep lists': damages['deep lists'],
+  })) {
+    test.concurrent(
+      `\`credential\` does not read it: ${name}`,
+      given(async (bed) => {
+        put(bed, text ?? '');
+        checkCredential(await bed.freshCredential());
+      }),
+    );
+  }
+});
+
+describe('what is odd but sound is edited, and all else kept', () => {
+  const sound: Readonly<Record<string, string>> = {
+    'a BOM': `\ufeff${bystanderKubeconfig}`,
+    CRLF: bystanderKubeconfig.replaceAll('\n', '\r\n'),
+    'no newline at the end': bystanderKubeconfig.trimEnd(),
+    'an end of the document, and another': `${bystanderKubeconfig}---\nkind: Other\n`,
+    'a document start with a comment': `--- # here\n${bystanderKubeconfig}`,
+    'keys of a prototype': `${bystanderKubeconfig}__proto__: {clusters: []}\nconstructor: {a: b}\n`,
+    'unknown sections of hostile text': `${bystanderKubeconfig}"\\e]52;c;eA==\\a": "$(touch pwned)"\n'<<': x\n`,
+    'names of hostile text': bystanderKubeconfig
+      .replaceAll(/\bwork\b(?!\.example)/g, '"\\e]52;c;eA==\\a\\nerror: forged"')
+      .replace('\'"\\e]52;c;eA==\\a\\nerror: forged"\'', '"\\e]52;c;eA==\\a\\nerror: forged"'),
+    'a name of 100,000 letters': `${bystanderKubeconfig}- name: ${'x'.repeat(100_000)}\n  user: {}\n`,
+    '2,000 users':
+      bystanderKubeconfig + Array.from({ length: 2000 }, (_, i) => `- {name: u${i}, user: {token: t}}\n`).join(''),
+  };
+  for (const [name, text] of Object.entries(sound)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        put(bed, text);
+        const ran = await bed.run('login', { may: [...bed.ownCache, ...bed.remembered, /^\.kube\/config$/] });
+        const after = fs.readFileSync(bed.home.kubeconfig, 'utf8');
+        if (ran.status === 1) {
+          assert.equal(after, text);
+          checkFailure(ran);
+          return;
+        }
+        checkCalm(ran.stderr);
+        assert.equal(ran.status, 0);
+        assert.equal(ran.stdout.split('\n').length, 3, ran.stdout);
+        let at = 0;
+        for (const line of text.split('\n').filter((one) => one.trim() !== '' && !/^current-context:/.test(one))) {
+          at = after.indexOf(line, at);
+          assert.ok(at >= 0, `the kubeconfig has lost ${JSON.stringify(line.slice(0, 200))}`);
+        }
+      }),
+    );
+  }
+});
+
+/** A context of ours for the server, whose names and values are hostile. */
+function oursWith(
+  bed: Bed,
+  fields: { name?: string; server?: string; api?: string; command?: string; ca?: string },
+): string {
+  const q = (text: string) =>
+    JSON.stringify(text).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const { name = 'mine', server = bed.cluster.server, api = bed.cluster.apiServer, command = '/bin/true', ca } = fields;
+  const mark = `extensions: [{extension: {server: ${q(server)}}, name: tka.specht-labs.de}]`;
+  return bystanderKubeconfig
+    .replace(
+      'contexts:\n',
+      `- cluster: {server: ${q(api)}, ${mark}${ca === undefined ? '' : `, certificate-authority-data: ${q(ca)}`}}\n  name: ${q(name)}\ncontexts:\n- context: {cluster: ${q(name)}, user: ${q(name)}, ${mark}}\n  name: ${q(name)}\n`,
+    )
+    .replace(
+      'users:\n',
+      `users:\n- name: ${q(name)}\n  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: ${q(command)}, args: [credential, --server, ${q(server)}], interactiveMode: Never}, ${mark}}\n`,
+    )
+    .replace('current-context: work', `current-context: ${q(name)}`);
+}
+
+describe('entries that say they are ours', () => {
+  const names = Object.entries(evilTexts).filter(([, text]) => text.isWellFormed() && text.length < 1000);
+  for (const [i, [name, text]] of names.entries()) {
+    const command = ['status', 'clusters', 'login', 'logout'][i % 4] as string;
+    test.concurrent(
+      `a context’s name with ${name} (${command})`,
+      given(async (bed) => {
+        await bed.freshCredential();
+        put(bed, oursWith(bed, { name: text }));
+        const ran = await bed.run(command, {
+          may: [...bed.ownCache, ...bed.remembered, /^\.kube\/config$/, /signed-out/],
+        });
+        if (command === 'clusters' || command === 'status') {
+          assert.equal(ran.status, 0, ran.stderr);
+          checkTable(ran.stdout, /^NAME +/, command === 'status' ? 3 : 8);
+        } else assert.ok(ran.stdout.split('\n').length <= 3, `forged lines: ${ran.stdout}`);
+      }),
+    );
+  }
+
+  test.concurrent(
+    'names of hostile text, all formats',
+    given(async (bed) => {
+      await bed.freshCredential();
+      put(
+        bed,
+        oursWith(bed, {
+          name: `${evilTexts['an OSC 52 clipboard']}${evilTexts['a forged error']}${evilTexts['zero width']}`,
+        }),
+      );
+      for (const command of ['status', 'clusters']) {
+        for (const format of ['json', 'yaml', 'name'])
+          assert.equal((await bed.run(`${command} -o ${format}`, { may: bed.remembered })).status, 0);
+      }
+      assert.equal((await bed.run('status -o name')).stdout.split('\n').length, 4);
+    }),
+  );
+
+  const fields: Readonly<Record<string, Parameters<typeof oursWith>[1]>> = {
+    'a server that is a script': { server: 'javascript:alert(1)' },
+    'a server with a forged error': { server: evilTexts['a forged error'] as string },
+    'a server with credentials': { server: 'https://a:b@evil.example' },
+    'an API server that is another': { api: 'https://evil.example:6443' },
+    'an API server with escapes': { api: 'https://a\u001b]52;c;eA==\u0007' },
+    'a command with escapes': { command: '/tmp/\u001b[31m$(touch pwned)' },
+    'a command of many lines': { command: '/bin/sh\n-c\ntouch pwned' },
+    'a CA that is no base64': { ca: '\u001b[31m' },
+    'a CA that is another': { ca: 'QUJD' },
+  };
+  for (const [name, change] of Object.entries(fields)) {
+    test.concurrent(
+      `${name}: a login mends it, or says why not`,
+      given(async (bed) => {
+        const text = oursWith(bed, change);
+        put(bed, text);
+        const ran = await bed.run('login', { may: [...bed.ownCache, ...bed.remembered, /^\.kube\/config$/] });
+        if (ran.status === 1) {
+          checkFailure(ran);
+          assert.equal(fs.readFileSync(bed.home.kubeconfig, 'utf8'), text);
+        } else assert.equal(ran.status, 0);
+        const list = await bed.run('clusters -o json', { may: bed.remembered });
+        checkTexts(JSON.parse(list.stdout), 'clusters -o json');
+      }),
+    );
+  }
+
+  test.concurrent(
+    'a context of ours for a stranger is not led to by a list',
+    given(async (bed) => {
+      put(bed, oursWith(bed, { name: bed.cluster.name, server: 'https://evil.example' }));
+      const ran = await bed.run('login --all-contexts', {
+        timeout: '2s',
+        may: [...bed.ownCache, ...bed.remembered, /^\.kube\/config$/],
+      });
+      assert.ok(ran.status === 0 || ran.status === 1);
+      const text = fs.readFileSync(bed.home.kubeconfig, 'utf8');
+      assert.equal(text.match(/evil\.example/g)?.length, 4, 'a stranger’s context has changed');
+    }),
+  );
+});
+
+describe('a context before that is damaged', () => {
+  for (const text of [
+    '',
+    'null',
+    '[]',
+    '{"context":7}',
+    JSON.stringify({ context: evilTexts['a forged error'] }),
+    JSON.stringify({ context: evilTexts['an OSC 52 clipboard'] }),
+    '['.repeat(30_000),
+  ]) {
+    test.concurrent(
+      JSON.stringify(text.slice(0, 50)),
+      given(async (bed) => {
+        await bed.edit('login');
+        const folder = path.join(bed.home.state, 'previous-context');
+        const [file] = fs.readdirSync(folder);
+        fs.writeFileSync(path.join(folder, file ?? ''), text);
+        checkFailure(await bed.run('use -'));
+      }),
+    );
+  }
+});
+
+describe('random damage of the kubeconfig', () => {
+  test.concurrent.each(randomCases(30, 7))('%s', (_, chance) =>
+    given(async (bed) => {
+      const bad = damagedText(oursWith(bed, {}), chance);
+      put(bed, bad);
+      try {
+        const ran = await bed.run('login --no-switch', {
+          may: [...bed.ownCache, ...bed.remembered, /^\.kube\/config$/],
+        });
+        if (ran.status === 0) return;
+        checkFailure(ran);
+        assert.equal(fs.readFileSync(bed.home.kubeconfig, 'utf8'), bad);
+      } catch (error) {
+        if (error instanceof Error) error.message += `\nfile: ${JSON.stringify(bad)}`;
+        throw error;
+      }
+    })(),
+  );
+});
