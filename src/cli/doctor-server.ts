@@ -9,6 +9,7 @@ import { ConnectTimeout, failureOf } from '../network/failure.ts';
 import type { Route } from '../network/network.ts';
 import { plainHttpError, type Target, targetOf } from '../network/plain.ts';
 import { defaultContext, secure } from '../network/tls.ts';
+import { isTailnetIp } from '../tailscale/addresses.ts';
 import { type ClusterDescription, parseClusterInfo, Refused, serverTime } from '../tka/answers.ts';
 import { addressesOf, type Context } from './context.ts';
 import { certificateVerdict } from './doctor-certificate.ts';
@@ -58,7 +59,7 @@ class Way {
   readonly #context: Context;
   readonly #target: Target;
   readonly #names: Names;
-  readonly #lame: boolean;
+  readonly #unaided: boolean;
   readonly #timeout: number;
   #route: Route | TkaError | undefined;
   #addresses: readonly string[] = [];
@@ -68,7 +69,7 @@ class Way {
   constructor(context: Context, server: string, tailscaledFails: boolean) {
     this.#context = context;
     this.#target = targetOf(server);
-    this.#lame = tailscaledFails;
+    this.#unaided = tailscaledFails;
     this.#timeout = Math.min(longest, context.askTimeout);
     this.#names = {
       lookup: async (host) => {
@@ -99,13 +100,13 @@ class Way {
       if (!plain) return ok(`${host} is left to ${proxy} to resolve`);
       const known = await this.#limited((signal) => tailnetAddresses(this.#target, this.#names, signal));
       if (known.length > 0) return ok(`tailscaled knows ${host} as ${known.join(', ')}`);
-      return this.#lame ? dependsOn('tailscaled') : failedBy(plainHttpError(origin));
+      return this.#unaided ? dependsOn('tailscaled') : failedBy(plainHttpError(origin));
     }
     try {
       this.#addresses = await this.#limited((signal) => dialled(this.#target, this.#names, signal));
     } catch (error) {
       // Nothing else might have known the name.
-      if (this.#lame && !isAddress) return dependsOn('tailscaled');
+      if (this.#unaided && !isAddress) return dependsOn('tailscaled');
       if (error instanceof TkaError) return failedBy(error);
       return failed(`${host}: ${failureOf(error).what}`, 'see which devices there are: tailscale status');
     }
@@ -117,7 +118,7 @@ class Way {
   }
 
   async connect(): Promise<Verdict> {
-    const { host, port, plain } = this.#target;
+    const { host, port } = this.#target;
     const { env, settings } = this.#context;
     const started = performance.now();
     const route = this.#route;
@@ -133,6 +134,8 @@ class Way {
             });
     } catch (error) {
       if (error instanceof TkaError) return failedBy(error);
+      // Without tailscaled there is no way to any of the tailnet.
+      if (route === undefined && this.#unaided && this.#addresses.every(isTailnetIp)) return dependsOn('tailscaled');
       const { what, kind } = failureOf(error);
       const hint =
         kind === 'refused'
@@ -144,7 +147,7 @@ class Way {
     const took = `${Math.max(1, Math.round(performance.now() - started))} ms`;
     if (route !== undefined) return ok(`${host}:${port} through the proxy ${route.proxy} (${route.variable}), ${took}`);
     const by = this.#socket?.remoteAddress;
-    return ok(`${host}:${port}${by === undefined || by === host ? '' : ` at ${by}`}, ${took}${plain ? '' : ', TCP'}`);
+    return ok(`${host}:${port}${by === undefined || by === host ? '' : ` at ${by}`}, ${took}`);
   }
 
   async secure(): Promise<Verdict> {
