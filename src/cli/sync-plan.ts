@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import type { Cluster } from '../discovery/clusters.ts';
 import { TkaError } from '../errors.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../kubeconfig/index.ts';
-import { parseSource } from '../kubeconfig/source.ts';
+import { parseSource, shellWord } from '../kubeconfig/source.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import { accessChanges } from './sync-changes.ts';
 import { assignNames, candidateNames, type PlacedCluster, type Template } from './sync-names.ts';
@@ -143,7 +143,8 @@ function oneEach(answers: readonly Answer[]): Answer[] {
 function candidatesOf(input: SyncInput) {
   const candidates = new Map<string, readonly string[]>();
   const nameless = new Map<string, TkaError>();
-  for (const cluster of input.all) {
+  // Of several that name one server as theirs, the one that it speaks for gives the name.
+  for (const cluster of [...input.answers.map((answer) => answer.cluster), ...input.all]) {
     const { server } = cluster;
     if (server === null || candidates.has(server) || nameless.has(server)) continue;
     try {
@@ -207,7 +208,7 @@ function renamingsOf(
     if (!hasMore(context)) return [{ context, answer }];
     // Renaming is writing anew: what the user has put there, a namespace, would be lost.
     plan.notices.push(`context "${context.name}" has fields of yours (a namespace?) and keeps its name`);
-    plan.hints.push(`kubectl config rename-context ${context.name} ${wanted[0]}`);
+    plan.hints.push(`kubectl config rename-context ${shellWord(context.name)} ${shellWord(wanted[0] ?? '')}`);
     return [];
   });
 }

@@ -7,6 +7,8 @@ import type { Written } from './sync-write.ts';
 
 const mostNames = 20;
 const mostHints = 8;
+/** A list may hold ten thousand members that never answer. */
+const mostLines = 100;
 
 /** `a, b, c`, and how many more there are beyond twenty. */
 export function listed(names: readonly string[]): string {
@@ -33,18 +35,22 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
   const { written, chosen, problems, dryRun } = report;
   const { plan } = written;
   for (const notice of plan.notices) terminal.notice(notice);
-  for (const hint of plan.hints.slice(0, mostHints)) terminal.hint(hint);
+  const hint = (text: string) => settings.quiet || terminal.hint(text);
+  for (const text of plan.hints.slice(0, mostHints)) hint(text);
   const kept = new Set<string>();
-  for (const { cluster, error } of problems) {
-    const names = contextsOf(report.before, cluster);
+  const contextsOf = contextsBy(report.before);
+  for (const [i, { cluster, error }] of problems.entries()) {
+    const names = contextsOf(cluster);
     for (const name of names) kept.add(name);
+    if (i >= mostLines) continue;
     const what = names.length === 0 ? 'it gets no context' : `context ${listed(names)} stays as it is`;
     terminal.warn(`${cluster.name}: ${error.message}; ${what}`);
   }
+  if (problems.length > mostLines) terminal.warn(`and ${problems.length - mostLines} more`);
   if (plan.spared.length > 0) {
     const names = listed(plan.spared.map(({ name }) => name));
     terminal.notice(`not pruned, since no memberlist is known to have named their servers: ${names}`);
-    terminal.hint('to remove one: kubectl tka forget NAME');
+    hint('to remove one: kubectl tka forget NAME');
   }
 
   const summary = summaryOf(written, [...kept]);
@@ -55,7 +61,7 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
     if (!settings.quiet && summary !== '') terminal.out(`${summary}\n`);
     if (written.previousContext !== undefined && written.currentContext === undefined) {
       terminal.notice(`there is no current context any more: it was "${written.previousContext}"`);
-      terminal.hint('kubectl config use-context NAME');
+      hint('kubectl config use-context NAME');
     }
   }
   const failed = problems.filter(({ expected }) => !expected);
@@ -67,10 +73,11 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
   });
 }
 
-function contextsOf(ours: readonly OurContext[], { server, apiEndpoint }: Cluster): string[] {
-  const same = (context: OurContext) =>
-    server === null ? context.apiServer === apiEndpoint : context.server === server;
-  return ours.filter(same).map(({ name }) => name);
+function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[] {
+  const byServer = Map.groupBy(ours, ({ server }) => server);
+  const byEndpoint = Map.groupBy(ours, ({ apiServer }) => apiServer);
+  return ({ server, apiEndpoint }) =>
+    ((server === null ? byEndpoint.get(apiEndpoint) : byServer.get(server)) ?? []).map(({ name }) => name);
 }
 
 function summaryOf({ plan, changedFiles }: Written, kept: readonly string[]): string {

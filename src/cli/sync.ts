@@ -1,15 +1,14 @@
-import { isatty } from 'node:tty';
 import type { Cluster } from '../discovery/clusters.ts';
 import { parseSelector } from '../discovery/selector.ts';
-import { TkaError } from '../errors.ts';
+import type { TkaError } from '../errors.ts';
 import { usableCommand } from '../kubeconfig/command.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
-import { Unavailable } from '../tka/answers.ts';
 import type { Context } from './context.ts';
-import { allClusters, chooseClusters, confirmed, Unplaced } from './directory.ts';
+import { allClusters, chooseClusters } from './directory.ts';
 import { specOf } from './login.ts';
+import { askAll } from './sync-ask.ts';
 import { parseTemplate } from './sync-names.ts';
-import { type Answer, type Problem, planSync, type SyncInput } from './sync-plan.ts';
+import { type Answer, planSync, type SyncInput } from './sync-plan.ts';
 import { SyncRecord } from './sync-record.ts';
 import { reportSync } from './sync-report.ts';
 import { type Written, writeSync } from './sync-write.ts';
@@ -22,11 +21,6 @@ export interface SyncFlags {
   readonly acceptChanges?: boolean;
   readonly insecureSkipTlsVerify?: boolean;
 }
-
-const parallel = 32;
-/** Milliseconds for an answer; of members that the list calls dead, suspected or missing, less is expected. */
-const patience = { listed: 5000, gone: 2000 };
-const gone: ReadonlySet<string> = new Set(['dead', 'suspected', 'missing']);
 
 /** `sync`: a context for every cluster, in one edit of the kubeconfig. Throws TkaError where not all was done. */
 export async function sync(context: Context, _: readonly string[], flags: SyncFlags): Promise<void> {
@@ -53,7 +47,8 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   const all = await allClusters(context, view);
   const chosen = stillThere(all, flags.selector === undefined ? all : chooseClusters(all, [], flags.selector));
   if (all.length === 0) terminal.notice('no clusters found');
-  const { answers, problems } = await askAll(context, chosen);
+  const known = new Set<string | null>(view.ours.map(({ server }) => server));
+  const { answers, problems } = await askAll(context, chosen, { first: ({ server }) => known.has(server) });
 
   const record = new SyncRecord(paths.state, settings.entryServer, all);
   // A list that nobody stands behind now may be an old one.
@@ -74,15 +69,14 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   };
   const dryRun = flags.dryRun === true;
   const written = await writeSync(kubeconfig, (v, blocked) => planSync(v, { ...input, blocked }), dryRun);
-  const { plan } = written;
-  if (!dryRun) keep(context, record, written, answers);
   const error = reportSync(context, {
     written,
     chosen,
-    problems: [...problems, ...plan.problems],
+    problems: [...problems, ...written.plan.problems],
     before: view.ours,
     dryRun,
   });
+  if (!dryRun) keep(context, record, written, answers);
   return { currentContext: written.currentContext, error };
 }
 
@@ -105,48 +99,4 @@ function keep(context: Context, record: SyncRecord, { plan }: Written, answers: 
   } catch (error) {
     terminal.log(`what was listed cannot be kept: ${error}`);
   }
-}
-
-/** Asks the servers of clusters, 32 at a time; whoever does not answer as it should is a problem, and no more. */
-async function askAll(context: Context, clusters: readonly Cluster[]) {
-  const answers: Answer[] = [];
-  const problems: Problem[] = [];
-  const progress = progressOf(context, clusters.length);
-  const ask = async (cluster: Cluster): Promise<Answer | Problem> => {
-    const isGone = gone.has(cluster.state);
-    const askTimeout = Math.min(context.askTimeout, isGone ? patience.gone : patience.listed);
-    try {
-      const { server, ...info } = await confirmed({ ...context, askTimeout }, cluster);
-      return { cluster: { ...cluster, server }, info };
-    } catch (error) {
-      if (!(error instanceof TkaError)) throw error;
-      return { cluster, error, expected: isGone && (error instanceof Unavailable || error instanceof Unplaced) };
-    }
-  };
-  const found: (Answer | Problem)[] = [];
-  let [next, done] = [0, 0];
-  const worker = async () => {
-    for (let at = next++; at < clusters.length; at = next++) {
-      found[at] = await ask(clusters[at] as Cluster);
-      progress(++done);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, worker));
-  for (const one of found) {
-    if ('info' in one) answers.push(one);
-    else problems.push(one);
-  }
-  return { answers, problems };
-}
-
-// A line a second, and only for a person who waits.
-function progressOf({ terminal, settings }: Context, total: number): (done: number) => void {
-  if (settings.quiet || !isatty(2)) return () => {};
-  let last = performance.now();
-  return (done) => {
-    const now = performance.now();
-    if (now - last < 1000 || done === total) return;
-    last = now;
-    terminal.notice(`asked ${done} of ${total} clusters …`);
-  };
 }

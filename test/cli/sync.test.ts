@@ -2,6 +2,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { login } from '../../src/cli/login.ts';
+import { askAll } from '../../src/cli/sync-ask.ts';
+import { readKubeconfig } from '../../src/kubeconfig/index.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { Ground } from './sync-ground.ts';
 
@@ -141,6 +143,44 @@ describe('members that do not answer', () => {
     expect(said.stdout).toBe('2 kept as they are: prod-eu, prod-us.\n');
     expect(said.error?.exitCode).toBe(1);
     expect(ground.stamp()).toBe(before);
+  });
+});
+
+describe('lists that ask too much', () => {
+  const row = (name: string, more: object = {}) => ({
+    apiEndpoint: `https://${name}.example.com`,
+    apiPort: 1,
+    labels: null,
+    name,
+    server: us.server,
+    state: 'healthy',
+    ...more,
+  });
+
+  it('a server that many members call theirs is asked once', async () => {
+    const rows = Array.from({ length: 300 }, (_, i) => row(`fake-${i}`));
+    const raw = JSON.stringify([...rows, row('prod-us', { apiEndpoint: us.apiServer })]);
+    us.faults.memberlist = { raw };
+    const said = await ground.sync();
+    expect(us.counts.clusterInfo).toBe(1);
+    expect(said.stdout).toBe('1 added: prod-us.\n');
+    expect(said.error?.message).toMatch(/^300 of 301 clusters could not be synced: fake-0, .* and 280 more$/);
+    expect(said.stderr.split('\n')).toHaveLength(102);
+    expect(said.stderr).toMatch(/^warning: and 200 more$/m);
+  });
+
+  it('who was not asked in time is told, whatever their number', async () => {
+    const context = await ground.context([[], []]);
+    const { allClusters } = await import('../../src/cli/directory.ts');
+    const list = await allClusters(context, await readKubeconfig(context.kubeconfig));
+    const none = await askAll(context, list, { first: () => false, budget: 0 });
+    expect(none.answers).toEqual([]);
+    expect(none.problems.map(({ error }) => error.message)).toEqual(
+      Array(3).fill('it was not asked, for want of time'),
+    );
+    expect(us.counts.clusterInfo + eu.counts.clusterInfo).toBe(0);
+    const some = await askAll(context, list, { first: ({ name }) => name === 'staging' });
+    expect(some.answers.map(({ cluster }) => cluster.name)).toEqual(all);
   });
 });
 
