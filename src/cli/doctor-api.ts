@@ -56,7 +56,7 @@ export async function checkApi(
 
 // A token is for the API server that it came with, and is shown to no other.
 function mayTry(checks: Checks, claimed: Claimed | undefined, session: Session | undefined): Verdict | undefined {
-  if (session === undefined) return dependsOn(checks.has('token', 'failed') ? 'token' : 'sign-in');
+  if (session === undefined) return dependsOn(checks.has('sign-in', 'ok') ? 'token' : 'sign-in');
   if (claimed === undefined || claimed.apiServer === session.apiServer) return undefined;
   return skipped(`depends on kubeconfig: the token is for ${session.apiServer}, which is another API server`);
 }
