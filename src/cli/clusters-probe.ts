@@ -84,14 +84,13 @@ export async function probeClusters(
   context: Context,
   clusters: readonly Cluster[],
   versions: ReadonlyMap<string, string>,
-  progress: (done: number, total: number) => void,
+  progressOf: (total: number) => { readonly onDone: (done: number) => void; readonly end: () => void },
 ): Promise<Probed[]> {
   const targets = probeTargets(clusters);
-  const found = await probeAll(targets, {
-    open: probeConnections(context),
-    budget,
-    onDone: (done) => progress(done, targets.length),
-  });
+  const progress = progressOf(targets.length);
+  const found = await probeAll(targets, { open: probeConnections(context), budget, onDone: progress.onDone }).finally(
+    progress.end,
+  );
   const left = targets.length - found.size;
   if (left > 0) {
     context.terminal.warn(

@@ -62,7 +62,7 @@ async function list(context: Context, matches: ReturnType<typeof parseSelector>,
   const seen = { versions: new Map<string, string>(), without: false };
   const all = await allClusters({ ...context, client: notingClients(context, seen) }, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
-  const probes = await probeClusters(context, chosen, seen.versions, progressOf(context));
+  const probes = await probeClusters(context, chosen, seen.versions, (total) => progressOf(context, total));
   const rows = listed(chosen).map((row, i) => {
     const probed = probes[i];
     return probed === undefined ? row : withProbe(row, probed);
@@ -71,13 +71,14 @@ async function list(context: Context, matches: ReturnType<typeof parseSelector>,
 }
 
 // A line a second, and only for a person who waits.
-function progressOf({ terminal, settings }: Context): (done: number, total: number) => void {
-  if (settings.quiet || !isatty(2)) return () => {};
-  let last = performance.now();
-  return (done, total) => {
-    const now = performance.now();
-    if (now - last < 1000 || done === total) return;
-    last = now;
-    terminal.notice(`probed ${done} of ${total} clusters …`);
+function progressOf({ terminal, settings }: Context, total: number) {
+  let done = 0;
+  const tell = () => terminal.notice(`probed ${done} of ${total} servers …`);
+  const timer = settings.quiet || !isatty(2) ? undefined : setInterval(tell, 1000);
+  return {
+    onDone: (count: number) => {
+      done = count;
+    },
+    end: () => clearInterval(timer),
   };
 }
