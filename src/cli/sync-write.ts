@@ -7,7 +7,8 @@ import {
   type KubeconfigView,
   previewKubeconfig,
 } from '../kubeconfig/index.ts';
-import { shown } from '../kubeconfig/source.ts';
+import { parseSource, shown } from '../kubeconfig/source.ts';
+import { markOf, mergeSources, textOf } from '../kubeconfig/view.ts';
 import { unifiedDiff } from './sync-diff.ts';
 import type { SyncPlan } from './sync-plan.ts';
 
@@ -23,7 +24,7 @@ export interface Written {
   readonly diff: string;
 }
 
-const mostBlocked = 100;
+const mostTries = 20;
 
 /**
  * Carries a plan out in one edit, or with `dryRun` only shows it. Contexts that cannot be written, because somebody
@@ -60,8 +61,26 @@ async function preview(files: KubeconfigFiles, plan: Parameters<typeof previewKu
   return { changedFiles: previews.map(({ file }) => file), diff: diffs.join('') };
 }
 
-// Tells by trying, because only the edit knows whose the clusters and users of a file are. Each search is for the
-// shortest beginning of the list that cannot be written: its last one is to blame.
+// Clusters and users that are somebody else's, which a view does not tell. Only looked for when an edit has failed.
+function foreignNames(files: KubeconfigFiles, specs: readonly ContextSpec[], blocked: Map<string, TkaError>): void {
+  const paths = new Set([...files.files, files.defaultFile].filter((file) => fs.existsSync(file)));
+  const merged = mergeSources([...paths].map((file) => parseSource(file, fs.readFileSync(file))));
+  for (const { name } of specs) {
+    const body = merged.contexts.get(name)?.entry.body;
+    for (const [key, field] of [
+      ['clusters', 'cluster'],
+      ['users', 'user'],
+    ] as const) {
+      const reference = textOf(body?.[field]) || name;
+      const entry = merged[key].get(reference)?.entry;
+      if (entry === undefined || markOf(entry) !== undefined) continue;
+      blocked.set(name, new TkaError(`the kubeconfig has a ${field} ${JSON.stringify(reference)} that is not ours`));
+    }
+  }
+}
+
+// What else there is against a name is told by trying: the search is for the shortest beginning of the list that cannot
+// be written, and its last one is to blame.
 async function findBlocked(
   files: KubeconfigFiles,
   specs: readonly ContextSpec[],
@@ -74,7 +93,9 @@ async function findBlocked(
     );
   // What fails without any of them is nobody's fault here.
   if ((await failure([])) !== undefined) return;
-  for (let rest = [...specs]; (await failure(rest)) !== undefined; ) {
+  foreignNames(files, specs, blocked);
+  let tries = 0;
+  for (let rest = specs.filter(({ name }) => !blocked.has(name)); (await failure(rest)) !== undefined; ) {
     let [good, bad] = [0, rest.length];
     while (bad - good > 1) {
       const middle = (good + bad) >> 1;
@@ -84,7 +105,7 @@ async function findBlocked(
     const error = await failure(rest.slice(0, bad));
     const known = [...blocked.values()].some(({ message }) => error instanceof TkaError && message === error.message);
     // The same words twice are about the file, not about a name.
-    if (!(error instanceof TkaError) || known || blocked.size === mostBlocked) throw error;
+    if (!(error instanceof TkaError) || known || ++tries > mostTries) throw error;
     blocked.set((rest[bad - 1] as ContextSpec).name, error);
     rest = rest.filter((_, i) => i !== bad - 1);
   }

@@ -131,6 +131,21 @@ describe('members that do not answer', () => {
     expect(ground.read()).not.toContain('evil');
   });
 
+  it.each([
+    ['healthy', 1],
+    ['dead', 0],
+  ] as const)('an unresolved %s one is reported', async (state, exit) => {
+    const rows = [
+      { apiEndpoint: us.apiServer, name: 'prod-us', server: us.server, state: 'healthy', labels: null },
+      { apiEndpoint: 'https://far.example.com', name: 'far', state, labels: null },
+    ];
+    us.faults.memberlist = { raw: JSON.stringify(rows) };
+    const said = await ground.sync();
+    expect(said.stdout).toBe('1 added: prod-us.\n');
+    expect(said.stderr).toMatch(/^warning: far: .*no known TKA server.*; it gets no context$/m);
+    expect(said.error?.exitCode ?? 0).toBe(exit);
+  });
+
   it('changes nothing, prunes nothing and says so when no server answers', async () => {
     await ground.sync();
     staging.gossip.listed = false;
@@ -361,12 +376,19 @@ describe('names that are taken', () => {
     );
     const said = await ground.sync();
     expect(said.stdout).toBe('1 added: prod-us.\n');
-    expect(said.stderr).toMatch(
-      /^warning: prod-eu: cluster "prod-eu" is there already and not ours: .*; it gets no context$/m,
-    );
-    expect(said.stderr).toMatch(/^warning: staging: user "staging" is there already and not ours: .*$/m);
+    expect(said.stderr).toMatch(/^warning: prod-eu: the kubeconfig has a cluster "prod-eu" that is not ours; /m);
+    expect(said.stderr).toMatch(/^warning: staging: the kubeconfig has a user "staging" that is not ours; /m);
     expect(said.error?.message).toBe('2 of 3 clusters could not be synced: prod-eu, staging');
     expect(ground.read()).toContain(user);
+  });
+
+  it('by a mix-up of contexts of ours', async () => {
+    await ground.sync();
+    ground.write(ground.read().replace('    cluster: "prod-us"', '    cluster: "prod-eu"'));
+    const said = await ground.sync({ acceptChanges: true });
+    expect(said.stdout).toBe('1 kept as they are: prod-us. 2 unchanged.\n');
+    expect(said.stderr).toContain('prod-us: cluster "prod-eu" is in use by context "prod-eu" for another server;');
+    expect(said.error?.exitCode).toBe(1);
   });
 
   it('fails once, and changes nothing, where the file itself cannot be edited', async () => {
