@@ -45,6 +45,7 @@ export async function feedClusters(
     const began = performance.now();
     remarks.length = 0;
     seen.without = false;
+    seen.versions = new Map();
     memory.written = false;
     try {
       const view = await readKubeconfig(context.kubeconfig);
@@ -57,7 +58,7 @@ export async function feedClusters(
         goodAt: good ? Date.now() : last?.goodAt,
         stale: !good,
         remarks: [...remarks],
-        versions: seen.versions,
+        versions: good || last === undefined ? seen.versions : last.versions,
       };
     } catch (error) {
       if (last === undefined || !(error instanceof TkaError)) throw error;

@@ -69,7 +69,7 @@ class ListClient extends TkaClient {
 /** What was seen while the list was asked for. */
 export interface ListSeen {
   /** By the server. */
-  readonly versions: Map<string, string>;
+  versions: Map<string, string>;
   /** A server answered that it keeps no memberlist. */
   without: boolean;
 }

@@ -5,14 +5,22 @@ import type { Frame } from './clusters-frame.ts';
 const enter = '\x1b[?1049h\x1b[?7l\x1b[?25l';
 const leave = '\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l';
 
-/** How many rows and columns the terminal at stdout has. */
-export function terminalSize(): { columns: number; rows: number } {
-  // A stream asks once, when it is made.
-  const terminal = new WriteStream(1);
-  const { columns, rows } = terminal;
-  terminal.destroy();
-  // A pseudo-terminal that nobody has measured says 0.
-  return { columns: columns || 80, rows: rows || 24 };
+interface Size {
+  readonly columns: number;
+  readonly rows: number;
+}
+
+function terminalSize(before: Size): Size {
+  try {
+    // A stream asks once, when it is made.
+    const terminal = new WriteStream(1);
+    const { columns, rows } = terminal;
+    terminal.destroy();
+    // A pseudo-terminal that nobody has measured says 0.
+    return { columns: columns || before.columns, rows: rows || before.rows };
+  } catch {
+    return before;
+  }
 }
 
 /**
@@ -22,6 +30,8 @@ export function terminalSize(): { columns: number; rows: number } {
 export class LiveScreen {
   /** True once the terminal is gone. */
   lost = false;
+  /** Of the window, as it is now. */
+  size: Size = { columns: 80, rows: 24 };
   readonly #coloured: boolean;
   readonly #redraw: () => void;
   #open = false;
@@ -77,6 +87,7 @@ export class LiveScreen {
   };
 
   readonly #repaint = () => {
+    this.size = terminalSize(this.size);
     this.#drawn = '';
     this.#redraw();
   };

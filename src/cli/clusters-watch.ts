@@ -9,7 +9,7 @@ import { frameOf } from './clusters-frame.ts';
 import { probeConnections } from './clusters-probe.ts';
 import { ProbeRounds } from './clusters-rounds.ts';
 import { type Columns, cellsOf, headingsOf, type Listed, substanceOf, withProbe } from './clusters-rows.ts';
-import { LiveScreen, terminalSize } from './clusters-screen.ts';
+import { LiveScreen } from './clusters-screen.ts';
 import type { Context } from './context.ts';
 
 const interval = 2000;
@@ -56,7 +56,7 @@ async function watchLive(context: Context, options: WatchOptions): Promise<void>
     const { goodAt, stale, remarks } = feed;
     const rows = rowsOf(feed, rounds);
     screen.draw(
-      frameOf({ rows, columns: options.columns, goodAt, stale, remarks, empty: emptyWords(feed) }, terminalSize()),
+      frameOf({ rows, columns: options.columns, goodAt, stale, remarks, empty: emptyWords(feed) }, screen.size),
     );
   };
   const soon = () => {

@@ -6,8 +6,10 @@ import * as path from 'node:path';
 import { generate } from 'selfsigned';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
+import { probeAll, probeOf } from '../../src/discovery/probe.ts';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import type { Cluster, Mesh } from '../../src/sandbox/mesh.ts';
+import { TkaClient } from '../../src/tka/client.ts';
 import { hasPty, needsPty, Pty } from '../cli/pty.ts';
 import { test as base, type Home, lines, program, type RunOptions } from '../support.ts';
 
@@ -389,6 +391,26 @@ describe.concurrent('many', () => {
       expect(ran.took).toBeLessThan(12_000);
     },
   );
+
+  test('after its budget nobody else is asked', async ({ sockets }) => {
+    const port = await serve(sockets, net.createServer());
+    const targets = Array.from({ length: 40 }, (_, i) => ({
+      server: `http://server-${i}`,
+      endpoints: new Set<string>(),
+      patience: 600,
+    }));
+    const open = () => ({ client: new TkaClient(`http://127.0.0.1:${port}`), opened: () => undefined });
+    const found = await probeAll(targets, { open, budget: 300, onDone: () => {} });
+    expect(new Set(found.keys())).toEqual(new Set(targets.slice(0, 16).map(({ server }) => server)));
+    const [target] = targets.slice(16);
+    const cluster = { name: 'late', server: target?.server ?? '', apiEndpoint: 'https://x', state: 'healthy' } as const;
+    const { probe: late } = probeOf(
+      { ...cluster, reason: null, lastSeen: null, labels: new Map() },
+      undefined,
+      undefined,
+    );
+    expect(late).toEqual({ ...nothing, reachable: null, version: null, error: 'not asked' });
+  });
 
   test.skipIf(!hasPty)(`who waits at a terminal sees how far it is${needsPty}`, async ({ home, eu }) => {
     eu.faults.routes.clusterInfo = { latencyMs: 1500 };
