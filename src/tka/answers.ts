@@ -47,12 +47,26 @@ function own(object: Json, key: string): unknown {
   return Object.hasOwn(object, key) ? object[key] : undefined;
 }
 
+// A text can need a hundred times its length in memory: `[{},{},{}`. None of the protocol's has so many values.
+const valueLimit = 1_000_000;
+
 function parseJson(text: string): unknown {
+  if (text.length > valueLimit && countValues(text) > valueLimit) return undefined;
   try {
     return JSON.parse(text);
   } catch {
     return undefined;
   }
+}
+
+// About as many as there are; those that stand in strings are counted too.
+function countValues(text: string): number {
+  let count = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === 0x2c || c === 0x5b || c === 0x7b) count++;
+  }
+  return count;
 }
 
 /** The time between polls that the server asks for, in milliseconds; undefined if it names none. */
@@ -264,9 +278,8 @@ export interface Memberlist {
  */
 export function parseMemberlist(answer: RawAnswer, who: string): Memberlist | undefined {
   const doing = 'the question for its memberlist';
-  const words = errorWords(answer.body);
   if (answer.status === 404 && answer.body.trim() === '404 page not found') return undefined;
-  if (answer.status === 503 && /gossip/i.test(words?.message ?? '')) return undefined;
+  if (answer.status === 503 && /gossip/i.test(errorWords(answer.body)?.message ?? '')) return undefined;
   if (answer.status !== 200) throw refusal(answer, who, doing);
   const rows = parseJson(answer.body);
   // Go marshals an empty list that was never made as null.
