@@ -31,7 +31,7 @@ const lineForms = [
 ];
 
 /** stderr: lines in our forms, at most one error, no crash, no trace, no value that was meant to be something else. */
-export function checkStderr(text: string): void {
+export function checkStderr(text: string, most = 60): void {
   checkPlain(text, 'stderr');
   if (text === '') return;
   assert.ok(text.endsWith('\n'), `stderr ends in the middle of a line: ${JSON.stringify(text.slice(-80))}`);
@@ -44,7 +44,7 @@ export function checkStderr(text: string): void {
     assert.ok(line.length < 6000, `stderr has a line of ${line.length} characters`);
   }
   assert.ok(lines.filter((line) => line.startsWith('error: ')).length <= 1, `more than one error:\n${text}`);
-  assert.ok(lines.length <= 60, `stderr has ${lines.length} lines`);
+  assert.ok(lines.length <= most, `stderr has ${lines.length} lines`);
   for (const bad of [
     /\[object \w+\]/,
     /\bundefined\b/,

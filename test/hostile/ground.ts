@@ -143,6 +143,8 @@ export interface CallOptions {
   readonly leftovers?: readonly string[];
   /** MiB. */
   readonly memory?: number;
+  /** Lines on stderr. */
+  readonly lines?: number;
 }
 
 const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
@@ -164,10 +166,14 @@ export class Bed {
     };
   }
 
-  /** What `credential` may change: the server's own entry and what lies beside it. */
-  get ownCache(): RegExp[] {
-    const entry = path.relative(this.home.dir, this.home.entry(this.cluster));
+  /** What `credential` may change: a server's own entry and what lies beside it. */
+  cacheOf(server: string): RegExp[] {
+    const entry = path.relative(this.home.dir, this.home.entry({ server }));
     return [new RegExp(`^${escaped(entry)}(?:\\+served|\\+failed)?$`)];
+  }
+
+  get ownCache(): RegExp[] {
+    return this.cacheOf(this.cluster.server);
   }
 
   /** What commands keep for later: the lists of clusters, those that have a context, and the context before. */
@@ -199,7 +205,7 @@ export class Bed {
     try {
       assert.equal(ran.signal, null, `ended by ${ran.signal}`);
       assert.ok([0, 1, 2].includes(ran.status ?? -1), `exit ${ran.status}`);
-      checkStderr(ran.stderr);
+      checkStderr(ran.stderr, options.lines);
       checkPlain(ran.stdout, 'stdout');
       assert.doesNotMatch(ran.stdout, /\[object \w+\]|\bundefined\b|\bNaN\b/, 'stdout tells of the inside');
       if (ran.status === 0) assert.doesNotMatch(ran.stderr, /^error: /m, 'an error, and exit 0');
@@ -264,13 +270,11 @@ export class Bed {
   }
 }
 
-const lanes = 8;
-
 /**
  * A mesh of as many servers as cases run at once; the returned function runs one case with a server and a HOME of its
  * own. To be called at the top of a test file, whose tests are `test.concurrent`.
  */
-export function hostileGround(): (act: (bed: Bed) => Promise<unknown>) => () => Promise<void> {
+export function hostileGround(lanes = 8): (act: (bed: Bed) => Promise<unknown>) => () => Promise<void> {
   vi.setConfig({ maxConcurrency: lanes, testTimeout: 60_000 });
   let mesh: Mesh;
   const free: Cluster[] = [];

@@ -1,0 +1,218 @@
+// Answers that are large: what is over the limits is an error, what is below is read in little time and memory.
+import assert from 'node:assert/strict';
+import { afterAll, describe, test } from 'vitest';
+import { checkClusterRows, checkFailure, checkTable } from './checks.ts';
+import { type Bed, hostileGround } from './ground.ts';
+
+const given = hostileGround(2);
+const budget = { timeout: '10s', memory: 300 };
+/** Milliseconds for one call, on a machine that is busy with others. */
+const longest = 15_000;
+
+const measured: string[] = [];
+afterAll(() => {
+  if (process.env.TKA_HOSTILE_TELL) process.stdout.write(`${measured.join('\n')}\n`);
+});
+
+async function call(bed: Bed, args: string, what: string, lines?: number) {
+  const ran = await bed.run(args, {
+    ...budget,
+    ...(lines !== undefined && { lines }),
+    may: [...bed.remembered, ...bed.ownCache, /^\.kube\/config$/],
+  });
+  measured.push(`${what} (${args}): ${Math.round(ran.took)} ms, ${Math.round(ran.memory ?? 0)} MiB`);
+  assert.ok(ran.took < longest, `took ${Math.round(ran.took)} ms`);
+  return ran;
+}
+
+const tell = (bed: Bed, raw: string | Buffer) => {
+  bed.cluster.faults.memberlist = { raw };
+};
+const rows = (count: number, row: (i: number) => object) =>
+  JSON.stringify(Array.from({ length: count }, (_, i) => row(i)));
+const endpoint = (i: number) => `https://k${i}.example:6443`;
+
+describe('lists that are large but allowed', () => {
+  const lists: Readonly<Record<string, [body: () => string, shown: number]>> = {
+    'control: one member': [() => rows(1, (i) => ({ apiEndpoint: endpoint(i), labels: { a: 'b' } })), 1],
+    '100,000 members, of which 10,000 are read': [
+      () =>
+        rows(100_000, (i) => ({
+          apiEndpoint: endpoint(i),
+          name: `n${i}`,
+          server: `https://t${i}.example`,
+          labels: { a: 'b' },
+        })),
+      10_000,
+    ],
+    '100,000 members without names': [
+      () => rows(100_000, (i) => ({ apiEndpoint: endpoint(i), apiPort: 6443, labels: null })),
+      10_000,
+    ],
+    '100,000 members of one host': [
+      () => rows(100_000, (i) => ({ apiEndpoint: `https://k.example:${1 + (i % 60_000)}` })),
+      10_000,
+    ],
+    '100,000 members of one endpoint and name': [
+      () => rows(100_000, () => ({ apiEndpoint: endpoint(0), name: 'same', state: 'dead' })),
+      10_000,
+    ],
+    '100,000 members that make no sense': [() => rows(100_000, (i) => ({ apiEndpoint: i })), 0],
+    '10,000 members with 64 labels': [
+      () =>
+        rows(10_000, (i) => ({
+          apiEndpoint: endpoint(i),
+          labels: Object.fromEntries(Array.from({ length: 64 }, (_, n) => [`k${n}`, 'value'])),
+        })),
+      10_000,
+    ],
+    'a label of 5 MB': [
+      () =>
+        rows(1, (i) => ({
+          apiEndpoint: endpoint(i),
+          labels: { a: 'x'.repeat(5_000_000), ['k'.repeat(5_000_000)]: 'b' },
+        })),
+      1,
+    ],
+    'a label of 5 MB of escapes': [
+      () =>
+        rows(1, (i) => ({
+          apiEndpoint: endpoint(i),
+          labels: { a: '\u001b'.repeat(800_000), b: '\u202e'.repeat(800_000) },
+        })),
+      1,
+    ],
+    '500,000 labels of one member': [
+      () =>
+        rows(1, (i) => ({
+          apiEndpoint: endpoint(i),
+          labels: Object.fromEntries(Array.from({ length: 500_000 }, (_, n) => [`k${n}`, 'v'])),
+        })),
+      1,
+    ],
+    'a name of 10 MB': [
+      () =>
+        rows(1, (i) => ({
+          apiEndpoint: endpoint(i),
+          name: 'n'.repeat(10_000_000),
+          server: `https://${'s'.repeat(100_000)}`,
+        })),
+      1,
+    ],
+    'a field of 100,000 lists in lists': [
+      () => `[{"apiEndpoint":"${endpoint(0)}","labels":{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}}]`,
+      1,
+    ],
+  };
+  for (const [i, [name, [body, shown]]] of Object.entries(lists).entries()) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        tell(bed, body());
+        if (i % 2 === 0) {
+          const ran = await call(bed, 'clusters -o json', name);
+          assert.equal(ran.status, 0, ran.stderr);
+          assert.equal(checkClusterRows(ran.stdout).length, shown);
+        } else {
+          const ran = await call(bed, 'clusters -q', name);
+          assert.equal(ran.status, 0, ran.stderr);
+          checkTable(ran.stdout, /^NAME +STATE/, shown);
+        }
+      }),
+    );
+  }
+
+  test.concurrent(
+    'a name among 100,000',
+    given(async (bed) => {
+      tell(
+        bed,
+        rows(100_000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
+      );
+      checkFailure(await call(bed, 'login n7777', 'a name among 100,000'));
+    }),
+  );
+  test.concurrent(
+    'contexts for 3,000 members, of which none can be',
+    given(async (bed) => {
+      tell(
+        bed,
+        rows(3000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
+      );
+      const ran = await call(bed, 'login --all-contexts', '3,000 contexts that cannot be', 3100);
+      assert.equal(ran.status, 1);
+    }),
+  );
+});
+
+describe('answers that are too large', () => {
+  test.concurrent(
+    'a memberlist of 50 MB',
+    given(async (bed) => {
+      tell(
+        bed,
+        rows(400_000, (i) => ({
+          apiEndpoint: endpoint(i),
+          name: `n${i}`,
+          labels: { environment: 'production', region: 'us-west-2' },
+        })),
+      );
+      const ran = await call(bed, 'clusters', 'a memberlist of 50 MB');
+      checkFailure(ran);
+      assert.match(ran.stderr, /^error: http:\S+ sent more than 16 MiB\n/);
+    }),
+  );
+  const routes = {
+    login: 'credential',
+    kubeconfig: 'credential',
+    memberlist: 'clusters',
+    clusterInfo: 'login --all-contexts',
+  } as const;
+  for (const [route, args] of Object.entries(routes)) {
+    test.concurrent(
+      `50 MiB of ${route}`,
+      given(async (bed) => {
+        bed.cluster.faults.routes[route as keyof typeof routes] = { oversizeMiB: 50 };
+        if (route === 'clusterInfo')
+          bed.cluster.faults.routes.memberlist = {
+            change: (all) => all.filter(({ name }: { name: string }) => name === bed.cluster.name),
+          };
+        const words = args === 'credential' ? bed.credentialArgs().join(' ') : args;
+        const ran = await call(bed, words, `50 MiB of ${route}`);
+        assert.equal(ran.status, 1);
+        assert.equal(bed.cluster.counts[route as keyof typeof routes] >= 1, true);
+      }),
+    );
+  }
+  test.concurrent(
+    'a refusal of 50 MB',
+    given(async (bed) => {
+      bed.cluster.faults.routes.login = { answer: { status: 403, body: { message: 'x'.repeat(50_000_000) } } };
+      checkFailure(await call(bed, bed.credentialArgs().join(' '), 'a refusal of 50 MB'));
+    }),
+  );
+});
+
+describe('lists just below the limit, made to need memory', () => {
+  const size = 15 * 1024 * 1024;
+  const bodies: Readonly<Record<string, () => string>> = {
+    'empty maps': () => `[${'{},'.repeat(size / 3)}{}]`,
+    'empty lists': () => `[${'[],'.repeat(size / 3)}[]]`,
+    'lists in lists': () => `${'['.repeat(size / 2)}${']'.repeat(size / 2)}`,
+    'maps in maps': () => `[${'{"a":'.repeat(size / 6)}1${'}'.repeat(size / 6)}]`,
+    numbers: () => `[${'1,'.repeat(size / 2)}1]`,
+    'short texts': () => `[${'"a",'.repeat(size / 4)}"a"]`,
+    'keys that are all different': () => `[{${Array.from({ length: size / 13 }, (_, i) => `"k${i}":1`).join(',')}}]`,
+  };
+  for (const [name, body] of Object.entries(bodies)) {
+    test.concurrent(
+      name,
+      given(async (bed) => {
+        tell(bed, body());
+        const ran = await call(bed, 'clusters -o json', `15 MiB of ${name}`);
+        if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
+        else checkFailure(ran);
+      }),
+    );
+  }
+});
