@@ -1,11 +1,22 @@
 // The links to the Kubernetes API server. Only questions that leave nothing behind are asked there.
+import { TkaError } from '../errors.ts';
 import { failureOf } from '../network/failure.ts';
 import type { Client } from '../network/undici.ts';
 import type { Session } from '../session/store.ts';
 import { tryToken } from '../session/verify.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
 import type { Context } from './context.ts';
-import { type Checks, consequence, dependsOn, failed, ok, skipped, type Verdict, warning } from './doctor-check.ts';
+import {
+  type Checks,
+  consequence,
+  dependsOn,
+  failed,
+  failedBy,
+  ok,
+  skipped,
+  type Verdict,
+  warning,
+} from './doctor-check.ts';
 
 const timeout = 5000;
 const limit = 4 * 1024 * 1024;
@@ -68,6 +79,8 @@ async function reach(context: Context, server: string, claimed: Claimed) {
   try {
     answer = await ask(context, claimed, { path: '/version' });
   } catch (error) {
+    const known = ownError(error);
+    if (known !== undefined) return { verdict: failedBy(known), skew: undefined };
     const { what, kind } = failureOf(error);
     const why = kind === 'tls' ? `${what} (by the CA that ${by} names)` : what;
     const hint =
@@ -89,6 +102,12 @@ async function reach(context: Context, server: string, claimed: Claimed) {
   const what = `${apiServer} is reached without a look at its certificate, as ${by} asks`;
   const hint = agreed ? null : `kubectl tka login ${server} --insecure-skip-tls-verify`;
   return { verdict: warning(`${what}${agreed ? ' and you agreed' : ', and nobody agreed'}`, hint), skew };
+}
+
+/** What the way there has to say for itself: a proxy that fails. */
+function ownError(error: unknown): TkaError | undefined {
+  for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
+  return undefined;
 }
 
 async function accepts(context: Context, server: string, session: Session): Promise<Verdict> {

@@ -77,7 +77,7 @@ function versionOf(kubectl: string, env: Environment): Promise<string> {
       // A kubeconfig, whole or not, has no say in it.
       {
         env: { ...env, KUBECONFIG: os.devNull, KUBECTL_KUBERC: 'false' },
-        timeout: 5000,
+        timeout: 10_000,
         killSignal: 'SIGKILL',
         maxBuffer: 1 << 20,
         windowsHide: true,

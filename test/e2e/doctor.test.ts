@@ -399,6 +399,25 @@ describe.concurrent('one link is broken', () => {
     expect(found.of('api-server').hint).toBe(`see whether it answers: curl -k ${us.apiServer}/version`);
   });
 
+  test('API server: the proxy on the way to it is down', async ({ patient, us }) => {
+    us.faults.clusterInfo = { server_url: 'https://api.example.com:6443' };
+    const found = await patient.look([], { HTTPS_PROXY: 'http://alice:sesame@127.0.0.1:1' });
+    // The kubeconfig and the token are still for the other one.
+    found.differs({ 'api-server': 'failed', 'token-accepted': 'skipped', rbac: 'skipped', kubeconfig: 'failed' });
+    expect(found.of('api-server').detail).toBe('cannot reach the proxy http://127.0.0.1:1: connection refused');
+    expect(found.of('api-server').hint).toMatch(/^the proxy is named by HTTPS_PROXY/);
+    expect(found.ran.stdout).not.toContain('sesame');
+  });
+
+  test('API server: the token is shown to no other than its own', async ({ patient, us, eu, login }) => {
+    us.faults.clusterInfo = { server_url: eu.apiServer };
+    const found = await patient.look();
+    found.differs({ 'token-accepted': 'skipped', rbac: 'skipped', kubeconfig: 'failed' });
+    expect(found.of('token-accepted').detail).toMatch(/^depends on kubeconfig: the token is for /);
+    expect(found.of('kubeconfig').hint).toBe(login);
+    expect(eu.counts.tokenChecks).toBe(0);
+  });
+
   test('API server: another CA is named, so the kubeconfig’s is not it either', async ({ patient, us }) => {
     const { ca } = await makeCertificates('127.0.0.1');
     us.faults.clusterInfo = { ca_data: Buffer.from(ca).toString('base64') };
