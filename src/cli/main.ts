@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
-import { UsageError } from '../errors.ts';
+import { TkaError, UsageError } from '../errors.ts';
 import { sayError } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import { type CommonFlags, type Context, openContext, programName } from './context.ts';
@@ -26,6 +26,10 @@ interface Spec {
   readonly passThrough?: true;
   /** Imports the body when the command runs, and no sooner. */
   readonly load: () => Promise<Action>;
+  /** Runs in its place where the settings cannot be read. */
+  readonly unread?: () => Promise<
+    (problem: TkaError, flags: CommonFlags, command: string, env: NodeJS.ProcessEnv) => Promise<void>
+  >;
 }
 
 const output = (...formats: string[]) =>
@@ -214,6 +218,7 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
   %p doctor -o json | jq -r '.[].checks[] | select(.status == "failed").name'`,
     options: [output('json')],
     load: async () => (await import('./doctor.ts')).doctor,
+    unread: async () => (await import('./doctor-unread.ts')).doctorWithoutSettings,
   },
   {
     name: 'config',
@@ -264,7 +269,11 @@ A TKA server in every cluster knows who you are from the network and gives you a
       const dash = spec.passThrough === true ? args.indexOf('--') : -1;
       const rest = dash < 0 ? undefined : args.slice(dash + 1);
       const own = sub.args.slice(0, sub.args.length - (rest?.length ?? 0));
-      await action(await openContext(flags, command, env), own, flags, rest);
+      const context = await openContext(flags, command, env).catch(async (error) => {
+        if (spec.unread === undefined || !(error instanceof TkaError) || error.exitCode !== 1) throw error;
+        await (await spec.unread())(error, flags, command, env);
+      });
+      if (context !== undefined) await action(context, own, flags, rest);
     });
   }
   program
