@@ -15,6 +15,8 @@ const refreshBudget = 5000;
 const lastUse = 30_000;
 /** After a refresh that failed, the next one waits so long. */
 const retryPause = 30_000;
+/** kubectl asks up to seven times in a row: a process that was told no is told so again for so long, at once. */
+const sameAnswer = 5000;
 /** The Go server deletes a sign-in that is made within about a second of a logout. */
 const logoutAftermath = 1500;
 
@@ -98,8 +100,12 @@ export class Sessions {
       const session = store.read(server);
       return usable(session) && timeLeft(session) > lastUse ? session : undefined;
     };
+    const good = stillGood() !== undefined;
+    const told = store.readFailure(server);
+    if (!good && told?.parent === parent && startedAt - told.at < sameAnswer)
+      throw new TkaError(told.message, { hints: told.hints });
     return this.#exclusively(server, {
-      deadline: stillGood() === undefined ? deadline : start + refreshBudget,
+      deadline: good ? start + refreshBudget : deadline,
       look,
       act: async () => {
         const old = stillGood();
@@ -124,7 +130,7 @@ export class Sessions {
             return old;
           }
           if (error instanceof Refused || error instanceof Unavailable) {
-            store.writeFailure(server, { at: Date.now(), message: error.message, hints: error.hints });
+            store.writeFailure(server, { at: Date.now(), message: error.message, hints: error.hints, parent });
           }
           throw error;
         }

@@ -37,6 +37,8 @@ export interface Failure {
   readonly at: number;
   readonly message: string;
   readonly hints: readonly string[];
+  /** The process that asked; undefined where nobody knows. */
+  readonly parent: number | undefined;
 }
 
 /** Milliseconds for which a session's token is still good, by the server's clock. */
@@ -120,7 +122,8 @@ export class SessionStore {
     if (value.at > Date.now()) return undefined;
     const hints = Array.isArray(value.hints) ? value.hints.filter((hint) => typeof hint === 'string') : [];
     const text = (line: string) => cleanText(line, 2000);
-    return { at: value.at, message: text(value.message), hints: hints.map(text) };
+    const parent = typeof value.parent === 'number' ? value.parent : undefined;
+    return { at: value.at, message: text(value.message), hints: hints.map(text), parent };
   }
 
   /** Notes how an attempt ended, for those who wait for it; undefined takes the note away. Never throws. */
