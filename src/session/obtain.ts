@@ -42,6 +42,8 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
   let pause = firstPause;
   let loginPause = firstPause;
   let failingSince: number | undefined;
+  // What went wrong before, where the time has run out since: it says more.
+  let told: Unavailable | undefined;
   let earlyEnds = 0;
   let best: Access | undefined;
   let waitingFor = `${client.server} gave no answer`;
@@ -61,16 +63,19 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
 
   for (;;) {
     const left = deadline - performance.now();
-    if (left <= 0)
+    if (left <= 0) {
+      if (told !== undefined) throw told;
       throw new Unavailable(`${waitingFor} in time`, 0, {
         hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
       });
+    }
     try {
       if (signIn === undefined) {
         signIn = await client.login({ timeout: left });
         log(`signed in as ${signIn.username}, role ${signIn.role}, until ${new Date(signIn.until).toISOString()}`);
         waitingFor = `${client.server} has not provisioned the sign-in of ${signIn.username}`;
         failingSince = undefined;
+        told = undefined;
         pause = firstPause;
         await rest(pause);
         pause *= 2;
@@ -78,6 +83,7 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
       }
       const { access, answer } = await client.kubeconfig({ timeout: left });
       failingSince = undefined;
+      told = undefined;
       if (access === 'pending') {
         // A server that asks for no pause at all gets one all the same.
         await rest(Math.min(pause, retryAfter(answer) || defaultRetryAfter));
@@ -120,7 +126,9 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
       if (best !== undefined && signIn !== undefined) return grant(signIn, best);
       failingSince ??= performance.now();
       const patience = Math.min(failure.patience, options.patience ?? Number.POSITIVE_INFINITY);
+      if (failure.patience === 0) throw (left < 1000 ? told : undefined) ?? failure;
       if (performance.now() - failingSince >= patience || deadline - performance.now() < 100) throw failure;
+      told = failure;
       log(`trying again: ${failure.message}`);
       await rest(pause);
       pause = Math.min(pause * 2, defaultRetryAfter);
