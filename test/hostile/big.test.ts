@@ -58,11 +58,11 @@ describe('lists that are large but allowed', () => {
       10_000,
     ],
     '100,000 members that make no sense': [() => rows(100_000, (i) => ({ apiEndpoint: i })), 0],
-    '10,000 members with 64 labels': [
+    '10,000 members with 32 labels': [
       () =>
         rows(10_000, (i) => ({
           apiEndpoint: endpoint(i),
-          labels: Object.fromEntries(Array.from({ length: 64 }, (_, n) => [`k${n}`, 'value'])),
+          labels: Object.fromEntries(Array.from({ length: 32 }, (_, n) => [`k${n}`, 'value'])),
         })),
       10_000,
     ],

