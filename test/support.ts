@@ -174,8 +174,8 @@ export class Home {
   }
 
   /**
-   * Every file under HOME but kubectl's own cache, by its path: mode and content. Two of them are equal when nothing
-   * has changed.
+   * Every file under HOME (and every empty folder), by its path: mode and content. Two of them are equal when nothing
+   * has changed. Left out are kubectl's own cache, and our memory of which clusters the servers listed.
    */
   files(except?: RegExp): Record<string, string> {
     const found: Record<string, string> = {};
@@ -183,11 +183,11 @@ export class Home {
       for (const name of fs.readdirSync(folder).sort()) {
         const file = path.join(folder, name);
         const key = path.relative(this.dir, file);
-        if (key === path.join('.kube', 'cache') || except?.test(key)) continue;
+        if (/^(?:\.kube\/cache|\.local\/state\/kubectl-tka\/clusters)$/.test(key) || except?.test(key)) continue;
         const stat = fs.lstatSync(file);
         const mode = (stat.mode & 0o7777).toString(8);
         if (stat.isDirectory()) {
-          found[`${key}/`] = mode;
+          if (fs.readdirSync(file).length === 0) found[`${key}/`] = mode;
           walk(file);
         } else if (stat.isSymbolicLink()) found[key] = `-> ${fs.readlinkSync(file)}`;
         else found[key] = `${mode} ${stat.isFile() ? fs.readFileSync(file, 'latin1') : 'no regular file'}`;

@@ -55,7 +55,7 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     ['--what', /unknown option/, /--help/],
     ['login --what', /unknown option/, /kubectl tka login --help/],
     ['login --contxt x', /unknown option/, /--context/],
-    ['login a b', /too many arguments/, /kubectl tka login --help/],
+    ['logout --all --what', /unknown option/, /kubectl tka logout --help/],
     ['login --context', /argument missing/, /kubectl tka login --help/],
     ['login --context=', /--context is empty/, /^/],
     ['login --port 0', /--port "0" must be a port/, /^/],
@@ -97,13 +97,9 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     };
     const wrong = await home.run('login twin');
     expect(wrong).toMatchObject({ status: 2, stdout: '' });
-    expect(wrong.stderr).toBe(
-      `error: 2 clusters are called twin\n${[us, eu]
-        .map(({ server, apiServer }) => [apiServer, `hint: name one by its server: ${server}\n`])
-        .sort()
-        .map(([, hint]) => hint)
-        .join('')}`,
-    );
+    expect(wrong.stderr).toMatch(/^error: 2 clusters are called "?twin/);
+    // Each can be named by its address.
+    for (const { server } of [us, eu]) expect(wrong.stderr).toMatch(new RegExp(`^hint: .*${server}`, 'm'));
     expect(us.counts.login + eu.counts.login).toBe(0);
   });
 

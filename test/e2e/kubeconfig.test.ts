@@ -11,7 +11,7 @@ describe('many logins at once', () => {
   test('each context is there afterwards, and the file is whole', async ({ home, mesh }) => {
     const all = await times(9, (i) => {
       const cluster = mesh.clusters[i % 3];
-      return home.run(['login', cluster?.server ?? '', '--context', `ctx-${i % 3}`]);
+      return home.run(['login', cluster?.name ?? '', '--context', `ctx-${i % 3}`]);
     });
     for (const one of all) expect(one).toMatchObject({ status: 0, stderr: '' });
     expect(contextsOf(home).sort()).toEqual(['ctx-0', 'ctx-1', 'ctx-2']);
@@ -57,7 +57,7 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
     const byUs = async () => {
       for (let round = 0; round < 3; round++) {
         const all = await times(3, (i) =>
-          home.run(['login', mesh.clusters[i]?.server ?? '', '--context', `ours-${i}`, '--no-switch']),
+          home.run(['login', mesh.clusters[i]?.name ?? '', '--context', `ours-${i}`, '--no-switch']),
         );
         for (const one of all) expect(one).toMatchObject({ status: 0, stderr: '' });
       }

@@ -48,6 +48,8 @@ for (const caller of callers) {
       expect(refused.stdout).toBe('');
       expect(refused.stderr).toContain(`error: cannot reach ${us.server}: connection refused\n`);
       expect(refused.stderr).toMatch(/^hint: is the TKA server up, and is this its port\? see `kubectl tka config`$/m);
+      // kubectl asks up to seven times in a row: only the first time the server is tried.
+      expect(refused.took).toBeLessThan(10_000);
     });
   });
 }
@@ -127,6 +129,24 @@ describe.concurrent('credential, with a token about to expire', () => {
 });
 
 describe.concurrent('credential, without a token', () => {
+  test('asked again by the same process, as kubectl does: the same answer at once, without the server', async ({
+    home,
+    us,
+  }) => {
+    us.faults.routes.login = { answer: { status: 503, body: 'no upstream' } };
+    const script = '"$0" "$@"; "$0" "$@"; exit $?';
+    const twice = await home.byShell(script, ['credential', '--server', us.server], { env: { TKA_TIMEOUT: '1s' } });
+    expect(twice).toMatchObject({ status: 1, stdout: '' });
+    const [first, second] = twice.stderr.match(/^error: .*\n(?:hint: .*\n)*/gm) ?? [];
+    expect(first).toMatch(/503/);
+    expect(second).toBe(first);
+    const asked = us.counts.login;
+    // Another process tries anew.
+    us.clearFaults();
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+    expect(us.counts.login).toBe(asked + 1);
+  });
+
   test('a server that is down: an error and a hint, quickly', async ({ home, us }) => {
     await us.stop();
     const refused = await home.credential(us);
