@@ -73,7 +73,12 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
     log: terminal.log,
   });
   const sessions = openSessions(paths, env, terminal, network);
-  const session = await sessions.credential({ server, apiServer, parent: process.ppid });
+  const session = await sessions.credential({
+    server,
+    apiServer,
+    parent: process.ppid,
+    byClientGo: Boolean(env.KUBERNETES_EXEC_INFO),
+  });
   terminal.out(execCredential(apiVersion, session));
 }
 

@@ -15,10 +15,16 @@ interface LogoutFlags extends AllFlag {
 }
 
 const parallel = 8;
+const emptyView: KubeconfigView = { currentContext: undefined, contexts: new Map(), ours: [] };
 
 /** `logout [NAME...] [-l SELECTOR] [--all]`: revokes on the server, deletes the token, and stays signed out. */
 export async function logout(context: Context, names: readonly string[], flags: LogoutFlags): Promise<void> {
-  const view = await readKubeconfig(context.kubeconfig);
+  // Damage there is no reason to keep a sign-in alive.
+  const view = await readKubeconfig(context.kubeconfig).catch((error) => {
+    if (!(error instanceof TkaError)) throw error;
+    context.terminal.warn(`the kubeconfig is passed over: ${error.message}`);
+    return emptyView;
+  });
   const { sessions } = context;
   if (flags.all !== true) {
     const targets = await targetsOf(context, view, names, flags.selector);
@@ -29,10 +35,9 @@ export async function logout(context: Context, names: readonly string[], flags: 
   const all = everything(context, view, names[0] ?? flags.selector, 'logout');
   const held = new Set(sessions.store.list().map(({ server }) => server));
   const errors = await each(all, async (server) => {
-    if (held.has(server)) return signOut(context, view, server);
-    // Nobody signed in there from here: nothing to revoke, but kubectl must not sign in by itself either.
-    if (sessions.store.signedOut(server) === undefined)
-      sessions.store.markSignedOut({ server, username: null, role: null, until: null });
+    const signedOut = signOut(context, view, server);
+    // Without a token here there may still be a sign-in there; but who does not answer then is no failure.
+    return held.has(server) ? signedOut : signedOut.catch((error) => context.terminal.log(`${server}: ${error}`));
   });
   if (errors.length > 0) throw summary(context, errors, 'logout', all.length);
   if (all.length === 0 && !context.settings.quiet) context.terminal.out('There are no sessions on this machine.\n');
@@ -72,16 +77,19 @@ export async function forget(context: Context, [name]: readonly string[], flags:
       hints: ['kubectl tka status', 'kubectl config get-contexts'],
     });
   }
-  const errors = await each(targets, async (server) => {
-    if (sessions.store.read(server) !== undefined) await signOut(context, view, server);
-  });
-  for (const { error } of errors) terminal.warn(error.message);
-  for (const server of targets) sessions.store.forget(server);
+  const held = new Set(sessions.store.list().map(({ server }) => server));
+  const errors = await each(targets, (server) => signOut(context, view, server));
+  for (const { server, error } of errors) {
+    if (held.has(server)) terminal.warn(error.message);
+    else terminal.log(error.message);
+  }
   const removed: string[] = [];
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
     removed.splice(0, removed.length, ...v.ours.filter((c) => targets.includes(c.server)).map((c) => c.name));
     return { remove: removed };
   });
+  // Last: as long as a context is left, it is one that is signed out.
+  for (const server of targets) sessions.store.forget(server);
   if (settings.quiet) return;
   if (removed.length === 0) terminal.out('No context of ours was in the kubeconfig.\n');
   else terminal.out(`Removed from the kubeconfig: ${removed.map(cell).join(', ')}.\n`);

@@ -1,4 +1,5 @@
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import lockfile from 'proper-lockfile';
 import { systemCode } from '../errors.ts';
 import { ensurePrivateFolder } from '../files.ts';
@@ -15,10 +16,10 @@ export type Release = () => Promise<void>;
  */
 export async function tryLock(entryFile: string): Promise<Release | 'held'> {
   const lockPath = `${entryFile}+lock`;
-  const folder = entryFile.slice(0, -(entryFile.split(/[/\\]/).at(-1)?.length ?? 0) - 1);
+  const folder = path.dirname(entryFile);
   ensurePrivateFolder(folder);
-  clearDamage(lockPath);
   try {
+    clearDamage(lockPath);
     const release = await lockfile.lock(entryFile, {
       realpath: false,
       lockfilePath: lockPath,
@@ -30,7 +31,9 @@ export async function tryLock(entryFile: string): Promise<Release | 'held'> {
     });
     return () => release().catch(() => {});
   } catch (error) {
-    if (systemCode(error) === 'ELOCKED') return 'held';
+    const code = systemCode(error) ?? '';
+    // The last three: another waiter clears away what a killed holder left, at this very moment.
+    if (['ELOCKED', 'EEXIST', 'ENOENT', 'ENOTEMPTY'].includes(code) && fs.existsSync(folder)) return 'held';
     throw error;
   }
 }

@@ -19,6 +19,8 @@ export interface ObtainOptions {
   readonly patience?: number;
   /** Until then (milliseconds of the epoch) a sign-in may still be deleted by the clean-up after a logout. */
   readonly settled?: number;
+  /** Called before every POST /login; throws where none may be made any more. */
+  readonly mayLogin?: () => void;
   /** Throws where the answer must not be used. */
   readonly accept?: (access: Access) => void;
   readonly log: (line: string) => void;
@@ -58,12 +60,13 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
   const rest = async (ms: number) => {
     const left = deadline - performance.now();
     // One last look just before the end is worth more than a full pause.
-    await delay(Math.max(0, Math.min(ms, left - 100)));
+    await delay(Math.min(ms, Math.max(left - 100, firstPause)));
   };
 
   for (;;) {
     const left = deadline - performance.now();
     if (left <= 0) {
+      if (best !== undefined && signIn !== undefined) return grant(signIn, best);
       if (told !== undefined) throw told;
       throw new Unavailable(`${waitingFor} in time`, 0, {
         hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
@@ -71,6 +74,7 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
     }
     try {
       if (signIn === undefined) {
+        options.mayLogin?.();
         signIn = await client.login({ timeout: left });
         log(`signed in as ${signIn.username}, role ${signIn.role}, until ${new Date(signIn.until).toISOString()}`);
         waitingFor = `${client.server} has not provisioned the sign-in of ${signIn.username}`;

@@ -6,7 +6,7 @@ import { type Access, NotSignedIn, Refused, Unavailable } from '../tka/answers.t
 import { TkaClient } from '../tka/client.ts';
 import { tryLock } from './lock.ts';
 import { type Grant, obtain } from './obtain.ts';
-import { type Session, type SessionStore, timeLeft } from './store.ts';
+import { type Failure, type Session, type SessionStore, timeLeft } from './store.ts';
 import { tryToken } from './verify.ts';
 
 /** How long a refresh may take while the old token is still good. */
@@ -15,8 +15,10 @@ const refreshBudget = 5000;
 const lastUse = 30_000;
 /** After a refresh that failed, the next one waits so long. */
 const retryPause = 30_000;
-/** kubectl asks up to seven times in a row: a process that was told no is told so again for so long, at once. */
-const sameAnswer = 5000;
+/** client-go asks up to seven times in a row: a process that was told no is told so again at once, for so long. */
+const sameAnswer = 500;
+/** Who fails with less time left than that has run out of it, which says nothing to others who have more. */
+const lastMoment = 500;
 /** The Go server deletes a sign-in that is made within about a second of a logout. */
 const logoutAftermath = 1500;
 
@@ -29,6 +31,17 @@ export interface SessionOptions {
   /** One line for the person, on stderr. */
   readonly warn: (line: string) => void;
   readonly log: (line: string) => void;
+}
+
+/** What kubectl asks for. */
+export interface CredentialRequest {
+  readonly server: string;
+  /** The API server that the token must be for; undefined: whichever it is for. */
+  readonly apiServer: string | undefined;
+  /** The process that asks. */
+  readonly parent: number;
+  /** It is client-go, which may ask again at once after a failure. */
+  readonly byClientGo?: boolean;
 }
 
 /** Obtains, keeps, refreshes and revokes tokens, one process per server at a time. */
@@ -59,13 +72,13 @@ export class Sessions {
    * `parent` is the process that asks: asking twice for one token, it says that the API server refused it.
    * Throws TkaError when signed out, refused, out of time, or when the server's token is for another API server.
    */
-  async credential(request: { server: string; apiServer: string | undefined; parent: number }): Promise<Session> {
+  async credential(request: CredentialRequest): Promise<Session> {
     const session = await this.#freshSession(request);
     if (this.store.folder !== undefined) writeServed(this.store.folder, request.server, request.parent);
     return session;
   }
 
-  async #freshSession(request: { server: string; apiServer: string | undefined; parent: number }): Promise<Session> {
+  async #freshSession(request: CredentialRequest): Promise<Session> {
     const { server, apiServer, parent } = request;
     const { store } = this;
     const start = performance.now();
@@ -92,20 +105,20 @@ export class Sessions {
       if (usable(session) && isFresh(session, Date.now())) return session;
       const failure = store.readFailure(server);
       // Whoever held the lock while we waited has asked for all of us.
-      if (waited && failure !== undefined && failure.at >= startedAt)
-        throw new TkaError(failure.message, { hints: failure.hints });
+      const forUs = failure?.apiServer === apiServer && !failure?.outOfTime;
+      if (waited && failure !== undefined && forUs && failure.at >= startedAt) throw again(failure);
       return undefined;
     };
     const stillGood = () => {
       const session = store.read(server);
       return usable(session) && timeLeft(session) > lastUse ? session : undefined;
     };
-    const good = stillGood() !== undefined;
     const told = store.readFailure(server);
-    if (!good && told?.parent === parent && startedAt - told.at < sameAnswer)
-      throw new TkaError(told.message, { hints: told.hints });
+    const repeated = request.byClientGo === true && told?.parent === parent && startedAt - told.at < sameAnswer;
+    if (repeated && told.apiServer === apiServer && stillGood() === undefined) throw again(told);
     return this.#exclusively(server, {
-      deadline: good ? start + refreshBudget : deadline,
+      // The old token may cross its last use while we wait.
+      deadline: () => (stillGood() === undefined ? deadline : start + refreshBudget),
       look,
       act: async () => {
         const old = stillGood();
@@ -116,7 +129,8 @@ export class Sessions {
           const grant = await this.#obtain(server, {
             deadline: budget,
             ...(old !== undefined && { patience: 500 }),
-            accept: (access) => this.#checkAccess(server, access, apiServer),
+            mayLogin: () => this.#refuseSignedOut(server),
+            accept: (access) => this.#checkAccess(server, access, apiServer, false),
           });
           this.#refuseSignedOut(server);
           return this.#keep(server, grant);
@@ -129,8 +143,10 @@ export class Sessions {
             this.#tryStore(() => store.write({ ...old, freshUntil: Math.ceil((Date.now() + pause) / 1000) }));
             return old;
           }
-          if (error instanceof Refused || error instanceof Unavailable) {
-            store.writeFailure(server, { at: Date.now(), message: error.message, hints: error.hints, parent });
+          if (error instanceof TkaError && store.signedOut(server) === undefined) {
+            const { message, hints } = error;
+            const outOfTime = error instanceof Unavailable && budget - performance.now() < lastMoment;
+            store.writeFailure(server, { at: Date.now(), message, hints, apiServer, parent, outOfTime });
           }
           throw error;
         }
@@ -159,17 +175,20 @@ export class Sessions {
     const { store } = this;
     const deadline = performance.now() + this.timeout;
     return this.#exclusively(server, {
-      deadline,
+      deadline: () => deadline,
       act: async () => {
         const mark = store.signedOut(server);
         const previous = store.read(server) ?? mark;
-        const accept = (access: Access) => {
-          if (access.insecureSkipTlsVerify && options.insecure) store.giveInsecureConsent(server, access.apiServer);
-          this.#checkAccess(server, access, options.apiServer);
+        // Whoever signs out while we sign in means us too.
+        const mayLogin = () => {
+          if (store.signedOut(server)?.at !== mark?.at)
+            throw new TkaError(`signed out of ${server} meanwhile`, { hints: [`kubectl tka login ${server}`] });
         };
         try {
           const settled = mark === undefined ? 0 : mark.at + logoutAftermath;
-          const grant = await this.#obtain(server, { deadline, accept, settled });
+          const accept = (access: Access) => this.#checkAccess(server, access, options.apiServer, options.insecure);
+          const grant = await this.#obtain(server, { deadline, accept, settled, mayLogin });
+          mayLogin();
           store.unmarkSignedOut(server);
           return { session: this.#keep(server, grant), previous: known(previous) };
         } catch (error) {
@@ -191,20 +210,32 @@ export class Sessions {
    */
   async signOut(server: string): Promise<boolean> {
     const { store } = this;
-    const known = store.read(server) ?? store.signedOut(server);
+    const before = store.read(server) ?? store.signedOut(server);
+    const { username = null, role = null, until = null } = before ?? {};
+    const problems: unknown[] = [];
+    const attempt = (act: () => void) => {
+      try {
+        act();
+      } catch (error) {
+        problems.push(error);
+      }
+    };
+    const mark = () => attempt(() => store.markSignedOut({ server, username, role, until }));
     // The mark comes first: a sign-in that is under way sees it before it keeps its token.
-    store.markSignedOut({
-      server,
-      username: known?.username ?? null,
-      role: known?.role ?? null,
-      until: known?.until ?? null,
-    });
+    mark();
     const act = async () => {
-      store.remove(server);
-      return this.#revoke(server);
+      attempt(() => store.remove(server));
+      const known = await this.#revoke(server).catch((error) => {
+        problems.push(error);
+        return false;
+      });
+      // Again, for its time: what the server cleans up late, it does from now on.
+      mark();
+      if (problems.length > 0) throw problems[0];
+      return known;
     };
     const deadline = performance.now() + Math.min(this.timeout, refreshBudget);
-    return this.#exclusively(server, { deadline, act, late: act });
+    return this.#exclusively(server, { deadline: () => deadline, act, late: act, quiet: true });
   }
 
   async #revoke(server: string): Promise<boolean> {
@@ -247,17 +278,19 @@ export class Sessions {
     throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
   }
 
-  #checkAccess(server: string, access: Access, apiServer: string | undefined): void {
+  #checkAccess(server: string, access: Access, apiServer: string | undefined, insecure: boolean): void {
     if (apiServer !== undefined && access.apiServer !== apiServer) {
       throw new TkaError(`${server} gives tokens for ${access.apiServer}, not for ${apiServer}`, {
         hints: [`if the cluster has moved, renew the context: kubectl tka login ${server}`],
       });
     }
-    if (access.insecureSkipTlsVerify && this.store.insecureConsent(server) !== access.apiServer) {
+    if (!access.insecureSkipTlsVerify || this.store.insecureConsent(server) === access.apiServer) return;
+    if (!insecure) {
       throw new TkaError(`${server} asks to reach ${access.apiServer} without a look at its certificate`, {
         hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`],
       });
     }
+    this.store.giveInsecureConsent(server, access.apiServer);
   }
 
   async #obtain(server: string, options: Omit<Parameters<typeof obtain>[1], 'log'>): Promise<Grant> {
@@ -312,10 +345,11 @@ export class Sessions {
   async #exclusively<T>(
     server: string,
     work: {
-      deadline: number;
+      deadline: () => number;
       look?: (waited: boolean) => T | undefined;
       act: () => Promise<T>;
       late: () => T | Promise<T>;
+      quiet?: boolean;
     },
   ): Promise<T> {
     const file = this.store.entryFile(server);
@@ -327,7 +361,7 @@ export class Sessions {
         lock = await tryLock(file);
       } catch (error) {
         const why = error instanceof TkaError ? error.message : `${file}: ${systemCode(error)}`;
-        this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
+        if (!work.quiet) this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
       }
       if (lock !== 'held') {
         try {
@@ -339,10 +373,14 @@ export class Sessions {
       waited = true;
       const found = work.look?.(waited);
       if (found !== undefined) return found;
-      if (performance.now() >= work.deadline) return work.late();
+      if (performance.now() >= work.deadline()) return work.late();
       await delay(pause * (0.5 + Math.random()));
     }
   }
+}
+
+function again(failure: Failure): TkaError {
+  return new TkaError(failure.message, { hints: failure.hints });
 }
 
 /** A time (milliseconds of the epoch) in whole seconds, cut, UTC. */

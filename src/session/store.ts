@@ -29,6 +29,8 @@ export interface SignedOut {
   readonly until: string | null;
   /** When, in milliseconds of the epoch. */
   readonly at: number;
+  /** By `forget`: nothing to show, but kubectl stays out until the next login all the same. */
+  readonly forgotten: boolean;
 }
 
 /** How an attempt ended that others were waiting for. */
@@ -37,8 +39,12 @@ export interface Failure {
   readonly at: number;
   readonly message: string;
   readonly hints: readonly string[];
+  /** The API server that a token was asked for. */
+  readonly apiServer: string | undefined;
   /** The process that asked; undefined where nobody knows. */
   readonly parent: number | undefined;
+  /** It only ran out of its time. */
+  readonly outOfTime: boolean;
 }
 
 /** Milliseconds for which a session's token is still good, by the server's clock. */
@@ -123,7 +129,15 @@ export class SessionStore {
     const hints = Array.isArray(value.hints) ? value.hints.filter((hint) => typeof hint === 'string') : [];
     const text = (line: string) => cleanText(line, 2000);
     const parent = typeof value.parent === 'number' ? value.parent : undefined;
-    return { at: value.at, message: text(value.message), hints: hints.map(text), parent };
+    const apiServer = typeof value.apiServer === 'string' ? value.apiServer : undefined;
+    return {
+      at: value.at,
+      message: text(value.message),
+      hints: hints.map(text),
+      apiServer,
+      parent,
+      outOfTime: value.outOfTime === true,
+    };
   }
 
   /** Notes how an attempt ended, for those who wait for it; undefined takes the note away. Never throws. */
@@ -146,19 +160,28 @@ export class SessionStore {
     const value = readJson(file) ?? {};
     const text = (key: string) => (typeof value[key] === 'string' ? cleanText(value[key]) : null);
     const until = isTime(value.until) ? value.until : null;
-    return { server, username: text('username'), role: text('role'), until, at: stat.mtimeMs };
+    return {
+      server,
+      username: text('username'),
+      role: text('role'),
+      until,
+      at: stat.mtimeMs,
+      forgotten: value.forgotten === true,
+    };
   }
 
-  /** All marks of logouts, by server. */
+  /** All marks of logouts but the forgotten ones, by server. */
   listSignedOut(): SignedOut[] {
     if (this.#state === undefined) return [];
     const servers = listNames(path.join(this.#state, 'signed-out')).map(serverOfName);
-    return servers.flatMap((server) => (server === undefined ? [] : (this.signedOut(server) ?? [])));
+    const marks = servers.flatMap((server) => (server === undefined ? [] : (this.signedOut(server) ?? [])));
+    return marks.filter(({ forgotten }) => !forgotten);
   }
 
   /** Sets the mark of a logout. Throws TkaError if it cannot be kept. */
-  markSignedOut(mark: Omit<SignedOut, 'at'>): void {
-    this.#writeState('signed-out', mark.server, JSON.stringify(mark));
+  markSignedOut(mark: Omit<SignedOut, 'at' | 'forgotten'> & { forgotten?: boolean }): void {
+    const { server, username, role, until, forgotten = false } = mark;
+    this.#writeState('signed-out', server, JSON.stringify({ server, username, role, until, forgotten }));
   }
 
   /** Takes the mark of a logout away. Throws TkaError if it cannot be. */
@@ -180,10 +203,11 @@ export class SessionStore {
       this.#writeState('insecure', server, JSON.stringify({ server, apiServer }));
   }
 
-  /** Takes everything away that is kept about a server. Throws TkaError if it cannot be. */
+  /** Takes everything away that is kept about a server but that it is signed out. Throws TkaError if it cannot be. */
   forget(server: string): void {
     this.remove(server);
-    this.unmarkSignedOut(server);
+    const mark = this.signedOut(server) ?? { server, username: null, role: null, until: null };
+    this.markSignedOut({ ...mark, forgotten: true });
     const consent = this.#stateFile('insecure', server);
     if (consent !== undefined) explained(consent, () => remove(consent));
   }
