@@ -37,6 +37,13 @@ if (what === 'stop') {
     mark(second, String(process.pid));
     for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   };
+  const paths = new Map();
+  const { openSync } = fs;
+  fs.openSync = (file, ...rest) => {
+    const fd = openSync(file, ...rest);
+    paths.set(fd, String(file));
+    return fd;
+  };
   const hook = (name, when, matches) => {
     const original = fs[name];
     fs[name] = (...args) => {
@@ -47,38 +54,34 @@ if (what === 'stop') {
       return result;
     };
   };
-  const any = () => true;
-  const entry = (_, to) => /kubectl-tka[^/]*\/[^/]*$/.test(String(to)) && !/\+(?:served|failed)$/.test(String(to));
-  const kubeconfig = (_, to) => /\.kube\/config$/.test(String(to));
-  const temporary = (file) => /\+tmp$/.test(String(file));
+  // The entry is written to a temporary file beside it, the kubeconfig to one within its lock; then each is renamed.
+  const temporary = (file) =>
+    /\.cache\/kubectl-tka\/[^/+]*\+[^/]*\+tmp$/.test(String(file)) && !/\+failed/.test(String(file));
   const token = (file) => /\.lock\/tka-[0-9a-f]+\.tmp$/.test(String(file));
-  // The points of a write whole (cache entry), then those of the kubeconfig's.
+  const at = (is) => (fd) => is(paths.get(fd));
+  const entry = (from) => temporary(from);
+  const kubeconfig = (from) => token(from);
+  const half = (is) => () => {
+    const { writeFileSync } = fs;
+    fs.writeFileSync = (target, text, ...rest) => {
+      if (!is(paths.get(target) ?? target)) return writeFileSync(target, text, ...rest);
+      writeFileSync(target, String(text).slice(0, String(text).length >> 1));
+      stop();
+    };
+  };
   const points = {
-    'temporary file made': () => hook('openSync', 'after', temporary),
-    'entry written': () => hook('futimesSync', 'before', any),
-    'entry dated': () => hook('futimesSync', 'after', any),
-    'entry synced': () => hook('fsyncSync', 'after', any),
-    'before the entry’s rename': () => hook('renameSync', 'before', entry),
-    'after the entry’s rename': () => hook('renameSync', 'after', entry),
-    'kubeconfig locked': () => hook('openSync', 'after', token),
-    'before the kubeconfig’s rename': () => hook('renameSync', 'before', kubeconfig),
-    'after the kubeconfig’s rename': () => hook('renameSync', 'after', kubeconfig),
-    'kubeconfig half-written': () => {
-      const original = fs.writeFileSync;
-      fs.writeFileSync = (target, text, ...rest) => {
-        if (!/current-context|kind: "?Config/.test(String(text))) return original(target, text, ...rest);
-        original(target, String(text).slice(0, String(text).length >> 1));
-        stop();
-      };
-    },
-    'entry half-written': () => {
-      const original = fs.writeFileSync;
-      fs.writeFileSync = (target, text, ...rest) => {
-        if (!/^tka1 /.test(String(text))) return original(target, text, ...rest);
-        original(target, String(text).slice(0, String(text).length >> 1));
-        stop();
-      };
-    },
+    'entry: temporary file made': () => hook('openSync', 'after', temporary),
+    'entry: half-written': half(temporary),
+    'entry: written': () => hook('futimesSync', 'before', at(temporary)),
+    'entry: dated': () => hook('futimesSync', 'after', at(temporary)),
+    'entry: synced': () => hook('fsyncSync', 'after', at(temporary)),
+    'entry: before its rename': () => hook('renameSync', 'before', entry),
+    'entry: after its rename': () => hook('renameSync', 'after', entry),
+    'kubeconfig: locked': () => hook('openSync', 'after', token),
+    'kubeconfig: half-written': half(token),
+    'kubeconfig: synced': () => hook('fsyncSync', 'after', at(token)),
+    'kubeconfig: before its rename': () => hook('renameSync', 'before', kubeconfig),
+    'kubeconfig: after its rename': () => hook('renameSync', 'after', kubeconfig),
   };
   points[first]();
   module_.syncBuiltinESMExports();

@@ -1,0 +1,259 @@
+// SIGKILL at any moment: what is there afterwards is whole, no token outlives the next call anywhere but in its entry,
+// and the next call works. Over 200 kills, more than 50 of them between taking the lock and the rename.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { readEntry } from '../../src/credential/entry.ts';
+import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { bundle, gate, Home, hooked, jwt, kubectl, type Ran, type Running, until } from '../support.ts';
+
+const theirs = `# somebody's own
+apiVersion: v1
+kind: Config
+current-context: work
+contexts:
+- context: {cluster: work, user: me}   # at work
+  name: work
+clusters: [{name: work, cluster: {server: "https://work.example.com"}}]
+users: [{name: me, user: {token: "not-ours"}}]
+`;
+
+// What the issue allows, and as much again for a machine that others keep busy.
+const allowed = 5000;
+const slack = 5000;
+const nexts: number[] = [];
+let kills = 0;
+let betweenLockAndRename = 0;
+
+interface Scene {
+  readonly mesh: Mesh;
+  readonly home: Home;
+  readonly us: Cluster;
+}
+type Before = 'nothing' | 'a stale token' | 'a fresh token';
+
+async function scene(before: Before): Promise<Scene & AsyncDisposable> {
+  const mesh = await startMesh();
+  const us = mesh.cluster('prod-us');
+  const home = await Home.make(us.server);
+  home.write(home.kubeconfig, theirs);
+  if (before !== 'nothing') {
+    expect((await home.credential(us)).status).toBe(0);
+    if (before === 'a stale token') fs.utimesSync(home.entry(us), 1, 1);
+  }
+  us.resetCounts();
+  return {
+    mesh,
+    home,
+    us,
+    [Symbol.asyncDispose]: async () => {
+      await mesh.close();
+      home.remove();
+    },
+  };
+}
+
+const calls = {
+  login: ['login', 'prod-us'],
+  credential: (us: Cluster) => ['credential', '--server', us.server, '--api-server', us.apiServer],
+};
+type Call = keyof typeof calls;
+const argsOf = (call: Call, us: Cluster) => (call === 'login' ? calls.login : calls.credential(us));
+
+/** Kills a program; false where it had ended before. */
+async function kill({ child, ran }: Running): Promise<boolean> {
+  child.kill('SIGKILL');
+  const landed = (await ran).signal === 'SIGKILL';
+  if (landed) kills++;
+  return landed;
+}
+
+/** The kubeconfig is whole, and what others wrote is in it; the entry is whole or absent; nothing else has changed. */
+async function expectWhole({ home, us }: Scene, untouched: Record<string, string>): Promise<void> {
+  const text = fs.readFileSync(home.kubeconfig, 'utf8');
+  for (const line of theirs.split('\n').filter((l) => !l.startsWith('current-context'))) {
+    // A section in one line grows within it.
+    expect(text).toContain(line.replace(/\]$/, ''));
+  }
+  expect(parse(text).contexts[0].name).toBe('work');
+  if (fs.existsSync(home.entry(us))) expect(readEntry(home.cache, us.server)).toBeDefined();
+  expect(home.files(/^\.(?:cache|kube|local)/)).toEqual(untouched);
+  if (kubectl !== undefined) {
+    expect(await home.kubectl('config get-contexts work -o name')).toMatchObject({ stdout: 'work\n', stderr: '' });
+  }
+}
+
+function inTime(ran: Ran): Ran {
+  nexts.push(ran.took);
+  expect(ran.took).toBeLessThan(allowed + slack);
+  return ran;
+}
+
+/** No token anywhere but in the entry, no temporary file, and no lock but one that may stay. */
+function expectTidy({ home, us }: Scene, mayStay?: string): void {
+  const files = home.files();
+  const entry = path.relative(home.dir, home.entry(us));
+  const withToken = Object.entries(files).filter(([, text]) => jwt.test(text));
+  expect(withToken.map(([name]) => name)).toEqual([entry]);
+  const left = Object.keys(files).filter((name) => /\+lock|\+tmp|\.lock|\.tmp/.test(name));
+  expect(left.filter((name) => mayStay === undefined || !name.endsWith(mayStay))).toEqual([]);
+}
+
+async function afterwards(
+  where: Scene,
+  untouched: Record<string, string>,
+  next: Call,
+  mayStay?: string,
+): Promise<void> {
+  const { home, us } = where;
+  await expectWhole(where, untouched);
+  const ran = inTime(await (next === 'login' ? home.run('login prod-us') : home.credential(us)));
+  expect(ran).toMatchObject({ status: 0, stderr: '' });
+  expectTidy(where, mayStay);
+  if (next === 'login') expect(parse(fs.readFileSync(home.kubeconfig, 'utf8'))['current-context']).toBe('prod-us');
+  if (next === 'login') expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+}
+
+/** Does so many things, a few at a time. */
+async function several<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
+  const left = [...items];
+  const worker = async () => {
+    for (let item = left.shift(); item !== undefined; item = left.shift()) await act(item);
+  };
+  await Promise.all(Array.from({ length: 8 }, worker));
+}
+const repeat = <T>(count: number, ...items: T[]): T[] => Array.from({ length: count }, () => items).flat();
+
+const timeout = 180_000;
+
+describe('killed', { timeout }, () => {
+  test('while it holds the lock and waits for the server', async () => {
+    const moments = repeat<[Call, Before, 'login' | 'kubeconfig']>(
+      2,
+      ['login', 'nothing', 'login'],
+      ['login', 'nothing', 'kubeconfig'],
+      ['login', 'a fresh token', 'kubeconfig'],
+      ['credential', 'nothing', 'login'],
+      ['credential', 'nothing', 'kubeconfig'],
+      ['credential', 'a stale token', 'kubeconfig'],
+    );
+    await several(moments, async ([call, before, route]) => {
+      await using where = await scene(before);
+      const { home, us } = where;
+      const { shut, open } = gate();
+      us.faults.routes[route] = { hold: shut, times: 1 };
+      const untouched = home.files(/^\.(?:cache|kube|local)/);
+      const running = home.start(argsOf(call, us));
+      await us.seen(route);
+      expect(fs.existsSync(home.entry(us, '+lock'))).toBe(true);
+      expect(await kill(running)).toBe(true);
+      betweenLockAndRename++;
+      open();
+      await afterwards(where, untouched, call);
+    });
+  });
+
+  test.skipIf(bundle === undefined)(
+    'at every step of writing the entry (skipped where the program is one executable)',
+    async () => {
+      const points = ['temporary file made', 'half-written', 'written', 'dated', 'synced', 'before its rename'];
+      const moments = points.flatMap((point) =>
+        repeat<[string, Call, Before]>(
+          2,
+          [point, 'login', 'nothing'],
+          [point, 'login', 'a fresh token'],
+          [point, 'credential', 'nothing'],
+          [point, 'credential', 'a stale token'],
+        ),
+      );
+      await several(
+        [
+          ...moments,
+          ...repeat<[string, Call, Before]>(
+            2,
+            ['after its rename', 'login', 'nothing'],
+            ['after its rename', 'credential', 'nothing'],
+          ),
+        ],
+        async ([point, call, before]) => {
+          await using where = await scene(before);
+          const { home, us } = where;
+          const untouched = home.files(/^\.(?:cache|kube|local)/);
+          const mark = path.join(home.root, 'mark');
+          const running = home.start(argsOf(call, us), { env: hooked('stop', `entry: ${point}`, mark) });
+          await until(`${call} at ${point}`, () => fs.existsSync(mark));
+          expect(fs.existsSync(home.entry(us, '+lock'))).toBe(true);
+          expect(await kill(running)).toBe(true);
+          if (point !== 'after its rename') betweenLockAndRename++;
+          // A cached answer looks at no lock: one that nobody holds harms nobody, and goes with the next sign-in.
+          const cached = call === 'credential' && point === 'after its rename';
+          await afterwards(where, untouched, call, cached ? '+lock/' : undefined);
+        },
+      );
+    },
+  );
+
+  test.skipIf(bundle === undefined)(
+    'at every step of writing the kubeconfig (skipped where the program is one executable)',
+    async () => {
+      const moments = repeat(3, 'locked', 'half-written', 'synced', 'before its rename', 'after its rename');
+      await several(moments, async (point) => {
+        await using where = await scene('nothing');
+        const { home, us } = where;
+        const untouched = home.files(/^\.(?:cache|kube|local)/);
+        const mark = path.join(home.root, 'mark');
+        const running = home.start(argsOf('login', us), { env: hooked('stop', `kubeconfig: ${point}`, mark) });
+        await until(`login at ${point}`, () => fs.existsSync(mark));
+        expect(fs.existsSync(`${home.kubeconfig}.lock`)).toBe(true);
+        expect(await kill(running)).toBe(true);
+        // Where all is written there is nothing to change, and so far a lock is cleared by an edit only.
+        await afterwards(where, untouched, 'login', point === 'after its rename' ? 'config.lock/' : undefined);
+        expect(await home.run('login prod-eu')).toMatchObject({ status: 0, stderr: '' });
+        expect(fs.existsSync(`${home.kubeconfig}.lock`)).toBe(false);
+      });
+    },
+  );
+
+  test('at any moment, several at once', async () => {
+    const wanted = 205 - kills;
+    let landed = 0;
+    const befores: Before[] = ['nothing', 'a stale token', 'a fresh token'];
+    // How long a call takes while so many others run.
+    let typical = 300;
+    await several(
+      Array.from({ length: 120 }, (_, i) => i),
+      async (i) => {
+        if (landed >= wanted) return;
+        await using where = await scene(befores[i % 3] ?? 'nothing');
+        const { home, us } = where;
+        const untouched = home.files(/^\.(?:cache|kube|local)/);
+        const all = Array.from({ length: 5 }, async (_, n) => {
+          const running = home.start(argsOf(n % 2 === 0 ? 'login' : 'credential', us));
+          await delay(Math.random() * typical);
+          if (await kill(running)) landed++;
+          else typical = (typical + (await running.ran).took) / 2;
+        });
+        await Promise.all(all);
+        await expectWhole(where, untouched);
+        const next = inTime(await home.credential(us));
+        expect(next).toMatchObject({ status: 0, stderr: '' });
+        // A login that was killed beside a fresh entry leaves what only the next one that takes the lock may clear away.
+        expect(inTime(await home.run('login prod-us'))).toMatchObject({ status: 0, stderr: '' });
+        expectTidy(where);
+      },
+    );
+    expect(landed).toBeGreaterThanOrEqual(wanted);
+  });
+
+  test('over 200 times in all, over 50 of them between lock and rename', () => {
+    const sorted = nexts.toSorted((a, b) => a - b);
+    const [median = 0, most = 0] = [sorted[sorted.length >> 1], sorted.at(-1)];
+    console.log(
+      `${kills} kills, ${betweenLockAndRename} between lock and rename; the next call: median ${median.toFixed(0)} ms, longest ${most.toFixed(0)} ms`,
+    );
+    expect(kills).toBeGreaterThanOrEqual(200);
+    if (bundle !== undefined) expect(betweenLockAndRename).toBeGreaterThanOrEqual(50);
+  });
+});
