@@ -81,22 +81,28 @@ export function serverTime(answer: RawAnswer): number | undefined {
   return Number.isNaN(time) ? undefined : time;
 }
 
-/** What an error body says: the outermost and the innermost message, and all advice. Undefined if it is not one. */
+const adviceLimit = 64;
+
+/** What an error body says: the outermost and the innermost message, and its advice. Undefined if it is not one. */
 export function errorWords(body: string): { message: string; advice: string[] } | undefined {
   const top = parseJson(body);
   if (!isObject(top)) return undefined;
   const messages: string[] = [];
   const advice: string[] = [];
   for (let at: unknown = top, depth = 0; isObject(at) && depth < 16; at = own(at, 'cause'), depth++) {
-    const message = own(at, 'message') ?? own(at, 'error');
-    if (typeof message === 'string' && cleanText(message) !== '') messages.push(cleanText(message, 600));
+    const message = [own(at, 'message'), own(at, 'error')].find(isText);
+    if (message !== undefined) messages.push(cleanText(message, 600));
     const lines = own(at, 'advice');
-    for (const line of Array.isArray(lines) ? lines.slice(0, 16) : []) {
-      if (typeof line === 'string' && cleanText(line) !== '') advice.push(cleanText(line, 300));
-    }
+    for (const line of Array.isArray(lines) ? lines : []) if (isText(line)) advice.push(line);
   }
   if (messages.length === 0) return undefined;
-  return { message: [...new Set([messages[0], messages.at(-1)])].join(': '), advice: advice.slice(0, 16) };
+  const told = advice.slice(0, adviceLimit).map((line) => cleanText(line, 1000));
+  if (advice.length > told.length) told.push(`and ${advice.length - told.length} more`);
+  return { message: [...new Set([messages[0], messages.at(-1)])].join(': '), advice: told };
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && cleanText(value) !== '';
 }
 
 /** The error that an answer without success stands for. `who` names the server. */

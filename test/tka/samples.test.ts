@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
+  errorWords,
   NotSignedIn,
   parseClusterInfo,
   parseKubeconfig,
@@ -166,5 +167,23 @@ describe('every captured answer of the Go server', () => {
       .readdirSync(folder)
       .filter((name) => name.endsWith('.http') && !here.includes(`'${name}'`) && !here.includes(`${name} `));
     expect(missing).toEqual([]);
+  });
+});
+
+describe('what an error body says', () => {
+  it.each([
+    [{ message: '', error: 'told by error' }, 'told by error'],
+    [{ message: 7, error: 'told by error' }, 'told by error'],
+    [{ message: ' \u0000', error: 'told by error' }, 'told by error'],
+    [{ message: 'told by message', error: 'not this' }, 'told by message'],
+  ])('%j', (body, message) => expect(errorWords(JSON.stringify(body))?.message).toBe(message));
+
+  it('is all its advice up to 64 lines, and how many there are besides', () => {
+    const advice = Array.from({ length: 70 }, (_, i) => `${i} ${'x'.repeat(990)}`);
+    const body = { message: 'no', advice: advice.slice(0, 40), cause: { message: 'why', advice: advice.slice(40) } };
+    expect(errorWords(JSON.stringify(body))?.advice).toEqual([...advice.slice(0, 64), 'and 6 more']);
+    expect(errorWords(JSON.stringify({ ...body, cause: { advice: advice.slice(40, 64) } }))?.advice).toEqual(
+      advice.slice(0, 64),
+    );
   });
 });
