@@ -1,14 +1,25 @@
+import * as fs from 'node:fs';
 import { serveCached } from '../src/credential/fast.ts';
 
 const args = process.argv.slice(2);
 // The launcher says by which path it was started: links are resolved by the time this runs.
 const started = args[0] === '--started-as' ? (args.splice(0, 2)[1] ?? '') : (process.argv[1] ?? process.execPath);
 
+function tell(line: string): void {
+  try {
+    fs.writeSync(2, line);
+  } catch {
+    // Nobody hears.
+  }
+}
+
 let served = false;
 try {
   served = serveCached(args, process.env, process.ppid);
-} catch {
-  // Nobody reads stdout any more: there is nobody to serve.
+} catch (error) {
+  const { code, message } = error as NodeJS.ErrnoException;
+  // EPIPE: nobody reads stdout any more, so there is nobody to serve or to tell.
+  if (code !== 'EPIPE') tell(`error: cannot write the credential: ${code ?? message}\n`);
   process.exit(1);
 }
 

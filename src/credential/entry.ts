@@ -77,8 +77,12 @@ function openOwn(file: string, flags: number): number | undefined {
   } catch {
     return undefined;
   }
-  const stat = fs.fstatSync(fd);
-  if (stat.isFile() && (process.getuid === undefined || stat.uid === process.getuid())) return fd;
+  try {
+    const stat = fs.fstatSync(fd);
+    if (stat.isFile() && (process.getuid === undefined || stat.uid === process.getuid())) return fd;
+  } catch {
+    // A file server that gives up: ESTALE.
+  }
   fs.closeSync(fd);
   return undefined;
 }
@@ -136,11 +140,17 @@ export function isFresh(entry: Pick<Entry, 'freshUntil'>, now: number): boolean 
 export function readServed(folder: string, server: string): number | undefined {
   const fd = openOwn(path.join(folder, `${entryName(server)}+served`), fs.constants.O_RDONLY);
   if (fd === undefined) return undefined;
-  const text = Buffer.alloc(24);
-  const length = fs.readSync(fd, text, 0, 24, 0);
-  fs.closeSync(fd);
-  const number = /^([0-9]{1,20})\n?$/.exec(text.toString('latin1', 0, length));
-  return number === null ? undefined : Number(number[1]);
+  try {
+    const text = Buffer.alloc(24);
+    const length = fs.readSync(fd, text, 0, 24, 0);
+    const number = /^([0-9]{1,20})\n?$/.exec(text.toString('latin1', 0, length));
+    return number === null ? undefined : Number(number[1]);
+  } catch {
+    // A disk or a file server that gives up: EIO, ESTALE.
+    return undefined;
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** Notes whom the entry is served to. A note that cannot be written only loses a chance to heal a refused token. */

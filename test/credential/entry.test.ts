@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import * as fs from 'node:fs';
+import fsItself, * as fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import envPaths from 'env-paths';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   cacheFolder,
   type Entry,
@@ -209,6 +210,26 @@ describe('damage is a miss', () => {
 
 describe('whom it was served to', () => {
   const served = `${file}+served`;
+  it('is unknown where a file server gives up while it is asked', () => {
+    for (const name of ['readSync', 'fstatSync'] as const) {
+      writeServed(folder, server, 4711);
+      const open = () => (fs.existsSync('/proc/self/fd') ? fs.readdirSync('/proc/self/fd').length : 0);
+      const before = open();
+      const gone = vi.spyOn(fsItself, name).mockImplementation(() => {
+        throw Object.assign(new Error('ESTALE: stale file handle'), { code: 'ESTALE' });
+      });
+      syncBuiltinESMExports();
+      try {
+        expect(readServed(folder, server)).toBeUndefined();
+        expect(readEntry(folder, server)).toBeUndefined();
+      } finally {
+        gone.mockRestore();
+        syncBuiltinESMExports();
+      }
+      expect(readServed(folder, server)).toBe(4711);
+      expect(open()).toBe(before);
+    }
+  });
   it('comes back as it was written', () => {
     writeServed(folder, server, 4711);
     expect(readServed(folder, server)).toBe(4711);
