@@ -207,8 +207,8 @@ function splitHost(text: string): { host: string; port: number | undefined } {
 }
 
 /**
- * Reads all settings. Throws one TkaError that lists every problem of the file (file:line: key) and the environment,
- * or UsageError for a bad flag.
+ * Reads all settings. Throws one TkaError with a line for every problem of the file (file:line: key) and of the
+ * environment, or UsageError for a bad flag.
  */
 export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths): Promise<Settings> {
   const problems: string[] = [];
@@ -243,12 +243,9 @@ export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: 
 }
 
 function problemsError(problems: readonly string[]): TkaError {
-  const [first = '', ...rest] = problems;
-  if (rest.length === 0) return new TkaError(`bad configuration: ${first}`);
-  const told = problems.slice(0, problemLimit).map((p) => `  ${p}`);
-  const more = problems.length - told.length;
-  if (more > 0) told.push(`  and ${more} more`);
-  return new TkaError([`bad configuration, ${problems.length} problems:`, ...told].join('\n'));
+  const told = problems.slice(0, problemLimit);
+  if (problems.length > told.length) told.push(`and ${problems.length - told.length} more problems`);
+  return new TkaError(told.map((problem) => `bad configuration: ${problem}`).join('\n'));
 }
 
 interface ConfigFile {

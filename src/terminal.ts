@@ -1,6 +1,7 @@
 // How the program speaks. stdout carries the answer and nothing else; everything said to a person goes to stderr.
-// An error is `error: <one lower-case line>`, then `hint: <what to type next>` lines. No stack trace, no token, and no
-// control character of anybody else's reaches either stream.
+// An error is `error: <one lower-case line>`, then `hint: <what to type next>` lines; only a configuration with several
+// problems has several such lines. No stack trace, no token, and no control character of anybody else's reaches either
+// stream.
 import { inspect } from 'node:util';
 import { writeAll } from './credential/entry.ts';
 import { TkaError } from './errors.ts';
@@ -66,12 +67,13 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
   };
 }
 
-/** Says an error and its hints on stderr; with `debug` also where it came from. Returns the exit status. */
+/** Says an error, each of its lines as one, and its hints on stderr; with `debug` also where it came from. Returns the exit status. */
 export function sayError(error: unknown, debug: boolean): number {
   const known = error instanceof TkaError;
   const message = error instanceof Error ? error.message : inspect(error);
   const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
-  write(2, `error: ${presentable(text)}\n`);
+  for (const line of text.split(/\s*[\n\r]\s*/).filter((part, i) => part !== '' || i === 0))
+    write(2, `error: ${presentable(line)}\n`);
   for (const hint of known ? error.hints : ['run it again with --debug, and report what it says']) {
     write(2, `hint: ${presentableLine(hint)}\n`);
   }

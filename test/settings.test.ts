@@ -119,13 +119,20 @@ describe('a bad configuration', () => {
     const error = await load(text, {}, { TKA_OUTPUT_QUIET: 'x' }).catch((e) => e);
     expect(error.exitCode).toBe(1);
     expect(error.message.split('\n')).toEqual([
-      'bad configuration, 5 problems:',
-      `  ${file}:2: tailscale.hostname must be text`,
-      `  ${file}:3: tailscale.port must be a port from 1 to 65535`,
-      `  ${file}:5: debug must be true or false`,
-      `  ${file}:6: output must be a map`,
-      '  TKA_OUTPUT_QUIET="x": must be true or false',
+      `bad configuration: ${file}:2: tailscale.hostname must be text`,
+      `bad configuration: ${file}:3: tailscale.port must be a port from 1 to 65535`,
+      `bad configuration: ${file}:5: debug must be true or false`,
+      `bad configuration: ${file}:6: output must be a map`,
+      'bad configuration: TKA_OUTPUT_QUIET="x": must be true or false',
     ]);
+  });
+
+  it('with very many problems tells the first twenty, and how many there are besides', async () => {
+    const error = await load('}\n'.repeat(30)).catch((e) => e);
+    const lines = error.message.split('\n');
+    expect(lines).toHaveLength(21);
+    for (const line of lines) expect(line).toMatch(/^bad configuration: \S/);
+    expect(lines[20]).toMatch(/: and \d+ more problems$/);
   });
 
   it.each([

@@ -220,7 +220,8 @@ other: kept
         [3, 'tailscale.hostname'],
         [4, 'debug'],
       ])
-        expect(refused.stderr).toContain(`${home.config}:${line}: ${key} must be`);
+        expect(refused.stderr).toContain(`error: bad configuration: ${home.config}:${line}: ${key} must be`);
+      for (const line of lines(refused.stderr)) expect(line).toMatch(/^error: \S/);
     }
     expect(fs.readFileSync(home.config, 'utf8')).toBe(bad);
   });

@@ -21,7 +21,7 @@ describe('stderr', () => {
     '',
     'error: http://127.0.0.1:1 refused the sign-in: No (HTTP 403)\nhint: Ask somebody\n',
     'error: TKA_TIMEOUT="x" is no time up to an hour\n',
-    'error: bad configuration, 2 problems:\n  /a/b.yaml:1: debug must be true or false\n  /a/b.yaml:2: x\n',
+    'error: bad configuration: /a/b.yaml:1: debug must be true or false\nerror: bad configuration: /a/b.yaml:2: x\n',
     'warning: the token cache cannot be written\n',
     'no clusters found\n',
     'Prod-us: no server says that it is this cluster’s\n',
