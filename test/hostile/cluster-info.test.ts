@@ -184,7 +184,7 @@ describe('what makes no sense is refused, and no context written', () => {
 });
 
 describe('random damage of the cluster-info answer', () => {
-  test.concurrent.each(randomCases(20, 5))('%s', (_, chance) =>
+  test.concurrent.each(randomCases(12, 5))('%s', (_, chance) =>
     given(async (bed) => {
       let sent = '';
       bed.cluster.faults.clusterInfo = (info) => {

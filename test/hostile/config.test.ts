@@ -97,7 +97,7 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'seconds without end': ['api:\n  retryAfterSeconds: 1e400\n', /must be a whole number of seconds/],
   'all of it wrong at once': [
     'tailscale:\n  hostname: []\n  port: 0\n  tailnet: {}\ndebug: x\n',
-    /^error: bad configuration, 4 problems:\n(?: {2}\/[^\n]+:[2345]: [^\n]+\n){4}$/,
+    /^(?:error: bad configuration: \/[^\n]+:[2345]: [^\n]+\n){4}$/,
   ],
   NULs: [Buffer.alloc(100), /:\d+: \S/],
   'a NUL in a value': ['tailscale:\n  hostname: "a\0b"\n', /:\d+: \S/],
@@ -113,7 +113,7 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'deep lists in lines': [`${'- '.repeat(30_000)}x\n`, /:1: \S/],
   'a deep list that never ends': ['['.repeat(60_000), /:1: \S/],
   'deep maps in lines': [Array.from({ length: 300 }, (_, i) => `${' '.repeat(i)}a:`).join('\n'), /./],
-  'a document of many errors': ['}\n'.repeat(30_000), /:1: \S.*\n {2}and \d+ more\n$/s],
+  'a document of many errors': ['}\n'.repeat(30_000), /:1: \S.*\nerror: bad configuration: and \d+ more problems\n$/s],
   HTML: ['<!doctype html>\n<html>\n<body class="x">\n', /:\d: \S/],
   'two documents': ['debug: true\n---\ndebug: false\n', /:\d: \S/],
   gzip: [execFileSync('gzip', ['-c'], { input: 'debug: true\n' }), /:1: \S/],
@@ -262,7 +262,7 @@ describe('what is odd but sound is read', () => {
 });
 
 describe('random damage of the configuration file', () => {
-  test.concurrent.each(randomCases(25, 6))('%s', (_, chance) =>
+  test.concurrent.each(randomCases(15, 6))('%s', (_, chance) =>
     given(async (bed) => {
       const good = fs.readFileSync(bed.home.config, 'utf8');
       const bad = damagedText(damagedText(good, chance), chance);

@@ -184,8 +184,18 @@ export class Bed {
   /** What commands keep for later: the lists of clusters, those that have a context, and the context before. */
   readonly remembered = [/^\.local\/state\/kubectl-tka\/(?:clusters|synced|previous-context)\//];
 
+  /** What a `login` may change. */
+  get loginMay(): RegExp[] {
+    return [...this.ownCache, ...this.remembered, /^\.kube\/config$/];
+  }
+
   get entry(): string {
     return this.home.entry(this.cluster);
+  }
+
+  /** A session in the cache, as a login some time ago left it. */
+  signedIn(): void {
+    putEntry(this.entry, makeEntry(this.cluster.server, this.cluster.apiServer, makeToken({ sub: 'alice' })));
   }
 
   /** Calls the program, and holds it to all that holds for every call. */
@@ -267,7 +277,7 @@ export class Bed {
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
     const ran = await this.run(args, {
       ...options,
-      may: [...this.ownCache, ...this.remembered, /^\.kube\/config$/, ...(options.may ?? [])],
+      may: [...this.loginMay, ...(options.may ?? [])],
     });
     const after = fs.readFileSync(home.kubeconfig, 'utf8');
     if (before === after) return { ...ran, changed: false };

@@ -254,7 +254,7 @@ describe('bytes that are hardly HTTP are an error in time', () => {
     );
   }
 
-  test.concurrent.each(randomCases(15, 8))('%s', (_, chance) =>
+  test.concurrent.each(randomCases(10, 8))('%s', (_, chance) =>
     given((bed) => {
       const good = `HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
       const bytes = Buffer.from(good, 'latin1');

@@ -39,6 +39,23 @@ export const evilTexts: Readonly<Record<string, string>> = {
   'spaces only': ' \t \u00a0 ',
 };
 
+/** One of each kind, for where all go the same way. */
+export const fewTexts: Readonly<Record<string, string>> = Object.fromEntries(
+  [
+    'a C1 CSI',
+    'an OSC 8 link',
+    'an OSC 52 clipboard',
+    'a forged error',
+    'YAML structure',
+    'a command substitution',
+    'a bidirectional override',
+    'zero width',
+    'tag characters',
+    'a lone high surrogate',
+    '100,000 escapes',
+  ].map((name) => [name, evilTexts[name] ?? '']),
+);
+
 /** Values that are of another type than the one that is meant. */
 export const wrongTypes: Readonly<Record<string, unknown>> = {
   null: null,

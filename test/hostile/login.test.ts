@@ -90,9 +90,8 @@ describe('there is a token, and a sign-in told in plain text', () => {
           assert.equal(ran.stderr, '');
           return;
         }
-        const ran = await bed.edit('login');
+        const ran = await bed.run('login', { may: bed.loginMay });
         assert.equal(ran.status, 0, ran.stderr);
-        assert.ok(ran.changed);
         checkCalm(ran.stderr);
         const lines = ran.stdout.split('\n');
         assert.equal(lines.length, 3, ran.stdout);
@@ -232,7 +231,7 @@ describe('words of a refusal are plain text on single lines', () => {
 });
 
 describe('random damage of the login answer', () => {
-  test.concurrent.each(randomCases(25, 2))('%s', (_, chance) =>
+  test.concurrent.each(randomCases(15, 2))('%s', (_, chance) =>
     given(async (bed) => {
       let sent = '';
       change(bed, (answer) => {

@@ -93,7 +93,7 @@ describe('text that is hostile, in every field', () => {
           other({ server: text }),
           { ...other(), apiEndpoint: text },
         ]);
-        const rows = await listed(bed, [formats[i % 4] as string]);
+        const rows = await listed(bed, i % 2 === 0 ? [formats[(i / 2) % 4] as string] : []);
         assert.equal(rows.length, 4);
         assert.ok(rows.some((row) => row.labels.other === 'as it should be'));
         assert.ok(rows.some((row) => row.name === bed.cluster.name && row.state === 'healthy'));
@@ -536,7 +536,7 @@ describe('a last known list that is damaged', () => {
       name,
       given(async (bed) => {
         put(bed, damage(bed));
-        await listed(bed, [formats[i % 2] as string]);
+        if (i % 2 === 0) await listed(bed);
         put(bed, damage(bed));
         bed.cluster.faults.routes.memberlist = { reset: 'before' };
         const ran = await bed.run('clusters -o json', { ...everywhere, may: bed.remembered });
@@ -548,7 +548,7 @@ describe('a last known list that is damaged', () => {
 });
 
 describe('random damage of the memberlist', () => {
-  test.concurrent.each(randomCases(25, 4))('%s', (_, chance) =>
+  test.concurrent.each(randomCases(15, 4))('%s', (_, chance) =>
     given(async (bed) => {
       const rows = [good(bed), other({ labels: { a: 'b', c: 'd' } }), other({ server: bed.cluster.server })];
       const sent = damagedJson(rows, chance);

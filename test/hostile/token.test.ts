@@ -339,7 +339,7 @@ describe('nothing is taken, and there is an error', () => {
 });
 
 describe('random damage of the kubeconfig answer', () => {
-  test.concurrent.each(randomCases(30, 3))('%s', (_, chance) =>
+  test.concurrent.each(randomCases(20, 3))('%s', (_, chance) =>
     given(async (bed) => {
       let sent = '';
       bed.cluster.faults.routes.kubeconfig = {
