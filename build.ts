@@ -96,6 +96,6 @@ fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
 if (process.platform === 'win32') {
   fs.writeFileSync(
     path.join(dist, 'kubectl-tka.cmd'),
-    '@"%~dp0lib\\node.exe" "%~dp0lib\\kubectl-tka.cjs" --started-as "%~f0" %*\r\n',
+    '@setlocal\r\n@set "NODE_OPTIONS=%TKA_NODE_OPTIONS%"\r\n@"%~dp0lib\\node.exe" "%~dp0lib\\kubectl-tka.cjs" --started-as "%~f0" %*\r\n',
   );
 }

@@ -13,4 +13,10 @@ while [ -h "$self" ]; do
   esac
 done
 lib=${self%/*}/lib
+# What the caller asks of its own Node (--inspect-brk, --require) must not stop kubectl.
+if [ -n "${TKA_NODE_OPTIONS-}" ]; then
+  export NODE_OPTIONS="$TKA_NODE_OPTIONS"
+else
+  unset NODE_OPTIONS
+fi
 exec "$lib/node" "$lib/kubectl-tka.cjs" --started-as "$0" "$@"

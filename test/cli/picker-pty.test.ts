@@ -154,7 +154,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       crash,
       `process.stdin.on('keypress', (_, key) => { if (key.name === 'z') throw new Error('broken'); });`,
     );
-    await onTerminal(home, { env: { NODE_OPTIONS: `--require "${crash}"` } }, async (pty) => {
+    await onTerminal(home, { env: { TKA_NODE_OPTIONS: `--require "${crash}"` } }, async (pty) => {
       await pty.shows(ready);
       pty.type('z');
       expect(await pty.ended).toBe(1);

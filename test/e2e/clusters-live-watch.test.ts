@@ -181,7 +181,7 @@ describe.skipIf(!hasPty).concurrent(`on a terminal${needsPty}`, () => {
     const crash = path.join(home.root, 'crash.cjs');
     home.write(crash, "process.on('SIGUSR2', () => { throw new Error('boom'); });");
     const pty = watch('--probe', {
-      env: { ...home.env, NODE_OPTIONS: `--require ${JSON.stringify(crash)}` },
+      env: { ...home.env, TKA_NODE_OPTIONS: `--require ${JSON.stringify(crash)}` },
       columns: 150,
       jobs: what === 'Ctrl-C',
     });

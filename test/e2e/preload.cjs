@@ -1,4 +1,4 @@
-// Loaded into the program under test by NODE_OPTIONS, which is how these tests see and stop what no outside shows.
+// Loaded into the program under test by TKA_NODE_OPTIONS, which is how these tests see and stop what no outside shows.
 // TKA_E2E_HOOK names what to do:
 //   record FILE        at the end, write the modules that were asked for to FILE
 //   full-disk          every write to a file fails

@@ -75,7 +75,9 @@ export function start(file: string, args: readonly string[], env: Env, options: 
 /** The environment that makes the program under test load test/e2e/preload.cjs and do what that can do. */
 export function hooked(...what: readonly string[]): Env {
   const preload = fileURLToPath(new URL('./preload.cjs', import.meta.url));
-  return { NODE_OPTIONS: `--require ${JSON.stringify(preload)}`, TKA_E2E_HOOK: JSON.stringify(what) };
+  const options = `--require ${JSON.stringify(preload)}`;
+  // The launcher hands on the second, and takes away the first, which is for who runs the bundle without it.
+  return { NODE_OPTIONS: options, TKA_NODE_OPTIONS: options, TKA_E2E_HOOK: JSON.stringify(what) };
 }
 
 const words = (args: string | readonly string[]): readonly string[] =>

@@ -267,7 +267,7 @@ let runs = 0;
 export function memoryProbe(): { env: Record<string, string>; read: () => number | undefined } {
   const file = path.join(folder, String(runs++));
   return {
-    env: { NODE_OPTIONS: `--require="${hook}"`, TKA_HOSTILE_RSS: file },
+    env: { TKA_NODE_OPTIONS: `--require="${hook}"`, TKA_HOSTILE_RSS: file },
     read: () => {
       if (!fs.existsSync(file)) return undefined;
       const text = fs.readFileSync(file, 'utf8');
