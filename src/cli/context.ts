@@ -1,6 +1,6 @@
 import * as path from 'node:path';
 import { ListMemory } from '../discovery/memory.ts';
-import { type KubeconfigFiles, kubeconfigFiles } from '../kubeconfig/index.ts';
+import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../kubeconfig/index.ts';
 import { type Network, openNetwork } from '../network/network.ts';
 import { findPaths, type Paths } from '../paths.ts';
 import { Sessions } from '../session/session.ts';
@@ -45,7 +45,7 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
   const kubeconfig = kubeconfigFiles({
     ...(flags.kubeconfig !== undefined && { explicit: flags.kubeconfig }),
     env,
-    home: paths.home,
+    home: kubectlHome(env),
     cwd: process.cwd(),
   });
   let status: Promise<TailnetStatus> | undefined;

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 
 /** The chain of kubeconfig files, first wins, and the one that new entries go to. */
@@ -40,6 +40,22 @@ export function kubeconfigFiles(options: {
   ];
   const defaultFile = files.find((file) => statSync(file, { throwIfNoEntry: false }) !== undefined) ?? files.at(-1);
   return { files, defaultFile: defaultFile ?? '', explicit: false, searchPath };
+}
+
+/**
+ * The home folder as kubectl sees it: what the environment names, and no user database; undefined if it names none.
+ * Never throws. Contract: client-go util/homedir, HomeDir.
+ */
+export function kubectlHome(env: NodeJS.ProcessEnv, platform: string = process.platform): string | undefined {
+  if (platform !== 'win32') return env.HOME || undefined;
+  const drive = env.HOMEDRIVE && env.HOMEPATH ? env.HOMEDRIVE + env.HOMEPATH : undefined;
+  const set = (homes: (string | undefined)[]) => homes.filter((home): home is string => Boolean(home));
+  const homes = set([env.HOME, env.USERPROFILE, drive]);
+  return (
+    set([env.HOME, drive, env.USERPROFILE]).find((home) => existsSync(join(home, '.kube', 'config'))) ??
+    homes.find((home) => existsSync(home)) ??
+    homes[0]
+  );
 }
 
 // Go's filepath.SplitList: on Windows a quoted part may hold the delimiter.

@@ -9,7 +9,7 @@ import { rewrite } from './rewrite.ts';
 import { parseSource, type Source } from './source.ts';
 import { type KubeconfigView, mergeSources, viewOf } from './view.ts';
 
-export { type KubeconfigFiles, kubeconfigFiles } from './files.ts';
+export { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from './files.ts';
 export type { KubeconfigChange } from './plan.ts';
 export type { ContextSpec } from './spec.ts';
 export { type ContextInfo, type KubeconfigView, markName, type OurContext } from './view.ts';

@@ -18,6 +18,7 @@ import {
   wantedApiVersion,
   writeServed,
 } from '../../src/credential/entry.ts';
+import { findPaths, stateFolder } from '../../src/paths.ts';
 
 const server = 'http://127.0.0.11:8123';
 const apiServer = 'https://127.0.0.11:6443';
@@ -83,6 +84,31 @@ describe('the folder', () => {
     [{}, 'darwin', undefined],
     [{}, 'win32', undefined],
   ])('%j on %s is %s', (env, platform, expected) => expect(cacheFolder(env, platform)).toBe(expected));
+});
+
+describe('the folder of what outlives the cache', () => {
+  it('is the one that env-paths names', () => {
+    const { log, data } = envPaths('kubectl-tka', { suffix: '' });
+    expect(stateFolder(process.env, os.homedir())).toBe(process.platform === 'linux' ? log : data);
+  });
+  it.each([
+    [{}, '/h', 'linux', '/h/.local/state/kubectl-tka'],
+    [{ XDG_STATE_HOME: '/x' }, '/h', 'linux', '/x/kubectl-tka'],
+    [{ XDG_STATE_HOME: 'relative' }, '/h', 'linux', '/h/.local/state/kubectl-tka'],
+    [{ XDG_STATE_HOME: '/x' }, undefined, 'linux', '/x/kubectl-tka'],
+    [{}, undefined, 'linux', undefined],
+    [{}, '/h', 'darwin', '/h/Library/Application Support/kubectl-tka'],
+    [{}, undefined, 'darwin', undefined],
+    [{ LOCALAPPDATA: '/l' }, '/h', 'win32', '/l/kubectl-tka/Data'],
+    [{}, '/h', 'win32', '/h/AppData/Local/kubectl-tka/Data'],
+    [{}, undefined, 'win32', undefined],
+  ])('%j with home %s on %s is %s', (env, home, platform, expected) =>
+    expect(stateFolder(env, home, platform)).toBe(expected),
+  );
+  it.skipIf(process.platform === 'win32')('is in the user’s home where HOME is empty or unset', async () => {
+    const { homedir } = os.userInfo();
+    for (const env of [{ HOME: '' }, {}]) expect((await findPaths(env)).state).toBe(stateFolder({}, homedir));
+  });
 });
 
 describe('an entry', () => {

@@ -103,6 +103,37 @@ describe.concurrent('the program runs', () => {
     },
   );
 
+  test.skipIf(bundle === undefined)(
+    'whatever NODE_OPTIONS holds: that is the caller’s own Node’s',
+    async ({ home, us }) => {
+      for (const options of ['--require /nonexistent', '--inspect-brk=0', '--no-such-option']) {
+        const env = { NODE_OPTIONS: options };
+        expect(await home.run('version', { env })).toMatchObject({ status: 0, stderr: '' });
+        expect(await home.credential(us, { env })).toMatchObject({ status: 0, stderr: '' });
+      }
+      const broken = await home.run('version', { env: { TKA_NODE_OPTIONS: '--require /nonexistent' } });
+      expect(broken.stderr).toContain('/nonexistent');
+    },
+  );
+
+  test('without HOME: login writes where kubectl reads', async ({ home, us }) => {
+    const folder = path.join(home.root, 'elsewhere');
+    fs.mkdirSync(folder);
+    for (const HOME of ['', undefined]) {
+      const env = {
+        HOME,
+        XDG_STATE_HOME: path.join(home.root, 'state'),
+        TKA_CACHE_DIR: home.cache,
+        TKA_TAILSCALE_HOSTNAME: us.server,
+      };
+      expect((await home.run('login', { env, cwd: folder })).status).toBe(0);
+      expect(fs.readFileSync(path.join(folder, '.kube', 'config'), 'utf8')).toContain(us.server);
+      if (kubectl !== undefined)
+        expect((await home.kubectl('config current-context', { env, cwd: folder })).stdout).toBe('127.0.0.1\n');
+      fs.rmSync(path.join(folder, '.kube'), { recursive: true });
+    }
+  });
+
   test('with arguments that a shell would take apart', async ({ home }) => {
     const odd = ['a b', '"c"', "d'e", '$f', '*', '', '--'];
     for (const name of odd.slice(0, 5)) {

@@ -1,7 +1,7 @@
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { editKubeconfig, kubeconfigFiles, readKubeconfig } from '../../src/kubeconfig/index.ts';
+import { editKubeconfig, kubeconfigFiles, kubectlHome, readKubeconfig } from '../../src/kubeconfig/index.ts';
 import { chain, folder, kubectl, kubectls, kubectlView, refusal, runKubectl, spec } from './helpers.ts';
 
 describe('which files', () => {
@@ -17,6 +17,20 @@ describe('which files', () => {
     expect(at({}, undefined, '/w').files).toEqual(['/w/.kube/config']);
     expect(at({ KUBECONFIG: ':' }, '/home/u', '/w')).toMatchObject({ files: [], defaultFile: '' });
     expect(at({ KUBECONFIG: ':a::a:./a:b:' }, '/home/u', '/w').files).toEqual(['/w/a', '/w/b']);
+  });
+
+  it('the home folder is the environment’s, as kubectl sees it', () => {
+    expect(kubectlHome({ HOME: '/h', USERPROFILE: '/p' }, 'linux')).toBe('/h');
+    for (const env of [{}, { HOME: '' }, { USERPROFILE: '/p' }]) expect(kubectlHome(env, 'linux')).toBeUndefined();
+    const [home, profile] = [folder(), folder()];
+    expect(kubectlHome({}, 'win32')).toBeUndefined();
+    expect(kubectlHome({ USERPROFILE: profile }, 'win32')).toBe(profile);
+    expect(kubectlHome({ HOME: home, USERPROFILE: profile }, 'win32')).toBe(home);
+    expect(kubectlHome({ HOME: join(home, 'none'), USERPROFILE: profile }, 'win32')).toBe(profile);
+    expect(kubectlHome({ HOME: '/none/a', USERPROFILE: '/none/b' }, 'win32')).toBe('/none/a');
+    mkdirSync(join(profile, '.kube'));
+    writeFileSync(join(profile, '.kube', 'config'), '');
+    expect(kubectlHome({ HOME: home, USERPROFILE: profile }, 'win32')).toBe(profile);
   });
 
   it('nothing can be written where KUBECONFIG names no file', async () => {
