@@ -1,17 +1,8 @@
-import * as fs from 'node:fs';
 import { serveCached } from '../src/credential/fast.ts';
 
 const args = process.argv.slice(2);
 // The launcher says by which path it was started: links are resolved by the time this runs.
 const started = args[0] === '--started-as' ? (args.splice(0, 2)[1] ?? '') : (process.argv[1] ?? process.execPath);
-
-function tell(line: string): void {
-  try {
-    fs.writeSync(2, line);
-  } catch {
-    // Nobody hears.
-  }
-}
 
 let served = false;
 try {
@@ -19,7 +10,7 @@ try {
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
   // EPIPE: nobody reads stdout any more, so there is nobody to serve or to tell.
-  if (code !== 'EPIPE') tell(`error: cannot write the credential: ${code ?? message}\n`);
+  if (code !== 'EPIPE') process.stderr.write(`error: cannot write the credential: ${code ?? message}\n`);
   process.exit(1);
 }
 

@@ -147,6 +147,16 @@ describe.concurrent('a cache that cannot be written', () => {
     },
   );
 
+  test.skipIf(!fs.existsSync('/dev/full'))(
+    'an answer that cannot be written is one error line',
+    async ({ home, us }) => {
+      await home.run('login prod-us');
+      const answer = await home.byShell('"$0" "$@" > /dev/full', ['credential', '--server', us.server]);
+      expect(answer).toMatchObject({ status: 1, stderr: 'error: cannot write the credential: ENOSPC\n' });
+      expect(us.counts.login).toBe(1);
+    },
+  );
+
   test('login says so too, and writes its context', async ({ home, us }) => {
     home.write(path.join(home.root, 'file'), '');
     const env = { TKA_CACHE_DIR: path.join(home.root, 'file') };
