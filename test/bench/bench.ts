@@ -1,169 +1,165 @@
-// `npm run bench`: what a whole call costs, from fork to exit. Absolute times mean little on a shared machine, so every
-// figure stands beside others of the same run: rounds in which each contestant has its turn, medians, and ratios.
+// npm run bench: whole-process times as ratios in one run. Contestants take turns, so that a busy moment meets all of
+// them; the median counts. Each runs as the child of a shell of its own, since a second call by one parent is a sign that
+// the API server refused the token.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { createInterface } from 'node:readline/promises';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { bundle, Home, kubectl, program, start } from '../e2e/program.ts';
+import { entryName } from '../../src/credential/entry.ts';
 
-interface Row {
-  readonly name: string;
-  readonly times: number[];
-}
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const bin = path.join(root, 'dist');
+const node = path.join(bin, 'lib', 'node');
+const home = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-bench-'));
+const helper = fileURLToPath(new URL('./servers.ts', import.meta.url));
+const servers = spawn(process.execPath, [helper], { stdio: ['pipe', 'pipe', 'inherit'] });
+const [line] = await once(createInterface({ input: servers.stdout }), 'line');
+const { server, apiServer, thousand } = JSON.parse(line);
 
-const quantile = (times: readonly number[], q: number): number => {
-  const sorted = times.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
-};
-const median = (times: readonly number[]) => quantile(times, 0.5);
-const ms = (time: number) => (time < 100 ? time.toFixed(2) : time.toFixed(0));
-const ratio = (of: number, to: number) => (of / to >= 100 ? (of / to).toFixed(0) : (of / to).toFixed(2));
+const onPath = (process.env.PATH ?? '').split(path.delimiter).filter((part) => !part.includes('node_modules'));
+const kubectl = onPath.map((folder) => path.join(folder, 'kubectl')).find((file) => fs.existsSync(file));
+const env = { HOME: home, PATH: [bin, ...onPath].join(path.delimiter), KUBECONFIG: path.join(home, 'config') };
+const entry = path.join(home, '.cache', 'kubectl-tka', entryName(server) ?? '');
+const credential = `kubectl-tka credential --server ${server} --api-server ${apiServer}`;
 
-function print(title: string, headings: readonly string[], rows: readonly (readonly string[])[]): void {
-  const all = [headings, ...rows];
-  const widths = headings.map((_, i) => Math.max(...all.map((row) => row[i]?.length ?? 0)));
-  process.stdout.write(`\n${title}\n\n`);
-  for (const row of all) {
-    const cells = row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)));
-    process.stdout.write(`${cells.join('   ')}\n`);
-  }
-}
-
-/** Runs a program to its end; the time from its start, in milliseconds. Throws where it fails. */
-async function timed(file: string, args: readonly string[], env: Home['env']): Promise<number> {
+/** Milliseconds of one shell command. */
+async function time(script: string): Promise<number> {
   const started = performance.now();
-  const child = spawn(file, args, { env: env as NodeJS.ProcessEnv, stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    said += text;
+  // `:` keeps the shell from becoming the program.
+  const child = spawn('/bin/sh', ['-c', `${script} >/dev/null; s=$?; :; exit $s`], {
+    env,
+    stdio: ['ignore', 'ignore', 'pipe'],
   });
-  const exited = once(child, 'exit').then(() => performance.now() - started);
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    stderr += text;
+  });
   const [status] = await once(child, 'close');
-  if (status !== 0) throw new Error(`${file} ${args.join(' ')}: exit ${status}: ${said}`);
-  return exited;
+  if (status !== 0) throw new Error(`${script}: exit status ${status}\n${stderr}`);
+  return performance.now() - started;
 }
 
-/**
- * Each contestant once a round, in an order that changes, so that none always follows the same one; for so many rounds,
- * or so many seconds on a machine that has other things to do. The first round warms the machine's caches.
- */
-async function race(
-  rounds: number,
-  seconds: number,
-  contestants: Readonly<Record<string, () => Promise<number>>>,
-): Promise<Row[]> {
-  const rows = Object.keys(contestants).map((name): Row => ({ name, times: [] }));
-  const deadline = performance.now() + seconds * 1000;
-  for (let round = 0; round <= rounds && (round < 3 || performance.now() < deadline); round++) {
-    for (let i = 0; i < rows.length; i++) {
-      const row = rows[(i + round) % rows.length] as Row;
-      const time = await contestants[row.name]?.();
-      if (round > 0) row.times.push(time ?? Number.NaN);
+interface Contestant {
+  readonly name: string;
+  readonly script: string;
+  /** Runs before each turn, untimed. */
+  readonly before?: () => void;
+}
+
+interface Result {
+  readonly name: string;
+  readonly median: number;
+  readonly least: number;
+  readonly most: number;
+}
+
+async function compare(rounds: number, contestants: readonly Contestant[]): Promise<Result[]> {
+  const times = contestants.map((): number[] => []);
+  // The first round warms everything up.
+  for (let round = -1; round < rounds; round++) {
+    for (const [i, { script, before }] of contestants.entries()) {
+      before?.();
+      const took = await time(script);
+      if (round >= 0) times[i]?.push(took);
     }
   }
-  return rows;
-}
-
-function table(title: string, rows: readonly Row[], against: readonly string[]): void {
-  const bases = against.map((name) => median(rows.find((row) => row.name === name)?.times ?? []));
-  print(
-    title,
-    ['', 'rounds', 'median ms', 'min', 'p90', 'max', ...against.map((name) => `× ${name}`)],
-    rows.map(({ name, times }) => [
+  return contestants.map(({ name }, i) => {
+    const sorted = (times[i] ?? []).sort((a, b) => a - b);
+    return {
       name,
-      String(times.length),
-      ...[median(times), Math.min(...times), quantile(times, 0.9), Math.max(...times)].map(ms),
-      ...bases.map((base) => ratio(median(times), base)),
-    ]),
-  );
+      median: sorted[Math.floor(sorted.length / 2)] ?? 0,
+      least: sorted[0] ?? 0,
+      most: sorted.at(-1) ?? 0,
+    };
+  });
 }
 
-const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
-// A parent of its own for each call: a second call by one parent is the sign of a refused token. The same for all.
-const byShell = (env: Home['env'], ...words: readonly string[]) =>
-  timed('/bin/sh', ['-c', `${words.map(quote).join(' ')}; :`], env);
-
-const server = spawn(process.execPath, [fileURLToPath(new URL('./mesh.ts', import.meta.url))], {
-  stdio: ['pipe', 'pipe', 'inherit'],
-});
-const [first] = await once(createInterface({ input: server.stdout }), 'line');
-const [us] = JSON.parse(first) as { name: string; server: string; apiServer: string }[];
-if (us === undefined) throw new Error('the mesh has no cluster');
-const home = await Home.make(us.server);
-const started = performance.now();
-try {
-  const { env } = home;
-  const node = bundle?.node ?? process.execPath;
-  const run = async (args: string) => {
-    const ran = await home.run(args);
-    if (ran.status !== 0) throw new Error(`${args}: ${ran.stderr}`);
-  };
-  await run('login prod-us');
-  const entry = home.entry(us);
-  const credential = [program, 'credential', '--server', us.server, '--api-server', us.apiServer];
-  const cpus = os.cpus();
-  process.stdout.write(`${cpus.length} × ${cpus[0]?.model.trim()}, load ${os.loadavg()[0]?.toFixed(1)} at the start\n`);
-
-  const empty = path.join(home.root, 'empty.cjs');
-  fs.writeFileSync(empty, '');
-  const [cat, bare, cached] = ['cat of the entry', 'node -e 0', 'credential, cached'];
-  table(
-    'One call, each under a shell of its own (as kubectl would, but for the shell)',
-    await race(60, 14, {
-      true: () => byShell(env, 'true'),
-      [cat]: () => byShell(env, 'cat', entry),
-      [bare]: () => byShell(env, node, '-e', '0'),
-      'node of an empty file': () => byShell(env, node, empty),
-      [cached]: () => byShell(env, ...credential),
-    }),
-    [cat, bare],
-  );
-
-  const forget = () => fs.rmSync(home.cache, { recursive: true, force: true });
-  table(
-    'A miss: lock, sign-in, token, write, against the mesh in another process',
-    await race(25, 12, {
-      [bare]: () => byShell(env, node, '-e', '0'),
-      [cached]: () => byShell(env, ...credential),
-      'credential, miss': () => {
-        forget();
-        return byShell(env, ...credential);
-      },
-    }),
-    [bare, cached],
-  );
-
-  const many = 40;
-  const together = async (one: () => Promise<unknown>): Promise<number> => {
-    const from = performance.now();
-    await Promise.all(Array.from({ length: many }, one));
-    return performance.now() - from;
-  };
-  const callKubectl = async () => {
-    const ran = await start(kubectl ?? '', ['get', 'namespaces'], env).ran;
-    if (ran.status !== 0) throw new Error(ran.stderr);
-  };
-  const parallel: Record<string, () => Promise<number>> = {
-    [bare]: () => together(() => byShell(env, node, '-e', '0')),
-    'credential, warm': () => together(() => byShell(env, ...credential)),
-    'credential, cold': () => {
-      forget();
-      return together(() => byShell(env, ...credential));
-    },
-  };
-  if (kubectl !== undefined) {
-    parallel['kubectl get ns, warm'] = () => together(callKubectl);
-    parallel['kubectl get ns, cold'] = () => {
-      forget();
-      return together(callKubectl);
-    };
+function report(title: string, results: readonly Result[], references: readonly string[]): void {
+  const ms = (took: number) => took.toFixed(took < 100 ? 1 : 0).padStart(8);
+  const wide = Math.max(...results.map(({ name }) => name.length));
+  const ratios = references.map((name) => `÷ ${name}`).join('   ');
+  process.stdout.write(`\n${title}\n  ${''.padEnd(wide)}   median     least      most   ${ratios}\n`);
+  for (const result of results) {
+    const cells = references.map((reference) => {
+      const median = results.find(({ name }) => name === reference)?.median ?? Number.NaN;
+      return (result.median / median).toFixed(2).padStart(reference.length + 2);
+    });
+    const times = `${ms(result.median)}  ${ms(result.least)}  ${ms(result.most)}`;
+    process.stdout.write(`  ${result.name.padEnd(wide)} ${times}   ${cells.join('   ')}\n`);
   }
-  table(`${many} at once, until the last is done`, await race(3, 22, parallel), [bare]);
-  process.stdout.write(`\ndone in ${((performance.now() - started) / 1000).toFixed(0)} s\n`);
+}
+
+const forget = () => fs.rmSync(path.dirname(entry), { recursive: true, force: true });
+const noKubeconfig = () => fs.rmSync(env.KUBECONFIG, { force: true });
+const forty = (command: string) => `for i in $(seq 40); do sh -c '${command} >/dev/null; :' & done; wait`;
+const bare = { name: 'bare node -e 0', script: `'${node}' -e 0` };
+
+try {
+  const [cpu] = os.cpus();
+  const load = os.loadavg()[0]?.toFixed(1);
+  process.stdout.write(
+    `${os.cpus().length} cores, ${cpu?.model}, load ${load}, Node ${process.versions.node}; milliseconds\n`,
+  );
+  await time(credential);
+  report(
+    'a token for kubectl',
+    await compare(25, [
+      { name: 'cat of the entry', script: `cat '${entry}'` },
+      bare,
+      { name: 'cached', script: credential },
+      { name: 'miss: signs in', script: credential, before: forget },
+    ]),
+    ['cat of the entry', bare.name],
+  );
+  report(
+    '40 at once',
+    await compare(3, [
+      { name: bare.name, script: forty(`${node} -e 0`) },
+      { name: 'cached', script: forty(credential) },
+      { name: 'cold: one signs in', script: forty(credential), before: forget },
+    ]),
+    [bare.name],
+  );
+  report(
+    'commands',
+    await compare(9, [
+      bare,
+      { name: 'version', script: 'kubectl-tka version' },
+      { name: '--help', script: 'kubectl-tka --help' },
+      { name: 'status', script: 'kubectl-tka status' },
+      { name: 'clusters, 20 members', script: `kubectl-tka clusters -s ${server}` },
+      { name: 'clusters, 1,000 members', script: `kubectl-tka clusters -s ${thousand}` },
+      { name: 'login', script: `kubectl-tka login ${server}` },
+    ]),
+    [bare.name],
+  );
+  report(
+    'a thousand clusters into a kubeconfig',
+    await compare(3, [
+      bare,
+      { name: 'sync of 1,000, first', script: `kubectl-tka sync -s ${thousand}`, before: noKubeconfig },
+      { name: 'sync of 1,000, again', script: `kubectl-tka sync -s ${thousand}` },
+    ]),
+    [bare.name],
+  );
+  if (kubectl === undefined) process.stdout.write('\nexec is left out: there is no kubectl on PATH\n');
+  else {
+    noKubeconfig();
+    await time(`kubectl-tka sync -s ${server}`);
+    await time(`kubectl-tka exec -s ${server} -- get ns`);
+    report(
+      'one kubectl command on 20 clusters',
+      await compare(3, [
+        { name: 'one kubectl', script: 'kubectl --context cluster-00 get ns' },
+        { name: 'exec over 20', script: `kubectl-tka exec -s ${server} -- get ns` },
+      ]),
+      ['one kubectl'],
+    );
+  }
 } finally {
-  server.stdin.end();
-  home.remove();
+  servers.stdin.end();
+  fs.rmSync(home, { recursive: true, force: true });
 }
