@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TkaError } from '../errors.ts';
 import { commit, isLost, place, type Snapshot, snapshot, stage, target } from './disk.ts';
 import type { KubeconfigFiles } from './files.ts';
-import { lockAll, unlockAll } from './lock.ts';
+import { clearStale, lockAll, unlockAll } from './lock.ts';
 import { type FileChange, type KubeconfigChange, planChange } from './plan.ts';
 import { rewrite } from './rewrite.ts';
 import { parseSource, type Source } from './source.ts';
@@ -61,12 +61,13 @@ export async function previewKubeconfig(files: KubeconfigFiles, plan: Plan): Pro
 
 /**
  * Changes the kubeconfig files in place: other people's text stays byte for byte, each file is replaced whole under the
- * lock that kubectl uses, and a change that is there already touches nothing. Throws TkaError with all files as they
+ * lock that kubectl uses, and a change that is there already touches nothing but locks that a kill of ours left. Throws TkaError with all files as they
  * were for damage, for a name that is not ours, and for what cannot be spliced safely; for a write that fails, with the
  * files written before it whole. Contract: client-go clientcmd, ModifyConfig and writeCurrentContext.
  */
 export async function editKubeconfig(files: KubeconfigFiles, plan: Plan): Promise<EditResult> {
   let work = prepare(files, await settled(files), plan);
+  clearStale(work.loaded.snapshots.flatMap(({ file }) => [place(file), attempt(() => target(file)) ?? place(file)]));
   for (let round = 0; work.previews.length > 0; round++) {
     if (round === 10) throw new TkaError('the kubeconfig keeps changing under our hands', { hints: ['try again'] });
     const targets = new Map(work.previews.map(({ file }) => [file, target(file)]));
@@ -93,6 +94,14 @@ export async function editKubeconfig(files: KubeconfigFiles, plan: Plan): Promis
     }
   }
   return work.result;
+}
+
+function attempt(find: () => string): string | undefined {
+  try {
+    return find();
+  } catch {
+    return undefined;
+  }
 }
 
 // kubectl writes in place, so a file may be read empty or cut short for a moment: damage is believed when it stays.

@@ -22,15 +22,34 @@ export interface Lock {
   readonly token: string;
 }
 
+// What is held while the next is waited for: a signal may end the process then.
+const incomplete = new Set<ReadonlyMap<string, Lock>>();
+let atExit = false;
+
 /** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s. */
 export async function lockAll(files: readonly string[]): Promise<Map<string, Lock>> {
   const held = new Map<string, Lock>();
+  if (!atExit) process.on('exit', () => incomplete.forEach(unlockAll));
+  atExit = true;
+  incomplete.add(held);
   try {
     for (const file of [...new Set(files)].sort()) held.set(file, await lock(file));
     return held;
   } catch (error) {
     unlockAll(held);
     throw error;
+  } finally {
+    incomplete.delete(held);
+  }
+}
+
+/** Removes the locks that killed runs of ours left on these files; waits for none. Never throws. */
+export function clearStale(files: readonly string[]): void {
+  for (const file of new Set(files)) {
+    attempt(() => {
+      const found = lstatSync(`${file}.lock`, { throwIfNoEntry: false });
+      if (found?.isDirectory() && Date.now() - found.mtimeMs > staleAfter) clear(`${file}.lock`);
+    });
   }
 }
 

@@ -1,8 +1,9 @@
 // Others edit the kubeconfig while we do: nobody's successful work is lost by us.
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { type Home, kubectl, needsKubectl, test, times } from '../support.ts';
+import { type Home, kubectl, needsKubectl, test, times, until } from '../support.ts';
 
 const contextsOf = (home: Home): string[] =>
   parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map(({ name }: { name: string }) => name);
@@ -115,5 +116,23 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
     expect(refused.stderr).toMatch(/^error: .*config is locked by another program: .*\nhint: .*rm /);
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(before);
     expect(fs.existsSync(`${home.kubeconfig}.lock`)).toBe(true);
+  });
+});
+
+describe('a login that is ended while it waits for a lock', () => {
+  test('leaves none behind', async ({ home }) => {
+    const real = path.join(home.dir, 'z', 'config');
+    home.write(real, 'kind: Config\n');
+    home.write(`${real}.lock`, '');
+    fs.mkdirSync(path.dirname(home.kubeconfig), { recursive: true });
+    fs.symlinkSync(real, home.kubeconfig);
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const { child, ran } = home.start('login prod-us');
+      await until('the first lock', () => fs.existsSync(`${home.kubeconfig}.lock`));
+      child.kill(signal);
+      expect((await ran).status).toBe(signal === 'SIGINT' ? 130 : 143);
+      expect(fs.readdirSync(path.dirname(home.kubeconfig))).toEqual(['config']);
+      expect(fs.readdirSync(path.dirname(real))).toEqual(['config', 'config.lock']);
+    }
   });
 });

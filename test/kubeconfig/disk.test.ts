@@ -175,6 +175,33 @@ describe('the lock', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
+  it('left by a kill is cleared also where there is nothing to write, through a link too; a fresh one stays', async () => {
+    const dir = folder();
+    const [file, real] = [join(dir, 'config'), join(dir, 'real')];
+    writeFileSync(real, 'kind: Config\n');
+    symlinkSync('real', file);
+    await add(file, 'a');
+    const old = new Date(Date.now() - 2500);
+    for (const lock of [`${file}.lock`, `${real}.lock`]) {
+      mkdirSync(lock);
+      writeFileSync(join(lock, 'tka-0123456789abcdef.tmp'), 'half');
+      utimesSync(lock, old, old);
+    }
+    await add(file, 'a');
+    expect(readdirSync(dir).toSorted()).toEqual(['config', 'real']);
+    const fresh = join(`${file}.lock`, 'tka-0123456789abcdef.tmp');
+    mkdirSync(`${file}.lock`);
+    writeFileSync(fresh, 'half');
+    await add(file, 'a');
+    expect(existsSync(fresh)).toBe(true);
+    // Of somebody else's, nothing goes.
+    rmSync(fresh);
+    writeFileSync(join(`${file}.lock`, 'somebody'), '');
+    utimesSync(`${file}.lock`, old, old);
+    await add(file, 'a');
+    expect(readdirSync(`${file}.lock`)).toEqual(['somebody']);
+  });
+
   it('of a clock that runs ahead is cleared all the same', async () => {
     const file = kubeconfig('kind: Config\n');
     mkdirSync(`${file}.lock`);
