@@ -39,7 +39,7 @@ export interface Flags {
 }
 
 // A YAML parser takes a thousand times what it reads in memory, where it is made to; eight settings take no 64 KiB.
-const limit = 64 * 1024;
+export const configLimit = 64 * 1024;
 const problemLimit = 20;
 
 /** The environment variable that overrides a key. */
@@ -273,7 +273,7 @@ function readConfigText(path: string, required: boolean, problems: string[]): st
     fd = fs.openSync(path, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
     const stat = fs.fstatSync(fd);
     if (!stat.isFile()) problems.push(`${path}: is not a file`);
-    else if (stat.size > limit) problems.push(`${path}: is larger than ${limit >> 10} KiB`);
+    else if (stat.size > configLimit) problems.push(`${path}: is larger than ${configLimit >> 10} KiB`);
     else return fs.readFileSync(fd, 'utf8');
   } catch (error) {
     const code = systemCode(error);

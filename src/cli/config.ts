@@ -3,8 +3,17 @@ import * as path from 'node:path';
 import { systemCode, TkaError, UsageError } from '../errors.ts';
 import { makeFolder, writeWhole } from '../files.ts';
 import { findPaths } from '../paths.ts';
-import { parseConfig, readSetting, type SettingKey, settingKey, settingKeys } from '../settings.ts';
-import { type OutputFormat, structured, table } from '../terminal.ts';
+import {
+  configLimit,
+  environmentName,
+  loadSettings,
+  parseConfig,
+  readSetting,
+  type SettingKey,
+  settingKey,
+  settingKeys,
+} from '../settings.ts';
+import { type OutputFormat, openTerminal, structured, table } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import type { CommonFlags, Context } from './context.ts';
 
@@ -16,13 +25,8 @@ export async function config(
 ): Promise<void> {
   const { terminal, settings } = context;
   if (name !== undefined) {
-    const key = settingKey(name);
-    if (key === undefined) {
-      throw new UsageError(`${JSON.stringify(cleanText(name))} is no setting`, {
-        hints: [`the settings are ${Object.keys(settingKeys).join(', ')}`],
-      });
-    }
-    if (value !== undefined) return set(context, key, value, flags.config);
+    const key = keyNamed(name);
+    if (value !== undefined) return set({ ...context, quiet: settings.quiet, named: flags.config }, key, value);
     const known = settings.values.get(key)?.value;
     return known === undefined || known === '' ? undefined : terminal.out(`${known}\n`);
   }
@@ -41,17 +45,57 @@ export async function config(
   );
 }
 
-async function set(context: Context, key: SettingKey, value: string, named: string | undefined): Promise<void> {
+/** `config key value` where the settings cannot be read, as `problem` says: mends one; the rest becomes warnings. */
+export async function configWithoutSettings(
+  problem: TkaError,
+  flags: CommonFlags,
+  _: string,
+  env: NodeJS.ProcessEnv,
+  [name, value]: readonly string[],
+): Promise<void> {
+  if (name === undefined || value === undefined) throw problem;
+  const key = keyNamed(name);
+  const quiet = flags.quiet === true;
+  const terminal = openTerminal({ debug: flags.debug === true, quiet });
+  const paths = await findPaths(env);
+  await set({ env, paths, terminal, quiet, named: flags.config, problem }, key, value);
+  await loadSettings(flags, env, paths).catch((error: unknown) => {
+    if (!(error instanceof TkaError)) throw error;
+    for (const line of error.message.split('\n')) terminal.warn(line);
+  });
+}
+
+function keyNamed(name: string): SettingKey {
+  const key = settingKey(name);
+  if (key !== undefined) return key;
+  throw new UsageError(`${JSON.stringify(cleanText(name))} is no setting`, {
+    hints: [`the settings are ${Object.keys(settingKeys).join(', ')}`],
+  });
+}
+
+interface Place extends Pick<Context, 'env' | 'paths' | 'terminal'> {
+  readonly quiet: boolean;
+  /** The file that --config names. */
+  readonly named: string | undefined;
+  /** What is wrong with the settings as they are: thrown where the file is beyond this command. */
+  readonly problem?: TkaError;
+}
+
+async function set({ env, paths, terminal, quiet, named, problem }: Place, key: SettingKey, value: string) {
   const read = readSetting(key, value);
   if ('problem' in read) throw new UsageError(`${key} ${read.problem}`);
-  const file = named ?? (await findPaths(context.env)).configs[0];
+  const file = named ?? paths.configs[0];
   if (file === undefined)
     throw new TkaError('there is no home folder for a configuration file', { hints: ['name one: --config FILE'] });
   const target = realFile(file);
+  const beyond = () => problem ?? new TkaError(`${file} cannot be changed: edit it by hand`);
   try {
-    const before = fs.existsSync(target) ? fs.readFileSync(target, 'utf8') : '';
+    const stat = fs.statSync(target, { throwIfNoEntry: false });
+    if (stat === undefined ? named !== undefined : !stat.isFile() || stat.size > configLimit) throw beyond();
+    const before = stat === undefined ? '' : fs.readFileSync(target, 'utf8');
     const { isMap, isScalar, parseDocument, Scalar } = await import('yaml');
-    const document = parseDocument(before);
+    const document = parseDocument(before, { prettyErrors: false });
+    if (document.errors.length > 0) throw beyond();
     // The Go CLI writes lower case, people write what the documentation says: a key that is there keeps its spelling.
     const keys: string[] = [];
     let node: unknown = document.contents;
@@ -70,23 +114,21 @@ async function set(context: Context, key: SettingKey, value: string, named: stri
       Object.assign(scalar, { comment: old.comment, commentBefore: old.commentBefore, spaceBefore: old.spaceBefore });
     document.setIn(keys, scalar);
     const after = document.toString({ lineWidth: 0 });
-    const problems: string[] = [];
-    const check = await parseConfig(file, after, problems);
-    if (problems.length > 0 || check.get(key) !== read.value)
-      throw new TkaError(`${file} cannot be changed: edit it by hand`);
+    const [earlier, left]: [string[], string[]] = [[], []];
+    await parseConfig(file, before, earlier);
+    const check = await parseConfig(file, after, left);
+    if (left.length > earlier.length || check.get(key) !== read.value) throw beyond();
     makeFolder(path.dirname(target));
-    const mode = fs.statSync(target, { throwIfNoEntry: false })?.mode ?? 0o600;
-    writeWhole(target, after, { mode: mode & 0o777 });
+    writeWhole(target, after, { mode: (stat?.mode ?? 0o600) & 0o777 });
   } catch (error) {
     if (error instanceof TkaError) throw error;
-    throw new TkaError(
-      `${file} cannot be written: ${systemCode(error) ?? (error instanceof Error ? error.message : error)}`,
-      { cause: error },
-    );
+    // Nothing that a system said: the YAML library cannot make anything of the file.
+    if (systemCode(error) === undefined) throw beyond();
+    throw new TkaError(`${file} cannot be written: ${systemCode(error)}`, { cause: error });
   }
-  if (!context.settings.quiet) context.terminal.out(`${key} is ${JSON.stringify(read.value)} in ${file}.\n`);
-  const { source } = context.settings.values.get(key) ?? { source: 'default' };
-  if (source.startsWith('TKA_')) context.terminal.warn(`${source} is set, and beats the file`);
+  if (!quiet) terminal.out(`${key} is ${JSON.stringify(read.value)} in ${file}.\n`);
+  const variable = environmentName(key);
+  if (env[variable]) terminal.warn(`${variable} is set, and beats the file`);
 }
 
 // A configuration that is a symlink into somebody's dotfiles stays one.

@@ -28,7 +28,13 @@ interface Spec {
   readonly load: () => Promise<Action>;
   /** Runs in its place where the settings cannot be read. */
   readonly unread?: () => Promise<
-    (problem: TkaError, flags: CommonFlags, command: string, env: NodeJS.ProcessEnv) => Promise<void>
+    (
+      problem: TkaError,
+      flags: CommonFlags,
+      command: string,
+      env: NodeJS.ProcessEnv,
+      args: readonly string[],
+    ) => Promise<void>
   >;
 }
 
@@ -234,6 +240,7 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
   %p config tailscale.tailnet example.ts.net`,
     options: [output('wide', 'json', 'yaml', 'name')],
     load: async () => (await import('./config.ts')).config,
+    unread: async () => (await import('./config.ts')).configWithoutSettings,
   },
 ];
 
@@ -271,7 +278,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
       const own = sub.args.slice(0, sub.args.length - (rest?.length ?? 0));
       const context = await openContext(flags, command, env).catch(async (error) => {
         if (spec.unread === undefined || !(error instanceof TkaError) || error.exitCode !== 1) throw error;
-        await (await spec.unread())(error, flags, command, env);
+        await (await spec.unread())(error, flags, command, env, own);
       });
       if (context !== undefined) await action(context, own, flags, rest);
     });
@@ -289,8 +296,16 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .description(
       'Print an ExecCredential with a token for a cluster. kubectl calls this by itself: the context says so.',
     )
-    .requiredOption('--server <url>', 'TKA server')
-    .option('--api-server <url>', 'the API server that the token must be for');
+    .option('--server <url>', 'TKA server')
+    .option('--api-server <url>', 'the API server that the token must be for')
+    .allowExcessArguments(false)
+    // Only where flags stand before the command: `run` sees to the rest.
+    .action(async (_, sub: Command) => {
+      const { apiServer, ...flags } = sub.optsWithGlobals<Flags>();
+      const given = Object.entries({ ...flags, 'api-server': apiServer }).filter(([, value]) => value !== undefined);
+      const words = given.map(([name, value]) => (value === true ? `--${name}` : `--${name}=${value}`));
+      await (await import('./credential.ts')).credential(words, env);
+    });
 }
 
 function wantsDebug(args: readonly string[], env: NodeJS.ProcessEnv): boolean {

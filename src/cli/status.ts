@@ -1,4 +1,5 @@
 import { shortName } from '../discovery/naming.ts';
+import { TkaError } from '../errors.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import { timeLeft } from '../session/store.ts';
 import { cell, type OutputFormat, structured, table, when } from '../terminal.ts';
@@ -12,7 +13,12 @@ export async function status(
   flags: { readonly output?: OutputFormat },
 ): Promise<void> {
   const { terminal, settings, sessions } = context;
-  const view = await readKubeconfig(context.kubeconfig);
+  // A kubeconfig that is damaged only hides the names of its contexts.
+  const view = await readKubeconfig(context.kubeconfig).catch((error: unknown) => {
+    if (!(error instanceof TkaError)) throw error;
+    terminal.warn(error.message);
+    return undefined;
+  });
   const signedOut = sessions.store.listSignedOut().map((mark) => ({ ...mark, state: 'signed-out' }));
   const marked = new Set(signedOut.map(({ server }) => server));
   const held = sessions.store
@@ -21,7 +27,7 @@ export async function status(
     .map((session) => ({ ...session, state: timeLeft(session) > 0 ? 'active' : 'expired' }));
   const rows = [...held, ...signedOut]
     .map(({ server, username, role, until, state }) => {
-      const ours = contextOf(view, server)?.name ?? null;
+      const ours = (view && contextOf(view, server)?.name) ?? null;
       return { name: ours ?? shortName(server, settings.tailnet), server, username, role, until, context: ours, state };
     })
     .sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -212,7 +212,7 @@ other: kept
   test('a bad file: every problem at once, with file, line and key, and the file stays', async ({ home }) => {
     const bad = 'tailscale:\n  port: 99999\n  hostname: [x]\ndebug: perhaps\n';
     home.write(home.config, bad);
-    for (const args of ['config', 'status', 'clusters', 'login', 'config debug true']) {
+    for (const args of ['config', 'status', 'clusters', 'login', 'config debug']) {
       const refused = await home.run(args);
       expect(refused).toMatchObject({ status: 1, stdout: '' });
       for (const [line, key] of [
@@ -225,6 +225,33 @@ other: kept
     }
     expect(fs.readFileSync(home.config, 'utf8')).toBe(bad);
   });
+
+  test('a wrong value is mended by setting it; what else is wrong is a warning', async ({ home }) => {
+    home.write(home.config, 'tailscale:\n  port: abc # mine\n  hostname: [x]\ndebug: perhaps\n');
+    const first = await home.run('config tailscale.port 8443', { env: { TKA_OUTPUT_LONG: 'x' } });
+    expect(first).toMatchObject({ status: 0, stdout: `tailscale.port is 8443 in ${home.config}.\n` });
+    expect(lines(first.stderr)).toEqual([
+      `warning: bad configuration: ${home.config}:3: tailscale.hostname must be text`,
+      `warning: bad configuration: ${home.config}:4: debug must be true or false`,
+      'warning: bad configuration: TKA_OUTPUT_LONG="x": must be true or false',
+    ]);
+    expect((await home.run('config debug false')).status).toBe(0);
+    expect(await home.run('config tailscale.hostname tka')).toMatchObject({ status: 0, stderr: '' });
+    expect((await home.run('config tailscale.port')).stdout).toBe('8443\n');
+    expect(fs.readFileSync(home.config, 'utf8')).toContain('# mine');
+  });
+
+  test.for(['tailscale: [\n', 'tailscale: tka\n', '- a\n', `debug: x\n#${'x'.repeat(70_000)}\n`])(
+    'a file beyond that is an error as ever, and stays: %j',
+    async (bad, { home }) => {
+      home.write(home.config, bad);
+      const refused = await home.run('config tailscale.port 8443');
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      expect(refused.stderr).toMatch(/^error: bad configuration: \S/);
+      expect(fs.readFileSync(home.config, 'utf8')).toBe(bad);
+      expect(await home.run('config no.such.key 1')).toMatchObject({ status: 2, stdout: '' });
+    },
+  );
 
   test('--config FILE, and one that is not there', async ({ home }) => {
     const file = path.join(home.dir, 'other.yaml');
@@ -245,6 +272,39 @@ other: kept
 function visible(home: Home, ...texts: string[]): string {
   return [...texts, ...Object.values(home.files(/^\.cache/))].join('\n');
 }
+
+describe.concurrent('status', () => {
+  test('is from the cache: a damaged kubeconfig is a warning', async ({ home }) => {
+    await home.run('login prod-us');
+    home.write(home.kubeconfig, 'clusters: {');
+    const said = await home.run('status -o json');
+    expect(said.status).toBe(0);
+    expect(JSON.parse(said.stdout)).toMatchObject([{ username: 'alice', state: 'active', context: null }]);
+    expect(lines(said.stderr)).toHaveLength(1);
+    expect(said.stderr).toMatch(/^warning: .*config:1:\d+: /);
+  });
+});
+
+describe.concurrent('credential', () => {
+  test.for(['--debug', '-q', '-c /nowhere.yaml', '--config=credential --debug'])(
+    'takes the flags of every command before it: %s',
+    async (flags, { home, us }) => {
+      for (const more of [[], ['--api-server', us.apiServer]]) {
+        const answer = await home.run([...flags.split(' '), 'credential', '--server', us.server, ...more]);
+        expect(answer.status).toBe(0);
+        expect(JSON.parse(answer.stdout).status.token).toMatch(jwt);
+        if (!flags.includes('--debug')) expect(answer.stderr).toBe('');
+      }
+    },
+  );
+
+  test('says the same of a missing server wherever the flags stand', async ({ home }) => {
+    const after = await home.run('credential -q');
+    expect(after).toMatchObject({ status: 2, stdout: '' });
+    expect(await home.run('-q credential')).toMatchObject({ status: 2, stdout: '', stderr: after.stderr });
+    expect(await home.run('-q credential x')).toMatchObject({ status: 2, stdout: '' });
+  });
+});
 
 describe.concurrent('--debug', () => {
   test('tells the story on stderr, and no token, to no stream and no file outside the cache', async ({ home, us }) => {
