@@ -77,7 +77,10 @@ export function retryAfter(answer: RawAnswer): number | undefined {
 
 /** The server's clock at the time of its answer, in milliseconds of the epoch; undefined without a usable Date. */
 export function serverTime(answer: RawAnswer): number | undefined {
-  const time = Date.parse(answer.headers.date ?? '');
+  const date = answer.headers.date ?? '';
+  // RFC 9110. Date.parse alone takes much else, years of six digits too.
+  if (!/^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(date)) return undefined;
+  const time = Date.parse(date);
   return Number.isNaN(time) ? undefined : time;
 }
 
