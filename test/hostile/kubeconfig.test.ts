@@ -67,7 +67,7 @@ const damages: Readonly<Record<string, string | Buffer>> = {
 };
 
 describe('damage is told with its place, and left as it is', () => {
-  const commands = ['login', 'status', 'clusters', 'logout', 'login --all-contexts', 'forget --all'];
+  const commands = ['login', 'status', 'clusters', 'login --all-contexts', 'forget --all'];
   for (const [i, [name, text]] of Object.entries(damages).entries()) {
     // Aliases are only in the way of who writes.
     const command = /alias$|merged/.test(name) ? 'login' : (commands[i % commands.length] as string);
@@ -84,6 +84,20 @@ describe('damage is told with its place, and left as it is', () => {
           assert.equal(bed.cluster.counts.login, 0, 'it signed in all the same');
         }
         assert.ok(ran.stderr.length < 4000);
+      }),
+    );
+  }
+
+  for (const name of ['NULs', 'conflict markers', 'a bomb of aliases']) {
+    test.concurrent(
+      `it does not keep a sign-in alive: ${name} (logout)`,
+      given(async (bed) => {
+        bed.signedIn();
+        put(bed, damages[name] ?? '');
+        const ran = await bed.run('logout', { may: [...bed.ownCache, /signed-out/] });
+        assert.equal(ran.status, 0, ran.stderr);
+        assert.match(ran.stderr, /^warning: the kubeconfig is passed over: \S.*config:\d+:\d+: \S/);
+        checkFailure(await bed.run(bed.credentialArgs()));
       }),
     );
   }
