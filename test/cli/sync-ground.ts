@@ -2,7 +2,6 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { vi } from 'vitest';
 import { type Context, openContext } from '../../src/cli/context.ts';
 import { type SyncFlags, sync } from '../../src/cli/sync.ts';
 import { TkaError } from '../../src/errors.ts';
@@ -26,17 +25,21 @@ export class Ground {
     this.dir = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'tka sync ')));
     this.kubeconfig = path.join(this.dir, '.kube', 'config');
     this.state = path.join(this.dir, 'state', 'kubectl-tka');
-    vi.stubEnv('XDG_STATE_HOME', path.join(this.dir, 'state'));
   }
 
   remove(): void {
-    vi.unstubAllEnvs();
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
 
   /** A context whose terminal collects what is said. */
   async context(said: string[][], options: { server?: string } = {}): Promise<Context> {
-    const env = { HOME: this.dir, PATH: process.env.PATH, TS_SOCKET: path.join(this.dir, 'no.sock'), TKA_TIMEOUT: '5' };
+    const env = {
+      HOME: this.dir,
+      XDG_STATE_HOME: path.join(this.dir, 'state'),
+      PATH: process.env.PATH,
+      TS_SOCKET: path.join(this.dir, 'no.sock'),
+      TKA_TIMEOUT: '5',
+    };
     const context = await openContext({ server: options.server ?? this.#server }, '/bin/sh', env);
     const [out, err] = [(text: string) => said[0]?.push(text), (text: string) => said[1]?.push(`${text}\n`)];
     const terminal = {
