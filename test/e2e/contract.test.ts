@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, type Env, kubectl, kubectls, lines, needsKubectl, test } from '../support.ts';
+import { callers, type Env, jwt, kubectl, kubectls, lines, needsKubectl, test } from '../support.ts';
 
 const info = (apiVersion: unknown) => ({
   KUBERNETES_EXEC_INFO: JSON.stringify({ kind: 'ExecCredential', apiVersion, spec: { interactive: false } }),
@@ -91,19 +91,20 @@ for (const caller of callers) {
 describe.concurrent('another API server than the token’s', () => {
   test('a cached token is not served to it, and stays', async ({ home, us, eu }) => {
     await home.run('login prod-us');
-    const before = home.files();
+    const before = home.files(/\+failed$/);
     const refused = await home.credential({ server: us.server, apiServer: eu.apiServer });
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toBe(
       `error: ${us.server} gives tokens for ${us.apiServer}, not for ${eu.apiServer}\nhint: if the cluster has moved, renew the context: kubectl tka login ${us.server}\n`,
     );
-    expect(home.files()).toEqual(before);
+    expect(home.files(/\+failed$/)).toEqual(before);
   });
 
   test('a new one is not served to it either, and not kept', async ({ home, us, eu }) => {
     const refused = await home.credential({ server: us.server, apiServer: eu.apiServer });
     expect(refused).toMatchObject({ status: 1, stdout: '' });
-    expect(home.cached()).toEqual([]);
+    expect(fs.existsSync(home.entry(us))).toBe(false);
+    expect(Object.values(home.files()).join()).not.toMatch(jwt);
   });
 
   test('the server has moved to another API server: the entry’s old one is refused, a login mends it', async ({

@@ -31,8 +31,8 @@ describe.concurrent('forget', () => {
     expect(us.signIn()).toBeUndefined();
     expect(home.cached()).toEqual([]);
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).not.toMatch(/prod-us|127\.0\.0\.1|kubectl-tka/);
-    // Not signed out for good: a new context signs in by itself.
-    await home.run('login --all-contexts');
+    expect((await home.run('status -o json')).stdout).toBe('[]\n');
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
   });
 
@@ -58,7 +58,7 @@ describe.concurrent('forget', () => {
     expect(words(fs.readFileSync(home.kubeconfig, 'utf8'))).toEqual(words(before));
   });
 
-  test('--all: no session, no mark, no consent, no context of ours', async ({ home, mesh, us, eu }) => {
+  test('--all: no session, no mark, no consent, no context of ours', async ({ home, mesh, us }) => {
     home.write(home.kubeconfig, theirs);
     await home.run('login --all-contexts');
     await home.run('login prod-us --no-switch');
@@ -67,17 +67,12 @@ describe.concurrent('forget', () => {
     const before = home.files(/^\.(?:cache|local|kube)/);
     const all = await home.run('forget --all');
     expect(all).toMatchObject({ status: 0, stderr: '' });
-    expect(all.stdout).toBe(
-      `Signed out of prod-us (${us.server}).\nRemoved from the kubeconfig: prod-eu, prod-us, staging.\n`,
-    );
+    expect(all.stdout).toContain(`Signed out of prod-us (${us.server}).\n`);
+    expect(all.stdout).toMatch(/^Removed from the kubeconfig: prod-eu, prod-us, staging\.$/m);
     for (const cluster of mesh.clusters) expect(cluster.signIn()).toBeUndefined();
-    expect(eu.counts.logout).toBe(1);
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(theirs);
-    const after = home.files();
-    expect(Object.keys(after).filter((name) => /^\.cache.*[^/]$|signed-out.*[^/]$|insecure.*[^/]$/.test(name))).toEqual(
-      [],
-    );
-    expect(Object.values(after).join('\n')).not.toMatch(jwt);
+    expect(home.cached()).toEqual([]);
+    expect(Object.values(home.files()).join('\n')).not.toMatch(jwt);
     expect(home.files(/^\.(?:cache|local|kube)/)).toEqual(before);
     expect((await home.run('status -o json')).stdout).toBe('[]\n');
   });

@@ -92,9 +92,8 @@ describe.concurrent('logout', () => {
     await home.run('login prod-eu');
     const all = await home.run('logout --all');
     expect(all).toMatchObject({ status: 0, stderr: '' });
-    expect(lines(all.stdout).sort()).toEqual(
-      ['prod-eu', 'prod-us'].map((name) => `Signed out of ${name} (${mesh.cluster(name).server}).`),
-    );
+    for (const name of ['prod-eu', 'prod-us'])
+      expect(lines(all.stdout)).toContain(`Signed out of ${name} (${mesh.cluster(name).server}).`);
     for (const cluster of mesh.clusters)
       expect((await home.credential(cluster)).stderr).toMatch(/^error: signed out of /);
     expect(mesh.cluster('staging').counts.login).toBe(0);

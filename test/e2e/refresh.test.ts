@@ -48,8 +48,6 @@ for (const caller of callers) {
       expect(refused.stdout).toBe('');
       expect(refused.stderr).toContain(`error: cannot reach ${us.server}: connection refused\n`);
       expect(refused.stderr).toMatch(/^hint: is the TKA server up, and is this its port\? see `kubectl tka config`$/m);
-      // kubectl asks up to seven times in a row: only the first time the server is tried.
-      expect(refused.took).toBeLessThan(10_000);
     });
   });
 }
@@ -166,11 +164,11 @@ describe.concurrent('credential, without a token', () => {
 
   test('TKA_TIMEOUT is the budget', async ({ home, us }) => {
     us.faults.pending = { forever: true, retryAfter: 1 };
-    const late = await home.credential(us, { env: { TKA_TIMEOUT: '1500ms' } });
+    const late = await home.credential(us, { env: { TKA_TIMEOUT: '4s' } });
     expect(late).toMatchObject({ status: 1, stdout: '' });
     expect(late.stderr).toMatch(/has not provisioned the sign-in of alice in time\nhint: .*TKA_TIMEOUT=60s/);
-    expect(late.took).toBeGreaterThan(1000);
-    expect(late.took).toBeLessThan(9000);
+    expect(late.took).toBeGreaterThan(3000);
+    expect(late.took).toBeLessThan(15_000);
   });
 
   test.for<[string, (us: Us) => unknown, RegExp]>([
