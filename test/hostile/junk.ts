@@ -68,6 +68,9 @@ export const wrongTypes: Readonly<Record<string, unknown>> = {
   'a deep list': JSON.parse(`${'['.repeat(1000)}${']'.repeat(1000)}`),
 };
 
+/** One of each kind, for where all go the same way. */
+export const fewTypes: Readonly<Record<string, unknown>> = { 'a number': 7, 'a list': ['x'], 'a map': { x: 'y' } };
+
 /** A generator of numbers from 0 to 1, the same for the same seed (mulberry32). */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;

@@ -6,7 +6,7 @@ import { describe, test } from 'vitest';
 import { parse } from 'yaml';
 import { checkCalm, checkCredential, checkFailure } from './checks.ts';
 import { type Bed, hostileGround, makeToken } from './ground.ts';
-import { damagedJson, evilTexts, randomCases, wrongTypes } from './junk.ts';
+import { damagedJson, evilTexts, fewTypes, randomCases, wrongTypes } from './junk.ts';
 
 const given = hostileGround();
 
@@ -186,8 +186,10 @@ describe('only the token and the API server are taken', () => {
 
 const refused: Readonly<Record<string, Make>> = {
   ...Object.fromEntries(
-    Object.entries(wrongTypes).flatMap(([name, value]) => [
-      [`a token that is ${name}`, withToken(value)],
+    Object.entries(wrongTypes).map(([name, value]) => [`a token that is ${name}`, withToken(value)]),
+  ),
+  ...Object.fromEntries(
+    Object.entries(fewTypes).flatMap(([name, value]) => [
       [`users that are ${name}`, edited(({ answer }) => Object.assign(answer, { users: value }))],
       [`an API server that is ${name}`, edited(({ cluster }) => Object.assign(cluster, { server: value }))],
     ]),
