@@ -9,7 +9,7 @@ import { describe, test } from 'vitest';
 import { readEntry } from '../../src/credential/entry.ts';
 import { checkCredential, checkTable, checkTexts } from './checks.ts';
 import { type Bed, hostileGround, makeEntry, makeToken, putEntry } from './ground.ts';
-import { damagedText, evilTexts, fewTexts, pick, randomCases, wrongTypes } from './junk.ts';
+import { damagedText, evilTexts, fewTexts, randomCases, wrongTypes } from './junk.ts';
 
 const given = hostileGround();
 
@@ -553,6 +553,6 @@ test.concurrent(
     const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '5s' } });
     assert.equal(ran.status, 0, ran.stderr);
     assert.equal(bed.cluster.counts.api, 0);
-    assert.equal(pick(() => 0, ran.stdout.split('\n')).includes(decoy), true);
+    assert.ok(ran.stdout.includes(decoy));
   }),
 );
