@@ -1,7 +1,13 @@
 import { confirmCluster } from '../discovery/clusters.ts';
 import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
-import { type ContextSpec, editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
+import {
+  type ContextSpec,
+  editKubeconfig,
+  type KubeconfigView,
+  previewKubeconfig,
+  readKubeconfig,
+} from '../kubeconfig/index.ts';
 import type { Previous } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
 import { cell, when } from '../terminal.ts';
@@ -67,6 +73,21 @@ async function signInTo(
   const nameIn = (v: KubeconfigView) =>
     contextFor(v, { server, memberName }, { tailnet: settings.tailnet, wanted: flags.context });
   refuseForeign(view, nameIn(view));
+  // A name that is taken by a cluster or user, or a file that cannot be edited safely, is no reason to sign in first.
+  await previewKubeconfig(context.kubeconfig, (v) => {
+    const name = nameIn(v);
+    const known = v.ours.find((c) => c.name === name && c.server === server);
+    const apiServer = known?.apiServer ?? cluster?.apiEndpoint ?? 'https://not-known-yet.invalid';
+    const access = {
+      apiServer,
+      caData: known?.caData ?? '',
+      insecureSkipTlsVerify: known?.insecureSkipTlsVerify ?? false,
+    };
+    return {
+      upsert: [specOf(context, name, server, access)],
+      ...(flags.switch !== false && { currentContext: name }),
+    };
+  });
   if (cluster !== undefined) await confirmCluster({ ...cluster, server }, listOptions(context));
   else await sayUnvouched(context, server, view);
 
