@@ -170,13 +170,17 @@ describe.concurrent('login', () => {
     },
   );
 
-  test('a cluster or user of that name that is somebody else’s is left alone too', async ({ home }) => {
+  test('a cluster or user of that name that is somebody else’s is left alone too, and nobody signed in', async ({
+    home,
+    us,
+  }) => {
     home.write(home.kubeconfig, theirs.replace('name: me', 'name: prod-us').replace('user: me', 'user: prod-us'));
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
     const refused = await home.run('login prod-us');
     expect(refused.status).toBe(1);
     expect(refused.stderr).toMatch(/^error: .*\nhint: .*--context/);
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(before);
+    expect(us.counts.login).toBe(0);
   });
 
   test('a role that has changed is said, and that some servers apply it only after a logout', async ({ home, us }) => {
@@ -265,6 +269,18 @@ describe.concurrent('login', () => {
     await home.run('login prod-us');
     expect(read(home.kubeconfig).users[0]?.user.exec?.command).toBe(other);
     expect(us.counts.login).toBe(3);
+  });
+
+  test('a kubeconfig that cannot be edited safely: exit 1, line and column, nobody signed in', async ({ home, us }) => {
+    home.write(home.kubeconfig, 'apiVersion: v1\nkind: Config\nmine: &them []\nusers: *them\n');
+    const before = home.files();
+    for (const args of ['login prod-us', 'login prod-us --no-switch']) {
+      const refused = await home.run(args);
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      expect(refused.stderr).toMatch(/^error: .*config:\d+:\d+: cannot edit this safely: .*\n(?:hint: .*\n)+$/);
+    }
+    expect(home.files()).toEqual(before);
+    expect(us.counts.login).toBe(0);
   });
 
   test('a damaged kubeconfig: exit 1, line and column, nothing changed, nobody signed in', async ({ home, us }) => {
