@@ -67,7 +67,7 @@ const damages: Readonly<Record<string, string | Buffer>> = {
 };
 
 describe('damage is told with its place, and left as it is', () => {
-  const commands = ['login', 'status', 'clusters', 'login --all-contexts', 'forget --all'];
+  const commands = ['login', 'clusters', 'login --all-contexts', 'forget --all'];
   for (const [i, [name, text]] of Object.entries(damages).entries()) {
     // Aliases are only in the way of who writes.
     const command = /alias$|merged/.test(name) ? 'login' : (commands[i % commands.length] as string);
@@ -98,6 +98,19 @@ describe('damage is told with its place, and left as it is', () => {
         assert.equal(ran.status, 0, ran.stderr);
         assert.match(ran.stderr, /^warning: the kubeconfig is passed over: \S.*config:\d+:\d+: \S/);
         checkFailure(await bed.run(bed.credentialArgs()));
+      }),
+    );
+  }
+
+  for (const name of ['NULs', 'conflict markers', 'a bomb of aliases', 'HTML']) {
+    test.concurrent(
+      `it does not hide the sessions: ${name} (status)`,
+      given(async (bed) => {
+        put(bed, damages[name] ?? '');
+        const ran = await bed.run('status');
+        assert.equal(ran.status, 0, ran.stderr);
+        assert.match(ran.stderr, /^warning: \S.*config:\d+:\d+: \S/);
+        checkTable(ran.stdout, /^NAME +/, 2);
       }),
     );
   }
