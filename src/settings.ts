@@ -300,7 +300,10 @@ export async function parseConfig(
   const line = (offset: number | undefined) => lines.linePos(offset ?? 0).line;
   const values = new Map<SettingKey, SettingValue>();
   for (const error of document.errors) {
-    problems.push(`${path}:${line(error.pos[0])}: ${cleanText(error.message)}`);
+    // In its own words that is one of the engine's.
+    const what = error.code === 'RESOURCE_EXHAUSTION' ? 'nested too deeply' : cleanText(error.message);
+    const problem = `${path}:${line(error.pos[0])}: ${what}`;
+    if (problem !== problems.at(-1)) problems.push(problem);
   }
   if (document.errors.length > 0 || document.contents === null) return values;
   const top = document.contents;
