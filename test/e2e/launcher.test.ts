@@ -1,5 +1,4 @@
 // The program, from wherever and by whatever name it is started.
-import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -8,10 +7,22 @@ import { bin, bundle, callers, type Home, kubectl, needsKubectl, program, start,
 
 const commandIn = (home: Home): string => parse(fs.readFileSync(home.kubeconfig, 'utf8')).users[0].user.exec.command;
 
-/** The whole folder of the program, elsewhere, without taking the room twice. */
+/** The whole folder of the program, elsewhere; its Node takes no second room where the file system can spare it. */
 function copyTo(folder: string): string {
-  fs.mkdirSync(path.dirname(folder), { recursive: true });
-  execFileSync('cp', ['-RL', bin, folder]);
+  const copy = (from: string, to: string) => {
+    if (fs.statSync(from).isDirectory()) {
+      fs.mkdirSync(to, { recursive: true });
+      for (const name of fs.readdirSync(from)) copy(path.join(from, name), path.join(to, name));
+    } else {
+      try {
+        if (fs.statSync(from).size < 10e6) throw new Error('small');
+        fs.linkSync(fs.realpathSync(from), to);
+      } catch {
+        fs.copyFileSync(from, to);
+      }
+    }
+  };
+  copy(bin, folder);
   return path.join(folder, 'kubectl-tka');
 }
 
