@@ -7,16 +7,17 @@ import { systemCode, TkaError } from './errors.ts';
  * Makes a folder (0700) and those above it. Throws the system's error where it cannot be. (Node's own recursive mkdir
  * never returns where a folder exists but lets nothing be made in it, as /proc.)
  */
-export function makeFolder(folder: string): void {
+export function makeFolder(folder: string, again = true): void {
   try {
     fs.mkdirSync(folder, { mode: 0o700 });
   } catch (error) {
     const code = systemCode(error);
     if (code === 'EEXIST' || fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) return;
     const parent = path.dirname(folder);
-    if (code !== 'ENOENT' || parent === folder || fs.existsSync(parent)) throw error;
-    makeFolder(parent);
-    fs.mkdirSync(folder, { mode: 0o700 });
+    if (code !== 'ENOENT' || parent === folder || !again) throw error;
+    // Others may be making the same folders at this moment: what has appeared meanwhile is as good as made.
+    if (!fs.existsSync(parent)) makeFolder(parent);
+    makeFolder(folder, false);
   }
 }
 
