@@ -202,7 +202,7 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
     examples: `  # Forget one cluster
   %p forget prod-us
 
-  # Leave nothing behind
+  # Forget all of them
   %p forget --all`,
     options: [new Option('--all', 'all sessions and contexts of this machine')],
     load: async () => (await import('./logout.ts')).forget,

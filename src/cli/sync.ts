@@ -76,7 +76,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     before: view.ours,
     dryRun,
   });
-  if (!dryRun) keep(context, record, written, answers);
+  if (!dryRun) keep(context, record, written, answers, known);
   return { currentContext: written.currentContext, error };
 }
 
@@ -87,9 +87,17 @@ function stillThere(all: readonly Cluster[], chosen: readonly Cluster[]): Cluste
 }
 
 /** What outlives the run beside the kubeconfig: consents, and which servers were listed. */
-function keep(context: Context, record: SyncRecord, { plan }: Written, answers: readonly Answer[]): void {
+function keep(
+  context: Context,
+  record: SyncRecord,
+  { plan }: Written,
+  answers: readonly Answer[],
+  known: ReadonlySet<string | null>,
+): void {
   const { terminal, sessions } = context;
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
+  // Forgotten with its context, and back with it; who only logged out stays so.
+  for (const server of servers) if (!known.has(server)) sessions.store.recall(server);
   for (const { cluster, info } of answers) {
     if (info.insecureSkipTlsVerify && servers.has(cluster.server))
       sessions.store.giveInsecureConsent(cluster.server, info.apiServer);

@@ -57,6 +57,8 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
       throw new Unavailable(`${client.server} gave a sign-in that has ended already`, 0);
     return { signIn: to, access, expires, clockOffset };
   };
+  const outOfTime = () =>
+    new Unavailable(`${waitingFor} in time`, 0, { hints: ['try again, or give it longer with TKA_TIMEOUT=60s'] });
   const rest = async (ms: number) => {
     const left = deadline - performance.now();
     // One last look just before the end is worth more than a full pause.
@@ -67,10 +69,7 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
     const left = deadline - performance.now();
     if (left <= 0) {
       if (best !== undefined && signIn !== undefined) return grant(signIn, best);
-      if (told !== undefined) throw told;
-      throw new Unavailable(`${waitingFor} in time`, 0, {
-        hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
-      });
+      throw told ?? outOfTime();
     }
     try {
       if (signIn === undefined) {
@@ -130,7 +129,11 @@ export async function obtain(client: TkaClient, options: ObtainOptions): Promise
       if (best !== undefined && signIn !== undefined) return grant(signIn, best);
       failingSince ??= performance.now();
       const patience = Math.min(failure.patience, options.patience ?? Number.POSITIVE_INFINITY);
-      if (failure.patience === 0) throw (left < 1000 ? told : undefined) ?? failure;
+      if (failure.patience === 0) {
+        // The last moment of the budget says less of a server than what it answered before.
+        if (left < 1000 && told !== undefined) throw told;
+        throw left < 1000 && signIn !== undefined && performance.now() >= deadline ? outOfTime() : failure;
+      }
       if (performance.now() - failingSince >= patience || deadline - performance.now() < 100) throw failure;
       told = failure;
       log(`trying again: ${failure.message}`);

@@ -190,6 +190,11 @@ export class SessionStore {
     if (file !== undefined) explained(file, () => remove(file));
   }
 
+  /** Takes the mark away where `forget` left it, since the context is asked for again. Throws TkaError if it cannot be. */
+  recall(server: string): void {
+    if (this.signedOut(server)?.forgotten === true) this.unmarkSignedOut(server);
+  }
+
   /** The API server that a person agreed to reach through this TKA server without a look at its certificate. */
   insecureConsent(server: string): string | undefined {
     const file = this.#stateFile('insecure', server);

@@ -36,6 +36,16 @@ describe.concurrent('forget', () => {
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
   });
 
+  test('comes back with a sync, unlike a logout', async ({ home, us, eu }) => {
+    await home.run('sync');
+    expect((await home.run('forget prod-us')).status).toBe(0);
+    expect((await home.run('logout prod-eu')).status).toBe(0);
+    expect((await home.credential(us)).stderr).toMatch(/^error: .*\nhint: kubectl tka login/);
+    expect((await home.run('sync')).status).toBe(0);
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.credential(eu)).toMatchObject({ status: 1, stdout: '' });
+  });
+
   test('somebody’s file with comments is what it was before, byte for byte', async ({ home }) => {
     home.write(home.kubeconfig, theirs);
     await home.run('login prod-us --no-switch');
