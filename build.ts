@@ -2,11 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { type BuildOptions, build } from 'esbuild';
+import { type BuildOptions, build, transform } from 'esbuild';
 
 const root = import.meta.dirname;
-const dist = path.join(root, 'dist');
-const lib = path.join(dist, 'lib');
 const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
 
 function commit(): string {
@@ -21,81 +19,114 @@ function commit(): string {
   }
 }
 
-// What others import must be there before whoever imports it.
-function isEntry(name: string): boolean {
-  return name === 'main.mjs' || name === 'kubectl-tka.cjs';
-}
-
-const common: BuildOptions = {
+// Names stay readable for --debug.
+const small = { minifyWhitespace: true, minifySyntax: true, target: 'node26', legalComments: 'none' } as const;
+const common: BuildOptions & { write: false } = {
+  ...small,
   bundle: true,
+  write: false,
   platform: 'node',
-  target: 'node26',
-  // Names stay readable for --debug.
-  minifyWhitespace: true,
-  minifySyntax: true,
   // Its ES modules: they can be imported lazily by name, and what is not used is left out.
   alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js') },
-  legalComments: 'none',
   logLevel: 'warning',
   define: { __VERSION__: JSON.stringify(version), __COMMIT__: JSON.stringify(commit()) },
 };
 
-// Built beside, then moved in place file by file: a program that runs from here meanwhile finds all that it needs.
-const fresh = path.join(dist, 'lib.new');
-fs.rmSync(fresh, { recursive: true, force: true });
-fs.mkdirSync(lib, { recursive: true });
-
-// The hot path: one small CommonJS file, which Node starts fastest; everything else is another bundle.
-await build({
-  ...common,
-  entryPoints: [path.join(root, 'cmd/kubectl-tka.ts')],
-  outfile: path.join(fresh, 'kubectl-tka.cjs'),
-  format: 'cjs',
-  plugins: [
-    {
-      name: 'cli-apart',
-      setup: ({ onResolve }) =>
-        onResolve({ filter: /\/cli\/main\.ts$/ }, () => ({ path: './main.mjs', external: true })),
-    },
-  ],
-});
-// The rest, split so that each command loads only what it uses.
-await build({
-  ...common,
-  entryPoints: { main: path.join(root, 'src/cli/main.ts') },
-  outdir: fresh,
-  outExtension: { '.js': '.mjs' },
-  format: 'esm',
-  splitting: true,
-  chunkNames: '[name]-[hash]',
-  // The CommonJS packages among the dependencies require Node's own modules.
-  banner: {
-    js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
-  },
-});
-
-const names = fs.readdirSync(fresh).sort((a, b) => Number(isEntry(a)) - Number(isEntry(b)));
-for (const name of names) fs.renameSync(path.join(fresh, name), path.join(lib, name));
-for (const name of fs.readdirSync(lib)) {
-  if (!names.includes(name) && !/^node(?:\.exe)?$/.test(name)) fs.rmSync(path.join(lib, name), { recursive: true });
-}
-fs.rmdirSync(fresh);
-
-// The pinned Node, beside the bundle: a copy of dist/ works anywhere.
-const node = path.join(lib, process.platform === 'win32' ? 'node.exe' : 'node');
-if (!fs.existsSync(node) || fs.statSync(node).size !== fs.statSync(process.execPath).size) {
-  fs.rmSync(node, { force: true });
-  try {
-    fs.linkSync(process.execPath, node);
-  } catch {
-    fs.copyFileSync(process.execPath, node);
-  }
-}
-fs.copyFileSync(path.join(root, 'cmd/kubectl-tka.sh'), path.join(dist, 'kubectl-tka'));
-fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
-if (process.platform === 'win32') {
-  fs.writeFileSync(
-    path.join(dist, 'kubectl-tka.cmd'),
-    '@setlocal\r\n@set "NODE_OPTIONS=%TKA_NODE_OPTIONS%"\r\n@"%~dp0lib\\node.exe" "%~dp0lib\\kubectl-tka.cjs" --started-as "%~f0" %*\r\n',
+// Where a module of Node's own is only a namespace, its wrapper would do nothing but look at all that is in it, and so
+// make Node load the parts that it keeps for whoever asks.
+function unwrapped(code: string): string {
+  return code.replace(/\b([\w$]+)=__toESM\((require\("node:[\w/]+"\))(?:,1)?\)/g, (all, name, required) =>
+    code.includes(`${name}.default`) ? all : `${name}=${required}`,
   );
 }
+
+// Compiles a part of the program when it is first asked for. No file, so that it works within an executable as well.
+const loader = `
+const loaded = new Map();
+function load(name) {
+  const known = loaded.get(name);
+  if (known !== undefined) return known.exports;
+  const module = { exports: {} };
+  loaded.set(name, module);
+  const body = require('node:vm').compileFunction(parts[name](), ['exports', 'require', 'module'], { filename: name });
+  body(module.exports, (wanted) => (wanted.startsWith('./') ? load(wanted.slice(2)) : require(wanted)), module);
+  return module.exports;
+}
+`;
+
+/**
+ * The whole program as one CommonJS file: dist/lib/kubectl-tka.cjs, which is also the input for an executable
+ * (`pkg --sea` in simple mode, or Node's own `--build-sea`: it asks for Node's own modules only, and for no file).
+ * The hot path comes first. The rest is there as text, split so that each command compiles only what it uses: neither
+ * parsed nor compiled by a call that does not need it. An executable of it reads NODE_OPTIONS, which is the caller's
+ * own Node's and would stop kubectl, unless its configuration says `"execArgvExtension": "none"`.
+ */
+export async function bundle(): Promise<string> {
+  const hot = await build({
+    ...common,
+    entryPoints: [path.join(root, 'cmd/kubectl-tka.ts')],
+    format: 'cjs',
+    plugins: [
+      {
+        name: 'the-rest-apart',
+        setup: ({ onResolve, onLoad }) => {
+          onResolve({ filter: /\/cli\/main\.ts$/ }, () => ({ path: 'main', namespace: 'rest' }));
+          onLoad({ filter: /^/, namespace: 'rest' }, () => ({ contents: "module.exports = load('main.mjs')" }));
+        },
+      },
+    ],
+  });
+  const rest = await build({
+    ...common,
+    entryPoints: { main: path.join(root, 'src/cli/main.ts') },
+    outdir: root,
+    outExtension: { '.js': '.mjs' },
+    format: 'esm',
+    splitting: true,
+    chunkNames: '[name]-[hash]',
+  });
+  const parts: string[] = [];
+  for (const file of rest.outputFiles) {
+    const { code } = await transform(file.text, { ...small, format: 'cjs', supported: { 'dynamic-import': false } });
+    // A method that returns a text is the cheapest to pass over (an arrow function would be compiled at once).
+    parts.push(
+      `${JSON.stringify(path.basename(file.path))}(){return ${JSON.stringify(`"use strict";${unwrapped(code)}`)}}`,
+    );
+  }
+  return `${unwrapped(hot.outputFiles[0]?.text ?? '')}const parts={\n${parts.join(',\n')}\n};${loader}`;
+}
+
+/** Writes dist/: the launcher, and in lib/ the program and the pinned Node. A copy of it works anywhere. */
+async function buildDist(): Promise<void> {
+  const dist = path.join(root, 'dist');
+  const lib = path.join(dist, 'lib');
+  const program = 'kubectl-tka.cjs';
+  const node = process.platform === 'win32' ? 'node.exe' : 'node';
+  const text = await bundle();
+  fs.mkdirSync(lib, { recursive: true });
+  // Moved in place, for a program that starts from here meanwhile.
+  fs.writeFileSync(path.join(lib, `${program}.new`), text);
+  fs.renameSync(path.join(lib, `${program}.new`), path.join(lib, program));
+  for (const name of fs.readdirSync(lib)) {
+    if (name !== program && name !== node) fs.rmSync(path.join(lib, name), { recursive: true });
+  }
+  const ours = path.join(lib, node);
+  if (!fs.existsSync(ours) || fs.statSync(ours).size !== fs.statSync(process.execPath).size) {
+    fs.rmSync(ours, { force: true });
+    try {
+      fs.linkSync(process.execPath, ours);
+    } catch {
+      fs.copyFileSync(process.execPath, ours);
+    }
+  }
+  fs.copyFileSync(path.join(root, 'cmd/kubectl-tka.sh'), path.join(dist, 'kubectl-tka'));
+  fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
+  if (process.platform === 'win32') {
+    fs.writeFileSync(
+      path.join(dist, 'kubectl-tka.cmd'),
+      '@setlocal\r\n@set "NODE_OPTIONS=%TKA_NODE_OPTIONS%"\r\n@"%~dp0lib\\node.exe" "%~dp0lib\\kubectl-tka.cjs" --started-as "%~f0" %*\r\n',
+    );
+  }
+}
+
+if (import.meta.main) await buildDist();
