@@ -24,12 +24,22 @@ export function helpOf(command: Command, helper: Help): string {
   const args = command.registeredArguments
     .map((argument) => ` [${argument.name().toUpperCase()}${argument.variadic ? '...' : ''}]`)
     .join('');
-  sections.push(`Usage:\n  ${program}${command === root ? ' [command]' : ` ${command.name()}${args}`} [options]`);
+  const rest = usages.get(command) ?? '';
+  sections.push(
+    `Usage:\n  ${program}${command === root ? ' [command]' : ` ${command.name()}${args}`} [options]${rest}`,
+  );
   if (command === root) sections.push(`Use "${program} <command> --help" for more information about a command.`);
   return `${sections.join('\n\n')}\n`;
 }
 
 const examples = new WeakMap<Command, string>();
+
+const usages = new WeakMap<Command, string>();
+
+/** Says what a command takes after its options. */
+export function setRestUsage(command: Command, text: string): void {
+  usages.set(command, ` ${text}`);
+}
 
 /** Gives a command its examples; `%p` stands for the program's name. */
 export function setExamples(command: Command, text: string): void {

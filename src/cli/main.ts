@@ -5,7 +5,7 @@ import { TkaError, UsageError } from '../errors.ts';
 import { sayError } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import { type CommonFlags, type Context, openContext, programName } from './context.ts';
-import { helpOf, setExamples } from './help.ts';
+import { helpOf, setExamples, setRestUsage } from './help.ts';
 
 type Action = (
   context: Context,
@@ -269,6 +269,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     const sub = program.command(`${spec.name}${spec.args === undefined ? '' : ` ${spec.args}`}`).summary(spec.summary);
     sub.description(spec.description).allowExcessArguments(false);
     setExamples(sub, spec.examples);
+    if (spec.passThrough === true) setRestUsage(sub, '-- COMMAND [args...]');
     for (const option of spec.options ?? []) sub.addOption(option);
     sub.action(async () => {
       const flags = sub.optsWithGlobals<CommonFlags & Flags>();

@@ -11,9 +11,9 @@ const escapeTime = 60;
 const alternateScreen = '\x1b[?1049h\x1b[?7l';
 const backAgain = '\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l';
 
-/** Whether there is a person to ask: keys come from a terminal, and stderr goes to one. */
-export function canPick(): boolean {
-  return isatty(0) && isatty(2);
+/** Whether there is a person to ask: keys come from a terminal, and stderr goes to one that can move its cursor. */
+export function canPick(env: NodeJS.ProcessEnv): boolean {
+  return isatty(0) && isatty(2) && env.TERM !== 'dumb';
 }
 
 /**
@@ -21,7 +21,7 @@ export function canPick(): boolean {
  * however this process ends, short of SIGKILL. Throws TkaError (exit 130) where nothing is chosen.
  */
 export async function pick(items: readonly Item[], env: NodeJS.ProcessEnv): Promise<number> {
-  const coloured = !env.NO_COLOR && env.TERM !== 'dumb';
+  const coloured = !env.NO_COLOR;
   const list = new PickerList(items, size());
   const keys = process.stdin;
   const { promise, resolve, reject } = Promise.withResolvers<number>();

@@ -36,7 +36,7 @@ export async function loginTarget(context: Context, name: string | undefined, vi
   let unlisted = false;
   let failure: TkaError | undefined;
   try {
-    const cluster = clusterByName(await allClusters(context, view), name);
+    const cluster = clusterByName(await allClusters(context, view), name, view);
     if (cluster?.server != null) return { server: cluster.server, cluster };
     // A host of that name may be meant; what cannot be placed is told below otherwise.
     if (cluster !== undefined && cluster.name === name)
@@ -61,7 +61,7 @@ async function onlyServer(context: Context): Promise<string> {
   const [server] = servers;
   if (server !== undefined && servers.length === 1) return server;
   const { canPick, pick } = await import('./picker.ts');
-  if (canPick()) {
+  if (canPick(context.env)) {
     const items = servers.map((each) => ({
       name: shortName(each, context.settings.tailnet),
       state: '',

@@ -102,8 +102,9 @@ function notFound(view: KubeconfigView, name: string): TkaError {
 async function pickOne(context: Context, view: KubeconfigView, choices: readonly Choice[]): Promise<Choice> {
   if (choices.length === 0) throw new TkaError('there are no clusters', { hints: ['kubectl tka clusters'] });
   const { canPick, pick } = await import('./picker.ts');
-  if (!canPick()) {
-    throw new UsageError('name a cluster: there is no terminal to choose one on', { hints: list(choices, listed) });
+  if (!canPick(context.env)) {
+    const why = context.env.TERM === 'dumb' ? 'TERM is dumb, so there is no list' : 'there is no terminal';
+    throw new UsageError(`name a cluster: ${why} to choose one on`, { hints: list(choices, listed) });
   }
   const items = choices.map(({ name, cluster, ours }) => ({
     name: cleanText(name),

@@ -217,11 +217,16 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test.for([
-    ['NO_COLOR', { NO_COLOR: '1' }],
-    ['TERM=dumb', { TERM: 'dumb' }],
-  ] as const)('no colours with %s', async ([, env], { home }) => {
-    await onTerminal(home, { env }, async (pty) => {
+  test('on a dumb terminal, the list and no picker', async ({ home }) => {
+    await onTerminal(home, { env: { TERM: 'dumb' } }, async (pty) => {
+      expect(await pty.ended).toBe(2);
+      expect(pty.raw).not.toContain('\x1b');
+      expect(pty.screen.text()).toMatch(/^error: name a cluster: .*\nhint: prod-eu \(healthy\)\nhint: prod-us/);
+    });
+  });
+
+  test('no colours with NO_COLOR', async ({ home }) => {
+    await onTerminal(home, { env: { NO_COLOR: '1' } }, async (pty) => {
       await pty.shows(ready);
       pty.type('\x1b[B');
       await pty.shows(/^> {3}prod-us/m);

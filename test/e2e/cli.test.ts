@@ -21,6 +21,11 @@ describe.concurrent('help', () => {
     expect(home.files()).toEqual(before);
   });
 
+  test('exec --help: what follows its options', async ({ home }) => {
+    const { stdout } = await home.run('exec --help');
+    expect(stdout).toMatch(/^Usage:\n {2}kubectl tka exec \[NAME\.\.\.\] \[options\] -- COMMAND \[args\.\.\.\]$/m);
+  });
+
   test.for(['version', 'credential'])('%s --help', async (command, { home }) => {
     const help = await home.run(`${command} --help`);
     expect(help).toMatchObject({ status: 0, stderr: '' });
