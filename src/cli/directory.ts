@@ -133,11 +133,18 @@ export async function confirmed(context: Context, cluster: Cluster) {
 }
 
 /**
- * The cluster that a name means: the one that is called so, else the only one whose name begins so; undefined if there
- * is none. Throws UsageError, with the candidates, where several do.
+ * The cluster that a name means: the one that is called so, or whose server it is, else that of our context of this
+ * name, else the only one whose name begins so; undefined if there is none, or only a context for a server that is not
+ * listed. Throws UsageError, with the candidates, where several are meant.
  */
-export function clusterByName(clusters: readonly Cluster[], name: string): Cluster | undefined {
-  const exact = clusters.filter((cluster) => cluster.name === name);
+export function clusterByName(
+  clusters: readonly Cluster[],
+  name: string,
+  { ours }: Pick<KubeconfigView, 'ours'>,
+): Cluster | undefined {
+  const exact = clusters.filter((cluster) => cluster.name === name || cluster.server === name);
+  const own = exact.length === 0 ? ours.find((context) => context.name === name) : undefined;
+  if (own !== undefined) return clusters.find(({ server }) => server === own.server);
   const found = exact.length > 0 ? exact : clusters.filter((cluster) => name !== '' && cluster.name.startsWith(name));
   if (found.length < 2) return found[0];
   const what = exact.length > 0 ? 'are called' : 'have a name that begins with';
@@ -154,6 +161,7 @@ export function chooseClusters(
   clusters: readonly Cluster[],
   names: readonly string[],
   selector: string | undefined,
+  view: Pick<KubeconfigView, 'ours'>,
 ): Cluster[] {
   if (names.length > 0 && selector !== undefined) throw new UsageError('give either names or a selector');
   if (names.length === 0) {
@@ -163,7 +171,7 @@ export function chooseClusters(
     return found;
   }
   const found = names.map((name) => {
-    const cluster = clusterByName(clusters, name);
+    const cluster = clusterByName(clusters, name, view);
     if (cluster !== undefined) return cluster;
     throw new TkaError(`there is no cluster ${JSON.stringify(cleanText(name))}`, { hints: ['kubectl tka clusters'] });
   });

@@ -36,7 +36,7 @@ export async function exec(
   if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
   const kubectl = findKubectl(context.env);
   const view = await readKubeconfig(context.kubeconfig);
-  const clusters = chooseClusters(await allClusters(context, view), names, flags.selector);
+  const clusters = chooseClusters(await allClusters(context, view), names, flags.selector, view);
   const input = readsStdin(args) ? await readStdin() : undefined;
   const labels = labelsOf(clusters);
   const fleet = new Fleet(new ClusterAccess(context, view, needsCluster(args)), (access, sink) => {

@@ -3,6 +3,7 @@ import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import {
   type ContextSpec,
+  checkWritable,
   editKubeconfig,
   type KubeconfigView,
   previewKubeconfig,
@@ -40,7 +41,9 @@ export async function login(context: Context, names: readonly string[], flags: L
   if (!many) return signInTo(context, view, await loginTarget(context, names[0], view), flags, names[0]);
   if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
   const chosen =
-    flags.selector === undefined ? undefined : chooseClusters(await allClusters(context, view), [], flags.selector);
+    flags.selector === undefined
+      ? undefined
+      : chooseClusters(await allClusters(context, view), [], flags.selector, view);
   let failures = 0;
   const each = async (name: string, target: () => Promise<Target>) => {
     try {
@@ -74,7 +77,7 @@ async function signInTo(
     contextFor(v, { server, memberName }, { tailnet: settings.tailnet, wanted: flags.context });
   refuseForeign(view, nameIn(view));
   // A name that is taken by a cluster or user, or a file that cannot be edited safely, is no reason to sign in first.
-  await previewKubeconfig(context.kubeconfig, (v) => {
+  const previews = await previewKubeconfig(context.kubeconfig, (v) => {
     const name = nameIn(v);
     const known = v.ours.find((c) => c.name === name && c.server === server);
     const apiServer = known?.apiServer ?? cluster?.apiEndpoint ?? 'https://not-known-yet.invalid';
@@ -88,6 +91,7 @@ async function signInTo(
       ...(flags.switch !== false && { currentContext: name }),
     };
   });
+  checkWritable(previews);
   if (cluster !== undefined) await confirmCluster({ ...cluster, server }, listOptions(context));
   else await sayUnvouched(context, server, view);
 

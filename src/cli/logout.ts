@@ -51,7 +51,7 @@ async function targetsOf(
 ): Promise<string[]> {
   if (selector !== undefined) {
     if (names.length > 0) throw new UsageError('give either names or a selector');
-    const chosen = chooseClusters(await allClusters(context, view), [], selector);
+    const chosen = chooseClusters(await allClusters(context, view), [], selector, view);
     // A cluster that is not placed cannot have been signed in to.
     return [...new Set(chosen.flatMap(({ server }) => server ?? []))];
   }

@@ -45,7 +45,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   const template = flags.contextTemplate === undefined ? undefined : parseTemplate(flags.contextTemplate);
   const view = await readKubeconfig(kubeconfig);
   const all = await allClusters(context, view);
-  const chosen = stillThere(all, flags.selector === undefined ? all : chooseClusters(all, [], flags.selector));
+  const chosen = stillThere(all, flags.selector === undefined ? all : chooseClusters(all, [], flags.selector, view));
   if (all.length === 0) terminal.notice('no clusters found');
   const known = new Set<string | null>(view.ours.map(({ server }) => server));
   const { answers, problems } = await askAll(context, chosen, { first: ({ server }) => known.has(server) });

@@ -1,4 +1,5 @@
 import {
+  accessSync,
   closeSync,
   constants,
   fchmodSync,
@@ -75,7 +76,7 @@ export function place(file: string): string {
 
 /**
  * The file that a path leads to through symbolic links, whether it exists or not. Throws TkaError where that is no
- * regular file, or a circle.
+ * regular file, one that we may not write, or a circle.
  */
 export function target(file: string): string {
   let path = place(file);
@@ -83,6 +84,8 @@ export function target(file: string): string {
     const link = attempt(() => readlinkSync(path));
     if (link === undefined) {
       const found = stat(path, file);
+      // A rename would get round it; kubectl respects that.
+      if (found?.isFile()) attemptWrite(path, file);
       if (!found || found.isFile()) return path;
       throw cannotWrite(file, Object.assign(new Error('not a file'), { code: 'ENOTFILE' }));
     }
@@ -94,6 +97,14 @@ export function target(file: string): string {
 function stat(path: string, file: string) {
   try {
     return statSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw cannotWrite(file, cause);
+  }
+}
+
+function attemptWrite(path: string, file: string): void {
+  try {
+    accessSync(path, constants.W_OK);
   } catch (cause) {
     throw cannotWrite(file, cause);
   }

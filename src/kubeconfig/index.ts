@@ -59,6 +59,11 @@ export async function previewKubeconfig(files: KubeconfigFiles, plan: Plan): Pro
   return prepare(files, await settled(files), plan).previews;
 }
 
+/** Throws TkaError where a file that an edit would change may not be written, or leads nowhere. */
+export function checkWritable(previews: readonly FilePreview[]): void {
+  for (const { file } of previews) target(file);
+}
+
 /**
  * Changes the kubeconfig files in place: other people's text stays byte for byte, each file is replaced whole under the
  * lock that kubectl uses, and a change that is there already touches nothing but locks that a kill of ours left. Throws TkaError with all files as they

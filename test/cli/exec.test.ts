@@ -65,6 +65,23 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(temporary(home)).toEqual([]);
   });
 
+  test('two of one name: by their contexts, or their URLs', async ({ home, us, eu, mesh }) => {
+    await home.run('login prod-eu --context europe');
+    us.faults.routes.memberlist = {
+      change: (rows: { name: string }[]) => rows.map((row) => ({ ...row, name: 'twin' })),
+    };
+    const query = ['-o', 'json', '--', 'get', 'namespaces', '-o', 'name'];
+    for (const [name, cluster] of [
+      ['europe', eu],
+      [mesh.cluster('staging').server, mesh.cluster('staging')],
+    ] as const) {
+      const ran = await home.run(['exec', name, ...query]);
+      expect(ran).toMatchObject({ status: 0, stderr: '' });
+      expect(JSON.parse(ran.stdout)[0].stdout).toContain(`namespace/shop-${cluster.name}`);
+    }
+    expect(await home.run(['exec', 'twin', ...query])).toMatchObject({ status: 2, stdout: '' });
+  });
+
   test('goes by --kubeconfig and by a KUBECONFIG of several files', async ({ home }) => {
     const [one, two] = ['one.yaml', 'two.yaml'].map((name) => path.join(home.dir, name)) as [string, string];
     await home.run(['login', 'prod-us', '--context', 'first', '--kubeconfig', one]);
@@ -239,7 +256,7 @@ describe('exec', () => {
   });
 
   test('SIGINT twice: killed at once', async ({ home }) => {
-    const env = withKubectl(home, `trap 'echo heard' INT; echo up; while :; do sleep 1000; done`);
+    const env = withKubectl(home, `trap 'echo heard' INT; sleep 1000 & echo up; while :; do wait $!; done`);
     const running = home.start('exec prod-us -- get ns', { env });
     const told = new Set<string>();
     running.child.on('said', (text: string) => {

@@ -283,6 +283,14 @@ describe.concurrent('login', () => {
     expect(us.counts.login).toBe(0);
   });
 
+  test.skipIf(process.getuid?.() === 0)('a read-only kubeconfig: exit 1, nobody signed in', async ({ home, us }) => {
+    home.write(home.kubeconfig, 'kind: Config\n', 0o444);
+    const ran = await home.run('login');
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^error: cannot write \S+: permission denied\nhint: /);
+    expect(us.counts.login).toBe(0);
+  });
+
   test('a damaged kubeconfig: exit 1, line and column, nothing changed, nobody signed in', async ({ home, us }) => {
     home.write(home.kubeconfig, 'apiVersion: v1\nkind: Config\nclusters:\n- name: [\n');
     const before = home.files();

@@ -64,6 +64,13 @@ describe('logout of several', () => {
 });
 
 describe('a name', () => {
+  test('may be that of a context, which counts more than a prefix', async ({ us, eu, home }) => {
+    await home.run('login prod-eu --context prod');
+    await home.run('logout prod-eu');
+    expect(await home.run('login prod --no-switch')).toMatchObject({ status: 0, stderr: '' });
+    expect([us.counts.login, eu.counts.login]).toEqual([0, 2]);
+  });
+
   test('may be any unambiguous prefix', async ({ mesh, home }) => {
     expect(await home.run('login st')).toMatchObject({ status: 0 });
     expect(counts(mesh, 'login')).toEqual([0, 0, 1]);
