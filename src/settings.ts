@@ -1,27 +1,10 @@
-import * as fs from 'node:fs';
 import * as net from 'node:net';
-import type { YAMLMap } from 'yaml';
-import { systemCode, TkaError, UsageError } from './errors.ts';
+import { TkaError, UsageError } from './errors.ts';
 import type { Paths } from './paths.ts';
+import { readConfig } from './settings-file.ts';
+import { environmentName, readSetting, type SettingKey, type SettingValue, settingKeys } from './settings-keys.ts';
 import { cleanText } from './tka/text.ts';
 import { canonicalServer } from './tka/url.ts';
-
-/** The keys, spelled as the Go CLI's documentation does; `tailscale.tag` and `tls.caFile` are ours. */
-export const settingKeys = {
-  'tailscale.hostname': { type: 'string', fallback: undefined },
-  'tailscale.tailnet': { type: 'string', fallback: '' },
-  'tailscale.port': { type: 'port', fallback: 443 },
-  'tailscale.tag': { type: 'tag', fallback: 'tag:tka' },
-  'tls.caFile': { type: 'string', fallback: undefined },
-  debug: { type: 'boolean', fallback: false },
-  'output.theme': { type: 'string', fallback: 'default' },
-  'output.long': { type: 'boolean', fallback: false },
-  'output.quiet': { type: 'boolean', fallback: false },
-  'api.retryAfterSeconds': { type: 'count', fallback: 1 },
-} as const;
-
-export type SettingKey = keyof typeof settingKeys;
-export type SettingValue = string | number | boolean;
 
 export interface Setting {
   readonly value: SettingValue | undefined;
@@ -38,54 +21,7 @@ export interface Flags {
   readonly quiet?: boolean;
 }
 
-// A YAML parser takes a thousand times what it reads in memory, where it is made to; eight settings take no 64 KiB.
-export const configLimit = 64 * 1024;
 const problemLimit = 20;
-
-/** The environment variable that overrides a key. */
-export function environmentName(key: SettingKey): string {
-  return `TKA_${key.toUpperCase().replace(/[.-]/g, '_')}`;
-}
-
-/** The key in its documented spelling, whatever the case it is given in; undefined if there is none. */
-export function settingKey(name: string): SettingKey | undefined {
-  const wanted = name.toLowerCase();
-  return (Object.keys(settingKeys) as SettingKey[]).find((key) => key.toLowerCase() === wanted);
-}
-
-/** Reads a value for a key; a string that starts with `must be` tells what is wrong with it. */
-export function readSetting(key: SettingKey, value: unknown): { value: SettingValue } | { problem: string } {
-  const text = typeof value === 'string' ? value.trim() : value;
-  switch (settingKeys[key].type) {
-    case 'string':
-      if (typeof text === 'number') return { value: String(text) };
-      if (typeof text !== 'string') return { problem: 'must be text' };
-      if (/[\u0000-\u001f\u007f-\u009f]/.test(text) || text.length > 1024)
-        return { problem: 'must be one line of plain text' };
-      return { value: text };
-    case 'tag':
-      // As the policy file spells tags.
-      if (typeof text === 'string' && /^tag:[a-z][a-z0-9-]{0,62}$/i.test(text)) return { value: text };
-      return { problem: 'must be a tag like tag:tka' };
-    case 'boolean':
-      if (typeof text === 'boolean') return { value: text };
-      // As Go's strconv.ParseBool, which the Go CLI reads it with.
-      if (typeof text === 'string' && /^(?:1|t|true)$/i.test(text)) return { value: true };
-      if (typeof text === 'string' && /^(?:0|f|false)$/i.test(text)) return { value: false };
-      return { problem: 'must be true or false' };
-    case 'port':
-    case 'count': {
-      const number = typeof text === 'string' && /^[0-9]{1,9}$/.test(text) ? Number(text) : text;
-      const isPort = settingKeys[key].type === 'port';
-      if (typeof number === 'number' && Number.isInteger(number) && number >= 1 && number <= (isPort ? 65535 : 86400)) {
-        return { value: number };
-      }
-      return {
-        problem: isPort ? 'must be a port from 1 to 65535' : 'must be a whole number of seconds from 1 to 86400',
-      };
-    }
-  }
-}
 
 /** All settings, resolved once: flag > environment > file > default. */
 export class Settings {
@@ -246,95 +182,6 @@ function problemsError(problems: readonly string[]): TkaError {
   const told = problems.slice(0, problemLimit);
   if (problems.length > told.length) told.push(`and ${problems.length - told.length} more problems`);
   return new TkaError(told.map((problem) => `bad configuration: ${problem}`).join('\n'));
-}
-
-interface ConfigFile {
-  readonly path: string;
-  readonly values: ReadonlyMap<SettingKey, SettingValue>;
-}
-
-async function readConfig(
-  named: string | undefined,
-  paths: Paths,
-  problems: string[],
-): Promise<ConfigFile | undefined> {
-  for (const path of named === undefined ? paths.configs : [named]) {
-    const text = readConfigText(path, named !== undefined, problems);
-    if (text === undefined) continue;
-    return { path, values: await parseConfig(path, text, problems) };
-  }
-  return undefined;
-}
-
-/** The text of a configuration file; undefined if it is absent (or cannot be read: then a problem says why). */
-function readConfigText(path: string, required: boolean, problems: string[]): string | undefined {
-  let fd: number | undefined;
-  try {
-    fd = fs.openSync(path, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
-    const stat = fs.fstatSync(fd);
-    if (!stat.isFile()) problems.push(`${path}: is not a file`);
-    else if (stat.size > configLimit) problems.push(`${path}: is larger than ${configLimit >> 10} KiB`);
-    else return fs.readFileSync(fd, 'utf8');
-  } catch (error) {
-    const code = systemCode(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR') {
-      if (required) problems.push(`${path}: there is no such file`);
-    } else problems.push(`${path}: cannot be read (${code})`);
-  } finally {
-    if (fd !== undefined) fs.closeSync(fd);
-  }
-  return undefined;
-}
-
-/** The known keys of a configuration file's text; what is wrong with them is added to `problems`, with its line. */
-export async function parseConfig(
-  path: string,
-  text: string,
-  problems: string[],
-): Promise<Map<SettingKey, SettingValue>> {
-  const { isMap, isScalar, isAlias, LineCounter, parseDocument } = await import('yaml');
-  const lines = new LineCounter();
-  // Pretty errors quote the text, and take as long as the text for each.
-  const options = { version: '1.1', schema: 'yaml-1.1', uniqueKeys: true, prettyErrors: false } as const;
-  const document = parseDocument(text, { ...options, lineCounter: lines });
-  const line = (offset: number | undefined) => lines.linePos(offset ?? 0).line;
-  const values = new Map<SettingKey, SettingValue>();
-  for (const error of document.errors) {
-    // In its own words that is one of the engine's.
-    const what = error.code === 'RESOURCE_EXHAUSTION' ? 'nested too deeply' : cleanText(error.message);
-    const problem = `${path}:${line(error.pos[0])}: ${what}`;
-    if (problem !== problems.at(-1)) problems.push(problem);
-  }
-  if (document.errors.length > 0 || document.contents === null) return values;
-  const top = document.contents;
-  if (isScalar(top) && top.value === null) return values;
-  if (!isMap(top)) {
-    problems.push(`${path}:${line(top.range?.[0])}: must be a map of settings`);
-    return values;
-  }
-  const visit = (map: YAMLMap, prefix: string) => {
-    for (const { key, value } of map.items) {
-      if (!isScalar(key)) continue;
-      const dotted = `${prefix}${key.value}`;
-      const at = `${path}:${line(key.range?.[0])}: ${cleanText(dotted)}`;
-      const node = isAlias(value) ? value.resolve(document) : value;
-      const known = settingKey(dotted);
-      const isParent = Object.keys(settingKeys).some((k) => k.toLowerCase().startsWith(`${dotted.toLowerCase()}.`));
-      if (isParent && isMap(node)) visit(node, `${dotted}.`);
-      else if (isParent && !(isScalar(node) && node.value === null) && node !== null)
-        problems.push(`${at} must be a map`);
-      if (known === undefined || node === null || (isScalar(node) && node.value === null)) continue;
-      if (values.has(known)) {
-        problems.push(`${at} is there twice`);
-        continue;
-      }
-      const read = readSetting(known, isScalar(node) ? node.value : undefined);
-      if ('problem' in read) problems.push(`${at} ${read.problem}`);
-      else values.set(known, read.value);
-    }
-  };
-  visit(top, '');
-  return values;
 }
 
 /**

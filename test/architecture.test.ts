@@ -25,7 +25,7 @@ const rules: readonly Rule[] = [
     because: 'the entry point is the hot path, then the CLI, and nothing else',
   },
   {
-    of: /^src\/(errors|tka\/(types|text|token|url|address|answers))\.ts$/,
+    of: /^src\/(errors|tka\/(types|text|token|url|address|errors|answers))\.ts$/,
     may: /^(src\/errors\.ts$|src\/tka\/|node:)/,
     because: 'wire types and their readers are pure: anybody may use them, at no cost',
   },
@@ -36,7 +36,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/network\//,
-    may: /^(src\/network\/|src\/errors\.ts$|src\/tka\/(text|address|answers)\.ts$|node:|undici(\/|$))/,
+    may: /^(src\/network\/|src\/errors\.ts$|src\/tka\/(text|address|errors)\.ts$|node:|undici(\/|$))/,
     because: 'the way to a server is the same for whoever goes there',
   },
   {

@@ -3,16 +3,9 @@ import * as path from 'node:path';
 import { systemCode, TkaError, UsageError } from '../errors.ts';
 import { makeFolder, writeWhole } from '../files.ts';
 import { findPaths } from '../paths.ts';
-import {
-  configLimit,
-  environmentName,
-  loadSettings,
-  parseConfig,
-  readSetting,
-  type SettingKey,
-  settingKey,
-  settingKeys,
-} from '../settings.ts';
+import { loadSettings } from '../settings.ts';
+import { configLimit, parseConfig } from '../settings-file.ts';
+import { environmentName, readSetting, type SettingKey, settingKey, settingKeys } from '../settings-keys.ts';
 import { type OutputFormat, openTerminal, structured, table } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import type { CommonFlags, Context } from './context.ts';

@@ -12,7 +12,7 @@ import {
 import type { Previous } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
 import { cell, when } from '../terminal.ts';
-import { Unavailable } from '../tka/answers.ts';
+import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters, confirmed, isTagged } from './directory.ts';

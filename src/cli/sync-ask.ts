@@ -1,8 +1,9 @@
 import { isatty } from 'node:tty';
 import type { Cluster } from '../discovery/clusters.ts';
 import { TkaError } from '../errors.ts';
-import { type ClusterDescription, Unavailable } from '../tka/answers.ts';
+import type { ClusterDescription } from '../tka/answers.ts';
 import { type ClientOptions, TkaClient } from '../tka/client.ts';
+import { Unavailable } from '../tka/errors.ts';
 import type { Context } from './context.ts';
 import { confirmed, Unplaced } from './directory.ts';
 import type { Answer, Problem } from './sync-plan.ts';

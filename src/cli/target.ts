@@ -2,7 +2,7 @@ import type { Cluster, ConfirmOptions } from '../discovery/clusters.ts';
 import { contextNames, shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView, OurContext } from '../kubeconfig/index.ts';
-import { Refused } from '../tka/answers.ts';
+import { Refused } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters, clusterByName, confirmed, entryServers, namedServer, Unplaced } from './directory.ts';

@@ -1,6 +1,7 @@
 import { TkaError } from '../errors.ts';
-import { type Member, type Memberlist, NotSignedIn, Refused, Unavailable } from '../tka/answers.ts';
+import type { Member, Memberlist } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
+import { NotSignedIn, Refused, Unavailable } from '../tka/errors.ts';
 
 /** A member as a server lists it, with what only the Go server's HTML view tells. */
 export interface ListedMember extends Member {

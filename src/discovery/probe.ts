@@ -1,7 +1,8 @@
 // What a TKA server is like right now: two questions over one connection, neither of which creates anything.
 import { systemCode, TkaError } from '../errors.ts';
-import { NotSignedIn, parseClusterInfo, parseSignIn, type RawAnswer, Refused } from '../tka/answers.ts';
+import { parseClusterInfo, parseSignIn, type RawAnswer } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
+import { NotSignedIn, Refused } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import { canonicalServer } from '../tka/url.ts';
 import type { Cluster, ClusterState } from './clusters.ts';

@@ -2,7 +2,7 @@
 import { isIP, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { TkaError } from '../errors.ts';
-import { Unavailable } from '../tka/answers.ts';
+import { Unavailable } from '../tka/errors.ts';
 import { addressesOf, dial, type Names, tailnetAddresses } from './dial.ts';
 import { type ProxyServer, proxyFor } from './environment.ts';
 import { ConnectTimeout, failureOf, seconds } from './failure.ts';

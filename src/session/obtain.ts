@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Access, NotSignedIn, retryAfter, type SignIn, Unavailable } from '../tka/answers.ts';
+import { type Access, retryAfter, type SignIn } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
+import { NotSignedIn, Unavailable } from '../tka/errors.ts';
 
 /** A sign-in and the token that came of it. Times in milliseconds of the epoch, by the server's clock. */
 export interface Grant {

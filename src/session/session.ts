@@ -1,11 +1,12 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { isFresh, readServed, writeServed } from '../credential/entry.ts';
-import { systemCode, TkaError } from '../errors.ts';
+import { TkaError } from '../errors.ts';
 import { type Network, openNetwork } from '../network/network.ts';
-import { type Access, NotSignedIn, Refused, Unavailable } from '../tka/answers.ts';
+import type { Access } from '../tka/answers.ts';
 import { TkaClient } from '../tka/client.ts';
-import { tryLock } from './lock.ts';
+import { Refused, Unavailable } from '../tka/errors.ts';
+import { exclusively, type Work } from './lock.ts';
 import { type Grant, obtain } from './obtain.ts';
+import { revoke } from './revoke.ts';
 import { type Failure, type Session, type SessionStore, timeLeft } from './store.ts';
 import { tryToken } from './verify.ts';
 
@@ -240,34 +241,8 @@ export class Sessions {
 
   async #revoke(server: string): Promise<boolean> {
     const client = new TkaClient(server, { network: this.#network, log: this.#log });
-    const deadline = performance.now() + Math.min(this.timeout, 10_000);
     try {
-      for (let tries = 1; ; tries++) {
-        try {
-          await client.logout({ timeout: deadline - performance.now() });
-          return true;
-        } catch (error) {
-          if (error instanceof NotSignedIn || (error instanceof Refused && / \(HTTP 404\)$/.test(error.message)))
-            return false;
-          if (
-            error instanceof Unavailable &&
-            error.patience > 500 &&
-            tries < 3 &&
-            deadline - performance.now() > 1000
-          ) {
-            await delay(100 * tries);
-            continue;
-          }
-          if (!(error instanceof TkaError)) throw error;
-          throw new TkaError(`signed out on this machine, but not on the server: ${error.message}`, {
-            hints: [
-              ...error.hints,
-              'the token is deleted here; to have it revoked, log out again when the server answers',
-            ],
-            cause: error,
-          });
-        }
-      }
+      return await revoke(client, performance.now() + Math.min(this.timeout, 10_000));
     } finally {
       await client.close();
     }
@@ -341,41 +316,10 @@ export class Sessions {
     }
   }
 
-  /** Runs `act` under the server's lock, or ends early with what `look` finds, or with `late` at the deadline. */
-  async #exclusively<T>(
-    server: string,
-    work: {
-      deadline: () => number;
-      look?: (waited: boolean) => T | undefined;
-      act: () => Promise<T>;
-      late: () => T | Promise<T>;
-      quiet?: boolean;
-    },
-  ): Promise<T> {
-    const file = this.store.entryFile(server);
-    let waited = false;
-    for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
-      let lock: Awaited<ReturnType<typeof tryLock>> | undefined;
-      try {
-        if (file === undefined) throw new TkaError('the environment names no home folder (HOME is unset)');
-        lock = await tryLock(file);
-      } catch (error) {
-        const why = error instanceof TkaError ? error.message : `${file}: ${systemCode(error)}`;
-        if (!work.quiet) this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
-      }
-      if (lock !== 'held') {
-        try {
-          return work.look?.(waited) ?? (await work.act());
-        } finally {
-          await lock?.();
-        }
-      }
-      waited = true;
-      const found = work.look?.(waited);
-      if (found !== undefined) return found;
-      if (performance.now() >= work.deadline()) return work.late();
-      await delay(pause * (0.5 + Math.random()));
-    }
+  #exclusively<T>(server: string, work: Work<T>): Promise<T> {
+    return exclusively(this.store.entryFile(server), work, (why) => {
+      if (!work.quiet) this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 // Pure readers of what a TKA server answers. Everything in an answer is untrusted: shapes are checked, text is cleaned.
 import { TkaError } from '../errors.ts';
+import { NotSignedIn, Refused, Unavailable } from './errors.ts';
 import { cleanText } from './text.ts';
 import { checkToken, type TokenClaims } from './token.ts';
 import type { MemberState } from './types.ts';
@@ -10,28 +11,6 @@ export interface RawAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | undefined>>;
   readonly body: string;
-}
-
-/** The server said no, in the protocol's own form: believed at once. */
-export class Refused extends TkaError {
-  override readonly name = 'Refused';
-}
-
-/** The server knows no sign-in of ours (401): a new login is the cure. */
-export class NotSignedIn extends TkaError {
-  override readonly name = 'NotSignedIn';
-}
-
-/** Nothing to believe: no connection, a server error, or something that is not the protocol. Trying again may help. */
-export class Unavailable extends TkaError {
-  override readonly name = 'Unavailable';
-  /** How long it is worth to go on trying while this is the answer, in milliseconds. */
-  readonly patience: number;
-
-  constructor(message: string, patience: number, options: { hints?: readonly string[]; cause?: unknown } = {}) {
-    super(message, options);
-    this.patience = patience;
-  }
 }
 
 // What a server says about itself is mostly over in seconds, or not at all.
@@ -116,7 +95,7 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
     const options = { hints: words.advice };
     if (status === 401) return new NotSignedIn(`${who} knows no sign-in: ${words.message}`, options);
     if ([400, 403, 404, 422].includes(status)) {
-      return new Refused(`${who} refused ${doing}: ${words.message} (HTTP ${status})`, options);
+      return new Refused(`${who} refused ${doing}: ${words.message} (HTTP ${status})`, status, options);
     }
     return new Unavailable(`${who} failed at ${doing}: ${words.message} (HTTP ${status})`, answeredPatience, options);
   }

@@ -13,8 +13,8 @@ import {
   type RawAnswer,
   type SignIn,
   serverTime,
-  Unavailable,
 } from './answers.ts';
+import { Unavailable } from './errors.ts';
 import { apiPath } from './types.ts';
 
 const smallAnswer = 1024 * 1024;

@@ -3,18 +3,16 @@ import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
   errorWords,
-  NotSignedIn,
   parseClusterInfo,
   parseKubeconfig,
   parseMemberlist,
   parseSignIn,
   type RawAnswer,
-  Refused,
   retryAfter,
   serverTime,
-  Unavailable,
 } from '../../src/tka/answers.ts';
 import { decoded } from '../../src/tka/client.ts';
+import { NotSignedIn, Refused, Unavailable } from '../../src/tka/errors.ts';
 
 const folder = path.join(import.meta.dirname, '../samples');
 const who = 'https://tka.example.ts.net';

@@ -1,0 +1,61 @@
+/** The keys, spelled as the Go CLI's documentation does; `tailscale.tag` and `tls.caFile` are ours. */
+export const settingKeys = {
+  'tailscale.hostname': { type: 'string', fallback: undefined },
+  'tailscale.tailnet': { type: 'string', fallback: '' },
+  'tailscale.port': { type: 'port', fallback: 443 },
+  'tailscale.tag': { type: 'tag', fallback: 'tag:tka' },
+  'tls.caFile': { type: 'string', fallback: undefined },
+  debug: { type: 'boolean', fallback: false },
+  'output.theme': { type: 'string', fallback: 'default' },
+  'output.long': { type: 'boolean', fallback: false },
+  'output.quiet': { type: 'boolean', fallback: false },
+  'api.retryAfterSeconds': { type: 'count', fallback: 1 },
+} as const;
+
+export type SettingKey = keyof typeof settingKeys;
+export type SettingValue = string | number | boolean;
+
+/** The environment variable that overrides a key. */
+export function environmentName(key: SettingKey): string {
+  return `TKA_${key.toUpperCase().replace(/[.-]/g, '_')}`;
+}
+
+/** The key in its documented spelling, whatever the case it is given in; undefined if there is none. */
+export function settingKey(name: string): SettingKey | undefined {
+  const wanted = name.toLowerCase();
+  return (Object.keys(settingKeys) as SettingKey[]).find((key) => key.toLowerCase() === wanted);
+}
+
+/** Reads a value for a key; a string that starts with `must be` tells what is wrong with it. */
+export function readSetting(key: SettingKey, value: unknown): { value: SettingValue } | { problem: string } {
+  const text = typeof value === 'string' ? value.trim() : value;
+  switch (settingKeys[key].type) {
+    case 'string':
+      if (typeof text === 'number') return { value: String(text) };
+      if (typeof text !== 'string') return { problem: 'must be text' };
+      if (/[\u0000-\u001f\u007f-\u009f]/.test(text) || text.length > 1024)
+        return { problem: 'must be one line of plain text' };
+      return { value: text };
+    case 'tag':
+      // As the policy file spells tags.
+      if (typeof text === 'string' && /^tag:[a-z][a-z0-9-]{0,62}$/i.test(text)) return { value: text };
+      return { problem: 'must be a tag like tag:tka' };
+    case 'boolean':
+      if (typeof text === 'boolean') return { value: text };
+      // As Go's strconv.ParseBool, which the Go CLI reads it with.
+      if (typeof text === 'string' && /^(?:1|t|true)$/i.test(text)) return { value: true };
+      if (typeof text === 'string' && /^(?:0|f|false)$/i.test(text)) return { value: false };
+      return { problem: 'must be true or false' };
+    case 'port':
+    case 'count': {
+      const number = typeof text === 'string' && /^[0-9]{1,9}$/.test(text) ? Number(text) : text;
+      const isPort = settingKeys[key].type === 'port';
+      if (typeof number === 'number' && Number.isInteger(number) && number >= 1 && number <= (isPort ? 65535 : 86400)) {
+        return { value: number };
+      }
+      return {
+        problem: isPort ? 'must be a port from 1 to 65535' : 'must be a whole number of seconds from 1 to 86400',
+      };
+    }
+  }
+}
