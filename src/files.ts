@@ -94,6 +94,7 @@ export function writeWhole(file: string, text: string, options: { mtime?: number
     } finally {
       fs.closeSync(fd);
     }
+    if (fs.lstatSync(file, { throwIfNoEntry: false })?.isDirectory()) fs.rmSync(file, { recursive: true, force: true });
     renameOver(temporary, file);
   } catch (error) {
     fs.rmSync(temporary, { force: true });
@@ -101,19 +102,17 @@ export function writeWhole(file: string, text: string, options: { mtime?: number
   }
 }
 
-function renameOver(from: string, to: string): void {
+/** Renames a file over another. Throws the system's error; on Windows, only after trying for a second. */
+export function renameOver(from: string, to: string): void {
   for (let tries = 1; ; tries++) {
     try {
       fs.renameSync(from, to);
       return;
     } catch (error) {
-      const code = systemCode(error) ?? '';
-      const directory = fs.lstatSync(to, { throwIfNoEntry: false })?.isDirectory() === true;
-      if (directory) fs.rmSync(to, { recursive: true, force: true });
       // Windows: somebody is reading the old file at this moment.
-      else if (!['EPERM', 'EACCES', 'EBUSY'].includes(code) || process.platform !== 'win32') throw error;
-      if (tries === 50) throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, directory ? 0 : 5);
+      const passing = process.platform === 'win32' && /^(?:EPERM|EACCES|EBUSY)$/.test(systemCode(error) ?? '');
+      if (!passing || tries === 50) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
     }
   }
 }

@@ -46,7 +46,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/kubeconfig\//,
-    may: /^(src\/kubeconfig\/|src\/errors\.ts$|src\/tka\/(text|url)\.ts$|node:|yaml$|proper-lockfile$)/,
+    may: /^(src\/kubeconfig\/|src\/(errors|files)\.ts$|src\/tka\/(text|url)\.ts$|node:|yaml$|proper-lockfile$)/,
     because: 'editing a kubeconfig depends on no server and no session',
   },
   {

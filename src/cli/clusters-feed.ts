@@ -3,15 +3,13 @@ import type { Cluster } from '../discovery/clusters.ts';
 import { ListMemory, type RememberedList } from '../discovery/memory.ts';
 import { TkaError } from '../errors.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
-import { openNetwork } from '../network/network.ts';
-import { type TailnetStatus, tailnetStatus } from '../tailscale/localapi.ts';
+import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { type ListSeen, notingClients } from './clusters-probe.ts';
 import { type Listed, listedOf } from './clusters-rows.ts';
-import { addressesOf, type Context } from './context.ts';
+import { askTailnet, type Context, openWay } from './context.ts';
 import { allClusters } from './directory.ts';
 
 const tailnetAge = 30_000;
-const tailnetTimeout = 2000;
 const diskAge = 60_000;
 
 /** A list as it was last known. */
@@ -80,7 +78,7 @@ function lastingContext(context: Context, memory: ListMemory, seen: ListSeen, re
   const tailnet = () => {
     if (status === undefined || performance.now() - askedAt > tailnetAge) {
       askedAt = performance.now();
-      status = tailnetStatus({ env, timeout: tailnetTimeout, log: terminal.log });
+      status = askTailnet(env, terminal);
       // A tailscaled that was down may be up the next time.
       status.catch(() => {
         askedAt = Number.NEGATIVE_INFINITY;
@@ -88,12 +86,7 @@ function lastingContext(context: Context, memory: ListMemory, seen: ListSeen, re
     }
     return status;
   };
-  const network = openNetwork({
-    env,
-    caFile: settings.caFile,
-    tailnetAddresses: (host) => addressesOf(host, tailnet),
-    log: terminal.log,
-  });
+  const network = openWay(env, settings.caFile, tailnet, terminal);
   return {
     ...context,
     network,

@@ -5,6 +5,7 @@ import { type Connection, type Probed, probeAll, probeOf, probeTargets, statedVe
 import type { Network } from '../network/network.ts';
 import { type ClientOptions, TkaClient } from '../tka/client.ts';
 import type { Context } from './context.ts';
+import { progressOf } from './progress.ts';
 
 const connectTimeout = 2000;
 /** Milliseconds for all probes of a list: 16 at a time, that is enough for 480 servers of which none can be reached. */
@@ -84,13 +85,13 @@ export async function probeClusters(
   context: Context,
   clusters: readonly Cluster[],
   versions: ReadonlyMap<string, string>,
-  progressOf: (total: number) => { readonly onDone: (done: number) => void; readonly end: () => void },
 ): Promise<Probed[]> {
   const targets = probeTargets(clusters);
-  const progress = progressOf(targets.length);
-  const found = await probeAll(targets, { open: probeConnections(context), budget, onDone: progress.onDone }).finally(
-    progress.end,
-  );
+  const progress = progressOf(context, (done) => `probed ${done} of ${targets.length} servers …`);
+  const onDone = (done: number) => {
+    progress.done = done;
+  };
+  const found = await probeAll(targets, { open: probeConnections(context), budget, onDone }).finally(progress.end);
   const left = targets.length - found.size;
   if (left > 0) {
     context.terminal.warn(

@@ -1,27 +1,9 @@
-import { WriteStream } from 'node:tty';
 import { writeAll } from '../credential/entry.ts';
 import type { Frame } from './clusters-frame.ts';
+import { type Size, terminalSize } from './terminal-size.ts';
 
 const enter = '\x1b[?1049h\x1b[?7l\x1b[?25l';
 const leave = '\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l';
-
-interface Size {
-  readonly columns: number;
-  readonly rows: number;
-}
-
-function terminalSize(before: Size): Size {
-  try {
-    // A stream asks once, when it is made.
-    const terminal = new WriteStream(1);
-    const { columns, rows } = terminal;
-    terminal.destroy();
-    // A pseudo-terminal that nobody has measured says 0.
-    return { columns: columns || before.columns, rows: rows || before.rows };
-  } catch {
-    return before;
-  }
-}
 
 /**
  * A screen of its own on the terminal at stdout. However this process ends, short of SIGKILL, the terminal is as it was
@@ -87,7 +69,7 @@ export class LiveScreen {
   };
 
   readonly #repaint = () => {
-    this.size = terminalSize(this.size);
+    this.size = terminalSize(1, this.size);
     this.#drawn = '';
     this.#redraw();
   };

@@ -1,4 +1,3 @@
-import { isatty } from 'node:tty';
 import { parseSelector } from '../discovery/selector.ts';
 import { UsageError } from '../errors.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
@@ -62,23 +61,10 @@ async function list(context: Context, matches: ReturnType<typeof parseSelector>,
   const seen = { versions: new Map<string, string>(), without: false };
   const all = await allClusters({ ...context, client: notingClients(context, seen) }, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
-  const probes = await probeClusters(context, chosen, seen.versions, (total) => progressOf(context, total));
+  const probes = await probeClusters(context, chosen, seen.versions);
   const rows = listed(chosen).map((row, i) => {
     const probed = probes[i];
     return probed === undefined ? row : withProbe(row, probed);
   });
   return { rows, total: all.length };
-}
-
-// A line a second, and only for a person who waits.
-function progressOf({ terminal, settings }: Context, total: number) {
-  let done = 0;
-  const tell = () => terminal.notice(`probed ${done} of ${total} servers …`);
-  const timer = settings.quiet || !isatty(2) ? undefined : setInterval(tell, 1000);
-  return {
-    onDone: (count: number) => {
-      done = count;
-    },
-    end: () => clearInterval(timer),
-  };
 }

@@ -48,17 +48,8 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
     home: kubectlHome(env),
     cwd: process.cwd(),
   });
-  let status: Promise<TailnetStatus> | undefined;
-  const tailnet = () => {
-    status ??= tailnetStatus({ env, timeout: tailscaledTimeout, log: terminal.log });
-    return status;
-  };
-  const network = openNetwork({
-    env,
-    caFile: settings.caFile,
-    tailnetAddresses: (host) => addressesOf(host, tailnet),
-    log: terminal.log,
-  });
+  const tailnet = tailnetOnce(env, terminal);
+  const network = openWay(env, settings.caFile, tailnet, terminal);
   const sessions = openSessions(paths, env, terminal, network);
   return {
     env,
@@ -76,7 +67,31 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
   };
 }
 
-const tailscaledTimeout = 2000;
+type Tailnet = () => Promise<TailnetStatus>;
+
+/** Asks tailscaled, within 2 s. Throws TailscaleError. */
+export function askTailnet(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>): Promise<TailnetStatus> {
+  return tailnetStatus({ env, timeout: 2000, log });
+}
+
+/** The same, asked once and only when it is needed. */
+export function tailnetOnce(env: NodeJS.ProcessEnv, terminal: Terminal): Tailnet {
+  let status: Promise<TailnetStatus> | undefined;
+  return () => {
+    status ??= askTailnet(env, terminal);
+    return status;
+  };
+}
+
+/** The way to servers, for which tailscaled may know addresses. */
+export function openWay(
+  env: NodeJS.ProcessEnv,
+  caFile: string | undefined,
+  tailnet: Tailnet,
+  { log }: Terminal,
+): Network {
+  return openNetwork({ env, caFile, tailnetAddresses: (host) => addressesOf(host, tailnet), log });
+}
 
 /** The Tailscale addresses of a host; undefined where tailscaled knows none. */
 export async function addressesOf(

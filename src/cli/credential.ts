@@ -1,14 +1,12 @@
 import { parseArgs } from 'node:util';
 import { execCredential, wantedApiVersion } from '../credential/entry.ts';
 import { TkaError, UsageError } from '../errors.ts';
-import { openNetwork } from '../network/network.ts';
 import { findPaths } from '../paths.ts';
 import { loadSettings } from '../settings.ts';
-import { type TailnetStatus, tailnetStatus } from '../tailscale/localapi.ts';
 import { openTerminal } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
-import { addressesOf, openSessions } from './context.ts';
+import { openSessions, openWay, tailnetOnce } from './context.ts';
 
 const options = {
   server: { type: 'string', short: 's' },
@@ -41,11 +39,7 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
   const paths = await findPaths(env);
   const isUrl = /^https?:\/\//i.test(flags.server) && flags.port === undefined;
   const wanted = flags.server;
-  let status: Promise<TailnetStatus> | undefined;
-  const tailnet = () => {
-    status ??= tailnetStatus({ env, timeout: 2000, log: terminal.log });
-    return status;
-  };
+  const tailnet = tailnetOnce(env, terminal);
   const url = isUrl ? usage(() => canonicalServer(wanted)) : undefined;
   // A context names its server in full, so that a broken file breaks no kubectl. (Plain http needs no authority.)
   const settings =
@@ -66,12 +60,7 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
   const server = url ?? settings?.serverNamed(wanted) ?? wanted;
   const named = flags['api-server'];
   const apiServer = named === undefined ? undefined : usage(() => canonicalApiServer(named));
-  const network = openNetwork({
-    env,
-    caFile: settings?.caFile,
-    tailnetAddresses: (host) => addressesOf(host, tailnet),
-    log: terminal.log,
-  });
+  const network = openWay(env, settings?.caFile, tailnet, terminal);
   const sessions = openSessions(paths, env, terminal, network);
   const session = await sessions.credential({
     server,

@@ -1,9 +1,8 @@
 import * as fs from 'node:fs';
 import type { TkaError } from '../errors.ts';
 import { findPaths, type Paths } from '../paths.ts';
-import { tailnetStatus } from '../tailscale/localapi.ts';
 import { openTerminal } from '../terminal.ts';
-import type { CommonFlags } from './context.ts';
+import { askTailnet, type CommonFlags } from './context.ts';
 import { type Report, showReport } from './doctor.ts';
 import { Checks, checkNames, dependsOn, failedBy } from './doctor-check.ts';
 import { checkCache, checkKubectl, checkPath, checkTailscaled } from './doctor-machine.ts';
@@ -37,8 +36,7 @@ export async function examineWithoutSettings(
   const checks = new Checks();
   const kubectl = checkKubectl(env);
   checks.set('configuration', failedBy(problem, problem.hints[0] ?? mend(problem, machine.file, paths)));
-  const tailnet = () => tailnetStatus({ env, timeout: 2000, log });
-  checks.set('tailscaled', await checkTailscaled(tailnet, 'tag:tka'));
+  checks.set('tailscaled', await checkTailscaled(() => askTailnet(env, { log }), 'tag:tka'));
   checks.set('kubectl', await kubectl);
   checks.set('path', checkPath(env, command));
   checks.set('cache', checkCache(paths));

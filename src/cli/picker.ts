@@ -1,8 +1,9 @@
 import { emitKeypressEvents } from 'node:readline';
-import { isatty, WriteStream } from 'node:tty';
+import { isatty } from 'node:tty';
 import { writeAll } from '../credential/entry.ts';
 import { TkaError } from '../errors.ts';
 import { type Item, type Key, PickerList, type Screen } from './picker-list.ts';
+import { terminalSize } from './terminal-size.ts';
 
 export type { Item } from './picker-list.ts';
 
@@ -83,14 +84,7 @@ export async function pick(items: readonly Item[], env: NodeJS.ProcessEnv): Prom
   }
 }
 
-function size(): { columns: number; rows: number } {
-  // A stream asks once, when it is made.
-  const terminal = new WriteStream(2);
-  const { columns, rows } = terminal;
-  terminal.destroy();
-  // A pseudo-terminal that nobody has measured says 0.
-  return { columns: columns || 80, rows: rows || 24 };
-}
+const size = () => terminalSize(2, { columns: 80, rows: 24 });
 
 function paint({ lines, selected, remark, cursor }: Screen, coloured: boolean): string {
   const styled = lines.map((line, i) => {

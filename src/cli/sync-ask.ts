@@ -1,4 +1,3 @@
-import { isatty } from 'node:tty';
 import type { Cluster } from '../discovery/clusters.ts';
 import { TkaError } from '../errors.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
@@ -6,6 +5,7 @@ import { type ClientOptions, TkaClient } from '../tka/client.ts';
 import { Unavailable } from '../tka/errors.ts';
 import type { Context } from './context.ts';
 import { confirmed, Unplaced } from './directory.ts';
+import { progressOf } from './progress.ts';
 import type { Answer, Problem } from './sync-plan.ts';
 
 const parallel = 32;
@@ -31,7 +31,7 @@ export async function askAll(
   clusters: readonly Cluster[],
   { first, budget = wholeBudget }: AskAllOptions,
 ): Promise<{ answers: Answer[]; problems: Problem[] }> {
-  const progress = progressOf(context, clusters.length);
+  const progress = progressOf(context, (done) => `asked ${done} of ${clusters.length} clusters …`);
   const deadline = performance.now() + budget;
   const once = new Map<string, Promise<ClusterDescription>>();
   const { network, terminal } = context;
@@ -53,14 +53,14 @@ export async function askAll(
   const isFirst = clusters.map(first);
   const order = [...indexes.filter((i) => isFirst[i]), ...indexes.filter((i) => !isFirst[i])];
   const found: (Answer | Problem)[] = [];
-  let [next, done] = [0, 0];
+  let next = 0;
   const worker = async () => {
     for (let at = order[next++]; at !== undefined; at = order[next++]) {
       found[at] = await ask(clusters[at] as Cluster);
-      progress(++done);
+      progress.done++;
     }
   };
-  await Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, worker));
+  await Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, worker)).finally(progress.end);
   return {
     answers: found.filter((one): one is Answer => 'info' in one),
     problems: found.filter((one): one is Problem => 'error' in one),
@@ -81,16 +81,4 @@ class OnceClient extends TkaClient {
     this.#answers.set(this.server, known);
     return known;
   }
-}
-
-// A line a second, and only for a person who waits.
-function progressOf({ terminal, settings }: Context, total: number): (done: number) => void {
-  if (settings.quiet || !isatty(2)) return () => {};
-  let last = performance.now();
-  return (done) => {
-    const now = performance.now();
-    if (now - last < 1000 || done === total) return;
-    last = now;
-    terminal.notice(`asked ${done} of ${total} clusters …`);
-  };
 }

@@ -10,12 +10,12 @@ import {
   readlinkSync,
   readSync,
   realpathSync,
-  renameSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, TkaError } from '../errors.ts';
+import { renameOver } from '../files.ts';
 import { cannotWrite, type Lock } from './lock.ts';
 import { damage, maxBytes, shellWord, shown } from './source.ts';
 
@@ -147,17 +147,10 @@ function giveTo(fd: number, uid: number, gid: number): void {
 
 /** Puts a staged text in its place. Throws TkaError, or the ENOENT that isLost knows. */
 export function commit(lock: Lock, file: string): void {
-  for (let tries = 0; ; tries++) {
-    try {
-      renameSync(lock.token, file);
-      return;
-    } catch (cause) {
-      if (isLost(cause)) throw cause;
-      // Windows: a scanner or an editor has the file open for a moment.
-      const passing = process.platform === 'win32' && /^(?:EPERM|EACCES|EBUSY)$/.test(systemCode(cause) ?? '');
-      if (!passing || tries >= 50) throw cannotWrite(file, cause);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
-    }
+  try {
+    renameOver(lock.token, file);
+  } catch (cause) {
+    throw isLost(cause) ? cause : cannotWrite(file, cause);
   }
 }
 

@@ -3,6 +3,7 @@ import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, rmdirSync, type
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemCode, TkaError } from '../errors.ts';
+import { makeFolder } from '../files.ts';
 import { shellWord, shown } from './source.ts';
 
 // `<file>.lock` is what kubectl creates as a file; a folder of that name excludes it too. Ours holds one file, the
@@ -106,24 +107,6 @@ function take(path: string, file: string): string | undefined {
     if (systemCode(cause) === 'ENOENT') return undefined;
     attempt(() => rmdirSync(path));
     throw cannotWrite(file, cause);
-  }
-}
-
-// Node's own recursive mkdir never returns where the system answers ENOENT to every mkdir, as /proc does.
-function makeFolder(path: string): void {
-  const make = () => {
-    try {
-      mkdirSync(path, { mode: 0o700 });
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-    }
-  };
-  try {
-    make();
-  } catch (error) {
-    if (systemCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
-    makeFolder(dirname(path));
-    make();
   }
 }
 
