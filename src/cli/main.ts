@@ -261,7 +261,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .option('--debug', 'tell the whole story on stderr')
     .option('-q, --quiet', 'no notices')
     .helpOption('-h, --help', 'show help')
-    .helpCommand('help [command]', 'show help for a command')
+    .helpCommand(false)
     .configureHelp({ formatHelp: helpOf })
     .configureOutput({ writeErr: () => {} })
     .exitOverride();
@@ -306,6 +306,17 @@ A TKA server in every cluster knows who you are from the network and gives you a
       const given = Object.entries({ ...flags, 'api-server': apiServer }).filter(([, value]) => value !== undefined);
       const words = given.map(([name, value]) => (value === true ? `--${name}` : `--${name}=${value}`));
       await (await import('./credential.ts')).credential(words, env);
+    });
+  program
+    .command('help [command]')
+    .summary('show help for a command')
+    .description('Show help for a command.')
+    .allowExcessArguments(false)
+    .action(async (name: string | undefined) => {
+      const sub = name === undefined ? program : program.commands.find((each) => each.name() === name);
+      if (sub !== undefined) sub.outputHelp();
+      // The one way to be told what it may have meant.
+      else await program.parseAsync([String(name)], { from: 'user' });
     });
 }
 

@@ -57,6 +57,9 @@ describe.concurrent('help', () => {
 describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on stdout, nothing changed', () => {
   test.for<[string, RegExp, RegExp]>([
     ['lgin', /unknown command/, /login|--help/],
+    ['help lgin', /unknown command/, /login|--help/],
+    ['help nothing', /unknown command 'nothing'/, /--help/],
+    ['help login extra', /too many arguments/, /--help/],
     ['--what', /unknown option/, /--help/],
     ['login --what', /unknown option/, /kubectl tka login --help/],
     ['login --contxt x', /unknown option/, /--context/],
