@@ -178,10 +178,13 @@ export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: 
   return new Settings(values, file?.path, flags.port !== undefined);
 }
 
+/** What each line of the error for a bad configuration begins with. */
+export const badConfiguration = 'bad configuration: ';
+
 function problemsError(problems: readonly string[]): TkaError {
   const told = problems.slice(0, problemLimit);
   if (problems.length > told.length) told.push(`and ${problems.length - told.length} more problems`);
-  return new TkaError(told.map((problem) => `bad configuration: ${problem}`).join('\n'));
+  return new TkaError(told.map((problem) => `${badConfiguration}${problem}`).join('\n'));
 }
 
 /**

@@ -5,6 +5,7 @@
 import { inspect } from 'node:util';
 import { writeAll } from './credential/entry.ts';
 import { TkaError } from './errors.ts';
+import { displayWidth } from './width.ts';
 
 export type OutputFormat = 'table' | 'wide' | 'json' | 'yaml' | 'name';
 
@@ -92,9 +93,9 @@ export function cell(text: string): string {
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   if (rows.length === 0) return '';
   const lines = [headings, ...rows.map((row) => row.map(cell))];
-  const widths = headings.map((_, column) => Math.max(...lines.map((line) => [...(line[column] ?? '')].length)));
+  const widths = headings.map((_, column) => Math.max(...lines.map((line) => displayWidth(line[column] ?? ''))));
   const pad = (text: string, column: number) =>
-    column === headings.length - 1 ? text : text + ' '.repeat((widths[column] ?? 0) - [...text].length + 3);
+    column === headings.length - 1 ? text : text + ' '.repeat((widths[column] ?? 0) - displayWidth(text) + 3);
   return `${lines.map((line) => line.map(pad).join('').trimEnd()).join('\n')}\n`;
 }
 

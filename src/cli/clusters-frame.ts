@@ -1,6 +1,6 @@
 import { cell, shortDuration, table } from '../terminal.ts';
+import { shorten } from '../width.ts';
 import { type Columns, cellsOf, headingsOf, type Listed } from './clusters-rows.ts';
-import { shorten } from './picker-width.ts';
 
 /** What the picture of --watch is made of. */
 export interface Picture {

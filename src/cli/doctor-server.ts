@@ -16,6 +16,7 @@ import { addressesOf, type Context } from './context.ts';
 import { certificateVerdict } from './doctor-certificate.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict } from './doctor-check.ts';
 import { clockHint } from './doctor-machine.ts';
+import type { Target as Named } from './target.ts';
 
 /** What a TKA server told of itself. */
 export interface Told {
@@ -32,10 +33,10 @@ const longest = 5000;
 export async function checkServer(
   context: Context,
   checks: Checks,
-  { server, cluster }: { server: string; cluster: Cluster | undefined },
+  { server, cluster, unlisted }: Named,
 ): Promise<Told> {
   const way = new Way(context, server, checks.has('tailscaled', 'failed'));
-  const named = checks.set('name', await way.name());
+  const named = checks.set('name', unlistedName(await way.name(), server, unlisted));
   let blocked = consequence('name', named);
   const reached = checks.set('tcp', blocked ?? (await way.connect()));
   blocked ??= consequence('tcp', reached);
@@ -53,6 +54,14 @@ export async function checkServer(
   const { told, verdict } = await askApi(context, server, cluster);
   checks.set('tka-api', verdict);
   return told;
+}
+
+// Looked for among the clusters in vain, it was taken for a host; if it is none, a name was mistyped.
+function unlistedName(host: Verdict, server: string, unlisted: Named['unlisted']): Verdict {
+  if (host.status === 'ok' || unlisted === undefined || unlisted === false) return host;
+  const why = unlisted === true ? 'no cluster is called so' : unlisted.message;
+  const hint = unlisted === true ? 'kubectl tka clusters' : unlisted.hints[0];
+  return failed(`${why}; and ${new URL(server).hostname} is no host that is known here`, hint);
 }
 
 /** The way to one server, walked step by step. */

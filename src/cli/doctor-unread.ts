@@ -1,10 +1,11 @@
 import * as fs from 'node:fs';
 import type { TkaError } from '../errors.ts';
 import { findPaths, type Paths } from '../paths.ts';
+import { badConfiguration } from '../settings.ts';
 import { openTerminal } from '../terminal.ts';
 import { askTailnet, type CommonFlags } from './context.ts';
 import { type Report, showReport } from './doctor.ts';
-import { Checks, checkNames, dependsOn, failedBy } from './doctor-check.ts';
+import { Checks, checkNames, dependsOn, failed } from './doctor-check.ts';
 import { checkCache, checkKubectl, checkPath, checkTailscaled } from './doctor-machine.ts';
 
 /** `doctor` where the settings cannot be read: `problem` says why. Throws TkaError, since that is a failed check. */
@@ -35,13 +36,21 @@ export async function examineWithoutSettings(
   const { paths, command, env, log } = machine;
   const checks = new Checks();
   const kubectl = checkKubectl(env);
-  checks.set('configuration', failedBy(problem, problem.hints[0] ?? mend(problem, machine.file, paths)));
+  checks.set('configuration', failed(inOneLine(problem), problem.hints[0] ?? mend(problem, machine.file, paths)));
   checks.set('tailscaled', await checkTailscaled(() => askTailnet(env, { log }), 'tag:tka'));
   checks.set('kubectl', await kubectl);
   checks.set('path', checkPath(env, command));
   checks.set('cache', checkCache(paths));
   checks.setRest(checkNames, dependsOn('configuration'));
   return { cluster: null, checks: checks.list() };
+}
+
+// The check is called configuration: that need not be said of each problem.
+function inOneLine({ message }: TkaError): string {
+  return message
+    .split('\n')
+    .map((line) => (line.startsWith(badConfiguration) ? line.slice(badConfiguration.length) : line))
+    .join('; ');
 }
 
 function mend({ message }: TkaError, named: string | undefined, paths: Paths): string | undefined {

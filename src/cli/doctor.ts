@@ -1,4 +1,3 @@
-import type { Cluster } from '../discovery/clusters.ts';
 import { ListMemory } from '../discovery/memory.ts';
 import { shortName } from '../discovery/naming.ts';
 import { TkaError } from '../errors.ts';
@@ -29,7 +28,7 @@ import {
 import { checksTable } from './doctor-print.ts';
 import { checkServer } from './doctor-server.ts';
 import { checkSession, heldSession } from './doctor-session.ts';
-import { contextOf, knownTarget, loginTarget } from './target.ts';
+import { contextOf, knownTarget, loginTarget, type Target } from './target.ts';
 
 /** What `doctor` finds about one cluster. */
 export interface Report {
@@ -90,12 +89,7 @@ async function examine(given: Context, name: string | undefined): Promise<Report
   return { cluster, checks: checks.list() };
 }
 
-interface Chosen {
-  readonly server: string;
-  readonly cluster: Cluster | undefined;
-}
-
-async function examineCluster(context: Context, checks: Checks, found: Found, chosen: Chosen): Promise<void> {
+async function examineCluster(context: Context, checks: Checks, found: Found, chosen: Target): Promise<void> {
   const { server } = chosen;
   const told = await checkServer(context, checks, chosen);
   const session = checkSession(context, checks, server, told);
@@ -134,7 +128,7 @@ async function choose(
   name: string | undefined,
   view: KubeconfigView,
   checks: Checks,
-): Promise<Chosen | Verdict> {
+): Promise<Target | Verdict> {
   try {
     if (name !== undefined) return await loginTarget(context, name, view);
     return { server: await knownTarget(context, undefined, view), cluster: undefined };

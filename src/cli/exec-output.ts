@@ -1,5 +1,5 @@
 import * as fs from 'node:fs';
-import { displayWidth } from './picker-width.ts';
+import { displayWidth } from '../width.ts';
 
 const newline = 0x0a;
 

@@ -1,4 +1,4 @@
-import { cell, displayWidth, shorten } from './picker-width.ts';
+import { cell, displayWidth, shorten } from '../width.ts';
 
 /** One line to choose from; all texts clean. */
 export interface Item {

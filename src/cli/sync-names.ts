@@ -26,6 +26,7 @@ export function parseTemplate(text: string): Template {
     new UsageError(`context template ${JSON.stringify(cleanText(text))} ${why}`, { hints: templateHints });
   if (text.trim() === '') throw new UsageError('the context template is empty', { hints: templateHints });
   if (cleanText(text, longest) !== text) throw bad('is too long, or has spaces or control characters it must not have');
+  const keys: string[] = [];
   const parts = text.split(/(\{[^{}]*\})/).map((part, i): string | Template => {
     if (i % 2 === 0) {
       if (/[{}]/.test(part)) throw bad('has a brace too many');
@@ -35,7 +36,8 @@ export function parseTemplate(text: string): Template {
     if (field === 'name') return (cluster) => cluster.name;
     const key = /^labels\.(.+)$/.exec(field)?.[1];
     if (key === undefined) throw bad(`has an unknown placeholder ${part}`);
-    return (cluster) => labelOf(cluster, key);
+    if (!keys.includes(key)) keys.push(key);
+    return (cluster) => labelOf(cluster, key, keys);
   });
   if (!parts.some((part) => typeof part === 'function')) throw bad('has no placeholder: all would be called the same');
   return (cluster) => {
@@ -45,11 +47,14 @@ export function parseTemplate(text: string): Template {
   };
 }
 
-function labelOf(cluster: Cluster, key: string): string {
+function labelOf(cluster: Cluster, key: string, keys: readonly string[]): string {
   const value = cluster.labels.get(key);
   if (value === undefined) {
     throw new TkaError(`it has no label ${cleanText(key)}, which the context template names`, {
-      hints: [`choose those that have it: -l ${cleanText(key)}`, 'or another template: --context-template TEMPLATE'],
+      hints: [
+        `choose those that have them all: -l ${cleanText(keys.join(','))}`,
+        'or another template: --context-template TEMPLATE',
+      ],
     });
   }
   // As Kubernetes writes label values: nothing that a shell, YAML or a reader could take for something else.

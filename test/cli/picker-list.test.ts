@@ -1,7 +1,7 @@
 // The picker's list: keys in, screen out. No terminal.
 import { describe, expect, it } from 'vitest';
 import { type Item, type Key, PickerList } from '../../src/cli/picker-list.ts';
-import { cell, displayWidth, shorten } from '../../src/cli/picker-width.ts';
+import { cell, displayWidth, shorten } from '../../src/width.ts';
 
 const item = (name: string, labels = '', state = 'healthy', current = false): Item => ({
   name,

@@ -292,7 +292,7 @@ describe('on the mesh', () => {
     );
     expect(said.error).toMatchObject({
       exitCode: 1,
-      hints: expect.arrayContaining(['choose those that have it: -l region']),
+      hints: expect.arrayContaining(['choose those that have them all: -l environment,region']),
     });
   });
 

@@ -1,11 +1,17 @@
 // How many columns of a terminal a text takes.
 
-const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
+let segmenter: Intl.Segmenter | undefined;
 // East Asian Wide and Fullwidth (Unicode Standard Annex 11), and what is drawn as an emoji.
 const wide =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{20000}-\u{3fffd}]|\ufe0f|\p{Emoji_Presentation}/u;
 const invisible = /^[\p{M}\p{Cf}\p{Cc}]+$/u;
 const plain = /^[ -~]*$/;
+
+// Made when it is needed: most texts are plain.
+function graphemes(text: string): Iterable<Intl.SegmentData> {
+  segmenter ??= new Intl.Segmenter(undefined, { granularity: 'grapheme' });
+  return segmenter.segment(text);
+}
 
 function graphemeWidth(grapheme: string): number {
   if (invisible.test(grapheme)) return 0;
@@ -16,7 +22,7 @@ function graphemeWidth(grapheme: string): number {
 export function displayWidth(text: string): number {
   if (plain.test(text)) return text.length;
   let width = 0;
-  for (const { segment } of graphemes.segment(text)) width += graphemeWidth(segment);
+  for (const { segment } of graphemes(text)) width += graphemeWidth(segment);
   return width;
 }
 
@@ -28,7 +34,7 @@ export function shorten(text: string, columns: number): string {
   // Where the text is cut if it turns out too long.
   let kept = '';
   let whole = '';
-  for (const { segment } of graphemes.segment(text)) {
+  for (const { segment } of graphemes(text)) {
     width += graphemeWidth(segment);
     if (width > columns) return `${kept}…`;
     whole += segment;
