@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { type BuildOptions, build, transform } from 'esbuild';
+import { type BuildOptions, build, type Plugin, transform } from 'esbuild';
 
 const root = import.meta.dirname;
 const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
@@ -27,20 +27,40 @@ const common: BuildOptions & { write: false } = {
   write: false,
   platform: 'node',
   // Its ES modules: they can be imported lazily by name, and what is not used is left out.
-  alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js') },
+  // proper-lockfile makes and removes folders, for which the file system needs no more grace than it has.
+  alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js'), 'graceful-fs': 'node:fs' },
   logLevel: 'warning',
-  define: { __VERSION__: JSON.stringify(version), __COMMIT__: JSON.stringify(commit()) },
+  define: {
+    __VERSION__: JSON.stringify(version),
+    __COMMIT__: JSON.stringify(commit()),
+    // undici leaves its second, experimental parser (of 180 kB) out by this, as it does for Node's own.
+    esbuildDetection: '"esbuild"',
+  },
 };
 
-// Where a module of Node's own is only a namespace, its wrapper would do nothing but look at all that is in it, and so
-// make Node load the parts that it keeps for whoever asks.
+// The wrapper of a module of Node's own does nothing here but look at all that is in it, and so make Node load the parts
+// that it keeps for whoever asks.
 function unwrapped(code: string): string {
-  return code.replace(/\b([\w$]+)=__toESM\((require\("node:[\w/]+"\))(?:,1)?\)/g, (all, name, required) =>
-    code.includes(`${name}.default`) ? all : `${name}=${required}`,
-  );
+  return code.replace(/\b([\w$]+)=__toESM\((require\("node:[\w/]+"\))(?:,1)?\)/g, (all, name, required) => {
+    const uses = code.split(new RegExp(`\\b${name.replaceAll('$', '\\$')}\\b`)).slice(1);
+    const asDefault = uses.filter((after) => after.startsWith('.default')).length;
+    if (asDefault === 0) return `${name}=${required}`;
+    return asDefault === uses.length - 1 ? `${name}={default:${required}}` : all;
+  });
 }
 
+// What a package loads at its start and the program has no use for.
+const unused: Plugin = {
+  name: 'unused',
+  setup: ({ onResolve, onLoad }) => {
+    // undici's HTTP/2, which no connection here agrees to.
+    onResolve({ filter: /\/client-h2\.js$/ }, () => ({ path: 'nothing', namespace: 'unused' }));
+    onLoad({ filter: /^/, namespace: 'unused' }, () => ({ contents: 'export default {}' }));
+  },
+};
+
 // Compiles a part of the program when it is first asked for. No file, so that it works within an executable as well.
+// A module of Node's own is loaded when something in it is first looked at: tls alone takes as long as all of ours.
 const loader = `
 const loaded = new Map();
 function load(name) {
@@ -49,8 +69,13 @@ function load(name) {
   const module = { exports: {} };
   loaded.set(name, module);
   const body = require('node:vm').compileFunction(parts[name](), ['exports', 'require', 'module'], { filename: name });
-  body(module.exports, (wanted) => (wanted.startsWith('./') ? load(wanted.slice(2)) : require(wanted)), module);
+  body(module.exports, (wanted) => (wanted.startsWith('./') ? load(wanted.slice(2)) : nodes(wanted)), module);
   return module.exports;
+}
+function nodes(name) {
+  // These are functions themselves, or nothing but loaded already.
+  if (/^(?:node:)?(?:assert|events|fs|module|path|process|stream)$/.test(name)) return require(name);
+  return new Proxy({}, { get: (_, key) => require(name)[key] });
 }
 `;
 
@@ -70,19 +95,20 @@ export async function bundle(): Promise<string> {
       {
         name: 'the-rest-apart',
         setup: ({ onResolve, onLoad }) => {
-          onResolve({ filter: /\/cli\/main\.ts$/ }, () => ({ path: 'main', namespace: 'rest' }));
-          onLoad({ filter: /^/, namespace: 'rest' }, () => ({ contents: "module.exports = load('main.mjs')" }));
+          onResolve({ filter: /\/cli\/run\.ts$/ }, () => ({ path: 'run', namespace: 'rest' }));
+          onLoad({ filter: /^/, namespace: 'rest' }, () => ({ contents: "module.exports = load('run.mjs')" }));
         },
       },
     ],
   });
   const rest = await build({
     ...common,
-    entryPoints: { main: path.join(root, 'src/cli/main.ts') },
+    entryPoints: { run: path.join(root, 'src/cli/run.ts') },
     outdir: root,
     outExtension: { '.js': '.mjs' },
     format: 'esm',
     splitting: true,
+    plugins: [unused],
     chunkNames: '[name]-[hash]',
   });
   const parts: string[] = [];

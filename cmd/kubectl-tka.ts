@@ -17,7 +17,7 @@ try {
 if (!served) {
   const ends = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
   for (const [signal, status] of Object.entries(ends)) process.on(signal, () => process.exit(status));
-  import('../src/cli/main.ts')
+  import('../src/cli/run.ts')
     .then(({ run, crashed, startedAs }) => {
       process.on('uncaughtException', (error) => process.exit(crashed(error, args, process.env)));
       return run(args, startedAs(started, process.env), process.env);

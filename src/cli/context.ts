@@ -1,4 +1,3 @@
-import * as path from 'node:path';
 import { ListMemory } from '../discovery/memory.ts';
 import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../kubeconfig/index.ts';
 import { type Network, openNetwork } from '../network/network.ts';
@@ -114,10 +113,4 @@ export function openSessions(paths: Paths, env: NodeJS.ProcessEnv, terminal: Ter
     warn: terminal.warn,
     log: terminal.log,
   });
-}
-
-/** The name under which this program is called: `kubectl tka` for kubectl-tka. */
-export function programName(command: string): string {
-  const name = path.basename(command).replace(/\.(?:exe|cmd|c?js|mjs|ts)$/i, '');
-  return name === 'kubectl-tka' ? 'kubectl tka' : name;
 }

@@ -1,3 +1,4 @@
+import * as path from 'node:path';
 import type { Command, Help, Option } from 'commander';
 
 const width = 100;
@@ -66,4 +67,10 @@ function wrap(text: string): string {
     return lines.join('\n');
   };
   return text.split('\n').map(wrapLine).join('\n');
+}
+
+/** The name under which this program is called: `kubectl tka` for kubectl-tka. */
+export function programName(command: string): string {
+  const name = path.basename(command).replace(/\.(?:exe|cmd|c?js|mjs|ts)$/i, '');
+  return name === 'kubectl-tka' ? 'kubectl tka' : name;
 }

@@ -1,11 +1,9 @@
-import * as fs from 'node:fs';
-import * as path from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { TkaError, UsageError } from '../errors.ts';
-import { sayError } from '../terminal.ts';
+import { openTerminal } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
-import { type CommonFlags, type Context, openContext, programName } from './context.ts';
-import { helpOf, setExamples, setRestUsage } from './help.ts';
+import type { CommonFlags, Context } from './context.ts';
+import { helpOf, programName, setExamples, setRestUsage } from './help.ts';
 
 type Action = (
   context: Context,
@@ -263,7 +261,13 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .helpOption('-h, --help', 'show help')
     .helpCommand(false)
     .configureHelp({ formatHelp: helpOf })
-    .configureOutput({ writeErr: () => {} })
+    .configureOutput({
+      writeOut: (text) => openTerminal({ debug: false, quiet: false }).out(text),
+      writeErr: () => {},
+      // As it would be found by a look at stdout, which takes Node 3 ms to set up.
+      getOutHelpWidth: () => 0,
+      getOutHasColors: () => false,
+    })
     .exitOverride();
   for (const spec of specs) {
     const sub = program.command(`${spec.name}${spec.args === undefined ? '' : ` ${spec.args}`}`).summary(spec.summary);
@@ -273,6 +277,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     for (const option of spec.options ?? []) sub.addOption(option);
     sub.action(async () => {
       const flags = sub.optsWithGlobals<CommonFlags & Flags>();
+      const { openContext } = await import('./context.ts');
       const action = await spec.load();
       const dash = spec.passThrough === true ? args.indexOf('--') : -1;
       const rest = dash < 0 ? undefined : args.slice(dash + 1);
@@ -320,35 +325,20 @@ A TKA server in every cluster knows who you are from the network and gives you a
     });
 }
 
-function wantsDebug(args: readonly string[], env: NodeJS.ProcessEnv): boolean {
-  return args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? '');
-}
-
-/** Says what nobody caught; returns the exit status. */
-export function crashed(error: unknown, args: readonly string[], env: NodeJS.ProcessEnv): number {
-  return sayError(error, wantsDebug(args, env));
-}
-
-/** Runs a command line (without program and script) and returns the exit status. */
-export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
-  const debug = wantsDebug(args, env);
+/** Runs a command line (without program and script) and returns the exit status. Throws what is to be told. */
+export async function runCommand(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
+  if (args.length === 0) return runCommand(['--help'], command, env);
+  const program = new Command();
+  define(program, args, command, env);
   try {
-    if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
-      const { credential } = await import('./credential.ts');
-      await credential(args.slice(1), env);
-      return 0;
-    }
-    if (args.length === 0) return await run(['--help'], command, env);
-    const program = new Command();
-    define(program, args, command, env);
     await program.parseAsync(args, { from: 'user' });
     return 0;
   } catch (error) {
-    if (!(error instanceof CommanderError)) return sayError(error, debug);
+    if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return 0;
     // Flags alone, without a command.
-    if (error.code === 'commander.help') return run(['--help'], command, env);
-    return sayError(usageError(error, args, programName(command)), debug);
+    if (error.code === 'commander.help') return runCommand(['--help'], command, env);
+    throw usageError(error, args, programName(command));
   }
 }
 
@@ -363,12 +353,4 @@ function usageError(error: CommanderError, args: readonly string[], program: str
     `${program} ${known === undefined ? '' : `${known} `}--help`,
   ];
   return new UsageError(text, { hints });
-}
-
-/** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */
-export function startedAs(started: string, env: NodeJS.ProcessEnv): string {
-  if (path.basename(started) !== started) return path.resolve(started);
-  const folders = (env.PATH ?? '').split(path.delimiter).filter((folder) => folder !== '');
-  const found = folders.map((folder) => path.resolve(folder, started)).find((file) => fs.existsSync(file));
-  return found ?? path.resolve(started);
 }

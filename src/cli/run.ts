@@ -1,0 +1,33 @@
+// What the entry point calls: as little as there must be before the command is known.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { sayError } from '../terminal.ts';
+
+/** Runs a command line (without program and script), says what goes wrong, and returns the exit status. */
+export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
+  try {
+    // kubectl waits for this one, which needs none of the others' flags and help.
+    if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
+      const { credential } = await import('./credential.ts');
+      await credential(args.slice(1), env);
+      return 0;
+    }
+    const { runCommand } = await import('./main.ts');
+    return await runCommand(args, command, env);
+  } catch (error) {
+    return crashed(error, args, env);
+  }
+}
+
+/** Says what nobody caught; returns the exit status. */
+export function crashed(error: unknown, args: readonly string[], env: NodeJS.ProcessEnv): number {
+  return sayError(error, args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? ''));
+}
+
+/** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */
+export function startedAs(started: string, env: NodeJS.ProcessEnv): string {
+  if (path.basename(started) !== started) return path.resolve(started);
+  const folders = (env.PATH ?? '').split(path.delimiter).filter((folder) => folder !== '');
+  const found = folders.map((folder) => path.resolve(folder, started)).find((file) => fs.existsSync(file));
+  return found ?? path.resolve(started);
+}
