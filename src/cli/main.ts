@@ -118,7 +118,7 @@ With --probe each cluster's TKA server is asked how it is: whether it answers an
     summary: 'write a context for every cluster, and keep them up to date',
     description: `Write a context for every cluster into the kubeconfig, in one go and without signing in: kubectl does that when it first needs a token. Run it again to bring them up to date. The current context stays what it is.
 
-A cluster whose API server or CA has changed is shown and left as it is until --accept-changes. A member that does not answer keeps its context. Exit status 1 means that something is left to do; members that the list calls dead, suspected or missing may be silent. Contexts keep their names unless a template is given.`,
+A cluster whose TKA server, API server or CA has changed is shown and left as it is until --accept-changes. A member that does not answer keeps its context. Exit status 1 means that something is left to do; members that the list calls dead, suspected or missing may be silent. Contexts keep their names unless a template is given.`,
     examples: `  # A context for every cluster
   %p sync
 
@@ -132,7 +132,7 @@ A cluster whose API server or CA has changed is shown and left as it is until --
       new Option('--prune', 'remove contexts of ours whose cluster is listed no longer'),
       new Option('--dry-run', 'write nothing, and print a diff'),
       new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
-      new Option('--accept-changes', 'take over API servers and CAs that have changed'),
+      new Option('--accept-changes', 'take over servers and CAs that have changed'),
       insecure,
     ],
     load: async () => (await import('./sync.ts')).sync,
@@ -345,7 +345,8 @@ export async function runCommand(args: readonly string[], command: string, env: 
 // Commander's own messages run over several lines: `error: unknown option '--foo'\n(Did you mean --food?)`.
 function usageError(error: CommanderError, args: readonly string[], program: string): UsageError {
   const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
-  const text = cleanText(first.charAt(0).toLowerCase() + first.slice(1), 300).replace(/\.$/, '');
+  const line = first.replace(/\. (Expected|Allowed) /, (_, word) => `: ${word.toLowerCase()} `);
+  const text = cleanText(line.charAt(0).toLowerCase() + line.slice(1), 300).replace(/\.$/, '');
   const meant = more.join(' ').match(/Did you mean (?:one of )?(.*?)\?/)?.[1];
   const known = specs.find((spec) => args.includes(spec.name))?.name;
   const hints = [

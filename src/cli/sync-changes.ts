@@ -3,8 +3,8 @@ import type { OurContext } from '../kubeconfig/index.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
 
 /** One thing about a known cluster that is not as it was, for a person to compare. */
-export interface AccessChange {
-  readonly what: 'API server' | 'CA';
+export interface Change {
+  readonly what: 'TKA server' | 'API server' | 'CA';
   readonly from: string;
   readonly to: string;
 }
@@ -13,9 +13,9 @@ export interface AccessChange {
  * What a server now says about its cluster's API server that differs from a context of ours; empty where the context
  * leads nowhere, so that nothing is known.
  */
-export function accessChanges(context: OurContext, access: ClusterAccess): AccessChange[] {
+export function accessChanges(context: OurContext, access: ClusterAccess): Change[] {
   if (context.apiServer === undefined) return [];
-  const changes: AccessChange[] = [];
+  const changes: Change[] = [];
   if (context.apiServer !== access.apiServer) {
     changes.push({ what: 'API server', from: context.apiServer, to: access.apiServer });
   }

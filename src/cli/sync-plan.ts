@@ -4,7 +4,7 @@ import { TkaError } from '../errors.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../kubeconfig/index.ts';
 import { parseSource, shellWord } from '../kubeconfig/source.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
-import { accessChanges } from './sync-changes.ts';
+import { accessChanges, type Change } from './sync-changes.ts';
 import { assignNames, candidateNames, type PlacedCluster, type Template } from './sync-names.ts';
 import { contextOf } from './target.ts';
 
@@ -33,8 +33,10 @@ export interface SyncInput {
   readonly mayBeInsecure: (answer: Answer) => boolean;
   /** Whether kubectl can run what a context names. */
   readonly runs: (context: OurContext) => boolean;
-  /** Whether a context for a server that is not listed is to go; undefined: nothing is pruned. */
-  readonly prunes: ((context: OurContext) => boolean) | undefined;
+  /** Whether a memberlist has named the server of a context before. */
+  readonly wasListed: (context: OurContext) => boolean;
+  /** Whether contexts are to go whose servers were listed before, and are no longer. */
+  readonly prunes: boolean;
   readonly specOf: (name: string, answer: Answer) => ContextSpec;
   /** Names that cannot be written, and why. */
   readonly blocked: ReadonlyMap<string, TkaError>;
@@ -74,7 +76,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
     problems: [] as Problem[],
   };
   const upsert: ContextSpec[] = [];
-  const ours = Map.groupBy(view.ours, (context) => context.server);
+  const ours = contextsOf(view, input);
   const fail = ({ cluster }: Answer, error: TkaError) => plan.problems.push({ cluster, error, expected: false });
 
   const { candidates, nameless } = candidatesOf(input);
@@ -133,6 +135,21 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
   return { ...plan, change, pruned, spared };
 }
 
+/**
+ * Our contexts, by the server of the cluster that they are for: also those of a server that was listed before and is no
+ * longer, while its API endpoint is that of a cluster which has no context by now. That one's TKA server has moved.
+ */
+function contextsOf(view: KubeconfigView, input: SyncInput): Map<string, readonly OurContext[]> {
+  const ours = new Map<string, readonly OurContext[]>(Map.groupBy(view.ours, (context) => context.server));
+  const listed = new Set(input.all.map(({ server }) => server));
+  const left = view.ours.filter((context) => !listed.has(context.server) && input.wasListed(context));
+  for (const { cluster, info } of left.length === 0 ? [] : input.answers) {
+    const moved = left.filter(({ apiServer }) => apiServer === info.apiServer);
+    if (moved.length > 0 && !ours.has(cluster.server)) ours.set(cluster.server, moved);
+  }
+  return ours;
+}
+
 // The list may name one server twice.
 function oneEach(answers: readonly Answer[]): Answer[] {
   const seen = new Set<string>();
@@ -171,7 +188,7 @@ function objection(
     });
   }
   const lines = existing.flatMap((context) =>
-    accessChanges(context, info).map(({ what, from, to }) => `its ${what} has changed: ${from} -> ${to}`),
+    changesOf(context, answer).map(({ what, from, to }) => `its ${what} has changed: ${from} -> ${to}`),
   );
   if (lines.length === 0) return undefined;
   const changes = [...new Set(lines)].join('; ');
@@ -223,8 +240,14 @@ function richerContexts(file: string): Set<string> {
   return new Set(rich.map(({ name }) => name));
 }
 
-function differs(context: OurContext, { info }: Answer, input: SyncInput): boolean {
-  return context.apiServer === undefined || accessChanges(context, info).length > 0 || !input.runs(context);
+function changesOf(context: OurContext, { cluster, info }: Answer): Change[] {
+  const { server } = context;
+  const moved: Change[] = server === cluster.server ? [] : [{ what: 'TKA server', from: server, to: cluster.server }];
+  return [...moved, ...accessChanges(context, info)];
+}
+
+function differs(context: OurContext, answer: Answer, input: SyncInput): boolean {
+  return context.apiServer === undefined || changesOf(context, answer).length > 0 || !input.runs(context);
 }
 
 function foreign(view: KubeconfigView, name: string): TkaError | undefined {
@@ -243,14 +266,14 @@ function withHint(error: TkaError, { cluster }: Answer): TkaError {
   });
 }
 
-function pruning(view: KubeconfigView, { all, prunes }: SyncInput) {
+function pruning(view: KubeconfigView, { all, prunes, wasListed }: SyncInput) {
   const [pruned, spared]: [OurContext[], OurContext[]] = [[], []];
-  if (prunes === undefined) return { pruned, spared };
+  if (!prunes) return { pruned, spared };
   const servers = new Set(all.map(({ server }) => server));
   const endpoints = new Set(all.map(({ apiEndpoint }) => apiEndpoint));
   for (const context of view.ours) {
     if (servers.has(context.server) || endpoints.has(context.apiServer ?? '')) continue;
-    (prunes(context) ? pruned : spared).push(context);
+    (wasListed(context) ? pruned : spared).push(context);
   }
   return { pruned, spared };
 }

@@ -77,7 +77,7 @@ function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[]
   const byServer = Map.groupBy(ours, ({ server }) => server);
   const byEndpoint = Map.groupBy(ours, ({ apiServer }) => apiServer);
   return ({ server, apiEndpoint }) =>
-    ((server === null ? byEndpoint.get(apiEndpoint) : byServer.get(server)) ?? []).map(({ name }) => name);
+    (byServer.get(server ?? '') ?? byEndpoint.get(apiEndpoint) ?? []).map(({ name }) => name);
 }
 
 function summaryOf({ plan, changedFiles }: Written, kept: readonly string[]): string {

@@ -64,7 +64,8 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     mayBeInsecure: ({ cluster, info }) =>
       flags.insecureSkipTlsVerify === true || store.insecureConsent(cluster.server) === info.apiServer,
     runs: ({ command, file }) => command === context.command || usableCommand(command ?? '', file, context.env.PATH),
-    prunes: prune ? ({ server }) => record.wasListed(server) : undefined,
+    wasListed: ({ server }) => record.wasListed(server),
+    prunes: prune,
     specOf: (name, { cluster, info }) => specOf(context, name, cluster.server, info),
   };
   const dryRun = flags.dryRun === true;

@@ -239,6 +239,28 @@ describe('changed access', () => {
     expect((await ground.ours())[0]?.caData ?? '').toBe(ca_data);
   });
 
+  it('of the TKA server too: the context stays the cluster’s, under its name', async () => {
+    await ground.sync();
+    const eu = mesh.cluster('prod-eu');
+    const { server } = eu;
+    await eu.stop();
+    await eu.start(0);
+    // As after a minute: the list that is kept is not what tells of it.
+    ground.forgetMissing();
+    const before = ground.stamp();
+    const shown = await ground.sync({ prune: true });
+    expect(shown.stderr).toBe(
+      `warning: prod-eu: its TKA server has changed: ${server} -> ${eu.server}; context prod-eu stays as it is\n`,
+    );
+    expect(shown.error).toMatchObject({ exitCode: 1, hints: [expect.stringContaining('--accept-changes')] });
+    expect(ground.stamp()).toBe(before);
+    const taken = await ground.sync({ acceptChanges: true });
+    expect(taken).toMatchObject({ error: undefined, stdout: '1 updated: prod-eu. 2 unchanged.\n' });
+    expect((await ground.ours()).find(({ name }) => name === 'prod-eu')?.server).toBe(eu.server);
+    expect(await ground.names()).toEqual(['prod-eu', 'prod-us', 'staging']);
+    expect((await ground.sync()).stdout).toBe('3 unchanged.\n');
+  });
+
   it('from no CA to one is a change too, white space in it is none', async () => {
     eu.faults.clusterInfo = { ca_data: '' };
     await ground.sync();
