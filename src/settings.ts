@@ -3,6 +3,7 @@ import { TkaError, UsageError } from './errors.ts';
 import type { Paths } from './paths.ts';
 import { readConfig } from './settings-file.ts';
 import { environmentName, readSetting, type SettingKey, type SettingValue, settingKeys } from './settings-keys.ts';
+import { goDuration } from './tka/duration.ts';
 import { cleanText } from './tka/text.ts';
 import { canonicalServer } from './tka/url.ts';
 
@@ -201,24 +202,4 @@ export function signInTimeout(env: NodeJS.ProcessEnv): number {
     });
   }
   return ms;
-}
-
-const unitMs: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-};
-
-/** A Go duration (`1m30s`, time.ParseDuration) in milliseconds; undefined if it is none. */
-export function goDuration(text: string): number | undefined {
-  if (!/^(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
-  let total = 0;
-  for (const [, number, unit] of text.matchAll(/([0-9.]+)(ns|us|µs|ms|s|m|h)/g)) {
-    total += Number(number) * (unitMs[unit ?? ''] ?? Number.NaN);
-  }
-  return Number.isNaN(total) ? undefined : total;
 }

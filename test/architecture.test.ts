@@ -25,7 +25,7 @@ const rules: readonly Rule[] = [
     because: 'the entry point is the hot path, then the CLI, and nothing else',
   },
   {
-    of: /^src\/(errors|tka\/(types|text|token|url|address|errors|answers))\.ts$/,
+    of: /^src\/(errors|tka\/(types|text|token|url|address|errors|answers|duration))\.ts$/,
     may: /^(src\/errors\.ts$|src\/tka\/|node:)/,
     because: 'wire types and their readers are pure: anybody may use them, at no cost',
   },

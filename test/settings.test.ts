@@ -4,7 +4,8 @@ import * as path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { UsageError } from '../src/errors.ts';
 import type { Paths } from '../src/paths.ts';
-import { type Flags, goDuration, loadSettings, signInTimeout } from '../src/settings.ts';
+import { type Flags, loadSettings, signInTimeout } from '../src/settings.ts';
+import { goDuration } from '../src/tka/duration.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'settings-'));
 afterAll(() => fs.rmSync(folder, { recursive: true }));

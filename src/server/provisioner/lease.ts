@@ -1,0 +1,158 @@
+// Leader election by a coordination.k8s.io Lease, as client-go's leaderelection package keeps it, so that our replicas
+// and Go operators stand in one line.
+import { setTimeout as delay } from 'node:timers/promises';
+import { isStatus, type Kube } from './kube.ts';
+import type { Log } from './log.ts';
+import { type Metadata, paths } from './objects.ts';
+
+/** client-go's defaults, in milliseconds. */
+export interface LeaseTimes {
+  /** How long the others wait after the last renewal they saw. Default 15 s. */
+  readonly durationMs?: number;
+  /** How long a leader goes on without being able to renew. Default 10 s. */
+  readonly renewDeadlineMs?: number;
+  /** How often it is tried. Default 2 s. */
+  readonly retryMs?: number;
+}
+
+/** What an election is given. */
+export interface LeaseOptions extends LeaseTimes {
+  readonly kube: Kube;
+  readonly namespace: string;
+  readonly name: string;
+  /** Another for each process. */
+  readonly identity: string;
+  readonly log: Log;
+  readonly onStarted: () => void;
+  /** Called when leadership is lost or given up; what it guards must have ended when it resolves. */
+  readonly onStopped: () => Promise<void>;
+}
+
+/** A candidate. */
+export interface Candidate {
+  leading(): boolean;
+  /** Leaves the election; the lease, if held, is given back for the next one to take at once. */
+  stop(): Promise<void>;
+}
+
+interface Lease {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: Partial<Metadata>;
+  readonly spec?: LeaseSpec;
+}
+
+interface LeaseSpec {
+  readonly holderIdentity?: string;
+  readonly leaseDurationSeconds?: number;
+  readonly acquireTime?: string;
+  readonly renewTime?: string;
+  readonly leaseTransitions?: number;
+}
+
+// A MicroTime has six digits of a second, no more and no fewer.
+const microTime = (): string => new Date().toISOString().replace('Z', '000Z');
+
+/** Stands for election until stopped. Throws nothing: what goes wrong is logged and tried again. */
+export function standForElection(options: LeaseOptions): Candidate {
+  const { kube, namespace, name, identity, log, onStarted, onStopped } = options;
+  const { durationMs = 15_000, renewDeadlineMs = 10_000, retryMs = 2_000 } = options;
+  const stopping = new AbortController();
+  let leading = false;
+  let ended: Promise<void> = Promise.resolve();
+  let deadline: NodeJS.Timeout | undefined;
+  // Others' clocks are not believed: what counts is when a change was seen here.
+  let seen: { readonly version: string | undefined; readonly at: number } | undefined;
+
+  function lose(reason: string): void {
+    clearTimeout(deadline);
+    if (!leading) return;
+    leading = false;
+    log.warn({ identity, reason }, 'stopped leading');
+    ended = onStopped();
+  }
+
+  function renewed(lease: Lease): void {
+    seen = { version: lease.metadata.resourceVersion, at: performance.now() };
+    clearTimeout(deadline);
+    deadline = setTimeout(() => lose('the lease could not be renewed in time'), renewDeadlineMs);
+    if (leading) return;
+    leading = true;
+    log.info({ identity }, 'started leading');
+    onStarted();
+  }
+
+  const spec = (old: LeaseSpec | undefined): LeaseSpec => {
+    const now = microTime();
+    const isMine = old?.holderIdentity === identity;
+    return {
+      ...old,
+      holderIdentity: identity,
+      leaseDurationSeconds: Math.max(1, Math.floor(durationMs / 1000)),
+      acquireTime: (isMine ? old.acquireTime : undefined) ?? now,
+      renewTime: now,
+      leaseTransitions: old === undefined ? 0 : (old.leaseTransitions ?? 0) + (isMine ? 0 : 1),
+    };
+  };
+
+  /** Takes the lease, or renews it; false when somebody else holds it. */
+  async function tryOnce(): Promise<boolean> {
+    const old = await kube.get<Lease>(paths.leases(namespace, name));
+    if (stopping.signal.aborted) return false;
+    if (old === undefined) {
+      const fresh = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name }, spec: spec(undefined) };
+      renewed(await kube.create<Lease>(paths.leases(namespace), fresh));
+      return true;
+    }
+    const version = old.metadata.resourceVersion;
+    const last = seen !== undefined && seen.version === version ? seen : { version, at: performance.now() };
+    seen = last;
+    const { holderIdentity = '', leaseDurationSeconds } = old.spec ?? {};
+    if (holderIdentity !== '' && holderIdentity !== identity) {
+      lose(`the lease is held by ${holderIdentity}`);
+      if (performance.now() - last.at < (leaseDurationSeconds ?? durationMs / 1000) * 1000) return false;
+    }
+    renewed(await kube.replace<Lease>(paths.leases(namespace, name), { ...old, spec: spec(old.spec) }));
+    return true;
+  }
+
+  async function run(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      try {
+        await tryOnce();
+      } catch (error) {
+        // A conflict: somebody else was faster.
+        if (!stopping.signal.aborted && !isStatus(error, 409)) log.warn({ err: error }, 'the lease could not be had');
+      }
+      if (!leading) await ended;
+      const jitter = leading ? 1 : 1 + Math.random() * 0.2;
+      await delay(retryMs * jitter, undefined, { signal: stopping.signal }).catch(() => undefined);
+    }
+  }
+  const running = run();
+
+  async function release(): Promise<void> {
+    const old = await kube.get<Lease>(paths.leases(namespace, name));
+    if (old?.spec?.holderIdentity !== identity) return;
+    const now = microTime();
+    const { leaseTransitions = 0 } = old.spec;
+    const empty = { holderIdentity: '', leaseDurationSeconds: 1, acquireTime: now, renewTime: now, leaseTransitions };
+    await kube.replace(paths.leases(namespace, name), { ...old, spec: empty });
+  }
+
+  return {
+    leading: () => leading,
+    async stop() {
+      stopping.abort();
+      await running;
+      clearTimeout(deadline);
+      const wasLeading = leading;
+      leading = false;
+      if (wasLeading) ended = onStopped();
+      await ended;
+      if (!wasLeading) return;
+      // Whoever cannot be told waits for the lease to run out.
+      await release().catch((error: unknown) => log.warn({ err: error }, 'the lease could not be given back'));
+    },
+  };
+}

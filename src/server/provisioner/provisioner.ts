@@ -1,0 +1,198 @@
+// One replica's provisioner: it serves the sign-ins, stands for election, and provisions while it leads.
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { KubeConfig } from '@kubernetes/client-node';
+import type { ClusterInfo } from '../../tka/types.ts';
+import type { SignIns } from '../http/contract.ts';
+import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
+import { connectKube, isStatus } from './kube.ts';
+import { type LeaseTimes, standForElection } from './lease.ts';
+import type { Log } from './log.ts';
+import { endOf, isSettled } from './objects.ts';
+import { WorkQueue } from './queue.ts';
+import { Reconciler, Stale } from './reconciler.ts';
+import { createSignIns } from './sign-ins.ts';
+import { watchSignIns } from './watch.ts';
+
+/** What a provisioner is given. */
+export interface ProvisionerOptions {
+  readonly kubeConfig: KubeConfig;
+  /** Where sign-ins and their ServiceAccounts live. */
+  readonly namespace: string;
+  /** Where the lease is; default: the same namespace. */
+  readonly leaseNamespace?: string;
+  /** Names in the kubeconfig answer. */
+  readonly clusterName: string;
+  readonly contextPrefix: string;
+  readonly userPrefix: string;
+  /** What clients are told of the cluster, or the ConfigMap that says it, with the labels to add. */
+  readonly clusterInfo: ClusterInfo | { readonly ref: ConfigMapRef; readonly labels: ClusterInfo['labels'] };
+  /** This process in the election; default: the host's name and a random part. */
+  readonly identity?: string;
+  readonly log: Log;
+  readonly lease?: LeaseTimes;
+  /** How often everything is compared with what it should be. Default 10 minutes. */
+  readonly resyncMs?: number;
+  /** Told of every pass over a sign-in. */
+  readonly onReconcile?: (pass: ReconcilePass) => void;
+}
+
+/** One pass over one sign-in. */
+export interface ReconcilePass {
+  readonly name: string;
+  readonly namespace: string;
+  readonly ms: number;
+  readonly failed: boolean;
+  /** Set when this pass signed somebody in, or extended a sign-in. */
+  readonly signedIn: { readonly username: string; readonly role: string } | undefined;
+}
+
+/** A running provisioner. */
+export interface Provisioner {
+  readonly signIns: SignIns;
+  /** What clients are told of the cluster. Throws where the ConfigMap cannot be read. */
+  readonly clusterInfo: () => Promise<ClusterInfo>;
+  /** Whether the cluster has answered, so that sign-ins are known. */
+  ready(): boolean;
+  leading(): boolean;
+  /** How many people are signed in, by role. */
+  sessions(): ReadonlyMap<string, number>;
+  /** Finishes what is under way and gives the lease back. */
+  stop(): Promise<void>;
+}
+
+const leaseName = 'controller.tka.specht-labs.de';
+const expiryMs = 1_000;
+const clusterInfoMs = 60_000;
+const concurrency = 16;
+// A key that is no sign-in's name: compare everything.
+const everything = '*';
+
+/** Starts a provisioner. Throws only where the kubeconfig names no cluster; a cluster that is away is waited for. */
+export function startProvisioner(options: ProvisionerOptions): Provisioner {
+  const { kubeConfig, namespace, log, onReconcile } = options;
+  const kube = connectKube(kubeConfig);
+  const reconciler = new Reconciler({ kube, namespace, log });
+  let queue: WorkQueue | undefined;
+  const ends = new Map<string, number>();
+
+  const watch = watchSignIns({
+    kubeConfig,
+    kube,
+    namespace,
+    log,
+    onChange(name, signIn) {
+      const end = signIn && endOf(signIn);
+      if (end === undefined) ends.delete(name);
+      else ends.set(name, end);
+      if (signIn === undefined || !isSettled(signIn)) queue?.add(name);
+    },
+  });
+
+  async function work(name: string): Promise<void> {
+    if (name === everything) {
+      let count = 0;
+      for await (const wrong of reconciler.survey()) {
+        queue?.add(wrong);
+        count++;
+      }
+      log.info({ count }, 'compared all sign-ins with what they have');
+      return;
+    }
+    const start = performance.now();
+    let failed = true;
+    let signedIn: ReconcilePass['signedIn'];
+    try {
+      const done = await reconciler.reconcile(name);
+      failed = false;
+      if (done === undefined) return;
+      signedIn = { username: done.spec.username, role: done.spec.role };
+      log.info({ name, ...signedIn, until: done.status?.valid_until }, 'access provisioned');
+    } finally {
+      onReconcile?.({ name, namespace, ms: performance.now() - start, failed, signedIn });
+    }
+  }
+
+  let timers: readonly NodeJS.Timeout[] = [];
+  const candidate = standForElection({
+    ...options.lease,
+    kube,
+    namespace: options.leaseNamespace ?? namespace,
+    name: leaseName,
+    identity: options.identity ?? `${hostname()}_${randomUUID()}`,
+    log,
+    onStarted() {
+      const fresh = new WorkQueue({
+        work,
+        concurrency,
+        onError(name, error) {
+          if (error instanceof Stale || isStatus(error, 409)) log.debug({ name, err: error }, 'to be looked at again');
+          else log.error({ name, err: error }, 'a sign-in could not be reconciled');
+        },
+      });
+      queue = fresh;
+      // What happened while nobody led.
+      fresh.add(everything);
+      timers = [
+        setInterval(() => fresh.add(everything), options.resyncMs ?? 10 * 60_000),
+        setInterval(() => {
+          const now = Date.now();
+          for (const [name, end] of ends) if (end <= now) fresh.add(name);
+        }, expiryMs),
+      ];
+    },
+    async onStopped() {
+      for (const timer of timers) clearInterval(timer);
+      const old = queue;
+      queue = undefined;
+      await old?.stop();
+    },
+  });
+
+  let known: { readonly info: ClusterInfo; readonly at: number } | undefined;
+  async function clusterInfo(): Promise<ClusterInfo> {
+    const source = options.clusterInfo;
+    if (!('ref' in source)) return source;
+    if (known === undefined || performance.now() - known.at > clusterInfoMs) {
+      try {
+        known = { info: await readClusterInfo(kube, source.ref, source.labels), at: performance.now() };
+      } catch (error) {
+        if (known === undefined) throw error;
+        log.warn({ err: error }, 'the cluster info could not be read again');
+      }
+    }
+    return known.info;
+  }
+
+  const signIns = createSignIns({
+    kube,
+    watch,
+    namespace,
+    log,
+    release: (signIn) => reconciler.release(signIn),
+    clusterInfo,
+    clusterName: options.clusterName,
+    contextPrefix: options.contextPrefix,
+    userPrefix: options.userPrefix,
+  });
+
+  return {
+    signIns,
+    clusterInfo,
+    ready: () => watch.synced(),
+    leading: () => candidate.leading(),
+    sessions() {
+      const counts = new Map<string, number>();
+      for (const signIn of watch.all()) {
+        if (!isSettled(signIn)) continue;
+        counts.set(signIn.spec.role, (counts.get(signIn.spec.role) ?? 0) + 1);
+      }
+      return counts;
+    },
+    async stop() {
+      watch.stop();
+      await candidate.stop();
+      kube.close();
+    },
+  };
+}

@@ -1,0 +1,210 @@
+// Makes the cluster have what the sign-ins ask for, and nothing that they do not. Whatever is deleted is named by its
+// UID: an object's UID never comes back, so nothing newer of the same name is ever hit, whoever works at the same time.
+import { isStatus, type Kube, KubeError } from './kube.ts';
+import type { Log } from './log.ts';
+import {
+  accountFor,
+  bindingFor,
+  bindingName,
+  binds,
+  type ClusterRoleBinding,
+  isOver,
+  isSettled,
+  labelPatch,
+  ownerOfAccount,
+  ownerOfBinding,
+  paths,
+  problemOf,
+  problemPatch,
+  type ServiceAccount,
+  statusOf,
+  type TkaSignin,
+} from './objects.ts';
+
+/** What it is given. */
+export interface ReconcilerOptions {
+  readonly kube: Kube;
+  readonly namespace: string;
+  readonly log: Log;
+}
+
+/** Something that only a person can put right. */
+class Blocked extends Error {}
+
+/** Something changed while it was looked at: to be looked at again. */
+export class Stale extends Error {}
+
+/** One pass over one sign-in, and the search for those that need one. */
+export class Reconciler {
+  readonly #kube: Kube;
+  readonly #namespace: string;
+  readonly #log: Log;
+
+  constructor({ kube, namespace, log }: ReconcilerOptions) {
+    this.#kube = kube;
+    this.#namespace = namespace;
+    this.#log = log;
+  }
+
+  /** Provisions the sign-in of this name, or removes what is left of it. Answers whether it was newly provisioned. */
+  async reconcile(name: string): Promise<TkaSignin | undefined> {
+    const kube = this.#kube;
+    const signInPath = paths.signIns(this.#namespace, name);
+    // In this order: what belongs to another sign-in than the one seen afterwards belongs to one that is gone.
+    const [account, binding] = await this.#partsOf(name);
+    const signIn = await kube.get<TkaSignin>(signInPath);
+    if (signIn === undefined) {
+      await this.#remove(name, account, binding, undefined);
+      return undefined;
+    }
+    if (isOver(signIn, Date.now())) {
+      // Only as it was seen: one that is extended at this moment stays.
+      const { uid, resourceVersion } = signIn.metadata;
+      if (!(await kube.remove(signInPath, { uid, resourceVersion }))) throw new Stale('the sign-in has changed');
+      this.#log.info({ name, username: signIn.spec.username, role: signIn.spec.role }, 'sign-in has expired');
+      await this.#remove(name, account, binding, undefined);
+      return undefined;
+    }
+    try {
+      return await this.#provision(signIn, account, binding);
+    } catch (error) {
+      if (error instanceof Blocked || isStatus(error, 400, 403, 422))
+        await this.#tell(signIn, (error as Error).message);
+      throw error;
+    }
+  }
+
+  /** Takes away what a deleted sign-in had. */
+  async release(signIn: TkaSignin): Promise<void> {
+    const [account, binding] = await this.#partsOf(signIn.metadata.name);
+    await this.#remove(signIn.metadata.name, account, binding, signIn.metadata.uid);
+  }
+
+  /** Names of all that is not as it should be: sign-ins without their parts, parts without their sign-in. */
+  async *survey(): AsyncGenerator<string> {
+    const kube = this.#kube;
+    const accounts = new Map<string, string>();
+    for await (const account of kube.list<ServiceAccount>(paths.accounts(this.#namespace))) {
+      const owner = ownerOfAccount(account);
+      if (owner !== undefined) accounts.set(account.metadata.name, owner);
+    }
+    const bindings = new Map<string, { readonly owner: string; readonly role: string }>();
+    for await (const binding of kube.list<ClusterRoleBinding>(paths.bindings())) {
+      const owner = ownerOfBinding(binding, this.#namespace);
+      if (owner === undefined || !binding.metadata.name.endsWith(bindingName(''))) continue;
+      const name = binding.metadata.name.slice(0, -bindingName('').length);
+      bindings.set(name, { owner, role: binding.roleRef.name });
+    }
+    // After its parts, so that none of a newer sign-in is taken for an orphan.
+    for await (const signIn of kube.list<TkaSignin>(paths.signIns(this.#namespace))) {
+      const { name, uid } = signIn.metadata;
+      const binding = bindings.get(name);
+      const isRight =
+        isSettled(signIn) &&
+        !isOver(signIn, Date.now()) &&
+        accounts.get(name) === uid &&
+        binding?.owner === uid &&
+        binding.role === signIn.spec.role;
+      accounts.delete(name);
+      bindings.delete(name);
+      if (!isRight) yield name;
+    }
+    yield* new Set([...accounts.keys(), ...bindings.keys()]);
+  }
+
+  async #partsOf(name: string): Promise<[ServiceAccount | undefined, ClusterRoleBinding | undefined]> {
+    return Promise.all([
+      this.#kube.get<ServiceAccount>(paths.accounts(this.#namespace, name)),
+      this.#kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name))),
+    ]);
+  }
+
+  /** Removes those of these parts that belong to a sign-in: any, or the one of this UID. */
+  async #remove(
+    name: string,
+    account: ServiceAccount | undefined,
+    binding: ClusterRoleBinding | undefined,
+    uid: string | undefined,
+  ): Promise<void> {
+    const isTheirs = (owner: string | undefined): boolean =>
+      owner !== undefined && (uid === undefined || owner === uid);
+    const accountOwner = account && ownerOfAccount(account);
+    const bindingOwner = binding && ownerOfBinding(binding, this.#namespace);
+    // One without labels goes with the ServiceAccount that it binds.
+    const bindingGoes = isTheirs(bindingOwner) || (bindingOwner === 'unlabelled' && isTheirs(accountOwner));
+    const removed = await Promise.all([
+      account && isTheirs(accountOwner) && this.#kube.remove(this.#accountPath(name), { uid: account.metadata.uid }),
+      binding && bindingGoes && this.#kube.remove(this.#bindingPath(name), { uid: binding.metadata.uid }),
+    ]);
+    if (removed.includes(true)) this.#log.info({ name }, 'access removed');
+  }
+
+  async #provision(
+    signIn: TkaSignin,
+    account: ServiceAccount | undefined,
+    binding: ClusterRoleBinding | undefined,
+  ): Promise<TkaSignin | undefined> {
+    const status = statusOf(signIn, Date.now());
+    if (status === undefined) throw new Blocked(`the period "${signIn.spec.validity_period}" is no duration`);
+    try {
+      await Promise.all([this.#provideAccount(signIn, account), this.#provideBinding(signIn, binding)]);
+      if (problemOf(signIn) !== undefined) await this.#tell(signIn, null);
+      if (isSettled(signIn)) return undefined;
+      const { name, uid } = signIn.metadata;
+      // It names the attempt that it answers, so that it cannot pass for the answer to a newer one.
+      const patch = { metadata: { uid }, status };
+      return await this.#kube.patch<TkaSignin>(`${paths.signIns(this.#namespace, name)}/status`, patch);
+    } catch (error) {
+      if (isStatus(error, 404, 409)) throw new Stale('it changed while it was provisioned');
+      throw error;
+    }
+  }
+
+  async #provideAccount(signIn: TkaSignin, old: ServiceAccount | undefined): Promise<void> {
+    const { name, uid } = signIn.metadata;
+    if (old !== undefined) {
+      const owner = ownerOfAccount(old);
+      if (owner === uid) return;
+      if (owner === undefined) throw new Blocked(`the ServiceAccount "${name}" belongs to nobody's sign-in`);
+      await this.#kube.remove(this.#accountPath(name), { uid: old.metadata.uid });
+    }
+    await this.#kube.create(paths.accounts(this.#namespace), accountFor(signIn));
+  }
+
+  async #provideBinding(signIn: TkaSignin, old: ClusterRoleBinding | undefined): Promise<void> {
+    const { name, uid } = signIn.metadata;
+    if (old !== undefined) {
+      const owner = ownerOfBinding(old, this.#namespace);
+      if (owner === undefined) {
+        throw new Blocked(`the ClusterRoleBinding "${bindingName(name)}" belongs to somebody else`);
+      }
+      if (binds(old, signIn, this.#namespace)) {
+        if (owner === uid) return;
+        if (owner === 'unlabelled') {
+          await this.#kube.patch(this.#bindingPath(name), labelPatch(old, signIn, this.#namespace));
+          return;
+        }
+      }
+      // A roleRef cannot be changed in place.
+      await this.#kube.remove(this.#bindingPath(name), { uid: old.metadata.uid });
+    }
+    await this.#kube.create(paths.bindings(), bindingFor(signIn, this.#namespace));
+  }
+
+  /** Writes on the sign-in why it cannot be provisioned, for whoever asks; null: it can. */
+  async #tell(signIn: TkaSignin, text: string | null): Promise<void> {
+    if (text === (problemOf(signIn) ?? null)) return;
+    const patch = problemPatch(signIn, text?.slice(0, 1024) ?? null);
+    await this.#kube.patch(paths.signIns(this.#namespace, signIn.metadata.name), patch).catch((error: unknown) => {
+      if (!(error instanceof KubeError)) throw error;
+    });
+  }
+
+  #accountPath(name: string): string {
+    return paths.accounts(this.#namespace, name);
+  }
+
+  #bindingPath(name: string): string {
+    return paths.bindings(bindingName(name));
+  }
+}

@@ -1,0 +1,64 @@
+// Processes that cannot outlive the test process, and a folder of theirs.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+
+let reaper: ChildProcess | undefined;
+
+function note(line: string): void {
+  if (reaper === undefined) {
+    // In a group of its own: a Ctrl-C is not for it.
+    const script = path.join(import.meta.dirname, 'reaper.ts');
+    reaper = spawn(process.execPath, [script], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+    reaper.stdin?.on('error', () => undefined);
+    reaper.unref();
+    (reaper.stdin as unknown as { unref(): void }).unref();
+  }
+  reaper.stdin?.write(`${line}\n`);
+}
+
+/** A folder that goes when this process does. */
+export function makeFolder(): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-cluster-'));
+  note(folder);
+  return folder;
+}
+
+/** A started process, its output in a file. */
+export interface Running {
+  readonly pid: number;
+  /** Rejects, with the end of its output, should it end before it is stopped. */
+  readonly ended: Promise<never>;
+  /** Ends it; resolves when it has ended. Default: SIGTERM, and SIGKILL after 10 s. */
+  stop(signal?: NodeJS.Signals): Promise<void>;
+}
+
+/** Starts a program, which ends with this process at the latest. */
+export function start(program: string, args: readonly string[], logFile: string): Running {
+  const log = fs.openSync(logFile, 'a');
+  const child = spawn(program, args, { stdio: ['ignore', log, log] });
+  fs.closeSync(log);
+  const { pid } = child;
+  if (pid === undefined) throw new Error(`${program} did not start`);
+  note(`+${pid}`);
+  const exited = once(child, 'exit').then(() => note(`-${pid}`));
+  let stopping = false;
+  const ended = exited.then((): never => {
+    const output = fs.readFileSync(logFile, 'utf8').slice(-4000);
+    throw new Error(`${path.basename(program)} ended${stopping ? '' : ' by itself'}\n${stopping ? '' : output}`);
+  });
+  ended.catch(() => undefined);
+  return {
+    pid,
+    ended,
+    async stop(signal = 'SIGTERM') {
+      stopping = true;
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      const hard = setTimeout(() => child.kill('SIGKILL'), 10_000);
+      await exited;
+      clearTimeout(hard);
+    },
+  };
+}

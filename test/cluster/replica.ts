@@ -1,0 +1,90 @@
+// A TKA server's API and provisioner, with callers that say who they are: for tests, in this process or in one of its own.
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { type Caller, Refusal } from '../../src/server/http/contract.ts';
+import { createHandler } from '../../src/server/http/handler.ts';
+import type { Log } from '../../src/server/provisioner/log.ts';
+import {
+  type Provisioner,
+  type ProvisionerOptions,
+  startProvisioner,
+} from '../../src/server/provisioner/provisioner.ts';
+import { type Access, kubeConfigFor } from './api-server.ts';
+
+/** What a replica is given; plain data. */
+export interface ReplicaOptions extends Pick<ProvisionerOptions, 'lease' | 'resyncMs' | 'identity'> {
+  readonly access: Access;
+  /** The server's own token. */
+  readonly token: string;
+  readonly namespace: string;
+}
+
+export interface Replica {
+  readonly url: string;
+  readonly provisioner: Provisioner;
+  /** What it logged as warnings and errors. */
+  readonly complaints: readonly string[];
+  stop(): Promise<void>;
+}
+
+/** Starts one on a port of loopback. */
+export async function startReplica(options: ReplicaOptions): Promise<Replica> {
+  const { access, token, namespace, ...rest } = options;
+  const complaints: string[] = [];
+  const note = (fields: Readonly<Record<string, unknown>>, message: string): void => {
+    complaints.push(`${message}: ${fields.err instanceof Error ? fields.err.message : JSON.stringify(fields)}`);
+  };
+  const story = (fields: Readonly<Record<string, unknown>>, message: string): void => {
+    if (process.env.TKA_DEBUG) console.error(options.identity ?? '', message, fields);
+  };
+  const log: Log = { debug: story, info: story, warn: note, error: note };
+  const provisioner = startProvisioner({
+    ...rest,
+    kubeConfig: kubeConfigFor(access, token),
+    namespace,
+    clusterName: 'tka-cluster',
+    contextPrefix: 'tka-context-',
+    userPrefix: 'tka-user-',
+    clusterInfo: {
+      server_url: access.server,
+      insecure_skip_tls_verify: false,
+      ca_data: Buffer.from(access.ca).toString('base64'),
+      labels: {},
+    },
+    log,
+  });
+  const server = createServer(
+    createHandler({
+      identity: {
+        whoIs({ headers }): Caller {
+          const said = headers['x-caller'];
+          if (typeof said !== 'string') throw new Refusal(403, { message: 'User not authorized' });
+          return JSON.parse(said);
+        },
+      },
+      signIns: provisioner.signIns,
+      clusterInfo: provisioner.clusterInfo,
+      onError: (error) => note({ err: error }, 'internal error'),
+    }),
+  );
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/api/v1alpha1`,
+    provisioner,
+    complaints,
+    async stop() {
+      server.closeAllConnections();
+      server.close();
+      await provisioner.stop();
+    },
+  };
+}
+
+// As a process: its options on standard input, its URL on standard output.
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const replica = await startReplica(JSON.parse(await text(process.stdin)));
+  process.stdout.write(`${replica.url}\n`);
+  process.once('SIGTERM', () => void replica.stop());
+}

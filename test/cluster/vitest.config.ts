@@ -1,0 +1,15 @@
+// npm run test:cluster: against real API servers. Apart from `npm test`, which needs no Go.
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    root: import.meta.dirname,
+    include: ['*.test.ts'],
+    globalSetup: ['global.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    maxWorkers: 2,
+    // A machine that does other things may miss a deadline once; what fails three times is broken.
+    retry: process.env.CI ? 2 : 0,
+  },
+});
