@@ -29,6 +29,7 @@ const common: BuildOptions & { write: false } = {
   // Its ES modules: they can be imported lazily by name, and what is not used is left out.
   // proper-lockfile makes and removes folders, for which the file system needs no more grace than it has.
   alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js'), 'graceful-fs': 'node:fs' },
+  loader: { '.sh': 'text', '.cmd': 'text', '.bash': 'text', '.zsh': 'text', '.fish': 'text', '.ps1': 'text' },
   logLevel: 'warning',
   define: {
     __VERSION__: JSON.stringify(version),
@@ -147,7 +148,17 @@ async function buildDist(): Promise<void> {
   }
   fs.copyFileSync(path.join(root, 'cmd/kubectl-tka.sh'), path.join(dist, 'kubectl-tka'));
   fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
+  // For whoever packages: the first belongs beside the program, the others go where shells look for them.
+  const completions = path.join(dist, 'completions');
+  fs.mkdirSync(completions, { recursive: true });
+  fs.copyFileSync(path.join(root, 'cmd/kubectl_complete-tka.sh'), path.join(dist, 'kubectl_complete-tka'));
+  fs.chmodSync(path.join(dist, 'kubectl_complete-tka'), 0o755);
+  for (const shell of ['bash', 'zsh', 'fish', 'ps1']) {
+    const name = shell === 'zsh' ? '_kubectl-tka' : `kubectl-tka.${shell}`;
+    fs.copyFileSync(path.join(root, `src/cli/completion/kubectl-tka.${shell}`), path.join(completions, name));
+  }
   if (process.platform === 'win32') {
+    fs.copyFileSync(path.join(root, 'cmd/kubectl_complete-tka.cmd'), path.join(dist, 'kubectl_complete-tka.cmd'));
     fs.writeFileSync(
       path.join(dist, 'kubectl-tka.cmd'),
       '@setlocal\r\n@set "NODE_OPTIONS=%TKA_NODE_OPTIONS%"\r\n@"%~dp0lib\\node.exe" "%~dp0lib\\kubectl-tka.cjs" --started-as "%~f0" %*\r\n',

@@ -14,7 +14,7 @@ export interface Paths {
 }
 
 /** The home folder as the environment names it, else as the system's user database does; undefined if neither. */
-function homeFolder(env: NodeJS.ProcessEnv): string | undefined {
+export function homeFolder(env: NodeJS.ProcessEnv): string | undefined {
   const named = process.platform === 'win32' ? env.USERPROFILE : env.HOME;
   if (named) return named;
   try {

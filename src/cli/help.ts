@@ -42,6 +42,22 @@ export function setRestUsage(command: Command, text: string): void {
   usages.set(command, ` ${text}`);
 }
 
+/** Whether a command takes another program's command line after `--`. */
+export function takesRest(command: Command): boolean {
+  return usages.has(command);
+}
+
+const held = new WeakSet<Command>();
+
+/** Says that a command is about contexts and sessions that there are, for completion. */
+export function setTakesHeld(command: Command): void {
+  held.add(command);
+}
+
+export function takesHeld(command: Command): boolean {
+  return held.has(command);
+}
+
 /** Gives a command its examples; `%p` stands for the program's name. */
 export function setExamples(command: Command, text: string): void {
   examples.set(command, text);

@@ -45,17 +45,22 @@ export async function findClusters(options: FindOptions): Promise<Cluster[]> {
     options.warn(
       `no TKA server answered: this is the list of ${new Date(memory.at).toISOString().slice(0, 16).replace('T', ' ')} UTC (${ageOf(memory.at)} ago)`,
     );
-    return clustersOf(
-      memory.members.map((member) => ({
-        member,
-        server: member.server,
-        state: stateOf(member, member.server),
-        reason: null,
-      })),
-    );
+    return rememberedClusters(memory);
   }
   if (listing.server !== first) options.notice(`${first} did not answer: this is the list of ${listing.server}`);
   return merge(first, { ...listing, members: listing.members }, memory, options);
+}
+
+/** The clusters of a list that was kept, without asking anybody. */
+export function rememberedClusters(list: RememberedList): Cluster[] {
+  return clustersOf(
+    list.members.map((member) => ({
+      member,
+      server: member.server,
+      state: stateOf(member, member.server),
+      reason: null,
+    })),
+  );
 }
 
 function ageOf(time: number): string {

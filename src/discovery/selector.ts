@@ -6,6 +6,11 @@ type Requirement = (labels: ReadonlyMap<string, string>) => boolean;
 const key = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 const value = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$/;
 
+/** Whether a selector can be about a label: a server may send others. */
+export function isSelectable(name: string, text: string): boolean {
+  return key.test(name) && value.test(text);
+}
+
 /**
  * A predicate on labels from a label selector in kubectl's syntax (k8s.io/apimachinery labels.Parse): `a=b`, `a==b`,
  * `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`, `a>1`, `a<1`, joined by commas. Throws UsageError for anything else.

@@ -10,9 +10,10 @@ import { parseSource, type Source } from './source.ts';
 import { type KubeconfigView, mergeSources, viewOf } from './view.ts';
 
 export { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from './files.ts';
+export { markName } from './glance.ts';
 export type { KubeconfigChange } from './plan.ts';
 export type { ContextSpec } from './spec.ts';
-export { type ContextInfo, type KubeconfigView, markName, type OurContext } from './view.ts';
+export type { ContextInfo, KubeconfigView, OurContext } from './view.ts';
 
 /** What an edit did. */
 export interface EditResult {

@@ -1,4 +1,5 @@
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
+import { markName } from './glance.ts';
 import {
   type Entry,
   isPlainMap,
@@ -8,9 +9,6 @@ import {
   type Source,
   sectionKeys,
 } from './source.ts';
-
-/** The extension by which an entry is known to be ours. */
-export const markName = 'tka.specht-labs.de';
 
 /** A context of ours and what it refers to. */
 export interface OurContext {

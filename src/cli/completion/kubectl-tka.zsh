@@ -1,0 +1,36 @@
+#compdef kubectl-tka
+# zsh completion for kubectl-tka. In ~/.zshrc, after compinit: source <(kubectl-tka completion zsh)
+# Or as a file _kubectl-tka in a folder of $fpath.
+
+_kubectl_tka() {
+  emulate -L zsh
+  local program=kubectl-tka line directive=0 escaped
+  [[ $words[1] == */* ]] && program=${${(Q)words[1]}/#\~\//$HOME/}
+  local -a rows space
+  for line in "${(@f)$(command $program __complete "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}"; do
+    if [[ $line == :* ]]; then
+      directive=${line#:}
+    elif [[ -n $line ]]; then
+      # _describe parts text and description at the first colon that has no backslash.
+      escaped=${${line%%$'\t'*}//:/\\:}
+      [[ $line == *$'\t'* ]] && escaped+=:${line#*$'\t'}
+      rows+=$escaped
+    fi
+  done
+  (( directive & 2 )) && space=(-S '')
+  # Of --flag=value only the value is completed.
+  [[ $PREFIX == -*=* ]] && compset -P '-[^=]#='
+  if (( $#rows )); then
+    _describe -V 'kubectl-tka' rows $space
+  elif (( ! (directive & 4) )); then
+    _files
+  else
+    return 1
+  fi
+}
+
+if [[ ${funcstack[1]-} == _kubectl-tka ]]; then
+  _kubectl_tka "$@"
+else
+  compdef _kubectl_tka kubectl-tka
+fi

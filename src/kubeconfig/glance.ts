@@ -1,0 +1,83 @@
+import * as fs from 'node:fs';
+import type { KubeconfigFiles } from './files.ts';
+
+/** The extension by which an entry is known to be ours. */
+export const markName = 'tka.specht-labs.de';
+
+const markLine = /^(?:- +)?name: *["']?tka\.specht-labs\.de["']?\s*$/;
+const sizeLimit = 16 * 1024 * 1024;
+
+/**
+ * The names of our contexts, at a glance: line by line, in the layouts that kubectl and we write (block YAML, or JSON
+ * that begins with a brace). What is laid out otherwise is not seen, for loading and running a YAML parser takes longer
+ * than a person likes to wait for a TAB. Never throws, and never waits for a pipe.
+ */
+export function glanceContexts({ files }: Pick<KubeconfigFiles, 'files'>): string[] {
+  const names = files.flatMap((file) => {
+    try {
+      const stat = fs.statSync(file);
+      if (!stat.isFile() || stat.size > sizeLimit) return [];
+      const text = fs.readFileSync(file, 'utf8');
+      return /^\s*\{/.test(text) ? inJson(text) : inBlocks(text);
+    } catch {
+      return [];
+    }
+  });
+  return [...new Set(names)];
+}
+
+function inJson(text: string): string[] {
+  const { contexts } = JSON.parse(text);
+  return contexts.flatMap(({ name, context }: { name?: unknown; context?: { extensions?: { name?: unknown }[] } }) => {
+    const ours = context?.extensions?.some((extension) => extension.name === markName) === true;
+    return ours && typeof name === 'string' ? [name] : [];
+  });
+}
+
+function inBlocks(text: string): string[] {
+  const names: string[] = [];
+  let inside = false;
+  // Of the item that is being read: the column of its keys, its name, and whether it bears our mark.
+  let dash = -1;
+  let column = -1;
+  let name: string | undefined;
+  let ours = false;
+  const close = () => {
+    if (ours && name !== undefined) names.push(name);
+    name = undefined;
+    ours = false;
+  };
+  for (const line of text.split(/\r?\n/)) {
+    if (/^[^\s#-]/.test(line)) {
+      close();
+      inside = /^["']?contexts["']?:\s*(?:#.*)?$/.test(line);
+      dash = -1;
+    }
+    if (!inside) continue;
+    let at = line.search(/[^ ]/);
+    if (at < 0) continue;
+    let rest = line.slice(at);
+    const item = /^- +/.exec(rest);
+    if (item !== null && (dash < 0 || at === dash)) {
+      close();
+      dash = at;
+      at += item[0].length;
+      column = at;
+      rest = rest.slice(item[0].length);
+    }
+    if (at === column) name = /^name: *(.*)$/.test(rest) ? scalar(rest.slice(5).trim()) : name;
+    else if (markLine.test(rest)) ours = true;
+  }
+  close();
+  return names;
+}
+
+function scalar(text: string): string | undefined {
+  try {
+    if (text.startsWith('"')) return String(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+  if (text.startsWith("'")) return text.endsWith("'") ? text.slice(1, -1).replaceAll("''", "'") : undefined;
+  return /^[|>&*!{[]/.test(text) ? undefined : text.replace(/\s+#.*$/, '');
+}
