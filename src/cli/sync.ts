@@ -1,4 +1,3 @@
-import type { Cluster } from '../discovery/clusters.ts';
 import { parseSelector } from '../discovery/selector.ts';
 import type { TkaError } from '../errors.ts';
 import { usableCommand } from '../kubeconfig/command.ts';
@@ -45,7 +44,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   const template = flags.contextTemplate === undefined ? undefined : parseTemplate(flags.contextTemplate);
   const view = await readKubeconfig(kubeconfig);
   const all = await allClusters(context, view);
-  const chosen = stillThere(all, flags.selector === undefined ? all : chooseClusters(all, [], flags.selector, view));
+  const chosen = flags.selector === undefined ? all : chooseClusters(all, [], flags.selector, view);
   if (all.length === 0) terminal.notice('no clusters found');
   const known = new Set<string | null>(view.ours.map(({ server }) => server));
   const { answers, problems } = await askAll(context, chosen, { first: ({ server }) => known.has(server) });
@@ -79,12 +78,6 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   });
   if (!dryRun) keep(context, record, written, answers, known);
   return { currentContext: written.currentContext, error };
-}
-
-// A cluster whose API endpoint has changed is listed a second time, as missing under its old one.
-function stillThere(all: readonly Cluster[], chosen: readonly Cluster[]): Cluster[] {
-  const there = new Set(all.filter(({ state }) => state !== 'missing').map(({ server }) => server));
-  return chosen.filter(({ state, server }) => state !== 'missing' || server === null || !there.has(server));
 }
 
 /** What outlives the run beside the kubeconfig: consents, and which servers were listed. */

@@ -173,7 +173,11 @@ async function merge(
     return { name, server, apiEndpoint, state, lastSeen, labels, listed: now, tried };
   });
   const there = new Set(listed.map((member) => member.apiEndpoint));
-  const missing = [...before.values()].filter((m) => !there.has(m.apiEndpoint) && now - m.listed < keepMissing);
+  // A server that is listed with another endpoint is the same cluster, rebuilt.
+  const present = new Set(listed.map(({ server }) => server).filter((server) => server !== null));
+  const missing = [...before.values()].filter(
+    (m) => !there.has(m.apiEndpoint) && !present.has(m.server ?? '') && now - m.listed < keepMissing,
+  );
   const kept = [...listed, ...missing].slice(0, listLimit);
   try {
     options.memory.write(first, { at: now, html: listing.html, members: kept });

@@ -266,6 +266,20 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect((await list(user, env)).rows.map((row) => row.name)).toEqual(['tka-prod-eu', 'tka-staging']);
   });
 
+  test('one whose API endpoint has changed is listed once, so that its name still does', async ({ net, user, env }) => {
+    await list(user, env);
+    const moved = 'https://new.example.com:6443';
+    Object.assign(net.cluster('tka-prod-us').gossip, { apiEndpoint: moved });
+    net.cluster('tka-prod-us').faults.clusterInfo = { server_url: moved };
+    const { rows } = await list(user, env);
+    expect(rows.map(({ name, state }) => [name, state])).toEqual([
+      ['tka-prod-eu', 'healthy'],
+      ['tka-prod-us', 'healthy'],
+      ['tka-staging', 'healthy'],
+    ]);
+    expect(await user.run('use tka-prod-us', env)).toMatchObject({ status: 0, stderr: '' });
+  });
+
   test.for(['', '{', 'null', '[]', '{"at":1,"html":false,"members":[{}],"times":[[1,1]]}', '\u0000'])(
     'a damaged last list (%j) is none',
     async (text, { user, env }) => {
