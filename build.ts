@@ -123,6 +123,20 @@ export async function bundle(): Promise<string> {
   return `${unwrapped(hot.outputFiles[0]?.text ?? '')}const parts={\n${parts.join(',\n')}\n};${loader}`;
 }
 
+/**
+ * The text of the launcher for Linux or macOS. It starts what is in lib/ beside it: with `bundle`, lib/node on
+ * lib/kubectl-tka.cjs; with `executable`, lib/kubectl-tka.
+ */
+export function launcher(platform: 'linux' | 'darwin', program: 'bundle' | 'executable'): string {
+  const lines = fs.readFileSync(path.join(root, 'cmd/kubectl-tka.sh'), 'utf8').split('\n');
+  return lines
+    .flatMap((line) => {
+      const [, text, only] = /^(.*?) +# (linux|darwin|bundle|executable)$/.exec(line) ?? [];
+      return only === undefined ? [line] : only === platform || only === program ? [text] : [];
+    })
+    .join('\n');
+}
+
 /** Writes dist/: the launcher, and in lib/ the program and the pinned Node. A copy of it works anywhere. */
 async function buildDist(): Promise<void> {
   const dist = path.join(root, 'dist');
@@ -146,7 +160,10 @@ async function buildDist(): Promise<void> {
       fs.copyFileSync(process.execPath, ours);
     }
   }
-  fs.copyFileSync(path.join(root, 'cmd/kubectl-tka.sh'), path.join(dist, 'kubectl-tka'));
+  fs.writeFileSync(
+    path.join(dist, 'kubectl-tka'),
+    launcher(process.platform === 'darwin' ? 'darwin' : 'linux', 'bundle'),
+  );
   fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
   // For whoever packages: the first belongs beside the program, the others go where shells look for them.
   const completions = path.join(dist, 'completions');

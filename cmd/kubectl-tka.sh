@@ -1,22 +1,228 @@
 #!/bin/sh
-# Runs the program on the Node beside it, from wherever this file is linked to.
-self=$0
-case $self in
-*/*) ;;
-*) self=$(command -v -- "$self") ;;
+# Prints a cached credential that is fresh, without a fork; hands everything else, and whatever is odd, to the program in
+# lib/. It accepts what src/credential/fast.ts accepts: one table of cases holds both to it.
+# build.ts keeps a line that ends in `# linux`, `# darwin`, `# bundle` or `# executable` for these only.
+# All names begin with tka_, so that no variable of the caller's is changed, which lib/ would inherit.
+
+# What shells inherit: options (a trace would show the token), and in bash functions and ways to match.
+set +aCefuvx
+case ${BASH_VERSION-} in
+?*)
+  \unset -f unset unalias shopt '[' command echo exec exit export read readlink return set shift umask
+  \unalias -a
+  # shellcheck disable=SC3044 # bash only
+  shopt -u nocasematch
+  ;;
 esac
-while [ -h "$self" ]; do
-  link=$(readlink -- "$self")
-  case $link in
-  /*) self=$link ;;
-  *) self=${self%/*}/$link ;;
+tka_newline='
+'
+
+# True if KUBERNETES_EXEC_INFO is as client-go writes it, or absent; tka_api is the apiVersion that it asks for.
+tka_version() {
+  tka_api=client.authentication.k8s.io/v1
+  [ -n "${KUBERNETES_EXEC_INFO-}" ] || return 0
+  case $KUBERNETES_EXEC_INFO in
+  '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{'*) ;;
+  '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1beta1","spec":{'*) tka_api=${tka_api}beta1 ;;
+  *) return 1 ;;
+  esac
+  tka_spec=${KUBERNETES_EXEC_INFO#*'"spec":{'}
+  tka_spec=${tka_spec%"$tka_newline"}
+  case $tka_spec in
+  '"interactive":false}}' | '"interactive":true}}' | '}}') return 0 ;;
+  *[!\ -~]* | *\\*) return 1 ;;
+  '"cluster":{"'*) ;;
+  *) return 1 ;;
+  esac
+  # A cluster: "key":"text" or "key":word, without quotes in the text, so that they part the fields.
+  IFS='"'
+  # shellcheck disable=SC2086 # to be split
+  set -f -- $tka_spec
+  shift 3
+  while [ $# -gt 1 ]; do
+    case $1 in
+    '' | *[!a-z-]*) return 1 ;;
+    esac
+    case $2 in
+    :) [ $# -gt 3 ] && tka_after=$4 && shift 2 || return 1 ;;
+    :true*) tka_after=${2#:true} ;;
+    :false*) tka_after=${2#:false} ;;
+    :null*) tka_after=${2#:null} ;;
+    *) return 1 ;;
+    esac
+    shift 2
+    case $tka_after in
+    ,) ;;
+    '},') break ;;
+    '}}}') return $# ;;
+    *) return 1 ;;
+    esac
+  done
+  case $#${1-}${2-} in
+  '2interactive:true}}' | '2interactive:false}}') return 0 ;;
+  esac
+  return 1
+}
+
+# credential --server URL [--api-server URL]: prints the entry and ends, or returns 1: not served, or 2: not to be written.
+tka_serve() {
+  if [ -n "${TKA_CACHE_DIR-}" ]; then
+    tka_folder=$TKA_CACHE_DIR
+  else
+    case ${XDG_CACHE_HOME-} in            # linux
+    /*) tka_folder=$XDG_CACHE_HOME ;;     # linux
+    *) tka_folder=${HOME:+$HOME/.cache} ;; # linux
+    esac                                  # linux
+    tka_folder=${HOME:+$HOME/Library/Caches} # darwin
+    [ -n "$tka_folder" ] || return 1
+    tka_folder=$tka_folder/kubectl-tka
+  fi
+  case $tka_folder in
+  .. | ../* | */.. | */../*) return 1 ;; # after a link, not where the path without it is
+  /*) ;;
+  *) tka_folder=./$tka_folder ;;
+  esac
+
+  case $2 in
+  https://*) tka_rest=${2#https://} tka_name=https+ ;;
+  http://*) tka_rest=${2#http://} tka_name=http+ ;;
+  *) return 1 ;;
+  esac
+  case $tka_rest in
+  \[*\]*)
+    tka_host=${tka_rest%%\]*}
+    tka_port=${tka_rest#"$tka_host"\]}
+    case $tka_host in
+    \[ | ?*[!0-9a-f:.]*) return 1 ;;
+    esac
+    ;;
+  *)
+    tka_host=${tka_rest%%:*}
+    tka_port=${tka_rest#"$tka_host"}
+    case $tka_host in
+    '' | *[!a-z0-9._-]* | [!a-z0-9]* | *[!a-z0-9]) return 1 ;;
+    esac
+    ;;
+  esac
+  case $tka_port in
+  '' | :[0-9] | :[0-9][0-9] | :[0-9][0-9][0-9] | :[0-9][0-9][0-9][0-9] | :[0-9][0-9][0-9][0-9][0-9]) ;;
+  *) return 1 ;;
+  esac
+  while :; do
+    case $tka_rest in
+    *:*) tka_name=$tka_name${tka_rest%%:*}+ tka_rest=${tka_rest#*:} ;;
+    *) break ;;
+    esac
+  done
+  tka_entry=$tka_folder/$tka_name$tka_rest
+  tka_served=$tka_entry+served
+
+  # A shell that lacks one of these tests says no to it.
+  # shellcheck disable=SC3013,SC3067
+  [ -O "$tka_folder" ] && [ ! -k "$tka_folder" ] &&
+    [ -f "$tka_entry" ] && [ ! -h "$tka_entry" ] && [ -O "$tka_entry" ] || return 1
+  {
+    IFS= read -r tka_head && case $tka_head in 'tka1 '*) ;; *) return 1 ;; esac &&
+      IFS= read -r tka_server && [ "$tka_server" = "$2" ] &&
+      IFS= read -r tka_apiserver && IFS= read -r tka_expires && IFS= read -r tka_token
+  } <"$tka_entry" || return 1
+  [ "${#tka_token}" -le 16384 ] && [ "${#tka_apiserver}" -le 2048 ] || return 1
+  case $tka_head in
+  "tka1 ${#tka_token} "*) tka_until=${tka_head#"tka1 ${#tka_token} "} ;;
+  *) return 1 ;;
+  esac
+  case $tka_until in
+  '' | *[!0-9]* | ?????????????*) return 1 ;;
+  esac
+  case $tka_apiserver in
+  *[!!-~]*) return 1 ;;
+  https://?*) ;;
+  *) return 1 ;;
+  esac
+  [ $# = 2 ] || [ "$4" = "$tka_apiserver" ] || return 1
+  case $tka_expires in
+  *-00-* | *-1[3-9]-* | *-00T* | *-3[2-9]T* | *T2[4-9]:*) return 1 ;;
+  [0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z) ;;
+  *) return 1 ;;
+  esac
+  case $tka_token in
+  *[!A-Za-z0-9._-]* | *.*.*.*) return 1 ;;
+  ?*.?*.?*) ;;
+  *) return 1 ;;
+  esac
+  tka_version || return 1
+
+  # Whom it was served to last; that note is also what says the time, to the entry's mtime, until which it is fresh.
+  # shellcheck disable=SC3013,SC3067
+  if [ -h "$tka_served" ]; then
+    return 1
+  elif [ -e "$tka_served" ]; then
+    [ -f "$tka_served" ] && [ -O "$tka_served" ] || return 1
+    IFS= read -r tka_last <"$tka_served"
+    [ "$tka_last" != "$PPID" ] || return 1
+  else
+    umask 077
+  fi
+  echo "$PPID" >"$tka_served" || return 1
+  # shellcheck disable=SC3013
+  [ "$tka_entry" -nt "$tka_served" ] || return 1
+  echo "{\"kind\":\"ExecCredential\",\"apiVersion\":\"$tka_api\",\"status\":{\"token\":\"$tka_token\",\"expirationTimestamp\":\"$tka_expires\"}}" || return 2
+  exit 0
+}
+
+case $#${TKA_DEBUG:+debug},${1-},${2-},${4---api-server} in
+3,credential,--server,--api-server | 5,credential,--server,--api-server)
+  tka_locale=${LC_ALL+=$LC_ALL}
+  LC_ALL=C
+  shift
+  tka_serve "$@" 2>/dev/null
+  if [ $? = 2 ]; then
+    echo 'error: cannot write the credential' >&2
+    exit 1
+  fi
+  set -- credential "$@"
+  case $tka_locale in
+  '') unset LC_ALL ;;
+  *) { LC_ALL=${tka_locale#=}; } 2>/dev/null ;;
+  esac
+  ;;
+esac
+
+# The path by which this was started: in a shell's words or, as by `sh kubectl-tka`, a name here or on PATH.
+tka_self=$0
+case $tka_self in
+*/*) ;;
+*)
+  if [ -f "./$tka_self" ]; then
+    tka_self=./$tka_self
+  else
+    tka_found=$(command -v -- "$tka_self") && tka_self=$tka_found
+  fi
+  ;;
+esac
+tka_file=$tka_self
+while [ -h "$tka_file" ]; do
+  # The dot keeps a newline at the end of a name.
+  tka_link=$({ readlink -- "$tka_file" || command -p readlink -- "$tka_file"; } 2>/dev/null && echo .)
+  tka_link=${tka_link%"$tka_newline."}
+  case $tka_link in
+  '') break ;;
+  /*) tka_file=$tka_link ;;
+  *) tka_file=${tka_file%/*}/$tka_link ;;
   esac
 done
-lib=${self%/*}/lib
+tka_lib=${tka_file%/*}/lib
+set -- "$tka_lib/node" "$tka_lib/kubectl-tka.cjs" --started-as "$tka_self" "$@" # bundle
+set -- "$tka_lib/kubectl-tka" --started-as "$tka_self" "$@" # executable
+if [ ! -x "$1" ]; then
+  echo "error: this installation is not whole: $1 is missing" >&2
+  echo 'hint: install it again' >&2
+  exit 1
+fi
 # What the caller asks of its own Node (--inspect-brk, --require) must not stop kubectl.
 if [ -n "${TKA_NODE_OPTIONS-}" ]; then
   export NODE_OPTIONS="$TKA_NODE_OPTIONS"
 else
   unset NODE_OPTIONS
 fi
-exec "$lib/node" "$lib/kubectl-tka.cjs" --started-as "$0" "$@"
+exec "$@"

@@ -29,7 +29,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 const serverShape = /^https?:\/\/(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/;
 const headShape = /^tka1 ([0-9]{1,6}) ([0-9]{1,12})$/;
-const apiServerShape = /^https:\/\/[!-~]+$/;
+const apiServerShape = /^https:\/\/[!-~]{1,2040}$/;
 const timestampShape =
   /^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$/;
 const tokenShape = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
@@ -87,6 +87,13 @@ function openOwn(file: string, flags: number): number | undefined {
   return undefined;
 }
 
+// As the slow path keeps entries in no folder that is shared by its nature. (No shell can see its other bits.)
+function isOwnFolder(folder: string): boolean {
+  if (process.getuid === undefined) return true;
+  const stat = fs.statSync(folder);
+  return stat.uid === process.getuid() && (stat.mode & 0o1000) === 0;
+}
+
 /**
  * The entry of a server as the file holds it, fresh or not; undefined for an absent, foreign, damaged or misplaced
  * one. Never throws.
@@ -97,6 +104,7 @@ export function readEntry(folder: string, server: string): Entry | undefined {
   const fd = openOwn(path.join(folder, name), fs.constants.O_RDONLY);
   if (fd === undefined) return undefined;
   try {
+    if (!isOwnFolder(folder)) return undefined;
     const stat = fs.fstatSync(fd);
     const bytes = Buffer.alloc(Math.min(stat.size, readLimit));
     const length = fs.readSync(fd, bytes, 0, bytes.length, 0);
@@ -110,7 +118,9 @@ export function readEntry(folder: string, server: string): Entry | undefined {
 
 /** Judges an entry's text and mtime (seconds of the epoch); undefined for anything but a whole entry of the server. */
 export function parseEntry(text: string, server: string, mtime: number): Entry | undefined {
-  const [head, itsServer, apiServer, expirationTimestamp, token, ...rest] = text.split('\n', 7);
+  // NULs do not count: a shell does not see them.
+  const lines = text.replaceAll('\0', '').split('\n', 7);
+  const [head, itsServer, apiServer, expirationTimestamp, token, ...rest] = lines;
   // Without a part after the token its line has no end, and the rest may be missing.
   if (rest.length === 0 || head === undefined || itsServer !== server) return undefined;
   const numbers = headShape.exec(head);
@@ -118,11 +128,11 @@ export function parseEntry(text: string, server: string, mtime: number): Entry |
   if (!isTokenShaped(token)) return undefined;
   if (apiServer === undefined || !apiServerShape.test(apiServer)) return undefined;
   if (expirationTimestamp === undefined || !timestampShape.test(expirationTimestamp)) return undefined;
-  const freshUntil = Number(numbers[2]);
+  const named = Number(numbers[2]);
   // A copied or touched file says nothing about its freshness. (Some file systems keep two seconds.)
-  const touched = Math.abs(mtime - freshUntil) > 2;
+  const freshUntil = Math.abs(mtime - named) > 2 ? 0 : Math.min(mtime, named);
   const details = Buffer.from(rest[0] ?? '', 'latin1').toString('utf8');
-  return { server, apiServer, expirationTimestamp, token, freshUntil: touched ? 0 : freshUntil, details };
+  return { server, apiServer, expirationTimestamp, token, freshUntil, details };
 }
 
 /** The text of an entry; its file's mtime must be set to `freshUntil`. */
@@ -143,7 +153,7 @@ export function readServed(folder: string, server: string): number | undefined {
   try {
     const text = Buffer.alloc(24);
     const length = fs.readSync(fd, text, 0, 24, 0);
-    const number = /^([0-9]{1,20})\n?$/.exec(text.toString('latin1', 0, length));
+    const number = /^([1-9][0-9]{0,15})\n$/.exec(text.toString('latin1', 0, length));
     return number === null ? undefined : Number(number[1]);
   } catch {
     // A disk or a file server that gives up: EIO, ESTALE.

@@ -7,7 +7,6 @@ import envPaths from 'env-paths';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   cacheFolder,
-  type Entry,
   entryName,
   execCredential,
   formatEntry,
@@ -19,18 +18,7 @@ import {
   writeServed,
 } from '../../src/credential/entry.ts';
 import { findPaths, stateFolder } from '../../src/paths.ts';
-
-const server = 'http://127.0.0.11:8123';
-const apiServer = 'https://127.0.0.11:6443';
-const now = Math.floor(Date.now() / 1000);
-const entry: Entry = {
-  server,
-  apiServer,
-  expirationTimestamp: '2099-01-01T00:00:00Z',
-  token: `eyJh.${'x'.repeat(1300)}.c2ln`,
-  freshUntil: now + 600,
-  details: '{"username":"Zoë"}',
-};
+import { damages, entry, now, server, whole } from './cases.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'entry '));
 const file = path.join(folder, entryName(server) ?? '');
@@ -118,8 +106,8 @@ describe('an entry', () => {
   });
 
   it('is fresh until its moment, and not a second longer', () => {
-    expect(isFresh(entry, (now + 599) * 1000)).toBe(true);
-    expect(isFresh(entry, (now + 600) * 1000)).toBe(false);
+    expect(isFresh(entry, (entry.freshUntil - 1) * 1000)).toBe(true);
+    expect(isFresh(entry, entry.freshUntil * 1000)).toBe(false);
   });
 
   it('says nothing about its freshness once it was touched or copied', () => {
@@ -144,49 +132,6 @@ describe('an entry', () => {
     expect(text.split('\n')).toHaveLength(2);
   });
 });
-
-const whole = formatEntry(entry);
-const line = (n: number, text: string) =>
-  whole
-    .split('\n')
-    .map((old, i) => (i === n ? text : old))
-    .join('\n');
-
-/** Damaged files, by what happened to them: none may be served, none may hang or throw. */
-const damages: readonly (readonly [string, string | Buffer])[] = [
-  ['empty', ''],
-  ['a newline', '\n'],
-  ['another version', line(0, `tka2 ${entry.token.length} ${entry.freshUntil}`)],
-  ['a length that is one too small', line(0, `tka1 ${entry.token.length - 1} ${entry.freshUntil}`)],
-  ['a length that is one too large', line(0, `tka1 ${entry.token.length + 1} ${entry.freshUntil}`)],
-  ['a length with a leading zero', line(0, `tka1 0${entry.token.length} ${entry.freshUntil}`)],
-  ['no length', line(0, 'tka1')],
-  ['more on the first line', line(0, `tka1 ${entry.token.length} ${entry.freshUntil} x`)],
-  ['another server', line(1, 'http://127.0.0.12:8123')],
-  ['the server with a space behind it', line(1, `${server} `)],
-  ['no API server', line(2, '')],
-  ['an API server over http', line(2, 'http://127.0.0.11:6443')],
-  ['an API server with a quote', line(2, 'https://a"b c')],
-  ['no expiry', line(3, '')],
-  ['an expiry with a quote', line(3, '2099-01-01T00:00:00Z","x":"')],
-  ['an expiry in another form', line(3, '2099-01-01T00:00:00+00:00')],
-  ['an empty token', line(4, '').replace(/^tka1 [0-9]+/, 'tka1 0')],
-  ['a token with two parts', line(4, 'a.b').replace(/^tka1 [0-9]+/, 'tka1 3')],
-  ['a token with a quote', line(4, 'a.b".c').replace(/^tka1 [0-9]+/, 'tka1 6')],
-  ['a token with a backslash', line(4, 'a.b\\.c').replace(/^tka1 [0-9]+/, 'tka1 6')],
-  ['a token of other letters', line(4, 'a.é.c').replace(/^tka1 [0-9]+/, 'tka1 5')],
-  ['CRLF', whole.replaceAll('\n', '\r\n')],
-  ['a BOM', `\ufeff${whole}`],
-  ['a NUL in the token', line(4, `\0${entry.token.slice(1)}`)],
-  ['lines in another order', whole.split('\n').reverse().join('\n')],
-  ['JSON', JSON.stringify(entry)],
-  ['binary', Buffer.from(Array.from({ length: 4096 }, (_, i) => (i * 167) % 256))],
-  ...Array.from({ length: 40 }, (_, i): [string, string] => {
-    const end = whole.indexOf('\n{') + 1;
-    const cut = Math.floor((i * end) / 40);
-    return [`half-written, ${cut} bytes`, whole.slice(0, cut)];
-  }),
-];
 
 describe('damage is a miss', () => {
   it.each(damages)('%s', (_, text) => {
@@ -300,53 +245,6 @@ describe('wantedApiVersion', () => {
     [{ KUBERNETES_EXEC_INFO: '{' }, undefined],
     [{ KUBERNETES_EXEC_INFO: 'null' }, undefined],
   ])('%j', (env, expected) => expect(wantedApiVersion(env)).toBe(expected));
-});
-
-// The promise of the entry's form: a POSIX shell finds, judges and prints it without another program.
-const reader = `
-server=$1 rest=\${1#*://} name=\${1%%://*}+
-while case $rest in *:*) ;; *) false ;; esac; do name=$name\${rest%%:*}+ rest=\${rest#*:}; done
-entry=$2/$name$rest
-[ -f "$entry" ] && [ ! -h "$entry" ] && [ -O "$entry" ] || exit 3
-{ echo "$PPID" > "$entry+served"; } 2>/dev/null || exit 3
-[ "$entry" -nt "$entry+served" ] || exit 3
-{ IFS=' ' read -r magic length fresh && IFS= read -r itsServer && IFS= read -r apiServer && IFS= read -r expires && IFS= read -r token; } < "$entry" || exit 3
-case $fresh in ''|*[!0-9]*) exit 3 ;; esac
-[ "$magic" = tka1 ] && [ "$itsServer" = "$server" ] && [ "\${#token}" = "$length" ] || exit 3
-case $token in *[!A-Za-z0-9._-]*|'') exit 3 ;; *.*.*.*) exit 3 ;; *?.?*.?*) ;; *) exit 3 ;; esac
-case $apiServer in *[!!-~]*) exit 3 ;; https://?*) ;; *) exit 3 ;; esac
-case $expires in [0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z) ;; *) exit 3 ;; esac
-printf '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"%s","expirationTimestamp":"%s"}}\\n' "$token" "$expires"
-`;
-
-describe('a POSIX shell', () => {
-  // Without PATH there is no other program.
-  const read = () =>
-    spawnSync('/bin/sh', ['-c', reader, 'sh', server, folder], { env: { LC_ALL: 'C', PATH: '' }, encoding: 'utf8' });
-
-  it('prints what the program prints', () => {
-    put(whole);
-    const { status, stdout, stderr } = read();
-    expect({ status, stdout, stderr }).toEqual({
-      status: 0,
-      stdout: execCredential('client.authentication.k8s.io/v1', entry),
-      stderr: '',
-    });
-    expect(readServed(folder, server)).toBe(process.pid);
-  });
-
-  it('sees that it is no longer fresh', () => {
-    put(whole.replace(String(entry.freshUntil), String(now - 1)), now - 1);
-    expect(read()).toMatchObject({ status: 3, stdout: '' });
-  });
-
-  it('refuses all of the damages but those that only the API server can tell', () => {
-    const accepted = damages.filter(([, text]) => {
-      put(text);
-      return read().status === 0;
-    });
-    expect(accepted.map(([name]) => name)).toEqual([]);
-  });
 });
 
 it('parseEntry never throws', () => {

@@ -152,7 +152,8 @@ describe.concurrent('a cache that cannot be written', () => {
     async ({ home, us }) => {
       await home.run('login prod-us');
       const answer = await home.byShell('"$0" "$@" > /dev/full', ['credential', '--server', us.server]);
-      expect(answer).toMatchObject({ status: 1, stderr: 'error: cannot write the credential: ENOSPC\n' });
+      expect(answer.status).toBe(1);
+      expect(answer.stderr).toMatch(/^error: cannot write the credential(?:: ENOSPC)?\n$/);
       expect(us.counts.login).toBe(1);
     },
   );
