@@ -4,10 +4,10 @@ import { ListMemory, type RememberedList } from '../discovery/memory.ts';
 import { TkaError } from '../errors.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
-import { type ListSeen, notingClients } from './clusters-probe.ts';
+import { TkaClient } from '../tka/client.ts';
 import { type Listed, listedOf } from './clusters-rows.ts';
 import { askTailnet, type Context, openWay } from './context.ts';
-import { allClusters } from './directory.ts';
+import { listClusters } from './directory.ts';
 
 const tailnetAge = 30_000;
 const diskAge = 60_000;
@@ -22,8 +22,6 @@ export interface Feed {
   readonly stale: boolean;
   /** What discovery has to say, and why there is no good answer. */
   readonly remarks: readonly string[];
-  /** By the server. */
-  readonly versions: ReadonlyMap<string, string>;
 }
 
 /**
@@ -36,27 +34,21 @@ export async function feedClusters(
 ): Promise<void> {
   const memory = new HeldMemory(context.paths.state);
   const remarks: string[] = [];
-  const seen: ListSeen = { versions: new Map(), without: false };
-  const lasting = lastingContext(context, memory, seen, remarks);
+  const lasting = lastingContext(context, memory, remarks);
   let last: Feed | undefined;
   for (;;) {
     const began = performance.now();
     remarks.length = 0;
-    seen.without = false;
-    seen.versions = new Map();
-    memory.written = false;
     try {
       const view = await readKubeconfig(context.kubeconfig);
-      const all = await allClusters(lasting, view);
-      const good = memory.written || seen.without;
+      const { clusters: all, current } = await listClusters(lasting, view);
       const chosen = all.filter((cluster) => options.matches(cluster.labels));
       last = {
         all,
         rows: chosen.map((cluster) => ({ cluster, listed: listedOf(cluster, context, view) })),
-        goodAt: good ? Date.now() : last?.goodAt,
-        stale: !good,
+        goodAt: current ? Date.now() : last?.goodAt,
+        stale: !current,
         remarks: [...remarks],
-        versions: good || last === undefined ? seen.versions : last.versions,
       };
     } catch (error) {
       if (last === undefined || !(error instanceof TkaError)) throw error;
@@ -68,7 +60,7 @@ export async function feedClusters(
 }
 
 /** A context for hours: what discovery says is kept apart, and the tailnet is asked again when its answer is old. */
-function lastingContext(context: Context, memory: ListMemory, seen: ListSeen, remarks: string[]): Context {
+function lastingContext(context: Context, memory: ListMemory, remarks: string[]): Context {
   const { env, settings, terminal } = context;
   const say = (prefix: string) => (line: string) => {
     if (!settings.quiet || prefix !== '') remarks.push(prefix + line);
@@ -92,14 +84,13 @@ function lastingContext(context: Context, memory: ListMemory, seen: ListSeen, re
     network,
     tailnet,
     memory,
-    client: notingClients({ network, terminal }, seen),
+    client: (server) => new TkaClient(server, { network, log: terminal.log }),
     terminal: { ...terminal, notice: say(''), warn: say('warning: '), hint: say('') },
   };
 }
 
 /** Keeps lists in this process, and on the disk once a minute or where something has changed. */
 class HeldMemory extends ListMemory {
-  written = false;
   readonly #held = new Map<string, { list: RememberedList; key: string; at: number }>();
 
   override read(entryServer: string): RememberedList | undefined {
@@ -107,7 +98,6 @@ class HeldMemory extends ListMemory {
   }
 
   override write(entryServer: string, list: RememberedList): void {
-    this.written = true;
     const key = list.members.map((m) => `${m.name} ${m.apiEndpoint} ${m.server} ${m.state} ${m.tried}`).join('\n');
     const before = this.#held.get(entryServer);
     const due = before === undefined || before.key !== key || list.at - before.at > diskAge;

@@ -1,9 +1,9 @@
 import * as diagnostics from 'node:diagnostics_channel';
 import { TLSSocket } from 'node:tls';
 import type { Cluster } from '../discovery/clusters.ts';
-import { type Connection, type Probed, probeAll, probeOf, probeTargets, statedVersions } from '../discovery/probe.ts';
+import { type Connection, type Probed, probeAll, probeOf, probeTargets } from '../discovery/probe.ts';
 import type { Network } from '../network/network.ts';
-import { type ClientOptions, TkaClient } from '../tka/client.ts';
+import { TkaClient } from '../tka/client.ts';
 import type { Context } from './context.ts';
 import { progressOf } from './progress.ts';
 
@@ -43,49 +43,8 @@ export function probeConnections({ network, terminal }: Pick<Context, 'network' 
   };
 }
 
-/** A client that also notes what else a memberlist tells. */
-class ListClient extends TkaClient {
-  readonly #seen: ListSeen;
-
-  constructor(server: string, options: ClientOptions, seen: ListSeen) {
-    super(server, options);
-    this.#seen = seen;
-  }
-
-  override async ask(...args: Parameters<TkaClient['ask']>): ReturnType<TkaClient['ask']> {
-    const answer = await super.ask(...args);
-    if (args[1] === '/memberlist') {
-      for (const [server, version] of statedVersions(answer)) this.#seen.versions.set(server, version);
-    }
-    return answer;
-  }
-
-  override async memberlist(...args: Parameters<TkaClient['memberlist']>): ReturnType<TkaClient['memberlist']> {
-    const list = await super.memberlist(...args);
-    if (list === undefined) this.#seen.without = true;
-    return list;
-  }
-}
-
-/** What was seen while the list was asked for. */
-export interface ListSeen {
-  /** By the server. */
-  versions: Map<string, string>;
-  /** A server answered that it keeps no memberlist. */
-  without: boolean;
-}
-
-/** The clients of a context, made to note what they see. */
-export function notingClients({ network, terminal }: Pick<Context, 'network' | 'terminal'>, seen: ListSeen) {
-  return (server: string): TkaClient => new ListClient(server, { network, log: terminal.log }, seen);
-}
-
 /** Probes clusters, with progress for a person who waits; in the order of the clusters. */
-export async function probeClusters(
-  context: Context,
-  clusters: readonly Cluster[],
-  versions: ReadonlyMap<string, string>,
-): Promise<Probed[]> {
+export async function probeClusters(context: Context, clusters: readonly Cluster[]): Promise<Probed[]> {
   const targets = probeTargets(clusters);
   const progress = progressOf(context, (done) => `probed ${done} of ${targets.length} servers …`);
   const onDone = (done: number) => {
@@ -98,7 +57,5 @@ export async function probeClusters(
       `${left} of ${targets.length} servers were not asked, for want of time: choose fewer with -l`,
     );
   }
-  return clusters.map((cluster) =>
-    probeOf(cluster, found.get(cluster.server ?? ''), versions.get(cluster.server ?? '')),
-  );
+  return clusters.map((cluster) => probeOf(cluster, found.get(cluster.server ?? '')));
 }

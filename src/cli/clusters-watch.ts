@@ -31,11 +31,11 @@ export async function watchClusters(context: Context, options: WatchOptions): Pr
 }
 
 /** The rows of a feed, with what the probes have found so far. */
-function rowsOf({ rows, versions }: Feed, rounds: ProbeRounds | undefined): Listed[] {
+function rowsOf({ rows }: Feed, rounds: ProbeRounds | undefined): Listed[] {
   return rows.map(({ cluster, listed }) => {
     const answer = rounds?.results.get(cluster.server ?? '');
     if (rounds === undefined || (answer === undefined && cluster.server !== null)) return listed;
-    return withProbe(listed, probeOf(cluster, answer, versions.get(cluster.server ?? '')));
+    return withProbe(listed, probeOf(cluster, answer));
   });
 }
 

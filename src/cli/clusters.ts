@@ -57,11 +57,10 @@ async function list(context: Context, matches: ReturnType<typeof parseSelector>,
     const all = await allClusters(context, view);
     return { rows: listed(all.filter((cluster) => matches(cluster.labels))), total: all.length };
   }
-  const { notingClients, probeClusters } = await import('./clusters-probe.ts');
-  const seen = { versions: new Map<string, string>(), without: false };
-  const all = await allClusters({ ...context, client: notingClients(context, seen) }, view);
+  const { probeClusters } = await import('./clusters-probe.ts');
+  const all = await allClusters(context, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
-  const probes = await probeClusters(context, chosen, seen.versions);
+  const probes = await probeClusters(context, chosen);
   const rows = listed(chosen).map((row, i) => {
     const probed = probes[i];
     return probed === undefined ? row : withProbe(row, probed);

@@ -89,11 +89,11 @@ export function openWay(
   tailnet: Tailnet,
   { log }: Terminal,
 ): Network {
-  return openNetwork({ env, caFile, tailnetAddresses: (host) => addressesOf(host, tailnet), log });
+  return openNetwork({ env, caFile, tailnetAddresses: (host) => peerAddresses(host, tailnet), log });
 }
 
-/** The Tailscale addresses of a host; undefined where tailscaled knows none. */
-export async function addressesOf(
+/** The Tailscale addresses of the peer that a host name is; undefined where tailscaled knows none. */
+export async function peerAddresses(
   host: string,
   tailnet: () => Promise<TailnetStatus>,
 ): Promise<readonly string[] | undefined> {

@@ -1,5 +1,5 @@
 import { type Cluster, confirmCluster } from '../discovery/clusters.ts';
-import { findClusters } from '../discovery/find.ts';
+import { type Found, findClusters } from '../discovery/find.ts';
 import { parseSelector } from '../discovery/selector.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
@@ -98,6 +98,11 @@ export async function isTagged(context: Context, server: string): Promise<boolea
 
 /** All clusters there are. Throws TkaError where there is no list at all. */
 export async function allClusters(context: Context, view: KubeconfigView): Promise<Cluster[]> {
+  return (await listClusters(context, view)).clusters;
+}
+
+/** The same, and whether that is how it is now. */
+export async function listClusters(context: Context, view: KubeconfigView): Promise<Found> {
   const { servers, named } = await entryServers(context);
   const { log, warn, notice } = context.terminal;
   return findClusters({

@@ -4,7 +4,7 @@ import { isIP, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Cluster } from '../discovery/clusters.ts';
 import { TkaError } from '../errors.ts';
-import { dial, addressesOf as dialled, type Names, tailnetAddresses } from '../network/dial.ts';
+import { addressesOf, dial, type Names, tailnetAddresses } from '../network/dial.ts';
 import { ConnectTimeout, failureOf } from '../network/failure.ts';
 import type { Route } from '../network/network.ts';
 import { plainHttpError, type Target, targetOf } from '../network/plain.ts';
@@ -12,7 +12,7 @@ import { defaultContext, secure } from '../network/tls.ts';
 import { isTailnetIp } from '../tailscale/addresses.ts';
 import { type ClusterDescription, parseClusterInfo, serverTime } from '../tka/answers.ts';
 import { Refused } from '../tka/errors.ts';
-import { addressesOf, type Context } from './context.ts';
+import { type Context, peerAddresses } from './context.ts';
 import { certificateVerdict } from './doctor-certificate.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict } from './doctor-check.ts';
 import { clockHint } from './doctor-machine.ts';
@@ -87,7 +87,7 @@ class Way {
         this.#resolved = found.map(({ address }) => address);
         return found;
       },
-      tailnetAddresses: (host) => addressesOf(host, context.tailnet),
+      tailnetAddresses: (host) => peerAddresses(host, context.tailnet),
       log: context.terminal.log,
     };
   }
@@ -113,7 +113,7 @@ class Way {
       return this.#unaided ? dependsOn('tailscaled') : failedBy(plainHttpError(origin));
     }
     try {
-      this.#addresses = await this.#limited((signal) => dialled(this.#target, this.#names, signal));
+      this.#addresses = await this.#limited((signal) => addressesOf(this.#target, this.#names, signal));
     } catch (error) {
       // Nothing else might have known the name.
       if (this.#unaided && !isAddress) return dependsOn('tailscaled');

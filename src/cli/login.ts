@@ -1,4 +1,3 @@
-import { confirmCluster } from '../discovery/clusters.ts';
 import { shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import {
@@ -16,7 +15,7 @@ import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters, confirmed, isTagged } from './directory.ts';
-import { contextFor, contextOf, listOptions, loginTarget, type Target } from './target.ts';
+import { contextFor, contextOf, loginTarget, type Target } from './target.ts';
 import { rememberSwitch } from './use-previous.ts';
 
 interface LoginFlags {
@@ -92,7 +91,7 @@ async function signInTo(
     };
   });
   checkWritable(previews);
-  if (cluster !== undefined) await confirmCluster({ ...cluster, server }, listOptions(context));
+  if (cluster !== undefined) await confirmed(context, { ...cluster, server });
   else await sayUnvouched(context, server, view);
 
   const { session, previous } = await sessions

@@ -1,4 +1,4 @@
-import type { Cluster, ConfirmOptions } from '../discovery/clusters.ts';
+import type { Cluster } from '../discovery/clusters.ts';
 import { contextNames, shortName } from '../discovery/naming.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView, OurContext } from '../kubeconfig/index.ts';
@@ -15,11 +15,6 @@ export interface Target {
   readonly cluster: Cluster | undefined;
   /** True, or why, for a name that was looked for among the clusters in vain, and is taken for a host's. */
   readonly unlisted?: boolean | TkaError;
-}
-
-/** How discovery asks servers in this context. */
-export function listOptions(context: Context, _view?: KubeconfigView): ConfirmOptions {
-  return { client: context.client, timeout: context.askTimeout };
 }
 
 const isUrl = (name: string) => name.includes('://');

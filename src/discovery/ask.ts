@@ -63,6 +63,7 @@ export async function askListing(server: string, options: AskOptions): Promise<L
         name: null,
         server: null,
         lastSeen: seen,
+        version: null,
       };
     });
     return { server, members, html: true, cut: parsed.cut, unread: parsed.unread };

@@ -17,6 +17,8 @@ export interface Cluster {
   readonly reason: string | null;
   /** RFC 3339. */
   readonly lastSeen: string | null;
+  /** Of its TKA server, as the list states it. */
+  readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
 }
 

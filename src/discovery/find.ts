@@ -23,6 +23,12 @@ export interface FindOptions {
   readonly notice: (line: string) => void;
 }
 
+export interface Found {
+  readonly clusters: Cluster[];
+  /** False: nobody answered, and this is the last list known. */
+  readonly current: boolean;
+}
+
 /** An entry server that does not answer for so long is not waited for, in milliseconds. */
 const entryTimeout = 2000;
 const keepMissing = 7 * 86_400_000;
@@ -34,21 +40,21 @@ const listLimit = 10_000;
  * or the last one known; with members that the list no longer names for seven days (`missing`). Each is placed as far
  * as possible. Throws Refused, NotSignedIn or Unavailable where there is no list at all.
  */
-export async function findClusters(options: FindOptions): Promise<Cluster[]> {
+export async function findClusters(options: FindOptions): Promise<Found> {
   const [first] = options.entries;
   if (first === undefined) throw new TkaError('there is no TKA server to ask');
   const memory = options.memory.read(first);
   const { listing, error, alone } = await currentListing(first, memory, options);
-  if (alone !== undefined) return alone;
+  if (alone !== undefined) return { clusters: alone, current: true };
   if (listing?.members === undefined) {
     if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
     options.warn(
       `no TKA server answered: this is the list of ${new Date(memory.at).toISOString().slice(0, 16).replace('T', ' ')} UTC (${ageOf(memory.at)} ago)`,
     );
-    return rememberedClusters(memory);
+    return { clusters: rememberedClusters(memory), current: false };
   }
   if (listing.server !== first) options.notice(`${first} did not answer: this is the list of ${listing.server}`);
-  return merge(first, { ...listing, members: listing.members }, memory, options);
+  return { clusters: await merge(first, { ...listing, members: listing.members }, memory, options), current: true };
 }
 
 /** The clusters of a list that was kept, without asking anybody. */
@@ -128,6 +134,7 @@ async function serversAsClusters(
         apiEndpoint: apiServer,
         state: null,
         lastSeen: null,
+        version: null,
         labels,
       };
       return [{ member, server, state: 'unknown' as const, reason: null }];
@@ -168,9 +175,9 @@ async function merge(
   });
   const listed = members.map((member): RememberedMember => {
     const server = placed.get(member)?.server ?? null;
-    const { name, apiEndpoint, state, lastSeen, labels } = member;
+    const { name, apiEndpoint, state, lastSeen, version, labels } = member;
     const tried = server !== null ? 0 : asked.has(member) ? now : (before.get(keyOf(member))?.tried ?? 0);
-    return { name, server, apiEndpoint, state, lastSeen, labels, listed: now, tried };
+    return { name, server, apiEndpoint, state, lastSeen, version, labels, listed: now, tried };
   });
   const there = new Set(listed.map((member) => member.apiEndpoint));
   // A server that is listed with another endpoint is the same cluster, rebuilt.
@@ -231,8 +238,8 @@ function clustersOf(rows: readonly Row[]): Cluster[] {
   const clusters = rows.map(({ member, server, state, reason }): Cluster => {
     const { hostname, host } = new URL(member.apiEndpoint);
     const plain = ((hosts.get(hostname) ?? 0) > 1 ? host : hostname).replace(/[[\]]/g, '');
-    const { apiEndpoint, lastSeen, labels } = member;
-    return { name: member.name ?? plain, server, apiEndpoint, state, reason, lastSeen, labels };
+    const { apiEndpoint, lastSeen, version, labels } = member;
+    return { name: member.name ?? plain, server, apiEndpoint, state, reason, lastSeen, version, labels };
   });
   const rank = (cluster: Cluster) => last.indexOf(cluster.state);
   return clusters.sort((a, b) => rank(a) - rank(b) || compare(a.name, b.name) || compare(a.apiEndpoint, b.apiEndpoint));

@@ -4,7 +4,6 @@ import { parseClusterInfo, parseSignIn, type RawAnswer } from '../tka/answers.ts
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn, Refused } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
-import { canonicalServer } from '../tka/url.ts';
 import type { Cluster, ClusterState } from './clusters.ts';
 
 /** The certificate of a server that speaks https. */
@@ -201,35 +200,13 @@ function ownVersion({ headers }: RawAnswer): string | null {
   return cleanText(own ?? named ?? '', 64) || null;
 }
 
-/** The versions that a memberlist states, by the server; empty for any other answer. */
-export function statedVersions(answer: RawAnswer): ReadonlyMap<string, string> {
-  const versions = new Map<string, string>();
-  let rows: unknown;
-  try {
-    rows = JSON.parse(answer.body);
-  } catch {
-    return versions;
-  }
-  for (const row of Array.isArray(rows) ? rows.slice(0, 10_000) : []) {
-    const { server, version } = (row ?? {}) as { server?: unknown; version?: unknown };
-    if (typeof server !== 'string' || typeof version !== 'string') continue;
-    const text = cleanText(version, 64);
-    try {
-      if (text !== '') versions.set(canonicalServer(server), text);
-    } catch {
-      // Such a row has no server that could be asked.
-    }
-  }
-  return versions;
-}
-
 /** What is to be told of a cluster, from what its server answered; undefined: it was not asked in time. */
-export function probeOf(cluster: Cluster, answer: ServerProbe | undefined, version: string | undefined): Probed {
+export function probeOf(cluster: Cluster, answer: ServerProbe | undefined): Probed {
   if (cluster.server === null) {
     return { probe: { ...nothing, error: cluster.reason ?? 'its TKA server is not known' }, brief: null };
   }
   if (answer === undefined) return { probe: { ...nothing, error: 'not asked' }, brief: null };
-  const probe = { ...answer.probe, version: version ?? answer.probe.version };
+  const probe = { ...answer.probe, version: cluster.version ?? answer.probe.version };
   const { apiServer } = answer;
   if (apiServer === null || apiServer === cluster.apiEndpoint) return { probe, brief: answer.brief };
   const error = `${cluster.server} speaks for ${apiServer}, not for ${cluster.apiEndpoint}`;

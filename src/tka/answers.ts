@@ -248,6 +248,8 @@ export interface Member {
   readonly state: MemberState | null;
   /** RFC 3339. */
   readonly lastSeen: string | null;
+  /** Of its TKA server. */
+  readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
 }
 
@@ -291,6 +293,7 @@ function memberOf(row: unknown): Member | undefined {
   const name = own(row, 'name');
   const state = own(row, 'state');
   const lastSeen = own(row, 'lastSeen');
+  const version = own(row, 'version');
   // A URL of another scheme, with credentials, or none at all: nothing that could be used or shown.
   const apiEndpoint = usable(() => canonicalApiServer(endpoint));
   if (apiEndpoint === null) return undefined;
@@ -301,6 +304,7 @@ function memberOf(row: unknown): Member | undefined {
     name: typeof name === 'string' ? memberName(name) : null,
     state: state === 'healthy' || state === 'suspected' || state === 'dead' ? state : null,
     lastSeen: seen ? lastSeen : null,
+    version: (typeof version === 'string' && cleanText(version, 64)) || null,
     labels: labelsOf(own(row, 'labels')),
   };
 }

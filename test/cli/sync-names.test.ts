@@ -13,6 +13,7 @@ const cluster = (server: string, name: string, labels: Record<string, string> = 
   state: 'healthy',
   reason: null,
   lastSeen: null,
+  version: null,
   labels: new Map(Object.entries(labels)),
 });
 
