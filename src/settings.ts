@@ -5,7 +5,7 @@ import { readConfig } from './settings-file.ts';
 import { environmentName, readSetting, type SettingKey, type SettingValue, settingKeys } from './settings-keys.ts';
 import { goDuration } from './tka/duration.ts';
 import { cleanText } from './tka/text.ts';
-import { canonicalServer } from './tka/url.ts';
+import { canonicalServer, quoted } from './tka/url.ts';
 
 export interface Setting {
   readonly value: SettingValue | undefined;
@@ -121,7 +121,9 @@ export class Settings {
       return canonicalServer(`${scheme ?? (usePort === 443 ? 'https' : 'http')}://${full}:${usePort}`);
     } catch (error) {
       const why = error instanceof TkaError ? error.message : 'it is not a host name';
-      throw new UsageError(`${JSON.stringify(cleanText(name))} names no server: ${why}`, {
+      // What was made of the name says no more than the name.
+      const short = why.replace(/^server "(?:[^"\\]|\\.)*" /, 'it ');
+      throw new UsageError(`${quoted(cleanText(name))} names no server: ${short}`, {
         hints: ['give a host name, host:port, or a URL like https://tka.example.ts.net'],
       });
     }

@@ -110,6 +110,7 @@ describe('the server that is meant', () => {
     'http://tka/x',
   ])('%j is wrong usage', async (server) => {
     const attempt = load(undefined, { server }).then((settings) => settings.entryServer);
+    await expect(attempt).rejects.not.toThrow(/u:p| server "/);
     await expect(attempt).rejects.toThrow(UsageError);
   });
 });

@@ -4,8 +4,18 @@ import { TkaError } from '../errors.ts';
 // file name is made of it.
 const hostShape = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/;
 
+/** A URL as an error shows it: in quotes, cut, without credentials. */
+export function quoted(text: string): string {
+  return JSON.stringify(
+    text
+      .slice(0, 2048)
+      .replace(/\/\/[\s\S]*@/, '//[redacted]@')
+      .slice(0, 200),
+  );
+}
+
 function parseWebUrl(text: string, what: string): URL {
-  const bad = (why: string) => new TkaError(`${what} ${JSON.stringify(text.slice(0, 200))} ${why}`);
+  const bad = (why: string) => new TkaError(`${what} ${quoted(text)} ${why}`);
   if (text.length > 2048) throw bad('is too long');
   // The URL parser drops tabs and newlines without a word: refuse them here.
   if (/[\u0000-\u0020\u007f-\u009f]/.test(text)) throw bad('contains white space or control characters');
@@ -13,12 +23,13 @@ function parseWebUrl(text: string, what: string): URL {
   try {
     url = new URL(text);
   } catch (cause) {
-    throw new TkaError(`${what} ${JSON.stringify(text.slice(0, 200))} is not a URL`, { cause });
+    throw new TkaError(`${what} ${quoted(text)} is not a URL`, { cause });
   }
   if (url.protocol !== 'https:' && url.protocol !== 'http:') throw bad('is neither http nor https');
   if (url.username !== '' || url.password !== '') throw bad('carries credentials');
   url.hostname = url.hostname.replace(/\.$/, '');
-  if (!hostShape.test(url.hostname)) throw bad('has no valid host name');
+  if (!hostShape.test(url.hostname) || url.hostname.includes('..')) throw bad('has no valid host name');
+  if (url.port === '0') throw bad('has port 0');
   return url;
 }
 
@@ -29,9 +40,7 @@ function parseWebUrl(text: string, what: string): URL {
 export function canonicalServer(text: string): string {
   const url = parseWebUrl(text, 'server');
   if (!/^\/?(?:api\/v1alpha1\/?)?$/.test(url.pathname) || url.search !== '' || url.hash !== '') {
-    throw new TkaError(
-      `server ${JSON.stringify(text.slice(0, 200))} has a path: only a scheme, host and port are meant`,
-    );
+    throw new TkaError(`server ${quoted(text)} has a path: only a scheme, host and port are meant`);
   }
   return `${url.protocol}//${url.host}`;
 }
@@ -42,8 +51,7 @@ export function canonicalServer(text: string): string {
  */
 export function canonicalApiServer(text: string): string {
   const url = parseWebUrl(text, 'API server');
-  if (url.protocol !== 'https:') throw new TkaError(`API server ${JSON.stringify(text)} is not https`);
-  if (url.search !== '' || url.hash !== '')
-    throw new TkaError(`API server ${JSON.stringify(text)} has a query or fragment`);
+  if (url.protocol !== 'https:') throw new TkaError(`API server ${quoted(text)} is not https`);
+  if (url.search !== '' || url.hash !== '') throw new TkaError(`API server ${quoted(text)} has a query or fragment`);
   return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`;
 }

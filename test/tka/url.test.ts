@@ -42,9 +42,19 @@ describe('canonicalServer', () => {
     `https://${'a'.repeat(3000)}`,
     'https://-a',
     'https://a$(id)',
+    'https://a:0',
+    'https://a..b',
   ])('%j is refused', (text) => {
     expect(() => canonicalServer(text)).toThrow(/^server /);
   });
+});
+
+it.each([
+  () => canonicalServer('https://alice:sesame@tka'),
+  () => canonicalServer('https://alice:se/s@me@tka/x'),
+  () => canonicalApiServer('https://alice:sesame@api?x'),
+])('no error shows a password', (read) => {
+  expect(read).toThrow(/^[^:]*"https:\/\/\[redacted\]@[^:]*$/);
 });
 
 describe('canonicalApiServer', () => {
