@@ -27,7 +27,7 @@ function matches(entry: string, name: string, address: string | undefined, port:
   if (entryPort !== undefined && entryPort !== '' && entryPort !== String(port)) return false;
   if (host === '') return false;
   if (isIP(host) !== 0) return address === plainAddress(host);
-  const rest = host.replace(/^\*(?=\.)/, '');
+  const rest = host.replace(/^\*(?=\.)/, '').replace(/(?<=.)\.$/, '');
   const suffix = domainToASCII(rest.replace(/^\./, '')) || rest.replace(/^\./, '');
   return name.endsWith(`.${suffix}`) || (!rest.startsWith('.') && name === suffix);
 }

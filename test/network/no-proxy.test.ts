@@ -70,6 +70,9 @@ const table: readonly [noProxy: string, target: string, bypassed: boolean][] = [
 const beyondGo: typeof table = [
   ['', 'localhost.:443', true],
   ['example.com', 'example.com.:443', true],
+  ['Example.com.', 'www.example.com:443', true],
+  ['example.com.:443', 'example.com:443', true],
+  ['.', 'example.com:443', false],
 ];
 
 function bypasses(noProxy: string, target: string): boolean {
