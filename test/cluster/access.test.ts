@@ -1,5 +1,12 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { absent, kubectl, Person, statusFor, test } from './ground.ts';
+import { type ConfigMapRef, readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
+import { paths } from '../../src/server/provisioner/objects.ts';
+import { absent, kubectl, Person, statusFor, test, until } from './ground.ts';
+
+const sample = (name: string): unknown =>
+  JSON.parse(fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8').split('\n\n')[1] ?? '');
 
 describe.skipIf(absent !== undefined)('access', () => {
   test('a read-only role sees pods, and cannot delete them', async ({ ground, replica, role }) => {
@@ -39,5 +46,231 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect((await alice.kubeconfig()).status).toBe(401);
     expect((await alice.logout()).status).toBe(404);
     expect(replica.complaints).toEqual([]);
+  });
+
+  test('an end that is set sooner ends access on time', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    const token = await alice.token();
+    expect(await statusFor(ground.access, token)).toBe(200);
+    const end = Math.ceil(Date.now() / 1000) * 1000 + 2_000;
+    await ground.endAt(alice.name, end);
+    expect((await alice.status()).body.until).toBe(new Date(end).toISOString().replace('.000Z', 'Z'));
+    await ground.gone(alice.name);
+    expect(Date.now() - end).toBeGreaterThanOrEqual(0);
+    expect(Date.now() - end).toBeLessThan(10_000);
+    expect([401, 403]).toContain(await statusFor(ground.access, token));
+    expect((await alice.kubeconfig()).status).toBe(401);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('a changed role is in force when 200 is answered', async ({ ground, replica, role }) => {
+    const other = await ground.role(['get', 'list'], ['configmaps']);
+    const alice = new Person(replica.url, { role });
+    const token = await alice.token();
+    for (let turn = 0; turn < 10; turn++) {
+      const wanted = turn % 2 === 0 ? other : role;
+      const login = await alice.granted({ role: wanted }).login();
+      expect(login.body.role).toBe(wanted);
+      expect(await alice.status()).toEqual({ status: 200, body: login.body });
+      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(wanted === other ? 200 : 403);
+      expect(await statusFor(ground.access, token)).toBe(wanted === other ? 403 : 200);
+    }
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('extending gives a token for the new period at once', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    await alice.token();
+    const login = await alice.granted({ periodMs: 7_200_000 }).login();
+    const token = await alice.freshToken();
+    const { exp, iat } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    expect(Math.abs(exp * 1000 - Date.parse(login.body.until))).toBeLessThanOrEqual(3_000);
+    expect(exp - iat).toBeGreaterThan(7_190);
+    expect(await ground.account(alice.name)).toBeDefined();
+  });
+
+  test('logout and login at once, 50 times, gives a token that works', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    let token = await alice.token();
+    for (let turn = 0; turn < 50; turn++) {
+      expect((await alice.logout()).status).toBe(200);
+      const old = token;
+      token = await alice.token();
+      expect(await statusFor(ground.access, token), `turn ${turn}`).toBe(200);
+      // Not yet seen by the API server's cache, so refused at once.
+      expect(token).not.toBe(old);
+    }
+    expect((await alice.status()).status).toBe(200);
+    // What was deleted late would be missed here.
+    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('40 logins at once, of one and of 40', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    const same = await Promise.all(Array.from({ length: 40 }, () => alice.login()));
+    expect(new Set(same.map(({ status }) => status))).toEqual(new Set([202]));
+    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+
+    const many = Array.from({ length: 40 }, () => new Person(replica.url, { role }));
+    const tokens = await Promise.all(many.map((person) => person.token()));
+    const answers = await Promise.all(tokens.map((token) => statusFor(ground.access, token)));
+    expect(new Set(answers)).toEqual(new Set([200]));
+    expect(replica.provisioner.sessions().get(role)).toBe(41);
+    await Promise.all(many.map((person) => person.logout()));
+    await Promise.all(many.map((person) => ground.gone(person.name)));
+    expect(replica.provisioner.sessions().get(role)).toBe(1);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('a role that does not exist is told, and nothing is made', async ({ ground, replica }) => {
+    for (const role of ['no-such-role', '..', 'a/b', 'x?y=z']) {
+      const alice = new Person(replica.url, { role });
+      const { status, body } = await alice.login();
+      expect(status, role).toBe(422);
+      expect(body).toMatchObject({ message: `the role "${role}" does not exist in this cluster` });
+      expect(body).toHaveProperty('advice');
+      expect(await ground.signIn(alice.name)).toBeUndefined();
+    }
+  });
+
+  test('names and periods that the Go server refuses are refused as it does', async ({ replica, role }) => {
+    const bad = await new Person(replica.url, { role, username: 'Bad_Name!' }).login();
+    expect(bad).toEqual({ status: 500, body: sample('login-name-invalid.http') });
+    const carl = await new Person(replica.url, { role, username: 'carl', periodMs: 599_000 }).login();
+    expect(carl).toEqual({ status: 500, body: sample('login-period-too-short.http') });
+  });
+
+  test('one name in two domains is two people', async ({ ground, replica, role }) => {
+    const other = await ground.role(['get'], ['configmaps']);
+    const first = new Person(replica.url, { role });
+    const { username } = first.caller;
+    const second = new Person(replica.url, { username, login: `${username}@example.org`, role: other });
+    await Promise.all([first.login(), second.login()]);
+    const uids = [first, second].map(async (person) => {
+      const { sub } = JSON.parse(Buffer.from((await person.freshToken()).split('.')[1] ?? '', 'base64url').toString());
+      return sub as string;
+    });
+    const [one, two] = await Promise.all(uids);
+    expect(one).not.toBe(two);
+    expect([one, two]).toContain(`system:serviceaccount:${ground.namespace}:${first.name}`);
+    expect((await first.status()).body.role).toBe(role);
+    expect((await second.status()).body.role).toBe(other);
+    // One's logout is not the other's.
+    expect((await first.logout()).status).toBe(200);
+    expect((await first.status()).status).toBe(401);
+    expect((await second.status()).status).toBe(200);
+    await second.freshToken();
+    expect((await second.logout()).status).toBe(200);
+  });
+
+  test('a sign-in of the Go server is kept up, and nobody else gets into it', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    const now = new Date().toISOString().replace(/\.\d+Z/, 'Z');
+    await ground.kube.create(paths.signIns(ground.namespace), {
+      apiVersion: 'tka.specht-labs.de/v1alpha1',
+      kind: 'TkaSignin',
+      metadata: {
+        name: alice.name,
+        annotations: { 'tka.specht-labs.de/last-attempted-sign-in': now },
+      },
+      spec: { username: alice.caller.username, role, validity_period: '30m0s' },
+    });
+    await until(
+      ground.access,
+      paths.signIns(ground.namespace),
+      alice.name,
+      (found: { readonly status?: { readonly provisioned: boolean } } | undefined) => found?.status?.provisioned,
+    );
+    expect((await alice.status()).status).toBe(401);
+    await alice.token();
+    const [theirs, ours] = [await ground.account(alice.name), await alice.freshToken()];
+    const claims = JSON.parse(Buffer.from(ours.split('.')[1] ?? '', 'base64url').toString());
+    expect(claims['kubernetes.io'].serviceaccount.uid).not.toBe(theirs?.metadata.uid);
+  });
+
+  test('a part that somebody took away is made anew', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    await alice.token();
+    const account = await ground.account(alice.name);
+    await ground.kube.remove(paths.accounts(ground.namespace, alice.name), { uid: account?.metadata.uid ?? '' });
+    expect((await alice.kubeconfig()).status).toBe(202);
+    await until(ground.access, paths.accounts(ground.namespace), alice.name, (found) => found !== undefined);
+    const binding = await ground.binding(alice.name);
+    await ground.kube.remove(paths.bindings(`${alice.name}-binding`), { uid: binding?.metadata.uid ?? '' });
+    expect((await alice.kubeconfig()).status).toBe(202);
+    await until(ground.access, paths.bindings(), `${alice.name}-binding`, (found) => found !== undefined);
+    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+  });
+
+  test('what is not ours is left alone, and told', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    await ground.kube.create(paths.accounts(ground.namespace), {
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name: alice.name },
+    });
+    const { status, body } = await alice.login();
+    expect(status).toBe(500);
+    expect(JSON.stringify(body)).toContain("belongs to nobody's sign-in");
+    expect((await alice.kubeconfig()).status).toBe(500);
+    await alice.logout();
+    await until(ground.access, paths.signIns(ground.namespace), alice.name, (found) => found === undefined);
+    expect(await ground.account(alice.name)).toBeDefined();
+  });
+
+  test('a server that may not bind the role says so', async ({ ground, replica }) => {
+    // Bound by nobody who does not have it: the server may bind any role here, so its right to do that is taken away.
+    const clusterRole = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings';
+    await ground.kube.create(clusterRole, {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRoleBinding',
+      metadata: { name: `left-${ground.namespace}` },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: await ground.unbinding() },
+      subjects: [{ kind: 'ServiceAccount', name: 'tka-server', namespace: ground.namespace }],
+    });
+    const full = await ground.kube.get<{ metadata: { uid: string } }>(`${clusterRole}/tka-server-${ground.namespace}`);
+    await ground.kube.remove(`${clusterRole}/tka-server-${ground.namespace}`, { uid: full?.metadata.uid ?? '' });
+    const role = await ground.role(['get'], ['secrets']);
+    await ground.mayNot('bind', 'clusterroles');
+    const { status, body } = await new Person(replica.url, { role }).login();
+    expect(status).toBe(500);
+    expect(JSON.stringify(body)).toContain('attempting to grant RBAC permissions not currently held');
+  });
+});
+
+describe.skipIf(absent !== undefined)('cluster info', () => {
+  test('from a ConfigMap, as keys and as kubeadm writes it', async ({ ground }) => {
+    const keys = { apiEndpoint: 'apiEndpoint', caData: 'caData', insecure: 'insecure', kubeconfig: 'kubeconfig' };
+    const path = `/api/v1/namespaces/${ground.namespace}/configmaps`;
+    const make = async (name: string, data: Record<string, string>): Promise<ConfigMapRef> => {
+      await ground.kube.create(path, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data });
+      return { name, namespace: ground.namespace, keys };
+    };
+    const read = (ref: ConfigMapRef) => readClusterInfo(ground.kube, ref, { region: 'eu' });
+    const plain = await make('plain', { apiEndpoint: 'https://a.example:6443', caData: 'QUJD', insecure: 'true' });
+    expect(await read(plain)).toEqual({
+      server_url: 'https://a.example:6443',
+      ca_data: 'QUJD',
+      insecure_skip_tls_verify: true,
+      labels: { region: 'eu' },
+    });
+    const kubeconfig = `apiVersion: v1
+kind: Config
+clusters:
+- name: ""
+  cluster:
+    certificate-authority-data: QUJD
+    server: https://b.example:6443
+`;
+    const kubeadm = await read(await make('kubeadm', { kubeconfig, 'jws-kubeconfig-abc': 'x' }));
+    expect(kubeadm).toMatchObject({
+      server_url: 'https://b.example:6443',
+      ca_data: 'QUJD',
+      insecure_skip_tls_verify: false,
+    });
+    await expect(read(await make('empty', {}))).rejects.toThrow(/has no API endpoint under "apiEndpoint"/);
+    await expect(read(await make('broken', { kubeconfig: ']' }))).rejects.toThrow(/names no cluster/);
+    await expect(read({ ...plain, name: 'absent' })).rejects.toThrow(/does not exist/);
   });
 });

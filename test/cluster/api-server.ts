@@ -97,7 +97,7 @@ async function connectable(port: number): Promise<void> {
 }
 
 /** Starts an API server on an address and a part of an etcd of its own; resolves when it is ready. */
-export async function startApiServer(assets: Assets, etcd: Etcd, host: string): Promise<ApiServer> {
+export async function startApiServer(assets: Assets, etcd: Pick<Etcd, 'url'>, host: string): Promise<ApiServer> {
   const folder = makeFolder();
   const [port] = await freePorts(host, 1);
   const server = `https://${host}:${port}`;

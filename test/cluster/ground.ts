@@ -105,6 +105,36 @@ export class Ground {
     return name;
   }
 
+  /** The server's cluster-wide rights but for the one to bind roles, as a ClusterRole. Answers its name. */
+  async unbinding(): Promise<string> {
+    const name = `test-${randomBytes(4).toString('hex')}`;
+    await this.kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRole',
+      metadata: { name },
+      rules: [
+        {
+          apiGroups: ['rbac.authorization.k8s.io'],
+          resources: ['clusterrolebindings'],
+          verbs: ['get', 'list', 'create', 'patch', 'delete'],
+        },
+        { apiGroups: ['rbac.authorization.k8s.io'], resources: ['clusterroles'], verbs: ['get'] },
+      ],
+    });
+    return name;
+  }
+
+  /** Resolves when the API server has taken notice that the server may not do this any more. */
+  async mayNot(verb: string, resource: string): Promise<void> {
+    const kube = connectKube(kubeConfigFor(this.access, this.token));
+    const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
+    const spec = { resourceAttributes: { group: 'rbac.authorization.k8s.io', resource, verb } };
+    for (let allowed = true; allowed; ) {
+      ({ allowed } = (await kube.create<{ status: { allowed: boolean } }>(path, { spec })).status);
+    }
+    kube.close();
+  }
+
   signIn = (name: string): Promise<TkaSignin | undefined> => this.kube.get(paths.signIns(this.namespace, name));
   account = (name: string): Promise<ServiceAccount | undefined> => this.kube.get(paths.accounts(this.namespace, name));
   binding = (name: string): Promise<ClusterRoleBinding | undefined> => this.kube.get(paths.bindings(bindingName(name)));

@@ -46,7 +46,7 @@ const pageSize = 500;
 
 /** One name as a part of a path. Throws a KubeError (404) for what no object can be called. */
 export function segment(name: string): string {
-  if (name === '' || name === '.' || name === '..') throw new KubeError(`no object is called "${name}"`, 404);
+  if (/^\.{0,2}$|[/%]/.test(name)) throw new KubeError(`no object is called "${name}"`, 404);
   return encodeURIComponent(name);
 }
 

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { ClusterInfo } from '../../tka/types.ts';
-import type { SignIns } from '../http/contract.ts';
+import { Refusal, type SignIns } from '../http/contract.ts';
 import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
 import { connectKube, isStatus } from './kube.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
@@ -50,14 +50,14 @@ export interface ReconcilePass {
 /** A running provisioner. */
 export interface Provisioner {
   readonly signIns: SignIns;
-  /** What clients are told of the cluster. Throws where the ConfigMap cannot be read. */
+  /** What clients are told of the cluster. Throws a Refusal where the ConfigMap cannot be read. */
   readonly clusterInfo: () => Promise<ClusterInfo>;
   /** Whether the cluster has answered, so that sign-ins are known. */
   ready(): boolean;
   leading(): boolean;
   /** How many people are signed in, by role. */
   sessions(): ReadonlyMap<string, number>;
-  /** Finishes what is under way and gives the lease back. */
+  /** Finishes what is under way and gives the lease back; calls of `signIns` that are not answered yet may fail. */
   stop(): Promise<void>;
 }
 
@@ -157,8 +157,14 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       try {
         known = { info: await readClusterInfo(kube, source.ref, source.labels), at: performance.now() };
       } catch (error) {
-        if (known === undefined) throw error;
-        log.warn({ err: error }, 'the cluster info could not be read again');
+        log.warn({ err: error }, 'the cluster info could not be read');
+        if (known === undefined) {
+          throw new Refusal(500, {
+            message: 'Failed to load cluster info',
+            advice: ['check clusterInfo.configMapRef in the configuration of the TKA server'],
+            cause: { message: (error as Error).message },
+          });
+        }
       }
     }
     return known.info;

@@ -47,7 +47,7 @@ export function watchSignIns({ kubeConfig, kube, namespace, log, onChange }: Wat
       // Its caller waits before it connects again, and does not look whether it was stopped meanwhile.
       if (stopped) return idle;
       try {
-        return await super.watch(
+        const controller = await super.watch(
           path,
           query,
           (phase, object, event) => {
@@ -56,6 +56,8 @@ export function watchSignIns({ kubeConfig, kube, namespace, log, onChange }: Wat
           },
           done,
         );
+        if (stopped) controller.abort();
+        return controller;
       } catch (error) {
         // It rejects where no credentials can be read, and nobody listens.
         done(error);
@@ -83,7 +85,7 @@ export function watchSignIns({ kubeConfig, kube, namespace, log, onChange }: Wat
     undefined,
     undefined,
     // It backs off to half a minute where the server closes quiet watches; a login would wait as long.
-    { delayFn: (ms) => delay(Math.min(ms, 1_000)) },
+    { delayFn: (ms) => delay(Math.min(ms, 1_000), undefined, { ref: false }) },
   );
 
   const tell = (name: string, signIn: TkaSignin | undefined): void => {

@@ -1,0 +1,126 @@
+// What the provisioner lives through: a cut watch, a watch that is told 410 Gone, an API server that goes and comes back.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { Watch } from '@kubernetes/client-node';
+import { describe, expect, inject } from 'vitest';
+import { paths } from '../../src/server/provisioner/objects.ts';
+import type { ErrorBody } from '../../src/tka/types.ts';
+import { type ApiServer, kubeConfigFor, startApiServer } from './api-server.ts';
+import { startRelay } from './cut.ts';
+import { absent, test as base, Ground, Person, statusFor } from './ground.ts';
+import { startReplica } from './replica.ts';
+
+const sample = (name: string): ErrorBody =>
+  JSON.parse(fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8').split('\n\n')[1] ?? '');
+
+/** A test with an API server of its own, which it may stop. */
+const test = base.extend<{ server: ApiServer; own: Ground }>({
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+  server: async ({}, use) => {
+    const assets = inject('assets');
+    if (typeof assets === 'string') throw new Error(assets);
+    const server = await startApiServer(assets, { url: inject('etcd') }, '127.0.0.14');
+    await use(server);
+    await server.stop();
+  },
+  own: async ({ server }, use) => {
+    const ground = await Ground.make({ server: server.server, ca: server.ca, token: server.token });
+    await use(ground);
+    ground.kube.close();
+  },
+});
+
+describe.skipIf(absent !== undefined)('faults', () => {
+  test('a watch that is cut goes on, and misses nothing', async ({ ground, role }) => {
+    const relay = await startRelay(ground.access.server);
+    const replica = await startReplica(ground.replicaOptions({ access: { ...ground.access, server: relay.url } }));
+    try {
+      const alice = new Person(replica.url, { role });
+      await alice.token();
+      relay.cut();
+      // Gone while nobody could hear of it.
+      const signIn = await ground.signIn(alice.name);
+      await ground.kube.remove(paths.signIns(ground.namespace, alice.name), { uid: signIn?.metadata.uid ?? '' });
+      const down = await new Person(replica.url, { role }).login();
+      expect(down.status).toBe(500);
+      await relay.heal();
+      await ground.gone(alice.name);
+      expect(await statusFor(ground.access, await new Person(replica.url, { role }).token())).toBe(200);
+    } finally {
+      await replica.stop();
+      relay.close();
+    }
+  });
+
+  test('a watch that is told 410 Gone lists anew; an API server that restarts is waited for', async ({
+    server,
+    own,
+  }) => {
+    const relay = await startRelay(server.server);
+    const replica = await startReplica(own.replicaOptions({ access: { ...own.access, server: relay.url } }));
+    try {
+      const role = await own.role();
+      const [alice, bob] = [new Person(replica.url, { role }), new Person(replica.url, { role })];
+      await Promise.all([alice.token(), bob.token()]);
+      const heard = (await own.signIn(bob.name))?.metadata.resourceVersion ?? '';
+
+      relay.cut();
+      const signIn = await own.signIn(alice.name);
+      await own.kube.remove(paths.signIns(own.namespace, alice.name), { uid: signIn?.metadata.uid ?? '' });
+      await own.endAt(bob.name, Date.now());
+      await server.restart();
+      // The version that it heard last is now too old to go on from; 429 is what a server says that has just begun.
+      let told = await watchFrom(own, heard);
+      while (told === 429) told = await watchFrom(own, heard);
+      expect(told).toBe(410);
+      await relay.heal();
+
+      await Promise.all([own.gone(alice.name), own.gone(bob.name)]);
+      expect(await statusFor(own.access, await new Person(replica.url, { role }).token())).toBe(200);
+    } finally {
+      await replica.stop();
+      relay.close();
+    }
+  });
+
+  test('while the API server is down, every answer says so as the Go server does', async ({ server, own }) => {
+    const replica = await startReplica(own.replicaOptions());
+    try {
+      const role = await own.role();
+      const alice = new Person(replica.url, { role });
+      const token = await alice.token();
+      await server.stop();
+      const refused = `connect ECONNREFUSED ${new URL(server.server).host}`;
+
+      const login = await alice.login();
+      expect(login.status).toBe(500);
+      expect(login.body).toEqual({ ...sample('login-api-server-down.http'), cause: { message: expect.anything() } });
+      expect(JSON.stringify(login.body)).toContain(refused);
+      const kubeconfig = await alice.kubeconfig();
+      expect(kubeconfig.status).toBe(500);
+      const { message, advice } = sample('kubeconfig-api-server-down.http');
+      expect(kubeconfig.body).toEqual({ message, advice, cause: { message: expect.anything() } });
+      for (const answered of [await alice.status(), await alice.logout()]) {
+        expect(answered.status).toBe(500);
+        expect(JSON.stringify(answered.body)).toContain(refused);
+        expect(JSON.stringify(answered.body)).not.toContain(token);
+      }
+    } finally {
+      await replica.stop();
+    }
+  });
+});
+
+/** The code of the first error that a watch from this version is told. */
+function watchFrom(ground: Ground, resourceVersion: string): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    void new Watch(kubeConfigFor(ground.access)).watch(
+      paths.signIns(ground.namespace),
+      { resourceVersion, timeoutSeconds: 2 },
+      (phase, object) => {
+        if (phase === 'ERROR') resolve(object.code);
+      },
+      (error) => resolve(error?.statusCode),
+    );
+  });
+}

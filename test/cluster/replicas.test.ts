@@ -1,0 +1,217 @@
+// Several replicas, and none: who leads, who follows, and what is left behind.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import * as path from 'node:path';
+import { createInterface } from 'node:readline';
+import { describe, expect, inject } from 'vitest';
+import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
+import { absent, test as base, Ground, Person, statusFor, until } from './ground.ts';
+import { type ReplicaOptions, startReplica } from './replica.ts';
+
+const leaseName = 'controller.tka.specht-labs.de';
+
+interface Lease {
+  readonly metadata: { readonly resourceVersion: string };
+  readonly spec: {
+    readonly holderIdentity: string;
+    readonly leaseDurationSeconds: number;
+    readonly acquireTime: string;
+    readonly renewTime: string;
+    readonly leaseTransitions: number;
+  };
+}
+
+const test = base.extend<{ ground: Ground }>({
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+  ground: async ({}, use) => {
+    const access = inject('clusters')[1];
+    if (access === undefined) throw new Error(absent);
+    const ground = await Ground.make(access);
+    await use(ground);
+    ground.kube.close();
+  },
+});
+
+const lease = async (ground: Ground): Promise<Lease> => {
+  const found = await ground.kube.get<Lease>(paths.leases(ground.namespace, leaseName));
+  if (found === undefined) throw new Error('there is no lease');
+  return found;
+};
+
+const led = (ground: Ground, by: string | RegExp): Promise<void> =>
+  until<Lease>(ground.access, paths.leases(ground.namespace), leaseName, (found) =>
+    typeof by === 'string' ? found?.spec.holderIdentity === by : by.test(found?.spec.holderIdentity ?? '-'),
+  );
+
+/** A replica in a process of its own, which ends with the test. */
+async function spawnReplica(options: ReplicaOptions) {
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'replica.ts')], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  child.stdin.end(JSON.stringify(options));
+  const [url] = await once(createInterface(child.stdout), 'line');
+  return {
+    url: url as string,
+    async kill(signal: NodeJS.Signals = 'SIGKILL') {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      child.kill(signal);
+      await once(child, 'exit');
+    },
+  };
+}
+
+describe.skipIf(absent !== undefined).concurrent('replicas', () => {
+  test('the lease is what client-go writes, and is given back', async ({ ground }) => {
+    const replica = await startReplica(ground.replicaOptions({ identity: 'first' }));
+    await led(ground, 'first');
+    const { spec } = await lease(ground);
+    expect(spec).toMatchObject({ leaseDurationSeconds: 15, leaseTransitions: 0 });
+    expect(spec.acquireTime).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
+    await until<Lease>(
+      ground.access,
+      paths.leases(ground.namespace),
+      leaseName,
+      (found) => found?.spec.renewTime !== spec.renewTime && found?.spec.acquireTime === spec.acquireTime,
+    );
+    await replica.stop();
+    expect((await lease(ground)).spec).toMatchObject({ leaseDurationSeconds: 1, leaseTransitions: 0 });
+    expect((await lease(ground)).spec.holderIdentity ?? '').toBe('');
+    const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+    await led(ground, 'second');
+    expect((await lease(ground)).spec.leaseTransitions).toBe(1);
+    await second.stop();
+    expect([...replica.complaints, ...second.complaints]).toEqual([]);
+  });
+
+  test('somebody else’s lease is respected until it runs out', async ({ ground, role }) => {
+    const now = (): string => new Date().toISOString().replace('Z', '000Z');
+    const theirs = await ground.kube.create<Lease>(paths.leases(ground.namespace), {
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      metadata: { name: leaseName },
+      spec: {
+        holderIdentity: 'the Go operator',
+        leaseDurationSeconds: 3,
+        acquireTime: now(),
+        // Its clock may be as wrong as it likes.
+        renewTime: '2001-01-01T00:00:00.000000Z',
+        leaseTransitions: 7,
+      },
+    });
+    const start = performance.now();
+    const replica = await startReplica(ground.replicaOptions({ identity: 'ours' }));
+    const alice = new Person(replica.url, { role });
+    const { status, body } = await alice.login();
+    expect(status).toBe(202);
+    expect(await alice.status()).toEqual({ status: 202, body });
+    expect((await alice.kubeconfig()).status).toBe(202);
+    expect(replica.provisioner.leading()).toBe(false);
+    await led(ground, 'ours');
+    expect(performance.now() - start).toBeGreaterThan(2_900);
+    expect((await lease(ground)).spec.leaseTransitions).toBe(8);
+    expect((await lease(ground)).spec.acquireTime).not.toBe(theirs.spec.acquireTime);
+    await until(ground.access, paths.accounts(ground.namespace), alice.name, (found) => found !== undefined);
+    expect((await alice.login()).status).toBe(202);
+    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    await replica.stop();
+  });
+
+  test('both serve while one leads; the other takes over', async ({ ground, role }) => {
+    const first = await startReplica(ground.replicaOptions({ identity: 'first' }));
+    await led(ground, 'first');
+    const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+    const [alice, bob] = [new Person(first.url, { role }), new Person(second.url, { role })];
+    const tokens = await Promise.all([alice.token(), bob.token()]);
+    expect(second.provisioner.leading()).toBe(false);
+    for (const token of tokens) expect(await statusFor(ground.access, token)).toBe(200);
+    // One person at both at once.
+    const carl = new Person(first.url, { role });
+    const there = new Person(second.url, carl.caller);
+    const logins = await Promise.all(Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? carl : there).login()));
+    expect(new Set(logins.map(({ status }) => status))).toEqual(new Set([202]));
+    expect(await statusFor(ground.access, await there.freshToken())).toBe(200);
+    await first.stop();
+    await led(ground, 'second');
+    await ground.endAt(alice.name, Date.now());
+    await ground.gone(alice.name);
+    expect(await statusFor(ground.access, await new Person(second.url, { role }).token())).toBe(200);
+    await second.stop();
+    expect([...first.complaints, ...second.complaints]).toEqual([]);
+  });
+
+  test('a leader that is killed is replaced when its lease has run out', async ({ ground, role }) => {
+    const first = await spawnReplica(ground.replicaOptions({ identity: 'first' }));
+    await led(ground, 'first');
+    const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+    const alice = new Person(second.url, { role });
+    await alice.token();
+    await first.kill();
+    const killed = performance.now();
+    await ground.endAt(alice.name, Date.now());
+    const bob = new Person(second.url, { role });
+    expect((await bob.login()).status).toBe(202);
+    // What needs no leader goes on: logout takes the access away by itself.
+    const carl = new Person(second.url, { role });
+    await carl.login();
+    expect((await carl.logout()).status).toBe(200);
+    await led(ground, 'second');
+    expect(performance.now() - killed).toBeLessThan(20_000);
+    await ground.gone(alice.name);
+    await until(ground.access, paths.bindings(), bindingName(bob.name), (found) => found !== undefined);
+    expect(await statusFor(ground.access, await bob.token())).toBe(200);
+    await second.stop();
+  });
+
+  test('killed between login and expiry, nothing is left behind after the next start', async ({ ground, role }) => {
+    const first = await spawnReplica(ground.replicaOptions({ identity: 'first' }));
+    const people = Array.from({ length: 5 }, () => new Person(first.url, { role }));
+    const tokens = await Promise.all(people.map((person) => person.token()));
+    await first.kill();
+    for (const person of people.slice(0, 4)) await ground.endAt(person.name, Date.now());
+    const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+    await Promise.all(people.slice(0, 4).map((person) => ground.gone(person.name)));
+    expect([401, 403]).toContain(await statusFor(ground.access, tokens[0] ?? ''));
+    expect(await statusFor(ground.access, tokens[4] ?? '')).toBe(200);
+    await second.stop();
+  });
+
+  test('SIGTERM gives the lease back', async ({ ground }) => {
+    const first = await spawnReplica(ground.replicaOptions({ identity: 'first' }));
+    await led(ground, 'first');
+    await first.kill('SIGTERM');
+    expect((await lease(ground)).spec.holderIdentity ?? '').toBe('');
+  });
+
+  test('orphans go at start and at each resync; what is not ours stays', async ({ ground, role }) => {
+    const uid = '00000000-0000-4000-8000-000000000000';
+    const owner = { apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', name: 'x', uid, controller: true };
+    async function leave(name: string, how: 'ours' | 'theirs' | 'not ours'): Promise<void> {
+      const metadata = { name, ...(how === 'not ours' ? {} : { ownerReferences: [owner] }) };
+      await ground.kube.create(paths.accounts(ground.namespace), {
+        apiVersion: 'v1',
+        kind: 'ServiceAccount',
+        metadata,
+      });
+      const labels = { 'tka.specht-labs.de/sign-in-uid': uid, 'tka.specht-labs.de/namespace': ground.namespace };
+      await ground.kube.create(paths.bindings(), {
+        apiVersion: 'rbac.authorization.k8s.io/v1',
+        kind: 'ClusterRoleBinding',
+        metadata: { name: bindingName(name), ...(how === 'ours' ? { labels } : {}) },
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: role },
+        subjects: [{ kind: 'ServiceAccount', name, namespace: ground.namespace }],
+      });
+    }
+    const suffix = ground.namespace.slice(4);
+    await leave(`tka-user-a-${suffix}`, 'ours');
+    await leave(`tka-user-b-${suffix}`, 'theirs');
+    await leave(`other-${suffix}`, 'not ours');
+    const replica = await startReplica(ground.replicaOptions({ resyncMs: 1_000 }));
+    await Promise.all([ground.gone(`tka-user-a-${suffix}`), ground.gone(`tka-user-b-${suffix}`)]);
+    await leave(`tka-user-c-${suffix}`, 'ours');
+    await ground.gone(`tka-user-c-${suffix}`);
+    expect(await ground.account(`other-${suffix}`)).toBeDefined();
+    expect(await ground.binding(`other-${suffix}`)).toBeDefined();
+    await replica.stop();
+    expect(replica.complaints).toEqual([]);
+  });
+});
