@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { type BuildOptions, build, type Plugin, transform } from 'esbuild';
+import { type BuildOptions, build, transform } from 'esbuild';
 
 const root = import.meta.dirname;
 const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
@@ -34,8 +34,6 @@ const common: BuildOptions & { write: false } = {
   define: {
     __VERSION__: JSON.stringify(version),
     __COMMIT__: JSON.stringify(commit()),
-    // undici leaves its second, experimental parser (of 180 kB) out by this, as it does for Node's own.
-    esbuildDetection: '"esbuild"',
   },
 };
 
@@ -49,16 +47,6 @@ function unwrapped(code: string): string {
     return asDefault === uses.length - 1 ? `${name}={default:${required}}` : all;
   });
 }
-
-// What a package loads at its start and the program has no use for.
-const unused: Plugin = {
-  name: 'unused',
-  setup: ({ onResolve, onLoad }) => {
-    // undici's HTTP/2, which no connection here agrees to.
-    onResolve({ filter: /\/client-h2\.js$/ }, () => ({ path: 'nothing', namespace: 'unused' }));
-    onLoad({ filter: /^/, namespace: 'unused' }, () => ({ contents: 'export default {}' }));
-  },
-};
 
 // Compiles a part of the program when it is first asked for. No file, so that it works within an executable as well.
 // A module of Node's own is loaded when something in it is first looked at: tls alone takes as long as all of ours.
@@ -109,7 +97,6 @@ export async function bundle(): Promise<string> {
     outExtension: { '.js': '.mjs' },
     format: 'esm',
     splitting: true,
-    plugins: [unused],
     chunkNames: '[name]-[hash]',
   });
   const parts: string[] = [];

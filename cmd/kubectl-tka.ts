@@ -15,6 +15,8 @@ try {
 }
 
 if (!served) {
+  // What ends without a word has failed.
+  process.exitCode = 1;
   const ends = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
   for (const [signal, status] of Object.entries(ends)) process.on(signal, () => process.exit(status));
   import('../src/cli/run.ts')

@@ -36,7 +36,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/network\//,
-    may: /^(src\/network\/|src\/errors\.ts$|src\/tka\/(text|address|errors)\.ts$|node:|undici(\/|$))/,
+    may: /^(src\/network\/|src\/errors\.ts$|src\/tka\/(text|address|errors)\.ts$|node:)/,
     because: 'the way to a server is the same for whoever goes there',
   },
   {

@@ -6,8 +6,9 @@ import { readKubeconfig } from '../kubeconfig/index.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { TkaClient } from '../tka/client.ts';
 import { type Listed, listedOf } from './clusters-rows.ts';
-import { askTailnet, type Context, openWay } from './context.ts';
+import type { Context } from './context.ts';
 import { listClusters } from './directory.ts';
+import { askTailnet, openWay } from './reach.ts';
 
 const tailnetAge = 30_000;
 const diskAge = 60_000;

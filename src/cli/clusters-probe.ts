@@ -1,4 +1,3 @@
-import * as diagnostics from 'node:diagnostics_channel';
 import { TLSSocket } from 'node:tls';
 import type { Cluster } from '../discovery/clusters.ts';
 import { type Connection, type Probed, probeAll, probeOf, probeTargets } from '../discovery/probe.ts';
@@ -11,33 +10,24 @@ const connectTimeout = 2000;
 /** Milliseconds for all probes of a list: 16 at a time, that is enough for 480 servers of which none can be reached. */
 const budget = 60_000;
 
-let lastSocket: unknown;
-let listening = false;
-
 /** Opens probes' connections: within 2 s or not at all. */
 export function probeConnections({ network, terminal }: Pick<Context, 'network' | 'terminal'>) {
-  if (!listening) {
-    // undici tells the socket here and nowhere else, just before the client says that it is connected.
-    diagnostics.subscribe('undici:client:connected', (message) => {
-      lastSocket = (message as { socket?: unknown }).socket;
-    });
-    listening = true;
-  }
   return (server: string): Connection => {
     let opened: ReturnType<Connection['opened']>;
     const watched: Network = {
       ...network,
-      client: (origin, options) => {
-        const client = network.client(origin, { ...options, connectTimeout });
-        // Its types know no events.
-        (client as unknown as NodeJS.EventEmitter).on('connect', () => {
-          const certificate = lastSocket instanceof TLSSocket ? lastSocket.getPeerX509Certificate() : undefined;
-          lastSocket = undefined;
-          const validUntil = certificate === undefined ? undefined : Date.parse(certificate.validTo);
-          opened = { at: performance.now(), validUntil };
-        });
-        return client;
-      },
+      client: (origin, options) =>
+        network.client(origin, {
+          ...options,
+          connectTimeout,
+          onOpen: (socket) => {
+            const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+            opened = {
+              at: performance.now(),
+              validUntil: certificate === undefined ? undefined : Date.parse(certificate.validTo),
+            };
+          },
+        }),
     };
     return { client: new TkaClient(server, { network: watched, log: terminal.log }), opened: () => opened };
   };

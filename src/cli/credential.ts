@@ -6,7 +6,7 @@ import { loadSettings } from '../settings.ts';
 import { openTerminal } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
-import { openSessions, openWay, tailnetOnce } from './context.ts';
+import { openSessions, openWay, tailnetOnce } from './reach.ts';
 
 const options = {
   server: { type: 'string', short: 's' },

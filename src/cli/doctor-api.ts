@@ -1,7 +1,7 @@
 // The links to the Kubernetes API server. Only questions that leave nothing behind are asked there.
 import { TkaError } from '../errors.ts';
 import { failureOf } from '../network/failure.ts';
-import type { Client } from '../network/undici.ts';
+import type { Client } from '../network/http.ts';
 import type { Session } from '../session/store.ts';
 import { tryToken } from '../session/verify.ts';
 import type { ClusterAccess } from '../tka/answers.ts';

@@ -12,10 +12,11 @@ import { defaultContext, secure } from '../network/tls.ts';
 import { isTailnetIp } from '../tailscale/addresses.ts';
 import { type ClusterDescription, parseClusterInfo, serverTime } from '../tka/answers.ts';
 import { Refused } from '../tka/errors.ts';
-import { type Context, peerAddresses } from './context.ts';
+import type { Context } from './context.ts';
 import { certificateVerdict } from './doctor-certificate.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict } from './doctor-check.ts';
 import { clockHint } from './doctor-machine.ts';
+import { peerAddresses } from './reach.ts';
 import type { Target as Named } from './target.ts';
 
 /** What a TKA server told of itself. */

@@ -3,10 +3,11 @@ import type { TkaError } from '../errors.ts';
 import { findPaths, type Paths } from '../paths.ts';
 import { badConfiguration } from '../settings.ts';
 import { openTerminal } from '../terminal.ts';
-import { askTailnet, type CommonFlags } from './context.ts';
+import type { CommonFlags } from './context.ts';
 import { type Report, showReport } from './doctor.ts';
 import { Checks, checkNames, dependsOn, failed } from './doctor-check.ts';
 import { checkCache, checkKubectl, checkPath, checkTailscaled } from './doctor-machine.ts';
+import { askTailnet } from './reach.ts';
 
 /** `doctor` where the settings cannot be read: `problem` says why. Throws TkaError, since that is a failed check. */
 export async function doctorWithoutSettings(

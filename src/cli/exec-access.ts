@@ -4,7 +4,8 @@ import * as path from 'node:path';
 import type { Cluster } from '../discovery/clusters.ts';
 import { systemCode, TkaError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, kubeconfigFiles, type OurContext } from '../kubeconfig/index.ts';
-import { type Context, openSessions } from './context.ts';
+import type { Context } from './context.ts';
+import { openSessions } from './reach.ts';
 import { contextOf } from './target.ts';
 import { contextSpec } from './use-context.ts';
 

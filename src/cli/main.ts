@@ -39,7 +39,8 @@ A TKA server in every cluster knows who you are from the network and gives you a
     setExamples(sub, spec.examples);
     if (spec.held === true) setTakesHeld(sub);
     if (spec.passThrough === true) setRestUsage(sub, '-- COMMAND [args...]');
-    for (const option of spec.options ?? []) sub.addOption(option);
+    // The others' would only take time.
+    if (args.includes(spec.name)) for (const option of spec.options ?? []) sub.addOption(option);
     sub.action(async () => {
       const flags = sub.optsWithGlobals<CommonFlags & Flags>();
       const { openContext } = await import('./context.ts');

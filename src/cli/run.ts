@@ -6,10 +6,15 @@ import { sayError } from '../terminal.ts';
 /** Runs a command line (without program and script), says what goes wrong, and returns the exit status. */
 export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
   try {
-    // kubectl waits for this one, which needs none of the others' flags and help.
+    // kubectl waits for this one, and scripts for `version`: they need none of the others' flags and help.
     if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
       const { credential } = await import('./credential.ts');
       await credential(args.slice(1), env);
+      return 0;
+    }
+    if (args.length === 1 && args[0] === 'version') {
+      const { version } = await import('./version.ts');
+      await version(undefined);
       return 0;
     }
     const { runCommand } = await import('./main.ts');

@@ -4,7 +4,7 @@ import { cleanText } from '../tka/text.ts';
 /** An attempt to connect that took too long. */
 export class ConnectTimeout extends Error {
   override readonly name = 'ConnectTimeout';
-  readonly code = 'UND_ERR_CONNECT_TIMEOUT';
+  readonly code = 'ERR_CONNECT_TIMEOUT';
   readonly timeout: number;
 
   constructor(timeout: number) {

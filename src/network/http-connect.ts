@@ -48,7 +48,7 @@ export async function httpConnect(socket: Socket, proxy: ProxyServer, host: stri
  */
 export function inAbsoluteForm(socket: Socket, proxy: ProxyServer, host: string, port: number): Socket {
   const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
-  // undici writes the head of a request as one string, and at its start; no request here has a body.
+  // Node writes the head of a request at the start of a string.
   socket.write = ((chunk: unknown, ...rest: unknown[]) =>
     write(
       typeof chunk === 'string'

@@ -1,11 +1,11 @@
 import type * as net from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { createSecureContext } from 'node:tls';
-import { addressesOf, dial, type Names, unlessAborted } from './dial.ts';
+import { addressesOf, dial, type Names } from './dial.ts';
 import { ConnectTimeout } from './failure.ts';
+import { type Client, httpClient } from './http.ts';
 import { type Target, targetOf } from './plain.ts';
 import { defaultContext, secure, type Trust } from './tls.ts';
-import { type Client, UndiciClient } from './undici.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -77,36 +77,14 @@ export function openNetwork(options: NetworkOptions): Network {
   return {
     client(origin, connectOptions) {
       const target = targetOf(origin);
-      const closed = new AbortController();
-      const inner = new UndiciClient(target.origin, {
-        connect: (_, callback) => {
-          limited(connectOptions.connectTimeout, closed.signal, async (signal) => {
+      return httpClient({
+        host: new URL(target.origin).host,
+        connect: (closed) =>
+          limited(connectOptions.connectTimeout, closed, async (signal) => {
             const socket = await connect(target, connectOptions, signal);
             connectOptions.onOpen?.(socket);
             return socket;
-          }).then(
-            (socket) => callback(null, socket),
-            (error) => callback(error, null),
-          );
-        },
-        allowH2: false,
-        maxHeaderSize: 32 * 1024,
-        pipelining: 1,
-      });
-      const request = inner.request.bind(inner) as Client['request'];
-      const destroy = inner.destroy.bind(inner);
-      return Object.assign(inner, {
-        // undici looks at the signal of a request only when there is a connection.
-        request(options: Parameters<Client['request']>[0]) {
-          const answer = request(options);
-          return options.signal instanceof AbortSignal ? unlessAborted(answer, options.signal) : answer;
-        },
-        // undici leaves alone what is still connecting. It calls itself by this name, with more arguments.
-        destroy(...more: []) {
-          const destroyed = destroy(...more);
-          closed.abort();
-          return destroyed;
-        },
+          }),
       });
     },
     async route(origin) {

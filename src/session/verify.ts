@@ -1,5 +1,5 @@
+import type { Client } from '../network/http.ts';
 import type { Network } from '../network/network.ts';
-import type { Client } from '../network/undici.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
 
 const timeout = 2000;

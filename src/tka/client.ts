@@ -1,7 +1,7 @@
 import { systemCode, TkaError } from '../errors.ts';
-import { ConnectTimeout, type Failure, failureOf, seconds } from '../network/failure.ts';
+import { type Failure, failureOf, seconds } from '../network/failure.ts';
+import type { Client } from '../network/http.ts';
 import { type Network, openNetwork, type Route } from '../network/network.ts';
-import type { Client } from '../network/undici.ts';
 import {
   type Access,
   type ClusterDescription,
@@ -92,8 +92,6 @@ export class TkaClient {
         method,
         path: apiPath + route,
         headers: { accept: options.accept ?? 'application/json', 'user-agent': 'kubectl-tka' },
-        headersTimeout: 0,
-        bodyTimeout: 0,
         signal,
       });
       const chunks: Buffer[] = [];
@@ -167,12 +165,10 @@ const hints: Readonly<Partial<Record<Failure['kind'], string>>> = {
 function transportError(server: string, error: unknown, timeout: number, way: Route | undefined): TkaError {
   // The way there has its own errors: a proxy that fails, plain http that is not spoken.
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
-  const late =
-    error instanceof Error && (error.name === 'TimeoutError' || /^UND_ERR_.*_TIMEOUT$/.test(systemCode(error) ?? ''));
-  const failure: Failure =
-    late && !(error instanceof ConnectTimeout)
-      ? { kind: 'timeout', what: `no answer within ${seconds(timeout)}`, patience: 0 }
-      : failureOf(error);
+  const late = error instanceof Error && error.name === 'TimeoutError';
+  const failure: Failure = late
+    ? { kind: 'timeout', what: `no answer within ${seconds(timeout)}`, patience: 0 }
+    : failureOf(error);
   const hint = hints[failure.kind];
   return new Unavailable(`cannot reach ${server}: ${failure.what}`, failure.patience, {
     cause: error,

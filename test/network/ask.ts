@@ -1,3 +1,4 @@
+import { json } from 'node:stream/consumers';
 import { type ConnectOptions, type NetworkOptions, openNetwork } from '../../src/network/network.ts';
 
 export interface Echo {
@@ -17,7 +18,7 @@ export async function ask(origin: string, options: Asked = {}): Promise<Echo> {
   const client = openNetwork({ env: {}, ...rest }).client(origin, { connectTimeout, ca, insecure, onOpen });
   try {
     const { body } = await client.request({ method: 'GET', path: '/x', headers: { 'user-agent': 'test' } });
-    return JSON.parse(await body.text());
+    return (await json(body)) as Echo;
   } finally {
     await client.destroy();
   }

@@ -1,7 +1,9 @@
 // A program of its own: asks the origin that it is given through the network of its environment, gives up after its
 // second argument's milliseconds, and prints the answer or error and which files of ours it loaded.
+
 import { registerHooks } from 'node:module';
 import * as path from 'node:path';
+import { json } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
 const loaded: string[] = [];
@@ -18,7 +20,7 @@ let said: unknown;
 try {
   const signal = AbortSignal.timeout(Number(patience));
   const { body } = await client.request({ method: 'GET', path: '/x', signal });
-  said = await body.json();
+  said = await json(body);
 } catch (error) {
   said = String(error);
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import * as net from 'node:net';
+import { json } from 'node:stream/consumers';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNetwork } from '../../src/network/network.ts';
 import { ask, failure } from './ask.ts';
@@ -173,7 +174,7 @@ describe('plain http', () => {
       for (const method of ['GET', 'POST'] as const) {
         const { statusCode, body } = await client.request({ method, path: '/x?y' });
         expect(statusCode).toBe(200);
-        expect(await body.json()).toMatchObject({ method, host: '100.64.0.7:8080' });
+        expect(await json(body)).toMatchObject({ method, host: '100.64.0.7:8080' });
       }
       await client.destroy();
       expect(proxy.asked).toEqual([
@@ -308,7 +309,7 @@ describe('a proxy that fails', () => {
     const asked = client.request({ method: 'GET', path: '/' }).catch((error) => error);
     await silent.connections(1);
     await client.destroy();
-    expect(await asked).toMatchObject({ code: 'UND_ERR_DESTROYED' });
+    expect(await asked).toMatchObject({ code: 'ERR_CLIENT_DESTROYED' });
     await silent.connections(0);
   });
 

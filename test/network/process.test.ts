@@ -35,7 +35,7 @@ function run(args: readonly string[], env: Record<string, string>): Promise<Ran>
 it('trusts NODE_EXTRA_CA_CERTS, says nothing, and loads nothing for proxies where there is none', async () => {
   const ran = await run([`https://localhost:${secure.port}`], {});
   expect(ran).toMatchObject({ said: { sni: 'localhost', url: '/x' }, stderr: '' });
-  expect(ran.loaded).toEqual(['dial.ts', 'failure.ts', 'network.ts', 'plain.ts', 'tls.ts', 'undici.ts']);
+  expect(ran.loaded).toEqual(['dial.ts', 'failure.ts', 'http.ts', 'network.ts', 'plain.ts', 'tls.ts']);
 });
 
 it('says nothing through a SOCKS5 proxy', async () => {

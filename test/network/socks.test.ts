@@ -159,7 +159,7 @@ describe('a SOCKS5 proxy that fails', () => {
     const asked = client.request({ method: 'GET', path: '/' }).catch((error) => error);
     await silent.connections(1);
     await client.destroy();
-    expect(await asked).toMatchObject({ code: 'UND_ERR_DESTROYED' });
+    expect(await asked).toMatchObject({ code: 'ERR_CLIENT_DESTROYED' });
     await silent.connections(0);
   });
 

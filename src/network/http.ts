@@ -1,0 +1,101 @@
+import * as http from 'node:http';
+import type { Socket } from 'node:net';
+
+export interface Request {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  /** Ends the request and its answer with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** The head of an answer; the body comes as it is read, and is given up where the reading ends early. */
+export interface Answer {
+  readonly statusCode: number;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly body: AsyncIterable<Buffer>;
+}
+
+/** An HTTP client for one origin, which sends one request at a time over one connection. */
+export interface Client {
+  /** Rejects with the error of the connection, of the signal, or ClientDestroyed. */
+  request(request: Request): Promise<Answer>;
+  /** Ends requests, the connection, and what is being done to have one. */
+  destroy(): Promise<void>;
+}
+
+/** A request whose client was destroyed. */
+export class ClientDestroyed extends Error {
+  override readonly name = 'ClientDestroyed';
+  readonly code = 'ERR_CLIENT_DESTROYED';
+
+  constructor() {
+    super('the connection was given up');
+  }
+}
+
+/** The host as a Host header names it, and how to have a connection to it. `connect` is told when nobody waits any more. */
+export interface HttpOptions {
+  readonly host: string;
+  readonly connect: (closed: AbortSignal) => Promise<Socket>;
+}
+
+/**
+ * A client on Node's own HTTP: its parser is compiled already, where undici's has to be at every start, which alone
+ * would be half of a sign-in.
+ */
+export function httpClient({ host, connect }: HttpOptions): Client {
+  const closed = new AbortController();
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  agent.createConnection = (_, callback) => {
+    connect(closed.signal).then(
+      (socket) => callback?.(null, socket),
+      // As Node itself calls it: there is no connection to tell of.
+      (error) => (callback as ((error: Error) => void) | undefined)?.(error),
+    );
+    return undefined;
+  };
+
+  return {
+    request: ({ method, path, headers, body, signal }) =>
+      new Promise((resolve, reject) => {
+        const request = http.request({ agent, method, path, headers: { host, ...headers }, maxHeaderSize: 32 * 1024 });
+        let answer: http.IncomingMessage | undefined;
+        const give = (reason: Error) => {
+          reject(reason);
+          (answer ?? request).destroy(reason);
+        };
+        const abort = () => give(signal?.reason);
+        const close = () => give(new ClientDestroyed());
+        const settled = () => {
+          signal?.removeEventListener('abort', abort);
+          closed.signal.removeEventListener('abort', close);
+        };
+        request.once('close', () => {
+          settled();
+          // An answer that nobody asked for, as a change of protocols, ends a request without a word.
+          reject(Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' }));
+        });
+        request.on('error', (error) => {
+          settled();
+          reject(error);
+        });
+        request.once('response', (message) => {
+          answer = message;
+          // Whoever reads the body hears of it there.
+          message.on('error', () => {});
+          resolve({ statusCode: message.statusCode ?? 0, headers: message.headers, body: message });
+        });
+        if (signal?.aborted) return abort();
+        if (closed.signal.aborted) return close();
+        signal?.addEventListener('abort', abort, { once: true });
+        closed.signal.addEventListener('abort', close, { once: true });
+        request.end(body);
+      }),
+    async destroy() {
+      closed.abort();
+      agent.destroy();
+    },
+  };
+}
