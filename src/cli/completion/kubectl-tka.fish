@@ -9,10 +9,10 @@ function __kubectl_tka_complete
         set program (string replace -r '^~/' "$HOME/" -- $words[1])
     end
     set -e words[1]
-    set -l lines (command $program __complete $words (string unescape -n -- $current; or echo -- $current) 2>/dev/null)
+    set -l lines (command $program __complete $words (string unescape -- $current; or echo -- $current) 2>/dev/null)
     test (count $lines) -gt 0; or return
     # Of --flag=value only the value is completed, but fish wants the whole word.
-    set -l prefix (string match -r -- '^-[^=]*=' $current)
+    set -l prefix (string match -r -- '^-[^=]*=' $current; or echo)
     set -l directive (string sub -s 2 -- $lines[-1])
     set -e lines[-1]
     if test (count $lines) -gt 0

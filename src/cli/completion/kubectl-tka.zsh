@@ -3,7 +3,6 @@
 # Or as a file _kubectl-tka in a folder of $fpath.
 
 _kubectl_tka() {
-  emulate -L zsh
   local program=kubectl-tka line directive=0 escaped
   [[ $words[1] == */* ]] && program=${${(Q)words[1]}/#\~\//$HOME/}
   local -a rows space
@@ -21,7 +20,7 @@ _kubectl_tka() {
   # Of --flag=value only the value is completed.
   [[ $PREFIX == -*=* ]] && compset -P '-[^=]#='
   if (( $#rows )); then
-    _describe -V 'kubectl-tka' rows $space
+    _describe -V 'kubectl-tka' rows "${space[@]}"
   elif (( ! (directive & 4) )); then
     _files
   else
