@@ -33,6 +33,8 @@ export function crashed(error: unknown, args: readonly string[], env: NodeJS.Pro
 export function startedAs(started: string, env: NodeJS.ProcessEnv): string {
   if (path.basename(started) !== started) return path.resolve(started);
   const folders = (env.PATH ?? '').split(path.delimiter).filter((folder) => folder !== '');
-  const found = folders.map((folder) => path.resolve(folder, started)).find((file) => fs.existsSync(file));
-  return found ?? path.resolve(started);
+  // Who types a name on Windows leaves the end of it out.
+  const names = process.platform === 'win32' ? [started, `${started}.exe`] : [started];
+  const files = folders.flatMap((folder) => names.map((name) => path.resolve(folder, name)));
+  return files.find((file) => fs.existsSync(file)) ?? path.resolve(started);
 }

@@ -73,6 +73,22 @@ describe.skipIf(bundle === undefined)('the bundle (skipped where the program is 
     expect(miss.asked).toContain('node:net');
   });
 
+  test('version and help load none of what the others need, and a sign-in by plain http no cryptography', async ({
+    home,
+    us,
+  }) => {
+    const heavy = ['child_process', 'crypto', 'http', 'http2', 'internal/deps/undici/undici', 'net', 'stream', 'tls'];
+    const loaded = async (...args: readonly string[]) => {
+      const { ran, internal } = await load(home, script, args);
+      expect(ran).toMatchObject({ status: 0, stderr: '' });
+      return heavy.filter((name) => internal.includes(`NativeModule ${name}`));
+    };
+    expect(await loaded('version')).toEqual([]);
+    expect(await loaded('--help')).toEqual([]);
+    expect(await loaded('login', '--help')).toEqual([]);
+    expect(await loaded(...argsFor(us))).toEqual(['http', 'net', 'stream']);
+  });
+
   test('it is one file: nothing beside it is asked for', async ({ home, us }) => {
     const alone = path.join(home.root, 'alone.cjs');
     fs.copyFileSync(script, alone);
