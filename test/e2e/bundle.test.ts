@@ -89,6 +89,12 @@ describe.skipIf(bundle === undefined)('the bundle (skipped where the program is 
     expect(await loaded(...argsFor(us))).toEqual(['http', 'net', 'stream']);
   });
 
+  test('an end that comes before an answer is a failure, not an empty token', async ({ home, us }) => {
+    const env = { ...home.env, ...hooked('no-answer') };
+    const ran = await start(bundle?.node ?? '', [script, ...argsFor(us)], env).ran;
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+  });
+
   test('it is one file: nothing beside it is asked for', async ({ home, us }) => {
     const alone = path.join(home.root, 'alone.cjs');
     fs.copyFileSync(script, alone);

@@ -2,6 +2,7 @@
 // TKA_E2E_HOOK names what to do:
 //   record FILE        at the end, write the modules that were asked for to FILE
 //   full-disk          every write to a file fails
+//   no-answer          requests come to nothing, and nothing waits for them
 //   stop POINT MARK    at the named point of writing a file, make the file MARK and wait to be killed
 'use strict';
 const fs = require('node:fs');
@@ -29,6 +30,11 @@ if (what === 'full-disk') {
   fs.writeFileSync = full;
   fs.writeSync = (fd, ...rest) => (fd > 2 ? full() : writeSync(fd, ...rest));
   module_.syncBuiltinESMExports();
+}
+
+if (what === 'no-answer') {
+  const { EventEmitter } = require('node:events');
+  require('node:http').request = () => Object.assign(new EventEmitter(), { end() {}, destroy() {} });
 }
 
 if (what === 'stop') {
