@@ -47,6 +47,8 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
     ),
   );
   for (const { row } of rows) if (row.reason !== null) terminal.notice(`${row.name}: ${row.reason}`);
+  if (rows.some(({ row }) => row.server === null))
+    terminal.hint('if you know the host of a cluster without a TKA server, name that: kubectl tka login HOST');
 }
 
 async function list(context: Context, matches: ReturnType<typeof parseSelector>, probe: boolean) {

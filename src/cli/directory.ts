@@ -1,20 +1,22 @@
-import { type Cluster, confirmCluster } from '../discovery/clusters.ts';
+import { type Cluster, confirmCluster, OtherCluster } from '../discovery/clusters.ts';
 import { type Found, findClusters } from '../discovery/find.ts';
+import type { Tagged } from '../discovery/place.ts';
 import { parseSelector } from '../discovery/selector.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
-import type { Peer } from '../tailscale/localapi.ts';
+import { type Peer, TailscaleError } from '../tailscale/localapi.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 
-/** Peers that carry the tag of TKA servers; none where tailscaled cannot be asked. */
-async function taggedPeers(context: Context): Promise<readonly Peer[]> {
+/** Peers that carry the tag of TKA servers, or why tailscaled could not be asked for them. */
+async function taggedPeers(context: Context): Promise<Tagged> {
   try {
     const { peers } = await context.tailnet();
-    return peers.filter(({ tags }) => tags.includes(context.settings.tag));
+    return { peers: peers.filter(({ tags }) => tags.includes(context.settings.tag)) };
   } catch (error) {
-    context.terminal.log(`no tailnet to ask: ${error instanceof Error ? error.message : error}`);
-    return [];
+    const problem = error instanceof Error ? error.message : String(error);
+    context.terminal.log(`no tailnet to ask: ${problem}`);
+    return { peers: [], problem };
   }
 }
 
@@ -27,6 +29,8 @@ export function peerServer(context: Context, peer: Peer): string {
 export interface Entry {
   /** Canonical URLs; the first is asked first. */
   readonly servers: readonly string[];
+  /** The same, and those that are not online. */
+  readonly all: readonly string[];
   /** True where a person, a flag or the configuration names the server. */
   readonly named: boolean;
 }
@@ -37,7 +41,7 @@ export interface Entry {
  */
 export async function entryServers(context: Context): Promise<Entry> {
   const configured = await configuredServer(context);
-  if (configured !== undefined) return { servers: [configured], named: true };
+  if (configured !== undefined) return { servers: [configured], all: [configured], named: true };
   const { settings } = context;
   const status = await context.tailnet().catch((error) => {
     if (!(error instanceof TkaError)) throw error;
@@ -47,15 +51,19 @@ export async function entryServers(context: Context): Promise<Entry> {
     });
   });
   const tagged = status.peers.filter(({ tags }) => tags.includes(settings.tag));
-  const online = tagged.filter((peer) => peer.online);
-  const servers = (online.length > 0 ? online : tagged).map((peer) => peerServer(context, peer)).sort();
-  if (servers.length > 0) return { servers, named: false };
+  const all = tagged.map((peer) => peerServer(context, peer)).sort();
+  const online = tagged.filter((peer) => peer.online).map((peer) => peerServer(context, peer));
+  if (all.length > 0) return { servers: online.length > 0 ? online.sort() : all, all, named: false };
   const alike = status.peers.filter(({ hostName }) => /^tka(?:-|$)/.test(hostName)).slice(0, 5);
   throw new TkaError(
     `no TKA server is configured, and no device of ${status.suffix || 'the tailnet'} carries ${settings.tag}`,
     {
       hints: [
-        ...alike.map((peer) => `if you trust ${peer.dnsName}: kubectl tka config tailscale.hostname ${peer.hostName}`),
+        ...alike.map((peer) => {
+          // That of another tailnet, shared with this one, keeps its whole name.
+          const name = peer.dnsName === `${peer.hostName}.${status.suffix}` ? peer.hostName : peer.dnsName;
+          return `if you trust ${peer.dnsName}: kubectl tka config tailscale.hostname ${name}`;
+        }),
         ...(alike.length === 0 ? ['kubectl tka config tailscale.hostname HOST'] : []),
         'or another tag: kubectl tka config tailscale.tag tag:NAME',
       ],
@@ -82,18 +90,20 @@ async function learnTailnet(context: Context, name: string | undefined): Promise
   try {
     settings.assumeTailnet((await context.tailnet()).suffix);
   } catch (error) {
-    context.terminal.log(`no tailnet to complete a name with: ${error instanceof Error ? error.message : error}`);
+    if (!(error instanceof TailscaleError)) throw error;
+    const { log, warn, hint } = context.terminal;
+    // Without Tailscale on this machine, the name may be one that the resolver knows all the same.
+    if (error.problem === 'absent') return log(`no tailnet to complete a name with: ${error.message}`);
+    warn(`a name cannot be completed with that of the tailnet: ${error.message}`);
+    for (const line of error.hints) hint(line);
   }
 }
 
 /** True for the server of a peer with the right tag; undefined where tailscaled cannot be asked. */
 export async function isTagged(context: Context, server: string): Promise<boolean | undefined> {
-  try {
-    const { peers } = await context.tailnet();
-    return peers.some((peer) => peer.tags.includes(context.settings.tag) && new URL(server).hostname === peer.dnsName);
-  } catch {
-    return undefined;
-  }
+  const { peers, problem } = await taggedPeers(context);
+  const { hostname } = new URL(server);
+  return problem === undefined ? peers.some((peer) => peer.dnsName === hostname) : undefined;
 }
 
 /** All clusters there are. Throws TkaError where there is no list at all. */
@@ -103,10 +113,11 @@ export async function allClusters(context: Context, view: KubeconfigView): Promi
 
 /** The same, and whether that is how it is now. */
 export async function listClusters(context: Context, view: KubeconfigView): Promise<Found> {
-  const { servers, named } = await entryServers(context);
+  const { servers, all, named } = await entryServers(context);
   const { log, warn, notice } = context.terminal;
   return findClusters({
     entries: servers,
+    lists: all,
     named,
     known: view.ours,
     memory: context.memory,
@@ -122,19 +133,48 @@ export async function listClusters(context: Context, view: KubeconfigView): Prom
 /** A cluster whose TKA server nobody knows. */
 export class Unplaced extends TkaError {}
 
+/** A cluster whose TKA server is known. Throws Unplaced. */
+export function placed(cluster: Cluster): Cluster & { readonly server: string } {
+  const { server } = cluster;
+  if (server !== null) return { ...cluster, server };
+  throw new Unplaced(`${cluster.name} has no known TKA server: ${cluster.reason ?? 'unresolved'}`, {
+    hints: ['if you know its host, name that: kubectl tka login HOST'],
+  });
+}
+
 /**
- * Asks the server of a cluster whether it is that cluster's, and how its API server is reached. A server that says
- * something else is forgotten as that cluster's. Throws TkaError where it is not placed, or names another API endpoint.
+ * Asks the server of a cluster whether it is that cluster's, and how its API server is reached: only then is its address
+ * believed. One that says something else is forgotten as that cluster's. Throws TkaError where it is not placed, where
+ * we inferred its server and no tag vouches for that now, or where that names another API endpoint.
  */
 export async function confirmed(context: Context, cluster: Cluster) {
-  const { server } = cluster;
-  if (server === null) {
-    throw new Unplaced(`${cluster.name} has no known TKA server: ${cluster.reason ?? 'unresolved'}`, {
-      hints: ['if you know its host, name that: kubectl tka login HOST'],
-    });
+  const { server, word, name, apiEndpoint } = placed(cluster);
+  if (word === 'tailnet') await requireTag(context, server, name);
+  try {
+    const info = await confirmCluster({ name, server, apiEndpoint }, context.client(server), context.askTimeout);
+    return { ...info, server };
+  } catch (error) {
+    if (error instanceof OtherCluster && word !== 'stated') {
+      try {
+        context.memory.forget(apiEndpoint, server);
+      } catch (cause) {
+        context.terminal.log(`the last list cannot be changed: ${cause}`);
+      }
+    }
+    throw error;
   }
-  const info = await confirmCluster({ ...cluster, server }, { client: context.client, timeout: context.askTimeout });
-  return { ...info, server };
+}
+
+// Anybody on the tailnet can say that he is a cluster's server, and can have the name of one that was.
+async function requireTag(context: Context, server: string, name: string): Promise<void> {
+  if ((await isTagged(context, server)) === true) return;
+  const { tag } = context.settings;
+  const { problem } = await taggedPeers(context);
+  const why =
+    problem === undefined ? `it does not carry ${tag}` : `whether it carries ${tag} cannot be asked: ${problem}`;
+  throw new TkaError(`${server} is not used as the TKA server of ${name}: ${why}`, {
+    hints: [`if you trust it, name it by its address: kubectl tka login ${server}`],
+  });
 }
 
 /**
@@ -147,7 +187,10 @@ export function clusterByName(
   name: string,
   { ours }: Pick<KubeconfigView, 'ours'>,
 ): Cluster | undefined {
-  const exact = clusters.filter((cluster) => cluster.name === name || cluster.server === name);
+  const named = clusters.filter((cluster) => cluster.name === name || cluster.server === name);
+  const there = named.filter((cluster) => cluster.state !== 'missing');
+  // A cluster that was made anew under its old name is the one that is meant.
+  const exact = there.length > 0 ? there : named;
   const own = exact.length === 0 ? ours.find((context) => context.name === name) : undefined;
   if (own !== undefined) return clusters.find(({ server }) => server === own.server);
   const found = exact.length > 0 ? exact : clusters.filter((cluster) => name !== '' && cluster.name.startsWith(name));

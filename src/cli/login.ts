@@ -15,7 +15,7 @@ import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters, confirmed, isTagged } from './directory.ts';
-import { contextFor, contextOf, loginTarget, type Target } from './target.ts';
+import { contextFor, contextOf, loginTarget, type Target, targetOf } from './target.ts';
 import { rememberSwitch } from './use-previous.ts';
 
 interface LoginFlags {
@@ -56,7 +56,7 @@ export async function login(context: Context, names: readonly string[], flags: L
     }
   };
   for (const cluster of chosen ?? []) {
-    await each(cluster.name, async () => ({ server: (await confirmed(context, cluster)).server, cluster }));
+    await each(cluster.name, async () => targetOf(cluster));
   }
   for (const name of chosen === undefined ? new Set(names) : [])
     await each(name, () => loginTarget(context, name, view));
@@ -91,7 +91,7 @@ async function signInTo(
     };
   });
   checkWritable(previews);
-  if (cluster !== undefined) await confirmed(context, { ...cluster, server });
+  if (cluster !== undefined) await confirmed(context, cluster);
   else await sayUnvouched(context, server, view);
 
   const { session, previous } = await sessions

@@ -5,7 +5,7 @@ import type { KubeconfigView, OurContext } from '../kubeconfig/index.ts';
 import { Refused } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
-import { allClusters, clusterByName, confirmed, entryServers, namedServer, Unplaced } from './directory.ts';
+import { allClusters, clusterByName, entryServers, namedServer, placed, Unplaced } from './directory.ts';
 
 /** What a NAME on the command line stands for. */
 export interface Target {
@@ -15,6 +15,11 @@ export interface Target {
   readonly cluster: Cluster | undefined;
   /** True, or why, for a name that was looked for among the clusters in vain, and is taken for a host's. */
   readonly unlisted?: boolean | TkaError;
+}
+
+/** A cluster as a target. Throws Unplaced. */
+export function targetOf(cluster: Cluster): Target {
+  return { server: placed(cluster).server, cluster };
 }
 
 const isUrl = (name: string) => name.includes('://');
@@ -32,10 +37,9 @@ export async function loginTarget(context: Context, name: string | undefined, vi
   let failure: TkaError | undefined;
   try {
     const cluster = clusterByName(await allClusters(context, view), name, view);
-    if (cluster?.server != null) return { server: cluster.server, cluster };
+    if (cluster?.server != null) return targetOf(cluster);
     // A host of that name may be meant; what cannot be placed is told below otherwise.
-    if (cluster !== undefined && cluster.name === name)
-      return { server: (await confirmed(context, cluster)).server, cluster };
+    if (cluster !== undefined && cluster.name === name) return targetOf(cluster);
     unlisted = true;
   } catch (error) {
     if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof Unplaced) throw error;
@@ -52,7 +56,8 @@ export async function loginTarget(context: Context, name: string | undefined, vi
 
 /** The configured server, or the tailnet's only tagged one; of several, the one that is chosen. Never the first. */
 async function onlyServer(context: Context): Promise<string> {
-  const { servers } = await entryServers(context);
+  // One that is not online counts: the other of two would be a guess.
+  const { all: servers } = await entryServers(context);
   const [server] = servers;
   if (server !== undefined && servers.length === 1) return server;
   const { canPick, pick } = await import('./picker.ts');

@@ -2,6 +2,7 @@ import { TkaError } from '../errors.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import type { MemberState } from '../tka/types.ts';
+import type { Word } from './place.ts';
 
 export type ClusterState = MemberState | 'missing' | 'unresolved' | 'unknown';
 
@@ -10,6 +11,8 @@ export interface Cluster {
   readonly name: string;
   /** Its TKA server, canonical URL; null where it could not be placed. */
   readonly server: string | null;
+  /** On whose word that is its server. */
+  readonly word: Word;
   /** Canonical URL of its API server. */
   readonly apiEndpoint: string;
   readonly state: ClusterState;
@@ -28,28 +31,24 @@ export interface KnownPair {
   readonly apiServer: string | undefined;
 }
 
-/** How a cluster's server is asked. */
-export interface ConfirmOptions {
-  readonly client: (server: string) => TkaClient;
-  /** Milliseconds for the question. */
-  readonly timeout: number;
-}
+/** A server speaks for another cluster than the one that it was thought to be of. */
+export class OtherCluster extends TkaError {}
 
 /**
- * Asks the server of a cluster whether it is that cluster's, and how its API server is reached. Throws TkaError where
- * it names another API endpoint, or as TkaClient does.
+ * Asks the server of a cluster whether it is that cluster's, and how its API server is reached; `timeout` in
+ * milliseconds. Throws OtherCluster where it names another API endpoint, or as TkaClient does.
  */
 export async function confirmCluster(
-  cluster: Cluster & { server: string },
-  options: ConfirmOptions,
+  { name, server, apiEndpoint }: { readonly name: string; readonly server: string; readonly apiEndpoint: string },
+  client: TkaClient,
+  timeout: number,
 ): Promise<ClusterDescription> {
-  const client = options.client(cluster.server);
   try {
-    const info = await client.clusterInfo({ timeout: options.timeout });
-    if (info.apiServer === cluster.apiEndpoint) return info;
-    throw new TkaError(
-      `${cluster.server} is not the TKA server of ${cluster.name}: it speaks for ${info.apiServer}, not for ${cluster.apiEndpoint}`,
-      { hints: [`if you trust it, name it by its address: kubectl tka login ${cluster.server}`] },
+    const info = await client.clusterInfo({ timeout });
+    if (info.apiServer === apiEndpoint) return info;
+    throw new OtherCluster(
+      `${server} is not the TKA server of ${name}: it speaks for ${info.apiServer}, not for ${apiEndpoint}`,
+      { hints: [`if you trust it, name it by its address: kubectl tka login ${server}`] },
     );
   } finally {
     await client.close();

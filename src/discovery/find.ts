@@ -5,17 +5,19 @@ import type { TkaClient } from '../tka/client.ts';
 import { type Asked, askFirst, askListing, isAnswer, type ListedMember, type Listing } from './ask.ts';
 import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
 import type { ListMemory, RememberedList, RememberedMember } from './memory.ts';
-import { placeMembers } from './place.ts';
+import { type Placed, placeMembers, type Tagged, type Word } from './place.ts';
 
 export interface FindOptions {
   /** Servers that may be asked for the list; the first is the one whose list it is. Not empty. */
   readonly entries: readonly string[];
+  /** Servers of which any may have been the first before: the newest of their lists is the last one known. */
+  readonly lists: readonly string[];
   /** True where a person named the entry server: its refusal is the answer then. */
   readonly named: boolean;
   /** Servers and their API endpoints, from the kubeconfig. */
   readonly known: readonly KnownPair[];
   readonly memory: ListMemory;
-  readonly tagged: () => Promise<readonly Peer[]>;
+  readonly tagged: () => Promise<Tagged>;
   readonly serverOf: (peer: Peer) => string;
   readonly client: (server: string) => TkaClient;
   readonly log: (line: string) => void;
@@ -34,6 +36,8 @@ const entryTimeout = 2000;
 const keepMissing = 7 * 86_400_000;
 const askAgainAfter = 60_000;
 const listLimit = 10_000;
+// What one endpoint's members may cost.
+const alikeLimit = 16;
 
 /**
  * All clusters there are: the entry server's memberlist, or, where it does not answer, that of another known server,
@@ -43,30 +47,39 @@ const listLimit = 10_000;
 export async function findClusters(options: FindOptions): Promise<Found> {
   const [first] = options.entries;
   if (first === undefined) throw new TkaError('there is no TKA server to ask');
-  const memory = options.memory.read(first);
-  const { listing, error, alone } = await currentListing(first, memory, options);
-  if (alone !== undefined) return { clusters: alone, current: true };
-  if (listing?.members === undefined) {
-    if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
-    options.warn(
-      `no TKA server answered: this is the list of ${new Date(memory.at).toISOString().slice(0, 16).replace('T', ' ')} UTC (${ageOf(memory.at)} ago)`,
-    );
-    return { clusters: rememberedClusters(memory), current: false };
-  }
-  if (listing.server !== first) options.notice(`${first} did not answer: this is the list of ${listing.server}`);
-  return { clusters: await merge(first, { ...listing, members: listing.members }, memory, options), current: true };
+  const [memory] = [first, ...options.lists]
+    .flatMap((server) => options.memory.read(server) ?? [])
+    .sort((a, b) => b.at - a.at);
+  const { listing, error } = await currentListing(first, memory, options);
+  if (listing !== undefined) return { clusters: await merge(first, listing, memory, options), current: true };
+  if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
+  options.warn(`no TKA server answered: this is the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
+  return { clusters: rememberedClusters(memory), current: false };
 }
 
 /** The clusters of a list that was kept, without asking anybody. */
 export function rememberedClusters(list: RememberedList): Cluster[] {
-  return clustersOf(
-    list.members.map((member) => ({
-      member,
-      server: member.server,
-      state: stateOf(member, member.server),
-      reason: null,
-    })),
-  );
+  const [there, gone] = [list.members.filter(isListed), list.members.filter((member) => !isListed(member))];
+  return clustersOf([...there.map((member) => rowOf(member, 'its TKA server is not known')), ...missingOf(gone)]);
+
+  function isListed(member: RememberedMember): boolean {
+    return member.listed >= list.at;
+  }
+}
+
+function rowOf(member: RememberedMember, unresolved: string): Row {
+  const reason = member.server === null ? unresolved : null;
+  return { member, state: stateOf(member, member.server), reason };
+}
+
+function missingOf(members: readonly RememberedMember[]): Row[] {
+  return members
+    .filter((member) => Date.now() - member.listed < keepMissing)
+    .map((member) => ({ member, state: 'missing', reason: `no longer listed, since ${minuteOf(member.listed)}` }));
+}
+
+function minuteOf(time: number): string {
+  return `${new Date(time).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 }
 
 function ageOf(time: number): string {
@@ -78,66 +91,80 @@ function ageOf(time: number): string {
       : `${Math.round(minutes / 1440)} days`;
 }
 
-interface Current {
-  readonly listing?: Listing;
-  readonly error?: TkaError;
-  /** No server keeps a memberlist: the servers themselves are the clusters. */
-  readonly alone?: Cluster[];
+/** A list to go by, and on whose word the servers in it are what they are said to be. */
+interface GoodListing extends Listing {
+  readonly members: readonly ListedMember[];
+  /** On whose word we asked a server. */
+  readonly wordOf: (server: string) => Word;
+  /** No server keeps a memberlist: each has told of itself. */
+  readonly alone: boolean;
 }
 
 async function currentListing(
   first: string,
   memory: RememberedList | undefined,
   options: FindOptions,
-): Promise<Current> {
+): Promise<{ listing?: GoodListing; error?: TkaError }> {
   const html = (server: string) => server === first && memory?.html === true;
   const ask = { client: options.client, timeout: entryTimeout, html };
+  // A server that we only inferred is asked while it carries the tag, and among the peers then.
+  const remembered = new Map(
+    memory?.members.flatMap(({ server, word }) =>
+      server === null || word === 'tailnet' ? [] : [[server, word] as const],
+    ),
+  );
+  const wordOf = (server: string): Word =>
+    options.named && server === first ? 'known' : (remembered.get(server) ?? 'tailnet');
+  const good = ({ members, ...listing }: Listing): GoodListing | undefined =>
+    members && { ...listing, members, wordOf, alone: false };
   let error: TkaError | undefined;
   try {
-    const listing = await askListing(first, ask);
-    if (listing.members !== undefined) return { listing };
+    const listing = good(await askListing(first, ask));
+    if (listing !== undefined) return { listing };
   } catch (cause) {
     if (!(cause instanceof TkaError)) throw cause;
     if (options.named && isAnswer(cause)) throw cause;
     error = cause;
   }
-  const remembered = memory?.members.flatMap((member) => member.server ?? []) ?? [];
-  const others = new Set([...options.entries, ...remembered]);
-  const peers = await options.tagged();
-  for (const peer of peers) if (peer.online) others.add(options.serverOf(peer));
+  const { peers } = await options.tagged();
+  const online = peers.filter((peer) => peer.online).map(options.serverOf);
+  const others = new Set([...options.entries, ...remembered.keys(), ...online]);
   others.delete(first);
   const asked: Asked =
     others.size === 0
       ? { listing: undefined, without: [], failed: new Map() }
       : await askFirst([...others].slice(0, 64), ask);
-  if (asked.listing !== undefined) return { listing: asked.listing };
+  const listing = asked.listing && good(asked.listing);
+  if (listing !== undefined) {
+    const why = error === undefined ? 'keeps no memberlist' : 'did not answer';
+    options.notice(`${first} ${why}: this is the list of ${listing.server}`);
+    return { listing };
+  }
   const without = [...(error === undefined ? [first] : []), ...asked.without];
-  if (without.length === 0) return error === undefined ? {} : { error };
-  options.notice(`no server keeps a memberlist (gossip is off): these are the servers that answer`);
-  return { alone: await serversAsClusters(without, peers, options) };
+  for (const server of online) {
+    const failure = asked.failed.get(server);
+    if (failure !== undefined && without.length > 0) options.warn(failure.message);
+  }
+  const members = await describeServers(without, peers, options);
+  if (members.length === 0) return error === undefined ? {} : { error };
+  options.notice('no server keeps a memberlist (gossip is off): these are the servers that answer');
+  return { listing: { server: first, members, html: false, cut: 0, unread: 0, wordOf, alone: true } };
 }
 
-/** One cluster for each server without a memberlist, as its own /cluster-info describes it. */
-async function serversAsClusters(
+/** Servers without a memberlist as members, each as its own /cluster-info describes it. */
+async function describeServers(
   servers: readonly string[],
   peers: readonly Peer[],
   options: FindOptions,
-): Promise<Cluster[]> {
+): Promise<ListedMember[]> {
   const names = new Map(peers.map((peer) => [options.serverOf(peer), peer.hostName]));
-  const describe = async (server: string) => {
+  const describe = async (server: string): Promise<ListedMember[]> => {
     const client = options.client(server);
     try {
       const { apiServer, labels } = await client.clusterInfo({ timeout: entryTimeout });
-      const member: Member = {
-        name: names.get(server) ?? null,
-        server,
-        apiEndpoint: apiServer,
-        state: null,
-        lastSeen: null,
-        version: null,
-        labels,
-      };
-      return [{ member, server, state: 'unknown' as const, reason: null }];
+      const about = { name: names.get(server) ?? null, server, apiEndpoint: apiServer, labels };
+      const unknown = { id: null, address: null, gossipPort: null, state: null, lastSeen: null, version: null };
+      return [{ ...about, ...unknown, isLocal: false }];
     } catch (error) {
       options.warn(`${error instanceof TkaError ? error.message : error}`);
       return [];
@@ -145,39 +172,39 @@ async function serversAsClusters(
       await client.close();
     }
   };
-  return clustersOf((await Promise.all(servers.map(describe))).flat());
+  return (await Promise.all(servers.map(describe))).flat();
 }
 
 async function merge(
   first: string,
-  listing: Listing & { members: readonly ListedMember[] },
+  listing: GoodListing,
   memory: RememberedList | undefined,
   options: FindOptions,
 ): Promise<Cluster[]> {
-  const { members, server: from } = listing;
+  const { members, server: from, wordOf } = listing;
   if (listing.cut > 0)
     options.warn(`${from} lists ${members.length + listing.cut} members: the first ${members.length} are shown`);
   if (listing.unread > 0)
     options.warn(`${from} lists ${listing.unread} members without a usable API endpoint: they are left out`);
   const now = Date.now();
   const before = new Map(memory?.members.map((member) => [keyOf(member), member]));
-  const servers = (pairs: readonly (readonly [string, string | null | undefined])[]) =>
-    new Map(pairs.flatMap(([endpoint, server]) => (server ? [[endpoint, server] as const] : [])));
+  const triedAt = (member: Member) => before.get(keyOf(member))?.tried ?? 0;
   const { placed, asked } = await placeMembers(members, {
-    from,
-    remembered: servers(memory?.members.map((m) => [m.apiEndpoint, m.server]) ?? []),
-    configured: servers(options.known.map((pair) => [pair.apiServer ?? '', pair.server])),
+    from: { server: from, word: wordOf(from) },
+    remembered: placesOf(memory),
+    configured: new Map(options.known.flatMap(({ apiServer, server }) => (apiServer ? [[apiServer, server]] : []))),
     tagged: options.tagged,
     serverOf: options.serverOf,
-    mayAsk: (member) => now - (before.get(keyOf(member))?.tried ?? 0) > askAgainAfter,
+    mayAsk: (member) => now - triedAt(member) > askAgainAfter,
     client: options.client,
     timeout: entryTimeout,
   });
   const listed = members.map((member): RememberedMember => {
-    const server = placed.get(member)?.server ?? null;
+    const { server, word } = placed.get(member) ?? { server: null, word: 'tailnet' as const };
     const { name, apiEndpoint, state, lastSeen, version, labels } = member;
-    const tried = server !== null ? 0 : asked.has(member) ? now : (before.get(keyOf(member))?.tried ?? 0);
-    return { name, server, apiEndpoint, state, lastSeen, version, labels, listed: now, tried };
+    const tried = asked.has(member) ? now : triedAt(member);
+    const ofServer = { server, word: listing.alone && server !== null ? wordOf(server) : word };
+    return { name, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried };
   });
   const there = new Set(listed.map((member) => member.apiEndpoint));
   // A server that is listed with another endpoint is the same cluster, rebuilt.
@@ -191,21 +218,34 @@ async function merge(
   } catch (error) {
     options.log(`the list cannot be kept: ${error}`);
   }
-  const reason = 'no server with the right tag says that it is this cluster’s';
-  return clustersOf([
-    ...listed.map((member) => ({
-      member,
-      server: member.server,
-      state: stateOf(member, member.server),
-      reason: member.server === null ? reason : null,
-    })),
-    ...missing.map((member) => ({
-      member,
-      server: member.server,
-      state: 'missing' as const,
-      reason: `no longer listed, since ${new Date(member.listed).toISOString().slice(0, 16).replace('T', ' ')} UTC`,
-    })),
-  ]);
+  const rows = sayingSomething(listed);
+  const reason = rows.some(({ server }) => server === null) ? await unresolvedReason(options) : '';
+  return clustersOf([...rows.map((member) => rowOf(member, reason)), ...missingOf(missing)]);
+}
+
+/** Where the members of each API endpoint were, as the last list has it. */
+function placesOf(memory: RememberedList | undefined): Map<string, Placed[]> {
+  const places = new Map<string, Placed[]>();
+  for (const { apiEndpoint, server, word } of memory?.members ?? []) {
+    const alike = places.get(apiEndpoint) ?? [];
+    if (server !== null && alike.length < alikeLimit) places.set(apiEndpoint, [...alike, { server, word }]);
+  }
+  return places;
+}
+
+// A nameless member without a server, beside another of the same endpoint that has one, is nobody that could be used:
+// any member may claim to be of any cluster.
+function sayingSomething(members: readonly RememberedMember[]): RememberedMember[] {
+  const placed = new Set(members.flatMap(({ server, apiEndpoint }) => (server === null ? [] : [apiEndpoint])));
+  return members.filter(
+    ({ name, server, apiEndpoint }) => name !== null || server !== null || !placed.has(apiEndpoint),
+  );
+}
+
+async function unresolvedReason(options: FindOptions): Promise<string> {
+  const { problem } = await options.tagged();
+  if (problem === undefined) return 'no server with the right tag says that it is this cluster’s';
+  return `where its TKA server is cannot be found out: ${problem}`;
 }
 
 // A server without names says no more of a member than its endpoint.
@@ -220,8 +260,7 @@ function stateOf(member: Member, server: string | null): ClusterState {
 }
 
 interface Row {
-  readonly member: Member;
-  readonly server: string | null;
+  readonly member: RememberedMember;
   readonly state: ClusterState;
   readonly reason: string | null;
 }
@@ -235,11 +274,11 @@ function clustersOf(rows: readonly Row[]): Cluster[] {
     const { hostname } = new URL(member.apiEndpoint);
     if (member.name === null) hosts.set(hostname, (hosts.get(hostname) ?? 0) + 1);
   }
-  const clusters = rows.map(({ member, server, state, reason }): Cluster => {
+  const clusters = rows.map(({ member, state, reason }): Cluster => {
     const { hostname, host } = new URL(member.apiEndpoint);
     const plain = ((hosts.get(hostname) ?? 0) > 1 ? host : hostname).replace(/[[\]]/g, '');
-    const { apiEndpoint, lastSeen, version, labels } = member;
-    return { name: member.name ?? plain, server, apiEndpoint, state, reason, lastSeen, version, labels };
+    const { server, word, apiEndpoint, lastSeen, version, labels } = member;
+    return { name: member.name ?? plain, server, word, apiEndpoint, state, reason, lastSeen, version, labels };
   });
   const rank = (cluster: Cluster) => last.indexOf(cluster.state);
   return clusters.sort((a, b) => rank(a) - rank(b) || compare(a.name, b.name) || compare(a.apiEndpoint, b.apiEndpoint));

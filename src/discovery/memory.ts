@@ -4,6 +4,7 @@ import { entryName } from '../credential/entry.ts';
 import { ensurePrivateFolder, readOwn, writeWhole } from '../files.ts';
 import type { Member } from '../tka/answers.ts';
 import { parseMemberlist } from '../tka/answers.ts';
+import type { Word } from './place.ts';
 
 /** A member as it was last listed. Times in milliseconds of the epoch. */
 export interface RememberedMember extends Member {
@@ -11,6 +12,8 @@ export interface RememberedMember extends Member {
   readonly listed: number;
   /** When the tailnet's candidates were last asked for it in vain; 0 for never. */
   readonly tried: number;
+  /** On whose word `server` is its TKA server. */
+  readonly word: Word;
 }
 
 export interface RememberedList {
@@ -54,6 +57,7 @@ export class ListMemory {
         ...member,
         listed: number(times[i]?.[0]),
         tried: number(times[i]?.[1]),
+        word: wordOf(times[i]?.[2]),
       }));
       return { at: number(at), html, members: remembered };
     } catch {
@@ -66,21 +70,40 @@ export class ListMemory {
     const file = this.#file(entryServer);
     if (file === undefined) return;
     ensurePrivateFolder(path.dirname(file));
-    const members = list.members.map(({ listed: _, tried: __, labels, ...rest }) => ({
+    const members = list.members.map(({ listed: _, tried: __, word: ___, labels, ...rest }) => ({
       ...rest,
       labels: Object.fromEntries(labels),
     }));
-    const times = list.members.map(({ listed, tried }) => [listed, tried]);
+    const times = list.members.map(({ listed, tried, word }) => [listed, tried, word]);
     writeWhole(file, `${JSON.stringify({ at: list.at, html: list.html, members, times })}\n`);
+  }
+
+  /** Forgets where members of an API endpoint were, and that nobody else was found. Throws as write() does. */
+  forget(apiEndpoint: string, server: string): void {
+    const isIt = (member: RememberedMember) => member.apiEndpoint === apiEndpoint && member.server === server;
+    for (const entryServer of this.#entryServers()) {
+      const list = this.read(entryServer);
+      if (list === undefined || !list.members.some(isIt)) continue;
+      const members = list.members.map((member) => (isIt(member) ? { ...member, server: null, tried: 0 } : member));
+      this.write(entryServer, { ...list, members });
+    }
   }
 
   /** All lists there are. */
   all(): RememberedList[] {
+    return this.#entryServers().flatMap((server) => this.read(server) ?? []);
+  }
+
+  #entryServers(): string[] {
     const folder = this.#folder;
     if (folder === undefined || !fs.existsSync(folder)) return [];
-    const servers = fs
+    return fs
       .readdirSync(folder)
       .flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -5).replace('+', '://').replaceAll('+', ':')] : []));
-    return servers.flatMap((server) => this.read(server) ?? []);
   }
+}
+
+// A list that an earlier version has kept does not say; the tag does.
+function wordOf(value: unknown): Word {
+  return value === 'stated' || value === 'known' ? value : 'tailnet';
 }

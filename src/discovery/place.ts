@@ -3,22 +3,33 @@ import type { TkaClient } from '../tka/client.ts';
 import type { ListedMember } from './ask.ts';
 import { memberId } from './fnv.ts';
 
-/** How a member's TKA server is known. Those that we infer are asked before they are believed. */
-export type Placement = 'stated' | 'remembered' | 'configured' | 'inferred' | 'confirmed';
+/**
+ * On whose word a TKA server is a member's: `stated` by the list; `known` by the user, who named it, or an earlier list;
+ * `tailnet`, where we made it out, and believe it only while that peer carries the tag.
+ */
+export type Word = 'stated' | 'known' | 'tailnet';
 
+/** Where a member's TKA server is. */
 export interface Placed {
   readonly server: string;
-  readonly how: Placement;
+  readonly word: Word;
+}
+
+/** Peers with the tag of TKA servers; `problem` says why tailscaled could not be asked for them. */
+export interface Tagged {
+  readonly peers: readonly Peer[];
+  readonly problem?: string;
 }
 
 export interface PlaceOptions {
   /** The server whose list it is. */
-  readonly from: string;
-  /** Servers and API endpoints that were matched before: by us (remembered), or in the kubeconfig. */
-  readonly remembered: ReadonlyMap<string, string>;
+  readonly from: Placed;
+  /** Where members of an API endpoint were placed before. */
+  readonly remembered: ReadonlyMap<string, readonly Placed[]>;
+  /** Servers by API endpoint, from the user's kubeconfig. */
   readonly configured: ReadonlyMap<string, string>;
-  /** Peers with the tag of TKA servers; asked for only when it comes to them. */
-  readonly tagged: () => Promise<readonly Peer[]>;
+  /** Asked for only when it comes to them. */
+  readonly tagged: () => Promise<Tagged>;
   /** The URL of a peer's TKA server. */
   readonly serverOf: (peer: Peer) => string;
   /** Whether the candidates may be asked for a member again. */
@@ -30,69 +41,98 @@ export interface PlaceOptions {
 
 const parallel = 32;
 const defaultGossipPort = 7946;
+// Each port is a hash more for each peer, and members say what they like.
+const portLimit = 16;
 
 /**
- * The ladder from members to their TKA servers: what the list states; what is known from before; the server that was
- * asked; a tagged peer whose hashed name is the member's ID; tagged peers that are asked for their cluster; a tagged
- * peer at the member's address. A member that stands on no rung is left out. `asked` tells whose candidates were asked.
+ * The ladder from members to their TKA servers: what the list states; a tagged peer whose hashed name is the member's
+ * ID; where it was before; tagged peers that are asked for their cluster; a tagged peer at the member's address; the
+ * kubeconfig. A member that stands on no rung is left out. `asked` tells whose candidates were asked.
  */
 export async function placeMembers(
   members: readonly ListedMember[],
   options: PlaceOptions,
 ): Promise<{ placed: ReadonlyMap<ListedMember, Placed>; asked: ReadonlySet<ListedMember> }> {
+  const { from, serverOf } = options;
   const placed = new Map<ListedMember, Placed>();
-  const place = (member: ListedMember, server: string | undefined, how: Placement) => {
-    if (server !== undefined && !placed.has(member)) placed.set(member, { server, how });
+  const taken = new Set<string>();
+  const place = (member: ListedMember, server: string | undefined, word: Word) => {
+    if (server === undefined || placed.has(member)) return;
+    placed.set(member, { server, word });
+    taken.add(server);
   };
   const rest = () => members.filter((member) => !placed.has(member));
 
   for (const member of members) {
     place(member, member.server ?? undefined, 'stated');
-    if (member.isLocal) place(member, options.from, 'stated');
-    place(member, options.remembered.get(member.apiEndpoint), 'remembered');
-    place(member, options.configured.get(member.apiEndpoint), 'configured');
+    if (member.isLocal) place(member, from.server, from.word);
   }
-  if (rest().some(options.mayAsk) && !members.some((member) => member.isLocal)) {
-    const own = await endpointOf(options.from, options);
-    for (const member of rest()) if (member.apiEndpoint === own) place(member, options.from, 'confirmed');
-  }
-  if (rest().length === 0) return { placed, asked: new Set() };
+  const asked = new Set<ListedMember>();
+  if (rest().length === 0) return { placed, asked };
 
-  const peers = await options.tagged();
-  const ports = new Set([defaultGossipPort, ...members.flatMap((member) => member.gossipPort ?? [])]);
-  const byId = new Map(
-    peers.flatMap((peer) => [...ports].map((port) => [memberId(peer.hostName, port), peer] as const)),
-  );
-  for (const member of rest()) {
-    const peer = member.id === null ? undefined : byId.get(member.id);
-    if (peer !== undefined) place(member, options.serverOf(peer), 'inferred');
+  const { peers, problem } = await options.tagged();
+  const online = new Set(peers.filter((peer) => peer.online).map(serverOf));
+  const byId = hashedNames(peers, members);
+  const placeById = (isUsable: (server: string) => boolean) => {
+    for (const member of rest()) {
+      const peer = member.id === null ? undefined : byId.get(member.id);
+      if (peer !== undefined && isUsable(serverOf(peer))) place(member, serverOf(peer), 'tailnet');
+    }
+  };
+  // Where tailscaled is silent, what we inferred is shown still; `confirmed` is what keeps anybody from using it.
+  const placeByMemory = (holds: (server: string) => boolean) => {
+    for (const member of rest()) {
+      const before = options.remembered.get(member.apiEndpoint) ?? [];
+      const found = before.find(({ server, word }) => !taken.has(server) && (word !== 'tailnet' || holds(server)));
+      place(member, found?.server, found?.word === 'tailnet' ? 'tailnet' : 'known');
+    }
+  };
+  placeById((server) => online.has(server));
+  placeByMemory((server) => problem !== undefined || online.has(server));
+
+  if (rest().some(options.mayAsk)) {
+    for (const member of rest()) if (options.mayAsk(member)) asked.add(member);
+    const isPlaced = members.some((member) => member.isLocal) || taken.has(from.server);
+    const candidates = [...(isPlaced ? [] : [from.server]), ...online].filter((server) => !taken.has(server));
+    const byEndpoint = await endpointsOf(new Set(candidates), options);
+    for (const member of rest()) {
+      const server = byEndpoint.get(member.apiEndpoint)?.find((each) => !taken.has(each));
+      place(member, server, server === from.server ? from.word : 'tailnet');
+    }
   }
-  const asked = new Set(rest().filter(options.mayAsk));
-  if (asked.size > 0) {
-    const taken = new Set([...placed.values()].map(({ server }) => server));
-    const candidates = peers
-      .filter((peer) => peer.online)
-      .map(options.serverOf)
-      .filter((server) => !taken.has(server));
-    const byEndpoint = await endpointsOf(candidates, options);
-    for (const member of rest()) place(member, byEndpoint.get(member.apiEndpoint), 'confirmed');
-  }
+  const byAddress = new Map(peers.flatMap((peer) => peer.addresses.map((address) => [address, peer] as const)));
   for (const member of rest()) {
-    const peer = peers.find(({ addresses }) => member.address !== null && addresses.includes(member.address));
-    if (peer !== undefined) place(member, options.serverOf(peer), 'inferred');
+    const peer = byAddress.get(member.address ?? '');
+    if (peer !== undefined) place(member, serverOf(peer), 'tailnet');
+  }
+  // Peers that are off at the moment may be names of the past.
+  placeById(() => true);
+  const all = new Set(peers.map(serverOf));
+  placeByMemory((server) => all.has(server));
+  for (const member of rest()) {
+    const server = options.configured.get(member.apiEndpoint);
+    if (server !== undefined && !taken.has(server)) place(member, server, 'known');
   }
   return { placed, asked };
 }
 
-/** The API endpoints that servers state, 32 at a time; servers that do not answer are left out. */
-async function endpointsOf(servers: readonly string[], options: PlaceOptions): Promise<Map<string, string>> {
-  const found = new Map<string, string>();
+/** Peers by the IDs that the Go server would give them. */
+function hashedNames(peers: readonly Peer[], members: readonly ListedMember[]): Map<string, Peer> {
+  if (members.every((member) => member.id === null)) return new Map();
+  const ports = [...new Set([defaultGossipPort, ...members.flatMap((member) => member.gossipPort ?? [])])];
+  return new Map(
+    peers.flatMap((peer) => ports.slice(0, portLimit).map((port) => [memberId(peer.hostName, port), peer] as const)),
+  );
+}
+
+/** Servers by the API endpoint that they state, 32 asked at a time, in the same order each time; who is silent is left out. */
+async function endpointsOf(servers: ReadonlySet<string>, options: PlaceOptions): Promise<Map<string, string[]>> {
+  const found = new Map<string, string[]>();
   const queue = [...servers];
   const worker = async () => {
     for (let server = queue.shift(); server !== undefined; server = queue.shift()) {
       const endpoint = await endpointOf(server, options);
-      // Two that say the same: not the quicker one, but always the same one.
-      if (endpoint !== undefined && server < (found.get(endpoint) ?? '\uffff')) found.set(endpoint, server);
+      if (endpoint !== undefined) found.set(endpoint, [...(found.get(endpoint) ?? []), server].sort());
     }
   };
   await Promise.all(Array.from({ length: Math.min(parallel, queue.length) }, worker));

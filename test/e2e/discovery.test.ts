@@ -3,62 +3,9 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base, Home, type RunOptions } from '../support.ts';
-
-interface Listed {
-  readonly name: string;
-  readonly server: string | null;
-  readonly apiEndpoint: string;
-  readonly state: string;
-  readonly reason: string | null;
-  readonly context: string | null;
-}
-
-/** Three TKA servers on addresses of their own and one port, as on a tailnet, and a tailscaled that knows them. */
-const test = base.extend<{ net: Mesh; tailscaled: Tailscaled; user: Home; env: RunOptions }>({
-  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
-  net: async ({}, use) => {
-    const hosts = ['127.0.0.11', '127.0.0.12', '127.0.0.13'];
-    const labels = [{ environment: 'production' }, { environment: 'production' }, { environment: 'staging' }];
-    const clusters = ['tka-prod-us', 'tka-prod-eu', 'tka-staging'].map((name, i) => ({
-      name,
-      host: hosts[i] ?? '',
-      labels: labels[i] ?? {},
-    }));
-    await using mesh = await startMesh({ samePort: true, clusters });
-    await use(mesh);
-  },
-  tailscaled: async ({ net }, use) => {
-    await using tailscaled = await startTailscaled({ peers: net.clusters.map((cluster) => peerOf(cluster)) });
-    await use(tailscaled);
-  },
-  env: async ({ net, tailscaled }, use) => {
-    await use({
-      env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: new URL(net.clusters[0]?.server ?? '').port },
-    });
-  },
-  user: async ({ net: _ }, use) => {
-    const home = await Home.make();
-    try {
-      await use(home);
-    } finally {
-      home.remove();
-    }
-  },
-});
-
-const list = async (user: Home, options: RunOptions, args = ''): Promise<{ rows: Listed[]; stderr: string }> => {
-  const ran = await user.run(`clusters -o json ${args}`, options);
-  expect(ran).toMatchObject({ status: 0 });
-  return { rows: JSON.parse(ran.stdout), stderr: ran.stderr };
-};
-const all = (net: Mesh, change: (cluster: Cluster) => void) => net.clusters.forEach(change);
-const peerUrl = (cluster: Cluster) => `http://${cluster.name}.example.ts.net:${new URL(cluster.server).port}`;
-const asked = (net: Mesh, what: 'clusterInfo' | 'memberlist' | 'login' | 'kubeconfig') =>
-  net.clusters.map((cluster) => cluster.counts[what]);
-const linux = process.platform === 'linux';
+import type { Cluster } from '../../src/sandbox/mesh.ts';
+import { peerOf } from '../../src/sandbox/tailscaled.ts';
+import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('with nothing configured (needs loopback addresses that only Linux has)', () => {
   test('our servers: every cluster, and no host name typed', async ({ net, user, env }) => {
@@ -153,6 +100,14 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     for (const cluster of net.clusters) expect(ran.stderr).toContain(`hint: kubectl tka login ${peerUrl(cluster)}`);
     expect(asked(net, 'login')).toEqual([0, 0, 0]);
     expect(user.files()).toEqual(before);
+  });
+
+  test('nor the other of two, of which one is not online', async ({ net, user, env, tailscaled }) => {
+    tailscaled.peers = net.clusters.slice(0, 2).map((cluster, i) => peerOf(cluster, { online: i === 0 }));
+    const ran = await user.run('login', env);
+    expect(ran).toMatchObject({ status: 2, stdout: '' });
+    expect(ran.stderr).toMatch(/2 TKA servers: which one is meant\?/);
+    expect(asked(net, 'login')).toEqual([0, 0, 0]);
   });
 
   test('login without a name takes the only one', async ({ net, user, env, tailscaled }) => {
@@ -266,6 +221,54 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect((await list(user, env)).rows.map((row) => row.name)).toEqual(['tka-prod-eu', 'tka-staging']);
   });
 
+  test('the list goes on where another server becomes the first to be asked', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
+    await list(user, env);
+    const eu = net.cluster('tka-prod-eu');
+    eu.gossip.listed = false;
+    await eu.stop();
+    tailscaled.peers = net.clusters.map((cluster) => peerOf(cluster, { online: cluster !== eu }));
+    const { rows, stderr } = await list(user, env);
+    expect(stderr).toBe('');
+    expect(rows.map(({ name, state }) => [name, state])).toEqual([
+      ['tka-prod-us', 'healthy'],
+      ['tka-staging', 'healthy'],
+      ['tka-prod-eu', 'missing'],
+    ]);
+    for (const cluster of net.clusters) await cluster.stop();
+    tailscaled.peers = net.clusters.map((cluster) => peerOf(cluster, { online: cluster.name === 'tka-staging' }));
+    const last = await list(user, env);
+    expect(last.stderr).toMatch(/no TKA server answered/);
+    expect(last.rows.map(({ name, state }) => [name, state])).toEqual(rows.map(({ name, state }) => [name, state]));
+  });
+
+  test('without memberlists: a server that answers no more is missing, and then the last list is shown', async ({
+    net,
+    user,
+    env,
+  }) => {
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'absent-404';
+    });
+    await list(user, env);
+    await net.cluster('tka-prod-us').stop();
+    const { rows, stderr } = await list(user, env);
+    expect(rows.map(({ name, state }) => [name, state])).toEqual([
+      ['tka-prod-eu', 'unknown'],
+      ['tka-staging', 'unknown'],
+      ['tka-prod-us', 'missing'],
+    ]);
+    expect(stderr).toMatch(/^warning: cannot reach http:\/\/tka-prod-us\.example\.ts\.net:\d+: connection refused$/m);
+    for (const cluster of net.clusters) await cluster.stop();
+    const last = await list(user, env);
+    expect(last.stderr).toMatch(/no TKA server answered/);
+    expect(last.rows).toEqual(rows);
+  });
+
   test('one whose API endpoint has changed is listed once, so that its name still does', async ({ net, user, env }) => {
     await list(user, env);
     const moved = 'https://new.example.com:6443';
@@ -290,36 +293,4 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
       expect((await list(user, env)).rows).toHaveLength(3);
     },
   );
-});
-
-describe.skipIf(!linux)('whom to believe (needs loopback addresses that only Linux has)', () => {
-  test('a member’s server that speaks for another cluster gets no sign-in, and its token is never fetched', async ({
-    net,
-    user,
-    env,
-  }) => {
-    const [us, eu] = net.clusters as [Cluster, Cluster];
-    eu.faults.clusterInfo = { server_url: us.apiServer };
-    const ran = await user.run('login tka-prod-eu', env);
-    expect(ran).toMatchObject({ status: 1, stdout: '' });
-    expect(ran.stderr).toMatch(/is not the TKA server of tka-prod-eu: it speaks for/);
-    expect(eu.counts).toMatchObject({ login: 0, kubeconfig: 0 });
-    expect(fs.existsSync(user.kubeconfig)).toBe(false);
-  });
-
-  test('an inferred address without the tag is not used, even if it says the right thing', async ({
-    net,
-    user,
-    env,
-    tailscaled,
-  }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json';
-    });
-    tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] }), peerOf(staging, { tags: ['tag:laptop'] })];
-    const { rows } = await list(user, env);
-    expect(rows.filter((row) => row.server !== null).map((row) => row.apiEndpoint)).toEqual([us.apiServer]);
-    expect([...eu.requests, ...staging.requests]).toEqual([]);
-  });
 });

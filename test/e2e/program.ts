@@ -168,6 +168,12 @@ export class Home {
     return fs.readFileSync(this.entry(cluster), 'utf8').split('\n')[4] ?? '';
   }
 
+  /** Forgets everything: sessions, state and kubeconfig. */
+  forget(): void {
+    for (const place of [this.cache, this.state, path.dirname(this.kubeconfig)])
+      fs.rmSync(place, { recursive: true, force: true });
+  }
+
   /** Names in the cache folder. */
   cached(): string[] {
     return fs.existsSync(this.cache) ? fs.readdirSync(this.cache).sort() : [];

@@ -1,0 +1,154 @@
+// Whom discovery believes: a server is a member's only if it says so itself, and if somebody vouches for it.
+import * as fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import type { Cluster } from '../../src/sandbox/mesh.ts';
+import { peerOf } from '../../src/sandbox/tailscaled.ts';
+import { all, linux, list, peerUrl, test } from './tailnet.ts';
+
+describe.skipIf(!linux)('whom to believe (needs loopback addresses that only Linux has)', () => {
+  test('a member’s server that speaks for another cluster gets no sign-in, and its token is never fetched', async ({
+    net,
+    user,
+    env,
+  }) => {
+    const [us, eu] = net.clusters as [Cluster, Cluster];
+    eu.faults.clusterInfo = { server_url: us.apiServer };
+    const ran = await user.run('login tka-prod-eu', env);
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/is not the TKA server of tka-prod-eu: it speaks for/);
+    expect(eu.counts).toMatchObject({ login: 0, kubeconfig: 0 });
+    expect(fs.existsSync(user.kubeconfig)).toBe(false);
+  });
+
+  test('an inferred address without the tag is not used, even if it says the right thing', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json';
+    });
+    tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] }), peerOf(staging, { tags: ['tag:laptop'] })];
+    const { rows } = await list(user, env);
+    expect(rows.filter((row) => row.server !== null).map((row) => row.apiEndpoint)).toEqual([us.apiServer]);
+    expect([...eu.requests, ...staging.requests]).toEqual([]);
+  });
+
+  test('a peer that lost its tag is not used any more, wherever it was remembered', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json';
+    });
+    const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: `${us.name}.example.ts.net` } };
+    const name = (await list(user, config)).rows.find((row) => row.apiEndpoint === eu.apiServer)?.name ?? '';
+    const before = user.files(/synced/);
+    all(net, (cluster) => cluster.resetCounts());
+    tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] }), peerOf(staging)];
+    const refused = async (why: RegExp) => {
+      for (const command of [`login ${name}`, `use ${name}`, `exec ${name} -- get pods`, 'sync']) {
+        const ran = await user.run(command, config);
+        expect(ran.status).not.toBe(0);
+        if (command !== 'sync') expect(ran.stderr).toMatch(why);
+        expect(eu.requests).toEqual([]);
+      }
+    };
+    // Nobody answers: the last list still says where it was.
+    await us.stop();
+    await staging.stop();
+    await refused(/is not used as the TKA server of .*: it does not carry tag:tka/);
+    await tailscaled.stop();
+    await refused(/whether it carries tag:tka cannot be asked: no tailscaled at /);
+    await tailscaled.start();
+    // And with a new list.
+    await us.start();
+    const row = (await list(user, config)).rows.find(({ apiEndpoint }) => apiEndpoint === eu.apiServer);
+    expect(row).toMatchObject({ server: null, state: 'unresolved' });
+    expect(eu.requests).toEqual([]);
+    expect(user.files(/synced/)).toEqual(before);
+  });
+
+  test('a server that turns out to be another cluster’s is forgotten, and the right one found', async ({
+    net,
+    user,
+    env,
+  }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json-only';
+    });
+    const before = await list(user, env);
+    const name = before.rows.find((row) => row.apiEndpoint === eu.apiServer)?.name ?? '';
+    // The two change places.
+    eu.faults.clusterInfo = { server_url: staging.apiServer };
+    staging.faults.clusterInfo = { server_url: eu.apiServer };
+    const first = await user.run(['login', name], env);
+    expect(first).toMatchObject({ status: 1, stdout: '' });
+    expect(first.stderr).toMatch(/is not the TKA server of .*: it speaks for/);
+    expect([us, eu, staging].map(({ counts }) => [counts.login, counts.kubeconfig])).toEqual(Array(3).fill([0, 0]));
+    await user.run(['login', before.rows.find((row) => row.apiEndpoint === staging.apiServer)?.name ?? ''], env);
+    const { rows } = await list(user, env);
+    const server = (cluster: Cluster) => rows.find((row) => row.apiEndpoint === cluster.apiServer)?.server;
+    expect([us, eu, staging].map(server)).toEqual([us, staging, eu].map(peerUrl));
+  });
+
+  test('who claims to be of another’s cluster gets nothing of it, and does not hide it', async ({ net, user, env }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    for (const shape of ['go-json', 'go-json-only'] as const) {
+      all(net, (cluster) => {
+        cluster.faults.memberlist = shape;
+      });
+      const name = new URL(us.apiServer).host;
+      // Its own address, and the endpoint of another.
+      Object.assign(staging.gossip, { apiEndpoint: us.apiServer, address: '127.0.0.66:7946', hostName: 'evil' });
+      const { rows } = await list(user, env);
+      expect(rows.filter((row) => row.apiEndpoint === us.apiServer)).toMatchObject([{ name, server: peerUrl(us) }]);
+      expect((await user.run(['login', name], env)).stdout).toMatch(/^Signed in to tka-prod-us /);
+      expect([eu, staging].map(({ counts }) => counts.login)).toEqual([0, 0]);
+      user.forget();
+    }
+  });
+
+  test('two servers of one cluster are both listed', async ({ net, user, env }) => {
+    const [us, eu] = net.clusters as [Cluster, Cluster];
+    Object.assign(eu.gossip, { apiEndpoint: us.apiServer });
+    eu.faults.clusterInfo = { server_url: us.apiServer };
+    for (const shape of ['ours', 'go-json', 'go-json-only'] as const) {
+      all(net, (cluster) => {
+        cluster.faults.memberlist = shape;
+      });
+      const { rows } = await list(user, env);
+      const servers = rows.filter((row) => row.apiEndpoint === us.apiServer).map((row) => row.server);
+      const url = shape === 'ours' ? (cluster: Cluster) => cluster.server : peerUrl;
+      expect(new Set(servers)).toEqual(new Set([url(us), url(eu)]));
+      const login = await user.run(['login', rows.find((row) => row.apiEndpoint === us.apiServer)?.name ?? ''], env);
+      if (shape !== 'ours') expect(login).toMatchObject({ status: 2 });
+      user.forget();
+    }
+  });
+
+  test('a device of the past with the name of a member does not stand in for it', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json';
+    });
+    // The tailnet gave its second life another name.
+    const again = peerOf(eu, { dnsName: 'tka-prod-eu-1.example.ts.net.' });
+    tailscaled.peers = [peerOf(us), peerOf(eu, { addresses: ['100.64.9.9'], online: false }), again, peerOf(staging)];
+    const { rows } = await list(user, env);
+    const row = rows.find(({ apiEndpoint }) => apiEndpoint === eu.apiServer);
+    expect(row?.server).toBe(peerUrl(eu).replace('tka-prod-eu', 'tka-prod-eu-1'));
+    expect(await user.run(['login', row?.name ?? ''], env)).toMatchObject({ status: 0 });
+  });
+});

@@ -1,0 +1,59 @@
+// What the tests of discovery stand on: a tailnet of TKA servers, and a user who has configured nothing but their port.
+import { expect } from 'vitest';
+import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
+import { test as base, Home, type RunOptions } from '../support.ts';
+
+/** A row of `clusters -o json`. */
+export interface Listed {
+  readonly name: string;
+  readonly server: string | null;
+  readonly apiEndpoint: string;
+  readonly state: string;
+  readonly reason: string | null;
+  readonly context: string | null;
+}
+
+/** Three TKA servers on addresses of their own and one port, as on a tailnet, and a tailscaled that knows them. */
+export const test = base.extend<{ net: Mesh; tailscaled: Tailscaled; user: Home; env: RunOptions }>({
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+  net: async ({}, use) => {
+    const hosts = ['127.0.0.11', '127.0.0.12', '127.0.0.13'];
+    const labels = [{ environment: 'production' }, { environment: 'production' }, { environment: 'staging' }];
+    const clusters = ['tka-prod-us', 'tka-prod-eu', 'tka-staging'].map((name, i) => ({
+      name,
+      host: hosts[i] ?? '',
+      labels: labels[i] ?? {},
+    }));
+    await using mesh = await startMesh({ samePort: true, clusters });
+    await use(mesh);
+  },
+  tailscaled: async ({ net }, use) => {
+    await using tailscaled = await startTailscaled({ peers: net.clusters.map((cluster) => peerOf(cluster)) });
+    await use(tailscaled);
+  },
+  env: async ({ net, tailscaled }, use) => {
+    await use({
+      env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: new URL(net.clusters[0]?.server ?? '').port },
+    });
+  },
+  user: async ({ net: _ }, use) => {
+    const home = await Home.make();
+    try {
+      await use(home);
+    } finally {
+      home.remove();
+    }
+  },
+});
+
+export const list = async (user: Home, options: RunOptions, args = ''): Promise<{ rows: Listed[]; stderr: string }> => {
+  const ran = await user.run(`clusters -o json ${args}`, options);
+  expect(ran).toMatchObject({ status: 0 });
+  return { rows: JSON.parse(ran.stdout), stderr: ran.stderr };
+};
+export const all = (net: Mesh, change: (cluster: Cluster) => void) => net.clusters.forEach(change);
+export const peerUrl = (cluster: Cluster) => `http://${cluster.name}.example.ts.net:${new URL(cluster.server).port}`;
+export const asked = (net: Mesh, what: 'clusterInfo' | 'memberlist' | 'login' | 'kubeconfig') =>
+  net.clusters.map((cluster) => cluster.counts[what]);
+export const linux = process.platform === 'linux';
