@@ -152,7 +152,7 @@ tka_serve() {
   esac
   tka_version || return 1
 
-  # Whom it was served to last; that note is also what says the time, to the entry's mtime, until which it is fresh.
+  # Whom it was served to last. That note, written over and not cut (which takes longer), is also what says the time.
   # shellcheck disable=SC3013,SC3067
   if [ -h "$tka_served" ]; then
     return 1
@@ -163,7 +163,7 @@ tka_serve() {
   else
     umask 077
   fi
-  echo "$PPID" >"$tka_served" || return 1
+  echo "$PPID" 1<>"$tka_served" || return 1
   # shellcheck disable=SC3013
   [ "$tka_entry" -nt "$tka_served" ] || return 1
   echo "{\"kind\":\"ExecCredential\",\"apiVersion\":\"$tka_api\",\"status\":{\"token\":\"$tka_token\",\"expirationTimestamp\":\"$tka_expires\"}}" || return 2

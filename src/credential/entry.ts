@@ -9,7 +9,7 @@
 //   <token>
 //   <details as JSON, for the slow path only>
 //
-// Beside it: `+served` (the process ID of the caller that it was served to last), `+lock`, `+failed`.
+// Beside it: `+served` (its first line is the process ID of the caller that it was served to last), `+lock`, `+failed`.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
@@ -153,7 +153,7 @@ export function readServed(folder: string, server: string): number | undefined {
   try {
     const text = Buffer.alloc(24);
     const length = fs.readSync(fd, text, 0, 24, 0);
-    const number = /^([1-9][0-9]{0,15})\n$/.exec(text.toString('latin1', 0, length));
+    const number = /^([1-9][0-9]{0,15})\n/.exec(text.toString('latin1', 0, length));
     return number === null ? undefined : Number(number[1]);
   } catch {
     // A disk or a file server that gives up: EIO, ESTALE.

@@ -9,6 +9,7 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { entryName } from '../../src/credential/entry.ts';
+import { cachedScripts } from './cached.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const bin = path.join(root, 'dist');
@@ -23,7 +24,8 @@ const onPath = (process.env.PATH ?? '').split(path.delimiter).filter((part) => !
 const kubectl = onPath.map((folder) => path.join(folder, 'kubectl')).find((file) => fs.existsSync(file));
 const env = { HOME: home, PATH: [bin, ...onPath].join(path.delimiter), KUBECONFIG: path.join(home, 'config') };
 const entry = path.join(home, '.cache', 'kubectl-tka', entryName(server) ?? '');
-const credential = `kubectl-tka credential --server ${server} --api-server ${apiServer}`;
+const words = `credential --server ${server} --api-server ${apiServer}`;
+const credential = `kubectl-tka ${words}`;
 
 /** Milliseconds of one shell command. */
 async function time(script: string): Promise<number> {
@@ -90,7 +92,7 @@ async function compare(rounds: number, contestants: readonly Contestant[]): Prom
 }
 
 function report(title: string, results: readonly Result[], references: readonly string[]): void {
-  const ms = (took: number) => took.toFixed(took < 100 ? 1 : 0).padStart(8);
+  const ms = (took: number) => took.toFixed(took < 10 ? 2 : took < 100 ? 1 : 0).padStart(8);
   const wide = Math.max(...results.map(({ name }) => name.length));
   const ratios = references.map((name) => `÷ ${name}`).join('   ');
   process.stdout.write(`\n${title}\n  ${''.padEnd(wide)}   median     least      most   ${ratios}\n`);
@@ -116,11 +118,21 @@ try {
     `${os.cpus().length} cores, ${cpu?.model}, load ${load}, Node ${process.versions.node}; milliseconds\n`,
   );
   await time(credential);
+  const front = path.join(bin, 'kubectl-tka');
+  const { calls, scripts } = cachedScripts({ env, front, entry, server, apiServer });
+  const gke = 'gke-gcloud-auth-plugin';
+  const cached = scripts.map(([name, script]) => ({ name, script: async () => (await time(script)) / calls }));
+  report(
+    `a cached credential, in turns of ${calls} calls`,
+    await compare(25, cached),
+    ['cat of the entry', gke].filter((name) => scripts.some(([there]) => there === name)),
+  );
+  if (!scripts.some(([name]) => name === gke)) process.stdout.write(`  ${gke} is left out: it is not on PATH\n`);
   const serversOwn = "the server's own answers";
   const tokens = await compare(25, [
     { name: 'cat of the entry', script: `cat '${entry}'` },
     bare,
-    { name: 'cached', script: credential },
+    { name: 'cached, without the front', script: `'${node}' '${bin}/lib/kubectl-tka.cjs' ${words}` },
     { name: serversOwn, script: answers },
     { name: 'miss: signs in', script: credential, before: forget },
   ]);

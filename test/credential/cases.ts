@@ -266,7 +266,7 @@ export const cases: readonly Case[] = [
   ),
   fresh(true, 'served to a control', ({ file }) => fs.writeFileSync(`${file}+served`, '\u001b[31m1\n')),
   fresh(true, 'served to NULs', ({ file }) => fs.writeFileSync(`${file}+served`, '\0\0\0\0')),
-  fresh('program', 'served to this parent, and more', ({ file }) =>
+  fresh(false, 'served to this parent, and more', ({ file }) =>
     fs.writeFileSync(`${file}+served`, `${process.pid}\nx\n`),
   ),
   fresh('program', 'served to this parent, without an end', ({ file }) =>

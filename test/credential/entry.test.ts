@@ -207,12 +207,15 @@ describe('whom it was served to', () => {
     writeServed(folder, server, 42);
     expect(readServed(folder, server)).toBe(42);
     expect(fs.statSync(served).mode & 0o777).toBe(0o600);
+    // The front writes over what is there.
+    fs.writeFileSync(served, '42\n11\n');
+    expect(readServed(folder, server)).toBe(42);
   });
   it.each([
     ['', ''],
     ['words', 'x'],
     ['a long one', '1'.repeat(30)],
-    ['two lines', '1\n2\n'],
+    ['half a line', '1'],
   ])('%s is nobody', (_, text) => {
     fs.writeFileSync(served, text);
     expect(readServed(folder, server)).toBeUndefined();
