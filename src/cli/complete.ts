@@ -60,13 +60,12 @@ function answerTo(program: Command, words: readonly string[], env: NodeJS.Proces
   const known = new Known(env, kubeconfig);
   if (line.pending !== undefined) return begun(valuesOf(line.pending, current, known), current);
   if (!line.ended && current.startsWith('-')) {
-    const [, flag = '', joint = ''] = /^(--[^=]+)(=)|^(?:-[a-zA-Z])/.exec(current) ?? [];
-    if (joint !== '') {
+    const [flag = '', ...rest] = current.split('=');
+    if (rest.length > 0) {
       const option = optionsOf(program, line.command).find(({ long }) => long === flag);
       if (option === undefined || !takesValue(option)) return nothing;
-      const value = current.slice(flag.length + 1);
-      // The shells' scripts want the value without its flag.
-      return begun(valuesOf(option, value, known), value);
+      const value = rest.join('=');
+      return withoutFlag(begun(valuesOf(option, value, known), value), value);
     }
     return begun({ candidates: flagsFor(program, line, current), directive: noFiles }, current);
   }
@@ -77,6 +76,22 @@ function answerTo(program: Command, words: readonly string[], env: NodeJS.Proces
 /** Those candidates that begin with what is typed. */
 function begun(answer: Answer, typed: string): Answer {
   return { ...answer, candidates: answer.candidates.filter(([text]) => text.startsWith(typed)) };
+}
+
+/**
+ * The values for `--flag=value`, as the shells' scripts want them: without the flag. Where the value has a = of its own,
+ * kubectl's script for bash wants all that follows the first one, those for zsh and fish what follows the last: both
+ * forms go out where what is typed tells each shell which one is meant, else that of which none makes nonsense.
+ */
+function withoutFlag(answer: Answer, typed: string): Answer {
+  const last = typed.lastIndexOf('=') + 1;
+  const tail = typed.slice(last);
+  if (last === 0) return answer;
+  const candidates = answer.candidates.flatMap(([text, about]): Candidate[] => {
+    const short: Candidate = [text.slice(last), about];
+    return tail === '' || text.startsWith(tail) ? [short] : [short, [text, about]];
+  });
+  return { ...answer, candidates };
 }
 
 const takesValue = (option: Option): boolean => option.required || option.optional;
@@ -203,14 +218,23 @@ function valuesOf(option: Option, typed: string, known: Known): Answer {
 function selectorsFor(typed: string, known: Known): Answer {
   const before = typed.slice(0, typed.lastIndexOf(',') + 1);
   const last = typed.slice(before.length);
-  const equation = /^([^=!<>\s]+)(==|=|!=)[^=]*$/.exec(last);
-  if (equation !== null) {
-    const [, key = '', operator = ''] = equation;
-    const rows = known.labelValues(key).map(([text, about]): Candidate => [`${before}${key}${operator}${text}`, about]);
-    return { candidates: rows, directive: noFiles };
+  const [, key, operator = ''] = /^([^=!<>\s]+)(==|=|!=)[^=]*$/.exec(last) ?? [];
+  if (key !== undefined) return { candidates: equations(`${before}${key}${operator}`, key, known), directive: noFiles };
+  const keys = known.labelKeys().filter(([name]) => name.startsWith(last));
+  const [only] = keys;
+  // A single key would be put in with a space after it, or, through kubectl, with an error of its script for fish.
+  if (only !== undefined && keys.length === 1) {
+    const rows = equations(`${before}${only[0]}=`, only[0], known);
+    return { candidates: rows.length > 0 ? rows : [[`${before}${only[0]}`, '']], directive: noFiles };
   }
-  const rows = known.labelKeys().map(([key, about]): Candidate => [`${before}${key}=`, about]);
-  return { candidates: rows, directive: noFiles | noSpace };
+  return {
+    candidates: keys.map(([name, about]) => [`${before}${name}=`, about]),
+    directive: noFiles | noSpace,
+  };
+}
+
+function equations(start: string, key: string, known: Known): Candidate[] {
+  return known.labelValues(key).map(([value, about]) => [`${start}${value}`, about]);
 }
 
 /** Each text once, without those that are none for a shell. */

@@ -48,6 +48,8 @@ export interface PtyOptions {
   readonly cwd?: string;
   readonly rows?: number;
   readonly columns?: number;
+  /** False for a program that draws more than the screen here understands: its output is in `raw` alone. */
+  readonly drawn?: boolean;
 }
 
 /** A program on a pseudo-terminal: stdin and stderr are the terminal, stdout is a pipe. */
@@ -74,7 +76,7 @@ export class Pty {
     this.#path = text(libc.ptsname(this.#master));
     // Without anybody on the other side, reading would end at once.
     const held = fs.openSync(this.#path, fs.constants.O_RDWR | fs.constants.O_NOCTTY);
-    const { rows = 24, columns = 80 } = options;
+    const { rows = 24, columns = 80, drawn = true } = options;
     this.screen = new VirtualScreen(rows, columns);
     this.#stty('rows', String(rows), 'cols', String(columns));
     this.#reader = new ReadStream(this.#master);
@@ -84,7 +86,7 @@ export class Pty {
     });
     this.#reader.setEncoding('utf8').on('data', (chunk) => {
       this.raw += chunk;
-      this.screen.write(String(chunk));
+      if (drawn) this.screen.write(String(chunk));
       this.#tell();
     });
     // The leader of a session gets the first terminal that it opens as its controlling one. It outlives the program, so
@@ -135,7 +137,21 @@ status=$?; echo after >&3; stty -a <&4 >&3; exit $status`;
 
   /** Waits until the screen shows what is looked for; fails with what it shows after `within` milliseconds. */
   async shows(what: RegExp | ((screen: VirtualScreen) => boolean), within = 20_000): Promise<void> {
-    const holds = () => (what instanceof RegExp ? what.test(this.screen.text()) : what(this.screen));
+    await this.#until(what, () => (what instanceof RegExp ? what.test(this.screen.text()) : what(this.screen)), within);
+  }
+
+  /** Waits until what is looked for was written to the terminal after its first `from` characters; returns the match. */
+  async wrote(what: RegExp, from = 0, within = 20_000): Promise<RegExpExecArray> {
+    let match: RegExpExecArray | null = null;
+    const holds = () => {
+      match = what.exec(this.raw.slice(from));
+      return match !== null;
+    };
+    await this.#until(what, holds, within);
+    return match as unknown as RegExpExecArray;
+  }
+
+  async #until(what: unknown, holds: () => boolean, within: number): Promise<void> {
     const deadline = AbortSignal.timeout(within);
     while (!holds()) {
       await Promise.race([

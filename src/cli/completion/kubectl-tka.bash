@@ -34,7 +34,7 @@ _kubectl_tka() {
     esac
   done < <("$program" __complete ${before[@]+"${before[@]}"} "$current" 2>/dev/null)
 
-  case $current in -*=*) current=${current#*=} ;; esac
+  case $current in -*=*) current=${current##*=} ;; esac
   local kept=${current%"${replaced//[\'\"\\]/}"} count=${#values[@]}
   COMPREPLY=()
   for ((i = 0; i < count; i++)); do

@@ -12,13 +12,13 @@ function __kubectl_tka_complete
     set -l lines (command $program __complete $words (string unescape -- $current; or echo -- $current) 2>/dev/null)
     test (count $lines) -gt 0; or return
     # Of --flag=value only the value is completed, but fish wants the whole word.
-    set -l prefix (string match -r -- '^-[^=]*=' $current; or echo)
+    set -l prefix (string match -r -- '^-.*=' $current; or echo)
     set -l directive (string sub -s 2 -- $lines[-1])
     set -e lines[-1]
     if test (count $lines) -gt 0
         printf '%s\n' $prefix$lines
     else if test "$directive" = 0
-        __fish_complete_path (string replace -r -- '^-[^=]*=' '' $current)
+        __fish_complete_path (string replace -r -- '^-.*=' '' $current)
     end
 end
 

@@ -13,7 +13,7 @@ Register-ArgumentCompleter -Native -CommandName 'kubectl-tka', 'kubectl-tka.exe'
     # The last line is for shells that ask whether a space or a file's name may follow.
     $rows = @(& kubectl-tka __complete @words 2>$null) | Select-Object -SkipLast 1
     # Of --flag=value only the value is listed, but the whole word is put in.
-    $prefix = if ($wordToComplete -match '^-[^=]*=') { $Matches[0] } else { '' }
+    $prefix = if ($wordToComplete -match '^-.*=') { $Matches[0] } else { '' }
     foreach ($row in $rows) {
         $text, $description = $row.Split("`t", 2)
         if (-not $description) { $description = $text }

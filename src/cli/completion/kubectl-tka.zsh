@@ -18,7 +18,7 @@ _kubectl_tka() {
   done
   (( directive & 2 )) && space=(-S '')
   # Of --flag=value only the value is completed.
-  [[ $PREFIX == -*=* ]] && compset -P '-[^=]#='
+  [[ $PREFIX == -*=* ]] && compset -P '-*='
   if (( $#rows )); then
     _describe -V 'kubectl-tka' rows "${space[@]}"
   elif (( ! (directive & 4) )); then
