@@ -4,7 +4,9 @@ import { once } from 'node:events';
 import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, inject } from 'vitest';
-import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
+import type { Kube } from '../../src/server/provisioner/kube.ts';
+import { bindingName, newSignIn, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { Reconciler, Stale } from '../../src/server/provisioner/reconciler.ts';
 import { absent, test as base, Ground, Person, statusFor, until } from './ground.ts';
 import { type ReplicaOptions, startReplica } from './replica.ts';
 
@@ -52,6 +54,8 @@ async function spawnReplica(options: ReplicaOptions) {
   const [url] = await once(createInterface(child.stdout), 'line');
   return {
     url: url as string,
+    pause: () => child.kill('SIGSTOP'),
+    wake: () => child.kill('SIGCONT'),
     async kill(signal: NodeJS.Signals = 'SIGKILL') {
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill(signal);
@@ -160,6 +164,60 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     await until(ground.access, paths.bindings(), bindingName(bob.name), (found) => found !== undefined);
     expect(await statusFor(ground.access, await bob.token())).toBe(200);
     await second.stop();
+  });
+
+  test('a leader that slept through the end of its lease does no harm when it wakes', async ({ ground, role }) => {
+    const first = await spawnReplica(ground.replicaOptions({ identity: 'first', resyncMs: 1_000 }));
+    await led(ground, 'first');
+    const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+    const alice = new Person(second.url, { role });
+    await alice.token();
+    first.pause();
+    await led(ground, 'second');
+    await alice.logout();
+    const token = await alice.token();
+    first.wake();
+    const { renewTime } = (await lease(ground)).spec;
+    await until<Lease>(ground.access, paths.leases(ground.namespace), leaseName, (found) => {
+      expect(found?.spec.holderIdentity).toBe('second');
+      return Date.parse(found?.spec.renewTime ?? '') - Date.parse(renewTime) > 3_000;
+    });
+    expect(await statusFor(ground.access, token)).toBe(200);
+    await Promise.all([first.kill(), second.stop()]);
+  });
+
+  test('a sign-in that is replaced while it is provisioned gets nothing of the old one’s', async ({ ground, role }) => {
+    const [old, fresh] = [role, await ground.role(['get'], ['configmaps'])];
+    const name = `tka-user-${ground.namespace}`;
+    const collection = paths.signIns(ground.namespace);
+    const make = (as: string): Promise<TkaSignin> => {
+      const caller = { username: ground.namespace, login: 'x@example.com', role: as, periodMs: 1_800_000 };
+      // In one second, so that only the object tells the two attempts apart.
+      return ground.kube.create(collection, newSignIn(name, caller, Math.floor(Date.now() / 60_000) * 60_000));
+    };
+    const theirs = await make(old);
+    let replaced = false;
+    const kube: Kube = {
+      ...ground.kube,
+      async get<T>(path: string) {
+        const found = await ground.kube.get<T>(path);
+        if (path.startsWith(collection) && !replaced) {
+          replaced = true;
+          await ground.kube.remove(paths.signIns(ground.namespace, name), { uid: theirs.metadata.uid });
+          await make(fresh);
+        }
+        return found;
+      },
+    };
+    const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+    const reconciler = new Reconciler({ kube, namespace: ground.namespace, log });
+    await expect(reconciler.reconcile(name)).rejects.toThrow(Stale);
+    expect((await ground.signIn(name))?.status?.provisioned ?? false).toBe(false);
+    expect(await ground.account(name)).toBeUndefined();
+    expect(await ground.binding(name)).toBeUndefined();
+    await reconciler.reconcile(name);
+    expect((await ground.binding(name))?.roleRef.name).toBe(fresh);
+    expect((await ground.signIn(name))?.status?.provisioned).toBe(true);
   });
 
   test('killed between login and expiry, nothing is left behind after the next start', async ({ ground, role }) => {

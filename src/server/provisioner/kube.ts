@@ -31,7 +31,7 @@ export interface Kube {
   list<T>(path: string): AsyncGenerator<T, string>;
   create<T>(path: string, object: unknown): Promise<T>;
   replace<T>(path: string, object: unknown): Promise<T>;
-  /** A JSON merge patch (RFC 7396); `metadata.uid` and `metadata.resourceVersion` in it are preconditions. */
+  /** A JSON merge patch (RFC 7396); `metadata.resourceVersion` in it is a precondition (409). */
   patch<T>(path: string, patch: unknown): Promise<T>;
   /** False when it is gone already, or is not what the preconditions say. */
   remove(path: string, preconditions: Preconditions): Promise<boolean>;

@@ -121,7 +121,7 @@ export const problemOf = ({ metadata }: TkaSignin): string | undefined => metada
 
 /** The merge patch that says why it cannot be provisioned, or that it can. */
 export const problemPatch = ({ metadata }: TkaSignin, text: string | null): object => ({
-  metadata: { uid: metadata.uid, annotations: { [problem]: text } },
+  metadata: { resourceVersion: metadata.resourceVersion, annotations: { [problem]: text } },
 });
 
 /** Whether what was asked for last is in force: the status answers that very attempt. */
@@ -152,6 +152,15 @@ export function statusOf(signIn: TkaSignin, now: number): TkaSignin['status'] | 
   const start = attemptOf(signIn) ?? time(signIn.status?.signed_in) ?? now;
   return { provisioned: true, signed_in: rfc3339(start), valid_until: rfc3339(start + period) };
 }
+
+/**
+ * The merge patch of a sign-in's status, provided that nobody has changed the sign-in since it was read: the API server
+ * does not look at the UID here, but no other object ever has the same version.
+ */
+export const statusPatch = ({ metadata }: TkaSignin, status: Partial<TkaSignin['status']>): object => ({
+  metadata: { resourceVersion: metadata.resourceVersion },
+  status,
+});
 
 const labelsOf = ({ metadata }: TkaSignin): Record<string, string> => ({
   'app.kubernetes.io/managed-by': 'tka-server',
@@ -223,5 +232,8 @@ export function binds(binding: ClusterRoleBinding, signIn: TkaSignin, namespace:
 
 /** The merge patch that puts our labels on a binding of the Go operator's. */
 export const labelPatch = (binding: ClusterRoleBinding, signIn: TkaSignin, namespace: string): object => ({
-  metadata: { uid: binding.metadata.uid, labels: { ...labelsOf(signIn), [ownerNamespace]: namespace } },
+  metadata: {
+    resourceVersion: binding.metadata.resourceVersion,
+    labels: { ...labelsOf(signIn), [ownerNamespace]: namespace },
+  },
 });

@@ -18,6 +18,7 @@ import {
   problemPatch,
   type ServiceAccount,
   statusOf,
+  statusPatch,
   type TkaSignin,
 } from './objects.ts';
 
@@ -148,15 +149,21 @@ export class Reconciler {
     if (status === undefined) throw new Blocked(`the period "${signIn.spec.validity_period}" is no duration`);
     try {
       await Promise.all([this.#provideAccount(signIn, account), this.#provideBinding(signIn, binding)]);
-      if (problemOf(signIn) !== undefined) await this.#tell(signIn, null);
+      if (problemOf(signIn) !== undefined) {
+        await this.#tell(signIn, null);
+        throw new Stale('its problem is solved');
+      }
       if (isSettled(signIn)) return undefined;
-      const { name, uid } = signIn.metadata;
-      // It names the attempt that it answers, so that it cannot pass for the answer to a newer one.
-      const patch = { metadata: { uid }, status };
-      return await this.#kube.patch<TkaSignin>(`${paths.signIns(this.#namespace, name)}/status`, patch);
+      return await this.#kube.patch<TkaSignin>(
+        `${paths.signIns(this.#namespace, signIn.metadata.name)}/status`,
+        statusPatch(signIn, status),
+      );
     } catch (error) {
-      if (isStatus(error, 404, 409)) throw new Stale('it changed while it was provisioned');
-      throw error;
+      if (!isStatus(error, 404, 409)) throw error;
+      // Somebody else may have removed what it had before all of it was made, and will not come again.
+      const now = await this.#kube.get<TkaSignin>(paths.signIns(this.#namespace, signIn.metadata.name));
+      if (now?.metadata.uid !== signIn.metadata.uid) await this.release(signIn);
+      throw new Stale('it changed while it was provisioned');
     }
   }
 

@@ -21,6 +21,7 @@ import {
   problemOf,
   rfc3339,
   type ServiceAccount,
+  statusPatch,
   type TkaSignin,
 } from './objects.ts';
 import type { SignInWatch } from './watch.ts';
@@ -177,8 +178,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
         if (!isWhole) {
           // Somebody took a part of it away: whoever leads is to make it anew.
           await kube
-            .patch(`${paths.signIns(namespace, name)}/status`, { metadata: { uid }, status: { provisioned: false } })
-            .catch(forgive(404, 409, 422));
+            .patch(`${paths.signIns(namespace, name)}/status`, statusPatch(signIn, { provisioned: false }))
+            .catch(forgive(404, 409));
           return 'pending';
         }
         const left = Math.floor(((endOf(signIn) ?? 0) - Date.now()) / 1000);

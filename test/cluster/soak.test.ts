@@ -1,0 +1,79 @@
+// Everything at once: people who log in, change roles and log out through two replicas, while the leader changes.
+import { describe, expect } from 'vitest';
+import { paths } from '../../src/server/provisioner/objects.ts';
+import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
+import { absent, type Ground, Person, statusFor, test, until } from './ground.ts';
+import { type Replica, startReplica } from './replica.ts';
+
+interface Lease {
+  readonly spec: { readonly holderIdentity?: string };
+}
+
+const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** The token of a sign-in as soon as it is there. */
+async function tokenOf(person: Person): Promise<string> {
+  for (;;) {
+    const { status, body } = await person.kubeconfig();
+    if (status === 200) return body.users[`tka-user-${person.caller.username}`]?.token ?? '';
+    expect(status, JSON.stringify(body)).toBe(202);
+  }
+}
+
+describe.skipIf(absent !== undefined)('soak', () => {
+  test('nobody has another access than what was answered last; nothing is left over', async ({ ground, role }) => {
+    const other = await ground.role(['get', 'list'], ['configmaps']);
+    const replicas: Replica[] = [
+      await startReplica(ground.replicaOptions()),
+      await startReplica(ground.replicaOptions()),
+    ];
+    const url = (): string => replicas[Math.floor(Math.random() * replicas.length)]?.url ?? '';
+    const stop = performance.now() + 6_000;
+
+    async function live(person: Person): Promise<Person | undefined> {
+      let signedIn: Person | undefined;
+      while (performance.now() < stop || signedIn === undefined) {
+        const it = person.granted({ role: Math.random() < 0.5 ? role : other });
+        expect((await it.login()).status).toBe(202);
+        const token = await tokenOf(it);
+        signedIn = it;
+        const mine = it.caller.role === role;
+        expect(await statusFor(ground.access, token)).toBe(mine ? 200 : 403);
+        expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(mine ? 403 : 200);
+        if (Math.random() < 0.5 || performance.now() > stop) continue;
+        expect((await it.logout()).status).toBe(200);
+        signedIn = undefined;
+        expect([401, 403]).toContain(await statusFor(ground.access, token));
+      }
+      return signedIn;
+    }
+
+    /** Somebody takes the lease again and again, so that leaders change, and overlap. */
+    async function steal(): Promise<void> {
+      const lease = paths.leases(ground.namespace, 'controller.tka.specht-labs.de');
+      while (performance.now() < stop) {
+        await until<Lease>(ground.access, paths.leases(ground.namespace), 'controller.tka.specht-labs.de', (found) => {
+          const holder = found?.spec.holderIdentity ?? '';
+          return holder !== '' && holder !== 'thief';
+        });
+        await ground.kube.patch(lease, { spec: { holderIdentity: 'thief', leaseDurationSeconds: 1 } });
+      }
+    }
+
+    const people = Array.from({ length: 8 }, () => new Person(url, { role }));
+    const [, ...left] = await Promise.all([steal(), ...people.map(live)]);
+    await check(
+      ground,
+      left.filter((person) => person !== undefined),
+    );
+    for (const replica of replicas) await replica.stop();
+    const complaints = replicas.flatMap((replica) => replica.complaints);
+    expect(complaints.filter((line) => !line.startsWith('stopped leading'))).toEqual([]);
+  });
+});
+
+async function check(ground: Ground, left: readonly Person[]): Promise<void> {
+  const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
+  for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
+  for (const person of left) expect(await ground.account(person.name)).toBeDefined();
+}
