@@ -9,8 +9,11 @@ import { environmentName, readSetting, type SettingKey, settingKey, settingKeys 
 import { type OutputFormat, openTerminal, structured, table } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import type { CommonFlags, Context } from './context.ts';
+import { taggedPeers } from './directory.ts';
 
-/** `config [key] [value]`: shows all settings with their sources, shows one, or sets one in the file. */
+/**
+ * `config [key] [value]`: shows all settings with their sources, tailscaled among them, shows one, or sets one in the file.
+ */
 export async function config(
   context: Context,
   [name, value]: readonly string[],
@@ -23,11 +26,12 @@ export async function config(
     const known = settings.values.get(key)?.value;
     return known === undefined || known === '' ? undefined : terminal.out(`${known}\n`);
   }
-  const rows = [...settings.values].map(([key, setting]) => ({
-    key,
-    value: setting.value ?? null,
-    source: setting.source,
-  }));
+  const found = flags.output === 'name' ? undefined : await foundValues(context);
+  const rows = [...settings.values].map(([key, { value, source }]) => {
+    const isSet = value !== undefined && value !== '';
+    const other = isSet ? undefined : found?.[key];
+    return other ? { key, value: other, source: 'tailscaled' } : { key, value: value ?? null, source };
+  });
   if (flags.output === 'json' || flags.output === 'yaml') return terminal.out(await structured(flags.output, rows));
   if (flags.output === 'name') return terminal.out(rows.map((row) => `${row.key}\n`).join(''));
   terminal.out(
@@ -36,6 +40,13 @@ export async function config(
       rows.map((row) => [row.key, String(row.value ?? '-') || '-', row.source]),
     ),
   );
+}
+
+/** What tailscaled puts in the place of settings that are not there: the tailnet, and the TKA servers that it knows. */
+async function foundValues(context: Context): Promise<Partial<Record<SettingKey, string>>> {
+  const { suffix, peers } = await taggedPeers(context);
+  const servers = peers.map(({ dnsName }) => dnsName).join(', ');
+  return { 'tailscale.tailnet': suffix, 'tailscale.hostname': servers };
 }
 
 /** `config key value` where the settings cannot be read, as `problem` says: mends one; the rest becomes warnings. */

@@ -9,14 +9,14 @@ import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 
 /** Peers that carry the tag of TKA servers, or why tailscaled could not be asked for them. */
-async function taggedPeers(context: Context): Promise<Tagged> {
+export async function taggedPeers(context: Context): Promise<Tagged & { readonly suffix: string }> {
   try {
-    const { peers } = await context.tailnet();
-    return { peers: peers.filter(({ tags }) => tags.includes(context.settings.tag)) };
+    const { suffix, peers } = await context.tailnet();
+    return { suffix, peers: peers.filter(({ tags }) => tags.includes(context.settings.tag)) };
   } catch (error) {
     const problem = error instanceof Error ? error.message : String(error);
     context.terminal.log(`no tailnet to ask: ${problem}`);
-    return { peers: [], problem };
+    return { suffix: '', peers: [], problem };
   }
 }
 
@@ -99,11 +99,12 @@ async function learnTailnet(context: Context, name: string | undefined): Promise
   }
 }
 
-/** True for the server of a peer with the right tag; undefined where tailscaled cannot be asked. */
+/** True for a server on a peer with the right tag, by name or address; undefined where tailscaled cannot be asked. */
 export async function isTagged(context: Context, server: string): Promise<boolean | undefined> {
   const { peers, problem } = await taggedPeers(context);
-  const { hostname } = new URL(server);
-  return problem === undefined ? peers.some((peer) => peer.dnsName === hostname) : undefined;
+  const host = new URL(server).hostname.replace(/^\[|\]$/g, '');
+  if (problem !== undefined) return undefined;
+  return peers.some(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
 }
 
 /** All clusters there are. Throws TkaError where there is no list at all. */

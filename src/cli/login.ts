@@ -92,7 +92,7 @@ async function signInTo(
   });
   checkWritable(previews);
   if (cluster !== undefined) await confirmed(context, cluster);
-  else await sayUnvouched(context, server, view);
+  await sayUnvouched(context, server, view, cluster !== undefined);
 
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
@@ -132,13 +132,15 @@ async function signInTo(
 }
 
 // Anybody may give a device any name; a tag is granted by the tailnet's policy. A cluster of the list is vouched for by
-// the server that lists it.
-async function sayUnvouched(context: Context, server: string, view: KubeconfigView): Promise<void> {
+// the server that lists it, which is worth a word only where the tailnet knows better.
+async function sayUnvouched(context: Context, server: string, view: KubeconfigView, listed: boolean): Promise<void> {
   const { store } = context.sessions;
   const known = store.read(server) ?? store.signedOut(server) ?? contextOf(view, server);
-  if (known !== undefined || (await isTagged(context, server)) === true) return;
+  if (known !== undefined) return;
+  const tagged = await isTagged(context, server);
+  if (tagged === true || (listed && tagged === undefined)) return;
   context.terminal.notice(
-    `first sign-in to ${server}, which no tag of the tailnet vouches for: be sure that it is the one you mean`,
+    `first sign-in to ${server}, which no tag of the tailnet vouches for: ${listed ? 'only who lists it does' : 'be sure that it is the one you mean'}`,
   );
 }
 

@@ -136,7 +136,7 @@ async function currentListing(
       : await askFirst([...others].slice(0, 64), ask);
   const listing = asked.listing && good(asked.listing);
   if (listing !== undefined) {
-    const why = error === undefined ? 'keeps no memberlist' : 'did not answer';
+    const why = error === undefined ? 'keeps no memberlist' : isAnswer(error) ? 'gives us no list' : 'did not answer';
     options.notice(`${first} ${why}: this is the list of ${listing.server}`);
     return { listing };
   }

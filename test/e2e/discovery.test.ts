@@ -5,6 +5,7 @@ import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
+import type { RunOptions } from './program.ts';
 import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('with nothing configured (needs loopback addresses that only Linux has)', () => {
@@ -136,6 +137,50 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect((await user.run('login -s tka', env)).stderr).toBe('');
   });
 
+  test('a member that no tag vouches for, but the one who lists it: the first sign-in says so', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
+    const [us, eu] = net.clusters as [Cluster, Cluster];
+    tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] })];
+    expect((await user.run('login tka-prod-us', env)).stderr).toBe('');
+    const login = await user.run('login tka-prod-eu', env);
+    expect(login).toMatchObject({ status: 0 });
+    expect(login.stderr).toBe(
+      `first sign-in to ${eu.server}, which no tag of the tailnet vouches for: only who lists it does\n`,
+    );
+    expect((await user.run('login tka-prod-eu', env)).stderr).toBe('');
+  });
+
+  test('config shows what tailscaled stands in for', async ({ net, user, env, tailscaled }) => {
+    const names = net.clusters.map(({ name }) => `${name}.example.ts.net`).sort();
+    const rows = async (more: RunOptions['env'] = {}) => {
+      const ran = await user.run('config -o json', { env: { ...env.env, ...more } });
+      expect(ran).toMatchObject({ status: 0, stderr: '' });
+      const all: { key: string; value: unknown; source: string }[] = JSON.parse(ran.stdout);
+      return ['tailscale.hostname', 'tailscale.tailnet'].map((key) => {
+        const { value, source } = all.find((row) => row.key === key) ?? {};
+        return [value, source];
+      });
+    };
+    expect(await rows()).toEqual([
+      [names.join(', '), 'tailscaled'],
+      ['example.ts.net', 'tailscaled'],
+    ]);
+    expect((await user.run('config', env)).stdout).toMatch(/^tailscale\.tailnet +example\.ts\.net +tailscaled$/m);
+    expect(await rows({ TKA_TAILSCALE_HOSTNAME: 'tka', TKA_TAILSCALE_TAILNET: 'other.ts.net' })).toEqual([
+      ['tka', 'TKA_TAILSCALE_HOSTNAME'],
+      ['other.ts.net', 'TKA_TAILSCALE_TAILNET'],
+    ]);
+    tailscaled.backendState = 'Stopped';
+    expect(await rows()).toEqual([
+      [null, 'default'],
+      ['', 'default'],
+    ]);
+  });
+
   test('another tag can be configured', async ({ net, user, env, tailscaled }) => {
     tailscaled.peers = net.clusters.map((cluster) => peerOf(cluster, { tags: ['tag:kube-auth'] }));
     expect((await user.run('clusters', env)).status).toBe(1);
@@ -146,14 +191,18 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   test.for([
     ['Stopped', /tailscale is stopped/, /tailscale up/],
     ['NeedsLogin', /tailscale is logged out/, /tailscale login/],
+    ['NoState', /tailscale is still starting/, /tailscale status/],
   ] as const)(
     'tailscale %s: the error says so, and what to type',
     async ([state, error, hint], { user, env, tailscaled }) => {
       tailscaled.backendState = state;
-      const ran = await user.run('clusters', env);
-      expect(ran).toMatchObject({ status: 1, stdout: '' });
-      expect(ran.stderr).toMatch(error);
-      expect(ran.stderr).toMatch(hint);
+      // A bare name cannot be completed then.
+      for (const more of [{}, { TKA_TAILSCALE_HOSTNAME: 'tka-prod-us' }]) {
+        const ran = await user.run('clusters', { env: { ...env.env, ...more } });
+        expect(ran).toMatchObject({ status: 1, stdout: '' });
+        expect(ran.stderr).toMatch(error);
+        expect(ran.stderr).toMatch(hint);
+      }
     },
   );
 

@@ -1,0 +1,76 @@
+// A TKA server that speaks https, by a MagicDNS name that this machine's resolver does not know: its Tailscale address
+// is dialled, and its certificate still has to be for the name.
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import * as net from 'node:net';
+import * as tls from 'node:tls';
+import { describe, expect } from 'vitest';
+import type { Cluster } from '../../src/sandbox/mesh.ts';
+import { makeAuthority } from '../network/certificates.ts';
+import { linux, list, test } from './tailnet.ts';
+
+const name = 'tka-prod-us.example.ts.net';
+
+/** TLS in front of a cluster's TKA server, at its address. */
+async function secured(cluster: Cluster, certificate: { key: string; cert: string }) {
+  const names: (string | false | null)[] = [];
+  const server = tls.createServer(certificate, (socket) => {
+    names.push(socket.servername);
+    const inner = net.connect(Number(new URL(cluster.server).port), cluster.host);
+    for (const end of [socket, inner]) {
+      end.on('error', () => {});
+      end.on('close', () => [socket, inner].map((each) => each.destroy()));
+    }
+    socket.pipe(inner).pipe(socket);
+  });
+  server.on('tlsClientError', () => {});
+  server.listen(0, cluster.host);
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  return { url: `https://${name}:${port}`, names, [Symbol.dispose]: () => void server.close() };
+}
+
+describe.skipIf(!linux)('https by a name that does not resolve (needs loopback addresses that only Linux has)', () => {
+  test('is found at its Tailscale address, for every command', async ({ net, user, env }) => {
+    const [us] = net.clusters as [Cluster];
+    const authority = await makeAuthority();
+    using server = await secured(us, await authority.issue(name));
+    const trusting = {
+      env: { ...env.env, NODE_EXTRA_CA_CERTS: authority.file, TKA_TAILSCALE_HOSTNAME: server.url },
+    };
+    const login = await user.run('login', trusting);
+    expect(login).toMatchObject({ status: 0, stderr: '' });
+    expect(login.stdout).toContain(`Signed in to tka-prod-us (${server.url}) as alice`);
+    expect((await list(user, trusting)).rows).toHaveLength(3);
+    fs.rmSync(user.entry({ server: server.url }));
+    const credential = await user.credential({ server: server.url, apiServer: us.apiServer }, trusting);
+    expect(credential).toMatchObject({ status: 0, stderr: '' });
+    expect(JSON.parse(credential.stdout)).toMatchObject({ kind: 'ExecCredential' });
+    expect(us.counts.login).toBe(2);
+    expect(new Set(server.names)).toEqual(new Set([name]));
+  });
+
+  test.for(['tka-prod-eu.example.ts.net', 'example.ts.net'])(
+    'with a certificate for %s it is asked for nothing',
+    async (other, { net, user, env }) => {
+      const [us] = net.clusters as [Cluster];
+      const authority = await makeAuthority();
+      using server = await secured(us, await authority.issue(other));
+      const ran = await user.run(['login', '-s', server.url], {
+        env: { ...env.env, NODE_EXTRA_CA_CERTS: authority.file },
+      });
+      expect(ran).toMatchObject({ status: 1, stdout: '' });
+      expect(ran.stderr).toMatch(/^error: cannot reach https:\S+: .*certificate/m);
+      expect(us.requests).toEqual([]);
+    },
+  );
+
+  test('nor with one that nobody whom we trust has signed', async ({ net, user, env }) => {
+    const [us] = net.clusters as [Cluster];
+    using server = await secured(us, await (await makeAuthority()).issue(name));
+    const ran = await user.run(['login', '-s', server.url], env);
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/NODE_EXTRA_CA_CERTS/);
+    expect(us.requests).toEqual([]);
+  });
+});
