@@ -154,12 +154,13 @@ async function buildDist(): Promise<void> {
   fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
   // For whoever packages: the first belongs beside the program, the others go where shells look for them.
   const completions = path.join(dist, 'completions');
-  fs.mkdirSync(completions, { recursive: true });
+  fs.rmSync(completions, { recursive: true, force: true });
+  fs.mkdirSync(completions);
   fs.copyFileSync(path.join(root, 'cmd/kubectl_complete-tka.sh'), path.join(dist, 'kubectl_complete-tka'));
   fs.chmodSync(path.join(dist, 'kubectl_complete-tka'), 0o755);
   for (const shell of ['bash', 'zsh', 'fish', 'ps1']) {
-    const name = shell === 'zsh' ? '_kubectl-tka' : `kubectl-tka.${shell}`;
-    fs.copyFileSync(path.join(root, `src/cli/completion/kubectl-tka.${shell}`), path.join(completions, name));
+    const name = `kubectl-tka.${shell}`;
+    fs.copyFileSync(path.join(root, 'src/cli/completion', name), path.join(completions, name));
   }
   if (process.platform === 'win32') {
     fs.copyFileSync(path.join(root, 'cmd/kubectl_complete-tka.cmd'), path.join(dist, 'kubectl_complete-tka.cmd'));

@@ -255,7 +255,7 @@ describe.concurrent('PowerShell’s script', () => {
     async ({ home }) => {
       const files = {
         bash: 'kubectl-tka.bash',
-        zsh: '_kubectl-tka',
+        zsh: 'kubectl-tka.zsh',
         fish: 'kubectl-tka.fish',
         powershell: 'kubectl-tka.ps1',
       };

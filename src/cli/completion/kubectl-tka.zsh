@@ -1,6 +1,6 @@
 #compdef kubectl-tka
 # zsh completion for kubectl-tka. In ~/.zshrc, after compinit: source <(kubectl-tka completion zsh)
-# Or as a file _kubectl-tka in a folder of $fpath.
+# Or as a file called _kubectl-tka in a folder of $fpath.
 
 _kubectl_tka() {
   local program=kubectl-tka line directive=0 escaped

@@ -1,0 +1,292 @@
+// What TAB is answered, as kubectl and the shells' scripts ask; and how kubectl's file gets where kubectl looks for it.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import { ListMemory } from '../../src/discovery/memory.ts';
+import { bin, type Home, kubectl, kubectls, lines, needsKubectl, program, start, test } from '../support.ts';
+
+const front = process.platform === 'win32' ? 'kubectl_complete-tka.cmd' : 'kubectl_complete-tka';
+
+interface Answer {
+  readonly texts: readonly string[];
+  readonly rows: ReadonlyMap<string, string>;
+  readonly directive: string | undefined;
+}
+
+function parse(stdout: string): Answer {
+  const all = lines(stdout);
+  const rows = all.slice(0, -1).map((line): [string, string] => {
+    const [text = '', about = ''] = line.split('\t');
+    return [text, about];
+  });
+  return { texts: rows.map(([text]) => text), rows: new Map(rows), directive: all.at(-1) };
+}
+
+async function complete(home: Home, words: readonly string[]): Promise<Answer> {
+  const ran = await home.run(['__complete', ...words]);
+  expect(ran).toMatchObject({ status: 0, stderr: '' });
+  return parse(ran.stdout);
+}
+
+const names = async (home: Home, ...words: string[]) => (await complete(home, words)).texts;
+
+describe.concurrent('candidates', () => {
+  test('all commands of --help, with what it says of them', async ({ home }) => {
+    const help = (await home.run('--help')).stdout.split('Available Commands:\n')[1]?.split('\n\n')[0] ?? '';
+    const commands = help.split('\n').map((line): [string, string] => {
+      const [, name = '', about = ''] = /^ {2}(\S+) +(.*)$/.exec(line) ?? [];
+      return [name, about];
+    });
+    expect(commands.length).toBeGreaterThan(12);
+    const answer = await complete(home, ['']);
+    expect([...answer.rows]).toEqual(commands);
+    expect(answer.directive).toBe(':4');
+    expect(await names(home, 'help', '')).toEqual(commands.map(([name]) => name));
+  });
+
+  test('all flags of each command’s --help', async ({ home }) => {
+    for (const command of await names(home, '')) {
+      const help = (await home.run([command, '--help'])).stdout.replace(/\nUsage:[\s\S]*/, '');
+      const flags = [...help.matchAll(/^ {2}(?: {4}|-\w, )(--[a-z-]+)/gm)].map((match) => match[1] ?? '');
+      expect(flags.length).toBeGreaterThan(7);
+      expect(new Set(await names(home, command, '--')), command).toEqual(new Set(flags));
+    }
+  });
+
+  test('short flags too where a single dash is typed; none that is given already', async ({ home }) => {
+    const { rows } = await complete(home, ['clusters', '-']);
+    expect(rows.get('-l')).toBe(rows.get('--selector'));
+    expect(rows.get('-w')).not.toBe('');
+    expect(await names(home, 'clusters', '-wl', 'a=b', '--output=json', '--')).not.toContain('--watch');
+    expect(await names(home, 'clusters', '-wl', 'a=b', '--')).not.toContain('--selector');
+    expect(await names(home, '--debug', 'clusters', '--d')).toEqual([]);
+    expect(await names(home, '--d')).toEqual(['--debug']);
+  });
+
+  test('formats, of each command its own', async ({ home }) => {
+    expect(await names(home, 'clusters', '-o', '')).toEqual(['wide', 'json', 'yaml', 'name']);
+    expect(await names(home, 'exec', '-o', '')).toEqual(['json']);
+    expect(await names(home, 'version', '--output=')).toEqual(['json', 'yaml']);
+    expect(await names(home, 'login', '--output=')).toEqual([]);
+  });
+
+  test('settings, and true and false where a setting is one of both', async ({ home }) => {
+    const { rows } = await complete(home, ['config', 'tail']);
+    expect(rows.get('tailscale.hostname')).toBe('TKA_TAILSCALE_HOSTNAME');
+    expect(await names(home, 'config', 'debug', '')).toEqual(['true', 'false']);
+    expect(await names(home, 'config', 'tailscale.port', '')).toEqual([]);
+  });
+
+  test.for<[string[], string]>([
+    [['login', '--kubeconfig', ''], ':0'],
+    [['login', '-c', 'x'], ':0'],
+    [['exec', 'a', '--', 'apply', '-f', ''], ':0'],
+    [['exec', '--', '--output', ''], ':0'],
+    [['login', '--port', ''], ':4'],
+    [['login', '--nothing=', ''], ':4'],
+    [['status', ''], ':4'],
+    [['nothing', ''], ':4'],
+    [['use', 'a', ''], ':4'],
+    [['--kubeconfig'], ':4'],
+    [[''].slice(1), ':4'],
+  ])('%j: no names, and files only where one is wanted', async ([words, directive], { home }) => {
+    const answer = await complete(home, words);
+    expect(answer.directive).toBe(directive);
+    expect(answer.texts.filter((text) => !/^--|^[a-z]+$/.test(text) || words.length > 1)).toEqual([]);
+  });
+});
+
+describe.concurrent('names come from the last known list', () => {
+  test('clusters, labels and servers; no network, and nothing is written', async ({ home, mesh }) => {
+    expect(await names(home, 'login', '')).toEqual([]);
+    await home.run('clusters');
+    const servers = mesh.clusters.map(({ server }) => server);
+    for (const cluster of mesh.clusters) cluster.resetCounts();
+    const state = path.join(home.state, 'clusters');
+    const kept = () => fs.readdirSync(state).map((name) => [name, fs.statSync(path.join(state, name)).mtimeMs]);
+    const before = [home.files(), kept()];
+    const { rows } = await complete(home, ['login', '']);
+    expect([...rows]).toEqual([
+      ['prod-eu', 'environment=production,region=eu-central-1'],
+      ['prod-us', 'environment=production,region=us-west-2'],
+      ['staging', 'environment=staging,region=us-west-2'],
+    ]);
+    for (const command of ['use', 'doctor', 'exec']) expect(await names(home, command, 's')).toEqual(['staging']);
+    expect(await names(home, 'exec', 'staging', '')).toEqual(['prod-eu', 'prod-us']);
+    expect(await names(home, 'use', 'staging', '')).toEqual([]);
+    expect((await names(home, 'login', '-s', '')).toSorted()).toEqual(servers.toSorted());
+    expect(await complete(home, ['sync', '-l', ''])).toMatchObject({
+      texts: ['environment=', 'region='],
+      directive: ':6',
+    });
+    expect([...(await complete(home, ['sync', '-l', 'env'])).rows]).toEqual([
+      ['environment=production', '2 clusters'],
+      ['environment=staging', '1 cluster'],
+    ]);
+    expect(await names(home, 'sync', '-l', 'environment!=production,region==us')).toEqual([
+      'environment!=production,region==us-west-2',
+    ]);
+    expect([home.files(), kept()]).toEqual(before);
+    for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
+  });
+
+  test('logout and forget: contexts of ours, and clusters with a token here', async ({ home, us }) => {
+    await home.run('clusters');
+    expect(await names(home, 'logout', '')).toEqual([]);
+    await home.run('login prod-us --context mine');
+    expect(await names(home, 'logout', '')).toEqual(['prod-us', 'mine']);
+    expect(await names(home, 'use', '')).toEqual(['prod-eu', 'prod-us', 'staging', 'mine']);
+    expect(await names(home, 'login', '--context', '')).toEqual(['mine']);
+    fs.rmSync(home.entry(us));
+    expect(await names(home, 'forget', '')).toEqual(['mine']);
+    expect(await names(home, 'forget', '--kubeconfig', '/nowhere', '')).toEqual([]);
+  });
+
+  test('labels that no selector can be about, and names that a shell would evaluate, are left out', async ({
+    home,
+  }) => {
+    const now = Date.now();
+    const labels = new Map([
+      ['$(touch x)', 'a'],
+      ['tier', '`touch x`'],
+      ['zone', 'b'],
+    ]);
+    const rest = { server: null, state: null, lastSeen: null, listed: now, tried: 0, version: null, word: 'stated' as const };
+    const members = [{ ...rest, name: 'one', apiEndpoint: 'https://one.example.com', labels }];
+    new ListMemory(home.state).write('http://127.0.0.1:1', { at: now, html: false, members });
+    expect(await complete(home, ['exec', '-l', ''])).toMatchObject({ texts: ['zone=b'] });
+    expect([...(await complete(home, ['exec', ''])).rows]).toEqual([['one', 'zone=b']]);
+  });
+});
+
+describe.concurrent('a TAB is never answered by an error', () => {
+  test('damaged settings, a damaged kubeconfig and a damaged list do not matter to it', async ({ home }) => {
+    await home.run('clusters');
+    home.write(home.config, 'tailscale: [\n');
+    home.write(home.kubeconfig, '{');
+    expect(await names(home, 'login', 'st')).toEqual(['staging']);
+    const state = path.join(home.state, 'clusters');
+    for (const name of fs.readdirSync(state)) fs.writeFileSync(path.join(state, name), '{"members":[');
+    expect(await complete(home, ['login', ''])).toMatchObject({ texts: [], directive: ':4' });
+  });
+
+  test('what goes wrong is told to TKA_DEBUG=1 alone', async ({ home }) => {
+    home.write(path.join(home.state, 'clusters'), 'a file where a folder should be');
+    expect(await complete(home, ['login', ''])).toMatchObject({ texts: [], directive: ':4' });
+    const told = await home.run(['__complete', 'login', ''], { env: { TKA_DEBUG: '1' } });
+    expect(told).toMatchObject({ status: 0, stdout: ':4\n' });
+    expect(told.stderr).toMatch(/^debug: .*no completion: .*ENOTDIR/);
+  });
+});
+
+describe.concurrent('kubectl_complete-tka', () => {
+  test.skipIf(kubectl === undefined)(`is what kubectl asks, in every version${needsKubectl}`, async ({ home }) => {
+    await home.run('clusters');
+    for (const each of [undefined, ...kubectls]) {
+      const ran = await home.kubectl(
+        ['__complete', 'tka', 'login', 'pro'],
+        each === undefined ? {} : { kubectl: each },
+      );
+      expect(ran.status).toBe(0);
+      expect(parse(ran.stdout)).toMatchObject({ texts: ['prod-eu', 'prod-us'], directive: ':4' });
+      // Old ones add their own --help: there must not be two with a description.
+      const flags = lines((await home.kubectl(['__complete', 'tka', 'login', '--he'])).stdout);
+      expect(flags.filter((line) => line.startsWith('--help\t')).length).toBeLessThan(2);
+    }
+  });
+
+  test('asks the program beside it, from any folder, or the one on PATH where it is linked to', async ({ home }) => {
+    const folder = path.join(home.root, `it's "my" $HOME; folder`);
+    fs.mkdirSync(folder);
+    fs.copyFileSync(path.join(bin, front), path.join(folder, front));
+    const file = path.join(folder, front);
+    const run = (env: Record<string, string | undefined> = {}) =>
+      start(file, ['ver'], { ...home.env, ...env }, { cwd: '/' }).ran;
+    expect(await run()).toMatchObject({ status: 0, stdout: 'version\tshow the version\n:4\n', stderr: '' });
+    // Nowhere: kubectl must not print junk.
+    expect(await run({ PATH: '/bin:/usr/bin' })).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    fs.symlinkSync(program, path.join(folder, 'kubectl-tka'));
+    expect(await run({ PATH: '/bin:/usr/bin' })).toMatchObject({
+      status: 0,
+      stdout: 'version\tshow the version\n:4\n',
+    });
+  });
+});
+
+describe.concurrent('completion install', () => {
+  /** The program as krew links it, and nothing else of it on PATH. */
+  function krew(home: Home) {
+    const folder = path.join(home.dir, '.krew', 'bin');
+    const link = path.join(folder, 'kubectl-tka');
+    fs.mkdirSync(folder, { recursive: true });
+    fs.symlinkSync(program, link);
+    const [, ...rest] = (home.env.PATH ?? '').split(path.delimiter);
+    const env = { PATH: [folder, ...rest].join(path.delimiter), SHELL: '/bin/zsh' };
+    return {
+      file: path.join(folder, front),
+      link,
+      env,
+      install: () => home.run('completion install', { program: link, env }),
+    };
+  }
+
+  test('puts it beside krew’s link, says so, and does nothing the second time', async ({ home }) => {
+    const { file, env, install } = krew(home);
+    const first = await install();
+    expect(first).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
+    expect(first.stderr).toMatch(/^hint: .*~\/\.zshrc.*source <\(kubectl completion zsh\)$/m);
+    expect(fs.readFileSync(file, 'utf8')).toBe(fs.readFileSync(path.join(bin, front), 'utf8'));
+    expect(fs.statSync(file).mode & 0o777).toBe(0o755);
+    const { mtimeMs } = fs.statSync(file);
+    expect(await install()).toMatchObject({ status: 0, stdout: `${file} is in its place already.\n` });
+    expect(fs.statSync(file).mtimeMs).toBe(mtimeMs);
+    if (kubectl === undefined) return;
+    expect(parse((await home.kubectl(['__complete', 'tka', 'logi'], { env })).stdout).texts).toEqual(['login']);
+  });
+
+  test('replaces an older one of ours', async ({ home }) => {
+    const { file, install } = krew(home);
+    home.write(file, '#!/bin/sh\n# kubectl-tka: what it once was\n', 0o755);
+    expect(await install()).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
+    expect(fs.readFileSync(file, 'utf8')).toContain('__complete');
+  });
+
+  test.for<[string, (file: string) => void]>([
+    ['another’s file', (file) => fs.writeFileSync(file, '#!/bin/sh\necho mine\n')],
+    ['an empty file', (file) => fs.writeFileSync(file, '')],
+    ['a folder', (file) => fs.mkdirSync(file)],
+    ['a link to nowhere', (file) => fs.symlinkSync('/nowhere', file)],
+  ])('leaves %s as it is', async ([, make], { home }) => {
+    const { file, install } = krew(home);
+    make(file);
+    const before = home.files();
+    const refused = await install();
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toBe(
+      `error: ${file} is there, and is not ours: it is left as it is\nhint: move it away, and run this again\n`,
+    );
+    expect(home.files()).toEqual(before);
+  });
+
+  test('tells of a folder that is not on PATH, and of another one that comes first', async ({ home }) => {
+    const { file, link, env } = krew(home);
+    const away = await home.run('completion install', { program: link, env: { ...env, PATH: '/usr/bin:/bin' } });
+    expect(away).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
+    expect(away.stderr).toContain(`warning: ${path.dirname(file)} is not on PATH`);
+    const second = await home.run('-q completion install', {
+      program: link,
+      env: { ...env, PATH: `${bin}:${env.PATH}` },
+    });
+    expect(second).toMatchObject({
+      status: 0,
+      stdout: '',
+      stderr: `warning: another one comes first on PATH: ${path.join(bin, front)}\n`,
+    });
+  });
+
+  test('wrong usage', async ({ home }) => {
+    for (const args of ['completion', 'completion tcsh', 'completion bash zsh'])
+      expect(await home.run(args)).toMatchObject({ status: 2, stdout: '' });
+    expect((await home.run('completion tcsh')).stderr).toMatch(/hint: kubectl tka completion --help/);
+  });
+});
