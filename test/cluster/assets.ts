@@ -6,6 +6,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import envPaths from 'env-paths';
+import { note } from './processes.ts';
 
 const kubernetes = '1.35.4';
 const etcd = '3.6.16';
@@ -46,6 +47,7 @@ export async function findAssets(say: (line: string) => void): Promise<Assets | 
   fs.mkdirSync(cache, { recursive: true });
   sweep(cache);
   const work = fs.mkdtempSync(path.join(cache, '.build-'));
+  note(work);
   try {
     say(`building kube-apiserver ${kubernetes} and etcd ${etcd} into ${folder}, once; this takes minutes`);
     const built = path.join(work, 'bin');
@@ -66,7 +68,7 @@ export async function findAssets(say: (line: string) => void): Promise<Assets | 
   return assets;
 }
 
-// What a build that was killed left behind.
+// What is left of a build on a machine that was switched off.
 function sweep(cache: string): void {
   for (const name of fs.readdirSync(cache)) {
     const leftover = path.join(cache, name);
@@ -85,7 +87,12 @@ async function go(args: readonly string[], cwd: string): Promise<string> {
     env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=mod -buildvcs=false', GOWORK: 'off' },
     maxBuffer: 64 * 1024 * 1024,
   });
-  if (child.pid !== undefined) os.setPriority(child.pid, os.constants.priority.PRIORITY_LOW);
+  const { pid } = child;
+  if (pid !== undefined) {
+    os.setPriority(pid, os.constants.priority.PRIORITY_LOW);
+    note(`+${pid}`);
+    child.once('exit', () => note(`-${pid}`));
+  }
   child.stdout?.on('data', (text) => {
     output += text;
   });

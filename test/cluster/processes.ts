@@ -7,7 +7,8 @@ import * as path from 'node:path';
 
 let reaper: ChildProcess | undefined;
 
-function note(line: string): void {
+/** Has `+PID` killed, and `/FOLDER` removed, when this process is gone; `-PID` takes the first back. */
+export function note(line: string): void {
   if (reaper === undefined) {
     // In a group of its own: a Ctrl-C is not for it.
     const script = path.join(import.meta.dirname, 'reaper.ts');

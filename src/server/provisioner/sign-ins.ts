@@ -90,13 +90,14 @@ export function createSignIns(options: SignInsOptions): SignIns {
         }
         // An attempt is known by its second: two that ask for different things never share it.
         const last = attemptOf(found) ?? 0;
-        const isSame = asksFor(found, caller) && problemOf(found) === undefined;
+        const isSame = asksFor(found, caller) && problemOf(found) === undefined && !isOver(found, Date.now());
         const at = Math.max(now, isSame ? last : last + 1000);
         if (at === last) return found;
         return await kube.patch<TkaSignin>(paths.signIns(namespace, found.metadata.name), extension(found, caller, at));
       } catch (error) {
         // Somebody else created, changed or deleted it meanwhile.
-        if (left === 1 || !isStatus(error, 404, 409)) throw error;
+        const isRace = isStatus(error, 409) || (typeof found !== 'string' && isStatus(error, 404));
+        if (left === 1 || !isRace) throw error;
       }
     }
   }

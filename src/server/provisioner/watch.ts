@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type KubeConfig, type KubernetesObject, ListWatch, Watch } from '@kubernetes/client-node';
-import type { Kube } from './kube.ts';
+import { isStatus, type Kube } from './kube.ts';
 import type { Log } from './log.ts';
 import { paths, type TkaSignin } from './objects.ts';
 
@@ -99,7 +99,9 @@ export function watchSignIns({ kubeConfig, kube, namespace, log, onChange }: Wat
   informer.on('error', (error) => {
     if (stopped) return;
     const ms = Math.min(firstRetryMs * 2 ** failures++, lastRetryMs);
-    log.warn({ err: error, retryMs: ms }, 'the watch on sign-ins broke');
+    // The first thing that is forgotten when a server is set up.
+    const hint = isStatus(error, 404) ? '; is the CustomResourceDefinition of TkaSignin in this cluster?' : '';
+    log.warn({ err: error, retryMs: ms }, `the watch on sign-ins broke${hint}`);
     clearTimeout(retry);
     retry = setTimeout(start, ms);
   });
