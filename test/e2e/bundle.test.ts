@@ -18,7 +18,7 @@ interface Loaded {
 async function load(home: Home, script: string, args: readonly string[]): Promise<Loaded & { ran: Ran }> {
   const record = path.join(home.root, 'record.json');
   const env = { ...home.env, ...hooked('record', record) };
-  const ran = await start('/bin/sh', ['-c', '"$@"; exit $?', 'sh', bundle?.node ?? '', script, ...args], env).ran;
+  const ran = await start('/bin/sh', ['-c', '"$@"; exit $?', 'sh', bundle.node, script, ...args], env).ran;
   return { ...JSON.parse(fs.readFileSync(record, 'utf8')), ran };
 }
 
@@ -38,8 +38,8 @@ fs.writeSync(1, JSON.stringify({ text: bytes.toString('latin1') }));
 
 const argsFor = ({ server, apiServer }: Cluster) => ['credential', '--server', server, '--api-server', apiServer];
 
-describe.skipIf(bundle === undefined)('the bundle (skipped where the program is one executable)', () => {
-  const script = bundle?.script ?? '';
+describe('the bundle', () => {
+  const script = bundle.script;
 
   test('the cached path asks for node:fs and node:path, and Node loads no more than they need', async ({
     home,

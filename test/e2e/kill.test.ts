@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { readEntry } from '../../src/credential/entry.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { bundle, gate, Home, hooked, jwt, kubectl, type Ran, type Running, until } from '../support.ts';
+import { gate, Home, hooked, jwt, kubectl, launched, type Ran, type Running, until } from '../support.ts';
 
 const theirs = `# somebody's own
 apiVersion: v1
@@ -156,7 +156,7 @@ describe('killed', { timeout }, () => {
     });
   });
 
-  test.skipIf(bundle === undefined)(
+  test.skipIf(!launched)(
     'at every step of writing the entry (skipped where the program is one executable)',
     async () => {
       const points = ['temporary file made', 'half-written', 'written', 'dated', 'synced', 'before its rename'];
@@ -196,7 +196,7 @@ describe('killed', { timeout }, () => {
     },
   );
 
-  test.skipIf(bundle === undefined)(
+  test.skipIf(!launched)(
     'at every step of writing the kubeconfig (skipped where the program is one executable)',
     async () => {
       const moments = repeat(3, 'locked', 'half-written', 'synced', 'before its rename', 'after its rename');
@@ -259,6 +259,6 @@ describe('killed', { timeout }, () => {
       `${kills} kills, ${betweenLockAndRename} between lock and rename; the next call: median ${median.toFixed(0)} ms, longest ${most.toFixed(0)} ms`,
     );
     expect(kills).toBeGreaterThanOrEqual(200);
-    if (bundle !== undefined) expect(betweenLockAndRename).toBeGreaterThanOrEqual(50);
+    if (launched) expect(betweenLockAndRename).toBeGreaterThanOrEqual(50);
   });
 });

@@ -3,28 +3,20 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { bin, bundle, callers, type Home, kubectl, needsKubectl, program, start, test } from '../support.ts';
+import {
+  bin,
+  callers,
+  copyProgram,
+  type Home,
+  kubectl,
+  launched,
+  needsKubectl,
+  program,
+  start,
+  test,
+} from '../support.ts';
 
 const commandIn = (home: Home): string => parse(fs.readFileSync(home.kubeconfig, 'utf8')).users[0].user.exec.command;
-
-/** The whole folder of the program, elsewhere; its Node takes no second room where the file system can spare it. */
-function copyTo(folder: string): string {
-  const copy = (from: string, to: string) => {
-    if (fs.statSync(from).isDirectory()) {
-      fs.mkdirSync(to, { recursive: true });
-      for (const name of fs.readdirSync(from)) copy(path.join(from, name), path.join(to, name));
-    } else {
-      try {
-        if (fs.statSync(from).size < 10e6) throw new Error('small');
-        fs.linkSync(fs.realpathSync(from), to);
-      } catch {
-        fs.copyFileSync(from, to);
-      }
-    }
-  };
-  copy(bin, folder);
-  return path.join(folder, 'kubectl-tka');
-}
 
 /** A folder with a few of the system's programs, and nothing else. */
 function bareFolder(home: Home, ...programs: readonly string[]): string {
@@ -63,7 +55,7 @@ describe.concurrent('the program runs', () => {
   });
 
   test('from a folder with spaces, quotes and dollars, moved as a whole', async ({ home, us }) => {
-    const copy = copyTo(path.join(home.root, 'it\'s "my" $HOME; folder'));
+    const copy = copyProgram(path.join(home.root, 'it\'s "my" $HOME; folder'));
     expect(await home.run('version', { program: copy })).toMatchObject({ status: 0, stderr: '' });
     expect(await home.run('login prod-us', { program: copy })).toMatchObject({ status: 0, stderr: '' });
     expect(commandIn(home)).toBe(copy);
@@ -98,15 +90,14 @@ describe.concurrent('the program runs', () => {
   test('found on PATH by a shell, also by way of `sh`', async ({ home }) => {
     const shell = (script: string, cwd = home.dir) => start('/bin/sh', ['-c', script], home.env, { cwd }).ran;
     expect(await shell('kubectl-tka version')).toMatchObject({ status: 0, stderr: '' });
-    if (bundle !== undefined)
-      expect(await shell('sh kubectl-tka version', bin)).toMatchObject({ status: 0, stderr: '' });
+    if (launched) expect(await shell('sh kubectl-tka version', bin)).toMatchObject({ status: 0, stderr: '' });
   });
 
   test.for(['dash', 'bash', 'busybox', 'ksh', 'mksh', 'zsh'])(
     'its launcher under %s, where there is one',
     async (shell, { home }) => {
       const file = ['/bin', '/usr/bin'].map((dir) => path.join(dir, shell)).find((f) => fs.existsSync(f));
-      if (file === undefined || bundle === undefined) return;
+      if (file === undefined || !launched) return;
       const link = path.join(home.root, 'a link');
       fs.symlinkSync(program, link);
       const applet = shell === 'busybox' ? ['sh'] : [];
@@ -114,18 +105,15 @@ describe.concurrent('the program runs', () => {
     },
   );
 
-  test.skipIf(bundle === undefined)(
-    'whatever NODE_OPTIONS holds: that is the caller’s own Node’s',
-    async ({ home, us }) => {
-      for (const options of ['--require /nonexistent', '--inspect-brk=0', '--no-such-option']) {
-        const env = { NODE_OPTIONS: options };
-        expect(await home.run('version', { env })).toMatchObject({ status: 0, stderr: '' });
-        expect(await home.credential(us, { env })).toMatchObject({ status: 0, stderr: '' });
-      }
-      const broken = await home.run('version', { env: { TKA_NODE_OPTIONS: '--require /nonexistent' } });
-      expect(broken.stderr).toContain('/nonexistent');
-    },
-  );
+  test.skipIf(!launched)('whatever NODE_OPTIONS holds: that is the caller’s own Node’s', async ({ home, us }) => {
+    for (const options of ['--require /nonexistent', '--inspect-brk=0', '--no-such-option']) {
+      const env = { NODE_OPTIONS: options };
+      expect(await home.run('version', { env })).toMatchObject({ status: 0, stderr: '' });
+      expect(await home.credential(us, { env })).toMatchObject({ status: 0, stderr: '' });
+    }
+    const broken = await home.run('version', { env: { TKA_NODE_OPTIONS: '--require /nonexistent' } });
+    expect(broken.stderr).toContain('/nonexistent');
+  });
 
   test('without HOME: login writes where kubectl reads', async ({ home, us }) => {
     const folder = path.join(home.root, 'elsewhere');
@@ -156,23 +144,6 @@ describe.concurrent('the program runs', () => {
 });
 
 describe.concurrent('the exec command in the kubeconfig is the path by which it was started, links unresolved', () => {
-  test('a link on PATH, as krew makes it', async ({ home }) => {
-    const store = copyTo(path.join(home.dir, '.krew', 'store', 'tka', 'v0.1.0'));
-    const link = path.join(home.dir, '.krew', 'bin', 'kubectl-tka');
-    fs.mkdirSync(path.dirname(link));
-    fs.symlinkSync(store, link);
-    const env = { PATH: `${path.dirname(link)}:${home.env.PATH}` };
-    if (kubectl === undefined) await home.run('login prod-us', { env, program: link });
-    else expect(await home.kubectl('tka login prod-us', { env })).toMatchObject({ status: 0, stderr: '' });
-    expect(commandIn(home)).toBe(link);
-    // An upgrade: the old version goes, the link leads to the new one.
-    fs.renameSync(path.dirname(store), path.join(home.dir, '.krew', 'store', 'tka', 'v0.2.0'));
-    fs.rmSync(link);
-    fs.symlinkSync(path.join(home.dir, '.krew', 'store', 'tka', 'v0.2.0', 'kubectl-tka'), link);
-    for (const { call } of callers.filter(({ absent }) => !absent))
-      expect(await call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
-  });
-
   test('a relative path becomes absolute', async ({ home }) => {
     await start('./kubectl-tka', ['login', 'prod-us'], home.env, { cwd: bin }).ran;
     expect(commandIn(home)).toBe(program);

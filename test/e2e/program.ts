@@ -14,10 +14,33 @@ export const bin = path.resolve(process.env.TKA_E2E_BIN || fileURLToPath(new URL
 export const program = path.join(bin, 'kubectl-tka');
 if (!fs.existsSync(program))
   throw new Error(`there is no ${program}: npm run build, or name its folder in TKA_E2E_BIN`);
-/** The bundle and the Node beside it; undefined where the program under test is one executable. */
-export const bundle = fs.existsSync(path.join(bin, 'lib', 'kubectl-tka.cjs'))
-  ? { script: path.join(bin, 'lib', 'kubectl-tka.cjs'), node: path.join(bin, 'lib', 'node') }
-  : undefined;
+/** The folder that it is installed in, behind links. */
+const installed = path.dirname(fs.realpathSync(program));
+/** Whether a shell script starts the program: then `hooked` works. */
+export const launched = fs.existsSync(path.join(installed, 'lib'));
+/** The bundle in dist/, whatever program is under test, and the Node beside it. */
+const dist = fileURLToPath(new URL('../../dist/lib', import.meta.url));
+export const bundle = { script: path.join(dist, 'kubectl-tka.cjs'), node: path.join(dist, 'node') };
+
+/**
+ * Copies all of the program to a folder, and returns the copy's path; its Node takes no second room where the file
+ * system can spare it.
+ */
+export function copyProgram(folder: string): string {
+  for (const entry of fs.readdirSync(installed, { recursive: true, withFileTypes: true })) {
+    const from = path.join(entry.parentPath, entry.name);
+    const to = path.join(folder, path.relative(installed, from));
+    if (!entry.isFile()) continue;
+    fs.mkdirSync(path.dirname(to), { recursive: true });
+    try {
+      if (fs.statSync(from).size < 10e6) throw new Error('small');
+      fs.linkSync(from, to);
+    } catch {
+      fs.copyFileSync(from, to);
+    }
+  }
+  return path.join(folder, 'kubectl-tka');
+}
 
 export interface Ran {
   readonly status: number | null;

@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, vi } from 'vitest';
 import { entryName, formatEntry } from '../../src/credential/entry.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { bundle, type Env, Home, type Ran } from '../support.ts';
+import { type Env, Home, launched, type Ran } from '../support.ts';
 import {
   checkByKubectl,
   checkCredential,
@@ -211,7 +211,7 @@ export class Bed {
     const env = {
       TKA_TIMEOUT: timeout,
       TS_SOCKET: path.join(home.root, 'no-tailscaled'),
-      ...(bundle !== undefined && probe.env),
+      ...(launched && probe.env),
       ...options.env,
     };
     const ran = await home.run(args, { env });
