@@ -1,4 +1,5 @@
 // Archives that are the same bytes whenever and wherever they are made from the same files.
+import * as path from 'node:path';
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import { type Zippable, zipSync } from 'fflate';
@@ -11,11 +12,23 @@ export interface Entry {
   readonly mode: 0o644 | 0o755;
 }
 
-/** A .tar.gz of files in the given order: all of one time, and root's. Folders are made by whoever extracts it. */
+// Each folder before what is in it: not all that reads a .zip makes those that are missing.
+function withFolders(entries: readonly Entry[]): (Entry & { readonly folder?: true })[] {
+  const seen = new Set(['./']);
+  return entries.flatMap((entry) => {
+    const name = `${path.posix.dirname(entry.name)}/`;
+    if (seen.has(name)) return [entry];
+    seen.add(name);
+    return [{ name, data: new Uint8Array(), mode: 0o755, folder: true }, entry];
+  });
+}
+
+/** A .tar.gz of files in the given order: all of one time, and root's. */
 export async function tarGz(entries: readonly Entry[], time: Date): Promise<Buffer> {
   const parts: Uint8Array[] = [];
-  for (const { name, data, mode } of entries) {
-    const header = new Header({ path: name, mode, uid: 0, gid: 0, size: data.length, mtime: time, type: 'File' });
+  for (const { name, data, mode, folder } of withFolders(entries)) {
+    const type = folder ? 'Directory' : 'File';
+    const header = new Header({ path: name, mode, uid: 0, gid: 0, size: data.length, mtime: time, type });
     if (header.encode()) throw new Error(`${name} does not fit into a plain header`);
     parts.push(header.block ?? Buffer.alloc(0), data, Buffer.alloc(-data.length & 511));
   }
@@ -37,10 +50,10 @@ export function zip(entries: readonly Entry[], time: Date): Buffer {
     time.getUTCSeconds(),
   );
   const unix = 3;
-  const regular = 0o100000;
   const files: Zippable = {};
-  for (const { name, data, mode } of entries) {
-    files[name] = [data, { mtime, os: unix, attrs: ((regular | mode) << 16) >>> 0 }];
+  for (const { name, data, mode, folder } of withFolders(entries)) {
+    const type = folder ? 0o040000 : 0o100000;
+    files[name] = [data, { mtime, os: unix, attrs: ((type | mode) << 16) >>> 0 }];
   }
   return Buffer.from(zipSync(files));
 }

@@ -1,11 +1,17 @@
 // One executable from the program and a Node, for any platform on any other: stripped, filled by pkg, signed.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import { createRequire } from 'node:module';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { log } from '@yao-pkg/pkg/lib-es5/log.js';
-import pkg, { type SeaOptions } from '@yao-pkg/pkg/lib-es5/sea.js';
+import type { SeaOptions } from '@yao-pkg/pkg/lib-es5/sea.js';
 import { nodeFile, nodeFolder, ownTarget, type Target } from './targets.ts';
+
+// pkg's simple mode, which its command line starts without any of a blob's settings.
+const { default: sea }: typeof import('@yao-pkg/pkg/lib-es5/sea.js') = createRequire(import.meta.url)(
+  '@yao-pkg/pkg/lib-es5/sea.js',
+);
 
 /** A target cannot be made on this machine: the message says why, the hint what to install. */
 export class Unavailable extends Error {
@@ -128,7 +134,7 @@ async function inject(work: string, target: Target, output: string): Promise<voi
   const before = { ...process.env };
   Object.assign(process.env, { HOME: work, USERPROFILE: work, TMPDIR: work, TEMP: work, TMP: work });
   try {
-    await pkg.default(path.join(work, 'kubectl-tka.cjs'), options as SeaOptions);
+    await sea(path.join(work, 'kubectl-tka.cjs'), options as SeaOptions);
   } finally {
     for (const name of ['HOME', 'USERPROFILE', 'TMPDIR', 'TEMP', 'TMP']) {
       if (before[name] === undefined) delete process.env[name];

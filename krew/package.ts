@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { parseArgs } from 'node:util';
-import { bundle } from '../build.ts';
+import { bundle, launcher } from '../build.ts';
 import { type Entry, tarGz, zip } from './archive.ts';
 import { makeExecutable, Unavailable } from './executable.ts';
 import { manifest, type Shipped } from './manifest.ts';
@@ -13,6 +13,7 @@ import { sbom, thirdPartyLicences } from './sbom.ts';
 import { ownTarget, root, type Target, targets } from './targets.ts';
 
 const largest = 45e6;
+const completions = 'src/cli/completion';
 
 export interface Made {
   readonly files: readonly string[];
@@ -20,8 +21,12 @@ export interface Made {
   readonly leftOut: readonly { readonly target: Target; readonly reason: Unavailable }[];
 }
 
-/** Writes archives, checksums.txt, the SBOM and krew/tka.yaml. Throws where an archive is larger than 45 MB. */
-export async function makePackages(wanted: readonly Target[], out: string): Promise<Made> {
+/** Writes archives, checksums.txt, the SBOM and krew's manifest. Throws where an archive is larger than 45 MB. */
+export async function makePackages(
+  wanted: readonly Target[],
+  out: string,
+  plugin = path.join(root, 'krew', 'tka.yaml'),
+): Promise<Made> {
   const { name, version, homepage } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
   const time = commitTime();
   const program = await bundle();
@@ -57,29 +62,32 @@ export async function makePackages(wanted: readonly Target[], out: string): Prom
   const listed = [...shipped, { file: bom, sha256: sha256(fs.readFileSync(path.join(out, bom))) }];
   fs.writeFileSync(path.join(out, 'checksums.txt'), listed.map(({ sha256, file }) => `${sha256}  ${file}\n`).join(''));
   const yaml = manifest({ version, homepage, downloads: `${homepage}/releases/download` }, shipped);
-  fs.writeFileSync(path.join(root, 'krew', 'tka.yaml'), yaml);
+  fs.writeFileSync(plugin, yaml);
   const files = [...listed.map(({ file }) => path.join(out, file)), path.join(out, 'checksums.txt')];
-  return { files: [...files, path.join(root, 'krew', 'tka.yaml')], leftOut };
+  return { files: [...files, plugin], leftOut };
 }
 
 function contents(target: Target, executable: Uint8Array, notices: string): Entry[] {
-  const front = target.os === 'windows' ? undefined : launcher(target.os, 'executable');
-  const texts = ['LICENSE', 'README.md'].map((name) => [name, fs.readFileSync(path.join(root, name))] as const);
+  const windows = target.os === 'windows';
+  const file = (name: string, data: Uint8Array | string, mode: Entry['mode'] = 0o644): Entry => {
+    return { name, data: Buffer.from(data), mode };
+  };
+  const copy = (name: string, from = name, mode: Entry['mode'] = 0o644): Entry => {
+    return file(name, fs.readFileSync(path.join(root, from)), mode);
+  };
+  const scripts = fs.readdirSync(path.join(root, completions)).filter((name) => name.startsWith('kubectl-tka.'));
   return [
-    ...(front === undefined
-      ? [{ name: 'kubectl-tka.exe', data: executable, mode: 0o755 as const }]
-      : [
-          { name: 'kubectl-tka', data: Buffer.from(front), mode: 0o755 as const },
-          { name: 'lib/kubectl-tka', data: executable, mode: 0o755 as const },
-        ]),
-    ...texts.map(([name, data]) => ({ name, data, mode: 0o644 as const })),
-    { name: 'THIRD_PARTY_LICENSES', data: Buffer.from(notices), mode: 0o644 },
+    ...(target.os === 'windows'
+      ? [file('kubectl-tka.exe', executable, 0o755)]
+      : [file('kubectl-tka', launcher(target.os, 'executable'), 0o755), file('lib/kubectl-tka', executable, 0o755)]),
+    windows
+      ? copy('kubectl_complete-tka.cmd', 'cmd/kubectl_complete-tka.cmd', 0o755)
+      : copy('kubectl_complete-tka', 'cmd/kubectl_complete-tka.sh', 0o755),
+    ...scripts.sort().map((name) => copy(`completions/${name}`, path.join(completions, name))),
+    copy('LICENSE'),
+    copy('README.md'),
+    file('THIRD_PARTY_LICENSES', notices),
   ];
-}
-
-function launcher(_os: string, _program: string): string {
-  const text = fs.readFileSync(path.join(root, 'cmd/kubectl-tka.sh'), 'utf8');
-  return text.replace('"$lib/node" "$lib/kubectl-tka.cjs"', '"$lib/kubectl-tka"');
 }
 
 async function write(target: Target, file: string, entries: readonly Entry[], time: Date): Promise<Shipped> {

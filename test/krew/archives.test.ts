@@ -1,0 +1,236 @@
+// What `npm run package` makes: what is in each archive, for which platform, and that it is the same each time.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { tarGz, zip } from '../../krew/archive.ts';
+import { makePackages } from '../../krew/package.ts';
+import { checkIntegrity, locked, root, type Target, targets } from '../../krew/targets.ts';
+import {
+  archiveName,
+  archivesIn,
+  executableFormat,
+  Folder,
+  isStripped,
+  own,
+  type Packages,
+  packages,
+  read,
+  sha256,
+  signatureFault,
+} from './ground.ts';
+
+const folder = new Folder();
+let made: Packages;
+beforeAll(async () => {
+  made = await packages(folder.dir);
+}, 300_000);
+afterAll(() => folder[Symbol.dispose]());
+
+const archiveOf = (target: Target) => made.archives.find((archive) => archive.target === target);
+
+describe.each(targets)('the archive for $name', (target) => {
+  it('holds the program and what belongs to it', async ({ skip }) => {
+    const archive = archiveOf(target) ?? skip(`no archive for ${target.name}`);
+    expect(fs.statSync(archive.file).size).toBeLessThanOrEqual(45e6);
+    const entries = await read(archive);
+    const modes = Object.fromEntries(entries.map(({ name, mode }) => [name, mode.toString(8)]));
+    const programs =
+      target.os === 'windows'
+        ? ['kubectl-tka.exe', 'kubectl_complete-tka.cmd']
+        : ['kubectl-tka', 'lib/kubectl-tka', 'kubectl_complete-tka', 'lib/'];
+    for (const name of [...programs, 'completions/']) expect(modes).toHaveProperty([name], '755');
+    const scripts = ['bash', 'fish', 'ps1', 'zsh'].map((shell) => `completions/kubectl-tka.${shell}`);
+    for (const name of ['LICENSE', 'README.md', 'THIRD_PARTY_LICENSES', ...scripts])
+      expect(modes).toHaveProperty([name], '644');
+    for (const { name } of entries) expect(name).toMatch(/^(?!.*\.\.)[\w.-]+(?:\/[\w.-]+)*\/?$/);
+    // One time and one owner, those of nobody here.
+    expect(new Set(entries.map(({ mtime, owner }) => `${mtime?.getTime()} ${owner}`)).size).toBe(1);
+    if (target.os !== 'windows') expect(entries[0]?.owner).toBe('0:0 :');
+  });
+
+  it('has an executable of its system and architecture, stripped and signed as it must be', async ({ skip }) => {
+    const archive = archiveOf(target) ?? skip(`no archive for ${target.name}`);
+    const entries = await read(archive);
+    const executable = entries.find(({ name }) => /^(?:lib\/kubectl-tka|kubectl-tka\.exe)$/.test(name))?.data;
+    if (executable === undefined) throw new Error('no executable');
+    expect(executableFormat(executable)).toBe(target.name);
+    if (target.os === 'linux') expect(isStripped(executable)).toBe(true);
+    if (target.name === 'darwin-arm64') expect(signatureFault(executable)).toBe('');
+    if (target.name === 'darwin-amd64') expect(signatureFault(executable)).toMatch(/^(?:no signature)?$/);
+    // The machine that made it is nobody's business.
+    for (const here of [root, os.homedir(), os.hostname(), path.join(os.tmpdir(), 'tka-')]) {
+      if (here.length > 5) expect(executable.includes(here), here).toBe(false);
+    }
+  });
+});
+
+it('is made at least for this machine', () => {
+  expect(archiveOf(own)).toBeDefined();
+});
+
+it('checksums.txt has every archive and the SBOM, by their real hashes', () => {
+  const lines = fs.readFileSync(path.join(made.dir, 'checksums.txt'), 'utf8').split('\n').slice(0, -1);
+  const listed = lines.map((line) => line.split('  '));
+  const there = fs.readdirSync(made.dir).filter((name) => /\.(?:tar\.gz|zip|cdx\.json)$/.test(name));
+  expect(listed.map(([, name]) => name).sort()).toEqual(there.sort());
+  for (const [hash, name = ''] of listed) expect(sha256(fs.readFileSync(path.join(made.dir, name)))).toBe(hash);
+});
+
+it('the SBOM names all that is in the bundle, and Node', async () => {
+  const { metafile } = await build({
+    entryPoints: [path.join(root, 'src/cli/main.ts'), path.join(root, 'cmd/kubectl-tka.ts')],
+    bundle: true,
+    write: false,
+    outdir: root,
+    metafile: true,
+    platform: 'node',
+    format: 'esm',
+    logLevel: 'error',
+    loader: Object.fromEntries(['.sh', '.cmd', '.bash', '.fish', '.ps1', '.zsh'].map((name) => [name, 'text'])),
+  });
+  const inputs = Object.keys(metafile.inputs).map((name) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]);
+  const bundled = [...new Set(inputs.filter((name) => name !== undefined))];
+  expect(bundled).toContain('commander');
+  const file = fs.readdirSync(made.dir).find((name) => name.endsWith('.cdx.json')) ?? '';
+  const bom = JSON.parse(fs.readFileSync(path.join(made.dir, file), 'utf8'));
+  expect(bom).toMatchObject({ bomFormat: 'CycloneDX', metadata: { component: { name: 'kubectl-tka' } } });
+  const components = bom.components.map(({ name, version }: { name: string; version: string }) => `${name}@${version}`);
+  for (const name of bundled) expect(components).toContain(`${name}@${locked(name).version}`);
+  for (const { target } of made.archives) {
+    expect(components).toContain(`${target.node}@${locked(target.node).version}`);
+    expect(components).toContain(`node@${locked(target.node).version}`);
+  }
+  for (const name of ['vitest', 'esbuild', '@yao-pkg/pkg']) expect(components.join()).not.toContain(`${name}@`);
+  const refs = new Set([bom.metadata.component, ...bom.components].map((component) => component['bom-ref']));
+  for (const { ref, dependsOn } of bom.dependencies) for (const one of [ref, ...dependsOn]) expect(refs).toContain(one);
+});
+
+describe('on a machine without a signer, again', () => {
+  const again = new Folder();
+  afterAll(() => again[Symbol.dispose]());
+
+  it('makes the same archive for itself, leaves darwin-arm64 out, and says why', { timeout: 300_000 }, async () => {
+    const signers = ['codesign', 'rcodesign', 'ldid'];
+    using tools = new Folder();
+    for (const name of ['git', 'strip', 'llvm-strip', 'npm']) {
+      const found = (process.env.PATH ?? '').split(path.delimiter).map((dir) => path.join(dir, name));
+      const file = found.find((file) => fs.existsSync(file));
+      if (file !== undefined) fs.symlinkSync(file, path.join(tools.dir, name));
+    }
+    expect(fs.readdirSync(tools.dir)).not.toEqual(expect.arrayContaining(signers));
+    const before = process.env.PATH;
+    process.env.PATH = tools.dir;
+    try {
+      const darwin = targets.filter(({ name }) => name === 'darwin-arm64');
+      const { leftOut } = await makePackages([...darwin, own], again.dir, path.join(again.dir, 'tka.yaml'));
+      expect(leftOut.map(({ target }) => target.name)).toEqual(own.name === 'darwin-arm64' ? [] : ['darwin-arm64']);
+      expect(leftOut[0]?.reason.message).toMatch(/signs|strips/);
+    } finally {
+      process.env.PATH = before;
+    }
+    const { archives, dir, plugin } = archivesIn(again.dir, path.join(again.dir, 'tka.yaml'));
+    expect(archives.map(({ target }) => target)).toEqual([own]);
+    for (const file of [path.join(dir, 'checksums.txt'), plugin]) {
+      expect(fs.readFileSync(file, 'utf8')).toContain(own.name);
+      expect(fs.readFileSync(file, 'utf8')).not.toContain('darwin-arm64');
+    }
+    const bytes = (of: string) => fs.readFileSync(path.join(of, archiveName(own)));
+    expect(sha256(bytes(again.dir))).toBe(sha256(bytes(made.dir)));
+  });
+
+  it('says so on stderr, and fails where nothing else was asked for', () => {
+    using tools = new Folder();
+    const args = ['--target', 'darwin-arm64', '--target', 'linux-arm64', '--out', again.dir];
+    const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(root, 'krew/package.ts'), ...args], {
+      env: { ...process.env, PATH: tools.dir, npm_execpath: npmCli() },
+      encoding: 'utf8',
+    });
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr.split('\n')).toEqual([
+      expect.stringMatching(/^warning: darwin-arm64 is left out: nothing here strips/),
+      expect.stringMatching(/^hint: install llvm/),
+      expect.stringMatching(/^warning: linux-arm64 is left out: nothing here strips/),
+      expect.stringMatching(/^hint: install llvm/),
+      '',
+    ]);
+    expect(fs.readdirSync(again.dir).filter((name) => name.startsWith('kubectl-tka-'))).toEqual([]);
+  });
+});
+
+// What npm itself tells its scripts; a bare vitest has to find it.
+function npmCli(): string {
+  return (
+    process.env.npm_execpath ??
+    path.join(execFileSync('npm', ['root', '-g'], { encoding: 'utf8' }).trim(), 'npm/bin/npm-cli.js')
+  );
+}
+
+it('refuses a Node that is not the one in package-lock.json', () => {
+  const data = Buffer.from('a Node');
+  const integrity = `sha512-${createHash('sha512').update(data).digest('base64')}`;
+  expect(() => checkIntegrity(data, 'a Node', integrity)).not.toThrow();
+  for (const { node } of targets) {
+    expect(() => checkIntegrity(data, node, locked(node).integrity)).toThrow(/not what package-lock\.json pins/);
+  }
+});
+
+describe('an archive', () => {
+  const entries = [
+    { name: 'a', data: Buffer.from('first'), mode: 0o755 as const },
+    { name: 'b/c', data: Buffer.alloc(70_000, 'x'), mode: 0o644 as const },
+  ];
+
+  it.each(['tar.gz', 'zip'])('.%s: what the system’s own tool finds in it', async (kind) => {
+    using folder = new Folder();
+    const file = path.join(folder.dir, `it.${kind}`);
+    const time = new Date('2026-03-29T01:30:00Z');
+    fs.writeFileSync(file, kind === 'zip' ? zip(entries, time) : await tarGz(entries, time));
+    const tools =
+      kind === 'zip'
+        ? [
+            ['unzip', '-q', file],
+            ['python3', '-m', 'zipfile', '-e', file, '.'],
+          ]
+        : [['tar', '-xzf', file]];
+    const tool = tools.find(([name = '']) => spawnSync(name, ['--help']).error === undefined);
+    expect(tool, 'a tool that extracts it').toBeDefined();
+    execFileSync(tool?.[0] ?? '', tool?.slice(1) ?? [], { cwd: folder.dir });
+    expect(fs.readFileSync(path.join(folder.dir, 'a'), 'utf8')).toBe('first');
+    expect(fs.statSync(path.join(folder.dir, 'b/c')).size).toBe(70_000);
+    if (kind === 'tar.gz') expect(fs.statSync(path.join(folder.dir, 'a')).mtimeMs).toBe(time.getTime());
+  });
+
+  it('is the same in every time zone', async () => {
+    const time = new Date('2026-03-29T01:30:00Z');
+    const before = process.env.TZ;
+    const made = new Set<string>();
+    try {
+      for (const zone of ['UTC', 'Europe/Berlin', 'America/Los_Angeles']) {
+        process.env.TZ = zone;
+        made.add(sha256(zip(entries, time)) + sha256(await tarGz(entries, time)));
+      }
+    } finally {
+      if (before === undefined) delete process.env.TZ;
+      else process.env.TZ = before;
+    }
+    expect(made.size).toBe(1);
+  });
+});
+
+const sysroot = '/usr/aarch64-linux-gnu';
+const qemu = ['/usr/bin/qemu-aarch64-static', '/usr/bin/qemu-aarch64'].find((file) => fs.existsSync(file));
+const emulated = process.platform === 'linux' && qemu !== undefined && fs.existsSync(path.join(sysroot, 'lib'));
+
+it.skipIf(!emulated)('linux-arm64 runs (skipped without qemu-user and its libraries)', async ({ skip }) => {
+  const target = targets.find(({ name }) => name === 'linux-arm64') as Target;
+  const archive = archiveOf(target) ?? skip('no archive for linux-arm64');
+  using folder = new Folder();
+  execFileSync('tar', ['-xzf', archive.file, '-C', folder.dir]);
+  const program = path.join(folder.dir, 'lib', 'kubectl-tka');
+  const told = execFileSync(qemu ?? '', ['-L', sysroot, program, 'version', '-o', 'json'], { encoding: 'utf8' });
+  expect(JSON.parse(told)).toMatchObject({ node: locked(target.node).version, platform: 'linux/arm64' });
+});
