@@ -1,0 +1,188 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { death, type Machine, Simulation, type SimulationOptions, staleness } from './simulation.ts';
+
+/** Rounds until all agree after the last change, as README.md promises: what is dead must be found dead first. */
+const bound = (size: number) => death + staleness + 5 + 2 * Math.ceil(Math.log2(size));
+
+function started(options: Omit<SimulationOptions, 'seed'> & { seed?: number }): Simulation {
+  const simulation = new Simulation({ seed: 1, ...options });
+  for (const machine of simulation.machines) simulation.start(machine);
+  return simulation;
+}
+const at = (simulation: Simulation, index: number): Machine => {
+  const { machines } = simulation;
+  return machines[index % machines.length] as Machine;
+};
+/** Tears the network in two; the last machines of all are alone with each other. */
+const tear = (simulation: Simulation, from: number) => {
+  for (const machine of simulation.machines) machine.part = machine.index < from ? 0 : 1;
+};
+const heal = (simulation: Simulation) => tear(simulation, Number.POSITIVE_INFINITY);
+const why = (simulation: Simulation) =>
+  simulation.machines.flatMap(({ core }) => (core && simulation.disagreement(core)) ?? []).slice(0, 3);
+
+test.each([3, 10, 50, 120])('%i members on a good network find each other, and nobody is ever doubted', (size) => {
+  const simulation = started({ size, delayMs: 300, drift: 0.02, skewMs: 60_000 });
+  expect(
+    simulation.run(3 + Math.ceil(Math.log2(size)), () => simulation.agreed()),
+    `${why(simulation)}`,
+  ).toBeDefined();
+  simulation.run(15);
+  expect(simulation.doubts).toEqual({ suspected: 0, dead: 0 });
+});
+
+test('a bad network makes nobody dead', () => {
+  const simulation = started({ size: 40, loss: 0.3, delayMs: 900, duplicate: 0.2, drift: 0.05, skewMs: 3_600_000 });
+  expect(simulation.run(bound(40), () => simulation.agreed())).toBeDefined();
+  simulation.run(100);
+  expect(simulation.doubts.dead).toBe(0);
+});
+
+const happening = fc.record({
+  wait: fc.integer({ min: 0, max: 14 }),
+  what: fc.constantFrom('kill', 'leave', 'restart', 'pause', 'resume', 'tear', 'heal'),
+  who: fc.nat(1000),
+  // The clock of a machine that starts again may have been set back, or ahead.
+  clockMs: fc.integer({ min: -12 * 3_600_000, max: 3_600_000 }),
+});
+
+function happens(
+  simulation: Simulation,
+  { wait, what, who, clockMs }: typeof happening extends fc.Arbitrary<infer T> ? T : never,
+) {
+  simulation.run(wait);
+  const machine = at(simulation, who);
+  if (what === 'kill') simulation.kill(machine);
+  else if (what === 'leave' && !machine.paused) simulation.leave(machine);
+  else if (what === 'restart') {
+    simulation.kill(machine);
+    machine.wallOffset += clockMs;
+    simulation.start(machine);
+  } else if (what === 'pause') machine.paused = true;
+  else if (what === 'resume') machine.paused = false;
+  else if (what === 'tear') tear(simulation, 1 + (who % (simulation.machines.length - 1)));
+  else if (what === 'heal') heal(simulation);
+}
+
+test('whatever happens: nobody comes back by rumour, and all agree once the network is whole', () => {
+  fc.assert(
+    fc.property(
+      fc.record({
+        seed: fc.integer(),
+        size: fc.integer({ min: 3, max: 24 }),
+        loss: fc.double({ min: 0, max: 0.3, noNaN: true }),
+        duplicate: fc.double({ min: 0, max: 0.3, noNaN: true }),
+        delayMs: fc.integer({ min: 1, max: 900 }),
+        skewMs: fc.constantFrom(0, 5_000, 3_600_000),
+        drift: fc.constantFrom(0, 0.01, 0.05),
+        // The small one holds a record or two, or the beats of some twenty members.
+        maxMessage: fc.constantFrom(1200, 64 * 1024),
+      }),
+      fc.array(happening, { maxLength: 14 }),
+      (options, happenings) => {
+        const simulation = started(options);
+        for (const one of happenings) happens(simulation, one);
+        heal(simulation);
+        for (const machine of simulation.machines) machine.paused = false;
+        const size = options.size * (options.maxMessage > 5000 ? 1 : 4);
+        const rounds = simulation.run(bound(size), () => simulation.agreed());
+        expect(rounds, `${why(simulation)}`).toBeDefined();
+        expect(simulation.violations).toEqual([]);
+        expect(simulation.longest).toBeLessThanOrEqual(options.maxMessage);
+      },
+    ),
+    { seed: 20261121, numRuns: 100 },
+  );
+});
+
+// A round of so many takes a second of real time, on a machine that does nothing else.
+test('500 members: join, a torn network, deaths, and whole again', { timeout: 240_000 }, () => {
+  const simulation = started({ size: 500, loss: 0.05, delayMs: 200, drift: 0.01, skewMs: 5_000 });
+  expect(
+    simulation.run(3 + Math.ceil(Math.log2(500)), () => simulation.agreed()),
+    `${why(simulation)}`,
+  ).toBeDefined();
+  expect(simulation.doubts.dead).toBe(0);
+  tear(simulation, 490);
+  for (const index of [0, 77, 495]) simulation.kill(at(simulation, index));
+  simulation.run(death + 2);
+  // Each of the few had lost most of the others, and most of the others the few.
+  expect(simulation.doubts.dead).toBeGreaterThan(490 * 9);
+  heal(simulation);
+  expect(
+    simulation.run(bound(500), () => simulation.agreed()),
+    `${why(simulation)}`,
+  ).toBeDefined();
+  expect(simulation.violations).toEqual([]);
+  expect(simulation.longest).toBeLessThanOrEqual(64 * 1024);
+});
+
+describe('one after the other', () => {
+  test('a member that is killed is suspected, then dead, and comes back with a new incarnation', () => {
+    const simulation = started({ size: 5 });
+    simulation.run(bound(5), () => simulation.agreed());
+    const [one, other] = [at(simulation, 3), at(simulation, 4)];
+    const state = () => other.core?.get(one.name)?.state;
+    simulation.kill(one);
+    expect(simulation.run(staleness + 2, () => state() === 'suspected')).toBeGreaterThanOrEqual(staleness - 1);
+    expect(simulation.run(death, () => state() === 'dead')).toBeGreaterThanOrEqual(death - staleness - 1);
+    // Its clock has been set back by an hour.
+    const before = other.core?.get(one.name)?.incarnation ?? 0;
+    one.wallOffset -= 3_600_000;
+    simulation.start(one);
+    expect(
+      simulation.run(3, () => simulation.agreed()),
+      `${why(simulation)}`,
+    ).toBeDefined();
+    expect(other.core?.get(one.name)?.incarnation).toBeGreaterThan(before);
+  });
+
+  test('a member that leaves is dead at once, and stays so', () => {
+    const simulation = started({ size: 12 });
+    simulation.run(bound(12), () => simulation.agreed());
+    simulation.leave(at(simulation, 0));
+    expect(
+      simulation.run(3, () => simulation.agreed()),
+      `${why(simulation)}`,
+    ).toBeDefined();
+    simulation.run(40);
+    expect(simulation.agreed()).toBe(true);
+    expect(simulation.violations).toEqual([]);
+  });
+
+  test('a member that is stopped and goes on takes nobody for dead', () => {
+    const simulation = started({ size: 8 });
+    simulation.run(bound(8), () => simulation.agreed());
+    const sleeper = at(simulation, 5);
+    sleeper.paused = true;
+    simulation.run(60);
+    expect(at(simulation, 1).core?.get(sleeper.name)?.state).toBe('dead');
+    const { dead } = simulation.doubts;
+    sleeper.paused = false;
+    expect(
+      simulation.run(4, () => simulation.agreed()),
+      `${why(simulation)}`,
+    ).toBeDefined();
+    expect(simulation.doubts.dead).toBe(dead);
+  });
+
+  test('the dead are forgotten by all, and told to nobody new shortly before', () => {
+    const simulation = started({ size: 6, forgetAfterMs: 70_000 });
+    simulation.run(bound(6), () => simulation.agreed());
+    const [gone, late] = [at(simulation, 2), at(simulation, 5)];
+    simulation.kill(gone);
+    simulation.run(62);
+    expect(at(simulation, 1).core?.get(gone.name)?.state).toBe('dead');
+    simulation.kill(late);
+    simulation.start(late);
+    simulation.run(4);
+    expect(late.core?.get(gone.name)).toBeUndefined();
+    simulation.run(death + 2);
+    const known = () => simulation.machines.filter(({ core }) => core?.get(gone.name) !== undefined);
+    expect(known()).toEqual([]);
+    simulation.run(100);
+    expect(known()).toEqual([]);
+    expect(simulation.violations).toEqual([]);
+  });
+});
