@@ -1,0 +1,69 @@
+// The gossip port: one route over node:http.
+import type { IncomingMessage, RequestListener } from 'node:http';
+import { checkCaller, Denied, type Gate } from './gate.ts';
+import type { Membership } from './membership.ts';
+import { sealHeader } from './seal.ts';
+import { messageLimit, readMessage } from './wire.ts';
+
+export const gossipPath = '/gossip/v1';
+
+export interface FaceOptions {
+  readonly gate: Gate;
+  /** undefined while there is none to answer. */
+  readonly membership: () => Membership | undefined;
+  /** Told of whoever is turned away, by address, and why. */
+  readonly onDenied?: (address: string, why: string) => void;
+}
+
+/** The gossip port as a request listener. Nobody who is not admitted is listened to, or told anything. */
+export function gossipFace({ gate, membership, onDenied }: FaceOptions): RequestListener {
+  async function answerTo(request: IncomingMessage): Promise<{ body: Buffer; seal?: string }> {
+    if (request.url !== gossipPath) throw new Denied(404, 'not found');
+    if (request.method !== 'POST') throw new Denied(405, 'POST is meant');
+    const { remoteAddress, remotePort } = request.socket;
+    const seal = await checkCaller(gate, request.headers[sealHeader], remoteAddress, remotePort);
+    const body = await bodyOf(request);
+    if (seal !== undefined && 'key' in gate) {
+      const wrong = gate.key.take(seal, body);
+      if (wrong !== undefined) throw new Denied(401, wrong);
+    }
+    const message = readMessage(body);
+    if (typeof message === 'string') throw new Denied(400, `no message: ${message}`);
+    const answer = membership()?.answer(message);
+    if (answer === undefined) throw new Denied(503, 'not ready');
+    return { body: answer, ...(seal !== undefined && 'key' in gate && { seal: gate.key.sealAnswer(seal, answer) }) };
+  }
+
+  return (request, response) => {
+    const address = request.socket.remoteAddress ?? '';
+    answerTo(request)
+      .then(({ body, seal }) => {
+        response.setHeader('Content-Type', 'application/json');
+        if (seal !== undefined) response.setHeader(sealHeader, seal);
+        response.end(body);
+      })
+      .catch((error: unknown) => {
+        // A caller who hung up, or was cut off, is told nothing.
+        if (request.socket.destroyed) return;
+        const denied = error instanceof Denied ? error : new Denied(500, 'internal error');
+        onDenied?.(address, error instanceof Denied ? error.message : String(error));
+        response.statusCode = denied.status;
+        response.setHeader('Connection', 'close');
+        // What he has not sent yet is not waited for.
+        response.end(() => request.socket.destroySoon());
+      })
+      .catch(() => response.destroy());
+  };
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+  if (Number(request.headers['content-length'] ?? 0) > messageLimit) throw new Denied(413, 'a message too long');
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    size += chunk.length;
+    if (size > messageLimit) throw new Denied(413, 'a message too long');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,47 @@
+// Who may speak to the mesh: whoever holds the shared key, or, without one, the tailnet's nodes of the right tag.
+import type { Seal, SharedKey } from './seal.ts';
+
+/** Asks whose an address is: undefined for one that is nobody's on the tailnet. May throw. */
+export type Whois = (address: string, port: number) => Promise<{ readonly tags: readonly string[] } | undefined>;
+
+export type Gate = { readonly key: SharedKey } | { readonly whois: Whois; readonly tag: string };
+
+/** Somebody who may not, or something that is not as it must be. `status` is what he is answered. */
+export class Denied extends Error {
+  override readonly name = 'Denied';
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Throws Denied unless the node at this address carries the tag. */
+export async function checkTag(gate: { whois: Whois; tag: string }, address = '', port = 0): Promise<void> {
+  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
+  let node: Awaited<ReturnType<Whois>>;
+  try {
+    node = await gate.whois(plain, port);
+  } catch (cause) {
+    throw Object.assign(new Denied(503, `it cannot be told who ${plain} is`), { cause });
+  }
+  if (node === undefined) throw new Denied(403, `${plain} is no node of the tailnet`);
+  if (!node.tags.includes(gate.tag)) throw new Denied(403, `${plain} does not carry ${gate.tag}`);
+}
+
+/** What is asked of a caller before his body is read. Throws Denied. */
+export async function checkCaller(
+  gate: Gate,
+  header: unknown,
+  address: string | undefined,
+  port: number | undefined,
+): Promise<Seal | undefined> {
+  if (!('key' in gate)) {
+    await checkTag(gate, address, port);
+    return undefined;
+  }
+  const seal = gate.key.read(header);
+  if (typeof seal === 'string') throw new Denied(401, seal);
+  return seal;
+}

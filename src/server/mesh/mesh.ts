@@ -1,0 +1,283 @@
+// A member of the mesh: listens on the gossip port, asks some peers each interval, and tells who there is.
+import type { Server } from 'node:http';
+import { systemCode, UsageError } from '../../errors.ts';
+import { cleanText } from '../../tka/text.ts';
+import type { MemberRow, MemberState } from '../../tka/types.ts';
+import { close, createTkaServer, listen } from '../http/listen.ts';
+import { gossipFace } from './face.ts';
+import type { Gate, Whois } from './gate.ts';
+import type { KnownMember } from './map.ts';
+import type { MemberRecord } from './member.ts';
+import { Membership } from './membership.ts';
+import { type Dial, dialDirectly, post } from './peer.ts';
+import { SharedKey } from './seal.ts';
+import { readMessage } from './wire.ts';
+
+export type { Whois } from './gate.ts';
+export type { Dial } from './peer.ts';
+
+/** What this server says of itself. */
+export type OwnRecord = Pick<MemberRecord, 'server' | 'apiEndpoint' | 'labels' | 'version'>;
+
+export interface MeshOptions {
+  /** `tailscale.hostname`, lower case: no two members may have the same. */
+  readonly name: string;
+  /** The host of `server` is where the others ask for gossip. */
+  readonly record: OwnRecord;
+  /** Addresses to listen on. */
+  readonly hosts: readonly string[];
+  /** `gossip.port`; 0 for any that is free. */
+  readonly port: number;
+  /** `gossip.key`, 32 characters at least. Without it, `whois` and `tag` say who is admitted. */
+  readonly key?: string | undefined;
+  readonly whois?: Whois | undefined;
+  /** What all members' nodes carry: `tag:tka`. */
+  readonly tag?: string | undefined;
+  /** `gossip.bootstrapPeers`, as `host:port`. */
+  readonly bootstrapPeers?: readonly string[] | undefined;
+  /** Where to look for peers if there are no bootstrap peers: `host:port`. May throw. */
+  readonly candidates?: (() => Promise<readonly string[]>) | undefined;
+  readonly factor?: number | undefined;
+  readonly intervalMs?: number | undefined;
+  readonly stalenessThreshold?: number | undefined;
+  readonly deadThreshold?: number | undefined;
+  /** How a peer is reached; directly if not given. */
+  readonly dial?: Dial | undefined;
+  readonly log?: ((level: 'debug' | 'info' | 'warn', line: string) => void) | undefined;
+  /** A member is new to us (`before` is undefined), what it says of itself is new, or its state is. */
+  readonly onChange?: ((row: MemberRow, before: MemberState | undefined) => void) | undefined;
+}
+
+export interface Mesh extends AsyncDisposable {
+  /** The gossip port. */
+  readonly port: number;
+  /** All members, this one too, by name. */
+  members(): readonly MemberRow[];
+  /** Says something new of this server. Throws UsageError for what no member may say. */
+  update(record: OwnRecord): void;
+  /** Tells some members that this one goes (for 2 s at most), and stops. */
+  leave(): Promise<void>;
+  /** Stops without a word. */
+  stop(): Promise<void>;
+}
+
+const farewellMs = 2000;
+// A stranger may hold this many, for seconds; our own rounds go on meanwhile.
+const connectionLimit = 128;
+
+/** Starts a member. Throws UsageError for options that cannot be, and the system's error where it cannot listen. */
+export async function startMesh(options: MeshOptions): Promise<Mesh> {
+  const { name, factor = 3, intervalMs = 1000, stalenessThreshold = 5, deadThreshold = 10 } = options;
+  const { dial = dialDirectly, log = () => {} } = options;
+  const gate = gateOf(options);
+  if (options.hosts.length === 0) throw new UsageError('the mesh has no address to listen on');
+  if (!(deadThreshold > stalenessThreshold && stalenessThreshold > 0)) {
+    throw new UsageError('gossip.deadThreshold must be more than gossip.stalenessThreshold, and that more than 0');
+  }
+  const seldom = new Seldom(log);
+  const bootstrap = options.bootstrapPeers ?? [];
+  for (const address of bootstrap) checkAddress(address);
+
+  let membership: Membership | undefined;
+  const servers = options.hosts.map(() => {
+    const onDenied = (address: string, why: string) => seldom.warn(why, `gossip from ${address} is refused: ${why}`);
+    const face = gossipFace({ gate, membership: () => membership, onDenied });
+    const server = createTkaServer(face, { readTimeoutMs: 5000, readHeaderTimeoutMs: 2000, writeTimeoutMs: 5000 });
+    server.maxConnections = connectionLimit;
+    return server;
+  });
+  const port = await listenOnAll(servers, options.hosts, options.port);
+  let member: Membership;
+  try {
+    member = new Membership({
+      name,
+      record: { ...options.record, gossipPort: port },
+      clock: { monotonic: () => performance.now(), wall: () => Date.now() },
+      random: Math.random,
+      intervalMs,
+      factor,
+      stalenessThreshold,
+      deadThreshold,
+      seeds: bootstrap,
+      onChange: (known, before) => {
+        const was = before === undefined ? 'is new' : before === known.state ? 'has news' : `was ${before}`;
+        log('info', `member ${known.name} (${known.record.server}) ${was}: ${known.state}`);
+        options.onChange?.(rowOf(known), before);
+      },
+      onRumour: () => {
+        // Once is a start after a clock was set back, or our own news that was faster than we.
+        seldom.often('rumour', 10, `another process says that it is ${name}: no two members may have the same name`);
+      },
+      onSkip: (skipped, why) => seldom.warn(`${skipped} ${why}`, `member ${skipped} is not taken: ${why}`),
+    });
+  } catch (error) {
+    await Promise.all(servers.map(close));
+    throw error;
+  }
+  membership = member;
+
+  const stopped = new AbortController();
+  const busy = new Set<string>();
+  // Long enough for a slow peer, and short enough for a member's silence to be its own.
+  const exchangeMs = Math.min(5000, Math.max(1000, 3 * intervalMs));
+
+  /** Tells a peer, and takes its answer. Never throws. */
+  async function exchange(address: string, opening: () => Buffer, timeoutMs: number): Promise<void> {
+    busy.add(address);
+    const timer = new AbortController();
+    const timeout = setTimeout(() => timer.abort(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    const cut = () => timer.abort(stopped.signal.reason);
+    stopped.signal.addEventListener('abort', cut, { once: true });
+    try {
+      let message: Buffer | undefined = opening();
+      for (let turn = 0; message !== undefined && turn < 2; turn++) {
+        const answer = readMessage(await post(address, message, { gate, dial, signal: timer.signal }));
+        if (typeof answer === 'string') throw new Error(`its answer is no message: ${answer}`);
+        message = turn === 0 ? member.settle(answer, address) : undefined;
+      }
+    } catch (error) {
+      if (!stopped.signal.aborted) report(address, timer.signal.aborted ? timer.signal.reason : error);
+    } finally {
+      clearTimeout(timeout);
+      stopped.signal.removeEventListener('abort', cut);
+      busy.delete(address);
+    }
+  }
+
+  function report(address: string, error: unknown): void {
+    const why = systemCode(error) ?? (error instanceof Error ? error.message : 'failed');
+    const line = `gossip with ${address}: ${cleanText(why)}`;
+    if (error instanceof Error && error.name === 'Denied') seldom.warn(line, line);
+    else log('debug', line);
+  }
+
+  let rounds = 0;
+  let looking = false;
+  async function look(): Promise<void> {
+    if (looking || bootstrap.length > 0 || options.candidates === undefined) return;
+    looking = true;
+    try {
+      member.setSeeds((await options.candidates()).filter(isAddress));
+    } catch (error) {
+      const why = error instanceof Error ? cleanText(error.message) : 'failed';
+      seldom.warn(why, `the tailnet's peers cannot be listed: ${why}`);
+    } finally {
+      looking = false;
+    }
+  }
+
+  function round(): void {
+    member.tick();
+    if (rounds % (member.alone ? 5 : 60) === 0) void look();
+    rounds++;
+    for (const address of member.targets()) {
+      // A peer that is slow, or stopped, is not asked twice at a time, and holds up nobody else.
+      if (!busy.has(address) && busy.size < 8 * factor) void exchange(address, () => member.open(), exchangeMs);
+    }
+  }
+  let timer: NodeJS.Timeout | undefined;
+  const next = (afterMs: number) => {
+    timer = setTimeout(() => {
+      next(intervalMs);
+      round();
+    }, afterMs);
+  };
+  await look();
+  // Members that are started together do not speak all at once.
+  next(Math.random() * Math.min(intervalMs, 200));
+  log('info', `member ${name} listens for gossip on ${options.hosts.join(', ')}, port ${port}`);
+
+  let ending: Promise<void> | undefined;
+  async function end(leaving: boolean): Promise<void> {
+    clearTimeout(timer);
+    if (leaving) {
+      member.leave();
+      const told = member.targets(2 * factor);
+      await Promise.all(told.map((address) => exchange(address, () => member.farewell(), farewellMs)));
+      log('info', `member ${name} has left the mesh`);
+    }
+    stopped.abort(new Error('stopped'));
+    await Promise.all(servers.map(close));
+  }
+  const endOnce = (leaving: boolean) => {
+    ending ??= end(leaving);
+    return ending;
+  };
+  return {
+    port,
+    members: () => member.members().map(rowOf),
+    update: (record) => member.update({ ...record, gossipPort: port }),
+    leave: () => endOnce(true),
+    stop: () => endOnce(false),
+    [Symbol.asyncDispose]: () => endOnce(false),
+  };
+}
+
+function gateOf({ key, whois, tag }: MeshOptions): Gate {
+  if (key !== undefined) return { key: new SharedKey(key, () => Date.now()) };
+  if (whois !== undefined && tag !== undefined) return { whois, tag };
+  throw new UsageError(
+    'the mesh would be open to strangers: it needs gossip.key, or a tailnet whose nodes carry a tag',
+  );
+}
+
+async function listenOnAll(servers: readonly Server[], hosts: readonly string[], wanted: number): Promise<number> {
+  let port = wanted;
+  try {
+    for (const [i, server] of servers.entries()) port = await listen(server, hosts[i] as string, port);
+    return port;
+  } catch (error) {
+    await Promise.all(servers.map(close));
+    throw error;
+  }
+}
+
+/** A member as a memberlist has it. */
+function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow {
+  const { server, apiEndpoint, labels, version } = record;
+  const url = new URL(server);
+  const apiPort = Number(url.port || (url.protocol === 'https:' ? 443 : 80));
+  return { apiEndpoint, apiPort, labels, name, server, state, lastSeen: new Date(lastSeen).toISOString(), version };
+}
+
+/** True for `host:port`, and `[::1]:port`. */
+export function isAddress(text: string): boolean {
+  return (
+    /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):[1-9]\d{0,4}$/.test(text) &&
+    URL.canParse(`http://${text}`)
+  );
+}
+
+function checkAddress(text: string): void {
+  if (!isAddress(text)) {
+    throw new UsageError(`gossip.bootstrapPeers: ${JSON.stringify(cleanText(text, 100))} is not host:port`);
+  }
+}
+
+/** Says what happens again and again once a minute. Remembers so many things and no more. */
+class Seldom {
+  readonly #log: (level: 'warn', line: string) => void;
+  #said = new Map<string, number>();
+  #since = performance.now();
+
+  constructor(log: (level: 'warn', line: string) => void) {
+    this.#log = log;
+  }
+
+  warn(what: string, line: string): void {
+    this.often(what, 1, line);
+  }
+
+  /** Says it when it happens for the so-manieth time in a minute. */
+  often(what: string, times: number, line: string): void {
+    const now = performance.now();
+    if (now - this.#since > 60_000) {
+      this.#said = new Map();
+      this.#since = now;
+    }
+    const count = (this.#said.get(what) ?? 0) + 1;
+    if (count > 1 || this.#said.size < 100) this.#said.set(what, count);
+    else return;
+    if (count === times) this.#log('warn', line);
+  }
+}

@@ -1,0 +1,154 @@
+import * as http from 'node:http';
+import { describe, expect, test } from 'vitest';
+import { SharedKey, sealHeader, sealText, sealWindow } from '../../../src/server/mesh/seal.ts';
+import { host, key, member, names, post, sealed, telling } from './ground.ts';
+
+describe('with a key', () => {
+  test('a sealed message is taken, and its answer sealed for it alone', async () => {
+    const mesh = await member('a', { key });
+    const shared = new SharedKey(key, Date.now);
+    const seal = shared.seal(telling);
+    const answer = await post(mesh, telling, { [sealHeader]: sealText(seal) });
+    expect(answer.status).toBe(200);
+    expect(shared.isAnswer(seal, answer.headers[sealHeader], answer.body)).toBe(true);
+    expect(shared.isAnswer(shared.seal(telling), answer.headers[sealHeader], answer.body)).toBe(false);
+    expect(names(mesh)).toEqual(['a', 'x', 'y']);
+    expect(mesh.members().find(({ name }) => name === 'y')).toMatchObject({
+      server: 'https://tka-x.example.ts.net',
+      apiPort: 443,
+      state: 'healthy',
+      labels: { 'a/b': 'c', d: '' },
+    });
+  });
+
+  test.each([
+    ['no seal', () => ({})],
+    ['a seal of another key', (body: Buffer) => sealed(body, 'another key of at least 32 characters')],
+    ['a seal of other bytes', () => sealed(Buffer.from('{}'))],
+    ['an old seal', (body: Buffer) => sealed(body, key, () => Date.now() - sealWindow - 1000)],
+    ['a seal of a time to come', (body: Buffer) => sealed(body, key, () => Date.now() + sealWindow + 1000)],
+    ['a seal that is none', () => ({ [sealHeader]: 'v1 1 2 3' })],
+    ['two seals', (body: Buffer) => ({ [sealHeader]: [sealed(body)[sealHeader], sealed(body)[sealHeader]] })],
+  ])('%s: refused without effect, though the tag is right', async (_, headers) => {
+    const mesh = await member('a', { key, whois: async () => ({ tags: ['tag:tka'] }), tag: 'tag:tka' });
+    const answer = await post(mesh, telling, headers(telling) as http.OutgoingHttpHeaders);
+    expect(answer).toMatchObject({ status: 401, body: Buffer.alloc(0) });
+    expect(names(mesh)).toEqual(['a']);
+  });
+
+  test('a message is taken once', async () => {
+    const mesh = await member('a', { key });
+    const headers = sealed(telling);
+    const answers = await Promise.all([1, 2, 3].map(() => post(mesh, telling, headers)));
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 401, 401]);
+    expect((await post(mesh, telling, headers)).status).toBe(401);
+  });
+
+  test('seals are remembered while they are good, and no more of them than there is room for', () => {
+    let time = 1e12;
+    const shared = new SharedKey(key, () => time, 3);
+    const body = Buffer.from('x');
+    const seals = [1, 2, 3, 4].map(() => shared.seal(body));
+    expect(seals.map((seal) => shared.take(seal, body))).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      'more requests than can be remembered',
+    ]);
+    expect(shared.take(seals[0] as (typeof seals)[0], body)).toBe('a seal for the second time');
+    time += sealWindow;
+    expect(shared.take(seals[0] as (typeof seals)[0], body)).toBe('a seal for the second time');
+    time += 1;
+    expect(shared.take(seals[0] as (typeof seals)[0], body)).toBe('a seal of another time');
+    expect(shared.take(shared.seal(body), body)).toBeUndefined();
+  });
+
+  test('the answer of one who does not hold the key is not taken', async () => {
+    let asked = 0;
+    const stranger = http.createServer((request, response) => {
+      asked++;
+      request.resume().on('end', () => response.end(telling));
+    });
+    await new Promise<void>((resolve) => stranger.listen(0, host, resolve));
+    try {
+      const { port } = stranger.address() as { port: number };
+      const refused = Promise.withResolvers<string>();
+      const mesh = await member('a', {
+        key,
+        bootstrapPeers: [`${host}:${port}`],
+        log: (_, line) => line.includes('seal') && refused.resolve(line),
+      });
+      expect(await refused.promise).toBe(
+        `gossip with ${host}:${port}: its answer does not carry the seal of the shared key`,
+      );
+      expect(asked).toBeGreaterThan(0);
+      expect(names(mesh)).toEqual(['a']);
+    } finally {
+      stranger.closeAllConnections();
+      stranger.close();
+    }
+  });
+});
+
+describe('with a tag', () => {
+  const tag = 'tag:tka';
+  test.each([
+    ['the right tag', async () => ({ tags: ['tag:ci', tag] }), 200],
+    ['another tag', async () => ({ tags: ['tag:ci'] }), 403],
+    ['no tag', async () => ({ tags: [] }), 403],
+    ['nobody of the tailnet', async () => undefined, 403],
+    ['nobody knows whom', () => Promise.reject(new Error('tailscaled is stopped')), 503],
+  ])('%s', async (_, whois, status) => {
+    const seen: unknown[] = [];
+    const mesh = await member('a', {
+      tag,
+      whois: (address, port) => {
+        seen.push(address, typeof port);
+        return whois();
+      },
+    });
+    const answer = await post(mesh, telling, sealed(telling));
+    expect(answer.status).toBe(status);
+    expect(seen).toEqual([host, 'number']);
+    expect(names(mesh)).toEqual(status === 200 ? ['a', 'x', 'y'] : ['a']);
+  });
+
+  test('a peer without the tag is told nothing', async () => {
+    let requests = 0;
+    const stranger = http.createServer(() => requests++);
+    await new Promise<void>((resolve) => stranger.listen(0, host, resolve));
+    try {
+      const { port } = stranger.address() as { port: number };
+      const refused = Promise.withResolvers<string>();
+      const mesh = await member('a', {
+        tag,
+        whois: async () => ({ tags: ['tag:ci'] }),
+        candidates: async () => [`${host}:${port}`, 'no address', `${host}:0`],
+        log: (_, line) => line.includes('does not carry') && refused.resolve(line),
+      });
+      expect(await refused.promise).toBe(`gossip with ${host}:${port}: ${host} does not carry ${tag}`);
+      expect(requests).toBe(0);
+      expect(names(mesh)).toEqual(['a']);
+    } finally {
+      stranger.closeAllConnections();
+      stranger.close();
+    }
+  });
+});
+
+test.each([
+  ['neither key nor tag', {}, /open to strangers/],
+  ['a short key', { key: 'short' }, /gossip\.key has 5 characters/],
+  ['a peer without a port', { key, bootstrapPeers: ['tka'] }, /"tka" is not host:port/],
+  ['thresholds the wrong way round', { key, deadThreshold: 3 }, /deadThreshold must be more/],
+  ['no host', { key, hosts: [] }, /no address/],
+  ['a name that is none', { key, name: 'a b' }, /"a b" is no host name/],
+])('a mesh does not start with %s', async (_, more, message) => {
+  await expect(member('a', more)).rejects.toThrow(message);
+});
+
+test('other paths and methods are nothing', async () => {
+  const mesh = await member('a', { key });
+  expect((await post(mesh, telling, sealed(telling), '/')).status).toBe(404);
+  expect((await fetch(`http://${host}:${mesh.port}/gossip/v1`)).status).toBe(405);
+});

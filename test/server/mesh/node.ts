@@ -1,0 +1,27 @@
+// One member as a process of its own, for tests: options as JSON on the command line, what happens as JSON lines on
+// stdout. SIGTERM: it leaves.
+import type { Socket } from 'node:net';
+import { startMesh } from '../../../src/server/mesh/mesh.ts';
+
+const say = (what: unknown) => process.stdout.write(`${JSON.stringify(what)}\n`);
+const { name, host, port, key, peers, intervalMs } = JSON.parse(process.argv[2] ?? '{}');
+const mesh = await startMesh({
+  name,
+  record: {
+    server: `http://${host}:8123`,
+    apiEndpoint: `https://api.${name}.example.com:6443`,
+    labels: { pid: String(process.pid) },
+    version: '0.1.0',
+  },
+  hosts: [host],
+  port,
+  key,
+  bootstrapPeers: peers,
+  intervalMs,
+  onChange: (row) => say({ member: row.name, state: row.state, pid: row.labels?.pid }),
+});
+process.once('SIGTERM', () => mesh.leave().then(() => say({ left: true })));
+// Whoever started us is gone. Nothing here keeps the process: when it has left the mesh it ends by itself.
+process.stdin.on('end', () => process.kill(process.pid, 'SIGKILL')).resume();
+(process.stdin as unknown as Socket).unref();
+say({ port: mesh.port });
