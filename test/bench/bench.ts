@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { entryName } from '../../src/credential/entry.ts';
 import { cachedScripts } from './cached.ts';
+import { gossipBytes } from './gossip.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const bin = path.join(root, 'dist');
@@ -171,6 +172,8 @@ try {
     ]),
     [bare.name],
   );
+  process.stdout.write('\ngossip, sent by each member\n');
+  for (const line of gossipBytes([3, 50, 500])) process.stdout.write(`  ${line}\n`);
   if (kubectl === undefined) process.stdout.write('\nexec is left out: there is no kubectl on PATH\n');
   else {
     noKubeconfig();
