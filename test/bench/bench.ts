@@ -159,6 +159,7 @@ try {
       { name: 'status', script: 'kubectl-tka status' },
       { name: 'clusters, 20 members', script: `kubectl-tka clusters -s ${server}` },
       { name: 'clusters, 1,000 members', script: `kubectl-tka clusters -s ${thousand}` },
+      { name: 'TAB: 1,020 names', script: `kubectl-tka __complete login ''` },
       { name: 'login', script: `kubectl-tka login ${server}` },
     ]),
     [bare.name],

@@ -151,7 +151,15 @@ describe.concurrent('names come from the last known list', () => {
       ['tier', '`touch x`'],
       ['zone', 'b'],
     ]);
-    const rest = { server: null, state: null, lastSeen: null, listed: now, tried: 0, version: null, word: 'stated' as const };
+    const rest = {
+      server: null,
+      state: null,
+      lastSeen: null,
+      listed: now,
+      tried: 0,
+      version: null,
+      word: 'stated' as const,
+    };
     const members = [{ ...rest, name: 'one', apiEndpoint: 'https://one.example.com', labels }];
     new ListMemory(home.state).write('http://127.0.0.1:1', { at: now, html: false, members });
     expect(await complete(home, ['exec', '-l', ''])).toMatchObject({ texts: ['zone=b'] });
