@@ -4,16 +4,16 @@
 # build.ts keeps a line that ends in `# linux`, `# darwin`, `# bundle` or `# executable` for these only.
 # All names begin with tka_, so that no variable of the caller's is changed, which lib/ would inherit.
 
-# What shells inherit: options (a trace would show the token), and in bash functions and ways to match.
-set +aCefuvx
+# What shells inherit: in bash functions and ways to match, and options (a trace would show the token).
 case ${BASH_VERSION-} in
 ?*)
-  \unset -f unset unalias shopt '[' command echo exec exit export read readlink return set shift umask
+  \unset -f unset unalias shopt : '[' break command echo exec exit export read readlink return set shift umask
   \unalias -a
   # shellcheck disable=SC3044 # bash only
   shopt -u nocasematch
   ;;
 esac
+set +aCefuvx
 tka_newline='
 '
 
@@ -180,6 +180,7 @@ case $#${TKA_DEBUG:+debug},${1-},${2-},${4---api-server} in
     echo 'error: cannot write the credential' >&2
     exit 1
   fi
+  unset tka_token
   set -- credential "$@"
   case $tka_locale in
   '') unset LC_ALL ;;
