@@ -90,7 +90,7 @@ describe('a write', () => {
     const before = statSync(dirname(file), { bigint: true }).mtimeNs;
     const start = performance.now();
     await add(file, 'a');
-    expect(performance.now() - start).toBeLessThan(500);
+    expect(performance.now() - start).toBeLessThan(1900);
     expect(statSync(dirname(file), { bigint: true }).mtimeNs).toBe(before);
   });
 
@@ -182,7 +182,7 @@ describe('the lock', () => {
       utimesSync(`${file}.lock`, old, old);
       const start = performance.now();
       await add(file, `a${content.length}`);
-      expect(performance.now() - start).toBeLessThan(500);
+      expect(performance.now() - start).toBeLessThan(1900);
     }
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });

