@@ -1,4 +1,5 @@
 # bash completion for kubectl-tka, for bash 3.2 and newer. In ~/.bashrc: source <(kubectl-tka completion bash)
+# (bash 3.2 cannot source a pipe: eval "$(kubectl-tka completion bash)").
 
 _kubectl_tka() {
   local IFS=$' \t\n' program=kubectl-tka
@@ -41,7 +42,7 @@ _kubectl_tka() {
     word=${values[i]}
     case $word in "$current"*) ;; *) continue ;; esac
     # Only a list that is shown, and goes nowhere near the command line, has descriptions.
-    if [[ $COMP_TYPE == 63 && ${texts[i]} == *$'\t'* ]]; then word="$word  (${texts[i]#*$'\t'})"; fi
+    if [[ ${COMP_TYPE-} == 63 && ${texts[i]} == *$'\t'* ]]; then word="$word  (${texts[i]#*$'\t'})"; fi
     COMPREPLY[${#COMPREPLY[@]}]=${word#"$kept"}
   done
   if [[ $(type -t compopt) == builtin ]]; then
