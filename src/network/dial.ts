@@ -1,6 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns/promises';
 import * as net from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode } from '../errors.ts';
 import { permitted, plainHttpError, type Target } from './plain.ts';
 
@@ -38,27 +39,39 @@ export async function tailnetAddresses(target: Target, names: Names, signal: Abo
   }
 }
 
-/** The addresses to dial for a target: its own, or the tailnet's where it has none that may be spoken to. */
+// A resolver that does not know the tailnet may say so late, or never, and holds up all other names meanwhile.
+const resolverPatience = 500;
+
+/**
+ * The addresses to dial for a target: its own, or the tailnet's where it has none that may be spoken to, or the
+ * resolver has not answered within half a second.
+ */
 export async function addressesOf(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
   if (net.isIP(host) !== 0) {
     if (permitted(target, [host], String).length === 0) throw plainHttpError(origin);
     return [host];
   }
-  let failure: unknown;
-  try {
-    const ask = names.lookup ?? ((name: string) => systemLookup(name, { all: true }));
-    const found = await unlessAborted(ask(host), signal);
-    const good = permitted(target, found, ({ address }) => address);
-    if (good.length > 0) return alternating(good);
-    if (found.length > 0) failure = plainHttpError(origin);
-  } catch (error) {
-    if (signal.aborted) throw signal.reason;
-    failure = error;
-  }
+  const resolving = resolved(target, names, signal);
+  const late = new AbortController();
+  const soon = await Promise.race([
+    resolving.catch(() => []),
+    delay(resolverPatience, [], { signal: late.signal }).catch(() => []),
+  ]);
+  late.abort();
+  if (soon.length > 0) return soon;
   const known = await tailnetAddresses(target, names, signal);
-  if (known.length > 0) return known;
-  throw failure ?? Object.assign(new Error(`${host} has no address`), { code: 'ENOTFOUND' });
+  return known.length > 0 ? known : await resolving;
+}
+
+async function resolved(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
+  const { host, origin } = target;
+  const ask = names.lookup ?? ((name: string) => systemLookup(name, { all: true }));
+  const found = await unlessAborted(ask(host), signal);
+  const good = permitted(target, found, ({ address }) => address);
+  if (good.length > 0) return alternating(good);
+  if (found.length > 0) throw plainHttpError(origin);
+  throw Object.assign(new Error(`${host} has no address`), { code: 'ENOTFOUND' });
 }
 
 // The resolver's first choice first, then the families in turn (RFC 8305): one that leads nowhere costs one delay.

@@ -53,6 +53,28 @@ describe('names', () => {
     expect(asked).toEqual([name]);
   });
 
+  it('the tailnet knows a name that the resolver never answers for', async () => {
+    const trust = { ...tailnetSays('127.0.0.1'), caFile: authority.file };
+    const lookup = () => new Promise<never>(() => {});
+    expect((await ask(`https://${name}:${secure.port}`, { ...trust, lookup })).sni).toBe(name);
+  });
+
+  it('a resolver that answers late is heard where the tailnet knows nothing', async () => {
+    const asked = Promise.withResolvers<void>();
+    const answer = await ask(`https://${name}:${secure.port}`, {
+      lookup: async () => {
+        await asked.promise;
+        return [{ address: '127.0.0.1', family: 4 }];
+      },
+      tailnetAddresses: async () => {
+        asked.resolve();
+        return undefined;
+      },
+      caFile: authority.file,
+    });
+    expect(answer.sni).toBe(name);
+  });
+
   it('the tailnet is not asked where the name resolves', async () => {
     const tailnetAddresses = async () => {
       throw new Error('asked');
