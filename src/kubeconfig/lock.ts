@@ -13,7 +13,9 @@ import { shellWord, shown } from './source.ts';
 
 /** Nobody holds the lock for this long: it was left behind by a kill. */
 export const staleAfter = 2000;
-export const waitAtMost = 5000;
+const waitAtMost = 5000;
+/** Where many take turns, nobody holds it for long, and our own turn may be late. */
+const waitInLine = 30_000;
 
 const tokenName = /^tka-[0-9a-f]{16}\.tmp$/;
 
@@ -27,7 +29,7 @@ export interface Lock {
 const incomplete = new Set<ReadonlyMap<string, Lock>>();
 let atExit = false;
 
-/** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s. */
+/** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s, or many for 30. */
 export async function lockAll(files: readonly string[]): Promise<Map<string, Lock>> {
   const held = new Map<string, Lock>();
   if (!atExit) process.on('exit', () => incomplete.forEach(unlockAll));
@@ -64,7 +66,7 @@ export function unlockAll(held: ReadonlyMap<string, Lock>): void {
 
 async function lock(file: string): Promise<Lock> {
   const path = `${file}.lock`;
-  const deadline = Date.now() + waitAtMost;
+  const deadline = Date.now() + waitInLine;
   let seen = { id: '', since: 0 };
   for (;;) {
     const token = take(path, file);
@@ -76,7 +78,7 @@ async function lock(file: string): Promise<Lock> {
       // A clock that differs from the file server's must not make a lock last for ever: watching it will do.
       const age = Math.max(Date.now() - found.mtimeMs, Date.now() - seen.since);
       if (found.isDirectory() && age > staleAfter) clear(path);
-      if (Date.now() > deadline) throw busy(file, path, found);
+      if (Date.now() - seen.since > waitAtMost || Date.now() > deadline) throw busy(file, path, found);
     }
     await sleep(5 + Math.random() * 20);
   }
