@@ -23,7 +23,10 @@ export function helpOf(command: Command, helper: Help): string {
     `${command === root ? 'Options' : 'Options of every command'}:\n${columns([...options(root), ['-h, --help', 'show help']])}`,
   );
   const args = command.registeredArguments
-    .map((argument) => ` [${argument.name().toUpperCase()}${argument.variadic ? '...' : ''}]`)
+    .map((argument) => {
+      const { argChoices, variadic } = argument;
+      return ` ${argChoices?.join('|') ?? `[${argument.name().toUpperCase()}${variadic ? '...' : ''}]`}`;
+    })
     .join('');
   const rest = usages.get(command) ?? '';
   sections.push(

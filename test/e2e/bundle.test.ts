@@ -73,7 +73,7 @@ describe('the bundle', () => {
     expect(miss.asked).toContain('node:net');
   });
 
-  test('version and help load none of what the others need, and a sign-in by plain http no cryptography', async ({
+  test('version, help and TAB load none of what the others need, and a sign-in by plain http no cryptography', async ({
     home,
     us,
   }) => {
@@ -86,6 +86,8 @@ describe('the bundle', () => {
     expect(await loaded('version')).toEqual([]);
     expect(await loaded('--help')).toEqual([]);
     expect(await loaded('login', '--help')).toEqual([]);
+    await home.run('clusters');
+    expect(await loaded('__complete', 'login', '')).toEqual([]);
     expect(await loaded(...argsFor(us))).toEqual(['http', 'net', 'stream']);
   });
 

@@ -295,6 +295,9 @@ describe.concurrent('completion install', () => {
   test('wrong usage', async ({ home }) => {
     for (const args of ['completion', 'completion tcsh', 'completion bash zsh'])
       expect(await home.run(args)).toMatchObject({ status: 2, stdout: '' });
+    expect((await home.run('completion --help')).stdout).toContain(
+      'Usage:\n  kubectl tka completion install|bash|zsh|fish|powershell [options]',
+    );
     expect((await home.run('completion tcsh')).stderr).toMatch(/hint: kubectl tka completion --help/);
   });
 });
