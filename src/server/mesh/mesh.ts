@@ -71,6 +71,8 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const { dial = dialDirectly, log = () => {} } = options;
   const gate = gateOf(options);
   if (options.hosts.length === 0) throw new UsageError('the mesh has no address to listen on');
+  if (!(Number.isInteger(factor) && factor > 0)) throw new UsageError('gossip.factor must be a whole number above 0');
+  if (!(intervalMs >= 50)) throw new UsageError('gossip.interval must be 50ms at least');
   if (!(deadThreshold > stalenessThreshold && stalenessThreshold > 0)) {
     throw new UsageError('gossip.deadThreshold must be more than gossip.stalenessThreshold, and that more than 0');
   }
@@ -182,7 +184,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       round();
     }, afterMs);
   };
-  await look();
+  void look();
   // Members that are started together do not speak all at once.
   next(Math.random() * Math.min(intervalMs, 200));
   log('info', `member ${name} listens for gossip on ${options.hosts.join(', ')}, port ${port}`);

@@ -40,7 +40,12 @@ export interface PostOptions {
 export async function post(address: string, body: Buffer, { gate, dial, signal }: PostOptions): Promise<Buffer> {
   const url = new URL(`http://${address}${gossipPath}`);
   const host = url.hostname.replace(/^\[|\]$/g, '');
-  const to = await dial(host, Number(url.port || 80), signal);
+  const dialling = dial(host, Number(url.port || 80), signal);
+  const to = await until(signal, dialling).catch((error) => {
+    // What comes after all is not used.
+    dialling.then(({ socket }) => socket.destroy()).catch(() => {});
+    throw error;
+  });
   // Before there is a request, nobody else hears of what goes wrong.
   to.socket.on('error', () => {});
   const cut = () => to.socket.destroy();

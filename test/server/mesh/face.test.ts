@@ -1,6 +1,10 @@
+import { once } from 'node:events';
 import * as http from 'node:http';
+import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import { dialDirectly } from '../../../src/server/mesh/peer.ts';
 import { SharedKey, sealHeader, sealText, sealWindow } from '../../../src/server/mesh/seal.ts';
+import type { MemberRow } from '../../../src/tka/types.ts';
 import { host, key, member, names, post, sealed, telling } from './ground.ts';
 
 describe('with a key', () => {
@@ -136,11 +140,81 @@ describe('with a tag', () => {
   });
 });
 
+test('a peer is reached and named as the dialler says, through a proxy for one', async () => {
+  const tag = 'tag:tka';
+  const found = Promise.withResolvers<void>();
+  const peer = await member('peer', { tag, whois: async () => ({ tags: [tag] }) });
+  const asked: unknown[] = [];
+  await member('a', {
+    tag,
+    whois: async (address, port) => {
+      asked.push([address, port]);
+      return address === '100.64.0.7' ? { tags: [tag] } : undefined;
+    },
+    bootstrapPeers: ['tka-peer.example.ts.net:7946'],
+    dial: async () => {
+      const socket = connect({ host, port: peer.port });
+      await once(socket, 'connect');
+      return { socket, address: '100.64.0.7', port: 7946 };
+    },
+    onChange: (row) => row.name === 'peer' && found.resolve(),
+  });
+  await found.promise;
+  expect(asked[0]).toEqual(['100.64.0.7', 7946]);
+});
+
+test('a dialler that never comes back holds up nobody', async () => {
+  const [given, found] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const peer = await member('peer', { key });
+  const mesh = await member('a', {
+    key,
+    bootstrapPeers: ['silent:7946', `${host}:${peer.port}`],
+    dial: (name, port, signal) => (name === 'silent' ? new Promise(() => {}) : dialDirectly(name, port, signal)),
+    log: (_, line) => line === 'gossip with silent:7946: no answer within 1000 ms' && given.resolve(),
+    onChange: (row) => row.name === 'peer' && found.resolve(),
+  });
+  await Promise.all([given.promise, found.promise]);
+  await mesh.leave();
+});
+
+test('two of one name say so', async () => {
+  const heard = [Promise.withResolvers<string>(), Promise.withResolvers<string>()];
+  const peer = await member('peer', { key });
+  for (const one of heard) {
+    await member('twin', {
+      key,
+      bootstrapPeers: [`${host}:${peer.port}`],
+      log: (level, line) => level === 'warn' && one.resolve(line),
+    });
+  }
+  expect(new Set(await Promise.all(heard.map(({ promise }) => promise)))).toEqual(
+    new Set(['another process says that it is twin: no two members may have the same name']),
+  );
+});
+
+test('a record that changes reaches the others', async () => {
+  const heard = Promise.withResolvers<MemberRow>();
+  const apiEndpoint = 'https://api.example.com';
+  const mesh = await member('a', { key });
+  await member('b', {
+    key,
+    bootstrapPeers: [`${host}:${mesh.port}`],
+    onChange: (row, before) => {
+      const own = { server: 'http://127.0.0.1:8123', apiEndpoint, version: '1' };
+      if (before === undefined) mesh.update({ ...own, labels: { region: 'eu' } });
+      else if (row.labels?.region !== undefined) heard.resolve(row);
+    },
+  });
+  expect(await heard.promise).toMatchObject({ name: 'a', apiEndpoint, apiPort: 8123, labels: { region: 'eu' } });
+});
+
 test.each([
   ['neither key nor tag', {}, /open to strangers/],
   ['a short key', { key: 'short' }, /gossip\.key has 5 characters/],
   ['a peer without a port', { key, bootstrapPeers: ['tka'] }, /"tka" is not host:port/],
   ['thresholds the wrong way round', { key, deadThreshold: 3 }, /deadThreshold must be more/],
+  ['nobody to ask', { key, factor: 0 }, /gossip\.factor/],
+  ['no interval', { key, intervalMs: Number.NaN }, /gossip\.interval/],
   ['no host', { key, hosts: [] }, /no address/],
   ['a name that is none', { key, name: 'a b' }, /"a b" is no host name/],
 ])('a mesh does not start with %s', async (_, more, message) => {
