@@ -1,10 +1,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { configLimit } from '../config-file.ts';
 import { systemCode, TkaError, UsageError } from '../errors.ts';
 import { makeFolder, writeWhole } from '../files.ts';
 import { findPaths } from '../paths.ts';
 import { loadSettings } from '../settings.ts';
-import { configLimit, parseConfig } from '../settings-file.ts';
+import { parseConfig } from '../settings-file.ts';
 import { environmentName, readSetting, type SettingKey, settingKey, settingKeys } from '../settings-keys.ts';
 import { type OutputFormat, openTerminal, structured, table } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';

@@ -1,5 +1,5 @@
-// A stand-in for tailscaled: its LocalAPI's status, on a real Unix socket or, as the macOS app's, on a port with a
-// password.
+// A stand-in for tailscaled: its LocalAPI's status, whois and certificates, on a real Unix socket or, as the macOS app's,
+// on a port with a password.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -8,6 +8,15 @@ import * as path from 'node:path';
 import type { Cluster } from './cluster.ts';
 import type { RouteFault } from './faults.ts';
 import { serveWith } from './misbehave.ts';
+import {
+  certAnswer,
+  type StandInAnswer,
+  type StandInCaller,
+  type StandInKeyPair,
+  whoisAnswer,
+} from './tailscaled-answers.ts';
+
+export type { StandInCaller, StandInKeyPair } from './tailscaled-answers.ts';
 
 /** A device of the stand-in's tailnet. */
 export interface StandInPeer {
@@ -31,6 +40,12 @@ export interface TailscaledOptions {
   readonly self?: StandInPeer;
   readonly peers?: readonly StandInPeer[];
   readonly backendState?: string;
+  /** Default: false, userspace networking. */
+  readonly tun?: boolean;
+  /** Default: nobody is known. */
+  readonly whois?: Tailscaled['whois'];
+  /** Default: there are none. */
+  readonly certificate?: Tailscaled['certificate'];
 }
 
 /** A running stand-in. What may change while it runs can be set at any time. */
@@ -42,18 +57,24 @@ export interface Tailscaled extends AsyncDisposable {
   self: StandInPeer;
   peers: readonly StandInPeer[];
   backendState: string;
+  tun: boolean;
+  /** Who is at the other end of a connection from there. */
+  whois: (address: string, port: number) => StandInCaller | undefined;
+  certificate: (name: string) => StandInKeyPair | undefined;
   /** How its answers misbehave, as a TKA route's (`change` gets the real document). */
   fault: RouteFault;
-  /** Requests answered with a status, refused (403, 401), and for anything else. */
-  readonly counts: { status: number; refused: number; other: number };
-  /** Resolves as soon as the status was asked for so many times. */
-  seen(count?: number): Promise<void>;
+  /** Requests for the status, whois and a certificate, those refused (403, 401), and for anything else. */
+  readonly counts: Record<Counted, number>;
+  /** Resolves as soon as that was asked for so many times; default: the status, once. */
+  seen(count?: number, what?: Counted): Promise<void>;
   /** Stops listening and drops every connection; the socket's file goes. */
   stop(): Promise<void>;
   /** Listens again, where it did before. */
   start(): Promise<void>;
   close(): Promise<void>;
 }
+
+type Counted = 'status' | 'whois' | 'cert' | 'refused' | 'other';
 
 /** Starts a stand-in for tailscaled. */
 export async function startTailscaled(options: TailscaledOptions = {}): Promise<Tailscaled> {
@@ -64,28 +85,37 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
         await mkdtemp(path.join(os.tmpdir(), 'ts-'))
       : undefined;
   const socketPath = password !== undefined ? '' : (options.socketPath ?? path.join(folder ?? '', 's'));
-  const counts = { status: 0, refused: 0, other: 0 };
-  let waiting: { count: number; done: () => void }[] = [];
+  const counts: Record<Counted, number> = { status: 0, whois: 0, cert: 0, refused: 0, other: 0 };
+  let waiting: { what: Counted; count: number; done: () => void }[] = [];
+  const count = (what: Counted) => {
+    counts[what]++;
+    waiting = waiting.filter((waiter) => counts[waiter.what] < waiter.count || waiter.done());
+  };
   let port: number | undefined;
 
   const answer: RequestListener = (request, response) => {
     response.setHeader('Tailscale-Version', '1.90.0-sandbox');
+    const url = new URL(request.url ?? '/', 'http://local-tailscaled.sock');
     const refusal = refusalOf(request, password);
     if (refusal !== undefined) {
-      counts.refused++;
+      count('refused');
       return plain(response, ...refusal);
     }
-    if (request.url?.split('?', 1)[0] !== '/localapi/v0/status') {
-      counts.other++;
-      return plain(response, 404, '404 page not found');
-    }
-    response.setHeader('Content-Type', 'application/json');
+    const [, what = '', name = ''] = url.pathname.match(/^\/localapi\/v0\/([a-z]+)(?:\/([^/]+))?$/) ?? [];
+    let answered: StandInAnswer = [404, '404 page not found\n'];
     // Indented, as the real one.
-    response.end(JSON.stringify(documentOf(standIn), undefined, '\t'));
+    if (what === 'status') answered = [200, JSON.stringify(documentOf(standIn), undefined, '\t'), 'application/json'];
+    else if (what === 'whois') answered = whoisAnswer(url.searchParams, standIn.whois);
+    else if (what === 'cert') answered = certAnswer(decodeURIComponent(name), url.searchParams, standIn.certificate);
+    else count('other');
+    const [status, text, type = 'text/plain; charset=utf-8'] = answered;
+    response.statusCode = status;
+    response.setHeader('Content-Type', type);
+    response.end(text);
   };
   const server = createServer((request, response) => {
-    if (request.url?.startsWith('/localapi/v0/status')) counts.status++;
-    waiting = waiting.filter(({ count, done }) => counts.status < count || done());
+    const [, what] = request.url?.match(/^\/localapi\/v0\/(status|whois|cert)\b/) ?? [];
+    if (what !== undefined) count(what as Counted);
     request.on('error', () => {});
     response.on('error', () => {});
     const { times = 1 } = standIn.fault;
@@ -130,10 +160,13 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
     self: options.self ?? { hostName: 'laptop', addresses: ['100.64.0.1', 'fd7a:115c:a1e0::1'] },
     peers: options.peers ?? [],
     backendState: options.backendState ?? 'Running',
+    tun: options.tun ?? false,
+    whois: options.whois ?? (() => undefined),
+    certificate: options.certificate ?? (() => undefined),
     fault: {},
     counts,
-    async seen(count = 1) {
-      if (counts.status < count) await new Promise<void>((done) => waiting.push({ count, done }));
+    async seen(count = 1, what = 'status') {
+      if (counts[what] < count) await new Promise<void>((done) => waiting.push({ what, count, done }));
     },
     start,
     stop,
@@ -165,13 +198,14 @@ function refusalOf(request: IncomingMessage, password: string | undefined): [sta
 }
 
 /** The document in the real one's shape (ipn/ipnstate.Status). */
-function documentOf({ suffix, self, peers, backendState }: Tailscaled): unknown {
+function documentOf({ suffix, self, peers, backendState, tun, certificate }: Tailscaled): unknown {
   const down = backendState !== 'Running' && backendState !== 'Starting';
   const peer = (device: StandInPeer, index: number) => peerDocument(device, index, suffix);
   const itself = peer(self, 0);
+  const name = String(itself.DNSName).replace(/\.$/, '');
   return {
     Version: '1.90.0-sandbox',
-    TUN: false,
+    TUN: tun,
     BackendState: backendState,
     HaveNodeKey: backendState !== 'NeedsLogin',
     AuthURL: '',
@@ -180,7 +214,7 @@ function documentOf({ suffix, self, peers, backendState }: Tailscaled): unknown 
     Health: [],
     MagicDNSSuffix: down ? '' : suffix,
     CurrentTailnet: down ? null : { Name: 'example.com', MagicDNSSuffix: suffix, MagicDNSEnabled: true },
-    CertDomains: null,
+    CertDomains: !down && certificate(name) !== undefined ? [name] : null,
     Peer: down ? null : Object.fromEntries(peers.map((device, i) => [nodeKey(i + 1), peer(device, i + 1)])),
     User: { 1: { ID: 1, LoginName: 'alice@example.com', DisplayName: 'Alice', ProfilePicURL: '' } },
     ClientVersion: null,

@@ -5,9 +5,11 @@ import { TailscaleError } from './problem.ts';
 import { type LocalAnswer, type LocalOptions, localRequest } from './request.ts';
 import { parseStatus, type TailnetStatus } from './status.ts';
 
+export { certificateFor, type KeyPair } from './certificate.ts';
 export { type Problem, TailscaleError } from './problem.ts';
 export { localRequest } from './request.ts';
 export type { Peer, TailnetStatus } from './status.ts';
+export { addressPort, type WhoIs, whoIs } from './whois.ts';
 
 export type StatusOptions = Omit<LocalOptions, 'limit'>;
 

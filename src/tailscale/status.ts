@@ -1,6 +1,7 @@
 // Reads tailscaled's status. Others on the tailnet choose their devices' names: everything in it is checked.
 import { cleanText } from '../tka/text.ts';
 import { isLoopbackIp, isTailnetIp, plainIp } from './addresses.ts';
+import { isObject, type Json, own, parseJson, texts } from './json.ts';
 import { TailscaleError } from './problem.ts';
 
 /** A device of the tailnet. */
@@ -24,21 +25,18 @@ export interface TailnetStatus {
   readonly self: Peer;
   /** All devices with a DNS name, this machine included, sorted by that name. */
   readonly peers: readonly Peer[];
+  /** Its network is in tailscaled alone: the tailnet's connections come from loopback, and the machine has none of its addresses. */
+  readonly userspace: boolean;
+  /** The names that tailscaled can have a certificate for. */
+  readonly certDomains: readonly string[];
 }
-
-type Json = Readonly<Record<string, unknown>>;
-
-const isObject = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-const own = (object: unknown, key: string): unknown =>
-  isObject(object) && Object.hasOwn(object, key) ? object[key] : undefined;
 
 /**
  * The status in the document that tailscaled or `tailscale status --json` gives. `loopback`: addresses of this machine
  * alone may be a peer's. Throws TailscaleError unless Tailscale is running.
  */
 export function parseStatus(text: string, options: { loopback: boolean }): TailnetStatus {
-  const status = parseJson(text);
+  const status = parseJson(text, unreadable);
   const state = own(status, 'BackendState');
   if (typeof state !== 'string') throw unreadable('no BackendState');
   if (state !== 'Running') throw notRunning(state);
@@ -54,15 +52,15 @@ export function parseStatus(text: string, options: { loopback: boolean }): Tailn
     peers.push(peerOf(peer, suffix, options.loopback));
   }
   const named = peers.filter((peer) => peer.dnsName !== '');
-  return { suffix, self, peers: named.sort((a, b) => (a.dnsName < b.dnsName ? -1 : a.dnsName > b.dnsName ? 1 : 0)) };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw unreadable('no JSON', cause);
-  }
+  return {
+    suffix,
+    self,
+    peers: named.sort((a, b) => (a.dnsName < b.dnsName ? -1 : a.dnsName > b.dnsName ? 1 : 0)),
+    userspace: own(status, 'TUN') === false,
+    certDomains: texts(own(status, 'CertDomains'), 64)
+      .map(dnsName)
+      .filter((name) => name !== ''),
+  };
 }
 
 function unreadable(what: string, cause?: unknown): TailscaleError {
@@ -106,10 +104,6 @@ function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {
     online: own(peer, 'Online') === true && own(peer, 'Expired') !== true,
     self: false,
   };
-}
-
-function texts(value: unknown, limit: number): string[] {
-  return Array.isArray(value) ? value.slice(0, limit).filter((item) => typeof item === 'string') : [];
 }
 
 /** A DNS name in lower case, without dots at its ends; empty for anything else. */

@@ -46,6 +46,8 @@ describe('a status', () => {
     };
     expect(parse(document({ Peer: { b: tka, a: away } }))).toEqual({
       suffix: 'example.ts.net',
+      userspace: false,
+      certDomains: [],
       self: laptop,
       peers: [
         { hostName: 'away', dnsName: 'away.example.ts.net', addresses: [], tags: [], online: false, self: false },

@@ -8,6 +8,8 @@ export interface Caller {
   readonly login: string;
   readonly role: string;
   readonly periodMs: number;
+  /** Why this grant lets nobody sign in, where it does not. Whoever is signed in may still look, and log out. */
+  readonly problem?: Refusal;
 }
 
 /** Names the caller of a request, or throws a Refusal. */

@@ -47,7 +47,10 @@ export function createHandler(options: HandlerOptions): RequestListener {
     [
       '/login',
       {
-        POST: async (caller) => jsonAnswer(202, loginBody(await signIns.signIn(caller))),
+        POST: async (caller) => {
+          if (caller.problem !== undefined) throw caller.problem;
+          return jsonAnswer(202, loginBody(await signIns.signIn(caller)));
+        },
         GET: async (caller) => {
           const found = await signIns.get(caller);
           if (found === undefined) throw notSignedIn(401, caller);

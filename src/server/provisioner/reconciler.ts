@@ -1,7 +1,8 @@
 // Makes the cluster have what the sign-ins ask for, and nothing that they do not. Whatever is deleted is named by its
 // UID: an object's UID never comes back, so nothing newer of the same name is ever hit, whoever works at the same time.
+
+import type { Log } from '../log.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
-import type { Log } from './log.ts';
 import {
   accountFor,
   bindingFor,

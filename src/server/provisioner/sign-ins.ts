@@ -1,8 +1,8 @@
 // The TKA API's sign-ins over TkaSignin objects. Any replica serves them; the one that leads provisions what they ask for.
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
+import type { Log } from '../log.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
-import type { Log } from './log.ts';
 import {
   asksFor,
   attemptOf,

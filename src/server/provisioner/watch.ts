@@ -2,8 +2,8 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type KubeConfig, type KubernetesObject, ListWatch, Watch } from '@kubernetes/client-node';
+import type { Log } from '../log.ts';
 import { isStatus, type Kube } from './kube.ts';
-import type { Log } from './log.ts';
 import { paths, type TkaSignin } from './objects.ts';
 
 type Watched = TkaSignin & KubernetesObject;

@@ -1,0 +1,71 @@
+// Who calls, as tailscaled knows: by the address at the other end of the connection, and by nothing that the caller says.
+import type { IncomingMessage } from 'node:http';
+import { type WhoIs, whoIs } from '../../tailscale/localapi.ts';
+import { type Caller, type Identity, Refusal } from '../http/contract.ts';
+import type { Log } from '../log.ts';
+import { grantOf } from './rules.ts';
+
+/** What the identity is given. */
+export interface TailnetIdentityOptions {
+  /** The capability whose rules grant roles. */
+  readonly capName: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  /** Milliseconds for tailscaled to answer. Default 5 s. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * The identity of the tailnet's users. tailscaled is asked at each request, so that a grant counts from the moment in
+ * which it is given, and no longer than it is.
+ */
+export function tailnetIdentity({ capName, env, log, timeoutMs = 5_000 }: TailnetIdentityOptions): Identity {
+  async function ask(address: string, port: number): Promise<WhoIs | undefined> {
+    try {
+      return await whoIs(address, port, { env, timeout: timeoutMs, log: (line) => log.debug({}, line) });
+    } catch (error) {
+      log.error({ err: error }, 'tailscaled does not say who calls');
+      // Whom it is told to is not known: the log says why.
+      throw new Refusal(
+        503,
+        {
+          message: 'the TKA server cannot ask tailscaled who you are',
+          advice: ['try again in a moment', 'if it stays so, ask who runs the TKA server: its log says why'],
+        },
+        1,
+      );
+    }
+  }
+
+  return {
+    async whoIs(request): Promise<Caller> {
+      const { remoteAddress, remotePort } = request.socket;
+      if (isForwarded(request)) throw new Refusal(403, { message: 'Unauthorized request from Funnel' });
+      // He hung up: nobody is answered.
+      if (remoteAddress === undefined || remotePort === undefined) throw new Refusal(400, { message: 'who is gone?' });
+      const who = await ask(remoteAddress, remotePort);
+      if (who === undefined) {
+        throw new Refusal(403, {
+          message: 'your connection does not come from a device of the tailnet',
+          advice: ['connect to the tailnet: tailscale up'],
+        });
+      }
+      if (who.tags.length > 0) throw new Refusal(400, { message: 'tagged nodes not (yet) supported' });
+      const username = who.login.split('@', 1)[0] ?? '';
+      if (username === '') throw new Refusal(400, { message: 'tailscaled knows no login name for your device' });
+      return { username, login: who.login, ...grantOf(who.rules(capName), username) };
+    },
+  };
+}
+
+/**
+ * True for what tailscaled's own proxy passes on: the caller would get the identity of the machine that the proxy is on.
+ * It marks the internet's requests (Funnel) with a header, and reaches a server on its own address from that address. The
+ * other `Tailscale-` headers, which anybody may send, are not looked at.
+ */
+function isForwarded({ headers, socket }: IncomingMessage): boolean {
+  if (headers['tailscale-funnel-request'] !== undefined) return true;
+  const { localAddress = '', remoteAddress } = socket;
+  const isOwn = remoteAddress === localAddress && !/^(?:::ffff:)?127\.|^::1$/.test(localAddress);
+  return isOwn && headers['x-forwarded-for'] !== undefined;
+}

@@ -1,0 +1,27 @@
+// This machine's certificate on the tailnet, as tailscaled has it from its authority.
+import { cleanText } from '../tka/text.ts';
+import { TailscaleError } from './problem.ts';
+import { type LocalOptions, localRequest } from './request.ts';
+
+/** PEM, both. */
+export interface KeyPair {
+  readonly key: string;
+  readonly cert: string;
+}
+
+/**
+ * The certificate for a name of this machine's. tailscaled gets it where it has none, which takes a minute, and renews it
+ * by itself for whoever asks in time. Throws TailscaleError.
+ */
+export async function certificateFor(name: string, options: LocalOptions): Promise<KeyPair> {
+  const { status, body } = await localRequest(`/localapi/v0/cert/${encodeURIComponent(name)}?type=pair`, options);
+  const key = /-----BEGIN ((?:[A-Z]+ )?PRIVATE KEY)-----[\s\S]*?-----END \1-----\n?/.exec(body)?.[0];
+  const cert = body.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----\n?/g)?.join('');
+  if (status === 200 && key !== undefined && cert !== undefined) return { key, cert };
+  // Where it is a refusal, it says why.
+  const why = status === 200 ? 'its answer is no certificate and key' : cleanText(body, 200) || `HTTP ${status}`;
+  throw new TailscaleError('unreadable', `tailscaled has no certificate for ${name}: ${why}`, [
+    'see what it says: tailscale cert',
+    'certificates are turned on for a tailnet at https://login.tailscale.com/admin/dns',
+  ]);
+}

@@ -1,0 +1,51 @@
+// Whose connection it is, as tailscaled knows (client/tailscale/apitype.WhoIsResponse).
+import { own, parseJson, texts } from './json.ts';
+import { TailscaleError } from './problem.ts';
+import { type LocalOptions, localRequest } from './request.ts';
+
+/** The device at the other end of a connection, and what the tailnet's policy grants it here. */
+export interface WhoIs {
+  /** `alice@example.com`; empty where there is none. */
+  readonly login: string;
+  /** A tagged device is nobody's. */
+  readonly tags: readonly string[];
+  /** The rules under a capability's name; empty for none. */
+  rules(capability: string): readonly unknown[];
+}
+
+/** The spelling that tailscaled takes for an address and port; an IPv4 address in IPv6 clothes is undressed. */
+export function addressPort(address: string, port: number): string {
+  const plain = address.replace(/^::ffff:(?=[0-9.]+$)/i, '');
+  return plain.includes(':') ? `[${plain}]:${port}` : `${plain}:${port}`;
+}
+
+/**
+ * Whose TCP connection comes from this address and port; undefined for nobody's on the tailnet. With userspace networking
+ * that is known while the connection is open. Throws TailscaleError.
+ */
+export async function whoIs(address: string, port: number, options: LocalOptions): Promise<WhoIs | undefined> {
+  const query = new URLSearchParams({ addr: addressPort(address, port), proto: 'tcp' });
+  const { status, body } = await localRequest(`/localapi/v0/whois?${query}`, options);
+  if (status === 404) return undefined;
+  if (status !== 200) throw unreadable(`HTTP ${status}`);
+  const answer = parseJson(body, unreadable);
+  const login = own(own(answer, 'UserProfile'), 'LoginName');
+  const map = own(answer, 'CapMap');
+  return {
+    login: typeof login === 'string' && login.length <= 320 ? login : '',
+    tags: texts(own(own(answer, 'Node'), 'Tags'), 64),
+    rules(capability) {
+      const rules = own(map, capability);
+      return Array.isArray(rules) ? rules : [];
+    },
+  };
+}
+
+function unreadable(what: string, cause?: unknown): TailscaleError {
+  return new TailscaleError(
+    'unreadable',
+    `tailscaled's answer to whois cannot be read (${what})`,
+    ['see what it says: tailscale whois'],
+    cause,
+  );
+}

@@ -1,0 +1,232 @@
+import { readFileSync } from 'node:fs';
+import { request as httpRequest, type IncomingMessage, type Server } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { afterEach, describe, expect, test } from 'vitest';
+import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
+import type { Caller, SignIns } from '../../src/server/http/contract.ts';
+import { createHandler } from '../../src/server/http/handler.ts';
+import { close, createTkaServer, listen } from '../../src/server/http/listen.ts';
+import { tailnetIdentity } from '../../src/server/identity/tailnet.ts';
+import type { Log } from '../../src/server/log.ts';
+import { addressPort } from '../../src/tailscale/localapi.ts';
+
+const sampleBody = (name: string): string =>
+  readFileSync(new URL(`../samples/${name}.http`, import.meta.url), 'utf8').split('\n\n')[1] ?? '';
+
+const capName = 'specht-labs.de/cap/tka';
+const rule = { role: 'cluster-admin', period: '8h', priority: 100 };
+const alice: StandInCaller = { login: 'alice@example.com', capabilities: { [capName]: [rule] } };
+
+let daemon: Tailscaled | undefined;
+let server: Server | undefined;
+let port = 0;
+const logged: string[] = [];
+const seen: Caller[] = [];
+const asked: [address: string, port: number][] = [];
+afterEach(async () => {
+  if (server !== undefined) await close(server);
+  await daemon?.close();
+  for (const list of [logged, seen, asked]) list.length = 0;
+});
+
+/** A TKA server on loopback whose tailscaled knows this caller. */
+async function serve(caller: StandInCaller | undefined, timeoutMs?: number): Promise<Tailscaled> {
+  const tailscaled = await startTailscaled({
+    whois(...from) {
+      asked.push(from);
+      return caller;
+    },
+  });
+  daemon = tailscaled;
+  const note = (fields: Readonly<Record<string, unknown>>, message: string) =>
+    logged.push(`${message}: ${(fields.err as Error | undefined)?.message}`);
+  const log: Log = { debug: () => {}, info: note, warn: note, error: note };
+  const answer = { username: 'x', role: 'x', until: '2026-11-21T00:00:00Z' };
+  const signIns: SignIns = {
+    async signIn(caller) {
+      seen.push(caller);
+      return answer;
+    },
+    get: async () => ({ answer, provisioned: true }),
+    kubeconfig: async () => 'pending',
+    signOut: async () => answer,
+  };
+  const env = { TS_SOCKET: tailscaled.socketPath };
+  const identity = tailnetIdentity({ capName, env, log, ...(timeoutMs !== undefined && { timeoutMs }) });
+  const clusterInfo = { server_url: 'https://x', insecure_skip_tls_verify: false, ca_data: '', labels: {} };
+  server = createTkaServer(createHandler({ identity, signIns, clusterInfo: () => clusterInfo }));
+  port = await listen(server, '127.0.0.1', 0);
+  return tailscaled;
+}
+
+async function ask(headers: Record<string, string> = {}, method = 'POST', path = '/login') {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const to = { host: '127.0.0.1', port, method, path: `/api/v1alpha1${path}`, headers, agent: false as const };
+    const sent = httpRequest(to, resolve).on('error', reject);
+    sent.end();
+  });
+  return { status: response.statusCode, headers: response.headers, body: await text(response) };
+}
+
+test('names the caller by the connection’s own address and port', async () => {
+  await serve(alice);
+  expect((await ask()).status).toBe(202);
+  expect(seen).toEqual([
+    { username: 'alice', login: 'alice@example.com', role: 'cluster-admin', periodMs: 28_800_000 },
+  ]);
+  expect(asked).toEqual([['127.0.0.1', expect.any(Number)]]);
+  expect(asked[0]?.[1]).not.toBe(port);
+});
+
+test('a grant counts at once, and so does its end', async () => {
+  const tailscaled = await serve(alice);
+  expect((await ask()).status).toBe(202);
+  tailscaled.whois = () => ({ ...alice, capabilities: {} });
+  expect((await ask()).status).toBe(403);
+  tailscaled.whois = () => alice;
+  expect((await ask()).status).toBe(202);
+});
+
+test('what a caller says of himself is not believed', async () => {
+  await serve(alice);
+  const { status } = await ask({
+    'Tailscale-User-Login': 'root@example.com',
+    'Tailscale-User-Name': 'root',
+    'Tailscale-App-Capabilities': JSON.stringify({ [capName]: [{ role: 'root', period: '9h', priority: 999 }] }),
+    'X-Forwarded-For': '100.64.0.99',
+    Forwarded: 'for=100.64.0.99',
+  });
+  expect(status).toBe(202);
+  expect(seen).toEqual([expect.objectContaining({ username: 'alice', role: 'cluster-admin' })]);
+  expect(asked[0]?.[0]).toBe('127.0.0.1');
+});
+
+const granted = (...rules: readonly unknown[]): StandInCaller => ({ ...alice, capabilities: { [capName]: rules } });
+const same = 'Multiple capability rules with the same priority found';
+const syntax = 'Error unmarshaling api capability map';
+
+describe('grants', () => {
+  test.each<[name: string, rules: readonly unknown[], caller: Partial<Caller>]>([
+    [
+      'the highest priority',
+      [rule, { ...rule, role: 'view', priority: 200 }, { ...rule, priority: 1 }],
+      { role: 'view' },
+    ],
+    [
+      'no priority is 0',
+      [
+        { role: 'view', period: '1h' },
+        { ...rule, priority: -1 },
+      ],
+      { role: 'view', periodMs: 3_600_000 },
+    ],
+    ['fields of others are passed over', [{ ...rule, note: 'x' }], { role: 'cluster-admin' }],
+  ])('%s', async (_, rules, caller) => {
+    await serve(granted(...rules));
+    expect((await ask()).status).toBe(202);
+    expect(seen).toEqual([expect.objectContaining(caller)]);
+  });
+
+  test.each<[name: string, caller: StandInCaller | undefined, status: number, message: string]>([
+    ['none', granted(), 403, 'No grant found for user'],
+    ['no capabilities at all', { login: alice.login }, 403, 'No grant found for user'],
+    ['another capability', { ...alice, capabilities: { other: [rule] } }, 403, 'No grant found for user'],
+    ['two of the highest priority', granted(rule, { ...rule, role: 'view' }), 400, same],
+    ['two of a lower priority', granted({ ...rule, priority: 200 }, rule, { ...rule, role: 'view' }), 400, same],
+    ['a rule that is no object', granted('cluster-admin'), 400, syntax],
+    ['a rule that is null', granted(null), 400, syntax],
+    ['no role', granted({ period: '8h', priority: 1 }), 400, syntax],
+    ['a role that is no text', granted({ ...rule, role: ['cluster-admin'] }), 400, syntax],
+    ['a priority that is no number', granted({ ...rule, priority: '100' }), 400, syntax],
+    ['a period that is no text', granted({ ...rule, period: 8 }), 400, syntax],
+    ['a tagged device', { ...alice, tags: ['tag:ci'] }, 400, 'tagged nodes not (yet) supported'],
+    ['nobody’s device', { ...alice, login: '' }, 400, 'tailscaled knows no login name for your device'],
+    [
+      'a device without a profile',
+      { ...alice, fields: { UserProfile: null } },
+      400,
+      'tailscaled knows no login name for your device',
+    ],
+    ['an address that is nobody’s', undefined, 403, 'your connection does not come from a device of the tailnet'],
+  ])('%s', async (_, caller, status, message) => {
+    await serve(caller);
+    const answer = await ask();
+    expect(answer.status).toBe(status);
+    expect(JSON.parse(answer.body)).toMatchObject({ message });
+    expect(seen).toEqual([]);
+    for (const path of ['/cluster-info', '/login', '/kubeconfig'])
+      expect((await ask({}, 'GET', path)).status).toBe(status);
+  });
+
+  test('no grant, as the Go server says it', async () => {
+    await serve(granted());
+    expect((await ask()).body).toBe(sampleBody('login-no-grant'));
+  });
+
+  test.each<[period: string, body: string]>([
+    ['abc', sampleBody('login-period-invalid')],
+    ['10', '{"message":"Error parsing duration","cause":{"message":"time: missing unit in duration \\"10\\""}}'],
+    [
+      '1d',
+      '{"message":"Error parsing duration","cause":{"message":"time: unknown unit \\"d\\" in duration \\"1d\\""}}',
+    ],
+    ['', '{"message":"Error parsing duration","cause":{"message":"time: invalid duration \\"\\""}}'],
+    ['9999999h', '{"message":"Error parsing duration","cause":{"message":"time: invalid duration \\"9999999h\\""}}'],
+  ])('a period of %j lets nobody in, and everybody out', async (period, body) => {
+    await serve(granted({ ...rule, period }));
+    const answer = await ask();
+    expect(answer).toMatchObject({ status: 500, body });
+    expect(seen).toEqual([]);
+    expect((await ask({}, 'POST', '/logout')).status).toBe(200);
+  });
+});
+
+describe('what tailscaled’s proxy passes on', () => {
+  test('Funnel', async () => {
+    await serve(alice);
+    const answer = await ask({ 'Tailscale-Funnel-Request': '?1' });
+    expect(answer).toMatchObject({ status: 403, body: '{"message":"Unauthorized request from Funnel"}' });
+    expect(asked).toEqual([]);
+  });
+});
+
+describe('tailscaled', () => {
+  test.each<[name: string, breakIt: (tailscaled: Tailscaled) => unknown, logs: RegExp]>([
+    ['is down', (tailscaled) => tailscaled.stop(), /no tailscaled at/],
+    ['does not answer', (tailscaled) => Object.assign(tailscaled.fault, { silent: true }), /does not answer/],
+    [
+      'refuses',
+      (tailscaled) => Object.assign(tailscaled.fault, { answer: { status: 403, body: 'whois access denied' } }),
+      /refuses to answer: whois access denied/,
+    ],
+    [
+      'answers nonsense',
+      (tailscaled) => Object.assign(tailscaled.fault, { notJson: true }),
+      /cannot be read \(no JSON\)/,
+    ],
+    [
+      'is in trouble',
+      (tailscaled) => Object.assign(tailscaled.fault, { answer: { status: 500, body: 'x' } }),
+      /cannot be read \(HTTP 500\)/,
+    ],
+    ['answers without end', (tailscaled) => Object.assign(tailscaled.fault, { oversizeMiB: 2 }), /more than 1 MiB/],
+  ])('%s', async (_, breakIt, logs) => {
+    const tailscaled = await serve(alice, 300);
+    await breakIt(tailscaled);
+    const answer = await ask();
+    expect(answer.status).toBe(503);
+    expect(answer.headers['retry-after']).toBe('1');
+    expect(JSON.parse(answer.body).message).toBe('the TKA server cannot ask tailscaled who you are');
+    expect(answer.body).not.toContain(tailscaled.socketPath);
+    expect(logged).toEqual([expect.stringMatching(logs)]);
+    expect(seen).toEqual([]);
+  });
+});
+
+test.each([
+  ['127.0.0.1', '127.0.0.1:5'],
+  ['::ffff:127.0.0.1', '127.0.0.1:5'],
+  ['fd7a:115c:a1e0::1', '[fd7a:115c:a1e0::1]:5'],
+])('%s is asked for as %s', (address, spelled) => {
+  expect(addressPort(address, 5)).toBe(spelled);
+});
