@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { entryName } from '../../src/credential/entry.ts';
 import { cachedScripts } from './cached.ts';
 import { gossipBytes } from './gossip.ts';
+import { signInCosts } from './sign-ins.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const bin = path.join(root, 'dist');
@@ -175,6 +176,8 @@ try {
   );
   process.stdout.write('\ngossip, sent by each member\n');
   for (const line of gossipBytes([3, 50, 500])) process.stdout.write(`  ${line}\n`);
+  process.stdout.write('\nsign-ins of a TKA server, on a real API server\n');
+  for (const line of await signInCosts()) process.stdout.write(`  ${line}\n`);
   if (kubectl === undefined) process.stdout.write('\nexec is left out: there is no kubectl on PATH\n');
   else {
     noKubeconfig();

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { type ConfigMapRef, readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
-import { absent, kubectl, Person, statusFor, test, until } from './ground.ts';
+import { absent, kubectl, Person, statusFor, test, until } from './support.ts';
 
 const sample = (name: string): unknown =>
   JSON.parse(fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8').split('\n\n')[1] ?? '');

@@ -7,8 +7,8 @@ import { paths } from '../../src/server/provisioner/objects.ts';
 import type { ErrorBody } from '../../src/tka/types.ts';
 import { type ApiServer, kubeConfigFor, startApiServer } from './api-server.ts';
 import { startRelay } from './cut.ts';
-import { absent, test as base, Ground, Person, statusFor } from './ground.ts';
 import { startReplica } from './replica.ts';
+import { absent, test as base, Ground, Person, statusFor } from './support.ts';
 
 const sample = (name: string): ErrorBody =>
   JSON.parse(fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8').split('\n\n')[1] ?? '');

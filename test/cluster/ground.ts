@@ -1,14 +1,9 @@
-// What the cluster tests stand on: a namespace with the server's own manifests in it, callers, kubectl, and waiting for
-// what the cluster says.
-import { execFile } from 'node:child_process';
+// A namespace of a real API server, as an administrator prepares it for a TKA server; and waiting for what the cluster says.
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Watch } from '@kubernetes/client-node';
-import { test as base, inject } from 'vitest';
-import { parseAllDocuments, stringify } from 'yaml';
-import type { Caller } from '../../src/server/http/contract.ts';
+import { parseAllDocuments } from 'yaml';
 import { connectKube, isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
 import {
   bindingName,
@@ -17,13 +12,8 @@ import {
   type ServiceAccount,
   type TkaSignin,
 } from '../../src/server/provisioner/objects.ts';
-import type { KubeconfigAnswer } from '../../src/tka/types.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
-import { makeFolder } from './processes.ts';
-import { type Replica, type ReplicaOptions, startReplica } from './replica.ts';
-
-/** Why there are no clusters here; undefined where there are. */
-export const absent = typeof inject('assets') === 'string' ? String(inject('assets')) : undefined;
+import type { ReplicaOptions } from './replica.ts';
 
 interface Manifest {
   readonly apiVersion: string;
@@ -200,122 +190,3 @@ export async function until<T>(
     kube.close();
   }
 }
-
-/** An answer of the TKA API. */
-export interface Answered<T> {
-  readonly status: number;
-  readonly body: T;
-}
-
-/** Somebody who calls a replica. */
-export class Person {
-  readonly caller: Caller;
-  readonly #url: () => string;
-
-  constructor(url: string | (() => string), caller: Partial<Caller> & Pick<Caller, 'role'>) {
-    const username = caller.username ?? `u${randomBytes(4).toString('hex')}`;
-    this.caller = { username, login: `${username}@example.com`, periodMs: 1_800_000, ...caller };
-    this.#url = typeof url === 'string' ? () => url : url;
-  }
-
-  /** The same person, granted something else. */
-  granted(caller: Partial<Caller>): Person {
-    return new Person(this.#url, { ...this.caller, ...caller });
-  }
-
-  get name(): string {
-    return `tka-user-${this.caller.username}`;
-  }
-
-  login = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('POST', '/login');
-  status = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('GET', '/login');
-  logout = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('POST', '/logout');
-  kubeconfig = (): Promise<Answered<KubeconfigAnswer>> => this.#call('GET', '/kubeconfig');
-
-  /** Signs in and answers the token. */
-  async token(): Promise<string> {
-    const answered = await this.login();
-    if (answered.status !== 202) throw new Error(`POST /login: ${answered.status} ${JSON.stringify(answered.body)}`);
-    return this.freshToken();
-  }
-
-  /** The token of a sign-in that is there. */
-  async freshToken(): Promise<string> {
-    const { status, body } = await this.kubeconfig();
-    const token = status === 200 ? body.users[`tka-user-${this.caller.username}`]?.token : undefined;
-    if (token === undefined) throw new Error(`GET /kubeconfig: ${status} ${JSON.stringify(body)}`);
-    return token;
-  }
-
-  async #call<T>(method: string, route: string): Promise<Answered<T>> {
-    const response = await fetch(`${this.#url()}${route}`, {
-      method,
-      headers: { 'x-caller': JSON.stringify(this.caller) },
-    });
-    const text = await response.text();
-    return { status: response.status, body: (text === '' ? undefined : JSON.parse(text)) as T };
-  }
-}
-
-let folder: string | undefined;
-
-/** Runs the machine's kubectl with what `GET /kubeconfig` answered. */
-export async function kubectl(
-  answer: KubeconfigAnswer,
-  ...args: readonly string[]
-): Promise<{ status: number; stdout: string; stderr: string }> {
-  folder ??= makeFolder();
-  const list = (map: object, kind: string): object[] => Object.entries(map).map(([name, it]) => ({ name, [kind]: it }));
-  const file = path.join(folder, `${randomBytes(6).toString('hex')}.yaml`);
-  const config = {
-    ...answer,
-    clusters: list(answer.clusters, 'cluster'),
-    users: list(answer.users, 'user'),
-    contexts: list(answer.contexts, 'context'),
-  };
-  fs.writeFileSync(file, stringify(config), { mode: 0o600 });
-  let stdout = '';
-  let stderr = '';
-  const child = execFile('kubectl', args, { env: { ...process.env, KUBECONFIG: file, HOME: folder } });
-  child.stdout?.on('data', (text) => {
-    stdout += text;
-  });
-  child.stderr?.on('data', (text) => {
-    stderr += text;
-  });
-  const [status] = await once(child, 'close');
-  return { status: status as number, stdout, stderr };
-}
-
-/** What the API server says to a token: 200, 401 or 403 for a list of namespaces. */
-export async function statusFor(access: Access, token: string, path = '/api/v1/namespaces'): Promise<number> {
-  const kube = connectKube(kubeConfigFor(access, token));
-  try {
-    await kube.get(path);
-    return 200;
-  } catch (error) {
-    const status = (error as { readonly status?: number }).status;
-    if (status === undefined) throw error;
-    return status;
-  } finally {
-    kube.close();
-  }
-}
-
-/** A test with a ground on the first API server, and a replica there that leads. */
-export const test = base.extend<{ ground: Ground; replica: Replica; role: string }>({
-  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
-  ground: async ({}, use) => {
-    const [access] = inject('clusters');
-    if (access === undefined) throw new Error(absent);
-    const ground = await Ground.make(access);
-    await use(ground);
-    ground.kube.close();
-  },
-  replica: async ({ ground }, use) => {
-    const replica = await startReplica(ground.replicaOptions());
-    await use(replica);
-    await replica.stop();
-  },
-  role: async ({ ground }, use) => use(await ground.role()),
-});

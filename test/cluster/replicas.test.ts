@@ -7,8 +7,8 @@ import { describe, expect, inject } from 'vitest';
 import type { Kube } from '../../src/server/provisioner/kube.ts';
 import { bindingName, newSignIn, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { Reconciler, Stale } from '../../src/server/provisioner/reconciler.ts';
-import { absent, test as base, Ground, Person, statusFor, until } from './ground.ts';
 import { type ReplicaOptions, startReplica } from './replica.ts';
+import { absent, test as base, Ground, Person, statusFor, until } from './support.ts';
 
 const leaseName = 'controller.tka.specht-labs.de';
 

@@ -2,8 +2,8 @@
 import { describe, expect } from 'vitest';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
-import { absent, type Ground, Person, statusFor, test, until } from './ground.ts';
 import { type Replica, startReplica } from './replica.ts';
+import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
 
 interface Lease {
   readonly spec: { readonly holderIdentity?: string };

@@ -1,0 +1,113 @@
+// Those who call a TKA server, and what they do with what it answers.
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { stringify } from 'yaml';
+import type { Caller } from '../../src/server/http/contract.ts';
+import { connectKube } from '../../src/server/provisioner/kube.ts';
+import type { KubeconfigAnswer } from '../../src/tka/types.ts';
+import { type Access, kubeConfigFor } from './api-server.ts';
+import { makeFolder } from './processes.ts';
+
+/** An answer of the TKA API. */
+export interface Answered<T> {
+  readonly status: number;
+  readonly body: T;
+}
+
+/** Somebody who calls a replica. */
+export class Person {
+  readonly caller: Caller;
+  readonly #url: () => string;
+
+  constructor(url: string | (() => string), caller: Partial<Caller> & Pick<Caller, 'role'>) {
+    const username = caller.username ?? `u${randomBytes(4).toString('hex')}`;
+    this.caller = { username, login: `${username}@example.com`, periodMs: 1_800_000, ...caller };
+    this.#url = typeof url === 'string' ? () => url : url;
+  }
+
+  /** The same person, granted something else. */
+  granted(caller: Partial<Caller>): Person {
+    return new Person(this.#url, { ...this.caller, ...caller });
+  }
+
+  get name(): string {
+    return `tka-user-${this.caller.username}`;
+  }
+
+  login = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('POST', '/login');
+  status = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('GET', '/login');
+  logout = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('POST', '/logout');
+  kubeconfig = (): Promise<Answered<KubeconfigAnswer>> => this.#call('GET', '/kubeconfig');
+
+  /** Signs in and answers the token. */
+  async token(): Promise<string> {
+    const answered = await this.login();
+    if (answered.status !== 202) throw new Error(`POST /login: ${answered.status} ${JSON.stringify(answered.body)}`);
+    return this.freshToken();
+  }
+
+  /** The token of a sign-in that is there. */
+  async freshToken(): Promise<string> {
+    const { status, body } = await this.kubeconfig();
+    const token = status === 200 ? body.users[`tka-user-${this.caller.username}`]?.token : undefined;
+    if (token === undefined) throw new Error(`GET /kubeconfig: ${status} ${JSON.stringify(body)}`);
+    return token;
+  }
+
+  async #call<T>(method: string, route: string): Promise<Answered<T>> {
+    const response = await fetch(`${this.#url()}${route}`, {
+      method,
+      headers: { 'x-caller': JSON.stringify(this.caller) },
+    });
+    const text = await response.text();
+    return { status: response.status, body: (text === '' ? undefined : JSON.parse(text)) as T };
+  }
+}
+
+let folder: string | undefined;
+
+/** Runs the machine's kubectl with what `GET /kubeconfig` answered. */
+export async function kubectl(
+  answer: KubeconfigAnswer,
+  ...args: readonly string[]
+): Promise<{ status: number; stdout: string; stderr: string }> {
+  folder ??= makeFolder();
+  const list = (map: object, kind: string): object[] => Object.entries(map).map(([name, it]) => ({ name, [kind]: it }));
+  const file = path.join(folder, `${randomBytes(6).toString('hex')}.yaml`);
+  const config = {
+    ...answer,
+    clusters: list(answer.clusters, 'cluster'),
+    users: list(answer.users, 'user'),
+    contexts: list(answer.contexts, 'context'),
+  };
+  fs.writeFileSync(file, stringify(config), { mode: 0o600 });
+  let stdout = '';
+  let stderr = '';
+  const child = execFile('kubectl', args, { env: { ...process.env, KUBECONFIG: file, HOME: folder } });
+  child.stdout?.on('data', (text) => {
+    stdout += text;
+  });
+  child.stderr?.on('data', (text) => {
+    stderr += text;
+  });
+  const [status] = await once(child, 'close');
+  return { status: status as number, stdout, stderr };
+}
+
+/** What the API server says to a token: 200, 401 or 403 for a list of namespaces. */
+export async function statusFor(access: Access, token: string, path = '/api/v1/namespaces'): Promise<number> {
+  const kube = connectKube(kubeConfigFor(access, token));
+  try {
+    await kube.get(path);
+    return 200;
+  } catch (error) {
+    const status = (error as { readonly status?: number }).status;
+    if (status === undefined) throw error;
+    return status;
+  } finally {
+    kube.close();
+  }
+}
