@@ -166,7 +166,7 @@ const cluster = (members: string, rest = ',"interactive":false') =>
   info(`"cluster":{"server":"https://127.0.0.11:6443"${members}}${rest}`);
 const ca = Buffer.alloc(1500, 'certificate').toString('base64');
 const asks = (served: Case['served'], text: string) =>
-  fresh(served, `KUBERNETES_EXEC_INFO ${text.length > 150 ? `${text.slice(0, 150)}…` : text}`, () => ({
+  fresh(served, `KUBERNETES_EXEC_INFO ${JSON.stringify(text).slice(0, 320)}`, () => ({
     env: { KUBERNETES_EXEC_INFO: text },
   }));
 
@@ -382,6 +382,7 @@ export const cases: readonly Case[] = [
   ]),
   asks(true, ''),
   asks(true, cluster(',"config":null')),
+  asks(true, `${cluster(',"config":null')}\n`),
   asks(true, cluster(',"config":null', '')),
   asks(true, cluster('', '')),
   asks(true, cluster(`,"tls-server-name":"a b","insecure-skip-tls-verify":true,"config":null`)),

@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { execCredential } from '../../src/credential/entry.ts';
 import { serveCached } from '../../src/credential/fast.ts';
-import { api, type Call, type Case, cases, entry } from './cases.ts';
+import { api, type Call, type Case, cases, entry, whole } from './cases.ts';
 import { cwd, environment, front, ground, home, makeHome, missing, run, shells, usual } from './shells.ts';
 
 /** What the program's own cached path prints; undefined where it hands over. */
@@ -80,6 +80,33 @@ for (const shell of shells) {
       };
       expect(ran.stdout).toBeOneOf(answers[`${one.served}`]);
       expect(files()).toEqual(before);
+    });
+
+    it('judges entries that chance has damaged as the program does', () => {
+      let seed = 7;
+      const random = (n: number) => {
+        seed = (seed * 48271) % 2147483647;
+        return seed % n;
+      };
+      let served = 0;
+      for (let i = 0; i < 60; i++) {
+        let bytes = Buffer.from(whole);
+        for (let times = random(3); times >= 0; times--) {
+          const at = random(2) === 0 ? random(110) : random(bytes.length);
+          // Not NUL, which shells pass over in their own ways.
+          const byte = Buffer.from([1 + random(255)]);
+          bytes = Buffer.concat([bytes.subarray(0, at), byte, bytes.subarray(at + random(3))]);
+        }
+        ground.put(bytes);
+        const expected = program({});
+        fs.rmSync(`${ground.file}+served`, { force: true });
+        const ran = run(shell);
+        if (expected !== undefined) served++;
+        expect([bytes.toString('latin1'), ran.stdout]).toEqual([bytes.toString('latin1'), expected ?? handedOver({})]);
+        expect(ran).toMatchObject({ status: 0, stderr: '' });
+        makeHome();
+      }
+      expect(served).toBeLessThan(60);
     });
   });
 }
