@@ -271,14 +271,18 @@ const last: readonly ClusterState[] = ['suspected', 'dead', 'missing'];
 function clustersOf(rows: readonly Row[]): Cluster[] {
   const hosts = new Map<string, number>();
   for (const { member } of rows) {
+    if (member.name !== null) continue;
     const { hostname } = new URL(member.apiEndpoint);
-    if (member.name === null) hosts.set(hostname, (hosts.get(hostname) ?? 0) + 1);
+    hosts.set(hostname, (hosts.get(hostname) ?? 0) + 1);
   }
+  const hostOf = (endpoint: string) => {
+    const { hostname, host } = new URL(endpoint);
+    return ((hosts.get(hostname) ?? 0) > 1 ? host : hostname).replace(/[[\]]/g, '');
+  };
   const clusters = rows.map(({ member, state, reason }): Cluster => {
-    const { hostname, host } = new URL(member.apiEndpoint);
-    const plain = ((hosts.get(hostname) ?? 0) > 1 ? host : hostname).replace(/[[\]]/g, '');
     const { server, word, apiEndpoint, lastSeen, version, labels } = member;
-    return { name: member.name ?? plain, server, word, apiEndpoint, state, reason, lastSeen, version, labels };
+    const name = member.name ?? hostOf(apiEndpoint);
+    return { name, server, word, apiEndpoint, state, reason, lastSeen, version, labels };
   });
   const rank = (cluster: Cluster) => last.indexOf(cluster.state);
   return clusters.sort((a, b) => rank(a) - rank(b) || compare(a.name, b.name) || compare(a.apiEndpoint, b.apiEndpoint));
