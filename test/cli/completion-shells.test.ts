@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { bin, type Home, kubectl, lines, test } from '../support.ts';
+import { type Home, installed, kubectl, lines, test } from '../support.ts';
 import { hasPty, needsPty, Pty } from './pty.ts';
 
 interface Shell {
@@ -248,7 +248,7 @@ describe.concurrent('PowerShell’s script', () => {
     expect(lines(stdout).filter((line) => line.startsWith('kubectl-tka'))).toEqual([]);
   });
 
-  const folder = path.join(bin, 'completions');
+  const folder = path.join(installed, 'completions');
   const absent = !fs.existsSync(folder);
   test.skipIf(absent)(
     `completions/ has the same scripts as the command prints${absent ? ' (skipped: not there)' : ''}`,

@@ -15,7 +15,7 @@ export const program = path.join(bin, 'kubectl-tka');
 if (!fs.existsSync(program))
   throw new Error(`there is no ${program}: npm run build, or name its folder in TKA_E2E_BIN`);
 /** The folder that it is installed in, behind links. */
-const installed = path.dirname(fs.realpathSync(program));
+export const installed = path.dirname(fs.realpathSync(program));
 /** Whether a shell script starts the program: then `hooked` works. */
 export const launched = fs.existsSync(path.join(installed, 'lib'));
 /** The bundle in dist/, whatever program is under test, and the Node beside it. */
