@@ -65,7 +65,9 @@ function happens(
   else if (what === 'heal') heal(simulation);
 }
 
-test('whatever happens: nobody comes back by rumour, and all agree once the network is whole', () => {
+test('whatever happens: nobody comes back by rumour, and all agree once the network is whole', {
+  timeout: 240_000,
+}, () => {
   fc.assert(
     fc.property(
       fc.record({
