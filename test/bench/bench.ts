@@ -121,7 +121,7 @@ try {
   );
   await time(credential);
   const front = path.join(bin, 'kubectl-tka');
-  const { calls, scripts } = cachedScripts({ env, front, entry, server, apiServer });
+  const { calls, scripts } = cachedScripts({ env, front, folder: path.dirname(entry) });
   const gke = 'gke-gcloud-auth-plugin';
   const cached = scripts.map(([name, script]) => ({ name, script: async () => (await time(script)) / calls }));
   report(

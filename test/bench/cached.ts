@@ -2,14 +2,19 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { entryName, formatEntry } from '../../src/credential/entry.ts';
 
 export interface Ground {
   readonly env: Readonly<Record<string, string>> & { readonly HOME: string; readonly PATH: string };
   readonly front: string;
-  readonly entry: string;
-  readonly server: string;
-  readonly apiServer: string;
+  /** The cache folder. */
+  readonly folder: string;
 }
+
+const server = 'https://tka-prod-us.example.ts.net';
+const apiServer = 'https://api.prod-us.example.com:6443';
+// As long as those that a kube-apiserver signs.
+const token = `eyJh.${'x'.repeat(1290)}.c2ln`;
 
 const calls = 20;
 const quoted = (words: readonly string[]) => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
@@ -19,7 +24,13 @@ const quoted = (words: readonly string[]) => words.map((word) => `'${word.replac
  * that the entry was served to somebody else: a second call by one parent is the sign of a refused token.
  */
 export function cachedScripts(ground: Ground): { calls: number; scripts: [name: string, script: string][] } {
-  const { env, front, entry, server, apiServer } = ground;
+  const { env, front, folder } = ground;
+  const entry = path.join(folder, entryName(server) ?? '');
+  const freshUntil = Math.floor(Date.now() / 1000) + 36_000;
+  const details = JSON.stringify({ caData: 'x'.repeat(1500) });
+  const whole = { server, apiServer, token, freshUntil, details, expirationTimestamp: '2099-01-01T00:00:00Z' };
+  fs.writeFileSync(entry, formatEntry(whole), { mode: 0o600 });
+  fs.utimesSync(entry, freshUntil, freshUntil);
   const find = (name: string) =>
     env.PATH.split(path.delimiter)
       .map((folder) => path.join(folder, name))
@@ -45,9 +56,8 @@ export function cachedScripts(ground: Ground): { calls: number; scripts: [name: 
 }
 
 /** The plugin, its cache in the private HOME filled with our token; undefined where it is absent or would ask Google. */
-function gkePlugin({ env, entry }: Ground, file: string | undefined): string | undefined {
+function gkePlugin({ env }: Ground, file: string | undefined): string | undefined {
   if (file === undefined) return undefined;
-  const token = fs.readFileSync(entry, 'utf8').split('\n')[4] ?? '';
   const cache = path.join(env.HOME, '.kube', 'gke_gcloud_auth_plugin_cache');
   const text = { current_context: '', access_token: token, token_expiry: '2099-01-01T00:00:00Z', extra_args: '' };
   fs.mkdirSync(path.dirname(cache), { recursive: true });
