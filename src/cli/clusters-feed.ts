@@ -8,7 +8,7 @@ import { TkaClient } from '../tka/client.ts';
 import { type Listed, listedOf } from './clusters-rows.ts';
 import type { Context } from './context.ts';
 import { listClusters } from './directory.ts';
-import { askTailnet, openWay } from './reach.ts';
+import { askTailnet, openWay, type Tailnet } from './reach.ts';
 
 const tailnetAge = 30_000;
 const diskAge = 60_000;
@@ -68,7 +68,8 @@ function lastingContext(context: Context, memory: ListMemory, remarks: string[])
   };
   let status: Promise<TailnetStatus> | undefined;
   let askedAt = Number.NEGATIVE_INFINITY;
-  const tailnet = () => {
+  const tailnet: Tailnet = () => {
+    tailnet.asked = true;
     if (status === undefined || performance.now() - askedAt > tailnetAge) {
       askedAt = performance.now();
       status = askTailnet(env, terminal);

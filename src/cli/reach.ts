@@ -7,7 +7,11 @@ import { signInTimeout } from '../settings.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
 import type { Terminal } from '../terminal.ts';
 
-export type Tailnet = () => Promise<TailnetStatus>;
+export interface Tailnet {
+  (): Promise<TailnetStatus>;
+  /** It has been asked: to ask again costs nothing. */
+  asked?: boolean;
+}
 
 /** Asks tailscaled, within 2 s. Throws TailscaleError. */
 export async function askTailnet(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>): Promise<TailnetStatus> {
@@ -18,10 +22,12 @@ export async function askTailnet(env: NodeJS.ProcessEnv, { log }: Pick<Terminal,
 /** The same, asked once and only when it is needed. */
 export function tailnetOnce(env: NodeJS.ProcessEnv, terminal: Terminal): Tailnet {
   let status: Promise<TailnetStatus> | undefined;
-  return () => {
+  const tailnet: Tailnet = () => {
+    tailnet.asked = true;
     status ??= askTailnet(env, terminal);
     return status;
   };
+  return tailnet;
 }
 
 /** The way to servers, for which tailscaled may know addresses. */
@@ -31,7 +37,8 @@ export function openWay(
   tailnet: Tailnet,
   { log }: Terminal,
 ): Network {
-  return openNetwork({ env, caFile, tailnetAddresses: (host) => peerAddresses(host, tailnet), log });
+  const tailnetAddresses = (host: string) => peerAddresses(host, tailnet);
+  return openNetwork({ env, caFile, tailnetAddresses, tailnetAsked: () => tailnet.asked === true, log });
 }
 
 /** The Tailscale addresses of the peer that a host name is; undefined where tailscaled knows none. */

@@ -11,6 +11,8 @@ export interface Names {
   readonly lookup?: ((host: string) => Promise<readonly LookupAddress[]>) | undefined;
   /** What the tailnet calls by a name, asked where the resolver knows nothing of use. */
   readonly tailnetAddresses?: ((host: string) => Promise<readonly string[] | undefined>) | undefined;
+  /** Whether that costs nothing, tailscaled having been asked already: the resolver need not be, then. */
+  readonly tailnetAsked?: (() => boolean) | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -43,14 +45,19 @@ export async function tailnetAddresses(target: Target, names: Names, signal: Abo
 const resolverPatience = 500;
 
 /**
- * The addresses to dial for a target: its own, or the tailnet's where it has none that may be spoken to, or the
- * resolver has not answered within half a second.
+ * The addresses to dial for a target: its own, or the tailnet's where that has been asked already, where the target has
+ * none that may be spoken to, or where the resolver has not answered within half a second. A process does not end before
+ * the resolver has answered, however late that is.
  */
 export async function addressesOf(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
   if (net.isIP(host) !== 0) {
     if (permitted(target, [host], String).length === 0) throw plainHttpError(origin);
     return [host];
+  }
+  if (names.tailnetAsked?.() === true) {
+    const known = await tailnetAddresses(target, names, signal);
+    if (known.length > 0) return known;
   }
   const resolving = resolved(target, names, signal);
   const late = new AbortController();

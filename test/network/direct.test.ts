@@ -75,6 +75,17 @@ describe('names', () => {
     expect(answer.sni).toBe(name);
   });
 
+  it('the resolver is not asked where tailscaled has been, and knows the name', async () => {
+    const lookup = async () => {
+      throw new Error('asked');
+    };
+    const trust = { tailnetAsked: () => true, caFile: authority.file };
+    const answer = await ask(`https://${name}:${secure.port}`, { ...trust, ...tailnetSays('127.0.0.1'), lookup });
+    expect(answer.sni).toBe(name);
+    const other = await ask(`https://${name}:${secure.port}`, { ...trust, ...tailnetSays(), ...finds('127.0.0.1') });
+    expect(other.sni).toBe(name);
+  });
+
   it('the tailnet is not asked where the name resolves', async () => {
     const tailnetAddresses = async () => {
       throw new Error('asked');
