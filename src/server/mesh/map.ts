@@ -14,6 +14,8 @@ export interface MapOptions {
   readonly name: string;
   readonly record: Omit<MemberRecord, 'left'>;
   readonly clock: Clock;
+  /** 0 ≤ x < 1. */
+  readonly random: () => number;
   readonly intervalMs: number;
   /** Rounds without news until a member is suspected, and until it is dead. */
   readonly stalenessThreshold: number;
@@ -77,7 +79,7 @@ export class MemberMap {
     this.#lastTick = clock.monotonic();
     const checked = checkRecord(name, { ...options.record, left: false });
     // The start of a process is later than that of the one before. Where a clock was set back, the others know better.
-    const life = { incarnation: Math.max(1, Math.floor(clock.wall())), heartbeat: 0, ...checked };
+    const life = { incarnation: Math.max(1, Math.floor(clock.wall())), heartbeat: this.#firstHeartbeat(), ...checked };
     this.self = newEntry(name, life, this.#lastTick, this.#lastTick);
     this.#entries.set(name, this.self);
   }
@@ -100,8 +102,13 @@ export class MemberMap {
 
   #renew(checked: Pick<Life, 'record' | 'text'>): void {
     const { self } = this;
-    Object.assign(self, checked, { incarnation: self.incarnation + 1, heartbeat: 0 });
+    Object.assign(self, checked, { incarnation: self.incarnation + 1, heartbeat: this.#firstHeartbeat() });
     self.address = gossipAddress(self.record);
+  }
+
+  // Two processes of one name that come to the same incarnation and count in step would never notice each other.
+  #firstHeartbeat(): number {
+    return Math.floor(this.#options.random() * 10_000);
   }
 
   get(name: string): Entry | undefined {
@@ -256,7 +263,7 @@ export class MemberMap {
     const older = incarnation < self.incarnation || (incarnation === self.incarnation && heartbeat <= self.heartbeat);
     if (older || incarnation > this.#clock.wall() + day) return;
     self.incarnation = incarnation + 1;
-    self.heartbeat = 0;
+    self.heartbeat = this.#firstHeartbeat();
     this.#options.onRumour?.(incarnation);
   }
 

@@ -3,8 +3,6 @@ import { type Entry, type MapOptions, MemberMap } from './map.ts';
 import { type Message, MessageWriter, messageLimit } from './wire.ts';
 
 export interface MembershipOptions extends MapOptions {
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
   /** How many peers are asked each interval. */
   readonly factor: number;
   /** Where peers may be before any member is known there: `host:port`. */

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { checkRecord, join, type Life, recordText } from '../../../src/server/mesh/member.ts';
 import { Membership, type MembershipOptions } from '../../../src/server/mesh/membership.ts';
 import { type Message, readMessage, type Told } from '../../../src/server/mesh/wire.ts';
+import { chance } from './simulation.ts';
 
 const day = 86_400_000;
 const epoch = Date.UTC(2026, 10, 21);
@@ -131,7 +132,7 @@ describe('what is said of us', () => {
   test.each([
     ['that we left', told('us', epoch + 5, 0, { left: true })],
     ['a later incarnation', told('us', epoch + 5, 7)],
-    ['a heartbeat that we never had', told('us', epoch, 900)],
+    ['a heartbeat that we never had', told('us', epoch, 900_000)],
     ['the highest number that is let in', told('us', epoch + day, 0)],
   ])('%s: is contradicted at once, and the contradiction wins', (_, rumour) => {
     time = 0;
@@ -159,6 +160,26 @@ describe('what is said of us', () => {
       'x: its clock is more than a day ahead of ours',
     ]);
   });
+});
+
+test('two of one name notice each other, though they count in step', () => {
+  time = 0;
+  let heard = [0, 0];
+  const peer = member('peer');
+  const chances = chance(3);
+  const twins = [0, 1].map((i) => {
+    const onRumour = () => {
+      heard = heard.map((count, at) => count + (at === i ? 1 : 0));
+    };
+    return member('us', { random: chances, onRumour });
+  });
+  for (time = 1000; time < 31_000; time += 1000) {
+    for (const twin of twins) {
+      twin.tick();
+      exchange(twin, peer);
+    }
+  }
+  expect(Math.min(...heard)).toBeGreaterThan(9);
 });
 
 test('a changed record reaches the others, and the same one is no change', () => {
