@@ -124,6 +124,16 @@ export function launcher(platform: 'linux' | 'darwin', program: 'bundle' | 'exec
     .join('\n');
 }
 
+/** The names of the packages that the program has within it, in order. */
+export async function bundledPackages(): Promise<string[]> {
+  const all = { ...common, entryPoints: [path.join(root, 'cmd/kubectl-tka.ts')], absWorkingDir: root };
+  const { metafile } = await build({ ...all, format: 'esm', metafile: true });
+  const names = Object.values(metafile.outputs).flatMap(({ inputs }) =>
+    Object.keys(inputs).map((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1]),
+  );
+  return [...new Set(names.filter((name) => name !== undefined))].sort();
+}
+
 /** Writes dist/: the launcher, and in lib/ the program and the pinned Node. A copy of it works anywhere. */
 async function buildDist(): Promise<void> {
   const dist = path.join(root, 'dist');

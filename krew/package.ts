@@ -54,7 +54,7 @@ export async function makePackages(
   const bom = `${name}-${version}.cdx.json`;
   fs.writeFileSync(
     path.join(out, bom),
-    sbom(
+    await sbom(
       shipped.map(({ target }) => target),
       time,
     ),

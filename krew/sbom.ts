@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { bundledPackages } from '../build.ts';
 import { targets as all, locked, nodeFolder, npm, ownTarget, root, type Target } from './targets.ts';
 
 interface Component {
@@ -19,18 +20,14 @@ interface Bom {
 }
 
 /** A CycloneDX document (JSON, version 1.5) of what ships for these targets; the same for the same package-lock.json. */
-export function sbom(targets: readonly Target[], time: Date): string {
-  const { name, dependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  // npm's own `--omit dev` would leave out what tools need as well.
+export async function sbom(targets: readonly Target[], time: Date): Promise<string> {
+  const { name } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
   const bom: Bom = JSON.parse(
     npm(['sbom', '--sbom-format', 'cyclonedx', '--sbom-type', 'application', '--package-lock-only']),
   );
   const self = bom.metadata.component['bom-ref'];
-  const needs = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn]));
-  const direct = [...Object.keys(dependencies), ...targets.map((target) => target.node)];
-  const shipped = new Set(direct.map((name) => `${name}@${locked(name).version}`));
-  const top = [...shipped];
-  for (const ref of shipped) for (const needed of needs.get(ref) ?? []) shipped.add(needed);
+  const names = [...(await bundledPackages()), ...targets.map((target) => target.node)];
+  const shipped = new Set(names.map((name) => `${name}@${locked(name).version}`));
   const nodes = [...new Set(targets.map((target) => locked(target.node).version))].map((version) => ({
     'bom-ref': `node@${version}`,
     type: 'platform',
@@ -46,8 +43,10 @@ export function sbom(targets: readonly Target[], time: Date): string {
   delete bom.metadata.component.properties;
   bom.components = [...bom.components.filter((component) => shipped.has(component['bom-ref'])), ...nodes];
   bom.dependencies = [
-    { ref: self, dependsOn: [...top, ...nodes.map((node) => node['bom-ref'])].sort() },
-    ...bom.dependencies.filter(({ ref }) => shipped.has(ref)),
+    { ref: self, dependsOn: [...shipped, ...nodes.map((node) => node['bom-ref'])].sort() },
+    ...bom.dependencies
+      .filter(({ ref }) => shipped.has(ref))
+      .map(({ ref, dependsOn }) => ({ ref, dependsOn: dependsOn.filter((needed) => shipped.has(needed)) })),
     ...nodes.map((node) => ({ ref: node['bom-ref'], dependsOn: [] })),
   ];
   delete bom.serialNumber;
@@ -59,7 +58,7 @@ export function sbom(targets: readonly Target[], time: Date): string {
 
 /** The licences of all that is in the bundle, and of Node: they ask to go where the code goes. */
 export async function thirdPartyLicences(): Promise<string> {
-  const { components } = JSON.parse(sbom([], new Date(0))) as Bom;
+  const { components } = JSON.parse(await sbom([], new Date(0))) as Bom;
   const texts: (readonly [string, string])[] = components.map(({ name, version }) => {
     const folder = path.join(root, 'node_modules', name);
     const file = fs.readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));

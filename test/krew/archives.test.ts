@@ -15,6 +15,8 @@ import {
   executableFormat,
   Folder,
   isStripped,
+  makes,
+  needsTools,
   own,
   type Packages,
   packages,
@@ -62,17 +64,17 @@ describe.each(targets)('the archive for $name', (target) => {
     if (target.name === 'darwin-arm64') expect(signatureFault(executable)).toBe('');
     if (target.name === 'darwin-amd64') expect(signatureFault(executable)).toMatch(/^(?:no signature)?$/);
     // The machine that made it is nobody's business.
-    for (const here of [root, os.homedir(), os.hostname(), path.join(os.tmpdir(), 'tka-')]) {
-      if (here.length > 5) expect(executable.includes(here), here).toBe(false);
+    for (const here of [root, os.homedir(), path.join(os.tmpdir(), 'tka-')]) {
+      if (/[\\/].+[\\/]./.test(here)) expect(executable.includes(here), here).toBe(false);
     }
   });
 });
 
-it('is made at least for this machine', () => {
+it.skipIf(!makes)(`is made at least for this machine${needsTools}`, () => {
   expect(archiveOf(own)).toBeDefined();
 });
 
-it('checksums.txt has every archive and the SBOM, by their real hashes', () => {
+it.skipIf(!makes)('checksums.txt has every archive and the SBOM, by their real hashes', () => {
   const lines = fs.readFileSync(path.join(made.dir, 'checksums.txt'), 'utf8').split('\n').slice(0, -1);
   const listed = lines.map((line) => line.split('  '));
   const there = fs.readdirSync(made.dir).filter((name) => /\.(?:tar\.gz|zip|cdx\.json)$/.test(name));
@@ -80,7 +82,7 @@ it('checksums.txt has every archive and the SBOM, by their real hashes', () => {
   for (const [hash, name = ''] of listed) expect(sha256(fs.readFileSync(path.join(made.dir, name)))).toBe(hash);
 });
 
-it('the SBOM names all that is in the bundle, and Node', async () => {
+it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async () => {
   const { metafile } = await build({
     entryPoints: [path.join(root, 'src/cli/main.ts'), path.join(root, 'cmd/kubectl-tka.ts')],
     bundle: true,
@@ -89,10 +91,12 @@ it('the SBOM names all that is in the bundle, and Node', async () => {
     metafile: true,
     platform: 'node',
     format: 'esm',
+    alias: { 'graceful-fs': 'node:fs' },
     logLevel: 'error',
     loader: Object.fromEntries(['.sh', '.cmd', '.bash', '.fish', '.ps1', '.zsh'].map((name) => [name, 'text'])),
   });
-  const inputs = Object.keys(metafile.inputs).map((name) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]);
+  const files = Object.values(metafile.outputs).flatMap(({ inputs }) => Object.keys(inputs));
+  const inputs = files.map((name) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]);
   const bundled = [...new Set(inputs.filter((name) => name !== undefined))];
   expect(bundled).toContain('commander');
   const file = fs.readdirSync(made.dir).find((name) => name.endsWith('.cdx.json')) ?? '';
@@ -104,7 +108,8 @@ it('the SBOM names all that is in the bundle, and Node', async () => {
     expect(components).toContain(`${target.node}@${locked(target.node).version}`);
     expect(components).toContain(`node@${locked(target.node).version}`);
   }
-  for (const name of ['vitest', 'esbuild', '@yao-pkg/pkg']) expect(components.join()).not.toContain(`${name}@`);
+  for (const name of ['vitest', 'esbuild', '@yao-pkg/pkg', '@kubernetes/client-node'])
+    expect(components.join()).not.toContain(`${name}@`);
   const refs = new Set([bom.metadata.component, ...bom.components].map((component) => component['bom-ref']));
   for (const { ref, dependsOn } of bom.dependencies) for (const one of [ref, ...dependsOn]) expect(refs).toContain(one);
 });
@@ -113,34 +118,38 @@ describe('on a machine without a signer, again', () => {
   const again = new Folder();
   afterAll(() => again[Symbol.dispose]());
 
-  it('makes the same archive for itself, leaves darwin-arm64 out, and says why', { timeout: 300_000 }, async () => {
-    const signers = ['codesign', 'rcodesign', 'ldid'];
-    using tools = new Folder();
-    for (const name of ['git', 'strip', 'llvm-strip', 'npm']) {
-      const found = (process.env.PATH ?? '').split(path.delimiter).map((dir) => path.join(dir, name));
-      const file = found.find((file) => fs.existsSync(file));
-      if (file !== undefined) fs.symlinkSync(file, path.join(tools.dir, name));
-    }
-    expect(fs.readdirSync(tools.dir)).not.toEqual(expect.arrayContaining(signers));
-    const before = process.env.PATH;
-    process.env.PATH = tools.dir;
-    try {
-      const darwin = targets.filter(({ name }) => name === 'darwin-arm64');
-      const { leftOut } = await makePackages([...darwin, own], again.dir, path.join(again.dir, 'tka.yaml'));
-      expect(leftOut.map(({ target }) => target.name)).toEqual(own.name === 'darwin-arm64' ? [] : ['darwin-arm64']);
-      expect(leftOut[0]?.reason.message).toMatch(/signs|strips/);
-    } finally {
-      process.env.PATH = before;
-    }
-    const { archives, dir, plugin } = archivesIn(again.dir, path.join(again.dir, 'tka.yaml'));
-    expect(archives.map(({ target }) => target)).toEqual([own]);
-    for (const file of [path.join(dir, 'checksums.txt'), plugin]) {
-      expect(fs.readFileSync(file, 'utf8')).toContain(own.name);
-      expect(fs.readFileSync(file, 'utf8')).not.toContain('darwin-arm64');
-    }
-    const bytes = (of: string) => fs.readFileSync(path.join(of, archiveName(own)));
-    expect(sha256(bytes(again.dir))).toBe(sha256(bytes(made.dir)));
-  });
+  it.skipIf(!makes)(
+    'makes the same archive for itself, leaves darwin-arm64 out, and says why',
+    { timeout: 300_000 },
+    async () => {
+      const signers = ['codesign', 'rcodesign', 'ldid'];
+      using tools = new Folder();
+      for (const name of ['git', 'strip', 'llvm-strip', 'npm']) {
+        const found = (process.env.PATH ?? '').split(path.delimiter).map((dir) => path.join(dir, name));
+        const file = found.find((file) => fs.existsSync(file));
+        if (file !== undefined) fs.symlinkSync(file, path.join(tools.dir, name));
+      }
+      expect(fs.readdirSync(tools.dir)).not.toEqual(expect.arrayContaining(signers));
+      const before = process.env.PATH;
+      process.env.PATH = tools.dir;
+      try {
+        const darwin = targets.filter(({ name }) => name === 'darwin-arm64');
+        const { leftOut } = await makePackages([...darwin, own], again.dir, path.join(again.dir, 'tka.yaml'));
+        expect(leftOut.map(({ target }) => target.name)).toEqual(own.name === 'darwin-arm64' ? [] : ['darwin-arm64']);
+        expect(leftOut[0]?.reason.message).toMatch(/signs|strips/);
+      } finally {
+        process.env.PATH = before;
+      }
+      const { archives, dir, plugin } = archivesIn(again.dir, path.join(again.dir, 'tka.yaml'));
+      expect(archives.map(({ target }) => target)).toEqual([own]);
+      for (const file of [path.join(dir, 'checksums.txt'), plugin]) {
+        expect(fs.readFileSync(file, 'utf8')).toContain(own.name);
+        expect(fs.readFileSync(file, 'utf8')).not.toContain('darwin-arm64');
+      }
+      const bytes = (of: string) => fs.readFileSync(path.join(of, archiveName(own)));
+      expect(sha256(bytes(again.dir))).toBe(sha256(bytes(made.dir)));
+    },
+  );
 
   it('says so on stderr, and fails where nothing else was asked for', () => {
     using tools = new Folder();
@@ -184,7 +193,7 @@ describe('an archive', () => {
     { name: 'b/c', data: Buffer.alloc(70_000, 'x'), mode: 0o644 as const },
   ];
 
-  it.each(['tar.gz', 'zip'])('.%s: what the system’s own tool finds in it', async (kind) => {
+  it.for(['tar.gz', 'zip'])('.%s: what the system’s own tool finds in it', async (kind, { skip }) => {
     using folder = new Folder();
     const file = path.join(folder.dir, `it.${kind}`);
     const time = new Date('2026-03-29T01:30:00Z');
@@ -197,7 +206,7 @@ describe('an archive', () => {
           ]
         : [['tar', '-xzf', file]];
     const tool = tools.find(([name = '']) => spawnSync(name, ['--help']).error === undefined);
-    expect(tool, 'a tool that extracts it').toBeDefined();
+    if (tool === undefined) skip(`no tool here extracts a .${kind}`);
     execFileSync(tool?.[0] ?? '', tool?.slice(1) ?? [], { cwd: folder.dir });
     expect(fs.readFileSync(path.join(folder.dir, 'a'), 'utf8')).toBe('first');
     expect(fs.statSync(path.join(folder.dir, 'b/c')).size).toBe(70_000);

@@ -5,6 +5,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { unzipSync } from 'fflate';
 import * as tar from 'tar';
+import { stripper } from '../../krew/executable.ts';
 import { makePackages } from '../../krew/package.ts';
 import { ownTarget, root, type Target, targets } from '../../krew/targets.ts';
 
@@ -12,6 +13,10 @@ export const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.j
 
 /** The target of this machine. */
 export const own = ownTarget() as Target;
+
+/** Whether there are archives, or this machine can make its own. */
+export const makes = Boolean(process.env.TKA_RELEASE_DIR) || own?.os === 'windows' || stripper(own) !== undefined;
+export const needsTools = makes ? '' : ' (skipped: nothing here strips executables)';
 
 /** A folder of a test's own, removed at its end. */
 export class Folder {
@@ -47,7 +52,7 @@ export async function packages(dir: string): Promise<Packages> {
   if (process.env.TKA_RELEASE_DIR) {
     return archivesIn(path.resolve(process.env.TKA_RELEASE_DIR), path.join(root, 'krew', 'tka.yaml'));
   }
-  await makePackages([own], dir, path.join(dir, 'tka.yaml'));
+  if (makes) await makePackages([own], dir, path.join(dir, 'tka.yaml'));
   return archivesIn(dir, path.join(dir, 'tka.yaml'));
 }
 
