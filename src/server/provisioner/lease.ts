@@ -72,10 +72,12 @@ export function standForElection(options: LeaseOptions): Candidate {
     ended = onStopped();
   }
 
-  function renewed(lease: Lease): void {
-    seen = { version: lease.metadata.resourceVersion, at: performance.now() };
+  /** Counted from when it was asked for: an answer that was long on its way says nothing of now. */
+  function renewed(lease: Lease, asked: number): void {
+    const now = performance.now();
+    seen = { version: lease.metadata.resourceVersion, at: now };
     clearTimeout(deadline);
-    deadline = setTimeout(() => lose('the lease could not be renewed in time'), renewDeadlineMs);
+    deadline = setTimeout(() => lose('the lease could not be renewed in time'), asked + renewDeadlineMs - now);
     if (leading) return;
     leading = true;
     log.info({ identity }, 'started leading');
@@ -99,9 +101,10 @@ export function standForElection(options: LeaseOptions): Candidate {
   async function tryOnce(): Promise<boolean> {
     const old = await kube.get<Lease>(paths.leases(namespace, name));
     if (stopping.signal.aborted) return false;
+    const asked = performance.now();
     if (old === undefined) {
       const fresh = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name }, spec: spec(undefined) };
-      renewed(await kube.create<Lease>(paths.leases(namespace), fresh));
+      renewed(await kube.create<Lease>(paths.leases(namespace), fresh), asked);
       return true;
     }
     const version = old.metadata.resourceVersion;
@@ -112,7 +115,7 @@ export function standForElection(options: LeaseOptions): Candidate {
       lose(`the lease is held by ${holderIdentity}`);
       if (performance.now() - last.at < (leaseDurationSeconds ?? durationMs / 1000) * 1000) return false;
     }
-    renewed(await kube.replace<Lease>(paths.leases(namespace, name), { ...old, spec: spec(old.spec) }));
+    renewed(await kube.replace<Lease>(paths.leases(namespace, name), { ...old, spec: spec(old.spec) }), asked);
     return true;
   }
 
