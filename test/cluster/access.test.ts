@@ -221,16 +221,9 @@ describe.skipIf(absent !== undefined)('access', () => {
 
   test('a server that may not bind the role says so', async ({ ground, replica }) => {
     // Bound by nobody who does not have it: the server may bind any role here, so its right to do that is taken away.
-    const clusterRole = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings';
-    await ground.kube.create(clusterRole, {
-      apiVersion: 'rbac.authorization.k8s.io/v1',
-      kind: 'ClusterRoleBinding',
-      metadata: { name: `left-${ground.namespace}` },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: await ground.unbinding() },
-      subjects: [{ kind: 'ServiceAccount', name: 'tka-server', namespace: ground.namespace }],
-    });
-    const full = await ground.kube.get<{ metadata: { uid: string } }>(`${clusterRole}/tka-server-${ground.namespace}`);
-    await ground.kube.remove(`${clusterRole}/tka-server-${ground.namespace}`, { uid: full?.metadata.uid ?? '' });
+    const path = paths.bindings(`tka-server-roles-${ground.namespace}`);
+    const binding = await ground.kube.get<{ metadata: { uid: string } }>(path);
+    await ground.kube.remove(path, { uid: binding?.metadata.uid ?? '' });
     const role = await ground.role(['get'], ['secrets']);
     await ground.mayNot('bind', 'clusterroles');
     const { status, body } = await new Person(replica.url, { role }).login();

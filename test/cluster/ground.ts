@@ -20,6 +20,8 @@ interface Manifest {
   readonly kind: string;
   readonly metadata: { name: string; namespace?: string };
   readonly subjects?: { namespace: string }[];
+  readonly roleRef?: { name: string };
+  readonly rules?: { verbs: string[]; resourceNames?: string[] }[];
 }
 
 const plurals: Readonly<Record<string, string>> = {
@@ -32,7 +34,7 @@ const plurals: Readonly<Record<string, string>> = {
 };
 
 const manifests = (file: string): Manifest[] =>
-  parseAllDocuments(fs.readFileSync(path.join(import.meta.dirname, '../../deploy/base', file), 'utf8')).map(
+  parseAllDocuments(fs.readFileSync(path.join(import.meta.dirname, '../../deploy', file), 'utf8')).map(
     (document) => document.toJS() as Manifest,
   );
 
@@ -55,12 +57,15 @@ export class Ground {
     const kube = connectKube(kubeConfigFor(access));
     const namespace = `tka-${randomBytes(4).toString('hex')}`;
     await kube.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
-    for (const object of [...manifests('crd.yaml'), ...manifests('rbac.yaml')]) {
-      const { apiVersion, kind, metadata } = object;
+    for (const object of ['base/crd.yaml', 'base/rbac.yaml', 'roles.yaml'].flatMap(manifests)) {
+      const { apiVersion, kind, metadata, roleRef } = object;
       if (metadata.namespace !== undefined) metadata.namespace = namespace;
       for (const subject of object.subjects ?? []) subject.namespace = namespace;
       // Several grounds share a server.
-      if (kind === 'ClusterRoleBinding') metadata.name += `-${namespace}`;
+      if (kind.startsWith('ClusterRole')) metadata.name += `-${namespace}`;
+      if (roleRef !== undefined && kind === 'ClusterRoleBinding') roleRef.name += `-${namespace}`;
+      // Tests make roles as they go.
+      for (const rule of object.rules ?? []) if (rule.verbs.includes('bind')) delete rule.resourceNames;
       const root = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
       const scope = metadata.namespace === undefined ? '' : `/namespaces/${namespace}`;
       await kube.create(`${root}${scope}/${plurals[kind]}`, object).catch((error: unknown) => {
@@ -91,25 +96,6 @@ export class Ground {
       kind: 'ClusterRole',
       metadata: { name },
       rules: [{ apiGroups: [''], resources, verbs }],
-    });
-    return name;
-  }
-
-  /** The server's cluster-wide rights but for the one to bind roles, as a ClusterRole. Answers its name. */
-  async unbinding(): Promise<string> {
-    const name = `test-${randomBytes(4).toString('hex')}`;
-    await this.kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
-      apiVersion: 'rbac.authorization.k8s.io/v1',
-      kind: 'ClusterRole',
-      metadata: { name },
-      rules: [
-        {
-          apiGroups: ['rbac.authorization.k8s.io'],
-          resources: ['clusterrolebindings'],
-          verbs: ['get', 'list', 'create', 'patch', 'delete'],
-        },
-        { apiGroups: ['rbac.authorization.k8s.io'], resources: ['clusterroles'], verbs: ['get'] },
-      ],
     });
     return name;
   }

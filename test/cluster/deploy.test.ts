@@ -1,0 +1,194 @@
+// deploy/ as somebody applies it: what it asks for is taken, and what the server may do with it is enough and no more.
+import * as fs from 'node:fs';
+import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
+import { test as base, describe, expect, inject } from 'vitest';
+import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
+import { connectKube, isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
+import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
+import type { KubeconfigAnswer } from '../../src/tka/types.ts';
+import { deploy, overlay } from '../deploy/render.ts';
+import { type Access, kubeConfigFor } from './api-server.ts';
+import { absent, kubectl, Person, statusFor, until } from './ground.ts';
+import { startReplica } from './replica.ts';
+
+const namespace = 'tka-system';
+const listed = 'deploy-listed';
+const unlisted = 'deploy-unlisted';
+
+const as = ({ server, ca, token }: Access, by = token): KubeconfigAnswer => ({
+  kind: 'Config',
+  apiVersion: 'v1',
+  clusters: { it: { server, 'certificate-authority-data': Buffer.from(ca).toString('base64') } },
+  users: { it: { token: by } },
+  contexts: { it: { cluster: 'it', user: 'it' } },
+  'current-context': 'it',
+});
+
+/** deploy/, applied with one role listed in it; by its admin, and a token of the server's. */
+const test = base.extend<{ $file: { access: Access; kube: Kube; token: string } }>({
+  access: [
+    // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+    async ({}, use) => {
+      const access = inject('clusters')[2];
+      if (access === undefined) throw new Error(absent);
+      await use(access);
+    },
+    { scope: 'file' },
+  ],
+  kube: [
+    async ({ access }, use) => {
+      const kube = connectKube(kubeConfigFor(access));
+      await use(kube);
+      kube.close();
+    },
+    { scope: 'file' },
+  ],
+  token: [async ({ access, kube }, use) => use(await apply(access, kube)), { scope: 'file' }],
+});
+
+async function apply(access: Access, kube: Kube): Promise<string> {
+  for (const name of [listed, unlisted]) {
+    await kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRole',
+      metadata: { name },
+      rules: readPods,
+    });
+  }
+  const folder = overlay({
+    patches: [
+      {
+        target: { kind: 'ClusterRole', name: 'tka-server-roles' },
+        patch: JSON.stringify([{ op: 'add', path: '/rules/0/resourceNames/-', value: listed }]),
+      },
+    ],
+  });
+  const applied = await kubectl(as(access), 'apply', '-k', folder);
+  fs.rmSync(folder, { recursive: true });
+  expect(applied).toMatchObject({ status: 0, stderr: '' });
+  const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>
+    found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
+  );
+  const { status } = await kube.create<{ status: { token: string } }>(
+    `${paths.accounts(namespace, 'tka-server')}/token`,
+    { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
+  );
+  return status.token;
+}
+
+const readPods = [{ apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['get', 'list'] }];
+
+interface Established {
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
+
+describe.skipIf(absent !== undefined)('deploy/', () => {
+  test('its pod is admitted to its namespace, and a loose one is not', async ({ kube, token }) => {
+    expect(token).not.toBe('');
+    const set = await kube.get<V1StatefulSet>(`/apis/apps/v1/namespaces/${namespace}/statefulsets/tka`);
+    const { metadata, spec } = set?.spec?.template ?? {};
+    if (spec === undefined) throw new Error('no pod');
+    const pods = `/api/v1/namespaces/${namespace}/pods?dryRun=All`;
+    const state = { name: 'state', persistentVolumeClaim: { claimName: 'state-tka-0' } };
+    const pod = (change: object): V1Pod => ({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { ...metadata, name: 'tka-0' },
+      spec: { ...spec, volumes: [...(spec.volumes ?? []), state], ...change },
+    });
+    const { spec: admitted } = await kube.create<V1Pod>(pods, pod({}));
+    expect(admitted?.initContainers?.[0]?.restartPolicy).toBe('Always');
+    await expect(kube.create(pods, pod({ hostPID: true }))).rejects.toThrow(/violates PodSecurity "restricted/);
+    await expect(kube.create(pods, pod({ securityContext: {} }))).rejects.toThrow(/violates PodSecurity "restricted/);
+  });
+
+  test('its rights are enough to sign people in, with the roles that it lists', async ({ access, kube, token }) => {
+    const replica = await startReplica({ access, token, namespace });
+    try {
+      const alice = new Person(replica.url, { role: listed });
+      const given = await alice.token();
+      expect(await statusFor(access, given)).toBe(200);
+      await alice.granted({ periodMs: 7_200_000 }).login();
+      expect((await alice.logout()).status).toBe(200);
+      await until(access, paths.bindings(), bindingName(alice.name), (found) => found === undefined);
+      expect([401, 403]).toContain(await statusFor(access, given));
+      expect(replica.complaints).toEqual([]);
+
+      const bob = new Person(replica.url, { role: unlisted });
+      const { status, body } = await bob.login();
+      expect(status).toBe(500);
+      expect(JSON.stringify(body)).toContain('attempting to grant RBAC permissions not currently held');
+      expect(await kube.get(paths.bindings(bindingName(bob.name)))).toBeUndefined();
+      await bob.logout();
+    } finally {
+      await replica.stop();
+    }
+  });
+
+  test("it reads kubeadm's cluster-info, and nothing else there", async ({ access, kube, token }) => {
+    const maps = '/api/v1/namespaces/kube-public/configmaps';
+    const data = { apiEndpoint: access.server };
+    const map = (name: string) => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data });
+    for (const name of ['cluster-info', 'other']) {
+      await kube.create(maps, map(name)).catch((error: unknown) => {
+        if (!isStatus(error, 409)) throw error;
+      });
+    }
+    const server = connectKube(kubeConfigFor(access, token));
+    const keys = { apiEndpoint: 'apiEndpoint', caData: 'caData', insecure: 'insecure', kubeconfig: 'kubeconfig' };
+    const read = (name: string) => readClusterInfo(server, { name, namespace: 'kube-public', keys }, {});
+    expect(await read('cluster-info')).toMatchObject({ server_url: access.server });
+    await expect(read('other')).rejects.toThrow(/forbidden/);
+    server.close();
+  });
+
+  const system = ['-n', namespace];
+  const rights = [
+    ['yes', 'create', 'tkasignins', ...system],
+    ['yes', 'create', 'serviceaccounts/token', ...system],
+    ['yes', 'bind', `clusterroles/${listed}`],
+    ['no', 'bind', `clusterroles/${unlisted}`],
+    ['no', 'bind', 'clusterroles/cluster-admin'],
+    ['no', 'bind', 'roles', ...system],
+    ['no', 'escalate', 'clusterroles'],
+    ['no', 'create', 'clusterroles'],
+    ['no', 'update', 'clusterroles'],
+    ['no', 'impersonate', 'users'],
+    ['no', 'impersonate', 'serviceaccounts', ...system],
+    ['no', 'create', 'rolebindings', ...system],
+    ['no', 'get', 'secrets', ...system],
+    ['no', 'list', 'secrets', '-A'],
+    ['no', 'create', 'pods', ...system],
+    ['no', 'create', 'pods/exec', ...system],
+    ['no', 'list', 'pods', '-A'],
+    ['no', 'create', 'serviceaccounts', '-n', 'kube-system'],
+    ['no', 'create', 'serviceaccounts/token', '-n', 'kube-system'],
+    ['no', 'create', 'tkasignins', '-n', 'default'],
+    ['no', 'get', 'leases', ...system],
+    ['no', 'delete', 'leases/controller.tka.specht-labs.de', ...system],
+    ['no', 'get', 'nodes'],
+    ['no', '*', '*', '-A'],
+  ] as const;
+
+  test('what it may do, and what not', async ({ access, token }) => {
+    const told: string[] = [];
+    for (const [, verb, resource, ...where] of rights) {
+      const [name = '', part] = /\/(?:token|exec)$/.test(resource) ? resource.split('/') : [resource];
+      const args = part === undefined ? [name] : [name, `--subresource=${part}`];
+      const { stdout } = await kubectl(as(access, token), 'auth', 'can-i', verb, ...args, ...where);
+      told.push([stdout.trim().split(' ')[0], verb, resource, ...where].join(' '));
+    }
+    expect(told).toEqual(rights.map((right) => right.join(' ')));
+  });
+
+  test('is applied again without restarting a server', async ({ access, kube, token }) => {
+    expect(token).not.toBe('');
+    const set = `/apis/apps/v1/namespaces/${namespace}/statefulsets/tka`;
+    const before = await kube.get<V1StatefulSet>(set);
+    expect(await kubectl(as(access), 'apply', '-k', deploy)).toMatchObject({ status: 0, stderr: '' });
+    const after = await kube.get<V1StatefulSet>(set);
+    expect(before?.metadata?.generation).toBe(1);
+    expect(after?.metadata?.generation).toBe(1);
+  });
+});

@@ -1,0 +1,94 @@
+import type { KubernetesObject, V1LabelSelector } from '@kubernetes/client-node';
+import { allOf, only } from './render.ts';
+
+// What every cluster has, and what the person who deploys makes.
+const given = new Set(['ConfigMap/kube-root-ca.crt', 'Secret/tka-tailscale']);
+
+/** What does not fit together in these objects: names that nobody has, selectors that select nothing. */
+export function misfits(objects: readonly KubernetesObject[]): string[] {
+  const problems: string[] = [];
+  const need = (good: unknown, what: string): void => {
+    if (!good) problems.push(what);
+  };
+  const names = objects.map(
+    ({ kind, metadata }) =>
+      `${kind}/${metadata?.namespace === undefined ? '' : `${metadata.namespace}/`}${metadata?.name}`,
+  );
+  for (const [index, name] of names.entries()) need(names.indexOf(name) === index, `twice: ${name}`);
+  const set = only(objects, 'StatefulSet');
+  const namespace = set.metadata?.namespace;
+  need(names.includes(`Namespace/${namespace}`), `no Namespace ${namespace}`);
+  const exists = (kind: string, name: string | undefined, where: string, of: string | undefined): void => {
+    const isThere =
+      names.includes(`${kind}/${of === undefined ? '' : `${of}/`}${name}`) || given.has(`${kind}/${name}`);
+    need(isThere, `${where}: no ${kind} ${name}`);
+  };
+
+  for (const binding of [...allOf(objects, 'RoleBinding'), ...allOf(objects, 'ClusterRoleBinding')]) {
+    const where = `${binding.kind} ${binding.metadata?.name}`;
+    exists(binding.roleRef.kind, binding.roleRef.name, where, binding.metadata?.namespace);
+    for (const { kind, name, namespace: of } of binding.subjects ?? []) exists(kind, name, where, of);
+  }
+
+  const { template, selector, serviceName, volumeClaimTemplates = [] } = set.spec ?? { selector: {}, template: {} };
+  const labels = template.metadata?.labels ?? {};
+  const selects = (what: V1LabelSelector | undefined, where: string, from = labels): void => {
+    const wanted = Object.entries(what?.matchLabels ?? {});
+    need(wanted.length > 0 && wanted.every(([key, value]) => from[key] === value), `${where}: selects nothing`);
+  };
+  const pod = template.spec ?? { containers: [] };
+  selects(selector, 'StatefulSet');
+  for (const { labelSelector } of pod.topologySpreadConstraints ?? []) selects(labelSelector, 'topology spread');
+  for (const budget of allOf(objects, 'PodDisruptionBudget')) selects(budget.spec?.selector, 'PodDisruptionBudget');
+  for (const policy of allOf(objects, 'NetworkPolicy')) selects(policy.spec?.podSelector, `${policy.metadata?.name}`);
+  exists('ServiceAccount', pod.serviceAccountName, 'StatefulSet', namespace);
+  exists('Service', serviceName, 'StatefulSet', namespace);
+
+  const containers = [...(pod.initContainers ?? []), ...pod.containers];
+  const ports = new Map(containers.flatMap(({ ports = [] }) => ports.map((port) => [port.name, port.containerPort])));
+  const volumes = new Set<string | undefined>(volumeClaimTemplates.map(({ metadata }) => metadata?.name));
+  for (const { name, configMap, secret, projected } of pod.volumes ?? []) {
+    volumes.add(name);
+    if (configMap) exists('ConfigMap', configMap.name, `volume ${name}`, namespace);
+    if (secret) exists('Secret', secret.secretName, `volume ${name}`, namespace);
+    for (const source of projected?.sources ?? []) {
+      if (source.configMap) exists('ConfigMap', source.configMap.name, `volume ${name}`, namespace);
+    }
+  }
+  const mounted = new Set<string>();
+  for (const { name, env = [], volumeMounts = [], startupProbe, livenessProbe, readinessProbe } of containers) {
+    for (const mount of volumeMounts) {
+      mounted.add(mount.name);
+      need(volumes.has(mount.name), `${name}: no volume ${mount.name}`);
+    }
+    for (const { valueFrom } of env) {
+      if (valueFrom?.secretKeyRef) exists('Secret', valueFrom.secretKeyRef.name, name, namespace);
+      if (valueFrom?.configMapKeyRef) exists('ConfigMap', valueFrom.configMapKeyRef.name, name, namespace);
+    }
+    for (const port of [startupProbe, livenessProbe, readinessProbe].map((probe) => probe?.httpGet?.port)) {
+      need(typeof port !== 'string' || ports.has(port), `${name}: no port ${port}`);
+    }
+  }
+  for (const volume of volumes) need(mounted.has(volume ?? ''), `volume ${volume}: nobody's`);
+
+  const service = only(objects, 'Service');
+  selects({ matchLabels: service.spec?.selector ?? {} }, 'Service');
+  for (const { name, port, targetPort } of service.spec?.ports ?? []) {
+    need(ports.get(String(targetPort)) === port, `Service: port ${name} goes nowhere`);
+  }
+  for (const monitor of allOf(objects, 'ServiceMonitor')) {
+    selects(monitor.spec.selector, 'ServiceMonitor', service.metadata?.labels);
+    for (const { port } of monitor.spec.endpoints) {
+      need(
+        service.spec?.ports?.some(({ name }) => name === port),
+        `ServiceMonitor: no port ${port}`,
+      );
+    }
+  }
+  for (const policy of allOf(objects, 'NetworkPolicy')) {
+    for (const { port } of (policy.spec?.ingress ?? []).flatMap(({ ports = [] }) => ports)) {
+      need(typeof port !== 'string' || ports.has(port), `${policy.metadata?.name}: no port ${port}`);
+    }
+  }
+  return problems;
+}

@@ -1,0 +1,142 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
+import { afterAll, describe, expect, it } from 'vitest';
+import { misfits } from './consistency.ts';
+import { allOf, deploy, noKubectl, only, overlay, render } from './render.ts';
+import { unrestricted } from './restricted.ts';
+
+const { version } = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8'));
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true });
+});
+
+describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubectl})`}`, () => {
+  const objects = noKubectl === undefined ? render(deploy) : [];
+  const pod = (from = objects): V1PodSpec => {
+    const { spec } = only(from, 'StatefulSet').spec?.template ?? {};
+    if (spec === undefined) throw new Error('no pod');
+    return spec;
+  };
+  const container = (name: string): V1Container => {
+    const { initContainers = [], containers } = pod();
+    const found = [...initContainers, ...containers].find((one) => one.name === name);
+    if (found === undefined) throw new Error(`no container ${name}`);
+    return found;
+  };
+  const variable = (name: string, of: V1Container) => of.env?.find((one) => one.name === name);
+  const mountOf = (of: V1Container, volume: string) => of.volumeMounts?.find(({ name }) => name === volume);
+
+  it('fits together, as it is and with what its users add', () => {
+    expect(misfits(objects)).toEqual([]);
+    const more = overlay({ nameSuffix: '-prod-us', components: ['monitoring'] });
+    folders.push(more);
+    const added = render(more);
+    expect(misfits(added)).toEqual([]);
+    expect(only(added, 'StatefulSet').metadata).toMatchObject({ name: 'tka-prod-us', namespace: 'tka-system' });
+    expect(added.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['ServiceMonitor', 'PrometheusRule']));
+  });
+
+  it.each([
+    ['a volume', (spec: V1PodSpec) => spec.volumes?.pop(), /server: no volume token/],
+    ['a port', (spec: V1PodSpec) => delete spec.containers[0]?.ports, /server: no port health/],
+    ['an account', (spec: V1PodSpec) => Object.assign(spec, { serviceAccountName: 'x' }), /no ServiceAccount x/],
+  ])('what is without %s is found', (_, spoil, problem) => {
+    const spoilt = structuredClone(objects);
+    spoil(pod(spoilt));
+    expect(misfits(spoilt).join('\n')).toMatch(problem);
+  });
+
+  it('keeps to the restricted pod security standard', () => {
+    expect(unrestricted(pod())).toEqual([]);
+    const namespace = objects.find(({ kind }) => kind === 'Namespace');
+    expect(namespace?.metadata?.labels).toMatchObject({ 'pod-security.kubernetes.io/enforce': 'restricted' });
+    const loose = structuredClone(pod());
+    delete loose.securityContext;
+    delete loose.initContainers?.[0]?.securityContext;
+    loose.volumes?.push({ name: 'host', hostPath: { path: '/' } });
+    expect(unrestricted(loose)).toEqual(
+      expect.arrayContaining(['volume host: hostPath', 'server: may be root', 'tailscale: keeps capabilities']),
+    );
+  });
+
+  it('takes images of a version', () => {
+    expect(container('server').image).toMatch(new RegExp(`/tka-server:${version.replaceAll('.', '\\.')}$`));
+    expect(container('tailscale').image).toMatch(/^docker\.io\/tailscale\/tailscale:v\d+\.\d+\.\d+$/);
+  });
+
+  it('lets the server ask tailscaled, and gives tailscaled nothing of the cluster', () => {
+    const server = container('server');
+    const tailscale = container('tailscale');
+    const socket = variable('TS_SOCKET', server)?.value;
+    expect(variable('TS_SOCKET', tailscale)?.value).toBe(socket);
+    for (const one of [server, tailscale]) {
+      expect(path.posix.dirname(socket ?? '')).toBe(mountOf(one, 'socket')?.mountPath);
+    }
+    // As another user, it may ask who somebody is and for the certificate, and change nothing.
+    expect(server.securityContext?.runAsUser).not.toBe(tailscale.securityContext?.runAsUser);
+    expect(variable('TS_PERMIT_CERT_UID', tailscale)?.value).toBe(String(server.securityContext?.runAsUser));
+    expect(mountOf(tailscale, 'state')?.mountPath).toBe(variable('TS_STATE_DIR', tailscale)?.value);
+    expect(pod().securityContext?.fsGroup).toBe(tailscale.securityContext?.runAsGroup);
+    expect(mountOf(server, 'state')).toBeUndefined();
+    expect(pod().automountServiceAccountToken).toBe(false);
+    expect(mountOf(tailscale, 'token')).toBeUndefined();
+    expect(mountOf(server, 'token')?.mountPath).toBe('/var/run/secrets/kubernetes.io/serviceaccount');
+  });
+
+  it('has two replicas with a name and a state of their own', () => {
+    const { spec } = only(objects, 'StatefulSet');
+    expect(spec?.replicas).toBe(2);
+    expect(spec?.volumeClaimTemplates?.map(({ metadata }) => metadata?.name)).toEqual(['state']);
+    const fromPod = { fieldRef: { fieldPath: 'metadata.name' } };
+    expect(variable('TKA_TAILSCALE_HOSTNAME', container('server'))?.valueFrom).toEqual(fromPod);
+    expect(variable('TS_HOSTNAME', container('tailscale'))?.valueFrom).toEqual(fromPod);
+    expect(only(objects, 'PodDisruptionBudget').spec?.maxUnavailable).toBe(1);
+    // The tailnet is started before the server, and ended after it.
+    expect(container('tailscale').restartPolicy).toBe('Always');
+  });
+
+  it('opens the network for DNS, Tailscale and the API server', () => {
+    const { ingress, egress, policyTypes } = only(objects, 'NetworkPolicy').spec ?? {};
+    const ports = (rules: readonly { readonly ports?: readonly { protocol?: string; port?: unknown }[] }[] = []) =>
+      rules.flatMap(({ ports = [] }) => ports.map(({ protocol, port }) => `${protocol} ${port}`)).sort();
+    expect(policyTypes).toEqual(['Ingress', 'Egress']);
+    expect(ports(ingress)).toEqual(['UDP 41641']);
+    expect(ports(egress)).toEqual(['TCP 443', 'TCP 53', 'TCP 6443', 'UDP 3478', 'UDP 41641', 'UDP 53']);
+    expect(variable('TS_TAILSCALED_EXTRA_ARGS', container('tailscale'))?.value).toBe('--port=41641');
+  });
+
+  it('names the roles in one place', () => {
+    const rules = objects.flatMap((object) => ('rules' in object ? (object.rules as readonly Rule[]) : []));
+    const binding = rules.filter(({ verbs }) => verbs.some((verb) => /^(?:bind|escalate|impersonate|\*)$/.test(verb)));
+    expect(binding).toEqual([
+      {
+        apiGroups: ['rbac.authorization.k8s.io'],
+        resources: ['clusterroles'],
+        verbs: ['bind'],
+        resourceNames: ['view', 'edit'],
+      },
+    ]);
+    const all = rules.flatMap(({ apiGroups, resources }) => [...apiGroups, ...resources]);
+    expect(all).not.toContain('*');
+    expect(all).not.toContain('secrets');
+  });
+
+  it('watches what the server says of itself', () => {
+    const more = overlay({ components: ['monitoring'] });
+    folders.push(more);
+    const added = render(more);
+    expect(only(added, 'ServiceMonitor').spec.endpoints.map((endpoint) => endpoint.path)).toEqual([
+      '/metrics',
+      '/metrics/controller',
+    ]);
+    expect(allOf(added, 'NetworkPolicy')).toHaveLength(2);
+  });
+});
+
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly verbs: readonly string[];
+}

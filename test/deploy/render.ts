@@ -1,0 +1,77 @@
+// The manifests of deploy/ as kubectl's own kustomize renders them.
+import { execFileSync, spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import type {
+  KubernetesObject,
+  V1ClusterRoleBinding,
+  V1ConfigMap,
+  V1NetworkPolicy,
+  V1PodDisruptionBudget,
+  V1RoleBinding,
+  V1Service,
+  V1StatefulSet,
+} from '@kubernetes/client-node';
+import { parseAllDocuments, stringify } from 'yaml';
+
+/** Kinds that are looked into. */
+export interface Kinds {
+  ClusterRoleBinding: V1ClusterRoleBinding;
+  ConfigMap: V1ConfigMap;
+  NetworkPolicy: V1NetworkPolicy;
+  PodDisruptionBudget: V1PodDisruptionBudget;
+  PrometheusRule: KubernetesObject & {
+    readonly spec: { readonly groups: readonly { readonly rules: readonly { readonly expr: string }[] }[] };
+  };
+  RoleBinding: V1RoleBinding;
+  Service: V1Service;
+  ServiceMonitor: KubernetesObject & {
+    readonly spec: {
+      readonly selector: { readonly matchLabels: Record<string, string> };
+      readonly endpoints: readonly { readonly port: string; readonly path: string }[];
+    };
+  };
+  StatefulSet: V1StatefulSet;
+}
+
+export const deploy = path.join(import.meta.dirname, '../../deploy');
+
+/** Why nothing can be rendered here; undefined where it can. */
+export const noKubectl = spawnSync('kubectl', ['kustomize', '--help']).status === 0 ? undefined : 'no kubectl';
+
+/** The objects that a folder with a kustomization gives. */
+export function render(folder: string): KubernetesObject[] {
+  const text = execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' });
+  return parseAllDocuments(text).map((document) => {
+    if (document.errors[0] !== undefined) throw document.errors[0];
+    return document.toJS() as KubernetesObject;
+  });
+}
+
+/** A folder with a kustomization on top of deploy/, as somebody would write one; the caller removes it. */
+export function overlay(kustomization: {
+  readonly components?: readonly string[];
+  readonly [key: string]: unknown;
+}): string {
+  const folder = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), 'tka-deploy-'));
+  const from = (other: string): string => path.relative(folder, path.join(fs.realpathSync(deploy), other));
+  const { components = [], ...rest } = kustomization;
+  fs.writeFileSync(
+    path.join(folder, 'kustomization.yaml'),
+    stringify({ resources: [from('.')], components: components.map(from), ...rest }),
+  );
+  return folder;
+}
+
+/** The objects of a kind. */
+export function allOf<K extends keyof Kinds>(objects: readonly KubernetesObject[], kind: K): Kinds[K][] {
+  return objects.filter((object) => object.kind === kind) as Kinds[K][];
+}
+
+/** The one object of a kind. */
+export function only<K extends keyof Kinds>(objects: readonly KubernetesObject[], kind: K): Kinds[K] {
+  const [first, ...others] = allOf(objects, kind);
+  if (first === undefined || others.length > 0) throw new Error(`not one ${kind}, but ${others.length + 1}`);
+  return first;
+}
