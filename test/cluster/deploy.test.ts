@@ -8,8 +8,8 @@ import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
 import { deploy, overlay } from '../deploy/render.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
-import { absent, kubectl, Person, statusFor, until } from './ground.ts';
 import { startReplica } from './replica.ts';
+import { absent, kubectl, Person, statusFor, until } from './support.ts';
 
 const namespace = 'tka-system';
 const listed = 'deploy-listed';

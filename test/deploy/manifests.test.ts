@@ -1,7 +1,9 @@
 import * as fs from 'node:fs';
+import * as os from 'node:os';
 import * as path from 'node:path';
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
 import { afterAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../../src/server/config.ts';
 import { misfits } from './consistency.ts';
 import { allOf, deploy, noKubectl, only, overlay, render } from './render.ts';
 import { unrestricted } from './restricted.ts';
@@ -105,6 +107,27 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(ports(ingress)).toEqual(['UDP 41641']);
     expect(ports(egress)).toEqual(['TCP 443', 'TCP 53', 'TCP 6443', 'UDP 3478', 'UDP 41641', 'UDP 53']);
     expect(variable('TS_TAILSCALED_EXTRA_ARGS', container('tailscale'))?.value).toBe('--port=41641');
+  });
+
+  it('has a configuration that the server takes', async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-config-'));
+    folders.push(folder);
+    const file = path.join(folder, 'config.yaml');
+    fs.writeFileSync(file, only(objects, 'ConfigMap').data?.['config.yaml'] ?? '');
+    const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: 'tka-1' });
+    expect(config.get('tailscale.hostname')).toBe('tka-1');
+    expect(config.get('operator.namespace')).toBe(only(objects, 'StatefulSet').metadata?.namespace);
+    const server = container('server');
+    expect(config.get('health.port')).toBe(server.ports?.find(({ name }) => name === 'health')?.containerPort);
+    // Where the server listens is for it to know: on all addresses only its health.
+    expect(config.get('server.host')).toBeUndefined();
+    expect(server.args?.at(-1)).toBe(`${mountOf(server, 'config')?.mountPath}/config.yaml`);
+    const name = config.get('clusterInfo.configMapRef.name');
+    const namespace = config.get('clusterInfo.configMapRef.namespace');
+    const role = objects.find(({ kind, metadata }) => kind === 'Role' && metadata?.namespace === namespace);
+    expect(role).toMatchObject({ rules: [{ resources: ['configmaps'], resourceNames: [name] }] });
+    const sysctl = pod().securityContext?.sysctls?.[0];
+    expect(Number(sysctl?.value)).toBeLessThanOrEqual(config.get('tailscale.port'));
   });
 
   it('names the roles in one place', () => {
