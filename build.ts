@@ -1,4 +1,4 @@
-// npm run build: dist/kubectl-tka, executable by itself on the Node that is pinned in package.json.
+// npm run build: dist/kubectl-tka and dist/tka-server, executable by themselves on the Node that is pinned in package.json.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -110,6 +110,16 @@ export async function bundle(): Promise<string> {
   return `${unwrapped(hot.outputFiles[0]?.text ?? '')}const parts={\n${parts.join(',\n')}\n};${loader}`;
 }
 
+/** The TKA server as one CommonJS file: dist/lib/tka-server.cjs. It loads everything at start. */
+export async function serverBundle(): Promise<string> {
+  const { outputFiles } = await build({
+    ...common,
+    entryPoints: [path.join(root, 'cmd/tka-server.ts')],
+    format: 'cjs',
+  });
+  return outputFiles[0]?.text ?? '';
+}
+
 /**
  * The text of the launcher for Linux or macOS. It starts what is in lib/ beside it: with `bundle`, lib/node on
  * lib/kubectl-tka.cjs; with `executable`, lib/kubectl-tka.
@@ -138,15 +148,16 @@ export async function bundledPackages(): Promise<string[]> {
 async function buildDist(): Promise<void> {
   const dist = path.join(root, 'dist');
   const lib = path.join(dist, 'lib');
-  const program = 'kubectl-tka.cjs';
+  const programs = { 'kubectl-tka.cjs': await bundle(), 'tka-server.cjs': await serverBundle() };
   const node = process.platform === 'win32' ? 'node.exe' : 'node';
-  const text = await bundle();
   fs.mkdirSync(lib, { recursive: true });
   // Moved in place, for a program that starts from here meanwhile.
-  fs.writeFileSync(path.join(lib, `${program}.new`), text);
-  fs.renameSync(path.join(lib, `${program}.new`), path.join(lib, program));
+  for (const [program, text] of Object.entries(programs)) {
+    fs.writeFileSync(path.join(lib, `${program}.new`), text);
+    fs.renameSync(path.join(lib, `${program}.new`), path.join(lib, program));
+  }
   for (const name of fs.readdirSync(lib)) {
-    if (name !== program && name !== node) fs.rmSync(path.join(lib, name), { recursive: true });
+    if (!Object.hasOwn(programs, name) && name !== node) fs.rmSync(path.join(lib, name), { recursive: true });
   }
   const ours = path.join(lib, node);
   if (!fs.existsSync(ours) || fs.statSync(ours).size !== fs.statSync(process.execPath).size) {
@@ -162,6 +173,8 @@ async function buildDist(): Promise<void> {
     launcher(process.platform === 'darwin' ? 'darwin' : 'linux', 'bundle'),
   );
   fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
+  fs.copyFileSync(path.join(root, 'cmd/tka-server.sh'), path.join(dist, 'tka-server'));
+  fs.chmodSync(path.join(dist, 'tka-server'), 0o755);
   // For whoever packages: the first belongs beside the program, the others go where shells look for them.
   const completions = path.join(dist, 'completions');
   fs.rmSync(completions, { recursive: true, force: true });
@@ -173,6 +186,7 @@ async function buildDist(): Promise<void> {
     fs.copyFileSync(path.join(root, 'src/cli/completion', name), path.join(completions, name));
   }
   if (process.platform === 'win32') {
+    fs.writeFileSync(path.join(dist, 'tka-server.cmd'), '@"%~dp0lib\\node.exe" "%~dp0lib\\tka-server.cjs" %*\r\n');
     fs.copyFileSync(path.join(root, 'cmd/kubectl_complete-tka.cmd'), path.join(dist, 'kubectl_complete-tka.cmd'));
     fs.writeFileSync(
       path.join(dist, 'kubectl-tka.cmd'),

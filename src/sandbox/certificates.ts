@@ -8,14 +8,20 @@ export interface Certificates {
   readonly cert: string;
 }
 
-/** Makes a CA and a server certificate for the loopback names and `host`. */
-export async function makeCertificates(host: string): Promise<Certificates> {
+/** What a certificate says besides; default: from a day ago until in 30 days. */
+export interface CertificateOptions {
+  /** A day back by default, so that a clock that is set back in a test does not make it "not yet valid". */
+  readonly notBefore?: Date;
+  readonly notAfter?: Date;
+}
+
+/** Makes a CA and a server certificate for the loopback names and `host`, a name or an address. */
+export async function makeCertificates(host: string, options: CertificateOptions = {}): Promise<Certificates> {
   const base = {
     keyType: 'ec',
     algorithm: 'sha256',
-    // A day back, so that a clock that is set back in a test does not make it "not yet valid".
-    notBeforeDate: new Date(Date.now() - 86_400_000),
-    notAfterDate: new Date(Date.now() + 30 * 86_400_000),
+    notBeforeDate: options.notBefore ?? new Date(Date.now() - 86_400_000),
+    notAfterDate: options.notAfter ?? new Date(Date.now() + 30 * 86_400_000),
   } as const;
   const ca = await generate([{ name: 'commonName', value: 'tka-sandbox-ca' }], {
     ...base,
@@ -24,6 +30,7 @@ export async function makeCertificates(host: string): Promise<Certificates> {
       { name: 'keyUsage', keyCertSign: true, digitalSignature: true, critical: true },
     ],
   });
+  const names = new Set(['localhost', ...(isIP(host) === 0 ? [host] : [])]);
   const ips = new Set(['127.0.0.1', '::1', ...(isIP(host) === 0 ? [] : [host])]);
   const leaf = await generate([{ name: 'commonName', value: 'tka-sandbox-api' }], {
     ...base,
@@ -34,7 +41,10 @@ export async function makeCertificates(host: string): Promise<Certificates> {
       { name: 'extKeyUsage', serverAuth: true },
       {
         name: 'subjectAltName',
-        altNames: [{ type: 2, value: 'localhost' }, ...[...ips].map((ip) => ({ type: 7, ip }) as const)],
+        altNames: [
+          ...[...names].map((value) => ({ type: 2, value }) as const),
+          ...[...ips].map((ip) => ({ type: 7, ip }) as const),
+        ],
       },
     ],
   });

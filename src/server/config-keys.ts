@@ -207,7 +207,7 @@ export const configKeys = {
   'gossip.port': port(7946),
   'gossip.bootstrapPeers': peers,
   'gossip.factor': whole(3, 1, 100, 'a number of peers'),
-  'gossip.interval': duration(1_000, 10),
+  'gossip.interval': duration(1_000, 50),
   'gossip.stalenessThreshold': whole(5, 1, 100_000, 'a number of rounds'),
   'gossip.deadThreshold': whole(10, 2, 100_000, 'a number of rounds'),
   'gossip.key': secret,

@@ -1,4 +1,25 @@
+// The server's log: one JSON object a line on stderr.
+import { destination, pino } from 'pino';
+
 /** Where the server's parts log to: pino's shape, fields first. */
 export type Log = Readonly<
   Record<'debug' | 'info' | 'warn' | 'error', (fields: Readonly<Record<string, unknown>>, message: string) => void>
 >;
+
+// No part logs a token; a message from elsewhere might hold one.
+const token = /\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g;
+
+/** Opens the log. Each line is written before the call returns: none is lost when the process ends. */
+export function openLog({ debug, name }: { readonly debug: boolean; readonly name: string }): Log {
+  const stderr = destination({ dest: 2, sync: true });
+  // Who reads it may have gone; the server goes on.
+  stderr.on('error', () => {});
+  const stream = { write: (line: string) => void stderr.write(line.replace(token, '[redacted token]')) };
+  const options = {
+    level: debug ? 'debug' : 'info',
+    base: { server: name },
+    timestamp: () => `,"time":"${new Date().toISOString()}"`,
+    formatters: { level: (level: string) => ({ level }) },
+  };
+  return pino(options, stream);
+}

@@ -1,4 +1,5 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 
 /** How long a connection may take for each part; 0 is without limit. */
@@ -9,37 +10,59 @@ export interface Limits {
   readonly idleTimeoutMs?: number;
 }
 
-/** An HTTP server with the API's limits on headers and time. */
-export function createTkaServer(handler: RequestListener, limits: Limits = {}): Server {
-  const server = createServer(
-    {
-      maxHeaderSize: 16 * 1024,
-      requestTimeout: limits.readTimeoutMs ?? 10_000,
-      headersTimeout: limits.readHeaderTimeoutMs ?? 5_000,
-      keepAliveTimeout: limits.idleTimeoutMs ?? 120_000,
-      // The default looks at connections every 30 s only, six times the header timeout.
-      connectionsCheckingInterval: 1_000,
-    },
-    handler,
-  );
+/** A server's certificate and key, PEM. */
+export interface KeyPair {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export function createTkaServer(handler: RequestListener, limits?: Limits): Server;
+export function createTkaServer(handler: RequestListener, limits: Limits, pair: KeyPair): HttpsServer;
+/** An HTTP server with the API's limits on headers and time; with a key pair, over TLS. */
+export function createTkaServer(handler: RequestListener, limits: Limits = {}, pair?: KeyPair): Server | HttpsServer {
+  const options = {
+    maxHeaderSize: 16 * 1024,
+    requestTimeout: limits.readTimeoutMs ?? 10_000,
+    headersTimeout: limits.readHeaderTimeoutMs ?? 5_000,
+    keepAliveTimeout: limits.idleTimeoutMs ?? 120_000,
+    // The default looks at connections every 30 s only, six times the header timeout.
+    connectionsCheckingInterval: 1_000,
+  };
+  const server =
+    pair === undefined
+      ? createServer(options, handler)
+      : createHttpsServer({ ...options, ...pair, handshakeTimeout: options.headersTimeout || 120_000 }, handler);
   server.timeout = limits.writeTimeoutMs ?? 20_000;
   return server;
 }
 
-// Every open socket of a listening server: also those that are still in their TLS handshake, which closeAllConnections
-// does not know and close() would wait for.
-const open = new WeakMap<NetServer, Set<Socket>>();
+interface Traffic {
+  /** Also those that are still in their TLS handshake, which closeAllConnections does not know and close() would wait for. */
+  readonly sockets: Set<Socket>;
+  /** Requests that are not answered yet. */
+  readonly answers: Set<ServerResponse>;
+}
+
+const traffic = new WeakMap<NetServer, Traffic>();
+
+function watch(server: NetServer): void {
+  if (traffic.has(server)) return;
+  const sockets = new Set<Socket>();
+  const answers = new Set<ServerResponse>();
+  traffic.set(server, { sockets, answers });
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  server.on('request', (_, response: ServerResponse) => {
+    answers.add(response);
+    response.once('close', () => answers.delete(response));
+  });
+}
 
 /** Starts to listen; resolves to the port. */
 export async function listen(server: NetServer, host: string, port: number): Promise<number> {
-  if (!open.has(server)) {
-    const sockets = new Set<Socket>();
-    open.set(server, sockets);
-    server.on('connection', (socket) => {
-      sockets.add(socket);
-      socket.once('close', () => sockets.delete(socket));
-    });
-  }
+  watch(server);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port }, () => {
@@ -55,6 +78,24 @@ export async function close(server: NetServer): Promise<void> {
   if (!server.listening) return;
   await new Promise<void>((resolve) => {
     server.close(() => resolve());
-    for (const socket of open.get(server) ?? []) socket.destroy();
+    for (const socket of traffic.get(server)?.sockets ?? []) socket.destroy();
   });
+}
+
+/** Stops listening, lets what was asked be answered for so many milliseconds at most, and drops every connection. */
+export async function drain(server: NetServer, ms: number): Promise<void> {
+  const { sockets, answers } = traffic.get(server) ?? {
+    sockets: new Set<Socket>(),
+    answers: new Set<ServerResponse>(),
+  };
+  if (!server.listening) return;
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const late = setTimeout(() => {
+    for (const socket of sockets) socket.destroy();
+  }, ms);
+  await Promise.all([...answers].map((response) => new Promise((resolve) => response.once('close', resolve))));
+  // What is written is sent first.
+  for (const socket of sockets) socket.destroySoon();
+  await closed;
+  clearTimeout(late);
 }

@@ -1,0 +1,59 @@
+// The command line of tka-server.
+import { Command, CommanderError } from 'commander';
+import { UsageError } from '../errors.ts';
+import { openTerminal, sayError, structured } from '../terminal.ts';
+import { versionInfo, versionLine } from '../version.ts';
+import { loadConfig } from './config.ts';
+import { openLog } from './log.ts';
+import { serve } from './serve.ts';
+
+/** Runs a command line (without program and script) and returns the exit status. `signal` ends a server. */
+export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+  const terminal = openTerminal({ debug: false, quiet: false });
+  const program = new Command('tka-server')
+    .usage('[command] [options]')
+    .description(
+      'A TKA server: short-lived access to the cluster it runs in, for the users of a tailnet.\n\nIt knows who calls from tailscaled, and grants the role that the tailnet’s policy names.',
+    )
+    .helpOption('-h, --help', 'show help')
+    .helpCommand(false)
+    .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: () => {} })
+    .exitOverride();
+  program
+    .command('serve')
+    .description(
+      'Serve the TKA API, and provision access in the cluster that KUBECONFIG names, or in the one this pod runs in.\n\nEvery key of the configuration has an environment variable, which beats it: tailscale.port is TKA_TAILSCALE_PORT. The log is JSON lines on stderr.',
+    )
+    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml, if it is there)')
+    .allowExcessArguments(false)
+    .action(async ({ config: file }: { config?: string }) => {
+      const config = await loadConfig(file, env);
+      const log = openLog({ debug: config.get('debug'), name: config.get('tailscale.hostname') });
+      await serve({ config, env, log, signal });
+    });
+  program
+    .command('version')
+    .description('Show the version of this program.')
+    .option('-o, --output <format>', 'json or yaml')
+    .allowExcessArguments(false)
+    .action(async ({ output }: { output?: string }) => {
+      if (output !== undefined && output !== 'json' && output !== 'yaml') {
+        throw new UsageError(`--output ${JSON.stringify(output)} must be json or yaml`);
+      }
+      terminal.out(output === undefined ? versionLine('tka-server') : await structured(output, versionInfo()));
+    });
+  try {
+    await program.parseAsync(args.length === 0 ? ['--help'] : args, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) return crashed(error, env);
+    if (error.exitCode === 0) return 0;
+    const [first = ''] = error.message.replace(/^error: /, '').split('\n');
+    return sayError(new UsageError(first, { hints: ['tka-server --help'] }), false);
+  }
+}
+
+/** Says what ends the server; returns the exit status. */
+export function crashed(error: unknown, env: NodeJS.ProcessEnv): number {
+  return sayError(error, /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? ''));
+}

@@ -1,0 +1,129 @@
+// This server as a member of the mesh: what the configuration and tailscaled say of it, for src/server/mesh.
+import { setTimeout as delay } from 'node:timers/promises';
+import { UsageError } from '../errors.ts';
+import { dial } from '../network/dial.ts';
+import { targetOf } from '../network/plain.ts';
+import { throughProxy } from '../network/proxy.ts';
+import { defaultContext } from '../network/tls.ts';
+import { type TailnetStatus, whoIs } from '../tailscale/localapi.ts';
+import type { ClusterInfo } from '../tka/types.ts';
+import { versionInfo } from '../version.ts';
+import type { Config } from './config.ts';
+import type { Log } from './log.ts';
+import { type Dial, type Mesh, type OwnRecord, startMesh } from './mesh/mesh.ts';
+import { askStatus, meshTag } from './tailnet.ts';
+
+export interface GossipOptions {
+  readonly config: Config;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** Canonical URL of this TKA server. */
+  readonly server: string;
+  /** Where to listen. */
+  readonly hosts: readonly string[];
+  readonly status: TailnetStatus | undefined;
+  readonly clusterInfo: () => Promise<ClusterInfo>;
+}
+
+const infoMs = 60_000;
+const bracketed = (address: string): string => (address.includes(':') ? `[${address}]` : address);
+
+/** Joins the mesh. Throws UsageError for what cannot be a member, and the system's error where it cannot listen. */
+export async function joinMesh(options: GossipOptions): Promise<Mesh> {
+  const { config, env, log, signal, status } = options;
+  const port = config.get('gossip.port');
+  const key = config.get('gossip.key');
+  const tag = status && meshTag(status);
+  if (key === undefined && tag === undefined) {
+    throw new UsageError('the mesh would be open to strangers: this node carries neither tag:tka nor one tag alone', {
+      hints: ['tag the node in the tailnet’s policy, or give all members the same gossip.key'],
+    });
+  }
+  const login = config.get('federation.loginServer');
+  const bootstrapPeers = [...config.get('gossip.bootstrapPeers')];
+  if (login !== undefined) bootstrapPeers.push(`${new URL(login).hostname}:${port}`);
+  const local = { env, timeout: 5_000, log: (line: string) => log.debug({}, line) };
+  const mesh = await startMesh({
+    name: config.get('tailscale.hostname').toLowerCase(),
+    record: await recordOf(options),
+    hosts: options.hosts,
+    port,
+    key,
+    whois: (address, from) => whoIs(address, from, local),
+    tag,
+    bootstrapPeers,
+    async candidates() {
+      if (tag === undefined) return [];
+      const { peers } = await askStatus(env, log);
+      return peers
+        .filter((peer) => !peer.self && peer.online && peer.tags.includes(tag))
+        .flatMap(({ addresses: [address] }) => (address === undefined ? [] : [`${bracketed(address)}:${port}`]));
+    },
+    factor: config.get('gossip.factor'),
+    intervalMs: config.get('gossip.interval'),
+    stalenessThreshold: config.get('gossip.stalenessThreshold'),
+    deadThreshold: config.get('gossip.deadThreshold'),
+    dial: tailnetDial(env, log, status?.userspace === true),
+    log: (level, line) => log[level]({}, line),
+  });
+  keepRecord(options, mesh).catch((error) => {
+    if (!signal.aborted) throw error;
+  });
+  return mesh;
+}
+
+/** What others are told of this server, as soon as the cluster says what that is. */
+async function recordOf({ clusterInfo, server, signal }: GossipOptions): Promise<OwnRecord> {
+  for (;;) {
+    try {
+      const { server_url: apiEndpoint, labels } = await clusterInfo();
+      return { server, apiEndpoint, labels, version: versionInfo().version };
+    } catch {
+      // The provisioner has logged why.
+      await delay(1_000, undefined, { signal });
+    }
+  }
+}
+
+/** Tells the others when the ConfigMap says something new. */
+async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
+  if (!options.config.get('clusterInfo.configMapRef.enabled')) return;
+  for (let last = JSON.stringify(await recordOf(options)); ; ) {
+    await delay(infoMs, undefined, { signal: options.signal });
+    const record = await recordOf(options);
+    const text = JSON.stringify(record);
+    if (text === last) continue;
+    last = text;
+    try {
+      mesh.update(record);
+    } catch (error) {
+      options.log.error({ err: error }, 'the mesh cannot be told of the cluster');
+    }
+  }
+}
+
+/**
+ * How a peer is reached: where the tailnet is tailscaled's alone, through the proxy that it offers. A name is then looked
+ * up in the tailnet's status, since nobody else knows it.
+ */
+function tailnetDial(env: NodeJS.ProcessEnv, log: Log, userspace: boolean): Dial {
+  const variable = ['ALL_PROXY', 'all_proxy'].find((name) => env[name]?.trim());
+  const names = { log: (line: string) => log.debug({}, line) };
+  return async (host, port, signal) => {
+    let address = host;
+    if (userspace && !/^[0-9.]+$|:/.test(host)) {
+      const { peers } = await askStatus(env, log);
+      const name = host.toLowerCase();
+      const peer = peers.find(({ dnsName, hostName }) => dnsName === name || hostName === name);
+      address = peer?.addresses[0] ?? host;
+    }
+    if (userspace && variable !== undefined) {
+      const target = targetOf(`http://${bracketed(address)}:${port}`);
+      const socket = await throughProxy(variable, env, target, names, () => defaultContext(undefined), signal);
+      if (socket !== undefined) return { socket, address, port };
+    }
+    const socket = await dial([address], port, signal);
+    return { socket, address: socket.remoteAddress ?? address, port: socket.remotePort ?? port };
+  };
+}

@@ -1,0 +1,28 @@
+// What probes ask: whether this process lives, and whether it serves. Not the API's port: a kubelet is no device of the tailnet.
+import type { RequestListener } from 'node:http';
+
+export interface HealthOptions {
+  /** Why it does not serve yet, or any more; undefined when it does. */
+  readonly unready: () => string | undefined;
+}
+
+/** `/healthz` and `/ready`, as the Go server answers the latter. */
+export function createHealth({ unready }: HealthOptions): RequestListener {
+  return (request, response) => {
+    const path = (request.url ?? '/').split('?', 1)[0];
+    const json = (status: number, value: unknown) => {
+      response.statusCode = status;
+      response.setHeader('Content-Type', 'application/json; charset=utf-8');
+      response.end(JSON.stringify(value));
+    };
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      response.setHeader('Allow', 'GET, HEAD');
+      return json(405, { message: 'method not allowed' });
+    }
+    if (path === '/healthz') return json(200, { status: 'ok' });
+    if (path !== '/ready') return json(404, { message: 'not found' });
+    const reason = unready();
+    if (reason === undefined) json(200, { status: 'ready', reason: 'the API is served' });
+    else json(503, { status: 'not ready', reason });
+  };
+}

@@ -1,0 +1,284 @@
+// A TKA server: its parts, put together, and taken apart again.
+import type { RequestListener, Server } from 'node:http';
+import type { Server as HttpsServer } from 'node:https';
+import { setTimeout as delay } from 'node:timers/promises';
+import { KubeConfig } from '@kubernetes/client-node';
+import { systemCode, TkaError } from '../errors.ts';
+import type { TailnetStatus } from '../tailscale/localapi.ts';
+import { canonicalServer } from '../tka/url.ts';
+import { versionInfo } from '../version.ts';
+import { keepCertificate } from './certificate.ts';
+import type { Config } from './config.ts';
+import { joinMesh } from './gossip.ts';
+import { createHealth } from './health.ts';
+import { createHandler } from './http/handler.ts';
+import { createTkaServer, drain, type KeyPair, listen } from './http/listen.ts';
+import { Requests } from './http/requests.ts';
+import { tailnetIdentity } from './identity/tailnet.ts';
+import type { Log } from './log.ts';
+import type { Mesh } from './mesh/mesh.ts';
+import { type Provisioner, type ProvisionerOptions, startProvisioner } from './provisioner/provisioner.ts';
+import { certificateName, hostsOf, isWildcard, needsTailnet, publicHost, waitForTailnet } from './tailnet.ts';
+
+export interface ServeOptions {
+  readonly config: Config;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  /** Ends the server. */
+  readonly signal: AbortSignal;
+}
+
+// A pod has 30 s from SIGTERM.
+const drainMs = 15_000;
+const stopMs = 25_000;
+
+/**
+ * Serves until the signal, and has left and finished when it resolves. Throws TkaError for what makes it impossible; what
+ * may pass (a cluster or a tailscaled that is away) is waited for.
+ */
+export async function serve(options: ServeOptions): Promise<void> {
+  const { config, log, signal } = options;
+  const { version, commit } = versionInfo();
+  log.info({ version, commit, config: config.file }, 'tka-server starts');
+  const kubeConfig = loadKubeConfig(options);
+  const server = new TkaServer(options);
+  try {
+    await server.start(kubeConfig);
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    log.info({}, 'tka-server stops');
+    const late = new AbortController();
+    const inTime = await Promise.race([
+      server.stop().then(() => true),
+      delay(stopMs, false, { signal: late.signal, ref: false }),
+    ]);
+    late.abort();
+    if (inTime) log.info({}, 'tka-server has stopped');
+    else log.warn({}, 'tka-server ends without having finished');
+  }
+}
+
+class TkaServer {
+  readonly #options: ServeOptions;
+  // Ends what waits, for whatever reason the server stops.
+  readonly #stopping = new AbortController();
+  readonly #requests: Requests;
+  #unready: string | undefined = 'the server starts';
+  #health: Server | undefined;
+  #apis: (Server | HttpsServer)[] = [];
+  #provisioner: Provisioner | undefined;
+  #mesh: Mesh | undefined;
+
+  constructor(options: ServeOptions) {
+    this.#options = options;
+    this.#requests = new Requests(options.log);
+    options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), { once: true });
+    if (options.signal.aborted) this.#stopping.abort(options.signal.reason);
+  }
+
+  async start(kubeConfig: KubeConfig): Promise<void> {
+    const { config, env, log } = this.#options;
+    const { signal } = this.#stopping;
+    await this.#startHealth();
+    const provisioner = startProvisioner(provisionerOptions(config, kubeConfig, log));
+    this.#provisioner = provisioner;
+
+    const { hosts, status, pair } = await this.#place();
+    const listener = this.#listener(provisioner);
+    const port = config.get('tailscale.port');
+    const bound = await this.#listenOn(hosts, port, listener, pair);
+    if (config.get('gossip.enabled')) {
+      const host = publicHost(config, status) ?? bound[0];
+      const scheme = port === 443 ? 'https' : 'http';
+      const server = canonicalServer(`${scheme}://${host?.includes(':') ? `[${host}]` : host}:${port}`);
+      const { clusterInfo } = provisioner;
+      this.#mesh = await joinMesh({ config, env, log, signal, server, hosts: bound, status, clusterInfo });
+    } else if (config.get('federation.loginServer') !== undefined) {
+      log.warn({}, 'federation.loginServer has no effect without gossip.enabled: true');
+    }
+    this.#unready = undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.#unready = 'the server stops';
+    this.#stopping.abort(new Error('the server stops'));
+    await Promise.all([this.#mesh?.leave(), ...this.#apis.map((api) => drain(api, drainMs))]);
+    await this.#provisioner?.stop();
+    if (this.#health !== undefined) await drain(this.#health, 1_000);
+  }
+
+  async #startHealth(): Promise<void> {
+    const { config } = this.#options;
+    const host = config.get('health.host') ?? config.get('server.host') ?? '::';
+    const unready = () =>
+      this.#unready ?? (this.#provisioner?.ready() ? undefined : 'the cluster has not answered yet');
+    const server = createTkaServer(createHealth({ unready }), limitsOf(config));
+    try {
+      await this.#bind(server, host, config.get('health.port'), 'probes').catch(async (error) => {
+        // A machine without IPv6.
+        if (host !== '::' || !isAbsent(error)) throw error;
+        await this.#bind(server, '0.0.0.0', config.get('health.port'), 'probes');
+      });
+    } catch (error) {
+      throw cannotListen(error);
+    }
+    this.#health = server;
+  }
+
+  /** Where to listen, and with what: waits for tailscaled where that is its to say. */
+  async #place(): Promise<{
+    readonly hosts: readonly string[];
+    readonly status: TailnetStatus | undefined;
+    readonly pair: KeyPair | undefined;
+  }> {
+    const { config, env, log } = this.#options;
+    const { signal } = this.#stopping;
+    this.#unready = 'tailscaled is not up yet';
+    const status = needsTailnet(config) ? await waitForTailnet(env, log, signal) : undefined;
+    const hosts = hostsOf(config, status);
+    if (config.get('tailscale.port') !== 443 || status === undefined) return { hosts, status, pair: undefined };
+    const name = certificateName(config, status);
+    if (name === undefined) throw new TkaError('this machine has no name on the tailnet to have a certificate for');
+    this.#unready = 'there is no certificate yet';
+    const onPair = (pair: KeyPair) => {
+      for (const api of this.#apis) if ('setSecureContext' in api) api.setSecureContext(pair);
+    };
+    return { hosts, status, pair: await keepCertificate({ name, env, log, signal, onPair }) };
+  }
+
+  #listener(provisioner: Provisioner): RequestListener {
+    const { config, env, log } = this.#options;
+    const requests = this.#requests;
+    const handler = createHandler({
+      identity: requests.identity(tailnetIdentity({ capName: config.get('tailscale.capName'), env, log })),
+      signIns: provisioner.signIns,
+      members: () => this.#mesh?.members(),
+      clusterInfo: provisioner.clusterInfo,
+      retryAfterSeconds: config.get('api.retryAfterSeconds'),
+      onError: (error, request) => log.error({ err: error, request: requests.id(request) }, 'internal error'),
+    });
+    return requests.listener(handler);
+  }
+
+  /** Listens on these addresses. Those that tailscaled told may not be there yet, and one of them never: IPv6. */
+  async #listenOn(
+    hosts: readonly string[],
+    port: number,
+    listener: RequestListener,
+    pair: KeyPair | undefined,
+  ): Promise<readonly string[]> {
+    const { config, log } = this.#options;
+    for (;;) {
+      const bound: string[] = [];
+      let problem: unknown;
+      for (const host of hosts) {
+        const limits = limitsOf(config);
+        const server = pair === undefined ? createTkaServer(listener, limits) : createTkaServer(listener, limits, pair);
+        try {
+          await this.#bind(server, host, port, 'the API');
+          this.#apis.push(server);
+          bound.push(host);
+        } catch (error) {
+          if (config.get('server.host') !== undefined || !isAbsent(error)) throw cannotListen(error);
+          problem = error;
+        }
+      }
+      if (bound.some(isWildcard))
+        log.warn({}, 'the API is on all addresses: who can forge one of the tailnet’s is believed');
+      if (bound.length > 0) return bound;
+      log.warn({ err: problem, hosts }, 'waiting for the tailnet’s addresses');
+      await delay(1_000, undefined, { signal: this.#stopping.signal });
+    }
+  }
+
+  async #bind(server: Server | HttpsServer, host: string, port: number, what: string): Promise<void> {
+    await listen(server, host, port);
+    server.on('error', (error) => this.#options.log.error({ err: error }, 'a listening socket failed'));
+    this.#options.log.info({ host, port }, `listening for ${what}`);
+  }
+}
+
+const isAbsent = (error: unknown): boolean => /^(?:EADDRNOTAVAIL|EAFNOSUPPORT)$/.test(systemCode(error) ?? '');
+
+function cannotListen(error: unknown): unknown {
+  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  const where = `${address}:${port}`;
+  if (code === 'EADDRINUSE') {
+    return new TkaError(`cannot listen on ${where}: another process does`, {
+      hints: [`see which: ss -ltnp 'sport = :${port}'`, 'or set another tailscale.port, health.port or server.host'],
+      cause: error,
+    });
+  }
+  if (code === 'EACCES') {
+    return new TkaError(`cannot listen on ${where}: permission denied`, {
+      hints: ['ports under 1024 take the capability NET_BIND_SERVICE, or set another tailscale.port'],
+      cause: error,
+    });
+  }
+  return code === undefined ? error : new TkaError(`cannot listen on ${where} (${code})`, { cause: error });
+}
+
+function limitsOf(config: Config) {
+  return {
+    readTimeoutMs: config.get('server.readTimeout'),
+    readHeaderTimeoutMs: config.get('server.readHeaderTimeout'),
+    writeTimeoutMs: config.get('server.writeTimeout'),
+    idleTimeoutMs: config.get('server.idleTimeout'),
+  };
+}
+
+/** The cluster that KUBECONFIG names, else the one that this pod runs in. Throws TkaError where there is neither. */
+function loadKubeConfig({ env }: ServeOptions): KubeConfig {
+  const kubeConfig = new KubeConfig();
+  try {
+    if (env.KUBECONFIG) kubeConfig.loadFromDefault();
+    else if (env.KUBERNETES_SERVICE_HOST) kubeConfig.loadFromCluster();
+  } catch (cause) {
+    const why = cause instanceof Error ? (cause.message.split('\n', 1)[0] ?? '') : '';
+    throw new TkaError(`the kubeconfig cannot be read: ${why}`, { cause, hints: ['kubectl config view'] });
+  }
+  if (kubeConfig.getCurrentCluster() != null) return kubeConfig;
+  throw new TkaError('there is no cluster to serve: KUBECONFIG names none, and this is no pod with a ServiceAccount', {
+    hints: ['export KUBECONFIG=/path/to/kubeconfig'],
+  });
+}
+
+function provisionerOptions(config: Config, kubeConfig: KubeConfig, log: Log): ProvisionerOptions {
+  const labels = config.get('clusterInfo.labels');
+  const apiEndpoint = config.get('clusterInfo.apiEndpoint');
+  const clusterInfo: ProvisionerOptions['clusterInfo'] =
+    apiEndpoint !== undefined
+      ? {
+          server_url: apiEndpoint,
+          insecure_skip_tls_verify: config.get('clusterInfo.insecureSkipTLSVerify'),
+          ca_data: config.get('clusterInfo.caData'),
+          labels,
+        }
+      : {
+          ref: {
+            name: config.get('clusterInfo.configMapRef.name'),
+            namespace: config.get('clusterInfo.configMapRef.namespace'),
+            keys: {
+              apiEndpoint: config.get('clusterInfo.configMapRef.keys.apiEndpoint'),
+              caData: config.get('clusterInfo.configMapRef.keys.caData'),
+              insecure: config.get('clusterInfo.configMapRef.keys.insecure'),
+              kubeconfig: config.get('clusterInfo.configMapRef.keys.kubeconfig'),
+            },
+          },
+          labels,
+        };
+  return {
+    kubeConfig,
+    namespace: config.get('operator.namespace'),
+    clusterName: config.get('operator.clusterName'),
+    contextPrefix: config.get('operator.contextPrefix'),
+    userPrefix: config.get('operator.userPrefix'),
+    clusterInfo,
+    log,
+  };
+}

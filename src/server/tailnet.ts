@@ -1,0 +1,86 @@
+// Where the server is on the tailnet: what tailscaled's status says of it.
+import { setTimeout as delay } from 'node:timers/promises';
+import { type TailnetStatus, TailscaleError, tailnetStatus } from '../tailscale/localapi.ts';
+import type { Config } from './config.ts';
+import type { Log } from './log.ts';
+
+const timeout = 5_000;
+const again = 1_000;
+
+/** The tailnet's status, now. Throws TailscaleError. */
+export function askStatus(env: NodeJS.ProcessEnv, log: Log): Promise<TailnetStatus> {
+  return tailnetStatus({ env, timeout, log: (line) => log.debug({}, line) });
+}
+
+/**
+ * The status as soon as tailscaled is up and has an address: a sidecar starts when the server does. Rejects only when the
+ * signal ends the waiting.
+ */
+export async function waitForTailnet(env: NodeJS.ProcessEnv, log: Log, signal: AbortSignal): Promise<TailnetStatus> {
+  for (let told = ''; ; ) {
+    signal.throwIfAborted();
+    let why: string;
+    let hints: readonly string[] = [];
+    try {
+      const status = await askStatus(env, log);
+      if (status.self.addresses.length > 0) return status;
+      why = 'tailscaled has no address on the tailnet yet';
+    } catch (error) {
+      if (!(error instanceof TailscaleError)) throw error;
+      why = error.message;
+      hints = error.hints;
+    }
+    if (why !== told) log.warn({ hints }, `waiting for tailscaled: ${why}`);
+    told = why;
+    await delay(again, undefined, { signal });
+  }
+}
+
+/** Whether the configuration leaves to tailscaled what the server must know to listen. */
+export function needsTailnet(config: Config): boolean {
+  const isNamed = config.get('server.host') !== undefined;
+  return (
+    !isNamed || config.get('tailscale.port') === 443 || (config.get('gossip.enabled') && !config.get('gossip.key'))
+  );
+}
+
+/**
+ * The addresses to listen on: the configured one; else the tailnet's own, or, where they are tailscaled's alone, the
+ * loopback address that it passes connections on to. Never all addresses unasked.
+ */
+export function hostsOf(config: Config, status: TailnetStatus | undefined): readonly string[] {
+  const host = config.get('server.host');
+  if (host !== undefined) return [host];
+  if (status === undefined || status.userspace) return ['127.0.0.1'];
+  return status.self.addresses;
+}
+
+/** True for what means all addresses. */
+export const isWildcard = (host: string): boolean => /^(?:0\.0\.0\.0|[0:]+)$/.test(host);
+
+/** The host under which others know this server; undefined where there is none. */
+export function publicHost(config: Config, status: TailnetStatus | undefined): string | undefined {
+  const hostname = config.get('tailscale.hostname').toLowerCase();
+  const tailnet = config
+    .get('tailscale.tailnet')
+    .replace(/^\.+|\.+$/g, '')
+    .toLowerCase();
+  if (tailnet !== '') return hostname.endsWith(`.${tailnet}`) ? hostname : `${hostname}.${tailnet}`;
+  const host = config.get('server.host');
+  if (host !== undefined && !isWildcard(host)) return host.toLowerCase();
+  return status?.self.dnsName || status?.self.addresses[0];
+}
+
+/** The name to have a certificate for: the public one where tailscaled can have it, else what it can. */
+export function certificateName(config: Config, status: TailnetStatus): string | undefined {
+  const wanted = publicHost(config, status);
+  const { certDomains, self } = status;
+  if (wanted !== undefined && certDomains.includes(wanted)) return wanted;
+  return certDomains.includes(self.dnsName) ? self.dnsName : (certDomains[0] ?? (self.dnsName || undefined));
+}
+
+/** The tag that members of the mesh have in common: the server's own; undefined where there is none or no saying which. */
+export function meshTag({ self }: TailnetStatus): string | undefined {
+  const usual = 'tag:tka';
+  return self.tags.includes(usual) || self.tags.length !== 1 ? self.tags.find((tag) => tag === usual) : self.tags[0];
+}

@@ -1,0 +1,335 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { makeCertificates } from '../../src/sandbox/certificates.ts';
+import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import { ask, freePort, listens, TkaServerProcess } from './program.ts';
+
+const clusterInfo = { apiEndpoint: 'https://api.example.com:6443', labels: { environment: 'test' } };
+const alice: StandInCaller = {
+  login: 'alice@example.com',
+  capabilities: { 'specht-labs.de/cap/tka': [{ role: 'view', period: '1h', priority: 1 }] },
+};
+// macOS has 127.0.0.1 alone.
+const manyLoopbacks = process.platform === 'linux';
+
+async function failing(config: object | string, env = {}, args?: readonly string[]) {
+  await using server = new TkaServerProcess(config, env, args);
+  const { status } = await server.ended;
+  return { status, stdout: server.stdout, stderr: server.stderr };
+}
+
+describe('the command line', () => {
+  test('a bad configuration is exit 2, with all problems on stderr', async () => {
+    const { status, stdout, stderr } = await failing('tailscale:\n  prot: 443\nhealth:\n  port: many\n', {
+      TKA_GOSSIP_INTERVAL: 'often',
+    });
+    expect(status).toBe(2);
+    expect(stdout).toBe('');
+    const lines = stderr.replaceAll(/\/\S*config\.yaml/g, 'config.yaml').split('\n');
+    expect(lines).toEqual([
+      'error: bad configuration: config.yaml:2: tailscale.prot is no key of the configuration',
+      'error: bad configuration: config.yaml:4: health.port must be a port from 1 to 65535',
+      'error: bad configuration: TKA_GOSSIP_INTERVAL="often": must be a Go duration like 1s, from 50ms to 24h',
+      'error: bad configuration: clusterInfo.apiEndpoint is required (or clusterInfo.configMapRef.enabled: true)',
+      '',
+    ]);
+  });
+
+  test.each<[string, string[], number, RegExp, RegExp]>([
+    ['help', ['--help'], 0, /^Usage: tka-server [\s\S]* serve /, /^$/],
+    ['nothing', [], 0, /^Usage: tka-server /, /^$/],
+    ['help for serve', ['serve', '-h'], 0, /--config <file>/, /^$/],
+    ['version', ['version'], 0, /^tka-server \d+\.\d+\.\d+ \(commit \S+, node 26\.\S+, \S+\)\n$/, /^$/],
+    ['version as JSON', ['version', '-o', 'json'], 0, /^\{\n {2}"version": /, /^$/],
+    ['an unknown command', ['server'], 2, /^$/, /^error: unknown command 'server'\nhint: tka-server --help\n$/],
+    ['an unknown flag', ['serve', '--port', '1'], 2, /^$/, /^error: unknown option '--port'\n/],
+    [
+      'a file that is absent',
+      ['serve', '--config', '/none/x.yaml'],
+      2,
+      /^$/,
+      /\/none\/x\.yaml: there is no such file\n$/,
+    ],
+  ])('%s', async (_, args, status, stdout, stderr) => {
+    expect(await failing('', {}, args)).toEqual({
+      status,
+      stdout: expect.stringMatching(stdout),
+      stderr: expect.stringMatching(stderr),
+    });
+  });
+
+  test('no cluster', async () => {
+    const { status, stderr } = await failing({ clusterInfo }, { KUBECONFIG: '' });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/\nerror: there is no cluster to serve: .*\nhint: export KUBECONFIG=.*\n$/);
+  });
+
+  test('a port that is taken', async () => {
+    const port = await freePort('127.0.0.1');
+    const server = { host: '127.0.0.1' };
+    const config = { clusterInfo, server, tailscale: { port }, health: { port: await freePort('127.0.0.1') } };
+    await using first = new TkaServerProcess(config);
+    await first.said(/listening for the API/);
+    const second = await failing({ ...config, health: { port: await freePort('127.0.0.1') } });
+    expect(second.status).toBe(1);
+    expect(second.stderr).toContain(`\nerror: cannot listen on 127.0.0.1:${port}: another process does\n`);
+  });
+});
+
+describe('where it listens', () => {
+  test.runIf(manyLoopbacks)('on the tailnet’s own addresses, and nowhere else', async () => {
+    const addresses = ['127.0.0.21', '127.0.0.22'];
+    await using tailscaled = await startTailscaled({
+      tun: true,
+      self: { hostName: 'tka', addresses },
+      whois: () => alice,
+    });
+    const port = await freePort(...addresses, '127.0.0.1');
+    const health = { host: '127.0.0.23', port: await freePort('127.0.0.23') };
+    const env = { TS_SOCKET: tailscaled.socketPath };
+    await using server = new TkaServerProcess({ clusterInfo, tailscale: { port }, health }, env);
+    await server.said(/listening for the API/);
+    for (const host of addresses) {
+      const { status, body } = await ask(`http://${host}:${port}/api/v1alpha1/cluster-info`);
+      expect(status).toBe(200);
+      expect(JSON.parse(body)).toMatchObject({
+        server_url: 'https://api.example.com:6443',
+        labels: { environment: 'test' },
+      });
+    }
+    expect(await listens('127.0.0.1', port)).toBe(false);
+    expect(await listens('127.0.0.23', port)).toBe(false);
+  });
+
+  test('on 127.0.0.1 where the tailnet is tailscaled’s alone, which says whose a port there is', async () => {
+    const asked: string[] = [];
+    await using tailscaled = await startTailscaled({
+      whois(address, port) {
+        asked.push(`${address}:${port}`);
+        return alice;
+      },
+    });
+    const port = await freePort('127.0.0.1');
+    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+    const env = { TS_SOCKET: tailscaled.socketPath };
+    await using server = new TkaServerProcess({ clusterInfo, tailscale: { port }, health }, env);
+    await server.said(/listening for the API/);
+    const { status, headers } = await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info?x=secret`);
+    expect(status).toBe(200);
+    if (manyLoopbacks) expect(await listens('127.0.0.2', port)).toBe(false);
+    const line = await server.said(/^request$/);
+    expect(line).toMatchObject({
+      level: 'info',
+      request: headers['x-request-id'],
+      method: 'GET',
+      path: '/api/v1alpha1/cluster-info',
+      status: 200,
+      user: 'alice@example.com',
+    });
+    expect(asked).toEqual([`${line.address}:${line.port}`]);
+    expect(server.stdout).toBe('');
+  });
+
+  test('waits for tailscaled, and says so to probes', async () => {
+    await using tailscaled = await startTailscaled({ backendState: 'NeedsLogin' });
+    const port = await freePort('127.0.0.1');
+    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+    const env = { TS_SOCKET: tailscaled.socketPath };
+    await using server = new TkaServerProcess({ clusterInfo, tailscale: { port }, health }, env);
+    await server.said(/^waiting for tailscaled: tailscale is logged out$/);
+    const probe = (path: string) => ask(`http://127.0.0.1:${health.port}${path}`);
+    expect(await probe('/ready')).toMatchObject({
+      status: 503,
+      body: '{"status":"not ready","reason":"tailscaled is not up yet"}',
+    });
+    expect(await probe('/healthz')).toMatchObject({ status: 200 });
+    expect(await listens('127.0.0.1', port)).toBe(false);
+    await tailscaled.stop();
+    await server.said(/^waiting for tailscaled: no tailscaled at/);
+    tailscaled.backendState = 'Running';
+    await tailscaled.start();
+    await server.said(/listening for the API/);
+    expect(await probe('/ready')).toMatchObject({
+      status: 503,
+      body: '{"status":"not ready","reason":"the cluster has not answered yet"}',
+    });
+  });
+});
+
+describe('the end', () => {
+  async function serving() {
+    const tailscaled = await startTailscaled({ whois: () => alice });
+    const port = await freePort('127.0.0.1');
+    const config = {
+      clusterInfo,
+      server: { host: '127.0.0.1' },
+      tailscale: { port },
+      health: { port: await freePort('127.0.0.1') },
+    };
+    const server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
+    await server.said(/listening for the API/);
+    const url = `http://127.0.0.1:${port}/api/v1alpha1/cluster-info`;
+    return {
+      tailscaled,
+      server,
+      url,
+      port,
+      async [Symbol.asyncDispose]() {
+        await server[Symbol.asyncDispose]();
+        await tailscaled.close();
+      },
+    };
+  }
+
+  test.each(['SIGTERM', 'SIGINT'] as const)('%s: finishes what it serves, and exits 0', async (signal) => {
+    await using it = await serving();
+    const held = Promise.withResolvers<void>();
+    it.tailscaled.fault.hold = held.promise;
+    const answer = ask(it.url);
+    await it.tailscaled.seen(1, 'whois');
+    it.server.child.kill(signal);
+    await it.server.said(/^tka-server stops$/);
+    while (await listens('127.0.0.1', it.port)) await delay(10);
+    expect(it.server.child.exitCode).toBe(null);
+    held.resolve();
+    expect(await answer).toMatchObject({ status: 200 });
+    expect(await it.server.ended).toEqual({ status: 0, signal: null });
+    expect(it.server.lines.at(-1)?.msg).toBe('tka-server has stopped');
+  });
+
+  test('a connection that waits for a request holds nothing up', async () => {
+    await using it = await serving();
+    const { Agent } = await import('node:http');
+    const agent = new Agent({ keepAlive: true });
+    expect((await ask(it.url, { agent })).status).toBe(200);
+    it.server.child.kill('SIGTERM');
+    expect((await it.server.ended).status).toBe(0);
+    agent.destroy();
+  });
+
+  test('a second signal ends it at once', async () => {
+    await using it = await serving();
+    it.tailscaled.fault.hold = new Promise(() => {});
+    const answer = ask(it.url).catch((error) => error);
+    await it.tailscaled.seen(1, 'whois');
+    it.server.child.kill('SIGTERM');
+    await it.server.said(/^tka-server stops$/);
+    it.server.child.kill('SIGTERM');
+    expect(await it.server.ended).toEqual({ status: 143, signal: null });
+    expect(await answer).toBeInstanceOf(Error);
+  });
+
+  test('while it waits for tailscaled', async () => {
+    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+    await using server = new TkaServerProcess({ clusterInfo, health }, { TS_SOCKET: '/none/tailscaled.sock' });
+    await server.said(/^waiting for tailscaled/);
+    server.child.kill('SIGTERM');
+    expect(await server.ended).toEqual({ status: 0, signal: null });
+  });
+});
+
+// Only root may, or a machine that lets everybody.
+const may443 = manyLoopbacks && (await freePort443());
+async function freePort443(): Promise<boolean> {
+  const { createServer } = await import('node:net');
+  const server = createServer();
+  return await new Promise((resolve) => {
+    server.once('error', () => resolve(false)).listen(443, '127.0.0.31', () => server.close(() => resolve(true)));
+  });
+}
+
+test.runIf(may443)('on port 443 with a certificate from tailscaled, renewed without a restart', async () => {
+  const name = 'tka.example.ts.net';
+  const make = (seconds: number) =>
+    makeCertificates(name, { notBefore: new Date(), notAfter: new Date(Date.now() + seconds * 1000) });
+  let pair = await make(6);
+  const addresses = ['127.0.0.31'];
+  await using tailscaled = await startTailscaled({
+    tun: true,
+    self: { hostName: 'tka', addresses },
+    whois: () => alice,
+    certificate: (asked) => (asked === name ? pair : undefined),
+  });
+  const health = { host: '127.0.0.31', port: await freePort('127.0.0.31') };
+  await using server = new TkaServerProcess({ clusterInfo, health }, { TS_SOCKET: tailscaled.socketPath });
+  await server.said(/listening for the API/);
+  const get = () =>
+    ask('https://127.0.0.31/api/v1alpha1/cluster-info', { servername: name, ca: pair.ca, headers: { host: name } });
+  const first = await get();
+  expect(first.status).toBe(200);
+  pair = await make(3600);
+  // It fails in between, which is told and tried again.
+  tailscaled.fault.answer = { status: 500, body: 'acme: rate limited' };
+  const line = await server.said(/^there is no certificate$/);
+  expect(JSON.stringify(line)).toContain(`tailscaled has no certificate for ${name}: acme: rate limited`);
+  delete tailscaled.fault.answer;
+  await server.said(/^the certificate is renewed$/);
+  const second = await get();
+  expect(second.status).toBe(200);
+  expect(second.serialNumber).not.toBe(first.serialNumber);
+});
+
+describe.runIf(manyLoopbacks)('a mesh', () => {
+  type Row = { name: string; server: string; state: string; apiPort: number };
+  const gossip = { enabled: true, interval: '50ms', stalenessThreshold: 100, deadThreshold: 200 };
+  /** Asked from an address of its own, since the members are known by theirs. */
+  async function members(host: string, port: number): Promise<Row[]> {
+    const url = `http://${host}:${port}/api/v1alpha1/memberlist`;
+    const { status, body } = await ask(url, { localAddress: '127.0.0.9', headers: { accept: 'application/json' } });
+    expect(status).toBe(200);
+    return JSON.parse(body);
+  }
+  async function until(what: () => Promise<boolean>): Promise<void> {
+    while (!(await what())) await delay(20);
+  }
+
+  test('of servers that find each other by their tag alone; one that is stopped has left', async () => {
+    const hosts = ['127.0.0.41', '127.0.0.42', '127.0.0.43'];
+    const port = await freePort(...hosts);
+    const gossipPort = await freePort(...hosts);
+    const tags = ['tag:tka'];
+    await using tailscaled = await startTailscaled({
+      self: { hostName: 'tka-0', addresses: ['127.0.0.41'], tags },
+      peers: hosts.slice(1).map((host, i) => ({ hostName: `tka-${i + 1}`, addresses: [host], tags })),
+      whois: (address) => (address === '127.0.0.9' ? alice : { login: '', tags }),
+    });
+    await using stack = new AsyncDisposableStack();
+    const servers: TkaServerProcess[] = [];
+    for (const [i, host] of hosts.entries()) {
+      const config = {
+        clusterInfo: { apiEndpoint: `https://api-${i}.example.com:6443` },
+        server: { host },
+        tailscale: { hostname: `tka-${i}`, port },
+        health: { port: await freePort(host) },
+        gossip: { ...gossip, port: gossipPort },
+      };
+      servers.push(stack.use(new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath })));
+    }
+    await Promise.all(servers.map((server) => server.said(/listens for gossip/)));
+    for (const host of hosts) {
+      await until(async () => (await members(host, port)).filter(({ state }) => state === 'healthy').length === 3);
+    }
+    expect(await members(hosts[0] as string, port)).toEqual(
+      hosts.map((host, i) =>
+        expect.objectContaining({ name: `tka-${i}`, server: `http://${host}:${port}`, apiPort: port }),
+      ),
+    );
+    servers[2]?.child.kill('SIGTERM');
+    expect(await servers[2]?.ended).toEqual({ status: 0, signal: null });
+    await until(async () => (await members(hosts[0] as string, port))[2]?.state === 'dead');
+  });
+
+  test('without a key and without a tag is refused', async () => {
+    await using tailscaled = await startTailscaled({ self: { hostName: 'laptop', addresses: ['127.0.0.44'] } });
+    const config = {
+      clusterInfo,
+      server: { host: '127.0.0.44' },
+      tailscale: { port: await freePort('127.0.0.44') },
+      health: { port: await freePort('127.0.0.44') },
+      gossip,
+    };
+    const { status, stderr } = await failing(config, { TS_SOCKET: tailscaled.socketPath });
+    expect(status).toBe(2);
+    expect(stderr).toContain('\nerror: the mesh would be open to strangers: ');
+  });
+});

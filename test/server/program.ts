@@ -1,0 +1,140 @@
+// The built tka-server as processes of a test's own, on loopback, and what a test asks them.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest, type RequestOptions } from 'node:https';
+import * as net from 'node:net';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { text } from 'node:stream/consumers';
+import type { TLSSocket } from 'node:tls';
+import { stringify } from 'yaml';
+
+export const program = path.join(import.meta.dirname, '../../dist/tka-server');
+
+/** A line of its log. */
+export type Line = Readonly<Record<string, unknown>> & { readonly msg: string; readonly level: string };
+
+/** A port that was free on all these addresses a moment ago. */
+export async function freePort(...hosts: readonly string[]): Promise<number> {
+  for (;;) {
+    const taken: net.Server[] = [];
+    let port = 0;
+    try {
+      for (const host of hosts) {
+        const server = net.createServer();
+        await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
+        taken.push(server);
+        port = (server.address() as net.AddressInfo).port;
+      }
+      return port;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    } finally {
+      for (const server of taken) server.close();
+    }
+  }
+}
+
+/** True where something listens there. */
+export async function listens(host: string, port: number): Promise<boolean> {
+  const socket = net.connect({ host, port });
+  return await new Promise((resolve) => {
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+  }).then((answer) => {
+    socket.destroy();
+    return answer as boolean;
+  });
+}
+
+/** A tka-server that runs. */
+export class TkaServerProcess implements AsyncDisposable {
+  readonly child: ChildProcess;
+  readonly lines: Line[] = [];
+  stdout = '';
+  stderr = '';
+  /** Status or signal, and all that it said, when it has ended. */
+  readonly ended: Promise<{ readonly status: number | null; readonly signal: NodeJS.Signals | null }>;
+  readonly #folder: string;
+
+  /** `config` is its file; nothing of this process's TKA_*, KUBE* or TS_* reaches it. */
+  constructor(config: object | string, env: Readonly<Record<string, string>> = {}, args?: readonly string[]) {
+    this.#folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-server-'));
+    const file = path.join(this.#folder, 'config.yaml');
+    fs.writeFileSync(file, typeof config === 'string' ? config : stringify(config));
+    const kubeconfig = path.join(this.#folder, 'kubeconfig');
+    fs.writeFileSync(kubeconfig, nowhere);
+    this.child = spawn(program, args ?? ['serve', '--config', file], {
+      env: { PATH: process.env.PATH ?? '', HOME: this.#folder, KUBECONFIG: kubeconfig, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+    });
+    let rest = '';
+    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+      const parts = (rest + text).split('\n');
+      rest = parts.pop() ?? '';
+      for (const line of parts) if (line.startsWith('{')) this.lines.push(JSON.parse(line));
+      this.child.emit('said');
+    });
+    this.ended = once(this.child, 'close').then(([status, signal]) => {
+      this.child.emit('said');
+      return { status, signal };
+    });
+  }
+
+  /** Resolves with the first line of its log whose message matches; rejects should it end without. */
+  async said(what: RegExp): Promise<Line> {
+    for (;;) {
+      const found = this.lines.find((line) => what.test(line.msg));
+      if (found !== undefined) return found;
+      if (this.child.exitCode !== null || this.child.signalCode !== null) {
+        await this.ended;
+        const last = this.lines.find((line) => what.test(line.msg));
+        if (last !== undefined) return last;
+        throw new Error(`it ended without saying ${what}:\n${this.stderr}`);
+      }
+      await once(this.child, 'said');
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGKILL');
+    await this.ended;
+    fs.rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+// A cluster that is away: nothing listens on port 9 of loopback.
+const nowhere = stringify({
+  apiVersion: 'v1',
+  kind: 'Config',
+  clusters: [{ name: 'x', cluster: { server: 'https://127.0.0.1:9' } }],
+  users: [{ name: 'x', user: { token: 'none' } }],
+  contexts: [{ name: 'x', context: { cluster: 'x', user: 'x' } }],
+  'current-context': 'x',
+});
+
+export interface Answer {
+  readonly status: number | undefined;
+  readonly headers: IncomingMessage['headers'];
+  readonly body: string;
+  /** Of the certificate that was shown. */
+  readonly serialNumber: string | undefined;
+}
+
+/** One request on a connection of its own. */
+export async function ask(url: string, options: RequestOptions = {}): Promise<Answer> {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const request = url.startsWith('https:') ? httpsRequest : httpRequest;
+    request(url, { agent: false, ...options }, resolve)
+      .on('error', reject)
+      .end();
+  });
+  const certificate = (response.socket as Partial<TLSSocket>).getPeerCertificate?.();
+  const { statusCode: status, headers } = response;
+  return { status, headers, body: await text(response), serialNumber: certificate?.serialNumber };
+}
