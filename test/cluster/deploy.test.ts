@@ -1,7 +1,7 @@
 // deploy/ as somebody applies it: what it asks for is taken, and what the server may do with it is enough and no more.
 import * as fs from 'node:fs';
 import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
-import { test as base, describe, expect, inject } from 'vitest';
+import { test as base, describe, expect, inject, vi } from 'vitest';
 import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
 import { connectKube, isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
@@ -180,6 +180,53 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
       told.push([stdout.trim().split(' ')[0], verb, resource, ...where].join(' '));
     }
     expect(told).toEqual(rights.map((right) => right.join(' ')));
+  });
+
+  test('it touches the bindings of sign-ins, and no other', async ({ access, kube, token }) => {
+    const binding = (name: string, subjects: object[]) => ({
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRoleBinding',
+      metadata: { name },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: listed },
+      subjects,
+    });
+    const account = (name: string, of = namespace) => ({ kind: 'ServiceAccount', name, namespace: of });
+    const carol = { kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: 'carol' };
+    const others = await kube.create<{ metadata: { uid: string } }>(
+      paths.bindings(),
+      binding('deploy-others', [carol]),
+    );
+    const server = connectKube(kubeConfigFor(access, token));
+    const own = /ValidatingAdmissionPolicy 'tka-server' .* denied request: it may/;
+    // A policy counts from some moment after it was made.
+    await vi.waitFor(() => expect(server.patch(paths.bindings('deploy-others'), {})).rejects.toThrow(own), 20_000);
+    await expect(server.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).rejects.toThrow(own);
+    for (const [name, ...subjects] of [
+      ['tka-user-mallory', account('tka-user-mallory')],
+      ['tka-user-mallory-binding'],
+      ['tka-user-mallory-binding', carol],
+      ['tka-user-mallory-binding', account('tka-user-mallory'), account('default')],
+      ['tka-user-mallory-binding', account('tka-user-mallory', 'default')],
+    ] as const) {
+      const made = server.create(`${paths.bindings()}?dryRun=All`, binding(name, subjects));
+      await expect(made, JSON.stringify([name, subjects])).rejects.toThrow(own);
+    }
+    const right = binding('tka-user-mallory-binding', [account('tka-user-mallory')]);
+    await server.create(`${paths.bindings()}?dryRun=All`, right);
+    // Who signed in with a role that may is not held to it.
+    await kube.create(paths.accounts(namespace), { metadata: { name: 'tka-user-root' } });
+    await kube.create(paths.bindings(), {
+      ...binding('deploy-root', [account('tka-user-root')]),
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
+    });
+    const { status } = await kube.create<{ status: { token: string } }>(
+      `${paths.accounts(namespace, 'tka-user-root')}/token`,
+      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } },
+    );
+    const root = connectKube(kubeConfigFor(access, status.token));
+    expect(await root.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).toBe(true);
+    server.close();
+    root.close();
   });
 
   test('is applied again without restarting a server', async ({ access, kube, token }) => {

@@ -30,6 +30,10 @@ export function misfits(objects: readonly KubernetesObject[]): string[] {
     for (const { kind, name, namespace: of } of binding.subjects ?? []) exists(kind, name, where, of);
   }
 
+  for (const { metadata, spec } of allOf(objects, 'ValidatingAdmissionPolicyBinding')) {
+    exists('ValidatingAdmissionPolicy', spec?.policyName, `policy binding ${metadata?.name}`, undefined);
+  }
+
   const { template, selector, serviceName, volumeClaimTemplates = [] } = set.spec ?? { selector: {}, template: {} };
   const labels = template.metadata?.labels ?? {};
   const selects = (what: V1LabelSelector | undefined, where: string, from = labels): void => {

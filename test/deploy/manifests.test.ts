@@ -76,6 +76,9 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     for (const one of [server, tailscale]) {
       expect(path.posix.dirname(socket ?? '')).toBe(mountOf(one, 'socket')?.mountPath);
     }
+    const proxy = `socks5://${variable('TS_SOCKS5_SERVER', tailscale)?.value}`;
+    expect(variable('ALL_PROXY', server)?.value).toBe(proxy);
+    expect(proxy).toMatch(/\/\/127\.0\.0\.1:\d+$/);
     // As another user, it may ask who somebody is and for the certificate, and change nothing.
     expect(server.securityContext?.runAsUser).not.toBe(tailscale.securityContext?.runAsUser);
     expect(variable('TS_PERMIT_CERT_UID', tailscale)?.value).toBe(String(server.securityContext?.runAsUser));

@@ -12,6 +12,7 @@ import type {
   V1RoleBinding,
   V1Service,
   V1StatefulSet,
+  V1ValidatingAdmissionPolicyBinding,
 } from '@kubernetes/client-node';
 import { parseAllDocuments, stringify } from 'yaml';
 
@@ -33,6 +34,7 @@ export interface Kinds {
     };
   };
   StatefulSet: V1StatefulSet;
+  ValidatingAdmissionPolicyBinding: V1ValidatingAdmissionPolicyBinding;
 }
 
 export const deploy = path.join(import.meta.dirname, '../../deploy');
