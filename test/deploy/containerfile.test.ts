@@ -18,10 +18,7 @@ const steps = fs
   });
 const second = steps.findLastIndex(([word]) => word === 'FROM');
 
-// There is nothing to run in it before there is a server.
-const noServer = !fs.existsSync(path.join(root, 'cmd/tka-server.ts'));
-
-it.skipIf(noServer)('builds from what it copies, and runs what it built', () => {
+it('builds from what it copies, and runs what it built', () => {
   const source = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), 'tka-image-'));
   try {
     for (const [word, args] of steps.slice(0, second)) {
@@ -36,19 +33,19 @@ it.skipIf(noServer)('builds from what it copies, and runs what it built', () => 
         fs.symlinkSync(path.join(root, 'node_modules'), path.join(source, 'node_modules'));
       } else if (word === 'RUN') execFileSync('/bin/sh', ['-c', line], { cwd: source, stdio: 'pipe' });
     }
-    const image = new Map<string, string>();
+    const image = path.join(source, 'image');
     for (const [word, args] of steps.slice(second)) {
       if (word !== 'COPY') continue;
-      const [stage, from = '', into = ''] = args;
+      const [stage, ...files] = args;
       expect(stage).toBe('--from=build');
-      const built = path.join(source, from.replace(/^\/src\//, ''));
-      expect(fs.existsSync(built), from).toBe(true);
-      image.set(fs.statSync(built).isDirectory() ? into : path.posix.join(into, path.basename(built)), built);
+      for (const file of files.slice(0, -1)) {
+        const into = path.join(image, files.at(-1) ?? '', path.basename(file));
+        fs.cpSync(path.join(source, path.posix.relative('/src', file)), into);
+      }
     }
     const [program = ''] = JSON.parse(last('ENTRYPOINT').join(' '));
-    const { mode } = fs.statSync(image.get(program) ?? '');
-    expect(mode & 0o555).toBe(0o555);
-    expect(execFileSync(image.get(program) ?? '', ['serve', '--help'], { encoding: 'utf8' })).toContain('--config');
+    const said = execFileSync(path.join(image, program), ['serve', '--help'], { encoding: 'utf8' });
+    expect(said).toContain('--config');
   } finally {
     fs.rmSync(source, { recursive: true });
   }
