@@ -137,7 +137,11 @@ export async function runCommand(args: readonly string[], command: string, env: 
     return 0;
   }
   try {
-    await program.parseAsync(args, { from: 'user' });
+    // Commander shows its help for a command that is not there, too.
+    const asked = args.some((arg) => arg === '--help' || arg === '-h');
+    const [wanted] = asked ? program.parseOptions([...args]).operands : [];
+    const there = wanted === undefined || program.commands.some((each) => each.name() === wanted);
+    await program.parseAsync(there ? args : [wanted], { from: 'user' });
     return 0;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;

@@ -58,6 +58,8 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
   test.for<[string, RegExp, RegExp]>([
     ['lgin', /unknown command/, /login|--help/],
     ['help lgin', /unknown command/, /login|--help/],
+    ['nothing --help', /unknown command 'nothing'/, /--help/],
+    ['-s host lgin -h', /unknown command 'lgin'/, /did you mean login/],
     ['help nothing', /unknown command 'nothing'/, /--help/],
     ['help login extra', /too many arguments/, /--help/],
     ['--what', /unknown option/, /--help/],
