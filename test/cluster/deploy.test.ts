@@ -1,13 +1,18 @@
 // deploy/ as somebody applies it: what it asks for is taken, and what the server may do with it is enough and no more.
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
 import { test as base, describe, expect, inject, vi } from 'vitest';
+import { stringify } from 'yaml';
+import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
 import { connectKube, isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
-import { deploy, overlay } from '../deploy/render.ts';
+import { deploy, only, overlay, render } from '../deploy/render.ts';
+import { freePort, TkaServerProcess } from '../server/program.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
+import { makeFolder } from './processes.ts';
 import { startReplica } from './replica.ts';
 import { absent, kubectl, Person, statusFor, until } from './support.ts';
 
@@ -83,6 +88,16 @@ interface Established {
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
 
+/** A ConfigMap as kubeadm makes it. */
+async function inPublic(kube: Kube, name: string, { server, ca }: Access): Promise<void> {
+  const cluster = { server, 'certificate-authority-data': Buffer.from(ca).toString('base64') };
+  const kubeconfig = stringify({ apiVersion: 'v1', kind: 'Config', clusters: [{ name: '', cluster }] });
+  const map = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data: { kubeconfig } };
+  await kube.create('/api/v1/namespaces/kube-public/configmaps', map).catch((error: unknown) => {
+    if (!isStatus(error, 409)) throw error;
+  });
+}
+
 describe.skipIf(absent !== undefined)('deploy/', () => {
   test('its pod is admitted to its namespace, and a loose one is not', async ({ kube, token }) => {
     expect(token).not.toBe('');
@@ -127,20 +142,57 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
   });
 
   test("it reads kubeadm's cluster-info, and nothing else there", async ({ access, kube, token }) => {
-    const maps = '/api/v1/namespaces/kube-public/configmaps';
-    const data = { apiEndpoint: access.server };
-    const map = (name: string) => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data });
-    for (const name of ['cluster-info', 'other']) {
-      await kube.create(maps, map(name)).catch((error: unknown) => {
-        if (!isStatus(error, 409)) throw error;
-      });
-    }
+    await inPublic(kube, 'cluster-info', access);
+    await inPublic(kube, 'other', access);
     const server = connectKube(kubeConfigFor(access, token));
     const keys = { apiEndpoint: 'apiEndpoint', caData: 'caData', insecure: 'insecure', kubeconfig: 'kubeconfig' };
     const read = (name: string) => readClusterInfo(server, { name, namespace: 'kube-public', keys }, {});
     expect(await read('cluster-info')).toMatchObject({ server_url: access.server });
     await expect(read('other')).rejects.toThrow(/forbidden/);
     server.close();
+  });
+
+  test('the server runs as its pod would run it', async ({ access, kube, token }) => {
+    await inPublic(kube, 'cluster-info', access);
+    const objects = render(deploy);
+    const pod = only(objects, 'StatefulSet').spec?.template.spec;
+    const container = pod?.containers[0];
+    await using tailscaled = await startTailscaled({
+      self: { hostName: 'tka-0', addresses: ['100.64.0.1'], tags: ['tag:tka'] },
+      whois: () => ({
+        login: 'dora@example.com',
+        capabilities: { 'specht-labs.de/cap/tka': [{ role: listed, period: '1h', priority: 1 }] },
+      }),
+    });
+    const env: Record<string, string> = {};
+    for (const { name, value, valueFrom } of container?.env ?? []) {
+      env[name] = value ?? (valueFrom?.fieldRef?.fieldPath === 'metadata.name' ? 'tka-0' : '');
+    }
+    const kubeconfig = path.join(makeFolder(), 'kubeconfig');
+    fs.writeFileSync(kubeconfig, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
+    const [port, healthPort] = [await freePort('127.0.0.1'), await freePort('::')];
+    const here = {
+      TS_SOCKET: tailscaled.socketPath,
+      KUBECONFIG: kubeconfig,
+      TKA_TAILSCALE_PORT: `${port}`,
+      TKA_HEALTH_PORT: `${healthPort}`,
+    };
+    const config = only(objects, 'ConfigMap').data?.['config.yaml'] ?? '';
+    await using server = new TkaServerProcess(config, { ...env, ...here });
+    await server.said(/listening for the API/);
+    const { startupProbe, livenessProbe, readinessProbe } = container ?? {};
+    for (const probe of [startupProbe, livenessProbe, readinessProbe]) {
+      const url = `http://127.0.0.1:${healthPort}${probe?.httpGet?.path}`;
+      await vi.waitFor(async () => expect((await fetch(url)).status, url).toBe(200), 10_000);
+    }
+    const dora = new Person(`http://127.0.0.1:${port}/api/v1alpha1`, { role: listed, username: 'dora' });
+    await dora.token();
+    const { body } = await dora.kubeconfig();
+    expect(await kubectl(body, 'get', 'pods', '-n', 'default')).toMatchObject({ status: 0 });
+    expect((await dora.logout()).status).toBe(200);
+    server.child.kill('SIGTERM');
+    expect(await server.ended).toEqual({ status: 0, signal: null });
+    expect(server.lines.filter(({ level }) => level !== 'info')).toEqual([]);
   });
 
   const system = ['-n', namespace];
