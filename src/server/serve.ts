@@ -19,6 +19,7 @@ import type { Log } from './log.ts';
 import type { Mesh } from './mesh/mesh.ts';
 import { type Provisioner, type ProvisionerOptions, startProvisioner } from './provisioner/provisioner.ts';
 import { certificateName, hostsOf, isWildcard, needsTailnet, publicHost, waitForTailnet } from './tailnet.ts';
+import { openTraces, type Traces } from './traces.ts';
 
 export interface ServeOptions {
   readonly config: Config;
@@ -68,6 +69,7 @@ class TkaServer {
   // Ends what waits, for whatever reason the server stops.
   readonly #stopping = new AbortController();
   readonly #requests: Requests;
+  #traces: Traces | undefined;
   #unready: string | undefined = 'the server starts';
   #health: Server | undefined;
   #apis: (Server | HttpsServer)[] = [];
@@ -76,7 +78,7 @@ class TkaServer {
 
   constructor(options: ServeOptions) {
     this.#options = options;
-    this.#requests = new Requests(options.log);
+    this.#requests = new Requests(options.log, (answered) => this.#traces?.request(answered));
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), { once: true });
     if (options.signal.aborted) this.#stopping.abort(options.signal.reason);
   }
@@ -85,7 +87,11 @@ class TkaServer {
     const { config, env, log } = this.#options;
     const { signal } = this.#stopping;
     await this.#startHealth();
-    const provisioner = startProvisioner(provisionerOptions(config, kubeConfig, log));
+    this.#traces = await openTraces(config, log);
+    const provisioner = startProvisioner({
+      ...provisionerOptions(config, kubeConfig, log),
+      onReconcile: (pass) => this.#traces?.reconcile(pass),
+    });
     this.#provisioner = provisioner;
 
     const { hosts, status, pair } = await this.#place();
@@ -109,6 +115,7 @@ class TkaServer {
     this.#stopping.abort(new Error('the server stops'));
     await Promise.all([this.#mesh?.leave(), ...this.#apis.map((api) => drain(api, drainMs))]);
     await this.#provisioner?.stop();
+    await this.#traces?.stop();
     if (this.#health !== undefined) await drain(this.#health, 1_000);
   }
 

@@ -228,6 +228,38 @@ describe('the end', () => {
   });
 });
 
+test('traces of requests go to the collector, the last ones at the end', async () => {
+  const { createServer } = await import('node:http');
+  const { json } = await import('node:stream/consumers');
+  const got: { path: string | undefined; body: unknown }[] = [];
+  const collector = createServer(async (request, response) => {
+    got.push({ path: request.url, body: await json(request) });
+    response.setHeader('Content-Type', 'application/json');
+    response.end('{}');
+  });
+  await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve));
+  await using tailscaled = await startTailscaled({ whois: () => alice });
+  const port = await freePort('127.0.0.1');
+  const config = {
+    clusterInfo,
+    server: { host: '127.0.0.1' },
+    tailscale: { port },
+    health: { port: await freePort('127.0.0.1') },
+    otel: { endpoint: `127.0.0.1:${(collector.address() as { port: number }).port}` },
+  };
+  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
+  await server.said(/listening for the API/);
+  const { headers } = await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`);
+  server.child.kill('SIGTERM');
+  expect((await server.ended).status).toBe(0);
+  await new Promise((resolve) => collector.close(resolve));
+  expect(got.map(({ path }) => path)).toEqual(['/v1/traces']);
+  const text = JSON.stringify(got);
+  for (const part of ['"GET /api/v1alpha1/cluster-info"', `"${headers['x-request-id']}"`, '"tka-server"']) {
+    expect(text).toContain(part);
+  }
+});
+
 // Only root may, or a machine that lets everybody.
 const may443 = manyLoopbacks && (await freePort443());
 async function freePort443(): Promise<boolean> {
