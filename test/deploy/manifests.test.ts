@@ -159,10 +159,25 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     ]);
     expect(allOf(added, 'NetworkPolicy')).toHaveLength(2);
   });
+
+  const server = sources(path.join(deploy, '../src/server'));
+  it.skipIf(!server.includes('prom-client'))('alerts by what the server counts', () => {
+    const more = overlay({ components: ['monitoring'] });
+    folders.push(more);
+    const rules = only(render(more), 'PrometheusRule').spec.groups.flatMap((group) => group.rules);
+    const names = new Set(rules.flatMap(({ expr }) => expr.match(/\b[a-z]+_[a-z_]+(?=[{[])/g) ?? []));
+    expect([...names]).toContain('tka_server_requests_total');
+    for (const name of names) expect(server, name).toContain(`'${name}'`);
+  });
 });
 
 interface Rule {
   readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
   readonly verbs: readonly string[];
+}
+
+function sources(folder: string): string {
+  const names = fs.readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  return names.map((name) => fs.readFileSync(path.join(folder, name), 'utf8')).join('\n');
 }
