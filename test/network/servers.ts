@@ -161,7 +161,7 @@ async function serve(socket: net.Socket, options: SocksOptions, asked: string[])
     return void socket.end();
   }
   const onward = net.connect(to, '127.0.0.1');
-  await new Promise((done) => onward.once('connect', done));
+  await once(onward, 'connect');
   socket.pause().removeAllListeners('data');
   await send(5, 0, 0, ...boundAddress[bound], 4, 56);
   join(socket, onward);
