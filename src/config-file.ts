@@ -73,7 +73,7 @@ export async function parseConfigText<Key extends string, Value>(
     const scalar = resolved(node);
     return isScalar(scalar) ? (scalar.source ?? String(scalar.value ?? '')) : undefined;
   };
-  const plain = (node: Node): unknown => {
+  const plain = (node: Node | undefined): unknown => {
     if (isScalar(node)) return node.value;
     if (isSeq(node)) return node.items.map(written);
     if (!isMap(node)) return undefined;
@@ -88,7 +88,8 @@ export async function parseConfigText<Key extends string, Value>(
       const node = resolved(value);
       const known = byLowerCase.get(dotted.toLowerCase());
       const isParent = schema.keys.some((k) => k.toLowerCase().startsWith(`${dotted.toLowerCase()}.`));
-      const isEmpty = !node || (isScalar(node) && node.value === null);
+      // Undefined is an alias to nothing.
+      const isEmpty = node === null || (isScalar(node) && node.value === null);
       if (isParent && isMap(node)) visit(node, `${dotted}.`);
       else if (isParent && !isEmpty) problems.push(`${at} must be a map`);
       else if (known === undefined && !isParent && schema.unknown !== undefined)
