@@ -184,7 +184,7 @@ describe('as another user, for whom permissions count', () => {
         fs.chmodSync(home.root, 0o755);
         fs.chmodSync(home.dir, 0o555);
         const copy = path.join(home.root, 'bin');
-        fs.cpSync(path.dirname(program), copy, { recursive: true });
+        fs.cpSync(path.dirname(fs.realpathSync(program)), copy, { recursive: true });
         const { execFile } = await import('node:child_process');
         const answer = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) =>
           execFile(
