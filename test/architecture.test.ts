@@ -76,7 +76,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/server\//,
-    may: /^(src\/(server|tka|tailscale|network)\/|src\/(errors|config-file|terminal|version)\.ts$|node:|yaml$|pino$|commander$|@opentelemetry\/|@kubernetes\/client-node$)/,
+    may: /^(src\/(server|tka|tailscale|network)\/|src\/(errors|config-file|terminal|version)\.ts$|node:|yaml$|pino$|commander$|negotiator$|prom-client$|@opentelemetry\/|@kubernetes\/client-node$)/,
     because: 'the server shares with the client what both speak, and how: no session, no discovery, no kubeconfig',
   },
   {

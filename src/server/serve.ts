@@ -11,9 +11,9 @@ import { keepCertificate } from './certificate.ts';
 import type { Config } from './config.ts';
 import { joinMesh } from './gossip.ts';
 import { createHealth } from './health.ts';
+import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
 import { createTkaServer, drain, type KeyPair, listen } from './http/listen.ts';
-import { Requests } from './http/requests.ts';
 import { tailnetIdentity } from './identity/tailnet.ts';
 import type { Log } from './log.ts';
 import type { Mesh } from './mesh/mesh.ts';
@@ -68,7 +68,6 @@ class TkaServer {
   readonly #options: ServeOptions;
   // Ends what waits, for whatever reason the server stops.
   readonly #stopping = new AbortController();
-  readonly #requests: Requests;
   #traces: Traces | undefined;
   #unready: string | undefined = 'the server starts';
   #health: Server | undefined;
@@ -78,7 +77,6 @@ class TkaServer {
 
   constructor(options: ServeOptions) {
     this.#options = options;
-    this.#requests = new Requests(options.log, (answered) => this.#traces?.request(answered));
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), { once: true });
     if (options.signal.aborted) this.#stopping.abort(options.signal.reason);
   }
@@ -160,16 +158,23 @@ class TkaServer {
 
   #listener(provisioner: Provisioner): RequestListener {
     const { config, env, log } = this.#options;
-    const requests = this.#requests;
-    const handler = createHandler({
-      identity: requests.identity(tailnetIdentity({ capName: config.get('tailscale.capName'), env, log })),
+    return createHandler({
+      identity: tailnetIdentity({ capName: config.get('tailscale.capName'), env, log }),
       signIns: provisioner.signIns,
       members: () => this.#mesh?.members(),
       clusterInfo: provisioner.clusterInfo,
       retryAfterSeconds: config.get('api.retryAfterSeconds'),
-      onError: (error, request) => log.error({ err: error, request: requests.id(request) }, 'internal error'),
+      onError: (error, _, id) => log.error({ err: error, request: id }, 'internal error'),
+      onRequest: (answered) => this.#onRequest(answered),
     });
-    return requests.listener(handler);
+  }
+
+  #onRequest(answered: Answered): void {
+    const { id, method, path, status, caller, address, port } = answered;
+    const ms = Math.round(answered.ms * 10) / 10;
+    const told = caller && { user: caller.login, role: caller.role };
+    this.#options.log.info({ request: id, method, path, status, ms, address, port, ...told }, 'request');
+    this.#traces?.request(answered);
   }
 
   /** Listens on these addresses. Those that tailscaled told may not be there yet, and one of them never: IPv6. */

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { cleanText } from '../tka/text.ts';
 import { versionInfo } from '../version.ts';
 import type { Config } from './config.ts';
-import type { Answered } from './http/requests.ts';
+import type { Answered } from './http/contract.ts';
 import type { Log } from './log.ts';
 import type { ReconcilePass } from './provisioner/provisioner.ts';
 
@@ -60,16 +60,22 @@ export async function openTraces(config: Config, log: Log): Promise<Traces | und
     made.end();
   };
   return {
-    request({ id, method, path, status, ms, caller }) {
+    request({ id, method, route, path, status, ms, caller }) {
       // What strangers make up is no name of a span.
-      span(status === 404 ? method : `${method} ${path}`, ms, SpanKind.SERVER, status === undefined || status >= 500, {
-        'http.request.method': method,
-        'url.path': path,
-        'http.response.status_code': status,
-        'tka.request.id': id,
-        'user.name': caller?.login,
-        'tka.role': caller?.role,
-      });
+      span(
+        route === undefined ? method : `${method} ${route}`,
+        ms,
+        SpanKind.SERVER,
+        status === undefined || status >= 500,
+        {
+          'http.request.method': method,
+          'url.path': path,
+          'http.response.status_code': status,
+          'tka.request.id': id,
+          'user.name': caller?.login,
+          'tka.role': caller?.role,
+        },
+      );
     },
     reconcile: ({ name, namespace, ms, failed }) =>
       span('reconcile', ms, SpanKind.INTERNAL, failed, { 'k8s.namespace.name': namespace, 'tka.sign_in': name }),

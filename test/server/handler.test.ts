@@ -1,77 +1,17 @@
-import { readFileSync } from 'node:fs';
-import { request as httpRequest, type IncomingMessage, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { type Caller, type HandlerOptions, Refusal, type SignIns } from '../../src/server/http/contract.ts';
-import { createHandler } from '../../src/server/http/handler.ts';
-import { close, createTkaServer, type Limits, listen } from '../../src/server/http/listen.ts';
+import { type Answered, type HandlerOptions, Refusal } from '../../src/server/http/contract.ts';
 import type { ErrorBody, LoginAnswer } from '../../src/tka/types.ts';
+import { alice, api, ask, kubeconfig, login, sample, serve, signedIn, signedOut } from './support.ts';
 
-interface Sample {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-}
-
-function sample(name: string): Sample {
-  const file = readFileSync(new URL(`../samples/${name}.http`, import.meta.url), 'utf8');
-  const end = file.indexOf('\n\n');
-  const [first = '', ...lines] = file.slice(0, end).split('\n');
-  const headers = lines.map((line) => line.split(': ', 2) as [string, string]);
-  return { status: Number(first.split(' ')[1]), headers: Object.fromEntries(headers), body: file.slice(end + 2) };
-}
-
-const alice: Caller = { username: 'alice', login: 'alice@example.com', role: 'viewer', periodMs: 1_800_000 };
-const login = JSON.parse(sample('login').body) as LoginAnswer;
-const kubeconfig = JSON.parse(sample('kubeconfig-json').body);
 const bodyOf = (name: string) => JSON.parse(sample(name).body) as ErrorBody;
 const refuse = (status: number, name: string) => async () => {
   throw new Refusal(status, bodyOf(name));
 };
 
 const answerOf = (body: string) => async () => ({ answer: JSON.parse(body) as LoginAnswer, provisioned: true });
-
-const signedIn: SignIns = {
-  signIn: async () => login,
-  get: async () => ({ answer: login, provisioned: true }),
-  kubeconfig: async () => kubeconfig,
-  signOut: async () => login,
-};
-const signedOut: SignIns = {
-  signIn: async () => login,
-  get: async () => undefined,
-  kubeconfig: async () => undefined,
-  signOut: async () => undefined,
-};
-const defaults: HandlerOptions = {
-  identity: { whoIs: () => alice },
-  signIns: signedIn,
-  clusterInfo: () => JSON.parse(sample('cluster-info').body),
-};
-
-let server: Server | undefined;
-let port = 0;
-afterEach(async () => {
-  if (server) await close(server);
-  server = undefined;
-});
-
-async function serve(options: Partial<HandlerOptions> = {}, limits?: Limits): Promise<void> {
-  server = createTkaServer(createHandler({ ...defaults, ...options }), limits);
-  port = await listen(server, '127.0.0.1', 0);
-}
-
-async function ask(method: string, path: string, headers: Record<string, string> = {}, body = '') {
-  const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    httpRequest({ host: '127.0.0.1', port, method, path, headers, agent: false }, resolve)
-      .on('error', reject)
-      .end(body);
-  });
-  return { status: response.statusCode, headers: response.headers, body: await text(response) };
-}
-const api = '/api/v1alpha1';
 
 describe('answers as the Go server does', () => {
   const notReady: LoginAnswer = JSON.parse(sample('login-get-not-ready').body);
@@ -246,9 +186,90 @@ describe('limits', () => {
   });
 
   test('a caller who does not finish the headers is cut off', async () => {
-    await serve({}, { readHeaderTimeoutMs: 50 });
+    const port = await serve({}, { readHeaderTimeoutMs: 50 });
     const socket = connect(port, '127.0.0.1');
     socket.write(`GET ${api}/login HTTP/1.1\r\nHost: x\r\n`);
     expect(await text(socket)).toContain('408 Request Timeout');
+  });
+});
+
+describe('a word about each request', () => {
+  async function told(method: string, path: string, headers = {}, options: Partial<HandlerOptions> = {}) {
+    const { promise, resolve } = Promise.withResolvers<Answered>();
+    await serve({ ...options, onRequest: resolve });
+    const answer = await ask(method, path, headers);
+    return { answer, answered: await promise };
+  }
+
+  test('its route, its caller, its status', async () => {
+    const { answer, answered } = await told('GET', `${api}/login?x=secret`);
+    expect(answered).toEqual({
+      id: answer.headers['x-request-id'],
+      method: 'GET',
+      route: `${api}/login`,
+      path: `${api}/login`,
+      status: 200,
+      ms: expect.any(Number),
+      caller: alice,
+      address: '127.0.0.1',
+      port: expect.any(Number),
+    });
+    expect(answered.id).toMatch(/^[0-9a-f-]{36}$/);
+  });
+
+  test('a path without a route is named, cut, and no route', async () => {
+    const { answered } = await told('GET', `/${'x'.repeat(500)}`);
+    expect(answered).toMatchObject({ status: 404, route: undefined, caller: undefined });
+    expect(answered.path).toHaveLength(200);
+  });
+
+  test('a caller whom nobody names', async () => {
+    const whoIs = () => {
+      throw new Refusal(403, { message: 'User not authorized' });
+    };
+    const { answered } = await told('POST', `${api}/login`, {}, { identity: { whoIs } });
+    expect(answered).toMatchObject({ status: 403, route: `${api}/login`, caller: undefined });
+  });
+
+  test('a caller who hangs up', async () => {
+    const { promise, resolve } = Promise.withResolvers<Answered>();
+    const asked = Promise.withResolvers<void>();
+    const get = () => {
+      asked.resolve();
+      return new Promise<never>(() => undefined);
+    };
+    const port = await serve({ signIns: { ...signedIn, get }, onRequest: resolve });
+    const socket = connect(port, '127.0.0.1');
+    socket.write(`GET ${api}/login HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await asked.promise;
+    socket.destroy();
+    expect(await promise).toMatchObject({ status: undefined, caller: alice });
+  });
+
+  test.each([
+    ['7f0c:a.b_c-1', true],
+    ['x'.repeat(64), true],
+    ['x'.repeat(65), false],
+    ['', false],
+    ['a b', false],
+    ['a"}', false],
+    ['\u00e9', false],
+  ])('the ID %j, taken over: %s', async (id, taken) => {
+    const { answer, answered } = await told('GET', '/swagger', { 'x-request-id': id });
+    expect(answer.headers['x-request-id']).toBe(answered.id);
+    if (taken) expect(answered.id).toBe(id);
+    else expect(answered.id).toMatch(/^[0-9a-f-]{36}$/);
+  });
+
+  test('what goes wrong inside is told with its ID', async () => {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const clusterInfo = () => Promise.reject(new Error('x'));
+    const { answered } = await told(
+      'GET',
+      `${api}/cluster-info`,
+      {},
+      { clusterInfo, onError: (_, __, id) => resolve(id) },
+    );
+    expect(await promise).toBe(answered.id);
   });
 });

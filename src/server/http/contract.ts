@@ -38,7 +38,27 @@ export interface HandlerOptions {
   readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
   readonly retryAfterSeconds?: number;
   /** Told of what answered 500 "internal error"; it never reaches the caller. */
-  readonly onError?: (error: unknown, request: IncomingMessage) => void;
+  readonly onError?: (error: unknown, request: IncomingMessage, id: string) => void;
+  /** Told of every request when it is over. */
+  readonly onRequest?: (answered: Answered) => void;
+}
+
+/** A request that was answered, or whose caller hung up before. */
+export interface Answered {
+  /** The caller's `X-Request-Id` where that is clean, else a new one; the caller is told it. */
+  readonly id: string;
+  readonly method: string;
+  /** The path of the route; undefined where there is none. */
+  readonly route: string | undefined;
+  /** What was asked for, without its query; fit to be shown. */
+  readonly path: string;
+  /** undefined: the caller hung up. */
+  readonly status: number | undefined;
+  readonly ms: number;
+  /** Set where the caller was named. */
+  readonly caller: Caller | undefined;
+  readonly address: string | undefined;
+  readonly port: number | undefined;
 }
 
 /** Thrown by identity and sign-ins: answered to the caller as it is. */

@@ -1,0 +1,209 @@
+// The API, described: OpenAPI 3.1. A test holds it to the routes and to what they answer.
+import { apiPath } from '../../tka/types.ts';
+import { type Answer, escaped, htmlAnswer } from './answer.ts';
+
+interface Response {
+  readonly description: string;
+  readonly headers?: object;
+  readonly content?: object;
+}
+interface Operation {
+  readonly operationId: string;
+  readonly summary: string;
+  readonly responses: Readonly<Record<string, Response>>;
+}
+
+const schema = (name: string) => ({ schema: { $ref: `#/components/schemas/${name}` } });
+const json = (name: string) => ({ 'application/json': schema(name) });
+const text = (what: string) => ({ 'text/plain': { schema: { type: 'string', const: what } } });
+
+const retryAfter = { 'Retry-After': { description: 'Seconds.', schema: { type: 'integer', minimum: 0 } } };
+const requestId = {
+  'X-Request-Id': { description: "The request's, as in the server's log.", schema: { type: 'string' } },
+};
+
+const response = (description: string, content?: object, headers: object = {}): Response => ({
+  description,
+  headers: { ...requestId, ...headers },
+  ...(content !== undefined && { content }),
+});
+
+const tooLarge = response('A body: the API takes none.', json('Error'));
+
+/** An operation of somebody whom tailscaled names. */
+const operation = (
+  operationId: string,
+  summary: string,
+  responses: Readonly<Record<string, Response>>,
+  problem: object = {},
+): Operation => ({
+  operationId,
+  summary,
+  responses: {
+    400: response('A tagged device, or a policy whose grants cannot be read.', json('Error')),
+    403: response('No grant, no device of the tailnet, or a request that comes through Funnel.', json('Error')),
+    413: tooLarge,
+    500: response('The cluster or the policy is not as it must be: the body says which.', json('Error'), problem),
+    503: response('tailscaled does not say who calls.', json('Error'), retryAfter),
+    ...responses,
+  },
+});
+
+const notSignedIn = (headers: object = {}) => response('Not signed in, or no longer.', json('Error'), headers);
+
+const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
+  [`${apiPath}/login`]: {
+    post: operation('login', 'Sign in, or extend the sign-in', {
+      202: response('Signed in; the kubeconfig may take a moment.', json('Login')),
+      422: response('The role of the grant does not exist in this cluster.', json('Error')),
+    }),
+    get: operation('getLogin', 'Who is signed in, until when', {
+      200: response('Signed in, with access.', json('Login')),
+      202: response('Signed in; access is not there yet.', json('Login'), retryAfter),
+      401: notSignedIn(),
+    }),
+  },
+  [`${apiPath}/kubeconfig`]: {
+    get: operation(
+      'getKubeconfig',
+      'A new token for the cluster, as a kubeconfig whose lists are maps by name',
+      {
+        200: response('YAML only for an Accept header of exactly that type.', {
+          ...json('Kubeconfig'),
+          'application/yaml': schema('Kubeconfig'),
+        }),
+        202: response('Access is not there yet. No body.', undefined, retryAfter),
+        401: notSignedIn(retryAfter),
+      },
+      retryAfter,
+    ),
+  },
+  [`${apiPath}/logout`]: {
+    post: operation('logout', 'Sign out: access ends', {
+      200: response('What the sign-in was.', json('Login')),
+      404: response('Not signed in.', json('Error')),
+    }),
+  },
+  [`${apiPath}/cluster-info`]: {
+    get: operation('getClusterInfo', 'How to reach the cluster', {
+      200: response('The cluster.', json('ClusterInfo')),
+    }),
+  },
+  [`${apiPath}/memberlist`]: {
+    get: operation('getMemberlist', 'The servers of the mesh', {
+      200: response('All members, this one too; a page for whoever asks for text/html.', {
+        ...json('Memberlist'),
+        'text/html': { schema: { type: 'string' } },
+      }),
+      404: response('A server without gossip.', text('404 page not found')),
+    }),
+  },
+  '/swagger': {
+    get: {
+      operationId: 'getOpenApi',
+      summary: 'This document',
+      responses: {
+        200: response('A page for whoever asks for text/html.', {
+          'application/json': { schema: { type: 'object' } },
+          'text/html': { schema: { type: 'string' } },
+        }),
+        413: tooLarge,
+      },
+    },
+  },
+};
+
+const string = { type: 'string' };
+const strings = { type: 'object', additionalProperties: string };
+const object = (properties: Readonly<Record<string, object>>, required = Object.keys(properties)) => ({
+  type: 'object',
+  properties,
+  required,
+  additionalProperties: false,
+});
+const mapOf = (value: object) => ({ type: 'object', additionalProperties: value });
+
+export const openApi = {
+  openapi: '3.1.0',
+  info: {
+    title: 'TKA: Tailscale Kubernetes Auth',
+    version: 'v1alpha1',
+    description:
+      'Short-lived access to a Kubernetes cluster for the users of a tailnet. No credentials are sent: tailscaled says who calls, and the policy of the tailnet grants the role.',
+    license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+  },
+  servers: [{ url: '/' }],
+  security: [],
+  paths,
+  components: {
+    schemas: {
+      Error: object(
+        { message: string, advice: { type: 'array', items: string }, cause: { $ref: '#/components/schemas/Error' } },
+        ['message'],
+      ),
+      Login: object({ username: string, role: string, until: { type: 'string', format: 'date-time' } }),
+      Kubeconfig: object({
+        kind: { const: 'Config' },
+        apiVersion: { const: 'v1' },
+        clusters: mapOf(
+          object(
+            {
+              server: { type: 'string', format: 'uri' },
+              'certificate-authority-data': { type: 'string', contentEncoding: 'base64' },
+              'insecure-skip-tls-verify': { type: 'boolean' },
+            },
+            ['server'],
+          ),
+        ),
+        users: mapOf(object({ token: string })),
+        contexts: mapOf(object({ cluster: string, user: string })),
+        'current-context': string,
+      }),
+      ClusterInfo: object({
+        server_url: { type: 'string', format: 'uri' },
+        insecure_skip_tls_verify: { type: 'boolean' },
+        ca_data: { type: 'string', contentEncoding: 'base64', description: 'PEM; may be empty.' },
+        labels: strings,
+      }),
+      Memberlist: {
+        type: 'array',
+        items: object(
+          {
+            apiEndpoint: { type: 'string', format: 'uri', description: 'Of the Kubernetes API.' },
+            apiPort: { type: 'integer', description: 'Of the TKA server.' },
+            labels: { ...strings, type: ['object', 'null'] },
+            name: string,
+            server: { type: 'string', format: 'uri', description: 'The TKA server.' },
+            state: { enum: ['healthy', 'suspected', 'dead'] },
+            lastSeen: { type: 'string', format: 'date-time' },
+            version: string,
+          },
+          ['apiEndpoint', 'apiPort', 'labels'],
+        ),
+      },
+    },
+  },
+};
+
+/** The same as a page. */
+export function openApiPage(): Answer {
+  const rows = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { summary, responses }]) => {
+      const answers = Object.entries(responses).map(
+        ([status, { description }]) => `<li>${status} ${escaped(description)}</li>`,
+      );
+      return `<tr><td><code>${method.toUpperCase()} ${escaped(path)}</code></td><td>${escaped(summary)}</td><td><ul>${answers.join('')}</ul></td></tr>`;
+    }),
+  );
+  const { title, description, version } = openApi.info;
+  const body = `<h1>${escaped(title)}, ${version}</h1>
+<p>${escaped(description)}</p>
+<div class="wide"><table>
+<thead><tr><th scope="col">Call</th><th scope="col">What it does</th><th scope="col">Answers</th></tr></thead>
+<tbody>
+${rows.join('\n')}
+</tbody>
+</table></div>
+<p>The OpenAPI document: <code>curl</code> this address.</p>`;
+  return htmlAnswer(title, body);
+}

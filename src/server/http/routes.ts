@@ -1,0 +1,108 @@
+// What the API answers to whom: routes, status codes and headers as the Go server has them.
+import type { IncomingMessage } from 'node:http';
+import Negotiator from 'negotiator';
+import { stringify } from 'yaml';
+import { apiPath, type LoginAnswer } from '../../tka/types.ts';
+import { type Answer, jsonAnswer, notFound } from './answer.ts';
+import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
+import { memberlistPage } from './memberlist.ts';
+import { openApi, openApiPage } from './openapi.ts';
+
+/** A request of somebody who was named. */
+export interface Call {
+  readonly caller: Caller;
+  readonly request: IncomingMessage;
+  readonly options: HandlerOptions;
+  readonly retryAfter: Readonly<Record<'Retry-After', string>>;
+}
+
+type Methods<Route> = Readonly<Partial<Record<string, Route>>>;
+
+const yamlTypes = new Set(['application/yaml', 'text/yaml', 'application/x-yaml']);
+
+const loginBody = ({ username, role, until }: LoginAnswer): LoginAnswer => ({ username, role, until });
+
+function notSignedIn(status: 401 | 404, { username }: Caller): Refusal {
+  return new Refusal(status, {
+    message: 'User not signed in',
+    advice: ["run 'tka login' to sign in first"],
+    cause: { message: `TkaSignin.tka.specht-labs.de "tka-user-${username}" not found` },
+  });
+}
+
+/** Whether a page is asked for: whoever takes anything is a program, and gets JSON. */
+function wantsPage(request: IncomingMessage): boolean {
+  return new Negotiator(request).mediaType(['application/json', 'text/html']) === 'text/html';
+}
+
+const varied = (answer: Answer): Answer => ({ ...answer, headers: { ...answer.headers, Vary: 'Accept' } });
+
+/** By path and method. The caller is known before any of them is asked. */
+export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Promise<Answer>>> = new Map([
+  [
+    `${apiPath}/login`,
+    {
+      async POST({ caller, options }: Call): Promise<Answer> {
+        if (caller.problem !== undefined) throw caller.problem;
+        return jsonAnswer(202, loginBody(await options.signIns.signIn(caller)));
+      },
+      async GET({ caller, options, retryAfter }: Call): Promise<Answer> {
+        const found = await options.signIns.get(caller);
+        if (found === undefined) throw notSignedIn(401, caller);
+        const { answer, provisioned } = found;
+        return provisioned ? jsonAnswer(200, loginBody(answer)) : jsonAnswer(202, loginBody(answer), retryAfter);
+      },
+    },
+  ],
+  [
+    `${apiPath}/kubeconfig`,
+    {
+      async GET({ caller, request, options, retryAfter }: Call): Promise<Answer> {
+        const answer = await options.signIns.kubeconfig(caller);
+        if (answer === undefined) throw notSignedIn(401, caller);
+        if (answer === 'pending') return { status: 202, headers: retryAfter };
+        const chunked = { 'Transfer-Encoding': 'chunked', 'Cache-Control': 'no-store' };
+        if (!yamlTypes.has(request.headers.accept ?? '')) return jsonAnswer(200, answer, chunked);
+        // YAML 1.1 is what kubectl reads: there `no` and `on` must be quoted.
+        const body = stringify(answer, { version: '1.1', sortMapEntries: true, lineWidth: 0 });
+        return { status: 200, headers: { 'Content-Type': 'application/yaml', ...chunked }, body };
+      },
+    },
+  ],
+  [
+    `${apiPath}/logout`,
+    {
+      async POST({ caller, options }: Call): Promise<Answer> {
+        const answer = await options.signIns.signOut(caller);
+        if (answer === undefined) throw notSignedIn(404, caller);
+        return jsonAnswer(200, loginBody(answer));
+      },
+    },
+  ],
+  [
+    `${apiPath}/cluster-info`,
+    {
+      async GET({ options }: Call): Promise<Answer> {
+        return jsonAnswer(200, await options.clusterInfo());
+      },
+    },
+  ],
+  [
+    `${apiPath}/memberlist`,
+    {
+      GET({ request, options }: Call): Answer {
+        const rows = options.members?.();
+        if (rows === undefined) return notFound;
+        return varied(wantsPage(request) ? memberlistPage(rows, Date.now()) : jsonAnswer(200, rows));
+      },
+    },
+  ],
+]);
+
+/** Told to anybody: nothing in them is this server's own. */
+export const openRoutes: ReadonlyMap<string, Methods<(request: IncomingMessage) => Answer>> = new Map([
+  [
+    '/swagger',
+    { GET: (request: IncomingMessage) => varied(wantsPage(request) ? openApiPage() : jsonAnswer(200, openApi)) },
+  ],
+]);
