@@ -262,6 +262,8 @@ export class Cluster {
     const { accept } = request.headers;
     const shape = shapeFault(this.faults, route, { accept, gossip: () => this.#gossip(this) });
     const fault = takeFault(this.faults, route) ?? {};
+    // The Go server's answers are made of our JSON, not of our page.
+    if (route === 'memberlist' && shape.change !== undefined) request.headers.accept = 'application/json';
     serveWith(shape, fault, request, response, handler).catch(() => response.destroy());
   }
 
