@@ -14,6 +14,7 @@ import { createHealth } from './health.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
 import { createTkaServer, drain, type KeyPair, listen } from './http/listen.ts';
+import { guardOrigin } from './identity/origin.ts';
 import { tailnetIdentity } from './identity/tailnet.ts';
 import type { Log } from './log.ts';
 import type { Mesh } from './mesh/mesh.ts';
@@ -93,7 +94,7 @@ class TkaServer {
     this.#provisioner = provisioner;
 
     const { hosts, status, pair } = await this.#place();
-    const listener = this.#listener(provisioner);
+    const listener = this.#listener(provisioner, status);
     const port = config.get('tailscale.port');
     const bound = await this.#listenOn(hosts, port, listener, pair);
     if (config.get('gossip.enabled')) {
@@ -156,10 +157,15 @@ class TkaServer {
     return { hosts, status, pair: await keepCertificate({ name, env, log, signal, onPair }) };
   }
 
-  #listener(provisioner: Provisioner): RequestListener {
+  #listener(provisioner: Provisioner, status: TailnetStatus | undefined): RequestListener {
     const { config, env, log } = this.#options;
+    const identity = guardOrigin(tailnetIdentity({ capName: config.get('tailscale.capName'), env, log }), {
+      names: [config.get('server.host'), publicHost(config, status), ...(status?.certDomains ?? [])],
+      domains: [config.get('tailscale.tailnet'), status?.suffix],
+      secure: config.get('tailscale.port') === 443,
+    });
     return createHandler({
-      identity: tailnetIdentity({ capName: config.get('tailscale.capName'), env, log }),
+      identity,
       signIns: provisioner.signIns,
       members: () => this.#mesh?.members(),
       clusterInfo: provisioner.clusterInfo,

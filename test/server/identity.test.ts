@@ -3,9 +3,10 @@ import { request as httpRequest, type IncomingMessage, type Server } from 'node:
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import type { Caller, SignIns } from '../../src/server/http/contract.ts';
+import type { Caller, Refusal, SignIns } from '../../src/server/http/contract.ts';
 import { createHandler } from '../../src/server/http/handler.ts';
 import { close, createTkaServer, listen } from '../../src/server/http/listen.ts';
+import { guardOrigin } from '../../src/server/identity/origin.ts';
 import { tailnetIdentity } from '../../src/server/identity/tailnet.ts';
 import type { Log } from '../../src/server/log.ts';
 import { addressPort } from '../../src/tailscale/localapi.ts';
@@ -182,11 +183,76 @@ describe('grants', () => {
 });
 
 describe('what tailscaled’s proxy passes on', () => {
+  test.each<[name: string, remoteAddress: string, localAddress: string, headers: object, status: number]>([
+    ['to this machine’s own address', '100.64.0.1', '100.64.0.1', { 'x-forwarded-for': '100.64.0.9' }, 403],
+    ['by nobody: a program of this machine', '100.64.0.1', '100.64.0.1', {}, 200],
+    ['by a proxy of another machine', '100.64.0.9', '100.64.0.1', { 'x-forwarded-for': '10.0.0.1' }, 200],
+    ['on loopback, where whois knows the port', '127.0.0.1', '127.0.0.1', { 'x-forwarded-for': '10.0.0.1' }, 200],
+  ])('%s', async (_, remoteAddress, localAddress, headers, status) => {
+    await using tailscaled = await startTailscaled({ whois: () => alice });
+    const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+    const identity = tailnetIdentity({ capName, env: { TS_SOCKET: tailscaled.socketPath }, log });
+    const request = { headers, socket: { remoteAddress, localAddress, remotePort: 5 } } as unknown as IncomingMessage;
+    const answer = await Promise.resolve(identity.whoIs(request)).then(
+      () => 200,
+      (error: Refusal) => error.status,
+    );
+    expect(answer).toBe(status);
+  });
+
   test('Funnel', async () => {
     await serve(alice);
     const answer = await ask({ 'Tailscale-Funnel-Request': '?1' });
     expect(answer).toMatchObject({ status: 403, body: '{"message":"Unauthorized request from Funnel"}' });
     expect(asked).toEqual([]);
+  });
+});
+
+describe('who calls by which name', () => {
+  const names = { names: ['tka.example.com', undefined], domains: ['Example.ORG.', ''], secure: false };
+  const call = (headers: Record<string, string>, method = 'GET', secure = false) => {
+    const identity = guardOrigin({ whoIs: () => ({ ...caller }) }, { ...names, secure });
+    try {
+      return identity.whoIs({ method, headers } as unknown as IncomingMessage) && 200;
+    } catch (error) {
+      return (error as Refusal).status;
+    }
+  };
+  const caller: Caller = { username: 'alice', login: 'alice@example.com', role: 'view', periodMs: 1 };
+
+  test.each<[host: string, status: number]>([
+    ['127.0.0.1:8123', 200],
+    ['100.64.0.1', 200],
+    ['[fd7a:115c:a1e0::1]:8123', 200],
+    ['tka', 200],
+    ['tka:8123', 200],
+    ['TKA.Example.Com', 200],
+    ['tka.example.com.:8123', 200],
+    ['tka.tail1234.ts.net', 200],
+    ['tka.example.org', 200],
+    ['evil.example.com', 421],
+    ['ts.net.evil.com', 421],
+    ['evilts.net', 421],
+    ['127.0.0.1.nip.io', 421],
+    ['tka@evil.com', 421],
+    ['a b', 421],
+  ])('Host: %s is %i', (host, status) => {
+    expect(call({ host })).toBe(status);
+  });
+
+  test('over TLS the certificate says it', () => {
+    expect(call({ host: 'tka.company.example' }, 'GET', true)).toBe(200);
+  });
+
+  test.each<[origin: string, host: string, method: string, status: number]>([
+    ['http://evil.com', 'tka', 'POST', 403],
+    ['null', 'tka', 'POST', 403],
+    ['http://tka:8123', 'tka', 'POST', 403],
+    ['http://tka:8123', 'tka:8123', 'POST', 200],
+    ['https://tka.example.com', 'tka.example.com:443', 'POST', 200],
+    ['http://evil.com', 'tka', 'GET', 200],
+  ])('Origin: %s to %s by %s is %i', (origin, host, method, status) => {
+    expect(call({ host, origin }, method)).toBe(status);
   });
 });
 
