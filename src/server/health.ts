@@ -1,13 +1,16 @@
-// What probes ask: whether this process lives, and whether it serves. Not the API's port: a kubelet is no device of the tailnet.
+// What probes and Prometheus ask: whether this process lives, whether it serves, what it counted. Not the API's port: a
+// kubelet is no device of the tailnet.
 import type { RequestListener } from 'node:http';
+import type { Metrics } from './metrics.ts';
 
 export interface HealthOptions {
   /** Why it does not serve yet, or any more; undefined when it does. */
   readonly unready: () => string | undefined;
+  readonly metrics: Pick<Metrics, 'server' | 'controller'>;
 }
 
-/** `/healthz` and `/ready`, as the Go server answers the latter. */
-export function createHealth({ unready }: HealthOptions): RequestListener {
+/** `/healthz`, `/ready` as the Go server answers it, `/metrics` and `/metrics/controller`. */
+export function createHealth({ unready, metrics }: HealthOptions): RequestListener {
   return (request, response) => {
     const path = (request.url ?? '/').split('?', 1)[0];
     const json = (status: number, value: unknown) => {
@@ -20,6 +23,18 @@ export function createHealth({ unready }: HealthOptions): RequestListener {
       return json(405, { message: 'method not allowed' });
     }
     if (path === '/healthz') return json(200, { status: 'ok' });
+    const registry =
+      path === '/metrics' ? metrics.server : path === '/metrics/controller' ? metrics.controller : undefined;
+    if (registry !== undefined) {
+      registry.metrics().then(
+        (text) => {
+          response.setHeader('Content-Type', registry.contentType);
+          response.end(text);
+        },
+        () => json(500, { message: 'internal error' }),
+      );
+      return;
+    }
     if (path !== '/ready') return json(404, { message: 'not found' });
     const reason = unready();
     if (reason === undefined) json(200, { status: 'ready', reason: 'the API is served' });

@@ -18,6 +18,7 @@ import { guardOrigin } from './identity/origin.ts';
 import { tailnetIdentity } from './identity/tailnet.ts';
 import type { Log } from './log.ts';
 import type { Mesh } from './mesh/mesh.ts';
+import { createMetrics } from './metrics.ts';
 import { type Provisioner, type ProvisionerOptions, startProvisioner } from './provisioner/provisioner.ts';
 import { certificateName, hostsOf, isWildcard, needsTailnet, publicHost, waitForTailnet } from './tailnet.ts';
 import { openTraces, type Traces } from './traces.ts';
@@ -69,6 +70,12 @@ class TkaServer {
   readonly #options: ServeOptions;
   // Ends what waits, for whatever reason the server stops.
   readonly #stopping = new AbortController();
+  readonly #metrics = createMetrics({
+    version: versionInfo().version,
+    members: () => this.#mesh?.members(),
+    sessions: () => this.#provisioner?.sessions(),
+    leading: () => this.#provisioner?.leading(),
+  });
   #traces: Traces | undefined;
   #unready: string | undefined = 'the server starts';
   #health: Server | undefined;
@@ -89,7 +96,11 @@ class TkaServer {
     this.#traces = await openTraces(config, log);
     const provisioner = startProvisioner({
       ...provisionerOptions(config, kubeConfig, log),
-      onReconcile: (pass) => this.#traces?.reconcile(pass),
+      onReconcile: (pass) => {
+        this.#metrics.reconcile(pass);
+        this.#traces?.reconcile(pass);
+      },
+      onWatchBroken: () => this.#metrics.watchBroke(),
     });
     this.#provisioner = provisioner;
 
@@ -123,7 +134,7 @@ class TkaServer {
     const host = config.get('health.host') ?? config.get('server.host') ?? '::';
     const unready = () =>
       this.#unready ?? (this.#provisioner?.ready() ? undefined : 'the cluster has not answered yet');
-    const server = createTkaServer(createHealth({ unready }), limitsOf(config));
+    const server = createTkaServer(createHealth({ unready, metrics: this.#metrics }), limitsOf(config));
     try {
       await this.#bind(server, host, config.get('health.port'), 'probes').catch(async (error) => {
         // A machine without IPv6.
@@ -180,6 +191,7 @@ class TkaServer {
     const ms = Math.round(answered.ms * 10) / 10;
     const told = caller && { user: caller.login, role: caller.role };
     this.#options.log.info({ request: id, method, path, status, ms, address, port, ...told }, 'request');
+    this.#metrics.request(answered);
     this.#traces?.request(answered);
   }
 

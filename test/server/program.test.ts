@@ -127,6 +127,12 @@ describe('where it listens', () => {
       user: 'alice@example.com',
     });
     expect(asked).toEqual([`${line.address}:${line.port}`]);
+    const metrics = (path: string) => ask(`http://${health.host}:${health.port}${path}`);
+    expect((await metrics('/metrics')).body).toContain(
+      '\ntka_server_requests_total{method="GET",route="/api/v1alpha1/cluster-info",status="200"} 1\n',
+    );
+    // Its cluster is away.
+    expect((await metrics('/metrics/controller')).body).toMatch(/\ntka_watch_errors_total [1-9]/);
     expect(server.stdout).toBe('');
   });
 

@@ -35,6 +35,8 @@ export interface ProvisionerOptions {
   readonly resyncMs?: number;
   /** Told of every pass over a sign-in. */
   readonly onReconcile?: (pass: ReconcilePass) => void;
+  /** Told whenever the watch on sign-ins broke; it is taken up again. */
+  readonly onWatchBroken?: () => void;
 }
 
 /** One pass over one sign-in. */
@@ -70,7 +72,7 @@ const everything = '*';
 
 /** Starts a provisioner. Throws only where the kubeconfig names no cluster; a cluster that is away is waited for. */
 export function startProvisioner(options: ProvisionerOptions): Provisioner {
-  const { kubeConfig, namespace, log, onReconcile } = options;
+  const { kubeConfig, namespace, log, onReconcile, onWatchBroken } = options;
   const kube = connectKube(kubeConfig);
   const reconciler = new Reconciler({ kube, namespace, log });
   let queue: WorkQueue | undefined;
@@ -81,6 +83,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     kube,
     namespace,
     log,
+    onBroken: onWatchBroken,
     onChange(name, signIn) {
       const end = signIn && endOf(signIn);
       if (end === undefined) ends.delete(name);

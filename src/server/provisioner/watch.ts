@@ -16,6 +16,8 @@ export interface WatchOptions {
   readonly log: Log;
   /** Called for every change; without a sign-in, it is gone. Must not throw. */
   readonly onChange: (name: string, signIn: TkaSignin | undefined) => void;
+  /** Called whenever the watch broke, before it is taken up again. */
+  readonly onBroken?: (() => void) | undefined;
 }
 
 /** The sign-ins as last heard of, by name. */
@@ -33,7 +35,7 @@ const firstRetryMs = 200;
 const lastRetryMs = 5_000;
 
 /** Lists the sign-ins and follows them until stopped, whatever becomes of the connection. */
-export function watchSignIns({ kubeConfig, kube, namespace, log, onChange }: WatchOptions): SignInWatch {
+export function watchSignIns({ kubeConfig, kube, namespace, log, onChange, onBroken }: WatchOptions): SignInWatch {
   const path = paths.signIns(namespace);
   const changed = new EventEmitter().setMaxListeners(0);
   let stopped = false;
@@ -101,6 +103,7 @@ export function watchSignIns({ kubeConfig, kube, namespace, log, onChange }: Wat
     const ms = Math.min(firstRetryMs * 2 ** failures++, lastRetryMs);
     // The first thing that is forgotten when a server is set up.
     const hint = isStatus(error, 404) ? '; is the CustomResourceDefinition of TkaSignin in this cluster?' : '';
+    onBroken?.();
     log.warn({ err: error, retryMs: ms }, `the watch on sign-ins broke${hint}`);
     clearTimeout(retry);
     retry = setTimeout(start, ms);
