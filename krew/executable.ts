@@ -2,11 +2,10 @@
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { log } from '@yao-pkg/pkg/lib-es5/log.js';
 import type { SeaOptions } from '@yao-pkg/pkg/lib-es5/sea.js';
-import { nodeFile, nodeFolder, ownTarget, type Target } from './targets.ts';
+import { Failed, nodeFile, nodeFolder, ownTarget, type Target } from './targets.ts';
 
 // pkg's simple mode, which its command line starts without any of a blob's settings.
 const { default: sea }: typeof import('@yao-pkg/pkg/lib-es5/sea.js') = createRequire(import.meta.url)(
@@ -30,7 +29,7 @@ function onPath(name: string): boolean {
 
 function run([file = '', ...args]: readonly string[]): void {
   const { status, error, stderr } = spawnSync(file, args, { stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${file} failed: ${error?.message ?? stderr.trim()}`);
+  if (status !== 0) throw new Failed(`${file} failed: ${error?.message ?? stderr.trim()}`);
 }
 
 /** The tool that strips an executable for a target, as a command line without the file's name; undefined: none here. */
@@ -71,7 +70,7 @@ export async function makeExecutable(target: Target, program: string, file: stri
     );
   }
   const node = path.join(await nodeFolder(target), nodeFile(target));
-  const work = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-package-'));
+  const work = fs.mkdtempSync(`${file}-`);
   try {
     fs.writeFileSync(path.join(work, 'kubectl-tka.cjs'), program);
     const base = prepare(work, target, node);

@@ -10,7 +10,7 @@ import { type Entry, tarGz, zip } from './archive.ts';
 import { makeExecutable, Unavailable } from './executable.ts';
 import { manifest, type Shipped } from './manifest.ts';
 import { sbom, thirdPartyLicences } from './sbom.ts';
-import { ownTarget, root, type Target, targets } from './targets.ts';
+import { Failed, ownTarget, root, type Target, targets } from './targets.ts';
 
 const largest = 45e6;
 const completions = 'src/cli/completion';
@@ -21,7 +21,10 @@ export interface Made {
   readonly leftOut: readonly { readonly target: Target; readonly reason: Unavailable }[];
 }
 
-/** Writes archives, checksums.txt, the SBOM and krew's manifest. Throws where an archive is larger than 45 MB. */
+/**
+ * Writes archives, checksums.txt, the SBOM and krew's manifest, in place of those of the run before. Throws Failed where
+ * an archive is larger than 45 MB or a tool or a download fails: what stood there then still does.
+ */
 export async function makePackages(
   wanted: readonly Target[],
   out: string,
@@ -32,39 +35,50 @@ export async function makePackages(
   const program = await bundle();
   const notices = await thirdPartyLicences();
   fs.mkdirSync(out, { recursive: true });
-  for (const old of fs.readdirSync(out)) if (isOurs(old)) fs.rmSync(path.join(out, old));
-  const leftOut: Made['leftOut'][number][] = [];
-  const made: Promise<Shipped>[] = [];
-  for (const target of wanted) {
-    const executable = path.join(out, `.${target.name}`);
-    try {
-      await makeExecutable(target, program, executable);
+  // Moved in place when all of it is there: what stands in `out` is always of one run, and whole.
+  const work = fs.mkdtempSync(path.join(out, '.making-'));
+  const clear = () => fs.rmSync(work, { recursive: true, force: true, maxRetries: 3 });
+  process.once('exit', clear);
+  try {
+    const leftOut: Made['leftOut'][number][] = [];
+    const made: Promise<Shipped>[] = [];
+    for (const target of wanted) {
+      const executable = path.join(work, target.name);
+      try {
+        await makeExecutable(target, program, executable);
+      } catch (reason) {
+        if (!(reason instanceof Unavailable)) throw reason;
+        leftOut.push({ target, reason });
+        continue;
+      }
       const entries = contents(target, fs.readFileSync(executable), notices);
+      fs.rmSync(executable);
       const file = `${name}-${version}-${target.name}.${target.os === 'windows' ? 'zip' : 'tar.gz'}`;
-      made.push(write(target, path.join(out, file), entries, time));
-    } catch (reason) {
-      if (!(reason instanceof Unavailable)) throw reason;
-      leftOut.push({ target, reason });
-    } finally {
-      fs.rmSync(executable, { force: true });
+      made.push(write(target, path.join(work, file), entries, time));
     }
+    const shipped = await Promise.all(made);
+    const files: string[] = [];
+    if (shipped.length > 0) {
+      const bom = `${name}-${version}.cdx.json`;
+      const platforms = shipped.map(({ target }) => target);
+      fs.writeFileSync(path.join(work, bom), await sbom(platforms, time));
+      const listed = [...shipped, { file: bom, sha256: sha256(fs.readFileSync(path.join(work, bom))) }];
+      const sums = listed.map(({ sha256, file }) => `${sha256}  ${file}\n`).join('');
+      fs.writeFileSync(path.join(work, 'checksums.txt'), sums);
+      files.push(...listed.map(({ file }) => file), 'checksums.txt');
+    }
+    // The checksums go first and come last.
+    for (const old of fs.readdirSync(out).filter(isOurs).sort()) fs.rmSync(path.join(out, old), { force: true });
+    for (const file of files) fs.renameSync(path.join(work, file), path.join(out, file));
+    if (files.length === 0) return { files, leftOut };
+    const yaml = manifest({ version, homepage, downloads: `${homepage}/releases/download` }, shipped);
+    fs.writeFileSync(path.join(work, 'tka.yaml'), yaml);
+    fs.copyFileSync(path.join(work, 'tka.yaml'), plugin);
+    return { files: [...files.map((file) => path.join(out, file)), plugin], leftOut };
+  } finally {
+    clear();
+    process.off('exit', clear);
   }
-  const shipped = await Promise.all(made);
-  if (shipped.length === 0) return { files: [], leftOut };
-  const bom = `${name}-${version}.cdx.json`;
-  fs.writeFileSync(
-    path.join(out, bom),
-    await sbom(
-      shipped.map(({ target }) => target),
-      time,
-    ),
-  );
-  const listed = [...shipped, { file: bom, sha256: sha256(fs.readFileSync(path.join(out, bom))) }];
-  fs.writeFileSync(path.join(out, 'checksums.txt'), listed.map(({ sha256, file }) => `${sha256}  ${file}\n`).join(''));
-  const yaml = manifest({ version, homepage, downloads: `${homepage}/releases/download` }, shipped);
-  fs.writeFileSync(plugin, yaml);
-  const files = [...listed.map(({ file }) => path.join(out, file)), path.join(out, 'checksums.txt')];
-  return { files: [...files, plugin], leftOut };
 }
 
 function contents(target: Target, executable: Uint8Array, notices: string): Entry[] {
@@ -92,7 +106,7 @@ function contents(target: Target, executable: Uint8Array, notices: string): Entr
 
 async function write(target: Target, file: string, entries: readonly Entry[], time: Date): Promise<Shipped> {
   const data = target.os === 'windows' ? zip(entries, time) : await tarGz(entries, time);
-  if (data.length > largest) throw new Error(`${path.basename(file)} has ${data.length} bytes, more than 45 MB`);
+  if (data.length > largest) throw new Failed(`${path.basename(file)} has ${data.length} bytes, more than 45 MB`);
   fs.writeFileSync(file, data);
   return { target, file: path.basename(file), sha256: sha256(data) };
 }
@@ -108,7 +122,10 @@ function isOurs(name: string): boolean {
 /** SOURCE_DATE_EPOCH (seconds), else the time of the commit, else that of a file without one. */
 function commitTime(): Date {
   const given = process.env.SOURCE_DATE_EPOCH;
-  if (given !== undefined) return new Date(Number(given) * 1000);
+  if (given !== undefined) {
+    if (!/^\d{1,10}$/.test(given)) throw new Failed(`SOURCE_DATE_EPOCH is no number of seconds: ${given}`);
+    return new Date(Number(given) * 1000);
+  }
   try {
     const seconds = execFileSync('git', ['log', '-1', '--format=%ct'], {
       cwd: root,
@@ -121,24 +138,52 @@ function commitTime(): Date {
   }
 }
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: { target: { type: 'string', multiple: true }, out: { type: 'string', default: 'release' } },
+/** What the command line asks for. Throws Failed, with status 2, where it is none. */
+export function options(args: readonly string[]): { readonly wanted: readonly Target[] | undefined; out: string } {
+  const names = ['own', ...targets.map((target) => target.name)].join(', ');
+  const usage = (message: string) => new Failed(message, `--target NAME (${names}), --out FOLDER`, 2);
+  const parse = () => {
+    const options = {
+      target: { type: 'string', multiple: true },
+      out: { type: 'string', default: 'release' },
+    } as const;
+    try {
+      return parseArgs({ args: [...args], options }).values;
+    } catch (error) {
+      throw usage((error as Error).message.split('. ', 1)[0] ?? '');
+    }
+  };
+  const { target, out } = parse();
+  const wanted = target?.map((name) => {
+    const found = name === 'own' ? ownTarget() : targets.find((t) => t.name === name);
+    if (found === undefined) throw usage(`no such target: ${name}`);
+    return found;
   });
-  const wanted = values.target?.map((name) => (name === 'own' ? ownTarget() : targets.find((t) => t.name === name)));
-  if (wanted?.includes(undefined)) {
-    process.stderr.write(`error: no such target\nhint: own, ${targets.map((target) => target.name).join(', ')}\n`);
-    return 2;
+  return { wanted: wanted === undefined ? undefined : [...new Set(wanted)], out: path.resolve(root, out) };
+}
+
+async function main(): Promise<number> {
+  // Ends by way of the event that clears up.
+  for (const [signal, number] of [
+    ['SIGINT', 2],
+    ['SIGTERM', 15],
+    ['SIGHUP', 1],
+  ] as const) {
+    process.on(signal, () => process.exit(128 + number));
   }
-  const { files, leftOut } = await makePackages(
-    (wanted as Target[] | undefined) ?? targets,
-    path.resolve(root, values.out),
-  );
-  for (const file of files) process.stdout.write(`${path.relative(root, file)}\n`);
-  for (const { target, reason } of leftOut) {
-    process.stderr.write(`warning: ${target.name} is left out: ${reason.message}\nhint: ${reason.hint}\n`);
+  try {
+    const { wanted, out } = options(process.argv.slice(2));
+    const { files, leftOut } = await makePackages(wanted ?? targets, out);
+    for (const file of files) process.stdout.write(`${path.relative(root, file)}\n`);
+    for (const { target, reason } of leftOut) {
+      process.stderr.write(`warning: ${target.name} is left out: ${reason.message}\nhint: ${reason.hint}\n`);
+    }
+    return files.length === 0 || (wanted !== undefined && leftOut.length > 0) ? 1 : 0;
+  } catch (error) {
+    if (!(error instanceof Failed)) throw error;
+    process.stderr.write(error.told());
+    return error.status;
   }
-  return files.length === 0 || (wanted !== undefined && leftOut.length > 0) ? 1 : 0;
 }
 
 if (import.meta.main) process.exitCode = await main();

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { bundledPackages } from '../build.ts';
-import { targets as all, locked, nodeFolder, npm, ownTarget, root, type Target } from './targets.ts';
+import { targets as all, Failed, locked, nodeFolder, npm, ownTarget, root, type Target } from './targets.ts';
 
 interface Component {
   readonly 'bom-ref': string;
@@ -63,7 +63,7 @@ export async function thirdPartyLicences(): Promise<string> {
     const folder = path.join(root, 'node_modules', name);
     const file = fs.readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
     const installed = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-    if (installed.version !== version) throw new Error(`${name}@${version} is not what is installed: npm ci`);
+    if (installed.version !== version) throw new Failed(`${name}@${version} is not what is installed`, 'npm ci');
     if (file !== undefined) return [`${name} ${version}`, fs.readFileSync(path.join(folder, file), 'utf8')];
     return [`${name} ${version}`, `${installed.license}\n`];
   });

