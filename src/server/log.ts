@@ -1,5 +1,5 @@
 // The server's log: one JSON object a line on stderr.
-import { destination, pino } from 'pino';
+import { destination, pino, stdSerializers } from 'pino';
 
 /** Where the server's parts log to: pino's shape, fields first. */
 export type Log = Readonly<
@@ -8,6 +8,17 @@ export type Log = Readonly<
 
 // No part logs a token; a message from elsewhere might hold one.
 const token = /\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g;
+
+/** An error as the log has it: where it came from is told of a mistake of ours, and of all with `debug`. */
+export function toldOf(error: unknown, debug: boolean): unknown {
+  if (!(error instanceof Error)) return error;
+  const { hints, status, code } = error as { hints?: unknown; status?: unknown; code?: unknown };
+  const isMistake = code === undefined && /^(?:|Type|Range|Reference|Syntax)Error$/.test(error.name);
+  if (debug || isMistake) return stdSerializers.err(error);
+  const causes: string[] = [];
+  for (let e: unknown = error; e instanceof Error && causes.length < 5; e = e.cause) causes.push(e.message);
+  return { type: error.name, message: causes.join(': '), hints, status, code };
+}
 
 /** Opens the log. Each line is written before the call returns: none is lost when the process ends. */
 export function openLog({ debug, name }: { readonly debug: boolean; readonly name: string }): Log {
@@ -19,6 +30,7 @@ export function openLog({ debug, name }: { readonly debug: boolean; readonly nam
     level: debug ? 'debug' : 'info',
     base: { server: name },
     timestamp: () => `,"time":"${new Date().toISOString()}"`,
+    serializers: { err: (error: unknown) => toldOf(error, debug) },
     formatters: { level: (level: string) => ({ level }) },
   };
   return pino(options, stream);

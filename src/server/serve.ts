@@ -187,10 +187,10 @@ class TkaServer {
   }
 
   #onRequest(answered: Answered): void {
-    const { id, method, path, status, caller, address, port } = answered;
+    const { id, method, path, status, refusal, caller, address, port } = answered;
     const ms = Math.round(answered.ms * 10) / 10;
     const told = caller && { user: caller.login, role: caller.role };
-    this.#options.log.info({ request: id, method, path, status, ms, address, port, ...told }, 'request');
+    this.#options.log.info({ request: id, method, path, status, refusal, ms, address, port, ...told }, 'request');
     this.#metrics.request(answered);
     this.#traces?.request(answered);
   }

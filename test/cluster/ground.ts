@@ -18,7 +18,7 @@ import type { ReplicaOptions } from './replica.ts';
 interface Manifest {
   readonly apiVersion: string;
   readonly kind: string;
-  readonly metadata: { name: string; namespace?: string };
+  readonly metadata: { name: string; namespace?: string; annotations?: Readonly<Record<string, string>> };
   readonly subjects?: { namespace: string }[];
   readonly roleRef?: { name: string };
   readonly rules?: { verbs: string[]; resourceNames?: string[] }[];
@@ -66,6 +66,11 @@ export class Ground {
       if (roleRef !== undefined && kind === 'ClusterRoleBinding') roleRef.name += `-${namespace}`;
       // Tests make roles as they go.
       for (const rule of object.rules ?? []) if (rule.verbs.includes('bind')) delete rule.resourceNames;
+      // As kubectl would create what all grounds share: deploy.test.ts applies it to the same server.
+      if (kind === 'CustomResourceDefinition') {
+        const annotations = { 'kubectl.kubernetes.io/last-applied-configuration': JSON.stringify(object) };
+        Object.assign(metadata, { annotations: { ...metadata.annotations, ...annotations } });
+      }
       const root = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
       const scope = metadata.namespace === undefined ? '' : `/namespaces/${namespace}`;
       await kube.create(`${root}${scope}/${plurals[kind]}`, object).catch((error: unknown) => {

@@ -54,6 +54,8 @@ export interface Answered {
   readonly path: string;
   /** undefined: the caller hung up. */
   readonly status: number | undefined;
+  /** Why it was refused, where it was. */
+  readonly refusal: string | undefined;
   readonly ms: number;
   /** Set where the caller was named. */
   readonly caller: Caller | undefined;

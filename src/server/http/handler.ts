@@ -38,6 +38,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     const id = idOf(request);
     const path = (request.url ?? '/').split('?', 1)[0] as string;
     let caller: Caller | undefined;
+    let refused: string | undefined;
     response.setHeader('X-Request-Id', id);
     response.setHeader('X-Content-Type-Options', 'nosniff');
     if (onRequest !== undefined) {
@@ -48,7 +49,18 @@ export function createHandler(options: HandlerOptions): RequestListener {
       response.once('close', () => {
         const status = response.writableFinished ? response.statusCode : undefined;
         const ms = performance.now() - started;
-        onRequest({ id, method, route, path: cleanText(path, 200), status, ms, caller, address, port });
+        onRequest({
+          id,
+          method,
+          route,
+          path: cleanText(path, 200),
+          status,
+          refusal: refused,
+          ms,
+          caller,
+          address,
+          port,
+        });
       });
     }
     answerTo(request, path, (known) => {
@@ -58,6 +70,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
         // A caller who hung up is no error of ours.
         if (!(error instanceof Refusal) && !request.socket.destroyed) onError?.(error, request, id);
         const refusal = error instanceof Refusal ? error : new Refusal(500, { message: 'internal error' });
+        refused = refusal.message;
         // The Go server sends Retry-After with this route's 401 and 500 as well.
         const again = path === `${apiPath}/kubeconfig` && (refusal.status === 401 || refusal.status === 500);
         const headers =
