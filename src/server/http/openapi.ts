@@ -41,7 +41,14 @@ const operation = (
   summary,
   responses: {
     400: response('A tagged device, or a policy whose grants cannot be read.', json('Error')),
-    403: response('No grant, no device of the tailnet, or a request that comes through Funnel.', json('Error')),
+    403: response(
+      'No grant, no device of the tailnet, a request that comes through Funnel or that a page from elsewhere sends.',
+      json('Error'),
+    ),
+    421: response(
+      'The Host header is no name of the server: a page may have pointed its own name here.',
+      json('Error'),
+    ),
     413: tooLarge,
     500: response('The cluster or the policy is not as it must be: the body says which.', json('Error'), problem),
     503: response('tailscaled does not say who calls.', json('Error'), retryAfter),
