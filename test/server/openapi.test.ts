@@ -76,6 +76,7 @@ for (const [path, methods] of apiRoutes) {
   for (const method of Object.keys(methods)) {
     cases[`${method} ${path} 400`] = [{ options: refusedWith(400) }];
     cases[`${method} ${path} 403`] = [{ options: refusedWith(403) }];
+    cases[`${method} ${path} 421`] = [{ options: refusedWith(421) }];
     cases[`${method} ${path} 413`] = [{ body: 'x'.repeat(5000) }];
     cases[`${method} ${path} 500`] = [
       { options: refusedWith(500) },
