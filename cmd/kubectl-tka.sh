@@ -215,8 +215,12 @@ done
 tka_lib=${tka_file%/*}/lib
 set -- "$tka_lib/node" "$tka_lib/kubectl-tka.cjs" --started-as "$tka_self" "$@" # bundle
 set -- "$tka_lib/kubectl-tka" --started-as "$tka_self" "$@" # executable
-if [ ! -x "$1" ]; then
-  echo "error: this installation is not whole: $1 is missing" >&2
+[ -s "$2" ] || set -- "$2" "$@" # bundle
+# A shell takes an empty file for a script that does nothing, and succeeds.
+if [ ! -f "$1" ] || [ ! -s "$1" ] || [ ! -x "$1" ]; then
+  tka_fault='cannot be run'
+  [ -e "$1" ] || tka_fault='is missing'
+  echo "error: this installation is not whole: $1 $tka_fault" >&2
   echo 'hint: install it again' >&2
   exit 1
 fi

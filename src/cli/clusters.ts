@@ -30,6 +30,7 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   }
   const names = format === 'name';
   const { rows, total } = await list(context, matches, columns.probe && !names);
+  if (rows.length === 0) terminal.notice(total === 0 ? 'no clusters found' : 'no cluster matches the selector');
   if (format === 'json' || format === 'yaml') {
     return terminal.out(
       await structured(
@@ -39,7 +40,7 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
     );
   }
   if (names) return terminal.out(rows.map(({ row }) => `${row.name}\n`).join(''));
-  if (rows.length === 0) return terminal.notice(total === 0 ? 'no clusters found' : 'no cluster matches the selector');
+  if (rows.length === 0) return;
   terminal.out(
     table(
       headingsOf(columns),

@@ -132,15 +132,26 @@ export async function listClusters(context: Context, view: KubeconfigView): Prom
 }
 
 /** A cluster whose TKA server nobody knows. */
-export class Unplaced extends TkaError {}
+export class Unplaced extends TkaError {
+  /** The message where the cluster's name stands before it anyway. */
+  readonly unnamed: string;
+  constructor({ name, reason }: Cluster) {
+    const unnamed = `no known TKA server: ${reason ?? 'unresolved'}`;
+    super(`${name} has ${unnamed}`, { hints: ['if you know its host, name that: kubectl tka login HOST'] });
+    this.unnamed = unnamed;
+  }
+}
+
+/** What an error says after the name of the cluster that it is about. */
+export function afterName(error: TkaError): string {
+  return error instanceof Unplaced ? error.unnamed : error.message;
+}
 
 /** A cluster whose TKA server is known. Throws Unplaced. */
 export function placed(cluster: Cluster): Cluster & { readonly server: string } {
   const { server } = cluster;
   if (server !== null) return { ...cluster, server };
-  throw new Unplaced(`${cluster.name} has no known TKA server: ${cluster.reason ?? 'unresolved'}`, {
-    hints: ['if you know its host, name that: kubectl tka login HOST'],
-  });
+  throw new Unplaced(cluster);
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Cluster } from '../discovery/clusters.ts';
 import { systemCode, TkaError } from '../errors.ts';
 import { presentable } from '../terminal.ts';
+import { afterName } from './directory.ts';
 import type { Access, ClusterAccess } from './exec-access.ts';
 import { type Child, takeSignals } from './exec-child.ts';
 
@@ -102,7 +103,7 @@ export class Fleet {
       if (this.#why !== undefined) return 1;
       const known = error instanceof TkaError ? error : new TkaError(`kubectl cannot be run: ${systemCode(error)}`);
       if (known !== error && systemCode(error) === undefined) throw error;
-      say(sink, [`error: ${known.message}`, ...known.hints.map((hint) => `hint: ${hint}`)]);
+      say(sink, [`error: ${afterName(known)}`, ...known.hints.map((hint) => `hint: ${hint}`)]);
       return 1;
     }
   }

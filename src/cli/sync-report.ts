@@ -2,6 +2,7 @@ import type { Cluster } from '../discovery/clusters.ts';
 import { TkaError } from '../errors.ts';
 import type { OurContext } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
+import { afterName } from './directory.ts';
 import type { Problem } from './sync-plan.ts';
 import type { Written } from './sync-write.ts';
 
@@ -44,7 +45,7 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
     for (const name of names) kept.add(name);
     if (i >= mostLines) continue;
     const what = names.length === 0 ? 'it gets no context' : `context ${listed(names)} stays as it is`;
-    terminal.warn(`${cluster.name}: ${error.message}; ${what}`);
+    terminal.warn(`${cluster.name}: ${afterName(error)}; ${what}`);
   }
   if (problems.length > mostLines) terminal.warn(`and ${problems.length - mostLines} more`);
   if (plan.spared.length > 0) {

@@ -177,6 +177,28 @@ for (const shell of shells) {
     });
 
     it.each([
+      ['empty', (file: string) => fs.writeFileSync(file, '', { mode: 0o755 })],
+      ['not executable', (file: string) => fs.writeFileSync(file, '#!/bin/sh\necho pwned\n', { mode: 0o644 })],
+      ['a folder', (file: string) => fs.mkdirSync(file)],
+    ])('says so where the program is %s', (name, put) => {
+      const lib = path.join(home, `${name} `, 'lib');
+      fs.mkdirSync(lib, { recursive: true });
+      put(path.join(lib, 'kubectl-tka'));
+      const alone = path.join(lib, '..', 'kubectl-tka');
+      fs.copyFileSync(front, alone);
+      const ran = run({
+        ...shell,
+        file: shell.file === front ? alone : shell.file,
+        args: under(shell, alone),
+      });
+      expect(ran).toMatchObject({
+        status: 1,
+        stdout: '',
+        stderr: `error: this installation is not whole: ${lib}/kubectl-tka cannot be run\nhint: install it again\n`,
+      });
+    });
+
+    it.each([
       ['closed', '"$@" >&-'],
       ['full', '"$@" >/dev/full'],
       ['one that nobody reads, SIGPIPE ignored', 'trap "" PIPE; { sleep 0.2; "$@"; echo $? >&2; } | :'],

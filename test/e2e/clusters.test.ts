@@ -99,7 +99,8 @@ describe.concurrent('clusters', () => {
     ['region', ['prod-eu', 'prod-us', 'staging']],
   ])('-l %s', async ([selector, names], { home }) => {
     const found = await home.run(['clusters', '-l', selector, '-o', 'name']);
-    expect(found).toMatchObject({ status: 0, stdout: names.map((name) => `${name}\n`).join(''), stderr: '' });
+    const stderr = names.length === 0 ? 'no cluster matches the selector\n' : '';
+    expect(found).toMatchObject({ status: 0, stdout: names.map((name) => `${name}\n`).join(''), stderr });
     const asJson = await home.run(['clusters', '-l', selector, '-o', 'json']);
     expect(JSON.parse(asJson.stdout)).toHaveLength(names.length);
   });
@@ -110,7 +111,16 @@ describe.concurrent('clusters', () => {
       stdout: '',
       stderr: 'no cluster matches the selector\n',
     });
-    expect(await home.run('clusters -l a=b -o json')).toMatchObject({ status: 0, stdout: '[]\n', stderr: '' });
+    const stderr = 'no cluster matches the selector\n';
+    for (const [format, stdout] of [
+      ['json', '[]\n'],
+      ['yaml', '[]\n'],
+      ['name', ''],
+      ['wide', ''],
+    ]) {
+      expect(await home.run(`clusters -l a=b -o ${format}`)).toMatchObject({ status: 0, stdout, stderr });
+      expect(await home.run(`clusters -l a=b -o ${format} --quiet`)).toMatchObject({ status: 0, stdout, stderr: '' });
+    }
   });
 
   test('a member that is dead is shown last, as dead', async ({ home, eu }) => {
