@@ -250,6 +250,12 @@ function cannotListen(error: unknown): unknown {
       cause: error,
     });
   }
+  if (code === 'EADDRNOTAVAIL') {
+    return new TkaError(`cannot listen on ${where}: this machine has no such address`, {
+      hints: ['see which it has: ip address', 'server.host may be left out: the tailnet’s addresses are then taken'],
+      cause: error,
+    });
+  }
   return code === undefined ? error : new TkaError(`cannot listen on ${where} (${code})`, { cause: error });
 }
 

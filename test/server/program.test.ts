@@ -136,6 +136,30 @@ describe('where it listens', () => {
     expect(server.stdout).toBe('');
   });
 
+  test('for probes on all addresses, since a kubelet is no device of the tailnet', async () => {
+    const port = await freePort('0.0.0.0');
+    await using server = new TkaServerProcess(
+      { clusterInfo, health: { port } },
+      { TS_SOCKET: '/none/tailscaled.sock' },
+    );
+    await server.said(/listening for probes/);
+    for (const host of manyLoopbacks ? ['127.0.0.1', '127.0.0.24'] : ['127.0.0.1']) {
+      expect(await ask(`http://${host}:${port}/healthz`)).toMatchObject({ status: 200 });
+    }
+  });
+
+  test('not on an address that is another machine’s', async () => {
+    const config = {
+      clusterInfo,
+      server: { host: '192.0.2.1' },
+      tailscale: { port: 8123 },
+      health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
+    };
+    const { status, stderr } = await failing(config);
+    expect(status).toBe(1);
+    expect(stderr).toContain('\nerror: cannot listen on 192.0.2.1:8123: this machine has no such address\nhint: ');
+  });
+
   test('waits for tailscaled, and says so to probes', async () => {
     await using tailscaled = await startTailscaled({ backendState: 'NeedsLogin' });
     const port = await freePort('127.0.0.1');
