@@ -16,6 +16,10 @@ export function createHandler(options: HandlerOptions): RequestListener {
   const retryAfter = { 'Retry-After': String(options.retryAfterSeconds ?? 1) };
 
   async function answerTo(request: IncomingMessage, path: string, named: (caller: Caller) => void): Promise<Answer> {
+    // A line alone would be HTTP/0.9: what makes somebody else's program send one must not sign anybody in.
+    if (request.httpVersionMajor !== 1) {
+      return textAnswer(400, '400 HTTP/1.1 is meant', { Connection: 'close' });
+    }
     const [api, open] = [apiRoutes.get(path), openRoutes.get(path)];
     const methods = api ?? open;
     if (methods === undefined) return notFound;
