@@ -46,7 +46,7 @@ th button::after { content: " \\2195"; color: var(--dim); }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 td { overflow-wrap: anywhere; min-width: 6rem; }
-td:has(code) { min-width: 12rem; }
+td:has(code), td:has(.labels) { min-width: 14rem; }
 th, time { white-space: nowrap; }
 td:first-child { font-weight: 600; }
 ul { list-style: none; margin: 0; padding: 0; }
