@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { entryName } from '../credential/entry.ts';
 import { ensurePrivateFolder, readOwn, writeWhole } from '../files.ts';
 import type { Member } from '../tka/answers.ts';
-import { parseMemberlist } from '../tka/answers.ts';
+import { readMembers } from '../tka/answers.ts';
 import type { Word } from './place.ts';
 
 /** A member as it was last listed. Times in milliseconds of the epoch. */
@@ -46,10 +46,11 @@ export class ListMemory {
     if (text === undefined) return undefined;
     try {
       const { at, html, members, times } = JSON.parse(text);
-      if (typeof at !== 'number' || typeof html !== 'boolean' || !Array.isArray(times)) return undefined;
+      if (typeof at !== 'number' || typeof html !== 'boolean') return undefined;
+      if (!Array.isArray(members) || !Array.isArray(times)) return undefined;
       // The rows go through the same reader as those of a server: a file is no more to be trusted.
-      const list = parseMemberlist({ status: 200, headers: {}, body: JSON.stringify(members) }, 'the last known list');
-      if (list === undefined || list.unread > 0 || list.members.length !== times.length) return undefined;
+      const list = readMembers(members);
+      if (list.unread > 0 || list.members.length !== times.length) return undefined;
       const now = Date.now();
       // A time to come (the clock was set back) is now: a member of such a list would never be given up.
       const number = (value: unknown) => (typeof value === 'number' && value > 0 ? Math.min(value, now) : 0);

@@ -275,6 +275,11 @@ export function parseMemberlist(answer: RawAnswer, who: string): Memberlist | un
   // Go marshals an empty list that was never made as null.
   if (rows === null) return { members: [], cut: 0, unread: 0 };
   if (!Array.isArray(rows)) throw notProtocol(who, doing, 'no JSON array');
+  return readMembers(rows);
+}
+
+/** Reads the rows of a memberlist, wherever they come from. */
+export function readMembers(rows: readonly unknown[]): Memberlist {
   const members: Member[] = [];
   let unread = 0;
   for (const row of rows.slice(0, memberLimit)) {

@@ -8,6 +8,8 @@ const unsafe =
  * characters become one space, other invisible characters go, and what is longer than `limit` characters is cut.
  */
 export function cleanText(text: string, limit = 256): string {
+  // Most of what comes: nothing in it is to be changed.
+  if (text.length <= limit && /^[!-~]*$/.test(text)) return text;
   const bounded = text.length > limit * 8 ? text.slice(0, limit * 8) : text;
   const plain = bounded
     .replace(/[\s\u0000-\u001f]+/gu, ' ')

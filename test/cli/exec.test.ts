@@ -150,6 +150,14 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(temporary(home)).toEqual([]);
   });
 
+  test('one that is not placed: its name stands before the line, and not in it again', async ({ home, us }) => {
+    const rows = [{ apiEndpoint: 'https://far.example.com', name: 'far', state: 'healthy', labels: null }];
+    us.faults.memberlist = { raw: JSON.stringify(rows) };
+    const ran = await home.run('exec far -- get namespaces');
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^far \| error: no known TKA server: (?!.*\bfar\b)/m);
+  });
+
   test('the temporary kubeconfig is private, holds no token, and calls us as a login’s does', async ({ home, us }) => {
     const look = `echo "$KUBECONFIG"; stat -c %a "$KUBECONFIG" "$(dirname "$KUBECONFIG")"; cat "$KUBECONFIG"`;
     await home.run('exec prod-us -- get ns');
