@@ -10,6 +10,7 @@ import type { ClusterInfo } from '../tka/types.ts';
 import { versionInfo } from '../version.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
+import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, type OwnRecord, startMesh } from './mesh/mesh.ts';
 import { askStatus, meshTag } from './tailnet.ts';
 
@@ -27,6 +28,7 @@ export interface GossipOptions {
 }
 
 const infoMs = 60_000;
+const isLoopback = (address: string): boolean => /^(?:127\.[0-9.]+|::1)$/.test(address);
 const bracketed = (address: string): string => (address.includes(':') ? `[${address}]` : address);
 
 /** Joins the mesh. Throws UsageError for what cannot be a member, and the system's error where it cannot listen. */
@@ -64,7 +66,7 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
     intervalMs: config.get('gossip.interval'),
     stalenessThreshold: config.get('gossip.stalenessThreshold'),
     deadThreshold: config.get('gossip.deadThreshold'),
-    dial: tailnetDial(env, log, status?.userspace === true),
+    dial: tailnetDial(env, log, status?.userspace === true, key !== undefined),
     log: (level, line) => log[level]({}, line),
   });
   keepRecord(options, mesh).catch((error) => {
@@ -107,7 +109,7 @@ async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
  * How a peer is reached: where the tailnet is tailscaled's alone, through the proxy that it offers. A name is then looked
  * up in the tailnet's status, since nobody else knows it.
  */
-function tailnetDial(env: NodeJS.ProcessEnv, log: Log, userspace: boolean): Dial {
+function tailnetDial(env: NodeJS.ProcessEnv, log: Log, userspace: boolean, hasKey: boolean): Dial {
   const variable = ['ALL_PROXY', 'all_proxy'].find((name) => env[name]?.trim());
   const names = { log: (line: string) => log.debug({}, line) };
   return async (host, port, signal) => {
@@ -122,6 +124,10 @@ function tailnetDial(env: NodeJS.ProcessEnv, log: Log, userspace: boolean): Dial
       const target = targetOf(`http://${bracketed(address)}:${port}`);
       const socket = await throughProxy(variable, env, target, names, () => defaultContext(undefined), signal);
       if (socket !== undefined) return { socket, address, port };
+    }
+    // Past the proxy it would be the pod's network, where a tailnet's address may be anybody's: no tag is told by it.
+    if (userspace && !hasKey && !isLoopback(address)) {
+      throw new Denied(403, `${address} is reached through the tailnet alone: ALL_PROXY must name tailscaled’s proxy`);
     }
     const socket = await dial([address], port, signal);
     return { socket, address: socket.remoteAddress ?? address, port: socket.remotePort ?? port };

@@ -1,3 +1,5 @@
+import * as net from 'node:net';
+import * as os from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
@@ -100,6 +102,37 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     );
     await until(async () => new Set(proxy.asked).size >= 2);
     expect(new Set(proxy.asked)).toEqual(new Set(addresses.map((address, i) => `1 ${address}:${gossipPorts[i]}`)));
+  });
+
+  test('whose tailnet is tailscaled’s alone: what is past its proxy is not spoken to, whatever address it has', async ({ skip }) => {
+    // As a pod of a network that uses the tailnet's addresses too: of the right tag, says tailscaled, and not loopback.
+    const address = Object.values(os.networkInterfaces())
+      .flatMap((list) => list ?? [])
+      .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+    if (address === undefined) return skip('this machine has loopback alone');
+    let calls = 0;
+    const stranger = net.createServer((socket) => {
+      calls++;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => stranger.listen(0, address, resolve));
+    const { port } = stranger.address() as net.AddressInfo;
+    const tags = ['tag:tka'];
+    await using tailscaled = await startTailscaled({
+      self: { hostName: 'tka-0', addresses: ['127.0.0.1'], tags },
+      peers: [{ hostName: 'tka-1', addresses: [address], tags }],
+      whois: () => ({ login: '', tags }),
+    });
+    const config = {
+      clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
+      tailscale: { port: await freePort('127.0.0.1') },
+      health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
+      gossip: { ...gossip, port: await freePort('127.0.0.1'), bootstrapPeers: [`${address}:${port}`] },
+    };
+    await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
+    expect((await server.said(/ALL_PROXY/)).msg).toContain('ALL_PROXY must name tailscaled’s proxy');
+    stranger.close();
+    expect(calls).toBe(0);
   });
 
   test('without a key and without a tag is refused', async () => {
