@@ -104,7 +104,9 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     expect(new Set(proxy.asked)).toEqual(new Set(addresses.map((address, i) => `1 ${address}:${gossipPorts[i]}`)));
   });
 
-  test('whose tailnet is tailscaled’s alone: what is past its proxy is not spoken to, whatever address it has', async ({ skip }) => {
+  test('whose tailnet is tailscaled’s alone: what is past its proxy is not spoken to, whatever address it has', async ({
+    skip,
+  }) => {
     // As a pod of a network that uses the tailnet's addresses too: of the right tag, says tailscaled, and not loopback.
     const address = Object.values(os.networkInterfaces())
       .flatMap((list) => list ?? [])
