@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage, type Server } from 'node:http';
+import type { Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
@@ -17,6 +18,8 @@ const sampleBody = (name: string): string =>
 const capName = 'specht-labs.de/cap/tka';
 const rule = { role: 'cluster-admin', period: '8h', priority: 100 };
 const alice: StandInCaller = { login: 'alice@example.com', capabilities: { [capName]: [rule] } };
+
+const bob: StandInCaller = { ...alice, login: 'bob@example.com' };
 
 let daemon: Tailscaled | undefined;
 let server: Server | undefined;
@@ -86,6 +89,24 @@ test('a grant counts at once, and so does its end', async () => {
   expect((await ask()).status).toBe(403);
   tailscaled.whois = () => alice;
   expect((await ask()).status).toBe(202);
+});
+
+test('who hangs up while tailscaled is asked is not taken for who has his port then', async () => {
+  const tailscaled = await serve(alice);
+  const connected = new Promise<Socket>((resolve) => server?.once('connection', resolve));
+  const over = new Promise<void>((resolve) =>
+    server?.once('request', (_, response) => response.once('close', resolve)),
+  );
+  tailscaled.whois = () => {
+    connected.then((socket) => socket.destroy());
+    return alice;
+  };
+  await expect(ask()).rejects.toThrow();
+  await over;
+  await tailscaled.seen(1, 'whois');
+  tailscaled.whois = () => bob;
+  expect((await ask()).status).toBe(202);
+  expect(seen.map(({ username }) => username)).toEqual(['bob']);
 });
 
 test('what a caller says of himself is not believed', async () => {

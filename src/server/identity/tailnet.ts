@@ -37,13 +37,17 @@ export function tailnetIdentity({ capName, env, log, timeoutMs = 5_000 }: Tailne
     }
   }
 
+  // He hung up: nobody is answered.
+  const gone = () => new Refusal(400, { message: 'who is gone?' });
+
   return {
     async whoIs(request): Promise<Caller> {
       const { remoteAddress, remotePort } = request.socket;
       if (isForwarded(request)) throw new Refusal(403, { message: 'Unauthorized request from Funnel' });
-      // He hung up: nobody is answered.
-      if (remoteAddress === undefined || remotePort === undefined) throw new Refusal(400, { message: 'who is gone?' });
+      if (remoteAddress === undefined || remotePort === undefined) throw gone();
       const who = await ask(remoteAddress, remotePort);
+      // His port may be somebody else's by now, and so may the answer.
+      if (request.socket.destroyed) throw gone();
       if (who === undefined) {
         throw new Refusal(403, {
           message: 'your connection does not come from a device of the tailnet',
