@@ -217,6 +217,19 @@ describe('a word about each request', () => {
     expect(answered.id).toMatch(/^[0-9a-f-]{36}$/);
   });
 
+  test('why it was refused, down to the cause, on one line', async () => {
+    const cause = { message: 'Get "https://10.0.0.1:6443": connect ECONNREFUSED\n\u001b[31m', cause: { message: 'x' } };
+    const get = async () => {
+      throw new Refusal(500, { message: 'Failed to load sign-in request', cause });
+    };
+    const { answered } = await told('GET', `${api}/login`, {}, { signIns: { ...signedIn, get } });
+    const { refusal = '' } = answered;
+    expect(refusal).toMatch(
+      /^Failed to load sign-in request: Get "https:\/\/10.0.0.1:6443": connect ECONNREFUSED .*: x$/,
+    );
+    expect(refusal).not.toMatch(/[\u0000-\u001f]/);
+  });
+
   test('a path without a route is named, cut, and no route', async () => {
     const { answered } = await told('GET', `/${'x'.repeat(500)}`);
     expect(answered).toMatchObject({ status: 404, route: undefined, caller: undefined });

@@ -54,7 +54,7 @@ export interface Answered {
   readonly path: string;
   /** undefined: the caller hung up. */
   readonly status: number | undefined;
-  /** Why it was refused, where it was. */
+  /** Why it was refused, where it was, down to the cause; fit to be shown. */
   readonly refusal: string | undefined;
   readonly ms: number;
   /** Set where the caller was named. */

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { cleanText } from '../../tka/text.ts';
-import { apiPath } from '../../tka/types.ts';
+import { apiPath, type ErrorBody } from '../../tka/types.ts';
 import { type Answer, jsonAnswer, notFound, textAnswer } from './answer.ts';
 import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';
@@ -74,7 +74,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
         // A caller who hung up is no error of ours.
         if (!(error instanceof Refusal) && !request.socket.destroyed) onError?.(error, request, id);
         const refusal = error instanceof Refusal ? error : new Refusal(500, { message: 'internal error' });
-        refused = refusal.message;
+        refused = wholeOf(refusal.body);
         // The Go server sends Retry-After with this route's 401 and 500 as well.
         const again = path === `${apiPath}/kubeconfig` && (refusal.status === 401 || refusal.status === 500);
         const headers =
@@ -94,6 +94,13 @@ export function createHandler(options: HandlerOptions): RequestListener {
 function idOf({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && /^[\w.:-]{1,64}$/.test(given) ? given : randomUUID();
+}
+
+/** What is wrong and why, in a line: whoever reads the log must mend what the caller is only told of. */
+function wholeOf(body: ErrorBody): string {
+  const messages: string[] = [];
+  for (let at: ErrorBody | undefined = body; at && messages.length < 5; at = at.cause) messages.push(at.message);
+  return cleanText(messages.join(': '), 1000);
 }
 
 function send(response: ServerResponse, { status, headers = {}, body = '' }: Answer): void {
