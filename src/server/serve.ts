@@ -170,7 +170,9 @@ class TkaServer {
 
   #listener(provisioner: Provisioner, status: TailnetStatus | undefined): RequestListener {
     const { config, env, log } = this.#options;
-    const identity = guardOrigin(tailnetIdentity({ capName: config.get('tailscale.capName'), env, log }), {
+    const capName = config.get('tailscale.capName');
+    const userspace = status?.userspace === true;
+    const identity = guardOrigin(tailnetIdentity({ capName, env, log, userspace }), {
       names: [config.get('server.host'), publicHost(config, status), ...(status?.certDomains ?? [])],
       domains: [config.get('tailscale.tailnet'), status?.suffix],
       secure: config.get('tailscale.port') === 443,

@@ -13,13 +13,17 @@ export interface TailnetIdentityOptions {
   readonly log: Log;
   /** Milliseconds for tailscaled to answer. Default 5 s. */
   readonly timeoutMs?: number;
+  /** The tailnet is tailscaled's alone: what comes from it comes over loopback, and nothing else does. */
+  readonly userspace?: boolean;
 }
 
 /**
  * The identity of the tailnet's users. tailscaled is asked at each request, so that a grant counts from the moment in
  * which it is given, and no longer than it is.
  */
-export function tailnetIdentity({ capName, env, log, timeoutMs = 5_000 }: TailnetIdentityOptions): Identity {
+export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
+  const { capName, env, log, timeoutMs = 5_000, userspace = false } = options;
+
   async function ask(address: string, port: number): Promise<WhoIs | undefined> {
     try {
       return await whoIs(address, port, { env, timeout: timeoutMs, log: (line) => log.debug({}, line) });
@@ -45,7 +49,9 @@ export function tailnetIdentity({ capName, env, log, timeoutMs = 5_000 }: Tailne
       const { remoteAddress, remotePort } = request.socket;
       if (isForwarded(request)) throw new Refusal(403, { message: 'Unauthorized request from Funnel' });
       if (remoteAddress === undefined || remotePort === undefined) throw gone();
-      const who = await ask(remoteAddress, remotePort);
+      // A pod's network may use the tailnet's addresses too, and tailscaled would take them for its own.
+      const isElsewhere = userspace && !isLoopback(remoteAddress);
+      const who = isElsewhere ? undefined : await ask(remoteAddress, remotePort);
       // His port may be somebody else's by now, and so may the answer.
       if (request.socket.destroyed) throw gone();
       if (who === undefined) {
@@ -70,6 +76,8 @@ export function tailnetIdentity({ capName, env, log, timeoutMs = 5_000 }: Tailne
 function isForwarded({ headers, socket }: IncomingMessage): boolean {
   if (headers['tailscale-funnel-request'] !== undefined) return true;
   const { localAddress = '', remoteAddress } = socket;
-  const isOwn = remoteAddress === localAddress && !/^(?:::ffff:)?127\.|^::1$/.test(localAddress);
+  const isOwn = remoteAddress === localAddress && !isLoopback(localAddress);
   return isOwn && headers['x-forwarded-for'] !== undefined;
 }
+
+const isLoopback = (address: string): boolean => /^(?:::ffff:)?127\.|^::1$/.test(address);
