@@ -36,11 +36,17 @@ export async function waitForTailnet(env: NodeJS.ProcessEnv, log: Log, signal: A
   }
 }
 
-/** Whether the configuration leaves to tailscaled what the server must know to listen. */
+const loopback = /^(?:localhost|127\.[0-9.]+|::1)$/i;
+
+/**
+ * Whether the configuration leaves to tailscaled what the server must know to listen, and whom to believe: behind a
+ * userspace tailscaled nobody who comes over another address than a loopback one.
+ */
 export function needsTailnet(config: Config): boolean {
-  const isNamed = config.get('server.host') !== undefined;
   return (
-    !isNamed || config.get('tailscale.port') === 443 || (config.get('gossip.enabled') && !config.get('gossip.key'))
+    !loopback.test(config.get('server.host') ?? '') ||
+    config.get('tailscale.port') === 443 ||
+    (config.get('gossip.enabled') && !config.get('gossip.key'))
   );
 }
 

@@ -149,15 +149,23 @@ describe('where it listens', () => {
   });
 
   test('not on an address that is another machine’s', async () => {
+    await using tailscaled = await startTailscaled();
     const config = {
       clusterInfo,
       server: { host: '192.0.2.1' },
       tailscale: { port: 8123 },
       health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
     };
-    const { status, stderr } = await failing(config);
+    const { status, stderr } = await failing(config, { TS_SOCKET: tailscaled.socketPath });
     expect(status).toBe(1);
     expect(stderr).toContain('\nerror: cannot listen on 192.0.2.1:8123: this machine has no such address\nhint: ');
+  });
+
+  test('waits for tailscaled on an address that not only it can be reached by', async () => {
+    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+    const config = { clusterInfo, server: { host: '192.0.2.1' }, tailscale: { port: 8123 }, health };
+    await using server = new TkaServerProcess(config, { TS_SOCKET: '/none/tailscaled.sock' });
+    await server.said(/^waiting for tailscaled: no tailscaled at/);
   });
 
   test('waits for tailscaled, and says so to probes', async () => {
