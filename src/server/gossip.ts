@@ -12,7 +12,7 @@ import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, type OwnRecord, startMesh } from './mesh/mesh.ts';
-import { askStatus, meshTag } from './tailnet.ts';
+import { askStatus, isLoopback, meshTag } from './tailnet.ts';
 
 export interface GossipOptions {
   readonly config: Config;
@@ -28,7 +28,6 @@ export interface GossipOptions {
 }
 
 const infoMs = 60_000;
-const isLoopback = (address: string): boolean => /^(?:127\.[0-9.]+|::1)$/.test(address);
 const bracketed = (address: string): string => (address.includes(':') ? `[${address}]` : address);
 
 /** Joins the mesh. Throws UsageError for what cannot be a member, and the system's error where it cannot listen. */

@@ -36,15 +36,17 @@ export async function waitForTailnet(env: NodeJS.ProcessEnv, log: Log, signal: A
   }
 }
 
-const loopback = /^(?:localhost|127\.[0-9.]+|::1)$/i;
+/** True for an address of this machine alone, as a socket or a configuration writes it. */
+export const isLoopback = (address: string): boolean => /^(?:(?:::ffff:)?127\.[0-9.]+|::1)$/i.test(address);
 
 /**
  * Whether the configuration leaves to tailscaled what the server must know to listen, and whom to believe: behind a
  * userspace tailscaled nobody who comes over another address than a loopback one.
  */
 export function needsTailnet(config: Config): boolean {
+  const host = config.get('server.host') ?? '';
   return (
-    !loopback.test(config.get('server.host') ?? '') ||
+    !(host.toLowerCase() === 'localhost' || isLoopback(host)) ||
     config.get('tailscale.port') === 443 ||
     (config.get('gossip.enabled') && !config.get('gossip.key'))
   );

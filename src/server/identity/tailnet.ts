@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { type WhoIs, whoIs } from '../../tailscale/localapi.ts';
 import { type Caller, type Identity, Refusal } from '../http/contract.ts';
 import type { Log } from '../log.ts';
+import { isLoopback } from '../tailnet.ts';
 import { grantOf } from './rules.ts';
 
 /** What the identity is given. */
@@ -79,5 +80,3 @@ function isForwarded({ headers, socket }: IncomingMessage): boolean {
   const isOwn = remoteAddress === localAddress && !isLoopback(localAddress);
   return isOwn && headers['x-forwarded-for'] !== undefined;
 }
-
-const isLoopback = (address: string): boolean => /^(?:::ffff:)?127\.|^::1$/.test(address);

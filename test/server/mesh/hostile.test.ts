@@ -6,8 +6,8 @@ import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import type { Mesh } from '../../../src/server/mesh/mesh.ts';
 import { sealHeader } from '../../../src/server/mesh/seal.ts';
+import { seeded } from '../../hostile/junk.ts';
 import { envelope, host, key, logged, member, names, now, post, record, sealed, telling } from './ground.ts';
-import { chance } from './simulation.ts';
 
 // From an open door and a whole message, so that the reader is what is tested.
 const open = { tag: 'tag:tka', whois: async () => ({ tags: ['tag:tka'] }) };
@@ -70,7 +70,7 @@ function heapUsed(): number {
 }
 
 describe('10,000 mutated messages', { timeout: 240_000 }, () => {
-  const random = chance(7);
+  const random = seeded(7);
   const pick = (limit: number) => Math.floor(random() * limit);
   const scraps = ['"', '[', ']', '{', '}', ',', '-', '1e999', 'null', '\\u0000', '__proto__', '😀', '9'.repeat(30), ''];
   const mutated = (): Buffer => {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { checkRecord, join, type Life, recordText } from '../../../src/server/mesh/member.ts';
 import { Membership, type MembershipOptions } from '../../../src/server/mesh/membership.ts';
 import { type Message, readMessage, type Told } from '../../../src/server/mesh/wire.ts';
-import { chance } from './simulation.ts';
+import { seeded } from '../../hostile/junk.ts';
 
 const day = 86_400_000;
 const epoch = Date.UTC(2026, 10, 21);
@@ -166,7 +166,7 @@ test('two of one name notice each other, though they count in step', () => {
   time = 0;
   let heard = [0, 0];
   const peer = member('peer');
-  const chances = chance(3);
+  const chances = seeded(3);
   const twins = [0, 1].map((i) => {
     const onRumour = () => {
       heard = heard.map((count, at) => count + (at === i ? 1 : 0));

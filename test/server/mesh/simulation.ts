@@ -2,6 +2,7 @@
 import { Membership } from '../../../src/server/mesh/membership.ts';
 import { readMessage } from '../../../src/server/mesh/wire.ts';
 import type { MemberState } from '../../../src/tka/types.ts';
+import { seeded } from '../../hostile/junk.ts';
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -44,18 +45,6 @@ export interface Machine {
 
 const epoch = Date.UTC(2026, 10, 21);
 
-/** Numbers of chance from a seed, 0 ≤ x < 1 (mulberry32). */
-export function chance(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 export class Simulation {
   readonly machines: readonly Machine[];
   /** Virtual milliseconds. */
@@ -87,7 +76,7 @@ export class Simulation {
       forgetAfterMs: 7 * 24 * 60 * 60 * 1000,
       ...options,
     };
-    this.random = chance(options.seed);
+    this.random = seeded(options.seed);
     const { skewMs, drift } = this.#options;
     this.machines = Array.from({ length: options.size }, (_, index) => {
       const name = `tka-cluster-${String(index).padStart(4, '0')}`;
