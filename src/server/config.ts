@@ -2,6 +2,7 @@
 import { parseConfigText, readConfigText } from '../config-file.ts';
 import { UsageError } from '../errors.ts';
 import { cleanText } from '../tka/text.ts';
+import { quoted } from '../tka/url.ts';
 import { type ConfigKey, type ConfigValue, configKeys, variableOf } from './config-keys.ts';
 
 /** All of it, each key with its value. */
@@ -51,7 +52,7 @@ export async function loadConfig(named: string | undefined, env: NodeJS.ProcessE
     if (!('problem' in found)) values.set(key, found.value);
     else
       problems.push(
-        `${variable}${key === 'gossip.key' ? '' : `=${JSON.stringify(cleanText(given))}`}: ${found.problem}`,
+        `${variable}${key === 'gossip.key' ? '' : `=${quoted(cleanText(given))}`}: ${found.problem}`,
       );
   }
   const config: Config = {

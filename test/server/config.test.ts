@@ -240,6 +240,9 @@ describe('problems', () => {
     expect(await problems('', { ...required, TKA_GOSSIP_KEY: 'too-short' })).toEqual([
       'TKA_GOSSIP_KEY: must be a secret of 32 characters at least',
     ]);
+    expect(await problems('', { ...required, TKA_OTEL_ENDPOINT: 'http://me:secret@traces x' })).toEqual([
+      'TKA_OTEL_ENDPOINT="http://[redacted]@traces x": must be host:port or a URL',
+    ]);
   });
 
   test('a file that is no YAML, or is not there', async () => {
