@@ -50,10 +50,7 @@ export async function loadConfig(named: string | undefined, env: NodeJS.ProcessE
     if (!given || (key.endsWith('.port') && serviceLink.test(given))) continue;
     const found = read(key, given);
     if (!('problem' in found)) values.set(key, found.value);
-    else
-      problems.push(
-        `${variable}${key === 'gossip.key' ? '' : `=${quoted(cleanText(given))}`}: ${found.problem}`,
-      );
+    else problems.push(`${variable}${key === 'gossip.key' ? '' : `=${quoted(cleanText(given))}`}: ${found.problem}`);
   }
   const config: Config = {
     file: text === undefined ? undefined : file,
