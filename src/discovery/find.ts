@@ -2,6 +2,7 @@ import { TkaError } from '../errors.ts';
 import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
+import { Unavailable } from '../tka/errors.ts';
 import { type Asked, askFirst, askListing, isAnswer, type ListedMember, type Listing } from './ask.ts';
 import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
 import type { ListMemory, RememberedList, RememberedMember } from './memory.ts';
@@ -53,8 +54,14 @@ export async function findClusters(options: FindOptions): Promise<Found> {
   const { listing, error } = await currentListing(first, memory, options);
   if (listing !== undefined) return { clusters: await merge(first, listing, memory, options), current: true };
   if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
-  options.warn(`no TKA server answered: this is the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
+  const why = refusedList(error) ?? 'no TKA server answered';
+  options.warn(`${why}: this is the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
   return { clusters: rememberedClusters(memory), current: false };
+}
+
+/** What is wrong with a list that a server gave; undefined where it gave none. */
+function refusedList(error: TkaError | undefined): string | undefined {
+  return error instanceof Unavailable && error.answered ? error.message : undefined;
 }
 
 /** The clusters of a list that was kept, without asking anybody. */
@@ -137,7 +144,7 @@ async function currentListing(
   const listing = asked.listing && good(asked.listing);
   if (listing !== undefined) {
     const why = error === undefined ? 'keeps no memberlist' : isAnswer(error) ? 'gives us no list' : 'did not answer';
-    options.notice(`${first} ${why}: this is the list of ${listing.server}`);
+    options.notice(`${refusedList(error) ?? `${first} ${why}`}: this is the list of ${listing.server}`);
     return { listing };
   }
   const without = [...(error === undefined ? [first] : []), ...asked.without];
@@ -146,7 +153,10 @@ async function currentListing(
     if (failure !== undefined && without.length > 0) options.warn(failure.message);
   }
   const members = await describeServers(without, peers, options);
-  if (members.length === 0) return error === undefined ? {} : { error };
+  if (members.length === 0) {
+    const told = [error, ...asked.failed.values()].find(refusedList) ?? error;
+    return told === undefined ? {} : { error: told };
+  }
   options.notice('no server keeps a memberlist (gossip is off): these are the servers that answer');
   return { listing: { server: first, members, html: false, cut: 0, unread: 0, wordOf, alone: true } };
 }

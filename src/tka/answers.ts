@@ -97,7 +97,10 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
     if ([400, 403, 404, 422].includes(status)) {
       return new Refused(`${who} refused ${doing}: ${words.message} (HTTP ${status})`, status, options);
     }
-    return new Unavailable(`${who} failed at ${doing}: ${words.message} (HTTP ${status})`, answeredPatience, options);
+    return new Unavailable(`${who} failed at ${doing}: ${words.message} (HTTP ${status})`, answeredPatience, {
+      ...options,
+      answered: true,
+    });
   }
   if (status === 401) return new NotSignedIn(`${who} knows no sign-in (HTTP 401)`);
   return notProtocol(who, doing, `HTTP ${status}`);
@@ -108,6 +111,7 @@ function notProtocol(who: string, doing: string, what: string): Unavailable {
     `${who} answered ${doing} with something that is not the TKA protocol (${what})`,
     answeredPatience,
     {
+      answered: true,
       hints: ['is this address a TKA server, and no proxy or other service? check it with `kubectl tka config`'],
     },
   );

@@ -101,7 +101,8 @@ export class TkaClient {
         size += chunk.length;
         if (size > limit) break;
       }
-      if (size > limit) throw new Unavailable(`${this.server} sent more than ${limit >> 20} MiB`, 0);
+      if (size > limit)
+        throw new Unavailable(`${this.server} answered with more than ${limit >> 20} MiB`, 0, { answered: true });
       const flat: Record<string, string | undefined> = {};
       for (const [name, value] of Object.entries(headers)) flat[name] = Array.isArray(value) ? value[0] : value;
       const answer = { status: statusCode, headers: flat, body: Buffer.concat(chunks).toString('utf8') };

@@ -23,9 +23,16 @@ export class Unavailable extends TkaError {
   override readonly name = 'Unavailable';
   /** How long it is worth to go on trying while this is the answer, in milliseconds. */
   readonly patience: number;
+  /** The server did answer, with something of no use: the message says with what. */
+  readonly answered: boolean;
 
-  constructor(message: string, patience: number, options: { hints?: readonly string[]; cause?: unknown } = {}) {
+  constructor(
+    message: string,
+    patience: number,
+    options: { hints?: readonly string[]; cause?: unknown; answered?: boolean } = {},
+  ) {
     super(message, options);
     this.patience = patience;
+    this.answered = options.answered ?? false;
   }
 }

@@ -176,7 +176,7 @@ describe.concurrent('clusters --probe', () => {
       /not the TKA protocol/,
       'error (not the TKA protocol)',
     ],
-    ['50 MB', answering({ oversizeMiB: 50 }), { reachable: false, ...nothing }, /sent more than 1 MiB$/, 'no'],
+    ['50 MB', answering({ oversizeMiB: 50 }), { reachable: false, ...nothing }, /answered with more than 1 MiB$/, 'no'],
     [
       'a reset',
       answering({ reset: 'middle' }),

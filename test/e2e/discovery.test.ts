@@ -244,6 +244,22 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect(stderr).toMatch(/^warning: no TKA server answered: this is the list of .* \(0 min ago\)$/m);
   });
 
+  test('a list that is refused is reported with its reason', async ({ net, user, env }) => {
+    await list(user, env);
+    const eu = net.cluster('tka-prod-eu');
+    eu.faults.routes.memberlist = { oversizeMiB: 17 };
+    const one = await list(user, env);
+    expect(one.rows).toHaveLength(3);
+    expect(one.stderr).toMatch(/tka-prod-eu\S+ answered with more than 16 MiB: this is the list of http/);
+    for (const cluster of net.clusters) await cluster.stop();
+    await eu.start();
+    const all = await list(user, env);
+    expect(all.rows).toHaveLength(3);
+    expect(all.stderr).toMatch(
+      /^warning: http:\S+ answered with more than 16 MiB: this is the list of .* \(0 min ago\)$/m,
+    );
+  });
+
   test('all are down, and there never was a list: an error', async ({ net, user, env }) => {
     for (const cluster of net.clusters) await cluster.stop();
     const ran = await user.run('clusters', env);

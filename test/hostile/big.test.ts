@@ -158,7 +158,7 @@ describe('answers that are too large', () => {
       );
       const ran = await call(bed, 'clusters', 'a memberlist of 50 MB');
       checkFailure(ran);
-      assert.match(ran.stderr, /^error: http:\S+ sent more than 16 MiB\n/);
+      assert.match(ran.stderr, /^error: http:\S+ answered with more than 16 MiB\n/);
     }),
   );
   const routes = {
