@@ -95,6 +95,13 @@ test.each([
   expect(body.startsWith('apiVersion: v1\n')).toBe(yaml);
 });
 
+test('a token is never cached on its way', async () => {
+  await serve();
+  for (const accept of ['application/json', 'application/yaml']) {
+    expect((await ask('GET', `${api}/kubeconfig`, { accept })).headers['cache-control']).toBe('no-store');
+  }
+});
+
 test('YAML quotes what YAML 1.1 would read as something else', async () => {
   const context = { cluster: 'no', user: 'on: "x"\n' };
   await serve({ signIns: { ...signedIn, kubeconfig: async () => ({ ...kubeconfig, contexts: { yes: context } }) } });

@@ -1,4 +1,6 @@
+import { execFile, spawnSync } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
@@ -194,15 +196,68 @@ describe('where it listens', () => {
   });
 });
 
+// A network of its own with an address of the tailnet's range, as a pod's network may have one.
+const pod = [
+  'unshare',
+  '--net',
+  '--map-root-user',
+  'sh',
+  '-ec',
+  'ip link set lo up; ip addr add 100.64.0.9/32 dev lo; exec "$@"',
+  'sh',
+];
+const hasPods = process.platform === 'linux' && spawnSync(pod[0] as string, [...pod.slice(1), 'true']).status === 0;
+
+test.runIf(hasPods)(
+  'with a userspace tailscaled, a caller from the pod’s own network is nobody on the tailnet',
+  async () => {
+    await using tailscaled = await startTailscaled({ whois: () => alice });
+    const config = {
+      clusterInfo,
+      server: { host: '0.0.0.0' },
+      tailscale: { port: 8123 },
+      health: { host: '127.0.0.1', port: 8080 },
+    };
+    await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }, undefined, pod);
+    await server.said(/listening for the API/);
+    const get = async (host: string) => {
+      const url = `http://${host}:8123/api/v1alpha1/cluster-info`;
+      const code = `fetch(${JSON.stringify(url)}).then(({ status }) => console.log(status))`;
+      const enter = ['--target', String(server.child.pid), '--user', '--net', '--preserve-credentials'];
+      const { stdout } = await promisify(execFile)('nsenter', [...enter, process.execPath, '-e', code]);
+      return stdout.trim();
+    };
+    expect(await get('127.0.0.1')).toBe('200');
+    expect(tailscaled.counts.whois).toBe(1);
+    expect(await get('100.64.0.9')).toBe('403');
+    expect(tailscaled.counts.whois).toBe(1);
+  },
+);
+
+test.each([
+  ['a name of the tailnet', 'tka.example.ts.net', 200],
+  ['the address', '127.0.0.1', 200],
+  ['a name that a web page may have pointed here', 'tka.attacker.example', 421],
+])('over plain http, a request for %s (%s) is answered with %i', async (_, host, status) => {
+  await using tailscaled = await startTailscaled({ whois: () => alice });
+  const port = await freePort('127.0.0.1');
+  const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+  const config = { clusterInfo, tailscale: { port }, health };
+  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
+  await server.said(/listening for the API/);
+  expect((await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`, { headers: { host } })).status).toBe(status);
+});
+
 describe('the end', () => {
   async function serving() {
     const tailscaled = await startTailscaled({ whois: () => alice });
     const port = await freePort('127.0.0.1');
+    const health = await freePort('127.0.0.1');
     const config = {
       clusterInfo,
       server: { host: '127.0.0.1' },
       tailscale: { port },
-      health: { port: await freePort('127.0.0.1') },
+      health: { port: health },
     };
     const server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
     await server.said(/listening for the API/);
@@ -212,6 +267,7 @@ describe('the end', () => {
       server,
       url,
       port,
+      health,
       async [Symbol.asyncDispose]() {
         await server[Symbol.asyncDispose]();
         await tailscaled.close();
@@ -233,6 +289,23 @@ describe('the end', () => {
     expect(await answer).toMatchObject({ status: 200 });
     expect(await it.server.ended).toEqual({ status: 0, signal: null });
     expect(it.server.lines.at(-1)?.msg).toBe('tka-server has stopped');
+  });
+
+  test('probes are told that it is not ready while it finishes', async () => {
+    await using it = await serving();
+    const held = Promise.withResolvers<void>();
+    it.tailscaled.fault.hold = held.promise;
+    const answer = ask(it.url);
+    await it.tailscaled.seen(1, 'whois');
+    it.server.child.kill('SIGTERM');
+    await it.server.said(/^tka-server stops$/);
+    expect(await ask(`http://127.0.0.1:${it.health}/ready`)).toMatchObject({
+      status: 503,
+      body: '{"status":"not ready","reason":"the server stops"}',
+    });
+    held.resolve();
+    await answer;
+    await it.server.ended;
   });
 
   test('a connection that waits for a request holds nothing up', async () => {
@@ -327,6 +400,9 @@ test.runIf(may443)('on port 443 with a certificate from tailscaled, renewed with
     ask('https://127.0.0.31/api/v1alpha1/cluster-info', { servername: name, ca: pair.ca, headers: { host: name } });
   const first = await get();
   expect(first.status).toBe(200);
+  // The certificate has said already which server it is.
+  const renamed = { servername: name, ca: pair.ca, headers: { host: 'tka.company.example' } };
+  expect((await ask('https://127.0.0.31/api/v1alpha1/cluster-info', renamed)).status).toBe(200);
   pair = await make(3600);
   // It fails in between, which is told and tried again.
   tailscaled.fault.answer = { status: 500, body: 'acme: rate limited' };

@@ -58,14 +58,23 @@ export class TkaServerProcess implements AsyncDisposable {
   readonly ended: Promise<{ readonly status: number | null; readonly signal: NodeJS.Signals | null }>;
   readonly #folder: string;
 
-  /** `config` is its file; nothing of this process's TKA_*, KUBE* or TS_* reaches it. */
-  constructor(config: object | string, env: Readonly<Record<string, string>> = {}, args?: readonly string[]) {
+  /**
+   * `config` is its file; nothing of this process's TKA_*, KUBE* or TS_* reaches it. `within` is a command that runs the
+   * program, such as `unshare`.
+   */
+  constructor(
+    config: object | string,
+    env: Readonly<Record<string, string>> = {},
+    args?: readonly string[],
+    within: readonly string[] = [],
+  ) {
     this.#folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-server-'));
     const file = path.join(this.#folder, 'config.yaml');
     fs.writeFileSync(file, typeof config === 'string' ? config : stringify(config));
     const kubeconfig = path.join(this.#folder, 'kubeconfig');
     fs.writeFileSync(kubeconfig, nowhere);
-    this.child = spawn(program, args ?? ['serve', '--config', file], {
+    const [command = program, ...words] = [...within, program, ...(args ?? ['serve', '--config', file])];
+    this.child = spawn(command, words, {
       env: { PATH: process.env.PATH ?? '', HOME: this.#folder, KUBECONFIG: kubeconfig, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
