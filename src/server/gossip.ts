@@ -12,7 +12,7 @@ import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, type OwnRecord, startMesh } from './mesh/mesh.ts';
-import { askStatus, isLoopback, meshTag } from './tailnet.ts';
+import { askStatus, isLoopback, meshTag, whoCalls } from './tailnet.ts';
 
 export interface GossipOptions {
   readonly config: Config;
@@ -52,6 +52,7 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
     port,
     key,
     whois: (address, from) => whoIs(address, from, local),
+    whoCalls: whoCalls({ env, log, userspace: status?.userspace === true }),
     tag,
     bootstrapPeers,
     async candidates() {

@@ -1,6 +1,6 @@
 // Where the server is on the tailnet: what tailscaled's status says of it.
 import { setTimeout as delay } from 'node:timers/promises';
-import { type TailnetStatus, TailscaleError, tailnetStatus } from '../tailscale/localapi.ts';
+import { type TailnetStatus, TailscaleError, tailnetStatus, type WhoIs, whoIs } from '../tailscale/localapi.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 
@@ -38,6 +38,25 @@ export async function waitForTailnet(env: NodeJS.ProcessEnv, log: Log, signal: A
 
 /** True for an address of this machine alone, as a socket or a configuration writes it. */
 export const isLoopback = (address: string): boolean => /^(?:(?:::ffff:)?127\.[0-9.]+|::1)$/i.test(address);
+
+/**
+ * Returns a function that asks tailscaled who is at the other end of a connection to us; undefined for a caller from
+ * outside the tailnet. Behind a userspace tailscaled, all of the tailnet's connections come over loopback: a caller with
+ * any other address is not asked about, because a pod network may use the tailnet's addresses too, and tailscaled would
+ * take such a pod for its own node. The function throws TailscaleError.
+ */
+export function whoCalls(options: {
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  readonly userspace: boolean;
+  readonly timeoutMs?: number;
+}): (address: string, port: number) => Promise<WhoIs | undefined> {
+  const { env, log, userspace, timeoutMs = timeout } = options;
+  return async (address, port) => {
+    if (userspace && !isLoopback(address)) return undefined;
+    return await whoIs(address, port, { env, timeout: timeoutMs, log: (line) => log.debug({}, line) });
+  };
+}
 
 /**
  * Whether the configuration leaves to tailscaled what the server must know to listen, and whom to believe: behind a

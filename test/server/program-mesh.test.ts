@@ -22,6 +22,11 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     expect(status).toBe(200);
     return JSON.parse(body);
   }
+  /** An address of this machine that is not loopback. */
+  const ownAddress = (): string | undefined =>
+    Object.values(os.networkInterfaces())
+      .flatMap((list) => list ?? [])
+      .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
   async function until(what: () => Promise<boolean>): Promise<void> {
     while (!(await what())) await delay(20);
   }
@@ -108,9 +113,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     skip,
   }) => {
     // As a pod of a network that uses the tailnet's addresses too: of the right tag, says tailscaled, and not loopback.
-    const address = Object.values(os.networkInterfaces())
-      .flatMap((list) => list ?? [])
-      .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+    const address = ownAddress();
     if (address === undefined) return skip('this machine has loopback alone');
     let calls = 0;
     const stranger = net.createServer((socket) => {
@@ -135,6 +138,32 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     expect((await server.said(/ALL_PROXY/)).msg).toContain('ALL_PROXY must name tailscaled’s proxy');
     stranger.close();
     expect(calls).toBe(0);
+  });
+
+  test('behind a userspace tailscaled: a caller that did not come through it is refused, whatever its address', async ({
+    skip,
+  }) => {
+    const address = ownAddress();
+    if (address === undefined) return skip('this machine has loopback alone');
+    const tags = ['tag:tka'];
+    await using tailscaled = await startTailscaled({
+      self: { hostName: 'tka-0', addresses: ['100.64.0.1'], tags },
+      whois: () => ({ login: '', tags }),
+    });
+    const port = await freePort('0.0.0.0');
+    const config = {
+      clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
+      server: { host: '0.0.0.0' },
+      tailscale: { hostname: 'tka-0', tailnet: 'example.ts.net', port: await freePort('0.0.0.0') },
+      health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
+      gossip: { ...gossip, port },
+    };
+    await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
+    await server.said(/listens for gossip/);
+    const asPod = { method: 'POST', localAddress: address };
+    expect((await ask(`http://${address}:${port}/gossip/v1`, asPod)).status).toBe(403);
+    // The same message over loopback gets as far as its content.
+    expect((await ask(`http://127.0.0.1:${port}/gossip/v1`, { method: 'POST' })).status).toBe(400);
   });
 
   test('without a key and without a tag is refused', async () => {

@@ -1,9 +1,9 @@
 // Who calls, as tailscaled knows: by the address at the other end of the connection, and by nothing that the caller says.
 import type { IncomingMessage } from 'node:http';
-import { type WhoIs, whoIs } from '../../tailscale/localapi.ts';
+import type { WhoIs } from '../../tailscale/localapi.ts';
 import { type Caller, type Identity, Refusal } from '../http/contract.ts';
 import type { Log } from '../log.ts';
-import { isLoopback } from '../tailnet.ts';
+import { isLoopback, whoCalls } from '../tailnet.ts';
 import { grantOf } from './rules.ts';
 
 /** What the identity is given. */
@@ -23,11 +23,12 @@ export interface TailnetIdentityOptions {
  * which it is given, and no longer than it is.
  */
 export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
-  const { capName, env, log, timeoutMs = 5_000, userspace = false } = options;
+  const { capName, log, userspace = false } = options;
+  const whoIs = whoCalls({ ...options, userspace });
 
   async function ask(address: string, port: number): Promise<WhoIs | undefined> {
     try {
-      return await whoIs(address, port, { env, timeout: timeoutMs, log: (line) => log.debug({}, line) });
+      return await whoIs(address, port);
     } catch (error) {
       log.error({ err: error }, 'tailscaled does not say who calls');
       // Whom it is told to is not known: the log says why.
@@ -50,9 +51,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       const { remoteAddress, remotePort } = request.socket;
       if (isForwarded(request)) throw new Refusal(403, { message: 'Unauthorized request from Funnel' });
       if (remoteAddress === undefined || remotePort === undefined) throw gone();
-      // A pod's network may use the tailnet's addresses too, and tailscaled would take them for its own.
-      const isElsewhere = userspace && !isLoopback(remoteAddress);
-      const who = isElsewhere ? undefined : await ask(remoteAddress, remotePort);
+      const who = await ask(remoteAddress, remotePort);
       // His port may be somebody else's by now, and so may the answer.
       if (request.socket.destroyed) throw gone();
       if (who === undefined) {

@@ -4,7 +4,10 @@ import type { Seal, SharedKey } from './seal.ts';
 /** Asks whose an address is: undefined for one that is nobody's on the tailnet. May throw. */
 export type Whois = (address: string, port: number) => Promise<{ readonly tags: readonly string[] } | undefined>;
 
-export type Gate = { readonly key: SharedKey } | { readonly whois: Whois; readonly tag: string };
+export type Gate =
+  | { readonly key: SharedKey }
+  /** `whois` is asked about the peers that we connect to, `whoCalls` about those that connect to us. */
+  | { readonly whois: Whois; readonly whoCalls: Whois; readonly tag: string };
 
 /** Somebody who may not, or something that is not as it must be. `status` is what he is answered. */
 export class Denied extends Error {
@@ -18,16 +21,16 @@ export class Denied extends Error {
 }
 
 /** Throws Denied unless the node at this address carries the tag. */
-export async function checkTag(gate: { whois: Whois; tag: string }, address = '', port = 0): Promise<void> {
+export async function checkTag(whois: Whois, tag: string, address = '', port = 0): Promise<void> {
   const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
   let node: Awaited<ReturnType<Whois>>;
   try {
-    node = await gate.whois(plain, port);
+    node = await whois(plain, port);
   } catch (cause) {
     throw Object.assign(new Denied(503, `it cannot be told who ${plain} is`), { cause });
   }
   if (node === undefined) throw new Denied(403, `${plain} is no node of the tailnet`);
-  if (!node.tags.includes(gate.tag)) throw new Denied(403, `${plain} does not carry ${gate.tag}`);
+  if (!node.tags.includes(tag)) throw new Denied(403, `${plain} does not carry ${tag}`);
 }
 
 /** What is asked of a caller before his body is read. Throws Denied. */
@@ -38,7 +41,7 @@ export async function checkCaller(
   port: number | undefined,
 ): Promise<Seal | undefined> {
   if (!('key' in gate)) {
-    await checkTag(gate, address, port);
+    await checkTag(gate.whoCalls, gate.tag, address, port);
     return undefined;
   }
   const seal = gate.key.read(header);

@@ -31,6 +31,8 @@ export interface MeshOptions {
   /** `gossip.key`, 32 characters at least. Without it, `whois` and `tag` say who is admitted. */
   readonly key?: string | undefined;
   readonly whois?: Whois | undefined;
+  /** Who connects to us; `whois` if not given. */
+  readonly whoCalls?: Whois | undefined;
   /** What all members' nodes carry: `tag:tka`. */
   readonly tag?: string | undefined;
   /** `gossip.bootstrapPeers`, as `host:port`. */
@@ -215,9 +217,9 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   };
 }
 
-function gateOf({ key, whois, tag }: MeshOptions): Gate {
+function gateOf({ key, whois, whoCalls = whois, tag }: MeshOptions): Gate {
   if (key !== undefined) return { key: new SharedKey(key, () => Date.now()) };
-  if (whois !== undefined && tag !== undefined) return { whois, tag };
+  if (whois !== undefined && whoCalls !== undefined && tag !== undefined) return { whois, whoCalls, tag };
   throw new UsageError(
     'the mesh would be open to strangers: it needs gossip.key, or a tailnet whose nodes carry a tag',
   );

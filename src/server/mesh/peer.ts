@@ -51,7 +51,7 @@ export async function post(address: string, body: Buffer, { gate, dial, signal }
   const cut = () => to.socket.destroy();
   signal.addEventListener('abort', cut, { once: true });
   try {
-    if (!('key' in gate)) await until(signal, checkTag(gate, to.address, to.port));
+    if (!('key' in gate)) await until(signal, checkTag(gate.whois, gate.tag, to.address, to.port));
     const seal = 'key' in gate ? gate.key.seal(body) : undefined;
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = {
