@@ -1,7 +1,7 @@
 // deploy/ as somebody applies it: what it asks for is taken, and what the server may do with it is enough and no more.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
+import type { KubernetesObject, V1Pod, V1StatefulSet } from '@kubernetes/client-node';
 import { test as base, describe, expect, inject, vi } from 'vitest';
 import { stringify } from 'yaml';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
@@ -11,7 +11,7 @@ import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
 import { deploy, only, overlay, render } from '../deploy/render.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
-import { type Access, kubeConfigFor } from './api-server.ts';
+import { type Access, kubeConfigFor, startApiServer } from './api-server.ts';
 import { makeFolder } from './processes.ts';
 import { startReplica } from './replica.ts';
 import { absent, kubectl, Person, statusFor, until } from './support.ts';
@@ -29,8 +29,26 @@ const as = ({ server, ca, token }: Access, by = token): KubeconfigAnswer => ({
   'current-context': 'it',
 });
 
-/** deploy/, applied with one role listed in it; by its admin, and a token of the server's. */
-const test = base.extend<{ $file: { access: Access; kube: Kube; token: string } }>({
+/** What deploy/ makes of a cluster: by its admin, and a token of the server's. */
+interface Deployed {
+  readonly access: Access;
+  readonly kube: Kube;
+  readonly token: string;
+  readonly namespace: string;
+  readonly objects: readonly KubernetesObject[];
+}
+
+interface Fixtures {
+  readonly access: Access;
+  readonly kube: Kube;
+  readonly token: string;
+  /** deploy/, applied with one role listed in it. */
+  readonly here: Deployed;
+  /** The same in another namespace, on an API server of its own. */
+  readonly elsewhere: Deployed;
+}
+
+const test = base.extend<{ $file: Fixtures }>({
   access: [
     // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
     async ({}, use) => {
@@ -48,10 +66,25 @@ const test = base.extend<{ $file: { access: Access; kube: Kube; token: string } 
     },
     { scope: 'file' },
   ],
-  token: [async ({ access, kube }, use) => use(await apply(access, kube)), { scope: 'file' }],
+  token: [async ({ here }, use) => use(here.token), { scope: 'file' }],
+  here: [async ({ access, kube }, use) => use(await apply(access, kube, namespace, {})), { scope: 'file' }],
+  elsewhere: [
+    // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+    async ({}, use) => {
+      const assets = inject('assets');
+      if (typeof assets === 'string') throw new Error(assets);
+      const server = await startApiServer(assets, { url: inject('etcd') }, '127.0.0.15');
+      const access = { server: server.server, ca: server.ca, token: server.token };
+      const kube = connectKube(kubeConfigFor(access));
+      await use(await apply(access, kube, 'access', { namespace: 'access', nameSuffix: '-prod-us' }));
+      kube.close();
+      await server.stop();
+    },
+    { scope: 'file' },
+  ],
 });
 
-async function apply(access: Access, kube: Kube): Promise<string> {
+async function apply(access: Access, kube: Kube, namespace: string, change: object): Promise<Deployed> {
   for (const name of [listed, unlisted]) {
     await kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
       apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -61,6 +94,7 @@ async function apply(access: Access, kube: Kube): Promise<string> {
     });
   }
   const folder = overlay({
+    ...change,
     patches: [
       {
         target: { kind: 'ClusterRole', name: 'tka-server-roles' },
@@ -69,6 +103,7 @@ async function apply(access: Access, kube: Kube): Promise<string> {
     ],
   });
   const applied = await kubectl(as(access), 'apply', '-k', folder);
+  const objects = render(folder);
   fs.rmSync(folder, { recursive: true });
   expect(applied).toMatchObject({ status: 0, stderr: '' });
   const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
@@ -76,10 +111,10 @@ async function apply(access: Access, kube: Kube): Promise<string> {
     found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
   );
   const { status } = await kube.create<{ status: { token: string } }>(
-    `${paths.accounts(namespace, 'tka-server')}/token`,
+    `${paths.accounts(namespace, only(objects, 'StatefulSet').spec?.template.spec?.serviceAccountName ?? '')}/token`,
     { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
   );
-  return status.token;
+  return { access, kube, token: status.token, namespace, objects };
 }
 
 const readPods = [{ apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['get', 'list'] }];
@@ -152,9 +187,8 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     server.close();
   });
 
-  test('the server runs as its pod would run it', async ({ access, kube, token }) => {
+  async function runsAsItsPod({ access, kube, token, namespace, objects }: Deployed): Promise<void> {
     await inPublic(kube, 'cluster-info', access);
-    const objects = render(deploy);
     const pod = only(objects, 'StatefulSet').spec?.template.spec;
     const container = pod?.containers[0];
     await using tailscaled = await startTailscaled({
@@ -165,8 +199,9 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
       }),
     });
     const env: Record<string, string> = {};
+    const fields: Record<string, string> = { 'metadata.name': 'tka-0', 'metadata.namespace': namespace };
     for (const { name, value, valueFrom } of container?.env ?? []) {
-      env[name] = value ?? (valueFrom?.fieldRef?.fieldPath === 'metadata.name' ? 'tka-0' : '');
+      env[name] = value ?? fields[valueFrom?.fieldRef?.fieldPath ?? ''] ?? '';
     }
     const kubeconfig = path.join(makeFolder(), 'kubeconfig');
     fs.writeFileSync(kubeconfig, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
@@ -189,11 +224,16 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     await dora.token();
     const { body } = await dora.kubeconfig();
     expect(await kubectl(body, 'get', 'pods', '-n', 'default')).toMatchObject({ status: 0 });
+    expect(await kube.get(paths.accounts(namespace, dora.name))).toBeDefined();
     expect((await dora.logout()).status).toBe(200);
     server.child.kill('SIGTERM');
     expect(await server.ended).toEqual({ status: 0, signal: null });
     expect(server.lines.filter(({ level }) => level !== 'info')).toEqual([]);
-  });
+  }
+
+  test('the server runs as its pod would run it', ({ here }) => runsAsItsPod(here));
+
+  test('the server runs in the namespace of an overlay', ({ elsewhere }) => runsAsItsPod(elsewhere));
 
   const system = ['-n', namespace];
   const rights = [
@@ -234,7 +274,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     expect(told).toEqual(rights.map((right) => right.join(' ')));
   });
 
-  test('it touches the bindings of sign-ins, and no other', async ({ access, kube, token }) => {
+  async function isHeldToItsOwn({ access, kube, token, namespace }: Deployed): Promise<void> {
     const binding = (name: string, subjects: object[]) => ({
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
@@ -249,7 +289,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
       binding('deploy-others', [carol]),
     );
     const server = connectKube(kubeConfigFor(access, token));
-    const own = /ValidatingAdmissionPolicy 'tka-server' .* denied request: it may/;
+    const own = /ValidatingAdmissionPolicy 'tka-server(?:-prod-us)?' .* denied request: it may/;
     // A policy counts from some moment after it was made.
     await vi.waitFor(() => expect(server.patch(paths.bindings('deploy-others'), {})).rejects.toThrow(own), 20_000);
     await expect(server.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).rejects.toThrow(own);
@@ -265,6 +305,11 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     }
     const right = binding('tka-user-mallory-binding', [account('tka-user-mallory')]);
     await server.create(`${paths.bindings()}?dryRun=All`, right);
+    const itself = {
+      ...right,
+      roleRef: { ...right.roleRef, name: namespace === 'access' ? 'tka-server-prod-us' : 'tka-server' },
+    };
+    await expect(server.create(`${paths.bindings()}?dryRun=All`, itself)).rejects.toThrow(own);
     // Who signed in with a role that may is not held to it.
     await kube.create(paths.accounts(namespace), { metadata: { name: 'tka-user-root' } });
     await kube.create(paths.bindings(), {
@@ -279,7 +324,11 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     expect(await root.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).toBe(true);
     server.close();
     root.close();
-  });
+  }
+
+  test('it touches the bindings of sign-ins, and no other', ({ here }) => isHeldToItsOwn(here));
+
+  test('it is held to them in the namespace of an overlay, too', ({ elsewhere }) => isHeldToItsOwn(elsewhere));
 
   test('is applied again without restarting a server', async ({ access, kube, token }) => {
     expect(token).not.toBe('');

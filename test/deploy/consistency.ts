@@ -10,10 +10,12 @@ export function misfits(objects: readonly KubernetesObject[]): string[] {
   const need = (good: unknown, what: string): void => {
     if (!good) problems.push(what);
   };
-  const names = objects.map(
-    ({ kind, metadata }) =>
-      `${kind}/${metadata?.namespace === undefined ? '' : `${metadata.namespace}/`}${metadata?.name}`,
-  );
+  // kustomize gives these a namespace, which the API server drops.
+  const isClusterWide = (kind = ''): boolean => kind.startsWith('ValidatingAdmissionPolicy');
+  const names = objects.map(({ kind, metadata }) => {
+    const namespace = isClusterWide(kind) ? undefined : metadata?.namespace;
+    return `${kind}/${namespace === undefined ? '' : `${namespace}/`}${metadata?.name}`;
+  });
   for (const [index, name] of names.entries()) need(names.indexOf(name) === index, `twice: ${name}`);
   const set = only(objects, 'StatefulSet');
   const namespace = set.metadata?.namespace;

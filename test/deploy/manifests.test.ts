@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/server/config.ts';
+import { variableOf } from '../../src/server/config-keys.ts';
 import { misfits } from './consistency.ts';
 import { allOf, deploy, noKubectl, only, overlay, render } from './render.ts';
 import { unrestricted } from './restricted.ts';
@@ -38,6 +39,18 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(misfits(added)).toEqual([]);
     expect(only(added, 'StatefulSet').metadata).toMatchObject({ name: 'tka-prod-us', namespace: 'tka-system' });
     expect(added.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['ServiceMonitor', 'PrometheusRule']));
+  });
+
+  it('follows the namespace of an overlay', () => {
+    const more = overlay({ namespace: 'access', components: ['monitoring'] });
+    folders.push(more);
+    const moved = render(more);
+    expect(misfits(moved)).toEqual([]);
+    expect(JSON.stringify(moved)).not.toContain('tka-system');
+    // The server keeps its sign-ins where it is.
+    const { name, valueFrom } = variable('TKA_OPERATOR_NAMESPACE', container('server')) ?? {};
+    expect(name).toBe(variableOf('operator.namespace'));
+    expect(valueFrom).toEqual({ fieldRef: { fieldPath: 'metadata.namespace' } });
   });
 
   it.each([
@@ -119,16 +132,14 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     fs.writeFileSync(file, only(objects, 'ConfigMap').data?.['config.yaml'] ?? '');
     const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: 'tka-1' });
     expect(config.get('tailscale.hostname')).toBe('tka-1');
-    expect(config.get('operator.namespace')).toBe(only(objects, 'StatefulSet').metadata?.namespace);
     const server = container('server');
     expect(config.get('health.port')).toBe(server.ports?.find(({ name }) => name === 'health')?.containerPort);
     // Where the server listens is for it to know: on all addresses only its health.
     expect(config.get('server.host')).toBeUndefined();
     expect(server.args?.at(-1)).toBe(`${mountOf(server, 'config')?.mountPath}/config.yaml`);
     const name = config.get('clusterInfo.configMapRef.name');
-    const namespace = config.get('clusterInfo.configMapRef.namespace');
-    const role = objects.find(({ kind, metadata }) => kind === 'Role' && metadata?.namespace === namespace);
-    expect(role).toMatchObject({ rules: [{ resources: ['configmaps'], resourceNames: [name] }] });
+    const role = objects.find(({ metadata }) => metadata?.name === 'tka-server-cluster-info');
+    expect(role).toMatchObject({ kind: 'ClusterRole', rules: [{ resources: ['configmaps'], resourceNames: [name] }] });
     const sysctl = pod().securityContext?.sysctls?.[0];
     expect(Number(sysctl?.value)).toBeLessThanOrEqual(config.get('tailscale.port'));
   });
