@@ -11,6 +11,7 @@ export interface Mutant {
   readonly tests: readonly string[];
 }
 
+const guards = ['test/cluster/guards.test.ts'];
 const program = ['test/server/program.test.ts'];
 
 export const mutants: readonly Mutant[] = [
@@ -55,5 +56,49 @@ export const mutants: readonly Mutant[] = [
     find: ', handshakeTimeout: options.headersTimeout || 120_000',
     replace: '',
     tests: ['test/server/listen.test.ts'],
+  },
+  {
+    name: 'a token of another ServiceAccount of the same name is not handed out',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: "if (accountUidIn(status.token) !== account.metadata.uid) return 'pending';",
+    replace: '',
+    tests: guards,
+  },
+  {
+    name: 'a ServiceAccount of another sign-in is not used',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'ownerOfAccount(account) === uid &&',
+    replace: '',
+    tests: guards,
+  },
+  {
+    name: 'a foreign ClusterRoleBinding stays as it is',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: `      if (owner === undefined) {
+        throw new Blocked(`,
+    replace: `      if (owner === undefined && old.metadata.name === '') {
+        throw new Blocked(`,
+    tests: guards,
+  },
+  {
+    name: 'a sign-in that is extended at its expiry stays',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: 'kube.remove(signInPath, { uid, resourceVersion })',
+    replace: 'kube.remove(signInPath, { uid })',
+    tests: guards,
+  },
+  {
+    name: 'the time to renew the lease counts from the request',
+    file: 'src/server/provisioner/lease.ts',
+    find: 'asked + renewDeadlineMs - now',
+    replace: 'renewDeadlineMs',
+    tests: guards,
+  },
+  {
+    name: 'the cluster info is read again',
+    file: 'src/server/provisioner/provisioner.ts',
+    find: 'known === undefined || performance.now() - known.at > clusterInfoMs',
+    replace: 'known === undefined',
+    tests: guards,
   },
 ];

@@ -1,0 +1,179 @@
+// What must not happen in the moments between two calls, or when somebody else's object is in the way.
+import { describe, expect, vi } from 'vitest';
+import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
+import { startProvisioner } from '../../src/server/provisioner/provisioner.ts';
+import { kubeConfigFor } from './api-server.ts';
+import { type Hook, hooked } from './hook.ts';
+import { type ReplicaOptions, startReplica } from './replica.ts';
+import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
+
+/** A replica whose calls to the API server pass this hook. */
+async function replicaWith(ground: Ground, hook: Hook, options: Partial<ReplicaOptions> = {}) {
+  const proxy = await hooked(ground.access, hook);
+  const replica = await startReplica(ground.replicaOptions({ access: proxy.access, ...options }));
+  return {
+    ...replica,
+    async [Symbol.asyncDispose]() {
+      await replica.stop();
+      proxy.close();
+    },
+  };
+}
+
+const account = (name: string, owner?: object) => ({
+  apiVersion: 'v1',
+  kind: 'ServiceAccount',
+  metadata: { name, ...(owner !== undefined && { ownerReferences: [owner] }) },
+});
+
+/** Puts another ServiceAccount in the place of the one of this name, as its administrator may. */
+async function replaceAccount(ground: Ground, name: string, owner?: object): Promise<void> {
+  const old = await ground.account(name);
+  await ground.kube.remove(paths.accounts(ground.namespace, name), { uid: old?.metadata.uid ?? '' });
+  await ground.kube.create(paths.accounts(ground.namespace), account(name, owner));
+}
+
+describe.skipIf(absent !== undefined)('between two calls', () => {
+  test('a token that was minted for another ServiceAccount of the same name is not handed out', async ({
+    ground,
+    role,
+  }) => {
+    let name: string | undefined;
+    await using replica = await replicaWith(ground, async ({ method, path, status }) => {
+      if (method !== 'POST' || !path.endsWith('/token') || status !== undefined || name === undefined) return;
+      const victim = name;
+      name = undefined;
+      await replaceAccount(ground, victim);
+    });
+    const alice = new Person(replica.url, { role });
+    await alice.token();
+    name = alice.name;
+    expect(await alice.kubeconfig()).toEqual({ status: 202, body: undefined });
+    expect(name).toBeUndefined();
+  });
+
+  test('a ServiceAccount of another sign-in is not used, and is replaced', async ({ ground, role }) => {
+    await using replica = await replicaWith(ground, () => undefined);
+    const alice = new Person(replica.url, { role });
+    await alice.token();
+    await replaceAccount(ground, alice.name, {
+      apiVersion: 'tka.specht-labs.de/v1alpha1',
+      kind: 'TkaSignin',
+      name: 'another',
+      uid: '00000000-0000-4000-8000-000000000000',
+    });
+    const theirs = await ground.account(alice.name);
+    expect((await alice.kubeconfig()).status).toBe(202);
+    await until<{ metadata: { uid: string } }>(
+      ground.access,
+      paths.accounts(ground.namespace),
+      alice.name,
+      (found) => found !== undefined && found.metadata.uid !== theirs?.metadata.uid,
+    );
+    await alice.login();
+    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+  });
+
+  test('a ClusterRoleBinding that is not ours stays as it is, and the caller is told its name', async ({
+    ground,
+    role,
+  }) => {
+    await using replica = await replicaWith(ground, () => undefined);
+    const alice = new Person(replica.url, { role });
+    const theirs = await ground.kube.create<object>(paths.bindings(), {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRoleBinding',
+      metadata: { name: bindingName(alice.name) },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: role },
+      subjects: [{ kind: 'ServiceAccount', name: 'somebody', namespace: 'elsewhere' }],
+    });
+    const { status, body } = await alice.login();
+    expect(status).toBeGreaterThanOrEqual(400);
+    expect(JSON.stringify(body)).toContain(bindingName(alice.name));
+    expect(await ground.binding(alice.name)).toEqual(theirs);
+    expect((await alice.kubeconfig()).status).not.toBe(200);
+  });
+
+  test('a sign-in that is extended at the moment of its expiry stays', async ({ ground, role }) => {
+    const judged = Promise.withResolvers<number>();
+    let ending: string | undefined;
+    await using replica = await replicaWith(ground, async ({ method, path, status }) => {
+      if (method !== 'DELETE' || ending === undefined || path !== paths.signIns(ground.namespace, ending)) return;
+      if (status === undefined) await ground.endAt(ending, Date.now() + 1_200_000);
+      else judged.resolve(status);
+    });
+    const alice = new Person(replica.url, { role });
+    const token = await alice.token();
+    const before = await ground.signIn(alice.name);
+    ending = alice.name;
+    await ground.endAt(alice.name, Date.now());
+    expect(await judged.promise).toBe(409);
+    expect((await ground.signIn(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
+    expect(await statusFor(ground.access, token)).toBe(200);
+  });
+
+  test('the time to renew the lease counts from when the renewal was sent, not from its answer', async ({ ground }) => {
+    const renewDeadlineMs = 2_000;
+    const stopping = new AbortController();
+    const inTime = Promise.withResolvers<boolean>();
+    let renewals = 0;
+    const replica = await replicaWith(
+      ground,
+      async ({ method, path, status }) => {
+        if (method !== 'PUT' || !path.includes('/leases/')) return;
+        if (status === undefined) renewals++;
+        // The first renewal's answer is long on its way, and there is none to those after it.
+        if (status === undefined && renewals === 1) {
+          setTimeout(() => inTime.resolve(replica.provisioner.leading()), renewDeadlineMs + 500);
+        }
+        if (status !== undefined && renewals === 1) await new Promise((resolve) => setTimeout(resolve, 1_500));
+        if (renewals > 1) await new Promise((resolve) => stopping.signal.addEventListener('abort', resolve));
+      },
+      { lease: { renewDeadlineMs, retryMs: 100 } },
+    );
+    expect(await inTime.promise).toBe(false);
+    expect(renewals).toBeGreaterThan(1);
+    stopping.abort();
+    await replica[Symbol.asyncDispose]();
+  });
+});
+
+test.skipIf(absent !== undefined)('what clients are told of the cluster follows its ConfigMap', async ({ ground }) => {
+  const map = (apiEndpoint: string) => ({
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: 'cluster-info', namespace: ground.namespace },
+    data: { apiEndpoint },
+  });
+  await ground.kube.create(`/api/v1/namespaces/${ground.namespace}/configmaps`, map('https://one.example.com:6443'));
+  const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+  const keys = { apiEndpoint: 'apiEndpoint', caData: 'caData', insecure: 'insecure', kubeconfig: 'kubeconfig' };
+  const provisioner = startProvisioner({
+    kubeConfig: kubeConfigFor(ground.access),
+    namespace: ground.namespace,
+    clusterName: 'tka-cluster',
+    contextPrefix: 'tka-context-',
+    userPrefix: 'tka-user-',
+    clusterInfo: { ref: { name: 'cluster-info', namespace: ground.namespace, keys }, labels: {} },
+    log: quiet,
+  });
+  const told = async () => (await provisioner.clusterInfo()).server_url;
+  const start = performance.now();
+  const clock = vi.spyOn(performance, 'now');
+  try {
+    expect(await told()).toBe('https://one.example.com:6443');
+    const path = paths.configMaps(ground.namespace, 'cluster-info');
+    await ground.kube.replace(path, map('https://two.example.com:6443'));
+    expect(await told()).toBe('https://one.example.com:6443');
+    clock.mockReturnValue(start + 61_000);
+    expect(await told()).toBe('https://two.example.com:6443');
+    const { metadata } = (await ground.kube.get<{ metadata: { uid: string } }>(path)) ?? { metadata: { uid: '' } };
+    await ground.kube.remove(path, { uid: metadata.uid });
+    clock.mockReturnValue(start + 200_000);
+    // The last good answer is better than none.
+    expect(await told()).toBe('https://two.example.com:6443');
+  } finally {
+    clock.mockRestore();
+    await provisioner.stop();
+  }
+});

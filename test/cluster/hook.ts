@@ -1,0 +1,51 @@
+// An API server seen through a proxy on loopback, which lets a test act at the very moment of a call.
+import * as https from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { makeCertificates } from '../../src/sandbox/certificates.ts';
+import type { Access } from './api-server.ts';
+
+/** Called before a call is passed on, and again with its status before the answer is. The call waits for it. */
+export type Hook = (call: { readonly method: string; readonly path: string; readonly status?: number }) => unknown;
+
+/** The same API server through a proxy of a test's own. */
+export interface Hooked {
+  readonly access: Access;
+  /** Cuts what is still open. */
+  close(): void;
+}
+
+/** Starts the proxy. What the hook throws ends the call without an answer. */
+export async function hooked(access: Access, hook: Hook): Promise<Hooked> {
+  const { ca, cert, key } = await makeCertificates('127.0.0.1');
+  const agent = new https.Agent({ ca: access.ca, keepAlive: true });
+  const server = https.createServer({ cert, key }, (request, response) => {
+    const { method = '', url = '', headers } = request;
+    const path = url.split('?', 1)[0] as string;
+    const { host: _, ...rest } = headers;
+    const cut = () => response.destroy();
+    request.pause();
+    Promise.resolve(hook({ method, path }))
+      .then(() => {
+        const onward = https.request(new URL(url, access.server), { method, headers: rest, agent }, (answer) => {
+          const status = answer.statusCode ?? 0;
+          Promise.resolve(hook({ method, path, status }))
+            .then(() => answer.pipe(response.writeHead(status, answer.headers)))
+            .catch(cut);
+          answer.on('error', cut);
+        });
+        response.once('close', () => onward.destroy());
+        request.pipe(onward.on('error', cut));
+      })
+      .catch(cut);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    access: { ...access, server: `https://127.0.0.1:${port}`, ca },
+    close() {
+      server.close();
+      server.closeAllConnections();
+      agent.destroy();
+    },
+  };
+}
