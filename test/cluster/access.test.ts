@@ -211,9 +211,14 @@ describe.skipIf(absent !== undefined)('access', () => {
       metadata: { name: alice.name },
     });
     const { status, body } = await alice.login();
-    expect(status).toBe(500);
-    expect(JSON.stringify(body)).toContain("belongs to nobody's sign-in");
-    expect((await alice.kubeconfig()).status).toBe(500);
+    expect(status).toBe(422);
+    expect(body).toMatchObject({
+      cause: {
+        message: `ServiceAccount "${alice.name}" in namespace "${ground.namespace}" was not made by a TKA server`,
+      },
+      advice: [expect.stringContaining(`kubectl delete serviceaccount ${alice.name} -n ${ground.namespace}`)],
+    });
+    expect((await alice.kubeconfig()).status).toBe(422);
     await alice.logout();
     await until(ground.access, paths.signIns(ground.namespace), alice.name, (found) => found === undefined);
     expect(await ground.account(alice.name)).toBeDefined();
@@ -227,7 +232,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     const role = await ground.role(['get'], ['secrets']);
     await ground.mayNot('bind', 'clusterroles');
     const { status, body } = await new Person(replica.url, { role }).login();
-    expect(status).toBe(500);
+    expect(status).toBe(422);
     expect(JSON.stringify(body)).toContain('attempting to grant RBAC permissions not currently held');
   });
 });

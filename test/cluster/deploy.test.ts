@@ -167,7 +167,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
 
       const bob = new Person(replica.url, { role: unlisted });
       const { status, body } = await bob.login();
-      expect(status).toBe(500);
+      expect(status).toBe(422);
       expect(JSON.stringify(body)).toContain('attempting to grant RBAC permissions not currently held');
       expect(await kube.get(paths.bindings(bindingName(bob.name)))).toBeUndefined();
       await bob.logout();

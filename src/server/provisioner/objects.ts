@@ -200,20 +200,29 @@ export const ownerOfAccount = ({ metadata }: ServiceAccount): string | undefined
     ?.uid;
 
 /**
+ * The namespace of the TKA server that made a binding: by our labels, or by the Go operator's form. undefined where no TKA
+ * server made it.
+ */
+export function homeOf({ metadata: { labels = {}, name }, subjects = [] }: ClusterRoleBinding): string | undefined {
+  const [subject, ...others] = subjects;
+  if (labels[ownerUid] !== undefined) return labels[ownerNamespace];
+  const isOfGo =
+    others.length === 0 &&
+    subject?.kind === 'ServiceAccount' &&
+    // The API server takes any text here.
+    /^[a-z0-9-]{1,63}$/.test(subject.namespace ?? '') &&
+    subject.name.startsWith('tka-user-') &&
+    bindingName(subject.name) === name;
+  return isOfGo ? subject.namespace : undefined;
+}
+
+/**
  * The UID of the sign-in that a binding belongs to; `unlabelled` where it has the Go operator's form, which does not say;
  * undefined when it is not this namespace's.
  */
 export function ownerOfBinding(binding: ClusterRoleBinding, namespace: string): string | 'unlabelled' | undefined {
-  const { labels = {}, name } = binding.metadata;
-  const [subject, ...others] = binding.subjects ?? [];
-  if (labels[ownerUid] !== undefined) return labels[ownerNamespace] === namespace ? labels[ownerUid] : undefined;
-  const isTheirs =
-    others.length === 0 &&
-    subject?.kind === 'ServiceAccount' &&
-    subject.namespace === namespace &&
-    subject.name.startsWith('tka-user-') &&
-    bindingName(subject.name) === name;
-  return isTheirs ? 'unlabelled' : undefined;
+  if (homeOf(binding) !== namespace) return undefined;
+  return binding.metadata.labels?.[ownerUid] ?? 'unlabelled';
 }
 
 /** Whether a binding gives exactly the sign-in's role to exactly its ServiceAccount. */

@@ -2,6 +2,7 @@
 // UID: an object's UID never comes back, so nothing newer of the same name is ever hit, whoever works at the same time.
 
 import type { Log } from '../log.ts';
+import { Blocked, foreignAccount, foreignBinding, refusedBy } from './blocked.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
   accountFor,
@@ -29,9 +30,6 @@ export interface ReconcilerOptions {
   readonly namespace: string;
   readonly log: Log;
 }
-
-/** Something that only a person can put right. */
-class Blocked extends Error {}
 
 /** Something changed while it was looked at: to be looked at again. */
 export class Stale extends Error {}
@@ -70,8 +68,8 @@ export class Reconciler {
     try {
       return await this.#provision(signIn, account, binding);
     } catch (error) {
-      if (error instanceof Blocked || isStatus(error, 400, 403, 422))
-        await this.#tell(signIn, (error as Error).message);
+      if (error instanceof Blocked) await this.#tell(signIn, error.text);
+      else if (isStatus(error, 400, 403, 422)) await this.#tell(signIn, refusedBy(error as KubeError).text);
       throw error;
     }
   }
@@ -147,7 +145,11 @@ export class Reconciler {
     binding: ClusterRoleBinding | undefined,
   ): Promise<TkaSignin | undefined> {
     const status = statusOf(signIn, Date.now());
-    if (status === undefined) throw new Blocked(`the period "${signIn.spec.validity_period}" is no duration`);
+    if (status === undefined) {
+      throw new Blocked(`the period "${signIn.spec.validity_period}" is not a duration`, [
+        `ask the cluster's administrator to remove this sign-in: kubectl delete tkasignin ${signIn.metadata.name} -n ${this.#namespace}`,
+      ]);
+    }
     try {
       await Promise.all([this.#provideAccount(signIn, account), this.#provideBinding(signIn, binding)]);
       if (problemOf(signIn) !== undefined) {
@@ -173,7 +175,7 @@ export class Reconciler {
     if (old !== undefined) {
       const owner = ownerOfAccount(old);
       if (owner === uid) return;
-      if (owner === undefined) throw new Blocked(`the ServiceAccount "${name}" belongs to nobody's sign-in`);
+      if (owner === undefined) throw foreignAccount(name, this.#namespace);
       await this.#kube.remove(this.#accountPath(name), { uid: old.metadata.uid });
     }
     await this.#kube.create(paths.accounts(this.#namespace), accountFor(signIn));
@@ -183,9 +185,7 @@ export class Reconciler {
     const { name, uid } = signIn.metadata;
     if (old !== undefined) {
       const owner = ownerOfBinding(old, this.#namespace);
-      if (owner === undefined) {
-        throw new Blocked(`the ClusterRoleBinding "${bindingName(name)}" belongs to somebody else`);
-      }
+      if (owner === undefined) throw foreignBinding(name, old);
       if (binds(old, signIn, this.#namespace)) {
         if (owner === uid) return;
         if (owner === 'unlabelled') {
@@ -202,7 +202,7 @@ export class Reconciler {
   /** Writes on the sign-in why it cannot be provisioned, for whoever asks; null: it can. */
   async #tell(signIn: TkaSignin, text: string | null): Promise<void> {
     if (text === (problemOf(signIn) ?? null)) return;
-    const patch = problemPatch(signIn, text?.slice(0, 1024) ?? null);
+    const patch = problemPatch(signIn, text);
     await this.#kube.patch(paths.signIns(this.#namespace, signIn.metadata.name), patch).catch((error: unknown) => {
       if (!(error instanceof KubeError)) throw error;
     });

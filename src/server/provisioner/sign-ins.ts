@@ -2,6 +2,7 @@
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
+import { blockedRefusal, foreignAccount, foreignBinding } from './blocked.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
   asksFor,
@@ -17,6 +18,7 @@ import {
   namesOf,
   newSignIn,
   ownerOfAccount,
+  ownerOfBinding,
   paths,
   problemOf,
   rfc3339,
@@ -122,11 +124,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
   function refuseBlocked(signIn: TkaSignin): void {
     const problem = problemOf(signIn);
     if (problem === undefined || isSettled(signIn)) return;
-    throw new Refusal(500, {
-      message: `Error provisioning access for user ${signIn.spec.username}`,
-      advice: ["ask the cluster's administrator: the cluster refuses what the TKA server has to do"],
-      cause: { message: problem },
-    });
+    throw blockedRefusal(signIn.spec.username, problem);
   }
 
   return {
@@ -171,6 +169,11 @@ export function createSignIns(options: SignInsOptions): SignIns {
           kube.get<ServiceAccount>(paths.accounts(namespace, name)),
           kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name))),
         ]);
+        // A Go operator that leads takes what is in the way for its own, and says that all is well.
+        if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
+          throw blockedRefusal(signIn.spec.username, foreignBinding(name, binding).text);
+        if (account !== undefined && ownerOfAccount(account) === undefined)
+          throw blockedRefusal(signIn.spec.username, foreignAccount(name, namespace).text);
         const isWhole =
           account !== undefined &&
           ownerOfAccount(account) === uid &&

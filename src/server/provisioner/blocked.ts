@@ -1,0 +1,56 @@
+// What keeps a sign-in from being provisioned until a person acts, in words for its caller: which object is in the way,
+// who made it, and what to type. It is kept in an annotation of the sign-in, since any replica may be asked.
+import { cleanText } from '../../tka/text.ts';
+import { Refusal } from '../http/contract.ts';
+import { bindingName, type ClusterRoleBinding, homeOf } from './objects.ts';
+
+/** An error that no retry can mend. */
+export class Blocked extends Error {
+  /** What to do, a line each. */
+  readonly advice: readonly string[];
+
+  constructor(message: string, advice: readonly string[]) {
+    super(message);
+    this.advice = advice;
+  }
+
+  /** For the annotation: the message, then the advice, a line each. At most 2048 characters. */
+  get text(): string {
+    return [this.message, ...this.advice]
+      .map((line) => cleanText(line, 1000))
+      .join('\n')
+      .slice(0, 2048);
+  }
+}
+
+/** Wraps what the API server refused. */
+export const refusedBy = (error: Error): Blocked =>
+  new Blocked(error.message, ["ask the cluster's administrator: the cluster refuses what the TKA server has to do"]);
+
+/** Says that the binding of the sign-in of this name is somebody else's. */
+export function foreignBinding(name: string, binding: ClusterRoleBinding): Blocked {
+  const object = `ClusterRoleBinding "${bindingName(name)}"`;
+  const removal = `kubectl delete clusterrolebinding ${bindingName(name)}`;
+  const home = homeOf(binding);
+  if (home === undefined) {
+    return new Blocked(`${object} was not made by a TKA server`, [
+      `ask the cluster's administrator to remove it, if nothing needs it: ${removal}`,
+    ]);
+  }
+  return new Blocked(`${object} belongs to the TKA server in namespace "${home}"`, [
+    `ask the cluster's administrator to move that server's sign-ins here: tka-server adopt --from-namespace ${home}`,
+    `or to remove this one: ${removal}`,
+  ]);
+}
+
+/** Says that the ServiceAccount of the sign-in of this name is somebody else's. */
+export const foreignAccount = (name: string, namespace: string): Blocked =>
+  new Blocked(`ServiceAccount "${name}" in namespace "${namespace}" was not made by a TKA server`, [
+    `ask the cluster's administrator to remove it, if nothing needs it: kubectl delete serviceaccount ${name} -n ${namespace}`,
+  ]);
+
+/** Answers the caller with a sign-in's problem. 422: the client does not try again. */
+export function blockedRefusal(username: string, text: string): Refusal {
+  const [message = '', ...advice] = text.split('\n');
+  return new Refusal(422, { message: `Error provisioning access for user ${username}`, advice, cause: { message } });
+}
