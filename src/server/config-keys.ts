@@ -138,12 +138,15 @@ const peers: Key<readonly string[]> = {
   },
 };
 
-const secret: Key<string | undefined> = {
-  fallback: undefined,
-  read: (value) =>
-    typeof value === 'string' && value.length >= 32 && value.length <= 1024
-      ? { value }
-      : { problem: 'must be a secret of 32 characters at least' },
+/** Secrets as a list, or in one text with commas between them. */
+const secrets: Key<readonly string[]> = {
+  fallback: [],
+  read(value) {
+    const list = typeof value === 'string' ? value.split(',').map((key) => key.trim()) : value;
+    const isSecret = (key: unknown) => typeof key === 'string' && key.length >= 32 && key.length <= 1024;
+    if (Array.isArray(list) && list.length <= 10 && list.every(isSecret)) return { value: list };
+    return { problem: 'must be a secret of 32 characters at least, or a list of at most 10 (the first signs)' };
+  },
 };
 
 const caData: Key<string> = {
@@ -210,7 +213,7 @@ export const configKeys = {
   'gossip.interval': duration(1_000, 50),
   'gossip.stalenessThreshold': whole(5, 1, 100_000, 'a number of rounds'),
   'gossip.deadThreshold': whole(10, 2, 100_000, 'a number of rounds'),
-  'gossip.key': secret,
+  'gossip.key': secrets,
   'federation.loginServer': checked<string | undefined>(undefined, 'must be the URL of a TKA server', canonicalServer),
 } as const;
 

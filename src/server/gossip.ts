@@ -34,7 +34,8 @@ const bracketed = (address: string): string => (address.includes(':') ? `[${addr
 export async function joinMesh(options: GossipOptions): Promise<Mesh> {
   const { config, env, log, signal, status } = options;
   const port = config.get('gossip.port');
-  const key = config.get('gossip.key');
+  const keys = config.get('gossip.key');
+  const key = keys.length > 0 ? keys : undefined;
   const tag = status && meshTag(status);
   if (key === undefined && tag === undefined) {
     throw new UsageError('the mesh would be open to strangers: this node carries neither tag:tka nor one tag alone', {

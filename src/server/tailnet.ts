@@ -67,7 +67,7 @@ export function needsTailnet(config: Config): boolean {
   return (
     !(host.toLowerCase() === 'localhost' || isLoopback(host)) ||
     config.get('tailscale.port') === 443 ||
-    (config.get('gossip.enabled') && !config.get('gossip.key'))
+    (config.get('gossip.enabled') && config.get('gossip.key').length === 0)
   );
 }
 

@@ -66,7 +66,7 @@ test('defaults are the Go server’s', async () => {
     'gossip.interval': 1_000,
     'gossip.stalenessThreshold': 5,
     'gossip.deadThreshold': 10,
-    'gossip.key': undefined,
+    'gossip.key': [],
     'federation.loginServer': undefined,
   };
   expect(Object.fromEntries(Object.keys(configKeys).map((key) => [key, config.get(key as ConfigKey)]))).toEqual(
@@ -114,7 +114,8 @@ describe('every key, from the file and from the environment', () => {
     ['gossip.interval', '200ms', 200],
     ['gossip.stalenessThreshold', '7', 7],
     ['gossip.deadThreshold', '70', 70],
-    ['gossip.key', 'k'.repeat(32), 'k'.repeat(32)],
+    ['gossip.key', 'k'.repeat(32), ['k'.repeat(32)]],
+    ['gossip.key', `${'k'.repeat(32)}, ${'l'.repeat(32)}`, ['k'.repeat(32), 'l'.repeat(32)]],
     ['federation.loginServer', 'https://tka.example.ts.net', 'https://tka.example.ts.net'],
   ];
   test.each(table)('%s: %s', async (key, text, value) => {
@@ -128,11 +129,12 @@ describe('every key, from the file and from the environment', () => {
 
   test('lists and maps', async () => {
     const text = [
-      'gossip: {bootstrapPeers: [tka-a:7946, "[::1]:7946"]}',
+      `gossip: {bootstrapPeers: [tka-a:7946, "[::1]:7946"], key: [${'k'.repeat(32)}, ${'l'.repeat(32)}]}`,
       'clusterInfo: {labels: {environment: prod, version: 1.10, "example.com/zone": on}}',
     ].join('\n');
     const config = await load(text);
     expect(config.get('gossip.bootstrapPeers')).toEqual(['tka-a:7946', '[::1]:7946']);
+    expect(config.get('gossip.key')).toEqual(['k'.repeat(32), 'l'.repeat(32)]);
     expect(config.get('clusterInfo.labels')).toEqual({
       environment: 'prod',
       version: '1.10',
@@ -238,7 +240,7 @@ describe('problems', () => {
 
   test('a secret is not told', async () => {
     expect(await problems('', { ...required, TKA_GOSSIP_KEY: 'too-short' })).toEqual([
-      'TKA_GOSSIP_KEY: must be a secret of 32 characters at least',
+      'TKA_GOSSIP_KEY: must be a secret of 32 characters at least, or a list of at most 10 (the first signs)',
     ]);
     expect(await problems('', { ...required, TKA_OTEL_ENDPOINT: 'http://me:secret@traces x' })).toEqual([
       'TKA_OTEL_ENDPOINT="http://[redacted]@traces x": must be host:port or a URL',

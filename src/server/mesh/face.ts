@@ -2,7 +2,7 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { checkCaller, Denied, type Gate } from './gate.ts';
 import type { Membership } from './membership.ts';
-import { sealHeader } from './seal.ts';
+import { instanceHeader, sealHeader } from './seal.ts';
 import { messageLimit, readMessage } from './wire.ts';
 
 export const gossipPath = '/gossip/v1';
@@ -23,15 +23,13 @@ export function gossipFace({ gate, membership, onDenied }: FaceOptions): Request
     const { remoteAddress, remotePort } = request.socket;
     const seal = await checkCaller(gate, request.headers[sealHeader], remoteAddress, remotePort);
     const body = await bodyOf(request);
-    if (seal !== undefined && 'key' in gate) {
-      const wrong = gate.key.take(seal, body);
-      if (wrong !== undefined) throw new Denied(401, wrong);
-    }
+    const sealAnswer = seal !== undefined && 'key' in gate ? gate.key.take(seal, body) : undefined;
+    if (typeof sealAnswer === 'string') throw new Denied(401, sealAnswer);
     const message = readMessage(body);
     if (typeof message === 'string') throw new Denied(400, `no message: ${message}`);
     const answer = membership()?.answer(message);
     if (answer === undefined) throw new Denied(503, 'not ready');
-    return { body: answer, ...(seal !== undefined && 'key' in gate && { seal: gate.key.sealAnswer(seal, answer) }) };
+    return { body: answer, ...(sealAnswer !== undefined && { seal: sealAnswer(answer) }) };
   }
 
   return (request, response) => {
@@ -46,8 +44,9 @@ export function gossipFace({ gate, membership, onDenied }: FaceOptions): Request
         // A caller who hung up, or was cut off, is told nothing.
         if (request.socket.destroyed) return;
         const denied = error instanceof Denied ? error : new Denied(500, 'internal error');
-        onDenied?.(address, error instanceof Denied ? error.message : String(error));
+        if (denied.logged) onDenied?.(address, error instanceof Denied ? error.message : String(error));
         response.statusCode = denied.status;
+        if (denied.status === 401 && 'key' in gate) response.setHeader(instanceHeader, gate.key.instance);
         response.setHeader('Connection', 'close');
         // What he has not sent yet is not waited for.
         response.end(() => request.socket.destroySoon());

@@ -1,11 +1,12 @@
 // Who may speak to the mesh: whoever holds the shared key, or, without one, the tailnet's nodes of the right tag.
-import type { Seal, SharedKey } from './seal.ts';
+import { otherProcess, type Seal, type SharedKey } from './seal.ts';
 
 /** Asks whose an address is: undefined for one that is nobody's on the tailnet. May throw. */
 export type Whois = (address: string, port: number) => Promise<{ readonly tags: readonly string[] } | undefined>;
 
 export type Gate =
-  | { readonly key: SharedKey }
+  /** `instances`: which process answered last, by address. */
+  | { readonly key: SharedKey; readonly instances: Map<string, string> }
   /** `whois` is asked about the peers that we connect to, `whoCalls` about those that connect to us. */
   | { readonly whois: Whois; readonly whoCalls: Whois; readonly tag: string };
 
@@ -13,10 +14,13 @@ export type Gate =
 export class Denied extends Error {
   override readonly name = 'Denied';
   readonly status: number;
+  /** Whether a person should hear of it. */
+  readonly logged: boolean;
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, logged = true) {
     super(message);
     this.status = status;
+    this.logged = logged;
   }
 }
 
@@ -45,6 +49,6 @@ export async function checkCaller(
     return undefined;
   }
   const seal = gate.key.read(header);
-  if (typeof seal === 'string') throw new Denied(401, seal);
+  if (typeof seal === 'string') throw new Denied(401, seal, seal !== otherProcess);
   return seal;
 }

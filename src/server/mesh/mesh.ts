@@ -28,8 +28,8 @@ export interface MeshOptions {
   readonly hosts: readonly string[];
   /** `gossip.port`; 0 for any that is free. */
   readonly port: number;
-  /** `gossip.key`, 32 characters at least. Without it, `whois` and `tag` say who is admitted. */
-  readonly key?: string | undefined;
+  /** `gossip.key`, 32 characters at least: signs with the first, accepts all. Without it, `whois` and `tag` say who is admitted. */
+  readonly key?: string | readonly string[] | undefined;
   readonly whois?: Whois | undefined;
   /** Who connects to us; `whois` if not given. */
   readonly whoCalls?: Whois | undefined;
@@ -218,7 +218,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
 }
 
 function gateOf({ key, whois, whoCalls = whois, tag }: MeshOptions): Gate {
-  if (key !== undefined) return { key: new SharedKey(key, () => Date.now()) };
+  if (key !== undefined) return { key: new SharedKey(key, () => Date.now()), instances: new Map() };
   if (whois !== undefined && whoCalls !== undefined && tag !== undefined) return { whois, whoCalls, tag };
   throw new UsageError(
     'the mesh would be open to strangers: it needs gossip.key, or a tailnet whose nodes carry a tag',

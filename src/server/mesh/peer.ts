@@ -3,7 +3,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { gossipPath } from './face.ts';
 import { checkTag, Denied, type Gate } from './gate.ts';
-import { sealHeader, sealText } from './seal.ts';
+import { instanceHeader, sealHeader, sealText, whichProcess } from './seal.ts';
 import { messageLimit } from './wire.ts';
 
 /**
@@ -26,6 +26,9 @@ export const dialDirectly: Dial = (host, port, signal) =>
     });
   });
 
+// Peers tell addresses; a restart of all members must fit.
+const addressLimit = 20_000;
+
 export interface PostOptions {
   readonly gate: Gate;
   readonly dial: Dial;
@@ -34,10 +37,25 @@ export interface PostOptions {
 }
 
 /**
- * The answer of the peer at `host:port` to a message. Throws Denied for one who is not of the mesh (he is not told
+ * The answer of the peer at `host:port` to a message. Throws Denied for one that is not of the mesh (it is not told
  * anything), and the system's error.
  */
-export async function post(address: string, body: Buffer, { gate, dial, signal }: PostOptions): Promise<Buffer> {
+export async function post(address: string, body: Buffer, options: PostOptions): Promise<Buffer> {
+  const { gate } = options;
+  if (!('key' in gate)) return await postOnce(address, body, options);
+  const known = gate.instances.get(address);
+  try {
+    // Without knowing which process answers there, nothing can be sealed for it: an empty request asks for its name.
+    return await postOnce(address, known === undefined ? Buffer.alloc(0) : body, options);
+  } catch (error) {
+    // It is new there, or has restarted. Its second answer is final.
+    const instance = gate.instances.get(address);
+    if (!(error instanceof Denied && error.status === 401) || instance === undefined || instance === known) throw error;
+    return await postOnce(address, body, options);
+  }
+}
+
+async function postOnce(address: string, body: Buffer, { gate, dial, signal }: PostOptions): Promise<Buffer> {
   const url = new URL(`http://${address}${gossipPath}`);
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const dialling = dial(host, Number(url.port || 80), signal);
@@ -52,21 +70,27 @@ export async function post(address: string, body: Buffer, { gate, dial, signal }
   signal.addEventListener('abort', cut, { once: true });
   try {
     if (!('key' in gate)) await until(signal, checkTag(gate.whois, gate.tag, to.address, to.port));
-    const seal = 'key' in gate ? gate.key.seal(body) : undefined;
+    const instance = 'key' in gate ? gate.instances.get(address) : undefined;
+    const seal = 'key' in gate && instance !== undefined ? gate.key.seal(body, instance) : undefined;
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = {
         'Content-Type': 'application/json',
         'Content-Length': body.length,
         Connection: 'close',
-        ...(seal !== undefined && { [sealHeader]: sealText(seal) }),
+        ...('key' in gate && { [sealHeader]: seal === undefined ? whichProcess : sealText(seal) }),
       };
       const options = { host, port: to.port, method: 'POST', path: url.pathname, headers, signal };
       request({ ...options, maxHeaderSize: 16 * 1024, createConnection: () => to.socket }, resolve)
         .on('error', reject)
         .end(body);
     });
+    if ('key' in gate && response.statusCode === 401) {
+      const told = response.headers[instanceHeader];
+      if (gate.instances.size >= addressLimit) gate.instances.clear();
+      if (typeof told === 'string' && /^[\w-]{22}$/.test(told)) gate.instances.set(address, told);
+    }
     const answer = await answerOf(response);
-    if (seal !== undefined && 'key' in gate && !gate.key.isAnswer(seal, response.headers[sealHeader], answer)) {
+    if ('key' in gate && !(seal !== undefined && gate.key.isAnswer(seal, response.headers[sealHeader], answer))) {
       throw new Denied(401, 'its answer does not carry the seal of the shared key');
     }
     return answer;

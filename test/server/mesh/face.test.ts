@@ -2,20 +2,21 @@ import { once } from 'node:events';
 import * as http from 'node:http';
 import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import type { Mesh } from '../../../src/server/mesh/mesh.ts';
 import { dialDirectly } from '../../../src/server/mesh/peer.ts';
-import { SharedKey, sealHeader, sealText, sealWindow } from '../../../src/server/mesh/seal.ts';
+import { type Seal, SharedKey, sealHeader, sealText, sealWindow } from '../../../src/server/mesh/seal.ts';
 import type { MemberRow } from '../../../src/tka/types.ts';
-import { host, key, member, names, post, sealed, telling } from './ground.ts';
+import { host, instanceOf, key, member, names, post, sealed, telling } from './ground.ts';
 
 describe('with a key', () => {
   test('a sealed message is taken, and its answer sealed for it alone', async () => {
     const mesh = await member('a', { key });
     const shared = new SharedKey(key, Date.now);
-    const seal = shared.seal(telling);
+    const seal = shared.seal(telling, await instanceOf(mesh));
     const answer = await post(mesh, telling, { [sealHeader]: sealText(seal) });
     expect(answer.status).toBe(200);
     expect(shared.isAnswer(seal, answer.headers[sealHeader], answer.body)).toBe(true);
-    expect(shared.isAnswer(shared.seal(telling), answer.headers[sealHeader], answer.body)).toBe(false);
+    expect(shared.isAnswer(shared.seal(telling, 'x'), answer.headers[sealHeader], answer.body)).toBe(false);
     expect(names(mesh)).toEqual(['a', 'x', 'y']);
     expect(mesh.members().find(({ name }) => name === 'y')).toMatchObject({
       server: 'https://tka-x.example.ts.net',
@@ -26,45 +27,96 @@ describe('with a key', () => {
   });
 
   test.each([
-    ['no seal', () => ({})],
-    ['a seal of another key', (body: Buffer) => sealed(body, 'another key of at least 32 characters')],
-    ['a seal of other bytes', () => sealed(Buffer.from('{}'))],
-    ['an old seal', (body: Buffer) => sealed(body, key, () => Date.now() - sealWindow - 1000)],
-    ['a seal of a time to come', (body: Buffer) => sealed(body, key, () => Date.now() + sealWindow + 1000)],
-    ['a seal that is none', () => ({ [sealHeader]: 'v1 1 2 3' })],
-    ['two seals', (body: Buffer) => ({ [sealHeader]: [sealed(body)[sealHeader], sealed(body)[sealHeader]] })],
+    ['no seal', async () => ({})],
+    ['a seal of another key', (mesh: Mesh) => sealed(mesh, telling, 'another key of at least 32 characters')],
+    ['a seal of other bytes', (mesh: Mesh) => sealed(mesh, Buffer.from('{}'))],
+    ['an old seal', (mesh: Mesh) => sealed(mesh, telling, key, () => Date.now() - sealWindow - 1000)],
+    ['a seal of a time to come', (mesh: Mesh) => sealed(mesh, telling, key, () => Date.now() + sealWindow + 1000)],
+    ['a seal that is none', async () => ({ [sealHeader]: 'v2 1 2 3 4' })],
+    ['a seal for another process', async () => sealed(await member('b', { key }), telling)],
+    [
+      'two seals',
+      async (mesh: Mesh) => {
+        const [one, other] = await Promise.all([sealed(mesh, telling), sealed(mesh, telling)]);
+        return { [sealHeader]: [one[sealHeader], other[sealHeader]] };
+      },
+    ],
   ])('%s: refused without effect, though the tag is right', async (_, headers) => {
     const mesh = await member('a', { key, whois: async () => ({ tags: ['tag:tka'] }), tag: 'tag:tka' });
-    const answer = await post(mesh, telling, headers(telling) as http.OutgoingHttpHeaders);
+    const answer = await post(mesh, telling, (await headers(mesh)) as http.OutgoingHttpHeaders);
     expect(answer).toMatchObject({ status: 401, body: Buffer.alloc(0) });
     expect(names(mesh)).toEqual(['a']);
   });
 
   test('a message is taken once', async () => {
     const mesh = await member('a', { key });
-    const headers = sealed(telling);
+    const headers = await sealed(mesh, telling);
     const answers = await Promise.all([1, 2, 3].map(() => post(mesh, telling, headers)));
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 401, 401]);
     expect((await post(mesh, telling, headers)).status).toBe(401);
+  });
+
+  test('a message from before a restart is refused afterwards, and the peers go on without an interruption', async () => {
+    const before = await member('a', { key });
+    const { port } = before;
+    const [back, seen] = [Promise.withResolvers<MemberRow>(), Promise.withResolvers<void>()];
+    await member('b', {
+      key,
+      bootstrapPeers: [`${host}:${port}`],
+      onChange: (row) => {
+        if (row.name === 'a') seen.resolve();
+        if (row.version === '2') back.resolve(row);
+      },
+    });
+    await seen.promise;
+    const headers = await sealed(before, telling);
+    expect((await post(before, telling, headers)).status).toBe(200);
+    await before.stop();
+    const record = { server: `http://${host}:8123`, apiEndpoint: 'https://api.example.com', labels: {}, version: '2' };
+    const after = await member('a', { key, port, record });
+    expect((await post(after, telling, headers)).status).toBe(401);
+    expect(await back.promise).toMatchObject({ name: 'a', state: 'healthy' });
+    expect(names(after)).not.toContain('x');
+  });
+
+  test('the key is changed in three steps, and at each step all members understand each other', async () => {
+    const [old, young] = [key, 'the next key, again of at least 32 characters'];
+    const steps = [[old], [old, young], [young, old], [young]];
+    for (const [i, later] of steps.entries()) {
+      for (const keys of i === 0 ? [] : [steps[i - 1] ?? [], later]) {
+        const found = Promise.withResolvers<void>();
+        const mesh = await member('a', { key: later });
+        await member('b', {
+          key: keys,
+          bootstrapPeers: [`${host}:${mesh.port}`],
+          onChange: (row) => row.name === 'a' && found.resolve(),
+        });
+        await found.promise;
+        await expect.poll(() => names(mesh)).toContain('b');
+      }
+    }
+    const last = await member('last', { key: [young] });
+    expect((await post(last, telling, await sealed(last, telling, old))).status).toBe(401);
+    expect((await post(last, telling, await sealed(last, telling, [young, old]))).status).toBe(200);
   });
 
   test('seals are remembered while they are good, and no more of them than there is room for', () => {
     let time = 1e12;
     const shared = new SharedKey(key, () => time, 3);
     const body = Buffer.from('x');
-    const seals = [1, 2, 3, 4].map(() => shared.seal(body));
-    expect(seals.map((seal) => shared.take(seal, body))).toEqual([
-      undefined,
-      undefined,
-      undefined,
-      'more requests than can be remembered',
-    ]);
-    expect(shared.take(seals[0] as (typeof seals)[0], body)).toBe('a seal for the second time');
+    const make = () => shared.seal(body, shared.instance);
+    const seals = [make(), make(), make(), make()] as const;
+    const take = (seal: Seal) => {
+      const taken = shared.take(seal, body);
+      return typeof taken === 'string' ? taken : undefined;
+    };
+    expect(seals.map(take)).toEqual([undefined, undefined, undefined, 'more requests than can be remembered']);
+    expect(take(seals[0])).toBe('a seal for the second time');
     time += sealWindow;
-    expect(shared.take(seals[0] as (typeof seals)[0], body)).toBe('a seal for the second time');
+    expect(take(seals[0])).toBe('a seal for the second time');
     time += 1;
-    expect(shared.take(seals[0] as (typeof seals)[0], body)).toBe('a seal of another time');
-    expect(shared.take(shared.seal(body), body)).toBeUndefined();
+    expect(take(seals[0])).toBe('a seal of another time');
+    expect(take(make())).toBeUndefined();
   });
 
   test('the answer of one who does not hold the key is not taken', async () => {
@@ -111,7 +163,7 @@ describe('with a tag', () => {
         return whois();
       },
     });
-    const answer = await post(mesh, telling, sealed(telling));
+    const answer = await post(mesh, telling);
     expect(answer.status).toBe(status);
     expect(seen).toEqual([host, 'number']);
     expect(names(mesh)).toEqual(status === 200 ? ['a', 'x', 'y'] : ['a']);
@@ -223,6 +275,6 @@ test.each([
 
 test('other paths and methods are nothing', async () => {
   const mesh = await member('a', { key });
-  expect((await post(mesh, telling, sealed(telling), '/')).status).toBe(404);
+  expect((await post(mesh, telling, {}, '/')).status).toBe(404);
   expect((await fetch(`http://${host}:${mesh.port}/gossip/v1`)).status).toBe(405);
 });

@@ -2,7 +2,7 @@
 import * as http from 'node:http';
 import { afterEach, beforeEach } from 'vitest';
 import { type Mesh, type MeshOptions, startMesh } from '../../../src/server/mesh/mesh.ts';
-import { SharedKey, sealHeader, sealText } from '../../../src/server/mesh/seal.ts';
+import { instanceHeader, SharedKey, sealHeader, sealText, whichProcess } from '../../../src/server/mesh/seal.ts';
 
 export const key = 'a shared key of at least 32 characters';
 export const host = '127.0.0.1';
@@ -80,7 +80,13 @@ export const telling = envelope({
   ],
   want: ['a'],
 });
-export const sealed = (body: Buffer, with_ = key, wall = () => Date.now()) => ({
-  [sealHeader]: sealText(new SharedKey(with_, wall).seal(body)),
-});
+/** The process that answers at a member's port. */
+export async function instanceOf(mesh: Mesh): Promise<string> {
+  const { status, headers } = await post(mesh, Buffer.alloc(0), { [sealHeader]: whichProcess });
+  return status === 401 ? String(headers[instanceHeader]) : '';
+}
+/** The header of a request to a member. */
+export async function sealed(mesh: Mesh, body: Buffer, with_: string | string[] = key, wall = () => Date.now()) {
+  return { [sealHeader]: sealText(new SharedKey(with_, wall).seal(body, await instanceOf(mesh))) };
+}
 export const names = (mesh: Mesh) => mesh.members().map(({ name }) => name);

@@ -99,7 +99,7 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
 
   test('with the seal of the message that they were: all refused, without effect or leak', async () => {
     const mesh = await member('a', { key });
-    const seal = sealed(telling);
+    const seal = await sealed(mesh, telling);
     const before = mesh.members().map(({ lastSeen: _, ...row }) => row);
     await tell(mesh, 1000, () => seal);
     const heap = heapUsed();
@@ -159,7 +159,7 @@ describe('strangers who hold on', () => {
       bootstrapPeers: [`${host}:${free.port}`],
       onChange: (row) => row.name === 'late' && found.resolve(),
     });
-    const seal = sealed(telling)[sealHeader];
+    const seal = (await sealed(besieged, telling))[sealHeader];
     const starts = [
       'POST /gossip/v1 HTTP/1.1\r\nHost: a\r\nX: ',
       `POST /gossip/v1 HTTP/1.1\r\nHost: a\r\n${sealHeader}: ${seal}\r\nContent-Length: 500\r\n\r\n{"v":`,
@@ -175,7 +175,7 @@ describe('strangers who hold on', () => {
     await member('late', { key, bootstrapPeers: [`${host}:${free.port}`] });
     await found.promise;
     await Promise.all(sockets.map(({ end }) => end));
-    const answer = await post(besieged, telling, sealed(telling));
+    const answer = await post(besieged, telling, await sealed(besieged, telling));
     expect(answer.status).toBe(200);
   });
 });
