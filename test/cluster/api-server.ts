@@ -40,6 +40,13 @@ export function kubeConfigFor({ server, ca, token }: Access, as: string = token)
   return config;
 }
 
+/** A kubeconfig file for one API server; as its admin, or with another token. */
+export function kubeconfigFile(access: Access, as?: string): string {
+  const file = path.join(makeFolder(), 'kubeconfig');
+  fs.writeFileSync(file, kubeConfigFor(access, as).exportConfig(), { mode: 0o600 });
+  return file;
+}
+
 /** Ports of this address that were free a moment ago. */
 async function freePorts(host: string, count: number): Promise<number[]> {
   const servers = await Promise.all(

@@ -1,11 +1,10 @@
 // The whole system: three tka-server processes that gossip, three API servers, the built plugin, and kubectl.
 import { randomBytes } from 'node:crypto';
-import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject } from 'vitest';
-import { stringify } from 'yaml';
 import { startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { Home, kubectl } from '../e2e/program.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
+import { kubeconfigFile } from './api-server.ts';
 import { statusFor } from './people.ts';
 import { absent, Ground, test, until } from './support.ts';
 
@@ -32,18 +31,6 @@ async function startServer(i: number): Promise<TkaServerProcess> {
   const { access, namespace, token } = grounds[i] as Ground;
   const host = hosts[i] as string;
   const ca = Buffer.from(access.ca).toString('base64');
-  const kubeconfig = path.join(home.root, `${host}.yaml`);
-  home.write(
-    kubeconfig,
-    stringify({
-      apiVersion: 'v1',
-      kind: 'Config',
-      clusters: [{ name: 'c', cluster: { server: access.server, 'certificate-authority-data': ca } }],
-      users: [{ name: 'u', user: { token } }],
-      contexts: [{ name: 'c', context: { cluster: 'c', user: 'u' } }],
-      'current-context': 'c',
-    }),
-  );
   const config = {
     tailscale: { hostname: names[i], port },
     server: { host },
@@ -60,7 +47,10 @@ async function startServer(i: number): Promise<TkaServerProcess> {
       key: 'k'.repeat(32),
     },
   };
-  const server = new TkaServerProcess(config, { KUBECONFIG: kubeconfig, TS_SOCKET: tailscaled.socketPath });
+  const server = new TkaServerProcess(config, {
+    KUBECONFIG: kubeconfigFile(access, token),
+    TS_SOCKET: tailscaled.socketPath,
+  });
   await server.said(/listens for gossip/);
   await server.said(/^started leading$/);
   return server;

@@ -31,12 +31,7 @@ const response = (description: string, content?: object, headers: object = {}): 
 const tooLarge = response('A body: the API takes none.', json('Error'));
 
 /** An operation of somebody whom tailscaled names. */
-const operation = (
-  operationId: string,
-  summary: string,
-  responses: Readonly<Record<string, Response>>,
-  problem: object = {},
-): Operation => ({
+const operation = (operationId: string, summary: string, responses: Readonly<Record<string, Response>>): Operation => ({
   operationId,
   summary,
   responses: {
@@ -50,11 +45,13 @@ const operation = (
       json('Error'),
     ),
     413: tooLarge,
-    500: response('The cluster or the policy is not as it must be: the body says which.', json('Error'), problem),
     503: response('tailscaled does not say who calls.', json('Error'), retryAfter),
     ...responses,
   },
 });
+
+const failed = (headers: object = {}) =>
+  response('The cluster or the policy is not as it must be: the body says which.', json('Error'), headers);
 
 const notSignedIn = (headers: object = {}) => response('Not signed in, or no longer.', json('Error'), headers);
 
@@ -63,37 +60,37 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
     post: operation('login', 'Sign in, or extend the sign-in', {
       202: response('Signed in; the kubeconfig may take a moment.', json('Login')),
       422: response('The role of the grant does not exist in this cluster.', json('Error')),
+      500: failed(),
     }),
     get: operation('getLogin', 'Who is signed in, until when', {
       200: response('Signed in, with access.', json('Login')),
       202: response('Signed in; access is not there yet.', json('Login'), retryAfter),
       401: notSignedIn(),
+      500: failed(),
     }),
   },
   [`${apiPath}/kubeconfig`]: {
-    get: operation(
-      'getKubeconfig',
-      'A new token for the cluster, as a kubeconfig whose lists are maps by name',
-      {
-        200: response('YAML only for an Accept header of exactly that type.', {
-          ...json('Kubeconfig'),
-          'application/yaml': schema('Kubeconfig'),
-        }),
-        202: response('Access is not there yet. No body.', undefined, retryAfter),
-        401: notSignedIn(retryAfter),
-      },
-      retryAfter,
-    ),
+    get: operation('getKubeconfig', 'A new token for the cluster, as a kubeconfig whose lists are maps by name', {
+      200: response('YAML only for an Accept header of exactly that type.', {
+        ...json('Kubeconfig'),
+        'application/yaml': schema('Kubeconfig'),
+      }),
+      202: response('Access is not there yet. No body.', undefined, retryAfter),
+      401: notSignedIn(retryAfter),
+      500: failed(retryAfter),
+    }),
   },
   [`${apiPath}/logout`]: {
     post: operation('logout', 'Sign out: access ends', {
       200: response('What the sign-in was.', json('Login')),
       404: response('Not signed in.', json('Error')),
+      500: failed(),
     }),
   },
   [`${apiPath}/cluster-info`]: {
     get: operation('getClusterInfo', 'How to reach the cluster', {
       200: response('The cluster.', json('ClusterInfo')),
+      500: failed(),
     }),
   },
   [`${apiPath}/memberlist`]: {
