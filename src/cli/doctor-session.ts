@@ -1,7 +1,7 @@
 // What this machine holds of a sign-in. Reading through SessionStore.read would mend modes: here nothing changes.
 import * as fs from 'node:fs';
 import { isFresh, readEntry } from '../credential/entry.ts';
-import type { Session, SessionDetails } from '../session/store.ts';
+import { type Session, sessionOf } from '../session/store.ts';
 import { shortDuration, when } from '../terminal.ts';
 import { checkToken } from '../tka/token.ts';
 import type { Context } from './context.ts';
@@ -14,25 +14,13 @@ export function heldSession({ sessions }: Context, server: string): Session | 'd
   const file = store.entryFile(server);
   if (store.folder === undefined || file === undefined) return undefined;
   const entry = readEntry(store.folder, server);
-  const details = entry && detailsOf(entry.details);
-  if (entry !== undefined && details !== undefined) return { ...entry, ...details };
+  const session = entry && sessionOf(entry);
+  if (session !== undefined) return session;
   try {
     return fs.lstatSync(file, { throwIfNoEntry: false }) === undefined ? undefined : 'damaged';
   } catch {
     return undefined;
   }
-}
-
-function detailsOf(text: string): SessionDetails | undefined {
-  let value: Partial<SessionDetails>;
-  try {
-    value = JSON.parse(text) ?? {};
-  } catch {
-    return undefined;
-  }
-  const texts = [value.username, value.role, value.until, value.caData].every((field) => typeof field === 'string');
-  const whole = texts && Number.isFinite(value.clockOffset) && typeof value.insecureSkipTlsVerify === 'boolean';
-  return whole && !Number.isNaN(Date.parse(value.until ?? '')) ? (value as SessionDetails) : undefined;
 }
 
 /** Sets the verdicts on grant, sign-in and token; gives back the session, if its token may be shown to its API server. */
@@ -83,7 +71,8 @@ function signInVerdict(
 function tokenVerdict(session: Session, now: number, login: string): Verdict {
   const claims = checkToken(session.token, now);
   // It may outlive its sign-in, whose end deletes its ServiceAccount.
-  const expires = Math.min(typeof claims === 'string' ? now : claims.expires, Date.parse(session.expirationTimestamp));
+  const ends = Date.parse(session.expirationTimestamp) + (now - Date.now());
+  const expires = Math.min(typeof claims === 'string' ? now : claims.expires, ends);
   if (typeof claims !== 'string' && expires > now) return ok(`good for ${shortDuration(expires - now)} more`);
   if (isFresh(session, Date.now())) {
     const why = typeof claims === 'string' ? claims : 'the token has expired already';

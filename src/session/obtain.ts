@@ -28,7 +28,8 @@ export interface ObtainOptions {
 }
 
 const firstPause = 10;
-const defaultRetryAfter = 1000;
+/** The longest pause where the server names none. */
+const longestPause = 1000;
 // A good token ends a second or two before its sign-in, since its lifetime is cut to whole seconds.
 const endTolerance = 5000;
 const extensionTries = 2;
@@ -40,106 +41,172 @@ const extensionTries = 2;
  * Throws Refused at once, Unavailable when the deadline or patience is over, TkaError where no try can help.
  */
 export async function obtain(client: TkaClient, options: ObtainOptions): Promise<Grant> {
-  const { deadline, log } = options;
-  let signIn: SignIn | undefined;
-  let pause = firstPause;
-  let loginPause = firstPause;
-  let failingSince: number | undefined;
-  // What went wrong before, where the time has run out since: it says more.
-  let told: Unavailable | undefined;
-  let earlyEnds = 0;
-  let best: Access | undefined;
-  let waitingFor = `${client.server} gave no answer`;
+  const walk = new Walk(client, options);
+  for (const pauses = new Pauses(); ; ) {
+    const signIn = await walk.signIn();
+    const access = await walk.token(signIn);
+    if (access !== 'forgotten') return walk.grant(signIn, access);
+    options.log('the server has forgotten the sign-in: signing in again');
+    await walk.rest(pauses.next());
+  }
+}
 
-  const grant = (to: SignIn, access: Access): Grant => {
-    const expires = Math.min(access.claims.expires, to.until);
-    const clockOffset = client.clockOffset;
-    if (expires <= Date.now() + clockOffset)
-      throw new Unavailable(`${client.server} gave a sign-in that has ended already`, 0);
-    return { signIn: to, access, expires, clockOffset };
-  };
-  const outOfTime = () =>
-    new Unavailable(`${waitingFor} in time`, 0, { hints: ['try again, or give it longer with TKA_TIMEOUT=60s'] });
-  const rest = async (ms: number) => {
-    const left = deadline - performance.now();
-    // One last look just before the end is worth more than a full pause.
-    await delay(Math.min(ms, Math.max(left - 100, firstPause)));
-  };
+/** 10, 20, 40 … ms. */
+class Pauses {
+  #next = firstPause;
 
-  for (;;) {
-    const left = deadline - performance.now();
-    if (left <= 0) {
-      if (best !== undefined && signIn !== undefined) return grant(signIn, best);
-      throw told ?? outOfTime();
+  next(limit = longestPause): number {
+    const pause = Math.min(this.#next, limit);
+    this.#next = pause * 2;
+    return pause;
+  }
+}
+
+/** Failures in a row. */
+interface Failures {
+  /** As performance.now() counts. */
+  readonly since: number;
+  readonly pauses: Pauses;
+  /** It says more than that the time has run out since. */
+  readonly last: Unavailable;
+}
+
+/** The steps of obtain() and what they share: the budget, and the failures since the last answer. */
+class Walk {
+  readonly #client: TkaClient;
+  readonly #options: ObtainOptions;
+  #failures: Failures | undefined;
+  /** What the time runs out on once the server has answered a login. */
+  #waitingFor: string | undefined;
+
+  constructor(client: TkaClient, options: ObtainOptions) {
+    this.#client = client;
+    this.#options = options;
+  }
+
+  /** POST /login until it is answered. */
+  async signIn(): Promise<SignIn> {
+    for (;;) {
+      const left = this.#left();
+      if (left <= 0) throw this.#outOfTime();
+      this.#options.mayLogin?.();
+      this.#options.log('asking for a sign-in');
+      try {
+        const signIn = await this.#client.login({ timeout: left });
+        this.#answered();
+        const { username, role, until } = signIn;
+        this.#options.log(`signed in as ${username}, role ${role}, until ${new Date(until).toISOString()}`);
+        this.#waitingFor = `${this.#client.server} has not provisioned the sign-in of ${username}`;
+        return signIn;
+      } catch (error) {
+        const failure =
+          error instanceof NotSignedIn ? new Unavailable(error.message, 1000, { hints: error.hints }) : error;
+        await this.#afterFailure(failure, left);
+      }
     }
-    try {
-      if (signIn === undefined) {
-        options.mayLogin?.();
-        signIn = await client.login({ timeout: left });
-        log(`signed in as ${signIn.username}, role ${signIn.role}, until ${new Date(signIn.until).toISOString()}`);
-        waitingFor = `${client.server} has not provisioned the sign-in of ${signIn.username}`;
-        failingSince = undefined;
-        told = undefined;
-        pause = firstPause;
-        await rest(pause);
-        pause *= 2;
+  }
+
+  /**
+   * GET /kubeconfig until it has a token that lasts as long as the sign-in, or after two more tries the one that lasts
+   * longest; 'forgotten' where a clean-up after a logout took this sign-in for the old one.
+   */
+  async token(signIn: SignIn): Promise<Access | 'forgotten'> {
+    const pauses = new Pauses();
+    let best: Access | undefined;
+    let earlyEnds = 0;
+    await this.rest(pauses.next());
+    for (;;) {
+      const left = this.#left();
+      if (left <= 0) {
+        if (best !== undefined) return best;
+        throw this.#outOfTime();
+      }
+      try {
+        const { access, answer } = await this.#client.kubeconfig({ timeout: left });
+        this.#answered();
+        if (access === 'pending') {
+          // A server that asks for no pause at all gets one all the same.
+          await this.rest(pauses.next(retryAfter(answer) || longestPause));
+          continue;
+        }
+        this.#options.accept?.(access);
+        if (best === undefined || access.claims.expires > best.claims.expires) best = access;
+      } catch (error) {
+        if (error instanceof NotSignedIn) {
+          this.#waitingFor = `${this.#client.server} signs in, forgets it (HTTP 401), and gives no token`;
+          return 'forgotten';
+        }
+        if (best !== undefined && error instanceof Unavailable) return best;
+        await this.#afterFailure(error, left);
         continue;
       }
-      const { access, answer } = await client.kubeconfig({ timeout: left });
-      failingSince = undefined;
-      told = undefined;
-      if (access === 'pending') {
-        // A server that asks for no pause at all gets one all the same.
-        await rest(Math.min(pause, retryAfter(answer) || defaultRetryAfter));
-        pause *= 2;
-        continue;
-      }
-      options.accept?.(access);
-      if (best === undefined || access.claims.expires > best.claims.expires) best = access;
-      if (best.claims.expires < signIn.until - endTolerance && earlyEnds < extensionTries) {
+      const short = signIn.until - best.claims.expires;
+      if (short > endTolerance && earlyEnds < extensionTries) {
         earlyEnds++;
-        log(
-          `the token ends ${Math.round((signIn.until - best.claims.expires) / 1000)} s before the sign-in: asking again`,
-        );
-        await rest(50 * earlyEnds);
+        this.#options.log(`the token ends ${Math.round(short / 1000)} s before the sign-in: asking again`);
+        await this.rest(50 * earlyEnds);
         continue;
       }
-      const unsettled = (options.settled ?? 0) - Date.now();
+      const unsettled = (this.#options.settled ?? 0) - Date.now();
       if (unsettled > 0) {
-        log(`just logged out: looking again in ${unsettled} ms`);
-        await rest(unsettled);
+        this.#options.log(`just logged out: looking again in ${unsettled} ms`);
+        await this.rest(unsettled);
         continue;
       }
-      return grant(signIn, best);
-    } catch (error) {
-      if (error instanceof NotSignedIn && signIn !== undefined) {
-        // A clean-up after a logout took this sign-in for the old one.
-        log('the server has forgotten the sign-in: signing in again');
-        waitingFor = `${client.server} signs in, forgets it (HTTP 401), and gives no token`;
-        signIn = undefined;
-        best = undefined;
-        await rest(loginPause);
-        loginPause = Math.min(loginPause * 2, defaultRetryAfter);
-        continue;
-      }
-      const failure =
-        error instanceof NotSignedIn
-          ? new Unavailable(error.message, defaultRetryAfter, { hints: error.hints })
-          : error;
-      if (!(failure instanceof Unavailable)) throw failure;
-      if (best !== undefined && signIn !== undefined) return grant(signIn, best);
-      failingSince ??= performance.now();
-      const patience = Math.min(failure.patience, options.patience ?? Number.POSITIVE_INFINITY);
-      if (failure.patience === 0) {
-        // The last moment of the budget says less of a server than what it answered before.
-        if (left < 1000 && told !== undefined) throw told;
-        throw left < 1000 && signIn !== undefined && performance.now() >= deadline ? outOfTime() : failure;
-      }
-      if (performance.now() - failingSince >= patience || deadline - performance.now() < 100) throw failure;
-      told = failure;
-      log(`trying again: ${failure.message}`);
-      await rest(pause);
-      pause = Math.min(pause * 2, defaultRetryAfter);
+      return best;
     }
+  }
+
+  /** Judges the token by the server's clock. Throws Unavailable for one that has ended already. */
+  grant(signIn: SignIn, access: Access): Grant {
+    const expires = Math.min(access.claims.expires, signIn.until);
+    const { clockOffset, server } = this.#client;
+    if (expires <= Date.now() + clockOffset)
+      throw new Unavailable(`${server} gave a sign-in that has ended already`, 0);
+    this.#options.log(`got a token, good until ${new Date(expires).toISOString()} by the server's clock`);
+    return { signIn, access, expires, clockOffset };
+  }
+
+  /** Waits so many milliseconds, or until just before the deadline: one last look is worth more than a full pause. */
+  async rest(ms: number): Promise<void> {
+    await delay(Math.min(ms, Math.max(this.#left() - 100, firstPause)));
+  }
+
+  #left(): number {
+    return this.#options.deadline - performance.now();
+  }
+
+  #answered(): void {
+    this.#failures = undefined;
+  }
+
+  #outOfTime(): Unavailable {
+    return (
+      this.#failures?.last ??
+      new Unavailable(`${this.#waitingFor ?? `${this.#client.server} gave no answer`} in time`, 0, {
+        hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
+      })
+    );
+  }
+
+  /** Waits before the next try; throws where there is to be none. `left` is the time that the failed one had. */
+  async #afterFailure(error: unknown, left: number): Promise<void> {
+    if (!(error instanceof Unavailable)) throw error;
+    const before = this.#failures;
+    if (error.patience === 0) {
+      // The last moment of the budget says less of a server than what it answered before.
+      const told = before !== undefined || (this.#waitingFor !== undefined && this.#left() <= 0);
+      throw left < 1000 && told ? this.#outOfTime() : error;
+    }
+    const { since, pauses } = before ?? { since: performance.now(), pauses: new Pauses() };
+    this.#failures = { since, pauses, last: error };
+    const failingFor = performance.now() - since;
+    const patience = Math.min(error.patience, this.#options.patience ?? Number.POSITIVE_INFINITY);
+    // A second conflict in a row is one with many others, who had better not all try again at once.
+    const pause = error.pause === 0 && before !== undefined ? undefined : error.pause;
+    const tooLong = pause !== undefined && pause > Math.min(patience - failingFor, this.#left() - 100);
+    if (failingFor >= patience || tooLong || this.#left() < 100) throw error;
+    this.#options.log(`trying again${pause ? ` in ${pause} ms, as the server asks` : ''}: ${error.message}`);
+    if (pause !== 0) await this.rest(pause ?? pauses.next());
   }
 }

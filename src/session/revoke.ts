@@ -5,20 +5,27 @@ import { NotSignedIn, Refused, Unavailable } from '../tka/errors.ts';
 
 const tries = 3;
 
-/**
- * Revokes our sign-in on a server, by `deadline` (as performance.now() counts); false where the server knows of none.
- * Throws TkaError where it could not be told.
- */
-export async function revoke(client: TkaClient, deadline: number): Promise<boolean> {
+/** What a server answered to a logout. */
+export interface Revoked {
+  /** The server had a sign-in of ours. */
+  readonly known: boolean;
+  /** Nothing is left that a late clean-up could take a new sign-in for. */
+  readonly complete: boolean;
+}
+
+/** Revokes our sign-in on a server, by `deadline` (as performance.now() counts). Throws TkaError where it could not be told. */
+export async function revoke(client: TkaClient, deadline: number): Promise<Revoked> {
   for (let tried = 1; ; tried++) {
     try {
-      await client.logout({ timeout: deadline - performance.now() });
-      return true;
+      const { complete } = await client.logout({ timeout: deadline - performance.now() });
+      return { known: true, complete };
     } catch (error) {
-      if (error instanceof NotSignedIn || (error instanceof Refused && error.status === 404)) return false;
+      const unknown = error instanceof NotSignedIn || (error instanceof Refused && error.status === 404);
+      if (unknown) return { known: false, complete: false };
       const passing = error instanceof Unavailable && error.patience > 500;
-      if (passing && tried < tries && deadline - performance.now() > 1000) {
-        await delay(100 * tried);
+      const pause = (passing ? error.pause : undefined) ?? 100 * tried;
+      if (passing && tried < tries && deadline - performance.now() > pause + 900) {
+        await delay(pause);
         continue;
       }
       if (!(error instanceof TkaError)) throw error;

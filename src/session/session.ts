@@ -6,8 +6,8 @@ import { TkaClient } from '../tka/client.ts';
 import { Refused, Unavailable } from '../tka/errors.ts';
 import { exclusively, type Work } from './lock.ts';
 import { type Grant, obtain } from './obtain.ts';
-import { revoke } from './revoke.ts';
-import { type Failure, type Session, type SessionStore, timeLeft } from './store.ts';
+import { type Revoked, revoke } from './revoke.ts';
+import { type Failure, type Session, type SessionStore, type SignedOut, timeLeft } from './store.ts';
 import { tryToken } from './verify.ts';
 
 /** How long a refresh may take while the old token is still good. */
@@ -136,7 +136,7 @@ export class Sessions {
           this.#refuseSignedOut(server);
           return this.#keep(server, grant);
         } catch (error) {
-          if (error instanceof Refused) this.#tryStore(() => store.remove(server));
+          if (error instanceof Refused && !error.isSetUp) this.#tryStore(() => store.remove(server));
           else if (old !== undefined && store.signedOut(server) === undefined) {
             this.#serveOld(old, error);
             const pause = Math.min(retryPause, timeLeft(old) - lastUse);
@@ -186,14 +186,14 @@ export class Sessions {
             throw new TkaError(`signed out of ${server} meanwhile`, { hints: [`kubectl tka login ${server}`] });
         };
         try {
-          const settled = mark === undefined ? 0 : mark.at + logoutAftermath;
+          const settled = mark === undefined ? 0 : settledAt(mark);
           const accept = (access: Access) => this.#checkAccess(server, access, options.apiServer, options.insecure);
           const grant = await this.#obtain(server, { deadline, accept, settled, mayLogin });
           mayLogin();
           store.unmarkSignedOut(server);
           return { session: this.#keep(server, grant), previous: known(previous) };
         } catch (error) {
-          if (error instanceof Refused) this.#tryStore(() => store.remove(server));
+          if (error instanceof Refused && !error.isSetUp) this.#tryStore(() => store.remove(server));
           throw error;
         }
       },
@@ -221,17 +221,17 @@ export class Sessions {
         problems.push(error);
       }
     };
-    const mark = () => attempt(() => store.markSignedOut({ server, username, role, until }));
+    const mark = (complete: boolean) => attempt(() => store.markSignedOut({ server, username, role, until, complete }));
     // The mark comes first: a sign-in that is under way sees it before it keeps its token.
-    mark();
+    mark(false);
     const act = async () => {
       attempt(() => store.remove(server));
-      const known = await this.#revoke(server).catch((error) => {
+      const { known, complete } = await this.#revoke(server).catch((error) => {
         problems.push(error);
-        return false;
+        return { known: false, complete: false };
       });
       // Again, for its time: what the server cleans up late, it does from now on.
-      mark();
+      mark(complete);
       if (problems.length > 0) throw problems[0];
       return known;
     };
@@ -239,7 +239,7 @@ export class Sessions {
     return this.#exclusively(server, { deadline: () => deadline, act, late: act, quiet: true });
   }
 
-  async #revoke(server: string): Promise<boolean> {
+  async #revoke(server: string): Promise<Revoked> {
     const client = new TkaClient(server, { network: this.#network, log: this.#log });
     try {
       return await revoke(client, performance.now() + Math.min(this.timeout, 10_000));
@@ -279,12 +279,13 @@ export class Sessions {
 
   #keep(server: string, grant: Grant): Session {
     const { signIn, access, expires, clockOffset } = grant;
-    const lifetime = expires - (Date.now() + clockOffset);
-    const freshUntil = expires - clockOffset - Math.max(60_000, lifetime / 10);
+    // client-go compares with the caller's clock.
+    const ends = expires - clockOffset;
+    const freshUntil = ends - Math.max(60_000, (ends - Date.now()) / 10);
     const session: Session = {
       server,
       apiServer: access.apiServer,
-      expirationTimestamp: rfc3339(expires),
+      expirationTimestamp: rfc3339(ends),
       token: access.token,
       freshUntil: Math.max(0, Math.floor(freshUntil / 1000)),
       username: signIn.username,
@@ -321,6 +322,11 @@ export class Sessions {
       if (!work.quiet) this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
     });
   }
+}
+
+/** When a server's clean-up after a logout is over (milliseconds of the epoch): of a mark from the future, soon enough. */
+function settledAt({ at, complete }: SignedOut): number {
+  return complete ? 0 : Math.min(at, Date.now()) + logoutAftermath;
 }
 
 function again(failure: Failure): TkaError {

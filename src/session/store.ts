@@ -29,6 +29,8 @@ export interface SignedOut {
   readonly until: string | null;
   /** When, in milliseconds of the epoch. */
   readonly at: number;
+  /** The server's clean-up was over when it answered: a login need not wait for it. */
+  readonly complete: boolean;
   /** By `forget`: nothing to show, but kubectl stays out until the next login all the same. */
   readonly forgotten: boolean;
 }
@@ -47,9 +49,21 @@ export interface Failure {
   readonly outOfTime: boolean;
 }
 
-/** Milliseconds for which a session's token is still good, by the server's clock. */
+/** Milliseconds for which a session's token is still good. */
 export function timeLeft(session: Session, now = Date.now()): number {
-  return Date.parse(session.expirationTimestamp) - session.clockOffset - now;
+  return Date.parse(session.expirationTimestamp) - now;
+}
+
+/** What an entry holds, details included; undefined where they are damaged. */
+export function sessionOf(entry: Entry): Session | undefined {
+  const details = parseDetails(entry.details);
+  if (details === undefined) return undefined;
+  const { inServersClock, ...rest } = details;
+  const session = { ...entry, ...rest };
+  if (inServersClock === 0) return session;
+  const ends = new Date(Date.parse(entry.expirationTimestamp) - inServersClock);
+  if (Number.isNaN(ends.getTime())) return undefined;
+  return { ...session, expirationTimestamp: `${ends.toISOString().slice(0, 19)}Z` };
 }
 
 /** Everything that this machine keeps about sessions: cache entries, signed-out marks, consents. */
@@ -81,8 +95,7 @@ export class SessionStore {
     if (entry === undefined) return undefined;
     mendMode(file, 0o600);
     mendMode(this.#cache, 0o700);
-    const details = parseDetails(entry.details);
-    return details === undefined ? undefined : { ...entry, ...details };
+    return sessionOf(entry);
   }
 
   /** All whole sessions, by server. */
@@ -97,7 +110,9 @@ export class SessionStore {
     const file = this.entryFile(session.server);
     if (this.#cache === undefined || file === undefined) throw new TkaError(noFolder);
     const { username, role, until, clockOffset, caData, insecureSkipTlsVerify } = session;
-    const details: SessionDetails = { username, role, until, clockOffset, caData, insecureSkipTlsVerify };
+    // 0.1.0 takes the entry's time as by the server's clock, unless `clockOffset` is 0.
+    const own = { clockOffset: 0, serverClock: clockOffset };
+    const details = { username, role, until, ...own, caData, insecureSkipTlsVerify };
     explained(this.#cache, () => {
       ensurePrivateFolder(path.dirname(file));
       removeLeftovers(file);
@@ -166,6 +181,7 @@ export class SessionStore {
       role: text('role'),
       until,
       at: stat.mtimeMs,
+      complete: value.complete === true,
       forgotten: value.forgotten === true,
     };
   }
@@ -180,8 +196,8 @@ export class SessionStore {
 
   /** Sets the mark of a logout. Throws TkaError if it cannot be kept. */
   markSignedOut(mark: Omit<SignedOut, 'at' | 'forgotten'> & { forgotten?: boolean }): void {
-    const { server, username, role, until, forgotten = false } = mark;
-    this.#writeState('signed-out', server, JSON.stringify({ server, username, role, until, forgotten }));
+    const { server, username, role, until, complete, forgotten = false } = mark;
+    this.#writeState('signed-out', server, JSON.stringify({ server, username, role, until, complete, forgotten }));
   }
 
   /** Takes the mark of a logout away. Throws TkaError if it cannot be. */
@@ -211,7 +227,7 @@ export class SessionStore {
   /** Takes everything away that is kept about a server but that it is signed out. Throws TkaError if it cannot be. */
   forget(server: string): void {
     this.remove(server);
-    const mark = this.signedOut(server) ?? { server, username: null, role: null, until: null };
+    const mark = this.signedOut(server) ?? { server, username: null, role: null, until: null, complete: false };
     this.markSignedOut({ ...mark, forgotten: true });
     const consent = this.#stateFile('insecure', server);
     if (consent !== undefined) explained(consent, () => remove(consent));
@@ -300,16 +316,22 @@ function isTime(value: unknown): value is string {
   );
 }
 
-function parseDetails(text: string): SessionDetails | undefined {
-  let value: Partial<Record<keyof SessionDetails, unknown>>;
+/** `inServersClock`: the server's clock minus ours, where 0.1.0 wrote the entry's time by the server's clock. */
+function parseDetails(text: string): (SessionDetails & { inServersClock: number }) | undefined {
+  let value: Readonly<Record<string, unknown>>;
   try {
     value = JSON.parse(text) ?? {};
   } catch {
     return undefined;
   }
-  const { username, role, until, clockOffset, caData, insecureSkipTlsVerify } = value;
+  const { username, role, until, clockOffset, serverClock = clockOffset, caData, insecureSkipTlsVerify } = value;
   if (typeof username !== 'string' || typeof role !== 'string' || !isTime(until)) return undefined;
-  if (typeof clockOffset !== 'number' || !Number.isFinite(clockOffset)) return undefined;
+  if (!isFiniteNumber(clockOffset) || !isFiniteNumber(serverClock)) return undefined;
   if (typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean') return undefined;
-  return { username: cleanText(username), role: cleanText(role), until, clockOffset, caData, insecureSkipTlsVerify };
+  const names = { username: cleanText(username), role: cleanText(role) };
+  return { ...names, until, clockOffset: serverClock, inServersClock: clockOffset, caData, insecureSkipTlsVerify };
+}
+
+function isFiniteNumber(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value);
 }

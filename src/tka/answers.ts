@@ -97,13 +97,47 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
     if ([400, 403, 404, 422].includes(status)) {
       return new Refused(`${who} refused ${doing}: ${words.message} (HTTP ${status})`, status, options);
     }
+    if (status === 500 && isAboutPeriod(words.message)) {
+      return new Refused(`${who} refused ${doing}: ${words.message} (HTTP 500)`, status, options);
+    }
+    if (status === 429) return tooMany(answer, who, doing, `: ${words.message}`, words.advice);
+    if (status === 500 && isConflict(words.message)) {
+      return new Unavailable(`${who} failed at ${doing}: ${words.message} (HTTP 500)`, answeredPatience, {
+        ...options,
+        pause: 0,
+      });
+    }
     return new Unavailable(`${who} failed at ${doing}: ${words.message} (HTTP ${status})`, answeredPatience, {
       ...options,
       answered: true,
     });
   }
   if (status === 401) return new NotSignedIn(`${who} knows no sign-in (HTTP 401)`);
+  if (status === 429) return tooMany(answer, who, doing, '', []);
   return notProtocol(who, doing, `HTTP ${status}`);
+}
+
+// The Go server's words for a period in the policy that is too short or unreadable: every answer would be the same.
+function isAboutPeriod(message: string): boolean {
+  return /`period`|parsing duration/i.test(message);
+}
+
+// Kubernetes' words: another request changed the same sign-in at the same time.
+function isConflict(message: string): boolean {
+  return message.includes('the object has been modified');
+}
+
+// Worth waiting for as long as the server asks, for all of the caller's budget.
+function tooMany(answer: RawAnswer, who: string, doing: string, why: string, advice: readonly string[]): Unavailable {
+  const pause = retryAfter(answer) ?? 1000;
+  return new Unavailable(
+    `${who} is asked too often and did not answer ${doing}${why} (HTTP 429)`,
+    Number.POSITIVE_INFINITY,
+    {
+      hints: [...advice, `try again in ${Math.ceil(pause / 1000)} s`],
+      pause,
+    },
+  );
 }
 
 function notProtocol(who: string, doing: string, what: string): Unavailable {

@@ -59,8 +59,11 @@ export class TkaClient {
     return parseSignIn(await this.ask('POST', '/login', options), this.server);
   }
 
-  async logout(options: AskOptions): Promise<SignIn> {
-    return parseSignIn(await this.ask('POST', '/logout', options), this.server, 'the logout');
+  /** `complete`: sign-in and account are gone, and a login straight afterwards is safe. (The Go server never says so.) */
+  async logout(options: AskOptions): Promise<{ signIn: SignIn; complete: boolean }> {
+    const answer = await this.ask('POST', '/logout', options);
+    const signIn = parseSignIn(answer, this.server, 'the logout');
+    return { signIn, complete: answer.headers['tka-logout'] === 'complete' };
   }
 
   async kubeconfig(options: AskOptions): Promise<{ access: Access | 'pending'; answer: RawAnswer }> {

@@ -11,6 +11,11 @@ export class Refused extends TkaError {
     super(message, options);
     this.status = status;
   }
+
+  /** True for an error in the policy or the set-up (422; the Go server's 500): it says nothing against tokens in use. */
+  get isSetUp(): boolean {
+    return this.status === 422 || this.status === 500;
+  }
 }
 
 /** The server knows no sign-in of ours (401): a new login is the cure. */
@@ -25,14 +30,17 @@ export class Unavailable extends TkaError {
   readonly patience: number;
   /** The server did answer, with something of no use: the message says with what. */
   readonly answered: boolean;
+  /** The pause before the next try that the server asks for, in milliseconds; undefined if it asks for none. */
+  readonly pause: number | undefined;
 
   constructor(
     message: string,
     patience: number,
-    options: { hints?: readonly string[]; cause?: unknown; answered?: boolean } = {},
+    options: { hints?: readonly string[]; cause?: unknown; answered?: boolean; pause?: number } = {},
   ) {
     super(message, options);
     this.patience = patience;
+    this.pause = options.pause;
     this.answered = options.answered ?? false;
   }
 }

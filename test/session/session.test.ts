@@ -168,6 +168,64 @@ describe('a miss', () => {
     expect(cluster.counts).toMatchObject({ login: 2, kubeconfig: 1 });
   });
 
+  it('pauses after a failure as after a first one, however long it has polled', async () => {
+    // 10 20 … 640 ms: the next poll would come after 1280.
+    cluster.faults.routes.kubeconfig = [
+      { answer: { status: 202, headers: { 'Retry-After': '30' } }, times: 7 },
+      { answer: { status: 500, body: { message: 'passing' } }, times: 1 },
+    ];
+    await call({ timeout: 10_000 });
+    const polls = cluster.requests.filter(({ route }) => route === 'kubeconfig').map(({ at }) => at);
+    expect(polls).toHaveLength(9);
+    expect((polls[8] ?? 0) - (polls[7] ?? 0)).toBeLessThan(900);
+  });
+
+  it.each([
+    ['our server’s 422', { status: 422, body: { message: 'the period of the grant is too short' } }],
+    [
+      'a period that is too short',
+      { status: 500, body: { message: '`period` may not specify a duration less than 10 minutes' } },
+    ],
+    [
+      'a period that is unreadable',
+      { status: 500, body: { message: 'Error parsing duration', cause: { message: 'time: invalid duration "abc"' } } },
+    ],
+  ])('is final at an error in the policy: %s', async (_, answer) => {
+    cluster.faults.routes.login = { answer };
+    const error = await failure(call());
+    expect(error.message).toContain(answer.body.message);
+    expect(cluster.counts.login).toBe(1);
+  });
+
+  it('tries again at once where another request changed the sign-in at the same time', async () => {
+    const message = 'Operation cannot be fulfilled on tkasignins "tka-user-alice": the object has been modified';
+    cluster.faults.routes.login = {
+      answer: { status: 500, body: { message: 'Error signing in user', cause: { message } } },
+      times: 3,
+    };
+    await call();
+    expect(cluster.counts.login).toBe(4);
+  });
+
+  it.each(['login', 'kubeconfig'] as const)('waits as long as a 429 of %s says', async (route) => {
+    cluster.faults.routes[route] = { answer: { status: 429, headers: { 'Retry-After': '1' } }, times: 2 };
+    await call({ timeout: 20_000 });
+    const asked = cluster.requests.filter((request) => request.route === route).map(({ at }) => at);
+    expect(asked).toHaveLength(3);
+    expect((asked[1] ?? 0) - (asked[0] ?? 0)).toBeGreaterThanOrEqual(990);
+    expect((asked[2] ?? 0) - (asked[1] ?? 0)).toBeGreaterThanOrEqual(990);
+  });
+
+  it('gives up at once where a 429 asks for more time than there is', async () => {
+    cluster.faults.routes.login = {
+      answer: { status: 429, headers: { 'Retry-After': '60' }, body: { message: 'slow down' } },
+    };
+    const error = await failure(call());
+    expect(error.message).toContain('slow down');
+    expect(error.hints).toContain('try again in 60 s');
+    expect(cluster.counts.login).toBe(1);
+  });
+
   it.each([
     ['an empty token', { empty: true }, /empty token/],
     ['an expired token', { expOffsetMs: -5000 }, /expired already/],
@@ -192,6 +250,47 @@ describe('a miss', () => {
     expect(isFresh(session, Date.now())).toBe(true);
     expect(timeLeft(session)).toBeGreaterThan(29 * 60_000);
     expect(timeLeft(session)).toBeLessThan(31 * 60_000);
+  });
+
+  it.each([-40 * 60_000, 40 * 60_000])(
+    'says when a token ends by our clock: the server’s differs by %i ms',
+    async (skew) => {
+      cluster.faults.dateSkewMs = skew;
+      cluster.faults.until = skew;
+      cluster.faults.token = { expOffsetMs: skew + 1_800_000 };
+      const session = await call();
+      const ends = Date.parse(session.expirationTimestamp) - Date.now();
+      expect(ends).toBeGreaterThan(29 * 60_000);
+      expect(ends).toBeLessThan(31 * 60_000);
+      expect(Math.abs(session.clockOffset - skew)).toBeLessThan(2000);
+      // What is read back says the same.
+      expect(store().read(cluster.server)).toMatchObject({
+        expirationTimestamp: session.expirationTimestamp,
+        clockOffset: session.clockOffset,
+      });
+    },
+  );
+
+  it('reads an entry of 0.1.0, which has its time by the server’s clock', async () => {
+    const session = await call();
+    const file = store().entryFile(cluster.server) ?? '';
+    const text = fs.readFileSync(file, 'utf8');
+    const old = (offset: number) => {
+      const ends = new Date(Date.parse(session.expirationTimestamp) + offset).toISOString().replace(/\.\d+/, '');
+      fs.writeFileSync(
+        file,
+        text
+          .replace(session.expirationTimestamp, ends)
+          .replace(/"clockOffset":0,"serverClock":-?\d+/, `"clockOffset":${offset}`),
+      );
+    };
+    for (const offset of [0, 3_600_000, -3_600_000]) {
+      old(offset);
+      expect(store().read(cluster.server)).toMatchObject({
+        expirationTimestamp: session.expirationTimestamp,
+        clockOffset: offset,
+      });
+    }
   });
 
   it('refuses a token for another API server, and keeps nothing', async () => {
@@ -383,6 +482,8 @@ describe('a token about to expire', () => {
     ['fails', () => all({ answer: { status: 500, body: { message: 'no' } } })],
     ['is a proxy’s 404 page', () => all({ answer: { status: 404, body: '<html>', contentType: 'text/html' } })],
     ['speaks something else', () => all({ notJson: true })],
+    ['is over its limit', () => all({ answer: { status: 429, headers: { 'Retry-After': '10' } } })],
+    ['has an error in its policy', () => all({ answer: { status: 422, body: { message: 'no period' } } })],
     ['gives an empty token', () => token({ empty: true })],
     ['gives an expired token', () => token({ expOffsetMs: -1 })],
   ])('is served with one line when the server %s, and for the next 30 s without another try', async (_, misbehave) => {
@@ -508,6 +609,26 @@ describe('signing out', () => {
     expect((await call({ parent: 1 })).token).toBe(session.token);
     expect((await call({ parent: 1 })).token).toBe(session.token);
     expect(cluster.counts.tokensRefused).toBe(0);
+  });
+
+  it('and in again at once takes no pause where the server says that its logout is complete', async () => {
+    await call();
+    cluster.faults.routes.logout = { headers: { 'Tka-Logout': 'complete' } };
+    await sessions().signOut(cluster.server);
+    cluster.resetCounts();
+    const started = performance.now();
+    await sessions().signIn(cluster.server, { insecure: false });
+    expect(performance.now() - started).toBeLessThan(1000);
+    expect(cluster.counts.kubeconfig).toBe(1);
+  });
+
+  it('and in again takes no longer for a mark from the future', async () => {
+    await call();
+    await sessions().signOut(cluster.server);
+    fs.utimesSync(path.join(folder, 'state', 'signed-out', entryName()), 4e9, 4e9);
+    const started = performance.now();
+    await sessions(20_000).signIn(cluster.server, { insecure: false });
+    expect(performance.now() - started).toBeLessThan(4000);
   });
 
   it('wins over a sign-in that is under way', async () => {

@@ -118,11 +118,11 @@ describe('every captured answer of the Go server', () => {
     ],
     [
       'login-period-too-short.http',
-      Unavailable,
+      Refused,
       '`period` may not specify a duration less than 10 minutes',
       [/^Specify a period greater than 10 minutes/],
     ],
-    ['login-period-invalid.http', Unavailable, 'Error parsing duration: time: invalid duration "abc"', []],
+    ['login-period-invalid.http', Refused, 'Error parsing duration: time: invalid duration "abc"', []],
     [
       'login-name-invalid.http',
       Unavailable,
