@@ -1,5 +1,5 @@
-// Every key of the server's configuration, with its default, as the Go server has them; `health.host` and `gossip.key`
-// are ours.
+// Every key of the server's configuration, with its default, as the Go server has them; `health.host`, `gossip.key`
+// and `operator.leaseNamespace` are ours.
 import { X509Certificate } from 'node:crypto';
 import { goDuration } from '../tka/duration.ts';
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
@@ -178,6 +178,8 @@ export const configKeys = {
   'server.writeTimeout': duration(20_000),
   'server.idleTimeout': duration(120_000),
   'operator.namespace': text('tka-dev', "must be a namespace's name", objectName),
+  // Default: operator.namespace.
+  'operator.leaseNamespace': text<string | undefined>(undefined, "must be a namespace's name", objectName),
   'operator.clusterName': text('tka-cluster'),
   'operator.contextPrefix': text('tka-context-'),
   'operator.userPrefix': text('tka-user-'),

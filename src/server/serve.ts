@@ -271,7 +271,7 @@ function limitsOf(config: Config) {
 }
 
 /** The cluster that KUBECONFIG names, else the one that this pod runs in. Throws TkaError where there is neither. */
-function loadKubeConfig({ env }: ServeOptions): KubeConfig {
+export function loadKubeConfig({ env }: Pick<ServeOptions, 'env'>): KubeConfig {
   const kubeConfig = new KubeConfig();
   try {
     if (env.KUBECONFIG) kubeConfig.loadFromDefault();
@@ -313,6 +313,7 @@ function provisionerOptions(config: Config, kubeConfig: KubeConfig, log: Log): P
   return {
     kubeConfig,
     namespace: config.get('operator.namespace'),
+    leaseNamespace: config.get('operator.leaseNamespace'),
     clusterName: config.get('operator.clusterName'),
     contextPrefix: config.get('operator.contextPrefix'),
     userPrefix: config.get('operator.userPrefix'),

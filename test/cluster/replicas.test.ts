@@ -5,12 +5,11 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, inject } from 'vitest';
 import type { Kube } from '../../src/server/provisioner/kube.ts';
+import { leaseName } from '../../src/server/provisioner/lease.ts';
 import { bindingName, newSignIn, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { Reconciler, Stale } from '../../src/server/provisioner/reconciler.ts';
 import { type ReplicaOptions, startReplica } from './replica.ts';
 import { absent, test as base, Ground, Person, statusFor, until } from './support.ts';
-
-const leaseName = 'controller.tka.specht-labs.de';
 
 interface Lease {
   readonly metadata: { readonly resourceVersion: string };
@@ -42,7 +41,9 @@ const lease = async (ground: Ground): Promise<Lease> => {
 
 const led = (ground: Ground, by: string | RegExp): Promise<void> =>
   until<Lease>(ground.access, paths.leases(ground.namespace), leaseName, (found) =>
-    typeof by === 'string' ? found?.spec.holderIdentity === by : by.test(found?.spec.holderIdentity ?? '-'),
+    typeof by === 'string'
+      ? found?.spec.holderIdentity === `tka-server/${by}`
+      : by.test(found?.spec.holderIdentity ?? '-'),
   );
 
 /** A replica in a process of its own, which ends with the test. */
@@ -179,7 +180,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     first.wake();
     const { renewTime } = (await lease(ground)).spec;
     await until<Lease>(ground.access, paths.leases(ground.namespace), leaseName, (found) => {
-      expect(found?.spec.holderIdentity).toBe('second');
+      expect(found?.spec.holderIdentity).toBe('tka-server/second');
       return Date.parse(found?.spec.renewTime ?? '') - Date.parse(renewTime) > 3_000;
     });
     expect(await statusFor(ground.access, token)).toBe(200);

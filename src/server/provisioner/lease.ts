@@ -5,6 +5,15 @@ import type { Log } from '../log.ts';
 import { isStatus, type Kube } from './kube.ts';
 import { type Metadata, paths } from './objects.ts';
 
+/** The Go operator's name for it. */
+export const leaseName = 'controller.tka.specht-labs.de';
+
+// The Go operator stands as `HOST_UUID`, and no host's name has a slash.
+const mark = 'tka-server/';
+
+/** Returns whether a holder of the lease is a replica of this program, and not a Go operator. */
+export const isOurs = (holder: string): boolean => holder.startsWith(mark);
+
 /** client-go's defaults, in milliseconds. */
 export interface LeaseTimes {
   /** How long the others wait after the last renewal they saw. Default 15 s. */
@@ -19,7 +28,6 @@ export interface LeaseTimes {
 export interface LeaseOptions extends LeaseTimes {
   readonly kube: Kube;
   readonly namespace: string;
-  readonly name: string;
   /** Another for each process. */
   readonly identity: string;
   readonly log: Log;
@@ -35,7 +43,8 @@ export interface Candidate {
   stop(): Promise<void>;
 }
 
-interface Lease {
+/** A Lease, as far as it is looked into. */
+export interface Lease {
   readonly apiVersion: string;
   readonly kind: string;
   readonly metadata: Partial<Metadata>;
@@ -55,7 +64,9 @@ const microTime = (): string => new Date().toISOString().replace('Z', '000Z');
 
 /** Stands for election until stopped. Throws nothing: what goes wrong is logged and tried again. */
 export function standForElection(options: LeaseOptions): Candidate {
-  const { kube, namespace, name, identity, log, onStarted, onStopped } = options;
+  const { kube, namespace, log, onStarted, onStopped } = options;
+  const name = leaseName;
+  const identity = `${mark}${options.identity}`;
   const { durationMs = 15_000, renewDeadlineMs = 10_000, retryMs = 2_000 } = options;
   const stopping = new AbortController();
   let leading = false;

@@ -19,8 +19,8 @@ export interface ProvisionerOptions {
   readonly kubeConfig: KubeConfig;
   /** Where sign-ins and their ServiceAccounts live. */
   readonly namespace: string;
-  /** Where the lease is; default: the same namespace. */
-  readonly leaseNamespace?: string;
+  /** Where the lease is; default: the same namespace. A Go operator's is in the namespace of its pod. */
+  readonly leaseNamespace?: string | undefined;
   /** Names in the kubeconfig answer. */
   readonly clusterName: string;
   readonly contextPrefix: string;
@@ -63,7 +63,6 @@ export interface Provisioner {
   stop(): Promise<void>;
 }
 
-const leaseName = 'controller.tka.specht-labs.de';
 const expiryMs = 1_000;
 const clusterInfoMs = 60_000;
 const concurrency = 16;
@@ -121,7 +120,6 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     ...options.lease,
     kube,
     namespace: options.leaseNamespace ?? namespace,
-    name: leaseName,
     identity: options.identity ?? `${hostname()}_${randomUUID()}`,
     log,
     onStarted() {
