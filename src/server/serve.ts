@@ -270,7 +270,10 @@ function limitsOf(config: Config) {
   };
 }
 
-/** The cluster that KUBECONFIG names, else the one that this pod runs in. Throws TkaError where there is neither. */
+/**
+ * Returns the configuration of the cluster that KUBECONFIG names, else of the one that this pod runs in. Throws TkaError
+ * where there is neither.
+ */
 export function loadKubeConfig({ env }: Pick<ServeOptions, 'env'>): KubeConfig {
   const kubeConfig = new KubeConfig();
   try {

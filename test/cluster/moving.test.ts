@@ -1,9 +1,11 @@
 // From the Go server to this one, and back: its objects, its operator's lease, and what each of us says of the other's.
 import { randomBytes } from 'node:crypto';
 import { describe, expect } from 'vitest';
+import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import { goNamespace, goSignIn } from './go-objects.ts';
-import { absent, test as base, Person, statusFor } from './support.ts';
+import { startReplica } from './replica.ts';
+import { absent, test as base, type Ground, Person, statusFor, until } from './support.ts';
 
 const test = base.extend<{ dev: string }>({
   dev: async ({ ground }, use) => use(await goNamespace(ground.kube, `tka-dev-${randomBytes(4).toString('hex')}`)),
@@ -62,4 +64,46 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
     await alice.logout();
     expect((await ground.binding(alice.name))?.metadata.uid).toBe(made.metadata.uid);
   });
+
+  test('shares the lease of the namespace that it is told', async ({ ground, role, dev }) => {
+    await allow(ground, dev, {
+      apiGroups: ['coordination.k8s.io'],
+      resources: ['leases'],
+      verbs: ['get', 'create', 'update'],
+    });
+    const replica = await startReplica(ground.replicaOptions({ leaseNamespace: dev, identity: 'ours' }));
+    try {
+      await held(ground, dev, 'tka-server/ours');
+      expect(await ground.kube.get(paths.leases(ground.namespace, leaseName))).toBeUndefined();
+      expect(await statusFor(ground.access, await new Person(replica.url, { role }).token())).toBe(200);
+      expect(replica.complaints).toEqual([]);
+    } finally {
+      await replica.stop();
+    }
+    await held(ground, dev, '');
+  });
 });
+
+/** Lets the server do this in another namespace, as an administrator would. */
+async function allow(ground: Ground, namespace: string, ...rules: readonly object[]): Promise<void> {
+  const collection = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
+  const apiVersion = 'rbac.authorization.k8s.io/v1';
+  const metadata = { name: 'tka-server' };
+  await ground.kube.create(`${collection}/roles`, { apiVersion, kind: 'Role', metadata, rules });
+  await ground.kube.create(`${collection}/rolebindings`, {
+    apiVersion,
+    kind: 'RoleBinding',
+    metadata,
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'tka-server' },
+    subjects: [{ kind: 'ServiceAccount', name: 'tka-server', namespace: ground.namespace }],
+  });
+}
+
+/** Resolves when the lease in this namespace has this holder. */
+const held = (ground: Ground, namespace: string, holder: string): Promise<void> =>
+  until<Lease>(
+    ground.access,
+    paths.leases(namespace),
+    leaseName,
+    (found) => found !== undefined && (found.spec?.holderIdentity ?? '') === holder,
+  );

@@ -14,7 +14,7 @@ import {
 import { type Access, kubeConfigFor } from './api-server.ts';
 
 /** What a replica is given; plain data. */
-export interface ReplicaOptions extends Pick<ProvisionerOptions, 'lease' | 'resyncMs' | 'identity'> {
+export interface ReplicaOptions extends Pick<ProvisionerOptions, 'lease' | 'leaseNamespace' | 'resyncMs' | 'identity'> {
   readonly access: Access;
   /** The server's own token. */
   readonly token: string;

@@ -74,10 +74,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a foreign ClusterRoleBinding stays as it is',
     file: 'src/server/provisioner/reconciler.ts',
-    find: `      if (owner === undefined) {
-        throw new Blocked(`,
-    replace: `      if (owner === undefined && old.metadata.name === '') {
-        throw new Blocked(`,
+    find: 'if (owner === undefined) throw foreignBinding(name, old);',
+    replace: '',
     tests: guards,
   },
   {
