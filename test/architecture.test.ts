@@ -35,7 +35,7 @@ const rules: readonly Rule[] = [
     because: 'the entry point is the hot path, then the CLI, and nothing else',
   },
   {
-    of: /^src\/(errors|tka\/(types|text|token|url|address|errors|answers|duration))\.ts$/,
+    of: /^src\/(errors|tka\/(types|text|token|url|address|errors|answers|duration|pem))\.ts$/,
     may: /^(src\/errors\.ts$|src\/tka\/|node:)/,
     because: 'wire types and their readers are pure: anybody may use them, at no cost',
   },
@@ -46,12 +46,12 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/network\//,
-    may: /^(src\/network\/|src\/errors\.ts$|src\/tka\/(text|address|errors)\.ts$|node:)/,
+    may: /^(src\/network\/|src\/errors\.ts$|src\/tka\/(text|address|errors|pem)\.ts$|node:)/,
     because: 'the way to a server is the same for whoever goes there',
   },
   {
     of: /^src\/tailscale\//,
-    may: /^(src\/tailscale\/|src\/errors\.ts$|src\/tka\/text\.ts$|node:)/,
+    may: /^(src\/tailscale\/|src\/errors\.ts$|src\/tka\/(text|pem)\.ts$|node:)/,
     because: 'tailscaled is asked by client and server alike',
   },
   {

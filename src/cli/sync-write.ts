@@ -7,7 +7,7 @@ import {
   type KubeconfigView,
   previewKubeconfig,
 } from '../kubeconfig/index.ts';
-import { parseSource, shown } from '../kubeconfig/source.ts';
+import { KubeconfigTooLarge, parseSource, shown } from '../kubeconfig/source.ts';
 import { markOf, mergeSources, textOf } from '../kubeconfig/view.ts';
 import { unifiedDiff } from './sync-diff.ts';
 import type { SyncPlan } from './sync-plan.ts';
@@ -45,7 +45,13 @@ export async function writeSync(files: KubeconfigFiles, planner: Planner, dryRun
       const current = made.view?.currentContext;
       return { previousContext: current, currentContext: current, ...result, plan: made.plan as SyncPlan };
     } catch (error) {
-      if (!(error instanceof TkaError) || made.plan === undefined || blocked.size > 0) throw error;
+      if (
+        !(error instanceof TkaError) ||
+        error instanceof KubeconfigTooLarge ||
+        made.plan === undefined ||
+        blocked.size > 0
+      )
+        throw error;
       await findBlocked(files, made.plan.change.upsert, blocked);
       if (blocked.size === 0) throw error;
     }

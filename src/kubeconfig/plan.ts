@@ -1,7 +1,16 @@
 import { TkaError } from '../errors.ts';
 import { usableCommand } from './command.ts';
 import type { KubeconfigFiles } from './files.ts';
-import { type Entry, type PlainMap, type SectionKey, type Source, shellWord, shown } from './source.ts';
+import {
+  type Entry,
+  KubeconfigTooLarge,
+  maxBytes,
+  type PlainMap,
+  type SectionKey,
+  type Source,
+  shellWord,
+  shown,
+} from './source.ts';
 import {
   type ContextSpec,
   checkSpec,
@@ -68,6 +77,13 @@ export function planChange(
     const checked = checkSpec(spec);
     if (specs.has(checked.name)) throw new TkaError(`context ${label(checked.name)} is asked for twice`);
     specs.set(checked.name, checked);
+  }
+  // Servers state CAs: what could never be written is refused before it is spliced, which takes many times its size.
+  const size = [...specs.values()].reduce((sum, { caData = '' }) => sum + caData.length, 0);
+  if (size > maxBytes) {
+    throw new KubeconfigTooLarge(
+      `the CAs of ${specs.size} contexts are larger than ${maxBytes >> 20} MiB, too much for a kubeconfig`,
+    );
   }
 
   const removed = removeContexts(sources, view, new Set(change.remove ?? []), specs, changeOf);

@@ -3,6 +3,7 @@ import type { FileChange } from './plan.ts';
 import {
   findPair,
   isPlainMap,
+  KubeconfigTooLarge,
   maxBytes,
   type Plain,
   type PlainMap,
@@ -118,7 +119,9 @@ function verified(source: Source, edits: readonly Edit[], expect: (value: PlainM
       hints: ['edit it by hand, or use another file: --kubeconfig FILE'],
       cause,
     });
-  if (Buffer.byteLength(after) > maxBytes) throw refuse('it would become larger than 16 MiB');
+  if (Buffer.byteLength(after) > maxBytes) {
+    throw new KubeconfigTooLarge(`${shown(source.file)} would become larger than ${maxBytes >> 20} MiB`);
+  }
   let parsed: Source;
   try {
     parsed = parseText(source.file, probe);

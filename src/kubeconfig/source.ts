@@ -52,6 +52,16 @@ export interface Source {
 }
 
 export const maxBytes = 16 * 1024 * 1024;
+
+/** What is to be written does not fit into a kubeconfig: no name in it is to blame. */
+export class KubeconfigTooLarge extends TkaError {
+  override readonly name = 'KubeconfigTooLarge';
+
+  constructor(message: string) {
+    super(message, { hints: ['write fewer contexts at a time: kubectl tka sync -l KEY=VALUE'] });
+  }
+}
+
 // Nodes that aliases may expand to; kubectl's own limit is of this order.
 const maxExpansion = 1_000_000;
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import * as net from 'node:net';
 import * as tls from 'node:tls';
 import { systemCode, TkaError } from '../errors.ts';
+import { pemBlocks } from '../tka/pem.ts';
 
 /** Whom to believe at the other end. */
 export interface Trust {
@@ -30,7 +31,7 @@ function certificatesIn(file: string): string[] {
     const code = systemCode(error);
     throw bad(code === 'ENOENT' ? 'does not exist' : `cannot be read (${code ?? error})`, error);
   }
-  const found = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+  const found = pemBlocks(text, /^CERTIFICATE$/);
   if (found.length === 0) throw bad('holds no PEM certificate');
   // createSecureContext passes over what it cannot read without a word.
   for (const [i, pem] of found.entries()) {

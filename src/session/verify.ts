@@ -1,6 +1,7 @@
 import type { Client } from '../network/http.ts';
 import type { Network } from '../network/network.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
+import { withoutSlashes } from '../tka/url.ts';
 
 const timeout = 2000;
 
@@ -24,7 +25,7 @@ export async function tryToken(
     });
     const { statusCode } = await client.request({
       method: 'GET',
-      path: `${url.pathname.replace(/\/+$/, '')}/version`,
+      path: `${withoutSlashes(url.pathname)}/version`,
       headers: { authorization: `Bearer ${token}`, accept: 'application/json', 'user-agent': 'kubectl-tka' },
       signal: AbortSignal.timeout(timeout),
     });

@@ -1,4 +1,5 @@
 // This machine's certificate on the tailnet, as tailscaled has it from its authority.
+import { pemBlocks } from '../tka/pem.ts';
 import { cleanText } from '../tka/text.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
@@ -15,9 +16,11 @@ export interface KeyPair {
  */
 export async function certificateFor(name: string, options: LocalOptions): Promise<KeyPair> {
   const { status, body } = await localRequest(`/localapi/v0/cert/${encodeURIComponent(name)}?type=pair`, options);
-  const key = /-----BEGIN ((?:[A-Z]+ )?PRIVATE KEY)-----[\s\S]*?-----END \1-----\n?/.exec(body)?.[0];
-  const cert = body.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----\n?/g)?.join('');
-  if (status === 200 && key !== undefined && cert !== undefined) return { key, cert };
+  const [key] = pemBlocks(body, /^(?:[A-Z]+ )?PRIVATE KEY$/);
+  const chain = pemBlocks(body, /^CERTIFICATE$/);
+  if (status === 200 && key !== undefined && chain.length > 0) {
+    return { key: `${key}\n`, cert: chain.map((block) => `${block}\n`).join('') };
+  }
   // Where it is a refusal, it says why.
   const why = status === 200 ? 'its answer is no certificate and key' : cleanText(body, 200) || `HTTP ${status}`;
   throw new TailscaleError('unreadable', `tailscaled has no certificate for ${name}: ${why}`, [

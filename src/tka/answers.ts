@@ -1,6 +1,7 @@
 // Pure readers of what a TKA server answers. Everything in an answer is untrusted: shapes are checked, text is cleaned.
 import { TkaError } from '../errors.ts';
 import { NotSignedIn, Refused, Unavailable } from './errors.ts';
+import { pemBlocks } from './pem.ts';
 import { cleanText } from './text.ts';
 import { checkToken, type TokenClaims } from './token.ts';
 import type { MemberState } from './types.ts';
@@ -191,6 +192,9 @@ export interface Access extends ClusterAccess {
   readonly claims: TokenClaims;
 }
 
+/** The largest CA that is taken, in bytes of PEM: some forty certificates. */
+export const caLimit = 64 * 1024;
+
 function clusterAccess(
   server: unknown,
   ca: unknown,
@@ -203,9 +207,12 @@ function clusterAccess(
   if (insecure !== undefined && insecure !== null && typeof insecure !== 'boolean')
     throw fail('insecure is no boolean');
   const caData = (ca ?? '').replace(/\s+/g, '');
+  // A base64 text is a third longer than its bytes.
+  if (caData.length > (caLimit / 3) * 4 + 4) throw fail('its CA is larger than 64 KiB');
   if (caData !== '') {
     const pem = /^[A-Za-z0-9+/]+={0,2}$/.test(caData) ? Buffer.from(caData, 'base64').toString('latin1') : '';
-    if (!/-----BEGIN CERTIFICATE-----[\s\S]+-----END CERTIFICATE-----/.test(pem)) throw fail('its CA is no base64 PEM');
+    if (pem.length > caLimit) throw fail('its CA is larger than 64 KiB');
+    if (pemBlocks(pem, /^CERTIFICATE$/).length === 0) throw fail('its CA is no base64 PEM');
   }
   return { apiServer, caData, insecureSkipTlsVerify: insecure === true };
 }

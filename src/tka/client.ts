@@ -97,19 +97,15 @@ export class TkaClient {
         headers: { accept: options.accept ?? 'application/json', 'user-agent': 'kubectl-tka' },
         signal,
       });
-      const chunks: Buffer[] = [];
-      let size = 0;
-      for await (const chunk of body) {
-        chunks.push(chunk);
-        size += chunk.length;
-        if (size > limit) break;
-      }
-      if (size > limit)
+      const bytes = await readBody(body, limit);
+      if (bytes === undefined)
         throw new Unavailable(`${this.server} answered with more than ${limit >> 20} MiB`, 0, { answered: true });
       const flat: Record<string, string | undefined> = {};
       for (const [name, value] of Object.entries(headers)) flat[name] = Array.isArray(value) ? value[0] : value;
-      const answer = { status: statusCode, headers: flat, body: Buffer.concat(chunks).toString('utf8') };
-      this.#log(`${method} ${this.server}${apiPath}${route}: ${statusCode}, ${size} bytes, ${elapsed(started)}`);
+      const answer = { status: statusCode, headers: flat, body: bytes.toString('utf8') };
+      this.#log(
+        `${method} ${this.server}${apiPath}${route}: ${statusCode}, ${bytes.length} bytes, ${elapsed(started)}`,
+      );
       const time = serverTime(answer);
       // The header is cut to whole seconds, so on average half a second old.
       const offset = time === undefined ? 0 : time + 500 - Date.now();
@@ -134,18 +130,44 @@ export class TkaClient {
   }
 }
 
+/**
+ * A body of at most `limit` bytes; undefined, and no more of it is read, where there is more. Keeps no chunk: one of a
+ * byte takes a hundred times that in memory.
+ */
+async function readBody(body: AsyncIterable<Buffer>, limit: number): Promise<Buffer | undefined> {
+  let bytes = Buffer.allocUnsafe(16 * 1024);
+  let size = 0;
+  for await (const chunk of body) {
+    if (size + chunk.length > limit) return undefined;
+    if (size + chunk.length > bytes.length) {
+      const larger = Buffer.allocUnsafe(Math.max(2 * bytes.length, size + chunk.length));
+      bytes.copy(larger, 0, 0, size);
+      bytes = larger;
+    }
+    size += chunk.copy(bytes, size);
+  }
+  return bytes.subarray(0, size);
+}
+
 function elapsed(started: number): string {
   return `${(performance.now() - started).toFixed(1)} ms`;
 }
 
-// A YAML parser takes a thousand times what it reads in memory, where it is made to.
-const yamlLimit = 64 * 1024;
+// A YAML parser takes a thousand times what it reads in memory, and the square of it in time, where it is made to: of
+// keys, brackets, anchors. A kubeconfig is long texts, and a few hundred characters of other kinds.
+const yamlLimit = 128 * 1024;
+const yamlSignLimit = 4096;
+
+function isReadableYaml(text: string): boolean {
+  if (text.length > yamlLimit) return false;
+  return text.replace(/[A-Za-z0-9+/=._-]+/g, '').length <= yamlSignLimit;
+}
 
 // Nobody asks for YAML here, but a cache in between may hold the answer to somebody who did.
-/** An answer whose YAML body has become JSON; others, and those that are no map or list or over 64 KiB, as they are. */
+/** An answer whose YAML body has become JSON; others, and those that are no map or list or too much to read, as they are. */
 export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
-  if (answer.body.length > yamlLimit) return answer;
   if (!/^(?:application|text)\/(?:x-)?yaml\b/i.test(answer.headers['content-type'] ?? '')) return answer;
+  if (!isReadableYaml(answer.body)) return answer;
   const { parse } = await import('yaml');
   try {
     // Its warnings would go to stderr, in the server's words.

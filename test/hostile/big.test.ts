@@ -1,5 +1,7 @@
 // Answers that are large: what is over the limits is an error, what is below is read in little time and memory.
 import assert from 'node:assert/strict';
+import * as http from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterAll, describe, test } from 'vitest';
 import { checkClusterRows, checkFailure, checkTable } from './checks.ts';
 import { type Bed, hostileGround } from './ground.ts';
@@ -190,6 +192,71 @@ describe('answers that are too large', () => {
       checkFailure(await call(bed, bed.credentialArgs().join(' '), 'a refusal of 50 MB'));
     }),
   );
+});
+
+/** A server on all addresses of loopback, each of which is another member's TKA server with a CA of its own. */
+async function manyServers(ca: Buffer): Promise<{ members: (count: number) => string; close: () => void }> {
+  const rest = Buffer.from(`","ca_data":"${ca.toString('base64')}"}`);
+  const server = http.createServer((request, response) => {
+    response.setHeader('content-type', 'application/json');
+    response.write(`{"server_url":"https://${String(request.headers.host).split(':')[0]}:6443`);
+    response.end(rest);
+  });
+  await new Promise<void>((done) => server.listen(0, '0.0.0.0', done));
+  const { port } = server.address() as AddressInfo;
+  const host = (i: number) => `127.77.${1 + (i >> 7)}.${1 + (i & 127)}`;
+  return {
+    members: (count) =>
+      rows(count, (i) => ({
+        apiEndpoint: `https://${host(i)}:6443`,
+        name: `n${i}`,
+        server: `http://${host(i)}:${port}`,
+      })),
+    close: () => server.close(),
+  };
+}
+
+describe.skipIf(process.platform !== 'linux')('CAs (needs loopback addresses that only Linux has)', () => {
+  const begins = (bytes: number) => Buffer.from('-----BEGIN CERTIFICATE-----'.repeat(bytes / 27));
+  const certificate = (bytes: number) =>
+    Buffer.from(`-----BEGIN CERTIFICATE-----\n${'A'.repeat(bytes - 60)}\n-----END CERTIFICATE-----\n`);
+
+  test.concurrent(
+    'one that begins without end holds up no credential',
+    given(async (bed) => {
+      const ca = { 'certificate-authority-data': begins(700_000).toString('base64') };
+      bed.cluster.faults.kubeconfig = (normal) => ({
+        ...normal,
+        clusters: Object.fromEntries(
+          Object.entries(normal.clusters).map(([name, cluster]) => [name, { ...cluster, ...ca }]),
+        ),
+      });
+      const ran = await call(bed, bed.credentialArgs().join(' '), 'a CA that begins without end');
+      checkFailure(ran);
+      assert.match(ran.stderr, /its CA is larger than 64 KiB/);
+    }),
+  );
+  for (const [count, name, ca, contexts] of [
+    [100, '700 KiB of beginnings', begins(700 * 1024), 0],
+    [400, '64 KiB', certificate(64 * 1024), 0],
+    [40, '4 KiB', certificate(4096), 40],
+  ] as const) {
+    test.concurrent(
+      `${count} members with a CA of ${name} each`,
+      given(async (bed) => {
+        const many = await manyServers(ca);
+        try {
+          tell(bed, many.members(count));
+          const ran = await bed.edit('sync', { ...budget, lines: 900 });
+          measured.push(`sync, CAs of ${name}: ${Math.round(ran.took)} ms, ${Math.round(ran.memory ?? 0)} MiB`);
+          assert.equal(ran.status, contexts > 0 ? 0 : 1, ran.stderr.slice(0, 500));
+          assert.equal(Number(/^(\d+) added: /.exec(ran.stdout)?.[1] ?? 0), contexts, ran.stdout.slice(0, 500));
+        } finally {
+          many.close();
+        }
+      }),
+    );
+  }
 });
 
 describe('lists just below the limit, made to need memory', () => {

@@ -272,7 +272,7 @@ export class Bed {
   async edit(
     args: string | readonly string[],
     options: CallOptions = {},
-  ): Promise<Ran & { readonly changed: boolean }> {
+  ): Promise<Ran & { readonly changed: boolean; readonly memory: number | undefined }> {
     const { home } = this;
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
     const ran = await this.run(args, {

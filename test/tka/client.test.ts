@@ -1,6 +1,7 @@
 import * as http from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import * as net from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { TkaClient } from '../../src/tka/client.ts';
@@ -47,6 +48,60 @@ describe('https', () => {
   it('to a server that speaks plain http is an error that says so', async () => {
     const error = await ask(`https://127.0.0.1:${plainPort}`).catch((e) => e);
     expect(error.message).toMatch(/its certificate or TLS is not in order/);
+  });
+});
+
+describe('an answer', () => {
+  /** A server that sends `chunk` for as long as it is read, with how much of it has been taken. */
+  async function endless(chunk: Buffer) {
+    let sent = 0;
+    const gone = Promise.withResolvers<void>();
+    const server = net.createServer((socket) => {
+      socket.on('error', () => {});
+      socket.on('close', () => gone.resolve());
+      const send = () => {
+        while (socket.writable && socket.write(chunk)) sent += chunk.length;
+        sent += chunk.length;
+      };
+      socket.once('data', () => {
+        socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n');
+        socket.on('drain', send);
+        send();
+      });
+    });
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    const { port } = server.address() as AddressInfo;
+    return { url: `http://127.0.0.1:${port}`, sent: () => sent, gone: gone.promise, close: () => server.close() };
+  }
+
+  it('is read up to its limit and no further, and the connection is let go of at once', async () => {
+    const chunk = Buffer.from(`10000\r\n${'x'.repeat(0x10000)}\r\n`);
+    const server = await endless(chunk);
+    const client = new TkaClient(server.url);
+    const error = await client.clusterInfo({ timeout: 30_000 }).catch((e) => e);
+    expect(error.message).toBe(`${server.url} answered with more than 1 MiB`);
+    // Before the client is closed, and whatever the kernel had room for.
+    await server.gone;
+    expect(server.sent()).toBeLessThan(12 * 1024 * 1024);
+    await client.close();
+    server.close();
+  });
+
+  it('in chunks of a byte takes little memory', async () => {
+    const chunk = Buffer.from('1\r\nx\r\n'.repeat(20_000));
+    const server = await endless(chunk);
+    const client = new TkaClient(server.url);
+    const before = process.memoryUsage().heapUsed;
+    let most = 0;
+    const timer = setInterval(() => {
+      most = Math.max(most, process.memoryUsage().heapUsed - before);
+    }, 5);
+    const error = await client.clusterInfo({ timeout: 60_000 }).catch((e) => e);
+    clearInterval(timer);
+    expect(error.message).toBe(`${server.url} answered with more than 1 MiB`);
+    expect(most / 2 ** 20).toBeLessThan(64);
+    await client.close();
+    server.close();
   });
 });
 

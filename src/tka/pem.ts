@@ -1,0 +1,18 @@
+/**
+ * The PEM blocks in a text that have one of these labels (`CERTIFICATE`), each from its BEGIN line to its END line.
+ * Takes time in proportion to the text, whatever it is.
+ */
+export function pemBlocks(text: string, label: RegExp): string[] {
+  const blocks: string[] = [];
+  // What begins before the last block has ended is a part of it.
+  let begin: { at: number; name: string } | undefined;
+  for (const match of text.matchAll(/-----(BEGIN|END) ([A-Z ]{1,64})-----/g)) {
+    const [line, which, name = ''] = match;
+    if (which === 'BEGIN') begin ??= label.test(name) ? { at: match.index, name } : undefined;
+    else if (begin?.name === name) {
+      blocks.push(text.slice(begin.at, match.index + line.length));
+      begin = undefined;
+    }
+  }
+  return blocks;
+}
