@@ -132,8 +132,7 @@ class TkaServer {
   async #startHealth(): Promise<void> {
     const { config } = this.#options;
     const host = config.get('health.host') ?? config.get('server.host') ?? '::';
-    const unready = () =>
-      this.#unready ?? (this.#provisioner?.ready() ? undefined : 'the cluster has not answered yet');
+    const unready = () => this.#unready ?? this.#provisioner?.unready();
     const server = createTkaServer(createHealth({ unready, metrics: this.#metrics }), limitsOf(config));
     try {
       await this.#bind(server, host, config.get('health.port'), 'probes').catch(async (error) => {

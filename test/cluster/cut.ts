@@ -1,4 +1,4 @@
-// A TCP relay on loopback in front of an API server, whose connections can be cut and refused.
+// A TCP relay on loopback in front of an API server, whose connections can be cut, refused and silenced.
 import * as net from 'node:net';
 
 export interface Relay {
@@ -7,6 +7,8 @@ export interface Relay {
   cut(): void;
   /** Takes connections again; resolves when it listens. */
   heal(): Promise<void>;
+  /** Passes nothing on any more, and says nothing about it, as where packets are lost. New connections work. */
+  silence(): void;
   close(): void;
 }
 
@@ -35,5 +37,8 @@ export async function startRelay(target: string): Promise<Relay> {
     server.close();
     for (const socket of open) socket.destroy();
   };
-  return { url: `https://127.0.0.1:${at}`, cut, heal: () => listen(at), close: cut };
+  const silence = (): void => {
+    for (const socket of open) socket.unpipe().pause();
+  };
+  return { url: `https://127.0.0.1:${at}`, cut, heal: () => listen(at), silence, close: cut };
 }

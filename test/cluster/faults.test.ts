@@ -5,7 +5,7 @@ import { Watch } from '@kubernetes/client-node';
 import { describe, expect, inject } from 'vitest';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import type { ErrorBody } from '../../src/tka/types.ts';
-import { type ApiServer, kubeConfigFor, startApiServer } from './api-server.ts';
+import { type Access, type ApiServer, kubeConfigFor, startApiServer } from './api-server.ts';
 import { startRelay } from './cut.ts';
 import { startReplica } from './replica.ts';
 import { absent, test as base, Ground, Person, statusFor } from './support.ts';
@@ -80,6 +80,60 @@ describe.skipIf(absent !== undefined)('faults', () => {
     } finally {
       await replica.stop();
       relay.close();
+    }
+  });
+
+  test('a connection that loses everything is dropped: sign-ins work within 15 s, tokens within 35 s', async ({
+    ground,
+    role,
+  }) => {
+    const relay = await startRelay(ground.access.server);
+    const replica = await startReplica(ground.replicaOptions({ access: { ...ground.access, server: relay.url } }));
+    try {
+      await new Person(replica.url, { role }).token();
+      relay.silence();
+      const start = performance.now();
+      const after = () => performance.now() - start;
+      let signedIn: Person | undefined;
+      while (signedIn === undefined) {
+        const person = new Person(replica.url, { role });
+        if ((await person.login()).status === 202) signedIn = person;
+      }
+      expect(after()).toBeLessThan(15_000);
+      let status: number | undefined;
+      while (status !== 200) status = (await signedIn.kubeconfig()).status;
+      expect(after()).toBeLessThan(35_000);
+      expect(replica.provisioner.unready()).toBe(undefined);
+    } finally {
+      await replica.stop();
+      relay.close();
+    }
+  });
+
+  test.each(['error', 'stop', 'constructor'])('a TkaSignin called %s stops nothing', async (name) => {
+    const [access] = inject('clusters');
+    const ground = await Ground.make(access as Access);
+    const role = await ground.role();
+    const create = () =>
+      ground.kube.create(paths.signIns(ground.namespace), {
+        apiVersion: 'tka.specht-labs.de/v1alpha1',
+        kind: 'TkaSignin',
+        metadata: { name },
+        spec: { username: name, role, validity_period: '30m' },
+      });
+    let replica = await startReplica(ground.replicaOptions());
+    try {
+      await new Person(replica.url, { role }).token();
+      await create();
+      expect(await statusFor(ground.access, await new Person(replica.url, { role }).token())).toBe(200);
+      // The next process finds it in its first list.
+      await replica.stop();
+      replica = await startReplica(ground.replicaOptions());
+      expect(await statusFor(ground.access, await new Person(replica.url, { role }).token())).toBe(200);
+      expect(replica.provisioner.unready()).toBe(undefined);
+    } finally {
+      await replica.stop();
+      ground.kube.close();
     }
   });
 

@@ -117,11 +117,11 @@ export class TkaServerProcess implements AsyncDisposable {
   }
 }
 
-// A cluster that is away: nothing listens on port 9 of loopback.
+// A cluster that is away: nothing listens on port 2 of loopback (fetch refuses some ports, such as 9).
 const nowhere = stringify({
   apiVersion: 'v1',
   kind: 'Config',
-  clusters: [{ name: 'x', cluster: { server: 'https://127.0.0.1:9' } }],
+  clusters: [{ name: 'x', cluster: { server: 'https://127.0.0.1:2' } }],
   users: [{ name: 'x', user: { token: 'none' } }],
   contexts: [{ name: 'x', context: { cluster: 'x', user: 'x' } }],
   'current-context': 'x',

@@ -54,8 +54,8 @@ export interface Provisioner {
   readonly signIns: SignIns;
   /** What clients are told of the cluster. Throws a Refusal where the ConfigMap cannot be read. */
   readonly clusterInfo: () => Promise<ClusterInfo>;
-  /** Whether the cluster has answered, so that sign-ins are known. */
-  ready(): boolean;
+  /** Why sign-ins cannot be served as they should; undefined when they can. */
+  unready(): string | undefined;
   leading(): boolean;
   /** How many people are signed in, by role. */
   sessions(): ReadonlyMap<string, number>;
@@ -78,7 +78,6 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const ends = new Map<string, number>();
 
   const watch = watchSignIns({
-    kubeConfig,
     kube,
     namespace,
     log,
@@ -186,7 +185,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   return {
     signIns,
     clusterInfo,
-    ready: () => watch.synced(),
+    unready: () => watch.problem(),
     leading: () => candidate.leading(),
     sessions() {
       const counts = new Map<string, number>();

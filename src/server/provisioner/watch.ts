@@ -1,16 +1,11 @@
-// A copy of the namespace's sign-ins that follows the cluster: client-node's informer, kept going.
-import { EventEmitter } from 'node:events';
+// A copy of the namespace's sign-ins that follows the cluster: listed once, then watched.
 import { setTimeout as delay } from 'node:timers/promises';
-import { type KubeConfig, type KubernetesObject, ListWatch, Watch } from '@kubernetes/client-node';
 import type { Log } from '../log.ts';
-import { isStatus, type Kube } from './kube.ts';
+import { isStatus, type Kube, KubeError } from './kube.ts';
 import { paths, type TkaSignin } from './objects.ts';
-
-type Watched = TkaSignin & KubernetesObject;
 
 /** What it is given. */
 export interface WatchOptions {
-  readonly kubeConfig: KubeConfig;
   readonly kube: Kube;
   readonly namespace: string;
   readonly log: Log;
@@ -24,8 +19,10 @@ export interface WatchOptions {
 export interface SignInWatch {
   get(name: string): TkaSignin | undefined;
   all(): Iterable<TkaSignin>;
-  /** Whether they have been listed at least once. */
-  synced(): boolean;
+  /** Why the copy may be old; undefined while it follows the cluster. */
+  problem(): string | undefined;
+  /** Milliseconds since the API server last confirmed the copy; Infinity before the first list. */
+  age(): number;
   /** Resolves to true as soon as the sign-in of this name passes, to false after `ms`, or when stopped. */
   wait(name: string, passes: (signIn: TkaSignin | undefined) => boolean, ms: number): Promise<boolean>;
   stop(): void;
@@ -33,120 +30,129 @@ export interface SignInWatch {
 
 const firstRetryMs = 200;
 const lastRetryMs = 5_000;
+// A watch that the server ends sooner is no better than one that fails.
+const shortMs = 1_000;
+// The watch is begun anew every 20 s.
+const freshMs = 30_000;
 
-/** Lists the sign-ins and follows them until stopped, whatever becomes of the connection. */
-export function watchSignIns({ kubeConfig, kube, namespace, log, onChange, onBroken }: WatchOptions): SignInWatch {
+/** Lists the sign-ins and follows them until stopped, whatever happens to the connection. */
+export function watchSignIns({ kube, namespace, log, onChange, onBroken }: WatchOptions): SignInWatch {
   const path = paths.signIns(namespace);
-  const changed = new EventEmitter().setMaxListeners(0);
-  let stopped = false;
-  let synced = false;
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const known = new Map<string, TkaSignin>();
+  const waiting = new Map<string, Set<() => void>>();
+  // The version of the copy; undefined where it must be listed.
+  let version: string | undefined;
+  let confirmedAt = Number.NEGATIVE_INFINITY;
+  let broken: string | undefined = 'the API server has not answered yet';
   let failures = 0;
-  let retry: NodeJS.Timeout | undefined;
 
-  class PatientWatch extends Watch {
-    override async watch(...[path, query, callback, done]: Parameters<Watch['watch']>): Promise<AbortController> {
-      const idle = new AbortController();
-      // Its caller waits before it connects again, and does not look whether it was stopped meanwhile.
-      if (stopped) return idle;
+  const confirm = (): void => {
+    confirmedAt = performance.now();
+    broken = undefined;
+  };
+
+  function set(name: string, signIn: TkaSignin | undefined): void {
+    if (signIn === undefined ? !known.has(name) : known.get(name)?.metadata.resourceVersion === versionOf(signIn))
+      return;
+    const seen = signIn && slim(signIn);
+    if (seen === undefined) known.delete(name);
+    else known.set(name, seen);
+    onChange(name, seen);
+    for (const look of waiting.get(name) ?? []) look();
+  }
+
+  async function list(): Promise<string> {
+    const gone = new Set(known.keys());
+    const pages = kube.list<TkaSignin>(path);
+    let page = await pages.next();
+    for (; !page.done; page = await pages.next()) {
+      gone.delete(page.value.metadata.name);
+      set(page.value.metadata.name, page.value);
+    }
+    for (const name of gone) set(name, undefined);
+    return page.value;
+  }
+
+  async function follow(): Promise<void> {
+    version ??= await list();
+    const events = await kube.watch<TkaSignin>(path, version, signal);
+    const opened = performance.now();
+    confirm();
+    for await (const { type, object } of events) {
+      failures = 0;
+      if (type !== 'BOOKMARK') set(object.metadata.name, type === 'DELETED' ? undefined : object);
+      version = versionOf(object);
+      confirm();
+    }
+    if (performance.now() - opened < shortMs) throw new KubeError('the API server ends the watch at once');
+    confirm();
+    failures = 0;
+  }
+
+  async function run(): Promise<void> {
+    while (!signal.aborted) {
       try {
-        const controller = await super.watch(
-          path,
-          query,
-          (phase, object, event) => {
-            slim(object);
-            callback(phase, object, event);
-          },
-          done,
-        );
-        if (stopped) controller.abort();
-        return controller;
+        await follow();
       } catch (error) {
-        // It rejects where no credentials can be read, and nobody listens.
-        done(error);
-        return idle;
+        if (signal.aborted) return;
+        // Without a status, the connection broke: the copy is as good as it was.
+        if (!isStatus(error, 429) && !(error instanceof KubeError && error.status === undefined)) version = undefined;
+        // The server forgets old versions. That is no failure, unless it happens again and again.
+        if (isStatus(error, 410) && failures++ === 0) continue;
+        const ms = Math.min(firstRetryMs * 2 ** failures++, lastRetryMs);
+        // The first thing that is forgotten when a server is set up.
+        const hint = isStatus(error, 404) ? '; is the CustomResourceDefinition of TkaSignin in this cluster?' : '';
+        broken = `the watch on sign-ins broke${hint}`;
+        onBroken?.();
+        log.warn({ err: error, retryMs: ms }, broken);
+        if (error instanceof Error) broken += `: ${error.message}`;
+        await delay(ms, undefined, { signal }).catch(() => undefined);
       }
     }
   }
-
-  const informer = new ListWatch<Watched>(
-    path,
-    new PatientWatch(kubeConfig),
-    async () => {
-      const pages = kube.list<Watched>(path);
-      const items: Watched[] = [];
-      let page = await pages.next();
-      for (; !page.done; page = await pages.next()) {
-        slim(page.value);
-        items.push(page.value);
-      }
-      synced = true;
-      failures = 0;
-      return { apiVersion: '', kind: '', items, metadata: { resourceVersion: page.value } };
-    },
-    false,
-    undefined,
-    undefined,
-    // It backs off to half a minute where the server closes quiet watches; a login would wait as long.
-    { delayFn: (ms) => delay(Math.min(ms, 1_000), undefined, { ref: false }) },
-  );
-
-  const tell = (name: string, signIn: TkaSignin | undefined): void => {
-    failures = 0;
-    onChange(name, signIn);
-    changed.emit(name, signIn);
-  };
-  informer.on('add', (signIn) => tell(signIn.metadata.name, signIn));
-  informer.on('update', (signIn) => tell(signIn.metadata.name, signIn));
-  informer.on('delete', (signIn) => tell(signIn.metadata.name, undefined));
-  informer.on('error', (error) => {
-    if (stopped) return;
-    const ms = Math.min(firstRetryMs * 2 ** failures++, lastRetryMs);
-    // The first thing that is forgotten when a server is set up.
-    const hint = isStatus(error, 404) ? '; is the CustomResourceDefinition of TkaSignin in this cluster?' : '';
-    onBroken?.();
-    log.warn({ err: error, retryMs: ms }, `the watch on sign-ins broke${hint}`);
-    clearTimeout(retry);
-    retry = setTimeout(start, ms);
-  });
-
-  function start(): void {
-    informer.start().catch((error: unknown) => log.error({ err: error }, 'the watch on sign-ins did not start'));
-  }
-  start();
+  void run();
 
   return {
-    get: (name) => informer.get(name, namespace),
-    all: () => informer.list(namespace),
-    synced: () => synced,
+    get: (name) => known.get(name),
+    all: () => known.values(),
+    age: () => performance.now() - confirmedAt,
+    problem() {
+      const silentMs = performance.now() - confirmedAt;
+      if (broken !== undefined || silentMs <= freshMs) return broken;
+      return `the API server has told nothing of sign-ins for ${Math.round(silentMs / 1000)} s`;
+    },
     wait(name, passes, ms) {
-      if (passes(informer.get(name, namespace))) return Promise.resolve(true);
-      if (stopped) return Promise.resolve(false);
+      if (passes(known.get(name))) return Promise.resolve(true);
+      if (signal.aborted) return Promise.resolve(false);
       return new Promise((resolve) => {
-        const end = (passed: boolean): void => {
+        const looks = waiting.get(name) ?? new Set();
+        waiting.set(name, looks.add(look));
+        const timer = setTimeout(() => end(false), ms);
+        function look(): void {
+          if (passes(known.get(name))) end(true);
+          else if (signal.aborted) end(false);
+        }
+        function end(passed: boolean): void {
           clearTimeout(timer);
-          changed.off(name, look);
-          changed.off('stop', giveUp);
+          looks.delete(look);
+          if (looks.size === 0 && waiting.get(name) === looks) waiting.delete(name);
           resolve(passed);
-        };
-        const look = (signIn: TkaSignin | undefined): void => {
-          if (passes(signIn)) end(true);
-        };
-        const giveUp = (): void => end(false);
-        const timer = setTimeout(giveUp, ms);
-        changed.on(name, look);
-        changed.on('stop', giveUp);
+        }
       });
     },
     stop() {
-      stopped = true;
-      clearTimeout(retry);
-      informer.stop().catch(() => undefined);
-      changed.emit('stop');
+      stopping.abort();
+      for (const looks of waiting.values()) for (const look of looks) look();
     },
   };
 }
 
+const versionOf = ({ metadata }: TkaSignin): string => metadata.resourceVersion;
+
 // Who wrote which field is half of an object, and of no use here.
-function slim(object: KubernetesObject): void {
-  if (object.metadata?.managedFields !== undefined) delete object.metadata.managedFields;
+function slim(signIn: TkaSignin): TkaSignin {
+  const { managedFields: _, ...metadata } = signIn.metadata as TkaSignin['metadata'] & { managedFields?: unknown };
+  return { ...signIn, metadata };
 }

@@ -1,0 +1,301 @@
+// The watch on sign-ins against an API server on loopback that answers lists and watches as told.
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { KubeConfig } from '@kubernetes/client-node';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { connectKube, type KubeTimes } from '../../src/server/provisioner/kube.ts';
+import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { type SignInWatch, watchSignIns } from '../../src/server/provisioner/watch.ts';
+
+type Listed = readonly [status: number, body: unknown];
+
+/** Sign-ins as an API server lists and tells them, and the watches that are open. */
+class Cluster {
+  items: TkaSignin[] = [];
+  version = 1;
+  /** Replaces the answer to the next lists, in this order. */
+  readonly lists: Listed[] = [];
+  /** Replaces the answer to the next watches, in this order. */
+  readonly watches: ((response: ServerResponse) => void)[] = [];
+  readonly open = new Set<ServerResponse>();
+  /** Each request's query, as it came. */
+  readonly asked: URLSearchParams[] = [];
+  readonly server: Server;
+  #seen: (() => void)[] = [];
+
+  constructor() {
+    this.server = createServer((request, response) => {
+      const query = new URL(request.url ?? '', 'http://x').searchParams;
+      this.asked.push(query);
+      for (const seen of this.#seen.splice(0)) seen();
+      if (query.get('watch') !== 'true') {
+        const metadata = { resourceVersion: String(this.version) };
+        const [status, body] = this.lists.shift() ?? [200, { items: this.items, metadata }];
+        response.statusCode = status;
+        response.end(JSON.stringify(body));
+        return;
+      }
+      const special = this.watches.shift();
+      if (special !== undefined) return special(response);
+      this.open.add(response);
+      response.once('close', () => this.open.delete(response));
+      response.writeHead(200);
+      response.flushHeaders();
+    });
+  }
+
+  /** Resolves once this holds after some request. */
+  async until(holds: () => boolean): Promise<void> {
+    while (!holds()) await new Promise<void>((resolve) => this.#seen.push(resolve));
+  }
+
+  /** Resolves once a watch is open. */
+  async watched(): Promise<void> {
+    while (this.open.size === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  tell(type: string, object: unknown): void {
+    for (const response of this.open) response.write(`${JSON.stringify({ type, object })}\n`);
+  }
+
+  put(name: string): TkaSignin {
+    const signIn = signInOf(name, ++this.version);
+    this.items = [...this.items.filter(({ metadata }) => metadata.name !== name), signIn];
+    return signIn;
+  }
+}
+
+const signInOf = (name: string, version: number): TkaSignin => ({
+  metadata: { name, namespace: 'tka', uid: `uid-${name}`, resourceVersion: String(version) },
+  spec: { username: name, role: 'view', validity_period: '1h' },
+});
+
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+interface Watching {
+  readonly cluster: Cluster;
+  readonly watch: SignInWatch;
+  /** Names, and whether they were there or gone. */
+  readonly changes: [string, boolean][];
+  readonly warnings: string[];
+}
+
+async function watching(cluster: Cluster, times: KubeTimes = {}): Promise<Watching> {
+  await new Promise<void>((resolve) => cluster.server.listen(0, '127.0.0.1', resolve));
+  const kubeConfig = new KubeConfig();
+  const server = `http://127.0.0.1:${(cluster.server.address() as AddressInfo).port}`;
+  kubeConfig.loadFromClusterAndUser({ name: 'x', server, skipTLSVerify: true }, { name: 'x', token: 'x' });
+  const kube = connectKube(kubeConfig, times);
+  const changes: [string, boolean][] = [];
+  const warnings: string[] = [];
+  const note = (fields: Readonly<Record<string, unknown>>, message: string) =>
+    void warnings.push(`${message}: ${fields.err instanceof Error ? fields.err.message : ''}`);
+  const watch = watchSignIns({
+    kube,
+    namespace: 'tka',
+    log: { debug: () => {}, info: () => {}, warn: note, error: note },
+    onChange: (name, signIn) => changes.push([name, signIn !== undefined]),
+  });
+  ends.push(() => {
+    watch.stop();
+    kube.close();
+    cluster.server.closeAllConnections();
+    cluster.server.close();
+  });
+  return { cluster, watch, changes, warnings };
+}
+
+const isThere = (signIn: TkaSignin | undefined): boolean => signIn !== undefined;
+// What an EventEmitter, an object's prototype or a Map of our own might mistake for something else than a name.
+const strange = [
+  'error',
+  'stop',
+  'newListener',
+  'removeListener',
+  '__proto__',
+  'constructor',
+  'hasOwnProperty',
+  'size',
+];
+
+describe('no name of a sign-in means anything but itself', () => {
+  test.each(strange)('%s, listed', async (name) => {
+    const cluster = new Cluster();
+    cluster.put(name);
+    const { watch, changes, warnings } = await watching(cluster);
+    expect(await watch.wait(name, isThere, 5_000)).toBe(true);
+    expect(await watch.wait('tka-user-alice', isThere, 1)).toBe(false);
+    await cluster.watched();
+    cluster.tell('ADDED', cluster.put('tka-user-alice'));
+    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(changes).toEqual([
+      [name, true],
+      ['tka-user-alice', true],
+    ]);
+    expect(warnings).toEqual([]);
+  });
+
+  test.each(strange)('%s, created and deleted later', async (name) => {
+    const cluster = new Cluster();
+    const { watch, changes, warnings } = await watching(cluster);
+    await cluster.watched();
+    // Somebody waits for another sign-in meanwhile.
+    const other = watch.wait('tka-user-alice', isThere, 5_000);
+    const signIn = cluster.put(name);
+    cluster.tell('ADDED', signIn);
+    expect(await watch.wait(name, isThere, 5_000)).toBe(true);
+    cluster.tell('DELETED', signIn);
+    expect(await watch.wait(name, (now) => now === undefined, 5_000)).toBe(true);
+    cluster.tell('ADDED', cluster.put('tka-user-alice'));
+    expect(await other).toBe(true);
+    expect(changes).toEqual([
+      [name, true],
+      [name, false],
+      ['tka-user-alice', true],
+    ]);
+    expect(warnings).toEqual([]);
+  });
+});
+
+describe('a watch that does not go on', () => {
+  const gone = { kind: 'Status', code: 410, message: 'too old resource version: 1 (9)' };
+  const begun = (response: ServerResponse): ServerResponse => {
+    response.writeHead(200);
+    response.flushHeaders();
+    return response;
+  };
+
+  test('a list that is refused is tried again, and the reason is told meanwhile', async () => {
+    const cluster = new Cluster();
+    cluster.put('tka-user-alice');
+    cluster.lists.push([404, { message: 'the server could not find the requested resource' }], [500, 'x']);
+    const { watch, warnings } = await watching(cluster);
+    expect(watch.problem()).toBe('the API server has not answered yet');
+    expect(watch.age()).toBe(Number.POSITIVE_INFINITY);
+    await vi.waitUntil(() => warnings.length === 1);
+    expect(watch.problem()).toBe(
+      'the watch on sign-ins broke; is the CustomResourceDefinition of TkaSignin in this cluster?: ' +
+        'the server could not find the requested resource',
+    );
+    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    await cluster.watched();
+    await vi.waitUntil(() => watch.problem() === undefined);
+    expect(watch.age()).toBeLessThan(5_000);
+    expect(warnings).toHaveLength(2);
+  });
+
+  test.each<[string, (response: ServerResponse) => void]>([
+    ['as a status', (response) => response.writeHead(410).end(JSON.stringify(gone))],
+    ['as an event', (response) => begun(response).end(`${JSON.stringify({ type: 'ERROR', object: gone })}\n`)],
+  ])('one that is told 410 Gone %s lists anew at once, without a warning', async (_, answer) => {
+    const cluster = new Cluster();
+    const bob = cluster.put('tka-user-bob');
+    cluster.watches.push((response) => {
+      cluster.put('tka-user-alice');
+      cluster.items = cluster.items.filter((item) => item !== bob);
+      answer(response);
+    });
+    const { watch, changes, warnings } = await watching(cluster);
+    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(await watch.wait('tka-user-bob', (now) => now === undefined, 5_000)).toBe(true);
+    expect(changes).toEqual([
+      ['tka-user-bob', true],
+      ['tka-user-alice', true],
+      ['tka-user-bob', false],
+    ]);
+    expect(warnings).toEqual([]);
+  });
+
+  test('one that breaks goes on from the version that it heard last, which may be a bookmark’s', async () => {
+    const cluster = new Cluster();
+    const { watch, warnings } = await watching(cluster);
+    await cluster.watched();
+    cluster.tell('ADDED', cluster.put('tka-user-alice'));
+    cluster.tell('BOOKMARK', { metadata: { resourceVersion: '77' } });
+    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    for (const response of cluster.open) response.write('{"type":"ADD', () => response.destroy());
+    await cluster.until(() => cluster.asked.some((query) => query.get('resourceVersion') === '77'));
+    expect(cluster.asked.filter((query) => query.get('watch') === null)).toHaveLength(1);
+    await vi.waitUntil(() => watch.problem() === undefined);
+    expect(warnings).toHaveLength(1);
+  });
+
+  test.each(['not JSON', '{}', 'null', '{"type":"ADDED"}', '{"type":"DANCED","object":{"metadata":{}}}'])(
+    'one that tells %s is begun anew',
+    async (line) => {
+      const cluster = new Cluster();
+      cluster.watches.push((response) => {
+        cluster.put('tka-user-alice');
+        begun(response).write(`${line}\n`);
+      });
+      const { watch, warnings } = await watching(cluster);
+      await cluster.watched();
+      cluster.tell('ADDED', cluster.items[0]);
+      expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+      expect(warnings).toEqual([expect.stringMatching(/: the watch cannot be read$/)]);
+    },
+  );
+
+  test('one that the server ends at once is not taken up without a pause', async () => {
+    const cluster = new Cluster();
+    const ended = performance.now() + 1_500;
+    cluster.watches.push(...Array.from({ length: 1_000 }, () => (response: ServerResponse) => begun(response).end()));
+    const { warnings } = await watching(cluster);
+    await cluster.until(() => performance.now() > ended);
+    expect(cluster.asked.length).toBeLessThan(8);
+    expect(warnings[0]).toMatch(/the API server ends the watch at once$/);
+  });
+
+  test('one that ends as agreed is taken up at once, without a warning', async () => {
+    const cluster = new Cluster();
+    const { watch, warnings } = await watching(cluster, { watchMs: 1_000 });
+    for (let watches = 1; watches < 3; watches++) {
+      await cluster.until(() => cluster.asked.length === watches + 1);
+      await cluster.watched();
+      expect(cluster.asked.at(-1)?.get('timeoutSeconds')).toBe('1');
+      const [response] = cluster.open;
+      await new Promise((resolve) => setTimeout(resolve, 1_050));
+      const next = cluster.until(() => cluster.asked.length === watches + 2);
+      response?.end();
+      await next;
+    }
+    expect(warnings).toEqual([]);
+    expect(watch.problem()).toBe(undefined);
+  });
+
+  test('one of which nothing more is heard is dropped, and taken up on another connection', async () => {
+    const cluster = new Cluster();
+    const { watch, warnings } = await watching(cluster, { watchMs: 1_000 });
+    await cluster.watched();
+    const [silent] = cluster.open;
+    await vi.waitUntil(() => silent?.destroyed, 5_000);
+    await cluster.watched();
+    expect([...cluster.open][0]?.socket).not.toBe(silent?.socket);
+    expect(warnings).toEqual([expect.stringMatching(/the API server is silent$/)]);
+    await vi.waitUntil(() => watch.problem() === undefined);
+  });
+
+  test('what was not confirmed for 30 s is told as old', async () => {
+    const cluster = new Cluster();
+    const { watch } = await watching(cluster);
+    await vi.waitUntil(() => watch.problem() === undefined);
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      vi.advanceTimersByTime(60_000);
+      expect(watch.problem()).toMatch(/^the API server has told nothing of sign-ins for \d+ s$/);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('waiting ends when it is stopped', async () => {
+    const { watch } = await watching(new Cluster());
+    const waits = watch.wait('stop', isThere, 60_000);
+    watch.stop();
+    expect(await waits).toBe(false);
+    expect(await watch.wait('stop', isThere, 60_000)).toBe(false);
+  });
+});
