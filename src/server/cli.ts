@@ -2,10 +2,21 @@
 import { Command, CommanderError } from 'commander';
 import { UsageError } from '../errors.ts';
 import { openTerminal, sayError, structured } from '../terminal.ts';
+import { quoted } from '../tka/url.ts';
 import { versionInfo, versionLine } from '../version.ts';
 import { loadConfig } from './config.ts';
+import { isNamespace } from './config-keys.ts';
 import { openLog } from './log.ts';
-import { serve } from './serve.ts';
+import { adopt } from './provisioner/adopt.ts';
+import { connectKube } from './provisioner/kube.ts';
+import { loadKubeConfig, serve } from './serve.ts';
+
+interface AdoptFlags {
+  readonly fromNamespace: string;
+  readonly remove?: boolean;
+  readonly dryRun?: boolean;
+  readonly config?: string;
+}
 
 /** Runs a command line (without program and script) and returns the exit status. `signal` ends a server. */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
@@ -30,6 +41,35 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
       const config = await loadConfig(file, env);
       const log = openLog({ debug: config.get('debug'), name: config.get('tailscale.hostname') });
       await serve({ config, env, log, signal });
+    });
+  program
+    .command('adopt')
+    .description(
+      'Take over the sign-ins of a TKA server in another namespace, such as the Go server’s.\n\nMoves each sign-in to the namespace of this server (operator.namespace), with its role and its end, and deletes its ClusterRoleBinding and ServiceAccount there; this server makes new ones. Tokens of the other server end; kubectl gets a new one by itself. Stop the other server first. Can be repeated.',
+    )
+    .requiredOption('--from-namespace <namespace>', 'where the other server keeps its sign-ins, such as tka-dev')
+    .option('--remove', 'delete the sign-ins instead: everybody signs in again')
+    .option('--dry-run', 'only print what would be done')
+    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml, if it is there)')
+    .allowExcessArguments(false)
+    .action(async ({ fromNamespace: from, remove = false, dryRun = false, config: file }: AdoptFlags) => {
+      const config = await loadConfig(file, env);
+      const to = config.get('operator.namespace');
+      if (!isNamespace(from)) throw new UsageError(`--from-namespace ${quoted(from)} must be a namespace's name`);
+      if (from === to) {
+        throw new UsageError(`--from-namespace "${from}" is this server's own namespace (operator.namespace)`, {
+          hints: ['sign-ins of the Go server in the same namespace need no adoption'],
+        });
+      }
+      const kube = connectKube(loadKubeConfig({ env }));
+      const leaseNamespace = config.get('operator.leaseNamespace') ?? to;
+      const say = (line: string): void => terminal.out(`${line}\n`);
+      try {
+        const count = await adopt({ kube, from, to, leaseNamespace, remove, dryRun, say });
+        if (count === 0) terminal.notice(`there is nothing to adopt in namespace "${from}"`);
+      } finally {
+        kube.close();
+      }
     });
   program
     .command('version')

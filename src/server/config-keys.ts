@@ -33,6 +33,9 @@ const dnsName = /^(?=.{0,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0
 const host = /^(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:.]{2,45}|)$/i;
 const objectName = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|)$/;
 
+/** Returns whether a text can be the name of a namespace. */
+export const isNamespace = (text: string): boolean => text !== '' && objectName.test(text);
+
 function whole(fallback: number, least: number, most: number, what: string): Key<number> {
   return {
     fallback,

@@ -1,5 +1,8 @@
 // Objects as the Go server and its operator make them: tka-protocol, section 8, and pkg/client/k8s/objects.go there.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Kube } from '../../src/server/provisioner/kube.ts';
+import { leaseName } from '../../src/server/provisioner/lease.ts';
 import { bindingName, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 
 const apiVersion = 'tka.specht-labs.de/v1alpha1';
@@ -55,6 +58,34 @@ async function goParts(kube: Kube, namespace: string, { metadata, spec }: TkaSig
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: spec.role },
     subjects: [{ kind: 'ServiceAccount', name, namespace }],
   });
+}
+
+/** A Go operator that leads: it holds the lease of its pod's namespace, and renews it as client-go does. */
+export async function goOperator(
+  kube: Kube,
+  namespace: string,
+): Promise<{ readonly identity: string; stop(): Promise<void> }> {
+  // controller-runtime's form: the host's name, which is the pod's, and a UUID.
+  const identity = `tka-6d5f9-x2x4z_${randomUUID()}`;
+  const now = (): string => new Date().toISOString().replace('Z', '000Z');
+  const spec = { holderIdentity: identity, leaseDurationSeconds: 15, acquireTime: now(), leaseTransitions: 0 };
+  const lease = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: leaseName } };
+  await kube.create(paths.leases(namespace), { ...lease, spec: { ...spec, renewTime: now() } });
+  const stopping = new AbortController();
+  const renewing = (async () => {
+    while (!stopping.signal.aborted) {
+      await kube.patch(paths.leases(namespace, leaseName), { spec: { renewTime: now() } });
+      await delay(2_000, undefined, { signal: stopping.signal }).catch(() => undefined);
+    }
+  })();
+  return {
+    identity,
+    // It does not give the lease back: the Go server does not set ReleaseOnCancel.
+    async stop() {
+      stopping.abort();
+      await renewing;
+    },
+  };
 }
 
 /** A namespace for a Go server. */

@@ -1,9 +1,14 @@
 // From the Go server to this one, and back: its objects, its operator's lease, and what each of us says of the other's.
 import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
-import { paths } from '../../src/server/provisioner/objects.ts';
-import { goNamespace, goSignIn } from './go-objects.ts';
+import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { TkaServerProcess } from '../server/program.ts';
+import { kubeConfigFor } from './api-server.ts';
+import { goNamespace, goOperator, goSignIn } from './go-objects.ts';
+import { makeFolder } from './processes.ts';
 import { startReplica } from './replica.ts';
 import { absent, test as base, type Ground, Person, statusFor, until } from './support.ts';
 
@@ -83,6 +88,146 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
     await held(ground, dev, '');
   });
 });
+
+describe.skipIf(absent !== undefined)('tka-server adopt', () => {
+  test('moves the sign-ins of the other namespace, and can be repeated', async ({ ground, replica, role, dev }) => {
+    await allow(ground, dev, ...adopting);
+    const [alice, bob, carol] = [1, 2, 3].map(() => new Person(replica.url, { role })) as [Person, Person, Person];
+    const theirs = await goSignIn(ground.kube, dev, { username: alice.caller.username, role, periodMs: 7_200_000 });
+    await goSignIn(ground.kube, dev, { username: bob.caller.username, role });
+    await ground.kube.patch(`${paths.signIns(dev, bob.name)}/status`, {
+      status: { valid_until: '2020-01-01T00:00:00Z' },
+    });
+    // Has tried to sign in here, and been told to ask for an adoption.
+    await goSignIn(ground.kube, dev, { username: carol.caller.username, role });
+    expect((await carol.login()).status).toBe(422);
+    // Signed out: the Go operator's binding stays.
+    const gone = await goSignIn(ground.kube, dev, { username: `x${dev}`, role });
+    await ground.kube.remove(paths.signIns(dev, gone.metadata.name), { uid: gone.metadata.uid });
+    await ground.kube.create(paths.accounts(dev), { metadata: { name: 'tka-user-of-nobody' } });
+
+    const lines = [alice, bob, carol].flatMap(({ name }) => {
+      const done =
+        name === bob.name
+          ? 'deleted'
+          : name === carol.name
+            ? `deleted (${ground.namespace} has one)`
+            : `moved to ${ground.namespace} (role ${role}, until ${theirs.status?.valid_until})`;
+      return [
+        `clusterrolebinding/${name}-binding deleted`,
+        `serviceaccount/${name} deleted`,
+        `tkasignin/${name} ${done}`,
+      ];
+    });
+    lines.push(
+      `clusterrolebinding/${gone.metadata.name}-binding deleted`,
+      `serviceaccount/${gone.metadata.name} deleted`,
+    );
+    const dry = await adopt(ground, dev, '--dry-run');
+    expect(dry).toMatchObject({ status: 0, stderr: '' });
+    expect(dry.stdout.trim().split('\n').sort()).toEqual(lines.map((line) => `${line} (dry run)`).sort());
+    expect(await ground.kube.get(paths.signIns(dev, bob.name))).toBeDefined();
+    expect(await ground.signIn(alice.name)).toBeUndefined();
+
+    const { stdout, ...rest } = await adopt(ground, dev);
+    expect(rest).toEqual({ status: 0, stderr: '' });
+    expect(stdout.trim().split('\n').sort()).toEqual(lines.sort());
+    await until<TkaSignin>(
+      ground.access,
+      paths.signIns(ground.namespace),
+      alice.name,
+      (found) => found?.status?.provisioned,
+    );
+    expect((await ground.signIn(alice.name))?.status).toEqual(theirs.status);
+    expect((await ground.binding(alice.name))?.subjects).toMatchObject([{ namespace: ground.namespace }]);
+    for (const person of [alice, bob, carol]) {
+      expect(await statusFor(ground.access, await person.token())).toBe(200);
+      expect(await ground.kube.get(paths.signIns(dev, person.name))).toBeUndefined();
+      expect(await ground.kube.get(paths.accounts(dev, person.name))).toBeUndefined();
+    }
+    expect(await ground.kube.get(paths.accounts(dev, 'tka-user-of-nobody'))).toBeDefined();
+
+    expect(await adopt(ground, dev)).toEqual({
+      status: 0,
+      stdout: '',
+      stderr: `there is nothing to adopt in namespace "${dev}"\n`,
+    });
+    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+  });
+
+  test('removes them with --remove', async ({ ground, replica, role, dev }) => {
+    await allow(ground, dev, ...adopting);
+    const alice = new Person(replica.url, { role });
+    await goSignIn(ground.kube, dev, { username: alice.caller.username, role });
+    const { status, stdout } = await adopt(ground, dev, '--remove');
+    expect(status).toBe(0);
+    expect(stdout).toContain(`tkasignin/${alice.name} deleted\n`);
+    expect(await ground.kube.get(paths.signIns(dev, alice.name))).toBeUndefined();
+    expect(await ground.signIn(alice.name)).toBeUndefined();
+    expect(await ground.binding(alice.name)).toBeUndefined();
+    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+  });
+
+  test('changes nothing while the other operator runs, and goes on when its lease is left', async ({
+    ground,
+    role,
+    dev,
+  }) => {
+    await allow(ground, dev, ...adopting);
+    const name = (await goSignIn(ground.kube, dev, { username: `x${dev}`, role })).metadata.name;
+    const operator = await goOperator(ground.kube, dev);
+    const refused = await adopt(ground, dev);
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toContain(
+      `error: a TKA operator is running in namespace "${dev}": "${operator.identity}" holds its lease\nhint: stop it first; its pod is tka-6d5f9-x2x4z: kubectl scale `,
+    );
+    expect(await ground.kube.get(paths.signIns(dev, name))).toBeDefined();
+    // A Go operator does not give its lease back.
+    await operator.stop();
+    expect((await adopt(ground, dev)).stdout).toContain(`tkasignin/${name} moved to ${ground.namespace}`);
+  });
+
+  test('says which right is missing, and goes on where it ended', async ({ ground, role, dev }) => {
+    const name = (await goSignIn(ground.kube, dev, { username: `x${dev}`, role })).metadata.name;
+    await allow(ground, dev, ...adopting.slice(0, 1), { ...adopting[1], verbs: ['list'] }, ...adopting.slice(2));
+    const refused = await adopt(ground, dev);
+    expect(refused.status).toBe(1);
+    expect(refused.stdout).toBe(`clusterrolebinding/${name}-binding deleted\n`);
+    expect(refused.stderr).toMatch(
+      /^error: serviceaccounts "\S+" is forbidden: .*\nhint: run it with a kubeconfig that may /,
+    );
+    const done = await adopt(ground, dev, { token: ground.access.token });
+    expect(done).toMatchObject({ status: 0, stderr: '' });
+    expect(done.stdout).toContain(`tkasignin/${name} moved to ${ground.namespace}`);
+  });
+});
+
+// What deploy/README.md lets the server do in the other namespace, for an adoption.
+const adopting = [
+  { apiGroups: ['tka.specht-labs.de'], resources: ['tkasignins'], verbs: ['get', 'list', 'delete'] },
+  { apiGroups: [''], resources: ['serviceaccounts'], verbs: ['get', 'list', 'delete'] },
+  { apiGroups: ['coordination.k8s.io'], resources: ['leases'], verbs: ['get'] },
+];
+
+/** Runs the built program with the server's rights, or another token's. */
+async function adopt(
+  { access, namespace, token }: Ground,
+  from: string,
+  ...args: readonly (string | { readonly token: string })[]
+): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const by = args.find((arg) => typeof arg !== 'string')?.token ?? token;
+  const kubeconfig = path.join(makeFolder(), 'kubeconfig');
+  fs.writeFileSync(kubeconfig, kubeConfigFor(access, by).exportConfig(), { mode: 0o600 });
+  const env = {
+    KUBECONFIG: kubeconfig,
+    TKA_OPERATOR_NAMESPACE: namespace,
+    TKA_CLUSTERINFO_APIENDPOINT: access.server,
+  };
+  const flags = args.filter((arg) => typeof arg === 'string');
+  await using process = new TkaServerProcess({}, env, ['adopt', '--from-namespace', from, ...flags]);
+  const { status } = await process.ended;
+  return { status, stdout: process.stdout, stderr: process.stderr };
+}
 
 /** Lets the server do this in another namespace, as an administrator would. */
 async function allow(ground: Ground, namespace: string, ...rules: readonly object[]): Promise<void> {

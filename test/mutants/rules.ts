@@ -99,4 +99,11 @@ export const mutants: readonly Mutant[] = [
     replace: 'known === undefined',
     tests: guards,
   },
+  {
+    name: 'adopt changes nothing while the other operator runs',
+    file: 'src/server/provisioner/adopt.ts',
+    find: 'if (!options.dryRun) await mustBeStopped(options);',
+    replace: '',
+    tests: ['test/cluster/moving.test.ts'],
+  },
 ];

@@ -103,6 +103,28 @@ export const newSignIn = (name: string, caller: Caller, at: number): object => (
   spec: specOf(caller),
 });
 
+/** Returns the sign-in to create in another namespace: the same person's, with the same role and end. */
+export function copyOf(signIn: TkaSignin): object {
+  const { name, annotations = {} } = signIn.metadata;
+  const start = attemptOf(signIn) ?? time(signIn.status?.signed_in);
+  const end = endOf(signIn);
+  const isDated = start !== undefined && end !== undefined && end > start;
+  const own = Object.entries(annotations).filter(([key]) => key.startsWith(`${group}/`) && key !== problem);
+  return {
+    apiVersion,
+    kind: 'TkaSignin',
+    metadata: {
+      name,
+      annotations: {
+        ...Object.fromEntries(own),
+        ...(isDated && { [attempted]: rfc3339(start), [validUntil]: rfc3339(end) }),
+      },
+    },
+    // An end that was set sooner by hand stays.
+    spec: { ...signIn.spec, ...(isDated && { validity_period: formatGoDuration(end - start) }) },
+  };
+}
+
 /** The merge patch that extends a sign-in, provided that nobody has changed it meanwhile. */
 export const extension = ({ metadata: { uid, resourceVersion } }: TkaSignin, caller: Caller, at: number): object => ({
   metadata: { uid, resourceVersion, annotations: { ...annotationsOf(caller, at), [problem]: null } },

@@ -1,0 +1,149 @@
+// Takes over, or removes, the sign-ins of a TKA server in another namespace: their bindings are cluster-wide, and in the way
+// of ours, which have the same names.
+import { setTimeout as delay } from 'node:timers/promises';
+import { TkaError } from '../../errors.ts';
+import { isStatus, type Kube, KubeError } from './kube.ts';
+import { isOurs, type Lease, leaseName } from './lease.ts';
+import {
+  type ClusterRoleBinding,
+  copyOf,
+  endOf,
+  homeOf,
+  isOver,
+  ownerOfAccount,
+  paths,
+  rfc3339,
+  type ServiceAccount,
+  type TkaSignin,
+} from './objects.ts';
+
+/** What an adoption is given. */
+export interface AdoptOptions {
+  readonly kube: Kube;
+  /** The namespace of the other server. */
+  readonly from: string;
+  /** The namespace of ours. */
+  readonly to: string;
+  /** Where our server's lease is. */
+  readonly leaseNamespace: string;
+  /** Removes the sign-ins instead of moving them. */
+  readonly remove: boolean;
+  /** Changes nothing. */
+  readonly dryRun: boolean;
+  /** Told what happened to each object, a line each. */
+  readonly say: (line: string) => void;
+}
+
+// The Go operator renews every 2 s (client-go's RetryPeriod); one that misses three times is taken for dead.
+const renewalMs = 6_000;
+const lookMs = 250;
+
+/**
+ * Moves the sign-ins, and removes their bindings and accounts. Can be repeated after a failure: it goes on where it ended.
+ * Returns how many objects it changed. Throws TkaError while the other server's operator runs, and for what the API server
+ * refuses.
+ */
+export async function adopt(options: AdoptOptions): Promise<number> {
+  try {
+    if (!options.dryRun) await mustBeStopped(options);
+    return await adoptAll(options);
+  } catch (error) {
+    if (!(error instanceof KubeError)) throw error;
+    const hints = isStatus(error, 401, 403)
+      ? [
+          `run it with a kubeconfig that may read and delete TkaSignins, ServiceAccounts and Leases in "${options.from}"`,
+        ]
+      : ['run it again: it goes on where it ended'];
+    throw new TkaError(error.message, { hints, cause: error });
+  }
+}
+
+async function adoptAll({ kube, from, to, remove, dryRun, say }: AdoptOptions): Promise<number> {
+  let count = 0;
+  const tell = (line: string): void => {
+    count++;
+    say(dryRun ? `${line} (dry run)` : line);
+  };
+  const bindings = new Map<string, ClusterRoleBinding>();
+  for await (const binding of kube.list<ClusterRoleBinding>(paths.bindings())) {
+    const [subject] = binding.subjects ?? [];
+    if (subject !== undefined && homeOf(binding) === from) bindings.set(subject.name, binding);
+  }
+  const accounts = new Map<string, ServiceAccount>();
+  for await (const account of kube.list<ServiceAccount>(paths.accounts(from))) {
+    if (ownerOfAccount(account) !== undefined) accounts.set(account.metadata.name, account);
+  }
+
+  /** Removes a sign-in's binding, which frees its name, and its account, which ends its tokens. */
+  async function removeParts(name: string): Promise<void> {
+    const [binding, account] = [bindings.get(name), accounts.get(name)];
+    if (binding !== undefined) {
+      const { name: called, uid } = binding.metadata;
+      if (dryRun || (await kube.remove(paths.bindings(called), { uid }))) tell(`clusterrolebinding/${called} deleted`);
+    }
+    if (account !== undefined) {
+      const { uid } = account.metadata;
+      if (dryRun || (await kube.remove(paths.accounts(from, name), { uid }))) tell(`serviceaccount/${name} deleted`);
+    }
+    bindings.delete(name);
+    accounts.delete(name);
+  }
+
+  for await (const signIn of kube.list<TkaSignin>(paths.signIns(from))) {
+    const { name, uid } = signIn.metadata;
+    await removeParts(name);
+    const done = remove || isOver(signIn, Date.now()) ? 'deleted' : await move(signIn);
+    // Last: what is left of it after a failure is found by it.
+    if (dryRun || (await kube.remove(paths.signIns(from, name), { uid }))) tell(`tkasignin/${name} ${done}`);
+  }
+  // What is left of sign-ins that are gone: the Go operator leaves bindings, which no garbage collector takes.
+  for (const name of new Set([...bindings.keys(), ...accounts.keys()])) await removeParts(name);
+  return count;
+
+  /** Creates the sign-in in our namespace, unless it has one. Returns what to say of the old one. */
+  async function move(signIn: TkaSignin): Promise<string> {
+    const { name } = signIn.metadata;
+    const end = endOf(signIn);
+    const moved = `moved to ${to} (role ${signIn.spec.role}${end === undefined ? '' : `, until ${rfc3339(end)}`})`;
+    const kept = `deleted (${to} has one)`;
+    if ((await kube.get(paths.signIns(to, name))) !== undefined) return kept;
+    if (dryRun) return moved;
+    try {
+      await kube.create(paths.signIns(to), copyOf(signIn));
+      return moved;
+    } catch (error) {
+      if (isStatus(error, 409)) return kept;
+      throw error;
+    }
+  }
+}
+
+/** Throws TkaError while somebody renews the lease in the other namespace: it would make anew what is removed here. */
+async function mustBeStopped({ kube, from, leaseNamespace }: AdoptOptions): Promise<void> {
+  const read = (): Promise<Lease | undefined> => kube.get<Lease>(paths.leases(from, leaseName));
+  const isFree = (lease: Lease | undefined): boolean => {
+    const holder = lease?.spec?.holderIdentity ?? '';
+    // Ours holds it there while it shares the lease of the other.
+    return holder === '' || (leaseNamespace === from && isOurs(holder));
+  };
+  const first = await read();
+  if (isFree(first)) return;
+  // Its clock may be wrong: only a renewal proves that it runs.
+  const deadline = performance.now() + renewalMs;
+  while (performance.now() < deadline) {
+    await delay(lookMs);
+    const now = await read();
+    if (isFree(now)) return;
+    if (now?.metadata.resourceVersion === first?.metadata.resourceVersion) continue;
+    const holder = now?.spec?.holderIdentity ?? '';
+    throw new TkaError(`a TKA operator is running in namespace "${from}": "${holder}" holds its lease`, {
+      hints: [
+        `stop it first; its pod is ${podOf(holder)}: kubectl scale deployment NAME --replicas=0 -n ${from}`,
+        'see what would be done: add --dry-run',
+      ],
+    });
+  }
+}
+
+/** Returns the pod's name from `POD_UUID` or `tka-server/POD_UUID`. */
+const podOf = (holder: string): string => holder.replace(/^.*\//, '').replace(/_[^_]*$/, '');
