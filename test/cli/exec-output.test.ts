@@ -1,3 +1,8 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import * as path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { Capture, LineSplitter, prefixes } from '../../src/cli/exec-output.ts';
 
@@ -131,3 +136,26 @@ describe('Capture', () => {
     expect(capture.text()).toBe('日');
   });
 });
+
+it.skipIf(process.platform === 'win32')(
+  'a full pipe that is not blocking is waited for, idle, and loses nothing',
+  async () => {
+    const size = 4_000_000;
+    const child = spawn(process.execPath, [path.join(import.meta.dirname, 'full-pipe.ts'), String(size)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const told = text(child.stderr);
+    await once(child.stderr, 'readable');
+    // So long nobody reads.
+    const pause = 1500;
+    await delay(pause);
+    let read = 0;
+    child.stdout.on('data', (chunk: Buffer) => {
+      read += chunk.length;
+    });
+    await once(child, 'close');
+    expect(read).toBe(size);
+    expect(child.exitCode).toBe(0);
+    expect(Number((await told).split('\n')[1])).toBeLessThan(pause / 3);
+  },
+);
