@@ -1,5 +1,6 @@
 // The server's log: one JSON object a line on stderr.
 import { destination, pino, stdSerializers } from 'pino';
+import { seldom } from './seldom.ts';
 
 /** Where the server's parts log to: pino's shape, fields first. */
 export type Log = Readonly<
@@ -20,7 +21,10 @@ export function toldOf(error: unknown, debug: boolean): unknown {
   return { type: error.name, message: causes.join(': '), hints, status, code };
 }
 
-/** Opens the log. Each line is written before the call returns: none is lost when the process ends. */
+/**
+ * Opens the log. Each line is written before the call returns: none is lost when the process ends. Warnings and errors that
+ * repeat are written once a minute, or always with `debug`.
+ */
 export function openLog({ debug, name }: { readonly debug: boolean; readonly name: string }): Log {
   const stderr = destination({ dest: 2, sync: true });
   // Who reads it may have gone; the server goes on.
@@ -33,5 +37,6 @@ export function openLog({ debug, name }: { readonly debug: boolean; readonly nam
     serializers: { err: (error: unknown) => toldOf(error, debug) },
     formatters: { level: (level: string) => ({ level }) },
   };
-  return pino(options, stream);
+  const log = pino(options, stream);
+  return debug ? log : seldom(log);
 }

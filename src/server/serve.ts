@@ -77,7 +77,8 @@ class TkaServer {
     leading: () => this.#provisioner?.leading(),
   });
   #traces: Traces | undefined;
-  #unready: string | undefined = 'the server starts';
+  // What it waits for before it listens.
+  #waitsFor: string | undefined = 'the server starts';
   #health: Server | undefined;
   #apis: (Server | HttpsServer)[] = [];
   #provisioner: Provisioner | undefined;
@@ -108,6 +109,7 @@ class TkaServer {
     const listener = this.#listener(provisioner, status);
     const port = config.get('tailscale.port');
     const bound = await this.#listenOn(hosts, port, listener, pair);
+    this.#waitsFor = undefined;
     if (config.get('gossip.enabled')) {
       const host = publicHost(config, status) ?? bound[0];
       const scheme = port === 443 ? 'https' : 'http';
@@ -117,11 +119,9 @@ class TkaServer {
     } else if (config.get('federation.loginServer') !== undefined) {
       log.warn({}, 'federation.loginServer has no effect without gossip.enabled: true');
     }
-    this.#unready = undefined;
   }
 
   async stop(): Promise<void> {
-    this.#unready = 'the server stops';
     this.#stopping.abort(new Error('the server stops'));
     await Promise.all([this.#mesh?.leave(), ...this.#apis.map((api) => drain(api, drainMs))]);
     await this.#provisioner?.stop();
@@ -129,11 +129,19 @@ class TkaServer {
     if (this.#health !== undefined) await drain(this.#health, 1_000);
   }
 
+  /** Why it does not serve as it should; undefined when it does. */
+  #unready(): string | undefined {
+    if (this.#stopping.signal.aborted) return 'the server stops';
+    const isJoining = this.#options.config.get('gossip.enabled') && this.#mesh === undefined;
+    const joins = isJoining ? 'the server has not joined the mesh yet' : undefined;
+    return this.#waitsFor ?? this.#provisioner?.unready() ?? joins;
+  }
+
   async #startHealth(): Promise<void> {
     const { config } = this.#options;
     const host = config.get('health.host') ?? config.get('server.host') ?? '::';
-    const unready = () => this.#unready ?? this.#provisioner?.unready();
-    const server = createTkaServer(createHealth({ unready, metrics: this.#metrics }), limitsOf(config));
+    const health = createHealth({ unready: () => this.#unready(), metrics: this.#metrics });
+    const server = createTkaServer(health, limitsOf(config));
     try {
       await this.#bind(server, host, config.get('health.port'), 'probes').catch(async (error) => {
         // A machine without IPv6.
@@ -154,13 +162,15 @@ class TkaServer {
   }> {
     const { config, env, log } = this.#options;
     const { signal } = this.#stopping;
-    this.#unready = 'tailscaled is not up yet';
-    const status = needsTailnet(config) ? await waitForTailnet(env, log, signal) : undefined;
+    const onWait = (why: string) => {
+      this.#waitsFor = why;
+    };
+    const status = needsTailnet(config) ? await waitForTailnet(env, log, signal, onWait) : undefined;
     const hosts = hostsOf(config, status);
     if (config.get('tailscale.port') !== 443 || status === undefined) return { hosts, status, pair: undefined };
     const name = certificateName(config, status);
     if (name === undefined) throw new TkaError('this machine has no name on the tailnet to have a certificate for');
-    this.#unready = 'there is no certificate yet';
+    this.#waitsFor = 'there is no certificate yet';
     const onPair = (pair: KeyPair) => {
       for (const api of this.#apis) if ('setSecureContext' in api) api.setSecureContext(pair);
     };
@@ -222,6 +232,7 @@ class TkaServer {
       if (bound.some(isWildcard))
         log.warn({}, 'the API is on all addresses: who can forge one of the tailnet’s is believed');
       if (bound.length > 0) return bound;
+      this.#waitsFor = 'the tailnet’s addresses are not on this machine yet';
       log.warn({ err: problem, hosts }, 'waiting for the tailnet’s addresses');
       await delay(1_000, undefined, { signal: this.#stopping.signal });
     }

@@ -13,10 +13,15 @@ export function askStatus(env: NodeJS.ProcessEnv, log: Log): Promise<TailnetStat
 }
 
 /**
- * The status as soon as tailscaled is up and has an address: a sidecar starts when the server does. Rejects only when the
- * signal ends the waiting.
+ * The status as soon as tailscaled is up and has an address: a sidecar starts when the server does. `onWait` is told why
+ * there is none yet. Rejects only when the signal ends the waiting.
  */
-export async function waitForTailnet(env: NodeJS.ProcessEnv, log: Log, signal: AbortSignal): Promise<TailnetStatus> {
+export async function waitForTailnet(
+  env: NodeJS.ProcessEnv,
+  log: Log,
+  signal: AbortSignal,
+  onWait: (why: string) => void,
+): Promise<TailnetStatus> {
   for (let told = ''; ; ) {
     signal.throwIfAborted();
     let why: string;
@@ -32,6 +37,7 @@ export async function waitForTailnet(env: NodeJS.ProcessEnv, log: Log, signal: A
     }
     if (why !== told) log.warn({ hints }, `waiting for tailscaled: ${why}`);
     told = why;
+    onWait(`tailscaled is not up yet: ${why}`);
     await delay(again, undefined, { signal });
   }
 }

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { ask, freePort, listens, TkaServerProcess } from './program.ts';
+import { StandInApi } from './stand-in-api.ts';
 
 const clusterInfo = { apiEndpoint: 'https://api.example.com:6443', labels: { environment: 'test' } };
 const alice: StandInCaller = {
@@ -13,6 +14,14 @@ const alice: StandInCaller = {
 };
 // macOS has 127.0.0.1 alone.
 const manyLoopbacks = process.platform === 'linux';
+
+/** What `/ready` says on this port. */
+async function readyOf(port: number): Promise<unknown> {
+  const { status, body } = await ask(`http://127.0.0.1:${port}/ready`);
+  const answer = JSON.parse(body);
+  expect(status).toBe(answer.status === 'ready' ? 200 : 503);
+  return answer;
+}
 
 async function failing(config: object | string, env = {}, args?: readonly string[]) {
   await using server = new TkaServerProcess(config, env, args);
@@ -180,7 +189,7 @@ describe('where it listens', () => {
     const probe = (path: string) => ask(`http://127.0.0.1:${health.port}${path}`);
     expect(await probe('/ready')).toMatchObject({
       status: 503,
-      body: '{"status":"not ready","reason":"tailscaled is not up yet"}',
+      body: '{"status":"not ready","reason":"tailscaled is not up yet: tailscale is logged out"}',
     });
     expect(await probe('/healthz')).toMatchObject({ status: 200 });
     expect(await listens('127.0.0.1', port)).toBe(false);
@@ -248,6 +257,63 @@ test.each([
   await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
   await server.said(/listening for the API/);
   expect((await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`, { headers: { host } })).status).toBe(status);
+});
+
+describe('/ready', () => {
+  test('follows the connection to the API server, and gives the reason', async () => {
+    const cluster = new StandInApi();
+    await cluster.start();
+    await using tailscaled = await startTailscaled({ whois: () => alice });
+    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+    const config = { clusterInfo, tailscale: { port: await freePort('127.0.0.1') }, health };
+    const env = { KUBECONFIG: cluster.kubeconfig(), TS_SOCKET: tailscaled.socketPath };
+    await using server = new TkaServerProcess(config, env);
+    await server.said(/listening for the API/);
+    const isReady = { status: 'ready', reason: 'the API is served' };
+    await expect.poll(() => readyOf(health.port)).toEqual(isReady);
+    cluster.stop();
+    await expect
+      .poll(() => readyOf(health.port))
+      .toEqual({
+        status: 'not ready',
+        reason: expect.stringMatching(/^the watch on sign-ins broke: Get "http:.*: connect ECONNREFUSED /),
+      });
+    await cluster.start();
+    await expect.poll(() => readyOf(health.port), { timeout: 20_000 }).toEqual(isReady);
+    cluster.stop();
+  });
+
+  test.each([true, false])('no cluster info is the reason, with gossip: %s; it is waited for', async (enabled) => {
+    const cluster = new StandInApi();
+    await cluster.start();
+    await using tailscaled = await startTailscaled({ whois: () => alice });
+    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+    const config = {
+      clusterInfo: { configMapRef: { enabled: true } },
+      tailscale: { port: await freePort('127.0.0.1') },
+      gossip: { enabled, port: await freePort('127.0.0.1'), key: 'k'.repeat(32) },
+      health,
+    };
+    const env = { KUBECONFIG: cluster.kubeconfig(), TS_SOCKET: tailscaled.socketPath };
+    await using server = new TkaServerProcess(config, env);
+    await server.said(/listening for the API/);
+    await expect
+      .poll(() => readyOf(health.port))
+      .toEqual({
+        status: 'not ready',
+        reason: 'the cluster info cannot be read: the ConfigMap kube-public/cluster-info does not exist',
+      });
+    // It is tried every second, and told once a minute.
+    await cluster.until(() => cluster.missed >= 3);
+    expect(server.lines.filter(({ msg }) => msg === 'the cluster info could not be read')).toHaveLength(1);
+    cluster.objects.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', {
+      data: { apiEndpoint: 'https://api.example.com:6443' },
+    });
+    await expect
+      .poll(() => readyOf(health.port), { timeout: 10_000 })
+      .toEqual({ status: 'ready', reason: 'the API is served' });
+    cluster.stop();
+  });
 });
 
 describe('the end', () => {

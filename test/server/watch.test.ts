@@ -1,74 +1,11 @@
 // The watch on sign-ins against an API server on loopback that answers lists and watches as told.
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { ServerResponse } from 'node:http';
 import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { connectKube, type KubeTimes } from '../../src/server/provisioner/kube.ts';
 import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { type SignInWatch, watchSignIns } from '../../src/server/provisioner/watch.ts';
-
-type Listed = readonly [status: number, body: unknown];
-
-/** Sign-ins as an API server lists and tells them, and the watches that are open. */
-class Cluster {
-  items: TkaSignin[] = [];
-  version = 1;
-  /** Replaces the answer to the next lists, in this order. */
-  readonly lists: Listed[] = [];
-  /** Replaces the answer to the next watches, in this order. */
-  readonly watches: ((response: ServerResponse) => void)[] = [];
-  readonly open = new Set<ServerResponse>();
-  /** Each request's query, as it came. */
-  readonly asked: URLSearchParams[] = [];
-  readonly server: Server;
-  #seen: (() => void)[] = [];
-
-  constructor() {
-    this.server = createServer((request, response) => {
-      const query = new URL(request.url ?? '', 'http://x').searchParams;
-      this.asked.push(query);
-      for (const seen of this.#seen.splice(0)) seen();
-      if (query.get('watch') !== 'true') {
-        const metadata = { resourceVersion: String(this.version) };
-        const [status, body] = this.lists.shift() ?? [200, { items: this.items, metadata }];
-        response.statusCode = status;
-        response.end(JSON.stringify(body));
-        return;
-      }
-      const special = this.watches.shift();
-      if (special !== undefined) return special(response);
-      this.open.add(response);
-      response.once('close', () => this.open.delete(response));
-      response.writeHead(200);
-      response.flushHeaders();
-    });
-  }
-
-  /** Resolves once this holds after some request. */
-  async until(holds: () => boolean): Promise<void> {
-    while (!holds()) await new Promise<void>((resolve) => this.#seen.push(resolve));
-  }
-
-  /** Resolves once a watch is open. */
-  async watched(): Promise<void> {
-    while (this.open.size === 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-
-  tell(type: string, object: unknown): void {
-    for (const response of this.open) response.write(`${JSON.stringify({ type, object })}\n`);
-  }
-
-  put(name: string): TkaSignin {
-    const signIn = signInOf(name, ++this.version);
-    this.items = [...this.items.filter(({ metadata }) => metadata.name !== name), signIn];
-    return signIn;
-  }
-}
-
-const signInOf = (name: string, version: number): TkaSignin => ({
-  metadata: { name, namespace: 'tka', uid: `uid-${name}`, resourceVersion: String(version) },
-  spec: { username: name, role: 'view', validity_period: '1h' },
-});
+import { StandInApi } from './stand-in-api.ts';
 
 const ends: (() => void)[] = [];
 afterEach(() => {
@@ -76,18 +13,17 @@ afterEach(() => {
 });
 
 interface Watching {
-  readonly cluster: Cluster;
+  readonly cluster: StandInApi;
   readonly watch: SignInWatch;
   /** Names, and whether they were there or gone. */
   readonly changes: [string, boolean][];
   readonly warnings: string[];
 }
 
-async function watching(cluster: Cluster, times: KubeTimes = {}): Promise<Watching> {
-  await new Promise<void>((resolve) => cluster.server.listen(0, '127.0.0.1', resolve));
+async function watching(cluster: StandInApi, times: KubeTimes = {}): Promise<Watching> {
+  await cluster.start();
   const kubeConfig = new KubeConfig();
-  const server = `http://127.0.0.1:${(cluster.server.address() as AddressInfo).port}`;
-  kubeConfig.loadFromClusterAndUser({ name: 'x', server, skipTLSVerify: true }, { name: 'x', token: 'x' });
+  kubeConfig.loadFromClusterAndUser({ name: 'x', server: cluster.url, skipTLSVerify: true }, { name: 'x', token: 'x' });
   const kube = connectKube(kubeConfig, times);
   const changes: [string, boolean][] = [];
   const warnings: string[] = [];
@@ -102,8 +38,7 @@ async function watching(cluster: Cluster, times: KubeTimes = {}): Promise<Watchi
   ends.push(() => {
     watch.stop();
     kube.close();
-    cluster.server.closeAllConnections();
-    cluster.server.close();
+    cluster.stop();
   });
   return { cluster, watch, changes, warnings };
 }
@@ -123,7 +58,7 @@ const strange = [
 
 describe('no name of a sign-in means anything but itself', () => {
   test.each(strange)('%s, listed', async (name) => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     cluster.put(name);
     const { watch, changes, warnings } = await watching(cluster);
     expect(await watch.wait(name, isThere, 5_000)).toBe(true);
@@ -139,7 +74,7 @@ describe('no name of a sign-in means anything but itself', () => {
   });
 
   test.each(strange)('%s, created and deleted later', async (name) => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     const { watch, changes, warnings } = await watching(cluster);
     await cluster.watched();
     // Somebody waits for another sign-in meanwhile.
@@ -169,7 +104,7 @@ describe('a watch that does not go on', () => {
   };
 
   test('a list that is refused is tried again, and the reason is told meanwhile', async () => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     cluster.put('tka-user-alice');
     cluster.lists.push([404, { message: 'the server could not find the requested resource' }], [500, 'x']);
     const { watch, warnings } = await watching(cluster);
@@ -191,7 +126,7 @@ describe('a watch that does not go on', () => {
     ['as a status', (response) => response.writeHead(410).end(JSON.stringify(gone))],
     ['as an event', (response) => begun(response).end(`${JSON.stringify({ type: 'ERROR', object: gone })}\n`)],
   ])('one that is told 410 Gone %s lists anew at once, without a warning', async (_, answer) => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     const bob = cluster.put('tka-user-bob');
     cluster.watches.push((response) => {
       cluster.put('tka-user-alice');
@@ -210,7 +145,7 @@ describe('a watch that does not go on', () => {
   });
 
   test('one that breaks goes on from the version that it heard last, which may be a bookmark’s', async () => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     const { watch, warnings } = await watching(cluster);
     await cluster.watched();
     cluster.tell('ADDED', cluster.put('tka-user-alice'));
@@ -226,7 +161,7 @@ describe('a watch that does not go on', () => {
   test.each(['not JSON', '{}', 'null', '{"type":"ADDED"}', '{"type":"DANCED","object":{"metadata":{}}}'])(
     'one that tells %s is begun anew',
     async (line) => {
-      const cluster = new Cluster();
+      const cluster = new StandInApi();
       cluster.watches.push((response) => {
         cluster.put('tka-user-alice');
         begun(response).write(`${line}\n`);
@@ -240,7 +175,7 @@ describe('a watch that does not go on', () => {
   );
 
   test('one that the server ends at once is not taken up without a pause', async () => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     const ended = performance.now() + 1_500;
     cluster.watches.push(...Array.from({ length: 1_000 }, () => (response: ServerResponse) => begun(response).end()));
     const { warnings } = await watching(cluster);
@@ -250,7 +185,7 @@ describe('a watch that does not go on', () => {
   });
 
   test('one that ends as agreed is taken up at once, without a warning', async () => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     const { watch, warnings } = await watching(cluster, { watchMs: 1_000 });
     for (let watches = 1; watches < 3; watches++) {
       await cluster.until(() => cluster.asked.length === watches + 1);
@@ -267,7 +202,7 @@ describe('a watch that does not go on', () => {
   });
 
   test('one of which nothing more is heard is dropped, and taken up on another connection', async () => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     const { watch, warnings } = await watching(cluster, { watchMs: 1_000 });
     await cluster.watched();
     const [silent] = cluster.open;
@@ -279,7 +214,7 @@ describe('a watch that does not go on', () => {
   });
 
   test('what was not confirmed for 30 s is told as old', async () => {
-    const cluster = new Cluster();
+    const cluster = new StandInApi();
     const { watch } = await watching(cluster);
     await vi.waitUntil(() => watch.problem() === undefined);
     vi.useFakeTimers({ toFake: ['performance'] });
@@ -292,7 +227,7 @@ describe('a watch that does not go on', () => {
   });
 
   test('waiting ends when it is stopped', async () => {
-    const { watch } = await watching(new Cluster());
+    const { watch } = await watching(new StandInApi());
     const waits = watch.wait('stop', isThere, 60_000);
     watch.stop();
     expect(await waits).toBe(false);

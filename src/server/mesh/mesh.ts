@@ -4,6 +4,7 @@ import { systemCode, UsageError } from '../../errors.ts';
 import { cleanText } from '../../tka/text.ts';
 import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
+import { Seldom } from '../seldom.ts';
 import { gossipFace } from './face.ts';
 import type { Gate, Whois } from './gate.ts';
 import type { KnownMember } from './map.ts';
@@ -78,13 +79,16 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   if (!(deadThreshold > stalenessThreshold && stalenessThreshold > 0)) {
     throw new UsageError('gossip.deadThreshold must be more than gossip.stalenessThreshold, and that more than 0');
   }
-  const seldom = new Seldom(log);
+  const said = new Seldom(100);
+  const warn = (what: string, line: string): void => {
+    if (said.is(what)) log('warn', line);
+  };
   const bootstrap = options.bootstrapPeers ?? [];
   for (const address of bootstrap) checkAddress(address);
 
   let membership: Membership | undefined;
   const servers = options.hosts.map(() => {
-    const onDenied = (address: string, why: string) => seldom.warn(why, `gossip from ${address} is refused: ${why}`);
+    const onDenied = (address: string, why: string) => warn(why, `gossip from ${address} is refused: ${why}`);
     const face = gossipFace({ gate, membership: () => membership, onDenied });
     const server = createTkaServer(face, { readTimeoutMs: 5000, readHeaderTimeoutMs: 2000, writeTimeoutMs: 5000 });
     server.maxConnections = connectionLimit;
@@ -110,9 +114,11 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       },
       onRumour: () => {
         // Once is a start after a clock was set back, or our own news that was faster than we.
-        seldom.often('rumour', 10, `another process says that it is ${name}: no two members may have the same name`);
+        if (said.is('rumour', 10)) {
+          log('warn', `another process says that it is ${name}: no two members may have the same name`);
+        }
       },
-      onSkip: (skipped, why) => seldom.warn(`${skipped} ${why}`, `member ${skipped} is not taken: ${why}`),
+      onSkip: (skipped, why) => warn(`${skipped} ${why}`, `member ${skipped} is not taken: ${why}`),
     });
   } catch (error) {
     await Promise.all(servers.map(close));
@@ -151,7 +157,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   function report(address: string, error: unknown): void {
     const why = systemCode(error) ?? (error instanceof Error ? error.message : 'failed');
     const line = `gossip with ${address}: ${cleanText(why)}`;
-    if (error instanceof Error && error.name === 'Denied') seldom.warn(line, line);
+    if (error instanceof Error && error.name === 'Denied') warn(line, line);
     else log('debug', line);
   }
 
@@ -164,7 +170,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       member.setSeeds((await options.candidates()).filter(isAddress));
     } catch (error) {
       const why = error instanceof Error ? cleanText(error.message) : 'failed';
-      seldom.warn(why, `the tailnet's peers cannot be listed: ${why}`);
+      warn(why, `the tailnet's peers cannot be listed: ${why}`);
     } finally {
       looking = false;
     }
@@ -255,33 +261,5 @@ export function isAddress(text: string): boolean {
 function checkAddress(text: string): void {
   if (!isAddress(text)) {
     throw new UsageError(`gossip.bootstrapPeers: ${JSON.stringify(cleanText(text, 100))} is not host:port`);
-  }
-}
-
-/** Says what happens again and again once a minute. Remembers so many things and no more. */
-class Seldom {
-  readonly #log: (level: 'warn', line: string) => void;
-  #said = new Map<string, number>();
-  #since = performance.now();
-
-  constructor(log: (level: 'warn', line: string) => void) {
-    this.#log = log;
-  }
-
-  warn(what: string, line: string): void {
-    this.often(what, 1, line);
-  }
-
-  /** Says it when it happens for the so-manieth time in a minute. */
-  often(what: string, times: number, line: string): void {
-    const now = performance.now();
-    if (now - this.#since > 60_000) {
-      this.#said = new Map();
-      this.#since = now;
-    }
-    const count = (this.#said.get(what) ?? 0) + 1;
-    if (count > 1 || this.#said.size < 100) this.#said.set(what, count);
-    else return;
-    if (count === times) this.#log('warn', line);
   }
 }

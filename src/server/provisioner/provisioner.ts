@@ -1,6 +1,7 @@
 // One replica's provisioner: it serves the sign-ins, stands for election, and provisions while it leads.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { ClusterInfo } from '../../tka/types.ts';
 import { Refusal, type SignIns } from '../http/contract.ts';
@@ -65,6 +66,7 @@ export interface Provisioner {
 
 const expiryMs = 1_000;
 const clusterInfoMs = 60_000;
+const infoRetryMs = 1_000;
 const concurrency = 16;
 // A key that is no sign-in's name: compare everything.
 const everything = '*';
@@ -150,15 +152,18 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   });
 
   let known: { readonly info: ClusterInfo; readonly at: number } | undefined;
+  let infoProblem = 'ref' in options.clusterInfo ? 'the cluster info has not been read yet' : undefined;
   async function clusterInfo(): Promise<ClusterInfo> {
     const source = options.clusterInfo;
     if (!('ref' in source)) return source;
     if (known === undefined || performance.now() - known.at > clusterInfoMs) {
       try {
         known = { info: await readClusterInfo(kube, source.ref, source.labels), at: performance.now() };
+        infoProblem = undefined;
       } catch (error) {
         log.warn({ err: error }, 'the cluster info could not be read');
         if (known === undefined) {
+          infoProblem = `the cluster info cannot be read: ${(error as Error).message}`;
           throw new Refusal(500, {
             message: 'Failed to load cluster info',
             advice: ['check clusterInfo.configMapRef in the configuration of the TKA server'],
@@ -169,6 +174,17 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     }
     return known.info;
   }
+
+  const stopping = new AbortController();
+  /** Reads the cluster info once, though nobody asks: the server is not ready without it. */
+  async function firstClusterInfo(): Promise<void> {
+    while (infoProblem !== undefined && !stopping.signal.aborted) {
+      await clusterInfo().catch(() =>
+        delay(infoRetryMs, undefined, { signal: stopping.signal }).catch(() => undefined),
+      );
+    }
+  }
+  void firstClusterInfo();
 
   const signIns = createSignIns({
     kube,
@@ -185,7 +201,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   return {
     signIns,
     clusterInfo,
-    unready: () => watch.problem(),
+    unready: () => watch.problem() ?? infoProblem,
     leading: () => candidate.leading(),
     sessions() {
       const counts = new Map<string, number>();
@@ -196,6 +212,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       return counts;
     },
     async stop() {
+      stopping.abort();
       watch.stop();
       await candidate.stop();
       kube.close();

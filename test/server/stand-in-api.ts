@@ -1,0 +1,118 @@
+// An API server on loopback that has sign-ins and little else, by plain http, and answers lists and watches as told.
+import * as fs from 'node:fs';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
+
+type Listed = readonly [status: number, body: unknown];
+
+/** One namespace's sign-ins as an API server lists and tells them, and the watches that are open. */
+export class StandInApi {
+  items: TkaSignin[] = [];
+  version = 1;
+  /** Replaces the answer to the next lists, in this order. */
+  readonly lists: Listed[] = [];
+  /** Replaces the answer to the next watches, in this order. */
+  readonly watches: ((response: ServerResponse) => void)[] = [];
+  readonly open = new Set<ServerResponse>();
+  /** Each request's query, as it came. */
+  readonly asked: URLSearchParams[] = [];
+  /** Objects besides the sign-ins, by path. */
+  readonly objects = new Map<string, unknown>();
+  /** How often something was asked for that is not there. */
+  missed = 0;
+  readonly #server: Server;
+  #folder: string | undefined;
+  #port = 0;
+  #seen: (() => void)[] = [];
+
+  constructor() {
+    this.#server = createServer((request, response) => {
+      const { searchParams: query, pathname } = new URL(request.url ?? '', 'http://x');
+      if (!pathname.endsWith('/tkasignins')) {
+        const object = this.objects.get(pathname);
+        if (object === undefined) this.missed++;
+        for (const seen of this.#seen.splice(0)) seen();
+        response.statusCode = object === undefined ? 404 : 200;
+        response.end(JSON.stringify(object ?? { message: 'not found' }));
+        return;
+      }
+      this.asked.push(query);
+      for (const seen of this.#seen.splice(0)) seen();
+      if (query.get('watch') !== 'true') {
+        const metadata = { resourceVersion: String(this.version) };
+        const [status, body] = this.lists.shift() ?? [200, { items: this.items, metadata }];
+        response.statusCode = status;
+        response.end(JSON.stringify(body));
+        return;
+      }
+      const special = this.watches.shift();
+      if (special !== undefined) return special(response);
+      this.open.add(response);
+      response.once('close', () => this.open.delete(response));
+      response.writeHead(200);
+      response.flushHeaders();
+    });
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Listens, again on the same port. */
+  async start(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+    this.#port = (this.#server.address() as AddressInfo).port;
+  }
+
+  /** A file that names it. */
+  kubeconfig(): string {
+    this.#folder ??= fs.mkdtempSync(path.join(os.tmpdir(), 'tka-api-'));
+    const file = path.join(this.#folder, 'kubeconfig');
+    const cluster = { server: this.url, 'insecure-skip-tls-verify': true };
+    const config = {
+      apiVersion: 'v1',
+      kind: 'Config',
+      clusters: [{ name: 'x', cluster }],
+      users: [{ name: 'x', user: { token: 'none' } }],
+      contexts: [{ name: 'x', context: { cluster: 'x', user: 'x' } }],
+      'current-context': 'x',
+    };
+    fs.writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+    return file;
+  }
+
+  /** Drops every connection, and listens no more. */
+  stop(): void {
+    if (this.#folder !== undefined) fs.rmSync(this.#folder, { recursive: true, force: true });
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+
+  /** Resolves once this holds after some request. */
+  async until(holds: () => boolean): Promise<void> {
+    while (!holds()) await new Promise<void>((resolve) => this.#seen.push(resolve));
+  }
+
+  /** Resolves once a watch is open. */
+  async watched(): Promise<void> {
+    while (this.open.size === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  tell(type: string, object: unknown): void {
+    for (const response of this.open) response.write(`${JSON.stringify({ type, object })}\n`);
+  }
+
+  put(name: string): TkaSignin {
+    const signIn = signInOf(name, ++this.version);
+    this.items = [...this.items.filter(({ metadata }) => metadata.name !== name), signIn];
+    return signIn;
+  }
+}
+
+const signInOf = (name: string, version: number): TkaSignin => ({
+  metadata: { name, namespace: 'tka', uid: `uid-${name}`, resourceVersion: String(version) },
+  spec: { username: name, role: 'view', validity_period: '1h' },
+});
