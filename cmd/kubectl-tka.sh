@@ -64,6 +64,20 @@ tka_version() {
   return 1
 }
 
+# True if the caller that is noted by this process ID was another process, as it always is in containers: by the start
+# time, the 20th field after the name, which may hold anything. Only where that was noted too, and only on Linux.
+tka_another() {
+  IFS= read -r tka_stat <"/proc/$PPID/stat" || return 1
+  IFS=' '
+  # shellcheck disable=SC2086 # to be split
+  set -f -- ${tka_stat##*) }
+  [ $# -gt 19 ] && shift 19 || return 1
+  tka_caller=$PPID:$1
+  case " $tka_callers " in
+  *" $tka_caller "*) return 1 ;;
+  esac
+}
+
 # credential --server URL [--api-server URL]: prints the entry and ends, or returns 1: not served, or 2: not to be written.
 tka_serve() {
   if [ -n "${TKA_CACHE_DIR-}" ]; then
@@ -77,8 +91,16 @@ tka_serve() {
     [ -n "$tka_folder" ] || return 1
     tka_folder=$tka_folder/kubectl-tka
   fi
+  case ${XDG_STATE_HOME-} in              # linux
+  /*) tka_state=$XDG_STATE_HOME ;;        # linux
+  *) tka_state=${HOME:+$HOME/.local/state} ;; # linux
+  esac                                    # linux
+  tka_state=${HOME:+$HOME/Library/Application Support} # darwin
+  [ -n "$tka_state" ] || return 1
+  case /$tka_folder//$tka_state/ in
+  */../*) return 1 ;; # after a link, not where the path without it is
+  esac
   case $tka_folder in
-  .. | ../* | */.. | */../*) return 1 ;; # after a link, not where the path without it is
   /*) ;;
   *) tka_folder=./$tka_folder ;;
   esac
@@ -116,10 +138,11 @@ tka_serve() {
   done
   tka_entry=$tka_folder/$tka_name$tka_rest
   tka_served=$tka_entry+served
+  tka_mark=$tka_state/kubectl-tka/signed-out/$tka_name$tka_rest
 
   # A shell that lacks one of these tests says no to it.
   # shellcheck disable=SC3013,SC3067
-  [ -O "$tka_folder" ] && [ ! -k "$tka_folder" ] &&
+  [ ! -e "$tka_mark" ] && [ ! -h "$tka_mark" ] && [ -O "$tka_folder" ] && [ ! -k "$tka_folder" ] &&
     [ -f "$tka_entry" ] && [ ! -h "$tka_entry" ] && [ -O "$tka_entry" ] || return 1
   {
     IFS= read -r tka_head && case $tka_head in 'tka1 '*) ;; *) return 1 ;; esac &&
@@ -152,18 +175,30 @@ tka_serve() {
   esac
   tka_version || return 1
 
-  # Whom it was served to last. That note, written over and not cut (which takes longer), is also what says the time.
+  # Which callers it was served to last: src/credential/served.ts. That note, written over and not cut (which takes
+  # longer), is also what says the time.
+  tka_caller=$PPID
   # shellcheck disable=SC3013,SC3067
   if [ -h "$tka_served" ]; then
     return 1
   elif [ -e "$tka_served" ]; then
     [ -f "$tka_served" ] && [ -O "$tka_served" ] || return 1
-    IFS= read -r tka_last <"$tka_served"
-    [ "$tka_last" != "$PPID" ] || return 1
+    IFS= read -r tka_callers <"$tka_served"
+    case $tka_callers in
+    *[!0-9:\ -]*) return 1 ;;
+    *' '*' '*' '*) ;;
+    *) return 1 ;;
+    esac
+    [ "${#tka_callers}" -lt 200 ] || return 1
+    case " $tka_callers " in
+    *" $PPID "*) return 1 ;;
+    *" $PPID:"*) tka_another || return 1 ;;
+    esac
   else
+    tka_callers='- - - -'
     umask 077
   fi
-  echo "$PPID" 1<>"$tka_served" || return 1
+  echo "$tka_caller ${tka_callers% *}" 1<>"$tka_served" || return 1
   # shellcheck disable=SC3013
   [ "$tka_entry" -nt "$tka_served" ] || return 1
   echo "{\"kind\":\"ExecCredential\",\"apiVersion\":\"$tka_api\",\"status\":{\"token\":\"$tka_token\",\"expirationTimestamp\":\"$tka_expires\"}}" || return 2

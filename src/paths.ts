@@ -1,6 +1,6 @@
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { cacheFolder } from './credential/entry.ts';
+import { cacheFolder, stateFolder } from './credential/entry.ts';
 
 /** Where this program keeps its files. */
 export interface Paths {
@@ -30,25 +30,4 @@ export async function findPaths(env: NodeJS.ProcessEnv): Promise<Paths> {
   const configs = home === undefined ? [] : [path.join(home, '.config', 'tka', 'config.yaml')];
   if (process.platform !== 'win32') configs.push('/etc/tka/config.yaml');
   return { cache: cacheFolder(env), state: stateFolder(env, home), configs, home };
-}
-
-/**
- * The folder for what must outlive a cleaned cache; undefined without a home. The same as env-paths' (XDG's state folder
- * is what it calls "log", and "data" elsewhere, where logs are what a cleaner takes first), but env-paths takes an empty
- * HOME for one.
- */
-export function stateFolder(
-  env: NodeJS.ProcessEnv,
-  home: string | undefined,
-  platform: string = process.platform,
-): string | undefined {
-  const under = (...parts: string[]) => (home === undefined ? undefined : path.join(home, ...parts));
-  if (platform === 'win32') {
-    const base = env.LOCALAPPDATA || under('AppData', 'Local');
-    return base && path.join(base, 'kubectl-tka', 'Data');
-  }
-  if (platform === 'darwin') return under('Library', 'Application Support', 'kubectl-tka');
-  // The XDG specification: a relative path is to be ignored.
-  if (env.XDG_STATE_HOME?.startsWith('/')) return path.join(env.XDG_STATE_HOME, 'kubectl-tka');
-  return under('.local', 'state', 'kubectl-tka');
 }

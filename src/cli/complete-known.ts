@@ -1,12 +1,12 @@
 import * as fs from 'node:fs';
-import { cacheFolder, entryName } from '../credential/entry.ts';
+import { cacheFolder, entryName, stateFolder } from '../credential/entry.ts';
 import type { Cluster } from '../discovery/clusters.ts';
 import { rememberedClusters } from '../discovery/find.ts';
 import { ListMemory } from '../discovery/memory.ts';
 import { isSelectable } from '../discovery/selector.ts';
 import { kubeconfigFiles, kubectlHome } from '../kubeconfig/files.ts';
 import { glanceContexts } from '../kubeconfig/glance.ts';
-import { homeFolder, stateFolder } from '../paths.ts';
+import { homeFolder } from '../paths.ts';
 import type { Candidate } from './complete.ts';
 
 /** What this machine remembers of clusters, each part read when it is first asked for. */

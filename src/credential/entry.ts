@@ -9,7 +9,7 @@
 //   <token>
 //   <details as JSON, for the slow path only>
 //
-// Beside it: `+served` (its first line is the process ID of the caller that it was served to last), `+lock`, `+failed`.
+// Beside it: `+served` and `+checked` (see served.ts), `+lock`, `+failed`.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
@@ -58,13 +58,56 @@ export function cacheFolder(env: Environment, platform: string = process.platfor
   return env.HOME ? path.join(env.HOME, '.cache', 'kubectl-tka') : undefined;
 }
 
+/**
+ * The folder for what must outlive a cleaned cache; undefined where the environment names none and `home` is undefined.
+ * `~/.local/state/kubectl-tka`
+ */
+export function stateFolder(
+  env: Environment,
+  home: string | undefined,
+  platform: string = process.platform,
+): string | undefined {
+  const under = (...parts: string[]) => (home ? path.join(home, ...parts) : undefined);
+  if (platform === 'win32') {
+    const base = env.LOCALAPPDATA || under('AppData', 'Local');
+    return base && path.join(base, 'kubectl-tka', 'Data');
+  }
+  if (platform === 'darwin') return under('Library', 'Application Support', 'kubectl-tka');
+  // The XDG specification: a relative path is to be ignored.
+  if (env.XDG_STATE_HOME?.startsWith('/')) return path.join(env.XDG_STATE_HOME, 'kubectl-tka');
+  return under('.local', 'state', 'kubectl-tka');
+}
+
+/** The mark of a logout. `~/.local/state/kubectl-tka/signed-out/https+tka.example.ts.net` */
+export function signedOutFile(state: string, name: string): string {
+  return path.join(state, 'signed-out', name);
+}
+
+/** True if there is anything at a path, readable or not. */
+export function exists(file: string): boolean {
+  try {
+    return fs.lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    // Where the folder cannot even be looked into (part of its path is a file), no logout has left a mark.
+    return false;
+  }
+}
+
 /** The name of a server's entry within the cache folder; undefined unless the URL is canonical in form. */
 export function entryName(server: string): string | undefined {
   return serverShape.test(server) ? server.replace('://', '+').replaceAll(':', '+') : undefined;
 }
 
-// Symlinks, FIFOs, devices and other users' files are not ours; and opening one must never hang.
-function openOwn(file: string, flags: number): number | undefined {
+/** The path of what lies beside a server's entry. `~/.cache/kubectl-tka/https+tka.example.ts.net+served` */
+export function besideEntry(folder: string, server: string, suffix: string): string {
+  return path.join(folder, `${entryName(server)}${suffix}`);
+}
+
+/**
+ * Opens a regular file of ours, a new one with the mode 0600; undefined for symlinks, FIFOs, devices and other users'
+ * files, and where it cannot be opened. Never throws, never hangs.
+ */
+export function openOwn(file: string, flags: number): number | undefined {
   const guards = (fs.constants.O_NOFOLLOW ?? 0) | (fs.constants.O_NONBLOCK ?? 0);
   try {
     if (process.platform === 'win32' && !fs.lstatSync(file).isFile()) return undefined;
@@ -146,37 +189,6 @@ export function isFresh(entry: Pick<Entry, 'freshUntil'>, now: number): boolean 
   return entry.freshUntil > now / 1000;
 }
 
-/** The process that a server's entry was served to last; undefined if unknown. */
-export function readServed(folder: string, server: string): number | undefined {
-  const fd = openOwn(path.join(folder, `${entryName(server)}+served`), fs.constants.O_RDONLY);
-  if (fd === undefined) return undefined;
-  try {
-    const text = Buffer.alloc(24);
-    const length = fs.readSync(fd, text, 0, 24, 0);
-    const number = /^([1-9][0-9]{0,15})\n/.exec(text.toString('latin1', 0, length));
-    return number === null ? undefined : Number(number[1]);
-  } catch {
-    // A disk or a file server that gives up: EIO, ESTALE.
-    return undefined;
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** Notes whom the entry is served to. A note that cannot be written only loses a chance to heal a refused token. */
-export function writeServed(folder: string, server: string, parent: number): void {
-  const { O_WRONLY, O_CREAT, O_TRUNC } = fs.constants;
-  const fd = openOwn(path.join(folder, `${entryName(server)}+served`), O_WRONLY | O_CREAT | O_TRUNC);
-  if (fd === undefined) return;
-  try {
-    fs.writeSync(fd, `${parent}\n`);
-  } catch {
-    // A full disk.
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
 /**
  * The apiVersion that the caller asks for in KUBERNETES_EXEC_INFO (client.authentication.k8s.io), v1 when it names
  * none; undefined for one that is not spoken here.
@@ -206,8 +218,9 @@ export function writeAll(fd: number, text: string): void {
     try {
       at += fs.writeSync(fd, bytes, at);
     } catch (error) {
-      // A pipe that its reader has set to non-blocking and that is full for the moment.
+      // A pipe that its reader has set to non-blocking and that is full for the moment: no event says when there is room.
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
     }
   }
 }

@@ -1,4 +1,5 @@
-import { isFresh, readServed, writeServed } from '../credential/entry.ts';
+import { isFresh } from '../credential/entry.ts';
+import { asksAgain, wasChecked, writeChecked, writeServed } from '../credential/served.ts';
 import { TkaError } from '../errors.ts';
 import { type Network, openNetwork } from '../network/network.ts';
 import type { Access } from '../tka/answers.ts';
@@ -94,8 +95,12 @@ export class Sessions {
     const first = store.read(server);
     this.#refuseSignedOut(server);
     if (usable(first) && isFresh(first, Date.now())) {
-      const twice = store.folder !== undefined && readServed(store.folder, server) === parent;
-      if (!twice || (await tryToken(first.token, first, this.#network, this.#log)) !== 'refused') return first;
+      const { folder } = store;
+      const doubted =
+        folder !== undefined && asksAgain(folder, server, parent, startedAt) && !wasChecked(folder, server, startedAt);
+      if (!doubted) return first;
+      writeChecked(folder, server);
+      if ((await tryToken(first.token, first, this.#network, this.#log)) !== 'refused') return first;
       this.#log('the API server refuses the cached token: signing in again');
       refused = first.token;
     }

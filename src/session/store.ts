@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { type Entry, entryName, formatEntry, readEntry } from '../credential/entry.ts';
+import { type Entry, entryName, exists, formatEntry, readEntry, signedOutFile } from '../credential/entry.ts';
 import { systemCode, TkaError } from '../errors.ts';
 import { ensurePrivateFolder, readOwn, removeLeftovers, writeWhole } from '../files.ts';
 import type { Paths } from '../paths.ts';
@@ -117,7 +117,10 @@ export class SessionStore {
       ensurePrivateFolder(path.dirname(file));
       removeLeftovers(file);
       // A new token has been served to nobody yet.
-      if (readEntry(path.dirname(file), session.server)?.token !== session.token) remove(`${file}+served`);
+      if (readEntry(path.dirname(file), session.server)?.token !== session.token) {
+        remove(`${file}+served`);
+        remove(`${file}+checked`);
+      }
       writeWhole(file, formatEntry({ ...session, details: JSON.stringify(details) }), { mtime: session.freshUntil });
     });
   }
@@ -129,8 +132,7 @@ export class SessionStore {
     removeLeftovers(file);
     explained(file, () => {
       remove(file);
-      remove(`${file}+served`);
-      remove(`${file}+failed`);
+      for (const suffix of ['+served', '+checked', '+failed']) remove(`${file}${suffix}`);
     });
   }
 
@@ -170,8 +172,8 @@ export class SessionStore {
   /** The mark of a logout; anything at its place counts as one, readable or not. */
   signedOut(server: string): SignedOut | undefined {
     const file = this.#stateFile('signed-out', server);
-    const stat = file === undefined ? undefined : statOrNone(file);
-    if (file === undefined || stat === undefined) return undefined;
+    if (file === undefined || !exists(file)) return undefined;
+    const at = fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
     const value = readJson(file) ?? {};
     const text = (key: string) => (typeof value[key] === 'string' ? cleanText(value[key]) : null);
     const until = isTime(value.until) ? value.until : null;
@@ -180,7 +182,7 @@ export class SessionStore {
       username: text('username'),
       role: text('role'),
       until,
-      at: stat.mtimeMs,
+      at,
       complete: value.complete === true,
       forgotten: value.forgotten === true,
     };
@@ -235,7 +237,8 @@ export class SessionStore {
 
   #stateFile(kind: 'signed-out' | 'insecure', server: string): string | undefined {
     const name = entryName(server);
-    return this.#state === undefined || name === undefined ? undefined : path.join(this.#state, kind, name);
+    if (this.#state === undefined || name === undefined) return undefined;
+    return kind === 'signed-out' ? signedOutFile(this.#state, name) : path.join(this.#state, kind, name);
   }
 
   #writeState(kind: 'signed-out' | 'insecure', server: string, text: string): void {
@@ -264,15 +267,6 @@ function explained(what: string, act: () => void): void {
 
 function remove(file: string): void {
   fs.rmSync(file, { recursive: true, force: true });
-}
-
-// Where a folder cannot even be looked into (part of its path is a file), no logout of ours has left a mark.
-function statOrNone(file: string): fs.Stats | undefined {
-  try {
-    return fs.lstatSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
 }
 
 function mendMode(file: string, mode: number): void {

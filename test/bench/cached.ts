@@ -50,7 +50,7 @@ export function cachedScripts(ground: Ground): { calls: number; scripts: [name: 
   ];
   const script = (command: readonly string[]) =>
     `unset KUBECONFIG; n=${calls}; while [ $n -gt 0 ]; do n=$((n - 1)); ` +
-    `echo 0 1<>${quoted([`${entry}+served`])}; ${quoted(command)} >/dev/null || exit; done`;
+    `echo '0 - - -' 1<>${quoted([`${entry}+served`])}; ${quoted(command)} >/dev/null || exit; done`;
   const there = commands.filter((command): command is [string, string[]] => !command[1].includes(undefined));
   return { calls, scripts: there.map(([name, command]) => [name, script(command)]) };
 }

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { type Entry, entryName, formatEntry } from '../../src/credential/entry.ts';
+import { callerOf } from '../../src/credential/served.ts';
 
 export const server = 'http://127.0.0.11:8123';
 export const apiServer = 'https://127.0.0.11:6443';
@@ -159,6 +160,37 @@ const of = (served: boolean, url: string) =>
     return { args: ['credential', '--server', url] };
   });
 
+/** An entry with a note of whom it was served to, so many seconds ago. */
+const note = (served: Case['served'], name: string, text: () => string, ago = 0): Case =>
+  fresh(served, `served ${name}`, ({ file }) => {
+    fs.writeFileSync(`${file}+served`, text());
+    const at = Date.now() / 1000 - ago;
+    fs.utimesSync(`${file}+served`, at, at);
+  });
+const stateOf = (home: string) =>
+  path.join(home, process.platform === 'darwin' ? 'Library/Application Support' : '.local/state');
+function putMark(state: string, entryFile: string, make: (mark: string) => void): void {
+  const mark = path.join(state, 'kubectl-tka', 'signed-out', path.basename(entryFile));
+  fs.mkdirSync(path.dirname(mark), { recursive: true });
+  make(mark);
+}
+/** The marks of a logout in a state folder: whatever is there is one. */
+const marks = (state: (home: string) => string, env: ((home: string) => Record<string, string>) | undefined): Case[] =>
+  (
+    [
+      ['', (mark: string) => fs.writeFileSync(mark, '{}\n')],
+      [', by an empty mark', (mark: string) => fs.writeFileSync(mark, '')],
+      [', by a folder', (mark: string) => fs.mkdirSync(mark)],
+      [', by a dangling link', (mark: string) => fs.symlinkSync('/nowhere', mark)],
+    ] as const
+  ).map(([name, make]) => {
+    const where = env === undefined ? '' : `, ${Object.keys(env('')).join()} ${Object.values(env('')).join()}`;
+    return fresh(false, `signed out${name}${where}`, ({ home, file }) => {
+      putMark(state(home), file, make);
+      return env === undefined ? {} : { env: env(home) };
+    });
+  });
+
 export const api = 'client.authentication.k8s.io/';
 const info = (spec: string, version = 'v1', end = '') =>
   `{"kind":"ExecCredential","apiVersion":"${api}${version}","spec":{${spec}}}${end}`;
@@ -252,26 +284,39 @@ export const cases: readonly Case[] = [
     fs.renameSync(folder, path.join(home, 'real'));
     fs.symlinkSync('../real', folder);
   }),
-  // Whom it was served to: twice by one parent is the sign of a 401.
-  fresh(false, 'served to this parent', ({ file }) => fs.writeFileSync(`${file}+served`, `${process.pid}\n`)),
-  fresh(true, 'served to another', ({ file }) => fs.writeFileSync(`${file}+served`, '1\n')),
-  fresh(true, 'served to one whose number begins so', ({ file }) =>
-    fs.writeFileSync(`${file}+served`, `${process.pid}0\n`),
-  ),
-  fresh(true, 'served to nobody', ({ file }) => fs.writeFileSync(`${file}+served`, '')),
-  fresh(true, 'served to a word', ({ file }) => fs.writeFileSync(`${file}+served`, 'nobody\n')),
-  fresh(true, 'served to a long number', ({ file }) => fs.writeFileSync(`${file}+served`, `${'9'.repeat(400)}\n`)),
-  fresh(true, 'served to a number with a zero before it', ({ file }) =>
-    fs.writeFileSync(`${file}+served`, `0${process.pid}\n`),
-  ),
-  fresh(true, 'served to a control', ({ file }) => fs.writeFileSync(`${file}+served`, '\u001b[31m1\n')),
-  fresh(true, 'served to NULs', ({ file }) => fs.writeFileSync(`${file}+served`, '\0\0\0\0')),
-  fresh(false, 'served to this parent, and more', ({ file }) =>
-    fs.writeFileSync(`${file}+served`, `${process.pid}\nx\n`),
-  ),
-  fresh('program', 'served to this parent, without an end', ({ file }) =>
-    fs.writeFileSync(`${file}+served`, `${process.pid}`),
-  ),
+  // Which callers it was served to: a second question of one is the sign of a 401.
+  note(false, 'last to this caller', () => `${process.pid} - - -\n`),
+  note(false, 'to this caller, and to three since', () => `1 2 3 ${process.pid}\n`),
+  note(true, 'to four others', () => '1 2 3 4\n'),
+  note(true, 'to others whose numbers begin or end so', () => `${process.pid}0 1${process.pid} ${process.pid}0:1 -\n`),
+  note('program', 'to this caller an hour ago', () => `${process.pid} - - -\n`, 3600),
+  note('program', 'to this caller, by a clock that is ahead', () => `${process.pid} - - -\n`, -3600),
+  note(false, 'to this caller, with more after the line', () => `${process.pid} - - -\nx\n`),
+  note('program', 'to this caller, in a line without an end', () => `${process.pid} - - -`),
+  ...[
+    '',
+    'nobody\n',
+    '1\n',
+    '1 - -\n',
+    `${'9'.repeat(400)}\n`,
+    '\u001b[31m1 - - -\n',
+    '\0\0\0\0',
+    `${'1 '.repeat(150)}\n`,
+    '1 - - -;id\n',
+    '* * * *\n',
+  ].map((text) => note('program', `in a damaged note: ${JSON.stringify(text).slice(0, 40)}`, () => text)),
+  // On Linux a start time tells processes of one ID apart, as in containers, where kubectl has the same one each time.
+  ...(process.platform === 'linux'
+    ? [
+        note(true, 'to an earlier process with this ID', () => `${process.pid}:1 - - -\n`),
+        note(false, 'to this very process', () => `${callerOf(process.pid)} - - -\n`),
+        note(
+          false,
+          'to this very process, and to an earlier one',
+          () => `${process.pid}:1 ${callerOf(process.pid)} - -\n`,
+        ),
+      ]
+    : []),
   fresh('program', 'a note that is a FIFO', ({ file }) => fifo(`${file}+served`)),
   fresh('program', 'a note that is a directory', ({ file }) => fs.mkdirSync(`${file}+served`)),
   fresh('program', 'a note that is a symlink', ({ file, home }) => {
@@ -290,11 +335,30 @@ export const cases: readonly Case[] = [
     },
     notRoot,
   ),
-  // Signed out: a logout leaves no entry.
-  c(false, 'signed out', ({ file, home }) => {
-    const mark = path.join(home, '.local', 'state', 'kubectl-tka', 'signed-out', path.basename(file));
-    fs.mkdirSync(path.dirname(mark), { recursive: true });
-    fs.writeFileSync(mark, '{}\n');
+  // Signed out, and the entry is there again: a restored cache, or one that could not be written.
+  ...marks(stateOf, undefined),
+  ...(process.platform === 'linux'
+    ? [
+        ...marks(
+          (home) => path.join(home, 'state of'),
+          (home) => ({ XDG_STATE_HOME: path.join(home, 'state of') }),
+        ),
+        ...marks(stateOf, () => ({ XDG_STATE_HOME: 'relative' })),
+        fresh(true, 'signed out by what XDG_STATE_HOME does not name', ({ home, file }) => {
+          putMark(stateOf(home), file, (mark) => fs.writeFileSync(mark, ''));
+          return { env: { XDG_STATE_HOME: path.join(home, 'state of') } };
+        }),
+        fresh('program', 'XDG_STATE_HOME with a way up', ({ home }) => ({
+          env: { XDG_STATE_HOME: `${home}/x/../state` },
+        })),
+      ]
+    : []),
+  fresh(true, 'another server is signed out', ({ home, file }) => {
+    putMark(stateOf(home), `${file}0`, (mark) => fs.writeFileSync(mark, '{}'));
+  }),
+  fresh(true, 'a file in the place of the state folder', ({ home }) => {
+    fs.mkdirSync(path.dirname(stateOf(home)), { recursive: true });
+    fs.writeFileSync(stateOf(home), '');
   }),
   // How it is called.
   called(true, credential),
@@ -426,8 +490,12 @@ export const cases: readonly Case[] = [
   fresh(false, 'TKA_DEBUG=0', () => ({ env: { TKA_DEBUG: '0' } })),
   fresh(true, 'TKA_DEBUG empty', () => ({ env: { TKA_DEBUG: '' } })),
   fresh(true, 'TKA_CACHE_DIR', ({ folder }) => ({ env: { HOME: '/nowhere', TKA_CACHE_DIR: folder } })),
+  fresh('program', 'TKA_CACHE_DIR and a HOME with a way up', ({ home, folder }) => ({
+    env: { HOME: `${home}/x/..`, TKA_CACHE_DIR: folder },
+  })),
   fresh(true, 'TKA_CACHE_DIR with a slash behind it', ({ folder }) => ({ env: { TKA_CACHE_DIR: `${folder}//` } })),
-  fresh(true, 'TKA_CACHE_DIR and no HOME', ({ folder }) => ({ env: { HOME: undefined, TKA_CACHE_DIR: folder } })),
+  // Where the marks of logouts are, only the system's user database says then.
+  fresh(false, 'TKA_CACHE_DIR and no HOME', ({ folder }) => ({ env: { HOME: undefined, TKA_CACHE_DIR: folder } })),
   fresh(true, 'TKA_CACHE_DIR empty', () => ({ env: { TKA_CACHE_DIR: '' } })),
   fresh(false, 'TKA_CACHE_DIR elsewhere', ({ home }) => ({ env: { TKA_CACHE_DIR: home } })),
   fresh('program', 'TKA_CACHE_DIR with a way up, which a link would lead elsewhere', ({ folder }) => ({
@@ -445,7 +513,10 @@ export const cases: readonly Case[] = [
   ...(process.platform === 'linux'
     ? [
         fresh(false, 'HOME unset', () => ({ env: { HOME: undefined } })),
-        fresh(true, 'XDG_CACHE_HOME, HOME unset', ({ folder }) => ({
+        fresh(true, 'XDG_CACHE_HOME and XDG_STATE_HOME, HOME unset', ({ home, folder }) => ({
+          env: { HOME: undefined, XDG_CACHE_HOME: path.dirname(folder), XDG_STATE_HOME: home },
+        })),
+        fresh(false, 'XDG_CACHE_HOME, HOME unset', ({ folder }) => ({
           env: { HOME: undefined, XDG_CACHE_HOME: path.dirname(folder) },
         })),
         fresh(true, 'XDG_CACHE_HOME empty', () => ({ env: { XDG_CACHE_HOME: '' } })),

@@ -1,10 +1,10 @@
-import { spawnSync } from 'node:child_process';
-import fsItself, * as fs from 'node:fs';
-import { syncBuiltinESMExports } from 'node:module';
+import { spawn, spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import { text } from 'node:stream/consumers';
 import envPaths from 'env-paths';
-import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   cacheFolder,
   entryName,
@@ -13,11 +13,10 @@ import {
   isFresh,
   parseEntry,
   readEntry,
-  readServed,
+  stateFolder,
   wantedApiVersion,
-  writeServed,
 } from '../../src/credential/entry.ts';
-import { findPaths, stateFolder } from '../../src/paths.ts';
+import { findPaths } from '../../src/paths.ts';
 import { damages, entry, now, server, whole } from './cases.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'entry '));
@@ -164,8 +163,6 @@ describe('damage is a miss', () => {
     make();
     try {
       expect(readEntry(folder, server)).toBeUndefined();
-      expect(readServed(folder, server)).toBeUndefined();
-      writeServed(folder, server, 1);
     } finally {
       fs.rmSync(folder, { recursive: true });
       fs.mkdirSync(folder);
@@ -176,59 +173,6 @@ describe('damage is a miss', () => {
     put(whole);
     fs.chownSync(file, 12345, 12345);
     expect(readEntry(folder, server)).toBeUndefined();
-  });
-});
-
-describe('whom it was served to', () => {
-  const served = `${file}+served`;
-  it('is unknown where a file server gives up while it is asked', () => {
-    for (const name of ['readSync', 'fstatSync'] as const) {
-      writeServed(folder, server, 4711);
-      const open = () => (fs.existsSync('/proc/self/fd') ? fs.readdirSync('/proc/self/fd').length : 0);
-      const before = open();
-      const gone = vi.spyOn(fsItself, name).mockImplementation(() => {
-        throw Object.assign(new Error('ESTALE: stale file handle'), { code: 'ESTALE' });
-      });
-      syncBuiltinESMExports();
-      try {
-        expect(readServed(folder, server)).toBeUndefined();
-        expect(readEntry(folder, server)).toBeUndefined();
-      } finally {
-        gone.mockRestore();
-        syncBuiltinESMExports();
-      }
-      expect(readServed(folder, server)).toBe(4711);
-      expect(open()).toBe(before);
-    }
-  });
-  it('comes back as it was written', () => {
-    writeServed(folder, server, 4711);
-    expect(readServed(folder, server)).toBe(4711);
-    writeServed(folder, server, 42);
-    expect(readServed(folder, server)).toBe(42);
-    expect(fs.statSync(served).mode & 0o777).toBe(0o600);
-    // The front writes over what is there.
-    fs.writeFileSync(served, '42\n11\n');
-    expect(readServed(folder, server)).toBe(42);
-  });
-  it.each([
-    ['', ''],
-    ['words', 'x'],
-    ['a long one', '1'.repeat(30)],
-    ['half a line', '1'],
-  ])('%s is nobody', (_, text) => {
-    fs.writeFileSync(served, text);
-    expect(readServed(folder, server)).toBeUndefined();
-  });
-  it.each([
-    ['a FIFO', () => spawnSync('mkfifo', [served])],
-    ['a directory', () => fs.mkdirSync(served)],
-    ['a symlink', () => fs.symlinkSync(`${served}-target`, served)],
-  ])('%s is left alone, without a hang', (_, make) => {
-    make();
-    writeServed(folder, server, 1);
-    expect(readServed(folder, server)).toBeUndefined();
-    expect(fs.existsSync(`${served}-target`)).toBe(false);
   });
 });
 
@@ -262,4 +206,24 @@ it('parseEntry never throws', () => {
     const parsed = parseEntry(bytes.toString('latin1'), server, entry.freshUntil);
     if (parsed !== undefined) expect(parsed.server).toBe(server);
   }
+});
+
+it('writeAll waits for room in a full pipe, without spinning', async () => {
+  // The pipe of a child that reads after a second; non-blocking, as some shells and programs leave it.
+  const child = spawn('/bin/sh', ['-c', 'sleep 1; wc -c'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const script = `const { writeAll } = await import(process.argv[1]);
+    new (process.binding('pipe_wrap').Pipe)(0).open(1);
+    const before = process.cpuUsage();
+    writeAll(1, 'x'.repeat(300000));
+    const { user, system } = process.cpuUsage(before);
+    writeAll(2, String((user + system) / 1000));`;
+  const module = path.join(import.meta.dirname, '../../src/credential/entry.ts');
+  const writer = spawn(process.execPath, ['--no-deprecation', '--input-type=module', '-e', script, module], {
+    stdio: ['ignore', child.stdin, 'pipe'],
+  });
+  child.stdin.destroy();
+  const [counted, used] = await Promise.all([text(child.stdout), text(writer.stderr)]);
+  expect(counted.trim()).toBe('300000');
+  // It waits for about a second; a loop would use all of it.
+  expect(Number(used)).toBeLessThan(400);
 });

@@ -27,7 +27,18 @@ const surroundings: readonly (readonly [string, Record<string, string | undefine
   ['LC_ALL empty', { LC_ALL: '' }],
   ['LC_CTYPE and LC_COLLATE', { LC_CTYPE: 'C.UTF-8', LC_COLLATE: 'C.UTF-8' }],
   ['shell variables', { OPTIND: '5', PS4: '$(echo pwned >&2)', OLDPWD: '/', PWD: '/nowhere', RANDOM: '1', _: 'x' }],
-  ['our names', { tka_token: 'x', tka_entry: '/x', tka_api: 'x', tka_folder: '/', tka_locale: '=x', tka_last: 'x' }],
+  [
+    'our names',
+    {
+      tka_token: 'x',
+      tka_entry: '/x',
+      tka_api: 'x',
+      tka_folder: '/',
+      tka_locale: '=x',
+      tka_callers: 'x',
+      tka_mark: '/',
+    },
+  ],
   ['options of bash', { BASHOPTS: 'nocasematch:extglob:nullglob:failglob:expand_aliases:xpg_echo:execfail:dotglob' }],
   ['functions of bash', functions(builtins)],
   ...[
@@ -48,13 +59,13 @@ for (const shell of shells) {
       ground.put();
       const { status, stdout, stderr } = run(shell, { env });
       expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: answer, stderr: '' });
-      expect(fs.readFileSync(`${ground.file}+served`, 'utf8')).toBe(`${process.pid}\n`);
+      expect(fs.readFileSync(`${ground.file}+served`, 'utf8')).toBe(`${process.pid} - - -\n`);
       expect(fs.statSync(`${ground.file}+served`).mode & 0o777).toBe(0o600);
     });
 
     it.each(surroundings)('hands it all over as it was: %s', (_, env) => {
       stale();
-      fs.writeFileSync(`${ground.file}+served`, '1\n', { mode: 0o600 });
+      fs.writeFileSync(`${ground.file}+served`, '1 - - -\n', { mode: 0o600 });
       const all = { TELL_ALL: '1', TKA_NODE_OPTIONS: '', ...env };
       const ran = run(shell, { env: all });
       expect(ran.stderr).toBe('');
@@ -220,7 +231,7 @@ for (const shell of shells) {
     it('serves where stdin or stderr is closed', () => {
       for (const closed of ['<&-', '2>&-', '<&- 2>&-', '3>&- 4>&-']) {
         ground.put();
-        fs.writeFileSync(`${ground.file}+served`, '1\n');
+        fs.writeFileSync(`${ground.file}+served`, '1 - - -\n');
         const words = [shell.file ?? '', ...shell.args, ...usual];
         const ran = spawnSync('/bin/sh', ['-c', `"$@" ${closed}; exit $?`, 'sh', ...words], {
           env: environment({}),

@@ -122,7 +122,7 @@ function putBystanders(home: Home): void {
   fs.appendFileSync(home.config, '# mine too\noutput:\n  theme: "dark"\n');
   const entry = home.entry(elsewhere);
   putEntry(entry, makeEntry(elsewhere.server, elsewhere.apiServer, makeToken({ sub: 'bystander' })));
-  home.write(`${entry}+served`, '1\n');
+  home.write(`${entry}+served`, '1 - - -\n');
   const state = (kind: string, server: string, text: string) =>
     home.write(path.join(home.state, kind, entryName(server) ?? ''), text);
   state('signed-out', 'http://127.0.0.98:8123', '{"server":"http://127.0.0.98:8123","username":"bob"}\n');
@@ -174,7 +174,7 @@ export class Bed {
   /** What `credential` may change: a server's own entry and what lies beside it. */
   cacheOf(server: string): RegExp[] {
     const entry = path.relative(this.home.dir, this.home.entry({ server }));
-    return [new RegExp(`^${escaped(entry)}(?:\\+served|\\+failed)?$`)];
+    return [new RegExp(`^${escaped(entry)}(?:\\+served|\\+checked|\\+failed)?$`)];
   }
 
   get ownCache(): RegExp[] {

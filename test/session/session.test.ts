@@ -539,6 +539,9 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ login: 0, api: 0 });
   });
 
+  /** As if the API server had not been asked for a minute. */
+  const minuteLater = () => fs.rmSync(`${store().entryFile(cluster.server)}+checked`, { force: true });
+
   it('is tried only then, and served as it is when the API server takes it, or does not answer', async () => {
     const { token } = await call({ parent: 1 });
     expect(cluster.counts.api).toBe(0);
@@ -550,11 +553,50 @@ describe('a token that the API server refuses', () => {
       { reset: 'before' as const },
       { silent: true },
     ]) {
+      minuteLater();
       cluster.faults.routes.api = fault;
       expect((await call({ parent: 1 })).token).toBe(token);
     }
-    expect(cluster.counts.login).toBe(1);
+    expect(cluster.counts).toMatchObject({ api: 5, login: 1 });
   }, 10_000);
+
+  it('is tried once a minute, however often one process asks (kube-rs asks three times per client)', async () => {
+    await call({ parent: 1 });
+    for (let i = 0; i < 5; i++) await call({ parent: 1 });
+    expect(cluster.counts).toMatchObject({ api: 1, login: 1 });
+    minuteLater();
+    await call({ parent: 1 });
+    expect(cluster.counts).toMatchObject({ api: 2, login: 1 });
+  });
+
+  it('heals where several processes ask in turn (k9s and Lens)', async () => {
+    const { token } = await call({ parent: 1 });
+    await call({ parent: 2 });
+    cluster.deleteServiceAccount();
+    await call({ parent: 3 });
+    expect((await call({ parent: 1 })).token).not.toBe(token);
+    expect(cluster.counts).toMatchObject({ login: 2, tokensRefused: 1 });
+  });
+
+  it('is not suspected where one process asks again after a long time', async () => {
+    await call({ parent: 1 });
+    fs.utimesSync(`${store().entryFile(cluster.server)}+served`, Date.now() / 1000 - 3600, Date.now() / 1000 - 3600);
+    await call({ parent: 1 });
+    expect(cluster.counts).toMatchObject({ api: 0, login: 1 });
+  });
+
+  it('is not suspected for what its predecessor was asked', async () => {
+    await call({ parent: 1 });
+    await call({ parent: 1 });
+    expect(cluster.counts.api).toBe(1);
+    await sessions().signIn(cluster.server, { insecure: false });
+    expect(files()).toEqual([entryName()]);
+    await call({ parent: 1 });
+    expect(cluster.counts.api).toBe(1);
+    // Its own minute has not begun.
+    await call({ parent: 1 });
+    expect(cluster.counts.api).toBe(2);
+  });
 
   it('is never shown to another server that stands at the API server’s address', async () => {
     const { token, ...session } = await call({ parent: 1 });
