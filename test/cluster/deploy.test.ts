@@ -1,43 +1,27 @@
 // deploy/ as somebody applies it: what it asks for is taken, and what the server may do with it is enough and no more.
-import * as fs from 'node:fs';
-import * as path from 'node:path';
-import type { KubernetesObject, V1Pod, V1StatefulSet } from '@kubernetes/client-node';
+import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
 import { test as base, describe, expect, inject, vi } from 'vitest';
-import { stringify } from 'yaml';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
-import { connectKube, isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
+import { connectKube, type Kube } from '../../src/server/provisioner/kube.ts';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
-import type { KubeconfigAnswer } from '../../src/tka/types.ts';
-import { deploy, only, overlay, render } from '../deploy/render.ts';
-import { freePort, TkaServerProcess } from '../server/program.ts';
-import { type Access, kubeConfigFor, startApiServer } from './api-server.ts';
-import { makeFolder } from './processes.ts';
+import { deploy } from '../deploy/render.ts';
+import { type Access, kubeConfigFor } from './api-server.ts';
+import {
+  apply,
+  as,
+  containerOf,
+  type Deployed,
+  inPublic,
+  listed,
+  ownCluster,
+  startAsItsPod,
+  unlisted,
+} from './deployed.ts';
 import { startReplica } from './replica.ts';
 import { absent, kubectl, Person, statusFor, until } from './support.ts';
 
 const namespace = 'tka-system';
-const listed = 'deploy-listed';
-const unlisted = 'deploy-unlisted';
-
-const as = ({ server, ca, token }: Access, by = token): KubeconfigAnswer => ({
-  kind: 'Config',
-  apiVersion: 'v1',
-  clusters: { it: { server, 'certificate-authority-data': Buffer.from(ca).toString('base64') } },
-  users: { it: { token: by } },
-  contexts: { it: { cluster: 'it', user: 'it' } },
-  'current-context': 'it',
-});
-
-/** What deploy/ makes of a cluster: by its admin, and a token of the server's. */
-interface Deployed {
-  readonly access: Access;
-  readonly kube: Kube;
-  readonly token: string;
-  readonly namespace: string;
-  readonly objects: readonly KubernetesObject[];
-}
-
 interface Fixtures {
   readonly access: Access;
   readonly kube: Kube;
@@ -71,67 +55,13 @@ const test = base.extend<{ $file: Fixtures }>({
   elsewhere: [
     // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
     async ({}, use) => {
-      const assets = inject('assets');
-      if (typeof assets === 'string') throw new Error(assets);
-      const server = await startApiServer(assets, { url: inject('etcd') }, '127.0.0.15');
-      const access = { server: server.server, ca: server.ca, token: server.token };
-      const kube = connectKube(kubeConfigFor(access));
+      await using own = await ownCluster('127.0.0.15');
+      const { access, kube } = own;
       await use(await apply(access, kube, 'access', { namespace: 'access', nameSuffix: '-prod-us' }));
-      kube.close();
-      await server.stop();
     },
     { scope: 'file' },
   ],
 });
-
-async function apply(access: Access, kube: Kube, namespace: string, change: object): Promise<Deployed> {
-  for (const name of [listed, unlisted]) {
-    await kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
-      apiVersion: 'rbac.authorization.k8s.io/v1',
-      kind: 'ClusterRole',
-      metadata: { name },
-      rules: readPods,
-    });
-  }
-  const folder = overlay({
-    ...change,
-    patches: [
-      {
-        target: { kind: 'ClusterRole', name: 'tka-server-roles' },
-        patch: JSON.stringify([{ op: 'add', path: '/rules/0/resourceNames/-', value: listed }]),
-      },
-    ],
-  });
-  const applied = await kubectl(as(access), 'apply', '-k', folder);
-  const objects = render(folder);
-  fs.rmSync(folder, { recursive: true });
-  expect(applied).toMatchObject({ status: 0, stderr: '' });
-  const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>
-    found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
-  );
-  const { status } = await kube.create<{ status: { token: string } }>(
-    `${paths.accounts(namespace, only(objects, 'StatefulSet').spec?.template.spec?.serviceAccountName ?? '')}/token`,
-    { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
-  );
-  return { access, kube, token: status.token, namespace, objects };
-}
-
-const readPods = [{ apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['get', 'list'] }];
-
-interface Established {
-  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
-}
-
-/** A ConfigMap as kubeadm makes it. */
-async function inPublic(kube: Kube, name: string, { server, ca }: Access): Promise<void> {
-  const cluster = { server, 'certificate-authority-data': Buffer.from(ca).toString('base64') };
-  const kubeconfig = stringify({ apiVersion: 'v1', kind: 'Config', clusters: [{ name: '', cluster }] });
-  const map = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data: { kubeconfig } };
-  await kube.create('/api/v1/namespaces/kube-public/configmaps', map).catch((error: unknown) => {
-    if (!isStatus(error, 409)) throw error;
-  });
-}
 
 describe.skipIf(absent !== undefined)('deploy/', () => {
   test('its pod is admitted to its namespace, and a loose one is not', async ({ kube, token }) => {
@@ -187,10 +117,9 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     server.close();
   });
 
-  async function runsAsItsPod({ access, kube, token, namespace, objects }: Deployed): Promise<void> {
-    await inPublic(kube, 'cluster-info', access);
-    const pod = only(objects, 'StatefulSet').spec?.template.spec;
-    const container = pod?.containers[0];
+  async function runsAsItsPod(deployed: Deployed): Promise<void> {
+    const { kube, namespace } = deployed;
+    const container = containerOf(deployed);
     await using tailscaled = await startTailscaled({
       self: { hostName: 'tka-0', addresses: ['100.64.0.1'], tags: ['tag:tka'] },
       whois: () => ({
@@ -198,29 +127,14 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
         capabilities: { 'specht-labs.de/cap/tka': [{ role: listed, period: '1h', priority: 1 }] },
       }),
     });
-    const env: Record<string, string> = {};
-    const fields: Record<string, string> = { 'metadata.name': 'tka-0', 'metadata.namespace': namespace };
-    for (const { name, value, valueFrom } of container?.env ?? []) {
-      env[name] = value ?? fields[valueFrom?.fieldRef?.fieldPath ?? ''] ?? '';
-    }
-    const kubeconfig = path.join(makeFolder(), 'kubeconfig');
-    fs.writeFileSync(kubeconfig, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
-    const [port, healthPort] = [await freePort('127.0.0.1'), await freePort('::')];
-    const here = {
-      TS_SOCKET: tailscaled.socketPath,
-      KUBECONFIG: kubeconfig,
-      TKA_TAILSCALE_PORT: `${port}`,
-      TKA_HEALTH_PORT: `${healthPort}`,
-    };
-    const config = only(objects, 'ConfigMap').data?.['config.yaml'] ?? '';
-    await using server = new TkaServerProcess(config, { ...env, ...here });
-    await server.said(/listening for the API/);
+    const { server, url, healthUrl } = await startAsItsPod(deployed, tailscaled);
+    await using _ = server;
     const { startupProbe, livenessProbe, readinessProbe } = container ?? {};
     for (const probe of [startupProbe, livenessProbe, readinessProbe]) {
-      const url = `http://127.0.0.1:${healthPort}${probe?.httpGet?.path}`;
-      await vi.waitFor(async () => expect((await fetch(url)).status, url).toBe(200), 10_000);
+      const path = probe?.httpGet?.path;
+      await vi.waitFor(async () => expect((await fetch(`${healthUrl}${path}`)).status, path).toBe(200), 10_000);
     }
-    const dora = new Person(`http://127.0.0.1:${port}/api/v1alpha1`, { role: listed, username: 'dora' });
+    const dora = new Person(url, { role: listed, username: 'dora' });
     await dora.token();
     const { body } = await dora.kubeconfig();
     expect(await kubectl(body, 'get', 'pods', '-n', 'default')).toMatchObject({ status: 0 });

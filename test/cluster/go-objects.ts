@@ -1,9 +1,10 @@
 // Objects as the Go server and its operator make them: tka-protocol, section 8, and pkg/client/k8s/objects.go there.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Kube } from '../../src/server/provisioner/kube.ts';
+import { isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
 import { leaseName } from '../../src/server/provisioner/lease.ts';
 import { bindingName, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { goDuration } from '../../src/tka/duration.ts';
 
 const apiVersion = 'tka.specht-labs.de/v1alpha1';
 
@@ -28,14 +29,11 @@ export async function goSignIn(
     },
     spec: { username, role, validity_period: `${periodMs / 60_000}m0s` },
   });
-  await goParts(kube, namespace, created);
-  return kube.patch<TkaSignin>(`${paths.signIns(namespace, name)}/status`, {
-    status: { provisioned: true, signed_in: signedIn, valid_until: until },
-  });
+  return provision(kube, namespace, created);
 }
 
-/** What the Go operator makes for a sign-in. It names both after `spec.username`, whatever the sign-in's own name is. */
-async function goParts(kube: Kube, namespace: string, { metadata, spec }: TkaSignin): Promise<void> {
+/** What the Go operator does for a sign-in. It names account and binding after `spec.username`, whatever its own name is. */
+async function provision(kube: Kube, namespace: string, { metadata, spec }: TkaSignin): Promise<TkaSignin> {
   const name = `tka-user-${spec.username}`;
   const owner = {
     apiVersion,
@@ -45,25 +43,50 @@ async function goParts(kube: Kube, namespace: string, { metadata, spec }: TkaSig
     controller: true,
     blockOwnerDeletion: true,
   };
-  await kube.create(paths.accounts(namespace), {
-    apiVersion: 'v1',
-    kind: 'ServiceAccount',
-    metadata: { name, ownerReferences: [owner] },
-  });
-  // It gives this cluster-wide object a namespaced owner, which the garbage collector never resolves.
-  await kube.create(paths.bindings(), {
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind: 'ClusterRoleBinding',
-    metadata: { name: bindingName(name), ownerReferences: [owner] },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: spec.role },
-    subjects: [{ kind: 'ServiceAccount', name, namespace }],
-  });
+  const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: spec.role };
+  await kube
+    .create(paths.accounts(namespace), {
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name, ownerReferences: [owner] },
+    })
+    .catch(forgiveConflict);
+  try {
+    await kube.create(paths.bindings(), {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRoleBinding',
+      // A namespaced owner of a cluster-wide object: the garbage collector never resolves it.
+      metadata: { name: bindingName(name), ownerReferences: [owner] },
+      roleRef,
+      subjects: [{ kind: 'ServiceAccount', name, namespace }],
+    });
+  } catch (error) {
+    forgiveConflict(error);
+    const old = await kube.get<object>(paths.bindings(bindingName(name)));
+    // Refused where the role is another one: "cannot change roleRef".
+    await kube.replace(paths.bindings(bindingName(name)), { ...old, roleRef });
+  }
+  const signedIn = metadata.annotations?.['tka.specht-labs.de/last-attempted-sign-in'] ?? rfc3339(Date.now());
+  const until = rfc3339(Date.parse(signedIn) + (goDuration(spec.validity_period) ?? 0));
+  const path = `${paths.signIns(namespace, metadata.name)}`;
+  // It writes the status that it knows, and nothing else.
+  const status = { provisioned: true, signed_in: signedIn, valid_until: until };
+  const now = await kube.get<TkaSignin>(path);
+  return kube.replace<TkaSignin>(`${path}/status`, { ...now, status });
 }
 
-/** A Go operator that leads: it holds the lease of its pod's namespace, and renews it as client-go does. */
+function forgiveConflict(error: unknown): void {
+  if (!isStatus(error, 409)) throw error;
+}
+
+/**
+ * A Go operator that leads: it holds the lease of its pod's namespace, renews it as client-go does, and provisions the
+ * sign-ins of these namespaces (the real one: of all).
+ */
 export async function goOperator(
   kube: Kube,
   namespace: string,
+  served: readonly string[] = [],
 ): Promise<{ readonly identity: string; stop(): Promise<void> }> {
   // controller-runtime's form: the host's name, which is the pod's, and a UUID.
   const identity = `tka-6d5f9-x2x4z_${randomUUID()}`;
@@ -78,14 +101,32 @@ export async function goOperator(
       await delay(2_000, undefined, { signal: stopping.signal }).catch(() => undefined);
     }
   })();
+  const serving = (async () => {
+    while (!stopping.signal.aborted) {
+      for (const one of served) {
+        for await (const signIn of kube.list<TkaSignin>(paths.signIns(one))) {
+          // What it cannot do, it tries again for ever.
+          if (isToDo(signIn)) await provision(kube, one, signIn).catch(() => undefined);
+        }
+      }
+      await delay(50, undefined, { signal: stopping.signal }).catch(() => undefined);
+    }
+  })();
   return {
     identity,
     // It does not give the lease back: the Go server does not set ReleaseOnCancel.
     async stop() {
       stopping.abort();
-      await renewing;
+      await Promise.all([renewing, serving]);
     },
   };
+}
+
+/** Whether the Go operator provisions a sign-in, anew or because its end has changed (pkg/operator/reconcile.go). */
+function isToDo({ metadata, spec, status }: TkaSignin): boolean {
+  if (status?.provisioned !== true) return true;
+  const start = metadata.annotations?.['tka.specht-labs.de/last-attempted-sign-in'] ?? status.signed_in;
+  return Date.parse(start) + (goDuration(spec.validity_period) ?? 0) !== Date.parse(status.valid_until);
 }
 
 /** A namespace for a Go server. */

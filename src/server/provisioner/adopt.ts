@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { TkaError } from '../../errors.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
-import { isOurs, type Lease, leaseName } from './lease.ts';
+import { isOurs, type Lease, leaseName, podOf, renewalMs } from './lease.ts';
 import {
   type ClusterRoleBinding,
   copyOf,
@@ -34,8 +34,6 @@ export interface AdoptOptions {
   readonly say: (line: string) => void;
 }
 
-// The Go operator renews every 2 s (client-go's RetryPeriod); one that misses three times is taken for dead.
-const renewalMs = 6_000;
 const lookMs = 250;
 
 /**
@@ -144,6 +142,3 @@ async function mustBeStopped({ kube, from, leaseNamespace }: AdoptOptions): Prom
     });
   }
 }
-
-/** Returns the pod's name from `POD_UUID` or `tka-server/POD_UUID`. */
-const podOf = (holder: string): string => holder.replace(/^.*\//, '').replace(/_[^_]*$/, '');

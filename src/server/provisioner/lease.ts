@@ -11,6 +11,15 @@ export const leaseName = 'controller.tka.specht-labs.de';
 // The Go operator stands as `HOST_UUID`, and no host's name has a slash.
 const mark = 'tka-server/';
 
+/**
+ * How long a holder that runs goes without renewing, in milliseconds. client-go's RetryPeriod, which the Go operator keeps,
+ * is 2 s: one that misses three renewals does not run.
+ */
+export const renewalMs = 6_000;
+
+/** Returns the pod of a holder, from `POD_UUID` or `tka-server/POD_UUID`. */
+export const podOf = (holder: string): string => holder.replace(/^.*\//, '').replace(/_[^_]*$/, '');
+
 /** Returns whether a holder of the lease is a replica of this program, and not a Go operator. */
 export const isOurs = (holder: string): boolean => holder.startsWith(mark);
 
@@ -39,6 +48,8 @@ export interface LeaseOptions extends LeaseTimes {
 /** A candidate. */
 export interface Candidate {
   leading(): boolean;
+  /** The holder of the lease while it is a Go operator that runs, as of a few seconds ago; undefined otherwise. */
+  goLeader(): string | undefined;
   /** Leaves the election; the lease, if held, is given back for the next one to take at once. */
   stop(): Promise<void>;
 }
@@ -73,7 +84,7 @@ export function standForElection(options: LeaseOptions): Candidate {
   let ended: Promise<void> = Promise.resolve();
   let deadline: NodeJS.Timeout | undefined;
   // Others' clocks are not believed: what counts is when a change was seen here.
-  let seen: { readonly version: string | undefined; readonly at: number } | undefined;
+  let seen: { readonly version: string | undefined; readonly holder: string; readonly at: number } | undefined;
 
   function lose(reason: string): void {
     clearTimeout(deadline);
@@ -86,7 +97,7 @@ export function standForElection(options: LeaseOptions): Candidate {
   /** Counted from when it was asked for: an answer that was long on its way says nothing of now. */
   function renewed(lease: Lease, asked: number): void {
     const now = performance.now();
-    seen = { version: lease.metadata.resourceVersion, at: now };
+    seen = { version: lease.metadata.resourceVersion, holder: identity, at: now };
     clearTimeout(deadline);
     deadline = setTimeout(() => lose('the lease could not be renewed in time'), asked + renewDeadlineMs - now);
     if (leading) return;
@@ -119,9 +130,12 @@ export function standForElection(options: LeaseOptions): Candidate {
       return true;
     }
     const version = old.metadata.resourceVersion;
-    const last = seen !== undefined && seen.version === version ? seen : { version, at: performance.now() };
-    seen = last;
     const { holderIdentity = '', leaseDurationSeconds } = old.spec ?? {};
+    const last =
+      seen !== undefined && seen.version === version
+        ? seen
+        : { version, holder: holderIdentity, at: performance.now() };
+    seen = last;
     if (holderIdentity !== '' && holderIdentity !== identity) {
       lose(`the lease is held by ${holderIdentity}`);
       if (performance.now() - last.at < (leaseDurationSeconds ?? durationMs / 1000) * 1000) return false;
@@ -156,6 +170,10 @@ export function standForElection(options: LeaseOptions): Candidate {
 
   return {
     leading: () => leading,
+    goLeader() {
+      if (seen === undefined || seen.holder === '' || isOurs(seen.holder)) return undefined;
+      return performance.now() - seen.at < renewalMs ? seen.holder : undefined;
+    },
     async stop() {
       stopping.abort();
       await running;

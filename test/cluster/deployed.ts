@@ -1,0 +1,149 @@
+// deploy/ in a cluster, as somebody applies it, and the server as its pod would run it.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import type { KubernetesObject, V1Container } from '@kubernetes/client-node';
+import { expect, inject } from 'vitest';
+import { stringify } from 'yaml';
+import type { Tailscaled } from '../../src/sandbox/tailscaled.ts';
+import { connectKube, isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
+import { paths } from '../../src/server/provisioner/objects.ts';
+import type { KubeconfigAnswer } from '../../src/tka/types.ts';
+import { only, overlay, render } from '../deploy/render.ts';
+import { freePort, TkaServerProcess } from '../server/program.ts';
+import { type Access, kubeConfigFor, startApiServer } from './api-server.ts';
+import { makeFolder } from './processes.ts';
+import { kubectl, until } from './support.ts';
+
+/** A ClusterRole that the applied roles.yaml lists, and one that it does not. */
+export const listed = 'deploy-listed';
+export const unlisted = 'deploy-unlisted';
+
+/** What deploy/ makes of a cluster: by its admin, and a token of the server's. */
+export interface Deployed {
+  readonly access: Access;
+  readonly kube: Kube;
+  readonly token: string;
+  readonly namespace: string;
+  readonly objects: readonly KubernetesObject[];
+}
+
+/** A kubeconfig of the cluster's admin, or of another token. */
+export const as = ({ server, ca, token }: Access, by = token): KubeconfigAnswer => ({
+  kind: 'Config',
+  apiVersion: 'v1',
+  clusters: { it: { server, 'certificate-authority-data': Buffer.from(ca).toString('base64') } },
+  users: { it: { token: by } },
+  contexts: { it: { cluster: 'it', user: 'it' } },
+  'current-context': 'it',
+});
+
+/** An API server that nobody else uses, with the two roles. */
+export async function ownCluster(host: string): Promise<{ access: Access; kube: Kube } & AsyncDisposable> {
+  const assets = inject('assets');
+  if (typeof assets === 'string') throw new Error(assets);
+  const server = await startApiServer(assets, { url: inject('etcd') }, host);
+  const access = { server: server.server, ca: server.ca, token: server.token };
+  const kube = connectKube(kubeConfigFor(access));
+  return {
+    access,
+    kube,
+    async [Symbol.asyncDispose]() {
+      kube.close();
+      await server.stop();
+    },
+  };
+}
+
+/** Applies deploy/ with a change to its kustomization, and one role listed in it. */
+export async function apply(access: Access, kube: Kube, namespace: string, change: object = {}): Promise<Deployed> {
+  for (const name of [listed, unlisted]) {
+    const role = {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRole',
+      metadata: { name },
+      rules: readPods,
+    };
+    await kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', role).catch(forgiveConflict);
+  }
+  const folder = overlay({
+    ...change,
+    patches: [
+      {
+        target: { kind: 'ClusterRole', name: 'tka-server-roles' },
+        patch: JSON.stringify([{ op: 'add', path: '/rules/0/resourceNames/-', value: listed }]),
+      },
+    ],
+  });
+  const applied = await kubectl(as(access), 'apply', '-k', folder);
+  const objects = render(folder);
+  fs.rmSync(folder, { recursive: true });
+  expect(applied).toMatchObject({ status: 0, stderr: '' });
+  const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>
+    found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
+  );
+  const account = only(objects, 'StatefulSet').spec?.template.spec?.serviceAccountName ?? '';
+  const { status } = await kube.create<{ status: { token: string } }>(`${paths.accounts(namespace, account)}/token`, {
+    apiVersion: 'authentication.k8s.io/v1',
+    kind: 'TokenRequest',
+    spec: { expirationSeconds: 3600 },
+  });
+  return { access, kube, token: status.token, namespace, objects };
+}
+
+const readPods = [{ apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['get', 'list'] }];
+
+interface Established {
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
+
+function forgiveConflict(error: unknown): void {
+  if (!isStatus(error, 409)) throw error;
+}
+
+/** A ConfigMap as kubeadm makes it. */
+export async function inPublic(kube: Kube, name: string, { server, ca }: Access): Promise<void> {
+  const cluster = { server, 'certificate-authority-data': Buffer.from(ca).toString('base64') };
+  const kubeconfig = stringify({ apiVersion: 'v1', kind: 'Config', clusters: [{ name: '', cluster }] });
+  const map = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data: { kubeconfig } };
+  await kube.create('/api/v1/namespaces/kube-public/configmaps', map).catch(forgiveConflict);
+}
+
+/** The server's container. */
+export function containerOf({ objects }: Deployed): V1Container {
+  const container = only(objects, 'StatefulSet').spec?.template.spec?.containers[0];
+  if (container === undefined) throw new Error('no container');
+  return container;
+}
+
+/** The environment and the configuration that the server's container has here. */
+export async function insideItsPod(deployed: Deployed): Promise<{ env: Record<string, string>; config: string }> {
+  const { access, kube, token, namespace, objects } = deployed;
+  await inPublic(kube, 'cluster-info', access);
+  const env: Record<string, string> = {};
+  const fields: Record<string, string> = { 'metadata.name': 'tka-0', 'metadata.namespace': namespace };
+  for (const { name, value, valueFrom } of containerOf(deployed).env ?? []) {
+    env[name] = value ?? fields[valueFrom?.fieldRef?.fieldPath ?? ''] ?? '';
+  }
+  env.KUBECONFIG = path.join(makeFolder(), 'kubeconfig');
+  fs.writeFileSync(env.KUBECONFIG, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
+  return { env, config: only(objects, 'ConfigMap').data?.['config.yaml'] ?? '' };
+}
+
+/** Starts the server as its pod would, beside this tailscaled; with more configuration, if any. */
+export async function startAsItsPod(
+  deployed: Deployed,
+  tailscaled: Tailscaled,
+  more = '',
+): Promise<{ server: TkaServerProcess; url: string; healthUrl: string }> {
+  const { env, config } = await insideItsPod(deployed);
+  const [port, healthPort] = [await freePort('127.0.0.1'), await freePort('::')];
+  const server = new TkaServerProcess(`${config}\n${more}`, {
+    ...env,
+    TS_SOCKET: tailscaled.socketPath,
+    TKA_TAILSCALE_PORT: `${port}`,
+    TKA_HEALTH_PORT: `${healthPort}`,
+  });
+  await server.said(/listening for the API/);
+  return { server, url: `http://127.0.0.1:${port}/api/v1alpha1`, healthUrl: `http://127.0.0.1:${healthPort}` };
+}
