@@ -1,10 +1,12 @@
 import { parseSelector } from '../discovery/selector.ts';
+import { acceptHint } from '../discovery/trust.ts';
 import { UsageError } from '../errors.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import { type OutputFormat, structured, table } from '../terminal.ts';
 import { cellsOf, headingsOf, type Listed, listedOf, withProbe } from './clusters-rows.ts';
 import type { Context } from './context.ts';
 import { allClusters } from './directory.ts';
+import { listed } from './sync-report.ts';
 
 /** The flags of `clusters`. */
 export interface ClustersFlags {
@@ -47,24 +49,29 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
       rows.map((row) => cellsOf(row, columns)),
     ),
   );
-  for (const { row } of rows) if (row.reason !== null) terminal.notice(`${row.name}: ${row.reason}`);
+  // One cause may concern every row.
+  const reasons = Map.groupBy(rows, ({ row }) => row.reason);
+  for (const [reason, alike] of reasons)
+    if (reason !== null) terminal.notice(`${listed(alike.map(({ row }) => row.name))}: ${reason}`);
   if (rows.some(({ row }) => row.server === null))
     terminal.hint('if you know the host of a cluster without a TKA server, name that: kubectl tka login HOST');
+  const untrusted = rows.find(({ row }) => row.server !== null && row.reason !== null && row.state !== 'missing');
+  if (untrusted?.row.server != null) terminal.hint(acceptHint(untrusted.row.server));
 }
 
 async function list(context: Context, matches: ReturnType<typeof parseSelector>, probe: boolean) {
   const view = await readKubeconfig(context.kubeconfig);
-  const listed = (clusters: Awaited<ReturnType<typeof allClusters>>): Listed[] =>
+  const rowsOf = (clusters: Awaited<ReturnType<typeof allClusters>>): Listed[] =>
     clusters.map((cluster) => listedOf(cluster, context, view));
   if (!probe) {
     const all = await allClusters(context, view);
-    return { rows: listed(all.filter((cluster) => matches(cluster.labels))), total: all.length };
+    return { rows: rowsOf(all.filter((cluster) => matches(cluster.labels))), total: all.length };
   }
   const { probeClusters } = await import('./clusters-probe.ts');
   const all = await allClusters(context, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
   const probes = await probeClusters(context, chosen);
-  const rows = listed(chosen).map((row, i) => {
+  const rows = rowsOf(chosen).map((row, i) => {
     const probed = probes[i];
     return probed === undefined ? row : withProbe(row, probed);
   });

@@ -7,6 +7,7 @@ import { findPaths } from '../paths.ts';
 import { loadSettings } from '../settings.ts';
 import { parseConfig } from '../settings-file.ts';
 import { environmentName, readSetting, type SettingKey, settingKey, settingKeys } from '../settings-keys.ts';
+import { didYouMean } from '../suggest.ts';
 import { type OutputFormat, openTerminal, structured, table } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import type { CommonFlags, Context } from './context.ts';
@@ -73,7 +74,8 @@ export async function configWithoutSettings(
 function keyNamed(name: string): SettingKey {
   const key = settingKey(name);
   if (key !== undefined) return key;
-  throw new UsageError(`${JSON.stringify(cleanText(name))} is no setting`, {
+  const meant = didYouMean(cleanText(name), Object.keys(settingKeys));
+  throw new UsageError(`unknown setting ${JSON.stringify(cleanText(name))}${meant}`, {
     hints: [`the settings are ${Object.keys(settingKeys).join(', ')}`],
   });
 }

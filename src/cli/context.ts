@@ -1,4 +1,5 @@
 import { ListMemory } from '../discovery/memory.ts';
+import { AcceptedServers } from '../discovery/trust.ts';
 import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../kubeconfig/index.ts';
 import type { Network } from '../network/network.ts';
 import { findPaths, type Paths } from '../paths.ts';
@@ -29,6 +30,8 @@ export interface Context {
   readonly tailnet: () => Promise<TailnetStatus>;
   /** The last known lists of clusters. */
   readonly memory: ListMemory;
+  /** Servers without a tag that the user has accepted. */
+  readonly accepted: AcceptedServers;
   /** Milliseconds for a question to one server. */
   readonly askTimeout: number;
   /** The absolute path by which this program was started, links unresolved. */
@@ -60,6 +63,7 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
     network,
     tailnet,
     memory: new ListMemory(paths.state),
+    accepted: new AcceptedServers(paths.state),
     client: (server) => new TkaClient(server, { network, log: terminal.log }),
     askTimeout: Math.min(sessions.timeout, 10_000),
     command,

@@ -1,9 +1,12 @@
-import { type Cluster, confirmCluster, OtherCluster } from '../discovery/clusters.ts';
-import { type Found, findClusters } from '../discovery/find.ts';
+import { isAnswer } from '../discovery/ask.ts';
+import type { Cluster } from '../discovery/clusters.ts';
+import { ageOf, type Found, findClusters, minuteOf, rememberedClusters } from '../discovery/find.ts';
 import type { Tagged } from '../discovery/place.ts';
 import { parseSelector } from '../discovery/selector.ts';
+import { isBareWord, Trust, Untrusted } from '../discovery/trust.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
+import { didYouMean } from '../suggest.ts';
 import { type Peer, TailscaleError } from '../tailscale/localapi.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
@@ -99,12 +102,24 @@ async function learnTailnet(context: Context, name: string | undefined): Promise
   }
 }
 
-/** True for a server on a peer with the right tag, by name or address; undefined where tailscaled cannot be asked. */
-export async function isTagged(context: Context, server: string): Promise<boolean | undefined> {
-  const { peers, problem } = await taggedPeers(context);
-  const host = new URL(server).hostname.replace(/^\[|\]$/g, '');
-  if (problem !== undefined) return undefined;
-  return peers.some(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
+/** Judges servers with what this machine knows: tailscaled, the configuration, sessions and contexts. */
+export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): Trust {
+  const { settings, sessions, accepted } = context;
+  const { store } = sessions;
+  const hostname = settings.values.get('tailscale.hostname');
+  const isTyped = hostname?.source === '--server' && isBareWord(String(hostname.value));
+  const withContext = new Set(view.ours.map(({ server }) => server));
+  return new Trust({
+    tag: settings.tag,
+    tagged: () => taggedPeers(context),
+    accepted: (server) => accepted.has(server),
+    used: (server) =>
+      withContext.has(server) ||
+      store.read(server) !== undefined ||
+      // Version 0.1.0 left such a mark, without a name, for any server that `logout` was called with.
+      (store.signedOut(server)?.username ?? null) !== null,
+    namedAs: (server) => (server !== settings.entryServer ? undefined : isTyped ? 'typed' : 'known'),
+  });
 }
 
 /** All clusters there are. Throws TkaError where there is no list at all. */
@@ -114,9 +129,54 @@ export async function allClusters(context: Context, view: KubeconfigView): Promi
 
 /** The same, and whether that is how it is now. */
 export async function listClusters(context: Context, view: KubeconfigView): Promise<Found> {
+  try {
+    return await askForClusters(context, view);
+  } catch (error) {
+    // A server that refuses is not away, and a setting that is wrong has to be mended.
+    if (!(error instanceof TkaError) || error.exitCode !== 1 || isAnswer(error)) throw error;
+    const found = knownClusters(context, view);
+    if (found === undefined) throw error;
+    context.terminal.warn(`${error.message}; using ${found.what}`);
+    return { clusters: found.clusters, current: false };
+  }
+}
+
+/** The clusters of the last list and of the user's contexts; undefined if there are neither. */
+function knownClusters(context: Context, view: KubeconfigView): { clusters: Cluster[]; what: string } | undefined {
+  const [list] = context.memory.all().sort((a, b) => b.at - a.at);
+  const listed = list === undefined ? [] : rememberedClusters(list);
+  const servers = new Set(listed.map(({ server }) => server));
+  const others = view.ours.filter(({ server, apiServer }) => apiServer !== undefined && !servers.has(server));
+  // The list may not know where the server of a cluster is, while the context does.
+  const covered = new Set(others.map(({ apiServer }) => apiServer));
+  const clusters = [
+    ...listed.filter(({ server, apiEndpoint }) => server !== null || !covered.has(apiEndpoint)),
+    ...oneEach(others).map(
+      ({ name, server, apiServer = '' }): Cluster => ({
+        ...{ name, server, word: 'known', apiEndpoint: apiServer, state: 'unknown', reason: null },
+        ...{ lastSeen: null, version: null, labels: new Map() },
+      }),
+    ),
+  ];
+  if (clusters.length === 0) return undefined;
+  const from = [
+    ...(list === undefined ? [] : [`the list of ${minuteOf(list.at)} (${ageOf(list.at)} ago)`]),
+    ...(others.length === 0 ? [] : ['the contexts of your kubeconfig']),
+  ];
+  return { clusters, what: from.join(' and ') };
+}
+
+function oneEach(contexts: KubeconfigView['ours']): KubeconfigView['ours'] {
+  return [...new Map([...contexts].reverse().map((each) => [each.server, each])).values()].reverse();
+}
+
+async function askForClusters(context: Context, view: KubeconfigView): Promise<Found> {
   const { servers, all, named } = await entryServers(context);
   const { log, warn, notice } = context.terminal;
+  const trust = trustOf(context, view);
   return findClusters({
+    allows: (server, word) => trust.allows(server, word),
+    whyNot: () => trust.whyNot('its TKA server'),
     entries: servers,
     lists: all,
     named,
@@ -144,7 +204,7 @@ export class Unplaced extends TkaError {
 
 /** What an error says after the name of the cluster that it is about. */
 export function afterName(error: TkaError): string {
-  return error instanceof Unplaced ? error.unnamed : error.message;
+  return error instanceof Unplaced || error instanceof Untrusted ? error.unnamed : error.message;
 }
 
 /** A cluster whose TKA server is known. Throws Unplaced. */
@@ -154,38 +214,18 @@ export function placed(cluster: Cluster): Cluster & { readonly server: string } 
   throw new Unplaced(cluster);
 }
 
-/**
- * Asks the server of a cluster whether it is that cluster's, and how its API server is reached: only then is its address
- * believed. One that says something else is forgotten as that cluster's. Throws TkaError where it is not placed, where
- * we inferred its server and no tag vouches for that now, or where that names another API endpoint.
- */
-export async function confirmed(context: Context, cluster: Cluster) {
-  const { server, word, name, apiEndpoint } = placed(cluster);
-  if (word === 'tailnet') await requireTag(context, server, name);
-  try {
-    const info = await confirmCluster({ name, server, apiEndpoint }, context.client(server), context.askTimeout);
-    return { ...info, server };
-  } catch (error) {
-    if (error instanceof OtherCluster && word !== 'stated') {
+/** Confirms a cluster with its server, as Trust.confirm() does. Throws TkaError, also where it is not placed. */
+export async function confirmed(context: Context, cluster: Cluster, trust: Trust) {
+  return trust.confirm(placed(cluster), {
+    client: context.client,
+    timeout: context.askTimeout,
+    forget: (apiEndpoint, server) => {
       try {
         context.memory.forget(apiEndpoint, server);
-      } catch (cause) {
-        context.terminal.log(`the last list cannot be changed: ${cause}`);
+      } catch (error) {
+        context.terminal.log(`the last list cannot be changed: ${error}`);
       }
-    }
-    throw error;
-  }
-}
-
-// Anybody on the tailnet can say that he is a cluster's server, and can have the name of one that was.
-async function requireTag(context: Context, server: string, name: string): Promise<void> {
-  if ((await isTagged(context, server)) === true) return;
-  const { tag } = context.settings;
-  const { problem } = await taggedPeers(context);
-  const why =
-    problem === undefined ? `it does not carry ${tag}` : `whether it carries ${tag} cannot be asked: ${problem}`;
-  throw new TkaError(`${server} is not used as the TKA server of ${name}: ${why}`, {
-    hints: [`if you trust it, name it by its address: kubectl tka login ${server}`],
+    },
   });
 }
 
@@ -213,6 +253,25 @@ export function clusterByName(
   });
 }
 
+/** A name that no cluster has. */
+export class NoCluster extends TkaError {
+  constructor(message: string, options: { readonly hints?: readonly string[] } = {}) {
+    super(message, { hints: ['kubectl tka clusters', ...(options.hints ?? [])] });
+  }
+}
+
+/** The error for a name that no cluster has, with the nearest names that there are. */
+export function noCluster(
+  name: string,
+  clusters: readonly Cluster[],
+  { ours }: Pick<KubeconfigView, 'ours'>,
+  hints: readonly string[] = [],
+): NoCluster {
+  const names = [...clusters, ...ours].map((each) => cleanText(each.name));
+  const wanted = cleanText(name);
+  return new NoCluster(`no cluster named ${JSON.stringify(wanted)}${didYouMean(wanted, names)}`, { hints });
+}
+
 /**
  * The clusters that names, or a label selector, mean; all of them where neither is given. Throws UsageError for an
  * ambiguous name or both, TkaError for a name or a selector that means none.
@@ -233,7 +292,7 @@ export function chooseClusters(
   const found = names.map((name) => {
     const cluster = clusterByName(clusters, name, view);
     if (cluster !== undefined) return cluster;
-    throw new TkaError(`there is no cluster ${JSON.stringify(cleanText(name))}`, { hints: ['kubectl tka clusters'] });
+    throw noCluster(name, clusters, view);
   });
   return [...new Set(found)];
 }

@@ -4,7 +4,7 @@ import { TkaError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
 import { structured } from '../terminal.ts';
 import type { Context } from './context.ts';
-import { Unplaced } from './directory.ts';
+import { NoCluster, Unplaced } from './directory.ts';
 import { type Claimed, checkApi } from './doctor-api.ts';
 import {
   type Check,
@@ -28,7 +28,7 @@ import {
 import { checksTable } from './doctor-print.ts';
 import { checkServer } from './doctor-server.ts';
 import { checkSession, heldSession } from './doctor-session.ts';
-import { contextOf, knownTarget, loginTarget, type Target } from './target.ts';
+import { contextOf, heldTarget, loginTarget, type Target } from './target.ts';
 
 /** What `doctor` finds about one cluster. */
 export interface Report {
@@ -131,9 +131,11 @@ async function choose(
 ): Promise<Target | Verdict> {
   try {
     if (name !== undefined) return await loginTarget(context, name, view);
-    return { server: await knownTarget(context, undefined, view), cluster: undefined };
+    const { server } = await heldTarget(context, undefined, view);
+    return { server, cluster: undefined, origin: 'known' };
   } catch (error) {
-    if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
+    if (!(error instanceof TkaError) || error instanceof NoCluster) throw error;
+    if (name !== undefined && error.exitCode === 2) throw error;
     if (error instanceof Unplaced) return failedBy(error);
     if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
     // Several servers: none of them is the one.

@@ -1,13 +1,28 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import { isFresh } from '../credential/entry.ts';
 import type { Cluster } from '../discovery/clusters.ts';
+import type { Trust } from '../discovery/trust.ts';
 import { systemCode, TkaError } from '../errors.ts';
-import { editKubeconfig, type KubeconfigView, kubeconfigFiles, type OurContext } from '../kubeconfig/index.ts';
+import {
+  type ContextSpec,
+  editKubeconfig,
+  type KubeconfigView,
+  kubeconfigFiles,
+  type OurContext,
+} from '../kubeconfig/index.ts';
+import { type Session, timeLeft } from '../session/store.ts';
+import { Unavailable } from '../tka/errors.ts';
 import type { Context } from './context.ts';
+import { placed, trustOf } from './directory.ts';
+import { specOf } from './login.ts';
 import { openSessions } from './reach.ts';
 import { contextOf } from './target.ts';
 import { contextSpec } from './use-context.ts';
+
+/** Minimum remaining lifetime of a token that kubectl is started with, in milliseconds; as `credential` has it. */
+const lastUse = 30_000;
 
 /** How kubectl is pointed at a cluster. */
 export interface Access {
@@ -24,6 +39,7 @@ export class ClusterAccess {
   readonly #context: Context;
   readonly #view: KubeconfigView;
   readonly #needsToken: boolean;
+  readonly #trust: Trust;
   #folder: string | undefined;
   #removed = false;
 
@@ -31,23 +47,31 @@ export class ClusterAccess {
     this.#context = context;
     this.#view = view;
     this.#needsToken = needsToken;
+    this.#trust = trustOf(context, view);
   }
 
   /**
    * Throws TkaError where a cluster cannot or must not be reached: not placed, missing, logged out of, not what it was
-   * listed as, not signed in to.
+   * listed as, not signed in to. A token that is still valid is used whether or not its TKA server answers or is listed,
+   * as kubectl does.
    */
   async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<Access> {
     const { server } = cluster;
-    if (cluster.state === 'missing') throw new TkaError(cluster.reason ?? 'no memberlist names it any more');
     if (server !== null && this.#context.sessions.store.signedOut(server) !== undefined)
       throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
     const ours = server === null ? undefined : contextOf(this.#view, server);
+    const held = server === null ? undefined : this.#validSession(server, ours?.apiServer ?? cluster.apiEndpoint);
+    if (held === undefined && cluster.state === 'missing') {
+      throw new TkaError(cluster.reason ?? 'no memberlist names it any more', {
+        hints: [server === null ? 'kubectl tka clusters' : `kubectl tka login ${server}`],
+      });
+    }
     if (ours !== undefined) {
+      if (held === undefined && this.#needsToken) await this.#trust.require(placed(cluster));
       await this.#signIn(ours.server, ours.apiServer, warn);
       return this.#through(ours, number);
     }
-    const spec = await contextSpec(this.#context, 'cluster', cluster);
+    const spec = await this.#specOf(cluster, held);
     await this.#signIn(spec.server, spec.apiServer, warn);
     const file = this.#file(number);
     const { env } = this.#context;
@@ -56,6 +80,21 @@ export class ClusterAccess {
     return file.includes(path.delimiter)
       ? { kubeconfig: '', flags: ['--kubeconfig', file] }
       : { kubeconfig: file, flags: [] };
+  }
+
+  #validSession(server: string, apiServer: string): Session | undefined {
+    const session = this.#context.sessions.store.read(server);
+    return session?.apiServer === apiServer && timeLeft(session) > lastUse ? session : undefined;
+  }
+
+  async #specOf(cluster: Cluster, held: Session | undefined): Promise<ContextSpec> {
+    const fromSession = (session: Session) => specOf(this.#context, 'cluster', session.server, session);
+    if (held !== undefined && isFresh(held, Date.now())) return fromSession(held);
+    return contextSpec(this.#context, 'cluster', cluster, this.#trust).catch((error: unknown) => {
+      if (held === undefined || !(error instanceof Unavailable)) throw error;
+      this.#context.terminal.log(`${error.message}: using what the last sign-in said`);
+      return fromSession(held);
+    });
   }
 
   // kubectl would do that, but where it fails, it fails five times over, each time with its own words around ours.

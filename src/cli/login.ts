@@ -1,5 +1,6 @@
 import { shortName } from '../discovery/naming.ts';
-import { TkaError, UsageError } from '../errors.ts';
+import { acceptHint, type Trust } from '../discovery/trust.ts';
+import { systemCode, TkaError, UsageError } from '../errors.ts';
 import {
   type ContextSpec,
   checkWritable,
@@ -13,9 +14,10 @@ import type { Session } from '../session/store.ts';
 import { cell, when } from '../terminal.ts';
 import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
+import { askYesNo, canAsk } from './ask.ts';
 import type { Context } from './context.ts';
-import { allClusters, chooseClusters, confirmed, isTagged } from './directory.ts';
-import { contextFor, contextOf, loginTarget, type Target, targetOf } from './target.ts';
+import { allClusters, chooseClusters, confirmed, trustOf } from './directory.ts';
+import { contextFor, type contextOf, loginTarget, type Target, targetOf } from './target.ts';
 import { rememberSwitch } from './use-previous.ts';
 
 interface LoginFlags {
@@ -66,11 +68,12 @@ export async function login(context: Context, names: readonly string[], flags: L
 async function signInTo(
   context: Context,
   view: KubeconfigView,
-  { server, cluster, unlisted }: Target,
+  target: Target,
   flags: LoginFlags,
   name: string | undefined,
 ): Promise<void> {
   const { sessions, settings, terminal } = context;
+  const { server, cluster, unlisted } = target;
   const memberName = cluster?.name ?? null;
   const nameIn = (v: KubeconfigView) =>
     contextFor(v, { server, memberName }, { tailnet: settings.tailnet, wanted: flags.context });
@@ -91,19 +94,21 @@ async function signInTo(
     };
   });
   checkWritable(previews);
-  if (cluster !== undefined) await confirmed(context, cluster);
-  await sayUnvouched(context, server, view, cluster !== undefined);
+  const trust = trustOf(context, view);
+  await requireTrust(context, trust, target, name);
+  if (cluster !== undefined) await confirmed(context, cluster, trust);
 
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
     .catch((error) => {
       if (!unlisted || !(error instanceof Unavailable)) throw error;
-      const why = unlisted === true ? `no cluster is called ${cleanText(name ?? '')}` : unlisted.message;
+      const why = unlisted === true ? `no cluster named ${JSON.stringify(cleanText(name ?? ''))}` : unlisted.message;
       throw new TkaError(`${why}; and as a host: ${error.message}`, {
         hints: ['kubectl tka clusters shows the names', ...error.hints],
         cause: error,
       });
     });
+  await rememberAccepted(context, trust, target);
   let written = '';
   let before: ReturnType<typeof contextOf>;
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
@@ -131,17 +136,45 @@ async function signInTo(
   }
 }
 
-// Anybody may give a device any name; a tag is granted by the tailnet's policy. A cluster of the list is vouched for by
-// the server that lists it, which is worth a word only where the tailnet knows better.
-async function sayUnvouched(context: Context, server: string, view: KubeconfigView, listed: boolean): Promise<void> {
-  const { store } = context.sessions;
-  const known = store.read(server) ?? store.signedOut(server) ?? contextOf(view, server);
-  if (known !== undefined) return;
-  const tagged = await isTagged(context, server);
-  if (tagged === true || (listed && tagged === undefined)) return;
-  context.terminal.notice(
-    `first sign-in to ${server}, which no tag of the tailnet vouches for: ${listed ? 'only who lists it does' : 'be sure that it is the one you mean'}`,
-  );
+/**
+ * Warns of the first sign-in to a server without the tag. If a bare word was all that named it, the user has to agree on
+ * a terminal, since a typo can be the name of anyone's device. Throws TkaError if the server must not be used.
+ */
+async function requireTrust(context: Context, trust: Trust, target: Target, name: string | undefined): Promise<void> {
+  const { server, origin, cluster, unlisted } = target;
+  const verdict = await trust.verdict(server, origin);
+  if (verdict === 'use') return;
+  if (verdict === 'refuse')
+    return trust.require({
+      server,
+      word: 'tailnet',
+      name: cluster?.name ?? shortName(server, context.settings.tailnet),
+    });
+  const why = await trust.whyNot(server);
+  if (verdict === 'warn') return context.terminal.warn(`${why}; make sure you trust it (first sign-in)`);
+  if (canAsk()) {
+    if (!(await askYesNo(`${why}, and you have not used it before. Sign in to it?`)))
+      throw new TkaError('cancelled', { exitCode: 130, hints: [acceptHint(server)] });
+    return trust.accept(server);
+  }
+  if (unlisted instanceof TkaError) {
+    throw new TkaError(`cannot look for ${JSON.stringify(cleanText(name ?? ''))}: ${unlisted.message}`, {
+      hints: [...unlisted.hints, acceptHint(server)],
+      cause: unlisted,
+    });
+  }
+  throw new TkaError(`${why}, and you have not used it before`, { hints: [acceptHint(server)] });
+}
+
+/** Remembers a server without the tag that the user named: it may then be used wherever a list states it. */
+async function rememberAccepted(context: Context, trust: Trust, { server, origin }: Target): Promise<void> {
+  if (origin !== 'named' && !trust.wasAccepted(server)) return;
+  if ((await trust.isTagged(server)) === true) return;
+  try {
+    context.accepted.add(server);
+  } catch (error) {
+    context.terminal.warn(`cannot remember that you trust ${server}: ${systemCode(error) ?? error}`);
+  }
 }
 
 function quoted(name: string | undefined): string {

@@ -4,7 +4,7 @@ import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconf
 import { cell } from '../terminal.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters } from './directory.ts';
-import { contextOf, knownTarget } from './target.ts';
+import { contextOf, type Held, heldTarget } from './target.ts';
 
 interface AllFlag {
   readonly all?: boolean;
@@ -28,8 +28,12 @@ export async function logout(context: Context, names: readonly string[], flags: 
   const { sessions } = context;
   if (flags.all !== true) {
     const targets = await targetsOf(context, view, names, flags.selector);
-    const errors = await each(targets, (server) => signOut(context, view, server));
-    if (errors.length > 0) throw summary(context, errors, 'logout', targets.length);
+    const unknown = new Set(targets.filter(({ known }) => !known).map(({ server }) => server));
+    const servers = [...new Set(targets.map(({ server }) => server))];
+    const act = (server: string) =>
+      unknown.has(server) ? signOutUnknown(context, view, server) : signOut(context, view, server);
+    const errors = await each(servers, act);
+    if (errors.length > 0) throw summary(context, errors, 'logout', servers.length);
     return;
   }
   const all = everything(context, view, names[0] ?? flags.selector, 'logout');
@@ -48,17 +52,17 @@ async function targetsOf(
   view: KubeconfigView,
   names: readonly string[],
   selector: string | undefined,
-): Promise<string[]> {
+): Promise<Held[]> {
   if (selector !== undefined) {
     if (names.length > 0) throw new UsageError('give either names or a selector');
     const chosen = chooseClusters(await allClusters(context, view), [], selector, view);
     // A cluster that is not placed cannot have been signed in to.
-    return [...new Set(chosen.flatMap(({ server }) => server ?? []))];
+    return chosen.flatMap(({ server }) => (server === null ? [] : { server, known: true }));
   }
-  if (names.length === 0) return [await knownTarget(context, undefined, view)];
-  const targets: string[] = [];
-  for (const name of names) targets.push(await knownTarget(context, name, view));
-  return [...new Set(targets)];
+  if (names.length === 0) return [await heldTarget(context, undefined, view)];
+  const targets: Held[] = [];
+  for (const name of names) targets.push(await heldTarget(context, name, view));
+  return targets;
 }
 
 /** `forget [NAME] [--all]`: logs out where it can, and takes our contexts out of the kubeconfig. */
@@ -66,14 +70,14 @@ export async function forget(context: Context, [name]: readonly string[], flags:
   const { sessions, terminal, settings } = context;
   const view = await readKubeconfig(context.kubeconfig);
   const targets =
-    flags.all === true ? everything(context, view, name, 'forget') : [await knownTarget(context, name, view)];
+    flags.all === true ? everything(context, view, name, 'forget') : [(await heldTarget(context, name, view)).server];
   const isKnown = (server: string) =>
     sessions.store.read(server) !== undefined ||
     sessions.store.signedOut(server) !== undefined ||
     view.ours.some((c) => c.server === server);
   const unknown = targets.find((server) => !isKnown(server));
   if (unknown !== undefined) {
-    throw new TkaError(`nothing is kept here about ${unknown}`, {
+    throw new TkaError(`no session or context for ${unknown} on this machine`, {
       hints: ['kubectl tka status', 'kubectl config get-contexts'],
     });
   }
@@ -89,7 +93,10 @@ export async function forget(context: Context, [name]: readonly string[], flags:
     return { remove: removed };
   });
   // Last: as long as a context is left, it is one that is signed out.
-  for (const server of targets) sessions.store.forget(server);
+  for (const server of targets) {
+    sessions.store.forget(server);
+    context.accepted.remove(server);
+  }
   if (settings.quiet) return;
   if (removed.length === 0) terminal.out('No context of ours was in the kubeconfig.\n');
   else terminal.out(`Removed from the kubeconfig: ${removed.map(cell).join(', ')}.\n`);
@@ -105,15 +112,32 @@ function everything(context: Context, view: KubeconfigView, name: string | undef
   return [...new Set([...store.list(), ...store.listSignedOut(), ...view.ours].map(({ server }) => server))].sort();
 }
 
+/** Signs out of a server that this machine knows nothing about. Unless there was a sign-in, nothing is recorded. */
+async function signOutUnknown(context: Context, view: KubeconfigView, server: string): Promise<void> {
+  const { store } = context.sessions;
+  const wasKnown = await context.sessions.signOut(server).catch((error) => {
+    store.unmarkSignedOut(server);
+    throw error;
+  });
+  if (!wasKnown) {
+    store.unmarkSignedOut(server);
+    throw new TkaError(`you were not signed in to ${server}`, { hints: ['kubectl tka status'] });
+  }
+  sayOut(context, view, server, true);
+}
+
 async function signOut(context: Context, view: KubeconfigView, server: string): Promise<void> {
-  const { sessions, terminal, settings } = context;
+  sayOut(context, view, server, await context.sessions.signOut(server));
+}
+
+function sayOut(context: Context, view: KubeconfigView, server: string, known: boolean): void {
+  const { terminal, settings } = context;
   const name = cell(contextOf(view, server)?.name ?? shortName(server, settings.tailnet));
-  const known = await sessions.signOut(server);
   if (settings.quiet) return;
   terminal.out(
     known
       ? `Signed out of ${name} (${server}).\n`
-      : `Signed out of ${name} (${server}); its server knew of no sign-in.\n`,
+      : `Signed out of ${name} (${server}); you were not signed in there.\n`,
   );
 }
 

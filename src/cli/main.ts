@@ -1,5 +1,6 @@
 import { Argument, Command, CommanderError } from 'commander';
 import { TkaError, UsageError } from '../errors.ts';
+import { nearest } from '../suggest.ts';
 import { openTerminal } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import type { CommonFlags } from './context.ts';
@@ -32,6 +33,8 @@ A TKA server in every cluster knows who you are from the network and gives you a
       getOutHelpWidth: () => 0,
       getOutHasColors: () => false,
     })
+    // Ours knows which commands not to suggest.
+    .showSuggestionAfterError(false)
     .exitOverride();
   for (const spec of specs) {
     const sub = program.command(`${spec.name}${spec.args === undefined ? '' : ` ${spec.args}`}`).summary(spec.summary);
@@ -152,16 +155,31 @@ export async function runCommand(args: readonly string[], command: string, env: 
   }
 }
 
-// Commander's own messages run over several lines: `error: unknown option '--foo'\n(Did you mean --food?)`.
 function usageError(error: CommanderError, args: readonly string[], program: Command): UsageError {
-  const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
+  const [first = ''] = error.message.replace(/^error: /, '').split('\n');
   const line = first.replace(/\. (Expected|Allowed) /, (_, word) => `: ${word.toLowerCase()} `);
   const text = cleanText(line.charAt(0).toLowerCase() + line.slice(1), 300).replace(/\.$/, '');
-  const meant = more.join(' ').match(/Did you mean (?:one of )?(.*?)\?/)?.[1];
   const known = program.commands.map((each) => each.name()).find((name) => args.includes(name));
+  const meant = meantBy(first, program, known);
   const hints = [
-    ...(meant === undefined ? [] : [`did you mean ${meant}?`]),
+    ...(meant.length === 0 ? [] : [`did you mean ${meant.join(' or ')}?`]),
     `${program.name()} ${known === undefined ? '' : `${known} `}--help`,
   ];
   return new UsageError(text, { hints });
+}
+
+// What cannot be undone is not suggested to someone who mistyped something else.
+const neverSuggested = new Set(['forget', 'logout']);
+
+/** The commands or flags that an unknown one may have been meant to be. */
+function meantBy(message: string, program: Command, command: string | undefined): string[] {
+  const [, kind, word = ''] = /^unknown (command|option) '([^']*)'/.exec(message) ?? [];
+  if (kind === 'command') {
+    const names = program.commands.map((each) => each.name());
+    return nearest(word, names).filter((name) => !neverSuggested.has(name));
+  }
+  if (kind !== 'option' || !word.startsWith('--')) return [];
+  const sub = program.commands.find((each) => each.name() === command);
+  const flags = [...(sub?.options ?? []), ...program.options].flatMap(({ long }) => long ?? []);
+  return nearest(word, flags);
 }

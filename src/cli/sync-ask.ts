@@ -1,4 +1,5 @@
 import type { Cluster } from '../discovery/clusters.ts';
+import type { Trust } from '../discovery/trust.ts';
 import { TkaError } from '../errors.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import { type ClientOptions, TkaClient } from '../tka/client.ts';
@@ -18,6 +19,7 @@ const wholeBudget = 120_000;
 export interface AskAllOptions {
   /** Whom to ask first. */
   readonly first: (cluster: Cluster) => boolean;
+  readonly trust: Trust;
   /** Milliseconds after which nobody more is asked. */
   readonly budget?: number;
 }
@@ -29,7 +31,7 @@ export interface AskAllOptions {
 export async function askAll(
   context: Context,
   clusters: readonly Cluster[],
-  { first, budget = wholeBudget }: AskAllOptions,
+  { first, trust, budget = wholeBudget }: AskAllOptions,
 ): Promise<{ answers: Answer[]; problems: Problem[] }> {
   const progress = progressOf(context, (done) => `asked ${done} of ${clusters.length} clusters …`);
   const deadline = performance.now() + budget;
@@ -42,7 +44,7 @@ export async function askAll(
     try {
       if (performance.now() >= deadline)
         throw new TkaError('it was not asked, for want of time', { hints: ['choose fewer with -l'] });
-      const { server, ...info } = await confirmed({ ...context, client, askTimeout }, cluster);
+      const { server, ...info } = await confirmed({ ...context, client, askTimeout }, cluster, trust);
       return { cluster: { ...cluster, server }, info };
     } catch (error) {
       if (!(error instanceof TkaError)) throw error;

@@ -3,7 +3,7 @@ import type { TkaError } from '../errors.ts';
 import { usableCommand } from '../kubeconfig/command.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
-import { allClusters, chooseClusters } from './directory.ts';
+import { allClusters, chooseClusters, trustOf } from './directory.ts';
 import { specOf } from './login.ts';
 import { askAll } from './sync-ask.ts';
 import { parseTemplate } from './sync-names.ts';
@@ -47,7 +47,10 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   const chosen = flags.selector === undefined ? all : chooseClusters(all, [], flags.selector, view);
   if (all.length === 0) terminal.notice('no clusters found');
   const known = new Set<string | null>(view.ours.map(({ server }) => server));
-  const { answers, problems } = await askAll(context, chosen, { first: ({ server }) => known.has(server) });
+  const { answers, problems } = await askAll(context, chosen, {
+    first: ({ server }) => known.has(server),
+    trust: trustOf(context, view),
+  });
 
   const record = new SyncRecord(paths.state, settings.entryServer, all);
   // A list that nobody stands behind now may be an old one.

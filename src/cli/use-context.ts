@@ -1,4 +1,5 @@
 import type { Cluster } from '../discovery/clusters.ts';
+import type { Trust } from '../discovery/trust.ts';
 import { TkaError } from '../errors.ts';
 import type { ContextSpec } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
@@ -9,8 +10,13 @@ import { specOf } from './login.ts';
  * What a context for a cluster holds, without signing in: its server is asked whether it is that cluster's, and how the
  * API server is reached. Throws TkaError as `confirmed` does, and for an insecure API server that nobody agreed to.
  */
-export async function contextSpec(context: Context, name: string, cluster: Cluster): Promise<ContextSpec> {
-  const info = await confirmed(context, cluster);
+export async function contextSpec(
+  context: Context,
+  name: string,
+  cluster: Cluster,
+  trust: Trust,
+): Promise<ContextSpec> {
+  const info = await confirmed(context, cluster, trust);
   const { server } = info;
   if (info.insecureSkipTlsVerify && context.sessions.store.insecureConsent(server) !== info.apiServer) {
     throw new TkaError(

@@ -3,7 +3,7 @@ import { TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } from '../kubeconfig/index.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
-import { allClusters } from './directory.ts';
+import { allClusters, trustOf } from './directory.ts';
 import { contextFor, contextOf } from './target.ts';
 import { contextSpec } from './use-context.ts';
 import { previousContext, rememberSwitch } from './use-previous.ts';
@@ -28,7 +28,7 @@ export async function use(context: Context, [name]: readonly string[]): Promise<
   const choice = known === undefined ? await choose(context, view, name) : undefined;
   if (choice === undefined) return known && switchTo(context, view, known.name);
   if (choice.ours !== undefined) return switchTo(context, view, choice.ours.name);
-  if (choice.cluster !== undefined) return addAndSwitch(context, choice.cluster);
+  if (choice.cluster !== undefined) return addAndSwitch(context, view, choice.cluster);
 }
 
 function contextBefore(context: Context, view: KubeconfigView): string {
@@ -127,8 +127,8 @@ async function switchTo(context: Context, view: KubeconfigView, name: string): P
 }
 
 // As `login --all-contexts` does, without signing in.
-async function addAndSwitch(context: Context, cluster: Cluster): Promise<void> {
-  const spec = await contextSpec(context, '', cluster).catch((error) => {
+async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Cluster): Promise<void> {
+  const spec = await contextSpec(context, '', cluster, trustOf(context, view)).catch((error) => {
     if (!(error instanceof TkaError) || error.message.includes(cluster.name)) throw error;
     throw new TkaError(`${cluster.name}: ${error.message}`, { hints: error.hints, cause: error });
   });

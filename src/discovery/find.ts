@@ -21,6 +21,10 @@ export interface FindOptions {
   readonly tagged: () => Promise<Tagged>;
   readonly serverOf: (peer: Peer) => string;
   readonly client: (server: string) => TkaClient;
+  /** Whether a server may be used; see trust.ts. */
+  readonly allows: (server: string, word: Word) => Promise<boolean>;
+  /** Why a server that may not be used is not. */
+  readonly whyNot: () => Promise<string>;
   readonly log: (line: string) => void;
   readonly warn: (line: string) => void;
   readonly notice: (line: string) => void;
@@ -74,9 +78,23 @@ export function rememberedClusters(list: RememberedList): Cluster[] {
   }
 }
 
-function rowOf(member: RememberedMember, unresolved: string): Row {
-  const reason = member.server === null ? unresolved : null;
+function rowOf(member: RememberedMember, unresolved: string, untrusted?: ReadonlyMap<RememberedMember, string>): Row {
+  const reason = member.server === null ? unresolved : (untrusted?.get(member) ?? null);
   return { member, state: stateOf(member, member.server), reason };
+}
+
+/** The members whose server is stated by the list but may not be used, with the reason. */
+async function untrustedOf(
+  members: readonly RememberedMember[],
+  options: FindOptions,
+): Promise<Map<RememberedMember, string>> {
+  const untrusted = new Map<RememberedMember, string>();
+  for (const member of members) {
+    const { server, word } = member;
+    if (server === null || word !== 'stated' || (await options.allows(server, word))) continue;
+    untrusted.set(member, await options.whyNot());
+  }
+  return untrusted;
 }
 
 function missingOf(members: readonly RememberedMember[]): Row[] {
@@ -85,11 +103,13 @@ function missingOf(members: readonly RememberedMember[]): Row[] {
     .map((member) => ({ member, state: 'missing', reason: `no longer listed, since ${minuteOf(member.listed)}` }));
 }
 
-function minuteOf(time: number): string {
+/** Returns a time as `2026-11-21 09:30 UTC`. */
+export function minuteOf(time: number): string {
   return `${new Date(time).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 }
 
-function ageOf(time: number): string {
+/** Returns how long ago a time was: `5 min`, `3 h`, `4 days`. */
+export function ageOf(time: number): string {
   const minutes = Math.max(0, Math.round((Date.now() - time) / 60_000));
   return minutes < 120
     ? `${minutes} min`
@@ -114,7 +134,7 @@ async function currentListing(
 ): Promise<{ listing?: GoodListing; error?: TkaError }> {
   const html = (server: string) => server === first && memory?.html === true;
   const ask = { client: options.client, timeout: entryTimeout, html };
-  // A server that we only inferred is asked while it carries the tag, and among the peers then.
+  // A server that we only inferred is among the peers while it carries the tag.
   const remembered = new Map(
     memory?.members.flatMap(({ server, word }) =>
       server === null || word === 'tailnet' ? [] : [[server, word] as const],
@@ -135,7 +155,11 @@ async function currentListing(
   }
   const { peers } = await options.tagged();
   const online = peers.filter((peer) => peer.online).map(options.serverOf);
-  const others = new Set([...options.entries, ...remembered.keys(), ...online]);
+  // A list from a server that is not trusted could move every other cluster.
+  const trusted = await Promise.all(
+    [...remembered].map(async ([server, word]) => ((await options.allows(server, word)) ? [server] : [])),
+  );
+  const others = new Set([...options.entries, ...trusted.flat(), ...online]);
   others.delete(first);
   const asked: Asked =
     others.size === 0
@@ -230,7 +254,8 @@ async function merge(
   }
   const rows = sayingSomething(listed);
   const reason = rows.some(({ server }) => server === null) ? await unresolvedReason(options) : '';
-  return clustersOf([...rows.map((member) => rowOf(member, reason)), ...missingOf(missing)]);
+  const untrusted = await untrustedOf(rows, options);
+  return clustersOf([...rows.map((member) => rowOf(member, reason, untrusted)), ...missingOf(missing)]);
 }
 
 /** Where the members of each API endpoint were, as the last list has it. */

@@ -75,7 +75,7 @@ export class ListMemory {
       ...rest,
       labels: Object.fromEntries(labels),
     }));
-    const times = list.members.map(({ listed, tried, word }) => [listed, tried, word]);
+    const times = list.members.map(({ listed, tried, word }) => [listed, tried, wordOf(word)]);
     writeWhole(file, `${JSON.stringify({ at: list.at, html: list.html, members, times })}\n`);
   }
 
@@ -104,7 +104,8 @@ export class ListMemory {
   }
 }
 
-// A list that an earlier version has kept does not say; the tag does.
+// An old file may have no word: then the tag decides. What the user named is not read from here: version 0.1.0 wrote
+// `known` for servers that a list had stated, too.
 function wordOf(value: unknown): Word {
-  return value === 'stated' || value === 'known' ? value : 'tailnet';
+  return value === 'stated' || value === 'known' ? 'stated' : 'tailnet';
 }

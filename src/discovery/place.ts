@@ -4,8 +4,9 @@ import type { ListedMember } from './ask.ts';
 import { memberId } from './fnv.ts';
 
 /**
- * On whose word a TKA server is a member's: `stated` by the list; `known` by the user, who named it, or an earlier list;
- * `tailnet`, where we made it out, and believe it only while that peer carries the tag.
+ * Who says that a TKA server is a member's: `stated` by a list, this one or an earlier one; `known` to the user, who
+ * named it or has a context for it; `tailnet` if we inferred it from the tailnet's peers. trust.ts says which of them
+ * need the tag.
  */
 export type Word = 'stated' | 'known' | 'tailnet';
 
@@ -79,12 +80,15 @@ export async function placeMembers(
       if (peer !== undefined && isUsable(serverOf(peer))) place(member, serverOf(peer), 'tailnet');
     }
   };
-  // Where tailscaled is silent, what we inferred is shown still; `confirmed` is what keeps anybody from using it.
+  // Without tailscaled, what we inferred is still shown; trust.ts keeps anyone from using it.
   const placeByMemory = (holds: (server: string) => boolean) => {
     for (const member of rest()) {
       const before = options.remembered.get(member.apiEndpoint) ?? [];
       const found = before.find(({ server, word }) => !taken.has(server) && (word !== 'tailnet' || holds(server)));
-      place(member, found?.server, found?.word === 'tailnet' ? 'tailnet' : 'known');
+      if (found === undefined) continue;
+      // To be remembered makes no server more trusted: only the user's own context does.
+      const isConfigured = found.word !== 'tailnet' && options.configured.get(member.apiEndpoint) === found.server;
+      place(member, found.server, isConfigured ? 'known' : found.word);
     }
   };
   placeById((server) => online.has(server));

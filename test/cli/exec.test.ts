@@ -32,6 +32,37 @@ function processesOf(home: Home): string[] {
 }
 
 describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () => {
+  test('uses a token that is still valid while the TKA server is away, as kubectl does', async ({ home, us }) => {
+    const pods = async (args: string) => {
+      const ran = await home.run(`exec ${args} -- get namespaces -o name`);
+      expect(ran.stdout).toMatch(/^prod-us \| namespace\/shop-prod-us$/m);
+      expect(ran.status).toBe(0);
+      return ran.stderr;
+    };
+    // Without a context: the server and the API server are those of the session.
+    await pods('prod-us');
+    await us.stop();
+    expect(await pods('prod-us')).not.toMatch(/error|cannot reach/);
+    expect(us.counts.login).toBe(1);
+    // A server that is away is no longer listed after ten seconds.
+    us.gossip.listed = false;
+    expect(await pods('prod-us')).toMatch(/did not answer: this is the list of /);
+    expect((await home.run('clusters')).stdout).toMatch(/^prod-us +missing/m);
+    // With a context.
+    await us.start();
+    us.gossip.listed = true;
+    await home.run('login prod-us');
+    await us.stop();
+    await pods('prod-us');
+    // Nothing to go by but the context: no list was ever fetched, and no server is configured.
+    fs.rmSync(home.state, { recursive: true, force: true });
+    fs.rmSync(home.config);
+    const stderr = await pods('prod-us');
+    expect(lines(stderr)).toEqual([
+      expect.stringMatching(/^warning: no TKA server is configured, .*; using the contexts of your kubeconfig$/),
+    ]);
+  });
+
   test('on all clusters, none of which has a context: signs in, prefixes, changes and leaves nothing', async ({
     home,
     mesh,
@@ -419,7 +450,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     ['exec -o yaml -- get pods', 2, /^error: option '-o, --output <format>' argument 'yaml' is invalid/],
     ['exec prod-us -l environment=production -- get pods', 2, /^error: give either names or a selector\n/],
     ['exec prod -- get pods', 2, /^error: 2 clusters have a name that begins with "prod"\nhint: prod-eu /],
-    ['exec nowhere -- get pods', 1, /^error: there is no cluster "nowhere"\n/],
+    ['exec nowhere -- get pods', 1, /^error: no cluster named "nowhere"\n/],
     ['exec -l environment=none -- get pods', 1, /^error: no cluster matches the selector\n/],
     ['exec -l = -- get pods', 2, /^error: "=" is no label selector\n/],
   ])('%s: exit %d', async ([args, status, stderr], { home }) => {

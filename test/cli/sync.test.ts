@@ -186,15 +186,17 @@ describe('lists that ask too much', () => {
 
   it('who was not asked in time is told, whatever their number', async () => {
     const context = await ground.context([[], []]);
-    const { allClusters } = await import('../../src/cli/directory.ts');
-    const list = await allClusters(context, await readKubeconfig(context.kubeconfig));
-    const none = await askAll(context, list, { first: () => false, budget: 0 });
+    const { allClusters, trustOf } = await import('../../src/cli/directory.ts');
+    const view = await readKubeconfig(context.kubeconfig);
+    const list = await allClusters(context, view);
+    const trust = trustOf(context, view);
+    const none = await askAll(context, list, { first: () => false, trust, budget: 0 });
     expect(none.answers).toEqual([]);
     expect(none.problems.map(({ error }) => error.message)).toEqual(
       Array(3).fill('it was not asked, for want of time'),
     );
     expect(us.counts.clusterInfo + eu.counts.clusterInfo).toBe(0);
-    const some = await askAll(context, list, { first: ({ name }) => name === 'staging' });
+    const some = await askAll(context, list, { first: ({ name }) => name === 'staging', trust });
     expect(some.answers.map(({ cluster }) => cluster.name)).toEqual(all);
   });
 });

@@ -1,11 +1,11 @@
-// Whom discovery believes: a server is a member's only if it says so itself, and if somebody vouches for it.
+// Which servers are trusted: a server is a member's only if it says so itself, and if it is tagged or the user named it.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
 import { all, linux, list, peerUrl, test } from './tailnet.ts';
 
-describe.skipIf(!linux)('whom to believe (needs loopback addresses that only Linux has)', () => {
+describe.skipIf(!linux)('which servers are trusted (needs loopback addresses that only Linux has)', () => {
   test('a member’s server that speaks for another cluster gets no sign-in, and its token is never fetched', async ({
     net,
     user,
@@ -62,9 +62,9 @@ describe.skipIf(!linux)('whom to believe (needs loopback addresses that only Lin
     // Nobody answers: the last list still says where it was.
     await us.stop();
     await staging.stop();
-    await refused(/is not used as the TKA server of .*: it does not carry tag:tka/);
+    await refused(/cannot use the TKA server of .*: http:\S+ is not tagged tag:tka/);
     await tailscaled.stop();
-    await refused(/whether it carries tag:tka cannot be asked: no tailscaled at /);
+    await refused(/cannot check whether http:\S+ is tagged tag:tka: no tailscaled at /);
     await tailscaled.start();
     // And with a new list.
     await us.start();

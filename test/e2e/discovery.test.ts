@@ -5,7 +5,8 @@ import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
-import type { RunOptions } from './program.ts';
+import { hasPty, needsPty, Pty } from '../cli/pty.ts';
+import { program, type RunOptions } from './program.ts';
 import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('with nothing configured (needs loopback addresses that only Linux has)', () => {
@@ -128,31 +129,121 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(ran.stderr).toMatch(/no device of example\.ts\.net carries tag:tka/);
     expect(ran.stderr).toContain('hint: if you trust tka.example.ts.net: kubectl tka config tailscale.hostname tka');
     expect(us.requests).toEqual([]);
-    // Named by a person it is used, and the first sign-in says that nobody vouches for it.
-    const login = await user.run('login -s tka', env);
-    expect(login).toMatchObject({ status: 0 });
-    expect(login.stderr).toMatch(
-      /first sign-in to http:\/\/tka\.example\.ts\.net:\d+, which no tag of the tailnet vouches for/,
-    );
-    expect((await user.run('login -s tka', env)).stderr).toBe('');
+    // A bare word may be a typo: without a terminal to ask on, the URL is wanted. Nobody is contacted.
+    const url = `http://tka.example.ts.net:${new URL(us.server).port}`;
+    for (const command of ['login -s tka', 'login -q -s tka']) {
+      const typed = await user.run(command, env);
+      expect(typed.status).toBe(1);
+      expect(typed.stderr).toContain(`${url} is not tagged tag:tka`);
+      expect(typed.stderr).toContain(`: kubectl tka login ${url}\n`);
+    }
+    for (const command of ['sync -s tka', 'exec -s tka tka-prod-us -- get pods', 'use -s tka tka-prod-us']) {
+      const typed = await user.run(command, env);
+      expect(typed.status).toBe(1);
+      expect(typed.stderr).toMatch(/http:\S+ is not tagged tag:tka/);
+    }
+    expect(us.counts).toMatchObject({ login: 0, clusterInfo: 0 });
+    // Named by its URL it is used, with a warning at the first sign-in that -q does not silence.
+    const login = await user.run(`login -q ${url}`, env);
+    expect(login).toMatchObject({ status: 0, stdout: '' });
+    expect(login.stderr).toBe(`warning: ${url} is not tagged tag:tka; make sure you trust it (first sign-in)\n`);
+    expect(await user.run(`login ${url}`, env)).toMatchObject({ status: 0, stderr: '' });
+    expect(await user.run('login -s tka', env)).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('a member that no tag vouches for, but the one who lists it: the first sign-in says so', async ({
-    net,
-    user,
-    env,
-    tailscaled,
-  }) => {
+  test('a listed server without the tag is used after one login by its URL', async ({ net, user, env, tailscaled }) => {
     const [us, eu] = net.clusters as [Cluster, Cluster];
     tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] })];
     expect((await user.run('login tka-prod-us', env)).stderr).toBe('');
-    const login = await user.run('login tka-prod-eu', env);
+    const { rows } = await list(user, env);
+    expect(rows.map(({ name, reason }) => [name, reason])).toContainEqual([
+      'tka-prod-eu',
+      'its TKA server is not tagged tag:tka',
+    ]);
+    for (const command of ['login tka-prod-eu', 'use tka-prod-eu', 'exec tka-prod-eu -- get pods', 'sync']) {
+      const ran = await user.run(command, env);
+      expect(ran.status).toBe(1);
+      expect(ran.stderr).toContain(`${eu.server} is not tagged tag:tka`);
+      expect(ran.stderr).toContain(`kubectl tka login ${eu.server}\n`);
+    }
+    expect(eu.counts).toMatchObject({ login: 0, clusterInfo: 0, kubeconfig: 0 });
+    const login = await user.run(`login ${eu.server}`, env);
     expect(login).toMatchObject({ status: 0 });
-    expect(login.stderr).toBe(
-      `first sign-in to ${eu.server}, which no tag of the tailnet vouches for: only who lists it does\n`,
-    );
-    expect((await user.run('login tka-prod-eu', env)).stderr).toBe('');
+    expect(login.stderr).toBe(`warning: ${eu.server} is not tagged tag:tka; make sure you trust it (first sign-in)\n`);
+    for (const command of ['login tka-prod-eu', 'use tka-prod-eu', 'sync -l environment=production'])
+      expect(await user.run(command, env)).toMatchObject({ status: 0, stderr: '' });
+    // Forgotten, it has to be named again.
+    await user.run(`forget ${eu.server}`, env);
+    expect((await user.run('login tka-prod-eu', env)).stderr).toContain(`${eu.server} is not tagged tag:tka`);
   });
+
+  test('the configured server needs no tag, but what it states does', async ({ net, user, env, tailscaled }) => {
+    const [us, eu] = net.clusters as [Cluster, Cluster];
+    tailscaled.peers = net.clusters.map((cluster) => peerOf(cluster, { tags: [] }));
+    const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: us.server } };
+    const login = await user.run('login', config);
+    expect(login).toMatchObject({ status: 0 });
+    expect(login.stderr).toBe(`warning: ${us.server} is not tagged tag:tka; make sure you trust it (first sign-in)\n`);
+    expect(await user.run('login tka-prod-us', config)).toMatchObject({ status: 0, stderr: '' });
+    expect((await user.run('login tka-prod-eu', config)).stderr).toContain(`${eu.server} is not tagged tag:tka`);
+    const clusters = await user.run('clusters', config);
+    expect(clusters.stderr).toMatch(
+      /^tka-prod-eu, tka-staging: its TKA server is not tagged tag:tka\nhint: .* login http/,
+    );
+    // Without tailscaled, the list of the configured server is what there is to go by.
+    await tailscaled.stop();
+    expect(await user.run('login tka-prod-eu', config)).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('a typo is not taken for a host, and contacts nobody', async ({ net, user, env, tailscaled }) => {
+    const [us] = net.clusters as [Cluster];
+    tailscaled.peers = [...tailscaled.peers, peerOf(us, { hostName: 'tka-prod-su', tags: [] })];
+    await user.run('login tka-prod-us', env);
+    all(net, (cluster) => cluster.resetCounts());
+    const before = user.files();
+    const typo = await user.run('login tka-prod-eus', env);
+    expect(typo).toMatchObject({ status: 1, stdout: '' });
+    expect(typo.stderr).toMatch(
+      /^error: no cluster named "tka-prod-eus"; did you mean "tka-prod-eu" or "tka-prod-us"\?\n/,
+    );
+    // This one is the name of somebody's device.
+    const device = await user.run('login tka-prod-su', env);
+    expect(device).toMatchObject({ status: 1, stdout: '' });
+    expect(device.stderr).toMatch(
+      /^error: http:\/\/tka-prod-su\S+ is not tagged tag:tka, and you have not used it before\n/,
+    );
+    expect(device.stderr).toMatch(/^hint: .*kubectl tka login http:\/\/tka-prod-su\.example\.ts\.net:\d+$/m);
+    expect(net.clusters.flatMap(({ requests }) => requests).filter(({ route }) => route !== 'memberlist')).toEqual([]);
+    expect(user.files()).toEqual(before);
+  });
+
+  test.skipIf(!hasPty)(
+    `on a terminal, the user is asked about a device without the tag${needsPty}`,
+    async ({ net, user, env, tailscaled }) => {
+      const [us] = net.clusters as [Cluster];
+      tailscaled.peers = [...tailscaled.peers, peerOf(us, { hostName: 'alices-box', tags: [] })];
+      const answer = async (keys: string) => {
+        const pty = new Pty(program, ['login', 'alices-box'], { env: { ...user.env, ...env.env }, cwd: user.dir });
+        try {
+          await pty.shows(/Sign in to it\? \[y\/N\]/);
+          pty.type(keys);
+          return { status: await pty.ended, text: pty.screen.text() };
+        } finally {
+          await pty.close();
+        }
+      };
+      for (const keys of ['\r', 'n\r', '\x04']) {
+        const no = await answer(keys);
+        expect(no.text).toMatch(/^error: cancelled$/m);
+        expect(no.status).toBe(130);
+      }
+      expect(us.counts.login).toBe(0);
+      expect(await answer('y\r')).toMatchObject({ status: 0 });
+      expect(us.counts.login).toBe(1);
+      // Once is enough.
+      expect(await user.run('login alices-box', env)).toMatchObject({ status: 0, stderr: '' });
+    },
+  );
 
   test('config shows what tailscaled stands in for', async ({ net, user, env, tailscaled }) => {
     const names = net.clusters.map(({ name }) => `${name}.example.ts.net`).sort();

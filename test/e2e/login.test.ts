@@ -234,8 +234,8 @@ describe.concurrent('login', () => {
   test('a name that nobody has: exit 1, and where the names are', async ({ home }) => {
     const unknown = await home.run('login nowhere', { env: { TKA_TIMEOUT: '5s' } });
     expect(unknown).toMatchObject({ status: 1, stdout: '' });
-    expect(unknown.stderr).toMatch(/^error: no cluster is called nowhere/m);
-    expect(unknown.stderr).toMatch(/^hint: kubectl tka clusters shows the names$/m);
+    expect(unknown.stderr).toMatch(/^error: no cluster named "nowhere"$/m);
+    expect(unknown.stderr).toMatch(/^hint: kubectl tka clusters$/m);
   });
 
   test('no server configured: exit 1, and what to type', async ({ home }) => {

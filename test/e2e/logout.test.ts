@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, gate, lines, test, until } from '../support.ts';
+import { callers, gate, Home, lines, test, until } from '../support.ts';
 
 for (const caller of callers) {
   describe.skipIf(caller.absent).concurrent(`${caller.name}, after a logout`, () => {
@@ -75,9 +75,53 @@ describe.concurrent('logout', () => {
   test('of a context that was never signed in to: kubectl does not sign in there either', async ({ home, us }) => {
     await home.run('login --all-contexts');
     expect((await home.run('logout prod-us')).stdout).toBe(
-      `Signed out of prod-us (${us.server}); its server knew of no sign-in.\n`,
+      `Signed out of prod-us (${us.server}); you were not signed in there.\n`,
     );
     expect((await home.credential(us)).stderr).toMatch(/^error: signed out of /);
+  });
+
+  test('of an unknown name: an error with the nearest names, and nothing is recorded', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const before = home.files();
+    us.resetCounts();
+    for (const [args, error] of [
+      ['logout prod-su', 'no cluster or context named "prod-su"; did you mean "prod-us"?'],
+      ['forget prod-su', 'no cluster or context named "prod-su"; did you mean "prod-us"?'],
+      // The beginning of a name is not a name.
+      ['logout prod-u', 'no cluster or context named "prod-u"; did you mean "prod-us" or "prod-eu"?'],
+      ['forget prod', 'no cluster or context named "prod"; did you mean "prod-us" or "prod-eu"?'],
+      ['logout nowhere prod-us', 'no cluster or context named "nowhere"'],
+    ] as const) {
+      const ran = await home.run(args);
+      expect(ran).toMatchObject({ status: 1, stdout: '' });
+      expect(ran.stderr.split('\n')[0]).toBe(`error: ${error}`);
+      expect(ran.stderr).toMatch(/^hint: kubectl tka status$/m);
+    }
+    expect(us.counts).toMatchObject({ logout: 0 });
+    expect(home.files()).toEqual(before);
+    expect(JSON.parse((await home.run('status -o json')).stdout)).toHaveLength(1);
+  });
+
+  test('of a URL that this machine does not know: asked there, and recorded only if there was a sign-in', async ({
+    home,
+    mesh,
+    eu,
+  }) => {
+    const before = home.files();
+    const none = await home.run(`logout ${eu.server}`);
+    expect(none).toMatchObject({ status: 1, stdout: '' });
+    expect(none.stderr).toBe(`error: you were not signed in to ${eu.server}\nhint: kubectl tka status\n`);
+    const staging = mesh.cluster('staging');
+    await staging.stop();
+    expect((await home.run(`logout ${staging.server}`)).stderr).toMatch(/^error: .*cannot reach /);
+    expect(home.files(/^\.(?:cache|local)/)).toEqual(before);
+    expect((await home.run('status -o json')).stdout).toBe('[]\n');
+    // Signed in on another machine.
+    const there = await Home.make(eu.server);
+    await there.run('login');
+    there.remove();
+    expect((await home.run(`logout ${eu.server}`)).stdout).toMatch(/^Signed out of /);
+    expect(eu.signIn()).toBeUndefined();
   });
 
   test('twice: done both times', async ({ home }) => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { contextNames, shortName } from '../src/discovery/naming.ts';
-import { parseSelector } from '../src/discovery/selector.ts';
+import { contextNames, shortName } from '../../src/discovery/naming.ts';
+import { parseSelector } from '../../src/discovery/selector.ts';
 
 describe('parseSelector', () => {
   const labels = new Map([

@@ -1,0 +1,168 @@
+// Where the list of clusters comes from, and how far it is believed.
+import { describe, expect, it } from 'vitest';
+import { type FindOptions, findClusters } from '../../src/discovery/find.ts';
+import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
+import type { Member } from '../../src/tka/answers.ts';
+import { NotSignedIn, Refused, Unavailable } from '../../src/tka/errors.ts';
+import { memberOf, peerOf, standInClient } from './stand-in.ts';
+
+const entry = 'https://tka.example.ts.net';
+const other = 'https://tka-eu.example.ts.net';
+const liar = 'https://liar.example.ts.net';
+const member = (name: string, server: string | null): Member => ({
+  ...memberOf(`https://api.${name}.example.com`),
+  name,
+  server,
+});
+
+/** Keeps lists in this process. */
+class Held extends ListMemory {
+  readonly lists = new Map<string, RememberedList>();
+  constructor(list?: RememberedList) {
+    super(undefined);
+    if (list !== undefined) this.lists.set(entry, list);
+  }
+  override read(server: string) {
+    return this.lists.get(server);
+  }
+  override write(server: string, list: RememberedList) {
+    this.lists.set(server, list);
+  }
+}
+
+const remembered = (...servers: [server: string, word: 'stated' | 'tailnet'][]): RememberedList => ({
+  at: Date.now() - 60_000,
+  html: false,
+  members: servers.map(([server, word], i) => ({
+    ...member(`old-${i}`, server),
+    ...{ listed: Date.now() - 60_000, tried: 0, word },
+  })),
+});
+
+type Answer = readonly Member[] | Error | undefined;
+
+function setUp(answers: Readonly<Record<string, Answer>>, more: Partial<FindOptions> = {}) {
+  const said: string[] = [];
+  const asked: string[] = [];
+  const say = (line: string) => said.push(line);
+  const options: FindOptions = {
+    entries: [entry],
+    lists: [entry],
+    named: true,
+    known: [],
+    memory: new Held(),
+    tagged: async () => ({ peers: [] }),
+    serverOf: ({ dnsName }) => `https://${dnsName}`,
+    client: (server) =>
+      standInClient({
+        memberlist: async () => {
+          asked.push(server);
+          const answer = answers[server];
+          if (answer instanceof Error) throw answer;
+          return answer && { members: answer, cut: 0, unread: 0 };
+        },
+        memberlistPage: async () => ({ status: 404, headers: {}, body: '' }),
+        clusterInfo: async () => ({
+          apiServer: `${server}:6443`,
+          caData: '',
+          insecureSkipTlsVerify: false,
+          labels: new Map(),
+        }),
+      }),
+    allows: async () => true,
+    whyNot: async () => 'it is not trusted',
+    log: say,
+    warn: say,
+    notice: say,
+    ...more,
+  };
+  return { said, asked, found: () => findClusters(options), memory: options.memory as Held };
+}
+
+const away = new Unavailable('cannot reach it', 0);
+
+describe('findClusters', () => {
+  it('takes the entry server’s list, and remembers what it stated as stated', async () => {
+    const { found, memory } = setUp({ [entry]: [member('us', entry), member('eu', other)] });
+    const { clusters, current } = await found();
+    expect(current).toBe(true);
+    expect(clusters.map(({ name, server, word, reason }) => [name, server, word, reason])).toEqual([
+      ['eu', other, 'stated', null],
+      ['us', entry, 'stated', null],
+    ]);
+    expect(memory.read(entry)?.members.map(({ word }) => word)).toEqual(['stated', 'stated']);
+  });
+
+  it.each([
+    ['403', new Refused('no grant', 403)],
+    ['401', new NotSignedIn('not signed in')],
+  ])('the refusal of a named server is final: %s', async (_, refusal) => {
+    const list = remembered([other, 'stated']);
+    const { found, asked } = setUp({ [entry]: refusal, [other]: [member('eu', other)] }, { memory: new Held(list) });
+    await expect(found()).rejects.toBe(refusal);
+    expect(asked).toEqual([entry]);
+  });
+
+  it('the refusal of a server that we found is not: another one is asked', async () => {
+    const { found, said } = setUp(
+      { [entry]: new Refused('no grant', 403), [other]: [member('eu', other)] },
+      { named: false, entries: [entry, other] },
+    );
+    expect((await found()).clusters.map(({ name }) => name)).toEqual(['eu']);
+    expect(said).toEqual([`${entry} gives us no list: this is the list of ${other}`]);
+  });
+
+  it('while the entry server is away, a remembered server that is not trusted is not asked for a list', async () => {
+    const list = remembered([liar, 'stated'], [other, 'stated']);
+    const { found, asked } = setUp(
+      { [entry]: away, [other]: [member('eu', other)], [liar]: [member('eu', liar)] },
+      { memory: new Held(list), allows: async (server) => server !== liar },
+    );
+    expect((await found()).clusters[0]).toMatchObject({ name: 'eu', server: other });
+    expect(asked).toEqual([entry, other]);
+  });
+
+  it('a server that we inferred before is asked only as a tagged peer', async () => {
+    const list = remembered([other, 'tailnet']);
+    const answers = { [entry]: away, [other]: [member('eu', other)] };
+    const without = setUp(answers, { memory: new Held(list) });
+    expect((await without.found()).current).toBe(false);
+    expect(without.asked).toEqual([entry]);
+    const tagged = async () => ({ peers: [peerOf('tka-eu')] });
+    const withTag = setUp(answers, { memory: new Held(list), tagged });
+    expect((await withTag.found()).current).toBe(true);
+  });
+
+  it('a stated server that may not be used is listed with the reason', async () => {
+    const { found } = setUp(
+      { [entry]: [member('us', entry), member('eu', liar)] },
+      { allows: async (server) => server !== liar },
+    );
+    expect((await found()).clusters.map(({ name, server, reason }) => [name, server, reason])).toEqual([
+      ['eu', liar, 'it is not trusted'],
+      ['us', entry, null],
+    ]);
+  });
+
+  it('no server answers: the last list, with its age', async () => {
+    const { found, said } = setUp(
+      { [entry]: away, [other]: away },
+      { memory: new Held(remembered([other, 'stated'])) },
+    );
+    const { clusters, current } = await found();
+    expect(current).toBe(false);
+    expect(clusters.map(({ name, server, word }) => [name, server, word])).toEqual([['old-0', other, 'stated']]);
+    expect(said).toEqual([expect.stringMatching(/^no TKA server answered: this is the list of .* \(1 min ago\)$/)]);
+  });
+
+  it('no server answers, and there never was a list: the error of the entry server', async () => {
+    await expect(setUp({ [entry]: away }).found()).rejects.toBe(away);
+  });
+
+  it('a server without a memberlist tells of itself, on the word that it was asked', async () => {
+    const { found } = setUp({ [entry]: undefined });
+    expect((await found()).clusters).toMatchObject([{ server: entry, word: 'known', apiEndpoint: `${entry}:6443` }]);
+    const inferred = setUp({ [entry]: undefined }, { named: false });
+    expect((await inferred.found()).clusters).toMatchObject([{ server: entry, word: 'tailnet' }]);
+  });
+});

@@ -1,0 +1,101 @@
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
+import { memberOf } from './stand-in.ts';
+
+function stateFolder(): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-memory-'));
+  onTestFinished(() => fs.rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+const entry = 'https://tka.example.ts.net';
+const now = Math.floor(Date.now() / 1000) * 1000;
+const list = (
+  word: 'stated' | 'known' | 'tailnet',
+  server: string | null = 'https://a.example.ts.net',
+): RememberedList => ({
+  at: now,
+  html: false,
+  members: [
+    {
+      ...memberOf('https://api.example.com'),
+      name: 'a',
+      server,
+      listed: now,
+      tried: 0,
+      word,
+      labels: new Map([['env', 'x']]),
+    },
+  ],
+});
+
+describe('ListMemory', () => {
+  it.each([
+    ['stated', 'stated'],
+    ['tailnet', 'tailnet'],
+    // Only what the user says now makes a server known.
+    ['known', 'stated'],
+  ] as const)('a server that is %s is remembered as %s', (word, remembered) => {
+    const memory = new ListMemory(stateFolder());
+    memory.write(entry, list(word));
+    expect(memory.read(entry)).toEqual(list(remembered));
+    expect(memory.all()).toEqual([list(remembered)]);
+  });
+
+  it.each([
+    ['no word, as of an early version', [now, 0], 'tailnet'],
+    ['a word that is unknown', [now, 0, 'trusted'], 'tailnet'],
+    ['"known", which version 0.1.0 also wrote for servers that a list had stated', [now, 0, 'known'], 'stated'],
+  ])('an old file with %s', (_, times, word) => {
+    const state = stateFolder();
+    const memory = new ListMemory(state);
+    memory.write(entry, list('stated'));
+    const file = path.join(state, 'clusters', 'https+tka.example.ts.net.json');
+    const text = JSON.parse(fs.readFileSync(file, 'utf8'));
+    fs.writeFileSync(file, JSON.stringify({ ...text, times: [times] }));
+    expect(memory.read(entry)?.members.map((member) => member.word)).toEqual([word]);
+  });
+
+  it.each([
+    ['no JSON', '{'],
+    ['another shape', '[]'],
+    [
+      'fewer times than members',
+      JSON.stringify({ at: now, html: false, members: [{ apiEndpoint: 'https://a' }], times: [] }),
+    ],
+    [
+      'a member that no server may send',
+      JSON.stringify({ at: now, html: false, members: [{ apiEndpoint: 'ftp://a' }], times: [[now, 0]] }),
+    ],
+  ])('%s is no list', (_, text) => {
+    const state = stateFolder();
+    const memory = new ListMemory(state);
+    memory.write(entry, list('stated'));
+    fs.writeFileSync(path.join(state, 'clusters', 'https+tka.example.ts.net.json'), text);
+    expect(memory.read(entry)).toBeUndefined();
+  });
+
+  it('a time to come is now', () => {
+    const memory = new ListMemory(stateFolder());
+    memory.write(entry, { ...list('stated'), at: Date.now() + 86_400_000 });
+    expect(memory.read(entry)?.at).toBeLessThanOrEqual(Date.now());
+  });
+
+  it('forgets where a member was, in every list', () => {
+    const memory = new ListMemory(stateFolder());
+    memory.write(entry, list('stated'));
+    memory.write('http://127.0.0.1:8080', list('tailnet'));
+    memory.forget('https://api.example.com', 'https://a.example.ts.net');
+    expect(memory.all().flatMap(({ members }) => members.map(({ server }) => server))).toEqual([null, null]);
+  });
+
+  it('without a state folder, there is none', () => {
+    const memory = new ListMemory(undefined);
+    memory.write(entry, list('stated'));
+    expect(memory.read(entry)).toBeUndefined();
+    expect(memory.all()).toEqual([]);
+  });
+});

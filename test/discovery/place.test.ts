@@ -1,0 +1,113 @@
+// The ladder from a member to its TKA server, rung by rung.
+import { expect, it } from 'vitest';
+import type { ListedMember } from '../../src/discovery/ask.ts';
+import { memberId } from '../../src/discovery/fnv.ts';
+import { type PlaceOptions, placeMembers } from '../../src/discovery/place.ts';
+import { Unavailable } from '../../src/tka/errors.ts';
+import { memberOf, peerOf, standInClient } from './stand-in.ts';
+
+const api = 'https://api.us.example.com';
+const tka = (name: string) => `https://${name}.example.ts.net`;
+const listed = (more: Partial<ListedMember> = {}): ListedMember => ({
+  ...memberOf(api),
+  ...{ id: null, address: null, gossipPort: null, isLocal: false },
+  ...more,
+});
+
+interface Row {
+  readonly member?: Partial<ListedMember>;
+  readonly options?: Partial<PlaceOptions>;
+  /** API endpoints by server, of those that answer. */
+  readonly answers?: Readonly<Record<string, string>>;
+  readonly expected: string;
+}
+
+const remembered = (server: string, word: 'stated' | 'tailnet'): PlaceOptions['remembered'] =>
+  new Map([[api, [{ server, word }]]]);
+const configured = new Map([[api, tka('mine')]]);
+const none = async () => ({ peers: [] });
+const away = async () => ({ peers: [], problem: 'no tailscaled' });
+const id = memberId('tka-us', 7946);
+
+it.each<[name: string, row: Row]>([
+  ['stated by the list', { member: { server: tka('a') }, expected: `${tka('a')} stated` }],
+  [
+    'the server that was asked, on the word that it was asked',
+    { member: { isLocal: true }, expected: `${tka('entry')} known` },
+  ],
+  ['a tagged peer with the hashed name', { member: { id }, expected: `${tka('tka-us')} tailnet` }],
+  [
+    'an inferred server that is remembered stays inferred',
+    { options: { remembered: remembered(tka('tka-us'), 'tailnet') }, expected: `${tka('tka-us')} tailnet` },
+  ],
+  [
+    'an inferred server without its tag is not taken from memory',
+    { options: { remembered: remembered(tka('gone'), 'tailnet') }, expected: 'nowhere' },
+  ],
+  [
+    'without tailscaled it is, and stays inferred',
+    { options: { remembered: remembered(tka('gone'), 'tailnet'), tagged: away }, expected: `${tka('gone')} tailnet` },
+  ],
+  [
+    'a stated server that is remembered stays stated',
+    { options: { remembered: remembered(tka('b'), 'stated') }, expected: `${tka('b')} stated` },
+  ],
+  [
+    'the user’s own context makes it known',
+    { options: { remembered: remembered(tka('mine'), 'stated'), configured }, expected: `${tka('mine')} known` },
+  ],
+  [
+    'but not where we only inferred it',
+    {
+      options: { remembered: remembered(tka('mine'), 'tailnet'), configured, tagged: away },
+      expected: `${tka('mine')} tailnet`,
+    },
+  ],
+  [
+    'a tagged peer that says it is this cluster’s',
+    { answers: { [tka('tka-us')]: api }, expected: `${tka('tka-us')} tailnet` },
+  ],
+  [
+    'a tagged peer that speaks for another cluster',
+    { answers: { [tka('tka-us')]: 'https://api.eu.example.com' }, expected: 'nowhere' },
+  ],
+  [
+    'a peer that is asked only after a while',
+    { answers: { [tka('tka-us')]: api }, options: { mayAsk: () => false }, expected: 'nowhere' },
+  ],
+  [
+    'the server that was asked says it is this cluster’s',
+    { answers: { [tka('entry')]: api }, options: { tagged: none }, expected: `${tka('entry')} known` },
+  ],
+  ['a tagged peer at the address', { member: { address: '100.64.0.7' }, expected: `${tka('tka-eu')} tailnet` }],
+  [
+    'a tagged peer that is off, by its hashed name',
+    { member: { id: memberId('tka-off', 7946) }, expected: `${tka('tka-off')} tailnet` },
+  ],
+  ['the kubeconfig', { options: { configured }, expected: `${tka('mine')} known` }],
+  ['no rung', { expected: 'nowhere' }],
+])('%s', async (_, { member, options, answers = {}, expected }) => {
+  const it = listed(member);
+  const { placed } = await placeMembers([it], {
+    from: { server: tka('entry'), word: 'known' },
+    remembered: new Map(),
+    configured: new Map(),
+    tagged: async () => ({
+      peers: [peerOf('tka-us'), peerOf('tka-eu', { addresses: ['100.64.0.7'] }), peerOf('tka-off', { online: false })],
+    }),
+    serverOf: ({ dnsName }) => `https://${dnsName}`,
+    mayAsk: () => true,
+    client: (server) =>
+      standInClient({
+        clusterInfo: async () => {
+          const apiServer = answers[server];
+          if (apiServer === undefined) throw new Unavailable(`cannot reach ${server}`, 0);
+          return { apiServer, caData: '', insecureSkipTlsVerify: false, labels: new Map() };
+        },
+      }),
+    timeout: 1000,
+    ...options,
+  });
+  const place = placed.get(it);
+  expect(place === undefined ? 'nowhere' : `${place.server} ${place.word}`).toBe(expected);
+});

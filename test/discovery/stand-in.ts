@@ -1,0 +1,30 @@
+// Stand-ins for the tests of discovery: a client that answers without a network, and peers.
+import type { Peer } from '../../src/tailscale/localapi.ts';
+import type { Member } from '../../src/tka/answers.ts';
+import { TkaClient } from '../../src/tka/client.ts';
+
+type Answers = Partial<Pick<TkaClient, 'clusterInfo' | 'memberlist' | 'memberlistPage'>>;
+
+/** A client that gives these answers; any other question fails the test. */
+export function standInClient(answers: Answers): TkaClient {
+  const unexpected = (what: string) => async () => {
+    throw new Error(`unexpected question: ${what}`);
+  };
+  return Object.assign(new TkaClient('http://127.0.0.1:9'), {
+    clusterInfo: unexpected('clusterInfo'),
+    memberlist: unexpected('memberlist'),
+    memberlistPage: unexpected('memberlistPage'),
+    ...answers,
+  });
+}
+
+/** A peer called `NAME.example.ts.net` with the tag of TKA servers. */
+export function peerOf(hostName: string, more: Partial<Peer> = {}): Peer {
+  const dnsName = `${hostName}.example.ts.net`;
+  return { hostName, dnsName, addresses: [], tags: ['tag:tka'], online: true, self: false, ...more };
+}
+
+/** A member of which only the API endpoint is known. */
+export function memberOf(apiEndpoint: string): Member {
+  return { name: null, server: null, apiEndpoint, state: null, lastSeen: null, version: null, labels: new Map() };
+}

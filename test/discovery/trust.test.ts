@@ -1,0 +1,190 @@
+// Which servers are trusted, case by case.
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type Cluster, OtherCluster } from '../../src/discovery/clusters.ts';
+import type { Word } from '../../src/discovery/place.ts';
+import { AcceptedServers, isBareWord, isTagged, judge, type Origin, Trust } from '../../src/discovery/trust.ts';
+import type { TkaClient } from '../../src/tka/client.ts';
+import { peerOf, standInClient } from './stand-in.ts';
+
+const yes = true;
+const no = false;
+const unknown = undefined;
+
+describe('judge', () => {
+  it.each<[origin: Origin, tagged: boolean | undefined, accepted: boolean, used: boolean, verdict: string]>([
+    // The tag is proof, whoever speaks of the server.
+    ['tailnet', yes, no, no, 'use'],
+    ['stated', yes, no, no, 'use'],
+    ['known', yes, no, no, 'use'],
+    ['named', yes, no, no, 'use'],
+    ['typed', yes, no, no, 'use'],
+    // Inferred from a tag: nothing else makes up for it but the user.
+    ['tailnet', no, no, no, 'refuse'],
+    ['tailnet', no, no, yes, 'refuse'],
+    ['tailnet', unknown, no, no, 'refuse'],
+    ['tailnet', unknown, no, yes, 'refuse'],
+    ['tailnet', no, yes, no, 'use'],
+    ['tailnet', unknown, yes, no, 'use'],
+    // Stated by a list: needs the tag wherever tailscaled can be asked, even if it was signed in to before.
+    ['stated', no, no, no, 'refuse'],
+    ['stated', no, no, yes, 'refuse'],
+    ['stated', no, yes, no, 'use'],
+    ['stated', unknown, no, no, 'use'],
+    // Configured, or the server of a context.
+    ['known', no, no, no, 'warn'],
+    ['known', no, no, yes, 'use'],
+    ['known', no, yes, no, 'use'],
+    ['known', unknown, no, no, 'use'],
+    // Named by a URL: the first sign-in is worth a warning.
+    ['named', no, no, no, 'warn'],
+    ['named', unknown, no, no, 'warn'],
+    ['named', no, no, yes, 'use'],
+    ['named', no, yes, no, 'use'],
+    // Named by a bare word: it may be a typo.
+    ['typed', no, no, no, 'ask'],
+    ['typed', unknown, no, no, 'ask'],
+    ['typed', no, no, yes, 'use'],
+    ['typed', no, yes, no, 'use'],
+  ])('%s, tagged %s, accepted %s, used %s: %s', (origin, tagged, accepted, used, verdict) =>
+    expect(judge({ origin, tagged, accepted, used })).toBe(verdict),
+  );
+});
+
+it.each([
+  ['prod-us', true],
+  ['localhost', true],
+  ['tka.example.ts.net', false],
+  ['tka:8080', false],
+  ['http://tka', false],
+  ['[::1]', false],
+  ['fd7a::1', false],
+])('%s is a bare word: %s', (name, bare) => expect(isBareWord(name)).toBe(bare));
+
+describe('isTagged', () => {
+  const peers = [peerOf('tka-us', { addresses: ['100.64.0.1', 'fd7a:115c:a1e0::1'] })];
+  it.each([
+    ['https://tka-us.example.ts.net', true],
+    ['http://tka-us.example.ts.net:8080', true],
+    ['http://100.64.0.1:8080', true],
+    ['http://[fd7a:115c:a1e0::1]:8080', true],
+    ['http://100.64.0.2', false],
+    ['https://tka-us', false],
+    ['https://tka-us.example.com', false],
+    ['https://xtka-us.example.ts.net', false],
+  ])('%s: %s', (server, tagged) => expect(isTagged(server, { peers })).toBe(tagged));
+
+  it('is undefined if tailscaled cannot be asked', () =>
+    expect(isTagged('https://tka-us.example.ts.net', { peers: [], problem: 'no tailscaled' })).toBeUndefined());
+});
+
+const us = 'https://tka-us.example.ts.net';
+const laptop = 'http://laptop.example.ts.net';
+
+function trust(options: Partial<ConstructorParameters<typeof Trust>[0]> = {}): Trust {
+  return new Trust({
+    tag: 'tag:tka',
+    tagged: async () => ({ peers: [peerOf('tka-us')] }),
+    accepted: () => false,
+    used: () => false,
+    namedAs: () => undefined,
+    ...options,
+  });
+}
+
+const cluster = (server: string, word: Word): Cluster & { server: string } => ({
+  ...{ name: 'prod-us', server, word, apiEndpoint: 'https://api.us.example.com', state: 'healthy', reason: null },
+  ...{ lastSeen: null, version: null, labels: new Map() },
+});
+
+describe('Trust', () => {
+  it('asks for the tags once', async () => {
+    let asked = 0;
+    const judged = trust({
+      tagged: async () => {
+        asked++;
+        return { peers: [peerOf('tka-us')] };
+      },
+    });
+    expect(await judged.isTagged(us)).toBe(true);
+    expect(await judged.isTagged(laptop)).toBe(false);
+    expect(asked).toBe(1);
+  });
+
+  it('a server that a list states is the configured one: it needs no tag', async () => {
+    const judged = trust({ namedAs: (server) => (server === laptop ? 'known' : undefined) });
+    expect(await judged.allows(laptop, 'stated')).toBe(true);
+    expect(await judged.allows('http://other.example.ts.net', 'stated')).toBe(false);
+  });
+
+  it('a server named by a bare word is not used without asking, even if a list states it', async () => {
+    const judged = trust({ namedAs: (server) => (server === laptop ? 'typed' : undefined) });
+    for (const word of ['stated', 'known', 'tailnet'] as const) {
+      expect(await judged.verdict(laptop, word)).toBe('ask');
+      expect(await judged.allows(laptop, word)).toBe(false);
+    }
+    judged.accept(laptop);
+    expect(await judged.allows(laptop, 'stated')).toBe(true);
+  });
+
+  it('says why a server is not used, and what to type', async () => {
+    const refused = (judged: Trust, word: Word) => judged.require(cluster(laptop, word)).catch((error) => error);
+    const hints = [`if you trust it, sign in to it once by its URL: kubectl tka login ${laptop}`];
+    expect(await refused(trust(), 'stated')).toMatchObject({
+      message: `cannot use the TKA server of prod-us: ${laptop} is not tagged tag:tka`,
+      hints,
+    });
+    const away = trust({ tagged: async () => ({ peers: [], problem: 'no tailscaled' }) });
+    expect(await refused(away, 'tailnet')).toMatchObject({
+      message: `cannot use the TKA server of prod-us: cannot check whether ${laptop} is tagged tag:tka: no tailscaled`,
+      hints,
+    });
+    expect(await refused(away, 'stated')).toBeUndefined();
+  });
+
+  it('confirms a cluster with its own server, and forgets a server that speaks for another cluster', async () => {
+    const info = { apiServer: 'https://api.us.example.com', caData: '', insecureSkipTlsVerify: false };
+    const forgotten: string[] = [];
+    const asked: string[] = [];
+    const confirm = (apiServer: string, server = us) =>
+      trust().confirm(cluster(server, 'stated'), {
+        client: (url): TkaClient => {
+          asked.push(url);
+          return standInClient({ clusterInfo: async () => ({ ...info, apiServer, labels: new Map() }) });
+        },
+        timeout: 1000,
+        forget: (...what) => forgotten.push(what.join(' ')),
+      });
+    expect(await confirm(info.apiServer)).toMatchObject({ ...info, server: us });
+    expect(forgotten).toEqual([]);
+    await expect(confirm('https://api.eu.example.com')).rejects.toThrow(OtherCluster);
+    expect(forgotten).toEqual([`https://api.us.example.com ${us}`]);
+    // Without the tag, it is not even asked.
+    asked.length = 0;
+    await expect(confirm(info.apiServer, laptop)).rejects.toThrow(/is not tagged tag:tka/);
+    expect(asked).toEqual([]);
+  });
+});
+
+it('keeps accepted servers in files of its own, and forgets them', () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-trust-'));
+  onTestFinished(() => fs.rmSync(folder, { recursive: true }));
+  const state = path.join(folder, 'state');
+  const accepted = new AcceptedServers(state);
+  expect(accepted.has(laptop)).toBe(false);
+  accepted.add(laptop);
+  accepted.add(laptop);
+  expect(new AcceptedServers(state).has(laptop)).toBe(true);
+  expect(accepted.has('https://laptop.example.ts.net')).toBe(false);
+  const file = path.join(state, 'accepted', 'http+laptop.example.ts.net');
+  if (process.platform !== 'win32') {
+    expect(fs.statSync(file).mode & 0o777).toBe(0o600);
+    expect(fs.statSync(path.dirname(file)).mode & 0o777).toBe(0o700);
+  }
+  accepted.remove(laptop);
+  accepted.remove(laptop);
+  expect(accepted.has(laptop)).toBe(false);
+  expect(new AcceptedServers(undefined).has(laptop)).toBe(false);
+});
