@@ -68,8 +68,7 @@ function lastingContext(context: Context, memory: ListMemory, remarks: string[])
   };
   let status: Promise<TailnetStatus> | undefined;
   let askedAt = Number.NEGATIVE_INFINITY;
-  const tailnet: Tailnet = () => {
-    tailnet.asked = true;
+  const ask = () => {
     if (status === undefined || performance.now() - askedAt > tailnetAge) {
       askedAt = performance.now();
       status = askTailnet(env, terminal);
@@ -80,6 +79,12 @@ function lastingContext(context: Context, memory: ListMemory, remarks: string[])
     }
     return status;
   };
+  const suffix = () =>
+    ask().then(
+      (known) => known.suffix || undefined,
+      () => undefined,
+    );
+  const tailnet: Tailnet = Object.assign(ask, { suffix });
   const network = openWay(env, settings.caFile, tailnet, terminal);
   return {
     ...context,

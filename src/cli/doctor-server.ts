@@ -74,7 +74,7 @@ class Way {
   readonly #timeout: number;
   #route: Route | TkaError | undefined;
   #addresses: readonly string[] = [];
-  #resolved: readonly string[] = [];
+  #resolved: readonly string[] | undefined;
   #socket: Socket | undefined;
 
   constructor(context: Context, server: string, tailscaledFails: boolean) {
@@ -84,11 +84,13 @@ class Way {
     this.#timeout = Math.min(longest, context.askTimeout);
     this.#names = {
       lookup: async (host) => {
+        this.#resolved = [];
         const found = await lookup(host, { all: true });
         this.#resolved = found.map(({ address }) => address);
         return found;
       },
       tailnetAddresses: (host) => peerAddresses(host, context.tailnet),
+      tailnetSuffix: async () => (await context.tailnet()).suffix,
       log: context.terminal.log,
     };
   }
@@ -123,6 +125,7 @@ class Way {
     }
     if (isAddress) return ok(`${host} is an address`);
     const all = this.#addresses.join(', ');
+    if (this.#resolved === undefined) return ok(`tailscaled knows ${host} as ${all}`);
     if (this.#resolved.includes(this.#addresses[0] ?? '')) return ok(`${host} is ${all}`);
     const why = this.#resolved.length === 0 ? 'does not resolve here' : 'resolves to no address of the tailnet';
     return ok(`${host} ${why}; tailscaled knows it as ${all}`);

@@ -9,8 +9,8 @@ import type { Terminal } from '../terminal.ts';
 
 export interface Tailnet {
   (): Promise<TailnetStatus>;
-  /** It has been asked: to ask again costs nothing. */
-  asked?: boolean;
+  /** Its MagicDNS suffix, without its devices; undefined where there is none. Never throws. */
+  suffix(): Promise<string | undefined>;
 }
 
 /** Asks tailscaled, within 2 s. Throws TailscaleError. */
@@ -22,12 +22,25 @@ export async function askTailnet(env: NodeJS.ProcessEnv, { log }: Pick<Terminal,
 /** The same, asked once and only when it is needed. */
 export function tailnetOnce(env: NodeJS.ProcessEnv, terminal: Terminal): Tailnet {
   let status: Promise<TailnetStatus> | undefined;
-  const tailnet: Tailnet = () => {
-    tailnet.asked = true;
+  let suffix: Promise<string | undefined> | undefined;
+  const ask = () => {
     status ??= askTailnet(env, terminal);
     return status;
   };
-  return tailnet;
+  return Object.assign(ask, {
+    suffix: () => {
+      suffix ??= (status ?? askSuffix(env, terminal)).then(
+        (known) => known.suffix || undefined,
+        () => undefined,
+      );
+      return suffix;
+    },
+  });
+}
+
+async function askSuffix(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>): Promise<{ suffix: string }> {
+  const { tailnetSuffix } = await import('../tailscale/localapi.ts');
+  return { suffix: await tailnetSuffix({ env, timeout: 500, log }) };
 }
 
 /** The way to servers, for which tailscaled may know addresses. */
@@ -38,16 +51,24 @@ export function openWay(
   { log }: Terminal,
 ): Network {
   const tailnetAddresses = (host: string) => peerAddresses(host, tailnet);
-  return openNetwork({ env, caFile, tailnetAddresses, tailnetAsked: () => tailnet.asked === true, log });
+  return openNetwork({ env, caFile, tailnetAddresses, tailnetSuffix: tailnet.suffix, log });
 }
 
-/** The Tailscale addresses of the peer that a host name is; undefined where tailscaled knows none. */
+/**
+ * The Tailscale addresses of the device that a host name is: in full, or as its first label. None for a name of the
+ * tailnet (or of another, under ts.net) that no device has; undefined for other names, and where tailscaled is silent.
+ */
 export async function peerAddresses(
   host: string,
   tailnet: () => Promise<TailnetStatus>,
 ): Promise<readonly string[] | undefined> {
+  const wanted = host.replace(/\.$/, '').toLowerCase();
   try {
-    return (await tailnet()).peers.find((peer) => peer.dnsName === host.replace(/\.$/, '').toLowerCase())?.addresses;
+    const { peers, suffix } = await tailnet();
+    const name = wanted.includes('.') || suffix === '' ? wanted : `${wanted}.${suffix}`;
+    const found = peers.find((peer) => peer.dnsName === name)?.addresses;
+    if (found !== undefined) return found;
+    return wanted.endsWith('.ts.net') || (suffix !== '' && wanted.endsWith(`.${suffix}`)) ? [] : undefined;
   } catch {
     return undefined;
   }

@@ -1,7 +1,6 @@
 import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns/promises';
 import * as net from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode } from '../errors.ts';
 import { permitted, plainHttpError, type Target } from './plain.ts';
 
@@ -9,10 +8,13 @@ import { permitted, plainHttpError, type Target } from './plain.ts';
 export interface Names {
   /** Instead of the system's resolver. */
   readonly lookup?: ((host: string) => Promise<readonly LookupAddress[]>) | undefined;
-  /** What the tailnet calls by a name, asked where the resolver knows nothing of use. */
+  /**
+   * What tailscaled knows by a name: its addresses, none where the tailnet has no such device, undefined where that
+   * cannot be told.
+   */
   readonly tailnetAddresses?: ((host: string) => Promise<readonly string[] | undefined>) | undefined;
-  /** Whether that costs nothing, tailscaled having been asked already: the resolver need not be, then. */
-  readonly tailnetAsked?: (() => boolean) | undefined;
+  /** The tailnet's suffix in lower case (`example.ts.net`), if it is known; a cheaper question than the one for a name. */
+  readonly tailnetSuffix?: (() => Promise<string | undefined>) | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -28,26 +30,47 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Prom
 
 /** The tailnet's addresses of a target that may be spoken to; none where it knows nothing of it. */
 export async function tailnetAddresses(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
-  if (names.tailnetAddresses === undefined) return [];
+  return permitted(target, (await askTailnet(target.host, names, signal)) ?? [], String);
+}
+
+/** What tailscaled says of a name; undefined where it says nothing, none where it says that there is no such device. */
+async function askTailnet(host: string, names: Names, signal: AbortSignal): Promise<string[] | undefined> {
+  if (names.tailnetAddresses === undefined) return undefined;
   try {
-    const found = (await unlessAborted(names.tailnetAddresses(target.host), signal)) ?? [];
-    const good = permitted(target, found, (address) => address).filter((address) => net.isIP(address) !== 0);
-    names.log(`the tailnet knows ${target.host} as ${good.join(', ') || 'nothing'}`);
-    return good;
+    const found = await unlessAborted(names.tailnetAddresses(host), signal);
+    names.log(`the tailnet knows ${host} as ${found?.join(', ') || 'nothing'}`);
+    // What is no address at all says nothing.
+    return found === undefined || found.length === 0
+      ? found?.slice()
+      : known(found.filter((text) => net.isIP(text) !== 0));
   } catch (error) {
     if (signal.aborted) throw signal.reason;
-    names.log(`the tailnet could not be asked for ${target.host}: ${error}`);
-    return [];
+    names.log(`the tailnet could not be asked for ${host}: ${error}`);
+    return undefined;
   }
 }
 
-// A resolver that does not know the tailnet may say so late, or never, and holds up all other names meanwhile.
-const resolverPatience = 500;
+const known = (addresses: string[]) => (addresses.length > 0 ? addresses : undefined);
 
 /**
- * The addresses to dial for a target: its own, or the tailnet's where that has been asked already, where the target has
- * none that may be spoken to, or where the resolver has not answered within half a second. A process does not end before
- * the resolver has answered, however late that is.
+ * True for a name that tailscaled is to be asked for first: one of a tailnet, and any by plain http, which is spoken to
+ * this machine and the tailnet only.
+ */
+async function isTailnetName(target: Target, names: Names, signal: AbortSignal): Promise<boolean> {
+  const host = target.host.toLowerCase().replace(/\.$/, '');
+  if (names.tailnetAddresses === undefined || /(?:^|\.)localhost$/.test(host)) return false;
+  if (target.plain || host.endsWith('.ts.net')) return true;
+  const suffix = await unlessAborted(Promise.resolve(names.tailnetSuffix?.()), signal).catch((error) => {
+    if (signal.aborted) throw error;
+  });
+  return Boolean(suffix) && host.endsWith(`.${suffix}`);
+}
+
+/**
+ * The addresses to dial for a target. A tailnet's name is asked of tailscaled first: a resolver may not know the tailnet
+ * and say so late or never, which a process must wait for at its end, and another's answer to it is no proof by plain
+ * http. The resolver is asked for what tailscaled does not know, and tailscaled for what the resolver does not.
+ * Throws TkaError for plain http to elsewhere, and the system's error (ENOTFOUND) for a name without an address.
  */
 export async function addressesOf(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
@@ -55,20 +78,25 @@ export async function addressesOf(target: Target, names: Names, signal: AbortSig
     if (permitted(target, [host], String).length === 0) throw plainHttpError(origin);
     return [host];
   }
-  if (names.tailnetAsked?.() === true) {
-    const known = await tailnetAddresses(target, names, signal);
-    if (known.length > 0) return known;
+  const first = await isTailnetName(target, names, signal);
+  if (first) {
+    const found = await askTailnet(host, names, signal);
+    const good = permitted(target, found ?? [], String);
+    if (good.length > 0) return good;
+    if (target.plain && found?.length === 0) throw noAddress(host);
   }
-  const resolving = resolved(target, names, signal);
-  const late = new AbortController();
-  const soon = await Promise.race([
-    resolving.catch(() => []),
-    delay(resolverPatience, [], { signal: late.signal }).catch(() => []),
-  ]);
-  late.abort();
-  if (soon.length > 0) return soon;
-  const known = await tailnetAddresses(target, names, signal);
-  return known.length > 0 ? known : await resolving;
+  try {
+    return await resolved(target, names, signal);
+  } catch (error) {
+    if (first || signal.aborted) throw error;
+    const found = await tailnetAddresses(target, names, signal);
+    if (found.length > 0) return found;
+    throw error;
+  }
+}
+
+function noAddress(host: string): Error {
+  return Object.assign(new Error(`${host} has no address`), { code: 'ENOTFOUND' });
 }
 
 async function resolved(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
@@ -78,7 +106,7 @@ async function resolved(target: Target, names: Names, signal: AbortSignal): Prom
   const good = permitted(target, found, ({ address }) => address);
   if (good.length > 0) return alternating(good);
   if (found.length > 0) throw plainHttpError(origin);
-  throw Object.assign(new Error(`${host} has no address`), { code: 'ENOTFOUND' });
+  throw noAddress(host);
 }
 
 // The resolver's first choice first, then the families in turn (RFC 8305): one that leads nowhere costs one delay.

@@ -14,7 +14,9 @@ export async function httpConnect(socket: Socket, proxy: ProxyServer, host: stri
   );
   let head: string;
   let status: number;
+  let interim = 0;
   do {
+    if (++interim > 16) throw new HandshakeError('sends one interim answer after another');
     head = await readHead(socket, headLimit);
     const found = /^HTTP\/1\.[01] ([1-9][0-9]{2})(?: |\r|$)/.exec(head);
     if (found === null) throw new HandshakeError('does not speak HTTP');

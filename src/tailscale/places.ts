@@ -1,4 +1,4 @@
-import * as fs from 'node:fs/promises';
+import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { systemCode } from '../errors.ts';
 
@@ -22,8 +22,11 @@ export function namedSocket({ env }: PlaceOptions): string | undefined {
   return env.TS_SOCKET || undefined;
 }
 
-/** The places to ask, in order: only the one that TS_SOCKET names, else those of the platform. */
-export async function placesOf(options: PlaceOptions): Promise<Place[]> {
+/**
+ * The places to ask, in order: only the one that TS_SOCKET names, else those of the platform. Waits for none of Node's
+ * threads, which a silent resolver may hold, all of them.
+ */
+export function placesOf(options: PlaceOptions): Place[] {
   const { platform = process.platform, root = '/' } = options;
   const socket = (socketPath: string): Place => ({ at: socketPath, socketPath });
   const named = namedSocket(options);
@@ -34,15 +37,15 @@ export async function placesOf(options: PlaceOptions): Promise<Place[]> {
       socket(path.join(root, name)),
     );
   }
-  const app = await macApp(path.join(root, 'Library/Tailscale'));
+  const app = macApp(path.join(root, 'Library/Tailscale'));
   return [socket(path.join(root, 'var/run/tailscaled.socket')), ...(app === undefined ? [] : [app])];
 }
 
-async function macApp(folder: string): Promise<Place | undefined> {
+function macApp(folder: string): Place | undefined {
   try {
-    const port = await portOf(path.join(folder, 'ipnport'));
+    const port = portOf(path.join(folder, 'ipnport'));
     if (!/^[1-9][0-9]{0,4}$/.test(port) || Number(port) > 65_535) return undefined;
-    const password = await firstBytes(path.join(folder, `sameuserproof-${port}`));
+    const password = firstBytes(path.join(folder, `sameuserproof-${port}`));
     if (!/^[\x21-\x7e]{1,256}$/.test(password)) return undefined;
     return { at: `127.0.0.1:${port}`, port: Number(port), password };
   } catch {
@@ -51,21 +54,21 @@ async function macApp(folder: string): Promise<Place | undefined> {
 }
 
 // The app writes it as a symlink that points to the number.
-async function portOf(file: string): Promise<string> {
+function portOf(file: string): string {
   try {
-    return await fs.readlink(file);
+    return fs.readlinkSync(file);
   } catch (error) {
     if (systemCode(error) !== 'EINVAL') throw error;
-    return await firstBytes(file);
+    return firstBytes(file);
   }
 }
 
-async function firstBytes(file: string): Promise<string> {
-  const handle = await fs.open(file);
+function firstBytes(file: string): string {
+  const fd = fs.openSync(file, 'r');
   try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(1024), 0, 1024, 0);
-    return buffer.toString('latin1', 0, bytesRead).trim();
+    const bytes = Buffer.alloc(1024);
+    return bytes.toString('latin1', 0, fs.readSync(fd, bytes, 0, bytes.length, 0)).trim();
   } finally {
-    await handle.close();
+    fs.closeSync(fd);
   }
 }

@@ -26,7 +26,7 @@ const usualLimit = 1024 * 1024;
 export async function localRequest(path: string, options: LocalOptions): Promise<LocalAnswer> {
   const signal = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
   let worst: TailscaleError | undefined;
-  for (const place of await placesOf(options)) {
+  for (const place of placesOf(options)) {
     const started = performance.now();
     const log = (what: string) =>
       options.log(`GET ${path} at ${place.at}: ${what}, ${(performance.now() - started).toFixed(1)} ms`);

@@ -39,25 +39,22 @@ describe('names', () => {
     expect(answer).toMatchObject({ sni: name, host: `${name}:${secure.port}`, httpVersion: '1.1', url: '/x' });
   });
 
-  it.each(['ENOTFOUND', 'EAI_AGAIN'])('the tailnet knows a name where the resolver says %s', async (code) => {
-    const asked: string[] = [];
-    const answer = await ask(`https://${name}:${secure.port}`, {
-      ...findsNothing(code),
-      tailnetAddresses: async (host) => {
-        asked.push(host);
-        return ['127.0.0.1'];
-      },
-      caFile: authority.file,
-    });
-    expect(answer.sni).toBe(name);
-    expect(asked).toEqual([name]);
-  });
-
-  it('the tailnet knows a name that the resolver never answers for', async () => {
-    const trust = { ...tailnetSays('127.0.0.1'), caFile: authority.file };
-    const lookup = () => new Promise<never>(() => {});
-    expect((await ask(`https://${name}:${secure.port}`, { ...trust, lookup })).sni).toBe(name);
-  });
+  it.each(['ENOTFOUND', 'EAI_AGAIN'])(
+    'the tailnet is asked once for a name where the resolver says %s',
+    async (code) => {
+      const asked: string[] = [];
+      const answer = await ask(`https://${name}:${secure.port}`, {
+        ...findsNothing(code),
+        tailnetAddresses: async (host) => {
+          asked.push(host);
+          return ['127.0.0.1'];
+        },
+        caFile: authority.file,
+      });
+      expect(answer.sni).toBe(name);
+      expect(asked).toEqual([name]);
+    },
+  );
 
   it('a resolver that answers late is heard where the tailnet knows nothing', async () => {
     const asked = Promise.withResolvers<void>();
@@ -75,30 +72,53 @@ describe('names', () => {
     expect(answer.sni).toBe(name);
   });
 
-  it('the resolver is not asked where tailscaled has been, and knows the name', async () => {
-    const lookup = async () => {
-      throw new Error('asked');
-    };
-    const trust = { tailnetAsked: () => true, caFile: authority.file };
-    const answer = await ask(`https://${name}:${secure.port}`, { ...trust, ...tailnetSays('127.0.0.1'), lookup });
-    expect(answer.sni).toBe(name);
-    const other = await ask(`https://${name}:${secure.port}`, { ...trust, ...tailnetSays(), ...finds('127.0.0.1') });
-    expect(other.sni).toBe(name);
+  const never = async () => {
+    throw new Error('asked');
+  };
+
+  it.each([
+    ['under ts.net', name, undefined],
+    ['under the tailnet’s suffix', 'tka.tail.example.com', 'tail.example.com'],
+  ])('a name %s is asked of tailscaled, and the resolver never', async (_, host, suffix) => {
+    const target = await listen(echo(await authority.issue(host)));
+    const answer = await ask(`https://${host}:${target.port}`, {
+      ...tailnetSays('127.0.0.1'),
+      tailnetSuffix: async () => suffix,
+      lookup: never,
+      caFile: authority.file,
+    });
+    expect(answer.sni).toBe(host);
   });
 
-  it('the tailnet is not asked where the name resolves', async () => {
-    const tailnetAddresses = async () => {
-      throw new Error('asked');
-    };
+  it('a name of a tailnet that tailscaled does not know is asked of the resolver', async () => {
+    const known = { ...tailnetSays(), ...finds('127.0.0.1'), caFile: authority.file };
+    expect((await ask(`https://${name}:${secure.port}`, known)).sni).toBe(name);
+    const silent = { ...known, tailnetAddresses: async () => undefined };
+    expect((await ask(`https://${name}:${secure.port}`, silent)).sni).toBe(name);
+  });
+
+  it.each([
+    ['without a tailnet', async () => undefined],
+    ['beside a tailnet of another name', async () => 'example.com'],
+    ['whose tailscaled fails', async () => Promise.reject(new Error('no tailscaled'))],
+  ])('another name that resolves is not asked of tailscaled (%s)', async (_, tailnetSuffix) => {
+    const host = 'tka.otherexample.com';
+    const target = await listen(echo(await authority.issue(host)));
+    const options = { ...finds('127.0.0.1'), tailnetAddresses: never, tailnetSuffix, caFile: authority.file };
     const lines: string[] = [];
-    const log = (line: string) => lines.push(line);
-    await ask(`https://${name}:${secure.port}`, {
-      ...finds('127.0.0.1'),
-      tailnetAddresses,
-      caFile: authority.file,
-      log,
-    });
+    await ask(`https://${host}:${target.port}`, { ...options, log: (line) => lines.push(line) });
     expect(lines).toEqual([]);
+  });
+
+  it('localhost is nobody else’s name', async () => {
+    expect(await ask(`http://localhost:${plain.port}`, { tailnetAddresses: never })).toMatchObject({ url: '/x' });
+  });
+
+  it('another name that does not resolve is asked of tailscaled', async () => {
+    const host = 'tka.otherexample.com';
+    const target = await listen(echo(await authority.issue(host)));
+    const options = { ...findsNothing(), ...tailnetSays('127.0.0.1'), caFile: authority.file };
+    expect((await ask(`https://${host}:${target.port}`, options)).sni).toBe(host);
   });
 
   it.each([
@@ -213,6 +233,17 @@ describe('plain http', () => {
   it('is not spoken to a name whose addresses are public ones', async () => {
     const origin = `http://${name}:${plain.port}`;
     expect((await failure(origin, finds('203.0.113.7', '2001:db8::1'))).message).toBe(refusal(origin));
+  });
+
+  it('is spoken to the address that the tailnet knows, whatever a resolver answers', async () => {
+    const origin = `http://${name}:${plain6.port}`;
+    // The resolver's address would refuse.
+    expect(await ask(origin, { ...finds('127.0.0.1'), ...tailnetSays('::1') })).toMatchObject({ url: '/x' });
+    const unknown = await failure(`http://${name}:${plain.port}`, { ...finds('127.0.0.1'), ...tailnetSays() });
+    expect(unknown).toMatchObject({ code: 'ENOTFOUND' });
+    // A name that is not the tailnet's may be a name of this machine.
+    const other = { ...finds('127.0.0.1'), tailnetAddresses: async () => undefined };
+    expect(await ask(`http://tka.corp.example.com:${plain.port}`, other)).toMatchObject({ url: '/x' });
   });
 
   it('is spoken to those addresses of a name alone that are ours', async () => {
