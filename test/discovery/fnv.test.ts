@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { memberId } from '../../src/discovery/fnv.ts';
+import { cpuTime } from '../cpu.ts';
 
 test.each([
   ['tka-prod-us', 'lejHRrwo2CU8N7ll0rIBbA=='],
@@ -15,8 +16,9 @@ test('the port and every byte of the name count', () => {
   for (const id of ids) expect(Buffer.from(id, 'base64')).toHaveLength(16);
 });
 
-test('20,000 candidates are hashed while nobody notices', () => {
-  const started = performance.now();
-  for (let i = 0; i < 20_000; i++) memberId(`some-rather-long-host-name-${i}`, 7946);
-  expect(performance.now() - started).toBeLessThan(1000);
+test('20,000 candidates are hashed while nobody notices', async () => {
+  const hash = () => {
+    for (let i = 0; i < 20_000; i++) memberId(`some-rather-long-host-name-${i}`, 7946);
+  };
+  expect(await cpuTime(hash, 1000)).toBeLessThan(1000);
 });

@@ -18,24 +18,13 @@ import {
 import { decoded } from '../../src/tka/client.ts';
 import { cleanText } from '../../src/tka/text.ts';
 import { checkToken } from '../../src/tka/token.ts';
+import { cpuTime } from '../cpu.ts';
 import { pick, randomCases } from './junk.ts';
 
 /** Characters of hostile text in one answer. */
 const size = 128 * 1024;
 /** How many times the reference a reader may take. */
 const most = 100;
-
-/** Milliseconds of CPU time that some work takes: the least of three measurements, where the first is too much. */
-async function cpuTime(work: () => unknown, enough = 0): Promise<number> {
-  let least = Number.POSITIVE_INFINITY;
-  for (let tries = 0; tries < 3 && least > enough; tries++) {
-    const before = process.cpuUsage();
-    await work();
-    const { user, system } = process.cpuUsage(before);
-    least = Math.min(least, (user + system) / 1000);
-  }
-  return least;
-}
 
 const referenceText = `[${'"a",1,{},'.repeat(size / 10)}1]`;
 const reference = await cpuTime(() => JSON.parse(referenceText));

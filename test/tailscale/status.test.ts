@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Problem, TailscaleError } from '../../src/tailscale/localapi.ts';
 import { type Peer, parseStatus, type TailnetStatus } from '../../src/tailscale/status.ts';
+import { cpuTime } from '../cpu.ts';
 
 const self = { HostName: 'Laptop', DNSName: 'laptop.Example.ts.net.', TailscaleIPs: ['100.64.0.1'], Online: true };
 const document = (fields: object = {}) => ({
@@ -226,13 +227,12 @@ describe('hostile and broken peers', () => {
     expect(peer({ ...good, ShareeNode: true })).toBeUndefined();
   });
 
-  test('20,000 peers, at once', () => {
+  test('20,000 peers, at once', async () => {
     const peers = Object.fromEntries(
       Array.from({ length: 20_000 }, (_, i) => [`nodekey:${i}`, { ...good, DNSName: `host-${i}.example.ts.net.` }]),
     );
     const text = JSON.stringify(document({ Peer: peers }));
-    const started = performance.now();
     expect(parse(text).peers).toHaveLength(20_001);
-    expect(performance.now() - started).toBeLessThan(2000);
+    expect(await cpuTime(() => parse(text), 2000)).toBeLessThan(2000);
   });
 });
