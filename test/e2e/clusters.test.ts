@@ -257,9 +257,13 @@ describe.concurrent('status', () => {
     expect(table.stdout).not.toMatch(jwt);
   });
 
-  test('a session without a context, and one that a logout of an unknown server left', async ({ home, us, eu }) => {
+  test('a session without a context, and a cluster logged out of that was never signed in to', async ({
+    home,
+    us,
+    eu,
+  }) => {
     await home.credential(us);
-    await home.run(['logout', eu.server]);
+    await home.run('logout prod-eu');
     const { rows } = await json(home, 'status');
     expect(rows).toHaveLength(2);
     expect(rows.find(({ server }) => server === us.server)).toMatchObject({

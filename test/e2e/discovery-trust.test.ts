@@ -62,7 +62,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     // Nobody answers: the last list still says where it was.
     await us.stop();
     await staging.stop();
-    await refused(/cannot use the TKA server of .*: http:\S+ is not tagged tag:tka/);
+    await refused(/http:\S+ is not tagged tag:tka\n/);
     await tailscaled.stop();
     await refused(/cannot check whether http:\S+ is tagged tag:tka: no tailscaled at /);
     await tailscaled.start();
