@@ -1,7 +1,7 @@
 // The stand-in for operator and cluster state: sign-ins, their ServiceAccounts, and the tokens minted for them.
 // Whatever happens "later" is a moment that is compared with the clock on the next look, so nothing here keeps a timer.
 import { randomUUID } from 'node:crypto';
-import { type Caller, Refusal, type SignIns } from '../server/http/contract.ts';
+import { type Caller, Refusal, type SignedOut, type SignIns } from '../server/http/contract.ts';
 import type { KubeconfigAnswer, LoginAnswer } from '../tka/types.ts';
 import { type Faults, rfc3339 } from './faults.ts';
 import { makeIssuer } from './tokens.ts';
@@ -141,7 +141,7 @@ export class Provisioner implements SignIns {
     return faults.kubeconfig === undefined ? answer : (faults.kubeconfig(answer) as KubeconfigAnswer);
   }
 
-  async signOut({ username }: Caller): Promise<LoginAnswer | undefined> {
+  async signOut({ username }: Caller): Promise<SignedOut | undefined> {
     const found = this.#live(username);
     if (found === undefined) return undefined;
     const now = Date.now();
@@ -149,7 +149,7 @@ export class Provisioner implements SignIns {
     found.account.unboundAt = now;
     this.#signIns.delete(username);
     this.#loggedOutAt.set(username, now);
-    return answerOf(found);
+    return { answer: answerOf(found), complete: this.#options.faults.logoutRaceMs === undefined };
   }
 
   view(username: string): SignInView | undefined {

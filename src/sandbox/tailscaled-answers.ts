@@ -4,6 +4,8 @@
 export interface StandInCaller {
   /** `alice@example.com`. */
   readonly login: string;
+  /** The device's StableNodeID; default: always the same. */
+  readonly device?: string;
   readonly tags?: readonly string[];
   /** Rules by capability. */
   readonly capabilities?: Readonly<Record<string, readonly unknown[]>>;
@@ -32,11 +34,11 @@ export function whoisAnswer(
   if (address === undefined) return [400, "invalid 'addr' parameter\n"];
   const caller = whois(address, Number(port));
   if (caller === undefined) return [404, 'no match for IP:port\n'];
-  const { login, tags, capabilities = null, fields } = caller;
+  const { login, device = 'n7CNTRL', tags, capabilities = null, fields } = caller;
   const document = {
     Node: {
       ID: 7,
-      StableID: 'n7CNTRL',
+      StableID: device,
       Name: 'laptop.example.ts.net.',
       User: tags === undefined ? 1 : 2,
       Key: `nodekey:${'7'.repeat(64)}`,

@@ -37,6 +37,8 @@ export interface TailscaledOptions {
   /** Listens on 127.0.0.1 with this password instead of on a socket. */
   readonly password?: string;
   readonly suffix?: string;
+  /** The tailnet's name; default: `example.com`. */
+  readonly tailnet?: string;
   readonly self?: StandInPeer;
   readonly peers?: readonly StandInPeer[];
   readonly backendState?: string;
@@ -54,6 +56,7 @@ export interface Tailscaled extends AsyncDisposable {
   readonly socketPath: string;
   readonly port: number | undefined;
   suffix: string;
+  tailnet: string;
   self: StandInPeer;
   peers: readonly StandInPeer[];
   backendState: string;
@@ -157,6 +160,7 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
       return port;
     },
     suffix: options.suffix ?? 'example.ts.net',
+    tailnet: options.tailnet ?? 'example.com',
     self: options.self ?? { hostName: 'laptop', addresses: ['100.64.0.1', 'fd7a:115c:a1e0::1'] },
     peers: options.peers ?? [],
     backendState: options.backendState ?? 'Running',
@@ -198,7 +202,7 @@ function refusalOf(request: IncomingMessage, password: string | undefined): [sta
 }
 
 /** The document in the real one's shape (ipn/ipnstate.Status). */
-function documentOf({ suffix, self, peers, backendState, tun, certificate }: Tailscaled): unknown {
+function documentOf({ suffix, tailnet, self, peers, backendState, tun, certificate }: Tailscaled): unknown {
   const down = backendState !== 'Running' && backendState !== 'Starting';
   const peer = (device: StandInPeer, index: number) => peerDocument(device, index, suffix);
   const itself = peer(self, 0);
@@ -213,7 +217,7 @@ function documentOf({ suffix, self, peers, backendState, tun, certificate }: Tai
     Self: down ? { ...itself, DNSName: '', TailscaleIPs: null, Online: false } : itself,
     Health: [],
     MagicDNSSuffix: down ? '' : suffix,
-    CurrentTailnet: down ? null : { Name: 'example.com', MagicDNSSuffix: suffix, MagicDNSEnabled: true },
+    CurrentTailnet: down ? null : { Name: tailnet, MagicDNSSuffix: suffix, MagicDNSEnabled: true },
     CertDomains: !down && certificate(name) !== undefined ? [name] : null,
     Peer: down ? null : Object.fromEntries(peers.map((device, i) => [nodeKey(i + 1), peer(device, i + 1)])),
     User: { 1: { ID: 1, LoginName: 'alice@example.com', DisplayName: 'Alice', ProfilePicURL: '' } },

@@ -20,7 +20,15 @@ import type { Log } from './log.ts';
 import type { Mesh } from './mesh/mesh.ts';
 import { createMetrics } from './metrics.ts';
 import { type Provisioner, type ProvisionerOptions, startProvisioner } from './provisioner/provisioner.ts';
-import { certificateName, hostsOf, isWildcard, needsTailnet, publicHost, waitForTailnet } from './tailnet.ts';
+import {
+  certificateName,
+  hostsOf,
+  isWildcard,
+  needsTailnet,
+  publicHost,
+  tailnetName,
+  waitForTailnet,
+} from './tailnet.ts';
 import { openTraces, type Traces } from './traces.ts';
 
 export interface ServeOptions {
@@ -181,11 +189,14 @@ class TkaServer {
     const { config, env, log } = this.#options;
     const capName = config.get('tailscale.capName');
     const userspace = status?.userspace === true;
-    const identity = guardOrigin(tailnetIdentity({ capName, env, log, userspace }), {
-      names: [config.get('server.host'), publicHost(config, status), ...(status?.certDomains ?? [])],
-      domains: [config.get('tailscale.tailnet'), status?.suffix],
-      secure: config.get('tailscale.port') === 443,
-    });
+    const identity = guardOrigin(
+      tailnetIdentity({ capName, tailnet: tailnetName(env, log, status), env, log, userspace }),
+      {
+        names: [config.get('server.host'), publicHost(config, status), ...(status?.certDomains ?? [])],
+        domains: [config.get('tailscale.tailnet'), status?.suffix],
+        secure: config.get('tailscale.port') === 443,
+      },
+    );
     return createHandler({
       identity,
       signIns: provisioner.signIns,

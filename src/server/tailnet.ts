@@ -42,6 +42,39 @@ export async function waitForTailnet(
   }
 }
 
+// An admin renames a tailnet once in years; the status of a large one is megabytes.
+const nameMs = 10 * 60_000;
+
+/** Returns a function that answers the tailnet's name, as of the last minutes. Until it is known, that throws TailscaleError. */
+export function tailnetName(
+  env: NodeJS.ProcessEnv,
+  log: Log,
+  status: TailnetStatus | undefined,
+): () => Promise<string> {
+  let known = status?.name;
+  let asking: Promise<string> | undefined;
+  let askedAt = performance.now();
+
+  async function ask(): Promise<string> {
+    try {
+      known = (await askStatus(env, log)).name;
+      return known;
+    } finally {
+      asking = undefined;
+      askedAt = performance.now();
+    }
+  }
+
+  return async () => {
+    if (known === undefined || performance.now() - askedAt > nameMs) {
+      asking ??= ask();
+      // Nobody waits for a name that is known already.
+      asking.catch((error: unknown) => log.debug({ err: error }, "tailscaled does not say the tailnet's name"));
+    }
+    return known ?? (asking as Promise<string>);
+  };
+}
+
 /** True for an address of this machine alone, as a socket or a configuration writes it. */
 export const isLoopback = (address: string): boolean => /^(?:(?:::ffff:)?127\.[0-9.]+|::1)$/i.test(address);
 

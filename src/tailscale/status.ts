@@ -20,6 +20,11 @@ export interface Peer {
 
 /** The tailnet as tailscaled sees it. */
 export interface TailnetStatus {
+  /**
+   * The tailnet's name in the control plane (`CurrentTailnet.Name`, the Domain of tailcfg.MapResponse), in lower case; empty
+   * where it is not known. Not the display name, which an admin may choose. Its forms: see server/identity/login.ts.
+   */
+  readonly name: string;
   /** The MagicDNS suffix: lower case, without dots at its ends; empty where there is none. */
   readonly suffix: string;
   readonly self: Peer;
@@ -53,6 +58,7 @@ export function parseStatus(text: string, options: { loopback: boolean }): Tailn
   }
   const named = peers.filter((peer) => peer.dnsName !== '');
   return {
+    name: tailnetName(own(own(status, 'CurrentTailnet'), 'Name')),
     suffix,
     self,
     peers: named.sort((a, b) => (a.dnsName < b.dnsName ? -1 : a.dnsName > b.dnsName ? 1 : 0)),
@@ -113,4 +119,8 @@ function dnsName(value: unknown): string {
   return /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/.test(name)
     ? name
     : '';
+}
+
+function tailnetName(value: unknown): string {
+  return typeof value === 'string' && value.length <= 320 ? value.toLowerCase() : '';
 }

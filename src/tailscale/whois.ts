@@ -7,6 +7,8 @@ import { type LocalOptions, localRequest } from './request.ts';
 export interface WhoIs {
   /** `alice@example.com`; empty where there is none. */
   readonly login: string;
+  /** The device's ID in the control plane (StableNodeID), `nBLYviWLGB11DEVEL`; empty where there is none. It never changes. */
+  readonly device: string;
   /** A tagged device is nobody's. */
   readonly tags: readonly string[];
   /** The rules under a capability's name; empty for none. */
@@ -30,9 +32,11 @@ export async function whoIs(address: string, port: number, options: LocalOptions
   if (status !== 200) throw unreadable(`HTTP ${status}`);
   const answer = parseJson(body, unreadable);
   const login = own(own(answer, 'UserProfile'), 'LoginName');
+  const device = own(own(answer, 'Node'), 'StableID');
   const map = own(answer, 'CapMap');
   return {
     login: typeof login === 'string' && login.length <= 320 ? login : '',
+    device: typeof device === 'string' && /^[A-Za-z0-9]{1,64}$/.test(device) ? device : '',
     tags: texts(own(own(answer, 'Node'), 'Tags'), 64),
     rules(capability) {
       const rules = own(map, capability);

@@ -10,19 +10,22 @@ const unitMs: Readonly<Record<string, number>> = {
   h: 3_600_000,
 };
 
-/** A Go duration (`1m30s`, time.ParseDuration) in milliseconds; undefined if it is none. */
+/**
+ * Reads a Go duration (`1m30s`, time.ParseDuration) as whole milliseconds, undefined if it is none. Rounded, since `1.1h`
+ * is no whole number of milliseconds in floating point.
+ */
 export function goDuration(text: string): number | undefined {
   if (!/^(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
   let total = 0;
   for (const [, number, unit] of text.matchAll(/([0-9.]+)(ns|us|µs|ms|s|m|h)/g)) {
     total += Number(number) * (unitMs[unit ?? ''] ?? Number.NaN);
   }
-  return Number.isNaN(total) ? undefined : total;
+  return Number.isNaN(total) ? undefined : Math.round(total);
 }
 
-/** Milliseconds as Go prints a duration: `8h0m0s`, `10m0s`, `1.5s`. */
+/** Prints milliseconds as Go prints a duration: `8h0m0s`, `10m0s`, `1.5s`. */
 export function formatGoDuration(ms: number): string {
-  const seconds = ms / 1000;
+  const seconds = Math.round(ms) / 1000;
   const hours = Math.floor(seconds / 3600);
   const minutes = Math.floor((seconds % 3600) / 60);
   const rest = Math.round((seconds - hours * 3600 - minutes * 60) * 1000) / 1000;

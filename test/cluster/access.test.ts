@@ -138,7 +138,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     const bad = await new Person(replica.url, { role, username: 'Bad_Name!' }).login();
     expect(bad).toEqual({ status: 500, body: sample('login-name-invalid.http') });
     const carl = await new Person(replica.url, { role, username: 'carl', periodMs: 599_000 }).login();
-    expect(carl).toEqual({ status: 500, body: sample('login-period-too-short.http') });
+    expect(carl).toEqual({ status: 422, body: sample('login-period-too-short.http') });
   });
 
   test('one name in two domains is two people', async ({ ground, replica, role }) => {

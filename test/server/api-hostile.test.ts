@@ -31,7 +31,7 @@ async function counting(limits = {}) {
         seen.signIns++;
         return effect();
       },
-      signOut: effect,
+      signOut: async () => ({ answer: await effect(), complete: true }),
     },
     members: () => members,
     onError: (error) => seen.errors.push(error),

@@ -61,7 +61,14 @@ describe('answers as the Go server does', () => {
       '/kubeconfig',
       { signIns: { ...signedIn, kubeconfig: refuse(500, 'kubeconfig-api-server-down') } },
     ],
-    ['logout', 'POST', '/logout', { signIns: { ...signedIn, signOut: async () => JSON.parse(sample('logout').body) } }],
+    [
+      'logout',
+      'POST',
+      '/logout',
+      {
+        signIns: { ...signedIn, signOut: async () => ({ answer: JSON.parse(sample('logout').body), complete: true }) },
+      },
+    ],
     ['logout-not-signed-in', 'POST', '/logout', { signIns: signedOut }],
     ['cluster-info', 'GET', '/cluster-info', {}],
     ['memberlist-json', 'GET', '/memberlist', { members: () => JSON.parse(sample('memberlist-json').body) }],
@@ -122,6 +129,14 @@ test.each([
   await serve();
   const answer = await ask(method, path);
   expect(answer).toMatchObject({ status, body, headers: { 'content-type': 'text/plain' } });
+});
+
+test.each([
+  [true, 'complete'],
+  [false, undefined],
+])('a logout that is complete: %s, says Tka-Logout: %s', async (complete, header) => {
+  await serve({ signIns: { ...signedIn, signOut: async () => ({ answer: login, complete }) } });
+  expect((await ask('POST', `${api}/logout`)).headers['tka-logout']).toBe(header);
 });
 
 test('a query is no part of the route', async () => {

@@ -8,9 +8,11 @@ import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/
 import type { Caller, Refusal, SignIns } from '../../src/server/http/contract.ts';
 import { createHandler } from '../../src/server/http/handler.ts';
 import { close, createTkaServer, listen } from '../../src/server/http/listen.ts';
+import { isOfOwnDomain } from '../../src/server/identity/login.ts';
 import { guardOrigin } from '../../src/server/identity/origin.ts';
 import { tailnetIdentity } from '../../src/server/identity/tailnet.ts';
 import type { Log } from '../../src/server/log.ts';
+import { tailnetName } from '../../src/server/tailnet.ts';
 import { addressPort } from '../../src/tailscale/localapi.ts';
 
 const sampleBody = (name: string): string =>
@@ -52,12 +54,22 @@ async function serve(caller: StandInCaller | undefined, timeoutMs?: number): Pro
       seen.push(caller);
       return answer;
     },
-    get: async () => ({ answer, provisioned: true }),
-    kubeconfig: async () => 'pending',
-    signOut: async () => answer,
+    async get(caller) {
+      seen.push(caller);
+      return { answer, provisioned: true };
+    },
+    async kubeconfig(caller) {
+      seen.push(caller);
+      return 'pending';
+    },
+    async signOut(caller) {
+      seen.push(caller);
+      return { answer, complete: true };
+    },
   };
   const env = { TS_SOCKET: tailscaled.socketPath };
-  const identity = tailnetIdentity({ capName, env, log, ...(timeoutMs !== undefined && { timeoutMs }) });
+  const tailnet = tailnetName(env, log, undefined);
+  const identity = tailnetIdentity({ capName, tailnet, env, log, ...(timeoutMs !== undefined && { timeoutMs }) });
   const clusterInfo = { server_url: 'https://x', insecure_skip_tls_verify: false, ca_data: '', labels: {} };
   server = createTkaServer(createHandler({ identity, signIns, clusterInfo: () => clusterInfo }));
   port = await listen(server, '127.0.0.1', 0);
@@ -77,7 +89,14 @@ test('names the caller by the connection’s own address and port', async () => 
   await serve(alice);
   expect((await ask()).status).toBe(202);
   expect(seen).toEqual([
-    { username: 'alice', login: 'alice@example.com', role: 'cluster-admin', periodMs: 28_800_000 },
+    {
+      username: 'alice',
+      login: 'alice@example.com',
+      ownDomain: true,
+      device: 'n7CNTRL',
+      role: 'cluster-admin',
+      periodMs: 28_800_000,
+    },
   ]);
   expect(asked).toEqual([['127.0.0.1', expect.any(Number)]]);
   expect(asked[0]?.[1]).not.toBe(port);
@@ -154,7 +173,8 @@ test('what a caller says of himself is not believed', async () => {
 });
 
 const granted = (...rules: readonly unknown[]): StandInCaller => ({ ...alice, capabilities: { [capName]: rules } });
-const same = 'Multiple capability rules with the same priority found';
+const tie = (first: string, second: string) =>
+  `two rules of the capability "${capName}" grant alice@example.com different access with priority 100: ${first} and ${second}`;
 const syntax = 'Error unmarshaling api capability map';
 
 describe('grants', () => {
@@ -172,6 +192,12 @@ describe('grants', () => {
       ],
       { role: 'view', periodMs: 3_600_000 },
     ],
+    [
+      'two of a lower priority, of which neither wins',
+      [{ ...rule, role: 'edit', priority: 200 }, rule, { ...rule, role: 'view' }],
+      { role: 'edit' },
+    ],
+    ['the same access twice, as by two groups', [rule, { ...rule, note: 'x' }], { role: 'cluster-admin' }],
     ['fields of others are passed over', [{ ...rule, note: 'x' }], { role: 'cluster-admin' }],
   ])('%s', async (_, rules, caller) => {
     await serve(granted(...rules));
@@ -180,11 +206,18 @@ describe('grants', () => {
   });
 
   test.each<[name: string, caller: StandInCaller | undefined, status: number, message: string]>([
-    ['none', granted(), 403, 'No grant found for user'],
-    ['no capabilities at all', { login: alice.login }, 403, 'No grant found for user'],
-    ['another capability', { ...alice, capabilities: { other: [rule] } }, 403, 'No grant found for user'],
-    ['two of the highest priority', granted(rule, { ...rule, role: 'view' }), 400, same],
-    ['two of a lower priority', granted({ ...rule, priority: 200 }, rule, { ...rule, role: 'view' }), 400, same],
+    [
+      'two roles of the highest priority',
+      granted({ ...rule, priority: 1 }, rule, { ...rule, role: 'view' }),
+      400,
+      tie('role "cluster-admin" for "8h"', 'role "view" for "8h"'),
+    ],
+    [
+      'two periods of the highest priority',
+      granted(rule, rule, { ...rule, period: '1h' }),
+      400,
+      tie('role "cluster-admin" for "8h"', 'role "cluster-admin" for "1h"'),
+    ],
     ['a rule that is no object', granted('cluster-admin'), 400, syntax],
     ['a rule that is null', granted(null), 400, syntax],
     ['no role', granted({ period: '8h', priority: 1 }), 400, syntax],
@@ -210,9 +243,34 @@ describe('grants', () => {
       expect((await ask({}, 'GET', path)).status).toBe(status);
   });
 
-  test('no grant, as the Go server says it', async () => {
-    await serve(granted());
-    expect((await ask()).body).toBe(sampleBody('login-no-grant'));
+  test.each<[name: string, caller: StandInCaller]>([
+    ['none', granted()],
+    ['no capabilities at all', { login: alice.login }],
+    ['another capability', { ...alice, capabilities: { other: [rule] } }],
+  ])('%s: what the caller has ends, and nothing is told', async (_, caller) => {
+    await serve(caller);
+    const refused = { status: 403, body: sampleBody('login-no-grant') };
+    expect(await ask()).toMatchObject(refused);
+    expect(await ask({}, 'GET', '/cluster-info')).toMatchObject(refused);
+    expect(await ask({}, 'GET', '/memberlist')).toMatchObject(refused);
+    expect(seen).toEqual([]);
+    // The sign-ins decide, knowing that nothing is granted any more.
+    for (const [method, path] of [
+      ['GET', '/login'],
+      ['GET', '/kubeconfig'],
+      ['POST', '/logout'],
+    ] as const) {
+      await ask({}, method, path);
+      expect(seen.pop()).toMatchObject({ login: alice.login, device: 'n7CNTRL', role: '', revoked: true });
+    }
+  });
+
+  test('a policy that cannot be read gives no token and revokes nothing, and logout is possible', async () => {
+    await serve(granted({ ...rule, priority: 'high' }));
+    for (const path of ['/login', '/kubeconfig']) expect((await ask({}, 'GET', path)).status).toBe(400);
+    expect(seen).toEqual([]);
+    expect((await ask({}, 'POST', '/logout')).status).toBe(200);
+    expect(seen).toEqual([expect.not.objectContaining({ revoked: true })]);
   });
 
   test.each<[period: string, body: string]>([
@@ -227,7 +285,10 @@ describe('grants', () => {
   ])('a period of %j lets nobody in, and everybody out', async (period, body) => {
     await serve(granted({ ...rule, period }));
     const answer = await ask();
-    expect(answer).toMatchObject({ status: 500, body });
+    expect(answer).toMatchObject({ status: 422, body });
+    for (const path of ['/login', '/kubeconfig']) {
+      expect(await ask({}, 'GET', path)).toMatchObject({ status: 422, body });
+    }
     expect(seen).toEqual([]);
     expect((await ask({}, 'POST', '/logout')).status).toBe(200);
   });
@@ -346,4 +407,45 @@ test.each([
   ['fd7a:115c:a1e0::1', '[fd7a:115c:a1e0::1]:5'],
 ])('%s is asked for as %s', (address, spelled) => {
   expect(addressPort(address, 5)).toBe(spelled);
+});
+
+describe('the tailnet’s own domain', () => {
+  test.each<[login: string, tailnet: string, own: boolean]>([
+    ['alice@example.com', 'example.com', true],
+    ['alice@example.com', '', false],
+    ['alice@gmail.com', 'example.com', false],
+    ['alice@sub.example.com', 'example.com', false],
+    ['alice@example.com.evil.net', 'example.com', false],
+    ['alice@evil@example.com', 'example.com', false],
+    ['@example.com', 'example.com', false],
+    ['alice', 'example.com', false],
+    ['alice@', '', false],
+    ['alice@com', 'com', false],
+    ['alice@gmail.com', 'alice@gmail.com', true],
+    ['bob@gmail.com', 'alice@gmail.com', false],
+    ['gmail.com', 'alice@gmail.com', false],
+    ['alice@passkey', 'alice@passkey', true],
+    ['mallory@passkey', 'alice@passkey', false],
+    ['alice@github', 'acme.org.github', true],
+    ['alice@gmail.com', 'acme.org.github', false],
+    ['alice@acme.org.github', 'acme.org.github', false],
+    ['alice@github', 'alice.github', true],
+    ['bob@github', 'alice.github', false],
+    ['alice@github', 'alice@github', true],
+  ])('%s in %j: %s', (login, tailnet, own) => {
+    expect(isOfOwnDomain(login, tailnet)).toBe(own);
+  });
+
+  test('is what tailscaled says, and kept while it is away', async () => {
+    await using tailscaled = await startTailscaled({ tailnet: 'Example.ORG' });
+    const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+    const name = tailnetName({ TS_SOCKET: tailscaled.socketPath }, log, undefined);
+    await tailscaled.stop();
+    await expect(name()).rejects.toThrow(/no tailscaled at/);
+    await tailscaled.start();
+    expect(await Promise.all([name(), name()])).toEqual(['example.org', 'example.org']);
+    await tailscaled.stop();
+    expect(await name()).toBe('example.org');
+    expect(tailscaled.counts.status).toBe(1);
+  });
 });

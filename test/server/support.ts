@@ -32,7 +32,7 @@ export const signedIn: SignIns = {
   signIn: async () => login,
   get: async () => ({ answer: login, provisioned: true }),
   kubeconfig: async () => kubeconfig,
-  signOut: async () => login,
+  signOut: async () => ({ answer: login, complete: true }),
 };
 export const signedOut: SignIns = {
   signIn: async () => login,

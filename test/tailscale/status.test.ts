@@ -46,6 +46,7 @@ describe('a status', () => {
       self: true,
     };
     expect(parse(document({ Peer: { b: tka, a: away } }))).toEqual({
+      name: 'x',
       suffix: 'example.ts.net',
       userspace: false,
       certDomains: [],
@@ -70,6 +71,10 @@ describe('a status', () => {
   });
 
   test('of an older daemon, which states the suffix elsewhere', () => {
+    expect(parse(document({ CurrentTailnet: { Name: 'Example.com' } })).name).toBe('example.com');
+    for (const CurrentTailnet of [null, {}, { Name: 7 }, { Name: 'x'.repeat(500) }]) {
+      expect(parse(document({ CurrentTailnet })).name).toBe('');
+    }
     expect(parse(document({ CurrentTailnet: null, MagicDNSSuffix: '.tail1234.ts.net.' })).suffix).toBe(
       'tail1234.ts.net',
     );

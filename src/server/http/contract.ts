@@ -6,15 +6,30 @@ export interface Caller {
   /** The login name up to the `@`. */
   readonly username: string;
   readonly login: string;
+  /** The login is of the tailnet's own domain: nobody else there has this username. Default: false. */
+  readonly ownDomain?: boolean;
+  /** The tailnet's ID of the device that asks; absent where tailscaled knows none. */
+  readonly device?: string;
+  /** Empty where the policy grants none, or cannot be read. */
   readonly role: string;
   readonly periodMs: number;
-  /** Why this grant lets nobody sign in, where it does not. Whoever is signed in may still look, and log out. */
+  /** Why this caller cannot sign in. Logging out is possible all the same. */
   readonly problem?: Refusal;
+  /** The policy grants nothing: what this device has ends at its next question. */
+  readonly revoked?: boolean;
 }
 
 /** Names the caller of a request, or throws a Refusal. */
 export interface Identity {
   whoIs(request: IncomingMessage): Caller | Promise<Caller>;
+}
+
+/** A sign-in that was ended. */
+export interface SignedOut {
+  /** What the sign-in was. */
+  readonly answer: LoginAnswer;
+  /** Its account is gone as well, and nothing that still runs can take a new sign-in for the old one. */
+  readonly complete: boolean;
 }
 
 /** The sign-ins of one cluster. Each call may throw a Refusal. */
@@ -25,8 +40,8 @@ export interface SignIns {
   get(caller: Caller): Promise<{ readonly answer: LoginAnswer; readonly provisioned: boolean } | undefined>;
   /** Mints a token and answers with it; undefined when not signed in. */
   kubeconfig(caller: Caller): Promise<KubeconfigAnswer | 'pending' | undefined>;
-  /** Ends the sign-in and answers what it was; undefined when not signed in. */
-  signOut(caller: Caller): Promise<LoginAnswer | undefined>;
+  /** Ends all that the caller has; undefined when not signed in. */
+  signOut(caller: Caller): Promise<SignedOut | undefined>;
 }
 
 /** What the HTTP face is given. */

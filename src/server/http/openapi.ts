@@ -51,21 +51,39 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
 });
 
 const failed = (headers: object = {}) =>
-  response('The cluster or the policy is not as it must be: the body says which.', json('Error'), headers);
+  response('The cluster is not as it must be: the body says how.', json('Error'), headers);
 
-const notSignedIn = (headers: object = {}) => response('Not signed in, or no longer.', json('Error'), headers);
+const policy = response("The tailnet's policy cannot be followed: the body says why.", json('Error'));
+const logoutComplete = {
+  'Tka-Logout': {
+    description:
+      '`complete`: the account is gone as well, and a login straight afterwards is not affected. Absent: wait 1.5 s before it.',
+    schema: { const: 'complete' },
+  },
+};
+
+const notSignedIn = (headers: object = {}) =>
+  response(
+    'Not signed in, or no longer; or what the policy grants this device now is less than it signed in for. Sign in (again).',
+    json('Error'),
+    headers,
+  );
 
 const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
   [`${apiPath}/login`]: {
     post: operation('login', 'Sign in, or extend the sign-in', {
       202: response('Signed in; the kubeconfig may take a moment.', json('Login')),
-      422: response('The role of the grant does not exist in this cluster.', json('Error')),
+      422: response(
+        "The tailnet's policy cannot be followed, as it is: the role does not exist in this cluster, or the period is no duration or under 10 minutes.",
+        json('Error'),
+      ),
       500: failed(),
     }),
     get: operation('getLogin', 'Who is signed in, until when', {
       200: response('Signed in, with access.', json('Login')),
       202: response('Signed in; access is not there yet.', json('Login'), retryAfter),
       401: notSignedIn(),
+      422: policy,
       500: failed(),
     }),
   },
@@ -77,12 +95,13 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
       }),
       202: response('Access is not there yet. No body.', undefined, retryAfter),
       401: notSignedIn(retryAfter),
+      422: policy,
       500: failed(retryAfter),
     }),
   },
   [`${apiPath}/logout`]: {
-    post: operation('logout', 'Sign out: access ends', {
-      200: response('What the sign-in was.', json('Login')),
+    post: operation('logout', 'Sign out, on all devices: access ends', {
+      200: response('What the sign-in was.', json('Login'), logoutComplete),
       404: response('Not signed in.', json('Error')),
       500: failed(),
     }),

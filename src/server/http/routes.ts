@@ -30,6 +30,16 @@ function notSignedIn(status: 401 | 404, { username }: Caller): Refusal {
   });
 }
 
+/** Throws what is wrong with the policy: no token is given on its word. No grant at all is the sign-ins' to deal with. */
+function mustBeClear({ problem, revoked }: Caller): void {
+  if (problem !== undefined && revoked !== true) throw problem;
+}
+
+/** Throws for a caller whom the policy grants no role. */
+function mustHaveRole({ role, problem }: Caller): void {
+  if (role === '' && problem !== undefined) throw problem;
+}
+
 /** Whether a page is asked for: whoever takes anything is a program, and gets JSON. */
 function wantsPage(request: IncomingMessage): boolean {
   return new Negotiator(request).mediaType(['application/json', 'text/html']) === 'text/html';
@@ -47,6 +57,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
         return jsonAnswer(202, loginBody(await options.signIns.signIn(caller)));
       },
       async GET({ caller, options, retryAfter }: Call): Promise<Answer> {
+        mustBeClear(caller);
         const found = await options.signIns.get(caller);
         if (found === undefined) throw notSignedIn(401, caller);
         const { answer, provisioned } = found;
@@ -58,6 +69,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
     `${apiPath}/kubeconfig`,
     {
       async GET({ caller, request, options, retryAfter }: Call): Promise<Answer> {
+        mustBeClear(caller);
         const answer = await options.signIns.kubeconfig(caller);
         if (answer === undefined) throw notSignedIn(401, caller);
         if (answer === 'pending') return { status: 202, headers: retryAfter };
@@ -73,16 +85,18 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
     `${apiPath}/logout`,
     {
       async POST({ caller, options }: Call): Promise<Answer> {
-        const answer = await options.signIns.signOut(caller);
-        if (answer === undefined) throw notSignedIn(404, caller);
-        return jsonAnswer(200, loginBody(answer));
+        const ended = await options.signIns.signOut(caller);
+        if (ended === undefined) throw notSignedIn(404, caller);
+        // The Go server cleans up late, and by name: it says nothing of the kind, and its clients wait before they log in.
+        return jsonAnswer(200, loginBody(ended.answer), ended.complete ? { 'Tka-Logout': 'complete' } : {});
       },
     },
   ],
   [
     `${apiPath}/cluster-info`,
     {
-      async GET({ options }: Call): Promise<Answer> {
+      async GET({ caller, options }: Call): Promise<Answer> {
+        mustHaveRole(caller);
         return jsonAnswer(200, await options.clusterInfo());
       },
     },
@@ -90,7 +104,8 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
   [
     `${apiPath}/memberlist`,
     {
-      GET({ request, options }: Call): Answer {
+      GET({ caller, request, options }: Call): Answer {
+        mustHaveRole(caller);
         const rows = options.members?.();
         if (rows === undefined) return notFound;
         return varied(wantsPage(request) ? memberlistPage(rows, Date.now()) : jsonAnswer(200, rows));

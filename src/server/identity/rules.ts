@@ -9,29 +9,53 @@ interface Rule {
   readonly priority: number;
 }
 
-/** The grant of the rules: the one of highest priority. Throws a Refusal. */
-export function grantOf(rules: readonly unknown[], username: string): Pick<Caller, 'role' | 'periodMs' | 'problem'> {
-  if (rules.length === 0) throw new Refusal(403, { message: 'No grant found for user' });
-  const read = rules.map((rule) => readRule(rule, username));
-  const best = read.reduce((a, b) => (b.priority > a.priority ? b : a));
-  if (new Set(read.map((rule) => rule.priority)).size < read.length) {
-    throw new Refusal(400, {
-      message: 'Multiple capability rules with the same priority found',
-      advice: ['Please ensure that no two capability rules have the same priority: which one holds could not be told'],
-    });
+/** What a policy grants a caller: see Caller. */
+export type Grant = Pick<Caller, 'role' | 'periodMs' | 'problem' | 'revoked'>;
+
+/** Returns the grant of a capability's rules: the rule of the highest priority, or the problem with it. */
+export function grantOf(rules: readonly unknown[], login: string, capability: string): Grant {
+  const none = { role: '', periodMs: 0 };
+  if (rules.length === 0) {
+    return { ...none, problem: new Refusal(403, { message: 'No grant found for user' }), revoked: true };
   }
-  const periodMs = best.period === '0' ? 0 : goDuration(best.period);
-  // More than Go's can hold is none of its durations.
-  if (periodMs !== undefined && periodMs <= 2 ** 63 / 1e6) return { role: best.role, periodMs };
-  const problem = new Refusal(500, { message: 'Error parsing duration', cause: { message: goProblem(best.period) } });
-  return { role: best.role, periodMs: 0, problem };
+  try {
+    const best = bestOf(
+      rules.map((rule) => readRule(rule, login)),
+      login,
+      capability,
+    );
+    const periodMs = best.period === '0' ? 0 : goDuration(best.period);
+    // More than Go's can hold is none of its durations.
+    if (periodMs !== undefined && periodMs <= 2 ** 63 / 1e6) return { role: best.role, periodMs };
+    const cause = { message: goProblem(best.period) };
+    return { role: best.role, periodMs: 0, problem: new Refusal(422, { message: 'Error parsing duration', cause }) };
+  } catch (error) {
+    if (error instanceof Refusal) return { ...none, problem: error };
+    throw error;
+  }
 }
 
-function readRule(rule: unknown, username: string): Rule {
+/** Returns the rule of the highest priority. Throws a Refusal where two grant different access with it. */
+function bestOf(rules: readonly Rule[], login: string, capability: string): Rule {
+  const priority = rules.reduce((highest, rule) => Math.max(highest, rule.priority), -Infinity);
+  const [best, ...others] = rules.filter((rule) => rule.priority === priority) as [Rule, ...Rule[]];
+  // Two groups may be granted the same.
+  const rival = others.find(({ role, period }) => role !== best.role || period !== best.period);
+  if (rival === undefined) return best;
+  const told = ({ role, period }: Rule): string => `role ${quoted(role)} for ${quoted(period)}`;
+  throw new Refusal(400, {
+    message: `two rules of the capability ${quoted(capability)} grant ${cleanText(login, 320)} different access with priority ${priority}: ${told(best)} and ${told(rival)}`,
+    advice: ["ask an admin of the tailnet to give one of the two rules a higher priority in the tailnet's policy"],
+  });
+}
+
+const quoted = (text: string): string => JSON.stringify(cleanText(text, 128));
+
+function readRule(rule: unknown, login: string): Rule {
   const wrong = (what: string): Refusal =>
     new Refusal(400, {
       message: 'Error unmarshaling api capability map',
-      advice: [`Check the syntax of your api ACL for user ${cleanText(username, 64)}.`],
+      advice: [`Check the syntax of your api ACL for user ${cleanText(login, 320)}.`],
       cause: { message: what },
     });
   if (typeof rule !== 'object' || rule === null || Array.isArray(rule)) throw wrong('a rule is no object');

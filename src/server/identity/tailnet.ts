@@ -4,12 +4,15 @@ import type { WhoIs } from '../../tailscale/localapi.ts';
 import { type Caller, type Identity, Refusal } from '../http/contract.ts';
 import type { Log } from '../log.ts';
 import { isLoopback, whoCalls } from '../tailnet.ts';
+import { isOfOwnDomain } from './login.ts';
 import { grantOf } from './rules.ts';
 
 /** What the identity is given. */
 export interface TailnetIdentityOptions {
   /** The capability whose rules grant roles. */
   readonly capName: string;
+  /** The tailnet's name; empty where it is not known. May reject: nobody is named then. Default: not known. */
+  readonly tailnet?: () => Promise<string>;
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
   /** Milliseconds for tailscaled to answer. Default 5 s. */
@@ -23,12 +26,12 @@ export interface TailnetIdentityOptions {
  * which it is given, and no longer than it is.
  */
 export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
-  const { capName, log, userspace = false } = options;
+  const { capName, tailnet = async () => '', log, userspace = false } = options;
   const whoIs = whoCalls({ ...options, userspace });
 
-  async function ask(address: string, port: number): Promise<WhoIs | undefined> {
+  async function ask(address: string, port: number): Promise<[WhoIs | undefined, string]> {
     try {
-      return await whoIs(address, port);
+      return await Promise.all([whoIs(address, port), tailnet()]);
     } catch (error) {
       log.error({ err: error }, 'tailscaled does not say who calls');
       // Whom it is told to is not known: the log says why.
@@ -51,7 +54,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       const { remoteAddress, remotePort } = request.socket;
       if (isForwarded(request)) throw new Refusal(403, { message: 'Unauthorized request from Funnel' });
       if (remoteAddress === undefined || remotePort === undefined) throw gone();
-      const who = await ask(remoteAddress, remotePort);
+      const [who, name] = await ask(remoteAddress, remotePort);
       // His port may be somebody else's by now, and so may the answer.
       if (request.socket.destroyed) throw gone();
       if (who === undefined) {
@@ -61,9 +64,16 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
         });
       }
       if (who.tags.length > 0) throw new Refusal(400, { message: 'tagged nodes not (yet) supported' });
-      const username = who.login.split('@', 1)[0] ?? '';
+      const { login, device } = who;
+      const username = login.split('@', 1)[0] ?? '';
       if (username === '') throw new Refusal(400, { message: 'tailscaled knows no login name for your device' });
-      return { username, login: who.login, ...grantOf(who.rules(capName), username) };
+      return {
+        username,
+        login,
+        ownDomain: isOfOwnDomain(login, name),
+        ...(device !== '' && { device }),
+        ...grantOf(who.rules(capName), login, capName),
+      };
     },
   };
 }

@@ -131,7 +131,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     async signIn(caller) {
       const { username, role, periodMs } = caller;
       if (periodMs < minimumMs) {
-        throw new Refusal(500, {
+        throw new Refusal(422, {
           message: '`period` may not specify a duration less than 10 minutes',
           advice: [`Specify a period greater than 10 minutes in your api ACL for user ${username}`],
         });
@@ -211,7 +211,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
           await release(signIn).catch((error: unknown) => log.warn({ err: error, name }, 'access is still there'));
         }
         const live = mine.find((signIn) => !isOver(signIn, Date.now()));
-        return live && answerOf(live);
+        return live && { answer: answerOf(live), complete: false };
       }),
   };
 
