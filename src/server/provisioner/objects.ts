@@ -1,5 +1,5 @@
 // What a sign-in is made of in the cluster, as the Go operator names and writes it; and how to read it back.
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { formatGoDuration, goDuration } from '../../tka/duration.ts';
 import type { Caller } from '../http/contract.ts';
 import { segment } from './kube.ts';
@@ -13,6 +13,8 @@ export interface Metadata {
   readonly namespace?: string;
   readonly uid: string;
   readonly resourceVersion: string;
+  /** Set as soon as it is being deleted: a finalizer keeps it meanwhile. */
+  readonly deletionTimestamp?: string;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly labels?: Readonly<Record<string, string>>;
   readonly ownerReferences?: readonly { readonly apiVersion: string; readonly kind: string; readonly uid: string }[];
@@ -21,7 +23,13 @@ export interface Metadata {
 export interface TkaSignin {
   readonly metadata: Metadata;
   readonly spec: { readonly username: string; readonly role: string; readonly validity_period: string };
-  readonly status?: { readonly provisioned: boolean; readonly valid_until: string; readonly signed_in: string };
+  readonly status?: {
+    readonly provisioned: boolean;
+    readonly valid_until: string;
+    readonly signed_in: string;
+    /** The ID of the attempt that it answers. The Go operator writes none, and its CRD keeps none. */
+    readonly attempt?: string;
+  };
 }
 
 export interface ServiceAccount {
@@ -38,6 +46,8 @@ const attempted = `${group}/last-attempted-sign-in`;
 const validUntil = `${group}/sign-in-valid-until`;
 // These are ours; the Go operator does not know them.
 const login = `${group}/login`;
+const attemptId = `${group}/attempt`;
+const devices = `${group}/devices`;
 const problem = `${group}/problem`;
 const ownerName = `${group}/sign-in`;
 const ownerUid = `${group}/sign-in-uid`;
@@ -68,25 +78,121 @@ function time(text: string | undefined): number | undefined {
   return Number.isNaN(ms) ? undefined : ms;
 }
 
+/** The name that the Go server gives every sign-in of a username, and we to those of the tailnet's own domain. */
+export const plainName = (username: string): string => `tka-user-${username}`;
+
+const isName = (name: string): boolean =>
+  name.length <= 240 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(name);
+
 /**
- * The names that a caller's sign-in may have: the Go server's, which the first of several domains' users gets, and one
- * that no other login can have, for the others.
+ * Returns the names that a caller's sign-in for a role may have, the first choice first. A plain name says whose it is in
+ * the tailnet's own domain only. The others carry a hash of login and role, `tka-login-jurgen-0f3a…`: 80 bits, so that
+ * nobody finds a login with the hash of somebody else's.
  */
-export function namesOf({ username, login }: Pick<Caller, 'username' | 'login'>): readonly [string, string] {
-  const hash = createHash('sha256').update(login).digest('hex').slice(0, 12);
-  return [`tka-user-${username}`, `tka-login-${username}-${hash}`];
+export function namesOf({ username, login, ownDomain, role }: Caller): readonly string[] {
+  const hash = createHash('sha256').update(`${login}\0${role}`).digest('hex').slice(0, 20);
+  const readable = username
+    .normalize('NFKD')
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, (other) => (/^\p{M}+$/u.test(other) ? '' : '-'))
+    .slice(0, 30)
+    .replace(/^-+|-+$/g, '');
+  const hashed = `tka-login-${readable === '' ? '' : `${readable}-`}${hash}`;
+  return ownDomain === true && isName(plainName(username)) ? [plainName(username), hashed] : [hashed];
 }
 
 export const bindingName = (name: string): string => `${name}-binding`;
 
-/** Whether a sign-in was made by this login. One without a login (the Go server's) is nobody's that we know. */
-export const isOf = (signIn: TkaSignin, caller: Caller): boolean =>
-  signIn.metadata.annotations?.[login] === caller.login;
+/** Returns the login that signed in; undefined where nothing says it: the Go server writes none, and drops it. */
+export const loginOf = ({ metadata }: { readonly metadata: Metadata }): string | undefined =>
+  metadata.annotations?.[login];
 
-const annotationsOf = (caller: Caller, at: number): Record<string, string> => ({
+/** Says whether a sign-in is this caller's: it states the login, or it has the caller's plain name and states none. */
+export function isOf(signIn: TkaSignin, { username, login, ownDomain }: Caller): boolean {
+  const stated = loginOf(signIn);
+  if (stated !== undefined) return stated === login;
+  return ownDomain === true && signIn.metadata.name === plainName(username);
+}
+
+/** Says whether a sign-in is being deleted. Nothing may bring it back. */
+export const isLeaving = ({ metadata }: TkaSignin): boolean => metadata.deletionTimestamp !== undefined;
+
+// What a device was granted when it last signed in: from when (milliseconds of the epoch), for how long.
+interface Use {
+  readonly at: number;
+  readonly periodMs: number;
+}
+
+// Stands for devices that nothing names.
+const anyDevice = '*';
+// More of them, and the first to end are told apart no longer.
+const mostDevices = 16;
+
+const useEnd = ({ at, periodMs }: Use, now: number): number => Math.min(at, now) + periodMs;
+
+/** Which devices use a sign-in: `{"nBLYv…": "2026-11-21T08:00:00Z 8h0m0s"}`. Undefined where nothing readable says so. */
+function usesOf({ metadata }: TkaSignin): ReadonlyMap<string, Use> | undefined {
+  let stated: unknown;
+  try {
+    stated = JSON.parse(metadata.annotations?.[devices] ?? 'null');
+  } catch {
+    return undefined;
+  }
+  if (typeof stated !== 'object' || stated === null) return undefined;
+  const uses = new Map<string, Use>();
+  for (const [device, text] of Object.entries(stated)) {
+    const [at = '', period = ''] = String(text).split(' ', 2);
+    const use = { at: Date.parse(at), periodMs: goDuration(period) ?? Number.NaN };
+    if (Number.isNaN(use.at + use.periodMs)) return undefined;
+    uses.set(device, use);
+  }
+  return uses;
+}
+
+/** What a device was granted under a sign-in; undefined where it did not sign in under it. */
+function useOf(signIn: TkaSignin, device: string, now: number): Use | undefined {
+  const uses = usesOf(signIn);
+  if (uses !== undefined) return uses.get(device) ?? uses.get(anyDevice);
+  const start = attemptOf(signIn) ?? time(signIn.status?.signed_in) ?? now;
+  return { at: start, periodMs: goDuration(signIn.spec.validity_period) ?? 0 };
+}
+
+/** The annotation that adds a caller's device to those that use a sign-in. */
+function devicesWith(signIn: TkaSignin | undefined, { device = anyDevice, periodMs }: Caller, now: number): string {
+  const old = signIn === undefined ? [] : (usesOf(signIn) ?? [[anyDevice, useOf(signIn, anyDevice, now) as Use]]);
+  const uses = new Map([...old].filter(([name, use]) => name !== device && useEnd(use, now) > now));
+  uses.set(device, { at: now, periodMs });
+  const latest = [...uses].sort(([, a], [, b]) => useEnd(b, now) - useEnd(a, now));
+  const [folded] = latest.splice(mostDevices);
+  if (folded !== undefined && !latest.some(([name]) => name === anyDevice)) latest.push([anyDevice, folded[1]]);
+  return JSON.stringify(
+    Object.fromEntries(
+      latest.map(([name, { at, periodMs }]) => [name, `${rfc3339(at)} ${formatGoDuration(periodMs)}`]),
+    ),
+  );
+}
+
+/**
+ * Returns the end of a sign-in for a caller's device, which may have been granted less than another one; undefined where
+ * it has not signed in.
+ */
+export function endFor(signIn: TkaSignin, { device = anyDevice }: Caller, now: number): number | undefined {
+  const use = useOf(signIn, device, now);
+  return use && Math.min(endOf(signIn, now) ?? Infinity, useEnd(use, now));
+}
+
+/** Says whether a caller's device has more by this sign-in than it is granted today: another role, or a later end. */
+export function exceeds(signIn: TkaSignin, caller: Caller, now: number): boolean {
+  const end = endFor(signIn, caller, now);
+  return end !== undefined && (signIn.spec.role !== caller.role || end > now + caller.periodMs);
+}
+
+const annotationsOf = (signIn: TkaSignin | undefined, caller: Caller, at: number): Record<string, string> => ({
   [attempted]: rfc3339(at),
+  [attemptId]: randomUUID(),
   [validUntil]: rfc3339(at + caller.periodMs),
   [login]: caller.login,
+  [devices]: devicesWith(signIn, caller, at),
 });
 
 const specOf = ({ username, role, periodMs }: Caller): TkaSignin['spec'] => ({
@@ -99,7 +205,7 @@ const specOf = ({ username, role, periodMs }: Caller): TkaSignin['spec'] => ({
 export const newSignIn = (name: string, caller: Caller, at: number): object => ({
   apiVersion,
   kind: 'TkaSignin',
-  metadata: { name, annotations: annotationsOf(caller, at) },
+  metadata: { name, annotations: annotationsOf(undefined, caller, at) },
   spec: specOf(caller),
 });
 
@@ -107,7 +213,7 @@ export const newSignIn = (name: string, caller: Caller, at: number): object => (
 export function copyOf(signIn: TkaSignin): object {
   const { name, annotations = {} } = signIn.metadata;
   const start = attemptOf(signIn) ?? time(signIn.status?.signed_in);
-  const end = endOf(signIn);
+  const end = endOf(signIn, Date.now());
   const isDated = start !== undefined && end !== undefined && end > start;
   const own = Object.entries(annotations).filter(([key]) => key.startsWith(`${group}/`) && key !== problem);
   return {
@@ -125,18 +231,37 @@ export function copyOf(signIn: TkaSignin): object {
   };
 }
 
-/** The merge patch that extends a sign-in, provided that nobody has changed it meanwhile. */
-export const extension = ({ metadata: { uid, resourceVersion } }: TkaSignin, caller: Caller, at: number): object => ({
-  metadata: { uid, resourceVersion, annotations: { ...annotationsOf(caller, at), [problem]: null } },
+/** The merge patch that extends a sign-in from this time on, provided that nobody has changed it meanwhile. */
+export const extension = (signIn: TkaSignin, caller: Caller, at: number): object => ({
+  metadata: { ...asSeen(signIn), annotations: { ...annotationsOf(signIn, caller, at), [problem]: null } },
   spec: specOf(caller),
 });
 
-/** Whether a sign-in asks for what its caller is granted now. */
-export const asksFor = ({ spec }: TkaSignin, { role, periodMs }: Caller): boolean =>
-  spec.role === role && goDuration(spec.validity_period) === periodMs;
+/** The merge patch that lets one more device use a sign-in, whose end stays as it is. */
+export const sharing = (signIn: TkaSignin, caller: Caller, at: number): object => ({
+  metadata: {
+    ...asSeen(signIn),
+    annotations: { [login]: caller.login, [devices]: devicesWith(signIn, caller, at) },
+  },
+});
 
-/** When it was asked for last; undefined where nothing says so (one made by hand). */
-export const attemptOf = ({ metadata }: TkaSignin): number | undefined => time(metadata.annotations?.[attempted]);
+const asSeen = ({ metadata: { uid, resourceVersion } }: TkaSignin) => ({ uid, resourceVersion });
+
+/** Says whether a sign-in asks for what its caller is granted, since this very second: then there is nothing to write. */
+export const asksFor = (signIn: TkaSignin, caller: Caller, at: number): boolean =>
+  signIn.spec.role === caller.role &&
+  goDuration(signIn.spec.validity_period) === caller.periodMs &&
+  attemptOf(signIn) === at &&
+  usesOf(signIn)?.get(caller.device ?? anyDevice)?.at === at;
+
+/** When it was asked for last; undefined where nothing says so (one made by hand). A replica's clock may be ahead of ours. */
+const attemptOf = ({ metadata }: TkaSignin): number | undefined => time(metadata.annotations?.[attempted]);
+
+/** Says whether two versions of a sign-in ask for the same. */
+export const isSameAttempt = (a: TkaSignin, b: TkaSignin): boolean =>
+  a.metadata.uid === b.metadata.uid &&
+  a.metadata.annotations?.[attemptId] === b.metadata.annotations?.[attemptId] &&
+  attemptOf(a) === attemptOf(b);
 
 /** Why it cannot be provisioned, where that is known. */
 export const problemOf = ({ metadata }: TkaSignin): string | undefined => metadata.annotations?.[problem];
@@ -146,18 +271,29 @@ export const problemPatch = ({ metadata }: TkaSignin, text: string | null): obje
   metadata: { resourceVersion: metadata.resourceVersion, annotations: { [problem]: text } },
 });
 
+/** Says whether our operator provisioned it: the Go operator drops what it does not know. */
+export const isOurWork = ({ status }: TkaSignin): boolean => status?.attempt !== undefined;
+
 /** Whether what was asked for last is in force: the status answers that very attempt. */
 export function isSettled(signIn: TkaSignin): boolean {
-  const { status } = signIn;
-  if (status?.provisioned !== true || time(status.valid_until) === undefined) return false;
-  const attempt = attemptOf(signIn);
+  const { status, metadata } = signIn;
+  if (isLeaving(signIn) || status?.provisioned !== true || time(status.valid_until) === undefined) return false;
+  const [attempt, id] = [attemptOf(signIn), metadata.annotations?.[attemptId]];
+  // By the time as well: 0.1.0 and the Go server leave the ID as it is, and only a CRD of ours keeps the status' one.
+  if (id !== undefined && status.attempt !== undefined && status.attempt !== id) return false;
   return attempt === undefined || attempt === time(status.signed_in);
 }
 
-/** When it ends; undefined where nothing says so yet. A status may end it sooner than its period, never later. */
-export function endOf(signIn: TkaSignin): number | undefined {
-  const period = goDuration(signIn.spec.validity_period);
+/** When an attempt counts from: one that lies in the future was made by a replica whose clock is ahead. */
+function startOf(signIn: TkaSignin, now: number): number | undefined {
   const start = attemptOf(signIn) ?? time(signIn.status?.signed_in);
+  return start && Math.min(start, now);
+}
+
+/** When it ends; undefined where nothing says so yet. A status may end it sooner than its period, never later. */
+export function endOf(signIn: TkaSignin, now: number): number | undefined {
+  const period = goDuration(signIn.spec.validity_period);
+  const start = startOf(signIn, now);
   const granted = period === undefined || start === undefined ? undefined : start + period;
   if (!isSettled(signIn)) return granted;
   const said = time(signIn.status?.valid_until);
@@ -165,14 +301,19 @@ export function endOf(signIn: TkaSignin): number | undefined {
 }
 
 /** Whether it has ended at this time, in milliseconds of the epoch. */
-export const isOver = (signIn: TkaSignin, now: number): boolean => (endOf(signIn) ?? Infinity) <= now;
+export const isOver = (signIn: TkaSignin, now: number): boolean => (endOf(signIn, now) ?? Infinity) <= now;
 
 /** The status of a sign-in that is provisioned now; undefined when its period is none. */
 export function statusOf(signIn: TkaSignin, now: number): TkaSignin['status'] | undefined {
   const period = goDuration(signIn.spec.validity_period);
   if (period === undefined) return undefined;
-  const start = attemptOf(signIn) ?? time(signIn.status?.signed_in) ?? now;
-  return { provisioned: true, signed_in: rfc3339(start), valid_until: rfc3339(start + period) };
+  const id = signIn.metadata.annotations?.[attemptId];
+  return {
+    provisioned: true,
+    signed_in: rfc3339(attemptOf(signIn) ?? time(signIn.status?.signed_in) ?? now),
+    valid_until: rfc3339((startOf(signIn, now) ?? now) + period),
+    ...(id !== undefined && { attempt: id }),
+  };
 }
 
 /**
@@ -191,6 +332,12 @@ const labelsOf = ({ metadata }: TkaSignin): Record<string, string> => ({
   [ownerUid]: metadata.uid,
 });
 
+// Whose it is, for people: a name may have a hash, and says it only up to the @.
+const loginAnnotation = (signIn: TkaSignin) => {
+  const stated = loginOf(signIn);
+  return stated === undefined ? {} : { annotations: { [login]: stated } };
+};
+
 /** The ServiceAccount of a sign-in, which owns it. */
 export const accountFor = (signIn: TkaSignin): object => ({
   apiVersion: 'v1',
@@ -198,11 +345,18 @@ export const accountFor = (signIn: TkaSignin): object => ({
   metadata: {
     name: signIn.metadata.name,
     labels: labelsOf(signIn),
+    ...loginAnnotation(signIn),
     ownerReferences: [
       { apiVersion, kind: 'TkaSignin', name: signIn.metadata.name, uid: signIn.metadata.uid, controller: true },
     ],
   },
 });
+
+/** The merge patch that says on a ServiceAccount of the Go operator's whose it is; undefined where it does. */
+export const loginPatch = (account: ServiceAccount, signIn: TkaSignin): object | undefined =>
+  loginOf(signIn) === undefined || loginOf(account) === loginOf(signIn)
+    ? undefined
+    : { metadata: { uid: account.metadata.uid, ...loginAnnotation(signIn) } };
 
 /** The ClusterRoleBinding of a sign-in. A namespaced object cannot own it, so labels say whose it is. */
 export const bindingFor = (signIn: TkaSignin, namespace: string): object => ({
@@ -211,6 +365,7 @@ export const bindingFor = (signIn: TkaSignin, namespace: string): object => ({
   metadata: {
     name: bindingName(signIn.metadata.name),
     labels: { ...labelsOf(signIn), [ownerNamespace]: namespace },
+    ...loginAnnotation(signIn),
   },
   roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: signIn.spec.role },
   subjects: [{ kind: 'ServiceAccount', name: signIn.metadata.name, namespace }],
@@ -266,5 +421,6 @@ export const labelPatch = (binding: ClusterRoleBinding, signIn: TkaSignin, names
   metadata: {
     resourceVersion: binding.metadata.resourceVersion,
     labels: { ...labelsOf(signIn), [ownerNamespace]: namespace },
+    ...loginAnnotation(signIn),
   },
 });

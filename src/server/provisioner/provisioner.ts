@@ -9,7 +9,8 @@ import type { Log } from '../log.ts';
 import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
 import { connectKube, isStatus } from './kube.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
-import { endOf, isSettled } from './objects.ts';
+import { LoginIndex } from './login-index.ts';
+import { endOf, isSettled, loginOf } from './objects.ts';
 import { WorkQueue } from './queue.ts';
 import { Reconciler, Stale } from './reconciler.ts';
 import { createSignIns } from './sign-ins.ts';
@@ -78,6 +79,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const reconciler = new Reconciler({ kube, namespace, log });
   let queue: WorkQueue | undefined;
   const ends = new Map<string, number>();
+  const logins = new LoginIndex();
 
   const watch = watchSignIns({
     kube,
@@ -85,7 +87,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     log,
     onBroken: onWatchBroken,
     onChange(name, signIn) {
-      const end = signIn && endOf(signIn);
+      logins.set(name, signIn && loginOf(signIn));
+      const end = signIn && endOf(signIn, Date.now());
       if (end === undefined) ends.delete(name);
       else ends.set(name, end);
       if (signIn === undefined || !isSettled(signIn)) queue?.add(name);
@@ -110,7 +113,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       failed = false;
       if (done === undefined) return;
       signedIn = { username: done.spec.username, role: done.spec.role };
-      log.info({ name, ...signedIn, until: done.status?.valid_until }, 'access provisioned');
+      log.info({ name, login: loginOf(done), ...signedIn, until: done.status?.valid_until }, 'access provisioned');
     } finally {
       onReconcile?.({ name, namespace, ms: performance.now() - start, failed, signedIn });
     }
@@ -189,6 +192,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const signIns = createSignIns({
     kube,
     watch,
+    ofLogin: (login) =>
+      [...logins.names(login)].map((name) => watch.get(name)).filter((signIn) => signIn !== undefined),
     namespace,
     log,
     release: (signIn) => reconciler.release(signIn),

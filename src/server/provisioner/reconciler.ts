@@ -10,9 +10,12 @@ import {
   bindingName,
   binds,
   type ClusterRoleBinding,
+  isLeaving,
   isOver,
   isSettled,
   labelPatch,
+  loginOf,
+  loginPatch,
   ownerOfAccount,
   ownerOfBinding,
   paths,
@@ -53,7 +56,8 @@ export class Reconciler {
     // In this order: what belongs to another sign-in than the one seen afterwards belongs to one that is gone.
     const [account, binding] = await this.#partsOf(name);
     const signIn = await kube.get<TkaSignin>(signInPath);
-    if (signIn === undefined) {
+    // One that is being deleted is kept by a finalizer: its access ends when it was deleted.
+    if (signIn === undefined || isLeaving(signIn)) {
       await this.#remove(name, account, binding, undefined);
       return undefined;
     }
@@ -61,7 +65,8 @@ export class Reconciler {
       // Only as it was seen: one that is extended at this moment stays.
       const { uid, resourceVersion } = signIn.metadata;
       if (!(await kube.remove(signInPath, { uid, resourceVersion }))) throw new Stale('the sign-in has changed');
-      this.#log.info({ name, username: signIn.spec.username, role: signIn.spec.role }, 'sign-in has expired');
+      const { username, role } = signIn.spec;
+      this.#log.info({ name, login: loginOf(signIn), username, role }, 'sign-in has expired');
       await this.#remove(name, account, binding, undefined);
       return undefined;
     }
@@ -98,6 +103,8 @@ export class Reconciler {
     // After its parts, so that none of a newer sign-in is taken for an orphan.
     for await (const signIn of kube.list<TkaSignin>(paths.signIns(this.#namespace))) {
       const { name, uid } = signIn.metadata;
+      // What it still has is left over.
+      if (isLeaving(signIn)) continue;
       const binding = bindings.get(name);
       const isRight =
         isSettled(signIn) &&
@@ -136,7 +143,8 @@ export class Reconciler {
       account && isTheirs(accountOwner) && this.#kube.remove(this.#accountPath(name), { uid: account.metadata.uid }),
       binding && bindingGoes && this.#kube.remove(this.#bindingPath(name), { uid: binding.metadata.uid }),
     ]);
-    if (removed.includes(true)) this.#log.info({ name }, 'access removed');
+    const login = (account && loginOf(account)) ?? (binding && loginOf(binding));
+    if (removed.includes(true)) this.#log.info({ name, login }, 'access removed');
   }
 
   async #provision(
@@ -165,7 +173,7 @@ export class Reconciler {
       if (!isStatus(error, 404, 409)) throw error;
       // Somebody else may have removed what it had before all of it was made, and will not come again.
       const now = await this.#kube.get<TkaSignin>(paths.signIns(this.#namespace, signIn.metadata.name));
-      if (now?.metadata.uid !== signIn.metadata.uid) await this.release(signIn);
+      if (now?.metadata.uid !== signIn.metadata.uid || isLeaving(now)) await this.release(signIn);
       throw new Stale('it changed while it was provisioned');
     }
   }
@@ -174,7 +182,12 @@ export class Reconciler {
     const { name, uid } = signIn.metadata;
     if (old !== undefined) {
       const owner = ownerOfAccount(old);
-      if (owner === uid) return;
+      if (owner === uid) {
+        const patch = loginPatch(old, signIn);
+        // A Role of 0.1.0 does not allow it: then the log alone says whose it is.
+        if (patch) await this.#kube.patch(this.#accountPath(name), patch).catch(forgiveForbidden);
+        return;
+      }
       if (owner === undefined) throw foreignAccount(name, this.#namespace);
       await this.#kube.remove(this.#accountPath(name), { uid: old.metadata.uid });
     }
@@ -215,4 +228,8 @@ export class Reconciler {
   #bindingPath(name: string): string {
     return paths.bindings(bindingName(name));
   }
+}
+
+function forgiveForbidden(error: unknown): void {
+  if (!isStatus(error, 403)) throw error;
 }

@@ -1,4 +1,17 @@
 // The TKA API's sign-ins over TkaSignin objects. Any replica serves them; the one that leads provisions what they ask for.
+//
+// There is one sign-in for each login and role. It knows which devices signed in under it, when and for how long. Whenever
+// a device asks anything (a token, its sign-in, a new sign-in), each sign-in of its login that it uses is compared with
+// what the policy grants this device now. If the role differs, or this device's end is later than now and the period of
+// today, or nothing is granted, the sign-in and its account are deleted, so that all of its tokens end. Other devices that
+// used it sign in again at their next question, each by its own grant. So:
+//
+// - Two devices of one person with different grants have different sign-ins, or different ends in one. Neither touches
+//   what only the other one uses.
+// - A sign-in that does not say which devices use it (of 0.1.0, of the Go server) is taken for one that every device uses.
+// - A device that asks nothing keeps the token that it has until that ends: at most the period of the old grant.
+// - A device gets tokens only under a sign-in that it made or joined by POST /login.
+// - Logging out ends all sign-ins of the login, on all devices.
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
@@ -6,23 +19,30 @@ import { blockedRefusal, foreignAccount, foreignBinding } from './blocked.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
   asksFor,
-  attemptOf,
   bindingName,
   binds,
   type ClusterRoleBinding,
+  endFor,
   endOf,
+  exceeds,
   extension,
+  isLeaving,
   isOf,
+  isOurWork,
   isOver,
+  isSameAttempt,
   isSettled,
+  loginOf,
   namesOf,
   newSignIn,
   ownerOfAccount,
   ownerOfBinding,
   paths,
+  plainName,
   problemOf,
   rfc3339,
   type ServiceAccount,
+  sharing,
   statusPatch,
   type TkaSignin,
 } from './objects.ts';
@@ -32,6 +52,8 @@ import type { SignInWatch } from './watch.ts';
 export interface SignInsOptions {
   readonly kube: Kube;
   readonly watch: SignInWatch;
+  /** The sign-ins that state a login, as last heard of. */
+  readonly ofLogin: (login: string) => readonly TkaSignin[];
   readonly namespace: string;
   /** Removes what a deleted sign-in had. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
@@ -49,7 +71,7 @@ const attempts = 10;
 
 /** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
-  const { kube, watch, namespace, release, log, clusterInfo } = options;
+  const { kube, watch, ofLogin, namespace, release, log, clusterInfo } = options;
   const turns = new Map<string, Promise<unknown>>();
 
   /** One caller's logins one after the other: they change one object. */
@@ -65,40 +87,105 @@ export function createSignIns(options: SignInsOptions): SignIns {
 
   const read = (name: string): Promise<TkaSignin | undefined> => kube.get<TkaSignin>(paths.signIns(namespace, name));
 
-  /** The caller's sign-in, be it over or not; else the name that a new one may have. */
-  async function find(caller: Caller): Promise<TkaSignin | string> {
-    const [first, other] = namesOf(caller);
-    const found = await read(first);
-    if (found !== undefined && isOf(found, caller)) return found;
-    const second = await read(other);
-    if (second === undefined) return found === undefined ? first : other;
-    if (!isOf(second, caller)) throw new Refusal(500, { message: `the name ${other} is taken by another login` });
-    return second;
+  /** The names to look at: a hashed one says which role. */
+  const namesFor = (caller: Caller): readonly string[] =>
+    caller.role === '' ? namesOf(caller).slice(0, -1) : namesOf(caller);
+
+  /** Sign-ins of the caller's login under other names: for other roles, or named by 0.1.0. */
+  const othersOf = (caller: Caller, names: readonly string[]): TkaSignin[] =>
+    ofLogin(caller.login).filter((signIn) => !names.includes(signIn.metadata.name));
+
+  /** Deletes a sign-in and what it has. Answers whether all of that is gone, and nothing will touch a new one. */
+  async function end(signIn: TkaSignin): Promise<boolean> {
+    const { name, uid } = signIn.metadata;
+    await kube.remove(paths.signIns(namespace, name), { uid });
+    try {
+      // Now, and not only when the leader hears of it. It does the rest where this fails.
+      await release(signIn);
+      return isOurWork(signIn);
+    } catch (error) {
+      log.warn({ err: error, name, login: loginOf(signIn) }, 'access is still there');
+      return false;
+    }
   }
 
+  /**
+   * Ends what exceeds the caller's grant of today. Answers the sign-in of today's role, be it over or not, and the name
+   * that a new one may have: each undefined where there is none.
+   */
+  async function look(caller: Caller): Promise<{ readonly found?: TkaSignin; readonly free?: string }> {
+    const { login, role, device } = caller;
+    const names = namesFor(caller);
+    let free: string | undefined;
+
+    /** Whether it is the one. */
+    async function judge(signIn: TkaSignin): Promise<boolean> {
+      if (!isOf(signIn, caller) || isLeaving(signIn)) return false;
+      if (!exceeds(signIn, caller, Date.now())) return signIn.spec.role === role;
+      const { name } = signIn.metadata;
+      log.info({ name, login, device, role: signIn.spec.role, granted: role }, 'access ends: the policy grants less');
+      await end(signIn);
+      if (names.includes(name)) free ??= name;
+      return false;
+    }
+
+    let found: TkaSignin | undefined;
+    for (const name of names) {
+      const signIn = await read(name);
+      if (signIn === undefined) free ??= name;
+      else if (await judge(signIn)) {
+        found = signIn;
+        break;
+      }
+    }
+    for (const known of othersOf(caller, names)) {
+      if (!(await judge(known)) || found !== undefined) continue;
+      const signIn = await read(known.metadata.name);
+      if (signIn !== undefined && (await judge(signIn))) found = signIn;
+    }
+    return { ...(found !== undefined && { found }), ...(free !== undefined && { free }) };
+  }
+
+  /** The sign-in under which the caller's device has access now. */
   async function findLive(caller: Caller): Promise<TkaSignin | undefined> {
-    const found = await find(caller);
-    return typeof found === 'string' || isOver(found, Date.now()) ? undefined : found;
+    const { found } = await look(caller);
+    return found !== undefined && (endFor(found, caller, Date.now()) ?? 0) > Date.now() ? found : undefined;
+  }
+
+  /** Throws for a caller who may have signed in at the Go server: its sign-ins do not say of which domain their user is. */
+  function refuseNameless({ username, ownDomain }: Caller): void {
+    const name = plainName(username);
+    const signIn = watch.get(name);
+    if (ownDomain === true || signIn === undefined || loginOf(signIn) !== undefined) return;
+    if (isLeaving(signIn) || isOver(signIn, Date.now())) return;
+    throw new Refusal(422, {
+      message: `the sign-in "${name}" was made by another TKA server, and does not say whose it is`,
+      advice: [
+        `ask the cluster's administrator to remove it: kubectl delete tkasignins.tka.specht-labs.de ${name} -n ${namespace}`,
+      ],
+    });
   }
 
   /** Creates or extends; answers the sign-in as it then is. */
   async function write(caller: Caller): Promise<TkaSignin> {
     for (let left = attempts; ; left--) {
-      const found = await find(caller);
-      const now = Math.floor(Date.now() / 1000) * 1000;
+      const { found, free } = await look(caller);
+      const now = Date.now();
+      const at = Math.floor(now / 1000) * 1000;
       try {
-        if (typeof found === 'string') {
-          return await kube.create<TkaSignin>(paths.signIns(namespace), newSignIn(found, caller, now));
+        if (found === undefined) {
+          if (free === undefined) throw stillThere(caller);
+          return await kube.create<TkaSignin>(paths.signIns(namespace), newSignIn(free, caller, at));
         }
-        // An attempt is known by its second: two that ask for different things never share it.
-        const last = attemptOf(found) ?? 0;
-        const isSame = asksFor(found, caller) && problemOf(found) === undefined && !isOver(found, Date.now());
-        const at = Math.max(now, isSame ? last : last + 1000);
-        if (at === last) return found;
-        return await kube.patch<TkaSignin>(paths.signIns(namespace, found.metadata.name), extension(found, caller, at));
+        const path = paths.signIns(namespace, found.metadata.name);
+        const isGood = problemOf(found) === undefined && !isOver(found, now);
+        if (isGood && asksFor(found, caller, at)) return found;
+        // Another device was granted more: that stays, and this one gets what it is granted.
+        const isEnough = isGood && (endOf(found, now) ?? 0) >= at + caller.periodMs;
+        return await kube.patch<TkaSignin>(path, isEnough ? sharing(found, caller, at) : extension(found, caller, at));
       } catch (error) {
         // Somebody else created, changed or deleted it meanwhile.
-        const isRace = isStatus(error, 409) || (typeof found !== 'string' && isStatus(error, 404));
+        const isRace = isStatus(error, 409) || (found !== undefined && isStatus(error, 404));
         if (left === 1 || !isRace) throw error;
       }
     }
@@ -115,10 +202,10 @@ export function createSignIns(options: SignInsOptions): SignIns {
     }
   }
 
-  const answerOf = (signIn: TkaSignin): LoginAnswer => ({
+  const answerOf = (signIn: TkaSignin, caller: Caller): LoginAnswer => ({
     username: signIn.spec.username,
     role: signIn.spec.role,
-    until: rfc3339(endOf(signIn) ?? Date.now()),
+    until: rfc3339(endFor(signIn, caller, Date.now()) ?? endOf(signIn, Date.now()) ?? Date.now()),
   });
 
   function refuseBlocked(signIn: TkaSignin): void {
@@ -138,24 +225,24 @@ export function createSignIns(options: SignInsOptions): SignIns {
       }
       const signIn = await telling('Error signing in user', createAdvice, async () => {
         if (!(await roleExists(role))) throw noSuchRole(role);
+        refuseNameless(caller);
         return inTurn(caller.login, () => write(caller));
       });
-      const { name, uid } = signIn.metadata;
-      const attempt = attemptOf(signIn);
+      const { name } = signIn.metadata;
       const isAnswer = (seen: TkaSignin | undefined): seen is TkaSignin =>
-        seen?.metadata.uid === uid && attemptOf(seen) === attempt && (isSettled(seen) || problemOf(seen) !== undefined);
+        seen !== undefined && isSameAttempt(seen, signIn) && (isSettled(seen) || problemOf(seen) !== undefined);
       if (await watch.wait(name, isAnswer, settleMs)) {
         const seen = watch.get(name);
         if (isAnswer(seen)) refuseBlocked(seen);
       }
-      return answerOf(signIn);
+      return answerOf(signIn, caller);
     },
 
     async get(caller) {
       const signIn = await telling('Failed to load sign-in request', readAdvice, () => findLive(caller));
       if (signIn === undefined) return undefined;
       refuseBlocked(signIn);
-      return { answer: answerOf(signIn), provisioned: isSettled(signIn) };
+      return { answer: answerOf(signIn, caller), provisioned: isSettled(signIn) };
     },
 
     kubeconfig: (caller) =>
@@ -186,7 +273,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
             .catch(forgive(404, 409));
           return 'pending';
         }
-        const left = Math.floor(((endOf(signIn) ?? 0) - Date.now()) / 1000);
+        const now = Date.now();
+        const left = Math.floor(((endFor(signIn, caller, now) ?? 0) - now) / 1000);
         const { status } = await kube.create<{ readonly status: { readonly token: string } }>(
           `${paths.accounts(namespace, name)}/token`,
           {
@@ -202,16 +290,15 @@ export function createSignIns(options: SignInsOptions): SignIns {
 
     signOut: (caller) =>
       telling('Error signing out user', createAdvice, async () => {
-        const found = await Promise.all(namesOf(caller).map(read));
-        const mine = found.filter((signIn) => signIn !== undefined).filter((signIn) => isOf(signIn, caller));
-        for (const signIn of mine) {
-          const { name, uid } = signIn.metadata;
-          await kube.remove(paths.signIns(namespace, name), { uid });
-          // Now, and not only when the leader hears of it. It does the rest where this fails.
-          await release(signIn).catch((error: unknown) => log.warn({ err: error, name }, 'access is still there'));
-        }
+        const names = namesFor(caller);
+        const read_ = await Promise.all(names.map(read));
+        const mine = [...read_.filter((signIn) => signIn !== undefined), ...othersOf(caller, names)].filter((signIn) =>
+          isOf(signIn, caller),
+        );
+        if (mine.length === 0) refuseNameless(caller);
+        const ends = await Promise.all(mine.map(end));
         const live = mine.find((signIn) => !isOver(signIn, Date.now()));
-        return live && { answer: answerOf(live), complete: false };
+        return live && { answer: answerOf(live, caller), complete: ends.every((complete) => complete) };
       }),
   };
 
@@ -244,6 +331,17 @@ function noSuchRole(role: string): Refusal {
     advice: [`ask the administrator to create the ClusterRole "${role}", or to name another one in the policy's grant`],
     cause: { message: `clusterroles.rbac.authorization.k8s.io "${role}" not found` },
   });
+}
+
+function stillThere(caller: Caller): Refusal {
+  return new Refusal(
+    503,
+    {
+      message: `your last sign-in is still being deleted (${namesOf(caller).join(', ')})`,
+      advice: ["try again in a moment; if it stays so, ask the cluster's administrator: a finalizer keeps it"],
+    },
+    1,
+  );
 }
 
 /** Runs it, and words what the cluster refuses as the Go server does. */
