@@ -12,9 +12,13 @@ const apiVersion = 'tka.specht-labs.de/v1alpha1';
 export async function goSignIn(
   kube: Kube,
   namespace: string,
-  { username, role, periodMs = 1_800_000 }: { username: string; role: string; periodMs?: number },
+  {
+    username,
+    role,
+    periodMs = 1_800_000,
+    now = Date.now(),
+  }: { username: string; role: string; periodMs?: number; now?: number },
 ): Promise<TkaSignin> {
-  const now = Date.now();
   const name = `tka-user-${username}`;
   const [signedIn, until] = [rfc3339(now), rfc3339(now + periodMs)];
   const created = await kube.create<TkaSignin>(paths.signIns(namespace), {

@@ -24,7 +24,7 @@ export class Person {
 
   constructor(url: string | (() => string), caller: Partial<Caller> & Pick<Caller, 'role'>) {
     const username = caller.username ?? `u${randomBytes(4).toString('hex')}`;
-    this.caller = { username, login: `${username}@example.com`, periodMs: 1_800_000, ...caller };
+    this.caller = { username, login: `${username}@example.com`, ownDomain: true, periodMs: 1_800_000, ...caller };
     this.#url = typeof url === 'string' ? () => url : url;
   }
 
@@ -60,12 +60,16 @@ export class Person {
   async #call<T>(method: string, route: string): Promise<Answered<T>> {
     const response = await fetch(`${this.#url()}${route}`, {
       method,
-      headers: { 'x-caller': JSON.stringify(this.caller) },
+      headers: { 'x-caller': inAscii(this.caller) },
     });
     const text = await response.text();
     return { status: response.status, body: (text === '' ? undefined : JSON.parse(text)) as T };
   }
 }
+
+// A header is Latin-1.
+const inAscii = (value: unknown): string =>
+  JSON.stringify(value).replace(/[^ -~]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 let folder: string | undefined;
 

@@ -49,6 +49,12 @@ export const foreignAccount = (name: string, namespace: string): Blocked =>
     `ask the cluster's administrator to remove it, if nothing needs it: kubectl delete serviceaccount ${name} -n ${namespace}`,
   ]);
 
+/** Says that a sign-in of a username may be this caller's or somebody else's: the Go server does not write the login. */
+export const nameless = (name: string, namespace: string): Blocked =>
+  new Blocked(`the sign-in "${name}" of another TKA server does not say of which domain its user is`, [
+    `ask the cluster's administrator to remove it: kubectl delete tkasignin ${name} -n ${namespace}`,
+  ]);
+
 /** Answers the caller with a sign-in's problem. 422: the client does not try again. */
 export function blockedRefusal(username: string, text: string): Refusal {
   const [message = '', ...advice] = text.split('\n');

@@ -138,7 +138,7 @@ function usesOf({ metadata }: TkaSignin): ReadonlyMap<string, Use> | undefined {
   } catch {
     return undefined;
   }
-  if (typeof stated !== 'object' || stated === null) return undefined;
+  if (typeof stated !== 'object' || stated === null || Array.isArray(stated)) return undefined;
   const uses = new Map<string, Use>();
   for (const [device, text] of Object.entries(stated)) {
     const [at = '', period = ''] = String(text).split(' ', 2);
@@ -257,6 +257,9 @@ export const asksFor = (signIn: TkaSignin, caller: Caller, at: number): boolean 
 /** When it was asked for last; undefined where nothing says so (one made by hand). A replica's clock may be ahead of ours. */
 const attemptOf = ({ metadata }: TkaSignin): number | undefined => time(metadata.annotations?.[attempted]);
 
+/** Says whether a sign-in was asked for at a time that has not come: by a replica whose clock is ahead. */
+export const isAhead = (signIn: TkaSignin, now: number): boolean => (attemptOf(signIn) ?? now) > now;
+
 /** Says whether two versions of a sign-in ask for the same. */
 export const isSameAttempt = (a: TkaSignin, b: TkaSignin): boolean =>
   a.metadata.uid === b.metadata.uid &&
@@ -352,7 +355,7 @@ export const accountFor = (signIn: TkaSignin): object => ({
   },
 });
 
-/** The merge patch that says on a ServiceAccount of the Go operator's whose it is; undefined where it does. */
+/** The merge patch that says on a ServiceAccount of the Go operator's, or of 0.1.0's, whose it is; undefined where it does. */
 export const loginPatch = (account: ServiceAccount, signIn: TkaSignin): object | undefined =>
   loginOf(signIn) === undefined || loginOf(account) === loginOf(signIn)
     ? undefined
@@ -416,7 +419,7 @@ export function binds(binding: ClusterRoleBinding, signIn: TkaSignin, namespace:
   );
 }
 
-/** The merge patch that puts our labels on a binding of the Go operator's. */
+/** The merge patch that puts our labels and the login on a binding of the Go operator's, or of 0.1.0's. */
 export const labelPatch = (binding: ClusterRoleBinding, signIn: TkaSignin, namespace: string): object => ({
   metadata: {
     resourceVersion: binding.metadata.resourceVersion,

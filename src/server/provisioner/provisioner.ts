@@ -7,9 +7,9 @@ import type { ClusterInfo } from '../../tka/types.ts';
 import { Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
 import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
+import { IndexByLogin } from './index-by-login.ts';
 import { connectKube, isStatus } from './kube.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
-import { LoginIndex } from './login-index.ts';
 import { endOf, isSettled, loginOf } from './objects.ts';
 import { WorkQueue } from './queue.ts';
 import { Reconciler, Stale } from './reconciler.ts';
@@ -79,7 +79,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const reconciler = new Reconciler({ kube, namespace, log });
   let queue: WorkQueue | undefined;
   const ends = new Map<string, number>();
-  const logins = new LoginIndex();
+  const index = new IndexByLogin();
 
   const watch = watchSignIns({
     kube,
@@ -87,7 +87,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     log,
     onBroken: onWatchBroken,
     onChange(name, signIn) {
-      logins.set(name, signIn && loginOf(signIn));
+      index.set(name, signIn);
       const end = signIn && endOf(signIn, Date.now());
       if (end === undefined) ends.delete(name);
       else ends.set(name, end);
@@ -192,8 +192,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const signIns = createSignIns({
     kube,
     watch,
-    ofLogin: (login) =>
-      [...logins.names(login)].map((name) => watch.get(name)).filter((signIn) => signIn !== undefined),
+    index,
     namespace,
     log,
     release: (signIn) => reconciler.release(signIn),

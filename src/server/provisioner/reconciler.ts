@@ -200,8 +200,8 @@ export class Reconciler {
       const owner = ownerOfBinding(old, this.#namespace);
       if (owner === undefined) throw foreignBinding(name, old);
       if (binds(old, signIn, this.#namespace)) {
-        if (owner === uid) return;
-        if (owner === 'unlabelled') {
+        if (owner === uid && loginOf(old) === loginOf(signIn)) return;
+        if (owner === uid || owner === 'unlabelled') {
           await this.#kube.patch(this.#bindingPath(name), labelPatch(old, signIn, this.#namespace));
           return;
         }

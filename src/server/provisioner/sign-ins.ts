@@ -15,7 +15,8 @@
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
-import { blockedRefusal, foreignAccount, foreignBinding } from './blocked.ts';
+import { blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
+import type { IndexByLogin } from './index-by-login.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
   asksFor,
@@ -26,6 +27,7 @@ import {
   endOf,
   exceeds,
   extension,
+  isAhead,
   isLeaving,
   isOf,
   isOurWork,
@@ -52,8 +54,8 @@ import type { SignInWatch } from './watch.ts';
 export interface SignInsOptions {
   readonly kube: Kube;
   readonly watch: SignInWatch;
-  /** The sign-ins that state a login, as last heard of. */
-  readonly ofLogin: (login: string) => readonly TkaSignin[];
+  /** The same sign-ins, by login. */
+  readonly index: IndexByLogin;
   readonly namespace: string;
   /** Removes what a deleted sign-in had. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
@@ -71,7 +73,7 @@ const attempts = 10;
 
 /** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
-  const { kube, watch, ofLogin, namespace, release, log, clusterInfo } = options;
+  const { kube, watch, index, namespace, release, log, clusterInfo } = options;
   const turns = new Map<string, Promise<unknown>>();
 
   /** One caller's logins one after the other: they change one object. */
@@ -93,12 +95,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
 
   /** Sign-ins of the caller's login under other names: for other roles, or named by 0.1.0. */
   const othersOf = (caller: Caller, names: readonly string[]): TkaSignin[] =>
-    ofLogin(caller.login).filter((signIn) => !names.includes(signIn.metadata.name));
+    index.of(caller.login).filter((signIn) => !names.includes(signIn.metadata.name));
 
   /** Deletes a sign-in and what it has. Answers whether all of that is gone, and nothing will touch a new one. */
   async function end(signIn: TkaSignin): Promise<boolean> {
     const { name, uid } = signIn.metadata;
     await kube.remove(paths.signIns(namespace, name), { uid });
+    index.ended(signIn);
     try {
       // Now, and not only when the leader hears of it. It does the rest where this fails.
       await release(signIn);
@@ -117,6 +120,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
     const { login, role, device } = caller;
     const names = namesFor(caller);
     let free: string | undefined;
+    const leave = (name: string): void => {
+      if (names.includes(name) && !index.hadOtherRole(name, role)) free ??= name;
+    };
 
     /** Whether it is the one. */
     async function judge(signIn: TkaSignin): Promise<boolean> {
@@ -125,14 +131,14 @@ export function createSignIns(options: SignInsOptions): SignIns {
       const { name } = signIn.metadata;
       log.info({ name, login, device, role: signIn.spec.role, granted: role }, 'access ends: the policy grants less');
       await end(signIn);
-      if (names.includes(name)) free ??= name;
+      leave(name);
       return false;
     }
 
     let found: TkaSignin | undefined;
     for (const name of names) {
       const signIn = await read(name);
-      if (signIn === undefined) free ??= name;
+      if (signIn === undefined) leave(name);
       else if (await judge(signIn)) {
         found = signIn;
         break;
@@ -158,12 +164,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     const signIn = watch.get(name);
     if (ownDomain === true || signIn === undefined || loginOf(signIn) !== undefined) return;
     if (isLeaving(signIn) || isOver(signIn, Date.now())) return;
-    throw new Refusal(422, {
-      message: `the sign-in "${name}" was made by another TKA server, and does not say whose it is`,
-      advice: [
-        `ask the cluster's administrator to remove it: kubectl delete tkasignins.tka.specht-labs.de ${name} -n ${namespace}`,
-      ],
-    });
+    throw blockedRefusal(username, nameless(name, namespace).text);
   }
 
   /** Creates or extends; answers the sign-in as it then is. */
@@ -181,7 +182,11 @@ export function createSignIns(options: SignInsOptions): SignIns {
         const isGood = problemOf(found) === undefined && !isOver(found, now);
         if (isGood && asksFor(found, caller, at)) return found;
         // Another device was granted more: that stays, and this one gets what it is granted.
-        const isEnough = isGood && (endOf(found, now) ?? 0) >= at + caller.periodMs;
+        const isEnough =
+          isGood &&
+          !isAhead(found, now) &&
+          loginOf(found) !== undefined &&
+          (endOf(found, now) ?? 0) >= at + caller.periodMs;
         return await kube.patch<TkaSignin>(path, isEnough ? sharing(found, caller, at) : extension(found, caller, at));
       } catch (error) {
         // Somebody else created, changed or deleted it meanwhile.
@@ -291,10 +296,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
     signOut: (caller) =>
       telling('Error signing out user', createAdvice, async () => {
         const names = namesFor(caller);
-        const read_ = await Promise.all(names.map(read));
-        const mine = [...read_.filter((signIn) => signIn !== undefined), ...othersOf(caller, names)].filter((signIn) =>
-          isOf(signIn, caller),
-        );
+        const named = (await Promise.all(names.map(read))).filter((signIn) => signIn !== undefined);
+        const mine = [...named, ...othersOf(caller, names)].filter((signIn) => isOf(signIn, caller));
         if (mine.length === 0) refuseNameless(caller);
         const ends = await Promise.all(mine.map(end));
         const live = mine.find((signIn) => !isOver(signIn, Date.now()));

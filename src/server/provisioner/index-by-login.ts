@@ -1,0 +1,60 @@
+// What a replica knows of sign-ins beside their names: it follows the watch, and the replica's own deletions at once.
+import { loginOf, type TkaSignin } from './objects.ts';
+
+// The API server takes a token for good for 10 s after it last checked it, though its ServiceAccount is gone.
+const tokenCacheMs = 15_000;
+
+/** The sign-ins of each login, and the roles that names had lately. */
+export class IndexByLogin {
+  readonly #signIns = new Map<string, TkaSignin>();
+  readonly #names = new Map<string, Set<string>>();
+  readonly #lately = new Map<string, { readonly role: string; readonly at: number }>();
+
+  /** Takes over a sign-in as it is now; undefined: it is gone. */
+  set(name: string, signIn: TkaSignin | undefined): void {
+    const old = this.#signIns.get(name);
+    const [before, now] = [old && loginOf(old), signIn && loginOf(signIn)];
+    if (signIn === undefined) this.#signIns.delete(name);
+    else this.#signIns.set(name, signIn);
+    if (old !== undefined && old.spec.role !== signIn?.spec.role) this.#remember(name, old.spec.role);
+    if (before === now) return;
+    if (before !== undefined) {
+      const names = this.#names.get(before);
+      names?.delete(name);
+      if (names?.size === 0) this.#names.delete(before);
+    }
+    if (now !== undefined) this.#names.set(now, (this.#names.get(now) ?? new Set()).add(name));
+  }
+
+  /** Takes note of a sign-in that this replica deleted, before the watch tells of it. */
+  ended({ metadata, spec }: TkaSignin): void {
+    const known = this.#signIns.get(metadata.name);
+    if (known?.metadata.uid === metadata.uid) this.set(metadata.name, undefined);
+    this.#remember(metadata.name, spec.role);
+  }
+
+  /** Returns the sign-ins that state a login. */
+  of(login: string): TkaSignin[] {
+    return [...(this.#names.get(login) ?? [])].flatMap((name) => this.#signIns.get(name) ?? []);
+  }
+
+  /**
+   * Says whether a name had another role a moment ago. A token of then is still good, and means the ServiceAccount of that
+   * name: it would get the new role.
+   */
+  hadOtherRole(name: string, role: string): boolean {
+    const last = this.#lately.get(name);
+    return last !== undefined && last.role !== role && performance.now() - last.at < tokenCacheMs;
+  }
+
+  #remember(name: string, role: string): void {
+    const at = performance.now();
+    // In the order of their times.
+    for (const [old, last] of this.#lately) {
+      if (at - last.at < tokenCacheMs) break;
+      this.#lately.delete(old);
+    }
+    this.#lately.delete(name);
+    this.#lately.set(name, { role, at });
+  }
+}

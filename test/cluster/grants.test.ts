@@ -1,0 +1,469 @@
+// What a device may do is what the policy grants it at its last question, and never more.
+import { randomBytes } from 'node:crypto';
+import { describe, expect } from 'vitest';
+import { bindingName, loginOf, namesOf, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { goSignIn } from './go-objects.ts';
+import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
+
+const hour = 3_600_000;
+const group = 'tka.specht-labs.de';
+
+const claimsOf = (token: string): { sub: string; exp: number; iat: number } =>
+  JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+
+/** Resolves when the API server refuses a token, for any reason; it remembers a good one for 10 s. */
+const refused = async (ground: Ground, token: string): Promise<void> =>
+  expect([401, 403]).toContain(await statusFor(ground.access, token));
+
+const signInsOf = async (ground: Ground): Promise<string[]> => {
+  const names: string[] = [];
+  for await (const { metadata } of ground.kube.list<TkaSignin>(paths.signIns(ground.namespace)))
+    names.push(metadata.name);
+  return names.sort();
+};
+
+/** A device of a person: a caller with an ID of its own. */
+const on = (person: Person, device: string, more: Partial<Person['caller']> = {}): Person =>
+  person.granted({ device, ...more });
+
+describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
+  test.for(['kubeconfig', 'status', 'login'] as const)(
+    'loses its old role at its next question, %s',
+    async (question, { ground, replica, role }) => {
+      const admin = await ground.role(['get', 'list'], ['configmaps']);
+      const person = on(new Person(replica.url, { role: admin }), 'laptop');
+      const token = await person.token();
+      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(200);
+      const before = await ground.account(person.name);
+      const demoted = person.granted({ role });
+      const answer = await demoted[question]();
+      await refused(ground, token);
+      expect((await ground.account(person.name))?.metadata.uid).not.toBe(before?.metadata.uid);
+      if (question === 'login') expect(answer).toMatchObject({ status: 202, body: { role } });
+      else expect(answer).toMatchObject({ status: 401, body: { message: 'User not signed in' } });
+      const fresh = await demoted.token();
+      expect(await statusFor(ground.access, fresh)).toBe(200);
+      expect(await statusFor(ground.access, fresh, '/api/v1/configmaps')).toBe(403);
+      // Under another name: the API server would give what it still takes for a good token the role of the old one.
+      expect(await signInsOf(ground)).toEqual([namesOf(demoted.caller)[1]]);
+      await refused(ground, token);
+      expect(replica.complaints).toEqual([]);
+    },
+  );
+
+  test.for(['kubeconfig', 'status'] as const)(
+    'loses everything without a grant, at its next question, %s',
+    async (question, { ground, replica, role }) => {
+      const person = on(new Person(replica.url, { role }), 'laptop');
+      const token = await person.token();
+      expect(await statusFor(ground.access, token)).toBe(200);
+      expect((await person.granted({ role: '', periodMs: 0, revoked: true })[question]()).status).toBe(401);
+      await refused(ground, token);
+      await ground.gone(person.name);
+      // Also for what it has under a name with a hash.
+      const stranger = on(new Person(replica.url, { role, ownDomain: false }), 'laptop');
+      const second = await stranger.token();
+      expect((await stranger.granted({ role: '', periodMs: 0, revoked: true })[question]()).status).toBe(401);
+      await refused(ground, second);
+      expect(await signInsOf(ground)).toEqual([]);
+      expect(replica.complaints).toEqual([]);
+    },
+  );
+
+  test('may log out without a grant', async ({ ground, replica, role }) => {
+    const person = on(new Person(replica.url, { role }), 'laptop');
+    const token = await person.token();
+    expect((await person.granted({ role: '', periodMs: 0, revoked: true }).logout()).status).toBe(200);
+    await refused(ground, token);
+    await ground.gone(person.name);
+  });
+
+  test('keeps a sign-in that ends within a shorter period, and loses one that does not', async ({
+    ground,
+    replica,
+    role,
+  }) => {
+    const person = on(new Person(replica.url, { role, periodMs: 2 * hour }), 'laptop');
+    const token = await person.token();
+    const shorter = person.granted({ periodMs: hour });
+    await ground.endAt(person.name, Date.now() + hour / 2);
+    await until<TkaSignin>(
+      ground.access,
+      paths.signIns(ground.namespace),
+      person.name,
+      (found) => found?.status?.valid_until !== undefined && Date.parse(found.status.valid_until) < Date.now() + hour,
+    );
+    // Its end is what counts, not the period that it was asked for with.
+    expect((await shorter.status()).status).toBe(200);
+    const { uid } = (await ground.signIn(person.name))?.metadata ?? {};
+    expect((await person.granted({ periodMs: 3 * hour }).login()).status).toBe(202);
+    expect((await ground.signIn(person.name))?.metadata.uid).toBe(uid);
+    expect((await shorter.status()).status).toBe(401);
+    await refused(ground, token);
+    const login = await shorter.login();
+    expect(Date.parse(login.body.until)).toBeLessThanOrEqual(Date.now() + hour);
+    expect((await shorter.status()).status).toBe(200);
+  });
+});
+
+describe.skipIf(absent !== undefined)('two devices of one person', () => {
+  test('with two roles both keep working, and neither gets the other’s', async ({ ground, replica, role }) => {
+    const admin = await ground.role(['get', 'list'], ['configmaps']);
+    const person = new Person(replica.url, { role });
+    const [desk, phone] = [on(person, 'desk', { role: admin }), on(person, 'phone')];
+    const tokens = [await desk.token(), await phone.token()] as const;
+    for (let turn = 0; turn < 5; turn++) {
+      for (const device of [desk, phone]) {
+        const mine = device === desk ? '/api/v1/configmaps' : '/api/v1/namespaces';
+        const theirs = device === desk ? '/api/v1/namespaces' : '/api/v1/configmaps';
+        expect(await device.status()).toMatchObject({ status: 200, body: { role: device.caller.role } });
+        const token = await device.freshToken();
+        expect(await statusFor(ground.access, token, mine)).toBe(200);
+        expect(await statusFor(ground.access, token, theirs)).toBe(403);
+        if (turn % 2 === 1) expect(await device.login()).toMatchObject({ status: 202 });
+      }
+    }
+    expect(await statusFor(ground.access, tokens[0], '/api/v1/configmaps')).toBe(200);
+    expect(await statusFor(ground.access, tokens[1])).toBe(200);
+    expect(await signInsOf(ground)).toEqual([namesOf(phone.caller)[1], person.name]);
+    // One is demoted: the other one's tokens go on.
+    const demoted = desk.granted({ role });
+    expect((await demoted.kubeconfig()).status).toBe(401);
+    await refused(ground, tokens[0]);
+    expect(await statusFor(ground.access, tokens[1])).toBe(200);
+    expect(await statusFor(ground.access, await demoted.token())).toBe(200);
+    expect(await statusFor(ground.access, tokens[1])).toBe(200);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('with two periods both keep working, each as long as it was granted', async ({ ground, replica, role }) => {
+    const person = new Person(replica.url, { role });
+    const [desk, phone] = [on(person, 'desk', { periodMs: 8 * hour }), on(person, 'phone', { periodMs: hour })];
+    const first = await desk.token();
+    for (let turn = 0; turn < 3; turn++) {
+      for (const device of [phone, desk]) {
+        const { body } = await device.login();
+        const left = Date.parse(body.until) - Date.now();
+        expect(Math.abs(left - device.caller.periodMs)).toBeLessThan(10_000);
+        const { exp } = claimsOf(await device.freshToken());
+        expect(exp * 1000).toBeLessThanOrEqual(Date.parse(body.until));
+        expect(Date.parse(body.until) - exp * 1000).toBeLessThan(5_000);
+      }
+    }
+    expect(await statusFor(ground.access, first)).toBe(200);
+    expect(await signInsOf(ground)).toEqual([person.name]);
+    // One that has not signed in gets no token by it, and a logout is everyone's.
+    expect((await on(person, 'tablet').kubeconfig()).status).toBe(401);
+    expect((await phone.logout()).status).toBe(200);
+    await refused(ground, first);
+    expect((await desk.status()).status).toBe(401);
+  });
+
+  test('a logout ends all roles, and says that it is complete', async ({ ground, replica, role }) => {
+    const person = new Person(replica.url, { role });
+    const [desk, phone] = [on(person, 'desk', { role: await ground.role() }), on(person, 'phone')];
+    const tokens = [await desk.token(), await phone.token()];
+    const response = await fetch(`${replica.url}/logout`, {
+      method: 'POST',
+      headers: { 'x-caller': JSON.stringify(phone.caller) },
+    });
+    expect(response.status).toBe(200);
+    expect(response.headers.get('tka-logout')).toBe('complete');
+    expect(await signInsOf(ground)).toEqual([]);
+    for (const token of tokens) await refused(ground, token);
+    expect(await statusFor(ground.access, await phone.token())).toBe(200);
+  });
+});
+
+describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
+  test('is at most a period after the last login, however many there are', async ({ ground, replica, role }) => {
+    const periodMs = 66 * 60_000;
+    const desk = on(new Person(replica.url, { role, periodMs }), 'desk');
+    const phone = on(desk, 'phone', { periodMs: 2 * periodMs });
+    const ids = new Set<string | undefined>();
+    for (let i = 0; i < 60; i++) {
+      const device = i % 3 === 2 ? phone : desk;
+      const { status, body } = await device.login();
+      expect(status).toBe(202);
+      expect(Date.parse(body.until)).toBeLessThanOrEqual(Date.now() + device.caller.periodMs);
+      ids.add((await ground.signIn(desk.name))?.metadata.annotations?.[`${group}/attempt`]);
+    }
+    const { metadata } = (await ground.signIn(desk.name)) ?? {};
+    expect(Date.parse(metadata?.annotations?.[`${group}/last-attempted-sign-in`] ?? '')).toBeLessThanOrEqual(
+      Date.now(),
+    );
+    expect(ids.has(undefined)).toBe(false);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('is a period from now, where a replica with a clock that is ahead wrote the attempt', async ({
+    ground,
+    replica,
+    role,
+  }) => {
+    const desk = on(new Person(replica.url, { role, periodMs: hour }), 'desk');
+    await desk.token();
+    const ahead = rfc3339(Date.now() + 24 * hour);
+    await ground.kube.patch(paths.signIns(ground.namespace, desk.name), {
+      metadata: {
+        annotations: {
+          [`${group}/last-attempted-sign-in`]: ahead,
+          [`${group}/attempt`]: 'ahead',
+          [`${group}/devices`]: JSON.stringify({ desk: `${ahead} 1h0m0s` }),
+        },
+      },
+    });
+    await until<TkaSignin>(
+      ground.access,
+      paths.signIns(ground.namespace),
+      desk.name,
+      (found) => found?.status?.attempt === 'ahead',
+    );
+    const { status, body } = await desk.status();
+    expect(status).toBe(200);
+    expect(Date.parse(body.until)).toBeLessThanOrEqual(Date.now() + hour);
+    expect(claimsOf(await desk.freshToken()).exp * 1000).toBeLessThanOrEqual(Date.now() + hour);
+    const login = await desk.login();
+    expect(Date.parse(login.body.until)).toBeLessThanOrEqual(Date.now() + hour);
+    const { annotations } = (await ground.signIn(desk.name))?.metadata ?? {};
+    expect(Date.parse(annotations?.[`${group}/last-attempted-sign-in`] ?? '')).toBeLessThanOrEqual(Date.now());
+  });
+
+  test('is its deletion, though a finalizer keeps it', async ({ ground, replica, role }) => {
+    const desk = on(new Person(replica.url, { role }), 'desk');
+    const token = await desk.token();
+    const path = paths.signIns(ground.namespace, desk.name);
+    await ground.kube.patch(path, { metadata: { finalizers: ['example.com/slow'] } });
+    const { uid } = (await ground.signIn(desk.name))?.metadata ?? {};
+    await ground.kube.remove(path, { uid: uid ?? '' });
+    await Promise.all([
+      until(ground.access, paths.accounts(ground.namespace), desk.name, (found) => found === undefined),
+      until(ground.access, paths.bindings(), bindingName(desk.name), (found) => found === undefined),
+    ]);
+    await refused(ground, token);
+    expect((await desk.status()).status).toBe(401);
+    expect((await desk.kubeconfig()).status).toBe(401);
+    expect(replica.provisioner.sessions().get(role)).toBeUndefined();
+    // A login has another one, and leaves it alone.
+    expect(await statusFor(ground.access, await desk.token())).toBe(200);
+    expect(await signInsOf(ground)).toEqual([namesOf(desk.caller)[1], desk.name]);
+    expect((await ground.signIn(desk.name))?.metadata.deletionTimestamp).toBeDefined();
+    await ground.kube.patch(path, { metadata: { finalizers: null } });
+    await until(ground.access, paths.signIns(ground.namespace), desk.name, (found) => found === undefined);
+    expect((await desk.status()).status).toBe(200);
+    // Where both names are being deleted, the caller is told.
+    const stranger = on(new Person(replica.url, { role, ownDomain: false }), 'desk');
+    await stranger.token();
+    const hashed = paths.signIns(ground.namespace, namesOf(stranger.caller)[0] ?? '');
+    await ground.kube.patch(hashed, { metadata: { finalizers: ['example.com/slow'] } });
+    await ground.kube.remove(hashed, { uid: (await ground.kube.get<TkaSignin>(hashed))?.metadata.uid ?? '' });
+    const stuck = await stranger.login();
+    expect(stuck).toMatchObject({ status: 503, body: { message: expect.stringContaining('still being deleted') } });
+    await ground.kube.patch(hashed, { metadata: { finalizers: null } });
+    expect((await stranger.login()).status).toBe(202);
+    expect(replica.complaints).toEqual([]);
+  });
+});
+
+describe.skipIf(absent !== undefined)('login names', () => {
+  const unique = () => randomBytes(4).toString('hex');
+
+  test.for([
+    ['first_last', true],
+    ['alice+work', true],
+    ['Alice', true],
+    ['jürgen', true],
+    ['山田', true],
+    ['a'.repeat(70), true],
+    ['b'.repeat(300), true],
+    ['x/../y?z#%2f', true],
+    ['plain.name-1', false],
+  ] as const)('%s signs in', async ([base, ownDomain], { ground, replica, role }) => {
+    const username = `${base}${unique()}`;
+    const person = new Person(replica.url, { role, username, ownDomain, device: 'desk' });
+    const login = await person.login();
+    expect(login).toMatchObject({ status: 202, body: { username } });
+    expect(await person.status()).toMatchObject({ status: 200, body: { username } });
+    const token = await person.freshToken();
+    expect(await statusFor(ground.access, token)).toBe(200);
+    const [name = ''] = namesOf(person.caller);
+    expect(claimsOf(token).sub).toBe(`system:serviceaccount:${ground.namespace}:${name}`);
+    for (const object of [await ground.account(name), await ground.binding(name)]) {
+      expect(object && loginOf(object)).toBe(person.caller.login);
+    }
+    expect((await person.logout()).status).toBe(200);
+    await ground.gone(name);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('the plain name is the own domain’s, whoever comes first', async ({ ground, replica, role }) => {
+    const username = `u${unique()}`;
+    const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
+    const own = new Person(replica.url, { role, username });
+    for (const person of [guest, own]) await person.token();
+    expect((await ground.signIn(own.name)) && loginOf((await ground.signIn(own.name)) as TkaSignin)).toBe(
+      own.caller.login,
+    );
+    expect(await signInsOf(ground)).toEqual([namesOf(guest.caller)[0], own.name]);
+  });
+
+  test('sign-ins as 0.1.0 named them work until they end', async ({ ground, replica, role }) => {
+    const username = `u${unique()}`;
+    const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
+    const own = new Person(replica.url, { role, username, device: 'desk' });
+    const now = rfc3339(Date.now());
+    const make = async (name: string, { caller }: Person): Promise<void> => {
+      await ground.kube.create(paths.signIns(ground.namespace), {
+        apiVersion: `${group}/v1alpha1`,
+        kind: 'TkaSignin',
+        metadata: {
+          name,
+          annotations: {
+            [`${group}/last-attempted-sign-in`]: now,
+            [`${group}/sign-in-valid-until`]: rfc3339(Date.now() + caller.periodMs),
+            [`${group}/login`]: caller.login,
+          },
+        },
+        spec: { username, role, validity_period: '30m0s' },
+      });
+      await until<TkaSignin>(
+        ground.access,
+        paths.signIns(ground.namespace),
+        name,
+        (found) => found?.status?.provisioned,
+      );
+    };
+    const hashed = `tka-login-${username}-0123456789ab`;
+    await make(own.name, guest);
+    await make(hashed, own);
+    for (const [person, name] of [
+      [guest, own.name],
+      [own, hashed],
+    ] as const) {
+      expect((await person.status()).status).toBe(200);
+      const token = await person.freshToken();
+      expect(claimsOf(token).sub).toBe(`system:serviceaccount:${ground.namespace}:${name}`);
+      expect((await person.login()).status).toBe(202);
+      expect(await statusFor(ground.access, token)).toBe(200);
+    }
+    expect(await signInsOf(ground)).toEqual([hashed, own.name]);
+    for (const person of [guest, own]) expect((await person.logout()).status).toBe(200);
+    expect(await signInsOf(ground)).toEqual([]);
+    // One of another role than today's is a demotion.
+    const admin = await ground.role();
+    await make(own.name, own);
+    expect((await own.granted({ role: admin }).status()).status).toBe(401);
+    expect(await signInsOf(ground)).toEqual([]);
+    expect(replica.complaints).toEqual([]);
+  });
+});
+
+describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
+  /** A token of a sign-in's ServiceAccount, as the Go server gave it. */
+  async function goToken(ground: Ground, name: string): Promise<string> {
+    const spec = { expirationSeconds: 1800 };
+    const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
+    const path = `${paths.accounts(ground.namespace, name)}/token`;
+    const { status } = await ground.kube.create<{ status: { token: string } }>(path, request);
+    return status.token;
+  }
+
+  async function signedInAtGo(ground: Ground, person: Person): Promise<string> {
+    const { username, role } = person.caller;
+    await goSignIn(ground.kube, ground.namespace, { username, role, now: Date.now() - 60_000 });
+    return goToken(ground, person.name);
+  }
+
+  test('is ended by a logout of its user of the own domain', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role, device: 'desk' });
+    const token = await signedInAtGo(ground, alice);
+    expect(await statusFor(ground.access, token)).toBe(200);
+    const response = await fetch(`${replica.url}/logout`, {
+      method: 'POST',
+      headers: { 'x-caller': JSON.stringify(alice.caller) },
+    });
+    expect(response.status).toBe(200);
+    // Its operator may still be there, and clean up by name.
+    expect(response.headers.get('tka-logout')).toBeNull();
+    await refused(ground, token);
+    await ground.gone(alice.name);
+    expect((await alice.logout()).status).toBe(404);
+  });
+
+  test('is taken over by a login: the same identity, and its tokens go on', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role, device: 'desk' });
+    const token = await signedInAtGo(ground, alice);
+    const before = await ground.account(alice.name);
+    expect((await alice.status()).status).toBe(200);
+    const fresh = await alice.token();
+    expect(claimsOf(fresh).sub).toBe(claimsOf(token).sub);
+    expect((await ground.account(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
+    for (const each of [token, fresh]) expect(await statusFor(ground.access, each)).toBe(200);
+    expect(await signInsOf(ground)).toEqual([alice.name]);
+    for (const object of [await ground.account(alice.name), await ground.binding(alice.name)]) {
+      expect(object && loginOf(object)).toBe(alice.caller.login);
+    }
+    // A Go extension drops what it does not know.
+    const annotations = { [`${group}/login`]: null, [`${group}/devices`]: null, [`${group}/attempt`]: null };
+    await ground.kube.patch(paths.signIns(ground.namespace, alice.name), { metadata: { annotations } });
+    expect((await alice.status()).status).toBe(200);
+    expect((await alice.logout()).status).toBe(200);
+    await refused(ground, token);
+    await ground.gone(alice.name);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('of another role ends', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role, device: 'desk' });
+    const token = await signedInAtGo(ground, alice.granted({ role: await ground.role(['get'], ['secrets']) }));
+    expect((await alice.kubeconfig()).status).toBe(401);
+    await refused(ground, token);
+    await ground.gone(alice.name);
+    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+    await refused(ground, token);
+    // By a login as well.
+    const bob = new Person(replica.url, { role, device: 'desk' });
+    const old = await signedInAtGo(ground, bob.granted({ role: await ground.role(['get'], ['secrets']) }));
+    expect(await statusFor(ground.access, await bob.token())).toBe(200);
+    await refused(ground, old);
+    await ground.gone(bob.name);
+    expect(replica.complaints).toEqual([]);
+  });
+
+  test('is nobody else’s, who is told at once', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role });
+    const token = await signedInAtGo(ground, alice);
+    const { username } = alice.caller;
+    const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
+    await until(ground.access, paths.signIns(ground.namespace), alice.name, (found) => found !== undefined);
+    const told = {
+      status: 422,
+      body: {
+        message: `Error provisioning access for user ${username}`,
+        advice: [
+          `ask the cluster's administrator to remove it: kubectl delete tkasignin ${alice.name} -n ${ground.namespace}`,
+        ],
+        cause: {
+          message: `the sign-in "${alice.name}" of another TKA server does not say of which domain its user is`,
+        },
+      },
+    };
+    const start = performance.now();
+    expect(await guest.login()).toEqual(told);
+    expect(performance.now() - start).toBeLessThan(1_000);
+    expect((await guest.status()).status).toBe(401);
+    expect((await guest.kubeconfig()).status).toBe(401);
+    expect(await guest.logout()).toEqual(told);
+    expect(await statusFor(ground.access, token)).toBe(200);
+    // As soon as it says whose it is, others have a sign-in of their own.
+    await alice.login();
+    await until<TkaSignin>(
+      ground.access,
+      paths.signIns(ground.namespace),
+      alice.name,
+      (found) => found && loginOf(found) !== undefined,
+    );
+    expect(await statusFor(ground.access, await guest.token())).toBe(200);
+    expect(replica.complaints).toEqual([]);
+  });
+});
