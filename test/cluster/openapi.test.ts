@@ -114,8 +114,15 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
 
     caller = { ...granted(role), tags: ['tag:ci'] };
     for (const call of apiCalls) expect(await observe(server, call), call).toBe(400);
+    caller = granted(role);
+    for (const call of apiCalls) {
+      expect(await observe(server, call, { headers: { 'tailscale-funnel-request': '?1' } }), call).toBe(403);
+    }
     caller = { login: 'alice@example.com', capabilities: {} };
-    for (const call of apiCalls) expect(await observe(server, call), call).toBe(403);
+    for (const call of apiCalls) {
+      const status = /GET .*\/(?:login|kubeconfig)$/.test(call) ? 401 : call.endsWith('/logout') ? 404 : 403;
+      expect(await observe(server, call), call).toBe(status);
+    }
     caller = granted(role);
     for (const call of apiCalls) {
       expect(await observe(server, call, { headers: { host: 'tka.attacker.example' } }), call).toBe(421);
@@ -130,7 +137,11 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
     caller = granted('no-such-role');
     expect(await observe(server, `POST ${api}/login`)).toBe(422);
     caller = granted(role, { period: '1m' });
-    expect(await observe(server, `POST ${api}/login`)).toBe(500);
+    expect(await observe(server, `POST ${api}/login`)).toBe(422);
+    caller = granted(role, { period: 'soon' });
+    for (const route of ['POST /login', 'GET /login', 'GET /kubeconfig']) {
+      expect(await observe(server, route.replace(' ', ` ${api}`)), route).toBe(422);
+    }
 
     caller = granted(role);
     expect(await observe(server, `GET ${api}/login`)).toBe(401);

@@ -135,7 +135,7 @@ describe('where it listens', () => {
       method: 'GET',
       path: '/api/v1alpha1/cluster-info',
       status: 200,
-      user: 'alice@example.com',
+      login: 'alice@example.com',
     });
     expect(asked).toEqual([`${line.address}:${line.port}`]);
     const metrics = (path: string) => ask(`http://${health.host}:${health.port}${path}`);

@@ -45,7 +45,11 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
       json('Error'),
     ),
     413: tooLarge,
-    503: response('tailscaled does not say who calls.', json('Error'), retryAfter),
+    503: response(
+      'tailscaled does not say who calls, or the last sign-in is still being deleted: try again.',
+      json('Error'),
+      retryAfter,
+    ),
     ...responses,
   },
 });

@@ -101,7 +101,7 @@ async function adoptAll({ kube, from, to, remove, dryRun, say }: AdoptOptions): 
   /** Creates the sign-in in our namespace, unless it has one. Returns what to say of the old one. */
   async function move(signIn: TkaSignin): Promise<string> {
     const { name } = signIn.metadata;
-    const end = endOf(signIn);
+    const end = endOf(signIn, Date.now());
     const moved = `moved to ${to} (role ${signIn.spec.role}${end === undefined ? '' : `, until ${rfc3339(end)}`})`;
     const kept = `deleted (${to} has one)`;
     if ((await kube.get(paths.signIns(to, name))) !== undefined) return kept;
