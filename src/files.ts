@@ -82,7 +82,11 @@ export function removeLeftovers(file: string): void {
  * Writes a file (0600) whole or not at all: temporary file, fsync, rename. Takes the place of whatever has its name.
  * `mtime` is in seconds of the epoch. Throws the system's error, and leaves nothing behind then.
  */
-export function writeWhole(file: string, text: string, options: { mtime?: number; mode?: number } = {}): void {
+export function writeWhole(
+  file: string,
+  text: string | Uint8Array,
+  options: { mtime?: number; mode?: number } = {},
+): void {
   const temporary = temporaryName(file);
   const mode = options.mode ?? 0o600;
   const fd = fs.openSync(temporary, 'wx', mode);

@@ -2,20 +2,25 @@ import {
   accessSync,
   closeSync,
   constants,
+  existsSync,
   fchmodSync,
   fchownSync,
   fstatSync,
   fsyncSync,
+  ftruncateSync,
   openSync,
+  readFileSync,
   readlinkSync,
   readSync,
   realpathSync,
   statSync,
+  unlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, TkaError } from '../errors.ts';
-import { renameOver } from '../files.ts';
+import { renameOver, writeWhole } from '../files.ts';
 import { cannotWrite, type Lock } from './lock.ts';
 import { damage, maxBytes, shellWord, shown } from './source.ts';
 
@@ -118,6 +123,15 @@ function attempt(action: () => string): string | undefined {
   }
 }
 
+/** Throws TkaError where a file may not be written, leads nowhere, or cannot be locked, as kubectl and we do. */
+export function checkWritable(file: string): void {
+  for (const path of [place(file), target(file)]) {
+    let folder = dirname(path);
+    while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
+    attemptWrite(folder, file);
+  }
+}
+
 /** Writes a file's new text into its lock's token, with the old file's mode and owner. Throws TkaError. */
 export function stage(lock: Lock, file: string, text: string): void {
   try {
@@ -148,10 +162,48 @@ function giveTo(fd: number, uid: number, gid: number): void {
 /** Puts a staged text in its place. Throws TkaError, or the ENOENT that isLost knows. */
 export function commit(lock: Lock, file: string): void {
   try {
-    renameOver(lock.token, file);
+    try {
+      renameOver(lock.token, file);
+    } catch (cause) {
+      // A file that is a mount point of its own, as dev containers have it.
+      if (systemCode(cause) !== 'EBUSY') throw cause;
+      writeInPlace(file, readFileSync(lock.token));
+    }
   } catch (cause) {
     throw isLost(cause) ? cause : cannotWrite(file, cause);
   }
+}
+
+/**
+ * Writes over a file that cannot be replaced, as kubectl does. What a kill halfway would lose is beside it until then,
+ * as `config.tka-backup`, where the folder allows. Throws the system's error, the file being as it was if it can be.
+ */
+function writeInPlace(file: string, text: Buffer): void {
+  const before = readFileSync(file);
+  const backup = `${file}.tka-backup`;
+  attempt(() => {
+    writeWhole(backup, before);
+    return backup;
+  });
+  const fd = openSync(file, 'r+');
+  try {
+    overwrite(fd, text);
+  } catch (cause) {
+    overwrite(fd, before);
+    throw cause;
+  } finally {
+    closeSync(fd);
+  }
+  attempt(() => {
+    unlinkSync(backup);
+    return backup;
+  });
+}
+
+function overwrite(fd: number, bytes: Buffer): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at);
+  ftruncateSync(fd, bytes.length);
+  fsyncSync(fd);
 }
 
 /** Whether an error means that our lock, and the token in it, was taken from us as stale. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TkaError } from '../errors.ts';
-import { commit, isLost, place, type Snapshot, snapshot, stage, target } from './disk.ts';
+import { checkWritable as checkFile, commit, isLost, place, type Snapshot, snapshot, stage, target } from './disk.ts';
 import type { KubeconfigFiles } from './files.ts';
 import { clearStale, lockAll, unlockAll } from './lock.ts';
 import { type FileChange, type KubeconfigChange, planChange } from './plan.ts';
@@ -60,9 +60,9 @@ export async function previewKubeconfig(files: KubeconfigFiles, plan: Plan): Pro
   return prepare(files, await settled(files), plan).previews;
 }
 
-/** Throws TkaError where a file that an edit would change may not be written, or leads nowhere. */
+/** Throws TkaError where a file that an edit would change may not be written or locked, or leads nowhere. */
 export function checkWritable(previews: readonly FilePreview[]): void {
-  for (const { file } of previews) target(file);
+  for (const { file } of previews) checkFile(file);
 }
 
 /**

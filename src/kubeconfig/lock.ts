@@ -15,7 +15,7 @@ import { shellWord, shown } from './source.ts';
 export const staleAfter = 2000;
 const waitAtMost = 5000;
 /** Where many take turns, nobody holds it for long, and our own turn may be late. */
-const waitInLine = 30_000;
+const waitInLine = 60_000;
 
 const tokenName = /^tka-[0-9a-f]{16}\.tmp$/;
 
@@ -29,7 +29,7 @@ export interface Lock {
 const incomplete = new Set<ReadonlyMap<string, Lock>>();
 let atExit = false;
 
-/** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s, or many for 30. */
+/** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s, or many for 60. */
 export async function lockAll(files: readonly string[]): Promise<Map<string, Lock>> {
   const held = new Map<string, Lock>();
   if (!atExit) process.on('exit', () => incomplete.forEach(unlockAll));

@@ -1,14 +1,28 @@
-// A process of its own that edits a kubeconfig: node child.ts '{"file":…,"names":[…],"uid":…,"killAt":…}'.
+// A process of its own that edits a kubeconfig: node child.ts '{"file":…,"names":[…],"uid":…,"killAt":…,"busy":…}'.
+// busy: the file is a mount point, which no rename can replace. check: it is only checked whether it may be written.
+// remove: contexts to be taken out.
 // killAt: it is killed at the n-th call into the file system from taking the lock on, before that call is made.
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 
-const { file, names, uid, killAt } = JSON.parse(process.argv[2] as string) as {
+const { file, names, uid, killAt, busy, check, remove } = JSON.parse(process.argv[2] as string) as {
   file: string;
   names: string[];
   uid?: number;
   killAt?: number;
+  busy?: boolean;
+  check?: boolean;
+  remove?: string[];
 };
+
+if (busy) {
+  const { renameSync } = fs;
+  fs.renameSync = (from, to) => {
+    if (to === file) throw Object.assign(new Error('EBUSY: resource busy or locked, rename'), { code: 'EBUSY' });
+    renameSync(from, to);
+  };
+  syncBuiltinESMExports();
+}
 
 if (killAt !== undefined) {
   let calls = 0;
@@ -25,20 +39,25 @@ if (killAt !== undefined) {
   syncBuiltinESMExports();
 }
 
-const { editKubeconfig } = await import('../../src/kubeconfig/index.ts');
+const { checkWritable, editKubeconfig, previewKubeconfig } = await import('../../src/kubeconfig/index.ts');
 const { TkaError } = await import('../../src/errors.ts');
 if (uid !== undefined) process.setuid?.(uid);
 const files = { files: [file], defaultFile: file, explicit: true };
-for (const name of names) {
-  const context = {
-    name,
-    server: 'https://tka.example.ts.net',
-    apiServer: 'https://api.example.com:6443',
-    command: '/bin/sh',
-    installHint: 'hint '.repeat(100),
-  };
+const upserts = names.map((name) => ({
+  upsert: [
+    {
+      name,
+      server: 'https://tka.example.ts.net',
+      apiServer: 'https://api.example.com:6443',
+      command: '/bin/sh',
+      installHint: 'hint '.repeat(100),
+    },
+  ],
+}));
+for (const change of [...upserts, ...(remove === undefined ? [] : [{ remove }])]) {
   try {
-    await editKubeconfig(files, () => ({ upsert: [context] }));
+    if (check) checkWritable(await previewKubeconfig(files, () => change));
+    else await editKubeconfig(files, () => change);
   } catch (error) {
     if (!(error instanceof TkaError)) throw error;
     process.stdout.write(`${JSON.stringify({ message: error.message, hints: error.hints })}\n`);
