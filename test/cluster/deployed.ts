@@ -54,8 +54,14 @@ export async function ownCluster(host: string): Promise<{ access: Access; kube: 
   };
 }
 
-/** Applies deploy/ with a change to its kustomization, and one role listed in it. */
-export async function apply(access: Access, kube: Kube, namespace: string, change: object = {}): Promise<Deployed> {
+/** Applies deploy/ with a change to its kustomization, and one role listed in it. kubectl may say `warning`, and no more. */
+export async function apply(
+  access: Access,
+  kube: Kube,
+  namespace: string,
+  change: object = {},
+  warning = /^$/,
+): Promise<Deployed> {
   for (const name of [listed, unlisted]) {
     const role = {
       apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -77,7 +83,7 @@ export async function apply(access: Access, kube: Kube, namespace: string, chang
   const applied = await kubectl(as(access), 'apply', '-k', folder);
   const objects = render(folder);
   fs.rmSync(folder, { recursive: true });
-  expect(applied).toMatchObject({ status: 0, stderr: '' });
+  expect(applied).toMatchObject({ status: 0, stderr: expect.stringMatching(warning) });
   const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
   await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>
     found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),

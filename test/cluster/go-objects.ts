@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
-import { leaseName } from '../../src/server/provisioner/lease.ts';
+import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { bindingName, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { goDuration } from '../../src/tka/duration.ts';
 
@@ -83,21 +83,27 @@ function forgiveConflict(error: unknown): void {
   if (!isStatus(error, 409)) throw error;
 }
 
+/** A Go operator. */
+export interface GoOperator {
+  /** Who it is in the election: `POD_UUID`. */
+  readonly identity: string;
+  stop(): Promise<void>;
+}
+
 /**
  * A Go operator that leads: it holds the lease of its pod's namespace, renews it as client-go does, and provisions the
  * sign-ins of these namespaces (the real one: of all).
  */
-export async function goOperator(
-  kube: Kube,
-  namespace: string,
-  served: readonly string[] = [],
-): Promise<{ readonly identity: string; stop(): Promise<void> }> {
+export async function goOperator(kube: Kube, namespace: string, served: readonly string[] = []): Promise<GoOperator> {
   // controller-runtime's form: the host's name, which is the pod's, and a UUID.
   const identity = `tka-6d5f9-x2x4z_${randomUUID()}`;
   const now = (): string => new Date().toISOString().replace('Z', '000Z');
   const spec = { holderIdentity: identity, leaseDurationSeconds: 15, acquireTime: now(), leaseTransitions: 0 };
   const lease = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: leaseName } };
-  await kube.create(paths.leases(namespace), { ...lease, spec: { ...spec, renewTime: now() } });
+  const old = await kube.get<Lease>(paths.leases(namespace, leaseName));
+  if (old === undefined) await kube.create(paths.leases(namespace), { ...lease, spec: { ...spec, renewTime: now() } });
+  else if ((old.spec?.holderIdentity ?? '') !== '') throw new Error(`${old.spec?.holderIdentity} holds the lease`);
+  else await kube.replace(paths.leases(namespace, leaseName), { ...old, spec: { ...spec, renewTime: now() } });
   const stopping = new AbortController();
   const renewing = (async () => {
     while (!stopping.signal.aborted) {

@@ -115,3 +115,12 @@ export async function statusFor(access: Access, token: string, path = '/api/v1/n
     kube.close();
   }
 }
+
+/** Returns what the promise resolves to. Throws where that takes longer than this, in milliseconds. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  const start = performance.now();
+  const value = await promise;
+  const took = performance.now() - start;
+  if (took >= ms) throw new Error(`it took ${Math.round(took)} ms, not ${ms} at most`);
+  return value;
+}

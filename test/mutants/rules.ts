@@ -100,6 +100,13 @@ export const mutants: readonly Mutant[] = [
     tests: guards,
   },
   {
+    name: 'what a Go operator that leads can never do is told at once',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'if (leader === undefined) return;',
+    replace: 'return;',
+    tests: ['test/cluster/moving.test.ts'],
+  },
+  {
     name: 'adopt changes nothing while the other operator runs',
     file: 'src/server/provisioner/adopt.ts',
     find: 'if (!options.dryRun) await mustBeStopped(options);',

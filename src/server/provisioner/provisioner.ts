@@ -196,6 +196,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     namespace,
     log,
     release: (signIn) => reconciler.release(signIn),
+    goLeader: () => candidate.goLeader(),
     clusterInfo,
     clusterName: options.clusterName,
     contextPrefix: options.contextPrefix,

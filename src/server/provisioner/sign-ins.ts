@@ -15,7 +15,7 @@
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
-import { blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
+import { beyondGo, blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
 import type { IndexByLogin } from './index-by-login.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
@@ -59,6 +59,8 @@ export interface SignInsOptions {
   readonly namespace: string;
   /** Removes what a deleted sign-in had. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
+  /** The holder of the lease while that is a Go operator. */
+  readonly goLeader: () => string | undefined;
   readonly log: Log;
   readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
   readonly clusterName: string;
@@ -73,7 +75,7 @@ const attempts = 10;
 
 /** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
-  const { kube, watch, index, namespace, release, log, clusterInfo } = options;
+  const { kube, watch, index, namespace, release, goLeader, log, clusterInfo } = options;
   const turns = new Map<string, Promise<unknown>>();
 
   /** One caller's logins one after the other: they change one object. */
@@ -167,6 +169,21 @@ export function createSignIns(options: SignInsOptions): SignIns {
     throw blockedRefusal(username, nameless(name, namespace).text);
   }
 
+  /** Throws for a sign-in that the Go operator, while it leads, would never provision. */
+  async function mustSuitLeader({ username, role, ownDomain }: Caller, name: string, isNew: boolean): Promise<void> {
+    const leader = goLeader();
+    if (leader === undefined) return;
+    const path = paths.bindings(bindingName(name));
+    let binding = await kube.get<ClusterRoleBinding>(path);
+    if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
+      throw blockedRefusal(username, foreignBinding(name, binding).text);
+    // Left of a sign-in that is gone: the Go operator would go on with it, role and all.
+    if (isNew && binding !== undefined && (await kube.remove(path, { uid: binding.metadata.uid }))) binding = undefined;
+    const isChange = ownDomain === true && index.hadOtherRole(plainName(username), role);
+    const blocked = beyondGo(leader, { name, username, role, isChange, binding });
+    if (blocked !== undefined) throw blockedRefusal(username, blocked.text);
+  }
+
   /** Creates or extends; answers the sign-in as it then is. */
   async function write(caller: Caller): Promise<TkaSignin> {
     for (let left = attempts; ; left--) {
@@ -176,11 +193,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
       try {
         if (found === undefined) {
           if (free === undefined) throw stillThere(caller);
+          await mustSuitLeader(caller, free, true);
           return await kube.create<TkaSignin>(paths.signIns(namespace), newSignIn(free, caller, at));
         }
         const path = paths.signIns(namespace, found.metadata.name);
         const isGood = problemOf(found) === undefined && !isOver(found, now);
         if (isGood && asksFor(found, caller, at)) return found;
+        await mustSuitLeader(caller, found.metadata.name, false);
         // Another device was granted more: that stays, and this one gets what it is granted.
         const isEnough =
           isGood &&
