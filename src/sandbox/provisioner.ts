@@ -12,7 +12,7 @@ const minimumMs = 10 * 60_000;
 interface Account {
   readonly uid: string;
   readonly username: string;
-  role: string;
+  readonly role: string;
   goneAt: number;
   unboundAt: number;
 }
@@ -80,7 +80,8 @@ export class Provisioner implements SignIns {
     this.#options = options;
   }
 
-  async signIn({ username, role, periodMs }: Caller): Promise<LoginAnswer> {
+  async signIn(caller: Caller): Promise<LoginAnswer> {
+    const { username, role, periodMs } = caller;
     if (periodMs < minimumMs) {
       throw new Refusal(500, {
         message: '`period` may not specify a duration less than 10 minutes',
@@ -90,13 +91,13 @@ export class Provisioner implements SignIns {
     const now = Date.now();
     const until = Math.floor((now + periodMs) / 1000) * 1000;
     const { faults } = this.#options;
-    const old = this.#live(username);
+    const old = this.#ofToday(caller);
     if (old !== undefined && old.account.goneAt > now) {
       old.oldUntil = old.until;
       old.until = until;
       old.postedAt = now;
+      // The account's stays: only the Go server gets here with another one.
       old.role = role;
-      if (!faults.roleNotApplied) old.account.role = role;
       this.#extensionRace = faults.extensionRace ?? 0;
       return answerOf(old);
     }
@@ -116,13 +117,14 @@ export class Provisioner implements SignIns {
     return answerOf(fresh);
   }
 
-  async get({ username }: Caller): Promise<{ answer: LoginAnswer; provisioned: boolean } | undefined> {
-    const found = this.#live(username);
+  async get(caller: Caller): Promise<{ answer: LoginAnswer; provisioned: boolean } | undefined> {
+    const found = this.#ofToday(caller);
     return found && { answer: answerOf(found), provisioned: !this.#isPending(found) };
   }
 
-  async kubeconfig({ username }: Caller): Promise<KubeconfigAnswer | 'pending' | undefined> {
-    const found = this.#live(username);
+  async kubeconfig(caller: Caller): Promise<KubeconfigAnswer | 'pending' | undefined> {
+    const { username } = caller;
+    const found = this.#ofToday(caller);
     if (found === undefined) return undefined;
     const { faults } = this.#options;
     if (this.#isPending(found)) return 'pending';
@@ -144,11 +146,8 @@ export class Provisioner implements SignIns {
   async signOut({ username }: Caller): Promise<SignedOut | undefined> {
     const found = this.#live(username);
     if (found === undefined) return undefined;
-    const now = Date.now();
-    found.account.goneAt = now;
-    found.account.unboundAt = now;
-    this.#signIns.delete(username);
-    this.#loggedOutAt.set(username, now);
+    this.#end(found);
+    this.#loggedOutAt.set(username, Date.now());
     return { answer: answerOf(found), complete: this.#options.faults.logoutRaceMs === undefined };
   }
 
@@ -212,6 +211,20 @@ export class Provisioner implements SignIns {
     found.account.unboundAt = Math.min(found.account.unboundAt, end);
     this.#signIns.delete(username);
     return undefined;
+  }
+
+  /** The sign-in, unless it is of another role than today's grant: then it ends. The Go server does not look. */
+  #ofToday({ username, role }: Caller): SignIn | undefined {
+    const found = this.#live(username);
+    if (found === undefined || found.role === role || this.#options.faults.roleNotApplied) return found;
+    this.#end(found);
+    return undefined;
+  }
+
+  #end({ account, username }: SignIn): void {
+    account.goneAt = Date.now();
+    account.unboundAt = account.goneAt;
+    this.#signIns.delete(username);
   }
 
   #isPending({ postedAt, readyAt }: SignIn): boolean {

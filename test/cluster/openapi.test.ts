@@ -119,10 +119,7 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
       expect(await observe(server, call, { headers: { 'tailscale-funnel-request': '?1' } }), call).toBe(403);
     }
     caller = { login: 'alice@example.com', capabilities: {} };
-    for (const call of apiCalls) {
-      const status = /GET .*\/(?:login|kubeconfig)$/.test(call) ? 401 : call.endsWith('/logout') ? 404 : 403;
-      expect(await observe(server, call), call).toBe(status);
-    }
+    for (const call of apiCalls) expect(await observe(server, call), call).toBe(call.endsWith('/logout') ? 404 : 403);
     caller = granted(role);
     for (const call of apiCalls) {
       expect(await observe(server, call, { headers: { host: 'tka.attacker.example' } }), call).toBe(421);
@@ -157,6 +154,11 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
     expect(await observe(server, `GET ${api}/login`)).toBe(200);
     expect(await observe(server, `GET ${api}/kubeconfig`)).toBe(200);
     expect(await observe(server, `GET ${api}/kubeconfig`, yaml)).toBe(200);
+
+    caller = { login: 'alice@example.com', capabilities: {} };
+    for (const status of [401, 403]) expect(await observe(server, `GET ${api}/kubeconfig`)).toBe(status);
+    caller = granted(role);
+    expect(await observe(server, `POST ${api}/login`)).toBe(202);
 
     away = true;
     for (const route of ['POST /login', 'GET /login', 'GET /kubeconfig', 'POST /logout']) {

@@ -102,11 +102,22 @@ test('requests are counted and logged without credentials, and can be awaited', 
 test('extending keeps the ServiceAccount and its tokens', async () => {
   const { token } = await obtain(us);
   const uid = us.signIn()?.uid;
-  us.user = { username: 'alice', role: 'cluster-admin', periodMs: 60 * 60_000 };
+  us.user = { username: 'alice', role: 'viewer', periodMs: 60 * 60_000 };
   const { until } = await obtain(us);
   expect(until).toBeGreaterThan(Date.now() + 59 * 60_000);
-  expect(us.signIn()).toMatchObject({ uid, role: 'cluster-admin', boundRole: 'cluster-admin' });
+  expect(us.signIn()).toMatchObject({ uid, role: 'viewer', boundRole: 'viewer' });
   expect((await askApi(us, token, '/version')).status).toBe(200);
+});
+
+test('another role ends the sign-in and its tokens at the next question', async () => {
+  const { token } = await obtain(us);
+  const uid = us.signIn()?.uid;
+  us.user = { username: 'alice', role: 'cluster-admin', periodMs: 30 * 60_000 };
+  expect((await ask(us, 'GET', '/login')).status).toBe(401);
+  expect((await askApi(us, token, '/version')).status).toBe(401);
+  await obtain(us);
+  expect(us.signIn()).toMatchObject({ role: 'cluster-admin', boundRole: 'cluster-admin' });
+  expect(us.signIn()?.uid).not.toBe(uid);
 });
 
 test('a ServiceAccount deleted behind our back', async () => {

@@ -36,9 +36,9 @@ export interface SignedOut {
 export interface SignIns {
   /** Creates the caller's sign-in, or extends it. */
   signIn(caller: Caller): Promise<LoginAnswer>;
-  /** The caller's sign-in; undefined when not signed in. */
+  /** The caller's sign-in; undefined when not signed in (any more). Throws the problem of a caller who had none. */
   get(caller: Caller): Promise<{ readonly answer: LoginAnswer; readonly provisioned: boolean } | undefined>;
-  /** Mints a token and answers with it; undefined when not signed in. */
+  /** Mints a token and answers with it; else as `get`. */
   kubeconfig(caller: Caller): Promise<KubeconfigAnswer | 'pending' | undefined>;
   /** Ends all that the caller has; undefined when not signed in. */
   signOut(caller: Caller): Promise<SignedOut | undefined>;

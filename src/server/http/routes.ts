@@ -30,7 +30,7 @@ function notSignedIn(status: 401 | 404, { username }: Caller): Refusal {
   });
 }
 
-/** Throws what is wrong with the policy: no token is given on its word. No grant at all is the sign-ins' to deal with. */
+/** Throws what is wrong with the policy: no token is given on its word. The sign-ins deal with a caller without a grant. */
 function mustBeClear({ problem, revoked }: Caller): void {
   if (problem !== undefined && revoked !== true) throw problem;
 }

@@ -131,8 +131,10 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
         work,
         concurrency,
         onError(name, error) {
-          if (error instanceof Stale || isStatus(error, 409)) log.debug({ name, err: error }, 'to be looked at again');
-          else log.error({ name, err: error }, 'a sign-in could not be reconciled');
+          const known = watch.get(name);
+          const about = { name, login: known && loginOf(known), err: error };
+          if (error instanceof Stale || isStatus(error, 409)) log.debug(about, 'to be looked at again');
+          else log.error(about, 'a sign-in could not be reconciled');
         },
       });
       queue = fresh;

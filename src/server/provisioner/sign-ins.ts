@@ -115,13 +115,16 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 
   /**
-   * Ends what exceeds the caller's grant of today. Answers the sign-in of today's role, be it over or not, and the name
-   * that a new one may have: each undefined where there is none.
+   * Ends what exceeds the caller's grant of today. Answers the sign-in of today's role, be it over or not, the name that a
+   * new one may have (each undefined where there is none), and whether any was ended.
    */
-  async function look(caller: Caller): Promise<{ readonly found?: TkaSignin; readonly free?: string }> {
+  async function look(
+    caller: Caller,
+  ): Promise<{ readonly found?: TkaSignin; readonly free?: string; readonly ended: boolean }> {
     const { login, role, device } = caller;
     const names = namesFor(caller);
     let free: string | undefined;
+    let ended = false;
     const leave = (name: string): void => {
       if (names.includes(name) && !index.hadOtherRole(name, role)) free ??= name;
     };
@@ -133,6 +136,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
       const { name } = signIn.metadata;
       log.info({ name, login, device, role: signIn.spec.role, granted: role }, 'access ends: the policy grants less');
       await end(signIn);
+      ended = true;
       leave(name);
       return false;
     }
@@ -151,12 +155,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
       const signIn = await read(known.metadata.name);
       if (signIn !== undefined && (await judge(signIn))) found = signIn;
     }
-    return { ...(found !== undefined && { found }), ...(free !== undefined && { free }) };
+    return { ...(found !== undefined && { found }), ...(free !== undefined && { free }), ended };
   }
 
-  /** The sign-in under which the caller's device has access now. */
+  /** The sign-in under which the caller's device has access now. Throws for a caller without a grant who had none. */
   async function findLive(caller: Caller): Promise<TkaSignin | undefined> {
-    const { found } = await look(caller);
+    const { found, ended } = await look(caller);
+    if (caller.problem !== undefined && !ended) throw caller.problem;
     return found !== undefined && (endFor(found, caller, Date.now()) ?? 0) > Date.now() ? found : undefined;
   }
 
