@@ -13,6 +13,7 @@ import { joinMesh } from './gossip.ts';
 import { createHealth } from './health.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
+import { CallerLimits } from './http/limits.ts';
 import { createTkaServer, drain, type KeyPair, listen } from './http/listen.ts';
 import { guardOrigin } from './identity/origin.ts';
 import { tailnetIdentity } from './identity/tailnet.ts';
@@ -203,6 +204,7 @@ class TkaServer {
       members: () => this.#mesh?.members(),
       clusterInfo: provisioner.clusterInfo,
       retryAfterSeconds: config.get('api.retryAfterSeconds'),
+      limits: new CallerLimits(),
       onError: (error, _, id) => log.error({ err: error, request: id }, 'internal error'),
       onRequest: (answered) => this.#onRequest(answered),
     });

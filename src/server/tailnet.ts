@@ -89,11 +89,11 @@ export function whoCalls(options: {
   readonly log: Log;
   readonly userspace: boolean;
   readonly timeoutMs?: number;
-}): (address: string, port: number) => Promise<WhoIs | undefined> {
+}): (address: string, port: number, signal?: AbortSignal) => Promise<WhoIs | undefined> {
   const { env, log, userspace, timeoutMs = timeout } = options;
-  return async (address, port) => {
+  return async (address, port, signal) => {
     if (userspace && !isLoopback(address)) return undefined;
-    return await whoIs(address, port, { env, timeout: timeoutMs, log: (line) => log.debug({}, line) });
+    return await whoIs(address, port, { env, timeout: timeoutMs, signal, log: (line) => log.debug({}, line) });
   };
 }
 

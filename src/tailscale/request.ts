@@ -10,6 +10,8 @@ export interface LocalOptions extends PlaceOptions {
   readonly log: (line: string) => void;
   /** The longest answer, in bytes. */
   readonly limit?: number;
+  /** Ends the exchange. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface LocalAnswer {
@@ -24,7 +26,8 @@ const usualLimit = 1024 * 1024;
  * TailscaleError.
  */
 export async function localRequest(path: string, options: LocalOptions): Promise<LocalAnswer> {
-  const signal = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
+  const late = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
+  const signal = options.signal === undefined ? late : AbortSignal.any([options.signal, late]);
   let worst: TailscaleError | undefined;
   for (const place of placesOf(options)) {
     const started = performance.now();

@@ -9,6 +9,7 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { entryName } from '../../src/credential/entry.ts';
+import { besideGreed } from './beside.ts';
 import { cachedScripts } from './cached.ts';
 import { gossipBytes } from './gossip.ts';
 import { signInCosts } from './sign-ins.ts';
@@ -178,6 +179,8 @@ try {
   for (const line of gossipBytes([3, 50, 500])) process.stdout.write(`  ${line}\n`);
   process.stdout.write('\nsign-ins of a TKA server, on a real API server\n');
   for (const line of await signInCosts()) process.stdout.write(`  ${line}\n`);
+  process.stdout.write('\na login of one person beside another who asks without end\n');
+  for (const line of await besideGreed()) process.stdout.write(`  ${line}\n`);
   if (kubectl === undefined) process.stdout.write('\nexec is left out: there is no kubectl on PATH\n');
   else {
     noKubeconfig();

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
-import { ask, freePort, listens, TkaServerProcess } from './program.ts';
+import { type Answer, ask, freePort, listens, TkaServerProcess } from './program.ts';
 import { StandInApi } from './stand-in-api.ts';
 
 const clusterInfo = { apiEndpoint: 'https://api.example.com:6443', labels: { environment: 'test' } };
@@ -314,6 +314,35 @@ describe('/ready', () => {
       .toEqual({ status: 'ready', reason: 'the API is served' });
     cluster.stop();
   });
+});
+
+test('a login that asks without end is told to wait, in the log and in the metrics too', async () => {
+  await using tailscaled = await startTailscaled({ whois: () => alice });
+  const port = await freePort('127.0.0.1');
+  const health = { port: await freePort('127.0.0.1') };
+  const config = { clusterInfo, server: { host: '127.0.0.1' }, tailscale: { port }, health };
+  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
+  await server.said(/listening for the API/);
+  const url = `http://127.0.0.1:${port}/api/v1alpha1/cluster-info`;
+  // Sixty wait for three seconds; more than that are refused sooner or later.
+  let [served, refused] = [0, undefined as Answer | undefined];
+  const askOn = async (): Promise<void> => {
+    while (refused === undefined) {
+      const answer = await ask(url);
+      if (answer.status === 200) served++;
+      else refused ??= answer;
+    }
+  };
+  await Promise.all(Array.from({ length: 100 }, askOn));
+  expect(served).toBeGreaterThanOrEqual(90);
+  expect(refused?.status).toBe(429);
+  expect(refused?.headers['retry-after']).toBe('1');
+  expect(JSON.parse(refused?.body ?? '')).toMatchObject({ message: 'too many requests' });
+  await expect
+    .poll(() => server.lines.find((line) => line.status === 429))
+    .toMatchObject({ msg: 'request', refusal: 'too many requests', level: 'info' });
+  const { body } = await ask(`http://127.0.0.1:${health.port}/metrics`);
+  expect(body).toMatch(/^tka_server_requests_total\{.*status="429"\} \d+$/m);
 });
 
 describe('the end', () => {

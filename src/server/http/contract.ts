@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { ClusterInfo, ErrorBody, KubeconfigAnswer, LoginAnswer, MemberRow } from '../../tka/types.ts';
 
 /** Who is calling, and what the policy grants them. */
@@ -19,9 +20,29 @@ export interface Caller {
   readonly revoked?: boolean;
 }
 
+/** How a caller is asked about. */
+export interface Asking {
+  /** Aborted when the caller has gone. */
+  readonly signal: AbortSignal;
+  /** Told whose the connection is before the grant is read; rejects with a Refusal for a caller that is over its limits. */
+  readonly admit: (who: string) => Promise<void>;
+}
+
 /** Names the caller of a request, or throws a Refusal. */
 export interface Identity {
-  whoIs(request: IncomingMessage): Caller | Promise<Caller>;
+  whoIs(request: IncomingMessage, asking?: Asking): Caller | Promise<Caller>;
+}
+
+/** How much of the server one caller may take. Every promise rejects with a Refusal where that is exceeded. */
+export interface RequestLimits {
+  /** Names the caller of a request, within the limits of its connection, its address and its login. */
+  whoIs(identity: Identity, request: IncomingMessage, signal: AbortSignal): Promise<Caller>;
+  /** Whether this connection's caller is known. No other connection is kept open after its first answer. */
+  knows(socket: Socket): boolean;
+  /** Admits a request that tailscaled is not asked about. */
+  anonymous(signal: AbortSignal): Promise<void>;
+  /** Resolves when it is the turn of a request of this login, to what ends its turn. */
+  turn(login: string, signal: AbortSignal): Promise<() => void>;
 }
 
 /** A sign-in that was ended. */
@@ -52,6 +73,8 @@ export interface HandlerOptions {
   readonly members?: (() => readonly MemberRow[] | undefined) | undefined;
   readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
   readonly retryAfterSeconds?: number;
+  /** Default: none. */
+  readonly limits?: RequestLimits;
   /** Told of what answered 500 "internal error"; it never reaches the caller. */
   readonly onError?: (error: unknown, request: IncomingMessage, id: string) => void;
   /** Told of every request when it is over. */

@@ -12,18 +12,25 @@ const bodyLimit = 4096;
 
 /** The TKA API as one request listener, given who calls, the sign-ins and the members. */
 export function createHandler(options: HandlerOptions): RequestListener {
-  const { identity, onError, onRequest } = options;
+  const { identity, limits, onError, onRequest } = options;
   const retryAfter = { 'Retry-After': String(options.retryAfterSeconds ?? 1) };
 
-  async function answerTo(request: IncomingMessage, path: string, named: (caller: Caller) => void): Promise<Answer> {
+  async function answerTo(
+    request: IncomingMessage,
+    path: string,
+    signal: AbortSignal,
+    named: (caller: Caller) => void,
+  ): Promise<Answer> {
     // A line alone would be HTTP/0.9: what makes somebody else's program send one must not sign anybody in.
     if (request.httpVersionMajor !== 1) {
       return textAnswer(400, '400 HTTP/1.1 is meant', { Connection: 'close' });
     }
     const [api, open] = [apiRoutes.get(path), openRoutes.get(path)];
     const methods = api ?? open;
-    if (methods === undefined) return notFound;
     const { method = '' } = request;
+    const route = api !== undefined && Object.hasOwn(api, method) ? api[method] : undefined;
+    if (route === undefined) await limits?.anonymous(signal);
+    if (methods === undefined) return notFound;
     if (!Object.hasOwn(methods, method)) {
       return textAnswer(405, '405 method not allowed', { Allow: Object.keys(methods).join(', ') });
     }
@@ -32,9 +39,15 @@ export function createHandler(options: HandlerOptions): RequestListener {
     }
     const told = open?.[method]?.(request);
     if (told !== undefined) return told;
-    const caller = await identity.whoIs(request);
+    const caller = await (limits?.whoIs(identity, request, signal) ?? identity.whoIs(request));
     named(caller);
-    return (await api?.[method]?.({ caller, request, options, retryAfter })) ?? notFound;
+    const end = await limits?.turn(caller.login, signal);
+    try {
+      signal.throwIfAborted();
+      return (await route?.({ caller, request, options, retryAfter })) ?? notFound;
+    } finally {
+      end?.();
+    }
   }
 
   return (request, response) => {
@@ -67,7 +80,9 @@ export function createHandler(options: HandlerOptions): RequestListener {
         });
       });
     }
-    answerTo(request, path, (known) => {
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    answerTo(request, path, gone.signal, (known) => {
       caller = known;
     })
       .catch((error: unknown) => {
@@ -85,7 +100,10 @@ export function createHandler(options: HandlerOptions): RequestListener {
               : {};
         return jsonAnswer(refusal.status, refusal.body, headers);
       })
-      .then((answer) => send(response, answer))
+      .then((answer) => {
+        if (limits?.knows(request.socket) === false) response.shouldKeepAlive = false;
+        send(response, answer);
+      })
       .catch(() => response.destroy());
   };
 }

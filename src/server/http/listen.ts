@@ -1,13 +1,20 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
+import { isLoopback } from '../tailnet.ts';
 
-/** How long a connection may take for each part; 0 is without limit. */
+/** How long a connection may take for each part (0 is without limit), and how many there may be. */
 export interface Limits {
   readonly readTimeoutMs?: number;
   readonly readHeaderTimeoutMs?: number;
   readonly writeTimeoutMs?: number;
   readonly idleTimeoutMs?: number;
+  /** Connections at a time; more are closed at once. Default 1,024. */
+  readonly connections?: number;
+  /** Of one address. Default 128. */
+  readonly connectionsPerAddress?: number;
+  /** Addresses that are no single caller's. Default: loopback, from where a userspace tailscaled connects for everybody. */
+  readonly isShared?: (address: string) => boolean;
 }
 
 /** A server's certificate and key, PEM. */
@@ -33,7 +40,29 @@ export function createTkaServer(handler: RequestListener, limits: Limits = {}, p
       ? createServer(options, handler)
       : createHttpsServer({ ...options, ...pair, handshakeTimeout: options.headersTimeout || 120_000 }, handler);
   server.timeout = limits.writeTimeoutMs ?? 20_000;
+  server.maxConnections = limits.connections ?? 1_024;
+  limitAddresses(server, limits.connectionsPerAddress ?? 128, limits.isShared ?? isLoopback);
   return server;
+}
+
+/** Closes what one address opens beyond its share, so that one device cannot hold all connections. */
+function limitAddresses(server: NetServer, most: number, isShared: (address: string) => boolean): void {
+  const counts = new Map<string, number>();
+  server.on('connection', (socket: Socket) => {
+    const { remoteAddress: address } = socket;
+    if (address === undefined || isShared(address)) return;
+    const count = (counts.get(address) ?? 0) + 1;
+    if (count > most) {
+      socket.destroy();
+      return;
+    }
+    counts.set(address, count);
+    socket.once('close', () => {
+      const left = (counts.get(address) ?? 1) - 1;
+      if (left === 0) counts.delete(address);
+      else counts.set(address, left);
+    });
+  });
 }
 
 interface Traffic {

@@ -30,6 +30,12 @@ const response = (description: string, content?: object, headers: object = {}): 
 
 const tooLarge = response('A body: the API takes none.', json('Error'));
 
+const tooMany = response(
+  'The caller asks too often or with too many connections. It is answered after a second, and may ask again after Retry-After.',
+  json('Error'),
+  retryAfter,
+);
+
 /** An operation of somebody whom tailscaled names. */
 const operation = (operationId: string, summary: string, responses: Readonly<Record<string, Response>>): Operation => ({
   operationId,
@@ -45,8 +51,9 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
       json('Error'),
     ),
     413: tooLarge,
+    429: tooMany,
     503: response(
-      'tailscaled does not say who calls, or the last sign-in is still being deleted: try again.',
+      'tailscaled does not say who calls or is asked too much, or the last sign-in is still being deleted: try again.',
       json('Error'),
       retryAfter,
     ),
@@ -57,10 +64,7 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
 const failed = (headers: object = {}) =>
   response('The cluster is not as it must be: the body says how.', json('Error'), headers);
 
-const policy = response(
-  "The tailnet's policy cannot be followed, or an object of the cluster is in the way: the body says why.",
-  json('Error'),
-);
+const policy = response("The tailnet's policy cannot be followed: the body says why.", json('Error'));
 const logoutComplete = {
   'Tka-Logout': {
     description:
@@ -81,7 +85,7 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
     post: operation('login', 'Sign in, or extend the sign-in', {
       202: response('Signed in; the kubeconfig may take a moment.', json('Login')),
       422: response(
-        "The tailnet's policy cannot be followed, as it is: the role does not exist in this cluster, or the period is no duration or under 10 minutes. Or an object of the cluster is in the way.",
+        "The tailnet's policy cannot be followed, as it is: the role does not exist in this cluster, or the period is no duration or under 10 minutes.",
         json('Error'),
       ),
       500: failed(),
@@ -138,6 +142,7 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
           'text/html': { schema: { type: 'string' } },
         }),
         413: tooLarge,
+        429: tooMany,
       },
     },
   },

@@ -28,7 +28,7 @@ export function guardOrigin(identity: Identity, { names, domains, secure }: OwnN
     return isNobodys || own.has(name) || tails.some((tail) => name.endsWith(tail));
   };
   return {
-    whoIs(request) {
+    whoIs(request, asking) {
       const called = urlOf(`http://${request.headers.host ?? 'localhost'}`);
       if (called === undefined || !(secure || isOwn(called.hostname))) {
         throw new Refusal(421, {
@@ -39,7 +39,7 @@ export function guardOrigin(identity: Identity, { names, domains, secure }: OwnN
       if (request.method !== 'GET' && !isSameOrigin(request)) {
         throw new Refusal(403, { message: 'requests of web pages from elsewhere are refused' });
       }
-      return identity.whoIs(request);
+      return identity.whoIs(request, asking);
     },
   };
 }

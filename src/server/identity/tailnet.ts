@@ -29,10 +29,11 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
   const { capName, tailnet = async () => '', log, userspace = false } = options;
   const whoIs = whoCalls({ ...options, userspace });
 
-  async function ask(address: string, port: number): Promise<[WhoIs | undefined, string]> {
+  async function ask(address: string, port: number, signal?: AbortSignal): Promise<[WhoIs | undefined, string]> {
     try {
-      return await Promise.all([whoIs(address, port), tailnet()]);
+      return await Promise.all([whoIs(address, port, signal), tailnet()]);
     } catch (error) {
+      if (signal?.aborted) throw gone();
       log.error({ err: error }, 'tailscaled does not say who calls');
       // Whom it is told to is not known: the log says why.
       throw new Refusal(
@@ -50,13 +51,15 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
   const gone = () => new Refusal(400, { message: 'who is gone?' });
 
   return {
-    async whoIs(request): Promise<Caller> {
+    async whoIs(request, asking): Promise<Caller> {
       const { remoteAddress, remotePort } = request.socket;
       if (isForwarded(request)) throw new Refusal(403, { message: 'Unauthorized request from Funnel' });
       if (remoteAddress === undefined || remotePort === undefined) throw gone();
-      const [who, name] = await ask(remoteAddress, remotePort);
+      const [who, name] = await ask(remoteAddress, remotePort, asking?.signal);
       // His port may be somebody else's by now, and so may the answer.
       if (request.socket.destroyed) throw gone();
+      // A caller who has to wait for that is judged by a grant that is 3 s old at most.
+      await asking?.admit(who === undefined ? remoteAddress : who.tags.join() || who.login);
       if (who === undefined) {
         throw new Refusal(403, {
           message: 'your connection does not come from a device of the tailnet',

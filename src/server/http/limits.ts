@@ -1,0 +1,201 @@
+// How much of the server one caller may take, so that nobody's login waits for somebody else's program.
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Caller, type Identity, Refusal, type RequestLimits } from './contract.ts';
+
+/** What one login may do. */
+export interface CallerLimitOptions {
+  /** Requests per second, in the long run. */
+  readonly perSecond?: number;
+  /** Requests after a pause that are not slowed down to that. */
+  readonly burst?: number;
+  /** Milliseconds for which a request waits until it is within the rate; one that had to wait longer is refused. */
+  readonly patienceMs?: number;
+  /** Requests that are worked on at a time; the others wait. */
+  readonly atOnce?: number;
+  /** Milliseconds after which a request counts as one that waits for something else than this machine. */
+  readonly turnMs?: number;
+  /** Open connections. */
+  readonly connections?: number;
+  /** Milliseconds for which a refusal is held back. */
+  readonly holdMs?: number;
+}
+
+// Forty kubectl on forty machines that miss in the same second ask some hundred times: all are answered within 3 s.
+const usual = { perSecond: 20, burst: 40, patienceMs: 3_000, atOnce: 1, turnMs: 100, connections: 128, holdMs: 1_000 };
+// tailscaled answers in a millisecond or two.
+const whoisAtOnce = 8;
+const whoisWaitMs = 1_000;
+
+/**
+ * Token buckets, one for each key. A bucket is the time at which it will be full again, so that a full one needs no memory
+ * (the generic cell rate algorithm, ITU-T I.371).
+ */
+export class Buckets {
+  readonly #intervalMs: number;
+  readonly #burst: number;
+  readonly #most: number;
+  readonly #fullAt = new Map<string, number>();
+
+  /** Remembers `most` keys; beyond, the one that was asked for longest ago is forgotten, and so has a full bucket. */
+  constructor(perSecond: number, burst: number, most = 10_000) {
+    this.#intervalMs = 1_000 / perSecond;
+    this.#burst = burst;
+    this.#most = most;
+  }
+
+  get size(): number {
+    return this.#fullAt.size;
+  }
+
+  /**
+   * Takes a token that will be there within so many milliseconds. Returns how long that is, or how much too long it would be.
+   */
+  take(key: string, patienceMs: number): { readonly inMs: number } | { readonly overMs: number } {
+    const now = performance.now();
+    const fullAt = Math.max(this.#fullAt.get(key) ?? now, now) + this.#intervalMs;
+    const inMs = Math.max(0, fullAt - now - this.#burst * this.#intervalMs);
+    if (inMs > patienceMs) return { overMs: inMs - patienceMs };
+    // The last that were asked for come last.
+    this.#fullAt.delete(key);
+    this.#fullAt.set(key, fullAt);
+    for (const [oldest, at] of this.#fullAt) {
+      if (at > now && this.#fullAt.size <= this.#most) break;
+      this.#fullAt.delete(oldest);
+    }
+    return { inMs };
+  }
+}
+
+/** So many at a time for each key; the others wait in line. */
+export class Turns {
+  readonly #atOnce: number;
+  readonly #lines = new Map<string, { running: number; readonly waiting: Set<() => void> }>();
+
+  constructor(atOnce: number) {
+    this.#atOnce = atOnce;
+  }
+
+  /** Resolves when it is this one's turn, to what ends the turn. Rejects when the signal is aborted before. */
+  async take(key: string, signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted();
+    const line = this.#lines.get(key) ?? { running: 0, waiting: new Set() };
+    this.#lines.set(key, line);
+    if (line.running >= this.#atOnce) {
+      await new Promise<void>((resolve, reject) => {
+        const leave = (): void => {
+          line.waiting.delete(go);
+          reject(signal.reason);
+        };
+        const go = (): void => {
+          line.waiting.delete(go);
+          signal.removeEventListener('abort', leave);
+          resolve();
+        };
+        line.waiting.add(go);
+        signal.addEventListener('abort', leave, { once: true });
+      });
+    } else line.running++;
+    let ended = false;
+    return () => {
+      if (ended) return;
+      ended = true;
+      // The turn is handed on, or given back.
+      const [next] = line.waiting;
+      if (next !== undefined) return next();
+      line.running--;
+      if (line.running === 0) this.#lines.delete(key);
+    };
+  }
+}
+
+/** The limits of all callers of one server. */
+export class CallerLimits implements RequestLimits {
+  readonly #options: Required<CallerLimitOptions>;
+  readonly #buckets: Buckets;
+  readonly #work: Turns;
+  readonly #whois = new Turns(whoisAtOnce);
+  readonly #callers = new WeakMap<Socket, string>();
+  readonly #connections = new Map<string, number>();
+
+  constructor(options: CallerLimitOptions = {}) {
+    this.#options = { ...usual, ...options };
+    this.#buckets = new Buckets(this.#options.perSecond, this.#options.burst);
+    this.#work = new Turns(this.#options.atOnce);
+  }
+
+  async whoIs(identity: Identity, request: IncomingMessage, signal: AbortSignal): Promise<Caller> {
+    const { socket } = request;
+    // A connection is the same caller's all the time: tailscaled is not asked for one that must wait.
+    const before = this.#callers.get(socket);
+    if (before !== undefined) await this.#admit(before, signal);
+    const end = await this.#whoisTurn(socket.remoteAddress ?? '', signal);
+    const admit = async (who: string): Promise<void> => {
+      end();
+      if (who === before) return;
+      this.#count(socket, who);
+      await this.#admit(who, signal);
+    };
+    try {
+      return await identity.whoIs(request, { signal, admit });
+    } finally {
+      end();
+    }
+  }
+
+  knows(socket: Socket): boolean {
+    return this.#callers.has(socket);
+  }
+
+  async anonymous(signal: AbortSignal): Promise<void> {
+    // All of them share a bucket: nobody needs many.
+    await this.#admit('', signal);
+  }
+
+  async turn(login: string, signal: AbortSignal): Promise<() => void> {
+    const end = await this.#work.take(login, signal);
+    const late = setTimeout(end, this.#options.turnMs);
+    return () => {
+      clearTimeout(late);
+      end();
+    };
+  }
+
+  async #admit(who: string, signal: AbortSignal): Promise<void> {
+    const taken = this.#buckets.take(who, this.#options.patienceMs);
+    // A fraction of a microsecond is the arithmetic's.
+    if ('inMs' in taken && taken.inMs < 1e-3) return;
+    if ('inMs' in taken) return await delay(taken.inMs, undefined, { signal });
+    // A program that does not wait is made to: its connections are held, at no cost, and it cannot have many.
+    await delay(this.#options.holdMs, undefined, { signal });
+    throw tooMany('too many requests', taken.overMs);
+  }
+
+  #count(socket: Socket, who: string): void {
+    const count = (this.#connections.get(who) ?? 0) + 1;
+    if (count > this.#options.connections) throw tooMany('too many connections', 1_000);
+    this.#callers.set(socket, who);
+    this.#connections.set(who, count);
+    socket.once('close', () => {
+      const left = (this.#connections.get(who) ?? 1) - 1;
+      if (left === 0) this.#connections.delete(who);
+      else this.#connections.set(who, left);
+    });
+  }
+
+  async #whoisTurn(address: string, signal: AbortSignal): Promise<() => void> {
+    const late = AbortSignal.timeout(whoisWaitMs);
+    try {
+      return await this.#whois.take(address, AbortSignal.any([signal, late]));
+    } catch (error) {
+      if (!late.aborted || signal.aborted) throw error;
+      throw new Refusal(503, { message: 'the TKA server is busy', advice: ['try again in a moment'] }, 1);
+    }
+  }
+}
+
+function tooMany(message: string, waitMs: number): Refusal {
+  const seconds = Math.max(1, Math.ceil(waitMs / 1_000));
+  return new Refusal(429, { message, advice: [`wait ${seconds} s, then try again`] }, seconds);
+}
