@@ -3,8 +3,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    // These need real API servers: npm run test:cluster.
-    exclude: ['test/cluster/**', 'node_modules/**'],
+    // These need real API servers, and a real tailnet: npm run test:cluster, test:tailnet.
+    exclude: ['test/cluster/**', 'test/tailnet/**', 'node_modules/**'],
     // Whole processes are started and stopped: what hangs is caught by its own budget, not by a hurried default.
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -5,6 +5,8 @@ export interface TkaErrorOptions {
   /** 1 failed, 2 wrong usage, 130 interrupted. */
   readonly exitCode?: number;
   readonly cause?: unknown;
+  /** The person has read it a moment ago: it is not printed again. */
+  readonly heard?: boolean;
 }
 
 /** An error meant for a person: one lower-case line, hints, and the exit status that goes with it. */
@@ -12,11 +14,13 @@ export class TkaError extends Error {
   override readonly name: string = 'TkaError';
   readonly hints: readonly string[];
   readonly exitCode: number;
+  readonly heard: boolean;
 
   constructor(message: string, options: TkaErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.hints = options.hints ?? [];
     this.exitCode = options.exitCode ?? 1;
+    this.heard = options.heard ?? false;
   }
 }
 

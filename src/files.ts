@@ -1,6 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { systemCode, TkaError } from './errors.ts';
+import { fateOf, thisProcess } from './processes.ts';
 
 /**
  * Makes a folder (0700) and those above it. Throws the system's error where it cannot be. (Node's own recursive mkdir
@@ -56,22 +57,41 @@ export function readOwn(file: string, limit: number): string | undefined {
   }
 }
 
-/** The name under which a file is written before it gets its own; recognisable, so that leftovers can be removed. */
-function temporaryName(file: string): string {
-  // It only has to be another one than our last: nobody else makes files here, and node:crypto takes 5 ms to load.
-  const unique = Math.floor(Math.random() * 2 ** 48).toString(16);
-  return `${file}+${process.pid}.${unique.padStart(12, '0')}+tmp`;
+/**
+ * The name under which a file is written before it gets its own: it says which process wrote it, so that leftovers can
+ * be told from what is about to be renamed.
+ */
+export function temporaryName(file: string): string {
+  const { pid, space } = thisProcess();
+  return `${file}+${pid}.${space || '00000000'}.${uniqueName()}+tmp`;
 }
 
-/** Removes what killed writers of a file have left behind. Only for whoever holds the file's lock. */
+/** Twelve hexadecimal digits that are different each time. (node:crypto takes 5 ms to load.) */
+export function uniqueName(): string {
+  return Math.floor(Math.random() * 2 ** 48)
+    .toString(16)
+    .padStart(12, '0');
+}
+
+/** True for what is older than a day: no process takes so long over a file. */
+export function isAbandoned(file: string): boolean {
+  return Math.abs(Date.now() - fs.lstatSync(file).mtimeMs) > 24 * 3_600_000;
+}
+
+/** Removes what killed writers of a file have left behind; never what another process is about to rename. */
 export function removeLeftovers(file: string): void {
+  // 0.1.0 named no space of process IDs.
+  const shape = /^\+([0-9]{1,10})\.(?:([0-9a-f]{8})\.)?[0-9a-f]{12}\+tmp$/;
   const folder = path.dirname(file);
-  const shape = /^\+[0-9]+\.[0-9a-f]{12}\+tmp$/;
+  const start = path.basename(file);
   try {
     for (const name of fs.readdirSync(folder)) {
-      const start = path.basename(file);
-      if (name.startsWith(start) && shape.test(name.slice(start.length)))
-        fs.rmSync(path.join(folder, name), { force: true });
+      const [, pid, space = thisProcess().space] =
+        (name.startsWith(start) && shape.exec(name.slice(start.length))) || [];
+      if (pid === undefined) continue;
+      const leftover = path.join(folder, name);
+      const fate = fateOf({ space, pid: Number(pid), start: undefined });
+      if (fate === 'gone' || isAbandoned(leftover)) fs.rmSync(leftover, { recursive: true, force: true });
     }
   } catch {
     // A folder that cannot be listed keeps them until it can.
@@ -80,14 +100,16 @@ export function removeLeftovers(file: string): void {
 
 /**
  * Writes a file (0600) whole or not at all: temporary file, fsync, rename. Takes the place of whatever has its name.
- * `mtime` is in seconds of the epoch. Throws the system's error, and leaves nothing behind then.
+ * `mtime` is in seconds of the epoch; `within` is the folder for the temporary file, the file's own if absent. Throws
+ * the system's error, and leaves nothing behind then.
  */
 export function writeWhole(
   file: string,
   text: string | Uint8Array,
-  options: { mtime?: number; mode?: number } = {},
+  options: { mtime?: number; mode?: number; within?: string | undefined } = {},
 ): void {
-  const temporary = temporaryName(file);
+  const { within } = options;
+  const temporary = temporaryName(within === undefined ? file : path.join(within, path.basename(file)));
   const mode = options.mode ?? 0o600;
   const fd = fs.openSync(temporary, 'wx', mode);
   try {

@@ -72,6 +72,7 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
 /** Says an error, each of its lines as one, and its hints on stderr; with `debug` also where it came from. Returns the exit status. */
 export function sayError(error: unknown, debug: boolean): number {
   const known = error instanceof TkaError;
+  if (known && error.heard && !debug) return error.exitCode;
   const message = error instanceof Error ? error.message : inspect(error);
   const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
   for (const line of text.split(/\s*[\n\r]\s*/).filter((part, i) => part !== '' || i === 0))

@@ -61,7 +61,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/session\//,
-    may: /^(src\/(session|credential|tka|network)\/|src\/(errors|files|paths)\.ts$|node:|proper-lockfile$)/,
+    may: /^(src\/(session|credential|tka|network)\/|src\/(errors|files|paths|processes)\.ts$|node:)/,
     because: 'a token is obtained without discovery, kubeconfig or commands',
   },
   {

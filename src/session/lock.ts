@@ -1,51 +1,247 @@
+// The lock of a server's entry: a folder beside it, in which the holder has a folder of its own.
+//
+//   ~/.cache/kubectl-tka/https+tka.example.ts.net+lock/0123456789ab/owner
+//
+// The whole is made under a temporary name and renamed, which succeeds for one process only. The lock of a dead holder is
+// taken out of its place by a rename, too, to `…+lock+0123456789ab`.
+// `owner` names the holder's process; its mtime is the holder's heartbeat. Whatever the holder writes, it writes in its
+// own folder and renames from there: a holder that was stopped and has lost its lock no longer has that folder, so it
+// cannot change anything.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import lockfile from 'proper-lockfile';
 import { systemCode, TkaError } from '../errors.ts';
-import { ensurePrivateFolder } from '../files.ts';
+import { ensurePrivateFolder, isAbandoned, readOwn, removeLeftovers, temporaryName, uniqueName } from '../files.ts';
+import { type Fate, fateOf, type Owner, thisProcess } from '../processes.ts';
 
-// A holder shows every second that it lives; who finds no sign of life for three takes over.
-const stale = 3000;
-const update = 1000;
-
-export type Release = () => Promise<void>;
-
+const heartbeat = 500;
 /**
- * Takes the lock beside a server's entry: a function that gives it back, or 'held' while another process has it.
- * Throws the system's error where a lock cannot be kept at all (a read-only folder, a full disk).
+ * A holder is taken for dead after so much silence, in milliseconds. A process that is there and not stopped may be
+ * starved of its processor on a busy machine.
  */
-export async function tryLock(entryFile: string): Promise<Release | 'held'> {
-  const lockPath = `${entryFile}+lock`;
-  const folder = path.dirname(entryFile);
-  ensurePrivateFolder(folder);
-  try {
-    clearDamage(lockPath);
-    const release = await lockfile.lock(entryFile, {
-      realpath: false,
-      lockfilePath: lockPath,
-      stale,
-      update,
-      retries: 0,
-      // Somebody took us for dead. What we write is whole all the same, so the worst is one sign-in too many.
-      onCompromised: () => {},
-    });
-    return () => release().catch(() => {});
-  } catch (error) {
-    const code = systemCode(error) ?? '';
-    // The last three: another waiter clears away what a killed holder left, at this very moment.
-    if (['ELOCKED', 'EEXIST', 'ENOENT', 'ENOTEMPTY'].includes(code) && fs.existsSync(folder)) return 'held';
-    throw error;
+const silence: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 3000, alive: 10_000 };
+/** The same by the clock, which may have been set, or be another machine's. */
+const silenceByClock: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 60_000, alive: 30_000 };
+/** The time between two looks counts as no more: a starved waiter has not watched. */
+const lookWorth = 250;
+
+/** What was to be written or removed under a lock that another process has taken over meanwhile. */
+export class LostLock extends Error {
+  override readonly name = 'LostLock';
+
+  constructor() {
+    super('another process has taken over');
   }
 }
 
-// What proper-lockfile cannot clear: no folder, one that is not empty, or one from the future that would never be stale.
-function clearDamage(lockPath: string): void {
-  const stat = fs.lstatSync(lockPath, { throwIfNoEntry: false });
-  if (stat === undefined) return;
-  const age = Date.now() - stat.mtimeMs;
-  const broken = !stat.isDirectory() || age < -stale || (age > stale && fs.readdirSync(lockPath).length > 0);
-  if (broken) fs.rmSync(lockPath, { recursive: true, force: true });
+/** A lock that this process has. */
+export interface Lock {
+  /** The holder's own folder: gone as soon as the lock is lost. */
+  readonly folder: string;
+  /** False once another process has taken over. */
+  held(): boolean;
+  /** Gives it back. Never throws. */
+  release(): void;
+}
+
+/** What lies in the place of a lock. */
+interface Found {
+  /** The holder's folder; undefined for damage, and for a holder of 0.1.0, which has none. */
+  readonly name: string | undefined;
+  readonly owner: Owner | undefined;
+  /** Of the last heartbeat, milliseconds of the epoch. */
+  readonly at: number;
+  readonly empty: boolean;
+}
+
+const nameShape = /^[0-9a-f]{12}$/;
+
+/** Takes the lock of one entry, as soon as no other process has it; watches its holder between its tries. */
+export class LockWaiter {
+  readonly #entry: string;
+  readonly #path: string;
+  #watched: { readonly name: string | undefined; readonly at: number; silent: number; looked: number } | undefined;
+  /** Locks of dead holders: kept until the end, so that each is taken away from its place once. */
+  readonly #taken: string[] = [];
+
+  constructor(entryFile: string) {
+    this.#entry = entryFile;
+    this.#path = `${entryFile}+lock`;
+  }
+
+  /**
+   * Takes the lock, or says 'held' while another process has it. Throws the system's error where a lock cannot be kept at
+   * all (a read-only folder, a full disk).
+   */
+  try(): Lock | 'held' {
+    ensurePrivateFolder(path.dirname(this.#entry));
+    const found = this.#look();
+    if (found !== undefined) {
+      if (!this.#isDead(found)) return 'held';
+      this.#takeAway(found);
+    }
+    return this.#make();
+  }
+
+  /** Removes what this waiter has taken away. */
+  end(): void {
+    for (const taken of this.#taken.splice(0)) fs.rmSync(taken, { recursive: true, force: true });
+  }
+
+  #look(): Found | undefined {
+    try {
+      const stat = fs.lstatSync(this.#path, { throwIfNoEntry: false });
+      if (stat === undefined) return undefined;
+      // A folder that took its place meanwhile is not removed by this.
+      if (!stat.isDirectory()) {
+        fs.unlinkSync(this.#path);
+        return undefined;
+      }
+      const names = fs.readdirSync(this.#path);
+      const name = names.find((one) => nameShape.test(one));
+      if (name === undefined) return { name, owner: undefined, at: stat.mtimeMs, empty: names.length === 0 };
+      const file = path.join(this.#path, name, 'owner');
+      const at = fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs ?? stat.mtimeMs;
+      return { name, owner: readOwner(file), at, empty: false };
+    } catch (error) {
+      // It was given back, or taken, at this moment.
+      if (/^(?:ENOENT|ENOTDIR|EISDIR|EPERM)$/.test(systemCode(error) ?? '')) return undefined;
+      throw error;
+    }
+  }
+
+  #isDead({ name, owner, at, empty }: Found): boolean {
+    const now = performance.now();
+    const watched = this.#watched;
+    if (watched !== undefined && watched.name === name && watched.at === at) {
+      watched.silent += Math.min(now - watched.looked, lookWorth);
+      watched.looked = now;
+    } else this.#watched = { name, at, silent: 0, looked: now };
+    const fate = owner === undefined ? 'unknown' : fateOf(owner);
+    const age = Date.now() - at;
+    // Without an owner it is damage, or the lock of 0.1.0, which was stale after three seconds.
+    if (owner === undefined && (empty || name === undefined) && Math.abs(age) > silence.unknown) return true;
+    return (this.#watched?.silent ?? 0) >= silence[fate] || age >= silenceByClock[fate];
+  }
+
+  /** Takes a dead holder's lock out of its place, if it still is there. */
+  #takeAway({ name }: Found): void {
+    const aside = `${this.#path}+${name ?? uniqueName()}`;
+    try {
+      if (name === undefined) {
+        try {
+          // One that is empty; and if it no longer is, another process has it.
+          fs.rmdirSync(this.#path);
+          return;
+        } catch (error) {
+          if (!/^(?:ENOTEMPTY|EEXIST)$/.test(systemCode(error) ?? '')) throw error;
+        }
+      }
+      // Fails where another waiter has done it already: that one has put the same name aside.
+      fs.renameSync(this.#path, aside);
+    } catch (error) {
+      if (/^(?:ENOENT|ENOTEMPTY|EEXIST|EPERM|EACCES|EBUSY)$/.test(systemCode(error) ?? '')) return;
+      throw error;
+    }
+    if (this.#isWhatWasMeant(aside, name)) this.#taken.push(aside);
+    else {
+      // Another waiter was faster, and this is its lock: back with it.
+      try {
+        fs.renameSync(aside, this.#path);
+      } catch {
+        // A third one has the place; the second finds out that it has lost its lock.
+        this.#taken.push(aside);
+      }
+    }
+  }
+
+  #isWhatWasMeant(aside: string, name: string | undefined): boolean {
+    let names: string[];
+    try {
+      names = fs.readdirSync(aside);
+    } catch {
+      // What is left of a dead holder, any other may remove.
+      return true;
+    }
+    return name === undefined ? !names.some((one) => nameShape.test(one)) : names.includes(name);
+  }
+
+  #make(): Lock | 'held' {
+    const name = uniqueName();
+    const made = temporaryName(this.#path);
+    try {
+      fs.mkdirSync(made, { mode: 0o700 });
+      fs.mkdirSync(path.join(made, name), { mode: 0o700 });
+      fs.writeFileSync(path.join(made, name, 'owner'), JSON.stringify(thisProcess()), { mode: 0o600, flag: 'wx' });
+      fs.renameSync(made, this.#path);
+    } catch (error) {
+      fs.rmSync(made, { recursive: true, force: true });
+      const code = systemCode(error) ?? '';
+      const windows = process.platform === 'win32' && /^(?:EPERM|EACCES|EBUSY)$/.test(code);
+      // ENOENT: a cleaner took the cache's folder away; it is made again.
+      if (/^(?:ENOTEMPTY|EEXIST|ENOTDIR|ENOENT)$/.test(code) || (windows && fs.existsSync(this.#path))) return 'held';
+      throw error;
+    }
+    removeLeftovers(this.#entry);
+    removeLeftovers(this.#path);
+    removeTakenLocks(this.#path, this.#taken);
+    return heldLock(this.#path, name);
+  }
+}
+
+function readOwner(file: string): Owner | undefined {
+  try {
+    const { space, pid, start } = JSON.parse(readOwn(file, 1024) ?? '') ?? {};
+    if (typeof space !== 'string' || !Number.isSafeInteger(pid) || pid <= 0) return undefined;
+    return { space, pid, start: typeof start === 'string' ? start : undefined };
+  } catch {
+    return undefined;
+  }
+}
+
+function heldLock(place: string, name: string): Lock {
+  const folder = path.join(place, name);
+  const owner = path.join(folder, 'owner');
+  const beat = setInterval(() => {
+    try {
+      const now = Date.now() / 1000;
+      fs.utimesSync(owner, now, now);
+    } catch {
+      // Lost: what is to be written next finds that out.
+    }
+  }, heartbeat);
+  beat.unref();
+  return {
+    folder,
+    held: () => fs.existsSync(owner),
+    release: () => {
+      clearInterval(beat);
+      try {
+        fs.rmSync(folder, { recursive: true, force: true });
+        // Not where another process has taken over: then it is not empty.
+        fs.rmdirSync(place);
+      } catch {
+        // Best effort: an empty lock is nobody's.
+      }
+    },
+  };
+}
+
+/** Removes locks of dead processes that a waiter took out of their place before it was killed itself. */
+function removeTakenLocks(place: string, but: readonly string[]): void {
+  const start = `${path.basename(place)}+`;
+  try {
+    for (const name of fs.readdirSync(path.dirname(place))) {
+      const unique = name.slice(start.length);
+      const folder = path.join(path.dirname(place), name);
+      if (!name.startsWith(start) || !nameShape.test(unique) || but.includes(folder)) continue;
+      const owner = readOwner(path.join(folder, unique, 'owner'));
+      if (owner === undefined || fateOf(owner) === 'gone' || isAbandoned(folder))
+        fs.rmSync(folder, { recursive: true, force: true });
+    }
+  } catch {
+    // A folder that cannot be listed keeps them until it can.
+  }
 }
 
 /** What is to be done under a lock. */
@@ -54,7 +250,8 @@ export interface Work<T> {
   readonly deadline: () => number;
   /** What ends it early; asked before `act`, and while another process has the lock. */
   readonly look?: (waited: boolean) => T | undefined;
-  readonly act: () => Promise<T>;
+  /** Without a lock where none can be kept. */
+  readonly act: (lock: Lock | undefined) => Promise<T>;
   /** At the deadline. */
   readonly late: () => T | Promise<T>;
   /** A lock that cannot be kept is not worth a word. */
@@ -70,26 +267,31 @@ export async function exclusively<T>(
   work: Work<T>,
   unlockable: (why: string) => void,
 ): Promise<T> {
-  let waited = false;
-  for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
-    let lock: Release | 'held' | undefined;
-    try {
-      if (entryFile === undefined) throw new TkaError('the environment names no home folder (HOME is unset)');
-      lock = await tryLock(entryFile);
-    } catch (error) {
-      unlockable(error instanceof TkaError ? error.message : `${entryFile}: ${systemCode(error)}`);
-    }
-    if (lock !== 'held') {
+  const waiter = entryFile === undefined ? undefined : new LockWaiter(entryFile);
+  try {
+    let waited = false;
+    for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
+      let lock: Lock | 'held' | undefined;
       try {
-        return work.look?.(waited) ?? (await work.act());
-      } finally {
-        await lock?.();
+        if (waiter === undefined) throw new TkaError('the environment names no home folder (HOME is unset)');
+        lock = waiter.try();
+      } catch (error) {
+        unlockable(error instanceof TkaError ? error.message : `${entryFile}: ${systemCode(error)}`);
       }
+      if (lock !== 'held') {
+        try {
+          return work.look?.(waited) ?? (await work.act(lock));
+        } finally {
+          lock?.release();
+        }
+      }
+      waited = true;
+      const found = work.look?.(waited);
+      if (found !== undefined) return found;
+      if (performance.now() >= work.deadline()) return await work.late();
+      await delay(pause * (0.5 + Math.random()));
     }
-    waited = true;
-    const found = work.look?.(waited);
-    if (found !== undefined) return found;
-    if (performance.now() >= work.deadline()) return work.late();
-    await delay(pause * (0.5 + Math.random()));
+  } finally {
+    waiter?.end();
   }
 }

@@ -1,11 +1,11 @@
 import { isFresh } from '../credential/entry.ts';
-import { asksAgain, wasChecked, writeChecked, writeServed } from '../credential/served.ts';
+import { asksAgain, callerOf, wasChecked, writeChecked, writeServed } from '../credential/served.ts';
 import { TkaError } from '../errors.ts';
 import { type Network, openNetwork } from '../network/network.ts';
 import type { Access } from '../tka/answers.ts';
 import { TkaClient } from '../tka/client.ts';
 import { Refused, Unavailable } from '../tka/errors.ts';
-import { exclusively, type Work } from './lock.ts';
+import { exclusively, type Lock, LostLock, type Work } from './lock.ts';
 import { type Grant, obtain } from './obtain.ts';
 import { type Revoked, revoke } from './revoke.ts';
 import { type Failure, type Session, type SessionStore, type SignedOut, timeLeft } from './store.ts';
@@ -18,7 +18,10 @@ const lastUse = 30_000;
 /** After a refresh that failed, the next one waits so long. */
 const retryPause = 30_000;
 /** client-go asks up to seven times in a row: a process that was told no is told so again at once, for so long. */
-const sameAnswer = 500;
+const sameAnswer = 2000;
+/** The same for an answer that is final: for so long after each time, and in all. */
+const sameFinalAnswer = 3000;
+const longestFinalAnswer = 20_000;
 /** Who fails with less time left than that has run out of it, which says nothing to others who have more. */
 const lastMoment = 500;
 /** The Go server deletes a sign-in that is made within about a second of a logout. */
@@ -44,6 +47,19 @@ export interface CredentialRequest {
   readonly parent: number;
   /** It is client-go, which may ask again at once after a failure. */
   readonly byClientGo?: boolean;
+}
+
+/** A request on its way. */
+interface Question extends CredentialRequest {
+  /** As performance.now() counts. */
+  readonly start: number;
+  readonly deadline: number;
+  /** Milliseconds of the epoch. */
+  readonly startedAt: number;
+  /** The cached token, where this caller got it a moment ago and asks again. */
+  readonly doubted: string | undefined;
+  /** The same, once the API server has refused it. */
+  refused: string | undefined;
 }
 
 /** Obtains, keeps, refreshes and revokes tokens, one process per server at a time. */
@@ -75,99 +91,172 @@ export class Sessions {
    * Throws TkaError when signed out, refused, out of time, or when the server's token is for another API server.
    */
   async credential(request: CredentialRequest): Promise<Session> {
-    const session = await this.#freshSession(request);
-    if (this.store.folder !== undefined) writeServed(this.store.folder, request.server, request.parent);
+    const { store } = this;
+    const question = this.#ask(request);
+    const cached = this.#cached(question);
+    if (cached === undefined) this.#sayAgain(question);
+    const session = cached ?? (await this.#underLock(question));
+    const { folder } = store;
+    // What was not kept was not served from the cache.
+    if (folder !== undefined && store.read(request.server)?.token === session.token)
+      writeServed(folder, request.server, request.parent);
     return session;
   }
 
-  async #freshSession(request: CredentialRequest): Promise<Session> {
-    const { server, apiServer, parent } = request;
+  /** Looks at the cache, and whether the caller doubts what is there. Throws TkaError when signed out. */
+  #ask(request: CredentialRequest): Question {
     const { store } = this;
-    const start = performance.now();
+    const { server, parent } = request;
     const startedAt = Date.now();
-    const deadline = start + this.timeout;
-    const usable = (session: Session | undefined): session is Session =>
-      session !== undefined &&
-      (apiServer === undefined || session.apiServer === apiServer) &&
-      session.token !== refused;
-
-    let refused: string | undefined;
-    const first = store.read(server);
+    const start = performance.now();
     this.#refuseSignedOut(server);
-    if (usable(first) && isFresh(first, Date.now())) {
-      const { folder } = store;
-      const doubted =
-        folder !== undefined && asksAgain(folder, server, parent, startedAt) && !wasChecked(folder, server, startedAt);
-      if (!doubted) return first;
-      writeChecked(folder, server);
-      if ((await tryToken(first.token, first, this.#network, this.#log)) !== 'refused') return first;
-      this.#log('the API server refuses the cached token: signing in again');
-      refused = first.token;
-    }
+    const { folder } = store;
+    const doubted =
+      folder !== undefined && asksAgain(folder, server, parent, startedAt) && !wasChecked(folder, server, startedAt);
+    return {
+      ...request,
+      start,
+      startedAt,
+      deadline: start + this.timeout,
+      doubted: doubted ? store.read(server)?.token : undefined,
+      refused: undefined,
+    };
+  }
 
-    const look = (waited: boolean): Session | undefined => {
-      this.#refuseSignedOut(server);
-      const session = store.read(server);
-      if (usable(session) && isFresh(session, Date.now())) return session;
-      const failure = store.readFailure(server);
-      // Whoever held the lock while we waited has asked for all of us.
-      const forUs = failure?.apiServer === apiServer && !failure?.outOfTime;
-      if (waited && failure !== undefined && forUs && failure.at >= startedAt) throw again(failure);
-      return undefined;
-    };
-    const stillGood = () => {
-      const session = store.read(server);
-      return usable(session) && timeLeft(session) > lastUse ? session : undefined;
-    };
-    const told = store.readFailure(server);
-    const repeated = request.byClientGo === true && told?.parent === parent && startedAt - told.at < sameAnswer;
-    if (repeated && told.apiServer === apiServer && stillGood() === undefined) throw again(told);
+  /** The session in the cache that is for this API server, and whose token it has not refused; fresh or not. */
+  #kept({ server, apiServer, refused }: Question): Session | undefined {
+    const session = this.store.read(server);
+    if (session === undefined || session.token === refused) return undefined;
+    return apiServer === undefined || session.apiServer === apiServer ? session : undefined;
+  }
+
+  /** The same, where it may be served without asking anybody. */
+  #cached(question: Question): Session | undefined {
+    const session = this.#kept(question);
+    if (session === undefined || !isFresh(session, Date.now())) return undefined;
+    const { folder } = this.store;
+    const doubted = session.token === question.doubted;
+    if (doubted && !(folder !== undefined && wasChecked(folder, question.server, Date.now()))) return undefined;
+    this.#log('the cached token is fresh');
+    return session;
+  }
+
+  /** The same, where it is good for a while longer. */
+  #stillGood(question: Question): Session | undefined {
+    const session = this.#kept(question);
+    return session !== undefined && timeLeft(session) > lastUse ? session : undefined;
+  }
+
+  /** Throws what this very caller was told a moment ago: client-go asks up to seven times in a row. */
+  #sayAgain(question: Question): void {
+    const { server, apiServer, parent, byClientGo, startedAt } = question;
+    if (byClientGo !== true || question.doubted !== undefined) return;
+    const told = this.store.readFailure(server);
+    const caller = callerOf(parent);
+    if (told === undefined || told.caller !== caller || told.apiServer !== apiServer) return;
+    const recent = told.final
+      ? startedAt - told.toldAt < sameFinalAnswer && startedAt - told.at < longestFinalAnswer
+      : startedAt - told.at < sameAnswer;
+    if (!recent || this.#stillGood(question) !== undefined) return;
+    this.#log('this caller was told so a moment ago');
+    this.store.touchFailure(server);
+    // Processes of several containers can have one ID: who has no start time may not have heard it.
+    const heard = told.final && (process.platform !== 'linux' || caller.includes(':'));
+    throw again(told, heard);
+  }
+
+  #underLock(question: Question): Promise<Session> {
+    const { server, start, deadline } = question;
     return this.#exclusively(server, {
       // The old token may cross its last use while we wait.
-      deadline: () => (stillGood() === undefined ? deadline : start + refreshBudget),
-      look,
-      act: async () => {
-        const old = stillGood();
-        if (refused !== undefined && store.read(server)?.token === refused) this.#tryStore(() => store.remove(server));
-        const budget =
-          old === undefined ? deadline : Math.min(deadline, Math.max(start + refreshBudget, performance.now() + 1000));
-        try {
-          const grant = await this.#obtain(server, {
-            deadline: budget,
-            ...(old !== undefined && { patience: 500 }),
-            mayLogin: () => this.#refuseSignedOut(server),
-            accept: (access) => this.#checkAccess(server, access, apiServer, false),
-          });
-          this.#refuseSignedOut(server);
-          return this.#keep(server, grant);
-        } catch (error) {
-          if (error instanceof Refused && !error.isSetUp) this.#tryStore(() => store.remove(server));
-          else if (old !== undefined && store.signedOut(server) === undefined) {
-            this.#serveOld(old, error);
-            const pause = Math.min(retryPause, timeLeft(old) - lastUse);
-            // Rounded up, so that even the shortest pause is one.
-            this.#tryStore(() => store.write({ ...old, freshUntil: Math.ceil((Date.now() + pause) / 1000) }));
-            return old;
-          }
-          if (error instanceof TkaError && store.signedOut(server) === undefined) {
-            const { message, hints } = error;
-            const outOfTime = error instanceof Unavailable && budget - performance.now() < lastMoment;
-            store.writeFailure(server, { at: Date.now(), message, hints, apiServer, parent, outOfTime });
-          }
-          throw error;
-        }
-      },
+      deadline: () => (this.#stillGood(question) === undefined ? deadline : start + refreshBudget),
+      look: (waited) => this.#lookAgain(question, waited),
+      act: async (lock) => (await this.#doubtedButGood(question, lock)) ?? (await this.#fetch(question, lock)),
       late: () => {
-        const old = stillGood();
+        const old = this.#stillGood(question);
         if (old !== undefined) return this.#serveOld(old, new TkaError('another process is still at it'));
-        throw new TkaError(
-          `timed out after ${Math.round(this.timeout / 1000)} s waiting for another process to sign in to ${server}`,
-          {
-            hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
-          },
-        );
+        throw this.#late(server, ['try again, or give it longer with TKA_TIMEOUT=60s']);
       },
     });
+  }
+
+  /** What another process may have put into the cache meanwhile. Throws what it was told, if it asked for us too. */
+  #lookAgain(question: Question, waited: boolean): Session | undefined {
+    const { server, apiServer, startedAt } = question;
+    this.#refuseSignedOut(server);
+    const session = this.#cached(question);
+    if (session !== undefined || !waited) return session;
+    const failure = this.store.readFailure(server);
+    const forUs = failure?.apiServer === apiServer && !failure?.outOfTime;
+    if (failure !== undefined && forUs && failure.at >= startedAt) throw again(failure);
+    return undefined;
+  }
+
+  /** The cached token, where the caller doubts it and the API server does not refuse it; a refused one is removed. */
+  async #doubtedButGood(question: Question, lock: Lock | undefined): Promise<Session | undefined> {
+    const { store } = this;
+    const { server } = question;
+    const session = this.#kept(question);
+    if (store.folder === undefined || session === undefined || session.token !== question.doubted) return undefined;
+    this.#log('asked for the same token again: asking the API server about it');
+    writeChecked(store.folder, server);
+    const verdict = await tryToken(session.token, session, this.#network, this.#log);
+    if (verdict !== 'refused') return isFresh(session, Date.now()) ? session : undefined;
+    this.#log('the API server refuses the cached token: signing in again');
+    question.refused = session.token;
+    this.#tryStore(() => store.remove(server, lock));
+    return undefined;
+  }
+
+  /** Signs in and keeps the token; serves the old one, while it is good, where that fails. */
+  async #fetch(question: Question, lock: Lock | undefined): Promise<Session> {
+    const { server, apiServer, start, deadline } = question;
+    const old = this.#stillGood(question);
+    const refreshBy = Math.min(deadline, Math.max(start + refreshBudget, performance.now() + 1000));
+    const budget = old === undefined ? deadline : refreshBy;
+    this.#log(old === undefined ? 'there is no token that is good: signing in' : 'the token ends soon: signing in');
+    try {
+      const grant = await this.#obtain(server, {
+        deadline: budget,
+        ...(old !== undefined && { patience: 500 }),
+        mayLogin: () => this.#refuseSignedOut(server),
+        accept: (access) => this.#checkAccess(server, access, apiServer, false),
+      });
+      this.#refuseSignedOut(server);
+      return this.#keep(server, grant, lock);
+    } catch (error) {
+      this.#dropRefused(server, error, lock);
+      // The server's word counts, but for an error in its set-up; a logout meanwhile counts before all.
+      const refused = error instanceof Refused && !error.isSetUp;
+      if (old !== undefined && !refused && this.store.signedOut(server) === undefined)
+        return this.#serveForNow(old, error, lock);
+      this.#noteFailure(question, error, budget, lock);
+      throw error;
+    }
+  }
+
+  #dropRefused(server: string, error: unknown, lock: Lock | undefined): void {
+    if (error instanceof Refused && !error.isSetUp) this.#tryStore(() => this.store.remove(server, lock));
+  }
+
+  /** Serves the old token, and lets the server rest for a while. */
+  #serveForNow(old: Session, why: unknown, lock: Lock | undefined): Session {
+    this.#serveOld(old, why);
+    const pause = Math.min(retryPause, timeLeft(old) - lastUse);
+    // Rounded up, so that even the shortest pause is one.
+    const freshUntil = Math.ceil((Date.now() + pause) / 1000);
+    this.#tryStore(() => this.store.write({ ...old, freshUntil }, lock));
+    return old;
+  }
+
+  #noteFailure(question: Question, error: unknown, budget: number, lock: Lock | undefined): void {
+    const { server, apiServer, parent } = question;
+    if (!(error instanceof TkaError) || this.store.signedOut(server) !== undefined) return;
+    const { message, hints } = error;
+    const final = !(error instanceof Unavailable);
+    const outOfTime = !final && budget - performance.now() < lastMoment;
+    const caller = callerOf(parent);
+    this.store.writeFailure(server, { at: Date.now(), message, hints, apiServer, caller, outOfTime, final }, lock);
   }
 
   /**
@@ -182,7 +271,7 @@ export class Sessions {
     const deadline = performance.now() + this.timeout;
     return this.#exclusively(server, {
       deadline: () => deadline,
-      act: async () => {
+      act: async (lock) => {
         const mark = store.signedOut(server);
         const previous = store.read(server) ?? mark;
         // Whoever signs out while we sign in means us too.
@@ -195,17 +284,15 @@ export class Sessions {
           const accept = (access: Access) => this.#checkAccess(server, access, options.apiServer, options.insecure);
           const grant = await this.#obtain(server, { deadline, accept, settled, mayLogin });
           mayLogin();
-          store.unmarkSignedOut(server);
-          return { session: this.#keep(server, grant), previous: known(previous) };
+          if (lock?.held() !== false) store.unmarkSignedOut(server);
+          return { session: this.#keep(server, grant, lock), previous: known(previous) };
         } catch (error) {
-          if (error instanceof Refused && !error.isSetUp) this.#tryStore(() => store.remove(server));
+          this.#dropRefused(server, error, lock);
           throw error;
         }
       },
       late: () => {
-        throw new TkaError(
-          `timed out after ${Math.round(this.timeout / 1000)} s waiting for another process to sign in to ${server}`,
-        );
+        throw this.#late(server, [`try again: kubectl tka login ${server}`]);
       },
     });
   }
@@ -230,6 +317,7 @@ export class Sessions {
     // The mark comes first: a sign-in that is under way sees it before it keeps its token.
     mark(false);
     const act = async () => {
+      // Also where another process has taken the lock over: being signed out counts before all.
       attempt(() => store.remove(server));
       const { known, complete } = await this.#revoke(server).catch((error) => {
         problems.push(error);
@@ -282,7 +370,12 @@ export class Sessions {
     }
   }
 
-  #keep(server: string, grant: Grant): Session {
+  #late(server: string, hints: readonly string[]): TkaError {
+    const seconds = Math.round(this.timeout / 1000);
+    return new TkaError(`timed out after ${seconds} s waiting for another process to sign in to ${server}`, { hints });
+  }
+
+  #keep(server: string, grant: Grant, lock: Lock | undefined): Session {
     const { signIn, access, expires, clockOffset } = grant;
     // client-go compares with the caller's clock.
     const ends = expires - clockOffset;
@@ -300,8 +393,8 @@ export class Sessions {
       caData: access.caData,
       insecureSkipTlsVerify: access.insecureSkipTlsVerify,
     };
-    this.#tryStore(() => this.store.write(session));
-    this.store.writeFailure(server, undefined);
+    this.#tryStore(() => this.store.write(session, lock));
+    this.store.writeFailure(server, undefined, lock);
     return session;
   }
 
@@ -316,15 +409,19 @@ export class Sessions {
     try {
       act();
     } catch (error) {
-      this.#warn(
-        `the token cache cannot be written, so every call signs in: ${error instanceof Error ? error.message : error}`,
-      );
+      // The token is good all the same; what is in the cache is another process's by now.
+      if (error instanceof LostLock) this.#log(`nothing is kept: ${error.message}`);
+      else this.#unwritable(error instanceof Error ? error.message : String(error));
     }
+  }
+
+  #unwritable(why: string): void {
+    this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
   }
 
   #exclusively<T>(server: string, work: Work<T>): Promise<T> {
     return exclusively(this.store.entryFile(server), work, (why) => {
-      if (!work.quiet) this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
+      if (!work.quiet) this.#unwritable(why);
     });
   }
 }
@@ -334,8 +431,8 @@ function settledAt({ at, complete }: SignedOut): number {
   return complete ? 0 : Math.min(at, Date.now()) + logoutAftermath;
 }
 
-function again(failure: Failure): TkaError {
-  return new TkaError(failure.message, { hints: failure.hints });
+function again(failure: Failure, heard = false): TkaError {
+  return new TkaError(failure.message, { hints: failure.hints, heard });
 }
 
 /** A time (milliseconds of the epoch) in whole seconds, cut, UTC. */

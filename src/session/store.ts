@@ -2,9 +2,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { type Entry, entryName, exists, formatEntry, readEntry, signedOutFile } from '../credential/entry.ts';
 import { systemCode, TkaError } from '../errors.ts';
-import { ensurePrivateFolder, readOwn, removeLeftovers, writeWhole } from '../files.ts';
+import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeWhole } from '../files.ts';
 import type { Paths } from '../paths.ts';
 import { cleanText } from '../tka/text.ts';
+import { type Lock, LostLock } from './lock.ts';
 
 /** What the slow path knows of an entry beyond what the fast path needs. Times are RFC 3339. */
 export interface SessionDetails {
@@ -43,10 +44,14 @@ export interface Failure {
   readonly hints: readonly string[];
   /** The API server that a token was asked for. */
   readonly apiServer: string | undefined;
-  /** The process that asked; undefined where nobody knows. */
-  readonly parent: number | undefined;
+  /** The process that asked, by callerOf(); undefined if that is unknown. */
+  readonly caller: string | undefined;
   /** It only ran out of its time. */
   readonly outOfTime: boolean;
+  /** No other answer is to be expected soon: the server refused, or what it gives must not be used. */
+  readonly final: boolean;
+  /** When a caller was last told, in milliseconds of the epoch. */
+  readonly toldAt: number;
 }
 
 /** Milliseconds for which a session's token is still good. */
@@ -105,8 +110,11 @@ export class SessionStore {
     return servers.flatMap((server) => (server === undefined ? [] : (this.read(server) ?? [])));
   }
 
-  /** Keeps a session. Throws TkaError that says why it cannot be kept. Only under the server's lock. */
-  write(session: Session): void {
+  /**
+   * Keeps a session. Throws TkaError that says why it cannot be kept, LostLock where the lock is lost. Only under the
+   * server's lock; without one where none can be kept.
+   */
+  write(session: Session, lock: Lock | undefined): void {
     const file = this.entryFile(session.server);
     if (this.#cache === undefined || file === undefined) throw new TkaError(noFolder);
     const { username, role, until, clockOffset, caData, insecureSkipTlsVerify } = session;
@@ -114,24 +122,26 @@ export class SessionStore {
     const own = { clockOffset: 0, serverClock: clockOffset };
     const details = { username, role, until, ...own, caData, insecureSkipTlsVerify };
     explained(this.#cache, () => {
-      ensurePrivateFolder(path.dirname(file));
-      removeLeftovers(file);
-      // A new token has been served to nobody yet.
-      if (readEntry(path.dirname(file), session.server)?.token !== session.token) {
-        remove(`${file}+served`);
-        remove(`${file}+checked`);
-      }
-      writeWhole(file, formatEntry({ ...session, details: JSON.stringify(details) }), { mtime: session.freshUntil });
+      if (lock === undefined) ensurePrivateFolder(path.dirname(file));
+      const isNew = readEntry(path.dirname(file), session.server)?.token !== session.token;
+      const text = formatEntry({ ...session, details: JSON.stringify(details) });
+      underLock(lock, () => writeWhole(file, text, { mtime: session.freshUntil, within: lock?.folder }));
+      // What is noted is about the token before.
+      if (isNew) for (const suffix of ['+served', '+checked']) remove(`${file}${suffix}`);
     });
   }
 
-  /** Forgets a server's token. Throws TkaError if it is still there afterwards. Only under the server's lock. */
-  remove(server: string): void {
+  /**
+   * Forgets a server's token. Throws TkaError if it is still there afterwards, LostLock where the lock is lost. Only under
+   * the server's lock; without one where none can be kept, or by a logout that cannot wait for it.
+   */
+  remove(server: string, lock?: Lock): void {
     const file = this.entryFile(server);
     if (file === undefined) return;
-    removeLeftovers(file);
+    if (lock === undefined) removeLeftovers(file);
     explained(file, () => {
-      remove(file);
+      if (lock === undefined) remove(file);
+      else underLock(lock, () => moveAway(file, lock));
       for (const suffix of ['+served', '+checked', '+failed']) remove(`${file}${suffix}`);
     });
   }
@@ -139,33 +149,46 @@ export class SessionStore {
   /** How the last attempt for a server ended, if it failed. */
   readFailure(server: string): Failure | undefined {
     const file = this.entryFile(server);
-    const value = file === undefined ? undefined : readJson(`${file}+failed`);
+    const note = `${file}+failed`;
+    const value = file === undefined ? undefined : readJson(note);
     if (value === undefined || typeof value.at !== 'number' || typeof value.message !== 'string') return undefined;
     // A note from the future (the clock was set back) would be believed by everyone who waits until then.
     if (value.at > Date.now()) return undefined;
     const hints = Array.isArray(value.hints) ? value.hints.filter((hint) => typeof hint === 'string') : [];
     const text = (line: string) => cleanText(line, 2000);
-    const parent = typeof value.parent === 'number' ? value.parent : undefined;
+    const caller = typeof value.caller === 'string' ? value.caller : undefined;
     const apiServer = typeof value.apiServer === 'string' ? value.apiServer : undefined;
     return {
       at: value.at,
       message: text(value.message),
       hints: hints.map(text),
       apiServer,
-      parent,
+      caller,
       outOfTime: value.outOfTime === true,
+      final: value.final === true,
+      toldAt: fs.lstatSync(note, { throwIfNoEntry: false })?.mtimeMs ?? value.at,
     };
   }
 
   /** Notes how an attempt ended, for those who wait for it; undefined takes the note away. Never throws. */
-  writeFailure(server: string, failure: Failure | undefined): void {
+  writeFailure(server: string, failure: Omit<Failure, 'toldAt'> | undefined, lock: Lock | undefined): void {
     const file = this.entryFile(server);
-    if (file === undefined) return;
+    if (file === undefined || lock?.held() === false) return;
     try {
       if (failure === undefined) remove(`${file}+failed`);
-      else writeWhole(`${file}+failed`, JSON.stringify(failure));
+      else writeWhole(`${file}+failed`, JSON.stringify(failure), { within: lock?.folder });
     } catch {
-      // They will find out for themselves.
+      // Best effort: waiters ask the server themselves.
+    }
+  }
+
+  /** Notes that a failure was told once more. Never throws. */
+  touchFailure(server: string): void {
+    const now = Date.now() / 1000;
+    try {
+      fs.utimesSync(`${this.entryFile(server)}+failed`, now, now);
+    } catch {
+      // Best effort: the server is asked again.
     }
   }
 
@@ -260,8 +283,28 @@ function explained(what: string, act: () => void): void {
   try {
     act();
   } catch (cause) {
-    if (cause instanceof TkaError) throw cause;
+    if (cause instanceof TkaError || cause instanceof LostLock) throw cause;
     throw new TkaError(`${what}: ${systemCode(cause) ?? 'cannot be written'}`, { cause });
+  }
+}
+
+/** Tells a lock that was lost from a file that cannot be written. */
+function underLock(lock: Lock | undefined, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    throw lock?.held() === false ? new LostLock() : error;
+  }
+}
+
+/** Removes a file, unless the lock is lost: into the holder's folder, which goes with the lock. */
+function moveAway(file: string, lock: Lock): void {
+  try {
+    fs.renameSync(file, path.join(lock.folder, uniqueName()));
+  } catch (error) {
+    if (!lock.held()) throw error;
+    // Where there is none, that is well; on Windows, another process may be reading it.
+    remove(file);
   }
 }
 

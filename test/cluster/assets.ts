@@ -19,57 +19,66 @@ export interface Assets {
   readonly etcd: string;
 }
 
-function assetsIn(folder: string): Assets | undefined {
-  const assets = {
-    apiServer: path.join(folder, `kube-apiserver${exe}`),
-    etcd: path.join(folder, `etcd${exe}`),
-  };
-  return fs.existsSync(assets.apiServer) && fs.existsSync(assets.etcd) ? assets : undefined;
+/** Programs that are built once and kept: each by its name. */
+type Programs<Name extends string> = Readonly<Record<Name, string>>;
+
+export interface Build<Name extends string> {
+  /** The folder of the user's cache that keeps them; it names their versions. */
+  readonly folder: string;
+  readonly names: readonly Name[];
+  /** What a line says of it: "kube-apiserver 1.35.4 and etcd 3.6.16". */
+  readonly what: string;
+  /** Builds all of them into the folder `bin`; `work` is a folder for all else. Throws when a build fails. */
+  make(bin: string, work: string): Promise<void>;
 }
 
-/** Finds or builds the programs; the reason, as a string, where neither is possible. Throws when a build fails. */
-export async function findAssets(say: (line: string) => void): Promise<Assets | string> {
-  const named = process.env.KUBEBUILDER_ASSETS;
-  if (named !== undefined && named !== '') {
-    const assets = assetsIn(named);
-    if (assets === undefined) throw new Error(`KUBEBUILDER_ASSETS=${named} has no kube-apiserver and etcd`);
-    return assets;
-  }
-  const cache = envPaths('tka-envtest', { suffix: '' }).cache;
-  const folder = path.join(cache, `kubernetes-${kubernetes}-etcd-${etcd}-${process.platform}-${process.arch}`);
-  const cached = assetsIn(folder);
+function programsIn<Name extends string>(folder: string, names: readonly Name[]): Programs<Name> | undefined {
+  const files = names.map((name) => path.join(folder, `${name}${exe}`));
+  if (!files.every((file) => fs.existsSync(file))) return undefined;
+  return Object.fromEntries(names.map((name, i) => [name, files[i]])) as Programs<Name>;
+}
+
+const cache = envPaths('tka-envtest', { suffix: '' }).cache;
+const folderOf = ({ folder }: Build<string>): string =>
+  path.join(cache, `${folder}-${process.platform}-${process.arch}`);
+
+/** Returns the programs where they are built already. */
+export const findBuilt = <Name extends string>(build: Build<Name>): Programs<Name> | undefined =>
+  programsIn(folderOf(build), build.names);
+
+/** Returns the programs, and builds them where they are missing. Throws when a build fails. */
+export async function buildOnce<Name extends string>(
+  build: Build<Name>,
+  say: (line: string) => void,
+): Promise<Programs<Name>> {
+  const cached = findBuilt(build);
   if (cached !== undefined) return cached;
-  try {
-    await go(['version'], os.tmpdir());
-  } catch {
-    return 'no KUBEBUILDER_ASSETS, and no go on PATH to build kube-apiserver and etcd with';
-  }
+  const folder = folderOf(build);
   fs.mkdirSync(cache, { recursive: true });
-  sweep(cache);
+  sweep();
   const work = fs.mkdtempSync(path.join(cache, '.build-'));
   note(work);
   try {
-    say(`building kube-apiserver ${kubernetes} and etcd ${etcd} into ${folder}, once; this takes minutes`);
-    const built = path.join(work, 'bin');
-    fs.mkdirSync(built);
-    await buildEtcd(path.join(work, 'etcd'), path.join(built, `etcd${exe}`));
-    await buildApiServer(path.join(work, 'kube-apiserver'), path.join(built, `kube-apiserver${exe}`));
-    // Whole or not at all: whoever else built it meanwhile has the same.
+    say(`building ${build.what} into ${folder}, once; this takes minutes`);
+    const bin = path.join(work, 'bin');
+    fs.mkdirSync(bin);
+    await build.make(bin, work);
+    // Whole or not at all: another process that built it meanwhile has the same.
     try {
-      fs.renameSync(built, folder);
+      fs.renameSync(bin, folder);
     } catch (error) {
-      if (assetsIn(folder) === undefined) throw error;
+      if (findBuilt(build) === undefined) throw error;
     }
   } finally {
     fs.rmSync(work, { recursive: true, force: true });
   }
-  const assets = assetsIn(folder);
-  if (assets === undefined) throw new Error(`the build left nothing in ${folder}`);
-  return assets;
+  const built = findBuilt(build);
+  if (built === undefined) throw new Error(`the build left nothing in ${folder}`);
+  return built;
 }
 
 // What is left of a build on a machine that was switched off.
-function sweep(cache: string): void {
+function sweep(): void {
   for (const name of fs.readdirSync(cache)) {
     const leftover = path.join(cache, name);
     if (name.startsWith('.build-') && fs.statSync(leftover).mtimeMs < Date.now() - 86_400_000) {
@@ -78,13 +87,48 @@ function sweep(cache: string): void {
   }
 }
 
+const build: Build<'kube-apiserver' | 'etcd'> = {
+  folder: `kubernetes-${kubernetes}-etcd-${etcd}`,
+  names: ['kube-apiserver', 'etcd'],
+  what: `kube-apiserver ${kubernetes} and etcd ${etcd}`,
+  async make(bin, work) {
+    await buildEtcd(path.join(work, 'etcd'), path.join(bin, `etcd${exe}`));
+    await buildApiServer(path.join(work, 'kube-apiserver'), path.join(bin, `kube-apiserver${exe}`));
+  },
+};
+
+/** Finds or builds the programs; the reason, as a string, where neither is possible. Throws when a build fails. */
+export async function findAssets(say: (line: string) => void): Promise<Assets | string> {
+  const obstacle = await assetsObstacle();
+  if (obstacle !== undefined) return obstacle;
+  const named = process.env.KUBEBUILDER_ASSETS;
+  const found = named ? programsIn(named, build.names) : await buildOnce(build, say);
+  if (found === undefined) throw new Error(`KUBEBUILDER_ASSETS=${named} has no kube-apiserver and etcd`);
+  return { apiServer: found['kube-apiserver'], etcd: found.etcd };
+}
+
+/** Returns why there are no programs and none can be built; undefined where `findAssets` has a chance. */
+export async function assetsObstacle(): Promise<string | undefined> {
+  if (process.env.KUBEBUILDER_ASSETS || findBuilt(build) !== undefined) return undefined;
+  return await go(['version'], { cwd: os.tmpdir() }).then(
+    () => undefined,
+    () => 'no KUBEBUILDER_ASSETS, and no go on PATH to build kube-apiserver and etcd with',
+  );
+}
+
+export interface GoOptions {
+  readonly cwd: string;
+  /** Default: mod. */
+  readonly mod?: 'mod' | 'readonly';
+}
+
 /** Runs go and answers with its stdout. A build yields to whatever else the machine does. */
-async function go(args: readonly string[], cwd: string): Promise<string> {
+export async function go(args: readonly string[], { cwd, mod = 'mod' }: GoOptions): Promise<string> {
   let output = '';
   let problem = '';
   const child = execFile('go', args, {
     cwd,
-    env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=mod -buildvcs=false', GOWORK: 'off' },
+    env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: `-mod=${mod} -buildvcs=false`, GOWORK: 'off' },
     maxBuffer: 64 * 1024 * 1024,
   });
   const { pid } = child;
@@ -116,8 +160,8 @@ async function buildEtcd(folder: string, target: string): Promise<void> {
     `go.etcd.io/etcd/server/v3 v${etcd}`,
     'package main\n\nimport (\n\t"os"\n\n\t"go.etcd.io/etcd/server/v3/etcdmain"\n)\n\nfunc main() { etcdmain.Main(os.Args) }\n',
   );
-  await go(['mod', 'tidy'], folder);
-  await go(['build', '-trimpath', '-ldflags', '-s -w', '-o', target, '.'], folder);
+  await go(['mod', 'tidy'], { cwd: folder });
+  await go(['build', '-trimpath', '-ldflags', '-s -w', '-o', target, '.'], { cwd: folder });
 }
 
 async function buildApiServer(folder: string, target: string): Promise<void> {
@@ -140,18 +184,20 @@ func main() { os.Exit(cli.Run(app.NewAPIServerCommand())) }
 `,
   );
   // Its go.mod takes these modules from folders beside it, which whoever depends on it has to undo by name.
-  const { GoMod } = JSON.parse(await go(['mod', 'download', '-json', `k8s.io/kubernetes@v${kubernetes}`], folder));
-  const { Replace } = JSON.parse(await go(['mod', 'edit', '-json', GoMod], folder)) as {
+  const { GoMod } = JSON.parse(
+    await go(['mod', 'download', '-json', `k8s.io/kubernetes@v${kubernetes}`], { cwd: folder }),
+  );
+  const { Replace } = JSON.parse(await go(['mod', 'edit', '-json', GoMod], { cwd: folder })) as {
     readonly Replace: readonly { readonly Old: { readonly Path: string }; readonly New: { readonly Path: string } }[];
   };
   const staging = Replace.filter(({ New }) => New.Path.startsWith('./staging/')).map(({ Old }) => Old.Path);
   const version = kubernetes.replace(/^1/, '0');
-  await go(['mod', 'edit', ...staging.map((name) => `-replace=${name}=${name}@v${version}`)], folder);
-  await go(['mod', 'tidy'], folder);
+  await go(['mod', 'edit', ...staging.map((name) => `-replace=${name}=${name}@v${version}`)], { cwd: folder });
+  await go(['mod', 'tidy'], { cwd: folder });
   const [major, minor] = kubernetes.split('.');
   // Without these it calls itself v0.0.0-master, which clients that ask for a minimum version refuse.
   const set = Object.entries({ gitVersion: `v${kubernetes}`, gitMajor: major, gitMinor: minor })
     .map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`)
     .join(' ');
-  await go(['build', '-trimpath', '-ldflags', `-s -w ${set}`, '-o', target, '.'], folder);
+  await go(['build', '-trimpath', '-ldflags', `-s -w ${set}`, '-o', target, '.'], { cwd: folder });
 }

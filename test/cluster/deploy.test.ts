@@ -5,7 +5,7 @@ import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
 import { connectKube, type Kube } from '../../src/server/provisioner/kube.ts';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
-import { deploy } from '../deploy/render.ts';
+import { deploy, only } from '../deploy/render.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
 import {
   apply,
@@ -57,7 +57,9 @@ const test = base.extend<{ $file: Fixtures }>({
     async ({}, use) => {
       await using own = await ownCluster('127.0.0.15');
       const { access, kube } = own;
-      await use(await apply(access, kube, 'access', { namespace: 'access', nameSuffix: '-prod-us' }));
+      await use(
+        await apply(access, kube, 'access', { namespace: 'access', namePrefix: 'acme-', nameSuffix: '-prod-us' }),
+      );
     },
     { scope: 'file' },
   ],
@@ -188,7 +190,9 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     expect(told).toEqual(rights.map((right) => right.join(' ')));
   });
 
-  async function isHeldToItsOwn({ access, kube, token, namespace }: Deployed): Promise<void> {
+  async function isHeldToItsOwn({ access, kube, token, namespace, objects }: Deployed): Promise<void> {
+    // As all that is the server's: kustomize renames it everywhere.
+    const called = only(objects, 'StatefulSet').spec?.template.spec?.serviceAccountName ?? '';
     const binding = (name: string, subjects: object[]) => ({
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
@@ -203,7 +207,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
       binding('deploy-others', [carol]),
     );
     const server = connectKube(kubeConfigFor(access, token));
-    const own = /ValidatingAdmissionPolicy 'tka-server(?:-prod-us)?' .* denied request: it may/;
+    const own = new RegExp(`ValidatingAdmissionPolicy '${called}' .* denied request: it may`);
     // A policy counts from some moment after it was made.
     await vi.waitFor(() => expect(server.patch(paths.bindings('deploy-others'), {})).rejects.toThrow(own), 20_000);
     await expect(server.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).rejects.toThrow(own);
@@ -221,7 +225,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     await server.create(`${paths.bindings()}?dryRun=All`, right);
     const itself = {
       ...right,
-      roleRef: { ...right.roleRef, name: namespace === 'access' ? 'tka-server-prod-us' : 'tka-server' },
+      roleRef: { ...right.roleRef, name: called },
     };
     await expect(server.create(`${paths.bindings()}?dryRun=All`, itself)).rejects.toThrow(own);
     // Who signed in with a role that may is not held to it.

@@ -94,8 +94,11 @@ export class Ground {
   }
 
   /** A ClusterRole that sees pods and namespaces, and changes nothing. Answers its name. */
-  async role(verbs: readonly string[] = ['get', 'list', 'watch'], resources = ['pods', 'namespaces']): Promise<string> {
-    const name = `test-${randomBytes(4).toString('hex')}`;
+  async role(
+    verbs: readonly string[] = ['get', 'list', 'watch'],
+    resources = ['pods', 'namespaces'],
+    name = `test-${randomBytes(4).toString('hex')}`,
+  ): Promise<string> {
     await this.kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRole',

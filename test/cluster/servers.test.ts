@@ -69,14 +69,7 @@ const clean = (text: string): string => text.trim();
 describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', () => {
   beforeAll(async () => {
     grounds = await Promise.all(inject('clusters').map((access) => Ground.make(access)));
-    for (const ground of grounds) {
-      await ground.kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
-        apiVersion: 'rbac.authorization.k8s.io/v1',
-        kind: 'ClusterRole',
-        metadata: { name: role },
-        rules: [{ apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['get', 'list', 'watch'] }],
-      });
-    }
+    for (const ground of grounds) await ground.role(undefined, undefined, role);
     tailscaled = await startTailscaled();
     grant(role);
     port = await freePort(...hosts);

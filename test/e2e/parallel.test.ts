@@ -85,7 +85,7 @@ describe('credential', { timeout }, () => {
     await us.seen('kubeconfig');
     open();
     const answers = new Set((await all).map(({ status, stdout, stderr }) => JSON.stringify([status, stdout, stderr])));
-    expect(answers.size).toBe(1);
+    expect([...answers]).toHaveLength(1);
     expect(JSON.parse([...answers][0] ?? '')).toEqual([0, expect.stringContaining(home.token(us)), '']);
     expect(us.counts.login).toBe(1);
   });

@@ -60,9 +60,9 @@ if (what === 'stop') {
       return result;
     };
   };
-  // The entry is written to a temporary file beside it, the kubeconfig to one within its lock; then each is renamed.
+  // Each is written to a temporary file within its lock, then renamed.
   const temporary = (file) =>
-    /\.cache\/kubectl-tka\/[^/+]*\+[^/]*\+tmp$/.test(String(file)) && !/\+failed/.test(String(file));
+    /\.cache\/kubectl-tka\/[^/]*\+lock\/[0-9a-f]+\/[^/]*\+tmp$/.test(String(file)) && !/\+failed/.test(String(file));
   const token = (file) => /\.lock\/tka-[0-9a-f]+\.tmp$/.test(String(file));
   const at = (is) => (fd) => is(paths.get(fd));
   const entry = (from) => temporary(from);

@@ -58,6 +58,8 @@ export interface RunOptions {
   readonly env?: Env;
   readonly input?: string;
   readonly cwd?: string;
+  /** A command that runs the program, with its arguments: `nsenter … env -C FOLDER`. */
+  readonly within?: readonly string[];
 }
 
 /** A program that runs: `ran` settles when it has ended and its streams are closed. */
@@ -72,7 +74,8 @@ const longest = 60_000;
 export function start(file: string, args: readonly string[], env: Env, options: RunOptions = {}): Running {
   const defined = Object.fromEntries(Object.entries({ ...env, ...options.env }).filter(([, v]) => v !== undefined));
   const started = performance.now();
-  const child = spawn(file, args, {
+  const [first, ...rest] = [...(options.within ?? []), file, ...args] as [string, ...string[]];
+  const child = spawn(first, rest, {
     env: defined as Record<string, string>,
     cwd: options.cwd,
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],

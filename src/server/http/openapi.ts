@@ -64,7 +64,10 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
 const failed = (headers: object = {}) =>
   response('The cluster is not as it must be: the body says how.', json('Error'), headers);
 
-const policy = response("The tailnet's policy cannot be followed: the body says why.", json('Error'));
+const policy = response(
+  "The tailnet's policy cannot be followed, or an object of the cluster is in the way: the body says why.",
+  json('Error'),
+);
 const logoutComplete = {
   'Tka-Logout': {
     description:
@@ -85,7 +88,7 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
     post: operation('login', 'Sign in, or extend the sign-in', {
       202: response('Signed in; the kubeconfig may take a moment.', json('Login')),
       422: response(
-        "The tailnet's policy cannot be followed, as it is: the role does not exist in this cluster, or the period is no duration or under 10 minutes.",
+        "The tailnet's policy cannot be followed, as it is: the role does not exist in this cluster, or the period is no duration or under 10 minutes. Or an object of the cluster is in the way.",
         json('Error'),
       ),
       500: failed(),

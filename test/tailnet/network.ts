@@ -1,0 +1,98 @@
+// A network of hosts: each has network and mount namespaces of its own, and a cable to a switch, which is where this
+// process is. The kernel takes all of it away when this process ends: see run.ts.
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { makeFolder, type Running, start } from '../cluster/processes.ts';
+
+/** The first addresses of the network: `10.66.0.1`. */
+export const address = (number: number): string => `10.66.0.${number}`;
+
+/** Waits for what no event tells, and returns it as soon as it passes. Throws with what was seen last. */
+export async function eventually<T>(
+  what: string,
+  see: () => Promise<T>,
+  passes: (seen: T) => boolean,
+  withinMs = 30_000,
+): Promise<T> {
+  for (const deadline = performance.now() + withinMs; ; await delay(50)) {
+    const seen = await see();
+    if (passes(seen)) return seen;
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}: ${JSON.stringify(seen)}`);
+  }
+}
+
+const ip = (commands: string, within: readonly string[] = []): void => {
+  const [program = '', ...args] = [...within, 'ip', '-batch', '-'];
+  execFileSync(program, args, { input: commands, stdio: ['pipe', 'pipe', 'pipe'] });
+};
+
+/** Turns this process's network namespace, which must be a new one, into the switch. Its addresses are 1 to `last`. */
+export function makeSwitch(last: number): void {
+  // Its first line is a heading.
+  if (fs.readFileSync('/proc/self/net/route', 'utf8').trim().split('\n').length > 1) {
+    throw new Error('this network namespace is in use already: npm run test:tailnet makes one of its own');
+  }
+  const addresses = Array.from({ length: last }, (_, i) => `address add ${address(i + 1)}/24 dev switch\n`);
+  // A bridge without a MAC of its own takes that of a port, another one as ports come: frames to the last one are lost.
+  ip(
+    `link set lo up\nlink add switch address 02:00:00:00:00:01 type bridge\n${addresses.join('')}link set switch up\n`,
+  );
+}
+
+/** A host at the switch. */
+export class Host {
+  readonly name: string;
+  readonly folder: string;
+  readonly #holder: Running;
+  readonly #cable: string;
+
+  private constructor(name: string, holder: Running, folder: string, number: number) {
+    this.name = name;
+    this.#holder = holder;
+    this.folder = folder;
+    this.#cable = `cable${number}`;
+  }
+
+  /** Makes a host with this address; it answers for its names itself, in a resolv.conf of its own. */
+  static async make(name: string, number: number): Promise<Host> {
+    const folder = makeFolder();
+    const resolv = path.join(folder, 'resolv.conf');
+    fs.writeFileSync(resolv, '');
+    // It holds the namespaces open.
+    const script = 'mount --bind "$0" /etc/resolv.conf && echo made && exec sleep 1000000';
+    const log = path.join(folder, 'host.log');
+    const holder = start('unshare', ['--net', '--mount', 'sh', '-c', script, resolv], log);
+    const made = eventually(
+      'namespaces',
+      async () => fs.readFileSync(log, 'utf8'),
+      (said) => said === 'made\n',
+    );
+    await Promise.race([holder.ended, made]);
+    const host = new Host(name, holder, folder, number);
+    ip(
+      `link add ${host.#cable} type veth peer name eth0 netns ${holder.pid}\nlink set ${host.#cable} master switch up\n`,
+    );
+    ip(
+      `link set lo up\naddress add ${address(number)}/24 dev eth0\nlink set eth0 up\nroute add default via ${address(1)}\n`,
+      host.within(),
+    );
+    return host;
+  }
+
+  /** What to put before a command for it to run there. */
+  within(cwd = '/'): readonly string[] {
+    return ['nsenter', '--target', String(this.#holder.pid), '--net', '--mount', 'env', '-C', cwd];
+  }
+
+  /** Takes it away, when all that was started in it has ended. */
+  async stop(): Promise<void> {
+    await this.#holder.stop('SIGKILL');
+  }
+
+  /** Pulls the cable out of the switch, or puts it back. */
+  cable(state: 'down' | 'up'): void {
+    ip(`link set ${this.#cable} ${state}\n`);
+  }
+}

@@ -1,0 +1,260 @@
+// A real tailnet, real API servers, the built programs, and nothing configured but what a machine without a public
+// certificate authority needs: a port that is not 443, and where tailscaled's socket is.
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
+import { findAssets } from '../cluster/assets.ts';
+import { Ground } from '../cluster/ground.ts';
+import { type Env, Home, type Ran, type RunOptions } from '../e2e/program.ts';
+import type { Listed } from '../e2e/tailnet.ts';
+import { type Line, TkaServerProcess } from '../server/program.ts';
+import { tailnetAssets } from './assets.ts';
+import { address, eventually, makeSwitch } from './network.ts';
+import { type Device, proxy, suffix, Tailnet } from './tailnet.ts';
+
+const port = 8123;
+const names = ['tka-prod-us', 'tka-prod-eu', 'tka-staging'] as const;
+type Name = (typeof names)[number];
+const reader = 'test-reader';
+const admin = 'test-admin';
+const url = (name: string): string => `http://${name}.${suffix}:${port}`;
+
+let tailnet: Tailnet;
+let etcd: Etcd;
+let apiServers: ApiServer[] = [];
+const devices = new Map<string, Device>();
+const grounds = new Map<string, Ground>();
+const servers = new Map<string, TkaServerProcess>();
+let home: Home;
+
+const device = (name: string): Device => devices.get(name) as Device;
+const ground = (name: string): Ground => grounds.get(name) as Ground;
+const server = (name: string): TkaServerProcess => servers.get(name) as TkaServerProcess;
+
+/** Starts the TKA server of a device, for the cluster of its ground; `settings` go over the usual ones. */
+async function serve(name: string, settings: object = {}): Promise<TkaServerProcess> {
+  const { access, namespace, token } = ground(name);
+  const config = {
+    tailscale: { hostname: name, port },
+    operator: { namespace },
+    clusterInfo: { apiEndpoint: access.server, caData: Buffer.from(access.ca).toString('base64') },
+    gossip: { enabled: true, interval: '200ms', stalenessThreshold: 15, deadThreshold: 30 },
+    ...settings,
+  };
+  const { socket } = device(name);
+  const env = { KUBECONFIG: kubeconfigFile(access, token), TS_SOCKET: socket, ALL_PROXY: `socks5h://${proxy}` };
+  const started = new TkaServerProcess(config, env, undefined, device(name).within());
+  servers.set(name, started);
+  return started;
+}
+
+const at = (name: string, env: Env = {}): RunOptions => ({
+  env: { TS_SOCKET: device(name).socket, TKA_TAILSCALE_PORT: String(port), ...env },
+  within: device(name).within(home.dir),
+});
+
+/** Runs our program on the laptop, or elsewhere. */
+const run = (args: string, options = at('laptop')): Promise<Ran> => home.run(args, options);
+const runKubectl = (args: string, options = at('laptop')): Promise<Ran> => home.kubectl(args, options);
+
+async function ok(running: Promise<Ran>): Promise<Ran> {
+  const ran = await running;
+  expect({ status: ran.status, stderr: ran.stderr }).toMatchObject({ status: 0 });
+  return ran;
+}
+
+/** The requests that a server has answered, by the end of their path. */
+const requests = (name: string, route = ''): Line[] =>
+  server(name).lines.filter(({ msg, path }) => msg === 'request' && String(path).endsWith(route));
+
+/** Grants this role to everybody. */
+const grant = (role: string): Promise<void> => tailnet.grant({ role, period: '1h', priority: 1 });
+
+async function clusters(args = ''): Promise<Listed[]> {
+  return JSON.parse((await ok(run(`clusters -o json ${args}`))).stdout);
+}
+
+/** Resolves when the laptop lists the three clusters, and all of them healthy. */
+const healthy = (): Promise<unknown> =>
+  eventually(
+    'three healthy clusters',
+    () => clusters(),
+    (rows) => rows.length === 3 && rows.every(({ state }) => state === 'healthy'),
+  );
+
+/** Who the current context's, or another's, API server takes the laptop for. */
+const whoami = (context?: string, options = at('laptop')): Promise<Ran> =>
+  runKubectl(`${context ? `--context ${context} ` : ''}auth whoami -o jsonpath={.status.userInfo.username}`, options);
+
+const account = (name: Name): RegExp => new RegExp(`^system:serviceaccount:${ground(name).namespace}:tka-user-`);
+
+beforeAll(async () => {
+  const say = (): void => undefined;
+  const assets = await findAssets(say);
+  if (typeof assets === 'string') throw new Error(assets);
+  makeSwitch(4);
+  etcd = await startEtcd(assets);
+  [tailnet, apiServers] = await Promise.all([
+    tailnetAssets(say).then((programs) => Tailnet.start(programs)),
+    Promise.all([2, 3, 4].map((number) => startApiServer(assets, etcd, address(number)))),
+  ]);
+  home = await Home.make();
+  // The impostor has the name that the Go CLI asks by default; the liar is a TKA server as the others are.
+  const hosts = [...names, 'tka', 'tka-mallory', 'laptop', 'ci'];
+  await Promise.all([
+    ...hosts.map(async (name, i) => {
+      devices.set(name, await tailnet.join(name, 10 + i, { userspace: name === 'tka-staging' || name === 'ci' }));
+    }),
+    ...hosts.slice(0, -2).map(async (name, i) => {
+      grounds.set(name, await Ground.make(apiServers[i % 3] as ApiServer));
+    }),
+  ]);
+  for (const name of names) {
+    await ground(name).role(undefined, undefined, reader);
+    await ground(name).role(['*'], ['*'], admin);
+  }
+  await tailnet.tag(Object.fromEntries(names.map((name) => [name, ['tag:tka']])));
+  await grant(reader);
+  await Promise.all([
+    ...names.map(async (name) => (await serve(name)).said(/listens for gossip/)),
+    serve('tka', { gossip: { enabled: false } }).then((impostor) => impostor.said(/listening for the API/)),
+  ]);
+  await healthy();
+});
+
+afterAll(async () => {
+  for (const one of servers.values()) await one[Symbol.asyncDispose]();
+  for (const one of grounds.values()) one.kube.close();
+  home?.remove();
+  await Promise.all([tailnet?.stop(), ...apiServers.map((one) => one.stop())]);
+  await etcd?.stop();
+});
+
+beforeEach(() => home.forget());
+
+test('all clusters are found by the tag of their servers', async () => {
+  const rows = await clusters();
+  expect(rows.map((row) => [row.name, row.server, row.apiEndpoint])).toEqual(
+    ['tka-prod-eu', 'tka-prod-us', 'tka-staging'].map((name) => [name, url(name), ground(name).access.server]),
+  );
+});
+
+test('one login, and kubectl is in', async () => {
+  await ok(run('login tka-prod-us'));
+  expect(await whoami()).toMatchObject({ status: 0, stdout: expect.stringMatching(account('tka-prod-us')) });
+  await ok(runKubectl('get namespaces'));
+  const denied = await runKubectl('get secrets');
+  expect(denied).toMatchObject({ status: 1, stderr: expect.stringContaining('cannot list resource "secrets"') });
+});
+
+test('sync writes a context for each cluster, and kubectl signs in by itself, also past a userspace tailscaled', async () => {
+  await ok(run('sync'));
+  for (const name of names) {
+    expect(await whoami(name)).toMatchObject({ status: 0, stdout: expect.stringMatching(account(name)) });
+  }
+});
+
+test('exec runs on every cluster', async () => {
+  const { stdout: json } = await ok(run('exec -o json -- get namespaces -o name'));
+  const results: { cluster: string; exitCode: number; stdout: string }[] = JSON.parse(json);
+  expect(results.map(({ cluster, exitCode }) => [cluster, exitCode])).toEqual(
+    ['tka-prod-eu', 'tka-prod-us', 'tka-staging'].map((name) => [name, 0]),
+  );
+  for (const { cluster, stdout } of results) expect(stdout).toContain(`namespace/${ground(cluster).namespace}`);
+});
+
+test('doctor has nothing to complain of', async () => {
+  const ran = await run('doctor tka-prod-us -o json');
+  const [report] = JSON.parse(ran.stdout) as { checks: { name: string; status: string; detail: string }[] }[];
+  expect(report?.checks.filter(({ status }) => status === 'failed' || status === 'warning')).toEqual([]);
+  expect(ran.status).toBe(0);
+});
+
+test('a job behind a userspace tailscaled gets in through its proxy', async () => {
+  const job = at('ci', { ALL_PROXY: `socks5h://${proxy}` });
+  await ok(run('login tka-prod-us', job));
+  expect(await whoami(undefined, job)).toMatchObject({ stdout: expect.stringMatching(account('tka-prod-us')) });
+});
+
+test('a tagged caller is refused, and told why', async () => {
+  await tailnet.tag({ laptop: ['tag:ci'] });
+  try {
+    const ran = await run(`login ${url('tka-prod-us')}`);
+    expect(ran).toMatchObject({ status: 1, stderr: expect.stringContaining('tagged') });
+  } finally {
+    await tailnet.tag({ laptop: [] });
+  }
+  await ok(run(`login ${url('tka-prod-us')}`));
+});
+
+test('a server whose tag is taken away is not used, and is again when it gets it back', async () => {
+  await tailnet.tag({ 'tka-prod-eu': [] });
+  try {
+    await eventually(
+      'prod-eu to be out of use',
+      () => clusters(),
+      (rows) => rows.every(({ server, state }) => server !== url('tka-prod-eu') || state !== 'healthy'),
+    );
+    const before = requests('tka-prod-eu', '/login').length;
+    expect(await run('login tka-prod-eu')).toMatchObject({ status: 1 });
+    expect(requests('tka-prod-eu', '/login').length).toBe(before);
+    await ok(run('login tka-prod-us'));
+  } finally {
+    await tailnet.tag({ 'tka-prod-eu': ['tag:tka'] });
+  }
+  home.forget();
+  await healthy();
+  await ok(run('login tka-prod-eu'));
+});
+
+test('while a server is stopped its tokens work on, and it comes back', async () => {
+  await ok(run('login tka-prod-eu'));
+  server('tka-prod-eu').child.kill('SIGTERM');
+  expect(await server('tka-prod-eu').ended).toEqual({ status: 0, signal: null });
+  expect(await whoami()).toMatchObject({ status: 0, stdout: expect.stringMatching(account('tka-prod-eu')) });
+  const rows = await clusters();
+  expect(rows.find(({ name }) => name === 'tka-prod-eu')?.state).not.toBe('healthy');
+  expect(rows.filter(({ state }) => state === 'healthy').length).toBe(2);
+  const ran = await run('login tka-prod-eu', at('laptop', { TKA_TIMEOUT: '5s' }));
+  expect(ran).toMatchObject({ status: 1, stderr: expect.stringContaining(url('tka-prod-eu')) });
+  await serve('tka-prod-eu').then((started) => started.said(/listens for gossip/));
+  await healthy();
+  await ok(run('login tka-prod-eu'));
+});
+
+test('a node that is cut off holds nobody up, and is back when its network is', async () => {
+  // The first that the list is asked of.
+  device('tka-prod-eu').cable('down');
+  try {
+    const rows = await eventually(
+      'prod-eu to be missed',
+      () => clusters(),
+      (seen) => seen.every(({ name, state }) => name !== 'tka-prod-eu' || state !== 'healthy'),
+    );
+    expect(rows.filter(({ state }) => state === 'healthy').length).toBe(2);
+    const login = await run('login tka-prod-us');
+    expect(login).toMatchObject({ status: 0 });
+    expect(login.took).toBeLessThan(10_000);
+    const late = await run('login tka-prod-eu', at('laptop', { TKA_TIMEOUT: '3s' }));
+    expect(late).toMatchObject({ status: 1, stderr: expect.stringContaining('tka-prod-eu') });
+    expect(late.took).toBeLessThan(10_000);
+  } finally {
+    device('tka-prod-eu').cable('up');
+  }
+  await healthy();
+  await eventually(
+    'a sign-in',
+    () => run('login tka-prod-eu'),
+    ({ status }) => status === 0,
+  );
+});
+
+test('an untagged device is never asked, whatever it is called, nor can it start a mesh', async () => {
+  expect(requests('tka')).toEqual([]);
+  await run(`clusters -s ${url('tka')}`);
+  expect(requests('tka')).not.toEqual([]);
+  server('tka').child.kill('SIGTERM');
+  await server('tka').ended;
+  const mesh = await serve('tka');
+  expect(await mesh.ended).toMatchObject({ status: 2 });
+  expect(mesh.stderr).toContain('the mesh would be open to strangers');
+});

@@ -1,0 +1,137 @@
+// A real tailnet: Tailscale's own control plane for tests, which a test steers, and a tailscaled on each host.
+import { execFile } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { isDeepStrictEqual, promisify } from 'node:util';
+import { type TailnetStatus, tailnetStatus, whoIs } from '../../src/tailscale/localapi.ts';
+import { makeFolder, type Running, start } from '../cluster/processes.ts';
+import type { tailnetAssets } from './assets.ts';
+import { address, eventually, Host } from './network.ts';
+
+type Programs = Awaited<ReturnType<typeof tailnetAssets>>;
+
+const control = `http://${address(1)}:9000`;
+const capability = 'specht-labs.de/cap/tka';
+/** The tailnet's MagicDNS suffix. */
+export const suffix = 'tail0000.ts.net';
+/** Where a userspace tailscaled offers its proxy. */
+export const proxy = '127.0.0.1:1055';
+
+/** A host of the tailnet. */
+export interface Device extends Host {
+  /** tailscaled's socket. */
+  readonly socket: string;
+}
+
+export class Tailnet {
+  readonly #programs: Programs;
+  readonly #devices: Device[] = [];
+  readonly #running: Running[];
+
+  private constructor(programs: Programs, running: Running) {
+    this.#programs = programs;
+    this.#running = [running];
+  }
+
+  /** Starts the control plane. */
+  static async start(programs: Programs): Promise<Tailnet> {
+    const running = start(programs['tailnet-control'], [new URL(control).host], path.join(makeFolder(), 'control.log'));
+    const answers = () =>
+      fetch(`${control}/key?v=1`).then(
+        ({ ok }) => ok,
+        () => false,
+      );
+    await Promise.race([running.ended, eventually('the control plane', answers, (ok) => ok)]);
+    return new Tailnet(programs, running);
+  }
+
+  /** Ends the control plane, and every tailscaled and its host. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#running.map((one) => one.stop('SIGKILL')));
+    await Promise.all(this.#devices.map((device) => device.stop()));
+  }
+
+  /** Makes a host with this address, and signs it in. */
+  async join(name: string, number: number, options: { readonly userspace?: boolean } = {}): Promise<Device> {
+    const host = await Host.make(name, number);
+    const socket = path.join(host.folder, 'tailscaled.sock');
+    const [nsenter, ...within] = host.within() as [string, ...string[]];
+    const daemon = [
+      ...[
+        'TS_NO_LOGS_NO_SUPPORT=true',
+        `TS_LOGS_DIR=${host.folder}`,
+        this.#programs.tailscaled,
+        `--statedir=${host.folder}`,
+        `--socket=${socket}`,
+      ],
+      ...(options.userspace ? ['--tun=userspace-networking', `--socks5-server=${proxy}`] : []),
+    ];
+    const log = path.join(host.folder, 'tailscaled.log');
+    const running = start(nsenter, [...within, ...daemon], log);
+    this.#running.push(running);
+    const up = ['up', `--login-server=${control}`, `--hostname=${name}`, '--netfilter-mode=off', '--timeout=30s'];
+    const client = ['TS_BE_CLI=1', this.#programs.tailscaled, `--socket=${socket}`, ...up];
+    await Promise.race([running.ended, promisify(execFile)(nsenter, [...within, ...client])]).catch((cause) => {
+      throw new Error(`${name} cannot sign in\n${fs.readFileSync(log, 'utf8').slice(-4000)}`, { cause });
+    });
+    const device = Object.assign(host, { socket });
+    this.#devices.push(device);
+    return device;
+  }
+
+  /** Gives devices these tags and no other, by name; resolves when all devices know. */
+  async tag(tags: Readonly<Record<string, readonly string[]>>): Promise<void> {
+    await this.#known(
+      `tags ${JSON.stringify(tags)}`,
+      ({ peers }) =>
+        Object.entries(tags).every(([name, wanted]) => {
+          const peer = peers.find(({ dnsName }) => dnsName === `${name}.${suffix}`);
+          return peer !== undefined && peer.tags.join() === wanted.join();
+        }),
+      // A device that reports about itself at the same moment may overwrite a change: say it until all know.
+      () => this.#steer('tags', tags),
+    );
+  }
+
+  /** Grants everybody on the tailnet these rules and no other; resolves when all devices know. */
+  async grant(...rules: readonly object[]): Promise<void> {
+    await this.#steer('grant', { [capability]: rules });
+    const granted = async (device: Device, by: Device) => {
+      const status = await statusOf(by);
+      const who = await whoIs(status.self.addresses[0] ?? '', 1, local(device));
+      return who?.rules(capability) ?? [];
+    };
+    await Promise.all(
+      this.#devices.map((device, i) => {
+        const other = this.#devices[i === 0 ? 1 : 0] as Device;
+        return eventually(
+          `${device.name} to know the grant`,
+          () => granted(device, other),
+          (known) => isDeepStrictEqual(known, rules),
+        );
+      }),
+    );
+  }
+
+  async #known(
+    what: string,
+    passes: (status: TailnetStatus) => boolean,
+    say = async (): Promise<void> => undefined,
+  ): Promise<void> {
+    await Promise.all(
+      this.#devices.map((device) =>
+        eventually(`${device.name} to know ${what}`, () => say().then(() => statusOf(device)), passes),
+      ),
+    );
+  }
+
+  async #steer(route: string, body: object): Promise<void> {
+    const response = await fetch(`${control}/test/${route}`, { method: 'PUT', body: JSON.stringify(body) });
+    if (!response.ok) throw new Error(`${route}: ${response.status} ${await response.text()}`);
+  }
+}
+
+const local = ({ socket }: Device) => ({ env: { TS_SOCKET: socket }, timeout: 5_000, log: () => undefined });
+
+/** What a device's tailscaled knows. */
+const statusOf = (device: Device): Promise<TailnetStatus> => tailnetStatus(local(device));
