@@ -44,6 +44,7 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
       expect(await alice.status()).toEqual(told);
       expect(await alice.kubeconfig()).toEqual(told);
     }
+    expect(replica.complaints).toContain(`a sign-in is blocked: ${told.body.cause.message}`);
     // Done as told, the next login works.
     const { metadata } = (await ground.binding(alice.name)) ?? {};
     await ground.kube.remove(paths.bindings(binding), { uid: metadata?.uid ?? '' });

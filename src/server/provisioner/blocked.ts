@@ -7,6 +7,7 @@ import { bindingName, type ClusterRoleBinding, homeOf, plainName } from './objec
 
 /** An error that no retry can mend. */
 export class Blocked extends Error {
+  override readonly name = 'Blocked';
   /** What to do, a line each. */
   readonly advice: readonly string[];
 

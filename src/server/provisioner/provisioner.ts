@@ -6,6 +6,7 @@ import type { KubeConfig } from '@kubernetes/client-node';
 import type { ClusterInfo } from '../../tka/types.ts';
 import { Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
+import { Blocked } from './blocked.ts';
 import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
 import { IndexByLogin } from './index-by-login.ts';
 import { connectKube, isStatus } from './kube.ts';
@@ -134,6 +135,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
           const known = watch.get(name);
           const about = { name, login: known && loginOf(known), err: error };
           if (error instanceof Stale || isStatus(error, 409)) log.debug(about, 'to be looked at again');
+          else if (error instanceof Blocked) log.warn({ ...about, advice: error.advice }, 'a sign-in is blocked');
           else log.error(about, 'a sign-in could not be reconciled');
         },
       });
