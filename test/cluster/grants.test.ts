@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, expect } from 'vitest';
 import { bindingName, loginOf, namesOf, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { goSignIn } from './go-objects.ts';
+import { type Replica, startReplica } from './replica.ts';
 import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
 
 const hour = 3_600_000;
@@ -51,24 +52,37 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
     },
   );
 
-  test.for(['kubeconfig', 'status'] as const)(
+  test.for(['kubeconfig', 'status', 'login'] as const)(
     'loses everything without a grant, at its next question, %s',
     async (question, { ground, replica, role }) => {
       const person = on(new Person(replica.url, { role }), 'laptop');
       const token = await person.token();
       expect(await statusFor(ground.access, token)).toBe(200);
-      expect((await person.granted({ role: '', periodMs: 0, revoked: true })[question]()).status).toBe(401);
+      const gone = person.granted({ role: '', periodMs: 0, revoked: true });
+      expect((await gone[question]()).status).toBe(question === 'login' ? 403 : 401);
       await refused(ground, token);
       await ground.gone(person.name);
+      // There is nothing left to sign in for again.
+      expect((await gone[question]()).status).toBe(403);
       // Also for what it has under a name with a hash.
       const stranger = on(new Person(replica.url, { role, ownDomain: false }), 'laptop');
       const second = await stranger.token();
-      expect((await stranger.granted({ role: '', periodMs: 0, revoked: true })[question]()).status).toBe(401);
+      await stranger.granted({ role: '', periodMs: 0, revoked: true })[question]();
       await refused(ground, second);
       expect(await signInsOf(ground)).toEqual([]);
       expect(replica.complaints).toEqual([]);
     },
   );
+
+  test('loses its old role though the new grant is of no use', async ({ ground, replica, role }) => {
+    for (const useless of [{ role: 'no-such-role' }, { periodMs: 60_000 }]) {
+      const person = on(new Person(replica.url, { role }), 'laptop');
+      const token = await person.token();
+      expect((await person.granted(useless).login()).status).toBe(422);
+      await refused(ground, token);
+      await ground.gone(person.name);
+    }
+  });
 
   test('may log out without a grant', async ({ ground, replica, role }) => {
     const person = on(new Person(replica.url, { role }), 'laptop');
@@ -368,17 +382,29 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     return status.token;
   }
 
-  async function signedInAtGo(ground: Ground, person: Person): Promise<string> {
-    const { username, role } = person.caller;
+  async function signedInAtGo(ground: Ground, { caller, name }: Person): Promise<string> {
+    const { username, role } = caller;
     await goSignIn(ground.kube, ground.namespace, { username, role, now: Date.now() - 60_000 });
-    return goToken(ground, person.name);
+    return goToken(ground, name);
   }
 
-  test('is ended by a logout of its user of the own domain', async ({ ground, replica, role }) => {
-    const alice = new Person(replica.url, { role, device: 'desk' });
-    const token = await signedInAtGo(ground, alice);
-    expect(await statusFor(ground.access, token)).toBe(200);
-    const response = await fetch(`${replica.url}/logout`, {
+  /** Somebody who signed in at the Go server, whose token that is, and a replica that was started then. */
+  const moved = test.extend<{ alice: Person; token: string; moved: Replica; goRole: string }>({
+    goRole: async ({ role }, use) => use(role),
+    alice: async ({ role }, use) => use(new Person(() => url, { role, device: 'desk' })),
+    token: async ({ ground, alice, goRole }, use) => use(await signedInAtGo(ground, alice.granted({ role: goRole }))),
+    moved: async ({ ground, token }, use) => {
+      expect(await statusFor(ground.access, token)).toBe(200);
+      const replica = await startReplica(ground.replicaOptions());
+      url = replica.url;
+      await use(replica);
+      await replica.stop();
+    },
+  });
+  let url = '';
+
+  moved('is ended by a logout of its user of the own domain', async ({ ground, alice, token, moved }) => {
+    const response = await fetch(`${moved.url}/logout`, {
       method: 'POST',
       headers: { 'x-caller': JSON.stringify(alice.caller) },
     });
@@ -390,52 +416,50 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     expect((await alice.logout()).status).toBe(404);
   });
 
-  test('is taken over by a login: the same identity, and its tokens go on', async ({ ground, replica, role }) => {
-    const alice = new Person(replica.url, { role, device: 'desk' });
-    const token = await signedInAtGo(ground, alice);
-    const before = await ground.account(alice.name);
-    expect((await alice.status()).status).toBe(200);
-    const fresh = await alice.token();
-    expect(claimsOf(fresh).sub).toBe(claimsOf(token).sub);
-    expect((await ground.account(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
-    for (const each of [token, fresh]) expect(await statusFor(ground.access, each)).toBe(200);
-    expect(await signInsOf(ground)).toEqual([alice.name]);
-    for (const object of [await ground.account(alice.name), await ground.binding(alice.name)]) {
-      expect(object && loginOf(object)).toBe(alice.caller.login);
-    }
-    // A Go extension drops what it does not know.
-    const annotations = { [`${group}/login`]: null, [`${group}/devices`]: null, [`${group}/attempt`]: null };
-    await ground.kube.patch(paths.signIns(ground.namespace, alice.name), { metadata: { annotations } });
-    expect((await alice.status()).status).toBe(200);
-    expect((await alice.logout()).status).toBe(200);
-    await refused(ground, token);
-    await ground.gone(alice.name);
-    expect(replica.complaints).toEqual([]);
-  });
+  moved(
+    'is taken over by a login: the same identity, and its tokens go on',
+    async ({ ground, alice, token, moved }) => {
+      const before = await ground.account(alice.name);
+      expect((await alice.status()).status).toBe(200);
+      const fresh = await alice.token();
+      expect(claimsOf(fresh).sub).toBe(claimsOf(token).sub);
+      expect((await ground.account(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
+      for (const each of [token, fresh]) expect(await statusFor(ground.access, each)).toBe(200);
+      expect(await signInsOf(ground)).toEqual([alice.name]);
+      for (const object of [await ground.account(alice.name), await ground.binding(alice.name)]) {
+        expect(object && loginOf(object)).toBe(alice.caller.login);
+      }
+      // A Go extension drops what it does not know.
+      const annotations = { [`${group}/login`]: null, [`${group}/devices`]: null, [`${group}/attempt`]: null };
+      await ground.kube.patch(paths.signIns(ground.namespace, alice.name), { metadata: { annotations } });
+      expect((await alice.status()).status).toBe(200);
+      expect((await alice.logout()).status).toBe(200);
+      await refused(ground, token);
+      await ground.gone(alice.name);
+      expect(moved.complaints).toEqual([]);
+    },
+  );
 
-  test('of another role ends', async ({ ground, replica, role }) => {
-    const alice = new Person(replica.url, { role, device: 'desk' });
-    const token = await signedInAtGo(ground, alice.granted({ role: await ground.role(['get'], ['secrets']) }));
-    expect((await alice.kubeconfig()).status).toBe(401);
-    await refused(ground, token);
-    await ground.gone(alice.name);
-    expect(await statusFor(ground.access, await alice.token())).toBe(200);
-    await refused(ground, token);
-    // By a login as well.
-    const bob = new Person(replica.url, { role, device: 'desk' });
-    const old = await signedInAtGo(ground, bob.granted({ role: await ground.role(['get'], ['secrets']) }));
-    expect(await statusFor(ground.access, await bob.token())).toBe(200);
-    await refused(ground, old);
-    await ground.gone(bob.name);
-    expect(replica.complaints).toEqual([]);
+  const demoted = moved.extend<{ goRole: string }>({
+    goRole: async ({ ground }, use) => use(await ground.role(['list'], ['namespaces', 'secrets'])),
   });
+  demoted.for(['kubeconfig', 'login'] as const)(
+    'of another role ends at the next question, %s',
+    async (question, { ground, alice, token, moved }) => {
+      expect((await alice[question]()).status).toBe(question === 'login' ? 202 : 401);
+      await refused(ground, token);
+      await ground.gone(alice.name);
+      expect(await statusFor(ground.access, await alice.token())).toBe(200);
+      await refused(ground, token);
+      expect(moved.complaints).toEqual([]);
+    },
+  );
 
-  test('is nobody else’s, who is told at once', async ({ ground, replica, role }) => {
-    const alice = new Person(replica.url, { role });
-    const token = await signedInAtGo(ground, alice);
+  moved('is nobody else’s, who is told at once', async ({ ground, role, alice, token, moved }) => {
     const { username } = alice.caller;
-    const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
-    await until(ground.access, paths.signIns(ground.namespace), alice.name, (found) => found !== undefined);
+    const guest = new Person(moved.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
+    // As soon as the replica knows the sign-ins.
+    await moved.provisioner.signIns.signIn({ ...alice.caller, username: 'other', login: 'other@example.com' });
     const told = {
       status: 422,
       body: {
@@ -464,6 +488,6 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
       (found) => found && loginOf(found) !== undefined,
     );
     expect(await statusFor(ground.access, await guest.token())).toBe(200);
-    expect(replica.complaints).toEqual([]);
+    expect(moved.complaints).toEqual([]);
   });
 });

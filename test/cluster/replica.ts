@@ -61,7 +61,9 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
         whoIs({ headers }): Caller {
           const said = headers['x-caller'];
           if (typeof said !== 'string') throw new Refusal(403, { message: 'User not authorized' });
-          return JSON.parse(said);
+          const caller = JSON.parse(said) as Caller;
+          const problem = new Refusal(403, { message: 'No grant found for user' });
+          return caller.revoked === true ? { ...caller, problem } : caller;
         },
       },
       signIns: provisioner.signIns,

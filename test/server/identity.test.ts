@@ -251,6 +251,7 @@ describe('grants', () => {
     await serve(caller);
     const refused = { status: 403, body: sampleBody('login-no-grant') };
     expect(await ask()).toMatchObject(refused);
+    expect(seen.splice(0)).toEqual([expect.objectContaining({ revoked: true })]);
     expect(await ask({}, 'GET', '/cluster-info')).toMatchObject(refused);
     expect(await ask({}, 'GET', '/memberlist')).toMatchObject(refused);
     expect(seen).toEqual([]);

@@ -53,7 +53,12 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
     `${apiPath}/login`,
     {
       async POST({ caller, options }: Call): Promise<Answer> {
-        if (caller.problem !== undefined) throw caller.problem;
+        mustBeClear(caller);
+        if (caller.problem !== undefined) {
+          // What it has ends at this question, too.
+          await options.signIns.get(caller);
+          throw caller.problem;
+        }
         return jsonAnswer(202, loginBody(await options.signIns.signIn(caller)));
       },
       async GET({ caller, options, retryAfter }: Call): Promise<Answer> {

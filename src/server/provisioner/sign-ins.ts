@@ -231,6 +231,17 @@ export function createSignIns(options: SignInsOptions): SignIns {
     }
   }
 
+  /** Why the policy's grant cannot be followed here. */
+  async function refusalOf({ username, role, periodMs }: Caller): Promise<Refusal | undefined> {
+    if (periodMs < minimumMs) {
+      return new Refusal(422, {
+        message: '`period` may not specify a duration less than 10 minutes',
+        advice: [`Specify a period greater than 10 minutes in your api ACL for user ${username}`],
+      });
+    }
+    return (await roleExists(role)) ? undefined : noSuchRole(role);
+  }
+
   const answerOf = (signIn: TkaSignin, caller: Caller): LoginAnswer => ({
     username: signIn.spec.username,
     role: signIn.spec.role,
@@ -245,15 +256,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
 
   return {
     async signIn(caller) {
-      const { username, role, periodMs } = caller;
-      if (periodMs < minimumMs) {
-        throw new Refusal(422, {
-          message: '`period` may not specify a duration less than 10 minutes',
-          advice: [`Specify a period greater than 10 minutes in your api ACL for user ${username}`],
-        });
-      }
       const signIn = await telling('Error signing in user', createAdvice, async () => {
-        if (!(await roleExists(role))) throw noSuchRole(role);
+        const refusal = await refusalOf(caller);
+        if (refusal !== undefined) {
+          // What the device has beyond today's grant ends all the same.
+          await look(caller);
+          throw refusal;
+        }
         refuseNameless(caller);
         return inTurn(caller.login, () => write(caller));
       });
