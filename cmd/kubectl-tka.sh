@@ -213,6 +213,7 @@ case $#${TKA_DEBUG:+debug},${1-},${2-},${4---api-server} in
   tka_serve "$@" 2>/dev/null
   if [ $? = 2 ]; then
     echo 'error: cannot write the credential' >&2
+    echo 'hint: kubectl tka doctor' >&2
     exit 1
   fi
   unset tka_token

@@ -10,7 +10,8 @@ try {
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
   // EPIPE: nobody reads stdout any more, so there is nobody to serve or to tell.
-  if (code !== 'EPIPE') process.stderr.write(`error: cannot write the credential: ${code ?? message}\n`);
+  if (code !== 'EPIPE')
+    process.stderr.write(`error: cannot write the credential: ${code ?? message}\nhint: kubectl tka doctor\n`);
   process.exit(1);
 }
 

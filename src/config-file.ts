@@ -18,6 +18,8 @@ export interface ConfigSchema<Key extends string, Value> {
   readonly read: (key: Key, value: unknown) => { readonly value: Value } | { readonly problem: string };
   /** What is wrong with a key that is none of these; without it, such a key is passed over. */
   readonly unknown?: (dotted: string) => string;
+  /** Whether to read what can be read of a file that is not valid YAML. */
+  readonly lenient?: true;
 }
 
 /** The text of a configuration file; undefined if it is absent (or cannot be read: then a problem says why). */
@@ -60,11 +62,14 @@ export async function parseConfigText<Key extends string, Value>(
     const problem = `${path}:${line(error.pos[0])}: ${what}`;
     if (problem !== problems.at(-1)) problems.push(problem);
   }
-  if (document.errors.length > 0 || document.contents === null) return values;
+  const isBroken = document.errors.length > 0;
+  if (document.contents === null || (isBroken && schema.lenient !== true)) return values;
+  // What else is wrong with a broken file follows from that.
+  const further = isBroken ? [] : problems;
   const top = document.contents;
   if (isScalar(top) && top.value === null) return values;
   if (!isMap(top)) {
-    problems.push(`${path}:${line(top.range?.[0])}: must be a map of settings`);
+    further.push(`${path}:${line(top.range?.[0])}: must be a map of settings`);
     return values;
   }
   const resolved = (node: unknown) => (isAlias(node) ? node.resolve(document) : (node as Node | null | undefined));
@@ -91,16 +96,16 @@ export async function parseConfigText<Key extends string, Value>(
       // Undefined is an alias to nothing.
       const isEmpty = node === null || (isScalar(node) && node.value === null);
       if (isParent && isMap(node)) visit(node, `${dotted}.`);
-      else if (isParent && !isEmpty) problems.push(`${at} must be a map`);
+      else if (isParent && !isEmpty) further.push(`${at} must be a map`);
       else if (known === undefined && !isParent && schema.unknown !== undefined)
-        problems.push(`${at} ${schema.unknown(dotted)}`);
+        further.push(`${at} ${schema.unknown(dotted)}`);
       if (known === undefined || isEmpty) continue;
       if (values.has(known)) {
-        problems.push(`${at} is there twice`);
+        further.push(`${at} is there twice`);
         continue;
       }
       const read = schema.read(known, plain(node));
-      if ('problem' in read) problems.push(`${at} ${read.problem}`);
+      if ('problem' in read) further.push(`${at} ${read.problem}`);
       else values.set(known, read.value);
     }
   };

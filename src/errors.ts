@@ -24,6 +24,14 @@ export class TkaError extends Error {
   }
 }
 
+/** The hints of an error; for one without, the last resort. `name` is the cluster or server that it is about. */
+export function hintsOf(error: TkaError, name?: string): readonly string[] {
+  if (error.hints.length > 0) return error.hints;
+  // A name from elsewhere that a shell would take apart is left out.
+  const known = name !== undefined && /^[\p{L}\p{N}][\p{L}\p{N}._:/-]*$/u.test(name);
+  return [`kubectl tka doctor${known ? ` ${name}` : ''}`];
+}
+
 /** Wrong usage: unknown flag, bad value, ambiguous name. Exit status 2. */
 export class UsageError extends TkaError {
   override readonly name = 'UsageError';

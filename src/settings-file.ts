@@ -28,5 +28,5 @@ export async function readConfig(
  */
 export function parseConfig(path: string, text: string, problems: string[]): Promise<Map<SettingKey, SettingValue>> {
   const keys = Object.keys(settingKeys) as SettingKey[];
-  return parseConfigText(path, text, { keys, read: readSetting }, problems);
+  return parseConfigText(path, text, { keys, read: readSetting, lenient: true }, problems);
 }

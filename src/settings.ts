@@ -150,6 +150,20 @@ function splitHost(text: string): { host: string; port: number | undefined } {
  * environment, or UsageError for a bad flag.
  */
 export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths): Promise<Settings> {
+  const { settings, problems } = await readSettings(flags, env, paths);
+  if (problems.length > 0) throw problemsError(problems);
+  return settings;
+}
+
+/**
+ * Reads all settings that can be read, and returns what is wrong with the others, a line each: one mistake does not lose
+ * the rest. Throws UsageError for a bad flag.
+ */
+export async function readSettings(
+  flags: Flags,
+  env: NodeJS.ProcessEnv,
+  paths: Paths,
+): Promise<{ readonly settings: Settings; readonly problems: readonly string[] }> {
   const problems: string[] = [];
   const file = await readConfig(flags.config, paths, problems);
   const given: Partial<Record<SettingKey, [string, unknown]>> = {
@@ -177,8 +191,7 @@ export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: 
       else values.set(key, { value: settingKeys[key].fallback, source: 'default' });
     }
   }
-  if (problems.length > 0) throw problemsError(problems);
-  return new Settings(values, file?.path, flags.port !== undefined);
+  return { settings: new Settings(values, file?.path, flags.port !== undefined), problems };
 }
 
 /** What each line of the error for a bad configuration begins with. */
@@ -187,7 +200,9 @@ export const badConfiguration = 'bad configuration: ';
 function problemsError(problems: readonly string[]): TkaError {
   const told = problems.slice(0, problemLimit);
   if (problems.length > told.length) told.push(`and ${problems.length - told.length} more problems`);
-  return new TkaError(told.map((problem) => `${badConfiguration}${problem}`).join('\n'));
+  return new TkaError(told.map((problem) => `${badConfiguration}${problem}`).join('\n'), {
+    hints: ['edit it, or set the key anew: kubectl tka config KEY VALUE'],
+  });
 }
 
 /**

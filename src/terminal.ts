@@ -69,15 +69,19 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
   };
 }
 
-/** Says an error, each of its lines as one, and its hints on stderr; with `debug` also where it came from. Returns the exit status. */
-export function sayError(error: unknown, debug: boolean): number {
+/**
+ * Says an error, each of its lines as one, and its hints on stderr; `lastResort` where it has none. With `debug` also
+ * where it came from. Returns the exit status.
+ */
+export function sayError(error: unknown, debug: boolean, lastResort?: string): number {
   const known = error instanceof TkaError;
   if (known && error.heard && !debug) return error.exitCode;
   const message = error instanceof Error ? error.message : inspect(error);
   const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
   for (const line of text.split(/\s*[\n\r]\s*/).filter((part, i) => part !== '' || i === 0))
     write(2, `error: ${presentable(line)}\n`);
-  for (const hint of known ? error.hints : ['run it again with --debug, and report what it says']) {
+  const hints = known ? error.hints : ['run it again with --debug, and report what it says'];
+  for (const hint of hints.length > 0 ? hints : [lastResort ?? []].flat()) {
     write(2, `hint: ${presentableLine(hint)}\n`);
   }
   for (let e = error, depth = 0; debug && e instanceof Error && depth < 8; e = e.cause, depth++) {

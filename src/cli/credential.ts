@@ -1,9 +1,9 @@
 import { parseArgs } from 'node:util';
 import { execCredential, wantedApiVersion } from '../credential/entry.ts';
 import { TkaError, UsageError } from '../errors.ts';
-import { findPaths } from '../paths.ts';
-import { loadSettings } from '../settings.ts';
-import { openTerminal } from '../terminal.ts';
+import { findPaths, type Paths } from '../paths.ts';
+import { type Flags, loadSettings, readSettings } from '../settings.ts';
+import { openTerminal, type Terminal } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
 import { openSessions, openWay, tailnetOnce } from './reach.ts';
@@ -46,9 +46,7 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
     url === undefined
       ? await loadSettings(flags, env, paths)
       : url.startsWith('https:')
-        ? await loadSettings(flags, env, paths).catch((error) =>
-            terminal.log(`the configuration is passed over: ${error}`),
-          )
+        ? await usableSettings(flags, env, paths, terminal)
         : undefined;
   if (settings?.needsTailnet(wanted))
     settings.assumeTailnet(
@@ -69,6 +67,13 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
     byClientGo: Boolean(env.KUBERNETES_EXEC_INFO),
   });
   terminal.out(execCredential(apiVersion, session));
+}
+
+/** What can be read of the configuration: a mistake elsewhere must not lose `tls.caFile`. */
+async function usableSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths, { log }: Terminal) {
+  const { settings, problems } = await readSettings(flags, env, paths);
+  for (const problem of problems) log(`ignored in the configuration: ${problem}`);
+  return settings;
 }
 
 function parseFlags(args: readonly string[]) {

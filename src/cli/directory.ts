@@ -127,18 +127,36 @@ export async function allClusters(context: Context, view: KubeconfigView): Promi
   return (await listClusters(context, view)).clusters;
 }
 
-/** The same, and whether that is how it is now. */
+/**
+ * The same, and whether that is how it is now. If there is no server to ask (none is configured, and tailscaled knows
+ * none), these are the clusters of the last list and of the user's contexts, which one line says.
+ */
 export async function listClusters(context: Context, view: KubeconfigView): Promise<Found> {
-  try {
-    return await askForClusters(context, view);
-  } catch (error) {
-    // A server that refuses is not away, and a setting that is wrong has to be mended.
-    if (!(error instanceof TkaError) || error.exitCode !== 1 || isAnswer(error)) throw error;
-    const found = knownClusters(context, view);
-    if (found === undefined) throw error;
-    context.terminal.warn(`${error.message}; using ${found.what}`);
-    return { clusters: found.clusters, current: false };
-  }
+  const entry = await entryServers(context).catch((error: unknown) => error);
+  return isEntry(entry) ? askForClusters(context, view, entry) : withoutServer(context, view, entry);
+}
+
+/** The clusters for `exec`, which works as long as kubectl does: if no server answers, those of the contexts, too. */
+export async function clustersToUse(context: Context, view: KubeconfigView): Promise<Cluster[]> {
+  const found = await listClusters(context, view).catch((error: unknown) => {
+    // A server that refuses is not away.
+    if (isAnswer(error)) throw error;
+    return withoutServer(context, view, error);
+  });
+  return found.clusters;
+}
+
+function isEntry(entry: unknown): entry is Entry {
+  return typeof entry === 'object' && entry !== null && 'servers' in entry;
+}
+
+function withoutServer(context: Context, view: KubeconfigView, why: unknown): Found {
+  // A setting that is wrong has to be put right.
+  if (!(why instanceof TkaError) || why.exitCode !== 1) throw why;
+  const found = knownClusters(context, view);
+  if (found === undefined) throw why;
+  context.terminal.warn(`${why.message}; using ${found.what}`);
+  return { clusters: found.clusters, current: false };
 }
 
 /** The clusters of the last list and of the user's contexts; undefined if there are neither. */
@@ -170,8 +188,8 @@ function oneEach(contexts: KubeconfigView['ours']): KubeconfigView['ours'] {
   return [...new Map([...contexts].reverse().map((each) => [each.server, each])).values()].reverse();
 }
 
-async function askForClusters(context: Context, view: KubeconfigView): Promise<Found> {
-  const { servers, all, named } = await entryServers(context);
+async function askForClusters(context: Context, view: KubeconfigView, entry: Entry): Promise<Found> {
+  const { servers, all, named } = entry;
   const { log, warn, notice } = context.terminal;
   const trust = trustOf(context, view);
   return findClusters({

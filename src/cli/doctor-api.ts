@@ -82,11 +82,11 @@ async function reach(context: Context, server: string, claimed: Claimed) {
     const known = ownError(error);
     if (known !== undefined) return { verdict: failedBy(known), skew: undefined };
     const { what, kind } = failureOf(error);
-    const why = kind === 'tls' ? `${what} (by the CA that ${by} names)` : what;
-    const hint =
-      kind === 'tls'
-        ? 'ask the operator of the TKA server for its clusterInfo.caData'
-        : `see whether it answers: curl -k ${apiServer}/version`;
+    const isTls = kind === 'tls' || kind === 'authority';
+    const why = isTls ? `${what} (by the CA that ${by} names)` : what;
+    const hint = isTls
+      ? 'ask the operator of the TKA server for its clusterInfo.caData'
+      : `see whether it answers: curl -k ${apiServer}/version`;
     return { verdict: failed(`${apiServer}: ${why}`, hint), skew: undefined };
   }
   const time = Date.parse(answer.date ?? '');

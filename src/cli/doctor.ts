@@ -56,7 +56,8 @@ export async function showReport(
   const failed = report.checks.filter(({ status }) => status === 'failed');
   if (failed.length === 0) return;
   const names = failed.map(({ name }) => name).join(', ');
-  throw new TkaError(`${failed.length} of ${report.checks.length} checks failed: ${names}`);
+  const hints = failed.flatMap(({ hint }) => hint ?? []).slice(0, 1);
+  throw new TkaError(`${failed.length} of ${report.checks.length} checks failed: ${names}`, { hints });
 }
 
 /** Looks at every link. Throws UsageError for a name that means several clusters. */
@@ -134,9 +135,8 @@ async function choose(
     const { server } = await heldTarget(context, undefined, view);
     return { server, cluster: undefined, origin: 'known' };
   } catch (error) {
-    if (!(error instanceof TkaError) || error instanceof NoCluster) throw error;
-    if (name !== undefined && error.exitCode === 2) throw error;
-    if (error instanceof Unplaced) return failedBy(error);
+    if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
+    if (error instanceof Unplaced || error instanceof NoCluster) return failedBy(error);
     if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
     // Several servers: none of them is the one.
     const hint = error.exitCode === 2 ? 'kubectl tka doctor NAME' : error.hints[0];

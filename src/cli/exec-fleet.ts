@@ -1,5 +1,5 @@
 import type { Cluster } from '../discovery/clusters.ts';
-import { systemCode, TkaError } from '../errors.ts';
+import { hintsOf, systemCode, TkaError } from '../errors.ts';
 import { presentable } from '../terminal.ts';
 import { afterName } from './directory.ts';
 import type { Access, ClusterAccess } from './exec-access.ts';
@@ -80,7 +80,7 @@ export class Fleet {
     }, grace).unref();
     const error =
       why === 'EPIPE'
-        ? new TkaError('nobody reads the output any more: the commands are ended')
+        ? new TkaError('nobody reads the output any more: the commands are ended', { hints: ['run it again'] })
         : new TkaError(why === 'SIGINT' ? 'interrupted' : `ended by ${why}`, { exitCode: statuses[why] });
     // What they said last is printed before.
     Promise.all(children.map((child) => child.ended)).then(() => setImmediate(() => this.#ended.reject(error)));
@@ -101,9 +101,14 @@ export class Fleet {
       }
     } catch (error) {
       if (this.#why !== undefined) return 1;
-      const known = error instanceof TkaError ? error : new TkaError(`kubectl cannot be run: ${systemCode(error)}`);
+      const known =
+        error instanceof TkaError
+          ? error
+          : new TkaError(`kubectl cannot be run: ${systemCode(error)}`, {
+              hints: ['kubectl tka doctor'],
+            });
       if (known !== error && systemCode(error) === undefined) throw error;
-      say(sink, [`error: ${afterName(known)}`, ...known.hints.map((hint) => `hint: ${hint}`)]);
+      say(sink, [`error: ${afterName(known)}`, ...hintsOf(known, cluster.name).map((hint) => `hint: ${hint}`)]);
       return 1;
     }
   }

@@ -1,10 +1,10 @@
 import type { Cluster } from '../discovery/clusters.ts';
-import { TkaError, UsageError } from '../errors.ts';
+import { hintsOf, TkaError, UsageError } from '../errors.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import { structured } from '../terminal.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
-import { allClusters, chooseClusters } from './directory.ts';
+import { chooseClusters, clustersToUse } from './directory.ts';
 import { ClusterAccess } from './exec-access.ts';
 import { findKubectl, kubectlArgs, needsCluster, parallelism, readsStdin } from './exec-args.ts';
 import { Child } from './exec-child.ts';
@@ -36,7 +36,7 @@ export async function exec(
   if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
   const kubectl = findKubectl(context.env);
   const view = await readKubeconfig(context.kubeconfig);
-  const clusters = chooseClusters(await allClusters(context, view), names, flags.selector, view);
+  const clusters = chooseClusters(await clustersToUse(context, view), names, flags.selector, view);
   const input = readsStdin(args) ? await readStdin() : undefined;
   const labels = labelsOf(clusters);
   const fleet = new Fleet(new ClusterAccess(context, view, needsCluster(args)), (access, sink) => {
@@ -73,7 +73,9 @@ export async function exec(
 function failure(failed: readonly string[], total: number): TkaError {
   const shown = failed.slice(0, 8).join(', ');
   const more = failed.length > 8 ? ` and ${failed.length - 8} more` : '';
-  return new TkaError(`failed on ${failed.length} of ${total} clusters: ${shown}${more}`);
+  return new TkaError(`failed on ${failed.length} of ${total} clusters: ${shown}${more}`, {
+    hints: hintsOf(new TkaError(''), failed[0]),
+  });
 }
 
 /** What clusters are called, clean, and no two alike. */

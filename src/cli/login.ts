@@ -1,6 +1,6 @@
 import { shortName } from '../discovery/naming.ts';
 import { acceptHint, type Trust } from '../discovery/trust.ts';
-import { systemCode, TkaError, UsageError } from '../errors.ts';
+import { hintsOf, systemCode, TkaError, UsageError } from '../errors.ts';
 import {
   type ContextSpec,
   checkWritable,
@@ -33,9 +33,11 @@ export async function login(context: Context, names: readonly string[], flags: L
   const many = names.length > 1 || flags.selector !== undefined;
   if (flags.allContexts) {
     if (names.length > 0) throw new UsageError('login takes either names or --all-contexts');
-    return writeAllContexts(context, flags.insecureSkipTlsVerify === true, flags.selector);
+    if (flags.insecureSkipTlsVerify) throw onlyOneInsecure();
+    return writeAllContexts(context, flags.selector);
   }
   if (flags.context?.trim() === '') throw new UsageError('--context is empty');
+  if (many && flags.insecureSkipTlsVerify) throw onlyOneInsecure();
   if (many && flags.context !== undefined) throw new UsageError('--context names one context, but several are meant');
   // A kubeconfig that cannot be edited is found out before anything changes anywhere.
   const view = await readKubeconfig(context.kubeconfig);
@@ -54,7 +56,7 @@ export async function login(context: Context, names: readonly string[], flags: L
       if (!(error instanceof TkaError)) throw error;
       failures++;
       context.terminal.warn(`${cleanText(name)}: ${error.message}`);
-      for (const hint of error.hints) context.terminal.hint(hint);
+      for (const hint of hintsOf(error, name)) context.terminal.hint(hint);
     }
   };
   for (const cluster of chosen ?? []) {
@@ -62,7 +64,11 @@ export async function login(context: Context, names: readonly string[], flags: L
   }
   for (const name of chosen === undefined ? new Set(names) : [])
     await each(name, () => loginTarget(context, name, view));
-  if (failures > 0) throw new TkaError(`${failures} of ${chosen?.length ?? new Set(names).size} sign-ins failed`);
+  if (failures > 0) {
+    throw new TkaError(`${failures} of ${chosen?.length ?? new Set(names).size} sign-ins failed`, {
+      hints: ['the warnings above say why'],
+    });
+  }
 }
 
 async function signInTo(
@@ -220,6 +226,13 @@ export function specOf(context: Context, name: string, server: string, access: A
   };
 }
 
+// Whoever answers in place of an unverified API server is sent the user's token.
+function onlyOneInsecure(): UsageError {
+  return new UsageError('--insecure-skip-tls-verify is for one cluster', {
+    hints: ['kubectl tka login NAME --insecure-skip-tls-verify'],
+  });
+}
+
 function refuseForeign(view: KubeconfigView, name: string): void {
   if (!view.contexts.has(name) || view.ours.some((c) => c.name === name)) return;
   throw new TkaError(`the kubeconfig has a context ${JSON.stringify(name)} that is not ours`, {
@@ -228,16 +241,9 @@ function refuseForeign(view: KubeconfigView, name: string): void {
 }
 
 // Without a sign-in: what a context needs is in each server's /cluster-info.
-async function writeAllContexts(
-  context: Context,
-  insecureSkipTlsVerify: boolean,
-  selector: string | undefined,
-): Promise<void> {
+async function writeAllContexts(context: Context, selector: string | undefined): Promise<void> {
   const { syncContexts } = await import('./sync.ts');
-  const { currentContext, error } = await syncContexts(context, {
-    insecureSkipTlsVerify,
-    ...(selector !== undefined && { selector }),
-  });
+  const { currentContext, error } = await syncContexts(context, selector === undefined ? {} : { selector });
   if (!context.settings.quiet) {
     context.terminal.out(
       `The current context stays ${quoted(currentContext)}; kubectl signs in to each when it first needs to.\n`,

@@ -1,5 +1,5 @@
 import { shortName } from '../discovery/naming.ts';
-import { TkaError, UsageError } from '../errors.ts';
+import { hintsOf, TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import { cell } from '../terminal.ts';
 import type { Context } from './context.ts';
@@ -15,6 +15,7 @@ interface LogoutFlags extends AllFlag {
 }
 
 const parallel = 8;
+const mostHints = 8;
 const emptyView: KubeconfigView = { currentContext: undefined, contexts: new Map(), ours: [] };
 
 /** `logout [NAME...] [-l SELECTOR] [--all]`: revokes on the server, deletes the token, and stays signed out. */
@@ -165,5 +166,8 @@ function summary(context: Context, failed: readonly Failed[], what: string, tota
   const [only] = failed;
   if (failed.length === 1 && only !== undefined) return only.error;
   for (const { error } of failed) context.terminal.warn(error.message);
-  return new TkaError(`${what} failed for ${failed.length} of ${total} servers`);
+  const hints = new Set(failed.flatMap(({ server, error }) => hintsOf(error, server)));
+  return new TkaError(`${what} failed for ${failed.length} of ${total} servers`, {
+    hints: [...hints].slice(0, mostHints),
+  });
 }

@@ -26,7 +26,7 @@ export async function pick(items: readonly Item[], env: NodeJS.ProcessEnv): Prom
   const list = new PickerList(items, size());
   const keys = process.stdin;
   const { promise, resolve, reject } = Promise.withResolvers<number>();
-  const cancelled = new TkaError('nothing was chosen', { exitCode: 130 });
+  const cancelled = new TkaError('cancelled', { exitCode: 130, hints: ['name it instead: kubectl tka use NAME'] });
 
   let due = false;
   let over = false;

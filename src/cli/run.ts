@@ -1,6 +1,7 @@
 // What the entry point calls: as little as there must be before the command is known.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { hintsOf, TkaError } from '../errors.ts';
 import { sayError } from '../terminal.ts';
 
 /** Runs a command line (without program and script), says what goes wrong, and returns the exit status. */
@@ -26,7 +27,18 @@ export async function run(args: readonly string[], command: string, env: NodeJS.
 
 /** Says what nobody caught; returns the exit status. */
 export function crashed(error: unknown, args: readonly string[], env: NodeJS.ProcessEnv): number {
-  return sayError(error, args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? ''));
+  const debug = args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? '');
+  return sayError(error, debug, lastResort(error, args));
+}
+
+/** What to type after an error that has no hint of its own. */
+function lastResort(error: unknown, [command = '', name]: readonly string[]): string {
+  const isCommand = /^[a-z]+$/.test(command);
+  if (!(error instanceof TkaError) || error.exitCode > 2) return 'run it again';
+  if (error.exitCode === 2) return `kubectl tka ${isCommand ? `${command} ` : ''}--help`;
+  if (command === 'doctor') return 'run it again with --debug';
+  const takesName = /^(?:login|logout|forget|use|exec)$/.test(command);
+  return hintsOf(error, takesName && name?.startsWith('-') === false ? name : undefined)[0] ?? '';
 }
 
 /** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */

@@ -42,7 +42,7 @@ export const output = (...formats: string[]) =>
 
 const insecure = new Option(
   '--insecure-skip-tls-verify',
-  'accept a cluster whose TKA server asks to reach its API server without a look at the certificate',
+  'allow this one cluster to be reached without TLS verification, if its TKA server asks for that',
 );
 
 export const specs: readonly Spec[] = [
@@ -135,7 +135,6 @@ A cluster whose TKA server, API server or CA has changed is shown and left as it
       new Option('--dry-run', 'write nothing, and print a diff'),
       new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
       new Option('--accept-changes', 'take over servers and CAs that have changed'),
-      insecure,
     ],
     load: async () => (await import('./sync.ts')).sync,
   },

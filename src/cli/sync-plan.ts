@@ -183,8 +183,8 @@ function objection(
 ): TkaError | undefined {
   const { cluster, info } = answer;
   if (info.insecureSkipTlsVerify && !input.mayBeInsecure(answer)) {
-    return new TkaError('its TKA server asks to reach the API server without a look at its certificate', {
-      hints: ['if you accept that, add --insecure-skip-tls-verify'],
+    return new TkaError('its TKA server asks to reach the API server without TLS verification', {
+      hints: [`if you accept that: kubectl tka login ${cluster.server} --no-switch --insecure-skip-tls-verify`],
     });
   }
   const lines = existing.flatMap((context) =>

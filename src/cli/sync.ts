@@ -7,7 +7,7 @@ import { allClusters, chooseClusters, trustOf } from './directory.ts';
 import { specOf } from './login.ts';
 import { askAll } from './sync-ask.ts';
 import { parseTemplate } from './sync-names.ts';
-import { type Answer, planSync, type SyncInput } from './sync-plan.ts';
+import { planSync, type SyncInput } from './sync-plan.ts';
 import { SyncRecord } from './sync-record.ts';
 import { reportSync } from './sync-report.ts';
 import { type Written, writeSync } from './sync-write.ts';
@@ -18,7 +18,6 @@ export interface SyncFlags {
   readonly dryRun?: boolean;
   readonly contextTemplate?: string;
   readonly acceptChanges?: boolean;
-  readonly insecureSkipTlsVerify?: boolean;
 }
 
 /** `sync`: a context for every cluster, in one edit of the kubeconfig. Throws TkaError where not all was done. */
@@ -63,8 +62,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     tailnet: settings.tailnet,
     template,
     acceptChanges: flags.acceptChanges === true,
-    mayBeInsecure: ({ cluster, info }) =>
-      flags.insecureSkipTlsVerify === true || store.insecureConsent(cluster.server) === info.apiServer,
+    mayBeInsecure: ({ cluster, info }) => store.insecureConsent(cluster.server) === info.apiServer,
     runs: ({ command, file }) => command === context.command || usableCommand(command ?? '', file, context.env.PATH),
     wasListed: ({ server }) => record.wasListed(server),
     prunes: prune,
@@ -79,26 +77,16 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     before: view.ours,
     dryRun,
   });
-  if (!dryRun) keep(context, record, written, answers, known);
+  if (!dryRun) keep(context, record, written, known);
   return { currentContext: written.currentContext, error };
 }
 
-/** What outlives the run beside the kubeconfig: consents, and which servers were listed. */
-function keep(
-  context: Context,
-  record: SyncRecord,
-  { plan }: Written,
-  answers: readonly Answer[],
-  known: ReadonlySet<string | null>,
-): void {
+/** Keeps what outlives the run beside the kubeconfig: which servers were listed. */
+function keep(context: Context, record: SyncRecord, { plan }: Written, known: ReadonlySet<string | null>): void {
   const { terminal, sessions } = context;
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
   // Forgotten with its context, and back with it; who only logged out stays so.
   for (const server of servers) if (!known.has(server)) sessions.store.recall(server);
-  for (const { cluster, info } of answers) {
-    if (info.insecureSkipTlsVerify && servers.has(cluster.server))
-      sessions.store.giveInsecureConsent(cluster.server, info.apiServer);
-  }
   try {
     record.write(new Set(plan.pruned.map(({ server }) => server)));
   } catch (error) {

@@ -113,7 +113,7 @@ async function pickOne(context: Context, view: KubeconfigView, choices: readonly
     current: ours !== undefined && ours.name === view.currentContext,
   }));
   const chosen = choices[await pick(items, context.env)];
-  if (chosen === undefined) throw new TkaError('nothing was chosen');
+  if (chosen === undefined) throw new TkaError('cancelled');
   return chosen;
 }
 

@@ -164,7 +164,7 @@ function unreachable(server: string, error: unknown): ServerProbe {
   const words = message.startsWith(prefix) ? message.slice(prefix.length) : message;
   const isTls = server.startsWith('https:') && /CERT|SSL|TLS|SELF_SIGNED|VERIFY/.test(systemCode(error) ?? '');
   // What follows a semicolon is Node's advice to those who start it themselves.
-  const problem = words.replace(/^its certificate or TLS is not in order: /, '').replace(/; .*/, '');
+  const problem = words.replace(/^TLS handshake failed: /, '').replace(/; .*/, '');
   const tls = isTls ? { valid: false, validUntil: null, daysLeft: null, problem } : null;
   return {
     probe: { ...nothing, reachable: false, tls, error: message },

@@ -15,7 +15,8 @@ export class ConnectTimeout extends Error {
 
 /** A failure to connect in a person's words, its kind, and how many milliseconds it is worth to try again. */
 export interface Failure {
-  readonly kind: 'name' | 'route' | 'refused' | 'timeout' | 'tls' | 'broken';
+  /** `plain`: a port that speaks plain http was spoken to in TLS; `authority`: an authority that is not trusted. */
+  readonly kind: 'name' | 'route' | 'refused' | 'timeout' | 'tls' | 'plain' | 'authority' | 'broken';
   readonly what: string;
   readonly patience: number;
 }
@@ -23,6 +24,21 @@ export interface Failure {
 // OpenSSL's reasons as Node spells them: CERT_HAS_EXPIRED, INVALID_CA, CA_MD_TOO_WEAK, ERR_TLS_…, EPROTO's ERR_SSL_….
 const tlsCode =
   /CERT|SSL|TLS|SELF_SIGNED|VERIFY|INVALID_(?:CA|PURPOSE)|TOO_(?:WEAK|SMALL)|HOSTNAME_MISMATCH|PATH_LENGTH/;
+
+// What OpenSSL says of an answer that is no TLS record, as the letters of HTTP/1.1 400.
+const notTls = /wrong version number|packet length too long/i;
+
+const unknownAuthority = new Set([
+  'CERT_UNTRUSTED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+/** What to type where a certificate is by an authority that is not trusted. */
+export const authorityHint = 'if a private CA signed its certificate: kubectl tka config tls.caFile FILE';
 
 /** Tells what a failed connection means. */
 export function failureOf(error: unknown): Failure {
@@ -37,10 +53,22 @@ export function failureOf(error: unknown): Failure {
     return { kind: 'timeout', what: `no answer within ${seconds(error.timeout)}`, patience: 0 };
   }
   if (code === 'ETIMEDOUT') return { kind: 'timeout', what: 'no answer', patience: 0 };
-  if (tlsCode.test(code)) {
-    return { kind: 'tls', what: `its certificate or TLS is not in order: ${firstLine(error)}`, patience: 0 };
+  if (tlsCode.test(code) || code === 'EPROTO') {
+    if (notTls.test(messages(error))) return { kind: 'plain', what: 'this port speaks plain http', patience: 0 };
+    const kind = unknownAuthority.has(code) ? 'authority' : 'tls';
+    return { kind, what: `TLS handshake failed: ${firstLine(error)}`, patience: 0 };
   }
   return { kind: 'broken', what: `the connection broke (${code || firstLine(error)})`, patience: 5000 };
+}
+
+/** The messages of an error and of its causes. */
+function messages(error: unknown): string {
+  const all: string[] = [];
+  for (let e = error, depth = 0; e instanceof Error && depth < 5; e = e.cause, depth++) {
+    all.push(e.message);
+    if (e instanceof AggregateError) all.push(...e.errors.map(String));
+  }
+  return all.join('\n');
 }
 
 /** Milliseconds as seconds, for a person. */
@@ -50,6 +78,8 @@ export function seconds(milliseconds: number): string {
 
 function firstLine(error: unknown): string {
   const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const line = (inner instanceof Error ? inner.message : String(inner)).split('\n', 1)[0] ?? '';
+  const [first = ''] = (inner instanceof Error ? inner.message : String(inner)).split('\n', 1);
+  // Node advises an option of its own, which kubectl's users cannot give.
+  const line = first.replace(/; if the root CA is installed locally.*/, '');
   return cleanText(line.charAt(0).toLowerCase() + line.slice(1), 200);
 }

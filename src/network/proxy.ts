@@ -5,7 +5,7 @@ import { TkaError } from '../errors.ts';
 import { Unavailable } from '../tka/errors.ts';
 import { addressesOf, dial, type Names, tailnetAddresses } from './dial.ts';
 import { type ProxyServer, proxyFor } from './environment.ts';
-import { ConnectTimeout, failureOf, seconds } from './failure.ts';
+import { authorityHint, ConnectTimeout, failureOf, seconds } from './failure.ts';
 import { httpConnect, inAbsoluteForm } from './http-connect.ts';
 import { permitted, plainHttpError, type Target } from './plain.ts';
 import { socks5Connect } from './socks5.ts';
@@ -99,7 +99,7 @@ async function reach(
     throw new Unavailable(`cannot reach the proxy ${shown}: ${what}`, patience, {
       cause: error,
       hints: [
-        ...(failure === 'tls' ? ['a private CA is trusted by NODE_EXTRA_CA_CERTS=FILE'] : []),
+        ...(failure === 'authority' ? [authorityHint] : []),
         `the proxy is named by ${proxy.variable}: is it up, and is this its address?`,
       ],
     });

@@ -88,12 +88,17 @@ function isText(value: unknown): value is string {
   return typeof value === 'string' && cleanText(value) !== '';
 }
 
+// The name is the default of the server's `tailscale.capName`, which the client is not told.
+const grantHint =
+  'ask those who maintain your tailnet’s policy for a grant of the capability specht-labs.de/cap/tka to you';
+
 /** The error that an answer without success stands for. `who` names the server. */
 export function refusal(answer: RawAnswer, who: string, doing: string): TkaError {
   const words = errorWords(answer.body);
   const { status } = answer;
   if (words !== undefined) {
-    const options = { hints: words.advice };
+    const noGrant = status === 403 && words.advice.length === 0;
+    const options = { hints: noGrant ? [grantHint] : words.advice };
     if (status === 401) return new NotSignedIn(`${who} knows no sign-in: ${words.message}`, options);
     if ([400, 403, 404, 422].includes(status)) {
       return new Refused(`${who} refused ${doing}: ${words.message} (HTTP ${status})`, status, options);

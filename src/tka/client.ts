@@ -1,5 +1,5 @@
 import { systemCode, TkaError } from '../errors.ts';
-import { type Failure, failureOf, seconds } from '../network/failure.ts';
+import { authorityHint, type Failure, failureOf, seconds } from '../network/failure.ts';
 import type { Client } from '../network/http.ts';
 import { type Network, openNetwork, type Route } from '../network/network.ts';
 import {
@@ -184,8 +184,16 @@ const hints: Readonly<Partial<Record<Failure['kind'], string>>> = {
   route: askTailscale,
   timeout: askTailscale,
   refused: 'is the TKA server up, and is this its port? see `kubectl tka config`',
-  tls: 'a private CA is trusted by NODE_EXTRA_CA_CERTS=FILE, or kubectl tka config tls.caFile FILE',
+  authority: authorityHint,
 };
+
+function hintFor(kind: Failure['kind'], server: string): string {
+  if (kind === 'plain') {
+    const { hostname, port } = new URL(server);
+    return `this port speaks plain http; try http://${hostname}:${port || 443}`;
+  }
+  return hints[kind] ?? `kubectl tka doctor ${server}`;
+}
 
 /** What a failed connection means to a person, and how long it is worth trying again. */
 function transportError(server: string, error: unknown, timeout: number, way: Route | undefined): TkaError {
@@ -195,11 +203,10 @@ function transportError(server: string, error: unknown, timeout: number, way: Ro
   const failure: Failure = late
     ? { kind: 'timeout', what: `no answer within ${seconds(timeout)}`, patience: 0 }
     : failureOf(error);
-  const hint = hints[failure.kind];
   return new Unavailable(`cannot reach ${server}: ${failure.what}`, failure.patience, {
     cause: error,
     hints: [
-      ...(hint === undefined ? [] : [hint]),
+      hintFor(failure.kind, server),
       ...(way === undefined ? [] : [`it is asked through the proxy ${way.proxy} (${way.variable})`]),
     ],
   });

@@ -145,8 +145,11 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(said).toContain(`prod-us | error: signed out of ${us.server}`);
     expect(said).toContain(`prod-us | hint: kubectl tka login ${us.server}`);
     expect(said.filter((line) => line.startsWith('prod-eu | error: cannot reach '))).toHaveLength(1);
-    expect(said).toHaveLength(5);
-    expect(said.at(-1)).toBe('error: failed on 2 of 3 clusters: prod-us, prod-eu');
+    expect(said).toHaveLength(6);
+    expect(said.slice(-2)).toEqual([
+      'error: failed on 2 of 3 clusters: prod-us, prod-eu',
+      'hint: kubectl tka doctor prod-us',
+    ]);
     expect(us.counts).toMatchObject({ login: 0, kubeconfig: 0 });
     expect(mesh.cluster('staging').counts.login).toBe(1);
 
@@ -164,7 +167,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
       { cluster: 'prod-eu', exitCode: 1, stdout: '', stderr: expect.stringContaining('cannot reach ') },
     ]);
     expect(Object.keys(rows[0])).toEqual(['cluster', 'exitCode', 'stdout', 'stderr']);
-    expect(json.stderr).toBe('error: failed on 2 of 3 clusters: prod-us, prod-eu\n');
+    expect(json.stderr).toBe('error: failed on 2 of 3 clusters: prod-us, prod-eu\nhint: kubectl tka doctor prod-us\n');
     // By a selector that leaves those out, all is well.
     expect(await home.run('exec -l environment=staging -- get ns')).toMatchObject({ status: 0, stderr: '' });
   });
@@ -251,7 +254,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
       running.child.kill(signal);
       const ran = await running.ran;
       expect(ran).toMatchObject({ status, stdout: '' });
-      expect(lines(ran.stderr).at(-1)).toBe(message);
+      expect(lines(ran.stderr).slice(-2)).toEqual([message, 'hint: run it again']);
       expect(processesOf(home)).toEqual([]);
       expect(temporary(home)).toEqual([]);
     },
@@ -262,7 +265,11 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     const running = home.start('exec prod-us -- get namespaces');
     await us.seen('login');
     running.child.kill('SIGINT');
-    expect(await running.ran).toMatchObject({ status: 130, stdout: '', stderr: 'error: interrupted\n' });
+    expect(await running.ran).toMatchObject({
+      status: 130,
+      stdout: '',
+      stderr: 'error: interrupted\nhint: run it again\n',
+    });
     expect(processesOf(home)).toEqual([]);
     expect(home.cached().filter((name) => name.endsWith('+lock'))).toEqual([]);
   });
@@ -289,7 +296,7 @@ describe('exec', () => {
     const running = home.start('exec -- get ns', { env });
     running.child.on('said', (text: string) => lines(text).length === 3 && running.child.kill('SIGINT'));
     const ran = await running.ran;
-    expect(ran).toMatchObject({ status: 130, stderr: 'error: interrupted\n' });
+    expect(ran).toMatchObject({ status: 130, stderr: 'error: interrupted\nhint: run it again\n' });
     expect(processesOf(home)).toEqual([]);
     expect(ran.took).toBeLessThan(20_000);
   });
@@ -314,7 +321,11 @@ describe('exec', () => {
     const running = home.start('exec -o json -- get ns', { env });
     await until('three of them', () => fs.readdirSync(home.dir).filter((name) => name.startsWith('up-')).length === 3);
     running.child.kill('SIGINT');
-    expect(await running.ran).toMatchObject({ status: 130, stdout: '', stderr: 'error: interrupted\n' });
+    expect(await running.ran).toMatchObject({
+      status: 130,
+      stdout: '',
+      stderr: 'error: interrupted\nhint: run it again\n',
+    });
     expect(processesOf(home)).toEqual([]);
   });
 
@@ -394,7 +405,9 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     const env = { ...withKubectl(home, script), MARK: us.apiEndpoint };
     const ran = await home.run('exec -o json -- get ns', { env });
     expect(ran.status).toBe(1);
-    expect(ran.stderr).toBe('error: failed on 3 of 3 clusters: prod-eu, prod-us, staging\n');
+    expect(ran.stderr).toBe(
+      'error: failed on 3 of 3 clusters: prod-eu, prod-us, staging\nhint: kubectl tka doctor prod-eu\n',
+    );
     expect(JSON.parse(ran.stdout)).toEqual([
       { cluster: 'prod-eu', exitCode: 3, stdout: 'out\x1b[1m\ufffd', stderr: 'err\n' },
       { cluster: 'prod-us', exitCode: 143, stdout: '', stderr: '' },
@@ -408,7 +421,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     const ran = await home.run('exec -o json prod-us -- get ns', { env: withKubectl(home, script) });
     expect(ran.status).toBe(1);
     expect(ran.stderr).toBe(
-      'warning: prod-us: its output is cut: it is more than is kept\nerror: failed on 1 of 1 clusters: prod-us\n',
+      'warning: prod-us: its output is cut: it is more than is kept\nerror: failed on 1 of 1 clusters: prod-us\nhint: kubectl tka doctor prod-us\n',
     );
     const [row] = JSON.parse(ran.stdout);
     expect([row.exitCode, row.stdout.length]).toEqual([0, 16 * 1024 * 1024]);
@@ -418,7 +431,11 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     const env = withKubectl(home, 'while :; do echo more; done');
     const ran = await home.byShell(`{ "$0" "$@"; echo "status $?" >&2; } | head -n 2`, 'exec -- get ns', { env });
     expect(lines(ran.stdout)).toHaveLength(2);
-    expect(lines(ran.stderr)).toEqual(['error: nobody reads the output any more: the commands are ended', 'status 1']);
+    expect(lines(ran.stderr)).toEqual([
+      'error: nobody reads the output any more: the commands are ended',
+      'hint: run it again',
+      'status 1',
+    ]);
     expect(processesOf(home)).toEqual([]);
     expect(temporary(home)).toEqual([]);
   });
@@ -493,6 +510,6 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect(out.sort()).toEqual(hosts.map((host) => `twin (${host}) | here`).sort());
     expect(`${ran.stdout}${ran.stderr}`).not.toMatch(/[\x1b\r]/);
     expect(ran.stderr).toMatch(/^127\.0\.0\.1 +\| error: /m);
-    expect(lines(ran.stderr).at(-1)).toMatch(/^error: failed on 1 of 3 clusters: 127\.0\.0\.1/);
+    expect(lines(ran.stderr).at(-2)).toMatch(/^error: failed on 1 of 3 clusters: 127\.0\.0\.1/);
   });
 });

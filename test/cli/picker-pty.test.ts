@@ -112,7 +112,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       pty.type(keys as string);
       expect(await pty.ended).toBe(130);
       expect(pty.stdout).toBe('');
-      expect(pty.screen.text()).toBe('error: nothing was chosen');
+      expect(pty.screen.text()).toBe('error: cancelled\nhint: name it instead: kubectl tka use NAME');
       expectRestored(pty);
     });
     expect(home.files(/^\.(cache|local)/)).toEqual(files);

@@ -43,15 +43,9 @@ describe('kubectl tka sync', () => {
     }
     expect(us.counts.memberlist).toBe(0);
     const help = await home.run('sync --help');
-    for (const flag of [
-      '-l, --selector',
-      '--prune',
-      '--dry-run',
-      '--context-template',
-      '--accept-changes',
-      '--insecure-skip-tls-verify',
-    ])
+    for (const flag of ['-l, --selector', '--prune', '--dry-run', '--context-template', '--accept-changes'])
       expect(help.stdout).toContain(flag);
+    expect(help.stdout).not.toContain('insecure');
   });
 
   test('prints a diff that patch takes, and touches nothing', async ({ home, eu }) => {

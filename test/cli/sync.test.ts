@@ -5,6 +5,7 @@ import { login } from '../../src/cli/login.ts';
 import { askAll } from '../../src/cli/sync-ask.ts';
 import { readKubeconfig } from '../../src/kubeconfig/index.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { SessionStore } from '../../src/session/store.ts';
 import { Ground } from './sync-ground.ts';
 
 let mesh: Mesh;
@@ -283,27 +284,29 @@ describe('changed access', () => {
 });
 
 describe('an API server without a certificate to check', () => {
-  it('needs the flag once, and the consent is kept', async () => {
+  it('needs consent, which login gives for one cluster', async () => {
     eu.faults.clusterInfo = { insecure_skip_tls_verify: true };
     const refused = await ground.sync();
     expect(refused.stdout).toBe('2 added: prod-us, staging.\n');
     expect(refused.error).toMatchObject({
       exitCode: 1,
-      hints: ['if you accept that, add --insecure-skip-tls-verify'],
+      hints: [`if you accept that: kubectl tka login ${eu.server} --no-switch --insecure-skip-tls-verify`],
     });
-    expect((await ground.sync({ insecureSkipTlsVerify: true })).stdout).toBe('1 added: prod-eu. 2 unchanged.\n');
-    expect(fs.readdirSync(path.join(ground.state, 'insecure'))).toHaveLength(1);
-    expect((await ground.sync()).error).toBeUndefined();
+    expect(fs.existsSync(path.join(ground.state, 'insecure'))).toBe(false);
+    new SessionStore({ cache: undefined, state: ground.state }).giveInsecureConsent(eu.server, eu.apiServer);
+    const agreed = await ground.sync();
+    expect(agreed.stdout).toBe('1 added: prod-eu. 2 unchanged.\n');
+    expect(agreed.error).toBeUndefined();
   });
 
   it('is a change for a cluster that was known with one', async () => {
     await ground.sync();
     const before = ground.stamp();
     eu.faults.clusterInfo = { insecure_skip_tls_verify: true };
-    const said = await ground.sync({ insecureSkipTlsVerify: true });
+    new SessionStore({ cache: undefined, state: ground.state }).giveInsecureConsent(eu.server, eu.apiServer);
+    const said = await ground.sync();
     expect(said.stderr).toMatch(/its CA has changed: sha256 \S+ -> no look at its certificate/);
     expect(ground.stamp()).toBe(before);
-    expect(fs.existsSync(path.join(ground.state, 'insecure'))).toBe(false);
   });
 });
 

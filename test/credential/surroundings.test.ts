@@ -224,7 +224,7 @@ for (const shell of shells) {
         encoding: 'utf8',
         timeout: 20_000,
       });
-      expect(ran.stderr.replace(/^1\n/m, '')).toBe('error: cannot write the credential\n');
+      expect(ran.stderr.replace(/^1\n/m, '')).toBe('error: cannot write the credential\nhint: kubectl tka doctor\n');
       if (!script.includes('PIPE')) expect(ran.status).toBe(1);
     });
 

@@ -150,7 +150,7 @@ describe.concurrent('a cache that cannot be written', () => {
       await home.run('login prod-us');
       const answer = await home.byShell('"$0" "$@" > /dev/full', ['credential', '--server', us.server]);
       expect(answer.status).toBe(1);
-      expect(answer.stderr).toMatch(/^error: cannot write the credential(?:: ENOSPC)?\n$/);
+      expect(answer.stderr).toMatch(/^error: cannot write the credential(?:: ENOSPC)?\nhint: kubectl tka doctor\n$/);
       expect(us.counts.login).toBe(1);
     },
   );

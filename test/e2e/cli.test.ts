@@ -236,7 +236,9 @@ other: kept
         [4, 'debug'],
       ])
         expect(refused.stderr).toContain(`error: bad configuration: ${home.config}:${line}: ${key} must be`);
-      for (const line of lines(refused.stderr)) expect(line).toMatch(/^error: \S/);
+      const said = lines(refused.stderr);
+      expect(said.pop()).toMatch(/^hint: .*kubectl tka config KEY VALUE$/);
+      for (const line of said) expect(line).toMatch(/^error: \S/);
     }
     expect(fs.readFileSync(home.config, 'utf8')).toBe(bad);
   });

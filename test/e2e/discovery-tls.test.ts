@@ -70,7 +70,27 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
     using server = await secured(us, await (await makeAuthority()).issue(name));
     const ran = await user.run(['login', '-s', server.url], env);
     expect(ran).toMatchObject({ status: 1, stdout: '' });
-    expect(ran.stderr).toMatch(/NODE_EXTRA_CA_CERTS/);
+    expect(ran.stderr).toMatch(/^hint: .*: kubectl tka config tls\.caFile FILE$/m);
+    expect(ran.stderr).not.toMatch(/NODE_/);
     expect(us.requests).toEqual([]);
+  });
+
+  test.for([
+    ['a value that is wrong', 'port: many'],
+    ['a line that is no YAML', 'hostname: [tka'],
+    ['the same key twice', 'port: 443\n  port: 443'],
+  ])('under kubectl, %s does not lose tls.caFile', async ([, mistake], { net, user, env }) => {
+    const [us] = net.clusters as [Cluster];
+    const authority = await makeAuthority();
+    using server = await secured(us, await authority.issue(name));
+    const cluster = { server: server.url, apiServer: us.apiServer };
+    user.write(user.config, `tls:\n  caFile: ${authority.file}\ntailscale:\n  ${mistake}\n`);
+    const ran = await user.credential(cluster, env);
+    expect(ran).toMatchObject({ status: 0, stderr: '' });
+    expect(JSON.parse(ran.stdout)).toMatchObject({ kind: 'ExecCredential' });
+    // Other commands still say what is wrong.
+    const status = await user.run('status', env);
+    expect(status).toMatchObject({ status: 1, stdout: '' });
+    expect(status.stderr).toMatch(/^error: bad configuration: .*\nhint: .*kubectl tka config KEY VALUE$/m);
   });
 });

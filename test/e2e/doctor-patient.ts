@@ -108,8 +108,11 @@ export class Diagnosis {
     }
     this.cluster = reports[0].cluster;
     this.checks = new Map(checks.map((check) => [check.name, check]));
-    const failed = checks.filter(({ status }) => status === 'failed').map(({ name }) => name);
-    const error = failed.length === 0 ? '' : `error: ${failed.length} of 17 checks failed: ${failed.join(', ')}\n`;
+    const failed = checks.filter(({ status }) => status === 'failed');
+    const hint = failed.find((check) => check.hint !== null)?.hint ?? 'run it again with --debug';
+    const failedNames = failed.map(({ name }) => name).join(', ');
+    const error =
+      failed.length === 0 ? '' : `error: ${failed.length} of 17 checks failed: ${failedNames}\nhint: ${hint}\n`;
     expect(ran).toMatchObject({ status: failed.length === 0 ? 0 : 1, stderr: error });
   }
 

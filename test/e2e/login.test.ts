@@ -433,12 +433,28 @@ describe.concurrent('a server that asks not to look at the API server’s certif
     expect(await home.run('login prod-us')).toMatchObject({ status: 1, stdout: '' });
   });
 
+  test('consent is given for one cluster at a time', async ({ home, us }) => {
+    insecure({ us });
+    for (const args of [
+      'login --all-contexts --insecure-skip-tls-verify',
+      'login prod-us prod-eu --insecure-skip-tls-verify',
+      'login -l environment=production --insecure-skip-tls-verify',
+      'sync --insecure-skip-tls-verify',
+    ]) {
+      const ran = await home.run(args);
+      expect(ran).toMatchObject({ status: 2, stdout: '' });
+      expect(ran.stderr).toMatch(/--insecure-skip-tls-verify.*\n(?:hint: .*\n)+$/);
+    }
+    expect(fs.existsSync(home.kubeconfig)).toBe(false);
+  });
+
   test('login --all-contexts asks for it too', async ({ home, us }) => {
     insecure({ us });
     const some = await home.run('login --all-contexts');
     expect(some.status).toBe(1);
     expect(some.stderr).toMatch(/^warning: prod-us: .*certificate(?:.|\n)*^hint: .*--insecure-skip-tls-verify$/m);
-    expect(await home.run('login --all-contexts --insecure-skip-tls-verify')).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run('login prod-us --insecure-skip-tls-verify')).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run('login --all-contexts')).toMatchObject({ status: 0, stderr: '' });
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
   });
 });

@@ -70,6 +70,14 @@ export interface Running {
 
 const longest = 60_000;
 
+/** Every error says what to do next. */
+function expectHint(args: readonly string[], status: number | null, stderr: string): void {
+  const lines = stderr.split('\n');
+  const error = lines.findLastIndex((line) => line.startsWith('error: '));
+  if (status === null || error < 0 || lines.slice(error).some((line) => line.startsWith('hint: '))) return;
+  throw new Error(`${args.join(' ')}: an error without a hint: ${lines[error]}`);
+}
+
 /** Starts a program. One that does not end within a minute is killed, and shows as `signal: 'SIGKILL'`. */
 export function start(file: string, args: readonly string[], env: Env, options: RunOptions = {}): Running {
   const defined = Object.fromEntries(Object.entries({ ...env, ...options.env }).filter(([, v]) => v !== undefined));
@@ -91,7 +99,9 @@ export function start(file: string, args: readonly string[], env: Env, options: 
     });
   }
   const ran = once(child, 'close').then(([status, signal]): Ran => {
-    return { status, signal, stdout: texts[0] ?? '', stderr: texts[1] ?? '', took: performance.now() - started };
+    const [stdout = '', stderr = ''] = texts;
+    if (file === program) expectHint(args, status, stderr);
+    return { status, signal, stdout, stderr, took: performance.now() - started };
   });
   // Who kills a child may never ask how it ended.
   ran.catch(() => {});

@@ -95,10 +95,11 @@ describe('stdout', () => {
   });
 
   test('a failure', () => {
-    checkFailure({ status: 1, stdout: '', stderr: 'error: x\n' });
-    expect(() => checkFailure({ status: 0, stdout: '', stderr: 'error: x\n' })).toThrow();
-    expect(() => checkFailure({ status: 2, stdout: '', stderr: 'error: x\n' })).toThrow();
-    expect(() => checkFailure({ status: 1, stdout: '{}', stderr: 'error: x\n' })).toThrow();
+    checkFailure({ status: 1, stdout: '', stderr: 'error: x\nhint: y\n' });
+    expect(() => checkFailure({ status: 1, stdout: '', stderr: 'error: x\n' })).toThrow();
+    expect(() => checkFailure({ status: 0, stdout: '', stderr: 'error: x\nhint: y\n' })).toThrow();
+    expect(() => checkFailure({ status: 2, stdout: '', stderr: 'error: x\nhint: y\n' })).toThrow();
+    expect(() => checkFailure({ status: 1, stdout: '{}', stderr: 'error: x\nhint: y\n' })).toThrow();
     expect(() => checkFailure({ status: 1, stdout: '', stderr: 'warning: x\n' })).toThrow();
   });
 

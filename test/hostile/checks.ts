@@ -70,6 +70,7 @@ export function checkFailure(ran: { status: number | null; stdout: string; stder
   assert.equal(ran.status, status, `exit ${ran.status}\nstdout: ${ran.stdout.slice(0, 500)}\nstderr: ${ran.stderr}`);
   assert.equal(ran.stdout, '', 'stdout of a failure');
   assert.match(ran.stderr, /^error: /m, 'a failure without an error');
+  assert.match(ran.stderr, /^error: .*\n(?:error: .*\n)*hint: \S/m, 'an error without a hint');
 }
 
 /** An ExecCredential on one line; returns its token. */

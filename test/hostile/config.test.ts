@@ -97,7 +97,7 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'seconds without end': ['api:\n  retryAfterSeconds: 1e400\n', /must be a whole number of seconds/],
   'all of it wrong at once': [
     'tailscale:\n  hostname: []\n  port: 0\n  tailnet: {}\ndebug: x\n',
-    /^(?:error: bad configuration: \/[^\n]+:[2345]: [^\n]+\n){4}$/,
+    /^(?:error: bad configuration: \/[^\n]+:[2345]: [^\n]+\n){4}hint: [^\n]+\n$/,
   ],
   NULs: [Buffer.alloc(100), /:\d+: \S/],
   'a NUL in a value': ['tailscale:\n  hostname: "a\0b"\n', /:\d+: \S/],
@@ -113,7 +113,10 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'deep lists in lines': [`${'- '.repeat(30_000)}x\n`, /:1: \S/],
   'a deep list that never ends': ['['.repeat(60_000), /:1: \S/],
   'deep maps in lines': [Array.from({ length: 300 }, (_, i) => `${' '.repeat(i)}a:`).join('\n'), /./],
-  'a document of many errors': ['}\n'.repeat(30_000), /:1: \S.*\nerror: bad configuration: and \d+ more problems\n$/s],
+  'a document of many errors': [
+    '}\n'.repeat(30_000),
+    /:1: \S.*\nerror: bad configuration: and \d+ more problems\nhint: .*\n$/s,
+  ],
   HTML: ['<!doctype html>\n<html>\n<body class="x">\n', /:\d: \S/],
   'two documents': ['debug: true\n---\ndebug: false\n', /:\d: \S/],
   gzip: [execFileSync('gzip', ['-c'], { input: 'debug: true\n' }), /:1: \S/],
@@ -186,7 +189,10 @@ describe('problems are told, and nothing is done', () => {
         make(bed.home.config);
         const ran = await bed.run('clusters');
         checkFailure(ran);
-        assert.match(ran.stderr, /^error: bad configuration: \/\S.*: (?:is not a file|cannot be read \(ELOOP\))\n$/);
+        assert.match(
+          ran.stderr,
+          /^error: bad configuration: \/\S.*: (?:is not a file|cannot be read \(ELOOP\))\nhint: .*\n$/,
+        );
       }),
     );
   }

@@ -89,7 +89,7 @@ describe('https', () => {
     });
     expect(await failure(https, { env, lookup, insecure: true })).toMatchObject({
       message: expect.stringMatching(
-        /^cannot reach the proxy https:\/\/proxy\.test:\d+: its certificate or TLS is not in order: unable to verify/,
+        /^cannot reach the proxy https:\/\/proxy\.test:\d+: TLS handshake failed: unable to verify/,
       ),
     });
   });
@@ -97,7 +97,7 @@ describe('https', () => {
   it('refuses a TLS proxy with a certificate for another name', async () => {
     const proxy = await httpProxy({ knows, tls: await authority.issue('other.test') });
     const error = await failure(https, { env: { ALL_PROXY: `https://proxy.test:${proxy.port}` }, lookup, caFile });
-    expect(error.message).toMatch(/^cannot reach the proxy .*: its certificate or TLS is not in order: hostname\/IP/);
+    expect(error.message).toMatch(/^cannot reach the proxy .*: TLS handshake failed: hostname\/IP/);
     expect(proxy.asked).toEqual([]);
   });
 

@@ -41,13 +41,15 @@ async function ask(server: string) {
 describe('https', () => {
   it('is not spoken to a server whose certificate nobody vouches for', async () => {
     const error = await ask(`https://127.0.0.1:${port}`).catch((e) => e);
-    expect(error.message).toMatch(/^cannot reach https:\/\/127.0.0.1:\d+: its certificate or TLS is not in order: /);
-    expect(error.hints).toEqual([expect.stringMatching(/NODE_EXTRA_CA_CERTS=FILE/)]);
+    expect(error.message).toMatch(/^cannot reach https:\/\/127.0.0.1:\d+: TLS handshake failed: /);
+    expect(error.hints).toEqual(['if a private CA signed its certificate: kubectl tka config tls.caFile FILE']);
   });
 
   it('to a server that speaks plain http is an error that says so', async () => {
     const error = await ask(`https://127.0.0.1:${plainPort}`).catch((e) => e);
-    expect(error.message).toMatch(/its certificate or TLS is not in order/);
+    const server = `https://127.0.0.1:${plainPort}`;
+    expect(error.message).toBe(`cannot reach ${server}: this port speaks plain http`);
+    expect(error.hints).toEqual([`this port speaks plain http; try http://127.0.0.1:${plainPort}`]);
   });
 });
 

@@ -109,7 +109,7 @@ describe('every captured answer of the Go server', () => {
   });
 
   it.each([
-    ['login-no-grant.http', Refused, 'No grant found for user', []],
+    ['login-no-grant.http', Refused, 'No grant found for user', ['capability specht-labs.de/cap/tka']],
     [
       'logout-not-signed-in.http',
       Refused,

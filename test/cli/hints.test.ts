@@ -1,0 +1,53 @@
+// Every error says what to do next: its own hint, or the last resort.
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { crashed } from '../../src/cli/run.ts';
+import { hintsOf, TkaError, UsageError } from '../../src/errors.ts';
+import { refusal } from '../../src/tka/answers.ts';
+
+const written = vi.hoisted(() => [] as string[]);
+vi.mock('../../src/credential/entry.ts', async (original) => ({
+  ...(await original<object>()),
+  writeAll: (_: number, text: string) => written.push(text),
+}));
+beforeEach(() => void written.splice(0));
+afterEach(() => expect(written.join('')).toMatch(/^(?:error: .*\n)+hint: \S.*\n$|^$/));
+
+describe('an error without a hint of its own', () => {
+  it.each<[args: string, error: unknown, hint: string, status: number]>([
+    ['login prod-us', new TkaError('it failed'), 'kubectl tka doctor prod-us', 1],
+    ['login -s tka', new TkaError('it failed'), 'kubectl tka doctor', 1],
+    ['login $(reboot)', new TkaError('it failed'), 'kubectl tka doctor', 1],
+    ['clusters', new TkaError('it failed'), 'kubectl tka doctor', 1],
+    ['credential --server x', new TkaError('it failed'), 'kubectl tka doctor', 1],
+    ['doctor', new TkaError('it failed'), 'run it again with --debug', 1],
+    ['sync', new UsageError('wrong usage'), 'kubectl tka sync --help', 2],
+    ['--port 0', new UsageError('wrong usage'), 'kubectl tka --help', 2],
+    ['exec -- get pods', new TkaError('interrupted', { exitCode: 130 }), 'run it again', 130],
+    ['sync', new RangeError('a mistake of ours'), 'run it again with --debug, and report what it says', 1],
+    ['', new TkaError('it failed'), 'kubectl tka doctor', 1],
+  ])('%s: %s', (args, error, hint, status) => {
+    expect(crashed(error, args.split(' '), {})).toBe(status);
+    expect(written.at(-1)).toBe(`hint: ${hint}\n`);
+  });
+
+  it('has the name of its cluster in the hint, unless a shell would take it apart', () => {
+    expect(hintsOf(new TkaError('it failed'), 'prod-us')).toEqual(['kubectl tka doctor prod-us']);
+    expect(hintsOf(new TkaError('it failed'), 'a; reboot')).toEqual(['kubectl tka doctor']);
+    expect(hintsOf(new TkaError('it failed', { hints: ['do this'] }), 'prod-us')).toEqual(['do this']);
+  });
+});
+
+describe('403', () => {
+  const answer = (body: object) =>
+    refusal({ status: 403, headers: {}, body: JSON.stringify(body) }, 'https://tka', 'the sign-in');
+
+  it('without advice: the capability, and whom to ask', () => {
+    expect(answer({ message: 'no grant' }).hints).toEqual([
+      expect.stringMatching(/policy .* capability specht-labs\.de\/cap\/tka/),
+    ]);
+  });
+
+  it('with advice: the advice', () => {
+    expect(answer({ message: 'no grant', advice: ['ask Bob'] }).hints).toEqual(['ask Bob']);
+  });
+});
