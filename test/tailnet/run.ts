@@ -29,6 +29,8 @@ async function findObstacle(): Promise<string | undefined> {
     ['nsenter', ['--version'], 'no nsenter command (Debian: util-linux)'],
     ['unshare', [...unshare, 'true'], 'no network namespaces'],
     ['unshare', [...unshare, 'sh', '-c', probe], 'no bridge, veth or /dev/net/tun in a network namespace'],
+    ['unshare', [...unshare, 'mount', '-t', 'tmpfs', 'tailnet', os.tmpdir()], 'no mounts in a mount namespace'],
+    ['test', ['-e', '/etc/resolv.conf'], 'no /etc/resolv.conf'],
   ] as const) {
     try {
       execFileSync(program, args, { stdio: 'pipe' });
@@ -57,7 +59,10 @@ async function run(args: readonly string[]): Promise<number> {
   const folder = makeFolder();
   const vitest = path.join(import.meta.dirname, '../../node_modules/vitest/vitest.mjs');
   const config = path.join(import.meta.dirname, 'vitest.config.ts');
-  const child = spawn('unshare', [...unshare, process.execPath, vitest, 'run', '--config', config, ...args], {
+  const command = [process.execPath, vitest, 'run', '--config', config, ...args];
+  // Temporary files are in memory, and gone with the namespaces: processes that are being killed leave none behind.
+  const script = 'mount -t tmpfs tailnet "$TMPDIR" && exec "$@"';
+  const child = spawn('unshare', [...unshare, 'sh', '-c', script, 'sh', ...command], {
     stdio: 'inherit',
     env: { ...process.env, TMPDIR: folder },
   });
