@@ -222,6 +222,7 @@ test('while a server is stopped its tokens work on, and it comes back', async ()
 });
 
 test('a node that is cut off holds nobody up, and is back when its network is', async () => {
+  await ok(run('login tka-prod-eu'));
   // The first that the list is asked of.
   device('tka-prod-eu').cable('down');
   try {
@@ -231,6 +232,7 @@ test('a node that is cut off holds nobody up, and is back when its network is', 
       (seen) => seen.every(({ name, state }) => name !== 'tka-prod-eu' || state !== 'healthy'),
     );
     expect(rows.filter(({ state }) => state === 'healthy').length).toBe(2);
+    expect(await whoami()).toMatchObject({ status: 0, stdout: expect.stringMatching(account('tka-prod-eu')) });
     const login = await run('login tka-prod-us');
     expect(login).toMatchObject({ status: 0 });
     expect(login.took).toBeLessThan(10_000);
