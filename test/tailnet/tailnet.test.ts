@@ -4,7 +4,8 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
 import { Ground } from '../cluster/ground.ts';
-import { type Env, Home, type Ran, type RunOptions } from '../e2e/program.ts';
+import { statusFor } from '../cluster/people.ts';
+import { type Env, Home, type Ran, type RunOptions, start } from '../e2e/program.ts';
 import type { Listed } from '../e2e/tailnet.ts';
 import { type Line, TkaServerProcess } from '../server/program.ts';
 import { tailnetAssets } from './assets.ts';
@@ -60,6 +61,13 @@ async function ok(running: Promise<Ran>): Promise<Ran> {
   const ran = await running;
   expect({ status: ran.status, stderr: ran.stderr }).toMatchObject({ status: 0 });
   return ran;
+}
+
+/** The status of a server's answer to a bare request from the laptop. */
+async function ask(method: string, name: Name, route: string): Promise<number> {
+  const script = 'process.stdout.write(String((await fetch(process.argv[2], { method: process.argv[1] })).status))';
+  const args = ['--input-type=module', '-e', script, method, `${url(name)}/api/v1alpha1/${route}`];
+  return Number((await ok(start(process.execPath, args, home.env, at('laptop')).ran)).stdout);
 }
 
 /** The requests that a server has answered, by the end of their path. */
@@ -184,6 +192,26 @@ test('a tagged caller is refused, and told why', async () => {
     await tailnet.tag({ laptop: [] });
   }
   await ok(run(`login ${url('tka-prod-us')}`));
+});
+
+test('a demotion takes effect at the next question', async () => {
+  await grant(admin);
+  await ok(run('login tka-prod-us'));
+  await ok(runKubectl('get secrets'));
+  const token = home.token({ server: url('tka-prod-us') });
+  await grant(reader);
+  expect(await ask('GET', 'tka-prod-us', 'kubeconfig')).toBe(401);
+  await eventually(
+    'the old token to be refused',
+    () => statusFor(ground('tka-prod-us').access, token),
+    (status) => status === 401,
+  );
+  expect(await runKubectl('get secrets')).toMatchObject({ status: 1 });
+  await eventually(
+    'kubectl with the new role',
+    () => runKubectl('get namespaces'),
+    ({ status }) => status === 0,
+  );
 });
 
 test('a server whose tag is taken away is not used, and is again when it gets it back', async () => {
