@@ -2,6 +2,7 @@
 import { TkaError } from '../errors.ts';
 import { failureOf } from '../network/failure.ts';
 import type { Client } from '../network/http.ts';
+import { roleRemedy } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
 import { tryToken } from '../session/verify.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
@@ -119,6 +120,7 @@ async function accepts(context: Context, server: string, session: Session): Prom
 }
 
 async function rbac(context: Context, server: string, session: Session): Promise<Verdict> {
+  const remedy = roleRemedy(server);
   const post = async (group: string, kind: string, spec?: unknown) => {
     const apiVersion = `${group}.k8s.io/v1`;
     const path = `/apis/${apiVersion}/${kind.toLowerCase()}s`;
@@ -134,16 +136,36 @@ async function rbac(context: Context, server: string, session: Session): Promise
     if (rules.status >= 300) return warning(`who may do what cannot be asked (HTTP ${rules.status})`);
     const granted = allowed(rules.said?.resourceRules);
     const name = typeof who === 'string' ? who : 'the token’s user';
-    if (granted.length > 0) return ok(`${name} may ${granted.join(', ')}`);
+    if (granted.length > 0) {
+      const may = `${name} may ${granted.join(', ')}`;
+      const given = await verbsOf(context, session);
+      if (given === undefined || agree(given, granted)) return ok(may);
+      return warning(`${may}, but the role ${session.role} is to ${given.join(', ')}: it is not in force`, remedy);
+    }
     if (rules.said?.incomplete === true) return warning(`the API server does not say all of what ${name} may do`);
-    return failed(
-      `${name} may do nothing: the role ${session.role} is not bound, or empty`,
-      `kubectl tka logout ${server} && kubectl tka login ${server}`,
-    );
+    return failed(`${name} may do nothing: the role ${session.role} is not bound, or empty`, remedy);
   } catch (error) {
     return failed(`${session.apiServer}: ${failureOf(error).what}`, `kubectl tka login ${server}`);
   }
 }
+
+/** What the sign-in's ClusterRole gives; undefined where this token may not read it, and nothing else tells. */
+async function verbsOf(context: Context, session: Session): Promise<string[] | undefined> {
+  const path = `/apis/rbac.authorization.k8s.io/v1/clusterroles/${encodeURIComponent(session.role)}`;
+  const answer = await ask(context, session, { path, token: session.token });
+  const verbs = answer.status === 200 ? allowed(read(answer.body)?.rules) : [];
+  if (verbs.length > 0) return verbs;
+  // Kubernetes' own: every cluster has it.
+  return session.role === 'cluster-admin' ? [anything] : undefined;
+}
+
+// Other bindings may add verbs, but no binding of a role takes one away.
+function agree(given: readonly string[], granted: readonly string[]): boolean {
+  if (granted.includes(anything)) return given.includes(anything);
+  return given.every((verb) => granted.includes(verb));
+}
+
+const anything = 'do anything (*)';
 
 /** The verbs of rules, but for those that everybody has: to ask about oneself. */
 function allowed(rules: unknown): string[] {
@@ -154,7 +176,7 @@ function allowed(rules: unknown): string[] {
     if (about.length === 0 || about.every((name) => /^selfsubject\w*reviews$/.test(String(name)))) continue;
     for (const verb of Array.isArray(some) ? some : []) if (/^(?:[a-z]{1,30}|\*)$/.test(String(verb))) verbs.add(verb);
   }
-  return verbs.has('*') ? ['do anything (*)'] : [...verbs].sort();
+  return verbs.has('*') ? [anything] : [...verbs].sort();
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: looked into with care

@@ -1,6 +1,7 @@
 // What this machine holds of a sign-in. Reading through SessionStore.read would mend modes: here nothing changes.
 import * as fs from 'node:fs';
 import { isFresh, readEntry } from '../credential/entry.ts';
+import { roleNotice, roleRemedy } from '../session/session.ts';
 import { type Session, sessionOf } from '../session/store.ts';
 import { shortDuration, when } from '../terminal.ts';
 import { checkToken } from '../tka/token.ts';
@@ -37,6 +38,7 @@ export function checkSession(context: Context, checks: Checks, server: string, t
   const active = signIn.status === 'ok' ? session : undefined;
   if (told.refused) checks.set('grant', dependsOn('tka-api'));
   else if (active === undefined) checks.set('grant', skipped('only a sign-in tells', login));
+  else if (active.formerRole !== undefined) checks.set('grant', warning(roleNotice(active), roleRemedy(server)));
   else checks.set('grant', ok(`the sign-in shows it: ${active.username} gets the role ${active.role}`));
 
   if (active === undefined) {

@@ -9,7 +9,7 @@ import {
   previewKubeconfig,
   readKubeconfig,
 } from '../kubeconfig/index.ts';
-import type { Previous } from '../session/session.ts';
+import { type Previous, roleNotice, roleRemedy } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
 import { cell, when } from '../terminal.ts';
 import { Unavailable } from '../tka/errors.ts';
@@ -202,11 +202,11 @@ function sayWhoYouAre(
   if (previous !== undefined && previous.username !== username) {
     terminal.warn(`you are ${username} now; before, you were ${previous.username}`);
   }
-  if (previous !== undefined && previous.role !== role) {
-    terminal.warn(
-      `your role is ${role} now; before, it was ${previous.role}. some servers apply a changed role only after a logout`,
-    );
-    terminal.hint(`kubectl tka logout ${server} && kubectl tka login ${server}`);
+  if (session.formerRole !== undefined) {
+    terminal.warn(roleNotice(session));
+    terminal.hint(roleRemedy(server));
+  } else if (previous !== undefined && previous.username === username && previous.role !== role) {
+    terminal.notice(`your role is ${role} now; before, it was ${previous.role}`);
   }
 }
 

@@ -3,9 +3,14 @@ import { type Access, retryAfter, type SignIn } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn, Unavailable } from '../tka/errors.ts';
 
+interface GrantedSignIn extends SignIn {
+  /** Access has this role, also where an earlier sign-in had another. */
+  readonly roleApplied: boolean;
+}
+
 /** A sign-in and the token that came of it. Times in milliseconds of the epoch, by the server's clock. */
 export interface Grant {
-  readonly signIn: SignIn;
+  readonly signIn: GrantedSignIn;
   readonly access: Access;
   /** The earlier of the token's end and the sign-in's. */
   readonly expires: number;
@@ -85,7 +90,7 @@ class Walk {
   }
 
   /** POST /login until it is answered. */
-  async signIn(): Promise<SignIn> {
+  async signIn(): Promise<GrantedSignIn> {
     for (;;) {
       const left = this.#left();
       if (left <= 0) throw this.#outOfTime();
@@ -158,7 +163,7 @@ class Walk {
   }
 
   /** Judges the token by the server's clock. Throws Unavailable for one that has ended already. */
-  grant(signIn: SignIn, access: Access): Grant {
+  grant(signIn: GrantedSignIn, access: Access): Grant {
     const expires = Math.min(access.claims.expires, signIn.until);
     const { clockOffset, server } = this.#client;
     if (expires <= Date.now() + clockOffset)

@@ -68,7 +68,9 @@ export class Sessions {
   /** Milliseconds for getting a token, waiting included. */
   readonly timeout: number;
   readonly #network: Network;
+  /** Of the cache: one thing that is wrong with it a call, however many of its files cannot be written. */
   readonly #warn: (line: string) => void;
+  readonly #say: (line: string) => void;
   readonly #log: (line: string) => void;
 
   constructor(options: SessionOptions) {
@@ -76,8 +78,8 @@ export class Sessions {
     this.timeout = options.timeout;
     this.#network = options.network ?? openNetwork({ env: {}, log: options.log });
     this.#log = options.log;
+    this.#say = options.warn;
     let warned = false;
-    // A call says one thing that is wrong with the cache, however many of its files it fails to write.
     this.#warn = (line) => {
       if (warned) options.log(line);
       else options.warn(line);
@@ -212,6 +214,8 @@ export class Sessions {
   async #fetch(question: Question, lock: Lock | undefined): Promise<Session> {
     const { server, apiServer, start, deadline } = question;
     const old = this.#stillGood(question);
+    // Before its entry goes: the sign-in that is extended may have had another role.
+    const before = this.store.read(server);
     const refreshBy = Math.min(deadline, Math.max(start + refreshBudget, performance.now() + 1000));
     const budget = old === undefined ? deadline : refreshBy;
     this.#log(old === undefined ? 'there is no token that is good: signing in' : 'the token ends soon: signing in');
@@ -223,7 +227,9 @@ export class Sessions {
         accept: (access) => this.#checkAccess(server, access, apiServer, false),
       });
       this.#refuseSignedOut(server);
-      return this.#keep(server, grant, lock);
+      const session = this.#keep(server, grant, before, lock);
+      if (session.formerRole !== undefined) this.#say(`${roleNotice(session)}: ${roleRemedy(server)}`);
+      return session;
     } catch (error) {
       this.#dropRefused(server, error, lock);
       // The server's word counts, but for an error in its set-up; a logout meanwhile counts before all.
@@ -273,7 +279,8 @@ export class Sessions {
       deadline: () => deadline,
       act: async (lock) => {
         const mark = store.signedOut(server);
-        const previous = store.read(server) ?? mark;
+        const before = mark === undefined ? store.read(server) : undefined;
+        const previous = before ?? mark;
         // Whoever signs out while we sign in means us too.
         const mayLogin = () => {
           if (store.signedOut(server)?.at !== mark?.at)
@@ -285,7 +292,7 @@ export class Sessions {
           const grant = await this.#obtain(server, { deadline, accept, settled, mayLogin });
           mayLogin();
           if (lock?.held() !== false) store.unmarkSignedOut(server);
-          return { session: this.#keep(server, grant, lock), previous: known(previous) };
+          return { session: this.#keep(server, grant, before, lock), previous: known(previous) };
         } catch (error) {
           this.#dropRefused(server, error, lock);
           throw error;
@@ -375,7 +382,7 @@ export class Sessions {
     return new TkaError(`timed out after ${seconds} s waiting for another process to sign in to ${server}`, { hints });
   }
 
-  #keep(server: string, grant: Grant, lock: Lock | undefined): Session {
+  #keep(server: string, grant: Grant, before: Session | undefined, lock: Lock | undefined): Session {
     const { signIn, access, expires, clockOffset } = grant;
     // client-go compares with the caller's clock.
     const ends = expires - clockOffset;
@@ -388,6 +395,7 @@ export class Sessions {
       freshUntil: Math.max(0, Math.floor(freshUntil / 1000)),
       username: signIn.username,
       role: signIn.role,
+      formerRole: signIn.roleApplied ? undefined : formerRoleOf(before, signIn),
       until: rfc3339(signIn.until),
       clockOffset,
       caData: access.caData,
@@ -438,6 +446,27 @@ function again(failure: Failure, heard = false): TkaError {
 /** A time (milliseconds of the epoch) in whole seconds, cut, UTC. */
 function rfc3339(time: number): string {
   return `${new Date(time).toISOString().slice(0, 19)}Z`;
+}
+
+/**
+ * The role of the sign-in that a new one extends, if it was another. The Go server cannot change it, and deletes it only
+ * at a logout or at its end.
+ */
+function formerRoleOf(before: Session | undefined, { username, role }: Grant['signIn']): string | undefined {
+  if (before === undefined || before.username !== username) return undefined;
+  const ended = Date.parse(before.until) - before.clockOffset <= Date.now();
+  const first = before.formerRole ?? before.role;
+  return ended || first === role ? undefined : first;
+}
+
+/** Says that a role has changed and may not be in force. */
+export function roleNotice({ role, formerRole }: Session): string {
+  return `your role is ${role} now; before, it was ${formerRole}. some servers apply a changed role only after a logout`;
+}
+
+/** What to type then. */
+export function roleRemedy(server: string): string {
+  return `kubectl tka logout ${server} && kubectl tka login ${server}`;
 }
 
 /** Who one was before a sign-in. */

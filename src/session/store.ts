@@ -11,6 +11,11 @@ import { type Lock, LostLock } from './lock.ts';
 export interface SessionDetails {
   readonly username: string;
   readonly role: string;
+  /**
+   * The role of the sign-in that this one extends, where it was another: some servers (Go's) keep it until a logout.
+   * Undefined where the server has applied `role`.
+   */
+  readonly formerRole?: string | undefined;
   readonly until: string;
   /** The server's clock minus ours, in milliseconds, when the token came. */
   readonly clockOffset: number;
@@ -117,10 +122,10 @@ export class SessionStore {
   write(session: Session, lock: Lock | undefined): void {
     const file = this.entryFile(session.server);
     if (this.#cache === undefined || file === undefined) throw new TkaError(noFolder);
-    const { username, role, until, clockOffset, caData, insecureSkipTlsVerify } = session;
+    const { username, role, formerRole, until, clockOffset, caData, insecureSkipTlsVerify } = session;
     // 0.1.0 takes the entry's time as by the server's clock, unless `clockOffset` is 0.
     const own = { clockOffset: 0, serverClock: clockOffset };
-    const details = { username, role, until, ...own, caData, insecureSkipTlsVerify };
+    const details = { username, role, formerRole, until, ...own, caData, insecureSkipTlsVerify };
     explained(this.#cache, () => {
       if (lock === undefined) ensurePrivateFolder(path.dirname(file));
       const isNew = readEntry(path.dirname(file), session.server)?.token !== session.token;
@@ -362,10 +367,11 @@ function parseDetails(text: string): (SessionDetails & { inServersClock: number 
     return undefined;
   }
   const { username, role, until, clockOffset, serverClock = clockOffset, caData, insecureSkipTlsVerify } = value;
+  const formerRole = typeof value.formerRole === 'string' ? cleanText(value.formerRole) : undefined;
   if (typeof username !== 'string' || typeof role !== 'string' || !isTime(until)) return undefined;
   if (!isFiniteNumber(clockOffset) || !isFiniteNumber(serverClock)) return undefined;
   if (typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean') return undefined;
-  const names = { username: cleanText(username), role: cleanText(role) };
+  const names = { username: cleanText(username), role: cleanText(role), formerRole };
   return { ...names, until, clockOffset: serverClock, inServersClock: clockOffset, caData, insecureSkipTlsVerify };
 }
 

@@ -55,8 +55,10 @@ export class TkaClient {
     this.#client = this.#network.client(server, { connectTimeout });
   }
 
-  async login(options: AskOptions): Promise<SignIn> {
-    return parseSignIn(await this.ask('POST', '/login', options), this.server);
+  /** `roleApplied`: access has this role, also where an earlier sign-in had another. (The Go server never says so.) */
+  async login(options: AskOptions): Promise<SignIn & { roleApplied: boolean }> {
+    const answer = await this.ask('POST', '/login', options);
+    return { ...parseSignIn(answer, this.server), roleApplied: answer.headers['tka-role'] === 'applied' };
   }
 
   /** `complete`: sign-in and account are gone, and a login straight afterwards is safe. (The Go server never says so.) */

@@ -108,6 +108,22 @@ describe.concurrent('one link is broken', () => {
     expect(found.of('rbac').hint).toBe(`kubectl tka logout ${us.server} && kubectl tka login ${us.server}`);
   });
 
+  test('RBAC and grant: a changed role that the server has not applied', async ({ patient, us, home }) => {
+    const remedy = `kubectl tka logout ${us.server} && kubectl tka login ${us.server}`;
+    us.faults.roleNotApplied = true;
+    us.user = { username: 'alice', role: 'cluster-admin', periodMs: 30 * 60_000 };
+    expect((await home.run('login', { env: patient.env })).status).toBe(0);
+    const found = await patient.look();
+    found.differs({ grant: 'warning', rbac: 'warning' });
+    expect(found.of('grant')).toMatchObject({ hint: remedy });
+    expect(found.of('grant').detail).toMatch(/^your role is cluster-admin now; before, it was viewer/);
+    expect(found.of('rbac').hint).toBe(remedy);
+    expect(found.of('rbac').detail).toMatch(/may .*get.*, but the role cluster-admin is to do anything/);
+    await home.run('logout', { env: patient.env });
+    await home.run('login', { env: patient.env });
+    (await patient.look()).differs({});
+  });
+
   test('kubeconfig: the entry is not as it should be', async ({ patient, login }) => {
     // biome-ignore lint/suspicious/noExplicitAny: a kubeconfig
     const exec = (change: (exec: any) => void) => (value: any) => change(value.users[0].user.exec);

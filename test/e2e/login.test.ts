@@ -193,6 +193,14 @@ describe.concurrent('login', () => {
       'warning: your role is cluster-admin now; before, it was viewer. some servers apply a changed role only after a logout\n' +
         `hint: kubectl tka logout ${us.server} && kubectl tka login ${us.server}\n`,
     );
+    // As long as it is true, and no longer.
+    expect((await home.run('login prod-us')).stderr).toBe(second.stderr);
+    await home.run('logout');
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
+    // A server that applies it says so.
+    us.user = { username: 'alice', role: 'viewer', periodMs: 30 * 60_000 };
+    us.faults.routes.login = { headers: { 'Tka-Role': 'applied' } };
+    expect((await home.run('login prod-us')).stderr).toBe('your role is viewer now; before, it was cluster-admin\n');
   });
 
   test('another user is said', async ({ home, us }) => {

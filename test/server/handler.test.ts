@@ -139,6 +139,15 @@ test.each([
   expect((await ask('POST', `${api}/logout`)).headers['tka-logout']).toBe(header);
 });
 
+test.each([
+  [true, 'applied'],
+  [false, undefined],
+  [undefined, undefined],
+])('a server that applies changed roles: %s, says Tka-Role: %s', async (appliesRoles, header) => {
+  await serve({ signIns: { ...signedIn, ...(appliesRoles !== undefined && { appliesRoles }) } });
+  expect((await ask('POST', `${api}/login`)).headers['tka-role']).toBe(header);
+});
+
 test('a query is no part of the route', async () => {
   await serve();
   expect((await ask('GET', `${api}/login?x=/y`)).status).toBe(200);

@@ -764,4 +764,52 @@ describe('signing in', () => {
     expect(previous?.role).toBe('viewer');
     expect(session.role).toBe('cluster-admin');
   });
+
+  const changeRole = (role: string) => {
+    cluster.user = { username: cluster.user?.username ?? '', role, periodMs: 1_800_000 };
+  };
+  const signIn = async () => (await sessions().signIn(cluster.server, { insecure: false })).session;
+
+  it('tells a role that may not be in force as long as it may not be, until a logout', async () => {
+    await call();
+    changeRole('cluster-admin');
+    expect(await signIn()).toMatchObject({ role: 'cluster-admin', formerRole: 'viewer' });
+    expect(await signIn()).toMatchObject({ role: 'cluster-admin', formerRole: 'viewer' });
+    changeRole('editor');
+    expect(await signIn()).toMatchObject({ role: 'editor', formerRole: 'viewer' });
+    changeRole('viewer');
+    expect((await signIn()).formerRole).toBeUndefined();
+    changeRole('editor');
+    await sessions().signOut(cluster.server);
+    expect((await signIn()).formerRole).toBeUndefined();
+    expect(said).toEqual([]);
+  });
+
+  it('tells no such thing of a server that applies roles, of another user, and of a sign-in that has ended', async () => {
+    const first = await call();
+    changeRole('cluster-admin');
+    cluster.faults.routes.login = { headers: { 'Tka-Role': 'applied' } };
+    expect((await signIn()).formerRole).toBeUndefined();
+    cluster.clearFaults();
+    expect((await signIn()).formerRole).toBeUndefined();
+    store().write({ ...first, username: 'somebody-else' }, undefined);
+    expect((await signIn()).formerRole).toBeUndefined();
+    store().write({ ...first, until: '2020-01-01T00:00:00Z' }, undefined);
+    expect((await signIn()).formerRole).toBeUndefined();
+  });
+
+  it('is compared by credential as well, which says it in one line', async () => {
+    cluster.faults.token = { expOffsetMs: 50_000 };
+    await call();
+    changeRole('cluster-admin');
+    cluster.faults.token = undefined;
+    expect(await call()).toMatchObject({ role: 'cluster-admin', formerRole: 'viewer' });
+    expect(said).toEqual([
+      'your role is cluster-admin now; before, it was viewer. some servers apply a changed role only after a logout: ' +
+        `kubectl tka logout ${cluster.server} && kubectl tka login ${cluster.server}`,
+    ]);
+    said = [];
+    await call();
+    expect(said).toEqual([]);
+  });
 });

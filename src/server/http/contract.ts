@@ -55,6 +55,8 @@ export interface SignedOut {
 
 /** The sign-ins of one cluster. Each call may throw a Refusal. */
 export interface SignIns {
+  /** A role that has changed is in force as soon as signIn() has answered with it. (Not with a Go operator.) */
+  readonly appliesRoles?: boolean;
   /** Creates the caller's sign-in, or extends it. */
   signIn(caller: Caller): Promise<LoginAnswer>;
   /** The caller's sign-in; undefined when not signed in (any more). Throws the problem of a caller who had none. */

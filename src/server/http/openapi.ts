@@ -76,6 +76,14 @@ const logoutComplete = {
   },
 };
 
+const roleApplied = {
+  'Tka-Role': {
+    description:
+      '`applied`: access has the role of the answer. Absent: an earlier sign-in may keep its own role until a logout.',
+    schema: { const: 'applied' },
+  },
+};
+
 const notSignedIn = (headers: object = {}) =>
   response(
     'Not signed in, or no longer; or what the policy grants this device now is less than it signed in for. Sign in (again).',
@@ -86,7 +94,7 @@ const notSignedIn = (headers: object = {}) =>
 const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
   [`${apiPath}/login`]: {
     post: operation('login', 'Sign in, or extend the sign-in', {
-      202: response('Signed in; the kubeconfig may take a moment.', json('Login')),
+      202: response('Signed in; the kubeconfig may take a moment.', json('Login'), roleApplied),
       422: response(
         "The tailnet's policy cannot be followed, as it is: the role does not exist in this cluster, or the period is no duration or under 10 minutes. Or an object of the cluster is in the way.",
         json('Error'),

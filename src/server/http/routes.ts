@@ -54,12 +54,15 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
     {
       async POST({ caller, options }: Call): Promise<Answer> {
         mustBeClear(caller);
+        const { signIns } = options;
         if (caller.problem !== undefined) {
           // What it has ends at this question, too.
-          await options.signIns.get(caller);
+          await signIns.get(caller);
           throw caller.problem;
         }
-        return jsonAnswer(202, loginBody(await options.signIns.signIn(caller)));
+        // The Go server announces a changed role and keeps the old one until a logout; its clients warn of that.
+        const answer = loginBody(await signIns.signIn(caller));
+        return jsonAnswer(202, answer, signIns.appliesRoles === true ? { 'Tka-Role': 'applied' } : {});
       },
       async GET({ caller, options, retryAfter }: Call): Promise<Answer> {
         mustBeClear(caller);

@@ -255,6 +255,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 
   return {
+    get appliesRoles() {
+      return goLeader() === undefined;
+    },
     async signIn(caller) {
       const signIn = await telling('Error signing in user', createAdvice, async () => {
         const refusal = await refusalOf(caller);

@@ -1,0 +1,27 @@
+// An error in the policy is final: kubectl calls the plugin several times, but its server is asked, and the person told, once.
+import { describe, expect } from 'vitest';
+import { kubectl, lines, needsKubectl, test } from '../support.ts';
+
+const errors = (stderr: string) => lines(stderr).filter((line) => line.startsWith('error: http'));
+
+describe.skipIf(kubectl === undefined).concurrent(`under kubectl${needsKubectl}`, () => {
+  test.for([
+    ['our server’s 422', 422, 'the period of the grant for alice is under 10 minutes'],
+    ['the Go server’s 500', 500, '`period` may not specify a duration less than 10 minutes'],
+  ] as const)('an error in the policy: %s', async ([, status, message], { home, us }) => {
+    await home.run('login --all-contexts');
+    us.faults.routes.login = { answer: { status, body: { message, advice: ['ask your administrator'] } } };
+    const refused = await home.kubectl('--context prod-us get namespaces');
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(errors(refused.stderr)).toEqual([`error: ${us.server} refused the sign-in: ${message} (HTTP ${status})`]);
+    expect(lines(refused.stderr).filter((line) => line === 'hint: ask your administrator')).toHaveLength(1);
+    expect(us.counts.login).toBe(1);
+    // Another kubectl is told, too.
+    const again = await home.kubectl('--context prod-us get namespaces');
+    expect(errors(again.stderr)).toHaveLength(1);
+    expect(us.counts.login).toBe(2);
+    // And once it is mended, nothing is left of it.
+    us.clearFaults();
+    expect(await home.kubectl('--context prod-us get namespaces')).toMatchObject({ status: 0, stderr: '' });
+  });
+});
