@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, TkaError } from '../errors.ts';
-import { renameOver, writeWhole } from '../files.ts';
+import { removeLeftovers, renameOver, writeWhole } from '../files.ts';
 import { cannotWrite, type Lock } from './lock.ts';
 import { damage, maxBytes, shellWord, shown } from './source.ts';
 
@@ -182,6 +182,7 @@ function writeInPlace(file: string, text: Buffer): void {
   const before = readFileSync(file);
   const backup = `${file}.tka-backup`;
   attempt(() => {
+    removeLeftovers(backup);
     writeWhole(backup, before);
     return backup;
   });

@@ -77,7 +77,12 @@ async function lock(file: string): Promise<Lock> {
       if (id !== seen.id) seen = { id, since: Date.now() };
       // A clock that differs from the file server's must not make a lock last for ever: watching it will do.
       const age = Math.max(Date.now() - found.mtimeMs, Date.now() - seen.since);
-      if (found.isDirectory() && age > staleAfter) clear(path);
+      if (found.isDirectory() && age > staleAfter) {
+        clear(path);
+        // On a busy machine the next look may come seconds later, when the wait is over.
+        const cleared = take(path, file);
+        if (cleared) return { path, token: cleared };
+      }
       if (Date.now() - seen.since > waitAtMost || Date.now() > deadline) throw busy(file, path, found);
     }
     await sleep(5 + Math.random() * 20);

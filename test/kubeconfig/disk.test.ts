@@ -181,19 +181,25 @@ describe('a file that is a mount point', () => {
 
   it('killed at steps all the way, the file or its backup is whole, and the next edit works', async () => {
     let backups = 0;
-    for (let killAt = 5; killAt < 45; killAt += 3) {
+    const one = async (killAt: number) => {
       const file = kubeconfig(text);
-      const ended = await edit({ file, names: ['killed'], busy: true, killAt });
+      await edit({ file, names: ['killed'], busy: true, killAt });
       const backup = `${file}.tka-backup`;
       if (existsSync(backup)) {
         backups++;
         expect(readFileSync(backup, 'utf8')).toBe(text);
         expect(statSync(backup).mode & 0o777).toBe(0o600);
       } else if (readFileSync(file, 'utf8') !== text) expect(await namesIn(file)).toEqual(['killed']);
-      if (ended.signal === null) break;
       expect(await edit({ file, names: ['next'], busy: true })).toMatchObject({ code: 0, stdout: '' });
       expect(await namesIn(file)).toContain('next');
-    }
+      expect(readdirSync(dirname(file))).toEqual(['config']);
+    };
+    // From before the backup to after its removal.
+    for (const steps of [
+      [32, 34, 36, 38],
+      [40, 42, 44, 46],
+    ])
+      await Promise.all(steps.map(one));
     expect(backups).toBeGreaterThan(1);
   }, 120_000);
 
@@ -371,9 +377,8 @@ it('killed at steps all the way from the lock to its release, the file is whole 
       written++;
       expect(await namesIn(file)).toEqual(['killed']);
     }
-    const start = performance.now();
+    // A lock that is in the way for 5 s is an error.
     await add(file, 'next');
-    expect(performance.now() - start).toBeLessThan(5000);
     expect(await namesIn(file)).toContain('next');
     expect(readdirSync(dirname(file))).toEqual(['config']);
     expect(statSync(file).mode & 0o777).toBe(0o640);
