@@ -6,8 +6,8 @@ export default defineConfig({
     // These need real API servers, and a real tailnet: npm run test:cluster, test:tailnet.
     exclude: ['test/cluster/**', 'test/tailnet/**', 'node_modules/**'],
     // Whole processes are started and stopped: what hangs is caught by its own budget, not by a hurried default.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     // Processes of several files at a time compete for the cores as it is.
     maxWorkers: 2,
     // A machine that does other things may miss a deadline once; what fails three times is broken.

@@ -217,7 +217,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(fs.existsSync(file)).toBe(false);
   });
 
-  test('20 clusters: all answer', { timeout: 120_000 }, async () => {
+  test('20 clusters: all answer', async () => {
     const names = Array.from({ length: 20 }, (_, i) => `cluster-${String(i).padStart(2, '0')}`);
     await using mesh = await startMesh({ clusters: names.map((name) => ({ name })) });
     const home = await Home.make(mesh.clusters[0]?.server);
@@ -329,7 +329,7 @@ describe('exec', () => {
     expect(processesOf(home)).toEqual([]);
   });
 
-  test('runs --parallel at once, 8 if not told', { timeout: 60_000 }, async () => {
+  test('runs --parallel at once, 8 if not told', async () => {
     const clusters = Array.from({ length: 12 }, (_, i) => ({ name: `c${i}` }));
     await using mesh = await startMesh({ clusters });
     const home = await Home.make(mesh.clusters[0]?.server);

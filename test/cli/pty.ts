@@ -43,6 +43,9 @@ const loaded = await loadLibc();
 export const needsPty = loaded === undefined || !fs.existsSync('/dev/ptmx') ? ' (needs node:ffi and /dev/ptmx)' : '';
 export const hasPty = needsPty === '';
 
+/** Milliseconds that something may take to show. On an idle machine all of it takes less than one second. */
+const patience = 90_000;
+
 export interface PtyOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
@@ -136,12 +139,12 @@ status=$?; echo after >&3; stty -a <&4 >&3; exit $status`;
   }
 
   /** Waits until the screen shows what is looked for; fails with what it shows after `within` milliseconds. */
-  async shows(what: RegExp | ((screen: VirtualScreen) => boolean), within = 20_000): Promise<void> {
+  async shows(what: RegExp | ((screen: VirtualScreen) => boolean), within = patience): Promise<void> {
     await this.#until(what, () => (what instanceof RegExp ? what.test(this.screen.text()) : what(this.screen)), within);
   }
 
   /** Waits until what is looked for was written to the terminal after its first `from` characters; returns the match. */
-  async wrote(what: RegExp, from = 0, within = 20_000): Promise<RegExpExecArray> {
+  async wrote(what: RegExp, from = 0, within = patience): Promise<RegExpExecArray> {
     let match: RegExpExecArray | null = null;
     const holds = () => {
       match = what.exec(this.raw.slice(from));

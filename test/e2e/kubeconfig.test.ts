@@ -35,10 +35,7 @@ describe('many logins at once', () => {
 
 describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do${needsKubectl}`, () => {
   // kubectl reads before it locks, so it may undo what we wrote meanwhile; we read under the lock, and undo nothing.
-  test('all that kubectl was told is done stays, and ours is there after the next login', { timeout: 60_000 }, async ({
-    home,
-    mesh,
-  }) => {
+  test('all that kubectl was told is done stays, and ours is there after the next login', async ({ home, mesh }) => {
     // Large enough that a file which kubectl is just writing is met half-written.
     const others = Array.from(
       { length: 1500 },

@@ -68,7 +68,7 @@ export interface Running {
   readonly ran: Promise<Ran>;
 }
 
-const longest = 60_000;
+const longest = 120_000;
 
 /** Every error says what to do next. */
 function expectHint(args: readonly string[], status: number | null, stderr: string): void {
@@ -78,7 +78,7 @@ function expectHint(args: readonly string[], status: number | null, stderr: stri
   throw new Error(`${args.join(' ')}: an error without a hint: ${lines[error]}`);
 }
 
-/** Starts a program. One that does not end within a minute is killed, and shows as `signal: 'SIGKILL'`. */
+/** Starts a program. One that does not end within two minutes is killed, and shows as `signal: 'SIGKILL'`. */
 export function start(file: string, args: readonly string[], env: Env, options: RunOptions = {}): Running {
   const defined = Object.fromEntries(Object.entries({ ...env, ...options.env }).filter(([, v]) => v !== undefined));
   const started = performance.now();
@@ -319,7 +319,7 @@ export function times<T>(count: number, act: (i: number) => Promise<T>): Promise
 }
 
 /** Waits for what no event tells; fails after `within` milliseconds. */
-export async function until(what: string, holds: () => boolean, within = 20_000): Promise<void> {
+export async function until(what: string, holds: () => boolean, within = 90_000): Promise<void> {
   for (const deadline = performance.now() + within; !holds(); await delay(2)) {
     if (performance.now() > deadline) throw new Error(`in vain waited for: ${what}`);
   }

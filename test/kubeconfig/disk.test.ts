@@ -201,7 +201,7 @@ describe('a file that is a mount point', () => {
     ])
       await Promise.all(steps.map(one));
     expect(backups).toBeGreaterThan(1);
-  }, 120_000);
+  });
 
   const mounts = spawnSync('unshare', ['-m', 'true']).status === 0;
   it.skipIf(!mounts)('is written through a real bind mount (needs root and mount namespaces)', async () => {
@@ -330,7 +330,7 @@ describe('many at once', () => {
     expect(await namesIn(file)).toEqual(expected.toSorted());
     expect(readFileSync(file, 'utf8').startsWith('# kept\n')).toBe(true);
     expect(readdirSync(dirname(file))).toEqual(['config']);
-  }, 120_000);
+  });
 
   it.skipIf(!kubectl)(
     'and kubectl: nothing that it wrote is undone by us, the file is whole at any moment',
@@ -358,7 +358,6 @@ describe('many at once', () => {
       expect(clusters).toEqual(expect.arrayContaining(written));
       expect(readdirSync(dirname(file))).toEqual(['config']);
     },
-    120_000,
   );
 });
 
@@ -391,4 +390,4 @@ it('killed at steps all the way from the lock to its release, the file is whole 
   );
   expect(killed).toBeGreaterThan(9);
   expect(written).toBeGreaterThan(0);
-}, 120_000);
+});

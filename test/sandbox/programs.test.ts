@@ -68,7 +68,7 @@ describe.skipIf(!built)('npm run demo (needs npm run build)', () => {
   test.each([
     ['with kubectl, where there is one', {}],
     ['without kubectl', { TKA_DEMO_NO_KUBECTL: '1' }],
-  ])('%s', { timeout: 60_000 }, async (_, env) => {
+  ])('%s', async (_, env) => {
     const { output, closed } = start('demo.ts', env);
     const [code] = await closed;
     expect(output()).toMatch(/# Every step did what it should/);

@@ -188,20 +188,27 @@ test('a body that does not come is not waited for, and is no sign-in', async () 
   expect(seen).toMatchObject({ effects: 0, errors: [] });
 });
 
-test('a body without an end is not waited for', async () => {
+test('a body that is too long is refused without waiting for its end', async () => {
   const { seen, port } = await counting();
   const socket = connect(port, '127.0.0.1');
+  const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
+  // Nothing more is sent: a client that writes to a connection which was closed meanwhile loses the answer in it.
+  socket.write(request('POST /login', 'Transfer-Encoding: chunked\r\n') + chunk + chunk);
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 413 /);
+  expect(seen).toMatchObject({ effects: 0, errors: [] });
+});
+
+test('a body without an end is hung up on', async () => {
+  const { seen, port } = await counting();
+  const socket = connect(port, '127.0.0.1');
+  // That is how the hanging up shows.
   socket.on('error', () => {});
   socket.write(request('POST /login', 'Transfer-Encoding: chunked\r\n'));
   const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
   const timer = setInterval(() => socket.write(chunk), 1);
-  let answer = '';
-  socket.setEncoding('latin1').on('data', (data: string) => {
-    answer += data;
-  });
+  socket.resume();
   await once(socket, 'close');
   clearInterval(timer);
-  expect(answer).toMatch(/^HTTP\/1\.1 413 /);
   expect(socket.bytesWritten).toBeLessThan(2 * 1024 * 1024);
   expect(seen).toMatchObject({ effects: 0, errors: [] });
 });
