@@ -117,8 +117,9 @@ describe.concurrent('login', () => {
     const after = lines(fs.readFileSync(home.kubeconfig, 'utf8'));
     for (const line of lines(theirs).filter((text) => text !== 'current-context: work')) expect(after).toContain(line);
     expect(fs.statSync(home.kubeconfig).mode & 0o777).toBe(0o640);
-    for (const { absent, call } of callers.filter((caller) => !caller.absent)) {
-      expect(absent).toBe(false);
+    const present = callers.filter(({ absent }) => !absent);
+    expect(present.length).toBeGreaterThan(0);
+    for (const { call } of present) {
       expect(await call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
     }
   });

@@ -15,8 +15,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { editKubeconfig, readKubeconfig } from '../../src/kubeconfig/index.ts';
+import { parse } from 'yaml';
+import {
+  editKubeconfig,
+  type KubeconfigChange,
+  previewKubeconfig,
+  readKubeconfig,
+} from '../../src/kubeconfig/index.ts';
 import { folder, kubeconfig, kubectl, kubectlView, only, refusal, spec } from './helpers.ts';
 
 const child = join(import.meta.dirname, 'child.ts');
@@ -46,6 +53,13 @@ function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = 
 
 const edit = (job: object): Promise<Ended> => run(process.execPath, [child, JSON.stringify(job)]);
 const namesIn = async (file: string) => (await readKubeconfig(only(file))).ours.map(({ name }) => name).toSorted();
+/** A kubeconfig without the entry of this name in these sections. */
+function takeOut(text: string, sections: readonly string[], name: string): string {
+  const config = parse(text);
+  for (const section of sections)
+    config[section] = config[section].filter((item: { name: string }) => item.name !== name);
+  return JSON.stringify(config);
+}
 const add = (file: string, name: string) => editKubeconfig(only(file), () => ({ upsert: [spec(name)] }));
 
 describe('a write', () => {
@@ -81,6 +95,50 @@ describe('a write', () => {
     expect(lstatSync(join(dir, 'real/config')).mode & 0o777).toBe(0o640);
     expect(readdirSync(dir).toSorted()).toEqual(['new', 'nowhere', 'one', 'real', 'two', 'way']);
     expect(readdirSync(join(dir, 'real'))).toEqual(['config']);
+  });
+
+  it('goes to where a link leads when it is its turn, though it led elsewhere before', async () => {
+    const dir = folder();
+    const [file, before, after] = ['config', 'before', 'after'].map((name) => join(dir, name)) as [
+      string,
+      string,
+      string,
+    ];
+    for (const real of [before, after]) writeFileSync(real, 'kind: Config\n');
+    symlinkSync('before', file);
+    writeFileSync(`${file}.lock`, '');
+    let planned = 0;
+    const edited = editKubeconfig(only(file), () => {
+      planned++;
+      return { upsert: [spec('a')] };
+    });
+    // The plan is made, and the lock waited for.
+    while (planned === 0) await delay(1);
+    await delay(30);
+    rmSync(file);
+    symlinkSync('after', file);
+    rmSync(`${file}.lock`);
+    await edited;
+    expect(readFileSync(before, 'utf8')).toBe('kind: Config\n');
+    expect(await namesIn(after)).toEqual(['a']);
+    expect(readlinkSync(file)).toBe('after');
+    expect(readdirSync(dir).toSorted()).toEqual(['after', 'before', 'config']);
+  });
+
+  it('to several files comes to what contexts need before it comes to them', async () => {
+    const dir = folder();
+    const [a, b] = [join(dir, 'a'), join(dir, 'b')];
+    const files = { files: [a, b], defaultFile: a, explicit: false };
+    const order = async (change: KubeconfigChange) =>
+      (await previewKubeconfig(files, () => change)).map(({ file }) => file.slice(-1));
+    // Of context two, the first file has only the context.
+    await editKubeconfig(only(a), () => ({ upsert: [spec('one'), spec('two')] }));
+    await editKubeconfig(only(b), () => ({ upsert: [spec('two')] }));
+    writeFileSync(a, takeOut(readFileSync(a, 'utf8'), ['clusters', 'users'], 'two'));
+    writeFileSync(b, takeOut(readFileSync(b, 'utf8'), ['contexts'], 'two'));
+    const moved = { server: 'https://tka.moved.example', apiServer: 'https://moved.example.com' };
+    expect(await order({ upsert: [spec('one', moved), spec('two', moved)] })).toEqual(['b', 'a']);
+    expect(await order({ remove: ['two'] })).toEqual(['a', 'b']);
   });
 
   it('that changes nothing takes no lock and leaves the folder alone', async () => {

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import * as net from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
-import { TkaClient } from '../../src/tka/client.ts';
+import { decoded, TkaClient } from '../../src/tka/client.ts';
 
 const answer = '[]';
 let secure: ReturnType<typeof createServer>;
@@ -104,6 +104,28 @@ describe('an answer', () => {
     expect(most / 2 ** 20).toBeLessThan(64);
     await client.close();
     server.close();
+  });
+});
+
+describe('an answer in YAML', () => {
+  const yaml = (body: string) => ({
+    status: 200,
+    headers: { 'content-type': 'application/yaml; charset=utf-8' },
+    body,
+  });
+  const ca = 'A'.repeat(100_000);
+
+  it('becomes JSON, with a text as long as a CA may be', async () => {
+    const { body } = await decoded(yaml(`server: https://a.example\nca: ${ca}\n`));
+    expect(JSON.parse(body)).toEqual({ server: 'https://a.example', ca });
+  });
+
+  it.each([
+    ['longer than 128 KiB', `a: ${'A'.repeat(128 * 1024)}\n`],
+    ['with more than 4,096 characters that may be structure', '- a\n'.repeat(2100)],
+  ])('%s is not read', async (_, body) => {
+    const answer = yaml(body);
+    expect(await decoded(answer)).toBe(answer);
   });
 });
 
