@@ -67,11 +67,9 @@ test('a session that passes nothing on is dropped by the first call that it leav
   const first = kube.get('/two');
   first.catch(() => undefined);
   await delay(500);
-  const start = performance.now();
   const second = kube.get('/three');
   await expect(first).rejects.toThrow('Get "');
   await expect(second).rejects.toThrow(/: the connection to the API server was dead$/);
-  expect(performance.now() - start).toBeLessThan(900);
   expect(await kube.get('/four')).toEqual({ metadata: {} });
   expect(sessions).toHaveLength(2);
 });
@@ -85,6 +83,19 @@ test('a call that is slow alone leaves the session to the others', async () => {
   const other = kube.get('/held');
   await kube.get('/two');
   await expect(slow).rejects.toThrow(/aborted due to timeout$/);
+  release();
+  expect(await other).toEqual({ metadata: {} });
+  expect(sessions).toHaveLength(1);
+});
+
+test('a call that is given up ends at once, and the session is left to the others', async () => {
+  const { kube, sessions, release } = await connected(5_000);
+  const gone = new AbortController();
+  const [given, other] = [kube.get('/held', gone.signal), kube.get('/held')];
+  given.catch(() => undefined);
+  while (sessions.length === 0) await delay(5);
+  gone.abort();
+  await expect(given).rejects.toThrow(/^Get "/);
   release();
   expect(await other).toEqual({ metadata: {} });
   expect(sessions).toHaveLength(1);

@@ -287,6 +287,21 @@ describe('a caller who has gone', () => {
     expect(worked).toBe(1);
   });
 
+  test('needs no token any more', async () => {
+    const minted = Promise.withResolvers<AbortSignal | undefined>();
+    const kubeconfig: HandlerOptions['signIns']['kubeconfig'] = (_, signal) => {
+      minted.resolve(signal);
+      return new Promise(() => undefined);
+    };
+    await limited({}, { signIns: { ...signedIn, kubeconfig } });
+    const socket = connect(port, '127.0.0.1');
+    socket.write(request.replace('/login', '/kubeconfig'));
+    const signal = await minted.promise;
+    expect(signal?.aborted).toBe(false);
+    socket.destroy();
+    await vi.waitUntil(() => signal?.aborted);
+  });
+
   test('loses its place in the line', async () => {
     let worked = 0;
     const held = Promise.withResolvers<void>();

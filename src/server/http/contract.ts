@@ -61,8 +61,8 @@ export interface SignIns {
   signIn(caller: Caller): Promise<LoginAnswer>;
   /** The caller's sign-in; undefined when not signed in (any more). Throws the problem of a caller who had none. */
   get(caller: Caller): Promise<{ readonly answer: LoginAnswer; readonly provisioned: boolean } | undefined>;
-  /** Mints a token and answers with it; else as `get`. */
-  kubeconfig(caller: Caller): Promise<KubeconfigAnswer | 'pending' | undefined>;
+  /** Mints a token and answers with it; else as `get`. The signal is aborted when the caller has gone. */
+  kubeconfig(caller: Caller, signal?: AbortSignal): Promise<KubeconfigAnswer | 'pending' | undefined>;
   /** Ends all that the caller has; undefined when not signed in. */
   signOut(caller: Caller): Promise<SignedOut | undefined>;
 }

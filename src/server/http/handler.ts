@@ -44,7 +44,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     const end = await limits?.turn(caller.login, signal);
     try {
       signal.throwIfAborted();
-      return (await route?.({ caller, request, options, retryAfter })) ?? notFound;
+      return (await route?.({ caller, request, options, signal, retryAfter })) ?? notFound;
     } finally {
       end?.();
     }

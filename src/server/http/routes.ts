@@ -13,6 +13,8 @@ export interface Call {
   readonly caller: Caller;
   readonly request: IncomingMessage;
   readonly options: HandlerOptions;
+  /** Aborted when the caller has gone. */
+  readonly signal: AbortSignal;
   readonly retryAfter: Readonly<Record<'Retry-After', string>>;
 }
 
@@ -76,9 +78,9 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
   [
     `${apiPath}/kubeconfig`,
     {
-      async GET({ caller, request, options, retryAfter }: Call): Promise<Answer> {
+      async GET({ caller, request, options, signal, retryAfter }: Call): Promise<Answer> {
         mustBeClear(caller);
-        const answer = await options.signIns.kubeconfig(caller);
+        const answer = await options.signIns.kubeconfig(caller, signal);
         if (answer === undefined) throw notSignedIn(401, caller);
         if (answer === 'pending') return { status: 202, headers: retryAfter };
         const chunked = { 'Transfer-Encoding': 'chunked', 'Cache-Control': 'no-store' };

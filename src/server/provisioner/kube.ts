@@ -37,13 +37,13 @@ interface Pool {
   heardAt: number;
 }
 
-/** One cluster's API. Every call throws a KubeError. */
+/** One cluster's API. Every call throws a KubeError. A signal ends a call whose answer is of no use any more. */
 export interface Kube {
   /** undefined when there is none. */
-  get<T>(path: string): Promise<T | undefined>;
+  get<T>(path: string, signal?: AbortSignal): Promise<T | undefined>;
   /** All objects of a collection, read in pages from one state of it. */
   list<T>(path: string): AsyncGenerator<T, string>;
-  create<T>(path: string, object: unknown): Promise<T>;
+  create<T>(path: string, object: unknown, signal?: AbortSignal): Promise<T>;
   replace<T>(path: string, object: unknown): Promise<T>;
   /** A JSON merge patch (RFC 7396); `metadata.resourceVersion` in it is a precondition (409). */
   patch<T>(path: string, patch: unknown): Promise<T>;
@@ -61,7 +61,7 @@ export interface Kube {
 
 /** In milliseconds. */
 export interface KubeTimes {
-  /** For a call and its answer. Default 8 s. */
+  /** For a call and its answer. Default 8 s, and 5 s for one object, which is read in milliseconds. */
   readonly timeoutMs?: number;
   /**
    * How long the API server keeps a watch open, in whole seconds. Default 20 s, which is short: the beginning and the end
@@ -70,6 +70,13 @@ export interface KubeTimes {
   readonly watchMs?: number;
 }
 
+interface CallOptions {
+  readonly type?: string;
+  readonly signal?: AbortSignal | undefined;
+  readonly ms?: number;
+}
+
+const getMs = 5_000;
 // The API server takes objects of 3 MiB at most.
 const eventLimit = 4 * 1024 * 1024;
 // Certificates may change on disk: connections are made anew now and then.
@@ -113,15 +120,16 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
     used.dispatcher.destroy(new Error('the connection to the API server was dead')).catch(() => undefined);
   }
 
-  /** Sends a request; resolves when the answer begins. `heard` is to be called for what follows. */
-  async function send(context: RequestContext, signal: AbortSignal) {
+  /** Sends a request; resolves when the answer begins. `heard` is to be called for what follows. `late` is the time limit. */
+  async function send(context: RequestContext, late: AbortSignal, signal?: AbortSignal) {
     const began = performance.now();
     let used: Pool | undefined;
     const heard = (): void => {
       if (used !== undefined) used.heardAt = performance.now();
     };
     const failed = (error: unknown): KubeError => {
-      dropDead(used, began);
+      // One that was given up says nothing of the connection.
+      if (!signal?.aborted && !closing.signal.aborted) dropDead(used, began);
       const method = context.getHttpMethod();
       const what = `${method[0]}${method.slice(1).toLowerCase()} "${context.getUrl()}"`;
       return new KubeError(`${what}: ${reasonOf(error)}`, undefined, error);
@@ -131,7 +139,7 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
       used = share(context);
       context.setHeaderParam('Accept', 'application/json');
       context.setHeaderParam('User-Agent', 'tka-server');
-      context.setSignal(AbortSignal.any([closing.signal, signal]));
+      context.setSignal(AbortSignal.any([closing.signal, late, ...(signal === undefined ? [] : [signal])]));
       const response = await http.send(context).toPromise();
       heard();
       return { response, heard, failed };
@@ -140,13 +148,18 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
     }
   }
 
-  async function call<T>(method: HttpMethod, path: string, body?: unknown, type = 'application/json'): Promise<T> {
+  async function call<T>(
+    method: HttpMethod,
+    path: string,
+    body?: unknown,
+    { type = 'application/json', signal, ms = timeoutMs }: CallOptions = {},
+  ): Promise<T> {
     const context = new RequestContext(`${base}${path}`, method);
     if (body !== undefined) {
       context.setHeaderParam('Content-Type', type);
       context.setBody(JSON.stringify(body));
     }
-    const { response, heard, failed } = await send(context, AbortSignal.timeout(timeoutMs));
+    const { response, heard, failed } = await send(context, AbortSignal.timeout(ms), signal);
     const text = await response.body.text().catch((error: unknown) => {
       throw failed(error);
     });
@@ -169,7 +182,7 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
     const silence = new AbortController();
     const isSilent = (): void => silence.abort(new Error('the API server is silent'));
     let timer = setTimeout(isSilent, timeoutMs);
-    const opening = send(context, AbortSignal.any([signal, silence.signal]));
+    const opening = send(context, silence.signal, signal);
     const { response, heard, failed } = await opening.finally(() => clearTimeout(timer));
     if (response.httpStatusCode !== 200) {
       throw refusalOf(parse(await response.body.text().catch(() => '')), response.httpStatusCode, context);
@@ -189,9 +202,9 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
   }
 
   return {
-    async get<T>(path: string) {
+    async get<T>(path: string, signal?: AbortSignal) {
       try {
-        return await call<T>('GET', path);
+        return await call<T>('GET', path, undefined, { signal, ms: Math.min(timeoutMs, getMs) });
       } catch (error) {
         if (isStatus(error, 404)) return undefined;
         throw error;
@@ -212,9 +225,9 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
       } while (next !== '');
       return version;
     },
-    create: (path, object) => call('POST', path, object),
+    create: (path, object, signal) => call('POST', path, object, { signal }),
     replace: (path, object) => call('PUT', path, object),
-    patch: (path, patch) => call('PATCH', path, patch, 'application/merge-patch+json'),
+    patch: (path, patch) => call('PATCH', path, patch, { type: 'application/merge-patch+json' }),
     async remove(path, preconditions) {
       try {
         await call('DELETE', path, { apiVersion: 'v1', kind: 'DeleteOptions', preconditions });

@@ -286,7 +286,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
       return { answer: answerOf(signIn, caller), provisioned: isSettled(signIn) };
     },
 
-    kubeconfig: (caller) =>
+    kubeconfig: (caller, signal) =>
       telling('Failed to generate token', tokenAdvice, async () => {
         const signIn = await findLive(caller);
         if (signIn === undefined) return undefined;
@@ -294,8 +294,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
         if (!isSettled(signIn)) return 'pending';
         const { name, uid } = signIn.metadata;
         const [account, binding] = await Promise.all([
-          kube.get<ServiceAccount>(paths.accounts(namespace, name)),
-          kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name))),
+          kube.get<ServiceAccount>(paths.accounts(namespace, name), signal),
+          kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name)), signal),
         ]);
         // A Go operator that leads takes what is in the way for its own, and says that all is well.
         if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
@@ -323,6 +323,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
             kind: 'TokenRequest',
             spec: { expirationSeconds: Math.max(minimumMs / 1000, left) },
           },
+          signal,
         );
         // Minted by name: not for whom it was meant, if that name has changed hands meanwhile.
         if (accountUidIn(status.token) !== account.metadata.uid) return 'pending';
