@@ -46,7 +46,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'it is unready from SIGTERM on',
     file: 'src/server/serve.ts',
-    find: "this.#unready = 'the server stops';",
+    find: "if (this.#stopping.signal.aborted) return 'the server stops';",
     replace: '',
     tests: program,
   },
