@@ -34,7 +34,12 @@ export function presentable(text: string): string {
 
 /** The same, on one line. */
 function presentableLine(text: string): string {
-  return presentable(text.replace(/\s*[\n\r]\s*/g, ' '));
+  return presentable(linesOf(text).join(' '));
+}
+
+// Not by `/\s*[\n\r]\s*/`, which takes time in proportion to the square of a run of spaces.
+function linesOf(text: string): string[] {
+  return text.replace(/\s+/g, (run) => (/[\n\r]/.test(run) ? '\n' : run)).split('\n');
 }
 
 const hex = (code: number, digits: number) => code.toString(16).padStart(digits, '0');
@@ -78,7 +83,7 @@ export function sayError(error: unknown, debug: boolean, lastResort?: string): n
   if (known && error.heard && !debug) return error.exitCode;
   const message = error instanceof Error ? error.message : inspect(error);
   const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
-  for (const line of text.split(/\s*[\n\r]\s*/).filter((part, i) => part !== '' || i === 0))
+  for (const line of linesOf(text).filter((part, i) => part !== '' || i === 0))
     write(2, `error: ${presentable(line)}\n`);
   const hints = known ? error.hints : ['run it again with --debug, and report what it says'];
   for (const hint of hints.length > 0 ? hints : [lastResort ?? []].flat()) {

@@ -79,5 +79,5 @@ function scalar(text: string): string | undefined {
     return undefined;
   }
   if (text.startsWith("'")) return text.endsWith("'") ? text.slice(1, -1).replaceAll("''", "'") : undefined;
-  return /^[|>&*!{[]/.test(text) ? undefined : text.replace(/\s+#.*$/, '');
+  return /^[|>&*!{[]/.test(text) ? undefined : text.replace(/\s#.*$/, '').trimEnd();
 }
