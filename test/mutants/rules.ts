@@ -13,6 +13,9 @@ export interface Mutant {
 
 const guards = ['test/cluster/guards.test.ts'];
 const program = ['test/server/program.test.ts'];
+const grants = ['test/cluster/grants.test.ts'];
+const objects = ['test/server/objects.test.ts'];
+const identity = ['test/server/identity.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
@@ -182,5 +185,103 @@ export const mutants: readonly Mutant[] = [
     find: '      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);\n',
     replace: '',
     tests: ['test/cli/exec-output.test.ts'],
+  },
+  {
+    name: 'a sign-in of another role than today’s exceeds the grant',
+    file: 'src/server/provisioner/objects.ts',
+    find: '(signIn.spec.role !== caller.role || end > now + caller.periodMs)',
+    replace: 'end > now + caller.periodMs',
+    tests: objects,
+  },
+  {
+    name: 'a sign-in that ends later than today’s period allows exceeds the grant',
+    file: 'src/server/provisioner/objects.ts',
+    find: '(signIn.spec.role !== caller.role || end > now + caller.periodMs)',
+    replace: 'signIn.spec.role !== caller.role',
+    tests: objects,
+  },
+  {
+    name: 'an attempt in the future counts from now',
+    file: 'src/server/provisioner/objects.ts',
+    find: 'return start && Math.min(start, now);',
+    replace: 'return start;',
+    tests: objects,
+  },
+  {
+    name: 'attempts of one second are told apart',
+    file: 'src/server/provisioner/objects.ts',
+    find: 'if (id !== undefined && status.attempt !== undefined && status.attempt !== id) return false;',
+    replace: '',
+    tests: objects,
+  },
+  {
+    name: 'devices that are too many to name are not forgotten',
+    file: 'src/server/provisioner/objects.ts',
+    find: 'latest.push([anyDevice, folded[1]]);',
+    replace: 'latest.push();',
+    tests: objects,
+  },
+  {
+    name: 'only the own domain has plain names',
+    file: 'src/server/provisioner/objects.ts',
+    find: 'return ownDomain === true && isName(plainName(username))',
+    replace: 'return isName(plainName(username))',
+    tests: objects,
+  },
+  {
+    name: 'in a tailnet of one person only that login is of the own domain',
+    file: 'src/server/identity/login.ts',
+    find: "if (tailnet.includes('@')) return login === tailnet;",
+    replace: "if (tailnet.includes('@')) return true;",
+    tests: identity,
+  },
+  {
+    name: 'two rules of the highest priority that differ are an error',
+    file: 'src/server/identity/rules.ts',
+    find: 'if (rival === undefined) return best;',
+    replace: 'return best;',
+    tests: identity,
+  },
+  {
+    name: 'no grant ends what there is',
+    file: 'src/server/identity/rules.ts',
+    find: 'revoked: true',
+    replace: 'revoked: false',
+    tests: identity,
+  },
+  {
+    name: 'a sign-in that is being deleted is not used',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'if (!isOf(signIn, caller) || isLeaving(signIn)) return false;',
+    replace: 'if (!isOf(signIn, caller)) return false;',
+    tests: grants,
+  },
+  {
+    name: 'a sign-in that is being deleted is not provisioned',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: 'if (signIn === undefined || isLeaving(signIn)) {',
+    replace: 'if (signIn === undefined) {',
+    tests: grants,
+  },
+  {
+    name: 'a name that had another role a moment ago is not taken',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'names.includes(name) && !index.hadOtherRole(name, role)',
+    replace: 'names.includes(name)',
+    tests: grants,
+  },
+  {
+    name: 'a device has no longer than it was granted',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'const left = Math.floor(((endFor(signIn, caller, now)',
+    replace: 'const left = Math.floor(((endOf(signIn, now)',
+    tests: grants,
+  },
+  {
+    name: 'a login that is refused ends what exceeds the grant',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'await look(caller);\n          throw refusal;',
+    replace: 'throw refusal;',
+    tests: grants,
   },
 ];
