@@ -308,6 +308,10 @@ describe.skipIf(absent !== undefined)('login names', () => {
     expect((await person.logout()).status).toBe(200);
     await ground.gone(name);
     expect(replica.complaints).toEqual([]);
+    // The name has a hash, or says it up to the @ only.
+    const lines = replica.told.filter((line) => line.name === name);
+    expect(lines.map(({ msg }) => msg)).toEqual(expect.arrayContaining(['access provisioned', 'access removed']));
+    for (const line of lines) expect(line).toMatchObject({ login: person.caller.login });
   });
 
   test('the plain name is the own domain’s, whoever comes first', async ({ ground, replica, role }) => {

@@ -26,6 +26,8 @@ export interface Replica {
   readonly provisioner: Provisioner;
   /** What it logged as warnings and errors. */
   readonly complaints: readonly string[];
+  /** What it logged otherwise: the fields, and the message as `msg`. */
+  readonly told: readonly Readonly<Record<string, unknown>>[];
   stop(): Promise<void>;
 }
 
@@ -36,7 +38,9 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
   const note = (fields: Readonly<Record<string, unknown>>, message: string): void => {
     complaints.push(`${message}: ${fields.err instanceof Error ? fields.err.message : JSON.stringify(fields)}`);
   };
+  const told: Readonly<Record<string, unknown>>[] = [];
   const story = (fields: Readonly<Record<string, unknown>>, message: string): void => {
+    told.push({ ...fields, msg: message });
     if (process.env.TKA_DEBUG) console.error(options.identity ?? '', message, fields);
   };
   const log: Log = { debug: story, info: story, warn: note, error: note };
@@ -76,6 +80,7 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/api/v1alpha1`,
     provisioner,
     complaints,
+    told,
     async stop() {
       server.closeAllConnections();
       server.close();

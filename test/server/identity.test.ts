@@ -102,6 +102,17 @@ test('names the caller by the connection’s own address and port', async () => 
   expect(asked[0]?.[1]).not.toBe(port);
 });
 
+test.each<[name: string, node: object | null]>([
+  ['no device', null],
+  ['no ID', { Name: 'laptop' }],
+  ['an ID that is none', { StableID: 'a b"\n' }],
+  ['an ID without end', { StableID: 'n'.repeat(65) }],
+])('a caller of whom tailscaled knows %s has none', async (_, node) => {
+  await serve({ ...alice, fields: { Node: node } });
+  expect((await ask()).status).toBe(202);
+  expect(seen[0]).not.toHaveProperty('device');
+});
+
 test('a grant counts at once, and so does its end', async () => {
   const tailscaled = await serve(alice);
   expect((await ask()).status).toBe(202);
