@@ -245,6 +245,60 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     },
   );
 
+  test('without tailscaled and configuration: the last list and the contexts, said in one line', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    // Nothing is known yet.
+    await tailscaled.stop();
+    for (const command of ['clusters', 'sync', 'login', 'exec -- get pods']) {
+      const ran = await user.run(command, env);
+      expect(ran).toMatchObject({ status: 1, stdout: '' });
+      expect(ran.stderr).toMatch(/^error: no TKA server is configured, and none can be looked for: .*\nhint: /);
+    }
+    await tailscaled.start();
+    await list(user, env);
+    await user.run('login tka-prod-us', env);
+    await tailscaled.stop();
+    const said =
+      /^warning: no TKA server is configured, and none can be looked for: no tailscaled at \S+, .*; using the list of \S+ \S+ UTC \(0 min ago\)$/;
+    const { rows, stderr } = await list(user, env);
+    expect(rows.map(({ name, context }) => [name, context])).toEqual([
+      ['tka-prod-eu', null],
+      ['tka-prod-us', 'tka-prod-us'],
+      ['tka-staging', null],
+    ]);
+    expect(stderr.trimEnd()).toMatch(said);
+    // These servers are stated by the list.
+    const login = await user.run('login tka-prod-eu', env);
+    expect(login).toMatchObject({ status: 0 });
+    expect(login.stderr.trimEnd()).toMatch(said);
+    const sync = await user.run('sync', env);
+    expect(sync).toMatchObject({ status: 0, stdout: expect.stringMatching(/^1 added: /) });
+    expect(sync.stderr.trimEnd()).toMatch(said);
+    // A server that was inferred from its tag is not used while nobody can say that it has it.
+    fs.rmSync(user.state, { recursive: true });
+    fs.rmSync(user.kubeconfig);
+    await tailscaled.start();
+    all(net, (cluster) => {
+      cluster.faults.memberlist = 'go-json';
+    });
+    const inferred = (await list(user, env)).rows.find(({ apiEndpoint }) => apiEndpoint === staging.apiServer);
+    expect(inferred?.server).toBe(peerUrl(staging));
+    await tailscaled.stop();
+    all(net, (cluster) => cluster.resetCounts());
+    for (const command of [`login ${inferred?.name}`, `exec ${inferred?.name} -- get pods`, 'sync']) {
+      const refused = await user.run(command, env);
+      expect(refused.status).toBe(1);
+      expect(refused.stderr).toMatch(/cannot check whether http:\S+ is tagged tag:tka: no tailscaled at /);
+      expect(refused.stderr).toContain(`kubectl tka login ${peerUrl(staging)}\n`);
+    }
+    expect([us, eu, staging].flatMap(({ requests }) => requests)).toEqual([]);
+  });
+
   test('config shows what tailscaled stands in for', async ({ net, user, env, tailscaled }) => {
     const names = net.clusters.map(({ name }) => `${name}.example.ts.net`).sort();
     const rows = async (more: RunOptions['env'] = {}) => {
