@@ -185,6 +185,8 @@ export const mutants: readonly Mutant[] = [
     find: '      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);\n',
     replace: '',
     tests: ['test/cli/exec-output.test.ts'],
+  },
+  {
     name: 'a remembered server is not more trusted than when it was found',
     file: 'src/discovery/place.ts',
     find: "place(member, found.server, isConfigured ? 'known' : found.word);",
