@@ -50,13 +50,15 @@ describe.skipIf(absent !== undefined)('soak', () => {
 
     /** Somebody takes the lease again and again, so that leaders change, and overlap. */
     async function steal(): Promise<void> {
+      // A replica: a Go operator that leads is told of, since it cannot change roles.
+      const thief = 'tka-server/thief';
       const lease = paths.leases(ground.namespace, 'controller.tka.specht-labs.de');
       while (performance.now() < stop) {
         await until<Lease>(ground.access, paths.leases(ground.namespace), 'controller.tka.specht-labs.de', (found) => {
           const holder = found?.spec.holderIdentity ?? '';
-          return holder !== '' && holder !== 'thief';
+          return holder !== '' && holder !== thief;
         });
-        await ground.kube.patch(lease, { spec: { holderIdentity: 'thief', leaseDurationSeconds: 1 } });
+        await ground.kube.patch(lease, { spec: { holderIdentity: thief, leaseDurationSeconds: 1 } });
       }
     }
 
