@@ -1,4 +1,5 @@
 // How much one caller may take: over HTTP, on loopback.
+import { once } from 'node:events';
 import { Agent, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -356,6 +357,19 @@ describe('connections', () => {
     ['of loopback, which is everybody’s behind a userspace tailscaled', { connectionsPerAddress: 3 }, 9],
   ])('are limited: those %s', async (_, limits, left) => {
     expect(await open(9, limits)).toBe(left);
+  });
+
+  test('on which much is asked before anything is answered are closed', async () => {
+    const worked: string[] = [];
+    const identity = await limited({}, { onRequest: ({ id }) => worked.push(id) });
+    identity.held = new Promise(() => undefined);
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    socket.write(`GET ${api}/login HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(1_000));
+    await once(socket, 'close');
+    await vi.waitUntil(() => worked.length > 0);
+    expect(identity.asked).toBe(8);
+    expect(worked).toHaveLength(16);
   });
 
   test('of an address that are closed make room', async () => {

@@ -51,6 +51,8 @@ export function createHandler(options: HandlerOptions): RequestListener {
   }
 
   return (request, response) => {
+    // The rest of what came in one piece, on a connection that was closed for it.
+    if (request.socket.destroyed) return;
     const started = performance.now();
     const id = idOf(request);
     const path = (request.url ?? '/').split('?', 1)[0] as string;

@@ -173,6 +173,8 @@ export class CallerLimits implements RequestLimits {
   }
 
   #count(socket: Socket, who: string): void {
+    // Another request on it was faster.
+    if (this.#callers.get(socket) === who) return;
     const count = (this.#connections.get(who) ?? 0) + 1;
     if (count > this.#options.connections) throw tooMany('too many connections', 1_000);
     this.#callers.set(socket, who);

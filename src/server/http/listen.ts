@@ -41,8 +41,20 @@ export function createTkaServer(handler: RequestListener, limits: Limits = {}, p
       : createHttpsServer({ ...options, ...pair, handshakeTimeout: options.headersTimeout || 120_000 }, handler);
   server.timeout = limits.writeTimeoutMs ?? 20_000;
   server.maxConnections = limits.connections ?? 1_024;
+  limitPipelines(server);
   limitAddresses(server, limits.connectionsPerAddress ?? 128, limits.isShared ?? isLoopback);
   return server;
+}
+
+/** Closes a connection on which more and more is asked while nothing is answered yet: each request takes memory. */
+function limitPipelines(server: Server): void {
+  const waiting = new WeakMap<Socket, number>();
+  server.prependListener('request', ({ socket }, response) => {
+    const count = (waiting.get(socket) ?? 0) + 1;
+    if (count > pipelineLimit) socket.destroy();
+    waiting.set(socket, count);
+    response.once('close', () => waiting.set(socket, (waiting.get(socket) ?? 1) - 1));
+  });
 }
 
 /** Closes what one address opens beyond its share, so that one device cannot hold all connections. */
@@ -64,6 +76,9 @@ function limitAddresses(server: NetServer, most: number, isShared: (address: str
     });
   });
 }
+
+// Few clients ask again before they are answered, and none of ours.
+const pipelineLimit = 16;
 
 interface Traffic {
   /** Also those that are still in their TLS handshake, which closeAllConnections does not know and close() would wait for. */
