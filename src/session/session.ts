@@ -175,6 +175,9 @@ export class Sessions {
       look: (waited) => this.#lookAgain(question, waited),
       act: async (lock) => (await this.#doubtedButGood(question, lock)) ?? (await this.#fetch(question, lock)),
       late: () => {
+        // With a new token that came at this moment, the deadline of those that have one counts.
+        const cached = this.#cached(question);
+        if (cached !== undefined) return cached;
         const old = this.#stillGood(question);
         if (old !== undefined) return this.#serveOld(old, new TkaError('another process is still at it'));
         throw this.#late(server, ['try again, or give it longer with TKA_TIMEOUT=60s']);

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { isFresh } from '../../src/credential/entry.ts';
 import type { TkaError } from '../../src/errors.ts';
 import { type Cluster, type Mesh, type RouteFault, startMesh, type TokenFault } from '../../src/sandbox/mesh.ts';
+import { LockWaiter } from '../../src/session/lock.ts';
 import { Sessions } from '../../src/session/session.ts';
 import { SessionStore, timeLeft } from '../../src/session/store.ts';
 
@@ -355,6 +356,33 @@ describe('a miss', () => {
     expect(error.message).toMatch(/in time$/);
     expect(session.token).toMatch(/^eyJ/);
   });
+
+  it('takes a token that another process keeps at the last moment without a word', async () => {
+    const session = await call();
+    store().remove(cluster.server);
+    const lock = new LockWaiter(store().entryFile(cluster.server) ?? '').try();
+    const started = performance.now();
+    // It is asked for a failure after it was asked for a token.
+    class Late extends SessionStore {
+      override readFailure(server: string) {
+        if (performance.now() - started > 5200) this.write(session, undefined);
+        return super.readFailure(server);
+      }
+    }
+    const waiting = new Sessions({
+      store: new Late({ cache: path.join(folder, 'cache'), state: path.join(folder, 'state') }),
+      timeout: 20_000,
+      warn: (line) => said.push(line),
+      log: () => {},
+    });
+    try {
+      const request = { server: cluster.server, apiServer: cluster.apiServer, parent: nextParent++ };
+      expect((await waiting.credential(request)).token).toBe(session.token);
+      expect(said).toEqual([]);
+    } finally {
+      if (lock !== 'held') lock.release();
+    }
+  }, 20_000);
 
   it('tells client-go, which asks again at once, what it told it before, and nobody else', async () => {
     cluster.faults.routes.login = { answer: { status: 403, body: { message: 'no' } } };
