@@ -131,7 +131,7 @@ export class Tailnet {
   }
 }
 
-const local = ({ socket }: Device) => ({ env: { TS_SOCKET: socket }, timeout: 5_000, log: () => undefined });
+const local = ({ socket }: Device) => ({ env: { TS_SOCKET: socket }, timeout: 30_000, log: () => undefined });
 
 /** What a device's tailscaled knows. */
 const statusOf = (device: Device): Promise<TailnetStatus> => tailnetStatus(local(device));
