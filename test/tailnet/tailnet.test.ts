@@ -38,7 +38,7 @@ async function serve(name: string, settings: object = {}): Promise<TkaServerProc
     tailscale: { hostname: name, port },
     operator: { namespace },
     clusterInfo: { apiEndpoint: access.server, caData: Buffer.from(access.ca).toString('base64') },
-    gossip: { enabled: true, interval: '200ms', stalenessThreshold: 15, deadThreshold: 30 },
+    gossip: { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 },
     ...settings,
   };
   const { socket } = device(name);
