@@ -1,7 +1,15 @@
 // What a device may do is what the policy grants it at its last question, and never more.
 import { randomBytes } from 'node:crypto';
 import { describe, expect } from 'vitest';
-import { bindingName, loginOf, namesOf, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import {
+  bindingName,
+  loginOf,
+  namesOf,
+  newSignIn,
+  paths,
+  rfc3339,
+  type TkaSignin,
+} from '../../src/server/provisioner/objects.ts';
 import { goSignIn } from './go-objects.ts';
 import { type Replica, startReplica } from './replica.ts';
 import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
@@ -171,6 +179,25 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
     expect((await phone.logout()).status).toBe(200);
     await refused(ground, first);
     expect((await desk.status()).status).toBe(401);
+  });
+
+  test('two sign-ins of one role, made at once by two replicas, are both compared', async ({
+    ground,
+    replica,
+    role,
+  }) => {
+    const desk = on(new Person(replica.url, { role, periodMs: 8 * hour }), 'desk');
+    const hashed = namesOf(desk.caller)[1] ?? '';
+    const twin = newSignIn(hashed, desk.caller, Math.floor(Date.now() / 1000) * 1000);
+    await ground.kube.create(paths.signIns(ground.namespace), twin);
+    await until(ground.access, paths.accounts(ground.namespace), hashed, (found) => found !== undefined);
+    await ground.kube.create(
+      paths.signIns(ground.namespace),
+      newSignIn(desk.name, { ...desk.caller, periodMs: hour }, Math.floor(Date.now() / 1000) * 1000),
+    );
+    expect((await desk.granted({ periodMs: hour }).status()).status).toBeLessThan(300);
+    await ground.gone(hashed);
+    expect(await signInsOf(ground)).toEqual([desk.name]);
   });
 
   test('a logout ends all roles, and says that it is complete', async ({ ground, replica, role }) => {

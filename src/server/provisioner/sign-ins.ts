@@ -95,9 +95,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
   const namesFor = (caller: Caller): readonly string[] =>
     caller.role === '' ? namesOf(caller).slice(0, -1) : namesOf(caller);
 
-  /** Sign-ins of the caller's login under other names: for other roles, or named by 0.1.0. */
-  const othersOf = (caller: Caller, names: readonly string[]): TkaSignin[] =>
-    index.of(caller.login).filter((signIn) => !names.includes(signIn.metadata.name));
+  /** Sign-ins of a login under other names than these: for other roles, or named by 0.1.0. */
+  const othersOf = (login: string, names: readonly string[]): TkaSignin[] =>
+    index.of(login).filter((signIn) => !names.includes(signIn.metadata.name));
 
   /** Deletes a sign-in and what it has. Answers whether all of that is gone, and nothing will touch a new one. */
   async function end(signIn: TkaSignin): Promise<boolean> {
@@ -142,15 +142,17 @@ export function createSignIns(options: SignInsOptions): SignIns {
     }
 
     let found: TkaSignin | undefined;
+    const seen: string[] = [];
     for (const name of names) {
       const signIn = await read(name);
+      seen.push(name);
       if (signIn === undefined) leave(name);
       else if (await judge(signIn)) {
         found = signIn;
         break;
       }
     }
-    for (const known of othersOf(caller, names)) {
+    for (const known of othersOf(login, seen)) {
       if (!(await judge(known)) || found !== undefined) continue;
       const signIn = await read(known.metadata.name);
       if (signIn !== undefined && (await judge(signIn))) found = signIn;
@@ -334,7 +336,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
       telling('Error signing out user', createAdvice, async () => {
         const names = namesFor(caller);
         const named = (await Promise.all(names.map(read))).filter((signIn) => signIn !== undefined);
-        const mine = [...named, ...othersOf(caller, names)].filter((signIn) => isOf(signIn, caller));
+        const mine = [...named, ...othersOf(caller.login, names)].filter((signIn) => isOf(signIn, caller));
         if (mine.length === 0) refuseNameless(caller);
         const ends = await Promise.all(mine.map(end));
         const live = mine.find((signIn) => !isOver(signIn, Date.now()));
