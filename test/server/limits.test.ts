@@ -229,6 +229,27 @@ describe('one login', () => {
   });
 });
 
+test('a login whose requests wait in line rests as long as it works; one that asks in turn does not', async () => {
+  const workMs = 30;
+  const get: HandlerOptions['signIns']['get'] = async (caller) => {
+    await delay(workMs);
+    return signedIn.get(caller);
+  };
+  await limited({ turnMs: 60_000 }, { signIns: { ...signedIn, get } });
+  let start = performance.now();
+  await Promise.all(Array.from({ length: 6 }, () => ask('alice')));
+  // After all but the last.
+  expect(performance.now() - start).toBeGreaterThan(11 * workMs - 20);
+  const agent = newAgent();
+  const times: number[] = [];
+  for (let i = 0; i < 10; i++) {
+    start = performance.now();
+    await ask('bob', agent);
+    times.push(performance.now() - start);
+  }
+  expect(Math.min(...times)).toBeLessThan(2 * workMs - 5);
+});
+
 test('tailscaled is asked by one address so many times at once; who cannot be asked about is told so soon', async () => {
   const identity = await limited({});
   const held = Promise.withResolvers<void>();
