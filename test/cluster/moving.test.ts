@@ -40,7 +40,7 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
     for (let turn = 0; turn < 3; turn++) {
       const start = performance.now();
       expect(await alice.login()).toEqual(told);
-      expect(performance.now() - start).toBeLessThan(1_000);
+      expect(performance.now() - start).toBeLessThan(5_000);
       expect(await alice.status()).toEqual(told);
       expect(await alice.kubeconfig()).toEqual(told);
     }
@@ -118,7 +118,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
       const other = await ground.role(['get', 'list'], ['configmaps']);
       expect(await statusFor(ground.access, await alice.token())).toBe(200);
       const promoted = alice.granted({ role: other });
-      const { status, body } = await within(1_000, promoted.login());
+      const { status, body } = await within(5_000, promoted.login());
       expect(status).toBe(422);
       expect(body).toMatchObject({
         cause: { message: expect.stringContaining('cannot change a role at once') },
@@ -142,7 +142,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
         role: view,
       });
       await ground.kube.patch(paths.signIns(ground.namespace, metadata.name), { spec: { role } });
-      const { status, body } = await within(1_000, alice.login());
+      const { status, body } = await within(5_000, alice.login());
       expect(status).toBe(422);
       const pod = operator.identity.replace(/_.*/, '');
       expect(body).toMatchObject({
@@ -182,7 +182,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
         username: `e${ground.namespace}`,
         ownDomain: false,
       });
-      const { status, body } = await within(1_000, erin.login());
+      const { status, body } = await within(5_000, erin.login());
       expect(status).toBe(422);
       expect(JSON.stringify(body)).toMatch(/cannot provision \\"tka-login-e/);
       expect(await ground.signIn(erin.name)).toBeUndefined();
