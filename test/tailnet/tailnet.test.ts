@@ -70,6 +70,14 @@ async function ask(method: string, name: Name, route: string): Promise<number> {
   return Number((await ok(start(process.execPath, args, home.env, at('laptop')).ran)).stdout);
 }
 
+/** Resolves when the API server of prod-us refuses a token, which it does ten seconds after it has checked it last. */
+const refused = (token: string): Promise<unknown> =>
+  eventually(
+    'the old token to be refused',
+    () => statusFor(ground('tka-prod-us').access, token),
+    (status) => status === 401,
+  );
+
 /** The requests that a server has answered, by the end of their path. */
 const requests = (name: string, route = ''): Line[] =>
   server(name).lines.filter(({ msg, path }) => msg === 'request' && String(path).endsWith(route));
@@ -201,17 +209,29 @@ test('a demotion takes effect at the next question', async () => {
   const token = home.token({ server: url('tka-prod-us') });
   await grant(reader);
   expect(await ask('GET', 'tka-prod-us', 'kubeconfig')).toBe(401);
-  await eventually(
-    'the old token to be refused',
-    () => statusFor(ground('tka-prod-us').access, token),
-    (status) => status === 401,
-  );
+  await refused(token);
   expect(await runKubectl('get secrets')).toMatchObject({ status: 1 });
   await eventually(
     'kubectl with the new role',
     () => runKubectl('get namespaces'),
     ({ status }) => status === 0,
   );
+});
+
+test('a grant that is taken away lets nobody in, and the answer says what is missing', async () => {
+  await ok(run('login tka-prod-us'));
+  const token = home.token({ server: url('tka-prod-us') });
+  await tailnet.grant();
+  try {
+    const ran = await run('login tka-prod-us');
+    expect(ran).toMatchObject({ status: 1, stderr: expect.stringContaining('No grant found for user') });
+    expect(ran.stderr).toContain('a grant of the capability specht-labs.de/cap/tka');
+    expect(await ask('GET', 'tka-prod-us', 'kubeconfig')).toBe(401);
+    await refused(token);
+  } finally {
+    await grant(reader);
+  }
+  await ok(run('login tka-prod-us'));
 });
 
 test('a server whose tag is taken away is not used, and is again when it gets it back', async () => {
