@@ -113,7 +113,8 @@ export function writeServed(folder: string, server: string, pid: number): void {
 export function wasChecked(folder: string, server: string, now: number): boolean {
   try {
     const age = now - fs.lstatSync(besideEntry(folder, server, '+checked')).mtimeMs;
-    return age >= 0 && age < checkPause;
+    // File times have fractions of a millisecond that Date.now() lacks.
+    return age > -1000 && age < checkPause;
   } catch {
     return false;
   }
