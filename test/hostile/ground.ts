@@ -181,8 +181,8 @@ export class Bed {
     return this.cacheOf(this.cluster.server);
   }
 
-  /** What commands keep for later: the lists of clusters, those that have a context, and the context before. */
-  readonly remembered = [/^\.local\/state\/kubectl-tka\/(?:clusters|synced|previous-context)\//];
+  /** What commands keep for later: lists of clusters, those with a context, the context before, servers without a tag. */
+  readonly remembered = [/^\.local\/state\/kubectl-tka\/(?:clusters|synced|previous-context|accepted)\//];
 
   /** What a `login` may change. */
   get loginMay(): RegExp[] {
