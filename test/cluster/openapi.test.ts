@@ -175,6 +175,12 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
     expect(await observe(server, 'GET /swagger')).toBe(200);
     expect(await observe(server, 'GET /swagger', html)).toBe(200);
 
+    // More than the server takes from one caller; a slow machine asks it too slowly at first.
+    for (const call of calls) {
+      const many = () => Promise.all(Array.from({ length: 120 }, () => observe(server, call)));
+      while (!(await many()).includes(429));
+    }
+
     expect([...seen].sort()).toEqual(all.sort());
   });
 });
