@@ -114,7 +114,6 @@ async function signInTo(
         cause: error,
       });
     });
-  await rememberAccepted(context, trust, target);
   let written = '';
   let before: ReturnType<typeof contextOf>;
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
@@ -125,6 +124,7 @@ async function signInTo(
       ...(flags.switch !== false && { currentContext: written }),
     };
   });
+  await rememberAccepted(context, trust, target);
   if (flags.switch !== false) rememberSwitch(context, edit);
   sayWhoYouAre(context, session, previous, memberName);
   if (before?.apiServer !== undefined && before.apiServer !== session.apiServer) {
