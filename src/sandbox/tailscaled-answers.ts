@@ -6,6 +6,8 @@ export interface StandInCaller {
   readonly login: string;
   /** The device's StableNodeID; default: always the same. */
   readonly device?: string;
+  /** Its device's DNS name. Default: `laptop.example.ts.net`. */
+  readonly dnsName?: string;
   readonly tags?: readonly string[];
   /** Rules by capability. */
   readonly capabilities?: Readonly<Record<string, readonly unknown[]>>;
@@ -34,12 +36,12 @@ export function whoisAnswer(
   if (address === undefined) return [400, "invalid 'addr' parameter\n"];
   const caller = whois(address, Number(port));
   if (caller === undefined) return [404, 'no match for IP:port\n'];
-  const { login, device = 'n7CNTRL', tags, capabilities = null, fields } = caller;
+  const { login, device = 'n7CNTRL', dnsName = 'laptop.example.ts.net', tags, capabilities = null, fields } = caller;
   const document = {
     Node: {
       ID: 7,
       StableID: device,
-      Name: 'laptop.example.ts.net.',
+      Name: `${dnsName}.`,
       User: tags === undefined ? 1 : 2,
       Key: `nodekey:${'7'.repeat(64)}`,
       KeyExpiry: '2027-01-01T00:00:00Z',

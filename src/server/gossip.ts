@@ -5,13 +5,13 @@ import { dial } from '../network/dial.ts';
 import { targetOf } from '../network/plain.ts';
 import { throughProxy } from '../network/proxy.ts';
 import { defaultContext } from '../network/tls.ts';
-import { type TailnetStatus, whoIs } from '../tailscale/localapi.ts';
+import { type Peer, type TailnetStatus, type WhoIs, whoIs } from '../tailscale/localapi.ts';
 import type { ClusterInfo } from '../tka/types.ts';
 import { versionInfo } from '../version.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { Denied } from './mesh/gate.ts';
-import { type Dial, type Mesh, type OwnRecord, startMesh } from './mesh/mesh.ts';
+import { type Dial, type Mesh, type OwnRecord, startMesh, type TailnetNode } from './mesh/mesh.ts';
 import { askStatus, isLoopback, meshTag, whoCalls } from './tailnet.ts';
 
 export interface GossipOptions {
@@ -28,6 +28,8 @@ export interface GossipOptions {
 }
 
 const infoMs = 60_000;
+// How long the tailnet's list of peers is good: a name that moves to another address is found again after that.
+const statusMs = 10_000;
 const bracketed = (address: string): string => (address.includes(':') ? `[${address}]` : address);
 
 /** Joins the mesh. Throws UsageError for what cannot be a member, and the system's error where it cannot listen. */
@@ -46,34 +48,57 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
   const bootstrapPeers = [...config.get('gossip.bootstrapPeers')];
   if (login !== undefined) bootstrapPeers.push(`${new URL(login).hostname}:${port}`);
   const local = { env, timeout: 5_000, log: (line: string) => log.debug({}, line) };
+  const peers = seldomAsked(async () => (await askStatus(env, log)).peers, statusMs);
+  const who = whoCalls({ env, log, userspace: status?.userspace === true });
+  const nodeOf = (who: WhoIs | undefined) => ourNode(who, status?.suffix ?? '');
   const mesh = await startMesh({
-    name: config.get('tailscale.hostname').toLowerCase(),
+    name: nameOf(options, key === undefined),
     record: await recordOf(options),
     hosts: options.hosts,
     port,
     key,
-    whois: (address, from) => whoIs(address, from, local),
-    whoCalls: whoCalls({ env, log, userspace: status?.userspace === true }),
+    whois: async (address, from) => nodeOf(await whoIs(address, from, local)),
+    whoCalls: async (address, from) => nodeOf(await who(address, from)),
     tag,
     bootstrapPeers,
     async candidates() {
       if (tag === undefined) return [];
-      const { peers } = await askStatus(env, log);
-      return peers
+      return (await peers())
         .filter((peer) => !peer.self && peer.online && peer.tags.includes(tag))
-        .flatMap(({ addresses: [address] }) => (address === undefined ? [] : [`${bracketed(address)}:${port}`]));
+        .map(({ dnsName }) => `${dnsName}:${port}`);
     },
     factor: config.get('gossip.factor'),
     intervalMs: config.get('gossip.interval'),
     stalenessThreshold: config.get('gossip.stalenessThreshold'),
     deadThreshold: config.get('gossip.deadThreshold'),
-    dial: tailnetDial(env, log, status?.userspace === true, key !== undefined),
+    dial: tailnetDial(options, peers, key !== undefined),
     log: (level, line) => log[level]({}, line),
   });
   keepRecord(options, mesh).catch((error) => {
     if (!signal.aborted) throw error;
   });
   return mesh;
+}
+
+/**
+ * The member's name. Where the tailnet decides, it is the node's own: the others would not take the record under another.
+ * With a key it is `tailscale.hostname`.
+ */
+function nameOf({ config, log, status }: GossipOptions, byTailnet: boolean): string {
+  const configured = config.get('tailscale.hostname').toLowerCase();
+  const node = status?.self.hostName;
+  if (!byTailnet || !node) return configured;
+  if (configured.split('.', 1)[0] !== node) {
+    const hints = [`set tailscale.hostname: ${node}`, 'or rename the node: tailscale set --hostname=…'];
+    log.warn({ hints }, `this node is "${node}" on the tailnet, not "${configured}": the mesh has it as "${node}"`);
+  }
+  return node;
+}
+
+/** A device that another tailnet shares with ours has a name, and tags, of that one: they mean nothing here. */
+function ourNode(who: WhoIs | undefined, suffix: string): TailnetNode | undefined {
+  if (who === undefined || suffix === '' || !who.dnsName.endsWith(`.${suffix}`)) return undefined;
+  return { name: who.dnsName.split('.', 1)[0] ?? '', tags: who.tags };
 }
 
 /** What others are told of this server, as soon as the cluster says what that is. */
@@ -106,19 +131,39 @@ async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
   }
 }
 
+/** Returns a function whose answer is kept for a while; a failure is not kept. */
+function seldomAsked<T>(ask: () => Promise<T>, keepMs: number): () => Promise<T> {
+  let kept: { readonly answer: Promise<T>; readonly until: number } | undefined;
+  return () => {
+    if (kept === undefined || performance.now() > kept.until) {
+      kept = { answer: ask(), until: performance.now() + keepMs };
+      kept.answer.catch(() => {
+        kept = undefined;
+      });
+    }
+    return kept.answer;
+  };
+}
+
 /**
- * How a peer is reached: where the tailnet is tailscaled's alone, through the proxy that it offers. A name is then looked
- * up in the tailnet's status, since nobody else knows it.
+ * How a member is reached. The tailnet's names are asked of tailscaled: the machine's own resolver may not know them, and
+ * whois decides by address anyway. Where the network is in tailscaled alone, the way is the proxy that it offers.
  */
-function tailnetDial(env: NodeJS.ProcessEnv, log: Log, userspace: boolean, hasKey: boolean): Dial {
+function tailnetDial(
+  { env, log, status }: GossipOptions,
+  peers: () => Promise<readonly Peer[]>,
+  hasKey: boolean,
+): Dial {
+  const userspace = status?.userspace === true;
   const variable = ['ALL_PROXY', 'all_proxy'].find((name) => env[name]?.trim());
   const names = { log: (line: string) => log.debug({}, line) };
   return async (host, port, signal) => {
     let address = host;
-    if (userspace && !/^[0-9.]+$|:/.test(host)) {
-      const { peers } = await askStatus(env, log);
+    if (status !== undefined && !/^[0-9.]+$|:/.test(host)) {
       const name = host.toLowerCase();
-      const peer = peers.find(({ dnsName, hostName }) => dnsName === name || hostName === name);
+      const peer = (await peers()).find(
+        ({ dnsName, hostName }) => dnsName === name || (userspace && hostName === name),
+      );
       address = peer?.addresses[0] ?? host;
     }
     if (userspace && variable !== undefined) {

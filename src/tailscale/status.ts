@@ -113,7 +113,7 @@ function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {
 }
 
 /** A DNS name in lower case, without dots at its ends; empty for anything else. */
-function dnsName(value: unknown): string {
+export function dnsName(value: unknown): string {
   if (typeof value !== 'string' || value.length > 255) return '';
   const name = value.toLowerCase().replace(/^\.|\.$/g, '');
   return /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/.test(name)

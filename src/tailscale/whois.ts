@@ -2,6 +2,7 @@
 import { own, parseJson, texts } from './json.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
+import { dnsName } from './status.ts';
 
 /** The device at the other end of a connection, and what the tailnet's policy grants it here. */
 export interface WhoIs {
@@ -9,6 +10,8 @@ export interface WhoIs {
   readonly login: string;
   /** The device's ID in the control plane (StableNodeID), `nBLYviWLGB11DEVEL`; empty where there is none. It never changes. */
   readonly device: string;
+  /** The device's name as the tailnet gives it (Node.Name): lower case, no dot at the end; empty where there is none. */
+  readonly dnsName: string;
   /** A tagged device is nobody's. */
   readonly tags: readonly string[];
   /** The rules under a capability's name; empty for none. */
@@ -32,12 +35,14 @@ export async function whoIs(address: string, port: number, options: LocalOptions
   if (status !== 200) throw unreadable(`HTTP ${status}`);
   const answer = parseJson(body, unreadable);
   const login = own(own(answer, 'UserProfile'), 'LoginName');
-  const device = own(own(answer, 'Node'), 'StableID');
   const map = own(answer, 'CapMap');
+  const node = own(answer, 'Node');
+  const device = own(node, 'StableID');
   return {
     login: typeof login === 'string' && login.length <= 320 ? login : '',
     device: typeof device === 'string' && /^[A-Za-z0-9]{1,64}$/.test(device) ? device : '',
-    tags: texts(own(own(answer, 'Node'), 'Tags'), 64),
+    dnsName: dnsName(own(node, 'Name')),
+    tags: texts(own(node, 'Tags'), 64),
     rules(capability) {
       const rules = own(map, capability);
       return Array.isArray(rules) ? rules : [];

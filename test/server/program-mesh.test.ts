@@ -1,8 +1,15 @@
+import * as http from 'node:http';
 import * as net from 'node:net';
 import * as os from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import {
+  type StandInCaller,
+  type StandInPeer,
+  startTailscaled,
+  type Tailscaled,
+} from '../../src/sandbox/tailscaled.ts';
+import { digestOf } from '../../src/server/mesh/member.ts';
 import { socksProxy } from '../network/servers.ts';
 import { ask, freePort, TkaServerProcess } from './program.ts';
 
@@ -14,7 +21,7 @@ const alice: StandInCaller = {
 // macOS has 127.0.0.1 alone.
 describe.runIf(process.platform === 'linux')('a mesh', () => {
   type Row = { name: string; server: string; state: string; apiPort: number };
-  const gossip = { enabled: true, interval: '50ms', stalenessThreshold: 100, deadThreshold: 200 };
+  const gossip = { enabled: true, interval: '200ms', stalenessThreshold: 25, deadThreshold: 50 };
   /** Asked from an address of its own, since the members are known by theirs. */
   async function members(host: string, port: number): Promise<Row[]> {
     const url = `http://${host}:${port}/api/v1alpha1/memberlist`;
@@ -27,6 +34,51 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     Object.values(os.networkInterfaces())
       .flatMap((list) => list ?? [])
       .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+  /** The tailscaled of one of these devices. Connections from loopback are a member's that it passes on. */
+  const tailnetOf = (self: number, devices: readonly StandInPeer[]): Promise<Tailscaled> =>
+    startTailscaled({
+      self: devices[self] as StandInPeer,
+      peers: devices.filter((_, i) => i !== self),
+      whois: (address) => {
+        if (address === '127.0.0.9') return alice;
+        const device = devices.find(({ addresses }) => addresses.includes(address)) ?? devices[self === 0 ? 1 : 0];
+        return { login: '', tags: device?.tags ?? [], dnsName: `${device?.hostName}.example.ts.net` };
+      },
+    });
+  /** A tagged node that says of itself that it is another, in turn with its own address and the other's, and that it leaves. */
+  async function startLiar(host: string, gossipPort: number, hosts: readonly string[], port: number) {
+    let asked = 0;
+    const say = (more: object) => ({ v: 2, name: 'tka-prod-us', process: 'liar', version: 'liar', ...more });
+    const server = http.createServer((request, response) => {
+      const own = ++asked % 2 === 0 ? host : (hosts[0] as string);
+      const record = {
+        server: `http://${own}:${port}`,
+        gossipPort,
+        apiEndpoint: 'https://api.evil.example.com',
+        labels: {},
+        version: '1',
+        ...(asked % 3 === 0 && { left: true }),
+      };
+      const version = digestOf(JSON.stringify(record));
+      request.resume().on('end', () => response.end(JSON.stringify(say({ record, version, others: [] }))));
+      // And it asks the others, as if it were each of them.
+      for (const at of hosts.slice(0, 2)) {
+        const body = JSON.stringify(say({ at: `${at}:${gossipPort}`, members: [9, 'x'], leaving: asked % 3 === 0 }));
+        const question = { host: at, port: gossipPort, method: 'POST', path: '/gossip/v2', agent: false };
+        http
+          .request(question, (answer) => answer.resume())
+          .on('error', () => {})
+          .end(body);
+      }
+    });
+    await new Promise<void>((resolve) => server.listen(gossipPort, host, resolve));
+    return {
+      asked: () => asked,
+      async [Symbol.asyncDispose]() {
+        server.close().closeAllConnections();
+      },
+    };
+  }
   async function until(what: () => Promise<boolean>): Promise<void> {
     while (!(await what())) await delay(20);
   }
@@ -36,14 +88,11 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     const port = await freePort(...hosts);
     const gossipPort = await freePort(...hosts);
     const tags = ['tag:tka'];
-    await using tailscaled = await startTailscaled({
-      self: { hostName: 'tka-0', addresses: ['127.0.0.41'], tags },
-      peers: hosts.slice(1).map((host, i) => ({ hostName: `tka-${i + 1}`, addresses: [host], tags })),
-      whois: (address) => (address === '127.0.0.9' ? alice : { login: '', tags }),
-    });
     await using stack = new AsyncDisposableStack();
     const servers: TkaServerProcess[] = [];
+    const devices = hosts.map((host, i) => ({ hostName: `tka-${i}`, addresses: [host], tags }));
     for (const [i, host] of hosts.entries()) {
+      const tailscaled = stack.use(await tailnetOf(i, devices));
       const config = {
         clusterInfo: { apiEndpoint: `https://api-${i}.example.com:6443` },
         server: { host },
@@ -67,6 +116,47 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     await until(async () => (await members(hosts[0] as string, port))[2]?.state === 'dead');
   });
 
+  test('with a liar among its members: nobody shows its address under another’s name, or what it says of others', async () => {
+    const hosts = ['127.0.0.45', '127.0.0.46', '127.0.0.47'];
+    const names = ['tka-prod-us', 'tka-prod-eu', 'tka-evil'];
+    const port = await freePort(...hosts);
+    const gossipPort = await freePort(...hosts);
+    const tags = ['tag:tka'];
+    const devices = hosts.map((host, i) => ({ hostName: names[i] ?? '', addresses: [host], tags }));
+    await using stack = new AsyncDisposableStack();
+    const liar = stack.use(await startLiar(hosts[2] as string, gossipPort, hosts, port));
+    const honest = hosts.slice(0, 2);
+    for (const [i, host] of honest.entries()) {
+      const tailscaled = stack.use(await tailnetOf(i, devices));
+      const config = {
+        clusterInfo: { apiEndpoint: `https://api-${i}.example.com:6443`, labels: { own: names[i] } },
+        server: { host },
+        tailscale: { hostname: names[i], port },
+        health: { port: await freePort(host) },
+        gossip: { ...gossip, port: gossipPort },
+      };
+      const server = stack.use(new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }));
+      await server.said(/member tka-prod-us is not taken: its node is "tka-evil"/);
+    }
+    for (const host of honest) await until(async () => (await members(host, port)).length === 2);
+    // Each has read the liar often enough to have taken all that it says.
+    const before = liar.asked();
+    await until(async () => liar.asked() > before + 12);
+    for (const host of honest) {
+      expect(await members(host, port)).toEqual(
+        [1, 0].map((i) =>
+          expect.objectContaining({
+            name: names[i],
+            server: `http://${hosts[i]}:${port}`,
+            apiEndpoint: `https://api-${i}.example.com:6443`,
+            labels: { own: names[i] },
+            state: 'healthy',
+          }),
+        ),
+      );
+    }
+  });
+
   test('of servers whose tailnet is tailscaled’s alone: through its proxy, by names that nobody else knows', async () => {
     const ports = [await freePort('127.0.0.1'), await freePort('127.0.0.1')] as const;
     const gossipPorts = [await freePort('127.0.0.1'), await freePort('127.0.0.1')] as const;
@@ -78,15 +168,9 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     const tags = ['tag:tka'];
     await using stack = new AsyncDisposableStack();
     const servers: TkaServerProcess[] = [];
+    const devices = names.map((hostName, i) => ({ hostName, addresses: [addresses[i] ?? ''], tags }));
     for (const i of [0, 1] as const) {
-      const device = (j: 0 | 1) => ({ hostName: names[j], addresses: [addresses[j]], tags });
-      const tailscaled = stack.use(
-        await startTailscaled({
-          self: device(i),
-          peers: [device(i === 0 ? 1 : 0)],
-          whois: (address) => (address === '127.0.0.9' ? alice : { login: '', tags }),
-        }),
-      );
+      const tailscaled = stack.use(await tailnetOf(i, devices));
       const config = {
         clusterInfo: { apiEndpoint: `https://api-${i}.example.com:6443` },
         tailscale: { hostname: names[i], port: ports[i] },
@@ -161,9 +245,9 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
     await server.said(/listens for gossip/);
     const asPod = { method: 'POST', localAddress: address };
-    expect((await ask(`http://${address}:${port}/gossip/v1`, asPod)).status).toBe(403);
+    expect((await ask(`http://${address}:${port}/gossip/v2`, asPod)).status).toBe(403);
     // The same message over loopback gets as far as its content.
-    expect((await ask(`http://127.0.0.1:${port}/gossip/v1`, { method: 'POST' })).status).toBe(400);
+    expect((await ask(`http://127.0.0.1:${port}/gossip/v2`, { method: 'POST' })).status).toBe(400);
   });
 
   test('without a key and without a tag is refused', async () => {

@@ -1,22 +1,21 @@
 // The gossip port: one route over node:http.
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { checkCaller, Denied, type Gate } from './gate.ts';
-import type { Membership } from './membership.ts';
 import { instanceHeader, sealHeader } from './seal.ts';
-import { messageLimit, readMessage } from './wire.ts';
+import { messageLimit, type Question, readQuestion } from './wire.ts';
 
-export const gossipPath = '/gossip/v1';
+export const gossipPath = '/gossip/v2';
 
 export interface FaceOptions {
   readonly gate: Gate;
-  /** undefined while there is none to answer. */
-  readonly membership: () => Membership | undefined;
+  /** The answer to a question; undefined while there is none. */
+  readonly answer: (question: Question) => Promise<Buffer> | undefined;
   /** Told of whoever is turned away, by address, and why. */
   readonly onDenied?: (address: string, why: string) => void;
 }
 
 /** The gossip port as a request listener. Nobody who is not admitted is listened to, or told anything. */
-export function gossipFace({ gate, membership, onDenied }: FaceOptions): RequestListener {
+export function gossipFace({ gate, answer, onDenied }: FaceOptions): RequestListener {
   async function answerTo(request: IncomingMessage): Promise<{ body: Buffer; seal?: string }> {
     if (request.url !== gossipPath) throw new Denied(404, 'not found');
     if (request.method !== 'POST') throw new Denied(405, 'POST is meant');
@@ -25,11 +24,11 @@ export function gossipFace({ gate, membership, onDenied }: FaceOptions): Request
     const body = await bodyOf(request);
     const sealAnswer = seal !== undefined && 'key' in gate ? gate.key.take(seal, body) : undefined;
     if (typeof sealAnswer === 'string') throw new Denied(401, sealAnswer);
-    const message = readMessage(body);
-    if (typeof message === 'string') throw new Denied(400, `no message: ${message}`);
-    const answer = membership()?.answer(message);
-    if (answer === undefined) throw new Denied(503, 'not ready');
-    return { body: answer, ...(sealAnswer !== undefined && { seal: sealAnswer(answer) }) };
+    const question = readQuestion(body);
+    if (typeof question === 'string') throw new Denied(400, `no question: ${question}`);
+    const answered = await answer(question);
+    if (answered === undefined) throw new Denied(503, 'not ready');
+    return { body: answered, ...(sealAnswer !== undefined && { seal: sealAnswer(answered) }) };
   }
 
   return (request, response) => {

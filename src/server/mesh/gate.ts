@@ -1,8 +1,14 @@
 // Who may speak to the mesh: whoever holds the shared key, or, without one, the tailnet's nodes of the right tag.
 import { otherProcess, type Seal, type SharedKey } from './seal.ts';
 
+/** A node of our tailnet: `name` is the first label of its DNS name, which the tailnet gives it. */
+export interface TailnetNode {
+  readonly name: string;
+  readonly tags: readonly string[];
+}
+
 /** Asks whose an address is: undefined for one that is nobody's on the tailnet. May throw. */
-export type Whois = (address: string, port: number) => Promise<{ readonly tags: readonly string[] } | undefined>;
+export type Whois = (address: string, port: number) => Promise<TailnetNode | undefined>;
 
 export type Gate =
   /** `instances`: which process answered last, by address. */
@@ -24,17 +30,18 @@ export class Denied extends Error {
   }
 }
 
-/** Throws Denied unless the node at this address carries the tag. */
-export async function checkTag(whois: Whois, tag: string, address = '', port = 0): Promise<void> {
+/** Returns the node at this address. Throws Denied unless it carries the tag. */
+export async function checkTag(whois: Whois, tag: string, address = '', port = 0): Promise<TailnetNode> {
   const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
-  let node: Awaited<ReturnType<Whois>>;
+  let node: TailnetNode | undefined;
   try {
     node = await whois(plain, port);
   } catch (cause) {
     throw Object.assign(new Denied(503, `it cannot be told who ${plain} is`), { cause });
   }
-  if (node === undefined) throw new Denied(403, `${plain} is no node of the tailnet`);
+  if (node === undefined) throw new Denied(403, `${plain} is no node of our tailnet`);
   if (!node.tags.includes(tag)) throw new Denied(403, `${plain} does not carry ${tag}`);
+  return node;
 }
 
 /** What is asked of a caller before his body is read. Throws Denied. */

@@ -1,11 +1,12 @@
-// What one member says of itself, and how two versions of it become one.
+// What one member says of itself.
+import { createHash } from 'node:crypto';
 import { TkaError, UsageError } from '../../errors.ts';
 import { cleanText } from '../../tka/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../tka/url.ts';
 
 /** What a member says of itself. Its name is the key under which this is kept. */
 export interface MemberRecord {
-  /** Its TKA server, canonical URL. Its host is where it is asked for gossip, too. */
+  /** Its TKA server, canonical URL. Its host is where the record is read, too. */
   readonly server: string;
   readonly gossipPort: number;
   /** Its Kubernetes API server, canonical URL. */
@@ -14,17 +15,6 @@ export interface MemberRecord {
   readonly version: string;
   /** It has told us that it goes. */
   readonly left: boolean;
-}
-
-/** One version of a member: what is merged. */
-export interface Life {
-  /** A start, a change of the record, a refuted rumour and a leave each make a higher one. */
-  readonly incarnation: number;
-  /** Counts the member's own rounds. */
-  readonly heartbeat: number;
-  readonly record: MemberRecord;
-  /** The record as it crosses the wire: one text for one record. */
-  readonly text: string;
 }
 
 /** The longest record, in bytes of its JSON. */
@@ -37,26 +27,22 @@ export function isName(value: unknown): value is string {
   return typeof value === 'string' && /^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$/.test(value);
 }
 
-/** The later of two versions: commutative, associative and idempotent. */
-export function join(a: Life, b: Life): Life {
-  if (a.incarnation !== b.incarnation) return a.incarnation > b.incarnation ? a : b;
-  // Two records of one incarnation are a fault; every member settles on the same one.
-  const winner = a.text >= b.text ? a : b;
-  return { ...winner, heartbeat: Math.max(a.heartbeat, b.heartbeat) };
+/** A record in its one form, with what crosses the wire. */
+export interface CheckedRecord {
+  readonly record: MemberRecord;
+  /** One text for one record. */
+  readonly text: string;
 }
 
 /** The record as it crosses the wire. */
-export function recordText(record: MemberRecord): string {
+function recordText(record: MemberRecord): string {
   const { server, gossipPort, apiEndpoint, version, left } = record;
   const labels = Object.fromEntries(Object.entries(record.labels).sort(([a], [b]) => (a < b ? -1 : 1)));
   return JSON.stringify({ server, gossipPort, apiEndpoint, labels, version, ...(left && { left }) });
 }
 
 /** The record of a member in its one form. Throws UsageError for a name or record that no member may have. */
-export function checkRecord(
-  name: string,
-  record: MemberRecord,
-): { readonly record: MemberRecord; readonly text: string } {
+export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
   const bad = (what: string, cause?: unknown) =>
     new UsageError(`this server cannot be told to the mesh: ${what}`, { cause });
   if (!isName(name)) throw bad(`its name ${JSON.stringify(cleanText(name, 80))} is no host name in lower case`);
@@ -73,7 +59,7 @@ export function checkRecord(
 }
 
 /** A record from the wire in its one form, or what is wrong with it. */
-export function readRecord(value: unknown): { readonly record: MemberRecord; readonly text: string } | string {
+export function readRecord(value: unknown): CheckedRecord | string {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'a record is no object';
   const own = (key: string): unknown =>
     Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined;
@@ -113,7 +99,19 @@ function isUrl(value: unknown, canonical: (text: string) => string): value is st
   }
 }
 
-/** Where a member is asked for gossip: `host:port`. */
+/** Where a member is read: `host:port`. */
 export function gossipAddress({ server, gossipPort }: MemberRecord): string {
   return `${new URL(server).hostname}:${gossipPort}`;
 }
+
+/** True for `host:port` and `[::1]:port` in lower case. */
+export function isAddress(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    /^(?:[a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\]):[1-9]\d{0,4}$/.test(value) &&
+    URL.canParse(`http://${value}`)
+  );
+}
+
+/** A short name for a text: equal texts have equal ones. */
+export const digestOf = (text: string): string => createHash('sha256').update(text).digest('base64url').slice(0, 16);

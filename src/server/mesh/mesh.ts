@@ -1,4 +1,4 @@
-// A member of the mesh: listens on the gossip port, asks some peers each interval, and tells who there is.
+// A member of the mesh: listens on the gossip port, reads some members each interval, and tells who there is.
 import type { Server } from 'node:http';
 import { systemCode, UsageError } from '../../errors.ts';
 import { cleanText } from '../../tka/text.ts';
@@ -7,23 +7,22 @@ import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../seldom.ts';
 import { gossipFace } from './face.ts';
 import type { Gate, Whois } from './gate.ts';
-import type { KnownMember } from './map.ts';
-import type { MemberRecord } from './member.ts';
-import { Membership } from './membership.ts';
+import { isAddress, type MemberRecord } from './member.ts';
+import { type Ask, type KnownMember, Membership } from './membership.ts';
 import { type Dial, dialDirectly, post } from './peer.ts';
 import { SharedKey } from './seal.ts';
-import { readMessage } from './wire.ts';
+import { type Question, readAnswer } from './wire.ts';
 
-export type { Whois } from './gate.ts';
+export type { TailnetNode, Whois } from './gate.ts';
 export type { Dial } from './peer.ts';
 
 /** What this server says of itself. */
 export type OwnRecord = Pick<MemberRecord, 'server' | 'apiEndpoint' | 'labels' | 'version'>;
 
 export interface MeshOptions {
-  /** `tailscale.hostname`, lower case: no two members may have the same. */
+  /** In lower case; no two members may have the same. Without a key: the first label of the node's DNS name. */
   readonly name: string;
-  /** The host of `server` is where the others ask for gossip. */
+  /** The host of `server` is where the others read this. */
   readonly record: OwnRecord;
   /** Addresses to listen on. */
   readonly hosts: readonly string[];
@@ -58,13 +57,15 @@ export interface Mesh extends AsyncDisposable {
   members(): readonly MemberRow[];
   /** Says something new of this server. Throws UsageError for what no member may say. */
   update(record: OwnRecord): void;
-  /** Tells some members that this one goes (for 2 s at most), and stops. */
+  /** Tells the other members that this one goes (for 2 s at most), and stops. */
   leave(): Promise<void>;
   /** Stops without a word. */
   stop(): Promise<void>;
 }
 
 const farewellMs = 2000;
+// Members that are told of it at a time.
+const farewells = 64;
 // A stranger may hold this many, for seconds; our own rounds go on meanwhile.
 const connectionLimit = 128;
 
@@ -86,10 +87,10 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const bootstrap = options.bootstrapPeers ?? [];
   for (const address of bootstrap) checkAddress(address);
 
-  let membership: Membership | undefined;
+  let answerTo: ((question: Question) => Promise<Buffer>) | undefined;
   const servers = options.hosts.map(() => {
     const onDenied = (address: string, why: string) => warn(why, `gossip from ${address} is refused: ${why}`);
-    const face = gossipFace({ gate, membership: () => membership, onDenied });
+    const face = gossipFace({ gate, answer: (question) => answerTo?.(question), onDenied });
     const server = createTkaServer(face, { readTimeoutMs: 5000, readHeaderTimeoutMs: 2000, writeTimeoutMs: 5000 });
     server.maxConnections = connectionLimit;
     return server;
@@ -112,47 +113,58 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
         log('info', `member ${known.name} (${known.record.server}) ${was}: ${known.state}`);
         options.onChange?.(rowOf(known), before);
       },
-      onRumour: () => {
-        // Once is a start after a clock was set back, or our own news that was faster than we.
-        if (said.is('rumour', 10)) {
-          log('warn', `another process says that it is ${name}: no two members may have the same name`);
-        }
-      },
+      onTwin: () => warn('twin', `another process says that it is ${name}: no two members may have the same name`),
       onSkip: (skipped, why) => warn(`${skipped} ${why}`, `member ${skipped} is not taken: ${why}`),
     });
   } catch (error) {
     await Promise.all(servers.map(close));
     throw error;
   }
-  membership = member;
 
   const stopped = new AbortController();
-  const busy = new Set<string>();
   // Long enough for a slow peer, and short enough for a member's silence to be its own.
   const exchangeMs = Math.min(5000, Math.max(1000, 3 * intervalMs));
+  /** What is on its way, by address. */
+  const exchanges = new Map<string, Promise<void>>();
 
-  /** Tells a peer, and takes its answer. Never throws. */
-  async function exchange(address: string, opening: () => Buffer, timeoutMs: number): Promise<void> {
-    busy.add(address);
+  /** Asks a member, and takes its answer. Never throws. */
+  async function exchange(ask: Ask, timeoutMs: number): Promise<void> {
+    const { address, body } = ask;
     const timer = new AbortController();
     const timeout = setTimeout(() => timer.abort(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
     const cut = () => timer.abort(stopped.signal.reason);
     stopped.signal.addEventListener('abort', cut, { once: true });
     try {
-      let message: Buffer | undefined = opening();
-      for (let turn = 0; message !== undefined && turn < 2; turn++) {
-        const answer = readMessage(await post(address, message, { gate, dial, signal: timer.signal }));
-        if (typeof answer === 'string') throw new Error(`its answer is no message: ${answer}`);
-        message = turn === 0 ? member.settle(answer, address) : undefined;
-      }
+      const { body: given, node } = await post(address, body, { gate, dial, signal: timer.signal });
+      const answer = readAnswer(given);
+      if (typeof answer === 'string') throw new Error(`its answer cannot be read: ${answer}`);
+      member.settle(ask, answer, node);
     } catch (error) {
+      member.failed(ask);
       if (!stopped.signal.aborted) report(address, timer.signal.aborted ? timer.signal.reason : error);
     } finally {
       clearTimeout(timeout);
       stopped.signal.removeEventListener('abort', cut);
-      busy.delete(address);
     }
   }
+
+  /** Asks what is to be asked now. */
+  function run(): void {
+    if (stopped.signal.aborted) return;
+    for (const ask of member.asks()) {
+      const going = exchange(ask, exchangeMs).then(run);
+      exchanges.set(ask.address, going);
+      going.finally(() => exchanges.get(ask.address) === going && exchanges.delete(ask.address));
+    }
+  }
+
+  answerTo = async (question) => {
+    const answer = member.answer(question);
+    run();
+    // It stays until it is answered.
+    if (question.leaving) await exchanges.get(question.at);
+    return answer;
+  };
 
   function report(address: string, error: unknown): void {
     const why = systemCode(error) ?? (error instanceof Error ? error.message : 'failed');
@@ -167,7 +179,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     if (looking || bootstrap.length > 0 || options.candidates === undefined) return;
     looking = true;
     try {
-      member.setSeeds((await options.candidates()).filter(isAddress));
+      member.setSeeds(await options.candidates());
     } catch (error) {
       const why = error instanceof Error ? cleanText(error.message) : 'failed';
       warn(why, `the tailnet's peers cannot be listed: ${why}`);
@@ -180,10 +192,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     member.tick();
     if (rounds % (member.alone ? 5 : 60) === 0) void look();
     rounds++;
-    for (const address of member.targets()) {
-      // A peer that is slow, or stopped, is not asked twice at a time, and holds up nobody else.
-      if (!busy.has(address) && busy.size < 8 * factor) void exchange(address, () => member.open(), exchangeMs);
-    }
+    run();
   }
   let timer: NodeJS.Timeout | undefined;
   const next = (afterMs: number) => {
@@ -201,9 +210,14 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   async function end(leaving: boolean): Promise<void> {
     clearTimeout(timer);
     if (leaving) {
-      member.leave();
-      const told = member.targets(2 * factor);
-      await Promise.all(told.map((address) => exchange(address, () => member.farewell(), farewellMs)));
+      const asks = member.leave();
+      const deadline = performance.now() + farewellMs;
+      const tell = async (): Promise<void> => {
+        for (let ask = asks.pop(); ask !== undefined; ask = asks.pop()) {
+          await exchange(ask, Math.max(1, deadline - performance.now()));
+        }
+      };
+      await Promise.all(Array.from({ length: farewells }, tell));
       log('info', `member ${name} has left the mesh`);
     }
     stopped.abort(new Error('stopped'));
@@ -250,16 +264,8 @@ function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow {
   return { apiEndpoint, apiPort, labels, name, server, state, lastSeen: new Date(lastSeen).toISOString(), version };
 }
 
-/** True for `host:port`, and `[::1]:port`. */
-export function isAddress(text: string): boolean {
-  return (
-    /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):[1-9]\d{0,4}$/.test(text) &&
-    URL.canParse(`http://${text}`)
-  );
-}
-
 function checkAddress(text: string): void {
-  if (!isAddress(text)) {
+  if (!isAddress(text.toLowerCase())) {
     throw new UsageError(`gossip.bootstrapPeers: ${JSON.stringify(cleanText(text, 100))} is not host:port`);
   }
 }

@@ -36,11 +36,17 @@ export interface PostOptions {
   readonly signal: AbortSignal;
 }
 
+/** An answer, and the name of the tailnet's node that it comes from; undefined where the key alone decides. */
+export interface Answered {
+  readonly body: Buffer;
+  readonly node: string | undefined;
+}
+
 /**
  * The answer of the peer at `host:port` to a message. Throws Denied for one that is not of the mesh (it is not told
  * anything), and the system's error.
  */
-export async function post(address: string, body: Buffer, options: PostOptions): Promise<Buffer> {
+export async function post(address: string, body: Buffer, options: PostOptions): Promise<Answered> {
   const { gate } = options;
   if (!('key' in gate)) return await postOnce(address, body, options);
   const known = gate.instances.get(address);
@@ -55,7 +61,7 @@ export async function post(address: string, body: Buffer, options: PostOptions):
   }
 }
 
-async function postOnce(address: string, body: Buffer, { gate, dial, signal }: PostOptions): Promise<Buffer> {
+async function postOnce(address: string, body: Buffer, { gate, dial, signal }: PostOptions): Promise<Answered> {
   const url = new URL(`http://${address}${gossipPath}`);
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const dialling = dial(host, Number(url.port || 80), signal);
@@ -69,7 +75,7 @@ async function postOnce(address: string, body: Buffer, { gate, dial, signal }: P
   const cut = () => to.socket.destroy();
   signal.addEventListener('abort', cut, { once: true });
   try {
-    if (!('key' in gate)) await until(signal, checkTag(gate.whois, gate.tag, to.address, to.port));
+    const node = 'key' in gate ? undefined : await until(signal, checkTag(gate.whois, gate.tag, to.address, to.port));
     const instance = 'key' in gate ? gate.instances.get(address) : undefined;
     const seal = 'key' in gate && instance !== undefined ? gate.key.seal(body, instance) : undefined;
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -93,7 +99,7 @@ async function postOnce(address: string, body: Buffer, { gate, dial, signal }: P
     if ('key' in gate && !(seal !== undefined && gate.key.isAnswer(seal, response.headers[sealHeader], answer))) {
       throw new Denied(401, 'its answer does not carry the seal of the shared key');
     }
-    return answer;
+    return { body: answer, node: node?.name };
   } finally {
     signal.removeEventListener('abort', cut);
     to.socket.destroy();
@@ -106,6 +112,7 @@ async function answerOf(response: IncomingMessage): Promise<Buffer> {
   if (statusCode === 401) throw new Denied(401, 'it has another gossip.key, or a clock more than 5 minutes from ours');
   if (statusCode === 403)
     throw new Denied(403, 'it does not take us for a member: is this node tagged as the others are?');
+  if (statusCode === 404) throw new Denied(404, 'it speaks another version of the gossip: are all members up to date?');
   if (statusCode !== 200) throw new Error(`it answered HTTP ${statusCode}`);
   const chunks: Buffer[] = [];
   let size = 0;

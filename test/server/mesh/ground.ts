@@ -1,12 +1,15 @@
 // What the tests of the gossip port stand on: members on loopback, and messages as anybody might send them.
 import * as http from 'node:http';
 import { afterEach, beforeEach } from 'vitest';
+import { gossipPath } from '../../../src/server/mesh/face.ts';
+import { digestOf } from '../../../src/server/mesh/member.ts';
 import { type Mesh, type MeshOptions, startMesh } from '../../../src/server/mesh/mesh.ts';
 import { instanceHeader, SharedKey, sealHeader, sealText, whichProcess } from '../../../src/server/mesh/seal.ts';
 
 export const key = 'a shared key of at least 32 characters';
 export const host = '127.0.0.1';
 const running: Mesh[] = [];
+const closing: http.Server[] = [];
 /** What members have said since the test began. */
 export const logged: string[] = [];
 beforeEach(() => {
@@ -14,6 +17,7 @@ beforeEach(() => {
 });
 afterEach(async () => {
   await Promise.all(running.splice(0).map((mesh) => mesh.stop()));
+  for (const server of closing.splice(0)) server.close().closeAllConnections();
 });
 
 /** A member without peers, which never asks anybody. */
@@ -42,7 +46,7 @@ export function post(
   mesh: Mesh,
   body: Buffer,
   headers: http.OutgoingHttpHeaders = {},
-  path = '/gossip/v1',
+  path = gossipPath,
 ): Promise<Answer> {
   return new Promise((resolve) => {
     const nothing = { status: 0, headers: {}, body: Buffer.alloc(0) };
@@ -68,18 +72,40 @@ export const record = {
   labels: { region: 'eu' },
   version: '1.4.0',
 };
-export const envelope = (more: object = {}): Buffer =>
-  Buffer.from(JSON.stringify({ v: 1, teller: 'x', beats: [], records: [], want: [], ...more }));
-export const now = Date.now();
-export const telling = envelope({
-  range: ['', ''],
-  beats: ['a', now, 3, 0, 'x', now, 5, 0],
-  records: [
-    ['x', now, 5, 0, record],
-    ['y', now, 7, 10, { ...record, labels: { 'a/b': 'c', d: '' } }],
-  ],
-  want: ['a'],
+/** A record that is read at this address. */
+export const recordAt = (address: string) => ({
+  ...record,
+  server: `http://${host}:8123`,
+  gossipPort: Number(address.split(':')[1]),
 });
+const said = { v: 2, name: 'x', process: 'p1', version: 'v1' };
+/** A question as any member might ask it. */
+export const question = (more: object = {}): Buffer =>
+  Buffer.from(JSON.stringify({ ...said, at: '127.0.0.1:9', members: [1, 'd1'], ...more }));
+export const asking = question();
+/** An answer as any member might give it, to be read over a connection to it. */
+export function telling(more: object = {}): Buffer {
+  const merged = { ...said, record, others: [], ...more };
+  return Buffer.from(JSON.stringify({ ...merged, version: digestOf(JSON.stringify(merged.record)), ...more }));
+}
+/** The host and port of a peer that gives this answer to each question, and the questions that it got. */
+export async function peer(answer: (address: string) => Buffer) {
+  const asked: Buffer[] = [];
+  const server = http.createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request
+      .on('data', (chunk) => chunks.push(chunk))
+      .on('end', () => {
+        asked.push(Buffer.concat(chunks));
+        response.end(answer(address));
+      });
+  });
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
+  closing.push(server);
+  const { port } = server.address() as { port: number };
+  const address = `${host}:${port}`;
+  return { address, port, asked };
+}
 /** The process that answers at a member's port. */
 export async function instanceOf(mesh: Mesh): Promise<string> {
   const { status, headers } = await post(mesh, Buffer.alloc(0), { [sealHeader]: whichProcess });

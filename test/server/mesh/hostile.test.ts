@@ -5,18 +5,32 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import type { Mesh } from '../../../src/server/mesh/mesh.ts';
+import { dialDirectly } from '../../../src/server/mesh/peer.ts';
 import { sealHeader } from '../../../src/server/mesh/seal.ts';
+import { readAnswer } from '../../../src/server/mesh/wire.ts';
 import { seeded } from '../../hostile/junk.ts';
-import { envelope, host, key, logged, member, names, now, post, record, sealed, telling } from './ground.ts';
+import {
+  asking,
+  host,
+  key,
+  logged,
+  member,
+  names,
+  peer,
+  post,
+  question,
+  record,
+  recordAt,
+  sealed,
+  telling,
+} from './ground.ts';
 
-// From an open door and a whole message, so that the reader is what is tested.
-const open = { tag: 'tag:tka', whois: async () => ({ tags: ['tag:tka'] }) };
-
-async function refused(body: Buffer): Promise<void> {
-  const mesh = await member('a', open);
-  expect(await post(mesh, body)).toMatchObject({ status: 400, body: Buffer.alloc(0) });
-  expect(names(mesh)).toEqual(['a']);
-}
+// From an open door and a whole message, so that the reader is what is tested. Nobody is ever reached.
+const open = {
+  tag: 'tag:tka',
+  whois: async () => ({ name: 'x', tags: ['tag:tka'] }),
+  dial: () => Promise.reject(new Error('not here')),
+};
 
 test.each([
   ['empty', Buffer.alloc(0)],
@@ -24,17 +38,29 @@ test.each([
   ['not UTF-8', Buffer.from([0x22, 0xff, 0x22])],
   ['an array', Buffer.from('[]')],
   ['arrays in arrays', Buffer.from('['.repeat(60_000))],
-  ['another version', envelope({ v: 2 })],
-  ['from nobody', envelope({ teller: '../x' })],
-  ['beats that do not come out even', envelope({ beats: ['x', 1, 2] })],
-  ['a negative heartbeat', envelope({ beats: ['x', 1, -2, 0] })],
-  ['a heartbeat of halves', envelope({ beats: ['x', 1, 2.5, 0] })],
-  ['an age of millennia', envelope({ beats: ['x', 1, 2, 1e14] })],
-  ['a number as text', envelope({ beats: ['x', '1', 2, 0] })],
-  ['a name with a control character', envelope({ want: ['x\u0007'] })],
-  ['the name __proto__', envelope({ want: ['__proto__'] })],
-  ['half a range', envelope({ range: [''] })],
-])('%s: the whole message is refused, without effect', (_, body) => refused(body));
+  ['another version', question({ v: 1 })],
+  ['from nobody', question({ name: '../x' })],
+  ['from __proto__', question({ name: '__proto__' })],
+  ['a name with a control character', question({ name: 'x\u0007' })],
+  ['no process', question({ process: undefined })],
+  ['a long process', question({ process: 'x'.repeat(23) })],
+  ['members without a digest', question({ members: [1] })],
+  ['a negative count', question({ members: [-1, 'x'] })],
+  ['a count of halves', question({ members: [1.5, 'x'] })],
+  ['a number as text', question({ members: ['1', 'x'] })],
+  ['nowhere', question({ at: undefined })],
+  ['a URL for an address', question({ at: 'http://x:1' })],
+  ['an address with credentials', question({ at: 'a@x:1' })],
+  ['an address with a path', question({ at: 'x:1/y' })],
+  ['port 0', question({ at: 'x:0' })],
+  ['a port too high', question({ at: 'x:65536' })],
+  ['a version that is no text', question({ have: 1 })],
+  ['leaving as text', question({ leaving: 'yes' })],
+])('a question that is %s: refused whole, without effect', async (_, body) => {
+  const mesh = await member('a', open);
+  expect(await post(mesh, body)).toMatchObject({ status: 400, body: Buffer.alloc(0) });
+  expect(names(mesh)).toEqual(['a']);
+});
 
 test.each([
   ['a server with credentials', { server: 'https://a:b@tka-x.example.ts.net' }],
@@ -50,16 +76,36 @@ test.each([
   ['many labels', { labels: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`l${i}`, ''])) }],
   ['a version of two lines', { version: '1\n2' }],
   ['left as text', { left: 'yes' }],
-])('a record with %s: the whole message is refused, without effect', (_, more) => {
-  const good = ['y', now, 7, 10, record];
-  return refused(envelope({ records: [good, ['x', now, 5, 0, { ...record, ...more }]] }));
+])('a record with %s: the whole answer is refused', (_, more) => {
+  expect(readAnswer(telling())).toMatchObject({ name: 'x', record: { record } });
+  expect(readAnswer(telling({ record: { ...record, ...more } }))).toEqual(expect.any(String));
 });
 
-test('a label named __proto__ is a label', async () => {
-  const mesh = await member('a', open);
-  const text = telling.toString().replace('"region"', '"__proto__"');
-  expect((await post(mesh, Buffer.from(text))).status).toBe(200);
-  expect(Object.entries(mesh.members().find(({ name }) => name === 'x')?.labels ?? {})).toEqual([['__proto__', 'eu']]);
+test('an answer that cannot be read, or is too long, has no effect, and others are asked on', async () => {
+  const [bad, long, good] = [
+    await peer(() => telling({ others: ['x'] })),
+    await peer(() => Buffer.alloc(70_000, 0x20)),
+    await peer((address) => telling({ name: 'good', record: recordAt(address) })),
+  ];
+  const found = Promise.withResolvers<void>();
+  const mesh = await member('a', {
+    ...open,
+    dial: dialDirectly,
+    whois: async (_, port) => ({ name: port === good.port ? 'good' : 'x', tags: ['tag:tka'] }),
+    candidates: async () => [bad.address, long.address, good.address],
+    onChange: () => found.resolve(),
+  });
+  await found.promise;
+  await expect
+    .poll(() => logged, { timeout: 30_000 })
+    .toContain(`gossip with ${bad.address}: its answer cannot be read: others are no addresses`);
+  await expect.poll(() => logged, { timeout: 30_000 }).toContain(`gossip with ${long.address}: its answer is too long`);
+  expect(names(mesh)).toEqual(['a', 'good']);
+});
+
+test('a label named __proto__ is a label', () => {
+  const read = readAnswer(Buffer.from(telling().toString().replace('"region"', '"__proto__"')));
+  expect(typeof read === 'object' && Object.entries(read.record?.record.labels ?? {})).toEqual([['__proto__', 'eu']]);
 });
 
 setFlagsFromString('--expose-gc');
@@ -73,8 +119,8 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
   const random = seeded(7);
   const pick = (limit: number) => Math.floor(random() * limit);
   const scraps = ['"', '[', ']', '{', '}', ',', '-', '1e999', 'null', '\\u0000', '__proto__', '😀', '9'.repeat(30), ''];
-  const mutated = (): Buffer => {
-    const bytes = Buffer.from(telling);
+  const mutated = (message = asking): Buffer => {
+    const bytes = Buffer.from(message);
     const at = pick(bytes.length);
     const kind = pick(4);
     if (kind === 0) bytes[at] = pick(256);
@@ -89,7 +135,7 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
   async function tell(mesh: Mesh, count: number, headers: (body: Buffer) => http.OutgoingHttpHeaders) {
     const statuses = new Map<number, number>();
     for (let i = 0; i < count; i += 100) {
-      const bodies = Array.from({ length: 100 }, mutated).filter((body) => !body.equals(telling));
+      const bodies = Array.from({ length: 100 }, () => mutated()).filter((body) => !body.equals(asking));
       for (const { status } of await Promise.all(bodies.map((body) => post(mesh, body, headers(body))))) {
         statuses.set(status, (statuses.get(status) ?? 0) + 1);
       }
@@ -99,7 +145,7 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
 
   test('with the seal of the message that they were: all refused, without effect or leak', async () => {
     const mesh = await member('a', { key });
-    const seal = await sealed(mesh, telling);
+    const seal = await sealed(mesh, asking);
     const before = mesh.members().map(({ lastSeen: _, ...row }) => row);
     await tell(mesh, 1000, () => seal);
     const heap = heapUsed();
@@ -109,22 +155,37 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
     // Once a minute is enough to be told.
     expect(logged.filter((line) => line.includes('refused'))).toHaveLength(1);
     // The seal itself has not been spent on them.
-    expect((await post(mesh, telling, seal)).status).toBe(200);
+    expect((await post(mesh, asking, seal)).status).toBe(200);
   });
 
-  test('from a member: refused, or taken as another message; never more than it could say', async () => {
+  test('from a member: refused, or taken as another question, and nothing is believed', async () => {
     const mesh = await member('a', open);
     const statuses = await tell(mesh, 10_000, () => ({}));
     expect([...statuses.keys()].filter((status) => status !== 200 && status !== 400)).toEqual([]);
     expect(statuses.get(400)).toBeGreaterThan(5000);
-    expect(mesh.members().find(({ name }) => name === 'a')?.state).toBe('healthy');
-    for (const { name, server, apiEndpoint, version, labels } of mesh.members()) {
+    expect(mesh.members()).toMatchObject([{ name: 'a', state: 'healthy' }]);
+    expect((await post(mesh, asking)).status).toBe(200);
+  });
+
+  test('as answers: refused, or read as what a member may say', () => {
+    const whole = telling({ others: ['tka-y.example.ts.net:7946', '[fd7a::1]:7946'] });
+    const started = process.cpuUsage();
+    let taken = 0;
+    for (let i = 0; i < 10_000; i++) {
+      const read = readAnswer(mutated(whole));
+      if (typeof read === 'string') continue;
+      taken++;
+      const { name, record, others } = read;
       expect(name).toMatch(/^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$/);
-      expect(new URL(server ?? '').origin).toBe(server);
+      for (const address of others) expect(URL.canParse(`http://${address}`)).toBe(true);
+      if (record === undefined) continue;
+      const { server, apiEndpoint, version, labels } = record.record;
+      expect(new URL(server).origin).toBe(server);
       expect(apiEndpoint).toMatch(/^https:/);
       expect(`${version}${JSON.stringify(labels)}`).toMatch(/^[\P{Cc}]*$/u);
     }
-    expect((await post(mesh, telling)).status).toBe(200);
+    expect(taken).toBeGreaterThan(500);
+    expect(process.cpuUsage(started).user).toBeLessThan(20e6);
   });
 });
 
@@ -142,7 +203,7 @@ describe('strangers who hold on', () => {
     // Chunked, and without an end.
     const socket = connect({ host, port: mesh.port });
     const end = closed(socket);
-    socket.write('POST /gossip/v1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
+    socket.write('POST /gossip/v2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
     const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
     const timer = setInterval(() => socket.write(chunk), 1);
     await end;
@@ -159,10 +220,10 @@ describe('strangers who hold on', () => {
       bootstrapPeers: [`${host}:${free.port}`],
       onChange: (row) => row.name === 'late' && found.resolve(),
     });
-    const seal = (await sealed(besieged, telling))[sealHeader];
+    const seal = (await sealed(besieged, asking))[sealHeader];
     const starts = [
-      'POST /gossip/v1 HTTP/1.1\r\nHost: a\r\nX: ',
-      `POST /gossip/v1 HTTP/1.1\r\nHost: a\r\n${sealHeader}: ${seal}\r\nContent-Length: 500\r\n\r\n{"v":`,
+      'POST /gossip/v2 HTTP/1.1\r\nHost: a\r\nX: ',
+      `POST /gossip/v2 HTTP/1.1\r\nHost: a\r\n${sealHeader}: ${seal}\r\nContent-Length: 500\r\n\r\n{"v":`,
       '',
     ];
     const sockets = Array.from({ length: 150 }, (_, i) => {
@@ -175,7 +236,7 @@ describe('strangers who hold on', () => {
     await member('late', { key, bootstrapPeers: [`${host}:${free.port}`] });
     await found.promise;
     await Promise.all(sockets.map(({ end }) => end));
-    const answer = await post(besieged, telling, await sealed(besieged, telling));
+    const answer = await post(besieged, asking, await sealed(besieged, asking));
     expect(answer.status).toBe(200);
   });
 });

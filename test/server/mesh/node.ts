@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { startMesh } from '../../../src/server/mesh/mesh.ts';
 
 const say = (what: unknown) => process.stdout.write(`${JSON.stringify(what)}\n`);
-const { name, host, port, key, peers, intervalMs } = JSON.parse(process.argv[2] ?? '{}');
+const { name, host, port, key, peers, ...pace } = JSON.parse(process.argv[2] ?? '{}');
 const mesh = await startMesh({
   name,
   record: {
@@ -17,7 +17,7 @@ const mesh = await startMesh({
   port,
   key,
   bootstrapPeers: peers,
-  intervalMs,
+  ...pace,
   onChange: (row) => say({ member: row.name, state: row.state, pid: row.labels?.pid }),
 });
 process.once('SIGTERM', () => mesh.leave().then(() => say({ left: true })));

@@ -20,7 +20,16 @@ class Member {
   constructor(name: string, port: number, ports: readonly number[]) {
     this.name = name;
     const peers = ports.map((other) => `${host}:${other}`);
-    const options = JSON.stringify({ name, host, port, key, peers, intervalMs: 200 });
+    const options = JSON.stringify({
+      name,
+      host,
+      port,
+      key,
+      peers,
+      intervalMs: 500,
+      stalenessThreshold: 10,
+      deadThreshold: 30,
+    });
     this.child = spawn(process.execPath, [program, options], { stdio: ['pipe', 'pipe', 'inherit'] });
     createInterface({ input: this.child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
       const what = JSON.parse(line);
@@ -80,7 +89,9 @@ async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-test('seven processes: one killed, one stopped, one that leaves, and both back again', async () => {
+test('seven processes: one killed, one stopped, one that leaves, and both back again', {
+  timeout: 180_000,
+}, async () => {
   const ports = await freePorts(7);
   const start = (index: number): Member => {
     // Each knows the first two, and those each other.

@@ -1,6 +1,7 @@
 // A mesh in virtual time over a virtual network, from one seed: the shipped core and its real messages, and nothing else.
-import { Membership } from '../../../src/server/mesh/membership.ts';
-import { readMessage } from '../../../src/server/mesh/wire.ts';
+import type { MemberRecord } from '../../../src/server/mesh/member.ts';
+import { type Ask, type KnownMember, Membership } from '../../../src/server/mesh/membership.ts';
+import { readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import type { MemberState } from '../../../src/tka/types.ts';
 import { seeded } from '../../hostile/junk.ts';
 
@@ -20,9 +21,13 @@ export interface SimulationOptions {
   readonly maxMessage?: number;
   readonly maxMembers?: number;
   readonly forgetAfterMs?: number;
+  /** Whether it is known which node an answer comes from, as in a tailnet. */
+  readonly tailnet?: boolean;
 }
 
 const interval = 1000;
+/** A question without an answer for so long has failed. */
+const patience = 3 * interval;
 /** The usual thresholds, in rounds. */
 export const staleness = 5;
 export const death = 10;
@@ -37,6 +42,8 @@ export interface Machine {
   core: Membership | undefined;
   /** Which part of a torn network it is in. */
   part: number;
+  /** Makes something else of each message that it sends. */
+  lie: ((bytes: Buffer) => Buffer) | undefined;
   /** What runs there is stopped, and hears nothing. */
   paused: boolean;
   /** Virtual time since when nothing runs there; undefined while it runs. */
@@ -44,6 +51,14 @@ export interface Machine {
 }
 
 const epoch = Date.UTC(2026, 10, 21);
+
+export const recordOf = (name: string): Omit<MemberRecord, 'left'> => ({
+  server: `https://${name}.example.ts.net`,
+  gossipPort: 7946,
+  apiEndpoint: `https://api.${name}.example.com:6443`,
+  labels: { environment: 'production', owner: name },
+  version: '1.4.0',
+});
 
 export class Simulation {
   readonly machines: readonly Machine[];
@@ -72,7 +87,8 @@ export class Simulation {
       drift: 0,
       factor: 3,
       maxMessage: 64 * 1024,
-      maxMembers: 2000,
+      maxMembers: 10_000,
+      tailnet: false,
       forgetAfterMs: 7 * 24 * 60 * 60 * 1000,
       ...options,
     };
@@ -88,6 +104,7 @@ export class Simulation {
         wallOffset: Math.round((this.random() * 2 - 1) * skewMs),
         core: undefined,
         part: 0,
+        lie: undefined,
         paused: false,
         goneAt: 0,
       };
@@ -104,13 +121,7 @@ export class Simulation {
     const offset = this.random() * 1e6;
     const core = new Membership({
       name: machine.name,
-      record: {
-        server: `https://${machine.name}.example.ts.net`,
-        gossipPort: 7946,
-        apiEndpoint: `https://api.${machine.name}.example.com:6443`,
-        labels: { environment: 'production', region: 'eu-central-1' },
-        version: '1.4.0',
-      },
+      record: recordOf(machine.name),
       clock: {
         monotonic: () => offset + this.now * machine.rate,
         wall: () => epoch + this.now + machine.wallOffset,
@@ -124,7 +135,7 @@ export class Simulation {
       maxMessage,
       maxMembers,
       forgetAfterMs,
-      onChange: ({ name, state }, before) => this.#changed(machine, name, state, before),
+      onChange: (known, before) => this.#changed(machine, known, before),
     });
     machine.core = core;
     machine.paused = false;
@@ -133,7 +144,7 @@ export class Simulation {
       if (machine.core !== core) return;
       if (!machine.paused) {
         core.tick();
-        for (const address of core.targets()) this.#exchange(machine, core, address);
+        this.#run(machine, core);
       }
       this.#queue.add(this.now + interval / machine.rate, round);
     };
@@ -150,9 +161,10 @@ export class Simulation {
   leave(machine: Machine): void {
     const { core } = machine;
     if (core === undefined) return;
-    core.leave();
-    for (const address of core.targets()) this.#send(machine, this.#byAddress.get(address), core.farewell());
-    this.kill(machine);
+    for (const ask of core.leave()) this.#exchange(machine, core, ask);
+    // It answers for as long as it is told to others, and asks nobody any more.
+    machine.goneAt ??= this.now;
+    this.#queue.add(this.now + 2000, () => machine.core === core && this.kill(machine));
   }
 
   /** Runs for some rounds, or until something is so; the rounds that it took, undefined if it did not become so. */
@@ -175,38 +187,55 @@ export class Simulation {
   disagreement(core: Membership, among: readonly Machine[] = this.machines): string | undefined {
     for (const { name, core: other } of among) {
       const entry = core.get(name);
-      if (other === undefined) {
+      if (other === undefined || other.self.record.left) {
         if (entry !== undefined && entry.state !== 'dead') return `${core.name}: ${name} is gone, not ${entry.state}`;
-      } else if (entry?.state !== 'healthy' || entry.incarnation !== other.self.incarnation) {
-        return `${core.name}: ${name} runs, and is not ${entry?.state} in ${entry?.incarnation}`;
+      } else if (entry === undefined || entry.state === 'dead' || entry.process !== other.self.process) {
+        return `${core.name}: ${name} runs, and is not ${entry?.state} as ${entry?.process}`;
       }
     }
     return undefined;
   }
 
-  #exchange(machine: Machine, core: Membership, address: string): void {
-    const peer = this.#byAddress.get(address);
-    this.#send(machine, peer, core.open(), (answer) => {
-      if (machine.core !== core || machine.paused) return;
-      const more = core.settle(this.#read(answer), address);
-      if (more !== undefined) this.#send(machine, peer, more);
+  #run(machine: Machine, core: Membership): void {
+    if (machine.core === core && !machine.paused) for (const ask of core.asks()) this.#exchange(machine, core, ask);
+  }
+
+  #exchange(machine: Machine, core: Membership, ask: Ask): void {
+    let open = true;
+    /** What a stopped process would hear of, it hears of when it goes on: nothing happens in between. */
+    const end = (how: () => void) => {
+      if (!open || machine.core !== core) return;
+      if (machine.paused) return this.#queue.add(this.now + interval, () => end(how));
+      open = false;
+      how();
+      this.#run(machine, core);
+    };
+    this.#queue.add(this.now + patience, () => end(() => core.failed(ask)));
+    const peer = this.#byAddress.get(ask.address);
+    this.#way(machine, peer, machine.lie?.(ask.body) ?? ask.body, (bytes) => {
+      const other = peer?.core;
+      if (peer === undefined || peer.paused) return;
+      // Nothing listens there: that is known at once.
+      if (other === undefined) return this.#way(peer, machine, Buffer.alloc(0), () => end(() => core.failed(ask)));
+      const question = readQuestion(bytes, this.#options.maxMessage);
+      if (typeof question === 'string') throw new Error(`a question of our own is refused: ${question}\n${bytes}`);
+      const answer = other.answer(question);
+      this.#run(peer, other);
+      this.#way(peer, machine, peer.lie?.(answer) ?? answer, (bytes) => {
+        const answer = readAnswer(bytes, this.#options.maxMessage);
+        if (typeof answer === 'string') throw new Error(`an answer of our own is refused: ${answer}\n${bytes}`);
+        end(() => core.settle(ask, answer, this.#options.tailnet ? peer.name : undefined));
+      });
     });
   }
 
-  #send(from: Machine, to: Machine | undefined, bytes: Buffer, answered?: (answer: Buffer) => void): void {
+  /** A message goes from one machine to another, or is lost, or comes twice. */
+  #way(from: Machine, to: Machine | undefined, bytes: Buffer, arrived: (bytes: Buffer) => void): void {
     this.#count(bytes);
     const { loss, duplicate, delayMs } = this.#options;
     const way = (): number => delayMs * (0.1 + 0.9 * this.random());
-    const passes = () => to !== undefined && from.part === to.part && this.random() >= loss;
-    const deliver = () => {
-      const core = to?.core;
-      if (core === undefined || from.part !== to?.part || to.paused) return;
-      const answer = core.answer(this.#read(bytes));
-      if (answered === undefined) return;
-      this.#count(answer);
-      if (passes()) this.#queue.add(this.now + way(), () => from.part === to.part && answered(answer));
-    };
-    if (!passes()) return;
+    if (to === undefined || from.part !== to.part || this.random() < loss) return;
+    const deliver = () => from.part === to.part && arrived(bytes);
     this.#queue.add(this.now + way(), deliver);
     if (this.random() < duplicate) this.#queue.add(this.now + way() * 20, deliver);
   }
@@ -217,21 +246,20 @@ export class Simulation {
     this.longest = Math.max(this.longest, bytes.length);
   }
 
-  #read(bytes: Buffer) {
-    const message = readMessage(bytes, this.#options.maxMessage);
-    if (typeof message === 'string') throw new Error(`a message of our own is refused: ${message}\n${bytes}`);
-    return message;
-  }
-
-  #changed(at: Machine, name: string, state: MemberState, before: MemberState | undefined): void {
+  #changed(at: Machine, { name, state, record }: KnownMember, before: MemberState | undefined): void {
+    const { left, ...rest } = record;
+    const own = JSON.stringify(rest) === JSON.stringify(recordOf(name));
+    const hasLeft = this.#byName.get(name)?.core?.self.record.left !== false;
+    if (at.lie === undefined && (!own || (left && !hasLeft))) {
+      this.violations.push(`${at.name}: ${name} as it never was: ${JSON.stringify(record)}`);
+    }
     const goneAt = this.#byName.get(name)?.goneAt;
     if (goneAt === undefined) {
       if (state !== 'healthy' && state !== before) this.doubts[state]++;
       return;
     }
-    // The README's bound: its last heartbeat is news for so long, and no longer. A message is on its way meanwhile.
-    const { drift, delayMs } = this.#options;
-    const limit = (death + staleness + 1) * interval * (1 + drift) + 20 * delayMs;
+    // An answer is on its way for so long, and a duplicate twenty times that.
+    const limit = 20 * this.#options.delayMs;
     const better = before === undefined || before === 'dead' || (before === 'suspected' && state === 'healthy');
     if (state !== 'dead' && better && this.now > goneAt + limit) {
       const ago = (this.now - goneAt) / interval;

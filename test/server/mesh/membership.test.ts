@@ -1,0 +1,299 @@
+import { describe, expect, test } from 'vitest';
+import { checkRecord, digestOf } from '../../../src/server/mesh/member.ts';
+import { type Ask, Membership, type MembershipOptions } from '../../../src/server/mesh/membership.ts';
+import { type Answer, type Question, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
+import { seeded } from '../../hostile/junk.ts';
+
+const epoch = Date.UTC(2026, 10, 21);
+
+const recordOf = (name: string, more: { labels?: Record<string, string>; left?: boolean; server?: string } = {}) => ({
+  server: `https://${name}.example.ts.net`,
+  gossipPort: 7946,
+  apiEndpoint: `https://api.${name}.example.com:6443`,
+  labels: {},
+  version: '1.4.0',
+  left: false,
+  ...more,
+});
+const addressOf = (name: string) => `${name}.example.ts.net:7946`;
+
+let time = 0;
+const random = seeded(11);
+function member(name: string, more: Partial<MembershipOptions> = {}): Membership {
+  return new Membership({
+    name,
+    record: recordOf(name),
+    clock: { monotonic: () => time, wall: () => epoch + time },
+    random,
+    intervalMs: 1000,
+    factor: 3,
+    stalenessThreshold: 5,
+    deadThreshold: 10,
+    ...more,
+  });
+}
+
+/** What a member answers. */
+function answerOf(name: string, more: Partial<Answer> = {}): Answer {
+  const record = checkRecord(name, recordOf(name));
+  const whole = { name, process: `p-${name}`, record, others: [], ...more };
+  return { version: digestOf(whole.record?.text ?? ''), ...whole };
+}
+const told = (name: string, more: Parameters<typeof recordOf>[1] = {}) => checkRecord(name, recordOf(name, more));
+const asked = (ask: Ask): Question => {
+  const read = readQuestion(ask.body);
+  if (typeof read === 'string') throw new Error(read);
+  return read;
+};
+const read = (bytes: Buffer): Answer => {
+  const read = readAnswer(bytes);
+  if (typeof read === 'string') throw new Error(read);
+  return read;
+};
+const questionOf = (name: string, more: Partial<Question> = {}): Question => ({
+  name,
+  process: `p-${name}`,
+  version: 'v',
+  count: 1,
+  digest: 'd',
+  at: addressOf(name),
+  leaving: false,
+  ...more,
+});
+/** The question that is on its way to an address after a round. */
+function ask(from: Membership, address: string): Ask {
+  from.tick();
+  let found: Ask | undefined;
+  for (const one of from.asks()) {
+    const name = one.address.split('.')[0] ?? '';
+    if (one.address === address) found = one;
+    else if (from.get(name) === undefined) from.failed(one);
+    else from.settle(one, answerOf(name));
+  }
+  if (found === undefined) throw new Error(`${address} is not asked`);
+  return found;
+}
+/** A member that knows these, each as it says itself. */
+function knowing(...names: string[]): Membership {
+  time += 1000;
+  const one = member('one', { seeds: names.map(addressOf), factor: names.length });
+  one.tick();
+  for (const asking of one.asks()) one.settle(asking, answerOf(asking.address.split('.')[0] ?? ''));
+  expect(one.members().map(({ name }) => name)).toEqual([...names, 'one'].sort());
+  return one;
+}
+const states = (one: Membership) => Object.fromEntries(one.members().map(({ name, state }) => [name, state]));
+/** So many rounds in which what is asked gets no answer. */
+function silence(one: Membership, rounds: number): void {
+  for (let i = 0; i < rounds; i++) {
+    time += 1000;
+    one.tick();
+    for (const asking of one.asks()) one.failed(asking);
+  }
+}
+
+describe('a record counts only as read from its owner', () => {
+  test.each<[why: string, answer: Answer, node?: string]>([
+    ['the node has another name', answerOf('x'), 'evil'],
+    ['it is at another address', answerOf('x', { record: told('x', { server: 'https://evil.example.ts.net' }) })],
+    ['it says nothing new, and nothing is known', { ...answerOf('x'), record: undefined }],
+    ['it is another version than it says', { ...answerOf('x'), version: 'v' }],
+    ['it has our own name', answerOf('one', { record: told('one', { server: 'https://x.example.ts.net' }) })],
+  ])('%s: nothing changes', (_, answer, node) => {
+    const one = member('one', { seeds: [addressOf('x')] });
+    one.settle(ask(one, addressOf('x')), answer, node);
+    expect(one.members().map(({ name }) => name)).toEqual(['one']);
+  });
+
+  test('the same from the node of its name: it is taken', () => {
+    const one = member('one', { seeds: [addressOf('x')] });
+    one.settle(ask(one, addressOf('x')), answerOf('x'), 'x');
+    expect(states(one)).toEqual({ one: 'healthy', x: 'healthy' });
+  });
+
+  test('a member that names another server loses its own row only', () => {
+    const one = knowing('x', 'y');
+    time += 1000;
+    one.settle(ask(one, addressOf('x')), answerOf('y', { record: told('y', { labels: { a: 'b' }, left: true }) }));
+    expect(one.get('y')).toMatchObject({ state: 'healthy', record: { labels: {}, left: false } });
+  });
+
+  test('an answer that a later one has overtaken is not taken', () => {
+    const one = knowing('x');
+    time += 1000;
+    const early = ask(one, addressOf('x'));
+    time += 1000;
+    const late = ask(one, addressOf('x'));
+    one.settle(late, answerOf('x', { record: told('x', { labels: { a: 'new' } }) }));
+    one.settle(early, answerOf('x', { record: told('x', { labels: { a: 'old' } }) }));
+    expect(one.get('x')?.record.labels).toEqual({ a: 'new' });
+  });
+
+  test('a question says nothing of its teller that is believed, and makes us read it', () => {
+    const one = knowing('x');
+    one.asks();
+    one.answer(questionOf('x', { version: 'other', process: 'other', leaving: true }));
+    expect(states(one)).toEqual({ one: 'healthy', x: 'healthy' });
+    const [look] = one.asks();
+    expect(look?.address).toBe(addressOf('x'));
+    one.settle(look as Ask, answerOf('x', { record: told('x', { left: true }) }));
+    expect(states(one)).toEqual({ one: 'healthy', x: 'dead' });
+  });
+});
+
+describe('silence', () => {
+  test('makes a member suspected, then dead; an answer makes it healthy again', () => {
+    const one = knowing('x');
+    silence(one, 4);
+    expect(states(one).x).toBe('healthy');
+    silence(one, 2);
+    expect(states(one).x).toBe('suspected');
+    silence(one, 5);
+    expect(states(one).x).toBe('dead');
+    one.answer(questionOf('x'));
+    one.settle(one.asks()[0] as Ask, answerOf('x'));
+    expect(states(one).x).toBe('healthy');
+  });
+
+  test('of a time in which we were stopped ourselves is none', () => {
+    const one = knowing('x', 'y');
+    time += 1000;
+    one.tick();
+    const asks = one.asks();
+    expect(asks).toHaveLength(2);
+    time += 60_000;
+    for (const asking of asks) one.failed(asking);
+    one.tick();
+    expect(states(one)).toEqual({ one: 'healthy', x: 'healthy', y: 'healthy' });
+  });
+});
+
+describe('two processes of one name', () => {
+  test('the one that is known stays while it lives, and the other comes after it', () => {
+    const skipped: string[] = [];
+    time += 1000;
+    const one = member('one', {
+      seeds: [addressOf('x'), addressOf('y')],
+      onSkip: (name, why) => skipped.push(`${name}: ${why}`),
+    });
+    const other = () => answerOf('x', { process: 'other', record: told('x', { server: 'https://y.example.ts.net' }) });
+    one.settle(ask(one, addressOf('x')), answerOf('x'));
+    time += 1000;
+    one.settle(ask(one, addressOf('y')), other());
+    expect(one.get('x')?.address).toBe(addressOf('x'));
+    expect(skipped).toEqual([`x: two processes have this name: ${addressOf('x')} and ${addressOf('y')}`]);
+    silence(one, 13);
+    expect(states(one).x).toBe('dead');
+    one.answer(questionOf('x', { process: 'other', at: addressOf('y') }));
+    const look = one.asks().find(({ address }) => address === addressOf('y')) as Ask;
+    one.settle(look, other());
+    expect(one.get('x')).toMatchObject({ state: 'healthy', process: 'other', address: addressOf('y') });
+  });
+
+  test('both notice', () => {
+    let heard = 0;
+    const twins = [0, 1].map(() => member('us', { seeds: [addressOf('peer')], onTwin: () => heard++ }));
+    const [us, twin] = twins as [Membership, Membership];
+    const asking = ask(us, addressOf('peer'));
+    us.settle(asking, read(twin.answer(asked(asking))));
+    expect(heard).toBe(2);
+  });
+
+  test('one that answers under another address is ourselves, and no other', () => {
+    let heard = 0;
+    const us = member('us', { seeds: [addressOf('alias')], onTwin: () => heard++ });
+    const asking = ask(us, addressOf('alias'));
+    us.settle(asking, read(us.answer(asked(asking))));
+    expect(heard).toBe(0);
+    us.tick();
+    expect(us.asks()).toEqual([]);
+    expect(states(us)).toEqual({ us: 'healthy' });
+  });
+});
+
+test('a record that changes makes the others read it, and the same one is no change', () => {
+  const us = knowing('x', 'y');
+  us.update(recordOf('one'));
+  expect(us.asks()).toEqual([]);
+  us.update(recordOf('one', { labels: { a: 'b' } }));
+  expect(us.asks().map((one) => asked(one).version)).toEqual([us.self.version, us.self.version]);
+  const { record } = read(us.answer(questionOf('x', { have: 'an earlier one' })));
+  expect(record?.record.labels).toEqual({ a: 'b' });
+  expect(read(us.answer(questionOf('x', { have: us.self.version }))).record).toBeUndefined();
+});
+
+test('one that joins is told of 2,000 members, in messages of 64 KiB', () => {
+  time += 1000;
+  const all = Array.from({ length: 2000 }, (_, i) => `a-member-with-a-long-name-as-some-have-them-${i}`);
+  const old = member('old');
+  for (const name of all) {
+    old.answer(questionOf(name));
+    for (const asking of old.asks()) old.settle(asking, answerOf(name));
+  }
+  expect(old.members()).toHaveLength(2001);
+  const young = member('young', { seeds: [addressOf('old')] });
+  let rounds = 0;
+  for (; young.members().length < 2002; rounds++) {
+    expect(rounds).toBeLessThan(30);
+    young.tick();
+    for (let asks = young.asks(); asks.length > 0; asks = young.asks()) {
+      for (const asking of asks) {
+        // All others know what this one knows.
+        const bytes = old.answer(asked(asking));
+        expect(bytes.length).toBeLessThanOrEqual(65_536);
+        const { others } = read(bytes);
+        const name = asking.address.split('.')[0] ?? '';
+        young.settle(asking, name === 'old' ? read(bytes) : answerOf(name, { others }));
+      }
+    }
+    time += 1000;
+  }
+});
+
+test('addresses that others tell are tried some at a time, and delay no member', () => {
+  const one = knowing('x', 'y');
+  const flood = (from: number) => Array.from({ length: 3000 }, (_, i) => `host-${from + i}.example.com:1`);
+  for (let i = 0; i < 20; i++) {
+    time += 1000;
+    const asking = ask(one, addressOf('x'));
+    one.settle(asking, answerOf('x', { others: flood(3000 * i) }));
+  }
+  time += 1000;
+  one.tick();
+  const asks = one.asks();
+  expect(asks.filter(({ address }) => address.startsWith('host-')).length).toBeLessThanOrEqual(32);
+  expect(asks.map(({ address }) => address)).toContain(addressOf('y'));
+  expect(states(one).x).toBe('healthy');
+});
+
+test('there is room for so many, and the longest dead goes for one that lives', () => {
+  time += 1000;
+  const skipped: string[] = [];
+  const names = ['x', 'y', 'z'];
+  const one = member('one', { maxMembers: 4, onSkip: (name) => skipped.push(name) });
+  const meet = (name: string) => {
+    one.answer(questionOf(name));
+    for (const asking of one.asks()) one.settle(asking, answerOf(asking.address.split('.')[0] ?? ''));
+  };
+  for (const name of names) meet(name);
+  meet('new');
+  expect(one.members().map(({ name }) => name)).toEqual(['one', 'x', 'y', 'z']);
+  expect(skipped).toEqual(['new']);
+  silence(one, 15);
+  expect(states(one)).toEqual({ one: 'healthy', x: 'dead', y: 'dead', z: 'dead' });
+  meet('new');
+  expect(one.members().map(({ name }) => name)).toEqual(['new', 'one', 'y', 'z']);
+});
+
+test.each([
+  ['a name in capitals', 'Tka', {}],
+  ['an http API endpoint', 'tka', { apiEndpoint: 'http://api.example.com' }],
+  ['a label with a line break', 'tka', { labels: { a: 'b\nc' } }],
+  ['a label with an escape', 'tka', { labels: { 'a\u001b[2J': 'b' } }],
+  ['too many labels', 'tka', { labels: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`l${i}`, ''])) }],
+  ['too much', 'tka', { labels: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`l${i}`, 'x'.repeat(200)])) }],
+  ['a port that is none', 'tka', { gossipPort: 0 }],
+  ['a server with a path', 'tka', { server: 'https://tka.example.ts.net/x' }],
+])('nobody starts with %s', (_, name, more) => {
+  expect(() => member('tka', { name, record: { ...recordOf('tka'), ...more } })).toThrow(/cannot be told to the mesh/);
+});
