@@ -461,7 +461,7 @@ describe.concurrent('a server that asks not to look at the API server’s certif
     insecure({ us });
     const some = await home.run('login --all-contexts');
     expect(some.status).toBe(1);
-    expect(some.stderr).toMatch(/^warning: prod-us: .*certificate(?:.|\n)*^hint: .*--insecure-skip-tls-verify$/m);
+    expect(some.stderr).toMatch(/^warning: prod-us: .*TLS verification(?:.|\n)*^hint: .*--insecure-skip-tls-verify$/m);
     expect(await home.run('login prod-us --insecure-skip-tls-verify')).toMatchObject({ status: 0, stderr: '' });
     expect(await home.run('login --all-contexts')).toMatchObject({ status: 0, stderr: '' });
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
