@@ -1,15 +1,17 @@
 // A process of its own that edits a kubeconfig: node child.ts '{"file":…,"names":[…],"uid":…,"killAt":…,"busy":…}'.
 // busy: the file is a mount point, which no rename can replace. check: it is only checked whether it may be written.
 // remove: contexts to be taken out.
-// killAt: it is killed at the n-th call into the file system from taking the lock on, before that call is made.
+// killAt: it is killed at the n-th call into the file system from taking the lock on, before that call is made; with
+// killFrom, from the first call on that is given a path with this text in it.
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 
-const { file, names, uid, killAt, busy, check, remove } = JSON.parse(process.argv[2] as string) as {
+const { file, names, uid, killAt, killFrom, busy, check, remove } = JSON.parse(process.argv[2] as string) as {
   file: string;
   names: string[];
   uid?: number;
   killAt?: number;
+  killFrom?: string;
   busy?: boolean;
   check?: boolean;
   remove?: string[];
@@ -31,7 +33,11 @@ if (killAt !== undefined) {
   for (const name of Object.keys(all).filter((key) => key.endsWith('Sync'))) {
     const real = all[name] as (...args: unknown[]) => unknown;
     all[name] = (...args: unknown[]) => {
-      if (name === 'mkdirSync' && String(args[0]).endsWith('.lock')) locking = true;
+      const from =
+        killFrom === undefined
+          ? name === 'mkdirSync' && String(args[0]).endsWith('.lock')
+          : args.some((arg) => typeof arg === 'string' && arg.includes(killFrom));
+      if (from) locking = true;
       if (locking && ++calls === killAt) process.kill(process.pid, 'SIGKILL');
       return real(...args);
     };
