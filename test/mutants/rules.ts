@@ -306,6 +306,13 @@ export const mutants: readonly Mutant[] = [
     tests: identity,
   },
   {
+    name: 'a name that another login has taken is not used',
+    file: 'src/server/provisioner/objects.ts',
+    find: 'if (stated !== undefined) return stated === login;',
+    replace: 'if (stated !== undefined) return true;',
+    tests: objects,
+  },
+  {
     name: 'a sign-in that is being deleted is not used',
     file: 'src/server/provisioner/sign-ins.ts',
     find: 'if (!isOf(signIn, caller) || isLeaving(signIn)) return false;',

@@ -6,6 +6,7 @@ import {
   endOf,
   exceeds,
   extension,
+  isOf,
   isSettled,
   namesOf,
   newSignIn,
@@ -69,6 +70,19 @@ describe('when a sign-in ends, and whether its status answers it', () => {
     expect(statusOf(byHand, at)?.signed_in).toBe(rfc3339(at));
     expect(statusOf({ ...byHand, spec: { ...byHand.spec, validity_period: '' } }, at)).toBeUndefined();
   });
+});
+
+it.each<[string, string | undefined, string, boolean | undefined, boolean]>([
+  ['the login that it states', 'alice@example.com', 'tka-login-x', false, true],
+  ['another login, though the name is the caller’s', 'alice@other.com', 'tka-user-alice', true, false],
+  ['no login, for the plain name of the own domain', undefined, 'tka-user-alice', true, true],
+  ['no login, for a caller of another domain', undefined, 'tka-user-alice', false, false],
+  ['no login, where the domain is unknown', undefined, 'tka-user-alice', undefined, false],
+  ['no login, under another name', undefined, 'tka-user-bob', true, false],
+])('a sign-in that states %s: is it the caller’s?', (_, stated, name, ownDomain, expected) => {
+  const annotations = stated === undefined ? {} : { 'tka.specht-labs.de/login': stated };
+  const signIn = { ...byHand, metadata: { ...byHand.metadata, name, annotations } };
+  expect(isOf(signIn, { ...caller, ...(ownDomain !== undefined && { ownDomain }) })).toBe(expected);
 });
 
 describe('names of a sign-in', () => {
