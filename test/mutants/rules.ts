@@ -403,4 +403,25 @@ export const mutants: readonly Mutant[] = [
     replace: '',
     tests: ['test/server/limits.test.ts'],
   },
+  {
+    name: 'signed out wins on the cached path',
+    file: 'src/credential/fast.ts',
+    find: ' || isSignedOut(server, env)',
+    replace: '',
+    tests: ['test/credential/front.test.ts'],
+  },
+  {
+    name: 'a full pipe is waited for, idle',
+    file: 'src/credential/entry.ts',
+    find: '      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);',
+    replace: '',
+    tests: ['test/credential/entry.test.ts'],
+  },
+  {
+    name: 'a stopped holder loses its lock with its folder',
+    file: 'src/files.ts',
+    find: 'within === undefined ? file : path.join(within, path.basename(file))',
+    replace: 'file',
+    tests: ['test/session/lock.test.ts'],
+  },
 ];
