@@ -298,6 +298,36 @@ test('a node that is cut off holds nobody up, and is back when its network is', 
   );
 });
 
+test('a member that claims the name of another is neither shown nor used under it', async () => {
+  await tailnet.tag({ 'tka-mallory': ['tag:tka'] });
+  try {
+    const { access } = ground('tka-prod-us');
+    const liar = await serve('tka-mallory', {
+      tailscale: { hostname: 'tka-prod-us', port },
+      clusterInfo: { apiEndpoint: access.server, caData: Buffer.from(access.ca).toString('base64') },
+    });
+    await liar.said(/listens for gossip/);
+    await eventually(
+      'the liar to be in the mesh',
+      () => clusters(`-s ${url('tka-mallory')}`),
+      (rows) => names.every((name) => rows.some((row) => row.name === name && row.state === 'healthy')),
+    );
+    for (let round = 0; round < 3; round++) {
+      for (const name of names) {
+        const rows = await clusters(`-s ${url(name)}`);
+        expect(rows.filter((row) => row.name === 'tka-prod-us').map((row) => row.server)).toEqual([url('tka-prod-us')]);
+      }
+    }
+    home.forget();
+    await ok(run('login tka-prod-us'));
+    expect(await whoami()).toMatchObject({ stdout: expect.stringMatching(account('tka-prod-us')) });
+    expect(requests('tka-mallory', '/login')).toEqual([]);
+  } finally {
+    await servers.get('tka-mallory')?.[Symbol.asyncDispose]();
+    await tailnet.tag({ 'tka-mallory': [] });
+  }
+});
+
 test('an untagged device is never asked, whatever it is called, nor can it start a mesh', async () => {
   expect(requests('tka')).toEqual([]);
   await run(`clusters -s ${url('tka')}`);
