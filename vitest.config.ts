@@ -10,7 +10,5 @@ export default defineConfig({
     hookTimeout: 180_000,
     // Processes of several files at a time compete for the cores as it is.
     maxWorkers: 2,
-    // A machine that does other things may miss a deadline once; what fails three times is broken.
-    retry: process.env.CI ? 2 : 0,
   },
 });

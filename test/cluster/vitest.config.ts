@@ -9,7 +9,5 @@ export default defineConfig({
     testTimeout: 180_000,
     hookTimeout: 180_000,
     maxWorkers: 2,
-    // A machine that does other things may miss a deadline once; what fails three times is broken.
-    retry: process.env.CI ? 2 : 0,
   },
 });
