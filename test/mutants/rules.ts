@@ -424,4 +424,18 @@ export const mutants: readonly Mutant[] = [
     replace: 'file',
     tests: ['test/session/lock.test.ts'],
   },
+  {
+    name: 'strangers cannot hold more than 128 connections of the gossip port',
+    file: 'src/server/mesh/mesh.ts',
+    find: 'server.maxConnections = connectionLimit;',
+    replace: '',
+    tests: ['test/server/mesh/face.test.ts'],
+  },
+  {
+    name: 'reading stops at the limit of a member’s answer',
+    file: 'src/server/mesh/peer.ts',
+    find: "if (size > messageLimit) throw new Error('its answer is too long');",
+    replace: '',
+    tests: ['test/server/mesh/hostile.test.ts'],
+  },
 ];

@@ -293,6 +293,21 @@ test.each([
   await expect(member('a', more)).rejects.toThrow(message);
 });
 
+test('a connection beyond the 128th is dropped without an answer', async () => {
+  const mesh = await member('a', { key });
+  const opened = Array.from({ length: 128 }, () => connect({ host, port: mesh.port }).on('error', () => {}));
+  await Promise.all(opened.map((socket) => once(socket, 'connect')));
+  let told = '';
+  const late = connect({ host, port: mesh.port }).on('error', () => {});
+  late.on('data', (bytes) => {
+    told += bytes;
+  });
+  await once(late, 'close');
+  // One that is let in, and says nothing, is told 408 after 2 s.
+  expect(told).toBe('');
+  for (const socket of opened) socket.destroy();
+});
+
 test('other paths and methods are nothing', async () => {
   const mesh = await member('a', { key });
   expect((await post(mesh, asking, {}, '/')).status).toBe(404);
