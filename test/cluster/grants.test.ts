@@ -60,14 +60,19 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
     },
   );
 
-  test.for(['kubeconfig', 'status', 'login'] as const)(
+  test.for([
+    ['kubeconfig', 401],
+    ['status', 401],
+    ['login', 403],
+    ['clusterInfo', 403],
+  ] as const)(
     'loses everything without a grant, at its next question, %s',
-    async (question, { ground, replica, role }) => {
+    async ([question, answered], { ground, replica, role }) => {
       const person = on(new Person(replica.url, { role }), 'laptop');
       const token = await person.token();
       expect(await statusFor(ground.access, token)).toBe(200);
       const gone = person.granted({ role: '', periodMs: 0, revoked: true });
-      expect((await gone[question]()).status).toBe(question === 'login' ? 403 : 401);
+      expect((await gone[question]()).status).toBe(answered);
       await refused(ground, token);
       await ground.gone(person.name);
       // There is nothing left to sign in for again.

@@ -40,6 +40,7 @@ export class Person {
   login = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('POST', '/login');
   status = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('GET', '/login');
   logout = (): Promise<Answered<{ username: string; role: string; until: string }>> => this.#call('POST', '/logout');
+  clusterInfo = (): Promise<Answered<unknown>> => this.#call('GET', '/cluster-info');
   kubeconfig = (): Promise<Answered<KubeconfigAnswer>> => this.#call('GET', '/kubeconfig');
 
   /** Signs in and answers the token. */

@@ -37,9 +37,13 @@ function mustBeClear({ problem, revoked }: Caller): void {
   if (problem !== undefined && revoked !== true) throw problem;
 }
 
-/** Throws for a caller whom the policy grants no role. */
-function mustHaveRole({ role, problem }: Caller): void {
-  if (role === '' && problem !== undefined) throw problem;
+/** Throws for a caller whom the policy grants no role. Without a grant, what this device has ends at this question. */
+async function mustHaveRole({ caller, options: { signIns } }: Call): Promise<void> {
+  const { role, problem, revoked } = caller;
+  if (role !== '' || problem === undefined) return;
+  // If the cluster cannot be asked now, the next question ends it.
+  if (revoked === true) await signIns.get(caller).catch(() => undefined);
+  throw problem;
 }
 
 /** Whether a page is asked for: whoever takes anything is a program, and gets JSON. */
@@ -105,17 +109,18 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
   [
     `${apiPath}/cluster-info`,
     {
-      async GET({ caller, options }: Call): Promise<Answer> {
-        mustHaveRole(caller);
-        return jsonAnswer(200, await options.clusterInfo());
+      async GET(call: Call): Promise<Answer> {
+        await mustHaveRole(call);
+        return jsonAnswer(200, await call.options.clusterInfo());
       },
     },
   ],
   [
     `${apiPath}/memberlist`,
     {
-      GET({ caller, request, options }: Call): Answer {
-        mustHaveRole(caller);
+      async GET(call: Call): Promise<Answer> {
+        await mustHaveRole(call);
+        const { request, options } = call;
         const rows = options.members?.();
         if (rows === undefined) return notFound;
         return varied(wantsPage(request) ? memberlistPage(rows, Date.now()) : jsonAnswer(200, rows));
