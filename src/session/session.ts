@@ -203,6 +203,8 @@ export class Sessions {
     const { server } = question;
     const session = this.#kept(question);
     if (store.folder === undefined || session === undefined || session.token !== question.doubted) return undefined;
+    // A new one is due anyway. (The shell front notes a caller before it knows that.)
+    if (!isFresh(session, Date.now())) return undefined;
     this.#log('asked for the same token again: asking the API server about it');
     writeChecked(store.folder, server);
     const verdict = await tryToken(session.token, session, this.#network, this.#log);

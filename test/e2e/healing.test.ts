@@ -75,6 +75,17 @@ describe.concurrent('credential, asked twice by one process', () => {
     expect(us.counts.tokenChecks).toBe(1);
   });
 
+  test('once, when a new token is due: the API server is not asked about the old one', async ({ home, us }) => {
+    await home.run('login prod-us');
+    await home.credential(us);
+    const text = fs.readFileSync(home.entry(us), 'utf8').replace(/^(tka1 [0-9]+) [0-9]+/, '$1 1000');
+    fs.writeFileSync(home.entry(us), text);
+    fs.utimesSync(home.entry(us), 1000, 1000);
+    us.resetCounts();
+    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+    expect(us.counts).toMatchObject({ login: 1, tokenChecks: 0 });
+  });
+
   test('a token that it refuses: a new one', async ({ home, us }) => {
     await home.run('login prod-us');
     const old = home.token(us);

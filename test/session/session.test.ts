@@ -614,6 +614,14 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ api: 0, login: 1 });
   });
 
+  it('is not suspected where a new one is due anyway', async () => {
+    const session = await call({ parent: 1 });
+    store().write({ ...session, freshUntil: Math.floor(Date.now() / 1000) - 1 }, undefined);
+    expect(files()).toContain(`${entryName()}+served`);
+    await call({ parent: 1 });
+    expect(cluster.counts).toMatchObject({ api: 0, login: 2 });
+  });
+
   it('is not suspected for what its predecessor was asked', async () => {
     await call({ parent: 1 });
     await call({ parent: 1 });
