@@ -132,7 +132,7 @@ async function choose(
 ): Promise<Target | Verdict> {
   try {
     if (name !== undefined) return await loginTarget(context, name, view);
-    const { server } = await heldTarget(context, undefined, view);
+    const { server } = await heldTarget(context, undefined, view, 'doctor');
     return { server, cluster: undefined, origin: 'known' };
   } catch (error) {
     if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;

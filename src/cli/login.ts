@@ -16,7 +16,7 @@ import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import { askYesNo, canAsk } from './ask.ts';
 import type { Context } from './context.ts';
-import { allClusters, chooseClusters, confirmed, trustOf } from './directory.ts';
+import { allClusters, chooseClusters, confirmed, NoCluster, trustOf } from './directory.ts';
 import { contextFor, type contextOf, loginTarget, type Target, targetOf } from './target.ts';
 import { rememberSwitch } from './use-previous.ts';
 
@@ -163,6 +163,8 @@ async function requireTrust(context: Context, trust: Trust, target: Target, name
       throw new TkaError('cancelled', { exitCode: 130, hints: [acceptHint(server)] });
     return trust.accept(server);
   }
+  if (unlisted instanceof NoCluster)
+    throw new TkaError(unlisted.message, { hints: [...unlisted.hints, acceptHint(server)], cause: unlisted });
   if (unlisted instanceof TkaError) {
     throw new TkaError(`cannot look for ${JSON.stringify(cleanText(name ?? ''))}: ${unlisted.message}`, {
       hints: [...unlisted.hints, acceptHint(server)],
@@ -194,10 +196,12 @@ function sayWhoYouAre(
   memberName: string | null,
 ): void {
   const { terminal, settings } = context;
-  const { server, username, role, until } = session;
+  const { server, username, role, until, clockOffset } = session;
   const name = shortName(server, settings.tailnet, memberName);
   if (!settings.quiet) {
-    terminal.out(`Signed in to ${name} (${server}) as ${username}, role ${role}, until ${when(Date.parse(until))}.\n`);
+    terminal.out(
+      `Signed in to ${name} (${server}) as ${username}, role ${role}, until ${when(Date.parse(until), Date.now() + clockOffset)}.\n`,
+    );
   }
   if (previous !== undefined && previous.username !== username) {
     terminal.warn(`you are ${username} now; before, you were ${previous.username}`);

@@ -60,9 +60,9 @@ async function targetsOf(
     // A cluster that is not placed cannot have been signed in to.
     return chosen.flatMap(({ server }) => (server === null ? [] : { server, known: true }));
   }
-  if (names.length === 0) return [await heldTarget(context, undefined, view)];
+  if (names.length === 0) return [await heldTarget(context, undefined, view, 'logout')];
   const targets: Held[] = [];
-  for (const name of names) targets.push(await heldTarget(context, name, view));
+  for (const name of names) targets.push(await heldTarget(context, name, view, 'logout'));
   return targets;
 }
 
@@ -71,7 +71,9 @@ export async function forget(context: Context, [name]: readonly string[], flags:
   const { sessions, terminal, settings } = context;
   const view = await readKubeconfig(context.kubeconfig);
   const targets =
-    flags.all === true ? everything(context, view, name, 'forget') : [(await heldTarget(context, name, view)).server];
+    flags.all === true
+      ? everything(context, view, name, 'forget')
+      : [(await heldTarget(context, name, view, 'forget')).server];
   const isKnown = (server: string) =>
     sessions.store.read(server) !== undefined ||
     sessions.store.signedOut(server) !== undefined ||
@@ -118,7 +120,8 @@ async function signOutUnknown(context: Context, view: KubeconfigView, server: st
   const { store } = context.sessions;
   const wasKnown = await context.sessions.signOut(server).catch((error) => {
     store.unmarkSignedOut(server);
-    throw error;
+    // That this machine is signed out goes without saying: it never was signed in.
+    throw error instanceof TkaError && error.cause instanceof TkaError ? error.cause : error;
   });
   if (!wasKnown) {
     store.unmarkSignedOut(server);

@@ -32,13 +32,15 @@ export function crashed(error: unknown, args: readonly string[], env: NodeJS.Pro
 }
 
 /** What to type after an error that has no hint of its own. */
-function lastResort(error: unknown, [command = '', name]: readonly string[]): string {
+function lastResort(error: unknown, [command = '', name, server]: readonly string[]): string {
   const isCommand = /^[a-z]+$/.test(command);
   if (!(error instanceof TkaError) || error.exitCode > 2) return 'run it again';
   if (error.exitCode === 2) return `kubectl tka ${isCommand ? `${command} ` : ''}--help`;
   if (command === 'doctor') return 'run it again with --debug';
   const takesName = /^(?:login|logout|forget|use|exec)$/.test(command);
-  return hintsOf(error, takesName && name?.startsWith('-') === false ? name : undefined)[0] ?? '';
+  // As a context calls it: credential --server URL --api-server URL.
+  const about = command === 'credential' && name === '--server' ? server : takesName ? name : undefined;
+  return hintsOf(error, about?.startsWith('-') === false ? about : undefined)[0] ?? '';
 }
 
 /** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */

@@ -25,6 +25,7 @@ export async function status(
     .list()
     .filter(({ server }) => !marked.has(server))
     .map((session) => ({ ...session, state: timeLeft(session) > 0 ? 'active' : 'expired' }));
+  const clocks = new Map(held.map(({ server, clockOffset }) => [server, clockOffset]));
   const rows = [...held, ...signedOut]
     .map(({ server, username, role, until, state }) => {
       const ours = (view && contextOf(view, server)?.name) ?? null;
@@ -44,7 +45,7 @@ export async function status(
     row.username ?? '-',
     row.role ?? '-',
     row.state,
-    row.until === null ? '-' : when(Date.parse(row.until)),
+    row.until === null ? '-' : when(Date.parse(row.until), Date.now() + (clocks.get(row.server) ?? 0)),
     row.context ?? '-',
     row.server,
   ]);

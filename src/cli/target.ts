@@ -47,7 +47,7 @@ const isUrl = (name: string) => name.includes('://');
  * Throws TkaError or UsageError.
  */
 export async function loginTarget(context: Context, name: string | undefined, view: KubeconfigView): Promise<Target> {
-  if (name === undefined) return onlyServer(context, view);
+  if (name === undefined) return onlyServer(context, view, 'login');
   if (name.trim() === '')
     throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
   if (isUrl(name)) return { server: await namedServer(context, name), cluster: undefined, origin: 'named' };
@@ -71,7 +71,7 @@ export async function loginTarget(context: Context, name: string | undefined, vi
   if (failure !== undefined)
     context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${failure.message}`);
   const server = await namedServer(context, name);
-  const unlisted = failure ?? true;
+  const unlisted = failure ?? (list?.current === false ? noCluster(name, list.clusters, view) : true);
   if (!bare) return { server, cluster: undefined, origin: 'named', unlisted };
   if (list?.current === true && !(await isDevice(context, server)))
     throw noCluster(name, list.clusters, view, ['for a server that is not listed, give its URL: https://HOST']);
@@ -92,7 +92,7 @@ async function isDevice(context: Context, server: string): Promise<boolean> {
  * The configured server, or the tailnet's only tagged one, or without either the only one that contexts and the last
  * list know; of several, the one that is chosen. Never the first.
  */
-async function onlyServer(context: Context, view: KubeconfigView): Promise<Target> {
+async function onlyServer(context: Context, view: KubeconfigView, command: string): Promise<Target> {
   const { servers, origin } = await entryServers(context).then(
     // One that is not online counts: the other of two would be a guess.
     ({ all, named }) => ({ servers: all, origin: named ? ('named' as const) : ('tailnet' as const) }),
@@ -120,7 +120,7 @@ async function onlyServer(context: Context, view: KubeconfigView): Promise<Targe
   }
   const where = origin === 'tailnet' ? 'the tailnet has' : 'there are';
   throw new UsageError(`${where} ${servers.length} TKA servers: which one is meant?`, {
-    hints: servers.slice(0, 20).map((each) => `kubectl tka login ${each}`),
+    hints: servers.slice(0, 20).map((each) => `kubectl tka ${command} ${each}`),
   });
 }
 
@@ -142,28 +142,35 @@ export interface Held {
 /**
  * The server that a NAME of `logout` or `forget` means, found without the network where possible: a context of ours, a
  * session's short name, a cluster, a URL or host. Only exact names count. Without a NAME it is the current context's, else the
- * configured server. Throws TkaError, with the nearest names, for a name that nothing has.
+ * configured server. Throws TkaError, with the nearest names, for a name that nothing has. `command` is for its hints.
  */
-export async function heldTarget(context: Context, name: string | undefined, view: KubeconfigView): Promise<Held> {
+export async function heldTarget(
+  context: Context,
+  name: string | undefined,
+  view: KubeconfigView,
+  command: 'logout' | 'forget' | 'doctor',
+): Promise<Held> {
   const { settings, sessions } = context;
   const ours = (wanted: string | undefined) => view.ours.find((c) => c.name === wanted)?.server;
   const found = (server: string): Held => ({ server, known: true });
-  // A server on the command line is meant before whatever context happens to be the current one.
-  if (name === undefined) {
-    const named = settings.values.get('tailscale.hostname')?.source === '--server' ? settings.entryServer : undefined;
-    return found(named ?? ours(view.currentContext) ?? (await onlyServer(context, view)).server);
-  }
-  if (name.trim() === '') throw new UsageError('the name is empty', { hints: ['kubectl tka status shows the names'] });
   const held = [...sessions.store.list(), ...sessions.store.listSignedOut()].map(({ server }) => server);
   const here = new Set([...held, ...view.ours.map(({ server }) => server)]);
+  const isHere = (server: string) => here.has(server) || sessions.store.signedOut(server) !== undefined;
+  if (name === undefined) {
+    // A server on the command line is meant before whatever context happens to be the current one.
+    const isFlag = settings.values.get('tailscale.hostname')?.source === '--server';
+    const flagged = isFlag ? await configuredServer(context) : undefined;
+    if (flagged !== undefined) return { server: flagged, known: isHere(flagged) };
+    return found(ours(view.currentContext) ?? (await onlyServer(context, view, command)).server);
+  }
+  if (name.trim() === '') throw new UsageError('the name is empty', { hints: ['kubectl tka status shows the names'] });
   const shortNames = new Map([...here].map((server) => [server, shortName(server, settings.tailnet)]));
   const byName = [...here].filter((server) => shortNames.get(server) === name);
   const local = ours(name) ?? (byName.length === 1 ? byName[0] : undefined);
   if (local !== undefined) return found(local);
   const isAddress = !isBareWord(name);
   const server = await namedServer(context, name);
-  const isMarked = sessions.store.signedOut(server) !== undefined;
-  if (here.has(server) || isMarked || server === (await configuredServer(context))) return found(server);
+  if (isHere(server) || server === (await configuredServer(context))) return found(server);
   if (isUrl(name)) return { server, known: false };
   const clusters = await listClusters(context, view).then(
     (list) => list.clusters,

@@ -3,7 +3,7 @@ import { TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } from '../kubeconfig/index.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
-import { allClusters, trustOf } from './directory.ts';
+import { allClusters, noCluster, trustOf } from './directory.ts';
 import { contextFor, contextOf } from './target.ts';
 import { contextSpec } from './use-context.ts';
 import { previousContext, rememberSwitch } from './use-previous.ts';
@@ -55,7 +55,7 @@ async function choose(context: Context, view: KubeconfigView, name: string | und
     context.terminal.warn(`only clusters with a context are known: ${failed.message}`);
   if (name === undefined) return pickOne(context, view, choices);
   if (found !== undefined) return found;
-  throw failed ?? notFound(view, name);
+  throw failed ?? notFound(clusters, view, name);
 }
 
 /** Every cluster, and every context of ours for a server that is none of theirs. */
@@ -88,15 +88,13 @@ function list(choices: readonly Choice[], limit: number): string[] {
   return choices.length > limit ? [...lines, `and ${choices.length - limit} more: kubectl tka clusters`] : lines;
 }
 
-function notFound(view: KubeconfigView, name: string): TkaError {
+function notFound(clusters: readonly Cluster[], view: KubeconfigView, name: string): TkaError {
   if (view.contexts.has(name)) {
     return new TkaError(`context ${quoted(name)} is not ours`, {
       hints: [`kubectl config use-context ${cleanText(name)}`],
     });
   }
-  return new TkaError(`there is no cluster and no context of ours ${quoted(name)}`, {
-    hints: ['kubectl tka clusters shows the names'],
-  });
+  return noCluster(name, clusters, view);
 }
 
 async function pickOne(context: Context, view: KubeconfigView, choices: readonly Choice[]): Promise<Choice> {

@@ -227,7 +227,15 @@ export class SessionStore {
   /** Sets the mark of a logout. Throws TkaError if it cannot be kept. */
   markSignedOut(mark: Omit<SignedOut, 'at' | 'forgotten'> & { forgotten?: boolean }): void {
     const { server, username, role, until, complete, forgotten = false } = mark;
-    this.#writeState('signed-out', server, JSON.stringify({ server, username, role, until, complete, forgotten }));
+    try {
+      this.#writeState('signed-out', server, JSON.stringify({ server, username, role, until, complete, forgotten }));
+    } catch (cause) {
+      if (!(cause instanceof TkaError)) throw cause;
+      throw new TkaError(`cannot record on this machine that you are signed out of ${server}: ${cause.message}`, {
+        hints: ['kubectl signs in again unless you remove the context: kubectl config delete-context NAME'],
+        cause,
+      });
+    }
   }
 
   /** Takes the mark of a logout away. Throws TkaError if it cannot be. */

@@ -192,7 +192,7 @@ const hints: Readonly<Partial<Record<Failure['kind'], string>>> = {
 function hintFor(kind: Failure['kind'], server: string): string {
   if (kind === 'plain') {
     const { hostname, port } = new URL(server);
-    return `this port speaks plain http; try http://${hostname}:${port || 443}`;
+    return `try http://${hostname}:${port || 443}`;
   }
   return hints[kind] ?? `kubectl tka doctor ${server}`;
 }

@@ -15,10 +15,16 @@ afterEach(() => expect(written.join('')).toMatch(/^(?:error: .*\n)+hint: \S.*\n$
 describe('an error without a hint of its own', () => {
   it.each<[args: string, error: unknown, hint: string, status: number]>([
     ['login prod-us', new TkaError('it failed'), 'kubectl tka doctor prod-us', 1],
+    [
+      'credential --server https://tka.example --api-server https://x',
+      new TkaError('it failed'),
+      'kubectl tka doctor https://tka.example',
+      1,
+    ],
     ['login -s tka', new TkaError('it failed'), 'kubectl tka doctor', 1],
     ['login $(reboot)', new TkaError('it failed'), 'kubectl tka doctor', 1],
     ['clusters', new TkaError('it failed'), 'kubectl tka doctor', 1],
-    ['credential --server x', new TkaError('it failed'), 'kubectl tka doctor', 1],
+    ['credential --api-server x', new TkaError('it failed'), 'kubectl tka doctor', 1],
     ['doctor', new TkaError('it failed'), 'run it again with --debug', 1],
     ['sync', new UsageError('wrong usage'), 'kubectl tka sync --help', 2],
     ['--port 0', new UsageError('wrong usage'), 'kubectl tka --help', 2],

@@ -97,7 +97,7 @@ describe('use NAME', () => {
   });
 
   test.for<[string, number, RegExp]>([
-    ['use nowhere', 1, /^error: there is no cluster and no context of ours "nowhere"\nhint: kubectl tka clusters/],
+    ['use nowhere', 1, /^error: no cluster named "nowhere"\nhint: kubectl tka clusters/],
     ['use mine', 1, /^error: context "mine" is not ours\nhint: kubectl config use-context mine\n$/],
     ['use a b', 2, /^error: too many arguments/],
     ['use -', 1, /^error: no context is remembered that was the current one before\nhint: kubectl tka use NAME\n$/],

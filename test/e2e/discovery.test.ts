@@ -104,6 +104,34 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(user.files()).toEqual(before);
   });
 
+  test('nor does logout, and what it says to type is a logout', async ({ net, user, env }) => {
+    const ran = await user.run('logout', env);
+    expect(ran).toMatchObject({ status: 2, stdout: '' });
+    for (const cluster of net.clusters) expect(ran.stderr).toContain(`hint: kubectl tka logout ${peerUrl(cluster)}`);
+  });
+
+  test('logout -s NAME is about the same server as login -s NAME', async ({ net, user, env }) => {
+    const [us] = net.clusters as [Cluster];
+    expect(await user.run('login -s tka-prod-us', env)).toMatchObject({ status: 0 });
+    expect(await user.run('logout -s tka-prod-us', env)).toMatchObject({
+      status: 0,
+      stdout: `Signed out of tka-prod-us (${peerUrl(us)}).\n`,
+      stderr: '',
+    });
+    expect(us.signIn()).toBeUndefined();
+  });
+
+  test('a typo is no host where only the last list tells the names', async ({ net, user, env, tailscaled }) => {
+    await list(user, env);
+    await tailscaled.stop();
+    const ran = await user.run('login tka-prod-su', env);
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(
+      /^error: no cluster named "tka-prod-su"; did you mean "tka-prod-us"\?\nhint: kubectl tka clusters$/m,
+    );
+    expect(asked(net, 'login')).toEqual([0, 0, 0]);
+  });
+
   test('nor the other of two, of which one is not online', async ({ net, user, env, tailscaled }) => {
     tailscaled.peers = net.clusters.slice(0, 2).map((cluster, i) => peerOf(cluster, { online: i === 0 }));
     const ran = await user.run('login', env);

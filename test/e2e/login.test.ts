@@ -467,3 +467,15 @@ describe.concurrent('a server that asks not to look at the API server’s certif
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
   });
 });
+
+describe.concurrent('login, the server’s clock being an hour apart', () => {
+  test('says how long the sign-in lasts', async ({ home, us }) => {
+    for (const skew of [-3_600_000, 3_600_000]) {
+      us.faults.dateSkewMs = skew;
+      us.faults.until = skew;
+      us.faults.token = { expOffsetMs: skew + 30 * 60_000 };
+      expect((await home.run('login prod-us')).stdout).toMatch(/ UTC, in (?:29|30)m\.$/m);
+      expect((await home.run('status')).stdout).toMatch(/ active +\S+ \S+ UTC, in (?:29|30)m /);
+    }
+  });
+});

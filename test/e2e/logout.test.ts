@@ -124,6 +124,31 @@ describe.concurrent('logout', () => {
     expect(eu.signIn()).toBeUndefined();
   });
 
+  test('of an unknown server that --server names: nothing is recorded', async ({ home, eu }) => {
+    for (const [args, error] of [
+      ['logout -s nowhere.invalid', /^error: cannot reach https?:\/\/nowhere\.invalid.*: its name does not resolve$/m],
+      [`logout -s ${eu.server}`, /^error: you were not signed in to /m],
+      [`forget -s ${eu.server}`, /^error: no session or context for /m],
+    ] as const) {
+      const ran = await home.run(args);
+      expect(ran).toMatchObject({ status: 1, stdout: '' });
+      expect(ran.stderr).toMatch(error);
+      expect((await home.run('status -o json')).stdout).toBe('[]\n');
+    }
+  });
+
+  test('that this machine cannot record says so, and what to do about it', async ({ home, us }) => {
+    await home.run('login prod-us');
+    fs.rmSync(home.state, { recursive: true, force: true });
+    home.write(home.state, 'no folder');
+    const ran = await home.run('logout');
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^error: cannot record on this machine that you are signed out of http:/);
+    expect(ran.stderr).toMatch(/^hint: kubectl signs in again unless you remove the context: /m);
+    expect(us.signIn()).toBeUndefined();
+    expect(home.cached()).toEqual([]);
+  });
+
   test('twice: done both times', async ({ home }) => {
     await home.run('login prod-us');
     expect((await home.run('logout')).status).toBe(0);

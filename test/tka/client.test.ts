@@ -49,7 +49,7 @@ describe('https', () => {
     const error = await ask(`https://127.0.0.1:${plainPort}`).catch((e) => e);
     const server = `https://127.0.0.1:${plainPort}`;
     expect(error.message).toBe(`cannot reach ${server}: this port speaks plain http`);
-    expect(error.hints).toEqual([`this port speaks plain http; try http://127.0.0.1:${plainPort}`]);
+    expect(error.hints).toEqual([`try http://127.0.0.1:${plainPort}`]);
   });
 });
 
