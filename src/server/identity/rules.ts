@@ -71,7 +71,7 @@ function readRule(rule: unknown, login: string): Rule {
 /** What Go's time.ParseDuration says of what is no duration. */
 function goProblem(period: string): string {
   const shown = JSON.stringify(cleanText(period, 64));
-  if (/^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)$/.test(period)) return `time: missing unit in duration ${shown}`;
+  if (/^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/.test(period)) return `time: missing unit in duration ${shown}`;
   const unit = /^[+-]?(?:[0-9.]+(?:ns|us|µs|μs|ms|s|m|h))*[0-9.]+([^0-9.]+)/.exec(period)?.[1];
   if (unit !== undefined && !/^(?:ns|us|µs|μs|ms|s|m|h)$/.test(unit)) {
     return `time: unknown unit ${JSON.stringify(cleanText(unit, 64))} in duration ${shown}`;
