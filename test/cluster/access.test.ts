@@ -191,6 +191,11 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(await statusFor(ground.access, await alice.token())).toBe(200);
   });
 
+  test('a sign-in without a spec is refused', async ({ ground }) => {
+    const empty = { apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', metadata: { name: 'empty' } };
+    await expect(ground.kube.create(paths.signIns(ground.namespace), empty)).rejects.toThrow('spec: Required value');
+  });
+
   test('what is not ours is left alone, and told', async ({ ground, replica, role }) => {
     const alice = new Person(replica.url, { role });
     await ground.kube.create(paths.accounts(ground.namespace), {

@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http';
 import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { connectKube, type KubeTimes } from '../../src/server/provisioner/kube.ts';
-import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { endOf, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { type SignInWatch, watchSignIns } from '../../src/server/provisioner/watch.ts';
 import { StandInApi } from './stand-in-api.ts';
 
@@ -211,6 +211,32 @@ describe('a watch that does not go on', () => {
     expect([...cluster.open][0]?.socket).not.toBe(silent?.socket);
     expect(warnings).toEqual([expect.stringMatching(/the API server is silent$/)]);
     await vi.waitUntil(() => watch.problem() === undefined);
+  });
+
+  test('one that is refused in an answer without an end is taken up again', async () => {
+    const cluster = new StandInApi();
+    cluster.watches.push((response) => {
+      response.writeHead(500);
+      response.flushHeaders();
+    });
+    const { watch, warnings } = await watching(cluster, { timeoutMs: 300 });
+    await cluster.watched();
+    expect(warnings).toEqual([expect.stringMatching(/ answered 500$/)]);
+    await vi.waitUntil(() => watch.problem() === undefined);
+  });
+
+  test('a sign-in without a spec, as older definitions of it allow, does not break it', async () => {
+    const cluster = new StandInApi();
+    const { spec: _, ...empty } = cluster.put('empty');
+    cluster.items = [empty as TkaSignin];
+    const { watch, warnings } = await watching(cluster);
+    await cluster.watched();
+    const { spec: _again, ...other } = cluster.put('other');
+    cluster.tell('ADDED', other);
+    cluster.tell('ADDED', cluster.put('tka-user-alice'));
+    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(warnings).toEqual([]);
+    for (const name of ['empty', 'other']) expect(endOf(watch.get(name) as TkaSignin, 0)).toBeUndefined();
   });
 
   test('what was not confirmed for 30 s is told as old', async () => {

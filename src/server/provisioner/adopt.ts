@@ -15,6 +15,7 @@ import {
   rfc3339,
   type ServiceAccount,
   type TkaSignin,
+  withSpec,
 } from './objects.ts';
 
 /** What an adoption is given. */
@@ -87,7 +88,8 @@ async function adoptAll({ kube, from, to, remove, dryRun, say }: AdoptOptions): 
     accounts.delete(name);
   }
 
-  for await (const signIn of kube.list<TkaSignin>(paths.signIns(from))) {
+  for await (const listed of kube.list<TkaSignin>(paths.signIns(from))) {
+    const signIn = withSpec(listed);
     const { name, uid } = signIn.metadata;
     await removeParts(name);
     const done = remove || isOver(signIn, Date.now()) ? 'deleted' : await move(signIn);

@@ -182,11 +182,14 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
     const silence = new AbortController();
     const isSilent = (): void => silence.abort(new Error('the API server is silent'));
     let timer = setTimeout(isSilent, timeoutMs);
-    const opening = send(context, silence.signal, signal);
-    const { response, heard, failed } = await opening.finally(() => clearTimeout(timer));
-    if (response.httpStatusCode !== 200) {
+    /** Also reads a refusal to its end, within the same time limit. */
+    async function open() {
+      const opened = await send(context, silence.signal, signal);
+      const { response } = opened;
+      if (response.httpStatusCode === 200) return opened;
       throw refusalOf(parse(await response.body.text().catch(() => '')), response.httpStatusCode, context);
     }
+    const { response, heard, failed } = await open().finally(() => clearTimeout(timer));
     timer = setTimeout(isSilent, watchMs * 1.25);
     return (async function* () {
       try {

@@ -32,6 +32,15 @@ export interface TkaSignin {
   };
 }
 
+/**
+ * Returns a sign-in as the API server gave it, with a spec. One made by hand may have none, where the
+ * CustomResourceDefinition does not require it (0.1.0's): then its period is none.
+ */
+export const withSpec = (signIn: TkaSignin): TkaSignin =>
+  (signIn as Partial<TkaSignin>).spec === undefined
+    ? { ...signIn, spec: { username: '', role: '', validity_period: '' } }
+    : signIn;
+
 export interface ServiceAccount {
   readonly metadata: Metadata;
 }

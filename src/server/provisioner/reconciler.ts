@@ -25,6 +25,7 @@ import {
   statusOf,
   statusPatch,
   type TkaSignin,
+  withSpec,
 } from './objects.ts';
 
 /** What it is given. */
@@ -55,7 +56,8 @@ export class Reconciler {
     const signInPath = paths.signIns(this.#namespace, name);
     // In this order: what belongs to another sign-in than the one seen afterwards belongs to one that is gone.
     const [account, binding] = await this.#partsOf(name);
-    const signIn = await kube.get<TkaSignin>(signInPath);
+    const found = await kube.get<TkaSignin>(signInPath);
+    const signIn = found && withSpec(found);
     // One that is being deleted is kept by a finalizer: its access ends when it was deleted.
     if (signIn === undefined || isLeaving(signIn)) {
       await this.#remove(name, account, binding, undefined);

@@ -47,6 +47,7 @@ import {
   sharing,
   statusPatch,
   type TkaSignin,
+  withSpec,
 } from './objects.ts';
 import type { SignInWatch } from './watch.ts';
 
@@ -89,7 +90,10 @@ export function createSignIns(options: SignInsOptions): SignIns {
     return turn;
   }
 
-  const read = (name: string): Promise<TkaSignin | undefined> => kube.get<TkaSignin>(paths.signIns(namespace, name));
+  async function read(name: string): Promise<TkaSignin | undefined> {
+    const found = await kube.get<TkaSignin>(paths.signIns(namespace, name));
+    return found && withSpec(found);
+  }
 
   /** The names to look at: a hashed one says which role. */
   const namesFor = (caller: Caller): readonly string[] =>

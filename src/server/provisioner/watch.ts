@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../log.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
-import { paths, type TkaSignin } from './objects.ts';
+import { paths, type TkaSignin, withSpec } from './objects.ts';
 
 /** What it is given. */
 export interface WatchOptions {
@@ -154,5 +154,5 @@ const versionOf = ({ metadata }: TkaSignin): string => metadata.resourceVersion;
 // Who wrote which field is half of an object, and of no use here.
 function slim(signIn: TkaSignin): TkaSignin {
   const { managedFields: _, ...metadata } = signIn.metadata as TkaSignin['metadata'] & { managedFields?: unknown };
-  return { ...signIn, metadata };
+  return withSpec({ ...signIn, metadata });
 }
