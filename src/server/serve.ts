@@ -1,6 +1,7 @@
 // A TKA server: its parts, put together, and taken apart again.
 import type { RequestListener, Server } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
 import { systemCode, TkaError } from '../errors.ts';
@@ -85,6 +86,7 @@ class TkaServer {
     sessions: () => this.#provisioner?.sessions(),
     leading: () => this.#provisioner?.leading(),
   });
+  readonly #limits = new CallerLimits();
   #traces: Traces | undefined;
   // What it waits for before it listens.
   #waitsFor: string | undefined = 'the server starts';
@@ -204,7 +206,7 @@ class TkaServer {
       members: () => this.#mesh?.members(),
       clusterInfo: provisioner.clusterInfo,
       retryAfterSeconds: config.get('api.retryAfterSeconds'),
-      limits: new CallerLimits(),
+      limits: this.#limits,
       onError: (error, _, id) => log.error({ err: error, request: id }, 'internal error'),
       onRequest: (answered) => this.#onRequest(answered),
     });
@@ -231,7 +233,7 @@ class TkaServer {
       const bound: string[] = [];
       let problem: unknown;
       for (const host of hosts) {
-        const limits = limitsOf(config);
+        const limits = { ...limitsOf(config), isKnown: (socket: Socket) => this.#limits.knows(socket) };
         const server = pair === undefined ? createTkaServer(listener, limits) : createTkaServer(listener, limits, pair);
         try {
           await this.#bind(server, host, port, 'the API');

@@ -1,13 +1,15 @@
 // How much one caller may take: over HTTP, on loopback.
 import { once } from 'node:events';
-import { Agent, request as httpRequest } from 'node:http';
-import { connect } from 'node:net';
+import { Agent, request as httpRequest, type RequestListener } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import type { Asking, Caller, HandlerOptions, Identity } from '../../src/server/http/contract.ts';
 import { Buckets, CallerLimits, Turns } from '../../src/server/http/limits.ts';
-import { createTkaServer, listen } from '../../src/server/http/listen.ts';
+import { close, createTkaServer, listen } from '../../src/server/http/listen.ts';
 import { alice, api, serve, signedIn } from './support.ts';
 
 afterEach(() => {
@@ -378,6 +380,50 @@ describe('connections', () => {
     ['of loopback, which is everybody’s behind a userspace tailscaled', { connectionsPerAddress: 3 }, 9],
   ])('are limited: those %s', async (_, limits, left) => {
     expect(await open(9, limits)).toBe(left);
+  });
+
+  test.each([
+    ['plain', false],
+    ['over TLS', true],
+  ])('of unknown callers make room for new ones, %s; those of known callers stay', async (_, secure) => {
+    const known = new Set<Socket>();
+    const listener: RequestListener = ({ url, socket }, response) => {
+      known.add(socket);
+      // One caller is never known, because it never finishes its request.
+      if (url !== '/held') response.end('x');
+      else known.delete(socket);
+    };
+    const limits = { connections: 16, isKnown: (socket: Socket) => known.has(socket) };
+    const pair = await makeCertificates('127.0.0.1');
+    const server = secure ? createTkaServer(listener, limits, pair) : createTkaServer(listener, limits);
+    const at = await listen(server, '127.0.0.1', 0);
+    const to = { host: '127.0.0.1', port: at, ca: pair.ca };
+    const sockets: Socket[] = [];
+    const connected = async (secured: boolean): Promise<Socket> => {
+      const socket = secured ? connectTls(to) : connect(to);
+      sockets.push(socket);
+      socket.on('error', () => undefined);
+      await once(socket, secured ? 'secureConnect' : 'connect');
+      return socket;
+    };
+    const answered = async (socket: Socket): Promise<void> => {
+      socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+      expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 /);
+    };
+    try {
+      const first = [await connected(secure), await connected(secure)];
+      for (const socket of first) await answered(socket);
+      const held = await connected(secure);
+      held.write('GET /held HTTP/1.1\r\nHost: x\r\n\r\n');
+      const ended = once(held, 'close');
+      for (let i = 0; i < 40; i++) await connected(false);
+      await answered(await connected(secure));
+      await ended;
+      for (const socket of first) await answered(socket);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      await close(server);
+    }
   });
 
   test('on which much is asked before anything is answered are closed', async () => {

@@ -15,6 +15,8 @@ export interface Limits {
   readonly connectionsPerAddress?: number;
   /** Addresses that are no single caller's. Default: loopback, from where a userspace tailscaled connects for everybody. */
   readonly isShared?: (address: string) => boolean;
+  /** Whether a connection's caller is known. If given, connections of unknown callers make room for new ones. */
+  readonly isKnown?: ((socket: Socket) => boolean) | undefined;
 }
 
 /** A server's certificate and key, PEM. */
@@ -42,6 +44,7 @@ export function createTkaServer(handler: RequestListener, limits: Limits = {}, p
   server.timeout = limits.writeTimeoutMs ?? 20_000;
   server.maxConnections = limits.connections ?? 1_024;
   limitPipelines(server);
+  if (limits.isKnown !== undefined) limitStrangers(server, server.maxConnections, limits.isKnown);
   limitAddresses(server, limits.connectionsPerAddress ?? 128, limits.isShared ?? isLoopback);
   return server;
 }
@@ -74,6 +77,38 @@ function limitAddresses(server: NetServer, most: number, isShared: (address: str
       if (left === 0) counts.delete(address);
       else counts.set(address, left);
     });
+  });
+}
+
+/**
+ * Closes the oldest connection of an unknown caller for each new one when there are many. Behind a userspace tailscaled all
+ * addresses are alike, so one device could otherwise hold all connections for nothing.
+ */
+function limitStrangers(server: NetServer, most: number, isKnown: (socket: Socket) => boolean): void {
+  // By address and port: TLS puts a socket of its own, which requests name, in front of the one that was accepted.
+  const strangers = new Map<string, { readonly accepted: Socket; socket: Socket }>();
+  const keyOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
+  let open = 0;
+  server.on('connection', (accepted: Socket) => {
+    if (accepted.destroyed) return;
+    const key = keyOf(accepted);
+    open++;
+    strangers.set(key, { accepted, socket: accepted });
+    accepted.once('close', () => {
+      open--;
+      if (strangers.get(key)?.accepted === accepted) strangers.delete(key);
+    });
+    for (const [oldest, stranger] of strangers) {
+      if (open <= most * 0.75 || strangers.size <= most / 8) return;
+      strangers.delete(oldest);
+      if (isKnown(stranger.socket)) continue;
+      stranger.accepted.destroy();
+      return;
+    }
+  });
+  server.prependListener('request', ({ socket }: { readonly socket: Socket }) => {
+    const stranger = strangers.get(keyOf(socket));
+    if (stranger !== undefined) stranger.socket = socket;
   });
 }
 
