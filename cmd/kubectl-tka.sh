@@ -70,7 +70,7 @@ tka_another() {
   IFS= read -r tka_stat <"/proc/$PPID/stat" || return 1
   IFS=' '
   # shellcheck disable=SC2086 # to be split
-  set -f -- ${tka_stat##*) }
+  set -f -- ${tka_stat##*\) }
   [ $# -gt 19 ] && shift 19 || return 1
   tka_caller=$PPID:$1
   case " $tka_callers " in

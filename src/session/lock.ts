@@ -199,6 +199,13 @@ function readOwner(file: string): Owner | undefined {
   }
 }
 
+/** Locks that this process has: given back when it ends by a signal, too, so that nobody waits for them. */
+const held = new Set<Lock>();
+
+function giveBackAll(): void {
+  for (const lock of held) lock.release();
+}
+
 function heldLock(place: string, name: string): Lock {
   const folder = path.join(place, name);
   const owner = path.join(folder, 'owner');
@@ -211,11 +218,13 @@ function heldLock(place: string, name: string): Lock {
     }
   }, heartbeat);
   beat.unref();
-  return {
+  const lock: Lock = {
     folder,
     held: () => fs.existsSync(owner),
     release: () => {
       clearInterval(beat);
+      held.delete(lock);
+      if (held.size === 0) process.off('exit', giveBackAll);
       try {
         fs.rmSync(folder, { recursive: true, force: true });
         // Not where another process has taken over: then it is not empty.
@@ -225,6 +234,9 @@ function heldLock(place: string, name: string): Lock {
       }
     },
   };
+  if (held.size === 0) process.on('exit', giveBackAll);
+  held.add(lock);
+  return lock;
 }
 
 /** Removes locks of dead processes that a waiter took out of their place before it was killed itself. */

@@ -19,7 +19,8 @@ async function load(home: Home, script: string, args: readonly string[]): Promis
   const record = path.join(home.root, 'record.json');
   const env = { ...home.env, ...hooked('record', record) };
   const ran = await start('/bin/sh', ['-c', '"$@"; exit $?', 'sh', bundle.node, script, ...args], env).ran;
-  return { ...JSON.parse(fs.readFileSync(record, 'utf8')), ran };
+  const { asked, ...loaded } = JSON.parse(fs.readFileSync(record, 'utf8'));
+  return { ...loaded, asked: [...new Set(asked)], ran };
 }
 
 const plainScript = `

@@ -138,7 +138,7 @@ describe.concurrent('the program runs', () => {
     for (const name of odd.slice(0, 5)) {
       const refused = await home.run(['config', name]);
       expect(refused).toMatchObject({ status: 2, stdout: '' });
-      expect(refused.stderr).toContain(`${JSON.stringify(name)} is no setting`);
+      expect(refused.stderr).toContain(`unknown setting ${JSON.stringify(name)}`);
     }
   });
 });
