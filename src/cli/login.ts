@@ -164,7 +164,10 @@ async function requireTrust(context: Context, trust: Trust, target: Target, name
     return trust.accept(server);
   }
   if (unlisted instanceof NoCluster)
-    throw new TkaError(unlisted.message, { hints: [...unlisted.hints, acceptHint(server)], cause: unlisted });
+    throw new TkaError(unlisted.message, {
+      hints: [...unlisted.hints, `for a server that is not listed: kubectl tka login ${server}`],
+      cause: unlisted,
+    });
   if (unlisted instanceof TkaError) {
     throw new TkaError(`cannot look for ${JSON.stringify(cleanText(name ?? ''))}: ${unlisted.message}`, {
       hints: [...unlisted.hints, acceptHint(server)],

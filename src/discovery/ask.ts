@@ -131,6 +131,6 @@ export async function askFirst(servers: readonly string[], options: AskOptions):
 }
 
 /** True for an error that is an answer: the server is there, and says no. */
-export function isAnswer(error: unknown): boolean {
+export function isAnswer(error: unknown): error is Refused | NotSignedIn {
   return error instanceof Refused || error instanceof NotSignedIn;
 }

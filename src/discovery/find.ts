@@ -58,7 +58,7 @@ export async function findClusters(options: FindOptions): Promise<Found> {
   const { listing, error } = await currentListing(first, memory, options);
   if (listing !== undefined) return { clusters: await merge(first, listing, memory, options), current: true };
   if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
-  const why = refusedList(error) ?? 'no TKA server answered';
+  const why = refusedList(error) ?? (isAnswer(error) ? error.message : 'no TKA server answered');
   options.warn(`${why}: this is the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
   return { clusters: rememberedClusters(memory), current: false };
 }

@@ -103,6 +103,14 @@ describe('findClusters', () => {
     expect(asked).toEqual([entry]);
   });
 
+  it('where all servers that we found refuse, the last list is given with the reason', async () => {
+    const no = new Refused(`${entry} refused the question: no grant (HTTP 403)`, 403);
+    const memory = new Held(remembered([other, 'stated']));
+    const { found, said } = setUp({ [entry]: no, [other]: no }, { named: false, entries: [entry, other], memory });
+    expect(await found()).toMatchObject({ current: false });
+    expect(said).toEqual([expect.stringMatching(/ refused the question: no grant \(HTTP 403\): this is the list of /)]);
+  });
+
   it('the refusal of a server that we found is not: another one is asked', async () => {
     const { found, said } = setUp(
       { [entry]: new Refused('no grant', 403), [other]: [member('eu', other)] },
