@@ -206,9 +206,12 @@ export class Sessions {
     // A new one is due anyway. (The shell front notes a caller before it knows that.)
     if (!isFresh(session, Date.now())) return undefined;
     this.#log('asked for the same token again: asking the API server about it');
-    writeChecked(store.folder, server);
     const verdict = await tryToken(session.token, session, this.#network, this.#log);
-    if (verdict !== 'refused') return isFresh(session, Date.now()) ? session : undefined;
+    if (verdict !== 'refused') {
+      // Not before: others that were refused the token must wait for the verdict, and not be served it again.
+      writeChecked(store.folder, server);
+      return isFresh(session, Date.now()) ? session : undefined;
+    }
     this.#log('the API server refuses the cached token: signing in again');
     question.refused = session.token;
     this.#tryStore(() => store.remove(server, lock));

@@ -145,6 +145,8 @@ it.skipIf(process.platform === 'win32')(
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const told = text(child.stderr);
+    // From the start: a child that fails ends before it is read.
+    const closed = once(child, 'close');
     await once(child.stderr, 'readable');
     // So long nobody reads.
     const pause = 1500;
@@ -153,7 +155,7 @@ it.skipIf(process.platform === 'win32')(
     child.stdout.on('data', (chunk: Buffer) => {
       read += chunk.length;
     });
-    await once(child, 'close');
+    await closed;
     expect(read).toBe(size);
     expect(child.exitCode).toBe(0);
     expect(Number((await told).split('\n')[1])).toBeLessThan(pause / 3);

@@ -1,16 +1,10 @@
-import * as fs from 'node:fs';
-import * as path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { memberId } from '../../src/discovery/fnv.ts';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
 import { cpuTime } from '../cpu.ts';
+import { samplePage } from './stand-in.ts';
 
-function sample(name: string): string {
-  const text = fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8');
-  return text.slice(text.indexOf('<!DOCTYPE'));
-}
-
-const page = sample('memberlist-html.http');
+const page = samplePage('memberlist-html.http');
 const start = page.indexOf('\t\t\t<tr>\n\t\t\t\t<td>');
 const end = page.indexOf('\t\t</tbody>');
 const row = page.slice(start, page.indexOf('</tr>', start) + 6);
@@ -56,7 +50,7 @@ describe('the pages of the real server', () => {
       lastSeenSeconds: 0,
       isLocal: host === 'tka-prod-us',
     });
-    expect(parseMemberlistHtml(sample(name))).toEqual({
+    expect(parseMemberlistHtml(samplePage(name))).toEqual({
       rows: [
         { ...member('tka-prod-eu', 12, production('eu-central-1')), state, lastSeenSeconds },
         member('tka-prod-us', 11, production('us-west-2')),

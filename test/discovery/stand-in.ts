@@ -1,9 +1,11 @@
 // Stand-ins for the tests of discovery: a client that answers without a network, and peers.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import type { Peer } from '../../src/tailscale/localapi.ts';
 import type { Member } from '../../src/tka/answers.ts';
 import { TkaClient } from '../../src/tka/client.ts';
 
-type Answers = Partial<Pick<TkaClient, 'clusterInfo' | 'memberlist' | 'memberlistPage'>>;
+type Answers = Partial<Pick<TkaClient, 'clusterInfo' | 'memberlist' | 'memberlistPage' | 'close'>>;
 
 /** A client that gives these answers; any other question fails the test. */
 export function standInClient(answers: Answers): TkaClient {
@@ -27,4 +29,10 @@ export function peerOf(hostName: string, more: Partial<Peer> = {}): Peer {
 /** A member of which only the API endpoint is known. */
 export function memberOf(apiEndpoint: string): Member {
   return { name: null, server: null, apiEndpoint, state: null, lastSeen: null, version: null, labels: new Map() };
+}
+
+/** Returns the page of a sample of the Go server's memberlist: `memberlist-html.http`. */
+export function samplePage(name: string): string {
+  const text = fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8');
+  return text.slice(text.indexOf('<!DOCTYPE'));
 }

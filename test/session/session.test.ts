@@ -135,6 +135,12 @@ describe('a miss', () => {
     expect(cluster.counts.kubeconfig).toBe(3);
   });
 
+  it('takes a token that ends a few seconds before the sign-in as it is', async () => {
+    cluster.faults.until = 2500;
+    await call();
+    expect(cluster.counts.kubeconfig).toBe(1);
+  });
+
   it.each([
     ['a 500 with an error body', { answer: { status: 500, body: { message: 'conflict' } }, times: 2 }],
     ['a 502 page', { answer: { status: 502, body: '<html>bad gateway', contentType: 'text/html' }, times: 2 }],
@@ -605,6 +611,29 @@ describe('a token that the API server refuses', () => {
     await call({ parent: 3 });
     expect((await call({ parent: 1 })).token).not.toBe(token);
     expect(cluster.counts).toMatchObject({ login: 2, tokensRefused: 1 });
+  });
+
+  it('is replaced once where several callers ask for it again at the same time', async () => {
+    const parents = [1, 2, 3, 4];
+    for (const parent of parents) await call({ parent });
+    cluster.deleteServiceAccount();
+    cluster.resetCounts();
+    cluster.faults.routes.login = { latencyMs: 200 };
+    const all = await Promise.all(parents.map((parent) => call({ parent })));
+    expect(new Set(all.map(({ token }) => token)).size).toBe(1);
+    expect(cluster.counts).toMatchObject({ login: 1, tokensRefused: 1 });
+  });
+
+  it('is suspected after a refresh that failed, too', async () => {
+    // Too short to be fresh.
+    cluster.faults.token = { expOffsetMs: 50_000 };
+    await call({ parent: 1 });
+    cluster.faults.routes.login = { answer: { status: 422, body: { message: 'no period' } } };
+    // The same token is kept again, to let the server rest.
+    const { token } = await call({ parent: 2 });
+    expect(cluster.counts.api).toBe(0);
+    expect((await call({ parent: 1 })).token).toBe(token);
+    expect(cluster.counts.api).toBe(1);
   });
 
   it('is not suspected where one process asks again after a long time', async () => {

@@ -2,7 +2,7 @@ import * as http from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import * as net from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { decoded, TkaClient } from '../../src/tka/client.ts';
 
@@ -104,6 +104,35 @@ describe('an answer', () => {
     expect(most / 2 ** 20).toBeLessThan(64);
     await client.close();
     server.close();
+  });
+});
+
+describe('the server’s clock', () => {
+  const now = Date.UTC(2026, 0, 1);
+  const at = (ms: number) => new Date(now + ms).toUTCString();
+
+  // The header has whole seconds: half a second is added.
+  it.each([
+    ['the same', at(0), 0],
+    ['1 s ahead', at(1000), 0],
+    ['2 s ahead', at(2000), 2500],
+    ['2 s behind', at(-2000), 0],
+    ['3 s behind', at(-3000), -2500],
+    ['an hour ahead', at(3_600_000), 3_600_500],
+    ['unreadable', 'tomorrow', 0],
+  ])('that is %s', async (_, date, expected) => {
+    const server = http.createServer((_, response) => response.setHeader('date', date).end('[]'));
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    const client = new TkaClient(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    vi.useFakeTimers({ toFake: ['Date'], now });
+    try {
+      await client.memberlist({ timeout: 30_000 });
+      expect(client.clockOffset).toBe(expected);
+    } finally {
+      vi.useRealTimers();
+      await client.close();
+      server.close();
+    }
   });
 });
 

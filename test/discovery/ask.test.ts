@@ -1,0 +1,184 @@
+// One server asked for its memberlist, as JSON and as the Go server's page; and several asked at once.
+import { describe, expect, it } from 'vitest';
+import { askFirst, askListing, isAnswer } from '../../src/discovery/ask.ts';
+import { memberId } from '../../src/discovery/fnv.ts';
+import { TkaError } from '../../src/errors.ts';
+import type { Member } from '../../src/tka/answers.ts';
+import { NotSignedIn, Refused, Unavailable } from '../../src/tka/errors.ts';
+import { memberOf, samplePage, standInClient } from './stand-in.ts';
+
+const server = 'https://tka-us.example.ts.net';
+const bare = memberOf('https://api.us.example.com');
+const page = samplePage('memberlist-html.http');
+const away = new Unavailable('cannot reach it', 0);
+const refused = new Refused('no grant', 403);
+
+interface Row {
+  /** The last list of this server came from its page. */
+  readonly html?: boolean;
+  /** undefined: it keeps no list. */
+  readonly json?: readonly Member[] | Error | undefined;
+  readonly page?: { readonly status: number; readonly body: string } | Error;
+  /** Questions, in their order. */
+  readonly asked: readonly string[];
+  readonly expected: 'page' | 'json' | 'none' | Error;
+}
+
+const named = { ...bare, name: 'us' };
+const good = { status: 200, body: page };
+
+describe('one server', () => {
+  it.each<[name: string, row: Row]>([
+    ['with a name: its JSON', { json: [named], asked: ['json'], expected: 'json' }],
+    ['with a server: its JSON', { json: [{ ...bare, server }], asked: ['json'], expected: 'json' }],
+    ['with a state: its JSON', { json: [{ ...bare, state: 'healthy' }], asked: ['json'], expected: 'json' }],
+    ['where one of its members has a name: its JSON', { json: [bare, named], asked: ['json'], expected: 'json' }],
+    ['with an empty list: its JSON', { json: [], asked: ['json'], expected: 'json' }],
+    ['without any of these: its page', { json: [bare], page: good, asked: ['json', 'page'], expected: 'page' }],
+    [
+      'without them and without a page: its JSON',
+      { json: [bare], page: { status: 404, body: '' }, asked: ['json', 'page'], expected: 'json' },
+    ],
+    ['whose page cannot be had: its JSON', { json: [bare], page: away, asked: ['json', 'page'], expected: 'json' }],
+    [
+      'whose page is another: its JSON',
+      { json: [bare], page: { status: 200, body: '<html>' }, asked: ['json', 'page'], expected: 'json' },
+    ],
+    [
+      'whose page comes with an error: its JSON',
+      { json: [bare], page: { status: 500, body: page }, asked: ['json', 'page'], expected: 'json' },
+    ],
+    ['which had a page before: its page first', { html: true, page: good, asked: ['page'], expected: 'page' }],
+    [
+      'which has none any more: its JSON, without asking for the page twice',
+      { html: true, page: { status: 404, body: '' }, json: [bare], asked: ['page', 'json'], expected: 'json' },
+    ],
+    ['which had a page before, and is away', { html: true, page: away, asked: ['page'], expected: away }],
+    ['that keeps no list', { json: undefined, asked: ['json'], expected: 'none' }],
+    ['that refuses', { json: refused, asked: ['json'], expected: refused }],
+  ])('%s', async (_, row) => {
+    const asked: string[] = [];
+    const answer = async <T>(what: string, value: T | Error | undefined) => {
+      asked.push(what);
+      if (value instanceof Error) throw value;
+      return value;
+    };
+    const client = standInClient({
+      memberlist: async () => {
+        const members = await answer('json', row.json);
+        return members && { members, cut: 2, unread: 1 };
+      },
+      memberlistPage: async () => ({ headers: {}, ...((await answer('page', row.page)) ?? { status: 404, body: '' }) }),
+      close: async () => void asked.push('closed'),
+    });
+    const options = { client: () => client, timeout: 3000, html: () => row.html === true };
+    const outcome = await askListing(server, options).catch((error: unknown) => error);
+    expect(asked).toEqual([...row.asked, 'closed']);
+    if (row.expected instanceof Error) expect(outcome).toBe(row.expected);
+    else if (row.expected === 'none') expect(outcome).toMatchObject({ server, members: undefined });
+    else if (row.expected === 'json')
+      expect(outcome).toMatchObject({ server, html: false, members: row.json, cut: 2, unread: 1 });
+    else expect(outcome).toMatchObject({ server, html: true, members: { length: 3 }, cut: 0, unread: 0 });
+  });
+
+  const listingOf = (answers: Parameters<typeof standInClient>[0]) =>
+    askListing(server, { client: () => standInClient(answers), timeout: 3000, html: () => false });
+
+  it('knows itself in its JSON by its URL', async () => {
+    const members = [
+      { ...bare, server: 'https://tka-eu.example.ts.net' },
+      { ...bare, server },
+    ];
+    const listing = await listingOf({ memberlist: async () => ({ members, cut: 0, unread: 0 }) });
+    expect(listing.members?.map(({ isLocal }) => isLocal)).toEqual([false, true]);
+  });
+
+  it('tells on its page which member it is, what each is a hash of, and when each was seen', async () => {
+    const body = samplePage('memberlist-html-suspected.http');
+    const before = Date.now();
+    const listing = await listingOf({
+      memberlist: async () => ({ members: [bare], cut: 0, unread: 0 }),
+      memberlistPage: async () => ({ status: 200, headers: {}, body }),
+    });
+    const [eu, us] = listing.members ?? [];
+    expect(us).toMatchObject({ isLocal: true, id: memberId('tka-prod-us', 7946), address: '127.0.0.11' });
+    expect(eu).toMatchObject({ isLocal: false, gossipPort: 7946, state: 'suspected', name: null, server: null });
+    const seen = Date.parse(eu?.lastSeen ?? '');
+    expect(seen).toBeGreaterThanOrEqual(before - 9000);
+    expect(seen).toBeLessThanOrEqual(Date.now() - 9000);
+  });
+});
+
+// A question that is not let go would wait for ever.
+describe('several servers at once', { timeout: 20_000 }, () => {
+  type Answer = readonly Member[] | Error | undefined | 'never';
+
+  /** Asks one server per answer, `https://0` and so on. */
+  async function first(...answers: Answer[]) {
+    const closed = answers.map(() => Promise.withResolvers<void>());
+    const letGo: string[] = [];
+    const servers = answers.map((_, i) => `https://${i}`);
+    const options = {
+      client: (url: string) =>
+        standInClient({
+          memberlist: async ({ signal }) => {
+            const answer = answers[servers.indexOf(url)];
+            if (answer === 'never') {
+              await new Promise((done) => signal?.addEventListener('abort', done, { once: true }));
+              letGo.push(url);
+              throw signal?.reason;
+            }
+            if (answer instanceof Error) throw answer;
+            return answer && { members: answer, cut: 0, unread: 0 };
+          },
+          close: async () => closed[servers.indexOf(url)]?.resolve(),
+        }),
+      timeout: 3000,
+      html: () => false,
+    };
+    const outcome = await askFirst(servers, options);
+    // The others learn of it in the turns that follow.
+    await Promise.all(closed.map(({ promise }) => promise));
+    return { ...outcome, letGo };
+  }
+
+  it.each<[name: string, answers: Answer[], expected: { server?: string; without: string[]; failed: string[] }]>([
+    [
+      'the first with a list wins',
+      [away, undefined, [named]],
+      { server: 'https://2', without: ['https://1'], failed: ['https://0'] },
+    ],
+    ['none has one', [undefined, refused], { without: ['https://0'], failed: ['https://1'] }],
+    ['none is asked', [], { without: [], failed: [] }],
+    ['an empty list is one', [[]], { server: 'https://0', without: [], failed: [] }],
+  ])('%s', async (_, answers, { server, without, failed }) => {
+    const outcome = await first(...answers);
+    expect(outcome.listing?.server).toBe(server);
+    expect(outcome.without).toEqual(without);
+    expect([...outcome.failed.keys()]).toEqual(failed);
+  });
+
+  it('what each of them answered is kept', async () => {
+    expect((await first(refused, away)).failed).toEqual(
+      new Map<string, TkaError>([
+        ['https://0', refused],
+        ['https://1', away],
+      ]),
+    );
+  });
+
+  it('the others are let go as soon as one has answered, and count as nothing', async () => {
+    const { listing, letGo, failed, without } = await first('never', [named], 'never');
+    expect(listing?.server).toBe('https://1');
+    expect(letGo).toEqual(['https://0', 'https://2']);
+    expect([...failed]).toEqual([]);
+    expect(without).toEqual([]);
+  });
+});
+
+it.each([
+  ['a refusal', refused, true],
+  ['that we are not signed in', new NotSignedIn('not signed in'), true],
+  ['no connection', away, false],
+  ['any other error', new TkaError('broken'), false],
+])('an answer is: %s', (_, error, expected) => expect(isAnswer(error)).toBe(expected));
