@@ -483,6 +483,20 @@ export const mutants: readonly Mutant[] = [
     tests: session,
   },
   {
+    name: 'callers that were refused a token wait for the verdict on it',
+    file: 'src/session/session.ts',
+    find: 'const verdict = await tryToken(',
+    replace: 'writeChecked(store.folder, server);\n    const verdict = await tryToken(',
+    tests: session,
+  },
+  {
+    name: 'the API server is not asked about a token that is replaced anyway',
+    file: 'src/session/session.ts',
+    find: "if (!isFresh(session, Date.now())) return undefined;\n    this.#log('asked",
+    replace: "this.#log('asked",
+    tests: session,
+  },
+  {
     name: 'a token may end a few seconds before its sign-in',
     file: 'src/session/obtain.ts',
     find: 'short > endTolerance &&',
