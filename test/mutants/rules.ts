@@ -352,7 +352,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'callers of the server have limits',
     file: 'src/server/serve.ts',
-    find: 'limits: new CallerLimits(),',
+    find: 'limits: this.#limits,',
     replace: '',
     tests: program,
   },
@@ -389,6 +389,20 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/http/listen.ts',
     find: 'if (count > most) {',
     replace: 'if (count > 1e9) {',
+    tests: ['test/server/limits.test.ts'],
+  },
+  {
+    name: 'connections of unknown callers cannot take all room of the server',
+    file: 'src/server/serve.ts',
+    find: ', isKnown: (socket: Socket) => this.#limits.knows(socket)',
+    replace: '',
+    tests: program,
+  },
+  {
+    name: 'connections of known callers make room for nobody',
+    file: 'src/server/http/listen.ts',
+    find: 'if (isKnown(stranger.socket)) continue;',
+    replace: '',
     tests: ['test/server/limits.test.ts'],
   },
   {

@@ -1,4 +1,6 @@
 import { execFile, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
@@ -343,6 +345,28 @@ test('a login that asks without end is told to wait, in the log and in the metri
     .toMatchObject({ msg: 'request', refusal: 'too many requests', level: 'info' });
   const { body } = await ask(`http://127.0.0.1:${health.port}/metrics`);
   expect(body).toMatch(/^tka_server_requests_total\{.*status="429"\} \d+$/m);
+});
+
+test('more connections than it can have, on which nothing is asked, keep nobody out', async () => {
+  await using tailscaled = await startTailscaled({ whois: () => alice });
+  const port = await freePort('127.0.0.1');
+  const health = { port: await freePort('127.0.0.1') };
+  // Without a limit of time, so that only room counts.
+  const server = { host: '127.0.0.1', readHeaderTimeout: '1m', readTimeout: '1m', writeTimeout: '1m' };
+  const config = { clusterInfo, server, tailscale: { port }, health };
+  await using running = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
+  await running.said(/listening for the API/);
+  const sockets: Socket[] = [];
+  try {
+    for (let opened = 0; opened < 1_100; opened++) {
+      const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+      sockets.push(socket);
+      await once(socket, 'connect');
+    }
+    expect((await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`)).status).toBe(200);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+  }
 });
 
 describe('the end', () => {
