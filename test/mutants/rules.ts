@@ -609,13 +609,6 @@ export const mutants: readonly Mutant[] = [
     tests: ['test/session/lock.test.ts'],
   },
   {
-    name: 'the API server is not asked about a token that is to be replaced anyway',
-    file: 'src/session/session.ts',
-    find: '    if (!isFresh(session, Date.now())) return undefined;',
-    replace: '',
-    tests: session,
-  },
-  {
     name: 'strangers cannot hold more than 128 connections of the gossip port',
     file: 'src/server/mesh/mesh.ts',
     find: 'server.maxConnections = connectionLimit;',
