@@ -504,13 +504,6 @@ export const mutants: readonly Mutant[] = [
     tests: session,
   },
   {
-    name: 'the API server is not asked about a token that is replaced anyway',
-    file: 'src/session/session.ts',
-    find: "if (!isFresh(session, Date.now())) return undefined;\n    this.#log('asked",
-    replace: "this.#log('asked",
-    tests: session,
-  },
-  {
     name: 'a token may end a few seconds before its sign-in',
     file: 'src/session/obtain.ts',
     find: 'short > endTolerance &&',
