@@ -11,6 +11,15 @@ export interface Mutant {
   readonly tests: readonly string[];
 }
 
+/** Returns the text with the rule applied. Throws an Error if the rule's text is not in it exactly once. */
+export function mutate(text: string, { name, file, find, replace }: Mutant): string {
+  const parts = text.split(find);
+  if (parts.length !== 2) {
+    throw new Error(`${name}: ${file} contains the text ${parts.length - 1} times, not once:\n${find}`);
+  }
+  return parts.join(replace);
+}
+
 const guards = ['test/cluster/guards.test.ts'];
 const program = ['test/server/program.test.ts'];
 const grants = ['test/cluster/grants.test.ts'];

@@ -5,19 +5,10 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { type Mutant, mutants } from './rules.ts';
+import { mutants, mutate } from './rules.ts';
 
 const root = path.join(import.meta.dirname, '../..');
 const exe = process.platform === 'win32' ? '.cmd' : '';
-
-/** Returns the text with the rule applied. Throws an Error if the rule's text is not in it exactly once. */
-function mutate(text: string, { name, file, find, replace }: Mutant): string {
-  const parts = text.split(find);
-  if (parts.length !== 2) {
-    throw new Error(`${name}: ${file} contains the text ${parts.length - 1} times, not once:\n${find}`);
-  }
-  return parts.join(replace);
-}
 
 /** Copies the files that git tracks or does not ignore, as they are in the work tree; node_modules is linked. */
 function copyProject(to: string): void {
