@@ -153,17 +153,21 @@ export async function heldTarget(
   const { settings, sessions } = context;
   const ours = (wanted: string | undefined) => view.ours.find((c) => c.name === wanted)?.server;
   const found = (server: string): Held => ({ server, known: true });
-  const held = [...sessions.store.list(), ...sessions.store.listSignedOut()].map(({ server }) => server);
-  const here = new Set([...held, ...view.ours.map(({ server }) => server)]);
-  const isHere = (server: string) => here.has(server) || sessions.store.signedOut(server) !== undefined;
+  // A look at the cache mends its modes, and the doctor changes nothing.
+  const listHere = () => {
+    const held = [...sessions.store.list(), ...sessions.store.listSignedOut()].map(({ server }) => server);
+    return new Set([...held, ...view.ours.map(({ server }) => server)]);
+  };
+  const isHere = (server: string) => listHere().has(server) || sessions.store.signedOut(server) !== undefined;
   if (name === undefined) {
     // A server on the command line is meant before whatever context happens to be the current one.
     const isFlag = settings.values.get('tailscale.hostname')?.source === '--server';
     const flagged = isFlag ? await configuredServer(context) : undefined;
-    if (flagged !== undefined) return { server: flagged, known: isHere(flagged) };
+    if (flagged !== undefined) return { server: flagged, known: command === 'doctor' || isHere(flagged) };
     return found(ours(view.currentContext) ?? (await onlyServer(context, view, command)).server);
   }
   if (name.trim() === '') throw new UsageError('the name is empty', { hints: ['kubectl tka status shows the names'] });
+  const here = listHere();
   const shortNames = new Map([...here].map((server) => [server, shortName(server, settings.tailnet)]));
   const byName = [...here].filter((server) => shortNames.get(server) === name);
   const local = ours(name) ?? (byName.length === 1 ? byName[0] : undefined);

@@ -154,7 +154,7 @@ describe.concurrent('credential, asked twice by one process', () => {
         const once = await home.byShell(script, ['credential', '--server', us.server, '--api-server', us.apiServer]);
         expect(once).toMatchObject({ status: 0, stderr: '' });
         // No container starts as soon after another as these do.
-        const before = Date.now() / 1000 - 1;
+        const before = Date.now() / 1000 - 60;
         fs.utimesSync(home.entry(us, '+served'), before, before);
       }
       expect(us.counts).toMatchObject({ api: 0, login: 0 });
