@@ -172,8 +172,17 @@ status=$?; echo after >&3; stty -a <&4 >&3; exit $status`;
 
   /** Ends what still runs. */
   async close(): Promise<void> {
-    const { exitCode, signalCode, pid } = this.child;
-    if (exitCode === null && signalCode === null && pid !== undefined) process.kill(-pid, 'SIGKILL');
+    const { exitCode, signalCode, pid = 0 } = this.child;
+    if (exitCode === null && signalCode === null) {
+      // A shell with job control has a process group of its own. The hang-up alone does not always end it.
+      for (const target of [-this.pid, this.pid, -pid]) {
+        try {
+          if (Number.isInteger(target) && target !== 0) process.kill(target, 'SIGKILL');
+        } catch {
+          // It is gone already, or leads no group.
+        }
+      }
+    }
     await this.ended;
     this.#reader.destroy();
   }
