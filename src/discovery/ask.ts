@@ -61,6 +61,7 @@ export async function askListing(server: string, options: AskOptions): Promise<L
         address: row.address ?? null,
         gossipPort: row.gossipPort ?? null,
         name: null,
+        cluster: null,
         server: null,
         lastSeen: seen,
         version: null,

@@ -195,8 +195,8 @@ async function describeServers(
   const describe = async (server: string): Promise<ListedMember[]> => {
     const client = options.client(server);
     try {
-      const { apiServer, labels } = await client.clusterInfo({ timeout: entryTimeout });
-      const about = { name: names.get(server) ?? null, server, apiEndpoint: apiServer, labels };
+      const { apiServer, labels, cluster } = await client.clusterInfo({ timeout: entryTimeout });
+      const about = { name: names.get(server) ?? null, server, cluster, apiEndpoint: apiServer, labels };
       const unknown = { id: null, address: null, gossipPort: null, state: null, lastSeen: null, version: null };
       return [{ ...about, ...unknown, isLocal: false }];
     } catch (error) {
@@ -235,10 +235,10 @@ async function merge(
   });
   const listed = members.map((member): RememberedMember => {
     const { server, word } = placed.get(member) ?? { server: null, word: 'tailnet' as const };
-    const { name, apiEndpoint, state, lastSeen, version, labels } = member;
+    const { name, cluster, apiEndpoint, state, lastSeen, version, labels } = member;
     const tried = asked.has(member) ? now : triedAt(member);
     const ofServer = { server, word: listing.alone && server !== null ? wordOf(server) : word };
-    return { name, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried };
+    return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried };
   });
   const there = new Set(listed.map((member) => member.apiEndpoint));
   // A server that is listed with another endpoint is the same cluster, rebuilt.

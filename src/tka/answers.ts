@@ -271,6 +271,10 @@ export function parseKubeconfig(answer: RawAnswer, who: string, now: number): Ac
 
 export interface ClusterDescription extends ClusterAccess {
   readonly labels: ReadonlyMap<string, string>;
+  /** The name of the cluster; null from servers that state none (Go). */
+  readonly cluster: string | null;
+  /** Where its sign-ins are kept: two servers with the same store serve the same sign-ins. Null if it states none. */
+  readonly signInStore: string | null;
 }
 
 /** Answer of GET /cluster-info. Throws Refused, NotSignedIn or Unavailable. */
@@ -286,12 +290,21 @@ export function parseClusterInfo(answer: RawAnswer, who: string): ClusterDescrip
     own(info, 'insecure_skip_tls_verify'),
     fail,
   );
-  return { ...access, labels: labelsOf(own(info, 'labels')) };
+  const [cluster, store] = [own(info, 'cluster'), own(info, 'sign_in_store')];
+  return {
+    ...access,
+    labels: labelsOf(own(info, 'labels')),
+    cluster: typeof cluster === 'string' ? memberName(cluster) : null,
+    signInStore: typeof store === 'string' && /^[!-~]{1,200}$/.test(store) ? store : null,
+  };
 }
 
 /** A member of the mesh as a memberlist states it; what is null was not stated, or not in a usable form. */
 export interface Member {
+  /** Of the server. */
   readonly name: string | null;
+  /** The name of its cluster; null from servers that state none (Go). */
+  readonly cluster: string | null;
   readonly server: string | null;
   /** Canonical URL where it is one. */
   readonly apiEndpoint: string;
@@ -346,6 +359,7 @@ function memberOf(row: unknown): Member | undefined {
   if (typeof endpoint !== 'string') return undefined;
   const server = own(row, 'server');
   const name = own(row, 'name');
+  const cluster = own(row, 'cluster');
   const state = own(row, 'state');
   const lastSeen = own(row, 'lastSeen');
   const version = own(row, 'version');
@@ -357,6 +371,7 @@ function memberOf(row: unknown): Member | undefined {
     apiEndpoint,
     server: typeof server === 'string' ? usable(() => canonicalServer(server)) : null,
     name: typeof name === 'string' ? memberName(name) : null,
+    cluster: typeof cluster === 'string' ? memberName(cluster) : null,
     state: state === 'healthy' || state === 'suspected' || state === 'dead' ? state : null,
     lastSeen: seen ? lastSeen : null,
     version: (typeof version === 'string' && cleanText(version, 64)) || null,

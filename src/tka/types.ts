@@ -35,6 +35,8 @@ export interface MemberRow {
   readonly apiPort: number;
   readonly labels: Readonly<Record<string, string>> | null;
   readonly name?: string;
+  /** The name of the member's cluster. */
+  readonly cluster?: string;
   /** The member's TKA server, canonical URL. */
   readonly server?: string;
   readonly state?: MemberState;

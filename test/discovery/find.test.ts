@@ -67,6 +67,8 @@ function setUp(answers: Readonly<Record<string, Answer>>, more: Partial<FindOpti
           caData: '',
           insecureSkipTlsVerify: false,
           labels: new Map(),
+          cluster: null,
+          signInStore: null,
         }),
       }),
     allows: async () => true,

@@ -102,7 +102,14 @@ it.each<[name: string, row: Row]>([
         clusterInfo: async () => {
           const apiServer = answers[server];
           if (apiServer === undefined) throw new Unavailable(`cannot reach ${server}`, 0);
-          return { apiServer, caData: '', insecureSkipTlsVerify: false, labels: new Map() };
+          return {
+            apiServer,
+            caData: '',
+            insecureSkipTlsVerify: false,
+            labels: new Map(),
+            cluster: null,
+            signInStore: null,
+          };
         },
       }),
     timeout: 1000,

@@ -28,7 +28,16 @@ export function peerOf(hostName: string, more: Partial<Peer> = {}): Peer {
 
 /** A member of which only the API endpoint is known. */
 export function memberOf(apiEndpoint: string): Member {
-  return { name: null, server: null, apiEndpoint, state: null, lastSeen: null, version: null, labels: new Map() };
+  return {
+    name: null,
+    cluster: null,
+    server: null,
+    apiEndpoint,
+    state: null,
+    lastSeen: null,
+    version: null,
+    labels: new Map(),
+  };
 }
 
 /** Returns the page of a sample of the Go server's memberlist: `memberlist-html.http`. */

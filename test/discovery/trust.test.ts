@@ -152,7 +152,9 @@ describe('Trust', () => {
       trust().confirm(cluster(server, 'stated'), {
         client: (url): TkaClient => {
           asked.push(url);
-          return standInClient({ clusterInfo: async () => ({ ...info, apiServer, labels: new Map() }) });
+          return standInClient({
+            clusterInfo: async () => ({ ...info, apiServer, labels: new Map(), cluster: null, signInStore: null }),
+          });
         },
         timeout: 1000,
         forget: (...what) => forgotten.push(what.join(' ')),

@@ -153,6 +153,7 @@ describe.concurrent('names come from the last known list', () => {
     ]);
     const rest = {
       server: null,
+      cluster: null,
       state: null,
       lastSeen: null,
       listed: now,
