@@ -1,7 +1,7 @@
 // The server's configuration: environment, then file, then default.
 import { parseConfigText, readConfigText } from '../config-file.ts';
 import { UsageError } from '../errors.ts';
-import { cleanText } from '../tka/text.ts';
+import { cleanText, isDnsLike } from '../tka/text.ts';
 import { quoted } from '../tka/url.ts';
 import { type ConfigKey, type ConfigValue, configKeys, variableOf } from './config-keys.ts';
 
@@ -63,6 +63,25 @@ export async function loadConfig(named: string | undefined, env: NodeJS.ProcessE
   }
   return config;
 }
+
+/**
+ * Returns what people call the cluster of this server: `operator.clusterName`, unless it is the default (configurations for
+ * the Go server copy it) or cannot name a context; else `tailscale.hostname` without the tailnet.
+ */
+export function clusterNameOf(config: Config): string {
+  const given = config.get('operator.clusterName');
+  if (given !== configKeys['operator.clusterName'].fallback && isDnsLike(given)) return given;
+  const hostname = config.get('tailscale.hostname').toLowerCase();
+  const suffix = `.${tailnetOf(config)}`;
+  return suffix !== '.' && hostname.endsWith(suffix) ? hostname.slice(0, -suffix.length) : hostname;
+}
+
+/** Returns the configured tailnet in lower case, without dots at its ends; empty where none is configured. */
+export const tailnetOf = (config: Config): string =>
+  config
+    .get('tailscale.tailnet')
+    .replace(/^\.+|\.+$/g, '')
+    .toLowerCase();
 
 /** What is wrong only with several keys together. */
 function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: string[]): void {

@@ -105,8 +105,8 @@ function ourNode(who: WhoIs | undefined, suffix: string): TailnetNode | undefine
 async function recordOf({ clusterInfo, server, signal }: GossipOptions): Promise<OwnRecord> {
   for (;;) {
     try {
-      const { server_url: apiEndpoint, labels } = await clusterInfo();
-      return { server, apiEndpoint, labels, version: versionInfo().version };
+      const { server_url: apiEndpoint, labels, cluster } = await clusterInfo();
+      return { server, apiEndpoint, labels, cluster, version: versionInfo().version };
     } catch {
       // The provisioner has logged why.
       await delay(1_000, undefined, { signal });

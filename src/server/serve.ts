@@ -6,10 +6,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
 import { systemCode, TkaError } from '../errors.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
-import { canonicalServer } from '../tka/url.ts';
+import { cleanText, isDnsLike } from '../tka/text.ts';
+import { canonicalServer, quoted } from '../tka/url.ts';
 import { versionInfo } from '../version.ts';
 import { keepCertificate } from './certificate.ts';
-import type { Config } from './config.ts';
+import { type Config, clusterNameOf } from './config.ts';
 import { joinMesh } from './gossip.ts';
 import { createHealth } from './health.ts';
 import type { Answered } from './http/contract.ts';
@@ -104,6 +105,15 @@ class TkaServer {
   async start(kubeConfig: KubeConfig): Promise<void> {
     const { config, env, log } = this.#options;
     const { signal } = this.#stopping;
+    const given = config.get('operator.clusterName');
+    const cluster = clusterNameOf(config);
+    if (!isDnsLike(given)) {
+      const hints = ['set operator.clusterName to letters, digits, ".", "_" and "-"'];
+      log.warn(
+        { hints },
+        `operator.clusterName ${quoted(cleanText(given))} cannot name a context: the cluster is "${cluster}"`,
+      );
+    }
     await this.#startHealth();
     this.#traces = await openTraces(config, log);
     const provisioner = startProvisioner({
@@ -342,6 +352,7 @@ function provisionerOptions(config: Config, kubeConfig: KubeConfig, log: Log): P
     kubeConfig,
     namespace: config.get('operator.namespace'),
     leaseNamespace: config.get('operator.leaseNamespace'),
+    cluster: clusterNameOf(config),
     clusterName: config.get('operator.clusterName'),
     contextPrefix: config.get('operator.contextPrefix'),
     userPrefix: config.get('operator.userPrefix'),

@@ -1,7 +1,7 @@
 // Where the server is on the tailnet: what tailscaled's status says of it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { type TailnetStatus, TailscaleError, tailnetStatus, type WhoIs, whoIs } from '../tailscale/localapi.ts';
-import type { Config } from './config.ts';
+import { type Config, tailnetOf } from './config.ts';
 import type { Log } from './log.ts';
 
 const timeout = 5_000;
@@ -127,10 +127,7 @@ export const isWildcard = (host: string): boolean => /^(?:0\.0\.0\.0|[0:]+)$/.te
 /** The host under which others know this server; undefined where there is none. */
 export function publicHost(config: Config, status: TailnetStatus | undefined): string | undefined {
   const hostname = config.get('tailscale.hostname').toLowerCase();
-  const tailnet = config
-    .get('tailscale.tailnet')
-    .replace(/^\.+|\.+$/g, '')
-    .toLowerCase();
+  const tailnet = tailnetOf(config);
   if (tailnet !== '') return hostname.endsWith(`.${tailnet}`) ? hostname : `${hostname}.${tailnet}`;
   const host = config.get('server.host');
   if (host !== undefined && !isWildcard(host)) return host.toLowerCase();

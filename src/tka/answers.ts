@@ -2,7 +2,7 @@
 import { TkaError } from '../errors.ts';
 import { NotSignedIn, Refused, Unavailable } from './errors.ts';
 import { pemBlocks } from './pem.ts';
-import { cleanText } from './text.ts';
+import { cleanText, isDnsLike } from './text.ts';
 import { checkToken, type TokenClaims } from './token.ts';
 import type { MemberState } from './types.ts';
 import { canonicalApiServer, canonicalServer } from './url.ts';
@@ -294,7 +294,7 @@ export function parseClusterInfo(answer: RawAnswer, who: string): ClusterDescrip
   return {
     ...access,
     labels: labelsOf(own(info, 'labels')),
-    cluster: typeof cluster === 'string' ? memberName(cluster) : null,
+    cluster: nameIn(cluster),
     signInStore: typeof store === 'string' && /^[!-~]{1,200}$/.test(store) ? store : null,
   };
 }
@@ -370,8 +370,8 @@ function memberOf(row: unknown): Member | undefined {
   return {
     apiEndpoint,
     server: typeof server === 'string' ? usable(() => canonicalServer(server)) : null,
-    name: typeof name === 'string' ? memberName(name) : null,
-    cluster: typeof cluster === 'string' ? memberName(cluster) : null,
+    name: nameIn(name),
+    cluster: nameIn(cluster),
     state: state === 'healthy' || state === 'suspected' || state === 'dead' ? state : null,
     lastSeen: seen ? lastSeen : null,
     version: (typeof version === 'string' && cleanText(version, 64)) || null,
@@ -387,10 +387,7 @@ function usable(read: () => string): string | null {
   }
 }
 
-// A name becomes a context's name, an argument and a completion: a DNS-like name, or none.
-function memberName(name: string): string | null {
-  return /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(name) ? name : null;
-}
+const nameIn = (value: unknown): string | null => (typeof value === 'string' && isDnsLike(value) ? value : null);
 
 function labelsOf(value: unknown): ReadonlyMap<string, string> {
   const labels = new Map<string, string>();

@@ -4,6 +4,12 @@ const unsafe =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\p{Cs}\u{e0000}-\u{e007f}]/gu;
 
 /**
+ * Returns whether a text can name a server or a cluster. Such a name becomes a context's name, an argument and a
+ * completion, so it is a DNS-like name: `prod-us`.
+ */
+export const isDnsLike = (text: string): boolean => /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(text);
+
+/**
  * Text from elsewhere, made safe for a terminal, a file name or a kubeconfig: runs of white space and control
  * characters become one space, other invisible characters go, and what is longer than `limit` characters is cut.
  */

@@ -24,6 +24,10 @@ export interface ClusterInfo {
   /** Base64 of PEM; may be empty. */
   readonly ca_data: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** The name of the cluster: `prod-us`. */
+  readonly cluster?: string;
+  /** Where the sign-ins are kept, `UID of the namespace kube-system/namespace`: servers with the same store serve the same sign-ins. */
+  readonly sign_in_store?: string;
 }
 
 export type MemberState = 'healthy' | 'suspected' | 'dead';
@@ -34,6 +38,7 @@ export interface MemberRow {
   /** The TKA port from our server; the port of the API endpoint from the Go server. */
   readonly apiPort: number;
   readonly labels: Readonly<Record<string, string>> | null;
+  /** Of the server. */
   readonly name?: string;
   /** The name of the member's cluster. */
   readonly cluster?: string;

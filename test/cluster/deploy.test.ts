@@ -175,6 +175,9 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     ['no', 'create', 'tkasignins', '-n', 'default'],
     ['no', 'get', 'leases', ...system],
     ['no', 'delete', 'leases/controller.tka.specht-labs.de', ...system],
+    ['yes', 'get', 'namespaces/kube-system'],
+    ['no', 'get', 'namespaces/default'],
+    ['no', 'list', 'namespaces'],
     ['no', 'get', 'nodes'],
     ['no', '*', '*', '-A'],
   ] as const;

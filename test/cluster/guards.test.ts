@@ -5,7 +5,7 @@ import { startProvisioner } from '../../src/server/provisioner/provisioner.ts';
 import { kubeConfigFor } from './api-server.ts';
 import { type Hook, hooked } from './hook.ts';
 import { type ReplicaOptions, startReplica } from './replica.ts';
-import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
+import { absent, Ground, Person, statusFor, test, until } from './support.ts';
 
 /** A replica whose calls to the API server pass this hook. */
 async function replicaWith(ground: Ground, hook: Hook, options: Partial<ReplicaOptions> = {}) {
@@ -151,6 +151,7 @@ test.skipIf(absent !== undefined)('what clients are told of the cluster follows 
   const provisioner = startProvisioner({
     kubeConfig: kubeConfigFor(ground.access),
     namespace: ground.namespace,
+    cluster: 'prod-us',
     clusterName: 'tka-cluster',
     contextPrefix: 'tka-context-',
     userPrefix: 'tka-user-',
@@ -162,6 +163,7 @@ test.skipIf(absent !== undefined)('what clients are told of the cluster follows 
   const clock = vi.spyOn(performance, 'now');
   try {
     expect(await told()).toBe('https://one.example.com:6443');
+    expect(await provisioner.clusterInfo()).toMatchObject({ cluster: 'prod-us', labels: {} });
     const path = paths.configMaps(ground.namespace, 'cluster-info');
     await ground.kube.replace(path, map('https://two.example.com:6443'));
     expect(await told()).toBe('https://one.example.com:6443');
@@ -177,3 +179,21 @@ test.skipIf(absent !== undefined)('what clients are told of the cluster follows 
     await provisioner.stop();
   }
 });
+
+test.skipIf(absent !== undefined)(
+  'replicas state the same store of sign-ins, and other namespaces another',
+  async ({ ground, replica }) => {
+    await using second = await replicaWith(ground, () => undefined);
+    const other = await Ground.make(ground.access);
+    await using third = await replicaWith(other, () => undefined);
+    other.kube.close();
+    const namespace = await ground.kube.get<{ metadata: { uid: string } }>(paths.namespaces('kube-system'));
+    const storeOf = async (one: Pick<typeof replica, 'provisioner'>) =>
+      (await one.provisioner.clusterInfo()).sign_in_store;
+    await vi.waitFor(async () => {
+      expect(await storeOf(replica)).toBe(`${namespace?.metadata.uid}/${ground.namespace}`);
+      expect(await storeOf(second)).toBe(await storeOf(replica));
+      expect(await storeOf(third)).toBe(`${namespace?.metadata.uid}/${other.namespace}`);
+    }, 10_000);
+  },
+);

@@ -3,7 +3,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
-import { loadConfig } from '../../src/server/config.ts';
+import { clusterNameOf, loadConfig } from '../../src/server/config.ts';
 import { type ConfigKey, configKeys, variableOf } from '../../src/server/config-keys.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-config-'));
@@ -253,5 +253,20 @@ describe('problems', () => {
     expect(await problems('a: [', {})).toEqual([expect.stringMatching(/^config\.yaml:1: /)]);
     const absent = loadConfig(path.join(folder, 'absent.yaml'), required);
     await expect(absent).rejects.toThrow(/absent\.yaml: there is no such file$/);
+  });
+});
+
+describe('the name of the cluster', () => {
+  test.each([
+    ['', 'tka'],
+    ['tailscale: {hostname: TKA-prod-us}', 'tka-prod-us'],
+    ['tailscale: {hostname: tka-prod-us.Example.ts.net, tailnet: .example.ts.net}', 'tka-prod-us'],
+    ['tailscale: {hostname: tka.prod.example.com}', 'tka.prod.example.com'],
+    ['operator: {clusterName: prod-us}', 'prod-us'],
+    // The default of the Go server, which its configurations copy.
+    ['operator: {clusterName: tka-cluster}\ntailscale: {hostname: tka-prod-us}', 'tka-prod-us'],
+    ['operator: {clusterName: Prod US}\ntailscale: {hostname: tka-prod-us}', 'tka-prod-us'],
+  ])('%s: %s', async (text, name) => {
+    expect(clusterNameOf(await load(text))).toBe(name);
   });
 });

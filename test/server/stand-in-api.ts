@@ -6,6 +6,10 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
 
+/** The path of the namespace that every cluster has, and its UID here. */
+export const kubeSystem = '/api/v1/namespaces/kube-system';
+export const kubeSystemUid = '6d0a3bb1-7a1e-4f2c-9f0b-1f6a4c1d2e3f';
+
 type Listed = readonly [status: number, body: unknown];
 
 /** One namespace's sign-ins as an API server lists and tells them, and the watches that are open. */
@@ -20,7 +24,7 @@ export class StandInApi {
   /** Each request's query, as it came. */
   readonly asked: URLSearchParams[] = [];
   /** Objects besides the sign-ins, by path. */
-  readonly objects = new Map<string, unknown>();
+  readonly objects = new Map<string, unknown>([[kubeSystem, { metadata: { uid: kubeSystemUid } }]]);
   /** How often something was asked for that is not there. */
   missed = 0;
   readonly #server: Server;

@@ -53,6 +53,7 @@ export const members: readonly MemberRow[] = [
     apiPort: 443,
     labels: { environment: 'production', region: 'us-west-2' },
     name: 'tka-prod-us',
+    cluster: 'prod-us',
     server: 'https://tka-prod-us.example.ts.net',
     state: 'healthy',
     lastSeen: new Date(Date.now() - 3_000).toISOString(),

@@ -205,12 +205,21 @@ export const openApi = {
         contexts: mapOf(object({ cluster: string, user: string })),
         'current-context': string,
       }),
-      ClusterInfo: object({
-        server_url: { type: 'string', format: 'uri' },
-        insecure_skip_tls_verify: { type: 'boolean' },
-        ca_data: { type: 'string', contentEncoding: 'base64', description: 'PEM; may be empty.' },
-        labels: strings,
-      }),
+      ClusterInfo: object(
+        {
+          server_url: { type: 'string', format: 'uri' },
+          insecure_skip_tls_verify: { type: 'boolean' },
+          ca_data: { type: 'string', contentEncoding: 'base64', description: 'PEM; may be empty.' },
+          labels: strings,
+          cluster: { ...string, description: 'The name of the cluster.' },
+          sign_in_store: {
+            ...string,
+            description:
+              'Where the sign-ins are kept, `UID of the namespace kube-system/namespace`. Servers with the same one serve the same sign-ins. Absent while the UID cannot be read.',
+          },
+        },
+        ['server_url', 'insecure_skip_tls_verify', 'ca_data', 'labels'],
+      ),
       Memberlist: {
         type: 'array',
         items: object(
@@ -218,7 +227,8 @@ export const openApi = {
             apiEndpoint: { type: 'string', format: 'uri', description: 'Of the Kubernetes API.' },
             apiPort: { type: 'integer', description: 'Of the TKA server.' },
             labels: { ...strings, type: ['object', 'null'] },
-            name: string,
+            name: { ...string, description: 'Of the server.' },
+            cluster: { ...string, description: 'The name of its cluster. Absent from a server of 0.1.0.' },
             server: { type: 'string', format: 'uri', description: 'The TKA server.' },
             state: { enum: ['healthy', 'suspected', 'dead'] },
             lastSeen: { type: 'string', format: 'date-time' },

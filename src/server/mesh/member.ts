@@ -1,7 +1,7 @@
 // What one member says of itself.
 import { createHash } from 'node:crypto';
 import { TkaError, UsageError } from '../../errors.ts';
-import { cleanText } from '../../tka/text.ts';
+import { cleanText, isDnsLike } from '../../tka/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../tka/url.ts';
 
 /** What a member says of itself. Its name is the key under which this is kept. */
@@ -12,6 +12,8 @@ export interface MemberRecord {
   /** Its Kubernetes API server, canonical URL. */
   readonly apiEndpoint: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** The name of its cluster; absent from a member of 0.1.0. */
+  readonly cluster?: string | undefined;
   readonly version: string;
   /** It has told us that it goes. */
   readonly left: boolean;
@@ -32,14 +34,29 @@ export interface CheckedRecord {
   readonly record: MemberRecord;
   /** One text for one record. */
   readonly text: string;
+  /** A digest of all of it. */
+  readonly etag: string;
+  /** A digest of what 0.1.0 reads of it, which drops `cluster` and compares the rest with this. */
+  readonly version: string;
 }
 
 /** The record as it crosses the wire. */
 function recordText(record: MemberRecord): string {
   const { server, gossipPort, apiEndpoint, version, left } = record;
   const labels = Object.fromEntries(Object.entries(record.labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-  return JSON.stringify({ server, gossipPort, apiEndpoint, labels, version, ...(left && { left }) });
+  const { cluster } = record;
+  return JSON.stringify({
+    server,
+    gossipPort,
+    apiEndpoint,
+    labels,
+    ...(cluster !== undefined && { cluster }),
+    version,
+    ...(left && { left }),
+  });
 }
+
+const versionOf = (record: MemberRecord): string => digestOf(recordText({ ...record, cluster: undefined }));
 
 /** The record of a member in its one form. Throws UsageError for a name or record that no member may have. */
 export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
@@ -65,11 +82,13 @@ export function readRecord(value: unknown): CheckedRecord | string {
     Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined;
   const [server, gossipPort, apiEndpoint] = [own('server'), own('gossipPort'), own('apiEndpoint')];
   const [labels, version, left] = [own('labels'), own('version'), own('left') ?? false];
+  const cluster = own('cluster');
   if (!isUrl(server, canonicalServer)) return 'server is no canonical URL';
   if (!isUrl(apiEndpoint, canonicalApiServer)) return 'the API endpoint is no canonical https URL';
   if (!isPort(gossipPort)) return 'the gossip port is no port';
   if (!isClean(version, 64)) return 'version is no plain text of at most 64 characters';
   if (typeof left !== 'boolean') return 'left is no boolean';
+  if (!isCluster(cluster)) return 'cluster is not a DNS-like name';
   if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) return 'labels are no object';
   const pairs = Object.entries(labels);
   if (pairs.length > labelLimit) return `more than ${labelLimit} labels`;
@@ -78,14 +97,17 @@ export function readRecord(value: unknown): CheckedRecord | string {
     if (key === '' || !isClean(key, 317)) return 'the key of a label is no plain text of at most 317 characters';
     if (!isClean(label, 256)) return `the label ${cleanText(key, 60)} is no plain text of at most 256 characters`;
   }
-  const record = { server, gossipPort, apiEndpoint, labels: Object.fromEntries(pairs), version, left };
+  const record = { server, gossipPort, apiEndpoint, labels: Object.fromEntries(pairs), cluster, version, left };
   const text = recordText(record);
   if (Buffer.byteLength(text) > recordLimit) return `its URLs and labels are more than ${recordLimit} bytes`;
-  return { record, text };
+  return { record, text, etag: digestOf(text), version: versionOf(record) };
 }
 
 const isPort = (value: unknown): value is number =>
   Number.isInteger(value) && Number(value) > 0 && Number(value) < 65536;
+
+const isCluster = (value: unknown): value is string | undefined =>
+  value === undefined || (typeof value === 'string' && isDnsLike(value));
 
 const isClean = (value: unknown, limit: number): value is string =>
   typeof value === 'string' && value.length <= limit && cleanText(value, limit) === value;

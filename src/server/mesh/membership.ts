@@ -51,6 +51,7 @@ export interface Entry {
   readonly name: string;
   record: MemberRecord;
   text: string;
+  etag: string;
   version: string;
   /** Which process answered last. */
   process: string;
@@ -176,7 +177,7 @@ export class Membership {
   }
 
   #say(checked: CheckedRecord): void {
-    Object.assign(this.self, checked, { version: digestOf(checked.text), address: gossipAddress(checked.record) });
+    Object.assign(this.self, checked, { address: gossipAddress(checked.record) });
   }
 
   /** Where members may be before any is known: `host:port`. */
@@ -279,7 +280,7 @@ export class Membership {
       process,
       version,
       at,
-      have: entry?.version,
+      have: entry?.etag,
       ...members,
       leaving: record.left,
     });
@@ -328,7 +329,7 @@ export class Membership {
     const entry = this.#entries.get(name);
     const had = entry?.address === address && entry.version === version ? entry : undefined;
     const checked = answer.record ?? had;
-    if (checked === undefined || digestOf(checked.text) !== version) return `it does not give its record (${address})`;
+    if (checked === undefined || checked.version !== version) return `it does not give its record (${address})`;
     const home = gossipAddress(checked.record);
     if (home !== address) {
       // Anybody may point at another's server. Only what is read there counts.
@@ -349,8 +350,8 @@ export class Membership {
     // An answer that was overtaken by a later one.
     if (ask.at < entry.askedAt) return undefined;
     const renewed = entry.text !== checked.text || entry.process !== process;
-    const { record, text } = checked;
-    Object.assign(entry, { record, text, version, process, address, askedAt: ask.at, seenAt: this.#now() });
+    const { record, text, etag } = checked;
+    Object.assign(entry, { record, text, etag, version, process, address, askedAt: ask.at, seenAt: this.#now() });
     Object.assign(entry, { failingSince: undefined, failures: 0, mark: markOf(name, address) });
     this.#change(entry, record.left ? 'dead' : 'healthy', entry.state, renewed);
     return undefined;
@@ -413,7 +414,7 @@ export class Membership {
     // One that has just started is told of all, as far as they fit.
     const most = digest === this.#names() ? 0 : Math.max(fewOthers, 4 * (this.#count - count));
     const others = most === 0 ? [] : shuffled(this.#living(), most, this.#options.random);
-    const text = have === this.self.version ? undefined : this.self.text;
+    const text = have === this.self.etag ? undefined : this.self.text;
     return writeAnswer(
       this.self,
       text,
@@ -542,12 +543,10 @@ export class Membership {
 }
 
 function newEntry(name: string, checked: CheckedRecord, process: string, seenAt: number, askedAt: number): Entry {
-  const { record, text } = checked;
-  const life = { version: digestOf(text), process, address: gossipAddress(record), state: 'healthy' as const };
+  const life = { process, address: gossipAddress(checked.record), state: 'healthy' as const };
   return {
     name,
-    record,
-    text,
+    ...checked,
     ...life,
     seenAt,
     askedAt,

@@ -17,7 +17,7 @@ export type { TailnetNode, Whois } from './gate.ts';
 export type { Dial } from './peer.ts';
 
 /** What this server says of itself. */
-export type OwnRecord = Pick<MemberRecord, 'server' | 'apiEndpoint' | 'labels' | 'version'>;
+export type OwnRecord = Pick<MemberRecord, 'server' | 'apiEndpoint' | 'labels' | 'cluster' | 'version'>;
 
 export interface MeshOptions {
   /** In lower case; no two members may have the same. Without a key: the first label of the node's DNS name. */
@@ -258,10 +258,12 @@ async function listenOnAll(servers: readonly Server[], hosts: readonly string[],
 
 /** A member as a memberlist has it. */
 function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow {
-  const { server, apiEndpoint, labels, version } = record;
+  const { server, apiEndpoint, labels, cluster, version } = record;
   const url = new URL(server);
   const apiPort = Number(url.port || (url.protocol === 'https:' ? 443 : 80));
-  return { apiEndpoint, apiPort, labels, name, server, state, lastSeen: new Date(lastSeen).toISOString(), version };
+  const stated = cluster !== undefined && { cluster };
+  const seen = new Date(lastSeen).toISOString();
+  return { apiEndpoint, apiPort, labels, name, ...stated, server, state, lastSeen: seen, version };
 }
 
 function checkAddress(text: string): void {

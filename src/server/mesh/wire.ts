@@ -17,7 +17,7 @@ export interface Message {
 export interface Question extends Message {
   /** Where the teller's record is read: `host:port`. A hint, like all addresses here: a look there decides. */
   readonly at: string;
-  /** The version of the asked member's record that the teller has. */
+  /** The ETag of the asked member's record that the teller has; from a member of 0.1.0, its version. */
   readonly have?: string | undefined;
   /** How many addresses the teller has heard of, its own among them, and a digest of all members that live. */
   readonly count: number;

@@ -72,6 +72,7 @@ export const paths = {
   roles: (name: string) => `/apis/rbac.authorization.k8s.io/v1/clusterroles${part(name)}`,
   leases: (namespace: string, name?: string) =>
     `/apis/coordination.k8s.io/v1/namespaces/${segment(namespace)}/leases${part(name)}`,
+  namespaces: (name: string) => `/api/v1/namespaces${part(name)}`,
   configMaps: (namespace: string, name: string) => `/api/v1/namespaces/${segment(namespace)}/configmaps${part(name)}`,
 } as const;
 

@@ -14,6 +14,7 @@ import { type LeaseTimes, standForElection } from './lease.ts';
 import { endOf, isSettled, loginOf } from './objects.ts';
 import { WorkQueue } from './queue.ts';
 import { Reconciler, Stale } from './reconciler.ts';
+import { signInStore } from './sign-in-store.ts';
 import { createSignIns } from './sign-ins.ts';
 import { watchSignIns } from './watch.ts';
 
@@ -24,6 +25,8 @@ export interface ProvisionerOptions {
   readonly namespace: string;
   /** Where the lease is; default: the same namespace. A Go operator's is in the namespace of its pod. */
   readonly leaseNamespace?: string | undefined;
+  /** What people call the cluster: `prod-us`. */
+  readonly cluster?: string | undefined;
   /** Names in the kubeconfig answer. */
   readonly clusterName: string;
   readonly contextPrefix: string;
@@ -160,7 +163,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
 
   let known: { readonly info: ClusterInfo; readonly at: number } | undefined;
   let infoProblem = 'ref' in options.clusterInfo ? 'the cluster info has not been read yet' : undefined;
-  async function clusterInfo(): Promise<ClusterInfo> {
+  async function readInfo(): Promise<ClusterInfo> {
     const source = options.clusterInfo;
     if (!('ref' in source)) return source;
     if (known === undefined || performance.now() - known.at > clusterInfoMs) {
@@ -183,12 +186,21 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   }
 
   const stopping = new AbortController();
+  const storeOf = signInStore({ kube, namespace, log, signal: stopping.signal });
+  async function clusterInfo(): Promise<ClusterInfo> {
+    const { cluster } = options;
+    const store = storeOf();
+    return {
+      ...(await readInfo()),
+      ...(cluster !== undefined && { cluster }),
+      ...(store !== undefined && { sign_in_store: store }),
+    };
+  }
+
   /** Reads the cluster info once, though nobody asks: the server is not ready without it. */
   async function firstClusterInfo(): Promise<void> {
     while (infoProblem !== undefined && !stopping.signal.aborted) {
-      await clusterInfo().catch(() =>
-        delay(infoRetryMs, undefined, { signal: stopping.signal }).catch(() => undefined),
-      );
+      await readInfo().catch(() => delay(infoRetryMs, undefined, { signal: stopping.signal }).catch(() => undefined));
     }
   }
   void firstClusterInfo();

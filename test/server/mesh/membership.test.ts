@@ -1,12 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { checkRecord, digestOf } from '../../../src/server/mesh/member.ts';
+import { checkRecord, digestOf, readRecord } from '../../../src/server/mesh/member.ts';
 import { type Ask, Membership, type MembershipOptions } from '../../../src/server/mesh/membership.ts';
 import { type Answer, type Question, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import { seeded } from '../../hostile/junk.ts';
 
 const epoch = Date.UTC(2026, 10, 21);
 
-const recordOf = (name: string, more: { labels?: Record<string, string>; left?: boolean; server?: string } = {}) => ({
+const recordOf = (
+  name: string,
+  more: { labels?: Record<string, string>; left?: boolean; server?: string; cluster?: string } = {},
+) => ({
   server: `https://${name}.example.ts.net`,
   gossipPort: 7946,
   apiEndpoint: `https://api.${name}.example.com:6443`,
@@ -37,7 +40,7 @@ function member(name: string, more: Partial<MembershipOptions> = {}): Membership
 function answerOf(name: string, more: Partial<Answer> = {}): Answer {
   const record = checkRecord(name, recordOf(name));
   const whole = { name, process: `p-${name}`, record, others: [], ...more };
-  return { version: digestOf(whole.record?.text ?? ''), ...whole };
+  return { version: whole.record?.version ?? '', ...whole };
 }
 const told = (name: string, more: Parameters<typeof recordOf>[1] = {}) => checkRecord(name, recordOf(name, more));
 const asked = (ask: Ask): Question => {
@@ -296,4 +299,53 @@ test.each([
   ['a server with a path', 'tka', { server: 'https://tka.example.ts.net/x' }],
 ])('nobody starts with %s', (_, name, more) => {
   expect(() => member('tka', { name, record: { ...recordOf('tka'), ...more } })).toThrow(/cannot be told to the mesh/);
+});
+
+describe('the name of the cluster', () => {
+  test('is told to the others, and read from them', () => {
+    const one = member('one', { seeds: [addressOf('x')] });
+    one.settle(ask(one, addressOf('x')), answerOf('x', { record: told('x', { cluster: 'prod-us' }) }));
+    expect(one.get('x')?.record.cluster).toBe('prod-us');
+    const x = member('x', { record: recordOf('x', { cluster: 'prod-us' }) });
+    expect(read(x.answer(questionOf('one'))).record?.record.cluster).toBe('prod-us');
+  });
+
+  test.each([1, '', 'prod us', 'a\u202eb', '-x', 'x'.repeat(254)])('cannot be %j', (cluster) => {
+    expect(readRecord({ ...recordOf('x'), cluster })).toBe('cluster is not a DNS-like name');
+  });
+
+  test('is absent from the record of a member of 0.1.0, which is taken', () => {
+    const { left: _, ...record } = recordOf('x');
+    const frame = { v: 2, name: 'x', process: 'p', others: [] };
+    const answer = { ...frame, record, version: digestOf(JSON.stringify(record)) };
+    const one = member('one', { seeds: [addressOf('x')] });
+    const asking = ask(one, addressOf('x'));
+    one.settle(asking, read(Buffer.from(JSON.stringify(answer))));
+    expect(one.get('x')).toMatchObject({ state: 'healthy', record });
+    expect(one.get('x')?.record.cluster).toBeUndefined();
+    // It is told the version that it has given, and says nothing twice.
+    expect(asked(ask(one, addressOf('x'))).have).toBe(answer.version);
+  });
+
+  test('is dropped by a member of 0.1.0, for which the rest has the version that is stated', () => {
+    const x = member('x', { record: recordOf('x', { cluster: 'prod-us' }) });
+    const { version, record } = JSON.parse(x.answer(questionOf('one')).toString());
+    const { server, gossipPort, apiEndpoint, labels, version: program } = record;
+    expect(digestOf(JSON.stringify({ server, gossipPort, apiEndpoint, labels, version: program }))).toBe(version);
+  });
+
+  test('is read again when nothing else has changed', () => {
+    const one = knowing('x');
+    const x = member('x', { record: recordOf('x', { cluster: 'prod-us' }) });
+    time += 1000;
+    for (const cluster of ['prod-us', 'prod-us', 'prod-eu']) {
+      if (cluster === 'prod-eu') x.update(recordOf('x', { cluster }));
+      const asking = ask(one, addressOf('x'));
+      const answer = read(x.answer(asked(asking)));
+      expect(answer.record?.record.cluster).toBe(one.get('x')?.record.cluster === cluster ? undefined : cluster);
+      one.settle(asking, answer);
+      expect(one.get('x')?.record.cluster).toBe(cluster);
+      time += 1000;
+    }
+  });
 });
