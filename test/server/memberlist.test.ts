@@ -10,6 +10,7 @@ import { Parser } from 'htmlparser2';
 import { describe, expect, test } from 'vitest';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
 import { close, listen } from '../../src/server/http/listen.ts';
+import type { MemberRow } from '../../src/tka/types.ts';
 import { api, ask, members, sample, serve } from './support.ts';
 
 const path = `${api}/memberlist`;
@@ -87,8 +88,9 @@ test('the page says what the members say, and none of it is markup', async () =>
   await serve({ members: () => members });
   const { body } = await ask('GET', path, { accept: browser });
   const { elements, rows } = read(body);
-  expect(rows[0]).toEqual(['Name', 'State', 'Last seen', 'TKA server', 'Kubernetes API', 'Version', 'Labels']);
+  expect(rows[0]).toEqual(['Cluster', 'Server', 'State', 'Last seen', 'URL', 'Kubernetes API', 'Version', 'Labels']);
   expect(rows[1]).toEqual([
+    'prod-us',
     'tka-prod-us',
     'healthy',
     expect.stringMatching(/^\d s ago$/),
@@ -98,6 +100,7 @@ test('the page says what the members say, and none of it is markup', async () =>
     'environment=productionregion=us-west-2',
   ]);
   expect(rows[2]).toEqual([
+    '',
     '<script>document.title="owned"</script>',
     'dead',
     '2 h ago',
@@ -106,7 +109,7 @@ test('the page says what the members say, and none of it is markup', async () =>
     '"onmouseover="x',
     '</table><script>document.title="owned"</script>=\'"><b>team=x y',
   ]);
-  expect(rows[4]).toEqual(['', '', '', '', 'https://10.0.0.9:6443', '', 'environment=staging']);
+  expect(rows[4]).toEqual(['', '', '', '', '', 'https://10.0.0.9:6443', '', 'environment=staging']);
   expect(rows).toHaveLength(5);
   const names = new Set(elements.map(({ name }) => name));
   for (const name of ['a', 'b', 'img', 'iframe', 'link', 'base', 'form']) expect(names).not.toContain(name);
@@ -115,6 +118,49 @@ test('the page says what the members say, and none of it is markup', async () =>
   expect([...attributes].sort()).toEqual(
     ['charset', 'class', 'content', 'data-key', 'datetime', 'lang', 'name', 'scope', 'title'].sort(),
   );
+});
+
+test('the servers of a cluster are together, the best first', async () => {
+  const at = (n: number, more: Partial<MemberRow>): MemberRow => ({
+    apiEndpoint: `https://api-${n}.example.com:6443`,
+    apiPort: 443,
+    labels: {},
+    state: 'healthy',
+    ...more,
+  });
+  const rows = [
+    at(1, { name: 'a', cluster: 'prod', state: 'dead' }),
+    at(2, { name: 'b', cluster: 'prod' }),
+    at(1, { name: 'c', cluster: 'prod', state: 'suspected' }),
+    at(1, { name: 'd', cluster: 'prod' }),
+    at(2, { name: 'e', cluster: 'other' }),
+    // Two of the Go server, and one of 0.1.0 beside a newer replica of its cluster.
+    at(3, {}),
+    at(3, {}),
+    at(1, { name: 'f' }),
+  ];
+  await serve({ members: () => rows });
+  const page = await ask('GET', path, { accept: browser });
+  const { elements, rows: cells } = read(page.body);
+  expect(page.body).toContain('>4 clusters</p>');
+  expect(cells.slice(1).map(([first, second, third]) => [first, second, third])).toEqual([
+    ['prod', 'd', 'healthy'],
+    ['f', 'healthy', ''],
+    ['c', 'suspected', ''],
+    ['a', 'dead', ''],
+    ['prod', 'b', 'healthy'],
+    ['other', 'e', 'healthy'],
+    ['', '', 'healthy'],
+    ['', 'healthy', ''],
+  ]);
+  const spans = elements.filter(({ attributes }) => 'rowspan' in attributes);
+  expect(spans.map(({ name, attributes }) => [name, attributes.rowspan])).toEqual([
+    ['th', '4'],
+    ['td', '4'],
+    ['th', '2'],
+    ['td', '2'],
+  ]);
+  expect(JSON.parse((await ask('GET', path)).body)).toEqual(rows);
 });
 
 test('nothing but its own style and script may run, and nothing may be fetched', async () => {
@@ -143,8 +189,11 @@ const flags =
   '--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync';
 
 // The page is asked for through a forwarder that adds, with its own hash in the policy, what a person does.
-async function played(script: string): Promise<ReturnType<typeof read> & { html: string; text: string }> {
-  const port = await serve({ members: () => members });
+async function played(
+  script: string,
+  rows = members,
+): Promise<ReturnType<typeof read> & { html: string; text: string }> {
+  const port = await serve({ members: () => rows });
   const person = `window.addEventListener('load', () => { ${script} });`;
   const hash = createHash('sha256').update(person).digest('base64');
   const forwarder = createServer((_, response) => {
@@ -172,9 +221,9 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
   test('nothing of the members runs; there is a filter, and a button to sort by each column', async () => {
     const { html, text, elements } = await played('');
     expect(html).toContain('<title>TKA clusters</title>');
-    expect(elements.filter(({ name }) => name === 'button')).toHaveLength(7);
+    expect(elements.filter(({ name }) => name === 'button')).toHaveLength(8);
     expect(elements.filter(({ name }) => name === 'input')).toHaveLength(1);
-    expect(text).toContain('>4 members</p>');
+    expect(text).toContain('>4 clusters</p>');
   });
 
   test('the filter takes words in any order', async () => {
@@ -182,23 +231,23 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
       const input = document.querySelector('input');
       input.value = 'US-west-2  environment=production';
       input.dispatchEvent(new Event('input'));`);
-    expect(text).toContain('>1 of 4 members</p>');
-    const rows = elements.filter(({ name }) => name === 'tr').slice(1);
-    expect(rows.map(({ attributes }) => 'hidden' in attributes)).toEqual([false, true, true, true]);
+    expect(text).toContain('>1 of 4 clusters</p>');
+    const clusters = elements.filter(({ name }) => name === 'tbody');
+    expect(clusters.map(({ attributes }) => 'hidden' in attributes)).toEqual([false, true, true, true]);
   });
 
-  const stateNames = (rows: readonly string[][]) => rows.slice(1).map((row) => row[1]);
+  const stateNames = (rows: readonly string[][]) => rows.slice(1).map((row) => row[2]);
   test('a column sorts, and a second time the other way; the unknown is last both times', async () => {
-    const once = await played(`document.querySelectorAll('th button')[1].click();`);
+    const once = await played(`document.querySelectorAll('th button')[2].click();`);
     expect(stateNames(once.rows)).toEqual(['healthy', 'suspected', 'dead', '']);
-    const again = await played(`const b = document.querySelectorAll('th button')[1]; b.click(); b.click();`);
+    const again = await played(`const b = document.querySelectorAll('th button')[2]; b.click(); b.click();`);
     expect(stateNames(again.rows)).toEqual(['dead', 'suspected', 'healthy', '']);
     expect(again.text).toContain('aria-sort="descending"');
   });
 
   test('times sort as times', async () => {
-    const { rows } = await played(`document.querySelectorAll('th button')[2].click();`);
-    expect(rows.slice(1).map((row) => row[0])).toEqual([
+    const { rows } = await played(`document.querySelectorAll('th button')[3].click();`);
+    expect(rows.slice(1).map((row) => row[1])).toEqual([
       'tka-prod-us',
       'tka-staging',
       expect.stringContaining('owned'),

@@ -39,7 +39,7 @@ input { font: inherit; padding: .3rem .6rem; width: min(24rem, 100%); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .5rem .6rem; text-align: left; vertical-align: top; }
-tbody tr:nth-child(even) { background: var(--stripe); }
+tbody:only-of-type tr:nth-child(even), tbody:nth-of-type(even) { background: var(--stripe); }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid; outline-offset: 2px; }
 th button::after { content: " \\2195"; color: var(--dim); }
@@ -48,7 +48,6 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 td { overflow-wrap: anywhere; min-width: 6rem; }
 td:has(code), td:has(.labels) { min-width: 14rem; }
 th, time { white-space: nowrap; }
-td:first-child { font-weight: 600; }
 ul { list-style: none; margin: 0; padding: 0; }
 code, .labels { font: .85em/1.7 ui-monospace, monospace; }
 .healthy, .suspected, .dead { font-weight: 600; white-space: nowrap; }

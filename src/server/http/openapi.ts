@@ -248,7 +248,7 @@ export function openApiPage(): Answer {
       const answers = Object.entries(responses).map(
         ([status, { description }]) => `<li>${status} ${escaped(description)}</li>`,
       );
-      return `<tr><td><code>${method.toUpperCase()} ${escaped(path)}</code></td><td>${escaped(summary)}</td><td><ul>${answers.join('')}</ul></td></tr>`;
+      return `<tr><th scope="row"><code>${method.toUpperCase()} ${escaped(path)}</code></th><td>${escaped(summary)}</td><td><ul>${answers.join('')}</ul></td></tr>`;
     }),
   );
   const { title, description, version } = openApi.info;
