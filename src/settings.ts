@@ -32,6 +32,7 @@ export class Settings {
   /** True where `--port` was given: it then also applies to a URL without a port. */
   readonly #explicitPort: boolean;
   #foundTailnet = '';
+  #entry: { readonly tailnet: string; readonly url: string | undefined } | undefined;
 
   constructor(values: ReadonlyMap<SettingKey, Setting>, configFile: string | undefined, explicitPort: boolean) {
     this.values = values;
@@ -90,6 +91,13 @@ export class Settings {
 
   /** The canonical URL of the configured server; undefined where none is. Throws TkaError for one that is no host. */
   get entryServer(): string | undefined {
+    // Asked for at each server of a list.
+    const { tailnet } = this;
+    if (this.#entry?.tailnet !== tailnet) this.#entry = { tailnet, url: this.#entryServer() };
+    return this.#entry.url;
+  }
+
+  #entryServer(): string | undefined {
     const setting = this.values.get('tailscale.hostname');
     if (setting?.value === undefined || setting.value === '') return undefined;
     const name = String(setting.value);

@@ -52,7 +52,7 @@ const alikeLimit = 16;
 export async function findClusters(options: FindOptions): Promise<Found> {
   const [first] = options.entries;
   if (first === undefined) throw new TkaError('there is no TKA server to ask');
-  const [memory] = [first, ...options.lists]
+  const [memory] = [...new Set([first, ...options.lists])]
     .flatMap((server) => options.memory.read(server) ?? [])
     .sort((a, b) => b.at - a.at);
   const { listing, error } = await currentListing(first, memory, options);

@@ -1,12 +1,12 @@
 import type { CST } from 'yaml';
 import type { FlowLayout } from './render.ts';
-import type { Source } from './source.ts';
+import type { Layout } from './source.ts';
 import { type Edit, eol, type Item, indentOf, itemEnd, itemStart, lineStart, nextLine } from './text.ts';
 
 const hasContent = (item: Item): boolean => Boolean(item.key || item.value || item.sep);
 
 // How a multi-line flow collection indents; undefined where all of it stands on one line.
-function layoutOf(source: Source, collection: CST.FlowCollection): FlowLayout | undefined {
+function layoutOf(source: Layout, collection: CST.FlowCollection): FlowLayout | undefined {
   const first = collection.items.find(hasContent);
   const begin = first && (first.key ?? first.value)?.offset;
   const open = collection.start.offset;
@@ -25,7 +25,7 @@ function layoutOf(source: Source, collection: CST.FlowCollection): FlowLayout | 
 
 /** Edits that add parts behind the last one of a flow collection, laid out as the others are. */
 export function insertFlow(
-  source: Source,
+  source: Layout,
   collection: CST.FlowCollection,
   render: (probe: boolean, layout: FlowLayout | undefined) => readonly string[],
 ): Edit[] {
@@ -73,7 +73,7 @@ export function insertFlow(
 }
 
 /** Edits that take items (by index) and their commas out of a flow list; comments between them stay. */
-export function removeFlow(source: Source, collection: CST.FlowCollection, gone: ReadonlySet<number>): Edit[] {
+export function removeFlow(source: Layout, collection: CST.FlowCollection, gone: ReadonlySet<number>): Edit[] {
   const items = (collection.items.filter(hasContent) as Item[]).map((item) => ({
     from: itemStart(item),
     until: itemEnd(item) as number,
@@ -108,7 +108,7 @@ export function removeFlow(source: Source, collection: CST.FlowCollection, gone:
 }
 
 // Takes a range out, with its lines where nothing else stands on them, else with the spaces behind it.
-function wholeLines(source: Source, start: number, end: number): Edit {
+function wholeLines(source: Layout, start: number, end: number): Edit {
   const begin = lineStart(source, start);
   const rest = /^[ \t]*\r?(\n?)/.exec(source.lines.slice(end)) as RegExpExecArray;
   if (rest[1] === '') return { start, end: end + rest[0].length, text: '' };

@@ -1,16 +1,7 @@
 import { TkaError } from '../errors.ts';
 import { usableCommand } from './command.ts';
 import type { KubeconfigFiles } from './files.ts';
-import {
-  type Entry,
-  KubeconfigTooLarge,
-  maxBytes,
-  type PlainMap,
-  type SectionKey,
-  type Source,
-  shellWord,
-  shown,
-} from './source.ts';
+import { type Entry, KubeconfigTooLarge, maxBytes, type SectionKey, type Source, shellWord, shown } from './source.ts';
 import {
   type ContextSpec,
   checkSpec,
@@ -24,6 +15,7 @@ import {
   userFields,
 } from './spec.ts';
 import type { Field } from './splice.ts';
+import type { PlainMap } from './value.ts';
 import { type KubeconfigView, type Merged, markOf, textOf } from './view.ts';
 
 /** What to do to the kubeconfig files, in one go. */

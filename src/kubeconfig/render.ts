@@ -1,4 +1,4 @@
-import type { Plain, PlainMap } from './source.ts';
+import type { Plain, PlainMap } from './value.ts';
 
 // What JSON leaves raw but a YAML 1.1 reader takes for a line break or refuses as not printable.
 const yamlUnsafe = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;

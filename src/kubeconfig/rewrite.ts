@@ -2,12 +2,11 @@ import { TkaError } from '../errors.ts';
 import type { FileChange } from './plan.ts';
 import {
   findPair,
-  isPlainMap,
   KubeconfigTooLarge,
+  type Layout,
+  layoutOf,
   maxBytes,
-  type Plain,
-  type PlainMap,
-  parseText,
+  parseLayout,
   type SectionKey,
   type Source,
   sectionKeys,
@@ -15,12 +14,15 @@ import {
 } from './source.ts';
 import { addTopLevel, editSection, probeOf, replaceValue, setFields } from './splice.ts';
 import { applyEdits, type Edit, unsafe } from './text.ts';
+import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 /**
  * A file's text with a change spliced in, read again and compared with what it must mean now before it is returned. All
  * text that the change does not concern is kept as it is. Throws TkaError where that cannot be done safely.
  */
-export function rewrite(source: Source, change: FileChange): string {
+export function rewrite(read: Source, change: FileChange): string {
+  const source = layoutOf(read);
+  if (!equal(source.value, read.value)) throw unsafe(source, 0, 'it was understood in two ways');
   if (source.secondDocument !== undefined) {
     throw unsafe(source, source.secondDocument, 'a second YAML document, which kubectl does not read');
   }
@@ -44,20 +46,20 @@ export function rewrite(source: Source, change: FileChange): string {
   return current.text;
 }
 
-function sectionPair(source: Source, key: SectionKey) {
+function sectionPair(source: Layout, key: SectionKey) {
   const pair = findPair(source.root, key);
   if (!pair && source.value?.[key] !== undefined) throw unsafe(source, 0, `${key} comes from a merge (<<)`);
   return pair;
 }
 
-function removal(source: Source, key: SectionKey, names: ReadonlySet<string>): Edit[] {
+function removal(source: Layout, key: SectionKey, names: ReadonlySet<string>): Edit[] {
   const pair = names.size > 0 ? sectionPair(source, key) : undefined;
   if (!pair) return [];
   const gone = source.entries[key].filter((entry) => names.has(entry.name)).map((entry) => entry.index);
   return editSection(source, pair, new Set(gone), []);
 }
 
-function addition(source: Source, change: FileChange): string {
+function addition(source: Layout, change: FileChange): string {
   const edits: Edit[] = [];
   const updated = new Map(change.update.map(({ entry, fields }) => [`${entry.section} ${entry.name}`, fields]));
   for (const key of sectionKeys) {
@@ -111,7 +113,7 @@ function withField(value: Plain | undefined, path: readonly (string | number)[],
 
 // Reads the spliced text again. Of a long run of new items, which differ in their quoted strings alone, the first and
 // last few are read: parsing all would cost ten times what splicing does.
-function verified(source: Source, edits: readonly Edit[], expect: (value: PlainMap) => void) {
+function verified(source: Layout, edits: readonly Edit[], expect: (value: PlainMap) => void) {
   const after = applyEdits(source.text, edits);
   const probe = applyEdits(source.text, edits, true);
   const refuse = (why: string, cause?: unknown) =>
@@ -122,9 +124,9 @@ function verified(source: Source, edits: readonly Edit[], expect: (value: PlainM
   if (Buffer.byteLength(after) > maxBytes) {
     throw new KubeconfigTooLarge(`${shown(source.file)} would become larger than ${maxBytes >> 20} MiB`);
   }
-  let parsed: Source;
+  let parsed: Layout;
   try {
-    parsed = parseText(source.file, probe);
+    parsed = parseLayout(source.file, probe);
   } catch (cause) {
     throw refuse('the result would not be readable', cause);
   }

@@ -13,9 +13,8 @@ import {
 } from 'yaml';
 import { TkaError } from '../errors.ts';
 import { cleanText } from '../tka/text.ts';
-
-export type Plain = string | number | boolean | null | Plain[] | PlainMap;
-export type PlainMap = { [key: string]: Plain };
+import { readPlain } from './plain.ts';
+import { isPlainMap, type Plain, type PlainMap, plainValue } from './value.ts';
 
 export const sectionKeys = ['clusters', 'contexts', 'users'] as const;
 export type SectionKey = (typeof sectionKeys)[number];
@@ -27,22 +26,30 @@ export interface Entry {
   readonly section: SectionKey;
   readonly name: string;
   readonly index: number;
-  /** The list item; an alias where the file has one there, undefined where the whole section was merged in. */
-  readonly node: Node | undefined;
   readonly value: PlainMap;
   readonly body: PlainMap;
 }
 
-/** A kubeconfig file's text, what it means to kubectl, and where everything stands. */
+interface PlacedEntry extends Entry {
+  /** The list item; an alias where the file has one there, undefined where the whole section was merged in. */
+  readonly node: Node | undefined;
+}
+
+/** A kubeconfig file's text, and what it means to kubectl. */
 export interface Source {
   readonly file: string;
   readonly text: string;
   /** The text with every line break that YAML 1.1 knows turned into a line feed, except CR LF. Same length as `text`. */
   readonly lines: string;
-  readonly root: Node | null;
   readonly value: PlainMap | null;
   readonly entries: Readonly<Record<SectionKey, readonly Entry[]>>;
   readonly currentContext: string;
+}
+
+/** The same, and where everything stands in the text. */
+export interface Layout extends Source {
+  readonly root: Node | null;
+  readonly entries: Readonly<Record<SectionKey, readonly PlacedEntry[]>>;
   /** Anchors that some alias refers to. */
   readonly shared: ReadonlySet<string>;
   /** Where the (first) document ends: at its `...`, else at the end of the text. */
@@ -89,11 +96,38 @@ export function damage(source: { file: string; lines: string }, offset: number, 
  * duplicate keys and items without a name are refused too. Throws TkaError (`path:line:column`) for any damage.
  */
 export function parseSource(file: string, bytes: Uint8Array): Source {
-  return parseText(file, decode(file, bytes));
+  const at = checked(file, decode(file, bytes));
+  const value = readPlain(at.lines);
+  if (value === undefined) return laidOut(at);
+  try {
+    return { ...at, value, ...readSections(at, null, value) };
+  } catch {
+    // Where the damage is, only nodes tell.
+    return laidOut(at);
+  }
 }
 
-/** As parseSource, for text that was decoded already. */
-export function parseText(file: string, text: string): Source {
+/** Finds where everything stands in a kubeconfig's text. Throws TkaError as parseSource does. */
+export function parseLayout(file: string, text: string): Layout {
+  return laidOut(checked(file, text));
+}
+
+/** Finds where everything stands in a file that was read. Throws TkaError as parseSource does. */
+export function layoutOf(source: Source): Layout {
+  return isLayout(source) ? source : laidOut(source);
+}
+
+function isLayout(source: Source): source is Layout {
+  return 'root' in source;
+}
+
+interface Text {
+  readonly file: string;
+  readonly text: string;
+  readonly lines: string;
+}
+
+function checked(file: string, text: string): Text {
   const lines = text.replace(/\r(?!\n)|[\u0085\u2028\u2029]/g, '\n');
   const at = { file, text, lines };
   const control = lines.search(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff]/);
@@ -101,6 +135,10 @@ export function parseText(file: string, text: string): Source {
     const code = lines.charCodeAt(control).toString(16).padStart(4, '0').toUpperCase();
     throw damage(at, control, `control character U+${code} in the file`);
   }
+  return at;
+}
+
+function laidOut(at: Text): Layout {
   try {
     return read(at);
   } catch (error) {
@@ -124,7 +162,7 @@ function decode(file: string, bytes: Uint8Array): string {
   }
 }
 
-function read(at: { file: string; text: string; lines: string }): Source {
+function read(at: Text): Layout {
   let end = at.text.length;
   let documents = 0;
   const tokens = [];
@@ -167,11 +205,6 @@ function read(at: { file: string; text: string; lines: string }): Source {
   };
 }
 
-/** A map, for what is certain to be neither a list nor a scalar. */
-export function isPlainMap(value: Plain | undefined): value is PlainMap {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 const start = (node: unknown): number => (node as Node | null | undefined)?.range?.[0] ?? 0;
 
 function kind(value: Plain | undefined): string {
@@ -204,7 +237,7 @@ function readSections(at: { file: string; lines: string }, root: Node | null, va
   if (typeof currentContext !== 'string') {
     throw damage(at, place(root, 'current-context'), `current-context is ${kind(currentContext)}, not text: quote it`);
   }
-  const section = (key: SectionKey): Entry[] => {
+  const section = (key: SectionKey): PlacedEntry[] => {
     const list = value[key] ?? null;
     if (list === null) return [];
     if (!Array.isArray(list)) throw damage(at, place(root, key), `${key} is ${kind(list)}, not a list`);
@@ -238,22 +271,11 @@ function readSections(at: { file: string; lines: string }, root: Node | null, va
   return { currentContext, entries };
 }
 
-// sigs.k8s.io/yaml (go-yaml 2): which plain scalars are no text.
-const nulls = /^(?:~|null|Null|NULL|)$/;
-const booleans = /^(?:(y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON)|n|N|no|No|NO|false|False|FALSE|off|Off|OFF)$/;
-const numbers =
-  /^[-+]?(?:0[bB][01_]+|0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|[0-9][0-9_]*|(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?|\.inf|\.Inf|\.INF)$|^\.(?:nan|NaN|NAN)$/;
-
 function scalarValue(node: Scalar): Plain {
   const text = String(node.value ?? '');
   const resolved = node.type === undefined || node.type === 'PLAIN';
   const core = /^tag:yaml\.org,2002:(?:bool|int|float|null)$/.test(node.tag ?? '');
-  if (!core && (!resolved || node.tag !== undefined)) return text;
-  if (nulls.test(text)) return null;
-  const boolean = booleans.exec(text);
-  if (boolean) return boolean[1] !== undefined;
-  if (numbers.test(text)) return Number(text.replaceAll('_', ''));
-  return text;
+  return !core && (!resolved || node.tag !== undefined) ? text : plainValue(text);
 }
 
 // Turns nodes into values in document order, as go-yaml does: anchors, merges, duplicate keys, expansion limit.

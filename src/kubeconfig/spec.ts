@@ -2,8 +2,9 @@ import { TkaError } from '../errors.ts';
 import { cleanText } from '../tka/text.ts';
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
 import { markName } from './glance.ts';
-import { type Entry, isPlainMap, type Plain, type PlainMap } from './source.ts';
+import type { Entry } from './source.ts';
 import type { Field } from './splice.ts';
+import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 import { markOf, textOf } from './view.ts';
 
 /** A context of ours as it should be. */

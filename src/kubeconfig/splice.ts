@@ -1,7 +1,7 @@
 import { type CST, isAlias, isMap, isSeq, type Node, type YAMLMap } from 'yaml';
 import { insertFlow, removeFlow } from './flow.ts';
 import { blockItems, blockPair, flow, flowPair } from './render.ts';
-import { findPair, type Plain, type PlainMap, type Source } from './source.ts';
+import { findPair, type Layout } from './source.ts';
 import {
   type AnyPair,
   afterOwnComments,
@@ -19,11 +19,12 @@ import {
   tokenEnd,
   unsafe,
 } from './text.ts';
+import type { Plain, PlainMap } from './value.ts';
 
 // --- fields ----------------------------------------------------------------------------------------------------------
 
 /** Edits that put another value behind a key. Throws TkaError where other parts of the file refer to the old one. */
-export function replaceValue(source: Source, pair: AnyPair, value: Plain): Edit[] {
+export function replaceValue(source: Layout, pair: AnyPair, value: Plain): Edit[] {
   const node = pair.value;
   if (node && !isAlias(node)) requirePrivate(source, node);
   const item = pair.srcToken as Item | undefined;
@@ -44,7 +45,7 @@ export function replaceValue(source: Source, pair: AnyPair, value: Plain): Edit[
   return [{ start: behind, end: behind, text: ` ${flow(value)}` }];
 }
 
-function replaceItem(source: Source, node: Node | null | undefined, value: Plain): Edit {
+function replaceItem(source: Layout, node: Node | null | undefined, value: Plain): Edit {
   const token = node?.srcToken;
   const end = tokenEnd(token);
   if (!node || !token || end === undefined) throw unsafe(source, node?.range?.[0] ?? 0, 'an empty list item');
@@ -52,7 +53,7 @@ function replaceItem(source: Source, node: Node | null | undefined, value: Plain
   return { start: token.offset, end, text: flow(value) };
 }
 
-function addPairs(source: Source, map: YAMLMap, pairs: readonly [string, Plain][]): Edit[] {
+function addPairs(source: Layout, map: YAMLMap, pairs: readonly [string, Plain][]): Edit[] {
   const token = map.srcToken;
   if (token?.type === 'flow-collection') {
     return insertFlow(source, token, (probe, layout) =>
@@ -93,7 +94,7 @@ function groups(fields: readonly Field[]): Map<string | number, Field[]> {
  * Edits that give fields below `node` their values: an old value's text is replaced, a missing field becomes a line
  * behind its siblings. Throws TkaError where an alias, an anchor in use or an unusual form is in the way.
  */
-export function setFields(source: Source, node: Node | null | undefined, fields: readonly Field[]): Edit[] {
+export function setFields(source: Layout, node: Node | null | undefined, fields: readonly Field[]): Edit[] {
   const offset = node?.range?.[0] ?? 0;
   if (node) requirePrivate(source, node);
   const edits: Edit[] = [];
@@ -141,7 +142,7 @@ const probeValue = (value: Plain): Plain => (Array.isArray(value) ? [...probeOf(
  * Throws TkaError where that cannot be done safely.
  */
 export function editSection(
-  source: Source,
+  source: Layout,
   pair: AnyPair,
   removed: ReadonlySet<number>,
   created: readonly PlainMap[],
@@ -194,16 +195,16 @@ export function editSection(
 
 const dashOf = (item: Item): number => item.start.find((t) => t.type === 'seq-item-ind')?.offset ?? 0;
 
-function isEmptyOnOneLine(source: Source, token: CST.FlowCollection): boolean {
+function isEmptyOnOneLine(source: Layout, token: CST.FlowCollection): boolean {
   return /^\[[ \t]*\]$/.test(source.lines.slice(token.offset, lastSign(token.end)));
 }
 
-function insertItems(source: Source, at: number, indent: string, items: readonly PlainMap[]): Edit {
+function insertItems(source: Layout, at: number, indent: string, items: readonly PlainMap[]): Edit {
   return insertLines(source, at, blockItems(items, indent), blockItems(probeOf(items), indent));
 }
 
 // An item's lines go whole, from its dash to its last word; comments above and below stay.
-function removeLines(source: Source, items: readonly Item[]): Edit[] {
+function removeLines(source: Layout, items: readonly Item[]): Edit[] {
   const ranges: { start: number; end: number; text: string }[] = [];
   for (const item of items) {
     const dash = dashOf(item);
@@ -224,7 +225,7 @@ function removeLines(source: Source, items: readonly Item[]): Edit[] {
 }
 
 /** An edit that adds top-level pairs (block form) or entries of a top-level flow map. Throws TkaError where unsafe. */
-export function addTopLevel(source: Source, pairs: readonly (readonly [string, Plain])[]): Edit[] {
+export function addTopLevel(source: Layout, pairs: readonly (readonly [string, Plain])[]): Edit[] {
   const { root } = source;
   const token = root?.srcToken;
   if (root) requirePrivate(source, root);

@@ -1,6 +1,6 @@
 import { type CST, isAlias, type Node, type Pair, type YAMLMap } from 'yaml';
 import { TkaError } from '../errors.ts';
-import { damage, type Source } from './source.ts';
+import { damage, type Layout } from './source.ts';
 
 /** Text to stand in place of a range. `probe`, where given, is a shorter text of the same shape, for verification. */
 export interface Edit {
@@ -14,7 +14,7 @@ export type AnyPair = Pair<Node | null, Node | null>;
 export type Item = CST.CollectionItem;
 
 /** The error for a place that cannot be spliced. */
-export function unsafe(source: Source, offset: number, why: string): TkaError {
+export function unsafe(source: Layout, offset: number, why: string): TkaError {
   const { message, hints } = damage(source, offset, `cannot edit this safely: ${why}`);
   return new TkaError(message, {
     hints: ['write that part out in plain form, or use another file: --kubeconfig FILE', ...hints],
@@ -87,24 +87,24 @@ export function tokenEnd(token: CST.Token | null | undefined): number | undefine
 // --- lines -----------------------------------------------------------------------------------------------------------
 
 /** Where the line of an offset begins, behind a byte order mark. */
-export const lineStart = (source: Source, offset: number): number => {
+export const lineStart = (source: Layout, offset: number): number => {
   const begin = source.lines.lastIndexOf('\n', offset - 1) + 1;
   return begin === 0 && source.lines.startsWith('\ufeff') ? 1 : begin;
 };
 
 /** Where the line behind that of an offset begins; the end of the text if there is none. */
-export const nextLine = (source: Source, offset: number): number =>
+export const nextLine = (source: Layout, offset: number): number =>
   source.lines.indexOf('\n', offset) + 1 || source.text.length;
 
 /** The white space that a line up to an offset begins with. */
-export const indentOf = (source: Source, offset: number): string =>
+export const indentOf = (source: Layout, offset: number): string =>
   /^[ \t]*/.exec(source.lines.slice(lineStart(source, offset), offset))?.[0] ?? '';
 
 /** How far an offset is into its line. */
-export const column = (source: Source, offset: number): number => offset - lineStart(source, offset);
+export const column = (source: Layout, offset: number): number => offset - lineStart(source, offset);
 
 /** The line behind that of `offset` and behind comments from column `depth` on: these belong to what ends there. */
-export function afterOwnComments(source: Source, offset: number, depth: number): number {
+export function afterOwnComments(source: Layout, offset: number, depth: number): number {
   let result = nextLine(source, offset);
   for (let at = result; at < source.end; at = nextLine(source, at)) {
     const line = source.lines.slice(at, nextLine(source, at));
@@ -116,12 +116,12 @@ export function afterOwnComments(source: Source, offset: number, depth: number):
 }
 
 /** The line end that the file uses. */
-export function eol(source: Source): string {
+export function eol(source: Layout): string {
   return /\r\n|\n|\r/.exec(source.text)?.[0] ?? '\n';
 }
 
 /** An edit that adds whole lines where a line begins; a file without a final line end stays one. */
-export function insertLines(source: Source, at: number, text: string, probe?: string): Edit {
+export function insertLines(source: Layout, at: number, text: string, probe?: string): Edit {
   const end = eol(source);
   const open = at > lineStart(source, at);
   const whole = (t: string) => (open ? end + t.slice(0, -1).replaceAll('\n', end) : t.replaceAll('\n', end));
@@ -131,7 +131,7 @@ export function insertLines(source: Source, at: number, text: string, probe?: st
 // --- anchors ---------------------------------------------------------------------------------------------------------
 
 /** Throws TkaError where a node is an alias, or has an anchor that other parts of the file refer to. */
-export function requirePrivate(source: Source, node: Node): void {
+export function requirePrivate(source: Layout, node: Node): void {
   const offset = node.range?.[0] ?? 0;
   if (isAlias(node)) throw unsafe(source, offset, `alias *${node.source} stands where the change must go`);
   const anchor = (node as YAMLMap).anchor;

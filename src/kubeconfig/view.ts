@@ -1,14 +1,7 @@
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
 import { markName } from './glance.ts';
-import {
-  type Entry,
-  isPlainMap,
-  type Plain,
-  type PlainMap,
-  type SectionKey,
-  type Source,
-  sectionKeys,
-} from './source.ts';
+import { type Entry, type SectionKey, type Source, sectionKeys } from './source.ts';
+import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 /** A context of ours and what it refers to. */
 export interface OurContext {
@@ -66,9 +59,23 @@ export function mergeSources(sources: readonly Source[]): Merged {
   return merged;
 }
 
+interface Mark {
+  readonly index: number;
+  readonly server: string;
+}
+
+// An edit of a thousand contexts asks for each mark several times.
+const marks = new WeakMap<Entry, Mark | undefined>();
+
 /** Where our mark stands in an entry's `extensions`, and its TKA server; undefined if the entry is not ours. */
-export function markOf(entry: Entry | undefined): { index: number; server: string } | undefined {
-  const list = entry?.body.extensions;
+export function markOf(entry: Entry | undefined): Mark | undefined {
+  if (entry === undefined) return undefined;
+  if (!marks.has(entry)) marks.set(entry, readMark(entry));
+  return marks.get(entry);
+}
+
+function readMark(entry: Entry): Mark | undefined {
+  const list = entry.body.extensions;
   if (!Array.isArray(list)) return undefined;
   const index = list.findIndex((item) => isPlainMap(item) && item.name === markName);
   const extension = (list[index] as PlainMap | undefined)?.extension;
@@ -77,7 +84,7 @@ export function markOf(entry: Entry | undefined): { index: number; server: strin
   return typeof server === 'string' ? withCanonical(index, server) : undefined;
 }
 
-function withCanonical(index: number, server: string): { index: number; server: string } | undefined {
+function withCanonical(index: number, server: string): Mark | undefined {
   const canonical = orUndefined(canonicalServer, server);
   return canonical === undefined ? undefined : { index, server: canonical };
 }
