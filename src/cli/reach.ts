@@ -39,8 +39,8 @@ export function tailnetOnce(env: NodeJS.ProcessEnv, terminal: Terminal): Tailnet
 }
 
 async function askSuffix(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>): Promise<{ suffix: string }> {
-  const { tailnetSuffix } = await import('../tailscale/localapi.ts');
-  return { suffix: await tailnetSuffix({ env, timeout: 500, log }) };
+  const { ownNames } = await import('../tailscale/localapi.ts');
+  return await ownNames({ env, timeout: 500, log });
 }
 
 /** The way to servers, for which tailscaled may know addresses. */

@@ -12,7 +12,7 @@ import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, type OwnRecord, startMesh, type TailnetNode } from './mesh/mesh.ts';
-import { askStatus, isLoopback, meshTag, whoCalls } from './tailnet.ts';
+import { askStatus, hostnameOf, isLoopback, meshTag, whoCalls } from './tailnet.ts';
 
 export interface GossipOptions {
   readonly config: Config;
@@ -82,10 +82,10 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
 
 /**
  * The member's name. Where the tailnet decides, it is the node's own: the others would not take the record under another.
- * With a key it is `tailscale.hostname`.
+ * With a key it is `tailscale.hostname`, or HOSTNAME-N for the other servers of a cluster.
  */
 function nameOf({ config, log, status }: GossipOptions, byTailnet: boolean): string {
-  const configured = config.get('tailscale.hostname').toLowerCase();
+  const configured = hostnameOf(config, status);
   const node = status?.self.hostName;
   if (!byTailnet || !node) return configured;
   if (configured.split('.', 1)[0] !== node) {

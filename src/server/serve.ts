@@ -30,6 +30,7 @@ import {
   needsTailnet,
   publicHost,
   tailnetName,
+  untilRenamed,
   waitForTailnet,
 } from './tailnet.ts';
 import { openTraces, type Traces } from './traces.ts';
@@ -51,19 +52,27 @@ const stopMs = 25_000;
  * may pass (a cluster or a tailscaled that is away) is waited for.
  */
 export async function serve(options: ServeOptions): Promise<void> {
-  const { config, log, signal } = options;
+  const { config, log } = options;
   const { version, commit } = versionInfo();
   log.info({ version, commit, config: config.file }, 'tka-server starts');
   const kubeConfig = loadKubeConfig(options);
-  const server = new TkaServer(options);
+  while (await serveUntilRenamed(options, kubeConfig)) log.info({}, 'tka-server starts again');
+}
+
+/** Serves until the signal, or until the node has another name on the tailnet. Returns true if it is to start again. */
+async function serveUntilRenamed({ signal, ...options }: ServeOptions, kubeConfig: KubeConfig): Promise<boolean> {
+  const { log } = options;
+  const renamed = new AbortController();
+  const ending = AbortSignal.any([signal, renamed.signal]);
+  const server = new TkaServer({ ...options, signal: ending }, () => renamed.abort());
   try {
     await server.start(kubeConfig);
     await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      signal.addEventListener('abort', () => resolve(), { once: true });
+      if (ending.aborted) resolve();
+      ending.addEventListener('abort', () => resolve(), { once: true });
     });
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (!ending.aborted) throw error;
   } finally {
     log.info({}, 'tka-server stops');
     const late = new AbortController();
@@ -75,10 +84,12 @@ export async function serve(options: ServeOptions): Promise<void> {
     if (inTime) log.info({}, 'tka-server has stopped');
     else log.warn({}, 'tka-server ends without having finished');
   }
+  return !signal.aborted;
 }
 
 class TkaServer {
   readonly #options: ServeOptions;
+  readonly #onRenamed: () => void;
   // Ends what waits, for whatever reason the server stops.
   readonly #stopping = new AbortController();
   readonly #metrics = createMetrics({
@@ -96,8 +107,10 @@ class TkaServer {
   #provisioner: Provisioner | undefined;
   #mesh: Mesh | undefined;
 
-  constructor(options: ServeOptions) {
+  /** `onRenamed` is called when the node has another name than the server started with. */
+  constructor(options: ServeOptions, onRenamed: () => void) {
     this.#options = options;
+    this.#onRenamed = onRenamed;
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), { once: true });
     if (options.signal.aborted) this.#stopping.abort(options.signal.reason);
   }
@@ -187,6 +200,7 @@ class TkaServer {
       this.#waitsFor = why;
     };
     const status = needsTailnet(config) ? await waitForTailnet(env, log, signal, onWait) : undefined;
+    if (status !== undefined) void this.#watchName(status);
     const hosts = hostsOf(config, status);
     if (config.get('tailscale.port') !== 443 || status === undefined) return { hosts, status, pair: undefined };
     const name = certificateName(config, status);
@@ -196,6 +210,19 @@ class TkaServer {
       for (const api of this.#apis) if ('setSecureContext' in api) api.setSecureContext(pair);
     };
     return { hosts, status, pair: await keepCertificate({ name, env, log, signal, onPair }) };
+  }
+
+  /** The certificate, the mesh and the names that callers may use follow from the node's name. */
+  async #watchName(status: TailnetStatus): Promise<void> {
+    const { env, log } = this.#options;
+    const { signal } = this.#stopping;
+    try {
+      const name = await untilRenamed(status, env, log, signal);
+      log.warn({ name, before: status.self.dnsName }, 'this node has another name on the tailnet now');
+      this.#onRenamed();
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
   }
 
   #listener(provisioner: Provisioner, status: TailnetStatus | undefined): RequestListener {

@@ -1,6 +1,13 @@
 // Where the server is on the tailnet: what tailscaled's status says of it.
 import { setTimeout as delay } from 'node:timers/promises';
-import { type TailnetStatus, TailscaleError, tailnetStatus, type WhoIs, whoIs } from '../tailscale/localapi.ts';
+import {
+  ownNames,
+  type TailnetStatus,
+  TailscaleError,
+  tailnetStatus,
+  type WhoIs,
+  whoIs,
+} from '../tailscale/localapi.ts';
 import { type Config, tailnetOf } from './config.ts';
 import type { Log } from './log.ts';
 
@@ -39,6 +46,29 @@ export async function waitForTailnet(
     told = why;
     onWait(`tailscaled is not up yet: ${why}`);
     await delay(again, undefined, { signal });
+  }
+}
+
+const renameMs = 5_000;
+
+/**
+ * Resolves with the node's DNS name when it is another than in this status: an admin renames a node, and a new version of
+ * `deploy/` may. Rejects only when the signal ends the waiting.
+ */
+export async function untilRenamed(
+  { self }: TailnetStatus,
+  env: NodeJS.ProcessEnv,
+  log: Log,
+  signal: AbortSignal,
+): Promise<string> {
+  for (;;) {
+    await delay(renameMs, undefined, { signal });
+    try {
+      const { dnsName } = await ownNames({ env, timeout, log: (line) => log.debug({}, line) });
+      if (dnsName !== '' && dnsName !== self.dnsName) return dnsName;
+    } catch (error) {
+      if (!(error instanceof TailscaleError)) throw error;
+    }
   }
 }
 
@@ -124,9 +154,21 @@ export function hostsOf(config: Config, status: TailnetStatus | undefined): read
 /** True for what means all addresses. */
 export const isWildcard = (host: string): boolean => /^(?:0\.0\.0\.0|[0:]+)$/.test(host);
 
+/**
+ * Returns the server's own name, in lower case: `tailscale.hostname`; or the node's, where that is HOSTNAME-N. So are
+ * called the other servers of a cluster, and what Tailscale makes of a name that another node has.
+ */
+export function hostnameOf(config: Config, status: TailnetStatus | undefined): string {
+  const hostname = config.get('tailscale.hostname').toLowerCase();
+  const node = status?.self.hostName ?? '';
+  const [first = ''] = hostname.split('.', 1);
+  const isNumbered = node.startsWith(`${first}-`) && /^\d+$/.test(node.slice(first.length + 1));
+  return isNumbered ? `${node}${hostname.slice(first.length)}` : hostname;
+}
+
 /** The host under which others know this server; undefined where there is none. */
 export function publicHost(config: Config, status: TailnetStatus | undefined): string | undefined {
-  const hostname = config.get('tailscale.hostname').toLowerCase();
+  const hostname = hostnameOf(config, status);
   const tailnet = tailnetOf(config);
   if (tailnet !== '') return hostname.endsWith(`.${tailnet}`) ? hostname : `${hostname}.${tailnet}`;
   const host = config.get('server.host');

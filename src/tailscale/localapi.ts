@@ -27,11 +27,12 @@ export async function tailnetStatus(options: StatusOptions): Promise<TailnetStat
   return parseStatus(await statusDocument(options, named), { loopback: named });
 }
 
-/** The tailnet's suffix alone, which takes as long in a tailnet of any size. Throws TailscaleError. */
-export async function tailnetSuffix(options: StatusOptions): Promise<string> {
+/** Returns the tailnet's suffix and this machine's DNS name, which takes as long in a tailnet of any size. Throws TailscaleError. */
+export async function ownNames(options: StatusOptions): Promise<{ readonly suffix: string; readonly dnsName: string }> {
   const { status, body } = await localRequest('/localapi/v0/status?peers=false', options);
   if (status !== 200) throw badStatus(status);
-  return parseStatus(body, { loopback: false }).suffix;
+  const { suffix, self } = parseStatus(body, { loopback: false });
+  return { suffix, dnsName: self.dnsName };
 }
 
 async function statusDocument(options: StatusOptions, named: boolean): Promise<string> {

@@ -36,7 +36,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
   beforeAll(async () => {
     cluster = await ownCluster('127.0.0.16');
     tailscaled = await startTailscaled({
-      self: { hostName: 'tka-0', addresses: ['100.64.0.1'], tags: ['tag:tka'] },
+      self: { hostName: 'tka', addresses: ['100.64.0.1'], tags: ['tag:tka'] },
       tailnet: 'example.com',
     });
   });

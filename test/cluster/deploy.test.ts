@@ -5,7 +5,9 @@ import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
 import { connectKube, type Kube } from '../../src/server/provisioner/kube.ts';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
+import type { MemberRow } from '../../src/tka/types.ts';
 import { deploy, only } from '../deploy/render.ts';
+import { freePort } from '../server/program.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
 import {
   apply,
@@ -22,6 +24,11 @@ import { startReplica } from './replica.ts';
 import { absent, kubectl, Person, statusFor, until } from './support.ts';
 
 const namespace = 'tka-system';
+const nodeOf = (hostName: string) => ({ hostName, addresses: ['100.64.0.1'], tags: ['tag:tka'] });
+const asDora = () => ({
+  login: 'dora@example.com',
+  capabilities: { 'specht-labs.de/cap/tka': [{ role: listed, period: '1h', priority: 1 }] },
+});
 interface Fixtures {
   readonly access: Access;
   readonly kube: Kube;
@@ -123,11 +130,8 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     const { kube, namespace } = deployed;
     const container = containerOf(deployed);
     await using tailscaled = await startTailscaled({
-      self: { hostName: 'tka-0', addresses: ['100.64.0.1'], tags: ['tag:tka'] },
-      whois: () => ({
-        login: 'dora@example.com',
-        capabilities: { 'specht-labs.de/cap/tka': [{ role: listed, period: '1h', priority: 1 }] },
-      }),
+      self: nodeOf('tka'),
+      whois: asDora,
     });
     const { server, url, healthUrl } = await startAsItsPod(deployed, tailscaled);
     await using _ = server;
@@ -150,6 +154,29 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
   test('the server runs as its pod would run it', ({ here }) => runsAsItsPod(here));
 
   test('the server runs in the namespace of an overlay', ({ elsewhere }) => runsAsItsPod(elsewhere));
+
+  test('the state of the pod tka-0 of 0.1.0, whose node is renamed while the server runs: sign-ins and tokens go on', async ({
+    here,
+  }) => {
+    await using tailscaled = await startTailscaled({ self: nodeOf('tka-0'), whois: asDora });
+    const gossip = { TKA_GOSSIP_ENABLED: 'true', TKA_GOSSIP_PORT: `${await freePort('127.0.0.1')}` };
+    const { server, url } = await startAsItsPod(here, tailscaled, '', gossip);
+    await using _ = server;
+    const dora = new Person(url, { role: listed, username: 'dora' });
+    const names = async () => {
+      const response = await fetch(`${url}/memberlist`).catch(() => undefined);
+      const rows = response?.ok ? ((await response.json()) as MemberRow[]) : [];
+      return rows.map(({ name, cluster, server: at }) => [name, cluster, new URL(at ?? 'http://none').hostname]);
+    };
+    await vi.waitFor(async () => expect(await names()).toEqual([['tka-0', 'tka', 'tka-0.example.ts.net']]), 10_000);
+    await dora.token();
+    const { body } = await dora.kubeconfig();
+    tailscaled.self = nodeOf('tka');
+    await vi.waitFor(async () => expect(await names()).toEqual([['tka', 'tka', 'tka.example.ts.net']]), 30_000);
+    expect(await dora.status()).toMatchObject({ status: 200 });
+    expect(await kubectl(body, 'get', 'pods', '-n', 'default')).toMatchObject({ status: 0 });
+    expect((await dora.logout()).status).toBe(200);
+  });
 
   const system = ['-n', namespace];
   const rights = [

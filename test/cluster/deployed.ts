@@ -136,11 +136,12 @@ export async function insideItsPod(deployed: Deployed): Promise<{ env: Record<st
   return { env, config: only(objects, 'ConfigMap').data?.['config.yaml'] ?? '' };
 }
 
-/** Starts the server as its pod would, beside this tailscaled; with more configuration, if any. */
+/** Starts the server as its pod would, beside this tailscaled; with more configuration and environment, if any. */
 export async function startAsItsPod(
   deployed: Deployed,
   tailscaled: Tailscaled,
   more = '',
+  moreEnv: Readonly<Record<string, string>> = {},
 ): Promise<{ server: TkaServerProcess; url: string; healthUrl: string }> {
   const { env, config } = await insideItsPod(deployed);
   const [port, healthPort] = [await freePort('127.0.0.1'), await freePort('::')];
@@ -149,6 +150,7 @@ export async function startAsItsPod(
     TS_SOCKET: tailscaled.socketPath,
     TKA_TAILSCALE_PORT: `${port}`,
     TKA_HEALTH_PORT: `${healthPort}`,
+    ...moreEnv,
   });
   await server.said(/listening for the API/);
   return { server, url: `http://127.0.0.1:${port}/api/v1alpha1`, healthUrl: `http://127.0.0.1:${healthPort}` };

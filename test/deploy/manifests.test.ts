@@ -1,9 +1,10 @@
+import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
 import { afterAll, describe, expect, it } from 'vitest';
-import { loadConfig } from '../../src/server/config.ts';
+import { clusterNameOf, loadConfig } from '../../src/server/config.ts';
 import { variableOf } from '../../src/server/config-keys.ts';
 import { misfits } from './consistency.ts';
 import { allOf, deploy, noKubectl, only, overlay, render } from './render.ts';
@@ -107,12 +108,46 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     const { spec } = only(objects, 'StatefulSet');
     expect(spec?.replicas).toBe(2);
     expect(spec?.volumeClaimTemplates?.map(({ metadata }) => metadata?.name)).toEqual(['state']);
-    const fromPod = { fieldRef: { fieldPath: 'metadata.name' } };
-    expect(variable('TKA_TAILSCALE_HOSTNAME', container('server'))?.valueFrom).toEqual(fromPod);
-    expect(variable('TS_HOSTNAME', container('tailscale'))?.valueFrom).toEqual(fromPod);
     expect(only(objects, 'PodDisruptionBudget').spec?.maxUnavailable).toBe(1);
     // The tailnet is started before the server, and ended after it.
     expect(container('tailscale').restartPolicy).toBe('Always');
+  });
+
+  it.each([
+    [{}, 'tka', 0, 'tka'],
+    [{}, 'tka', 1, 'tka-1'],
+    [{}, 'tka', 10, 'tka-10'],
+    [{ nameSuffix: '-prod-us' }, 'tka-prod-us', 0, 'tka-prod-us'],
+    [{ nameSuffix: '-prod-us' }, 'tka-prod-us', 2, 'tka-prod-us-2'],
+    [{ namePrefix: 'acme-', nameSuffix: '-0' }, 'acme-tka-0', 0, 'acme-tka-0'],
+  ])('with %j, the cluster is %s and its pod %i the node %s', async (change, cluster, ordinal, node) => {
+    const more = overlay(change);
+    folders.push(more);
+    const rendered = render(more);
+    const { initContainers = [], containers } = pod(rendered);
+    const { env } = containers[0] ?? {};
+    expect(env?.find(({ name }) => name === 'TKA_TAILSCALE_HOSTNAME')).toEqual({
+      name: 'TKA_TAILSCALE_HOSTNAME',
+      value: only(rendered, 'StatefulSet').metadata?.name,
+    });
+    const config = await loadConfig(undefined, {
+      TKA_CLUSTERINFO_APIENDPOINT: 'https://api.example.com',
+      TKA_TAILSCALE_HOSTNAME: cluster,
+    });
+    expect(only(rendered, 'StatefulSet').metadata?.name).toBe(cluster);
+    expect(clusterNameOf(config)).toBe(cluster);
+    const sidecar = initContainers[0];
+    expect(variable('TS_HOSTNAME', sidecar as V1Container)?.valueFrom).toEqual({
+      fieldRef: { fieldPath: 'metadata.name' },
+    });
+    // What the sidecar starts: here it says what it was given.
+    const [shell = '', flag = '', script = ''] = sidecar?.command ?? [];
+    const said = path.join(more, 'containerboot');
+    fs.writeFileSync(said, '#!/bin/sh\nprintf %s "$TS_HOSTNAME"\n', { mode: 0o755 });
+    expect(script).toMatch(/ exec \/usr\/local\/bin\/containerboot$/);
+    const here = script.replace('/usr/local/bin/containerboot', said);
+    const options = { env: { TS_HOSTNAME: `${cluster}-${ordinal}` }, encoding: 'utf8' } as const;
+    expect(execFileSync(shell, [flag, here], options)).toBe(node);
   });
 
   it('opens the network for DNS, Tailscale and the API server', () => {
@@ -130,8 +165,8 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     folders.push(folder);
     const file = path.join(folder, 'config.yaml');
     fs.writeFileSync(file, only(objects, 'ConfigMap').data?.['config.yaml'] ?? '');
-    const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: 'tka-1' });
-    expect(config.get('tailscale.hostname')).toBe('tka-1');
+    const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: 'tka' });
+    expect(config.get('tailscale.hostname')).toBe('tka');
     const server = container('server');
     expect(config.get('health.port')).toBe(server.ports?.find(({ name }) => name === 'health')?.containerPort);
     // Where the server listens is for it to know: on all addresses only its health.

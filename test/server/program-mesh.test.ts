@@ -20,7 +20,7 @@ const alice: StandInCaller = {
 
 // macOS has 127.0.0.1 alone.
 describe.runIf(process.platform === 'linux')('a mesh', () => {
-  type Row = { name: string; server: string; state: string; apiPort: number };
+  type Row = { name: string; cluster?: string; server: string; state: string; apiPort: number };
   const gossip = { enabled: true, interval: '200ms', stalenessThreshold: 25, deadThreshold: 50 };
   /** Asked from an address of its own, since the members are known by theirs. */
   async function members(host: string, port: number): Promise<Row[]> {
@@ -108,12 +108,76 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     }
     expect(await members(hosts[0] as string, port)).toEqual(
       hosts.map((host, i) =>
-        expect.objectContaining({ name: `tka-${i}`, server: `http://${host}:${port}`, apiPort: port }),
+        expect.objectContaining({
+          name: `tka-${i}`,
+          cluster: `tka-${i}`,
+          server: `http://${host}:${port}`,
+          apiPort: port,
+        }),
       ),
     );
     servers[2]?.child.kill('SIGTERM');
     expect(await servers[2]?.ended).toEqual({ status: 0, signal: null });
     await until(async () => (await members(hosts[0] as string, port))[2]?.state === 'dead');
+  });
+
+  test('of a cluster whose first node was HOSTNAME-0 and is renamed to HOSTNAME', async () => {
+    const hosts = ['127.0.0.48', '127.0.0.49'] as const;
+    const [port, gossipPort] = [await freePort(...hosts), await freePort(...hosts)];
+    const device = (name: string, i: number) => ({
+      hostName: name,
+      addresses: [hosts[i] ?? ''],
+      tags: ['tag:tka'],
+    });
+    const devices = [device('tka-prod-us-0', 0), device('tka-prod-us-1', 1)];
+    await using stack = new AsyncDisposableStack();
+    const tailscaleds = [stack.use(await tailnetOf(0, devices)), stack.use(await tailnetOf(1, devices))] as const;
+    const start = async (i: 0 | 1, bootstrap = 'tka-prod-us-0'): Promise<TkaServerProcess> => {
+      const config = {
+        clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
+        server: { host: hosts[i] },
+        tailscale: { hostname: 'tka-prod-us', tailnet: 'example.ts.net', port },
+        health: { port: await freePort(hosts[i]) },
+        gossip: {
+          ...gossip,
+          port: gossipPort,
+          ...(i === 1 && { bootstrapPeers: [`${bootstrap}.example.ts.net:${gossipPort}`] }),
+        },
+      };
+      const server = stack.use(new TkaServerProcess(config, { TS_SOCKET: tailscaleds[i].socketPath }));
+      await server.said(/listens for gossip/);
+      return server;
+    };
+    const [first, second] = [await start(0), await start(1)];
+    const healthy = async (host: string) =>
+      (await members(host, port).catch(() => []))
+        .filter(({ state }) => state === 'healthy')
+        .map(({ name, cluster, server }) => ({ name, cluster, server }));
+    const row = (name: string) => ({
+      name,
+      cluster: 'tka-prod-us',
+      server: `http://${name}.example.ts.net:${port}`,
+    });
+    for (const host of hosts) {
+      await expect.poll(() => healthy(host), { timeout: 10_000 }).toEqual(['tka-prod-us-0', 'tka-prod-us-1'].map(row));
+    }
+
+    devices[0] = device('tka-prod-us', 0);
+    tailscaleds[0].self = devices[0];
+    tailscaleds[1].peers = [devices[0]];
+    await first.said(/^tka-server starts again$/);
+    for (const host of hosts) {
+      await expect.poll(() => healthy(host), { timeout: 20_000 }).toEqual(['tka-prod-us', 'tka-prod-us-1'].map(row));
+    }
+    expect(first.child.exitCode).toBeNull();
+
+    // Its bootstrap peer does not exist any more, and has the cluster's name now.
+    second.child.kill('SIGTERM');
+    await second.ended;
+    await start(1, 'tka-prod-us');
+    for (const host of hosts) {
+      await expect.poll(() => healthy(host), { timeout: 20_000 }).toEqual(['tka-prod-us', 'tka-prod-us-1'].map(row));
+    }
   });
 
   test('with a liar among its members: nobody shows its address under another’s name, or what it says of others', async () => {
