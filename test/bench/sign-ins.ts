@@ -1,4 +1,7 @@
 // What sign-ins cost a TKA server, on a real API server with which it shares this machine.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { newSignIn, paths } from '../../src/server/provisioner/objects.ts';
@@ -10,6 +13,8 @@ import { startReplica } from '../cluster/replica.ts';
 const logins = 300;
 const kept = 10_000;
 const atOnce = 20;
+// By then, the leader has looked at what the other replica did.
+const afterMs = 3_000;
 
 /** Runs `work` for 0 to `count` - 1, so many at a time; answers the seconds it took. */
 async function each(count: number, work: (i: number) => Promise<unknown>): Promise<number> {
@@ -25,16 +30,48 @@ async function each(count: number, work: (i: number) => Promise<unknown>): Promi
 const caller = (name: string) => ({
   username: name,
   login: `${name}@example.com`,
+  ownDomain: true,
+  device: 'laptop',
   role: 'cluster-admin',
   periodMs: 3_600_000,
 });
-const ms = (seconds: number): string => `${(seconds * 1000).toFixed(0)} ms`;
+const ms = (seconds: number): string => `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 const megabytes = (): number => {
   collect();
   return process.memoryUsage().heapUsed / 1e6;
 };
+
+/** Counts the calls to API servers while `work` runs, but those of the election and the watches. */
+async function counting(work: () => Promise<void>): Promise<number> {
+  let calls = 0;
+  const count = (message: unknown): void => {
+    const { path } = (message as { readonly request: { readonly path: string } }).request;
+    if (!path.includes('/leases') && !path.includes('watch=true')) calls++;
+  };
+  subscribe('undici:request:create', count);
+  await work();
+  unsubscribe('undici:request:create', count);
+  return calls;
+}
+
+/** What one kind of question costs two replicas together, of which the one that is asked does not lead. */
+async function costOf(what: string, ask: (i: number) => Promise<unknown>): Promise<string> {
+  let seconds = 0;
+  const used = process.cpuUsage();
+  const calls = await counting(async () => {
+    seconds = await each(logins, ask);
+    await delay(afterMs);
+  });
+  const { user, system } = process.cpuUsage(used);
+  return [
+    what.padEnd(28),
+    `${(calls / logins).toFixed(1)} calls`.padStart(11),
+    `${(logins / seconds).toFixed(0)} a second`.padStart(14),
+    `${ms((user + system) / 1e6 / logins)} of CPU`.padStart(16),
+  ].join('');
+}
 
 /** Lines that say it; one that says why not, where there is no API server to be had. */
 export async function signInCosts(): Promise<string[]> {
@@ -44,19 +81,26 @@ export async function signInCosts(): Promise<string[]> {
   const server = await startApiServer(assets, etcd, '127.0.0.15');
   const ground = await Ground.make(server);
   const { kube } = ground;
+  const leader = await startReplica(ground.replicaOptions());
+  while (!leader.provisioner.leading()) await delay(10);
   const replica = await startReplica(ground.replicaOptions());
-  const { signIns, leading } = replica.provisioner;
+  const { signIns } = replica.provisioner;
+  const signIn = async (name: string): Promise<void> => {
+    await signIns.signIn(caller(name));
+    const answer = await signIns.kubeconfig(caller(name));
+    if (typeof answer !== 'object') throw new Error(`no token: ${answer}`);
+  };
   try {
-    await signIns.signIn(caller('first'));
-    while (!leading()) await signIns.signIn(caller('first'));
-    const one = await each(1, async () => signIns.signIn(caller('second')));
-    const used = process.cpuUsage();
-    const many = await each(logins, async (i) => {
-      await signIns.signIn(caller(`many-${i}`));
-      const answer = await signIns.kubeconfig(caller(`many-${i}`));
-      if (typeof answer !== 'object') throw new Error(`no token: ${answer}`);
-    });
-    const { user, system } = process.cpuUsage(used);
+    // Warms up.
+    await each(50, (i) => signIn(`first-${i}`));
+    const one = await each(1, () => signIns.signIn(caller('second')));
+    const lines = [
+      `one sign-in, until it is provisioned: ${ms(one)}`,
+      `for each of ${logins}, ${atOnce} at once, by two replicas together:`,
+      await costOf('  a new sign-in and its token', (i) => signIn(`many-${i}`)),
+      await costOf('  a repeated one', (i) => signIn(`many-${i}`)),
+      await costOf('  a logout', (i) => signIns.signOut(caller(`many-${i}`))),
+    ];
 
     // Where somebody else leads, it keeps sign-ins and does nothing about them.
     const other = await Ground.make(server);
@@ -76,16 +120,16 @@ export async function signInCosts(): Promise<string[]> {
     const heap = megabytes() - before;
     await follower.stop();
     other.kube.close();
-    return [
-      `one sign-in, until it is provisioned     ${ms(one)}`,
-      `sign-in and token, ${atOnce} at once           ${(logins / many).toFixed(0)} a second`,
-      `the server's own CPU for each            ${ms((user + system) / 1e6 / logins)}`,
-      `heap of a replica with ${kept} sign-ins  ${heap.toFixed(0)} MB`,
-    ];
+    return [...lines, `heap of a replica with ${kept} sign-ins: ${heap.toFixed(0)} MB`];
   } finally {
     await replica.stop();
+    await leader.stop();
     kube.close();
     await server.stop();
     await etcd.stop();
   }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const line of await signInCosts()) process.stdout.write(`${line}\n`);
 }
