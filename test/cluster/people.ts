@@ -28,9 +28,9 @@ export class Person {
     this.#url = typeof url === 'string' ? () => url : url;
   }
 
-  /** The same person, granted something else. */
-  granted(caller: Partial<Caller>): Person {
-    return new Person(this.#url, { ...this.caller, ...caller });
+  /** The same person, granted something else, or at another replica. */
+  granted(caller: Partial<Caller>, url?: string): Person {
+    return new Person(url ?? this.#url, { ...this.caller, ...caller });
   }
 
   get name(): string {

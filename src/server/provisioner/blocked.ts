@@ -3,7 +3,7 @@
 import { cleanText } from '../../tka/text.ts';
 import { Refusal } from '../http/contract.ts';
 import { podOf } from './lease.ts';
-import { bindingName, type ClusterRoleBinding, homeOf, plainName } from './objects.ts';
+import { bindingName, type ClusterRoleBinding, homeOf } from './objects.ts';
 
 /** An error that no retry can mend. */
 export class Blocked extends Error {
@@ -57,38 +57,18 @@ export const nameless = (name: string, namespace: string): Blocked =>
     `ask the cluster's administrator to remove it: kubectl delete tkasignin ${name} -n ${namespace}`,
   ]);
 
-/** What a caller asks of a Go operator that leads. */
-export interface AskedOfGo {
-  /** The sign-in's. */
-  readonly name: string;
-  readonly username: string;
-  readonly role: string;
-  /** Its plain name had another role a moment ago. */
-  readonly isChange: boolean;
-  /** What there is under the binding's name. */
-  readonly binding: ClusterRoleBinding | undefined;
-}
-
 /**
- * Says why a Go operator, while it leads, cannot provision a sign-in; undefined where it can. It names account and binding
- * after the username alone, and cannot change the role of a binding. `holder` is its identity in the lease.
+ * Says why a sign-in cannot be while a Go operator leads: that would name its account and binding after the username alone,
+ * and end those of the plain sign-in with it. `holder` is its identity in the lease; `isChange` says that the plain name had
+ * another role a moment ago.
  */
-export function beyondGo(holder: string, asked: AskedOfGo): Blocked | undefined {
-  const { name, username, role, isChange, binding } = asked;
-  const operator = `the operator of a Go server (pod "${podOf(holder)}") provisions sign-ins here`;
+export function beyondGo(holder: string, name: string, isChange: boolean): Blocked {
+  const operator = `the operator of a Go server (pod "${podOf(holder)}") leads here`;
   const stop = `ask the cluster's administrator to stop the Go server: deploy/README.md, "Coming from the Go server"`;
-  if (name !== plainName(username)) {
-    if (!isChange) return new Blocked(`${operator}, and cannot provision "${name}"`, [stop]);
-    // See IndexByLogin.hadOtherRole: until then, an old token would get the new role.
-    return new Blocked(`${operator}, and cannot change a role at once`, [
-      'sign in again in 15 s: kubectl tka login',
-      `or ${stop}`,
-    ]);
-  }
-  if (binding === undefined || binding.roleRef.name === role) return undefined;
-  const change = `ClusterRoleBinding "${bindingName(name)}" from role "${binding.roleRef.name}" to "${role}"`;
-  return new Blocked(`${operator}, and cannot change ${change}`, [
-    'sign out, then sign in again: kubectl tka logout, then kubectl tka login',
+  if (!isChange) return new Blocked(`${operator}, and cannot tell "${name}" from another sign-in`, [stop]);
+  // See IndexByLogin.hadOtherRole: until then, an old token would get the new role.
+  return new Blocked(`${operator}, and a role cannot change at once`, [
+    'sign in again in 15 s: kubectl tka login',
     `or ${stop}`,
   ]);
 }

@@ -270,11 +270,8 @@ const attemptOf = ({ metadata }: TkaSignin): number | undefined => time(metadata
 /** Says whether a sign-in was asked for at a time that has not come: by a replica whose clock is ahead. */
 export const isAhead = (signIn: TkaSignin, now: number): boolean => (attemptOf(signIn) ?? now) > now;
 
-/** Says whether two versions of a sign-in ask for the same. */
-export const isSameAttempt = (a: TkaSignin, b: TkaSignin): boolean =>
-  a.metadata.uid === b.metadata.uid &&
-  a.metadata.annotations?.[attemptId] === b.metadata.annotations?.[attemptId] &&
-  attemptOf(a) === attemptOf(b);
+/** Says whether a replica of ours took a sign-in, as far as it says so: it then provisions it, too. */
+export const hasAttempt = ({ metadata }: TkaSignin): boolean => metadata.annotations?.[attemptId] !== undefined;
 
 /** Why it cannot be provisioned, where that is known. */
 export const problemOf = ({ metadata }: TkaSignin): string | undefined => metadata.annotations?.[problem];

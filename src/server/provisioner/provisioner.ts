@@ -1,4 +1,7 @@
-// One replica's provisioner: it serves the sign-ins, stands for election, and provisions while it leads.
+// One replica's provisioner: it serves the sign-ins and provisions those that it takes. It stands for election, and while it
+// leads it ends what is over, repairs, and provisions what nobody else did: sign-ins of the Go server, of a replica that was
+// killed, or made by hand. Where a Go operator leads instead, that does the same for sign-ins with plain names: it finds
+// most of them provisioned, and ends them when they are over. See "Coming from the Go server" in deploy/README.md.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,9 +14,9 @@ import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
 import { IndexByLogin } from './index-by-login.ts';
 import { connectKube, isStatus } from './kube.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
-import { endOf, isSettled, loginOf } from './objects.ts';
+import { endOf, hasAttempt, isSettled, loginOf, type TkaSignin } from './objects.ts';
 import { WorkQueue } from './queue.ts';
-import { Reconciler, Stale } from './reconciler.ts';
+import { type Reconciled, Reconciler, Stale } from './reconciler.ts';
 import { signInStore } from './sign-in-store.ts';
 import { createSignIns } from './sign-ins.ts';
 import { watchSignIns } from './watch.ts';
@@ -69,10 +72,15 @@ export interface Provisioner {
   stop(): Promise<void>;
 }
 
+/** Says whether there is something to do about a sign-in, as far as it says so itself; undefined: it was deleted. */
+const isWrong = (signIn: TkaSignin | undefined): boolean => signIn === undefined || !isSettled(signIn);
+
 const expiryMs = 1_000;
 const clusterInfoMs = 60_000;
 const infoRetryMs = 1_000;
 const concurrency = 16;
+// For this long the leader leaves a sign-in to the replica that took it, or ended it.
+const graceMs = 1_000;
 // A key that is no sign-in's name: compare everything.
 const everything = '*';
 
@@ -82,6 +90,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const kube = connectKube(kubeConfig);
   const reconciler = new Reconciler({ kube, namespace, log });
   let queue: WorkQueue | undefined;
+  const later = new Map<string, NodeJS.Timeout>();
   const ends = new Map<string, number>();
   const index = new IndexByLogin();
 
@@ -95,9 +104,44 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       const end = signIn && endOf(signIn, Date.now());
       if (end === undefined) ends.delete(name);
       else ends.set(name, end);
-      if (signIn === undefined || !isSettled(signIn)) queue?.add(name);
+      if (queue === undefined || !isWrong(signIn)) return;
+      if (signIn !== undefined && !hasAttempt(signIn)) return queue.add(name);
+      if (later.has(name)) return;
+      const look = (): void => {
+        later.delete(name);
+        if (isWrong(watch.get(name))) queue?.add(name);
+      };
+      later.set(name, setTimeout(look, graceMs));
     },
   });
+
+  /** One pass over a sign-in, told to those who count and log. */
+  async function pass(name: string, run: () => Promise<Reconciled>): Promise<TkaSignin | undefined> {
+    const start = performance.now();
+    let failed = true;
+    let signedIn: ReconcilePass['signedIn'];
+    try {
+      const { signIn, isNew } = await run();
+      failed = false;
+      if (signIn !== undefined && isNew) {
+        signedIn = { username: signIn.spec.username, role: signIn.spec.role };
+        log.info(
+          { name, login: loginOf(signIn), ...signedIn, until: signIn.status?.valid_until },
+          'access provisioned',
+        );
+      }
+      return signIn;
+    } catch (error) {
+      const known = watch.get(name);
+      const about = { name, login: known && loginOf(known), err: error };
+      if (error instanceof Stale || isStatus(error, 409)) log.debug(about, 'to be looked at again');
+      else if (error instanceof Blocked) log.warn({ ...about, advice: error.advice }, 'a sign-in is blocked');
+      else log.error(about, 'a sign-in could not be reconciled');
+      throw error;
+    } finally {
+      onReconcile?.({ name, namespace, ms: performance.now() - start, failed, signedIn });
+    }
+  }
 
   async function work(name: string): Promise<void> {
     if (name === everything) {
@@ -109,18 +153,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       log.info({ count }, 'compared all sign-ins with what they have');
       return;
     }
-    const start = performance.now();
-    let failed = true;
-    let signedIn: ReconcilePass['signedIn'];
-    try {
-      const done = await reconciler.reconcile(name);
-      failed = false;
-      if (done === undefined) return;
-      signedIn = { username: done.spec.username, role: done.spec.role };
-      log.info({ name, login: loginOf(done), ...signedIn, until: done.status?.valid_until }, 'access provisioned');
-    } finally {
-      onReconcile?.({ name, namespace, ms: performance.now() - start, failed, signedIn });
-    }
+    await pass(name, () => reconciler.reconcile(name));
   }
 
   let timers: readonly NodeJS.Timeout[] = [];
@@ -135,11 +168,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
         work,
         concurrency,
         onError(name, error) {
-          const known = watch.get(name);
-          const about = { name, login: known && loginOf(known), err: error };
-          if (error instanceof Stale || isStatus(error, 409)) log.debug(about, 'to be looked at again');
-          else if (error instanceof Blocked) log.warn({ ...about, advice: error.advice }, 'a sign-in is blocked');
-          else log.error(about, 'a sign-in could not be reconciled');
+          if (name === everything) log.error({ err: error }, 'the sign-ins could not be compared');
         },
       });
       queue = fresh;
@@ -154,7 +183,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       ];
     },
     async onStopped() {
-      for (const timer of timers) clearInterval(timer);
+      for (const timer of [...timers, ...later.values()]) clearTimeout(timer);
+      later.clear();
       const old = queue;
       queue = undefined;
       await old?.stop();
@@ -211,6 +241,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     index,
     namespace,
     log,
+    provide: ({ metadata: { name } }) => pass(name, () => reconciler.provide(name)),
     release: (signIn) => reconciler.release(signIn),
     goLeader: () => candidate.goLeader(),
     clusterInfo,

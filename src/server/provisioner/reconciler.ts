@@ -1,5 +1,13 @@
-// Makes the cluster have what the sign-ins ask for, and nothing that they do not. Whatever is deleted is named by its
-// UID: an object's UID never comes back, so nothing newer of the same name is ever hit, whoever works at the same time.
+// Makes the cluster have what the sign-ins ask for, and nothing that they do not. Every replica does that for the sign-ins
+// that it takes, and the leader for all others, so several may work on one sign-in at a time, and each may be suspended
+// between any two calls. This is why that does no harm:
+//
+// - An account and a binding say to which sign-in they belong, by its UID. A name has one account and one binding.
+// - Whatever is deleted is named by its UID, which never comes back: nothing newer of the same name is ever hit.
+// - What belongs to another sign-in is replaced only if the sign-in was read after it: then the other one is gone.
+// - The status is written last, and only if the sign-in has not changed since it was read. A sign-in that was deleted,
+//   demoted or extended meanwhile refuses it, and what was made for it is removed again.
+// - No token is given before the status is written, nor by an account of another sign-in.
 
 import type { Log } from '../log.ts';
 import { Blocked, foreignAccount, foreignBinding, refusedBy } from './blocked.ts';
@@ -38,6 +46,17 @@ export interface ReconcilerOptions {
 /** Something changed while it was looked at: to be looked at again. */
 export class Stale extends Error {}
 
+/** What a pass over a sign-in found and did. */
+export interface Reconciled {
+  /** The sign-in as it is now; undefined: it is gone. */
+  readonly signIn: TkaSignin | undefined;
+  /** This pass signed somebody in, or extended a sign-in. */
+  readonly isNew: boolean;
+}
+
+const nothing: Reconciled = { signIn: undefined, isNew: false };
+const attempts = 5;
+
 /** One pass over one sign-in, and the search for those that need one. */
 export class Reconciler {
   readonly #kube: Kube;
@@ -50,8 +69,22 @@ export class Reconciler {
     this.#log = log;
   }
 
-  /** Provisions the sign-in of this name, or removes what is left of it. Answers whether it was newly provisioned. */
-  async reconcile(name: string): Promise<TkaSignin | undefined> {
+  /** Provisions the sign-in of this name at once, though others work on it. Throws as `reconcile` does. */
+  async provide(name: string): Promise<Reconciled> {
+    for (let left = attempts; ; left--) {
+      try {
+        return await this.reconcile(name);
+      } catch (error) {
+        if (left === 1 || !(error instanceof Stale)) throw error;
+      }
+    }
+  }
+
+  /**
+   * Provisions the sign-in of this name, or removes what is left of it. Throws Stale where that is to be done again, and
+   * Blocked where a person must act first.
+   */
+  async reconcile(name: string): Promise<Reconciled> {
     const kube = this.#kube;
     const signInPath = paths.signIns(this.#namespace, name);
     // In this order: what belongs to another sign-in than the one seen afterwards belongs to one that is gone.
@@ -61,7 +94,7 @@ export class Reconciler {
     // One that is being deleted is kept by a finalizer: its access ends when it was deleted.
     if (signIn === undefined || isLeaving(signIn)) {
       await this.#remove(name, account, binding, undefined);
-      return undefined;
+      return nothing;
     }
     if (isOver(signIn, Date.now())) {
       // Only as it was seen: one that is extended at this moment stays.
@@ -70,14 +103,15 @@ export class Reconciler {
       const { username, role } = signIn.spec;
       this.#log.info({ name, login: loginOf(signIn), username, role }, 'sign-in has expired');
       await this.#remove(name, account, binding, undefined);
-      return undefined;
+      return nothing;
     }
     try {
       return await this.#provision(signIn, account, binding);
     } catch (error) {
-      if (error instanceof Blocked) await this.#tell(signIn, error.text);
-      else if (isStatus(error, 400, 403, 422)) await this.#tell(signIn, refusedBy(error as KubeError).text);
-      throw error;
+      const isRefused = error instanceof KubeError && isStatus(error, 400, 403, 422);
+      const blocked = isRefused ? refusedBy(error) : error;
+      if (blocked instanceof Blocked) await this.#tell(signIn, blocked.text);
+      throw blocked;
     }
   }
 
@@ -153,7 +187,7 @@ export class Reconciler {
     signIn: TkaSignin,
     account: ServiceAccount | undefined,
     binding: ClusterRoleBinding | undefined,
-  ): Promise<TkaSignin | undefined> {
+  ): Promise<Reconciled> {
     const status = statusOf(signIn, Date.now());
     if (status === undefined) {
       throw new Blocked(`the period "${signIn.spec.validity_period}" is not a duration`, [
@@ -166,11 +200,12 @@ export class Reconciler {
         await this.#tell(signIn, null);
         throw new Stale('its problem is solved');
       }
-      if (isSettled(signIn)) return undefined;
-      return await this.#kube.patch<TkaSignin>(
+      if (isSettled(signIn)) return { signIn, isNew: false };
+      const settled = await this.#kube.patch<TkaSignin>(
         `${paths.signIns(this.#namespace, signIn.metadata.name)}/status`,
         statusPatch(signIn, status),
       );
+      return { signIn: settled, isNew: true };
     } catch (error) {
       if (!isStatus(error, 404, 409)) throw error;
       // Somebody else may have removed what it had before all of it was made, and will not come again.

@@ -1,4 +1,5 @@
-// The TKA API's sign-ins over TkaSignin objects. Any replica serves them; the one that leads provisions what they ask for.
+// The TKA API's sign-ins over TkaSignin objects. Any replica serves them, and provisions itself what it is asked for before
+// it answers: nobody waits for the leader, which repairs and cleans up.
 //
 // There is one sign-in for each login and role. It knows which devices signed in under it, when and for how long. Whenever
 // a device asks anything (a token, its sign-in, a new sign-in), each sign-in of its login that it uses is compared with
@@ -15,7 +16,7 @@
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
-import { beyondGo, blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
+import { Blocked, beyondGo, blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
 import type { IndexByLogin } from './index-by-login.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
@@ -32,7 +33,6 @@ import {
   isOf,
   isOurWork,
   isOver,
-  isSameAttempt,
   isSettled,
   loginOf,
   namesOf,
@@ -45,7 +45,6 @@ import {
   rfc3339,
   type ServiceAccount,
   sharing,
-  statusPatch,
   type TkaSignin,
   withSpec,
 } from './objects.ts';
@@ -58,6 +57,8 @@ export interface SignInsOptions {
   /** The same sign-ins, by login. */
   readonly index: IndexByLogin;
   readonly namespace: string;
+  /** Provisions a sign-in now. Answers it as it then is; undefined: it is gone. Throws Blocked where a person must act. */
+  readonly provide: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
   /** Removes what a deleted sign-in had. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
   /** The holder of the lease while that is a Go operator. */
@@ -70,13 +71,11 @@ export interface SignInsOptions {
 }
 
 const minimumMs = 10 * 60_000;
-// How long a login waits for its access, so that the first question after it is answered with it.
-const settleMs = 2_000;
 const attempts = 10;
 
 /** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
-  const { kube, watch, index, namespace, release, goLeader, log, clusterInfo } = options;
+  const { kube, watch, index, namespace, provide, release, goLeader, log, clusterInfo } = options;
   const turns = new Map<string, Promise<unknown>>();
 
   /** One caller's logins one after the other: they change one object. */
@@ -180,19 +179,18 @@ export function createSignIns(options: SignInsOptions): SignIns {
     throw blockedRefusal(username, nameless(name, namespace).text);
   }
 
-  /** Throws for a sign-in that the Go operator, while it leads, would never provision. */
-  async function mustSuitLeader({ username, role, ownDomain }: Caller, name: string, isNew: boolean): Promise<void> {
+  /** Throws for a sign-in that a Go operator, while it leads, would mix up with what is not this sign-in's. */
+  async function mustSuitLeader({ username, role, ownDomain }: Caller, name: string): Promise<void> {
     const leader = goLeader();
     if (leader === undefined) return;
-    const path = paths.bindings(bindingName(name));
-    let binding = await kube.get<ClusterRoleBinding>(path);
+    if (name !== plainName(username)) {
+      const isChange = ownDomain === true && index.hadOtherRole(plainName(username), role);
+      throw blockedRefusal(username, beyondGo(leader, name, isChange).text);
+    }
+    // It takes a binding of this name for the sign-in's, whoever made it, and ends it with the sign-in.
+    const binding = await kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name)));
     if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
       throw blockedRefusal(username, foreignBinding(name, binding).text);
-    // Left of a sign-in that is gone: the Go operator would go on with it, role and all.
-    if (isNew && binding !== undefined && (await kube.remove(path, { uid: binding.metadata.uid }))) binding = undefined;
-    const isChange = ownDomain === true && index.hadOtherRole(plainName(username), role);
-    const blocked = beyondGo(leader, { name, username, role, isChange, binding });
-    if (blocked !== undefined) throw blockedRefusal(username, blocked.text);
   }
 
   /** Creates or extends; answers the sign-in as it then is. */
@@ -204,13 +202,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
       try {
         if (found === undefined) {
           if (free === undefined) throw stillThere(caller);
-          await mustSuitLeader(caller, free, true);
+          await mustSuitLeader(caller, free);
           return await kube.create<TkaSignin>(paths.signIns(namespace), newSignIn(free, caller, at));
         }
         const path = paths.signIns(namespace, found.metadata.name);
         const isGood = problemOf(found) === undefined && !isOver(found, now);
         if (isGood && asksFor(found, caller, at)) return found;
-        await mustSuitLeader(caller, found.metadata.name, false);
+        await mustSuitLeader(caller, found.metadata.name);
         // Another device was granted more: that stays, and this one gets what it is granted.
         const isEnough =
           isGood &&
@@ -223,6 +221,20 @@ export function createSignIns(options: SignInsOptions): SignIns {
         const isRace = isStatus(error, 409) || (found !== undefined && isStatus(error, 404));
         if (left === 1 || !isRace) throw error;
       }
+    }
+  }
+
+  /** Provisions a sign-in that is not; the leader does what fails here. Answers it as it then is; undefined: it is gone. */
+  async function settle(signIn: TkaSignin): Promise<TkaSignin | undefined> {
+    refuseBlocked(signIn);
+    if (isSettled(signIn)) return signIn;
+    try {
+      const now = await provide(signIn);
+      // Not another one that has its name by now: nothing says that this one is for the same caller.
+      return now?.metadata.uid === signIn.metadata.uid ? now : undefined;
+    } catch (error) {
+      if (error instanceof Blocked) throw blockedRefusal(signIn.spec.username, error.text);
+      return signIn;
     }
   }
 
@@ -261,11 +273,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 
   return {
-    get appliesRoles() {
-      return goLeader() === undefined;
-    },
+    appliesRoles: true,
     async signIn(caller) {
-      const signIn = await telling('Error signing in user', createAdvice, async () => {
+      return await telling('Error signing in user', createAdvice, async () => {
         const refusal = await refusalOf(caller);
         if (refusal !== undefined) {
           // What the device has beyond today's grant ends all the same.
@@ -273,30 +283,25 @@ export function createSignIns(options: SignInsOptions): SignIns {
           throw refusal;
         }
         refuseNameless(caller);
-        return inTurn(caller.login, () => write(caller));
+        return await inTurn(caller.login, async () => {
+          const signIn = await write(caller);
+          return answerOf((await settle(signIn)) ?? signIn, caller);
+        });
       });
-      const { name } = signIn.metadata;
-      const isAnswer = (seen: TkaSignin | undefined): seen is TkaSignin =>
-        seen !== undefined && isSameAttempt(seen, signIn) && (isSettled(seen) || problemOf(seen) !== undefined);
-      if (await watch.wait(name, isAnswer, settleMs)) {
-        const seen = watch.get(name);
-        if (isAnswer(seen)) refuseBlocked(seen);
-      }
-      return answerOf(signIn, caller);
     },
 
     async get(caller) {
-      const signIn = await telling('Failed to load sign-in request', readAdvice, () => findLive(caller));
-      if (signIn === undefined) return undefined;
-      refuseBlocked(signIn);
-      return { answer: answerOf(signIn, caller), provisioned: isSettled(signIn) };
+      const found = await telling('Failed to load sign-in request', readAdvice, () => findLive(caller));
+      // The replica that took it may have been killed before it was done.
+      const signIn = found && (await settle(found));
+      return signIn && { answer: answerOf(signIn, caller), provisioned: isSettled(signIn) };
     },
 
     kubeconfig: (caller, signal) =>
       telling('Failed to generate token', tokenAdvice, async () => {
-        const signIn = await findLive(caller);
+        const found = await findLive(caller);
+        const signIn = found && (await settle(found));
         if (signIn === undefined) return undefined;
-        refuseBlocked(signIn);
         if (!isSettled(signIn)) return 'pending';
         const { name, uid } = signIn.metadata;
         const [account, binding] = await Promise.all([
@@ -314,10 +319,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
           binding !== undefined &&
           binds(binding, signIn, namespace);
         if (!isWhole) {
-          // Somebody took a part of it away: whoever leads is to make it anew.
-          await kube
-            .patch(`${paths.signIns(namespace, name)}/status`, statusPatch(signIn, { provisioned: false }))
-            .catch(forgive(404, 409));
+          // Somebody took a part of it away.
+          await provide(signIn).catch(() => undefined);
           return 'pending';
         }
         const now = Date.now();
@@ -399,13 +402,6 @@ async function telling<T>(message: string, advice: string, work: () => Promise<T
     throw new Refusal(500, { message, advice: [advice], cause: { message: error.message } });
   }
 }
-
-/** A handler for what may be refused with one of these statuses. */
-const forgive =
-  (...statuses: readonly number[]) =>
-  (error: unknown): void => {
-    if (!isStatus(error, ...statuses)) throw error;
-  };
 
 /** The UID of the ServiceAccount that a token names; undefined where it names none. */
 function accountUidIn(token: string): string | undefined {

@@ -1,0 +1,264 @@
+// Every replica provisions the sign-ins that it takes: what it answers while nobody leads, and what is left where it is
+// killed, or suspended, between two calls, or another replica works on the same sign-in.
+import { describe, expect, inject } from 'vitest';
+import { paths } from '../../src/server/provisioner/objects.ts';
+import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
+import { type Hook, hooked } from './hook.ts';
+import { startReplica } from './replica.ts';
+import { lease, led, spawnReplica } from './replicas.ts';
+import { type Answered, absent, test as base, Ground, Person, statusFor, until, within } from './support.ts';
+
+const test = base.extend<{ ground: Ground }>({
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+  ground: async ({}, use) => {
+    const access = inject('clusters')[2];
+    if (access === undefined) throw new Error(absent);
+    const ground = await Ground.make(access);
+    await use(ground);
+    ground.kube.close();
+  },
+});
+
+const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** Expects accounts and bindings for exactly these people's sign-ins, and for nothing else. */
+async function onlyHas(ground: Ground, ...people: readonly Person[]): Promise<void> {
+  const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
+  for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
+  const names: string[] = [];
+  for await (const { metadata } of ground.kube.list<{ metadata: { name: string } }>(paths.accounts(ground.namespace)))
+    names.push(metadata.name);
+  expect(names.filter((name) => name.startsWith('tka-user-')).sort()).toEqual(people.map(({ name }) => name).sort());
+}
+
+/** Resolves when the API server refuses a token, for any reason. */
+const isRefused = async (ground: Ground, token: string): Promise<void> =>
+  expect([401, 403]).toContain(await statusFor(ground.access, token));
+
+describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
+  test.for(['killed', 'suspended'] as const)(
+    'a sign-in at the other replica is answered at once while the leader is %s, and all is cleaned up later',
+    async (how, { ground, role }) => {
+      const first = await spawnReplica(ground.replicaOptions({ identity: 'first' }));
+      await led(ground, 'first');
+      const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+      // At the leader, which is gone when they end.
+      const [ending, leaving] = [new Person(first.url, { role }), new Person(first.url, { role })];
+      await Promise.all([ending.token(), leaving.token()]);
+      if (how === 'killed') await first.kill();
+      else first.pause();
+
+      const alice = new Person(second.url, { role });
+      const token = await within(5_000, alice.token());
+      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await within(5_000, alice.freshToken())).not.toBe(token);
+      const other = await ground.role(['get', 'list'], ['configmaps']);
+      const promoted = alice.granted({ role: other });
+      const wider = await within(5_000, promoted.token());
+      expect(await statusFor(ground.access, wider, '/api/v1/configmaps')).toBe(200);
+      await isRefused(ground, token);
+      const { status } = await within(5_000, leaving.granted({}, second.url).logout());
+      expect(status).toBe(200);
+      const bob = new Person(second.url, { role });
+      await within(5_000, bob.token());
+      // All of that while the lease is still the other one's.
+      expect((await lease(ground)).spec.holderIdentity).toBe('tka-server/first');
+      expect(second.provisioner.leading()).toBe(false);
+
+      await ground.endAt(ending.name, Date.now());
+      await led(ground, 'second');
+      await ground.gone(ending.name);
+      expect((await promoted.logout()).status).toBe(200);
+      first.wake();
+      expect(await statusFor(ground.access, await bob.freshToken())).toBe(200);
+      await onlyHas(ground, bob);
+      await Promise.all([first.kill(), second.stop()]);
+      expect(second.complaints).toEqual([]);
+    },
+  );
+
+  // The calls of a new sign-in that change something, after the first one.
+  const calls = [
+    ['its ServiceAccount', 'POST', /\/serviceaccounts$/],
+    ['its ClusterRoleBinding', 'POST', /\/clusterrolebindings$/],
+    ['its status', 'PATCH', /\/status$/],
+  ] as const;
+
+  for (const [what, calling, path] of calls) {
+    test.for(['before', 'after'] as const)(
+      `a leader that is killed %s it writes ${what} leaves a sign-in that the other replica provisions`,
+      async (when, { ground, role }) => {
+        const reached = Promise.withResolvers<void>();
+        let armed = true;
+        const proxy = await hooked(ground.access, async ({ method, path: at, status }) => {
+          if (!armed || method !== calling || !path.test(at) || (status === undefined) !== (when === 'before')) return;
+          armed = false;
+          reached.resolve();
+          await new Promise(() => undefined);
+        });
+        const first = await spawnReplica(ground.replicaOptions({ identity: 'first', access: proxy.access }));
+        await led(ground, 'first');
+        const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+        const [alice, bob] = [new Person(second.url, { role }), new Person(second.url, { role })];
+        const asked = Promise.allSettled([alice.granted({}, first.url).login()]);
+        await reached.promise;
+        await first.kill();
+        await asked;
+        proxy.close();
+        const token = await within(5_000, alice.freshToken());
+        expect(await statusFor(ground.access, token)).toBe(200);
+        await bob.token();
+        expect((await alice.logout()).status).toBe(200);
+        expect((await lease(ground)).spec.holderIdentity).toBe('tka-server/first');
+        await isRefused(ground, token);
+        await onlyHas(ground, bob);
+        await second.stop();
+        expect(second.complaints).toEqual([]);
+      },
+    );
+  }
+});
+
+describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
+  /** Two replicas; the calls of the first one pass the hook. */
+  async function pair(ground: Ground, hook: Hook) {
+    const proxy = await hooked(ground.access, hook);
+    const leader = await startReplica(ground.replicaOptions({ identity: 'leader' }));
+    await led(ground, 'leader');
+    const first = await startReplica(ground.replicaOptions({ identity: 'first', access: proxy.access }));
+    return {
+      first,
+      leader,
+      async [Symbol.asyncDispose]() {
+        await first.stop();
+        await leader.stop();
+        proxy.close();
+      },
+    };
+  }
+
+  /** A hook that holds the first call like this until `go` is called; `held` resolves when it has come. */
+  function holding(method: string, path: RegExp) {
+    const [held, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let armed = true;
+    const hook: Hook = async (call) => {
+      if (!armed || call.status !== undefined || call.method !== method || !path.test(call.path)) return;
+      armed = false;
+      held.resolve();
+      await go.promise;
+    };
+    return { hook, held: held.promise, go: go.resolve };
+  }
+
+  const moments = [
+    ['its ServiceAccount', 'POST', /\/serviceaccounts$/],
+    ['its ClusterRoleBinding', 'POST', /\/clusterrolebindings$/],
+    ['its status', 'PATCH', /\/status$/],
+  ] as const;
+
+  for (const [what, method, path] of moments) {
+    test(`a sign-in that is logged out before ${what} is written leaves nothing`, async ({ ground, role }) => {
+      const { hook, held, go } = holding(method, path);
+      await using replicas = await pair(ground, hook);
+      const alice = new Person(replicas.leader.url, { role });
+      const asked = alice.granted({}, replicas.first.url).login();
+      await held;
+      expect((await alice.logout()).status).toBe(200);
+      go();
+      await asked;
+      expect((await alice.status()).status).toBe(401);
+      await ground.gone(alice.name);
+      await onlyHas(ground);
+    });
+
+    test(`a sign-in that is replaced before ${what} is written takes nothing from the new one`, async ({
+      ground,
+      role,
+    }) => {
+      const { hook, held, go } = holding(method, path);
+      await using replicas = await pair(ground, hook);
+      const alice = new Person(replicas.leader.url, { role });
+      const asked = alice.granted({}, replicas.first.url).login();
+      await held;
+      expect((await alice.logout()).status).toBe(200);
+      const token = await alice.token();
+      const account = await ground.account(alice.name);
+      go();
+      await asked;
+      expect(await statusFor(ground.access, token)).toBe(200);
+      expect((await ground.account(alice.name))?.metadata.uid).toBe(account?.metadata.uid);
+      await onlyHas(ground, alice);
+    });
+
+    test(`a sign-in that is demoted before ${what} is written keeps nothing of its old role`, async ({
+      ground,
+      role,
+    }) => {
+      const admin = await ground.role(['get', 'list'], ['configmaps']);
+      const { hook, held, go } = holding(method, path);
+      await using replicas = await pair(ground, hook);
+      const alice = new Person(replicas.leader.url, { role: admin, device: 'laptop' });
+      const demoted = alice.granted({ role });
+      const asked = alice.granted({}, replicas.first.url).login();
+      await held;
+      const token = await demoted.token();
+      go();
+      await asked;
+      await ground.gone(alice.name);
+      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(403);
+      expect(await statusFor(ground.access, await demoted.freshToken(), '/api/v1/configmaps')).toBe(403);
+      await onlyHas(ground);
+    });
+  }
+
+  test('that provision one sign-in at the same moment make one account, and both answer', async ({ ground, role }) => {
+    let waiting = 0;
+    const both = Promise.withResolvers<void>();
+    const hook: Hook = async ({ method, path, status }) => {
+      if (status !== undefined || method !== 'POST' || !path.endsWith('/serviceaccounts')) return;
+      if (++waiting === 2) both.resolve();
+      await both.promise;
+    };
+    const proxy = await hooked(ground.access, hook);
+    const options = { access: proxy.access };
+    const replicas = [
+      await startReplica(ground.replicaOptions(options)),
+      await startReplica(ground.replicaOptions(options)),
+    ];
+    const alice = new Person(replicas[0]?.url ?? '', { role });
+    const same = alice.granted({}, replicas[1]?.url ?? '');
+    const answers: Answered<unknown>[] = await Promise.all([alice.login(), same.login()]);
+    expect(answers.map(({ status }) => status)).toEqual([202, 202]);
+    expect(waiting).toBeGreaterThanOrEqual(2);
+    const tokens = await Promise.all([alice.freshToken(), same.freshToken()]);
+    const account = await ground.account(alice.name);
+    for (const token of tokens) {
+      expect(await statusFor(ground.access, token)).toBe(200);
+      const claims = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+      expect(claims['kubernetes.io'].serviceaccount.uid).toBe(account?.metadata.uid);
+    }
+    await onlyHas(ground, alice);
+    for (const replica of replicas) await replica.stop();
+    proxy.close();
+    expect(replicas.flatMap(({ complaints }) => complaints)).toEqual([]);
+  });
+
+  test('a sign-in made by hand, or by a Go server, is provisioned by the one that leads', async ({ ground, role }) => {
+    await using _ = await pair(ground, () => undefined);
+    const name = `tka-user-${ground.namespace}`;
+    await ground.kube.create(paths.signIns(ground.namespace), {
+      apiVersion: 'tka.specht-labs.de/v1alpha1',
+      kind: 'TkaSignin',
+      metadata: { name },
+      spec: { username: ground.namespace, role, validity_period: '30m0s' },
+    });
+    await until<{ status?: { provisioned: boolean } }>(
+      ground.access,
+      paths.signIns(ground.namespace),
+      name,
+      (found) => found?.status?.provisioned,
+    );
+    expect((await ground.binding(name))?.roleRef.name).toBe(role);
+  });
+});
