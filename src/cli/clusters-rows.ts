@@ -1,4 +1,4 @@
-import type { Cluster } from '../discovery/clusters.ts';
+import type { Cluster, ClusterServer } from '../discovery/clusters.ts';
 import type { Probe, Probed } from '../discovery/probe.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
 import { timeLeft } from '../session/store.ts';
@@ -17,6 +17,8 @@ export interface Row {
   readonly labels: Readonly<Record<string, string>>;
   readonly context: string | null;
   readonly session: { readonly username: string; readonly role: string; readonly until: string } | null;
+  /** All its TKA servers. */
+  readonly servers: readonly Pick<ClusterServer, 'name' | 'server' | 'state'>[];
   /** Only where it was asked for. */
   readonly probe?: Probe;
 }
@@ -26,6 +28,8 @@ export interface Listed {
   readonly row: Row;
   /** Milliseconds for which the session is still good. */
   readonly left: number;
+  /** How many of its servers are up and may be used. */
+  readonly up: number;
   readonly probed: Probed | undefined;
 }
 
@@ -46,13 +50,20 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
     context: (byServer ?? view.ours.find((c) => c.apiServer === apiEndpoint))?.name ?? null,
     session:
       known === undefined || left <= 0 ? null : { username: known.username, role: known.role, until: known.until },
+    servers: cluster.servers.map(({ name, server, state }) => ({ name, server, state })),
   };
-  return { row, left, probed: undefined };
+  const up = cluster.servers.filter(isUp).length;
+  return { row, left, up, probed: undefined };
+}
+
+// One with a reason must not be used, or nobody knows where it is.
+function isUp({ state, reason }: ClusterServer): boolean {
+  return reason === null && (state === 'healthy' || state === 'unknown');
 }
 
 /** The same, with what a probe found. */
-export function withProbe({ row, left }: Listed, probed: Probed): Listed {
-  return { row: { ...row, probe: probed.probe }, left, probed };
+export function withProbe(listed: Listed, probed: Probed): Listed {
+  return { ...listed, row: { ...listed.row, probe: probed.probe }, probed };
 }
 
 /** What a table shows. */
@@ -70,12 +81,12 @@ export function headingsOf({ wide, probe }: Columns): string[] {
     'CONTEXT',
     'SESSION',
     'LABELS',
-    ...(wide ? ['TKA SERVER', 'API ENDPOINT', 'LAST SEEN'] : []),
+    ...(wide ? ['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN'] : []),
   ];
 }
 
 /** One line of that table. */
-export function cellsOf({ row, left, probed }: Listed, { wide, probe }: Columns, now = Date.now()): string[] {
+export function cellsOf({ row, left, up, probed }: Listed, { wide, probe }: Columns, now = Date.now()): string[] {
   const labels = Object.entries(row.labels).map(([key, value]) => `${key}=${value}`);
   return [
     row.name,
@@ -84,7 +95,7 @@ export function cellsOf({ row, left, probed }: Listed, { wide, probe }: Columns,
     row.context ?? '-',
     row.session === null ? '-' : `${row.session.username} (${row.session.role}), ${shortDuration(left)}`,
     labels.join(',') || '-',
-    ...(wide ? [row.server ?? '-', row.apiEndpoint, row.lastSeen ?? '-'] : []),
+    ...(wide ? [`${up}/${row.servers.length}`, row.server ?? '-', row.apiEndpoint, row.lastSeen ?? '-'] : []),
   ];
 }
 

@@ -22,7 +22,9 @@ export class Known {
   }
 
   #all(): Cluster[] {
-    this.#clusters ??= new ListMemory(stateFolder(this.#env, homeFolder(this.#env))).all().flatMap(rememberedClusters);
+    this.#clusters ??= new ListMemory(stateFolder(this.#env, homeFolder(this.#env)))
+      .all()
+      .flatMap((list) => rememberedClusters(list));
     return this.#clusters;
   }
 

@@ -1,6 +1,7 @@
 import { isAnswer } from '../discovery/ask.ts';
-import type { Cluster } from '../discovery/clusters.ts';
+import { type Cluster, OtherCluster } from '../discovery/clusters.ts';
 import { ageOf, type Found, findClusters, minuteOf, rememberedClusters } from '../discovery/find.ts';
+import { groupServers, type ServerRow } from '../discovery/grouping.ts';
 import type { Tagged } from '../discovery/place.ts';
 import { parseSelector } from '../discovery/selector.ts';
 import { isBareWord, Trust, Untrusted } from '../discovery/trust.ts';
@@ -162,19 +163,14 @@ function withoutServer(context: Context, view: KubeconfigView, why: unknown): Fo
 /** The clusters of the last list and of the user's contexts; undefined if there are neither. */
 function knownClusters(context: Context, view: KubeconfigView): { clusters: Cluster[]; what: string } | undefined {
   const [list] = context.memory.all().sort((a, b) => b.at - a.at);
-  const listed = list === undefined ? [] : rememberedClusters(list);
-  const servers = new Set(listed.map(({ server }) => server));
+  const listed = list === undefined ? [] : rememberedClusters(list, { known: knownPairs(view) });
+  const servers = new Set(listed.flatMap((cluster) => cluster.servers.map(({ server }) => server)));
   const others = view.ours.filter(({ server, apiServer }) => apiServer !== undefined && !servers.has(server));
   // The list may not know where the server of a cluster is, while the context does.
   const covered = new Set(others.map(({ apiServer }) => apiServer));
   const clusters = [
     ...listed.filter(({ server, apiEndpoint }) => server !== null || !covered.has(apiEndpoint)),
-    ...oneEach(others).map(
-      ({ name, server, apiServer = '' }): Cluster => ({
-        ...{ name, server, word: 'known', apiEndpoint: apiServer, state: 'unknown', reason: null },
-        ...{ lastSeen: null, version: null, labels: new Map() },
-      }),
-    ),
+    ...ofContexts(others),
   ];
   if (clusters.length === 0) return undefined;
   const from = [
@@ -184,8 +180,18 @@ function knownClusters(context: Context, view: KubeconfigView): { clusters: Clus
   return { clusters, what: from.join(' and ') };
 }
 
-function oneEach(contexts: KubeconfigView['ours']): KubeconfigView['ours'] {
-  return [...new Map([...contexts].reverse().map((each) => [each.server, each])).values()].reverse();
+function ofContexts(contexts: KubeconfigView['ours']): Cluster[] {
+  const oneEach = new Map([...contexts].reverse().map((each) => [each.server, each])).values();
+  const rows = [...oneEach].reverse().map(({ name, server, apiServer = '' }): ServerRow => {
+    const what = { name, cluster: null, server, word: 'known', apiEndpoint: apiServer, state: 'unknown' } as const;
+    return { ...what, reason: null, lastSeen: null, version: null, labels: new Map(), usable: true, since: 0 };
+  });
+  return groupServers(rows).clusters;
+}
+
+/** The servers of our contexts, that of the current one first. */
+function knownPairs({ ours, currentContext }: KubeconfigView): KubeconfigView['ours'] {
+  return [...ours].sort((a, b) => Number(b.name === currentContext) - Number(a.name === currentContext));
 }
 
 async function askForClusters(context: Context, view: KubeconfigView, entry: Entry): Promise<Found> {
@@ -198,7 +204,7 @@ async function askForClusters(context: Context, view: KubeconfigView, entry: Ent
     entries: servers,
     lists: all,
     named,
-    known: view.ours,
+    known: knownPairs(view),
     memory: context.memory,
     tagged: () => taggedPeers(context),
     serverOf: (peer) => peerServer(context, peer),
@@ -232,24 +238,48 @@ export function placed(cluster: Cluster): Cluster & { readonly server: string } 
   throw new Unplaced(cluster);
 }
 
-/** Confirms a cluster with its server, as Trust.confirm() does. Throws TkaError, also where it is not placed. */
+/** So many of a cluster's servers are asked to confirm it: anyone can claim to be one of them. */
+const mostConfirmed = 8;
+
+/**
+ * Confirms a cluster with its server, as Trust.confirm() does; if that speaks for another cluster, with the next of its
+ * servers. The answer has the server that confirmed it. Throws TkaError, also where the cluster is not placed.
+ */
 export async function confirmed(context: Context, cluster: Cluster, trust: Trust) {
-  return trust.confirm(placed(cluster), {
+  const options = {
     client: context.client,
     timeout: context.askTimeout,
-    forget: (apiEndpoint, server) => {
+    forget: (apiEndpoint: string, server: string) => {
       try {
         context.memory.forget(apiEndpoint, server);
       } catch (error) {
         context.terminal.log(`the last list cannot be changed: ${error}`);
       }
     },
-  });
+  };
+  const first = placed(cluster);
+  try {
+    return await trust.confirm(first, options);
+  } catch (cause) {
+    if (!(cause instanceof OtherCluster)) throw cause;
+    const others = cluster.servers.filter(({ server }) => server !== first.server).slice(0, mostConfirmed);
+    for (const { server, word } of others) {
+      if (server === null || !(await trust.allows(server, word))) continue;
+      context.terminal.log(`${cause.message}: asking ${server}`);
+      try {
+        return await trust.confirm({ ...cluster, server, word }, options);
+      } catch (error) {
+        if (!(error instanceof TkaError)) throw error;
+        context.terminal.log(error.message);
+      }
+    }
+    throw cause;
+  }
 }
 
 /**
- * The cluster that a name means: the one that is called so, or whose server it is, else that of our context of this
- * name, else the only one whose name begins so; undefined if there is none, or only a context for a server that is not
+ * The cluster that a name means: the one that is called so, or whose server it is or is called so, else that of our
+ * context of this name, else the only one whose name begins so; undefined if there is none, or only a context for a server that is not
  * listed. Throws UsageError, with the candidates, where several are meant.
  */
 export function clusterByName(
@@ -257,7 +287,11 @@ export function clusterByName(
   name: string,
   { ours }: Pick<KubeconfigView, 'ours'>,
 ): Cluster | undefined {
-  const named = clusters.filter((cluster) => cluster.name === name || cluster.server === name);
+  const called = clusters.filter((cluster) => cluster.name === name || cluster.server === name);
+  const named =
+    called.length > 0
+      ? called
+      : clusters.filter(({ servers }) => servers.some((each) => each.name === name || each.server === name));
   const there = named.filter((cluster) => cluster.state !== 'missing');
   // A cluster that was made anew under its old name is the one that is meant.
   const exact = there.length > 0 ? there : named;

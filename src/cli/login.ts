@@ -102,7 +102,9 @@ async function signInTo(
   checkWritable(previews);
   const trust = trustOf(context, view);
   await requireTrust(context, trust, target, name);
-  if (cluster !== undefined) await confirmed(context, cluster, trust);
+  const by = cluster === undefined ? server : (await confirmed(context, { ...cluster, server }, trust)).server;
+  // It is another of the cluster's servers that speaks for it.
+  if (by !== server) return signInTo(context, view, { ...target, server: by }, flags, name);
 
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })

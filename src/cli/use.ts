@@ -70,7 +70,9 @@ function choicesOf(clusters: readonly Cluster[], view: KubeconfigView): Choice[]
 }
 
 function choiceNamed(choices: readonly Choice[], name: string): Choice | undefined {
-  const exact = choices.filter((choice) => choice.name === name);
+  const called = choices.filter((choice) => choice.name === name);
+  const isServer = ({ cluster }: Choice) => cluster?.servers.some((server) => server.name === name) === true;
+  const exact = called.length > 0 ? called : choices.filter(isServer);
   const begins = ({ name: own, ours }: Choice) => own.startsWith(name) || ours?.name.startsWith(name) === true;
   const found = exact.length > 0 ? exact : choices.filter(begins);
   if (found.length < 2) return found[0];

@@ -6,23 +6,41 @@ import type { Word } from './place.ts';
 
 export type ClusterState = MemberState | 'missing' | 'unresolved' | 'unknown';
 
-/** A cluster that can be signed in to, or is at least known of. */
-export interface Cluster {
+/** One of the TKA servers of a cluster. */
+export interface ClusterServer {
   readonly name: string;
-  /** Its TKA server, canonical URL; null where it could not be placed. */
+  /** Canonical URL; null where it could not be placed. */
   readonly server: string | null;
-  /** On whose word that is its server. */
+  /** On whose word it is of this cluster. */
   readonly word: Word;
-  /** Canonical URL of its API server. */
-  readonly apiEndpoint: string;
   readonly state: ClusterState;
   /** Why it is in that state, where that needs saying. */
   readonly reason: string | null;
   /** RFC 3339. */
   readonly lastSeen: string | null;
+  readonly version: string | null;
+}
+
+/** A cluster that can be signed in to, or is at least known of. */
+export interface Cluster {
+  readonly name: string;
+  /** The TKA server to use if nothing else is said, canonical URL; null where none could be placed. */
+  readonly server: string | null;
+  /** On whose word that is its server. */
+  readonly word: Word;
+  /** Canonical URL of its API server. */
+  readonly apiEndpoint: string;
+  /** The best of its servers'. */
+  readonly state: ClusterState;
+  /** Why it is in that state, where that needs saying. */
+  readonly reason: string | null;
+  /** When one of its servers was last seen, RFC 3339. */
+  readonly lastSeen: string | null;
   /** Of its TKA server, as the list states it. */
   readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
+  /** All its TKA servers: those in the best state first, then by name. Not empty. */
+  readonly servers: readonly ClusterServer[];
 }
 
 /** A TKA server and the API server that it gives tokens for, as known from elsewhere (the kubeconfig). */

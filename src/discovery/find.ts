@@ -5,6 +5,7 @@ import type { TkaClient } from '../tka/client.ts';
 import { Unavailable } from '../tka/errors.ts';
 import { type Asked, askFirst, askListing, isAnswer, type ListedMember, type Listing } from './ask.ts';
 import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
+import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
 import type { ListMemory, RememberedList, RememberedMember } from './memory.ts';
 import { type Placed, placeMembers, type Tagged, type Word } from './place.ts';
 
@@ -39,6 +40,8 @@ export interface Found {
 /** An entry server that does not answer for so long is not waited for, in milliseconds. */
 const entryTimeout = 2000;
 const keepMissing = 7 * 86_400_000;
+/** The same for one server of a cluster that has others: it may be gone for good after a change of scale. */
+const keepMissingServer = 86_400_000;
 const askAgainAfter = 60_000;
 const listLimit = 10_000;
 // What one endpoint's members may cost.
@@ -60,7 +63,8 @@ export async function findClusters(options: FindOptions): Promise<Found> {
   if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
   const why = refusedList(error) ?? (isAnswer(error) ? error.message : 'no TKA server answered');
   options.warn(`${why}: this is the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
-  return { clusters: rememberedClusters(memory), current: false };
+  const untrusted = await untrustedOf(memory.members, options);
+  return { clusters: rememberedClusters(memory, { known: options.known, untrusted }), current: false };
 }
 
 /** What is wrong with a list that a server gave; undefined where it gave none. */
@@ -69,18 +73,27 @@ function refusedList(error: TkaError | undefined): string | undefined {
 }
 
 /** The clusters of a list that was kept, without asking anybody. */
-export function rememberedClusters(list: RememberedList): Cluster[] {
+export function rememberedClusters(
+  list: RememberedList,
+  { untrusted, ...options }: GroupOptions & { readonly untrusted?: ReadonlyMap<RememberedMember, string> } = {},
+): Cluster[] {
   const [there, gone] = [list.members.filter(isListed), list.members.filter((member) => !isListed(member))];
-  return clustersOf([...there.map((member) => rowOf(member, 'its TKA server is not known')), ...missingOf(gone)]);
+  const rows = there.map((member) => rowOf(member, 'its TKA server is not known', untrusted));
+  return groupServers([...rows, ...missingOf(gone)], options).clusters;
 
   function isListed(member: RememberedMember): boolean {
     return member.listed >= list.at;
   }
 }
 
-function rowOf(member: RememberedMember, unresolved: string, untrusted?: ReadonlyMap<RememberedMember, string>): Row {
-  const reason = member.server === null ? unresolved : (untrusted?.get(member) ?? null);
-  return { member, state: stateOf(member, member.server), reason };
+function rowOf(
+  member: RememberedMember,
+  unresolved: string,
+  untrusted?: ReadonlyMap<RememberedMember, string>,
+): ServerRow {
+  const why = untrusted?.get(member);
+  const reason = member.server === null ? unresolved : (why ?? null);
+  return { ...member, state: stateOf(member, member.server), reason, usable: member.server !== null && !why };
 }
 
 /** The members whose server is stated by the list but may not be used, with the reason. */
@@ -97,10 +110,15 @@ async function untrustedOf(
   return untrusted;
 }
 
-function missingOf(members: readonly RememberedMember[]): Row[] {
+function missingOf(members: readonly RememberedMember[]): ServerRow[] {
   return members
     .filter((member) => Date.now() - member.listed < keepMissing)
-    .map((member) => ({ member, state: 'missing', reason: `no longer listed, since ${minuteOf(member.listed)}` }));
+    .map((member) => ({
+      ...member,
+      state: 'missing',
+      reason: `no longer listed, since ${minuteOf(member.listed)}`,
+      usable: member.server !== null,
+    }));
 }
 
 /** Returns a time as `2026-11-21 09:30 UTC`. */
@@ -223,6 +241,7 @@ async function merge(
   const now = Date.now();
   const before = new Map(memory?.members.map((member) => [keyOf(member), member]));
   const triedAt = (member: Member) => before.get(keyOf(member))?.tried ?? 0;
+  const firstSeen = new Map(memory?.members.map((member) => [placeOf(member), member.since]));
   const { placed, asked } = await placeMembers(members, {
     from: { server: from, word: wordOf(from) },
     remembered: placesOf(memory),
@@ -238,14 +257,20 @@ async function merge(
     const { name, cluster, apiEndpoint, state, lastSeen, version, labels } = member;
     const tried = asked.has(member) ? now : triedAt(member);
     const ofServer = { server, word: listing.alone && server !== null ? wordOf(server) : word };
-    return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried };
+    const since = firstSeen.get(placeOf({ server, apiEndpoint })) ?? now;
+    return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried, since };
   });
   const there = new Set(listed.map((member) => member.apiEndpoint));
   // A server that is listed with another endpoint is the same cluster, rebuilt.
   const present = new Set(listed.map(({ server }) => server).filter((server) => server !== null));
-  const missing = [...before.values()].filter(
-    (m) => !there.has(m.apiEndpoint) && !present.has(m.server ?? '') && now - m.listed < keepMissing,
-  );
+  const names = new Set(listed.map(({ name }) => name));
+  const isMissing = ({ name, server, apiEndpoint, listed: at }: RememberedMember) => {
+    if (server !== null && present.has(server)) return false;
+    if (!there.has(apiEndpoint)) return now - at < keepMissing;
+    // Without a name, it may be there and only be placed elsewhere.
+    return server !== null && name !== null && !names.has(name) && now - at < keepMissingServer;
+  };
+  const missing = (memory?.members ?? []).filter(isMissing);
   const kept = [...listed, ...missing].slice(0, listLimit);
   try {
     options.memory.write(first, { at: now, html: listing.html, members: kept });
@@ -255,7 +280,22 @@ async function merge(
   const rows = sayingSomething(listed);
   const reason = rows.some(({ server }) => server === null) ? await unresolvedReason(options) : '';
   const untrusted = await untrustedOf(rows, options);
-  return clustersOf([...rows.map((member) => rowOf(member, reason, untrusted)), ...missingOf(missing)]);
+  const all = [...rows.map((member) => rowOf(member, reason, untrusted)), ...missingOf(missing)];
+  const nameOf = await namesByAddress(rows, options);
+  const { clusters, warnings } = groupServers(all, { known: options.known, nameOf });
+  for (const warning of warnings) options.warn(warning);
+  return clusters;
+}
+
+/** What the tailnet calls servers that have no name of their own and an address for a host. */
+async function namesByAddress(
+  rows: readonly RememberedMember[],
+  options: FindOptions,
+): Promise<(server: string) => string | undefined> {
+  if (rows.every(({ name, server }) => name !== null || server === null)) return () => undefined;
+  const { peers } = await options.tagged();
+  const names = new Map(peers.flatMap(({ hostName, addresses }) => addresses.map((address) => [address, hostName])));
+  return (server) => names.get(new URL(server).hostname.replace(/^\[|\]$/g, ''));
 }
 
 /** Where the members of each API endpoint were, as the last list has it. */
@@ -288,41 +328,12 @@ function keyOf(member: Pick<Member, 'name' | 'apiEndpoint'>): string {
   return `${member.name ?? ''} ${member.apiEndpoint}`;
 }
 
+function placeOf({ server, apiEndpoint }: Pick<Member, 'server' | 'apiEndpoint'>): string {
+  return `${server ?? ''} ${apiEndpoint}`;
+}
+
 function stateOf(member: Member, server: string | null): ClusterState {
   if (member.state === 'dead' || member.state === 'suspected') return member.state;
   if (server === null) return 'unresolved';
   return member.state ?? 'unknown';
-}
-
-interface Row {
-  readonly member: RememberedMember;
-  readonly state: ClusterState;
-  readonly reason: string | null;
-}
-
-const last: readonly ClusterState[] = ['suspected', 'dead', 'missing'];
-
-/** Rows as clusters: named, in an order that is the same on every machine, what is not there last. */
-function clustersOf(rows: readonly Row[]): Cluster[] {
-  const hosts = new Map<string, number>();
-  for (const { member } of rows) {
-    if (member.name !== null) continue;
-    const { hostname } = new URL(member.apiEndpoint);
-    hosts.set(hostname, (hosts.get(hostname) ?? 0) + 1);
-  }
-  const hostOf = (endpoint: string) => {
-    const { hostname, host } = new URL(endpoint);
-    return ((hosts.get(hostname) ?? 0) > 1 ? host : hostname).replace(/[[\]]/g, '');
-  };
-  const clusters = rows.map(({ member, state, reason }): Cluster => {
-    const { server, word, apiEndpoint, lastSeen, version, labels } = member;
-    const name = member.name ?? hostOf(apiEndpoint);
-    return { name, server, word, apiEndpoint, state, reason, lastSeen, version, labels };
-  });
-  const rank = (cluster: Cluster) => last.indexOf(cluster.state);
-  return clusters.sort((a, b) => rank(a) - rank(b) || compare(a.name, b.name) || compare(a.apiEndpoint, b.apiEndpoint));
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

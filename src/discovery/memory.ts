@@ -14,6 +14,8 @@ export interface RememberedMember extends Member {
   readonly tried: number;
   /** On whose word `server` is its TKA server. */
   readonly word: Word;
+  /** When a list first named it. */
+  readonly since: number;
 }
 
 export interface RememberedList {
@@ -59,6 +61,8 @@ export class ListMemory {
         listed: number(times[i]?.[0]),
         tried: number(times[i]?.[1]),
         word: wordOf(times[i]?.[2]),
+        // Version 0.1.0 did not keep it.
+        since: number(times[i]?.[3] ?? times[i]?.[0]),
       }));
       return { at: number(at), html, members: remembered };
     } catch {
@@ -71,11 +75,11 @@ export class ListMemory {
     const file = this.#file(entryServer);
     if (file === undefined) return;
     ensurePrivateFolder(path.dirname(file));
-    const members = list.members.map(({ listed: _, tried: __, word: ___, labels, ...rest }) => ({
+    const members = list.members.map(({ listed: _, tried: __, word: ___, since: ____, labels, ...rest }) => ({
       ...rest,
       labels: Object.fromEntries(labels),
     }));
-    const times = list.members.map(({ listed, tried, word }) => [listed, tried, wordOf(word)]);
+    const times = list.members.map(({ listed, tried, word, since }) => [listed, tried, wordOf(word), since]);
     writeWhole(file, `${JSON.stringify({ at: list.at, html: list.html, members, times })}\n`);
   }
 

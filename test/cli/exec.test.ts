@@ -107,7 +107,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
       [mesh.cluster('staging').server, mesh.cluster('staging')],
     ] as const) {
       const ran = await home.run(['exec', name, ...query]);
-      expect(ran).toMatchObject({ status: 0, stderr: '' });
+      expect(ran).toMatchObject({ status: 0, stderr: expect.stringMatching(/^warning: 3 clusters claim .*\n$/) });
       expect(JSON.parse(ran.stdout)[0].stdout).toContain(`namespace/shop-${cluster.name}`);
     }
     expect(await home.run(['exec', 'twin', ...query])).toMatchObject({ status: 2, stdout: '' });

@@ -16,6 +16,7 @@ const cluster = (server: string, name: string, labels: Record<string, string> = 
   version: null,
   word: 'stated',
   labels: new Map(Object.entries(labels)),
+  servers: [],
 });
 
 interface NamingOptions {

@@ -35,7 +35,7 @@ const remembered = (...servers: [server: string, word: 'stated' | 'tailnet'][]):
   html: false,
   members: servers.map(([server, word], i) => ({
     ...member(`old-${i}`, server),
-    ...{ listed: Date.now() - 60_000, tried: 0, word },
+    ...{ listed: Date.now() - 60_000, tried: 0, word, since: 0 },
   })),
 });
 
@@ -174,5 +174,46 @@ describe('findClusters', () => {
     expect((await found()).clusters).toMatchObject([{ server: entry, word: 'known', apiEndpoint: `${entry}:6443` }]);
     const inferred = setUp({ [entry]: undefined }, { named: false });
     expect((await inferred.found()).clusters).toMatchObject([{ server: entry, word: 'tailnet' }]);
+  });
+
+  it('the servers of one cluster are one row, and one that is no longer listed stays in it for a day', async () => {
+    const of = (name: string, server: string): Member => ({ ...member('us', server), name, cluster: 'us' });
+    const hours = (n: number) => Date.now() - n * 3_600_000;
+    const members = [
+      { ...of('us', entry), listed: hours(1), tried: 0, word: 'stated', since: hours(9) } as const,
+      { ...of('us-1', other), listed: hours(23), tried: 0, word: 'stated', since: hours(9) } as const,
+      { ...of('us-2', liar), listed: hours(25), tried: 0, word: 'stated', since: hours(99) } as const,
+    ];
+    const memory = new Held({ at: hours(1), html: false, members });
+    const { found } = setUp({ [entry]: [of('us', entry)] }, { memory });
+    const { clusters } = await found();
+    expect(clusters).toMatchObject([{ name: 'us', server: entry, state: 'unknown' }]);
+    expect(clusters[0]?.servers.map(({ name, state }) => [name, state])).toEqual([
+      ['us', 'unknown'],
+      ['us-1', 'missing'],
+    ]);
+    expect(memory.read(entry)?.members.map(({ name, since }) => [name, since])).toEqual([
+      ['us', members[0]?.since],
+      ['us-1', members[1]?.since],
+    ]);
+  });
+
+  it('a server with a new name in the place of another is not missing', async () => {
+    const memory = new Held(remembered([other, 'stated']));
+    const { found } = setUp({ [entry]: [{ ...member('old-0', other), name: 'new' }] }, { memory });
+    expect((await found()).clusters).toMatchObject([{ name: 'new', servers: [{ name: 'new', state: 'unknown' }] }]);
+  });
+
+  it('the server that a context names is the one to use', async () => {
+    const of = (name: string, server: string): Member => ({ ...member('us', server), name, cluster: 'us' });
+    const known = [{ server: other, apiServer: of('us', entry).apiEndpoint }];
+    const { found } = setUp({ [entry]: [of('us', entry), of('us-1', other)] }, { known });
+    expect((await found()).clusters).toMatchObject([{ name: 'us', server: other, servers: { length: 2 } }]);
+  });
+
+  it('a name that two clusters claim is warned of', async () => {
+    const { found, said } = setUp({ [entry]: [member('us', entry), { ...member('eu', other), name: 'us' }] });
+    expect((await found()).clusters).toHaveLength(2);
+    expect(said).toEqual([expect.stringMatching(/^2 clusters claim the name "us": .*api\.us\..* and .*api\.eu\./)]);
   });
 });

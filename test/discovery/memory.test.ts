@@ -26,6 +26,7 @@ const list = (
       server,
       listed: now,
       tried: 0,
+      since: now,
       word,
       labels: new Map([['env', 'x']]),
     },

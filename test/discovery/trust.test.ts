@@ -96,7 +96,7 @@ function trust(options: Partial<ConstructorParameters<typeof Trust>[0]> = {}): T
 
 const cluster = (server: string, word: Word): Cluster & { server: string } => ({
   ...{ name: 'prod-us', server, word, apiEndpoint: 'https://api.us.example.com', state: 'healthy', reason: null },
-  ...{ lastSeen: null, version: null, labels: new Map() },
+  ...{ lastSeen: null, version: null, labels: new Map(), servers: [] },
 });
 
 describe('Trust', () => {

@@ -135,7 +135,7 @@ describe.concurrent('clusters --probe', () => {
     for (const cluster of mesh.clusters) cluster.resetCounts();
     const wide = await home.run('clusters --probe -l environment=staging -o wide');
     expect(lines(wide.stdout).map((line) => line.split(/ {3,}/).at(0))).toEqual(['NAME', 'staging']);
-    expect(wide.stdout).toMatch(/^NAME.*LABELS +TKA SERVER +API ENDPOINT +LAST SEEN\n/);
+    expect(wide.stdout).toMatch(/^NAME.*LABELS +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN\n/);
     // Nobody else is asked, and for names nobody at all.
     expect(mesh.clusters.map(({ counts }) => counts.clusterInfo)).toEqual([0, 0, 1]);
     expect((await home.run('clusters --probe -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
@@ -288,7 +288,11 @@ describe.concurrent('TLS', () => {
       mute: `https://127.0.0.1:${await serve(sockets, net.createServer())}`,
       plain: eu.server.replace('http:', 'https:'),
     };
-    const rows = Object.entries(servers).map(([name, server]) => ({ name, server, apiEndpoint: eu.apiServer }));
+    const rows = Object.entries(servers).map(([name, server]) => ({
+      ...{ name, cluster: name },
+      server,
+      apiEndpoint: eu.apiServer,
+    }));
     us.faults.memberlist = { raw: JSON.stringify(rows) };
     const ca = path.join(home.root, 'ca.pem');
     home.write(ca, `${good.ca}\n${old.cert}\n`);
@@ -405,7 +409,7 @@ describe.concurrent('many', () => {
     const [target] = targets.slice(16);
     const cluster = { name: 'late', server: target?.server ?? '', apiEndpoint: 'https://x', state: 'healthy' } as const;
     const { probe: late } = probeOf(
-      { ...cluster, reason: null, lastSeen: null, version: null, word: 'stated', labels: new Map() },
+      { ...cluster, reason: null, lastSeen: null, version: null, word: 'stated', labels: new Map(), servers: [] },
       undefined,
     );
     expect(late).toEqual({ ...nothing, reachable: null, version: null, error: 'not asked' });

@@ -5,7 +5,18 @@ import { parse } from 'yaml';
 import { type Home, jwt, lines, test } from '../support.ts';
 
 const stamp = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z$/);
-const keys = ['name', 'server', 'apiEndpoint', 'state', 'reason', 'lastSeen', 'labels', 'context', 'session'];
+const keys = [
+  'name',
+  'server',
+  'apiEndpoint',
+  'state',
+  'reason',
+  'lastSeen',
+  'labels',
+  'context',
+  'session',
+  'servers',
+];
 const json = async (home: Home, args: string) => {
   const ran = await home.run(`${args} -o json`);
   expect(ran).toMatchObject({ status: 0 });
@@ -30,6 +41,7 @@ describe.concurrent('clusters', () => {
         labels: { environment: 'production', region: 'eu-central-1' },
         context: null,
         session: null,
+        servers: [{ name: 'prod-eu', server: eu.server, state: 'healthy' }],
       },
       {
         name: 'prod-us',
@@ -41,6 +53,7 @@ describe.concurrent('clusters', () => {
         labels: { environment: 'production', region: 'us-west-2' },
         context: 'prod-us',
         session: { username: 'alice', role: 'viewer', until: stamp },
+        servers: [{ name: 'prod-us', server: us.server, state: 'healthy' }],
       },
       {
         name: 'staging',
@@ -52,6 +65,7 @@ describe.concurrent('clusters', () => {
         labels: { environment: 'staging', region: 'us-west-2' },
         context: null,
         session: null,
+        servers: [{ name: 'staging', server: staging.server, state: 'healthy' }],
       },
     ]);
   });
@@ -85,9 +99,9 @@ describe.concurrent('clusters', () => {
       ['staging', 'healthy', '-', '-', 'environment=staging,region=us-west-2'],
     ]);
     const wide = lines((await home.run('clusters -o wide')).stdout).map((line) => line.split(/ {2,}/));
-    expect(wide[0]?.slice(5)).toEqual(['TKA SERVER', 'API ENDPOINT', 'LAST SEEN']);
-    expect(wide[1]?.slice(5, 7)).toEqual([eu.server, eu.apiServer]);
-    expect(wide[2]?.slice(5, 7)).toEqual([us.server, us.apiServer]);
+    expect(wide[0]?.slice(5)).toEqual(['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN']);
+    expect(wide[1]?.slice(5, 8)).toEqual(['1/1', eu.server, eu.apiServer]);
+    expect(wide[2]?.slice(5, 8)).toEqual(['1/1', us.server, us.apiServer]);
   });
 
   test.for<[string, string[]]>([

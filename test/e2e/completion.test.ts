@@ -158,6 +158,7 @@ describe.concurrent('names come from the last known list', () => {
       lastSeen: null,
       listed: now,
       tried: 0,
+      since: now,
       version: null,
       word: 'stated' as const,
     };

@@ -1,9 +1,10 @@
 // Which servers are trusted: a server is a member's only if it says so itself, and if it is tagged or the user named it.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
+import { parse } from 'yaml';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
-import { all, linux, list, peerUrl, test } from './tailnet.ts';
+import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('which servers are trusted (needs loopback addresses that only Linux has)', () => {
   test('a member’s server that speaks for another cluster gets no sign-in, and its token is never fetched', async ({
@@ -104,7 +105,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
       all(net, (cluster) => {
         cluster.faults.memberlist = shape;
       });
-      const name = new URL(us.apiServer).host;
+      const name = 'tka-prod-us';
       // Its own address, and the endpoint of another.
       Object.assign(staging.gossip, { apiEndpoint: us.apiServer, address: '127.0.0.66:7946', hostName: 'evil' });
       const { rows } = await list(user, env);
@@ -115,8 +116,8 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     }
   });
 
-  test('two servers of one cluster are both listed', async ({ net, user, env }) => {
-    const [us, eu] = net.clusters as [Cluster, Cluster];
+  test('two servers of one cluster are one row, and signing in to it needs no choice', async ({ net, user, env }) => {
+    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
     Object.assign(eu.gossip, { apiEndpoint: us.apiServer });
     eu.faults.clusterInfo = { server_url: us.apiServer };
     for (const shape of ['ours', 'go-json', 'go-json-only'] as const) {
@@ -124,13 +125,26 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
         cluster.faults.memberlist = shape;
       });
       const { rows } = await list(user, env);
-      const servers = rows.filter((row) => row.apiEndpoint === us.apiServer).map((row) => row.server);
+      expect(rows.map(({ name }) => name)).toEqual(['tka-prod-eu', 'tka-staging']);
       const url = shape === 'ours' ? (cluster: Cluster) => cluster.server : peerUrl;
-      expect(new Set(servers)).toEqual(new Set([url(us), url(eu)]));
-      const login = await user.run(['login', rows.find((row) => row.apiEndpoint === us.apiServer)?.name ?? ''], env);
-      if (shape !== 'ours') expect(login).toMatchObject({ status: 2 });
+      const state = shape === 'go-json-only' ? 'unknown' : 'healthy';
+      expect(rows[0]).toMatchObject({ apiEndpoint: us.apiServer, state });
+      expect(rows[0]?.servers).toEqual([
+        { name: 'tka-prod-eu', server: url(eu), state },
+        { name: 'tka-prod-us', server: url(us), state },
+      ]);
+      expect(await user.run('clusters -o wide', env)).toMatchObject({
+        status: 0,
+        stdout: expect.stringMatching(/^tka-prod-eu .* 2\/2 .*\n(?:.*\n)?tka-staging .* 1\/1 /m),
+      });
+      for (const name of ['tka-prod-eu', 'tka-prod-us']) {
+        expect(await user.run(['use', name], env)).toMatchObject({ status: 0, stderr: '' });
+      }
+      expect(parse(fs.readFileSync(user.kubeconfig, 'utf8')).contexts).toHaveLength(1);
       user.forget();
     }
+    expect(asked(net, 'login')).toEqual([0, 0, 0]);
+    expect(staging.counts.clusterInfo).toBeLessThan(3);
   });
 
   test('a device of the past with the name of a member does not stand in for it', async ({

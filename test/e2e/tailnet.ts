@@ -12,6 +12,7 @@ export interface Listed {
   readonly state: string;
   readonly reason: string | null;
   readonly context: string | null;
+  readonly servers: readonly { readonly name: string; readonly server: string | null; readonly state: string }[];
 }
 
 /** Three TKA servers on addresses of their own and one port, as on a tailnet, and a tailscaled that knows them. */

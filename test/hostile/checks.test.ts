@@ -113,6 +113,7 @@ describe('stdout', () => {
     labels: {},
     context: null,
     session: null,
+    servers: [{ name: 'a', server: 'https://a.example', state: 'healthy' }],
   };
   test('rows of clusters', () => {
     expect(checkClusterRows(JSON.stringify([row]))).toHaveLength(1);

@@ -105,6 +105,7 @@ export interface ClusterRow {
   readonly labels: Readonly<Record<string, string>>;
   readonly context: string | null;
   readonly session: { username: string; role: string; until: string } | null;
+  readonly servers: readonly { name: string; server: string | null; state: string }[];
 }
 
 const time = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/;
@@ -122,19 +123,39 @@ export function checkTexts(value: unknown, what: string): void {
   }
 }
 
+const states = ['missing', 'dead', 'suspected', 'unresolved', 'healthy', 'unknown'];
+
 /** `clusters -o json`, as cli.md has it. */
 export function checkClusterRows(stdout: string): ClusterRow[] {
   checkPlain(stdout, 'stdout');
   const rows: ClusterRow[] = JSON.parse(stdout);
   assert.ok(Array.isArray(rows));
   checkTexts(rows, 'clusters -o json');
-  const keys = ['name', 'server', 'apiEndpoint', 'state', 'reason', 'lastSeen', 'labels', 'context', 'session'];
+  const keys = [
+    'name',
+    'server',
+    'apiEndpoint',
+    'state',
+    'reason',
+    'lastSeen',
+    'labels',
+    'context',
+    'session',
+    'servers',
+  ];
   for (const row of rows) {
     assert.deepEqual(Object.keys(row), keys);
     assert.match(row.name, /^[A-Za-z0-9][A-Za-z0-9._:-]*$/);
     if (row.server !== null) assert.equal(canonicalServer(row.server), row.server);
     assert.equal(canonicalApiServer(row.apiEndpoint), row.apiEndpoint);
-    assert.ok(['missing', 'dead', 'suspected', 'unresolved', 'healthy', 'unknown'].includes(row.state), row.state);
+    assert.ok(states.includes(row.state), row.state);
+    assert.ok(row.servers.length > 0);
+    for (const { name, server, state, ...rest } of row.servers) {
+      assert.match(name, /^[A-Za-z0-9][A-Za-z0-9._:-]*$/);
+      if (server !== null) assert.equal(canonicalServer(server), server);
+      assert.ok(states.includes(state), state);
+      assert.deepEqual(rest, {});
+    }
     if (row.lastSeen !== null) assert.ok(time.test(row.lastSeen) && !Number.isNaN(Date.parse(row.lastSeen)));
     assert.ok(row.reason === null || typeof row.reason === 'string');
     assert.ok(typeof row.labels === 'object' && row.labels !== null && !Array.isArray(row.labels));
