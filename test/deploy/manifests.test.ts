@@ -4,6 +4,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
 import { afterAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { clusterNameOf, loadConfig } from '../../src/server/config.ts';
 import { variableOf } from '../../src/server/config-keys.ts';
 import { misfits } from './consistency.ts';
@@ -148,6 +149,18 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     const here = script.replace('/usr/local/bin/containerboot', said);
     const options = { env: { TS_HOSTNAME: `${cluster}-${ordinal}` }, encoding: 'utf8' } as const;
     expect(execFileSync(shell, [flag, here], options)).toBe(node);
+  });
+
+  it('keeps the first node’s name of 0.1.0 with the patch that the README gives for it', () => {
+    const readme = fs.readFileSync(path.join(deploy, 'README.md'), 'utf8');
+    const [, given = ''] = readme.match(/```yaml\n(patches:\n[^]*?)```/) ?? [];
+    const more = overlay(parse(given));
+    folders.push(more);
+    const [sidecar] = pod(render(more)).initContainers ?? [];
+    expect(sidecar?.command).toBeUndefined();
+    expect(variable('TS_HOSTNAME', sidecar as V1Container)?.valueFrom).toEqual({
+      fieldRef: { fieldPath: 'metadata.name' },
+    });
   });
 
   it('opens the network for DNS, Tailscale and the API server', () => {

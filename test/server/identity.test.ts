@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
-import { networkInterfaces } from 'node:os';
+import { request as httpRequest, type IncomingMessage, type Server } from 'node:http';
+import type { Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
@@ -140,35 +139,6 @@ test('who hangs up while tailscaled is asked is not taken for who has his port t
   tailscaled.whois = () => bob;
   expect((await ask()).status).toBe(202);
   expect(seen.map(({ username }) => username)).toEqual(['bob']);
-});
-
-const elsewhere = Object.values(networkInterfaces())
-  .flatMap((list) => list ?? [])
-  .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
-
-test.skipIf(elsewhere === undefined)('a userspace tailscaled is asked of loopback’s callers alone', async () => {
-  const host = elsewhere as string;
-  await using tailscaled = await startTailscaled({ whois: () => alice });
-  for (const [userspace, from] of [
-    [true, host],
-    [true, '127.0.0.1'],
-    [false, host],
-  ] as const) {
-    const quiet = () => {};
-    const log: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
-    const identity = tailnetIdentity({ capName, env: { TS_SOCKET: tailscaled.socketPath }, log, userspace });
-    const { promise, resolve } = Promise.withResolvers<unknown>();
-    const plain = createServer(async (request, response) => {
-      resolve(await Promise.resolve(identity.whoIs(request)).catch((error: Refusal) => error.status));
-      response.end();
-    });
-    await listen(plain, from, 0);
-    const { port: to } = plain.address() as AddressInfo;
-    httpRequest({ host: from, port: to, agent: false }).on('error', quiet).end();
-    expect(await promise).toEqual(userspace && from === host ? 403 : expect.objectContaining({ username: 'alice' }));
-    await close(plain);
-  }
-  expect(tailscaled.counts.whois).toBe(2);
 });
 
 test('what a caller says of himself is not believed', async () => {

@@ -1,6 +1,6 @@
+import { once } from 'node:events';
 import * as http from 'node:http';
-import * as net from 'node:net';
-import * as os from 'node:os';
+import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import {
@@ -11,6 +11,7 @@ import {
 } from '../../src/sandbox/tailscaled.ts';
 import { digestOf } from '../../src/server/mesh/member.ts';
 import { socksProxy } from '../network/servers.ts';
+import { hasPods, Pod } from './pod.ts';
 import { ask, freePort, TkaServerProcess } from './program.ts';
 
 const alice: StandInCaller = {
@@ -29,11 +30,6 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     expect(status).toBe(200);
     return JSON.parse(body);
   }
-  /** An address of this machine that is not loopback. */
-  const ownAddress = (): string | undefined =>
-    Object.values(os.networkInterfaces())
-      .flatMap((list) => list ?? [])
-      .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
   /** The tailscaled of one of these devices. Connections from loopback are a member's that it passes on. */
   const tailnetOf = (self: number, devices: readonly StandInPeer[]): Promise<Tailscaled> =>
     startTailscaled({
@@ -257,62 +253,63 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     expect(new Set(proxy.asked)).toEqual(new Set(addresses.map((address, i) => `1 ${address}:${gossipPorts[i]}`)));
   });
 
-  test('whose tailnet is tailscaled’s alone: what is past its proxy is not spoken to, whatever address it has', async ({
-    skip,
-  }) => {
-    // As a pod of a network that uses the tailnet's addresses too: of the right tag, says tailscaled, and not loopback.
-    const address = ownAddress();
-    if (address === undefined) return skip('this machine has loopback alone');
-    let calls = 0;
-    const stranger = net.createServer((socket) => {
-      calls++;
-      socket.destroy();
-    });
-    await new Promise<void>((resolve) => stranger.listen(0, address, resolve));
-    const { port } = stranger.address() as net.AddressInfo;
-    const tags = ['tag:tka'];
-    await using tailscaled = await startTailscaled({
-      self: { hostName: 'tka-0', addresses: ['127.0.0.1'], tags },
-      peers: [{ hostName: 'tka-1', addresses: [address], tags }],
-      whois: () => ({ login: '', tags }),
-    });
-    const config = {
-      clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
-      tailscale: { port: await freePort('127.0.0.1') },
-      health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
-      gossip: { ...gossip, port: await freePort('127.0.0.1'), bootstrapPeers: [`${address}:${port}`] },
-    };
-    await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
-    expect((await server.said(/ALL_PROXY/)).msg).toContain('ALL_PROXY must name tailscaled’s proxy');
-    stranger.close();
-    expect(calls).toBe(0);
-  });
+  // As a pod of a network that uses the tailnet's addresses too: of the right tag, says tailscaled, and not loopback.
+  test.runIf(hasPods)(
+    'whose tailnet is tailscaled’s alone: what is past its proxy is not spoken to, whatever address it has',
+    async () => {
+      await using pod = await Pod.make();
+      const stranger = pod.start(`
+      require('node:net')
+        .createServer((socket) => { console.log('called'); socket.destroy(); })
+        .listen(7946, '${pod.address}', () => console.log('listens'))`);
+      let said = '';
+      stranger.stdout?.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+      await once(stranger.stdout as Readable, 'data');
+      const tags = ['tag:tka'];
+      await using tailscaled = await startTailscaled({
+        self: { hostName: 'tka', addresses: ['127.0.0.1'], tags },
+        peers: [{ hostName: 'tka-1', addresses: [pod.address], tags }],
+        whois: () => ({ login: '', tags }),
+      });
+      const config = {
+        clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
+        tailscale: { port: 8123 },
+        health: { host: '127.0.0.1', port: 8080 },
+        gossip: { ...gossip, port: 7946, bootstrapPeers: [`${pod.address}:7946`] },
+      };
+      await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }, undefined, pod.within);
+      expect((await server.said(/ALL_PROXY/)).msg).toContain('ALL_PROXY must name tailscaled’s proxy');
+      stranger.kill('SIGKILL');
+      await once(stranger, 'close');
+      expect(said).toBe('listens\n');
+    },
+  );
 
-  test('behind a userspace tailscaled: a caller that did not come through it is refused, whatever its address', async ({
-    skip,
-  }) => {
-    const address = ownAddress();
-    if (address === undefined) return skip('this machine has loopback alone');
-    const tags = ['tag:tka'];
-    await using tailscaled = await startTailscaled({
-      self: { hostName: 'tka-0', addresses: ['100.64.0.1'], tags },
-      whois: () => ({ login: '', tags }),
-    });
-    const port = await freePort('0.0.0.0');
-    const config = {
-      clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
-      server: { host: '0.0.0.0' },
-      tailscale: { hostname: 'tka-0', tailnet: 'example.ts.net', port: await freePort('0.0.0.0') },
-      health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
-      gossip: { ...gossip, port },
-    };
-    await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
-    await server.said(/listens for gossip/);
-    const asPod = { method: 'POST', localAddress: address };
-    expect((await ask(`http://${address}:${port}/gossip/v2`, asPod)).status).toBe(403);
-    // The same message over loopback gets as far as its content.
-    expect((await ask(`http://127.0.0.1:${port}/gossip/v2`, { method: 'POST' })).status).toBe(400);
-  });
+  test.runIf(hasPods)(
+    'behind a userspace tailscaled: a caller that did not come through it is refused, whatever its address',
+    async () => {
+      await using pod = await Pod.make();
+      const tags = ['tag:tka'];
+      await using tailscaled = await startTailscaled({
+        self: { hostName: 'tka', addresses: ['100.64.0.1'], tags },
+        whois: () => ({ login: '', tags }),
+      });
+      const config = {
+        clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
+        server: { host: '0.0.0.0' },
+        tailscale: { hostname: 'tka', tailnet: 'example.ts.net', port: 8123 },
+        health: { host: '127.0.0.1', port: 8080 },
+        gossip: { ...gossip, port: 7946 },
+      };
+      await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }, undefined, pod.within);
+      await server.said(/listens for gossip/);
+      expect(await pod.status(`http://${pod.address}:7946/gossip/v2`, 'POST')).toBe(403);
+      // The same message over loopback gets as far as its content.
+      expect(await pod.status('http://127.0.0.1:7946/gossip/v2', 'POST')).toBe(400);
+    },
+  );
 
   test('without a key and without a tag is refused', async () => {
     await using tailscaled = await startTailscaled({ self: { hostName: 'laptop', addresses: ['127.0.0.44'] } });

@@ -1,11 +1,10 @@
-import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import { hasPods, Pod } from './pod.ts';
 import { type Answer, ask, freePort, listens, TkaServerProcess } from './program.ts';
 import { StandInApi } from './stand-in-api.ts';
 
@@ -209,43 +208,26 @@ describe('where it listens', () => {
   });
 });
 
-// A network of its own with an address of the tailnet's range, as a pod's network may have one.
-const pod = [
-  'unshare',
-  '--net',
-  '--map-root-user',
-  'sh',
-  '-ec',
-  'ip link set lo up; ip addr add 100.64.0.9/32 dev lo; exec "$@"',
-  'sh',
-];
-const hasPods = process.platform === 'linux' && spawnSync(pod[0] as string, [...pod.slice(1), 'true']).status === 0;
-
-test.runIf(hasPods)(
-  'with a userspace tailscaled, a caller from the pod’s own network is nobody on the tailnet',
-  async () => {
-    await using tailscaled = await startTailscaled({ whois: () => alice });
-    const config = {
-      clusterInfo,
-      server: { host: '0.0.0.0' },
-      tailscale: { port: 8123 },
-      health: { host: '127.0.0.1', port: 8080 },
-    };
-    await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }, undefined, pod);
-    await server.said(/listening for the API/);
-    const get = async (host: string) => {
-      const url = `http://${host}:8123/api/v1alpha1/cluster-info`;
-      const code = `fetch(${JSON.stringify(url)}).then(({ status }) => console.log(status))`;
-      const enter = ['--target', String(server.child.pid), '--user', '--net', '--preserve-credentials'];
-      const { stdout } = await promisify(execFile)('nsenter', [...enter, process.execPath, '-e', code]);
-      return stdout.trim();
-    };
-    expect(await get('127.0.0.1')).toBe('200');
-    expect(tailscaled.counts.whois).toBe(1);
-    expect(await get('100.64.0.9')).toBe('403');
-    expect(tailscaled.counts.whois).toBe(1);
-  },
-);
+test.runIf(hasPods).each([
+  ['a userspace tailscaled', false, 403],
+  ['a tailscaled with an interface', true, 200],
+])('with %s, a caller from the pod’s own network is answered with %3$i', async (_, tun, status) => {
+  await using pod = await Pod.make();
+  await using tailscaled = await startTailscaled({ whois: () => alice, tun });
+  const config = {
+    clusterInfo,
+    server: { host: '0.0.0.0' },
+    tailscale: { port: 8123 },
+    health: { host: '127.0.0.1', port: 8080 },
+  };
+  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }, undefined, pod.within);
+  await server.said(/listening for the API/);
+  const get = (host: string) => pod.status(`http://${host}:8123/api/v1alpha1/cluster-info`);
+  expect(await get('127.0.0.1')).toBe(200);
+  expect(tailscaled.counts.whois).toBe(1);
+  expect(await get(pod.address)).toBe(status);
+  expect(tailscaled.counts.whois).toBe(status === 403 ? 1 : 2);
+});
 
 test.each([
   ['a name of the tailnet', 'tka.example.ts.net', 200],
