@@ -153,7 +153,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
 
   it('keeps the first node’s name of 0.1.0 with the patch that the README gives for it', () => {
     const readme = fs.readFileSync(path.join(deploy, 'README.md'), 'utf8');
-    const [, given = ''] = readme.match(/```yaml\n(patches:\n[^]*?)```/) ?? [];
+    const [, given = ''] = readme.match(/```yaml\n(patches:\n[\s\S]*?)```/) ?? [];
     const more = overlay(parse(given));
     folders.push(more);
     const [sidecar] = pod(render(more)).initContainers ?? [];
