@@ -1,5 +1,6 @@
 import * as http from 'node:http';
 import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 
 export interface Request {
   readonly method: 'GET' | 'POST';
@@ -14,7 +15,7 @@ export interface Request {
 export interface Answer {
   readonly statusCode: number;
   readonly headers: http.IncomingHttpHeaders;
-  readonly body: AsyncIterable<Buffer>;
+  readonly body: Readable;
 }
 
 /** An HTTP client for one origin, which sends one request at a time over one connection. */

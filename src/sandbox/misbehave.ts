@@ -63,7 +63,7 @@ async function deliver(shape: RouteFault, fault: RouteFault, response: ServerRes
   const socket = response.socket;
   if (socket === null) return;
   if (fault.reset === 'after') return reset(socket);
-  if (fault.oversizeMiB !== undefined) return oversize(response, fault.oversizeMiB);
+  if (fault.oversizeMiB !== undefined) return oversize(response, fault);
   const cut = fault.reset === 'middle' ? true : fault.truncate;
   if (cut === undefined && fault.trickleMs === undefined) return void response.end(body);
 
@@ -86,11 +86,11 @@ async function deliver(shape: RouteFault, fault: RouteFault, response: ServerRes
 const isJson = (response: ServerResponse): boolean =>
   String(response.getHeader('content-type')).startsWith('application/json');
 
-async function oversize(response: ServerResponse, mebibytes: number): Promise<void> {
-  response.removeHeader('content-length');
+async function oversize(response: ServerResponse, { oversizeMiB = 0, headers = {} }: RouteFault): Promise<void> {
+  if (headers['Content-Length'] === undefined) response.removeHeader('content-length');
   const chunk = Buffer.alloc(1 << 20, 'x');
   await written(response, Buffer.from('{"username":"'));
-  for (let i = 0; i < mebibytes && !response.destroyed; i++) await written(response, chunk);
+  for (let i = 0; i < oversizeMiB && !response.destroyed; i++) await written(response, chunk);
   response.end('"}');
 }
 

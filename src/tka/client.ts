@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { systemCode, TkaError } from '../errors.ts';
 import { authorityHint, type Failure, failureOf, seconds } from '../network/failure.ts';
 import type { Client } from '../network/http.ts';
@@ -99,7 +100,7 @@ export class TkaClient {
         headers: { accept: options.accept ?? 'application/json', 'user-agent': 'kubectl-tka' },
         signal,
       });
-      const bytes = await readBody(body, limit);
+      const bytes = await readBody(body, limit, Number(headers['content-length']));
       if (bytes === undefined)
         throw new Unavailable(`${this.server} answered with more than ${limit >> 20} MiB`, 0, { answered: true });
       const flat: Record<string, string | undefined> = {};
@@ -136,7 +137,11 @@ export class TkaClient {
  * A body of at most `limit` bytes; undefined, and no more of it is read, where there is more. Keeps no chunk: one of a
  * byte takes a hundred times that in memory.
  */
-async function readBody(body: AsyncIterable<Buffer>, limit: number): Promise<Buffer | undefined> {
+async function readBody(body: Readable, limit: number, stated: number): Promise<Buffer | undefined> {
+  if (stated > limit) {
+    body.on('error', () => undefined).destroy();
+    return undefined;
+  }
   let bytes = Buffer.allocUnsafe(16 * 1024);
   let size = 0;
   for await (const chunk of body) {

@@ -89,6 +89,23 @@ describe('an answer', () => {
     server.close();
   });
 
+  it('that states a length over the limit is not waited for', async () => {
+    const gone = Promise.withResolvers<void>();
+    const server = net.createServer((socket) => {
+      socket.on('error', () => {}).on('close', () => gone.resolve());
+      socket.once('data', () => socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${2 ** 20 + 1}\r\n\r\n`));
+    });
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const client = new TkaClient(url);
+    const error = await client.clusterInfo({ timeout: 60_000 }).catch((e) => e);
+    expect(error.message).toBe(`${url} answered with more than 1 MiB`);
+    // Before the client is closed.
+    await gone.promise;
+    await client.close();
+    server.close();
+  });
+
   it('in chunks of a byte takes little memory', async () => {
     const chunk = Buffer.from('1\r\nx\r\n'.repeat(20_000));
     const server = await endless(chunk);
