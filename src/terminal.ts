@@ -102,12 +102,32 @@ export function cell(text: string): string {
 
 /** Rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  if (rows.length === 0) return '';
-  const lines = [headings, ...rows.map((row) => row.map(cell))];
-  const widths = headings.map((_, column) => Math.max(...lines.map((line) => displayWidth(line[column] ?? ''))));
-  const pad = (text: string, column: number) =>
-    column === headings.length - 1 ? text : text + ' '.repeat((widths[column] ?? 0) - displayWidth(text) + 3);
-  return `${lines.map((line) => line.map(pad).join('').trimEnd()).join('\n')}\n`;
+  return new TableLines(headings).add(rows);
+}
+
+/** A table that grows: what comes later stands in the columns of what was there, which only get wider. */
+export class TableLines {
+  readonly #headings: readonly string[];
+  #widths: readonly number[] | undefined;
+
+  constructor(headings: readonly string[]) {
+    this.#headings = headings;
+  }
+
+  /** More rows as lines, the first ones under the headings; '' for no rows. */
+  add(rows: readonly (readonly string[])[]): string {
+    if (rows.length === 0) return '';
+    const cells = rows.map((row) => row.map(cell));
+    const lines = this.#widths === undefined ? [this.#headings, ...cells] : cells;
+    const before = this.#widths ?? [];
+    const widths = this.#headings.map((_, column) =>
+      lines.reduce((width, line) => Math.max(width, displayWidth(line[column] ?? '')), before[column] ?? 0),
+    );
+    this.#widths = widths;
+    const pad = (text: string, column: number) =>
+      column === widths.length - 1 ? text : text + ' '.repeat((widths[column] ?? 0) - displayWidth(text) + 3);
+    return `${lines.map((line) => line.map(pad).join('').trimEnd()).join('\n')}\n`;
+  }
 }
 
 /** One document of data in the given format; what a terminal would obey is escaped in it. */

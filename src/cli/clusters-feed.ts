@@ -2,10 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Cluster } from '../discovery/clusters.ts';
 import { ListMemory, type RememberedList } from '../discovery/memory.ts';
 import { TkaError } from '../errors.ts';
-import { readKubeconfig } from '../kubeconfig/index.ts';
+import { type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { TkaClient } from '../tka/client.ts';
-import { type Listed, listedOf } from './clusters-rows.ts';
 import type { Context } from './context.ts';
 import { listClusters } from './directory.ts';
 import { askTailnet, openWay, type Tailnet } from './reach.ts';
@@ -15,10 +14,8 @@ const diskAge = 60_000;
 
 /** A list as it was last known. */
 export interface Feed {
-  readonly all: readonly Cluster[];
-  readonly rows: readonly { readonly cluster: Cluster; readonly listed: Listed }[];
-  /** When the last good answer came, in milliseconds of the epoch; undefined for never. */
-  readonly goodAt: number | undefined;
+  readonly clusters: readonly Cluster[];
+  readonly view: KubeconfigView;
   /** Whether the list is that of the last good answer, and nobody answers now. */
   readonly stale: boolean;
   /** What discovery has to say, and why there is no good answer. */
@@ -26,12 +23,13 @@ export interface Feed {
 }
 
 /**
- * The clusters, asked for again and again: hands each outcome to `show`, at most one each `interval` milliseconds. Throws
- * TkaError where there is no list to begin with, and ends when `show` says so by returning false.
+ * Asks for the clusters again and again, and hands each outcome to `show`: at most one each `interval` milliseconds, one
+ * after the other. Ends when `show` returns false. Throws TkaError where there is no list to begin with.
  */
 export async function feedClusters(
   context: Context,
-  options: { matches: (labels: Cluster['labels']) => boolean; interval: number; show: (feed: Feed) => boolean },
+  interval: number,
+  show: (feed: Feed) => Promise<boolean>,
 ): Promise<void> {
   const memory = new HeldMemory(context.paths.state);
   const remarks: string[] = [];
@@ -42,21 +40,14 @@ export async function feedClusters(
     remarks.length = 0;
     try {
       const view = await readKubeconfig(context.kubeconfig);
-      const { clusters: all, current } = await listClusters(lasting, view);
-      const chosen = all.filter((cluster) => options.matches(cluster.labels));
-      last = {
-        all,
-        rows: chosen.map((cluster) => ({ cluster, listed: listedOf(cluster, context, view) })),
-        goodAt: current ? Date.now() : last?.goodAt,
-        stale: !current,
-        remarks: [...remarks],
-      };
+      const { clusters, current } = await listClusters(lasting, view);
+      last = { clusters, view, stale: !current, remarks: [...remarks] };
     } catch (error) {
       if (last === undefined || !(error instanceof TkaError)) throw error;
       last = { ...last, stale: true, remarks: [...remarks, `error: ${error.message}`] };
     }
-    if (!options.show(last)) return;
-    await delay(Math.max(0, options.interval - (performance.now() - began)));
+    if (!(await show(last))) return;
+    await delay(Math.max(0, interval - (performance.now() - began)));
   }
 }
 

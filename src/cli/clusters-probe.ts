@@ -8,7 +8,7 @@ import { progressOf } from './progress.ts';
 
 const connectTimeout = 2000;
 /** Milliseconds for all probes of a list: 16 at a time, that is enough for 480 servers of which none can be reached. */
-const budget = 60_000;
+export const probeBudget = 60_000;
 
 /** Opens probes' connections: within 2 s or not at all. */
 export function probeConnections({ network, terminal }: Pick<Context, 'network' | 'terminal'>) {
@@ -40,7 +40,9 @@ export async function probeClusters(context: Context, clusters: readonly Cluster
   const onDone = (done: number) => {
     progress.done = done;
   };
-  const found = await probeAll(targets, { open: probeConnections(context), budget, onDone }).finally(progress.end);
+  const found = await probeAll(targets, { open: probeConnections(context), budget: probeBudget, onDone }).finally(
+    progress.end,
+  );
   const left = targets.length - found.size;
   if (left > 0) {
     context.terminal.warn(

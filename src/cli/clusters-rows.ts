@@ -63,7 +63,16 @@ function isUp({ state, reason }: ClusterServer): boolean {
 
 /** The same, with what a probe found. */
 export function withProbe(listed: Listed, probed: Probed): Listed {
-  return { ...listed, row: { ...listed.row, probe: probed.probe }, probed };
+  const state = agreedState(listed.row.state, probed);
+  return { ...listed, row: { ...listed.row, state, probe: probed.probe }, probed };
+}
+
+/** What list and probe come to: a server that answers is not dead, and one that does not answer is not healthy. */
+function agreedState(state: Row['state'], { probe, brief }: Probed): Row['state'] {
+  if (probe.reachable === false && state === 'healthy') return 'suspected';
+  if (probe.reachable === true && (state === 'dead' || state === 'suspected'))
+    return brief === null ? 'healthy' : 'suspected';
+  return state;
 }
 
 /** What a table shows. */

@@ -1,143 +1,160 @@
-import { isatty } from 'node:tty';
 import { writeAll } from '../credential/entry.ts';
 import type { Cluster } from '../discovery/clusters.ts';
-import { probeOf, probeTargets } from '../discovery/probe.ts';
+import { probeAll, probeOf, probeTargets } from '../discovery/probe.ts';
 import { systemCode } from '../errors.ts';
-import { presentable, table } from '../terminal.ts';
+import { cell, type OutputFormat, structured, TableLines } from '../terminal.ts';
 import { type Feed, feedClusters } from './clusters-feed.ts';
-import { frameOf } from './clusters-frame.ts';
-import { probeConnections } from './clusters-probe.ts';
-import { ProbeRounds } from './clusters-rounds.ts';
-import { type Columns, cellsOf, headingsOf, type Listed, substanceOf, withProbe } from './clusters-rows.ts';
-import { LiveScreen } from './clusters-screen.ts';
+import { probeBudget, probeConnections } from './clusters-probe.ts';
+import { type Columns, cellsOf, headingsOf, type Listed, listedOf, substanceOf, withProbe } from './clusters-rows.ts';
 import type { Context } from './context.ts';
 
+/** Milliseconds between the beginnings of two looks at the list. */
 const interval = 2000;
-/** Pictures follow each other no sooner, in milliseconds, however many answers come in. */
-const frameTime = 100;
-/** Without a terminal, the first table waits so long for the first answers of all probes. */
-const firstProbes = 10_000;
 
 interface WatchOptions {
   readonly matches: (labels: Cluster['labels']) => boolean;
   readonly columns: Columns;
+  readonly format: OutputFormat;
 }
 
-/** `clusters --watch`: in place on a terminal; elsewhere the table again whenever it has changed. Ends by a signal. */
+/**
+ * `clusters --watch`, as `kubectl get --watch`: all clusters once, then those that have changed, a line or a document
+ * each. What is said about the list goes to stderr when it is new. Ends by a signal, or when stdout is closed.
+ */
 export async function watchClusters(context: Context, options: WatchOptions): Promise<void> {
-  // --debug writes to the same terminal.
-  const live = isatty(1) && context.env.TERM !== 'dumb' && !context.settings.debug;
-  await (live ? watchLive : watchLog)(context, options);
-}
-
-/** The rows of a feed, with what the probes have found so far. */
-function rowsOf({ rows }: Feed, rounds: ProbeRounds | undefined): Listed[] {
-  return rows.map(({ cluster, listed }) => {
-    const answer = rounds?.results.get(cluster.server ?? '');
-    if (rounds === undefined || (answer === undefined && cluster.server !== null)) return listed;
-    return withProbe(listed, probeOf(cluster, answer));
+  const changes = new Changes(options);
+  const remarks = new Remarks(context);
+  await feedClusters(context, interval, async (feed) => {
+    const chosen = feed.clusters.filter((cluster) => options.matches(cluster.labels));
+    remarks.say(feed, chosen.length);
+    if (options.columns.probe) await probe(context, feed, chosen, changes);
+    else await changes.show(chosen.map((cluster) => listedOf(cluster, context, feed.view)));
+    await changes.leave(chosen);
+    return !changes.closed;
   });
 }
 
-function roundsFor(context: Context, { columns }: WatchOptions, changed: () => void): ProbeRounds | undefined {
-  return columns.probe ? new ProbeRounds(probeConnections(context), interval, changed) : undefined;
+/** Probes all servers, and shows each cluster as soon as its server has answered; the first time all at once. */
+async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], changes: Changes): Promise<void> {
+  const rows = chosen.map((cluster) => ({ cluster, listed: listedOf(cluster, context, feed.view) }));
+  const isFirst = changes.isEmpty;
+  let shown = Promise.resolve();
+  const found = await probeAll(probeTargets(chosen), {
+    open: probeConnections(context),
+    budget: probeBudget,
+    onDone: (_, server, answer) => {
+      if (isFirst) return;
+      const answered = rows.filter(({ cluster }) => cluster.server === server);
+      shown = shown.then(() =>
+        changes.show(answered.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, answer)))),
+      );
+    },
+  });
+  await shown;
+  // Those that it did not come to stay as they were.
+  const asked = rows.filter(({ cluster }) => isFirst || cluster.server === null || found.has(cluster.server));
+  await changes.show(
+    asked.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, found.get(cluster.server ?? '')))),
+  );
 }
 
-const targetsOf = (feed: Feed) => probeTargets(feed.rows.map(({ cluster }) => cluster));
-const emptyWords = ({ all }: Feed) => (all.length === 0 ? 'no clusters found' : 'no cluster matches the selector');
+const keyOf = ({ name, apiEndpoint }: Pick<Cluster, 'name' | 'apiEndpoint'>) => `${name} ${apiEndpoint}`;
 
-async function watchLive(context: Context, options: WatchOptions): Promise<void> {
-  let feed: Feed | undefined;
-  let due: NodeJS.Timeout | undefined;
-  const draw = () => {
-    clearTimeout(due);
-    due = undefined;
-    if (feed === undefined) return;
-    const { goodAt, stale, remarks } = feed;
-    const rows = rowsOf(feed, rounds);
-    screen.draw(
-      frameOf({ rows, columns: options.columns, goodAt, stale, remarks, empty: emptyWords(feed) }, screen.size),
-    );
-  };
-  const soon = () => {
-    due ??= setTimeout(draw, frameTime);
-  };
-  const rounds = roundsFor(context, options, soon);
-  const screen = new LiveScreen(context.env, draw);
-  // The age of a list that is not up to date goes on.
-  const clock = setInterval(soon, interval);
-  try {
-    await feedClusters(context, {
-      matches: options.matches,
-      interval,
-      show: (next) => {
-        const isFirst = feed === undefined;
-        feed = next;
-        rounds?.follow(targetsOf(next));
-        if (isFirst) screen.open();
-        else draw();
-        return !screen.lost;
-      },
-    });
-  } finally {
-    clearInterval(clock);
-    clearTimeout(due);
-    rounds?.stop();
-    screen.close();
+/** What was printed last of each cluster; prints what is different by now. */
+class Changes {
+  /** True once nobody reads stdout any more. */
+  closed = false;
+  readonly #printed = new Map<string, { readonly row: Listed; readonly substance: string }>();
+  readonly #options: WatchOptions;
+  readonly #lines: TableLines;
+  #isFirst = true;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+    this.#lines = new TableLines(headingsOf(options.columns));
   }
-}
 
-/** Tables one after the other, `---` between them; remarks go to stderr when they are new. */
-async function watchLog(context: Context, options: WatchOptions): Promise<void> {
-  const { terminal } = context;
-  const { columns } = options;
-  const started = performance.now();
-  let feed: Feed | undefined;
-  let printed: string | undefined;
-  let said = '';
-  let gone = false;
-  const print = () => {
-    if (feed === undefined || gone) return;
-    if (rounds !== undefined && rounds.pending > 0 && performance.now() - started < firstProbes) return;
-    const rows = rowsOf(feed, rounds);
-    const substance = JSON.stringify(rows.map(substanceOf));
-    if (substance === printed) return;
-    const cells = rows.map((row) => cellsOf(row, columns));
-    const text = cells.length === 0 ? `${headingsOf(columns).join('   ')}\n` : table(headingsOf(columns), cells);
+  /** True as long as nothing was printed. */
+  get isEmpty(): boolean {
+    return this.#printed.size === 0;
+  }
+
+  /** Prints those rows that are new or different. */
+  async show(rows: readonly Listed[]): Promise<void> {
+    const changed = rows.filter((row) => {
+      const substance = JSON.stringify(substanceOf(row));
+      const key = keyOf(row.row);
+      if (this.#printed.get(key)?.substance === substance) return false;
+      this.#printed.set(key, { row, substance });
+      return true;
+    });
+    await this.#print(changed);
+  }
+
+  /** Prints a last time, as missing, clusters that were there and are not among these. */
+  async leave(clusters: readonly Cluster[]): Promise<void> {
+    const here = new Set(clusters.map(keyOf));
+    const gone = [...this.#printed].filter(([key]) => !here.has(key));
+    for (const [key] of gone) this.#printed.delete(key);
+    await this.#print(
+      gone.map(([, { row }]): Listed => {
+        return { ...row, row: { ...row.row, state: 'missing', reason: 'no longer in this list' } };
+      }),
+    );
+  }
+
+  async #print(rows: readonly Listed[]): Promise<void> {
+    if (rows.length === 0 || this.closed) return;
+    const text = await this.#textOf(rows);
     try {
-      writeAll(1, presentable(`${printed === undefined ? '' : '---\n'}${text}`));
+      writeAll(1, text);
     } catch (error) {
       if (systemCode(error) !== 'EPIPE') throw error;
       // As for `kubectl get -w | head`.
-      gone = true;
+      this.closed = true;
     }
-    printed = substance;
-  };
-  // Later on, changes that probes find wait for the next list: not each gets a table.
-  const rounds = roundsFor(context, options, () => {
-    if (printed === undefined) print();
-  });
-  try {
-    await feedClusters(context, {
-      matches: options.matches,
-      interval,
-      show: (next) => {
-        feed = next;
-        rounds?.follow(targetsOf(next));
-        const remarks = [...next.remarks, ...(next.rows.length === 0 ? [emptyWords(next)] : [])];
-        // Ages within a remark make no new one.
-        const key = remarks.join('\n').replace(/\(\d+ \w+ ago\)/g, '');
-        for (const remark of key === said ? [] : remarks) {
-          const [, problem] = /^(?:error|warning): (.*)$/s.exec(remark) ?? [];
-          if (problem === undefined) terminal.notice(remark);
-          else terminal.warn(problem);
-        }
-        said = key;
-        print();
-        return !gone;
-      },
-    });
-  } finally {
-    rounds?.stop();
+  }
+
+  async #textOf(rows: readonly Listed[]): Promise<string> {
+    const { format, columns } = this.#options;
+    if (format === 'name') return rows.map(({ row }) => `${cell(row.name)}\n`).join('');
+    if (format === 'table' || format === 'wide') return this.#lines.add(rows.map((row) => cellsOf(row, columns)));
+    const documents: string[] = [];
+    for (const { row } of rows) {
+      // A stream of YAML documents has a line between two of them.
+      if (format === 'yaml' && !this.#isFirst) documents.push('---\n');
+      documents.push(await structured(format, row));
+      this.#isFirst = false;
+    }
+    return documents.join('');
+  }
+}
+
+/** Says on stderr what there is to say about a list, once. */
+class Remarks {
+  readonly #terminal: Context['terminal'];
+  #said = '';
+  #wasStale = false;
+
+  constructor({ terminal }: Context) {
+    this.#terminal = terminal;
+  }
+
+  say({ clusters, stale, remarks }: Feed, chosen: number): void {
+    const { notice, warn } = this.#terminal;
+    const empty = clusters.length === 0 ? 'no clusters found' : 'no cluster matches the selector';
+    const lines = [...remarks, ...(chosen === 0 ? [empty] : [])];
+    // Ages within a remark make no new one.
+    const key = lines.join('\n').replace(/\(\d+ \w+ ago\)/g, '');
+    if (key !== this.#said) {
+      for (const line of lines) {
+        const [, problem] = /^(?:error|warning): (.*)$/s.exec(line) ?? [];
+        if (problem === undefined) notice(line);
+        else warn(problem);
+      }
+    }
+    if (this.#wasStale && !stale) notice('the list is up to date again');
+    this.#said = key;
+    this.#wasStale = stale;
   }
 }

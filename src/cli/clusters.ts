@@ -1,6 +1,5 @@
 import { parseSelector } from '../discovery/selector.ts';
 import { acceptHint } from '../discovery/trust.ts';
-import { UsageError } from '../errors.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import { type OutputFormat, structured, table } from '../terminal.ts';
 import { cellsOf, headingsOf, type Listed, listedOf, withProbe } from './clusters-rows.ts';
@@ -21,17 +20,12 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   const { terminal, settings } = context;
   const matches = parseSelector(flags.selector ?? '');
   const format = flags.output ?? (settings.long ? 'wide' : 'table');
-  const columns = { wide: format === 'wide', probe: flags.probe === true };
+  const columns = { wide: format === 'wide', probe: flags.probe === true && format !== 'name' };
   if (flags.watch === true) {
-    // One document is what -o promises, and a watch has no end.
-    if (format !== 'wide' && format !== 'table')
-      throw new UsageError(`--watch shows tables, and no ${format}`, {
-        hints: ['leave --watch out, or show more with -o wide'],
-      });
-    return (await import('./clusters-watch.ts')).watchClusters(context, { matches, columns });
+    return (await import('./clusters-watch.ts')).watchClusters(context, { matches, columns, format });
   }
   const names = format === 'name';
-  const { rows, total } = await list(context, matches, columns.probe && !names);
+  const { rows, total } = await list(context, matches, columns.probe);
   if (rows.length === 0) terminal.notice(total === 0 ? 'no clusters found' : 'no cluster matches the selector');
   if (format === 'json' || format === 'yaml') {
     return terminal.out(

@@ -95,14 +95,14 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
     summary: 'list all clusters that the TKA server knows',
     description: `List all clusters that the TKA server knows, with your context and your session for each.
 
-With --probe each cluster's TKA server is asked how it is: whether it answers and how fast, its certificate, its version, and whether you are signed in. Nothing is changed by that. With --watch the list is shown again every two seconds until Ctrl-C; where stdout is no terminal, a table is printed whenever something has changed, with a line --- between.`,
+With --probe each cluster's TKA server is asked how it is: whether it answers and how fast, its certificate, its version, and whether you are signed in. Nothing is changed by that. With --watch, as with kubectl get, the list is followed by a line for each cluster that changes, until Ctrl-C; with -o json or yaml it is a document for each.`,
     examples: `  # List all clusters
   %p clusters
 
   # List the production clusters in one of two regions
   %p clusters -l 'environment=production,region in (us-west-2,eu-central-1)'
 
-  # How the staging clusters are, all the time
+  # How the staging clusters are, and what changes
   %p clusters -l environment=staging --probe --watch
 
   # The same for a script
@@ -110,7 +110,7 @@ With --probe each cluster's TKA server is asked how it is: whether it answers an
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
       new Option('--probe', 'ask the TKA server of each cluster how it is'),
-      new Option('-w, --watch', 'show the list again and again, until Ctrl-C'),
+      new Option('-w, --watch', 'after the list, show what changes, until Ctrl-C'),
       output('wide', 'json', 'yaml', 'name'),
     ],
     load: async () => (await import('./clusters.ts')).clusters,

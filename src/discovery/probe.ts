@@ -70,7 +70,7 @@ export interface Target {
 }
 
 /** How many servers are asked at once. */
-export const probesAtOnce = 16;
+const probesAtOnce = 16;
 const patience = { listed: 5000, gone: 2000 };
 /** The least time for the second question, in milliseconds. */
 const leastTime = 1000;
@@ -95,7 +95,7 @@ export function probeTargets(clusters: readonly Cluster[]): Target[] {
  * Asks a server for its cluster, and, where that is one that it is thought to be of, for the user's sign-in. Never
  * throws: what goes wrong is what is to be told.
  */
-export async function probeServer(target: Target, open: (server: string) => Connection): Promise<ServerProbe> {
+async function probeServer(target: Target, open: (server: string) => Connection): Promise<ServerProbe> {
   const { server } = target;
   const connection = open(server);
   const { client } = connection;
@@ -217,8 +217,8 @@ export interface ProbeOptions {
   readonly open: (server: string) => Connection;
   /** After so many milliseconds nobody else is asked. */
   readonly budget: number;
-  /** Called after each server. */
-  readonly onDone: (done: number) => void;
+  /** Called after each server, with how many are done. */
+  readonly onDone: (done: number, server: string, answer: ServerProbe) => void;
 }
 
 /** Asks servers, 16 at a time; those that it did not come to in time are left out. */
@@ -231,8 +231,9 @@ export async function probeAll(
   let next = 0;
   const worker = async () => {
     for (let target = targets[next++]; target !== undefined && performance.now() < end; target = targets[next++]) {
-      found.set(target.server, await probeServer(target, options.open));
-      options.onDone(found.size);
+      const answer = await probeServer(target, options.open);
+      found.set(target.server, answer);
+      options.onDone(found.size, target.server, answer);
     }
   };
   await Promise.all(Array.from({ length: Math.min(probesAtOnce, targets.length) }, worker));

@@ -1,156 +1,253 @@
-// `clusters --watch`: its screens under a pseudo-terminal, and its tables where stdout is none.
-import { spawnSync } from 'node:child_process';
-import * as path from 'node:path';
+// `clusters --watch`: the list once, then what changes, as `kubectl get --watch` does it.
 import { describe, expect } from 'vitest';
+import { parseAllDocuments } from 'yaml';
 import type { Mesh } from '../../src/sandbox/mesh.ts';
-import { hasPty, needsPty, Pty, type PtyOptions } from '../cli/pty.ts';
-import { test as base, type Home, lines, program, until } from '../support.ts';
+import { hasPty, needsPty, Pty } from '../cli/pty.ts';
+import { type Home, lines, program, test, until } from '../support.ts';
 
-// With `jobs` it is a job of an interactive shell's kind, which alone gets what Ctrl-C sends.
-type Watch = (args?: string, options?: Partial<PtyOptions> & { jobs?: boolean }) => Pty;
-
-const test = base.extend<{ watch: Watch }>({
-  watch: async ({ home }, use) => {
-    const open: Pty[] = [];
-    await use((args = '', { jobs, ...options } = {}) => {
-      const words = args.split(' ').filter((word) => word !== '');
-      // The helper leaves stdout to a pipe; here it is the terminal too.
-      const script = jobs === true ? 'set -m; "$@" >&2' : 'exec "$@" >&2';
-      const shell = ['-c', script, 'sh', program, 'clusters', '--watch', ...words];
-      const pty = new Pty('/bin/sh', shell, { env: home.env, rows: 24, columns: 100, ...options });
-      open.push(pty);
-      return pty;
-    });
-    await Promise.all(open.map((pty) => pty.close()));
-  },
-});
-
-const stateOf = (pty: Pty, name: string) =>
-  pty.screen
-    .lines()
-    .find((line) => line.startsWith(`${name} `))
-    ?.split(/ {3,}/)[1];
-const shownNames = (pty: Pty) => pty.screen.lines().map((line) => line.split(' ', 1)[0]);
-const isUpToDate = (pty: Pty) => /^\d+ clusters?, as of \d\d:\d\d:\d\d UTC$/.test(pty.screen.lines()[0] ?? '');
 const noPosts = (mesh: Mesh) =>
   expect(mesh.clusters.flatMap(({ requests }) => requests).filter(({ method }) => method !== 'GET')).toEqual([]);
-const quiet = (screen: Pty['screen']) => [screen.alternate, screen.cursorShown, screen.autowrap, screen.style];
 
-describe.skipIf(!hasPty).concurrent(`on a terminal${needsPty}`, () => {
-  test('the list, and a member that stops: dead, and last', async ({ watch, mesh, eu }) => {
-    const pty = watch();
-    await pty.shows(/staging +healthy/);
-    expect(isUpToDate(pty)).toBe(true);
-    expect(shownNames(pty).slice(0, 5)).toEqual(['3', 'NAME', 'prod-eu', 'prod-us', 'staging']);
-    expect(pty.screen.alternate).toBe(true);
-    expect(pty.screen.cursorShown).toBe(false);
+/** Starts a watch; `until` waits for a number of lines on stdout, `end` interrupts it. */
+function watch(home: Home, args = '') {
+  const { child, ran } = home.start(`clusters --watch ${args}`);
+  const text = { out: '', said: '' };
+  child.stdout?.on('data', (chunk) => {
+    text.out += chunk;
+  });
+  child.stderr?.on('data', (chunk) => {
+    text.said += chunk;
+  });
+  return {
+    child,
+    ran,
+    out: () => text.out,
+    said: () => text.said,
+    lines: async (count: number) => {
+      await until(`${count} lines`, () => lines(text.out).length >= count);
+      return lines(text.out);
+    },
+    end: async () => {
+      child.kill('SIGINT');
+      return ran;
+    },
+  };
+}
+
+const short = (line: string) => line.split(/ {3,}/).slice(0, 2).join(' ');
+const started = ['NAME STATE', 'prod-eu healthy', 'prod-us healthy', 'staging healthy'];
+
+describe.concurrent('clusters --watch', () => {
+  test('prints the list once, then a line for each change', async ({ home, mesh, us, eu }) => {
+    const watching = watch(home);
+    await watching.lines(4);
+    // More lists of the same bring nothing.
+    await us.seen('memberlist', 3);
     await eu.stop();
-    await pty.shows(/prod-eu +dead/);
-    expect(shownNames(pty).slice(1, 5)).toEqual(['NAME', 'prod-us', 'staging', 'prod-eu']);
+    await watching.lines(5);
     await eu.start();
-    await pty.shows(/prod-eu +healthy/);
+    await watching.lines(6);
     mesh.cluster('staging').gossip.state = 'suspected';
+    await watching.lines(7);
     eu.gossip.listed = false;
-    await pty.shows(/staging +suspected/);
-    expect(shownNames(pty).slice(1, 5)).toEqual(['NAME', 'prod-us', 'staging', 'prod-eu']);
-    expect(stateOf(pty, 'prod-eu')).toBe('missing');
+    await watching.lines(8);
+    const { status, stdout, stderr } = await watching.end();
+    expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
+    expect(lines(stdout).map(short)).toEqual([
+      ...started,
+      'prod-eu dead',
+      'prod-eu healthy',
+      'staging suspected',
+      'prod-eu missing',
+    ]);
+    expect(stdout).not.toMatch(/\u001b|---/);
     noPosts(mesh);
   });
 
-  test('--probe: reachable, then not, then again; a slow one delays nobody', async ({ watch, home, mesh, us, eu }) => {
+  test('a session that begins and a context that is written are changes; passing time is none', async ({
+    home,
+    us,
+  }) => {
+    const watching = watch(home);
+    await watching.lines(4);
     await home.run('login prod-us');
-    for (const cluster of mesh.clusters) cluster.resetCounts();
+    await until('the session', () => /^prod-us .*prod-us +alice \(viewer\), /m.test(watching.out()));
+    us.resetCounts();
+    await us.seen('memberlist', 3);
+    const count = lines(watching.out()).length;
+    await us.seen('memberlist', 5);
+    expect(lines(watching.out())).toHaveLength(count);
+    await home.run('logout prod-us');
+    await watching.lines(count + 1);
+    expect(lines(watching.out()).at(-1)).toMatch(/^prod-us +healthy +prod-us +- /);
+    await watching.end();
+  });
+
+  test('later lines stand in the columns of the list; a longer cell widens its column for good', async ({
+    home,
+    us,
+    eu,
+  }) => {
+    const member = (name: string, state: string) => ({
+      ...{ name, state, server: eu.server, apiEndpoint: eu.apiServer, labels: { a: 'b' } },
+    });
+    us.faults.memberlist = { raw: JSON.stringify([member('short', 'healthy')]) };
+    const watching = watch(home);
+    await watching.lines(2);
+    us.faults.memberlist = { raw: JSON.stringify([member('short', 'suspected')]) };
+    await watching.lines(3);
+    us.faults.memberlist = { raw: JSON.stringify([member('short', 'healthy')]) };
+    const out = await watching.lines(4);
+    const column = (line = '') => line.search(/a=b|LABELS/);
+    expect(column(out[1])).toBe(column(out[0]));
+    expect(column(out[2])).toBe(column(out[0]) + 'suspected'.length - 'healthy'.length);
+    expect(column(out[3])).toBe(column(out[2]));
+    await watching.end();
+  });
+
+  test('-l: only those that match, and the headings with the first of them', async ({ home, mesh }) => {
     const staging = mesh.cluster('staging');
-    staging.faults.routes.clusterInfo = { silent: true };
-    const pty = watch('--probe', { columns: 160 });
-    await pty.shows(/prod-us +healthy +yes +[\d.]+ ms +- +sandbox +alice \(viewer\), \d+m/);
-    await pty.shows(/prod-eu +healthy +yes .* signed-out/);
-    // Long before the 5 s that the third one gets.
-    expect(stateOf(pty, 'staging')).toBe('healthy');
-    expect(pty.screen.text()).toMatch(/staging +healthy +\? /);
+    staging.gossip.listed = false;
+    const watching = watch(home, '-l environment=staging');
+    await until('the notice', () => watching.said() === 'no cluster matches the selector\n');
+    expect(watching.out()).toBe('');
+    staging.gossip.listed = true;
+    expect((await watching.lines(2)).map(short)).toEqual(['NAME STATE', 'staging healthy']);
+    expect(await watching.end()).toMatchObject({ status: 130, stderr: 'no cluster matches the selector\n' });
+  });
+
+  test('-o wide has all columns', async ({ home, eu }) => {
+    const watching = watch(home, '-o wide');
+    expect((await watching.lines(4))[0]).toMatch(/ LABELS +TKA SERVER +API ENDPOINT +LAST SEEN$/);
     await eu.stop();
-    await pty.shows(/prod-eu +dead +no \(connection refused\)/);
+    expect((await watching.lines(5))[4]).toContain(eu.apiServer);
+    await watching.end();
+  });
+
+  test('-o json: a document for each cluster, then one for each change', async ({ home, eu }) => {
+    const watching = watch(home, '-o json');
+    const documents = () => watching.out().split(/(?<=^\}\n)/m);
+    await until('three documents', () => documents().length === 3);
+    await eu.stop();
+    await until('a fourth', () => documents().length === 4);
+    const read = documents().map((text) => JSON.parse(text));
+    expect(read.map(({ name, state }) => `${name} ${state}`)).toEqual([...started.slice(1), 'prod-eu dead']);
+    const { name, server, apiEndpoint, labels } = read[3];
+    expect({ name, server, apiEndpoint, labels }).toMatchObject({ name: 'prod-eu', server: eu.server });
+    expect(await watching.end()).toMatchObject({ status: 130, stderr: '' });
+  });
+
+  test('-o yaml: the same, with --- between', async ({ home, eu }) => {
+    const watching = watch(home, '-o yaml');
+    const documents = () => parseAllDocuments(watching.out()).map((document) => document.toJS());
+    await until('three documents', () => documents().length === 3 && documents()[2]?.session === null);
+    await eu.stop();
+    await until('a fourth', () => documents().length === 4 && documents()[3]?.session === null);
+    expect(documents().map(({ name, state }) => `${name} ${state}`)).toEqual([...started.slice(1), 'prod-eu dead']);
+    expect(watching.out()).not.toMatch(/^---/);
+    await watching.end();
+  });
+
+  test('-o name: a name for each change', async ({ home, eu }) => {
+    const watching = watch(home, '-o name --probe');
+    await watching.lines(3);
+    await eu.stop();
+    expect(await watching.lines(4)).toEqual(['prod-eu', 'prod-us', 'staging', 'prod-eu']);
+    expect(eu.counts.clusterInfo).toBe(0);
+    await watching.end();
+  });
+
+  test('--probe: state and reachability never contradict each other; a slow server delays nobody', async ({
+    home,
+    mesh,
+    us,
+    eu,
+  }) => {
+    const staging = mesh.cluster('staging');
+    eu.faults.routes.clusterInfo = { latencyMs: 300 };
+    const watching = watch(home, '--probe');
+    expect((await watching.lines(4)).map((line) => line.split(/ {3,}/).slice(0, 3).join(' '))).toEqual([
+      'NAME STATE REACHABLE',
+      'prod-eu healthy yes',
+      'prod-us healthy yes',
+      'staging healthy yes',
+    ]);
+    // Latencies are no change.
+    delete eu.faults.routes.clusterInfo;
+    await us.seen('memberlist', 3);
+    expect(lines(watching.out())).toHaveLength(4);
+    staging.faults.routes.clusterInfo = { silent: true };
+    await until('silence', () => /^staging +suspected +no \(no answer within 5 s\)/m.test(watching.out()));
+    await eu.stop();
+    await until('a stop', () => /^prod-eu +dead +no \(connection refused\)/m.test(watching.out()));
+    const before = watching.out().length;
     await eu.start();
-    await pty.shows(/prod-eu +healthy +yes/);
-    await pty.shows(/staging +healthy +no \(no answer within 5 s\)/);
-    expect(us.counts.clusterInfo).toBeGreaterThan(2);
+    await until('a start', () => /^prod-eu +healthy +yes/m.test(watching.out().slice(before)));
+    // The list is wrong about two servers, each in its own way.
+    staging.gossip.state = 'dead';
+    eu.gossip.state = 'dead';
+    await until('the list', () => /^staging +dead +no/m.test(watching.out().slice(before)));
+    eu.faults.routes.clusterInfo = { answer: { status: 500 } };
+    await until('an error', () => /^prod-eu +suspected +error \(HTTP 500\)/m.test(watching.out()));
+    const { stdout } = await watching.end();
+    expect(stdout).not.toMatch(/^\S+ +healthy +no\b|^\S+ +(?:dead|suspected) +yes\b/m);
     noPosts(mesh);
   });
 
-  test('nobody answers: the last good list with a mark and its age; then again', async ({ watch, mesh, us }) => {
-    const pty = watch();
-    await pty.shows(() => isUpToDate(pty));
-    await us.stop();
-    // Others know the list too, and the picture says whose it is.
-    await pty.shows(/^3 clusters, as of .*\nhttp:\S+ did not answer: this is the list of http/);
+  test('nobody answers for a while: said once, the list stays, and changes go on later', async ({ home, mesh, eu }) => {
+    const watching = watch(home);
+    await watching.lines(4);
     for (const cluster of mesh.clusters) await cluster.stop();
-    await pty.shows(
-      /^! NOT UP TO DATE: 3 clusters, last answer \d\d:\d\d:\d\d UTC, \d+s ago\nwarning: no TKA server answered/,
-    );
-    expect(shownNames(pty)).toEqual(expect.arrayContaining(['prod-eu', 'prod-us', 'staging']));
-    expect(pty.screen.styled('7')).toHaveLength(1);
-    const age = () => Number(/, (\d+)s ago/.exec(pty.screen.text())?.[1]);
-    const before = age();
-    await pty.shows(() => age() > before);
-    for (const cluster of mesh.clusters) await cluster.start();
-    await pty.shows(() => isUpToDate(pty) && stateOf(pty, 'prod-eu') === 'healthy');
-    expect(pty.screen.styled('7')).toEqual([]);
+    await until('a warning', () => /no TKA server answered/.test(watching.said()));
+    for (const cluster of mesh.clusters) {
+      cluster.resetCounts();
+      await cluster.start();
+    }
+    await until('an end of it', () => /the list is up to date again/.test(watching.said()));
+    expect(lines(watching.out()).map(short)).toEqual(expect.arrayContaining(started));
+    const count = lines(watching.out()).length;
+    await eu.stop();
+    await until('a change', () => /^prod-eu +dead/m.test(lines(watching.out()).slice(count).join('\n')));
+    const { stdout, stderr } = await watching.end();
+    expect(stderr.match(/no TKA server answered/g)).toHaveLength(1);
+    expect(stdout.match(/^NAME /gm)).toHaveLength(1);
   });
 
-  test('a server that says no, later: the list stays, with its words', async ({ watch, us }) => {
-    const pty = watch('', { columns: 120 });
-    await pty.shows(() => isUpToDate(pty));
+  test('a server that says no, later: its words once, and the list stays', async ({ home, us }) => {
+    const watching = watch(home);
+    await watching.lines(4);
     us.user = null;
-    await pty.shows(/^! NOT UP TO DATE: 3 clusters.*\nerror: .*User not authorized/);
-    expect(stateOf(pty, 'prod-eu')).toBe('healthy');
+    await until('its words', () => /^warning: .*User not authorized/m.test(watching.said()));
+    us.resetCounts();
+    await us.seen('memberlist', 2);
+    const { stdout, stderr } = await watching.end();
+    expect(lines(stdout)).toHaveLength(4);
+    expect(lines(stderr)).toHaveLength(1);
   });
 
-  test('-l applies, and says where nothing matches', async ({ watch, us }) => {
-    const pty = watch('-l environment=staging');
-    await pty.shows(/^1 cluster, as of/);
-    expect(shownNames(pty).slice(1, 4)).toEqual(['NAME', 'staging', undefined].slice(0, 2).concat(['']));
-    us.faults.memberlist = { raw: '[]' };
-    const other = watch('-l a=b');
-    await other.shows(/^0 clusters, as of .*\nno cluster matches the selector$/);
+  test('a first list that cannot be had is an error', async ({ home, us }) => {
+    await us.stop();
+    const ran = await home.run('clusters --watch');
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^error: cannot reach .*connection refused/);
   });
 
-  test('it fits the window, whatever its size', async ({ watch, home, us, eu }) => {
-    const many = Array.from({ length: 50 }, (_, i) => ({
-      name: `member-${String(i).padStart(2, '0')}`,
-      server: eu.server,
-      apiEndpoint: `https://api-${i}.example.com`,
-      labels: { region: '東京'.repeat(20), note: 'x'.repeat(40) },
-      state: i < 45 ? 'healthy' : 'dead',
-    }));
-    us.faults.memberlist = { raw: JSON.stringify(many) };
-    const pty = watch('', { rows: 10, columns: 60 });
-    await pty.shows((screen) => screen.lines()[9] === '… and 43 more: 38 healthy, 5 dead');
-    const head = pty.screen.lines().slice(1, 3);
-    expect(head.map((line) => line.split(' ', 1)[0])).toEqual(['NAME', 'member-00']);
-    expect(head[1]).toMatch(/…$/);
-    // A picture that was under way when the size changed may scroll; those after it do not.
-    const steady = async () => {
-      const { scrolled } = pty.screen;
-      const stamp = pty.screen.lines()[0];
-      await pty.shows((screen) => screen.lines()[0] !== stamp);
-      expect(pty.screen.scrolled).toBe(scrolled);
-    };
-    await steady();
-    pty.resize(60, 200);
-    const members = (screen: Pty['screen']) => screen.lines().filter((line) => line.startsWith('member-')).length;
-    await pty.shows((screen) => members(screen) === 50 && /member-49 +dead/.test(screen.text()));
-    expect(pty.screen.text()).not.toMatch(/ more: /);
-    pty.resize(4, 20);
-    await pty.shows((screen) => screen.lines()[3] === '… and 49 more: 44 …');
-    pty.resize(1, 5);
-    await pty.shows((screen) => screen.lines()[0] === '50 …');
-    pty.resize(3, 30);
-    await pty.shows(/… and 50 more/);
-    await steady();
-    expect(home.cached()).toEqual([]);
+  test('SIGTERM ends it with 143', async ({ home }) => {
+    const watching = watch(home);
+    await watching.lines(4);
+    watching.child.kill('SIGTERM');
+    expect(await watching.ran).toMatchObject({ status: 143, stderr: '' });
   });
 
-  test('nothing that a terminal would obey comes through', async ({ watch, us, eu }) => {
+  test('the reader goes: it ends at the next change', async ({ home, eu }) => {
+    const watching = watch(home);
+    await watching.lines(4);
+    watching.child.stdout?.destroy();
+    await eu.stop();
+    expect(await watching.ran).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('nothing that a terminal would obey comes through', async ({ home, us, eu }) => {
     const evil = '\u001b[31m\u009b2J\u202eevil\r\n\u0007';
     us.faults.memberlist = {
       raw: JSON.stringify([
@@ -158,135 +255,38 @@ describe.skipIf(!hasPty).concurrent(`on a terminal${needsPty}`, () => {
       ]),
     };
     eu.faults.routes.clusterInfo = { answer: { status: 500, body: { message: evil } } };
-    const pty = watch('--probe', { columns: 200 });
-    // The screen itself refuses what it does not know.
-    await pty.shows(/error \(HTTP 500\)/);
-    expect(pty.raw).not.toMatch(/\u001b\[31m|[\u0080-\u009f\u202e\u0007]/);
-    expect(pty.screen.lines().filter((line) => line !== '')).toHaveLength(3);
-  });
-
-  test('a first list that cannot be had is an error, on the screen as it was', async ({ watch, us }) => {
-    await us.stop();
-    const pty = watch();
-    expect(await pty.ended).toBe(1);
-    expect(pty.screen.text()).toMatch(/^error: cannot reach .*connection refused/);
-    expect(pty.raw).not.toContain('\u001b[?1049h');
-  });
-
-  test.for<[string, (pty: Pty) => void, number]>([
-    ['Ctrl-C', (pty) => pty.type('\x03'), 130],
-    ['SIGTERM', (pty) => process.kill(pty.pid, 'SIGTERM'), 143],
-    ['a crash', (pty) => process.kill(pty.pid, 'SIGUSR2'), 1],
-  ])('%s: the terminal is as before, with the last picture on it', async ([what, end, status], { watch, home, us }) => {
-    const crash = path.join(home.root, 'crash.cjs');
-    home.write(crash, "process.on('SIGUSR2', () => { throw new Error('boom'); });");
-    const pty = watch('--probe', {
-      env: { ...home.env, TKA_NODE_OPTIONS: `--require ${JSON.stringify(crash)}` },
-      columns: 150,
-      jobs: what === 'Ctrl-C',
-    });
-    await pty.shows(/staging +healthy +yes/);
-    // In the middle of a question, too.
-    us.faults.routes.memberlist = { silent: true };
-    end(pty);
-    expect(await pty.ended).toBe(status);
-    expect(quiet(pty.screen)).toEqual([false, true, true, '']);
-    const { before, after } = pty.settings();
-    expect(after).toBe(before);
-    expect(pty.screen.text()).toMatch(/^(?:\^C)?3 clusters, as of .*\nNAME .*\nprod-eu .*\nprod-us .*\nstaging .*/);
-    if (what === 'a crash') expect(pty.screen.text()).toMatch(/\nerror: unexpected: boom\n/);
-  });
-
-  test('Ctrl-Z gives the terminal back meanwhile', async ({ watch, eu }) => {
-    const pty = watch();
-    await pty.shows(/staging +healthy/);
-    process.kill(pty.pid, 'SIGTSTP');
-    await pty.shows((screen) => !screen.alternate && screen.cursorShown);
-    // As a shell does, which goes on only once its job has stopped.
-    const stat = () => spawnSync('ps', ['-o', 'stat=', '-p', String(pty.pid)], { encoding: 'utf8' }).stdout;
-    await until('the stop', () => stat().startsWith('T'));
-    await eu.stop();
-    process.kill(pty.pid, 'SIGCONT');
-    await pty.shows((screen) => screen.alternate && /prod-eu +dead/.test(screen.text()));
+    for (const args of ['--probe', '-o name', '-o json', '-o yaml']) {
+      const watching = watch(home, args);
+      await until('an answer', () => watching.out() !== '');
+      const { stdout } = await watching.end();
+      expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+    }
   });
 });
 
-describe.concurrent('without a terminal', () => {
-  const watchLog = (home: Home, args = '') => {
-    const running = home.start(`clusters --watch ${args}`);
-    let text = '';
-    running.child.stdout?.on('data', (chunk) => {
-      text += chunk;
+describe.skipIf(!hasPty).concurrent(`on a terminal${needsPty}`, () => {
+  // The helper leaves stdout to a pipe; here it is the terminal too. Only a job of an interactive shell's kind gets what
+  // Ctrl-C sends.
+  const onTerminal = ({ env }: Home, args: readonly string[] = []) =>
+    new Pty('/bin/sh', ['-c', 'set -m; "$@" >&2', 'sh', program, 'clusters', '--watch', ...args], {
+      ...{ env, rows: 24, columns: 150 },
     });
-    return { ...running, text: () => text };
-  };
-  const bare = (text: string) => lines(text).map((line) => line.split(/ {3,}/).slice(0, 2).join(' '));
 
-  test('a table whenever something has changed, and --- between', async ({ home, mesh, eu }) => {
-    const { child, ran, text } = watchLog(home);
-    const first = ['NAME STATE', 'prod-eu healthy', 'prod-us healthy', 'staging healthy'];
-    await until('a table', () => lines(text()).length === 4);
-    expect(bare(text())).toEqual(first);
-    // Two more lists of the same bring nothing.
-    await mesh.cluster('prod-us').seen('memberlist', 3);
-    await eu.stop();
-    await until('another', () => lines(text()).length === 9);
-    child.kill('SIGINT');
-    const { status, stdout, stderr } = await ran;
-    expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
-    expect(bare(stdout)).toEqual([...first, '---', 'NAME STATE', 'prod-us healthy', 'staging healthy', 'prod-eu dead']);
-    expect(stdout).not.toMatch(/\u001b/);
-  });
-
-  test('--probe: the first table is whole, and latencies are no change', async ({ home, mesh, us, eu }) => {
-    eu.faults.routes.clusterInfo = { latencyMs: 300 };
-    const { child, ran, text } = watchLog(home, '--probe');
-    await us.seen('memberlist', 3);
-    expect(lines(text())).toHaveLength(4);
-    expect(text().match(/ yes /g)).toHaveLength(3);
-    eu.faults.routes.clusterInfo = { answer: { status: 500 } };
-    await until('another', () => lines(text()).length === 9);
-    child.kill('SIGTERM');
-    const { status, stdout } = await ran;
-    expect(status).toBe(143);
-    expect(stdout).toMatch(/\n---\nNAME .*\nprod-eu .* error \(HTTP 500\) /);
-    noPosts(mesh);
-  });
-
-  test('nobody answers: said once on stderr, and the list stays', async ({ home, mesh }) => {
-    const { child, ran, text } = watchLog(home);
-    await until('a table', () => lines(text()).length === 4);
-    for (const cluster of mesh.clusters) await cluster.stop();
-    let said = '';
-    child.on('said', (all: string) => {
-      said = all;
-    });
-    await until('a warning', () => /no TKA server answered/.test(said));
-    for (const cluster of mesh.clusters) {
-      cluster.resetCounts();
-      await cluster.start();
+  test('the same lines, no control sequences, and 130 after Ctrl-C', async ({ home, us, eu }) => {
+    const pty = onTerminal(home, ['--probe']);
+    try {
+      await pty.shows(/staging +healthy +yes/);
+      await eu.stop();
+      await pty.shows(/staging .*\n(?:prod-eu .*\n)*prod-eu +dead +no/);
+      // In the middle of a question, too.
+      us.faults.routes.memberlist = { silent: true };
+      pty.type('\x03');
+      expect(await pty.ended).toBe(130);
+      expect(pty.raw).not.toContain('\u001b');
+      const { before, after } = pty.settings();
+      expect(after).toBe(before);
+    } finally {
+      await pty.close();
     }
-    await mesh.cluster('prod-us').seen('memberlist', 2);
-    child.kill('SIGTERM');
-    const { stdout, stderr } = await ran;
-    expect(stderr.match(/no TKA server answered/g)).toHaveLength(1);
-    expect(lines(stdout).length % 5).toBe(4);
-  });
-
-  test('the reader goes: it ends at its next table', async ({ home, eu }) => {
-    const { child, ran, text } = watchLog(home);
-    await until('a table', () => lines(text()).length === 4);
-    child.stdout?.destroy();
-    await eu.stop();
-    expect(await ran).toMatchObject({ status: 0, stderr: '' });
-  });
-
-  test.for(['json', 'yaml', 'name'])('-o %s is no format for it', async (format, { home, us }) => {
-    const ran = await home.run(`clusters -w -o ${format}`);
-    expect(ran).toMatchObject({ status: 2, stdout: '' });
-    expect(ran.stderr).toBe(
-      `error: --watch shows tables, and no ${format}\nhint: leave --watch out, or show more with -o wide\n`,
-    );
-    expect(us.requests).toEqual([]);
   });
 });
