@@ -37,8 +37,8 @@ export function probeConnections({ network, terminal }: Pick<Context, 'network' 
 export async function probeClusters(context: Context, clusters: readonly Cluster[]): Promise<Probed[]> {
   const targets = probeTargets(clusters);
   const progress = progressOf(context, (done) => `probed ${done} of ${targets.length} servers …`);
-  const onDone = (done: number) => {
-    progress.done = done;
+  const onDone = (found: ReadonlyMap<string, unknown>) => {
+    progress.done = found.size;
   };
   const found = await probeAll(targets, { open: probeConnections(context), budget: probeBudget, onDone }).finally(
     progress.end,
@@ -49,5 +49,5 @@ export async function probeClusters(context: Context, clusters: readonly Cluster
       `${left} of ${targets.length} servers were not asked, for want of time: choose fewer with -l`,
     );
   }
-  return clusters.map((cluster) => probeOf(cluster, found.get(cluster.server ?? '')));
+  return clusters.map((cluster) => probeOf(cluster, found));
 }

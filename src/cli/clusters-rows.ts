@@ -2,7 +2,7 @@ import type { Cluster, ClusterServer } from '../discovery/clusters.ts';
 import type { Probe, Probed } from '../discovery/probe.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
 import { timeLeft } from '../session/store.ts';
-import { shortDuration } from '../terminal.ts';
+import { type OutputFormat, shortDuration } from '../terminal.ts';
 import type { Context } from './context.ts';
 import { contextOf } from './target.ts';
 
@@ -128,10 +128,13 @@ function signInCell({ state, username, role, until }: NonNullable<Probe['signIn'
   return state === 'active' ? `${username} (${role})${left}` : `${username} (${role}), ${state}`;
 }
 
-/** What must differ for a list to have changed: times that pass are no change. */
-export function substanceOf({ row, probed }: Listed): unknown {
-  const { lastSeen: _, session, probe, ...rest } = row;
+/** What must differ for a cluster to have changed: all that an output format shows, but for times that pass. */
+export function substanceOf({ row, up, probed }: Listed, format: OutputFormat): unknown {
+  const { name, state, context, labels, session, probe, server, servers, apiEndpoint, reason } = row;
+  const hidden = { server, apiEndpoint, reason };
+  const more = { json: [hidden, servers], yaml: [hidden, servers], wide: [hidden, up, servers.length] };
+  const rest = [name, state, context, labels, format in more ? more[format as keyof typeof more] : null];
   const seen = probe && { ...probe, latencyMs: null, tls: { ...probe.tls, validUntil: null }, error: probed?.brief };
   const who = (of: { username: string | null; role: string | null } | null | undefined) => of && [of.username, of.role];
-  return [rest, who(session), seen && { ...seen, signIn: [seen.signIn?.state, who(seen.signIn)] }];
+  return [...rest, who(session), seen && { ...seen, signIn: [seen.signIn?.state, who(seen.signIn)] }];
 }

@@ -1,6 +1,6 @@
 import { writeAll } from '../credential/entry.ts';
 import type { Cluster } from '../discovery/clusters.ts';
-import { probeAll, probeOf, probeTargets } from '../discovery/probe.ts';
+import { probeAll, probeOf, probeTargets, type ServerProbe, serversToProbe } from '../discovery/probe.ts';
 import { systemCode } from '../errors.ts';
 import { cell, type OutputFormat, structured, TableLines } from '../terminal.ts';
 import { type Feed, feedClusters } from './clusters-feed.ts';
@@ -34,27 +34,29 @@ export async function watchClusters(context: Context, options: WatchOptions): Pr
   });
 }
 
-/** Probes all servers, and shows each cluster as soon as its server has answered; the first time all at once. */
+/** Probes all servers, and shows each cluster as soon as its servers have answered; the first time all at once. */
 async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], changes: Changes): Promise<void> {
-  const rows = chosen.map((cluster) => ({ cluster, listed: listedOf(cluster, context, feed.view) }));
+  const rows = chosen.map((cluster) => {
+    return { cluster, servers: serversToProbe(cluster), listed: listedOf(cluster, context, feed.view) };
+  });
   const isFirst = changes.isEmpty;
+  const show = (some: typeof rows, found: ReadonlyMap<string, ServerProbe>) =>
+    changes.show(some.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, found))));
   let shown = Promise.resolve();
   const found = await probeAll(probeTargets(chosen), {
     open: probeConnections(context),
     budget: probeBudget,
-    onDone: (_, server, answer) => {
+    onDone: (answers, server) => {
       if (isFirst) return;
-      const answered = rows.filter(({ cluster }) => cluster.server === server);
-      shown = shown.then(() =>
-        changes.show(answered.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, answer)))),
-      );
+      const done = rows.filter(({ servers }) => servers.includes(server) && servers.every((each) => answers.has(each)));
+      shown = shown.then(() => show(done, answers));
     },
   });
   await shown;
-  // Those that it did not come to stay as they were.
-  const asked = rows.filter(({ cluster }) => isFirst || cluster.server === null || found.has(cluster.server));
-  await changes.show(
-    asked.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, found.get(cluster.server ?? '')))),
+  // Those that there was no time for stay as they were.
+  await show(
+    rows.filter(({ servers }) => isFirst || servers.every((server) => found.has(server))),
+    found,
   );
 }
 
@@ -82,7 +84,7 @@ class Changes {
   /** Prints those rows that are new or different. */
   async show(rows: readonly Listed[]): Promise<void> {
     const changed = rows.filter((row) => {
-      const substance = JSON.stringify(substanceOf(row));
+      const substance = JSON.stringify(substanceOf(row, this.#options.format));
       const key = keyOf(row.row);
       if (this.#printed.get(key)?.substance === substance) return false;
       this.#printed.set(key, { row, substance });

@@ -78,15 +78,24 @@ const gone: ReadonlySet<ClusterState> = new Set(['dead', 'suspected', 'missing']
 const dayMs = 86_400_000;
 const nothing: Probe = { reachable: null, latencyMs: null, tls: null, version: null, signIn: null, error: null };
 
+/** The servers to ask about a cluster: its own first, then the others that may be used. */
+export function serversToProbe({ server: own, servers }: Cluster): string[] {
+  if (own === null) return [];
+  return [own, ...servers.flatMap(({ server, reason }) => (server === own || reason !== null ? [] : (server ?? [])))];
+}
+
 /** The servers of clusters, each once, in the order of the list. */
 export function probeTargets(clusters: readonly Cluster[]): Target[] {
   const targets = new Map<string, { server: string; endpoints: Set<string>; patience: number }>();
-  for (const { server, apiEndpoint, state } of clusters) {
-    if (server === null) continue;
-    const target = targets.get(server) ?? { server, endpoints: new Set(), patience: 0 };
-    target.endpoints.add(apiEndpoint);
-    target.patience = Math.max(target.patience, gone.has(state) ? patience.gone : patience.listed);
-    targets.set(server, target);
+  for (const cluster of clusters) {
+    const states = new Map(cluster.servers.map(({ server, state }) => [server, state]));
+    for (const server of serversToProbe(cluster)) {
+      const target = targets.get(server) ?? { server, endpoints: new Set(), patience: 0 };
+      target.endpoints.add(cluster.apiEndpoint);
+      const isGone = gone.has(states.get(server) ?? cluster.state);
+      target.patience = Math.max(target.patience, isGone ? patience.gone : patience.listed);
+      targets.set(server, target);
+    }
   }
   return [...targets.values()];
 }
@@ -200,16 +209,28 @@ function ownVersion({ headers }: RawAnswer): string | null {
   return cleanText(own ?? named ?? '', 64) || null;
 }
 
-/** What is to be told of a cluster, from what its server answered; undefined: it was not asked in time. */
-export function probeOf(cluster: Cluster, answer: ServerProbe | undefined): Probed {
+/**
+ * What is to be told of a cluster, from what servers answered: the first of its servers that answers as it should counts,
+ * else its own. One that is not in `found` was not asked in time.
+ */
+export function probeOf(cluster: Cluster, found: ReadonlyMap<string, ServerProbe>): Probed {
   if (cluster.server === null) {
     return { probe: { ...nothing, error: cluster.reason ?? 'its TKA server is not known' }, brief: null };
   }
-  if (answer === undefined) return { probe: { ...nothing, error: 'not asked' }, brief: null };
-  const probe = { ...answer.probe, version: cluster.version ?? answer.probe.version };
+  const all = serversToProbe(cluster).flatMap((server) => {
+    const answer = found.get(server);
+    return answer === undefined ? [] : [probeOfServer(cluster, server, answer)];
+  });
+  const good = all.find(({ probe, brief }) => probe.reachable === true && brief === null);
+  return good ?? all[0] ?? { probe: { ...nothing, error: 'not asked' }, brief: null };
+}
+
+function probeOfServer(cluster: Cluster, server: string, answer: ServerProbe): Probed {
+  const stated = cluster.servers.find((each) => each.server === server)?.version ?? null;
+  const probe = { ...answer.probe, version: stated ?? answer.probe.version };
   const { apiServer } = answer;
   if (apiServer === null || apiServer === cluster.apiEndpoint) return { probe, brief: answer.brief };
-  const error = `${cluster.server} speaks for ${apiServer}, not for ${cluster.apiEndpoint}`;
+  const error = `${server} speaks for ${apiServer}, not for ${cluster.apiEndpoint}`;
   return { probe: { ...probe, signIn: null, error }, brief: 'another cluster' };
 }
 
@@ -217,8 +238,8 @@ export interface ProbeOptions {
   readonly open: (server: string) => Connection;
   /** After so many milliseconds nobody else is asked. */
   readonly budget: number;
-  /** Called after each server, with how many are done. */
-  readonly onDone: (done: number, server: string, answer: ServerProbe) => void;
+  /** Called after each server, with the answers so far. */
+  readonly onDone: (found: ReadonlyMap<string, ServerProbe>, server: string) => void;
 }
 
 /** Asks servers, 16 at a time; those that it did not come to in time are left out. */
@@ -231,9 +252,8 @@ export async function probeAll(
   let next = 0;
   const worker = async () => {
     for (let target = targets[next++]; target !== undefined && performance.now() < end; target = targets[next++]) {
-      const answer = await probeServer(target, options.open);
-      found.set(target.server, answer);
-      options.onDone(found.size, target.server, answer);
+      found.set(target.server, await probeServer(target, options.open));
+      options.onDone(found, target.server);
     }
   };
   await Promise.all(Array.from({ length: Math.min(probesAtOnce, targets.length) }, worker));

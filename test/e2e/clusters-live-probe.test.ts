@@ -410,7 +410,7 @@ describe.concurrent('many', () => {
     const cluster = { name: 'late', server: target?.server ?? '', apiEndpoint: 'https://x', state: 'healthy' } as const;
     const { probe: late } = probeOf(
       { ...cluster, reason: null, lastSeen: null, version: null, word: 'stated', labels: new Map(), servers: [] },
-      undefined,
+      found,
     );
     expect(late).toEqual({ ...nothing, reachable: null, version: null, error: 'not asked' });
   });

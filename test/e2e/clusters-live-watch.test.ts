@@ -1,4 +1,6 @@
 // `clusters --watch`: the list once, then what changes, as `kubectl get --watch` does it.
+import { once } from 'node:events';
+import net, { type AddressInfo } from 'node:net';
 import { describe, expect } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import type { Mesh } from '../../src/sandbox/mesh.ts';
@@ -118,7 +120,7 @@ describe.concurrent('clusters --watch', () => {
 
   test('-o wide has all columns', async ({ home, eu }) => {
     const watching = watch(home, '-o wide');
-    expect((await watching.lines(4))[0]).toMatch(/ LABELS +TKA SERVER +API ENDPOINT +LAST SEEN$/);
+    expect((await watching.lines(4))[0]).toMatch(/ LABELS +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN$/);
     await eu.stop();
     expect((await watching.lines(5))[4]).toContain(eu.apiServer);
     await watching.end();
@@ -192,6 +194,39 @@ describe.concurrent('clusters --watch', () => {
     const { stdout } = await watching.end();
     expect(stdout).not.toMatch(/^\S+ +healthy +no\b|^\S+ +(?:dead|suspected) +yes\b/m);
     noPosts(mesh);
+  });
+
+  test('a cluster of two servers: any of them will do, and -o wide tells how many are up', async ({ home, us, eu }) => {
+    const closed = net.createServer().listen(0, '127.0.0.1');
+    await once(closed, 'listening');
+    const { port } = closed.address() as AddressInfo;
+    closed.close();
+    const list = (first: string, second: string) => {
+      const about = { cluster: 'prod-eu', apiEndpoint: eu.apiServer };
+      const servers = [
+        { ...about, name: 'prod-eu', server: `http://127.0.0.1:${port}`, state: first },
+        { ...about, name: 'prod-eu-1', server: eu.server, state: second },
+      ];
+      return { raw: JSON.stringify(servers) };
+    };
+    us.faults.memberlist = list('healthy', 'healthy');
+    const [probing, table, wide] = [watch(home, '--probe'), watch(home), watch(home, '-o wide')];
+    expect((await probing.lines(2))[1]).toMatch(/^prod-eu +healthy +yes +[\d.]+ ms/);
+    expect((await wide.lines(2))[1]).toMatch(/^prod-eu +healthy .* 2\/2 /);
+    await table.lines(2);
+    us.faults.memberlist = list('dead', 'healthy');
+    expect((await wide.lines(3))[2]).toMatch(/^prod-eu +healthy .* 1\/2 /);
+    us.faults.memberlist = list('dead', 'dead');
+    expect((await wide.lines(4))[3]).toMatch(/^prod-eu +dead .* 0\/2 /);
+    us.faults.memberlist = list('dead', 'healthy');
+    await wide.lines(5);
+    await eu.stop();
+    await until('no server', () => /^prod-eu +suspected +no \(connection refused\)/m.test(probing.out()));
+    // What a table does not show is no change of it.
+    expect(lines((await table.end()).stdout).map(short)).toEqual([
+      ...['NAME STATE', 'prod-eu healthy', 'prod-eu dead', 'prod-eu healthy'],
+    ]);
+    await Promise.all([probing.end(), wide.end()]);
   });
 
   test('nobody answers for a while: said once, the list stays, and changes go on later', async ({ home, mesh, eu }) => {
