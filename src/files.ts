@@ -41,6 +41,24 @@ export function ensurePrivateFolder(folder: string): void {
  * `limit` bytes. Never throws, never hangs.
  */
 export function readOwn(file: string, limit: number): string | undefined {
+  return fromOwn(file, limit, (fd) => fs.readFileSync(fd, 'utf8'));
+}
+
+/** The same for the first line alone, without its line feed. */
+export function readOwnLine(file: string, limit: number): string | undefined {
+  return fromOwn(file, limit, (fd) => {
+    const chunks: Buffer[] = [];
+    for (;;) {
+      const chunk = Buffer.allocUnsafe(256 * 1024);
+      const read = chunk.subarray(0, fs.readSync(fd, chunk));
+      const end = read.indexOf('\n');
+      chunks.push(end < 0 ? read : read.subarray(0, end));
+      if (end >= 0 || read.length === 0) return Buffer.concat(chunks).toString('utf8');
+    }
+  });
+}
+
+function fromOwn(file: string, limit: number, read: (fd: number) => string): string | undefined {
   let fd: number | undefined;
   try {
     // Windows has no O_NOFOLLOW.
@@ -49,7 +67,7 @@ export function readOwn(file: string, limit: number): string | undefined {
     const stat = fs.fstatSync(fd);
     if (!stat.isFile() || stat.size > limit || (process.getuid !== undefined && stat.uid !== process.getuid()))
       return undefined;
-    return fs.readFileSync(fd, 'utf8');
+    return read(fd);
   } catch {
     return undefined;
   } finally {

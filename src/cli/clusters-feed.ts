@@ -95,11 +95,11 @@ class HeldMemory extends ListMemory {
     return this.#held.get(entryServer)?.list ?? super.read(entryServer);
   }
 
-  override write(entryServer: string, list: RememberedList): void {
+  override write(entryServer: string, list: RememberedList, clusters: readonly Cluster[]): void {
     const key = list.members.map((m) => `${m.name} ${m.apiEndpoint} ${m.server} ${m.state} ${m.tried}`).join('\n');
     const before = this.#held.get(entryServer);
     const due = before === undefined || before.key !== key || list.at - before.at > diskAge;
     this.#held.set(entryServer, { list, key, at: due ? list.at : before.at });
-    if (due) super.write(entryServer, list);
+    if (due) super.write(entryServer, list, clusters);
   }
 }

@@ -1,9 +1,6 @@
 import * as fs from 'node:fs';
 import { cacheFolder, entryName, stateFolder } from '../credential/entry.ts';
-import type { Cluster } from '../discovery/clusters.ts';
-import { rememberedClusters } from '../discovery/find.ts';
-import { ListMemory } from '../discovery/memory.ts';
-import { isSelectable } from '../discovery/selector.ts';
+import { ListMemory, nameLine } from '../discovery/memory.ts';
 import { kubeconfigFiles, kubectlHome } from '../kubeconfig/files.ts';
 import { glanceContexts } from '../kubeconfig/glance.ts';
 import { homeFolder } from '../paths.ts';
@@ -13,7 +10,7 @@ import type { Candidate } from './complete.ts';
 export class Known {
   readonly #env: NodeJS.ProcessEnv;
   readonly #kubeconfig: string | undefined;
-  #clusters: Cluster[] | undefined;
+  #lines: Promise<readonly string[]> | undefined;
 
   /** `kubeconfig` is the file that --kubeconfig names. */
   constructor(env: NodeJS.ProcessEnv, kubeconfig: string | undefined) {
@@ -21,16 +18,16 @@ export class Known {
     this.#kubeconfig = kubeconfig;
   }
 
-  #all(): Cluster[] {
-    this.#clusters ??= new ListMemory(stateFolder(this.#env, homeFolder(this.#env)))
-      .all()
-      .flatMap((list) => rememberedClusters(list));
-    return this.#clusters;
+  /** Clusters as lines of nameLine(): there may be ten thousand, of which few begin with what is typed. */
+  #all(): Promise<readonly string[]> {
+    this.#lines ??= readLines(new ListMemory(stateFolder(this.#env, homeFolder(this.#env))));
+    return this.#lines;
   }
 
-  /** Clusters, and contexts of ours that are called otherwise. */
-  names(): Candidate[] {
-    return [...this.#all().map(row), ...this.contexts()];
+  /** Clusters, and contexts of ours that are called otherwise, whose names begin with what is typed. */
+  async names(typed: string): Promise<Candidate[]> {
+    const lines = await this.#all();
+    return [...lines.filter((line) => line.startsWith(typed)).map(row), ...this.contexts()];
   }
 
   /** Contexts of ours. */
@@ -41,22 +38,23 @@ export class Known {
   }
 
   /** What can be logged out of: contexts of ours, and clusters with a token on this machine. */
-  held(): Candidate[] {
+  async held(): Promise<Candidate[]> {
     const folder = cacheFolder(this.#env);
     const entries = new Set(folder !== undefined && fs.existsSync(folder) ? fs.readdirSync(folder) : []);
-    const signedIn = ({ server }: Cluster) => server !== null && entries.has(entryName(server) ?? '');
-    return [...this.#all().filter(signedIn).map(row), ...this.contexts()];
+    const signedIn = (line: string) => serversOf(line).some((server) => entries.has(entryName(server) ?? ''));
+    const lines = entries.size === 0 ? [] : await this.#all();
+    return [...lines.filter(signedIn).map(row), ...this.contexts()];
   }
 
   /** TKA servers. */
-  servers(): Candidate[] {
-    return this.#all().flatMap(({ server, name }): Candidate[] => (server === null ? [] : [[server, name]]));
+  async servers(): Promise<Candidate[]> {
+    return (await this.#all()).flatMap((line) => serversOf(line).map((server): Candidate => [server, nameOf(line)]));
   }
 
   /** Keys of labels, with some of their values. */
-  labelKeys(): Candidate[] {
+  async labelKeys(): Promise<Candidate[]> {
     const values = new Map<string, Set<string>>();
-    for (const [key, value] of this.#labels()) {
+    for (const [key, value] of await this.#labels()) {
       const known = values.get(key) ?? new Set();
       values.set(key, known.add(value));
     }
@@ -67,19 +65,55 @@ export class Known {
   }
 
   /** Values that clusters have for a label. */
-  labelValues(key: string): Candidate[] {
+  async labelValues(key: string): Promise<Candidate[]> {
     const counts = new Map<string, number>();
-    for (const [name, value] of this.#labels()) if (name === key) counts.set(value, (counts.get(value) ?? 0) + 1);
+    for (const [name, value] of await this.#labels()) {
+      if (name === key) counts.set(value, (counts.get(value) ?? 0) + 1);
+    }
     counts.delete('');
     return [...counts].map(([value, count]) => [value, count === 1 ? '1 cluster' : `${count} clusters`]);
   }
 
-  #labels(): [string, string][] {
-    return this.#all().flatMap(({ labels }) => [...labels].filter(([key, value]) => isSelectable(key, value)));
+  async #labels(): Promise<[string, string][]> {
+    return (await this.#all()).flatMap((line) =>
+      labelsOf(line).map((label): [string, string] => {
+        const at = label.indexOf('=');
+        return [label.slice(0, at), label.slice(at + 1)];
+      }),
+    );
   }
 }
 
-function row({ name, labels }: Cluster): Candidate {
-  const shown = [...labels].filter(([key, value]) => isSelectable(key, value)).map(([key, value]) => `${key}=${value}`);
-  return [name, shown.slice(0, 4).join(',') || 'cluster'];
+async function readLines(memory: ListMemory): Promise<readonly string[]> {
+  const lists: (readonly string[])[] = [];
+  for (const server of memory.entryServers()) {
+    const names = memory.names(server);
+    const list = names === undefined ? memory.read(server) : undefined;
+    if (names !== undefined) lists.push(names);
+    // Version 0.1.0 kept no names apart.
+    if (list !== undefined) {
+      const { rememberedClusters } = await import('../discovery/find.ts');
+      lists.push(rememberedClusters(list).map(nameLine));
+    }
+  }
+  return lists.flat();
+}
+
+const nameOf = (line: string) => line.slice(0, line.indexOf('\t'));
+const serversOf = (line: string) => filled(line.split('\t', 2)[1]?.split(' '));
+const labelsOf = (line: string) => filled(line.split('\t', 3)[2]?.split(','));
+
+function filled(parts: readonly string[] = []): string[] {
+  return parts.filter((part) => part !== '');
+}
+
+// Without arrays: of ten thousand lines, making them takes longer than all else.
+function row(line: string): Candidate {
+  const start = line.indexOf('\t', line.indexOf('\t') + 1) + 1;
+  let end = start - 1;
+  for (let labels = 0; labels < 4 && end < line.length; labels++) {
+    const comma = line.indexOf(',', end + 1);
+    end = comma < 0 ? line.length : comma;
+  }
+  return [nameOf(line), line.slice(start, end) || 'cluster'];
 }

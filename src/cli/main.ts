@@ -136,7 +136,7 @@ export async function runCommand(args: readonly string[], command: string, env: 
   const program = new Command();
   define(program, args, command, env);
   if (args[0] === '__complete') {
-    (await import('./complete.ts')).complete(program, args.slice(1), env);
+    await (await import('./complete.ts')).complete(program, args.slice(1), env);
     return 0;
   }
   try {

@@ -272,11 +272,6 @@ async function merge(
   };
   const missing = (memory?.members ?? []).filter(isMissing);
   const kept = [...listed, ...missing].slice(0, listLimit);
-  try {
-    options.memory.write(first, { at: now, html: listing.html, members: kept });
-  } catch (error) {
-    options.log(`the list cannot be kept: ${error}`);
-  }
   const rows = sayingSomething(listed);
   const reason = rows.some(({ server }) => server === null) ? await unresolvedReason(options) : '';
   const untrusted = await untrustedOf(rows, options);
@@ -284,6 +279,11 @@ async function merge(
   const nameOf = await namesByAddress(rows, options);
   const { clusters, warnings } = groupServers(all, { known: options.known, nameOf });
   for (const warning of warnings) options.warn(warning);
+  try {
+    options.memory.write(first, { at: now, html: listing.html, members: kept }, clusters);
+  } catch (error) {
+    options.log(`the list cannot be kept: ${error}`);
+  }
   return clusters;
 }
 

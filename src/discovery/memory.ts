@@ -1,10 +1,12 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName } from '../credential/entry.ts';
-import { ensurePrivateFolder, readOwn, writeWhole } from '../files.ts';
+import { ensurePrivateFolder, readOwn, readOwnLine, writeWhole } from '../files.ts';
 import type { Member } from '../tka/answers.ts';
 import { readMembers } from '../tka/answers.ts';
+import type { Cluster } from './clusters.ts';
 import type { Word } from './place.ts';
+import { isSelectable } from './selector.ts';
 
 /** A member as it was last listed. Times in milliseconds of the epoch. */
 export interface RememberedMember extends Member {
@@ -27,6 +29,17 @@ export interface RememberedList {
 }
 
 const sizeLimit = 32 * 1024 * 1024;
+
+/** What completion offers of a cluster, as a line of three columns with tabs between them. */
+export function nameLine({ name, servers, labels }: Pick<Cluster, 'name' | 'servers' | 'labels'>): string {
+  const urls = servers.flatMap(({ server }) => server ?? []);
+  const pairs = [...labels].filter(([key, value]) => isSelectable(key, value)).map(([key, value]) => `${key}=${value}`);
+  return `${name}\t${urls.join(' ')}\t${pairs.join(',')}`;
+}
+
+// The file's first line has the names alone, so that completion need not read ten thousand members: the rest of the
+// object follows on the second.
+const namesStart = '{"names":';
 
 /** The last good memberlist of each entry server, kept in a folder. */
 export class ListMemory {
@@ -70,8 +83,21 @@ export class ListMemory {
     }
   }
 
-  /** Keeps a list. Throws the system's error where it cannot be kept. */
-  write(entryServer: string, list: RememberedList): void {
+  /** The names of the clusters of the last good list, as lines of nameLine(); undefined where they were not kept. */
+  names(entryServer: string): string[] | undefined {
+    const file = this.#file(entryServer);
+    const line = file === undefined ? undefined : readOwnLine(file, sizeLimit);
+    if (line?.startsWith(namesStart) !== true) return undefined;
+    try {
+      const names: unknown = JSON.parse(line.slice(namesStart.length));
+      return typeof names === 'string' ? names.split('\n').filter((name) => name !== '') : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Keeps a list, and the names of its clusters. Throws the system's error where it cannot be kept. */
+  write(entryServer: string, list: RememberedList, clusters?: readonly Cluster[]): void {
     const file = this.#file(entryServer);
     if (file === undefined) return;
     ensurePrivateFolder(path.dirname(file));
@@ -80,13 +106,15 @@ export class ListMemory {
       labels: Object.fromEntries(labels),
     }));
     const times = list.members.map(({ listed, tried, word, since }) => [listed, tried, wordOf(word), since]);
-    writeWhole(file, `${JSON.stringify({ at: list.at, html: list.html, members, times })}\n`);
+    const rest = JSON.stringify({ at: list.at, html: list.html, members, times });
+    const names = clusters && JSON.stringify(clusters.map(nameLine).join('\n'));
+    writeWhole(file, names === undefined ? `${rest}\n` : `${namesStart}${names}\n,${rest.slice(1)}\n`);
   }
 
   /** Forgets where members of an API endpoint were, and that nobody else was found. Throws as write() does. */
   forget(apiEndpoint: string, server: string): void {
     const isIt = (member: RememberedMember) => member.apiEndpoint === apiEndpoint && member.server === server;
-    for (const entryServer of this.#entryServers()) {
+    for (const entryServer of this.entryServers()) {
       const list = this.read(entryServer);
       if (list === undefined || !list.members.some(isIt)) continue;
       const members = list.members.map((member) => (isIt(member) ? { ...member, server: null, tried: 0 } : member));
@@ -96,10 +124,11 @@ export class ListMemory {
 
   /** All lists there are. */
   all(): RememberedList[] {
-    return this.#entryServers().flatMap((server) => this.read(server) ?? []);
+    return this.entryServers().flatMap((server) => this.read(server) ?? []);
   }
 
-  #entryServers(): string[] {
+  /** The servers of which there are lists. */
+  entryServers(): string[] {
     const folder = this.#folder;
     if (folder === undefined || !fs.existsSync(folder)) return [];
     return fs

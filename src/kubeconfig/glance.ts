@@ -34,9 +34,17 @@ function inJson(text: string): string[] {
   });
 }
 
+/** The lines of the contexts: the rest of a file is many times as long, and need not be taken apart. */
+function contextLines(text: string): string[] {
+  const heading = /^["']?contexts["']?:[ \t]*(?:#.*)?\r?$/m.exec(text);
+  if (heading === null) return [];
+  const rest = text.slice(heading.index + heading[0].length);
+  const end = /^[^\s#-]/m.exec(rest)?.index;
+  return rest.slice(0, end).split(/\r?\n/);
+}
+
 function inBlocks(text: string): string[] {
   const names: string[] = [];
-  let inside = false;
   // Of the item that is being read: the column of its keys, its name, and whether it bears our mark.
   let dash = -1;
   let column = -1;
@@ -47,13 +55,7 @@ function inBlocks(text: string): string[] {
     name = undefined;
     ours = false;
   };
-  for (const line of text.split(/\r?\n/)) {
-    if (/^[^\s#-]/.test(line)) {
-      close();
-      inside = /^["']?contexts["']?:\s*(?:#.*)?$/.test(line);
-      dash = -1;
-    }
-    if (!inside) continue;
+  for (const line of contextLines(text)) {
     let at = line.search(/[^ ]/);
     if (at < 0) continue;
     let rest = line.slice(at);

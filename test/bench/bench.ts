@@ -21,7 +21,7 @@ const home = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-bench-'));
 const helper = fileURLToPath(new URL('./servers.ts', import.meta.url));
 const servers = spawn(process.execPath, [helper], { stdio: ['pipe', 'pipe', 'inherit'] });
 const [line] = await once(createInterface({ input: servers.stdout }), 'line');
-const { server, apiServer, thousand } = JSON.parse(line);
+const { server, apiServer, thousand, tenThousand } = JSON.parse(line);
 
 const onPath = (process.env.PATH ?? '').split(path.delimiter).filter((part) => !part.includes('node_modules'));
 const kubectl = onPath.map((folder) => path.join(folder, 'kubectl')).find((file) => fs.existsSync(file));
@@ -152,6 +152,9 @@ try {
     ]),
     [bare.name],
   );
+  // In a home of its own, so that these are all the names there are.
+  const elsewhere = `HOME='${path.join(home, 'elsewhere')}' kubectl-tka`;
+  await time(`${elsewhere} clusters -s ${tenThousand}`);
   report(
     'commands',
     await compare(9, [
@@ -162,6 +165,8 @@ try {
       { name: 'clusters, 20 members', script: `kubectl-tka clusters -s ${server}` },
       { name: 'clusters, 1,000 members', script: `kubectl-tka clusters -s ${thousand}` },
       { name: 'TAB: 1,020 names', script: `kubectl-tka __complete login ''` },
+      { name: 'TAB: 10,000 names', script: `${elsewhere} __complete login ''` },
+      { name: 'TAB: 11 of 10,000 names', script: `${elsewhere} __complete login member-777` },
       { name: 'login', script: `kubectl-tka login ${server}` },
     ]),
     [bare.name],

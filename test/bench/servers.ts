@@ -1,5 +1,5 @@
-// The servers of the benchmark, in a process of their own: a mesh of 20 clusters, and a thousand TKA servers that only
-// say which cluster they belong to. Prints where they are as one line of JSON, and stays until its stdin ends.
+// The servers of the benchmark, in a process of their own: a mesh of 20 clusters, a thousand TKA servers that only say
+// which cluster they belong to, and one that lists ten thousand clusters. Prints where they are as one line of JSON, and stays until its stdin ends.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -36,6 +36,22 @@ answers[0] = () =>
     lastSeen: new Date().toISOString(),
   }));
 
+const many = createServer((_, response) => {
+  const list = Array.from({ length: 10_000 }, (_, i) => ({
+    name: `member-${i}`,
+    server: `https://tka-member-${i}.example.ts.net`,
+    apiEndpoint: `https://api-${i}.example.com:6443`,
+    labels: { environment: i % 3 === 0 ? 'staging' : 'production', region: `region-${i % 7}`, index: String(i) },
+    state: 'healthy',
+    lastSeen: new Date().toISOString(),
+  }));
+  response.setHeader('content-type', 'application/json');
+  response.end(JSON.stringify(list));
+});
+await once(many.listen(0, '127.0.0.1'), 'listening');
+const tenThousand = `http://127.0.0.1:${(many.address() as AddressInfo).port}`;
+
 const [first] = mesh.clusters;
-process.stdout.write(`${JSON.stringify({ server: first?.server, apiServer: first?.apiServer, thousand: url(0) })}\n`);
+const { server, apiServer } = first ?? {};
+process.stdout.write(`${JSON.stringify({ server, apiServer, thousand: url(0), tenThousand })}\n`);
 process.stdin.on('end', () => process.exit(0)).resume();

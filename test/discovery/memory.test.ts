@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { Cluster } from '../../src/discovery/clusters.ts';
 import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
 import { memberOf } from './stand-in.ts';
 
@@ -44,6 +45,38 @@ describe('ListMemory', () => {
     memory.write(entry, list(word));
     expect(memory.read(entry)).toEqual(list(remembered));
     expect(memory.all()).toEqual([list(remembered)]);
+  });
+
+  it('keeps the names of clusters on a line of their own, in a file that older versions read', () => {
+    const state = stateFolder();
+    const memory = new ListMemory(state);
+    const clusters = [
+      { name: 'prod', servers: [{ server: 'https://a' }, { server: null }, { server: 'https://b' }] },
+      { name: 'dev', servers: [] },
+    ];
+    const labels = new Map([
+      ['env', 'x'],
+      ['tier', '$(touch x)'],
+      ['zone', ''],
+    ]);
+    memory.write(entry, list('stated'), clusters.map((cluster) => ({ ...cluster, labels })) as unknown as Cluster[]);
+    expect(memory.names(entry)).toEqual(['prod\thttps://a https://b\tenv=x,zone=', 'dev\t\tenv=x,zone=']);
+    expect(memory.read(entry)).toEqual(list('stated'));
+    const file = path.join(state, 'clusters', 'https+tka.example.ts.net.json');
+    const text = fs.readFileSync(file, 'utf8');
+    expect(JSON.parse(text)).toMatchObject({
+      at: now,
+      html: false,
+      members: [{ name: 'a' }],
+      times: [[now, 0, 'stated', now]],
+    });
+    for (const damaged of [text.slice(0, 20), text.replace('{"names":"', '{"names":'), '', '{"names":3\n}']) {
+      fs.writeFileSync(file, damaged);
+      expect(memory.names(entry)).toBeUndefined();
+    }
+    memory.write(entry, list('stated'));
+    expect(memory.names(entry)).toBeUndefined();
+    expect(new ListMemory(stateFolder()).names(entry)).toBeUndefined();
   });
 
   it.each([

@@ -169,6 +169,49 @@ describe.concurrent('names come from the last known list', () => {
   });
 });
 
+describe.concurrent('a kept list', () => {
+  const listFile = (home: Home) => {
+    const folder = path.join(home.state, 'clusters');
+    return path.join(folder, fs.readdirSync(folder)[0] ?? '');
+  };
+
+  test('only its first line is read', async ({ home }) => {
+    await home.run('clusters');
+    const before = await complete(home, ['login', '']);
+    expect(before.texts).toEqual(['prod-eu', 'prod-us', 'staging']);
+    const [first] = fs.readFileSync(listFile(home), 'utf8').split('\n');
+    fs.writeFileSync(listFile(home), `${first}\n, what is not read}`);
+    expect(await complete(home, ['login', ''])).toEqual(before);
+    expect(await names(home, 'login', 'prod-u')).toEqual(['prod-us']);
+    expect(await names(home, 'clusters', '-l', 'region=')).toEqual(['region=eu-central-1', 'region=us-west-2']);
+  });
+
+  test('one of version 0.1.0, which has no such line, is read as a whole, with the same answers', async ({
+    home,
+    us,
+  }) => {
+    await home.run('login prod-us --no-switch');
+    const asked = [
+      ['login', ''],
+      ['logout', ''],
+      ['login', '-s', ''],
+      ['clusters', '-l', ''],
+      ['clusters', '-l', 'region='],
+    ];
+    const answers = async () => {
+      const all: Answer[] = [];
+      for (const words of asked) all.push(await complete(home, words));
+      return all;
+    };
+    const before = await answers();
+    expect(before[1]?.texts).toContain('prod-us');
+    expect(before[2]?.rows.get(us.server)).toBe('prod-us');
+    const { names: _, ...rest } = JSON.parse(fs.readFileSync(listFile(home), 'utf8'));
+    fs.writeFileSync(listFile(home), JSON.stringify(rest));
+    expect(await answers()).toEqual(before);
+  });
+});
+
 describe.concurrent('a TAB is never answered by an error', () => {
   test('damaged settings, a damaged kubeconfig and a damaged list do not matter to it', async ({ home }) => {
     await home.run('clusters');
