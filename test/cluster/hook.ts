@@ -24,11 +24,13 @@ export async function hooked(access: Access, hook: Hook): Promise<Hooked> {
     const { host: _, ...rest } = headers;
     const cut = () => response.destroy();
     request.pause();
-    Promise.resolve(hook({ method, path }))
+    Promise.resolve()
+      .then(() => hook({ method, path }))
       .then(() => {
         const onward = https.request(new URL(url, access.server), { method, headers: rest, agent }, (answer) => {
           const status = answer.statusCode ?? 0;
-          Promise.resolve(hook({ method, path, status }))
+          Promise.resolve()
+            .then(() => hook({ method, path, status }))
             .then(() => answer.pipe(response.writeHead(status, answer.headers)))
             .catch(cut);
           answer.on('error', cut);

@@ -23,6 +23,8 @@ export function mutate(text: string, { name, file, find, replace }: Mutant): str
 const guards = ['test/cluster/guards.test.ts'];
 const program = ['test/server/program.test.ts'];
 const grants = ['test/cluster/grants.test.ts'];
+const leaderless = ['test/cluster/leaderless.test.ts'];
+const stale = ['test/cluster/stale.test.ts'];
 const objects = ['test/server/objects.test.ts'];
 const session = ['test/session/session.test.ts'];
 const ask = ['test/discovery/ask.test.ts'];
@@ -74,14 +76,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a token of another ServiceAccount of the same name is not handed out',
     file: 'src/server/provisioner/sign-ins.ts',
-    find: "if (accountUidIn(status.token) !== account.metadata.uid) return 'pending';",
-    replace: '',
+    find: "accountUidIn(token) === account.metadata.uid ? { token } : 'pending'",
+    replace: '{ token }',
     tests: guards,
   },
   {
     name: 'a ServiceAccount of another sign-in is not used',
-    file: 'src/server/provisioner/sign-ins.ts',
-    find: 'ownerOfAccount(account) === uid &&',
+    file: 'src/server/provisioner/objects.ts',
+    find: 'ownerOfAccount(account) === signIn.metadata.uid &&',
     replace: '',
     tests: guards,
   },
@@ -119,6 +121,118 @@ export const mutants: readonly Mutant[] = [
     find: 'if (leader === undefined) return;',
     replace: 'return;',
     tests: ['test/cluster/moving.test.ts'],
+  },
+  {
+    name: 'a sign-in that the Go operator would mix up with another one is told at once',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'if (name !== plainName(username)) {',
+    replace: "if (name === '') {",
+    tests: ['test/cluster/moving.test.ts'],
+  },
+  {
+    name: 'the replica that takes a sign-in provisions it',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'return answerOf((await settle(signIn, options.provide)) ?? signIn, caller);',
+    replace: 'return answerOf(signIn, caller);',
+    tests: ['test/cluster/costs.test.ts'],
+  },
+  {
+    name: 'a sign-in that another replica left unfinished is provisioned when it is asked for',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'const signIn = found && (await settle(found, options.repair));\n    if',
+    replace: 'const signIn = found;\n    if',
+    tests: leaderless,
+  },
+  {
+    name: 'what was made for a sign-in that is gone is removed by the replica that made it',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: 'if (now?.metadata.uid !== signIn.metadata.uid || isLeaving(now)) await this.release(signIn);',
+    replace: '',
+    tests: ['test/cluster/replicas.test.ts'],
+  },
+  {
+    name: 'no call is under way when its effects are undone',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: '  await Promise.allSettled([first, second]);\n',
+    replace: '',
+    tests: stale,
+  },
+  {
+    name: 'nobody is signed out on an old copy of the sign-ins',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'if (!fresh && !ended) return findLive(caller, true);',
+    replace: '',
+    tests: stale,
+  },
+  {
+    name: 'a token that is refused for want of an account is asked for again on fresh copies',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'for (const fresh of [false, true]) {',
+    replace: 'for (const fresh of [false]) {',
+    tests: stale,
+  },
+  {
+    name: 'a login that finds its name taken looks again',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'await look(caller, left < attempts)',
+    replace: 'await look(caller, false)',
+    tests: stale,
+  },
+  {
+    name: 'a logout removes what has taken the place of what was known',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: '(await this.#remove(name, known, uid))',
+    replace: '((await this.#remove(name, known, uid)) || true)',
+    tests: stale,
+  },
+  {
+    name: 'what is another sign-in’s is read before it is replaced',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: 'if (parts === undefined || !isOwn || !isBound) return this.repair(name);',
+    replace: '',
+    tests: stale,
+  },
+  {
+    name: 'a ClusterRole that is there is remembered',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'roles.set(role, now);',
+    replace: '',
+    tests: ['test/cluster/costs.test.ts'],
+  },
+  {
+    name: 'the leader leaves a sign-in to the replica that works on it',
+    file: 'src/server/provisioner/provisioner.ts',
+    find: 'later.set(name, setTimeout(look, graceMs));',
+    replace: 'look();',
+    tests: ['test/cluster/costs.test.ts'],
+  },
+  {
+    name: 'the leader sees that a part of a sign-in is missing',
+    file: 'src/server/provisioner/provisioner.ts',
+    find: 'const accounts = watchAccounts(namespace, { kube, log, onChange: lookLater });',
+    replace: 'const accounts = watchAccounts(namespace, { kube, log, onChange: () => undefined });',
+    tests: stale,
+  },
+  {
+    name: 'a sign-in whose deletion fails is not tried every second',
+    file: 'src/server/provisioner/provisioner.ts',
+    find: 'ends.delete(name);\n            fresh',
+    replace: 'fresh',
+    tests: guards,
+  },
+  {
+    name: 'an event that is older than what was written changes nothing',
+    file: 'src/server/provisioner/watch.ts',
+    find: "if (type !== 'BOOKMARK' && !isOld)",
+    replace: "if (type !== 'BOOKMARK')",
+    tests: ['test/server/watch.test.ts'],
+  },
+  {
+    name: 'an answer that is older than the watch changes nothing',
+    file: 'src/server/provisioner/watch.ts',
+    find: 'if (version === undefined || !isAfter(versionOf(object), version)) return;',
+    replace: '',
+    tests: ['test/server/watch.test.ts'],
   },
   {
     name: 'adopt changes nothing while the other operator runs',
@@ -326,8 +440,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a sign-in that is being deleted is not used',
     file: 'src/server/provisioner/sign-ins.ts',
-    find: 'if (!isOf(signIn, caller) || isLeaving(signIn)) return false;',
-    replace: 'if (!isOf(signIn, caller)) return false;',
+    find: 'if (!isOf(signIn, caller) || isLeaving(signIn)) return;',
+    replace: 'if (!isOf(signIn, caller)) return;',
     tests: grants,
   },
   {
@@ -354,7 +468,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a login that is refused ends what exceeds the grant',
     file: 'src/server/provisioner/sign-ins.ts',
-    find: 'await look(caller);\n          throw refusal;',
+    find: 'await look(caller, true);\n          throw refusal;',
     replace: 'throw refusal;',
     tests: grants,
   },

@@ -4,7 +4,7 @@ import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { connectKube, type KubeTimes } from '../../src/server/provisioner/kube.ts';
 import { endOf, type TkaSignin } from '../../src/server/provisioner/objects.ts';
-import { type SignInWatch, watchSignIns } from '../../src/server/provisioner/watch.ts';
+import { type Watched, watchSignIns } from '../../src/server/provisioner/watch.ts';
 import { StandInApi } from './stand-in-api.ts';
 
 const ends: (() => void)[] = [];
@@ -14,7 +14,7 @@ afterEach(() => {
 
 interface Watching {
   readonly cluster: StandInApi;
-  readonly watch: SignInWatch;
+  readonly watch: Watched<TkaSignin>;
   /** Names, and whether they were there or gone. */
   readonly changes: [string, boolean][];
   readonly warnings: string[];
@@ -29,9 +29,8 @@ async function watching(cluster: StandInApi, times: KubeTimes = {}): Promise<Wat
   const warnings: string[] = [];
   const note = (fields: Readonly<Record<string, unknown>>, message: string) =>
     void warnings.push(`${message}: ${fields.err instanceof Error ? fields.err.message : ''}`);
-  const watch = watchSignIns({
+  const watch = watchSignIns('tka', {
     kube,
-    namespace: 'tka',
     log: { debug: () => {}, info: () => {}, warn: note, error: note },
     onChange: (name, signIn) => changes.push([name, signIn !== undefined]),
   });
@@ -43,6 +42,19 @@ async function watching(cluster: StandInApi, times: KubeTimes = {}): Promise<Wat
   return { cluster, watch, changes, warnings };
 }
 
+/** Resolves to true when the sign-in of this name passes, and to false if it does not within so many milliseconds. */
+const passes = (
+  watch: Watched<TkaSignin>,
+  name: string,
+  isIt: (signIn: TkaSignin | undefined) => boolean,
+  timeout: number,
+): Promise<boolean> =>
+  vi
+    .waitUntil(() => isIt(watch.get(name)), { timeout, interval: 1 })
+    .then(
+      () => true,
+      () => false,
+    );
 const isThere = (signIn: TkaSignin | undefined): boolean => signIn !== undefined;
 // What an EventEmitter, an object's prototype or a Map of our own might mistake for something else than a name.
 const strange = [
@@ -61,11 +73,11 @@ describe('no name of a sign-in means anything but itself', () => {
     const cluster = new StandInApi();
     cluster.put(name);
     const { watch, changes, warnings } = await watching(cluster);
-    expect(await watch.wait(name, isThere, 5_000)).toBe(true);
-    expect(await watch.wait('tka-user-alice', isThere, 1)).toBe(false);
+    expect(await passes(watch, name, isThere, 5_000)).toBe(true);
+    expect(await passes(watch, 'tka-user-alice', isThere, 1)).toBe(false);
     await cluster.watched();
     cluster.tell('ADDED', cluster.put('tka-user-alice'));
-    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(await passes(watch, 'tka-user-alice', isThere, 5_000)).toBe(true);
     expect(changes).toEqual([
       [name, true],
       ['tka-user-alice', true],
@@ -78,12 +90,12 @@ describe('no name of a sign-in means anything but itself', () => {
     const { watch, changes, warnings } = await watching(cluster);
     await cluster.watched();
     // Somebody waits for another sign-in meanwhile.
-    const other = watch.wait('tka-user-alice', isThere, 5_000);
+    const other = passes(watch, 'tka-user-alice', isThere, 5_000);
     const signIn = cluster.put(name);
     cluster.tell('ADDED', signIn);
-    expect(await watch.wait(name, isThere, 5_000)).toBe(true);
+    expect(await passes(watch, name, isThere, 5_000)).toBe(true);
     cluster.tell('DELETED', signIn);
-    expect(await watch.wait(name, (now) => now === undefined, 5_000)).toBe(true);
+    expect(await passes(watch, name, (now) => now === undefined, 5_000)).toBe(true);
     cluster.tell('ADDED', cluster.put('tka-user-alice'));
     expect(await other).toBe(true);
     expect(changes).toEqual([
@@ -92,6 +104,70 @@ describe('no name of a sign-in means anything but itself', () => {
       ['tka-user-alice', true],
     ]);
     expect(warnings).toEqual([]);
+  });
+});
+
+describe('what this process writes', () => {
+  const at = (signIn: TkaSignin, resourceVersion: number, uid = signIn.metadata.uid): TkaSignin => ({
+    ...signIn,
+    metadata: { ...signIn.metadata, uid, resourceVersion: String(resourceVersion) },
+  });
+
+  /** A watch that has come to version 10, and a sign-in that it does not know. */
+  async function watched() {
+    const cluster = new StandInApi();
+    cluster.version = 10;
+    const { watch, changes } = await watching(cluster);
+    await cluster.watched();
+    const alice = cluster.put('tka-user-alice');
+    await vi.waitUntil(() => watch.problem() === undefined);
+    const now = () => watch.get('tka-user-alice')?.metadata;
+    const bob = cluster.put('tka-user-bob');
+    /** Tells of another one, and resolves when the watch has heard of it. */
+    const heard = async (version: number): Promise<void> => {
+      cluster.tell('MODIFIED', at(bob, version));
+      await vi.waitUntil(() => watch.get('tka-user-bob')?.metadata.resourceVersion === String(version));
+    };
+    return { cluster, watch, changes, alice, now, heard };
+  }
+
+  test('is known at once, and what the watch tells of before changes nothing', async () => {
+    const { cluster, watch, alice, now, heard, changes } = await watched();
+    watch.put(at(alice, 100));
+    expect(now()?.resourceVersion).toBe('100');
+    cluster.tell('ADDED', at(alice, 20));
+    cluster.tell('DELETED', at(alice, 99));
+    await heard(99);
+    expect(now()?.resourceVersion).toBe('100');
+    // An answer that was longer on its way.
+    watch.put(at(alice, 99));
+    expect(now()?.resourceVersion).toBe('100');
+    cluster.tell('MODIFIED', at(alice, 101));
+    await heard(102);
+    expect(now()?.resourceVersion).toBe('101');
+    expect(changes.filter(([name]) => name === alice.metadata.name)).toHaveLength(2);
+  });
+
+  test('does not come back by an answer that is older than the watch', async () => {
+    const { watch, alice, now, heard } = await watched();
+    await heard(50);
+    watch.put(at(alice, 40));
+    expect(now()).toBeUndefined();
+  });
+
+  test('is forgotten with its deletion, and nothing newer of the same name', async () => {
+    const { watch, alice, now } = await watched();
+    watch.put(at(alice, 20));
+    watch.drop(at(alice, 20, 'another'));
+    expect(now()).toBeDefined();
+    watch.drop(alice);
+    expect(now()).toBeUndefined();
+  });
+
+  test('is left to the watch where versions are no numbers', async () => {
+    const { watch, alice, now } = await watched();
+    watch.put({ ...alice, metadata: { ...alice.metadata, resourceVersion: '2a' } });
+    expect(now()).toBeUndefined();
   });
 });
 
@@ -109,16 +185,14 @@ describe('a watch that does not go on', () => {
     cluster.lists.push([404, { message: 'the server could not find the requested resource' }], [500, 'x']);
     const { watch, warnings } = await watching(cluster);
     expect(watch.problem()).toBe('the API server has not answered yet');
-    expect(watch.age()).toBe(Number.POSITIVE_INFINITY);
     await vi.waitUntil(() => warnings.length === 1);
     expect(watch.problem()).toBe(
       'the watch on sign-ins broke; is the CustomResourceDefinition of TkaSignin in this cluster?: ' +
         'the server could not find the requested resource',
     );
-    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(await passes(watch, 'tka-user-alice', isThere, 5_000)).toBe(true);
     await cluster.watched();
     await vi.waitUntil(() => watch.problem() === undefined);
-    expect(watch.age()).toBeLessThan(5_000);
     expect(warnings).toHaveLength(2);
   });
 
@@ -134,8 +208,8 @@ describe('a watch that does not go on', () => {
       answer(response);
     });
     const { watch, changes, warnings } = await watching(cluster);
-    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
-    expect(await watch.wait('tka-user-bob', (now) => now === undefined, 5_000)).toBe(true);
+    expect(await passes(watch, 'tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(await passes(watch, 'tka-user-bob', (now) => now === undefined, 5_000)).toBe(true);
     expect(changes).toEqual([
       ['tka-user-bob', true],
       ['tka-user-alice', true],
@@ -150,7 +224,7 @@ describe('a watch that does not go on', () => {
     await cluster.watched();
     cluster.tell('ADDED', cluster.put('tka-user-alice'));
     cluster.tell('BOOKMARK', { metadata: { resourceVersion: '77' } });
-    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(await passes(watch, 'tka-user-alice', isThere, 5_000)).toBe(true);
     for (const response of cluster.open) response.write('{"type":"ADD', () => response.destroy());
     await cluster.until(() => cluster.asked.some((query) => query.get('resourceVersion') === '77'));
     expect(cluster.asked.filter((query) => query.get('watch') === null)).toHaveLength(1);
@@ -169,7 +243,7 @@ describe('a watch that does not go on', () => {
       const { watch, warnings } = await watching(cluster);
       await cluster.watched();
       cluster.tell('ADDED', cluster.items[0]);
-      expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+      expect(await passes(watch, 'tka-user-alice', isThere, 5_000)).toBe(true);
       expect(warnings).toEqual([expect.stringMatching(/: the watch cannot be read$/)]);
     },
   );
@@ -234,7 +308,7 @@ describe('a watch that does not go on', () => {
     const { spec: _again, ...other } = cluster.put('other');
     cluster.tell('ADDED', other);
     cluster.tell('ADDED', cluster.put('tka-user-alice'));
-    expect(await watch.wait('tka-user-alice', isThere, 5_000)).toBe(true);
+    expect(await passes(watch, 'tka-user-alice', isThere, 5_000)).toBe(true);
     expect(warnings).toEqual([]);
     for (const name of ['empty', 'other']) expect(endOf(watch.get(name) as TkaSignin, 0)).toBeUndefined();
   });
@@ -250,13 +324,5 @@ describe('a watch that does not go on', () => {
     } finally {
       vi.useRealTimers();
     }
-  });
-
-  test('waiting ends when it is stopped', async () => {
-    const { watch } = await watching(new StandInApi());
-    const waits = watch.wait('stop', isThere, 60_000);
-    watch.stop();
-    expect(await waits).toBe(false);
-    expect(await watch.wait('stop', isThere, 60_000)).toBe(false);
   });
 });

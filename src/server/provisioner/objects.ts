@@ -113,6 +113,9 @@ export function namesOf({ username, login, ownDomain, role }: Caller): readonly 
 
 export const bindingName = (name: string): string => `${name}-binding`;
 
+/** Returns the name of the sign-in whose binding has this name; undefined where it can be no sign-in's. */
+export const signInOfBinding = (binding: string): string | undefined => /^(.+)-binding$/s.exec(binding)?.[1];
+
 /** Returns the login that signed in; undefined where nothing says it: the Go server writes none, and drops it. */
 export const loginOf = ({ metadata }: { readonly metadata: Metadata }): string | undefined =>
   metadata.annotations?.[login];
@@ -411,6 +414,20 @@ export function ownerOfBinding(binding: ClusterRoleBinding, namespace: string): 
   if (homeOf(binding) !== namespace) return undefined;
   return binding.metadata.labels?.[ownerUid] ?? 'unlabelled';
 }
+
+/** What a sign-in has in the cluster, or what is in the way of it there. */
+export interface Parts {
+  readonly account: ServiceAccount | undefined;
+  readonly binding: ClusterRoleBinding | undefined;
+}
+
+/** Says whether these are a sign-in's own, and give it its role. */
+export const isWhole = ({ account, binding }: Parts, signIn: TkaSignin, namespace: string): boolean =>
+  account !== undefined &&
+  ownerOfAccount(account) === signIn.metadata.uid &&
+  binding !== undefined &&
+  [signIn.metadata.uid, 'unlabelled'].includes(ownerOfBinding(binding, namespace) ?? '') &&
+  binds(binding, signIn, namespace);
 
 /** Whether a binding gives exactly the sign-in's role to exactly its ServiceAccount. */
 export function binds(binding: ClusterRoleBinding, signIn: TkaSignin, namespace: string): boolean {

@@ -14,12 +14,12 @@ import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
 import { IndexByLogin } from './index-by-login.ts';
 import { connectKube, isStatus } from './kube.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
-import { endOf, hasAttempt, isSettled, loginOf, type TkaSignin } from './objects.ts';
+import { endOf, hasAttempt, isSettled, loginOf, signInOfBinding, type TkaSignin } from './objects.ts';
 import { WorkQueue } from './queue.ts';
 import { type Reconciled, Reconciler, Stale } from './reconciler.ts';
 import { signInStore } from './sign-in-store.ts';
 import { createSignIns } from './sign-ins.ts';
-import { watchSignIns } from './watch.ts';
+import { watchAccounts, watchBindings, watchSignIns } from './watch.ts';
 
 /** What a provisioner is given. */
 export interface ProvisionerOptions {
@@ -72,9 +72,6 @@ export interface Provisioner {
   stop(): Promise<void>;
 }
 
-/** Says whether there is something to do about a sign-in, as far as it says so itself; undefined: it was deleted. */
-const isWrong = (signIn: TkaSignin | undefined): boolean => signIn === undefined || !isSettled(signIn);
-
 const expiryMs = 1_000;
 const clusterInfoMs = 60_000;
 const infoRetryMs = 1_000;
@@ -88,15 +85,13 @@ const everything = '*';
 export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const { kubeConfig, namespace, log, onReconcile, onWatchBroken } = options;
   const kube = connectKube(kubeConfig);
-  const reconciler = new Reconciler({ kube, namespace, log });
   let queue: WorkQueue | undefined;
   const later = new Map<string, NodeJS.Timeout>();
   const ends = new Map<string, number>();
   const index = new IndexByLogin();
 
-  const watch = watchSignIns({
+  const watch = watchSignIns(namespace, {
     kube,
-    namespace,
     log,
     onBroken: onWatchBroken,
     onChange(name, signIn) {
@@ -104,16 +99,25 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       const end = signIn && endOf(signIn, Date.now());
       if (end === undefined) ends.delete(name);
       else ends.set(name, end);
-      if (queue === undefined || !isWrong(signIn)) return;
-      if (signIn !== undefined && !hasAttempt(signIn)) return queue.add(name);
-      if (later.has(name)) return;
-      const look = (): void => {
-        later.delete(name);
-        if (isWrong(watch.get(name))) queue?.add(name);
-      };
-      later.set(name, setTimeout(look, graceMs));
+      // One that no replica of ours took is left to nobody.
+      if (signIn !== undefined && !isSettled(signIn) && !hasAttempt(signIn)) queue?.add(name);
+      else lookLater(name);
     },
   });
+  const accounts = watchAccounts(namespace, { kube, log, onChange: lookLater });
+  const bindings = watchBindings({ kube, log, onChange: (name) => lookLater(signInOfBinding(name) ?? name) });
+  const copies = { signIns: watch, accounts, bindings };
+  const reconciler = new Reconciler({ kube, namespace, log, copies });
+
+  /** As the leader, sees to a sign-in, unless the replica that works on it has done so when the time is over. */
+  function lookLater(name: string): void {
+    if (queue === undefined || later.has(name) || !reconciler.isWrong(name)) return;
+    const look = (): void => {
+      later.delete(name);
+      if (reconciler.isWrong(name)) queue?.add(name);
+    };
+    later.set(name, setTimeout(look, graceMs));
+  }
 
   /** One pass over a sign-in, told to those who count and log. */
   async function pass(name: string, run: () => Promise<Reconciled>): Promise<TkaSignin | undefined> {
@@ -178,7 +182,12 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
         setInterval(() => fresh.add(everything), options.resyncMs ?? 10 * 60_000),
         setInterval(() => {
           const now = Date.now();
-          for (const [name, end] of ends) if (end <= now) fresh.add(name);
+          for (const [name, end] of ends) {
+            if (end > now) continue;
+            // The queue tries again what fails, ever later.
+            ends.delete(name);
+            fresh.add(name);
+          }
         }, expiryMs),
       ];
     },
@@ -241,7 +250,10 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     index,
     namespace,
     log,
-    provide: ({ metadata: { name } }) => pass(name, () => reconciler.provide(name)),
+    provide: (signIn) => pass(signIn.metadata.name, () => reconciler.provide(signIn)),
+    repair: ({ metadata: { name } }) => pass(name, () => reconciler.repair(name)),
+    knownParts: (name) => reconciler.known(name),
+    readParts: (name, signal) => reconciler.read(name, signal),
     release: (signIn) => reconciler.release(signIn),
     goLeader: () => candidate.goLeader(),
     clusterInfo,
@@ -265,7 +277,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     },
     async stop() {
       stopping.abort();
-      watch.stop();
+      for (const copy of Object.values(copies)) copy.stop();
       await candidate.stop();
       kube.close();
     },

@@ -21,11 +21,13 @@ import {
   isLeaving,
   isOver,
   isSettled,
+  isWhole,
   labelPatch,
   loginOf,
   loginPatch,
   ownerOfAccount,
   ownerOfBinding,
+  type Parts,
   paths,
   problemOf,
   problemPatch,
@@ -35,12 +37,22 @@ import {
   type TkaSignin,
   withSpec,
 } from './objects.ts';
+import type { Watched } from './watch.ts';
+
+/** The cluster's objects, as this replica follows them. */
+export interface Copies {
+  readonly signIns: Watched<TkaSignin>;
+  readonly accounts: Watched<ServiceAccount>;
+  readonly bindings: Watched<ClusterRoleBinding>;
+}
 
 /** What it is given. */
 export interface ReconcilerOptions {
   readonly kube: Kube;
   readonly namespace: string;
   readonly log: Log;
+  /** Spares it reading. Default: it reads everything. */
+  readonly copies?: Copies;
 }
 
 /** Something changed while it was looked at: to be looked at again. */
@@ -62,15 +74,37 @@ export class Reconciler {
   readonly #kube: Kube;
   readonly #namespace: string;
   readonly #log: Log;
+  readonly #copies: Copies | undefined;
 
-  constructor({ kube, namespace, log }: ReconcilerOptions) {
+  constructor({ kube, namespace, log, copies }: ReconcilerOptions) {
     this.#kube = kube;
     this.#namespace = namespace;
     this.#log = log;
+    this.#copies = copies;
+  }
+
+  /**
+   * Provisions a sign-in that this replica has just written. Takes the copies' word for what it has: where that is old, a
+   * call is refused, and all is read. Throws as `reconcile` does.
+   */
+  async provide(signIn: TkaSignin): Promise<Reconciled> {
+    const { name, uid } = signIn.metadata;
+    const parts = this.known(name);
+    const { account, binding } = parts ?? { account: undefined, binding: undefined };
+    // What is another sign-in's is to be read before the sign-in.
+    const isOwn = account === undefined || ownerOfAccount(account) === uid;
+    const isBound = binding === undefined || ownerOfBinding(binding, this.#namespace) === uid;
+    if (parts === undefined || !isOwn || !isBound) return this.repair(name);
+    try {
+      return await this.#provisionOrTell(signIn, parts);
+    } catch (error) {
+      if (!(error instanceof Stale)) throw error;
+      return this.repair(name);
+    }
   }
 
   /** Provisions the sign-in of this name at once, though others work on it. Throws as `reconcile` does. */
-  async provide(name: string): Promise<Reconciled> {
+  async repair(name: string): Promise<Reconciled> {
     for (let left = attempts; ; left--) {
       try {
         return await this.reconcile(name);
@@ -88,12 +122,12 @@ export class Reconciler {
     const kube = this.#kube;
     const signInPath = paths.signIns(this.#namespace, name);
     // In this order: what belongs to another sign-in than the one seen afterwards belongs to one that is gone.
-    const [account, binding] = await this.#partsOf(name);
+    const parts = await this.read(name);
     const found = await kube.get<TkaSignin>(signInPath);
     const signIn = found && withSpec(found);
     // One that is being deleted is kept by a finalizer: its access ends when it was deleted.
     if (signIn === undefined || isLeaving(signIn)) {
-      await this.#remove(name, account, binding, undefined);
+      await this.#remove(name, parts, undefined);
       return nothing;
     }
     if (isOver(signIn, Date.now())) {
@@ -102,11 +136,16 @@ export class Reconciler {
       if (!(await kube.remove(signInPath, { uid, resourceVersion }))) throw new Stale('the sign-in has changed');
       const { username, role } = signIn.spec;
       this.#log.info({ name, login: loginOf(signIn), username, role }, 'sign-in has expired');
-      await this.#remove(name, account, binding, undefined);
+      await this.#remove(name, parts, undefined);
       return nothing;
     }
+    return await this.#provisionOrTell(signIn, parts);
+  }
+
+  /** Provisions a sign-in, or writes on it why it cannot be. */
+  async #provisionOrTell(signIn: TkaSignin, parts: Parts): Promise<Reconciled> {
     try {
-      return await this.#provision(signIn, account, binding);
+      return await this.#provision(signIn, parts);
     } catch (error) {
       const isRefused = error instanceof KubeError && isStatus(error, 400, 403, 422);
       const blocked = isRefused ? refusedBy(error) : error;
@@ -117,8 +156,47 @@ export class Reconciler {
 
   /** Takes away what a deleted sign-in had. */
   async release(signIn: TkaSignin): Promise<void> {
-    const [account, binding] = await this.#partsOf(signIn.metadata.name);
-    await this.#remove(signIn.metadata.name, account, binding, signIn.metadata.uid);
+    const { name, uid } = signIn.metadata;
+    const known = this.known(name);
+    // Where the copies are old, not all of it goes.
+    if (known !== undefined && isWhole(known, signIn, this.#namespace) && (await this.#remove(name, known, uid)))
+      return;
+    await this.#remove(name, await this.read(name), uid);
+  }
+
+  /** What the copies say that a sign-in has; undefined while they may be old. */
+  known(name: string): Parts | undefined {
+    if (this.#copies === undefined) return undefined;
+    const { accounts, bindings } = this.#copies;
+    if (accounts.problem() !== undefined || bindings.problem() !== undefined) return undefined;
+    return { account: accounts.get(name), binding: bindings.get(bindingName(name)) };
+  }
+
+  /** Reads what a sign-in has. */
+  async read(name: string, signal?: AbortSignal): Promise<Parts> {
+    const [account, binding] = await Promise.all([
+      this.#kube.get<ServiceAccount>(this.#accountPath(name), signal),
+      this.#kube.get<ClusterRoleBinding>(this.#bindingPath(name), signal),
+    ]);
+    return { account, binding };
+  }
+
+  /**
+   * Says whether there is something to do about the sign-in of this name, as far as the copies say: it is not provisioned,
+   * or something of it is missing, or is left over.
+   */
+  isWrong(name: string): boolean {
+    const signIn = this.#copies?.signIns.get(name);
+    const known = this.known(name);
+    if (signIn !== undefined && !isLeaving(signIn)) {
+      return !isSettled(signIn) || (known !== undefined && !isWhole(known, signIn, this.#namespace));
+    }
+    if (known === undefined) return true;
+    const { account, binding } = known;
+    return (
+      (account !== undefined && ownerOfAccount(account) !== undefined) ||
+      (binding !== undefined && ownerOfBinding(binding, this.#namespace) !== undefined)
+    );
   }
 
   /** Names of all that is not as it should be: sign-ins without their parts, parts without their sign-in. */
@@ -155,39 +233,38 @@ export class Reconciler {
     yield* new Set([...accounts.keys(), ...bindings.keys()]);
   }
 
-  async #partsOf(name: string): Promise<[ServiceAccount | undefined, ClusterRoleBinding | undefined]> {
-    return Promise.all([
-      this.#kube.get<ServiceAccount>(paths.accounts(this.#namespace, name)),
-      this.#kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name))),
-    ]);
-  }
-
-  /** Removes those of these parts that belong to a sign-in: any, or the one of this UID. */
-  async #remove(
-    name: string,
-    account: ServiceAccount | undefined,
-    binding: ClusterRoleBinding | undefined,
-    uid: string | undefined,
-  ): Promise<void> {
+  /** Removes those of these parts that belong to a sign-in: any, or the one of this UID. Answers whether both are removed. */
+  async #remove(name: string, { account, binding }: Parts, uid: string | undefined): Promise<boolean> {
     const isTheirs = (owner: string | undefined): boolean =>
       owner !== undefined && (uid === undefined || owner === uid);
     const accountOwner = account && ownerOfAccount(account);
     const bindingOwner = binding && ownerOfBinding(binding, this.#namespace);
     // One without labels goes with the ServiceAccount that it binds.
     const bindingGoes = isTheirs(bindingOwner) || (bindingOwner === 'unlabelled' && isTheirs(accountOwner));
-    const removed = await Promise.all([
-      account && isTheirs(accountOwner) && this.#kube.remove(this.#accountPath(name), { uid: account.metadata.uid }),
-      binding && bindingGoes && this.#kube.remove(this.#bindingPath(name), { uid: binding.metadata.uid }),
-    ]);
+    const removed = await both(
+      account !== undefined && isTheirs(accountOwner) && this.#removeAccount(account),
+      binding !== undefined && bindingGoes && this.#removeBinding(binding),
+    );
     const login = (account && loginOf(account)) ?? (binding && loginOf(binding));
     if (removed.includes(true)) this.#log.info({ name, login }, 'access removed');
+    return !removed.includes(false);
   }
 
-  async #provision(
-    signIn: TkaSignin,
-    account: ServiceAccount | undefined,
-    binding: ClusterRoleBinding | undefined,
-  ): Promise<Reconciled> {
+  async #removeAccount(account: ServiceAccount): Promise<boolean> {
+    const { name, uid } = account.metadata;
+    const removed = await this.#kube.remove(this.#accountPath(name), { uid });
+    this.#copies?.accounts.drop(account);
+    return removed;
+  }
+
+  async #removeBinding(binding: ClusterRoleBinding): Promise<boolean> {
+    const { name, uid } = binding.metadata;
+    const removed = await this.#kube.remove(paths.bindings(name), { uid });
+    this.#copies?.bindings.drop(binding);
+    return removed;
+  }
+
+  async #provision(signIn: TkaSignin, { account, binding }: Parts): Promise<Reconciled> {
     const status = statusOf(signIn, Date.now());
     if (status === undefined) {
       throw new Blocked(`the period "${signIn.spec.validity_period}" is not a duration`, [
@@ -195,7 +272,7 @@ export class Reconciler {
       ]);
     }
     try {
-      await Promise.all([this.#provideAccount(signIn, account), this.#provideBinding(signIn, binding)]);
+      await both(this.#provideAccount(signIn, account), this.#provideBinding(signIn, binding));
       if (problemOf(signIn) !== undefined) {
         await this.#tell(signIn, null);
         throw new Stale('its problem is solved');
@@ -205,6 +282,7 @@ export class Reconciler {
         `${paths.signIns(this.#namespace, signIn.metadata.name)}/status`,
         statusPatch(signIn, status),
       );
+      this.#copies?.signIns.put(settled);
       return { signIn: settled, isNew: true };
     } catch (error) {
       if (!isStatus(error, 404, 409)) throw error;
@@ -226,9 +304,10 @@ export class Reconciler {
         return;
       }
       if (owner === undefined) throw foreignAccount(name, this.#namespace);
-      await this.#kube.remove(this.#accountPath(name), { uid: old.metadata.uid });
+      await this.#removeAccount(old);
     }
-    await this.#kube.create(paths.accounts(this.#namespace), accountFor(signIn));
+    const made = await this.#kube.create<ServiceAccount>(paths.accounts(this.#namespace), accountFor(signIn));
+    this.#copies?.accounts.put(made);
   }
 
   async #provideBinding(signIn: TkaSignin, old: ClusterRoleBinding | undefined): Promise<void> {
@@ -239,14 +318,16 @@ export class Reconciler {
       if (binds(old, signIn, this.#namespace)) {
         if (owner === uid && loginOf(old) === loginOf(signIn)) return;
         if (owner === uid || owner === 'unlabelled') {
-          await this.#kube.patch(this.#bindingPath(name), labelPatch(old, signIn, this.#namespace));
+          const patch = labelPatch(old, signIn, this.#namespace);
+          this.#copies?.bindings.put(await this.#kube.patch<ClusterRoleBinding>(this.#bindingPath(name), patch));
           return;
         }
       }
       // A roleRef cannot be changed in place.
-      await this.#kube.remove(this.#bindingPath(name), { uid: old.metadata.uid });
+      await this.#removeBinding(old);
     }
-    await this.#kube.create(paths.bindings(), bindingFor(signIn, this.#namespace));
+    const made = await this.#kube.create<ClusterRoleBinding>(paths.bindings(), bindingFor(signIn, this.#namespace));
+    this.#copies?.bindings.put(made);
   }
 
   /** Writes on the sign-in why it cannot be provisioned, for whoever asks; null: it can. */
@@ -265,6 +346,12 @@ export class Reconciler {
   #bindingPath(name: string): string {
     return paths.bindings(bindingName(name));
   }
+}
+
+/** As Promise.all for two, but never leaves one under way: what comes next undoes what it did. */
+async function both<A, B>(first: A, second: B): Promise<[Awaited<A>, Awaited<B>]> {
+  await Promise.allSettled([first, second]);
+  return Promise.all([first, second]);
 }
 
 function forgiveForbidden(error: unknown): void {

@@ -22,7 +22,6 @@ import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
   asksFor,
   bindingName,
-  binds,
   type ClusterRoleBinding,
   endFor,
   endOf,
@@ -34,31 +33,40 @@ import {
   isOurWork,
   isOver,
   isSettled,
+  isWhole,
   loginOf,
   namesOf,
   newSignIn,
   ownerOfAccount,
   ownerOfBinding,
+  type Parts,
   paths,
   plainName,
   problemOf,
   rfc3339,
-  type ServiceAccount,
   sharing,
   type TkaSignin,
   withSpec,
 } from './objects.ts';
-import type { SignInWatch } from './watch.ts';
+import type { Watched } from './watch.ts';
 
 /** What the sign-ins are given. */
 export interface SignInsOptions {
   readonly kube: Kube;
-  readonly watch: SignInWatch;
+  readonly watch: Watched<TkaSignin>;
   /** The same sign-ins, by login. */
   readonly index: IndexByLogin;
   readonly namespace: string;
-  /** Provisions a sign-in now. Answers it as it then is; undefined: it is gone. Throws Blocked where a person must act. */
+  /**
+   * Provisions a sign-in that was just written. Answers it as it then is; undefined: it is gone. Throws Blocked where a
+   * person must act first.
+   */
   readonly provide: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
+  /** Provisions a sign-in of which something is missing. */
+  readonly repair: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
+  /** What a sign-in has, as this replica last heard; undefined where that may be old. */
+  readonly knownParts: (name: string) => Parts | undefined;
+  readonly readParts: (name: string, signal?: AbortSignal) => Promise<Parts>;
   /** Removes what a deleted sign-in had. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
   /** The holder of the lease while that is a Go operator. */
@@ -72,10 +80,13 @@ export interface SignInsOptions {
 
 const minimumMs = 10 * 60_000;
 const attempts = 10;
+// How long a ClusterRole that was there counts as there.
+const roleMs = 30_000;
 
 /** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
-  const { kube, watch, index, namespace, provide, release, goLeader, log, clusterInfo } = options;
+  const { kube, watch, index, namespace, release, goLeader, log, clusterInfo } = options;
+  const roles = new Map<string, number>();
   const turns = new Map<string, Promise<unknown>>();
 
   /** One caller's logins one after the other: they change one object. */
@@ -91,7 +102,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
 
   async function read(name: string): Promise<TkaSignin | undefined> {
     const found = await kube.get<TkaSignin>(paths.signIns(namespace, name));
-    return found && withSpec(found);
+    if (found === undefined) return undefined;
+    watch.put(found);
+    return withSpec(found);
   }
 
   /** The names to look at: a hashed one says which role. */
@@ -107,6 +120,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     const { name, uid } = signIn.metadata;
     await kube.remove(paths.signIns(namespace, name), { uid });
     index.ended(signIn);
+    watch.drop(signIn);
     try {
       // Now, and not only when the leader hears of it. It does the rest where this fails.
       await release(signIn);
@@ -119,55 +133,62 @@ export function createSignIns(options: SignInsOptions): SignIns {
 
   /**
    * Ends what exceeds the caller's grant of today. Answers the sign-in of today's role, be it over or not, the name that a
-   * new one may have (each undefined where there is none), and whether any was ended.
+   * new one may have (each undefined where there is none), and whether any was ended. Unless it is to be `fresh`, what the
+   * watch told last is good enough to use a sign-in, or to make one: the cluster refuses what follows if that is old.
    */
   async function look(
     caller: Caller,
+    fresh: boolean,
   ): Promise<{ readonly found?: TkaSignin; readonly free?: string; readonly ended: boolean }> {
     const { login, role, device } = caller;
     const names = namesFor(caller);
+    const isRead = fresh || watch.problem() !== undefined;
+    const see = async (name: string): Promise<TkaSignin | undefined> => (isRead ? await read(name) : watch.get(name));
+    let found: TkaSignin | undefined;
     let free: string | undefined;
     let ended = false;
     const leave = (name: string): void => {
       if (names.includes(name) && !index.hadOtherRole(name, role)) free ??= name;
     };
 
-    /** Whether it is the one. */
-    async function judge(signIn: TkaSignin): Promise<boolean> {
-      if (!isOf(signIn, caller) || isLeaving(signIn)) return false;
-      if (!exceeds(signIn, caller, Date.now())) return signIn.spec.role === role;
-      const { name } = signIn.metadata;
+    let isOld = false;
+    async function judge(name: string): Promise<void> {
+      const signIn = await see(name);
+      if (signIn === undefined) return leave(name);
+      if (!isOf(signIn, caller) || isLeaving(signIn)) return;
+      if (!exceeds(signIn, caller, Date.now())) {
+        if (signIn.spec.role === role) found ??= signIn;
+        return;
+      }
+      isOld = !isRead;
+      if (isOld) return;
       log.info({ name, login, device, role: signIn.spec.role, granted: role }, 'access ends: the policy grants less');
       await end(signIn);
       ended = true;
       leave(name);
-      return false;
     }
 
-    let found: TkaSignin | undefined;
     const seen: string[] = [];
     for (const name of names) {
-      const signIn = await read(name);
       seen.push(name);
-      if (signIn === undefined) leave(name);
-      else if (await judge(signIn)) {
-        found = signIn;
-        break;
-      }
+      await judge(name);
+      if (found !== undefined || isOld) break;
     }
-    for (const known of othersOf(login, seen)) {
-      if (!(await judge(known)) || found !== undefined) continue;
-      const signIn = await read(known.metadata.name);
-      if (signIn !== undefined && (await judge(signIn))) found = signIn;
-    }
+    for (const { metadata } of othersOf(login, seen)) if (!isOld) await judge(metadata.name);
+    // None is ended on the watch's word.
+    if (isOld) return look(caller, true);
     return { ...(found !== undefined && { found }), ...(free !== undefined && { free }), ended };
   }
 
   /** The sign-in under which the caller's device has access now. Throws for a caller without a grant who had none. */
-  async function findLive(caller: Caller): Promise<TkaSignin | undefined> {
-    const { found, ended } = await look(caller);
+  async function findLive(caller: Caller, fresh: boolean): Promise<TkaSignin | undefined> {
+    const { found, ended } = await look(caller, fresh);
+    const isLive = found !== undefined && (endFor(found, caller, Date.now()) ?? 0) > Date.now();
+    if (isLive) return found;
+    // It may have been made, or extended, by another replica a moment ago.
+    if (!fresh && !ended) return findLive(caller, true);
     if (caller.problem !== undefined && !ended) throw caller.problem;
-    return found !== undefined && (endFor(found, caller, Date.now()) ?? 0) > Date.now() ? found : undefined;
+    return undefined;
   }
 
   /** Throws for a caller who may have signed in at the Go server: its sign-ins do not say of which domain their user is. */
@@ -196,18 +217,23 @@ export function createSignIns(options: SignInsOptions): SignIns {
   /** Creates or extends; answers the sign-in as it then is. */
   async function write(caller: Caller): Promise<TkaSignin> {
     for (let left = attempts; ; left--) {
-      const { found, free } = await look(caller);
+      const { found, free } = await look(caller, left < attempts);
       const now = Date.now();
       const at = Math.floor(now / 1000) * 1000;
       try {
         if (found === undefined) {
+          if (free === undefined && left === attempts) continue;
           if (free === undefined) throw stillThere(caller);
           await mustSuitLeader(caller, free);
-          return await kube.create<TkaSignin>(paths.signIns(namespace), newSignIn(free, caller, at));
+          return heard(await kube.create<TkaSignin>(paths.signIns(namespace), newSignIn(free, caller, at)));
         }
         const path = paths.signIns(namespace, found.metadata.name);
         const isGood = problemOf(found) === undefined && !isOver(found, now);
-        if (isGood && asksFor(found, caller, at)) return found;
+        if (isGood && asksFor(found, caller, at)) {
+          // Nothing else says whether it is still there.
+          if (left === attempts) continue;
+          return found;
+        }
         await mustSuitLeader(caller, found.metadata.name);
         // Another device was granted more: that stays, and this one gets what it is granted.
         const isEnough =
@@ -215,7 +241,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
           !isAhead(found, now) &&
           loginOf(found) !== undefined &&
           (endOf(found, now) ?? 0) >= at + caller.periodMs;
-        return await kube.patch<TkaSignin>(path, isEnough ? sharing(found, caller, at) : extension(found, caller, at));
+        const patch = isEnough ? sharing(found, caller, at) : extension(found, caller, at);
+        return heard(await kube.patch<TkaSignin>(path, patch));
       } catch (error) {
         // Somebody else created, changed or deleted it meanwhile.
         const isRace = isStatus(error, 409) || (found !== undefined && isStatus(error, 404));
@@ -224,8 +251,19 @@ export function createSignIns(options: SignInsOptions): SignIns {
     }
   }
 
-  /** Provisions a sign-in that is not; the leader does what fails here. Answers it as it then is; undefined: it is gone. */
-  async function settle(signIn: TkaSignin): Promise<TkaSignin | undefined> {
+  function heard(signIn: TkaSignin): TkaSignin {
+    watch.put(signIn);
+    return signIn;
+  }
+
+  /**
+   * Provisions a sign-in that is not, in this way; the leader does what fails here. Answers it as it then is; undefined: it
+   * is gone.
+   */
+  async function settle(
+    signIn: TkaSignin,
+    provide: (signIn: TkaSignin) => Promise<TkaSignin | undefined>,
+  ): Promise<TkaSignin | undefined> {
     refuseBlocked(signIn);
     if (isSettled(signIn)) return signIn;
     try {
@@ -239,8 +277,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 
   async function roleExists(role: string): Promise<boolean> {
+    const now = performance.now();
+    for (const [known, at] of roles) if (now - at > roleMs) roles.delete(known);
+    if (roles.has(role)) return true;
     try {
-      return (await kube.get(paths.roles(role))) !== undefined;
+      if ((await kube.get(paths.roles(role))) === undefined) return false;
+      roles.set(role, now);
+      return true;
     } catch (error) {
       if (isStatus(error, 404)) return false;
       // A server that may not look finds out when it binds the role.
@@ -279,64 +322,33 @@ export function createSignIns(options: SignInsOptions): SignIns {
         const refusal = await refusalOf(caller);
         if (refusal !== undefined) {
           // What the device has beyond today's grant ends all the same.
-          await look(caller);
+          await look(caller, true);
           throw refusal;
         }
         refuseNameless(caller);
         return await inTurn(caller.login, async () => {
           const signIn = await write(caller);
-          return answerOf((await settle(signIn)) ?? signIn, caller);
+          return answerOf((await settle(signIn, options.provide)) ?? signIn, caller);
         });
       });
     },
 
     async get(caller) {
-      const found = await telling('Failed to load sign-in request', readAdvice, () => findLive(caller));
+      const found = await telling('Failed to load sign-in request', readAdvice, () => findLive(caller, true));
       // The replica that took it may have been killed before it was done.
-      const signIn = found && (await settle(found));
+      const signIn = found && (await settle(found, options.repair));
       return signIn && { answer: answerOf(signIn, caller), provisioned: isSettled(signIn) };
     },
 
     kubeconfig: (caller, signal) =>
       telling('Failed to generate token', tokenAdvice, async () => {
-        const found = await findLive(caller);
-        const signIn = found && (await settle(found));
-        if (signIn === undefined) return undefined;
-        if (!isSettled(signIn)) return 'pending';
-        const { name, uid } = signIn.metadata;
-        const [account, binding] = await Promise.all([
-          kube.get<ServiceAccount>(paths.accounts(namespace, name), signal),
-          kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name)), signal),
-        ]);
-        // A Go operator that leads takes what is in the way for its own, and says that all is well.
-        if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
-          throw blockedRefusal(signIn.spec.username, foreignBinding(name, binding).text);
-        if (account !== undefined && ownerOfAccount(account) === undefined)
-          throw blockedRefusal(signIn.spec.username, foreignAccount(name, namespace).text);
-        const isWhole =
-          account !== undefined &&
-          ownerOfAccount(account) === uid &&
-          binding !== undefined &&
-          binds(binding, signIn, namespace);
-        if (!isWhole) {
-          // Somebody took a part of it away.
-          await provide(signIn).catch(() => undefined);
-          return 'pending';
+        for (const fresh of [false, true]) {
+          const answer = await tokenFor(caller, fresh, signal);
+          if (typeof answer !== 'object') return answer;
+          if (answer.token !== undefined) return kubeconfigOf(caller, answer.token, await clusterInfo());
+          // What this replica knew is old: the account is gone.
         }
-        const now = Date.now();
-        const left = Math.floor(((endFor(signIn, caller, now) ?? 0) - now) / 1000);
-        const { status } = await kube.create<{ readonly status: { readonly token: string } }>(
-          `${paths.accounts(namespace, name)}/token`,
-          {
-            apiVersion: 'authentication.k8s.io/v1',
-            kind: 'TokenRequest',
-            spec: { expirationSeconds: Math.max(minimumMs / 1000, left) },
-          },
-          signal,
-        );
-        // Minted by name: not for whom it was meant, if that name has changed hands meanwhile.
-        if (accountUidIn(status.token) !== account.metadata.uid) return 'pending';
-        return kubeconfigOf(caller, status.token, await clusterInfo());
+        return 'pending';
       }),
 
     signOut: (caller) =>
@@ -350,6 +362,55 @@ export function createSignIns(options: SignInsOptions): SignIns {
         return live && { answer: answerOf(live, caller), complete: ends.every((complete) => complete) };
       }),
   };
+
+  /**
+   * Mints a token under the caller's sign-in, as `kubeconfig` of SignIns; undefined as the token: there is no account.
+   */
+  async function tokenFor(
+    caller: Caller,
+    fresh: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly token: string | undefined } | 'pending' | undefined> {
+    const found = await findLive(caller, fresh);
+    const signIn = found && (await settle(found, options.repair));
+    if (signIn === undefined) return undefined;
+    if (!isSettled(signIn)) return 'pending';
+    const { name } = signIn.metadata;
+    const known = fresh ? undefined : options.knownParts(name);
+    const isKnown = known !== undefined && isWhole(known, signIn, namespace);
+    const parts = isKnown ? known : await options.readParts(name, signal);
+    const { account, binding } = parts;
+    // A Go operator that leads takes what is in the way for its own, and says that all is well.
+    if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
+      throw blockedRefusal(signIn.spec.username, foreignBinding(name, binding).text);
+    if (account !== undefined && ownerOfAccount(account) === undefined)
+      throw blockedRefusal(signIn.spec.username, foreignAccount(name, namespace).text);
+    if (account === undefined || !isWhole(parts, signIn, namespace)) {
+      // Somebody took a part of it away.
+      await options.repair(signIn).catch(() => undefined);
+      return 'pending';
+    }
+    const now = Date.now();
+    const left = Math.floor(((endFor(signIn, caller, now) ?? 0) - now) / 1000);
+    const request = {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: { expirationSeconds: Math.max(minimumMs / 1000, left) },
+    };
+    const minted = await kube
+      .create<{ readonly status: { readonly token: string } }>(
+        `${paths.accounts(namespace, name)}/token`,
+        request,
+        signal,
+      )
+      .catch((error: unknown) => {
+        if (!isStatus(error, 404)) throw error;
+      });
+    if (!minted) return { token: undefined };
+    const { token } = minted.status;
+    // Minted by name: not for whom it was meant, if that name has changed hands meanwhile.
+    return accountUidIn(token) === account.metadata.uid ? { token } : 'pending';
+  }
 
   function kubeconfigOf({ username }: Caller, token: string, info: ClusterInfo): KubeconfigAnswer {
     const user = `${options.userPrefix}${username}`;

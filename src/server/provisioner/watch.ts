@@ -1,30 +1,51 @@
-// A copy of the namespace's sign-ins that follows the cluster: listed once, then watched.
+// Copies of collections that follow the cluster: listed once, then watched. What this process writes is in them at once.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../log.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
-import { paths, type TkaSignin, withSpec } from './objects.ts';
+import {
+  type ClusterRoleBinding,
+  type Metadata,
+  paths,
+  type ServiceAccount,
+  signInOfBinding,
+  type TkaSignin,
+  withSpec,
+} from './objects.ts';
 
-/** What it is given. */
-export interface WatchOptions {
+interface Named {
+  readonly metadata: Metadata;
+}
+
+/** What a watch is given. */
+export interface WatchOptions<T> {
   readonly kube: Kube;
-  readonly namespace: string;
   readonly log: Log;
-  /** Called for every change; without a sign-in, it is gone. Must not throw. */
-  readonly onChange: (name: string, signIn: TkaSignin | undefined) => void;
+  /** Called for every change; without an object, it is gone. Must not throw. */
+  readonly onChange: (name: string, object: T | undefined) => void;
   /** Called whenever the watch broke, before it is taken up again. */
   readonly onBroken?: (() => void) | undefined;
 }
 
-/** The sign-ins as last heard of, by name. */
-export interface SignInWatch {
-  get(name: string): TkaSignin | undefined;
-  all(): Iterable<TkaSignin>;
+interface Collection<T> {
+  readonly path: string;
+  /** In a log: `sign-ins`. */
+  readonly what: string;
+  /** What to do where the API server refuses with this status. */
+  readonly hints: Readonly<Record<number, string>>;
+  /** Returns an object as it is kept; undefined: it is not. */
+  readonly keep: (object: T) => T | undefined;
+}
+
+/** The objects as last heard of, by name. */
+export interface Watched<T> {
+  get(name: string): T | undefined;
+  all(): Iterable<T>;
   /** Why the copy may be old; undefined while it follows the cluster. */
   problem(): string | undefined;
-  /** Milliseconds since the API server last confirmed the copy; Infinity before the first list. */
-  age(): number;
-  /** Resolves to true as soon as the sign-in of this name passes, to false after `ms`, or when stopped. */
-  wait(name: string, passes: (signIn: TkaSignin | undefined) => boolean, ms: number): Promise<boolean>;
+  /** Takes over an object that this process has just read or written, before the watch tells of it. */
+  put(object: T): void;
+  /** Forgets an object that this process has just deleted. */
+  drop(object: T): void;
   stop(): void;
 }
 
@@ -35,13 +56,44 @@ const shortMs = 1_000;
 // The watch is begun anew every 20 s.
 const freshMs = 30_000;
 
-/** Lists the sign-ins and follows them until stopped, whatever happens to the connection. */
-export function watchSignIns({ kube, namespace, log, onChange, onBroken }: WatchOptions): SignInWatch {
-  const path = paths.signIns(namespace);
+/** Follows the sign-ins of a namespace. */
+export const watchSignIns = (namespace: string, options: WatchOptions<TkaSignin>): Watched<TkaSignin> =>
+  watchCollection(options, {
+    path: paths.signIns(namespace),
+    what: 'sign-ins',
+    // The first thing that is forgotten when a server is set up.
+    hints: { 404: 'is the CustomResourceDefinition of TkaSignin in this cluster?' },
+    keep: withSpec,
+  });
+
+const rights = 'apply deploy/base/rbac.yaml: it lets the server watch them';
+
+/** Follows the ServiceAccounts of a namespace. */
+export const watchAccounts = (namespace: string, options: WatchOptions<ServiceAccount>): Watched<ServiceAccount> =>
+  watchCollection(options, {
+    path: paths.accounts(namespace),
+    what: 'ServiceAccounts',
+    hints: { 403: rights },
+    keep: (account) => account,
+  });
+
+/** Follows the ClusterRoleBindings that have the name of a sign-in's, of this namespace or another. */
+export const watchBindings = (options: WatchOptions<ClusterRoleBinding>): Watched<ClusterRoleBinding> =>
+  watchCollection(options, {
+    path: paths.bindings(),
+    what: 'ClusterRoleBindings',
+    hints: { 403: rights },
+    keep: (binding) => (signInOfBinding(binding.metadata.name) === undefined ? undefined : binding),
+  });
+
+/** Lists a collection and follows it until stopped, whatever happens to the connection. */
+function watchCollection<T extends Named>(
+  { kube, log, onChange, onBroken }: WatchOptions<T>,
+  { path, what, hints, keep }: Collection<T>,
+): Watched<T> {
   const stopping = new AbortController();
   const { signal } = stopping;
-  const known = new Map<string, TkaSignin>();
-  const waiting = new Map<string, Set<() => void>>();
+  const known = new Map<string, T>();
   // The version of the copy; undefined where it must be listed.
   let version: string | undefined;
   let confirmedAt = Number.NEGATIVE_INFINITY;
@@ -53,19 +105,19 @@ export function watchSignIns({ kube, namespace, log, onChange, onBroken }: Watch
     broken = undefined;
   };
 
-  function set(name: string, signIn: TkaSignin | undefined): void {
-    if (signIn === undefined ? !known.has(name) : known.get(name)?.metadata.resourceVersion === versionOf(signIn))
-      return;
-    const seen = signIn && slim(signIn);
+  function set(name: string, object: T | undefined): void {
+    const kept = object && keep(object);
+    const old = known.get(name);
+    if (kept === undefined ? old === undefined : old !== undefined && versionOf(old) === versionOf(kept)) return;
+    const seen = kept && slim(kept);
     if (seen === undefined) known.delete(name);
     else known.set(name, seen);
     onChange(name, seen);
-    for (const look of waiting.get(name) ?? []) look();
   }
 
   async function list(): Promise<string> {
     const gone = new Set(known.keys());
-    const pages = kube.list<TkaSignin>(path);
+    const pages = kube.list<T>(path);
     let page = await pages.next();
     for (; !page.done; page = await pages.next()) {
       gone.delete(page.value.metadata.name);
@@ -77,12 +129,15 @@ export function watchSignIns({ kube, namespace, log, onChange, onBroken }: Watch
 
   async function follow(): Promise<void> {
     version ??= await list();
-    const events = await kube.watch<TkaSignin>(path, version, signal);
+    const events = await kube.watch<T>(path, version, signal);
     const opened = performance.now();
     confirm();
     for await (const { type, object } of events) {
       failures = 0;
-      if (type !== 'BOOKMARK') set(object.metadata.name, type === 'DELETED' ? undefined : object);
+      const old = known.get(object.metadata.name);
+      // One that this process wrote later is in the copy already.
+      const isOld = old !== undefined && isAfter(versionOf(old), versionOf(object));
+      if (type !== 'BOOKMARK' && !isOld) set(object.metadata.name, type === 'DELETED' ? undefined : object);
       version = versionOf(object);
       confirm();
     }
@@ -102,9 +157,8 @@ export function watchSignIns({ kube, namespace, log, onChange, onBroken }: Watch
         // The server forgets old versions. That is no failure, unless it happens again and again.
         if (isStatus(error, 410) && failures++ === 0) continue;
         const ms = Math.min(firstRetryMs * 2 ** failures++, lastRetryMs);
-        // The first thing that is forgotten when a server is set up.
-        const hint = isStatus(error, 404) ? '; is the CustomResourceDefinition of TkaSignin in this cluster?' : '';
-        broken = `the watch on sign-ins broke${hint}`;
+        const hint = error instanceof KubeError ? hints[error.status ?? 0] : undefined;
+        broken = `the watch on ${what} broke${hint === undefined ? '' : `; ${hint}`}`;
         onBroken?.();
         log.warn({ err: error, retryMs: ms }, broken);
         if (error instanceof Error) broken += `: ${error.message}`;
@@ -117,42 +171,37 @@ export function watchSignIns({ kube, namespace, log, onChange, onBroken }: Watch
   return {
     get: (name) => known.get(name),
     all: () => known.values(),
-    age: () => performance.now() - confirmedAt,
     problem() {
       const silentMs = performance.now() - confirmedAt;
       if (broken !== undefined || silentMs <= freshMs) return broken;
-      return `the API server has told nothing of sign-ins for ${Math.round(silentMs / 1000)} s`;
+      return `the API server has told nothing of ${what} for ${Math.round(silentMs / 1000)} s`;
     },
-    wait(name, passes, ms) {
-      if (passes(known.get(name))) return Promise.resolve(true);
-      if (signal.aborted) return Promise.resolve(false);
-      return new Promise((resolve) => {
-        const looks = waiting.get(name) ?? new Set();
-        waiting.set(name, looks.add(look));
-        const timer = setTimeout(() => end(false), ms);
-        function look(): void {
-          if (passes(known.get(name))) end(true);
-          else if (signal.aborted) end(false);
-        }
-        function end(passed: boolean): void {
-          clearTimeout(timer);
-          looks.delete(look);
-          if (looks.size === 0 && waiting.get(name) === looks) waiting.delete(name);
-          resolve(passed);
-        }
-      });
+    put(object) {
+      const old = known.get(object.metadata.name);
+      // What the watch has passed is in the copy, or was deleted since.
+      if (version === undefined || !isAfter(versionOf(object), version)) return;
+      if (old === undefined || !isAfter(versionOf(old), versionOf(object))) set(object.metadata.name, object);
     },
-    stop() {
-      stopping.abort();
-      for (const looks of waiting.values()) for (const look of looks) look();
+    drop({ metadata: { name, uid } }) {
+      if (known.get(name)?.metadata.uid === uid) set(name, undefined);
     },
+    stop: () => stopping.abort(),
   };
 }
 
-const versionOf = ({ metadata }: TkaSignin): string => metadata.resourceVersion;
+const versionOf = ({ metadata }: Named): string => metadata.resourceVersion;
 
-// Who wrote which field is half of an object, and of no use here.
-function slim(signIn: TkaSignin): TkaSignin {
-  const { managedFields: _, ...metadata } = signIn.metadata as TkaSignin['metadata'] & { managedFields?: unknown };
-  return withSpec({ ...signIn, metadata });
+/**
+ * Says whether one version of a collection is later than another one: they are numbers that can be compared, as the API
+ * server has them ("Resource Version semantics" in its documentation). False for any other text.
+ */
+function isAfter(a: string, b: string): boolean {
+  if (!/^[1-9]\d*$/.test(a) || !/^\d+$/.test(b)) return false;
+  return a.length === b.length ? a > b : a.length > b.length;
+}
+
+// Which program wrote which field is half of an object, and of no use here.
+function slim<T extends Named>(object: T): T {
+  const { managedFields: _, ...metadata } = object.metadata as Metadata & { managedFields?: unknown };
+  return { ...object, metadata };
 }

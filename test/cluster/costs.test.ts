@@ -1,0 +1,79 @@
+// How many calls to the API server a sign-in, a repeated one and a logout take, by the replica that is asked and the leader
+// together. `npm run bench` says what they cost otherwise.
+import { expect, vi } from 'vitest';
+import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { hooked } from './hook.ts';
+import { startReplica } from './replica.ts';
+import { led } from './replicas.ts';
+import { absent, Person, statusFor, test, until } from './support.ts';
+
+test.skipIf(absent !== undefined)(
+  'a new sign-in takes 7 calls at most, a repeated one 3, a logout 5',
+  async ({ ground, role }) => {
+    let calls: string[] = [];
+    const proxy = await hooked(ground.access, ({ method, path, status }) => {
+      if (status !== undefined || path.includes('/leases') || path.includes('sentinel')) return;
+      // A list, or a watch that is begun anew.
+      if (method === 'GET' && /\/(?:tkasignins|serviceaccounts|clusterrolebindings)$/.test(path)) return;
+      calls.push(`${method} ${path}`);
+    });
+    const leader = await startReplica(ground.replicaOptions({ identity: 'leader', access: proxy.access }));
+    await led(ground, 'leader');
+    const replica = await startReplica(ground.replicaOptions({ identity: 'asked', access: proxy.access }));
+    const alice = new Person(replica.url, { role, device: 'laptop' });
+    const nextSecond = (): Promise<unknown> => {
+      const second = Math.floor(Date.now() / 1000);
+      return vi.waitUntil(() => Math.floor(Date.now() / 1000) > second, { timeout: 5_000, interval: 10 });
+    };
+    let sentinels = 0;
+    /** The calls of this work, and of the leader, which looks at what has changed after a while. */
+    async function callsOf(work: () => Promise<unknown>): Promise<string[]> {
+      // What the leader deletes as the last of all.
+      const name = `tka-user-sentinel-${++sentinels}`;
+      const spec = { username: 'sentinel', role, validity_period: '30m0s' };
+      await ground.kube.create(paths.signIns(ground.namespace), {
+        apiVersion: 'tka.specht-labs.de/v1alpha1',
+        kind: 'TkaSignin',
+        metadata: { name },
+        spec,
+      });
+      await until<TkaSignin>(
+        ground.access,
+        paths.signIns(ground.namespace),
+        name,
+        (found) => found?.status?.provisioned,
+      );
+      calls = [];
+      await work();
+      const { metadata } = (await ground.signIn(name)) as TkaSignin;
+      await ground.kube.remove(paths.signIns(ground.namespace, name), { uid: metadata.uid });
+      await ground.gone(name);
+      return calls;
+    }
+    try {
+      // Until the replica follows the sign-ins.
+      await new Person(replica.url, { role: await ground.role() }).token();
+      await vi.waitUntil(() => replica.provisioner.unready() === undefined, { timeout: 10_000 });
+      let token = '';
+      const first = await callsOf(async () => {
+        token = await alice.token();
+      });
+      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(first.length, first.join('\n')).toBeLessThanOrEqual(7);
+      await nextSecond();
+      const again = await callsOf(async () => {
+        token = await alice.token();
+      });
+      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(again.length, again.join('\n')).toBeLessThanOrEqual(3);
+      const logout = await callsOf(async () => expect((await alice.logout()).status).toBe(200));
+      expect(logout.length, logout.join('\n')).toBeLessThanOrEqual(5);
+      await ground.gone(alice.name);
+      expect([...leader.complaints, ...replica.complaints]).toEqual([]);
+    } finally {
+      await replica.stop();
+      await leader.stop();
+      proxy.close();
+    }
+  },
+);

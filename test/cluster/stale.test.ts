@@ -1,0 +1,311 @@
+// What a replica knows of the cluster may be old by milliseconds, or, where its watch has stalled, by seconds. Here the copies
+// are as old as they can be: they stay as they were. Nothing that follows from that may give access, or keep it.
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect } from 'vitest';
+import type { SignIns } from '../../src/server/http/contract.ts';
+import { IndexByLogin } from '../../src/server/provisioner/index-by-login.ts';
+import { connectKube, type Kube } from '../../src/server/provisioner/kube.ts';
+import {
+  bindingFor,
+  bindingName,
+  type ClusterRoleBinding,
+  namesOf,
+  newSignIn,
+  paths,
+  type ServiceAccount,
+  type TkaSignin,
+} from '../../src/server/provisioner/objects.ts';
+import { type Copies, Reconciler } from '../../src/server/provisioner/reconciler.ts';
+import { createSignIns } from '../../src/server/provisioner/sign-ins.ts';
+import type { Watched } from '../../src/server/provisioner/watch.ts';
+import { kubeConfigFor } from './api-server.ts';
+import { startReplica } from './replica.ts';
+import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
+
+const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** A copy of a collection that stays as it was. */
+function frozen<T extends { readonly metadata: { readonly name: string } }>(...objects: readonly T[]): Watched<T> {
+  const known = new Map(objects.map((object) => [object.metadata.name, object]));
+  return {
+    get: (name) => known.get(name),
+    all: () => known.values(),
+    problem: () => undefined,
+    put: () => undefined,
+    drop: () => undefined,
+    stop: () => undefined,
+  };
+}
+
+/** The cluster as it is now for a sign-in of this name. */
+async function copiesOf(ground: Ground, name: string): Promise<Copies> {
+  const [signIn, account, binding] = [
+    await ground.signIn(name),
+    await ground.account(name),
+    await ground.binding(name),
+  ];
+  return {
+    signIns: frozen<TkaSignin>(...(signIn ? [signIn] : [])),
+    accounts: frozen<ServiceAccount>(...(account ? [account] : [])),
+    bindings: frozen<ClusterRoleBinding>(...(binding ? [binding] : [])),
+  };
+}
+
+/** A replica that does not hear of anything any more. */
+function deaf(ground: Ground, copies: Copies, kube: Kube = ground.kube): SignIns {
+  const reconciler = new Reconciler({ kube, namespace: ground.namespace, log: quiet, copies });
+  const index = new IndexByLogin();
+  for (const signIn of copies.signIns.all()) index.set(signIn.metadata.name, signIn);
+  return createSignIns({
+    kube,
+    watch: copies.signIns,
+    index,
+    namespace: ground.namespace,
+    provide: async (signIn) => (await reconciler.provide(signIn)).signIn,
+    repair: async ({ metadata }) => (await reconciler.repair(metadata.name)).signIn,
+    knownParts: (name) => reconciler.known(name),
+    readParts: (name, signal) => reconciler.read(name, signal),
+    release: (signIn) => reconciler.release(signIn),
+    goLeader: () => undefined,
+    log: quiet,
+    clusterInfo: () => ({ server_url: ground.access.server, insecure_skip_tls_verify: false, ca_data: '', labels: {} }),
+    clusterName: 'tka-cluster',
+    contextPrefix: 'tka-context-',
+    userPrefix: 'tka-user-',
+  });
+}
+
+async function tokenBy(signIns: SignIns, { caller }: Person): Promise<string> {
+  const answer = await signIns.kubeconfig(caller);
+  if (typeof answer !== 'object') throw new Error(`no token: ${answer}`);
+  return answer.users[`tka-user-${caller.username}`]?.token ?? '';
+}
+
+const refused = async (ground: Ground, token: string): Promise<void> =>
+  expect([401, 403]).toContain(await statusFor(ground.access, token));
+
+describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
+  test('gives no token under a sign-in that was logged out elsewhere, and signs in anew', async ({
+    ground,
+    replica,
+    role,
+  }) => {
+    const alice = new Person(replica.url, { role, device: 'laptop' });
+    const token = await alice.token();
+    const signIns = deaf(ground, await copiesOf(ground, alice.name));
+    expect(await statusFor(ground.access, await tokenBy(signIns, alice))).toBe(200);
+    expect((await alice.logout()).status).toBe(200);
+    expect(await signIns.kubeconfig(alice.caller)).toBeUndefined();
+    expect(await signIns.get(alice.caller)).toBeUndefined();
+    await signIns.signIn(alice.caller);
+    await refused(ground, token);
+    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+  });
+
+  test('gives no token under a sign-in whose name another one has by now', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role, device: 'laptop' });
+    await alice.token();
+    const signIns = deaf(ground, await copiesOf(ground, alice.name));
+    const before = await ground.account(alice.name);
+    await alice.logout();
+    await alice.token();
+    expect((await ground.account(alice.name))?.metadata.uid).not.toBe(before?.metadata.uid);
+    expect(await signIns.kubeconfig(alice.caller)).toBe('pending');
+  });
+
+  test('signs in under a sign-in that it does not know, and ends what exceeds the grant', async ({
+    ground,
+    replica,
+    role,
+  }) => {
+    const nobody: Copies = { signIns: frozen(), accounts: frozen(), bindings: frozen() };
+    const admin = await ground.role(['get', 'list'], ['configmaps']);
+    const alice = new Person(replica.url, { role: admin, device: 'laptop' });
+    const token = await alice.token();
+    const signIns = deaf(ground, nobody);
+    // Made elsewhere: nobody is told that it is not there.
+    expect(await statusFor(ground.access, await tokenBy(signIns, alice), '/api/v1/configmaps')).toBe(200);
+    const demoted = alice.granted({ role });
+    await signIns.signIn(demoted.caller);
+    await ground.gone(alice.name);
+    await refused(ground, token);
+    const fresh = await demoted.freshToken();
+    expect(await statusFor(ground.access, fresh)).toBe(200);
+    expect(await statusFor(ground.access, fresh, '/api/v1/configmaps')).toBe(403);
+  });
+
+  test('extends a sign-in that was extended elsewhere, and no further than the grant', async ({
+    ground,
+    replica,
+    role,
+  }) => {
+    const alice = new Person(replica.url, { role, device: 'laptop' });
+    await alice.token();
+    const signIns = deaf(ground, await copiesOf(ground, alice.name));
+    const longer = new Person(replica.url, { ...alice.caller, device: 'desk', periodMs: 7_200_000 });
+    await longer.token();
+    const { until: end } = await signIns.signIn(alice.caller);
+    expect(Date.parse(end) - Date.now()).toBeLessThanOrEqual(alice.caller.periodMs);
+    // The other device keeps what it was granted.
+    const { body } = await longer.status();
+    expect(Date.parse(body.until) - Date.now()).toBeGreaterThan(7_000_000);
+    expect(await statusFor(ground.access, await longer.freshToken())).toBe(200);
+  });
+
+  test('makes a part anew that was taken away', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role, device: 'laptop' });
+    await alice.token();
+    const signIns = deaf(ground, await copiesOf(ground, alice.name));
+    const { metadata } = (await ground.account(alice.name)) as ServiceAccount;
+    await ground.kube.remove(paths.accounts(ground.namespace, alice.name), { uid: metadata.uid });
+    expect(await signIns.kubeconfig(alice.caller)).toBe('pending');
+    expect((await ground.account(alice.name))?.metadata.uid).not.toBe(metadata.uid);
+    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+  });
+
+  test('logs out, though account and binding are not those that it knows', async ({ ground, replica, role }) => {
+    const alice = new Person(replica.url, { role, device: 'laptop' });
+    await alice.token();
+    const copies = await copiesOf(ground, alice.name);
+    for (const [path, found] of [
+      [paths.accounts(ground.namespace, alice.name), await ground.account(alice.name)],
+      [paths.bindings(bindingName(alice.name)), await ground.binding(alice.name)],
+    ] as const) {
+      await ground.kube.remove(path, { uid: found?.metadata.uid ?? '' });
+    }
+    // The leader makes them anew, though nobody asks.
+    await Promise.all([
+      until(ground.access, paths.accounts(ground.namespace), alice.name, (found) => found !== undefined),
+      until(ground.access, paths.bindings(), bindingName(alice.name), (found) => found !== undefined),
+    ]);
+    const token = await alice.freshToken();
+    // It alone: the leader is not there to help.
+    await replica.provisioner.stop();
+    expect((await deaf(ground, copies).signOut(alice.caller))?.complete).toBe(true);
+    await ground.gone(alice.name);
+    await refused(ground, token);
+  });
+
+  test('replaces nothing of a newer sign-in on the word of its copies', async ({ ground, role }) => {
+    const caller = { ...new Person('', { role, device: 'laptop' }).caller };
+    const [name = ''] = namesOf(caller);
+    const at = Math.floor(Date.now() / 1000) * 1000;
+    const collection = paths.signIns(ground.namespace);
+    const make = (): Promise<TkaSignin> => ground.kube.create(collection, newSignIn(name, caller, at));
+    const old = await make();
+    await ground.kube.remove(paths.signIns(ground.namespace, name), { uid: old.metadata.uid });
+    const fresh = await make();
+    const whole = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
+    await whole.repair(name);
+    // It is about to provision the old sign-in, and knows the account of the new one.
+    const account = await ground.account(name);
+    const copies = { ...(await copiesOf(ground, name)), signIns: frozen(old) };
+    const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet, copies });
+    expect((await reconciler.provide(old)).signIn?.metadata.uid).toBe(fresh.metadata.uid);
+    expect((await ground.account(name))?.metadata.uid).toBe(account?.metadata.uid);
+  });
+
+  test('leaves no binding behind that is on its way when the account is refused', async ({ ground, role }) => {
+    const caller = { ...new Person('', { role, device: 'laptop' }).caller };
+    const [name = ''] = namesOf(caller);
+    const signIn = await ground.kube.create<TkaSignin>(
+      paths.signIns(ground.namespace),
+      newSignIn(name, caller, Math.floor(Date.now() / 1000) * 1000),
+    );
+    await ground.kube.remove(paths.signIns(ground.namespace, name), { uid: signIn.metadata.uid });
+    const other = { name, uid: '00000000-0000-4000-8000-000000000000' };
+    await ground.kube.create(paths.accounts(ground.namespace), {
+      metadata: {
+        name,
+        ownerReferences: [{ apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', controller: true, ...other }],
+      },
+    });
+    const kube: Kube = {
+      ...ground.kube,
+      async create<T>(path: string, object: unknown) {
+        if (path === paths.bindings()) await delay(300);
+        return await ground.kube.create<T>(path, object);
+      },
+    };
+    const copies: Copies = { signIns: frozen(signIn), accounts: frozen(), bindings: frozen() };
+    const reconciler = new Reconciler({ kube, namespace: ground.namespace, log: quiet, copies });
+    expect((await reconciler.provide(signIn)).signIn).toBeUndefined();
+    await delay(600);
+    expect(await ground.binding(name)).toBeUndefined();
+  });
+});
+
+describe.skipIf(absent !== undefined)('the leader', () => {
+  test.for(['account', 'binding'] as const)(
+    'makes a missing %s anew, though nobody asks',
+    async (what, { ground, replica, role }) => {
+      const alice = new Person(replica.url, { role });
+      await alice.token();
+      const [collection, name] =
+        what === 'account'
+          ? [paths.accounts(ground.namespace), alice.name]
+          : [paths.bindings(), bindingName(alice.name)];
+      const { metadata } = (await ground[what](alice.name)) as ServiceAccount;
+      await ground.kube.remove(`${collection}/${name}`, { uid: metadata.uid });
+      await until<ServiceAccount>(
+        ground.access,
+        collection,
+        name,
+        (found) => found !== undefined && found.metadata.uid !== metadata.uid,
+      );
+      expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    },
+  );
+
+  test('removes what a replica that was killed made for a sign-in that is gone', async ({ ground, replica, role }) => {
+    await new Person(replica.url, { role }).token();
+    const name = `tka-user-${ground.namespace}`;
+    const signIn = {
+      metadata: { name, uid: '00000000-0000-4000-8000-000000000000', resourceVersion: '1' },
+      spec: { username: ground.namespace, role, validity_period: '30m0s' },
+    };
+    await ground.kube.create(paths.bindings(), bindingFor(signIn, ground.namespace));
+    await ground.gone(name);
+  });
+});
+
+test.skipIf(absent !== undefined)(
+  'a server that may not watch accounts and bindings reads them, and says what is missing',
+  async ({ ground, role }) => {
+    const rbac = '/apis/rbac.authorization.k8s.io/v1';
+    for (const path of [
+      `${rbac}/namespaces/${ground.namespace}/roles/tka-server`,
+      `${rbac}/clusterroles/tka-server-${ground.namespace}`,
+    ]) {
+      const found = (await ground.kube.get<{ rules: { resources: string[]; verbs: string[] }[] }>(path)) ?? {
+        rules: [],
+      };
+      const rules = found.rules.map((rule) => ({
+        ...rule,
+        verbs: rule.resources.includes('tkasignins') ? rule.verbs : rule.verbs.filter((verb) => verb !== 'watch'),
+      }));
+      await ground.kube.patch(path, { rules });
+    }
+    const server = connectKube(kubeConfigFor(ground.access, ground.token));
+    const refusedWatch = async (): Promise<boolean> =>
+      server
+        .watch(paths.bindings(), '0', AbortSignal.timeout(1_000))
+        .then(() => false)
+        .catch(({ status }: { status?: number }) => status === 403);
+    await expect.poll(refusedWatch, { timeout: 20_000 }).toBe(true);
+    server.close();
+    const replica = await startReplica(ground.replicaOptions());
+    const alice = new Person(replica.url, { role });
+    const token = await alice.token();
+    expect(await statusFor(ground.access, token)).toBe(200);
+    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+    expect((await alice.logout()).status).toBe(200);
+    await refused(ground, token);
+    await ground.gone(alice.name);
+    expect(replica.provisioner.unready()).toBeUndefined();
+    expect(replica.complaints).toContainEqual(
+      expect.stringMatching(/^the watch on ClusterRoleBindings broke; apply deploy\/base\/rbac\.yaml/),
+    );
+    await replica.stop();
+  },
+);
