@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import { type Caller, Refusal } from '../server/http/contract.ts';
@@ -6,7 +7,7 @@ import { close, createTkaServer, listen } from '../server/http/listen.ts';
 import { apiPath, type ClusterInfo, type MemberRow, type MemberState } from '../tka/types.ts';
 import { createApiServer } from './api-server.ts';
 import type { Certificates } from './certificates.ts';
-import { type Faults, type RouteName, shapeFault, takeFault } from './faults.ts';
+import { type Faults, isGo, type RouteName, shapeFault, takeFault } from './faults.ts';
 import type { GossipMember } from './go-memberlist.ts';
 import { serveWith } from './misbehave.ts';
 import { type IssueOptions, Provisioner, type SignInView } from './provisioner.ts';
@@ -21,9 +22,11 @@ export interface SandboxUser {
   periodMs: number;
 }
 
-/** One cluster, as `startMesh` is asked for it. */
+/** One TKA server, as `startMesh` is asked for it: of a cluster of its own unless `replicaOf` says otherwise. */
 export interface ClusterOptions {
   readonly name: string;
+  /** The name of an earlier one, with whose cluster, API server and sign-ins this server works as well. */
+  readonly replicaOf?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly role?: string;
   readonly periodMs?: number;
@@ -41,6 +44,8 @@ export interface Gossip {
   /** Default: its host and port 7946; a node that listens through tsnet claims `:7946`. */
   address?: string;
   apiEndpoint?: string;
+  /** null: it states no name of its cluster. */
+  cluster?: string | null;
   labels?: Readonly<Record<string, string>>;
   /** Default: healthy while it runs. */
   state?: MemberState;
@@ -75,9 +80,14 @@ const noCounts = (): Counts => ({
   tokensRefused: 0,
 });
 
-/** A TKA server on loopback with its stand-in Kubernetes API. Made by `startMesh`. */
+/**
+ * A TKA server on loopback with its stand-in Kubernetes API. Made by `startMesh`. A replica has the API, the sign-ins and
+ * the faults of both from the server that it is a replica of.
+ */
 export class Cluster {
   readonly name: string;
+  /** What it says that its cluster is called. */
+  readonly cluster: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly faults: Faults = { routes: {} };
   /** What the memberlists say of it. */
@@ -92,6 +102,8 @@ export class Cluster {
   readonly #tkaHost: string;
   readonly #gossip: (asked: Cluster) => readonly GossipMember[];
   readonly #certificates: Certificates;
+  readonly #first: Cluster | undefined;
+  readonly #uid: string;
   readonly #provisioner: Provisioner;
   readonly #tka: Server;
   readonly #api: TlsServer;
@@ -108,9 +120,20 @@ export class Cluster {
       members: () => readonly MemberRow[];
       gossip: (asked: Cluster) => readonly GossipMember[];
     },
+    first?: Cluster,
   ) {
-    const { name, labels = {}, role = 'viewer', periodMs = 30 * 60_000, ports = {}, readyAfterMs = 10 } = options;
+    const {
+      name,
+      labels = first?.labels ?? {},
+      role = 'viewer',
+      periodMs = 30 * 60_000,
+      ports = {},
+      readyAfterMs = 10,
+    } = options;
     this.name = name;
+    this.cluster = first?.cluster ?? name;
+    this.#first = first;
+    this.#uid = first === undefined ? randomUUID() : first.#uid;
     this.labels = labels;
     this.user = { username: mesh.user, role, periodMs };
     this.readyAfterMs = readyAfterMs;
@@ -119,11 +142,14 @@ export class Cluster {
     this.#gossip = mesh.gossip;
     this.#certificates = mesh.certificates;
     this.#ports = { tka: ports.tka ?? 0, api: ports.api ?? 0 };
-    this.#provisioner = new Provisioner({
-      faults: this.faults,
-      readyAfterMs: () => this.readyAfterMs,
-      target: () => ({ server: this.apiServer, caData: this.caData }),
-    });
+    this.#provisioner =
+      first === undefined
+        ? new Provisioner({
+            faults: this.faults,
+            readyAfterMs: () => this.readyAfterMs,
+            target: () => ({ server: this.apiServer, caData: this.caData }),
+          })
+        : first.#provisioner;
     const handler = createHandler({
       identity: { whoIs: () => this.#whoIs() },
       signIns: this.#provisioner,
@@ -133,6 +159,7 @@ export class Cluster {
         insecure_skip_tls_verify: false,
         ca_data: this.caData,
         labels,
+        ...(!isGo(this.faults) && { cluster: this.cluster, sign_in_store: `${this.#uid}/tka-dev` }),
       }),
     });
     // Without the write timeout: a server that was told to be silent is silent until the test ends.
@@ -171,7 +198,7 @@ export class Cluster {
   }
 
   get apiServer(): string {
-    return `https://${urlHost(this.#host)}:${this.#ports.api}`;
+    return this.#first?.apiServer ?? `https://${urlHost(this.#host)}:${this.#ports.api}`;
   }
 
   /** The API's CA, base64 of PEM. */
@@ -195,11 +222,13 @@ export class Cluster {
 
   /** Starts the API stand-in, on the port it had before. */
   async startApi(): Promise<void> {
+    if (this.#first !== undefined) return await this.#first.startApi();
     if (!this.#api.listening) this.#ports.api = await listen(this.#api, this.#host, this.#ports.api);
   }
 
   /** Stops the API stand-in and drops its connections. */
   async stopApi(): Promise<void> {
+    if (this.#first !== undefined) return await this.#first.stopApi();
     await close(this.#api);
   }
 

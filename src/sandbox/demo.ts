@@ -6,11 +6,12 @@ import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { makeHome, type SandboxHome } from './home.ts';
-import { startMesh } from './mesh.ts';
+import { demoClusters, otherClusters, startMesh } from './mesh.ts';
 
 interface Step {
   /** What the reader should know of it. */
   readonly say: string;
+  /** LAB stands for the server of the second mesh. */
   readonly command: string;
   readonly code?: number;
   readonly expect: readonly RegExp[];
@@ -21,9 +22,10 @@ const first = 'prod-us';
 const second = 'prod-eu';
 const steps: readonly Step[] = [
   {
-    say: 'Which clusters are there? One TKA server is configured; it knows the others.',
+    say: 'Which clusters are there? One TKA server is configured; it knows the others. Two of them serve prod-us.',
     command: 'kubectl tka clusters',
-    expect: [/prod-us/, /prod-eu/, /staging/],
+    expect: [/^prod-us /m, /^prod-eu /m, /^staging /m],
+    never: /prod-us-1|lab/,
   },
   {
     say: 'Sign in to one.',
@@ -34,6 +36,16 @@ const steps: readonly Step[] = [
     say: 'Contexts for the others too, without signing in to them.',
     command: 'kubectl tka login --all-contexts',
     expect: [/prod-eu/],
+  },
+  {
+    say: 'A TKA server of another mesh is in no list of the first one: sign in to it by its URL.',
+    command: 'kubectl tka login LAB',
+    expect: [/Signed in to .* as alice/],
+  },
+  {
+    say: 'Back to the first cluster.',
+    command: `kubectl tka use ${first}`,
+    expect: [/prod-us/],
   },
   {
     say: 'kubectl asks the plugin for its token; none is in the kubeconfig.',
@@ -121,18 +133,20 @@ function fault({ code: wanted = 0, expect, never }: Step, code: number | null, o
 }
 
 async function demo(signal: AbortSignal): Promise<void> {
-  await using mesh = await startMesh();
+  await using mesh = await startMesh({ clusters: demoClusters });
+  await using other = await startMesh({ clusters: otherClusters });
+  const lab = other.cluster('lab').server;
   const home = await makeHome(mesh.cluster(first).server);
   try {
     const kubectl = process.env.TKA_DEMO_NO_KUBECTL !== '1' && (await hasKubectl(home.env.PATH ?? ''));
     out(
-      `# ${mesh.clusters.length} TKA servers on loopback, each with a STAND-IN for a Kubernetes API server, in a HOME of its own.`,
+      '# Five TKA servers of four clusters on loopback, with a STAND-IN for each Kubernetes API server, in a HOME of its own.',
     );
     if (!kubectl) {
       out('# There is no kubectl: our commands are run as kubectl-tka, and @kubernetes/client-node plays kubectl.');
     }
     for (const step of steps) {
-      const [shown, file, args] = programOf(step.command, home, kubectl);
+      const [shown, file, args] = programOf(step.command.replace('LAB', lab), home, kubectl);
       out();
       out(`# ${step.say}`);
       out(`$ ${shown}`);

@@ -90,6 +90,9 @@ export interface TokenFault {
   badSignature?: boolean;
 }
 
+/** True where its lists are the Go server's, which states no name of its cluster and no store of sign-ins. */
+export const isGo = ({ memberlist }: Faults): boolean => memberlist === 'go-json' || memberlist === 'go-json-only';
+
 /** What an answer's shape may depend on. */
 export interface Asked {
   readonly accept: string | undefined;

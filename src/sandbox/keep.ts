@@ -1,19 +1,23 @@
-// `npm run sandbox`: a mesh to play with by hand, in a folder of its own, until Ctrl-C.
+// `npm run sandbox`: two meshes to play with by hand, in a folder of its own, until Ctrl-C.
 import { once } from 'node:events';
 import { makeHome } from './home.ts';
-import { startMesh } from './mesh.ts';
+import { demoClusters, otherClusters, startMesh } from './mesh.ts';
 
 const out = (line = ''): boolean => process.stdout.write(`${line}\n`);
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 // Listened for from the start: a Ctrl-C while the mesh comes up must not leave the folder behind.
 const stop = Promise.race(['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => once(process, signal)));
-const mesh = await startMesh();
-const first = mesh.clusters[0];
+const meshes = await Promise.all([demoClusters, otherClusters].map((clusters) => startMesh({ clusters })));
+const first = meshes[0]?.clusters[0];
+const lab = meshes[1]?.clusters[0];
 const home = await makeHome(first?.server ?? '');
 try {
-  out('# A mesh of TKA servers on loopback, each with a STAND-IN for a Kubernetes API server. Nothing here is real.');
-  for (const { name, server, apiServer } of mesh.clusters) out(`#   ${name}  TKA ${server}  API ${apiServer}`);
+  out('# TKA servers on loopback, with a STAND-IN for each Kubernetes API server. Nothing here is real.');
+  for (const [i, { clusters }] of meshes.entries()) {
+    out(`# ${i === 0 ? 'The configured mesh' : 'A mesh of its own'}:`);
+    for (const { name, server, apiServer } of clusters) out(`#   ${name}  TKA ${server}  API ${apiServer}`);
+  }
   out('# In another terminal:');
   out();
   for (const name of home.unset) out(`unset ${name}`);
@@ -26,6 +30,7 @@ try {
   out('#   kubectl tka clusters');
   out(`#   kubectl tka login ${first?.name}`);
   out('#   kubectl tka login --all-contexts');
+  out(`#   kubectl tka login ${lab?.server}`);
   out('#   kubectl get pods -A');
   out('#   kubectl auth whoami');
   out('#   kubectl tka status');
@@ -33,6 +38,6 @@ try {
   out('# Ctrl-C ends it and removes the folder.');
   await stop;
 } finally {
-  await mesh.close();
+  await Promise.all(meshes.map((mesh) => mesh.close()));
   await home.remove();
 }

@@ -31,8 +31,9 @@ export interface MeshOptions {
 
 /** A running mesh. */
 export interface Mesh extends AsyncDisposable {
+  /** All servers. */
   readonly clusters: readonly Cluster[];
-  /** Throws when there is none of that name. */
+  /** The server of that name. Throws when there is none of that name. */
   cluster(name: string): Cluster;
   close(): Promise<void>;
 }
@@ -42,6 +43,15 @@ const defaultClusters: readonly ClusterOptions[] = [
   { name: 'prod-eu', labels: { environment: 'production', region: 'eu-central-1' } },
   { name: 'staging', labels: { environment: 'staging', region: 'us-west-2' } },
 ];
+
+/** What the demo shows: the default clusters, of which the first has two servers. */
+export const demoClusters: readonly ClusterOptions[] = [
+  ...defaultClusters,
+  { name: 'prod-us-1', replicaOf: 'prod-us' },
+];
+
+/** A second mesh, of which the demo's first one knows nothing. */
+export const otherClusters: readonly ClusterOptions[] = [{ name: 'lab', labels: { environment: 'lab' } }];
 
 /** Starts a mesh; each server knows all the others. */
 export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
@@ -53,7 +63,15 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   const listed = () => clusters.filter((cluster) => cluster.gossip.listed !== false);
   const members = (): MemberRow[] => listed().map(memberRow);
   const gossip = (asked: Cluster): GossipMember[] => listed().map((cluster) => gossipMember(cluster, asked));
-  for (const cluster of wanted) clusters.push(new Cluster(cluster, { user, host, certificates, members, gossip }));
+  const named = (name: string): Cluster => {
+    const found = clusters.find((cluster) => cluster.name === name);
+    if (found === undefined) throw new TkaError(`the mesh has no cluster ${JSON.stringify(name)}`);
+    return found;
+  };
+  for (const cluster of wanted) {
+    const first = cluster.replicaOf === undefined ? undefined : named(cluster.replicaOf);
+    clusters.push(new Cluster(cluster, { user, host, certificates, members, gossip }, first));
+  }
   const close = async () => {
     await Promise.all(clusters.flatMap((cluster) => [cluster.stop(), cluster.stopApi()]));
   };
@@ -68,11 +86,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   }
   return {
     clusters,
-    cluster(name) {
-      const found = clusters.find((cluster) => cluster.name === name);
-      if (found === undefined) throw new TkaError(`the mesh has no cluster ${JSON.stringify(name)}`);
-      return found;
-    },
+    cluster: named,
     close,
     [Symbol.asyncDispose]: close,
   };
@@ -100,11 +114,13 @@ async function startOnOnePort([first, ...rest]: readonly Cluster[]): Promise<voi
 
 function memberRow(cluster: Cluster): MemberRow {
   const { gossip, stoppedAt } = cluster;
+  const name = gossip.cluster === undefined ? cluster.cluster : gossip.cluster;
   return {
     apiEndpoint: gossip.apiEndpoint ?? cluster.apiServer,
     apiPort: Number(new URL(cluster.server).port),
     labels: gossip.labels ?? cluster.labels,
     name: cluster.name,
+    ...(name !== null && { cluster: name }),
     server: cluster.server,
     state: gossip.state ?? (stoppedAt === undefined ? 'healthy' : 'dead'),
     lastSeen: new Date(stoppedAt ?? Date.now()).toISOString(),

@@ -317,6 +317,8 @@ describe('shapes of answers', () => {
     c.faults.clusterInfo = { server_url: 'https://elsewhere:6443', insecure_skip_tls_verify: true, ca_data: '' };
     const info = JSON.parse((await ask(c, 'GET', '/cluster-info')).body);
     expect(info).toEqual({
+      cluster: 'one',
+      sign_in_store: expect.any(String),
       server_url: 'https://elsewhere:6443',
       insecure_skip_tls_verify: true,
       ca_data: '',

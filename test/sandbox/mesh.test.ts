@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type Cluster, demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import type { MemberRow } from '../../src/tka/types.ts';
 import { ask, askApi, claimsOf, obtain, tokenOf } from './helpers.ts';
 
 let mesh: Mesh;
@@ -68,6 +69,7 @@ test('every server lists every member', async () => {
   expect(rows).toEqual(
     mesh.clusters.map(({ name, server, apiServer, labels }) => ({
       name,
+      cluster: name,
       server,
       labels,
       apiEndpoint: apiServer,
@@ -82,6 +84,8 @@ test('every server lists every member', async () => {
     insecure_skip_tls_verify: false,
     ca_data: us.caData,
     labels: { environment: 'production', region: 'us-west-2' },
+    cluster: 'prod-us',
+    sign_in_store: expect.stringMatching(/^[0-9a-f-]{36}\/tka-dev$/),
   });
 });
 
@@ -200,6 +204,36 @@ test('a server that goes away and comes back has the same port', async () => {
   await us.startApi();
   expect((await askApi(us, token, '/version')).status).toBe(200);
   expect({ server: us.server, apiServer: us.apiServer }).toEqual({ server, apiServer });
+});
+
+test('two servers of one cluster have one API, and the same sign-ins', async () => {
+  await using mesh = await startMesh({ clusters: demoClusters });
+  const [first, second] = [mesh.cluster('prod-us'), mesh.cluster('prod-us-1')];
+  expect(second.server).not.toBe(first.server);
+  expect(second.apiServer).toBe(first.apiServer);
+  const infoOf = async (cluster: Cluster) => JSON.parse((await ask(cluster, 'GET', '/cluster-info')).body);
+  expect(await infoOf(second)).toEqual(await infoOf(first));
+  expect((await infoOf(mesh.cluster('prod-eu'))).sign_in_store).not.toBe((await infoOf(first)).sign_in_store);
+  const rows: MemberRow[] = JSON.parse((await ask(second, 'GET', '/memberlist')).body);
+  expect(rows.map(({ name, cluster }) => [name, cluster])).toEqual([
+    ['prod-us', 'prod-us'],
+    ['prod-eu', 'prod-eu'],
+    ['staging', 'staging'],
+    ['prod-us-1', 'prod-us'],
+  ]);
+  const { token } = await obtain(first);
+  expect((await ask(second, 'GET', '/login')).status).toBe(200);
+  await first.stop();
+  const again = await obtain(second);
+  for (const one of [token, again.token]) expect((await askApi(second, one, '/version')).status).toBe(200);
+  expect((await ask(second, 'POST', '/logout')).status).toBe(200);
+  expect((await askApi(first, token, '/version')).status).toBe(401);
+});
+
+test('a server like the Go one states no name of its cluster and no store', async () => {
+  us.faults.memberlist = 'go-json';
+  const info = JSON.parse((await ask(us, 'GET', '/cluster-info')).body);
+  expect(Object.keys(info).sort()).toEqual(['ca_data', 'insecure_skip_tls_verify', 'labels', 'server_url']);
 });
 
 test('two meshes side by side know nothing of each other', async () => {

@@ -6,6 +6,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
+interface Row {
+  readonly name: string;
+  readonly cluster: string;
+}
+
 const fileOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const built = existsSync(fileOf('dist/kubectl-tka'));
 
@@ -57,8 +62,13 @@ test.each(['SIGINT', 'SIGTERM'] as const)('npm run sandbox: up until %s, and not
   const server = (await shown(/^export TKA_TAILSCALE_HOSTNAME='(.*)'$/m))[1];
   const home = (await shown(/^export HOME='(.*)'$/m))[1] ?? '';
   expect(readdirSync(tmp).map((name) => join(tmp, name))).toEqual([home]);
-  const members = await (await fetch(`${server}/api/v1alpha1/memberlist`)).json();
-  expect(members).toHaveLength(3);
+  const members = (await (await fetch(`${server}/api/v1alpha1/memberlist`)).json()) as readonly Row[];
+  expect(members.map(({ name, cluster }) => `${name} of ${cluster}`)).toEqual([
+    'prod-us of prod-us',
+    'prod-eu of prod-eu',
+    'staging of staging',
+    'prod-us-1 of prod-us',
+  ]);
   child.kill(signal);
   expect(await closed).toEqual([0, null]);
   expect(readdirSync(tmp)).toEqual([]);
@@ -72,6 +82,8 @@ describe.skipIf(!built)('npm run demo (needs npm run build)', () => {
     const { output, closed } = start('demo.ts', env);
     const [code] = await closed;
     expect(output()).toMatch(/# Every step did what it should/);
+    // One row for two servers.
+    expect(output().match(/^prod-us +healthy /gm)).toHaveLength(1);
     expect(code).toBe(0);
     expect(readdirSync(tmp)).toEqual([]);
   });
