@@ -99,7 +99,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
   test('two of one name: by their contexts, or their URLs', async ({ home, us, eu, mesh }) => {
     await home.run('login prod-eu --context europe');
     us.faults.routes.memberlist = {
-      change: (rows: { name: string }[]) => rows.map((row) => ({ ...row, name: 'twin' })),
+      change: (rows: { name: string }[]) => rows.map((row) => ({ ...row, name: 'twin', cluster: 'twin' })),
     };
     const query = ['-o', 'json', '--', 'get', 'namespaces', '-o', 'name'];
     for (const [name, cluster] of [

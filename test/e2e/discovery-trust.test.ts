@@ -118,7 +118,8 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
 
   test('two servers of one cluster are one row, and signing in to it needs no choice', async ({ net, user, env }) => {
     const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
-    Object.assign(eu.gossip, { apiEndpoint: us.apiServer });
+    Object.assign(eu.gossip, { apiEndpoint: us.apiServer, cluster: null });
+    us.gossip.cluster = null;
     eu.faults.clusterInfo = { server_url: us.apiServer };
     for (const shape of ['ours', 'go-json', 'go-json-only'] as const) {
       all(net, (cluster) => {
