@@ -56,6 +56,14 @@ function write(fd: 1 | 2, text: string): void {
   }
 }
 
+// Several failures may have one remedy, which need not be told twice.
+const hinted = new Set<string>();
+
+function sayHint(line: string): void {
+  hinted.add(line);
+  write(2, `hint: ${presentableLine(line)}\n`);
+}
+
 /** A terminal on this process's streams. */
 export function openTerminal(options: { debug: boolean; quiet: boolean }): Terminal {
   const say = (line: string) => write(2, `${presentableLine(line)}\n`);
@@ -67,7 +75,9 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
       if (!options.quiet) say(line);
     },
     warn: (line) => say(`warning: ${line}`),
-    hint: (line) => say(`hint: ${line}`),
+    hint: (line) => {
+      if (!hinted.has(line)) sayHint(line);
+    },
     log: (line) => {
       if (options.debug) say(`debug: ${(performance.now() - started).toFixed(0)} ms: ${line}`);
     },
@@ -85,10 +95,11 @@ export function sayError(error: unknown, debug: boolean, lastResort?: string): n
   const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
   for (const line of linesOf(text).filter((part, i) => part !== '' || i === 0))
     write(2, `error: ${presentable(line)}\n`);
-  const hints = known ? error.hints : ['run it again with --debug, and report what it says'];
-  for (const hint of hints.length > 0 ? hints : [lastResort ?? []].flat()) {
-    write(2, `hint: ${presentableLine(hint)}\n`);
-  }
+  const own = known ? error.hints : ['run it again with --debug, and report what it says'];
+  const hints = own.length > 0 ? own : [lastResort ?? []].flat();
+  const fresh = hints.filter((hint) => !hinted.has(hint));
+  // An error is never without a hint.
+  for (const hint of fresh.length > 0 ? fresh : hints) sayHint(hint);
   for (let e = error, depth = 0; debug && e instanceof Error && depth < 8; e = e.cause, depth++) {
     write(2, presentable(`debug: ${depth === 0 ? '' : 'caused by '}${e.stack ?? e.message}\n`));
   }

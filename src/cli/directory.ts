@@ -7,10 +7,12 @@ import { parseSelector } from '../discovery/selector.ts';
 import { isBareWord, Trust, Untrusted } from '../discovery/trust.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
+import type { Settings } from '../settings.ts';
 import { didYouMean } from '../suggest.ts';
 import { type Peer, TailscaleError } from '../tailscale/localapi.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
+import { syncedServers } from './sync-record.ts';
 
 /** Peers that carry the tag of TKA servers, or why tailscaled could not be asked for them. */
 export async function taggedPeers(context: Context): Promise<Tagged & { readonly suffix: string }> {
@@ -87,6 +89,9 @@ export async function namedServer(context: Context, name: string): Promise<strin
   return context.settings.serverNamed(name);
 }
 
+/** Settings for whose sake it was said already that tailscaled cannot be asked. */
+const told = new WeakSet<Settings>();
+
 async function learnTailnet(context: Context, name: string | undefined): Promise<void> {
   const { settings } = context;
   if (name === undefined && settings.values.get('tailscale.hostname')?.value === undefined) return;
@@ -96,6 +101,8 @@ async function learnTailnet(context: Context, name: string | undefined): Promise
   } catch (error) {
     if (!(error instanceof TailscaleError)) throw error;
     const { log, warn, hint } = context.terminal;
+    if (told.has(settings)) return;
+    told.add(settings);
     // Without Tailscale on this machine, the name may be one that the resolver knows all the same.
     if (error.problem === 'absent') return log(`no tailnet to complete a name with: ${error.message}`);
     warn(`a name cannot be completed with that of the tailnet: ${error.message}`);
@@ -105,17 +112,22 @@ async function learnTailnet(context: Context, name: string | undefined): Promise
 
 /** Judges servers with what this machine knows: tailscaled, the configuration, sessions and contexts. */
 export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): Trust {
-  const { settings, sessions, accepted } = context;
+  const { settings, sessions, accepted, paths } = context;
   const { store } = sessions;
   const hostname = settings.values.get('tailscale.hostname');
   const isTyped = hostname?.source === '--server' && isBareWord(String(hostname.value));
   const withContext = new Set(view.ours.map(({ server }) => server));
+  let synced: ReadonlySet<string> | undefined;
+  const isSynced = (server: string) => {
+    synced ??= syncedServers(paths.state);
+    return synced.has(server);
+  };
   return new Trust({
     tag: settings.tag,
     tagged: () => taggedPeers(context),
     accepted: (server) => accepted.has(server),
     used: (server) =>
-      withContext.has(server) ||
+      (withContext.has(server) && !isSynced(server)) ||
       store.read(server) !== undefined ||
       // Version 0.1.0 left such a mark, without a name, for any server that `logout` was called with.
       (store.signedOut(server)?.username ?? null) !== null,
@@ -170,7 +182,7 @@ function knownClusters(context: Context, view: KubeconfigView): { clusters: Clus
   const covered = new Set(others.map(({ apiServer }) => apiServer));
   const clusters = [
     ...listed.filter(({ server, apiEndpoint }) => server !== null || !covered.has(apiEndpoint)),
-    ...ofContexts(others),
+    ...ofContexts(others, syncedServers(context.paths.state)),
   ];
   if (clusters.length === 0) return undefined;
   const from = [
@@ -180,10 +192,12 @@ function knownClusters(context: Context, view: KubeconfigView): { clusters: Clus
   return { clusters, what: from.join(' and ') };
 }
 
-function ofContexts(contexts: KubeconfigView['ours']): Cluster[] {
+function ofContexts(contexts: KubeconfigView['ours'], synced: ReadonlySet<string>): Cluster[] {
   const oneEach = new Map([...contexts].reverse().map((each) => [each.server, each])).values();
   const rows = [...oneEach].reverse().map(({ name, server, apiServer = '' }): ServerRow => {
-    const what = { name, cluster: null, server, word: 'known', apiEndpoint: apiServer, state: 'unknown' } as const;
+    // A list stated what sync has written.
+    const word = synced.has(server) ? 'stated' : 'known';
+    const what = { name, cluster: null, server, word, apiEndpoint: apiServer, state: 'unknown' } as const;
     return { ...what, reason: null, lastSeen: null, version: null, labels: new Map(), usable: true, since: 0 };
   });
   return groupServers(rows).clusters;

@@ -1,3 +1,4 @@
+import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName } from '../credential/entry.ts';
 import type { Cluster } from '../discovery/clusters.ts';
@@ -53,6 +54,17 @@ export class SyncRecord {
     ensurePrivateFolder(folder);
     writeWhole(this.#file, `${JSON.stringify(Object.fromEntries(servers.slice(0, most)))}\n`);
   }
+}
+
+/**
+ * The servers that syncs have found in any list. A context for one of them tells nothing of the user: sync may have written
+ * it.
+ */
+export function syncedServers(stateFolder: string | undefined): ReadonlySet<string> {
+  const folder = stateFolder === undefined ? undefined : path.join(stateFolder, 'synced');
+  if (folder === undefined || !fs.existsSync(folder)) return new Set();
+  const files = fs.readdirSync(folder).filter((name) => name.endsWith('.json'));
+  return new Set(files.flatMap((name) => [...readRecord(path.join(folder, name)).keys()]));
 }
 
 function readRecord(file: string): Map<string, string> {

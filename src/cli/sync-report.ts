@@ -54,10 +54,11 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
     hint('to remove one: kubectl tka forget NAME');
   }
 
-  const summary = summaryOf(written, [...kept]);
+  const failed = problems.filter(({ expected }) => !expected);
+  const summary = summaryOf(written, [...kept], failed.length > 0);
   if (dryRun) {
     terminal.out(written.diff);
-    terminal.notice(`dry run, nothing is written: ${summary}`);
+    terminal.notice(`dry run, nothing is written${summary === '' ? '' : `: ${summary}`}`);
   } else {
     if (!settings.quiet && summary !== '') terminal.out(`${summary}\n`);
     if (written.previousContext !== undefined && written.currentContext === undefined) {
@@ -65,7 +66,6 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
       hint('kubectl config use-context NAME');
     }
   }
-  const failed = problems.filter(({ expected }) => !expected);
   if (failed.length === 0) return undefined;
   const names = [...new Set(failed.map(({ cluster }) => cluster.name))];
   const hints = new Set(failed.flatMap(({ error }) => error.hints));
@@ -81,7 +81,7 @@ function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[]
     (byServer.get(server ?? '') ?? byEndpoint.get(apiEndpoint) ?? []).map(({ name }) => name);
 }
 
-function summaryOf({ plan, changedFiles }: Written, kept: readonly string[]): string {
+function summaryOf({ plan, changedFiles }: Written, kept: readonly string[], isIncomplete: boolean): string {
   const parts: [readonly string[], string][] = [
     [plan.added, 'added'],
     [plan.renamed.map(({ from, to }) => `${from} to ${to}`), 'renamed'],
@@ -97,5 +97,5 @@ function summaryOf({ plan, changedFiles }: Written, kept: readonly string[]): st
   // What is not seen in a context itself: an exec user that somebody edited, say.
   const mended = counted === 0 && changedFiles.length > 0 ? `, but for details that were put in order` : '';
   if (length > 0) said.push(`${length} unchanged${mended}.`);
-  return said.length === 0 ? 'Nothing to do.' : said.join(' ');
+  return said.length === 0 && !isIncomplete ? 'Nothing to do.' : said.join(' ');
 }

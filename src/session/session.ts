@@ -111,7 +111,7 @@ export class Sessions {
     const { server, parent } = request;
     const startedAt = Date.now();
     const start = performance.now();
-    this.#refuseSignedOut(server);
+    if (store.signedOut(server) !== undefined) throw this.#toldSignedOut(request);
     const { folder } = store;
     const doubted =
       folder !== undefined && asksAgain(folder, server, parent, startedAt) && !wasChecked(folder, server, startedAt);
@@ -123,6 +123,22 @@ export class Sessions {
       doubted: doubted ? store.read(server)?.token : undefined,
       refused: undefined,
     };
+  }
+
+  /** The error for a caller while it is signed out: client-go asks up to seven times in a row, and the person is told once. */
+  #toldSignedOut({ server, apiServer, parent, byClientGo }: CredentialRequest): TkaError {
+    const { message, hints } = signedOutOf(server);
+    const caller = callerOf(parent);
+    const told = this.store.readFailure(server);
+    const now = Date.now();
+    const isSame = byClientGo === true && told?.caller === caller && told.message === message;
+    if (isSame && now - told.toldAt < sameFinalAnswer) {
+      this.store.touchFailure(server);
+      return again(told, isTellable(caller));
+    }
+    const note = { at: now, message, hints, apiServer, caller, outOfTime: false, final: true };
+    if (byClientGo === true) this.store.writeFailure(server, note, undefined);
+    return new TkaError(message, { hints });
   }
 
   /** The session in the cache that is for this API server, and whose token it has not refused; fresh or not. */
@@ -162,9 +178,7 @@ export class Sessions {
     if (!recent || this.#stillGood(question) !== undefined) return;
     this.#log('this caller was told so a moment ago');
     this.store.touchFailure(server);
-    // Processes of several containers can have one ID: who has no start time may not have heard it.
-    const heard = told.final && (process.platform !== 'linux' || caller.includes(':'));
-    throw again(told, heard);
+    throw again(told, told.final && isTellable(caller));
   }
 
   #underLock(question: Question): Promise<Session> {
@@ -357,8 +371,7 @@ export class Sessions {
   }
 
   #refuseSignedOut(server: string): void {
-    if (this.store.signedOut(server) === undefined) return;
-    throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
+    if (this.store.signedOut(server) !== undefined) throw signedOutOf(server);
   }
 
   #checkAccess(server: string, access: Access, apiServer: string | undefined, insecure: boolean): void {
@@ -445,6 +458,15 @@ export class Sessions {
 /** When a server's clean-up after a logout is over (milliseconds of the epoch): of a mark from the future, soon enough. */
 function settledAt({ at, complete }: SignedOut): number {
   return complete ? 0 : Math.min(at, Date.now()) + logoutAftermath;
+}
+
+function signedOutOf(server: string): TkaError {
+  return new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
+}
+
+// Processes of several containers can have one ID: one without a start time may not have been told before.
+function isTellable(caller: string): boolean {
+  return process.platform !== 'linux' || caller.includes(':');
 }
 
 function again(failure: Failure, heard = false): TkaError {

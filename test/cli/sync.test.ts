@@ -147,6 +147,18 @@ describe('members that do not answer', () => {
     expect(said.error?.exitCode ?? 0).toBe(exit);
   });
 
+  it('does not say that there is nothing to do where nothing could be done', async () => {
+    const rows = [{ apiEndpoint: 'https://far.example.com', name: 'far', state: 'healthy', labels: null }];
+    us.faults.memberlist = { raw: JSON.stringify(rows) };
+    const said = await ground.sync();
+    expect(said).toMatchObject({ stdout: '', error: { message: '1 of 1 clusters could not be synced: far' } });
+    const dry = await ground.sync({ dryRun: true });
+    expect(dry.stdout).toBe('');
+    expect(dry.stderr).toMatch(/^dry run, nothing is written$/m);
+    us.faults.memberlist = { raw: '[]' };
+    expect((await ground.sync()).stdout).not.toMatch(/added/);
+  });
+
   it('changes nothing, prunes nothing and says so when no server answers', async () => {
     await ground.sync();
     staging.gossip.listed = false;

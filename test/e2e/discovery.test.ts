@@ -6,7 +6,7 @@ import { parse } from 'yaml';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
 import { hasPty, needsPty, Pty } from '../cli/pty.ts';
-import { program, type RunOptions } from './program.ts';
+import { lines, program, type RunOptions } from './program.ts';
 import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('with nothing configured (needs loopback addresses that only Linux has)', () => {
@@ -221,6 +221,28 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     // Without tailscaled, the list of the configured server is what there is to go by.
     await tailscaled.stop();
     expect(await user.run('login tka-prod-eu', config)).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('without tailscaled and list, each warning and each hint is told once', async ({ user, env, tailscaled }) => {
+    await tailscaled.stop();
+    const named = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: 'tka' } };
+    for (const config of [env, named]) {
+      for (const command of [
+        'clusters',
+        'sync',
+        'login',
+        'login prod',
+        'login -s prod',
+        'logout prod',
+        'forget prod',
+      ]) {
+        const { status, stderr } = await user.run(command, config);
+        const said = lines(stderr);
+        expect(status).toBe(1);
+        expect(said.length, command).toBeGreaterThan(1);
+        expect(new Set(said).size, stderr).toBe(said.length);
+      }
+    }
   });
 
   test('a typo is not taken for a host, and contacts nobody', async ({ net, user, env, tailscaled }) => {

@@ -1,4 +1,4 @@
-// An error in the policy is final: kubectl calls the plugin several times, but its server is asked, and the person told, once.
+// What is final is told once, and its server asked once, though kubectl calls the plugin several times.
 import { describe, expect } from 'vitest';
 import { kubectl, lines, needsKubectl, test } from '../support.ts';
 
@@ -23,5 +23,18 @@ describe.skipIf(kubectl === undefined).concurrent(`under kubectl${needsKubectl}`
     // And once it is mended, nothing is left of it.
     us.clearFaults();
     expect(await home.kubectl('--context prod-us get namespaces')).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('being signed out is told to each kubectl once, and not after the next login', async ({ home, us }) => {
+    await home.run('login prod-us');
+    await home.run('logout prod-us');
+    for (let times = 0; times < 2; times++) {
+      const refused = await home.kubectl('get namespaces');
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      const said = lines(refused.stderr).filter((line) => /^(?:error: signed out|hint: )/.test(line));
+      expect(said).toEqual([`error: signed out of ${us.server}`, `hint: kubectl tka login ${us.server}`]);
+    }
+    await home.run('login prod-us');
+    expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0, stderr: '' });
   });
 });
