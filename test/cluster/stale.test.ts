@@ -220,17 +220,22 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
         ownerReferences: [{ apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', controller: true, ...other }],
       },
     });
+    const calls: Promise<unknown>[] = [];
     const kube: Kube = {
       ...ground.kube,
-      async create<T>(path: string, object: unknown) {
-        if (path === paths.bindings()) await delay(300);
-        return await ground.kube.create<T>(path, object);
+      create<T>(path: string, object: unknown) {
+        const call = (async () => {
+          if (path === paths.bindings()) await delay(300);
+          return await ground.kube.create<T>(path, object);
+        })();
+        calls.push(call);
+        return call;
       },
     };
     const copies: Copies = { signIns: frozen(signIn), accounts: frozen(), bindings: frozen() };
     const reconciler = new Reconciler({ kube, namespace: ground.namespace, log: quiet, copies });
     expect((await reconciler.provide(signIn)).signIn).toBeUndefined();
-    await delay(600);
+    await Promise.allSettled(calls);
     expect(await ground.binding(name)).toBeUndefined();
   });
 });
