@@ -67,6 +67,13 @@ const harmless: Readonly<Record<string, Make>> = {
   '100,000 labels': laidOver({ labels: Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`k${i}`, 'v'])) }),
   'no labels': ({ labels: _, ...info }) => info,
   'a CA with line breaks': (info) => ({ ...info, ca_data: info.ca_data.replace(/.{76}/g, '$&\n') }),
+  ...Object.fromEntries(
+    [...Object.entries(fewTypes), ['an ANSI colour', evilTexts['an ANSI colour']] as const].map(([name, value]) => [
+      `a cluster and a store that are ${name}`,
+      laidOver({ cluster: value, sign_in_store: value }),
+    ]),
+  ),
+  'a cluster and a store without end': laidOver({ cluster: 'x'.repeat(100_000), sign_in_store: 'x'.repeat(100_000) }),
   'an empty CA': laidOver({ ca_data: '' }),
   'a CA that is null': laidOver({ ca_data: null }),
   'insecure that is null': laidOver({ insecure_skip_tls_verify: null }),

@@ -88,7 +88,7 @@ describe('text that is hostile, in every field', () => {
         const labels = { [text]: text, plain: text, other: 'as it should be' };
         tell(bed, [
           good(bed),
-          other({ name: text, labels }),
+          other({ name: text, cluster: text, labels }),
           other({ state: text, lastSeen: text, version: text, apiPort: text }),
           other({ server: text }),
           { ...other(), apiEndpoint: text },
@@ -119,7 +119,7 @@ describe('text that is hostile, in every field', () => {
 });
 
 describe('fields of other types', () => {
-  const fields = ['name', 'server', 'state', 'lastSeen', 'labels', 'apiPort', 'version'];
+  const fields = ['name', 'cluster', 'server', 'state', 'lastSeen', 'labels', 'apiPort', 'version'];
   for (const [i, field] of fields.entries()) {
     test.concurrent(
       `${field}: ${Object.keys(wrongTypes).join(', ')}`,
