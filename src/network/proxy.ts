@@ -112,12 +112,12 @@ function handshakeFailure(proxy: ProxyServer, target: Target, error: unknown): u
   const sparing = `the proxy is named by ${variable}; what needs none is listed in NO_PROXY`;
   if (error instanceof HandshakeError) {
     const hint = error.credentials ? `they go into ${variable}: ${proxy.kind}://USER:PASSWORD@HOST:PORT` : sparing;
-    return new Unavailable(`${name} ${error.what}`, error.patience, { cause: error, hints: [hint] });
+    return new Unavailable(`${name} ${error.what}`, error.patience, { cause: error, hints: [hint], away: true });
   }
   if (error instanceof ConnectTimeout) {
     const what = `${name} did not connect to ${target.host}:${target.port} within ${seconds(error.timeout)}`;
-    return new Unavailable(what, 0, { cause: error, hints: [sparing] });
+    return new Unavailable(what, 0, { cause: error, hints: [sparing], away: true });
   }
   const { what, patience } = failureOf(error);
-  return new Unavailable(`cannot reach ${name}: ${what}`, patience, { cause: error, hints: [sparing] });
+  return new Unavailable(`cannot reach ${name}: ${what}`, patience, { cause: error, hints: [sparing], away: true });
 }

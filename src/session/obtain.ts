@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Access, retryAfter, type SignIn } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn, Unavailable } from '../tka/errors.ts';
+import { MovedOn } from './failover.ts';
 
 interface GrantedSignIn extends SignIn {
   /** Access has this role, also where an earlier sign-in had another. */
@@ -17,6 +18,9 @@ export interface Grant {
   /** The server's clock minus ours. */
   readonly clockOffset: number;
 }
+
+/** What obtain() asks of a server, or of several that stand in for each other. */
+export type SignInClient = Pick<TkaClient, 'server' | 'clockOffset' | 'login' | 'kubeconfig'>;
 
 export interface ObtainOptions {
   /** When to give up, as performance.now() counts. */
@@ -42,14 +46,16 @@ const extensionTries = 2;
 /**
  * Signs in and waits for the token: POST /login, then GET /kubeconfig after 10, 20, 40 … ms up to the server's
  * Retry-After. Lives through the races of the protocol: a sign-in deleted by a late clean-up (401 while polling) is
- * made again; a token of the sign-in that was just extended is asked for again, twice.
+ * made again; a token of the sign-in that was just extended is asked for again, twice. Begins again where another server has
+ * taken over (see failover.ts).
  * Throws Refused at once, Unavailable when the deadline or patience is over, TkaError where no try can help.
  */
-export async function obtain(client: TkaClient, options: ObtainOptions): Promise<Grant> {
+export async function obtain(client: SignInClient, options: ObtainOptions): Promise<Grant> {
   const walk = new Walk(client, options);
   for (const pauses = new Pauses(); ; ) {
     const signIn = await walk.signIn();
     const access = await walk.token(signIn);
+    if (access === 'moved') continue;
     if (access !== 'forgotten') return walk.grant(signIn, access);
     options.log('the server has forgotten the sign-in: signing in again');
     await walk.rest(pauses.next());
@@ -78,13 +84,13 @@ interface Failures {
 
 /** The steps of obtain() and what they share: the budget, and the failures since the last answer. */
 class Walk {
-  readonly #client: TkaClient;
+  readonly #client: SignInClient;
   readonly #options: ObtainOptions;
   #failures: Failures | undefined;
   /** What the time runs out on once the server has answered a login. */
   #waitingFor: string | undefined;
 
-  constructor(client: TkaClient, options: ObtainOptions) {
+  constructor(client: SignInClient, options: ObtainOptions) {
     this.#client = client;
     this.#options = options;
   }
@@ -104,6 +110,7 @@ class Walk {
         this.#waitingFor = `${this.#client.server} has not provisioned the sign-in of ${username}`;
         return signIn;
       } catch (error) {
+        if (error instanceof MovedOn) continue;
         const failure =
           error instanceof NotSignedIn ? new Unavailable(error.message, 1000, { hints: error.hints }) : error;
         await this.#afterFailure(failure, left);
@@ -113,9 +120,10 @@ class Walk {
 
   /**
    * GET /kubeconfig until it has a token that lasts as long as the sign-in, or after two more tries the one that lasts
-   * longest; 'forgotten' where a clean-up after a logout took this sign-in for the old one.
+   * longest; 'forgotten' where a clean-up after a logout took this sign-in for the old one, 'moved' where another server
+   * has taken over.
    */
-  async token(signIn: SignIn): Promise<Access | 'forgotten'> {
+  async token(signIn: SignIn): Promise<Access | 'forgotten' | 'moved'> {
     const pauses = new Pauses();
     let best: Access | undefined;
     let earlyEnds = 0;
@@ -141,7 +149,8 @@ class Walk {
           this.#waitingFor = `${this.#client.server} signs in, forgets it (HTTP 401), and gives no token`;
           return 'forgotten';
         }
-        if (best !== undefined && error instanceof Unavailable) return best;
+        if (best !== undefined && (error instanceof Unavailable || error instanceof MovedOn)) return best;
+        if (error instanceof MovedOn) return 'moved';
         await this.#afterFailure(error, left);
         continue;
       }

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TkaError } from '../errors.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn, Refused, Unavailable } from '../tka/errors.ts';
+import { MovedOn } from './failover.ts';
 
 const tries = 3;
 
@@ -14,14 +15,20 @@ export interface Revoked {
 }
 
 /** Revokes our sign-in on a server, by `deadline` (as performance.now() counts). Throws TkaError where it could not be told. */
-export async function revoke(client: TkaClient, deadline: number): Promise<Revoked> {
+export async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number): Promise<Revoked> {
+  let hasMoved = false;
   for (let tried = 1; ; tried++) {
     try {
       const { complete } = await client.logout({ timeout: deadline - performance.now() });
       return { known: true, complete };
     } catch (error) {
+      if (error instanceof MovedOn) {
+        hasMoved = true;
+        continue;
+      }
       const unknown = error instanceof NotSignedIn || (error instanceof Refused && error.status === 404);
-      if (unknown) return { known: false, complete: false };
+      // The server before may have ended it without being able to say so.
+      if (unknown) return { known: hasMoved, complete: false };
       const passing = error instanceof Unavailable && error.patience > 500;
       const pause = (passing ? error.pause : undefined) ?? 100 * tried;
       if (passing && tried < tries && deadline - performance.now() > pause + 900) {

@@ -5,6 +5,7 @@ import { type Network, openNetwork } from '../network/network.ts';
 import type { Access } from '../tka/answers.ts';
 import { TkaClient } from '../tka/client.ts';
 import { Refused, Unavailable } from '../tka/errors.ts';
+import { FailoverClient, type Siblings } from './failover.ts';
 import { exclusively, type Lock, LostLock, type Work } from './lock.ts';
 import { type Grant, obtain } from './obtain.ts';
 import { type Revoked, revoke } from './revoke.ts';
@@ -33,6 +34,11 @@ export interface SessionOptions {
   readonly timeout: number;
   /** The way to servers; a direct one if absent. */
   readonly network?: Network;
+  /**
+   * Finds the other servers of a server's cluster that may be used, if what it stated of the cluster is known. Asked only
+   * while the server is away.
+   */
+  readonly siblings?: (server: string, apiServer: string | undefined) => Promise<Siblings | undefined>;
   /** One line for the person, on stderr. */
   readonly warn: (line: string) => void;
   readonly log: (line: string) => void;
@@ -68,15 +74,22 @@ export class Sessions {
   /** Milliseconds for getting a token, waiting included. */
   readonly timeout: number;
   readonly #network: Network;
+  readonly #options: SessionOptions;
+  readonly #siblings: NonNullable<SessionOptions['siblings']>;
+  /** Servers that others have taken over from in this process. */
+  readonly #away: Set<string>;
   /** Of the cache: one thing that is wrong with it a call, however many of its files cannot be written. */
   readonly #warn: (line: string) => void;
   readonly #say: (line: string) => void;
   readonly #log: (line: string) => void;
 
-  constructor(options: SessionOptions) {
+  constructor(options: SessionOptions, away = new Set<string>()) {
+    this.#options = options;
     this.store = options.store;
     this.timeout = options.timeout;
     this.#network = options.network ?? openNetwork({ env: {}, log: options.log });
+    this.#siblings = options.siblings ?? (async () => undefined);
+    this.#away = away;
     this.#log = options.log;
     this.#say = options.warn;
     let warned = false;
@@ -85,6 +98,45 @@ export class Sessions {
       else options.warn(line);
       warned = true;
     };
+  }
+
+  /** The same sessions, with another way to tell the person something. */
+  saying(warn: (line: string) => void): Sessions {
+    return new Sessions({ ...this.#options, warn }, this.#away);
+  }
+
+  /**
+   * A client for a server and, while it is away, for the other servers of its cluster; see failover.ts. `apiServer` is the
+   * API server that the cluster must have; undefined: whichever the server stated before. close() it at the end.
+   */
+  client(server: string, apiServer: string | undefined): FailoverClient {
+    return new FailoverClient(server, {
+      client: (url, onOpen) => new TkaClient(url, { network: this.#network, log: this.#log, onOpen }),
+      siblings: () => this.#siblings(server, apiServer),
+      tryToken: (access) => tryToken(access.token, access, this.#network, this.#log),
+      wasAway: this.#away.has(server),
+      log: this.#log,
+    });
+  }
+
+  /** Notes where another server has taken over: in this process, the server is asked last from now on. */
+  noteAway(client: FailoverClient): void {
+    if (client.hasMoved) this.#away.add(client.first);
+  }
+
+  /** Runs `act` with such a client. */
+  async #withClient<T>(
+    server: string,
+    apiServer: string | undefined,
+    act: (client: FailoverClient) => Promise<T>,
+  ): Promise<T> {
+    const client = this.client(server, apiServer);
+    try {
+      return await act(client);
+    } finally {
+      this.noteAway(client);
+      await client.close();
+    }
   }
 
   /**
@@ -242,7 +294,7 @@ export class Sessions {
     const budget = old === undefined ? deadline : refreshBy;
     this.#log(old === undefined ? 'there is no token that is good: signing in' : 'the token ends soon: signing in');
     try {
-      const grant = await this.#obtain(server, {
+      const grant = await this.#obtain(server, apiServer, {
         deadline: budget,
         ...(old !== undefined && { patience: 500 }),
         mayLogin: () => this.#refuseSignedOut(server),
@@ -311,7 +363,7 @@ export class Sessions {
         try {
           const settled = mark === undefined ? 0 : settledAt(mark);
           const accept = (access: Access) => this.#checkAccess(server, access, options.apiServer, options.insecure);
-          const grant = await this.#obtain(server, { deadline, accept, settled, mayLogin });
+          const grant = await this.#obtain(server, options.apiServer, { deadline, accept, settled, mayLogin });
           mayLogin();
           if (lock?.held() !== false) store.unmarkSignedOut(server);
           return { session: this.#keep(server, grant, before, lock), previous: known(previous) };
@@ -334,6 +386,7 @@ export class Sessions {
     const { store } = this;
     const before = store.read(server) ?? store.signedOut(server);
     const { username = null, role = null, until = null } = before ?? {};
+    const apiServer = store.read(server)?.apiServer;
     const problems: unknown[] = [];
     const attempt = (act: () => void) => {
       try {
@@ -348,7 +401,7 @@ export class Sessions {
     const act = async () => {
       // Also where another process has taken the lock over: being signed out counts before all.
       attempt(() => store.remove(server));
-      const { known, complete } = await this.#revoke(server).catch((error) => {
+      const { known, complete } = await this.#revoke(server, apiServer).catch((error) => {
         problems.push(error);
         return { known: false, complete: false };
       });
@@ -361,13 +414,9 @@ export class Sessions {
     return this.#exclusively(server, { deadline: () => deadline, act, late: act, quiet: true });
   }
 
-  async #revoke(server: string): Promise<Revoked> {
-    const client = new TkaClient(server, { network: this.#network, log: this.#log });
-    try {
-      return await revoke(client, performance.now() + Math.min(this.timeout, 10_000));
-    } finally {
-      await client.close();
-    }
+  #revoke(server: string, apiServer: string | undefined): Promise<Revoked> {
+    const deadline = performance.now() + Math.min(this.timeout, 10_000);
+    return this.#withClient(server, apiServer, (client) => revoke(client, deadline));
   }
 
   #refuseSignedOut(server: string): void {
@@ -389,13 +438,16 @@ export class Sessions {
     this.store.giveInsecureConsent(server, access.apiServer);
   }
 
-  async #obtain(server: string, options: Omit<Parameters<typeof obtain>[1], 'log'>): Promise<Grant> {
-    const client = new TkaClient(server, { network: this.#network, log: this.#log });
-    try {
-      return await obtain(client, { ...options, log: this.#log });
-    } finally {
-      await client.close();
-    }
+  #obtain(
+    server: string,
+    apiServer: string | undefined,
+    options: Omit<Parameters<typeof obtain>[1], 'log'>,
+  ): Promise<Grant> {
+    return this.#withClient(server, apiServer, async (client) => {
+      const grant = await obtain(client, { ...options, log: this.#log });
+      if (client.hasMoved) this.#say(`${server} is away: signed in through ${client.server}, of the same cluster`);
+      return grant;
+    });
   }
 
   #late(server: string, hints: readonly string[]): TkaError {

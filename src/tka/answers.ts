@@ -116,11 +116,17 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
     return new Unavailable(`${who} failed at ${doing}: ${words.message} (HTTP ${status})`, answeredPatience, {
       ...options,
       answered: true,
+      away: isGateways(status),
     });
   }
   if (status === 401) return new NotSignedIn(`${who} knows no sign-in (HTTP 401)`);
   if (status === 429) return tooMany(answer, who, doing, '', []);
-  return notProtocol(who, doing, `HTTP ${status}`);
+  return notProtocol(who, doing, `HTTP ${status}`, isGateways(status));
+}
+
+/** True for what a proxy or a load balancer answers while the server behind it is away. */
+function isGateways(status: number): boolean {
+  return status === 502 || status === 503 || status === 504;
 }
 
 // The Go server's words for a period in the policy that is too short or unreadable: every answer would be the same.
@@ -146,12 +152,13 @@ function tooMany(answer: RawAnswer, who: string, doing: string, why: string, adv
   );
 }
 
-function notProtocol(who: string, doing: string, what: string): Unavailable {
+function notProtocol(who: string, doing: string, what: string, away = false): Unavailable {
   return new Unavailable(
     `${who} answered ${doing} with something that is not the TKA protocol (${what})`,
     answeredPatience,
     {
       answered: true,
+      away,
       hints: ['is this address a TKA server, and no proxy or other service? check it with `kubectl tka config`'],
     },
   );

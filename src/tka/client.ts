@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { systemCode, TkaError } from '../errors.ts';
 import { authorityHint, type Failure, failureOf, seconds } from '../network/failure.ts';
@@ -27,9 +28,11 @@ export interface ClientOptions {
   readonly network?: Network;
   /** Told what goes over the wire, for --debug. Never told a body. */
   readonly log?: (line: string) => void;
+  /** Told of each connection as soon as it stands (for https, after the TLS handshake). */
+  readonly onOpen?: () => void;
 }
 
-interface AskOptions {
+export interface AskOptions {
   /** Milliseconds for the whole exchange. */
   readonly timeout: number;
   readonly limit?: number;
@@ -47,13 +50,25 @@ export class TkaClient {
   clockOffset = 0;
   readonly #network: Network;
   readonly #client: Client;
+  #socket: Socket | undefined;
   readonly #log: (line: string) => void;
 
   constructor(server: string, options: ClientOptions = {}) {
     this.server = server;
     this.#log = options.log ?? (() => {});
     this.#network = options.network ?? openNetwork({ env: {} });
-    this.#client = this.#network.client(server, { connectTimeout });
+    this.#client = this.#network.client(server, {
+      connectTimeout,
+      onOpen: (socket) => {
+        this.#socket = socket;
+        options.onOpen?.();
+      },
+    });
+  }
+
+  /** True while a connection stands, as far as this machine knows. */
+  get isConnected(): boolean {
+    return this.#socket !== undefined && !this.#socket.destroyed;
   }
 
   /** `roleApplied`: access has this role, also where an earlier sign-in had another. (The Go server never says so.) */
@@ -212,6 +227,7 @@ function transportError(server: string, error: unknown, timeout: number, way: Ro
     : failureOf(error);
   return new Unavailable(`cannot reach ${server}: ${failure.what}`, failure.patience, {
     cause: error,
+    away: true,
     hints: [
       hintFor(failure.kind, server),
       ...(way === undefined ? [] : [`it is asked through the proxy ${way.proxy} (${way.variable})`]),

@@ -30,17 +30,20 @@ export class Unavailable extends TkaError {
   readonly patience: number;
   /** The server did answer, with something of no use: the message says with what. */
   readonly answered: boolean;
+  /** The server is not there: no connection, no whole answer, or a gateway that says so (HTTP 502, 503, 504). */
+  readonly away: boolean;
   /** The pause before the next try that the server asks for, in milliseconds; undefined if it asks for none. */
   readonly pause: number | undefined;
 
   constructor(
     message: string,
     patience: number,
-    options: { hints?: readonly string[]; cause?: unknown; answered?: boolean; pause?: number } = {},
+    options: { hints?: readonly string[]; cause?: unknown; answered?: boolean; away?: boolean; pause?: number } = {},
   ) {
     super(message, options);
     this.patience = patience;
     this.pause = options.pause;
     this.answered = options.answered ?? false;
+    this.away = options.away ?? false;
   }
 }

@@ -1,0 +1,501 @@
+// A sign-in goes on at another server of the same cluster while the one that the kubeconfig names is away; see
+// src/session/failover.ts.
+import { spawn } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { TkaError } from '../../src/errors.ts';
+import type { RouteFault } from '../../src/sandbox/faults.ts';
+import { FailoverClient, type KnownCluster, MovedOn, type Siblings } from '../../src/session/failover.ts';
+import { Sessions } from '../../src/session/session.ts';
+import { SessionStore } from '../../src/session/store.ts';
+import { TkaClient } from '../../src/tka/client.ts';
+import { type Replica, type ReplicaSet, startMute, startReplicas } from './replicas.ts';
+
+let set: ReplicaSet;
+let other: ReplicaSet;
+let first: Replica;
+let second: Replica;
+let third: Replica;
+let hostile: Replica;
+let folder: string;
+let said: string[];
+let logged: string[];
+
+beforeAll(async () => {
+  set = await startReplicas('prod-us', 3);
+  other = await startReplicas('prod-eu', 1);
+  [first, second, third] = set.replicas as [Replica, Replica, Replica];
+  [hostile] = other.replicas as [Replica];
+});
+afterAll(() => Promise.all([set.close(), other.close()]));
+beforeEach(async () => {
+  await set.reset();
+  await other.reset();
+  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'failover-'));
+  said = [];
+  logged = [];
+});
+afterEach(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+const known = (): KnownCluster => ({
+  ...{ apiServer: set.apiServer, caData: set.caData, insecureSkipTlsVerify: false },
+  ...{ cluster: set.cluster, signInStore: set.store },
+});
+const store = () => new SessionStore({ cache: path.join(folder, 'cache'), state: path.join(folder, 'state') });
+
+interface Setting {
+  readonly servers?: readonly string[];
+  readonly siblings?: () => Promise<Siblings | undefined>;
+  readonly timeout?: number;
+  readonly first?: string;
+}
+
+let asked = 0;
+const sessions = (setting: Setting = {}) =>
+  new Sessions({
+    store: store(),
+    timeout: setting.timeout ?? 10_000,
+    warn: (line) => said.push(line),
+    log: (line) => logged.push(line),
+    siblings: async () => {
+      asked++;
+      return (setting.siblings ?? (async () => ({ known: known(), servers: setting.servers ?? [second.server] })))();
+    },
+  });
+let parent = 3_000_000;
+const credential = (setting: Setting = {}) =>
+  sessions(setting).credential({
+    server: setting.first ?? first.server,
+    apiServer: set.apiServer,
+    parent: parent++,
+  });
+async function failure(promise: Promise<unknown>): Promise<TkaError> {
+  return promise.then(
+    () => Promise.reject(new Error('it did not fail')),
+    (error) => error,
+  );
+}
+async function timed<T>(work: Promise<T>): Promise<{ readonly value: T; readonly took: number }> {
+  const started = performance.now();
+  return { value: await work, took: performance.now() - started };
+}
+const logins = () => set.events.filter((event) => event.endsWith(' login asked'));
+
+describe('while the first server is well', () => {
+  it('nothing else is asked, and nothing is looked for', async () => {
+    asked = 0;
+    await credential();
+    expect(set.events.every((event) => event.startsWith('prod-us ') && !event.includes('clusterInfo'))).toBe(true);
+    expect(first.count('login')).toBe(1);
+    expect(asked).toBe(0);
+    expect(said).toEqual([]);
+  });
+
+  it.each<[string, number]>([
+    ['POST', 1500],
+    ['every answer', 700],
+  ])('a slow %s (%i ms) is waited for, and doubles nothing', async (_, latencyMs) => {
+    first.faults.routes = latencyMs === 700 ? { all: { latencyMs } } : { login: { latencyMs } };
+    await credential();
+    expect(logins()).toEqual(['prod-us login asked']);
+    expect(second.count('login')).toBe(0);
+  });
+
+  it.each<[string, RouteFault, RegExp]>([
+    ['403', { answer: { status: 403, body: { message: 'no grant' } } }, /no grant/],
+    ['400', { answer: { status: 400, body: { message: 'no' } } }, /refused the sign-in: no/],
+    ['422', { answer: { status: 422, body: { message: 'bad policy' } } }, /bad policy/],
+    ['404', { answer: { status: 404, body: { message: 'gone' } } }, /gone/],
+  ])('its %s is final', async (_, fault, message) => {
+    first.faults.routes.login = fault;
+    expect((await failure(credential())).message).toMatch(message);
+    expect(set.events).toEqual(['prod-us login asked']);
+  });
+
+  it.each([429, 500])('its %i is its answer, and it is asked again', async (status) => {
+    const headers = { 'Retry-After': '1' };
+    first.faults.routes.login = { answer: { status, headers, body: { message: 'not now' } }, times: 1 };
+    await credential();
+    expect(logins()).toEqual(['prod-us login asked', 'prod-us login asked']);
+    expect(second.count('clusterInfo')).toBe(0);
+  });
+});
+
+describe('while the first server is away', () => {
+  const expectSecond = () => {
+    const session = store().read(first.server);
+    expect(session).toMatchObject({ server: first.server, apiServer: set.apiServer, username: 'alice' });
+    expect(store().read(second.server)).toBeUndefined();
+    expect(second.count('login')).toBe(1);
+    expect(said).toEqual([expect.stringContaining(`${first.server} is away: signed in through ${second.server}`)]);
+  };
+
+  it('a refused connection: another server of the cluster signs in at once, and the entry stays the first’s', async () => {
+    await first.stop();
+    const { took } = await timed(credential());
+    expectSecond();
+    expect(took).toBeLessThan(1000);
+  });
+
+  it.each([502, 503, 504])('HTTP %i, with and without the protocol’s body', async (status) => {
+    first.faults.routes.login = { answer: { status, body: 'bad gateway' } };
+    await credential();
+    expectSecond();
+    store().remove(first.server);
+    first.faults.routes.login = { answer: { status, body: { message: 'not ready' } } };
+    await credential();
+    expect(second.count('login')).toBe(2);
+  });
+
+  it('no connection for 300 ms', async () => {
+    const mute = await startMute();
+    try {
+      const { took, value } = await timed(credential({ first: `https://127.0.0.1:${mute.port}` }));
+      expect(value.server).toBe(`https://127.0.0.1:${mute.port}`);
+      expect(took).toBeGreaterThan(295);
+      expect(took).toBeLessThan(1500);
+      expect(logins()).toEqual(['prod-us-1 login asked']);
+    } finally {
+      mute.close();
+    }
+  });
+
+  it('no answer for 2 s: the request has ended before another server is asked to sign in', async () => {
+    first.faults.routes.login = { silent: true };
+    const { took } = await timed(credential());
+    expectSecond();
+    expect(took).toBeGreaterThan(1990);
+    expect(took).toBeLessThan(3500);
+    expect(set.events).toContain('prod-us login gone');
+  });
+
+  it('one sign-in is in flight at a time: the connection to the first is closed before the other is asked', async () => {
+    first.faults.routes.login = { silent: true };
+    const steps: string[] = [];
+    class Noted extends TkaClient {
+      override login(...args: Parameters<TkaClient['login']>) {
+        steps.push(`${this.server} login`);
+        return super.login(...args).finally(() => steps.push(`${this.server} over`));
+      }
+      override async close() {
+        await super.close();
+        steps.push(`${this.server} closed`);
+      }
+    }
+    const client = new FailoverClient(first.server, {
+      client: (server, onOpen) => new Noted(server, { onOpen }),
+      siblings: async () => ({ known: known(), servers: [second.server] }),
+      tryToken: async () => 'accepted',
+      log: () => {},
+    });
+    await expect(client.login({ timeout: 5000 })).rejects.toBeInstanceOf(MovedOn);
+    await client.login({ timeout: 5000 });
+    await client.close();
+    expect(steps).toEqual([
+      `${first.server} login`,
+      `${first.server} over`,
+      `${first.server} closed`,
+      `${second.server} login`,
+      `${second.server} over`,
+      `${second.server} closed`,
+    ]);
+  });
+
+  it('it breaks every connection off after the POST', async () => {
+    first.faults.routes.login = { reset: 'after' };
+    await credential();
+    expectSecond();
+  });
+
+  it('it goes away while the token is waited for: the sign-in is asked for again, at the other', async () => {
+    first.faults.routes.kubeconfig = { answer: { status: 503, body: 'gone' } };
+    await credential();
+    expect(set.events.filter((event) => !event.includes('gone'))).toEqual([
+      'prod-us login asked',
+      'prod-us kubeconfig asked',
+      'prod-us-1 clusterInfo asked',
+      'prod-us-1 login asked',
+      'prod-us-1 kubeconfig asked',
+    ]);
+  });
+
+  it('a process that is stopped (SIGSTOP) takes connections, and is away', async () => {
+    const script = `require('node:http').createServer((q,s)=>s.end('{}')).listen(0,'127.0.0.1',function(){console.log(this.address().port)})`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    try {
+      const port = await new Promise<string>((done) => child.stdout.once('data', (data) => done(String(data).trim())));
+      child.kill('SIGSTOP');
+      const { took } = await timed(credential({ first: `http://127.0.0.1:${port}` }));
+      expect(took).toBeLessThan(3500);
+      expect(logins()).toEqual(['prod-us-1 login asked']);
+    } finally {
+      child.kill('SIGKILL');
+    }
+  });
+
+  it('the first of several that answers is taken; one that is away too costs nothing', async () => {
+    await first.stop();
+    second.faults.routes.clusterInfo = { silent: true };
+    const { took } = await timed(credential({ servers: [second.server, third.server] }));
+    expect(took).toBeLessThan(1000);
+    expect(logins()).toEqual(['prod-us-2 login asked']);
+  });
+
+  it('the server that has taken over goes away as well: the rest of the time is for the others', async () => {
+    await first.stop();
+    second.faults.routes.kubeconfig = { answer: { status: 503, body: 'gone' } };
+    third.faults.routes.clusterInfo = { latencyMs: 200 };
+    await credential({ servers: [second.server, third.server] });
+    expect(logins()).toEqual(['prod-us-1 login asked', 'prod-us-2 login asked']);
+  });
+
+  it('and then the first, when it is back', async () => {
+    first.faults.routes.login = { answer: { status: 503, body: 'starting' }, times: 1 };
+    second.faults.routes.kubeconfig = { answer: { status: 503, body: 'gone' } };
+    await credential();
+    expect(logins().at(-1)).toBe('prod-us login asked');
+    expect(store().read(first.server)?.apiServer).toBe(set.apiServer);
+  });
+
+  it('polling stays at the server that has taken over', async () => {
+    await first.stop();
+    second.faults.routes.kubeconfig = { answer: { status: 202, headers: { 'Retry-After': '0' } }, times: 2 };
+    await credential();
+    expect(second.count('kubeconfig')).toBeGreaterThanOrEqual(3);
+    expect(second.count('login')).toBe(1);
+  });
+
+  it('a server that is back before another has confirmed itself is not left', async () => {
+    first.faults.routes.login = { latencyMs: 2300 };
+    second.faults.routes.clusterInfo = { latencyMs: 1000 };
+    await credential();
+    expect(logins()).toEqual(['prod-us login asked']);
+    expect(second.count('clusterInfo')).toBe(1);
+  });
+
+  it('all are away: the error is the first’s, soon, and says what became of the others', async () => {
+    await first.stop();
+    await second.stop();
+    const { value, took } = await timed(failure(credential()));
+    expect(value.message).toBe(`cannot reach ${first.server}: connection refused`);
+    expect(value.hints).toContainEqual(
+      `another server of the cluster: cannot reach ${second.server}: connection refused`,
+    );
+    expect(took).toBeLessThan(2500);
+  });
+
+  it('two servers that confirm themselves and fail do not take turns for long', async () => {
+    for (const replica of [first, second]) replica.faults.routes.login = { answer: { status: 503, body: 'no' } };
+    const { took } = await timed(failure(credential()));
+    expect(took).toBeLessThan(8000);
+    expect(logins().length).toBeLessThan(40);
+  });
+
+  it('TKA_TIMEOUT is kept', async () => {
+    first.faults.routes.login = { silent: true };
+    second.faults.routes.kubeconfig = { answer: { status: 202, headers: { 'Retry-After': '1' } } };
+    const { value, took } = await timed(failure(credential({ timeout: 3000 })));
+    expect(value.message).toContain(`${second.server} has not provisioned the sign-in of alice in time`);
+    expect(took).toBeLessThan(3600);
+  });
+
+  it('its 403 is final at the other server, too', async () => {
+    await first.stop();
+    second.faults.routes.login = { answer: { status: 403, body: { message: 'no grant' } } };
+    expect((await failure(credential())).message).toContain('no grant');
+    expect(second.count('login')).toBe(1);
+  });
+
+  it('without anything known of other servers, it is as it was', async () => {
+    await first.stop();
+    const error = await failure(credential({ siblings: async () => undefined }));
+    expect(error.message).toBe(`cannot reach ${first.server}: connection refused`);
+    expect(second.count('clusterInfo')).toBe(0);
+    const damaged = await failure(
+      credential({
+        siblings: async () => {
+          throw new Error('EIO');
+        },
+      }),
+    );
+    expect(damaged.message).toBe(error.message);
+  });
+
+  it('a logout meanwhile counts: the other server is not asked to sign in', async () => {
+    first.faults.routes.login = { silent: true };
+    second.faults.routes.clusterInfo = { latencyMs: 300 };
+    const signingIn = failure(credential());
+    await expect.poll(() => second.count('clusterInfo'), { timeout: 5000, interval: 5 }).toBe(1);
+    store().markSignedOut({ server: first.server, username: null, role: null, until: null, complete: true });
+    expect((await signingIn).message).toBe(`signed out of ${first.server}`);
+    expect(second.count('login')).toBe(0);
+  });
+
+  it('an old token that is still good is renewed by another server, and served where there is none', async () => {
+    const old = await credential();
+    const age = () => store().write({ ...old, freshUntil: 1 }, undefined);
+    age();
+    await first.stop();
+    set.events.length = 0;
+    const renewed = await credential();
+    expect(renewed.token).not.toBe(old.token);
+    expect(logins()).toEqual(['prod-us-1 login asked']);
+    age();
+    await second.stop();
+    said.length = 0;
+    const served = await timed(credential());
+    expect(served.value.token).toBe(old.token);
+    expect(served.took).toBeLessThan(2500);
+    expect(said.join()).toContain('serving the cached token');
+  });
+
+  it('forty callers at once make one sign-in', async () => {
+    await first.stop();
+    const tokens = await Promise.all(Array.from({ length: 40 }, () => credential()));
+    expect(new Set(tokens.map(({ token }) => token)).size).toBe(1);
+    expect(second.count('login')).toBe(1);
+  });
+
+  it('`login` signs in there, too', async () => {
+    await first.stop();
+    const { session } = await sessions().signIn(first.server, { insecure: false, apiServer: set.apiServer });
+    expect(session.server).toBe(first.server);
+    expectSecond();
+  });
+
+  it('a question about the cluster is answered by another server, which then signs in without a delay', async () => {
+    first.faults.routes = { all: { silent: true } };
+    const all = sessions();
+    const client = all.client(first.server, set.apiServer);
+    expect(await client.clusterInfo({ timeout: 8000 })).toMatchObject({ signInStore: set.store });
+    all.noteAway(client);
+    await client.close();
+    const { took } = await timed(all.signIn(first.server, { insecure: false, apiServer: set.apiServer }));
+    expect(took).toBeLessThan(1000);
+    expect(first.count('login')).toBe(0);
+  });
+});
+
+describe('a server that must not take over', () => {
+  const noEntry = () => {
+    expect(store().list()).toEqual([]);
+  };
+
+  /** The other cluster's server says all that ours says, but for this. */
+  const posing = (more: Readonly<Record<string, unknown>> = {}) => {
+    hostile.faults.clusterInfo = (normal) => ({
+      ...normal,
+      ...{ server_url: set.apiServer, ca_data: set.caData, cluster: set.cluster, sign_in_store: set.store },
+      ...more,
+    });
+  };
+
+  it.each<[string, Readonly<Record<string, unknown>>]>([
+    ['another store (a server of another cluster, with our endpoint and name)', { sign_in_store: 'uid-2/tka-system' }],
+    ['no store (Go)', { sign_in_store: undefined }],
+    ['an unreadable store', { sign_in_store: 'a b' }],
+    ['another name', { cluster: 'prod-eu' }],
+    ['no name', { cluster: undefined }],
+    ['another endpoint', { server_url: 'https://elsewhere.example.com:6443' }],
+    ['another port of the endpoint', { server_url: 'https://127.0.0.1:1' }],
+    [
+      'another CA',
+      { ca_data: Buffer.from('-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n').toString('base64') },
+    ],
+    ['no CA', { ca_data: '' }],
+    ['no look at certificates', { insecure_skip_tls_verify: true }],
+  ])('states %s: it is never asked to sign in', async (_, more) => {
+    posing(more);
+    await first.stop();
+    const error = await failure(credential({ servers: [hostile.server] }));
+    expect(error.message).toBe(`cannot reach ${first.server}: connection refused`);
+    expect(error.hints.join()).toContain(`${hostile.server} is not used`);
+    expect(hostile.count('login')).toBe(0);
+    noEntry();
+  });
+
+  it('the one beside it is used', async () => {
+    posing({ sign_in_store: 'uid-2/tka-system' });
+    second.faults.routes.clusterInfo = { latencyMs: 200 };
+    await first.stop();
+    await credential({ servers: [hostile.server, second.server] });
+    expect(logins()).toEqual(['prod-us-1 login asked']);
+    expect(hostile.count('login')).toBe(0);
+  });
+
+  it('gives a token for another API server: it is not kept, and the next one is asked', async () => {
+    posing();
+    second.faults.routes.clusterInfo = { latencyMs: 300 };
+    await first.stop();
+    const session = await credential({ servers: [hostile.server, second.server] });
+    expect(session.apiServer).toBe(set.apiServer);
+    expect(hostile.count('login')).toBe(1);
+    expect(second.count('login')).toBe(1);
+    expect(logged.join('\n')).toContain(`${hostile.server} is not used: its API server is ${other.apiServer}`);
+  });
+
+  it('names our API server and another CA in the kubeconfig: not kept', async () => {
+    posing();
+    other.faults.kubeconfig = (normal) => {
+      const [cluster] = Object.values(normal.clusters);
+      Object.assign(cluster ?? {}, { server: set.apiServer });
+      return normal;
+    };
+    await first.stop();
+    const error = await failure(credential({ servers: [hostile.server] }));
+    expect(error.hints.join()).toContain(`${hostile.server} is not used: it states another CA`);
+    noEntry();
+  });
+
+  it('lies in everything: the API server refuses its token, so it is not kept', async () => {
+    posing();
+    other.faults.kubeconfig = (normal) => {
+      const [cluster] = Object.values(normal.clusters);
+      Object.assign(cluster ?? {}, { server: set.apiServer, 'certificate-authority-data': set.caData });
+      return normal;
+    };
+    await first.stop();
+    const error = await failure(credential({ servers: [hostile.server] }));
+    expect(error.hints.join()).toContain(`${hostile.server} is not used: the API server refuses its token`);
+    noEntry();
+    second.faults.routes.clusterInfo = { latencyMs: 300 };
+    await credential({ servers: [hostile.server, second.server] });
+    expect(second.count('login')).toBe(1);
+    expect(store().read(first.server)?.apiServer).toBe(set.apiServer);
+  });
+
+  it('thousands of names are not asked', async () => {
+    await first.stop();
+    const servers = Array.from({ length: 5000 }, (_, i) => `http://127.0.0.1:${20_000 + i}`);
+    const error = await failure(credential({ servers }));
+    expect(error.hints.length).toBeLessThan(12);
+  });
+});
+
+describe('a logout', () => {
+  it('is told to another server while the first is away', async () => {
+    await credential();
+    await first.stop();
+    expect(await sessions().signOut(first.server)).toBe(true);
+    expect(second.count('logout')).toBe(1);
+    expect(set.provisioner.view('alice')).toBeUndefined();
+  });
+
+  it('after the first has ended the sign-in without an answer, it was known all the same', async () => {
+    await credential();
+    first.faults.routes.logout = { silent: true };
+    expect(await sessions().signOut(first.server)).toBe(true);
+    await credential().catch(() => {});
+    expect(set.events).toContain('prod-us logout gone');
+  });
+
+  it('is not told to a server that is of another cluster', async () => {
+    await credential();
+    await first.stop();
+    const error = await failure(sessions({ servers: [hostile.server] }).signOut(first.server));
+    expect(error.message).toContain('signed out on this machine, but not on the server');
+    expect(hostile.count('logout')).toBe(0);
+  });
+});
