@@ -1,3 +1,4 @@
+import { AwayServers } from '../discovery/away.ts';
 import { ListMemory } from '../discovery/memory.ts';
 import { AcceptedServers } from '../discovery/trust.ts';
 import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../kubeconfig/index.ts';
@@ -30,6 +31,8 @@ export interface Context {
   readonly tailnet: () => Promise<TailnetStatus>;
   /** The last known lists of clusters. */
   readonly memory: ListMemory;
+  /** Servers that did not answer a moment ago. */
+  readonly away: AwayServers;
   /** Servers without a tag that the user has accepted. */
   readonly accepted: AcceptedServers;
   /** Milliseconds for a question to one server. */
@@ -63,6 +66,7 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
     network,
     tailnet,
     memory: new ListMemory(paths.state),
+    away: new AwayServers(paths.state),
     accepted: new AcceptedServers(paths.state),
     client: (server) => new TkaClient(server, { network, log: terminal.log }),
     askTimeout: Math.min(sessions.timeout, 10_000),

@@ -220,6 +220,7 @@ async function askForClusters(context: Context, view: KubeconfigView, entry: Ent
     named,
     known: knownPairs(view),
     memory: context.memory,
+    away: context.away,
     tagged: () => taggedPeers(context),
     serverOf: (peer) => peerServer(context, peer),
     client: context.client,

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { TkaError } from '../errors.ts';
 import type { Member, Memberlist } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
@@ -100,6 +101,14 @@ function listingOf(server: string, list: Memberlist): Listing {
   return { server, members, html: false, cut: list.cut, unread: list.unread };
 }
 
+/** Servers that are asked at once. */
+export interface Batch {
+  /** Called when it is their turn; those that have been asked already are left out. */
+  readonly servers: () => Promise<readonly string[]>;
+  /** How many milliseconds later the next batch is asked as well, unless there is a list; absent: when all have failed. */
+  readonly headStart?: number;
+}
+
 /** The outcome of asking several servers. */
 export interface Asked {
   /** The first good memberlist. */
@@ -107,28 +116,58 @@ export interface Asked {
   /** Servers that answered that they keep none. */
   readonly without: readonly string[];
   readonly failed: ReadonlyMap<string, TkaError>;
+  /** Servers that had not answered after 300 ms when another one did. */
+  readonly silent: readonly string[];
 }
 
-/** Asks servers at once; the first that has a memberlist wins, and the others are let go. */
-export async function askFirst(servers: readonly string[], options: AskOptions): Promise<Asked> {
+/** A server that has said nothing for so long is given up as soon as another one answers, in milliseconds. */
+export const hedgeAfter = 300;
+
+/**
+ * Asks servers for their memberlist, batch after batch: a list is only read, so it may be asked for twice. The first list
+ * wins, and the others are let go. Throws an error of a server that `isFinal`.
+ */
+export async function askInTurn(
+  batches: readonly Batch[],
+  options: AskOptions & { readonly isFinal?: (server: string, error: TkaError) => boolean },
+): Promise<Asked> {
   const without: string[] = [];
   const failed = new Map<string, TkaError>();
-  const won = new AbortController();
+  const since = new Map<string, number>();
+  const over = new AbortController();
+  const final = Promise.withResolvers<never>();
+  final.promise.catch(() => {});
   const one = async (server: string): Promise<Listing> => {
+    since.set(server, performance.now());
     try {
-      const listing = await askListing(server, { ...options, signal: won.signal });
+      const listing = await askListing(server, { ...options, signal: over.signal });
       if (listing.members !== undefined) return listing;
       without.push(server);
     } catch (error) {
-      if (won.signal.aborted) throw error;
-      if (!(error instanceof TkaError)) throw error;
+      if (over.signal.aborted || !(error instanceof TkaError)) throw error;
       failed.set(server, error);
+      if (options.isFinal?.(server, error)) final.reject(error);
     }
     throw new TkaError(`${server} has no memberlist`);
   };
-  const listing = await Promise.any(servers.map(one)).catch(() => undefined);
-  won.abort(new Unavailable('another server answered first', 0));
-  return { listing, without, failed };
+  const asked: Promise<Listing>[] = [];
+  try {
+    let listing: Listing | undefined;
+    for (const { servers, headStart } of batches) {
+      const next = (await servers()).filter((server) => !since.has(server));
+      for (const server of new Set(next)) asked.push(one(server));
+      const first = Promise.any(asked).catch(() => undefined);
+      const pause = headStart === undefined ? [] : [delay(headStart, undefined, { signal: over.signal })];
+      listing = await Promise.race([first, final.promise, ...pause]);
+      if (listing !== undefined) break;
+    }
+    const latest = performance.now() - hedgeAfter;
+    const isSilent = (server: string) => server !== listing?.server && !failed.has(server) && !without.includes(server);
+    const silent = [...since].flatMap(([server, at]) => (isSilent(server) && at <= latest ? [server] : []));
+    return { listing, without, failed, silent };
+  } finally {
+    over.abort(new Unavailable('another server answered first', 0));
+  }
 }
 
 /** True for an error that is an answer: the server is there, and says no. */

@@ -3,7 +3,8 @@ import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { Unavailable } from '../tka/errors.ts';
-import { type Asked, askFirst, askListing, isAnswer, type ListedMember, type Listing } from './ask.ts';
+import { type Asked, askInTurn, hedgeAfter, isAnswer, type ListedMember, type Listing } from './ask.ts';
+import type { AwayServers } from './away.ts';
 import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
 import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
 import type { ListMemory, RememberedList, RememberedMember } from './memory.ts';
@@ -19,6 +20,7 @@ export interface FindOptions {
   /** Servers and their API endpoints, from the kubeconfig. */
   readonly known: readonly KnownPair[];
   readonly memory: ListMemory;
+  readonly away: Pick<AwayServers, 'has' | 'note' | 'clear'>;
   readonly tagged: () => Promise<Tagged>;
   readonly serverOf: (peer: Peer) => string;
   readonly client: (server: string) => TkaClient;
@@ -44,6 +46,8 @@ const keepMissing = 7 * 86_400_000;
 const keepMissingServer = 86_400_000;
 const askAgainAfter = 60_000;
 const listLimit = 10_000;
+/** A list may name thousands of servers, which are asked at once. */
+const mostAsked = 64;
 // What one endpoint's members may cost.
 const alikeLimit = 16;
 
@@ -162,35 +166,41 @@ async function currentListing(
     options.named && server === first ? 'known' : (remembered.get(server) ?? 'tailnet');
   const good = ({ members, ...listing }: Listing): GoodListing | undefined =>
     members && { ...listing, members, wordOf, alone: false };
-  let error: TkaError | undefined;
-  try {
-    const listing = good(await askListing(first, ask));
-    if (listing !== undefined) return { listing };
-  } catch (cause) {
-    if (!(cause instanceof TkaError)) throw cause;
-    if (options.named && isAnswer(cause)) throw cause;
-    error = cause;
-  }
-  const { peers } = await options.tagged();
-  const online = peers.filter((peer) => peer.online).map(options.serverOf);
   // A list from a server that is not trusted could move every other cluster.
-  const trusted = await Promise.all(
-    [...remembered].map(async ([server, word]) => ((await options.allows(server, word)) ? [server] : [])),
+  const listed = async () => {
+    const servers = new Set(options.entries);
+    for (const [server, word] of remembered) if (await options.allows(server, word)) servers.add(server);
+    servers.delete(first);
+    return [...servers].sort((a, b) => Number(options.away.has(a)) - Number(options.away.has(b))).slice(0, mostAsked);
+  };
+  const online = async () => (await options.tagged()).peers.filter((peer) => peer.online).map(options.serverOf);
+  const wasAway = options.away.has(first);
+  const asked = await askInTurn(
+    [
+      { servers: async () => (wasAway ? [] : [first]), headStart: hedgeAfter },
+      { servers: async () => (await listed()).slice(0, 1), headStart: hedgeAfter },
+      { servers: async () => [...(await listed()), ...(options.named ? [] : await online()), first] },
+      // They may be of other meshes than the server that the user named.
+      { servers: async () => (await online()).slice(0, mostAsked) },
+    ],
+    { ...ask, isFinal: (server, failure) => options.named && server === first && isAnswer(failure) },
   );
-  const others = new Set([...options.entries, ...trusted.flat(), ...online]);
-  others.delete(first);
-  const asked: Asked =
-    others.size === 0
-      ? { listing: undefined, without: [], failed: new Map() }
-      : await askFirst([...others].slice(0, 64), ask);
+  rememberAway(asked, options);
+  const error = asked.failed.get(first);
   const listing = asked.listing && good(asked.listing);
   if (listing !== undefined) {
-    const why = error === undefined ? 'keeps no memberlist' : isAnswer(error) ? 'gives us no list' : 'did not answer';
+    if (listing.server === first) return { listing };
+    const why = asked.without.includes(first)
+      ? 'keeps no memberlist'
+      : isAnswer(error)
+        ? 'gives us no list'
+        : 'did not answer';
     options.notice(`${refusedList(error) ?? `${first} ${why}`}: this is the list of ${listing.server}`);
     return { listing };
   }
-  const without = [...(error === undefined ? [first] : []), ...asked.without];
-  for (const server of online) {
+  const { peers } = await options.tagged();
+  const { without } = asked;
+  for (const server of await online()) {
     const failure = asked.failed.get(server);
     if (failure !== undefined && without.length > 0) options.warn(failure.message);
   }
@@ -201,6 +211,13 @@ async function currentListing(
   }
   options.notice('no server keeps a memberlist (gossip is off): these are the servers that answer');
   return { listing: { server: first, members, html: false, cut: 0, unread: 0, wordOf, alone: true } };
+}
+
+/** Notes who did not answer, so that others are asked first for a while. */
+function rememberAway({ listing, failed, silent }: Asked, { away }: FindOptions): void {
+  for (const server of silent) away.note(server);
+  for (const [server, error] of failed) if (error instanceof Unavailable && error.away) away.note(server);
+  if (listing !== undefined) away.clear(listing.server);
 }
 
 /** Servers without a memberlist as members, each as its own /cluster-info describes it. */

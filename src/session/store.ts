@@ -5,6 +5,8 @@ import { systemCode, TkaError } from '../errors.ts';
 import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeWhole } from '../files.ts';
 import type { Paths } from '../paths.ts';
 import { cleanText } from '../tka/text.ts';
+import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
+import type { Siblings } from './failover.ts';
 import { type Lock, LostLock } from './lock.ts';
 
 /** What the slow path knows of an entry beyond what the fast path needs. Times are RFC 3339. */
@@ -262,22 +264,38 @@ export class SessionStore {
       this.#writeState('insecure', server, JSON.stringify({ server, apiServer }));
   }
 
+  /** What a server stated of its cluster when it was last signed in to, and the cluster's other servers. */
+  siblings(server: string): Siblings | undefined {
+    const file = this.#stateFile('siblings', server);
+    return file === undefined ? undefined : parseSiblings(readJson(file, siblingsLimit));
+  }
+
+  /** Keeps that. Throws TkaError if it cannot be kept. */
+  keepSiblings(server: string, siblings: Siblings): void {
+    const text = JSON.stringify({ server, ...siblings.known, servers: siblings.servers });
+    const file = this.#stateFile('siblings', server);
+    if (file !== undefined && readOwn(file, siblingsLimit) === `${text}\n`) return;
+    this.#writeState('siblings', server, text);
+  }
+
   /** Takes everything away that is kept about a server but that it is signed out. Throws TkaError if it cannot be. */
   forget(server: string): void {
     this.remove(server);
+    const siblings = this.#stateFile('siblings', server);
+    if (siblings !== undefined) explained(siblings, () => remove(siblings));
     const mark = this.signedOut(server) ?? { server, username: null, role: null, until: null, complete: false };
     this.markSignedOut({ ...mark, forgotten: true });
     const consent = this.#stateFile('insecure', server);
     if (consent !== undefined) explained(consent, () => remove(consent));
   }
 
-  #stateFile(kind: 'signed-out' | 'insecure', server: string): string | undefined {
+  #stateFile(kind: StateKind, server: string): string | undefined {
     const name = entryName(server);
     if (this.#state === undefined || name === undefined) return undefined;
     return kind === 'signed-out' ? signedOutFile(this.#state, name) : path.join(this.#state, kind, name);
   }
 
-  #writeState(kind: 'signed-out' | 'insecure', server: string, text: string): void {
+  #writeState(kind: StateKind, server: string, text: string): void {
     const file = this.#stateFile(kind, server);
     if (this.#state === undefined || file === undefined) throw new TkaError(noFolder);
     const folder = this.#state;
@@ -289,6 +307,11 @@ export class SessionStore {
     });
   }
 }
+
+type StateKind = 'signed-out' | 'insecure' | 'siblings';
+
+/** A CA is at most 64 KiB, and base64 of it a third longer. */
+const siblingsLimit = 256 * 1024;
 
 const noFolder = 'the environment names no home folder (HOME is unset)';
 
@@ -350,10 +373,24 @@ function serverOfName(name: string): string | undefined {
   return entryName(server) === name ? server : undefined;
 }
 
-function readJson(file: string): Readonly<Record<string, unknown>> | undefined {
+function readJson(file: string, limit = 64 * 1024): Readonly<Record<string, unknown>> | undefined {
   try {
-    const value: unknown = JSON.parse(readOwn(file, 64 * 1024) ?? '');
+    const value: unknown = JSON.parse(readOwn(file, limit) ?? '');
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is kept of a cluster's servers; undefined for anything else. */
+export function parseSiblings(value: Readonly<Record<string, unknown>> | undefined): Siblings | undefined {
+  const { apiServer, caData, insecureSkipTlsVerify, cluster, signInStore, servers } = value ?? {};
+  if (typeof apiServer !== 'string' || typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean')
+    return undefined;
+  if (typeof cluster !== 'string' || typeof signInStore !== 'string' || !Array.isArray(servers)) return undefined;
+  try {
+    const known = { apiServer: canonicalApiServer(apiServer), caData, insecureSkipTlsVerify, cluster, signInStore };
+    return { known, servers: servers.map((server) => canonicalServer(String(server))) };
   } catch {
     return undefined;
   }

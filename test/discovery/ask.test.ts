@@ -1,6 +1,7 @@
 // One server asked for its memberlist, as JSON and as the Go server's page; and several asked at once.
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { askFirst, askListing, isAnswer } from '../../src/discovery/ask.ts';
+import { askInTurn, askListing, type Batch, isAnswer } from '../../src/discovery/ask.ts';
 import { memberId } from '../../src/discovery/fnv.ts';
 import { TkaError } from '../../src/errors.ts';
 import type { Member } from '../../src/tka/answers.ts';
@@ -136,7 +137,7 @@ describe('several servers at once', { timeout: 20_000 }, () => {
       timeout: 3000,
       html: () => false,
     };
-    const outcome = await askFirst(servers, options);
+    const outcome = await askInTurn([{ servers: async () => servers }], options);
     // The others learn of it in the turns that follow.
     await Promise.all(closed.map(({ promise }) => promise));
     return { ...outcome, letGo };
@@ -173,6 +174,78 @@ describe('several servers at once', { timeout: 20_000 }, () => {
     expect(letGo).toEqual(['https://0', 'https://2']);
     expect([...failed]).toEqual([]);
     expect(without).toEqual([]);
+  });
+});
+
+// Each of these questions takes no more time than the test says: a silent server is let go.
+describe('several servers, one after the other', { timeout: 20_000 }, () => {
+  type Behaviour = readonly Member[] | Error | undefined | 'never' | number;
+
+  async function inTurn(servers: Readonly<Record<string, Behaviour>>, batches: readonly Batch[]) {
+    const asked: string[] = [];
+    const started = performance.now();
+    const outcome = await askInTurn(batches, {
+      client: (url) =>
+        standInClient({
+          memberlist: async ({ signal }) => {
+            asked.push(url);
+            const answer = servers[url];
+            if (answer instanceof Error) throw answer;
+            if (answer === 'never' || typeof answer === 'number')
+              await delay(answer === 'never' ? 60_000 : answer, undefined, signal && { signal }).catch(() => {
+                throw signal?.reason;
+              });
+            return typeof answer === 'object'
+              ? { members: answer, cut: 0, unread: 0 }
+              : { members: [], cut: 0, unread: 0 };
+          },
+        }),
+      timeout: 3000,
+      html: () => false,
+      isFinal: (url, error) => url === 'https://first' && isAnswer(error),
+    });
+    return { ...outcome, asked, took: performance.now() - started };
+  }
+  const batch = (servers: readonly string[], headStart?: number): Batch => ({
+    servers: async () => servers,
+    ...(headStart !== undefined && { headStart }),
+  });
+  const three = [batch(['https://first'], 300), batch(['https://next'], 300), batch(['https://last', 'https://first'])];
+
+  it('the first answers in time: no other one is asked', async () => {
+    const { listing, asked, silent } = await inTurn({ 'https://first': 200, 'https://next': [] }, three);
+    expect(listing?.server).toBe('https://first');
+    expect(asked).toEqual(['https://first']);
+    expect(silent).toEqual([]);
+  });
+
+  it('the first is silent: after 300 ms the next one is asked as well, and the first counts as silent', async () => {
+    const { listing, asked, silent, took } = await inTurn({ 'https://first': 'never', 'https://next': [] }, three);
+    expect(listing?.server).toBe('https://next');
+    expect(asked).toEqual(['https://first', 'https://next']);
+    expect(silent).toEqual(['https://first']);
+    expect(took).toBeGreaterThan(295);
+    expect(took).toBeLessThan(1000);
+  });
+
+  it('the first is slow, and still the first to answer: its list counts', async () => {
+    const { listing, silent } = await inTurn({ 'https://first': 450, 'https://next': 5000, 'https://last': [] }, three);
+    expect(listing?.server).toBe('https://first');
+    expect(silent).toEqual([]);
+  });
+
+  it('one that fails does not wait for the next one’s turn; nobody is asked twice', async () => {
+    const { listing, asked, took } = await inTurn(
+      { 'https://first': away, 'https://next': away, 'https://last': [] },
+      three,
+    );
+    expect(listing?.server).toBe('https://last');
+    expect(asked).toEqual(['https://first', 'https://next', 'https://last']);
+    expect(took).toBeLessThan(250);
+  });
+
+  it('a refusal that is final ends it', async () => {
+    await expect(inTurn({ 'https://first': refused, 'https://next': [] }, three)).rejects.toBe(refused);
   });
 });
 

@@ -51,6 +51,7 @@ function setUp(answers: Readonly<Record<string, Answer>>, more: Partial<FindOpti
     named: true,
     known: [],
     memory: new Held(),
+    away: { has: () => false, note: () => {}, clear: () => {} },
     tagged: async () => ({ peers: [] }),
     serverOf: ({ dnsName }) => `https://${dnsName}`,
     client: (server) =>
@@ -215,5 +216,49 @@ describe('findClusters', () => {
     const { found, said } = setUp({ [entry]: [member('us', entry), { ...member('eu', other), name: 'us' }] });
     expect((await found()).clusters).toHaveLength(2);
     expect(said).toEqual([expect.stringMatching(/^2 clusters claim the name "us": .*api\.us\..* and .*api\.eu\./)]);
+  });
+
+  it('a server that did not answer is noted, and asked last from then on', async () => {
+    const noted = new Set<string>();
+    const away = {
+      has: (server: string) => noted.has(server),
+      note: (server: string) => void noted.add(server),
+      clear: (server: string) => void noted.delete(server),
+    };
+    const gone = new Unavailable('cannot reach it', 0, { away: true });
+    const list = remembered([entry, 'stated'], [other, 'stated']);
+    const answers = { [entry]: gone, [other]: [member('eu', other)] };
+    const before = setUp(answers, { memory: new Held(list), away });
+    await before.found();
+    expect(before.asked).toEqual([entry, other]);
+    expect([...noted]).toEqual([entry]);
+    const after = setUp(answers, { memory: new Held(list), away });
+    expect((await after.found()).current).toBe(true);
+    expect(after.asked).toEqual([other]);
+    expect(after.said).toEqual([`${entry} did not answer: this is the list of ${other}`]);
+    const back = setUp({ [entry]: [member('us', entry)], [other]: gone }, { memory: new Held(list), away });
+    await back.found();
+    expect(back.asked).toEqual([other, entry]);
+    expect([...noted]).toEqual([other]);
+  });
+
+  it('a refusal or an answer that is no list is not being away', async () => {
+    const noted: string[] = [];
+    const away = { has: () => false, note: (server: string) => void noted.push(server), clear: () => {} };
+    const { found } = setUp(
+      { [entry]: new Refused('no', 403), [other]: [member('eu', other)] },
+      { named: false, entries: [entry, other], away },
+    );
+    await found();
+    expect(noted).toEqual([]);
+  });
+
+  it('tagged servers, which may be of another mesh, do not outrun the server that the user named', async () => {
+    const { found, asked } = setUp(
+      { [entry]: [member('us', entry)] },
+      { tagged: async () => ({ peers: [peerOf('tka-eu')] }) },
+    );
+    await found();
+    expect(asked).toEqual([entry]);
   });
 });

@@ -1,0 +1,50 @@
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { AwayServers } from '../../src/discovery/away.ts';
+
+const server = 'https://tka.example.ts.net';
+let folder: string;
+beforeEach(() => {
+  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'away-'));
+});
+afterEach(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+const file = () => path.join(folder, 'away', 'https+tka.example.ts.net');
+
+it('remembers for a minute, across processes, that a server did not answer', () => {
+  new AwayServers(folder).note(server);
+  const later = new AwayServers(folder);
+  expect(later.has(server)).toBe(true);
+  expect(later.has('https://other.example.ts.net')).toBe(false);
+  expect(fs.statSync(file()).mode & 0o777).toBe(0o600);
+  const at = Date.now() / 1000;
+  fs.utimesSync(file(), at, at - 59);
+  expect(later.has(server)).toBe(true);
+  for (const long of [at - 61, at + 3600]) {
+    fs.utimesSync(file(), at, long);
+    expect(later.has(server)).toBe(false);
+  }
+  later.note(server);
+  expect(later.has(server)).toBe(true);
+});
+
+it('forgets it when the server answers', () => {
+  const servers = new AwayServers(folder);
+  servers.clear(server);
+  servers.note(server);
+  servers.clear(server);
+  expect(servers.has(server)).toBe(false);
+  expect(fs.existsSync(file())).toBe(false);
+});
+
+it('works without a folder, and where it cannot write', () => {
+  for (const state of [undefined, path.join(folder, 'file')]) {
+    if (state !== undefined) fs.writeFileSync(state, '');
+    const servers = new AwayServers(state);
+    servers.note(server);
+    servers.clear(server);
+    expect(servers.has(server)).toBe(false);
+  }
+});
