@@ -195,7 +195,10 @@ async function currentListing(
       : isAnswer(error)
         ? 'gives us no list'
         : 'did not answer';
-    options.notice(`${refusedList(error) ?? `${first} ${why}`}: this is the list of ${listing.server}`);
+    const line = `${refusedList(error) ?? `${first} ${why}`}: this is the list of ${listing.server}`;
+    // One that was only slower than another is not worth a word.
+    if (why === 'did not answer' && error === undefined) options.log(line);
+    else options.notice(line);
     return { listing };
   }
   const { peers } = await options.tagged();

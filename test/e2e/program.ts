@@ -225,7 +225,8 @@ export class Home {
       for (const name of fs.readdirSync(folder).sort()) {
         const file = path.join(folder, name);
         const key = path.relative(this.dir, file);
-        if (/^(?:\.kube\/cache|\.local\/state\/kubectl-tka\/clusters)$/.test(key) || except?.test(key)) continue;
+        if (/^(?:\.kube\/cache|\.local\/state\/kubectl-tka\/(?:clusters|away))$/.test(key) || except?.test(key))
+          continue;
         const stat = fs.lstatSync(file);
         const mode = (stat.mode & 0o7777).toString(8);
         if (stat.isDirectory()) {
