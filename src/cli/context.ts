@@ -55,7 +55,11 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
   });
   const tailnet = tailnetOnce(env, terminal);
   const network = openWay(env, settings.caFile, tailnet, terminal);
-  const sessions = openSessions(paths, env, terminal, network);
+  const sessions = openSessions(paths, env, terminal, network, {
+    settings: async () => settings,
+    kubeconfig: flags.kubeconfig,
+    tailnet,
+  });
   return {
     env,
     paths,

@@ -59,7 +59,11 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
   const named = flags['api-server'];
   const apiServer = named === undefined ? undefined : usage(() => canonicalApiServer(named));
   const network = openWay(env, settings?.caFile, tailnet, terminal);
-  const sessions = openSessions(paths, env, terminal, network);
+  const sessions = openSessions(paths, env, terminal, network, {
+    settings: async () => settings ?? usableSettings(flags, env, paths, terminal),
+    kubeconfig: flags.kubeconfig,
+    tailnet,
+  });
   const session = await sessions.credential({
     server,
     apiServer,

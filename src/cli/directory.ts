@@ -4,24 +4,33 @@ import { ageOf, type Found, findClusters, minuteOf, rememberedClusters } from '.
 import { groupServers, type ServerRow } from '../discovery/grouping.ts';
 import type { Tagged } from '../discovery/place.ts';
 import { parseSelector } from '../discovery/selector.ts';
-import { isBareWord, Trust, Untrusted } from '../discovery/trust.ts';
+import { type ConfirmOptions, isBareWord, Trust, Untrusted } from '../discovery/trust.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
 import type { Settings } from '../settings.ts';
 import { didYouMean } from '../suggest.ts';
-import { type Peer, TailscaleError } from '../tailscale/localapi.ts';
+import { type Peer, type TailnetStatus, TailscaleError } from '../tailscale/localapi.ts';
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { syncedServers } from './sync-record.ts';
 
 /** Peers that carry the tag of TKA servers, or why tailscaled could not be asked for them. */
-export async function taggedPeers(context: Context): Promise<Tagged & { readonly suffix: string }> {
+export function taggedPeers(context: Context): ReturnType<typeof taggedAmong> {
+  return taggedAmong(context.tailnet, context.settings.tag, context.terminal.log);
+}
+
+/** The same, for those who have no context. */
+export async function taggedAmong(
+  tailnet: () => Promise<TailnetStatus>,
+  tag: string,
+  log: (line: string) => void,
+): Promise<Tagged & { readonly suffix: string }> {
   try {
-    const { suffix, peers } = await context.tailnet();
-    return { suffix, peers: peers.filter(({ tags }) => tags.includes(context.settings.tag)) };
+    const { suffix, peers } = await tailnet();
+    return { suffix, peers: peers.filter(({ tags }) => tags.includes(tag)) };
   } catch (error) {
     const problem = error instanceof Error ? error.message : String(error);
-    context.terminal.log(`no tailnet to ask: ${problem}`);
+    log(`no tailnet to ask: ${problem}`);
     return { suffix: '', peers: [], problem };
   }
 }
@@ -258,11 +267,16 @@ const mostConfirmed = 8;
 
 /**
  * Confirms a cluster with its server, as Trust.confirm() does; if that speaks for another cluster, with the next of its
- * servers. The answer has the server that confirmed it. Throws TkaError, also where the cluster is not placed.
+ * servers. The answer has the server that confirmed it. `client` may be one that asks others while a server is away. Throws TkaError, also where the cluster is not placed.
  */
-export async function confirmed(context: Context, cluster: Cluster, trust: Trust) {
+export async function confirmed(
+  context: Context,
+  cluster: Cluster,
+  trust: Trust,
+  client: ConfirmOptions['client'] = context.client,
+) {
   const options = {
-    client: context.client,
+    client,
     timeout: context.askTimeout,
     forget: (apiEndpoint: string, server: string) => {
       try {

@@ -17,7 +17,6 @@ import { Unavailable } from '../tka/errors.ts';
 import type { Context } from './context.ts';
 import { placed, trustOf } from './directory.ts';
 import { specOf } from './login.ts';
-import { openSessions } from './reach.ts';
 import { contextOf } from './target.ts';
 import { contextSpec } from './use-context.ts';
 
@@ -100,8 +99,7 @@ export class ClusterAccess {
   // kubectl would do that, but where it fails, it fails five times over, each time with its own words around ours.
   async #signIn(server: string, apiServer: string | undefined, warn: (line: string) => void): Promise<void> {
     if (!this.#needsToken) return;
-    const { paths, env, terminal, network } = this.#context;
-    const sessions = openSessions(paths, env, { ...terminal, warn }, network);
+    const sessions = this.#context.sessions.saying(warn);
     await sessions.credential({ server, apiServer, parent: process.pid });
   }
 

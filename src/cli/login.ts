@@ -2,6 +2,7 @@ import { shortName } from '../discovery/naming.ts';
 import { acceptHint, type Trust } from '../discovery/trust.ts';
 import { hintsOf, systemCode, TkaError, UsageError } from '../errors.ts';
 import {
+  type ContextSiblings,
   type ContextSpec,
   checkWritable,
   editKubeconfig,
@@ -12,13 +13,19 @@ import {
 import { type Previous, roleNotice, roleRemedy } from '../session/session.ts';
 import type { Session } from '../session/store.ts';
 import { cell, when } from '../terminal.ts';
+import type { ClusterDescription } from '../tka/answers.ts';
 import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import { askYesNo, canAsk } from './ask.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters, confirmed, NoCluster, trustOf } from './directory.ts';
+import { liftSignedOut } from './same-cluster.ts';
+import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
 import { contextFor, type contextOf, loginTarget, type Target, targetOf } from './target.ts';
 import { rememberSwitch } from './use-previous.ts';
+
+/** How long a server may take to describe its cluster, beside the sign-in, in milliseconds. */
+const describeTimeout = 2000;
 
 interface LoginFlags {
   readonly selector?: string;
@@ -102,9 +109,13 @@ async function signInTo(
   checkWritable(previews);
   const trust = trustOf(context, view);
   await requireTrust(context, trust, target, name);
-  const by = cluster === undefined ? server : (await confirmed(context, { ...cluster, server }, trust)).server;
+  const client = (url: string) => sessions.client(url, cluster?.apiEndpoint);
+  const confirmation = cluster && (await confirmed(context, { ...cluster, server }, trust, client));
   // It is another of the cluster's servers that speaks for it.
-  if (by !== server) return signInTo(context, view, { ...target, server: by }, flags, name);
+  if (confirmation !== undefined && confirmation.server !== server)
+    return signInTo(context, view, { ...target, server: confirmation.server }, flags, name);
+  // A server that was named by its URL signs in whatever it answers to this.
+  const description = confirmation ?? describe(context, server);
 
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
@@ -116,16 +127,20 @@ async function signInTo(
         cause: error,
       });
     });
+  const info = await description;
+  const siblings = info && siblingsToKeep(server, info, cluster?.servers ?? []);
   let written = '';
   let before: ReturnType<typeof contextOf>;
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
     written = nameIn(v);
     before = v.ours.find((c) => c.name === written);
     return {
-      upsert: [specOf(context, written, server, session)],
+      upsert: [specOf(context, written, server, session, inContext(siblings))],
       ...(flags.switch !== false && { currentContext: written }),
     };
   });
+  keepSiblings(context, server, siblings);
+  liftSignedOut(context, view, server);
   await rememberAccepted(context, trust, target);
   if (flags.switch !== false) rememberSwitch(context, edit);
   sayWhoYouAre(context, session, previous, memberName);
@@ -141,6 +156,19 @@ async function signInTo(
     terminal.out(`Context "${written}" is the current context, as before.\n`);
   } else {
     terminal.out(`Context "${written}" is the current context; before, it was ${quoted(edit.previousContext)}.\n`);
+  }
+}
+
+/** What a server states of its cluster; undefined where it does not. */
+async function describe(context: Context, server: string): Promise<ClusterDescription | undefined> {
+  const client = context.client(server);
+  try {
+    return await client.clusterInfo({ timeout: Math.min(context.askTimeout, describeTimeout) });
+  } catch (error) {
+    context.terminal.log(`${server} does not describe its cluster: ${error}`);
+    return undefined;
+  } finally {
+    await client.close();
   }
 }
 
@@ -222,8 +250,15 @@ function sayWhoYouAre(
 type Access = Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>;
 
 /** What the kubeconfig is to hold for a server. */
-export function specOf(context: Context, name: string, server: string, access: Access): ContextSpec {
+export function specOf(
+  context: Context,
+  name: string,
+  server: string,
+  access: Access,
+  siblings?: ContextSiblings,
+): ContextSpec {
   return {
+    siblings,
     name,
     server,
     apiServer: access.apiServer,

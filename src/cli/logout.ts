@@ -4,6 +4,7 @@ import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconf
 import { cell } from '../terminal.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters } from './directory.ts';
+import { type SignOutGroup, signOutGroups } from './same-cluster.ts';
 import { contextOf, type Held, heldTarget } from './target.ts';
 
 interface AllFlag {
@@ -31,16 +32,19 @@ export async function logout(context: Context, names: readonly string[], flags: 
     const targets = await targetsOf(context, view, names, flags.selector);
     const unknown = new Set(targets.filter(({ known }) => !known).map(({ server }) => server));
     const servers = [...new Set(targets.map(({ server }) => server))];
-    const act = (server: string) =>
-      unknown.has(server) ? signOutUnknown(context, view, server) : signOut(context, view, server);
-    const errors = await each(servers, act);
+    const groups = signOutGroups(context, view, servers);
+    const errors = await each(groups, (group, server) =>
+      unknown.has(server) && group.told.length === 1 && group.held.length === 0
+        ? signOutUnknown(context, view, server)
+        : signOut(context, view, server, group),
+    );
     if (errors.length > 0) throw summary(context, errors, 'logout', servers.length);
     return;
   }
   const all = everything(context, view, names[0] ?? flags.selector, 'logout');
   const held = new Set(sessions.store.list().map(({ server }) => server));
-  const errors = await each(all, async (server) => {
-    const signedOut = signOut(context, view, server);
+  const errors = await each(signOutGroups(context, view, all), async (group, server) => {
+    const signedOut = signOut(context, view, server, group);
     // Without a token here there may still be a sign-in there; but who does not answer then is no failure.
     return held.has(server) ? signedOut : signedOut.catch((error) => context.terminal.log(`${server}: ${error}`));
   });
@@ -85,7 +89,9 @@ export async function forget(context: Context, [name]: readonly string[], flags:
     });
   }
   const held = new Set(sessions.store.list().map(({ server }) => server));
-  const errors = await each(targets, (server) => signOut(context, view, server));
+  const errors = await each(signOutGroups(context, view, targets), (group, server) =>
+    signOut(context, view, server, group),
+  );
   for (const { server, error } of errors) {
     if (held.has(server)) terminal.warn(error.message);
     else terminal.log(error.message);
@@ -130,8 +136,18 @@ async function signOutUnknown(context: Context, view: KubeconfigView, server: st
   sayOut(context, view, server, true);
 }
 
-async function signOut(context: Context, view: KubeconfigView, server: string): Promise<void> {
-  sayOut(context, view, server, await context.sessions.signOut(server));
+/** Signs out of a cluster by one of its servers; with the first of those that are told, of all that need not be. */
+async function signOut(context: Context, view: KubeconfigView, server: string, group: SignOutGroup): Promise<void> {
+  const { sessions } = context;
+  const isFirst = server === group.told[0];
+  const others = isFirst ? [...group.held, ...group.known] : [];
+  // Before the server is told: no other process must sign in again through one of the others meanwhile.
+  const here = others.map((other) => sessions.signOutHere(other, group.known.includes(other)));
+  const results = await Promise.allSettled([sessions.signOut(server), ...here]);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  const [told] = results;
+  sayOut(context, view, server, told?.status === 'fulfilled' && told.value === true);
 }
 
 function sayOut(context: Context, view: KubeconfigView, server: string, known: boolean): void {
@@ -150,18 +166,23 @@ interface Failed {
   readonly error: TkaError;
 }
 
-async function each(servers: readonly string[], act: (server: string) => Promise<void>): Promise<Failed[]> {
+/** Does something for each server that is to be told, and returns what failed. */
+async function each(
+  groups: readonly SignOutGroup[],
+  act: (group: SignOutGroup, server: string) => Promise<void>,
+): Promise<Failed[]> {
   const failed: Failed[] = [];
-  const attempt = async (server: string) => {
+  const attempt = async (group: SignOutGroup, server: string) => {
     try {
-      await act(server);
+      await act(group, server);
     } catch (error) {
       if (!(error instanceof TkaError)) throw error;
       failed.push({ server, error });
     }
   };
-  for (let at = 0; at < servers.length; at += parallel)
-    await Promise.all(servers.slice(at, at + parallel).map(attempt));
+  const all = groups.flatMap((group) => group.told.map((server) => [group, server] as const));
+  for (let at = 0; at < all.length; at += parallel)
+    await Promise.all(all.slice(at, at + parallel).map(([group, server]) => attempt(group, server)));
   return failed;
 }
 

@@ -6,6 +6,7 @@ import { SessionStore } from '../session/store.ts';
 import { signInTimeout } from '../settings.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
 import type { Terminal } from '../terminal.ts';
+import type { World } from './siblings.ts';
 
 export interface Tailnet {
   (): Promise<TailnetStatus>;
@@ -75,11 +76,21 @@ export async function peerAddresses(
 }
 
 /** The sessions of this machine. Throws UsageError for a bad TKA_TIMEOUT. */
-export function openSessions(paths: Paths, env: NodeJS.ProcessEnv, terminal: Terminal, network: Network): Sessions {
+export function openSessions(
+  paths: Paths,
+  env: NodeJS.ProcessEnv,
+  terminal: Terminal,
+  network: Network,
+  world: Omit<World, 'paths' | 'env' | 'log'>,
+): Sessions {
   return new Sessions({
     store: new SessionStore(paths),
     timeout: signInTimeout(env),
     network,
+    siblings: async (server, apiServer) => {
+      const { findSiblings } = await import('./siblings.ts');
+      return findSiblings(server, apiServer, { ...world, paths, env, log: terminal.log });
+    },
     warn: terminal.warn,
     log: terminal.log,
   });

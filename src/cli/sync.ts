@@ -5,6 +5,7 @@ import { readKubeconfig } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters, trustOf } from './directory.ts';
 import { specOf } from './login.ts';
+import { inContext, keepAllSiblings, siblingsToKeep } from './siblings.ts';
 import { askAll } from './sync-ask.ts';
 import { parseTemplate } from './sync-names.ts';
 import { planSync, type SyncInput } from './sync-plan.ts';
@@ -66,7 +67,10 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     runs: ({ command, file }) => command === context.command || usableCommand(command ?? '', file, context.env.PATH),
     wasListed: ({ server }) => record.wasListed(server),
     prunes: prune,
-    specOf: (name, { cluster, info }) => specOf(context, name, cluster.server, info),
+    specOf: (name, { cluster, info }) => {
+      const siblings = siblingsToKeep(cluster.server, info, cluster.servers);
+      return specOf(context, name, cluster.server, info, inContext(siblings));
+    },
   };
   const dryRun = flags.dryRun === true;
   const written = await writeSync(kubeconfig, (v, blocked) => planSync(v, { ...input, blocked }), dryRun);
@@ -87,6 +91,7 @@ function keep(context: Context, record: SyncRecord, { plan }: Written, known: Re
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
   // Forgotten with its context, and back with it; who only logged out stays so.
   for (const server of servers) if (!known.has(server)) sessions.store.recall(server);
+  keepAllSiblings(context, plan.change.upsert);
   try {
     record.write(new Set(plan.pruned.map(({ server }) => server)));
   } catch (error) {

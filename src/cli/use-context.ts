@@ -5,6 +5,7 @@ import type { ContextSpec } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
 import { confirmed } from './directory.ts';
 import { specOf } from './login.ts';
+import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
 
 /**
  * What a context for a cluster holds, without signing in: its server is asked whether it is that cluster's, and how the
@@ -16,7 +17,8 @@ export async function contextSpec(
   cluster: Cluster,
   trust: Trust,
 ): Promise<ContextSpec> {
-  const info = await confirmed(context, cluster, trust);
+  const client = (server: string) => context.sessions.client(server, cluster.apiEndpoint);
+  const info = await confirmed(context, cluster, trust, client);
   const { server } = info;
   if (info.insecureSkipTlsVerify && context.sessions.store.insecureConsent(server) !== info.apiServer) {
     throw new TkaError(
@@ -24,5 +26,7 @@ export async function contextSpec(
       { hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`] },
     );
   }
-  return specOf(context, name, server, info);
+  const siblings = siblingsToKeep(server, info, cluster.servers);
+  keepSiblings(context, server, siblings);
+  return specOf(context, name, server, info, inContext(siblings));
 }

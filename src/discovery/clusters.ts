@@ -58,7 +58,7 @@ export class OtherCluster extends TkaError {}
  */
 export async function confirmCluster(
   { name, server, apiEndpoint }: { readonly name: string; readonly server: string; readonly apiEndpoint: string },
-  client: TkaClient,
+  client: Pick<TkaClient, 'clusterInfo' | 'close'>,
   timeout: number,
 ): Promise<ClusterDescription> {
   try {

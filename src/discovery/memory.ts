@@ -124,7 +124,15 @@ export class ListMemory {
 
   /** All lists there are. */
   all(): RememberedList[] {
-    return this.entryServers().flatMap((server) => this.read(server) ?? []);
+    return this.byServer().map(([, list]) => list);
+  }
+
+  /** The same, each with the server that it was asked of. */
+  byServer(): (readonly [entryServer: string, list: RememberedList])[] {
+    return this.entryServers().flatMap((server) => {
+      const list = this.read(server);
+      return list === undefined ? [] : [[server, list] as const];
+    });
   }
 
   /** The servers of which there are lists. */

@@ -71,7 +71,7 @@ export interface TrustOptions {
 
 /** What confirming a cluster takes. */
 export interface ConfirmOptions {
-  readonly client: (server: string) => TkaClient;
+  readonly client: (server: string) => Pick<TkaClient, 'clusterInfo' | 'close'>;
   /** Milliseconds. */
   readonly timeout: number;
   /** Forgets that a server was thought to be that of an API endpoint. */

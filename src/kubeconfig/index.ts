@@ -13,7 +13,7 @@ export { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from './files.ts';
 export { markName } from './glance.ts';
 export type { KubeconfigChange } from './plan.ts';
 export type { ContextSpec } from './spec.ts';
-export type { ContextInfo, KubeconfigView, OurContext } from './view.ts';
+export type { ContextInfo, ContextSiblings, KubeconfigView, OurContext } from './view.ts';
 
 /** What an edit did. */
 export interface EditResult {

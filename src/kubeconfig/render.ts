@@ -16,7 +16,8 @@ const scalar = (value: Plain): string => (typeof value === 'string' ? quote(valu
 
 /** `key: value` as block lines (each ended by a line feed) whose keys stand at `indent`. Keys must be plain words. */
 export function blockPair(key: string, value: Plain, indent: string): string {
-  if (Array.isArray(value)) return `${indent}${key}:\n${blockItems(value, indent)}`;
+  if (Array.isArray(value))
+    return value.length === 0 ? `${indent}${key}: []\n` : `${indent}${key}:\n${blockItems(value, indent)}`;
   if (!isMap(value)) return `${indent}${key}: ${scalar(value)}\n`;
   return `${indent}${key}:\n${blockMap(value, `${indent}  `)}`;
 }

@@ -5,7 +5,7 @@ import { markName } from './glance.ts';
 import type { Entry } from './source.ts';
 import type { Field } from './splice.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
-import { markOf, textOf } from './view.ts';
+import { type ContextSiblings, markOf, siblingsOf, textOf } from './view.ts';
 
 /** A context of ours as it should be. */
 export interface ContextSpec {
@@ -17,6 +17,8 @@ export interface ContextSpec {
   /** Base64 of PEM; empty or undefined for none. Left out where TLS is not verified: kubectl refuses the two together. */
   readonly caData?: string | undefined;
   readonly insecureSkipTlsVerify?: boolean | undefined;
+  /** What is known of the cluster's other TKA servers; undefined leaves an entry's own as they are. */
+  readonly siblings?: ContextSiblings | undefined;
   /** What kubectl is to run. An entry's own command stays as long as it can be run. */
   readonly command: string;
   readonly installHint: string;
@@ -48,7 +50,12 @@ export function checkSpec(spec: ContextSpec): ContextSpec {
   };
 }
 
-const extensions = (spec: ContextSpec): Plain => [{ extension: { server: spec.server }, name: markName }];
+const extensions = (spec: ContextSpec, more: PlainMap = {}): Plain => {
+  const keys = { ...more, server: spec.server };
+  return [{ extension: Object.fromEntries(Object.entries(keys).sort()), name: markName }];
+};
+const siblingKeys = ({ siblings }: ContextSpec): PlainMap =>
+  siblings ? { ...siblings, servers: [...siblings.servers] } : {};
 const argsOf = (spec: ContextSpec): string[] => ['credential', '--server', spec.server, '--api-server', spec.apiServer];
 
 // Fields in kubectl's own order, so that a file that kubectl writes anew stays alike.
@@ -78,7 +85,7 @@ export function newUser(name: string, spec: ContextSpec): PlainMap {
 
 /** A context entry as we write it. */
 export const newContext = (name: string, cluster: string, user: string, spec: ContextSpec): PlainMap => ({
-  context: { cluster, extensions: extensions(spec), user },
+  context: { cluster, extensions: extensions(spec, siblingKeys(spec)), user },
   name,
 });
 
@@ -130,5 +137,27 @@ export function contextFields(entry: Entry, cluster: string, user: string, spec:
   const fields: Field[] = [];
   if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);
   if (entry.body.user !== user) fields.push([['context', 'user'], user]);
-  return [...fields, ...markField('context', entry, spec)];
+  return [...fields, ...markField('context', entry, spec), ...siblingFields(entry, spec)];
+}
+
+/**
+ * What differs in what a context keeps of its cluster's servers. A server more or less is no reason to change the file:
+ * one that still is there is enough to find the others.
+ */
+function siblingFields(entry: Entry, spec: ContextSpec): Field[] {
+  const [mark, kept] = [markOf(entry), siblingsOf(entry)];
+  if (mark === undefined) return [];
+  // Of another cluster's server, perhaps.
+  const wanted = spec.siblings ?? (mark.server === spec.server ? undefined : kept && { ...kept, servers: [] });
+  if (wanted === undefined) return [];
+  const isSame = kept?.cluster === wanted.cluster && kept.signInStore === wanted.signInStore;
+  const isEnough = wanted.servers.length === 0 || wanted.servers.some((server) => kept?.servers.includes(server));
+  if (isSame && isEnough && mark.server === spec.server) return [];
+  const path = ['context', 'extensions', mark.index, 'extension'];
+  const { cluster, signInStore, servers } = wanted;
+  return [
+    [[...path, 'cluster'], cluster],
+    [[...path, 'servers'], [...servers]],
+    [[...path, 'signInStore'], signInStore],
+  ];
 }

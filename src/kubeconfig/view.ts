@@ -3,6 +3,16 @@ import { markName } from './glance.ts';
 import { type Entry, type SectionKey, type Source, sectionKeys } from './source.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
+/** What a context keeps of its cluster, so that another of the cluster's TKA servers can be used while its own is away. */
+export interface ContextSiblings {
+  /** The name of the cluster. */
+  readonly cluster: string;
+  /** Where its sign-ins are kept, as its TKA server states it. */
+  readonly signInStore: string;
+  /** Canonical URLs of its other TKA servers. */
+  readonly servers: readonly string[];
+}
+
 /** A context of ours and what it refers to. */
 export interface OurContext {
   readonly name: string;
@@ -17,6 +27,8 @@ export interface OurContext {
   /** Base64 of PEM, without line breaks. */
   readonly caData: string | undefined;
   readonly insecureSkipTlsVerify: boolean;
+  /** Undefined in contexts of 0.1.0, and where the TKA server does not state all of it (Go). */
+  readonly siblings?: ContextSiblings | undefined;
 }
 
 /** Any context of the merged view. */
@@ -89,6 +101,19 @@ function withCanonical(index: number, server: string): Mark | undefined {
   return canonical === undefined ? undefined : { index, server: canonical };
 }
 
+/** What a context of ours keeps of its cluster; undefined where it keeps none, or not all of it. */
+export function siblingsOf(entry: Entry): ContextSiblings | undefined {
+  const mark = markOf(entry);
+  const list = entry.body.extensions;
+  const item = mark !== undefined && Array.isArray(list) ? list[mark.index] : undefined;
+  const extension = isPlainMap(item) ? item.extension : undefined;
+  if (!isPlainMap(extension)) return undefined;
+  const { cluster, signInStore, servers } = extension;
+  if (typeof cluster !== 'string' || typeof signInStore !== 'string' || !Array.isArray(servers)) return undefined;
+  const urls = servers.map((server) => orUndefined(canonicalServer, textOf(server)));
+  return { cluster, signInStore, servers: urls.filter((url) => url !== undefined && url !== '') as string[] };
+}
+
 /** The text of a field; undefined for anything else. */
 export const textOf = (value: Plain | undefined): string | undefined => (typeof value === 'string' ? value : undefined);
 
@@ -122,6 +147,7 @@ export function viewOf(sources: readonly Source[], merged: Merged): KubeconfigVi
       command: isPlainMap(exec) ? textOf(exec.command) : undefined,
       caData: textOf(target['certificate-authority-data'])?.replace(/[\r\n]+/g, '') || undefined,
       insecureSkipTlsVerify: target['insecure-skip-tls-verify'] === true,
+      siblings: siblingsOf(entry),
     });
   }
   const currentContext = sources.find((source) => source.currentContext !== '')?.currentContext;

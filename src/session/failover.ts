@@ -32,6 +32,8 @@ export interface FailoverOptions {
   readonly tryToken: (access: Access) => Promise<'accepted' | 'refused' | 'unknown'>;
   /** The server was away a moment ago: the others are asked first. */
   readonly wasAway?: boolean;
+  /** Called when another server takes over from the first. */
+  readonly onMove?: () => void;
   readonly log: (line: string) => void;
 }
 
@@ -62,7 +64,9 @@ export function disagreement(known: KnownCluster, info: ClusterDescription): str
 
 function accessDisagreement(known: ClusterAccess, access: ClusterAccess): string | undefined {
   if (access.apiServer !== known.apiServer) return `its API server is ${access.apiServer}`;
-  if (access.insecureSkipTlsVerify !== known.insecureSkipTlsVerify || access.caData !== known.caData)
+  // Where nobody looks at the certificate, no context has a CA.
+  const isSameCa = known.insecureSkipTlsVerify || access.caData === known.caData;
+  if (access.insecureSkipTlsVerify !== known.insecureSkipTlsVerify || !isSameCa)
     return 'it states another CA for the API server';
   return undefined;
 }
@@ -221,6 +225,7 @@ export class FailoverClient {
     this.#found = undefined;
     await from.close();
     this.#current = to;
+    if (from.server === this.first) this.#options.onMove?.();
     this.#options.log(`${from.server} is away: going on at ${to.server}, of the same cluster`);
     throw new MovedOn(`${to.server} has taken over from ${from.server}`);
   }

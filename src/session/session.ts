@@ -115,13 +115,9 @@ export class Sessions {
       siblings: () => this.#siblings(server, apiServer),
       tryToken: (access) => tryToken(access.token, access, this.#network, this.#log),
       wasAway: this.#away.has(server),
+      onMove: () => this.#away.add(server),
       log: this.#log,
     });
-  }
-
-  /** Notes where another server has taken over: in this process, the server is asked last from now on. */
-  noteAway(client: FailoverClient): void {
-    if (client.hasMoved) this.#away.add(client.first);
   }
 
   /** Runs `act` with such a client. */
@@ -134,7 +130,6 @@ export class Sessions {
     try {
       return await act(client);
     } finally {
-      this.noteAway(client);
       await client.close();
     }
   }
@@ -379,14 +374,27 @@ export class Sessions {
   }
 
   /**
-   * Signs out: marks the server as signed out on this machine, drops the token, and revokes on the server. False where
-   * the server knew of no sign-in. Throws TkaError where the server could not be told; the rest is done even then.
+   * Signs out: marks the server as signed out on this machine, drops the token, and revokes on the server, or while that
+   * is away on another server of its cluster. False where the server knew of no sign-in. Throws TkaError where the server
+   * could not be told; the rest is done even then.
    */
   async signOut(server: string): Promise<boolean> {
+    const apiServer = this.store.read(server)?.apiServer;
+    return this.#end(server, false, () => this.#revoke(server, apiServer));
+  }
+
+  /**
+   * Signs out on this machine only, where another server of the same cluster is told. `forgotten`: there is nothing to
+   * show of it. Throws TkaError where that cannot be kept.
+   */
+  async signOutHere(server: string, forgotten: boolean): Promise<void> {
+    await this.#end(server, forgotten, async () => ({ known: true, complete: false }));
+  }
+
+  async #end(server: string, forgotten: boolean, tell: () => Promise<Revoked>): Promise<boolean> {
     const { store } = this;
     const before = store.read(server) ?? store.signedOut(server);
     const { username = null, role = null, until = null } = before ?? {};
-    const apiServer = store.read(server)?.apiServer;
     const problems: unknown[] = [];
     const attempt = (act: () => void) => {
       try {
@@ -395,13 +403,14 @@ export class Sessions {
         problems.push(error);
       }
     };
-    const mark = (complete: boolean) => attempt(() => store.markSignedOut({ server, username, role, until, complete }));
+    const mark = (complete: boolean) =>
+      attempt(() => store.markSignedOut({ server, username, role, until, complete, forgotten }));
     // The mark comes first: a sign-in that is under way sees it before it keeps its token.
     mark(false);
     const act = async () => {
       // Also where another process has taken the lock over: being signed out counts before all.
       attempt(() => store.remove(server));
-      const { known, complete } = await this.#revoke(server, apiServer).catch((error) => {
+      const { known, complete } = await tell().catch((error) => {
         problems.push(error);
         return { known: false, complete: false };
       });
