@@ -6,6 +6,8 @@ import { ensurePrivateFolder } from '../files.ts';
 /** A server that did not answer is asked after the others for so long, in milliseconds. */
 const askedLast = 60_000;
 
+export type Away = 'failed' | 'silent';
+
 /** Servers that did not answer a moment ago, to this process or another: `~/.local/state/kubectl-tka/away/…`. */
 export class AwayServers {
   readonly #folder: string | undefined;
@@ -19,27 +21,33 @@ export class AwayServers {
     return this.#folder === undefined || name === undefined ? undefined : path.join(this.#folder, name);
   }
 
-  /** Returns whether a server did not answer within the last minute. */
-  has(server: string): boolean {
+  /**
+   * Returns how a server behaved within the last minute: `failed` where it could not be reached, `silent` where another one
+   * was faster by far; undefined where neither is known.
+   */
+  has(server: string): Away | undefined {
     const file = this.#file(server);
     try {
-      const age = file === undefined ? askedLast : Date.now() - fs.lstatSync(file).mtimeMs;
+      if (file === undefined) return undefined;
+      const { mtimeMs, size } = fs.lstatSync(file);
+      const age = Date.now() - mtimeMs;
       // A time to come (the clock was set back) would count for ever. File times have fractions that Date.now() lacks.
-      return age > -1000 && age < askedLast;
+      if (age <= -1000 || age >= askedLast) return undefined;
+      return size > 0 ? 'failed' : 'silent';
     } catch {
-      return false;
+      return undefined;
     }
   }
 
   /** Notes that a server did not answer. Never throws: without the note, it costs a moment again. */
-  note(server: string): void {
+  note(server: string, how: Away): void {
     const file = this.#file(server);
     if (file === undefined) return;
     try {
       ensurePrivateFolder(path.dirname(path.dirname(file)));
       ensurePrivateFolder(path.dirname(file));
       fs.rmSync(file, { force: true });
-      fs.writeFileSync(file, '', { mode: 0o600 });
+      fs.writeFileSync(file, how === 'failed' ? 'failed\n' : '', { mode: 0o600 });
     } catch {
       // Best effort.
     }

@@ -166,18 +166,19 @@ async function currentListing(
     options.named && server === first ? 'known' : (remembered.get(server) ?? 'tailnet');
   const good = ({ members, ...listing }: Listing): GoodListing | undefined =>
     members && { ...listing, members, wordOf, alone: false };
+  const isAway = (server: string) => options.away.has(server) !== undefined;
   // A list from a server that is not trusted could move every other cluster.
   const listed = async () => {
     const servers = new Set(options.entries);
     for (const [server, word] of remembered) if (await options.allows(server, word)) servers.add(server);
     servers.delete(first);
-    return [...servers].sort((a, b) => Number(options.away.has(a)) - Number(options.away.has(b))).slice(0, mostAsked);
+    return [...servers].sort((a, b) => Number(isAway(a)) - Number(isAway(b))).slice(0, mostAsked);
   };
   const online = async () => (await options.tagged()).peers.filter((peer) => peer.online).map(options.serverOf);
   const wasAway = options.away.has(first);
   const asked = await askInTurn(
     [
-      { servers: async () => (wasAway ? [] : [first]), headStart: hedgeAfter },
+      { servers: async () => (wasAway === undefined ? [first] : []), headStart: hedgeAfter },
       { servers: async () => (await listed()).slice(0, 1), headStart: hedgeAfter },
       { servers: async () => [...(await listed()), ...(options.named ? [] : await online()), first] },
       // They may be of other meshes than the server that the user named.
@@ -197,7 +198,7 @@ async function currentListing(
         : 'did not answer';
     const line = `${refusedList(error) ?? `${first} ${why}`}: this is the list of ${listing.server}`;
     // One that was only slower than another is not worth a word.
-    if (why === 'did not answer' && error === undefined) options.log(line);
+    if (why === 'did not answer' && error === undefined && wasAway !== 'failed') options.log(line);
     else options.notice(line);
     return { listing };
   }
@@ -218,8 +219,8 @@ async function currentListing(
 
 /** Notes who did not answer, so that others are asked first for a while. */
 function rememberAway({ listing, failed, silent }: Asked, { away }: FindOptions): void {
-  for (const server of silent) away.note(server);
-  for (const [server, error] of failed) if (error instanceof Unavailable && error.away) away.note(server);
+  for (const server of silent) away.note(server, 'silent');
+  for (const [server, error] of failed) if (error instanceof Unavailable && error.away) away.note(server, 'failed');
   if (listing !== undefined) away.clear(listing.server);
 }
 

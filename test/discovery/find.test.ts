@@ -1,5 +1,6 @@
 // Where the list of clusters comes from, and how far it is believed.
 import { describe, expect, it } from 'vitest';
+import type { Away } from '../../src/discovery/away.ts';
 import { type FindOptions, findClusters } from '../../src/discovery/find.ts';
 import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
 import type { Member } from '../../src/tka/answers.ts';
@@ -51,7 +52,7 @@ function setUp(answers: Readonly<Record<string, Answer>>, more: Partial<FindOpti
     named: true,
     known: [],
     memory: new Held(),
-    away: { has: () => false, note: () => {}, clear: () => {} },
+    away: { has: () => undefined, note: () => {}, clear: () => {} },
     tagged: async () => ({ peers: [] }),
     serverOf: ({ dnsName }) => `https://${dnsName}`,
     client: (server) =>
@@ -219,10 +220,10 @@ describe('findClusters', () => {
   });
 
   it('a server that did not answer is noted, and asked last from then on', async () => {
-    const noted = new Set<string>();
+    const noted = new Map<string, Away>();
     const away = {
-      has: (server: string) => noted.has(server),
-      note: (server: string) => void noted.add(server),
+      has: (server: string) => noted.get(server),
+      note: (server: string, how: Away) => void noted.set(server, how),
       clear: (server: string) => void noted.delete(server),
     };
     const gone = new Unavailable('cannot reach it', 0, { away: true });
@@ -231,7 +232,7 @@ describe('findClusters', () => {
     const before = setUp(answers, { memory: new Held(list), away });
     await before.found();
     expect(before.asked).toEqual([entry, other]);
-    expect([...noted]).toEqual([entry]);
+    expect([...noted]).toEqual([[entry, 'failed']]);
     const after = setUp(answers, { memory: new Held(list), away });
     expect((await after.found()).current).toBe(true);
     expect(after.asked).toEqual([other]);
@@ -239,12 +240,12 @@ describe('findClusters', () => {
     const back = setUp({ [entry]: [member('us', entry)], [other]: gone }, { memory: new Held(list), away });
     await back.found();
     expect(back.asked).toEqual([other, entry]);
-    expect([...noted]).toEqual([other]);
+    expect([...noted]).toEqual([[other, 'failed']]);
   });
 
   it('a refusal or an answer that is no list is not being away', async () => {
     const noted: string[] = [];
-    const away = { has: () => false, note: (server: string) => void noted.push(server), clear: () => {} };
+    const away = { has: () => undefined, note: (server: string) => void noted.push(server), clear: () => {} };
     const { found } = setUp(
       { [entry]: new Refused('no', 403), [other]: [member('eu', other)] },
       { named: false, entries: [entry, other], away },
