@@ -738,4 +738,32 @@ export const mutants: readonly Mutant[] = [
     replace: '',
     tests: ['test/server/mesh/hostile.test.ts'],
   },
+  {
+    name: 'a server that does not answer a probe is not shown as healthy',
+    file: 'src/cli/clusters-rows.ts',
+    find: "  if (probe.reachable === false && state === 'healthy') return 'suspected';\n",
+    replace: '',
+    tests: ['test/e2e/clusters-live-watch.test.ts'],
+  },
+  {
+    name: 'a kubeconfig with a key twice is read by the YAML parser',
+    file: 'src/kubeconfig/plain.ts',
+    find: ' || name in map',
+    replace: '',
+    tests: ['test/kubeconfig/plain.test.ts'],
+  },
+  {
+    name: 'a context that sync has written is no use of its server',
+    file: 'src/cli/directory.ts',
+    find: '(withContext.has(server) && !isSynced(server))',
+    replace: 'withContext.has(server)',
+    tests: ['test/e2e/discovery-trust.test.ts'],
+  },
+  {
+    name: 'one kubectl is told once that it is signed out',
+    file: 'src/session/session.ts',
+    find: 'return again(told, isTellable(caller));',
+    replace: 'return again(told);',
+    tests: ['test/e2e/final.test.ts'],
+  },
 ];
