@@ -363,8 +363,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'every error has a hint',
     file: 'src/terminal.ts',
-    find: 'hints.length > 0 ? hints : [lastResort ?? []].flat()',
-    replace: 'hints',
+    find: 'own.length > 0 ? own : [lastResort ?? []].flat()',
+    replace: 'own',
     tests: ['test/cli/hints.test.ts'],
   },
   {
