@@ -1,7 +1,7 @@
 // npm run bench: whole-process times as ratios in one run. Contestants take turns, so that a busy moment meets all of
 // them; the median counts. Each runs as the child of a shell of its own, since a second call by one parent is a sign that
 // the API server refused the token.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -11,7 +11,6 @@ import { fileURLToPath } from 'node:url';
 import { entryName } from '../../src/credential/entry.ts';
 import { besideGreed } from './beside.ts';
 import { cachedScripts } from './cached.ts';
-import { gossipBytes } from './gossip.ts';
 import { signInCosts } from './sign-ins.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -181,7 +180,10 @@ try {
     [bare.name],
   );
   process.stdout.write('\ngossip, sent by each member\n');
-  for (const line of gossipBytes([3, 50, 500])) process.stdout.write(`  ${line}\n`);
+  // Thousands of members that each know thousands: a heap of its own.
+  const gossip = path.join(import.meta.dirname, 'gossip.ts');
+  const sizes = os.totalmem() > 8 * 2 ** 30 ? ['3', '50', '500', '1000', '3000', '10000'] : ['3', '50', '500', '10000'];
+  spawnSync(process.execPath, ['--max-old-space-size=6000', gossip, ...sizes], { stdio: 'inherit' });
   process.stdout.write('\nsign-ins of a TKA server, on a real API server\n');
   for (const line of await signInCosts()) process.stdout.write(`  ${line}\n`);
   process.stdout.write('\na login of one person beside another who asks without end\n');

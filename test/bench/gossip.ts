@@ -1,27 +1,230 @@
-// What a mesh costs its members: the real messages of the shipped core, in virtual time.
-import { Simulation } from '../server/mesh/simulation.ts';
+// What a mesh costs its members, and what SWIM costs beside it: the real messages of the shipped core, in virtual time,
+// with 5 % of all messages lost. Run by bench.ts as `node gossip.ts SIZE...`; 3,000 members need 4 GB.
+import { connect } from 'node:net';
+import { memoryUsage } from 'node:process';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import type { Gate } from '../../src/server/mesh/gate.ts';
+import { checkRecord } from '../../src/server/mesh/member.ts';
+import { Membership } from '../../src/server/mesh/membership.ts';
+import { startMesh } from '../../src/server/mesh/mesh.ts';
+import { post } from '../../src/server/mesh/peer.ts';
+import { SharedKey } from '../../src/server/mesh/seal.ts';
+import { messageLimit, readAnswer, readQuestion, writeAnswer, writeQuestion } from '../../src/server/mesh/wire.ts';
+import { recordOf, Simulation } from '../server/mesh/simulation.ts';
+import { Swim } from '../server/mesh/swim.ts';
 
-const rounds = 5;
+const conditions = { seed: 1, delayMs: 50, loss: 0.05 };
+const measured = 60;
+// In the first rounds all that has just been read is still news.
+const settling = 15;
+const patience = 200;
 
-/** One line for each size: bytes that one member sends in a second, answers included, without HTTP's headers. */
-export function gossipBytes(sizes: readonly number[]): string[] {
-  return sizes.map((size) => {
-    const simulation = new Simulation({ seed: 1, size, delayMs: 50 });
-    for (const machine of simulation.machines) simulation.start(machine);
-    const joined = simulation.run(60, () => simulation.agreed());
-    const { bytes: before, messages: sent, longest: join } = simulation;
-    simulation.longest = 0;
-    simulation.run(rounds);
-    const each = (count: number) => count / rounds / size;
-    const cells = [
-      `${String(size).padStart(4)} members`,
-      `${each(simulation.bytes - before)
-        .toFixed(0)
-        .padStart(6)} B/s`,
-      `${each(simulation.messages - sent).toFixed(1)} messages/s`,
-      `longest ${(simulation.longest / 1024).toFixed(1)} KiB (${(join / 1024).toFixed(1)} at the start)`,
-      `agreed after ${joined} rounds`,
-    ];
-    return cells.join('   ');
+const sizes = process.argv.slice(2).map(Number);
+const framing = { key: await httpBytes(true), tag: await httpBytes(false) };
+process.stdout.write(
+  `bytes are payload; HTTP adds ${framing.tag} to each question with its answer in a tailnet, ${framing.key} with a key\n`,
+);
+for (const size of sizes) {
+  if (size > 5000) process.stdout.write(`${oneOf(size)}\n`);
+  else for (const line of [mesh(size), swim(size)]) process.stdout.write(`${line}\n`);
+}
+
+interface Figures {
+  readonly bytes: number;
+  readonly messages: number;
+  readonly dead: number | undefined;
+  readonly joined: number | undefined;
+  readonly doubts: string;
+}
+
+function lineOf(what: string, size: number, { bytes, messages, dead, joined, doubts }: Figures, more = ''): string {
+  const cells = [
+    `${what} ${String(size).padStart(5)} members`,
+    `${bytes.toFixed(0).padStart(5)} B/s in ${messages.toFixed(1)} messages`,
+    `a death known to all in ${dead ?? '?'} rounds`,
+    `a join in ${joined ?? '?'}`,
+    doubts,
+  ];
+  return [...cells, more].filter((cell) => cell !== '').join('   ');
+}
+
+function mesh(size: number): string {
+  const before = memoryUsage().heapUsed;
+  const simulation = new Simulation({ ...conditions, size });
+  simulation.startKnown();
+  const heap = Math.max(0, memoryUsage().heapUsed - before);
+  simulation.rounds(settling);
+  const { bytes, messages } = simulation;
+  const { user, system } = process.cpuUsage();
+  simulation.rounds(measured);
+  const cpu = process.cpuUsage({ user, system });
+  const each = (count: number) => count / measured / size;
+  const idle = { bytes: each(simulation.bytes - bytes), messages: each(simulation.messages - messages) };
+  const doubts = `falsely suspected ${simulation.doubts.suspected}, dead ${simulation.doubts.dead}`;
+  const one = simulation.machines[size >> 1] ?? fail();
+  simulation.kill(one);
+  const others = simulation.machines.filter((machine) => machine !== one);
+  const all = (state: string) => others.every(({ core }) => core?.get(one.name)?.state === state);
+  const dead = simulation.rounds(patience, () => all('dead'));
+  simulation.start(one);
+  const joined = simulation.rounds(patience, () => all('healthy') && one.core?.living === size);
+  const [http, ms] = [(idle.messages / 2) * framing.tag, each(cpu.user + cpu.system) / 1000];
+  const more = `HTTP ${http.toFixed(0)} B/s, with a key ${((idle.messages / 2) * framing.key).toFixed(0)}; CPU ${ms.toFixed(2)} ms/s, the simulation’s included; heap ${(heap / 1024 / size).toFixed(0)} KiB`;
+  return lineOf('mesh', size, { ...idle, dead, joined, doubts }, more);
+}
+
+function swim(size: number): string {
+  const simulation = new Swim({ ...conditions, size });
+  simulation.run(settling * 1000);
+  const { bytes, messages } = simulation;
+  simulation.run(measured * 1000);
+  const each = (count: number) => count / measured / size;
+  const idle = { bytes: each(simulation.bytes - bytes), messages: each(simulation.messages - messages) };
+  const doubts = `falsely suspected ${simulation.doubts.suspect}, dead ${simulation.doubts.dead}`;
+  const until = (so: () => boolean) => {
+    for (let round = 1; round <= patience; round++) {
+      simulation.run(1000);
+      if (so()) return round;
+    }
+    return undefined;
+  };
+  const one = simulation.nodes[size >> 1] ?? fail();
+  simulation.kill(one);
+  const dead = until(() => simulation.agreeing(one, 'dead'));
+  // It starts with the next incarnation, as one that has kept its last one.
+  one.incarnation++;
+  simulation.join(one, simulation.nodes[0] ?? fail());
+  const joined = until(() => simulation.agreeing(one, 'alive') && one.known.size === size);
+  return lineOf('SWIM', size, { ...idle, dead, joined, doubts });
+}
+
+/** One member of a mesh of so many, the others of which answer and ask as members do: all of its messages are real. */
+function oneOf(size: number): string {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc');
+  const heapUsed = (): number => {
+    collect();
+    return memoryUsage().heapUsed;
+  };
+  const nameOf = (i: number) => `tka-cluster-${String(i).padStart(5, '0')}`;
+  const addressOf = (i: number) => `${nameOf(i)}.example.ts.net:7946`;
+  const others = Array.from({ length: size - 1 }, (_, i) => addressOf(i + 1));
+  const numbers = new Map(others.map((address, i) => [address, i + 1]));
+  const before = heapUsed();
+  let now = 0;
+  let sent = 0;
+  const core = new Membership({
+    name: nameOf(0),
+    record: recordOf(nameOf(0)),
+    clock: { monotonic: () => now, wall: () => now },
+    random: Math.random,
+    intervalMs: 1000,
+    factor: 3,
+    stalenessThreshold: 5,
+    deadThreshold: 10,
+    seeds: [addressOf(1)],
   });
+  let part: { members: { count: number; digest: string } } | undefined;
+  let told = 0;
+  const ask = (): void => {
+    for (let asks = core.asks(); asks.length > 0; asks = core.asks()) {
+      for (const one of asks) {
+        sent += one.body.length;
+        const question = readQuestion(one.body);
+        if (typeof question === 'string') throw new Error(question);
+        part = { members: question };
+        const i = numbers.get(one.address) ?? fail();
+        const { text, etag, version } = checkRecord(nameOf(i), { ...recordOf(nameOf(i)), left: false });
+        const own = { name: nameOf(i), process: `p${i}`, version, silent: [], others: others.slice(told, told + 1500) };
+        told += 1500;
+        const answer = readAnswer(writeAnswer(own, question.have === etag ? undefined : text, messageLimit));
+        if (typeof answer === 'string') throw new Error(answer);
+        core.settle(one, answer);
+      }
+    }
+  };
+  core.tick();
+  ask();
+  if (core.living !== size) throw new Error(`${core.living} of ${size} members`);
+  const joining = sent;
+  const heap = heapUsed() - before;
+  let started = 0;
+  let { user, system } = process.cpuUsage();
+  for (let round = -settling; round < measured; round++) {
+    if (round === 0) {
+      started = sent;
+      ({ user, system } = process.cpuUsage());
+    }
+    now += 1000;
+    core.tick();
+    ask();
+    // As many ask it, and know the same members.
+    for (let n = 0; n < 3; n++) {
+      const i = 1 + Math.floor(Math.random() * (size - 1));
+      const { text: _, etag: __, version } = checkRecord(nameOf(i), { ...recordOf(nameOf(i)), left: false });
+      const { count, digest } = part?.members ?? fail();
+      const sender = { name: nameOf(i), process: `p${i}`, version, at: addressOf(i), leaving: false };
+      const question = readQuestion(writeQuestion({ ...sender, have: core.self.etag, count, digest }));
+      if (typeof question === 'string') throw new Error(question);
+      sent += core.answer(question).length;
+    }
+  }
+  const cpu = process.cpuUsage({ user, system });
+  const listing = performance.now();
+  const list = JSON.stringify(core.members()).length;
+  const cells = [
+    `mesh ${String(size).padStart(5)} members, of which one is measured`,
+    `${((sent - started) / measured).toFixed(0)} B/s`,
+    `${(joining / 1024).toFixed(0)} KiB to join`,
+    `CPU ${((cpu.user + cpu.system) / 1000 / measured).toFixed(2)} ms/s, the others’ part included`,
+    `heap ${(heap / 2 ** 20).toFixed(1)} MiB`,
+    `list of ${(list / 2 ** 20).toFixed(1)} MiB in ${(performance.now() - listing).toFixed(0)} ms`,
+  ];
+  return cells.join('   ');
+}
+
+/** Bytes of HTTP around one question and its answer. */
+async function httpBytes(withKey: boolean): Promise<number> {
+  const key = 'a shared key of at least 32 characters';
+  const node = async () => ({ name: 'asker', tags: ['tag:tka'] });
+  const { server, apiEndpoint, labels, version } = recordOf('tka-cluster-0001');
+  const door = withKey ? { key } : { whois: node, tag: 'tag:tka' };
+  const record = { server, apiEndpoint, labels, version };
+  await using peer = await startMesh({ name: 'tka-cluster-0001', record, hosts: ['127.0.0.1'], port: 0, ...door });
+  const gate: Gate = withKey
+    ? { key: new SharedKey(key, Date.now), instances: new Map() }
+    : { whois: node, whoCalls: node, tag: 'tag:tka' };
+  let wire = 0;
+  const dial = (host: string, port: number) =>
+    new Promise<{ socket: ReturnType<typeof connect>; address: string; port: number }>((resolve, reject) => {
+      const socket = connect({ host, port }, () => resolve({ socket, address: host, port })).on('error', reject);
+      socket.on('close', () => {
+        wire = socket.bytesWritten + socket.bytesRead;
+      });
+    });
+  const message = {
+    name: 'asker',
+    process: 'p',
+    version: 'v',
+    at: '127.0.0.1:9',
+    count: 1,
+    digest: 'd',
+    leaving: false,
+  };
+  const body = writeQuestion(message);
+  for (let tries = 0; ; tries++) {
+    const { body: answer } = await post(`127.0.0.1:${peer.port}`, body, {
+      gate,
+      dial,
+      signal: AbortSignal.timeout(5000),
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+    // The first one also asks which process answers.
+    if (tries > 0) return wire - body.length - answer.length;
+  }
+}
+
+function fail(): never {
+  throw new Error('there is nobody');
 }

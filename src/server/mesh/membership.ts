@@ -1,11 +1,17 @@
-// The mesh as one member knows it: it reads each other member's record from that member itself. Pure: time, chance and
-// the network are its caller's.
+// One member's part in the mesh: it reads each other member's record from that member itself. Pure: the caller provides
+// time, randomness and the network.
 import type { MemberState } from '../../tka/types.ts';
-import { type CheckedRecord, checkRecord, digestOf, gossipAddress, isAddress, type MemberRecord } from './member.ts';
-import { type Answer, messageLimit, type Question, writeAnswer, writeQuestion } from './wire.ts';
+import { type CheckedRecord, checkRecord, gossipAddress, isAddress, type MemberRecord } from './member.ts';
+import { News } from './news.ts';
+import { type Ask, callers, ourselves, Questions } from './questions.ts';
+import { type Entry, markOf, type Place, pick, Roster } from './roster.ts';
+import { type Answer, messageLimit, type Question, silentLimit, writeAnswer, writeQuestion } from './wire.ts';
+
+export type { Ask } from './questions.ts';
+export type { Entry } from './roster.ts';
 
 export interface Clock {
-  /** Milliseconds that only ever grow, from any start: all waiting is measured so. */
+  /** Milliseconds that only ever grow, from any start: all waiting is measured with it. */
   monotonic(): number;
   /** Milliseconds of the epoch: for what people read. */
   wall(): number;
@@ -18,7 +24,7 @@ export interface MembershipOptions {
   /** 0 ≤ x < 1. */
   readonly random: () => number;
   readonly intervalMs: number;
-  /** How many members are read each interval, at least. */
+  /** How many members are read each interval. */
   readonly factor: number;
   /** Rounds without an answer until a member is suspected, and until it is dead. */
   readonly stalenessThreshold: number;
@@ -29,7 +35,7 @@ export interface MembershipOptions {
   readonly maxMembers?: number;
   /** Bytes. */
   readonly maxMessage?: number;
-  /** A member is new to us (`before` is undefined), what it says of itself is new, or its state is. */
+  /** A member is new to us (`before` is undefined), or its record or state is. */
   readonly onChange?: (member: KnownMember, before: MemberState | undefined) => void;
   /** Another process has our name. */
   readonly onTwin?: () => void;
@@ -37,7 +43,7 @@ export interface MembershipOptions {
   readonly onSkip?: (name: string, why: string) => void;
 }
 
-/** A member, and how it is as far as we know. */
+/** A member, and its state as far as this one knows. */
 export interface KnownMember {
   readonly name: string;
   readonly record: MemberRecord;
@@ -46,97 +52,33 @@ export interface KnownMember {
   readonly lastSeen: number;
 }
 
-/** What is kept of a member. Only its membership changes it. */
-export interface Entry {
-  readonly name: string;
-  record: MemberRecord;
-  text: string;
-  etag: string;
-  version: string;
-  /** Which process answered last. */
-  process: string;
-  /** `host:port`. */
-  address: string;
-  state: MemberState;
-  /** Monotonic time of the latest answer. */
-  seenAt: number;
-  /** When the question of that answer was asked. */
-  askedAt: number;
-  /** When the first question since then was asked that got no answer, and how many got none. */
-  failingSince: number | undefined;
-  failures: number;
-  /** A digest of its name and address. */
-  mark: number;
-}
-
-/** A question to one address, which is answered (`settle`) or not (`failed`). */
-export interface Ask {
-  readonly address: string;
-  readonly body: Buffer;
-  readonly at: number;
-  /** Who made us ask. */
-  readonly source: string;
-}
-
-/** An address that may be asked, whatever it was heard from. */
-interface Place {
-  readonly address: string;
-  /** Its questions on the way, oldest first. */
-  readonly asking: Set<Ask>;
-  isSeed: boolean;
-  /** It is ourselves. */
-  isSelf: boolean;
-  askedAt: number;
-  /** The member that answered there last. */
-  name: string | undefined;
-  /** Questions without an answer since then. */
-  failures: number;
-  /** For which source it waits to be asked. */
-  waiting: string | undefined;
-  /** For which source it was asked last. */
-  source: string;
-}
-
 const day = 24 * 60 * 60 * 1000;
 const ranks: Readonly<Record<MemberState, number>> = { healthy: 0, suspected: 1, dead: 2 };
-// Each member is read once in so many rounds, in however large a mesh.
-const cycle = 60;
-// Who made us ask an address: we ourselves, the member there, or, by its name, the member that told it. Each has room of
-// its own, so that a member that tells addresses of nobody delays no other.
-const ourselves = ' us';
-const callers = ' callers';
-// Questions on the way: for each of these, for all but our own, and to one address.
-const sourceLimits: Readonly<Record<string, number>> = { [ourselves]: 128, [callers]: 32 };
-const tellerLimit = 16;
-const hintedLimit = 64;
-const placeLimit = 4;
-// Addresses that wait to be tried, for each source.
-const waitingLimit = 2000;
-// Fewer questions without an answer than this may be chance.
+// Fewer questions in a row without an answer than this may be chance.
 const leastFailures = 3;
-// Rounds until another member's hint makes us ask the same address again.
-const hintRounds = 3;
-const fewOthers = 16;
+// Questions to an address before it is given up that no known member lives at.
+const strangerTries = 5;
+// Rounds until a report makes us ask an address again that we take for living, or for dead.
+const reportRounds = { living: 3, dead: 6 };
+// Rounds for which an address is remembered that turned out to be no member's.
+const strangerRounds = 60;
+// While nothing changes, the lost are asked more and more rarely, down to this: in rounds.
+const lostRounds = 30;
+// Those that an answer names at random to one that knows other members: as living, at least, and as silent, at most.
+const fewOthers = 8;
+const fewSilent = 4;
 
-/** One member's part in the mesh. */
 export class Membership {
   readonly self: Entry;
   readonly #options: MembershipOptions;
   readonly #maxMembers: number;
-  readonly #maxMessage: number;
-  readonly #forgetAfter: number;
-  readonly #entries = new Map<string, Entry>();
-  readonly #places = new Map<string, Place>();
-  /** What is to be asked as soon as there is room. */
-  readonly #waiting = new Map<string, Set<Place>>();
-  /** Questions on the way, by source. */
-  readonly #asking = new Map<string, number>();
-  #hinted = 0;
-  /** How many live, this one too, and the digests of each by exclusive or: so a change costs the same in any mesh. */
-  #count = 0;
-  #digest = 0;
+  readonly #roster: Roster;
+  readonly #questions: Questions;
+  readonly #news: News;
+  #selfText: string;
+  readonly #seeds = new Set<Place>();
   #lastNow: number;
-  /** When we were last found to have been stopped ourselves. */
+  /** When this process was last found to have been stopped. */
   #wokeAt = Number.NEGATIVE_INFINITY;
 
   /** Throws UsageError for a name or record that no member may have. */
@@ -144,14 +86,17 @@ export class Membership {
     const { clock, name, random } = options;
     this.#options = options;
     this.#maxMembers = options.maxMembers ?? 10_000;
-    this.#maxMessage = options.maxMessage ?? messageLimit;
-    this.#forgetAfter = options.forgetAfterMs ?? 7 * day;
+    this.#roster = new Roster(random);
+    this.#news = new News(options.intervalMs);
+    // Room for the members, and for as many again that are not.
+    this.#questions = new Questions(3 * this.#maxMembers);
     this.#lastNow = clock.monotonic();
     const checked = checkRecord(name, { ...options.record, left: false });
-    const process = Math.floor(random() * 2 ** 52).toString(36);
-    this.self = newEntry(name, checked, process, this.#lastNow, this.#lastNow);
-    this.#entries.set(name, this.self);
-    this.#counts(this.self, 1);
+    const process = Math.floor(random() * 2 ** 36).toString(36);
+    const place = this.#questions.place(gossipAddress(checked.record));
+    this.self = newEntry(name, checked, process, place, this.#lastNow, this.#lastNow);
+    this.#selfText = checked.text;
+    this.#roster.add(this.self);
     this.setSeeds(options.seeds ?? []);
   }
 
@@ -159,136 +104,148 @@ export class Membership {
     return this.self.name;
   }
 
-  /** What this member says of itself from now on. Throws UsageError as the constructor does. */
+  /** Publishes a new record of this member. Throws UsageError as the constructor does. */
   update(record: Omit<MemberRecord, 'left'>): void {
     if (this.self.record.left) return;
-    const { text } = this.self;
-    this.#say(checkRecord(this.name, { ...record, left: false }));
+    const before = this.#selfText;
+    this.#publish(checkRecord(this.name, { ...record, left: false }));
     // A question names our version: the others come and read it.
-    if (this.self.text !== text) for (const address of this.#living()) this.#want(this.#place(address));
+    if (this.#selfText !== before) for (const { place } of this.#others()) this.#questions.want(place);
   }
 
-  /** From now on this member says that it goes. Returns the questions that make the others read that. */
+  /** From now on the record says that this member goes. Returns the questions that make the others read that. */
   leave(): Ask[] {
-    this.#say(checkRecord(this.name, { ...this.self.record, left: true }));
-    this.self.state = 'dead';
-    const living = this.#living();
-    return shuffled(living, living.length, this.#options.random).map((address) => this.#ask(this.#place(address)));
+    this.#publish(checkRecord(this.name, { ...this.self.record, left: true }));
+    const others = this.#others();
+    return pick(others, others.length, this.#options.random).map(({ place }) => this.#ask(place, ourselves));
   }
 
-  #say(checked: CheckedRecord): void {
-    Object.assign(this.self, checked, { address: gossipAddress(checked.record) });
+  #publish({ record, text, etag, version }: CheckedRecord): void {
+    const { self } = this;
+    const place = this.#questions.place(gossipAddress(record));
+    this.#roster.setState(self, 'dead');
+    this.#selfText = text;
+    Object.assign(self, { record, etag, version, place, mark: markOf(self.name, place.address) });
+    if (!record.left) this.#roster.setState(self, 'healthy');
   }
 
   /** Where members may be before any is known: `host:port`. */
   setSeeds(addresses: readonly string[]): void {
-    for (const place of this.#places.values()) place.isSeed = false;
+    const before = new Set(this.#seeds);
+    this.#seeds.clear();
     for (const address of addresses.slice(0, this.#maxMembers)) {
       const plain = address.toLowerCase();
-      if (isAddress(plain) && plain !== this.self.address) this.#place(plain).isSeed = true;
+      if (isAddress(plain)) this.#seeds.add(this.#questions.place(plain));
+    }
+    this.#seeds.delete(this.self.place);
+    for (const place of before) {
+      place.isSeed = false;
+      this.#questions.watched.add(place);
+    }
+    for (const place of this.#seeds) {
+      place.isSeed = true;
+      // A peer that has just appeared is asked soon.
+      if (!before.has(place)) this.#news.quiet = 0;
     }
   }
 
-  /** True while no other member is known that lives. */
-  get alone(): boolean {
-    return this.#count === 1;
+  /** How many members live, this one too. */
+  get living(): number {
+    return this.#roster.living;
   }
 
   get(name: string): Entry | undefined {
-    return this.#entries.get(name);
+    return this.#roster.get(name);
   }
 
-  entries(): Iterable<Entry> {
-    return this.#entries.values();
-  }
-
-  /** All members, this one too, sorted by name. */
+  /** Returns all members, this one too, sorted by name. */
   members(): KnownMember[] {
-    return [...this.#entries.values()].sort(byName).map((entry) => this.#known(entry));
+    return [...this.#roster].sort((a, b) => (a.name < b.name ? -1 : 1)).map((entry) => this.#known(entry));
   }
 
-  /** One interval has passed: judges the silence of others, and chooses whom to ask. */
+  /** Does what each interval needs: judges the silence of others, and chooses which to ask. */
   tick(): void {
     const now = this.#now();
-    const { intervalMs, factor, random, stalenessThreshold, deadThreshold } = this.#options;
+    const { factor, random } = this.#options;
     this.self.seenAt = now;
-    const due: Place[] = [];
-    for (const entry of this.#entries.values()) {
-      if (entry === this.self) continue;
-      const place = this.#places.get(entry.address);
-      if (now - entry.seenAt >= this.#forgetAfter) {
-        if (entry.state !== 'dead') this.#counts(entry, -1);
-        this.#entries.delete(entry.name);
-        continue;
-      }
-      if (entry.state === 'dead') continue;
-      const rounds = entry.failingSince === undefined ? 0 : (now - entry.failingSince) / intervalMs;
-      const isDead = rounds >= deadThreshold && entry.failures >= leastFailures;
-      const state = isDead ? 'dead' : rounds >= stalenessThreshold ? 'suspected' : 'healthy';
-      // Only an answer makes a state better.
-      if (ranks[state] > ranks[entry.state]) this.#change(entry, state, entry.state);
-      if (place === undefined || isDead) continue;
-      // One that does not answer is asked in each round, whether or not an earlier question is still on its way.
-      if (entry.failures > 0 || (place.asking.size > 0 && now - place.askedAt >= intervalMs / 2)) this.#want(place);
-      else due.push(place);
+    for (const entry of this.#roster.dead) {
+      if (now - entry.seenAt >= (this.#options.forgetAfterMs ?? 7 * day)) this.#forget(entry);
     }
-    due.sort((a, b) => a.askedAt - b.askedAt);
-    const alive = this.#count - 1;
-    for (const place of due.slice(0, Math.max(factor, Math.ceil(alive / cycle)))) this.#want(place);
-    // A mesh that fell apart must find itself again, and not spend its time on the dead: each of them is asked by about
-    // one member a round.
-    const lost: Place[] = [];
-    for (const place of this.#places.values()) {
-      const entry = this.#at(place);
-      if (place.isSelf || this.#isAlive(place) || entry?.record.left === true) continue;
-      if (place.isSeed || entry !== undefined) lost.push(place);
-      else if (place.asking.size === 0 && place.waiting === undefined) {
-        if (place.failures > 0 && place.failures < leastFailures) this.#want(place, place.source);
-        else if (now - place.askedAt > cycle * intervalMs) this.#places.delete(place.address);
-      }
-    }
-    const more = alive === 0 ? factor : random() < lost.length / (alive + 1) ? 1 : 0;
-    for (const place of shuffled(lost, more, random)) this.#want(place);
+    this.#news.tick(now);
+    for (const place of this.#questions.watched) this.#lookAfter(place, now);
+    const alive = this.#roster.living - 1;
+    const turns = new Set([this.self]);
+    while (turns.size <= Math.min(factor, alive)) turns.add(this.#roster.next());
+    for (const { place } of turns) if (place !== this.self.place) this.#questions.want(place);
+    // A mesh that fell apart must find itself again, and not spend its time on the lost: each of them is asked by one
+    // member a round, and more and more rarely.
+    const rounds = Math.min(lostRounds, Math.ceil(this.#news.quiet / 10));
+    const lost = this.#lost();
+    let more = random() < lost.length / ((alive + 1) * rounds) ? 1 : 0;
+    if (alive === 0) more = this.#news.quiet % rounds === 0 ? factor : 0;
+    for (const place of pick(lost, more, random)) this.#questions.want(place);
   }
 
-  /** The questions to ask now. Each must come to `settle` or `failed`. */
-  asks(): Ask[] {
-    const asks: Ask[] = [];
-    // Those that still have something waiting come last the next time.
-    for (const [source, places] of [...this.#waiting]) {
-      this.#waiting.delete(source);
-      for (const place of places) {
-        const isOurs = source === ourselves;
-        if ((this.#asking.get(source) ?? 0) >= (sourceLimits[source] ?? tellerLimit)) break;
-        if (!isOurs && this.#hinted >= hintedLimit) break;
-        if (place.asking.size >= placeLimit) continue;
-        places.delete(place);
-        asks.push(this.#ask(place, source));
-      }
-      if (places.size > 0) this.#waiting.set(source, places);
-    }
-    return asks;
-  }
-
-  #ask(place: Place, source = ourselves): Ask {
+  /** Judges a member that does not answer, asks again, and forgets addresses that are no member's. */
+  #lookAfter(place: Place, now: number): void {
+    const { intervalMs } = this.#options;
+    const { watched } = this.#questions;
     const entry = this.#at(place);
-    const { name, process, version, address: at, record } = this.self;
-    const count = Math.max(this.#count, this.#places.size + 1);
-    const members = { count, digest: this.#names() };
+    // One that is silent is asked in each round, whether or not an earlier question is still on its way.
+    const isLate = place.open > 0 && now - place.askedAt >= intervalMs / 2;
+    if (entry !== undefined && entry.state !== 'dead') {
+      this.#judge(entry, now);
+      if (place.failures > 0 || isLate) this.#questions.want(place);
+      else if (place.open === 0) watched.delete(place);
+    } else if ((place.failures > 0 || isLate) && place.failures + place.open < strangerTries) {
+      this.#questions.want(place, place.source);
+    } else if (place.open > 0 || place.waiting !== undefined) {
+      return;
+    } else if (entry !== undefined || place.isSeed || place === this.self.place) {
+      watched.delete(place);
+    } else if (now - place.askedAt > strangerRounds * intervalMs) {
+      this.#questions.forget(place);
+    }
+  }
+
+  #judge(entry: Entry, now: number): void {
+    const { intervalMs, stalenessThreshold, deadThreshold } = this.#options;
+    const { failingSince, failures } = entry.place;
+    const rounds = failingSince === undefined ? 0 : (now - failingSince) / intervalMs;
+    const isDead = rounds >= deadThreshold && failures >= leastFailures;
+    const state = isDead ? 'dead' : rounds >= stalenessThreshold ? 'suspected' : 'healthy';
+    // Only an answer makes a state better.
+    if (ranks[state] > ranks[entry.state]) this.#change(entry, state);
+  }
+
+  /** The dead that did not leave, and the seeds that no living member answers for. */
+  #lost(): Place[] {
+    const lost = new Set<Place>();
+    for (const { record, place } of this.#roster.dead) if (!record.left) lost.add(place);
+    for (const place of this.#seeds) lost.add(place);
+    return [...lost].filter((place) => !place.isSelf && !isAlive(place));
+  }
+
+  /** Returns the questions to ask now. Each must come to `settle` or `failed`. */
+  asks(): Ask[] {
+    return this.#questions.due((place, source) => this.#ask(place, source));
+  }
+
+  #ask(place: Place, source: string): Ask {
+    const { name, process, version, record } = this.self;
     const body = writeQuestion({
       name,
       process,
       version,
-      at,
-      have: entry?.etag,
-      ...members,
+      at: this.self.place.address,
+      have: this.#at(place)?.etag,
+      // Those that it has only heard of, too: it need not hear of them again.
+      count: Math.max(this.#roster.living, this.#questions.size),
+      digest: this.#roster.digest(),
       leaving: record.left,
     });
-    const ask = { address: place.address, body, at: this.#now(), source };
-    place.asking.add(ask);
-    place.askedAt = ask.at;
-    place.waiting = undefined;
-    this.#counted(source, 1);
+    const ask = { address: place.address, body, at: this.#now(), source, place, isDone: false };
+    this.#questions.sent(ask);
     return ask;
   }
 
@@ -297,238 +254,184 @@ export class Membership {
    * counts only from the node of the member's name.
    */
   settle(ask: Ask, answer: Answer, node?: string): void {
-    const place = this.#done(ask);
-    if (place === undefined) return;
-    const { name } = answer;
-    place.failures = 0;
-    const problem = this.#take(ask, place, answer, node);
-    if (problem !== undefined) {
-      this.#options.onSkip?.(name, problem);
-      this.#fails(ask, place);
-      // It answers, so another try would be no better.
-      place.failures = leastFailures;
+    if (!this.#questions.done(ask)) return;
+    const { place } = ask;
+    const problem = this.#take(ask, answer, node);
+    if (problem === undefined) {
+      for (const address of answer.others) this.#report(address, answer.name, false);
+      for (const address of answer.silent) this.#report(address, answer.name, true);
       return;
     }
-    for (const address of answer.others) this.#hint(address, name);
+    this.#options.onSkip?.(answer.name, problem);
+    // It answers, so another try would be no better.
+    place.failures = Math.max(place.failures, strangerTries - 1);
+    this.#fails(ask);
   }
 
   /** Takes what a member says of itself; returns why it does not count. */
-  #take(ask: Ask, place: Place, answer: Answer, node: string | undefined): string | undefined {
+  #take(ask: Ask, answer: Answer, node: string | undefined): string | undefined {
+    const { place } = ask;
     const { address } = place;
     const { name, process, version } = answer;
     const earlier = this.#at(place);
     if (process === this.self.process) {
       place.isSelf = earlier === undefined;
-      return earlier && `${earlier.name} says that it is us (${address})`;
+      if (earlier !== undefined) return `${earlier.name} says that it is us (${address})`;
+      answered(place, undefined);
+      return undefined;
     }
     if (node !== undefined && node !== name) return `its node is "${node}" on the tailnet (${address})`;
     if (name === this.name) {
       this.#options.onTwin?.();
       return `it has our name (${address})`;
     }
-    const entry = this.#entries.get(name);
-    const had = entry?.address === address && entry.version === version ? entry : undefined;
-    const checked = answer.record ?? had;
-    if (checked === undefined || checked.version !== version) return `it does not give its record (${address})`;
-    const home = gossipAddress(checked.record);
+    const entry = this.#roster.get(name);
+    const known = entry?.place === place ? entry : undefined;
+    const read = answer.record ?? known;
+    if (read === undefined || read.version !== version) return `it does not give its record (${address})`;
+    const { record, etag } = read;
+    const home = gossipAddress(record);
     if (home !== address) {
-      // Anybody may point at another's server. Only what is read there counts.
-      this.#hint(home, callers);
+      // Any server may point at another. Only what is read there counts.
+      this.#introduce(home);
       if (earlier !== undefined) return `it is now at ${home}, no longer at ${address}`;
-      place.name = name;
+      answered(place, entry);
       return undefined;
     }
-    if (entry !== undefined && entry.address !== address && entry.state !== 'dead') {
-      this.#want(this.#place(entry.address));
-      return `two processes have this name: ${entry.address} and ${address}`;
+    if (entry !== undefined && entry.place !== place && entry.state !== 'dead') {
+      this.#questions.want(entry.place);
+      return `two processes have this name: ${entry.place.address} and ${address}`;
     }
-    if (earlier !== undefined && earlier.name !== name && earlier.state !== 'dead') {
-      this.#change(earlier, 'dead', earlier.state);
-    }
-    place.name = name;
-    if (entry === undefined) return this.#welcome(ask, checked, answer);
-    // An answer that was overtaken by a later one.
-    if (ask.at < entry.askedAt) return undefined;
-    const renewed = entry.text !== checked.text || entry.process !== process;
-    const { record, text, etag } = checked;
-    Object.assign(entry, { record, text, etag, version, process, address, askedAt: ask.at, seenAt: this.#now() });
-    Object.assign(entry, { failingSince: undefined, failures: 0, mark: markOf(name, address) });
-    this.#change(entry, record.left ? 'dead' : 'healthy', entry.state, renewed);
+    if (earlier !== undefined && earlier !== entry && earlier.state !== 'dead') this.#change(earlier, 'dead');
+    if (entry === undefined) return this.#welcome(ask, read, answer);
+    // A later question has been answered already.
+    if (entry.place === place && ask.at < entry.askedAt) return undefined;
+    answered(place, entry);
+    const isNew = etag !== entry.etag || process !== entry.process;
+    Object.assign(entry, { record, etag, version, process, askedAt: ask.at, seenAt: this.#now() });
+    if (entry.place !== place) Object.assign(entry, { place, mark: markOf(name, address) });
+    this.#change(entry, record.left ? 'dead' : 'healthy', isNew);
     return undefined;
   }
 
-  #welcome(ask: Ask, checked: CheckedRecord, { name, process }: Answer): string | undefined {
-    if (checked.record.left) return undefined;
-    if (this.#entries.size >= this.#maxMembers) {
-      const oldest = this.#longestDead();
+  #welcome({ place, at }: Ask, read: Read, { name, process }: Answer): string | undefined {
+    if (read.record.left) {
+      answered(place, undefined);
+      return undefined;
+    }
+    if (this.#roster.size >= this.#maxMembers) {
+      const oldest = this.#roster.longestDead();
       if (oldest === undefined) return `there are ${this.#maxMembers} members already`;
-      this.#entries.delete(oldest.name);
+      this.#forget(oldest);
     }
-    const entry = newEntry(name, checked, process, this.#now(), ask.at);
-    this.#entries.set(name, entry);
-    this.#change(entry, 'healthy', undefined);
+    const entry = newEntry(name, read, process, place, this.#now(), at);
+    answered(place, entry);
+    this.#roster.add(entry);
+    this.#news.add(entry, this.#now());
+    this.#options.onChange?.(this.#known(entry), undefined);
     return undefined;
   }
 
-  #longestDead(): Entry | undefined {
-    let oldest: Entry | undefined;
-    for (const entry of this.#entries.values()) {
-      if (entry !== this.self && entry.state === 'dead' && entry.seenAt < (oldest?.seenAt ?? Infinity)) oldest = entry;
-    }
-    return oldest;
+  #forget(entry: Entry): void {
+    this.#roster.forget(entry);
+    this.#news.delete(entry);
+    const { place } = entry;
+    if (place.member !== entry) return;
+    place.member = undefined;
+    this.#questions.watched.add(place);
   }
 
   /** A question got no answer, or none that could be used. */
   failed(ask: Ask): void {
-    const place = this.#done(ask);
-    if (place !== undefined) this.#fails(ask, place);
+    if (this.#questions.done(ask)) this.#fails(ask);
   }
 
-  #fails(ask: Ask, place: Place): void {
-    place.failures++;
+  #fails({ place, at }: Ask): void {
     const entry = this.#at(place);
-    const now = this.#now();
     // A later question may have been answered already.
-    if (entry === undefined || entry.state === 'dead' || ask.at < entry.askedAt) return;
-    entry.failures++;
-    // While we were stopped ourselves nobody could answer us.
-    entry.failingSince = Math.min(entry.failingSince ?? now, Math.max(ask.at, this.#wokeAt));
+    if (entry !== undefined && at < entry.askedAt) return;
+    place.failures++;
+    if (entry === undefined || entry.state === 'dead') return;
+    // While this process was stopped nobody could answer it.
+    place.failingSince = Math.min(place.failingSince ?? this.#now(), Math.max(at, this.#wokeAt));
+    if (place.failures === leastFailures) this.#news.add(entry, this.#now());
   }
 
-  #done(ask: Ask): Place | undefined {
-    const place = this.#places.get(ask.address);
-    if (place === undefined || !place.asking.delete(ask)) return undefined;
-    this.#counted(ask.source, -1);
-    return place;
-  }
-
-  /** The answer to a question. What it says of its teller only makes us read that one's record. */
+  /** Returns the answer to a question. What it says of its sender only makes us read that one's record. */
   answer(question: Question): Buffer {
     const { name, at, process, version, have, count, digest } = question;
     if (process !== this.self.process) {
       if (name === this.name) this.#options.onTwin?.();
-      const entry = this.#entries.get(name);
-      const known = entry !== undefined && entry.address === at && entry.state === 'healthy' && entry.failures === 0;
-      if (!known || entry.version !== version || entry.process !== process) this.#hint(at, callers);
+      const entry = this.#roster.get(name);
+      const isKnown = entry?.place.address === at && entry.state === 'healthy' && entry.place.failures === 0;
+      if (!isKnown || entry.version !== version || entry.process !== process) this.#introduce(at);
     }
-    // One that has just started is told of all, as far as they fit.
-    const most = digest === this.#names() ? 0 : Math.max(fewOthers, 4 * (this.#count - count));
-    const others = most === 0 ? [] : shuffled(this.#living(), most, this.#options.random);
-    const text = have === this.self.etag ? undefined : this.self.text;
-    return writeAnswer(
-      this.self,
-      text,
-      others.filter((address) => address !== at),
-      this.#maxMessage,
-    );
+    const { random } = this.#options;
+    const told = this.#news.some(silentLimit - fewSilent, random);
+    if (digest !== this.#roster.digest()) {
+      // One that has just started is told of all, as far as they fit.
+      const most = Math.max(fewOthers, 4 * (this.#roster.living - count));
+      told.push(...this.#roster.some(most), ...pick([...this.#roster.dead], fewSilent, random));
+    }
+    const [others, silent] = [new Set<string>(), new Set<string>()];
+    for (const entry of told) (isSilent(entry) ? silent : others).add(entry.place.address);
+    for (const address of [at, this.self.place.address]) others.delete(address);
+    const answer = { ...this.self, others: [...others], silent: [...silent].slice(0, silentLimit) };
+    const text = have === this.self.etag ? undefined : this.#selfText;
+    return writeAnswer(answer, text, this.#options.maxMessage ?? messageLimit);
   }
 
-  /** Somebody says that a member is at an address: that one itself, or another. */
-  #hint(address: string, source: string): void {
-    if (address === this.self.address) return;
-    const place = this.#places.get(address);
+  /** A member may be here, according to itself. */
+  #introduce(address: string): void {
+    const place = this.#questions.get(address);
     if (place === undefined) {
-      // Room for the members, and for as many that are not.
-      if (this.#places.size < 3 * this.#maxMembers) this.#want(this.#place(address), source);
+      if (!this.#questions.isFull) this.#questions.want(this.#questions.place(address), callers);
+    } else if (place !== this.self.place) {
+      // This address may no longer be ours.
+      place.isSelf = false;
+      if (!isAlive(place)) place.failures = 0;
+      if (!isFirst(place)) this.#questions.want(place, callers);
+    }
+  }
+
+  /** A member lives here, or does not answer, according to another. We look ourselves, if that is new to us. */
+  #report(address: string, source: string, isSilent: boolean): void {
+    const place = this.#questions.get(address);
+    if (place === undefined) {
+      if (!isSilent && !this.#questions.isFull) this.#questions.want(this.#questions.place(address), source);
       return;
     }
-    // An address of ours may become another's.
-    if (source === callers) place.isSelf = false;
-    // Its first answer is on its way.
-    if (place.isSelf || (place.asking.size > 0 && this.#at(place) === undefined)) return;
-    const isRecent = this.#now() - place.askedAt < hintRounds * this.#options.intervalMs;
-    if (source === callers || !(this.#isAlive(place) || isRecent)) this.#want(place, source);
-  }
-
-  #place(address: string): Place {
-    const known = this.#places.get(address);
-    if (known !== undefined) return known;
-    const place: Place = {
-      address,
-      asking: new Set(),
-      isSeed: false,
-      isSelf: false,
-      askedAt: Number.NEGATIVE_INFINITY,
-      name: undefined,
-      failures: 0,
-      waiting: undefined,
-      source: ourselves,
-    };
-    this.#places.set(address, place);
-    return place;
-  }
-
-  /** Asks an address as soon as there is room for what its source wants. */
-  #want(place: Place, source = ourselves): void {
-    const places = this.#waiting.get(source) ?? new Set();
-    if (place.waiting !== undefined) {
-      // Nobody hides an address from us by having us wait for many others first.
-      const earlier = this.#waiting.get(place.waiting);
-      if (source !== ourselves && places.size >= (earlier?.size ?? 0)) return;
-      earlier?.delete(place);
-      place.waiting = undefined;
-    }
-    if (source !== ourselves && places.size >= waitingLimit) return;
-    this.#waiting.set(source, places);
-    places.add(place);
-    place.waiting = source;
-    place.source = source;
-  }
-
-  #counted(source: string, by: 1 | -1): void {
-    const count = (this.#asking.get(source) ?? 0) + by;
-    if (count > 0) this.#asking.set(source, count);
-    else this.#asking.delete(source);
-    if (source !== ourselves) this.#hinted += by;
+    const alive = isAlive(place);
+    if (place === this.self.place || place.isSelf || alive !== isSilent || isFirst(place)) return;
+    const rounds = alive ? reportRounds.living : reportRounds.dead;
+    if (this.#now() - place.askedAt >= rounds * this.#options.intervalMs) this.#questions.want(place, source);
   }
 
   /** The member whose record is read there. */
-  #at({ name, address }: Place): Entry | undefined {
-    const entry = name === undefined ? undefined : this.#entries.get(name);
-    return entry?.address === address ? entry : undefined;
+  #at(place: Place): Entry | undefined {
+    return place.member?.place === place ? place.member : undefined;
   }
 
-  /** Whether a member that lives has answered there, though its record may be read elsewhere. */
-  #isAlive({ name }: Place): boolean {
-    const state = name === undefined ? undefined : this.#entries.get(name)?.state;
-    return state !== undefined && state !== 'dead';
+  #change(entry: Entry, state: MemberState, isNew = false): void {
+    const before = entry.state;
+    this.#roster.setState(entry, state);
+    if ((before === 'dead') !== (state === 'dead')) this.#news.add(entry, this.#now());
+    if (state !== before || isNew) this.#options.onChange?.(this.#known(entry), before);
   }
 
-  #change(entry: Entry, state: MemberState, before: MemberState | undefined, renewed = false): void {
-    if (before !== undefined && before !== 'dead') this.#counts(entry, -1);
-    if (state !== 'dead') this.#counts(entry, 1);
-    entry.state = state;
-    if (state !== before || renewed) this.#options.onChange?.(this.#known(entry), before);
+  #others(): Entry[] {
+    return this.#roster.alive().filter((entry) => entry !== this.self);
   }
 
-  #counts(entry: Entry, by: 1 | -1): void {
-    this.#count += by;
-    this.#digest ^= entry.mark;
-  }
-
-  /** Where the others are that live. */
-  #living(): string[] {
-    const living: string[] = [];
-    for (const entry of this.#entries.values()) {
-      if (entry !== this.self && entry.state !== 'dead') living.push(entry.address);
-    }
-    return living;
-  }
-
-  /** A digest of the names and addresses of all members that live. */
-  #names(): string {
-    return (this.#digest >>> 0).toString(36);
-  }
-
-  /** The time, and whether much of it has passed unseen: then that is no silence of others. */
+  /** The time. If much of it has passed unseen, this process was stopped, and that is not the silence of others. */
   #now(): number {
     const now = this.#options.clock.monotonic();
     const { intervalMs } = this.#options;
     const gap = now - this.#lastNow;
     if (gap > 3 * intervalMs) {
       this.#wokeAt = now;
-      for (const entry of this.#entries.values()) {
-        if (entry.failingSince !== undefined) entry.failingSince = Math.min(now, entry.failingSince + gap - intervalMs);
+      for (const place of this.#questions.watched) {
+        if (place.failingSince !== undefined) place.failingSince = Math.min(now, place.failingSince + gap - intervalMs);
       }
     }
     this.#lastNow = now;
@@ -542,30 +445,28 @@ export class Membership {
   }
 }
 
-function newEntry(name: string, checked: CheckedRecord, process: string, seenAt: number, askedAt: number): Entry {
-  const life = { process, address: gossipAddress(checked.record), state: 'healthy' as const };
-  return {
-    name,
-    ...checked,
-    ...life,
-    seenAt,
-    askedAt,
-    failingSince: undefined,
-    failures: 0,
-    mark: markOf(name, life.address),
-  };
+type Read = Pick<CheckedRecord, 'record' | 'etag' | 'version'>;
+function newEntry(
+  name: string,
+  { record, etag, version }: Read,
+  process: string,
+  place: Place,
+  seenAt: number,
+  askedAt: number,
+): Entry {
+  const mark = markOf(name, place.address);
+  return { name, record, etag, version, process, place, state: 'healthy', seenAt, askedAt, mark };
 }
 
-const markOf = (name: string, address: string): number =>
-  Buffer.from(digestOf(`${name} ${address}`), 'base64url').readInt32LE();
-
-const byName = (a: Entry, b: Entry): number => (a.name < b.name ? -1 : 1);
-
-/** So many of the items, each by the same chance. */
-function shuffled<T>(items: T[], count: number, random: () => number): T[] {
-  for (let i = 0; i < Math.min(count, items.length); i++) {
-    const j = i + Math.floor(random() * (items.length - i));
-    [items[i], items[j]] = [items[j] as T, items[i] as T];
-  }
-  return items.slice(0, count);
+/** Somebody answered at an address, a member or not. */
+function answered(place: Place, member: Entry | undefined): void {
+  Object.assign(place, { member, failures: 0, failingSince: undefined });
 }
+
+/** True if a living member has answered there, though its record may be read elsewhere. */
+const isAlive = ({ member }: Place): boolean => member !== undefined && member.state !== 'dead';
+
+/** True while the first question to an address is on its way. */
+const isFirst = ({ open, member }: Place): boolean => open > 0 && member === undefined;
+
+const isSilent = ({ state, place }: Entry): boolean => state === 'dead' || place.failures >= leastFailures;

@@ -190,7 +190,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
 
   function round(): void {
     member.tick();
-    if (rounds % (member.alone ? 5 : 60) === 0) void look();
+    if (rounds % (member.living === 1 ? 5 : 60) === 0) void look();
     rounds++;
     run();
   }

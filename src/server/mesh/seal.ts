@@ -9,7 +9,7 @@ export const instanceHeader = 'tka-gossip-instance';
 /** How far clocks may be apart, in milliseconds; a seal is remembered for that long on both sides of its time. */
 export const sealWindow = 5 * 60 * 1000;
 
-const sealLimit = 20_000;
+const sealLimit = 50_000;
 const keyLimit = 32;
 
 /** A request's seal as it was written or read. */

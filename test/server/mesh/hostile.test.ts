@@ -38,12 +38,12 @@ test.each([
   ['not UTF-8', Buffer.from([0x22, 0xff, 0x22])],
   ['an array', Buffer.from('[]')],
   ['arrays in arrays', Buffer.from('['.repeat(60_000))],
-  ['another version', question({ v: 1 })],
   ['from nobody', question({ name: '../x' })],
   ['from __proto__', question({ name: '__proto__' })],
   ['a name with a control character', question({ name: 'x\u0007' })],
   ['no process', question({ process: undefined })],
   ['a long process', question({ process: 'x'.repeat(23) })],
+  ['another version', question({ v: 1 })],
   ['members without a digest', question({ members: [1] })],
   ['a negative count', question({ members: [-1, 'x'] })],
   ['a count of halves', question({ members: [1.5, 'x'] })],
@@ -98,7 +98,7 @@ test('an answer that cannot be read, or is too long, has no effect, and others a
   await found.promise;
   await expect
     .poll(() => logged, { timeout: 30_000 })
-    .toContain(`gossip with ${bad.address}: its answer cannot be read: others are no addresses`);
+    .toContain(`gossip with ${bad.address}: its answer cannot be read: others or silent are not addresses`);
   await expect.poll(() => logged, { timeout: 30_000 }).toContain(`gossip with ${long.address}: its answer is too long`);
   expect(names(mesh)).toEqual(['a', 'good']);
 });
@@ -144,6 +144,7 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
   }
 
   test('with the seal of the message that they were: all refused, without effect or leak', async () => {
+    const started = performance.now();
     const mesh = await member('a', { key });
     const seal = await sealed(mesh, asking);
     const before = mesh.members().map(({ lastSeen: _, ...row }) => row);
@@ -152,8 +153,9 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
     expect([...(await tell(mesh, 9000, () => seal)).keys()]).toEqual([401]);
     expect(heapUsed() - heap).toBeLessThan(4 * 1024 * 1024);
     expect(mesh.members().map(({ lastSeen: _, ...row }) => row)).toEqual(before);
-    // Once a minute is enough to be told.
-    expect(logged.filter((line) => line.includes('refused'))).toHaveLength(1);
+    // Logged once a minute, however long the machine takes.
+    const minutes = Math.floor((performance.now() - started) / 60_000);
+    expect(logged.filter((line) => line.includes('refused')).length).toBeLessThanOrEqual(1 + minutes);
     // The seal itself has not been spent on them.
     expect((await post(mesh, asking, seal)).status).toBe(200);
   });
@@ -223,7 +225,7 @@ describe('strangers who hold on', () => {
     const seal = (await sealed(besieged, asking))[sealHeader];
     const starts = [
       'POST /gossip/v2 HTTP/1.1\r\nHost: a\r\nX: ',
-      `POST /gossip/v2 HTTP/1.1\r\nHost: a\r\n${sealHeader}: ${seal}\r\nContent-Length: 500\r\n\r\n{"v":`,
+      `POST /gossip/v2 HTTP/1.1\r\nHost: a\r\n${sealHeader}: ${seal}\r\nContent-Length: 500\r\n\r\n{"name":`,
       '',
     ];
     const sockets = Array.from({ length: 150 }, (_, i) => {

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../../src/server/mesh/member.ts';
 import { death, type Machine, recordOf, Simulation, type SimulationOptions, staleness } from './simulation.ts';
+import { Swim } from './swim.ts';
 
 /** Rounds in which each member is read once. */
 const cycle = (size: number) => Math.min(60, Math.ceil(size / 3));
@@ -28,17 +29,59 @@ const why = (simulation: Simulation) =>
 test.each([3, 10, 60])('%i members on a good network find each other, and nobody is ever doubted', (size) => {
   const simulation = started({ size, delayMs: 300, drift: 0.02, skewMs: 60_000 });
   expect(
-    simulation.run(3 + Math.ceil(Math.log2(size)), () => simulation.agreed()),
+    simulation.rounds(3 + Math.ceil(Math.log2(size)), () => simulation.agreed()),
     `${why(simulation)}`,
   ).toBeDefined();
-  simulation.run(15);
+  simulation.rounds(15);
   expect(simulation.doubts).toEqual({ suspected: 0, dead: 0 });
+});
+
+test.each([50, 300])(
+  '%i members of a bad network cost each 1 kB a second at most, and soon know what has changed',
+  {
+    timeout: 240_000,
+  },
+  (size) => {
+    const simulation = new Simulation({ seed: 1, size, loss: 0.05 });
+    simulation.startKnown();
+    // What has just been read is still news.
+    simulation.rounds(15);
+    const { bytes } = simulation;
+    simulation.rounds(30);
+    expect((simulation.bytes - bytes) / 30 / size).toBeLessThan(1000);
+    const one = at(simulation, size >> 1);
+    simulation.kill(one);
+    expect(
+      simulation.rounds(30, () => simulation.agreed()),
+      `${why(simulation)}`,
+    ).toBeDefined();
+    simulation.start(one);
+    expect(
+      simulation.rounds(10, () => simulation.agreed()),
+      `${why(simulation)}`,
+    ).toBeDefined();
+    expect(simulation.doubts.dead).toBe(0);
+  },
+);
+
+test('SWIM, with which README.md compares this, finds out what has changed', () => {
+  const swim = new Swim({ seed: 1, size: 50, loss: 0.05 });
+  swim.run(30_000);
+  const [seed, one] = swim.nodes as [Swim['nodes'][0], Swim['nodes'][0]];
+  swim.kill(one);
+  swim.run(20_000);
+  expect(swim.agreeing(one, 'dead')).toBe(true);
+  one.incarnation++;
+  swim.join(one, seed);
+  swim.run(10_000);
+  expect(swim.agreeing(one, 'alive')).toBe(true);
+  expect(one.known.size).toBe(50);
 });
 
 test('a bad network makes nobody dead', { timeout: 240_000 }, () => {
   const simulation = started({ size: 20, loss: 0.1, delayMs: 900, duplicate: 0.2, drift: 0.05, skewMs: 3_600_000 });
-  expect(simulation.run(bound(20), () => simulation.agreed())).toBeDefined();
-  simulation.run(100);
+  expect(simulation.rounds(bound(20), () => simulation.agreed())).toBeDefined();
+  simulation.rounds(100);
   expect(simulation.doubts.dead).toBe(0);
 });
 
@@ -54,7 +97,7 @@ function happens(
   simulation: Simulation,
   { wait, what, who, clockMs }: typeof happening extends fc.Arbitrary<infer T> ? T : never,
 ) {
-  simulation.run(wait);
+  simulation.rounds(wait);
   const machine = at(simulation, who);
   if (what === 'kill') simulation.kill(machine);
   else if (what === 'leave' && !machine.paused) simulation.leave(machine);
@@ -91,7 +134,7 @@ test('whatever happens: nobody comes back by rumour, and all agree once the netw
         heal(simulation);
         for (const machine of simulation.machines) machine.paused = false;
         const size = options.size * (options.maxMessage > 5000 ? 1 : 4);
-        const rounds = simulation.run(bound(size), () => simulation.agreed());
+        const rounds = simulation.rounds(bound(size), () => simulation.agreed());
         expect(rounds, `${why(simulation)}`).toBeDefined();
         expect(simulation.violations).toEqual([]);
         expect(simulation.longest).toBeLessThanOrEqual(options.maxMessage);
@@ -104,18 +147,18 @@ test('whatever happens: nobody comes back by rumour, and all agree once the netw
 test('60 members: join, a torn network, deaths, and whole again', { timeout: 240_000 }, () => {
   const simulation = started({ size: 60, loss: 0.05, delayMs: 200, drift: 0.01, skewMs: 5_000 });
   expect(
-    simulation.run(bound(60), () => simulation.agreed()),
+    simulation.rounds(bound(60), () => simulation.agreed()),
     `${why(simulation)}`,
   ).toBeDefined();
   expect(simulation.doubts.dead).toBe(0);
   tear(simulation, 30);
   for (const index of [0, 37, 55]) simulation.kill(at(simulation, index));
-  simulation.run(death + 4 + cycle(60));
+  simulation.rounds(death + 4 + cycle(60));
   // Most in each half had lost most of the other.
   expect(simulation.doubts.dead).toBeGreaterThan(30 * 30);
   heal(simulation);
   expect(
-    simulation.run(bound(60), () => simulation.agreed()),
+    simulation.rounds(bound(60), () => simulation.agreed()),
     `${why(simulation)}`,
   ).toBeDefined();
   expect(simulation.violations).toEqual([]);
@@ -155,24 +198,24 @@ describe('a liar among the members', () => {
     lying.lie = (bytes) => Buffer.from(JSON.stringify(lies[what]?.(JSON.parse(bytes.toString()), lying.name)));
     for (const machine of simulation.machines) simulation.start(machine);
     const honest = simulation.machines.filter((machine) => machine !== lying);
-    expect(simulation.run(bound(12), () => simulation.agreed(honest))).toBeDefined();
-    simulation.run(60);
+    expect(simulation.rounds(bound(12), () => simulation.agreed(honest))).toBeDefined();
+    simulation.rounds(60);
     expect(simulation.doubts).toEqual({ suspected: 0, dead: 0 });
     // What is dead is dead, whatever it says.
     simulation.kill(at(simulation, 2));
-    expect(simulation.run(bound(12), () => simulation.agreed(honest))).toBeDefined();
-    simulation.run(60);
+    expect(simulation.rounds(bound(12), () => simulation.agreed(honest))).toBeDefined();
+    simulation.rounds(60);
     expect(simulation.agreed(honest)).toBe(true);
     expect(simulation.violations).toEqual([]);
   });
 
   test.each(Object.keys(lies))('%s: with a key, no member that lives is displaced where it is known', (what) => {
     const simulation = started({ size: 12 });
-    expect(simulation.run(bound(12), () => simulation.agreed())).toBeDefined();
+    expect(simulation.rounds(bound(12), () => simulation.agreed())).toBeDefined();
     const lying = at(simulation, liar);
     lying.lie = (bytes) => Buffer.from(JSON.stringify(lies[what]?.(JSON.parse(bytes.toString()), lying.name)));
     const honest = simulation.machines.filter((machine) => machine !== lying);
-    simulation.run(100);
+    simulation.rounds(100);
     expect(simulation.agreed(honest)).toBe(true);
     expect(simulation.violations).toEqual([]);
   });
@@ -181,18 +224,18 @@ describe('a liar among the members', () => {
 describe('one after the other', () => {
   test('a member that is killed is suspected, then dead, and comes back with a new process', () => {
     const simulation = started({ size: 5 });
-    simulation.run(bound(5), () => simulation.agreed());
+    simulation.rounds(bound(5), () => simulation.agreed());
     const [one, other] = [at(simulation, 3), at(simulation, 4)];
     const state = () => other.core?.get(one.name)?.state;
     simulation.kill(one);
-    expect(simulation.run(staleness + 2, () => state() === 'suspected')).toBeGreaterThanOrEqual(staleness - 1);
-    expect(simulation.run(death, () => state() === 'dead')).toBeGreaterThanOrEqual(death - staleness - 1);
+    expect(simulation.rounds(staleness + 2, () => state() === 'suspected')).toBeGreaterThanOrEqual(staleness - 1);
+    expect(simulation.rounds(death, () => state() === 'dead')).toBeGreaterThanOrEqual(death - staleness - 1);
     // Its clock has been set back by an hour.
     const before = other.core?.get(one.name)?.process;
     one.wallOffset -= 3_600_000;
     simulation.start(one);
     expect(
-      simulation.run(3, () => simulation.agreed()),
+      simulation.rounds(3, () => simulation.agreed()),
       `${why(simulation)}`,
     ).toBeDefined();
     expect(other.core?.get(one.name)?.process).not.toBe(before);
@@ -200,28 +243,28 @@ describe('one after the other', () => {
 
   test('a member that leaves is dead at once, and stays so', () => {
     const simulation = started({ size: 12 });
-    simulation.run(bound(12), () => simulation.agreed());
+    simulation.rounds(bound(12), () => simulation.agreed());
     simulation.leave(at(simulation, 0));
     expect(
-      simulation.run(3, () => simulation.agreed()),
+      simulation.rounds(3, () => simulation.agreed()),
       `${why(simulation)}`,
     ).toBeDefined();
-    simulation.run(40);
+    simulation.rounds(40);
     expect(simulation.agreed()).toBe(true);
     expect(simulation.violations).toEqual([]);
   });
 
   test('a member that is stopped and goes on takes nobody for dead', () => {
     const simulation = started({ size: 8 });
-    simulation.run(bound(8), () => simulation.agreed());
+    simulation.rounds(bound(8), () => simulation.agreed());
     const sleeper = at(simulation, 5);
     sleeper.paused = true;
-    simulation.run(60);
+    simulation.rounds(60);
     expect(at(simulation, 1).core?.get(sleeper.name)?.state).toBe('dead');
     const { dead } = simulation.doubts;
     sleeper.paused = false;
     expect(
-      simulation.run(4, () => simulation.agreed()),
+      simulation.rounds(4, () => simulation.agreed()),
       `${why(simulation)}`,
     ).toBeDefined();
     expect(simulation.doubts.dead).toBe(dead);
@@ -229,19 +272,19 @@ describe('one after the other', () => {
 
   test('the dead are forgotten by all, and told to nobody new shortly before', () => {
     const simulation = started({ size: 6, forgetAfterMs: 70_000 });
-    simulation.run(bound(6), () => simulation.agreed());
+    simulation.rounds(bound(6), () => simulation.agreed());
     const [gone, late] = [at(simulation, 2), at(simulation, 5)];
     simulation.kill(gone);
-    simulation.run(62);
+    simulation.rounds(62);
     expect(at(simulation, 1).core?.get(gone.name)?.state).toBe('dead');
     simulation.kill(late);
     simulation.start(late);
-    simulation.run(4);
+    simulation.rounds(4);
     expect(late.core?.get(gone.name)).toBeUndefined();
-    simulation.run(death + 4);
+    simulation.rounds(death + 4);
     const known = () => simulation.machines.filter(({ core }) => core?.get(gone.name) !== undefined);
     expect(known()).toEqual([]);
-    simulation.run(100);
+    simulation.rounds(100);
     expect(known()).toEqual([]);
     expect(simulation.violations).toEqual([]);
   });

@@ -1,18 +1,12 @@
 // A mesh in virtual time over a virtual network, from one seed: the shipped core and its real messages, and nothing else.
-import type { MemberRecord } from '../../../src/server/mesh/member.ts';
+import { checkRecord, type MemberRecord } from '../../../src/server/mesh/member.ts';
 import { type Ask, type KnownMember, Membership } from '../../../src/server/mesh/membership.ts';
-import { readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
+import { type Answer, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import type { MemberState } from '../../../src/tka/types.ts';
-import { seeded } from '../../hostile/junk.ts';
+import { type Host, Network, type NetworkOptions } from './network.ts';
 
-export interface SimulationOptions {
-  readonly seed: number;
+export interface SimulationOptions extends NetworkOptions {
   readonly size: number;
-  /** Chance that a message is lost, and that it comes twice. */
-  readonly loss?: number;
-  readonly duplicate?: number;
-  /** The longest way of a message, in milliseconds; the shortest is a tenth of it. */
-  readonly delayMs?: number;
   /** How far wall clocks are apart, in milliseconds. */
   readonly skewMs?: number;
   /** How much faster or slower than real a clock may run: 0.02 is 2 %. */
@@ -33,15 +27,13 @@ export const staleness = 5;
 export const death = 10;
 
 /** One machine: what runs on it comes and goes. */
-export interface Machine {
+export interface Machine extends Host {
   readonly index: number;
   readonly name: string;
   readonly address: string;
   readonly rate: number;
   wallOffset: number;
   core: Membership | undefined;
-  /** Which part of a torn network it is in. */
-  part: number;
   /** Makes something else of each message that it sends. */
   lie: ((bytes: Buffer) => Buffer) | undefined;
   /** What runs there is stopped, and hears nothing. */
@@ -60,29 +52,22 @@ export const recordOf = (name: string): Omit<MemberRecord, 'left'> => ({
   version: '1.4.0',
 });
 
-export class Simulation {
+export class Simulation extends Network {
   readonly machines: readonly Machine[];
-  /** Virtual milliseconds. */
-  now = 0;
-  /** Of all messages that were sent. */
-  bytes = 0;
-  messages = 0;
-  longest = 0;
   /** What must never happen. */
   readonly violations: string[] = [];
   /** How often a member that runs was taken for suspected, and for dead. */
   readonly doubts = { suspected: 0, dead: 0 };
-  readonly random: () => number;
-  readonly #options: Required<SimulationOptions>;
+  readonly #options: Required<Omit<SimulationOptions, keyof NetworkOptions>>;
   readonly #byAddress = new Map<string, Machine>();
   readonly #byName = new Map<string, Machine>();
-  readonly #queue = new Queue();
+  readonly #late: number;
 
   constructor(options: SimulationOptions) {
+    super(options);
+    // An answer is on its way for so long, and a duplicate twenty times that.
+    this.#late = 20 * (options.delayMs ?? 50);
     this.#options = {
-      loss: 0,
-      duplicate: 0,
-      delayMs: 50,
       skewMs: 0,
       drift: 0,
       factor: 3,
@@ -92,7 +77,6 @@ export class Simulation {
       forgetAfterMs: 7 * 24 * 60 * 60 * 1000,
       ...options,
     };
-    this.random = seeded(options.seed);
     const { skewMs, drift } = this.#options;
     this.machines = Array.from({ length: options.size }, (_, index) => {
       const name = `tka-cluster-${String(index).padStart(4, '0')}`;
@@ -146,9 +130,31 @@ export class Simulation {
         core.tick();
         this.#run(machine, core);
       }
-      this.#queue.add(this.now + interval / machine.rate, round);
+      this.after(interval / machine.rate, round);
     };
-    this.#queue.add(this.now + this.random() * interval, round);
+    this.after(this.random() * interval, round);
+  }
+
+  /** Starts all, each of which knows all others already: a mesh that has run for long. */
+  startKnown(): void {
+    for (const machine of this.machines) this.start(machine, this.machines.slice(0, 2));
+    // One record for all who know it, since each of them knows thousands.
+    const answers = new Map<string, Answer>();
+    for (const { name, address, core } of this.machines) {
+      if (core === undefined) continue;
+      const { process, version } = core.self;
+      const record = checkRecord(name, { ...recordOf(name), left: false });
+      answers.set(address, { name, process, version, record, others: [], silent: [] });
+    }
+    for (const { core, address } of this.machines) {
+      const others = [...answers.keys()].filter((other) => other !== address);
+      core?.tick();
+      for (let asks = core?.asks() ?? []; asks.length > 0; asks = core?.asks() ?? []) {
+        for (const ask of asks) {
+          core?.settle(ask, { ...(answers.get(ask.address) as Answer), others: others.splice(0, 2000) });
+        }
+      }
+    }
   }
 
   /** What runs there ends without a word. */
@@ -164,15 +170,13 @@ export class Simulation {
     for (const ask of core.leave()) this.#exchange(machine, core, ask);
     // It answers for as long as it is told to others, and asks nobody any more.
     machine.goneAt ??= this.now;
-    this.#queue.add(this.now + 2000, () => machine.core === core && this.kill(machine));
+    this.after(2000, () => machine.core === core && this.kill(machine));
   }
 
   /** Runs for some rounds, or until something is so; the rounds that it took, undefined if it did not become so. */
-  run(rounds: number, until?: () => boolean): number | undefined {
+  rounds(rounds: number, until?: () => boolean): number | undefined {
     for (let round = 1; round <= rounds; round++) {
-      this.#queue.runTo(this.now + interval, (at) => {
-        this.now = at;
-      });
+      this.run(interval);
       if (until?.()) return round;
     }
     return until === undefined ? rounds : undefined;
@@ -205,45 +209,30 @@ export class Simulation {
     /** What a stopped process would hear of, it hears of when it goes on: nothing happens in between. */
     const end = (how: () => void) => {
       if (!open || machine.core !== core) return;
-      if (machine.paused) return this.#queue.add(this.now + interval, () => end(how));
+      if (machine.paused) return this.after(interval, () => end(how));
       open = false;
       how();
       this.#run(machine, core);
     };
-    this.#queue.add(this.now + patience, () => end(() => core.failed(ask)));
+    this.after(patience, () => end(() => core.failed(ask)));
     const peer = this.#byAddress.get(ask.address);
-    this.#way(machine, peer, machine.lie?.(ask.body) ?? ask.body, (bytes) => {
+    const asked = machine.lie?.(ask.body) ?? ask.body;
+    this.send(machine, peer, asked.length, () => {
       const other = peer?.core;
       if (peer === undefined || peer.paused) return;
       // Nothing listens there: that is known at once.
-      if (other === undefined) return this.#way(peer, machine, Buffer.alloc(0), () => end(() => core.failed(ask)));
-      const question = readQuestion(bytes, this.#options.maxMessage);
-      if (typeof question === 'string') throw new Error(`a question of our own is refused: ${question}\n${bytes}`);
-      const answer = other.answer(question);
+      if (other === undefined) return this.send(peer, machine, 0, () => end(() => core.failed(ask)));
+      const question = readQuestion(asked, this.#options.maxMessage);
+      if (typeof question === 'string') throw new Error(`a question of our own is refused: ${question}\n${asked}`);
+      const given = other.answer(question);
       this.#run(peer, other);
-      this.#way(peer, machine, peer.lie?.(answer) ?? answer, (bytes) => {
-        const answer = readAnswer(bytes, this.#options.maxMessage);
-        if (typeof answer === 'string') throw new Error(`an answer of our own is refused: ${answer}\n${bytes}`);
+      const answered = peer.lie?.(given) ?? given;
+      this.send(peer, machine, answered.length, () => {
+        const answer = readAnswer(answered, this.#options.maxMessage);
+        if (typeof answer === 'string') throw new Error(`an answer of our own is refused: ${answer}\n${answered}`);
         end(() => core.settle(ask, answer, this.#options.tailnet ? peer.name : undefined));
       });
     });
-  }
-
-  /** A message goes from one machine to another, or is lost, or comes twice. */
-  #way(from: Machine, to: Machine | undefined, bytes: Buffer, arrived: (bytes: Buffer) => void): void {
-    this.#count(bytes);
-    const { loss, duplicate, delayMs } = this.#options;
-    const way = (): number => delayMs * (0.1 + 0.9 * this.random());
-    if (to === undefined || from.part !== to.part || this.random() < loss) return;
-    const deliver = () => from.part === to.part && arrived(bytes);
-    this.#queue.add(this.now + way(), deliver);
-    if (this.random() < duplicate) this.#queue.add(this.now + way() * 20, deliver);
-  }
-
-  #count(bytes: Buffer): void {
-    this.bytes += bytes.length;
-    this.messages++;
-    this.longest = Math.max(this.longest, bytes.length);
   }
 
   #changed(at: Machine, { name, state, record }: KnownMember, before: MemberState | undefined): void {
@@ -258,67 +247,10 @@ export class Simulation {
       if (state !== 'healthy' && state !== before) this.doubts[state]++;
       return;
     }
-    // An answer is on its way for so long, and a duplicate twenty times that.
-    const limit = 20 * this.#options.delayMs;
     const better = before === undefined || before === 'dead' || (before === 'suspected' && state === 'healthy');
-    if (state !== 'dead' && better && this.now > goneAt + limit) {
+    if (state !== 'dead' && better && this.now > goneAt + this.#late) {
       const ago = (this.now - goneAt) / interval;
       this.violations.push(`${at.name}: ${name}, gone for ${ago.toFixed(1)} rounds, ${before} → ${state}`);
     }
-  }
-}
-
-/** Things to do, in the order of their time. */
-class Queue {
-  readonly #heap: { readonly at: number; readonly order: number; readonly run: () => void }[] = [];
-  #order = 0;
-
-  add(at: number, run: () => void): void {
-    const heap = this.#heap;
-    heap.push({ at, order: this.#order++, run });
-    for (let i = heap.length - 1; i > 0; ) {
-      const parent = (i - 1) >> 1;
-      if (!this.#before(i, parent)) break;
-      this.#swap(i, parent);
-      i = parent;
-    }
-  }
-
-  runTo(end: number, reached: (at: number) => void): void {
-    for (let first = this.#heap[0]; first !== undefined && first.at <= end; first = this.#heap[0]) {
-      this.#shift();
-      reached(first.at);
-      first.run();
-    }
-    reached(end);
-  }
-
-  #shift(): void {
-    const heap = this.#heap;
-    const last = heap.pop();
-    if (heap.length === 0 || last === undefined) return;
-    heap[0] = last;
-    for (let i = 0; ; ) {
-      let least = i;
-      for (const child of [2 * i + 1, 2 * i + 2]) if (child < heap.length && this.#before(child, least)) least = child;
-      if (least === i) return;
-      this.#swap(i, least);
-      i = least;
-    }
-  }
-
-  #before(i: number, j: number): boolean {
-    const [a, b] = [this.#heap[i], this.#heap[j]];
-    if (a === undefined || b === undefined) return false;
-    return a.at < b.at || (a.at === b.at && a.order < b.order);
-  }
-
-  #swap(i: number, j: number): void {
-    const heap = this.#heap;
-    const a = heap[i];
-    const b = heap[j];
-    if (a === undefined || b === undefined) return;
-    heap[i] = b;
-    heap[j] = a;
   }
 }
