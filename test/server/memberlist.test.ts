@@ -10,6 +10,7 @@ import { Parser } from 'htmlparser2';
 import { describe, expect, test } from 'vitest';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
 import { close, listen } from '../../src/server/http/listen.ts';
+import { TkaClient } from '../../src/tka/client.ts';
 import type { MemberRow } from '../../src/tka/types.ts';
 import { api, ask, members, sample, serve } from './support.ts';
 
@@ -53,6 +54,23 @@ test.each(['memberlist-html', 'memberlist-html-suspected'])('status and headers 
   expect(headers['transfer-encoding']).toBe(expected.headers['Transfer-Encoding']);
 });
 
+test.each([
+  ['with their labels', 3],
+  ['without labels, where these are too long for that', 15],
+])('a client reads a list of 10,000 members: %s', async (_, labels) => {
+  const long = Object.fromEntries(
+    Array.from({ length: labels }, (_, i) => [`example.com/label-${i}`, 'x'.repeat(200)]),
+  );
+  const row = members[0] as MemberRow;
+  const rows = Array.from({ length: 10_000 }, (_, i) => ({ ...row, name: `tka-${i}`, labels: long }));
+  const client = new TkaClient(`http://127.0.0.1:${await serve({ members: () => rows })}`);
+  const list = await client.memberlist({ timeout: 60_000 }).finally(() => client.close());
+  expect(list).toMatchObject({ cut: 0, unread: 0 });
+  expect(list?.members).toHaveLength(10_000);
+  expect(list?.members[9_999]).toMatchObject({ name: 'tka-9999' });
+  expect(list?.members[9_999]?.labels?.size).toBe(labels === 3 ? 3 : 0);
+});
+
 test('a server without gossip has no page either', async () => {
   await serve();
   expect(await ask('GET', path, { accept: browser })).toMatchObject({ status: 404, body: '404 page not found' });
@@ -93,7 +111,7 @@ test('the page says what the members say, and none of it is markup', async () =>
     'prod-us',
     'tka-prod-us',
     'healthy',
-    expect.stringMatching(/^\d s ago$/),
+    expect.stringMatching(/^\d+ s ago$/),
     'https://tka-prod-us.example.ts.net',
     'https://api.prod-us.example.com:6443',
     '0.1.0',

@@ -1,7 +1,7 @@
-// The memberlist as a page, with the servers of one cluster together. Every member writes into it: all of it is text to be escaped, none of it is a link.
+// The memberlist as JSON, and as a page with the servers of one cluster together. Every member writes into it: all of it is text to be escaped, none of it is a link.
 import { cleanText } from '../../tka/text.ts';
 import type { MemberRow, MemberState } from '../../tka/types.ts';
-import { type Answer, escaped, htmlAnswer } from './answer.ts';
+import { type Answer, escaped, htmlAnswer, jsonAnswer } from './answer.ts';
 
 const columns = ['Cluster', 'Server', 'State', 'Last seen', 'URL', 'Kubernetes API', 'Version', 'Labels'];
 const states: readonly (MemberState | undefined)[] = ['healthy', 'suspected', 'dead'];
@@ -56,6 +56,16 @@ heads.forEach((head, column) => {
   });
 });
 `;
+
+// What the client reads of a list (src/tka/client.ts). 10,000 rows without labels fit.
+const listLimit = 16 * 1024 * 1024;
+
+/** Returns the rows as JSON, without labels if they make it longer than clients read. */
+export function memberlistJson(rows: readonly MemberRow[]): Answer {
+  const list = jsonAnswer(200, rows);
+  const bare = () => rows.map((row) => ({ ...row, labels: {} }));
+  return Buffer.byteLength(list.body ?? '') > listLimit ? jsonAnswer(200, bare()) : list;
+}
 
 /** Returns the members as a page for a browser; `now` is in milliseconds. */
 export function memberlistPage(rows: readonly MemberRow[], now: number): Answer {

@@ -5,7 +5,7 @@ import { stringify } from 'yaml';
 import { apiPath, type LoginAnswer } from '../../tka/types.ts';
 import { type Answer, jsonAnswer, notFound } from './answer.ts';
 import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
-import { memberlistPage } from './memberlist.ts';
+import { memberlistJson, memberlistPage } from './memberlist.ts';
 import { openApi, openApiPage } from './openapi.ts';
 
 /** A request of somebody who was named. */
@@ -123,7 +123,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
         const { request, options } = call;
         const rows = options.members?.();
         if (rows === undefined) return notFound;
-        return varied(wantsPage(request) ? memberlistPage(rows, Date.now()) : jsonAnswer(200, rows));
+        return varied(wantsPage(request) ? memberlistPage(rows, Date.now()) : memberlistJson(rows));
       },
     },
   ],
