@@ -48,20 +48,25 @@ export interface Answered {
  */
 export async function post(address: string, body: Buffer, options: PostOptions): Promise<Answered> {
   const { gate } = options;
-  if (!('key' in gate)) return await postOnce(address, body, options);
+  if (!('key' in gate)) return await postOnce(address, body, undefined, options);
   const known = gate.instances.get(address);
   try {
     // Without knowing which process answers there, nothing can be sealed for it: an empty request asks for its name.
-    return await postOnce(address, known === undefined ? Buffer.alloc(0) : body, options);
+    return await postOnce(address, known === undefined ? Buffer.alloc(0) : body, known, options);
   } catch (error) {
     // It is new there, or has restarted. Its second answer is final.
     const instance = gate.instances.get(address);
     if (!(error instanceof Denied && error.status === 401) || instance === undefined || instance === known) throw error;
-    return await postOnce(address, body, options);
+    return await postOnce(address, body, instance, options);
   }
 }
 
-async function postOnce(address: string, body: Buffer, { gate, dial, signal }: PostOptions): Promise<Answered> {
+async function postOnce(
+  address: string,
+  body: Buffer,
+  instance: string | undefined,
+  { gate, dial, signal }: PostOptions,
+): Promise<Answered> {
   const url = new URL(`http://${address}${gossipPath}`);
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const dialling = dial(host, Number(url.port || 80), signal);
@@ -76,7 +81,6 @@ async function postOnce(address: string, body: Buffer, { gate, dial, signal }: P
   signal.addEventListener('abort', cut, { once: true });
   try {
     const node = 'key' in gate ? undefined : await until(signal, checkTag(gate.whois, gate.tag, to.address, to.port));
-    const instance = 'key' in gate ? gate.instances.get(address) : undefined;
     const seal = 'key' in gate && instance !== undefined ? gate.key.seal(body, instance) : undefined;
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = {

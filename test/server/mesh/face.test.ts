@@ -3,7 +3,7 @@ import type * as http from 'node:http';
 import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import type { Mesh } from '../../../src/server/mesh/mesh.ts';
-import { dialDirectly } from '../../../src/server/mesh/peer.ts';
+import { dialDirectly, post as sendTo } from '../../../src/server/mesh/peer.ts';
 import { type Seal, SharedKey, sealHeader, sealText, sealWindow } from '../../../src/server/mesh/seal.ts';
 import { readAnswer } from '../../../src/server/mesh/wire.ts';
 import type { MemberRow } from '../../../src/tka/types.ts';
@@ -46,6 +46,25 @@ describe('with a key', () => {
     const answer = await post(mesh, asking, (await headers(mesh)) as http.OutgoingHttpHeaders);
     expect(answer).toMatchObject({ status: 401, body: Buffer.alloc(0) });
     expect(names(mesh)).toEqual(['a']);
+  });
+
+  test('two questions at once to a process that is not known yet are both answered', async () => {
+    const mesh = await member('a', { key });
+    const gate = { key: new SharedKey(key, Date.now), instances: new Map() };
+    const other = Promise.withResolvers<void>();
+    const send = (after: Promise<void>) =>
+      sendTo(`${host}:${mesh.port}`, asking, {
+        gate,
+        dial: async (...to) => {
+          await after;
+          return dialDirectly(...to);
+        },
+        signal: AbortSignal.timeout(20_000),
+      });
+    const late = send(other.promise);
+    expect(readAnswer((await send(Promise.resolve())).body)).toMatchObject({ name: 'a' });
+    other.resolve();
+    expect(readAnswer((await late).body)).toMatchObject({ name: 'a' });
   });
 
   test('a message is taken once', async () => {
