@@ -32,6 +32,34 @@ const identity = ['test/server/identity.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
+    name: 'the cluster name that Go configurations copy counts as not set',
+    file: 'src/server/config.ts',
+    find: "given !== configKeys['operator.clusterName'].fallback && isDnsLike(given)",
+    replace: 'isDnsLike(given)',
+    tests: ['test/server/config.test.ts'],
+  },
+  {
+    name: 'the second server of a cluster has its node’s own name',
+    file: 'src/server/tailnet.ts',
+    find: '/^\\d+$/.test(node.slice(first.length + 1))',
+    replace: 'false',
+    tests: ['test/server/tailnet.test.ts'],
+  },
+  {
+    name: 'a server follows its node’s new name',
+    file: 'src/server/tailnet.ts',
+    find: "dnsName !== '' && dnsName !== self.dnsName",
+    replace: 'false',
+    tests: ['test/server/program-mesh.test.ts'],
+  },
+  {
+    name: 'a store of sign-ins is stated only when its cluster is known',
+    file: 'src/server/provisioner/sign-in-store.ts',
+    find: "if (typeof uid !== 'string' || !/^[!-~]{1,100}$/.test(uid)) throw new Error('it has no UID');",
+    replace: '',
+    tests: ['test/server/sign-in-store.test.ts'],
+  },
+  {
     name: 'a token is never cached on its way',
     file: 'src/server/http/routes.ts',
     find: "'Cache-Control': 'no-store'",
