@@ -28,6 +28,8 @@ const stale = ['test/cluster/stale.test.ts'];
 const objects = ['test/server/objects.test.ts'];
 const session = ['test/session/session.test.ts'];
 const ask = ['test/discovery/ask.test.ts'];
+const failover = ['test/session/failover.test.ts'];
+const siblings = ['test/discovery/siblings.test.ts'];
 const identity = ['test/server/identity.test.ts'];
 
 export const mutants: readonly Mutant[] = [
@@ -349,15 +351,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the refusal of a named server is final',
     file: 'src/discovery/find.ts',
-    find: 'if (options.named && isAnswer(cause)) throw cause;',
-    replace: '',
+    find: 'isFinal: (server, failure) => options.named && server === first && isAnswer(failure)',
+    replace: 'isFinal: () => false',
     tests: ['test/discovery/find.test.ts'],
   },
   {
     name: 'a list is not taken from a remembered server that is not trusted',
     file: 'src/discovery/find.ts',
-    find: '((await options.allows(server, word)) ? [server] : [])',
-    replace: '[server]',
+    find: 'if (await options.allows(server, word)) servers.add(server);',
+    replace: 'servers.add(server);',
     tests: ['test/discovery/find.test.ts'],
   },
   {
@@ -718,17 +720,94 @@ export const mutants: readonly Mutant[] = [
     tests: ask,
   },
   {
+    name: 'a server with another sign-in store does not take over',
+    file: 'src/session/failover.ts',
+    find: "if (info.signInStore !== known.signInStore) return 'its sign-ins are kept elsewhere';",
+    replace: '',
+    tests: failover,
+  },
+  {
+    name: 'a server of a cluster with another name does not take over',
+    file: 'src/session/failover.ts',
+    find: 'if (info.cluster !== known.cluster) return',
+    replace: 'if (false) return',
+    tests: failover,
+  },
+  {
+    name: 'a server with another API server or CA does not take over',
+    file: 'src/session/failover.ts',
+    find: '  return accessDisagreement(known, info);',
+    replace: '  return undefined;',
+    tests: failover,
+  },
+  {
+    name: 'what another server gives is compared with the context',
+    file: 'src/session/failover.ts',
+    find: 'let difference = accessDisagreement(siblings.known, access);',
+    replace: 'let difference: string | undefined;',
+    tests: failover,
+  },
+  {
+    name: 'the token of another server is tried at the API server',
+    file: 'src/session/failover.ts',
+    find: "(await this.#options.tryToken(access)) === 'refused'",
+    replace: 'false',
+    tests: failover,
+  },
+  {
+    name: 'a server that connects late is not left for that',
+    file: 'src/session/failover.ts',
+    find: 'this.#found !== undefined && vigil.isAway',
+    replace: 'this.#found !== undefined',
+    tests: failover,
+  },
+  {
+    name: 'one sign-in is in flight at a time',
+    file: 'src/session/failover.ts',
+    find: '    await from.close();\n',
+    replace: '',
+    tests: failover,
+  },
+  {
+    name: 'an answer is no reason to ask another server',
+    file: 'src/session/failover.ts',
+    find: 'if (!(error instanceof Unavailable) || !error.away) {',
+    replace: 'if (!(error instanceof Unavailable)) {',
+    tests: failover,
+  },
+  {
+    name: 'a server is told of by a list of a server that the user named',
+    file: 'src/discovery/siblings.ts',
+    find: "(member.word === 'stated' && isNamed(entryServer))",
+    replace: "member.word === 'stated'",
+    tests: siblings,
+  },
+  {
+    name: 'other servers are believed as `login` believes servers',
+    file: 'src/cli/siblings.ts',
+    find: 'if (await trust.allows(candidate.server, candidate.word)) servers.push',
+    replace: 'if (candidate) servers.push',
+    tests: ['test/e2e/failover.test.ts'],
+  },
+  {
+    name: 'a server that is silent does not hold up the list',
+    file: 'src/discovery/ask.ts',
+    find: 'const pause = headStart === undefined ? []',
+    replace: 'const pause = headStart !== -1 ? []',
+    tests: ask,
+  },
+  {
     name: 'the servers that were slower are let go',
     file: 'src/discovery/ask.ts',
-    find: "won.abort(new Unavailable('another server answered first', 0));",
+    find: "over.abort(new Unavailable('another server answered first', 0));",
     replace: '',
     tests: ask,
   },
   {
     name: 'a server that was let go has not failed',
     file: 'src/discovery/ask.ts',
-    find: 'if (won.signal.aborted) throw error;',
-    replace: '',
+    find: 'if (over.signal.aborted || !(error instanceof TkaError)) throw error;',
+    replace: 'if (!(error instanceof TkaError)) throw error;',
     tests: ask,
   },
   {
