@@ -17,7 +17,7 @@ export interface ContextSpec {
   /** Base64 of PEM; empty or undefined for none. Left out where TLS is not verified: kubectl refuses the two together. */
   readonly caData?: string | undefined;
   readonly insecureSkipTlsVerify?: boolean | undefined;
-  /** What is known of the cluster's other TKA servers; undefined leaves an entry's own as they are. */
+  /** What is known of the cluster's other TKA servers, of which there is at least one; undefined leaves an entry's own as they are. */
   readonly siblings?: ContextSiblings | undefined;
   /** What kubectl is to run. An entry's own command stays as long as it can be run. */
   readonly command: string;
@@ -147,8 +147,9 @@ export function contextFields(entry: Entry, cluster: string, user: string, spec:
 function siblingFields(entry: Entry, spec: ContextSpec): Field[] {
   const [mark, kept] = [markOf(entry), siblingsOf(entry)];
   if (mark === undefined) return [];
-  // Of another cluster's server, perhaps.
-  const wanted = spec.siblings ?? (mark.server === spec.server ? undefined : kept && { ...kept, servers: [] });
+  // What another server stated is no longer good. (An empty list has no form that suits every layout.)
+  const none = kept && { cluster: kept.cluster, signInStore: '', servers: [spec.server] };
+  const wanted = spec.siblings ?? (mark.server === spec.server ? undefined : none);
   if (wanted === undefined) return [];
   const isSame = kept?.cluster === wanted.cluster && kept.signInStore === wanted.signInStore;
   const isEnough = wanted.servers.length === 0 || wanted.servers.some((server) => kept?.servers.includes(server));

@@ -110,6 +110,7 @@ export function siblingsOf(entry: Entry): ContextSiblings | undefined {
   if (!isPlainMap(extension)) return undefined;
   const { cluster, signInStore, servers } = extension;
   if (typeof cluster !== 'string' || typeof signInStore !== 'string' || !Array.isArray(servers)) return undefined;
+  if (signInStore === '') return undefined;
   const urls = servers.map((server) => orUndefined(canonicalServer, textOf(server)));
   return { cluster, signInStore, servers: urls.filter((url) => url !== undefined && url !== '') as string[] };
 }

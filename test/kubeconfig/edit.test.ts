@@ -366,3 +366,78 @@ it('one file under two names is edited once', async () => {
   await editKubeconfig(files, () => ({ remove: ['a'] }));
   expect(readFileSync(file, 'utf8')).toBe('kind: Config\nclusters: []\ncontexts: []\ncurrent-context: ""\nusers: []\n');
 });
+
+describe('what a context keeps of its cluster’s servers', () => {
+  const siblings = { cluster: 'us', signInStore: 'uid/tka-system', servers: ['https://tka-1.example.ts.net'] };
+  const kept = async (file: string) => (await readKubeconfig(only(file))).ours.map((each) => each.siblings);
+  const upsert = (file: string, more: Parameters<typeof spec>[1]) =>
+    editKubeconfig(only(file), () => ({ upsert: [spec('a', more)] }));
+
+  it('is written with a new context, read back, and in a form that kubectl reads', async () => {
+    const file = kubeconfig('');
+    await upsert(file, { siblings });
+    expect(await kept(file)).toEqual([siblings]);
+    expect(readFileSync(file, 'utf8').match(/signInStore/g)).toHaveLength(1);
+    if (kubectl !== undefined) expect(JSON.stringify(kubectlView(file))).toContain('signInStore');
+  });
+
+  it('is added to a context of 0.1.0, in block and in flow form', async () => {
+    const old = kubeconfig('');
+    await upsert(old, {});
+    const flow = kubeconfig(ours);
+    for (const file of [old, flow]) {
+      await upsert(file, { siblings });
+      expect(await kept(file)).toEqual([siblings]);
+    }
+  });
+
+  it('stays where nothing is known of them, and while one of the servers is still there', async () => {
+    const file = kubeconfig('');
+    await upsert(file, { siblings });
+    const before = readFileSync(file, 'utf8');
+    const more = [...siblings.servers, 'https://tka-2.example.ts.net'];
+    for (const same of [undefined, siblings, { ...siblings, servers: more }, { ...siblings, servers: [] }]) {
+      await upsert(file, { siblings: same });
+      expect(readFileSync(file, 'utf8')).toBe(before);
+    }
+  });
+
+  it.each([
+    ['all servers are others', { servers: ['https://tka-2.example.ts.net'] }],
+    ['the sign-ins are kept elsewhere', { signInStore: 'uid-2/tka-system' }],
+    ['the cluster has another name', { cluster: 'eu' }],
+  ])('is replaced where %s', async (_, more) => {
+    const file = kubeconfig('');
+    await upsert(file, { siblings });
+    await upsert(file, { siblings: { ...siblings, ...more } });
+    expect(await kept(file)).toEqual([{ ...siblings, ...more }]);
+  });
+
+  it('does not stay with a context that gets another server', async () => {
+    const file = kubeconfig('');
+    await upsert(file, { siblings });
+    await upsert(file, { server: 'https://elsewhere.example.ts.net' });
+    expect(await kept(file)).toEqual([undefined]);
+    await upsert(file, { server: 'https://elsewhere.example.ts.net', siblings });
+    expect(await kept(file)).toEqual([siblings]);
+  });
+
+  it.each([
+    ['no list', { servers: 'https://x.example.ts.net' }],
+    ['no store', { signInStore: 7 }],
+    ['no name', { cluster: null }],
+  ])('counts for nothing where it is damaged: %s', async (_, more) => {
+    const extension = { server: 'https://tka.example.ts.net', ...siblings, ...more };
+    const body = { cluster: 'a', user: 'a', extensions: [{ name: 'tka.specht-labs.de', extension }] };
+    const file = kubeconfig(JSON.stringify({ contexts: [{ name: 'a', context: body }] }));
+    expect(await kept(file)).toEqual([undefined]);
+  });
+
+  it('leaves out what is no URL of a server', async () => {
+    const servers = ['ftp://x', 'https://user:pw@x.example.ts.net', 5, 'https://ok.example.ts.net/'];
+    const extension = { server: 'https://tka.example.ts.net', ...siblings, servers };
+    const body = { cluster: 'a', user: 'a', extensions: [{ name: 'tka.specht-labs.de', extension }] };
+    const file = kubeconfig(JSON.stringify({ contexts: [{ name: 'a', context: body }] }));
+    expect((await kept(file))[0]?.servers).toEqual(['https://ok.example.ts.net']);
+  });
+});
