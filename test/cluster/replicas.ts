@@ -5,6 +5,7 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
+import { note } from './processes.ts';
 import type { ReplicaOptions } from './replica.ts';
 import { type Ground, until } from './support.ts';
 
@@ -28,6 +29,9 @@ export async function spawnReplica(options: ReplicaOptions) {
   const child = spawn(process.execPath, [path.join(import.meta.dirname, 'replica.ts')], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  // Also where the test is cut off, and the process suspended.
+  note(`+${child.pid}`);
+  child.once('exit', () => note(`-${child.pid}`));
   child.stdin.end(JSON.stringify(options));
   const [url] = await once(createInterface(child.stdout), 'line');
   return {

@@ -13,6 +13,10 @@
 // - A device that asks nothing keeps the token that it has until that ends: at most the period of the old grant.
 // - A device gets tokens only under a sign-in that it made or joined by POST /login.
 // - Logging out ends all sign-ins of the login, on all devices.
+//
+// A token and a login are answered from what the watch told last, which may be old by milliseconds, and by 30 s at most where
+// the watch has stalled. That gives nobody more: a token is that of the account of the very sign-in, a change is refused if
+// the sign-in has changed, and what is not found, or is to be ended, is read first.
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import type { Log } from '../log.ts';
