@@ -13,6 +13,8 @@ interface Step {
   readonly say: string;
   /** LAB stands for the server of the second mesh. */
   readonly command: string;
+  /** The server that is stopped before it. */
+  readonly stops?: string;
   readonly code?: number;
   readonly expect: readonly RegExp[];
   readonly never?: RegExp;
@@ -78,6 +80,17 @@ const steps: readonly Step[] = [
     code: 1,
     expect: [/hint: .*kubectl tka login/],
     never: /shop-prod-us/,
+  },
+  {
+    say: 'One of the two servers of prod-us stops. The other one signs me in.',
+    stops: first,
+    command: `kubectl tka login ${first}`,
+    expect: [/signed in through/, /Signed in to prod-us/],
+  },
+  {
+    say: 'The cluster is what it was.',
+    command: 'kubectl get namespaces',
+    expect: [/shop-prod-us +Active/],
   },
 ];
 
@@ -146,6 +159,7 @@ async function demo(signal: AbortSignal): Promise<void> {
       out('# There is no kubectl: our commands are run as kubectl-tka, and @kubernetes/client-node plays kubectl.');
     }
     for (const step of steps) {
+      if (step.stops !== undefined) await mesh.cluster(step.stops).stop();
       const [shown, file, args] = programOf(step.command.replace('LAB', lab), home, kubectl);
       out();
       out(`# ${step.say}`);
