@@ -1,10 +1,24 @@
 // One member's part in the mesh: it reads each other member's record from that member itself. Pure: the caller provides
 // time, randomness and the network.
 import type { MemberState } from '../../tka/types.ts';
-import { type CheckedRecord, checkRecord, gossipAddress, isAddress, type MemberRecord } from './member.ts';
+import { Lost } from './lost.ts';
+import { type CheckedRecord, checkRecord, gossipAddress, type MemberRecord } from './member.ts';
 import { News } from './news.ts';
 import { type Ask, callers, ourselves, Questions } from './questions.ts';
-import { type Entry, markOf, type Place, pick, Roster } from './roster.ts';
+import {
+  answered,
+  type Entry,
+  isAlive,
+  isFirst,
+  isSilent,
+  leastFailures,
+  markOf,
+  newEntry,
+  type Place,
+  pick,
+  type Read,
+  Roster,
+} from './roster.ts';
 import { type Answer, messageLimit, type Question, silentLimit, writeAnswer, writeQuestion } from './wire.ts';
 
 export type { Ask } from './questions.ts';
@@ -54,16 +68,12 @@ export interface KnownMember {
 
 const day = 24 * 60 * 60 * 1000;
 const ranks: Readonly<Record<MemberState, number>> = { healthy: 0, suspected: 1, dead: 2 };
-// Fewer questions in a row without an answer than this may be chance.
-const leastFailures = 3;
 // Questions to an address before it is given up that no known member lives at.
 const strangerTries = 5;
 // Rounds until a report makes us ask an address again that we take for living, or for dead.
 const reportRounds = { living: 3, dead: 6 };
 // Rounds for which an address is remembered that turned out to be no member's.
 const strangerRounds = 60;
-// While nothing changes, the lost are asked more and more rarely, down to this: in rounds.
-const lostRounds = 30;
 // Those that an answer names at random to one that knows other members: as living, at least, and as silent, at most.
 const fewOthers = 8;
 const fewSilent = 4;
@@ -76,7 +86,7 @@ export class Membership {
   readonly #questions: Questions;
   readonly #news: News;
   #selfText: string;
-  readonly #seeds = new Set<Place>();
+  readonly #lost = new Lost();
   #lastNow: number;
   /** When this process was last found to have been stopped. */
   #wokeAt = Number.NEGATIVE_INFINITY;
@@ -131,22 +141,9 @@ export class Membership {
 
   /** Where members may be before any is known: `host:port`. */
   setSeeds(addresses: readonly string[]): void {
-    const before = new Set(this.#seeds);
-    this.#seeds.clear();
-    for (const address of addresses.slice(0, this.#maxMembers)) {
-      const plain = address.toLowerCase();
-      if (isAddress(plain)) this.#seeds.add(this.#questions.place(plain));
-    }
-    this.#seeds.delete(this.self.place);
-    for (const place of before) {
-      place.isSeed = false;
-      this.#questions.watched.add(place);
-    }
-    for (const place of this.#seeds) {
-      place.isSeed = true;
-      // A peer that has just appeared is asked soon.
-      if (!before.has(place)) this.#news.quiet = 0;
-    }
+    const given = addresses.slice(0, this.#maxMembers);
+    // A peer that has just appeared is asked soon.
+    if (this.#lost.setSeeds(given, this.#questions, this.self.place)) this.#news.quiet = 0;
   }
 
   /** How many members live, this one too. */
@@ -177,13 +174,8 @@ export class Membership {
     const turns = new Set([this.self]);
     while (turns.size <= Math.min(factor, alive)) turns.add(this.#roster.next());
     for (const { place } of turns) if (place !== this.self.place) this.#questions.want(place);
-    // A mesh that fell apart must find itself again, and not spend its time on the lost: each of them is asked by one
-    // member a round, and more and more rarely.
-    const rounds = Math.min(lostRounds, Math.ceil(this.#news.quiet / 10));
-    const lost = this.#lost();
-    let more = random() < lost.length / ((alive + 1) * rounds) ? 1 : 0;
-    if (alive === 0) more = this.#news.quiet % rounds === 0 ? factor : 0;
-    for (const place of pick(lost, more, random)) this.#questions.want(place);
+    const lost = this.#lost.choose(this.#roster, this.#news.quiet, factor, random);
+    for (const place of lost) this.#questions.want(place);
   }
 
   /** Judges a member that does not answer, asks again, and forgets addresses that are no member's. */
@@ -216,14 +208,6 @@ export class Membership {
     const state = isDead ? 'dead' : rounds >= stalenessThreshold ? 'suspected' : 'healthy';
     // Only an answer makes a state better.
     if (ranks[state] > ranks[entry.state]) this.#change(entry, state);
-  }
-
-  /** The dead that did not leave, and the seeds that no living member answers for. */
-  #lost(): Place[] {
-    const lost = new Set<Place>();
-    for (const { record, place } of this.#roster.dead) if (!record.left) lost.add(place);
-    for (const place of this.#seeds) lost.add(place);
-    return [...lost].filter((place) => !place.isSelf && !isAlive(place));
   }
 
   /** Returns the questions to ask now. Each must come to `settle` or `failed`. */
@@ -274,7 +258,7 @@ export class Membership {
     const { address } = place;
     const { name, process, version } = answer;
     const earlier = this.#at(place);
-    if (process === this.self.process) {
+    if (process === this.self.process && name === this.name) {
       place.isSelf = earlier === undefined;
       if (earlier !== undefined) return `${earlier.name} says that it is us (${address})`;
       answered(place, undefined);
@@ -360,7 +344,7 @@ export class Membership {
   /** Returns the answer to a question. What it says of its sender only makes us read that one's record. */
   answer(question: Question): Buffer {
     const { name, at, process, version, have, count, digest } = question;
-    if (process !== this.self.process) {
+    if (process !== this.self.process || name !== this.name) {
       if (name === this.name) this.#options.onTwin?.();
       const entry = this.#roster.get(name);
       const isKnown = entry?.place.address === at && entry.state === 'healthy' && entry.place.failures === 0;
@@ -444,29 +428,3 @@ export class Membership {
     return { name: entry.name, record: entry.record, state: entry.state, lastSeen: clock.wall() - ago };
   }
 }
-
-type Read = Pick<CheckedRecord, 'record' | 'etag' | 'version'>;
-function newEntry(
-  name: string,
-  { record, etag, version }: Read,
-  process: string,
-  place: Place,
-  seenAt: number,
-  askedAt: number,
-): Entry {
-  const mark = markOf(name, place.address);
-  return { name, record, etag, version, process, place, state: 'healthy', seenAt, askedAt, mark };
-}
-
-/** Somebody answered at an address, a member or not. */
-function answered(place: Place, member: Entry | undefined): void {
-  Object.assign(place, { member, failures: 0, failingSince: undefined });
-}
-
-/** True if a living member has answered there, though its record may be read elsewhere. */
-const isAlive = ({ member }: Place): boolean => member !== undefined && member.state !== 'dead';
-
-/** True while the first question to an address is on its way. */
-const isFirst = ({ open, member }: Place): boolean => open > 0 && member === undefined;
-
-const isSilent = ({ state, place }: Entry): boolean => state === 'dead' || place.failures >= leastFailures;

@@ -1,6 +1,6 @@
 // The members that one member knows, and a digest of those that live, which two members compare.
 import type { MemberState } from '../../tka/types.ts';
-import { digestOf, type MemberRecord } from './member.ts';
+import { type CheckedRecord, digestOf, type MemberRecord } from './member.ts';
 
 /** What is kept of a member. */
 export interface Entry {
@@ -44,6 +44,35 @@ export interface Place {
 /** Returns a digest of a member's name and address. */
 export const markOf = (name: string, address: string): number =>
   Buffer.from(digestOf(`${name} ${address}`), 'base64url').readInt32LE();
+
+// Fewer questions in a row without an answer than this may be chance.
+export const leastFailures = 3;
+
+export type Read = Pick<CheckedRecord, 'record' | 'etag' | 'version'>;
+export function newEntry(
+  name: string,
+  { record, etag, version }: Read,
+  process: string,
+  place: Place,
+  seenAt: number,
+  askedAt: number,
+): Entry {
+  const mark = markOf(name, place.address);
+  return { name, record, etag, version, process, place, state: 'healthy', seenAt, askedAt, mark };
+}
+
+/** Somebody answered at an address, a member or not. */
+export function answered(place: Place, member: Entry | undefined): void {
+  Object.assign(place, { member, failures: 0, failingSince: undefined });
+}
+
+/** True if a living member has answered there, though its record may be read elsewhere. */
+export const isAlive = ({ member }: Place): boolean => member !== undefined && member.state !== 'dead';
+
+/** True while the first question to an address is on its way. */
+export const isFirst = ({ open, member }: Place): boolean => open > 0 && member === undefined;
+
+export const isSilent = ({ state, place }: Entry): boolean => state === 'dead' || place.failures >= leastFailures;
 
 export class Roster {
   readonly #random: () => number;

@@ -289,6 +289,15 @@ describe('two processes of one name', () => {
   });
 });
 
+test('a member of another name whose process has our number by chance is another member', () => {
+  const us = member('us', { seeds: [addressOf('x')] });
+  const { process } = us.self;
+  us.settle(ask(us, addressOf('x')), answerOf('x', { process }));
+  expect(states(us)).toEqual({ us: 'healthy', x: 'healthy' });
+  us.answer(questionOf('y', { process }));
+  expect(us.asks().map(({ address }) => address)).toContain(addressOf('y'));
+});
+
 test('a record that changes makes the others read it, and the same one is no change', () => {
   const us = knowing('x', 'y');
   us.update(recordOf('one'));
