@@ -23,6 +23,8 @@ const sameAnswer = 2000;
 /** The same for an answer that is final: for so long after each time, and in all. */
 const sameFinalAnswer = 3000;
 const longestFinalAnswer = 20_000;
+/** The same for being signed out, which is looked up each time: a program that goes on asking is told once a minute. */
+const sameSignedOut = 60_000;
 /** Who fails with less time left than that has run out of it, which says nothing to others who have more. */
 const lastMoment = 500;
 /** The Go server deletes a sign-in that is made within about a second of a logout. */
@@ -179,10 +181,7 @@ export class Sessions {
     const told = this.store.readFailure(server);
     const now = Date.now();
     const isSame = byClientGo === true && told?.caller === caller && told.message === message;
-    if (isSame && now - told.toldAt < sameFinalAnswer) {
-      this.store.touchFailure(server);
-      return again(told, isTellable(caller));
-    }
+    if (isSame && now - told.at < sameSignedOut) return again(told, isTellable(caller));
     const note = { at: now, message, hints, apiServer, caller, outOfTime: false, final: true };
     if (byClientGo === true) this.store.writeFailure(server, note, undefined);
     return new TkaError(message, { hints });
