@@ -1,11 +1,10 @@
 // How many calls to the API server a sign-in, a repeated one and a logout take, by the replica that is asked and the leader
 // together. `npm run bench` says what they cost otherwise.
 import { expect, vi } from 'vitest';
-import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { hooked } from './hook.ts';
 import { startReplica } from './replica.ts';
-import { led } from './replicas.ts';
-import { absent, Person, statusFor, test, until } from './support.ts';
+import { led, sentinel } from './replicas.ts';
+import { absent, Person, statusFor, test } from './support.ts';
 
 test.skipIf(absent !== undefined)(
   'a new sign-in takes 7 calls at most, a repeated one 3, a logout 5',
@@ -25,29 +24,12 @@ test.skipIf(absent !== undefined)(
       const second = Math.floor(Date.now() / 1000);
       return vi.waitUntil(() => Math.floor(Date.now() / 1000) > second, { timeout: 5_000, interval: 10 });
     };
-    let sentinels = 0;
     /** The calls of this work, and of the leader, which looks at what has changed after a while. */
     async function callsOf(work: () => Promise<unknown>): Promise<string[]> {
-      // What the leader deletes as the last of all.
-      const name = `tka-user-sentinel-${++sentinels}`;
-      const spec = { username: 'sentinel', role, validity_period: '30m0s' };
-      await ground.kube.create(paths.signIns(ground.namespace), {
-        apiVersion: 'tka.specht-labs.de/v1alpha1',
-        kind: 'TkaSignin',
-        metadata: { name },
-        spec,
-      });
-      await until<TkaSignin>(
-        ground.access,
-        paths.signIns(ground.namespace),
-        name,
-        (found) => found?.status?.provisioned,
-      );
+      const seen = await sentinel(ground, role);
       calls = [];
       await work();
-      const { metadata } = (await ground.signIn(name)) as TkaSignin;
-      await ground.kube.remove(paths.signIns(ground.namespace, name), { uid: metadata.uid });
-      await ground.gone(name);
+      await seen();
       return calls;
     }
     try {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
-import { paths } from '../../src/server/provisioner/objects.ts';
+import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { note } from './processes.ts';
 import type { ReplicaOptions } from './replica.ts';
 import { type Ground, until } from './support.ts';
@@ -23,6 +23,35 @@ export const led = (ground: Ground, by: string | RegExp): Promise<void> =>
       ? found?.spec?.holderIdentity === `tka-server/${by}`
       : by.test(found?.spec?.holderIdentity ?? '-'),
   );
+
+/** Lets no replica lead on this ground: another one holds the lease, which does nothing. */
+export async function leaderless(ground: Ground): Promise<void> {
+  const spec = { holderIdentity: 'tka-server/nobody', leaseDurationSeconds: 3600 };
+  const object = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: leaseName }, spec };
+  await ground.kube.create(paths.leases(ground.namespace), object);
+}
+
+let sentinels = 0;
+
+/**
+ * Makes a sign-in by hand, which the leader provisions at once. Answers what deletes it, and resolves when the leader has
+ * cleaned it up: by then, it has also looked at all that changed before.
+ */
+export async function sentinel(ground: Ground, role: string): Promise<() => Promise<void>> {
+  const name = `tka-user-sentinel-${++sentinels}`;
+  const collection = paths.signIns(ground.namespace);
+  const made = await ground.kube.create<TkaSignin>(collection, {
+    apiVersion: 'tka.specht-labs.de/v1alpha1',
+    kind: 'TkaSignin',
+    metadata: { name },
+    spec: { username: 'sentinel', role, validity_period: '30m0s' },
+  });
+  await until<TkaSignin>(ground.access, collection, name, (found) => found?.status?.provisioned);
+  return async () => {
+    await ground.kube.remove(`${collection}/${name}`, { uid: made.metadata.uid });
+    await ground.gone(name);
+  };
+}
 
 /** A replica in a process of its own, which ends with the test. */
 export async function spawnReplica(options: ReplicaOptions) {

@@ -20,6 +20,7 @@ import { createSignIns } from '../../src/server/provisioner/sign-ins.ts';
 import type { Watched } from '../../src/server/provisioner/watch.ts';
 import { kubeConfigFor } from './api-server.ts';
 import { startReplica } from './replica.ts';
+import { sentinel } from './replicas.ts';
 import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
 
 const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -246,6 +247,7 @@ describe.skipIf(absent !== undefined)('the leader', () => {
     async (what, { ground, replica, role }) => {
       const alice = new Person(replica.url, { role });
       await alice.token();
+      await (await sentinel(ground, role))();
       const [collection, name] =
         what === 'account'
           ? [paths.accounts(ground.namespace), alice.name]

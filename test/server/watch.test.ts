@@ -260,11 +260,11 @@ describe('a watch that does not go on', () => {
 
   test('one that ends as agreed is taken up at once, without a warning', async () => {
     const cluster = new StandInApi();
-    const { watch, warnings } = await watching(cluster, { watchMs: 1_000 });
+    const { watch, warnings } = await watching(cluster, { watchMs: 2_000 });
     for (let watches = 1; watches < 3; watches++) {
       await cluster.until(() => cluster.asked.length === watches + 1);
       await cluster.watched();
-      expect(cluster.asked.at(-1)?.get('timeoutSeconds')).toBe('1');
+      expect(cluster.asked.at(-1)?.get('timeoutSeconds')).toBe('2');
       const [response] = cluster.open;
       await new Promise((resolve) => setTimeout(resolve, 1_050));
       const next = cluster.until(() => cluster.asked.length === watches + 2);
