@@ -27,7 +27,7 @@ process.stdout.write(
 );
 for (const size of sizes) {
   if (size > 5000) process.stdout.write(`${oneOf(size)}\n`);
-  else for (const line of [mesh(size), swim(size)]) process.stdout.write(`${line}\n`);
+  else for (const measure of [mesh, swim]) process.stdout.write(`${measure(size)}\n`);
 }
 
 interface Figures {
