@@ -225,7 +225,7 @@ describe('several servers, one after the other', { timeout: 20_000 }, () => {
     expect(asked).toEqual(['https://first', 'https://next']);
     expect(silent).toEqual(['https://first']);
     expect(took).toBeGreaterThan(295);
-    expect(took).toBeLessThan(1000);
+    expect(took).toBeLessThan(2500);
   });
 
   it('the first is slow, and still the first to answer: its list counts', async () => {
@@ -235,13 +235,14 @@ describe('several servers, one after the other', { timeout: 20_000 }, () => {
   });
 
   it('one that fails does not wait for the next one’s turn; nobody is asked twice', async () => {
+    const slowly = three.map(({ servers }) => ({ servers, headStart: 20_000 }));
     const { listing, asked, took } = await inTurn(
       { 'https://first': away, 'https://next': away, 'https://last': [] },
-      three,
+      slowly,
     );
     expect(listing?.server).toBe('https://last');
     expect(asked).toEqual(['https://first', 'https://next', 'https://last']);
-    expect(took).toBeLessThan(250);
+    expect(took).toBeLessThan(10_000);
   });
 
   it('a refusal that is final ends it', async () => {
