@@ -86,9 +86,14 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
 
 /**
  * Says an error, each of its lines as one, and its hints on stderr; `lastResort` where it has none. With `debug` also
- * where it came from. Returns the exit status.
+ * where it came from. `named` puts names of clusters into hints. Returns the exit status.
  */
-export function sayError(error: unknown, debug: boolean, lastResort?: string): number {
+export function sayError(
+  error: unknown,
+  debug: boolean,
+  lastResort?: string,
+  named: (hint: string) => string = (hint) => hint,
+): number {
   const known = error instanceof TkaError;
   if (known && error.heard && !debug) return error.exitCode;
   const message = error instanceof Error ? error.message : inspect(error);
@@ -96,7 +101,7 @@ export function sayError(error: unknown, debug: boolean, lastResort?: string): n
   for (const line of linesOf(text).filter((part, i) => part !== '' || i === 0))
     write(2, `error: ${presentable(line)}\n`);
   const own = known ? error.hints : ['run it again with --debug, and report what it says'];
-  const hints = own.length > 0 ? own : [lastResort ?? []].flat();
+  const hints = (own.length > 0 ? own : [lastResort ?? []].flat()).map(named);
   const fresh = hints.filter((hint) => !hinted.has(hint));
   // An error is never without a hint.
   for (const hint of fresh.length > 0 ? fresh : hints) sayHint(hint);

@@ -9,6 +9,7 @@ import { type Flags, loadSettings, type Settings } from '../settings.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { openTerminal, type Terminal } from '../terminal.ts';
 import { TkaClient } from '../tka/client.ts';
+import { RememberedClusters } from './names.ts';
 import { openSessions, openWay, tailnetOnce } from './reach.ts';
 
 /** The flags that every command takes. */
@@ -33,6 +34,8 @@ export interface Context {
   readonly memory: ListMemory;
   /** Servers that did not answer a moment ago. */
   readonly away: AwayServers;
+  /** The clusters in them, by server. */
+  readonly remembered: RememberedClusters;
   /** Servers without a tag that the user has accepted. */
   readonly accepted: AcceptedServers;
   /** Milliseconds for a question to one server. */
@@ -45,7 +48,10 @@ export interface Context {
 export async function openContext(flags: CommonFlags, command: string, env: NodeJS.ProcessEnv): Promise<Context> {
   const paths = await findPaths(env);
   const settings = await loadSettings(flags, env, paths);
-  const terminal = openTerminal({ debug: settings.debug, quiet: settings.quiet });
+  const memory = new ListMemory(paths.state);
+  const remembered = new RememberedClusters(memory);
+  const plain = openTerminal({ debug: settings.debug, quiet: settings.quiet });
+  const terminal = { ...plain, hint: (line: string) => plain.hint(remembered.inHint(line)) };
   for (const [key, { value, source }] of settings.values) terminal.log(`${key} = ${JSON.stringify(value)} (${source})`);
   const kubeconfig = kubeconfigFiles({
     ...(flags.kubeconfig !== undefined && { explicit: flags.kubeconfig }),
@@ -69,8 +75,9 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
     kubeconfig,
     network,
     tailnet,
-    memory: new ListMemory(paths.state),
+    memory,
     away: new AwayServers(paths.state),
+    remembered,
     accepted: new AcceptedServers(paths.state),
     client: (server) => new TkaClient(server, { network, log: terminal.log }),
     askTimeout: Math.min(sessions.timeout, 10_000),

@@ -309,12 +309,13 @@ export async function confirmed(
 /**
  * The cluster that a name means: the one that is called so, or whose server it is or is called so, else that of our
  * context of this name, else the only one whose name begins so; undefined if there is none, or only a context for a server that is not
- * listed. Throws UsageError, with the candidates, where several are meant.
+ * listed. Throws UsageError where several are meant, with what to type: `command` and each of them.
  */
 export function clusterByName(
   clusters: readonly Cluster[],
   name: string,
   { ours }: Pick<KubeconfigView, 'ours'>,
+  command = 'login',
 ): Cluster | undefined {
   const called = clusters.filter((cluster) => cluster.name === name || cluster.server === name);
   const named =
@@ -330,7 +331,11 @@ export function clusterByName(
   if (found.length < 2) return found[0];
   const what = exact.length > 0 ? 'are called' : 'have a name that begins with';
   throw new UsageError(`${found.length} clusters ${what} ${JSON.stringify(cleanText(name))}`, {
-    hints: found.slice(0, 10).map((cluster) => `${cluster.name} (${cluster.server ?? cluster.apiEndpoint})`),
+    hints: found.slice(0, 10).map(({ name: each, server, apiEndpoint }) => {
+      const alike = found.filter((other) => other.name === each).length > 1;
+      const word = cleanText(alike ? (server ?? each) : each);
+      return `kubectl tka ${command} ${word}${command === 'exec' ? ' -- COMMAND' : ''} (${alike && server !== null ? each : (server ?? apiEndpoint)})`;
+    }),
   });
 }
 
@@ -362,6 +367,7 @@ export function chooseClusters(
   names: readonly string[],
   selector: string | undefined,
   view: Pick<KubeconfigView, 'ours'>,
+  command?: string,
 ): Cluster[] {
   if (names.length > 0 && selector !== undefined) throw new UsageError('give either names or a selector');
   if (names.length === 0) {
@@ -371,7 +377,7 @@ export function chooseClusters(
     return found;
   }
   const found = names.map((name) => {
-    const cluster = clusterByName(clusters, name, view);
+    const cluster = clusterByName(clusters, name, view, command);
     if (cluster !== undefined) return cluster;
     throw noCluster(name, clusters, view);
   });

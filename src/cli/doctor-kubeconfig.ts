@@ -10,7 +10,7 @@ import type { Session } from '../session/store.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
 import type { Context } from './context.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './doctor-check.ts';
-import { contextFor, contextOf } from './target.ts';
+import { type ContextTarget, contextFor, contextOf } from './target.ts';
 
 /** The kubeconfig, or what is wrong with it. */
 export interface Found {
@@ -32,7 +32,7 @@ export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
 export function checkKubeconfig(
   context: Context,
   { view, problem }: Found,
-  target: { server: string; memberName: string | null },
+  target: ContextTarget,
   info: ClusterAccess | undefined,
   session: Session | undefined,
 ): Verdict {

@@ -1,5 +1,4 @@
 import { ListMemory } from '../discovery/memory.ts';
-import { shortName } from '../discovery/naming.ts';
 import { TkaError } from '../errors.ts';
 import type { KubeconfigView } from '../kubeconfig/index.ts';
 import { structured } from '../terminal.ts';
@@ -28,7 +27,7 @@ import {
 import { checksTable } from './doctor-print.ts';
 import { checkServer } from './doctor-server.ts';
 import { checkSession, heldSession } from './doctor-session.ts';
-import { contextOf, heldTarget, loginTarget, type Target } from './target.ts';
+import { contextOf, heldTarget, loginTarget, nameOfServer, type Target } from './target.ts';
 
 /** What `doctor` finds about one cluster. */
 export interface Report {
@@ -73,7 +72,7 @@ async function examine(given: Context, name: string | undefined): Promise<Report
   let cluster: string | null = null;
   if ('server' in chosen) {
     const { server } = chosen;
-    cluster = chosen.cluster?.name ?? contextOf(found.view, server)?.name ?? shortName(server, settings.tailnet);
+    cluster = chosen.cluster?.name ?? nameOfServer(context, found.view, server);
     await examineCluster(context, checks, found, chosen);
     // A machine of its own, a subnet router, a proxy: there are ways that need no tailscaled here.
     if (tailscaled.status === 'failed' && checks.has('tcp', 'ok')) {
@@ -87,7 +86,11 @@ async function examine(given: Context, name: string | undefined): Promise<Report
   checks.set('path', checkPath(env, context.command));
   checks.set('cache', checkCache(paths));
   if (!('server' in chosen)) checks.setRest(checkNames, consequence('name', chosen) ?? skipped(chosen.detail));
-  return { cluster, checks: checks.list() };
+  const list = checks.list();
+  return {
+    cluster,
+    checks: list.map((check) => ({ ...check, hint: check.hint && context.remembered.inHint(check.hint) })),
+  };
 }
 
 async function examineCluster(context: Context, checks: Checks, found: Found, chosen: Target): Promise<void> {
@@ -98,7 +101,7 @@ async function examineCluster(context: Context, checks: Checks, found: Found, ch
   const kept = held === 'damaged' ? undefined : held;
   const claimed = whereTheApiIs(told.info, kept, found.view, server);
   const skew = await checkApi(context, checks, server, claimed, session);
-  const target = { server, memberName: chosen.cluster?.name ?? null };
+  const target = { server, clusterName: chosen.cluster?.name ?? context.remembered.nameOf(server) ?? null };
   checks.set('kubeconfig', checkKubeconfig(context, found, target, told.info, kept));
   checks.set('clock', checkClock(told.skew ?? skew));
 }

@@ -15,9 +15,9 @@ import {
 import { type Session, timeLeft } from '../session/store.ts';
 import { Unavailable } from '../tka/errors.ts';
 import type { Context } from './context.ts';
-import { placed, trustOf } from './directory.ts';
+import { trustOf } from './directory.ts';
 import { specOf } from './login.ts';
-import { contextOf } from './target.ts';
+import { type ContextsByCluster, contextsByCluster } from './target.ts';
 import { contextSpec } from './use-context.ts';
 
 /** Minimum remaining lifetime of a token that kubectl is started with, in milliseconds; as `credential` has it. */
@@ -36,15 +36,16 @@ export interface Access {
  */
 export class ClusterAccess {
   readonly #context: Context;
-  readonly #view: KubeconfigView;
+  readonly #contexts: ContextsByCluster;
   readonly #needsToken: boolean;
   readonly #trust: Trust;
   #folder: string | undefined;
   #removed = false;
 
-  constructor(context: Context, view: KubeconfigView, needsToken: boolean) {
+  /** `clusters` are all there are. */
+  constructor(context: Context, view: KubeconfigView, clusters: readonly Cluster[], needsToken: boolean) {
     this.#context = context;
-    this.#view = view;
+    this.#contexts = contextsByCluster(view, clusters);
     this.#needsToken = needsToken;
     this.#trust = trustOf(context, view);
   }
@@ -55,10 +56,10 @@ export class ClusterAccess {
    * as kubectl does.
    */
   async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<Access> {
-    const { server } = cluster;
+    const ours = this.#contexts.get(cluster)?.[0];
+    const server = ours?.server ?? cluster.server;
     if (server !== null && this.#context.sessions.store.signedOut(server) !== undefined)
       throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
-    const ours = server === null ? undefined : contextOf(this.#view, server);
     const held = server === null ? undefined : this.#validSession(server, ours?.apiServer ?? cluster.apiEndpoint);
     if (held === undefined && cluster.state === 'missing') {
       throw new TkaError(cluster.reason ?? 'no memberlist names it any more', {
@@ -66,7 +67,8 @@ export class ClusterAccess {
       });
     }
     if (ours !== undefined) {
-      if (held === undefined && this.#needsToken) await this.#trust.require(placed(cluster));
+      const word = ours.server === cluster.server ? cluster.word : 'known';
+      if (held === undefined && this.#needsToken) await this.#trust.require({ ...cluster, server: ours.server, word });
       await this.#signIn(ours.server, ours.apiServer, warn);
       return this.#through(ours, number);
     }
@@ -117,6 +119,11 @@ export class ClusterAccess {
     return files.length === 1
       ? { kubeconfig: '', flags: ['--kubeconfig', only, ...flags] }
       : { kubeconfig: files.join(path.delimiter), flags };
+  }
+
+  /** A hint with names of clusters in the place of their servers. */
+  inHint(hint: string): string {
+    return this.#context.remembered.inHint(hint);
   }
 
   /** Takes away all that was written. Never throws. */

@@ -108,7 +108,10 @@ export class Fleet {
               hints: ['kubectl tka doctor'],
             });
       if (known !== error && systemCode(error) === undefined) throw error;
-      say(sink, [`error: ${afterName(known)}`, ...hintsOf(known, cluster.name).map((hint) => `hint: ${hint}`)]);
+      say(sink, [
+        `error: ${afterName(known)}`,
+        ...hintsOf(known, cluster.name).map((hint) => `hint: ${this.#access.inHint(hint)}`),
+      ]);
       return 1;
     }
   }

@@ -36,10 +36,11 @@ export async function exec(
   if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
   const kubectl = findKubectl(context.env);
   const view = await readKubeconfig(context.kubeconfig);
-  const clusters = chooseClusters(await clustersToUse(context, view), names, flags.selector, view);
+  const all = await clustersToUse(context, view);
+  const clusters = chooseClusters(all, names, flags.selector, view, 'exec');
   const input = readsStdin(args) ? await readStdin() : undefined;
   const labels = labelsOf(clusters);
-  const fleet = new Fleet(new ClusterAccess(context, view, needsCluster(args)), (access, sink) => {
+  const fleet = new Fleet(new ClusterAccess(context, view, all, needsCluster(args)), (access, sink) => {
     const env = { ...context.env, KUBECONFIG: access.kubeconfig };
     return new Child(kubectl, [...access.flags, ...args], { env, input, ...sink });
   });

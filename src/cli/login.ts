@@ -1,3 +1,4 @@
+import type { Cluster } from '../discovery/clusters.ts';
 import { shortName } from '../discovery/naming.ts';
 import { acceptHint, type Trust } from '../discovery/trust.ts';
 import { hintsOf, systemCode, TkaError, UsageError } from '../errors.ts';
@@ -7,6 +8,7 @@ import {
   checkWritable,
   editKubeconfig,
   type KubeconfigView,
+  type OurContext,
   previewKubeconfig,
   readKubeconfig,
 } from '../kubeconfig/index.ts';
@@ -21,7 +23,16 @@ import type { Context } from './context.ts';
 import { allClusters, chooseClusters, confirmed, NoCluster, trustOf } from './directory.ts';
 import { liftSignedOut } from './same-cluster.ts';
 import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
-import { contextFor, type contextOf, loginTarget, type Target, targetOf } from './target.ts';
+import {
+  type ContextTarget,
+  clusterOfServer,
+  contextFor,
+  contextOf,
+  contextsByCluster,
+  loginTarget,
+  type Target,
+  targetOf,
+} from './target.ts';
 import { rememberSwitch } from './use-previous.ts';
 
 /** How long a server may take to describe its cluster, beside the sign-in, in milliseconds. */
@@ -50,10 +61,9 @@ export async function login(context: Context, names: readonly string[], flags: L
   const view = await readKubeconfig(context.kubeconfig);
   if (!many) return signInTo(context, view, await loginTarget(context, names[0], view), flags, names[0]);
   if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
-  const chosen =
-    flags.selector === undefined
-      ? undefined
-      : chooseClusters(await allClusters(context, view), [], flags.selector, view);
+  const all = flags.selector === undefined ? [] : await allClusters(context, view);
+  const chosen = flags.selector === undefined ? undefined : chooseClusters(all, [], flags.selector, view);
+  const contexts = contextsByCluster(view, all);
   let failures = 0;
   const each = async (name: string, target: () => Promise<Target>) => {
     try {
@@ -67,7 +77,7 @@ export async function login(context: Context, names: readonly string[], flags: L
     }
   };
   for (const cluster of chosen ?? []) {
-    await each(cluster.name, async () => targetOf(cluster));
+    await each(cluster.name, async () => targetOf(cluster, contexts));
   }
   for (const name of chosen === undefined ? new Set(names) : [])
     await each(name, () => loginTarget(context, name, view));
@@ -87,14 +97,15 @@ async function signInTo(
 ): Promise<void> {
   const { sessions, settings, terminal } = context;
   const { server, cluster, unlisted } = target;
-  const memberName = cluster?.name ?? null;
-  const nameIn = (v: KubeconfigView) =>
-    contextFor(v, { server, memberName }, { tailnet: settings.tailnet, wanted: flags.context });
+  const trust = trustOf(context, view);
+  const named = cluster === undefined ? await described(context, view, target, trust) : undefined;
+  const what = named?.what ?? contextTarget(target);
+  const nameIn = (v: KubeconfigView) => contextFor(v, what, { tailnet: settings.tailnet, wanted: flags.context });
   refuseForeign(view, nameIn(view));
   // A name that is taken by a cluster or user, or a file that cannot be edited safely, is no reason to sign in first.
   const previews = await previewKubeconfig(context.kubeconfig, (v) => {
     const name = nameIn(v);
-    const known = v.ours.find((c) => c.name === name && c.server === server);
+    const known = v.ours.find((c) => c.name === name);
     const apiServer = known?.apiServer ?? cluster?.apiEndpoint ?? 'https://not-known-yet.invalid';
     const access = {
       apiServer,
@@ -107,15 +118,15 @@ async function signInTo(
     };
   });
   checkWritable(previews);
-  const trust = trustOf(context, view);
   await requireTrust(context, trust, target, name);
   const client = (url: string) => sessions.client(url, cluster?.apiEndpoint);
   const confirmation = cluster && (await confirmed(context, { ...cluster, server }, trust, client));
   // It is another of the cluster's servers that speaks for it.
   if (confirmation !== undefined && confirmation.server !== server)
     return signInTo(context, view, { ...target, server: confirmation.server }, flags, name);
+  if (confirmation !== undefined) requireSameCluster(view, nameIn(view), confirmation);
   // A server that was named by its URL signs in whatever it answers to this.
-  const description = confirmation ?? describe(context, server);
+  const description = confirmation ?? named?.info;
 
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
@@ -143,7 +154,7 @@ async function signInTo(
   liftSignedOut(context, view, server);
   await rememberAccepted(context, trust, target);
   if (flags.switch !== false) rememberSwitch(context, edit);
-  sayWhoYouAre(context, session, previous, memberName);
+  sayWhoYouAre(context, session, previous, what.clusterName);
   if (before?.apiServer !== undefined && before.apiServer !== session.apiServer) {
     terminal.warn(
       `the API server of context "${written}" has changed: it was ${before.apiServer}, and is ${session.apiServer}`,
@@ -170,6 +181,51 @@ async function describe(context: Context, server: string): Promise<ClusterDescri
   } finally {
     await client.close();
   }
+}
+
+function contextTarget({ server, cluster, ours }: Target): ContextTarget {
+  const servers = cluster?.servers.map((each) => each.server) ?? [];
+  return { server, clusterName: cluster?.name ?? null, servers, known: ours?.name };
+}
+
+/**
+ * Which cluster a server is of that the user named: as the last lists have it, else as it says itself. A context that
+ * leads to the same API server with the same CA is that cluster's. A server that is known to have no tag is believed
+ * neither: it gets a context of its own.
+ */
+async function described(
+  context: Context,
+  view: KubeconfigView,
+  { server }: Target,
+  trust: Trust,
+): Promise<{ what: ContextTarget; info: Promise<ClusterDescription | undefined> }> {
+  const asked = describe(context, server);
+  const remembered = await clusterOfServer(context, server, context.remembered.all);
+  const unknown = { what: { server, clusterName: remembered?.name ?? null }, info: asked };
+  if (contextOf(view, server) !== undefined || (await trust.isTagged(server)) === false) return unknown;
+  const info = await asked;
+  if (info === undefined) return unknown;
+  const clusterName = info.cluster ?? (remembered?.apiEndpoint === info.apiServer ? remembered.name : null);
+  const isSame = (ours: OurContext) => {
+    if (ours.apiServer !== info.apiServer || (ours.caData ?? '') !== info.caData) return false;
+    const other = context.remembered.of(ours.server)?.name ?? clusterName;
+    return clusterName === null || other === clusterName;
+  };
+  return { what: { server, clusterName, known: view.ours.find(isSame)?.name }, info: asked };
+}
+
+/** Throws TkaError where a context is to get another TKA server, and that one names another CA for the API server. */
+function requireSameCluster(
+  view: KubeconfigView,
+  name: string,
+  { server, caData, apiServer }: ClusterDescription & { readonly server: string },
+): void {
+  const ours = view.ours.find((each) => each.name === name);
+  if (ours === undefined || ours.server === server || ours.apiServer !== apiServer) return;
+  if ((ours.caData ?? '') === caData) return;
+  throw new TkaError(`${server} names another CA for ${apiServer} than context "${name}" has from ${ours.server}`, {
+    hints: [`if you trust it, name it by its URL: kubectl tka login ${server}`],
+  });
 }
 
 /**
@@ -226,11 +282,11 @@ function sayWhoYouAre(
   context: Context,
   session: Session,
   previous: Previous | undefined,
-  memberName: string | null,
+  clusterName: string | null,
 ): void {
   const { terminal, settings } = context;
   const { server, username, role, until, clockOffset } = session;
-  const name = shortName(server, settings.tailnet, memberName);
+  const name = clusterName ?? shortName(server, settings.tailnet);
   if (!settings.quiet) {
     terminal.out(
       `Signed in to ${name} (${server}) as ${username}, role ${role}, until ${when(Date.parse(until), Date.now() + clockOffset)}.\n`,

@@ -1,11 +1,10 @@
-import { shortName } from '../discovery/naming.ts';
 import { hintsOf, TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../kubeconfig/index.ts';
 import { cell } from '../terminal.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters } from './directory.ts';
 import { type SignOutGroup, signOutGroups } from './same-cluster.ts';
-import { contextOf, type Held, heldTarget } from './target.ts';
+import { type Held, heldOf, heldTarget, knownHere, nameOfServer } from './target.ts';
 
 interface AllFlag {
   readonly all?: boolean;
@@ -32,10 +31,11 @@ export async function logout(context: Context, names: readonly string[], flags: 
     const targets = await targetsOf(context, view, names, flags.selector);
     const unknown = new Set(targets.filter(({ known }) => !known).map(({ server }) => server));
     const servers = [...new Set(targets.map(({ server }) => server))];
+    const isOneOfMany = flags.selector !== undefined;
     const groups = signOutGroups(context, view, servers);
     const errors = await each(groups, (group, server) =>
       unknown.has(server) && group.told.length === 1 && group.held.length === 0
-        ? signOutUnknown(context, view, server)
+        ? signOutUnknown(context, view, server, isOneOfMany)
         : signOut(context, view, server, group),
     );
     if (errors.length > 0) throw summary(context, errors, 'logout', servers.length);
@@ -61,8 +61,9 @@ async function targetsOf(
   if (selector !== undefined) {
     if (names.length > 0) throw new UsageError('give either names or a selector');
     const chosen = chooseClusters(await allClusters(context, view), [], selector, view);
+    const here = knownHere(context, view);
     // A cluster that is not placed cannot have been signed in to.
-    return chosen.flatMap(({ server }) => (server === null ? [] : { server, known: true }));
+    return chosen.flatMap((cluster) => (cluster.server === null ? [] : heldOf(cluster, here)));
   }
   if (names.length === 0) return [await heldTarget(context, undefined, view, 'logout')];
   const targets: Held[] = [];
@@ -121,8 +122,16 @@ function everything(context: Context, view: KubeconfigView, name: string | undef
   return [...new Set([...store.list(), ...store.listSignedOut(), ...view.ours].map(({ server }) => server))].sort();
 }
 
-/** Signs out of a server that this machine knows nothing about. Unless there was a sign-in, nothing is recorded. */
-async function signOutUnknown(context: Context, view: KubeconfigView, server: string): Promise<void> {
+/**
+ * Signs out of a server that this machine knows nothing about. Unless there was a sign-in, nothing is recorded, and that
+ * is an error, or of one of many that a selector means, a notice.
+ */
+async function signOutUnknown(
+  context: Context,
+  view: KubeconfigView,
+  server: string,
+  isOneOfMany: boolean,
+): Promise<void> {
   const { store } = context.sessions;
   const wasKnown = await context.sessions.signOut(server).catch((error) => {
     store.unmarkSignedOut(server);
@@ -131,7 +140,10 @@ async function signOutUnknown(context: Context, view: KubeconfigView, server: st
   });
   if (!wasKnown) {
     store.unmarkSignedOut(server);
-    throw new TkaError(`you were not signed in to ${server}`, { hints: ['kubectl tka status'] });
+    const name = context.remembered.nameOf(server);
+    const message = `you were not signed in to ${name === undefined ? server : `${name} (${server})`}`;
+    if (isOneOfMany) return context.terminal.notice(message);
+    throw new TkaError(message, { hints: ['kubectl tka status'] });
   }
   sayOut(context, view, server, true);
 }
@@ -152,7 +164,7 @@ async function signOut(context: Context, view: KubeconfigView, server: string, g
 
 function sayOut(context: Context, view: KubeconfigView, server: string, known: boolean): void {
   const { terminal, settings } = context;
-  const name = cell(contextOf(view, server)?.name ?? shortName(server, settings.tailnet));
+  const name = cell(nameOfServer(context, view, server));
   if (settings.quiet) return;
   terminal.out(
     known

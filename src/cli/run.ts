@@ -21,14 +21,41 @@ export async function run(args: readonly string[], command: string, env: NodeJS.
     const { runCommand } = await import('./main.ts');
     return await runCommand(args, command, env);
   } catch (error) {
-    return crashed(error, args, env);
+    return crashed(error, args, env, await clusterNames(error, args, env));
   }
 }
 
-/** Says what nobody caught; returns the exit status. */
-export function crashed(error: unknown, args: readonly string[], env: NodeJS.ProcessEnv): number {
+/** What puts names of clusters into the hints of an error; undefined where none has a URL. Never throws. */
+async function clusterNames(
+  error: unknown,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<((hint: string) => string) | undefined> {
+  if (!(error instanceof TkaError)) return undefined;
+  // The last lists may be long.
+  if (![...error.hints, lastResort(error, args)].some((hint) => hint.includes('://'))) return undefined;
+  try {
+    const [{ findPaths }, { ListMemory }, { RememberedClusters }] = await Promise.all([
+      import('../paths.ts'),
+      import('../discovery/memory.ts'),
+      import('./names.ts'),
+    ]);
+    const clusters = new RememberedClusters(new ListMemory((await findPaths(env)).state));
+    return (hint) => clusters.inHint(hint);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Says what nobody caught; returns the exit status. `named` puts names of clusters into hints. */
+export function crashed(
+  error: unknown,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  named?: (hint: string) => string,
+): number {
   const debug = args.includes('--debug') || /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? '');
-  return sayError(error, debug, lastResort(error, args));
+  return sayError(error, debug, lastResort(error, args), named);
 }
 
 /** What to type after an error that has no hint of its own. */

@@ -1,10 +1,9 @@
-import { shortName } from '../discovery/naming.ts';
 import { TkaError } from '../errors.ts';
-import { readKubeconfig } from '../kubeconfig/index.ts';
+import { type KubeconfigView, type OurContext, readKubeconfig } from '../kubeconfig/index.ts';
 import { timeLeft } from '../session/store.ts';
 import { cell, type OutputFormat, structured, table, when } from '../terminal.ts';
 import type { Context } from './context.ts';
-import { contextOf } from './target.ts';
+import { contextOf, nameOfServer } from './target.ts';
 
 /** `status`: the sessions of this machine, from the cache alone. */
 export async function status(
@@ -26,10 +25,10 @@ export async function status(
     .filter(({ server }) => !marked.has(server))
     .map((session) => ({ ...session, state: timeLeft(session) > 0 ? 'active' : 'expired' }));
   const clocks = new Map(held.map(({ server, clockOffset }) => [server, clockOffset]));
-  const rows = [...held, ...signedOut]
-    .map(({ server, username, role, until, state }) => {
-      const ours = (view && contextOf(view, server)?.name) ?? null;
-      return { name: ours ?? shortName(server, settings.tailnet), server, username, role, until, context: ours, state };
+  const rows = oneEach([...held, ...signedOut], context, view)
+    .map(({ server, ours, username, role, until, state }) => {
+      const name = nameOfServer(context, view, server);
+      return { name, server, username, role, until, context: ours?.name ?? null, state };
     })
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const format = flags.output ?? 'table';
@@ -50,4 +49,30 @@ export async function status(
     row.server,
   ]);
   terminal.out(table(headings, cells));
+}
+
+interface Entry {
+  readonly server: string;
+  readonly state: string;
+  readonly until: string | null;
+  readonly apiServer?: string;
+}
+
+/** One entry for each cluster, where there are entries of several of its servers: what kubectl would use. */
+function oneEach<T extends Entry>(
+  entries: readonly T[],
+  context: Context,
+  view: KubeconfigView | undefined,
+): (T & { readonly ours: OurContext | undefined })[] {
+  const all = entries.map((entry) => ({ ...entry, ours: view && contextOf(view, entry.server) }));
+  const { remembered } = context;
+  const clusterOf = ({ server, ours, apiServer = ours?.apiServer }: (typeof all)[number]) => {
+    const cluster = remembered.of(server) ?? remembered.at(apiServer);
+    return cluster === undefined ? (apiServer ?? server) : `${cluster.apiEndpoint} ${cluster.name}`;
+  };
+  const rank = ({ ours, state }: (typeof all)[number]) =>
+    (ours === undefined ? 4 : ours.name === view?.currentContext ? 0 : 2) + (state === 'active' ? 0 : 1);
+  return [...Map.groupBy(all, clusterOf).values()].flatMap((alike) =>
+    alike.sort((a, b) => rank(a) - rank(b) || Date.parse(b.until ?? '') - Date.parse(a.until ?? '') || 0).slice(0, 1),
+  );
 }

@@ -6,7 +6,7 @@ import { parseSource, shellWord } from '../kubeconfig/source.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import { accessChanges, type Change } from './sync-changes.ts';
 import { assignNames, candidateNames, type PlacedCluster, type Template } from './sync-names.ts';
-import { contextOf } from './target.ts';
+import { contextsByCluster } from './target.ts';
 
 /** A cluster whose own TKA server has said how its API server is reached. */
 export interface Answer {
@@ -37,7 +37,7 @@ export interface SyncInput {
   readonly wasListed: (context: OurContext) => boolean;
   /** Whether contexts are to go whose servers were listed before, and are no longer. */
   readonly prunes: boolean;
-  readonly specOf: (name: string, answer: Answer) => ContextSpec;
+  readonly specOf: (name: string, answer: Answer, server: string) => ContextSpec;
   /** Names that cannot be written, and why. */
   readonly blocked: ReadonlyMap<string, TkaError>;
 }
@@ -109,7 +109,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
         fail(answer, blocked);
         continue;
       }
-      upsert.push(input.specOf(context.name, answer));
+      upsert.push(input.specOf(context.name, answer, serverFor(context, answer, input)));
       (differs(context, answer, input) ? plan.updated : plan.unchanged).push(context.name);
     }
     if (existing.length > 0 && renaming === undefined) continue;
@@ -119,7 +119,9 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       fail(answer, withHint(error ?? noName(), answer));
       continue;
     }
-    upsert.push(input.specOf(name, answer));
+    upsert.push(
+      input.specOf(name, answer, renaming === undefined ? server : serverFor(renaming.context, answer, input)),
+    );
     if (renaming === undefined) plan.added.push(name);
     else {
       plan.renamed.push({ from: renaming.context.name, to: name });
@@ -136,18 +138,29 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
 }
 
 /**
- * Our contexts, by the server of the cluster that they are for: also those of a server that was listed before and is no
- * longer, while its API endpoint is that of a cluster which has no context by now. That one's TKA server has moved.
+ * Our contexts, by each server of the cluster that they are for. That of a server that was listed before and is no longer
+ * is passed over where the cluster has another.
  */
 function contextsOf(view: KubeconfigView, input: SyncInput): Map<string, readonly OurContext[]> {
-  const ours = new Map<string, readonly OurContext[]>(Map.groupBy(view.ours, (context) => context.server));
-  const listed = new Set(input.all.map(({ server }) => server));
-  const left = view.ours.filter((context) => !listed.has(context.server) && input.wasListed(context));
-  for (const { cluster, info } of left.length === 0 ? [] : input.answers) {
-    const moved = left.filter(({ apiServer }) => apiServer === info.apiServer);
-    if (moved.length > 0 && !ours.has(cluster.server)) ours.set(cluster.server, moved);
+  const ours = new Map<string, readonly OurContext[]>();
+  for (const [cluster, contexts] of contextsByCluster(view, input.all)) {
+    const servers = serversOf(cluster);
+    const there = contexts.filter((context) => servers.has(context.server) || !input.wasListed(context));
+    for (const server of servers) ours.set(server, there.length > 0 ? there : contexts);
   }
   return ours;
+}
+
+function serversOf({ server, servers }: Cluster): Set<string> {
+  return new Set([server, ...servers.map((each) => each.server)].filter((each) => each !== null));
+}
+
+/**
+ * The server that a context keeps or gets: its own, whichever of the cluster's servers that is and however the user
+ * calls it, unless it was listed before and is no longer. Then the cluster's TKA server has moved.
+ */
+function serverFor(context: OurContext, { cluster }: Answer, { wasListed }: SyncInput): string {
+  return !serversOf(cluster).has(context.server) && wasListed(context) ? cluster.server : context.server;
 }
 
 // The list may name one server twice.
@@ -188,7 +201,7 @@ function objection(
     });
   }
   const lines = existing.flatMap((context) =>
-    changesOf(context, answer).map(({ what, from, to }) => `its ${what} has changed: ${from} -> ${to}`),
+    changesOf(context, answer, input).map(({ what, from, to }) => `its ${what} has changed: ${from} -> ${to}`),
   );
   if (lines.length === 0) return undefined;
   const changes = [...new Set(lines)].join('; ');
@@ -221,7 +234,7 @@ function renamingsOf(
     const wanted = candidates.get(server) ?? [];
     const [first] = existing;
     if (first === undefined || existing.some(({ name }) => wanted.includes(name))) return [];
-    const context = contextOf(view, server) ?? first;
+    const context = existing.find(({ name }) => name === view.currentContext) ?? first;
     if (!hasMore(context)) return [{ context, answer }];
     // Renaming is writing anew: what the user has put there, a namespace, would be lost.
     plan.notices.push(`context "${context.name}" has fields of yours (a namespace?) and keeps its name`);
@@ -240,14 +253,13 @@ function richerContexts(file: string): Set<string> {
   return new Set(rich.map(({ name }) => name));
 }
 
-function changesOf(context: OurContext, { cluster, info }: Answer): Change[] {
-  const { server } = context;
-  const moved: Change[] = server === cluster.server ? [] : [{ what: 'TKA server', from: server, to: cluster.server }];
-  return [...moved, ...accessChanges(context, info)];
+function changesOf(context: OurContext, answer: Answer, input: SyncInput): Change[] {
+  const [from, to] = [context.server, serverFor(context, answer, input)];
+  return [...(from === to ? [] : [{ what: 'TKA server' as const, from, to }]), ...accessChanges(context, answer.info)];
 }
 
 function differs(context: OurContext, answer: Answer, input: SyncInput): boolean {
-  return context.apiServer === undefined || changesOf(context, answer).length > 0 || !input.runs(context);
+  return context.apiServer === undefined || changesOf(context, answer, input).length > 0 || !input.runs(context);
 }
 
 function foreign(view: KubeconfigView, name: string): TkaError | undefined {
@@ -269,7 +281,7 @@ function withHint(error: TkaError, { cluster }: Answer): TkaError {
 function pruning(view: KubeconfigView, { all, prunes, wasListed }: SyncInput) {
   const [pruned, spared]: [OurContext[], OurContext[]] = [[], []];
   if (!prunes) return { pruned, spared };
-  const servers = new Set(all.map(({ server }) => server));
+  const servers = new Set(all.flatMap((cluster) => [...serversOf(cluster)]));
   const endpoints = new Set(all.map(({ apiEndpoint }) => apiEndpoint));
   for (const context of view.ours) {
     if (servers.has(context.server) || endpoints.has(context.apiServer ?? '')) continue;

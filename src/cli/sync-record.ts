@@ -1,12 +1,14 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName } from '../credential/entry.ts';
-import type { Cluster } from '../discovery/clusters.ts';
+import type { ClusterServer } from '../discovery/clusters.ts';
 import { ensurePrivateFolder, readOwn, writeWhole } from '../files.ts';
 
 const keepFor = 7 * 86_400_000;
 const sizeLimit = 16 * 1024 * 1024;
 const most = 20_000;
+
+type Listed = Pick<ClusterServer, 'server' | 'state' | 'lastSeen'>;
 
 /**
  * Which servers a memberlist has ever named, as syncs have seen it, each with the day when it last did. It tells the
@@ -21,21 +23,21 @@ export class SyncRecord {
   readonly #dated: boolean;
 
   /** `entryServer` is the configured one; undefined where it is found on the tailnet. */
-  constructor(stateFolder: string | undefined, entryServer: string | undefined, clusters: readonly Cluster[]) {
+  constructor(stateFolder: string | undefined, entryServer: string | undefined, listed: readonly Listed[]) {
     const name = entryServer === undefined ? 'tailnet' : entryName(entryServer);
     this.#file =
       stateFolder === undefined || name === undefined ? undefined : path.join(stateFolder, 'synced', `${name}.json`);
     this.#before = this.#file === undefined ? new Map() : readRecord(this.#file);
     const today = new Date().toISOString().slice(0, 10);
     // Without a server in common it is another mesh that is looked at: another tailnet, or all is new.
-    const sameMesh = clusters.some(({ server, state }) => state !== 'missing' && this.#before.has(server ?? ''));
+    const sameMesh = listed.some(({ server, state }) => state !== 'missing' && this.#before.has(server ?? ''));
     const servers = new Map(sameMesh ? this.#before : []);
-    for (const { server, state } of clusters) {
+    for (const { server, state } of listed) {
       if (server === null || (state === 'missing' && servers.has(server))) continue;
       servers.set(server, today);
     }
     this.#servers = servers;
-    this.#dated = clusters.some((cluster) => cluster.lastSeen !== null);
+    this.#dated = listed.some(({ lastSeen }) => lastSeen !== null);
   }
 
   /** True for a server that an earlier list of this mesh named, so that its absence from this one means something. */

@@ -77,8 +77,11 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
 function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[] {
   const byServer = Map.groupBy(ours, ({ server }) => server);
   const byEndpoint = Map.groupBy(ours, ({ apiServer }) => apiServer);
-  return ({ server, apiEndpoint }) =>
-    (byServer.get(server ?? '') ?? byEndpoint.get(apiEndpoint) ?? []).map(({ name }) => name);
+  return ({ server, servers, apiEndpoint }) => {
+    const all = new Set([server, ...servers.map((each) => each.server)]);
+    const own = [...all].flatMap((each) => byServer.get(each ?? '') ?? []);
+    return (own.length > 0 ? own : (byEndpoint.get(apiEndpoint) ?? [])).map(({ name }) => name);
+  };
 }
 
 function summaryOf({ plan, changedFiles }: Written, kept: readonly string[], isIncomplete: boolean): string {

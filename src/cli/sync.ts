@@ -52,7 +52,11 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     trust: trustOf(context, view),
   });
 
-  const record = new SyncRecord(paths.state, settings.entryServer, all);
+  const record = new SyncRecord(
+    paths.state,
+    settings.entryServer,
+    all.flatMap(({ servers }) => servers),
+  );
   // A list that nobody stands behind now may be an old one.
   const prune = flags.prune === true && answers.length > 0;
   if (flags.prune === true && !prune) terminal.warn('no server answered: nothing is pruned');
@@ -67,9 +71,9 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     runs: ({ command, file }) => command === context.command || usableCommand(command ?? '', file, context.env.PATH),
     wasListed: ({ server }) => record.wasListed(server),
     prunes: prune,
-    specOf: (name, { cluster, info }) => {
-      const siblings = siblingsToKeep(cluster.server, info, cluster.servers);
-      return specOf(context, name, cluster.server, info, inContext(siblings));
+    specOf: (name, { cluster, info }, server) => {
+      const siblings = siblingsToKeep(server, info, cluster.servers);
+      return specOf(context, name, server, info, inContext(siblings));
     },
   };
   const dryRun = flags.dryRun === true;

@@ -4,7 +4,7 @@ import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } 
 import { cleanText } from '../tka/text.ts';
 import type { Context } from './context.ts';
 import { allClusters, noCluster, trustOf } from './directory.ts';
-import { contextFor, contextOf } from './target.ts';
+import { contextFor, contextsByCluster } from './target.ts';
 import { contextSpec } from './use-context.ts';
 import { previousContext, rememberSwitch } from './use-previous.ts';
 
@@ -60,12 +60,12 @@ async function choose(context: Context, view: KubeconfigView, name: string | und
 
 /** Every cluster, and every context of ours for a server that is none of theirs. */
 function choicesOf(clusters: readonly Cluster[], view: KubeconfigView): Choice[] {
-  const servers = new Set(clusters.map(({ server }) => server));
-  const ours = new Map([...new Set(view.ours.map(({ server }) => server))].map((s) => [s, contextOf(view, s)]));
+  const contexts = contextsByCluster(view, clusters);
+  const covered = new Set([...contexts.values()].flat());
   const listed = clusters.map((cluster): Choice => {
-    return { name: cluster.name, cluster, ours: ours.get(cluster.server ?? '') };
+    return { name: cluster.name, cluster, ours: contexts.get(cluster)?.[0] };
   });
-  const others = view.ours.filter(({ server }) => !servers.has(server));
+  const others = view.ours.filter((ours) => !covered.has(ours));
   return [...listed, ...others.map((ours): Choice => ({ name: ours.name, cluster: undefined, ours }))];
 }
 
@@ -135,7 +135,7 @@ async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Clu
   const { server } = spec;
   let name = '';
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
-    name = contextFor(v, { server, memberName: cluster.name }, { tailnet: context.settings.tailnet });
+    name = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
     if (v.contexts.get(name)?.ours === false) {
       throw new TkaError(`the kubeconfig has a context ${quoted(name)} that is not ours`, {
         hints: [`give it another name: kubectl tka login ${server} --context NAME`],

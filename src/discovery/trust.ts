@@ -55,7 +55,8 @@ export function isTagged(server: string, { peers, problem }: Tagged): boolean | 
   return peers.some(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
 }
 
-function hostOf(server: string): string {
+/** The host of a server's URL: a name, or an address without brackets. */
+export function hostOf(server: string): string {
   return new URL(server).hostname.replace(/^\[|\]$/g, '');
 }
 

@@ -68,9 +68,10 @@ describe('names', () => {
     ['http://[fd7a:115c:a1e0::1]:8123', '', 'fd7a:115c:a1e0::1'],
   ])('%s on %j is %s', (server, tailnet, name) => expect(shortName(server, tailnet)).toBe(name));
 
-  it('takes the member’s own name where the server is reached by an address', () => {
-    expect(shortName('http://127.0.0.1:8123', '', 'prod-us')).toBe('prod-us');
-    expect(shortName('https://tka-a.example.ts.net', '', 'prod-us')).toBe('tka-a');
+  it('takes the cluster’s name first, where it is known', () => {
+    expect(contextNames('http://127.0.0.1:8123', '', 'prod-us').slice(0, 2)).toEqual(['prod-us', '127.0.0.1']);
+    expect(contextNames('https://tka-a.example.ts.net', '', 'prod-us').slice(0, 2)).toEqual(['prod-us', 'tka-a']);
+    expect(contextNames('https://prod-us.example.ts.net', '', 'prod-us')[1]).toBe('prod-us.example.ts.net');
   });
 
   it('adds what keeps two servers apart', () => {

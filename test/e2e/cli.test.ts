@@ -112,7 +112,9 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     };
     const wrong = await home.run('login twin');
     expect(wrong).toMatchObject({ status: 2, stdout: '' });
-    expect(wrong.stderr).toMatch(/^error: 2 clusters are called "?twin/m);
+    expect(wrong.stderr).toMatch(
+      /^warning: 2 clusters claim the name "twin": .*\nerror: 2 clusters are called "twin"\n/,
+    );
     // Each can be named by its address.
     for (const { server } of [us, eu]) expect(wrong.stderr).toMatch(new RegExp(`^hint: .*${server}`, 'm'));
     expect(us.counts.login + eu.counts.login).toBe(0);

@@ -271,26 +271,27 @@ describe.concurrent('status', () => {
     expect(table.stdout).not.toMatch(jwt);
   });
 
-  test('a session without a context, and a cluster logged out of that was never signed in to', async ({
+  test('a session without a context; a cluster that was never signed in to is nothing to log out of', async ({
     home,
     us,
     eu,
   }) => {
     await home.credential(us);
-    await home.run('logout prod-eu');
+    expect((await json(home, 'status')).rows).toMatchObject([{ name: '127.0.0.1', server: us.server }]);
+    eu.resetCounts();
+    expect(await home.run('logout prod-eu')).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: `error: you were not signed in to prod-eu (${eu.server})\nhint: kubectl tka status\n`,
+    });
+    expect(eu.counts.logout).toBe(1);
     const { rows } = await json(home, 'status');
-    expect(rows).toHaveLength(2);
+    expect(rows).toHaveLength(1);
     expect(rows.find(({ server }) => server === us.server)).toMatchObject({
-      name: '127.0.0.1',
+      // As the list has it that was asked for meanwhile.
+      name: 'prod-us',
       context: null,
       state: 'active',
-    });
-    expect(rows.find(({ server }) => server === eu.server)).toMatchObject({
-      context: null,
-      username: null,
-      role: null,
-      until: null,
-      state: 'signed-out',
     });
     expect(fs.existsSync(home.kubeconfig)).toBe(false);
   });

@@ -192,7 +192,7 @@ describe.concurrent('login', () => {
     expect(second.stdout).toMatch(/as alice, role cluster-admin/);
     expect(second.stderr).toBe(
       'warning: your role is cluster-admin now; before, it was viewer. some servers apply a changed role only after a logout\n' +
-        `hint: kubectl tka logout ${us.server} && kubectl tka login ${us.server}\n`,
+        'hint: kubectl tka logout prod-us && kubectl tka login prod-us\n',
     );
     // As long as it is true, and no longer.
     expect((await home.run('login prod-us')).stderr).toBe(second.stderr);

@@ -18,7 +18,7 @@ for (const caller of callers) {
       us.resetCounts();
       const refused = await caller.call(home, 'get namespaces');
       expect(refused).toMatchObject({ status: 1, stdout: '' });
-      expect(refused.stderr).toContain(`error: signed out of ${us.server}\nhint: kubectl tka login ${us.server}\n`);
+      expect(refused.stderr).toContain(`error: signed out of ${us.server}\nhint: kubectl tka login prod-us\n`);
       expect(us.counts).toMatchObject({ login: 0, kubeconfig: 0 });
     });
 

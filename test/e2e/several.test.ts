@@ -77,6 +77,6 @@ describe('a name', () => {
     const ran = await home.run('login prod');
     expect(ran).toMatchObject({ status: 2, stdout: '' });
     expect(ran.stderr).toMatch(/2 clusters have a name that begins with "prod"/);
-    for (const name of ['prod-eu', 'prod-us']) expect(ran.stderr).toContain(`hint: ${name} (`);
+    for (const name of ['prod-eu', 'prod-us']) expect(ran.stderr).toContain(`hint: kubectl tka login ${name} (`);
   });
 });
