@@ -221,7 +221,7 @@ async function askForClusters(context: Context, view: KubeconfigView, entry: Ent
   const { servers, all, named } = entry;
   const { log, warn, notice } = context.terminal;
   const trust = trustOf(context, view);
-  return findClusters({
+  const found = await findClusters({
     allows: (server, word) => trust.allows(server, word),
     whyNot: () => trust.whyNot('its TKA server'),
     entries: servers,
@@ -237,6 +237,8 @@ async function askForClusters(context: Context, view: KubeconfigView, entry: Ent
     warn,
     notice,
   });
+  context.remembered.renew();
+  return found;
 }
 
 /** A cluster whose TKA server nobody knows. */

@@ -15,6 +15,14 @@ export class RememberedClusters {
     this.#memory = memory;
   }
 
+  /** Reads the lists anew when they are needed next: a command may have kept one. */
+  renew(): void {
+    this.#clusters = undefined;
+    this.#byServer = undefined;
+    this.#byName = undefined;
+    this.#byEndpoint = undefined;
+  }
+
   /** All of them, those of the newest list first; one that several lists have may be there several times. */
   get all(): readonly Cluster[] {
     const lists = () => this.#memory.all().sort((a, b) => b.at - a.at);

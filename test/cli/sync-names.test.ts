@@ -91,8 +91,8 @@ describe('names', () => {
       {},
       {
         'https://h.test': 'https-h.test',
-        'http://h.test:81': `h.test-${digest('http://h.test:81')}`,
-        'http://h.test-81': `h.test-81-${digest('http://h.test-81')}`,
+        'http://h.test:81': `x-${digest('http://h.test:81')}`,
+        'http://h.test-81': `x-${digest('http://h.test-81')}`,
       },
     ],
     [
