@@ -4,7 +4,7 @@ import { readKubeconfig } from '../kubeconfig/index.ts';
 import { type OutputFormat, structured, table } from '../terminal.ts';
 import { cellsOf, headingsOf, type Listed, listedOf, withProbe } from './clusters-rows.ts';
 import type { Context } from './context.ts';
-import { allClusters } from './directory.ts';
+import { allClustersTold } from './directory.ts';
 import { listed } from './sync-report.ts';
 
 /** The flags of `clusters`. */
@@ -55,14 +55,14 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
 
 async function list(context: Context, matches: ReturnType<typeof parseSelector>, probe: boolean) {
   const view = await readKubeconfig(context.kubeconfig);
-  const rowsOf = (clusters: Awaited<ReturnType<typeof allClusters>>): Listed[] =>
+  const rowsOf = (clusters: Awaited<ReturnType<typeof allClustersTold>>): Listed[] =>
     clusters.map((cluster) => listedOf(cluster, context, view));
   if (!probe) {
-    const all = await allClusters(context, view);
+    const all = await allClustersTold(context, view);
     return { rows: rowsOf(all.filter((cluster) => matches(cluster.labels))), total: all.length };
   }
   const { probeClusters } = await import('./clusters-probe.ts');
-  const all = await allClusters(context, view);
+  const all = await allClustersTold(context, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
   const probes = await probeClusters(context, chosen);
   const rows = rowsOf(chosen).map((row, i) => {

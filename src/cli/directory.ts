@@ -2,6 +2,7 @@ import { isAnswer } from '../discovery/ask.ts';
 import { type Cluster, OtherCluster } from '../discovery/clusters.ts';
 import { ageOf, type Found, findClusters, minuteOf, rememberedClusters } from '../discovery/find.ts';
 import { groupServers, type ServerRow } from '../discovery/grouping.ts';
+import { shortName } from '../discovery/naming.ts';
 import type { Tagged } from '../discovery/place.ts';
 import { parseSelector } from '../discovery/selector.ts';
 import { type ConfirmOptions, isBareWord, Trust, Untrusted } from '../discovery/trust.ts';
@@ -11,6 +12,7 @@ import type { Settings } from '../settings.ts';
 import { didYouMean } from '../suggest.ts';
 import { type Peer, type TailnetStatus, TailscaleError } from '../tailscale/localapi.ts';
 import { cleanText } from '../tka/text.ts';
+import { contextsByCluster } from './cluster-contexts.ts';
 import type { Context } from './context.ts';
 import { syncedServers } from './sync-record.ts';
 
@@ -142,6 +144,22 @@ export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): T
       (store.signedOut(server)?.username ?? null) !== null,
     namedAs: (server) => (server !== settings.entryServer ? undefined : isTyped ? 'typed' : 'known'),
   });
+}
+
+/** The same as allClusters(), and says which tagged servers no list has: their clusters may be missing. */
+export async function allClustersTold(context: Context, view: KubeconfigView): Promise<Cluster[]> {
+  const { clusters, unlisted = [] } = await listClusters(context, view);
+  const { terminal, settings } = context;
+  if (unlisted.length === 0) return clusters;
+  const names = unlisted.map((server) => shortName(server, settings.tailnet)).sort();
+  const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
+  const servers = unlisted.length === 1 ? '1 tagged server is' : `${unlisted.length} tagged servers are`;
+  if (settings.entryServer === undefined) {
+    terminal.notice(`${servers} in no list and did not answer, so their clusters may be missing: ${shown}`);
+  } else {
+    terminal.notice(`${servers} not in the list of the configured server: ${shown}`);
+  }
+  return clusters;
 }
 
 /** All clusters there are. Throws TkaError where there is no list at all. */
@@ -328,7 +346,7 @@ export function clusterByName(
   // A cluster that was made anew under its old name is the one that is meant.
   const exact = there.length > 0 ? there : named;
   const own = exact.length === 0 ? ours.find((context) => context.name === name) : undefined;
-  if (own !== undefined) return clusters.find(({ server }) => server === own.server);
+  if (own !== undefined) return [...contextsByCluster({ ours: [own] }, clusters).keys()][0];
   const found = exact.length > 0 ? exact : clusters.filter((cluster) => name !== '' && cluster.name.startsWith(name));
   if (found.length < 2) return found[0];
   const what = exact.length > 0 ? 'are called' : 'have a name that begins with';

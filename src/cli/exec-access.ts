@@ -14,10 +14,10 @@ import {
 } from '../kubeconfig/index.ts';
 import { type Session, timeLeft } from '../session/store.ts';
 import { Unavailable } from '../tka/errors.ts';
+import { type ContextsByCluster, contextsByCluster } from './cluster-contexts.ts';
 import type { Context } from './context.ts';
 import { trustOf } from './directory.ts';
 import { specOf } from './login.ts';
-import { type ContextsByCluster, contextsByCluster } from './target.ts';
 import { contextSpec } from './use-context.ts';
 
 /** Minimum remaining lifetime of a token that kubectl is started with, in milliseconds; as `credential` has it. */

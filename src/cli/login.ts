@@ -19,6 +19,7 @@ import type { ClusterDescription } from '../tka/answers.ts';
 import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import { askYesNo, canAsk } from './ask.ts';
+import { contextsByCluster } from './cluster-contexts.ts';
 import type { Context } from './context.ts';
 import { allClusters, chooseClusters, confirmed, NoCluster, trustOf } from './directory.ts';
 import { liftSignedOut } from './same-cluster.ts';
@@ -28,7 +29,6 @@ import {
   clusterOfServer,
   contextFor,
   contextOf,
-  contextsByCluster,
   loginTarget,
   type Target,
   targetOf,

@@ -4,9 +4,9 @@ import { TkaError } from '../errors.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../kubeconfig/index.ts';
 import { parseSource, shellWord } from '../kubeconfig/source.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
+import { contextsByCluster } from './cluster-contexts.ts';
 import { accessChanges, type Change } from './sync-changes.ts';
 import { assignNames, candidateNames, type PlacedCluster, type Template } from './sync-names.ts';
-import { contextsByCluster } from './target.ts';
 
 /** A cluster whose own TKA server has said how its API server is reached. */
 export interface Answer {

@@ -3,7 +3,7 @@ import type { TkaError } from '../errors.ts';
 import { usableCommand } from '../kubeconfig/command.ts';
 import { readKubeconfig } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
-import { allClusters, chooseClusters, trustOf } from './directory.ts';
+import { allClustersTold, chooseClusters, trustOf } from './directory.ts';
 import { specOf } from './login.ts';
 import { inContext, keepAllSiblings, siblingsToKeep } from './siblings.ts';
 import { askAll } from './sync-ask.ts';
@@ -43,7 +43,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   parseSelector(flags.selector ?? '');
   const template = flags.contextTemplate === undefined ? undefined : parseTemplate(flags.contextTemplate);
   const view = await readKubeconfig(kubeconfig);
-  const all = await allClusters(context, view);
+  const all = await allClustersTold(context, view);
   const chosen = flags.selector === undefined ? all : chooseClusters(all, [], flags.selector, view);
   if (all.length === 0) terminal.notice('no clusters found');
   const known = new Set<string | null>(view.ours.map(({ server }) => server));

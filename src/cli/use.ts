@@ -2,9 +2,10 @@ import type { Cluster } from '../discovery/clusters.ts';
 import { TkaError, UsageError } from '../errors.ts';
 import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } from '../kubeconfig/index.ts';
 import { cleanText } from '../tka/text.ts';
+import { contextsByCluster } from './cluster-contexts.ts';
 import type { Context } from './context.ts';
 import { allClusters, noCluster, trustOf } from './directory.ts';
-import { contextFor, contextsByCluster } from './target.ts';
+import { contextFor } from './target.ts';
 import { contextSpec } from './use-context.ts';
 import { previousContext, rememberSwitch } from './use-previous.ts';
 

@@ -9,6 +9,7 @@ import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
 import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
 import type { ListMemory, RememberedList, RememberedMember } from './memory.ts';
 import { type Placed, placeMembers, type Tagged, type Word } from './place.ts';
+import { hostOf } from './trust.ts';
 
 export interface FindOptions {
   /** Servers that may be asked for the list; the first is the one whose list it is. Not empty. */
@@ -37,6 +38,11 @@ export interface Found {
   readonly clusters: Cluster[];
   /** False: nobody answered, and this is the last list known. */
   readonly current: boolean;
+  /**
+   * Servers that carry the tag, are online, and whose cluster may be missing: they are not in the list of the server
+   * that the user named, or they are in no list and do not answer.
+   */
+  readonly unlisted?: readonly string[];
 }
 
 /** An entry server that does not answer for so long is not waited for, in milliseconds. */
@@ -48,6 +54,10 @@ const askAgainAfter = 60_000;
 const listLimit = 10_000;
 /** A list may name thousands of servers, which are asked at once. */
 const mostAsked = 64;
+/** For the servers of other meshes, in milliseconds: for an answer of one, and for all of them. */
+const otherTimeout = 1000;
+const othersBudget = 3000;
+const othersAtOnce = 16;
 // What one endpoint's members may cost.
 const alikeLimit = 16;
 
@@ -63,7 +73,7 @@ export async function findClusters(options: FindOptions): Promise<Found> {
     .flatMap((server) => options.memory.read(server) ?? [])
     .sort((a, b) => b.at - a.at);
   const { listing, error } = await currentListing(first, memory, options);
-  if (listing !== undefined) return { clusters: await merge(first, listing, memory, options), current: true };
+  if (listing !== undefined) return { ...(await merge(first, listing, memory, options)), current: true };
   if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
   const why = refusedList(error) ?? (isAnswer(error) ? error.message : 'no TKA server answered');
   options.warn(`${why}: this is the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
@@ -253,34 +263,12 @@ async function merge(
   listing: GoodListing,
   memory: RememberedList | undefined,
   options: FindOptions,
-): Promise<Cluster[]> {
-  const { members, server: from, wordOf } = listing;
-  if (listing.cut > 0)
-    options.warn(`${from} lists ${members.length + listing.cut} members: the first ${members.length} are shown`);
-  if (listing.unread > 0)
-    options.warn(`${from} lists ${listing.unread} members without a usable API endpoint: they are left out`);
+): Promise<Omit<Found, 'current'>> {
   const now = Date.now();
-  const before = new Map(memory?.members.map((member) => [keyOf(member), member]));
-  const triedAt = (member: Member) => before.get(keyOf(member))?.tried ?? 0;
-  const firstSeen = new Map(memory?.members.map((member) => [placeOf(member), member.since]));
-  const { placed, asked } = await placeMembers(members, {
-    from: { server: from, word: wordOf(from) },
-    remembered: placesOf(memory),
-    configured: new Map(options.known.flatMap(({ apiServer, server }) => (apiServer ? [[apiServer, server]] : []))),
-    tagged: options.tagged,
-    serverOf: options.serverOf,
-    mayAsk: (member) => now - triedAt(member) > askAgainAfter,
-    client: options.client,
-    timeout: entryTimeout,
-  });
-  const listed = members.map((member): RememberedMember => {
-    const { server, word } = placed.get(member) ?? { server: null, word: 'tailnet' as const };
-    const { name, cluster, apiEndpoint, state, lastSeen, version, labels } = member;
-    const tried = asked.has(member) ? now : triedAt(member);
-    const ofServer = { server, word: listing.alone && server !== null ? wordOf(server) : word };
-    const since = firstSeen.get(placeOf({ server, apiEndpoint })) ?? now;
-    return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried, since };
-  });
+  const placing = placingFor(memory, options, now);
+  const own = await placing(listing);
+  const others = await otherLists(own, listing, placing, options);
+  const listed = [...own, ...others.listed].slice(0, listLimit);
   const there = new Set(listed.map((member) => member.apiEndpoint));
   // A server that is listed with another endpoint is the same cluster, rebuilt.
   const present = new Set(listed.map(({ server }) => server).filter((server) => server !== null));
@@ -305,7 +293,100 @@ async function merge(
   } catch (error) {
     options.log(`the list cannot be kept: ${error}`);
   }
-  return clusters;
+  return { clusters, unlisted: others.unlisted };
+}
+
+type Placing = (listing: GoodListing) => Promise<RememberedMember[]>;
+
+/** Places the members of lists, with what the last list knows of them. */
+function placingFor(memory: RememberedList | undefined, options: FindOptions, now: number): Placing {
+  const before = new Map(memory?.members.map((member) => [keyOf(member), member]));
+  const triedAt = (member: Member) => before.get(keyOf(member))?.tried ?? 0;
+  const firstSeen = new Map(memory?.members.map((member) => [placeOf(member), member.since]));
+  const remembered = placesOf(memory);
+  const configured = new Map(
+    options.known.flatMap(({ apiServer, server }) => (apiServer ? [[apiServer, server] as const] : [])),
+  );
+  return async ({ members, server: from, wordOf, alone, cut, unread }) => {
+    if (cut > 0) options.warn(`${from} lists ${members.length + cut} members: the first ${members.length} are shown`);
+    if (unread > 0) options.warn(`${from} lists ${unread} members without a usable API endpoint: they are left out`);
+    const { placed, asked } = await placeMembers(members, {
+      from: { server: from, word: wordOf(from) },
+      remembered,
+      configured,
+      tagged: options.tagged,
+      serverOf: options.serverOf,
+      mayAsk: (member) => now - triedAt(member) > askAgainAfter,
+      client: options.client,
+      timeout: entryTimeout,
+    });
+    return members.map((member): RememberedMember => {
+      const { server, word } = placed.get(member) ?? { server: null, word: 'tailnet' as const };
+      const { name, cluster, apiEndpoint, state, lastSeen, version, labels } = member;
+      const tried = asked.has(member) ? now : triedAt(member);
+      const ofServer = { server, word: alone && server !== null ? wordOf(server) : word };
+      const since = firstSeen.get(placeOf({ server, apiEndpoint })) ?? now;
+      return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried, since };
+    });
+  };
+}
+
+/**
+ * What the other meshes of the tailnet list: tagged peers that are online and in no list so far are asked, several at
+ * once, until each is in one. One that keeps no list, or is not in its own, is asked for its cluster; one that was away a
+ * moment ago is not asked. Nobody is asked where the user has named the server whose list counts.
+ */
+async function otherLists(
+  own: readonly RememberedMember[],
+  { wordOf, alone }: GoodListing,
+  placing: Placing,
+  options: FindOptions,
+): Promise<{ listed: RememberedMember[]; unlisted: string[] }> {
+  const { peers } = await options.tagged();
+  const hosts = new Set<string>();
+  const listed: RememberedMember[] = [];
+  const cover = (members: readonly RememberedMember[]) => {
+    for (const { server } of members) if (server !== null) hosts.add(hostOf(server));
+  };
+  const isIn = ({ dnsName, addresses }: Peer) => hosts.has(dnsName) || addresses.some((each) => hosts.has(each));
+  cover(own);
+  const rest = peers.filter((peer) => peer.online && !isIn(peer));
+  if (options.named || alone) return { listed, unlisted: rest.map(options.serverOf) };
+  const known = new Set(own.map(identityOf));
+  const add = (members: readonly RememberedMember[]) => {
+    cover(members);
+    listed.push(...members.filter((member) => !known.has(identityOf(member)) && known.add(identityOf(member))));
+  };
+  const ask = { client: options.client, timeout: otherTimeout, html: () => false };
+  const one = async (peer: Peer) => {
+    const server = options.serverOf(peer);
+    const { members, ...listing } = await askListing(server, ask);
+    if (members !== undefined) add(await placing({ ...listing, members, wordOf, alone: false }));
+    if (isIn(peer)) return;
+    const itself = await describeServers([server], peers, { ...options, warn: options.log });
+    add(await placing({ ...listing, members: itself, wordOf, alone: true }));
+  };
+  const deadline = performance.now() + othersBudget;
+  const queue = rest.values();
+  const worker = async () => {
+    for (const peer of queue) {
+      if (isIn(peer)) continue;
+      if (performance.now() > deadline) return;
+      const server = options.serverOf(peer);
+      if (options.away.has(server) !== undefined) continue;
+      await one(peer).catch((error: unknown) => {
+        if (!(error instanceof TkaError)) throw error;
+        options.log(`${server} is in no list: ${error.message}`);
+        if (error instanceof Unavailable && error.away) options.away.note(server, 'failed');
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(othersAtOnce, rest.length) }, worker));
+  return { listed, unlisted: rest.filter((peer) => !isIn(peer)).map(options.serverOf) };
+}
+
+function identityOf({ server, name, apiEndpoint }: Member): string {
+  return server ?? `${name ?? ''} ${apiEndpoint}`;
 }
 
 /** What the tailnet calls servers that have no name of their own and an address for a host. */

@@ -262,4 +262,79 @@ describe('findClusters', () => {
     await found();
     expect(asked).toEqual([entry]);
   });
+
+  describe('several meshes', () => {
+    const [us, us1, lab, lab1] = ['tka-us', 'tka-us-1', 'tka-lab', 'tka-lab-1'].map(
+      (host) => `https://${host}.example.ts.net`,
+    ) as [string, string, string, string];
+    const peers = ['tka-us', 'tka-us-1', 'tka-lab', 'tka-lab-1'].map((host) => peerOf(host));
+    const tagged = async () => ({ peers });
+    const mine = [member('us', us), { ...member('us', us1), name: 'us-1' }];
+    const theirs = [member('lab', lab), member('lab-1', lab1)];
+    const unnamed = { named: false, entries: [us, us1, lab, lab1], tagged };
+
+    it('of one tailnet are all listed, and each server is asked only while it is in no list', async () => {
+      const { found, asked, said, memory } = setUp({ [us]: mine, [lab]: theirs, [lab1]: theirs }, unnamed);
+      const { clusters, unlisted } = await found();
+      expect(clusters.map(({ name }) => name)).toEqual(['lab', 'lab-1', 'us']);
+      expect(unlisted).toEqual([]);
+      expect(asked[0]).toBe(us);
+      expect(asked).not.toContain(us1);
+      expect(said).toEqual([]);
+      expect(memory.read(us)?.members).toHaveLength(4);
+    });
+
+    it('a server that keeps no list, or is not in its own, is asked for its cluster', async () => {
+      const { found } = setUp({ [us]: mine, [lab]: undefined, [lab1]: [] }, unnamed);
+      const { clusters, unlisted } = await found();
+      expect(clusters.map(({ server, apiEndpoint }) => [server, apiEndpoint]).sort()).toEqual(
+        [
+          [us, 'https://api.us.example.com'],
+          [lab, `${lab}:6443`],
+          [lab1, `${lab1}:6443`],
+        ].sort(),
+      );
+      expect(unlisted).toEqual([]);
+    });
+
+    it('one that does not answer is told of, and nothing else is lost', async () => {
+      const { found } = setUp({ [us]: mine, [lab]: away, [lab1]: [theirs[1] as Member] }, unnamed);
+      const { clusters, unlisted } = await found();
+      expect(clusters.map(({ name }) => name)).toEqual(['lab-1', 'us']);
+      expect(unlisted).toEqual([lab]);
+    });
+
+    it('with a named server its list counts, and the servers that are not in it are told of', async () => {
+      const { found, asked } = setUp({ [us]: mine, [lab]: theirs }, { ...unnamed, named: true, entries: [us] });
+      const { clusters, unlisted } = await found();
+      expect(clusters.map(({ name }) => name)).toEqual(['us']);
+      expect(unlisted).toEqual([lab, lab1]);
+      expect(asked).toEqual([us]);
+    });
+
+    it('a peer that is off, or is listed by its address, is not asked', async () => {
+      const there = [
+        peerOf('tka-us'),
+        peerOf('tka-off', { online: false }),
+        peerOf('tka-at', { addresses: ['100.64.0.9'] }),
+      ];
+      const list = [member('us', us), member('at', 'http://100.64.0.9')];
+      const { found, asked } = setUp({ [us]: list }, { ...unnamed, tagged: async () => ({ peers: there }) });
+      expect((await found()).unlisted).toEqual([]);
+      expect(asked).toEqual([us]);
+    });
+
+    it('a thousand servers of another mesh are not each asked', async () => {
+      const hosts = Array.from({ length: 1000 }, (_, i) => `tka-${i}`);
+      const url = (host: string) => `https://${host}.example.ts.net`;
+      const list = hosts.map((host) => member(host, url(host)));
+      const answers = Object.fromEntries(hosts.map((host) => [url(host), list]));
+      const { found, asked } = setUp(
+        { [us]: mine, ...answers },
+        { ...unnamed, tagged: async () => ({ peers: [...peers.slice(0, 2), ...hosts.map((host) => peerOf(host))] }) },
+      );
+      expect((await found()).clusters).toHaveLength(1001);
+      expect(asked.length).toBeLessThan(20);
+    });
+  });
 });

@@ -6,7 +6,7 @@ describe.concurrent('nothing is broken', () => {
   test('every check is ok or skipped, and says why it thinks so', async ({ patient, us }) => {
     const found = await patient.look();
     found.differs({});
-    expect(found.cluster).toBe('127.0.0.1');
+    expect(found.cluster).toBe('prod-us');
     const { checks } = found;
     for (const [name, detail] of [
       ['configuration', `config.yaml: the server is ${us.server}`],
@@ -47,7 +47,7 @@ describe.concurrent('nothing is broken', () => {
     found.differs({ ...behindSignIn, 'sign-in': 'skipped', kubeconfig: 'skipped' });
     expect(found.of('tka-api').detail).toContain(eu.apiServer);
     expect(eu.counts).toMatchObject({ login: 0, kubeconfig: 0 });
-    expect((await patient.look(['127.0.0.1'])).of('tka-api').detail).toContain(us.apiServer);
+    expect((await patient.look([us.server])).of('tka-api').detail).toContain(us.apiServer);
     expect((await patient.look([eu.server])).of('tka-api').detail).toContain(eu.apiServer);
     // Ambiguous: wrong usage, as everywhere.
     const ran = await home.run('doctor prod', { env: patient.env });
@@ -62,7 +62,7 @@ describe.concurrent('nothing is broken', () => {
     const pretty = await patient.run([]);
     expect(pretty.status).toBe(1);
     const lines = pretty.stdout.split('\n');
-    expect(lines[0]).toBe('cluster: 127.0.0.1');
+    expect(lines[0]).toBe('cluster: prod-us');
     expect(lines[1]).toMatch(/^✓ configuration {4}\S/);
     expect(pretty.stdout).toMatch(
       /^✗ tcp {14}.*connection refused\n {19}hint: is the TKA server up.*\n- tls {14}depends on tcp$/m,
@@ -95,7 +95,7 @@ describe('no server to look at', () => {
       several.differs(unchosen);
       expect(several.cluster).toBeNull();
       expect(several.of('name')).toMatchObject({
-        detail: 'the tailnet has 3 TKA servers: which one is meant?',
+        detail: 'the tailnet has 3 clusters: which one is meant?',
         hint: 'kubectl tka doctor NAME',
       });
       expect(several.of('clock').detail).toBe(several.of('name').detail);

@@ -256,14 +256,20 @@ describe.concurrent('login', () => {
     );
   });
 
-  test('two servers of one host get two names, and keep them', async ({ home, us, eu }) => {
-    await home.run(['login', us.server]);
-    await home.run(['login', eu.server]);
-    const port = new URL(eu.server).port;
-    expect(names(home)).toEqual(['127.0.0.1', `127.0.0.1-${port}`]);
-    await home.run(['login', eu.server]);
-    await home.run(['login', us.server]);
-    expect(names(home)).toEqual(['127.0.0.1', `127.0.0.1-${port}`]);
+  test('servers that are named by their URLs get the names of their clusters, and keep them', async ({
+    home,
+    us,
+    eu,
+    mesh,
+  }) => {
+    const silent = mesh.cluster('staging');
+    // It does not say of which cluster it is.
+    silent.gossip.cluster = null;
+    const expected = ['prod-us', 'prod-eu', '127.0.0.1'];
+    for (const { server } of [us, eu, silent]) await home.run(['login', server]);
+    expect(names(home)).toEqual(expected);
+    for (const { server } of [silent, eu, us]) await home.run(['login', server]);
+    expect(names(home)).toEqual(expected);
   });
 
   test('a stanza whose command is gone is mended, one that another program made work is kept', async ({ home, us }) => {
