@@ -1,4 +1,3 @@
-import type { Cluster } from '../discovery/clusters.ts';
 import { shortName } from '../discovery/naming.ts';
 import { acceptHint, type Trust } from '../discovery/trust.ts';
 import { hintsOf, systemCode, TkaError, UsageError } from '../errors.ts';

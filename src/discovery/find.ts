@@ -3,7 +3,7 @@ import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { Unavailable } from '../tka/errors.ts';
-import { type Asked, askInTurn, hedgeAfter, isAnswer, type ListedMember, type Listing } from './ask.ts';
+import { type Asked, askInTurn, askListing, hedgeAfter, isAnswer, type ListedMember, type Listing } from './ask.ts';
 import type { AwayServers } from './away.ts';
 import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
 import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
