@@ -1,4 +1,4 @@
-import type { Cluster } from '../discovery/clusters.ts';
+import type { Cluster, ClusterServer } from '../discovery/clusters.ts';
 import type { Found } from '../discovery/find.ts';
 import { contextNames, shortName } from '../discovery/naming.ts';
 import { hostOf, isBareWord, type Origin, type Trust } from '../discovery/trust.ts';
@@ -155,14 +155,12 @@ async function configuredTarget(
   contexts: ContextsByCluster,
 ): Promise<Target> {
   const { settings } = context;
-  const cluster =
-    (await clusterOfServer(context, server, clusters)) ??
-    // A cluster may be called otherwise than its servers.
-    clusters.find(({ name }) => server === settings.serverNamed(name));
+  const own = await listedServer(context, server, clusters);
+  // A cluster may be called otherwise than its servers.
+  const cluster = own?.cluster ?? clusters.find(({ name }) => server === settings.serverNamed(name));
   if (cluster === undefined) return { server, cluster, origin: 'named' };
   const ours = contexts.get(cluster)?.[0];
-  const row = cluster.servers.find((each) => each.server === server);
-  const isAway = row === undefined || row.state === 'dead' || row.state === 'missing';
+  const isAway = own === undefined || own.row.state === 'dead' || own.row.state === 'missing';
   const isFlag = settings.values.get('tailscale.hostname')?.source === '--server';
   const other = cluster.server === server || isFlag ? null : cluster.server;
   // A context of the cluster keeps its server.
@@ -177,9 +175,23 @@ export async function clusterOfServer(
   server: string,
   clusters: readonly Cluster[],
 ): Promise<Cluster | undefined> {
-  const withServer = (isIt: (url: string) => boolean) =>
-    clusters.find((cluster) => cluster.servers.some((each) => each.server !== null && isIt(each.server)));
-  const found = withServer((url) => url === server);
+  return (await listedServer(context, server, clusters))?.cluster;
+}
+
+/** The same, with what the list says of the server. */
+async function listedServer(
+  context: Context,
+  server: string,
+  clusters: readonly Cluster[],
+): Promise<{ cluster: Cluster; row: ClusterServer } | undefined> {
+  const find = (isIt: (url: string) => boolean) => {
+    for (const cluster of clusters) {
+      const row = cluster.servers.find((each) => each.server !== null && isIt(each.server));
+      if (row !== undefined) return { cluster, row };
+    }
+    return undefined;
+  };
+  const found = find((url) => url === server);
   if (found !== undefined || clusters.length === 0) return found;
   const peers = await context.tailnet().then(
     (status) => status.peers,
@@ -188,7 +200,12 @@ export async function clusterOfServer(
   const host = hostOf(server);
   const peer = peers.find(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
   if (peer === undefined) return undefined;
-  return withServer((url) => hostOf(url) === peer.dnsName || peer.addresses.includes(hostOf(url)));
+  const { protocol, port } = new URL(server);
+  return find((url) => {
+    const isThere = hostOf(url) === peer.dnsName || peer.addresses.includes(hostOf(url));
+    // One host may have several servers.
+    return isThere && new URL(url).protocol === protocol && new URL(url).port === port;
+  });
 }
 
 /** Clusters that may be signed in to and are still listed, each once. */
