@@ -19,7 +19,7 @@ describe.concurrent('nothing is broken', () => {
       ['token', 'good for 29m more'],
       ['api-server', 'TLS by its CA'],
       ['rbac', 'system:serviceaccount:tka-dev:tka-user-alice may get, list, watch'],
-      ['kubeconfig', 'context "127.0.0.1" in '],
+      ['kubeconfig', 'context "prod-us" in '],
       ['path', program],
       ['cache', 'mode 0700'],
     ] as const) {
