@@ -41,6 +41,9 @@ export function makeSwitch(last: number): void {
   );
 }
 
+/** Takes the switch away, when nothing uses it any more: another one can be made then. */
+export const removeSwitch = (): void => ip('link delete switch\n');
+
 /** A host at the switch. */
 export class Host {
   readonly name: string;
@@ -88,6 +91,7 @@ export class Host {
 
   /** Takes it away, when all that was started in it has ended. */
   async stop(): Promise<void> {
+    ip(`link delete ${this.#cable}\n`);
     await this.#holder.stop('SIGKILL');
   }
 

@@ -1,67 +1,23 @@
-// A real tailnet, real API servers, the built programs, and nothing configured but what a machine without a public
-// certificate authority needs: a port that is not 443, and where tailscaled's socket is.
+// A real tailnet: one mesh of three clusters with one server each.
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
-import { findAssets } from '../cluster/assets.ts';
-import { Ground } from '../cluster/ground.ts';
 import { statusFor } from '../cluster/people.ts';
-import { type Env, Home, type Ran, type RunOptions, start } from '../e2e/program.ts';
-import type { Listed } from '../e2e/tailnet.ts';
-import { type Line, TkaServerProcess } from '../server/program.ts';
-import { tailnetAssets } from './assets.ts';
-import { address, eventually, makeSwitch } from './network.ts';
-import { type Device, proxy, suffix, Tailnet } from './tailnet.ts';
+import { type Ran, start } from '../e2e/program.ts';
+import { eventually } from './network.ts';
+import { admin, ok, port, reader, Stage, url } from './stage.ts';
+import { proxy } from './tailnet.ts';
 
-const port = 8123;
 const names = ['tka-prod-us', 'tka-prod-eu', 'tka-staging'] as const;
 type Name = (typeof names)[number];
-const reader = 'test-reader';
-const admin = 'test-admin';
-const url = (name: string): string => `http://${name}.${suffix}:${port}`;
 
-let tailnet: Tailnet;
-let etcd: Etcd;
-let apiServers: ApiServer[] = [];
-const devices = new Map<string, Device>();
-const grounds = new Map<string, Ground>();
-const servers = new Map<string, TkaServerProcess>();
-let home: Home;
-
-const device = (name: string): Device => devices.get(name) as Device;
-const ground = (name: string): Ground => grounds.get(name) as Ground;
-const server = (name: string): TkaServerProcess => servers.get(name) as TkaServerProcess;
-
-/** Starts the TKA server of a device, for the cluster of its ground; `settings` go over the usual ones. */
-async function serve(name: string, settings: object = {}): Promise<TkaServerProcess> {
-  const { access, namespace, token } = ground(name);
-  const config = {
-    tailscale: { hostname: name, port },
-    operator: { namespace },
-    clusterInfo: { apiEndpoint: access.server, caData: Buffer.from(access.ca).toString('base64') },
-    gossip: { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 },
-    ...settings,
-  };
-  const { socket } = device(name);
-  const env = { KUBECONFIG: kubeconfigFile(access, token), TS_SOCKET: socket, ALL_PROXY: `socks5h://${proxy}` };
-  const started = new TkaServerProcess(config, env, undefined, device(name).within());
-  servers.set(name, started);
-  return started;
-}
-
-const at = (name: string, env: Env = {}): RunOptions => ({
-  env: { TS_SOCKET: device(name).socket, TKA_TAILSCALE_PORT: String(port), ...env },
-  within: device(name).within(home.dir),
+const stage = await Stage.set({
+  apiServers: 3,
+  // The impostor has the name that the Go CLI asks by default; the liar is a TKA server as the others are.
+  servers: Object.fromEntries([...names, 'tka', 'tka-mallory'].map((name) => [name, name])),
+  others: ['laptop', 'ci'],
+  userspace: ['tka-staging', 'ci'],
 });
-
-/** Runs our program on the laptop, or elsewhere. */
-const run = (args: string, options = at('laptop')): Promise<Ran> => home.run(args, options);
-const runKubectl = (args: string, options = at('laptop')): Promise<Ran> => home.kubectl(args, options);
-
-async function ok(running: Promise<Ran>): Promise<Ran> {
-  const ran = await running;
-  expect({ status: ran.status, stderr: ran.stderr }).toMatchObject({ status: 0 });
-  return ran;
-}
+const { home, tailnet, at, clusters, device, grant, ground, requests, run, serve, server } = stage;
+const runKubectl = stage.kubectl;
 
 /** The status of a server's answer to a bare request from the laptop. */
 async function ask(method: string, name: Name, route: string): Promise<number> {
@@ -78,17 +34,6 @@ const refused = (token: string): Promise<unknown> =>
     (status) => status === 401,
   );
 
-/** The requests that a server has answered, by the end of their path. */
-const requests = (name: string, route = ''): Line[] =>
-  server(name).lines.filter(({ msg, path }) => msg === 'request' && String(path).endsWith(route));
-
-/** Grants this role to everybody. */
-const grant = (role: string): Promise<void> => tailnet.grant({ role, period: '1h', priority: 1 });
-
-async function clusters(args = ''): Promise<Listed[]> {
-  return JSON.parse((await ok(run(`clusters -o json ${args}`))).stdout);
-}
-
 /** Resolves when the laptop lists the three clusters, and all of them healthy. */
 const healthy = (): Promise<unknown> =>
   eventually(
@@ -104,26 +49,6 @@ const whoami = (context?: string, options = at('laptop')): Promise<Ran> =>
 const account = (name: Name): RegExp => new RegExp(`^system:serviceaccount:${ground(name).namespace}:tka-user-`);
 
 beforeAll(async () => {
-  const say = (): void => undefined;
-  const assets = await findAssets(say);
-  if (typeof assets === 'string') throw new Error(assets);
-  makeSwitch(4);
-  etcd = await startEtcd(assets);
-  [tailnet, apiServers] = await Promise.all([
-    tailnetAssets(say).then((programs) => Tailnet.start(programs)),
-    Promise.all([2, 3, 4].map((number) => startApiServer(assets, etcd, address(number)))),
-  ]);
-  home = await Home.make();
-  // The impostor has the name that the Go CLI asks by default; the liar is a TKA server as the others are.
-  const hosts = [...names, 'tka', 'tka-mallory', 'laptop', 'ci'];
-  await Promise.all([
-    ...hosts.map(async (name, i) => {
-      devices.set(name, await tailnet.join(name, 10 + i, { userspace: name === 'tka-staging' || name === 'ci' }));
-    }),
-    ...hosts.slice(0, -2).map(async (name, i) => {
-      grounds.set(name, await Ground.make(apiServers[i % 3] as ApiServer));
-    }),
-  ]);
   for (const name of names) {
     await ground(name).role(undefined, undefined, reader);
     await ground(name).role(['*'], ['*'], admin);
@@ -137,13 +62,7 @@ beforeAll(async () => {
   await healthy();
 });
 
-afterAll(async () => {
-  for (const one of servers.values()) await one[Symbol.asyncDispose]();
-  for (const one of grounds.values()) one.kube.close();
-  home?.remove();
-  await Promise.all([tailnet?.stop(), ...apiServers.map((one) => one.stop())]);
-  await etcd?.stop();
-});
+afterAll(() => stage.strike());
 
 beforeEach(() => home.forget());
 
@@ -324,7 +243,7 @@ test('a member that claims the name of another is neither shown nor used under i
     expect(await whoami()).toMatchObject({ stdout: expect.stringMatching(account('tka-prod-us')) });
     expect(requests('tka-mallory', '/login')).toEqual([]);
   } finally {
-    await servers.get('tka-mallory')?.[Symbol.asyncDispose]();
+    await server('tka-mallory')?.[Symbol.asyncDispose]();
     await tailnet.tag({ 'tka-mallory': [] });
   }
 });

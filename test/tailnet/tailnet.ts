@@ -21,16 +21,26 @@ export const proxy = '127.0.0.1:1055';
 export interface Device extends Host {
   /** tailscaled's socket. */
   readonly socket: string;
+  /** Kills tailscaled: the node is gone from the tailnet, whatever still runs on it. */
+  leave(): Promise<void>;
+  /** Starts it again, as the same node; resolves when it is back. */
+  rejoin(): Promise<void>;
 }
 
 export class Tailnet {
   readonly #programs: Programs;
+  readonly #control: Running;
   readonly #devices: Device[] = [];
-  readonly #running: Running[];
+  /** The tailscaled of each device that is in the tailnet. */
+  readonly #daemons = new Map<string, Running>();
 
-  private constructor(programs: Programs, running: Running) {
+  private constructor(programs: Programs, control: Running) {
     this.#programs = programs;
-    this.#running = [running];
+    this.#control = control;
+  }
+
+  get #members(): Device[] {
+    return this.#devices.filter(({ name }) => this.#daemons.has(name));
   }
 
   /** Starts the control plane. */
@@ -47,7 +57,7 @@ export class Tailnet {
 
   /** Ends the control plane, and every tailscaled and its host. */
   async stop(): Promise<void> {
-    await Promise.all(this.#running.map((one) => one.stop('SIGKILL')));
+    await Promise.all([this.#control, ...this.#daemons.values()].map((one) => one.stop('SIGKILL')));
     await Promise.all(this.#devices.map((device) => device.stop()));
   }
 
@@ -67,14 +77,21 @@ export class Tailnet {
       ...(options.userspace ? ['--tun=userspace-networking', `--socks5-server=${proxy}`] : []),
     ];
     const log = path.join(host.folder, 'tailscaled.log');
-    const running = start(nsenter, [...within, ...daemon], log);
-    this.#running.push(running);
     const up = ['up', `--login-server=${control}`, `--hostname=${name}`, '--netfilter-mode=off', '--timeout=30s'];
     const client = ['TS_BE_CLI=1', this.#programs.tailscaled, `--socket=${socket}`, ...up];
-    await Promise.race([running.ended, promisify(execFile)(nsenter, [...within, ...client])]).catch((cause) => {
-      throw new Error(`${name} cannot sign in\n${fs.readFileSync(log, 'utf8').slice(-4000)}`, { cause });
-    });
-    const device = Object.assign(host, { socket });
+    const rejoin = async () => {
+      const running = start(nsenter, [...within, ...daemon], log);
+      this.#daemons.set(name, running);
+      await Promise.race([running.ended, promisify(execFile)(nsenter, [...within, ...client])]).catch((cause) => {
+        throw new Error(`${name} cannot sign in\n${fs.readFileSync(log, 'utf8').slice(-4000)}`, { cause });
+      });
+    };
+    const leave = async () => {
+      await this.#daemons.get(name)?.stop('SIGKILL');
+      this.#daemons.delete(name);
+    };
+    await rejoin();
+    const device = Object.assign(host, { socket, leave, rejoin });
     this.#devices.push(device);
     return device;
   }
@@ -102,8 +119,8 @@ export class Tailnet {
       return who?.rules(capability) ?? [];
     };
     await Promise.all(
-      this.#devices.map((device, i) => {
-        const other = this.#devices[i === 0 ? 1 : 0] as Device;
+      this.#members.map((device, i, members) => {
+        const other = members[i === 0 ? 1 : 0] as Device;
         return eventually(
           `${device.name} to know the grant`,
           () => granted(device, other),
@@ -119,7 +136,7 @@ export class Tailnet {
     say = async (): Promise<void> => undefined,
   ): Promise<void> {
     await Promise.all(
-      this.#devices.map((device) =>
+      this.#members.map((device) =>
         eventually(`${device.name} to know ${what}`, () => say().then(() => statusOf(device)), passes),
       ),
     );

@@ -1,0 +1,273 @@
+// A real tailnet with two meshes: a cluster of two servers, named as deploy/ names them, in one; a cluster of one server in
+// the other, which has a key; and a server in no mesh. Nodes and servers of the first are away in turn.
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Ran } from '../e2e/program.ts';
+import type { TkaServerProcess } from '../server/program.ts';
+import { eventually } from './network.ts';
+import { ok, port, reader, Stage, url } from './stage.ts';
+
+const first = 'tka-prod-us';
+const second = 'tka-prod-us-1';
+const mesh = 'tka-prod-eu';
+const alone = 'tka-dev';
+const mallory = 'tka-mallory';
+const tagged = [first, second, mesh, alone];
+
+const stage = await Stage.set({
+  apiServers: 3,
+  servers: { [first]: 'prod-us', [second]: 'prod-us', [mesh]: 'prod-eu', [alone]: 'dev', [mallory]: 'prod-us' },
+  others: ['laptop'],
+  userspace: [second],
+});
+const { home, tailnet, at, clusters, device, ground, kubectl, requests, run, serve, server } = stage;
+
+const gossip = { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 };
+/** What both servers of the cluster are configured with, as in deploy/. */
+const replica = { tailscale: { hostname: first, port } };
+const serveFirst = (): Promise<TkaServerProcess> => serve(first, replica);
+const serveSecond = (): Promise<TkaServerProcess> => serve(second, replica);
+
+/** Resolves when both servers of the cluster are listed as healthy, by both. */
+const bothUp = async (): Promise<void> => {
+  for (const name of [first, second]) await up(`-s ${url(name)}`, 2);
+};
+
+/** Resolves when so many servers of the cluster are listed as healthy. */
+const up = (args: string, count: number): Promise<unknown> =>
+  eventually(
+    `${count} healthy servers in the list (${args})`,
+    () => clusters(args),
+    (rows) =>
+      rows.find(({ name }) => name === first)?.servers.filter(({ state }) => state === 'healthy').length === count,
+  );
+
+/** kubectl needs a new sign-in, and nothing is known of who was away. */
+function miss(): void {
+  fs.rmSync(home.cache, { recursive: true, force: true });
+  fs.rmSync(path.join(home.state, 'away'), { recursive: true, force: true });
+}
+
+const namespaces = (options = at('laptop')): Promise<Ran> =>
+  kubectl(`--context ${first} get namespaces -o name`, options);
+const logins = (name: string): number => requests(name, '/login').filter(({ method }) => method === 'POST').length;
+
+/** kubectl without a token: how long it takes, and that only this server signs it in. */
+async function signedInBy(name: string): Promise<Ran> {
+  const before = [first, second].map(logins);
+  miss();
+  const ran = await ok(namespaces());
+  expect(ran.stdout).toContain(`namespace/${ground(first).namespace}`);
+  expect([first, second].map((each, i) => logins(each) - (before[i] ?? 0))).toEqual(
+    [first, second].map((each) => Number(each === name)),
+  );
+  return ran;
+}
+
+beforeAll(async () => {
+  for (const name of [first, mesh, alone]) await ground(name).role(undefined, undefined, reader);
+  await tailnet.tag(Object.fromEntries(tagged.map((name) => [name, ['tag:tka']])));
+  await stage.grant(reader);
+  const key = randomBytes(24).toString('hex');
+  await Promise.all([
+    ...[serveFirst(), serveSecond(), serve(mesh, { gossip: { ...gossip, key } })].map(async (starting) =>
+      (await starting).said(/listens for gossip/),
+    ),
+    // It states all that the servers of the cluster do, and even works with the same sign-ins.
+    serve(mallory, { ...replica, gossip: { enabled: false } }).then((one) => one.said(/listening for the API/)),
+    serve(alone, { gossip: { enabled: false } }).then((one) => one.said(/listening for the API/)),
+  ]);
+  await bothUp();
+});
+
+afterAll(() => stage.strike());
+
+beforeEach(() => home.forget());
+
+test('the clusters of both meshes, and that of the server in none, are listed once each', async () => {
+  const ran = await ok(run('clusters -o json'));
+  const rows = JSON.parse(ran.stdout) as Awaited<ReturnType<typeof clusters>>;
+  expect(ran.stderr).not.toMatch(/warning|missing/);
+  expect(
+    rows.map(({ name, server, apiEndpoint, servers }) => [name, server, apiEndpoint, servers.map((s) => s.name)]),
+  ).toEqual([
+    [alone, url(alone), ground(alone).access.server, [alone]],
+    [mesh, url(mesh), ground(mesh).access.server, [mesh]],
+    [first, url(first), ground(first).access.server, [first, second]],
+  ]);
+  const { stdout: wide } = await ok(run('clusters -o wide'));
+  const lines = wide.trim().split('\n').slice(1);
+  expect(lines.map((line) => [line.split(/\s+/)[0], /\d\/\d/.exec(line)?.[0]])).toEqual([
+    [alone, '1/1'],
+    [mesh, '1/1'],
+    [first, '2/2'],
+  ]);
+});
+
+test('with a configured server its list counts, and one line names the tagged servers that are not in it', async () => {
+  for (const name of [first, second]) {
+    const ran = await ok(run('clusters -o json', at('laptop', { TKA_TAILSCALE_HOSTNAME: name })));
+    expect(JSON.parse(ran.stdout)).toMatchObject([{ name: first, servers: [{ name: first }, { name: second }] }]);
+    expect(ran.stderr.trim().split('\n')).toEqual([
+      expect.stringMatching(/\b2 tagged servers\b.*tka-dev, tka-prod-eu$/),
+    ]);
+  }
+});
+
+test('one sign-in, one context and one run of a command for each cluster', async () => {
+  await ok(run('sync'));
+  const { stdout: contexts } = await ok(kubectl('config get-contexts -o name'));
+  expect(contexts.trim().split('\n').sort()).toEqual([alone, mesh, first]);
+  const { stdout: json } = await ok(run('exec -o json -- get namespaces -o name'));
+  expect(
+    JSON.parse(json)
+      .map(({ cluster }: { cluster: string }) => cluster)
+      .sort(),
+  ).toEqual([alone, mesh, first]);
+  await signedInBy(first);
+});
+
+test('while a server is killed, stopped or its node is off the tailnet, kubectl signs in at the other', async () => {
+  await ok(run(`login ${first}`));
+  await ok(namespaces());
+  const direct = (await signedInBy(first)).took;
+  // Milliseconds until the other server is asked; a machine that does other things is given more.
+  const within = (ran: Ran, least: number): void => {
+    expect(ran.took).toBeGreaterThan(least);
+    expect(ran.took - least).toBeLessThan(3 * direct + 2000);
+    if (process.env.TKA_TAILNET_TIMES)
+      process.stderr.write(`away ${least}: ${Math.round(ran.took)} ms, there: ${Math.round(direct)} ms\n`);
+  };
+
+  server(first).child.kill('SIGSTOP');
+  within(await signedInBy(second), 2000);
+  server(first).child.kill('SIGCONT');
+  await bothUp();
+  await signedInBy(first);
+
+  await device(first).leave();
+  within(await signedInBy(second), 300);
+  await device(first).rejoin();
+  await bothUp();
+  await signedInBy(first);
+
+  server(first).child.kill('SIGKILL');
+  await server(first).ended;
+  within(await signedInBy(second), 0);
+  await (await serveFirst()).said(/listens for gossip/);
+  await bothUp();
+  await signedInBy(first);
+});
+
+test('a server that states the same cluster is used only while its node carries the tag', async () => {
+  await ok(run(`login ${first}`));
+  await ok(namespaces());
+  // As if it had been a server of the cluster at the last sign-in.
+  const text = fs.readFileSync(home.kubeconfig, 'utf8');
+  const item = /^( +- ).*tka-prod-us-1.*$/m;
+  expect(text).toMatch(item);
+  fs.writeFileSync(
+    home.kubeconfig,
+    text.replace(item, (line) => `${line}\n${line.replace(url(second), url(mallory))}`),
+  );
+  fs.rmSync(path.join(home.state, 'siblings'), { recursive: true, force: true });
+  server(first).child.kill('SIGKILL');
+  await server(first).ended;
+  const refusedBy = async (name: string): Promise<void> => {
+    miss();
+    const before = requests(name).length;
+    const ran = await namespaces(at('laptop', { TKA_TIMEOUT: '3s' }));
+    expect(ran).toMatchObject({ status: 1, stderr: expect.stringContaining(url(first)) });
+    expect(requests(name).length).toBe(before);
+  };
+  try {
+    await signedInBy(second);
+    expect(requests(mallory)).toEqual([]);
+    await tailnet.tag({ [second]: [] });
+    await refusedBy(second);
+    expect(requests(mallory)).toEqual([]);
+    // So it was the tag that kept it out.
+    await tailnet.tag({ [mallory]: ['tag:tka'] });
+    miss();
+    await ok(namespaces());
+    expect(logins(mallory)).toBe(1);
+    await tailnet.tag({ [mallory]: [] });
+    await refusedBy(mallory);
+  } finally {
+    await tailnet.tag({ [second]: ['tag:tka'], [mallory]: [] });
+    await (await serveFirst()).said(/listens for gossip/);
+  }
+  await bothUp();
+});
+
+test('a configured host that is the name of a cluster is away: login finds the other server of that cluster', async () => {
+  const configured = at('laptop', { TKA_TAILSCALE_HOSTNAME: first });
+  await device(first).leave();
+  try {
+    // A server of another mesh may be the first to answer; and nothing is known from before.
+    for (let round = 0; round < 3; round++) {
+      home.forget();
+      const ran = await ok(run(`login ${first}`, configured));
+      expect(ran.stdout).toContain(`Signed in to ${first} `);
+      expect(ran.took).toBeLessThan(15_000);
+      await ok(namespaces());
+    }
+    await up('', 1);
+    home.forget();
+    await ok(run(`login ${first}`, configured));
+    await ok(namespaces());
+  } finally {
+    await device(first).rejoin();
+  }
+  await bothUp();
+});
+
+test('one node is drained, then the other: kubectl never fails, and the list says 1/2', async () => {
+  await ok(run('sync'));
+  await ok(run(`use ${first}`));
+  await ok(namespaces());
+  const failures: string[] = [];
+  let calls = 0;
+  let isOver = false;
+  const loop = async () => {
+    for (; !isOver; calls++) {
+      miss();
+      const ran = await namespaces();
+      if (ran.status !== 0) failures.push(ran.stderr);
+    }
+  };
+  const looping = loop();
+  try {
+    for (const [name, start] of [
+      [first, serveFirst],
+      [second, serveSecond],
+    ] as const) {
+      server(name).child.kill('SIGTERM');
+      expect(await server(name).ended).toEqual({ status: 0, signal: null });
+      await device(name).leave();
+      await eventually(
+        'the list to say 1/2',
+        () => ok(run('clusters -o wide')),
+        ({ stdout }) => new RegExp(`^${first} .* 1/2 `, 'm').test(stdout),
+      );
+      const before = calls;
+      await eventually(
+        'kubectl to go on',
+        async () => calls,
+        (count) => count > before + 2,
+      );
+      await device(name).rejoin();
+      await (await start()).said(/listens for gossip/);
+      await bothUp();
+    }
+  } finally {
+    isOver = true;
+    await looping;
+  }
+  expect(failures).toEqual([]);
+  const text = fs.readFileSync(home.kubeconfig, 'utf8');
+  await ok(run('sync'));
+  expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(text);
+});

@@ -1,0 +1,132 @@
+// What the tests here play on: a tailnet, real API servers, the built programs, and nothing configured but what a machine
+// without a public certificate authority needs: a port that is not 443, and where tailscaled's socket is.
+import { expect } from 'vitest';
+import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
+import { findAssets } from '../cluster/assets.ts';
+import { Ground } from '../cluster/ground.ts';
+import { type Env, Home, type Ran, type RunOptions } from '../e2e/program.ts';
+import type { Listed } from '../e2e/tailnet.ts';
+import { type Line, TkaServerProcess } from '../server/program.ts';
+import { tailnetAssets } from './assets.ts';
+import { address, makeSwitch, removeSwitch } from './network.ts';
+import { type Device, proxy, suffix, Tailnet } from './tailnet.ts';
+
+export const port = 8123;
+export const reader = 'test-reader';
+export const admin = 'test-admin';
+/** The URL of the TKA server of a device. */
+export const url = (name: string): string => `http://${name}.${suffix}:${port}`;
+
+/** The end of a program that has succeeded. */
+export async function ok(running: Promise<Ran>): Promise<Ran> {
+  const ran = await running;
+  expect(ran.status, ran.stderr).toBe(0);
+  return ran;
+}
+
+export interface Plan {
+  readonly apiServers: number;
+  /** Devices with a TKA server, and the ground of each: those with the same one are servers of the same cluster. */
+  readonly servers: Readonly<Record<string, string>>;
+  /** The other devices. */
+  readonly others: readonly string[];
+  /** Devices whose tailscaled has no network device of its own, as in a pod. */
+  readonly userspace: readonly string[];
+}
+
+export class Stage {
+  readonly tailnet: Tailnet;
+  readonly home: Home;
+  readonly #plan: Plan;
+  readonly #etcd: Etcd;
+  readonly #apiServers: readonly ApiServer[];
+  readonly #devices = new Map<string, Device>();
+  readonly #grounds = new Map<string, Ground>();
+  readonly #servers = new Map<string, TkaServerProcess>();
+
+  private constructor(plan: Plan, tailnet: Tailnet, home: Home, etcd: Etcd, apiServers: readonly ApiServer[]) {
+    this.#plan = plan;
+    this.tailnet = tailnet;
+    this.home = home;
+    this.#etcd = etcd;
+    this.#apiServers = apiServers;
+  }
+
+  static async set(plan: Plan): Promise<Stage> {
+    const say = (): void => undefined;
+    const assets = await findAssets(say);
+    if (typeof assets === 'string') throw new Error(assets);
+    makeSwitch(1 + plan.apiServers);
+    const etcd = await startEtcd(assets);
+    const numbers = Array.from({ length: plan.apiServers }, (_, i) => 2 + i);
+    const [tailnet, apiServers] = await Promise.all([
+      tailnetAssets(say).then((programs) => Tailnet.start(programs)),
+      Promise.all(numbers.map((number) => startApiServer(assets, etcd, address(number)))),
+    ]);
+    const stage = new Stage(plan, tailnet, await Home.make(), etcd, apiServers);
+    const names = [...Object.keys(plan.servers), ...plan.others];
+    await Promise.all([
+      ...names.map(async (name, i) => {
+        const options = { userspace: plan.userspace.includes(name) };
+        stage.#devices.set(name, await tailnet.join(name, 10 + i, options));
+      }),
+      ...[...new Set(Object.values(plan.servers))].map(async (name, i) => {
+        stage.#grounds.set(name, await Ground.make(apiServers[i % apiServers.length] as ApiServer));
+      }),
+    ]);
+    return stage;
+  }
+
+  async strike(): Promise<void> {
+    for (const one of this.#servers.values()) await one[Symbol.asyncDispose]();
+    for (const one of this.#grounds.values()) one.kube.close();
+    this.home.remove();
+    await Promise.all([this.tailnet.stop(), ...this.#apiServers.map((one) => one.stop())]);
+    await this.#etcd.stop();
+    removeSwitch();
+  }
+
+  device = (name: string): Device => this.#devices.get(name) as Device;
+  server = (name: string): TkaServerProcess => this.#servers.get(name) as TkaServerProcess;
+
+  /** Where the TKA server of a device works. */
+  ground = (name: string): Ground => this.#grounds.get(this.#plan.servers[name] ?? '') as Ground;
+
+  /** Starts the TKA server of a device, for the cluster of its ground; `settings` go over the usual ones. */
+  serve = async (name: string, settings: object = {}): Promise<TkaServerProcess> => {
+    const { access, namespace, token } = this.ground(name);
+    const config = {
+      tailscale: { hostname: name, port },
+      operator: { namespace },
+      clusterInfo: { apiEndpoint: access.server, caData: Buffer.from(access.ca).toString('base64') },
+      gossip: { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 },
+      ...settings,
+    };
+    const { socket } = this.device(name);
+    const env = { KUBECONFIG: kubeconfigFile(access, token), TS_SOCKET: socket, ALL_PROXY: `socks5h://${proxy}` };
+    const started = new TkaServerProcess(config, env, undefined, this.device(name).within());
+    this.#servers.set(name, started);
+    return started;
+  };
+
+  /** How a program runs on a device. */
+  at = (name: string, env: Env = {}): RunOptions => ({
+    env: { TS_SOCKET: this.device(name).socket, TKA_TAILSCALE_PORT: String(port), ...env },
+    within: this.device(name).within(this.home.dir),
+  });
+
+  /** Runs our program on the laptop, or elsewhere. */
+  run = (args: string, options = this.at('laptop')): Promise<Ran> => this.home.run(args, options);
+  kubectl = (args: string, options = this.at('laptop')): Promise<Ran> => this.home.kubectl(args, options);
+
+  /** The clusters that the laptop lists, or another device. */
+  clusters = async (args = '', options = this.at('laptop')): Promise<Listed[]> =>
+    JSON.parse((await ok(this.run(`clusters -o json ${args}`, options))).stdout);
+
+  /** The requests that a server has answered, by the end of their path. */
+  requests = (name: string, route = ''): Line[] =>
+    this.server(name).lines.filter(({ msg, path }) => msg === 'request' && String(path).endsWith(route));
+
+  /** Grants this role to everybody. */
+  grant = (role: string): Promise<void> => this.tailnet.grant({ role, period: '1h', priority: 1 });
+}
