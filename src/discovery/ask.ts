@@ -123,14 +123,21 @@ export interface Asked {
 /** A server that has said nothing for so long is given up as soon as another one answers, in milliseconds. */
 export const hedgeAfter = 300;
 
+/** A server's memberlist. */
+export type MemberListing = Listing & { readonly members: readonly ListedMember[] };
+
+interface AskInTurnOptions extends AskOptions {
+  readonly isFinal?: (server: string, error: TkaError) => boolean;
+  /** Whether a list may be the one that is wanted; default: any. One that may not is the answer where all else fails. */
+  readonly isWanted?: (listing: MemberListing) => Promise<boolean>;
+}
+
 /**
  * Asks servers for their memberlist, batch after batch: a list is only read, so it may be asked for twice. The first list
- * wins, and the others are let go. Throws an error of a server that `isFinal`.
+ * that `isWanted` wins, and the others are let go. Throws an error of a server that `isFinal`.
  */
-export async function askInTurn(
-  batches: readonly Batch[],
-  options: AskOptions & { readonly isFinal?: (server: string, error: TkaError) => boolean },
-): Promise<Asked> {
+export async function askInTurn(batches: readonly Batch[], options: AskInTurnOptions): Promise<Asked> {
+  const unwanted: Listing[] = [];
   const without: string[] = [];
   const failed = new Map<string, TkaError>();
   const since = new Map<string, number>();
@@ -141,14 +148,16 @@ export async function askInTurn(
     since.set(server, performance.now());
     try {
       const listing = await askListing(server, { ...options, signal: over.signal });
-      if (listing.members !== undefined) return listing;
-      without.push(server);
+      const { members } = listing;
+      if (members === undefined) without.push(server);
+      else if ((await options.isWanted?.({ ...listing, members })) !== false) return listing;
+      else unwanted.push(listing);
     } catch (error) {
       if (over.signal.aborted || !(error instanceof TkaError)) throw error;
       failed.set(server, error);
       if (options.isFinal?.(server, error)) final.reject(error);
     }
-    throw new TkaError(`${server} has no memberlist`);
+    throw new TkaError(`${server} has no memberlist that is wanted`);
   };
   const asked: Promise<Listing>[] = [];
   try {
@@ -161,8 +170,10 @@ export async function askInTurn(
       listing = await Promise.race([first, final.promise, ...pause]);
       if (listing !== undefined) break;
     }
+    listing ??= unwanted[0];
     const latest = performance.now() - hedgeAfter;
-    const isSilent = (server: string) => server !== listing?.server && !failed.has(server) && !without.includes(server);
+    const answered = new Set([...failed.keys(), ...without, ...[...unwanted, listing].map((each) => each?.server)]);
+    const isSilent = (server: string) => !answered.has(server);
     const silent = [...since].flatMap(([server, at]) => (isSilent(server) && at <= latest ? [server] : []));
     return { listing, without, failed, silent };
   } finally {

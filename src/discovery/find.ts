@@ -3,7 +3,16 @@ import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { Unavailable } from '../tka/errors.ts';
-import { type Asked, askInTurn, askListing, hedgeAfter, isAnswer, type ListedMember, type Listing } from './ask.ts';
+import {
+  type Asked,
+  askInTurn,
+  askListing,
+  hedgeAfter,
+  isAnswer,
+  type ListedMember,
+  type Listing,
+  type MemberListing,
+} from './ask.ts';
 import type { AwayServers } from './away.ts';
 import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
 import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
@@ -194,7 +203,15 @@ async function currentListing(
       // They may be of other meshes than the server that the user named.
       { servers: async () => (await online()).slice(0, mostAsked) },
     ],
-    { ...ask, isFinal: (server, failure) => options.named && server === first && isAnswer(failure) },
+    {
+      ...ask,
+      isFinal: (server, failure) => options.named && server === first && isAnswer(failure),
+      isWanted: async (list) =>
+        !options.named ||
+        list.server === first ||
+        remembered.has(list.server) ||
+        (await mayBeListOf(first, list, options)),
+    },
   );
   rememberAway(asked, options);
   const error = asked.failed.get(first);
@@ -225,6 +242,24 @@ async function currentListing(
   }
   options.notice('no server keeps a memberlist (gossip is off): these are the servers that answer');
   return { listing: { server: first, members, html: false, cut: 0, unread: 0, wordOf, alone: true } };
+}
+
+/**
+ * Returns whether a list may be of the mesh of a server: it has the server, or the cluster that the server's host is named
+ * after, or no servers at all, as those of the Go server.
+ */
+async function mayBeListOf(server: string, { members }: MemberListing, options: FindOptions): Promise<boolean> {
+  if (members.every((member) => member.server === null)) return true;
+  const host = hostOf(server);
+  const { peers } = await options.tagged();
+  const node = peers.find(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
+  const hosts = new Set([host, ...(node ? [node.dnsName, ...node.addresses] : [])]);
+  const names = new Set([host, host.split('.', 1)[0]]);
+  return members.some(
+    (member) =>
+      (member.server !== null && hosts.has(hostOf(member.server))) ||
+      (member.cluster !== null && names.has(member.cluster)),
+  );
 }
 
 /** Notes who did not answer, so that others are asked first for a while. */

@@ -107,6 +107,35 @@ describe('findClusters', () => {
     expect(asked).toEqual([entry]);
   });
 
+  describe('of a tailnet with two meshes, while the configured server is away', () => {
+    const second = 'https://tka-1.example.ts.net';
+    const peers = [peerOf('liar'), peerOf('tka-1'), peerOf('tka', { addresses: ['100.64.0.7'] })];
+    const tagged = async () => ({ peers });
+    const elsewhere = [member('dev', liar)];
+
+    it.each([
+      ['has it', [member('us', entry), member('us-1', second)], entry],
+      ['has its node by another of its addresses', [member('us', entry)], 'https://100.64.0.7'],
+      ['has the cluster that it is named after', [{ ...member('us-1', second), cluster: 'tka' }], entry],
+      ['names no servers, as that of the Go server', [member('us-1', null)], entry],
+    ])('the list that %s is its own, though another one comes first', async (_, list, server) => {
+      const { found } = setUp(
+        { [server]: away, [liar]: elsewhere, [second]: list },
+        { tagged, entries: [server], lists: [server] },
+      );
+      const { clusters } = await found();
+      expect(clusters.flatMap(({ servers }) => servers.map(({ name }) => name)).sort()).toEqual(
+        list.map(({ name }) => name),
+      );
+    });
+
+    it('where no list has it, the first one is shown', async () => {
+      const { found, said } = setUp({ [entry]: away, [liar]: elsewhere, [second]: away }, { tagged });
+      expect((await found()).clusters.map(({ name }) => name)).toEqual(['dev']);
+      expect(said).toContain(`${entry} did not answer: this is the list of ${liar}`);
+    });
+  });
+
   it('where all servers that we found refuse, the last list is given with the reason', async () => {
     const no = new Refused(`${entry} refused the question: no grant (HTTP 403)`, 403);
     const memory = new Held(remembered([other, 'stated']));

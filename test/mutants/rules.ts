@@ -356,6 +356,13 @@ export const mutants: readonly Mutant[] = [
     tests: ['test/discovery/find.test.ts'],
   },
   {
+    name: 'the list of another mesh is not that of the server that the user named',
+    file: 'src/discovery/find.ts',
+    find: '(await mayBeListOf(first, list, options))',
+    replace: 'true',
+    tests: ['test/discovery/find.test.ts'],
+  },
+  {
     name: 'a list is not taken from a remembered server that is not trusted',
     file: 'src/discovery/find.ts',
     find: 'if (await options.allows(server, word)) servers.add(server);',

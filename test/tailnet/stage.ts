@@ -4,7 +4,7 @@ import { expect } from 'vitest';
 import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
 import { Ground } from '../cluster/ground.ts';
-import { type Env, Home, type Ran, type RunOptions } from '../e2e/program.ts';
+import { type Env, Home, type Ran, type RunOptions, start } from '../e2e/program.ts';
 import type { Listed } from '../e2e/tailnet.ts';
 import { type Line, TkaServerProcess } from '../server/program.ts';
 import { tailnetAssets } from './assets.ts';
@@ -23,6 +23,13 @@ export async function ok(running: Promise<Ran>): Promise<Ran> {
   expect(ran.status, ran.stderr).toBe(0);
   return ran;
 }
+
+const askScript = `
+const [, method, url] = process.argv;
+const options = { method, headers: { accept: 'application/json' }, signal: AbortSignal.timeout(2000) };
+const ask = async () => { const answer = await fetch(url, options); return { status: answer.status, body: await answer.text() }; };
+process.stdout.write(JSON.stringify(await ask().catch((error) => ({ status: 0, body: String(error) }))));
+`;
 
 export interface Plan {
   readonly apiServers: number;
@@ -122,6 +129,12 @@ export class Stage {
   /** The clusters that the laptop lists, or another device. */
   clusters = async (args = '', options = this.at('laptop')): Promise<Listed[]> =>
     JSON.parse((await ok(this.run(`clusters -o json ${args}`, options))).stdout);
+
+  /** A server's answer to a bare request from the laptop; the status is 0 where it gives none within two seconds. */
+  ask = async (method: string, name: string, route: string): Promise<{ status: number; body: string }> => {
+    const args = ['--input-type=module', '-e', askScript, method, `${url(name)}/api/v1alpha1/${route}`];
+    return JSON.parse((await ok(start(process.execPath, args, this.home.env, this.at('laptop')).ran)).stdout);
+  };
 
   /** The requests that a server has answered, by the end of their path. */
   requests = (name: string, route = ''): Line[] =>
