@@ -11,6 +11,7 @@ import type { KubeconfigView } from '../kubeconfig/index.ts';
 import type { Settings } from '../settings.ts';
 import { didYouMean } from '../suggest.ts';
 import { type Peer, type TailnetStatus, TailscaleError } from '../tailscale/localapi.ts';
+import { Unavailable } from '../tka/errors.ts';
 import { cleanText } from '../tka/text.ts';
 import { contextsByCluster } from './cluster-contexts.ts';
 import type { Context } from './context.ts';
@@ -284,9 +285,11 @@ export function placed(cluster: Cluster): Cluster & { readonly server: string } 
 
 /** So many of a cluster's servers are asked to confirm it: anyone can claim to be one of them. */
 const mostConfirmed = 8;
+/** One that did not answer a moment ago is given so long while the cluster has others, in milliseconds. */
+const awayTimeout = 2000;
 
 /**
- * Confirms a cluster with its server, as Trust.confirm() does; if that speaks for another cluster, with the next of its
+ * Confirms a cluster with its server, as Trust.confirm() does; if that speaks for another cluster or is away, with the next of its
  * servers. The answer has the server that confirmed it. `client` may be one that asks others while a server is away. Throws TkaError, also where the cluster is not placed.
  */
 export async function confirmed(
@@ -307,11 +310,13 @@ export async function confirmed(
     },
   };
   const first = placed(cluster);
+  const others = cluster.servers.filter(({ server }) => server !== first.server).slice(0, mostConfirmed);
+  const isAway = others.length > 0 && context.away.has(first.server) !== undefined;
   try {
-    return await trust.confirm(first, options);
+    const timeout = isAway ? Math.min(options.timeout, awayTimeout) : options.timeout;
+    return await trust.confirm(first, { ...options, timeout });
   } catch (cause) {
-    if (!(cause instanceof OtherCluster)) throw cause;
-    const others = cluster.servers.filter(({ server }) => server !== first.server).slice(0, mostConfirmed);
+    if (!(cause instanceof OtherCluster) && !(cause instanceof Unavailable && cause.away)) throw cause;
     for (const { server, word } of others) {
       if (server === null || !(await trust.allows(server, word))) continue;
       context.terminal.log(`${cause.message}: asking ${server}`);

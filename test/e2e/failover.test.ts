@@ -175,6 +175,23 @@ describe.concurrent('the first of two servers is away', () => {
     expect(extension(home)).toMatchObject({ server: first.server, servers: [second.server] });
   });
 
+  test('a first login, on a machine that knows nothing but a list', async ({ home, set, first, second }) => {
+    expect((await home.run('clusters')).status).toBe(0);
+    for (const fault of ['silent', 'stopped']) {
+      if (fault === 'silent') first.faults.routes = { all: { silent: true } };
+      else await first.stop();
+      const ran = await home.run('login prod-us');
+      expect(ran).toMatchObject({ status: 0, stdout: expect.stringContaining(`(${second.server}) as alice`) });
+      expect(ran.took).toBeLessThan(8000);
+      const names = parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map((each: { name: string }) => each.name);
+      expect(extension(home, names[0])).toMatchObject({ server: second.server, servers: [first.server] });
+      fs.rmSync(home.cache, { recursive: true });
+      fs.rmSync(path.join(home.state, 'siblings'), { recursive: true });
+      fs.rmSync(home.kubeconfig);
+    }
+    expect(logins(set)).toEqual(['prod-us-1 login asked', 'prod-us-1 login asked']);
+  });
+
   test.skipIf(kubectl === undefined)('exec, with and without a context', async ({ home, set, first }) => {
     await home.run('login prod-us');
     fs.rmSync(home.cache, { recursive: true });

@@ -22,7 +22,7 @@ const stage = await Stage.set({
   others: ['laptop'],
   userspace: [second],
 });
-const { home, tailnet, ask, at, clusters, device, ground, kubectl, requests, run, serve, server } = stage;
+const { home, tailnet, ask, at, device, ground, kubectl, requests, run, serve, server } = stage;
 
 const gossip = { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 };
 /** What both servers of the cluster are configured with, as in deploy/. */
@@ -52,11 +52,24 @@ const namespaces = (options = at('laptop')): Promise<Ran> =>
   kubectl(`--context ${first} get namespaces -o name`, options);
 const logins = (name: string): number => requests(name, '/login').filter(({ method }) => method === 'POST').length;
 
+/** Resolves when kubectl signs in at the first again: while its connection is slow to come up, the other is right. */
+const backAtFirst = (): Promise<unknown> =>
+  eventually(
+    'a sign-in at the first',
+    async () => {
+      const before = logins(first);
+      miss();
+      await ok(namespaces());
+      return logins(first) - before;
+    },
+    (count) => count === 1,
+  );
+
 /** kubectl without a token: how long it takes, and that only this server signs it in. */
 async function signedInBy(name: string): Promise<Ran> {
   const before = [first, second].map(logins);
   miss();
-  const ran = await ok(namespaces());
+  const ran = await ok(namespaces(at('laptop', process.env.TKA_TAILNET_TIMES ? { TKA_DEBUG: '1' } : {})));
   expect(ran.stdout).toContain(`namespace/${ground(first).namespace}`);
   expect([first, second].map((each, i) => logins(each) - (before[i] ?? 0))).toEqual(
     [first, second].map((each) => Number(each === name)),
@@ -93,27 +106,27 @@ test('while a server is killed, stopped or its node is off the tailnet, kubectl 
     expect(ran.took).toBeGreaterThan(least);
     expect(ran.took - least).toBeLessThan(3 * direct + 2000);
     if (process.env.TKA_TAILNET_TIMES)
-      process.stderr.write(`away ${least}: ${Math.round(ran.took)} ms, there: ${Math.round(direct)} ms\n`);
+      process.stderr.write(`away ${least}: ${Math.round(ran.took)} ms, there: ${Math.round(direct)} ms\n${ran.stderr}`);
   };
 
   server(first).child.kill('SIGSTOP');
   within(await signedInBy(second), 2000);
   server(first).child.kill('SIGCONT');
   await bothUp();
-  await signedInBy(first);
+  await backAtFirst();
 
   await device(first).leave();
   within(await signedInBy(second), 300);
   await device(first).rejoin();
   await bothUp();
-  await signedInBy(first);
+  await backAtFirst();
 
   server(first).child.kill('SIGKILL');
   await server(first).ended;
   within(await signedInBy(second), 0);
   await (await serveFirst()).said(/listens for gossip/);
   await bothUp();
-  await signedInBy(first);
+  await backAtFirst();
 });
 
 test('a server that states the same cluster is used only while its node carries the tag', async () => {
@@ -167,7 +180,7 @@ test('a configured host that is the name of a cluster is away: login finds the o
       const ran = await ok(run(`login ${first}`, configured));
       expect(ran.stdout).toContain(`Signed in to ${first}`);
       expect(ran.took).toBeLessThan(15_000);
-      await ok(namespaces());
+      await ok(kubectl('get namespaces'));
     }
     await eventually(
       'the mesh to miss it',
@@ -176,7 +189,7 @@ test('a configured host that is the name of a cluster is away: login finds the o
     );
     home.forget();
     await ok(run(`login ${first}`, configured));
-    await ok(namespaces());
+    await ok(kubectl('get namespaces'));
   } finally {
     await device(first).rejoin();
   }
