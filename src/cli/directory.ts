@@ -289,17 +289,19 @@ const mostConfirmed = 8;
 const awayTimeout = 2000;
 
 /**
- * Confirms a cluster with its server, as Trust.confirm() does; if that speaks for another cluster or is away, with the next of its
- * servers. The answer has the server that confirmed it. `client` may be one that asks others while a server is away. Throws TkaError, also where the cluster is not placed.
+ * Confirms a cluster with its server, as Trust.confirm() does; if that speaks for another cluster, with the next of its
+ * servers. The answer has the server that confirmed it. With a client for a sign-in, which goes on at another server where
+ * something is kept of the cluster, the next one is asked where it is away, too: without, no context would get another server
+ * while its own is away. Throws TkaError, also where the cluster is not placed.
  */
 export async function confirmed(
   context: Context,
   cluster: Cluster,
   trust: Trust,
-  client: ConfirmOptions['client'] = context.client,
+  signInClient?: ConfirmOptions['client'],
 ) {
   const options = {
-    client,
+    client: signInClient ?? context.client,
     timeout: context.askTimeout,
     forget: (apiEndpoint: string, server: string) => {
       try {
@@ -316,7 +318,8 @@ export async function confirmed(
     const timeout = isAway ? Math.min(options.timeout, awayTimeout) : options.timeout;
     return await trust.confirm(first, { ...options, timeout });
   } catch (cause) {
-    if (!(cause instanceof OtherCluster) && !(cause instanceof Unavailable && cause.away)) throw cause;
+    const isOfUse = cause instanceof OtherCluster || (signInClient && cause instanceof Unavailable && cause.away);
+    if (!isOfUse) throw cause;
     for (const { server, word } of others) {
       if (server === null || !(await trust.allows(server, word))) continue;
       context.terminal.log(`${cause.message}: asking ${server}`);
