@@ -22,7 +22,7 @@ const stage = await Stage.set({
   others: ['laptop'],
   userspace: [second],
 });
-const { home, tailnet, ask, at, device, ground, kubectl, requests, run, serve, server } = stage;
+const { home, tailnet, ask, at, clusters, device, ground, kubectl, requests, run, serve, server } = stage;
 
 const gossip = { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 };
 /** What both servers of the cluster are configured with, as in deploy/. */
@@ -97,8 +97,51 @@ afterAll(() => stage.strike());
 
 beforeEach(() => home.forget());
 
+test('the clusters of both meshes, and that of the server in none, are listed once each', async () => {
+  const ran = await ok(run('clusters -o json'));
+  const rows = JSON.parse(ran.stdout) as Awaited<ReturnType<typeof clusters>>;
+  expect(ran.stderr).not.toMatch(/warning|missing/);
+  expect(
+    rows.map(({ name, server, apiEndpoint, servers }) => [name, server, apiEndpoint, servers.map((s) => s.name)]),
+  ).toEqual([
+    [alone, url(alone), ground(alone).access.server, [alone]],
+    [mesh, url(mesh), ground(mesh).access.server, [mesh]],
+    [first, url(first), ground(first).access.server, [first, second]],
+  ]);
+  const { stdout: wide } = await ok(run('clusters -o wide'));
+  const lines = wide.trim().split('\n').slice(1);
+  expect(lines.map((line) => [line.split(/\s+/)[0], /\d\/\d/.exec(line)?.[0]])).toEqual([
+    [alone, '1/1'],
+    [mesh, '1/1'],
+    [first, '2/2'],
+  ]);
+});
+
+test('with a configured server its list counts, and one line names the tagged servers that are not in it', async () => {
+  for (const name of [first, second]) {
+    const ran = await ok(run('clusters -o json', at('laptop', { TKA_TAILSCALE_HOSTNAME: name })));
+    expect(JSON.parse(ran.stdout)).toMatchObject([{ name: first, servers: [{ name: first }, { name: second }] }]);
+    expect(ran.stderr.trim().split('\n')).toEqual([
+      expect.stringMatching(/\b2 tagged servers\b.*tka-dev, tka-prod-eu$/),
+    ]);
+  }
+});
+
+test('one sign-in, one context and one run of a command for each cluster', async () => {
+  await ok(run('sync'));
+  const { stdout: contexts } = await ok(kubectl('config get-contexts -o name'));
+  expect(contexts.trim().split('\n').sort()).toEqual([alone, mesh, first]);
+  const { stdout: json } = await ok(run('exec -o json -- get namespaces -o name'));
+  expect(
+    JSON.parse(json)
+      .map(({ cluster }: { cluster: string }) => cluster)
+      .sort(),
+  ).toEqual([alone, mesh, first]);
+  await signedInBy(first);
+});
+
 test('while a server is killed, stopped or its node is off the tailnet, kubectl signs in at the other', async () => {
-  await ok(run(`login ${first}`, configured));
+  await ok(run(`login ${first}`));
   await ok(namespaces());
   const direct = (await signedInBy(first)).took;
   // Milliseconds until the other server is asked; a machine that does other things is given more.
@@ -178,9 +221,9 @@ test('a configured host that is the name of a cluster is away: login finds the o
     for (let round = 0; round < 3; round++) {
       home.forget();
       const ran = await ok(run(`login ${first}`, configured));
-      expect(ran.stdout).toContain(`Signed in to ${first}`);
+      expect(ran.stdout).toContain(`Signed in to ${first} `);
       expect(ran.took).toBeLessThan(15_000);
-      await ok(kubectl('get namespaces'));
+      await ok(namespaces());
     }
     await eventually(
       'the mesh to miss it',
@@ -189,7 +232,7 @@ test('a configured host that is the name of a cluster is away: login finds the o
     );
     home.forget();
     await ok(run(`login ${first}`, configured));
-    await ok(kubectl('get namespaces'));
+    await ok(namespaces());
   } finally {
     await device(first).rejoin();
   }
@@ -197,8 +240,8 @@ test('a configured host that is the name of a cluster is away: login finds the o
 });
 
 test('one node is drained, then the other: kubectl never fails, and the list says 1/2', async () => {
-  await ok(run('sync', configured));
-  await ok(run(`use ${first}`, configured));
+  await ok(run('sync'));
+  await ok(run(`use ${first}`));
   await ok(namespaces());
   const failures: string[] = [];
   let calls = 0;
@@ -221,7 +264,7 @@ test('one node is drained, then the other: kubectl never fails, and the list say
       await device(name).leave();
       await eventually(
         'the list to say 1/2',
-        () => ok(run('clusters -o wide', configured)),
+        () => ok(run('clusters -o wide')),
         ({ stdout }) => new RegExp(`^${first} .* 1/2 `, 'm').test(stdout),
       );
       const before = calls;
@@ -240,6 +283,6 @@ test('one node is drained, then the other: kubectl never fails, and the list say
   }
   expect(failures).toEqual([]);
   const text = fs.readFileSync(home.kubeconfig, 'utf8');
-  await ok(run('sync', configured));
+  await ok(run('sync'));
   expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(text);
 });

@@ -28,7 +28,7 @@ const askScript = `
 const [, method, url] = process.argv;
 const options = { method, headers: { accept: 'application/json' }, signal: AbortSignal.timeout(2000) };
 const ask = async () => { const answer = await fetch(url, options); return { status: answer.status, body: await answer.text() }; };
-process.stdout.write(JSON.stringify(await ask().catch((error) => ({ status: 0, body: String(error) }))));
+process.stdout.write(JSON.stringify(await ask().catch((error) => ({ status: 0, body: String(error) + " " + String(error.cause) }))));
 `;
 
 export interface Plan {
