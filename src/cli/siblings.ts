@@ -27,11 +27,13 @@ const mostKept = 8;
 export function siblingsToKeep(
   server: string,
   info: ClusterDescription,
-  servers: readonly Pick<ClusterServer, 'server'>[],
+  servers: readonly Pick<ClusterServer, 'server' | 'statesName'>[],
 ): Siblings | undefined {
   const known = knownClusterOf(info);
   if (known === undefined) return undefined;
-  const others = servers.flatMap((each) => (each.server === null || each.server === server ? [] : [each.server]));
+  // A server that does not name its cluster is never failed over to.
+  const stating = servers.filter(({ statesName }) => statesName !== false);
+  const others = stating.flatMap((each) => (each.server === null || each.server === server ? [] : [each.server]));
   return { known, servers: [...new Set(others)].sort().slice(0, mostKept) };
 }
 
