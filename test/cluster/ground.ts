@@ -53,9 +53,8 @@ export class Ground {
   }
 
   /** Applies the manifests of deploy/ to a new namespace. */
-  static async make(access: Access): Promise<Ground> {
+  static async make(access: Access, namespace = `tka-${randomBytes(4).toString('hex')}`): Promise<Ground> {
     const kube = connectKube(kubeConfigFor(access));
-    const namespace = `tka-${randomBytes(4).toString('hex')}`;
     await kube.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
     for (const object of ['base/crd.yaml', 'base/rbac.yaml', 'roles.yaml'].flatMap(manifests)) {
       const { apiVersion, kind, metadata, roleRef } = object;

@@ -4,7 +4,10 @@ import type { AddressInfo } from 'node:net';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import type { Access } from './api-server.ts';
 
-/** Called before a call is passed on, and again with its status before the answer is. The call waits for it. */
+/**
+ * Called before a call is passed on, and again with its status before the answer is. The call waits for it. A text that it
+ * gives then is the answer's body instead.
+ */
 export type Hook = (call: { readonly method: string; readonly path: string; readonly status?: number }) => unknown;
 
 /** The same API server through a proxy of a test's own. */
@@ -31,7 +34,11 @@ export async function hooked(access: Access, hook: Hook): Promise<Hooked> {
           const status = answer.statusCode ?? 0;
           Promise.resolve()
             .then(() => hook({ method, path, status }))
-            .then(() => answer.pipe(response.writeHead(status, answer.headers)))
+            .then((body) => {
+              if (typeof body !== 'string') return answer.pipe(response.writeHead(status, answer.headers));
+              answer.resume();
+              return response.writeHead(status, { 'Content-Type': 'application/json' }).end(body);
+            })
             .catch(cut);
           answer.on('error', cut);
         });

@@ -2,10 +2,9 @@
 // killed, or suspended, between two calls, or another replica works on the same sign-in.
 import { describe, expect, inject } from 'vitest';
 import { paths } from '../../src/server/provisioner/objects.ts';
-import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
 import { type Hook, hooked } from './hook.ts';
 import { startReplica } from './replica.ts';
-import { leaderless, lease, led, sentinel, spawnReplica } from './replicas.ts';
+import { leaderless, lease, led, onlyHas, sentinel, spawnReplica } from './replicas.ts';
 import { type Answered, absent, test as base, Ground, Person, statusFor, within } from './support.ts';
 
 const test = base.extend<{ ground: Ground }>({
@@ -18,18 +17,6 @@ const test = base.extend<{ ground: Ground }>({
     ground.kube.close();
   },
 });
-
-const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
-
-/** Expects accounts and bindings for exactly these people's sign-ins, and for nothing else. */
-async function onlyHas(ground: Ground, ...people: readonly Person[]): Promise<void> {
-  const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
-  for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
-  const names: string[] = [];
-  for await (const { metadata } of ground.kube.list<{ metadata: { name: string } }>(paths.accounts(ground.namespace)))
-    names.push(metadata.name);
-  expect(names.filter((name) => name.startsWith('tka-user-')).sort()).toEqual(people.map(({ name }) => name).sort());
-}
 
 /** Resolves when the API server refuses a token, for any reason. */
 const isRefused = async (ground: Ground, token: string): Promise<void> =>

@@ -3,8 +3,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as path from 'node:path';
 import { createInterface } from 'node:readline';
+import { expect } from 'vitest';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
 import { note } from './processes.ts';
 import type { ReplicaOptions } from './replica.ts';
 import { type Ground, until } from './support.ts';
@@ -73,4 +75,16 @@ export async function spawnReplica(options: ReplicaOptions) {
       await once(child, 'exit');
     },
   };
+}
+
+const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** Expects accounts and bindings for exactly the sign-ins of these names, and for nothing else. */
+export async function onlyHas(ground: Ground, ...signIns: readonly { readonly name: string }[]): Promise<void> {
+  const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
+  for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
+  const names: string[] = [];
+  for await (const { metadata } of ground.kube.list<{ metadata: { name: string } }>(paths.accounts(ground.namespace)))
+    names.push(metadata.name);
+  expect(names.filter((name) => name.startsWith('tka-user-')).sort()).toEqual(signIns.map(({ name }) => name).sort());
 }

@@ -1,0 +1,117 @@
+// A mesh of built tka-servers, several to a cluster, each a process that can be killed, suspended and started again; and
+// the tailnet of a person who knows no more than the clusters' names.
+import { type StandInPeer, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
+import { apiPath } from '../../src/tka/types.ts';
+import { freePort, type Line, TkaServerProcess } from '../server/program.ts';
+import { type Access, kubeconfigFile } from './api-server.ts';
+import type { Ground } from './ground.ts';
+
+/** What all servers of a mesh have in common. */
+export interface Mesh {
+  readonly port: number;
+  readonly gossipPort: number;
+  /** Where the first of them are. */
+  readonly hosts: readonly string[];
+  /** The nodes of all of its servers, as the tailnet knows them; each server adds its own. */
+  readonly peers: StandInPeer[];
+  /** Says who calls. */
+  readonly whois: Tailscaled['whois'];
+}
+
+export interface ReplicaConfig {
+  /** Its name on the tailnet; the cluster's is that of its first server. */
+  readonly name: string;
+  readonly cluster: string;
+  readonly host: string;
+  /** Where it keeps its sign-ins. */
+  readonly ground: Ground;
+  /** How it reaches its API server; the usual way if absent. */
+  readonly through?: Access;
+  /** The API server that it states; its own if absent. */
+  readonly states?: Access;
+}
+
+const suffix = 'example.ts.net';
+
+/** One TKA server, through all its processes. */
+export class ReplicaProcess implements AsyncDisposable {
+  readonly config: ReplicaConfig;
+  readonly #mesh: Mesh;
+  readonly #ended: Line[] = [];
+  #process: TkaServerProcess | undefined;
+  #tailscaled: Tailscaled | undefined;
+
+  constructor(mesh: Mesh, config: ReplicaConfig) {
+    this.#mesh = mesh;
+    this.config = config;
+    mesh.peers.push({ hostName: config.name, addresses: [config.host], tags: ['tag:tka'] });
+  }
+
+  /** Canonical URL. */
+  get server(): string {
+    return `http://${this.config.name}.${suffix}:${this.#mesh.port}`;
+  }
+
+  /** Starts it; resolves when it serves. */
+  async start(): Promise<void> {
+    const { name, cluster, host, ground, through = ground.access, states = ground.access } = this.config;
+    const { port, gossipPort, hosts, peers, whois } = this.#mesh;
+    const [self] = peers.filter(({ hostName }) => hostName === name);
+    this.#tailscaled ??= await startTailscaled({ ...(self && { self }), peers, tun: true, whois });
+    const config = {
+      tailscale: { hostname: name, port },
+      health: { host, port: await freePort(host) },
+      operator: { namespace: ground.namespace, clusterName: cluster },
+      clusterInfo: { apiEndpoint: states.server, caData: Buffer.from(states.ca).toString('base64') },
+      gossip: {
+        enabled: true,
+        port: gossipPort,
+        interval: '200ms',
+        stalenessThreshold: 10,
+        deadThreshold: 25,
+        bootstrapPeers: hosts.map((peer) => `${peer}:${gossipPort}`),
+        key: 'k'.repeat(32),
+      },
+    };
+    this.#process = new TkaServerProcess(config, {
+      KUBECONFIG: kubeconfigFile(through, ground.token),
+      TS_SOCKET: this.#tailscaled.socketPath,
+    });
+    await this.#process.said(/listens for gossip/);
+  }
+
+  /** Ends it at once, or with another signal in good order. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    this.signal(signal);
+    await this.#process?.ended;
+    await this.#forget();
+  }
+
+  /** SIGSTOP suspends it, SIGCONT wakes it. */
+  signal(signal: NodeJS.Signals): void {
+    this.#process?.child.kill(signal);
+  }
+
+  /** What it logged, in all its processes. */
+  get lines(): readonly Line[] {
+    return [...this.#ended, ...(this.#process?.lines ?? [])];
+  }
+
+  /** The requests that it was asked and that are over; without a status those whose caller hung up. */
+  asked(method: string, route: string): readonly Line[] {
+    const isIt = (line: Line) => line.msg === 'request' && line.method === method && line.path === `${apiPath}${route}`;
+    return this.lines.filter(isIt);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#forget();
+    await this.#tailscaled?.close();
+  }
+
+  async #forget(): Promise<void> {
+    const ended = this.#process;
+    await ended?.[Symbol.asyncDispose]();
+    this.#ended.push(...(ended?.lines ?? []));
+    this.#process = undefined;
+  }
+}
