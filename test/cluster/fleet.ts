@@ -12,7 +12,7 @@ export interface Mesh {
   readonly gossipPort: number;
   /** Where the first of them are. */
   readonly hosts: readonly string[];
-  /** The nodes of all of its servers, as the tailnet knows them; each server adds its own. */
+  /** The nodes of all of its servers, as the tailnet knows them; a server adds its own when it starts. */
   readonly peers: StandInPeer[];
   /** Says who calls. */
   readonly whois: Tailscaled['whois'];
@@ -44,7 +44,6 @@ export class ReplicaProcess implements AsyncDisposable {
   constructor(mesh: Mesh, config: ReplicaConfig) {
     this.#mesh = mesh;
     this.config = config;
-    mesh.peers.push({ hostName: config.name, addresses: [config.host], tags: ['tag:tka'] });
   }
 
   /** Canonical URL. */
@@ -56,8 +55,9 @@ export class ReplicaProcess implements AsyncDisposable {
   async start(): Promise<void> {
     const { name, cluster, host, ground, through = ground.access, states = ground.access } = this.config;
     const { port, gossipPort, hosts, peers, whois } = this.#mesh;
-    const [self] = peers.filter(({ hostName }) => hostName === name);
-    this.#tailscaled ??= await startTailscaled({ ...(self && { self }), peers, tun: true, whois });
+    const self = { hostName: name, addresses: [host], tags: ['tag:tka'] };
+    if (!peers.some(({ hostName }) => hostName === name)) peers.push(self);
+    this.#tailscaled ??= await startTailscaled({ self, peers, tun: true, whois });
     const config = {
       tailscale: { hostname: name, port },
       health: { host, port: await freePort(host) },
@@ -80,11 +80,21 @@ export class ReplicaProcess implements AsyncDisposable {
     await this.#process.said(/listens for gossip/);
   }
 
-  /** Ends it at once, or with another signal in good order. */
-  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    this.signal(signal);
+  /** Ends its process at once; its node stays. */
+  async kill(): Promise<void> {
+    this.signal('SIGKILL');
     await this.#process?.ended;
     await this.#forget();
+  }
+
+  /** Ends it in good order, and takes its node off the tailnet, as scaling down does. */
+  async remove(): Promise<void> {
+    this.signal('SIGTERM');
+    await this.#process?.ended;
+    await this.#forget();
+    const { peers } = this.#mesh;
+    const at = peers.findIndex(({ hostName }) => hostName === this.config.name);
+    if (at >= 0) peers.splice(at, 1);
   }
 
   /** SIGSTOP suspends it, SIGCONT wakes it. */

@@ -1,7 +1,6 @@
 // Every replica provisions the sign-ins that it takes: what it answers while nobody leads, and what is left where it is
 // killed, or suspended, between two calls, or another replica works on the same sign-in.
 import { describe, expect, inject } from 'vitest';
-import { paths } from '../../src/server/provisioner/objects.ts';
 import { type Hook, hooked } from './hook.ts';
 import { startReplica } from './replica.ts';
 import { leaderless, lease, led, onlyHas, sentinel, spawnReplica } from './replicas.ts';

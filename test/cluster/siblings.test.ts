@@ -319,9 +319,9 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
     const third = new ReplicaProcess(mesh, { name: 'prod-us-2', cluster: 'prod-us', host: hosts[4] ?? '', ground: us });
     for (const [scale, servers] of [
-      [() => second.kill('SIGTERM'), /^1\/2$/],
+      [() => second.remove(), /^1\/2$/],
       [() => Promise.all([second.start(), third.start()]), /^3\/3$/],
-      [() => third.kill('SIGTERM'), /^2\/3$/],
+      [() => third.remove(), /^2\/3$/],
     ] as const) {
       await scale();
       await shown('prod-us', servers);
@@ -332,13 +332,15 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     }
     expect(await run('logout prod-us')).toMatchObject({ status: 0 });
     await third[Symbol.asyncDispose]();
-    mesh.peers.pop();
   });
 
   test('logout, with the named server away: the sibling is told, and no context gets in, an old one neither', async () => {
     expect(await run('sync')).toMatchObject({ status: 0 });
     expect(await get()).toMatchObject({ status: 0 });
-    expect(await run(['login', second.server, '--context', 'old', '--no-switch'])).toMatchObject({ status: 0 });
+    expect(await run(['login', second.server, '--context', 'old', '--no-switch'])).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
     // As 0.1.0 wrote it.
     const config = parse(fs.readFileSync(home.kubeconfig, 'utf8'));
     const old = config.contexts.find(({ name }: { name: string }) => name === 'old').context;
@@ -351,8 +353,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     const logout = await run('logout prod-us');
     expect(logout).toMatchObject({ status: 0 });
     expect(logout.stdout).toContain(`Signed out of prod-us (${first.server}).\n`);
-    // By the old context, it may be another store.
-    expect(logout.stdout).toContain(`Signed out of old (${second.server}).\n`);
+    // By the old context alone, it may be another store.
+    expect(logout.stdout).toContain(` (${second.server}).\n`);
     const told = second.asked('POST', '/logout').filter(({ login }) => login === caller.login);
     expect(told.map(({ status }) => status)).toContain(200);
     await onlyHas(us);
@@ -396,6 +398,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     expect(await get()).toMatchObject({ status: 0, stdout: 'namespace/default\n' });
     await rightToken();
     expect(await run('logout prod-us')).toMatchObject({ status: 0 });
+    await hostile.remove();
     await hostile[Symbol.asyncDispose]();
     liar.close();
     elsewhere.kube.close();
