@@ -155,7 +155,10 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     home.write(home.config, `tailscale:\n  hostname: prod-us\n  port: ${mesh.port}\n`);
   });
 
-  afterEach(() => home.remove());
+  afterEach(() => {
+    for (const replica of [first, second]) replica.signal('SIGCONT');
+    home.remove();
+  });
 
   test('nobody needs a server’s name: one row, one context and one exec for each cluster', async () => {
     await shown('prod-us', /^2\/2$/);
@@ -261,6 +264,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
 
   for (const [what, moment, method, at, when] of moments) {
     test.for(['SIGKILL', 'SIGSTOP'] as const)(`${what}, with %s ${moment}, goes on at the sibling`, async (signal) => {
+      // One that was just started lists itself alone.
+      await shown('prod-us', /^2\/2$/);
       expect(await run('sync')).toMatchObject({ status: 0 });
       if (what === 'a refresh') {
         expect(await get()).toMatchObject({ status: 0 });
@@ -335,6 +340,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
   });
 
   test('logout, with the named server away: the sibling is told, and no context gets in, an old one neither', async () => {
+    await shown('prod-us', /^2\/2$/);
     expect(await run('sync')).toMatchObject({ status: 0 });
     expect(await get()).toMatchObject({ status: 0 });
     expect(await run(['login', second.server, '--context', 'old', '--no-switch'])).toMatchObject({
