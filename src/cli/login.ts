@@ -125,7 +125,9 @@ async function signInTo(
     return signInTo(context, view, { ...target, server: confirmation.server }, flags, name);
   if (confirmation !== undefined) requireSameCluster(view, nameIn(view), confirmation);
   // A server that was named by its URL signs in whatever it answers to this.
-  const description = confirmation ?? named?.info;
+  const siblings = Promise.resolve(confirmation ?? named?.info).then(
+    (info) => info && siblingsToKeep(context, trust, { server, info }, cluster?.servers ?? []),
+  );
 
   const { session, previous } = await sessions
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
@@ -137,19 +139,18 @@ async function signInTo(
         cause: error,
       });
     });
-  const info = await description;
-  const siblings = info && siblingsToKeep(server, info, cluster?.servers ?? []);
+  const kept = await siblings;
   let written = '';
   let before: ReturnType<typeof contextOf>;
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
     written = nameIn(v);
     before = v.ours.find((c) => c.name === written);
     return {
-      upsert: [specOf(context, written, server, session, inContext(siblings))],
+      upsert: [specOf(context, written, server, session, inContext(kept))],
       ...(flags.switch !== false && { currentContext: written }),
     };
   });
-  keepSiblings(context, server, siblings);
+  keepSiblings(context, server, kept);
   liftSignedOut(context, view, server);
   await rememberAccepted(context, trust, target);
   if (flags.switch !== false) rememberSwitch(context, edit);

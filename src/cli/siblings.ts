@@ -1,6 +1,7 @@
 // What is kept of a cluster's TKA servers, for when the one that a context names is away; see src/session/failover.ts.
 import type { ClusterServer } from '../discovery/clusters.ts';
 import { ListMemory } from '../discovery/memory.ts';
+import type { Word } from '../discovery/place.ts';
 import { siblingCandidates } from '../discovery/siblings.ts';
 import { AcceptedServers, Trust } from '../discovery/trust.ts';
 import {
@@ -11,7 +12,7 @@ import {
   readKubeconfig,
 } from '../kubeconfig/index.ts';
 import type { Paths } from '../paths.ts';
-import { type KnownCluster, knownClusterOf, type Siblings } from '../session/failover.ts';
+import { disagreement, type KnownCluster, knownClusterOf, type Siblings } from '../session/failover.ts';
 import { SessionStore } from '../session/store.ts';
 import type { Settings } from '../settings.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
@@ -22,19 +23,52 @@ import { taggedAmong } from './directory.ts';
 
 /** So many of a cluster's servers are kept. */
 const mostKept = 8;
+/** Milliseconds for one of them to describe its cluster. */
+const confirmTimeout = 500;
 
-/** What is to be kept of a cluster: what `server` stated of it, and its other servers. Undefined where it does not state it (Go). */
-export function siblingsToKeep(
-  server: string,
-  info: ClusterDescription,
-  servers: readonly Pick<ClusterServer, 'server' | 'statesName'>[],
-): Siblings | undefined {
+/** What one server of a cluster stated of it. */
+export interface Described {
+  readonly server: string;
+  readonly info: ClusterDescription;
+}
+
+/**
+ * Returns what is to be kept of a cluster: what `server` stated of it, and those of its other servers that are trusted and
+ * state the same themselves, within half a second. Undefined if the server does not state enough (Go). Never throws.
+ */
+export async function siblingsToKeep(
+  { client, terminal }: Pick<Context, 'client' | 'terminal'>,
+  trust: Trust,
+  { server, info }: Described,
+  servers: readonly ClusterServer[],
+): Promise<Siblings | undefined> {
   const known = knownClusterOf(info);
   if (known === undefined) return undefined;
-  // A server that does not name its cluster is never failed over to.
-  const stating = servers.filter(({ statesName }) => statesName !== false);
-  const others = stating.flatMap((each) => (each.server === null || each.server === server ? [] : [each.server]));
-  return { known, servers: [...new Set(others)].sort().slice(0, mostKept) };
+  const others = new Map(servers.flatMap((each) => (each.server === null ? [] : [[each.server, each.word] as const])));
+  others.delete(server);
+  const confirm = async ([other, word]: readonly [string, Word]): Promise<string[]> => {
+    if (!(await trust.allows(other, word))) return [];
+    const asked = client(other);
+    try {
+      const difference = disagreement(known, await asked.clusterInfo({ timeout: confirmTimeout }));
+      if (difference === undefined) return [other];
+      terminal.log(`${other} is not kept as a server of ${known.cluster}: ${difference}`);
+    } catch (error) {
+      terminal.log(`${other} is not kept as a server of ${known.cluster}: ${error}`);
+    } finally {
+      await asked.close();
+    }
+    return [];
+  };
+  const confirmed = await Promise.all([...others].slice(0, mostKept).map(confirm));
+  return { known, servers: confirmed.flat().sort() };
+}
+
+/** The same for another server of the cluster; undefined if it is not one of those that have confirmed it. */
+export function siblingsOf(server: string, asked: string, siblings: Siblings | undefined): Siblings | undefined {
+  const all = [asked, ...(siblings?.servers ?? [])];
+  if (siblings === undefined || !all.includes(server)) return undefined;
+  return { ...siblings, servers: all.filter((each) => each !== server).sort() };
 }
 
 /** The same as a context keeps it; undefined for a cluster with one server. */

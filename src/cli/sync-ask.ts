@@ -7,6 +7,7 @@ import { Unavailable } from '../tka/errors.ts';
 import type { Context } from './context.ts';
 import { confirmed, Unplaced } from './directory.ts';
 import { progressOf } from './progress.ts';
+import { siblingsToKeep } from './siblings.ts';
 import type { Answer, Problem } from './sync-plan.ts';
 
 const parallel = 32;
@@ -45,7 +46,8 @@ export async function askAll(
       if (performance.now() >= deadline)
         throw new TkaError('it was not asked, for want of time', { hints: ['choose fewer with -l'] });
       const { server, ...info } = await confirmed({ ...context, client, askTimeout }, cluster, trust);
-      return { cluster: { ...cluster, server }, info };
+      const siblings = await siblingsToKeep({ client, terminal }, trust, { server, info }, cluster.servers);
+      return { cluster: { ...cluster, server }, info, siblings };
     } catch (error) {
       if (!(error instanceof TkaError)) throw error;
       return { cluster, error, expected: isGone && (error instanceof Unavailable || error instanceof Unplaced) };

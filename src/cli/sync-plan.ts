@@ -3,6 +3,7 @@ import type { Cluster } from '../discovery/clusters.ts';
 import { TkaError } from '../errors.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../kubeconfig/index.ts';
 import { parseSource, shellWord } from '../kubeconfig/source.ts';
+import type { Siblings } from '../session/failover.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import { contextsByCluster } from './cluster-contexts.ts';
 import { accessChanges, type Change } from './sync-changes.ts';
@@ -12,6 +13,8 @@ import { assignNames, candidateNames, type PlacedCluster, type Template } from '
 export interface Answer {
   readonly cluster: PlacedCluster;
   readonly info: ClusterDescription;
+  /** The cluster's other servers that have confirmed that they are; undefined if it does not state enough (Go). */
+  readonly siblings: Siblings | undefined;
 }
 
 /** Why a cluster is not in the kubeconfig as it should be. */

@@ -5,7 +5,7 @@ import { readKubeconfig } from '../kubeconfig/index.ts';
 import type { Context } from './context.ts';
 import { allClustersTold, chooseClusters, trustOf } from './directory.ts';
 import { specOf } from './login.ts';
-import { inContext, keepAllSiblings, siblingsToKeep } from './siblings.ts';
+import { inContext, keepAllSiblings, siblingsOf } from './siblings.ts';
 import { askAll } from './sync-ask.ts';
 import { parseTemplate } from './sync-names.ts';
 import { planSync, type SyncInput } from './sync-plan.ts';
@@ -71,9 +71,8 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     runs: ({ command, file }) => command === context.command || usableCommand(command ?? '', file, context.env.PATH),
     wasListed: ({ server }) => record.wasListed(server),
     prunes: prune,
-    specOf: (name, { cluster, info }, server) => {
-      const siblings = siblingsToKeep(server, info, cluster.servers);
-      return specOf(context, name, server, info, inContext(siblings));
+    specOf: (name, { cluster, info, siblings }, server) => {
+      return specOf(context, name, server, info, inContext(siblingsOf(server, cluster.server, siblings)));
     },
   };
   const dryRun = flags.dryRun === true;

@@ -26,7 +26,7 @@ export async function contextSpec(
       { hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`] },
     );
   }
-  const siblings = siblingsToKeep(server, info, cluster.servers);
+  const siblings = await siblingsToKeep(context, trust, { server, info }, cluster.servers);
   keepSiblings(context, server, siblings);
   return specOf(context, name, server, info, inContext(siblings));
 }

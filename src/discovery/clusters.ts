@@ -19,8 +19,6 @@ export interface ClusterServer {
   /** RFC 3339. */
   readonly lastSeen: string | null;
   readonly version: string | null;
-  /** It states the cluster's name itself; a server that states none is only grouped by its API endpoint. */
-  readonly statesName?: boolean;
 }
 
 /** A cluster that can be signed in to, or is at least known of. */

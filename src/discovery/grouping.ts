@@ -139,7 +139,7 @@ function clusterOf(
 function serversOf(rows: readonly ServerRow[], named: (row: ServerRow) => string): ClusterServer[] {
   const servers = rows.map((row): ClusterServer => {
     const { server, word, state, reason, lastSeen, version } = row;
-    return { name: named(row), server, word, state, reason, lastSeen, version, statesName: row.cluster !== null };
+    return { name: named(row), server, word, state, reason, lastSeen, version };
   });
   servers.sort((a, b) => states.indexOf(a.state) - states.indexOf(b.state) || compare(a.name, b.name));
   const seen = new Set<string>();
