@@ -98,7 +98,7 @@ describe.concurrent('another API server than the token’s', () => {
     const refused = await home.credential({ server: us.server, apiServer: eu.apiServer });
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toBe(
-      `error: ${us.server} gives tokens for ${us.apiServer}, not for ${eu.apiServer}\nhint: if the cluster has moved, renew the context: kubectl tka login ${us.server}\n`,
+      `error: ${us.server} gives tokens for ${us.apiServer}, not for ${eu.apiServer}\nhint: if the cluster has moved, renew the context: kubectl tka login prod-us\n`,
     );
     expect(home.files(/\+failed$/)).toEqual(before);
   });

@@ -105,11 +105,11 @@ describe.concurrent('one link is broken', () => {
     const found = await patient.look();
     found.differs({ rbac: 'failed' });
     expect(found.of('rbac').detail).toMatch(/tka-user-alice may do nothing: the role nobody is not bound, or empty/);
-    expect(found.of('rbac').hint).toBe(`kubectl tka logout ${us.server} && kubectl tka login ${us.server}`);
+    expect(found.of('rbac').hint).toBe('kubectl tka logout prod-us && kubectl tka login prod-us');
   });
 
   test('RBAC and grant: a changed role that the server has not applied', async ({ patient, us, home }) => {
-    const remedy = `kubectl tka logout ${us.server} && kubectl tka login ${us.server}`;
+    const remedy = 'kubectl tka logout prod-us && kubectl tka login prod-us';
     us.faults.roleNotApplied = true;
     us.user = { username: 'alice', role: 'cluster-admin', periodMs: 30 * 60_000 };
     expect((await home.run('login', { env: patient.env })).status).toBe(0);
@@ -137,7 +137,7 @@ describe.concurrent('one link is broken', () => {
       [exec((e) => delete e.interactiveMode), /it has no interactiveMode/],
       [exec((e) => Object.assign(e, { interactiveMode: 'Always' })), /its interactiveMode needs a terminal/],
       [exec((e) => Object.assign(e, { apiVersion: 'v1' })), /its apiVersion is not client\.authentication/],
-      [(value) => delete value.users[0].user.exec, /its user "127\.0\.0\.1" runs no command for a token/],
+      [(value) => delete value.users[0].user.exec, /its user "prod-us" runs no command for a token/],
       [(value) => delete value.clusters[0].cluster['certificate-authority-data'], /its CA is not the one/],
       [
         (value) => Object.assign(value.clusters[0].cluster, { server: 'https://10.0.0.1:6443' }),
@@ -168,7 +168,7 @@ describe.concurrent('one link is broken', () => {
     const none = await patient.look();
     none.differs({ kubeconfig: 'failed' });
     expect(none.of('kubeconfig').hint).toBe(login);
-    const foreign = 'contexts: [{name: 127.0.0.1, context: {cluster: a, user: a}}]\n';
+    const foreign = 'contexts: [{name: prod-us, context: {cluster: a, user: a}}]\n';
     fs.writeFileSync(home.kubeconfig, foreign);
     const other = await patient.look();
     other.differs({ kubeconfig: 'failed' });

@@ -32,7 +32,7 @@ describe.skipIf(kubectl === undefined).concurrent(`under kubectl${needsKubectl}`
       const refused = await home.kubectl('get namespaces');
       expect(refused).toMatchObject({ status: 1, stdout: '' });
       const said = lines(refused.stderr).filter((line) => /^(?:error: signed out|hint: )/.test(line));
-      expect(said).toEqual([`error: signed out of ${us.server}`, `hint: kubectl tka login ${us.server}`]);
+      expect(said).toEqual([`error: signed out of ${us.server}`, 'hint: kubectl tka login prod-us']);
     }
     await home.run('login prod-us');
     expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0, stderr: '' });

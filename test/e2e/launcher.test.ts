@@ -128,7 +128,7 @@ describe.concurrent('the program runs', () => {
       expect((await home.run('login', { env, cwd: folder })).status).toBe(0);
       expect(fs.readFileSync(path.join(folder, '.kube', 'config'), 'utf8')).toContain(us.server);
       if (kubectl !== undefined)
-        expect((await home.kubectl('config current-context', { env, cwd: folder })).stdout).toBe('127.0.0.1\n');
+        expect((await home.kubectl('config current-context', { env, cwd: folder })).stdout).toBe('prod-us\n');
       fs.rmSync(path.join(folder, '.kube'), { recursive: true });
     }
   });
