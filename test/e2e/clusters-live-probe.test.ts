@@ -392,7 +392,8 @@ describe.concurrent('many', () => {
       expect(reachable('a-good')).toEqual(Array(20).fill(true));
       for (const kind of ['silent', 'was', 'down']) expect(new Set(reachable(kind))).toEqual(new Set([false]));
       expect([most, posts]).toEqual([16, 0]);
-      expect(ran.took).toBeLessThan(12_000);
+      // Those that are silent, one after another, would take 112 s.
+      expect(ran.took).toBeLessThan(40_000);
     },
   );
 
