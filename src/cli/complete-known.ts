@@ -24,7 +24,7 @@ export class Known {
     return this.#lines;
   }
 
-  /** Clusters, and contexts of ours that are called otherwise, whose names begin with what is typed. */
+  /** Clusters, and managed contexts of other names, whose names begin with what is typed. */
   async names(typed: string): Promise<Candidate[]> {
     const lines = await this.#all();
     return [...lines.filter((line) => line.startsWith(typed)).map(row), ...this.contexts()];

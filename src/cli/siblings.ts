@@ -116,7 +116,7 @@ export interface World {
 /**
  * The servers that may take the place of one that is away, of those that a context, the last sign-in or the last lists name
  * as of the same cluster. They are believed as `login` believes servers: by their tag; where tailscaled cannot be asked,
- * only if a list of a server says so that the user named. Undefined where nothing is known of the cluster, or it is another
+ * only if the list of a server that the user named states them. Undefined where nothing is known of the cluster, or it is another
  * one's than the API server's.
  */
 export async function findSiblings(

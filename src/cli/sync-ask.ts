@@ -26,8 +26,8 @@ export interface AskAllOptions {
 }
 
 /**
- * Asks the servers of clusters, 32 at a time, and says which answered; whoever does not as it should is a problem,
- * and no more. In the order of the clusters.
+ * Asks the servers of clusters, 32 at a time, and returns which answered; a server that fails is a problem of its
+ * cluster alone. In the order of the clusters.
  */
 export async function askAll(
   context: Context,

@@ -28,7 +28,7 @@ export interface Target {
   readonly server: string;
   /** The cluster that was named so, or that the server is one of; undefined where no list has it. */
   readonly cluster: Cluster | undefined;
-  /** The context of ours that the cluster has; undefined for none. */
+  /** The managed context of the cluster; undefined for none. */
   readonly ours?: OurContext | undefined;
   /** Where the server comes from. */
   readonly origin: Origin;

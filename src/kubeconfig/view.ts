@@ -101,7 +101,7 @@ function withCanonical(index: number, server: string): Mark | undefined {
   return canonical === undefined ? undefined : { index, server: canonical };
 }
 
-/** What a context of ours keeps of its cluster; undefined where it keeps none, or not all of it. */
+/** What a managed context keeps of its cluster; undefined if anything of it is missing. */
 export function siblingsOf(entry: Entry): ContextSiblings | undefined {
   const mark = markOf(entry);
   const list = entry.body.extensions;

@@ -27,7 +27,7 @@ export async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number
         continue;
       }
       const unknown = error instanceof NotSignedIn || (error instanceof Refused && error.status === 404);
-      // The server before may have ended it without being able to say so.
+      // The previous server may have ended it before its answer was lost.
       if (unknown) return { known: hasMoved, complete: false };
       const passing = error instanceof Unavailable && error.patience > 500;
       const pause = (passing ? error.pause : undefined) ?? 100 * tried;

@@ -21,6 +21,13 @@ const test = base.extend<{ ground: Ground }>({
 const isRefused = async (ground: Ground, token: string): Promise<void> =>
   expect([401, 403]).toContain(await statusFor(ground.access, token));
 
+// The calls of a new sign-in that change something, after the first one.
+const calls = [
+  ['its ServiceAccount', 'POST', /\/serviceaccounts$/],
+  ['its ClusterRoleBinding', 'POST', /\/clusterrolebindings$/],
+  ['its status', 'PATCH', /\/status$/],
+] as const;
+
 describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
   test.for(['killed', 'suspended'] as const)(
     'a sign-in at the other replica is answered at once while the leader is %s, and all is cleaned up later',
@@ -62,13 +69,6 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
       expect(second.complaints).toEqual([]);
     },
   );
-
-  // The calls of a new sign-in that change something, after the first one.
-  const calls = [
-    ['its ServiceAccount', 'POST', /\/serviceaccounts$/],
-    ['its ClusterRoleBinding', 'POST', /\/clusterrolebindings$/],
-    ['its status', 'PATCH', /\/status$/],
-  ] as const;
 
   for (const [what, calling, path] of calls) {
     test.for(['before', 'after'] as const)(
@@ -136,13 +136,7 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
     return { hook, held: held.promise, go: go.resolve };
   }
 
-  const moments = [
-    ['its ServiceAccount', 'POST', /\/serviceaccounts$/],
-    ['its ClusterRoleBinding', 'POST', /\/clusterrolebindings$/],
-    ['its status', 'PATCH', /\/status$/],
-  ] as const;
-
-  for (const [what, method, path] of moments) {
+  for (const [what, method, path] of calls) {
     test(`a sign-in that is logged out before ${what} is written leaves nothing`, async ({ ground, role }) => {
       const { hook, held, go } = holding(method, path);
       await using replicas = await pair(ground, hook);

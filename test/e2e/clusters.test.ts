@@ -2,21 +2,10 @@
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
+import { clusterRowKeys as keys } from '../hostile/checks.ts';
 import { type Home, jwt, lines, test } from '../support.ts';
 
 const stamp = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z$/);
-const keys = [
-  'name',
-  'server',
-  'apiEndpoint',
-  'state',
-  'reason',
-  'lastSeen',
-  'labels',
-  'context',
-  'session',
-  'servers',
-];
 const json = async (home: Home, args: string) => {
   const ran = await home.run(`${args} -o json`);
   expect(ran).toMatchObject({ status: 0 });

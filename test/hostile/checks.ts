@@ -125,26 +125,17 @@ export function checkTexts(value: unknown, what: string): void {
 
 const states = ['missing', 'dead', 'suspected', 'unresolved', 'healthy', 'unknown'];
 
+/** The keys of a row of `clusters -o json`, in their order. */
+export const clusterRowKeys = 'name server apiEndpoint state reason lastSeen labels context session servers'.split(' ');
+
 /** `clusters -o json`, as cli.md has it. */
 export function checkClusterRows(stdout: string): ClusterRow[] {
   checkPlain(stdout, 'stdout');
   const rows: ClusterRow[] = JSON.parse(stdout);
   assert.ok(Array.isArray(rows));
   checkTexts(rows, 'clusters -o json');
-  const keys = [
-    'name',
-    'server',
-    'apiEndpoint',
-    'state',
-    'reason',
-    'lastSeen',
-    'labels',
-    'context',
-    'session',
-    'servers',
-  ];
   for (const row of rows) {
-    assert.deepEqual(Object.keys(row), keys);
+    assert.deepEqual(Object.keys(row), clusterRowKeys);
     assert.match(row.name, /^[A-Za-z0-9][A-Za-z0-9._:-]*$/);
     if (row.server !== null) assert.equal(canonicalServer(row.server), row.server);
     assert.equal(canonicalApiServer(row.apiEndpoint), row.apiEndpoint);

@@ -273,7 +273,7 @@ const attemptOf = ({ metadata }: TkaSignin): number | undefined => time(metadata
 /** Says whether a sign-in was asked for at a time that has not come: by a replica whose clock is ahead. */
 export const isAhead = (signIn: TkaSignin, now: number): boolean => (attemptOf(signIn) ?? now) > now;
 
-/** Says whether a replica of ours took a sign-in, as far as it says so: it then provisions it, too. */
+/** Returns whether one of our replicas took a sign-in, by its own note. It then provisions it, too. */
 export const hasAttempt = ({ metadata }: TkaSignin): boolean => metadata.annotations?.[attemptId] !== undefined;
 
 /** Why it cannot be provisioned, where that is known. */

@@ -99,7 +99,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       const end = signIn && endOf(signIn, Date.now());
       if (end === undefined) ends.delete(name);
       else ends.set(name, end);
-      // One that no replica of ours took is left to nobody.
+      // No replica is about to provision one that none of ours took.
       if (signIn !== undefined && !isSettled(signIn) && !hasAttempt(signIn)) queue?.add(name);
       else lookLater(name);
     },
