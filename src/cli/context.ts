@@ -3,14 +3,14 @@ import { ListMemory } from '../discovery/memory.ts';
 import { AcceptedServers } from '../discovery/trust.ts';
 import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../kubeconfig/index.ts';
 import type { Network } from '../network/network.ts';
-import { findPaths, type Paths } from '../paths.ts';
 import type { Sessions } from '../session/session.ts';
-import { type Flags, loadSettings, type Settings } from '../settings.ts';
+import { findPaths, type Paths } from '../settings/paths.ts';
+import { type Flags, loadSettings, type Settings } from '../settings/settings.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
-import { openTerminal, type Terminal } from '../terminal.ts';
+import { openTerminal, type Terminal } from '../terminal/output.ts';
 import { TkaClient } from '../tka/client.ts';
-import { RememberedClusters } from './names.ts';
 import { openSessions, openWay, tailnetOnce } from './reach.ts';
+import { RememberedClusters } from './target/names.ts';
 
 /** The flags that every command takes. */
 export interface CommonFlags extends Flags {

@@ -1,8 +1,8 @@
 import { Argument, Command, CommanderError } from 'commander';
-import { TkaError, UsageError } from '../errors.ts';
-import { nearest } from '../suggest.ts';
-import { openTerminal } from '../terminal.ts';
-import { cleanText } from '../tka/text.ts';
+import { openTerminal } from '../terminal/output.ts';
+import { TkaError, UsageError } from '../util/errors.ts';
+import { nearest } from '../util/suggest.ts';
+import { cleanText } from '../util/text.ts';
 import type { CommonFlags } from './context.ts';
 import { helpOf, programName, setExamples, setRestUsage, setTakesHeld } from './help.ts';
 import { type Flags, output, specs } from './specs.ts';
@@ -64,7 +64,9 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .description('Show the version of this program.')
     .allowExcessArguments(false)
     .addOption(output('json', 'yaml'))
-    .action(async (flags: { output?: 'json' | 'yaml' }) => (await import('./version.ts')).version(flags.output));
+    .action(async (flags: { output?: 'json' | 'yaml' }) =>
+      (await import('./commands/version.ts')).version(flags.output),
+    );
   program
     .command('credential')
     .summary('print a token for kubectl (called by kubectl)')
@@ -79,7 +81,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
       const { apiServer, ...flags } = sub.optsWithGlobals<Flags>();
       const given = Object.entries({ ...flags, 'api-server': apiServer }).filter(([, value]) => value !== undefined);
       const words = given.map(([name, value]) => (value === true ? `--${name}` : `--${name}=${value}`));
-      await (await import('./credential.ts')).credential(words, env);
+      await (await import('./commands/credential.ts')).credential(words, env);
     });
   const completion = program
     .command('completion')
@@ -95,7 +97,7 @@ bash, zsh, fish and powershell print a script that completes kubectl-tka, called
     .addArgument(new Argument('<shell>').choices(['install', 'bash', 'zsh', 'fish', 'powershell']))
     .action(async (shell: string) => {
       const quiet = program.opts<CommonFlags>().quiet === true;
-      (await import('./completion.ts')).completion(shell, command, env, quiet);
+      (await import('./commands/completion.ts')).completion(shell, command, env, quiet);
     });
   setExamples(
     completion,
@@ -136,7 +138,7 @@ export async function runCommand(args: readonly string[], command: string, env: 
   const program = new Command();
   define(program, args, command, env);
   if (args[0] === '__complete') {
-    await (await import('./complete.ts')).complete(program, args.slice(1), env);
+    await (await import('./completion/complete.ts')).complete(program, args.slice(1), env);
     return 0;
   }
   try {

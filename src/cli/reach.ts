@@ -1,12 +1,12 @@
 // What it takes to reach a server: all that a token for kubectl needs, and so nothing of kubeconfigs and clusters.
 import { type Network, openNetwork } from '../network/network.ts';
-import type { Paths } from '../paths.ts';
 import { Sessions } from '../session/session.ts';
 import { SessionStore } from '../session/store.ts';
-import { signInTimeout } from '../settings.ts';
+import type { Paths } from '../settings/paths.ts';
+import { signInTimeout } from '../settings/settings.ts';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
-import type { Terminal } from '../terminal.ts';
-import type { World } from './siblings.ts';
+import type { Terminal } from '../terminal/output.ts';
+import type { World } from './target/siblings.ts';
 
 export interface Tailnet {
   (): Promise<TailnetStatus>;
@@ -88,7 +88,7 @@ export function openSessions(
     timeout: signInTimeout(env),
     network,
     siblings: async (server, apiServer) => {
-      const { findSiblings } = await import('./siblings.ts');
+      const { findSiblings } = await import('./target/siblings.ts');
       return findSiblings(server, apiServer, { ...world, paths, env, log: terminal.log });
     },
     warn: terminal.warn,

@@ -1,20 +1,20 @@
 // What the entry point calls: as little as there must be before the command is known.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { hintsOf, TkaError } from '../errors.ts';
-import { sayError } from '../terminal.ts';
+import { sayError } from '../terminal/output.ts';
+import { hintsOf, TkaError } from '../util/errors.ts';
 
 /** Runs a command line (without program and script), says what goes wrong, and returns the exit status. */
 export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
   try {
     // kubectl waits for this one, and scripts for `version`: they need none of the others' flags and help.
     if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
-      const { credential } = await import('./credential.ts');
+      const { credential } = await import('./commands/credential.ts');
       await credential(args.slice(1), env);
       return 0;
     }
     if (args.length === 1 && args[0] === 'version') {
-      const { version } = await import('./version.ts');
+      const { version } = await import('./commands/version.ts');
       await version(undefined);
       return 0;
     }
@@ -36,9 +36,9 @@ async function clusterNames(
   if (![...error.hints, lastResort(error, args)].some((hint) => hint.includes('://'))) return undefined;
   try {
     const [{ findPaths }, { ListMemory }, { RememberedClusters }] = await Promise.all([
-      import('../paths.ts'),
+      import('../settings/paths.ts'),
       import('../discovery/memory.ts'),
-      import('./names.ts'),
+      import('./target/names.ts'),
     ]);
     const clusters = new RememberedClusters(new ListMemory((await findPaths(env)).state));
     return (hint) => clusters.inHint(hint);

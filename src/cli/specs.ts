@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { TkaError } from '../errors.ts';
+import type { TkaError } from '../util/errors.ts';
 import type { CommonFlags, Context } from './context.ts';
 
 type Action = (
@@ -69,7 +69,7 @@ NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server
       new Option('--all-contexts', 'write a context for every cluster, without signing in').conflicts('context'),
       insecure,
     ],
-    load: async () => (await import('./login.ts')).login,
+    load: async () => (await import('./commands/login.ts')).login,
   },
   {
     name: 'logout',
@@ -88,7 +88,7 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
       new Option('--all', 'all sessions and contexts of this machine'),
     ],
     held: true,
-    load: async () => (await import('./logout.ts')).logout,
+    load: async () => (await import('./commands/logout.ts')).logout,
   },
   {
     name: 'clusters',
@@ -113,7 +113,7 @@ With --probe each cluster's TKA server is asked how it is: whether it answers an
       new Option('-w, --watch', 'after the list, show what changes, until Ctrl-C'),
       output('wide', 'json', 'yaml', 'name'),
     ],
-    load: async () => (await import('./clusters.ts')).clusters,
+    load: async () => (await import('./commands/clusters.ts')).clusters,
   },
   {
     name: 'sync',
@@ -136,7 +136,7 @@ A cluster whose TKA server, API server or CA has changed is shown and left as it
       new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
       new Option('--accept-changes', 'take over servers and CAs that have changed'),
     ],
-    load: async () => (await import('./sync.ts')).sync,
+    load: async () => (await import('./commands/sync.ts')).sync,
   },
   {
     name: 'use',
@@ -154,7 +154,7 @@ NAME is the name of a cluster or of a context, or the beginning of one; - is the
 
   # Go back to the context before
   %p use -`,
-    load: async () => (await import('./use.ts')).use,
+    load: async () => (await import('./commands/use.ts')).use,
   },
   {
     name: 'exec',
@@ -180,7 +180,7 @@ What follows -- is given to kubectl. Each line of its output is preceded by the 
       output('json'),
     ],
     passThrough: true,
-    load: async () => (await import('./exec.ts')).exec,
+    load: async () => (await import('./commands/exec.ts')).exec,
   },
   {
     name: 'status',
@@ -189,7 +189,7 @@ What follows -- is given to kubectl. Each line of its output is preceded by the 
     examples: `  # Show who you are, where, and until when
   %p status`,
     options: [output('wide', 'json', 'yaml', 'name')],
-    load: async () => (await import('./status.ts')).status,
+    load: async () => (await import('./commands/status.ts')).status,
   },
   {
     name: 'forget',
@@ -205,7 +205,7 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
   %p forget --all`,
     options: [new Option('--all', 'all sessions and contexts of this machine')],
     held: true,
-    load: async () => (await import('./logout.ts')).forget,
+    load: async () => (await import('./commands/logout.ts')).forget,
   },
   {
     name: 'doctor',
@@ -223,8 +223,8 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
   # What failed, for a script
   %p doctor -o json | jq -r '.[].checks[] | select(.status == "failed").name'`,
     options: [output('json')],
-    load: async () => (await import('./doctor.ts')).doctor,
-    unread: async () => (await import('./doctor-unread.ts')).doctorWithoutSettings,
+    load: async () => (await import('./commands/doctor.ts')).doctor,
+    unread: async () => (await import('./doctor/unread.ts')).doctorWithoutSettings,
   },
   {
     name: 'config',
@@ -239,7 +239,7 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
   %p config tailscale.hostname tka
   %p config tailscale.tailnet example.ts.net`,
     options: [output('wide', 'json', 'yaml', 'name')],
-    load: async () => (await import('./config.ts')).config,
-    unread: async () => (await import('./config.ts')).configWithoutSettings,
+    load: async () => (await import('./commands/config.ts')).config,
+    unread: async () => (await import('./commands/config.ts')).configWithoutSettings,
   },
 ];

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { TkaError } from '../errors.ts';
+import { Unavailable } from '../network/failure.ts';
 import type { Member, Memberlist } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
-import { NotSignedIn, Refused, Unavailable } from '../tka/errors.ts';
+import { NotSignedIn, Refused } from '../tka/errors.ts';
+import { TkaError } from '../util/errors.ts';
 
 /** A member as a server lists it, with what only the Go server's HTML view tells. */
 export interface ListedMember extends Member {

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName, exists } from '../credential/entry.ts';
-import { ensurePrivateFolder } from '../files.ts';
+import { ensurePrivateFolder } from '../util/files.ts';
 
 /** A server that did not answer is asked after the others for so long, in milliseconds. */
 const askedLast = 60_000;

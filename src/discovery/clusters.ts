@@ -1,7 +1,7 @@
-import { TkaError } from '../errors.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import type { MemberState } from '../tka/types.ts';
+import { TkaError } from '../util/errors.ts';
 import type { Word } from './place.ts';
 
 export type ClusterState = MemberState | 'missing' | 'unresolved' | 'unknown';

@@ -1,8 +1,8 @@
-import { TkaError } from '../errors.ts';
+import { Unavailable } from '../network/failure.ts';
 import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
-import { Unavailable } from '../tka/errors.ts';
+import { TkaError } from '../util/errors.ts';
 import {
   type Asked,
   askInTurn,

@@ -2,9 +2,9 @@
 // letter, cell by cell; a page that differs is no page at all. Every member writes into it, so nothing in it is believed.
 import { isIP } from 'node:net';
 import { plainIp } from '../tailscale/addresses.ts';
-import { cleanText } from '../tka/text.ts';
 import type { MemberState } from '../tka/types.ts';
 import { canonicalApiServer } from '../tka/url.ts';
+import { cleanText } from '../util/text.ts';
 import { matchHtml, type Shape } from './html-shape.ts';
 
 /** One row of the page. */

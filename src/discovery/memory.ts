@@ -1,9 +1,9 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName } from '../credential/entry.ts';
-import { ensurePrivateFolder, readOwn, readOwnLine, writeWhole } from '../files.ts';
 import type { Member } from '../tka/answers.ts';
 import { readMembers } from '../tka/answers.ts';
+import { ensurePrivateFolder, readOwn, readOwnLine, writeWhole } from '../util/files.ts';
 import type { Cluster } from './clusters.ts';
 import type { Word } from './place.ts';
 import { isSelectable } from './selector.ts';

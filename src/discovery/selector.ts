@@ -1,5 +1,5 @@
-import { UsageError } from '../errors.ts';
-import { cleanText } from '../tka/text.ts';
+import { UsageError } from '../util/errors.ts';
+import { cleanText } from '../util/text.ts';
 
 type Requirement = (labels: ReadonlyMap<string, string>) => boolean;
 

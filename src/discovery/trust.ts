@@ -4,10 +4,10 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName } from '../credential/entry.ts';
-import { TkaError } from '../errors.ts';
-import { ensurePrivateFolder, readOwn, writeWhole } from '../files.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
+import { TkaError } from '../util/errors.ts';
+import { ensurePrivateFolder, readOwn, writeWhole } from '../util/files.ts';
 import { type Cluster, confirmCluster, OtherCluster } from './clusters.ts';
 import type { Tagged, Word } from './place.ts';
 

@@ -19,8 +19,8 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { systemCode, TkaError } from '../errors.ts';
-import { removeLeftovers, renameOver, writeWhole } from '../files.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
+import { removeLeftovers, renameOver, writeWhole } from '../util/files.ts';
 import { cannotWrite, type Lock } from './lock.ts';
 import { damage, maxBytes, shellWord, shown } from './source.ts';
 

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TkaError } from '../errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { checkWritable as checkFile, commit, isLost, place, type Snapshot, snapshot, stage, target } from './disk.ts';
 import type { KubeconfigFiles } from './files.ts';
 import { clearStale, lockAll, unlockAll } from './lock.ts';

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, rmdirSync, type Stats, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { systemCode, TkaError } from '../errors.ts';
-import { makeFolder } from '../files.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
+import { makeFolder } from '../util/files.ts';
 import { shellWord, shown } from './source.ts';
 
 // `<file>.lock` is what kubectl creates as a file; a folder of that name excludes it too. Ours holds one file, the

@@ -1,4 +1,4 @@
-import { TkaError } from '../errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { usableCommand } from './command.ts';
 import type { KubeconfigFiles } from './files.ts';
 import { type Entry, KubeconfigTooLarge, maxBytes, type SectionKey, type Source, shellWord, shown } from './source.ts';

@@ -1,4 +1,4 @@
-import { TkaError } from '../errors.ts';
+import { TkaError } from '../util/errors.ts';
 import type { FileChange } from './plan.ts';
 import {
   findPair,

@@ -11,8 +11,8 @@ import {
   type Scalar,
   type YAMLMap,
 } from 'yaml';
-import { TkaError } from '../errors.ts';
-import { cleanText } from '../tka/text.ts';
+import { TkaError } from '../util/errors.ts';
+import { cleanText } from '../util/text.ts';
 import { readPlain } from './plain.ts';
 import { isPlainMap, type Plain, type PlainMap, plainValue } from './value.ts';
 

@@ -1,5 +1,5 @@
 import { type CST, isAlias, type Node, type Pair, type YAMLMap } from 'yaml';
-import { TkaError } from '../errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { damage, type Layout } from './source.ts';
 
 /** Text to stand in place of a range. `probe`, where given, is a shorter text of the same shape, for verification. */

@@ -1,7 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns/promises';
 import * as net from 'node:net';
-import { systemCode } from '../errors.ts';
+import { systemCode } from '../util/errors.ts';
 import { permitted, plainHttpError, type Target } from './plain.ts';
 
 /** Who knows addresses. */

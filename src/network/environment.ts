@@ -1,4 +1,4 @@
-import { TkaError } from '../errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { bypassesProxy } from './no-proxy.ts';
 import type { Target } from './plain.ts';
 

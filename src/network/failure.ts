@@ -1,5 +1,5 @@
-import { systemCode } from '../errors.ts';
-import { cleanText } from '../tka/text.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
+import { cleanText } from '../util/text.ts';
 
 /** An attempt to connect that took too long. */
 export class ConnectTimeout extends Error {
@@ -10,6 +10,31 @@ export class ConnectTimeout extends Error {
   constructor(timeout: number) {
     super(`no connection within ${timeout} ms`);
     this.timeout = timeout;
+  }
+}
+
+/** Nothing to believe: no connection, a server error, or something that is not the protocol. Trying again may help. */
+export class Unavailable extends TkaError {
+  override readonly name = 'Unavailable';
+  /** How long it is worth to go on trying while this is the answer, in milliseconds. */
+  readonly patience: number;
+  /** The server did answer, with something of no use: the message says with what. */
+  readonly answered: boolean;
+  /** The server is not there: no connection, no whole answer, or a gateway that says so (HTTP 502, 503, 504). */
+  readonly away: boolean;
+  /** The pause before the next try that the server asks for, in milliseconds; undefined if it asks for none. */
+  readonly pause: number | undefined;
+
+  constructor(
+    message: string,
+    patience: number,
+    options: { hints?: readonly string[]; cause?: unknown; answered?: boolean; away?: boolean; pause?: number } = {},
+  ) {
+    super(message, options);
+    this.patience = patience;
+    this.pause = options.pause;
+    this.answered = options.answered ?? false;
+    this.away = options.away ?? false;
   }
 }
 

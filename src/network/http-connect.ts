@@ -1,5 +1,5 @@
 import { isIP, type Socket } from 'node:net';
-import { cleanText } from '../tka/text.ts';
+import { cleanText } from '../util/text.ts';
 import type { ProxyServer } from './environment.ts';
 import { HandshakeError, readHead } from './wire.ts';
 

@@ -1,5 +1,5 @@
-import { TkaError } from '../errors.ts';
-import { isLoopbackOrTailnet } from '../tka/address.ts';
+import { isLoopbackOrTailnet } from '../util/address.ts';
+import { TkaError } from '../util/errors.ts';
 
 /** Where a connection goes. */
 export interface Target {

@@ -1,11 +1,10 @@
 // Loaded only where a variable names a proxy.
 import { isIP, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
-import { TkaError } from '../errors.ts';
-import { Unavailable } from '../tka/errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { addressesOf, dial, type Names, tailnetAddresses } from './dial.ts';
 import { type ProxyServer, proxyFor } from './environment.ts';
-import { authorityHint, ConnectTimeout, failureOf, seconds } from './failure.ts';
+import { authorityHint, ConnectTimeout, failureOf, seconds, Unavailable } from './failure.ts';
 import { httpConnect, inAbsoluteForm } from './http-connect.ts';
 import { permitted, plainHttpError, type Target } from './plain.ts';
 import { socks5Connect } from './socks5.ts';

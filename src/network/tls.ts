@@ -2,8 +2,8 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import * as net from 'node:net';
 import * as tls from 'node:tls';
-import { systemCode, TkaError } from '../errors.ts';
-import { pemBlocks } from '../tka/pem.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
+import { pemBlocks } from '../util/pem.ts';
 
 /** Whom to believe at the other end. */
 export interface Trust {

@@ -1,8 +1,8 @@
 // A whole mesh of TKA servers in one process, on loopback only, each with a stand-in for the Kubernetes API. For tests,
 // the demo and playing by hand: users are fixed, nothing is stored, every key is made at start and forgotten at the end.
 import { isIP } from 'node:net';
-import { systemCode, TkaError } from '../errors.ts';
 import type { MemberRow } from '../tka/types.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
 import { makeCertificates } from './certificates.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import type { GossipMember } from './go-memberlist.ts';

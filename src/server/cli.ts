@@ -1,9 +1,9 @@
 // The command line of tka-server.
 import { Command, CommanderError } from 'commander';
-import { UsageError } from '../errors.ts';
-import { openTerminal, sayError, structured } from '../terminal.ts';
+import { openTerminal, sayError, structured } from '../terminal/output.ts';
 import { quoted } from '../tka/url.ts';
-import { versionInfo, versionLine } from '../version.ts';
+import { UsageError } from '../util/errors.ts';
+import { versionInfo, versionLine } from '../util/version.ts';
 import { loadConfig } from './config.ts';
 import { isNamespace } from './config-keys.ts';
 import { openLog } from './log.ts';

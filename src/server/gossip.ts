@@ -1,13 +1,13 @@
 // This server as a member of the mesh: what the configuration and tailscaled say of it, for src/server/mesh.
 import { setTimeout as delay } from 'node:timers/promises';
-import { UsageError } from '../errors.ts';
 import { dial } from '../network/dial.ts';
 import { targetOf } from '../network/plain.ts';
 import { throughProxy } from '../network/proxy.ts';
 import { defaultContext } from '../network/tls.ts';
 import { type Peer, type TailnetStatus, type WhoIs, whoIs } from '../tailscale/localapi.ts';
 import type { ClusterInfo } from '../tka/types.ts';
-import { versionInfo } from '../version.ts';
+import { UsageError } from '../util/errors.ts';
+import { versionInfo } from '../util/version.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { Denied } from './mesh/gate.ts';

@@ -1,6 +1,6 @@
 // The server's log: one JSON object a line on stderr.
 import { destination, pino, stdSerializers } from 'pino';
-import { seldom } from './seldom.ts';
+import { Seldom } from './seldom.ts';
 
 /** Where the server's parts log to: pino's shape, fields first. */
 export type Log = Readonly<
@@ -39,4 +39,21 @@ export function openLog({ debug, name }: { readonly debug: boolean; readonly nam
   };
   const log = pino(options, stream);
   return debug ? log : seldom(log);
+}
+
+/** Returns a log that writes the same warning or error once a minute. Same: the message, the error, and `name`. */
+export function seldom(log: Log): Log {
+  const written = new Seldom();
+  const once =
+    (level: 'warn' | 'error'): Log['warn'] =>
+    (fields, message) => {
+      const why = fields.err instanceof Error ? fields.err.message : '';
+      if (written.is(JSON.stringify([message, why, fields.name]))) log[level](fields, message);
+    };
+  return {
+    debug: (fields, message) => log.debug(fields, message),
+    info: (fields, message) => log.info(fields, message),
+    warn: once('warn'),
+    error: once('error'),
+  };
 }

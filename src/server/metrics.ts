@@ -1,8 +1,8 @@
 // What is counted, for Prometheus. The names are the Go server's and its operator's where they have one. No label grows
 // with the number of users, sign-ins or paths, and none names a person: whoever reaches the port can read them.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { cleanText } from '../tka/text.ts';
 import { apiPath, type MemberRow, type MemberState } from '../tka/types.ts';
+import { cleanText } from '../util/text.ts';
 import type { Answered } from './http/contract.ts';
 import type { ReconcilePass } from './provisioner/provisioner.ts';
 

@@ -1,5 +1,4 @@
 // What happens again and again is logged once a minute.
-import type { Log } from './log.ts';
 
 const windowMs = 60_000;
 
@@ -25,21 +24,4 @@ export class Seldom {
     this.#counts.set(what, count);
     return count === times;
   }
-}
-
-/** Returns a log that writes the same warning or error once a minute. Same: the message, the error, and `name`. */
-export function seldom(log: Log): Log {
-  const written = new Seldom();
-  const once =
-    (level: 'warn' | 'error'): Log['warn'] =>
-    (fields, message) => {
-      const why = fields.err instanceof Error ? fields.err.message : '';
-      if (written.is(JSON.stringify([message, why, fields.name]))) log[level](fields, message);
-    };
-  return {
-    debug: (fields, message) => log.debug(fields, message),
-    info: (fields, message) => log.info(fields, message),
-    warn: once('warn'),
-    error: once('error'),
-  };
 }

@@ -1,7 +1,7 @@
 // Traces over OTLP/HTTP. The libraries for it are loaded where `otel.endpoint` is set, and nowhere else.
 import { hostname } from 'node:os';
-import { cleanText } from '../tka/text.ts';
-import { versionInfo } from '../version.ts';
+import { cleanText } from '../util/text.ts';
+import { versionInfo } from '../util/version.ts';
 import type { Config } from './config.ts';
 import type { Answered } from './http/contract.ts';
 import type { Log } from './log.ts';

@@ -7,9 +7,9 @@
 // that one sign-in is in flight at a time. What the new server gives is compared with the context, and its token is tried at
 // the API server, before it is used.
 import { setTimeout as delay } from 'node:timers/promises';
+import { Unavailable } from '../network/failure.ts';
 import type { Access, ClusterAccess, ClusterDescription } from '../tka/answers.ts';
 import type { AskOptions, TkaClient } from '../tka/client.ts';
-import { Unavailable } from '../tka/errors.ts';
 
 /** What the named server stated of its cluster. Only a server that states the same may take its place. */
 export interface KnownCluster extends ClusterAccess {

@@ -10,9 +10,16 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { systemCode, TkaError } from '../errors.ts';
-import { ensurePrivateFolder, isAbandoned, readOwn, removeLeftovers, temporaryName, uniqueName } from '../files.ts';
-import { type Fate, fateOf, type Owner, thisProcess } from '../processes.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
+import {
+  ensurePrivateFolder,
+  isAbandoned,
+  readOwn,
+  removeLeftovers,
+  temporaryName,
+  uniqueName,
+} from '../util/files.ts';
+import { type Fate, fateOf, type Owner, thisProcess } from '../util/processes.ts';
 
 const heartbeat = 500;
 /**

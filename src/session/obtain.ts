@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { Unavailable } from '../network/failure.ts';
 import { type Access, retryAfter, type SignIn } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
-import { NotSignedIn, Unavailable } from '../tka/errors.ts';
+import { NotSignedIn } from '../tka/errors.ts';
 import { MovedOn } from './failover.ts';
 
 interface GrantedSignIn extends SignIn {

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { TkaError } from '../errors.ts';
+import { Unavailable } from '../network/failure.ts';
 import type { TkaClient } from '../tka/client.ts';
-import { NotSignedIn, Refused, Unavailable } from '../tka/errors.ts';
+import { NotSignedIn, Refused } from '../tka/errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { MovedOn } from './failover.ts';
 
 const tries = 3;

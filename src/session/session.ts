@@ -1,10 +1,11 @@
 import { isFresh } from '../credential/entry.ts';
 import { asksAgain, callerOf, wasChecked, writeChecked, writeServed } from '../credential/served.ts';
-import { TkaError } from '../errors.ts';
+import { Unavailable } from '../network/failure.ts';
 import { type Network, openNetwork } from '../network/network.ts';
 import type { Access } from '../tka/answers.ts';
 import { TkaClient } from '../tka/client.ts';
-import { Refused, Unavailable } from '../tka/errors.ts';
+import { Refused } from '../tka/errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { FailoverClient, type Siblings } from './failover.ts';
 import { exclusively, type Lock, LostLock, type Work } from './lock.ts';
 import { type Grant, obtain } from './obtain.ts';

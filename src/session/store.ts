@@ -1,11 +1,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { type Entry, entryName, exists, formatEntry, readEntry, signedOutFile } from '../credential/entry.ts';
-import { systemCode, TkaError } from '../errors.ts';
-import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeWhole } from '../files.ts';
-import type { Paths } from '../paths.ts';
-import { cleanText } from '../tka/text.ts';
+import type { Paths } from '../settings/paths.ts';
 import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
+import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeWhole } from '../util/files.ts';
+import { cleanText } from '../util/text.ts';
 import type { Siblings } from './failover.ts';
 import { type Lock, LostLock } from './lock.ts';
 

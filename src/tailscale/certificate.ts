@@ -1,6 +1,6 @@
 // This machine's certificate on the tailnet, as tailscaled has it from its authority.
-import { pemBlocks } from '../tka/pem.ts';
-import { cleanText } from '../tka/text.ts';
+import { pemBlocks } from '../util/pem.ts';
+import { cleanText } from '../util/text.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
 

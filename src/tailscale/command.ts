@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
-import { cleanText } from '../tka/text.ts';
+import { cleanText } from '../util/text.ts';
 import { startHint, TailscaleError } from './problem.ts';
 import { absentError, type LocalOptions } from './request.ts';
 

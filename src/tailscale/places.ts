@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { systemCode } from '../errors.ts';
+import { systemCode } from '../util/errors.ts';
 
 /** Where tailscaled's LocalAPI may listen. */
 export type Place =

@@ -1,4 +1,4 @@
-import { TkaError } from '../errors.ts';
+import { TkaError } from '../util/errors.ts';
 
 /** Why the tailnet cannot be asked. */
 export type Problem =

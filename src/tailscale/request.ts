@@ -1,6 +1,6 @@
 import { type IncomingMessage, request } from 'node:http';
-import { systemCode } from '../errors.ts';
-import { cleanText } from '../tka/text.ts';
+import { systemCode } from '../util/errors.ts';
+import { cleanText } from '../util/text.ts';
 import { namedSocket, type Place, type PlaceOptions, placesOf } from './places.ts';
 import { startHint, TailscaleError } from './problem.ts';
 

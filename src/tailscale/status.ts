@@ -1,5 +1,5 @@
 // Reads tailscaled's status. Others on the tailnet choose their devices' names: everything in it is checked.
-import { cleanText } from '../tka/text.ts';
+import { cleanText } from '../util/text.ts';
 import { isLoopbackIp, isTailnetIp, plainIp } from './addresses.ts';
 import { isObject, type Json, own, parseJson, texts } from './json.ts';
 import { TailscaleError } from './problem.ts';

@@ -1,8 +1,10 @@
 // Pure readers of what a TKA server answers. Everything in an answer is untrusted: shapes are checked, text is cleaned.
-import { TkaError } from '../errors.ts';
-import { NotSignedIn, Refused, Unavailable } from './errors.ts';
-import { pemBlocks } from './pem.ts';
-import { cleanText, isDnsLike } from './text.ts';
+
+import { Unavailable } from '../network/failure.ts';
+import { TkaError } from '../util/errors.ts';
+import { pemBlocks } from '../util/pem.ts';
+import { cleanText, isDnsLike } from '../util/text.ts';
+import { NotSignedIn, Refused } from './errors.ts';
 import { checkToken, type TokenClaims } from './token.ts';
 import type { MemberState } from './types.ts';
 import { canonicalApiServer, canonicalServer } from './url.ts';

@@ -1,9 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { systemCode, TkaError } from '../errors.ts';
-import { authorityHint, type Failure, failureOf, seconds } from '../network/failure.ts';
+import { authorityHint, type Failure, failureOf, seconds, Unavailable } from '../network/failure.ts';
 import type { Client } from '../network/http.ts';
 import { type Network, openNetwork, type Route } from '../network/network.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
 import {
   type Access,
   type ClusterDescription,
@@ -16,7 +16,6 @@ import {
   type SignIn,
   serverTime,
 } from './answers.ts';
-import { Unavailable } from './errors.ts';
 import { apiPath } from './types.ts';
 
 const smallAnswer = 1024 * 1024;

@@ -1,8 +1,8 @@
 // Every error says what to do next: its own hint, or the last resort.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { crashed } from '../../src/cli/run.ts';
-import { hintsOf, TkaError, UsageError } from '../../src/errors.ts';
 import { refusal } from '../../src/tka/answers.ts';
+import { hintsOf, TkaError, UsageError } from '../../src/util/errors.ts';
 
 const written = vi.hoisted(() => [] as string[]);
 vi.mock('../../src/credential/entry.ts', async (original) => ({

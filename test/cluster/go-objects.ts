@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { bindingName, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
-import { goDuration } from '../../src/tka/duration.ts';
+import { goDuration } from '../../src/util/duration.ts';
 
 const apiVersion = 'tka.specht-labs.de/v1alpha1';
 

@@ -16,7 +16,7 @@ import {
   stateFolder,
   wantedApiVersion,
 } from '../../src/credential/entry.ts';
-import { findPaths } from '../../src/paths.ts';
+import { findPaths } from '../../src/settings/paths.ts';
 import { damages, entry, now, server, whole } from './cases.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'entry '));
@@ -215,7 +215,9 @@ it('writeAll waits for room in a full pipe, without spinning', async () => {
     new (process.binding('pipe_wrap').Pipe)(0).open(1);
     const full = countFull(() => writeAll(1, 'x'.repeat(300000)));
     writeAll(2, JSON.stringify(full));`;
-  const modules = ['../../src/credential/entry.ts', '../eagain.ts'].map((file) => path.join(import.meta.dirname, file));
+  const modules = ['../../src/credential/entry.ts', '../fixtures/eagain.ts'].map((file) =>
+    path.join(import.meta.dirname, file),
+  );
   const writer = spawn(process.execPath, ['--no-deprecation', '--input-type=module', '-e', script, ...modules], {
     stdio: ['ignore', child.stdin, 'pipe'],
   });

@@ -3,9 +3,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { askInTurn, askListing, type Batch, isAnswer } from '../../src/discovery/ask.ts';
 import { memberId } from '../../src/discovery/fnv.ts';
-import { TkaError } from '../../src/errors.ts';
+import { Unavailable } from '../../src/network/failure.ts';
 import type { Member } from '../../src/tka/answers.ts';
-import { NotSignedIn, Refused, Unavailable } from '../../src/tka/errors.ts';
+import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
+import { TkaError } from '../../src/util/errors.ts';
 import { memberOf, samplePage, standInClient } from './stand-in.ts';
 
 const server = 'https://tka-us.example.ts.net';

@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest';
 import type { Away } from '../../src/discovery/away.ts';
 import { type FindOptions, findClusters } from '../../src/discovery/find.ts';
 import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
+import { Unavailable } from '../../src/network/failure.ts';
 import type { Member } from '../../src/tka/answers.ts';
-import { NotSignedIn, Refused, Unavailable } from '../../src/tka/errors.ts';
+import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
 import { memberOf, peerOf, standInClient } from './stand-in.ts';
 
 const entry = 'https://tka.example.ts.net';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { memberId } from '../../src/discovery/fnv.ts';
-import { cpuTime } from '../cpu.ts';
+import { cpuTime } from '../fixtures/cpu.ts';
 
 test.each([
   ['tka-prod-us', 'lejHRrwo2CU8N7ll0rIBbA=='],

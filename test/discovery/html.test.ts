@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { memberId } from '../../src/discovery/fnv.ts';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
-import { cpuTime } from '../cpu.ts';
+import { cpuTime } from '../fixtures/cpu.ts';
 import { samplePage } from './stand-in.ts';
 
 const page = samplePage('memberlist-html.http');

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import type { ListedMember } from '../../src/discovery/ask.ts';
 import { memberId } from '../../src/discovery/fnv.ts';
 import { type PlaceOptions, placeMembers } from '../../src/discovery/place.ts';
-import { Unavailable } from '../../src/tka/errors.ts';
+import { Unavailable } from '../../src/network/failure.ts';
 import { memberOf, peerOf, standInClient } from './stand-in.ts';
 
 const api = 'https://api.us.example.com';

@@ -5,7 +5,7 @@ import * as module from 'node:module';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
-import { bundle, type Home, hooked, type Ran, start, test } from '../support.ts';
+import { bundle, type Home, hooked, type Ran, start, test } from '../fixtures/support.ts';
 
 interface Loaded {
   /** As require and import name them. */

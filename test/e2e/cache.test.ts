@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
-import { callers, Home, hooked, launched, lines, program, test } from '../support.ts';
+import { callers, Home, hooked, launched, lines, program, test } from '../fixtures/support.ts';
 
 const modeOf = (file: string) => fs.lstatSync(file).mode & 0o7777;
 

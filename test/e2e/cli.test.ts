@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { gate, type Home, jwt, kubectl, lines, needsKubectl, test, until } from '../support.ts';
+import { gate, type Home, jwt, kubectl, lines, needsKubectl, test, until } from '../fixtures/support.ts';
 
 const commands = ['login', 'logout', 'clusters', 'status', 'forget', 'config'];
 

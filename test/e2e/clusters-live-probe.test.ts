@@ -6,12 +6,12 @@ import * as path from 'node:path';
 import { generate } from 'selfsigned';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { probeAll, probeOf } from '../../src/discovery/probe.ts';
+import { probeAll, probeOf } from '../../src/cli/clusters/probes.ts';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import type { Cluster, Mesh } from '../../src/sandbox/mesh.ts';
 import { TkaClient } from '../../src/tka/client.ts';
-import { hasPty, needsPty, Pty } from '../cli/pty.ts';
-import { test as base, type Home, lines, program, type RunOptions } from '../support.ts';
+import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
+import { test as base, type Home, lines, program, type RunOptions } from '../fixtures/support.ts';
 
 interface Row {
   readonly name: string;

@@ -4,8 +4,8 @@ import net, { type AddressInfo } from 'node:net';
 import { describe, expect } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import type { Mesh } from '../../src/sandbox/mesh.ts';
-import { hasPty, needsPty, Pty } from '../cli/pty.ts';
-import { type Home, lines, program, test, until } from '../support.ts';
+import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
+import { type Home, lines, program, test, until } from '../fixtures/support.ts';
 
 const noPosts = (mesh: Mesh) =>
   expect(mesh.clusters.flatMap(({ requests }) => requests).filter(({ method }) => method !== 'GET')).toEqual([]);

@@ -2,8 +2,8 @@
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
+import { type Home, jwt, lines, test } from '../fixtures/support.ts';
 import { clusterRowKeys as keys } from '../hostile/checks.ts';
-import { type Home, jwt, lines, test } from '../support.ts';
 
 const stamp = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z$/);
 const json = async (home: Home, args: string) => {

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { ListMemory } from '../../src/discovery/memory.ts';
-import { bin, type Home, kubectl, kubectls, lines, needsKubectl, program, start, test } from '../support.ts';
+import { bin, type Home, kubectl, kubectls, lines, needsKubectl, program, start, test } from '../fixtures/support.ts';
 
 const front = process.platform === 'win32' ? 'kubectl_complete-tka.cmd' : 'kubectl_complete-tka';
 

@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, type Env, jwt, kubectl, kubectls, lines, needsKubectl, test } from '../support.ts';
+import { callers, type Env, jwt, kubectl, kubectls, lines, needsKubectl, test } from '../fixtures/support.ts';
 
 const info = (apiVersion: unknown) => ({
   KUBERNETES_EXEC_INFO: JSON.stringify({ kind: 'ExecCredential', apiVersion, spec: { interactive: false } }),

@@ -5,7 +5,7 @@ import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
-import { hasPty, needsPty, Pty } from '../cli/pty.ts';
+import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
 import { lines, program, type RunOptions } from './program.ts';
 import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
 

@@ -2,9 +2,9 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { examineWithoutSettings } from '../../src/cli/doctor-unread.ts';
-import { TkaError } from '../../src/errors.ts';
-import { bin, program } from '../support.ts';
+import { examineWithoutSettings } from '../../src/cli/doctor/unread.ts';
+import { TkaError } from '../../src/util/errors.ts';
+import { bin, program } from '../fixtures/support.ts';
 import { names, noKubectl, test } from './doctor-patient.ts';
 
 describe.concurrent('one link is broken', () => {

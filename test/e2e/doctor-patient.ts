@@ -6,7 +6,7 @@ import { parse, stringify } from 'yaml';
 import { type Entry, formatEntry, parseEntry } from '../../src/credential/entry.ts';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base, type Home, jwt, kubectl, type Ran } from '../support.ts';
+import { test as base, type Home, jwt, kubectl, type Ran } from '../fixtures/support.ts';
 
 export type Status = 'ok' | 'warning' | 'failed' | 'skipped';
 interface Check {

@@ -1,5 +1,5 @@
 import { describe, expect } from 'vitest';
-import { Home, program } from '../support.ts';
+import { Home, program } from '../fixtures/support.ts';
 import { behindSignIn, names, noKubectl, Patient, type Status, test } from './doctor-patient.ts';
 
 describe.concurrent('nothing is broken', () => {

@@ -1,6 +1,6 @@
 // What is final is told once, and its server asked once, though kubectl calls the plugin several times.
 import { describe, expect } from 'vitest';
-import { kubectl, lines, needsKubectl, test } from '../support.ts';
+import { kubectl, lines, needsKubectl, test } from '../fixtures/support.ts';
 
 const errors = (stderr: string) => lines(stderr).filter((line) => line.startsWith('error: http'));
 

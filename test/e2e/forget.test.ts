@@ -1,7 +1,7 @@
 // `forget`: nothing of ours stays, everything of others does.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
-import { callers, jwt, test } from '../support.ts';
+import { callers, jwt, test } from '../fixtures/support.ts';
 
 const theirs = `# my clusters
 apiVersion: v1

@@ -5,7 +5,7 @@ import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import { entryName } from '../../src/credential/entry.ts';
 import { demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { Home, test as plain, program } from '../support.ts';
+import { Home, test as plain, program } from '../fixtures/support.ts';
 
 const samples = path.join(import.meta.dirname, '../samples/v0.1.0');
 const rfc3339 = (time: number) => new Date(time).toISOString().replace(/\.\d+Z$/, 'Z');

@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, kubectl, kubectls, lines, needsKubectl, test } from '../support.ts';
+import { callers, kubectl, kubectls, lines, needsKubectl, test } from '../fixtures/support.ts';
 
 const programs = kubectl === undefined ? [] : [kubectl, ...kubectls];
 

@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { readEntry } from '../../src/credential/entry.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { gate, Home, hooked, jwt, kubectl, launched, type Ran, type Running, until } from '../support.ts';
+import { gate, Home, hooked, jwt, kubectl, launched, type Ran, type Running, until } from '../fixtures/support.ts';
 
 const theirs = `# somebody's own
 apiVersion: v1

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { callers, copyProgram, type Home, kubectl, needsKubectl, test } from '../support.ts';
+import { callers, copyProgram, type Home, kubectl, needsKubectl, test } from '../fixtures/support.ts';
 
 /** A krew folder of which only our plugin is in use. */
 class Krew {

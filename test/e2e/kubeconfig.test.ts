@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { type Home, kubectl, needsKubectl, test, times, until } from '../support.ts';
+import { type Home, kubectl, needsKubectl, test, times, until } from '../fixtures/support.ts';
 
 const contextsOf = (home: Home): string[] =>
   parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map(({ name }: { name: string }) => name);

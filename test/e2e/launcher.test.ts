@@ -14,7 +14,7 @@ import {
   program,
   start,
   test,
-} from '../support.ts';
+} from '../fixtures/support.ts';
 
 const commandIn = (home: Home): string => parse(fs.readFileSync(home.kubeconfig, 'utf8')).users[0].user.exec.command;
 

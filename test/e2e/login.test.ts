@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { callers, type Home, jwt, lines, program, test } from '../support.ts';
+import { callers, type Home, jwt, lines, program, test } from '../fixtures/support.ts';
 
 const until = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, in \d+m`;
 

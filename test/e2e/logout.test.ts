@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, gate, Home, lines, test, until } from '../support.ts';
+import { callers, gate, Home, lines, test, until } from '../fixtures/support.ts';
 
 for (const caller of callers) {
   describe.skipIf(caller.absent).concurrent(`${caller.name}, after a logout`, () => {

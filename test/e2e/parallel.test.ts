@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, gate, type Home, lines, test, times, until } from '../support.ts';
+import { callers, gate, type Home, lines, test, times, until } from '../fixtures/support.ts';
 
 // Where others keep the machine busy, 80 processes may take their time.
 const timeout = 60_000;

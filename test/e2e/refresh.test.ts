@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import type { Mesh } from '../../src/sandbox/mesh.ts';
-import { callers, type Home, lines, test, times } from '../support.ts';
+import { callers, type Home, lines, test, times } from '../fixtures/support.ts';
 
 type Us = ReturnType<Mesh['cluster']>;
 

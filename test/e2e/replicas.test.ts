@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { type Cluster, demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base, Home } from '../support.ts';
+import { test as base, Home } from '../fixtures/support.ts';
 import { test as onTailnet, peerUrl } from './tailnet.ts';
 
 /** The demo's mesh, of which the server prod-us is configured: prod-us has two servers, prod-eu and staging one each. */

@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base, Home, type RunOptions } from '../support.ts';
+import { test as base, Home, type RunOptions } from '../fixtures/support.ts';
 
 /** A row of `clusters -o json`. */
 export interface Listed {

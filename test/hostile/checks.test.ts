@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { Home } from '../support.ts';
+import { Home } from '../fixtures/support.ts';
 import {
   checkClusterRows,
   checkCredential,

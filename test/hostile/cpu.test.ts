@@ -2,7 +2,7 @@
 // every repetition that could send an expression or a loop back over what it has read, and is held to a multiple of what
 // this machine takes, in this run, to parse JSON of that length.
 import { describe, expect, test } from 'vitest';
-import { accessChanges } from '../../src/cli/sync-changes.ts';
+import { accessChanges } from '../../src/cli/sync/changes.ts';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
 import { goPage } from '../../src/sandbox/go-memberlist.ts';
 import { parseStatus } from '../../src/tailscale/status.ts';
@@ -16,9 +16,9 @@ import {
   serverTime,
 } from '../../src/tka/answers.ts';
 import { decoded } from '../../src/tka/client.ts';
-import { cleanText } from '../../src/tka/text.ts';
 import { checkToken } from '../../src/tka/token.ts';
-import { cpuTime } from '../cpu.ts';
+import { cleanText } from '../../src/util/text.ts';
+import { cpuTime } from '../fixtures/cpu.ts';
 import { pick, randomCases } from './junk.ts';
 
 /** Characters of hostile text in one answer. */

@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, vi } from 'vitest';
 import { entryName, formatEntry } from '../../src/credential/entry.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { type Env, Home, launched, type Ran } from '../support.ts';
+import { type Env, Home, launched, type Ran } from '../fixtures/support.ts';
 import {
   checkByKubectl,
   checkCredential,

@@ -46,7 +46,7 @@ if (killAt !== undefined) {
 }
 
 const { checkWritable, editKubeconfig, previewKubeconfig } = await import('../../src/kubeconfig/index.ts');
-const { TkaError } = await import('../../src/errors.ts');
+const { TkaError } = await import('../../src/util/errors.ts');
 if (uid !== undefined) process.setuid?.(uid);
 const files = { files: [file], defaultFile: file, explicit: true };
 const upserts = names.map((name) => ({

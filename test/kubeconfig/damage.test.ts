@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { TkaError } from '../../src/errors.ts';
 import { editKubeconfig, readKubeconfig } from '../../src/kubeconfig/index.ts';
+import { TkaError } from '../../src/util/errors.ts';
 import { census, folder, kubeconfig, kubectl, kubectlView, only, random, refusal, spec } from './helpers.ts';
 
 const good = `apiVersion: v1

@@ -14,8 +14,8 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach } from 'vitest';
-import { TkaError } from '../../src/errors.ts';
 import type { ContextSpec, KubeconfigFiles } from '../../src/kubeconfig/index.ts';
+import { TkaError } from '../../src/util/errors.ts';
 
 const folders: string[] = [];
 

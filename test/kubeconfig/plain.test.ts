@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { readPlain } from '../../src/kubeconfig/plain.ts';
 import { type Layout, parseLayout, parseSource, type Source } from '../../src/kubeconfig/source.ts';
-import { cpuTime } from '../cpu.ts';
+import { cpuTime } from '../fixtures/cpu.ts';
 
 const kubectls = `apiVersion: v1
 clusters:

@@ -336,10 +336,10 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a full pipe is waited for',
-    file: 'src/cli/exec-output.ts',
+    file: 'src/cli/exec/output.ts',
     find: '      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);\n',
     replace: '',
-    tests: ['test/cli/exec-output.test.ts'],
+    tests: ['test/cli/exec/output.test.ts'],
   },
   {
     name: 'a remembered server is not more trusted than when it was found',
@@ -399,7 +399,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'every error has a hint',
-    file: 'src/terminal.ts',
+    file: 'src/terminal/output.ts',
     find: 'own.length > 0 ? own : [lastResort ?? []].flat()',
     replace: 'own',
     tests: ['test/cli/hints.test.ts'],
@@ -602,10 +602,10 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a full pipe of exec is no error',
-    file: 'src/cli/exec-output.ts',
+    file: 'src/cli/exec/output.ts',
     find: "if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;",
     replace: 'throw error;',
-    tests: ['test/cli/exec-output.test.ts'],
+    tests: ['test/cli/exec/output.test.ts'],
   },
   {
     name: 'the time after a logout counts from its answer',
@@ -791,7 +791,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'other servers are believed as `login` believes servers',
-    file: 'src/cli/siblings.ts',
+    file: 'src/cli/target/siblings.ts',
     find: 'if (await trust.allows(candidate.server, candidate.word)) servers.push',
     replace: 'if (candidate) servers.push',
     tests: ['test/e2e/failover.test.ts'],
@@ -833,7 +833,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a stopped holder loses its lock with its folder',
-    file: 'src/files.ts',
+    file: 'src/util/files.ts',
     find: 'within === undefined ? file : path.join(within, path.basename(file))',
     replace: 'file',
     tests: ['test/session/lock.test.ts'],
@@ -897,7 +897,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a server that does not answer a probe is not shown as healthy',
-    file: 'src/cli/clusters-rows.ts',
+    file: 'src/cli/clusters/rows.ts',
     find: "  if (probe.reachable === false && state === 'healthy') return 'suspected';\n",
     replace: '',
     tests: ['test/e2e/clusters-live-watch.test.ts'],
@@ -911,7 +911,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a context that sync has written is no use of its server',
-    file: 'src/cli/directory.ts',
+    file: 'src/cli/target/directory.ts',
     find: '(withContext.has(server) && !isSynced(server))',
     replace: 'withContext.has(server)',
     tests: ['test/e2e/discovery-trust.test.ts'],

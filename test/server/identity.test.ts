@@ -14,7 +14,7 @@ import { tailnetIdentity } from '../../src/server/identity/tailnet.ts';
 import type { Log } from '../../src/server/log.ts';
 import { tailnetName } from '../../src/server/tailnet.ts';
 import { addressPort } from '../../src/tailscale/localapi.ts';
-import { cpuTime } from '../cpu.ts';
+import { cpuTime } from '../fixtures/cpu.ts';
 
 const sampleBody = (name: string): string =>
   readFileSync(new URL(`../samples/${name}.http`, import.meta.url), 'utf8').split('\n\n')[1] ?? '';

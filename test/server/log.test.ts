@@ -2,9 +2,9 @@ import { execFile } from 'node:child_process';
 import * as path from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { TkaError } from '../../src/errors.ts';
 import { toldOf } from '../../src/server/log.ts';
 import { KubeError } from '../../src/server/provisioner/kube.ts';
+import { TkaError } from '../../src/util/errors.ts';
 
 const system = Object.assign(new Error('connect ENOENT /x'), { code: 'ENOENT' });
 

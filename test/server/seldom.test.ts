@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Log } from '../../src/server/log.ts';
-import { Seldom, seldom } from '../../src/server/seldom.ts';
+import { seldom } from '../../src/server/log.ts';
+import { Seldom } from '../../src/server/seldom.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['performance'] });

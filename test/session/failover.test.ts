@@ -5,12 +5,12 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { TkaError } from '../../src/errors.ts';
 import type { RouteFault } from '../../src/sandbox/faults.ts';
 import { FailoverClient, type KnownCluster, MovedOn, type Siblings } from '../../src/session/failover.ts';
 import { Sessions } from '../../src/session/session.ts';
 import { SessionStore } from '../../src/session/store.ts';
 import { TkaClient } from '../../src/tka/client.ts';
+import type { TkaError } from '../../src/util/errors.ts';
 import { type Replica, type ReplicaSet, startMute, startReplicas } from './replicas.ts';
 
 let set: ReplicaSet;

@@ -3,11 +3,11 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isFresh } from '../../src/credential/entry.ts';
-import type { TkaError } from '../../src/errors.ts';
 import { type Cluster, type Mesh, type RouteFault, startMesh, type TokenFault } from '../../src/sandbox/mesh.ts';
 import { LockWaiter } from '../../src/session/lock.ts';
 import { Sessions } from '../../src/session/session.ts';
 import { SessionStore, timeLeft } from '../../src/session/store.ts';
+import type { TkaError } from '../../src/util/errors.ts';
 
 let mesh: Mesh;
 let cluster: Cluster;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Problem, TailscaleError } from '../../src/tailscale/localapi.ts';
 import { type Peer, parseStatus, type TailnetStatus } from '../../src/tailscale/status.ts';
-import { cpuTime } from '../cpu.ts';
+import { cpuTime } from '../fixtures/cpu.ts';
 
 const self = { HostName: 'Laptop', DNSName: 'laptop.Example.ts.net.', TailscaleIPs: ['100.64.0.1'], Online: true };
 const document = (fields: object = {}) => ({

@@ -1,6 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { Unavailable } from '../../src/network/failure.ts';
 import {
   errorWords,
   parseClusterInfo,
@@ -12,7 +13,7 @@ import {
   serverTime,
 } from '../../src/tka/answers.ts';
 import { decoded } from '../../src/tka/client.ts';
-import { NotSignedIn, Refused, Unavailable } from '../../src/tka/errors.ts';
+import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
 
 const folder = path.join(import.meta.dirname, '../samples');
 const who = 'https://tka.example.ts.net';

@@ -1,8 +1,8 @@
 // The TKA API over node:http: from a request to its route's answer, and the word about it to whoever logs and counts.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { cleanText } from '../../tka/text.ts';
 import { apiPath, type ErrorBody } from '../../tka/types.ts';
+import { cleanText } from '../../util/text.ts';
 import { type Answer, jsonAnswer, notFound, textAnswer } from './answer.ts';
 import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';

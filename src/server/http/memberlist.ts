@@ -1,6 +1,7 @@
 // The memberlist as JSON, and as a page with the servers of one cluster together. Every member writes into it: all of it is text to be escaped, none of it is a link.
-import { cleanText } from '../../tka/text.ts';
+
 import type { MemberRow, MemberState } from '../../tka/types.ts';
+import { cleanText } from '../../util/text.ts';
 import { type Answer, escaped, htmlAnswer, jsonAnswer } from './answer.ts';
 
 const columns = ['Cluster', 'Server', 'State', 'Last seen', 'URL', 'Kubernetes API', 'Version', 'Labels'];

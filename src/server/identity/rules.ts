@@ -1,6 +1,6 @@
 // What the tailnet's policy grants: the capability's rules (`{"role", "period", "priority"}`), judged as the Go server does.
-import { goDuration } from '../../tka/duration.ts';
-import { cleanText } from '../../tka/text.ts';
+import { goDuration } from '../../util/duration.ts';
+import { cleanText } from '../../util/text.ts';
 import { type Caller, Refusal } from '../http/contract.ts';
 
 interface Rule {

@@ -1,8 +1,8 @@
 // A member of the mesh: listens on the gossip port, reads some members each interval, and tells who there is.
 import type { Server } from 'node:http';
-import { systemCode, UsageError } from '../../errors.ts';
-import { cleanText } from '../../tka/text.ts';
 import type { MemberRow, MemberState } from '../../tka/types.ts';
+import { systemCode, UsageError } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../seldom.ts';
 import { gossipFace } from './face.ts';

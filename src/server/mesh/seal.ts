@@ -1,6 +1,6 @@
 // The shared key: a request with its seal was made by a holder of the key, for this process, and is new.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { UsageError } from '../../errors.ts';
+import { UsageError } from '../../util/errors.ts';
 
 export const sealHeader = 'tka-gossip-seal';
 /** Names the process that answers: on every 401, so that the caller can seal its request for it. */

@@ -1,7 +1,7 @@
 // Takes over, or removes, the sign-ins of a TKA server in another namespace: their bindings are cluster-wide, and in the way
 // of ours, which have the same names.
 import { setTimeout as delay } from 'node:timers/promises';
-import { TkaError } from '../../errors.ts';
+import { TkaError } from '../../util/errors.ts';
 import { isStatus, type Kube, KubeError } from './kube.ts';
 import { isOurs, type Lease, leaseName, podOf, renewalMs } from './lease.ts';
 import {

@@ -1,6 +1,6 @@
 // What keeps a sign-in from being provisioned until a person acts, in words for its caller: which object is in the way,
 // who made it, and what to type. It is kept in an annotation of the sign-in, since any replica may be asked.
-import { cleanText } from '../../tka/text.ts';
+import { cleanText } from '../../util/text.ts';
 import { Refusal } from '../http/contract.ts';
 import { podOf } from './lease.ts';
 import { bindingName, type ClusterRoleBinding, homeOf } from './objects.ts';

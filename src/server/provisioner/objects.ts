@@ -1,6 +1,6 @@
 // What a sign-in is made of in the cluster, as the Go operator names and writes it; and how to read it back.
 import { createHash, randomUUID } from 'node:crypto';
-import { formatGoDuration, goDuration } from '../../tka/duration.ts';
+import { formatGoDuration, goDuration } from '../../util/duration.ts';
 import type { Caller } from '../http/contract.ts';
 import { segment } from './kube.ts';
 

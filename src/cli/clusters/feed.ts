@@ -1,0 +1,105 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Cluster } from '../../discovery/clusters.ts';
+import { ListMemory, type RememberedList } from '../../discovery/memory.ts';
+import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
+import type { TailnetStatus } from '../../tailscale/localapi.ts';
+import { TkaClient } from '../../tka/client.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { askTailnet, openWay, type Tailnet } from '../reach.ts';
+import { listClusters } from '../target/directory.ts';
+
+const tailnetAge = 30_000;
+const diskAge = 60_000;
+
+/** A list as it was last known. */
+export interface Feed {
+  readonly clusters: readonly Cluster[];
+  readonly view: KubeconfigView;
+  /** Whether the list is that of the last good answer, and nobody answers now. */
+  readonly stale: boolean;
+  /** What discovery has to say, and why there is no good answer. */
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Asks for the clusters again and again, and hands each outcome to `show`: at most one each `interval` milliseconds, one
+ * after the other. Ends when `show` returns false. Throws TkaError where there is no list to begin with.
+ */
+export async function feedClusters(
+  context: Context,
+  interval: number,
+  show: (feed: Feed) => Promise<boolean>,
+): Promise<void> {
+  const memory = new HeldMemory(context.paths.state);
+  const remarks: string[] = [];
+  const lasting = lastingContext(context, memory, remarks);
+  let last: Feed | undefined;
+  for (;;) {
+    const began = performance.now();
+    remarks.length = 0;
+    try {
+      const view = await readKubeconfig(context.kubeconfig);
+      const { clusters, current } = await listClusters(lasting, view);
+      last = { clusters, view, stale: !current, remarks: [...remarks] };
+    } catch (error) {
+      if (last === undefined || !(error instanceof TkaError)) throw error;
+      last = { ...last, stale: true, remarks: [...remarks, `error: ${error.message}`] };
+    }
+    if (!(await show(last))) return;
+    await delay(Math.max(0, interval - (performance.now() - began)));
+  }
+}
+
+/** A context for hours: what discovery says is kept apart, and the tailnet is asked again when its answer is old. */
+function lastingContext(context: Context, memory: ListMemory, remarks: string[]): Context {
+  const { env, settings, terminal } = context;
+  const say = (prefix: string) => (line: string) => {
+    if (!settings.quiet || prefix !== '') remarks.push(prefix + line);
+  };
+  let status: Promise<TailnetStatus> | undefined;
+  let askedAt = Number.NEGATIVE_INFINITY;
+  const ask = () => {
+    if (status === undefined || performance.now() - askedAt > tailnetAge) {
+      askedAt = performance.now();
+      status = askTailnet(env, terminal);
+      // A tailscaled that was down may be up the next time.
+      status.catch(() => {
+        askedAt = Number.NEGATIVE_INFINITY;
+      });
+    }
+    return status;
+  };
+  const suffix = () =>
+    ask().then(
+      (known) => known.suffix || undefined,
+      () => undefined,
+    );
+  const tailnet: Tailnet = Object.assign(ask, { suffix });
+  const network = openWay(env, settings.caFile, tailnet, terminal);
+  return {
+    ...context,
+    network,
+    tailnet,
+    memory,
+    client: (server) => new TkaClient(server, { network, log: terminal.log }),
+    terminal: { ...terminal, notice: say(''), warn: say('warning: '), hint: say('') },
+  };
+}
+
+/** Keeps lists in this process, and on the disk once a minute or where something has changed. */
+class HeldMemory extends ListMemory {
+  readonly #held = new Map<string, { list: RememberedList; key: string; at: number }>();
+
+  override read(entryServer: string): RememberedList | undefined {
+    return this.#held.get(entryServer)?.list ?? super.read(entryServer);
+  }
+
+  override write(entryServer: string, list: RememberedList, clusters: readonly Cluster[]): void {
+    const key = list.members.map((m) => `${m.name} ${m.apiEndpoint} ${m.server} ${m.state} ${m.tried}`).join('\n');
+    const before = this.#held.get(entryServer);
+    const due = before === undefined || before.key !== key || list.at - before.at > diskAge;
+    this.#held.set(entryServer, { list, key, at: due ? list.at : before.at });
+    if (due) super.write(entryServer, list, clusters);
+  }
+}

@@ -1,0 +1,140 @@
+import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
+import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { timeLeft } from '../../session/store.ts';
+import { type OutputFormat, shortDuration } from '../../terminal/output.ts';
+import type { Context } from '../context.ts';
+import { contextOf } from '../target/target.ts';
+import type { Probe, Probed } from './probes.ts';
+
+/** A cluster as scripts get it. */
+export interface Row {
+  readonly name: string;
+  readonly server: string | null;
+  readonly apiEndpoint: string;
+  readonly state: Cluster['state'];
+  readonly reason: string | null;
+  readonly lastSeen: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly context: string | null;
+  readonly session: { readonly username: string; readonly role: string; readonly until: string } | null;
+  /** All its TKA servers. */
+  readonly servers: readonly Pick<ClusterServer, 'name' | 'server' | 'state'>[];
+  /** Only where it was asked for. */
+  readonly probe?: Probe;
+}
+
+/** A row, and what only people are told. */
+export interface Listed {
+  readonly row: Row;
+  /** Milliseconds for which the session is still good. */
+  readonly left: number;
+  /** How many of its servers are up and may be used. */
+  readonly up: number;
+  readonly probed: Probed | undefined;
+}
+
+/** A cluster with the user's context and session. */
+export function listedOf(cluster: Cluster, context: Context, view: KubeconfigView): Listed {
+  const { server, apiEndpoint } = cluster;
+  const known = server === null ? undefined : context.sessions.store.read(server);
+  const left = known === undefined ? 0 : timeLeft(known);
+  const byServer = server === null ? undefined : contextOf(view, server);
+  const row = {
+    name: cluster.name,
+    server,
+    apiEndpoint,
+    state: cluster.state,
+    reason: cluster.reason,
+    lastSeen: cluster.lastSeen,
+    labels: Object.fromEntries(cluster.labels),
+    context: (byServer ?? view.ours.find((c) => c.apiServer === apiEndpoint))?.name ?? null,
+    session:
+      known === undefined || left <= 0 ? null : { username: known.username, role: known.role, until: known.until },
+    servers: cluster.servers.map(({ name, server, state }) => ({ name, server, state })),
+  };
+  const up = cluster.servers.filter(isUp).length;
+  return { row, left, up, probed: undefined };
+}
+
+// One with a reason must not be used, or nobody knows where it is.
+function isUp({ state, reason }: ClusterServer): boolean {
+  return reason === null && (state === 'healthy' || state === 'unknown');
+}
+
+/** The same, with what a probe found. */
+export function withProbe(listed: Listed, probed: Probed): Listed {
+  const state = agreedState(listed.row.state, probed);
+  return { ...listed, row: { ...listed.row, state, probe: probed.probe }, probed };
+}
+
+/** What list and probe come to: a server that answers is not dead, and one that does not answer is not healthy. */
+function agreedState(state: Row['state'], { probe, brief }: Probed): Row['state'] {
+  if (probe.reachable === false && state === 'healthy') return 'suspected';
+  if (probe.reachable === true && (state === 'dead' || state === 'suspected'))
+    return brief === null ? 'healthy' : 'suspected';
+  return state;
+}
+
+/** What a table shows. */
+export interface Columns {
+  readonly wide: boolean;
+  readonly probe: boolean;
+}
+
+/** The headings of a table of clusters. */
+export function headingsOf({ wide, probe }: Columns): string[] {
+  return [
+    'NAME',
+    'STATE',
+    ...(probe ? ['REACHABLE', 'LATENCY', 'TLS', 'VERSION', 'SIGN-IN'] : []),
+    'CONTEXT',
+    'SESSION',
+    'LABELS',
+    ...(wide ? ['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN'] : []),
+  ];
+}
+
+/** One line of that table. */
+export function cellsOf({ row, left, up, probed }: Listed, { wide, probe }: Columns, now = Date.now()): string[] {
+  const labels = Object.entries(row.labels).map(([key, value]) => `${key}=${value}`);
+  return [
+    row.name,
+    row.state,
+    ...(probe ? probeCells(probed, now) : []),
+    row.context ?? '-',
+    row.session === null ? '-' : `${row.session.username} (${row.session.role}), ${shortDuration(left)}`,
+    labels.join(',') || '-',
+    ...(wide ? [`${up}/${row.servers.length}`, row.server ?? '-', row.apiEndpoint, row.lastSeen ?? '-'] : []),
+  ];
+}
+
+function probeCells(probed: Probed | undefined, now: number): string[] {
+  if (probed === undefined) return ['?', '-', '-', '-', '-'];
+  const { probe, brief } = probed;
+  const { reachable, latencyMs, tls, version, signIn } = probe;
+  const word = reachable === null ? '-' : !reachable ? 'no' : brief === null ? 'yes' : 'error';
+  return [
+    brief === null ? word : `${word} (${brief})`,
+    latencyMs === null ? '-' : latencyMs < 10 ? `${latencyMs} ms` : `${Math.round(latencyMs)} ms`,
+    tls === null ? '-' : (tls.problem ?? (tls.daysLeft === null ? 'valid' : `${tls.daysLeft}d left`)),
+    version ?? '-',
+    signIn === null ? '-' : signInCell(signIn, now),
+  ];
+}
+
+function signInCell({ state, username, role, until }: NonNullable<Probe['signIn']>, now: number): string {
+  if (username === null) return state;
+  const left = until === null ? '' : `, ${shortDuration(Math.max(0, Date.parse(until) - now))}`;
+  return state === 'active' ? `${username} (${role})${left}` : `${username} (${role}), ${state}`;
+}
+
+/** What must differ for a cluster to have changed: all that an output format shows, but for times that pass. */
+export function substanceOf({ row, up, probed }: Listed, format: OutputFormat): unknown {
+  const { name, state, context, labels, session, probe, server, servers, apiEndpoint, reason } = row;
+  const hidden = { server, apiEndpoint, reason };
+  const more = { json: [hidden, servers], yaml: [hidden, servers], wide: [hidden, up, servers.length] };
+  const rest = [name, state, context, labels, format in more ? more[format as keyof typeof more] : null];
+  const seen = probe && { ...probe, latencyMs: null, tls: { ...probe.tls, validUntil: null }, error: probed?.brief };
+  const who = (of: { username: string | null; role: string | null } | null | undefined) => of && [of.username, of.role];
+  return [...rest, who(session), seen && { ...seen, signIn: [seen.signIn?.state, who(seen.signIn)] }];
+}

@@ -1,0 +1,162 @@
+import { writeAll } from '../../credential/entry.ts';
+import type { Cluster } from '../../discovery/clusters.ts';
+import { cell, type OutputFormat, structured, TableLines } from '../../terminal/output.ts';
+import { systemCode } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { type Feed, feedClusters } from './feed.ts';
+import { probeBudget, probeConnections } from './probe.ts';
+import { probeAll, probeOf, probeTargets, type ServerProbe, serversToProbe } from './probes.ts';
+import { type Columns, cellsOf, headingsOf, type Listed, listedOf, substanceOf, withProbe } from './rows.ts';
+
+/** Milliseconds between the beginnings of two looks at the list. */
+const interval = 2000;
+
+interface WatchOptions {
+  readonly matches: (labels: Cluster['labels']) => boolean;
+  readonly columns: Columns;
+  readonly format: OutputFormat;
+}
+
+/**
+ * `clusters --watch`, as `kubectl get --watch`: all clusters once, then those that have changed, a line or a document
+ * each. What is said about the list goes to stderr when it is new. Ends by a signal, or when stdout is closed.
+ */
+export async function watchClusters(context: Context, options: WatchOptions): Promise<void> {
+  const changes = new Changes(options);
+  const remarks = new Remarks(context);
+  await feedClusters(context, interval, async (feed) => {
+    const chosen = feed.clusters.filter((cluster) => options.matches(cluster.labels));
+    remarks.say(feed, chosen.length);
+    if (options.columns.probe) await probe(context, feed, chosen, changes);
+    else await changes.show(chosen.map((cluster) => listedOf(cluster, context, feed.view)));
+    await changes.leave(chosen);
+    return !changes.closed;
+  });
+}
+
+/** Probes all servers, and shows each cluster as soon as its servers have answered; the first time all at once. */
+async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], changes: Changes): Promise<void> {
+  const rows = chosen.map((cluster) => {
+    return { cluster, servers: serversToProbe(cluster), listed: listedOf(cluster, context, feed.view) };
+  });
+  const isFirst = changes.isEmpty;
+  const show = (some: typeof rows, found: ReadonlyMap<string, ServerProbe>) =>
+    changes.show(some.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, found))));
+  let shown = Promise.resolve();
+  const found = await probeAll(probeTargets(chosen), {
+    open: probeConnections(context),
+    budget: probeBudget,
+    onDone: (answers, server) => {
+      if (isFirst) return;
+      const done = rows.filter(({ servers }) => servers.includes(server) && servers.every((each) => answers.has(each)));
+      shown = shown.then(() => show(done, answers));
+    },
+  });
+  await shown;
+  // Those that there was no time for stay as they were.
+  await show(
+    rows.filter(({ servers }) => isFirst || servers.every((server) => found.has(server))),
+    found,
+  );
+}
+
+const keyOf = ({ name, apiEndpoint }: Pick<Cluster, 'name' | 'apiEndpoint'>) => `${name} ${apiEndpoint}`;
+
+/** What was printed last of each cluster; prints what is different by now. */
+class Changes {
+  /** True once nobody reads stdout any more. */
+  closed = false;
+  readonly #printed = new Map<string, { readonly row: Listed; readonly substance: string }>();
+  readonly #options: WatchOptions;
+  readonly #lines: TableLines;
+  #isFirst = true;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+    this.#lines = new TableLines(headingsOf(options.columns));
+  }
+
+  /** True as long as nothing was printed. */
+  get isEmpty(): boolean {
+    return this.#printed.size === 0;
+  }
+
+  /** Prints those rows that are new or different. */
+  async show(rows: readonly Listed[]): Promise<void> {
+    const changed = rows.filter((row) => {
+      const substance = JSON.stringify(substanceOf(row, this.#options.format));
+      const key = keyOf(row.row);
+      if (this.#printed.get(key)?.substance === substance) return false;
+      this.#printed.set(key, { row, substance });
+      return true;
+    });
+    await this.#print(changed);
+  }
+
+  /** Prints a last time, as missing, clusters that were there and are not among these. */
+  async leave(clusters: readonly Cluster[]): Promise<void> {
+    const here = new Set(clusters.map(keyOf));
+    const gone = [...this.#printed].filter(([key]) => !here.has(key));
+    for (const [key] of gone) this.#printed.delete(key);
+    await this.#print(
+      gone.map(([, { row }]): Listed => {
+        return { ...row, row: { ...row.row, state: 'missing', reason: 'no longer in this list' } };
+      }),
+    );
+  }
+
+  async #print(rows: readonly Listed[]): Promise<void> {
+    if (rows.length === 0 || this.closed) return;
+    const text = await this.#textOf(rows);
+    try {
+      writeAll(1, text);
+    } catch (error) {
+      if (systemCode(error) !== 'EPIPE') throw error;
+      // As for `kubectl get -w | head`.
+      this.closed = true;
+    }
+  }
+
+  async #textOf(rows: readonly Listed[]): Promise<string> {
+    const { format, columns } = this.#options;
+    if (format === 'name') return rows.map(({ row }) => `${cell(row.name)}\n`).join('');
+    if (format === 'table' || format === 'wide') return this.#lines.add(rows.map((row) => cellsOf(row, columns)));
+    const documents: string[] = [];
+    for (const { row } of rows) {
+      // A stream of YAML documents has a line between two of them.
+      if (format === 'yaml' && !this.#isFirst) documents.push('---\n');
+      documents.push(await structured(format, row));
+      this.#isFirst = false;
+    }
+    return documents.join('');
+  }
+}
+
+/** Says on stderr what there is to say about a list, once. */
+class Remarks {
+  readonly #terminal: Context['terminal'];
+  #said = '';
+  #wasStale = false;
+
+  constructor({ terminal }: Context) {
+    this.#terminal = terminal;
+  }
+
+  say({ clusters, stale, remarks }: Feed, chosen: number): void {
+    const { notice, warn } = this.#terminal;
+    const empty = clusters.length === 0 ? 'no clusters found' : 'no cluster matches the selector';
+    const lines = [...remarks, ...(chosen === 0 ? [empty] : [])];
+    // Ages within a remark make no new one.
+    const key = lines.join('\n').replace(/\(\d+ \w+ ago\)/g, '');
+    if (key !== this.#said) {
+      for (const line of lines) {
+        const [, problem] = /^(?:error|warning): (.*)$/s.exec(line) ?? [];
+        if (problem === undefined) notice(line);
+        else warn(problem);
+      }
+    }
+    if (this.#wasStale && !stale) notice('the list is up to date again');
+    this.#said = key;
+    this.#wasStale = stale;
+  }
+}

@@ -1,0 +1,73 @@
+import { parseSelector } from '../../discovery/selector.ts';
+import { acceptHint } from '../../discovery/trust.ts';
+import { readKubeconfig } from '../../kubeconfig/index.ts';
+import { type OutputFormat, structured, table } from '../../terminal/output.ts';
+import { cellsOf, headingsOf, type Listed, listedOf, withProbe } from '../clusters/rows.ts';
+import type { Context } from '../context.ts';
+import { listed } from '../sync/report.ts';
+import { allClustersTold } from '../target/directory.ts';
+
+/** The flags of `clusters`. */
+export interface ClustersFlags {
+  readonly selector?: string;
+  readonly output?: OutputFormat;
+  readonly probe?: boolean;
+  readonly watch?: boolean;
+}
+
+/** `clusters`: all members that the entry server knows; with --watch, until it is interrupted. */
+export async function clusters(context: Context, _: readonly string[], flags: ClustersFlags): Promise<void> {
+  const { terminal, settings } = context;
+  const matches = parseSelector(flags.selector ?? '');
+  const format = flags.output ?? (settings.long ? 'wide' : 'table');
+  const columns = { wide: format === 'wide', probe: flags.probe === true && format !== 'name' };
+  if (flags.watch === true) {
+    return (await import('../clusters/watch.ts')).watchClusters(context, { matches, columns, format });
+  }
+  const names = format === 'name';
+  const { rows, total } = await list(context, matches, columns.probe);
+  if (rows.length === 0) terminal.notice(total === 0 ? 'no clusters found' : 'no cluster matches the selector');
+  if (format === 'json' || format === 'yaml') {
+    return terminal.out(
+      await structured(
+        format,
+        rows.map(({ row }) => row),
+      ),
+    );
+  }
+  if (names) return terminal.out(rows.map(({ row }) => `${row.name}\n`).join(''));
+  if (rows.length === 0) return;
+  terminal.out(
+    table(
+      headingsOf(columns),
+      rows.map((row) => cellsOf(row, columns)),
+    ),
+  );
+  // One cause may concern every row.
+  const reasons = Map.groupBy(rows, ({ row }) => row.reason);
+  for (const [reason, alike] of reasons)
+    if (reason !== null) terminal.notice(`${listed(alike.map(({ row }) => row.name))}: ${reason}`);
+  if (rows.some(({ row }) => row.server === null))
+    terminal.hint('if you know the host of a cluster without a TKA server, name that: kubectl tka login HOST');
+  const untrusted = rows.find(({ row }) => row.server !== null && row.reason !== null && row.state !== 'missing');
+  if (untrusted?.row.server != null) terminal.hint(acceptHint(untrusted.row.server));
+}
+
+async function list(context: Context, matches: ReturnType<typeof parseSelector>, probe: boolean) {
+  const view = await readKubeconfig(context.kubeconfig);
+  const rowsOf = (clusters: Awaited<ReturnType<typeof allClustersTold>>): Listed[] =>
+    clusters.map((cluster) => listedOf(cluster, context, view));
+  if (!probe) {
+    const all = await allClustersTold(context, view);
+    return { rows: rowsOf(all.filter((cluster) => matches(cluster.labels))), total: all.length };
+  }
+  const { probeClusters } = await import('../clusters/probe.ts');
+  const all = await allClustersTold(context, view);
+  const chosen = all.filter((cluster) => matches(cluster.labels));
+  const probes = await probeClusters(context, chosen);
+  const rows = rowsOf(chosen).map((row, i) => {
+    const probed = probes[i];
+    return probed === undefined ? row : withProbe(row, probed);
+  });
+  return { rows, total: all.length };
+}

@@ -1,0 +1,85 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import windowsFront from '../../../cmd/kubectl_complete-tka.cmd';
+import front from '../../../cmd/kubectl_complete-tka.sh';
+import { openTerminal, type Terminal } from '../../terminal/output.ts';
+import { systemCode, TkaError } from '../../util/errors.ts';
+import { writeWhole } from '../../util/files.ts';
+import bash from '../completion/kubectl-tka.bash';
+import fish from '../completion/kubectl-tka.fish';
+import powershell from '../completion/kubectl-tka.ps1';
+import zsh from '../completion/kubectl-tka.zsh';
+
+const scripts: Readonly<Record<string, string>> = { bash, zsh, fish, powershell };
+const windows = process.platform === 'win32';
+
+/** `completion bash|zsh|fish|powershell|install`: prints a shell's script, or puts kubectl's file in its place. */
+export function completion(shell: string, command: string, env: NodeJS.ProcessEnv, quiet: boolean): void {
+  const terminal = openTerminal({ debug: false, quiet });
+  const script = scripts[shell];
+  if (script !== undefined) terminal.out(script);
+  else install(command, env, terminal, quiet);
+}
+
+// kubectl looks on PATH for kubectl_complete-tka, and krew puts nothing there but a link to the program.
+function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, quiet: boolean): void {
+  const folder = path.dirname(command);
+  if (!/^kubectl-tka(?:\.exe|\.cmd)?$/i.test(path.basename(command))) {
+    throw new TkaError(`kubectl finds no completion for a program that is called ${path.basename(command)}`, {
+      hints: ['call it kubectl-tka, in a folder on PATH'],
+    });
+  }
+  const name = windows ? 'kubectl_complete-tka.cmd' : 'kubectl_complete-tka';
+  const file = path.join(folder, name);
+  const wanted = windows ? windowsFront : front;
+  const there = textOf(file);
+  if (there !== undefined && !/^(?:#!\/bin\/sh\n# |@rem )kubectl-tka: /.test(there)) {
+    throw new TkaError(`${file} is there, and is not ours: it is left as it is`, {
+      hints: ['move it away, and run this again'],
+    });
+  }
+  if (there !== wanted) write(file, wanted);
+  if (!quiet) terminal.out(there === wanted ? `${file} is in its place already.\n` : `Wrote ${file}.\n`);
+  const onPath = (env.PATH ?? env.Path ?? '').split(path.delimiter).filter((each) => each !== '');
+  const first = onPath.map((each) => path.resolve(each, name)).find((each) => fs.existsSync(each));
+  if (first === undefined) terminal.warn(`${folder} is not on PATH: kubectl will not find it there`);
+  else if (!sameFile(first, file)) terminal.warn(`another one comes first on PATH: ${first}`);
+  if (!quiet) terminal.hint(`kubectl's own completion does the rest; ${shellHint(env)}`);
+}
+
+/** What is there, as text; undefined for nothing. Anything but a file that can be read is somebody else's. */
+function textOf(file: string): string | undefined {
+  if (fs.lstatSync(file, { throwIfNoEntry: false }) === undefined) return undefined;
+  try {
+    return fs.statSync(file).isFile() ? fs.readFileSync(file, 'utf8') : '';
+  } catch {
+    return '';
+  }
+}
+
+function write(file: string, text: string): void {
+  try {
+    writeWhole(file, text, { mode: 0o755 });
+  } catch (error) {
+    throw new TkaError(`cannot write ${file}: ${systemCode(error) ?? error}`, {
+      hints: ['run this as who may write there, or copy that file into another folder on PATH'],
+      cause: error,
+    });
+  }
+}
+
+function sameFile(a: string, b: string): boolean {
+  return fs.realpathSync(a) === fs.realpathSync(b);
+}
+
+function shellHint(env: NodeJS.ProcessEnv): string {
+  if (windows) return 'in $PROFILE: kubectl completion powershell | Out-String | Invoke-Expression';
+  switch (path.basename(env.SHELL ?? '')) {
+    case 'zsh':
+      return 'in ~/.zshrc, after compinit: source <(kubectl completion zsh)';
+    case 'fish':
+      return 'in ~/.config/fish/config.fish: kubectl completion fish | source';
+    default:
+      return 'in ~/.bashrc: source <(kubectl completion bash)';
+  }
+}

@@ -1,0 +1,132 @@
+import { ListMemory } from '../../discovery/memory.ts';
+import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { type Claimed, checkApi } from '../doctor/api.ts';
+import { Checks, checkNames, consequence, failedBy, skipped, type Verdict, warning } from '../doctor/check.ts';
+import { checkKubeconfig, type Found, findKubeconfig } from '../doctor/kubeconfig.ts';
+import {
+  checkCache,
+  checkClock,
+  checkConfiguration,
+  checkKubectl,
+  checkPath,
+  checkTailscaled,
+} from '../doctor/machine.ts';
+import { type Report, showReport } from '../doctor/print.ts';
+import { checkServer } from '../doctor/server.ts';
+import { checkSession, heldSession } from '../doctor/session.ts';
+import { NoCluster, Unplaced } from '../target/directory.ts';
+import { contextOf, heldTarget, loginTarget, nameOfServer, type Target } from '../target/target.ts';
+
+/** `doctor [NAME]`: every link of the chain to one cluster. Changes nothing. Throws TkaError where one fails. */
+export async function doctor(
+  context: Context,
+  [name]: readonly string[],
+  flags: { readonly output?: 'json' },
+): Promise<void> {
+  await showReport(context, await examine(context, name), flags.output);
+}
+
+/** Looks at every link. Throws UsageError for a name that means several clusters. */
+async function examine(given: Context, name: string | undefined): Promise<Report> {
+  const context = silent(given);
+  const { env, paths, settings } = context;
+  const checks = new Checks();
+  const kubectl = checkKubectl(env);
+  checks.set('configuration', await checkConfiguration(context));
+  const tailscaled = checks.set('tailscaled', await checkTailscaled(context.tailnet, settings.tag));
+  const found = await findKubeconfig(context.kubeconfig);
+  const chosen = await choose(context, name, found.view, checks);
+  let cluster: string | null = null;
+  if ('server' in chosen) {
+    const { server } = chosen;
+    cluster = chosen.cluster?.name ?? nameOfServer(context, found.view, server);
+    await examineCluster(context, checks, found, chosen);
+    // A machine of its own, a subnet router, a proxy: there are ways that need no tailscaled here.
+    if (tailscaled.status === 'failed' && checks.has('tcp', 'ok')) {
+      checks.set('tailscaled', warning(`${tailscaled.detail}; ${server} is reached without it`, tailscaled.hint));
+    }
+  } else {
+    if (found.problem !== undefined) checks.set('kubeconfig', failedBy(found.problem));
+    checks.set('name', chosen);
+  }
+  checks.set('kubectl', await kubectl);
+  checks.set('path', checkPath(env, context.command));
+  checks.set('cache', checkCache(paths));
+  if (!('server' in chosen)) checks.setRest(checkNames, consequence('name', chosen) ?? skipped(chosen.detail));
+  const list = checks.list();
+  return {
+    cluster,
+    checks: list.map((check) => ({ ...check, hint: check.hint && context.remembered.inHint(check.hint) })),
+  };
+}
+
+async function examineCluster(context: Context, checks: Checks, found: Found, chosen: Target): Promise<void> {
+  const { server } = chosen;
+  const told = await checkServer(context, checks, chosen);
+  const session = checkSession(context, checks, server, told);
+  const held = heldSession(context, server);
+  const kept = held === 'damaged' ? undefined : held;
+  const claimed = whereTheApiIs(told.info, kept, found.view, server);
+  const skew = await checkApi(context, checks, server, claimed, session);
+  const target = { server, clusterName: chosen.cluster?.name ?? context.remembered.nameOf(server) ?? null };
+  checks.set('kubeconfig', checkKubeconfig(context, found, target, told.info, kept));
+  checks.set('clock', checkClock(told.skew ?? skew));
+}
+
+// The TKA server knows best; where it does not answer, kubectl goes on with what it was told before.
+function whereTheApiIs(
+  info: Omit<Claimed, 'by'> | undefined,
+  kept: Omit<Claimed, 'by'> | undefined,
+  view: KubeconfigView,
+  server: string,
+): Claimed | undefined {
+  const access = ({ apiServer, caData, insecureSkipTlsVerify }: Omit<Claimed, 'by'>, by: string): Claimed => ({
+    apiServer,
+    caData,
+    insecureSkipTlsVerify,
+    by,
+  });
+  if (info !== undefined) return access(info, 'the TKA server');
+  if (kept !== undefined) return access(kept, 'the last sign-in');
+  const ours = contextOf(view, server);
+  if (ours?.apiServer === undefined) return undefined;
+  return access({ ...ours, apiServer: ours.apiServer, caData: ours.caData ?? '' }, 'the kubeconfig');
+}
+
+/** The server that is meant, or why there is none to look at. */
+async function choose(
+  context: Context,
+  name: string | undefined,
+  view: KubeconfigView,
+  checks: Checks,
+): Promise<Target | Verdict> {
+  try {
+    if (name !== undefined) return await loginTarget(context, name, view);
+    const { server } = await heldTarget(context, undefined, view, 'doctor');
+    return { server, cluster: undefined, origin: 'known' };
+  } catch (error) {
+    if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
+    if (error instanceof Unplaced || error instanceof NoCluster) return failedBy(error);
+    if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
+    // Several servers: none of them is the one.
+    const hint = error.exitCode === 2 ? 'kubectl tka doctor NAME' : error.hints[0];
+    return skipped(error.message, hint ?? null);
+  }
+}
+
+/** The last known lists of clusters, to be read only. */
+class ReadOnlyMemory extends ListMemory {
+  override write(): void {}
+}
+
+// What discovery has to tell or to keep is none of the answer's, and nothing is to change.
+function silent(context: Context): Context {
+  const { terminal, paths } = context;
+  return {
+    ...context,
+    memory: new ReadOnlyMemory(paths.state),
+    terminal: { ...terminal, notice: terminal.log, warn: terminal.log, hint: terminal.log },
+  };
+}

@@ -1,0 +1,106 @@
+import type { Cluster } from '../../discovery/clusters.ts';
+import { readKubeconfig } from '../../kubeconfig/index.ts';
+import { structured } from '../../terminal/output.ts';
+import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
+import type { Context } from '../context.ts';
+import { ClusterAccess } from '../exec/access.ts';
+import { findKubectl, kubectlArgs, needsCluster, parallelism, readsStdin } from '../exec/args.ts';
+import { Child } from '../exec/child.ts';
+import { Capture } from '../exec/output.ts';
+import { Report } from '../exec/report.ts';
+import { Fleet } from '../exec/runner.ts';
+import { chooseClusters, clustersToUse } from '../target/directory.ts';
+
+const MiB = 1024 * 1024;
+/** What -o json keeps of one stream, and of all together. */
+const captureLimit = 16 * MiB;
+const captureBudget = 128 * MiB;
+const stdinLimit = 64 * MiB;
+
+interface ExecFlags {
+  readonly selector?: string;
+  readonly parallel?: string;
+  readonly output?: 'json';
+}
+
+/** `exec [-l SELECTOR | NAME…] -- COMMAND`: runs kubectl against each cluster, several at once. */
+export async function exec(
+  context: Context,
+  names: readonly string[],
+  flags: ExecFlags,
+  rest: readonly string[] | undefined,
+): Promise<void> {
+  const args = kubectlArgs(rest);
+  const parallel = parallelism(flags.parallel ?? '8');
+  if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
+  const kubectl = findKubectl(context.env);
+  const view = await readKubeconfig(context.kubeconfig);
+  const all = await clustersToUse(context, view);
+  const clusters = chooseClusters(all, names, flags.selector, view, 'exec');
+  const input = readsStdin(args) ? await readStdin() : undefined;
+  const labels = labelsOf(clusters);
+  const fleet = new Fleet(new ClusterAccess(context, view, all, needsCluster(args)), (access, sink) => {
+    const env = { ...context.env, KUBECONFIG: access.kubeconfig };
+    return new Child(kubectl, [...access.flags, ...args], { env, input, ...sink });
+  });
+  if (flags.output !== 'json') {
+    const report = new Report(labels, () => fleet.end('EPIPE'), context.terminal.warn);
+    const codes = await fleet.run(clusters, (_, i) => report.sink(i), parallel);
+    const failed = labels.filter((_, i) => codes[i] !== 0);
+    if (failed.length > 0) throw failure(failed, labels.length);
+    return;
+  }
+  const budget = { left: captureBudget };
+  const captures = clusters.map(() => [new Capture(captureLimit, budget), new Capture(captureLimit, budget)] as const);
+  const codes = await fleet.run(
+    clusters,
+    (_, i) => {
+      const [stdout, stderr] = captures[i] as (typeof captures)[number];
+      return { stdout: (chunk) => stdout.push(chunk), stderr: (chunk) => stderr.push(chunk), end: () => {} };
+    },
+    parallel,
+  );
+  const rows = captures.map(([stdout, stderr], i) => {
+    return { cluster: labels[i], exitCode: codes[i], stdout: stdout.text(), stderr: stderr.text() };
+  });
+  context.terminal.out(await structured('json', rows));
+  const cut = labels.filter((_, i) => captures[i]?.some((capture) => capture.cut));
+  for (const label of cut) context.terminal.warn(`${label}: its output is cut: it is more than is kept`);
+  const failed = labels.filter((label, i) => codes[i] !== 0 || cut.includes(label));
+  if (failed.length > 0) throw failure(failed, labels.length);
+}
+
+function failure(failed: readonly string[], total: number): TkaError {
+  const shown = failed.slice(0, 8).join(', ');
+  const more = failed.length > 8 ? ` and ${failed.length - 8} more` : '';
+  return new TkaError(`failed on ${failed.length} of ${total} clusters: ${shown}${more}`, {
+    hints: hintsOf(new TkaError(''), failed[0]),
+  });
+}
+
+/** What clusters are called, clean, and no two alike. */
+export function labelsOf(clusters: readonly Cluster[]): string[] {
+  const names = clusters.map(({ name }) => cleanText(name, 100) || '?');
+  const counts = Map.groupBy(names, (name) => name);
+  const taken = new Set<string>();
+  return clusters.map(({ server, apiEndpoint }, i) => {
+    const name = names[i] as string;
+    const alike = (counts.get(name)?.length ?? 0) > 1;
+    const label = alike ? `${name} (${cleanText(new URL(server ?? apiEndpoint).host)})` : name;
+    const unique = taken.has(label) ? `${label} #${i + 1}` : label;
+    taken.add(unique);
+    return unique;
+  });
+}
+
+async function readStdin(): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > stdinLimit) throw new TkaError('the input is larger than 64 MiB');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,78 @@
+import { type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
+import { timeLeft } from '../../session/store.ts';
+import { cell, type OutputFormat, structured, table, when } from '../../terminal/output.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { contextOf, nameOfServer } from '../target/target.ts';
+
+/** `status`: the sessions of this machine, from the cache alone. */
+export async function status(
+  context: Context,
+  _: readonly string[],
+  flags: { readonly output?: OutputFormat },
+): Promise<void> {
+  const { terminal, settings, sessions } = context;
+  // A kubeconfig that is damaged only hides the names of its contexts.
+  const view = await readKubeconfig(context.kubeconfig).catch((error: unknown) => {
+    if (!(error instanceof TkaError)) throw error;
+    terminal.warn(error.message);
+    return undefined;
+  });
+  const signedOut = sessions.store.listSignedOut().map((mark) => ({ ...mark, state: 'signed-out' }));
+  const marked = new Set(signedOut.map(({ server }) => server));
+  const held = sessions.store
+    .list()
+    .filter(({ server }) => !marked.has(server))
+    .map((session) => ({ ...session, state: timeLeft(session) > 0 ? 'active' : 'expired' }));
+  const clocks = new Map(held.map(({ server, clockOffset }) => [server, clockOffset]));
+  const rows = oneEach([...held, ...signedOut], context, view)
+    .map(({ server, ours, username, role, until, state }) => {
+      const name = nameOfServer(context, view, server);
+      return { name, server, username, role, until, context: ours?.name ?? null, state };
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  const format = flags.output ?? 'table';
+  if (format === 'json' || format === 'yaml') return terminal.out(await structured(format, rows));
+  if (format === 'name') return terminal.out(rows.map((row) => `${cell(row.name)}\n`).join(''));
+  if (rows.length === 0) {
+    terminal.notice('no sessions on this machine');
+    return settings.quiet ? undefined : terminal.hint('kubectl tka login');
+  }
+  const headings = ['NAME', 'USER', 'ROLE', 'STATE', 'UNTIL', 'CONTEXT', 'TKA SERVER'];
+  const cells = rows.map((row) => [
+    row.name,
+    row.username ?? '-',
+    row.role ?? '-',
+    row.state,
+    row.until === null ? '-' : when(Date.parse(row.until), Date.now() + (clocks.get(row.server) ?? 0)),
+    row.context ?? '-',
+    row.server,
+  ]);
+  terminal.out(table(headings, cells));
+}
+
+interface Entry {
+  readonly server: string;
+  readonly state: string;
+  readonly until: string | null;
+  readonly apiServer?: string;
+}
+
+/** One entry for each cluster, where there are entries of several of its servers: what kubectl would use. */
+function oneEach<T extends Entry>(
+  entries: readonly T[],
+  context: Context,
+  view: KubeconfigView | undefined,
+): (T & { readonly ours: OurContext | undefined })[] {
+  const all = entries.map((entry) => ({ ...entry, ours: view && contextOf(view, entry.server) }));
+  const { remembered } = context;
+  const clusterOf = ({ server, ours, apiServer = ours?.apiServer }: (typeof all)[number]) => {
+    const cluster = remembered.of(server) ?? remembered.at(apiServer);
+    return cluster === undefined ? (apiServer ?? server) : `${cluster.apiEndpoint} ${cluster.name}`;
+  };
+  const rank = ({ ours, state }: (typeof all)[number]) =>
+    (ours === undefined ? 4 : ours.name === view?.currentContext ? 0 : 2) + (state === 'active' ? 0 : 1);
+  return [...Map.groupBy(all, clusterOf).values()].flatMap((alike) =>
+    alike.sort((a, b) => rank(a) - rank(b) || Date.parse(b.until ?? '') - Date.parse(a.until ?? '') || 0).slice(0, 1),
+  );
+}

@@ -1,0 +1,153 @@
+import type { Cluster } from '../../discovery/clusters.ts';
+import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
+import { TkaError, UsageError } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
+import type { Context } from '../context.ts';
+import { contextsByCluster } from '../contexts/by-cluster.ts';
+import { previousContext, rememberSwitch } from '../contexts/previous.ts';
+import { contextSpec } from '../contexts/spec.ts';
+import { allClusters, noCluster, trustOf } from '../target/directory.ts';
+import { contextFor } from '../target/target.ts';
+
+/** What can be switched to: a cluster, our context for one, or both. */
+interface Choice {
+  readonly name: string;
+  readonly cluster: Cluster | undefined;
+  readonly ours: OurContext | undefined;
+}
+
+const quoted = (name: string): string => JSON.stringify(cleanText(name));
+const listed = 50;
+
+/** `use [NAME]`: makes the context of a cluster the current one. */
+export async function use(context: Context, [name]: readonly string[]): Promise<void> {
+  if (name === '') throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
+  const view = await readKubeconfig(context.kubeconfig);
+  if (name === '-') return switchTo(context, view, contextBefore(context, view));
+  // A context of ours needs no list of clusters, and so no network.
+  const known = view.ours.find((ours) => ours.name === name);
+  const choice = known === undefined ? await choose(context, view, name) : undefined;
+  if (choice === undefined) return known && switchTo(context, view, known.name);
+  if (choice.ours !== undefined) return switchTo(context, view, choice.ours.name);
+  if (choice.cluster !== undefined) return addAndSwitch(context, view, choice.cluster);
+}
+
+function contextBefore(context: Context, view: KubeconfigView): string {
+  const before = previousContext(context);
+  const hints = ['kubectl tka use NAME'];
+  if (before === undefined) throw new TkaError('no context is remembered that was the current one before', { hints });
+  if (!view.contexts.has(before)) throw new TkaError(`the context before, ${quoted(before)}, is gone`, { hints });
+  return before;
+}
+
+async function choose(context: Context, view: KubeconfigView, name: string | undefined): Promise<Choice> {
+  let clusters: readonly Cluster[] = [];
+  let failed: TkaError | undefined;
+  try {
+    clusters = await allClusters(context, view);
+  } catch (error) {
+    if (!(error instanceof TkaError) || error.exitCode !== 1 || view.ours.length === 0) throw error;
+    failed = error;
+  }
+  const choices = choicesOf(clusters, view);
+  const found = name === undefined ? undefined : choiceNamed(choices, name);
+  // What the kubeconfig alone has may do.
+  if (failed !== undefined && (name === undefined || found !== undefined))
+    context.terminal.warn(`only clusters with a context are known: ${failed.message}`);
+  if (name === undefined) return pickOne(context, view, choices);
+  if (found !== undefined) return found;
+  throw failed ?? notFound(clusters, view, name);
+}
+
+/** Every cluster, and every context of ours for a server that is none of theirs. */
+function choicesOf(clusters: readonly Cluster[], view: KubeconfigView): Choice[] {
+  const contexts = contextsByCluster(view, clusters);
+  const covered = new Set([...contexts.values()].flat());
+  const listed = clusters.map((cluster): Choice => {
+    return { name: cluster.name, cluster, ours: contexts.get(cluster)?.[0] };
+  });
+  const others = view.ours.filter((ours) => !covered.has(ours));
+  return [...listed, ...others.map((ours): Choice => ({ name: ours.name, cluster: undefined, ours }))];
+}
+
+function choiceNamed(choices: readonly Choice[], name: string): Choice | undefined {
+  const called = choices.filter((choice) => choice.name === name);
+  const isServer = ({ cluster }: Choice) => cluster?.servers.some((server) => server.name === name) === true;
+  const exact = called.length > 0 ? called : choices.filter(isServer);
+  const begins = ({ name: own, ours }: Choice) => own.startsWith(name) || ours?.name.startsWith(name) === true;
+  const found = exact.length > 0 ? exact : choices.filter(begins);
+  if (found.length < 2) return found[0];
+  const what = exact.length > 0 ? 'are called' : 'have a name that begins with';
+  throw new UsageError(`${found.length} clusters ${what} ${quoted(name)}`, { hints: list(found, 10) });
+}
+
+function list(choices: readonly Choice[], limit: number): string[] {
+  const lines = choices.slice(0, limit).map(({ name, cluster, ours }) => {
+    const alike = choices.filter((other) => other.name === name).length > 1;
+    const where = alike ? `, ${cluster?.server ?? cluster?.apiEndpoint ?? ours?.server}` : '';
+    const context = ours === undefined || ours.name === name ? '' : `, context ${cleanText(ours.name)}`;
+    return `${cleanText(name)} (${cluster?.state ?? 'not listed'}${context}${where})`;
+  });
+  return choices.length > limit ? [...lines, `and ${choices.length - limit} more: kubectl tka clusters`] : lines;
+}
+
+function notFound(clusters: readonly Cluster[], view: KubeconfigView, name: string): TkaError {
+  if (view.contexts.has(name)) {
+    return new TkaError(`context ${quoted(name)} is not ours`, {
+      hints: [`kubectl config use-context ${cleanText(name)}`],
+    });
+  }
+  return noCluster(name, clusters, view);
+}
+
+async function pickOne(context: Context, view: KubeconfigView, choices: readonly Choice[]): Promise<Choice> {
+  if (choices.length === 0) throw new TkaError('there are no clusters', { hints: ['kubectl tka clusters'] });
+  const { canPick, pick } = await import('../../terminal/picker.ts');
+  if (!canPick(context.env)) {
+    const why = context.env.TERM === 'dumb' ? 'TERM is dumb, so there is no list' : 'there is no terminal';
+    throw new UsageError(`name a cluster: ${why} to choose one on`, { hints: list(choices, listed) });
+  }
+  const items = choices.map(({ name, cluster, ours }) => ({
+    name: cleanText(name),
+    state: cluster?.state ?? 'not listed',
+    labels: [...(cluster?.labels ?? [])].map(([key, value]) => cleanText(`${key}=${value}`)).join(','),
+    current: ours !== undefined && ours.name === view.currentContext,
+  }));
+  const chosen = choices[await pick(items, context.env)];
+  if (chosen === undefined) throw new TkaError('cancelled');
+  return chosen;
+}
+
+async function switchTo(context: Context, view: KubeconfigView, name: string): Promise<void> {
+  rememberSwitch(context, await editKubeconfig(context.kubeconfig, () => ({ currentContext: name })));
+  say(context, name);
+  const server = view.ours.find((ours) => ours.name === name)?.server;
+  if (server === undefined || context.sessions.store.signedOut(server) === undefined) return;
+  context.terminal.notice('you are signed out of this cluster');
+  if (!context.settings.quiet) context.terminal.hint(`kubectl tka login ${server}`);
+}
+
+// As `login --all-contexts` does, without signing in.
+async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Cluster): Promise<void> {
+  const spec = await contextSpec(context, '', cluster, trustOf(context, view)).catch((error) => {
+    if (!(error instanceof TkaError) || error.message.includes(cluster.name)) throw error;
+    throw new TkaError(`${cluster.name}: ${error.message}`, { hints: error.hints, cause: error });
+  });
+  const { server } = spec;
+  let name = '';
+  const edit = await editKubeconfig(context.kubeconfig, (v) => {
+    name = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
+    if (v.contexts.get(name)?.ours === false) {
+      throw new TkaError(`the kubeconfig has a context ${quoted(name)} that is not ours`, {
+        hints: [`give it another name: kubectl tka login ${server} --context NAME`],
+      });
+    }
+    return { upsert: [{ ...spec, name }], currentContext: name };
+  });
+  rememberSwitch(context, edit);
+  say(context, name);
+}
+
+function say(context: Context, name: string): void {
+  if (!context.settings.quiet) context.terminal.out(`Switched to context ${quoted(name)}.\n`);
+}

@@ -1,0 +1,121 @@
+import * as fs from 'node:fs';
+import { cacheFolder, entryName, stateFolder } from '../../credential/entry.ts';
+import { ListMemory, nameLine } from '../../discovery/memory.ts';
+import { kubeconfigFiles, kubectlHome } from '../../kubeconfig/files.ts';
+import { glanceContexts } from '../../kubeconfig/glance.ts';
+import { homeFolder } from '../../settings/paths.ts';
+
+/** A word that completes the line, and its description. */
+export type Candidate = readonly [text: string, description: string];
+
+/** What this machine remembers of clusters, each part read when it is first asked for. */
+export class Known {
+  readonly #env: NodeJS.ProcessEnv;
+  readonly #kubeconfig: string | undefined;
+  #lines: Promise<readonly string[]> | undefined;
+
+  /** `kubeconfig` is the file that --kubeconfig names. */
+  constructor(env: NodeJS.ProcessEnv, kubeconfig: string | undefined) {
+    this.#env = env;
+    this.#kubeconfig = kubeconfig;
+  }
+
+  /** Clusters as lines of nameLine(): there may be ten thousand, of which few begin with what is typed. */
+  #all(): Promise<readonly string[]> {
+    this.#lines ??= readLines(new ListMemory(stateFolder(this.#env, homeFolder(this.#env))));
+    return this.#lines;
+  }
+
+  /** Clusters, and managed contexts of other names, whose names begin with what is typed. */
+  async names(typed: string): Promise<Candidate[]> {
+    const lines = await this.#all();
+    return [...lines.filter((line) => line.startsWith(typed)).map(row), ...this.contexts()];
+  }
+
+  /** Contexts of ours. */
+  contexts(): Candidate[] {
+    const env = this.#env;
+    const named = { env, home: kubectlHome(env), cwd: process.cwd(), explicit: this.#kubeconfig };
+    return glanceContexts(kubeconfigFiles(named)).map((name) => [name, 'context']);
+  }
+
+  /** What can be logged out of: contexts of ours, and clusters with a token on this machine. */
+  async held(): Promise<Candidate[]> {
+    const folder = cacheFolder(this.#env);
+    const entries = new Set(folder !== undefined && fs.existsSync(folder) ? fs.readdirSync(folder) : []);
+    const signedIn = (line: string) => serversOf(line).some((server) => entries.has(entryName(server) ?? ''));
+    const lines = entries.size === 0 ? [] : await this.#all();
+    return [...lines.filter(signedIn).map(row), ...this.contexts()];
+  }
+
+  /** TKA servers. */
+  async servers(): Promise<Candidate[]> {
+    return (await this.#all()).flatMap((line) => serversOf(line).map((server): Candidate => [server, nameOf(line)]));
+  }
+
+  /** Keys of labels, with some of their values. */
+  async labelKeys(): Promise<Candidate[]> {
+    const values = new Map<string, Set<string>>();
+    for (const [key, value] of await this.#labels()) {
+      const known = values.get(key) ?? new Set();
+      values.set(key, known.add(value));
+    }
+    return [...values].map(([key, known]) => {
+      const some = [...known].filter((value) => value !== '').slice(0, 3);
+      return [key, [...some, ...(known.size > 3 ? ['…'] : [])].join(', ')];
+    });
+  }
+
+  /** Values that clusters have for a label. */
+  async labelValues(key: string): Promise<Candidate[]> {
+    const counts = new Map<string, number>();
+    for (const [name, value] of await this.#labels()) {
+      if (name === key) counts.set(value, (counts.get(value) ?? 0) + 1);
+    }
+    counts.delete('');
+    return [...counts].map(([value, count]) => [value, count === 1 ? '1 cluster' : `${count} clusters`]);
+  }
+
+  async #labels(): Promise<[string, string][]> {
+    return (await this.#all()).flatMap((line) =>
+      labelsOf(line).map((label): [string, string] => {
+        const at = label.indexOf('=');
+        return [label.slice(0, at), label.slice(at + 1)];
+      }),
+    );
+  }
+}
+
+async function readLines(memory: ListMemory): Promise<readonly string[]> {
+  const lists: (readonly string[])[] = [];
+  for (const server of memory.entryServers()) {
+    const names = memory.names(server);
+    const list = names === undefined ? memory.read(server) : undefined;
+    if (names !== undefined) lists.push(names);
+    // Version 0.1.0 kept no names apart.
+    if (list !== undefined) {
+      const { rememberedClusters } = await import('../../discovery/find.ts');
+      lists.push(rememberedClusters(list).map(nameLine));
+    }
+  }
+  return lists.flat();
+}
+
+const nameOf = (line: string) => line.slice(0, line.indexOf('\t'));
+const serversOf = (line: string) => filled(line.split('\t', 2)[1]?.split(' '));
+const labelsOf = (line: string) => filled(line.split('\t', 3)[2]?.split(','));
+
+function filled(parts: readonly string[] = []): string[] {
+  return parts.filter((part) => part !== '');
+}
+
+// Without arrays: of ten thousand lines, making them takes longer than all else.
+function row(line: string): Candidate {
+  const start = line.indexOf('\t', line.indexOf('\t') + 1) + 1;
+  let end = start - 1;
+  for (let labels = 0; labels < 4 && end < line.length; labels++) {
+    const comma = line.indexOf(',', end + 1);
+    end = comma < 0 ? line.length : comma;
+  }
+  return [nameOf(line), line.slice(start, end) || 'cluster'];
+}

@@ -1,0 +1,32 @@
+import type { Cluster } from '../../discovery/clusters.ts';
+import type { Trust } from '../../discovery/trust.ts';
+import type { ContextSpec } from '../../kubeconfig/index.ts';
+import { TkaError } from '../../util/errors.ts';
+import { specOf } from '../commands/login.ts';
+import type { Context } from '../context.ts';
+import { confirmed } from '../target/directory.ts';
+import { inContext, keepSiblings, siblingsToKeep } from '../target/siblings.ts';
+
+/**
+ * What a context for a cluster holds, without signing in: its server is asked whether it is that cluster's, and how the
+ * API server is reached. Throws TkaError as `confirmed` does, and for an insecure API server that nobody agreed to.
+ */
+export async function contextSpec(
+  context: Context,
+  name: string,
+  cluster: Cluster,
+  trust: Trust,
+): Promise<ContextSpec> {
+  const client = (server: string) => context.sessions.client(server, cluster.apiEndpoint);
+  const info = await confirmed(context, cluster, trust, client);
+  const { server } = info;
+  if (info.insecureSkipTlsVerify && context.sessions.store.insecureConsent(server) !== info.apiServer) {
+    throw new TkaError(
+      `the TKA server of ${cluster.name} asks to reach the API server without a look at its certificate`,
+      { hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`] },
+    );
+  }
+  const siblings = await siblingsToKeep(context, trust, { server, info }, cluster.servers);
+  keepSiblings(context, server, siblings);
+  return specOf(context, name, server, info, inContext(siblings));
+}

@@ -1,0 +1,220 @@
+// The links to the Kubernetes API server. Only questions that leave nothing behind are asked there.
+
+import { failureOf } from '../../network/failure.ts';
+import type { Client } from '../../network/http.ts';
+import { roleRemedy } from '../../session/session.ts';
+import type { Session } from '../../session/store.ts';
+import { tryToken } from '../../session/verify.ts';
+import type { ClusterAccess } from '../../tka/answers.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
+
+const timeout = 5000;
+const limit = 4 * 1024 * 1024;
+
+/** Where the API server is, and who says so. */
+export interface Claimed extends ClusterAccess {
+  readonly by: string;
+}
+
+interface Question {
+  readonly path: string;
+  readonly token?: string;
+  /** Makes it a POST. */
+  readonly body?: unknown;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly date: string | undefined;
+  readonly body: string;
+}
+
+/**
+ * Sets the verdicts on the API server, the token there, and RBAC. `session` holds the token, if there is one to try.
+ * Gives back the API server's clock minus ours in milliseconds, where it told.
+ */
+export async function checkApi(
+  context: Context,
+  checks: Checks,
+  server: string,
+  claimed: Claimed | undefined,
+  session: Session | undefined,
+): Promise<number | undefined> {
+  const { verdict, skew } =
+    claimed === undefined
+      ? { verdict: skipped('nobody has told yet where it is'), skew: undefined }
+      : await reach(context, server, claimed);
+  const reached = checks.set('api-server', verdict);
+  const blocked = consequence('api-server', reached) ?? mayTry(checks, claimed, session);
+  if (blocked !== undefined || session === undefined) {
+    checks.setRest(['token-accepted', 'rbac'], blocked ?? dependsOn('token'));
+    return skew;
+  }
+  const accepted = checks.set('token-accepted', await accepts(context, server, session));
+  checks.set('rbac', consequence('token-accepted', accepted) ?? (await rbac(context, server, session)));
+  return skew;
+}
+
+// A token is for the API server that it came with, and is shown to no other.
+function mayTry(checks: Checks, claimed: Claimed | undefined, session: Session | undefined): Verdict | undefined {
+  if (session === undefined) return dependsOn(checks.has('sign-in', 'ok') ? 'token' : 'sign-in');
+  if (claimed === undefined || claimed.apiServer === session.apiServer) return undefined;
+  return skipped(`depends on kubeconfig: the token is for ${session.apiServer}, which is another API server`);
+}
+
+async function reach(context: Context, server: string, claimed: Claimed) {
+  const { apiServer, insecureSkipTlsVerify, caData, by } = claimed;
+  const started = performance.now();
+  let answer: Answer;
+  try {
+    answer = await ask(context, claimed, { path: '/version' });
+  } catch (error) {
+    const known = ownError(error);
+    if (known !== undefined) return { verdict: failedBy(known), skew: undefined };
+    const { what, kind } = failureOf(error);
+    const isTls = kind === 'tls' || kind === 'authority';
+    const why = isTls ? `${what} (by the CA that ${by} names)` : what;
+    const hint = isTls
+      ? 'ask the operator of the TKA server for its clusterInfo.caData'
+      : `see whether it answers: curl -k ${apiServer}/version`;
+    return { verdict: failed(`${apiServer}: ${why}`, hint), skew: undefined };
+  }
+  const time = Date.parse(answer.date ?? '');
+  const skew = Number.isNaN(time) ? undefined : time + 500 - Date.now();
+  const took = `${Math.max(1, Math.round(performance.now() - started))} ms`;
+  if (!insecureSkipTlsVerify) {
+    return {
+      verdict: ok(`${apiServer} answers, TLS by ${caData === '' ? "the system's CAs" : 'its CA'}, ${took}`),
+      skew,
+    };
+  }
+  const agreed = context.sessions.store.insecureConsent(server) === apiServer;
+  const what = `${apiServer} is reached without a look at its certificate, as ${by} asks`;
+  const hint = agreed ? null : `kubectl tka login ${server} --insecure-skip-tls-verify`;
+  return { verdict: warning(`${what}${agreed ? ' and you agreed' : ', and nobody agreed'}`, hint), skew };
+}
+
+/** What the way there has to say for itself: a proxy that fails. */
+function ownError(error: unknown): TkaError | undefined {
+  for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
+  return undefined;
+}
+
+async function accepts(context: Context, server: string, session: Session): Promise<Verdict> {
+  const answer = await tryToken(session.token, session, context.network, context.terminal.log);
+  const login = `kubectl tka login ${server}`;
+  if (answer === 'accepted') return ok(`${session.apiServer} takes it`);
+  if (answer === 'refused') return failed(`${session.apiServer} refuses the token (HTTP 401)`, login);
+  return failed(`${session.apiServer} gave no answer to the token`, login);
+}
+
+async function rbac(context: Context, server: string, session: Session): Promise<Verdict> {
+  const remedy = roleRemedy(server);
+  const post = async (group: string, kind: string, spec?: unknown) => {
+    const apiVersion = `${group}.k8s.io/v1`;
+    const path = `/apis/${apiVersion}/${kind.toLowerCase()}s`;
+    const body = { kind, apiVersion, ...(spec !== undefined && { spec }) };
+    const answer = await ask(context, session, { path, token: session.token, body });
+    return { status: answer.status, said: read(answer.body)?.status };
+  };
+  try {
+    // Kubernetes before 1.28 knows no v1 of this one.
+    const review = await post('authentication', 'SelfSubjectReview');
+    const who = review.status < 300 ? review.said?.userInfo?.username : undefined;
+    const rules = await post('authorization', 'SelfSubjectRulesReview', { namespace: 'default' });
+    if (rules.status >= 300) return warning(`who may do what cannot be asked (HTTP ${rules.status})`);
+    const granted = allowed(rules.said?.resourceRules);
+    const name = typeof who === 'string' ? who : 'the token’s user';
+    if (granted.length > 0) {
+      const may = `${name} may ${granted.join(', ')}`;
+      const given = await verbsOf(context, session);
+      if (given === undefined || agree(given, granted)) return ok(may);
+      return warning(`${may}, but the role ${session.role} is to ${given.join(', ')}: it is not in force`, remedy);
+    }
+    if (rules.said?.incomplete === true) return warning(`the API server does not say all of what ${name} may do`);
+    return failed(`${name} may do nothing: the role ${session.role} is not bound, or empty`, remedy);
+  } catch (error) {
+    return failed(`${session.apiServer}: ${failureOf(error).what}`, `kubectl tka login ${server}`);
+  }
+}
+
+/** What the sign-in's ClusterRole gives; undefined where this token may not read it, and nothing else tells. */
+async function verbsOf(context: Context, session: Session): Promise<string[] | undefined> {
+  const path = `/apis/rbac.authorization.k8s.io/v1/clusterroles/${encodeURIComponent(session.role)}`;
+  const answer = await ask(context, session, { path, token: session.token });
+  const verbs = answer.status === 200 ? allowed(read(answer.body)?.rules) : [];
+  if (verbs.length > 0) return verbs;
+  // Kubernetes' own: every cluster has it.
+  return session.role === 'cluster-admin' ? [anything] : undefined;
+}
+
+// Other bindings may add verbs, but no binding of a role takes one away.
+function agree(given: readonly string[], granted: readonly string[]): boolean {
+  if (granted.includes(anything)) return given.includes(anything);
+  return given.every((verb) => granted.includes(verb));
+}
+
+const anything = 'do anything (*)';
+
+/** The verbs of rules, but for those that everybody has: to ask about oneself. */
+function allowed(rules: unknown): string[] {
+  const verbs = new Set<string>();
+  for (const rule of Array.isArray(rules) ? rules : []) {
+    const { resources, verbs: some } = (rule ?? {}) as { resources?: unknown; verbs?: unknown };
+    const about = Array.isArray(resources) ? resources : [];
+    if (about.length === 0 || about.every((name) => /^selfsubject\w*reviews$/.test(String(name)))) continue;
+    for (const verb of Array.isArray(some) ? some : []) if (/^(?:[a-z]{1,30}|\*)$/.test(String(verb))) verbs.add(verb);
+  }
+  return verbs.has('*') ? [anything] : [...verbs].sort();
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: looked into with care
+function read(body: string): any {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
+async function ask(context: Context, access: ClusterAccess, { path, token, body }: Question): Promise<Answer> {
+  const url = new URL(access.apiServer);
+  const { terminal, network } = context;
+  const client: Client = network.client(url.origin, {
+    connectTimeout: timeout,
+    insecure: access.insecureSkipTlsVerify,
+    ...(access.caData !== '' && { ca: Buffer.from(access.caData, 'base64').toString('latin1') }),
+  });
+  try {
+    const answer = await client.request({
+      method: body === undefined ? 'GET' : 'POST',
+      path: url.pathname.replace(/\/+$/, '') + path,
+      headers: {
+        accept: 'application/json',
+        'user-agent': 'kubectl-tka',
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(timeout),
+    });
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of answer.body) {
+      chunks.push(chunk);
+      size += chunk.length;
+      if (size > limit) break;
+    }
+    terminal.log(`${access.apiServer}${path}: ${answer.statusCode}, ${size} bytes`);
+    const { date } = answer.headers;
+    return {
+      status: answer.statusCode,
+      date: typeof date === 'string' ? date : undefined,
+      body: Buffer.concat(chunks).toString('utf8'),
+    };
+  } finally {
+    await client.destroy().catch(() => {});
+  }
+}

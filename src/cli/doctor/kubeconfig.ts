@@ -1,0 +1,102 @@
+// The kubeconfig's entry for a server, beside what the server says.
+
+import { usableCommand } from '../../kubeconfig/command.ts';
+import { snapshot } from '../../kubeconfig/disk.ts';
+import { type KubeconfigFiles, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
+import { parseSource } from '../../kubeconfig/source.ts';
+import { isPlainMap, type PlainMap } from '../../kubeconfig/value.ts';
+import { mergeSources } from '../../kubeconfig/view.ts';
+import type { Session } from '../../session/store.ts';
+import type { ClusterAccess } from '../../tka/answers.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { type ContextTarget, contextFor, contextOf } from '../target/target.ts';
+import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
+
+/** The kubeconfig, or what is wrong with it. */
+export interface Found {
+  readonly view: KubeconfigView;
+  readonly problem?: TkaError;
+}
+
+/** Reads the kubeconfig; an empty one stands in for one that cannot be read. */
+export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
+  try {
+    return { view: await readKubeconfig(files) };
+  } catch (problem) {
+    if (!(problem instanceof TkaError)) throw problem;
+    return { view: { currentContext: undefined, contexts: new Map(), ours: [] }, problem };
+  }
+}
+
+/** The verdict on the entry for a server. `info` is what the server says of itself, where it does. */
+export function checkKubeconfig(
+  context: Context,
+  { view, problem }: Found,
+  target: ContextTarget,
+  info: ClusterAccess | undefined,
+  session: Session | undefined,
+): Verdict {
+  if (problem !== undefined) return failedBy(problem);
+  const { server } = target;
+  const login = `kubectl tka login ${server}`;
+  const ours = contextOf(view, server);
+  if (ours === undefined) {
+    const wanted = contextFor(view, target, { tailnet: context.settings.tailnet });
+    if (view.contexts.has(wanted)) {
+      return failed(`the context ${JSON.stringify(wanted)} is there, but is not ours`, `${login} --context NAME`);
+    }
+    const none = `there is no context of ours for ${server}`;
+    return session === undefined ? skipped(`${none} yet`, login) : failed(none, login);
+  }
+  const exec = execOf(context.kubeconfig, ours.user);
+  const problems = [...accessProblems(ours, info), ...execProblems(ours, exec, server, context.env)];
+  if (problems.length > 0) return failed(`context "${ours.name}": ${problems.join('; ')}`, login);
+  const where = `context "${ours.name}" in ${ours.file}${view.currentContext === ours.name ? ', the current one' : ''}`;
+  // Programs of old ask for it; kubectl before 1.22 does.
+  if (exec?.apiVersion !== v1) return warning(`${where}: its exec credentials are of ${exec?.apiVersion}`, login);
+  return ok(where);
+}
+
+function accessProblems(ours: OurContext, info: ClusterAccess | undefined): string[] {
+  if (ours.apiServer === undefined) return ['it names no API server that kubectl would send a token to'];
+  if (info === undefined) return [];
+  if (ours.apiServer !== info.apiServer)
+    return [`its API server is ${ours.apiServer}, and the TKA server says ${info.apiServer}`];
+  if (ours.insecureSkipTlsVerify !== info.insecureSkipTlsVerify) {
+    const looks = ours.insecureSkipTlsVerify ? 'takes any certificate' : 'verifies the certificate';
+    return [`it ${looks} of its API server, and the TKA server says otherwise`];
+  }
+  // kubectl refuses a CA together with no verification.
+  const ca = info.insecureSkipTlsVerify ? '' : info.caData;
+  return (ours.caData ?? '') === ca ? [] : ['its CA is not the one that the TKA server names'];
+}
+
+const v1 = 'client.authentication.k8s.io/v1';
+
+function execProblems(ours: OurContext, exec: PlainMap | undefined, server: string, env: NodeJS.ProcessEnv): string[] {
+  if (exec === undefined) return [`its user ${JSON.stringify(ours.user)} runs no command for a token`];
+  const problems: string[] = [];
+  const { command } = ours;
+  if (command === undefined || command === '') problems.push('it names no command');
+  else if (!usableCommand(command, ours.file, env.PATH ?? env.Path)) {
+    problems.push(`its command ${command} is not there, or cannot be executed`);
+  }
+  if (exec.apiVersion !== v1 && exec.apiVersion !== `${v1}beta1`) problems.push(`its apiVersion is not ${v1}`);
+  if (exec.interactiveMode !== 'Never' && exec.interactiveMode !== 'IfAvailable') {
+    problems.push(
+      exec.interactiveMode === undefined ? 'it has no interactiveMode' : 'its interactiveMode needs a terminal',
+    );
+  }
+  const wanted = ['credential', '--server', server, '--api-server', ours.apiServer ?? ''];
+  const args = Array.isArray(exec.args) ? exec.args : [];
+  if (wanted.some((word, i) => args[i] !== word)) problems.push(`its arguments are not ${wanted.join(' ')}`);
+  return problems;
+}
+
+// The view tells no more of a user than its command.
+function execOf(files: KubeconfigFiles, user: string): PlainMap | undefined {
+  const sources = files.files.map((file) => parseSource(file, snapshot(file).bytes ?? Buffer.alloc(0)));
+  const exec = mergeSources(sources).users.get(user)?.entry.body.exec;
+  return isPlainMap(exec) ? exec : undefined;
+}

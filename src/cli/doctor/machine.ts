@@ -1,0 +1,200 @@
+// The links that are on this machine alone.
+import { execFile } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { defaultContext } from '../../network/tls.ts';
+import type { Paths } from '../../settings/paths.ts';
+import type { TailnetStatus } from '../../tailscale/localapi.ts';
+import { systemCode } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { findKubectl } from '../exec/args.ts';
+import { configuredServer } from '../target/directory.ts';
+import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
+
+type Environment = NodeJS.ProcessEnv;
+
+/** The settings: read by now, so what is left is what only their use shows. */
+export async function checkConfiguration(context: Context): Promise<Verdict> {
+  const { settings } = context;
+  let server: string | undefined;
+  try {
+    server = await configuredServer(context);
+  } catch (error) {
+    return failedBy(error, 'kubectl tka config tailscale.hostname HOST');
+  }
+  try {
+    if (settings.caFile !== undefined) defaultContext(settings.caFile);
+  } catch (error) {
+    return failedBy(error, 'kubectl tka config tls.caFile FILE');
+  }
+  const source = settings.values.get('tailscale.hostname')?.source ?? 'default';
+  const from = settings.configFile ?? 'there is no configuration file';
+  const named = server === undefined ? 'no server is configured' : `the server is ${server} (${source})`;
+  return ok(source === from ? `${from}: the server is ${server}` : `${from}; ${named}`);
+}
+
+/** Tailscale on this machine. */
+export async function checkTailscaled(tailnet: () => Promise<TailnetStatus>, tag: string): Promise<Verdict> {
+  try {
+    const { self, peers } = await tailnet();
+    const tagged = peers.filter(({ tags }) => tags.includes(tag)).length;
+    const devices = peers.length === 1 ? '1 device' : `${peers.length} devices`;
+    return ok(`running: this is ${self.dnsName || 'a device without a name'}; ${devices}, ${tagged} with ${tag}`);
+  } catch (error) {
+    return failedBy(error);
+  }
+}
+
+const installKubectl = 'install a newer one: https://kubernetes.io/docs/tasks/tools/';
+
+/** The kubectl on PATH, asked for its version. Exec credentials of v1 are known from 1.22 on. */
+export async function checkKubectl(env: Environment): Promise<Verdict> {
+  let kubectl: string;
+  try {
+    kubectl = findKubectl(env);
+  } catch (error) {
+    return failedBy(error);
+  }
+  let version: string;
+  try {
+    version = await versionOf(kubectl, env);
+  } catch (error) {
+    return failed(`${kubectl} does not tell its version: ${systemCode(error) ?? 'it failed'}`, installKubectl);
+  }
+  const [, major, minor] = /^v?(\d{1,4})\.(\d{1,4})(?:\D|$)/.exec(version) ?? [];
+  if (major === undefined) return warning(`${kubectl} does not tell a version that can be read`, installKubectl);
+  const known = Number(major) * 10_000 + Number(minor);
+  if (known >= 1 * 10_000 + 22) return ok(`${kubectl}, ${version}`);
+  return failed(`${kubectl} is ${version}: exec credentials need 1.22`, installKubectl);
+}
+
+function versionOf(kubectl: string, env: Environment): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      kubectl,
+      ['version', '--client', '-o', 'json'],
+      // A kubeconfig, whole or not, has no say in it.
+      {
+        env: { ...env, KUBECONFIG: os.devNull, KUBECTL_KUBERC: 'false' },
+        timeout: 10_000,
+        killSignal: 'SIGKILL',
+        maxBuffer: 1 << 20,
+        windowsHide: true,
+      },
+      (error, stdout) => {
+        if (error !== null) return reject(error);
+        try {
+          resolve(String(JSON.parse(stdout).clientVersion.gitVersion));
+        } catch {
+          resolve('');
+        }
+      },
+    );
+    child.stdin?.on('error', () => {}).end();
+  });
+}
+
+/** Whether `kubectl tka` is this program: the first of its name on PATH is what kubectl runs. */
+export function checkPath(env: Environment, command: string): Verdict {
+  const windows = process.platform === 'win32';
+  const suffixes = windows ? (env.PATHEXT ?? '.EXE;.CMD;.BAT').split(';') : [''];
+  const folders = (env.PATH ?? env.Path ?? '').split(path.delimiter).filter((folder) => folder !== '');
+  const files = [
+    ...new Set(folders.flatMap((folder) => suffixes.map((s) => path.resolve(folder, `kubectl-tka${s.toLowerCase()}`)))),
+  ].filter((file) => fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true);
+  const first = files.find(isExecutable);
+  const prepend = `export PATH="${path.dirname(command)}:$PATH"`;
+  if (first === undefined) {
+    const [blunt] = files;
+    return blunt === undefined
+      ? failed('there is no kubectl-tka on PATH, so kubectl knows no command tka', prepend)
+      : failed(`${blunt} cannot be executed, so kubectl knows no command tka`, `chmod +x ${quoted(blunt)}`);
+  }
+  if (realpath(first) !== realpath(command)) {
+    return warning(`${first} comes first on PATH: it is what kubectl tka runs, and not this ${command}`, prepend);
+  }
+  const others = files.filter((file) => realpath(file) !== realpath(first));
+  return ok(others.length === 0 ? first : `${first}, before ${others.join(', ')}`);
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    fs.accessSync(file, fs.constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function realpath(file: string): string {
+  try {
+    return fs.realpathSync(file);
+  } catch {
+    return file;
+  }
+}
+
+/** A word for a shell. */
+const quoted = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+
+/** The folder of the tokens: ours, closed to others, and to be written to. */
+export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
+  if (cache === undefined) return failed('the environment names no home folder (HOME is unset)', 'export HOME=~');
+  const elsewhere = 'export TKA_CACHE_DIR="$HOME/.kubectl-tka"';
+  let stat: fs.Stats | undefined;
+  try {
+    stat = fs.statSync(cache, { throwIfNoEntry: false });
+  } catch (error) {
+    return failed(`${cache} cannot be looked at: ${systemCode(error)}`, elsewhere);
+  }
+  if (stat === undefined) return notThereYet(cache, elsewhere);
+  if (!stat.isDirectory()) return failed(`${cache} is not a folder`, `rm ${quoted(cache)}`);
+  const shared = process.getuid !== undefined && (stat.uid !== process.getuid() || (stat.mode & 0o1000) !== 0);
+  if (shared) return failed(`${cache} is shared with other users: no token is kept there`, elsewhere);
+  const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
+  const mend = `chmod 700 ${quoted(cache)}`;
+  if (process.getuid !== undefined && (stat.mode & 0o700) !== 0o700) {
+    return failed(`${cache} has the mode ${mode}: no token can be kept there`, mend);
+  }
+  try {
+    fs.accessSync(cache, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK);
+  } catch (error) {
+    return failed(`${cache} cannot be written to: ${systemCode(error)}`, elsewhere);
+  }
+  if (process.getuid !== undefined && (stat.mode & 0o077) !== 0) {
+    return warning(`${cache} is open to other users (mode ${mode})`, mend);
+  }
+  return ok(process.getuid === undefined ? cache : `${cache}, mode ${mode}`);
+}
+
+function notThereYet(cache: string, elsewhere: string): Verdict {
+  let above = path.dirname(cache);
+  while (!fs.existsSync(above) && path.dirname(above) !== above) above = path.dirname(above);
+  try {
+    fs.accessSync(above, fs.constants.W_OK | fs.constants.X_OK);
+    if (fs.statSync(above).isDirectory()) return skipped(`${cache} is not there yet: the first sign-in makes it`);
+    return failed(`${cache} cannot be made: ${above} is not a folder`, elsewhere);
+  } catch (error) {
+    return failed(`${cache} cannot be made: ${above} cannot be written to (${systemCode(error)})`, elsewhere);
+  }
+}
+
+const setClock: Readonly<Partial<Record<NodeJS.Platform, string>>> = {
+  darwin: 'sudo sntp -sS time.apple.com',
+  win32: 'w32tm /resync',
+};
+
+/** What sets this machine's clock. */
+export const clockHint = setClock[process.platform] ?? 'sudo timedatectl set-ntp true';
+
+/** This machine's clock beside a server's, which is `skew` milliseconds ahead. */
+export function checkClock(skew: number | undefined): Verdict {
+  if (skew === undefined) return skipped('no server has told its time');
+  const seconds = Math.round(Math.abs(skew) / 1000);
+  // The header has whole seconds, and an answer takes its time.
+  if (seconds < 2) return ok('as the server’s, to the second');
+  const distance = `this machine's clock is ${seconds} s ${skew > 0 ? 'behind' : 'ahead of'} the server's`;
+  if (seconds > 300) return failed(distance, clockHint);
+  return seconds > 30 ? warning(distance, clockHint) : ok(distance);
+}

@@ -1,0 +1,48 @@
+import { cell, structured } from '../../terminal/output.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import type { Check, Verdict } from './check.ts';
+
+/** What `doctor` finds about one cluster. */
+export interface Report {
+  /** null where none could be chosen. */
+  readonly cluster: string | null;
+  readonly checks: readonly Check[];
+}
+
+type Marks = Readonly<Record<Verdict['status'], string>>;
+
+const marks: Marks = { ok: '✓', warning: '!', failed: '✗', skipped: '-' };
+const plainMarks: Marks = { ok: '+', warning: '!', failed: 'x', skipped: '-' };
+
+/** Prints a report. Throws TkaError where a check in it failed. */
+export async function showReport(
+  { terminal, env }: Pick<Context, 'terminal' | 'env'>,
+  report: Report,
+  output: 'json' | undefined,
+): Promise<void> {
+  terminal.out(output === 'json' ? await structured('json', [report]) : checksTable(report, env));
+  const failed = report.checks.filter(({ status }) => status === 'failed');
+  if (failed.length === 0) return;
+  const names = failed.map(({ name }) => name).join(', ');
+  const hints = failed.flatMap(({ hint }) => hint ?? []).slice(0, 1);
+  throw new TkaError(`${failed.length} of ${report.checks.length} checks failed: ${names}`, { hints });
+}
+
+/** A report for people: a line for each check, its hint below it. */
+function checksTable({ cluster, checks }: Report, env: NodeJS.ProcessEnv): string {
+  const symbols = speaksUtf8(env) ? marks : plainMarks;
+  const width = Math.max(...checks.map(({ name }) => name.length));
+  const lines = checks.flatMap(({ name, status, detail, hint }) => [
+    `${symbols[status]} ${name.padEnd(width)}   ${cell(detail)}`,
+    ...(hint === null ? [] : [`${' '.repeat(width + 5)}hint: ${cell(hint)}`]),
+  ]);
+  return `${[`cluster: ${cluster === null ? 'none' : cell(cluster)}`, ...lines].join('\n')}\n`;
+}
+
+function speaksUtf8(env: NodeJS.ProcessEnv): boolean {
+  if (env.TERM === 'dumb') return false;
+  // Elsewhere than on these two the locale decides, and without one it is C.
+  if (process.platform === 'win32' || process.platform === 'darwin') return true;
+  return /utf-?8/i.test(env.LC_ALL || env.LC_CTYPE || env.LANG || '');
+}

@@ -1,0 +1,86 @@
+// What this machine holds of a sign-in. Reading through SessionStore.read would mend modes: here nothing changes.
+import * as fs from 'node:fs';
+import { isFresh, readEntry } from '../../credential/entry.ts';
+import { roleNotice, roleRemedy } from '../../session/session.ts';
+import { type Session, sessionOf } from '../../session/store.ts';
+import { shortDuration, when } from '../../terminal/output.ts';
+import { checkToken } from '../../tka/token.ts';
+import type { Context } from '../context.ts';
+import { type Checks, dependsOn, failed, ok, skipped, type Verdict, warning } from './check.ts';
+import type { Told } from './server.ts';
+
+/** The session of a server as its file has it; 'damaged' for a file that holds none. */
+export function heldSession({ sessions }: Context, server: string): Session | 'damaged' | undefined {
+  const { store } = sessions;
+  const file = store.entryFile(server);
+  if (store.folder === undefined || file === undefined) return undefined;
+  const entry = readEntry(store.folder, server);
+  const session = entry && sessionOf(entry);
+  if (session !== undefined) return session;
+  try {
+    return fs.lstatSync(file, { throwIfNoEntry: false }) === undefined ? undefined : 'damaged';
+  } catch {
+    return undefined;
+  }
+}
+
+/** Sets the verdicts on grant, sign-in and token; gives back the session, if its token may be shown to its API server. */
+export function checkSession(context: Context, checks: Checks, server: string, told: Told): Session | undefined {
+  const held = heldSession(context, server);
+  const mark = context.sessions.store.signedOut(server);
+  const session = held === 'damaged' || mark !== undefined ? undefined : held;
+  // A difference within the header's precision is none.
+  const offset = told.skew === undefined ? (session?.clockOffset ?? 0) : Math.abs(told.skew) < 2000 ? 0 : told.skew;
+  const now = Date.now() + offset;
+  const login = `kubectl tka login ${server}`;
+
+  const signIn = checks.set('sign-in', signInVerdict(session, held, mark, now, login));
+  const active = signIn.status === 'ok' ? session : undefined;
+  if (told.refused) checks.set('grant', dependsOn('tka-api'));
+  else if (active === undefined) checks.set('grant', skipped('only a sign-in tells', login));
+  else if (active.formerRole !== undefined) checks.set('grant', warning(roleNotice(active), roleRemedy(server)));
+  else checks.set('grant', ok(`the sign-in shows it: ${active.username} gets the role ${active.role}`));
+
+  if (active === undefined) {
+    checks.set('token', dependsOn('sign-in'));
+    return undefined;
+  }
+  const token = checks.set('token', tokenVerdict(active, now, login));
+  return token.status === 'ok' ? active : undefined;
+}
+
+function signInVerdict(
+  session: Session | undefined,
+  held: Session | 'damaged' | undefined,
+  mark: { readonly at: number } | undefined,
+  now: number,
+  login: string,
+): Verdict {
+  if (mark !== undefined)
+    return warning(`signed out, ${when(mark.at)}: kubectl is refused until the next login`, login);
+  if (held === 'damaged') {
+    return warning('what is kept of it is damaged: the next call of kubectl signs in again', login);
+  }
+  if (session === undefined) return skipped('there is none on this machine yet', login);
+  const until = Date.parse(session.until);
+  const who = `${session.username}, role ${session.role}`;
+  if (until <= now) {
+    return warning(`${who}: expired ${when(until, now)}; the next call of kubectl signs in again`, login);
+  }
+  return ok(`${who}, until ${when(until, now)}`);
+}
+
+function tokenVerdict(session: Session, now: number, login: string): Verdict {
+  const claims = checkToken(session.token, now);
+  // It may outlive its sign-in, whose end deletes its ServiceAccount.
+  const ends = Date.parse(session.expirationTimestamp) + (now - Date.now());
+  const expires = Math.min(typeof claims === 'string' ? now : claims.expires, ends);
+  if (typeof claims !== 'string' && expires > now) return ok(`good for ${shortDuration(expires - now)} more`);
+  if (isFresh(session, Date.now())) {
+    const why = typeof claims === 'string' ? claims : 'the token has expired already';
+    return failed(`${why}, and yet it is given to kubectl`, login);
+  }
+  return typeof claims === 'string' && !/expired/.test(claims)
+    ? failed(claims, login)
+    : warning('it has expired: the next call of kubectl gets a new one', login);
+}

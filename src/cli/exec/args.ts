@@ -1,0 +1,72 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { TkaError, UsageError } from '../../util/errors.ts';
+
+const example = 'kubectl tka exec -l environment=production -- get pods -A';
+
+// `-s` may stand behind flags without a value: `-As`.
+const astray = /^(?:--(?:context|kubeconfig|server|token|user|cluster)(?:=|$)|-[AhLRiqtw]*s)/;
+
+/**
+ * The arguments for kubectl, from what follows `--` on our command line. Throws UsageError where there is no command,
+ * and for flags of kubectl that would send it to another cluster than the one that it is run for.
+ */
+export function kubectlArgs(rest: readonly string[] | undefined): readonly string[] {
+  if (rest === undefined) throw new UsageError('exec needs -- and a kubectl command', { hints: [example] });
+  const args = rest[0] === 'kubectl' ? rest.slice(1) : rest;
+  if (args.length === 0) throw new UsageError('there is no kubectl command after --', { hints: [example] });
+  const inner = args.indexOf('--');
+  const own = inner < 0 ? args : args.slice(0, inner);
+  const flag = own.find((arg) => astray.test(arg) && !(isUserFlag(arg) && grantsToUsers(own)));
+  if (flag === undefined) return args;
+  const name = flag.startsWith('--') ? flag.replace(/=.*/s, '') : '-s';
+  throw new UsageError(`${name} would send kubectl elsewhere: exec points it at each cluster by itself`, {
+    hints: ['choose clusters by name or with -l, before the --'],
+  });
+}
+
+const isUserFlag = (arg: string): boolean => /^--user(?:=|$)/.test(arg);
+
+// There, `--user` says whom a role is given to.
+function grantsToUsers(args: readonly string[]): boolean {
+  const words = args.filter((arg) => !arg.startsWith('-'));
+  return words.some((word, i) => /^(?:create (?:cluster)?rolebinding|set subject)$/.test(`${word} ${words[i + 1]}`));
+}
+
+/** Whether kubectl is told to read from its stdin: `apply -f -`. */
+export function readsStdin(args: readonly string[]): boolean {
+  const inner = args.indexOf('--');
+  const own = inner < 0 ? args : args.slice(0, inner);
+  return own.some((arg) => /^(?:-|-f=?-|--filename=-)$/.test(arg));
+}
+
+/** Whether a command talks to a cluster; of a few it is known that they do not. */
+export function needsCluster(args: readonly string[]): boolean {
+  return !/^(?:completion|config|help|kustomize|options|plugin)$/.test(args.find((arg) => !arg.startsWith('-')) ?? '');
+}
+
+/** How many at once, as --parallel says it. Throws UsageError. */
+export function parallelism(text: string): number {
+  const number = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0;
+  if (number >= 1 && number <= 100) return number;
+  throw new UsageError('--parallel is a number from 1 to 100');
+}
+
+/** The kubectl on PATH. Throws TkaError where there is none. */
+export function findKubectl(env: NodeJS.ProcessEnv): string {
+  const windows = process.platform === 'win32';
+  const names = windows ? ['kubectl.exe', 'kubectl.com'] : ['kubectl'];
+  const folders = (env.PATH ?? env.Path ?? '').split(path.delimiter).filter((folder) => folder !== '');
+  const found = folders.flatMap((folder) => names.map((name) => path.resolve(folder, name))).find(isProgram);
+  if (found !== undefined) return found;
+  throw new TkaError('there is no kubectl on PATH', { hints: ['install it: https://kubernetes.io/docs/tasks/tools/'] });
+}
+
+function isProgram(file: string): boolean {
+  try {
+    fs.accessSync(file, fs.constants.X_OK);
+    return fs.statSync(file).isFile();
+  } catch {
+    return false;
+  }
+}

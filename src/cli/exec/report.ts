@@ -1,0 +1,73 @@
+import { systemCode } from '../../util/errors.ts';
+import { LineSplitter, prefixes, writeBytes } from './output.ts';
+import type { Sink } from './runner.ts';
+
+/** A line that is longer comes in pieces. */
+const lineLimit = 1024 * 1024;
+
+/** Prints what commands say, line by line, each with its cluster's name before it. */
+export class Report {
+  readonly #prefixes: readonly Buffer[];
+  readonly #labels: readonly string[];
+  readonly #gone: () => void;
+  readonly #warn: (line: string) => void;
+  #dead = new Set<number>();
+
+  constructor(labels: readonly string[], gone: () => void, warn: (line: string) => void) {
+    this.#labels = labels;
+    this.#prefixes = prefixes(labels).map((prefix) => Buffer.from(prefix));
+    this.#gone = gone;
+    this.#warn = warn;
+  }
+
+  sink(number: number): Sink {
+    let warned = false;
+    const prefix = this.#prefixes[number] as Buffer;
+    const newline = Buffer.from('\n');
+    const stream = (fd: 1 | 2) => {
+      let ready: Buffer[] = [];
+      const splitter = new LineSplitter({
+        limit: lineLimit,
+        line: (line) => ready.push(prefix, line, newline),
+        tooLong: () => {
+          if (!warned) this.#warn(`${this.#labels[number]}: a line is longer than 1 MiB: it is printed in pieces`);
+          warned = true;
+        },
+      });
+      const print = () => {
+        if (ready.length > 0) this.#write(fd, Buffer.concat(ready));
+        ready = [];
+      };
+      return {
+        push(chunk: Buffer) {
+          splitter.push(chunk);
+          print();
+        },
+        end() {
+          splitter.end();
+          print();
+        },
+      };
+    };
+    const [stdout, stderr] = [stream(1), stream(2)];
+    return {
+      stdout: stdout.push,
+      stderr: stderr.push,
+      end() {
+        stdout.end();
+        stderr.end();
+      },
+    };
+  }
+
+  #write(fd: 1 | 2, bytes: Buffer): void {
+    if (this.#dead.has(fd)) return;
+    try {
+      writeBytes(fd, bytes);
+    } catch (error) {
+      if (systemCode(error) !== 'EPIPE') throw error;
+      this.#dead.add(fd);
+      if (fd === 1) this.#gone();
+    }
+  }
+}

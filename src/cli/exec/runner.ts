@@ -1,0 +1,122 @@
+import type { Cluster } from '../../discovery/clusters.ts';
+import { presentable } from '../../terminal/output.ts';
+import { hintsOf, systemCode, TkaError } from '../../util/errors.ts';
+import { afterName } from '../target/directory.ts';
+import type { Access, ClusterAccess } from './access.ts';
+import { type Child, takeSignals } from './child.ts';
+
+/** So long a command may take to end after a signal. */
+const grace = 2000;
+const statuses = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+
+/** What becomes of what one cluster's command prints. */
+export interface Sink {
+  stdout(chunk: Buffer): void;
+  stderr(chunk: Buffer): void;
+  end(): void;
+}
+
+type Signal = keyof typeof statuses;
+
+/** Runs a command for each cluster, several at once, and ends them all when it is told to end. */
+export class Fleet {
+  readonly #access: ClusterAccess;
+  readonly #start: (access: Access, sink: Sink) => Child;
+  readonly #running = new Set<Child>();
+  readonly #ended = Promise.withResolvers<never>();
+  #why: Signal | 'EPIPE' | undefined;
+
+  constructor(access: ClusterAccess, start: (access: Access, sink: Sink) => Child) {
+    this.#access = access;
+    this.#start = start;
+  }
+
+  /** The exit statuses, in the clusters' order. Throws TkaError once all are ended, where it was told to end. */
+  async run(
+    clusters: readonly Cluster[],
+    sinkOf: (cluster: Cluster, number: number) => Sink,
+    parallel: number,
+  ): Promise<number[]> {
+    const giveBack = takeSignals((signal) => this.end(signal));
+    // However this process ends, short of SIGKILL.
+    const last = () => {
+      for (const child of this.#running) child.kill('SIGKILL');
+      this.#access.remove();
+    };
+    process.on('exit', last);
+    const codes: number[] = [];
+    const queue = clusters.entries();
+    const work = async () => {
+      for (const [i, cluster] of queue) {
+        const sink = sinkOf(cluster, i);
+        codes[i] = await this.#one(cluster, i, sink);
+        sink.end();
+      }
+    };
+    try {
+      const all = Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, work));
+      await Promise.race([all, this.#ended.promise]);
+      // Told to end, they may all have ended by themselves before that is told.
+      if (this.#why !== undefined) await this.#ended.promise;
+      return codes;
+    } finally {
+      last();
+      process.off('exit', last);
+      giveBack();
+    }
+  }
+
+  /** Ends all commands, for a signal or because nobody reads what they print; for a second time, at once. */
+  end(why: Signal | 'EPIPE'): void {
+    if (this.#why !== undefined) {
+      for (const child of this.#running) child.kill('SIGKILL');
+      return;
+    }
+    this.#why = why;
+    const children = [...this.#running];
+    for (const child of children) child.kill(why === 'EPIPE' ? 'SIGTERM' : why);
+    setTimeout(() => {
+      for (const child of children) child.kill('SIGKILL');
+    }, grace).unref();
+    const error =
+      why === 'EPIPE'
+        ? new TkaError('nobody reads the output any more: the commands are ended', { hints: ['run it again'] })
+        : new TkaError(why === 'SIGINT' ? 'interrupted' : `ended by ${why}`, { exitCode: statuses[why] });
+    // What they said last is printed before.
+    Promise.all(children.map((child) => child.ended)).then(() => setImmediate(() => this.#ended.reject(error)));
+  }
+
+  async #one(cluster: Cluster, number: number, sink: Sink): Promise<number> {
+    try {
+      if (this.#why !== undefined) return 1;
+      const access = await this.#access.of(cluster, number, (line) => say(sink, [`warning: ${line}`]));
+      // A signal came meanwhile.
+      if (this.#why !== undefined) return 1;
+      const child = this.#start(access, sink);
+      this.#running.add(child);
+      try {
+        return await child.ended;
+      } finally {
+        this.#running.delete(child);
+      }
+    } catch (error) {
+      if (this.#why !== undefined) return 1;
+      const known =
+        error instanceof TkaError
+          ? error
+          : new TkaError(`kubectl cannot be run: ${systemCode(error)}`, {
+              hints: ['kubectl tka doctor'],
+            });
+      if (known !== error && systemCode(error) === undefined) throw error;
+      say(sink, [
+        `error: ${afterName(known)}`,
+        ...hintsOf(known, cluster.name).map((hint) => `hint: ${this.#access.inHint(hint)}`),
+      ]);
+      return 1;
+    }
+  }
+}
+
+function say(sink: Sink, lines: readonly string[]): void {
+  sink.stderr(Buffer.from(lines.map((line) => `${presentable(line)}\n`).join('')));
+}

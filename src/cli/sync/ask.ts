@@ -1,0 +1,88 @@
+import type { Cluster } from '../../discovery/clusters.ts';
+import type { Trust } from '../../discovery/trust.ts';
+import { Unavailable } from '../../network/failure.ts';
+import { progressOf } from '../../terminal/progress.ts';
+import type { ClusterDescription } from '../../tka/answers.ts';
+import { type ClientOptions, TkaClient } from '../../tka/client.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { confirmed, Unplaced } from '../target/directory.ts';
+import { siblingsToKeep } from '../target/siblings.ts';
+import type { Answer, Problem } from './plan.ts';
+
+const parallel = 32;
+/** Milliseconds for an answer; of members that the list calls dead, suspected or missing, less is expected. */
+const patience = { listed: 5000, gone: 2000 };
+const gone: ReadonlySet<string> = new Set(['dead', 'suspected', 'missing']);
+/** Milliseconds for all of them: anybody may fill a list with names that never answer. */
+const wholeBudget = 120_000;
+
+export interface AskAllOptions {
+  /** Whom to ask first. */
+  readonly first: (cluster: Cluster) => boolean;
+  readonly trust: Trust;
+  /** Milliseconds after which nobody more is asked. */
+  readonly budget?: number;
+}
+
+/**
+ * Asks the servers of clusters, 32 at a time, and returns which answered; a server that fails is a problem of its
+ * cluster alone. In the order of the clusters.
+ */
+export async function askAll(
+  context: Context,
+  clusters: readonly Cluster[],
+  { first, trust, budget = wholeBudget }: AskAllOptions,
+): Promise<{ answers: Answer[]; problems: Problem[] }> {
+  const progress = progressOf(context, (done) => `asked ${done} of ${clusters.length} clusters …`);
+  const deadline = performance.now() + budget;
+  const once = new Map<string, Promise<ClusterDescription>>();
+  const { network, terminal } = context;
+  const client = (server: string) => new OnceClient(server, { network, log: terminal.log }, once);
+  const ask = async (cluster: Cluster): Promise<Answer | Problem> => {
+    const isGone = gone.has(cluster.state);
+    const askTimeout = Math.min(context.askTimeout, isGone ? patience.gone : patience.listed);
+    try {
+      if (performance.now() >= deadline)
+        throw new TkaError('it was not asked, for want of time', { hints: ['choose fewer with -l'] });
+      const { server, ...info } = await confirmed({ ...context, client, askTimeout }, cluster, trust);
+      const siblings = await siblingsToKeep({ client, terminal }, trust, { server, info }, cluster.servers);
+      return { cluster: { ...cluster, server }, info, siblings };
+    } catch (error) {
+      if (!(error instanceof TkaError)) throw error;
+      return { cluster, error, expected: isGone && (error instanceof Unavailable || error instanceof Unplaced) };
+    }
+  };
+  const indexes = [...clusters.keys()];
+  const isFirst = clusters.map(first);
+  const order = [...indexes.filter((i) => isFirst[i]), ...indexes.filter((i) => !isFirst[i])];
+  const found: (Answer | Problem)[] = [];
+  let next = 0;
+  const worker = async () => {
+    for (let at = order[next++]; at !== undefined; at = order[next++]) {
+      found[at] = await ask(clusters[at] as Cluster);
+      progress.done++;
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, worker)).finally(progress.end);
+  return {
+    answers: found.filter((one): one is Answer => 'info' in one),
+    problems: found.filter((one): one is Problem => 'error' in one),
+  };
+}
+
+/** A client that asks a server for its cluster once, however many members name it as theirs. */
+class OnceClient extends TkaClient {
+  readonly #answers: Map<string, Promise<ClusterDescription>>;
+
+  constructor(server: string, options: ClientOptions, answers: Map<string, Promise<ClusterDescription>>) {
+    super(server, options);
+    this.#answers = answers;
+  }
+
+  override clusterInfo(...args: Parameters<TkaClient['clusterInfo']>): Promise<ClusterDescription> {
+    const known = this.#answers.get(this.server) ?? super.clusterInfo(...args);
+    this.#answers.set(this.server, known);
+    return known;
+  }
+}

@@ -1,0 +1,49 @@
+import { createHash, X509Certificate } from 'node:crypto';
+import type { OurContext } from '../../kubeconfig/index.ts';
+import type { ClusterAccess } from '../../tka/answers.ts';
+import { pemBlocks } from '../../util/pem.ts';
+
+/** One thing about a known cluster that is not as it was, for a person to compare. */
+export interface Change {
+  readonly what: 'TKA server' | 'API server' | 'CA';
+  readonly from: string;
+  readonly to: string;
+}
+
+/**
+ * What a server now says about its cluster's API server that differs from a context of ours; empty where the context
+ * leads nowhere, so that nothing is known.
+ */
+export function accessChanges(context: OurContext, access: ClusterAccess): Change[] {
+  if (context.apiServer === undefined) return [];
+  const changes: Change[] = [];
+  if (context.apiServer !== access.apiServer) {
+    changes.push({ what: 'API server', from: context.apiServer, to: access.apiServer });
+  }
+  const known = { caData: context.caData ?? '', insecureSkipTlsVerify: context.insecureSkipTlsVerify };
+  if (trustOf(known) !== trustOf(access)) changes.push({ what: 'CA', from: shownTrust(known), to: shownTrust(access) });
+  return changes;
+}
+
+type Trust = Pick<ClusterAccess, 'caData' | 'insecureSkipTlsVerify'>;
+
+// White space in base64 is nobody's change.
+const trustOf = ({ caData, insecureSkipTlsVerify }: Trust) =>
+  insecureSkipTlsVerify ? 'none' : caData.replace(/\s+/g, '');
+
+/** A CA as `openssl x509 -fingerprint -sha256` would tell it. */
+function shownTrust(trust: Trust): string {
+  if (trust.insecureSkipTlsVerify) return 'no look at its certificate';
+  const bytes = Buffer.from(trust.caData, 'base64');
+  if (bytes.length === 0) return "the system's CAs";
+  const blocks = pemBlocks(bytes.toString('latin1'), /^CERTIFICATE$/);
+  const prints = blocks.slice(0, 4).map((block) => {
+    try {
+      return new X509Certificate(block).fingerprint256.replaceAll(':', '').toLowerCase();
+    } catch {
+      return undefined;
+    }
+  });
+  const readable = blocks.length > 0 && blocks.length <= 4 && prints.every((print) => print !== undefined);
+  return `sha256 ${readable ? prints.join(' + ') : `of the file ${createHash('sha256').update(bytes).digest('hex')}`}`;
+}

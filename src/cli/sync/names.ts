@@ -1,0 +1,125 @@
+// The names of contexts, for a whole list of clusters at once. They follow from the list alone, so that they are the
+// same in whatever order and in however many runs the contexts are written.
+import { createHash } from 'node:crypto';
+import type { Cluster } from '../../discovery/clusters.ts';
+import { contextNames } from '../../discovery/naming.ts';
+import { TkaError, UsageError } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
+
+/** A cluster whose TKA server is known. */
+export type PlacedCluster = Cluster & { readonly server: string };
+
+/** The name that a template gives a cluster. Throws TkaError where it has none. */
+export type Template = (cluster: PlacedCluster) => string;
+
+const longest = 253;
+const templateHints = [
+  "placeholders are {name} and {labels.KEY}: --context-template '{labels.environment}-{labels.region}'",
+];
+
+/**
+ * Reads a `--context-template`: text with `{name}` and `{labels.KEY}`. What it gives is checked: labels come from
+ * servers. Throws UsageError for anything else.
+ */
+export function parseTemplate(text: string): Template {
+  const bad = (why: string) =>
+    new UsageError(`context template ${JSON.stringify(cleanText(text))} ${why}`, { hints: templateHints });
+  if (text.trim() === '') throw new UsageError('the context template is empty', { hints: templateHints });
+  if (cleanText(text, longest) !== text) throw bad('is too long, or has spaces or control characters it must not have');
+  const keys: string[] = [];
+  const parts = text.split(/(\{[^{}]*\})/).map((part, i): string | Template => {
+    if (i % 2 === 0) {
+      if (/[{}]/.test(part)) throw bad('has a brace too many');
+      return part;
+    }
+    const field = part.slice(1, -1);
+    if (field === 'name') return (cluster) => cluster.name;
+    const key = /^labels\.(.+)$/.exec(field)?.[1];
+    if (key === undefined) throw bad(`has an unknown placeholder ${part}`);
+    if (!keys.includes(key)) keys.push(key);
+    return (cluster) => labelOf(cluster, key, keys);
+  });
+  if (!parts.some((part) => typeof part === 'function')) throw bad('has no placeholder: all would be called the same');
+  return (cluster) => {
+    const name = parts.map((part) => (typeof part === 'string' ? part : part(cluster))).join('');
+    if (name.length <= longest && cleanText(name) === name) return name;
+    throw new TkaError('the context template gives it no usable name', { hints: templateHints });
+  };
+}
+
+function labelOf(cluster: Cluster, key: string, keys: readonly string[]): string {
+  const value = cluster.labels.get(key);
+  if (value === undefined) {
+    throw new TkaError(`it has no label ${cleanText(key)}, which the context template names`, {
+      hints: [
+        `choose those that have them all: -l ${cleanText(keys.join(','))}`,
+        'or another template: --context-template TEMPLATE',
+      ],
+    });
+  }
+  // As Kubernetes writes label values: nothing that a shell, YAML or a reader could take for something else.
+  if (/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(value)) return value;
+  throw new TkaError(`its label ${cleanText(key)} cannot be part of a name: ${JSON.stringify(value)}`);
+}
+
+/**
+ * The names that a cluster's context may have, the wanted one first; each later one says more to keep it apart from
+ * others. Throws TkaError where the template gives none.
+ */
+export function candidateNames(
+  cluster: PlacedCluster,
+  options: { readonly tailnet: string; readonly template: Template | undefined },
+): string[] {
+  const { server, name } = cluster;
+  const plain = contextNames(server, options.tailnet, name);
+  // Two servers whose names are alike in every other way: `a-81` and `a:81`.
+  const last = `${plain[0]}-${createHash('sha256').update(server).digest('hex').slice(0, 10)}`;
+  if (options.template === undefined) return [...new Set([...plain, last])];
+  const wanted = options.template(cluster);
+  const more = [name, ...plain.slice(1)].filter((part) => part !== wanted);
+  return [...new Set([wanted, ...more.map((part) => `${wanted}-${part}`), `${wanted}-${last}`])];
+}
+
+/**
+ * One name of its own for each server, from its candidates: where two would get the same name, both get their next one.
+ * `kept` are the names that servers have already and keep, `taken` those that nobody may get. Where the list grows, names
+ * that were given stay. A server whose last candidate is not free either is left out.
+ */
+export function assignNames(
+  candidates: ReadonlyMap<string, readonly string[]>,
+  kept: ReadonlyMap<string, string>,
+  taken: ReadonlySet<string>,
+): Map<string, string> {
+  const ideal = settle(candidates, new Map(), new Set());
+  const free = new Map([...candidates].filter(([server]) => !kept.has(server)));
+  // Whoever has a context already still counts for the others' names: its neighbour is named as in one run with it.
+  const levels = settle(free, ideal, new Set([...taken, ...kept.values()]));
+  const names = new Map(kept);
+  for (const [server, list] of free) {
+    const name = list[levels.get(server) ?? list.length];
+    if (name !== undefined) names.set(server, name);
+  }
+  return names;
+}
+
+// All that share a name move on together, until nobody shares one: no order matters.
+function settle(
+  candidates: ReadonlyMap<string, readonly string[]>,
+  start: ReadonlyMap<string, number>,
+  taken: ReadonlySet<string>,
+): Map<string, number> {
+  const levels = new Map([...candidates.keys()].map((server) => [server, start.get(server) ?? 0]));
+  for (;;) {
+    const holders = new Map<string, string[]>();
+    for (const [server, level] of levels) {
+      const name = candidates.get(server)?.[level];
+      if (name === undefined) continue;
+      const others = holders.get(name);
+      if (others === undefined) holders.set(name, [server]);
+      else others.push(server);
+    }
+    const moving = [...holders].flatMap(([name, servers]) => (servers.length > 1 || taken.has(name) ? servers : []));
+    if (moving.length === 0) return levels;
+    for (const server of moving) levels.set(server, (levels.get(server) ?? 0) + 1);
+  }
+}

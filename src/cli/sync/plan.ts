@@ -1,0 +1,294 @@
+import * as fs from 'node:fs';
+import type { Cluster } from '../../discovery/clusters.ts';
+import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
+import { parseSource, shellWord } from '../../kubeconfig/source.ts';
+import type { Siblings } from '../../session/failover.ts';
+import type { ClusterDescription } from '../../tka/answers.ts';
+import { TkaError } from '../../util/errors.ts';
+import { contextsByCluster } from '../contexts/by-cluster.ts';
+import { accessChanges, type Change } from './changes.ts';
+import { assignNames, candidateNames, type PlacedCluster, type Template } from './names.ts';
+
+/** A cluster whose own TKA server has said how its API server is reached. */
+export interface Answer {
+  readonly cluster: PlacedCluster;
+  readonly info: ClusterDescription;
+  /** The cluster's other servers that have confirmed that they are; undefined if it does not state enough (Go). */
+  readonly siblings: Siblings | undefined;
+}
+
+/** Why a cluster is not in the kubeconfig as it should be. */
+export interface Problem {
+  readonly cluster: Cluster;
+  readonly error: TkaError;
+  /** True where nothing else was to be expected: a dead member does not answer. */
+  readonly expected: boolean;
+}
+
+export interface SyncInput {
+  /** The whole list, whatever was chosen of it. */
+  readonly all: readonly Cluster[];
+  readonly answers: readonly Answer[];
+  readonly tailnet: string;
+  readonly template: Template | undefined;
+  readonly acceptChanges: boolean;
+  /** Whether a person agreed to go without a look at this API server's certificate. */
+  readonly mayBeInsecure: (answer: Answer) => boolean;
+  /** Whether kubectl can run what a context names. */
+  readonly runs: (context: OurContext) => boolean;
+  /** Whether a memberlist has named the server of a context before. */
+  readonly wasListed: (context: OurContext) => boolean;
+  /** Whether contexts are to go whose servers were listed before, and are no longer. */
+  readonly prunes: boolean;
+  readonly specOf: (name: string, answer: Answer, server: string) => ContextSpec;
+  /** Names that cannot be written, and why. */
+  readonly blocked: ReadonlyMap<string, TkaError>;
+}
+
+/** What a sync does to a kubeconfig, and what there is to say about it. */
+export interface SyncPlan {
+  readonly change: KubeconfigChange & { readonly upsert: readonly ContextSpec[] };
+  readonly added: readonly string[];
+  readonly updated: readonly string[];
+  readonly unchanged: readonly string[];
+  readonly renamed: readonly { readonly from: string; readonly to: string }[];
+  readonly pruned: readonly OurContext[];
+  /** Unlisted contexts that stay although pruning was asked for. */
+  readonly spared: readonly OurContext[];
+  /** Changes that were taken over, and contexts that keep their name though another was wanted: a line each. */
+  readonly notices: readonly string[];
+  /** What to type about them. */
+  readonly hints: readonly string[];
+  readonly problems: readonly Problem[];
+}
+
+interface Renaming {
+  readonly context: OurContext;
+  readonly answer: Answer;
+}
+
+/** Says what to do about a kubeconfig. Pure but for a look at files of which a context is to be renamed. */
+export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
+  const plan = {
+    added: [] as string[],
+    updated: [] as string[],
+    unchanged: [] as string[],
+    renamed: [] as { from: string; to: string }[],
+    notices: [] as string[],
+    hints: [] as string[],
+    problems: [] as Problem[],
+  };
+  const upsert: ContextSpec[] = [];
+  const ours = contextsOf(view, input);
+  const fail = ({ cluster }: Answer, error: TkaError) => plan.problems.push({ cluster, error, expected: false });
+
+  const { candidates, nameless } = candidatesOf(input);
+  const usable = oneEach(input.answers).filter((answer) => {
+    const error =
+      nameless.get(answer.cluster.server) ??
+      objection(answer, ours.get(answer.cluster.server) ?? [], input, plan.notices);
+    if (error !== undefined) fail(answer, error);
+    return error === undefined;
+  });
+  const renames = input.template === undefined ? [] : renamingsOf(usable, ours, candidates, view, plan);
+  const renamed = new Map(renames.map((renaming) => [renaming.answer.cluster.server, renaming]));
+  const kept = new Map(
+    [...ours].flatMap(([server, [first]]) =>
+      renamed.has(server) || first === undefined ? [] : [[server, first.name] as const],
+    ),
+  );
+  const names = assignNames(candidates, kept, new Set(view.ours.map(({ name }) => name)));
+
+  const remove: string[] = [];
+  let currentContext: string | undefined;
+  for (const answer of usable) {
+    const { server } = answer.cluster;
+    const existing = ours.get(server) ?? [];
+    const renaming = renamed.get(server);
+    for (const context of existing) {
+      if (context === renaming?.context) continue;
+      const blocked = input.blocked.get(context.name);
+      if (blocked !== undefined) {
+        fail(answer, blocked);
+        continue;
+      }
+      upsert.push(input.specOf(context.name, answer, serverFor(context, answer, input)));
+      (differs(context, answer, input) ? plan.updated : plan.unchanged).push(context.name);
+    }
+    if (existing.length > 0 && renaming === undefined) continue;
+    const name = names.get(server);
+    const error = name === undefined ? noName() : (foreign(view, name) ?? input.blocked.get(name));
+    if (name === undefined || error !== undefined) {
+      fail(answer, withHint(error ?? noName(), answer));
+      continue;
+    }
+    upsert.push(
+      input.specOf(name, answer, renaming === undefined ? server : serverFor(renaming.context, answer, input)),
+    );
+    if (renaming === undefined) plan.added.push(name);
+    else {
+      plan.renamed.push({ from: renaming.context.name, to: name });
+      remove.push(renaming.context.name);
+      // The same cluster under its new name, as with `kubectl config rename-context`.
+      if (renaming.context.name === view.currentContext) currentContext = name;
+    }
+  }
+
+  const { pruned, spared } = pruning(view, input);
+  remove.push(...pruned.map(({ name }) => name));
+  const change = { upsert, remove, ...(currentContext !== undefined && { currentContext }) };
+  return { ...plan, change, pruned, spared };
+}
+
+/**
+ * Our contexts, by each server of the cluster that they are for. That of a server that was listed before and is no longer
+ * is passed over where the cluster has another.
+ */
+function contextsOf(view: KubeconfigView, input: SyncInput): Map<string, readonly OurContext[]> {
+  const ours = new Map<string, readonly OurContext[]>();
+  for (const [cluster, contexts] of contextsByCluster(view, input.all)) {
+    const servers = serversOf(cluster);
+    const there = contexts.filter((context) => servers.has(context.server) || !input.wasListed(context));
+    for (const server of servers) ours.set(server, there.length > 0 ? there : contexts);
+  }
+  return ours;
+}
+
+function serversOf({ server, servers }: Cluster): Set<string> {
+  return new Set([server, ...servers.map((each) => each.server)].filter((each) => each !== null));
+}
+
+/**
+ * The server that a context keeps or gets: its own, whichever of the cluster's servers that is and however the user
+ * calls it, unless it was listed before and is no longer. Then the cluster's TKA server has moved.
+ */
+function serverFor(context: OurContext, { cluster }: Answer, { wasListed }: SyncInput): string {
+  return !serversOf(cluster).has(context.server) && wasListed(context) ? cluster.server : context.server;
+}
+
+// The list may name one server twice.
+function oneEach(answers: readonly Answer[]): Answer[] {
+  const seen = new Set<string>();
+  return answers.filter(({ cluster: { server } }) => !seen.has(server) && seen.add(server));
+}
+
+/** The names that each placed cluster of the list may have: all of it counts, whatever was chosen and has answered. */
+function candidatesOf(input: SyncInput) {
+  const candidates = new Map<string, readonly string[]>();
+  const nameless = new Map<string, TkaError>();
+  // Of several that name one server as theirs, the one that it speaks for gives the name.
+  for (const cluster of [...input.answers.map((answer) => answer.cluster), ...input.all]) {
+    const { server } = cluster;
+    if (server === null || candidates.has(server) || nameless.has(server)) continue;
+    try {
+      candidates.set(server, candidateNames({ ...cluster, server }, input));
+    } catch (error) {
+      if (!(error instanceof TkaError)) throw error;
+      nameless.set(server, error);
+    }
+  }
+  return { candidates, nameless };
+}
+
+/** Why an answer must not be taken over as it is; undefined if it may be. */
+function objection(
+  answer: Answer,
+  existing: readonly OurContext[],
+  input: SyncInput,
+  notices: string[],
+): TkaError | undefined {
+  const { cluster, info } = answer;
+  if (info.insecureSkipTlsVerify && !input.mayBeInsecure(answer)) {
+    return new TkaError('its TKA server asks to reach the API server without TLS verification', {
+      hints: [`if you accept that: kubectl tka login ${cluster.server} --no-switch --insecure-skip-tls-verify`],
+    });
+  }
+  const lines = existing.flatMap((context) =>
+    changesOf(context, answer, input).map(({ what, from, to }) => `its ${what} has changed: ${from} -> ${to}`),
+  );
+  if (lines.length === 0) return undefined;
+  const changes = [...new Set(lines)].join('; ');
+  if (!input.acceptChanges) {
+    return new TkaError(changes, {
+      hints: ['if these changes are right: kubectl tka sync --accept-changes'],
+    });
+  }
+  notices.push(`${cluster.name}: ${changes}`);
+  return undefined;
+}
+
+/** Contexts whose name is none that the template gives, one a server. */
+function renamingsOf(
+  answers: readonly Answer[],
+  ours: ReadonlyMap<string, readonly OurContext[]>,
+  candidates: ReadonlyMap<string, readonly string[]>,
+  view: KubeconfigView,
+  plan: { notices: string[]; hints: string[] },
+): Renaming[] {
+  const richer = new Map<string, ReadonlySet<string>>();
+  const hasMore = ({ name, file }: OurContext) => {
+    const known = richer.get(file) ?? richerContexts(file);
+    richer.set(file, known);
+    return known.has(name);
+  };
+  return answers.flatMap((answer) => {
+    const { server } = answer.cluster;
+    const existing = ours.get(server) ?? [];
+    const wanted = candidates.get(server) ?? [];
+    const [first] = existing;
+    if (first === undefined || existing.some(({ name }) => wanted.includes(name))) return [];
+    const context = existing.find(({ name }) => name === view.currentContext) ?? first;
+    if (!hasMore(context)) return [{ context, answer }];
+    // Renaming is writing anew: what the user has put there, a namespace, would be lost.
+    plan.notices.push(`context "${context.name}" has fields of yours (a namespace?) and keeps its name`);
+    plan.hints.push(`kubectl config rename-context ${shellWord(context.name)} ${shellWord(wanted[0] ?? '')}`);
+    return [];
+  });
+}
+
+/** The contexts of a file that have more in them than we write. */
+function richerContexts(file: string): Set<string> {
+  const { contexts } = parseSource(file, fs.readFileSync(file)).entries;
+  const rich = contexts.filter(({ body }) => {
+    const extensions = Array.isArray(body.extensions) ? body.extensions.length : 0;
+    return extensions > 1 || Object.keys(body).some((key) => !['cluster', 'user', 'extensions'].includes(key));
+  });
+  return new Set(rich.map(({ name }) => name));
+}
+
+function changesOf(context: OurContext, answer: Answer, input: SyncInput): Change[] {
+  const [from, to] = [context.server, serverFor(context, answer, input)];
+  return [...(from === to ? [] : [{ what: 'TKA server' as const, from, to }]), ...accessChanges(context, answer.info)];
+}
+
+function differs(context: OurContext, answer: Answer, input: SyncInput): boolean {
+  return context.apiServer === undefined || changesOf(context, answer, input).length > 0 || !input.runs(context);
+}
+
+function foreign(view: KubeconfigView, name: string): TkaError | undefined {
+  if (view.contexts.get(name)?.ours !== false) return undefined;
+  return new TkaError(`the kubeconfig has a context ${JSON.stringify(name)} that is not ours`);
+}
+
+function noName(): TkaError {
+  return new TkaError('all names that it could have are taken');
+}
+
+function withHint(error: TkaError, { cluster }: Answer): TkaError {
+  return new TkaError(error.message, {
+    hints: [`give it another name: kubectl tka login ${cluster.server} --no-switch --context NAME`],
+    cause: error,
+  });
+}
+
+function pruning(view: KubeconfigView, { all, prunes, wasListed }: SyncInput) {
+  const [pruned, spared]: [OurContext[], OurContext[]] = [[], []];
+  if (!prunes) return { pruned, spared };
+  const servers = new Set(all.flatMap((cluster) => [...serversOf(cluster)]));
+  const endpoints = new Set(all.map(({ apiEndpoint }) => apiEndpoint));
+  for (const context of view.ours) {
+    if (servers.has(context.server) || endpoints.has(context.apiServer ?? '')) continue;
+    (wasListed(context) ? pruned : spared).push(context);
+  }
+  return { pruned, spared };
+}

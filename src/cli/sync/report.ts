@@ -1,0 +1,104 @@
+import type { Cluster } from '../../discovery/clusters.ts';
+import type { OurContext } from '../../kubeconfig/index.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context.ts';
+import { afterName } from '../target/directory.ts';
+import type { Problem } from './plan.ts';
+import type { Written } from './write.ts';
+
+const mostNames = 20;
+const mostHints = 8;
+/** A list may hold ten thousand members that never answer. */
+const mostLines = 100;
+
+/** `a, b, c`, and how many more there are beyond twenty. */
+export function listed(names: readonly string[]): string {
+  const more = names.length - mostNames;
+  return names.slice(0, mostNames).join(', ') + (more > 0 ? ` and ${more} more` : '');
+}
+
+export interface Report {
+  readonly written: Written;
+  /** All clusters that were to be synced. */
+  readonly chosen: readonly Cluster[];
+  readonly problems: readonly Problem[];
+  /** Contexts of ours as they were before. */
+  readonly before: readonly OurContext[];
+  readonly dryRun: boolean;
+}
+
+/**
+ * Says what a sync did: the diff or the sum of it on stdout, the rest on stderr. Returns the error to end with, if not
+ * every cluster is in order.
+ */
+export function reportSync(context: Context, report: Report): TkaError | undefined {
+  const { terminal, settings } = context;
+  const { written, chosen, problems, dryRun } = report;
+  const { plan } = written;
+  for (const notice of plan.notices) terminal.notice(notice);
+  const hint = (text: string) => settings.quiet || terminal.hint(text);
+  for (const text of plan.hints.slice(0, mostHints)) hint(text);
+  const kept = new Set<string>();
+  const contextsOf = contextsBy(report.before);
+  for (const [i, { cluster, error }] of problems.entries()) {
+    const names = contextsOf(cluster);
+    for (const name of names) kept.add(name);
+    if (i >= mostLines) continue;
+    const what = names.length === 0 ? 'it gets no context' : `context ${listed(names)} stays as it is`;
+    terminal.warn(`${cluster.name}: ${afterName(error)}; ${what}`);
+  }
+  if (problems.length > mostLines) terminal.warn(`and ${problems.length - mostLines} more`);
+  if (plan.spared.length > 0) {
+    const names = listed(plan.spared.map(({ name }) => name));
+    terminal.notice(`not pruned, since no memberlist is known to have named their servers: ${names}`);
+    hint('to remove one: kubectl tka forget NAME');
+  }
+
+  const failed = problems.filter(({ expected }) => !expected);
+  const summary = summaryOf(written, [...kept], failed.length > 0);
+  if (dryRun) {
+    terminal.out(written.diff);
+    terminal.notice(`dry run, nothing is written${summary === '' ? '' : `: ${summary}`}`);
+  } else {
+    if (!settings.quiet && summary !== '') terminal.out(`${summary}\n`);
+    if (written.previousContext !== undefined && written.currentContext === undefined) {
+      terminal.notice(`there is no current context any more: it was "${written.previousContext}"`);
+      hint('kubectl config use-context NAME');
+    }
+  }
+  if (failed.length === 0) return undefined;
+  const names = [...new Set(failed.map(({ cluster }) => cluster.name))];
+  const hints = new Set(failed.flatMap(({ error }) => error.hints));
+  return new TkaError(`${failed.length} of ${chosen.length} clusters could not be synced: ${listed(names)}`, {
+    hints: [...hints].slice(0, mostHints),
+  });
+}
+
+function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[] {
+  const byServer = Map.groupBy(ours, ({ server }) => server);
+  const byEndpoint = Map.groupBy(ours, ({ apiServer }) => apiServer);
+  return ({ server, servers, apiEndpoint }) => {
+    const all = new Set([server, ...servers.map((each) => each.server)]);
+    const own = [...all].flatMap((each) => byServer.get(each ?? '') ?? []);
+    return (own.length > 0 ? own : (byEndpoint.get(apiEndpoint) ?? [])).map(({ name }) => name);
+  };
+}
+
+function summaryOf({ plan, changedFiles }: Written, kept: readonly string[], isIncomplete: boolean): string {
+  const parts: [readonly string[], string][] = [
+    [plan.added, 'added'],
+    [plan.renamed.map(({ from, to }) => `${from} to ${to}`), 'renamed'],
+    [plan.updated, 'updated'],
+    [plan.pruned.map(({ name }) => name), 'pruned'],
+    [kept, 'kept as they are'],
+  ];
+  const said = parts.flatMap(([names, what]) =>
+    names.length === 0 ? [] : [`${names.length} ${what}: ${listed(names)}.`],
+  );
+  const counted = said.length - (kept.length > 0 ? 1 : 0);
+  const { length } = plan.unchanged;
+  // What is not seen in a context itself: an exec user that somebody edited, say.
+  const mended = counted === 0 && changedFiles.length > 0 ? `, but for details that were put in order` : '';
+  if (length > 0) said.push(`${length} unchanged${mended}.`);
+  return said.length === 0 && !isIncomplete ? 'Nothing to do.' : said.join(' ');
+}

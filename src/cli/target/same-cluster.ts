@@ -1,0 +1,105 @@
+import { knownClusters } from '../../discovery/siblings.ts';
+import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import type { Context } from '../context.ts';
+
+/** A TKA server that this machine has something of: a session, a context, or that it is signed out. */
+interface HeldServer {
+  readonly server: string;
+  /** Canonical URL of its API server; undefined where that is not known. */
+  readonly apiServer: string | undefined;
+  /** The name of its cluster, where that is known. */
+  readonly cluster: string | undefined;
+  /** Where its sign-ins are kept, where that is known. */
+  readonly store: string | undefined;
+}
+
+/** The servers of a cluster that a logout is about. */
+export interface SignOutGroup {
+  /** One of each sign-in store: they are told. The first is the one that was named. */
+  readonly told: readonly string[];
+  /** The others that this machine has something of. */
+  readonly held: readonly string[];
+  /** Those that it only knows of. */
+  readonly known: readonly string[];
+}
+
+/**
+ * Groups servers by their clusters, in the order given, each with all that this machine knows of: what it is signed out
+ * of is a cluster. Servers are of one cluster if they have the same API server and state no different names; what a list or a
+ * context says of a server never counts against what this machine has from the server itself.
+ */
+export function signOutGroups(context: Context, view: KubeconfigView, servers: readonly string[]): SignOutGroup[] {
+  const held = heldServers(context, view);
+  const rows = knownClusters(context.memory.all());
+  const byServer = Map.groupBy(rows, ({ server }) => server);
+  const byCluster = Map.groupBy(rows, keyOf);
+  const about = (server: string): HeldServer => {
+    const here = held.get(server);
+    const row = byServer.get(server)?.find((each) => (here?.apiServer ?? each.apiServer) === each.apiServer);
+    const { apiServer = row?.apiServer, cluster = row?.cluster, store } = here ?? {};
+    return { server, apiServer, cluster, store };
+  };
+  const heldByApi = Map.groupBy([...held.keys()].map(about), ({ apiServer }) => apiServer);
+  const groups: SignOutGroup[] = [];
+  const done = new Set<string>();
+  for (const server of servers) {
+    if (done.has(server)) continue;
+    const named = about(server);
+    const { apiServer, cluster } = named;
+    const others = (apiServer === undefined ? [] : (heldByApi.get(apiServer) ?? [])).filter(
+      (other) =>
+        other.server !== server && (other.cluster === undefined || cluster === undefined || other.cluster === cluster),
+    );
+    const siblings = [
+      ...(cluster === undefined ? [] : (byCluster.get(keyOf(named)) ?? []).map((row) => row.server)),
+      ...(context.sessions.store.siblings(server)?.servers ?? []),
+      ...view.ours.flatMap((each) => (each.server === server ? (each.siblings?.servers ?? []) : [])),
+    ];
+    const isListedElsewhere = (each: string) => byServer.get(each)?.some((row) => keyOf(row) !== keyOf(named));
+    const known = siblings.filter((each) => !held.has(each) && each !== server && !isListedElsewhere(each));
+    const stores = new Set([named.store]);
+    const told = [server];
+    for (const other of others) {
+      const isOwn = other.store === undefined || !stores.has(other.store);
+      // Without a session there is nothing that it could have to end.
+      if (isOwn && context.sessions.store.read(other.server) !== undefined) told.push(other.server);
+      if (other.store !== undefined) stores.add(other.store);
+    }
+    const rest = others.map((other) => other.server).filter((other) => !told.includes(other));
+    groups.push({ told, held: rest, known: [...new Set(known)].slice(0, mostKnown) });
+    for (const each of [...told, ...rest]) done.add(each);
+  }
+  return groups;
+}
+
+/** A list may say of thousands of servers that they are of one cluster. */
+const mostKnown = 16;
+
+const keyOf = ({ apiServer, cluster }: Pick<HeldServer, 'apiServer' | 'cluster'>): string => `${apiServer} ${cluster}`;
+
+/** After a login: no server of its cluster is signed out of any more. Throws TkaError where that cannot be kept. */
+export function liftSignedOut(context: Context, view: KubeconfigView, server: string): void {
+  const { store } = context.sessions;
+  for (const { told, held, known } of signOutGroups(context, view, [server]))
+    for (const each of [...told, ...held, ...known])
+      if (store.signedOut(each) !== undefined) store.unmarkSignedOut(each);
+}
+
+function heldServers({ sessions: { store } }: Context, view: KubeconfigView): Map<string, HeldServer> {
+  const held = new Map<string, HeldServer>();
+  const add = (server: string, apiServer: string | undefined) => {
+    const before = held.get(server);
+    const kept = store.siblings(server)?.known;
+    const ours = view.ours.find((each) => each.server === server && each.siblings !== undefined)?.siblings;
+    held.set(server, {
+      server,
+      apiServer: before?.apiServer ?? apiServer ?? kept?.apiServer,
+      cluster: kept?.cluster ?? ours?.cluster,
+      store: kept?.signInStore ?? ours?.signInStore,
+    });
+  };
+  for (const session of store.list()) add(session.server, session.apiServer);
+  for (const each of view.ours) add(each.server, each.apiServer);
+  for (const { server } of store.listSignedOut()) add(server, undefined);
+  return held;
+}

@@ -1,8 +1,0 @@
-import { openTerminal, structured } from '../terminal.ts';
-import { versionInfo, versionLine } from '../version.ts';
-
-/** `version`. */
-export async function version(format: 'json' | 'yaml' | undefined): Promise<void> {
-  const terminal = openTerminal({ debug: false, quiet: false });
-  terminal.out(format === undefined ? versionLine('kubectl-tka') : await structured(format, versionInfo()));
-}

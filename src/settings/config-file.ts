@@ -1,0 +1,114 @@
+// Reads a configuration file of the client or the server: YAML, with keys that are the same in any case.
+import * as fs from 'node:fs';
+import type { Node, YAMLMap } from 'yaml';
+import { systemCode } from '../util/errors.ts';
+import { cleanText } from '../util/text.ts';
+
+// A YAML parser takes a thousand times what it reads in memory, where it is made to; no configuration takes 64 KiB.
+export const configLimit = 64 * 1024;
+
+/** What may stand in a file. */
+export interface ConfigSchema<Key extends string, Value> {
+  /** All of them, with dots: `tailscale.port`. */
+  readonly keys: readonly Key[];
+  /**
+   * The value of a key, or what is wrong with it (`must be …`). A list comes as an array and a map as an object of texts
+   * as they are written; undefined is what cannot be either.
+   */
+  readonly read: (key: Key, value: unknown) => { readonly value: Value } | { readonly problem: string };
+  /** What is wrong with a key that is none of these; without it, such a key is passed over. */
+  readonly unknown?: (dotted: string) => string;
+  /** Whether to read what can be read of a file that is not valid YAML. */
+  readonly lenient?: true;
+}
+
+/** The text of a configuration file; undefined if it is absent (or cannot be read: then a problem says why). */
+export function readConfigText(path: string, required: boolean, problems: string[]): string | undefined {
+  let fd: number | undefined;
+  try {
+    fd = fs.openSync(path, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile()) problems.push(`${path}: is not a file`);
+    else if (stat.size > configLimit) problems.push(`${path}: is larger than ${configLimit >> 10} KiB`);
+    else return fs.readFileSync(fd, 'utf8');
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') {
+      if (required) problems.push(`${path}: there is no such file`);
+    } else problems.push(`${path}: cannot be read (${code})`);
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
+  }
+  return undefined;
+}
+
+/** The values in a configuration file's text; what is wrong with them is added to `problems`, with its line. */
+export async function parseConfigText<Key extends string, Value>(
+  path: string,
+  text: string,
+  schema: ConfigSchema<Key, Value>,
+  problems: string[],
+): Promise<Map<Key, Value>> {
+  const { isMap, isScalar, isSeq, isAlias, LineCounter, parseDocument } = await import('yaml');
+  const lines = new LineCounter();
+  // Pretty errors quote the text, and take as long as the text for each.
+  const options = { version: '1.1', schema: 'yaml-1.1', uniqueKeys: true, prettyErrors: false } as const;
+  const document = parseDocument(text, { ...options, lineCounter: lines });
+  const line = (offset: number | undefined) => lines.linePos(offset ?? 0).line;
+  const values = new Map<Key, Value>();
+  for (const error of document.errors) {
+    // In its own words that is one of the engine's.
+    const what = error.code === 'RESOURCE_EXHAUSTION' ? 'nested too deeply' : cleanText(error.message);
+    const problem = `${path}:${line(error.pos[0])}: ${what}`;
+    if (problem !== problems.at(-1)) problems.push(problem);
+  }
+  const isBroken = document.errors.length > 0;
+  if (document.contents === null || (isBroken && schema.lenient !== true)) return values;
+  // What else is wrong with a broken file follows from that.
+  const further = isBroken ? [] : problems;
+  const top = document.contents;
+  if (isScalar(top) && top.value === null) return values;
+  if (!isMap(top)) {
+    further.push(`${path}:${line(top.range?.[0])}: must be a map of settings`);
+    return values;
+  }
+  const resolved = (node: unknown) => (isAlias(node) ? node.resolve(document) : (node as Node | null | undefined));
+  // As it is written: `1.10` is no number where a text is meant.
+  const written = (node: unknown): unknown => {
+    const scalar = resolved(node);
+    return isScalar(scalar) ? (scalar.source ?? String(scalar.value ?? '')) : undefined;
+  };
+  const plain = (node: Node | undefined): unknown => {
+    if (isScalar(node)) return node.value;
+    if (isSeq(node)) return node.items.map(written);
+    if (!isMap(node)) return undefined;
+    return Object.fromEntries(node.items.map(({ key, value }) => [String(written(key)), written(value)]));
+  };
+  const byLowerCase = new Map(schema.keys.map((key) => [key.toLowerCase(), key]));
+  const visit = (map: YAMLMap, prefix: string) => {
+    for (const { key, value } of map.items) {
+      if (!isScalar(key)) continue;
+      const dotted = `${prefix}${key.value}`;
+      const at = `${path}:${line(key.range?.[0])}: ${cleanText(dotted)}`;
+      const node = resolved(value);
+      const known = byLowerCase.get(dotted.toLowerCase());
+      const isParent = schema.keys.some((k) => k.toLowerCase().startsWith(`${dotted.toLowerCase()}.`));
+      // Undefined is an alias to nothing.
+      const isEmpty = node === null || (isScalar(node) && node.value === null);
+      if (isParent && isMap(node)) visit(node, `${dotted}.`);
+      else if (isParent && !isEmpty) further.push(`${at} must be a map`);
+      else if (known === undefined && !isParent && schema.unknown !== undefined)
+        further.push(`${at} ${schema.unknown(dotted)}`);
+      if (known === undefined || isEmpty) continue;
+      if (values.has(known)) {
+        further.push(`${at} is there twice`);
+        continue;
+      }
+      const read = schema.read(known, plain(node));
+      if ('problem' in read) further.push(`${at} ${read.problem}`);
+      else values.set(known, read.value);
+    }
+  };
+  visit(top, '');
+  return values;
+}

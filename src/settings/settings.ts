@@ -1,0 +1,230 @@
+import * as net from 'node:net';
+import { canonicalServer, quoted } from '../tka/url.ts';
+import { goDuration } from '../util/duration.ts';
+import { TkaError, UsageError } from '../util/errors.ts';
+import { cleanText } from '../util/text.ts';
+import { readConfig } from './file.ts';
+import { environmentName, readSetting, type SettingKey, type SettingValue, settingKeys } from './keys.ts';
+import type { Paths } from './paths.ts';
+
+export interface Setting {
+  readonly value: SettingValue | undefined;
+  /** `--port`, `TKA_TAILSCALE_PORT`, `/path/config.yaml`, or `default`. */
+  readonly source: string;
+}
+
+export interface Flags {
+  readonly server?: string;
+  readonly port?: string;
+  readonly tailnet?: string;
+  readonly config?: string;
+  readonly debug?: boolean;
+  readonly quiet?: boolean;
+}
+
+const problemLimit = 20;
+
+/** All settings, resolved once: flag > environment > file > default. */
+export class Settings {
+  readonly values: ReadonlyMap<SettingKey, Setting>;
+  /** The file that was read; undefined if there is none. */
+  readonly configFile: string | undefined;
+  /** True where `--port` was given: it then also applies to a URL without a port. */
+  readonly #explicitPort: boolean;
+  #foundTailnet = '';
+  #entry: { readonly tailnet: string; readonly url: string | undefined } | undefined;
+
+  constructor(values: ReadonlyMap<SettingKey, Setting>, configFile: string | undefined, explicitPort: boolean) {
+    this.values = values;
+    this.configFile = configFile;
+    this.#explicitPort = explicitPort;
+  }
+
+  #get(key: SettingKey): SettingValue | undefined {
+    return this.values.get(key)?.value;
+  }
+
+  get debug(): boolean {
+    return this.#get('debug') === true;
+  }
+
+  get quiet(): boolean {
+    return this.#get('output.quiet') === true;
+  }
+
+  get long(): boolean {
+    return this.#get('output.long') === true;
+  }
+
+  /** The tag that a tailnet's TKA servers carry. */
+  get tag(): string {
+    return String(this.#get('tailscale.tag') ?? 'tag:tka');
+  }
+
+  /** A file with certificate authorities to trust besides the default ones. */
+  get caFile(): string | undefined {
+    const file = this.#get('tls.caFile');
+    return file === undefined || file === '' ? undefined : String(file);
+  }
+
+  /** The tailnet's suffix without dots at its ends, lower case; the one that was found where none is set, else empty. */
+  get tailnet(): string {
+    const configured = String(this.#get('tailscale.tailnet') ?? '')
+      .replace(/^\.+|\.+$/g, '')
+      .toLowerCase();
+    return configured === '' ? this.#foundTailnet : configured;
+  }
+
+  /** The suffix that tailscaled knows, for where none is configured. */
+  assumeTailnet(suffix: string): void {
+    this.#foundTailnet = suffix;
+  }
+
+  /** True for the name of a server (undefined: the configured one) that only becomes one with the tailnet's suffix. */
+  needsTailnet(name: string | undefined): boolean {
+    const host = (name ?? String(this.#get('tailscale.hostname') ?? ''))
+      .replace(/^https?:\/\//i, '')
+      .replace(/:[0-9]+$/, '');
+    const isUrl = name?.includes('://') === true;
+    return !isUrl && this.tailnet === '' && /^[^.:[\]]+\.?$/.test(host) && host.toLowerCase() !== 'localhost';
+  }
+
+  /** The canonical URL of the configured server; undefined where none is. Throws TkaError for one that is no host. */
+  get entryServer(): string | undefined {
+    // Asked for at each server of a list.
+    const { tailnet } = this;
+    if (this.#entry?.tailnet !== tailnet) this.#entry = { tailnet, url: this.#entryServer() };
+    return this.#entry.url;
+  }
+
+  #entryServer(): string | undefined {
+    const setting = this.values.get('tailscale.hostname');
+    if (setting?.value === undefined || setting.value === '') return undefined;
+    const name = String(setting.value);
+    return setting.source === '--server' ? this.serverNamed(name) : this.#build(name, true);
+  }
+
+  /**
+   * The canonical URL of a server that a person named: a URL, a host, host:port, or a bare name on the tailnet.
+   * Throws UsageError for what is none of them.
+   */
+  serverNamed(name: string): string {
+    return this.#build(name, false);
+  }
+
+  #build(name: string, configured: boolean): string {
+    const port = Number(this.#get('tailscale.port') ?? 443);
+    const hasScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(name);
+    try {
+      if (hasScheme && !configured) {
+        const url = new URL(canonicalServer(name));
+        // `https://host:443` states its port as much as `https://host:8443` does.
+        if (this.#explicitPort && !/^[a-z]+:\/\/[^/]*:[0-9]+(?:\/|$)/i.test(name)) url.port = String(port);
+        return canonicalServer(url.href);
+      }
+      const [, scheme, rest = name] = /^(https?):\/\/([^/]*)\/?$/i.exec(name) ?? [];
+      const { host, port: ownPort } = splitHost(rest);
+      const usePort = ownPort ?? port;
+      const full = this.#withTailnet(host, configured);
+      return canonicalServer(`${scheme ?? (usePort === 443 ? 'https' : 'http')}://${full}:${usePort}`);
+    } catch (error) {
+      const why = error instanceof TkaError ? error.message : 'it is not a host name';
+      // What was made of the name says no more than the name.
+      const short = why.replace(/^server "(?:[^"\\]|\\.)*" /, 'it ');
+      throw new UsageError(`${quoted(cleanText(name))} names no server: ${short}`, {
+        hints: ['give a host name, host:port, or a URL like https://tka.example.ts.net'],
+      });
+    }
+  }
+
+  // A name with dots is whole already, unless it was configured: there the tailnet always follows, as in the Go CLI.
+  #withTailnet(host: string, configured: boolean): string {
+    const bare = host.replace(/\.$/, '').toLowerCase();
+    if (this.tailnet === '' || bare.startsWith('[') || net.isIP(bare) !== 0 || bare === 'localhost') return bare;
+    if (bare.endsWith(`.${this.tailnet}`) || (bare.includes('.') && !configured)) return bare;
+    return `${bare}.${this.tailnet}`;
+  }
+}
+
+function splitHost(text: string): { host: string; port: number | undefined } {
+  if (net.isIPv6(text)) return { host: `[${text}]`, port: undefined };
+  const match = /^(\[[0-9a-f:.]+\]|[^:/?#@\s]+)(?::([0-9]{1,5}))?$/i.exec(text);
+  if (match?.[1] === undefined) throw new TkaError('it is not a host name');
+  return { host: match[1], port: match[2] === undefined ? undefined : Number(match[2]) };
+}
+
+/**
+ * Reads all settings. Throws one TkaError with a line for every problem of the file (file:line: key) and of the
+ * environment, or UsageError for a bad flag.
+ */
+export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths): Promise<Settings> {
+  const { settings, problems } = await readSettings(flags, env, paths);
+  if (problems.length > 0) throw problemsError(problems);
+  return settings;
+}
+
+/**
+ * Reads all settings that can be read, and returns what is wrong with the others, a line each: one mistake does not lose
+ * the rest. Throws UsageError for a bad flag.
+ */
+export async function readSettings(
+  flags: Flags,
+  env: NodeJS.ProcessEnv,
+  paths: Paths,
+): Promise<{ readonly settings: Settings; readonly problems: readonly string[] }> {
+  const problems: string[] = [];
+  const file = await readConfig(flags.config, paths, problems);
+  const given: Partial<Record<SettingKey, [string, unknown]>> = {
+    'tailscale.hostname': ['--server', flags.server],
+    'tailscale.port': ['--port', flags.port],
+    'tailscale.tailnet': ['--tailnet', flags.tailnet],
+    debug: ['--debug', flags.debug],
+    'output.quiet': ['--quiet', flags.quiet],
+  };
+  const values = new Map<SettingKey, Setting>();
+  for (const key of Object.keys(settingKeys) as SettingKey[]) {
+    const [flag, flagValue] = given[key] ?? [];
+    const variable = environmentName(key);
+    if (flag !== undefined && flagValue !== undefined) {
+      const read = readSetting(key, flagValue);
+      if ('problem' in read) throw new UsageError(`${flag} ${JSON.stringify(flagValue)} ${read.problem}`);
+      values.set(key, { value: read.value, source: flag });
+    } else if (env[variable]) {
+      const read = readSetting(key, env[variable]);
+      if ('problem' in read) problems.push(`${variable}=${JSON.stringify(cleanText(env[variable]))}: ${read.problem}`);
+      else values.set(key, { value: read.value, source: variable });
+    } else {
+      const found = file?.values.get(key);
+      if (found !== undefined && file !== undefined) values.set(key, { value: found, source: file.path });
+      else values.set(key, { value: settingKeys[key].fallback, source: 'default' });
+    }
+  }
+  return { settings: new Settings(values, file?.path, flags.port !== undefined), problems };
+}
+
+/** What each line of the error for a bad configuration begins with. */
+export const badConfiguration = 'bad configuration: ';
+
+function problemsError(problems: readonly string[]): TkaError {
+  const told = problems.slice(0, problemLimit);
+  if (problems.length > told.length) told.push(`and ${problems.length - told.length} more problems`);
+  return new TkaError(told.map((problem) => `${badConfiguration}${problem}`).join('\n'), {
+    hints: ['edit it, or set the key anew: kubectl tka config KEY VALUE'],
+  });
+}
+
+/**
+ * The budget for getting a token, in milliseconds: TKA_TIMEOUT as a Go duration or a bare number of seconds, else
+ * 30 s. Throws UsageError for anything else.
+ */
+export function signInTimeout(env: NodeJS.ProcessEnv): number {
+  const text = env.TKA_TIMEOUT?.trim();
+  if (!text) return 30_000;
+  const ms = /^[0-9]+(?:\.[0-9]+)?$/.test(text) ? Number(text) * 1000 : goDuration(text);
+  if (ms === undefined || ms <= 0 || ms > 3_600_000) {
+    throw new UsageError(`TKA_TIMEOUT=${JSON.stringify(cleanText(text))} is no time up to an hour`, {
+      hints: ['give a Go duration or seconds: TKA_TIMEOUT=45s'],
+    });
+  }
+  return ms;
+}

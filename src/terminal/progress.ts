@@ -1,0 +1,22 @@
+import { isatty } from 'node:tty';
+import type { Terminal } from './output.ts';
+
+/** Tells how far a long work has come. */
+export interface Progress {
+  done: number;
+  end(): void;
+}
+
+/** Prints a line every second on stderr if that is a terminal; `tell` makes it of how many are done. */
+export function progressOf(
+  {
+    terminal,
+    settings,
+  }: { readonly terminal: Pick<Terminal, 'notice'>; readonly settings: { readonly quiet: boolean } },
+  tell: (done: number) => string,
+): Progress {
+  const progress = { done: 0, end: () => clearInterval(timer) };
+  const say = () => terminal.notice(tell(progress.done));
+  const timer = settings.quiet || !isatty(2) ? undefined : setInterval(say, 1000);
+  return progress;
+}

@@ -1,0 +1,223 @@
+// use as the built program runs it, without a terminal.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import { type Home, jwt, kubectl, lines, test } from '../../fixtures/support.ts';
+
+const current = (home: Home) => /^current-context: "?([^"\n]*)"?$/m.exec(fs.readFileSync(home.kubeconfig, 'utf8'))?.[1];
+
+describe('use NAME', () => {
+  test('of a cluster without a context: writes it, without a sign-in, and switches', async ({ home, us, eu }) => {
+    expect(await home.run('use prod-eu')).toMatchObject({
+      status: 0,
+      stdout: 'Switched to context "prod-eu".\n',
+      stderr: '',
+    });
+    expect(current(home)).toBe('prod-eu');
+    for (const cluster of [us, eu]) expect(cluster.counts.login).toBe(0);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).not.toMatch(jwt);
+    // The same as login --all-contexts would have written.
+    const written = fs.readFileSync(home.kubeconfig, 'utf8');
+    await home.run('login --all-contexts');
+    await home.run('forget prod-us');
+    await home.run('forget staging');
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(written);
+    if (kubectl !== undefined) expect((await home.kubectl('get namespaces')).stdout).toMatch(/shop-prod-eu +Active/);
+  });
+
+  test('of a context of ours: from the kubeconfig alone, no network', async ({ home, mesh }) => {
+    await home.run('login --all-contexts');
+    for (const cluster of mesh.clusters) cluster.resetCounts();
+    expect(await home.run('use staging')).toMatchObject({
+      status: 0,
+      stdout: 'Switched to context "staging".\n',
+      stderr: '',
+    });
+    expect(current(home)).toBe('staging');
+    for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
+    await mesh.close();
+    expect(await home.run('use prod-us')).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run('use -q prod-eu')).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    expect(current(home)).toBe('prod-eu');
+  });
+
+  test('changes one line of a kubeconfig that is there', async ({ home }) => {
+    await home.run('login --all-contexts');
+    await home.run('use staging');
+    const before = fs.readFileSync(home.kubeconfig, 'utf8');
+    await home.run('use prod-us');
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(
+      before.replace('current-context: "staging"', 'current-context: "prod-us"'),
+    );
+    // Again: nothing to change, and said all the same, as kubectl does.
+    expect((await home.run('use prod-us')).stdout).toBe('Switched to context "prod-us".\n');
+  });
+
+  test('by an unambiguous prefix of a cluster or of a context', async ({ home, eu }) => {
+    expect((await home.run('use st')).stdout).toBe('Switched to context "staging".\n');
+    await home.run(['login', eu.server, '--context', 'frankfurt']);
+    expect((await home.run('use st')).stdout).toBe('Switched to context "staging".\n');
+    expect((await home.run('use fr')).stdout).toBe('Switched to context "frankfurt".\n');
+    await home.run('use staging');
+    expect((await home.run('use prod-e')).stdout).toBe('Switched to context "frankfurt".\n');
+  });
+
+  test('an ambiguous prefix lists the candidates, exit 2', async ({ home }) => {
+    await home.run('login prod-us');
+    await home.run('use staging');
+    const ran = await home.run('use prod');
+    expect(ran).toMatchObject({ status: 2, stdout: '' });
+    expect(lines(ran.stderr)).toEqual([
+      'error: 2 clusters have a name that begins with "prod"',
+      'hint: prod-eu (healthy)',
+      'hint: prod-us (healthy)',
+    ]);
+    expect(current(home)).toBe('staging');
+  });
+
+  test('with the mesh down: a prefix of a context of ours does, with a warning', async ({ home, mesh }) => {
+    await home.run('login prod-us');
+    await home.run('use staging');
+    fs.rmSync(home.state, { recursive: true, force: true });
+    await mesh.close();
+    const ran = await home.run('use prod-u');
+    expect(ran).toMatchObject({ status: 0, stdout: 'Switched to context "prod-us".\n' });
+    const none = await home.run('use nowhere');
+    expect(none).toMatchObject({ status: 1, stdout: '' });
+    expect(none.stderr).toMatch(/^error: /m);
+  });
+
+  test('of a cluster that one has logged out of: switches, and says so', async ({ home }) => {
+    await home.run('login prod-us');
+    await home.run('logout prod-us');
+    expect(await home.run('use prod-us')).toMatchObject({
+      status: 0,
+      stderr: 'you are signed out of this cluster\nhint: kubectl tka login prod-us\n',
+    });
+  });
+
+  test.for<[string, number, RegExp]>([
+    ['use nowhere', 1, /^error: no cluster named "nowhere"\nhint: kubectl tka clusters/],
+    ['use mine', 1, /^error: context "mine" is not ours\nhint: kubectl config use-context mine\n$/],
+    ['use a b', 2, /^error: too many arguments/],
+    ['use -', 1, /^error: no context is remembered that was the current one before\nhint: kubectl tka use NAME\n$/],
+  ])('%s: exit %d, nothing written', async ([args, status, stderr], { home }) => {
+    home.write(
+      home.kubeconfig,
+      'apiVersion: v1\nkind: Config\ncontexts:\n- name: mine\n  context: {cluster: c, user: u}\ncurrent-context: mine\n',
+    );
+    const before = fs.readFileSync(home.kubeconfig);
+    const ran = await home.run(args);
+    expect(ran).toMatchObject({ status, stdout: '' });
+    expect(ran.stderr).toMatch(stderr);
+    expect(fs.readFileSync(home.kubeconfig)).toEqual(before);
+  });
+
+  test('the empty name', async ({ home }) => {
+    expect(await home.run(['use', ''])).toMatchObject({ status: 2, stdout: '' });
+  });
+
+  test('refuses what login --all-contexts refuses, and writes nothing', async ({ home, us }) => {
+    us.faults.clusterInfo = { server_url: 'https://127.0.0.1:1' };
+    const other = await home.run('use prod-us');
+    expect(other).toMatchObject({ status: 1, stdout: '' });
+    expect(other.stderr).toMatch(/^error: \S+ is not the TKA server of prod-us/);
+    us.faults.clusterInfo = { insecure_skip_tls_verify: true };
+    const insecure = await home.run('use prod-us');
+    expect(insecure).toMatchObject({ status: 1, stdout: '' });
+    expect(insecure.stderr).toContain(`--insecure-skip-tls-verify`);
+    expect(fs.existsSync(home.kubeconfig)).toBe(false);
+    home.write(
+      home.kubeconfig,
+      'apiVersion: v1\nkind: Config\ncontexts:\n- name: prod-eu\n  context: {cluster: c, user: u}\n',
+    );
+    const before = fs.readFileSync(home.kubeconfig);
+    const foreign = await home.run('use prod-e');
+    expect(foreign).toMatchObject({ status: 1, stdout: '' });
+    expect(foreign.stderr).toMatch(/^error: the kubeconfig has a context "prod-eu" that is not ours\nhint: /);
+    expect(fs.readFileSync(home.kubeconfig)).toEqual(before);
+  });
+});
+
+describe('use -', () => {
+  test('goes back, and forth again', async ({ home }) => {
+    await home.run('login --all-contexts');
+    await home.run('use prod-us');
+    await home.run('use staging');
+    for (const name of ['prod-us', 'staging', 'prod-us']) {
+      expect(await home.run('use -')).toMatchObject({
+        status: 0,
+        stdout: `Switched to context "${name}".\n`,
+        stderr: '',
+      });
+      expect(current(home)).toBe(name);
+    }
+    // Switching to where one is changes nothing.
+    await home.run('use prod-us');
+    expect((await home.run('use -')).stdout).toBe('Switched to context "staging".\n');
+  });
+
+  test('goes back to a context that is not ours', async ({ home }) => {
+    home.write(
+      home.kubeconfig,
+      'apiVersion: v1\nkind: Config\ncontexts:\n- name: mine\n  context: {cluster: c, user: u}\ncurrent-context: mine\n',
+    );
+    await home.run('use prod-us');
+    expect((await home.run('use -')).stdout).toBe('Switched to context "mine".\n');
+    expect(current(home)).toBe('mine');
+  });
+
+  test('says so where the context is gone', async ({ home }) => {
+    await home.run('use prod-us');
+    await home.run('use staging');
+    await home.run('forget prod-us');
+    expect(await home.run('use -')).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: 'error: the context before, "prod-us", is gone\nhint: kubectl tka use NAME\n',
+    });
+  });
+
+  test('every kubeconfig has its own, kept in a private file', async ({ home }) => {
+    const other = path.join(home.dir, 'other.yaml');
+    for (const name of ['prod-us', 'staging']) await home.run(['use', name]);
+    for (const name of ['prod-eu', 'prod-us']) await home.run(['--kubeconfig', other, 'use', name]);
+    expect((await home.run('use -')).stdout).toBe('Switched to context "prod-us".\n');
+    expect((await home.run(['use', '-'], { env: { KUBECONFIG: other } })).stdout).toBe(
+      'Switched to context "prod-eu".\n',
+    );
+    const folder = path.join(home.state, 'previous-context');
+    expect(fs.statSync(folder).mode & 0o777).toBe(0o700);
+    for (const name of fs.readdirSync(folder)) expect(fs.statSync(path.join(folder, name)).mode & 0o777).toBe(0o600);
+    // Whatever stands there: no memory, and no harm.
+    for (const text of ['', '{', 'null', '{"context":1}', '{"context":""}']) {
+      for (const name of fs.readdirSync(folder)) fs.writeFileSync(path.join(folder, name), text);
+      expect(await home.run('use -')).toMatchObject({ status: 1, stdout: '' });
+    }
+  });
+
+  test('where it cannot be remembered, the switch is made all the same', async ({ home }) => {
+    await home.run('login --all-contexts');
+    await home.run('use prod-us');
+    fs.rmSync(home.state, { recursive: true, force: true });
+    home.write(home.state, 'a file where the folder should be');
+    const ran = await home.run('use staging');
+    expect(ran).toMatchObject({ status: 0, stdout: 'Switched to context "staging".\n' });
+    expect(ran.stderr).toMatch(/^warning: the context before this one is not remembered: /m);
+    expect(current(home)).toBe('staging');
+  });
+});
+
+describe('use without a name', () => {
+  test('and without a terminal: an error with the list, exit 2', async ({ home, eu }) => {
+    await home.run(['login', eu.server, '--context', 'frankfurt']);
+    const ran = await home.run('use');
+    expect(ran).toMatchObject({ status: 2, stdout: '' });
+    expect(lines(ran.stderr)).toEqual([
+      'error: name a cluster: there is no terminal to choose one on',
+      'hint: prod-eu (healthy, context frankfurt)',
+      'hint: prod-us (healthy)',
+      'hint: staging (healthy)',
+    ]);
+  });
+});

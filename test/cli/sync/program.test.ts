@@ -1,0 +1,90 @@
+// The built program: exit status, streams, and what it says while it waits.
+import { execFileSync, spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import { hasPty, needsPty, Pty } from '../../fixtures/pty.ts';
+import { callers, program, test } from '../../fixtures/support.ts';
+
+describe('kubectl tka sync', () => {
+  test('writes contexts that work, and says so on stdout alone', async ({ home, us, eu }) => {
+    const ran = await home.run('sync');
+    expect(ran).toMatchObject({ status: 0, stdout: '3 added: prod-eu, prod-us, staging.\n', stderr: '' });
+    for (const caller of callers.filter(({ absent }) => !absent)) {
+      expect(await caller.call(home, '--context prod-eu get namespaces')).toMatchObject({ status: 0 });
+    }
+    expect([us.counts.login, eu.counts.login]).toEqual([0, 1]);
+    const before = home.files(/state/);
+    expect(await home.run('sync')).toMatchObject({ status: 0, stdout: '3 unchanged.\n', stderr: '' });
+    expect(home.files(/state/)).toEqual(before);
+    expect(await home.run('sync --quiet')).toMatchObject({ status: 0, stdout: '', stderr: '' });
+  });
+
+  test('ends with 1 where something is left to do, with errors on stderr', async ({ home, eu }) => {
+    eu.faults.clusterInfo = { server_url: 'https://evil.example.com' };
+    const ran = await home.run('sync');
+    expect(ran).toMatchObject({ status: 1, stdout: '2 added: prod-us, staging.\n' });
+    expect(ran.stderr.split('\n')).toEqual([
+      expect.stringMatching(/^warning: prod-eu: .* is not the TKA server of prod-eu: .*; it gets no context$/),
+      'error: 1 of 3 clusters could not be synced: prod-eu',
+      expect.stringMatching(/^hint: /),
+      '',
+    ]);
+  });
+
+  test('ends with 2 for wrong usage, before any server is asked', async ({ home, us }) => {
+    const wrong = [
+      ['sync', 'prod-us'],
+      ['sync', '--context-template', '{nam}'],
+      ['sync', '-l', 'a=b=c'],
+      ['sync', '--prune=yes'],
+    ];
+    for (const args of wrong) {
+      expect([args, await home.run(args)]).toEqual([args, expect.objectContaining({ status: 2, stdout: '' })]);
+    }
+    expect(us.counts.memberlist).toBe(0);
+    const help = await home.run('sync --help');
+    for (const flag of ['-l, --selector', '--prune', '--dry-run', '--context-template', '--accept-changes'])
+      expect(help.stdout).toContain(flag);
+    expect(help.stdout).not.toContain('insecure');
+  });
+
+  test('prints a diff that patch takes, and touches nothing', async ({ home, eu }) => {
+    await home.run('sync -l environment=production');
+    const before = home.files(/state/);
+    const text = fs.readFileSync(home.kubeconfig, 'utf8');
+    const ran = await home.run('sync --dry-run');
+    expect(ran).toMatchObject({ status: 0, stderr: 'dry run, nothing is written: 1 added: staging. 2 unchanged.\n' });
+    expect(home.files(/state/)).toEqual(before);
+    await home.run('sync');
+    if (spawnSync('patch', ['--version']).status !== 0) return;
+    fs.writeFileSync(`${home.root}/copy`, text);
+    execFileSync('patch', ['-s', `${home.root}/copy`], { input: ran.stdout });
+    expect(fs.readFileSync(`${home.root}/copy`, 'utf8')).toBe(fs.readFileSync(home.kubeconfig, 'utf8'));
+    expect(eu.counts.login).toBe(0);
+  });
+
+  test('shows no progress where nobody looks', async ({ home, eu, us }) => {
+    for (const cluster of [eu, us]) cluster.faults.routes.clusterInfo = { latencyMs: 1200 };
+    expect(await home.run('sync')).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test.skipIf(!hasPty)(`shows progress on a terminal${needsPty}`, async ({ home, eu, us }) => {
+    for (const cluster of [eu, us]) cluster.faults.routes.clusterInfo = { latencyMs: 1200 };
+    const loud = new Pty(program, ['sync'], { env: home.env });
+    expect(await loud.ended).toBe(0);
+    expect(loud.raw).toMatch(/^(?:asked [12] of 3 clusters …\r\n)+$/);
+    const quiet = new Pty(program, ['sync', '--quiet'], { env: home.env });
+    expect(await quiet.ended).toBe(0);
+    expect(quiet.raw).toBe('');
+  });
+
+  test('by login --all-contexts: with its own last line', async ({ home }) => {
+    const ran = await home.run('login --all-contexts');
+    expect(ran).toMatchObject({
+      status: 0,
+      stdout:
+        '3 added: prod-eu, prod-us, staging.\nThe current context stays none; kubectl signs in to each when it first needs to.\n',
+      stderr: '',
+    });
+  });
+});

@@ -1,0 +1,195 @@
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { Paths } from '../../src/settings/paths.ts';
+import { type Flags, loadSettings, signInTimeout } from '../../src/settings/settings.ts';
+import { goDuration } from '../../src/util/duration.ts';
+import { UsageError } from '../../src/util/errors.ts';
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'settings-'));
+afterAll(() => fs.rmSync(folder, { recursive: true }));
+const file = path.join(folder, 'config.yaml');
+const second = path.join(folder, 'etc.yaml');
+const paths: Paths = { cache: undefined, state: undefined, home: folder, configs: [file, second] };
+
+function load(text: string | undefined, flags: Flags = {}, env: NodeJS.ProcessEnv = {}) {
+  fs.rmSync(file, { force: true, recursive: true });
+  if (text !== undefined) fs.writeFileSync(file, text);
+  return loadSettings(flags, env, paths);
+}
+
+describe('precedence', () => {
+  it('is flag > environment > file > default', async () => {
+    const text = 'tailscale:\n  hostname: from-file\n  port: 1001\n  tailnet: file.ts.net\n';
+    const env = { TKA_TAILSCALE_HOSTNAME: 'from-env', TKA_TAILSCALE_PORT: '1002' };
+    const settings = await load(text, { port: '1003' }, env);
+    expect(settings.values.get('tailscale.port')).toEqual({ value: 1003, source: '--port' });
+    expect(settings.values.get('tailscale.hostname')).toEqual({ value: 'from-env', source: 'TKA_TAILSCALE_HOSTNAME' });
+    expect(settings.values.get('tailscale.tailnet')).toEqual({ value: 'file.ts.net', source: file });
+    expect(settings.values.get('debug')).toEqual({ value: false, source: 'default' });
+    expect(settings.entryServer).toBe('http://from-env.file.ts.net:1003');
+  });
+
+  it('has no host name by default', async () => {
+    expect((await load(undefined)).entryServer).toBeUndefined();
+    expect((await load('')).entryServer).toBeUndefined();
+    expect((await load('tailscale:\n')).entryServer).toBeUndefined();
+  });
+
+  it('takes the first file that exists, and that one alone', async () => {
+    fs.writeFileSync(second, 'tailscale: {hostname: second, port: 99}\n');
+    expect((await load('debug: true\n')).entryServer).toBeUndefined();
+    expect((await load(undefined)).entryServer).toBe('http://second:99');
+    fs.rmSync(second);
+  });
+
+  it.each(['api:\n  retryafterseconds: 7\n', 'API:\n  RetryAfterSeconds: 7\n', 'api: {retryAfterSeconds: "7"}\n'])(
+    'reads keys in any case: %j',
+    async (text) => {
+      expect((await load(text)).values.get('api.retryAfterSeconds')?.value).toBe(7);
+    },
+  );
+});
+
+describe('the server that is meant', () => {
+  const config = 'tailscale:\n  tailnet: .example.ts.net.\n';
+  it.each([
+    // [-s, -p, configured port, canonical URL]
+    ['tka', undefined, undefined, 'https://tka.example.ts.net'],
+    ['TKA.', undefined, undefined, 'https://tka.example.ts.net'],
+    ['tka', '8123', undefined, 'http://tka.example.ts.net:8123'],
+    ['tka', undefined, 8123, 'http://tka.example.ts.net:8123'],
+    ['tka:80', undefined, 8123, 'http://tka.example.ts.net'],
+    ['tka.example.ts.net', undefined, undefined, 'https://tka.example.ts.net'],
+    ['tka.other.ts.net', undefined, undefined, 'https://tka.other.ts.net'],
+    ['127.0.0.11:8123', undefined, undefined, 'http://127.0.0.11:8123'],
+    ['127.0.0.11', undefined, undefined, 'https://127.0.0.11'],
+    ['localhost:8123', undefined, undefined, 'http://localhost:8123'],
+    ['[fd7a:115c:a1e0::1]:8123', undefined, undefined, 'http://[fd7a:115c:a1e0::1]:8123'],
+    ['fd7a:115c:a1e0::1', undefined, undefined, 'https://[fd7a:115c:a1e0::1]'],
+    // A URL: configured port and tailnet do not apply, an explicit port only where it has none.
+    ['https://tka', undefined, 8123, 'https://tka'],
+    ['http://tka', undefined, 8123, 'http://tka'],
+    ['http://tka', '8124', undefined, 'http://tka:8124'],
+    ['http://tka:8125/', '8124', undefined, 'http://tka:8125'],
+    ['https://tka:443', '8124', undefined, 'https://tka'],
+    ['https://[fd7a:115c:a1e0::1]', '8124', undefined, 'https://[fd7a:115c:a1e0::1]:8124'],
+    ['https://tka.example.ts.net/api/v1alpha1', undefined, undefined, 'https://tka.example.ts.net'],
+  ])('-s %s -p %s, configured port %s: %s', async (server, port, configured, expected) => {
+    const text = configured === undefined ? config : `${config}  port: ${configured}\n`;
+    const settings = await load(text, { server, ...(port !== undefined && { port }) });
+    expect(settings.entryServer).toBe(expected);
+  });
+
+  it.each([
+    // A configured host name takes port and tailnet even with a scheme, as in the Go CLI.
+    ['https://tka', 443, 'https://tka.example.ts.net'],
+    ['http://tka', 8123, 'http://tka.example.ts.net:8123'],
+    ['http://127.0.0.11', 8123, 'http://127.0.0.11:8123'],
+    ['http://127.0.0.11:9000', 8123, 'http://127.0.0.11:9000'],
+    ['tka.example.ts.net', 443, 'https://tka.example.ts.net'],
+  ])('tailscale.hostname %s with port %i: %s', async (hostname, port, expected) => {
+    const settings = await load(config, {}, { TKA_TAILSCALE_HOSTNAME: hostname, TKA_TAILSCALE_PORT: String(port) });
+    expect(settings.entryServer).toBe(expected);
+  });
+
+  it.each([
+    'a b',
+    'https://u:p@tka',
+    'tka:0x50',
+    'tka:',
+    ':80',
+    'tka/path',
+    'ftp://tka',
+    '../etc',
+    'tka:99999',
+    'a\u001bb',
+    'https://',
+    '-',
+    'http://tka/x',
+  ])('%j is wrong usage', async (server) => {
+    const attempt = load(undefined, { server }).then((settings) => settings.entryServer);
+    await expect(attempt).rejects.not.toThrow(/u:p| server "/);
+    await expect(attempt).rejects.toThrow(UsageError);
+  });
+});
+
+describe('a bad configuration', () => {
+  it('is reported with all its problems, by file, line and key', async () => {
+    const text = 'tailscale:\n  hostname: [a]\n  port: 70000\n# comment\ndebug: perhaps\noutput: no\n';
+    const error = await load(text, {}, { TKA_OUTPUT_QUIET: 'x' }).catch((e) => e);
+    expect(error.exitCode).toBe(1);
+    expect(error.message.split('\n')).toEqual([
+      `bad configuration: ${file}:2: tailscale.hostname must be text`,
+      `bad configuration: ${file}:3: tailscale.port must be a port from 1 to 65535`,
+      `bad configuration: ${file}:5: debug must be true or false`,
+      `bad configuration: ${file}:6: output must be a map`,
+      'bad configuration: TKA_OUTPUT_QUIET="x": must be true or false',
+    ]);
+  });
+
+  it('with very many problems tells the first twenty, and how many there are besides', async () => {
+    const error = await load('}\n'.repeat(30)).catch((e) => e);
+    const lines = error.message.split('\n');
+    expect(lines).toHaveLength(21);
+    for (const line of lines) expect(line).toMatch(/^bad configuration: \S/);
+    expect(lines[20]).toMatch(/: and \d+ more problems$/);
+  });
+
+  it.each([
+    ['a list', '- a\n', /:1: must be a map of settings/],
+    ['text', 'hello\n', /:1: must be a map of settings/],
+    ['a key twice', 'debug: true\nDEBUG: false\n', /:2: DEBUG is there twice/],
+    ['the same key twice', 'debug: true\ndebug: false\n', /:2: .*unique/i],
+    ['broken YAML', 'tailscale: {hostname: a\n', /config\.yaml:[12]: /],
+    ['a tab', 'tailscale:\n\thostname: a\n', /config\.yaml:2: /],
+    ['control characters', 'tailscale:\n  hostname: "a\\eb"\n', /plain text/],
+    ['a port that is text', 'tailscale:\n  port: https\n', /must be a port/],
+    ['a fraction of a port', 'tailscale:\n  port: 1.5\n', /must be a port/],
+    ['binary', '\u0000\u0001\u0002', /config\.yaml:1/],
+  ])('%s', async (_, text, expected) => {
+    const error = await load(text).catch((e) => e);
+    expect(error).toBeInstanceOf(Error);
+    expect(error.message).toMatch(expected);
+  });
+
+  it('is one that is a folder, or was named and is not there', async () => {
+    fs.rmSync(file, { force: true });
+    fs.mkdirSync(file);
+    await expect(loadSettings({}, {}, paths)).rejects.toThrow(/config\.yaml: is not a file/);
+    fs.rmdirSync(file);
+    await expect(load(undefined, { config: path.join(folder, 'none.yaml') })).rejects.toThrow(
+      /none\.yaml: there is no such file/,
+    );
+  });
+
+  it('may hold keys of others, and merge keys and anchors', async () => {
+    const settings = await load(
+      'operator: {namespace: tka-system}\nx: &x tka\ntailscale:\n  hostname: *x\nunknown: [1]\n',
+    );
+    expect(settings.entryServer).toBe('https://tka');
+  });
+});
+
+describe('TKA_TIMEOUT', () => {
+  it.each([
+    [undefined, 30_000],
+    ['', 30_000],
+    ['45s', 45_000],
+    ['45', 45_000],
+    ['1.5', 1500],
+    ['1m30s', 90_000],
+    ['500ms', 500],
+    ['1h', 3_600_000],
+  ])('%s is %i ms', (text, ms) => expect(signInTimeout({ TKA_TIMEOUT: text })).toBe(ms));
+  it.each(['0', '-1', '0s', 'soon', '2h', '1d', '5 s', 'NaN', 'Infinity', '1e3'])('%s is wrong usage', (text) => {
+    expect(() => signInTimeout({ TKA_TIMEOUT: text })).toThrow(UsageError);
+  });
+  it('reads Go’s durations', () => {
+    expect(goDuration('1h2m3.5s')).toBe(3_723_500);
+    expect(goDuration('1.5h')).toBe(5_400_000);
+    expect(goDuration('')).toBeUndefined();
+    expect(goDuration('1')).toBeUndefined();
+  });
+});
