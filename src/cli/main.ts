@@ -3,7 +3,7 @@ import { openTerminal } from '../terminal/output.ts';
 import { TkaError, UsageError } from '../util/errors.ts';
 import { nearest } from '../util/suggest.ts';
 import { cleanText } from '../util/text.ts';
-import type { CommonFlags } from './context.ts';
+import type { CommonFlags } from './context/context.ts';
 import { helpOf, programName, setExamples, setRestUsage, setTakesHeld } from './help.ts';
 import { type Flags, output, specs } from './specs.ts';
 
@@ -46,7 +46,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     if (args.includes(spec.name)) for (const option of spec.options ?? []) sub.addOption(option);
     sub.action(async () => {
       const flags = sub.optsWithGlobals<CommonFlags & Flags>();
-      const { openContext } = await import('./context.ts');
+      const { openContext } = await import('./context/context.ts');
       const action = await spec.load();
       const dash = spec.passThrough === true ? args.indexOf('--') : -1;
       const rest = dash < 0 ? undefined : args.slice(dash + 1);

@@ -38,7 +38,7 @@ async function clusterNames(
     const [{ findPaths }, { ListMemory }, { RememberedClusters }] = await Promise.all([
       import('../settings/paths.ts'),
       import('../discovery/memory.ts'),
-      import('./target/names.ts'),
+      import('./context/remembered.ts'),
     ]);
     const clusters = new RememberedClusters(new ListMemory((await findPaths(env)).state));
     return (hint) => clusters.inHint(hint);

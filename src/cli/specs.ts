@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 import type { TkaError } from '../util/errors.ts';
-import type { CommonFlags, Context } from './context.ts';
+import type { CommonFlags, Context } from './context/context.ts';
 
 type Action = (
   context: Context,

@@ -3,8 +3,8 @@
 import { isIP } from 'node:net';
 import { plainIp } from '../tailscale/addresses.ts';
 import type { MemberState } from '../tka/types.ts';
-import { canonicalApiServer } from '../tka/url.ts';
 import { cleanText } from '../util/text.ts';
+import { canonicalApiServer } from '../util/url.ts';
 import { matchHtml, type Shape } from './html-shape.ts';
 
 /** One row of the page. */

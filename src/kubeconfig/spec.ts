@@ -1,6 +1,6 @@
-import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
 import { TkaError } from '../util/errors.ts';
 import { cleanText } from '../util/text.ts';
+import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { markName } from './glance.ts';
 import type { Entry } from './source.ts';
 import type { Field } from './splice.ts';

@@ -1,4 +1,4 @@
-import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
+import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { markName } from './glance.ts';
 import { type Entry, type SectionKey, type Source, sectionKeys } from './source.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';

@@ -1,8 +1,8 @@
 // The command line of tka-server.
 import { Command, CommanderError } from 'commander';
 import { openTerminal, sayError, structured } from '../terminal/output.ts';
-import { quoted } from '../tka/url.ts';
 import { UsageError } from '../util/errors.ts';
+import { quoted } from '../util/url.ts';
 import { versionInfo, versionLine } from '../util/version.ts';
 import { loadConfig } from './config.ts';
 import { isNamespace } from './config-keys.ts';

@@ -1,8 +1,8 @@
 // Every key of the server's configuration, with its default, as the Go server has them; `health.host`, `gossip.key`
 // and `operator.leaseNamespace` are ours.
 import { X509Certificate } from 'node:crypto';
-import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
 import { goDuration } from '../util/duration.ts';
+import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 
 type Labels = Readonly<Record<string, string>>;
 type Reader<T> = (value: unknown) => { readonly value: T } | { readonly problem: string };

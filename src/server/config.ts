@@ -1,8 +1,8 @@
 // The server's configuration: environment, then file, then default.
 import { parseConfigText, readConfigText } from '../settings/config-file.ts';
-import { quoted } from '../tka/url.ts';
 import { UsageError } from '../util/errors.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
+import { quoted } from '../util/url.ts';
 import { type ConfigKey, type ConfigValue, configKeys, variableOf } from './config-keys.ts';
 
 /** All of it, each key with its value. */

@@ -2,10 +2,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { type Entry, entryName, exists, formatEntry, readEntry, signedOutFile } from '../credential/entry.ts';
 import type { Paths } from '../settings/paths.ts';
-import { canonicalApiServer, canonicalServer } from '../tka/url.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeWhole } from '../util/files.ts';
 import { cleanText } from '../util/text.ts';
+import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import type { Siblings } from './failover.ts';
 import { type Lock, LostLock } from './lock.ts';
 

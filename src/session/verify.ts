@@ -1,7 +1,7 @@
 import type { Client } from '../network/http.ts';
 import type { Network } from '../network/network.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
-import { withoutSlashes } from '../tka/url.ts';
+import { withoutSlashes } from '../util/url.ts';
 
 const timeout = 2000;
 

@@ -1,8 +1,8 @@
 import * as net from 'node:net';
-import { canonicalServer, quoted } from '../tka/url.ts';
 import { goDuration } from '../util/duration.ts';
 import { TkaError, UsageError } from '../util/errors.ts';
 import { cleanText } from '../util/text.ts';
+import { canonicalServer, quoted } from '../util/url.ts';
 import { readConfig } from './file.ts';
 import { environmentName, readSetting, type SettingKey, type SettingValue, settingKeys } from './keys.ts';
 import type { Paths } from './paths.ts';

@@ -4,10 +4,10 @@ import { Unavailable } from '../network/failure.ts';
 import { TkaError } from '../util/errors.ts';
 import { pemBlocks } from '../util/pem.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
+import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { NotSignedIn, Refused } from './errors.ts';
 import { checkToken, type TokenClaims } from './token.ts';
 import type { MemberState } from './types.ts';
-import { canonicalApiServer, canonicalServer } from './url.ts';
 
 /** An HTTP answer as it arrived; header names in lower case. */
 export interface RawAnswer {

@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { parse } from 'yaml';
-import { canonicalApiServer, canonicalServer } from '../../src/tka/url.ts';
+import { canonicalApiServer, canonicalServer } from '../../src/util/url.ts';
 import { type Home, jwt, kubectl, start } from '../fixtures/support.ts';
 
 /** C0, C1, bidirectional overrides, zero-width and tag characters: nothing of that reaches a terminal or a file. */

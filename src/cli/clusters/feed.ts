@@ -5,9 +5,9 @@ import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
-import { askTailnet, openWay, type Tailnet } from '../reach.ts';
-import { listClusters } from '../target/directory.ts';
+import { askTailnet, openWay, type Tailnet } from '../context/connect.ts';
+import type { Context } from '../context/context.ts';
+import { listClusters } from '../target/clusters.ts';
 
 const tailnetAge = 30_000;
 const diskAge = 60_000;

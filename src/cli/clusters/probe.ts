@@ -3,7 +3,7 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import type { Network } from '../../network/network.ts';
 import { progressOf } from '../../terminal/progress.ts';
 import { TkaClient } from '../../tka/client.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { type Connection, type Probed, probeAll, probeOf, probeTargets } from './probes.ts';
 
 const connectTimeout = 2000;

@@ -2,7 +2,7 @@ import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/store.ts';
 import { type OutputFormat, shortDuration } from '../../terminal/output.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { contextOf } from '../target/target.ts';
 import type { Probe, Probed } from './probes.ts';
 

@@ -2,7 +2,7 @@ import { writeAll } from '../../credential/entry.ts';
 import type { Cluster } from '../../discovery/clusters.ts';
 import { cell, type OutputFormat, structured, TableLines } from '../../terminal/output.ts';
 import { systemCode } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { type Feed, feedClusters } from './feed.ts';
 import { probeBudget, probeConnections } from './probe.ts';
 import { probeAll, probeOf, probeTargets, type ServerProbe, serversToProbe } from './probes.ts';

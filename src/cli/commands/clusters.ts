@@ -3,9 +3,9 @@ import { acceptHint } from '../../discovery/trust.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
 import { type OutputFormat, structured, table } from '../../terminal/output.ts';
 import { cellsOf, headingsOf, type Listed, listedOf, withProbe } from '../clusters/rows.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { listed } from '../sync/report.ts';
-import { allClustersTold } from '../target/directory.ts';
+import { allClustersTold } from '../target/clusters.ts';
 
 /** The flags of `clusters`. */
 export interface ClustersFlags {

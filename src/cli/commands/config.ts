@@ -10,8 +10,8 @@ import { systemCode, TkaError, UsageError } from '../../util/errors.ts';
 import { makeFolder, writeWhole } from '../../util/files.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText } from '../../util/text.ts';
-import type { CommonFlags, Context } from '../context.ts';
-import { taggedPeers } from '../target/directory.ts';
+import type { CommonFlags, Context } from '../context/context.ts';
+import { taggedPeers } from '../target/seeds.ts';
 
 /**
  * `config [key] [value]`: shows all settings with their sources, tailscaled among them, shows one, or sets one in the file.

@@ -3,10 +3,10 @@ import { execCredential, wantedApiVersion } from '../../credential/entry.ts';
 import { findPaths, type Paths } from '../../settings/paths.ts';
 import { type Flags, loadSettings, readSettings } from '../../settings/settings.ts';
 import { openTerminal, type Terminal } from '../../terminal/output.ts';
-import { canonicalApiServer, canonicalServer } from '../../tka/url.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
-import { openSessions, openWay, tailnetOnce } from '../reach.ts';
+import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
+import { openSessions, openWay, tailnetOnce } from '../context/connect.ts';
 
 const options = {
   server: { type: 'string', short: 's' },

@@ -1,7 +1,7 @@
 import { ListMemory } from '../../discovery/memory.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { type Claimed, checkApi } from '../doctor/api.ts';
 import { Checks, checkNames, consequence, failedBy, skipped, type Verdict, warning } from '../doctor/check.ts';
 import { checkKubeconfig, type Found, findKubeconfig } from '../doctor/kubeconfig.ts';
@@ -16,7 +16,8 @@ import {
 import { type Report, showReport } from '../doctor/print.ts';
 import { checkServer } from '../doctor/server.ts';
 import { checkSession, heldSession } from '../doctor/session.ts';
-import { NoCluster, Unplaced } from '../target/directory.ts';
+import { NoCluster } from '../target/by-name.ts';
+import { Unplaced } from '../target/placed.ts';
 import { contextOf, heldTarget, loginTarget, nameOfServer, type Target } from '../target/target.ts';
 
 /** `doctor [NAME]`: every link of the chain to one cluster. Changes nothing. Throws TkaError where one fails. */

@@ -3,14 +3,15 @@ import { readKubeconfig } from '../../kubeconfig/index.ts';
 import { structured } from '../../terminal/output.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { ClusterAccess } from '../exec/access.ts';
 import { findKubectl, kubectlArgs, needsCluster, parallelism, readsStdin } from '../exec/args.ts';
 import { Child } from '../exec/child.ts';
 import { Capture } from '../exec/output.ts';
 import { Report } from '../exec/report.ts';
 import { Fleet } from '../exec/runner.ts';
-import { chooseClusters, clustersToUse } from '../target/directory.ts';
+import { chooseClusters } from '../target/by-name.ts';
+import { clustersToUse } from '../target/clusters.ts';
 
 const MiB = 1024 * 1024;
 /** What -o json keeps of one stream, and of all together. */

@@ -1,8 +1,6 @@
 import { shortName } from '../../discovery/naming.ts';
 import { acceptHint, type Trust } from '../../discovery/trust.ts';
 import {
-  type ContextSiblings,
-  type ContextSpec,
   checkWritable,
   editKubeconfig,
   type KubeconfigView,
@@ -18,12 +16,15 @@ import { cell, when } from '../../terminal/output.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { hintsOf, systemCode, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
-import type { Context } from '../context.ts';
-import { contextsByCluster } from '../contexts/by-cluster.ts';
+import type { Context } from '../context/context.ts';
 import { rememberSwitch } from '../contexts/previous.ts';
-import { allClusters, chooseClusters, confirmed, NoCluster, trustOf } from '../target/directory.ts';
+import { inContext, keepSiblings, siblingsToKeep } from '../contexts/siblings.ts';
+import { specOf } from '../contexts/spec.ts';
+import { chooseClusters, NoCluster } from '../target/by-name.ts';
+import { allClusters } from '../target/clusters.ts';
+import { contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { confirmed } from '../target/placed.ts';
 import { liftSignedOut } from '../target/same-cluster.ts';
-import { inContext, keepSiblings, siblingsToKeep } from '../target/siblings.ts';
 import {
   type ContextTarget,
   clusterOfServer,
@@ -33,6 +34,7 @@ import {
   type Target,
   targetOf,
 } from '../target/target.ts';
+import { trustOf } from '../target/trust.ts';
 
 /** How long a server may take to describe its cluster, beside the sign-in, in milliseconds. */
 const describeTimeout = 2000;
@@ -303,29 +305,6 @@ function sayWhoYouAre(
   }
 }
 
-type Access = Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>;
-
-/** What the kubeconfig is to hold for a server. */
-export function specOf(
-  context: Context,
-  name: string,
-  server: string,
-  access: Access,
-  siblings?: ContextSiblings,
-): ContextSpec {
-  return {
-    siblings,
-    name,
-    server,
-    apiServer: access.apiServer,
-    caData: access.caData,
-    insecureSkipTlsVerify: access.insecureSkipTlsVerify,
-    command: context.command,
-    installHint:
-      'kubectl-tka gets the tokens for this cluster, and is not installed here.\nInstall it with: kubectl krew install tka',
-  };
-}
-
 // Whoever answers in place of an unverified API server is sent the user's token.
 function onlyOneInsecure(): UsageError {
   return new UsageError('--insecure-skip-tls-verify is for one cluster', {
@@ -342,7 +321,7 @@ function refuseForeign(view: KubeconfigView, name: string): void {
 
 // Without a sign-in: what a context needs is in each server's /cluster-info.
 async function writeAllContexts(context: Context, selector: string | undefined): Promise<void> {
-  const { syncContexts } = await import('./sync.ts');
+  const { syncContexts } = await import('../sync/sync.ts');
   const { currentContext, error } = await syncContexts(context, selector === undefined ? {} : { selector });
   if (!context.settings.quiet) {
     context.terminal.out(

@@ -1,8 +1,9 @@
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { cell } from '../../terminal/output.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
-import { allClusters, chooseClusters } from '../target/directory.ts';
+import type { Context } from '../context/context.ts';
+import { chooseClusters } from '../target/by-name.ts';
+import { allClusters } from '../target/clusters.ts';
 import { type SignOutGroup, signOutGroups } from '../target/same-cluster.ts';
 import { type Held, heldOf, heldTarget, knownHere, nameOfServer } from '../target/target.ts';
 

@@ -2,7 +2,7 @@ import { type KubeconfigView, type OurContext, readKubeconfig } from '../../kube
 import { timeLeft } from '../../session/store.ts';
 import { cell, type OutputFormat, structured, table, when } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { contextOf, nameOfServer } from '../target/target.ts';
 
 /** `status`: the sessions of this machine, from the cache alone. */

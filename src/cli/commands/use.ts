@@ -2,12 +2,14 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
-import type { Context } from '../context.ts';
-import { contextsByCluster } from '../contexts/by-cluster.ts';
+import type { Context } from '../context/context.ts';
 import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { contextSpec } from '../contexts/spec.ts';
-import { allClusters, noCluster, trustOf } from '../target/directory.ts';
+import { noCluster } from '../target/by-name.ts';
+import { allClusters } from '../target/clusters.ts';
+import { contextsByCluster } from '../target/contexts-by-cluster.ts';
 import { contextFor } from '../target/target.ts';
+import { trustOf } from '../target/trust.ts';
 
 /** What can be switched to: a cluster, our context for one, or both. */
 interface Choice {

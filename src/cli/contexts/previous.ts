@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import type { EditResult, KubeconfigFiles } from '../../kubeconfig/index.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import { ensurePrivateFolder, readOwn, writeWhole } from '../../util/files.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 
 // Every kubeconfig has its own: one context before is of no use in another file.
 function fileOf(state: string, kubeconfig: KubeconfigFiles): string {

@@ -1,11 +1,11 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import type { Trust } from '../../discovery/trust.ts';
-import type { ContextSpec } from '../../kubeconfig/index.ts';
+import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
+import type { Session } from '../../session/store.ts';
 import { TkaError } from '../../util/errors.ts';
-import { specOf } from '../commands/login.ts';
-import type { Context } from '../context.ts';
-import { confirmed } from '../target/directory.ts';
-import { inContext, keepSiblings, siblingsToKeep } from '../target/siblings.ts';
+import type { Context } from '../context/context.ts';
+import { confirmed } from '../target/placed.ts';
+import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
 
 /**
  * What a context for a cluster holds, without signing in: its server is asked whether it is that cluster's, and how the
@@ -29,4 +29,27 @@ export async function contextSpec(
   const siblings = await siblingsToKeep(context, trust, { server, info }, cluster.servers);
   keepSiblings(context, server, siblings);
   return specOf(context, name, server, info, inContext(siblings));
+}
+
+type Access = Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>;
+
+/** What the kubeconfig is to hold for a server. */
+export function specOf(
+  context: Context,
+  name: string,
+  server: string,
+  access: Access,
+  siblings?: ContextSiblings,
+): ContextSpec {
+  return {
+    siblings,
+    name,
+    server,
+    apiServer: access.apiServer,
+    caData: access.caData,
+    insecureSkipTlsVerify: access.insecureSkipTlsVerify,
+    command: context.command,
+    installHint:
+      'kubectl-tka gets the tokens for this cluster, and is not installed here.\nInstall it with: kubectl krew install tka',
+  };
 }

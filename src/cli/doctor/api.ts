@@ -7,7 +7,7 @@ import type { Session } from '../../session/store.ts';
 import { tryToken } from '../../session/verify.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 
 const timeout = 5000;

@@ -9,7 +9,7 @@ import { mergeSources } from '../../kubeconfig/view.ts';
 import type { Session } from '../../session/store.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { type ContextTarget, contextFor, contextOf } from '../target/target.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 

@@ -7,9 +7,9 @@ import { defaultContext } from '../../network/tls.ts';
 import type { Paths } from '../../settings/paths.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { systemCode } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { findKubectl } from '../exec/args.ts';
-import { configuredServer } from '../target/directory.ts';
+import { configuredServer } from '../target/seeds.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 
 type Environment = NodeJS.ProcessEnv;

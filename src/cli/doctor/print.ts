@@ -1,6 +1,6 @@
 import { cell, structured } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import type { Check, Verdict } from './check.ts';
 
 /** What `doctor` finds about one cluster. */

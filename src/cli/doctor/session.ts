@@ -5,7 +5,7 @@ import { roleNotice, roleRemedy } from '../../session/session.ts';
 import { type Session, sessionOf } from '../../session/store.ts';
 import { shortDuration, when } from '../../terminal/output.ts';
 import { checkToken } from '../../tka/token.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 import { type Checks, dependsOn, failed, ok, skipped, type Verdict, warning } from './check.ts';
 import type { Told } from './server.ts';
 

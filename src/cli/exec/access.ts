@@ -14,11 +14,10 @@ import {
 import { Unavailable } from '../../network/failure.ts';
 import { type Session, timeLeft } from '../../session/store.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
-import { specOf } from '../commands/login.ts';
-import type { Context } from '../context.ts';
-import { type ContextsByCluster, contextsByCluster } from '../contexts/by-cluster.ts';
-import { contextSpec } from '../contexts/spec.ts';
-import { trustOf } from '../target/directory.ts';
+import type { Context } from '../context/context.ts';
+import { contextSpec, specOf } from '../contexts/spec.ts';
+import { type ContextsByCluster, contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { trustOf } from '../target/trust.ts';
 
 /** Minimum remaining lifetime of a token that kubectl is started with, in milliseconds; as `credential` has it. */
 const lastUse = 30_000;

@@ -1,7 +1,7 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import { presentable } from '../../terminal/output.ts';
 import { hintsOf, systemCode, TkaError } from '../../util/errors.ts';
-import { afterName } from '../target/directory.ts';
+import { afterName } from '../target/placed.ts';
 import type { Access, ClusterAccess } from './access.ts';
 import { type Child, takeSignals } from './child.ts';
 

@@ -5,9 +5,9 @@ import { progressOf } from '../../terminal/progress.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { type ClientOptions, TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
-import { confirmed, Unplaced } from '../target/directory.ts';
-import { siblingsToKeep } from '../target/siblings.ts';
+import type { Context } from '../context/context.ts';
+import { siblingsToKeep } from '../contexts/siblings.ts';
+import { confirmed, Unplaced } from '../target/placed.ts';
 import type { Answer, Problem } from './plan.ts';
 
 const parallel = 32;

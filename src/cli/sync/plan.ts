@@ -5,7 +5,7 @@ import { parseSource, shellWord } from '../../kubeconfig/source.ts';
 import type { Siblings } from '../../session/failover.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
-import { contextsByCluster } from '../contexts/by-cluster.ts';
+import { contextsByCluster } from '../target/contexts-by-cluster.ts';
 import { accessChanges, type Change } from './changes.ts';
 import { assignNames, candidateNames, type PlacedCluster, type Template } from './names.ts';
 

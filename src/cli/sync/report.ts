@@ -1,8 +1,8 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import type { OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
-import type { Context } from '../context.ts';
-import { afterName } from '../target/directory.ts';
+import type { Context } from '../context/context.ts';
+import { afterName } from '../target/placed.ts';
 import type { Problem } from './plan.ts';
 import type { Written } from './write.ts';
 

@@ -1,6 +1,6 @@
 import { knownClusters } from '../../discovery/siblings.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
-import type { Context } from '../context.ts';
+import type { Context } from '../context/context.ts';
 
 /** A TKA server that this machine has something of: a session, a context, or that it is signed out. */
 interface HeldServer {

@@ -7,20 +7,13 @@ import { Refused } from '../../tka/errors.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText } from '../../util/text.ts';
-import type { Context } from '../context.ts';
-import { type ContextsByCluster, contextsByCluster } from '../contexts/by-cluster.ts';
-import {
-  clusterByName,
-  configuredServer,
-  entryServers,
-  listClusters,
-  NoCluster,
-  namedServer,
-  noCluster,
-  placed,
-  trustOf,
-  Unplaced,
-} from './directory.ts';
+import type { Context } from '../context/context.ts';
+import { clusterByName, NoCluster, noCluster } from './by-name.ts';
+import { listClusters } from './clusters.ts';
+import { type ContextsByCluster, contextsByCluster } from './contexts-by-cluster.ts';
+import { placed, Unplaced } from './placed.ts';
+import { configuredServer, entryServers, namedServer } from './seeds.ts';
+import { trustOf } from './trust.ts';
 
 /** What a NAME on the command line stands for. */
 export interface Target {

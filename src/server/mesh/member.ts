@@ -1,8 +1,8 @@
 // What one member says of itself.
 import { createHash } from 'node:crypto';
-import { canonicalApiServer, canonicalServer } from '../../tka/url.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, isDnsLike } from '../../util/text.ts';
+import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 
 /** What a member says of itself. Its name is the key under which this is kept. */
 export interface MemberRecord {

@@ -2,8 +2,9 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { type SyncFlags, sync } from '../../../src/cli/commands/sync.ts';
-import { type Context, openContext } from '../../../src/cli/context.ts';
+import { sync } from '../../../src/cli/commands/sync.ts';
+import { type Context, openContext } from '../../../src/cli/context/context.ts';
+import type { SyncFlags } from '../../../src/cli/sync/sync.ts';
 import { type OurContext, readKubeconfig } from '../../../src/kubeconfig/index.ts';
 import { TkaError } from '../../../src/util/errors.ts';
 

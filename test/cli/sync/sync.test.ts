@@ -199,7 +199,8 @@ describe('lists that ask too much', () => {
 
   it('who was not asked in time is told, whatever their number', async () => {
     const context = await ground.context([[], []]);
-    const { allClusters, trustOf } = await import('../../../src/cli/target/directory.ts');
+    const { allClusters } = await import('../../../src/cli/target/clusters.ts');
+    const { trustOf } = await import('../../../src/cli/target/trust.ts');
     const view = await readKubeconfig(context.kubeconfig);
     const list = await allClusters(context, view);
     const trust = trustOf(context, view);

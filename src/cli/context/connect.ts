@@ -1,12 +1,12 @@
 // What it takes to reach a server: all that a token for kubectl needs, and so nothing of kubeconfigs and clusters.
-import { type Network, openNetwork } from '../network/network.ts';
-import { Sessions } from '../session/session.ts';
-import { SessionStore } from '../session/store.ts';
-import type { Paths } from '../settings/paths.ts';
-import { signInTimeout } from '../settings/settings.ts';
-import type { TailnetStatus } from '../tailscale/localapi.ts';
-import type { Terminal } from '../terminal/output.ts';
-import type { World } from './target/siblings.ts';
+import { type Network, openNetwork } from '../../network/network.ts';
+import { Sessions } from '../../session/session.ts';
+import { SessionStore } from '../../session/store.ts';
+import type { Paths } from '../../settings/paths.ts';
+import { signInTimeout } from '../../settings/settings.ts';
+import type { TailnetStatus } from '../../tailscale/localapi.ts';
+import type { Terminal } from '../../terminal/output.ts';
+import type { World } from './siblings.ts';
 
 export interface Tailnet {
   (): Promise<TailnetStatus>;
@@ -16,7 +16,7 @@ export interface Tailnet {
 
 /** Asks tailscaled, within 2 s. Throws TailscaleError. */
 export async function askTailnet(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>): Promise<TailnetStatus> {
-  const { tailnetStatus } = await import('../tailscale/localapi.ts');
+  const { tailnetStatus } = await import('../../tailscale/localapi.ts');
   return tailnetStatus({ env, timeout: 2000, log });
 }
 
@@ -40,7 +40,7 @@ export function tailnetOnce(env: NodeJS.ProcessEnv, terminal: Terminal): Tailnet
 }
 
 async function askSuffix(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>): Promise<{ suffix: string }> {
-  const { ownNames } = await import('../tailscale/localapi.ts');
+  const { ownNames } = await import('../../tailscale/localapi.ts');
   return await ownNames({ env, timeout: 500, log });
 }
 
@@ -88,7 +88,7 @@ export function openSessions(
     timeout: signInTimeout(env),
     network,
     siblings: async (server, apiServer) => {
-      const { findSiblings } = await import('./target/siblings.ts');
+      const { findSiblings } = await import('./siblings.ts');
       return findSiblings(server, apiServer, { ...world, paths, env, log: terminal.log });
     },
     warn: terminal.warn,

@@ -1,4 +1,4 @@
-import { TkaError } from '../util/errors.ts';
+import { TkaError } from './errors.ts';
 
 // What a DNS name or an IPv6 literal can hold. WHATWG lets more through; nothing real needs it, and a cache entry's
 // file name is made of it.

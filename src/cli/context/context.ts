@@ -1,16 +1,16 @@
-import { AwayServers } from '../discovery/away.ts';
-import { ListMemory } from '../discovery/memory.ts';
-import { AcceptedServers } from '../discovery/trust.ts';
-import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../kubeconfig/index.ts';
-import type { Network } from '../network/network.ts';
-import type { Sessions } from '../session/session.ts';
-import { findPaths, type Paths } from '../settings/paths.ts';
-import { type Flags, loadSettings, type Settings } from '../settings/settings.ts';
-import type { TailnetStatus } from '../tailscale/localapi.ts';
-import { openTerminal, type Terminal } from '../terminal/output.ts';
-import { TkaClient } from '../tka/client.ts';
-import { openSessions, openWay, tailnetOnce } from './reach.ts';
-import { RememberedClusters } from './target/names.ts';
+import { AwayServers } from '../../discovery/away.ts';
+import { ListMemory } from '../../discovery/memory.ts';
+import { AcceptedServers } from '../../discovery/trust.ts';
+import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../../kubeconfig/index.ts';
+import type { Network } from '../../network/network.ts';
+import type { Sessions } from '../../session/session.ts';
+import { findPaths, type Paths } from '../../settings/paths.ts';
+import { type Flags, loadSettings, type Settings } from '../../settings/settings.ts';
+import type { TailnetStatus } from '../../tailscale/localapi.ts';
+import { openTerminal, type Terminal } from '../../terminal/output.ts';
+import { TkaClient } from '../../tka/client.ts';
+import { openSessions, openWay, tailnetOnce } from './connect.ts';
+import { RememberedClusters } from './remembered.ts';
 
 /** The flags that every command takes. */
 export interface CommonFlags extends Flags {

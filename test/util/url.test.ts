@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { checkToken } from '../../src/tka/token.ts';
-import { canonicalApiServer, canonicalServer } from '../../src/tka/url.ts';
 import { isLoopbackOrTailnet } from '../../src/util/address.ts';
 import { cleanText } from '../../src/util/text.ts';
+import { canonicalApiServer, canonicalServer } from '../../src/util/url.ts';
 
 describe('canonicalServer', () => {
   it.each([

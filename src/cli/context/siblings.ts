@@ -1,0 +1,86 @@
+import { ListMemory } from '../../discovery/memory.ts';
+import { siblingCandidates } from '../../discovery/siblings.ts';
+import { taggedAmong } from '../../discovery/tagged.ts';
+import { AcceptedServers, Trust } from '../../discovery/trust.ts';
+import { kubeconfigFiles, kubectlHome, readKubeconfig } from '../../kubeconfig/index.ts';
+import type { KnownCluster, Siblings } from '../../session/failover.ts';
+import { SessionStore } from '../../session/store.ts';
+import type { Paths } from '../../settings/paths.ts';
+import type { Settings } from '../../settings/settings.ts';
+import type { TailnetStatus } from '../../tailscale/localapi.ts';
+import { cleanText } from '../../util/text.ts';
+
+/** What there is to find a server's siblings with. */
+export interface World {
+  readonly paths: Paths;
+  readonly settings: () => Promise<Settings>;
+  readonly env: NodeJS.ProcessEnv;
+  /** The value of --kubeconfig. */
+  readonly kubeconfig: string | undefined;
+  /** What tailscaled knows. Throws TailscaleError. */
+  readonly tailnet: () => Promise<TailnetStatus>;
+  readonly log: (line: string) => void;
+}
+
+/**
+ * The servers that may take the place of one that is away, of those that a context, the last sign-in or the last lists name
+ * as of the same cluster. They are believed as `login` believes servers: by their tag; where tailscaled cannot be asked,
+ * only if the list of a server that the user named states them. Undefined where nothing is known of the cluster, or it is another
+ * one's than the API server's.
+ */
+export async function findSiblings(
+  server: string,
+  apiServer: string | undefined,
+  world: World,
+): Promise<Siblings | undefined> {
+  const { paths, log } = world;
+  const kept = await keptOf(server, apiServer, world);
+  if (kept === undefined) {
+    log(`nothing is known of the cluster of ${server}: no other server can take its place`);
+    return undefined;
+  }
+  const { known } = kept;
+  const settings = await world.settings();
+  const tagged = async () => taggedAmong(world.tailnet, settings.tag, log);
+  if (settings.needsTailnet(undefined)) settings.assumeTailnet((await tagged()).suffix);
+  const accepted = new AcceptedServers(paths.state);
+  const trust = new Trust({
+    tag: settings.tag,
+    tagged,
+    accepted: (each) => accepted.has(each),
+    used: () => false,
+    namedAs: (each) => (each === settings.entryServer ? 'known' : undefined),
+  });
+  const candidates = siblingCandidates(server, {
+    apiServer: known.apiServer,
+    cluster: known.cluster,
+    kept: kept.servers,
+    lists: new ListMemory(paths.state).byServer(),
+    isNamed: (each) => each === settings.entryServer || accepted.has(each),
+  });
+  const servers: string[] = [];
+  for (const candidate of candidates) {
+    if (await trust.allows(candidate.server, candidate.word)) servers.push(candidate.server);
+    else log(`${candidate.server} is not used: ${await trust.whyNot('it')}`);
+  }
+  return { known, servers };
+}
+
+/** What the server stated of its cluster: as this machine keeps it, else as a context does. */
+async function keptOf(server: string, apiServer: string | undefined, world: World): Promise<Siblings | undefined> {
+  const isMeant = (known: Pick<KnownCluster, 'apiServer'>) => apiServer === undefined || known.apiServer === apiServer;
+  const here = new SessionStore(world.paths).siblings(server);
+  if (here !== undefined && isMeant(here.known)) return here;
+  const { env, kubeconfig: explicit } = world;
+  const files = kubeconfigFiles({ explicit, env, home: kubectlHome(env), cwd: process.cwd() });
+  const view = await readKubeconfig(files).catch((error) => {
+    world.log(`the kubeconfig cannot be read: ${cleanText(String(error))}`);
+    return undefined;
+  });
+  for (const { server: own, apiServer: api, caData = '', insecureSkipTlsVerify, siblings } of view?.ours ?? []) {
+    if (own !== server || api === undefined || siblings === undefined || !isMeant({ apiServer: api })) continue;
+    const { servers, ...named } = siblings;
+    return { known: { ...named, apiServer: api, caData, insecureSkipTlsVerify }, servers };
+  }
+  return undefined;
+}

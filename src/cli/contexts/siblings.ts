@@ -1,0 +1,90 @@
+// What is kept of a cluster's TKA servers, for when the one that a context names is away; see src/session/failover.ts.
+
+import type { ClusterServer } from '../../discovery/clusters.ts';
+import type { Word } from '../../discovery/place.ts';
+import type { Trust } from '../../discovery/trust.ts';
+import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
+import { disagreement, knownClusterOf, type Siblings } from '../../session/failover.ts';
+import type { ClusterDescription } from '../../tka/answers.ts';
+import type { Context } from '../context/context.ts';
+
+/** So many of a cluster's servers are kept. */
+const mostKept = 8;
+
+/** Milliseconds for one of them to describe its cluster. */
+const confirmTimeout = 500;
+
+/** What one server of a cluster stated of it. */
+export interface Described {
+  readonly server: string;
+  readonly info: ClusterDescription;
+}
+
+/**
+ * Returns what is to be kept of a cluster: what `server` stated of it, and those of its other servers that are trusted and
+ * state the same themselves, within half a second. Undefined if the server does not state enough (Go). Never throws.
+ */
+export async function siblingsToKeep(
+  { client, terminal }: Pick<Context, 'client' | 'terminal'>,
+  trust: Trust,
+  { server, info }: Described,
+  servers: readonly ClusterServer[],
+): Promise<Siblings | undefined> {
+  const known = knownClusterOf(info);
+  if (known === undefined) return undefined;
+  const others = new Map(servers.flatMap((each) => (each.server === null ? [] : [[each.server, each.word] as const])));
+  others.delete(server);
+  const confirm = async ([other, word]: readonly [string, Word]): Promise<string[]> => {
+    if (!(await trust.allows(other, word))) return [];
+    const asked = client(other);
+    try {
+      const difference = disagreement(known, await asked.clusterInfo({ timeout: confirmTimeout }));
+      if (difference === undefined) return [other];
+      terminal.log(`${other} is not kept as a server of ${known.cluster}: ${difference}`);
+    } catch (error) {
+      terminal.log(`${other} is not kept as a server of ${known.cluster}: ${error}`);
+    } finally {
+      await asked.close();
+    }
+    return [];
+  };
+  const confirmed = await Promise.all([...others].slice(0, mostKept).map(confirm));
+  return { known, servers: confirmed.flat().sort() };
+}
+
+/** The same for another server of the cluster; undefined if it is not one of those that have confirmed it. */
+export function siblingsOf(server: string, asked: string, siblings: Siblings | undefined): Siblings | undefined {
+  const all = [asked, ...(siblings?.servers ?? [])];
+  if (siblings === undefined || !all.includes(server)) return undefined;
+  return { ...siblings, servers: all.filter((each) => each !== server).sort() };
+}
+
+/** The same as a context keeps it; undefined for a cluster with one server. */
+export function inContext(siblings: Siblings | undefined): ContextSiblings | undefined {
+  if (siblings === undefined || siblings.servers.length === 0) return undefined;
+  const { cluster, signInStore } = siblings.known;
+  return { cluster, signInStore, servers: siblings.servers };
+}
+
+/** Keeps it on this machine, for contexts that are not in the usual kubeconfig. Only warns where it cannot. */
+export function keepSiblings({ sessions, terminal }: Context, server: string, siblings: Siblings | undefined): void {
+  if (siblings === undefined) return;
+  try {
+    sessions.store.keepSiblings(server, siblings);
+  } catch (error) {
+    terminal.log(`what is known of the cluster of ${server} cannot be kept: ${error}`);
+  }
+}
+
+/**
+ * The same for contexts that were written. Those in the usual kubeconfig keep it themselves, so this is for others, and where
+ * this machine keeps something older.
+ */
+export function keepAllSiblings(context: Context, specs: readonly ContextSpec[]): void {
+  for (const { server, apiServer, caData = '', insecureSkipTlsVerify = false, siblings } of specs) {
+    if (siblings === undefined) continue;
+    if (!context.kubeconfig.explicit && context.sessions.store.siblings(server) === undefined) continue;
+    const { servers, ...named } = siblings;
+    keepSiblings(context, server, { known: { ...named, apiServer, caData, insecureSkipTlsVerify }, servers });
+  }
+}

@@ -1,0 +1,99 @@
+import { parseSelector } from '../../discovery/selector.ts';
+import { usableCommand } from '../../kubeconfig/command.ts';
+import { readKubeconfig } from '../../kubeconfig/index.ts';
+import type { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context/context.ts';
+import { inContext, keepAllSiblings, siblingsOf } from '../contexts/siblings.ts';
+import { specOf } from '../contexts/spec.ts';
+import { chooseClusters } from '../target/by-name.ts';
+import { allClustersTold } from '../target/clusters.ts';
+import { SyncRecord } from '../target/sync-record.ts';
+import { trustOf } from '../target/trust.ts';
+import { askAll } from './ask.ts';
+import { parseTemplate } from './names.ts';
+import { planSync, type SyncInput } from './plan.ts';
+import { reportSync } from './report.ts';
+import { type Written, writeSync } from './write.ts';
+
+export interface SyncFlags {
+  readonly selector?: string;
+  readonly prune?: boolean;
+  readonly dryRun?: boolean;
+  readonly contextTemplate?: string;
+  readonly acceptChanges?: boolean;
+}
+
+/** What is left to say after a sync. */
+export interface SyncOutcome {
+  readonly currentContext: string | undefined;
+  /** Which clusters are not in the kubeconfig as they should be; undefined if all are. */
+  readonly error: TkaError | undefined;
+}
+
+/**
+ * Asks the TKA server of each chosen cluster how its API server is reached, and brings the kubeconfig up to date in one
+ * edit; without a sign-in. Says what it did. Throws TkaError where nothing could be done at all.
+ */
+export async function syncContexts(context: Context, flags: SyncFlags): Promise<SyncOutcome> {
+  const { settings, sessions, terminal, paths, kubeconfig } = context;
+  parseSelector(flags.selector ?? '');
+  const template = flags.contextTemplate === undefined ? undefined : parseTemplate(flags.contextTemplate);
+  const view = await readKubeconfig(kubeconfig);
+  const all = await allClustersTold(context, view);
+  const chosen = flags.selector === undefined ? all : chooseClusters(all, [], flags.selector, view);
+  if (all.length === 0) terminal.notice('no clusters found');
+  const known = new Set<string | null>(view.ours.map(({ server }) => server));
+  const { answers, problems } = await askAll(context, chosen, {
+    first: ({ server }) => known.has(server),
+    trust: trustOf(context, view),
+  });
+
+  const record = new SyncRecord(
+    paths.state,
+    settings.entryServer,
+    all.flatMap(({ servers }) => servers),
+  );
+  // A list that nobody stands behind now may be an old one.
+  const prune = flags.prune === true && answers.length > 0;
+  if (flags.prune === true && !prune) terminal.warn('no server answered: nothing is pruned');
+  const { store } = sessions;
+  const input: Omit<SyncInput, 'blocked'> = {
+    all,
+    answers,
+    tailnet: settings.tailnet,
+    template,
+    acceptChanges: flags.acceptChanges === true,
+    mayBeInsecure: ({ cluster, info }) => store.insecureConsent(cluster.server) === info.apiServer,
+    runs: ({ command, file }) => command === context.command || usableCommand(command ?? '', file, context.env.PATH),
+    wasListed: ({ server }) => record.wasListed(server),
+    prunes: prune,
+    specOf: (name, { cluster, info, siblings }, server) => {
+      return specOf(context, name, server, info, inContext(siblingsOf(server, cluster.server, siblings)));
+    },
+  };
+  const dryRun = flags.dryRun === true;
+  const written = await writeSync(kubeconfig, (v, blocked) => planSync(v, { ...input, blocked }), dryRun);
+  const error = reportSync(context, {
+    written,
+    chosen,
+    problems: [...problems, ...written.plan.problems],
+    before: view.ours,
+    dryRun,
+  });
+  if (!dryRun) keep(context, record, written, known);
+  return { currentContext: written.currentContext, error };
+}
+
+/** Keeps what outlives the run beside the kubeconfig: which servers were listed. */
+function keep(context: Context, record: SyncRecord, { plan }: Written, known: ReadonlySet<string | null>): void {
+  const { terminal, sessions } = context;
+  const servers = new Set(plan.change.upsert.map(({ server }) => server));
+  // Forgotten with its context, and back with it; who only logged out stays so.
+  for (const server of servers) if (!known.has(server)) sessions.store.recall(server);
+  keepAllSiblings(context, plan.change.upsert);
+  try {
+    record.write(new Set(plan.pruned.map(({ server }) => server)));
+  } catch (error) {
+    terminal.log(`what was listed cannot be kept: ${error}`);
+  }
+}

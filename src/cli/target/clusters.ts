@@ -1,0 +1,124 @@
+import { isAnswer } from '../../discovery/ask.ts';
+import type { Cluster } from '../../discovery/clusters.ts';
+import { ageOf, type Found, findClusters, minuteOf, rememberedClusters } from '../../discovery/find.ts';
+import { groupServers, type ServerRow } from '../../discovery/grouping.ts';
+import { shortName } from '../../discovery/naming.ts';
+import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context/context.ts';
+import { type Entry, entryServers, peerServer, taggedPeers } from './seeds.ts';
+import { syncedServers } from './sync-record.ts';
+import { trustOf } from './trust.ts';
+
+/** The same as allClusters(), and says which tagged servers no list has: their clusters may be missing. */
+export async function allClustersTold(context: Context, view: KubeconfigView): Promise<Cluster[]> {
+  const { clusters, unlisted = [] } = await listClusters(context, view);
+  const { terminal, settings } = context;
+  if (unlisted.length === 0) return clusters;
+  const names = unlisted.map((server) => shortName(server, settings.tailnet)).sort();
+  const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
+  const servers = unlisted.length === 1 ? '1 tagged server is' : `${unlisted.length} tagged servers are`;
+  if (settings.entryServer === undefined) {
+    terminal.notice(`${servers} in no list and did not answer, so their clusters may be missing: ${shown}`);
+  } else {
+    terminal.notice(`${servers} not in the list of the configured server: ${shown}`);
+  }
+  return clusters;
+}
+
+/** All clusters there are. Throws TkaError where there is no list at all. */
+export async function allClusters(context: Context, view: KubeconfigView): Promise<Cluster[]> {
+  return (await listClusters(context, view)).clusters;
+}
+
+/**
+ * The same, and whether that is how it is now. If there is no server to ask (none is configured, and tailscaled knows
+ * none), these are the clusters of the last list and of the user's contexts, which one line says.
+ */
+export async function listClusters(context: Context, view: KubeconfigView): Promise<Found> {
+  const entry = await entryServers(context).catch((error: unknown) => error);
+  return isEntry(entry) ? askForClusters(context, view, entry) : withoutServer(context, view, entry);
+}
+
+/** The clusters for `exec`, which works as long as kubectl does: if no server answers, those of the contexts, too. */
+export async function clustersToUse(context: Context, view: KubeconfigView): Promise<Cluster[]> {
+  const found = await listClusters(context, view).catch((error: unknown) => {
+    // A server that refuses is not away.
+    if (isAnswer(error)) throw error;
+    return withoutServer(context, view, error);
+  });
+  return found.clusters;
+}
+
+function isEntry(entry: unknown): entry is Entry {
+  return typeof entry === 'object' && entry !== null && 'servers' in entry;
+}
+
+function withoutServer(context: Context, view: KubeconfigView, why: unknown): Found {
+  // A setting that is wrong has to be put right.
+  if (!(why instanceof TkaError) || why.exitCode !== 1) throw why;
+  const found = knownClusters(context, view);
+  if (found === undefined) throw why;
+  context.terminal.warn(`${why.message}; using ${found.what}`);
+  return { clusters: found.clusters, current: false };
+}
+
+/** The clusters of the last list and of the user's contexts; undefined if there are neither. */
+function knownClusters(context: Context, view: KubeconfigView): { clusters: Cluster[]; what: string } | undefined {
+  const [list] = context.memory.all().sort((a, b) => b.at - a.at);
+  const listed = list === undefined ? [] : rememberedClusters(list, { known: knownPairs(view) });
+  const servers = new Set(listed.flatMap((cluster) => cluster.servers.map(({ server }) => server)));
+  const others = view.ours.filter(({ server, apiServer }) => apiServer !== undefined && !servers.has(server));
+  // The list may not know where the server of a cluster is, while the context does.
+  const covered = new Set(others.map(({ apiServer }) => apiServer));
+  const clusters = [
+    ...listed.filter(({ server, apiEndpoint }) => server !== null || !covered.has(apiEndpoint)),
+    ...ofContexts(others, syncedServers(context.paths.state)),
+  ];
+  if (clusters.length === 0) return undefined;
+  const from = [
+    ...(list === undefined ? [] : [`the list of ${minuteOf(list.at)} (${ageOf(list.at)} ago)`]),
+    ...(others.length === 0 ? [] : ['the contexts of your kubeconfig']),
+  ];
+  return { clusters, what: from.join(' and ') };
+}
+
+function ofContexts(contexts: KubeconfigView['ours'], synced: ReadonlySet<string>): Cluster[] {
+  const oneEach = new Map([...contexts].reverse().map((each) => [each.server, each])).values();
+  const rows = [...oneEach].reverse().map(({ name, server, apiServer = '' }): ServerRow => {
+    // A list stated what sync has written.
+    const word = synced.has(server) ? 'stated' : 'known';
+    const what = { name, cluster: null, server, word, apiEndpoint: apiServer, state: 'unknown' } as const;
+    return { ...what, reason: null, lastSeen: null, version: null, labels: new Map(), usable: true, since: 0 };
+  });
+  return groupServers(rows).clusters;
+}
+
+/** The servers of our contexts, that of the current one first. */
+function knownPairs({ ours, currentContext }: KubeconfigView): KubeconfigView['ours'] {
+  return [...ours].sort((a, b) => Number(b.name === currentContext) - Number(a.name === currentContext));
+}
+
+async function askForClusters(context: Context, view: KubeconfigView, entry: Entry): Promise<Found> {
+  const { servers, all, named } = entry;
+  const { log, warn, notice } = context.terminal;
+  const trust = trustOf(context, view);
+  const found = await findClusters({
+    allows: (server, word) => trust.allows(server, word),
+    whyNot: () => trust.whyNot('its TKA server'),
+    entries: servers,
+    lists: all,
+    named,
+    known: knownPairs(view),
+    memory: context.memory,
+    away: context.away,
+    tagged: () => taggedPeers(context),
+    serverOf: (peer) => peerServer(context, peer),
+    client: context.client,
+    log,
+    warn,
+    notice,
+  });
+  context.remembered.renew();
+  return found;
+}

@@ -1,0 +1,94 @@
+import { taggedAmong } from '../../discovery/tagged.ts';
+import type { Settings } from '../../settings/settings.ts';
+import { type Peer, TailscaleError } from '../../tailscale/localapi.ts';
+import { TkaError } from '../../util/errors.ts';
+import type { Context } from '../context/context.ts';
+
+/** Peers that carry the tag of TKA servers, or why tailscaled could not be asked for them. */
+export function taggedPeers(context: Context): ReturnType<typeof taggedAmong> {
+  return taggedAmong(context.tailnet, context.settings.tag, context.terminal.log);
+}
+
+/** The URL of a peer's TKA server: its name, with the configured port. */
+export function peerServer(context: Context, peer: Peer): string {
+  return context.settings.serverNamed(peer.dnsName);
+}
+
+/** Where discovery begins. */
+export interface Entry {
+  /** Canonical URLs; the first is asked first. */
+  readonly servers: readonly string[];
+  /** The same, and those that are not online. */
+  readonly all: readonly string[];
+  /** True where a person, a flag or the configuration names the server. */
+  readonly named: boolean;
+}
+
+/**
+ * The servers where discovery begins: the configured one, else the tailnet's peers with the right tag, which is the only
+ * proof there is: anybody may call a laptop `tka`. Throws TkaError where there are none, with what to type.
+ */
+export async function entryServers(context: Context): Promise<Entry> {
+  const configured = await configuredServer(context);
+  if (configured !== undefined) return { servers: [configured], all: [configured], named: true };
+  const { settings } = context;
+  const status = await context.tailnet().catch((error) => {
+    if (!(error instanceof TkaError)) throw error;
+    throw new TkaError(`no TKA server is configured, and none can be looked for: ${error.message}`, {
+      hints: [...error.hints, 'or name a server: kubectl tka config tailscale.hostname HOST'],
+      cause: error,
+    });
+  });
+  const tagged = status.peers.filter(({ tags }) => tags.includes(settings.tag));
+  const all = tagged.map((peer) => peerServer(context, peer)).sort();
+  const online = tagged.filter((peer) => peer.online).map((peer) => peerServer(context, peer));
+  if (all.length > 0) return { servers: online.length > 0 ? online.sort() : all, all, named: false };
+  const alike = status.peers.filter(({ hostName }) => /^tka(?:-|$)/.test(hostName)).slice(0, 5);
+  throw new TkaError(
+    `no TKA server is configured, and no device of ${status.suffix || 'the tailnet'} carries ${settings.tag}`,
+    {
+      hints: [
+        ...alike.map((peer) => {
+          // That of another tailnet, shared with this one, keeps its whole name.
+          const name = peer.dnsName === `${peer.hostName}.${status.suffix}` ? peer.hostName : peer.dnsName;
+          return `if you trust ${peer.dnsName}: kubectl tka config tailscale.hostname ${name}`;
+        }),
+        ...(alike.length === 0 ? ['kubectl tka config tailscale.hostname HOST'] : []),
+        'or another tag: kubectl tka config tailscale.tag tag:NAME',
+      ],
+    },
+  );
+}
+
+/** The configured server's canonical URL; undefined where none is. A bare name gets the tailnet's suffix. */
+export async function configuredServer(context: Context): Promise<string | undefined> {
+  await learnTailnet(context, undefined);
+  return context.settings.entryServer;
+}
+
+/** The canonical URL of a server that a person names. Throws UsageError for what is none. */
+export async function namedServer(context: Context, name: string): Promise<string> {
+  await learnTailnet(context, name);
+  return context.settings.serverNamed(name);
+}
+
+/** Settings for whose sake it was said already that tailscaled cannot be asked. */
+const told = new WeakSet<Settings>();
+
+async function learnTailnet(context: Context, name: string | undefined): Promise<void> {
+  const { settings } = context;
+  if (name === undefined && settings.values.get('tailscale.hostname')?.value === undefined) return;
+  if (!settings.needsTailnet(name)) return;
+  try {
+    settings.assumeTailnet((await context.tailnet()).suffix);
+  } catch (error) {
+    if (!(error instanceof TailscaleError)) throw error;
+    const { log, warn, hint } = context.terminal;
+    if (told.has(settings)) return;
+    told.add(settings);
+    // Without Tailscale on this machine, the name may be one that the resolver knows all the same.
+    if (error.problem === 'absent') return log(`no tailnet to complete a name with: ${error.message}`);
+    warn(`a name cannot be completed with that of the tailnet: ${error.message}`);
+    for (const line of error.hints) hint(line);
+  }
+}

@@ -1,0 +1,18 @@
+import type { TailnetStatus } from '../tailscale/localapi.ts';
+import type { Tagged } from './place.ts';
+
+/** The same, for those who have no context. */
+export async function taggedAmong(
+  tailnet: () => Promise<TailnetStatus>,
+  tag: string,
+  log: (line: string) => void,
+): Promise<Tagged & { readonly suffix: string }> {
+  try {
+    const { suffix, peers } = await tailnet();
+    return { suffix, peers: peers.filter(({ tags }) => tags.includes(tag)) };
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    log(`no tailnet to ask: ${problem}`);
+    return { suffix: '', peers: [], problem };
+  }
+}
