@@ -791,7 +791,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'other servers are believed as `login` believes servers',
-    file: 'src/cli/contexts/siblings.ts',
+    file: 'src/cli/context/siblings.ts',
     find: 'if (await trust.allows(candidate.server, candidate.word)) servers.push',
     replace: 'if (candidate) servers.push',
     tests: ['test/e2e/failover.test.ts'],
@@ -911,7 +911,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a context that sync has written is no use of its server',
-    file: 'src/cli/target/clusters.ts',
+    file: 'src/cli/target/trust.ts',
     find: '(withContext.has(server) && !isSynced(server))',
     replace: 'withContext.has(server)',
     tests: ['test/e2e/discovery-trust.test.ts'],
