@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { entryName } from '../credential/entry.ts';
 import type { Member } from '../tka/answers.ts';
 import { readMembers } from '../tka/answers.ts';
-import { ensurePrivateFolder, readOwn, readOwnLine, writeWhole } from '../util/files.ts';
+import { ensurePrivateFolder, readOwn, readOwnLine, writeFileAtomic } from '../util/files.ts';
 import type { Cluster } from './clusters.ts';
 import type { Word } from './place.ts';
 import { isSelectable } from './selector.ts';
@@ -108,7 +108,7 @@ export class ListMemory {
     const times = list.members.map(({ listed, tried, word, since }) => [listed, tried, wordOf(word), since]);
     const rest = JSON.stringify({ at: list.at, html: list.html, members, times });
     const names = clusters && JSON.stringify(clusters.map(nameLine).join('\n'));
-    writeWhole(file, names === undefined ? `${rest}\n` : `${namesStart}${names}\n,${rest.slice(1)}\n`);
+    writeFileAtomic(file, names === undefined ? `${rest}\n` : `${namesStart}${names}\n,${rest.slice(1)}\n`);
   }
 
   /** Forgets where members of an API endpoint were, and that nobody else was found. Throws as write() does. */

@@ -7,7 +7,7 @@ import { entryName } from '../credential/entry.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { TkaError } from '../util/errors.ts';
-import { ensurePrivateFolder, readOwn, writeWhole } from '../util/files.ts';
+import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../util/files.ts';
 import { type Cluster, confirmCluster, OtherCluster } from './clusters.ts';
 import type { Tagged, Word } from './place.ts';
 
@@ -210,7 +210,7 @@ export class AcceptedServers {
     if (file === undefined || this.has(server)) return;
     ensurePrivateFolder(path.dirname(path.dirname(file)));
     ensurePrivateFolder(path.dirname(file));
-    writeWhole(file, `${JSON.stringify({ server })}\n`);
+    writeFileAtomic(file, `${JSON.stringify({ server })}\n`);
   }
 
   /** Throws the system's error where it cannot be removed. */

@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, TkaError } from '../util/errors.ts';
-import { removeLeftovers, renameOver, writeWhole } from '../util/files.ts';
+import { removeLeftovers, renameOver, writeFileAtomic } from '../util/files.ts';
 import { cannotWrite, type Lock } from './lock.ts';
 import { damage, maxBytes, shellWord, shown } from './source.ts';
 
@@ -183,7 +183,7 @@ function writeInPlace(file: string, text: Buffer): void {
   const backup = `${file}.tka-backup`;
   attempt(() => {
     removeLeftovers(backup);
-    writeWhole(backup, before);
+    writeFileAtomic(backup, before);
     return backup;
   });
   const fd = openSync(file, 'r+');

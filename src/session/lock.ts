@@ -281,7 +281,7 @@ export interface Work<T> {
  * Runs `act` under an entry's lock, or ends early with what `look` finds, or with `late` at the deadline. Where no lock
  * can be kept, `unlockable` is told why, and `act` runs without. Throws what these throw.
  */
-export async function exclusively<T>(
+export async function withLock<T>(
   entryFile: string | undefined,
   work: Work<T>,
   unlockable: (why: string) => void,

@@ -7,7 +7,7 @@ import { TkaClient } from '../tka/client.ts';
 import { Refused } from '../tka/errors.ts';
 import { TkaError } from '../util/errors.ts';
 import { FailoverClient, type Siblings } from './failover.ts';
-import { exclusively, type Lock, LostLock, type Work } from './lock.ts';
+import { type Lock, LostLock, type Work, withLock } from './lock.ts';
 import { type Grant, obtain } from './obtain.ts';
 import { type Revoked, revoke } from './revoke.ts';
 import { type Failure, type Session, type SessionStore, type SignedOut, timeLeft } from './store.ts';
@@ -230,7 +230,7 @@ export class Sessions {
 
   #underLock(question: Question): Promise<Session> {
     const { server, start, deadline } = question;
-    return this.#exclusively(server, {
+    return this.#withLock(server, {
       // The old token may cross its last use while we wait.
       deadline: () => (this.#stillGood(question) === undefined ? deadline : start + refreshBudget),
       look: (waited) => this.#lookAgain(question, waited),
@@ -344,7 +344,7 @@ export class Sessions {
   ): Promise<{ session: Session; previous: Previous | undefined }> {
     const { store } = this;
     const deadline = performance.now() + this.timeout;
-    return this.#exclusively(server, {
+    return this.#withLock(server, {
       deadline: () => deadline,
       act: async (lock) => {
         const mark = store.signedOut(server);
@@ -420,7 +420,7 @@ export class Sessions {
       return known;
     };
     const deadline = performance.now() + Math.min(this.timeout, refreshBudget);
-    return this.#exclusively(server, { deadline: () => deadline, act, late: act, quiet: true });
+    return this.#withLock(server, { deadline: () => deadline, act, late: act, quiet: true });
   }
 
   #revoke(server: string, apiServer: string | undefined): Promise<Revoked> {
@@ -509,8 +509,8 @@ export class Sessions {
     this.#warn(`the token cache cannot be written, so every call signs in: ${why}`);
   }
 
-  #exclusively<T>(server: string, work: Work<T>): Promise<T> {
-    return exclusively(this.store.entryFile(server), work, (why) => {
+  #withLock<T>(server: string, work: Work<T>): Promise<T> {
+    return withLock(this.store.entryFile(server), work, (why) => {
       if (!work.quiet) this.#unwritable(why);
     });
   }

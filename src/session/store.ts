@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { type Entry, entryName, exists, formatEntry, readEntry, signedOutFile } from '../credential/entry.ts';
 import type { Paths } from '../settings/paths.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
-import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeWhole } from '../util/files.ts';
+import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeFileAtomic } from '../util/files.ts';
 import { cleanText } from '../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import type { Siblings } from './failover.ts';
@@ -132,7 +132,7 @@ export class SessionStore {
       if (lock === undefined) ensurePrivateFolder(path.dirname(file));
       const isNew = readEntry(path.dirname(file), session.server)?.token !== session.token;
       const text = formatEntry({ ...session, details: JSON.stringify(details) });
-      underLock(lock, () => writeWhole(file, text, { mtime: session.freshUntil, within: lock?.folder }));
+      underLock(lock, () => writeFileAtomic(file, text, { mtime: session.freshUntil, within: lock?.folder }));
       // What is noted is about the token before.
       if (isNew) for (const suffix of ['+served', '+checked']) remove(`${file}${suffix}`);
     });
@@ -183,7 +183,7 @@ export class SessionStore {
     if (file === undefined || lock?.held() === false) return;
     try {
       if (failure === undefined) remove(`${file}+failed`);
-      else writeWhole(`${file}+failed`, JSON.stringify(failure), { within: lock?.folder });
+      else writeFileAtomic(`${file}+failed`, JSON.stringify(failure), { within: lock?.folder });
     } catch {
       // Best effort: waiters ask the server themselves.
     }
@@ -303,7 +303,7 @@ export class SessionStore {
       ensurePrivateFolder(folder);
       ensurePrivateFolder(path.dirname(file));
       removeLeftovers(file);
-      writeWhole(file, `${text}\n`);
+      writeFileAtomic(file, `${text}\n`);
     });
   }
 }

@@ -121,7 +121,7 @@ export function removeLeftovers(file: string): void {
  * `mtime` is in seconds of the epoch; `within` is the folder for the temporary file, the file's own if absent. Throws
  * the system's error, and leaves nothing behind then.
  */
-export function writeWhole(
+export function writeFileAtomic(
   file: string,
   text: string | Uint8Array,
   options: { mtime?: number; mode?: number; within?: string | undefined } = {},

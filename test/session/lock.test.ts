@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { exclusively, LockWaiter } from '../../src/session/lock.ts';
+import { LockWaiter, withLock } from '../../src/session/lock.ts';
 import { SessionStore } from '../../src/session/store.ts';
 
 const server = 'https://tka.example.ts.net';
@@ -50,9 +50,9 @@ function start(script: string) {
     import { setTimeout as delay } from 'node:timers/promises';
     import * as fs from 'node:fs';
     const [lockModule, storeModule, filesModule, folder, server, given] = process.argv.slice(1);
-    const { LockWaiter, exclusively } = await import(lockModule);
+    const { LockWaiter, withLock } = await import(lockModule);
     const { SessionStore } = await import(storeModule);
-    const { writeWhole } = await import(filesModule);
+    const { writeFileAtomic } = await import(filesModule);
     const store = new SessionStore({ cache: folder, state: folder + '/state' });
     const entry = store.entryFile(server);
     const session = JSON.parse(given);
@@ -82,7 +82,7 @@ function start(script: string) {
 /** Milliseconds until the lock can be had, within so many; undefined if it cannot. */
 async function taken(within: number, act: () => void = () => {}): Promise<number | undefined> {
   const started = performance.now();
-  return exclusively<number | undefined>(
+  return withLock<number | undefined>(
     entry,
     {
       deadline: () => started + within,
@@ -202,13 +202,13 @@ describe('the lock of an entry', () => {
       start(`
         const counter = folder + '/counter';
         for (let i = 0; i < ${rounds}; i++) {
-          await exclusively(entry, {
+          await withLock(entry, {
             deadline: () => Infinity,
             late: () => {},
             act: async (lock) => {
               const before = Number(fs.readFileSync(counter, 'utf8'));
               await delay(20);
-              attempt(() => writeWhole(counter, String(before + 1), { within: lock.folder }));
+              attempt(() => writeFileAtomic(counter, String(before + 1), { within: lock.folder }));
             },
           }, (why) => say('unlockable: ' + why));
           await delay(5);

@@ -4,7 +4,7 @@ import windowsFront from '../../../cmd/kubectl_complete-tka.cmd';
 import front from '../../../cmd/kubectl_complete-tka.sh';
 import { openTerminal, type Terminal } from '../../terminal/output.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
-import { writeWhole } from '../../util/files.ts';
+import { writeFileAtomic } from '../../util/files.ts';
 import bash from '../completion/kubectl-tka.bash';
 import fish from '../completion/kubectl-tka.fish';
 import powershell from '../completion/kubectl-tka.ps1';
@@ -59,7 +59,7 @@ function textOf(file: string): string | undefined {
 
 function write(file: string, text: string): void {
   try {
-    writeWhole(file, text, { mode: 0o755 });
+    writeFileAtomic(file, text, { mode: 0o755 });
   } catch (error) {
     throw new TkaError(`cannot write ${file}: ${systemCode(error) ?? error}`, {
       hints: ['run this as who may write there, or copy that file into another folder on PATH'],

@@ -7,7 +7,7 @@ import { findPaths } from '../../settings/paths.ts';
 import { loadSettings } from '../../settings/settings.ts';
 import { type OutputFormat, openTerminal, structured, table } from '../../terminal/output.ts';
 import { systemCode, TkaError, UsageError } from '../../util/errors.ts';
-import { makeFolder, writeWhole } from '../../util/files.ts';
+import { makeFolder, writeFileAtomic } from '../../util/files.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText } from '../../util/text.ts';
 import type { CommonFlags, Context } from '../context/context.ts';
@@ -126,7 +126,7 @@ async function set({ env, paths, terminal, quiet, named, problem }: Place, key: 
     const check = await parseConfig(file, after, left);
     if (left.length > earlier.length || check.get(key) !== read.value) throw beyond();
     makeFolder(path.dirname(target));
-    writeWhole(target, after, { mode: (stat?.mode ?? 0o600) & 0o777 });
+    writeFileAtomic(target, after, { mode: (stat?.mode ?? 0o600) & 0o777 });
   } catch (error) {
     if (error instanceof TkaError) throw error;
     // Nothing that a system said: the YAML library cannot make anything of the file.

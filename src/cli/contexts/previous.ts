@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import * as path from 'node:path';
 import type { EditResult, KubeconfigFiles } from '../../kubeconfig/index.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
-import { ensurePrivateFolder, readOwn, writeWhole } from '../../util/files.ts';
+import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../../util/files.ts';
 import type { Context } from '../context/context.ts';
 
 // Every kubeconfig has its own: one context before is of no use in another file.
@@ -33,7 +33,7 @@ export function rememberSwitch(context: Context, edit: Pick<EditResult, 'previou
     const file = fileOf(state, context.kubeconfig);
     ensurePrivateFolder(state);
     ensurePrivateFolder(path.dirname(file));
-    writeWhole(file, `${JSON.stringify({ context: before })}\n`);
+    writeFileAtomic(file, `${JSON.stringify({ context: before })}\n`);
   } catch (error) {
     const why = error instanceof TkaError ? error.message : (systemCode(error) ?? String(error));
     context.terminal.warn(`the context before this one is not remembered: ${why}`);

@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName } from '../../credential/entry.ts';
 import type { ClusterServer } from '../../discovery/clusters.ts';
-import { ensurePrivateFolder, readOwn, writeWhole } from '../../util/files.ts';
+import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../../util/files.ts';
 
 const keepFor = 7 * 86_400_000;
 const sizeLimit = 16 * 1024 * 1024;
@@ -54,7 +54,7 @@ export class SyncRecord {
     const folder = path.dirname(this.#file);
     ensurePrivateFolder(path.dirname(folder));
     ensurePrivateFolder(folder);
-    writeWhole(this.#file, `${JSON.stringify(Object.fromEntries(servers.slice(0, most)))}\n`);
+    writeFileAtomic(this.#file, `${JSON.stringify(Object.fromEntries(servers.slice(0, most)))}\n`);
   }
 }
 
