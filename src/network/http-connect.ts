@@ -32,37 +32,17 @@ export async function httpConnect(socket: Socket, proxy: ProxyServer, host: stri
     );
   }
   const said = cleanText(head.split('\r\n', 1)[0]?.slice('HTTP/1.1 '.length) ?? '', 80);
+  const noTunnel = [403, 405, 501].includes(status);
   // tailscaled says why in a header of its own, always with a 500.
   const why = /^tailscale-connect-error:(.*)$/im.exec(head)?.[1];
   throw new HandshakeError(
     `answered HTTP ${said} to CONNECT ${authority}${why === undefined ? '' : `: ${cleanText(why, 200)}`}`,
     {
       byAddress: [502, 503, 504].includes(status) || why !== undefined,
-      noTunnel: [403, 405, 501].includes(status),
-      patience: status >= 500 ? 5000 : 0,
+      noTunnel,
+      patience: status >= 500 && !noTunnel ? 5000 : 0,
     },
   );
-}
-
-/**
- * Makes a connection to an HTTP proxy out of one to a server: each request that is written names its server in full
- * (RFC 9112, 3.2.2), and the credentials for the proxy.
- */
-export function inAbsoluteForm(socket: Socket, proxy: ProxyServer, host: string, port: number): Socket {
-  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
-  // Node writes the head of a request at the start of a string.
-  socket.write = ((chunk: unknown, ...rest: unknown[]) =>
-    write(
-      typeof chunk === 'string'
-        ? chunk.replace(
-            /^([A-Z]+) (\/\S*) HTTP\/1\.1\r\n/,
-            (_, method, path) =>
-              `${method} http://${authorityOf(host, port)}${path} HTTP/1.1\r\n${authorization(proxy)}`,
-          )
-        : chunk,
-      ...rest,
-    )) as Socket['write'];
-  return socket;
 }
 
 function authorityOf(host: string, port: number): string {

@@ -5,8 +5,8 @@ import { TkaError } from '../util/errors.ts';
 import { addressesOf, dial, type Names, tailnetAddresses } from './dial.ts';
 import { type ProxyServer, proxyFor } from './environment.ts';
 import { authorityHint, ConnectTimeout, failureOf, seconds, Unavailable } from './failure.ts';
-import { httpConnect, inAbsoluteForm } from './http-connect.ts';
-import { permitted, plainHttpError, type Target } from './plain.ts';
+import { httpConnect } from './http-connect.ts';
+import { permitted, plainHttpError, type Target, targetOf } from './plain.ts';
 import { socks5Connect } from './socks5.ts';
 import { secure } from './tls.ts';
 import { HandshakeError } from './wire.ts';
@@ -63,18 +63,14 @@ async function tunnel(
   // Until its next owner listens.
   socket.on('error', () => {});
   try {
-    // CONNECT for plain http as well: the request's Host then reaches the server as it is, where a proxy must replace
-    // it by the address asked for (RFC 9112, 3.2.2), and what the proxy itself has to say is told from the answer.
-    // tailscaled tunnels to any port. squid by default to 443 only, and refuses with a 403: see below.
+    // CONNECT for plain http as well: the request's Host header then reaches the server unchanged (without a tunnel a
+    // proxy replaces it by the address, RFC 9112, 3.2.2), and the proxy's own errors cannot be mistaken for the server's.
+    // tailscaled opens a tunnel to any port. squid by default to 443 only, and answers 403 otherwise.
     if (proxy.kind === 'socks5') await socks5Connect(socket, proxy, host, port);
     else await httpConnect(socket, proxy, host, port);
     return socket;
   } catch (error) {
     socket.destroy();
-    if (target.plain && error instanceof HandshakeError && error.noTunnel) {
-      names.log(`the proxy ${proxy.shown} ${error.what}: it is sent the request itself`);
-      return inAbsoluteForm(await reach(proxy, names, trust, signal), proxy, host, port);
-    }
     throw handshakeFailure(proxy, target, signal.aborted ? signal.reason : error);
   } finally {
     signal.removeEventListener('abort', abort);
@@ -110,7 +106,11 @@ function handshakeFailure(proxy: ProxyServer, target: Target, error: unknown): u
   const name = `the proxy ${shown}`;
   const sparing = `the proxy is named by ${variable}; what needs none is listed in NO_PROXY`;
   if (error instanceof HandshakeError) {
-    const hint = error.credentials ? `they go into ${variable}: ${proxy.kind}://USER:PASSWORD@HOST:PORT` : sparing;
+    const hint = error.credentials
+      ? `they go into ${variable}: ${proxy.kind}://USER:PASSWORD@HOST:PORT`
+      : error.noTunnel && target.plain
+        ? `allow CONNECT to port ${target.port} on the proxy, or list ${targetOf(target.origin).host} in NO_PROXY`
+        : sparing;
     return new Unavailable(`${name} ${error.what}`, error.patience, { cause: error, hints: [hint], away: true });
   }
   if (error instanceof ConnectTimeout) {

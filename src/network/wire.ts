@@ -7,7 +7,7 @@ export class HandshakeError extends Error {
   readonly what: string;
   /** It may know the target's address where it does not know its name. */
   readonly byAddress: boolean;
-  /** It takes no CONNECT to there, and may still take a request. */
+  /** It does not allow CONNECT to this target. */
   readonly noTunnel: boolean;
   readonly patience: number;
   readonly credentials: boolean;

@@ -1,6 +1,5 @@
 import { once } from 'node:events';
 import * as net from 'node:net';
-import { json } from 'node:stream/consumers';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNetwork } from '../../src/network/network.ts';
 import { ask, failure } from './ask.ts';
@@ -166,22 +165,18 @@ describe('plain http', () => {
   });
 
   it.each(['403 Forbidden', '405 Method Not Allowed', '501 Not Implemented'])(
-    'is asked for in full where CONNECT is answered %s, with the credentials',
+    'fails where CONNECT is answered %s, and says what to change',
     async (status) => {
-      const proxy = await httpProxy({ knows, login: 'me:secret', refuses: `HTTP/1.1 ${status}\r\n\r\n` });
-      const env = { HTTP_PROXY: `me:secret@127.0.0.1:${proxy.port}` };
-      const client = openNetwork({ env, tailnetAddresses }).client(http, { connectTimeout: 5000 });
-      for (const method of ['GET', 'POST'] as const) {
-        const { statusCode, body } = await client.request({ method, path: '/x?y' });
-        expect(statusCode).toBe(200);
-        expect(await json(body)).toMatchObject({ method, host: '100.64.0.7:8080' });
-      }
-      await client.destroy();
-      expect(proxy.asked).toEqual([
-        'CONNECT 100.64.0.7:8080',
-        'GET http://100.64.0.7:8080/x?y',
-        'POST http://100.64.0.7:8080/x?y',
-      ]);
+      const proxy = await httpProxy({ knows, refuses: `HTTP/1.1 ${status}\r\n\r\n` });
+      const error = await failure(http, { env: { HTTP_PROXY: `127.0.0.1:${proxy.port}` }, tailnetAddresses });
+      expect(error).toMatchObject({
+        name: 'Unavailable',
+        patience: 0,
+        message: `the proxy http://127.0.0.1:${proxy.port} answered HTTP ${status} to CONNECT 100.64.0.7:8080`,
+        hints: [`allow CONNECT to port 8080 on the proxy, or list ${name} in NO_PROXY`],
+      });
+      expect(proxy.asked).toEqual(['CONNECT 100.64.0.7:8080']);
+      await proxy.connections(0);
     },
   );
 

@@ -71,19 +71,7 @@ export async function httpProxy(options: HttpProxyOptions): Promise<HttpProxy> {
   const wanted = options.login && `Basic ${Buffer.from(options.login).toString('base64')}`;
   const answer: http.RequestListener = (request, response) => {
     asked.push(`${request.method} ${request.url}`);
-    const url = new URL(request.url ?? '');
-    const to = knows[`${url.hostname}:${url.port || 80}`];
-    if (wanted !== undefined && request.headers['proxy-authorization'] !== wanted) return response.writeHead(407).end();
-    if (to === undefined) return response.writeHead(502).end();
-    // As a proxy must, it puts the host that it was asked for in place of the request's own.
-    const headers = { ...request.headers, host: url.host };
-    delete headers['proxy-authorization'];
-    const onward = http.request({ host: '127.0.0.1', port: to, path: url.pathname, method: request.method, headers });
-    onward.on('response', (back) => {
-      response.writeHead(back.statusCode ?? 500, back.headers);
-      back.pipe(response);
-    });
-    return request.pipe(onward);
+    response.writeHead(405).end();
   };
   const server = options.tls === undefined ? http.createServer(answer) : https.createServer(options.tls, answer);
   server.on('connect', (request: http.IncomingMessage, socket: net.Socket, rest: Buffer) => {
