@@ -98,6 +98,12 @@ export function entryName(server: string): string | undefined {
   return serverShape.test(server) ? server.replace('://', '+').replaceAll(':', '+') : undefined;
 }
 
+/** Returns the server whose entry has this name: the reverse of entryName; undefined for other names. */
+export function serverOfEntry(name: string): string | undefined {
+  const server = name.replace('+', '://').replaceAll('+', ':');
+  return entryName(server) === name ? server : undefined;
+}
+
 /** The path of what lies beside a server's entry. `~/.cache/kubectl-tka/https+tka.example.ts.net+served` */
 export function besideEntry(folder: string, server: string, suffix: string): string {
   return path.join(folder, `${entryName(server)}${suffix}`);

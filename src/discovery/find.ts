@@ -3,6 +3,7 @@ import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { TkaError } from '../util/errors.ts';
+import { hostOf } from '../util/url.ts';
 import {
   type Asked,
   askInTurn,
@@ -18,7 +19,6 @@ import type { Cluster, ClusterState, KnownPair } from './clusters.ts';
 import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
 import type { ListMemory, RememberedList, RememberedMember } from './memory.ts';
 import { type Placed, placeMembers, type Tagged, type Word } from './place.ts';
-import { hostOf } from './trust.ts';
 
 export interface FindOptions {
   /** Servers that may be asked for the list; the first is the one whose list it is. Not empty. */
@@ -432,7 +432,7 @@ async function namesByAddress(
   if (rows.every(({ name, server }) => name !== null || server === null)) return () => undefined;
   const { peers } = await options.tagged();
   const names = new Map(peers.flatMap(({ hostName, addresses }) => addresses.map((address) => [address, hostName])));
-  return (server) => names.get(new URL(server).hostname.replace(/^\[|\]$/g, ''));
+  return (server) => names.get(hostOf(server));
 }
 
 /** Where the members of each API endpoint were, as the last list has it. */

@@ -1,6 +1,7 @@
 // Which TKA servers are of one cluster. A list is what its members say, and anyone can claim an endpoint and a name, so
 // this is for display and naming only: before a server is signed in to, trust.ts confirms it.
 import { isIP } from 'node:net';
+import { hostOf } from '../util/url.ts';
 import type { Cluster, ClusterServer, ClusterState, KnownPair } from './clusters.ts';
 import { shortName } from './naming.ts';
 
@@ -41,9 +42,9 @@ export function groupServers(
   options: GroupOptions = {},
 ): { readonly clusters: Cluster[]; readonly warnings: string[] } {
   const groups = [...Map.groupBy(rows, ({ apiEndpoint }) => apiEndpoint).values()].flatMap(splitByName);
-  const hostOf = hostsOf(rows);
+  const endpointHost = hostsOf(rows);
   const known = Map.groupBy(options.known ?? [], ({ apiServer }) => apiServer);
-  const named = (row: ServerRow) => row.name ?? nameOfHost(row.server, options) ?? hostOf(row.apiEndpoint);
+  const named = (row: ServerRow) => row.name ?? nameOfHost(row.server, options) ?? endpointHost(row.apiEndpoint);
   const made = groups.map((group) => {
     const ranked = [...group].sort(
       (a, b) => standing(a) - standing(b) || a.since - b.since || compare(named(a), named(b)),
@@ -69,7 +70,7 @@ export function groupServers(
     for (const each of there) {
       if (each === owner) continue;
       const { server, apiEndpoint } = each.speaker;
-      renamed.set(each, nameOfHost(server, options) ?? hostOf(apiEndpoint));
+      renamed.set(each, nameOfHost(server, options) ?? endpointHost(apiEndpoint));
     }
   }
   const clusters = made.map((each) => {
@@ -163,7 +164,7 @@ function claimed(name: string, speakers: readonly ServerRow[]): string {
 /** The name of a server's host: that of its device, not an address. */
 function nameOfHost(server: string | null, { nameOf }: GroupOptions): string | undefined {
   if (server === null) return undefined;
-  const host = new URL(server).hostname.replace(/^\[|\]$/g, '');
+  const host = hostOf(server);
   if (isIP(host) !== 0 || host === 'localhost') return nameOf?.(server);
   return shortName(server, '');
 }

@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { entryName } from '../credential/entry.ts';
+import { entryName, serverOfEntry } from '../credential/entry.ts';
 import type { Member } from '../tka/answers.ts';
 import { readMembers } from '../tka/answers.ts';
 import { ensurePrivateFolder, readOwn, readOwnLine, writeFileAtomic } from '../util/files.ts';
@@ -141,7 +141,7 @@ export class ListMemory {
     if (folder === undefined || !fs.existsSync(folder)) return [];
     return fs
       .readdirSync(folder)
-      .flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -5).replace('+', '://').replaceAll('+', ':')] : []));
+      .flatMap((name) => (name.endsWith('.json') ? (serverOfEntry(name.slice(0, -5)) ?? []) : []));
   }
 }
 

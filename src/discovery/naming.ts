@@ -1,8 +1,9 @@
 import { isIP } from 'node:net';
+import { hostOf } from '../util/url.ts';
 
 /** The short name of a TKA server: its host without the tailnet's suffix. */
 export function shortName(server: string, tailnet: string): string {
-  const host = new URL(server).hostname.replace(/^\[|\]$/g, '');
+  const host = hostOf(server);
   if (isIP(host) !== 0 || host === 'localhost') return host;
   if (tailnet !== '' && host.endsWith(`.${tailnet}`)) return host.slice(0, -tailnet.length - 1);
   return /^([^.]+)\.[^.]+\.ts\.net$/.exec(host)?.[1] ?? host;
@@ -13,8 +14,8 @@ export function shortName(server: string, tailnet: string): string {
  * later ones add what may be needed to keep two apart. They stay whatever else there is, so nothing has to be renamed later.
  */
 export function contextNames(server: string, tailnet: string, cluster: string | null = null): string[] {
-  const { hostname, port, protocol } = new URL(server);
-  const host = hostname.replace(/^\[|\]$/g, '');
+  const { port, protocol } = new URL(server);
+  const host = hostOf(server);
   const withPort = port === '' ? host : `${host}-${port}`;
   const short = shortName(server, tailnet);
   return [

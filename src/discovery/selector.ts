@@ -1,5 +1,5 @@
 import { UsageError } from '../util/errors.ts';
-import { cleanText } from '../util/text.ts';
+import { quoted } from '../util/text.ts';
 
 type Requirement = (labels: ReadonlyMap<string, string>) => boolean;
 
@@ -28,7 +28,7 @@ function splitOutside(text: string): string[] {
 
 function parseRequirement(part: string, whole: string): Requirement {
   const bad = () =>
-    new UsageError(`${JSON.stringify(cleanText(whole))} is no label selector`, {
+    new UsageError(`${quoted(whole)} is no label selector`, {
       hints: ["write it as for kubectl: -l 'environment=production,region in (eu-west-1,eu-west-2)'"],
     });
   const set = /^(\S+)\s+(in|notin)\s*\(([^()]*)\)$/.exec(part);

@@ -8,6 +8,7 @@ import type { ClusterDescription } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { TkaError } from '../util/errors.ts';
 import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../util/files.ts';
+import { hostOf } from '../util/url.ts';
 import { type Cluster, confirmCluster, OtherCluster } from './clusters.ts';
 import type { Tagged, Word } from './place.ts';
 
@@ -53,11 +54,6 @@ export function isTagged(server: string, { peers, problem }: Tagged): boolean | 
   if (problem !== undefined) return undefined;
   const host = hostOf(server);
   return peers.some(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
-}
-
-/** The host of a server's URL: a name, or an address without brackets. */
-export function hostOf(server: string): string {
-  return new URL(server).hostname.replace(/^\[|\]$/g, '');
 }
 
 export interface TrustOptions {

@@ -1,4 +1,5 @@
 import { TkaError } from '../util/errors.ts';
+import { quoted } from '../util/text.ts';
 import { usableCommand } from './command.ts';
 import type { KubeconfigFiles } from './files.ts';
 import { type Entry, KubeconfigTooLarge, maxBytes, type SectionKey, type Source, shellWord, shown } from './source.ts';
@@ -7,7 +8,6 @@ import {
   checkSpec,
   clusterFields,
   contextFields,
-  label,
   newCluster,
   newContext,
   newUser,
@@ -67,7 +67,7 @@ export function planChange(
   const specs = new Map<string, ContextSpec>();
   for (const spec of change.upsert ?? []) {
     const checked = checkSpec(spec);
-    if (specs.has(checked.name)) throw new TkaError(`context ${label(checked.name)} is asked for twice`);
+    if (specs.has(checked.name)) throw new TkaError(`context ${quoted(checked.name)} is asked for twice`);
     specs.set(checked.name, checked);
   }
   // Servers state CAs: what could never be written is refused before it is spliced, which takes many times its size.
@@ -92,10 +92,10 @@ export function planChange(
     const first = sources.find((source) => source.currentContext !== '');
     if (first) changeOf(first).current = '';
   } else if (wanted !== undefined && wanted !== view.currentContext) {
-    if (!exists(wanted)) throw new TkaError(`no context ${label(wanted)}`, { hints: ['kubectl config get-contexts'] });
+    if (!exists(wanted)) throw new TkaError(`no context ${quoted(wanted)}`, { hints: ['kubectl config get-contexts'] });
     changeOf(defaultSource()).current = wanted;
   } else if (wanted !== undefined && !exists(wanted)) {
-    throw new TkaError(`no context ${label(wanted)}`, { hints: ['kubectl config get-contexts'] });
+    throw new TkaError(`no context ${quoted(wanted)}`, { hints: ['kubectl config get-contexts'] });
   }
   return changes;
 }
@@ -111,7 +111,7 @@ function removeContexts(
   for (const name of names) {
     const found = view.contexts.get(name);
     if (found && !found.ours) {
-      throw new TkaError(`context ${label(name)} is not ours: ${shown(found.file)}`, {
+      throw new TkaError(`context ${quoted(name)} is not ours: ${shown(found.file)}`, {
         hints: [`kubectl config delete-context ${shellWord(name)}`],
       });
     }
@@ -175,7 +175,7 @@ function upsertContexts(
     const earlier = planned.get(id);
     if (earlier && (earlier.server !== spec.server || earlier.apiServer !== spec.apiServer)) {
       throw new TkaError(
-        `contexts ${label(earlier.name)} and ${label(spec.name)} would share one of ${key}: ${label(name)}`,
+        `contexts ${quoted(earlier.name)} and ${quoted(spec.name)} would share one of ${key}: ${quoted(name)}`,
       );
     }
     if (earlier) return;
@@ -208,8 +208,8 @@ function upsertContexts(
         return context === undefined || theirs !== undefined ? theirs !== spec.server : false;
       });
       if (!other) continue;
-      const what = `${key === 'clusters' ? 'cluster' : 'user'} ${label(refs[key])}`;
-      throw new TkaError(`${what} is in use by context ${label(other.name)} for another server`, {
+      const what = `${key === 'clusters' ? 'cluster' : 'user'} ${quoted(refs[key])}`;
+      throw new TkaError(`${what} is in use by context ${quoted(other.name)} for another server`, {
         hints: [otherName],
       });
     }
@@ -244,7 +244,7 @@ function upsertContexts(
 function requireOurs(what: string, name: string, source: Source, entry: Entry): { server: string } {
   const mark = markOf(entry);
   if (mark) return mark;
-  throw new TkaError(`${what} ${label(name)} is there already and not ours: ${shown(source.file)}`, {
+  throw new TkaError(`${what} ${quoted(name)} is there already and not ours: ${shown(source.file)}`, {
     hints: [otherName],
   });
 }

@@ -12,7 +12,7 @@ import {
   type YAMLMap,
 } from 'yaml';
 import { TkaError } from '../util/errors.ts';
-import { cleanText } from '../util/text.ts';
+import { cleanText, quoted } from '../util/text.ts';
 import { readPlain } from './plain.ts';
 import { isPlainMap, type Plain, type PlainMap, plainValue } from './value.ts';
 
@@ -230,7 +230,7 @@ function readSections(at: { file: string; lines: string }, root: Node | null, va
   ] as const) {
     const found = value[key] ?? '';
     if (found === '' || found === wanted) continue;
-    const what = typeof found === 'string' ? JSON.stringify(cleanText(found, 60)) : kind(found);
+    const what = typeof found === 'string' ? quoted(found, 60) : kind(found);
     throw damage(at, place(root, key), `not a kubeconfig: ${key} is ${what}, not ${wanted}`);
   }
   const currentContext = value['current-context'] ?? '';
@@ -252,7 +252,7 @@ function readSections(at: { file: string; lines: string }, root: Node | null, va
       const named = place(itemNode, 'name');
       if (typeof name !== 'string')
         throw damage(at, named, `the name of ${which} is ${kind(name)}, not text: quote it`);
-      if (seen.has(name)) throw damage(at, named, `duplicate name ${JSON.stringify(cleanText(name))} in ${key}`);
+      if (seen.has(name)) throw damage(at, named, `duplicate name ${quoted(name)} in ${key}`);
       seen.add(name);
       const body = item[bodyKey[key]] ?? {};
       if (!isPlainMap(body)) {
@@ -306,7 +306,7 @@ class Reader {
 
   #alias(name: string, offset: number): Plain {
     const target = this.#anchors.get(name);
-    const label = JSON.stringify(cleanText(name, 60));
+    const label = quoted(name, 60);
     if (!target) {
       const why = this.#anchors.has(name) ? `anchor ${label} contains itself` : `no anchor ${label} for this alias`;
       throw damage(this.#at, offset, why);
@@ -331,7 +331,7 @@ class Reader {
       const plain = this.value(key);
       if (typeof plain === 'object' && plain !== null) throw damage(this.#at, offset, 'a key that is a list or a map');
       const name = String(plain);
-      if (seen.has(name)) throw damage(this.#at, offset, `duplicate key ${JSON.stringify(cleanText(name, 60))}`);
+      if (seen.has(name)) throw damage(this.#at, offset, `duplicate key ${quoted(name, 60)}`);
       seen.add(name);
       out[name] = this.value(value);
     }

@@ -1,5 +1,5 @@
 import { TkaError } from '../util/errors.ts';
-import { cleanText } from '../util/text.ts';
+import { quoted } from '../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { markName } from './glance.ts';
 import type { Entry } from './source.ts';
@@ -24,21 +24,19 @@ export interface ContextSpec {
   readonly installHint: string;
 }
 
-/** A name from a file, quoted for a message. */
-export const label = (text: string): string => JSON.stringify(cleanText(text));
 export const otherName = 'choose another name: kubectl tka login --context OTHER-NAME';
 
 /** Checks a spec and puts its URLs into canonical form. Throws TkaError for what must not get into a kubeconfig. */
 export function checkSpec(spec: ContextSpec): ContextSpec {
   if (spec.name === '') throw new TkaError('a context needs a name', { hints: [otherName] });
   if (/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff\p{Cs}]/u.test(spec.name)) {
-    throw new TkaError(`context name ${label(spec.name)} contains control characters`, { hints: [otherName] });
+    throw new TkaError(`context name ${quoted(spec.name)} contains control characters`, { hints: [otherName] });
   }
-  if (spec.command === '') throw new TkaError(`context ${label(spec.name)} needs a command for kubectl to run`);
+  if (spec.command === '') throw new TkaError(`context ${quoted(spec.name)} needs a command for kubectl to run`);
   const caData = (spec.caData ?? '').replace(/\s+/g, '');
   // kubectl refuses the whole file for one entry whose CA is not base64.
   if (!/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(caData)) {
-    throw new TkaError(`the CA of ${label(spec.name)} is not base64`);
+    throw new TkaError(`the CA of ${quoted(spec.name)} is not base64`);
   }
   return {
     ...spec,

@@ -1,4 +1,5 @@
 import { TkaError } from '../util/errors.ts';
+import { hostOf } from '../util/url.ts';
 import { bypassesProxy } from './no-proxy.ts';
 import type { Target } from './plain.ts';
 
@@ -51,7 +52,7 @@ function parseProxy(variable: string, value: string): ProxyServer {
     const [user, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
     return {
       ...known,
-      host: url.hostname.replace(/^\[|\]$/g, ''),
+      host: hostOf(url),
       port: Number(url.port) || known.port,
       ...(user + password !== '' && { credentials: { user, password } }),
       shown: `${scheme}://${url.host}`,

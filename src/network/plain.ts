@@ -1,5 +1,6 @@
 import { isLoopbackOrTailnet } from '../util/address.ts';
 import { TkaError } from '../util/errors.ts';
+import { hostOf } from '../util/url.ts';
 
 /** Where a connection goes. */
 export interface Target {
@@ -15,7 +16,7 @@ export interface Target {
 export function targetOf(origin: string): Target {
   const url = new URL(origin);
   const plain = url.protocol === 'http:';
-  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const host = hostOf(url);
   return { origin: url.origin, host, port: Number(url.port || (plain ? 80 : 443)), plain };
 }
 

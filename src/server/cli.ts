@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { openTerminal, sayError, structured } from '../terminal/output.ts';
 import { UsageError } from '../util/errors.ts';
-import { quoted } from '../util/url.ts';
+import { quotedUrl } from '../util/url.ts';
 import { versionInfo, versionLine } from '../util/version.ts';
 import { loadConfig } from './config.ts';
 import { isNamespace } from './config-keys.ts';
@@ -55,7 +55,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
     .action(async ({ fromNamespace: from, remove = false, dryRun = false, config: file }: AdoptFlags) => {
       const config = await loadConfig(file, env);
       const to = config.get('operator.namespace');
-      if (!isNamespace(from)) throw new UsageError(`--from-namespace ${quoted(from)} must be a namespace's name`);
+      if (!isNamespace(from)) throw new UsageError(`--from-namespace ${quotedUrl(from)} must be a namespace's name`);
       if (from === to) {
         throw new UsageError(`--from-namespace "${from}" is this server's own namespace (operator.namespace)`, {
           hints: ['sign-ins of the Go server in the same namespace need no adoption'],

@@ -2,7 +2,7 @@
 import { parseConfigText, readConfigText } from '../settings/config-file.ts';
 import { UsageError } from '../util/errors.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
-import { quoted } from '../util/url.ts';
+import { quotedUrl } from '../util/url.ts';
 import { type ConfigKey, type ConfigValue, configKeys, variableOf } from './config-keys.ts';
 
 /** All of it, each key with its value. */
@@ -50,7 +50,7 @@ export async function loadConfig(named: string | undefined, env: NodeJS.ProcessE
     if (!given || (key.endsWith('.port') && serviceLink.test(given))) continue;
     const found = read(key, given);
     if (!('problem' in found)) values.set(key, found.value);
-    else problems.push(`${variable}${key === 'gossip.key' ? '' : `=${quoted(cleanText(given))}`}: ${found.problem}`);
+    else problems.push(`${variable}${key === 'gossip.key' ? '' : `=${quotedUrl(cleanText(given))}`}: ${found.problem}`);
   }
   const config: Config = {
     file: text === undefined ? undefined : file,

@@ -7,7 +7,7 @@ import { KubeConfig } from '@kubernetes/client-node';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
-import { canonicalServer, quoted } from '../util/url.ts';
+import { canonicalServer, quotedUrl } from '../util/url.ts';
 import { versionInfo } from '../util/version.ts';
 import { keepCertificate } from './certificate.ts';
 import { type Config, clusterNameOf } from './config.ts';
@@ -124,7 +124,7 @@ class TkaServer {
       const hints = ['set operator.clusterName to letters, digits, ".", "_" and "-"'];
       log.warn(
         { hints },
-        `operator.clusterName ${quoted(cleanText(given))} cannot name a context: the cluster is "${cluster}"`,
+        `operator.clusterName ${quotedUrl(cleanText(given))} cannot name a context: the cluster is "${cluster}"`,
       );
     }
     await this.#startHealth();

@@ -1,6 +1,14 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { type Entry, entryName, exists, formatEntry, readEntry, signedOutFile } from '../credential/entry.ts';
+import {
+  type Entry,
+  entryName,
+  exists,
+  formatEntry,
+  readEntry,
+  serverOfEntry,
+  signedOutFile,
+} from '../credential/entry.ts';
 import type { Paths } from '../settings/paths.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { ensurePrivateFolder, readOwn, removeLeftovers, uniqueName, writeFileAtomic } from '../util/files.ts';
@@ -113,7 +121,7 @@ export class SessionStore {
   /** All whole sessions, by server. */
   list(): Session[] {
     if (this.#cache === undefined) return [];
-    const servers = listNames(this.#cache).map(serverOfName);
+    const servers = listNames(this.#cache).map(serverOfEntry);
     return servers.flatMap((server) => (server === undefined ? [] : (this.read(server) ?? [])));
   }
 
@@ -221,7 +229,7 @@ export class SessionStore {
   /** All marks of logouts but the forgotten ones, by server. */
   listSignedOut(): SignedOut[] {
     if (this.#state === undefined) return [];
-    const servers = listNames(path.join(this.#state, 'signed-out')).map(serverOfName);
+    const servers = listNames(path.join(this.#state, 'signed-out')).map(serverOfEntry);
     const marks = servers.flatMap((server) => (server === undefined ? [] : (this.signedOut(server) ?? [])));
     return marks.filter(({ forgotten }) => !forgotten);
   }
@@ -365,12 +373,6 @@ function listNames(folder: string): string[] {
   } catch {
     return [];
   }
-}
-
-/** The server whose files have this name: the reverse of entryName; undefined for other names. */
-function serverOfName(name: string): string | undefined {
-  const server = name.replace('+', '://').replaceAll('+', ':');
-  return entryName(server) === name ? server : undefined;
 }
 
 function readJson(file: string, limit = 64 * 1024): Readonly<Record<string, unknown>> | undefined {

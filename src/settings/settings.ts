@@ -1,8 +1,8 @@
 import * as net from 'node:net';
 import { goDuration } from '../util/duration.ts';
 import { TkaError, UsageError } from '../util/errors.ts';
-import { cleanText } from '../util/text.ts';
-import { canonicalServer, quoted } from '../util/url.ts';
+import { cleanText, quoted } from '../util/text.ts';
+import { canonicalServer, quotedUrl } from '../util/url.ts';
 import { readConfig } from './file.ts';
 import { environmentName, readSetting, type SettingKey, type SettingValue, settingKeys } from './keys.ts';
 import type { Paths } from './paths.ts';
@@ -131,7 +131,7 @@ export class Settings {
       const why = error instanceof TkaError ? error.message : 'it is not a host name';
       // What was made of the name says no more than the name.
       const short = why.replace(/^server "(?:[^"\\]|\\.)*" /, 'it ');
-      throw new UsageError(`${quoted(cleanText(name))} names no server: ${short}`, {
+      throw new UsageError(`${quotedUrl(cleanText(name))} names no server: ${short}`, {
         hints: ['give a host name, host:port, or a URL like https://tka.example.ts.net'],
       });
     }
@@ -191,7 +191,7 @@ export async function readSettings(
       values.set(key, { value: read.value, source: flag });
     } else if (env[variable]) {
       const read = readSetting(key, env[variable]);
-      if ('problem' in read) problems.push(`${variable}=${JSON.stringify(cleanText(env[variable]))}: ${read.problem}`);
+      if ('problem' in read) problems.push(`${variable}=${quoted(env[variable])}: ${read.problem}`);
       else values.set(key, { value: read.value, source: variable });
     } else {
       const found = file?.values.get(key);
@@ -222,7 +222,7 @@ export function signInTimeout(env: NodeJS.ProcessEnv): number {
   if (!text) return 30_000;
   const ms = /^[0-9]+(?:\.[0-9]+)?$/.test(text) ? Number(text) * 1000 : goDuration(text);
   if (ms === undefined || ms <= 0 || ms > 3_600_000) {
-    throw new UsageError(`TKA_TIMEOUT=${JSON.stringify(cleanText(text))} is no time up to an hour`, {
+    throw new UsageError(`TKA_TIMEOUT=${quoted(text)} is no time up to an hour`, {
       hints: ['give a Go duration or seconds: TKA_TIMEOUT=45s'],
     });
   }

@@ -1,5 +1,5 @@
 // Reads tailscaled's status. Others on the tailnet choose their devices' names: everything in it is checked.
-import { cleanText } from '../util/text.ts';
+import { quoted } from '../util/text.ts';
 import { isLoopbackIp, isTailnetIp, plainIp } from './addresses.ts';
 import { isObject, type Json, own, parseJson, texts } from './json.ts';
 import { TailscaleError } from './problem.ts';
@@ -93,7 +93,7 @@ function notRunning(state: string): TailscaleError {
   if (state === 'Starting' || state === 'NoState') {
     return help('starting', 'tailscale is still starting', 'wait until it is up: tailscale status');
   }
-  return unreadable(`its state is ${JSON.stringify(cleanText(state, 40))}`);
+  return unreadable(`its state is ${quoted(state, 40)}`);
 }
 
 function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {

@@ -24,3 +24,8 @@ export function cleanText(text: string, limit = 256): string {
   const points = [...plain];
   return points.length > limit ? `${points.slice(0, limit - 1).join('')}…` : plain;
 }
+
+/** Returns a text from elsewhere in double quotes, on one line, cleaned and cut to `limit` characters. */
+export function quoted(text: string, limit?: number): string {
+  return JSON.stringify(cleanText(text, limit));
+}

@@ -4,8 +4,8 @@ import { TkaError } from './errors.ts';
 // file name is made of it.
 const hostShape = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/;
 
-/** A URL as an error shows it: in quotes, cut, without credentials. */
-export function quoted(text: string): string {
+/** Returns a URL as an error shows it: in quotes, cut, without credentials. */
+export function quotedUrl(text: string): string {
   const bounded = text.slice(0, 2048);
   // No expression: one that looks for `//…@` takes time in proportion to the square of a text of slashes.
   const [from, to] = [bounded.indexOf('//'), bounded.lastIndexOf('@')];
@@ -14,7 +14,7 @@ export function quoted(text: string): string {
 }
 
 function parseWebUrl(text: string, what: string): URL {
-  const bad = (why: string) => new TkaError(`${what} ${quoted(text)} ${why}`);
+  const bad = (why: string) => new TkaError(`${what} ${quotedUrl(text)} ${why}`);
   if (text.length > 2048) throw bad('is too long');
   // The URL parser drops tabs and newlines without a word: refuse them here.
   if (/[\u0000-\u0020\u007f-\u009f]/.test(text)) throw bad('contains white space or control characters');
@@ -22,7 +22,7 @@ function parseWebUrl(text: string, what: string): URL {
   try {
     url = new URL(text);
   } catch (cause) {
-    throw new TkaError(`${what} ${quoted(text)} is not a URL`, { cause });
+    throw new TkaError(`${what} ${quotedUrl(text)} is not a URL`, { cause });
   }
   if (url.protocol !== 'https:' && url.protocol !== 'http:') throw bad('is neither http nor https');
   if (url.username !== '' || url.password !== '') throw bad('carries credentials');
@@ -32,6 +32,11 @@ function parseWebUrl(text: string, what: string): URL {
   return url;
 }
 
+/** Returns the host of a URL: a name, or an address without brackets. */
+export function hostOf(url: string | URL): string {
+  return new URL(url).hostname.replace(/^\[|\]$/g, '');
+}
+
 /**
  * The canonical URL of a TKA server: its WHATWG origin, without a trailing dot. A path is accepted only if it is
  * empty or the API's own (`/api/v1alpha1`). Throws TkaError for anything else.
@@ -39,7 +44,7 @@ function parseWebUrl(text: string, what: string): URL {
 export function canonicalServer(text: string): string {
   const url = parseWebUrl(text, 'server');
   if (!/^\/?(?:api\/v1alpha1\/?)?$/.test(url.pathname) || url.search !== '' || url.hash !== '') {
-    throw new TkaError(`server ${quoted(text)} has a path: only a scheme, host and port are meant`);
+    throw new TkaError(`server ${quotedUrl(text)} has a path: only a scheme, host and port are meant`);
   }
   return `${url.protocol}//${url.host}`;
 }
@@ -50,8 +55,8 @@ export function canonicalServer(text: string): string {
  */
 export function canonicalApiServer(text: string): string {
   const url = parseWebUrl(text, 'API server');
-  if (url.protocol !== 'https:') throw new TkaError(`API server ${quoted(text)} is not https`);
-  if (url.search !== '' || url.hash !== '') throw new TkaError(`API server ${quoted(text)} has a query or fragment`);
+  if (url.protocol !== 'https:') throw new TkaError(`API server ${quotedUrl(text)} is not https`);
+  if (url.search !== '' || url.hash !== '') throw new TkaError(`API server ${quotedUrl(text)} has a query or fragment`);
   return `${url.protocol}//${url.host}${withoutSlashes(url.pathname)}`;
 }
 

@@ -9,7 +9,7 @@ import { type OutputFormat, openTerminal, structured, table } from '../../termin
 import { systemCode, TkaError, UsageError } from '../../util/errors.ts';
 import { makeFolder, writeFileAtomic } from '../../util/files.ts';
 import { didYouMean } from '../../util/suggest.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import type { CommonFlags, Context } from '../context/context.ts';
 import { taggedPeers } from '../target/seeds.ts';
 
@@ -75,7 +75,7 @@ function keyNamed(name: string): SettingKey {
   const key = settingKey(name);
   if (key !== undefined) return key;
   const meant = didYouMean(cleanText(name), Object.keys(settingKeys));
-  throw new UsageError(`unknown setting ${JSON.stringify(cleanText(name))}${meant}`, {
+  throw new UsageError(`unknown setting ${quoted(name)}${meant}`, {
     hints: [`the settings are ${Object.keys(settingKeys).join(', ')}`],
   });
 }

@@ -12,10 +12,10 @@ import { Unavailable } from '../../network/failure.ts';
 import { type Previous, roleNotice, roleRemedy } from '../../session/session.ts';
 import type { Session } from '../../session/store.ts';
 import { askYesNo, canAsk } from '../../terminal/ask.ts';
-import { cell, when } from '../../terminal/output.ts';
+import { when } from '../../terminal/output.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { hintsOf, systemCode, TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { rememberSwitch } from '../contexts/previous.ts';
 import { inContext, keepSiblings, siblingsToKeep } from '../contexts/siblings.ts';
@@ -135,7 +135,7 @@ async function signInTo(
     .signIn(server, { insecure: flags.insecureSkipTlsVerify === true, apiServer: cluster?.apiEndpoint })
     .catch((error) => {
       if (!unlisted || !(error instanceof Unavailable)) throw error;
-      const why = unlisted === true ? `no cluster named ${JSON.stringify(cleanText(name ?? ''))}` : unlisted.message;
+      const why = unlisted === true ? `no cluster named ${quoted(name ?? '')}` : unlisted.message;
       throw new TkaError(`${why}; and as a host: ${error.message}`, {
         hints: ['kubectl tka clusters shows the names', ...error.hints],
         cause: error,
@@ -164,11 +164,11 @@ async function signInTo(
   }
   if (settings.quiet) return;
   if (flags.switch === false) {
-    terminal.out(`Context "${written}" is ready; the current context stays ${quoted(edit.currentContext)}.\n`);
+    terminal.out(`Context "${written}" is ready; the current context stays ${nameOrNone(edit.currentContext)}.\n`);
   } else if (edit.previousContext === written) {
     terminal.out(`Context "${written}" is the current context, as before.\n`);
   } else {
-    terminal.out(`Context "${written}" is the current context; before, it was ${quoted(edit.previousContext)}.\n`);
+    terminal.out(`Context "${written}" is the current context; before, it was ${nameOrNone(edit.previousContext)}.\n`);
   }
 }
 
@@ -257,7 +257,7 @@ async function requireTrust(context: Context, trust: Trust, target: Target, name
       cause: unlisted,
     });
   if (unlisted instanceof TkaError) {
-    throw new TkaError(`cannot look for ${JSON.stringify(cleanText(name ?? ''))}: ${unlisted.message}`, {
+    throw new TkaError(`cannot look for ${quoted(name ?? '')}: ${unlisted.message}`, {
       hints: [...unlisted.hints, acceptHint(server)],
       cause: unlisted,
     });
@@ -276,8 +276,8 @@ async function rememberAccepted(context: Context, trust: Trust, { server, origin
   }
 }
 
-function quoted(name: string | undefined): string {
-  return name === undefined ? 'none' : `"${cell(name)}"`;
+function nameOrNone(name: string | undefined): string {
+  return name === undefined ? 'none' : quoted(name);
 }
 
 function sayWhoYouAre(
@@ -325,7 +325,7 @@ async function writeAllContexts(context: Context, selector: string | undefined):
   const { currentContext, error } = await syncContexts(context, selector === undefined ? {} : { selector });
   if (!context.settings.quiet) {
     context.terminal.out(
-      `The current context stays ${quoted(currentContext)}; kubectl signs in to each when it first needs to.\n`,
+      `The current context stays ${nameOrNone(currentContext)}; kubectl signs in to each when it first needs to.\n`,
     );
   }
   if (error !== undefined) throw error;

@@ -1,7 +1,7 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { contextSpec } from '../contexts/spec.ts';
@@ -18,7 +18,6 @@ interface Choice {
   readonly ours: OurContext | undefined;
 }
 
-const quoted = (name: string): string => JSON.stringify(cleanText(name));
 const listed = 50;
 
 /** `use [NAME]`: makes the context of a cluster the current one. */

@@ -109,7 +109,7 @@ export function checkPath(env: Environment, command: string): Verdict {
     const [blunt] = files;
     return blunt === undefined
       ? failed('there is no kubectl-tka on PATH, so kubectl knows no command tka', prepend)
-      : failed(`${blunt} cannot be executed, so kubectl knows no command tka`, `chmod +x ${quoted(blunt)}`);
+      : failed(`${blunt} cannot be executed, so kubectl knows no command tka`, `chmod +x ${shellQuoted(blunt)}`);
   }
   if (realpath(first) !== realpath(command)) {
     return warning(`${first} comes first on PATH: it is what kubectl tka runs, and not this ${command}`, prepend);
@@ -136,7 +136,8 @@ function realpath(file: string): string {
 }
 
 /** A word for a shell. */
-const quoted = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+const shellQuoted = (text: string): string =>
+  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 
 /** The folder of the tokens: ours, closed to others, and to be written to. */
 export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
@@ -149,11 +150,11 @@ export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
     return failed(`${cache} cannot be looked at: ${systemCode(error)}`, elsewhere);
   }
   if (stat === undefined) return notThereYet(cache, elsewhere);
-  if (!stat.isDirectory()) return failed(`${cache} is not a folder`, `rm ${quoted(cache)}`);
+  if (!stat.isDirectory()) return failed(`${cache} is not a folder`, `rm ${shellQuoted(cache)}`);
   const shared = process.getuid !== undefined && (stat.uid !== process.getuid() || (stat.mode & 0o1000) !== 0);
   if (shared) return failed(`${cache} is shared with other users: no token is kept there`, elsewhere);
   const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
-  const mend = `chmod 700 ${quoted(cache)}`;
+  const mend = `chmod 700 ${shellQuoted(cache)}`;
   if (process.getuid !== undefined && (stat.mode & 0o700) !== 0o700) {
     return failed(`${cache} has the mode ${mode}: no token can be kept there`, mend);
   }

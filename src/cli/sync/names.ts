@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import type { Cluster } from '../../discovery/clusters.ts';
 import { contextNames } from '../../discovery/naming.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 
 /** A cluster whose TKA server is known. */
 export type PlacedCluster = Cluster & { readonly server: string };
@@ -22,8 +22,7 @@ const templateHints = [
  * servers. Throws UsageError for anything else.
  */
 export function parseTemplate(text: string): Template {
-  const bad = (why: string) =>
-    new UsageError(`context template ${JSON.stringify(cleanText(text))} ${why}`, { hints: templateHints });
+  const bad = (why: string) => new UsageError(`context template ${quoted(text)} ${why}`, { hints: templateHints });
   if (text.trim() === '') throw new UsageError('the context template is empty', { hints: templateHints });
   if (cleanText(text, longest) !== text) throw bad('is too long, or has spaces or control characters it must not have');
   const keys: string[] = [];

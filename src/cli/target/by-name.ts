@@ -3,7 +3,7 @@ import { parseSelector } from '../../discovery/selector.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import { contextsByCluster } from './contexts-by-cluster.ts';
 
 /**
@@ -30,7 +30,7 @@ export function clusterByName(
   const found = exact.length > 0 ? exact : clusters.filter((cluster) => name !== '' && cluster.name.startsWith(name));
   if (found.length < 2) return found[0];
   const what = exact.length > 0 ? 'are called' : 'have a name that begins with';
-  throw new UsageError(`${found.length} clusters ${what} ${JSON.stringify(cleanText(name))}`, {
+  throw new UsageError(`${found.length} clusters ${what} ${quoted(name)}`, {
     hints: found.slice(0, 10).map(({ name: each, server, apiEndpoint }) => {
       const alike = found.filter((other) => other.name === each).length > 1;
       const word = cleanText(alike ? (server ?? each) : each);

@@ -1,12 +1,13 @@
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
 import type { Found } from '../../discovery/find.ts';
 import { contextNames, shortName } from '../../discovery/naming.ts';
-import { hostOf, isBareWord, type Origin, type Trust } from '../../discovery/trust.ts';
+import { isBareWord, type Origin, type Trust } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { Refused } from '../../tka/errors.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText } from '../../util/text.ts';
+import { hostOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { clusterByName, NoCluster, noCluster } from './by-name.ts';
 import { listClusters } from './clusters.ts';

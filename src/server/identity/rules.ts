@@ -1,6 +1,6 @@
 // What the tailnet's policy grants: the capability's rules (`{"role", "period", "priority"}`), judged as the Go server does.
 import { goDuration } from '../../util/duration.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import { type Caller, Refusal } from '../http/contract.ts';
 
 interface Rule {
@@ -42,14 +42,12 @@ function bestOf(rules: readonly Rule[], login: string, capability: string): Rule
   // Two groups may be granted the same.
   const rival = others.find(({ role, period }) => role !== best.role || period !== best.period);
   if (rival === undefined) return best;
-  const told = ({ role, period }: Rule): string => `role ${quoted(role)} for ${quoted(period)}`;
+  const told = ({ role, period }: Rule): string => `role ${quoted(role, 128)} for ${quoted(period, 128)}`;
   throw new Refusal(400, {
-    message: `two rules of the capability ${quoted(capability)} grant ${cleanText(login, 320)} different access with priority ${priority}: ${told(best)} and ${told(rival)}`,
+    message: `two rules of the capability ${quoted(capability, 128)} grant ${cleanText(login, 320)} different access with priority ${priority}: ${told(best)} and ${told(rival)}`,
     advice: ["ask an admin of the tailnet to give one of the two rules a higher priority in the tailnet's policy"],
   });
 }
-
-const quoted = (text: string): string => JSON.stringify(cleanText(text, 128));
 
 function readRule(rule: unknown, login: string): Rule {
   const wrong = (what: string): Refusal =>
@@ -70,11 +68,11 @@ function readRule(rule: unknown, login: string): Rule {
 
 /** What Go's time.ParseDuration says of what is no duration. */
 function goProblem(period: string): string {
-  const shown = JSON.stringify(cleanText(period, 64));
+  const shown = quoted(period, 64);
   if (/^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/.test(period)) return `time: missing unit in duration ${shown}`;
   const unit = /^[+-]?(?:[0-9.]+(?:ns|us|µs|μs|ms|s|m|h))*[0-9.]+([^0-9.]+)/.exec(period)?.[1];
   if (unit !== undefined && !/^(?:ns|us|µs|μs|ms|s|m|h)$/.test(unit)) {
-    return `time: unknown unit ${JSON.stringify(cleanText(unit, 64))} in duration ${shown}`;
+    return `time: unknown unit ${quoted(unit, 64)} in duration ${shown}`;
   }
   return `time: invalid duration ${shown}`;
 }

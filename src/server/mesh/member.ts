@@ -1,7 +1,7 @@
 // What one member says of itself.
 import { createHash } from 'node:crypto';
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText, isDnsLike } from '../../util/text.ts';
+import { cleanText, isDnsLike, quoted } from '../../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 
 /** What a member says of itself. Its name is the key under which this is kept. */
@@ -62,7 +62,7 @@ const versionOf = (record: MemberRecord): string => digestOf(recordText({ ...rec
 export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
   const bad = (what: string, cause?: unknown) =>
     new UsageError(`this server cannot be told to the mesh: ${what}`, { cause });
-  if (!isName(name)) throw bad(`its name ${JSON.stringify(cleanText(name, 80))} is no host name in lower case`);
+  if (!isName(name)) throw bad(`its name ${quoted(name, 80)} is no host name in lower case`);
   let urls: Pick<MemberRecord, 'server' | 'apiEndpoint'>;
   try {
     urls = { server: canonicalServer(record.server), apiEndpoint: canonicalApiServer(record.apiEndpoint) };

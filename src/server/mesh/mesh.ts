@@ -2,7 +2,7 @@
 import type { Server } from 'node:http';
 import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { systemCode, UsageError } from '../../util/errors.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../seldom.ts';
 import { gossipFace } from './face.ts';
@@ -268,6 +268,6 @@ function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow {
 
 function checkAddress(text: string): void {
   if (!isAddress(text.toLowerCase())) {
-    throw new UsageError(`gossip.bootstrapPeers: ${JSON.stringify(cleanText(text, 100))} is not host:port`);
+    throw new UsageError(`gossip.bootstrapPeers: ${quoted(text, 100)} is not host:port`);
   }
 }
