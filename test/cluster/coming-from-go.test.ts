@@ -7,7 +7,7 @@ import { startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.t
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { deploy } from '../deploy/render.ts';
-import { Home } from '../e2e/program.ts';
+import { Home } from '../fixtures/home.ts';
 import { TkaServerProcess } from '../server/program.ts';
 import { apply, as, type Deployed, insideItsPod, listed, ownCluster, startAsItsPod } from './deployed.ts';
 import { goNamespace, goOperator, goSignIn } from './go-objects.ts';
@@ -137,9 +137,8 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     });
     // And to a person.
     somebody('alice@example.com');
-    const home = await Home.make(running.url.replace(/\/api\/.*/, ''));
+    using home = new Home(running.url.replace(/\/api\/.*/, ''));
     const login = await home.run('login');
-    home.remove();
     expect(login).toMatchObject({ status: 1, stdout: '' });
     expect(login.stderr).toMatch(
       /^error: .*ClusterRoleBinding "tka-user-alice-binding" belongs to the TKA server .*\nhint: /m,

@@ -6,7 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject } from 'vitest';
 import { entryName } from '../../src/credential/entry.ts';
 import { startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { Home, kubectl } from '../e2e/program.ts';
+import { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import { kubeconfigFile } from './api-server.ts';
 import { absent, Ground, test } from './support.ts';
@@ -62,7 +63,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('two servers of o
     tailscaled.whois = () => ({ login: `${username}@example.com`, capabilities: { 'specht-labs.de/cap/tka': rules } });
     port = await freePort(...hosts);
     gossipPort = await freePort(...hosts);
-    home = await Home.make(url(0));
+    home = new Home(url(0));
     servers.push(...(await Promise.all(hosts.map((_, i) => startServer(i)))));
     for (;;) {
       const { stdout } = await home.run('clusters -o json');

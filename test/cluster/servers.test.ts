@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, inject } from 'vitest';
 import { startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { Home, kubectl } from '../e2e/program.ts';
+import { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import { kubeconfigFile } from './api-server.ts';
 import { statusFor } from './people.ts';
@@ -74,7 +75,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     grant(role);
     port = await freePort(...hosts);
     gossipPort = await freePort(...hosts);
-    home = await Home.make(`http://${hosts[0]}:${port}`);
+    home = new Home(`http://${hosts[0]}:${port}`);
     servers = await Promise.all(hosts.map((_, i) => startServer(i)));
   });
 

@@ -7,7 +7,9 @@ import * as path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { type Env, Home, kubectl, type Ran } from '../e2e/program.ts';
+import { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
+import type { Env, Ran } from '../fixtures/program.ts';
 import { freePort } from '../server/program.ts';
 import { type Mesh, ReplicaProcess } from './fleet.ts';
 import { type Hook, type Hooked, hooked } from './hook.ts';
@@ -151,7 +153,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     hook = () => undefined;
     username = `u${randomBytes(4).toString('hex')}`;
     grant('1h');
-    home = await Home.make();
+    home = new Home();
     home.write(home.config, `tailscale:\n  hostname: prod-us\n  port: ${mesh.port}\n`);
   });
 

@@ -5,7 +5,9 @@ import * as module from 'node:module';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
-import { bundle, type Home, hooked, type Ran, start, test } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { test } from '../fixtures/mesh.ts';
+import { bundle, hooked, type Ran, start } from '../fixtures/program.ts';
 
 interface Loaded {
   /** As require and import name them. */

@@ -5,7 +5,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
-import { callers, Home, hooked, launched, lines, program, test } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { callers } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { hooked, launched, lines, program } from '../fixtures/program.ts';
 
 const modeOf = (file: string) => fs.lstatSync(file).mode & 0o7777;
 
@@ -178,28 +181,24 @@ describe('as another user, for whom permissions count', () => {
   test.skipIf(process.getuid?.() !== 0)(
     'a read-only home: a credential, and one line on stderr (skipped unless run by root)',
     async ({ us }) => {
-      const home = await Home.make(us.server);
-      try {
-        // Only files that others may read: the checkout may be root's alone.
-        fs.chmodSync(home.root, 0o755);
-        fs.chmodSync(home.dir, 0o555);
-        const copy = path.join(home.root, 'bin');
-        fs.cpSync(path.dirname(fs.realpathSync(program)), copy, { recursive: true });
-        const { execFile } = await import('node:child_process');
-        const answer = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) =>
-          execFile(
-            path.join(copy, 'kubectl-tka'),
-            ['credential', '--server', us.server],
-            { env: home.env as NodeJS.ProcessEnv, uid: nobody, gid: nobody, cwd: '/' },
-            (error, stdout, stderr) => resolve({ code: error?.code ?? 0, stdout, stderr }),
-          ),
-        );
-        expect(answer.code).toBe(0);
-        expect(JSON.parse(answer.stdout).status.token).toMatch(/^eyJ/);
-        expect(answer.stderr).toMatch(oneLine);
-      } finally {
-        home.remove();
-      }
+      using home = new Home(us.server);
+      // Only files that others may read: the checkout may be root's alone.
+      fs.chmodSync(home.root, 0o755);
+      fs.chmodSync(home.dir, 0o555);
+      const copy = path.join(home.root, 'bin');
+      fs.cpSync(path.dirname(fs.realpathSync(program)), copy, { recursive: true });
+      const { execFile } = await import('node:child_process');
+      const answer = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) =>
+        execFile(
+          path.join(copy, 'kubectl-tka'),
+          ['credential', '--server', us.server],
+          { env: home.env as NodeJS.ProcessEnv, uid: nobody, gid: nobody, cwd: '/' },
+          (error, stdout, stderr) => resolve({ code: error?.code ?? 0, stdout, stderr }),
+        ),
+      );
+      expect(answer.code).toBe(0);
+      expect(JSON.parse(answer.stdout).status.token).toMatch(/^eyJ/);
+      expect(answer.stderr).toMatch(oneLine);
     },
   );
 });

@@ -2,7 +2,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { gate, type Home, jwt, kubectl, lines, needsKubectl, test, until } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { kubectl, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { jwt, lines } from '../fixtures/program.ts';
+import { gate, until } from '../fixtures/wait.ts';
 
 const commands = ['login', 'logout', 'clusters', 'status', 'forget', 'config'];
 

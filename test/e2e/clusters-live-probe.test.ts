@@ -10,8 +10,10 @@ import { probeAll, probeOf } from '../../src/cli/clusters/probes.ts';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import type { Cluster, Mesh } from '../../src/sandbox/mesh.ts';
 import { TkaClient } from '../../src/tka/client.ts';
+import type { Home } from '../fixtures/home.ts';
+import { test as base } from '../fixtures/mesh.ts';
+import { lines, program, type RunOptions } from '../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
-import { test as base, type Home, lines, program, type RunOptions } from '../fixtures/support.ts';
 
 interface Row {
   readonly name: string;

@@ -4,8 +4,11 @@ import net, { type AddressInfo } from 'node:net';
 import { describe, expect } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import type { Mesh } from '../../src/sandbox/mesh.ts';
+import type { Home } from '../fixtures/home.ts';
+import { test } from '../fixtures/mesh.ts';
+import { lines, program } from '../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
-import { type Home, lines, program, test, until } from '../fixtures/support.ts';
+import { until } from '../fixtures/wait.ts';
 
 const noPosts = (mesh: Mesh) =>
   expect(mesh.clusters.flatMap(({ requests }) => requests).filter(({ method }) => method !== 'GET')).toEqual([]);

@@ -2,7 +2,9 @@
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { type Home, jwt, lines, test } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { test } from '../fixtures/mesh.ts';
+import { jwt, lines } from '../fixtures/program.ts';
 import { clusterRowKeys as keys } from '../hostile/checks.ts';
 
 const stamp = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z$/);

@@ -3,7 +3,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { ListMemory } from '../../src/discovery/memory.ts';
-import { bin, type Home, kubectl, kubectls, lines, needsKubectl, program, start, test } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { kubectl, kubectls, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { bin, lines, program, start } from '../fixtures/program.ts';
 
 const front = process.platform === 'win32' ? 'kubectl_complete-tka.cmd' : 'kubectl_complete-tka';
 

@@ -3,7 +3,9 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, type Env, jwt, kubectl, kubectls, lines, needsKubectl, test } from '../fixtures/support.ts';
+import { callers, kubectl, kubectls, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { type Env, jwt, lines } from '../fixtures/program.ts';
 
 const info = (apiVersion: unknown) => ({
   KUBERNETES_EXEC_INFO: JSON.stringify({ kind: 'ExecCredential', apiVersion, spec: { interactive: false } }),

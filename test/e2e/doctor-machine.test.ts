@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { examineWithoutSettings } from '../../src/cli/doctor/unread.ts';
 import { TkaError } from '../../src/util/errors.ts';
-import { bin, program } from '../fixtures/support.ts';
+import { bin, program } from '../fixtures/program.ts';
 import { names, noKubectl, test } from './doctor-patient.ts';
 
 describe.concurrent('one link is broken', () => {

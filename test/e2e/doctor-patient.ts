@@ -6,7 +6,10 @@ import { parse, stringify } from 'yaml';
 import { type Entry, formatEntry, parseEntry } from '../../src/credential/entry.ts';
 import type { Cluster } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base, type Home, jwt, kubectl, type Ran } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
+import { test as base } from '../fixtures/mesh.ts';
+import { jwt, type Ran } from '../fixtures/program.ts';
 
 export type Status = 'ok' | 'warning' | 'failed' | 'skipped';
 interface Check {

@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { generate } from 'selfsigned';
 import { describe, expect } from 'vitest';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base } from '../fixtures/support.ts';
+import { test as base } from '../fixtures/mesh.ts';
 import { behindName, depend, Patient, type Status, test } from './doctor-patient.ts';
 
 describe.concurrent('one link is broken', () => {

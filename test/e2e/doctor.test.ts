@@ -1,5 +1,6 @@
 import { describe, expect } from 'vitest';
-import { Home, program } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { program } from '../fixtures/program.ts';
 import { behindSignIn, names, noKubectl, Patient, type Status, test } from './doctor-patient.ts';
 
 describe.concurrent('nothing is broken', () => {
@@ -28,16 +29,12 @@ describe.concurrent('nothing is broken', () => {
   });
 
   test('before the first sign-in: what only a sign-in tells is skipped', async ({ us, tailscaled }) => {
-    const home = await Home.make(us.server);
-    try {
-      const patient = new Patient(home, us, { TS_SOCKET: tailscaled.socketPath });
-      const found = await patient.look();
-      found.differs({ ...behindSignIn, 'sign-in': 'skipped', kubeconfig: 'skipped', cache: 'skipped' });
-      for (const name of ['grant', 'sign-in', 'kubeconfig'])
-        expect(found.of(name).hint).toBe(`kubectl tka login ${us.server}`);
-    } finally {
-      home.remove();
-    }
+    using home = new Home(us.server);
+    const patient = new Patient(home, us, { TS_SOCKET: tailscaled.socketPath });
+    const found = await patient.look();
+    found.differs({ ...behindSignIn, 'sign-in': 'skipped', kubeconfig: 'skipped', cache: 'skipped' });
+    for (const name of ['grant', 'sign-in', 'kubeconfig'])
+      expect(found.of(name).hint).toBe(`kubectl tka login ${us.server}`);
   });
 
   test('a cluster, a prefix, a context, a URL, a host', async ({ patient, us, eu, home }) => {
@@ -88,29 +85,25 @@ describe('no server to look at', () => {
   } as Record<string, Status>;
 
   test('several and none named, or none: the rest is skipped, and says why', async ({ us, tailscaled }) => {
-    const home = await Home.make();
-    try {
-      const patient = new Patient(home, us, { TS_SOCKET: tailscaled.socketPath });
-      const several = await patient.look();
-      several.differs(unchosen);
-      expect(several.cluster).toBeNull();
-      expect(several.of('name')).toMatchObject({
-        detail: 'the tailnet has 3 clusters: which one is meant?',
-        hint: 'kubectl tka doctor NAME',
-      });
-      expect(several.of('clock').detail).toBe(several.of('name').detail);
+    using home = new Home();
+    const patient = new Patient(home, us, { TS_SOCKET: tailscaled.socketPath });
+    const several = await patient.look();
+    several.differs(unchosen);
+    expect(several.cluster).toBeNull();
+    expect(several.of('name')).toMatchObject({
+      detail: 'the tailnet has 3 clusters: which one is meant?',
+      hint: 'kubectl tka doctor NAME',
+    });
+    expect(several.of('clock').detail).toBe(several.of('name').detail);
 
-      tailscaled.peers = [];
-      const none = await patient.look();
-      none.differs(unchosen);
-      expect(none.of('name').detail).toMatch(/no device of example\.ts\.net carries tag:tka/);
+    tailscaled.peers = [];
+    const none = await patient.look();
+    none.differs(unchosen);
+    expect(none.of('name').detail).toMatch(/no device of example\.ts\.net carries tag:tka/);
 
-      tailscaled.backendState = 'NeedsLogin';
-      const lost = await patient.look();
-      lost.differs({ ...unchosen, tailscaled: 'failed' });
-      expect(lost.of('tailscaled').hint).toBe('log in: tailscale login');
-    } finally {
-      home.remove();
-    }
+    tailscaled.backendState = 'NeedsLogin';
+    const lost = await patient.look();
+    lost.differs({ ...unchosen, tailscaled: 'failed' });
+    expect(lost.of('tailscaled').hint).toBe('log in: tailscale login');
   });
 });

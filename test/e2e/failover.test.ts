@@ -5,8 +5,11 @@ import { test as base, describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import { entryName } from '../../src/credential/entry.ts';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
+import { lines } from '../fixtures/program.ts';
+import { until } from '../fixtures/wait.ts';
 import { type Replica, type ReplicaSet, startReplicas } from '../session/replicas.ts';
-import { Home, kubectl, lines, until } from './program.ts';
 
 interface Ground {
   readonly set: ReplicaSet;
@@ -32,12 +35,8 @@ const test = base.extend<Ground>({
   first: async ({ set }, use) => use(set.replicas[0] as Replica),
   second: async ({ set }, use) => use(set.replicas[1] as Replica),
   home: async ({ first }, use) => {
-    const home = await Home.make(first.server);
-    try {
-      await use(home);
-    } finally {
-      home.remove();
-    }
+    using home = new Home(first.server);
+    await use(home);
   },
 });
 

@@ -1,6 +1,8 @@
 // What is final is told once, and its server asked once, though kubectl calls the plugin several times.
 import { describe, expect } from 'vitest';
-import { kubectl, lines, needsKubectl, test } from '../fixtures/support.ts';
+import { kubectl, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { lines } from '../fixtures/program.ts';
 
 const errors = (stderr: string) => lines(stderr).filter((line) => line.startsWith('error: http'));
 

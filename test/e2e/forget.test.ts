@@ -1,7 +1,9 @@
 // `forget`: nothing of ours stays, everything of others does.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
-import { callers, jwt, test } from '../fixtures/support.ts';
+import { callers } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { jwt } from '../fixtures/program.ts';
 
 const theirs = `# my clusters
 apiVersion: v1

@@ -5,7 +5,9 @@ import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import { entryName } from '../../src/credential/entry.ts';
 import { demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { Home, test as plain, program } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { test as plain } from '../fixtures/mesh.ts';
+import { program } from '../fixtures/program.ts';
 
 const samples = path.join(import.meta.dirname, '../samples/v0.1.0');
 const rfc3339 = (time: number) => new Date(time).toISOString().replace(/\.\d+Z$/, 'Z');
@@ -51,12 +53,8 @@ const test = plain.extend<{ net: Mesh; user: Home }>({
     await use(mesh);
   },
   user: async ({ net }, use) => {
-    const home = await Home.make(net.cluster('prod-us').server);
-    try {
-      await use(home);
-    } finally {
-      home.remove();
-    }
+    using home = new Home(net.cluster('prod-us').server);
+    await use(home);
   },
 });
 

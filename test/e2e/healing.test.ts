@@ -2,7 +2,9 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, kubectl, kubectls, lines, needsKubectl, test } from '../fixtures/support.ts';
+import { callers, kubectl, kubectls, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { lines } from '../fixtures/program.ts';
 
 const programs = kubectl === undefined ? [] : [kubectl, ...kubectls];
 

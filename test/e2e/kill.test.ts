@@ -8,7 +8,10 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { readEntry } from '../../src/credential/entry.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { gate, Home, hooked, jwt, kubectl, launched, type Ran, type Running, until } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
+import { hooked, jwt, launched, type Ran, type Running } from '../fixtures/program.ts';
+import { gate, until } from '../fixtures/wait.ts';
 
 const theirs = `# somebody's own
 apiVersion: v1
@@ -38,7 +41,7 @@ type Before = 'nothing' | 'a stale token' | 'a fresh token';
 async function scene(before: Before): Promise<Scene & AsyncDisposable> {
   const mesh = await startMesh();
   const us = mesh.cluster('prod-us');
-  const home = await Home.make(us.server);
+  const home = new Home(us.server);
   home.write(home.kubeconfig, theirs);
   if (before !== 'nothing') {
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });

@@ -3,7 +3,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { callers, copyProgram, type Home, kubectl, needsKubectl, test } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { callers, kubectl, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { copyProgram } from '../fixtures/program.ts';
 
 /** A krew folder of which only our plugin is in use. */
 class Krew {

@@ -3,7 +3,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { type Home, kubectl, needsKubectl, test, times, until } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { kubectl, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { times, until } from '../fixtures/wait.ts';
 
 const contextsOf = (home: Home): string[] =>
   parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map(({ name }: { name: string }) => name);

@@ -3,18 +3,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import {
-  bin,
-  callers,
-  copyProgram,
-  type Home,
-  kubectl,
-  launched,
-  needsKubectl,
-  program,
-  start,
-  test,
-} from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { callers, kubectl, needsKubectl } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { bin, copyProgram, launched, program, start } from '../fixtures/program.ts';
 
 const commandIn = (home: Home): string => parse(fs.readFileSync(home.kubeconfig, 'utf8')).users[0].user.exec.command;
 

@@ -3,7 +3,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { callers, type Home, jwt, lines, program, test } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { callers } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { jwt, lines, program } from '../fixtures/program.ts';
 
 const until = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, in \d+m`;
 

@@ -2,7 +2,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, gate, Home, lines, test, until } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { callers } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { lines } from '../fixtures/program.ts';
+import { gate, until } from '../fixtures/wait.ts';
 
 for (const caller of callers) {
   describe.skipIf(caller.absent).concurrent(`${caller.name}, after a logout`, () => {
@@ -117,9 +121,8 @@ describe.concurrent('logout', () => {
     expect(home.files(/^\.(?:cache|local)/)).toEqual(before);
     expect((await home.run('status -o json')).stdout).toBe('[]\n');
     // Signed in on another machine.
-    const there = await Home.make(eu.server);
+    using there = new Home(eu.server);
     await there.run('login');
-    there.remove();
     expect((await home.run(`logout ${eu.server}`)).stdout).toMatch(/^Signed out of /);
     expect(eu.signIn()).toBeUndefined();
   });

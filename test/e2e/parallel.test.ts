@@ -2,7 +2,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { callers, gate, type Home, lines, test, times, until } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { callers } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { lines } from '../fixtures/program.ts';
+import { gate, times, until } from '../fixtures/wait.ts';
 
 // Where others keep the machine busy, 80 processes may take their time.
 const timeout = 60_000;

@@ -2,7 +2,11 @@
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import type { Mesh } from '../../src/sandbox/mesh.ts';
-import { callers, type Home, lines, test, times } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { callers } from '../fixtures/kubectl.ts';
+import { test } from '../fixtures/mesh.ts';
+import { lines } from '../fixtures/program.ts';
+import { times } from '../fixtures/wait.ts';
 
 type Us = ReturnType<Mesh['cluster']>;
 

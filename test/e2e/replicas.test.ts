@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { type Cluster, demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base, Home } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { test as base } from '../fixtures/mesh.ts';
 import { test as onTailnet, peerUrl } from './tailnet.ts';
 
 /** The demo's mesh, of which the server prod-us is configured: prod-us has two servers, prod-eu and staging one each. */
@@ -16,12 +17,8 @@ const test = base.extend<{ net: Mesh; user: Home }>({
     await use(mesh);
   },
   user: async ({ net }, use) => {
-    const home = await Home.make(net.cluster('prod-us').server);
-    try {
-      await use(home);
-    } finally {
-      home.remove();
-    }
+    using home = new Home(net.cluster('prod-us').server);
+    await use(home);
   },
 });
 
@@ -166,24 +163,20 @@ describe.skipIf(process.platform !== 'linux')('on a tailnet (needs loopback addr
     await using net = await startMesh({ samePort: true, clusters });
     await using tailscaled = await startTailscaled({ peers: net.clusters.map((cluster) => peerOf(cluster)) });
     const port = new URL(net.cluster(first).server).port;
-    const user = await Home.make();
-    try {
-      const env = { env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: port } };
-      const ran = await user.run('login', env);
-      expect(ran).toMatchObject({ status: 0, stderr: '' });
-      expect(ran.stdout).toMatch(/^Signed in to tka-prod-us \(.*\nContext "tka-prod-us" is the current context/);
-      expect(net.clusters.map(({ counts }) => counts.login)).toEqual([1, 0]);
-      // The node with the cluster's name is away: the other one is tagged, and of that cluster.
-      await net.cluster(first).stop();
-      const configured = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: first } };
-      expect((await user.run('clusters -o wide', configured)).stdout).toMatch(/^tka-prod-us +healthy .* 1\/2 /m);
-      user.forget();
-      expect(await user.run('login', configured)).toMatchObject({ status: 0 });
-      expect(contexts(user)).toEqual([['tka-prod-us', net.cluster(second).server]]);
-      expect(net.clusters.map(({ counts }) => counts.login)).toEqual([1, 1]);
-    } finally {
-      user.remove();
-    }
+    using user = new Home();
+    const env = { env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: port } };
+    const ran = await user.run('login', env);
+    expect(ran).toMatchObject({ status: 0, stderr: '' });
+    expect(ran.stdout).toMatch(/^Signed in to tka-prod-us \(.*\nContext "tka-prod-us" is the current context/);
+    expect(net.clusters.map(({ counts }) => counts.login)).toEqual([1, 0]);
+    // The node with the cluster's name is away: the other one is tagged, and of that cluster.
+    await net.cluster(first).stop();
+    const configured = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: first } };
+    expect((await user.run('clusters -o wide', configured)).stdout).toMatch(/^tka-prod-us +healthy .* 1\/2 /m);
+    user.forget();
+    expect(await user.run('login', configured)).toMatchObject({ status: 0 });
+    expect(contexts(user)).toEqual([['tka-prod-us', net.cluster(second).server]]);
+    expect(net.clusters.map(({ counts }) => counts.login)).toEqual([1, 1]);
   });
 
   onTailnet('a server that is named by its address or its name is the listed cluster’s', async ({ net, user, env }) => {

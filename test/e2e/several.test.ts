@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { test } from '../fixtures/support.ts';
+import { test } from '../fixtures/mesh.ts';
 
 const counts = (
   mesh: { clusters: readonly { counts: { login: number; logout: number } }[] },

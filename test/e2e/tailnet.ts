@@ -2,7 +2,9 @@
 import { expect } from 'vitest';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { test as base, Home, type RunOptions } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { test as base } from '../fixtures/mesh.ts';
+import type { RunOptions } from '../fixtures/program.ts';
 
 /** A row of `clusters -o json`. */
 export interface Listed {
@@ -39,12 +41,8 @@ export const test = base.extend<{ net: Mesh; tailscaled: Tailscaled; user: Home;
     });
   },
   user: async ({ net: _ }, use) => {
-    const home = await Home.make();
-    try {
-      await use(home);
-    } finally {
-      home.remove();
-    }
+    using home = new Home();
+    await use(home);
   },
 });
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { Home } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
 import {
   checkClusterRows,
   checkCredential,
@@ -148,29 +148,25 @@ describe('stdout', () => {
 
 describe('files', () => {
   test('what changed, what came, what went, and what was left behind', async () => {
-    const home = await Home.make('http://127.0.0.1:1');
-    try {
-      home.write(home.kubeconfig, bystanderKubeconfig);
-      const before = home.files();
-      const once = (act: () => void) => {
-        act();
-        return home.files();
-      };
-      checkFiles(before, home.files(), []);
-      const added = once(() => home.write(`${home.kubeconfig}.lock`, ''));
-      expect(() => checkFiles(before, added, [])).toThrow(/nobody may touch/);
-      expect(() => checkFiles(before, added, [/^\.kube\//])).toThrow(/left behind/);
-      fs.rmSync(`${home.kubeconfig}.lock`);
-      const changed = once(() => fs.appendFileSync(home.kubeconfig, ' '));
-      expect(() => checkFiles(before, changed, [/config\.yaml$/])).toThrow(/nobody may touch/);
-      checkFiles(before, changed, [/^\.kube\/config$/]);
-      const gone = once(() => fs.rmSync(home.kubeconfig));
-      expect(() => checkFiles(before, gone, [])).toThrow(/nobody may touch/);
-      const mode = once(() => fs.chmodSync(home.config, 0o644));
-      expect(() => checkFiles(before, mode, [/^\.kube\/config$/])).toThrow(/nobody may touch/);
-    } finally {
-      home.remove();
-    }
+    using home = new Home('http://127.0.0.1:1');
+    home.write(home.kubeconfig, bystanderKubeconfig);
+    const before = home.files();
+    const once = (act: () => void) => {
+      act();
+      return home.files();
+    };
+    checkFiles(before, home.files(), []);
+    const added = once(() => home.write(`${home.kubeconfig}.lock`, ''));
+    expect(() => checkFiles(before, added, [])).toThrow(/nobody may touch/);
+    expect(() => checkFiles(before, added, [/^\.kube\//])).toThrow(/left behind/);
+    fs.rmSync(`${home.kubeconfig}.lock`);
+    const changed = once(() => fs.appendFileSync(home.kubeconfig, ' '));
+    expect(() => checkFiles(before, changed, [/config\.yaml$/])).toThrow(/nobody may touch/);
+    checkFiles(before, changed, [/^\.kube\/config$/]);
+    const gone = once(() => fs.rmSync(home.kubeconfig));
+    expect(() => checkFiles(before, gone, [])).toThrow(/nobody may touch/);
+    const mode = once(() => fs.chmodSync(home.config, 0o644));
+    expect(() => checkFiles(before, mode, [/^\.kube\/config$/])).toThrow(/nobody may touch/);
   });
 
   test('a kubeconfig', () => {

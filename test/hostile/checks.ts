@@ -6,7 +6,9 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { parse } from 'yaml';
 import { canonicalApiServer, canonicalServer } from '../../src/util/url.ts';
-import { type Home, jwt, kubectl, start } from '../fixtures/support.ts';
+import type { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
+import { jwt, start } from '../fixtures/program.ts';
 
 /** C0, C1, bidirectional overrides, zero-width and tag characters: nothing of that reaches a terminal or a file. */
 const unsafe =

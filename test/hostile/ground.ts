@@ -7,7 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, vi } from 'vitest';
 import { entryName, formatEntry } from '../../src/credential/entry.ts';
 import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { type Env, Home, launched, type Ran } from '../fixtures/support.ts';
+import { Home } from '../fixtures/home.ts';
+import { type Env, launched, type Ran } from '../fixtures/program.ts';
 import {
   checkByKubectl,
   checkCredential,
@@ -309,7 +310,7 @@ export function hostileGround(lanes = 8): (act: (bed: Bed) => Promise<unknown>) 
   return (act) => async () => {
     while (free.length === 0) await delay(5);
     const cluster = free.pop() as Cluster;
-    const home = await Home.make(cluster.server);
+    using home = new Home(cluster.server);
     try {
       putBystanders(home);
       await act(new Bed(cluster, home));
@@ -317,7 +318,6 @@ export function hostileGround(lanes = 8): (act: (bed: Bed) => Promise<unknown>) 
       cluster.clearFaults();
       cluster.resetCounts();
       cluster.expireSignIn();
-      home.remove();
       free.push(cluster);
     }
   };

@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { npm } from '../../krew/targets.ts';
-import { until } from '../fixtures/support.ts';
+import { until } from '../fixtures/wait.ts';
 import { archiveName, copyProject, Folder, needsTools, own, sha256, stripsHere } from './ground.ts';
 
 const folder = new Folder();

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import type { Ran } from '../e2e/program.ts';
+import type { Ran } from '../fixtures/program.ts';
 import type { TkaServerProcess } from '../server/program.ts';
 import { eventually } from './network.ts';
 import { ok, port, reader, Stage, url } from './stage.ts';

@@ -4,8 +4,9 @@ import { expect } from 'vitest';
 import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
 import { Ground } from '../cluster/ground.ts';
-import { type Env, Home, type Ran, type RunOptions, start } from '../e2e/program.ts';
 import type { Listed } from '../e2e/tailnet.ts';
+import { Home } from '../fixtures/home.ts';
+import { type Env, type Ran, type RunOptions, start } from '../fixtures/program.ts';
 import { type Line, TkaServerProcess } from '../server/program.ts';
 import { tailnetAssets } from './assets.ts';
 import { address, makeSwitch, removeSwitch } from './network.ts';
@@ -70,7 +71,7 @@ export class Stage {
       tailnetAssets(say).then((programs) => Tailnet.start(programs)),
       Promise.all(numbers.map((number) => startApiServer(assets, etcd, address(number)))),
     ]);
-    const stage = new Stage(plan, tailnet, await Home.make(), etcd, apiServers);
+    const stage = new Stage(plan, tailnet, new Home(), etcd, apiServers);
     const names = [...Object.keys(plan.servers), ...plan.others];
     await Promise.all([
       ...names.map(async (name, i) => {

@@ -1,7 +1,7 @@
 // A real tailnet: one mesh of three clusters with one server each.
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { statusFor } from '../cluster/people.ts';
-import type { Ran } from '../e2e/program.ts';
+import type { Ran } from '../fixtures/program.ts';
 import { eventually } from './network.ts';
 import { admin, ok, port, reader, Stage, url } from './stage.ts';
 import { proxy } from './tailnet.ts';

@@ -1,8 +1,10 @@
 // The picker of the built program on a real pseudo-terminal, its screens read back.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
+import type { Home } from '../fixtures/home.ts';
+import { test } from '../fixtures/mesh.ts';
+import { program } from '../fixtures/program.ts';
 import { hasPty, needsPty, Pty, type PtyOptions } from '../fixtures/pty.ts';
-import { type Home, program, test } from '../fixtures/support.ts';
 
 async function onTerminal<T>(
   home: Home,

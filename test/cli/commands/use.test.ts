@@ -2,7 +2,10 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import { type Home, jwt, kubectl, lines, test } from '../../fixtures/support.ts';
+import type { Home } from '../../fixtures/home.ts';
+import { kubectl } from '../../fixtures/kubectl.ts';
+import { test } from '../../fixtures/mesh.ts';
+import { jwt, lines } from '../../fixtures/program.ts';
 
 const current = (home: Home) => /^current-context: "?([^"\n]*)"?$/m.exec(fs.readFileSync(home.kubeconfig, 'utf8'))?.[1];
 

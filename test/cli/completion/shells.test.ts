@@ -3,8 +3,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
+import type { Home } from '../../fixtures/home.ts';
+import { kubectl } from '../../fixtures/kubectl.ts';
+import { test } from '../../fixtures/mesh.ts';
+import { installed, lines } from '../../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../../fixtures/pty.ts';
-import { type Home, installed, kubectl, lines, test } from '../../fixtures/support.ts';
 
 interface Shell {
   readonly name: string;

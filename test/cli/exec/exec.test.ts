@@ -4,18 +4,11 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { startMesh } from '../../../src/sandbox/mesh.ts';
-import {
-  type Env,
-  Home,
-  jwt,
-  kubectl,
-  lines,
-  needsKubectl,
-  program,
-  start,
-  test,
-  until,
-} from '../../fixtures/support.ts';
+import { Home } from '../../fixtures/home.ts';
+import { kubectl, needsKubectl } from '../../fixtures/kubectl.ts';
+import { test } from '../../fixtures/mesh.ts';
+import { type Env, jwt, lines, program, start } from '../../fixtures/program.ts';
+import { until } from '../../fixtures/wait.ts';
 
 /** An environment in which a shell script is the kubectl. */
 function withKubectl(home: Home, script: string): Env {
@@ -231,20 +224,16 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
   test('20 clusters: all answer', async () => {
     const names = Array.from({ length: 20 }, (_, i) => `cluster-${String(i).padStart(2, '0')}`);
     await using mesh = await startMesh({ clusters: names.map((name) => ({ name })) });
-    const home = await Home.make(mesh.clusters[0]?.server);
-    try {
-      const ran = await home.run('exec -o json -- get namespaces -o name');
-      expect(ran).toMatchObject({ status: 0, stderr: '' });
-      const rows = JSON.parse(ran.stdout) as { cluster: string; exitCode: number; stdout: string }[];
-      expect(rows.map(({ cluster }) => cluster)).toEqual(names);
-      for (const { cluster, exitCode, stdout } of rows) {
-        expect(exitCode).toBe(0);
-        expect(stdout).toContain(`namespace/shop-${cluster}\n`);
-      }
-      for (const cluster of mesh.clusters) expect(cluster.counts.login).toBe(1);
-    } finally {
-      home.remove();
+    using home = new Home(mesh.clusters[0]?.server);
+    const ran = await home.run('exec -o json -- get namespaces -o name');
+    expect(ran).toMatchObject({ status: 0, stderr: '' });
+    const rows = JSON.parse(ran.stdout) as { cluster: string; exitCode: number; stdout: string }[];
+    expect(rows.map(({ cluster }) => cluster)).toEqual(names);
+    for (const { cluster, exitCode, stdout } of rows) {
+      expect(exitCode).toBe(0);
+      expect(stdout).toContain(`namespace/shop-${cluster}\n`);
     }
+    for (const cluster of mesh.clusters) expect(cluster.counts.login).toBe(1);
   });
 
   test.for([
@@ -343,31 +332,27 @@ describe('exec', () => {
   test('runs --parallel at once, 8 if not told', async () => {
     const clusters = Array.from({ length: 12 }, (_, i) => ({ name: `c${i}` }));
     await using mesh = await startMesh({ clusters });
-    const home = await Home.make(mesh.clusters[0]?.server);
-    try {
-      // Each waits until as many have been there at once as may be, and then looks whether one more comes.
-      const script = `mkdir "$RUN/$$"; i=0
+    using home = new Home(mesh.clusters[0]?.server);
+    // Each waits until as many have been there at once as may be, and then looks whether one more comes.
+    const script = `mkdir "$RUN/$$"; i=0
 while [ ! -e "$RUN.full" ] && [ $i -lt 500 ]; do
   [ "$(ls "$RUN" | wc -l)" -lt "$WANTED" ] || : > "$RUN.full"
   sleep 0.02; i=$((i+1))
 done
 sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
-      const env = withKubectl(home, script);
-      for (const [args, wanted] of [
-        ['exec', 8],
-        ['exec --parallel 3', 3],
-        ['exec --parallel 1', 1],
-      ] as const) {
-        const run = path.join(home.dir, `run ${wanted}`);
-        fs.mkdirSync(run);
-        const ran = await home.run(`${args} -- get ns`, { env: { ...env, WANTED: String(wanted), RUN: run } });
-        expect(ran.status).toBe(0);
-        const seen = lines(ran.stdout).map((line) => Number(line.split('|')[1]));
-        expect(seen).toHaveLength(12);
-        expect(Math.max(...seen)).toBe(wanted);
-      }
-    } finally {
-      home.remove();
+    const env = withKubectl(home, script);
+    for (const [args, wanted] of [
+      ['exec', 8],
+      ['exec --parallel 3', 3],
+      ['exec --parallel 1', 1],
+    ] as const) {
+      const run = path.join(home.dir, `run ${wanted}`);
+      fs.mkdirSync(run);
+      const ran = await home.run(`${args} -- get ns`, { env: { ...env, WANTED: String(wanted), RUN: run } });
+      expect(ran.status).toBe(0);
+      const seen = lines(ran.stdout).map((line) => Number(line.split('|')[1]));
+      expect(seen).toHaveLength(12);
+      expect(Math.max(...seen)).toBe(wanted);
     }
   });
 

@@ -2,8 +2,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
+import { callers } from '../../fixtures/kubectl.ts';
+import { test } from '../../fixtures/mesh.ts';
+import { program } from '../../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../../fixtures/pty.ts';
-import { callers, program, test } from '../../fixtures/support.ts';
 
 describe('kubectl tka sync', () => {
   test('writes contexts that work, and says so on stdout alone', async ({ home, us, eu }) => {
