@@ -62,7 +62,7 @@ function start(script: string) {
     ${script}
     process.exit();`;
   const given = JSON.stringify(session('theirs'));
-  const modules = ['session/lock.ts', 'session/store.ts', 'files.ts'].map(source);
+  const modules = ['session/lock.ts', 'session/store.ts', 'util/files.ts'].map(source);
   const child = spawn(process.execPath, ['--input-type=module', '-e', all, ...modules, folder, server, given], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
