@@ -4,11 +4,11 @@ import { openTerminal, sayError, structured } from '../terminal/output.ts';
 import { UsageError } from '../util/errors.ts';
 import { quotedUrl } from '../util/url.ts';
 import { versionInfo, versionLine } from '../util/version.ts';
-import { loadConfig } from './config.ts';
-import { isNamespace } from './config-keys.ts';
-import { openLog } from './log.ts';
+import { loadConfig } from './config/config.ts';
+import { isNamespace } from './config/keys.ts';
+import { connectKube } from './kubernetes/kube.ts';
+import { openLog } from './log/log.ts';
 import { adopt } from './provisioner/adopt.ts';
-import { connectKube } from './provisioner/kube.ts';
 import { loadKubeConfig, serve } from './serve.ts';
 
 interface AdoptFlags {

@@ -8,11 +8,11 @@ import { type Peer, type TailnetStatus, type WhoIs, whoIs } from '../tailscale/l
 import type { ClusterInfo } from '../tka/types.ts';
 import { UsageError } from '../util/errors.ts';
 import { versionInfo } from '../util/version.ts';
-import type { Config } from './config.ts';
-import type { Log } from './log.ts';
+import type { Config } from './config/config.ts';
+import type { Log } from './log/log.ts';
 import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, type OwnRecord, startMesh, type TailnetNode } from './mesh/mesh.ts';
-import { askStatus, hostnameOf, isLoopback, meshTag, whoCalls } from './tailnet.ts';
+import { askStatus, hostnameOf, isLoopback, meshTag, whoCalls } from './tailnet/tailnet.ts';
 
 export interface GossipOptions {
   readonly config: Config;

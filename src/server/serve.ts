@@ -9,20 +9,18 @@ import { systemCode, TkaError } from '../util/errors.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
 import { canonicalServer, quotedUrl } from '../util/url.ts';
 import { versionInfo } from '../util/version.ts';
-import { keepCertificate } from './certificate.ts';
-import { type Config, clusterNameOf } from './config.ts';
+import { type Config, clusterNameOf } from './config/config.ts';
 import { joinMesh } from './gossip.ts';
-import { createHealth } from './health.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
 import { CallerLimits } from './http/limits.ts';
 import { createTkaServer, drain, type KeyPair, listen } from './http/listen.ts';
 import { guardOrigin } from './identity/origin.ts';
 import { tailnetIdentity } from './identity/tailnet.ts';
-import type { Log } from './log.ts';
+import type { Log } from './log/log.ts';
 import type { Mesh } from './mesh/mesh.ts';
-import { createMetrics } from './metrics.ts';
 import { type Provisioner, type ProvisionerOptions, startProvisioner } from './provisioner/provisioner.ts';
+import { keepCertificate } from './tailnet/certificate.ts';
 import {
   certificateName,
   hostsOf,
@@ -32,8 +30,10 @@ import {
   tailnetName,
   untilRenamed,
   waitForTailnet,
-} from './tailnet.ts';
-import { openTraces, type Traces } from './traces.ts';
+} from './tailnet/tailnet.ts';
+import { createHealth } from './telemetry/health.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+import { openTraces, type Traces } from './telemetry/traces.ts';
 
 export interface ServeOptions {
   readonly config: Config;

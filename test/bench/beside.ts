@@ -10,7 +10,7 @@ import { stringify } from 'yaml';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
-import { Ground } from '../cluster/ground.ts';
+import { Fixture } from '../cluster/fixture.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import type { Flood } from './flood.ts';
 
@@ -53,9 +53,9 @@ export async function besideGreed(): Promise<string[]> {
   if (typeof assets === 'string') return [`left out: ${assets}`];
   const etcd = await startEtcd(assets);
   const api = await startApiServer(assets, etcd, '127.0.0.16');
-  const ground = await Ground.make(api);
+  const fixture = await Fixture.make(api);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-beside-'));
-  const rules = [{ role: await ground.role(), period: '1h', priority: 1 }];
+  const rules = [{ role: await fixture.role(), period: '1h', priority: 1 }];
   await using tailscaled = await startTailscaled({
     whois: (address) => ({
       login: `u${address.replaceAll('.', '-')}@example.com`,
@@ -69,7 +69,7 @@ export async function besideGreed(): Promise<string[]> {
     apiVersion: 'v1',
     kind: 'Config',
     clusters: [{ name: 'c', cluster }],
-    users: [{ name: 'u', user: { token: ground.token } }],
+    users: [{ name: 'u', user: { token: fixture.token } }],
     contexts: [{ name: 'c', context: { cluster: 'c', user: 'u' } }],
     'current-context': 'c',
   });
@@ -79,7 +79,7 @@ export async function besideGreed(): Promise<string[]> {
     tailscale: { port },
     server: { host },
     health: { port: await freePort(host) },
-    operator: { namespace: ground.namespace },
+    operator: { namespace: fixture.namespace },
     clusterInfo: { apiEndpoint: api.server, caData: ca },
   };
   const env = { KUBECONFIG: kubeconfig, TS_SOCKET: tailscaled.socketPath };
@@ -126,7 +126,7 @@ export async function besideGreed(): Promise<string[]> {
       `who is answered, each second: ${rates.join(', ')}`,
     ];
   } finally {
-    ground.kube.close();
+    fixture.kube.close();
     await api.stop();
     await etcd.stop();
     fs.rmSync(folder, { recursive: true, force: true });

@@ -7,7 +7,7 @@ import { runInNewContext } from 'node:vm';
 import { newSignIn, paths } from '../../src/server/provisioner/objects.ts';
 import { startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
-import { Ground } from '../cluster/ground.ts';
+import { Fixture } from '../cluster/fixture.ts';
 import { startReplica } from '../cluster/replica.ts';
 
 const logins = 300;
@@ -79,11 +79,11 @@ export async function signInCosts(): Promise<string[]> {
   if (typeof assets === 'string') return [`left out: ${assets}`];
   const etcd = await startEtcd(assets);
   const server = await startApiServer(assets, etcd, '127.0.0.15');
-  const ground = await Ground.make(server);
-  const { kube } = ground;
-  const leader = await startReplica(ground.replicaOptions());
+  const fixture = await Fixture.make(server);
+  const { kube } = fixture;
+  const leader = await startReplica(fixture.replicaOptions());
   while (!leader.provisioner.leading()) await delay(10);
-  const replica = await startReplica(ground.replicaOptions());
+  const replica = await startReplica(fixture.replicaOptions());
   const { signIns } = replica.provisioner;
   const signIn = async (name: string): Promise<void> => {
     await signIns.signIn(caller(name));
@@ -103,7 +103,7 @@ export async function signInCosts(): Promise<string[]> {
     ];
 
     // Where somebody else leads, it keeps sign-ins and does nothing about them.
-    const other = await Ground.make(server);
+    const other = await Fixture.make(server);
     await kube.create(paths.leases(other.namespace), {
       apiVersion: 'coordination.k8s.io/v1',
       kind: 'Lease',

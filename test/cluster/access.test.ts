@@ -9,11 +9,11 @@ const sample = (name: string): unknown =>
   JSON.parse(fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8').split('\n\n')[1] ?? '');
 
 describe.skipIf(absent !== undefined)('access', () => {
-  test('a read-only role sees pods, and cannot delete them', async ({ ground, replica, role }) => {
-    await ground.kube.create('/api/v1/namespaces/default/pods', {
+  test('a read-only role sees pods, and cannot delete them', async ({ fixture, replica, role }) => {
+    await fixture.kube.create('/api/v1/namespaces/default/pods', {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name: `pod-${ground.namespace}` },
+      metadata: { name: `pod-${fixture.namespace}` },
       spec: { containers: [{ name: 'main', image: 'none.invalid/none' }] },
     });
     const alice = new Person(replica.url, { role });
@@ -26,49 +26,49 @@ describe.skipIf(absent !== undefined)('access', () => {
 
     const seen = await kubectl(body, 'get', 'pods', '-o', 'name');
     expect(seen).toMatchObject({ status: 0, stderr: '' });
-    expect(seen.stdout).toContain(`pod/pod-${ground.namespace}`);
-    const refused = await kubectl(body, 'delete', 'pod', `pod-${ground.namespace}`);
+    expect(seen.stdout).toContain(`pod/pod-${fixture.namespace}`);
+    const refused = await kubectl(body, 'delete', 'pod', `pod-${fixture.namespace}`);
     expect(refused.status).toBe(1);
     expect(refused.stderr).toContain('cannot delete resource "pods"');
     const who = await kubectl(body, 'auth', 'whoami', '-o', 'jsonpath={.status.userInfo.username}');
-    expect(who.stdout).toBe(`system:serviceaccount:${ground.namespace}:${alice.name}`);
+    expect(who.stdout).toBe(`system:serviceaccount:${fixture.namespace}:${alice.name}`);
     expect(replica.complaints).toEqual([]);
   });
 
-  test('logout ends the token', async ({ ground, replica, role }) => {
+  test('logout ends the token', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     const token = await alice.token();
-    expect(await statusFor(ground.access, token)).toBe(200);
+    expect(await statusFor(fixture.access, token)).toBe(200);
     expect((await alice.logout()).status).toBe(200);
-    expect([401, 403]).toContain(await statusFor(ground.access, token));
-    await ground.gone(alice.name);
+    expect([401, 403]).toContain(await statusFor(fixture.access, token));
+    await fixture.gone(alice.name);
     expect((await alice.status()).status).toBe(401);
     expect((await alice.kubeconfig()).status).toBe(401);
     expect((await alice.logout()).status).toBe(404);
     expect(replica.complaints).toEqual([]);
   });
 
-  test('an end that is set sooner ends access on time', async ({ ground, replica, role }) => {
+  test('an end that is set sooner ends access on time', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     const token = await alice.token();
-    expect(await statusFor(ground.access, token)).toBe(200);
+    expect(await statusFor(fixture.access, token)).toBe(200);
     const end = Math.ceil(Date.now() / 1000) * 1000 + 2_000;
-    await ground.endAt(alice.name, end);
+    await fixture.endAt(alice.name, end);
     expect((await alice.status()).body.until).toBe(new Date(end).toISOString().replace('.000Z', 'Z'));
-    await ground.gone(alice.name);
+    await fixture.gone(alice.name);
     expect(Date.now() - end).toBeGreaterThanOrEqual(0);
     expect(Date.now() - end).toBeLessThan(10_000);
-    expect([401, 403]).toContain(await statusFor(ground.access, token));
+    expect([401, 403]).toContain(await statusFor(fixture.access, token));
     expect((await alice.kubeconfig()).status).toBe(401);
     expect(replica.complaints).toEqual([]);
   });
 
   test('a changed role is in force when 200 is answered, and tokens of the old one end', async ({
-    ground,
+    fixture,
     replica,
     role,
   }) => {
-    const other = await ground.role(['get', 'list'], ['configmaps']);
+    const other = await fixture.role(['get', 'list'], ['configmaps']);
     const alice = new Person(replica.url, { role });
     let old = await alice.token();
     for (let turn = 0; turn < 10; turn++) {
@@ -78,16 +78,16 @@ describe.skipIf(absent !== undefined)('access', () => {
       expect(login.body.role).toBe(wanted);
       expect(await now.status()).toEqual({ status: 200, body: login.body });
       const token = await now.freshToken();
-      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(wanted === other ? 200 : 403);
-      expect(await statusFor(ground.access, token)).toBe(wanted === other ? 403 : 200);
-      expect([401, 403]).toContain(await statusFor(ground.access, old));
-      expect([401, 403]).toContain(await statusFor(ground.access, old, '/api/v1/configmaps'));
+      expect(await statusFor(fixture.access, token, '/api/v1/configmaps')).toBe(wanted === other ? 200 : 403);
+      expect(await statusFor(fixture.access, token)).toBe(wanted === other ? 403 : 200);
+      expect([401, 403]).toContain(await statusFor(fixture.access, old));
+      expect([401, 403]).toContain(await statusFor(fixture.access, old, '/api/v1/configmaps'));
       old = token;
     }
     expect(replica.complaints).toEqual([]);
   });
 
-  test('extending gives a token for the new period at once', async ({ ground, replica, role }) => {
+  test('extending gives a token for the new period at once', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     await alice.token();
     const longer = alice.granted({ periodMs: 7_200_000 });
@@ -96,51 +96,51 @@ describe.skipIf(absent !== undefined)('access', () => {
     const { exp, iat } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
     expect(Math.abs(exp * 1000 - Date.parse(login.body.until))).toBeLessThanOrEqual(3_000);
     expect(exp - iat).toBeGreaterThan(7_190);
-    expect(await ground.account(alice.name)).toBeDefined();
+    expect(await fixture.account(alice.name)).toBeDefined();
   });
 
-  test('logout and login at once, 50 times, gives a token that works', async ({ ground, replica, role }) => {
+  test('logout and login at once, 50 times, gives a token that works', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     let token = await alice.token();
     for (let turn = 0; turn < 50; turn++) {
       expect((await alice.logout()).status).toBe(200);
       const old = token;
       token = await alice.token();
-      expect(await statusFor(ground.access, token), `turn ${turn}`).toBe(200);
+      expect(await statusFor(fixture.access, token), `turn ${turn}`).toBe(200);
       // Not yet seen by the API server's cache, so refused at once.
       expect(token).not.toBe(old);
     }
     expect((await alice.status()).status).toBe(200);
     // What was deleted late would be missed here.
-    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
     expect(replica.complaints).toEqual([]);
   });
 
-  test('40 logins at once, of one and of 40', async ({ ground, replica, role }) => {
+  test('40 logins at once, of one and of 40', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     const same = await Promise.all(Array.from({ length: 40 }, () => alice.login()));
     expect(new Set(same.map(({ status }) => status))).toEqual(new Set([202]));
-    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
 
     const many = Array.from({ length: 40 }, () => new Person(replica.url, { role }));
     const tokens = await Promise.all(many.map((person) => person.token()));
-    const answers = await Promise.all(tokens.map((token) => statusFor(ground.access, token)));
+    const answers = await Promise.all(tokens.map((token) => statusFor(fixture.access, token)));
     expect(new Set(answers)).toEqual(new Set([200]));
     expect(replica.provisioner.sessions().get(role)).toBe(41);
     await Promise.all(many.map((person) => person.logout()));
-    await Promise.all(many.map((person) => ground.gone(person.name)));
+    await Promise.all(many.map((person) => fixture.gone(person.name)));
     expect(replica.provisioner.sessions().get(role)).toBe(1);
     expect(replica.complaints).toEqual([]);
   });
 
-  test('a role that does not exist is told, and nothing is made', async ({ ground, replica }) => {
+  test('a role that does not exist is told, and nothing is made', async ({ fixture, replica }) => {
     for (const role of ['no-such-role', '..', 'a/b', 'x?y=z']) {
       const alice = new Person(replica.url, { role });
       const { status, body } = await alice.login();
       expect(status, role).toBe(422);
       expect(body).toMatchObject({ message: `the role "${role}" does not exist in this cluster` });
       expect(body).toHaveProperty('advice');
-      expect(await ground.signIn(alice.name)).toBeUndefined();
+      expect(await fixture.signIn(alice.name)).toBeUndefined();
     }
   });
 
@@ -149,8 +149,8 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(carl).toEqual({ status: 422, body: sample('login-period-too-short.http') });
   });
 
-  test('one name in two domains is two people', async ({ ground, replica, role }) => {
-    const other = await ground.role(['get'], ['configmaps']);
+  test('one name in two domains is two people', async ({ fixture, replica, role }) => {
+    const other = await fixture.role(['get'], ['configmaps']);
     const first = new Person(replica.url, { role });
     const { username } = first.caller;
     const second = new Person(replica.url, {
@@ -166,7 +166,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     });
     const [one, two] = await Promise.all(uids);
     expect(one).not.toBe(two);
-    expect(one).toBe(`system:serviceaccount:${ground.namespace}:${first.name}`);
+    expect(one).toBe(`system:serviceaccount:${fixture.namespace}:${first.name}`);
     expect((await first.status()).body.role).toBe(role);
     expect((await second.status()).body.role).toBe(other);
     // One's logout is not the other's.
@@ -177,28 +177,28 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect((await second.logout()).status).toBe(200);
   });
 
-  test('a part that somebody took away is made anew', async ({ ground, replica, role }) => {
+  test('a part that somebody took away is made anew', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     await alice.token();
-    const account = await ground.account(alice.name);
-    await ground.kube.remove(paths.accounts(ground.namespace, alice.name), { uid: account?.metadata.uid ?? '' });
+    const account = await fixture.account(alice.name);
+    await fixture.kube.remove(paths.accounts(fixture.namespace, alice.name), { uid: account?.metadata.uid ?? '' });
     expect((await alice.kubeconfig()).status).toBe(202);
-    await until(ground.access, paths.accounts(ground.namespace), alice.name, (found) => found !== undefined);
-    const binding = await ground.binding(alice.name);
-    await ground.kube.remove(paths.bindings(`${alice.name}-binding`), { uid: binding?.metadata.uid ?? '' });
+    await until(fixture.access, paths.accounts(fixture.namespace), alice.name, (found) => found !== undefined);
+    const binding = await fixture.binding(alice.name);
+    await fixture.kube.remove(paths.bindings(`${alice.name}-binding`), { uid: binding?.metadata.uid ?? '' });
     expect((await alice.kubeconfig()).status).toBe(202);
-    await until(ground.access, paths.bindings(), `${alice.name}-binding`, (found) => found !== undefined);
-    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+    await until(fixture.access, paths.bindings(), `${alice.name}-binding`, (found) => found !== undefined);
+    expect(await statusFor(fixture.access, await alice.token())).toBe(200);
   });
 
-  test('a sign-in without a spec is refused', async ({ ground }) => {
+  test('a sign-in without a spec is refused', async ({ fixture }) => {
     const empty = { apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', metadata: { name: 'empty' } };
-    await expect(ground.kube.create(paths.signIns(ground.namespace), empty)).rejects.toThrow('spec: Required value');
+    await expect(fixture.kube.create(paths.signIns(fixture.namespace), empty)).rejects.toThrow('spec: Required value');
   });
 
-  test('what is not ours is left alone, and told', async ({ ground, replica, role }) => {
+  test('what is not ours is left alone, and told', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
-    await ground.kube.create(paths.accounts(ground.namespace), {
+    await fixture.kube.create(paths.accounts(fixture.namespace), {
       apiVersion: 'v1',
       kind: 'ServiceAccount',
       metadata: { name: alice.name },
@@ -207,23 +207,23 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(status).toBe(422);
     expect(body).toMatchObject({
       cause: {
-        message: `ServiceAccount "${alice.name}" in namespace "${ground.namespace}" was not made by a TKA server`,
+        message: `ServiceAccount "${alice.name}" in namespace "${fixture.namespace}" was not made by a TKA server`,
       },
-      advice: [expect.stringContaining(`kubectl delete serviceaccount ${alice.name} -n ${ground.namespace}`)],
+      advice: [expect.stringContaining(`kubectl delete serviceaccount ${alice.name} -n ${fixture.namespace}`)],
     });
     expect((await alice.kubeconfig()).status).toBe(422);
     await alice.logout();
-    await until(ground.access, paths.signIns(ground.namespace), alice.name, (found) => found === undefined);
-    expect(await ground.account(alice.name)).toBeDefined();
+    await until(fixture.access, paths.signIns(fixture.namespace), alice.name, (found) => found === undefined);
+    expect(await fixture.account(alice.name)).toBeDefined();
   });
 
-  test('a server that may not bind the role says so', async ({ ground, replica }) => {
+  test('a server that may not bind the role says so', async ({ fixture, replica }) => {
     // Bound by nobody who does not have it: the server may bind any role here, so its right to do that is taken away.
-    const path = paths.bindings(`tka-server-roles-${ground.namespace}`);
-    const binding = await ground.kube.get<{ metadata: { uid: string } }>(path);
-    await ground.kube.remove(path, { uid: binding?.metadata.uid ?? '' });
-    const role = await ground.role(['get'], ['secrets']);
-    await ground.mayNot('bind', 'clusterroles');
+    const path = paths.bindings(`tka-server-roles-${fixture.namespace}`);
+    const binding = await fixture.kube.get<{ metadata: { uid: string } }>(path);
+    await fixture.kube.remove(path, { uid: binding?.metadata.uid ?? '' });
+    const role = await fixture.role(['get'], ['secrets']);
+    await fixture.mayNot('bind', 'clusterroles');
     const { status, body } = await new Person(replica.url, { role }).login();
     expect(status).toBe(422);
     expect(JSON.stringify(body)).toContain('attempting to grant RBAC permissions not currently held');
@@ -231,14 +231,14 @@ describe.skipIf(absent !== undefined)('access', () => {
 });
 
 describe.skipIf(absent !== undefined)('cluster info', () => {
-  test('from a ConfigMap, as keys and as kubeadm writes it', async ({ ground }) => {
+  test('from a ConfigMap, as keys and as kubeadm writes it', async ({ fixture }) => {
     const keys = { apiEndpoint: 'apiEndpoint', caData: 'caData', insecure: 'insecure', kubeconfig: 'kubeconfig' };
-    const path = `/api/v1/namespaces/${ground.namespace}/configmaps`;
+    const path = `/api/v1/namespaces/${fixture.namespace}/configmaps`;
     const make = async (name: string, data: Record<string, string>): Promise<ConfigMapRef> => {
-      await ground.kube.create(path, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data });
-      return { name, namespace: ground.namespace, keys };
+      await fixture.kube.create(path, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data });
+      return { name, namespace: fixture.namespace, keys };
     };
-    const read = (ref: ConfigMapRef) => readClusterInfo(ground.kube, ref, { region: 'eu' });
+    const read = (ref: ConfigMapRef) => readClusterInfo(fixture.kube, ref, { region: 'eu' });
     const plain = await make('plain', { apiEndpoint: 'https://a.example:6443', caData: 'QUJD', insecure: 'true' });
     expect(await read(plain)).toEqual({
       server_url: 'https://a.example:6443',

@@ -8,17 +8,17 @@ import { absent, Person, statusFor, test } from './support.ts';
 
 test.skipIf(absent !== undefined)(
   'a new sign-in takes 7 calls at most, a repeated one 3, a logout 5',
-  async ({ ground, role }) => {
+  async ({ fixture, role }) => {
     let calls: string[] = [];
-    const proxy = await hooked(ground.access, ({ method, path, status }) => {
+    const proxy = await hooked(fixture.access, ({ method, path, status }) => {
       if (status !== undefined || path.includes('/leases') || path.includes('sentinel')) return;
       // A list, or a watch that is begun anew.
       if (method === 'GET' && /\/(?:tkasignins|serviceaccounts|clusterrolebindings)$/.test(path)) return;
       calls.push(`${method} ${path}`);
     });
-    const leader = await startReplica(ground.replicaOptions({ identity: 'leader', access: proxy.access }));
-    await led(ground, 'leader');
-    const replica = await startReplica(ground.replicaOptions({ identity: 'asked', access: proxy.access }));
+    const leader = await startReplica(fixture.replicaOptions({ identity: 'leader', access: proxy.access }));
+    await led(fixture, 'leader');
+    const replica = await startReplica(fixture.replicaOptions({ identity: 'asked', access: proxy.access }));
     const alice = new Person(replica.url, { role, device: 'laptop' });
     const nextSecond = (): Promise<unknown> => {
       const second = Math.floor(Date.now() / 1000);
@@ -26,7 +26,7 @@ test.skipIf(absent !== undefined)(
     };
     /** The calls of this work, and of the leader, which looks at what has changed after a while. */
     async function callsOf(work: () => Promise<unknown>): Promise<string[]> {
-      const seen = await sentinel(ground, role);
+      const seen = await sentinel(fixture, role);
       calls = [];
       await work();
       await seen();
@@ -34,23 +34,23 @@ test.skipIf(absent !== undefined)(
     }
     try {
       // Until the replica follows the sign-ins.
-      await new Person(replica.url, { role: await ground.role() }).token();
+      await new Person(replica.url, { role: await fixture.role() }).token();
       await vi.waitUntil(() => replica.provisioner.unready() === undefined, { timeout: 10_000 });
       let token = '';
       const first = await callsOf(async () => {
         token = await alice.token();
       });
-      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       expect(first.length, first.join('\n')).toBeLessThanOrEqual(7);
       await nextSecond();
       const again = await callsOf(async () => {
         token = await alice.token();
       });
-      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       expect(again.length, again.join('\n')).toBeLessThanOrEqual(3);
       const logout = await callsOf(async () => expect((await alice.logout()).status).toBe(200));
       expect(logout.length, logout.join('\n')).toBeLessThanOrEqual(5);
-      await ground.gone(alice.name);
+      await fixture.gone(alice.name);
       expect([...leader.complaints, ...replica.complaints]).toEqual([]);
     } finally {
       await replica.stop();

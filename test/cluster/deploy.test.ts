@@ -2,8 +2,8 @@
 import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
 import { test as base, describe, expect, inject, vi } from 'vitest';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
-import { connectKube, type Kube } from '../../src/server/provisioner/kube.ts';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
 import type { MemberRow } from '../../src/tka/types.ts';
 import { deploy, only } from '../deploy/render.ts';

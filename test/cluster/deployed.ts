@@ -5,7 +5,7 @@ import type { KubernetesObject, V1Container } from '@kubernetes/client-node';
 import { expect, inject } from 'vitest';
 import { stringify } from 'yaml';
 import type { Tailscaled } from '../../src/sandbox/tailscaled.ts';
-import { connectKube, isStatus, type Kube } from '../../src/server/provisioner/kube.ts';
+import { connectKube, isStatus, type Kube } from '../../src/server/kubernetes/kube.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
 import { only, overlay, render } from '../deploy/render.ts';

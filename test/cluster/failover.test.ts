@@ -10,7 +10,7 @@ import { Home } from '../fixtures/home.ts';
 import { kubectl } from '../fixtures/kubectl.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import { kubeconfigFile } from './api-server.ts';
-import { absent, Ground, test } from './support.ts';
+import { absent, Fixture, test } from './support.ts';
 
 const hosts = ['127.0.0.61', '127.0.0.62'] as const;
 const names = ['prod-us', 'prod-us-1'] as const;
@@ -18,14 +18,14 @@ const username = `u${randomBytes(4).toString('hex')}`;
 const role = `reader-${username}`;
 
 let tailscaled: Tailscaled;
-let ground: Ground;
+let fixture: Fixture;
 let home: Home;
 let port = 0;
 let gossipPort = 0;
 const servers: TkaServerProcess[] = [];
 
 async function startServer(i: number): Promise<TkaServerProcess> {
-  const { access, namespace, token } = ground;
+  const { access, namespace, token } = fixture;
   const host = hosts[i] as string;
   const server = new TkaServerProcess(
     {
@@ -56,8 +56,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('two servers of o
   beforeAll(async () => {
     const [access] = inject('clusters');
     if (access === undefined) throw new Error(absent);
-    ground = await Ground.make(access);
-    await ground.role(undefined, undefined, role);
+    fixture = await Fixture.make(access);
+    await fixture.role(undefined, undefined, role);
     tailscaled = await startTailscaled();
     const rules = [{ role, period: '1h', priority: 1 }];
     tailscaled.whois = () => ({ login: `${username}@example.com`, capabilities: { 'specht-labs.de/cap/tka': rules } });
@@ -77,7 +77,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('two servers of o
     for (const server of servers) await server[Symbol.asyncDispose]();
     await tailscaled?.close();
     home?.remove();
-    ground?.kube.close();
+    fixture?.kube.close();
   });
 
   const renewed = async () => {
@@ -129,19 +129,19 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('two servers of o
 
   test('killed while the token is waited for: the other one goes on with the same sign-in', async () => {
     fs.rmSync(home.cache, { recursive: true, force: true });
-    const signingIn = home.credential({ server: url(0), apiServer: ground.access.server });
+    const signingIn = home.credential({ server: url(0), apiServer: fixture.access.server });
     servers[0]?.child.kill('SIGSTOP');
     expect(await signingIn).toMatchObject({ status: 0 });
     await servers[0]?.[Symbol.asyncDispose]();
-    const signIns = await ground.kube.get<{ items: { metadata: { name: string } }[] }>(
-      `/apis/tka.specht-labs.de/v1alpha1/namespaces/${ground.namespace}/tkasignins`,
+    const signIns = await fixture.kube.get<{ items: { metadata: { name: string } }[] }>(
+      `/apis/tka.specht-labs.de/v1alpha1/namespaces/${fixture.namespace}/tkasignins`,
     );
     expect(signIns?.items.map(({ metadata }) => metadata.name)).toEqual([`tka-user-${username}`]);
   });
 
   test('a logout while the first is away ends access, and the next login is at the other', async () => {
     expect(await home.run('logout')).toMatchObject({ status: 0 });
-    await ground.gone(`tka-user-${username}`);
+    await fixture.gone(`tka-user-${username}`);
     expect((await home.kubectl('get pods')).status).toBe(1);
     expect(await home.run('login prod-us')).toMatchObject({ status: 0 });
     expect(await home.kubectl('get pods')).toMatchObject({ status: 0 });

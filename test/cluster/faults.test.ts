@@ -6,15 +6,15 @@ import { describe, expect, inject } from 'vitest';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import type { ErrorBody } from '../../src/tka/types.ts';
 import { type Access, type ApiServer, kubeConfigFor, startApiServer } from './api-server.ts';
-import { startRelay } from './cut.ts';
+import { startRelay } from './relay.ts';
 import { startReplica } from './replica.ts';
-import { absent, test as base, Ground, Person, statusFor } from './support.ts';
+import { absent, test as base, Fixture, Person, statusFor } from './support.ts';
 
 const sample = (name: string): ErrorBody =>
   JSON.parse(fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8').split('\n\n')[1] ?? '');
 
 /** A test with an API server of its own, which it may stop. */
-const test = base.extend<{ server: ApiServer; own: Ground }>({
+const test = base.extend<{ server: ApiServer; own: Fixture }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   server: async ({}, use) => {
     const assets = inject('assets');
@@ -24,28 +24,28 @@ const test = base.extend<{ server: ApiServer; own: Ground }>({
     await server.stop();
   },
   own: async ({ server }, use) => {
-    const ground = await Ground.make({ server: server.server, ca: server.ca, token: server.token });
-    await use(ground);
-    ground.kube.close();
+    const fixture = await Fixture.make({ server: server.server, ca: server.ca, token: server.token });
+    await use(fixture);
+    fixture.kube.close();
   },
 });
 
 describe.skipIf(absent !== undefined)('faults', () => {
-  test('a watch that is cut goes on, and misses nothing', async ({ ground, role }) => {
-    const relay = await startRelay(ground.access.server);
-    const replica = await startReplica(ground.replicaOptions({ access: { ...ground.access, server: relay.url } }));
+  test('a watch that is cut goes on, and misses nothing', async ({ fixture, role }) => {
+    const relay = await startRelay(fixture.access.server);
+    const replica = await startReplica(fixture.replicaOptions({ access: { ...fixture.access, server: relay.url } }));
     try {
       const alice = new Person(replica.url, { role });
       await alice.token();
       relay.cut();
       // Gone while nobody could hear of it.
-      const signIn = await ground.signIn(alice.name);
-      await ground.kube.remove(paths.signIns(ground.namespace, alice.name), { uid: signIn?.metadata.uid ?? '' });
+      const signIn = await fixture.signIn(alice.name);
+      await fixture.kube.remove(paths.signIns(fixture.namespace, alice.name), { uid: signIn?.metadata.uid ?? '' });
       const down = await new Person(replica.url, { role }).login();
       expect(down.status).toBe(500);
       await relay.heal();
-      await ground.gone(alice.name);
-      expect(await statusFor(ground.access, await new Person(replica.url, { role }).token())).toBe(200);
+      await fixture.gone(alice.name);
+      expect(await statusFor(fixture.access, await new Person(replica.url, { role }).token())).toBe(200);
     } finally {
       await replica.stop();
       relay.close();
@@ -84,11 +84,11 @@ describe.skipIf(absent !== undefined)('faults', () => {
   });
 
   test('a connection that loses everything is dropped: sign-ins work within 15 s, tokens within 35 s', async ({
-    ground,
+    fixture,
     role,
   }) => {
-    const relay = await startRelay(ground.access.server);
-    const replica = await startReplica(ground.replicaOptions({ access: { ...ground.access, server: relay.url } }));
+    const relay = await startRelay(fixture.access.server);
+    const replica = await startReplica(fixture.replicaOptions({ access: { ...fixture.access, server: relay.url } }));
     try {
       await new Person(replica.url, { role }).token();
       relay.silence();
@@ -113,28 +113,28 @@ describe.skipIf(absent !== undefined)('faults', () => {
 
   test.each(['error', 'stop', 'constructor'])('a TkaSignin called %s stops nothing', async (name) => {
     const [access] = inject('clusters');
-    const ground = await Ground.make(access as Access);
-    const role = await ground.role();
+    const fixture = await Fixture.make(access as Access);
+    const role = await fixture.role();
     const create = () =>
-      ground.kube.create(paths.signIns(ground.namespace), {
+      fixture.kube.create(paths.signIns(fixture.namespace), {
         apiVersion: 'tka.specht-labs.de/v1alpha1',
         kind: 'TkaSignin',
         metadata: { name },
         spec: { username: name, role, validity_period: '30m' },
       });
-    let replica = await startReplica(ground.replicaOptions());
+    let replica = await startReplica(fixture.replicaOptions());
     try {
       await new Person(replica.url, { role }).token();
       await create();
-      expect(await statusFor(ground.access, await new Person(replica.url, { role }).token())).toBe(200);
+      expect(await statusFor(fixture.access, await new Person(replica.url, { role }).token())).toBe(200);
       // The next process finds it in its first list.
       await replica.stop();
-      replica = await startReplica(ground.replicaOptions());
-      expect(await statusFor(ground.access, await new Person(replica.url, { role }).token())).toBe(200);
+      replica = await startReplica(fixture.replicaOptions());
+      expect(await statusFor(fixture.access, await new Person(replica.url, { role }).token())).toBe(200);
       expect(replica.provisioner.unready()).toBe(undefined);
     } finally {
       await replica.stop();
-      ground.kube.close();
+      fixture.kube.close();
     }
   });
 
@@ -167,10 +167,10 @@ describe.skipIf(absent !== undefined)('faults', () => {
 });
 
 /** The code of the first error that a watch from this version is told. */
-function watchFrom(ground: Ground, resourceVersion: string): Promise<number | undefined> {
+function watchFrom(fixture: Fixture, resourceVersion: string): Promise<number | undefined> {
   return new Promise((resolve) => {
-    void new Watch(kubeConfigFor(ground.access)).watch(
-      paths.signIns(ground.namespace),
+    void new Watch(kubeConfigFor(fixture.access)).watch(
+      paths.signIns(fixture.namespace),
       { resourceVersion, timeoutSeconds: 2 },
       (phase, object) => {
         if (phase === 'ERROR') resolve(object.code);

@@ -4,7 +4,7 @@ import { type StandInPeer, startTailscaled, type Tailscaled } from '../../src/sa
 import { apiPath } from '../../src/tka/types.ts';
 import { freePort, type Line, TkaServerProcess } from '../server/program.ts';
 import { type Access, kubeconfigFile } from './api-server.ts';
-import type { Ground } from './ground.ts';
+import type { Fixture } from './fixture.ts';
 
 /** What all servers of a mesh have in common. */
 export interface Mesh {
@@ -24,7 +24,7 @@ export interface ReplicaConfig {
   readonly cluster: string;
   readonly host: string;
   /** Where it keeps its sign-ins. */
-  readonly ground: Ground;
+  readonly fixture: Fixture;
   /** How it reaches its API server; the usual way if absent. */
   readonly through?: Access;
   /** The API server that it states; its own if absent. */
@@ -53,7 +53,7 @@ export class ReplicaProcess implements AsyncDisposable {
 
   /** Starts it; resolves when it serves. */
   async start(): Promise<void> {
-    const { name, cluster, host, ground, through = ground.access, states = ground.access } = this.config;
+    const { name, cluster, host, fixture, through = fixture.access, states = fixture.access } = this.config;
     const { port, gossipPort, hosts, peers, whois } = this.#mesh;
     const self = { hostName: name, addresses: [host], tags: ['tag:tka'] };
     if (!peers.some(({ hostName }) => hostName === name)) peers.push(self);
@@ -61,7 +61,7 @@ export class ReplicaProcess implements AsyncDisposable {
     const config = {
       tailscale: { hostname: name, port },
       health: { host, port: await freePort(host) },
-      operator: { namespace: ground.namespace, clusterName: cluster },
+      operator: { namespace: fixture.namespace, clusterName: cluster },
       clusterInfo: { apiEndpoint: states.server, caData: Buffer.from(states.ca).toString('base64') },
       gossip: {
         enabled: true,
@@ -74,7 +74,7 @@ export class ReplicaProcess implements AsyncDisposable {
       },
     };
     this.#process = new TkaServerProcess(config, {
-      KUBECONFIG: kubeconfigFile(through, ground.token),
+      KUBECONFIG: kubeconfigFile(through, fixture.token),
       TS_SOCKET: this.#tailscaled.socketPath,
     });
     await this.#process.said(/listens for gossip/);

@@ -12,7 +12,7 @@ import {
 } from '../../src/server/provisioner/objects.ts';
 import { goSignIn } from './go-objects.ts';
 import { type Replica, startReplica } from './replica.ts';
-import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
+import { absent, type Fixture, Person, statusFor, test, until } from './support.ts';
 
 const hour = 3_600_000;
 const group = 'tka.specht-labs.de';
@@ -21,12 +21,12 @@ const claimsOf = (token: string): { sub: string; exp: number; iat: number } =>
   JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
 
 /** Resolves when the API server refuses a token, for any reason; it remembers a good one for 10 s. */
-const refused = async (ground: Ground, token: string): Promise<void> =>
-  expect([401, 403]).toContain(await statusFor(ground.access, token));
+const refused = async (fixture: Fixture, token: string): Promise<void> =>
+  expect([401, 403]).toContain(await statusFor(fixture.access, token));
 
-const signInsOf = async (ground: Ground): Promise<string[]> => {
+const signInsOf = async (fixture: Fixture): Promise<string[]> => {
   const names: string[] = [];
-  for await (const { metadata } of ground.kube.list<TkaSignin>(paths.signIns(ground.namespace)))
+  for await (const { metadata } of fixture.kube.list<TkaSignin>(paths.signIns(fixture.namespace)))
     names.push(metadata.name);
   return names.sort();
 };
@@ -38,24 +38,24 @@ const on = (person: Person, device: string, more: Partial<Person['caller']> = {}
 describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
   test.for(['kubeconfig', 'status', 'login'] as const)(
     'loses its old role at its next question, %s',
-    async (question, { ground, replica, role }) => {
-      const admin = await ground.role(['get', 'list'], ['configmaps']);
+    async (question, { fixture, replica, role }) => {
+      const admin = await fixture.role(['get', 'list'], ['configmaps']);
       const person = on(new Person(replica.url, { role: admin }), 'laptop');
       const token = await person.token();
-      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(200);
-      const before = await ground.account(person.name);
+      expect(await statusFor(fixture.access, token, '/api/v1/configmaps')).toBe(200);
+      const before = await fixture.account(person.name);
       const demoted = person.granted({ role });
       const answer = await demoted[question]();
-      await refused(ground, token);
-      expect((await ground.account(person.name))?.metadata.uid).not.toBe(before?.metadata.uid);
+      await refused(fixture, token);
+      expect((await fixture.account(person.name))?.metadata.uid).not.toBe(before?.metadata.uid);
       if (question === 'login') expect(answer).toMatchObject({ status: 202, body: { role } });
       else expect(answer).toMatchObject({ status: 401, body: { message: 'User not signed in' } });
       const fresh = await demoted.token();
-      expect(await statusFor(ground.access, fresh)).toBe(200);
-      expect(await statusFor(ground.access, fresh, '/api/v1/configmaps')).toBe(403);
+      expect(await statusFor(fixture.access, fresh)).toBe(200);
+      expect(await statusFor(fixture.access, fresh, '/api/v1/configmaps')).toBe(403);
       // Under another name: the API server would give what it still takes for a good token the role of the old one.
-      expect(await signInsOf(ground)).toEqual([namesOf(demoted.caller)[1]]);
-      await refused(ground, token);
+      expect(await signInsOf(fixture)).toEqual([namesOf(demoted.caller)[1]]);
+      await refused(fixture, token);
       expect(replica.complaints).toEqual([]);
     },
   );
@@ -67,66 +67,66 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
     ['clusterInfo', 403],
   ] as const)(
     'loses everything without a grant, at its next question, %s',
-    async ([question, answered], { ground, replica, role }) => {
+    async ([question, answered], { fixture, replica, role }) => {
       const person = on(new Person(replica.url, { role }), 'laptop');
       const token = await person.token();
-      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       const gone = person.granted({ role: '', periodMs: 0, revoked: true });
       expect((await gone[question]()).status).toBe(answered);
-      await refused(ground, token);
-      await ground.gone(person.name);
+      await refused(fixture, token);
+      await fixture.gone(person.name);
       // There is nothing left to sign in for again.
       expect((await gone[question]()).status).toBe(403);
       // Also for what it has under a name with a hash.
       const stranger = on(new Person(replica.url, { role, ownDomain: false }), 'laptop');
       const second = await stranger.token();
       await stranger.granted({ role: '', periodMs: 0, revoked: true })[question]();
-      await refused(ground, second);
-      expect(await signInsOf(ground)).toEqual([]);
+      await refused(fixture, second);
+      expect(await signInsOf(fixture)).toEqual([]);
       expect(replica.complaints).toEqual([]);
     },
   );
 
-  test('loses its old role though the new grant is of no use', async ({ ground, replica, role }) => {
+  test('loses its old role though the new grant is of no use', async ({ fixture, replica, role }) => {
     for (const useless of [{ role: 'no-such-role' }, { periodMs: 60_000 }]) {
       const person = on(new Person(replica.url, { role }), 'laptop');
       const token = await person.token();
       expect((await person.granted(useless).login()).status).toBe(422);
-      await refused(ground, token);
-      await ground.gone(person.name);
+      await refused(fixture, token);
+      await fixture.gone(person.name);
     }
   });
 
-  test('may log out without a grant', async ({ ground, replica, role }) => {
+  test('may log out without a grant', async ({ fixture, replica, role }) => {
     const person = on(new Person(replica.url, { role }), 'laptop');
     const token = await person.token();
     expect((await person.granted({ role: '', periodMs: 0, revoked: true }).logout()).status).toBe(200);
-    await refused(ground, token);
-    await ground.gone(person.name);
+    await refused(fixture, token);
+    await fixture.gone(person.name);
   });
 
   test('keeps a sign-in that ends within a shorter period, and loses one that does not', async ({
-    ground,
+    fixture,
     replica,
     role,
   }) => {
     const person = on(new Person(replica.url, { role, periodMs: 2 * hour }), 'laptop');
     const token = await person.token();
     const shorter = person.granted({ periodMs: hour });
-    await ground.endAt(person.name, Date.now() + hour / 2);
+    await fixture.endAt(person.name, Date.now() + hour / 2);
     await until<TkaSignin>(
-      ground.access,
-      paths.signIns(ground.namespace),
+      fixture.access,
+      paths.signIns(fixture.namespace),
       person.name,
       (found) => found?.status?.valid_until !== undefined && Date.parse(found.status.valid_until) < Date.now() + hour,
     );
     // Its end is what counts, not the period that it was asked for with.
     expect((await shorter.status()).status).toBe(200);
-    const { uid } = (await ground.signIn(person.name))?.metadata ?? {};
+    const { uid } = (await fixture.signIn(person.name))?.metadata ?? {};
     expect((await person.granted({ periodMs: 3 * hour }).login()).status).toBe(202);
-    expect((await ground.signIn(person.name))?.metadata.uid).toBe(uid);
+    expect((await fixture.signIn(person.name))?.metadata.uid).toBe(uid);
     expect((await shorter.status()).status).toBe(401);
-    await refused(ground, token);
+    await refused(fixture, token);
     const login = await shorter.login();
     expect(Date.parse(login.body.until)).toBeLessThanOrEqual(Date.now() + hour);
     expect((await shorter.status()).status).toBe(200);
@@ -134,8 +134,8 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
 });
 
 describe.skipIf(absent !== undefined)('two devices of one person', () => {
-  test('with two roles both keep working, and neither gets the other’s', async ({ ground, replica, role }) => {
-    const admin = await ground.role(['get', 'list'], ['configmaps']);
+  test('with two roles both keep working, and neither gets the other’s', async ({ fixture, replica, role }) => {
+    const admin = await fixture.role(['get', 'list'], ['configmaps']);
     const person = new Person(replica.url, { role });
     const [desk, phone] = [on(person, 'desk', { role: admin }), on(person, 'phone')];
     const tokens = [await desk.token(), await phone.token()] as const;
@@ -145,25 +145,25 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
         const theirs = device === desk ? '/api/v1/namespaces' : '/api/v1/configmaps';
         expect(await device.status()).toMatchObject({ status: 200, body: { role: device.caller.role } });
         const token = await device.freshToken();
-        expect(await statusFor(ground.access, token, mine)).toBe(200);
-        expect(await statusFor(ground.access, token, theirs)).toBe(403);
+        expect(await statusFor(fixture.access, token, mine)).toBe(200);
+        expect(await statusFor(fixture.access, token, theirs)).toBe(403);
         if (turn % 2 === 1) expect(await device.login()).toMatchObject({ status: 202 });
       }
     }
-    expect(await statusFor(ground.access, tokens[0], '/api/v1/configmaps')).toBe(200);
-    expect(await statusFor(ground.access, tokens[1])).toBe(200);
-    expect(await signInsOf(ground)).toEqual([namesOf(phone.caller)[1], person.name]);
+    expect(await statusFor(fixture.access, tokens[0], '/api/v1/configmaps')).toBe(200);
+    expect(await statusFor(fixture.access, tokens[1])).toBe(200);
+    expect(await signInsOf(fixture)).toEqual([namesOf(phone.caller)[1], person.name]);
     // One is demoted: the other one's tokens go on.
     const demoted = desk.granted({ role });
     expect((await demoted.kubeconfig()).status).toBe(401);
-    await refused(ground, tokens[0]);
-    expect(await statusFor(ground.access, tokens[1])).toBe(200);
-    expect(await statusFor(ground.access, await demoted.token())).toBe(200);
-    expect(await statusFor(ground.access, tokens[1])).toBe(200);
+    await refused(fixture, tokens[0]);
+    expect(await statusFor(fixture.access, tokens[1])).toBe(200);
+    expect(await statusFor(fixture.access, await demoted.token())).toBe(200);
+    expect(await statusFor(fixture.access, tokens[1])).toBe(200);
     expect(replica.complaints).toEqual([]);
   });
 
-  test('with two periods both keep working, each as long as it was granted', async ({ ground, replica, role }) => {
+  test('with two periods both keep working, each as long as it was granted', async ({ fixture, replica, role }) => {
     const person = new Person(replica.url, { role });
     const [desk, phone] = [on(person, 'desk', { periodMs: 8 * hour }), on(person, 'phone', { periodMs: hour })];
     const first = await desk.token();
@@ -177,37 +177,37 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
         expect(Date.parse(body.until) - exp * 1000).toBeLessThan(5_000);
       }
     }
-    expect(await statusFor(ground.access, first)).toBe(200);
-    expect(await signInsOf(ground)).toEqual([person.name]);
+    expect(await statusFor(fixture.access, first)).toBe(200);
+    expect(await signInsOf(fixture)).toEqual([person.name]);
     // One that has not signed in gets no token by it, and a logout is everyone's.
     expect((await on(person, 'tablet').kubeconfig()).status).toBe(401);
     expect((await phone.logout()).status).toBe(200);
-    await refused(ground, first);
+    await refused(fixture, first);
     expect((await desk.status()).status).toBe(401);
   });
 
   test('two sign-ins of one role, made at once by two replicas, are both compared', async ({
-    ground,
+    fixture,
     replica,
     role,
   }) => {
     const desk = on(new Person(replica.url, { role, periodMs: 8 * hour }), 'desk');
     const hashed = namesOf(desk.caller)[1] ?? '';
     const twin = newSignIn(hashed, desk.caller, Math.floor(Date.now() / 1000) * 1000);
-    await ground.kube.create(paths.signIns(ground.namespace), twin);
-    await until(ground.access, paths.accounts(ground.namespace), hashed, (found) => found !== undefined);
-    await ground.kube.create(
-      paths.signIns(ground.namespace),
+    await fixture.kube.create(paths.signIns(fixture.namespace), twin);
+    await until(fixture.access, paths.accounts(fixture.namespace), hashed, (found) => found !== undefined);
+    await fixture.kube.create(
+      paths.signIns(fixture.namespace),
       newSignIn(desk.name, { ...desk.caller, periodMs: hour }, Math.floor(Date.now() / 1000) * 1000),
     );
     expect((await desk.granted({ periodMs: hour }).status()).status).toBeLessThan(300);
-    await ground.gone(hashed);
-    expect(await signInsOf(ground)).toEqual([desk.name]);
+    await fixture.gone(hashed);
+    expect(await signInsOf(fixture)).toEqual([desk.name]);
   });
 
-  test('a logout ends all roles, and says that it is complete', async ({ ground, replica, role }) => {
+  test('a logout ends all roles, and says that it is complete', async ({ fixture, replica, role }) => {
     const person = new Person(replica.url, { role });
-    const [desk, phone] = [on(person, 'desk', { role: await ground.role() }), on(person, 'phone')];
+    const [desk, phone] = [on(person, 'desk', { role: await fixture.role() }), on(person, 'phone')];
     const tokens = [await desk.token(), await phone.token()];
     const response = await fetch(`${replica.url}/logout`, {
       method: 'POST',
@@ -215,14 +215,14 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
     });
     expect(response.status).toBe(200);
     expect(response.headers.get('tka-logout')).toBe('complete');
-    expect(await signInsOf(ground)).toEqual([]);
-    for (const token of tokens) await refused(ground, token);
-    expect(await statusFor(ground.access, await phone.token())).toBe(200);
+    expect(await signInsOf(fixture)).toEqual([]);
+    for (const token of tokens) await refused(fixture, token);
+    expect(await statusFor(fixture.access, await phone.token())).toBe(200);
   });
 });
 
 describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
-  test('is at most a period after the last login, however many there are', async ({ ground, replica, role }) => {
+  test('is at most a period after the last login, however many there are', async ({ fixture, replica, role }) => {
     const periodMs = 66 * 60_000;
     const desk = on(new Person(replica.url, { role, periodMs }), 'desk');
     const phone = on(desk, 'phone', { periodMs: 2 * periodMs });
@@ -232,9 +232,9 @@ describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
       const { status, body } = await device.login();
       expect(status).toBe(202);
       expect(Date.parse(body.until)).toBeLessThanOrEqual(Date.now() + device.caller.periodMs);
-      ids.add((await ground.signIn(desk.name))?.metadata.annotations?.[`${group}/attempt`]);
+      ids.add((await fixture.signIn(desk.name))?.metadata.annotations?.[`${group}/attempt`]);
     }
-    const { metadata } = (await ground.signIn(desk.name)) ?? {};
+    const { metadata } = (await fixture.signIn(desk.name)) ?? {};
     expect(Date.parse(metadata?.annotations?.[`${group}/last-attempted-sign-in`] ?? '')).toBeLessThanOrEqual(
       Date.now(),
     );
@@ -243,14 +243,14 @@ describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
   });
 
   test('is a period from now, where a replica with a clock that is ahead wrote the attempt', async ({
-    ground,
+    fixture,
     replica,
     role,
   }) => {
     const desk = on(new Person(replica.url, { role, periodMs: hour }), 'desk');
     await desk.token();
     const ahead = rfc3339(Date.now() + 24 * hour);
-    await ground.kube.patch(paths.signIns(ground.namespace, desk.name), {
+    await fixture.kube.patch(paths.signIns(fixture.namespace, desk.name), {
       metadata: {
         annotations: {
           [`${group}/last-attempted-sign-in`]: ahead,
@@ -260,8 +260,8 @@ describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
       },
     });
     await until<TkaSignin>(
-      ground.access,
-      paths.signIns(ground.namespace),
+      fixture.access,
+      paths.signIns(fixture.namespace),
       desk.name,
       (found) => found?.status?.attempt === 'ahead',
     );
@@ -271,41 +271,41 @@ describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
     expect(claimsOf(await desk.freshToken()).exp * 1000).toBeLessThanOrEqual(Date.now() + hour);
     const login = await desk.login();
     expect(Date.parse(login.body.until)).toBeLessThanOrEqual(Date.now() + hour);
-    const { annotations } = (await ground.signIn(desk.name))?.metadata ?? {};
+    const { annotations } = (await fixture.signIn(desk.name))?.metadata ?? {};
     expect(Date.parse(annotations?.[`${group}/last-attempted-sign-in`] ?? '')).toBeLessThanOrEqual(Date.now());
   });
 
-  test('is its deletion, though a finalizer keeps it', async ({ ground, replica, role }) => {
+  test('is its deletion, though a finalizer keeps it', async ({ fixture, replica, role }) => {
     const desk = on(new Person(replica.url, { role }), 'desk');
     const token = await desk.token();
-    const path = paths.signIns(ground.namespace, desk.name);
-    await ground.kube.patch(path, { metadata: { finalizers: ['example.com/slow'] } });
-    const { uid } = (await ground.signIn(desk.name))?.metadata ?? {};
-    await ground.kube.remove(path, { uid: uid ?? '' });
+    const path = paths.signIns(fixture.namespace, desk.name);
+    await fixture.kube.patch(path, { metadata: { finalizers: ['example.com/slow'] } });
+    const { uid } = (await fixture.signIn(desk.name))?.metadata ?? {};
+    await fixture.kube.remove(path, { uid: uid ?? '' });
     await Promise.all([
-      until(ground.access, paths.accounts(ground.namespace), desk.name, (found) => found === undefined),
-      until(ground.access, paths.bindings(), bindingName(desk.name), (found) => found === undefined),
+      until(fixture.access, paths.accounts(fixture.namespace), desk.name, (found) => found === undefined),
+      until(fixture.access, paths.bindings(), bindingName(desk.name), (found) => found === undefined),
     ]);
-    await refused(ground, token);
+    await refused(fixture, token);
     expect((await desk.status()).status).toBe(401);
     expect((await desk.kubeconfig()).status).toBe(401);
     expect(replica.provisioner.sessions().get(role)).toBeUndefined();
     // A login has another one, and leaves it alone.
-    expect(await statusFor(ground.access, await desk.token())).toBe(200);
-    expect(await signInsOf(ground)).toEqual([namesOf(desk.caller)[1], desk.name]);
-    expect((await ground.signIn(desk.name))?.metadata.deletionTimestamp).toBeDefined();
-    await ground.kube.patch(path, { metadata: { finalizers: null } });
-    await until(ground.access, paths.signIns(ground.namespace), desk.name, (found) => found === undefined);
+    expect(await statusFor(fixture.access, await desk.token())).toBe(200);
+    expect(await signInsOf(fixture)).toEqual([namesOf(desk.caller)[1], desk.name]);
+    expect((await fixture.signIn(desk.name))?.metadata.deletionTimestamp).toBeDefined();
+    await fixture.kube.patch(path, { metadata: { finalizers: null } });
+    await until(fixture.access, paths.signIns(fixture.namespace), desk.name, (found) => found === undefined);
     expect((await desk.status()).status).toBe(200);
     // Where both names are being deleted, the caller is told.
     const stranger = on(new Person(replica.url, { role, ownDomain: false }), 'desk');
     await stranger.token();
-    const hashed = paths.signIns(ground.namespace, namesOf(stranger.caller)[0] ?? '');
-    await ground.kube.patch(hashed, { metadata: { finalizers: ['example.com/slow'] } });
-    await ground.kube.remove(hashed, { uid: (await ground.kube.get<TkaSignin>(hashed))?.metadata.uid ?? '' });
+    const hashed = paths.signIns(fixture.namespace, namesOf(stranger.caller)[0] ?? '');
+    await fixture.kube.patch(hashed, { metadata: { finalizers: ['example.com/slow'] } });
+    await fixture.kube.remove(hashed, { uid: (await fixture.kube.get<TkaSignin>(hashed))?.metadata.uid ?? '' });
     const stuck = await stranger.login();
     expect(stuck).toMatchObject({ status: 503, body: { message: expect.stringContaining('still being deleted') } });
-    await ground.kube.patch(hashed, { metadata: { finalizers: null } });
+    await fixture.kube.patch(hashed, { metadata: { finalizers: null } });
     expect((await stranger.login()).status).toBe(202);
     expect(replica.complaints).toEqual([]);
   });
@@ -324,21 +324,21 @@ describe.skipIf(absent !== undefined)('login names', () => {
     ['b'.repeat(300), true],
     ['x/../y?z#%2f', true],
     ['plain.name-1', false],
-  ] as const)('%s signs in', async ([base, ownDomain], { ground, replica, role }) => {
+  ] as const)('%s signs in', async ([base, ownDomain], { fixture, replica, role }) => {
     const username = `${base}${unique()}`;
     const person = new Person(replica.url, { role, username, ownDomain, device: 'desk' });
     const login = await person.login();
     expect(login).toMatchObject({ status: 202, body: { username } });
     expect(await person.status()).toMatchObject({ status: 200, body: { username } });
     const token = await person.freshToken();
-    expect(await statusFor(ground.access, token)).toBe(200);
+    expect(await statusFor(fixture.access, token)).toBe(200);
     const [name = ''] = namesOf(person.caller);
-    expect(claimsOf(token).sub).toBe(`system:serviceaccount:${ground.namespace}:${name}`);
-    for (const object of [await ground.account(name), await ground.binding(name)]) {
+    expect(claimsOf(token).sub).toBe(`system:serviceaccount:${fixture.namespace}:${name}`);
+    for (const object of [await fixture.account(name), await fixture.binding(name)]) {
       expect(object && loginOf(object)).toBe(person.caller.login);
     }
     expect((await person.logout()).status).toBe(200);
-    await ground.gone(name);
+    await fixture.gone(name);
     expect(replica.complaints).toEqual([]);
     // The name has a hash, or says it up to the @ only.
     const lines = replica.told.filter((line) => line.name === name);
@@ -346,24 +346,24 @@ describe.skipIf(absent !== undefined)('login names', () => {
     for (const line of lines) expect(line).toMatchObject({ login: person.caller.login });
   });
 
-  test('the plain name is the own domain’s, whoever comes first', async ({ ground, replica, role }) => {
+  test('the plain name is the own domain’s, whoever comes first', async ({ fixture, replica, role }) => {
     const username = `u${unique()}`;
     const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
     const own = new Person(replica.url, { role, username });
     for (const person of [guest, own]) await person.token();
-    expect((await ground.signIn(own.name)) && loginOf((await ground.signIn(own.name)) as TkaSignin)).toBe(
+    expect((await fixture.signIn(own.name)) && loginOf((await fixture.signIn(own.name)) as TkaSignin)).toBe(
       own.caller.login,
     );
-    expect(await signInsOf(ground)).toEqual([namesOf(guest.caller)[0], own.name]);
+    expect(await signInsOf(fixture)).toEqual([namesOf(guest.caller)[0], own.name]);
   });
 
-  test('sign-ins as 0.1.0 named them work until they end', async ({ ground, replica, role }) => {
+  test('sign-ins as 0.1.0 named them work until they end', async ({ fixture, replica, role }) => {
     const username = `u${unique()}`;
     const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
     const own = new Person(replica.url, { role, username, device: 'desk' });
     const now = rfc3339(Date.now());
     const make = async (name: string, { caller }: Person): Promise<void> => {
-      await ground.kube.create(paths.signIns(ground.namespace), {
+      await fixture.kube.create(paths.signIns(fixture.namespace), {
         apiVersion: `${group}/v1alpha1`,
         kind: 'TkaSignin',
         metadata: {
@@ -377,8 +377,8 @@ describe.skipIf(absent !== undefined)('login names', () => {
         spec: { username, role, validity_period: '30m0s' },
       });
       await until<TkaSignin>(
-        ground.access,
-        paths.signIns(ground.namespace),
+        fixture.access,
+        paths.signIns(fixture.namespace),
         name,
         (found) => found?.status?.provisioned,
       );
@@ -392,46 +392,46 @@ describe.skipIf(absent !== undefined)('login names', () => {
     ] as const) {
       expect((await person.status()).status).toBe(200);
       const token = await person.freshToken();
-      expect(claimsOf(token).sub).toBe(`system:serviceaccount:${ground.namespace}:${name}`);
+      expect(claimsOf(token).sub).toBe(`system:serviceaccount:${fixture.namespace}:${name}`);
       expect((await person.login()).status).toBe(202);
-      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
     }
-    expect(await signInsOf(ground)).toEqual([hashed, own.name]);
+    expect(await signInsOf(fixture)).toEqual([hashed, own.name]);
     for (const person of [guest, own]) expect((await person.logout()).status).toBe(200);
-    expect(await signInsOf(ground)).toEqual([]);
+    expect(await signInsOf(fixture)).toEqual([]);
     // One of another role than today's is a demotion.
-    const admin = await ground.role();
+    const admin = await fixture.role();
     await make(own.name, own);
     expect((await own.granted({ role: admin }).status()).status).toBe(401);
-    expect(await signInsOf(ground)).toEqual([]);
+    expect(await signInsOf(fixture)).toEqual([]);
     expect(replica.complaints).toEqual([]);
   });
 });
 
 describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
   /** A token of a sign-in's ServiceAccount, as the Go server gave it. */
-  async function goToken(ground: Ground, name: string): Promise<string> {
+  async function goToken(fixture: Fixture, name: string): Promise<string> {
     const spec = { expirationSeconds: 1800 };
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
-    const path = `${paths.accounts(ground.namespace, name)}/token`;
-    const { status } = await ground.kube.create<{ status: { token: string } }>(path, request);
+    const path = `${paths.accounts(fixture.namespace, name)}/token`;
+    const { status } = await fixture.kube.create<{ status: { token: string } }>(path, request);
     return status.token;
   }
 
-  async function signedInAtGo(ground: Ground, { caller, name }: Person): Promise<string> {
+  async function signedInAtGo(fixture: Fixture, { caller, name }: Person): Promise<string> {
     const { username, role } = caller;
-    await goSignIn(ground.kube, ground.namespace, { username, role, now: Date.now() - 60_000 });
-    return goToken(ground, name);
+    await goSignIn(fixture.kube, fixture.namespace, { username, role, now: Date.now() - 60_000 });
+    return goToken(fixture, name);
   }
 
   /** Somebody who signed in at the Go server, whose token that is, and a replica that was started then. */
   const moved = test.extend<{ alice: Person; token: string; moved: Replica; goRole: string }>({
     goRole: async ({ role }, use) => use(role),
     alice: async ({ role }, use) => use(new Person(() => url, { role, device: 'desk' })),
-    token: async ({ ground, alice, goRole }, use) => use(await signedInAtGo(ground, alice.granted({ role: goRole }))),
-    moved: async ({ ground, token }, use) => {
-      expect(await statusFor(ground.access, token)).toBe(200);
-      const replica = await startReplica(ground.replicaOptions());
+    token: async ({ fixture, alice, goRole }, use) => use(await signedInAtGo(fixture, alice.granted({ role: goRole }))),
+    moved: async ({ fixture, token }, use) => {
+      expect(await statusFor(fixture.access, token)).toBe(200);
+      const replica = await startReplica(fixture.replicaOptions());
       url = replica.url;
       await use(replica);
       await replica.stop();
@@ -439,7 +439,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
   });
   let url = '';
 
-  moved('is ended by a logout of its user of the own domain', async ({ ground, alice, token, moved }) => {
+  moved('is ended by a logout of its user of the own domain', async ({ fixture, alice, token, moved }) => {
     const response = await fetch(`${moved.url}/logout`, {
       method: 'POST',
       headers: { 'x-caller': JSON.stringify(alice.caller) },
@@ -447,51 +447,51 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     expect(response.status).toBe(200);
     // Its operator may still be there, and clean up by name.
     expect(response.headers.get('tka-logout')).toBeNull();
-    await refused(ground, token);
-    await ground.gone(alice.name);
+    await refused(fixture, token);
+    await fixture.gone(alice.name);
     expect((await alice.logout()).status).toBe(404);
   });
 
   moved(
     'is taken over by a login: the same identity, and its tokens go on',
-    async ({ ground, alice, token, moved }) => {
-      const before = await ground.account(alice.name);
+    async ({ fixture, alice, token, moved }) => {
+      const before = await fixture.account(alice.name);
       expect((await alice.status()).status).toBe(200);
       const fresh = await alice.token();
       expect(claimsOf(fresh).sub).toBe(claimsOf(token).sub);
-      expect((await ground.account(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
-      for (const each of [token, fresh]) expect(await statusFor(ground.access, each)).toBe(200);
-      expect(await signInsOf(ground)).toEqual([alice.name]);
-      for (const object of [await ground.account(alice.name), await ground.binding(alice.name)]) {
+      expect((await fixture.account(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
+      for (const each of [token, fresh]) expect(await statusFor(fixture.access, each)).toBe(200);
+      expect(await signInsOf(fixture)).toEqual([alice.name]);
+      for (const object of [await fixture.account(alice.name), await fixture.binding(alice.name)]) {
         expect(object && loginOf(object)).toBe(alice.caller.login);
       }
       // A Go extension drops what it does not know.
       const annotations = { [`${group}/login`]: null, [`${group}/devices`]: null, [`${group}/attempt`]: null };
-      await ground.kube.patch(paths.signIns(ground.namespace, alice.name), { metadata: { annotations } });
+      await fixture.kube.patch(paths.signIns(fixture.namespace, alice.name), { metadata: { annotations } });
       expect((await alice.status()).status).toBe(200);
       expect((await alice.logout()).status).toBe(200);
-      await refused(ground, token);
-      await ground.gone(alice.name);
+      await refused(fixture, token);
+      await fixture.gone(alice.name);
       expect(moved.complaints).toEqual([]);
     },
   );
 
   const demoted = moved.extend<{ goRole: string }>({
-    goRole: async ({ ground }, use) => use(await ground.role(['list'], ['namespaces', 'secrets'])),
+    goRole: async ({ fixture }, use) => use(await fixture.role(['list'], ['namespaces', 'secrets'])),
   });
   demoted.for(['kubeconfig', 'login'] as const)(
     'of another role ends at the next question, %s',
-    async (question, { ground, alice, token, moved }) => {
+    async (question, { fixture, alice, token, moved }) => {
       expect((await alice[question]()).status).toBe(question === 'login' ? 202 : 401);
-      await refused(ground, token);
-      await ground.gone(alice.name);
-      expect(await statusFor(ground.access, await alice.token())).toBe(200);
-      await refused(ground, token);
+      await refused(fixture, token);
+      await fixture.gone(alice.name);
+      expect(await statusFor(fixture.access, await alice.token())).toBe(200);
+      await refused(fixture, token);
       expect(moved.complaints).toEqual([]);
     },
   );
 
-  moved('is nobody else’s, who is told at once', async ({ ground, role, alice, token, moved }) => {
+  moved('is nobody else’s, who is told at once', async ({ fixture, role, alice, token, moved }) => {
     const { username } = alice.caller;
     const guest = new Person(moved.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
     // As soon as the replica knows the sign-ins.
@@ -501,7 +501,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
       body: {
         message: `Error provisioning access for user ${username}`,
         advice: [
-          `ask the cluster's administrator to remove it: kubectl delete tkasignin ${alice.name} -n ${ground.namespace}`,
+          `ask the cluster's administrator to remove it: kubectl delete tkasignin ${alice.name} -n ${fixture.namespace}`,
         ],
         cause: {
           message: `the sign-in "${alice.name}" of another TKA server does not say of which domain its user is`,
@@ -514,16 +514,16 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     expect((await guest.status()).status).toBe(401);
     expect((await guest.kubeconfig()).status).toBe(401);
     expect(await guest.logout()).toEqual(told);
-    expect(await statusFor(ground.access, token)).toBe(200);
+    expect(await statusFor(fixture.access, token)).toBe(200);
     // As soon as it says whose it is, others have a sign-in of their own.
     await alice.login();
     await until<TkaSignin>(
-      ground.access,
-      paths.signIns(ground.namespace),
+      fixture.access,
+      paths.signIns(fixture.namespace),
       alice.name,
       (found) => found && loginOf(found) !== undefined,
     );
-    expect(await statusFor(ground.access, await guest.token())).toBe(200);
+    expect(await statusFor(fixture.access, await guest.token())).toBe(200);
     expect(moved.complaints).toEqual([]);
   });
 });

@@ -5,12 +5,12 @@ import { startProvisioner } from '../../src/server/provisioner/provisioner.ts';
 import { kubeConfigFor } from './api-server.ts';
 import { type Hook, hooked } from './hook.ts';
 import { type ReplicaOptions, startReplica } from './replica.ts';
-import { absent, Ground, Person, statusFor, test, until } from './support.ts';
+import { absent, Fixture, Person, statusFor, test, until } from './support.ts';
 
 /** A replica whose calls to the API server pass this hook. */
-async function replicaWith(ground: Ground, hook: Hook, options: Partial<ReplicaOptions> = {}) {
-  const proxy = await hooked(ground.access, hook);
-  const replica = await startReplica(ground.replicaOptions({ access: proxy.access, ...options }));
+async function replicaWith(fixture: Fixture, hook: Hook, options: Partial<ReplicaOptions> = {}) {
+  const proxy = await hooked(fixture.access, hook);
+  const replica = await startReplica(fixture.replicaOptions({ access: proxy.access, ...options }));
   return {
     ...replica,
     async [Symbol.asyncDispose]() {
@@ -27,23 +27,23 @@ const account = (name: string, owner?: object) => ({
 });
 
 /** Puts another ServiceAccount in the place of the one of this name, as its administrator may. */
-async function replaceAccount(ground: Ground, name: string, owner?: object): Promise<void> {
-  const old = await ground.account(name);
-  await ground.kube.remove(paths.accounts(ground.namespace, name), { uid: old?.metadata.uid ?? '' });
-  await ground.kube.create(paths.accounts(ground.namespace), account(name, owner));
+async function replaceAccount(fixture: Fixture, name: string, owner?: object): Promise<void> {
+  const old = await fixture.account(name);
+  await fixture.kube.remove(paths.accounts(fixture.namespace, name), { uid: old?.metadata.uid ?? '' });
+  await fixture.kube.create(paths.accounts(fixture.namespace), account(name, owner));
 }
 
 describe.skipIf(absent !== undefined)('between two calls', () => {
   test('a token that was minted for another ServiceAccount of the same name is not handed out', async ({
-    ground,
+    fixture,
     role,
   }) => {
     let name: string | undefined;
-    await using replica = await replicaWith(ground, async ({ method, path, status }) => {
+    await using replica = await replicaWith(fixture, async ({ method, path, status }) => {
       if (method !== 'POST' || !path.endsWith('/token') || status !== undefined || name === undefined) return;
       const victim = name;
       name = undefined;
-      await replaceAccount(ground, victim);
+      await replaceAccount(fixture, victim);
     });
     const alice = new Person(replica.url, { role });
     await alice.token();
@@ -52,35 +52,35 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
     expect(name).toBeUndefined();
   });
 
-  test('a ServiceAccount of another sign-in is not used, and is replaced', async ({ ground, role }) => {
-    await using replica = await replicaWith(ground, () => undefined);
+  test('a ServiceAccount of another sign-in is not used, and is replaced', async ({ fixture, role }) => {
+    await using replica = await replicaWith(fixture, () => undefined);
     const alice = new Person(replica.url, { role });
     await alice.token();
-    await replaceAccount(ground, alice.name, {
+    await replaceAccount(fixture, alice.name, {
       apiVersion: 'tka.specht-labs.de/v1alpha1',
       kind: 'TkaSignin',
       name: 'another',
       uid: '00000000-0000-4000-8000-000000000000',
     });
-    const theirs = await ground.account(alice.name);
+    const theirs = await fixture.account(alice.name);
     expect((await alice.kubeconfig()).status).toBe(202);
     await until<{ metadata: { uid: string } }>(
-      ground.access,
-      paths.accounts(ground.namespace),
+      fixture.access,
+      paths.accounts(fixture.namespace),
       alice.name,
       (found) => found !== undefined && found.metadata.uid !== theirs?.metadata.uid,
     );
     await alice.login();
-    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });
 
   test('a ClusterRoleBinding that is not ours stays as it is, and the caller is told its name', async ({
-    ground,
+    fixture,
     role,
   }) => {
-    await using replica = await replicaWith(ground, () => undefined);
+    await using replica = await replicaWith(fixture, () => undefined);
     const alice = new Person(replica.url, { role });
-    const theirs = await ground.kube.create<object>(paths.bindings(), {
+    const theirs = await fixture.kube.create<object>(paths.bindings(), {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
       metadata: { name: bindingName(alice.name) },
@@ -90,36 +90,36 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
     const { status, body } = await alice.login();
     expect(status).toBeGreaterThanOrEqual(400);
     expect(JSON.stringify(body)).toContain(bindingName(alice.name));
-    expect(await ground.binding(alice.name)).toEqual(theirs);
+    expect(await fixture.binding(alice.name)).toEqual(theirs);
     expect((await alice.kubeconfig()).status).not.toBe(200);
   });
 
-  test('a sign-in that is extended at the moment of its expiry stays', async ({ ground, role }) => {
+  test('a sign-in that is extended at the moment of its expiry stays', async ({ fixture, role }) => {
     const judged = Promise.withResolvers<number>();
     let ending: string | undefined;
-    await using replica = await replicaWith(ground, async ({ method, path, status }) => {
-      if (method !== 'DELETE' || ending === undefined || path !== paths.signIns(ground.namespace, ending)) return;
-      if (status === undefined) await ground.endAt(ending, Date.now() + 1_200_000);
+    await using replica = await replicaWith(fixture, async ({ method, path, status }) => {
+      if (method !== 'DELETE' || ending === undefined || path !== paths.signIns(fixture.namespace, ending)) return;
+      if (status === undefined) await fixture.endAt(ending, Date.now() + 1_200_000);
       else judged.resolve(status);
     });
     const alice = new Person(replica.url, { role });
     const token = await alice.token();
-    const before = await ground.signIn(alice.name);
+    const before = await fixture.signIn(alice.name);
     ending = alice.name;
-    await ground.endAt(alice.name, Date.now());
+    await fixture.endAt(alice.name, Date.now());
     expect(await judged.promise).toBe(409);
-    expect((await ground.signIn(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
-    expect(await statusFor(ground.access, token)).toBe(200);
+    expect((await fixture.signIn(alice.name))?.metadata.uid).toBe(before?.metadata.uid);
+    expect(await statusFor(fixture.access, token)).toBe(200);
   });
 
-  test('a sign-in whose deletion fails at its end is tried ever later', async ({ ground, role }) => {
+  test('a sign-in whose deletion fails at its end is tried ever later', async ({ fixture, role }) => {
     const pause = Promise.withResolvers<void>();
     let ending: string | undefined;
     let last = Number.POSITIVE_INFINITY;
     let failing = true;
-    await using replica = await replicaWith(ground, ({ method, path, status }) => {
+    await using replica = await replicaWith(fixture, ({ method, path, status }) => {
       if (method !== 'DELETE' || status !== undefined || !failing) return;
-      if (ending === undefined || path !== paths.signIns(ground.namespace, ending)) return;
+      if (ending === undefined || path !== paths.signIns(fixture.namespace, ending)) return;
       const now = performance.now();
       // Whatever tries it every second never pauses for so long.
       if (now - last > 5_000) {
@@ -133,18 +133,20 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
     const alice = new Person(replica.url, { role });
     await alice.token();
     ending = alice.name;
-    await ground.endAt(alice.name, Date.now());
+    await fixture.endAt(alice.name, Date.now());
     await pause.promise;
-    await ground.gone(alice.name);
+    await fixture.gone(alice.name);
   });
 
-  test('the time to renew the lease counts from when the renewal was sent, not from its answer', async ({ ground }) => {
+  test('the time to renew the lease counts from when the renewal was sent, not from its answer', async ({
+    fixture,
+  }) => {
     const renewDeadlineMs = 2_000;
     const stopping = new AbortController();
     const inTime = Promise.withResolvers<boolean>();
     let renewals = 0;
     const replica = await replicaWith(
-      ground,
+      fixture,
       async ({ method, path, status }) => {
         if (method !== 'PUT' || !path.includes('/leases/')) return;
         if (status === undefined) renewals++;
@@ -164,24 +166,24 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
   });
 });
 
-test.skipIf(absent !== undefined)('what clients are told of the cluster follows its ConfigMap', async ({ ground }) => {
+test.skipIf(absent !== undefined)('what clients are told of the cluster follows its ConfigMap', async ({ fixture }) => {
   const map = (apiEndpoint: string) => ({
     apiVersion: 'v1',
     kind: 'ConfigMap',
-    metadata: { name: 'cluster-info', namespace: ground.namespace },
+    metadata: { name: 'cluster-info', namespace: fixture.namespace },
     data: { apiEndpoint },
   });
-  await ground.kube.create(`/api/v1/namespaces/${ground.namespace}/configmaps`, map('https://one.example.com:6443'));
+  await fixture.kube.create(`/api/v1/namespaces/${fixture.namespace}/configmaps`, map('https://one.example.com:6443'));
   const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
   const keys = { apiEndpoint: 'apiEndpoint', caData: 'caData', insecure: 'insecure', kubeconfig: 'kubeconfig' };
   const provisioner = startProvisioner({
-    kubeConfig: kubeConfigFor(ground.access),
-    namespace: ground.namespace,
+    kubeConfig: kubeConfigFor(fixture.access),
+    namespace: fixture.namespace,
     cluster: 'prod-us',
     clusterName: 'tka-cluster',
     contextPrefix: 'tka-context-',
     userPrefix: 'tka-user-',
-    clusterInfo: { ref: { name: 'cluster-info', namespace: ground.namespace, keys }, labels: {} },
+    clusterInfo: { ref: { name: 'cluster-info', namespace: fixture.namespace, keys }, labels: {} },
     log: quiet,
   });
   const told = async () => (await provisioner.clusterInfo()).server_url;
@@ -190,13 +192,13 @@ test.skipIf(absent !== undefined)('what clients are told of the cluster follows 
   try {
     expect(await told()).toBe('https://one.example.com:6443');
     expect(await provisioner.clusterInfo()).toMatchObject({ cluster: 'prod-us', labels: {} });
-    const path = paths.configMaps(ground.namespace, 'cluster-info');
-    await ground.kube.replace(path, map('https://two.example.com:6443'));
+    const path = paths.configMaps(fixture.namespace, 'cluster-info');
+    await fixture.kube.replace(path, map('https://two.example.com:6443'));
     expect(await told()).toBe('https://one.example.com:6443');
     clock.mockReturnValue(start + 61_000);
     expect(await told()).toBe('https://two.example.com:6443');
-    const { metadata } = (await ground.kube.get<{ metadata: { uid: string } }>(path)) ?? { metadata: { uid: '' } };
-    await ground.kube.remove(path, { uid: metadata.uid });
+    const { metadata } = (await fixture.kube.get<{ metadata: { uid: string } }>(path)) ?? { metadata: { uid: '' } };
+    await fixture.kube.remove(path, { uid: metadata.uid });
     clock.mockReturnValue(start + 200_000);
     // The last good answer is better than none.
     expect(await told()).toBe('https://two.example.com:6443');
@@ -208,16 +210,16 @@ test.skipIf(absent !== undefined)('what clients are told of the cluster follows 
 
 test.skipIf(absent !== undefined)(
   'replicas state the same store of sign-ins, and other namespaces another',
-  async ({ ground, replica }) => {
-    await using second = await replicaWith(ground, () => undefined);
-    const other = await Ground.make(ground.access);
+  async ({ fixture, replica }) => {
+    await using second = await replicaWith(fixture, () => undefined);
+    const other = await Fixture.make(fixture.access);
     await using third = await replicaWith(other, () => undefined);
     other.kube.close();
-    const namespace = await ground.kube.get<{ metadata: { uid: string } }>(paths.namespaces('kube-system'));
+    const namespace = await fixture.kube.get<{ metadata: { uid: string } }>(paths.namespaces('kube-system'));
     const storeOf = async (one: Pick<typeof replica, 'provisioner'>) =>
       (await one.provisioner.clusterInfo()).sign_in_store;
     await vi.waitFor(async () => {
-      expect(await storeOf(replica)).toBe(`${namespace?.metadata.uid}/${ground.namespace}`);
+      expect(await storeOf(replica)).toBe(`${namespace?.metadata.uid}/${fixture.namespace}`);
       expect(await storeOf(second)).toBe(await storeOf(replica));
       expect(await storeOf(third)).toBe(`${namespace?.metadata.uid}/${other.namespace}`);
     }, 10_000);

@@ -4,22 +4,22 @@ import { describe, expect, inject } from 'vitest';
 import { type Hook, hooked } from './hook.ts';
 import { startReplica } from './replica.ts';
 import { leaderless, lease, led, onlyHas, sentinel, spawnReplica } from './replicas.ts';
-import { type Answered, absent, test as base, Ground, Person, statusFor, within } from './support.ts';
+import { type Answered, absent, test as base, Fixture, Person, statusFor, within } from './support.ts';
 
-const test = base.extend<{ ground: Ground }>({
+const test = base.extend<{ fixture: Fixture }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
-  ground: async ({}, use) => {
+  fixture: async ({}, use) => {
     const access = inject('clusters')[2];
     if (access === undefined) throw new Error(absent);
-    const ground = await Ground.make(access);
-    await use(ground);
-    ground.kube.close();
+    const fixture = await Fixture.make(access);
+    await use(fixture);
+    fixture.kube.close();
   },
 });
 
 /** Resolves when the API server refuses a token, for any reason. */
-const isRefused = async (ground: Ground, token: string): Promise<void> =>
-  expect([401, 403]).toContain(await statusFor(ground.access, token));
+const isRefused = async (fixture: Fixture, token: string): Promise<void> =>
+  expect([401, 403]).toContain(await statusFor(fixture.access, token));
 
 // The calls of a new sign-in that change something, after the first one.
 const calls = [
@@ -31,10 +31,10 @@ const calls = [
 describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
   test.for(['killed', 'suspended'] as const)(
     'a sign-in at the other replica is answered at once while the leader is %s, and all is cleaned up later',
-    async (how, { ground, role }) => {
-      const first = await spawnReplica(ground.replicaOptions({ identity: 'first' }));
-      await led(ground, 'first');
-      const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+    async (how, { fixture, role }) => {
+      const first = await spawnReplica(fixture.replicaOptions({ identity: 'first' }));
+      await led(fixture, 'first');
+      const second = await startReplica(fixture.replicaOptions({ identity: 'second' }));
       // At the leader, which is gone when they end.
       const [ending, leaving] = [new Person(first.url, { role }), new Person(first.url, { role })];
       await Promise.all([ending.token(), leaving.token()]);
@@ -43,28 +43,28 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
 
       const alice = new Person(second.url, { role });
       const token = await within(5_000, alice.token());
-      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       expect(await within(5_000, alice.freshToken())).not.toBe(token);
-      const other = await ground.role(['get', 'list'], ['configmaps']);
+      const other = await fixture.role(['get', 'list'], ['configmaps']);
       const promoted = alice.granted({ role: other });
       const wider = await within(5_000, promoted.token());
-      expect(await statusFor(ground.access, wider, '/api/v1/configmaps')).toBe(200);
-      await isRefused(ground, token);
+      expect(await statusFor(fixture.access, wider, '/api/v1/configmaps')).toBe(200);
+      await isRefused(fixture, token);
       const { status } = await within(5_000, leaving.granted({}, second.url).logout());
       expect(status).toBe(200);
       const bob = new Person(second.url, { role });
       await within(5_000, bob.token());
       // All of that while the lease is still the other one's.
-      expect((await lease(ground)).spec.holderIdentity).toBe('tka-server/first');
+      expect((await lease(fixture)).spec.holderIdentity).toBe('tka-server/first');
       expect(second.provisioner.leading()).toBe(false);
 
-      await ground.endAt(ending.name, Date.now());
-      await led(ground, 'second');
-      await ground.gone(ending.name);
+      await fixture.endAt(ending.name, Date.now());
+      await led(fixture, 'second');
+      await fixture.gone(ending.name);
       expect((await promoted.logout()).status).toBe(200);
       first.wake();
-      expect(await statusFor(ground.access, await bob.freshToken())).toBe(200);
-      await onlyHas(ground, bob);
+      expect(await statusFor(fixture.access, await bob.freshToken())).toBe(200);
+      await onlyHas(fixture, bob);
       await Promise.all([first.kill(), second.stop()]);
       expect(second.complaints).toEqual([]);
     },
@@ -73,18 +73,18 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
   for (const [what, calling, path] of calls) {
     test.for(['before', 'after'] as const)(
       `a leader that is killed %s it writes ${what} leaves a sign-in that the other replica provisions`,
-      async (when, { ground, role }) => {
+      async (when, { fixture, role }) => {
         const reached = Promise.withResolvers<void>();
         let armed = true;
-        const proxy = await hooked(ground.access, async ({ method, path: at, status }) => {
+        const proxy = await hooked(fixture.access, async ({ method, path: at, status }) => {
           if (!armed || method !== calling || !path.test(at) || (status === undefined) !== (when === 'before')) return;
           armed = false;
           reached.resolve();
           await new Promise(() => undefined);
         });
-        const first = await spawnReplica(ground.replicaOptions({ identity: 'first', access: proxy.access }));
-        await led(ground, 'first');
-        const second = await startReplica(ground.replicaOptions({ identity: 'second' }));
+        const first = await spawnReplica(fixture.replicaOptions({ identity: 'first', access: proxy.access }));
+        await led(fixture, 'first');
+        const second = await startReplica(fixture.replicaOptions({ identity: 'second' }));
         const [alice, bob] = [new Person(second.url, { role }), new Person(second.url, { role })];
         const asked = Promise.allSettled([alice.granted({}, first.url).login()]);
         await reached.promise;
@@ -92,12 +92,12 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
         await asked;
         proxy.close();
         const token = await within(5_000, alice.freshToken());
-        expect(await statusFor(ground.access, token)).toBe(200);
+        expect(await statusFor(fixture.access, token)).toBe(200);
         await bob.token();
         expect((await alice.logout()).status).toBe(200);
-        expect((await lease(ground)).spec.holderIdentity).toBe('tka-server/first');
-        await isRefused(ground, token);
-        await onlyHas(ground, bob);
+        expect((await lease(fixture)).spec.holderIdentity).toBe('tka-server/first');
+        await isRefused(fixture, token);
+        await onlyHas(fixture, bob);
         await second.stop();
         expect(second.complaints).toEqual([]);
       },
@@ -107,11 +107,11 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
 
 describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
   /** Two replicas that nobody helps; the calls of the first one pass the hook. */
-  async function pair(ground: Ground, hook: Hook) {
-    await leaderless(ground);
-    const proxy = await hooked(ground.access, hook);
-    const other = await startReplica(ground.replicaOptions({ identity: 'other' }));
-    const first = await startReplica(ground.replicaOptions({ identity: 'first', access: proxy.access }));
+  async function pair(fixture: Fixture, hook: Hook) {
+    await leaderless(fixture);
+    const proxy = await hooked(fixture.access, hook);
+    const other = await startReplica(fixture.replicaOptions({ identity: 'other' }));
+    const first = await startReplica(fixture.replicaOptions({ identity: 'first', access: proxy.access }));
     return {
       first,
       other,
@@ -137,9 +137,9 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
   }
 
   for (const [what, method, path] of calls) {
-    test(`a sign-in that is logged out before ${what} is written leaves nothing`, async ({ ground, role }) => {
+    test(`a sign-in that is logged out before ${what} is written leaves nothing`, async ({ fixture, role }) => {
       const { hook, held, go } = holding(method, path);
-      await using replicas = await pair(ground, hook);
+      await using replicas = await pair(fixture, hook);
       const alice = new Person(replicas.other.url, { role });
       const asked = alice.granted({}, replicas.first.url).login();
       await held;
@@ -147,36 +147,36 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
       go();
       await asked;
       expect((await alice.status()).status).toBe(401);
-      await ground.gone(alice.name);
-      await onlyHas(ground);
+      await fixture.gone(alice.name);
+      await onlyHas(fixture);
     });
 
     test(`a sign-in that is replaced before ${what} is written takes nothing from the new one`, async ({
-      ground,
+      fixture,
       role,
     }) => {
       const { hook, held, go } = holding(method, path);
-      await using replicas = await pair(ground, hook);
+      await using replicas = await pair(fixture, hook);
       const alice = new Person(replicas.other.url, { role });
       const asked = alice.granted({}, replicas.first.url).login();
       await held;
       expect((await alice.logout()).status).toBe(200);
       const token = await alice.token();
-      const account = await ground.account(alice.name);
+      const account = await fixture.account(alice.name);
       go();
       await asked;
-      expect(await statusFor(ground.access, token)).toBe(200);
-      expect((await ground.account(alice.name))?.metadata.uid).toBe(account?.metadata.uid);
-      await onlyHas(ground, alice);
+      expect(await statusFor(fixture.access, token)).toBe(200);
+      expect((await fixture.account(alice.name))?.metadata.uid).toBe(account?.metadata.uid);
+      await onlyHas(fixture, alice);
     });
 
     test(`a sign-in that is demoted before ${what} is written keeps nothing of its old role`, async ({
-      ground,
+      fixture,
       role,
     }) => {
-      const admin = await ground.role(['get', 'list'], ['configmaps']);
+      const admin = await fixture.role(['get', 'list'], ['configmaps']);
       const { hook, held, go } = holding(method, path);
-      await using replicas = await pair(ground, hook);
+      await using replicas = await pair(fixture, hook);
       const alice = new Person(replicas.other.url, { role: admin, device: 'laptop' });
       const demoted = alice.granted({ role });
       const asked = alice.granted({}, replicas.first.url).login();
@@ -184,15 +184,15 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
       const token = await demoted.token();
       go();
       await asked;
-      await ground.gone(alice.name);
-      expect(await statusFor(ground.access, token)).toBe(200);
-      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(403);
-      expect(await statusFor(ground.access, await demoted.freshToken(), '/api/v1/configmaps')).toBe(403);
-      await onlyHas(ground);
+      await fixture.gone(alice.name);
+      expect(await statusFor(fixture.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token, '/api/v1/configmaps')).toBe(403);
+      expect(await statusFor(fixture.access, await demoted.freshToken(), '/api/v1/configmaps')).toBe(403);
+      await onlyHas(fixture);
     });
   }
 
-  test('that provision one sign-in at the same moment make one account, and both answer', async ({ ground, role }) => {
+  test('that provision one sign-in at the same moment make one account, and both answer', async ({ fixture, role }) => {
     let waiting = 0;
     const both = Promise.withResolvers<void>();
     const hook: Hook = async ({ method, path, status }) => {
@@ -200,11 +200,11 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
       if (++waiting === 2) both.resolve();
       await both.promise;
     };
-    const proxy = await hooked(ground.access, hook);
+    const proxy = await hooked(fixture.access, hook);
     const options = { access: proxy.access };
     const replicas = [
-      await startReplica(ground.replicaOptions(options)),
-      await startReplica(ground.replicaOptions(options)),
+      await startReplica(fixture.replicaOptions(options)),
+      await startReplica(fixture.replicaOptions(options)),
     ];
     const alice = new Person(replicas[0]?.url ?? '', { role });
     const same = alice.granted({}, replicas[1]?.url ?? '');
@@ -212,22 +212,22 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
     expect(answers.map(({ status }) => status)).toEqual([202, 202]);
     expect(waiting).toBeGreaterThanOrEqual(2);
     const tokens = await Promise.all([alice.freshToken(), same.freshToken()]);
-    const account = await ground.account(alice.name);
+    const account = await fixture.account(alice.name);
     for (const token of tokens) {
-      expect(await statusFor(ground.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       const claims = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
       expect(claims['kubernetes.io'].serviceaccount.uid).toBe(account?.metadata.uid);
     }
-    await onlyHas(ground, alice);
+    await onlyHas(fixture, alice);
     for (const replica of replicas) await replica.stop();
     proxy.close();
     expect(replicas.flatMap(({ complaints }) => complaints)).toEqual([]);
   });
 
-  test('a sign-in made by hand, or by a Go server, is provisioned by the one that leads', async ({ ground, role }) => {
-    const leader = await startReplica(ground.replicaOptions({ identity: 'leader' }));
-    await led(ground, 'leader');
-    const seen = await sentinel(ground, role);
+  test('a sign-in made by hand, or by a Go server, is provisioned by the one that leads', async ({ fixture, role }) => {
+    const leader = await startReplica(fixture.replicaOptions({ identity: 'leader' }));
+    await led(fixture, 'leader');
+    const seen = await sentinel(fixture, role);
     await seen();
     await leader.stop();
   });

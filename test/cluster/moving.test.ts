@@ -10,21 +10,21 @@ import { kubeConfigFor } from './api-server.ts';
 import { type GoOperator, goNamespace, goOperator, goSignIn } from './go-objects.ts';
 import { makeFolder } from './processes.ts';
 import { type Replica, startReplica } from './replica.ts';
-import { absent, test as base, type Ground, Person, statusFor, until, within } from './support.ts';
+import { absent, test as base, type Fixture, Person, statusFor, until, within } from './support.ts';
 
 const test = base.extend<{ dev: string }>({
-  dev: async ({ ground }, use) => use(await goNamespace(ground.kube, `tka-dev-${randomBytes(4).toString('hex')}`)),
+  dev: async ({ fixture }, use) => use(await goNamespace(fixture.kube, `tka-dev-${randomBytes(4).toString('hex')}`)),
 });
 
 describe.skipIf(absent !== undefined)('beside a Go server', () => {
   test('a binding of its namespace that is in the way is told at once, with the command', async ({
-    ground,
+    fixture,
     replica,
     role,
     dev,
   }) => {
     const alice = new Person(replica.url, { role, ownDomain: true });
-    await goSignIn(ground.kube, dev, { username: alice.caller.username, role });
+    await goSignIn(fixture.kube, dev, { username: alice.caller.username, role });
     const binding = `${alice.name}-binding`;
     const told = {
       status: 422,
@@ -46,14 +46,14 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
     }
     expect(replica.complaints).toContain(`a sign-in is blocked: ${told.body.cause.message}`);
     // Done as told, the next login works.
-    const { metadata } = (await ground.binding(alice.name)) ?? {};
-    await ground.kube.remove(paths.bindings(binding), { uid: metadata?.uid ?? '' });
-    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+    const { metadata } = (await fixture.binding(alice.name)) ?? {};
+    await fixture.kube.remove(paths.bindings(binding), { uid: metadata?.uid ?? '' });
+    expect(await statusFor(fixture.access, await alice.token())).toBe(200);
   });
 
-  test('a binding that no TKA server made is told, and left alone', async ({ ground, replica, role }) => {
+  test('a binding that no TKA server made is told, and left alone', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, ownDomain: true });
-    const made = await ground.kube.create<{ metadata: { uid: string } }>(paths.bindings(), {
+    const made = await fixture.kube.create<{ metadata: { uid: string } }>(paths.bindings(), {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
       metadata: { name: `${alice.name}-binding` },
@@ -68,43 +68,43 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
       advice: [expect.stringContaining(`kubectl delete clusterrolebinding ${alice.name}-binding`)],
     });
     await alice.logout();
-    expect((await ground.binding(alice.name))?.metadata.uid).toBe(made.metadata.uid);
+    expect((await fixture.binding(alice.name))?.metadata.uid).toBe(made.metadata.uid);
   });
 
-  test('shares the lease of the namespace that it is told', async ({ ground, role, dev }) => {
-    await allow(ground, dev, {
+  test('shares the lease of the namespace that it is told', async ({ fixture, role, dev }) => {
+    await allow(fixture, dev, {
       apiGroups: ['coordination.k8s.io'],
       resources: ['leases'],
       verbs: ['get', 'create', 'update'],
     });
-    const replica = await startReplica(ground.replicaOptions({ leaseNamespace: dev, identity: 'ours' }));
+    const replica = await startReplica(fixture.replicaOptions({ leaseNamespace: dev, identity: 'ours' }));
     try {
-      await held(ground, dev, /^tka-server\/ours$/);
-      expect(await ground.kube.get(paths.leases(ground.namespace, leaseName))).toBeUndefined();
-      expect(await statusFor(ground.access, await new Person(replica.url, { role, ownDomain: true }).token())).toBe(
+      await held(fixture, dev, /^tka-server\/ours$/);
+      expect(await fixture.kube.get(paths.leases(fixture.namespace, leaseName))).toBeUndefined();
+      expect(await statusFor(fixture.access, await new Person(replica.url, { role, ownDomain: true }).token())).toBe(
         200,
       );
       expect(replica.complaints).toEqual([]);
     } finally {
       await replica.stop();
     }
-    await held(ground, dev, /^$/);
+    await held(fixture, dev, /^$/);
   });
 });
 
 describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
   /** A replica that follows a Go operator, and somebody of the tailnet's own domain. */
   const following = test.extend<{ operator: GoOperator; follower: Replica; alice: Person }>({
-    operator: async ({ ground }, use) => {
-      const operator = await goOperator(ground.kube, ground.namespace, [ground.namespace]);
+    operator: async ({ fixture }, use) => {
+      const operator = await goOperator(fixture.kube, fixture.namespace, [fixture.namespace]);
       await use(operator);
       await operator.stop();
     },
-    follower: async ({ ground, operator }, use) => {
+    follower: async ({ fixture, operator }, use) => {
       expect(operator.identity).not.toBe('');
-      const follower = await startReplica(ground.replicaOptions());
+      const follower = await startReplica(fixture.replicaOptions());
       // It has read the lease when a sign-in that it cannot make is refused.
-      const bob = new Person(follower.url, { role: await ground.role(), login: 'bob@example.org', ownDomain: false });
+      const bob = new Person(follower.url, { role: await fixture.role(), login: 'bob@example.org', ownDomain: false });
       await expect.poll(async () => (await bob.login()).status, { timeout: 10_000 }).toBe(422);
       await use(follower);
       await follower.stop();
@@ -114,9 +114,9 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
 
   following(
     'a sign-in of the tailnet’s own domain is provisioned; another role takes 15 s, which is told at once',
-    async ({ ground, follower, alice }) => {
-      const other = await ground.role(['get', 'list'], ['configmaps']);
-      expect(await statusFor(ground.access, await alice.token())).toBe(200);
+    async ({ fixture, follower, alice }) => {
+      const other = await fixture.role(['get', 'list'], ['configmaps']);
+      expect(await statusFor(fixture.access, await alice.token())).toBe(200);
       const promoted = alice.granted({ role: other });
       const { status, body } = await within(5_000, promoted.login());
       expect(status).toBe(422);
@@ -126,114 +126,114 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
       });
       await expect.poll(async () => (await promoted.login()).status, { timeout: 25_000, interval: 1_000 }).toBe(202);
       const token = await promoted.freshToken();
-      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(200);
-      expect(await statusFor(ground.access, token)).toBe(403);
+      expect(await statusFor(fixture.access, token, '/api/v1/configmaps')).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(403);
       expect(follower.complaints).toEqual([]);
     },
   );
 
   following(
     'a role that it announced and cannot change is in force at the next login',
-    async ({ ground, role, follower, alice }) => {
+    async ({ fixture, role, follower, alice }) => {
       // Signed in at the Go server, which then granted another role: it announces it, and never applies it.
-      const view = await ground.role(['get'], ['configmaps']);
-      const { metadata } = await goSignIn(ground.kube, ground.namespace, {
+      const view = await fixture.role(['get'], ['configmaps']);
+      const { metadata } = await goSignIn(fixture.kube, fixture.namespace, {
         username: alice.caller.username,
         role: view,
         now: Date.now() - 60_000,
       });
-      await ground.kube.patch(paths.signIns(ground.namespace, metadata.name), { spec: { role } });
+      await fixture.kube.patch(paths.signIns(fixture.namespace, metadata.name), { spec: { role } });
       const token = await within(5_000, alice.token());
-      expect(await statusFor(ground.access, token)).toBe(200);
-      expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(403);
+      expect(await statusFor(fixture.access, token)).toBe(200);
+      expect(await statusFor(fixture.access, token, '/api/v1/configmaps')).toBe(403);
       expect(follower.complaints).toEqual([]);
     },
   );
 
-  following('what it left of a sign-in that is gone is not in the way', async ({ ground, role, alice }) => {
+  following('what it left of a sign-in that is gone is not in the way', async ({ fixture, role, alice }) => {
     // Signed out at the Go server: the garbage collector takes the account, and never the binding.
-    const view = await ground.role(['get'], ['configmaps']);
-    await ground.kube.create(paths.bindings(), {
+    const view = await fixture.role(['get'], ['configmaps']);
+    await fixture.kube.create(paths.bindings(), {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
       metadata: { name: `${alice.name}-binding` },
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: view },
-      subjects: [{ kind: 'ServiceAccount', name: alice.name, namespace: ground.namespace }],
+      subjects: [{ kind: 'ServiceAccount', name: alice.name, namespace: fixture.namespace }],
     });
-    expect(await statusFor(ground.access, await alice.token())).toBe(200);
-    expect((await ground.binding(alice.name))?.roleRef.name).toBe(role);
+    expect(await statusFor(fixture.access, await alice.token())).toBe(200);
+    expect((await fixture.binding(alice.name))?.roleRef.name).toBe(role);
   });
 
   following(
     'a login that it would confuse with another is told at once',
-    async ({ ground, follower, role, operator }) => {
+    async ({ fixture, follower, role, operator }) => {
       const erin = new Person(follower.url, {
         role,
         login: 'erin@example.org',
-        username: `e${ground.namespace}`,
+        username: `e${fixture.namespace}`,
         ownDomain: false,
       });
       const { status, body } = await within(5_000, erin.login());
       expect(status).toBe(422);
       expect(JSON.stringify(body)).toMatch(/cannot tell \\"tka-login-e/);
-      expect(await ground.signIn(erin.name)).toBeUndefined();
+      expect(await fixture.signIn(erin.name)).toBeUndefined();
       // Stopped, as told.
       await operator.stop();
-      await held(ground, ground.namespace, /^tka-server\//);
-      expect(await statusFor(ground.access, await erin.token())).toBe(200);
+      await held(fixture, fixture.namespace, /^tka-server\//);
+      expect(await statusFor(fixture.access, await erin.token())).toBe(200);
     },
   );
 
   following(
     'its sign-ins and tokens go on when it is stopped, and a logout ends them',
-    async ({ ground, role, operator, alice }) => {
-      await goSignIn(ground.kube, ground.namespace, { username: alice.caller.username, role, periodMs: 7_200_000 });
-      const { status } = await ground.kube.create<{ status: { token: string } }>(
-        `${paths.accounts(ground.namespace, alice.name)}/token`,
+    async ({ fixture, role, operator, alice }) => {
+      await goSignIn(fixture.kube, fixture.namespace, { username: alice.caller.username, role, periodMs: 7_200_000 });
+      const { status } = await fixture.kube.create<{ status: { token: string } }>(
+        `${paths.accounts(fixture.namespace, alice.name)}/token`,
         { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
       );
-      expect(await statusFor(ground.access, status.token)).toBe(200);
+      expect(await statusFor(fixture.access, status.token)).toBe(200);
       await operator.stop();
-      await held(ground, ground.namespace, /^tka-server\//);
-      expect(await statusFor(ground.access, status.token)).toBe(200);
+      await held(fixture, fixture.namespace, /^tka-server\//);
+      expect(await statusFor(fixture.access, status.token)).toBe(200);
       const stranger = alice.granted({ login: `${alice.caller.username}@example.org`, ownDomain: false });
       expect((await stranger.logout()).status).not.toBe(200);
-      expect(await statusFor(ground.access, status.token)).toBe(200);
+      expect(await statusFor(fixture.access, status.token)).toBe(200);
       expect((await alice.logout()).status).toBe(200);
-      expect([401, 403]).toContain(await statusFor(ground.access, status.token));
-      await ground.gone(alice.name);
+      expect([401, 403]).toContain(await statusFor(fixture.access, status.token));
+      await fixture.gone(alice.name);
     },
   );
 });
 
 describe.skipIf(absent !== undefined)('tka-server adopt', () => {
-  test('moves the sign-ins of the other namespace, and can be repeated', async ({ ground, replica, role, dev }) => {
-    await allow(ground, dev, ...adopting);
+  test('moves the sign-ins of the other namespace, and can be repeated', async ({ fixture, replica, role, dev }) => {
+    await allow(fixture, dev, ...adopting);
     const [alice, bob, carol] = [1, 2, 3].map(() => new Person(replica.url, { role, ownDomain: true })) as [
       Person,
       Person,
       Person,
     ];
-    const theirs = await goSignIn(ground.kube, dev, { username: alice.caller.username, role, periodMs: 7_200_000 });
-    await goSignIn(ground.kube, dev, { username: bob.caller.username, role });
-    await ground.kube.patch(`${paths.signIns(dev, bob.name)}/status`, {
+    const theirs = await goSignIn(fixture.kube, dev, { username: alice.caller.username, role, periodMs: 7_200_000 });
+    await goSignIn(fixture.kube, dev, { username: bob.caller.username, role });
+    await fixture.kube.patch(`${paths.signIns(dev, bob.name)}/status`, {
       status: { valid_until: '2020-01-01T00:00:00Z' },
     });
     // Has tried to sign in here, and been told to ask for an adoption.
-    await goSignIn(ground.kube, dev, { username: carol.caller.username, role });
+    await goSignIn(fixture.kube, dev, { username: carol.caller.username, role });
     expect((await carol.login()).status).toBe(422);
     // Signed out: the Go operator's binding stays.
-    const gone = await goSignIn(ground.kube, dev, { username: `x${dev}`, role });
-    await ground.kube.remove(paths.signIns(dev, gone.metadata.name), { uid: gone.metadata.uid });
-    await ground.kube.create(paths.accounts(dev), { metadata: { name: 'tka-user-of-nobody' } });
+    const gone = await goSignIn(fixture.kube, dev, { username: `x${dev}`, role });
+    await fixture.kube.remove(paths.signIns(dev, gone.metadata.name), { uid: gone.metadata.uid });
+    await fixture.kube.create(paths.accounts(dev), { metadata: { name: 'tka-user-of-nobody' } });
 
     const lines = [alice, bob, carol].flatMap(({ name }) => {
       const done =
         name === bob.name
           ? 'deleted'
           : name === carol.name
-            ? `deleted (${ground.namespace} has one)`
-            : `moved to ${ground.namespace} (role ${role}, until ${theirs.status?.valid_until})`;
+            ? `deleted (${fixture.namespace} has one)`
+            : `moved to ${fixture.namespace} (role ${role}, until ${theirs.status?.valid_until})`;
       return [
         `clusterrolebinding/${name}-binding deleted`,
         `serviceaccount/${name} deleted`,
@@ -244,82 +244,82 @@ describe.skipIf(absent !== undefined)('tka-server adopt', () => {
       `clusterrolebinding/${gone.metadata.name}-binding deleted`,
       `serviceaccount/${gone.metadata.name} deleted`,
     );
-    const dry = await adopt(ground, dev, '--dry-run');
+    const dry = await adopt(fixture, dev, '--dry-run');
     expect(dry).toMatchObject({ status: 0, stderr: '' });
     expect(dry.stdout.trim().split('\n').sort()).toEqual(lines.map((line) => `${line} (dry run)`).sort());
-    expect(await ground.kube.get(paths.signIns(dev, bob.name))).toBeDefined();
-    expect(await ground.signIn(alice.name)).toBeUndefined();
+    expect(await fixture.kube.get(paths.signIns(dev, bob.name))).toBeDefined();
+    expect(await fixture.signIn(alice.name)).toBeUndefined();
 
-    const { stdout, ...rest } = await adopt(ground, dev);
+    const { stdout, ...rest } = await adopt(fixture, dev);
     expect(rest).toEqual({ status: 0, stderr: '' });
     expect(stdout.trim().split('\n').sort()).toEqual(lines.sort());
     await until<TkaSignin>(
-      ground.access,
-      paths.signIns(ground.namespace),
+      fixture.access,
+      paths.signIns(fixture.namespace),
       alice.name,
       (found) => found?.status?.provisioned,
     );
-    expect((await ground.signIn(alice.name))?.status).toEqual(theirs.status);
-    expect((await ground.binding(alice.name))?.subjects).toMatchObject([{ namespace: ground.namespace }]);
+    expect((await fixture.signIn(alice.name))?.status).toEqual(theirs.status);
+    expect((await fixture.binding(alice.name))?.subjects).toMatchObject([{ namespace: fixture.namespace }]);
     for (const person of [alice, bob, carol]) {
-      expect(await statusFor(ground.access, await person.token())).toBe(200);
-      expect(await ground.kube.get(paths.signIns(dev, person.name))).toBeUndefined();
-      expect(await ground.kube.get(paths.accounts(dev, person.name))).toBeUndefined();
+      expect(await statusFor(fixture.access, await person.token())).toBe(200);
+      expect(await fixture.kube.get(paths.signIns(dev, person.name))).toBeUndefined();
+      expect(await fixture.kube.get(paths.accounts(dev, person.name))).toBeUndefined();
     }
-    expect(await ground.kube.get(paths.accounts(dev, 'tka-user-of-nobody'))).toBeDefined();
+    expect(await fixture.kube.get(paths.accounts(dev, 'tka-user-of-nobody'))).toBeDefined();
 
-    expect(await adopt(ground, dev)).toEqual({
+    expect(await adopt(fixture, dev)).toEqual({
       status: 0,
       stdout: '',
       stderr: `there is nothing to adopt in namespace "${dev}"\n`,
     });
-    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });
 
-  test('removes them with --remove', async ({ ground, replica, role, dev }) => {
-    await allow(ground, dev, ...adopting);
+  test('removes them with --remove', async ({ fixture, replica, role, dev }) => {
+    await allow(fixture, dev, ...adopting);
     const alice = new Person(replica.url, { role, ownDomain: true });
-    await goSignIn(ground.kube, dev, { username: alice.caller.username, role });
-    const { status, stdout } = await adopt(ground, dev, '--remove');
+    await goSignIn(fixture.kube, dev, { username: alice.caller.username, role });
+    const { status, stdout } = await adopt(fixture, dev, '--remove');
     expect(status).toBe(0);
     expect(stdout).toContain(`tkasignin/${alice.name} deleted\n`);
-    expect(await ground.kube.get(paths.signIns(dev, alice.name))).toBeUndefined();
-    expect(await ground.signIn(alice.name)).toBeUndefined();
-    expect(await ground.binding(alice.name)).toBeUndefined();
-    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+    expect(await fixture.kube.get(paths.signIns(dev, alice.name))).toBeUndefined();
+    expect(await fixture.signIn(alice.name)).toBeUndefined();
+    expect(await fixture.binding(alice.name)).toBeUndefined();
+    expect(await statusFor(fixture.access, await alice.token())).toBe(200);
   });
 
   test('changes nothing while the other operator runs, and goes on when its lease is left', async ({
-    ground,
+    fixture,
     role,
     dev,
   }) => {
-    await allow(ground, dev, ...adopting);
-    const name = (await goSignIn(ground.kube, dev, { username: `x${dev}`, role })).metadata.name;
-    const operator = await goOperator(ground.kube, dev);
-    const refused = await adopt(ground, dev);
+    await allow(fixture, dev, ...adopting);
+    const name = (await goSignIn(fixture.kube, dev, { username: `x${dev}`, role })).metadata.name;
+    const operator = await goOperator(fixture.kube, dev);
+    const refused = await adopt(fixture, dev);
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toContain(
       `error: a TKA operator is running in namespace "${dev}": "${operator.identity}" holds its lease\nhint: stop it first; its pod is tka-6d5f9-x2x4z: kubectl scale `,
     );
-    expect(await ground.kube.get(paths.signIns(dev, name))).toBeDefined();
+    expect(await fixture.kube.get(paths.signIns(dev, name))).toBeDefined();
     // A Go operator does not give its lease back.
     await operator.stop();
-    expect((await adopt(ground, dev)).stdout).toContain(`tkasignin/${name} moved to ${ground.namespace}`);
+    expect((await adopt(fixture, dev)).stdout).toContain(`tkasignin/${name} moved to ${fixture.namespace}`);
   });
 
-  test('says which right is missing, and goes on where it ended', async ({ ground, role, dev }) => {
-    const name = (await goSignIn(ground.kube, dev, { username: `x${dev}`, role })).metadata.name;
-    await allow(ground, dev, ...adopting.slice(0, 1), { ...adopting[1], verbs: ['list'] }, ...adopting.slice(2));
-    const refused = await adopt(ground, dev);
+  test('says which right is missing, and goes on where it ended', async ({ fixture, role, dev }) => {
+    const name = (await goSignIn(fixture.kube, dev, { username: `x${dev}`, role })).metadata.name;
+    await allow(fixture, dev, ...adopting.slice(0, 1), { ...adopting[1], verbs: ['list'] }, ...adopting.slice(2));
+    const refused = await adopt(fixture, dev);
     expect(refused.status).toBe(1);
     expect(refused.stdout).toBe(`clusterrolebinding/${name}-binding deleted\n`);
     expect(refused.stderr).toMatch(
       /^error: serviceaccounts "\S+" is forbidden: .*\nhint: run it with a kubeconfig that may /,
     );
-    const done = await adopt(ground, dev, { token: ground.access.token });
+    const done = await adopt(fixture, dev, { token: fixture.access.token });
     expect(done).toMatchObject({ status: 0, stderr: '' });
-    expect(done.stdout).toContain(`tkasignin/${name} moved to ${ground.namespace}`);
+    expect(done.stdout).toContain(`tkasignin/${name} moved to ${fixture.namespace}`);
   });
 });
 
@@ -332,7 +332,7 @@ const adopting = [
 
 /** Runs the built program with the server's rights, or another token's. */
 async function adopt(
-  { access, namespace, token }: Ground,
+  { access, namespace, token }: Fixture,
   from: string,
   ...args: readonly (string | { readonly token: string })[]
 ): Promise<{ status: number | null; stdout: string; stderr: string }> {
@@ -351,24 +351,24 @@ async function adopt(
 }
 
 /** Lets the server do this in another namespace, as an administrator would. */
-async function allow(ground: Ground, namespace: string, ...rules: readonly object[]): Promise<void> {
+async function allow(fixture: Fixture, namespace: string, ...rules: readonly object[]): Promise<void> {
   const collection = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
   const apiVersion = 'rbac.authorization.k8s.io/v1';
   const metadata = { name: 'tka-server' };
-  await ground.kube.create(`${collection}/roles`, { apiVersion, kind: 'Role', metadata, rules });
-  await ground.kube.create(`${collection}/rolebindings`, {
+  await fixture.kube.create(`${collection}/roles`, { apiVersion, kind: 'Role', metadata, rules });
+  await fixture.kube.create(`${collection}/rolebindings`, {
     apiVersion,
     kind: 'RoleBinding',
     metadata,
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'tka-server' },
-    subjects: [{ kind: 'ServiceAccount', name: 'tka-server', namespace: ground.namespace }],
+    subjects: [{ kind: 'ServiceAccount', name: 'tka-server', namespace: fixture.namespace }],
   });
 }
 
 /** Resolves when the lease in this namespace has this holder. */
-const held = (ground: Ground, namespace: string, holder: RegExp): Promise<void> =>
+const held = (fixture: Fixture, namespace: string, holder: RegExp): Promise<void> =>
   until<Lease>(
-    ground.access,
+    fixture.access,
     paths.leases(namespace),
     leaseName,
     (found) => found !== undefined && holder.test(found.spec?.holderIdentity ?? ''),

@@ -6,7 +6,7 @@ import { documented, problemOf } from '../server/documented.ts';
 import { ask, freePort, TkaServerProcess } from '../server/program.ts';
 import { kubeconfigFile } from './api-server.ts';
 import { type Hooked, hooked } from './hook.ts';
-import { absent, Ground, test } from './support.ts';
+import { absent, Fixture, test } from './support.ts';
 
 const api = '/api/v1alpha1';
 
@@ -46,7 +46,7 @@ const calls = [...new Set([...documented.keys()].map((key) => key.replace(/ \d+$
 const apiCalls = calls.filter((call) => call.includes(api));
 
 describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
-  let ground: Ground;
+  let fixture: Fixture;
   let proxy: Hooked;
   let tailscaled: Tailscaled;
   let caller: StandInCaller;
@@ -65,12 +65,12 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
         tailscale: { hostname: 'tka', port },
         server: { host: '127.0.0.1' },
         health: { port: await freePort('127.0.0.1') },
-        operator: { namespace: ground.namespace },
+        operator: { namespace: fixture.namespace },
         ...more,
       },
       {
         TS_SOCKET: tailscaled.socketPath,
-        KUBECONFIG: kubeconfigFile(access, ground.token),
+        KUBECONFIG: kubeconfigFile(access, fixture.token),
       },
     );
     running.push(process);
@@ -81,7 +81,7 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
   beforeAll(async () => {
     const [access] = inject('clusters');
     if (access === undefined) throw new Error(absent);
-    ground = await Ground.make(access);
+    fixture = await Fixture.make(access);
     proxy = await hooked(access, async ({ method, path, status }) => {
       if (away) throw new Error('away');
       if (method === 'POST' && path.endsWith('/serviceaccounts') && status === undefined) await held;
@@ -91,7 +91,7 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
       clusterInfo: { apiEndpoint: access.server },
       gossip: { enabled: true, port: await freePort('127.0.0.1'), key: 'k'.repeat(32), bootstrapPeers: [] },
     });
-    bare = await start({ clusterInfo: { configMapRef: { enabled: true, namespace: ground.namespace } } });
+    bare = await start({ clusterInfo: { configMapRef: { enabled: true, namespace: fixture.namespace } } });
     await running[0]?.said(/listens for gossip/);
     await running[0]?.said(/^started leading$/);
   });
@@ -100,7 +100,7 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
     for (const process of running) await process[Symbol.asyncDispose]();
     await tailscaled?.close();
     proxy?.close();
-    ground?.kube.close();
+    fixture?.kube.close();
   });
 
   const granted = (role: string, more: object = {}): StandInCaller => ({
@@ -109,7 +109,7 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
   });
 
   test('has every answer of the server, and no other', async () => {
-    const role = await ground.role();
+    const role = await fixture.role();
     const [yaml, html] = [{ headers: { accept: 'application/yaml' } }, { headers: { accept: 'text/html' } }];
 
     caller = { ...granted(role), tags: ['tag:ci'] };

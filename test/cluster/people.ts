@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { stringify } from 'yaml';
 import type { Caller } from '../../src/server/http/contract.ts';
-import { connectKube } from '../../src/server/provisioner/kube.ts';
+import { connectKube } from '../../src/server/kubernetes/kube.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
 import { makeFolder } from './processes.ts';

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { type Caller, Refusal } from '../../src/server/http/contract.ts';
 import { createHandler } from '../../src/server/http/handler.ts';
-import type { Log } from '../../src/server/log.ts';
+import type { Log } from '../../src/server/log/log.ts';
 import {
   type Provisioner,
   type ProvisionerOptions,

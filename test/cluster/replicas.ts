@@ -9,28 +9,28 @@ import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
 import { note } from './processes.ts';
 import type { ReplicaOptions } from './replica.ts';
-import { type Ground, until } from './support.ts';
+import { type Fixture, until } from './support.ts';
 
-/** The lease of a ground, which must be there. */
-export async function lease(ground: Ground): Promise<Lease & { readonly spec: NonNullable<Lease['spec']> }> {
-  const found = await ground.kube.get<Lease>(paths.leases(ground.namespace, leaseName));
+/** Returns the lease in a namespace, which must be there. */
+export async function lease(fixture: Fixture): Promise<Lease & { readonly spec: NonNullable<Lease['spec']> }> {
+  const found = await fixture.kube.get<Lease>(paths.leases(fixture.namespace, leaseName));
   if (found?.spec === undefined) throw new Error('there is no lease');
   return { ...found, spec: found.spec };
 }
 
 /** Resolves when a replica of this name leads, or a holder that matches. */
-export const led = (ground: Ground, by: string | RegExp): Promise<void> =>
-  until<Lease>(ground.access, paths.leases(ground.namespace), leaseName, (found) =>
+export const led = (fixture: Fixture, by: string | RegExp): Promise<void> =>
+  until<Lease>(fixture.access, paths.leases(fixture.namespace), leaseName, (found) =>
     typeof by === 'string'
       ? found?.spec?.holderIdentity === `tka-server/${by}`
       : by.test(found?.spec?.holderIdentity ?? '-'),
   );
 
-/** Lets no replica lead on this ground: another one holds the lease, which does nothing. */
-export async function leaderless(ground: Ground): Promise<void> {
+/** Lets no replica lead in this namespace: another one holds the lease, which does nothing. */
+export async function leaderless(fixture: Fixture): Promise<void> {
   const spec = { holderIdentity: 'tka-server/nobody', leaseDurationSeconds: 3600 };
   const object = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: leaseName }, spec };
-  await ground.kube.create(paths.leases(ground.namespace), object);
+  await fixture.kube.create(paths.leases(fixture.namespace), object);
 }
 
 let sentinels = 0;
@@ -39,19 +39,19 @@ let sentinels = 0;
  * Makes a sign-in by hand, which the leader provisions at once. Answers what deletes it, and resolves when the leader has
  * cleaned it up: by then, it has also looked at all that changed before.
  */
-export async function sentinel(ground: Ground, role: string): Promise<() => Promise<void>> {
+export async function sentinel(fixture: Fixture, role: string): Promise<() => Promise<void>> {
   const name = `tka-user-sentinel-${++sentinels}`;
-  const collection = paths.signIns(ground.namespace);
-  const made = await ground.kube.create<TkaSignin>(collection, {
+  const collection = paths.signIns(fixture.namespace);
+  const made = await fixture.kube.create<TkaSignin>(collection, {
     apiVersion: 'tka.specht-labs.de/v1alpha1',
     kind: 'TkaSignin',
     metadata: { name },
     spec: { username: 'sentinel', role, validity_period: '30m0s' },
   });
-  await until<TkaSignin>(ground.access, collection, name, (found) => found?.status?.provisioned);
+  await until<TkaSignin>(fixture.access, collection, name, (found) => found?.status?.provisioned);
   return async () => {
-    await ground.kube.remove(`${collection}/${name}`, { uid: made.metadata.uid });
-    await ground.gone(name);
+    await fixture.kube.remove(`${collection}/${name}`, { uid: made.metadata.uid });
+    await fixture.gone(name);
   };
 }
 
@@ -80,11 +80,11 @@ export async function spawnReplica(options: ReplicaOptions) {
 const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /** Expects accounts and bindings for exactly the sign-ins of these names, and for nothing else. */
-export async function onlyHas(ground: Ground, ...signIns: readonly { readonly name: string }[]): Promise<void> {
-  const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
+export async function onlyHas(fixture: Fixture, ...signIns: readonly { readonly name: string }[]): Promise<void> {
+  const reconciler = new Reconciler({ kube: fixture.kube, namespace: fixture.namespace, log: quiet });
   for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
   const names: string[] = [];
-  for await (const { metadata } of ground.kube.list<{ metadata: { name: string } }>(paths.accounts(ground.namespace)))
+  for await (const { metadata } of fixture.kube.list<{ metadata: { name: string } }>(paths.accounts(fixture.namespace)))
     names.push(metadata.name);
   expect(names.filter((name) => name.startsWith('tka-user-')).sort()).toEqual(signIns.map(({ name }) => name).sort());
 }

@@ -7,7 +7,7 @@ import { kubectl } from '../fixtures/kubectl.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import { kubeconfigFile } from './api-server.ts';
 import { statusFor } from './people.ts';
-import { absent, Ground, test, until } from './support.ts';
+import { absent, Fixture, test, until } from './support.ts';
 
 const hosts = ['127.0.0.51', '127.0.0.52', '127.0.0.53'] as const;
 const names = ['tka-prod-us', 'tka-prod-eu', 'tka-staging'] as const;
@@ -16,7 +16,7 @@ const signIn = `tka-user-${username}`;
 const role = `reader-${username}`;
 
 let tailscaled: Tailscaled;
-let grounds: readonly Ground[] = [];
+let fixtures: readonly Fixture[] = [];
 let servers: TkaServerProcess[] = [];
 let home: Home;
 let port = 0;
@@ -29,7 +29,7 @@ function grant(to: string): void {
 
 /** Starts the server of one cluster. */
 async function startServer(i: number): Promise<TkaServerProcess> {
-  const { access, namespace, token } = grounds[i] as Ground;
+  const { access, namespace, token } = fixtures[i] as Fixture;
   const host = hosts[i] as string;
   const ca = Buffer.from(access.ca).toString('base64');
   const config = {
@@ -69,8 +69,8 @@ const clean = (text: string): string => text.trim();
 
 describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', () => {
   beforeAll(async () => {
-    grounds = await Promise.all(inject('clusters').map((access) => Ground.make(access)));
-    for (const ground of grounds) await ground.role(undefined, undefined, role);
+    fixtures = await Promise.all(inject('clusters').map((access) => Fixture.make(access)));
+    for (const fixture of fixtures) await fixture.role(undefined, undefined, role);
     tailscaled = await startTailscaled();
     grant(role);
     port = await freePort(...hosts);
@@ -83,7 +83,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     for (const server of servers) await server[Symbol.asyncDispose]();
     await tailscaled?.close();
     home?.remove();
-    for (const ground of grounds) ground.kube.close();
+    for (const fixture of fixtures) fixture.kube.close();
   });
 
   test('are found through one of them, and kubectl reaches each', async () => {
@@ -98,7 +98,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
       [1, 0, 2].map((i) => ({
         name: names[i],
         server: url(i),
-        apiEndpoint: grounds[i]?.access.server,
+        apiEndpoint: fixtures[i]?.access.server,
         labels: { number: String(i) },
       })),
     );
@@ -107,15 +107,15 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
       const who = await home.kubectl(`--context ${name} auth whoami -o jsonpath={.status.userInfo.username}`);
       expect(who).toMatchObject({
         status: 0,
-        stdout: `system:serviceaccount:${grounds[i]?.namespace}:${signIn}`,
+        stdout: `system:serviceaccount:${fixtures[i]?.namespace}:${signIn}`,
         stderr: '',
       });
     }
   });
 
   test('a read-only role sees pods, and cannot delete them', async () => {
-    const [ground] = grounds as [Ground];
-    await ground.kube.create('/api/v1/namespaces/default/pods', {
+    const [fixture] = fixtures as [Fixture];
+    await fixture.kube.create('/api/v1/namespaces/default/pods', {
       apiVersion: 'v1',
       kind: 'Pod',
       metadata: { name: `pod-${username}` },
@@ -131,21 +131,21 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
   });
 
   test('logout ends the token', async () => {
-    const [ground] = grounds as [Ground];
+    const [fixture] = fixtures as [Fixture];
     const token = await tokenOf(0);
-    expect(await statusFor(ground.access, token)).toBe(200);
+    expect(await statusFor(fixture.access, token)).toBe(200);
     expect(await home.run(`logout ${names[0]}`)).toMatchObject({ status: 0 });
-    expect([401, 403]).toContain(await statusFor(ground.access, token));
-    await ground.gone(signIn);
+    expect([401, 403]).toContain(await statusFor(fixture.access, token));
+    await fixture.gone(signIn);
     const after = await home.kubectl(`--context ${names[0]} get pods`);
     expect(after.status).toBe(1);
     expect(clean(after.stderr)).toMatch(/^error: signed out of http:\/\/127\.0\.0\.51:/);
   });
 
   test('a changed role is in force after the next login', async () => {
-    const [ground] = grounds as [Ground];
+    const [fixture] = fixtures as [Fixture];
     expect(await home.run(`login ${names[0]}`)).toMatchObject({ status: 0 });
-    const wider = await ground.role(['get', 'list'], ['configmaps']);
+    const wider = await fixture.role(['get', 'list'], ['configmaps']);
     expect((await home.kubectl('get configmaps')).status).toBe(1);
     grant(wider);
     try {
@@ -171,18 +171,18 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
   });
 
   test('an end that is set sooner ends access on time', async () => {
-    const [ground] = grounds as [Ground];
+    const [fixture] = fixtures as [Fixture];
     expect(await home.run(`login ${names[0]}`)).toMatchObject({ status: 0 });
     const token = await tokenOf(0);
     const end = Math.ceil(Date.now() / 1000) * 1000 + 2_000;
-    await ground.endAt(signIn, end);
-    await ground.gone(signIn);
+    await fixture.endAt(signIn, end);
+    await fixture.gone(signIn);
     expect(Date.now() - end).toBeLessThan(10_000);
-    expect([401, 403]).toContain(await statusFor(ground.access, token));
+    expect([401, 403]).toContain(await statusFor(fixture.access, token));
   });
 
   test('a server that is killed between login and end leaves nothing behind; the others see it go and come back', async () => {
-    const ground = grounds[2] as Ground;
+    const fixture = fixtures[2] as Fixture;
     const state = async () => {
       const listed = JSON.parse((await home.run('clusters -o json')).stdout) as { name: string; state: string }[];
       return listed.find(({ name }) => name === names[2])?.state;
@@ -190,11 +190,11 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     expect(await home.run(`login ${names[2]}`)).toMatchObject({ status: 0 });
     servers[2]?.child.kill('SIGKILL');
     await servers[2]?.ended;
-    await ground.endAt(signIn, Date.now() + 1_000);
+    await fixture.endAt(signIn, Date.now() + 1_000);
     while ((await state()) === 'healthy');
     expect(['suspected', 'dead']).toContain(await state());
     servers[2] = await startServer(2);
-    await ground.gone(signIn);
+    await fixture.gone(signIn);
     while ((await state()) !== 'healthy');
     expect(await home.kubectl(`--context ${names[2]} get pods`)).toMatchObject({ status: 0 });
   });
@@ -202,7 +202,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
   test('on SIGTERM they leave, give the lease back, and exit 0', async () => {
     for (const server of servers) server.child.kill('SIGTERM');
     for (const server of servers) expect(await server.ended).toEqual({ status: 0, signal: null });
-    for (const { access, namespace } of grounds) {
+    for (const { access, namespace } of fixtures) {
       const leases = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
       await until<{ spec: { holderIdentity: string } }>(
         access,

@@ -14,12 +14,12 @@ import { freePort } from '../server/program.ts';
 import { type Mesh, ReplicaProcess } from './fleet.ts';
 import { type Hook, type Hooked, hooked } from './hook.ts';
 import { onlyHas } from './replicas.ts';
-import { absent, Ground, statusFor, test } from './support.ts';
+import { absent, Fixture, statusFor, test } from './support.ts';
 
 const hosts = [61, 62, 63, 64, 65, 66].map((last) => `127.0.0.${last}`);
 
-let us: Ground;
-let eu: Ground;
+let us: Fixture;
+let eu: Fixture;
 let proxy: Hooked;
 let hook: Hook = () => undefined;
 /** The person's own. */
@@ -119,9 +119,9 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
   beforeAll(async () => {
     const [access, elsewhere] = inject('clusters');
     if (access === undefined || elsewhere === undefined) throw new Error(absent);
-    [us, eu] = await Promise.all([Ground.make(access), Ground.make(elsewhere)]);
+    [us, eu] = await Promise.all([Fixture.make(access), Fixture.make(elsewhere)]);
     role = `editor-${randomBytes(4).toString('hex')}`;
-    for (const ground of [us, eu]) await ground.role(['*'], ['namespaces', 'configmaps'], role);
+    for (const fixture of [us, eu]) await fixture.role(['*'], ['namespaces', 'configmaps'], role);
     proxy = await hooked(us.access, (call) => hook(call));
     const port = await freePort(...hosts);
     const whois = () => caller;
@@ -129,13 +129,13 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     mesh = { port, gossipPort, hosts: hosts.slice(0, 4), peers: [], whois };
     const [a, b, c, d] = hosts as [string, string, string, string];
     first = new ReplicaProcess(mesh, {
-      ...{ name: 'prod-us', cluster: 'prod-us', host: a, ground: us },
+      ...{ name: 'prod-us', cluster: 'prod-us', host: a, fixture: us },
       ...{ through: proxy.access },
     });
-    second = new ReplicaProcess(mesh, { name: 'prod-us-1', cluster: 'prod-us', host: b, ground: us });
+    second = new ReplicaProcess(mesh, { name: 'prod-us-1', cluster: 'prod-us', host: b, fixture: us });
     others = [c, d].map((host, i) => {
       const name = ['prod-eu', 'prod-eu-1'][i] ?? '';
-      return new ReplicaProcess(mesh, { name, cluster: 'prod-eu', host, ground: eu });
+      return new ReplicaProcess(mesh, { name, cluster: 'prod-eu', host, fixture: eu });
     });
     const all = [first, second, ...others];
     tailnet = await startTailscaled({ peers: mesh.peers });
@@ -146,7 +146,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     for (const replica of [first, second, ...(others ?? [])]) await replica?.[Symbol.asyncDispose]();
     proxy?.close();
     await tailnet?.close();
-    for (const ground of [us, eu]) ground?.kube.close();
+    for (const fixture of [us, eu]) fixture?.kube.close();
   });
 
   beforeEach(async () => {
@@ -221,7 +221,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       made.reverse().map((name) => ({ stdout: `configmap "${name}" deleted\n` })),
     );
     expect(await run('logout --all')).toMatchObject({ status: 0 });
-    for (const ground of [us, eu]) await onlyHas(ground);
+    for (const fixture of [us, eu]) await onlyHas(fixture);
   });
 
   test('a loop of kubectl counts no failure and no second sign-in while each server is killed and suspended', async () => {
@@ -331,7 +331,12 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     expect(await run('sync')).toMatchObject({ status: 0 });
     expect(await get()).toMatchObject({ status: 0 });
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
-    const third = new ReplicaProcess(mesh, { name: 'prod-us-2', cluster: 'prod-us', host: hosts[4] ?? '', ground: us });
+    const third = new ReplicaProcess(mesh, {
+      name: 'prod-us-2',
+      cluster: 'prod-us',
+      host: hosts[4] ?? '',
+      fixture: us,
+    });
     for (const [scale, servers] of [
       [() => second.remove(), /^1\/2$/],
       [() => Promise.all([second.start(), third.start()]), /^3\/3$/],
@@ -392,10 +397,10 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     const witness = '/api/v1/namespaces/kube-system';
     const stated = JSON.stringify(await us.kube.get(witness));
     const liar = await hooked(access, ({ path, status }) => (path === witness && status === 200 ? stated : undefined));
-    const elsewhere = await Ground.make(access, us.namespace);
+    const elsewhere = await Fixture.make(access, us.namespace);
     await elsewhere.role(['*'], ['namespaces'], role);
     const hostile = new ReplicaProcess(mesh, {
-      ...{ name: 'prod-us-7', cluster: 'prod-us', host: hosts[5] ?? '', ground: elsewhere },
+      ...{ name: 'prod-us-7', cluster: 'prod-us', host: hosts[5] ?? '', fixture: elsewhere },
       ...{ through: liar.access, states: us.access },
     });
     await hostile.start();

@@ -3,7 +3,7 @@ import { describe, expect } from 'vitest';
 import { namesOf, paths } from '../../src/server/provisioner/objects.ts';
 import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
 import { type Replica, startReplica } from './replica.ts';
-import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
+import { absent, type Fixture, Person, statusFor, test, until } from './support.ts';
 
 interface Lease {
   readonly spec: { readonly holderIdentity?: string };
@@ -21,11 +21,11 @@ async function tokenOf(person: Person): Promise<string> {
 }
 
 describe.skipIf(absent !== undefined)('soak', () => {
-  test('nobody has another access than what was answered last; nothing is left over', async ({ ground, role }) => {
-    const other = await ground.role(['get', 'list'], ['configmaps']);
+  test('nobody has another access than what was answered last; nothing is left over', async ({ fixture, role }) => {
+    const other = await fixture.role(['get', 'list'], ['configmaps']);
     const replicas: Replica[] = [
-      await startReplica(ground.replicaOptions()),
-      await startReplica(ground.replicaOptions()),
+      await startReplica(fixture.replicaOptions()),
+      await startReplica(fixture.replicaOptions()),
     ];
     const url = (): string => replicas[Math.floor(Math.random() * replicas.length)]?.url ?? '';
     const stop = performance.now() + 6_000;
@@ -38,12 +38,12 @@ describe.skipIf(absent !== undefined)('soak', () => {
         const token = await tokenOf(it);
         signedIn = it;
         const mine = it.caller.role === role;
-        expect(await statusFor(ground.access, token)).toBe(mine ? 200 : 403);
-        expect(await statusFor(ground.access, token, '/api/v1/configmaps')).toBe(mine ? 403 : 200);
+        expect(await statusFor(fixture.access, token)).toBe(mine ? 200 : 403);
+        expect(await statusFor(fixture.access, token, '/api/v1/configmaps')).toBe(mine ? 403 : 200);
         if (Math.random() < 0.5 || performance.now() > stop) continue;
         expect((await it.logout()).status).toBe(200);
         signedIn = undefined;
-        expect([401, 403]).toContain(await statusFor(ground.access, token));
+        expect([401, 403]).toContain(await statusFor(fixture.access, token));
       }
       return signedIn;
     }
@@ -52,20 +52,25 @@ describe.skipIf(absent !== undefined)('soak', () => {
     async function steal(): Promise<void> {
       // A replica: a Go operator that leads is told of, since it cannot change roles.
       const thief = 'tka-server/thief';
-      const lease = paths.leases(ground.namespace, 'controller.tka.specht-labs.de');
+      const lease = paths.leases(fixture.namespace, 'controller.tka.specht-labs.de');
       while (performance.now() < stop) {
-        await until<Lease>(ground.access, paths.leases(ground.namespace), 'controller.tka.specht-labs.de', (found) => {
-          const holder = found?.spec.holderIdentity ?? '';
-          return holder !== '' && holder !== thief;
-        });
-        await ground.kube.patch(lease, { spec: { holderIdentity: thief, leaseDurationSeconds: 1 } });
+        await until<Lease>(
+          fixture.access,
+          paths.leases(fixture.namespace),
+          'controller.tka.specht-labs.de',
+          (found) => {
+            const holder = found?.spec.holderIdentity ?? '';
+            return holder !== '' && holder !== thief;
+          },
+        );
+        await fixture.kube.patch(lease, { spec: { holderIdentity: thief, leaseDurationSeconds: 1 } });
       }
     }
 
     const people = Array.from({ length: 8 }, () => new Person(url, { role }));
     const [, ...left] = await Promise.all([steal(), ...people.map(live)]);
     await check(
-      ground,
+      fixture,
       left.filter((person) => person !== undefined),
     );
     for (const replica of replicas) await replica.stop();
@@ -74,11 +79,11 @@ describe.skipIf(absent !== undefined)('soak', () => {
   });
 });
 
-async function check(ground: Ground, left: readonly Person[]): Promise<void> {
-  const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
+async function check(fixture: Fixture, left: readonly Person[]): Promise<void> {
+  const reconciler = new Reconciler({ kube: fixture.kube, namespace: fixture.namespace, log: quiet });
   for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
   for (const { caller } of left) {
-    const accounts = await Promise.all(namesOf(caller).map(ground.account));
+    const accounts = await Promise.all(namesOf(caller).map(fixture.account));
     expect(accounts.filter((account) => account !== undefined)).toHaveLength(1);
   }
 }

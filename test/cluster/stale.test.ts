@@ -3,8 +3,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect } from 'vitest';
 import type { SignIns } from '../../src/server/http/contract.ts';
+import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import { IndexByLogin } from '../../src/server/provisioner/index-by-login.ts';
-import { connectKube, type Kube } from '../../src/server/provisioner/kube.ts';
 import {
   bindingFor,
   bindingName,
@@ -21,7 +21,7 @@ import type { Watched } from '../../src/server/provisioner/watch.ts';
 import { kubeConfigFor } from './api-server.ts';
 import { startReplica } from './replica.ts';
 import { sentinel } from './replicas.ts';
-import { absent, type Ground, Person, statusFor, test, until } from './support.ts';
+import { absent, type Fixture, Person, statusFor, test, until } from './support.ts';
 
 const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
@@ -39,11 +39,11 @@ function frozen<T extends { readonly metadata: { readonly name: string } }>(...o
 }
 
 /** The cluster as it is now for a sign-in of this name. */
-async function copiesOf(ground: Ground, name: string): Promise<Copies> {
+async function copiesOf(fixture: Fixture, name: string): Promise<Copies> {
   const [signIn, account, binding] = [
-    await ground.signIn(name),
-    await ground.account(name),
-    await ground.binding(name),
+    await fixture.signIn(name),
+    await fixture.account(name),
+    await fixture.binding(name),
   ];
   return {
     signIns: frozen<TkaSignin>(...(signIn ? [signIn] : [])),
@@ -53,15 +53,15 @@ async function copiesOf(ground: Ground, name: string): Promise<Copies> {
 }
 
 /** A replica that does not hear of anything any more. */
-function deaf(ground: Ground, copies: Copies, kube: Kube = ground.kube): SignIns {
-  const reconciler = new Reconciler({ kube, namespace: ground.namespace, log: quiet, copies });
+function deaf(fixture: Fixture, copies: Copies, kube: Kube = fixture.kube): SignIns {
+  const reconciler = new Reconciler({ kube, namespace: fixture.namespace, log: quiet, copies });
   const index = new IndexByLogin();
   for (const signIn of copies.signIns.all()) index.set(signIn.metadata.name, signIn);
   return createSignIns({
     kube,
     watch: copies.signIns,
     index,
-    namespace: ground.namespace,
+    namespace: fixture.namespace,
     provide: async (signIn) => (await reconciler.provide(signIn)).signIn,
     repair: async ({ metadata }) => (await reconciler.repair(metadata.name)).signIn,
     knownParts: (name) => reconciler.known(name),
@@ -69,7 +69,12 @@ function deaf(ground: Ground, copies: Copies, kube: Kube = ground.kube): SignIns
     release: (signIn) => reconciler.release(signIn),
     goLeader: () => undefined,
     log: quiet,
-    clusterInfo: () => ({ server_url: ground.access.server, insecure_skip_tls_verify: false, ca_data: '', labels: {} }),
+    clusterInfo: () => ({
+      server_url: fixture.access.server,
+      insecure_skip_tls_verify: false,
+      ca_data: '',
+      labels: {},
+    }),
     clusterName: 'tka-cluster',
     contextPrefix: 'tka-context-',
     userPrefix: 'tka-user-',
@@ -82,67 +87,67 @@ async function tokenBy(signIns: SignIns, { caller }: Person): Promise<string> {
   return answer.users[`tka-user-${caller.username}`]?.token ?? '';
 }
 
-const refused = async (ground: Ground, token: string): Promise<void> =>
-  expect([401, 403]).toContain(await statusFor(ground.access, token));
+const refused = async (fixture: Fixture, token: string): Promise<void> =>
+  expect([401, 403]).toContain(await statusFor(fixture.access, token));
 
 describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
   test('gives no token under a sign-in that was logged out elsewhere, and signs in anew', async ({
-    ground,
+    fixture,
     replica,
     role,
   }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     const token = await alice.token();
-    const signIns = deaf(ground, await copiesOf(ground, alice.name));
-    expect(await statusFor(ground.access, await tokenBy(signIns, alice))).toBe(200);
+    const signIns = deaf(fixture, await copiesOf(fixture, alice.name));
+    expect(await statusFor(fixture.access, await tokenBy(signIns, alice))).toBe(200);
     expect((await alice.logout()).status).toBe(200);
     expect(await signIns.kubeconfig(alice.caller)).toBeUndefined();
     expect(await signIns.get(alice.caller)).toBeUndefined();
     await signIns.signIn(alice.caller);
-    await refused(ground, token);
-    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    await refused(fixture, token);
+    expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });
 
-  test('gives no token under a sign-in whose name another one has by now', async ({ ground, replica, role }) => {
+  test('gives no token under a sign-in whose name another one has by now', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     await alice.token();
-    const signIns = deaf(ground, await copiesOf(ground, alice.name));
-    const before = await ground.account(alice.name);
+    const signIns = deaf(fixture, await copiesOf(fixture, alice.name));
+    const before = await fixture.account(alice.name);
     await alice.logout();
     await alice.token();
-    expect((await ground.account(alice.name))?.metadata.uid).not.toBe(before?.metadata.uid);
+    expect((await fixture.account(alice.name))?.metadata.uid).not.toBe(before?.metadata.uid);
     expect(await signIns.kubeconfig(alice.caller)).toBe('pending');
   });
 
   test('signs in under a sign-in that it does not know, and ends what exceeds the grant', async ({
-    ground,
+    fixture,
     replica,
     role,
   }) => {
     const nobody: Copies = { signIns: frozen(), accounts: frozen(), bindings: frozen() };
-    const admin = await ground.role(['get', 'list'], ['configmaps']);
+    const admin = await fixture.role(['get', 'list'], ['configmaps']);
     const alice = new Person(replica.url, { role: admin, device: 'laptop' });
     const token = await alice.token();
-    const signIns = deaf(ground, nobody);
+    const signIns = deaf(fixture, nobody);
     // Made elsewhere: nobody is told that it is not there.
-    expect(await statusFor(ground.access, await tokenBy(signIns, alice), '/api/v1/configmaps')).toBe(200);
+    expect(await statusFor(fixture.access, await tokenBy(signIns, alice), '/api/v1/configmaps')).toBe(200);
     const demoted = alice.granted({ role });
     await signIns.signIn(demoted.caller);
-    await ground.gone(alice.name);
-    await refused(ground, token);
+    await fixture.gone(alice.name);
+    await refused(fixture, token);
     const fresh = await demoted.freshToken();
-    expect(await statusFor(ground.access, fresh)).toBe(200);
-    expect(await statusFor(ground.access, fresh, '/api/v1/configmaps')).toBe(403);
+    expect(await statusFor(fixture.access, fresh)).toBe(200);
+    expect(await statusFor(fixture.access, fresh, '/api/v1/configmaps')).toBe(403);
   });
 
   test('extends a sign-in that was extended elsewhere, and no further than the grant', async ({
-    ground,
+    fixture,
     replica,
     role,
   }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     await alice.token();
-    const signIns = deaf(ground, await copiesOf(ground, alice.name));
+    const signIns = deaf(fixture, await copiesOf(fixture, alice.name));
     const longer = new Person(replica.url, { ...alice.caller, device: 'desk', periodMs: 7_200_000 });
     await longer.token();
     const { until: end } = await signIns.signIn(alice.caller);
@@ -150,72 +155,72 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     // The other device keeps what it was granted.
     const { body } = await longer.status();
     expect(Date.parse(body.until) - Date.now()).toBeGreaterThan(7_000_000);
-    expect(await statusFor(ground.access, await longer.freshToken())).toBe(200);
+    expect(await statusFor(fixture.access, await longer.freshToken())).toBe(200);
   });
 
-  test('makes a part anew that was taken away', async ({ ground, replica, role }) => {
+  test('makes a part anew that was taken away', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     await alice.token();
-    const signIns = deaf(ground, await copiesOf(ground, alice.name));
-    const { metadata } = (await ground.account(alice.name)) as ServiceAccount;
-    await ground.kube.remove(paths.accounts(ground.namespace, alice.name), { uid: metadata.uid });
+    const signIns = deaf(fixture, await copiesOf(fixture, alice.name));
+    const { metadata } = (await fixture.account(alice.name)) as ServiceAccount;
+    await fixture.kube.remove(paths.accounts(fixture.namespace, alice.name), { uid: metadata.uid });
     expect(await signIns.kubeconfig(alice.caller)).toBe('pending');
-    expect((await ground.account(alice.name))?.metadata.uid).not.toBe(metadata.uid);
-    expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+    expect((await fixture.account(alice.name))?.metadata.uid).not.toBe(metadata.uid);
+    expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });
 
-  test('logs out, though account and binding are not those that it knows', async ({ ground, replica, role }) => {
+  test('logs out, though account and binding are not those that it knows', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     await alice.token();
-    const copies = await copiesOf(ground, alice.name);
+    const copies = await copiesOf(fixture, alice.name);
     for (const [path, found] of [
-      [paths.accounts(ground.namespace, alice.name), await ground.account(alice.name)],
-      [paths.bindings(bindingName(alice.name)), await ground.binding(alice.name)],
+      [paths.accounts(fixture.namespace, alice.name), await fixture.account(alice.name)],
+      [paths.bindings(bindingName(alice.name)), await fixture.binding(alice.name)],
     ] as const) {
-      await ground.kube.remove(path, { uid: found?.metadata.uid ?? '' });
+      await fixture.kube.remove(path, { uid: found?.metadata.uid ?? '' });
     }
     // The leader makes them anew, though nobody asks.
     await Promise.all([
-      until(ground.access, paths.accounts(ground.namespace), alice.name, (found) => found !== undefined),
-      until(ground.access, paths.bindings(), bindingName(alice.name), (found) => found !== undefined),
+      until(fixture.access, paths.accounts(fixture.namespace), alice.name, (found) => found !== undefined),
+      until(fixture.access, paths.bindings(), bindingName(alice.name), (found) => found !== undefined),
     ]);
     const token = await alice.freshToken();
     // It alone: the leader is not there to help.
     await replica.provisioner.stop();
-    expect((await deaf(ground, copies).signOut(alice.caller))?.complete).toBe(true);
-    await ground.gone(alice.name);
-    await refused(ground, token);
+    expect((await deaf(fixture, copies).signOut(alice.caller))?.complete).toBe(true);
+    await fixture.gone(alice.name);
+    await refused(fixture, token);
   });
 
-  test('replaces nothing of a newer sign-in on the word of its copies', async ({ ground, role }) => {
+  test('replaces nothing of a newer sign-in on the word of its copies', async ({ fixture, role }) => {
     const caller = { ...new Person('', { role, device: 'laptop' }).caller };
     const [name = ''] = namesOf(caller);
     const at = Math.floor(Date.now() / 1000) * 1000;
-    const collection = paths.signIns(ground.namespace);
-    const make = (): Promise<TkaSignin> => ground.kube.create(collection, newSignIn(name, caller, at));
+    const collection = paths.signIns(fixture.namespace);
+    const make = (): Promise<TkaSignin> => fixture.kube.create(collection, newSignIn(name, caller, at));
     const old = await make();
-    await ground.kube.remove(paths.signIns(ground.namespace, name), { uid: old.metadata.uid });
+    await fixture.kube.remove(paths.signIns(fixture.namespace, name), { uid: old.metadata.uid });
     const fresh = await make();
-    const whole = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet });
+    const whole = new Reconciler({ kube: fixture.kube, namespace: fixture.namespace, log: quiet });
     await whole.repair(name);
     // It is about to provision the old sign-in, and knows the account of the new one.
-    const account = await ground.account(name);
-    const copies = { ...(await copiesOf(ground, name)), signIns: frozen(old) };
-    const reconciler = new Reconciler({ kube: ground.kube, namespace: ground.namespace, log: quiet, copies });
+    const account = await fixture.account(name);
+    const copies = { ...(await copiesOf(fixture, name)), signIns: frozen(old) };
+    const reconciler = new Reconciler({ kube: fixture.kube, namespace: fixture.namespace, log: quiet, copies });
     expect((await reconciler.provide(old)).signIn?.metadata.uid).toBe(fresh.metadata.uid);
-    expect((await ground.account(name))?.metadata.uid).toBe(account?.metadata.uid);
+    expect((await fixture.account(name))?.metadata.uid).toBe(account?.metadata.uid);
   });
 
-  test('leaves no binding behind that is on its way when the account is refused', async ({ ground, role }) => {
+  test('leaves no binding behind that is on its way when the account is refused', async ({ fixture, role }) => {
     const caller = { ...new Person('', { role, device: 'laptop' }).caller };
     const [name = ''] = namesOf(caller);
-    const signIn = await ground.kube.create<TkaSignin>(
-      paths.signIns(ground.namespace),
+    const signIn = await fixture.kube.create<TkaSignin>(
+      paths.signIns(fixture.namespace),
       newSignIn(name, caller, Math.floor(Date.now() / 1000) * 1000),
     );
-    await ground.kube.remove(paths.signIns(ground.namespace, name), { uid: signIn.metadata.uid });
+    await fixture.kube.remove(paths.signIns(fixture.namespace, name), { uid: signIn.metadata.uid });
     const other = { name, uid: '00000000-0000-4000-8000-000000000000' };
-    await ground.kube.create(paths.accounts(ground.namespace), {
+    await fixture.kube.create(paths.accounts(fixture.namespace), {
       metadata: {
         name,
         ownerReferences: [{ apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', controller: true, ...other }],
@@ -223,77 +228,77 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     });
     const calls: Promise<unknown>[] = [];
     const kube: Kube = {
-      ...ground.kube,
+      ...fixture.kube,
       create<T>(path: string, object: unknown) {
         const call = (async () => {
           if (path === paths.bindings()) await delay(300);
-          return await ground.kube.create<T>(path, object);
+          return await fixture.kube.create<T>(path, object);
         })();
         calls.push(call);
         return call;
       },
     };
     const copies: Copies = { signIns: frozen(signIn), accounts: frozen(), bindings: frozen() };
-    const reconciler = new Reconciler({ kube, namespace: ground.namespace, log: quiet, copies });
+    const reconciler = new Reconciler({ kube, namespace: fixture.namespace, log: quiet, copies });
     expect((await reconciler.provide(signIn)).signIn).toBeUndefined();
     await Promise.allSettled(calls);
-    expect(await ground.binding(name)).toBeUndefined();
+    expect(await fixture.binding(name)).toBeUndefined();
   });
 });
 
 describe.skipIf(absent !== undefined)('the leader', () => {
   test.for(['account', 'binding'] as const)(
     'makes a missing %s anew, though nobody asks',
-    async (what, { ground, replica, role }) => {
+    async (what, { fixture, replica, role }) => {
       const alice = new Person(replica.url, { role });
       await alice.token();
-      await (await sentinel(ground, role))();
+      await (await sentinel(fixture, role))();
       const [collection, name] =
         what === 'account'
-          ? [paths.accounts(ground.namespace), alice.name]
+          ? [paths.accounts(fixture.namespace), alice.name]
           : [paths.bindings(), bindingName(alice.name)];
-      const { metadata } = (await ground[what](alice.name)) as ServiceAccount;
-      await ground.kube.remove(`${collection}/${name}`, { uid: metadata.uid });
+      const { metadata } = (await fixture[what](alice.name)) as ServiceAccount;
+      await fixture.kube.remove(`${collection}/${name}`, { uid: metadata.uid });
       await until<ServiceAccount>(
-        ground.access,
+        fixture.access,
         collection,
         name,
         (found) => found !== undefined && found.metadata.uid !== metadata.uid,
       );
-      expect(await statusFor(ground.access, await alice.freshToken())).toBe(200);
+      expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
     },
   );
 
-  test('removes what a replica that was killed made for a sign-in that is gone', async ({ ground, replica, role }) => {
+  test('removes what a replica that was killed made for a sign-in that is gone', async ({ fixture, replica, role }) => {
     await new Person(replica.url, { role }).token();
-    const name = `tka-user-${ground.namespace}`;
+    const name = `tka-user-${fixture.namespace}`;
     const signIn = {
       metadata: { name, uid: '00000000-0000-4000-8000-000000000000', resourceVersion: '1' },
-      spec: { username: ground.namespace, role, validity_period: '30m0s' },
+      spec: { username: fixture.namespace, role, validity_period: '30m0s' },
     };
-    await ground.kube.create(paths.bindings(), bindingFor(signIn, ground.namespace));
-    await ground.gone(name);
+    await fixture.kube.create(paths.bindings(), bindingFor(signIn, fixture.namespace));
+    await fixture.gone(name);
   });
 });
 
 test.skipIf(absent !== undefined)(
   'a server that may not watch accounts and bindings reads them, and says what is missing',
-  async ({ ground, role }) => {
+  async ({ fixture, role }) => {
     const rbac = '/apis/rbac.authorization.k8s.io/v1';
     for (const path of [
-      `${rbac}/namespaces/${ground.namespace}/roles/tka-server`,
-      `${rbac}/clusterroles/tka-server-${ground.namespace}`,
+      `${rbac}/namespaces/${fixture.namespace}/roles/tka-server`,
+      `${rbac}/clusterroles/tka-server-${fixture.namespace}`,
     ]) {
-      const found = (await ground.kube.get<{ rules: { resources: string[]; verbs: string[] }[] }>(path)) ?? {
+      const found = (await fixture.kube.get<{ rules: { resources: string[]; verbs: string[] }[] }>(path)) ?? {
         rules: [],
       };
       const rules = found.rules.map((rule) => ({
         ...rule,
         verbs: rule.resources.includes('tkasignins') ? rule.verbs : rule.verbs.filter((verb) => verb !== 'watch'),
       }));
-      await ground.kube.patch(path, { rules });
+      await fixture.kube.patch(path, { rules });
     }
-    const server = connectKube(kubeConfigFor(ground.access, ground.token));
+    const server = connectKube(kubeConfigFor(fixture.access, fixture.token));
     const refusedWatch = async (): Promise<boolean> =>
       server
         .watch(paths.bindings(), '0', AbortSignal.timeout(1_000))
@@ -301,14 +306,14 @@ test.skipIf(absent !== undefined)(
         .catch(({ status }: { status?: number }) => status === 403);
     await expect.poll(refusedWatch, { timeout: 20_000 }).toBe(true);
     server.close();
-    const replica = await startReplica(ground.replicaOptions());
+    const replica = await startReplica(fixture.replicaOptions());
     const alice = new Person(replica.url, { role });
     const token = await alice.token();
-    expect(await statusFor(ground.access, token)).toBe(200);
-    expect(await statusFor(ground.access, await alice.token())).toBe(200);
+    expect(await statusFor(fixture.access, token)).toBe(200);
+    expect(await statusFor(fixture.access, await alice.token())).toBe(200);
     expect((await alice.logout()).status).toBe(200);
-    await refused(ground, token);
-    await ground.gone(alice.name);
+    await refused(fixture, token);
+    await fixture.gone(alice.name);
     expect(replica.provisioner.unready()).toBeUndefined();
     expect(replica.complaints).toContainEqual(
       expect.stringMatching(/^the watch on ClusterRoleBindings broke; apply deploy\/base\/rbac\.yaml/),

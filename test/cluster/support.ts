@@ -1,28 +1,28 @@
-// What the cluster tests stand on.
+// The fixtures of the cluster tests.
 import { test as base, inject } from 'vitest';
-import { Ground } from './ground.ts';
+import { Fixture } from './fixture.ts';
 import { type Replica, startReplica } from './replica.ts';
 
-export * from './ground.ts';
+export * from './fixture.ts';
 export * from './people.ts';
 
 /** Why there are no clusters here; undefined where there are. */
 export const absent = typeof inject('assets') === 'string' ? String(inject('assets')) : undefined;
 
-/** A test with a ground on the first API server, and a replica there that leads. */
-export const test = base.extend<{ ground: Ground; replica: Replica; role: string }>({
+/** A test with a namespace on the first API server, and a replica there that leads. */
+export const test = base.extend<{ fixture: Fixture; replica: Replica; role: string }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
-  ground: async ({}, use) => {
+  fixture: async ({}, use) => {
     const [access] = inject('clusters');
     if (access === undefined) throw new Error(absent);
-    const ground = await Ground.make(access);
-    await use(ground);
-    ground.kube.close();
+    const fixture = await Fixture.make(access);
+    await use(fixture);
+    fixture.kube.close();
   },
-  replica: async ({ ground }, use) => {
-    const replica = await startReplica(ground.replicaOptions());
+  replica: async ({ fixture }, use) => {
+    const replica = await startReplica(fixture.replicaOptions());
     await use(replica);
     await replica.stop();
   },
-  role: async ({ ground }, use) => use(await ground.role()),
+  role: async ({ fixture }, use) => use(await fixture.role()),
 });

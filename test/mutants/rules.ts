@@ -25,31 +25,31 @@ const program = ['test/server/program.test.ts'];
 const grants = ['test/cluster/grants.test.ts'];
 const leaderless = ['test/cluster/leaderless.test.ts'];
 const stale = ['test/cluster/stale.test.ts'];
-const objects = ['test/server/objects.test.ts'];
+const objects = ['test/server/provisioner/objects.test.ts'];
 const session = ['test/session/session.test.ts'];
 const ask = ['test/discovery/ask.test.ts'];
 const failover = ['test/session/failover.test.ts'];
 const siblings = ['test/discovery/siblings.test.ts'];
-const identity = ['test/server/identity.test.ts'];
+const identity = ['test/server/identity/identity.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
     name: 'the cluster name that Go configurations copy counts as not set',
-    file: 'src/server/config.ts',
+    file: 'src/server/config/config.ts',
     find: "given !== configKeys['operator.clusterName'].fallback && isDnsLike(given)",
     replace: 'isDnsLike(given)',
-    tests: ['test/server/config.test.ts'],
+    tests: ['test/server/config/config.test.ts'],
   },
   {
     name: 'the second server of a cluster has its node’s own name',
-    file: 'src/server/tailnet.ts',
+    file: 'src/server/tailnet/tailnet.ts',
     find: '/^\\d+$/.test(node.slice(first.length + 1))',
     replace: 'false',
-    tests: ['test/server/tailnet.test.ts'],
+    tests: ['test/server/tailnet/tailnet.test.ts'],
   },
   {
     name: 'a server follows its node’s new name',
-    file: 'src/server/tailnet.ts',
+    file: 'src/server/tailnet/tailnet.ts',
     find: "dnsName !== '' && dnsName !== self.dnsName",
     replace: 'false',
     tests: ['test/server/program-mesh.test.ts'],
@@ -59,14 +59,14 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/provisioner/sign-in-store.ts',
     find: "if (typeof uid !== 'string' || !/^[!-~]{1,100}$/.test(uid)) throw new Error('it has no UID');",
     replace: '',
-    tests: ['test/server/sign-in-store.test.ts'],
+    tests: ['test/server/provisioner/sign-in-store.test.ts'],
   },
   {
     name: 'a token is never cached on its way',
     file: 'src/server/http/routes.ts',
     find: "'Cache-Control': 'no-store'",
     replace: "'Cache-Control': 'private'",
-    tests: ['test/server/handler.test.ts'],
+    tests: ['test/server/http/handler.test.ts'],
   },
   {
     name: 'plain http answers to its own names only',
@@ -101,7 +101,7 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/http/listen.ts',
     find: ', handshakeTimeout: options.headersTimeout || 120_000',
     replace: '',
-    tests: ['test/server/listen.test.ts'],
+    tests: ['test/server/http/listen.test.ts'],
   },
   {
     name: 'a token of another ServiceAccount of the same name is not handed out',
@@ -255,14 +255,14 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/provisioner/watch.ts',
     find: "if (type !== 'BOOKMARK' && !isOld)",
     replace: "if (type !== 'BOOKMARK')",
-    tests: ['test/server/watch.test.ts'],
+    tests: ['test/server/provisioner/watch.test.ts'],
   },
   {
     name: 'an answer that is older than the watch changes nothing',
     file: 'src/server/provisioner/watch.ts',
     find: 'if (version === undefined || !isAfter(versionOf(object), version)) return;',
     replace: '',
-    tests: ['test/server/watch.test.ts'],
+    tests: ['test/server/provisioner/watch.test.ts'],
   },
   {
     name: 'adopt changes nothing while the other operator runs',
@@ -518,24 +518,24 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'connections to the API server that are dead are dropped',
-    file: 'src/server/provisioner/kube.ts',
+    file: 'src/server/kubernetes/kube.ts',
     find: 'if (used === undefined || used.heardAt >= began) return;',
     replace: 'if (used !== null) return;',
-    tests: ['test/server/kube.test.ts'],
+    tests: ['test/server/kubernetes/kube.test.ts'],
   },
   {
     name: 'connections to the API server that answer others are kept',
-    file: 'src/server/provisioner/kube.ts',
+    file: 'src/server/kubernetes/kube.ts',
     find: 'if (used === undefined || used.heardAt >= began) return;',
     replace: 'if (used === undefined) return;',
-    tests: ['test/server/kube.test.ts'],
+    tests: ['test/server/kubernetes/kube.test.ts'],
   },
   {
     name: 'a copy of the sign-ins that was not confirmed is old',
     file: 'src/server/provisioner/watch.ts',
     find: 'silentMs <= freshMs',
     replace: 'silentMs >= 0',
-    tests: ['test/server/watch.test.ts'],
+    tests: ['test/server/provisioner/watch.test.ts'],
   },
   {
     name: 'a server without cluster info is not ready',
@@ -549,7 +549,7 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/http/listen.ts',
     find: 'if (count > most) {',
     replace: 'if (count > 1e9) {',
-    tests: ['test/server/limits.test.ts'],
+    tests: ['test/server/http/limits.test.ts'],
   },
   {
     name: 'connections of unknown callers cannot take all room of the server',
@@ -563,21 +563,21 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/http/listen.ts',
     find: 'if (isKnown(stranger.socket)) continue;',
     replace: '',
-    tests: ['test/server/limits.test.ts'],
+    tests: ['test/server/http/limits.test.ts'],
   },
   {
     name: 'requests on one connection do not pile up',
     file: 'src/server/http/listen.ts',
     find: 'if (count > pipelineLimit) socket.destroy();',
     replace: '',
-    tests: ['test/server/limits.test.ts'],
+    tests: ['test/server/http/limits.test.ts'],
   },
   {
     name: 'a caller who is refused without end is slowed down',
     file: 'src/server/http/limits.ts',
     find: 'await delay(this.#options.holdMs, undefined, { signal });',
     replace: '',
-    tests: ['test/server/limits.test.ts'],
+    tests: ['test/server/http/limits.test.ts'],
   },
   {
     name: 'signed out wins on the cached path',
@@ -886,7 +886,7 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/http/memberlist.ts',
     find: '> listLimit ? jsonAnswer(200, bare()) : list',
     replace: '< 0 ? jsonAnswer(200, bare()) : list',
-    tests: ['test/server/memberlist.test.ts'],
+    tests: ['test/server/http/memberlist.test.ts'],
   },
   {
     name: 'reading stops at the limit of a member’s answer',

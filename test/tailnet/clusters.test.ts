@@ -22,7 +22,7 @@ const stage = await Stage.set({
   others: ['laptop'],
   userspace: [second],
 });
-const { home, tailnet, ask, at, clusters, device, ground, kubectl, requests, run, serve, server } = stage;
+const { home, tailnet, ask, at, clusters, device, fixture, kubectl, requests, run, serve, server } = stage;
 
 const gossip = { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 };
 /** What both servers of the cluster are configured with, as in deploy/. */
@@ -70,7 +70,7 @@ async function signedInBy(name: string): Promise<Ran> {
   const before = [first, second].map(logins);
   miss();
   const ran = await ok(namespaces(at('laptop', process.env.TKA_TAILNET_TIMES ? { TKA_DEBUG: '1' } : {})));
-  expect(ran.stdout).toContain(`namespace/${ground(first).namespace}`);
+  expect(ran.stdout).toContain(`namespace/${fixture(first).namespace}`);
   expect([first, second].map((each, i) => logins(each) - (before[i] ?? 0))).toEqual(
     [first, second].map((each) => Number(each === name)),
   );
@@ -78,7 +78,7 @@ async function signedInBy(name: string): Promise<Ran> {
 }
 
 beforeAll(async () => {
-  for (const name of [first, mesh, alone]) await ground(name).role(undefined, undefined, reader);
+  for (const name of [first, mesh, alone]) await fixture(name).role(undefined, undefined, reader);
   await tailnet.tag(Object.fromEntries(tagged.map((name) => [name, ['tag:tka']])));
   await stage.grant(reader);
   const key = randomBytes(24).toString('hex');
@@ -104,9 +104,9 @@ test('the clusters of both meshes, and that of the server in none, are listed on
   expect(
     rows.map(({ name, server, apiEndpoint, servers }) => [name, server, apiEndpoint, servers.map((s) => s.name)]),
   ).toEqual([
-    [alone, url(alone), ground(alone).access.server, [alone]],
-    [mesh, url(mesh), ground(mesh).access.server, [mesh]],
-    [first, url(first), ground(first).access.server, [first, second]],
+    [alone, url(alone), fixture(alone).access.server, [alone]],
+    [mesh, url(mesh), fixture(mesh).access.server, [mesh]],
+    [first, url(first), fixture(first).access.server, [first, second]],
   ]);
   const { stdout: wide } = await ok(run('clusters -o wide'));
   const lines = wide.trim().split('\n').slice(1);

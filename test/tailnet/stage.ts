@@ -3,7 +3,7 @@
 import { expect } from 'vitest';
 import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
-import { Ground } from '../cluster/ground.ts';
+import { Fixture } from '../cluster/fixture.ts';
 import type { Listed } from '../e2e/tailnet.ts';
 import { Home } from '../fixtures/home.ts';
 import { type Env, type Ran, type RunOptions, start } from '../fixtures/program.ts';
@@ -34,7 +34,7 @@ process.stdout.write(JSON.stringify(await ask().catch((error) => ({ status: 0, b
 
 export interface Plan {
   readonly apiServers: number;
-  /** Devices with a TKA server, and the ground of each: those with the same one are servers of the same cluster. */
+  /** Devices with a TKA server, and the fixture of each: those with the same one are servers of the same cluster. */
   readonly servers: Readonly<Record<string, string>>;
   /** The other devices. */
   readonly others: readonly string[];
@@ -49,7 +49,7 @@ export class Stage {
   readonly #etcd: Etcd;
   readonly #apiServers: readonly ApiServer[];
   readonly #devices = new Map<string, Device>();
-  readonly #grounds = new Map<string, Ground>();
+  readonly #fixtures = new Map<string, Fixture>();
   readonly #servers = new Map<string, TkaServerProcess>();
 
   private constructor(plan: Plan, tailnet: Tailnet, home: Home, etcd: Etcd, apiServers: readonly ApiServer[]) {
@@ -79,7 +79,7 @@ export class Stage {
         stage.#devices.set(name, await tailnet.join(name, 10 + i, options));
       }),
       ...[...new Set(Object.values(plan.servers))].map(async (name, i) => {
-        stage.#grounds.set(name, await Ground.make(apiServers[i % apiServers.length] as ApiServer));
+        stage.#fixtures.set(name, await Fixture.make(apiServers[i % apiServers.length] as ApiServer));
       }),
     ]);
     return stage;
@@ -87,7 +87,7 @@ export class Stage {
 
   async strike(): Promise<void> {
     for (const one of this.#servers.values()) await one[Symbol.asyncDispose]();
-    for (const one of this.#grounds.values()) one.kube.close();
+    for (const one of this.#fixtures.values()) one.kube.close();
     this.home.remove();
     await Promise.all([this.tailnet.stop(), ...this.#apiServers.map((one) => one.stop())]);
     await this.#etcd.stop();
@@ -98,11 +98,11 @@ export class Stage {
   server = (name: string): TkaServerProcess => this.#servers.get(name) as TkaServerProcess;
 
   /** Where the TKA server of a device works. */
-  ground = (name: string): Ground => this.#grounds.get(this.#plan.servers[name] ?? '') as Ground;
+  fixture = (name: string): Fixture => this.#fixtures.get(this.#plan.servers[name] ?? '') as Fixture;
 
-  /** Starts the TKA server of a device, for the cluster of its ground; `settings` go over the usual ones. */
+  /** Starts the TKA server of a device, for the cluster of its fixture; `settings` go over the usual ones. */
   serve = async (name: string, settings: object = {}): Promise<TkaServerProcess> => {
-    const { access, namespace, token } = this.ground(name);
+    const { access, namespace, token } = this.fixture(name);
     const config = {
       tailscale: { hostname: name, port },
       operator: { namespace },

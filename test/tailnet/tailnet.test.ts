@@ -16,14 +16,14 @@ const stage = await Stage.set({
   others: ['laptop', 'ci'],
   userspace: ['tka-staging', 'ci'],
 });
-const { home, tailnet, ask, at, clusters, device, grant, ground, requests, run, serve, server } = stage;
+const { home, tailnet, ask, at, clusters, device, grant, fixture, requests, run, serve, server } = stage;
 const runKubectl = stage.kubectl;
 
 /** Resolves when the API server of prod-us refuses a token, which it does ten seconds after it has checked it last. */
 const refused = (token: string): Promise<unknown> =>
   eventually(
     'the old token to be refused',
-    () => statusFor(ground('tka-prod-us').access, token),
+    () => statusFor(fixture('tka-prod-us').access, token),
     (status) => status === 401,
   );
 
@@ -39,12 +39,12 @@ const healthy = (): Promise<unknown> =>
 const whoami = (context?: string, options = at('laptop')): Promise<Ran> =>
   runKubectl(`${context ? `--context ${context} ` : ''}auth whoami -o jsonpath={.status.userInfo.username}`, options);
 
-const account = (name: Name): RegExp => new RegExp(`^system:serviceaccount:${ground(name).namespace}:tka-user-`);
+const account = (name: Name): RegExp => new RegExp(`^system:serviceaccount:${fixture(name).namespace}:tka-user-`);
 
 beforeAll(async () => {
   for (const name of names) {
-    await ground(name).role(undefined, undefined, reader);
-    await ground(name).role(['*'], ['*'], admin);
+    await fixture(name).role(undefined, undefined, reader);
+    await fixture(name).role(['*'], ['*'], admin);
   }
   await tailnet.tag(Object.fromEntries(names.map((name) => [name, ['tag:tka']])));
   await grant(reader);
@@ -62,7 +62,7 @@ beforeEach(() => home.forget());
 test('all clusters are found by the tag of their servers', async () => {
   const rows = await clusters();
   expect(rows.map((row) => [row.name, row.server, row.apiEndpoint])).toEqual(
-    ['tka-prod-eu', 'tka-prod-us', 'tka-staging'].map((name) => [name, url(name), ground(name).access.server]),
+    ['tka-prod-eu', 'tka-prod-us', 'tka-staging'].map((name) => [name, url(name), fixture(name).access.server]),
   );
 });
 
@@ -87,7 +87,7 @@ test('exec runs on every cluster', async () => {
   expect(results.map(({ cluster, exitCode }) => [cluster, exitCode])).toEqual(
     ['tka-prod-eu', 'tka-prod-us', 'tka-staging'].map((name) => [name, 0]),
   );
-  for (const { cluster, stdout } of results) expect(stdout).toContain(`namespace/${ground(cluster).namespace}`);
+  for (const { cluster, stdout } of results) expect(stdout).toContain(`namespace/${fixture(cluster).namespace}`);
 });
 
 test('doctor has nothing to complain of', async () => {
@@ -214,7 +214,7 @@ test('a node that is cut off holds nobody up, and is back when its network is', 
 test('a member that claims the name of another is neither shown nor used under it', async () => {
   await tailnet.tag({ 'tka-mallory': ['tag:tka'] });
   try {
-    const { access } = ground('tka-prod-us');
+    const { access } = fixture('tka-prod-us');
     const liar = await serve('tka-mallory', {
       tailscale: { hostname: 'tka-prod-us', port },
       clusterInfo: { apiEndpoint: access.server, caData: Buffer.from(access.ca).toString('base64') },

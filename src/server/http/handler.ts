@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { apiPath, type ErrorBody } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
-import { type Answer, jsonAnswer, notFound, textAnswer } from './answer.ts';
+import { type Answer, jsonAnswer, notFound, textAnswer } from './answers.ts';
 import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';
 

@@ -2,7 +2,7 @@
 
 import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
-import { type Answer, escaped, htmlAnswer, jsonAnswer } from './answer.ts';
+import { type Answer, escaped, htmlAnswer, jsonAnswer } from './answers.ts';
 
 const columns = ['Cluster', 'Server', 'State', 'Last seen', 'URL', 'Kubernetes API', 'Version', 'Labels'];
 const states: readonly (MemberState | undefined)[] = ['healthy', 'suspected', 'dead'];

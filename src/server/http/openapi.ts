@@ -1,6 +1,6 @@
 // The API, described: OpenAPI 3.1. A test holds it to the routes and to what they answer.
 import { apiPath } from '../../tka/types.ts';
-import { type Answer, escaped, htmlAnswer } from './answer.ts';
+import { type Answer, escaped, htmlAnswer } from './answers.ts';
 
 interface Response {
   readonly description: string;

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import Negotiator from 'negotiator';
 import { stringify } from 'yaml';
 import { apiPath, type LoginAnswer } from '../../tka/types.ts';
-import { type Answer, jsonAnswer, notFound } from './answer.ts';
+import { type Answer, jsonAnswer, notFound } from './answers.ts';
 import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { memberlistJson, memberlistPage } from './memberlist.ts';
 import { openApi, openApiPage } from './openapi.ts';

@@ -2,8 +2,8 @@
 import type { IncomingMessage } from 'node:http';
 import type { WhoIs } from '../../tailscale/localapi.ts';
 import { type Caller, type Identity, Refusal } from '../http/contract.ts';
-import type { Log } from '../log.ts';
-import { isLoopback, whoCalls } from '../tailnet.ts';
+import type { Log } from '../log/log.ts';
+import { isLoopback, whoCalls } from '../tailnet/tailnet.ts';
 import { isOfOwnDomain } from './login.ts';
 import { grantOf } from './rules.ts';
 

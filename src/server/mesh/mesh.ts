@@ -4,7 +4,7 @@ import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { systemCode, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
-import { Seldom } from '../seldom.ts';
+import { Seldom } from '../log/seldom.ts';
 import { gossipFace } from './face.ts';
 import type { Gate, Whois } from './gate.ts';
 import { isAddress, type MemberRecord } from './member.ts';

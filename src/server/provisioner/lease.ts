@@ -1,8 +1,8 @@
 // Leader election by a coordination.k8s.io Lease, as client-go's leaderelection package keeps it, so that our replicas
 // and Go operators stand in one line.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Log } from '../log.ts';
-import { isStatus, type Kube } from './kube.ts';
+import { isStatus, type Kube } from '../kubernetes/kube.ts';
+import type { Log } from '../log/log.ts';
 import { type Metadata, paths } from './objects.ts';
 
 /** The Go operator's name for it. */

@@ -2,7 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { formatGoDuration, goDuration } from '../../util/duration.ts';
 import type { Caller } from '../http/contract.ts';
-import { segment } from './kube.ts';
+import { segment } from '../kubernetes/kube.ts';
 
 const group = 'tka.specht-labs.de';
 const apiVersion = `${group}/v1alpha1`;

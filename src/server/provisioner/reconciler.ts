@@ -9,9 +9,9 @@
 //   demoted or extended meanwhile refuses it, and what was made for it is removed again.
 // - No token is given before the status is written, nor by an account of another sign-in.
 
-import type { Log } from '../log.ts';
+import { isStatus, type Kube, KubeError } from '../kubernetes/kube.ts';
+import type { Log } from '../log/log.ts';
 import { Blocked, foreignAccount, foreignBinding, refusedBy } from './blocked.ts';
-import { isStatus, type Kube, KubeError } from './kube.ts';
 import {
   accountFor,
   bindingFor,

@@ -1,7 +1,7 @@
 // Where the sign-ins of this server are kept, as other servers and clients can compare it.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Log } from '../log.ts';
-import { isStatus, type Kube } from './kube.ts';
+import { isStatus, type Kube } from '../kubernetes/kube.ts';
+import type { Log } from '../log/log.ts';
 import { type Metadata, paths } from './objects.ts';
 
 export interface SignInStoreOptions {

@@ -1,7 +1,7 @@
 // Copies of collections that follow the cluster: listed once, then watched. What this process writes is in them at once.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Log } from '../log.ts';
-import { isStatus, type Kube, KubeError } from './kube.ts';
+import { isStatus, type Kube, KubeError } from '../kubernetes/kube.ts';
+import type { Log } from '../log/log.ts';
 import {
   type ClusterRoleBinding,
   type Metadata,

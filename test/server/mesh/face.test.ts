@@ -7,7 +7,7 @@ import { dialDirectly, post as sendTo } from '../../../src/server/mesh/peer.ts';
 import { type Seal, SharedKey, sealHeader, sealText, sealWindow } from '../../../src/server/mesh/seal.ts';
 import { readAnswer } from '../../../src/server/mesh/wire.ts';
 import type { MemberRow } from '../../../src/tka/types.ts';
-import { asking, host, instanceOf, key, member, names, peer, post, recordAt, sealed, telling } from './ground.ts';
+import { asking, host, instanceOf, key, member, names, peer, post, recordAt, sealed, telling } from './fixture.ts';
 
 describe('with a key', () => {
   test('a sealed question is taken, and its answer sealed for it alone', async () => {

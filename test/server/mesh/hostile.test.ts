@@ -23,7 +23,7 @@ import {
   recordAt,
   sealed,
   telling,
-} from './ground.ts';
+} from './fixture.ts';
 
 // From an open door and a whole message, so that the reader is what is tested. Nobody is ever reached.
 const open = {

@@ -1,0 +1,84 @@
+// The server's certificate: had from tailscaled, and asked for again before it ends.
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { certificateFor, type KeyPair } from '../../tailscale/localapi.ts';
+import type { Log } from '../log/log.ts';
+
+export interface CertificateOptions {
+  readonly name: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  /** Ends the waiting. */
+  readonly signal: AbortSignal;
+  /** Told of each new pair, the first one included. */
+  readonly onPair: (pair: KeyPair) => void;
+}
+
+const minute = 60_000;
+// The first one comes from an authority, through DNS.
+const timeout = 2 * minute;
+
+/**
+ * Resolves with the first pair, and keeps on until the signal. What goes wrong is logged and tried again. Rejects only
+ * when the signal ends the waiting for the first.
+ */
+export async function keepCertificate(options: CertificateOptions): Promise<KeyPair> {
+  const { signal } = options;
+  const first = await obtain(options, () => 5_000);
+  renew(options, first).catch((error) => {
+    if (!signal.aborted) throw error;
+  });
+  return first.pair;
+}
+
+interface Held {
+  readonly pair: KeyPair;
+  readonly from: number;
+  readonly until: number;
+}
+
+async function renew(options: CertificateOptions, first: Held): Promise<never> {
+  for (let held = first; ; ) {
+    await delay(untilNext(held, Date.now()), undefined, { signal: options.signal });
+    const { until } = held;
+    const now = await obtain(options, () => Math.min(5 * minute, Math.max(1_000, (until - Date.now()) / 10)));
+    if (now.pair.cert !== held.pair.cert) {
+      options.log.info({ name: options.name, until: new Date(now.until) }, 'the certificate is renewed');
+    } else if (now.until < Date.now()) {
+      options.log.error({ name: options.name, until: new Date(now.until) }, 'the certificate has ended');
+    }
+    held = now;
+  }
+}
+
+/**
+ * Milliseconds until a certificate is asked for again: when a third of its time is left, then ever sooner (tailscaled
+ * answers with the old one while it gets a new one), and each day at least, since a machine may sleep.
+ */
+export function untilNext({ from, until }: Omit<Held, 'pair'>, now: number): number {
+  const left = until - now;
+  const early = left - (until - from) / 3;
+  const soon = Math.min(60 * minute, Math.max(1_000, left / 10));
+  return Math.min(24 * 60 * minute, Math.max(early, soon));
+}
+
+/** Asks until there is a pair that can be used. */
+async function obtain({ name, env, log, signal, onPair }: CertificateOptions, pauseMs: () => number): Promise<Held> {
+  for (;;) {
+    try {
+      const pair = await certificateFor(name, { env, timeout, log: (line) => log.debug({}, line) });
+      const certificate = new X509Certificate(pair.cert);
+      if (!certificate.checkPrivateKey(createPrivateKey(pair.key))) throw new Error('the key is not the certificate’s');
+      onPair(pair);
+      return { pair, from: Date.parse(certificate.validFrom), until: Date.parse(certificate.validTo) };
+    } catch (error) {
+      signal.throwIfAborted();
+      const { hints = [] } = error as { readonly hints?: readonly string[] };
+      // tailscaled gives keys to root, and to the one user that it is told.
+      const uid = `tailscaled must permit it: TS_PERMIT_CERT_UID=${process.getuid?.() ?? ''}`;
+      const help = (error as { readonly problem?: unknown }).problem === 'denied' ? [uid] : hints;
+      log.error({ err: error, name, hints: help }, 'there is no certificate');
+      await delay(pauseMs(), undefined, { signal });
+    }
+  }
+}

@@ -1,0 +1,87 @@
+// Traces over OTLP/HTTP. The libraries for it are loaded where `otel.endpoint` is set, and nowhere else.
+import { hostname } from 'node:os';
+import { cleanText } from '../../util/text.ts';
+import { versionInfo } from '../../util/version.ts';
+import type { Config } from '../config/config.ts';
+import type { Answered } from '../http/contract.ts';
+import type { Log } from '../log/log.ts';
+import type { ReconcilePass } from '../provisioner/provisioner.ts';
+
+/** Tells a collector what was done, and how long it took. */
+export interface Traces {
+  request(answered: Answered): void;
+  reconcile(pass: ReconcilePass): void;
+  /** Sends what is not sent yet. */
+  stop(): Promise<void>;
+}
+
+/** Where traces go: `otel.endpoint` as a URL with its path; `host:port` by http or https. */
+export function tracesUrl(endpoint: string, insecure: boolean): string {
+  const url = new URL(endpoint.includes('://') ? endpoint : `${insecure ? 'http' : 'https'}://${endpoint}`);
+  if (url.pathname === '/') url.pathname = '/v1/traces';
+  return url.href;
+}
+
+/** Opens the traces; undefined where no endpoint is configured. */
+export async function openTraces(config: Config, log: Log): Promise<Traces | undefined> {
+  const endpoint = config.get('otel.endpoint');
+  if (endpoint === undefined) return undefined;
+  const [{ diag, DiagLogLevel, SpanKind, SpanStatusCode }, sdk, { OTLPTraceExporter }, { resourceFromAttributes }] =
+    await Promise.all([
+      import('@opentelemetry/api'),
+      import('@opentelemetry/sdk-trace'),
+      import('@opentelemetry/exporter-trace-otlp-http'),
+      import('@opentelemetry/resources'),
+    ]);
+  const url = tracesUrl(endpoint, config.get('otel.insecure'));
+  if (new URL(url).port === '4317') {
+    log.warn({ endpoint: url }, 'otel.endpoint: port 4317 is usually for gRPC; OTLP over HTTP is usually on 4318');
+  }
+  const say = (message: string) => log.warn({ endpoint: url, why: cleanText(message) }, 'traces cannot be sent');
+  const silent = () => {};
+  diag.setLogger({ error: say, warn: say, info: silent, debug: silent, verbose: silent }, DiagLogLevel.WARN);
+  const resource = resourceFromAttributes({
+    'service.name': 'tka-server',
+    'service.version': versionInfo().version,
+    'service.instance.id': hostname(),
+  });
+  const exporter = new OTLPTraceExporter({ url, timeoutMillis: 5_000 });
+  const provider = new sdk.TracerProvider({ resource, spanProcessors: [new sdk.BatchSpanProcessor({ exporter })] });
+  const tracer = provider.getTracer('tka-server');
+
+  const span = (
+    name: string,
+    ms: number,
+    kind: (typeof SpanKind)[keyof typeof SpanKind],
+    failed: boolean,
+    attributes: Readonly<Record<string, string | number | undefined>>,
+  ) => {
+    const given = Object.entries(attributes).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]]));
+    const options = { kind, startTime: Date.now() - ms, attributes: Object.fromEntries(given) };
+    const made = tracer.startSpan(name, options);
+    if (failed) made.setStatus({ code: SpanStatusCode.ERROR });
+    made.end();
+  };
+  return {
+    request({ id, method, route, path, status, ms, caller }) {
+      // What strangers make up is no name of a span.
+      span(
+        route === undefined ? method : `${method} ${route}`,
+        ms,
+        SpanKind.SERVER,
+        status === undefined || status >= 500,
+        {
+          'http.request.method': method,
+          'url.path': path,
+          'http.response.status_code': status,
+          'tka.request.id': id,
+          'user.name': caller?.login,
+          'tka.role': caller?.role,
+        },
+      );
+    },
+    reconcile: ({ name, namespace, ms, failed }) =>
+      span('reconcile', ms, SpanKind.INTERNAL, failed, { 'k8s.namespace.name': namespace, 'tka.sign_in': name }),
+    stop: () => provider.shutdown().catch((error) => say(String(error))),
+  };
+}

@@ -1,0 +1,185 @@
+// A namespace of a real API server, as an administrator prepares it for a TKA server; and waiting for what the cluster says.
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { Watch } from '@kubernetes/client-node';
+import { parseAllDocuments } from 'yaml';
+import { connectKube, isStatus, type Kube } from '../../src/server/kubernetes/kube.ts';
+import {
+  bindingName,
+  type ClusterRoleBinding,
+  paths,
+  type ServiceAccount,
+  type TkaSignin,
+} from '../../src/server/provisioner/objects.ts';
+import { type Access, kubeConfigFor } from './api-server.ts';
+import type { ReplicaOptions } from './replica.ts';
+
+interface Manifest {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { name: string; namespace?: string; annotations?: Readonly<Record<string, string>> };
+  readonly subjects?: { namespace: string }[];
+  readonly roleRef?: { name: string };
+  readonly rules?: { verbs: string[]; resourceNames?: string[] }[];
+}
+
+const plurals: Readonly<Record<string, string>> = {
+  CustomResourceDefinition: 'customresourcedefinitions',
+  ServiceAccount: 'serviceaccounts',
+  Role: 'roles',
+  RoleBinding: 'rolebindings',
+  ClusterRole: 'clusterroles',
+  ClusterRoleBinding: 'clusterrolebindings',
+};
+
+const manifests = (file: string): Manifest[] =>
+  parseAllDocuments(fs.readFileSync(path.join(import.meta.dirname, '../../deploy', file), 'utf8')).map(
+    (document) => document.toJS() as Manifest,
+  );
+
+/** A namespace of one API server, in which a TKA server may work: with its own token, which may do that and no more. */
+export class Fixture {
+  readonly access: Access;
+  readonly namespace: string;
+  readonly kube: Kube;
+  readonly token: string;
+
+  private constructor(access: Access, namespace: string, kube: Kube, token: string) {
+    this.access = access;
+    this.namespace = namespace;
+    this.kube = kube;
+    this.token = token;
+  }
+
+  /** Applies the manifests of deploy/ to a new namespace. */
+  static async make(access: Access, namespace = `tka-${randomBytes(4).toString('hex')}`): Promise<Fixture> {
+    const kube = connectKube(kubeConfigFor(access));
+    await kube.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
+    for (const object of ['base/crd.yaml', 'base/rbac.yaml', 'roles.yaml'].flatMap(manifests)) {
+      const { apiVersion, kind, metadata, roleRef } = object;
+      if (metadata.namespace !== undefined) metadata.namespace = namespace;
+      for (const subject of object.subjects ?? []) subject.namespace = namespace;
+      // Several namespaces share a server.
+      if (kind.startsWith('ClusterRole')) metadata.name += `-${namespace}`;
+      if (roleRef !== undefined && kind === 'ClusterRoleBinding') roleRef.name += `-${namespace}`;
+      // Tests make roles as they go.
+      for (const rule of object.rules ?? []) if (rule.verbs.includes('bind')) delete rule.resourceNames;
+      // As kubectl would create what all namespaces share: deploy.test.ts applies it to the same server.
+      if (kind === 'CustomResourceDefinition') {
+        const annotations = { 'kubectl.kubernetes.io/last-applied-configuration': JSON.stringify(object) };
+        Object.assign(metadata, { annotations: { ...metadata.annotations, ...annotations } });
+      }
+      const root = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+      const scope = metadata.namespace === undefined ? '' : `/namespaces/${namespace}`;
+      await kube.create(`${root}${scope}/${plurals[kind]}`, object).catch((error: unknown) => {
+        if (!isStatus(error, 409)) throw error;
+      });
+    }
+    const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+    await until(access, crd, 'tkasignins.tka.specht-labs.de', (found: Established | undefined) =>
+      found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
+    );
+    const { status } = await kube.create<{ status: { token: string } }>(
+      `${paths.accounts(namespace, 'tka-server')}/token`,
+      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
+    );
+    return new Fixture(access, namespace, kube, status.token);
+  }
+
+  /** What a replica here is given. */
+  replicaOptions(options: Partial<ReplicaOptions> = {}): ReplicaOptions {
+    return { access: this.access, token: this.token, namespace: this.namespace, ...options };
+  }
+
+  /** A ClusterRole that sees pods and namespaces, and changes nothing. Answers its name. */
+  async role(
+    verbs: readonly string[] = ['get', 'list', 'watch'],
+    resources = ['pods', 'namespaces'],
+    name = `test-${randomBytes(4).toString('hex')}`,
+  ): Promise<string> {
+    await this.kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRole',
+      metadata: { name },
+      rules: [{ apiGroups: [''], resources, verbs }],
+    });
+    return name;
+  }
+
+  /** Resolves when the API server has taken notice that the server may not do this any more. */
+  async mayNot(verb: string, resource: string): Promise<void> {
+    const kube = connectKube(kubeConfigFor(this.access, this.token));
+    const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
+    const spec = { resourceAttributes: { group: 'rbac.authorization.k8s.io', resource, verb } };
+    for (let allowed = true; allowed; ) {
+      ({ allowed } = (await kube.create<{ status: { allowed: boolean } }>(path, { spec })).status);
+    }
+    kube.close();
+  }
+
+  signIn = (name: string): Promise<TkaSignin | undefined> => this.kube.get(paths.signIns(this.namespace, name));
+  account = (name: string): Promise<ServiceAccount | undefined> => this.kube.get(paths.accounts(this.namespace, name));
+  binding = (name: string): Promise<ClusterRoleBinding | undefined> => this.kube.get(paths.bindings(bindingName(name)));
+
+  /** Resolves when nothing of this sign-in is there any more. */
+  async gone(name: string): Promise<void> {
+    await Promise.all([
+      until(this.access, paths.signIns(this.namespace), name, (found) => found === undefined),
+      until(this.access, paths.accounts(this.namespace), name, (found) => found === undefined),
+      until(this.access, paths.bindings(), bindingName(name), (found) => found === undefined),
+    ]);
+  }
+
+  /** Ends a sign-in at this moment, as an administrator would. */
+  async endAt(name: string, ms: number): Promise<void> {
+    await this.kube.patch(`${paths.signIns(this.namespace, name)}/status`, {
+      status: { valid_until: new Date(ms).toISOString().replace(/\.\d+Z/, 'Z') },
+    });
+  }
+}
+
+interface Established {
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
+
+/** Resolves as soon as the object of this name (undefined: none) passes; told by a watch, not by asking again. */
+export async function until<T>(
+  access: Access,
+  collection: string,
+  name: string,
+  passes: (found: T | undefined) => boolean | undefined,
+  timeoutMs = 30_000,
+): Promise<void> {
+  const kube = connectKube(kubeConfigFor(access));
+  try {
+    const fieldSelector = `metadata.name=${name}`;
+    const list = await kube.get<{ readonly items: readonly T[]; readonly metadata: { resourceVersion: string } }>(
+      `${collection}?fieldSelector=${encodeURIComponent(fieldSelector)}`,
+    );
+    if (list === undefined) throw new Error(`there is no ${collection}`);
+    let last: T | undefined = list.items[0];
+    if (passes(last)) return;
+    await new Promise<void>((resolve, reject) => {
+      const late = setTimeout(() => end(new Error(`${name} in ${collection}: ${JSON.stringify(last)}`)), timeoutMs);
+      let watch: Promise<AbortController> | undefined;
+      function end(error?: unknown): void {
+        clearTimeout(late);
+        if (error === undefined) resolve();
+        else reject(error);
+        void watch?.then((controller) => controller.abort());
+      }
+      watch = new Watch(kubeConfigFor(access)).watch(
+        collection,
+        { fieldSelector, resourceVersion: list.metadata.resourceVersion },
+        (phase, object) => {
+          last = phase === 'DELETED' ? undefined : object;
+          if (passes(last)) end();
+        },
+        (error) => end(error ?? new Error('the watch ended')),
+      );
+    });
+  } finally {
+    kube.close();
+  }
+}

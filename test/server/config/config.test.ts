@@ -1,0 +1,272 @@
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { makeCertificates } from '../../../src/sandbox/certificates.ts';
+import { clusterNameOf, loadConfig } from '../../../src/server/config/config.ts';
+import { type ConfigKey, configKeys, variableOf } from '../../../src/server/config/keys.ts';
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-config-'));
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
+const file = path.join(folder, 'config.yaml');
+const required = { TKA_CLUSTERINFO_APIENDPOINT: 'https://api.example.com:6443' };
+
+function load(text: string, env: NodeJS.ProcessEnv = required) {
+  fs.writeFileSync(file, text);
+  return loadConfig(file, env);
+}
+
+/** The lines of the error, without what they all begin with. */
+async function problems(text: string, env: NodeJS.ProcessEnv = required): Promise<string[]> {
+  const error = await load(text, env).catch((caught) => caught);
+  expect(error).toMatchObject({ name: 'UsageError', exitCode: 2 });
+  return (error as Error).message
+    .split('\n')
+    .map((line) => line.replace('bad configuration: ', '').replace(file, 'config.yaml'));
+}
+
+test('defaults are the Go server’s', async () => {
+  const config = await load('');
+  const expected: Partial<Record<ConfigKey, unknown>> = {
+    'tailscale.hostname': 'tka',
+    'tailscale.tailnet': '',
+    'tailscale.port': 443,
+    'tailscale.stateDir': '',
+    'tailscale.capName': 'specht-labs.de/cap/tka',
+    'server.host': undefined,
+    'server.readTimeout': 10_000,
+    'server.readHeaderTimeout': 5_000,
+    'server.writeTimeout': 20_000,
+    'server.idleTimeout': 120_000,
+    'operator.namespace': 'tka-dev',
+    'operator.leaseNamespace': undefined,
+    'operator.clusterName': 'tka-cluster',
+    'operator.contextPrefix': 'tka-context-',
+    'operator.userPrefix': 'tka-user-',
+    'api.retryAfterSeconds': 1,
+    'health.host': undefined,
+    'health.port': 8080,
+    debug: false,
+    'otel.endpoint': undefined,
+    'otel.insecure': true,
+    'clusterInfo.apiEndpoint': 'https://api.example.com:6443',
+    'clusterInfo.caData': '',
+    'clusterInfo.insecureSkipTLSVerify': false,
+    'clusterInfo.labels': {},
+    'clusterInfo.configMapRef.enabled': false,
+    'clusterInfo.configMapRef.name': 'cluster-info',
+    'clusterInfo.configMapRef.namespace': 'kube-public',
+    'clusterInfo.configMapRef.keys.apiEndpoint': 'apiEndpoint',
+    'clusterInfo.configMapRef.keys.caData': 'caData',
+    'clusterInfo.configMapRef.keys.insecure': 'insecure',
+    'clusterInfo.configMapRef.keys.kubeconfig': 'kubeconfig',
+    'gossip.enabled': false,
+    'gossip.port': 7946,
+    'gossip.bootstrapPeers': [],
+    'gossip.factor': 3,
+    'gossip.interval': 1_000,
+    'gossip.stalenessThreshold': 5,
+    'gossip.deadThreshold': 10,
+    'gossip.key': [],
+    'federation.loginServer': undefined,
+  };
+  expect(Object.fromEntries(Object.keys(configKeys).map((key) => [key, config.get(key as ConfigKey)]))).toEqual(
+    expected,
+  );
+});
+
+const { cert } = await makeCertificates('127.0.0.1');
+const caData = Buffer.from(cert).toString('base64');
+
+describe('every key, from the file and from the environment', () => {
+  const table: [key: ConfigKey, text: string, value: unknown][] = [
+    ['tailscale.hostname', 'tka-prod-us', 'tka-prod-us'],
+    ['tailscale.tailnet', '.example.ts.net', '.example.ts.net'],
+    ['tailscale.port', '8123', 8123],
+    ['tailscale.stateDir', '/var/lib/tka', '/var/lib/tka'],
+    ['tailscale.capName', 'example.com/cap/tka', 'example.com/cap/tka'],
+    ['server.host', '127.0.0.11', '127.0.0.11'],
+    ['server.readTimeout', '1m30s', 90_000],
+    ['server.readHeaderTimeout', '500ms', 500],
+    ['server.writeTimeout', '0', 0],
+    ['server.idleTimeout', '1.5h', 5_400_000],
+    ['operator.namespace', 'tka-system', 'tka-system'],
+    ['operator.leaseNamespace', 'tka-dev', 'tka-dev'],
+    ['operator.clusterName', 'prod', 'prod'],
+    ['operator.contextPrefix', 'c-', 'c-'],
+    ['operator.userPrefix', 'u-', 'u-'],
+    ['api.retryAfterSeconds', '3', 3],
+    ['health.host', '127.0.0.12', '127.0.0.12'],
+    ['health.port', '9090', 9090],
+    ['debug', 'true', true],
+    ['otel.endpoint', 'collector:4318', 'collector:4318'],
+    ['otel.insecure', 'false', false],
+    ['clusterInfo.apiEndpoint', 'https://10.0.0.1:6443', 'https://10.0.0.1:6443'],
+    ['clusterInfo.caData', caData, caData],
+    ['clusterInfo.insecureSkipTLSVerify', 'true', true],
+    ['clusterInfo.configMapRef.name', 'info', 'info'],
+    ['clusterInfo.configMapRef.namespace', 'default', 'default'],
+    ['clusterInfo.configMapRef.keys.apiEndpoint', 'a', 'a'],
+    ['clusterInfo.configMapRef.keys.caData', 'b', 'b'],
+    ['clusterInfo.configMapRef.keys.insecure', 'c', 'c'],
+    ['clusterInfo.configMapRef.keys.kubeconfig', 'd', 'd'],
+    ['gossip.enabled', 'true', true],
+    ['gossip.port', '7947', 7947],
+    ['gossip.factor', '5', 5],
+    ['gossip.interval', '200ms', 200],
+    ['gossip.stalenessThreshold', '7', 7],
+    ['gossip.deadThreshold', '70', 70],
+    ['gossip.key', 'k'.repeat(32), ['k'.repeat(32)]],
+    ['gossip.key', `${'k'.repeat(32)}, ${'l'.repeat(32)}`, ['k'.repeat(32), 'l'.repeat(32)]],
+    ['federation.loginServer', 'https://tka.example.ts.net', 'https://tka.example.ts.net'],
+  ];
+  test.each(table)('%s: %s', async (key, text, value) => {
+    const nested = key.split('.').map((part, depth) => `${'  '.repeat(depth)}${part}:`);
+    const env = key === 'clusterInfo.apiEndpoint' ? {} : required;
+    expect((await load(`${nested.join('\n')} ${text}\n`, env)).get(key)).toEqual(value);
+    // In another case, and from the environment against a value in the file.
+    expect((await load(`${nested.join('\n').toLowerCase()} ${text}\n`, env)).get(key)).toEqual(value);
+    expect((await load('tailscale: {port: 1}', { ...required, [variableOf(key)]: text })).get(key)).toEqual(value);
+  });
+
+  test('lists and maps', async () => {
+    const text = [
+      `gossip: {bootstrapPeers: [tka-a:7946, "[::1]:7946"], key: [${'k'.repeat(32)}, ${'l'.repeat(32)}]}`,
+      'clusterInfo: {labels: {environment: prod, version: 1.10, "example.com/zone": on}}',
+    ].join('\n');
+    const config = await load(text);
+    expect(config.get('gossip.bootstrapPeers')).toEqual(['tka-a:7946', '[::1]:7946']);
+    expect(config.get('gossip.key')).toEqual(['k'.repeat(32), 'l'.repeat(32)]);
+    expect(config.get('clusterInfo.labels')).toEqual({
+      environment: 'prod',
+      version: '1.10',
+      'example.com/zone': 'on',
+    });
+    const env = { ...required, TKA_GOSSIP_BOOTSTRAPPEERS: 'a:1, b:2 c:3' };
+    expect((await load(text, env)).get('gossip.bootstrapPeers')).toEqual(['a:1', 'b:2', 'c:3']);
+    for (const labels of ['environment=dev,region=eu=1', '{"environment":"dev","region":"eu=1"}']) {
+      const config = await load(text, { ...required, TKA_CLUSTERINFO_LABELS: labels });
+      expect(config.get('clusterInfo.labels')).toEqual({ environment: 'dev', region: 'eu=1' });
+    }
+  });
+
+  test('names of variables', () => {
+    expect(variableOf('clusterInfo.configMapRef.keys.apiEndpoint')).toBe(
+      'TKA_CLUSTERINFO_CONFIGMAPREF_KEYS_APIENDPOINT',
+    );
+  });
+});
+
+test('an empty variable is none, and neither is what a Service beside the pod puts there', async () => {
+  const config = await load('health: {port: 9000}', {
+    ...required,
+    TKA_TAILSCALE_PORT: '',
+    TKA_HEALTH_PORT: 'tcp://10.96.0.1:8080',
+    TKA_SERVICE_HOST: '10.96.0.1',
+  });
+  expect(config.get('tailscale.port')).toBe(443);
+  expect(config.get('health.port')).toBe(9000);
+});
+
+describe('problems', () => {
+  test.each<[name: string, text: string, problems: string[]]>([
+    [
+      'an unknown key',
+      'tailscale:\n  hostnam: x\n',
+      ['config.yaml:2: tailscale.hostnam is no key of the configuration'],
+    ],
+    [
+      'a key in the wrong place',
+      'capName: x\n',
+      ['config.yaml:1: capName is no key of the configuration (tailscale.capName is)'],
+    ],
+    ['a value where a map is', 'gossip: true\n', ['config.yaml:1: gossip must be a map']],
+    ['a map where a value is', 'debug: {x: 1}\n', ['config.yaml:1: debug must be true or false']],
+    [
+      'a bare number for a time',
+      'server: {readTimeout: 10}\n',
+      ['config.yaml:1: server.readTimeout must be a Go duration like 10s, from 0 to 24h'],
+    ],
+    ['a port', 'health: {port: 70000}\n', ['config.yaml:1: health.port must be a port from 1 to 65535']],
+    [
+      'a URL for a host',
+      'tailscale: {hostname: "https://tka"}\n',
+      ['config.yaml:1: tailscale.hostname must be a host name'],
+    ],
+    [
+      'plain http',
+      'clusterInfo: {apiEndpoint: "http://x"}\n',
+      ['config.yaml:1: clusterInfo.apiEndpoint must be the https URL of the API server'],
+    ],
+    [
+      'a CA that is PEM already',
+      'clusterInfo: {caData: "-----BEGIN"}\n',
+      ['config.yaml:1: clusterInfo.caData must be base64 of PEM, as certificate-authority-data in a kubeconfig'],
+    ],
+    [
+      'peers without a port',
+      'gossip: {bootstrapPeers: [tka]}\n',
+      ['config.yaml:1: gossip.bootstrapPeers must be a list of host:port'],
+    ],
+    [
+      'a nested label',
+      'clusterInfo: {labels: {a: {b: c}}}\n',
+      ['config.yaml:1: clusterInfo.labels must be a map of texts, or key=value,key=value'],
+    ],
+    [
+      'thresholds',
+      'gossip: {stalenessThreshold: 10}\n',
+      ['gossip.deadThreshold must be more than gossip.stalenessThreshold'],
+    ],
+    ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is there twice']],
+    [
+      'both ways to an endpoint',
+      'clusterInfo: {configMapRef: {enabled: true}}\n',
+      ['clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other'],
+    ],
+  ])('%s', async (_, text, expected) => {
+    expect(await problems(text)).toEqual(expected);
+  });
+
+  test('all at once', async () => {
+    const env = { TKA_HEALTH_PORT: 'x\u001b[2J', TKA_DEBUG: 'maybe' };
+    expect(await problems('tailscale: {port: no}\nfoo: 1\nserver: {idleTimeout: 1d}\n', env)).toEqual([
+      'config.yaml:1: tailscale.port must be a port from 1 to 65535',
+      'config.yaml:2: foo is no key of the configuration',
+      'config.yaml:3: server.idleTimeout must be a Go duration like 120s, from 0 to 24h',
+      'TKA_HEALTH_PORT="x [2J": must be a port from 1 to 65535',
+      'TKA_DEBUG="maybe": must be true or false',
+      'clusterInfo.apiEndpoint is required (or clusterInfo.configMapRef.enabled: true)',
+    ]);
+  });
+
+  test('a secret is not told', async () => {
+    expect(await problems('', { ...required, TKA_GOSSIP_KEY: 'too-short' })).toEqual([
+      'TKA_GOSSIP_KEY: must be a secret of 32 characters at least, or a list of at most 10 (the first signs)',
+    ]);
+    expect(await problems('', { ...required, TKA_OTEL_ENDPOINT: 'http://me:secret@traces x' })).toEqual([
+      'TKA_OTEL_ENDPOINT="http://[redacted]@traces x": must be host:port or a URL',
+    ]);
+  });
+
+  test('a file that is no YAML, or is not there', async () => {
+    expect(await problems('a: [', {})).toEqual([expect.stringMatching(/^config\.yaml:1: /)]);
+    const absent = loadConfig(path.join(folder, 'absent.yaml'), required);
+    await expect(absent).rejects.toThrow(/absent\.yaml: there is no such file$/);
+  });
+});
+
+describe('the name of the cluster', () => {
+  test.each([
+    ['', 'tka'],
+    ['tailscale: {hostname: TKA-prod-us}', 'tka-prod-us'],
+    ['tailscale: {hostname: tka-prod-us.Example.ts.net, tailnet: .example.ts.net}', 'tka-prod-us'],
+    ['tailscale: {hostname: tka.prod.example.com}', 'tka.prod.example.com'],
+    ['operator: {clusterName: prod-us}', 'prod-us'],
+    // The default of the Go server, which its configurations copy.
+    ['operator: {clusterName: tka-cluster}\ntailscale: {hostname: tka-prod-us}', 'tka-prod-us'],
+    ['operator: {clusterName: Prod US}\ntailscale: {hostname: tka-prod-us}', 'tka-prod-us'],
+  ])('%s: %s', async (text, name) => {
+    expect(clusterNameOf(await load(text))).toBe(name);
+  });
+});

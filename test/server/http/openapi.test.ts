@@ -1,0 +1,63 @@
+// What the document says by itself; test/cluster/openapi.test.ts holds it to the answers of the server.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Validator } from '@seriousme/openapi-schema-validator';
+import { expect, test } from 'vitest';
+import { Refusal } from '../../../src/server/http/contract.ts';
+import { openApi } from '../../../src/server/http/openapi.ts';
+import { apiRoutes, openRoutes } from '../../../src/server/http/routes.ts';
+import { documented, problemOf } from '../documented.ts';
+import { api, ask, login, members, sample, serve } from '../support.ts';
+
+test('it is an OpenAPI document', async () => {
+  expect(await new Validator().validate(structuredClone(openApi))).toEqual({ valid: true });
+});
+
+test('it has every route, and no other', () => {
+  const routes = [...apiRoutes, ...openRoutes].flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method} ${path}`),
+  );
+  expect([...new Set([...documented.keys()].map((key) => key.replace(/ \d+$/, '')))].sort()).toEqual(routes.sort());
+});
+
+test('it has every status that a caller can be refused with', () => {
+  const folder = join(import.meta.dirname, '../../../src/server');
+  const source = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => readFileSync(join(folder, name), 'utf8'))
+    .join('\n');
+  const statuses = [...source.matchAll(/new Refusal\(\s*(\d+)/g)].map(([, status]) => status);
+  expect(statuses.length).toBeGreaterThan(10);
+  const known = new Set([...documented.keys()].map((key) => key.split(' ')[2]));
+  expect(statuses.filter((status) => !known.has(status))).toEqual([]);
+});
+
+test('every form of a memberlist is as documented', async () => {
+  const schema = documented.get(`GET ${api}/memberlist 200`)?.content?.['application/json']?.schema ?? { not: {} };
+  for (const rows of [members.slice(0, 1), members.slice(2, 3), JSON.parse(sample('memberlist-json').body)]) {
+    await serve({ members: () => rows });
+    expect(problemOf(schema, JSON.parse((await ask('GET', `${api}/memberlist`)).body))).toBeUndefined();
+  }
+});
+
+test('a body that is not as documented would be noticed', () => {
+  const schema = { $ref: '#/components/schemas/Login' };
+  expect(problemOf(schema, login)).toBeUndefined();
+  expect(problemOf(schema, { ...login, until: 'soon' })).toMatch(/date-time/);
+  expect(problemOf(schema, { ...login, token: 'x' })).toMatch(/additional/);
+});
+
+test('it is served as JSON, or as a page without scripts, to anybody', async () => {
+  await serve({
+    identity: {
+      whoIs() {
+        throw new Refusal(403, { message: 'no' });
+      },
+    },
+  });
+  expect(JSON.parse((await ask('GET', '/swagger')).body)).toEqual(openApi);
+  const { headers, body } = await ask('GET', '/swagger', { accept: 'text/html' });
+  expect(headers['content-security-policy']).not.toContain('script-src');
+  expect(body).not.toMatch(/<script|<a |src=|href=/);
+  for (const path of Object.keys(openApi.paths)) expect(body).toContain(path);
+});

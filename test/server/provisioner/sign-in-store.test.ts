@@ -1,0 +1,61 @@
+import { KubeConfig } from '@kubernetes/client-node';
+import { afterEach, expect, test, vi } from 'vitest';
+import { connectKube } from '../../../src/server/kubernetes/kube.ts';
+import { signInStore } from '../../../src/server/provisioner/sign-in-store.ts';
+import { kubeSystem, kubeSystemUid, StandInApi } from '../stand-in-api.ts';
+
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+async function storeIn(cluster: StandInApi) {
+  await cluster.start();
+  const kubeConfig = new KubeConfig();
+  kubeConfig.loadFromClusterAndUser({ name: 'x', server: cluster.url, skipTLSVerify: true }, { name: 'x', token: 'x' });
+  const kube = connectKube(kubeConfig);
+  const stopping = new AbortController();
+  const warnings: string[] = [];
+  const note = (_: object, message: string) => warnings.push(message);
+  const log = { debug: note, info: note, warn: note, error: note };
+  const storeOf = signInStore({ kube, namespace: 'tka-system', log, signal: stopping.signal });
+  ends.push(() => {
+    stopping.abort();
+    kube.close();
+    cluster.stop();
+  });
+  return { storeOf, warnings };
+}
+
+test('names the cluster by the UID of kube-system, and the namespace of the sign-ins', async () => {
+  const { storeOf, warnings } = await storeIn(new StandInApi());
+  await vi.waitFor(() => expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`));
+  expect(warnings).toEqual([]);
+});
+
+test.each([
+  ['it does not exist', undefined],
+  ['it has no UID', { metadata: {} }],
+  ['its UID is no text', { metadata: { uid: 7 } }],
+  ['its UID is not plain text', { metadata: { uid: 'a b' } }],
+])('states nothing while the namespace cannot be read (%s), and asks again', async (_, namespace) => {
+  const cluster = new StandInApi();
+  if (namespace === undefined) cluster.objects.delete(kubeSystem);
+  else cluster.objects.set(kubeSystem, namespace);
+  const { storeOf, warnings } = await storeIn(cluster);
+  await vi.waitFor(() =>
+    expect(warnings).toEqual(['the namespace kube-system cannot be read: clients do not fail over to this server']),
+  );
+  expect(storeOf()).toBeUndefined();
+  cluster.objects.set(kubeSystem, { metadata: { uid: kubeSystemUid } });
+  await vi.waitFor(() => expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`), 5_000);
+});
+
+test('asks once: a name that was read is kept while the API server is away', async () => {
+  const cluster = new StandInApi();
+  const { storeOf } = await storeIn(cluster);
+  await vi.waitFor(() => expect(storeOf()).toBeDefined());
+  cluster.objects.delete(kubeSystem);
+  expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`);
+  expect(cluster.missed).toBe(0);
+});
