@@ -3,8 +3,9 @@ import { lookup as systemLookup } from 'node:dns/promises';
 import * as net from 'node:net';
 import { systemCode } from '../util/errors.ts';
 import { permitted, plainHttpError, type Target } from './plain.ts';
+import type { OnStep } from './steps.ts';
 
-/** Who knows addresses. */
+/** What resolves host names. */
 export interface Names {
   /** Instead of the system's resolver. */
   readonly lookup?: ((host: string) => Promise<readonly LookupAddress[]>) | undefined;
@@ -16,6 +17,7 @@ export interface Names {
   /** The tailnet's suffix in lower case (`example.ts.net`), if it is known; a cheaper question than the one for a name. */
   readonly tailnetSuffix?: (() => Promise<string | undefined>) | undefined;
   readonly log: (line: string) => void;
+  readonly onStep?: OnStep | undefined;
 }
 
 /** Rejects with the signal's reason as soon as it is aborted; the promise itself goes on, unheard. */
@@ -102,7 +104,11 @@ function noAddress(host: string): Error {
 async function resolved(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
   const ask = names.lookup ?? ((name: string) => systemLookup(name, { all: true }));
-  const found = await unlessAborted(ask(host), signal);
+  const found = await unlessAborted(ask(host), signal).catch((error) => {
+    names.onStep?.({ step: 'resolver', addresses: [] });
+    throw error;
+  });
+  names.onStep?.({ step: 'resolver', addresses: found.map(({ address }) => address) });
   const good = permitted(target, found, ({ address }) => address);
   if (good.length > 0) return alternating(good);
   if (found.length > 0) throw plainHttpError(origin);

@@ -2,9 +2,11 @@ import type * as net from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { createSecureContext } from 'node:tls';
 import { addressesOf, dial, type Names } from './dial.ts';
+import type { ProxyServer } from './environment.ts';
 import { ConnectTimeout } from './failure.ts';
 import { type Client, httpClient } from './http.ts';
 import { type Target, targetOf } from './plain.ts';
+import type { OnStep, Route } from './steps.ts';
 import { defaultContext, secure, type Trust } from './tls.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -26,22 +28,16 @@ export interface ConnectOptions {
   readonly ca?: string | undefined;
   /** Believes whoever answers. */
   readonly insecure?: boolean | undefined;
-  /** Told of each connection as soon as it stands: a TLSSocket for https, which knows the certificate. */
-  readonly onOpen?: ((socket: net.Socket) => void) | undefined;
-}
-
-/** A proxy on the way to an origin, fit to be shown. */
-export interface Route {
-  /** Without its credentials: `socks5://127.0.0.1:1055`. */
-  readonly proxy: string;
-  /** The environment variable that names it. */
-  readonly variable: string;
+  /** Told of the steps of each connection. */
+  readonly onStep?: OnStep | undefined;
 }
 
 /** The way to servers: direct or through proxies, by the system's names or the tailnet's. */
 export interface Network {
   /** A client for one origin; nothing is opened before its first request. destroy() it at the end. */
   client(origin: string, options: ConnectOptions): Client;
+  /** Opens a connection as a client's request does, and sends nothing over it. Destroy the socket at the end. */
+  connect(origin: string, options: ConnectOptions): Promise<net.Socket>;
   /** The proxy that an origin is spoken to through; undefined where there is none. Throws TkaError for a bad one. */
   route(origin: string): Promise<Route | undefined>;
 }
@@ -56,13 +52,21 @@ export function openNetwork(options: NetworkOptions): Network {
     return common;
   };
 
-  async function connect(target: Target, { ca, insecure }: ConnectOptions, signal: AbortSignal): Promise<net.Socket> {
+  async function proxyOf(target: Target): Promise<ProxyServer | undefined> {
     const variable = proxyVariable(env, target.plain);
-    const through =
-      variable === undefined
-        ? undefined
-        : await (await import('./proxy.ts')).throughProxy(variable, env, target, names, trustByDefault, signal);
-    const socket = through ?? (await dial(await addressesOf(target, names, signal), target.port, signal));
+    return variable === undefined ? undefined : (await import('./environment.ts')).proxyFor(variable, env, target);
+  }
+
+  async function connect(target: Target, options: ConnectOptions, signal: AbortSignal): Promise<net.Socket> {
+    const { ca, insecure, onStep } = options;
+    const told = onStep === undefined ? names : { ...names, onStep };
+    const proxy = await proxyOf(target);
+    onStep?.({ step: 'route', route: routeThrough(proxy) });
+    const socket =
+      proxy === undefined
+        ? await direct(target, told, signal)
+        : await (await import('./proxy.ts')).throughProxy(proxy, target, told, trustByDefault, signal);
+    onStep?.({ step: 'tcp', address: proxy === undefined ? socket.remoteAddress : undefined });
     if (target.plain) return socket;
     try {
       const context = ca === undefined ? trustByDefault() : createSecureContext({ ca });
@@ -74,27 +78,33 @@ export function openNetwork(options: NetworkOptions): Network {
     }
   }
 
+  async function open(target: Target, options: ConnectOptions, closed?: AbortSignal): Promise<net.Socket> {
+    const socket = await limited(options.connectTimeout, closed, (signal) => connect(target, options, signal));
+    options.onStep?.({ step: 'open', socket });
+    return socket;
+  }
+
   return {
     client(origin, connectOptions) {
       const target = targetOf(origin);
       return httpClient({
         host: new URL(target.origin).host,
-        connect: (closed) =>
-          limited(connectOptions.connectTimeout, closed, async (signal) => {
-            const socket = await connect(target, connectOptions, signal);
-            connectOptions.onOpen?.(socket);
-            return socket;
-          }),
+        connect: (closed) => open(target, connectOptions, closed),
       });
     },
-    async route(origin) {
-      const target = targetOf(origin);
-      const variable = proxyVariable(env, target.plain);
-      if (variable === undefined) return undefined;
-      const proxy = (await import('./environment.ts')).proxyFor(variable, env, target);
-      return proxy && { proxy: proxy.shown, variable };
-    },
+    connect: (origin, connectOptions) => open(targetOf(origin), connectOptions),
+    route: async (origin) => routeThrough(await proxyOf(targetOf(origin))),
   };
+}
+
+async function direct(target: Target, names: Names, signal: AbortSignal): Promise<net.Socket> {
+  const addresses = await addressesOf(target, names, signal);
+  names.onStep?.({ step: 'name', addresses });
+  return dial(addresses, target.port, signal);
+}
+
+function routeThrough(proxy: ProxyServer | undefined): Route | undefined {
+  return proxy && { proxy: proxy.shown, variable: proxy.variable };
 }
 
 /** The variable that names a proxy for http or https. What it holds is read only where it is needed. */
@@ -105,16 +115,21 @@ function proxyVariable(env: Environment, plain: boolean): string | undefined {
   return [...own, 'ALL_PROXY', 'all_proxy'].find((name) => env[name]?.trim());
 }
 
-async function limited<T>(timeout: number, closed: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+/** Aborts work after `timeout` milliseconds, or when `closed` is aborted. */
+async function limited<T>(
+  timeout: number,
+  closed: AbortSignal | undefined,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const attempt = new AbortController();
-  const close = () => attempt.abort(closed.reason);
+  const close = () => attempt.abort(closed?.reason);
   const timer = setTimeout(() => attempt.abort(new ConnectTimeout(timeout)), timeout);
-  closed.addEventListener('abort', close, { once: true });
-  if (closed.aborted) close();
+  closed?.addEventListener('abort', close, { once: true });
+  if (closed?.aborted) close();
   try {
     return await work(attempt.signal);
   } finally {
     clearTimeout(timer);
-    closed.removeEventListener('abort', close);
+    closed?.removeEventListener('abort', close);
   }
 }

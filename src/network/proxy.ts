@@ -3,7 +3,7 @@ import { isIP, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { TkaError } from '../util/errors.ts';
 import { addressesOf, dial, type Names, tailnetAddresses } from './dial.ts';
-import { type ProxyServer, proxyFor } from './environment.ts';
+import type { ProxyServer } from './environment.ts';
 import { authorityHint, ConnectTimeout, failureOf, seconds, Unavailable } from './failure.ts';
 import { httpConnect } from './http-connect.ts';
 import { permitted, plainHttpError, type Target, targetOf } from './plain.ts';
@@ -12,28 +12,26 @@ import { secure } from './tls.ts';
 import { HandshakeError } from './wire.ts';
 
 /**
- * A connection to a target through the proxy that `variable` names; undefined where none is to be used. Throws
- * Unavailable where the proxy is at fault or says that it cannot, TkaError where the variable or the target is wrong.
+ * Opens a connection to a target through a proxy. Throws Unavailable if the proxy fails or refuses, TkaError for plain
+ * http to an address that is neither loopback nor a tailnet's.
  */
 export async function throughProxy(
-  variable: string,
-  env: Readonly<Record<string, string | undefined>>,
+  proxy: ProxyServer,
   target: Target,
   names: Names,
   trust: () => SecureContext,
   signal: AbortSignal,
-): Promise<Socket | undefined> {
-  const proxy = proxyFor(variable, env, target);
-  if (proxy === undefined) return undefined;
-  const { log } = names;
-  log(`${target.origin} is spoken to through the proxy ${proxy.shown} (${variable})`);
+): Promise<Socket> {
+  names.log(`${target.origin} is spoken to through the proxy ${proxy.shown} (${proxy.variable})`);
   const ask = (host: string) => tunnel(proxy, { ...target, host }, names, trust, signal);
 
   // What a proxy makes of a name is out of sight, so for plain http it is given the address.
   if (target.plain) {
-    const addresses = isIP(target.host) === 0 ? await tailnetAddresses(target, names, signal) : [target.host];
-    const [address] = permitted(target, addresses, String);
+    const known = isIP(target.host) === 0 ? await tailnetAddresses(target, names, signal) : [target.host];
+    const addresses = permitted(target, known, String);
+    const [address] = addresses;
     if (address === undefined) throw plainHttpError(target.origin);
+    names.onStep?.({ step: 'name', addresses });
     return ask(address);
   }
   try {
@@ -86,7 +84,9 @@ async function reach(
   const { host, port, kind, shown } = proxy;
   try {
     const way = { origin: shown, host, port, plain: false };
-    const socket = await dial(await addressesOf(way, names, signal), port, signal);
+    // Steps are about the target, not about the proxy.
+    const addresses = await addressesOf(way, { ...names, onStep: undefined }, signal);
+    const socket = await dial(addresses, port, signal);
     return kind === 'https' ? await secure(socket, host, { context: trust() }, signal) : socket;
   } catch (error) {
     if (error instanceof TkaError) throw error;

@@ -1,6 +1,7 @@
 // This server as a member of the mesh: what the configuration and tailscaled say of it, for src/server/mesh.
 import { setTimeout as delay } from 'node:timers/promises';
 import { dial } from '../network/dial.ts';
+import { proxyFor } from '../network/environment.ts';
 import { targetOf } from '../network/plain.ts';
 import { throughProxy } from '../network/proxy.ts';
 import { defaultContext } from '../network/tls.ts';
@@ -168,8 +169,11 @@ function tailnetDial(
     }
     if (userspace && variable !== undefined) {
       const target = targetOf(`http://${bracketed(address)}:${port}`);
-      const socket = await throughProxy(variable, env, target, names, () => defaultContext(undefined), signal);
-      if (socket !== undefined) return { socket, address, port };
+      const proxy = proxyFor(variable, env, target);
+      if (proxy !== undefined) {
+        const socket = await throughProxy(proxy, target, names, () => defaultContext(undefined), signal);
+        return { socket, address, port };
+      }
     }
     // Past the proxy it would be the pod's network, where a tailnet's address may be anybody's: no tag is told by it.
     if (userspace && !hasKey && !isLoopback(address)) {

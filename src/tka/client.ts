@@ -2,7 +2,8 @@ import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { authorityHint, type Failure, failureOf, seconds, Unavailable } from '../network/failure.ts';
 import type { Client } from '../network/http.ts';
-import { type Network, openNetwork, type Route } from '../network/network.ts';
+import { type Network, openNetwork } from '../network/network.ts';
+import type { Route } from '../network/steps.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import {
   type Access,
@@ -58,8 +59,9 @@ export class TkaClient {
     this.#network = options.network ?? openNetwork({ env: {} });
     this.#client = this.#network.client(server, {
       connectTimeout,
-      onOpen: (socket) => {
-        this.#socket = socket;
+      onStep: (done) => {
+        if (done.step !== 'open') return;
+        this.#socket = done.socket;
         options.onOpen?.();
       },
     });

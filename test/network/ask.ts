@@ -14,8 +14,8 @@ type Asked = Partial<NetworkOptions & ConnectOptions>;
 
 /** Asks an origin for /x through a network of its own, and lets go of it. */
 export async function ask(origin: string, options: Asked = {}): Promise<Echo> {
-  const { connectTimeout = 5000, ca, insecure, onOpen, ...rest } = options;
-  const client = openNetwork({ env: {}, ...rest }).client(origin, { connectTimeout, ca, insecure, onOpen });
+  const { connectTimeout = 5000, ca, insecure, onStep, ...rest } = options;
+  const client = openNetwork({ env: {}, ...rest }).client(origin, { connectTimeout, ca, insecure, onStep });
   try {
     const { body } = await client.request({ method: 'GET', path: '/x', headers: { 'user-agent': 'test' } });
     return (await json(body)) as Echo;

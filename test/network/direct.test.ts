@@ -6,6 +6,7 @@ import * as path from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNetwork } from '../../src/network/network.ts';
+import type { OnStep } from '../../src/network/steps.ts';
 import { ask, failure } from './ask.ts';
 import { type Authority, makeAuthority } from './certificates.ts';
 import { echo, type Listening, listen, oddServer } from './servers.ts';
@@ -146,12 +147,13 @@ describe('names', () => {
 });
 
 describe('certificates', () => {
-  it('are shown to who asked for the connection', async () => {
+  it('are shown to the caller', async () => {
     const seen: string[] = [];
-    const onOpen = (socket: net.Socket) =>
-      seen.push((socket as TLSSocket).getPeerX509Certificate()?.subjectAltName ?? '');
+    const onStep: OnStep = (done) => {
+      if (done.step === 'open') seen.push((done.socket as TLSSocket).getPeerX509Certificate()?.subjectAltName ?? '');
+    };
     const trust = { ...finds('127.0.0.1'), caFile: authority.file };
-    await ask(`https://${name}:${secure.port}`, { ...trust, onOpen });
+    await ask(`https://${name}:${secure.port}`, { ...trust, onStep });
     expect(seen).toEqual([expect.stringContaining(`DNS:${name}`)]);
   });
 

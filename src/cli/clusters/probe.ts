@@ -20,8 +20,10 @@ export function probeConnections({ network, terminal }: Pick<Context, 'network' 
         network.client(origin, {
           ...options,
           connectTimeout,
-          onOpen: (socket) => {
-            const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+          onStep: (done) => {
+            options.onStep?.(done);
+            if (done.step !== 'open') return;
+            const certificate = done.socket instanceof TLSSocket ? done.socket.getPeerX509Certificate() : undefined;
             opened = {
               at: performance.now(),
               validUntil: certificate === undefined ? undefined : Date.parse(certificate.validTo),
