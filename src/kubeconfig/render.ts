@@ -3,11 +3,15 @@ import type { Plain, PlainMap } from './value.ts';
 // What JSON leaves raw but a YAML 1.1 reader takes for a line break or refuses as not printable.
 const yamlUnsafe = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
 
-/** A double-quoted scalar that JSON, YAML 1.1 and YAML 1.2 readers all take for the same text. */
+/** Escapes in JSON text what a YAML 1.1 reader would read otherwise. */
+export function escapeForYaml(json: string): string {
+  return json.replace(yamlUnsafe, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** Returns a double-quoted scalar that JSON, YAML 1.1 and YAML 1.2 readers all take for the same text. */
 export function quote(text: string): string {
-  const escaped = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
   // A lone surrogate has no UTF-8 form, and Go's YAML refuses its escape.
-  return JSON.stringify(text.toWellFormed()).replace(yamlUnsafe, escaped);
+  return escapeForYaml(JSON.stringify(text.toWellFormed()));
 }
 
 const isMap = (value: Plain): value is PlainMap => typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -38,26 +42,15 @@ export function blockItems(items: readonly Plain[], indent: string): string {
   return lines;
 }
 
-/** How a multi-line flow text is laid out: where its own lines start, and one step further in. */
-export interface FlowLayout {
-  readonly indent: string;
-  readonly step: string;
+/** Returns a flow text on one line that is valid JSON too. */
+export function flow(value: Plain): string {
+  if (Array.isArray(value)) return `[${value.map(flow).join(', ')}]`;
+  if (!isMap(value)) return scalar(value);
+  const pairs = Object.keys(value).map((key) => flowPair(key, value[key] as Plain));
+  return `{${pairs.join(', ')}}`;
 }
 
-/** A flow text that is valid JSON too; over several lines only where a layout is given. */
-export function flow(value: Plain, layout?: FlowLayout): string {
-  if (typeof value !== 'object' || value === null) return scalar(value);
-  const [open, close] = Array.isArray(value) ? ['[', ']'] : ['{', '}'];
-  const inner = layout && { indent: layout.indent + layout.step, step: layout.step };
-  const parts = Array.isArray(value)
-    ? value.map((item) => flow(item, inner))
-    : Object.keys(value).map((key) => flowPair(key, value[key] as Plain, inner));
-  if (parts.length === 0) return open + close;
-  if (!layout || !inner) return open + parts.join(', ') + close;
-  return `${open}\n${inner.indent}${parts.join(`,\n${inner.indent}`)}\n${layout.indent}${close}`;
-}
-
-/** `"key": value` for a flow map. */
-export function flowPair(key: string, value: Plain, layout?: FlowLayout): string {
-  return `${quote(key)}: ${flow(value, layout)}`;
+/** Returns `"key": value` for a flow map. */
+export function flowPair(key: string, value: Plain): string {
+  return `${quote(key)}: ${flow(value)}`;
 }

@@ -1,4 +1,6 @@
 import { TkaError } from '../util/errors.ts';
+import { asBlocks } from './flow.ts';
+import { parseJson, printJson } from './json.ts';
 import type { FileChange } from './plan.ts';
 import {
   findPair,
@@ -17,8 +19,8 @@ import { applyEdits, type Edit, unsafe } from './text.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 /**
- * A file's text with a change spliced in, read again and compared with what it must mean now before it is returned. All
- * text that the change does not concern is kept as it is. Throws TkaError where that cannot be done safely.
+ * Returns a file's text with a change spliced in. All text that the change does not concern is kept as it is; a JSON file is
+ * printed anew. The result is read again, and must mean what it should. Throws TkaError where that cannot be done safely.
  */
 export function rewrite(read: Source, change: FileChange): string {
   const source = layoutOf(read);
@@ -26,24 +28,48 @@ export function rewrite(read: Source, change: FileChange): string {
   if (source.secondDocument !== undefined) {
     throw unsafe(source, source.secondDocument, 'a second YAML document, which kubectl does not read');
   }
-  let current = source;
-  if (sectionKeys.some((key) => change.remove[key].size > 0)) {
-    const edits = sectionKeys.flatMap((key) => removal(current, key, change.remove[key]));
-    current = verified(current, edits, (value) => {
-      for (const key of sectionKeys) {
-        if (change.remove[key].size === 0) continue;
-        value[key] = (value[key] as PlainMap[]).filter((item) => !change.remove[key].has(item.name as string));
-      }
-    }).parsed;
+  if (source.root?.srcToken?.type === 'flow-collection') return rewriteJson(source, change);
+  const removal: FileChange = { ...unchanged, remove: change.remove };
+  const edits = sectionKeys.flatMap((key) => removalFrom(source, key, change.remove[key]));
+  const removed = edits.length === 0 ? source : verified(source, edits, removal).parsed;
+  const addition: FileChange = { ...change, remove: unchanged.remove };
+  const more = additionTo(removed, addition);
+  return more.length === 0 ? removed.text : verified(removed, more, addition).after;
+}
+
+const none = { clusters: [], contexts: [], users: [] };
+const nothing = { clusters: new Set<string>(), contexts: new Set<string>(), users: new Set<string>() };
+const unchanged: FileChange = { remove: nothing, update: [], create: none, current: undefined };
+
+function rewriteJson(source: Layout, change: FileChange): string {
+  const value = parseJson(source);
+  const start = source.root?.range?.[0] ?? 0;
+  if (value === undefined) throw unsafe(source, start, 'it is in brackets, but is not JSON', [asBlocks(source.file)]);
+  if (!equal(value, source.value ?? undefined)) throw unsafe(source, start, 'YAML readers read this JSON differently');
+  return ofUsableSize(source, printJson(source, valueAfter(source.value, change)));
+}
+
+/** Returns what a file means after a change. With `probe`, only those new items are in it that are read again. */
+function valueAfter(value: PlainMap | null, change: FileChange, probe = false): PlainMap {
+  const after: PlainMap = Object.assign(Object.create(null), value ?? { apiVersion: 'v1', kind: 'Config' });
+  const updated = updatesOf(change);
+  for (const key of sectionKeys) {
+    const items = (after[key] ?? []) as PlainMap[];
+    const kept = items
+      .filter((item) => !change.remove[key].has(item.name as string))
+      .map((item) => {
+        const fields = updated.get(`${key} ${item.name}`) ?? [];
+        return fields.reduce<Plain>((before, [path, to]) => withField(before, path, to), item);
+      });
+    const created = probe ? probeOf(change.create[key]) : change.create[key];
+    if (items.length > 0 || created.length > 0) after[key] = [...kept, ...created];
   }
-  if (
-    change.current !== undefined ||
-    change.update.length > 0 ||
-    sectionKeys.some((key) => change.create[key].length)
-  ) {
-    return addition(current, change);
-  }
-  return current.text;
+  if (change.current !== undefined) after['current-context'] = change.current;
+  return after;
+}
+
+function updatesOf({ update }: FileChange) {
+  return new Map(update.map(({ entry, fields }) => [`${entry.section} ${entry.name}`, fields]));
 }
 
 function sectionPair(source: Layout, key: SectionKey) {
@@ -52,16 +78,16 @@ function sectionPair(source: Layout, key: SectionKey) {
   return pair;
 }
 
-function removal(source: Layout, key: SectionKey, names: ReadonlySet<string>): Edit[] {
+function removalFrom(source: Layout, key: SectionKey, names: ReadonlySet<string>): Edit[] {
   const pair = names.size > 0 ? sectionPair(source, key) : undefined;
   if (!pair) return [];
   const gone = source.entries[key].filter((entry) => names.has(entry.name)).map((entry) => entry.index);
   return editSection(source, pair, new Set(gone), []);
 }
 
-function addition(source: Layout, change: FileChange): string {
+function additionTo(source: Layout, change: FileChange): Edit[] {
   const edits: Edit[] = [];
-  const updated = new Map(change.update.map(({ entry, fields }) => [`${entry.section} ${entry.name}`, fields]));
+  const updated = updatesOf(change);
   for (const key of sectionKeys) {
     for (const entry of source.entries[key]) {
       const fields = updated.get(`${key} ${entry.name}`);
@@ -72,8 +98,7 @@ function addition(source: Layout, change: FileChange): string {
       edits.push(...setFields(source, entry.node, fields));
     }
   }
-  const fresh = source.value === null;
-  const missing: [string, Plain][] = fresh ? Object.entries({ apiVersion: 'v1', kind: 'Config' }) : [];
+  const missing: [string, Plain][] = [];
   for (const key of sectionKeys) {
     if (change.create[key].length === 0) continue;
     const pair = sectionPair(source, key);
@@ -85,22 +110,10 @@ function addition(source: Layout, change: FileChange): string {
     if (pair) edits.push(...replaceValue(source, pair, change.current));
     else missing.push(['current-context', change.current]);
   }
+  if (source.value === null && missing.length > 0) missing.push(['apiVersion', 'v1'], ['kind', 'Config']);
   // In kubectl's order.
   missing.sort(([a], [b]) => (a < b ? -1 : 1));
-  if (missing.length > 0) edits.push(...addTopLevel(source, missing));
-  return verified(source, edits, (value) => {
-    if (fresh) Object.assign(value, { apiVersion: 'v1', kind: 'Config' });
-    for (const key of sectionKeys) {
-      const items = (value[key] ?? []) as PlainMap[];
-      const kept = items.map((item) => {
-        const fields = updated.get(`${key} ${item.name}`) ?? [];
-        return fields.reduce<Plain>((before, [path, to]) => withField(before, path, to), item);
-      });
-      const created = change.create[key];
-      if (kept.length > 0 || created.length > 0) value[key] = [...kept, ...probeOf(created)];
-    }
-    if (change.current !== undefined) value['current-context'] = change.current;
-  }).after;
+  return missing.length > 0 ? [...edits, ...addTopLevel(source, missing)] : edits;
 }
 
 function withField(value: Plain | undefined, path: readonly (string | number)[], to: Plain): Plain {
@@ -113,29 +126,29 @@ function withField(value: Plain | undefined, path: readonly (string | number)[],
 
 // Reads the spliced text again. Of a long run of new items, which differ in their quoted strings alone, the first and
 // last few are read: parsing all would cost ten times what splicing does.
-function verified(source: Layout, edits: readonly Edit[], expect: (value: PlainMap) => void) {
-  const after = applyEdits(source.text, edits);
+function verified(source: Layout, edits: readonly Edit[], change: FileChange) {
+  const after = ofUsableSize(source, applyEdits(source.text, edits));
   const probe = applyEdits(source.text, edits, true);
   const refuse = (why: string, cause?: unknown) =>
     new TkaError(`${shown(source.file)}: cannot edit this safely: ${why}`, {
       hints: ['edit it by hand, or use another file: --kubeconfig FILE'],
       cause,
     });
-  if (Buffer.byteLength(after) > maxBytes) {
-    throw new KubeconfigTooLarge(`${shown(source.file)} would become larger than ${maxBytes >> 20} MiB`);
-  }
   let parsed: Layout;
   try {
     parsed = parseLayout(source.file, probe);
   } catch (cause) {
     throw refuse('the result would not be readable', cause);
   }
-  const expected: PlainMap = Object.assign(Object.create(null), source.value);
-  expect(expected);
-  if (parsed.secondDocument !== undefined || !equal(parsed.value, expected)) {
+  if (parsed.secondDocument !== undefined || !equal(parsed.value, valueAfter(source.value, change, true))) {
     throw refuse('the result would not mean what it should');
   }
   return { after, parsed };
+}
+
+function ofUsableSize({ file }: Source, text: string): string {
+  if (Buffer.byteLength(text) <= maxBytes) return text;
+  throw new KubeconfigTooLarge(`${shown(file)} would become larger than ${maxBytes >> 20} MiB`);
 }
 
 function equal(a: Plain | undefined, b: Plain | undefined): boolean {

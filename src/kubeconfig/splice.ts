@@ -1,3 +1,4 @@
+// Edits YAML as text, since every YAML package that prints a document anew changes other people's comments and quotes.
 import { type CST, isAlias, isMap, isSeq, type Node, type YAMLMap } from 'yaml';
 import { insertFlow, removeFlow } from './flow.ts';
 import { blockItems, blockPair, flow, flowPair } from './render.ts';
@@ -56,9 +57,7 @@ function replaceItem(source: Layout, node: Node | null | undefined, value: Plain
 function addPairs(source: Layout, map: YAMLMap, pairs: readonly [string, Plain][]): Edit[] {
   const token = map.srcToken;
   if (token?.type === 'flow-collection') {
-    return insertFlow(source, token, (probe, layout) =>
-      pairs.map(([key, value]) => flowPair(key, probe ? probeValue(value) : value, layout)),
-    );
+    return [insertFlow(source, token, () => pairs.map(([key, value]) => flowPair(key, value)))];
   }
   const first = token?.type === 'block-map' ? token.items.find((item) => item.key) : undefined;
   const end = tokenEnd(token);
@@ -155,24 +154,14 @@ export function editSection(
   if (!item?.key || colon === undefined) throw unsafe(source, offset, 'a section in an unusual form');
   const token = item.value;
   const end = tokenEnd(token);
-  const inBlock = source.root?.srcToken?.type === 'block-map';
-  if (token?.type === 'flow-collection' && !(inBlock && isEmptyOnOneLine(source, token))) {
+  if (token?.type === 'flow-collection' && !isEmptyOnOneLine(source, token)) {
     const edits = removed.size > 0 ? removeFlow(source, token, removed) : [];
-    if (created.length === 0) return edits;
-    return [
-      ...edits,
-      ...insertFlow(source, token, (probe, layout) =>
-        (probe ? probeOf(created) : created).map((item) => flow(item, layout)),
-      ),
-    ];
+    const render = (probe: boolean) => (probe ? probeOf(created) : created).map((each) => flow(each));
+    return created.length === 0 ? edits : [...edits, insertFlow(source, token, render)];
   }
   if (!token || end === undefined || token.type !== 'block-seq') {
     // Nothing in it yet: what stands for nothing goes, the items go below, a comment behind stays.
     if (created.length === 0) return [];
-    if (!inBlock) {
-      const [text, probe] = [` ${flow([...created])}`, ` ${flow([...probeOf(created)])}`];
-      return [{ start: colon, end: end ?? colon, text, probe }];
-    }
     const indent = ' '.repeat(column(source, itemStart(item)));
     const edits: Edit[] = end === undefined ? [] : [{ start: colon, end, text: '' }];
     const at = nextLine(source, end ?? colon);
@@ -224,16 +213,11 @@ function removeLines(source: Layout, items: readonly Item[]): Edit[] {
   return ranges;
 }
 
-/** An edit that adds top-level pairs (block form) or entries of a top-level flow map. Throws TkaError where unsafe. */
+/** Returns the edit that adds top-level pairs. Throws TkaError where that is unsafe. */
 export function addTopLevel(source: Layout, pairs: readonly (readonly [string, Plain])[]): Edit[] {
   const { root } = source;
   const token = root?.srcToken;
   if (root) requirePrivate(source, root);
-  if (token?.type === 'flow-collection') {
-    return insertFlow(source, token, (probe, layout) =>
-      pairs.map(([key, value]) => flowPair(key, probe ? probeValue(value) : value, layout)),
-    );
-  }
   const end = tokenEnd(token) ?? 0;
   if (end > 0 && token?.type !== 'block-map')
     throw unsafe(source, root?.range?.[0] ?? 0, 'an empty value in place of a map');

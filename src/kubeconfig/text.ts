@@ -13,12 +13,11 @@ export interface Edit {
 export type AnyPair = Pair<Node | null, Node | null>;
 export type Item = CST.CollectionItem;
 
-/** The error for a place that cannot be spliced. */
-export function unsafe(source: Layout, offset: number, why: string): TkaError {
+/** Returns the error for a place that cannot be spliced; `what` to do about it, where more than the usual is known. */
+export function unsafe(source: Layout, offset: number, why: string, what?: readonly string[]): TkaError {
   const { message, hints } = damage(source, offset, `cannot edit this safely: ${why}`);
-  return new TkaError(message, {
-    hints: ['write that part out in plain form, or use another file: --kubeconfig FILE', ...hints],
-  });
+  const usual = ['write that part out in plain form, or use another file: --kubeconfig FILE', ...hints];
+  return new TkaError(message, { hints: what ?? usual });
 }
 
 /** Edits applied, in order of place; where several begin at one place, in the order given. Throws for overlaps. */
@@ -96,10 +95,6 @@ export const lineStart = (source: Layout, offset: number): number => {
 export const nextLine = (source: Layout, offset: number): number =>
   source.lines.indexOf('\n', offset) + 1 || source.text.length;
 
-/** The white space that a line up to an offset begins with. */
-export const indentOf = (source: Layout, offset: number): string =>
-  /^[ \t]*/.exec(source.lines.slice(lineStart(source, offset), offset))?.[0] ?? '';
-
 /** How far an offset is into its line. */
 export const column = (source: Layout, offset: number): number => offset - lineStart(source, offset);
 
@@ -116,7 +111,7 @@ export function afterOwnComments(source: Layout, offset: number, depth: number):
 }
 
 /** The line end that the file uses. */
-export function eol(source: Layout): string {
+export function eol(source: Pick<Layout, 'text'>): string {
   return /\r\n|\n|\r/.exec(source.text)?.[0] ?? '\n';
 }
 

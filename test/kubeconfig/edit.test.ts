@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -265,6 +266,33 @@ describe('what cannot be spliced safely is refused', () => {
     });
   }
 
+  for (const [why, before] of Object.entries({
+    'an empty list over several lines': 'clusters: [\n  # none yet\n  ]\n',
+    'a list in brackets over several lines': 'users: [\n  {name: a}, # one\n  {name: b}]\n',
+    'a map of ours over several lines': `contexts:\n- name: a\n  context: {\n    extensions: ${mark()}}\n`,
+    'a whole file in brackets that is not JSON': '{clusters: [], # none\n}\n',
+    'JSON with a comma too many': '{"clusters": [],}\n',
+  })) {
+    it(`${why}, with the command that writes it in block form`, async () => {
+      const file = kubeconfig(before);
+      const name = why.includes('of ours') ? 'a' : 'new';
+      const error = await refusal(editKubeconfig(only(file), () => ({ upsert: [spec(name)] })));
+      expect(error.message).toMatch(/config:\d:\d+: cannot edit this safely: .*brackets/);
+      expect(error.hints).toEqual([
+        `write the file in block form: (umask 077; kubectl config view --raw --kubeconfig ${file} >${file}.new) && mv ${file}.new ${file}`,
+      ]);
+      expect(readFileSync(file, 'utf8')).toBe(before);
+      if (kubectl === undefined) return;
+      execFileSync('sh', ['-c', error.hints[0]?.replace(/^[^(]*/, '') ?? ''], { env: { PATH: process.env.PATH } });
+      expect((await editKubeconfig(only(file), () => ({ upsert: [spec(name)] }))).changedFiles).toEqual([file]);
+    });
+  }
+
+  it('and so is JSON with a number that a program cannot keep', async () => {
+    const error = await refused('{"x": "12345678901234567890", "y": 12345678901234567890}', { upsert: [spec('a')] });
+    expect(error.message).toMatch(/the number 12345678901234567890 would change/);
+  });
+
   it('while reading such files is fine', async () => {
     const file = kubeconfig(`x: &c\n- name: z\n  context: {user: u}\ncontexts: *c\n---\nother: {{{`);
     expect((await readKubeconfig(only(file))).contexts.get('z')).toMatchObject({ ours: false, user: 'u' });
@@ -342,6 +370,37 @@ describe('the current context', () => {
     );
     await refused(`${other}current-context: &c p\na: *c\n`, { currentContext: 'q' });
     await refused(other, { currentContext: 'z' });
+  });
+});
+
+describe('a JSON file', () => {
+  it('is printed as JSON with all that is in it, and what a YAML 1.1 reader would take for a line end escaped', async () => {
+    const theirs = { 'x-note': ['\u2028\u0085"\\', 1, -2.5, null, true], clusters: null, kind: 'Config' };
+    const before = JSON.stringify(theirs).replace('\u2028\u0085', '\\u2028\\u0085');
+    const after = await edited(`\ufeff\n${before}\n\n`, { upsert: [spec('a')], currentContext: 'a' });
+    expect(after).toMatch(/^\ufeff\n\{\n {2}"x-note": \[[^\u2028\u0085]*\n\}\n\n$/);
+    const { users, contexts, clusters, ...rest } = JSON.parse(after.slice(1));
+    expect(rest).toEqual({ 'x-note': theirs['x-note'], kind: 'Config', 'current-context': 'a' });
+    expect([users, contexts, clusters].map((list) => list[0].name)).toEqual(['a', 'a', 'a']);
+  });
+
+  it('keeps its indentation, and fields of entries of ours that are not ours', async () => {
+    const file = kubeconfig('{}');
+    await editKubeconfig(only(file), () => ({ upsert: [spec('a'), spec('b')] }));
+    const value = JSON.parse(readFileSync(file, 'utf8'));
+    value.contexts[0].context.namespace = 'dev';
+    for (const indent of ['\t', '    ']) {
+      writeFileSync(file, JSON.stringify(value, null, indent));
+      const upsert = [spec('a', { apiServer: 'https://new.example.com' })];
+      await editKubeconfig(only(file), () => ({ upsert, remove: ['b'] }));
+      const after = readFileSync(file, 'utf8');
+      expect(after).toBe(JSON.stringify(JSON.parse(after), null, indent));
+      expect(JSON.parse(after)).toMatchObject({
+        clusters: [{ name: 'a', cluster: { server: 'https://new.example.com' } }],
+        contexts: [{ name: 'a', context: { cluster: 'a', namespace: 'dev' } }],
+        users: [{ name: 'a' }],
+      });
+    }
   });
 });
 

@@ -36,7 +36,6 @@ const styles: Record<string, string> = {
     '# not a comment',
     '',
   ),
-  'an empty list over two lines': 'clusters: [\n  # none yet\n  ]\n',
   'no final line end': 'clusters:\n- name: a\n  cluster: {server: https://x}',
   'no final line end, section empty': 'clusters:',
   'no final line end, comment behind': 'clusters: # none',
@@ -53,9 +52,8 @@ const styles: Record<string, string> = {
   'an empty map with room': '{ }\n',
   'flow sections in block form':
     'clusters: [{name: a, cluster: {server: x}}] # c\nusers: [{name: a}, ]\ncontexts:\n  [ ]\n',
-  'flow list over several lines':
-    'users: [\n  {name: a}, # one\n  {name: b}, # two\n  # three\n  ]\nclusters: [\n    {name: c}, # four\n    {name: d} # five\n  ]\n',
-  'flow list closed on the last line': 'users: [\n    {name: a},\n    {name: b}]\n',
+  "flow of several lines in other people's entries":
+    'clusters:\n- {name: a, cluster: {\n    server: x # c\n  }}\nx: [\n  1,\n]\nusers: [ {name: a} , {name: b} ]\n',
   'quoted keys': '"clusters":\n- "name": "a"\n\'users\': []\n',
   'explicit keys': '? clusters\n: - name: a\n? users\n: - name: a\n  - name: b\n',
   'the whole file indented': '  kind: Config\n  clusters:\n  - name: a\n',

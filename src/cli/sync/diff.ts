@@ -1,5 +1,5 @@
-// A unified diff of two versions of a file, as `diff -u` writes it and `patch` reads it, for files of tens of thousands
-// of lines of which many repeat.
+// Our own diff, since a package shows whole lines: it must leave out other people's tokens around a change, in files of
+// tens of thousands of lines of which many repeat. The format is that of `diff -u`, which `patch` reads.
 
 const context = 3;
 /** Up to so many cells, the shortest difference is computed; beyond, a block is shown as replaced. */
@@ -14,8 +14,9 @@ interface Change {
 }
 
 export interface DiffOptions {
-  /** Lines that must not be shown: context ends before them, and in a removed line they are blanked by `redact`. */
+  /** Lines that may hold a secret: context ends before them. */
   readonly secret?: (line: string) => boolean;
+  /** Blanks the secrets of a line that goes or comes. */
   readonly redact?: (line: string) => string;
 }
 
@@ -187,7 +188,7 @@ function hunksOf(
     for (const { from: i, to, newFrom: j, newTo } of group) {
       for (; at < i; at++) out.push(` ${a[at]}`);
       for (; at < to; at++) out.push(`-${redact(a[at] as string)}`);
-      for (let k = j; k < newTo; k++) out.push(`+${b[k]}`);
+      for (let k = j; k < newTo; k++) out.push(`+${redact(b[k] as string)}`);
     }
     for (; at < end; at++) out.push(` ${a[at]}`);
     const text = out.map((line) => (line.endsWith('\n') ? line : `${line}\n\\ No newline at end of file\n`)).join('');

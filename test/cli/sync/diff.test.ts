@@ -187,6 +187,19 @@ describe('--dry-run', () => {
     expect(applied(foreign, said.stdout)).toBe(ground.read());
   });
 
+  const json = '{"users":[{"name":"mine","user":{"token":"hunter2","client-key-data":"hunter2"}}]}';
+  it.each([
+    ['JSON on one line, which is printed anew', json],
+    ['JSON laid out otherwise', json.replaceAll(',', ' ,\n')],
+    ['a last line without a line end', 'kind: Config\nusers:\n- name: mine\n  user:\n    token: hunter2'],
+  ])('shows no secret of %s', async (_, text) => {
+    ground.write(text);
+    const said = await ground.sync({ dryRun: true });
+    expect(said.error).toBeUndefined();
+    expect(said.stdout).toMatch(/token.*\[redacted\]/);
+    expect(said.stdout).not.toContain('hunter2');
+  });
+
   it('shows no secret of a line that goes', async () => {
     await ground.sync();
     ground.write(ground.read().replace(/ {4}exec:\n/, (line) => `    token: "hunter2"\n${line}`));
