@@ -5,7 +5,7 @@ import { nearest } from '../util/suggest.ts';
 import { cleanText } from '../util/text.ts';
 import type { CommonFlags } from './context/context.ts';
 import { helpOf, programName, setExamples, setRestUsage, setTakesHeld } from './help.ts';
-import { type Flags, output, specs } from './specs.ts';
+import { type CommandFlags, output, specs } from './specs.ts';
 
 function define(program: Command, args: readonly string[], command: string, env: NodeJS.ProcessEnv): void {
   program
@@ -45,7 +45,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     // The others' would only take time.
     if (args.includes(spec.name)) for (const option of spec.options ?? []) sub.addOption(option);
     sub.action(async () => {
-      const flags = sub.optsWithGlobals<CommonFlags & Flags>();
+      const flags = sub.optsWithGlobals<CommonFlags & CommandFlags>();
       const { openContext } = await import('./context/context.ts');
       const action = await spec.load();
       const dash = spec.passThrough === true ? args.indexOf('--') : -1;
@@ -78,7 +78,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .allowExcessArguments(false)
     // Only where flags stand before the command: `run` sees to the rest.
     .action(async (_, sub: Command) => {
-      const { apiServer, ...flags } = sub.optsWithGlobals<Flags>();
+      const { apiServer, ...flags } = sub.optsWithGlobals<CommandFlags>();
       const given = Object.entries({ ...flags, 'api-server': apiServer }).filter(([, value]) => value !== undefined);
       const words = given.map(([name, value]) => (value === true ? `--${name}` : `--${name}=${value}`));
       await (await import('./commands/credential.ts')).credential(words, env);

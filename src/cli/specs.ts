@@ -5,10 +5,10 @@ import type { CommonFlags, Context } from './context/context.ts';
 type Action = (
   context: Context,
   args: readonly string[],
-  flags: Flags,
+  flags: CommandFlags,
   rest: readonly string[] | undefined,
 ) => Promise<void>;
-export type Flags = Readonly<Record<string, unknown>>;
+export type CommandFlags = Readonly<Record<string, unknown>>;
 
 /** A command that works with settings, as help, parser and completion need it. */
 export interface Spec {

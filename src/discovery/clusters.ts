@@ -2,7 +2,6 @@ import type { ClusterDescription } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import type { MemberState } from '../tka/types.ts';
 import { TkaError } from '../util/errors.ts';
-import type { Word } from './place.ts';
 
 export type ClusterState = MemberState | 'missing' | 'unresolved' | 'unknown';
 
@@ -12,7 +11,7 @@ export interface ClusterServer {
   /** Canonical URL; null where it could not be placed. */
   readonly server: string | null;
   /** On whose word it is of this cluster. */
-  readonly word: Word;
+  readonly provenance: Provenance;
   readonly state: ClusterState;
   /** Why it is in that state, where that needs saying. */
   readonly reason: string | null;
@@ -27,7 +26,7 @@ export interface Cluster {
   /** The TKA server to use if nothing else is said, canonical URL; null where none could be placed. */
   readonly server: string | null;
   /** On whose word that is its server. */
-  readonly word: Word;
+  readonly provenance: Provenance;
   /** Canonical URL of its API server. */
   readonly apiEndpoint: string;
   /** The best of its servers'. */
@@ -71,4 +70,17 @@ export async function confirmCluster(
   } finally {
     await client.close();
   }
+}
+
+/**
+ * Who says that a TKA server is a member's: `stated` by a list, this one or an earlier one; `known` to the user, who
+ * named it or has a context for it; `tailnet` if we inferred it from the tailnet's peers. trust.ts says which of them
+ * need the tag.
+ */
+export type Provenance = 'stated' | 'known' | 'tailnet';
+
+/** Where a member's TKA server is. */
+export interface Resolved {
+  readonly server: string;
+  readonly provenance: Provenance;
 }

@@ -121,12 +121,12 @@ function clusterOf(
   const isKnown = ({ server, state, usable }: ServerRow) =>
     server !== null && servers.has(server) && usable && (state !== 'missing' || best.state === 'missing');
   const own = [...servers].flatMap((server) => ranked.find((row) => row.server === server && isKnown(row)) ?? []);
-  const { server, word, version } = own[0] ?? best;
+  const { server, provenance, version } = own[0] ?? best;
   const seen = counted.flatMap(({ lastSeen }) => lastSeen ?? []).sort((a, b) => Date.parse(b) - Date.parse(a));
   return {
     name,
     server,
-    word,
+    provenance,
     apiEndpoint: speaker.apiEndpoint,
     state: best.state,
     reason: best.reason,
@@ -139,8 +139,8 @@ function clusterOf(
 
 function serversOf(rows: readonly ServerRow[], named: (row: ServerRow) => string): ClusterServer[] {
   const servers = rows.map((row): ClusterServer => {
-    const { server, word, state, reason, lastSeen, version } = row;
-    return { name: named(row), server, word, state, reason, lastSeen, version };
+    const { server, provenance, state, reason, lastSeen, version } = row;
+    return { name: named(row), server, provenance, state, reason, lastSeen, version };
   });
   servers.sort((a, b) => states.indexOf(a.state) - states.indexOf(b.state) || compare(a.name, b.name));
   const seen = new Set<string>();

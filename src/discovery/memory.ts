@@ -4,8 +4,7 @@ import { entryName, serverOfEntry } from '../credential/entry.ts';
 import type { Member } from '../tka/answers.ts';
 import { readMembers } from '../tka/answers.ts';
 import { ensurePrivateFolder, readOwn, readOwnLine, writeFileAtomic } from '../util/files.ts';
-import type { Cluster } from './clusters.ts';
-import type { Word } from './place.ts';
+import type { Cluster, Provenance } from './clusters.ts';
 import { isSelectable } from './selector.ts';
 
 /** A member as it was last listed. Times in milliseconds of the epoch. */
@@ -15,7 +14,7 @@ export interface RememberedMember extends Member {
   /** When the tailnet's candidates were last asked for it in vain; 0 for never. */
   readonly tried: number;
   /** On whose word `server` is its TKA server. */
-  readonly word: Word;
+  readonly provenance: Provenance;
   /** When a list first named it. */
   readonly since: number;
 }
@@ -41,7 +40,7 @@ export function nameLine({ name, servers, labels }: Pick<Cluster, 'name' | 'serv
 // object follows on the second.
 const namesStart = '{"names":';
 
-/** The last good memberlist of each entry server, kept in a folder. */
+/** The last good memberlist of each seed, kept in a folder. */
 export class ListMemory {
   readonly #folder: string | undefined;
 
@@ -49,14 +48,14 @@ export class ListMemory {
     this.#folder = stateFolder === undefined ? undefined : path.join(stateFolder, 'clusters');
   }
 
-  #file(entryServer: string): string | undefined {
-    const name = entryName(entryServer);
+  #file(seed: string): string | undefined {
+    const name = entryName(seed);
     return this.#folder === undefined || name === undefined ? undefined : path.join(this.#folder, `${name}.json`);
   }
 
   /** The last good list; undefined if there is none that can be read. */
-  read(entryServer: string): RememberedList | undefined {
-    const file = this.#file(entryServer);
+  read(seed: string): RememberedList | undefined {
+    const file = this.#file(seed);
     const text = file === undefined ? undefined : readOwn(file, sizeLimit);
     if (text === undefined) return undefined;
     try {
@@ -73,7 +72,7 @@ export class ListMemory {
         ...member,
         listed: number(times[i]?.[0]),
         tried: number(times[i]?.[1]),
-        word: wordOf(times[i]?.[2]),
+        provenance: provenanceOf(times[i]?.[2]),
         // Version 0.1.0 did not keep it.
         since: number(times[i]?.[3] ?? times[i]?.[0]),
       }));
@@ -84,8 +83,8 @@ export class ListMemory {
   }
 
   /** The names of the clusters of the last good list, as lines of nameLine(); undefined where they were not kept. */
-  names(entryServer: string): string[] | undefined {
-    const file = this.#file(entryServer);
+  names(seed: string): string[] | undefined {
+    const file = this.#file(seed);
     const line = file === undefined ? undefined : readOwnLine(file, sizeLimit);
     if (line?.startsWith(namesStart) !== true) return undefined;
     try {
@@ -97,15 +96,20 @@ export class ListMemory {
   }
 
   /** Keeps a list, and the names of its clusters. Throws the system's error where it cannot be kept. */
-  write(entryServer: string, list: RememberedList, clusters?: readonly Cluster[]): void {
-    const file = this.#file(entryServer);
+  write(seed: string, list: RememberedList, clusters?: readonly Cluster[]): void {
+    const file = this.#file(seed);
     if (file === undefined) return;
     ensurePrivateFolder(path.dirname(file));
-    const members = list.members.map(({ listed: _, tried: __, word: ___, since: ____, labels, ...rest }) => ({
+    const members = list.members.map(({ listed: _, tried: __, provenance: ___, since: ____, labels, ...rest }) => ({
       ...rest,
       labels: Object.fromEntries(labels),
     }));
-    const times = list.members.map(({ listed, tried, word, since }) => [listed, tried, wordOf(word), since]);
+    const times = list.members.map(({ listed, tried, provenance, since }) => [
+      listed,
+      tried,
+      provenanceOf(provenance),
+      since,
+    ]);
     const rest = JSON.stringify({ at: list.at, html: list.html, members, times });
     const names = clusters && JSON.stringify(clusters.map(nameLine).join('\n'));
     writeFileAtomic(file, names === undefined ? `${rest}\n` : `${namesStart}${names}\n,${rest.slice(1)}\n`);
@@ -114,11 +118,11 @@ export class ListMemory {
   /** Forgets where members of an API endpoint were, and that nobody else was found. Throws as write() does. */
   forget(apiEndpoint: string, server: string): void {
     const isIt = (member: RememberedMember) => member.apiEndpoint === apiEndpoint && member.server === server;
-    for (const entryServer of this.entryServers()) {
-      const list = this.read(entryServer);
+    for (const seed of this.seeds()) {
+      const list = this.read(seed);
       if (list === undefined || !list.members.some(isIt)) continue;
       const members = list.members.map((member) => (isIt(member) ? { ...member, server: null, tried: 0 } : member));
-      this.write(entryServer, { ...list, members });
+      this.write(seed, { ...list, members });
     }
   }
 
@@ -128,15 +132,15 @@ export class ListMemory {
   }
 
   /** The same, each with the server that it was asked of. */
-  byServer(): (readonly [entryServer: string, list: RememberedList])[] {
-    return this.entryServers().flatMap((server) => {
+  byServer(): (readonly [seed: string, list: RememberedList])[] {
+    return this.seeds().flatMap((server) => {
       const list = this.read(server);
       return list === undefined ? [] : [[server, list] as const];
     });
   }
 
   /** The servers of which there are lists. */
-  entryServers(): string[] {
+  seeds(): string[] {
     const folder = this.#folder;
     if (folder === undefined || !fs.existsSync(folder)) return [];
     return fs
@@ -145,8 +149,8 @@ export class ListMemory {
   }
 }
 
-// An old file may have no word: then the tag decides. What the user named is not read from here: version 0.1.0 wrote
+// An old file may have no provenance: then the tag decides. What the user named is not read from here: version 0.1.0 wrote
 // `known` for servers that a list had stated, too.
-function wordOf(value: unknown): Word {
+function provenanceOf(value: unknown): Provenance {
   return value === 'stated' || value === 'known' ? 'stated' : 'tailnet';
 }

@@ -1,21 +1,21 @@
+import type { Provenance } from './clusters.ts';
 import type { RememberedList } from './memory.ts';
-import type { Word } from './place.ts';
 
 /** A server that may be of the same cluster as another one, and on whose word. */
-export interface Candidate {
+export interface SiblingCandidate {
   readonly server: string;
-  readonly word: Word;
+  readonly provenance: Provenance;
 }
 
 /** Where to look for a server's siblings. */
-export interface CandidateOptions {
+export interface SiblingSources {
   readonly apiServer: string;
   /** The name of the cluster. */
   readonly cluster: string;
   /** Servers that the user's context names beside its own, or that were kept at the last sign-in. */
   readonly kept: readonly string[];
   /** The last lists, by the server that they were asked of. */
-  readonly lists: readonly (readonly [entryServer: string, list: RememberedList])[];
+  readonly lists: readonly (readonly [seed: string, list: RememberedList])[];
   /** Whether the user named a server, by its URL or in the configuration. */
   readonly isNamed: (server: string) => boolean;
 }
@@ -27,22 +27,22 @@ const gone = new Set(['dead', 'suspected']);
  * a list of a server says that the user named. None of them is believed for that: trust.ts says which of them may be asked,
  * and they have to state themselves what cluster they are of.
  */
-export function siblingCandidates(server: string, options: CandidateOptions): Candidate[] {
+export function siblingCandidates(server: string, options: SiblingSources): SiblingCandidate[] {
   const { apiServer, cluster, kept, lists, isNamed } = options;
-  const found = new Map<string, { word: Word; isGone: boolean }>();
-  for (const [entryServer, list] of [...lists].sort(([, a], [, b]) => b.at - a.at)) {
+  const found = new Map<string, { provenance: Provenance; isGone: boolean }>();
+  for (const [seed, list] of [...lists].sort(([, a], [, b]) => b.at - a.at)) {
     for (const member of list.members) {
       if (member.apiEndpoint !== apiServer || member.cluster !== cluster || member.server === null) continue;
       const before = found.get(member.server);
-      const isStated = before?.word === 'stated' || (member.word === 'stated' && isNamed(entryServer));
+      const isStated = before?.provenance === 'stated' || (member.provenance === 'stated' && isNamed(seed));
       const isGone = before?.isGone ?? (gone.has(member.state ?? '') || member.listed < list.at);
-      found.set(member.server, { word: isStated ? 'stated' : 'tailnet', isGone });
+      found.set(member.server, { provenance: isStated ? 'stated' : 'tailnet', isGone });
     }
   }
-  for (const each of kept) if (!found.has(each)) found.set(each, { word: 'tailnet', isGone: false });
+  for (const each of kept) if (!found.has(each)) found.set(each, { provenance: 'tailnet', isGone: false });
   found.delete(server);
   const candidates = [...found].sort(([, a], [, b]) => Number(a.isGone) - Number(b.isGone));
-  return candidates.map(([each, { word }]) => ({ server: each, word }));
+  return candidates.map(([each, { provenance }]) => ({ server: each, provenance }));
 }
 
 /** Which cluster each listed server is of, as the last lists have it. */

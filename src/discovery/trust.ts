@@ -9,14 +9,15 @@ import type { TkaClient } from '../tka/client.ts';
 import { TkaError } from '../util/errors.ts';
 import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../util/files.ts';
 import { hostOf } from '../util/url.ts';
+import type { Provenance } from './clusters.ts';
 import { type Cluster, confirmCluster, OtherCluster } from './clusters.ts';
-import type { Tagged, Word } from './place.ts';
+import type { TaggedPeers } from './peers.ts';
 
 /**
- * Where a server comes from: a Word of discovery, or `named` by the user (a URL, a host with a dot or a port, the
+ * Where a server comes from: a Provenance of discovery, or `named` by the user (a URL, a host with a dot or a port, the
  * configuration), or `typed` by the user as a bare word, which may be a typo.
  */
-export type Origin = Word | 'named' | 'typed';
+export type Origin = Provenance | 'named' | 'typed';
 
 /** What is known about a server. */
 export interface Evidence {
@@ -30,10 +31,10 @@ export interface Evidence {
 }
 
 /** `warn` and `ask` are for the first sign-in; other commands take `warn` for `use` and `ask` for `refuse`. */
-export type Verdict = 'use' | 'warn' | 'ask' | 'refuse';
+export type TrustVerdict = 'use' | 'warn' | 'ask' | 'refuse';
 
 /** Says whether a server may be used. */
-export function judge(evidence: Evidence): Verdict {
+export function judge(evidence: Evidence): TrustVerdict {
   const { origin, tagged } = evidence;
   if (tagged === true) return 'use';
   const isListed = origin === 'stated' || origin === 'known';
@@ -50,7 +51,7 @@ export function isBareWord(name: string): boolean {
 }
 
 /** Returns whether a server is on a peer with the tag, by name or address; undefined if tailscaled cannot be asked. */
-export function isTagged(server: string, { peers, problem }: Tagged): boolean | undefined {
+export function isTagged(server: string, { peers, problem }: TaggedPeers): boolean | undefined {
   if (problem !== undefined) return undefined;
   const host = hostOf(server);
   return peers.some(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
@@ -59,7 +60,7 @@ export function isTagged(server: string, { peers, problem }: Tagged): boolean | 
 export interface TrustOptions {
   readonly tag: string;
   /** Peers with the tag; called once. */
-  readonly tagged: () => Promise<Tagged>;
+  readonly tagged: () => Promise<TaggedPeers>;
   readonly accepted: (server: string) => boolean;
   readonly used: (server: string) => boolean;
   /** How the user named a server on this command line or in the configuration; undefined if the user did not. */
@@ -87,7 +88,7 @@ export class Untrusted extends TkaError {
 }
 
 /** Judges servers for one command. */
-export class Trust {
+export class TrustPolicy {
   readonly #options: TrustOptions;
   readonly #agreed = new Set<string>();
   #asked: Promise<{ readonly hosts: ReadonlySet<string>; readonly problem: string | undefined }> | undefined;
@@ -111,7 +112,7 @@ export class Trust {
     return problem === undefined ? hosts.has(hostOf(server)) : undefined;
   }
 
-  async verdict(server: string, origin: Origin): Promise<Verdict> {
+  async verdict(server: string, origin: Origin): Promise<TrustVerdict> {
     const { accepted, used, namedAs } = this.#options;
     const agreed = this.#agreed;
     const named = namedAs(server);
@@ -129,14 +130,18 @@ export class Trust {
   }
 
   /** Returns whether a server that discovery found may be used without asking the user. */
-  async allows(server: string, word: Word): Promise<boolean> {
-    const verdict = await this.verdict(server, word);
+  async allows(server: string, provenance: Provenance): Promise<boolean> {
+    const verdict = await this.verdict(server, provenance);
     return verdict === 'use' || verdict === 'warn';
   }
 
   /** Throws TkaError, with the URL to sign in to as the hint, if a cluster's server must not be used. */
-  async require({ server, word, name }: Pick<Cluster, 'word' | 'name'> & { readonly server: string }): Promise<void> {
-    if (!(await this.allows(server, word))) throw new Untrusted(name, server, await this.whyNot(server));
+  async require({
+    server,
+    provenance,
+    name,
+  }: Pick<Cluster, 'provenance' | 'name'> & { readonly server: string }): Promise<void> {
+    if (!(await this.allows(server, provenance))) throw new Untrusted(name, server, await this.whyNot(server));
   }
 
   /** Returns what is wrong with a server that is not known to carry the tag; `server` is what to call it. */

@@ -32,7 +32,7 @@ export class Settings {
   /** True where `--port` was given: it then also applies to a URL without a port. */
   readonly #explicitPort: boolean;
   #foundTailnet = '';
-  #entry: { readonly tailnet: string; readonly url: string | undefined } | undefined;
+  #seed: { readonly tailnet: string; readonly url: string | undefined } | undefined;
 
   constructor(values: ReadonlyMap<SettingKey, Setting>, configFile: string | undefined, explicitPort: boolean) {
     this.values = values;
@@ -90,14 +90,14 @@ export class Settings {
   }
 
   /** The canonical URL of the configured server; undefined where none is. Throws TkaError for one that is no host. */
-  get entryServer(): string | undefined {
+  get seed(): string | undefined {
     // Asked for at each server of a list.
     const { tailnet } = this;
-    if (this.#entry?.tailnet !== tailnet) this.#entry = { tailnet, url: this.#entryServer() };
-    return this.#entry.url;
+    if (this.#seed?.tailnet !== tailnet) this.#seed = { tailnet, url: this.#readSeed() };
+    return this.#seed.url;
   }
 
-  #entryServer(): string | undefined {
+  #readSeed(): string | undefined {
     const setting = this.values.get('tailscale.hostname');
     if (setting?.value === undefined || setting.value === '') return undefined;
     const name = String(setting.value);

@@ -10,14 +10,22 @@ const tka = (host: string) => `https://${host}.example.ts.net`;
 function row(text: string, more: Partial<ServerRow> = {}): ServerRow {
   const [host = '', cluster = null] = text.split(' of ');
   return {
-    ...{ name: host, cluster, server: tka(host), word: 'stated', apiEndpoint: us, state: 'healthy', reason: null },
+    ...{
+      name: host,
+      cluster,
+      server: tka(host),
+      provenance: 'stated',
+      apiEndpoint: us,
+      state: 'healthy',
+      reason: null,
+    },
     ...{ lastSeen: null, version: null, labels: new Map(), usable: true, since: 0 },
     ...more,
   };
 }
 const untrusted = { usable: false, reason: 'it is not tagged tag:tka' };
 /** As the Go server lists it: placed on a device, but without a name. */
-const nameless = { name: null, word: 'tailnet' } as const;
+const nameless = { name: null, provenance: 'tailnet' } as const;
 
 const group = (rows: readonly ServerRow[], options?: GroupOptions) =>
   groupServers(rows, options).clusters.map(({ name, apiEndpoint, state, server, servers }) => {

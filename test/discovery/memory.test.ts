@@ -12,10 +12,10 @@ function stateFolder(): string {
   return folder;
 }
 
-const entry = 'https://tka.example.ts.net';
+const seed = 'https://tka.example.ts.net';
 const now = Math.floor(Date.now() / 1000) * 1000;
 const list = (
-  word: 'stated' | 'known' | 'tailnet',
+  provenance: 'stated' | 'known' | 'tailnet',
   server: string | null = 'https://a.example.ts.net',
 ): RememberedList => ({
   at: now,
@@ -28,7 +28,7 @@ const list = (
       listed: now,
       tried: 0,
       since: now,
-      word,
+      provenance,
       labels: new Map([['env', 'x']]),
     },
   ],
@@ -40,10 +40,10 @@ describe('ListMemory', () => {
     ['tailnet', 'tailnet'],
     // Only what the user says now makes a server known.
     ['known', 'stated'],
-  ] as const)('a server that is %s is remembered as %s', (word, remembered) => {
+  ] as const)('a server that is %s is remembered as %s', (provenance, remembered) => {
     const memory = new ListMemory(stateFolder());
-    memory.write(entry, list(word));
-    expect(memory.read(entry)).toEqual(list(remembered));
+    memory.write(seed, list(provenance));
+    expect(memory.read(seed)).toEqual(list(remembered));
     expect(memory.all()).toEqual([list(remembered)]);
   });
 
@@ -59,9 +59,9 @@ describe('ListMemory', () => {
       ['tier', '$(touch x)'],
       ['zone', ''],
     ]);
-    memory.write(entry, list('stated'), clusters.map((cluster) => ({ ...cluster, labels })) as unknown as Cluster[]);
-    expect(memory.names(entry)).toEqual(['prod\thttps://a https://b\tenv=x,zone=', 'dev\t\tenv=x,zone=']);
-    expect(memory.read(entry)).toEqual(list('stated'));
+    memory.write(seed, list('stated'), clusters.map((cluster) => ({ ...cluster, labels })) as unknown as Cluster[]);
+    expect(memory.names(seed)).toEqual(['prod\thttps://a https://b\tenv=x,zone=', 'dev\t\tenv=x,zone=']);
+    expect(memory.read(seed)).toEqual(list('stated'));
     const file = path.join(state, 'clusters', 'https+tka.example.ts.net.json');
     const text = fs.readFileSync(file, 'utf8');
     expect(JSON.parse(text)).toMatchObject({
@@ -72,25 +72,25 @@ describe('ListMemory', () => {
     });
     for (const damaged of [text.slice(0, 20), text.replace('{"names":"', '{"names":'), '', '{"names":3\n}']) {
       fs.writeFileSync(file, damaged);
-      expect(memory.names(entry)).toBeUndefined();
+      expect(memory.names(seed)).toBeUndefined();
     }
-    memory.write(entry, list('stated'));
-    expect(memory.names(entry)).toBeUndefined();
-    expect(new ListMemory(stateFolder()).names(entry)).toBeUndefined();
+    memory.write(seed, list('stated'));
+    expect(memory.names(seed)).toBeUndefined();
+    expect(new ListMemory(stateFolder()).names(seed)).toBeUndefined();
   });
 
   it.each([
     ['no word, as of an early version', [now, 0], 'tailnet'],
-    ['a word that is unknown', [now, 0, 'trusted'], 'tailnet'],
+    ['a provenance that is unknown', [now, 0, 'trusted'], 'tailnet'],
     ['"known", which version 0.1.0 also wrote for servers that a list had stated', [now, 0, 'known'], 'stated'],
-  ])('an old file with %s', (_, times, word) => {
+  ])('an old file with %s', (_, times, provenance) => {
     const state = stateFolder();
     const memory = new ListMemory(state);
-    memory.write(entry, list('stated'));
+    memory.write(seed, list('stated'));
     const file = path.join(state, 'clusters', 'https+tka.example.ts.net.json');
     const text = JSON.parse(fs.readFileSync(file, 'utf8'));
     fs.writeFileSync(file, JSON.stringify({ ...text, times: [times] }));
-    expect(memory.read(entry)?.members.map((member) => member.word)).toEqual([word]);
+    expect(memory.read(seed)?.members.map((member) => member.provenance)).toEqual([provenance]);
   });
 
   it.each([
@@ -107,20 +107,20 @@ describe('ListMemory', () => {
   ])('%s is no list', (_, text) => {
     const state = stateFolder();
     const memory = new ListMemory(state);
-    memory.write(entry, list('stated'));
+    memory.write(seed, list('stated'));
     fs.writeFileSync(path.join(state, 'clusters', 'https+tka.example.ts.net.json'), text);
-    expect(memory.read(entry)).toBeUndefined();
+    expect(memory.read(seed)).toBeUndefined();
   });
 
   it('a time to come is now', () => {
     const memory = new ListMemory(stateFolder());
-    memory.write(entry, { ...list('stated'), at: Date.now() + 86_400_000 });
-    expect(memory.read(entry)?.at).toBeLessThanOrEqual(Date.now());
+    memory.write(seed, { ...list('stated'), at: Date.now() + 86_400_000 });
+    expect(memory.read(seed)?.at).toBeLessThanOrEqual(Date.now());
   });
 
   it('forgets where a member was, in every list', () => {
     const memory = new ListMemory(stateFolder());
-    memory.write(entry, list('stated'));
+    memory.write(seed, list('stated'));
     memory.write('http://127.0.0.1:8080', list('tailnet'));
     memory.forget('https://api.example.com', 'https://a.example.ts.net');
     expect(memory.all().flatMap(({ members }) => members.map(({ server }) => server))).toEqual([null, null]);
@@ -128,8 +128,8 @@ describe('ListMemory', () => {
 
   it('without a state folder, there is none', () => {
     const memory = new ListMemory(undefined);
-    memory.write(entry, list('stated'));
-    expect(memory.read(entry)).toBeUndefined();
+    memory.write(seed, list('stated'));
+    expect(memory.read(seed)).toBeUndefined();
     expect(memory.all()).toEqual([]);
   });
 });

@@ -1,20 +1,20 @@
 import { describe, expect, it } from 'vitest';
 import type { RememberedList, RememberedMember } from '../../src/discovery/memory.ts';
-import { type CandidateOptions, siblingCandidates } from '../../src/discovery/siblings.ts';
+import { type SiblingSources, siblingCandidates } from '../../src/discovery/siblings.ts';
 import { memberOf } from './stand-in.ts';
 
 const apiServer = 'https://api.us.example.com';
-const entry = 'https://tka.example.ts.net';
+const seed = 'https://tka.example.ts.net';
 const [us, us1, us2] = ['', '-1', '-2'].map((n) => `https://prod-us${n}.example.ts.net`) as [string, string, string];
 const at = Date.now();
 
 function row(server: string | null, more: Partial<RememberedMember> = {}): RememberedMember {
   const rest = { name: 'x', cluster: 'prod-us', server, listed: at, tried: 0, since: 0 };
-  return { ...memberOf(apiServer), ...rest, word: 'stated', ...more };
+  return { ...memberOf(apiServer), ...rest, provenance: 'stated', ...more };
 }
 const list = (...members: RememberedMember[]): RememberedList => ({ at, html: false, members });
-const candidates = (lists: CandidateOptions['lists'], more: Partial<CandidateOptions> = {}) =>
-  siblingCandidates(us, { apiServer, cluster: 'prod-us', kept: [], lists, isNamed: (s) => s === entry, ...more });
+const candidates = (lists: SiblingSources['lists'], more: Partial<SiblingSources> = {}) =>
+  siblingCandidates(us, { apiServer, cluster: 'prod-us', kept: [], lists, isNamed: (s) => s === seed, ...more });
 
 describe('siblingCandidates', () => {
   it.each<[string, RememberedMember]>([
@@ -24,27 +24,27 @@ describe('siblingCandidates', () => {
     ['that has no address', row(null)],
     ['that is the server itself', row(us)],
   ])('leaves a server out %s', (_, member) => {
-    expect(candidates([[entry, list(member)]])).toEqual([]);
+    expect(candidates([[seed, list(member)]])).toEqual([]);
   });
 
   it('believes that a server is stated only if a list of a server says so that the user named', () => {
-    const word = (lists: CandidateOptions['lists']) => candidates(lists)[0]?.word;
-    expect(word([[entry, list(row(us1))]])).toBe('stated');
-    expect(word([['https://found.example.ts.net', list(row(us1))]])).toBe('tailnet');
-    expect(word([[entry, list(row(us1, { word: 'tailnet' }))]])).toBe('tailnet');
-    const both: CandidateOptions['lists'] = [
+    const provenance = (lists: SiblingSources['lists']) => candidates(lists)[0]?.provenance;
+    expect(provenance([[seed, list(row(us1))]])).toBe('stated');
+    expect(provenance([['https://found.example.ts.net', list(row(us1))]])).toBe('tailnet');
+    expect(provenance([[seed, list(row(us1, { provenance: 'tailnet' }))]])).toBe('tailnet');
+    const both: SiblingSources['lists'] = [
       ['https://found.example.ts.net', list(row(us1))],
-      [entry, list(row(us1))],
+      [seed, list(row(us1))],
     ];
-    expect(word(both)).toBe('stated');
+    expect(provenance(both)).toBe('stated');
   });
 
   it('names those first that were healthy in the newest list', () => {
     const old = { at: at - 5000, html: false, members: [row(us2, { state: 'dead' }), row(us1, { state: 'healthy' })] };
     const newest = list(row(us1, { state: 'dead' }), row(us2, { state: 'healthy' }));
-    expect(candidates([[entry, newest]]).map(({ server }) => server)).toEqual([us2, us1]);
-    const lists: CandidateOptions['lists'] = [
-      [entry, old],
+    expect(candidates([[seed, newest]]).map(({ server }) => server)).toEqual([us2, us1]);
+    const lists: SiblingSources['lists'] = [
+      [seed, old],
       ['https://found.example.ts.net', newest],
     ];
     expect(candidates(lists).map(({ server }) => server)).toEqual([us2, us1]);
@@ -52,11 +52,11 @@ describe('siblingCandidates', () => {
 
   it('takes one that is no longer listed last', () => {
     const gone = row(us1, { listed: at - 60_000 });
-    expect(candidates([[entry, list(gone, row(us2))]]).map(({ server }) => server)).toEqual([us2, us1]);
+    expect(candidates([[seed, list(gone, row(us2))]]).map(({ server }) => server)).toEqual([us2, us1]);
   });
 
   it('takes what a context keeps, which nobody states', () => {
-    expect(candidates([], { kept: [us, us1, us1] })).toEqual([{ server: us1, word: 'tailnet' }]);
-    expect(candidates([[entry, list(row(us1))]], { kept: [us1] })).toEqual([{ server: us1, word: 'stated' }]);
+    expect(candidates([], { kept: [us, us1, us1] })).toEqual([{ server: us1, provenance: 'tailnet' }]);
+    expect(candidates([[seed, list(row(us1))]], { kept: [us1] })).toEqual([{ server: us1, provenance: 'stated' }]);
   });
 });

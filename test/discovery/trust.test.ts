@@ -3,9 +3,9 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { Provenance } from '../../src/discovery/clusters.ts';
 import { type Cluster, OtherCluster } from '../../src/discovery/clusters.ts';
-import type { Word } from '../../src/discovery/place.ts';
-import { AcceptedServers, isBareWord, isTagged, judge, type Origin, Trust } from '../../src/discovery/trust.ts';
+import { AcceptedServers, isBareWord, isTagged, judge, type Origin, TrustPolicy } from '../../src/discovery/trust.ts';
 import type { TkaClient } from '../../src/tka/client.ts';
 import { peerOf, standInClient } from './stand-in.ts';
 
@@ -43,7 +43,7 @@ describe('judge', () => {
     ['named', unknown, no, no, 'warn'],
     ['named', no, no, yes, 'use'],
     ['named', no, yes, no, 'use'],
-    // Named by a bare word: it may be a typo.
+    // Named by a bare provenance: it may be a typo.
     ['typed', no, no, no, 'ask'],
     ['typed', unknown, no, no, 'ask'],
     ['typed', no, no, yes, 'use'],
@@ -61,7 +61,7 @@ it.each([
   ['http://tka', false],
   ['[::1]', false],
   ['fd7a::1', false],
-])('%s is a bare word: %s', (name, bare) => expect(isBareWord(name)).toBe(bare));
+])('%s is a bare provenance: %s', (name, bare) => expect(isBareWord(name)).toBe(bare));
 
 describe('isTagged', () => {
   const peers = [peerOf('tka-us', { addresses: ['100.64.0.1', 'fd7a:115c:a1e0::1'] })];
@@ -83,8 +83,8 @@ describe('isTagged', () => {
 const us = 'https://tka-us.example.ts.net';
 const laptop = 'http://laptop.example.ts.net';
 
-function trust(options: Partial<ConstructorParameters<typeof Trust>[0]> = {}): Trust {
-  return new Trust({
+function trust(options: Partial<ConstructorParameters<typeof TrustPolicy>[0]> = {}): TrustPolicy {
+  return new TrustPolicy({
     tag: 'tag:tka',
     tagged: async () => ({ peers: [peerOf('tka-us')] }),
     accepted: () => false,
@@ -94,8 +94,8 @@ function trust(options: Partial<ConstructorParameters<typeof Trust>[0]> = {}): T
   });
 }
 
-const cluster = (server: string, word: Word): Cluster & { server: string } => ({
-  ...{ name: 'prod-us', server, word, apiEndpoint: 'https://api.us.example.com', state: 'healthy', reason: null },
+const cluster = (server: string, provenance: Provenance): Cluster & { server: string } => ({
+  ...{ name: 'prod-us', server, provenance, apiEndpoint: 'https://api.us.example.com', state: 'healthy', reason: null },
   ...{ lastSeen: null, version: null, labels: new Map(), servers: [] },
 });
 
@@ -121,16 +121,17 @@ describe('Trust', () => {
 
   it('a server named by a bare word is not used without asking, even if a list states it', async () => {
     const judged = trust({ namedAs: (server) => (server === laptop ? 'typed' : undefined) });
-    for (const word of ['stated', 'known', 'tailnet'] as const) {
-      expect(await judged.verdict(laptop, word)).toBe('ask');
-      expect(await judged.allows(laptop, word)).toBe(false);
+    for (const provenance of ['stated', 'known', 'tailnet'] as const) {
+      expect(await judged.verdict(laptop, provenance)).toBe('ask');
+      expect(await judged.allows(laptop, provenance)).toBe(false);
     }
     judged.accept(laptop);
     expect(await judged.allows(laptop, 'stated')).toBe(true);
   });
 
   it('says why a server is not used, and what to type', async () => {
-    const refused = (judged: Trust, word: Word) => judged.require(cluster(laptop, word)).catch((error) => error);
+    const refused = (judged: TrustPolicy, provenance: Provenance) =>
+      judged.require(cluster(laptop, provenance)).catch((error) => error);
     const hints = [`if you trust it, sign in to it once by its URL: kubectl tka login ${laptop}`];
     expect(await refused(trust(), 'stated')).toMatchObject({
       message: `cannot use the TKA server of prod-us: ${laptop} is not tagged tag:tka`,

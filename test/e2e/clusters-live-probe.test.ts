@@ -412,7 +412,7 @@ describe.concurrent('many', () => {
     const [target] = targets.slice(16);
     const cluster = { name: 'late', server: target?.server ?? '', apiEndpoint: 'https://x', state: 'healthy' } as const;
     const { probe: late } = probeOf(
-      { ...cluster, reason: null, lastSeen: null, version: null, word: 'stated', labels: new Map(), servers: [] },
+      { ...cluster, reason: null, lastSeen: null, version: null, provenance: 'stated', labels: new Map(), servers: [] },
       found,
     );
     expect(late).toEqual({ ...nothing, reachable: null, version: null, error: 'not asked' });

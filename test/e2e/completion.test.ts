@@ -163,7 +163,7 @@ describe.concurrent('names come from the last known list', () => {
       tried: 0,
       since: now,
       version: null,
-      word: 'stated' as const,
+      provenance: 'stated' as const,
     };
     const members = [{ ...rest, name: 'one', apiEndpoint: 'https://one.example.com', labels }];
     new ListMemory(home.state).write('http://127.0.0.1:1', { at: now, html: false, members });

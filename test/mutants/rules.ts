@@ -27,7 +27,7 @@ const leaderless = ['test/cluster/leaderless.test.ts'];
 const stale = ['test/cluster/stale.test.ts'];
 const objects = ['test/server/provisioner/objects.test.ts'];
 const session = ['test/session/session.test.ts'];
-const ask = ['test/discovery/ask.test.ts'];
+const ask = ['test/discovery/listing.test.ts'];
 const failover = ['test/session/failover.test.ts'];
 const siblings = ['test/discovery/siblings.test.ts'];
 const identity = ['test/server/identity/identity.test.ts'];
@@ -343,31 +343,31 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a remembered server is not more trusted than when it was found',
-    file: 'src/discovery/place.ts',
-    find: "place(member, found.server, isConfigured ? 'known' : found.word);",
+    file: 'src/discovery/resolution.ts',
+    find: "place(member, found.server, isConfigured ? 'known' : found.provenance);",
     replace: "place(member, found.server, 'known');",
-    tests: ['test/discovery/place.test.ts'],
+    tests: ['test/discovery/resolution.test.ts'],
   },
   {
     name: 'the refusal of a named server is final',
-    file: 'src/discovery/find.ts',
+    file: 'src/discovery/current-list.ts',
     find: 'isFinal: (server, failure) => options.named && server === first && isAnswer(failure)',
     replace: 'isFinal: () => false',
-    tests: ['test/discovery/find.test.ts'],
+    tests: ['test/discovery/cluster-list.test.ts'],
   },
   {
     name: 'the list of another mesh is not that of the server that the user named',
-    file: 'src/discovery/find.ts',
+    file: 'src/discovery/current-list.ts',
     find: '(await mayBeListOf(first, list, options))',
     replace: 'true',
-    tests: ['test/discovery/find.test.ts'],
+    tests: ['test/discovery/cluster-list.test.ts'],
   },
   {
     name: 'a list is not taken from a remembered server that is not trusted',
-    file: 'src/discovery/find.ts',
-    find: 'if (await options.allows(server, word)) servers.add(server);',
+    file: 'src/discovery/current-list.ts',
+    find: 'if (await options.allows(server, provenance)) servers.add(server);',
     replace: 'servers.add(server);',
-    tests: ['test/discovery/find.test.ts'],
+    tests: ['test/discovery/cluster-list.test.ts'],
   },
   {
     name: 'an old memory file without a word: the tag decides',
@@ -700,28 +700,28 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a bare list has its page asked for',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/listing.ts',
     find: 'if (bare && !options.html(server)) {',
     replace: 'if (server === undefined) {',
     tests: ask,
   },
   {
     name: 'a list that says enough has no page asked for',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/listing.ts',
     find: 'm.server === null && m.name === null && m.state === null',
     replace: 'm.server === null && m.name === null',
     tests: ask,
   },
   {
     name: 'a bare list stands where its page cannot be had',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/listing.ts',
     find: 'page().catch(() => undefined)',
     replace: 'page()',
     tests: ask,
   },
   {
     name: 'a page that is an error is not read',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/listing.ts',
     find: 'if (answer.status !== 200) return undefined;',
     replace: '',
     tests: ask,
@@ -785,48 +785,48 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a server is told of by a list of a server that the user named',
     file: 'src/discovery/siblings.ts',
-    find: "(member.word === 'stated' && isNamed(entryServer))",
-    replace: "member.word === 'stated'",
+    find: "(member.provenance === 'stated' && isNamed(seed))",
+    replace: "member.provenance === 'stated'",
     tests: siblings,
   },
   {
     name: 'other servers are believed as `login` believes servers',
     file: 'src/cli/context/siblings.ts',
-    find: 'if (await trust.allows(candidate.server, candidate.word)) servers.push',
+    find: 'if (await trust.allows(candidate.server, candidate.provenance)) servers.push',
     replace: 'if (candidate) servers.push',
     tests: ['test/e2e/failover.test.ts'],
   },
   {
     name: 'a server that is silent does not hold up the list',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/turns.ts',
     find: 'const pause = headStart === undefined ? []',
     replace: 'const pause = headStart !== -1 ? []',
     tests: ask,
   },
   {
     name: 'the servers that were slower are let go',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/turns.ts',
     find: "over.abort(new Unavailable('another server answered first', 0));",
     replace: '',
     tests: ask,
   },
   {
     name: 'a server that was let go has not failed',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/turns.ts',
     find: 'if (over.signal.aborted || !(error instanceof TkaError)) throw error;',
     replace: 'if (!(error instanceof TkaError)) throw error;',
     tests: ask,
   },
   {
     name: 'a server without a list is told from one that fails',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/turns.ts',
     find: 'without.push(server);',
     replace: '',
     tests: ask,
   },
   {
     name: 'connections are closed after the question',
-    file: 'src/discovery/ask.ts',
+    file: 'src/discovery/listing.ts',
     find: 'await client.close();',
     replace: '',
     tests: ask,

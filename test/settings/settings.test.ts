@@ -28,19 +28,19 @@ describe('precedence', () => {
     expect(settings.values.get('tailscale.hostname')).toEqual({ value: 'from-env', source: 'TKA_TAILSCALE_HOSTNAME' });
     expect(settings.values.get('tailscale.tailnet')).toEqual({ value: 'file.ts.net', source: file });
     expect(settings.values.get('debug')).toEqual({ value: false, source: 'default' });
-    expect(settings.entryServer).toBe('http://from-env.file.ts.net:1003');
+    expect(settings.seed).toBe('http://from-env.file.ts.net:1003');
   });
 
   it('has no host name by default', async () => {
-    expect((await load(undefined)).entryServer).toBeUndefined();
-    expect((await load('')).entryServer).toBeUndefined();
-    expect((await load('tailscale:\n')).entryServer).toBeUndefined();
+    expect((await load(undefined)).seed).toBeUndefined();
+    expect((await load('')).seed).toBeUndefined();
+    expect((await load('tailscale:\n')).seed).toBeUndefined();
   });
 
   it('takes the first file that exists, and that one alone', async () => {
     fs.writeFileSync(second, 'tailscale: {hostname: second, port: 99}\n');
-    expect((await load('debug: true\n')).entryServer).toBeUndefined();
-    expect((await load(undefined)).entryServer).toBe('http://second:99');
+    expect((await load('debug: true\n')).seed).toBeUndefined();
+    expect((await load(undefined)).seed).toBe('http://second:99');
     fs.rmSync(second);
   });
 
@@ -79,7 +79,7 @@ describe('the server that is meant', () => {
   ])('-s %s -p %s, configured port %s: %s', async (server, port, configured, expected) => {
     const text = configured === undefined ? config : `${config}  port: ${configured}\n`;
     const settings = await load(text, { server, ...(port !== undefined && { port }) });
-    expect(settings.entryServer).toBe(expected);
+    expect(settings.seed).toBe(expected);
   });
 
   it.each([
@@ -91,7 +91,7 @@ describe('the server that is meant', () => {
     ['tka.example.ts.net', 443, 'https://tka.example.ts.net'],
   ])('tailscale.hostname %s with port %i: %s', async (hostname, port, expected) => {
     const settings = await load(config, {}, { TKA_TAILSCALE_HOSTNAME: hostname, TKA_TAILSCALE_PORT: String(port) });
-    expect(settings.entryServer).toBe(expected);
+    expect(settings.seed).toBe(expected);
   });
 
   it.each([
@@ -109,7 +109,7 @@ describe('the server that is meant', () => {
     '-',
     'http://tka/x',
   ])('%j is wrong usage', async (server) => {
-    const attempt = load(undefined, { server }).then((settings) => settings.entryServer);
+    const attempt = load(undefined, { server }).then((settings) => settings.seed);
     await expect(attempt).rejects.not.toThrow(/u:p| server "/);
     await expect(attempt).rejects.toThrow(UsageError);
   });
@@ -168,7 +168,7 @@ describe('a bad configuration', () => {
     const settings = await load(
       'operator: {namespace: tka-system}\nx: &x tka\ntailscale:\n  hostname: *x\nunknown: [1]\n',
     );
-    expect(settings.entryServer).toBe('https://tka');
+    expect(settings.seed).toBe('https://tka');
   });
 });
 

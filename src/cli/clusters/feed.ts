@@ -5,7 +5,7 @@ import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
-import { askTailnet, openWay, type Tailnet } from '../context/connect.ts';
+import { askTailnet, openConnection, type Tailnet } from '../context/connect.ts';
 import type { Context } from '../context/context.ts';
 import { listClusters } from '../target/clusters.ts';
 
@@ -76,7 +76,7 @@ function lastingContext(context: Context, memory: ListMemory, remarks: string[])
       () => undefined,
     );
   const tailnet: Tailnet = Object.assign(ask, { suffix });
-  const network = openWay(env, settings.caFile, tailnet, terminal);
+  const network = openConnection(env, settings.caFile, tailnet, terminal);
   return {
     ...context,
     network,
@@ -91,15 +91,15 @@ function lastingContext(context: Context, memory: ListMemory, remarks: string[])
 class HeldMemory extends ListMemory {
   readonly #held = new Map<string, { list: RememberedList; key: string; at: number }>();
 
-  override read(entryServer: string): RememberedList | undefined {
-    return this.#held.get(entryServer)?.list ?? super.read(entryServer);
+  override read(seed: string): RememberedList | undefined {
+    return this.#held.get(seed)?.list ?? super.read(seed);
   }
 
-  override write(entryServer: string, list: RememberedList, clusters: readonly Cluster[]): void {
+  override write(seed: string, list: RememberedList, clusters: readonly Cluster[]): void {
     const key = list.members.map((m) => `${m.name} ${m.apiEndpoint} ${m.server} ${m.state} ${m.tried}`).join('\n');
-    const before = this.#held.get(entryServer);
+    const before = this.#held.get(seed);
     const due = before === undefined || before.key !== key || list.at - before.at > diskAge;
-    this.#held.set(entryServer, { list, key, at: due ? list.at : before.at });
-    if (due) super.write(entryServer, list, clusters);
+    this.#held.set(seed, { list, key, at: due ? list.at : before.at });
+    if (due) super.write(seed, list, clusters);
   }
 }

@@ -3,7 +3,7 @@ import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/store.ts';
 import { type OutputFormat, shortDuration } from '../../terminal/output.ts';
 import type { Context } from '../context/context.ts';
-import { contextOf } from '../target/target.ts';
+import { contextOf } from '../target/context-name.ts';
 import type { Probe, Probed } from './probes.ts';
 
 /** A cluster as scripts get it. */

@@ -6,7 +6,7 @@ import { openTerminal, type Terminal } from '../../terminal/output.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
-import { openSessions, openWay, tailnetOnce } from '../context/connect.ts';
+import { openConnection, openSessions, tailnetOnce } from '../context/connect.ts';
 
 const options = {
   server: { type: 'string', short: 's' },
@@ -58,7 +58,7 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
   const server = url ?? settings?.serverNamed(wanted) ?? wanted;
   const named = flags['api-server'];
   const apiServer = named === undefined ? undefined : usage(() => canonicalApiServer(named));
-  const network = openWay(env, settings?.caFile, tailnet, terminal);
+  const network = openConnection(env, settings?.caFile, tailnet, terminal);
   const sessions = openSessions(paths, env, terminal, network, {
     settings: async () => settings ?? usableSettings(flags, env, paths, terminal),
     kubeconfig: flags.kubeconfig,

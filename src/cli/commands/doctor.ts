@@ -17,8 +17,11 @@ import { type Report, showReport } from '../doctor/print.ts';
 import { checkServer } from '../doctor/server.ts';
 import { checkSession, heldSession } from '../doctor/session.ts';
 import { NoCluster } from '../target/by-name.ts';
-import { Unplaced } from '../target/placed.ts';
-import { contextOf, heldTarget, loginTarget, nameOfServer, type Target } from '../target/target.ts';
+import type { ClusterTarget } from '../target/cluster-target.ts';
+import { contextOf, nameOfServer } from '../target/context-name.ts';
+import { heldTarget } from '../target/held-target.ts';
+import { loginTarget } from '../target/login-target.ts';
+import { UnresolvedCluster } from '../target/placed.ts';
 
 /** `doctor [NAME]`: every link of the chain to one cluster. Changes nothing. Throws TkaError where one fails. */
 export async function doctor(
@@ -63,7 +66,7 @@ async function examine(given: Context, name: string | undefined): Promise<Report
   };
 }
 
-async function examineCluster(context: Context, checks: Checks, found: Found, chosen: Target): Promise<void> {
+async function examineCluster(context: Context, checks: Checks, found: Found, chosen: ClusterTarget): Promise<void> {
   const { server } = chosen;
   const told = await checkServer(context, checks, chosen);
   const session = checkSession(context, checks, server, told);
@@ -102,14 +105,14 @@ async function choose(
   name: string | undefined,
   view: KubeconfigView,
   checks: Checks,
-): Promise<Target | Verdict> {
+): Promise<ClusterTarget | Verdict> {
   try {
     if (name !== undefined) return await loginTarget(context, name, view);
     const { server } = await heldTarget(context, undefined, view, 'doctor');
     return { server, cluster: undefined, origin: 'known' };
   } catch (error) {
     if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
-    if (error instanceof Unplaced || error instanceof NoCluster) return failedBy(error);
+    if (error instanceof UnresolvedCluster || error instanceof NoCluster) return failedBy(error);
     if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
     // Several servers: none of them is the one.
     const hint = error.exitCode === 2 ? 'kubectl tka doctor NAME' : error.hints[0];

@@ -1,5 +1,5 @@
 import { shortName } from '../../discovery/naming.ts';
-import { acceptHint, type Trust } from '../../discovery/trust.ts';
+import { acceptHint, type TrustPolicy } from '../../discovery/trust.ts';
 import {
   checkWritable,
   editKubeconfig,
@@ -21,19 +21,14 @@ import { rememberSwitch } from '../contexts/previous.ts';
 import { inContext, keepSiblings, siblingsToKeep } from '../contexts/siblings.ts';
 import { specOf } from '../contexts/spec.ts';
 import { chooseClusters, NoCluster } from '../target/by-name.ts';
+import { type ClusterTarget, targetOf } from '../target/cluster-target.ts';
 import { allClusters } from '../target/clusters.ts';
+import { type ContextTarget, contextFor, contextOf } from '../target/context-name.ts';
 import { contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { clusterOfServer } from '../target/listed-server.ts';
+import { loginTarget } from '../target/login-target.ts';
 import { confirmed } from '../target/placed.ts';
 import { liftSignedOut } from '../target/same-cluster.ts';
-import {
-  type ContextTarget,
-  clusterOfServer,
-  contextFor,
-  contextOf,
-  loginTarget,
-  type Target,
-  targetOf,
-} from '../target/target.ts';
 import { trustOf } from '../target/trust.ts';
 
 /** How long a server may take to describe its cluster, beside the sign-in, in milliseconds. */
@@ -66,7 +61,7 @@ export async function login(context: Context, names: readonly string[], flags: L
   const chosen = flags.selector === undefined ? undefined : chooseClusters(all, [], flags.selector, view);
   const contexts = contextsByCluster(view, all);
   let failures = 0;
-  const each = async (name: string, target: () => Promise<Target>) => {
+  const each = async (name: string, target: () => Promise<ClusterTarget>) => {
     try {
       // Which of several would be the current one? None: that is for `use` to say.
       await signInTo(context, view, await target(), { ...flags, switch: false }, name);
@@ -92,7 +87,7 @@ export async function login(context: Context, names: readonly string[], flags: L
 async function signInTo(
   context: Context,
   view: KubeconfigView,
-  target: Target,
+  target: ClusterTarget,
   flags: LoginFlags,
   name: string | undefined,
 ): Promise<void> {
@@ -185,7 +180,7 @@ async function describe(context: Context, server: string): Promise<ClusterDescri
   }
 }
 
-function contextTarget({ server, cluster, ours }: Target): ContextTarget {
+function contextTarget({ server, cluster, ours }: ClusterTarget): ContextTarget {
   const servers = cluster?.servers.map((each) => each.server) ?? [];
   return { server, clusterName: cluster?.name ?? null, servers, known: ours?.name };
 }
@@ -198,8 +193,8 @@ function contextTarget({ server, cluster, ours }: Target): ContextTarget {
 async function described(
   context: Context,
   view: KubeconfigView,
-  { server }: Target,
-  trust: Trust,
+  { server }: ClusterTarget,
+  trust: TrustPolicy,
 ): Promise<{ what: ContextTarget; info: Promise<ClusterDescription | undefined> }> {
   const asked = describe(context, server);
   const remembered = await clusterOfServer(context, server, context.remembered.all);
@@ -234,14 +229,19 @@ function requireSameCluster(
  * Warns of the first sign-in to a server without the tag. If a bare word was all that named it, the user has to agree on
  * a terminal, since a typo can be the name of anyone's device. Throws TkaError if the server must not be used.
  */
-async function requireTrust(context: Context, trust: Trust, target: Target, name: string | undefined): Promise<void> {
+async function requireTrust(
+  context: Context,
+  trust: TrustPolicy,
+  target: ClusterTarget,
+  name: string | undefined,
+): Promise<void> {
   const { server, origin, cluster, unlisted } = target;
   const verdict = await trust.verdict(server, origin);
   if (verdict === 'use') return;
   if (verdict === 'refuse')
     return trust.require({
       server,
-      word: 'tailnet',
+      provenance: 'tailnet',
       name: cluster?.name ?? shortName(server, context.settings.tailnet),
     });
   const why = await trust.whyNot(server);
@@ -266,7 +266,11 @@ async function requireTrust(context: Context, trust: Trust, target: Target, name
 }
 
 /** Remembers a server without the tag that the user named: it may then be used wherever a list states it. */
-async function rememberAccepted(context: Context, trust: Trust, { server, origin }: Target): Promise<void> {
+async function rememberAccepted(
+  context: Context,
+  trust: TrustPolicy,
+  { server, origin }: ClusterTarget,
+): Promise<void> {
   if (origin !== 'named' && !trust.wasAccepted(server)) return;
   if ((await trust.isTagged(server)) === true) return;
   try {

@@ -4,8 +4,9 @@ import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { chooseClusters } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
+import { nameOfServer } from '../target/context-name.ts';
+import { type Held, heldOf, heldTarget, knownHere } from '../target/held-target.ts';
 import { type SignOutGroup, signOutGroups } from '../target/same-cluster.ts';
-import { type Held, heldOf, heldTarget, knownHere, nameOfServer } from '../target/target.ts';
 
 interface AllFlag {
   readonly all?: boolean;

@@ -7,8 +7,8 @@ import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { contextSpec } from '../contexts/spec.ts';
 import { noCluster } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
+import { contextFor } from '../target/context-name.ts';
 import { contextsByCluster } from '../target/contexts-by-cluster.ts';
-import { contextFor } from '../target/target.ts';
 import { trustOf } from '../target/trust.ts';
 
 /** What can be switched to: a cluster, our context for one, or both. */

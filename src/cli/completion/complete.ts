@@ -5,14 +5,14 @@ import { type Argument, type Command, Help, type Option } from 'commander';
 import { environmentName, type SettingKey, settingKeys } from '../../settings/keys.ts';
 import { openTerminal } from '../../terminal/output.ts';
 import { takesHeld, takesRest } from '../help.ts';
-import { type Candidate, Known } from './known.ts';
+import { type Completion, Known } from './known.ts';
 
 // cobra's ShellCompDirective.
 const noSpace = 2;
 const noFiles = 4;
 
 interface Answer {
-  readonly candidates: readonly Candidate[];
+  readonly candidates: readonly Completion[];
   readonly directive: number;
 }
 
@@ -86,8 +86,8 @@ function withoutFlag(answer: Answer, typed: string): Answer {
   const last = typed.lastIndexOf('=') + 1;
   const tail = typed.slice(last);
   if (last === 0) return answer;
-  const candidates = answer.candidates.flatMap(([text, about]): Candidate[] => {
-    const short: Candidate = [text.slice(last), about];
+  const candidates = answer.candidates.flatMap(([text, about]): Completion[] => {
+    const short: Completion = [text.slice(last), about];
     return tail === '' || text.startsWith(tail) ? [short] : [short, [text, about]];
   });
   return { ...answer, candidates };
@@ -144,10 +144,10 @@ function read(program: Command, words: readonly string[]): Line | undefined {
 }
 
 /** The flags that are not given yet: short ones too where no more than a dash is typed. */
-function flagsFor(program: Command, line: Line, typed: string): Candidate[] {
+function flagsFor(program: Command, line: Line, typed: string): Completion[] {
   const given = new Set([...line.flags.keys()].map(({ long }) => long));
   const free = optionsOf(program, line.command).filter(({ long }) => !given.has(long));
-  const rows = free.flatMap(({ short, long, description }): Candidate[] =>
+  const rows = free.flatMap(({ short, long, description }): Completion[] =>
     [typed === '-' ? short : undefined, long].flatMap((name) => (name === undefined ? [] : [[name, description]])),
   );
   // kubectl up to 1.30 adds these itself: with two descriptions, bash would put what they share on the command line.
@@ -171,7 +171,7 @@ async function argumentValues(
   args: readonly string[],
   typed: string,
   known: Known,
-): Promise<readonly Candidate[]> {
+): Promise<readonly Completion[]> {
   if (argument.argChoices !== undefined) return argument.argChoices.map((text) => [text, '']);
   switch (argument.name()) {
     case 'name':
@@ -192,12 +192,12 @@ async function argumentValues(
   }
 }
 
-function commandsOf(program: Command): Candidate[] {
+function commandsOf(program: Command): Completion[] {
   return new Help().visibleCommands(program).map((command) => [command.name(), command.summary()]);
 }
 
 async function valuesOf(option: Option, typed: string, known: Known): Promise<Answer> {
-  const found = (rows: readonly Candidate[]): Answer => ({ candidates: safe(rows), directive: noFiles });
+  const found = (rows: readonly Completion[]): Answer => ({ candidates: safe(rows), directive: noFiles });
   if (option.argChoices !== undefined) return found(option.argChoices.map((text) => [text, '']));
   switch (option.attributeName()) {
     case 'selector':
@@ -234,12 +234,12 @@ async function selectorsFor(typed: string, known: Known): Promise<Answer> {
   };
 }
 
-async function equations(start: string, key: string, known: Known): Promise<Candidate[]> {
+async function equations(start: string, key: string, known: Known): Promise<Completion[]> {
   return (await known.labelValues(key)).map(([value, about]) => [`${start}${value}`, about]);
 }
 
 /** Each text once, without those that are none for a shell. */
-function safe(rows: readonly Candidate[]): Candidate[] {
+function safe(rows: readonly Completion[]): Completion[] {
   const seen = new Map<string, string>();
   for (const [text, about] of rows)
     if ((ascii.test(text) || plain.test(text)) && !seen.has(text)) seen.set(text, about);

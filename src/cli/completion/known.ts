@@ -6,7 +6,7 @@ import { glanceContexts } from '../../kubeconfig/glance.ts';
 import { homeFolder } from '../../settings/paths.ts';
 
 /** A word that completes the line, and its description. */
-export type Candidate = readonly [text: string, description: string];
+export type Completion = readonly [text: string, description: string];
 
 /** What this machine remembers of clusters, each part read when it is first asked for. */
 export class Known {
@@ -27,20 +27,20 @@ export class Known {
   }
 
   /** Clusters, and managed contexts of other names, whose names begin with what is typed. */
-  async names(typed: string): Promise<Candidate[]> {
+  async names(typed: string): Promise<Completion[]> {
     const lines = await this.#all();
     return [...lines.filter((line) => line.startsWith(typed)).map(row), ...this.contexts()];
   }
 
   /** Contexts of ours. */
-  contexts(): Candidate[] {
+  contexts(): Completion[] {
     const env = this.#env;
     const named = { env, home: kubectlHome(env), cwd: process.cwd(), explicit: this.#kubeconfig };
     return glanceContexts(kubeconfigFiles(named)).map((name) => [name, 'context']);
   }
 
   /** What can be logged out of: contexts of ours, and clusters with a token on this machine. */
-  async held(): Promise<Candidate[]> {
+  async held(): Promise<Completion[]> {
     const folder = cacheFolder(this.#env);
     const entries = new Set(folder !== undefined && fs.existsSync(folder) ? fs.readdirSync(folder) : []);
     const signedIn = (line: string) => serversOf(line).some((server) => entries.has(entryName(server) ?? ''));
@@ -49,12 +49,12 @@ export class Known {
   }
 
   /** TKA servers. */
-  async servers(): Promise<Candidate[]> {
-    return (await this.#all()).flatMap((line) => serversOf(line).map((server): Candidate => [server, nameOf(line)]));
+  async servers(): Promise<Completion[]> {
+    return (await this.#all()).flatMap((line) => serversOf(line).map((server): Completion => [server, nameOf(line)]));
   }
 
   /** Keys of labels, with some of their values. */
-  async labelKeys(): Promise<Candidate[]> {
+  async labelKeys(): Promise<Completion[]> {
     const values = new Map<string, Set<string>>();
     for (const [key, value] of await this.#labels()) {
       const known = values.get(key) ?? new Set();
@@ -67,7 +67,7 @@ export class Known {
   }
 
   /** Values that clusters have for a label. */
-  async labelValues(key: string): Promise<Candidate[]> {
+  async labelValues(key: string): Promise<Completion[]> {
     const counts = new Map<string, number>();
     for (const [name, value] of await this.#labels()) {
       if (name === key) counts.set(value, (counts.get(value) ?? 0) + 1);
@@ -88,13 +88,13 @@ export class Known {
 
 async function readLines(memory: ListMemory): Promise<readonly string[]> {
   const lists: (readonly string[])[] = [];
-  for (const server of memory.entryServers()) {
+  for (const server of memory.seeds()) {
     const names = memory.names(server);
     const list = names === undefined ? memory.read(server) : undefined;
     if (names !== undefined) lists.push(names);
     // Version 0.1.0 kept no names apart.
     if (list !== undefined) {
-      const { rememberedClusters } = await import('../../discovery/find.ts');
+      const { rememberedClusters } = await import('../../discovery/remembered.ts');
       lists.push(rememberedClusters(list).map(nameLine));
     }
   }
@@ -110,7 +110,7 @@ function filled(parts: readonly string[] = []): string[] {
 }
 
 // Without arrays: of ten thousand lines, making them takes longer than all else.
-function row(line: string): Candidate {
+function row(line: string): Completion {
   const start = line.indexOf('\t', line.indexOf('\t') + 1) + 1;
   let end = start - 1;
   for (let labels = 0; labels < 4 && end < line.length; labels++) {

@@ -45,7 +45,7 @@ async function askSuffix(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>)
 }
 
 /** The way to servers, for which tailscaled may know addresses. */
-export function openWay(
+export function openConnection(
   env: NodeJS.ProcessEnv,
   caFile: string | undefined,
   tailnet: Tailnet,

@@ -9,7 +9,7 @@ import { type Flags, loadSettings, type Settings } from '../../settings/settings
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { openTerminal, type Terminal } from '../../terminal/output.ts';
 import { TkaClient } from '../../tka/client.ts';
-import { openSessions, openWay, tailnetOnce } from './connect.ts';
+import { openConnection, openSessions, tailnetOnce } from './connect.ts';
 import { RememberedClusters } from './remembered.ts';
 
 /** The flags that every command takes. */
@@ -60,7 +60,7 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
     cwd: process.cwd(),
   });
   const tailnet = tailnetOnce(env, terminal);
-  const network = openWay(env, settings.caFile, tailnet, terminal);
+  const network = openConnection(env, settings.caFile, tailnet, terminal);
   const sessions = openSessions(paths, env, terminal, network, {
     settings: async () => settings,
     kubeconfig: flags.kubeconfig,

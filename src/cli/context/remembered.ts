@@ -1,7 +1,8 @@
 // What this machine calls TKA servers: by the names of their clusters, as the last lists have them. Nothing is asked.
+
 import type { Cluster } from '../../discovery/clusters.ts';
-import { rememberedClusters } from '../../discovery/find.ts';
 import type { ListMemory } from '../../discovery/memory.ts';
+import { rememberedClusters } from '../../discovery/remembered.ts';
 
 /** The clusters of the last lists, by server. */
 export class RememberedClusters {

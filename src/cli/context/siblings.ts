@@ -1,7 +1,7 @@
 import { ListMemory } from '../../discovery/memory.ts';
+import { taggedAmong } from '../../discovery/peers.ts';
 import { siblingCandidates } from '../../discovery/siblings.ts';
-import { taggedAmong } from '../../discovery/tagged.ts';
-import { AcceptedServers, Trust } from '../../discovery/trust.ts';
+import { AcceptedServers, TrustPolicy } from '../../discovery/trust.ts';
 import { kubeconfigFiles, kubectlHome, readKubeconfig } from '../../kubeconfig/index.ts';
 import type { KnownCluster, Siblings } from '../../session/failover.ts';
 import { SessionStore } from '../../session/store.ts';
@@ -44,23 +44,23 @@ export async function findSiblings(
   const tagged = async () => taggedAmong(world.tailnet, settings.tag, log);
   if (settings.needsTailnet(undefined)) settings.assumeTailnet((await tagged()).suffix);
   const accepted = new AcceptedServers(paths.state);
-  const trust = new Trust({
+  const trust = new TrustPolicy({
     tag: settings.tag,
     tagged,
     accepted: (each) => accepted.has(each),
     used: () => false,
-    namedAs: (each) => (each === settings.entryServer ? 'known' : undefined),
+    namedAs: (each) => (each === settings.seed ? 'known' : undefined),
   });
   const candidates = siblingCandidates(server, {
     apiServer: known.apiServer,
     cluster: known.cluster,
     kept: kept.servers,
     lists: new ListMemory(paths.state).byServer(),
-    isNamed: (each) => each === settings.entryServer || accepted.has(each),
+    isNamed: (each) => each === settings.seed || accepted.has(each),
   });
   const servers: string[] = [];
   for (const candidate of candidates) {
-    if (await trust.allows(candidate.server, candidate.word)) servers.push(candidate.server);
+    if (await trust.allows(candidate.server, candidate.provenance)) servers.push(candidate.server);
     else log(`${candidate.server} is not used: ${await trust.whyNot('it')}`);
   }
   return { known, servers };

@@ -1,8 +1,7 @@
 // What is kept of a cluster's TKA servers, for when the one that a context names is away; see src/session/failover.ts.
 
-import type { ClusterServer } from '../../discovery/clusters.ts';
-import type { Word } from '../../discovery/place.ts';
-import type { Trust } from '../../discovery/trust.ts';
+import type { ClusterServer, Provenance } from '../../discovery/clusters.ts';
+import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
 import { disagreement, knownClusterOf, type Siblings } from '../../session/failover.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
@@ -26,16 +25,18 @@ export interface Described {
  */
 export async function siblingsToKeep(
   { client, terminal }: Pick<Context, 'client' | 'terminal'>,
-  trust: Trust,
+  trust: TrustPolicy,
   { server, info }: Described,
   servers: readonly ClusterServer[],
 ): Promise<Siblings | undefined> {
   const known = knownClusterOf(info);
   if (known === undefined) return undefined;
-  const others = new Map(servers.flatMap((each) => (each.server === null ? [] : [[each.server, each.word] as const])));
+  const others = new Map(
+    servers.flatMap((each) => (each.server === null ? [] : [[each.server, each.provenance] as const])),
+  );
   others.delete(server);
-  const confirm = async ([other, word]: readonly [string, Word]): Promise<string[]> => {
-    if (!(await trust.allows(other, word))) return [];
+  const confirm = async ([other, provenance]: readonly [string, Provenance]): Promise<string[]> => {
+    if (!(await trust.allows(other, provenance))) return [];
     const asked = client(other);
     try {
       const difference = disagreement(known, await asked.clusterInfo({ timeout: confirmTimeout }));

@@ -1,5 +1,5 @@
 import type { Cluster } from '../../discovery/clusters.ts';
-import type { Trust } from '../../discovery/trust.ts';
+import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
 import type { Session } from '../../session/store.ts';
 import { TkaError } from '../../util/errors.ts';
@@ -15,7 +15,7 @@ export async function contextSpec(
   context: Context,
   name: string,
   cluster: Cluster,
-  trust: Trust,
+  trust: TrustPolicy,
 ): Promise<ContextSpec> {
   const client = (server: string) => context.sessions.client(server, cluster.apiEndpoint);
   const info = await confirmed(context, cluster, trust, client);

@@ -10,7 +10,7 @@ import type { Session } from '../../session/store.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { type ContextTarget, contextFor, contextOf } from '../target/target.ts';
+import { type ContextTarget, contextFor, contextOf } from '../target/context-name.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 
 /** The kubeconfig, or what is wrong with it. */

@@ -9,7 +9,7 @@ import { type ClusterDescription, parseClusterInfo, serverTime } from '../../tka
 import { Refused } from '../../tka/errors.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import type { Target as Named } from '../target/target.ts';
+import type { ClusterTarget } from '../target/cluster-target.ts';
 import { certificateVerdict } from './certificate.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict } from './check.ts';
 import { clockHint } from './machine.ts';
@@ -26,7 +26,7 @@ export interface Told {
 const longest = 5000;
 
 /** Sets the verdicts from the server's name to its API's answer. */
-export async function checkServer(context: Context, checks: Checks, named: Named): Promise<Told> {
+export async function checkServer(context: Context, checks: Checks, named: ClusterTarget): Promise<Told> {
   const blocked = await checkConnection(context, checks, named);
   if (blocked !== undefined) {
     checks.set('tka-api', blocked);
@@ -41,7 +41,7 @@ export async function checkServer(context: Context, checks: Checks, named: Named
 async function checkConnection(
   context: Context,
   checks: Checks,
-  { server, unlisted }: Named,
+  { server, unlisted }: ClusterTarget,
 ): Promise<Verdict | undefined> {
   const attempt = await tryToConnect(context, server);
   const unaided = checks.has('tailscaled', 'failed');
@@ -59,7 +59,7 @@ async function checkConnection(
 }
 
 // Looked for among the clusters in vain, it was taken for a host; if it is none, a name was mistyped.
-function unlistedName(host: Verdict, server: string, unlisted: Named['unlisted']): Verdict {
+function unlistedName(host: Verdict, server: string, unlisted: ClusterTarget['unlisted']): Verdict {
   if (host.status === 'ok' || unlisted === undefined || unlisted === false) return host;
   const why = unlisted === true ? 'no cluster is called so' : unlisted.message;
   const hint = unlisted === true ? 'kubectl tka clusters' : unlisted.hints[0];
@@ -191,7 +191,7 @@ function tlsVerdict({ target, error, socket }: Attempt): Verdict {
   return certificateVerdict(socket.getPeerX509Certificate(), { origin, code, clockHint });
 }
 
-async function askApi(context: Context, { server, cluster }: Named): Promise<{ told: Told; verdict: Verdict }> {
+async function askApi(context: Context, { server, cluster }: ClusterTarget): Promise<{ told: Told; verdict: Verdict }> {
   const client = context.client(server);
   const started = performance.now();
   let told: Told = {};

@@ -3,7 +3,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { isFresh } from '../../credential/entry.ts';
 import type { Cluster } from '../../discovery/clusters.ts';
-import type { Trust } from '../../discovery/trust.ts';
+import type { TrustPolicy } from '../../discovery/trust.ts';
 import {
   type ContextSpec,
   editKubeconfig,
@@ -37,7 +37,7 @@ export class ClusterAccess {
   readonly #context: Context;
   readonly #contexts: ContextsByCluster;
   readonly #needsToken: boolean;
-  readonly #trust: Trust;
+  readonly #trust: TrustPolicy;
   #folder: string | undefined;
   #removed = false;
 
@@ -66,8 +66,9 @@ export class ClusterAccess {
       });
     }
     if (ours !== undefined) {
-      const word = ours.server === cluster.server ? cluster.word : 'known';
-      if (held === undefined && this.#needsToken) await this.#trust.require({ ...cluster, server: ours.server, word });
+      const provenance = ours.server === cluster.server ? cluster.provenance : 'known';
+      if (held === undefined && this.#needsToken)
+        await this.#trust.require({ ...cluster, server: ours.server, provenance });
       await this.#signIn(ours.server, ours.apiServer, warn);
       return this.#through(ours, number);
     }

@@ -1,5 +1,5 @@
 import type { Cluster } from '../../discovery/clusters.ts';
-import type { Trust } from '../../discovery/trust.ts';
+import type { TrustPolicy } from '../../discovery/trust.ts';
 import { Unavailable } from '../../network/failure.ts';
 import { progressOf } from '../../terminal/progress.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
@@ -7,7 +7,7 @@ import { type ClientOptions, TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { siblingsToKeep } from '../contexts/siblings.ts';
-import { confirmed, Unplaced } from '../target/placed.ts';
+import { confirmed, UnresolvedCluster } from '../target/placed.ts';
 import type { Answer, Problem } from './plan.ts';
 
 const parallel = 32;
@@ -20,7 +20,7 @@ const wholeBudget = 120_000;
 export interface AskAllOptions {
   /** Whom to ask first. */
   readonly first: (cluster: Cluster) => boolean;
-  readonly trust: Trust;
+  readonly trust: TrustPolicy;
   /** Milliseconds after which nobody more is asked. */
   readonly budget?: number;
 }
@@ -50,7 +50,11 @@ export async function askAll(
       return { cluster: { ...cluster, server }, info, siblings };
     } catch (error) {
       if (!(error instanceof TkaError)) throw error;
-      return { cluster, error, expected: isGone && (error instanceof Unavailable || error instanceof Unplaced) };
+      return {
+        cluster,
+        error,
+        expected: isGone && (error instanceof Unavailable || error instanceof UnresolvedCluster),
+      };
     }
   };
   const indexes = [...clusters.keys()];

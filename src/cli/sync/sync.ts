@@ -50,7 +50,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
 
   const record = new SyncRecord(
     paths.state,
-    settings.entryServer,
+    settings.seed,
     all.flatMap(({ servers }) => servers),
   );
   // A list that nobody stands behind now may be an old one.

@@ -1,12 +1,14 @@
-import { isAnswer } from '../../discovery/ask.ts';
+import { ageOf, minuteOf } from '../../discovery/age.ts';
+import { type ClusterList, findClusters } from '../../discovery/cluster-list.ts';
 import type { Cluster } from '../../discovery/clusters.ts';
-import { ageOf, type Found, findClusters, minuteOf, rememberedClusters } from '../../discovery/find.ts';
 import { groupServers, type ServerRow } from '../../discovery/grouping.ts';
+import { isAnswer } from '../../discovery/listing.ts';
 import { shortName } from '../../discovery/naming.ts';
+import { rememberedClusters } from '../../discovery/remembered.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { type Entry, entryServers, peerServer, taggedPeers } from './seeds.ts';
+import { findSeeds, peerServer, type Seeds, taggedPeers } from './seeds.ts';
 import { syncedServers } from './sync-record.ts';
 import { trustOf } from './trust.ts';
 
@@ -18,7 +20,7 @@ export async function allClustersTold(context: Context, view: KubeconfigView): P
   const names = unlisted.map((server) => shortName(server, settings.tailnet)).sort();
   const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
   const servers = unlisted.length === 1 ? '1 tagged server is' : `${unlisted.length} tagged servers are`;
-  if (settings.entryServer === undefined) {
+  if (settings.seed === undefined) {
     terminal.notice(`${servers} in no list and did not answer, so their clusters may be missing: ${shown}`);
   } else {
     terminal.notice(`${servers} not in the list of the configured server: ${shown}`);
@@ -35,9 +37,9 @@ export async function allClusters(context: Context, view: KubeconfigView): Promi
  * The same, and whether that is how it is now. If there is no server to ask (none is configured, and tailscaled knows
  * none), these are the clusters of the last list and of the user's contexts, which one line says.
  */
-export async function listClusters(context: Context, view: KubeconfigView): Promise<Found> {
-  const entry = await entryServers(context).catch((error: unknown) => error);
-  return isEntry(entry) ? askForClusters(context, view, entry) : withoutServer(context, view, entry);
+export async function listClusters(context: Context, view: KubeconfigView): Promise<ClusterList> {
+  const seeds = await findSeeds(context).catch((error: unknown) => error);
+  return isSeeds(seeds) ? askForClusters(context, view, seeds) : withoutServer(context, view, seeds);
 }
 
 /** The clusters for `exec`, which works as long as kubectl does: if no server answers, those of the contexts, too. */
@@ -50,11 +52,11 @@ export async function clustersToUse(context: Context, view: KubeconfigView): Pro
   return found.clusters;
 }
 
-function isEntry(entry: unknown): entry is Entry {
-  return typeof entry === 'object' && entry !== null && 'servers' in entry;
+function isSeeds(seeds: unknown): seeds is Seeds {
+  return typeof seeds === 'object' && seeds !== null && 'servers' in seeds;
 }
 
-function withoutServer(context: Context, view: KubeconfigView, why: unknown): Found {
+function withoutServer(context: Context, view: KubeconfigView, why: unknown): ClusterList {
   // A setting that is wrong has to be put right.
   if (!(why instanceof TkaError) || why.exitCode !== 1) throw why;
   const found = knownClusters(context, view);
@@ -87,8 +89,8 @@ function ofContexts(contexts: KubeconfigView['ours'], synced: ReadonlySet<string
   const oneEach = new Map([...contexts].reverse().map((each) => [each.server, each])).values();
   const rows = [...oneEach].reverse().map(({ name, server, apiServer = '' }): ServerRow => {
     // A list stated what sync has written.
-    const word = synced.has(server) ? 'stated' : 'known';
-    const what = { name, cluster: null, server, word, apiEndpoint: apiServer, state: 'unknown' } as const;
+    const provenance = synced.has(server) ? 'stated' : 'known';
+    const what = { name, cluster: null, server, provenance, apiEndpoint: apiServer, state: 'unknown' } as const;
     return { ...what, reason: null, lastSeen: null, version: null, labels: new Map(), usable: true, since: 0 };
   });
   return groupServers(rows).clusters;
@@ -99,14 +101,14 @@ function knownPairs({ ours, currentContext }: KubeconfigView): KubeconfigView['o
   return [...ours].sort((a, b) => Number(b.name === currentContext) - Number(a.name === currentContext));
 }
 
-async function askForClusters(context: Context, view: KubeconfigView, entry: Entry): Promise<Found> {
-  const { servers, all, named } = entry;
+async function askForClusters(context: Context, view: KubeconfigView, seeds: Seeds): Promise<ClusterList> {
+  const { servers, all, named } = seeds;
   const { log, warn, notice } = context.terminal;
   const trust = trustOf(context, view);
   const found = await findClusters({
-    allows: (server, word) => trust.allows(server, word),
+    allows: (server, provenance) => trust.allows(server, provenance),
     whyNot: () => trust.whyNot('its TKA server'),
-    entries: servers,
+    seeds: servers,
     lists: all,
     named,
     known: knownPairs(view),

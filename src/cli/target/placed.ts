@@ -1,11 +1,11 @@
 import { type Cluster, OtherCluster } from '../../discovery/clusters.ts';
-import { type ConfirmOptions, type Trust, Untrusted } from '../../discovery/trust.ts';
+import { type ConfirmOptions, type TrustPolicy, Untrusted } from '../../discovery/trust.ts';
 import { Unavailable } from '../../network/failure.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 
 /** A cluster whose TKA server nobody knows. */
-export class Unplaced extends TkaError {
+export class UnresolvedCluster extends TkaError {
   /** The message where the cluster's name stands before it anyway. */
   readonly unnamed: string;
   constructor({ name, reason }: Cluster) {
@@ -17,14 +17,14 @@ export class Unplaced extends TkaError {
 
 /** What an error says after the name of the cluster that it is about. */
 export function afterName(error: TkaError): string {
-  return error instanceof Unplaced || error instanceof Untrusted ? error.unnamed : error.message;
+  return error instanceof UnresolvedCluster || error instanceof Untrusted ? error.unnamed : error.message;
 }
 
-/** A cluster whose TKA server is known. Throws Unplaced. */
+/** A cluster whose TKA server is known. Throws UnresolvedCluster. */
 export function placed(cluster: Cluster): Cluster & { readonly server: string } {
   const { server } = cluster;
   if (server !== null) return { ...cluster, server };
-  throw new Unplaced(cluster);
+  throw new UnresolvedCluster(cluster);
 }
 
 /** So many of a cluster's servers are asked to confirm it: anyone can claim to be one of them. */
@@ -34,7 +34,7 @@ const mostConfirmed = 8;
 const awayTimeout = 2000;
 
 /**
- * Confirms a cluster with its server, as Trust.confirm() does; if that speaks for another cluster, with the next of its
+ * Confirms a cluster with its server, as TrustPolicy.confirm() does; if that speaks for another cluster, with the next of its
  * servers. The answer has the server that confirmed it. With a client for a sign-in, which goes on at another server where
  * something is kept of the cluster, the next one is asked where it is away, too: without, no context would get another server
  * while its own is away. Throws TkaError, also where the cluster is not placed.
@@ -42,7 +42,7 @@ const awayTimeout = 2000;
 export async function confirmed(
   context: Context,
   cluster: Cluster,
-  trust: Trust,
+  trust: TrustPolicy,
   signInClient?: ConfirmOptions['client'],
 ) {
   const options = {
@@ -65,11 +65,11 @@ export async function confirmed(
   } catch (cause) {
     const isOfUse = cause instanceof OtherCluster || (signInClient && cause instanceof Unavailable && cause.away);
     if (!isOfUse) throw cause;
-    for (const { server, word } of others) {
-      if (server === null || !(await trust.allows(server, word))) continue;
+    for (const { server, provenance } of others) {
+      if (server === null || !(await trust.allows(server, provenance))) continue;
       context.terminal.log(`${cause.message}: asking ${server}`);
       try {
-        return await trust.confirm({ ...cluster, server, word }, options);
+        return await trust.confirm({ ...cluster, server, provenance }, options);
       } catch (error) {
         if (!(error instanceof TkaError)) throw error;
         context.terminal.log(error.message);

@@ -1,4 +1,4 @@
-import { taggedAmong } from '../../discovery/tagged.ts';
+import { taggedAmong } from '../../discovery/peers.ts';
 import type { Settings } from '../../settings/settings.ts';
 import { type Peer, TailscaleError } from '../../tailscale/localapi.ts';
 import { TkaError } from '../../util/errors.ts';
@@ -15,7 +15,7 @@ export function peerServer(context: Context, peer: Peer): string {
 }
 
 /** Where discovery begins. */
-export interface Entry {
+export interface Seeds {
   /** Canonical URLs; the first is asked first. */
   readonly servers: readonly string[];
   /** The same, and those that are not online. */
@@ -28,7 +28,7 @@ export interface Entry {
  * The servers where discovery begins: the configured one, else the tailnet's peers with the right tag, which is the only
  * proof there is: anybody may call a laptop `tka`. Throws TkaError where there are none, with what to type.
  */
-export async function entryServers(context: Context): Promise<Entry> {
+export async function findSeeds(context: Context): Promise<Seeds> {
   const configured = await configuredServer(context);
   if (configured !== undefined) return { servers: [configured], all: [configured], named: true };
   const { settings } = context;
@@ -63,7 +63,7 @@ export async function entryServers(context: Context): Promise<Entry> {
 /** The configured server's canonical URL; undefined where none is. A bare name gets the tailnet's suffix. */
 export async function configuredServer(context: Context): Promise<string | undefined> {
   await learnTailnet(context, undefined);
-  return context.settings.entryServer;
+  return context.settings.seed;
 }
 
 /** The canonical URL of a server that a person names. Throws UsageError for what is none. */

@@ -1,11 +1,11 @@
-import { isBareWord, Trust } from '../../discovery/trust.ts';
+import { isBareWord, TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import type { Context } from '../context/context.ts';
 import { taggedPeers } from './seeds.ts';
 import { syncedServers } from './sync-record.ts';
 
 /** Judges servers with what this machine knows: tailscaled, the configuration, sessions and contexts. */
-export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): Trust {
+export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): TrustPolicy {
   const { settings, sessions, accepted, paths } = context;
   const { store } = sessions;
   const hostname = settings.values.get('tailscale.hostname');
@@ -16,7 +16,7 @@ export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): T
     synced ??= syncedServers(paths.state);
     return synced.has(server);
   };
-  return new Trust({
+  return new TrustPolicy({
     tag: settings.tag,
     tagged: () => taggedPeers(context),
     accepted: (server) => accepted.has(server),
@@ -25,6 +25,6 @@ export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): T
       store.read(server) !== undefined ||
       // Version 0.1.0 left such a mark, without a name, for any server that `logout` was called with.
       (store.signedOut(server)?.username ?? null) !== null,
-    namedAs: (server) => (server !== settings.entryServer ? undefined : isTyped ? 'typed' : 'known'),
+    namedAs: (server) => (server !== settings.seed ? undefined : isTyped ? 'typed' : 'known'),
   });
 }

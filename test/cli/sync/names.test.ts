@@ -14,7 +14,7 @@ const cluster = (server: string, name: string, labels: Record<string, string> = 
   reason: null,
   lastSeen: null,
   version: null,
-  word: 'stated',
+  provenance: 'stated',
   labels: new Map(Object.entries(labels)),
   servers: [],
 });

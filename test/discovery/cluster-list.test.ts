@@ -1,14 +1,15 @@
 // Where the list of clusters comes from, and how far it is believed.
 import { describe, expect, it } from 'vitest';
 import type { Away } from '../../src/discovery/away.ts';
-import { type FindOptions, findClusters } from '../../src/discovery/find.ts';
+import { findClusters } from '../../src/discovery/cluster-list.ts';
+import type { FindOptions } from '../../src/discovery/find-options.ts';
 import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
 import { Unavailable } from '../../src/network/failure.ts';
 import type { Member } from '../../src/tka/answers.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
 import { memberOf, peerOf, standInClient } from './stand-in.ts';
 
-const entry = 'https://tka.example.ts.net';
+const seed = 'https://tka.example.ts.net';
 const other = 'https://tka-eu.example.ts.net';
 const liar = 'https://liar.example.ts.net';
 const member = (name: string, server: string | null): Member => ({
@@ -22,7 +23,7 @@ class Held extends ListMemory {
   readonly lists = new Map<string, RememberedList>();
   constructor(list?: RememberedList) {
     super(undefined);
-    if (list !== undefined) this.lists.set(entry, list);
+    if (list !== undefined) this.lists.set(seed, list);
   }
   override read(server: string) {
     return this.lists.get(server);
@@ -32,12 +33,12 @@ class Held extends ListMemory {
   }
 }
 
-const remembered = (...servers: [server: string, word: 'stated' | 'tailnet'][]): RememberedList => ({
+const remembered = (...servers: [server: string, provenance: 'stated' | 'tailnet'][]): RememberedList => ({
   at: Date.now() - 60_000,
   html: false,
-  members: servers.map(([server, word], i) => ({
+  members: servers.map(([server, provenance], i) => ({
     ...member(`old-${i}`, server),
-    ...{ listed: Date.now() - 60_000, tried: 0, word, since: 0 },
+    ...{ listed: Date.now() - 60_000, tried: 0, provenance, since: 0 },
   })),
 });
 
@@ -48,8 +49,8 @@ function setUp(answers: Readonly<Record<string, Answer>>, more: Partial<FindOpti
   const asked: string[] = [];
   const say = (line: string) => said.push(line);
   const options: FindOptions = {
-    entries: [entry],
-    lists: [entry],
+    seeds: [seed],
+    lists: [seed],
     named: true,
     known: [],
     memory: new Held(),
@@ -87,15 +88,15 @@ function setUp(answers: Readonly<Record<string, Answer>>, more: Partial<FindOpti
 const away = new Unavailable('cannot reach it', 0);
 
 describe('findClusters', () => {
-  it('takes the entry server’s list, and remembers what it stated as stated', async () => {
-    const { found, memory } = setUp({ [entry]: [member('us', entry), member('eu', other)] });
+  it('takes the seed’s list, and remembers what it stated as stated', async () => {
+    const { found, memory } = setUp({ [seed]: [member('us', seed), member('eu', other)] });
     const { clusters, current } = await found();
     expect(current).toBe(true);
-    expect(clusters.map(({ name, server, word, reason }) => [name, server, word, reason])).toEqual([
+    expect(clusters.map(({ name, server, provenance, reason }) => [name, server, provenance, reason])).toEqual([
       ['eu', other, 'stated', null],
-      ['us', entry, 'stated', null],
+      ['us', seed, 'stated', null],
     ]);
-    expect(memory.read(entry)?.members.map(({ word }) => word)).toEqual(['stated', 'stated']);
+    expect(memory.read(seed)?.members.map(({ provenance }) => provenance)).toEqual(['stated', 'stated']);
   });
 
   it.each([
@@ -103,9 +104,9 @@ describe('findClusters', () => {
     ['401', new NotSignedIn('not signed in')],
   ])('the refusal of a named server is final: %s', async (_, refusal) => {
     const list = remembered([other, 'stated']);
-    const { found, asked } = setUp({ [entry]: refusal, [other]: [member('eu', other)] }, { memory: new Held(list) });
+    const { found, asked } = setUp({ [seed]: refusal, [other]: [member('eu', other)] }, { memory: new Held(list) });
     await expect(found()).rejects.toBe(refusal);
-    expect(asked).toEqual([entry]);
+    expect(asked).toEqual([seed]);
   });
 
   describe('of a tailnet with two meshes, while the configured server is away', () => {
@@ -115,14 +116,14 @@ describe('findClusters', () => {
     const elsewhere = [member('dev', liar)];
 
     it.each([
-      ['has it', [member('us', entry), member('us-1', second)], entry],
-      ['has its node by another of its addresses', [member('us', entry)], 'https://100.64.0.7'],
-      ['has the cluster that it is named after', [{ ...member('us-1', second), cluster: 'tka' }], entry],
-      ['names no servers, as that of the Go server', [member('us-1', null)], entry],
+      ['has it', [member('us', seed), member('us-1', second)], seed],
+      ['has its node by another of its addresses', [member('us', seed)], 'https://100.64.0.7'],
+      ['has the cluster that it is named after', [{ ...member('us-1', second), cluster: 'tka' }], seed],
+      ['names no servers, as that of the Go server', [member('us-1', null)], seed],
     ])('the list that %s is its own, though another one comes first', async (_, list, server) => {
       const { found } = setUp(
         { [server]: away, [liar]: elsewhere, [second]: list },
-        { tagged, entries: [server], lists: [server] },
+        { tagged, seeds: [server], lists: [server] },
       );
       const { clusters } = await found();
       expect(clusters.flatMap(({ servers }) => servers.map(({ name }) => name)).sort()).toEqual(
@@ -131,45 +132,45 @@ describe('findClusters', () => {
     });
 
     it('where no list has it, the first one is shown', async () => {
-      const { found, said } = setUp({ [entry]: away, [liar]: elsewhere, [second]: away }, { tagged });
+      const { found, said } = setUp({ [seed]: away, [liar]: elsewhere, [second]: away }, { tagged });
       expect((await found()).clusters.map(({ name }) => name)).toEqual(['dev']);
-      expect(said).toContain(`${entry} did not answer: this is the list of ${liar}`);
+      expect(said).toContain(`${seed} did not answer: this is the list of ${liar}`);
     });
   });
 
   it('where all servers that we found refuse, the last list is given with the reason', async () => {
-    const no = new Refused(`${entry} refused the question: no grant (HTTP 403)`, 403);
+    const no = new Refused(`${seed} refused the question: no grant (HTTP 403)`, 403);
     const memory = new Held(remembered([other, 'stated']));
-    const { found, said } = setUp({ [entry]: no, [other]: no }, { named: false, entries: [entry, other], memory });
+    const { found, said } = setUp({ [seed]: no, [other]: no }, { named: false, seeds: [seed, other], memory });
     expect(await found()).toMatchObject({ current: false });
     expect(said).toEqual([expect.stringMatching(/ refused the question: no grant \(HTTP 403\): this is the list of /)]);
   });
 
   it('the refusal of a server that we found is not: another one is asked', async () => {
     const { found, said } = setUp(
-      { [entry]: new Refused('no grant', 403), [other]: [member('eu', other)] },
-      { named: false, entries: [entry, other] },
+      { [seed]: new Refused('no grant', 403), [other]: [member('eu', other)] },
+      { named: false, seeds: [seed, other] },
     );
     expect((await found()).clusters.map(({ name }) => name)).toEqual(['eu']);
-    expect(said).toEqual([`${entry} gives us no list: this is the list of ${other}`]);
+    expect(said).toEqual([`${seed} gives us no list: this is the list of ${other}`]);
   });
 
-  it('while the entry server is away, a remembered server that is not trusted is not asked for a list', async () => {
+  it('while the seed is away, a remembered server that is not trusted is not asked for a list', async () => {
     const list = remembered([liar, 'stated'], [other, 'stated']);
     const { found, asked } = setUp(
-      { [entry]: away, [other]: [member('eu', other)], [liar]: [member('eu', liar)] },
+      { [seed]: away, [other]: [member('eu', other)], [liar]: [member('eu', liar)] },
       { memory: new Held(list), allows: async (server) => server !== liar },
     );
     expect((await found()).clusters[0]).toMatchObject({ name: 'eu', server: other });
-    expect(asked).toEqual([entry, other]);
+    expect(asked).toEqual([seed, other]);
   });
 
   it('a server that we inferred before is asked only as a tagged peer', async () => {
     const list = remembered([other, 'tailnet']);
-    const answers = { [entry]: away, [other]: [member('eu', other)] };
+    const answers = { [seed]: away, [other]: [member('eu', other)] };
     const without = setUp(answers, { memory: new Held(list) });
     expect((await without.found()).current).toBe(false);
-    expect(without.asked).toEqual([entry]);
+    expect(without.asked).toEqual([seed]);
     const tagged = async () => ({ peers: [peerOf('tka-eu')] });
     const withTag = setUp(answers, { memory: new Held(list), tagged });
     expect((await withTag.found()).current).toBe(true);
@@ -177,54 +178,55 @@ describe('findClusters', () => {
 
   it('a stated server that may not be used is listed with the reason', async () => {
     const { found } = setUp(
-      { [entry]: [member('us', entry), member('eu', liar)] },
+      { [seed]: [member('us', seed), member('eu', liar)] },
       { allows: async (server) => server !== liar },
     );
     expect((await found()).clusters.map(({ name, server, reason }) => [name, server, reason])).toEqual([
       ['eu', liar, 'it is not trusted'],
-      ['us', entry, null],
+      ['us', seed, null],
     ]);
   });
 
   it('no server answers: the last list, with its age', async () => {
-    const { found, said } = setUp(
-      { [entry]: away, [other]: away },
-      { memory: new Held(remembered([other, 'stated'])) },
-    );
+    const { found, said } = setUp({ [seed]: away, [other]: away }, { memory: new Held(remembered([other, 'stated'])) });
     const { clusters, current } = await found();
     expect(current).toBe(false);
-    expect(clusters.map(({ name, server, word }) => [name, server, word])).toEqual([['old-0', other, 'stated']]);
+    expect(clusters.map(({ name, server, provenance }) => [name, server, provenance])).toEqual([
+      ['old-0', other, 'stated'],
+    ]);
     expect(said).toEqual([expect.stringMatching(/^no TKA server answered: this is the list of .* \(1 min ago\)$/)]);
   });
 
-  it('no server answers, and there never was a list: the error of the entry server', async () => {
-    await expect(setUp({ [entry]: away }).found()).rejects.toBe(away);
+  it('no server answers, and there never was a list: the error of the seed', async () => {
+    await expect(setUp({ [seed]: away }).found()).rejects.toBe(away);
   });
 
   it('a server without a memberlist tells of itself, on the word that it was asked', async () => {
-    const { found } = setUp({ [entry]: undefined });
-    expect((await found()).clusters).toMatchObject([{ server: entry, word: 'known', apiEndpoint: `${entry}:6443` }]);
-    const inferred = setUp({ [entry]: undefined }, { named: false });
-    expect((await inferred.found()).clusters).toMatchObject([{ server: entry, word: 'tailnet' }]);
+    const { found } = setUp({ [seed]: undefined });
+    expect((await found()).clusters).toMatchObject([
+      { server: seed, provenance: 'known', apiEndpoint: `${seed}:6443` },
+    ]);
+    const inferred = setUp({ [seed]: undefined }, { named: false });
+    expect((await inferred.found()).clusters).toMatchObject([{ server: seed, provenance: 'tailnet' }]);
   });
 
   it('the servers of one cluster are one row, and one that is no longer listed stays in it for a day', async () => {
     const of = (name: string, server: string): Member => ({ ...member('us', server), name, cluster: 'us' });
     const hours = (n: number) => Date.now() - n * 3_600_000;
     const members = [
-      { ...of('us', entry), listed: hours(1), tried: 0, word: 'stated', since: hours(9) } as const,
-      { ...of('us-1', other), listed: hours(23), tried: 0, word: 'stated', since: hours(9) } as const,
-      { ...of('us-2', liar), listed: hours(25), tried: 0, word: 'stated', since: hours(99) } as const,
+      { ...of('us', seed), listed: hours(1), tried: 0, provenance: 'stated', since: hours(9) } as const,
+      { ...of('us-1', other), listed: hours(23), tried: 0, provenance: 'stated', since: hours(9) } as const,
+      { ...of('us-2', liar), listed: hours(25), tried: 0, provenance: 'stated', since: hours(99) } as const,
     ];
     const memory = new Held({ at: hours(1), html: false, members });
-    const { found } = setUp({ [entry]: [of('us', entry)] }, { memory });
+    const { found } = setUp({ [seed]: [of('us', seed)] }, { memory });
     const { clusters } = await found();
-    expect(clusters).toMatchObject([{ name: 'us', server: entry, state: 'unknown' }]);
+    expect(clusters).toMatchObject([{ name: 'us', server: seed, state: 'unknown' }]);
     expect(clusters[0]?.servers.map(({ name, state }) => [name, state])).toEqual([
       ['us', 'unknown'],
       ['us-1', 'missing'],
     ]);
-    expect(memory.read(entry)?.members.map(({ name, since }) => [name, since])).toEqual([
+    expect(memory.read(seed)?.members.map(({ name, since }) => [name, since])).toEqual([
       ['us', members[0]?.since],
       ['us-1', members[1]?.since],
     ]);
@@ -232,19 +234,19 @@ describe('findClusters', () => {
 
   it('a server with a new name in the place of another is not missing', async () => {
     const memory = new Held(remembered([other, 'stated']));
-    const { found } = setUp({ [entry]: [{ ...member('old-0', other), name: 'new' }] }, { memory });
+    const { found } = setUp({ [seed]: [{ ...member('old-0', other), name: 'new' }] }, { memory });
     expect((await found()).clusters).toMatchObject([{ name: 'new', servers: [{ name: 'new', state: 'unknown' }] }]);
   });
 
   it('the server that a context names is the one to use', async () => {
     const of = (name: string, server: string): Member => ({ ...member('us', server), name, cluster: 'us' });
-    const known = [{ server: other, apiServer: of('us', entry).apiEndpoint }];
-    const { found } = setUp({ [entry]: [of('us', entry), of('us-1', other)] }, { known });
+    const known = [{ server: other, apiServer: of('us', seed).apiEndpoint }];
+    const { found } = setUp({ [seed]: [of('us', seed), of('us-1', other)] }, { known });
     expect((await found()).clusters).toMatchObject([{ name: 'us', server: other, servers: { length: 2 } }]);
   });
 
   it('a name that two clusters claim is warned of', async () => {
-    const { found, said } = setUp({ [entry]: [member('us', entry), { ...member('eu', other), name: 'us' }] });
+    const { found, said } = setUp({ [seed]: [member('us', seed), { ...member('eu', other), name: 'us' }] });
     expect((await found()).clusters).toHaveLength(2);
     expect(said).toEqual([expect.stringMatching(/^2 clusters claim the name "us": .*api\.us\..* and .*api\.eu\./)]);
   });
@@ -257,19 +259,19 @@ describe('findClusters', () => {
       clear: (server: string) => void noted.delete(server),
     };
     const gone = new Unavailable('cannot reach it', 0, { away: true });
-    const list = remembered([entry, 'stated'], [other, 'stated']);
-    const answers = { [entry]: gone, [other]: [member('eu', other)] };
+    const list = remembered([seed, 'stated'], [other, 'stated']);
+    const answers = { [seed]: gone, [other]: [member('eu', other)] };
     const before = setUp(answers, { memory: new Held(list), away });
     await before.found();
-    expect(before.asked).toEqual([entry, other]);
-    expect([...noted]).toEqual([[entry, 'failed']]);
+    expect(before.asked).toEqual([seed, other]);
+    expect([...noted]).toEqual([[seed, 'failed']]);
     const after = setUp(answers, { memory: new Held(list), away });
     expect((await after.found()).current).toBe(true);
     expect(after.asked).toEqual([other]);
-    expect(after.said).toEqual([`${entry} did not answer: this is the list of ${other}`]);
-    const back = setUp({ [entry]: [member('us', entry)], [other]: gone }, { memory: new Held(list), away });
+    expect(after.said).toEqual([`${seed} did not answer: this is the list of ${other}`]);
+    const back = setUp({ [seed]: [member('us', seed)], [other]: gone }, { memory: new Held(list), away });
     await back.found();
-    expect(back.asked).toEqual([other, entry]);
+    expect(back.asked).toEqual([other, seed]);
     expect([...noted]).toEqual([[other, 'failed']]);
   });
 
@@ -277,8 +279,8 @@ describe('findClusters', () => {
     const noted: string[] = [];
     const away = { has: () => undefined, note: (server: string) => void noted.push(server), clear: () => {} };
     const { found } = setUp(
-      { [entry]: new Refused('no', 403), [other]: [member('eu', other)] },
-      { named: false, entries: [entry, other], away },
+      { [seed]: new Refused('no', 403), [other]: [member('eu', other)] },
+      { named: false, seeds: [seed, other], away },
     );
     await found();
     expect(noted).toEqual([]);
@@ -286,11 +288,11 @@ describe('findClusters', () => {
 
   it('tagged servers, which may be of another mesh, do not outrun the server that the user named', async () => {
     const { found, asked } = setUp(
-      { [entry]: [member('us', entry)] },
+      { [seed]: [member('us', seed)] },
       { tagged: async () => ({ peers: [peerOf('tka-eu')] }) },
     );
     await found();
-    expect(asked).toEqual([entry]);
+    expect(asked).toEqual([seed]);
   });
 
   describe('several meshes', () => {
@@ -301,7 +303,7 @@ describe('findClusters', () => {
     const tagged = async () => ({ peers });
     const mine = [member('us', us), { ...member('us', us1), name: 'us-1' }];
     const theirs = [member('lab', lab), member('lab-1', lab1)];
-    const unnamed = { named: false, entries: [us, us1, lab, lab1], tagged };
+    const unnamed = { named: false, seeds: [us, us1, lab, lab1], tagged };
 
     it('of one tailnet are all listed, and each server is asked only while it is in no list', async () => {
       const { found, asked, said, memory } = setUp({ [us]: mine, [lab]: theirs, [lab1]: theirs }, unnamed);
@@ -335,7 +337,7 @@ describe('findClusters', () => {
     });
 
     it('with a named server its list counts, and the servers that are not in it are told of', async () => {
-      const { found, asked } = setUp({ [us]: mine, [lab]: theirs }, { ...unnamed, named: true, entries: [us] });
+      const { found, asked } = setUp({ [us]: mine, [lab]: theirs }, { ...unnamed, named: true, seeds: [us] });
       const { clusters, unlisted } = await found();
       expect(clusters.map(({ name }) => name)).toEqual(['us']);
       expect(unlisted).toEqual([lab, lab1]);

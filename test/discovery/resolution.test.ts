@@ -1,8 +1,8 @@
 // The ladder from a member to its TKA server, rung by rung.
 import { expect, it } from 'vitest';
-import type { ListedMember } from '../../src/discovery/ask.ts';
 import { memberId } from '../../src/discovery/fnv.ts';
-import { type PlaceOptions, placeMembers } from '../../src/discovery/place.ts';
+import type { ListedMember } from '../../src/discovery/listing.ts';
+import { type ResolveOptions, resolveServers } from '../../src/discovery/resolution.ts';
 import { Unavailable } from '../../src/network/failure.ts';
 import { memberOf, peerOf, standInClient } from './stand-in.ts';
 
@@ -16,14 +16,14 @@ const listed = (more: Partial<ListedMember> = {}): ListedMember => ({
 
 interface Row {
   readonly member?: Partial<ListedMember>;
-  readonly options?: Partial<PlaceOptions>;
+  readonly options?: Partial<ResolveOptions>;
   /** API endpoints by server, of those that answer. */
   readonly answers?: Readonly<Record<string, string>>;
   readonly expected: string;
 }
 
-const remembered = (server: string, word: 'stated' | 'tailnet'): PlaceOptions['remembered'] =>
-  new Map([[api, [{ server, word }]]]);
+const remembered = (server: string, provenance: 'stated' | 'tailnet'): ResolveOptions['remembered'] =>
+  new Map([[api, [{ server, provenance }]]]);
 const configured = new Map([[api, tka('mine')]]);
 const none = async () => ({ peers: [] });
 const away = async () => ({ peers: [], problem: 'no tailscaled' });
@@ -88,8 +88,8 @@ it.each<[name: string, row: Row]>([
   ['no rung', { expected: 'nowhere' }],
 ])('%s', async (_, { member, options, answers = {}, expected }) => {
   const it = listed(member);
-  const { placed } = await placeMembers([it], {
-    from: { server: tka('entry'), word: 'known' },
+  const { placed } = await resolveServers([it], {
+    from: { server: tka('entry'), provenance: 'known' },
     remembered: new Map(),
     configured: new Map(),
     tagged: async () => ({
@@ -116,5 +116,5 @@ it.each<[name: string, row: Row]>([
     ...options,
   });
   const place = placed.get(it);
-  expect(place === undefined ? 'nowhere' : `${place.server} ${place.word}`).toBe(expected);
+  expect(place === undefined ? 'nowhere' : `${place.server} ${place.provenance}`).toBe(expected);
 });

@@ -1,36 +1,19 @@
 import type { Peer } from '../tailscale/localapi.ts';
 import type { TkaClient } from '../tka/client.ts';
-import type { ListedMember } from './ask.ts';
+import type { Provenance, Resolved } from './clusters.ts';
 import { memberId } from './fnv.ts';
+import type { ListedMember } from './listing.ts';
+import type { TaggedPeers } from './peers.ts';
 
-/**
- * Who says that a TKA server is a member's: `stated` by a list, this one or an earlier one; `known` to the user, who
- * named it or has a context for it; `tailnet` if we inferred it from the tailnet's peers. trust.ts says which of them
- * need the tag.
- */
-export type Word = 'stated' | 'known' | 'tailnet';
-
-/** Where a member's TKA server is. */
-export interface Placed {
-  readonly server: string;
-  readonly word: Word;
-}
-
-/** Peers with the tag of TKA servers; `problem` says why tailscaled could not be asked for them. */
-export interface Tagged {
-  readonly peers: readonly Peer[];
-  readonly problem?: string;
-}
-
-export interface PlaceOptions {
+export interface ResolveOptions {
   /** The server whose list it is. */
-  readonly from: Placed;
+  readonly from: Resolved;
   /** Where members of an API endpoint were placed before. */
-  readonly remembered: ReadonlyMap<string, readonly Placed[]>;
+  readonly remembered: ReadonlyMap<string, readonly Resolved[]>;
   /** Servers by API endpoint, from the user's kubeconfig. */
   readonly configured: ReadonlyMap<string, string>;
   /** Asked for only when it comes to them. */
-  readonly tagged: () => Promise<Tagged>;
+  readonly tagged: () => Promise<TaggedPeers>;
   /** The URL of a peer's TKA server. */
   readonly serverOf: (peer: Peer) => string;
   /** Whether the candidates may be asked for a member again. */
@@ -41,7 +24,9 @@ export interface PlaceOptions {
 }
 
 const parallel = 32;
+
 const defaultGossipPort = 7946;
+
 // Each port is a hash more for each peer, and members say what they like.
 const portLimit = 16;
 
@@ -50,23 +35,23 @@ const portLimit = 16;
  * ID; where it was before; tagged peers that are asked for their cluster; a tagged peer at the member's address; the
  * kubeconfig. A member that stands on no rung is left out. `asked` tells whose candidates were asked.
  */
-export async function placeMembers(
+export async function resolveServers(
   members: readonly ListedMember[],
-  options: PlaceOptions,
-): Promise<{ placed: ReadonlyMap<ListedMember, Placed>; asked: ReadonlySet<ListedMember> }> {
+  options: ResolveOptions,
+): Promise<{ placed: ReadonlyMap<ListedMember, Resolved>; asked: ReadonlySet<ListedMember> }> {
   const { from, serverOf } = options;
-  const placed = new Map<ListedMember, Placed>();
+  const placed = new Map<ListedMember, Resolved>();
   const taken = new Set<string>();
-  const place = (member: ListedMember, server: string | undefined, word: Word) => {
+  const place = (member: ListedMember, server: string | undefined, provenance: Provenance) => {
     if (server === undefined || placed.has(member)) return;
-    placed.set(member, { server, word });
+    placed.set(member, { server, provenance });
     taken.add(server);
   };
   const rest = () => members.filter((member) => !placed.has(member));
 
   for (const member of members) {
     place(member, member.server ?? undefined, 'stated');
-    if (member.isLocal) place(member, from.server, from.word);
+    if (member.isLocal) place(member, from.server, from.provenance);
   }
   const asked = new Set<ListedMember>();
   if (rest().length === 0) return { placed, asked };
@@ -84,11 +69,14 @@ export async function placeMembers(
   const placeByMemory = (holds: (server: string) => boolean) => {
     for (const member of rest()) {
       const before = options.remembered.get(member.apiEndpoint) ?? [];
-      const found = before.find(({ server, word }) => !taken.has(server) && (word !== 'tailnet' || holds(server)));
+      const found = before.find(
+        ({ server, provenance }) => !taken.has(server) && (provenance !== 'tailnet' || holds(server)),
+      );
       if (found === undefined) continue;
       // To be remembered makes no server more trusted: only the user's own context does.
-      const isConfigured = found.word !== 'tailnet' && options.configured.get(member.apiEndpoint) === found.server;
-      place(member, found.server, isConfigured ? 'known' : found.word);
+      const isConfigured =
+        found.provenance !== 'tailnet' && options.configured.get(member.apiEndpoint) === found.server;
+      place(member, found.server, isConfigured ? 'known' : found.provenance);
     }
   };
   placeById((server) => online.has(server));
@@ -101,7 +89,7 @@ export async function placeMembers(
     const byEndpoint = await endpointsOf(new Set(candidates), options);
     for (const member of rest()) {
       const server = byEndpoint.get(member.apiEndpoint)?.find((each) => !taken.has(each));
-      place(member, server, server === from.server ? from.word : 'tailnet');
+      place(member, server, server === from.server ? from.provenance : 'tailnet');
     }
   }
   const byAddress = new Map(peers.flatMap((peer) => peer.addresses.map((address) => [address, peer] as const)));
@@ -130,7 +118,7 @@ function hashedNames(peers: readonly Peer[], members: readonly ListedMember[]): 
 }
 
 /** Servers by the API endpoint that they state, 32 asked at a time, in the same order each time; who is silent is left out. */
-async function endpointsOf(servers: ReadonlySet<string>, options: PlaceOptions): Promise<Map<string, string[]>> {
+async function endpointsOf(servers: ReadonlySet<string>, options: ResolveOptions): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
   const queue = [...servers];
   const worker = async () => {
@@ -143,7 +131,7 @@ async function endpointsOf(servers: ReadonlySet<string>, options: PlaceOptions):
   return found;
 }
 
-async function endpointOf(server: string, options: PlaceOptions): Promise<string | undefined> {
+async function endpointOf(server: string, options: ResolveOptions): Promise<string | undefined> {
   const client = options.client(server);
   try {
     return (await client.clusterInfo({ timeout: options.timeout })).apiServer;

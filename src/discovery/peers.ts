@@ -1,12 +1,11 @@
-import type { TailnetStatus } from '../tailscale/localapi.ts';
-import type { Tagged } from './place.ts';
+import type { Peer, TailnetStatus } from '../tailscale/localapi.ts';
 
 /** The same, for those who have no context. */
 export async function taggedAmong(
   tailnet: () => Promise<TailnetStatus>,
   tag: string,
   log: (line: string) => void,
-): Promise<Tagged & { readonly suffix: string }> {
+): Promise<TaggedPeers & { readonly suffix: string }> {
   try {
     const { suffix, peers } = await tailnet();
     return { suffix, peers: peers.filter(({ tags }) => tags.includes(tag)) };
@@ -15,4 +14,10 @@ export async function taggedAmong(
     log(`no tailnet to ask: ${problem}`);
     return { suffix: '', peers: [], problem };
   }
+}
+
+/** Peers with the tag of TKA servers; `problem` says why tailscaled could not be asked for them. */
+export interface TaggedPeers {
+  readonly peers: readonly Peer[];
+  readonly problem?: string;
 }

@@ -1,0 +1,70 @@
+import type { ClusterList } from '../../discovery/cluster-list.ts';
+import { isBareWord } from '../../discovery/trust.ts';
+import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { Refused } from '../../tka/errors.ts';
+import { TkaError, UsageError } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
+import type { Context } from '../context/context.ts';
+import { clusterByName, noCluster } from './by-name.ts';
+import { type ClusterTarget, isUrl, targetOf } from './cluster-target.ts';
+import { listClusters } from './clusters.ts';
+import { contextsByCluster } from './contexts-by-cluster.ts';
+import { onlyServer } from './only-server.ts';
+import { UnresolvedCluster } from './placed.ts';
+import { namedServer } from './seeds.ts';
+
+/** A server that the user named. What a list says about it does not count. */
+const namedTarget = (server: string): ClusterTarget => ({ server, cluster: undefined, origin: 'named' });
+
+/**
+ * The server that a NAME of `login` means: a URL, a cluster (or an unambiguous prefix of its name), a context of ours, or
+ * a host. A bare word is a host only if it is a device of the tailnet, or if there is no current list that it could be a
+ * mistyped name of. Without a NAME it is the configured server, or the only one that the tailnet has.
+ * Throws TkaError or UsageError.
+ */
+export async function loginTarget(
+  context: Context,
+  name: string | undefined,
+  view: KubeconfigView,
+): Promise<ClusterTarget> {
+  if (name === undefined) return onlyServer(context, view, 'login');
+  if (name.trim() === '')
+    throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
+  if (isUrl(name)) return namedTarget(await namedServer(context, name));
+  const bare = isBareWord(name);
+  let list: ClusterList | undefined;
+  let failure: TkaError | undefined;
+  try {
+    list = await listClusters(context, view);
+    const cluster = clusterByName(list.clusters, name, view, 'login');
+    const contexts = contextsByCluster(view, list.clusters);
+    if (cluster?.server != null) return targetOf(cluster, contexts);
+    // A host of that name may be meant; what cannot be placed is told below otherwise.
+    if (cluster !== undefined && cluster.name === name) return targetOf(cluster, contexts);
+  } catch (error) {
+    if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof UnresolvedCluster) throw error;
+    failure = error;
+  }
+  const ours = view.ours.find((c) => c.name === name);
+  if (ours !== undefined) return { server: ours.server, cluster: undefined, origin: 'known' };
+  // A bare word is more likely a cluster's name than a host's: why it was not found there matters more than what DNS says.
+  if (failure instanceof Refused && bare) throw failure;
+  if (failure !== undefined)
+    context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${failure.message}`);
+  const server = await namedServer(context, name);
+  const unlisted = failure ?? (list?.current === false ? noCluster(name, list.clusters, view) : true);
+  if (!bare) return { ...namedTarget(server), unlisted };
+  if (list?.current === true && !(await isDevice(context, server)))
+    throw noCluster(name, list.clusters, view, ['for a server that is not listed, give its URL: https://HOST']);
+  return { server, cluster: undefined, origin: 'typed', unlisted };
+}
+
+/** Returns whether a server's host is the name of a device of the tailnet; false if tailscaled cannot be asked. */
+async function isDevice(context: Context, server: string): Promise<boolean> {
+  const { hostname } = new URL(server);
+  const peers = await context.tailnet().then(
+    (status) => status.peers,
+    () => [],
+  );
+  return peers.some(({ dnsName }) => dnsName === hostname);
+}

@@ -1,0 +1,63 @@
+import type { Member } from '../tka/answers.ts';
+import { minuteOf } from './age.ts';
+import type { Cluster, ClusterState } from './clusters.ts';
+import type { FindOptions } from './find-options.ts';
+import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
+import type { RememberedList, RememberedMember } from './memory.ts';
+
+export const keepMissing = 7 * 86_400_000;
+
+/** The clusters of a list that was kept, without asking anybody. */
+export function rememberedClusters(
+  list: RememberedList,
+  { untrusted, ...options }: GroupOptions & { readonly untrusted?: ReadonlyMap<RememberedMember, string> } = {},
+): Cluster[] {
+  const [there, gone] = [list.members.filter(isListed), list.members.filter((member) => !isListed(member))];
+  const rows = there.map((member) => rowOf(member, 'its TKA server is not known', untrusted));
+  return groupServers([...rows, ...missingOf(gone)], options).clusters;
+
+  function isListed(member: RememberedMember): boolean {
+    return member.listed >= list.at;
+  }
+}
+
+export function rowOf(
+  member: RememberedMember,
+  unresolved: string,
+  untrusted?: ReadonlyMap<RememberedMember, string>,
+): ServerRow {
+  const why = untrusted?.get(member);
+  const reason = member.server === null ? unresolved : (why ?? null);
+  return { ...member, state: stateOf(member, member.server), reason, usable: member.server !== null && !why };
+}
+
+/** The members whose server is stated by the list but may not be used, with the reason. */
+export async function untrustedOf(
+  members: readonly RememberedMember[],
+  options: FindOptions,
+): Promise<Map<RememberedMember, string>> {
+  const untrusted = new Map<RememberedMember, string>();
+  for (const member of members) {
+    const { server, provenance } = member;
+    if (server === null || provenance !== 'stated' || (await options.allows(server, provenance))) continue;
+    untrusted.set(member, await options.whyNot());
+  }
+  return untrusted;
+}
+
+export function missingOf(members: readonly RememberedMember[]): ServerRow[] {
+  return members
+    .filter((member) => Date.now() - member.listed < keepMissing)
+    .map((member) => ({
+      ...member,
+      state: 'missing',
+      reason: `no longer listed, since ${minuteOf(member.listed)}`,
+      usable: member.server !== null,
+    }));
+}
+
+function stateOf(member: Member, server: string | null): ClusterState {
+  if (member.state === 'dead' || member.state === 'suspected') return member.state;
+  if (server === null) return 'unresolved';
+  return member.state ?? 'unknown';
+}
