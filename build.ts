@@ -134,12 +134,15 @@ export function launcher(platform: 'linux' | 'darwin', program: 'bundle' | 'exec
     .join('\n');
 }
 
-/** The names of the packages that the program has within it, in order. */
+/**
+ * Returns the folders in node_modules of the packages in the bundle, sorted: `yaml`, or
+ * `@inquirer/core/node_modules/signal-exit` for a second version.
+ */
 export async function bundledPackages(): Promise<string[]> {
   const all = { ...common, entryPoints: [path.join(root, 'cmd/kubectl-tka.ts')], absWorkingDir: root };
   const { metafile } = await build({ ...all, format: 'esm', metafile: true });
   const names = Object.values(metafile.outputs).flatMap(({ inputs }) =>
-    Object.keys(inputs).map((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1]),
+    Object.keys(inputs).map((file) => /^node_modules\/((?:.+\/node_modules\/)?(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1]),
   );
   return [...new Set(names.filter((name) => name !== undefined))].sort();
 }

@@ -27,7 +27,7 @@ export async function sbom(targets: readonly Target[], time: Date): Promise<stri
   );
   const self = bom.metadata.component['bom-ref'];
   const names = [...(await bundledPackages()), ...targets.map((target) => target.node)];
-  const shipped = new Set(names.map((name) => `${name}@${locked(name).version}`));
+  const shipped = new Set(names.map((name) => `${packageName(name)}@${locked(name).version}`));
   const nodes = [...new Set(targets.map((target) => locked(target.node).version))].map((version) => ({
     'bom-ref': `node@${version}`,
     type: 'platform',
@@ -56,11 +56,15 @@ export async function sbom(targets: readonly Target[], time: Date): Promise<stri
   return `${JSON.stringify({ ...bom, serialNumber: `urn:uuid:${uuid}` }, undefined, 2)}\n`;
 }
 
-/** The licences of all that is in the bundle, and of Node: they ask to go where the code goes. */
+/** Returns the name of the package in a folder of node_modules: `x` for `@y/z/node_modules/x`. */
+const packageName = (folder: string) => folder.replace(/^.+\/node_modules\//, '');
+
+/** Returns the licences of all that is in the bundle, and of Node: they must go where the code goes. */
 export async function thirdPartyLicences(): Promise<string> {
-  const { components } = JSON.parse(await sbom([], new Date(0))) as Bom;
-  const texts: (readonly [string, string])[] = components.map(({ name, version }) => {
-    const folder = path.join(root, 'node_modules', name);
+  const texts = (await bundledPackages()).map((place): [string, string] => {
+    const name = packageName(place);
+    const { version } = locked(place);
+    const folder = path.join(root, 'node_modules', place);
     const file = fs.readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
     const installed = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
     if (installed.version !== version) throw new Failed(`${name}@${version} is not what is installed`, 'npm ci');

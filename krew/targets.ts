@@ -69,7 +69,7 @@ export function npm(args: readonly string[], cwd = root): string {
   }
 }
 
-/** What package-lock.json pins for a package at the top of node_modules. Throws where there is no such package. */
+/** Returns what package-lock.json pins for a package, by its folder in node_modules. Throws if there is none. */
 export function locked(name: string): { readonly version: string; readonly integrity: string } {
   const lock = JSON.parse(fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
   const found = lock.packages[`node_modules/${name}`];

@@ -1,7 +1,10 @@
-import { cell, displayWidth, shorten } from './width.ts';
+// What the picker shows: which rows match, which of them fit the window, and their lines. Pure: no keys, no terminal.
+import { cleanText } from '../util/text.ts';
+import type { Size } from './size.ts';
+import { displayWidth, fitTo, shorten } from './width.ts';
 
-/** One line to choose from; all texts clean. */
-export interface Item {
+/** One row to choose from. */
+export interface PickerRow {
   readonly name: string;
   readonly state: string;
   readonly labels: string;
@@ -9,136 +12,97 @@ export interface Item {
   readonly current: boolean;
 }
 
-/** A key press as node:readline tells it. */
-export interface Key {
-  readonly sequence?: string | undefined;
-  readonly name?: string | undefined;
-  readonly ctrl?: boolean | undefined;
-  readonly meta?: boolean | undefined;
-}
-
-/** What is to be seen: lines without control characters, and where the cursor stands. */
-export interface Screen {
-  readonly lines: readonly string[];
-  /** The line that is selected; -1 for none. */
+/** What the picker knows when it draws. */
+export interface PickerView {
+  readonly size: Size;
+  readonly query: string;
+  readonly matches: readonly PickerRow[];
+  /** Of all rows, not only of the matches: columns do not move while the user types. */
+  readonly widths: PickerWidths;
+  readonly total: number;
+  /** Index of the selected match. */
   readonly selected: number;
-  /** The line that is a remark. */
-  readonly remark: number;
-  readonly cursor: { readonly line: number; readonly column: number };
+  /** Index of the first match in the window. */
+  readonly top: number;
+  readonly styled: (style: 'inverse' | 'dim', line: string) => string;
 }
 
-const prompt = 'Cluster: ';
+/** Widths in terminal columns. */
+export interface PickerWidths {
+  readonly name: number;
+  readonly state: number;
+}
+
+/** Characters. */
+const labelsLimit = 4096;
+const label = 'Cluster: ';
 const help = 'type to filter, Enter to choose, Esc to leave';
 const gap = '   ';
-const queryLimit = 200;
 
-/** A list that is filtered as one types. Keys in, screen out; it knows no terminal. */
-export class PickerList {
-  readonly #items: readonly Item[];
-  readonly #haystacks: readonly string[];
-  readonly #widths: { readonly name: number; readonly state: number };
-  #rows: number;
-  #columns: number;
-  #query = '';
-  /** Indices of the items that match. */
-  #matches: readonly number[];
-  /** The selected one of the matches, and the first that is shown. */
-  #at = 0;
-  #top = 0;
+/** Returns the row as a terminal can show it: names and labels come from the network. */
+export function cleanRow({ name, state, labels, current }: PickerRow): PickerRow {
+  return { name: cleanText(name), state: cleanText(state), labels: cleanText(labels, labelsLimit), current };
+}
 
-  constructor(items: readonly Item[], size: { rows: number; columns: number }) {
-    this.#items = items;
-    // A line break, which no query holds: a match never runs from name to labels.
-    this.#haystacks = items.map(({ name, labels }) => `${name}\n${labels}`.toLowerCase());
-    this.#matches = items.map((_, i) => i);
-    const widest = (text: (item: Item) => string) =>
-      items.reduce((w, item) => Math.max(w, displayWidth(text(item))), 0);
-    this.#widths = { name: widest((item) => item.name), state: widest((item) => item.state) };
-    this.#rows = size.rows;
-    this.#columns = size.columns;
+/** Returns the rows whose name or labels contain each word of the query, in any case and order. */
+export function matchingRows<Row extends PickerRow>(rows: readonly Row[], query: string): readonly Row[] {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length === 0) return rows;
+  return rows.filter(({ name, labels }) => {
+    // A query has no line break, so a match cannot run from the name into the labels.
+    const text = `${name}\n${labels}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+}
+
+/** Returns how many rows a window shows: all its lines but those for the query and the help, at least one. */
+export function listHeight({ rows }: Size): number {
+  return Math.max(1, rows - 2);
+}
+
+/** Returns the first row to show: as near to `top` as keeps the selection in the window and the window full. */
+export function scrolledTo(selected: number, top: number, total: number, height: number): number {
+  const lowest = Math.max(0, total - height);
+  return Math.min(lowest, Math.max(selected - height + 1, Math.min(top, selected)));
+}
+
+/** Returns the widths of the name and state columns. */
+export function pickerWidths(rows: readonly PickerRow[]): PickerWidths {
+  const widest = (text: (row: PickerRow) => string) => rows.reduce((w, row) => Math.max(w, displayWidth(text(row))), 0);
+  return { name: widest((row) => row.name), state: widest((row) => row.state) };
+}
+
+/**
+ * Returns the line with the cursor, and the lines below it: no more lines than the window has, none wider. A window of
+ * one line shows the selected row alone, one of two lines has no help.
+ */
+export function pickerLines(view: PickerView): readonly [string, readonly string[]] {
+  const { size, query, matches, total, selected, top, styled } = view;
+  const width = Math.max(1, size.columns - 1);
+  const rows = matches.slice(top, top + listHeight(size)).map((row, i) => {
+    const isSelected = top + i === selected;
+    const line = shorten(rowLine(row, isSelected, view.widths, width), width);
+    return isSelected ? styled('inverse', line) : line;
+  });
+  if (rows.length === 0) rows.push(shorten('  no cluster matches', width));
+  if (size.rows < 2) return [rows[0] ?? '', []];
+  if (size.rows > 2) {
+    const count = matches.length === total ? total : `${matches.length} of ${total}`;
+    rows.push(styled('dim', shorten(`${count} - ${help}`, width)));
   }
+  return [promptLine(query, width), rows];
+}
 
-  resize(size: { rows: number; columns: number }): void {
-    this.#rows = size.rows;
-    this.#columns = size.columns;
-    this.#scroll();
-  }
+/** Returns the label and the end of the query, which is where the user types. */
+function promptLine(query: string, width: number): string {
+  const room = Math.max(1, width - label.length - 1);
+  let shown = query;
+  while (displayWidth(shown) > room) shown = [...shown].slice(1).join('');
+  return shorten(`${label}${shown}`, width);
+}
 
-  /** The index of the item that is chosen, 'cancelled', or undefined while neither. */
-  press(key: Key): number | 'cancelled' | undefined {
-    const { name = '', ctrl = false, meta = false, sequence = '' } = key;
-    if (name === 'escape' || (ctrl && (name === 'c' || name === 'd' || name === 'g'))) return 'cancelled';
-    if (name === 'return' || name === 'enter') return this.#matches[this.#at];
-    const move = ctrl
-      ? { n: 1, p: -1 }[name]
-      : { down: 1, up: -1, pagedown: this.#height, pageup: -this.#height }[name];
-    if (move !== undefined) this.#select(this.#at + move);
-    else if (name === 'home') this.#select(0);
-    else if (name === 'end') this.#select(this.#matches.length - 1);
-    else if (name === 'backspace') this.#filter([...this.#query].slice(0, -1).join(''));
-    else if (ctrl && name === 'u') this.#filter('');
-    else if (ctrl && name === 'w') this.#filter(this.#query.replace(/\S*\s*$/, ''));
-    else if (!ctrl && !meta && /^[^\p{C}]+$/u.test(sequence)) {
-      this.#filter([...(this.#query + sequence)].slice(0, queryLimit).join(''));
-    }
-    return undefined;
-  }
-
-  screen(): Screen {
-    const width = Math.max(1, this.#columns - 1);
-    const [withPrompt, withRemark] = [this.#rows >= 2, this.#rows >= 3];
-    const lines: string[] = [];
-    // Of a long query its end is what is looked at.
-    const room = Math.max(1, width - prompt.length - 1);
-    let query = this.#query;
-    while (displayWidth(query) > room) query = [...query].slice(1).join('');
-    if (withPrompt) lines.push(shorten(`${prompt}${query}`, width));
-    const shown = this.#matches.slice(this.#top, this.#top + this.#height);
-    const selected = shown.length === 0 ? -1 : lines.length + this.#at - this.#top;
-    for (const [i, index] of shown.entries()) lines.push(this.#line(index, this.#top + i === this.#at, width));
-    if (shown.length === 0) lines.push(shorten('  no cluster matches', width));
-    if (withRemark) {
-      const [found, all] = [this.#matches.length, this.#items.length];
-      lines.push(shorten(`${found === all ? all : `${found} of ${all}`} - ${help}`, width));
-    }
-    const cursor = withPrompt
-      ? { line: 0, column: Math.min(displayWidth(prompt + query), width) }
-      : { line: 0, column: 0 };
-    return { lines, selected, remark: withRemark ? lines.length - 1 : -1, cursor };
-  }
-
-  get #height(): number {
-    return Math.max(1, this.#rows - 2);
-  }
-
-  #line(index: number, selected: boolean, width: number): string {
-    const { name, state, labels, current } = this.#items[index] as Item;
-    const nameWidth = Math.min(this.#widths.name, Math.max(8, Math.floor(width / 2)));
-    const text = `${selected ? '>' : ' '} ${current ? '*' : ' '} ${cell(name, nameWidth)}${gap}${cell(state, this.#widths.state)}${gap}${labels}`;
-    return shorten(text.trimEnd(), width);
-  }
-
-  #filter(query: string): void {
-    if (query === this.#query) return;
-    const narrower = query.startsWith(this.#query);
-    this.#query = query;
-    const words = query
-      .toLowerCase()
-      .split(/\s+/)
-      .filter((word) => word !== '');
-    const candidates = narrower ? this.#matches : this.#items.map((_, i) => i);
-    this.#matches = candidates.filter((i) => words.every((word) => this.#haystacks[i]?.includes(word)));
-    this.#at = 0;
-    this.#top = 0;
-  }
-
-  #select(at: number): void {
-    this.#at = Math.max(0, Math.min(at, this.#matches.length - 1));
-    this.#scroll();
-  }
-
-  #scroll(): void {
-    const lowest = Math.max(0, this.#matches.length - this.#height);
-    this.#top = Math.min(lowest, Math.max(this.#at - this.#height + 1, Math.min(this.#top, this.#at)));
-  }
+function rowLine({ name, state, labels, current }: PickerRow, selected: boolean, widths: PickerWidths, width: number) {
+  const nameWidth = Math.min(widths.name, Math.max(8, Math.floor(width / 2)));
+  const marks = `${selected ? '>' : ' '} ${current ? '*' : ' '} `;
+  return `${marks}${fitTo(name, nameWidth)}${gap}${fitTo(state, widths.state)}${gap}${labels}`.trimEnd();
 }

@@ -43,8 +43,8 @@ export function shorten(text: string, columns: number): string {
   return text;
 }
 
-/** A text in so many columns, cut or filled up with spaces. */
-export function cell(text: string, columns: number): string {
+/** Returns a text in exactly so many columns: cut, or filled up with spaces. */
+export function fitTo(text: string, columns: number): string {
   const fitted = shorten(text, columns);
   return fitted + ' '.repeat(Math.max(0, columns - displayWidth(fitted)));
 }

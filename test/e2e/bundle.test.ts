@@ -94,6 +94,12 @@ describe('the bundle', () => {
     expect(await loaded(...argsFor(us))).toEqual(['http', 'net', 'stream']);
   });
 
+  test('only the picker has the prompt library', () => {
+    const parts = fs.readFileSync(script, 'utf8').split('\n');
+    const names = parts.filter((part) => part.includes('[Inquirer]')).map((part) => /^"([a-z-]+)-/.exec(part)?.[1]);
+    expect(names).toEqual(['picker-prompt']);
+  });
+
   test('an end that comes before an answer is a failure, not an empty token', async ({ home, us }) => {
     const env = { ...home.env, ...hooked('no-answer') };
     const ran = await start(bundle?.node ?? '', [script, ...argsFor(us)], env).ran;

@@ -96,14 +96,16 @@ it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async ()
     loader: Object.fromEntries(['.sh', '.cmd', '.bash', '.fish', '.ps1', '.zsh'].map((name) => [name, 'text'])),
   });
   const files = Object.values(metafile.outputs).flatMap(({ inputs }) => Object.keys(inputs));
-  const inputs = files.map((name) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]);
+  // Second versions lie in the node_modules of the package that needs them.
+  const inputs = files.map((name) => /^node_modules\/((?:.+\/node_modules\/)?(?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]);
   const bundled = [...new Set(inputs.filter((name) => name !== undefined))];
   expect(bundled).toContain('commander');
   const file = fs.readdirSync(made.dir).find((name) => name.endsWith('.cdx.json')) ?? '';
   const bom = JSON.parse(fs.readFileSync(path.join(made.dir, file), 'utf8'));
   expect(bom).toMatchObject({ bomFormat: 'CycloneDX', metadata: { component: { name: 'kubectl-tka' } } });
   const components = bom.components.map(({ name, version }: { name: string; version: string }) => `${name}@${version}`);
-  for (const name of bundled) expect(components).toContain(`${name}@${locked(name).version}`);
+  for (const folder of bundled)
+    expect(components).toContain(`${folder.replace(/^.+\/node_modules\//, '')}@${locked(folder).version}`);
   for (const { target } of made.archives) {
     expect(components).toContain(`${target.node}@${locked(target.node).version}`);
     expect(components).toContain(`node@${locked(target.node).version}`);

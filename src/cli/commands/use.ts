@@ -109,9 +109,9 @@ async function pickOne(context: Context, view: KubeconfigView, choices: readonly
     throw new UsageError(`name a cluster: ${why} to choose one on`, { hints: list(choices, listed) });
   }
   const items = choices.map(({ name, cluster, ours }) => ({
-    name: cleanText(name),
+    name,
     state: cluster?.state ?? 'not listed',
-    labels: [...(cluster?.labels ?? [])].map(([key, value]) => cleanText(`${key}=${value}`)).join(','),
+    labels: [...(cluster?.labels ?? [])].map(([key, value]) => `${key}=${value}`).join(','),
     current: ours !== undefined && ours.name === view.currentContext,
   }));
   const chosen = choices[await pick(items, context.env)];

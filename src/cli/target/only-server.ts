@@ -3,7 +3,6 @@ import { shortName } from '../../discovery/naming.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { type ClusterTarget, targetOf } from './cluster-target.ts';
 import { listClusters } from './clusters.ts';
@@ -46,7 +45,7 @@ export async function onlyServer(context: Context, view: KubeconfigView, command
   const { canPick, pick } = await import('../../terminal/picker.ts');
   if (canPick(context.env)) {
     const items = targets.map((target) => ({
-      name: cleanText(nameOf(target)),
+      name: nameOf(target),
       state: target.cluster?.state ?? '',
       labels: target.server,
       current: target.ours !== undefined && target.ours.name === view.currentContext,

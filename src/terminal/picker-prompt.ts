@@ -1,0 +1,110 @@
+// The picker as a prompt of @inquirer/core, which reads the keys, edits the query and redraws. Loaded on use only.
+export { ExitPromptError } from '@inquirer/core';
+
+import { styleText } from 'node:util';
+import { createPrompt, useEffect, useKeypress, useMemo, useRef, useState } from '@inquirer/core';
+import {
+  cleanRow,
+  listHeight,
+  matchingRows,
+  type PickerRow,
+  pickerLines,
+  pickerWidths,
+  scrolledTo,
+} from './picker-list.ts';
+import type { Size } from './size.ts';
+
+/** What the prompt is given. */
+export interface PickerConfig {
+  readonly rows: readonly PickerRow[];
+  readonly coloured: boolean;
+  /** The window's size now. */
+  readonly size: () => Size;
+  /** Calls `redraw` after each change of the window, once it is cleared. */
+  readonly onResize: (redraw: () => void) => void;
+}
+
+/** The key events of node:readline; the library's type lacks what is missing for some keys. */
+interface Key {
+  readonly name?: string;
+  readonly ctrl: boolean;
+}
+
+/** Characters. */
+const queryLimit = 200;
+
+/** Resolves to the index of the chosen row, or undefined for Esc, Ctrl-D, Ctrl-G and the end of the input. */
+export const pickerPrompt = createPrompt<number | undefined, PickerConfig>((config, done) => {
+  const rows = useMemo(() => config.rows.map(cleanRow), []);
+  const [size, setSize] = useState(config.size);
+  const [{ query, selected }, setState] = useState({ query: '', selected: 0 });
+  const matches = useMemo(() => matchingRows(rows, query), [query]);
+  const widths = useMemo(() => pickerWidths(rows), []);
+  const top = useRef(0);
+  top.current = scrolledTo(selected, top.current, matches.length, listHeight(size));
+
+  useEffect((rl) => {
+    // Keys that came before the first picture.
+    setState({ query: queryIn(rl.line), selected: 0 });
+    const cancel = () => done(undefined);
+    if ('closed' in rl && rl.closed === true) cancel();
+    rl.on('close', cancel);
+    // Without a listener the error would crash the process.
+    rl.on('error', cancel);
+    // Ctrl-Z: without a listener readline would suspend the process and leave the alternate screen up.
+    rl.on('SIGTSTP', () => {});
+    config.onResize(() => setSize(config.size()));
+  }, []);
+
+  useKeypress((key: Key, rl) => {
+    if (isCancel(key)) return done(undefined);
+    const isEnter = key.name === 'return' || key.name === 'enter';
+    const chosen = matches[selected];
+    if (isEnter && chosen !== undefined) return done(rows.indexOf(chosen));
+    const target = targetOf(key, selected, matches.length, listHeight(size));
+    const next = isEnter || target !== undefined ? query : queryIn(rl.line);
+    if (rl.line !== next || target !== undefined) {
+      // Enter empties readline's line, Tab gets into it, and arrows leaf through its history.
+      rl.clearLine(0);
+      rl.write(next);
+    }
+    const last = Math.max(0, matches.length - 1);
+    const at = target === undefined ? selected : Math.max(0, Math.min(target, last));
+    setState({ query: next, selected: next === query ? at : 0 });
+  });
+
+  const styled = (style: 'inverse' | 'dim', line: string) =>
+    config.coloured ? styleText(style, line, { validateStream: false }) : line;
+  const view = { size, query, matches, widths, total: rows.length, selected, top: top.current, styled };
+  const [line, below] = pickerLines(view);
+  return [line, below.join('\n')];
+});
+
+function queryIn(line: string): string {
+  return [...line.replace(/\p{C}/gu, '')].slice(0, queryLimit).join('');
+}
+
+function isCancel({ name, ctrl }: Key): boolean {
+  return name === 'escape' || (ctrl && (name === 'd' || name === 'g'));
+}
+
+/** Returns the index that a key moves the selection to, perhaps beyond the ends; undefined for a key that moves nothing. */
+function targetOf({ name = '', ctrl }: Key, selected: number, count: number, height: number): number | undefined {
+  if (ctrl) return name === 'n' ? selected + 1 : name === 'p' ? selected - 1 : undefined;
+  switch (name) {
+    case 'down':
+      return selected + 1;
+    case 'up':
+      return selected - 1;
+    case 'pagedown':
+      return selected + height;
+    case 'pageup':
+      return selected - height;
+    case 'home':
+      return 0;
+    case 'end':
+      return count - 1;
+    default:
+      return undefined;
+  }
+}
