@@ -1,8 +1,10 @@
 // What the entry point calls: as little as there must be before the command is known.
+
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { sayError } from '../terminal/output.ts';
 import { hintsOf, TkaError } from '../util/errors.ts';
+import { placesOnPath, searchPathOf } from '../util/search-path.ts';
 
 /** Runs a command line (without program and script), says what goes wrong, and returns the exit status. */
 export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
@@ -73,9 +75,7 @@ function lastResort(error: unknown, [command = '', name, server]: readonly strin
 /** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */
 export function startedAs(started: string, env: NodeJS.ProcessEnv): string {
   if (path.basename(started) !== started) return path.resolve(started);
-  const folders = (env.PATH ?? '').split(path.delimiter).filter((folder) => folder !== '');
-  // Who types a name on Windows leaves the end of it out.
+  // On Windows a name is typed without its suffix.
   const names = process.platform === 'win32' ? [started, `${started}.exe`] : [started];
-  const files = folders.flatMap((folder) => names.map((name) => path.resolve(folder, name)));
-  return files.find((file) => fs.existsSync(file)) ?? path.resolve(started);
+  return placesOnPath(names, searchPathOf(env)).find((file) => fs.existsSync(file)) ?? path.resolve(started);
 }

@@ -1,8 +1,8 @@
 // The Go server's memberlist as a page: it tells more than its JSON. Read only if it has the shape of that page to the
 // letter, cell by cell; a page that differs is no page at all. Every member writes into it, so nothing in it is believed.
 import { isIP } from 'node:net';
-import { plainIp } from '../tailscale/addresses.ts';
 import type { MemberState } from '../tka/types.ts';
+import { plainIp } from '../util/address.ts';
 import { cleanText } from '../util/text.ts';
 import { canonicalApiServer } from '../util/url.ts';
 import { matchHtml, type Shape } from './html-shape.ts';

@@ -1,5 +1,5 @@
-import { accessSync, constants, statSync } from 'node:fs';
-import { delimiter, dirname, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
+import { foldersIn, isExecutable } from '../util/search-path.ts';
 
 /**
  * Whether kubectl could run this exec command: a bare name is looked for on PATH, one with a separator is taken from the
@@ -9,15 +9,6 @@ export function usableCommand(command: string, file: string, searchPath = proces
   const windows = process.platform === 'win32';
   const suffixes = windows ? ['', ...(process.env.PATHEXT ?? '.EXE;.CMD;.BAT').split(';')] : [''];
   const placed = command.includes('/') || (windows && command.includes('\\'));
-  const folders = placed ? [dirname(file)] : (searchPath ?? '').split(delimiter).filter((folder) => folder !== '');
-  return folders.some((folder) => suffixes.some((suffix) => executable(resolve(folder, command + suffix))));
-}
-
-function executable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
+  const folders = placed ? [dirname(file)] : foldersIn(searchPath ?? '');
+  return folders.some((folder) => suffixes.some((suffix) => isExecutable(resolve(folder, command + suffix))));
 }

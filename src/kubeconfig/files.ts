@@ -1,5 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
+import { searchPathOf } from '../util/search-path.ts';
 
 /** The chain of kubeconfig files, first wins, and the one that new entries go to. */
 export interface KubeconfigFiles {
@@ -24,7 +25,7 @@ export function kubeconfigFiles(options: {
   cwd: string;
 }): KubeconfigFiles {
   const { env, cwd } = options;
-  const searchPath = env.PATH ?? env.Path;
+  const searchPath = searchPathOf(env);
   const single = (file: string, explicit: boolean): KubeconfigFiles => {
     const path = resolve(cwd, file);
     return { files: [path], defaultFile: path, explicit, searchPath };

@@ -1,9 +1,6 @@
 import { BlockList, isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
-
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
+import { isLoopback } from '../util/address.ts';
 
 /**
  * True where NO_PROXY keeps a host (a name, or an IP address without brackets) from being spoken to through a proxy.
@@ -13,7 +10,7 @@ loopback.addAddress('::1', 'ipv6');
 export function bypassesProxy(noProxy: string, host: string, port: number): boolean {
   const name = host.toLowerCase().replace(/\.$/, '');
   const address = isIP(name) === 0 ? undefined : plainAddress(name);
-  if (name === 'localhost' || (address !== undefined && within(loopback, address))) return true;
+  if (name === 'localhost' || (address !== undefined && isLoopback(address))) return true;
   const entries = noProxy.split(',').map((entry) => entry.trim().toLowerCase());
   return entries.includes('*') || entries.some((entry) => matches(entry, name, address, port));
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import * as net from 'node:net';
 import * as tls from 'node:tls';
 import { systemCode, TkaError } from '../util/errors.ts';
-import { pemBlocks } from '../util/pem.ts';
+import { certificatesIn } from '../util/pem.ts';
 
 /** Whom to believe at the other end. */
 export interface Trust {
@@ -15,10 +15,10 @@ export interface Trust {
 export function defaultContext(caFile: string | undefined): tls.SecureContext {
   // Node reads NODE_EXTRA_CA_CERTS by itself, for both.
   if (caFile === undefined) return tls.createSecureContext();
-  return tls.createSecureContext({ ca: [...tls.getCACertificates('default'), ...certificatesIn(caFile)] });
+  return tls.createSecureContext({ ca: [...tls.getCACertificates('default'), ...readAuthorities(caFile)] });
 }
 
-function certificatesIn(file: string): string[] {
+function readAuthorities(file: string): string[] {
   const bad = (why: string, cause?: unknown) =>
     new TkaError(`tls.caFile ${file} ${why}`, {
       cause,
@@ -31,7 +31,7 @@ function certificatesIn(file: string): string[] {
     const code = systemCode(error);
     throw bad(code === 'ENOENT' ? 'does not exist' : `cannot be read (${code ?? error})`, error);
   }
-  const found = pemBlocks(text, /^CERTIFICATE$/);
+  const found = certificatesIn(text);
   if (found.length === 0) throw bad('holds no PEM certificate');
   // createSecureContext passes over what it cannot read without a word.
   for (const [i, pem] of found.entries()) {

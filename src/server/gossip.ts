@@ -7,13 +7,14 @@ import { throughProxy } from '../network/proxy.ts';
 import { defaultContext } from '../network/tls.ts';
 import { type Peer, type TailnetStatus, type WhoIs, whoIs } from '../tailscale/localapi.ts';
 import type { ClusterInfo } from '../tka/types.ts';
+import { isLoopback } from '../util/address.ts';
 import { UsageError } from '../util/errors.ts';
 import { versionInfo } from '../util/version.ts';
 import type { Config } from './config/config.ts';
 import type { Log } from './log/log.ts';
 import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, type OwnRecord, startMesh, type TailnetNode } from './mesh/mesh.ts';
-import { askStatus, hostnameOf, isLoopback, meshTag, whoCalls } from './tailnet/tailnet.ts';
+import { askStatus, hostnameOf, meshTag, whoCalls } from './tailnet/tailnet.ts';
 
 export interface GossipOptions {
   readonly config: Config;

@@ -1,5 +1,5 @@
 // This machine's certificate on the tailnet, as tailscaled has it from its authority.
-import { pemBlocks } from '../util/pem.ts';
+import { certificatesIn, pemBlocks } from '../util/pem.ts';
 import { cleanText } from '../util/text.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
@@ -17,7 +17,7 @@ export interface KeyPair {
 export async function certificateFor(name: string, options: LocalOptions): Promise<KeyPair> {
   const { status, body } = await localRequest(`/localapi/v0/cert/${encodeURIComponent(name)}?type=pair`, options);
   const [key] = pemBlocks(body, /^(?:[A-Z]+ )?PRIVATE KEY$/);
-  const chain = pemBlocks(body, /^CERTIFICATE$/);
+  const chain = certificatesIn(body);
   if (status === 200 && key !== undefined && chain.length > 0) {
     return { key: `${key}\n`, cert: chain.map((block) => `${block}\n`).join('') };
   }

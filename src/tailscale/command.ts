@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
-import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
+import { foldersIn, isExecutable, searchPathOf } from '../util/search-path.ts';
 import { cleanText } from '../util/text.ts';
 import { startHint, TailscaleError } from './problem.ts';
 import { absentError, type LocalOptions } from './request.ts';
@@ -10,7 +10,7 @@ import { absentError, type LocalOptions } from './request.ts';
  */
 export async function statusByCommand(options: LocalOptions & { limit: number }): Promise<string> {
   const { platform = process.platform, timeout, limit, env, log } = options;
-  const program = await findTailscale(options);
+  const program = findTailscale(options);
   if (program === undefined) throw absentError(platform);
   log(`running ${program} status --json`);
   return await new Promise((resolve, reject) => {
@@ -58,27 +58,12 @@ function failure(
   );
 }
 
-async function findTailscale({
-  env,
-  platform = process.platform,
-  root = '/',
-}: LocalOptions): Promise<string | undefined> {
+function findTailscale({ env, platform = process.platform, root = '/' }: LocalOptions): string | undefined {
   const windows = platform === 'win32';
-  const folders = (env.PATH ?? env.Path ?? '').split(windows ? ';' : ':');
-  const candidates = folders
+  const candidates = foldersIn(searchPathOf(env), platform)
     // A relative entry would run whatever lies in the current folder.
     .filter((folder) => (windows ? path.win32 : path.posix).isAbsolute(folder))
     .map((folder) => path.join(folder, windows ? 'tailscale.exe' : 'tailscale'));
   if (platform === 'darwin') candidates.push(path.join(root, 'Applications/Tailscale.app/Contents/MacOS/Tailscale'));
-  for (const file of candidates) if (await isProgram(file)) return file;
-  return undefined;
-}
-
-async function isProgram(file: string): Promise<boolean> {
-  try {
-    await fs.access(file, fs.constants.X_OK);
-    return (await fs.stat(file)).isFile();
-  } catch {
-    return false;
-  }
+  return candidates.find(isExecutable);
 }

@@ -1,7 +1,8 @@
 // Reads tailscaled's status. Others on the tailnet choose their devices' names: everything in it is checked.
+
+import { isLoopback, isTailnetIp, plainIp } from '../util/address.ts';
+import { isObject, type Json, own, parseJson, texts } from '../util/json.ts';
 import { quoted } from '../util/text.ts';
-import { isLoopbackIp, isTailnetIp, plainIp } from './addresses.ts';
-import { isObject, type Json, own, parseJson, texts } from './json.ts';
 import { TailscaleError } from './problem.ts';
 
 /** A device of the tailnet. */
@@ -41,7 +42,8 @@ export interface TailnetStatus {
  * alone may be a peer's. Throws TailscaleError unless Tailscale is running.
  */
 export function parseStatus(text: string, options: { loopback: boolean }): TailnetStatus {
-  const status = parseJson(text, unreadable);
+  const status = parseJson(text);
+  if (status === undefined) throw unreadable('no JSON');
   const state = own(status, 'BackendState');
   if (typeof state !== 'string') throw unreadable('no BackendState');
   if (state !== 'Running') throw notRunning(state);
@@ -69,13 +71,10 @@ export function parseStatus(text: string, options: { loopback: boolean }): Tailn
   };
 }
 
-function unreadable(what: string, cause?: unknown): TailscaleError {
-  return new TailscaleError(
-    'unreadable',
-    `tailscaled's status cannot be read (${what})`,
-    ['see what it says: tailscale status --json'],
-    cause,
-  );
+function unreadable(what: string): TailscaleError {
+  return new TailscaleError('unreadable', `tailscaled's status cannot be read (${what})`, [
+    'see what it says: tailscale status --json',
+  ]);
 }
 
 function notRunning(state: string): TailscaleError {
@@ -101,7 +100,7 @@ function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {
   // A device that another tailnet shares with this one has a name, and tags, of that one.
   const ours = suffix !== '' && name.endsWith(`.${suffix}`);
   const good = (ip: string | undefined): ip is string =>
-    ip !== undefined && (isTailnetIp(ip) || (loopback && isLoopbackIp(ip)));
+    ip !== undefined && (isTailnetIp(ip) || (loopback && isLoopback(ip)));
   return {
     hostName: name.split('.', 1)[0] ?? '',
     dnsName: name,

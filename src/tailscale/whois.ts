@@ -1,5 +1,5 @@
 // Whose connection it is, as tailscaled knows (client/tailscale/apitype.WhoIsResponse).
-import { own, parseJson, texts } from './json.ts';
+import { own, parseJson, texts } from '../util/json.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
 import { dnsName } from './status.ts';
@@ -33,7 +33,8 @@ export async function whoIs(address: string, port: number, options: LocalOptions
   const { status, body } = await localRequest(`/localapi/v0/whois?${query}`, options);
   if (status === 404) return undefined;
   if (status !== 200) throw unreadable(`HTTP ${status}`);
-  const answer = parseJson(body, unreadable);
+  const answer = parseJson(body);
+  if (answer === undefined) throw unreadable('no JSON');
   const login = own(own(answer, 'UserProfile'), 'LoginName');
   const map = own(answer, 'CapMap');
   const node = own(answer, 'Node');
@@ -50,11 +51,8 @@ export async function whoIs(address: string, port: number, options: LocalOptions
   };
 }
 
-function unreadable(what: string, cause?: unknown): TailscaleError {
-  return new TailscaleError(
-    'unreadable',
-    `tailscaled's answer to whois cannot be read (${what})`,
-    ['see what it says: tailscale whois'],
-    cause,
-  );
+function unreadable(what: string): TailscaleError {
+  return new TailscaleError('unreadable', `tailscaled's answer to whois cannot be read (${what})`, [
+    'see what it says: tailscale whois',
+  ]);
 }

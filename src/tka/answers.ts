@@ -2,7 +2,8 @@
 
 import { Unavailable } from '../network/failure.ts';
 import { TkaError } from '../util/errors.ts';
-import { pemBlocks } from '../util/pem.ts';
+import { isObject, type Json, own, parseJson } from '../util/json.ts';
+import { certificatesIn } from '../util/pem.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { NotSignedIn, Refused } from './errors.ts';
@@ -19,26 +20,11 @@ export interface RawAnswer {
 // What a server says about itself is mostly over in seconds, or not at all.
 const answeredPatience = 5_000;
 
-type Json = Readonly<Record<string, unknown>>;
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function own(object: Json, key: string): unknown {
-  return Object.hasOwn(object, key) ? object[key] : undefined;
-}
-
 // A text can need a hundred times its length in memory: `[{},{},{}`. None of the protocol's has so many values.
 const valueLimit = 1_000_000;
 
-function parseJson(text: string): unknown {
-  if (text.length > valueLimit && countValues(text) > valueLimit) return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+function parseAnswer(text: string): unknown {
+  return text.length > valueLimit && countValues(text) > valueLimit ? undefined : parseJson(text);
 }
 
 // About as many as there are; those that stand in strings are counted too.
@@ -70,7 +56,7 @@ const adviceLimit = 64;
 
 /** What an error body says: the outermost and the innermost message, and its advice. Undefined if it is not one. */
 export function errorWords(body: string): { message: string; advice: string[] } | undefined {
-  const top = parseJson(body);
+  const top = parseAnswer(body);
   if (!isObject(top)) return undefined;
   const messages: string[] = [];
   const advice: string[] = [];
@@ -179,7 +165,7 @@ const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d
 /** Answer of POST /login, GET /login and POST /logout. Throws Refused, NotSignedIn or Unavailable. */
 export function parseSignIn(answer: RawAnswer, who: string, doing = 'the sign-in'): SignIn {
   if (answer.status !== 200 && answer.status !== 202) throw refusal(answer, who, doing);
-  const body = parseJson(answer.body);
+  const body = parseAnswer(answer.body);
   if (!isObject(body)) throw notProtocol(who, doing, 'no JSON object');
   const [username, role, until] = ['username', 'role', 'until'].map((key) => own(body, key));
   if (typeof username !== 'string' || typeof role !== 'string' || typeof until !== 'string') {
@@ -226,7 +212,7 @@ function clusterAccess(
   if (caData !== '') {
     const pem = /^[A-Za-z0-9+/]+={0,2}$/.test(caData) ? Buffer.from(caData, 'base64').toString('latin1') : '';
     if (pem.length > caLimit) throw fail('its CA is larger than 64 KiB');
-    if (pemBlocks(pem, /^CERTIFICATE$/).length === 0) throw fail('its CA is no base64 PEM');
+    if (certificatesIn(pem).length === 0) throw fail('its CA is no base64 PEM');
   }
   return { apiServer, caData, insecureSkipTlsVerify: insecure === true };
 }
@@ -249,7 +235,7 @@ export function parseKubeconfig(answer: RawAnswer, who: string, now: number): Ac
   if (answer.status === 202) return 'pending';
   if (answer.status !== 200) throw refusal(answer, who, doing);
   const fail = (what: string) => notProtocol(who, doing, what);
-  const config = parseJson(answer.body);
+  const config = parseAnswer(answer.body);
   if (!isObject(config)) throw fail('no JSON object');
   const entry = (section: string, name: unknown, what: string): Json => {
     const entries = own(config, section);
@@ -291,7 +277,7 @@ export function parseClusterInfo(answer: RawAnswer, who: string): ClusterDescrip
   const doing = 'the question about its cluster';
   if (answer.status !== 200) throw refusal(answer, who, doing);
   const fail = (what: string) => notProtocol(who, doing, what);
-  const info = parseJson(answer.body);
+  const info = parseAnswer(answer.body);
   if (!isObject(info)) throw fail('no JSON object');
   const access = clusterAccess(
     own(info, 'server_url'),
@@ -343,7 +329,7 @@ export function parseMemberlist(answer: RawAnswer, who: string): Memberlist | un
   if (answer.status === 404 && answer.body.trim() === '404 page not found') return undefined;
   if (answer.status === 503 && /gossip/i.test(errorWords(answer.body)?.message ?? '')) return undefined;
   if (answer.status !== 200) throw refusal(answer, who, doing);
-  const rows = parseJson(answer.body);
+  const rows = parseAnswer(answer.body);
   // Go marshals an empty list that was never made as null.
   if (rows === null) return { members: [], cut: 0, unread: 0 };
   if (!Array.isArray(rows)) throw notProtocol(who, doing, 'no JSON array');

@@ -1,3 +1,5 @@
+import { isObject, parseJson } from '../util/json.ts';
+
 /** What a token says of itself; times in milliseconds of the epoch. */
 export interface TokenClaims {
   readonly expires: number;
@@ -14,14 +16,9 @@ export function checkToken(token: string, now: number): TokenClaims | string {
   if (token.length > 16 * 1024) return 'the token is too long';
   const parts = token.split('.');
   if (parts.length !== 3 || !parts.every((part) => /^[A-Za-z0-9_-]+$/.test(part))) return 'the token is no JWT';
-  let payload: unknown;
-  try {
-    payload = JSON.parse(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
-  } catch {
-    return 'the token is no JWT';
-  }
-  if (typeof payload !== 'object' || payload === null) return 'the token is no JWT';
-  const { exp, iat } = payload as { exp?: unknown; iat?: unknown };
+  const payload = parseJson(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
+  if (!isObject(payload)) return 'the token is no JWT';
+  const { exp, iat } = payload;
   if (typeof exp !== 'number' || !Number.isFinite(exp)) return 'the token says no expiry';
   const expires = Math.min(Math.floor(exp) * 1000, latest);
   if (expires <= now) return 'the token has expired already';

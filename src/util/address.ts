@@ -1,14 +1,41 @@
 import { BlockList, isIP } from 'node:net';
 
-// Plain http is for these only: this machine, and the tailnet, which encrypts by itself.
-const private_ = new BlockList();
-private_.addSubnet('127.0.0.0', 8, 'ipv4');
-private_.addAddress('::1', 'ipv6');
-private_.addSubnet('100.64.0.0', 10, 'ipv4');
-private_.addSubnet('fd7a:115c:a1e0::', 48, 'ipv6');
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
 
-/** True for an IP address of loopback or of a tailnet (100.64.0.0/10, fd7a:115c:a1e0::/48). */
-export function isLoopbackOrTailnet(address: string): boolean {
+const tailnet = new BlockList();
+tailnet.addSubnet('100.64.0.0', 10, 'ipv4');
+tailnet.addSubnet('fd7a:115c:a1e0::', 48, 'ipv6');
+
+function isIn(list: BlockList, address: string): boolean {
   const family = isIP(address);
-  return family !== 0 && private_.check(address, family === 6 ? 'ipv6' : 'ipv4');
+  return family !== 0 && list.check(address, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+/** Returns whether a text is an IP address of this machine alone; an IPv4 address may be written as IPv6 (`::ffff:127.0.0.1`). */
+export const isLoopback = (address: string): boolean => isIn(loopback, address);
+
+/** Returns whether a text is an IP address that a tailnet assigns (100.64.0.0/10, fd7a:115c:a1e0::/48). */
+export const isTailnetIp = (address: string): boolean => isIn(tailnet, address);
+
+/** Returns whether plain http may be spoken to an IP address: this machine's, or a tailnet's, which encrypts by itself. */
+export const isLoopbackOrTailnet = (address: string): boolean => isLoopback(address) || isTailnetIp(address);
+
+/** Returns an IP address in its usual spelling; undefined for other texts, with a zone, and for IPv4 written as IPv6. */
+export function plainIp(text: string): string | undefined {
+  if (text.length > 45 || text.includes('%')) return undefined;
+  const family = isIP(text);
+  if (family === 4) return text;
+  if (family !== 6 || /^(?:0{0,4}:){1,5}:?ffff:/i.test(text)) return undefined;
+  return new URL(`http://[${text}]`).hostname.slice(1, -1);
+}
+
+/** Returns whether a value is `host:port` or `[::1]:port` in lower case. */
+export function isHostPort(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    /^(?:[a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\]):[1-9]\d{0,4}$/.test(value) &&
+    URL.canParse(`http://${value}`)
+  );
 }

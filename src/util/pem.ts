@@ -16,3 +16,6 @@ export function pemBlocks(text: string, label: RegExp): string[] {
   }
   return blocks;
 }
+
+/** Returns the PEM certificates in a text, each from its BEGIN line to its END line. */
+export const certificatesIn = (text: string): string[] => pemBlocks(text, /^CERTIFICATE$/);

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { checkToken } from '../../src/tka/token.ts';
-import { isLoopbackOrTailnet } from '../../src/util/address.ts';
 import { cleanText } from '../../src/util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../src/util/url.ts';
 
@@ -70,31 +69,6 @@ describe('canonicalApiServer', () => {
       expect(() => canonicalApiServer(text)).toThrow(/^API server /);
     },
   );
-});
-
-describe('isLoopbackOrTailnet', () => {
-  it.each([
-    '127.0.0.1',
-    '127.255.0.3',
-    '::1',
-    '100.64.0.1',
-    '100.127.255.254',
-    'fd7a:115c:a1e0::1',
-    'fd7a:115c:a1e0:ab12::1',
-    '::ffff:127.0.0.1',
-  ])('%s is', (address) => expect(isLoopbackOrTailnet(address)).toBe(true));
-  it.each([
-    '100.128.0.1',
-    '100.63.255.255',
-    '10.0.0.1',
-    '192.168.1.1',
-    '8.8.8.8',
-    'fd7a:115c:a1e1::1',
-    '::',
-    'localhost',
-    '',
-    '::ffff:10.0.0.1',
-  ])('%j is not', (address) => expect(isLoopbackOrTailnet(address)).toBe(false));
 });
 
 describe('cleanText', () => {

@@ -5,6 +5,7 @@ import front from '../../../cmd/kubectl_complete-tka.sh';
 import { openTerminal, type Terminal } from '../../terminal/output.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import { writeFileAtomic } from '../../util/files.ts';
+import { placesOnPath, searchPathOf } from '../../util/search-path.ts';
 import bash from '../completion/kubectl-tka.bash';
 import fish from '../completion/kubectl-tka.fish';
 import powershell from '../completion/kubectl-tka.ps1';
@@ -40,8 +41,7 @@ function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, qu
   }
   if (there !== wanted) write(file, wanted);
   if (!quiet) terminal.out(there === wanted ? `${file} is in its place already.\n` : `Wrote ${file}.\n`);
-  const onPath = (env.PATH ?? env.Path ?? '').split(path.delimiter).filter((each) => each !== '');
-  const first = onPath.map((each) => path.resolve(each, name)).find((each) => fs.existsSync(each));
+  const first = placesOnPath([name], searchPathOf(env)).find((each) => fs.existsSync(each));
   if (first === undefined) terminal.warn(`${folder} is not on PATH: kubectl will not find it there`);
   else if (!sameFile(first, file)) terminal.warn(`another one comes first on PATH: ${first}`);
   if (!quiet) terminal.hint(`kubectl's own completion does the rest; ${shellHint(env)}`);

@@ -9,6 +9,7 @@ import { mergeSources } from '../../kubeconfig/view.ts';
 import type { Session } from '../../session/store.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
+import { searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
 import { type ContextTarget, contextFor, contextOf } from '../target/context-name.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
@@ -79,7 +80,7 @@ function execProblems(ours: OurContext, exec: PlainMap | undefined, server: stri
   const problems: string[] = [];
   const { command } = ours;
   if (command === undefined || command === '') problems.push('it names no command');
-  else if (!usableCommand(command, ours.file, env.PATH ?? env.Path)) {
+  else if (!usableCommand(command, ours.file, searchPathOf(env))) {
     problems.push(`its command ${command} is not there, or cannot be executed`);
   }
   if (exec.apiVersion !== v1 && exec.apiVersion !== `${v1}beta1`) problems.push(`its apiVersion is not ${v1}`);

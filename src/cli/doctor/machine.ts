@@ -7,6 +7,7 @@ import { defaultContext } from '../../network/tls.ts';
 import type { Paths } from '../../settings/paths.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { systemCode } from '../../util/errors.ts';
+import { isExecutable, placesOnPath, searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
 import { findKubectl } from '../exec/args.ts';
 import { configuredServer } from '../target/seeds.ts';
@@ -99,10 +100,10 @@ function versionOf(kubectl: string, env: Environment): Promise<string> {
 export function checkPath(env: Environment, command: string): Verdict {
   const windows = process.platform === 'win32';
   const suffixes = windows ? (env.PATHEXT ?? '.EXE;.CMD;.BAT').split(';') : [''];
-  const folders = (env.PATH ?? env.Path ?? '').split(path.delimiter).filter((folder) => folder !== '');
-  const files = [
-    ...new Set(folders.flatMap((folder) => suffixes.map((s) => path.resolve(folder, `kubectl-tka${s.toLowerCase()}`)))),
-  ].filter((file) => fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true);
+  const names = suffixes.map((suffix) => `kubectl-tka${suffix.toLowerCase()}`);
+  const files = [...new Set(placesOnPath(names, searchPathOf(env)))].filter(
+    (file) => fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true,
+  );
   const first = files.find(isExecutable);
   const prepend = `export PATH="${path.dirname(command)}:$PATH"`;
   if (first === undefined) {
@@ -116,15 +117,6 @@ export function checkPath(env: Environment, command: string): Verdict {
   }
   const others = files.filter((file) => realpath(file) !== realpath(first));
   return ok(others.length === 0 ? first : `${first}, before ${others.join(', ')}`);
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    fs.accessSync(file, fs.constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function realpath(file: string): string {

@@ -1,6 +1,5 @@
-import * as fs from 'node:fs';
-import * as path from 'node:path';
 import { TkaError, UsageError } from '../../util/errors.ts';
+import { isExecutable, placesOnPath, searchPathOf } from '../../util/search-path.ts';
 
 const example = 'kubectl tka exec -l environment=production -- get pods -A';
 
@@ -56,17 +55,7 @@ export function parallelism(text: string): number {
 export function findKubectl(env: NodeJS.ProcessEnv): string {
   const windows = process.platform === 'win32';
   const names = windows ? ['kubectl.exe', 'kubectl.com'] : ['kubectl'];
-  const folders = (env.PATH ?? env.Path ?? '').split(path.delimiter).filter((folder) => folder !== '');
-  const found = folders.flatMap((folder) => names.map((name) => path.resolve(folder, name))).find(isProgram);
+  const found = placesOnPath(names, searchPathOf(env)).find(isExecutable);
   if (found !== undefined) return found;
   throw new TkaError('there is no kubectl on PATH', { hints: ['install it: https://kubernetes.io/docs/tasks/tools/'] });
-}
-
-function isProgram(file: string): boolean {
-  try {
-    fs.accessSync(file, fs.constants.X_OK);
-    return fs.statSync(file).isFile();
-  } catch {
-    return false;
-  }
 }

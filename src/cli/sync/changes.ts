@@ -1,7 +1,7 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import type { OurContext } from '../../kubeconfig/index.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
-import { pemBlocks } from '../../util/pem.ts';
+import { certificatesIn } from '../../util/pem.ts';
 
 /** One thing about a known cluster that is not as it was, for a person to compare. */
 export interface Change {
@@ -36,7 +36,7 @@ function shownTrust(trust: Trust): string {
   if (trust.insecureSkipTlsVerify) return 'no look at its certificate';
   const bytes = Buffer.from(trust.caData, 'base64');
   if (bytes.length === 0) return "the system's CAs";
-  const blocks = pemBlocks(bytes.toString('latin1'), /^CERTIFICATE$/);
+  const blocks = certificatesIn(bytes.toString('latin1'));
   const prints = blocks.slice(0, 4).map((block) => {
     try {
       return new X509Certificate(block).fingerprint256.replaceAll(':', '').toLowerCase();

@@ -2,6 +2,7 @@ import { parseSelector } from '../../discovery/selector.ts';
 import { usableCommand } from '../../kubeconfig/command.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
 import type { TkaError } from '../../util/errors.ts';
+import { searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
 import { inContext, keepAllSiblings, siblingsOf } from '../contexts/siblings.ts';
 import { specOf } from '../contexts/spec.ts';
@@ -64,7 +65,8 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     template,
     acceptChanges: flags.acceptChanges === true,
     mayBeInsecure: ({ cluster, info }) => store.insecureConsent(cluster.server) === info.apiServer,
-    runs: ({ command, file }) => command === context.command || usableCommand(command ?? '', file, context.env.PATH),
+    runs: ({ command, file }) =>
+      command === context.command || usableCommand(command ?? '', file, searchPathOf(context.env)),
     wasListed: ({ server }) => record.wasListed(server),
     prunes: prune,
     specOf: (name, { cluster, info, siblings }, server) => {

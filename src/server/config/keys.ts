@@ -1,7 +1,10 @@
 // Every key of the server's configuration, with its default, as the Go server has them; `health.host`, `gossip.key`
 // and `operator.leaseNamespace` are ours.
+
 import { X509Certificate } from 'node:crypto';
+import { isHostPort } from '../../util/address.ts';
 import { goDuration } from '../../util/duration.ts';
+import { certificatesIn } from '../../util/pem.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -127,15 +130,11 @@ const labels: Key<Labels> = {
   },
 };
 
-/** True for `host:port`, and `[::1]:port`. */
-const isAddress = (peer: string): boolean =>
-  /^(?:[a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\]):[1-9][0-9]{0,4}$/i.test(peer) && URL.canParse(`http://${peer}`);
-
 const peers: Key<readonly string[]> = {
   fallback: [],
   read(value) {
     const list = typeof value === 'string' ? value.split(/[\s,]+/).filter((peer) => peer !== '') : value;
-    if (Array.isArray(list) && list.every((peer) => typeof peer === 'string' && isAddress(peer)))
+    if (Array.isArray(list) && list.every((peer) => typeof peer === 'string' && isHostPort(peer.toLowerCase())))
       return { value: list };
     return { problem: 'must be a list of host:port' };
   },
@@ -161,7 +160,9 @@ const caData: Key<string> = {
     if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return { problem };
     try {
       new X509Certificate(Buffer.from(base64, 'base64'));
-      return Buffer.from(base64, 'base64').includes('-----BEGIN CERTIFICATE-----') ? { value: base64 } : { problem };
+      return certificatesIn(Buffer.from(base64, 'base64').toString('latin1')).length > 0
+        ? { value: base64 }
+        : { problem };
     } catch {
       return { problem };
     }

@@ -1,7 +1,7 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
-import { isLoopback } from '../tailnet/tailnet.ts';
+import { isLoopback } from '../../util/address.ts';
 
 /** How long a connection may take for each part (0 is without limit), and how many there may be. */
 export interface Limits {

@@ -1,9 +1,10 @@
 // Who calls, as tailscaled knows: by the address at the other end of the connection, and by nothing that the caller says.
 import type { IncomingMessage } from 'node:http';
 import type { WhoIs } from '../../tailscale/localapi.ts';
+import { isLoopback } from '../../util/address.ts';
 import { type Caller, type Identity, Refusal } from '../http/contract.ts';
 import type { Log } from '../log/log.ts';
-import { isLoopback, whoCalls } from '../tailnet/tailnet.ts';
+import { whoCalls } from '../tailnet/tailnet.ts';
 import { isOfOwnDomain } from './login.ts';
 import { grantOf } from './rules.ts';
 

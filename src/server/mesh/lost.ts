@@ -1,5 +1,5 @@
 // Where a mesh that fell apart, or that nobody has found yet, is looked for: at its seeds and its dead.
-import { isAddress } from './member.ts';
+import { isHostPort } from '../../util/address.ts';
 import type { Questions } from './questions.ts';
 import { isAlive, type Place, pick, type Roster } from './roster.ts';
 
@@ -15,7 +15,7 @@ export class Lost {
     this.#seeds.clear();
     for (const address of addresses) {
       const plain = address.toLowerCase();
-      if (isAddress(plain)) this.#seeds.add(questions.place(plain));
+      if (isHostPort(plain)) this.#seeds.add(questions.place(plain));
     }
     this.#seeds.delete(self);
     for (const place of before) {

@@ -126,14 +126,5 @@ export function gossipAddress({ server, gossipPort }: MemberRecord): string {
   return `${new URL(server).hostname}:${gossipPort}`;
 }
 
-/** True for `host:port` and `[::1]:port` in lower case. */
-export function isAddress(value: unknown): value is string {
-  return (
-    typeof value === 'string' &&
-    /^(?:[a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\]):[1-9]\d{0,4}$/.test(value) &&
-    URL.canParse(`http://${value}`)
-  );
-}
-
 /** A short name for a text: equal texts have equal ones. */
 export const digestOf = (text: string): string => createHash('sha256').update(text).digest('base64url').slice(0, 16);

@@ -1,13 +1,14 @@
 // A member of the mesh: listens on the gossip port, reads some members each interval, and tells who there is.
 import type { Server } from 'node:http';
 import type { MemberRow, MemberState } from '../../tka/types.ts';
+import { isHostPort } from '../../util/address.ts';
 import { systemCode, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../log/seldom.ts';
 import { gossipFace } from './face.ts';
 import type { Gate, Whois } from './gate.ts';
-import { isAddress, type MemberRecord } from './member.ts';
+import type { MemberRecord } from './member.ts';
 import { type Ask, type KnownMember, Membership } from './membership.ts';
 import { type Dial, dialDirectly, post } from './peer.ts';
 import { SharedKey } from './seal.ts';
@@ -267,7 +268,7 @@ function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow {
 }
 
 function checkAddress(text: string): void {
-  if (!isAddress(text.toLowerCase())) {
+  if (!isHostPort(text.toLowerCase())) {
     throw new UsageError(`gossip.bootstrapPeers: ${quoted(text, 100)} is not host:port`);
   }
 }

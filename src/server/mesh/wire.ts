@@ -1,5 +1,6 @@
 // The wire format, described in README.md beside this file: what is written here is read here.
-import { type CheckedRecord, isAddress, isName, readRecord } from './member.ts';
+import { isHostPort } from '../../util/address.ts';
+import { type CheckedRecord, isName, readRecord } from './member.ts';
 
 /** The longest message, in bytes. */
 export const messageLimit = 64 * 1024;
@@ -68,7 +69,7 @@ export function readQuestion(bytes: Buffer, limit = messageLimit): Question | st
   const message = readFrame(object);
   if (typeof message === 'string') return message;
   const [at, have, members, leaving = false] = ['at', 'have', 'members', 'leaving'].map(object);
-  if (!isAddress(at)) return 'no address of the sender';
+  if (!isHostPort(at)) return 'no address of the sender';
   if (have !== undefined && !isShort(have)) return 'a version of another shape';
   if (typeof leaving !== 'boolean') return 'leaving is not a boolean';
   const [count, digest] = Array.isArray(members) && members.length === 2 ? members : [];
@@ -108,7 +109,7 @@ function readObject(bytes: Buffer, limit: number): Keys | string {
 
 const isShort = (value: unknown): value is string => typeof value === 'string' && /^[\w-]{1,22}$/.test(value);
 
-const areAddresses = (value: unknown): value is string[] => Array.isArray(value) && value.every(isAddress);
+const areAddresses = (value: unknown): value is string[] => Array.isArray(value) && value.every(isHostPort);
 
 function readFrame(object: Keys): Message | string {
   if (object('v') !== 2) return 'another version of the wire format';

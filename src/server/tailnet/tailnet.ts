@@ -1,4 +1,5 @@
 // Where the server is on the tailnet: what tailscaled's status says of it.
+
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   ownNames,
@@ -8,6 +9,7 @@ import {
   type WhoIs,
   whoIs,
 } from '../../tailscale/localapi.ts';
+import { isLoopback } from '../../util/address.ts';
 import { type Config, tailnetOf } from '../config/config.ts';
 import type { Log } from '../log/log.ts';
 
@@ -104,9 +106,6 @@ export function tailnetName(
     return known ?? (asking as Promise<string>);
   };
 }
-
-/** True for an address of this machine alone, as a socket or a configuration writes it. */
-export const isLoopback = (address: string): boolean => /^(?:(?:::ffff:)?127\.[0-9.]+|::1)$/i.test(address);
 
 /**
  * Returns a function that asks tailscaled who is at the other end of a connection to us; undefined for a caller from
