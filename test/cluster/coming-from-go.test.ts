@@ -93,7 +93,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
 
   test('looking: where the sign-ins are, and who provisions them', async () => {
     const { kube, access } = cluster;
-    const crd = await kubectl(as(access), 'create', '-f', path.join(deploy, 'base/crd.yaml'));
+    const crd = await kubectl(as(access), 'create', '-f', path.join(deploy, 'chart/files/crd.yaml'));
     expect(crd.status, crd.stderr).toBe(0);
     await expect
       .poll(() => kube.get(paths.signIns('default')).catch(() => undefined), { timeout: 10_000 })

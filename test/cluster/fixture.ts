@@ -56,7 +56,7 @@ export class Fixture {
   static async make(access: Access, namespace = `tka-${randomBytes(4).toString('hex')}`): Promise<Fixture> {
     const kube = connectKube(kubeConfigFor(access));
     await kube.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
-    for (const object of ['base/crd.yaml', 'base/rbac.yaml', 'roles.yaml'].flatMap(manifests)) {
+    for (const object of ['chart/files/crd.yaml', 'chart/files/rbac.yaml', 'roles.yaml'].flatMap(manifests)) {
       const { apiVersion, kind, metadata, roleRef } = object;
       if (metadata.namespace !== undefined) metadata.namespace = namespace;
       for (const subject of object.subjects ?? []) subject.namespace = namespace;

@@ -53,7 +53,7 @@ it('builds from what it copies, and runs what it built', () => {
 
 it('runs as the user that tailscaled lets ask for the certificate', () => {
   const [user = ''] = last('USER');
-  const manifest = fs.readFileSync(path.join(deploy, 'base/server.yaml'), 'utf8');
+  const manifest = fs.readFileSync(path.join(deploy, 'chart/files/server.yaml'), 'utf8');
   expect(manifest).toContain(`runAsUser: ${user.split(':')[0]}\n`);
 });
 

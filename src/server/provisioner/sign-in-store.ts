@@ -35,7 +35,7 @@ export function signInStore({ kube, namespace, log, signal }: SignInStoreOptions
       } catch (error) {
         if (signal.aborted) return;
         const hints = isStatus(error, 403)
-          ? ['apply deploy/base/rbac.yaml: it lets the server get this namespace']
+          ? ['apply deploy/ again: it lets the server get this namespace']
           : [];
         log.warn(
           { err: error, hints },

@@ -66,7 +66,7 @@ export const watchSignIns = (namespace: string, options: WatchOptions<TkaSignin>
     keep: withSpec,
   });
 
-const rights = 'apply deploy/base/rbac.yaml: it lets the server watch them';
+const rights = 'apply deploy/ again: it lets the server watch them';
 
 /** Follows the ServiceAccounts of a namespace. */
 export const watchAccounts = (namespace: string, options: WatchOptions<ServiceAccount>): Watched<ServiceAccount> =>

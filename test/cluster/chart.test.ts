@@ -1,0 +1,352 @@
+// The Helm chart: it renders what kustomize renders, takes the values of TKA's guides, and a real API server accepts it.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import type { KubernetesObject, V1Container, V1PodSpec } from '@kubernetes/client-node';
+import { test as base, beforeAll, describe, expect } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { clusterNameOf, loadConfig } from '../../src/server/config.ts';
+import { misfits } from '../deploy/consistency.ts';
+import { allOf, deploy, only, overlay, render } from '../deploy/render.ts';
+import { unrestricted } from '../deploy/restricted.ts';
+import { as, ownCluster } from './deployed.ts';
+import { chart, Helm, objectsIn, type Values } from './helm.ts';
+import { makeFolder } from './processes.ts';
+import { absent, kubectl, until } from './support.ts';
+
+interface Fixtures {
+  readonly cluster: Awaited<ReturnType<typeof ownCluster>>;
+}
+
+const test = base.extend<{ $file: Fixtures }>({
+  cluster: [
+    // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+    async ({}, use) => {
+      await using own = await ownCluster('127.0.0.17');
+      await own.kube.create('/api/v1/namespaces', {
+        apiVersion: 'v1',
+        kind: 'Namespace',
+        metadata: { name: 'tka-system', labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } },
+      });
+      for (const kind of ['ServiceMonitor', 'PrometheusRule']) await own.kube.create(crds, operatorKind(kind));
+      await use(own);
+    },
+    { scope: 'file' },
+  ],
+});
+
+const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+const guided = (hostname: string, labels: object, gossip: object) => ({
+  tka: {
+    tailscale: { hostname, tailnet: 'your-tailnet.ts.net' },
+    gossip: { enabled: true, port: 7946, ...gossip },
+    clusterInfo: { apiEndpoint: `https://api.${hostname}.example.com:6443`, labels },
+  },
+});
+
+/** What people give the chart. The first two are those of the guide to several clusters. */
+const valueSets: readonly (readonly [string, Values])[] = [
+  ['the guide’s first cluster', guided('tka-prod-us', { environment: 'production', region: 'us-west-2' }, {})],
+  [
+    'the guide’s second cluster',
+    guided('tka-prod-eu', { region: 'eu-west-1' }, { bootstrapPeers: ['tka-prod-us.your-tailnet.ts.net:7946'] }),
+  ],
+  ['nothing', {}],
+  [
+    'the production guide’s configuration',
+    {
+      tka: {
+        tailscale: { hostname: 'tka', port: 443, tailnet: 'your-tailnet.ts.net', capName: 'specht-labs.de/cap/tka' },
+        server: { readTimeout: '30s', readHeaderTimeout: '10s', writeTimeout: '60s', idleTimeout: '300s' },
+        operator: { clusterName: 'prod-login-cluster', contextPrefix: 'tka-', userPrefix: 'tka-user-' },
+        otel: { endpoint: 'jaeger-collector.monitoring.svc.cluster.local:14250', insecure: false },
+      },
+    },
+  ],
+  [
+    'an image by digest from a private registry',
+    {
+      image: { repository: 'registry.example.com/tka', digest: `sha256:${'a'.repeat(64)}`, pullPolicy: 'Always' },
+      imagePullSecrets: [{ name: 'registry' }],
+    },
+  ],
+  ['an OAuth client', { tailscale: { auth: { existingSecret: 'oauth', key: 'secret', oauth: true, tag: 'tag:k8s' } } }],
+  ['gossip keys', { tka: { gossip: { enabled: true } }, gossipKeys: { existingSecret: 'mesh', key: 'keys' } }],
+  ['monitoring', { monitoring: { enabled: true, namespace: 'observability' } }],
+  [
+    'another port of the API server, more egress',
+    {
+      networkPolicy: {
+        apiServerPorts: [16443, 8443],
+        extraEgress: [{ to: [{ ipBlock: { cidr: '192.0.2.0/24' } }], ports: [{ protocol: 'TCP', port: 3128 }] }],
+      },
+    },
+  ],
+  [
+    'three replicas on chosen nodes',
+    {
+      replicas: 3,
+      roles: ['view', 'edit', 'cluster-admin'],
+      resources: { requests: { cpu: '1', memory: '1Gi' }, limits: { memory: '1Gi' } },
+      nodeSelector: { 'kubernetes.io/os': 'linux' },
+      tolerations: [{ operator: 'Exists' }],
+      affinity: { nodeAffinity: {} },
+      priorityClassName: 'system-cluster-critical',
+      podAnnotations: { 'example.com/team': 'platform' },
+      podLabels: { team: 'platform' },
+    },
+  ],
+  ['no policies', { networkPolicy: { enabled: false }, admissionPolicy: { enabled: false } }],
+];
+
+const podOf = (objects: readonly KubernetesObject[]): V1PodSpec => {
+  const { spec } = only(objects, 'StatefulSet').spec?.template ?? {};
+  if (spec === undefined) throw new Error('no pod');
+  return spec;
+};
+const variable = ({ env = [] }: V1Container, name: string) => env.find((one) => one.name === name);
+const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'tka-system' } };
+
+describe.skipIf(absent !== undefined)('the chart', () => {
+  let helm: Helm;
+  // It may have to be built.
+  beforeAll(async () => {
+    helm = await Helm.find();
+  }, 1_200_000);
+
+  test('renders what kustomize renders', async () => {
+    const values = { monitoring: { enabled: true } };
+    const folder = overlay({ components: ['monitoring'] });
+    const expected = render(folder);
+    fs.rmSync(folder, { recursive: true });
+    expect(byName(await helm.render(values))).toEqual(byName(expected));
+  });
+
+  test.for(valueSets)('fits together with %s, and the server takes the configuration', async ([, values]) => {
+    const objects = await helm.render(values);
+    expect(misfits([namespace, ...objects]).filter((problem) => !/Secret/.test(problem))).toEqual([]);
+    expect(unrestricted(podOf(objects))).toEqual([]);
+    const file = path.join(makeFolder(), 'config.yaml');
+    fs.writeFileSync(file, only(objects, 'ConfigMap').data?.['config.yaml'] ?? '');
+    const set = only(objects, 'StatefulSet');
+    const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: set.metadata?.name ?? '' });
+    expect(config.get('tailscale.hostname')).toBe(set.metadata?.name);
+    expect(set.metadata?.name).toBe(tkaOf(values).tailscale?.hostname ?? 'tka');
+    expect(clusterNameOf(config)).toBe(tkaOf(values).operator?.clusterName ?? set.metadata?.name);
+  });
+
+  test('puts values where they belong', async () => {
+    const of = async (name: string) => {
+      const [, values] = valueSets.find(([each]) => each === name) ?? [];
+      const objects = await helm.render(values ?? {});
+      const { initContainers, containers, ...pod } = podOf(objects);
+      const [tailscale, server] = [initContainers?.[0], containers[0]];
+      if (tailscale === undefined || server === undefined) throw new Error('no containers');
+      return { objects, pod, tailscale, server };
+    };
+    const oauth = (await of('an OAuth client')).tailscale;
+    expect(variable(oauth, 'TS_OAUTH_SECRET')?.valueFrom).toEqual({ secretKeyRef: { name: 'oauth', key: 'secret' } });
+    expect(variable(oauth, 'TS_AUTHKEY')?.value).toBe('$(TS_OAUTH_SECRET)?ephemeral=false&preauthorized=true');
+    expect(variable(oauth, 'TS_EXTRA_ARGS')?.value).toBe('--advertise-tags=tag:k8s');
+    const mesh = (await of('gossip keys')).server;
+    expect(variable(mesh, 'TKA_GOSSIP_KEY')?.valueFrom).toEqual({ secretKeyRef: { name: 'mesh', key: 'keys' } });
+    const digest = await of('an image by digest from a private registry');
+    expect(digest.server.image).toBe(`registry.example.com/tka@sha256:${'a'.repeat(64)}`);
+    expect(digest.pod.imagePullSecrets).toEqual([{ name: 'registry' }]);
+    const three = await of('three replicas on chosen nodes');
+    expect(only(three.objects, 'StatefulSet').spec?.replicas).toBe(3);
+    expect(three.pod).toMatchObject({ nodeSelector: { 'kubernetes.io/os': 'linux' }, affinity: { nodeAffinity: {} } });
+    expect(JSON.stringify(three.objects)).toContain('"resourceNames":["view","edit","cluster-admin"]');
+    const ports = ({ objects }: { objects: KubernetesObject[] }) =>
+      allOf(objects, 'NetworkPolicy').flatMap(({ spec }) =>
+        (spec?.egress ?? []).flatMap((rule) => (rule.ports ?? []).map(({ port }) => port)),
+      );
+    expect(ports(await of('another port of the API server, more egress'))).toEqual([
+      53, 53, 443, 3478, 41641, 16443, 8443, 3128,
+    ]);
+    expect(ports(await of('the production guide’s configuration'))).toContain(14250);
+    expect(allOf((await of('no policies')).objects, 'NetworkPolicy')).toEqual([]);
+    expect(JSON.stringify((await of('monitoring')).objects)).toContain('"kubernetes.io/metadata.name":"observability"');
+  });
+
+  test('rolls the servers over when the configuration changes, and only then', async () => {
+    const annotation = async (labels: object) =>
+      only(await helm.render({ tka: { clusterInfo: { labels } } }), 'StatefulSet').spec?.template.metadata?.annotations;
+    expect(await annotation({ a: 'b' })).toEqual(await annotation({ a: 'b' }));
+    expect(await annotation({ a: 'b' })).not.toEqual(await annotation({ a: 'c' }));
+  });
+
+  test.for([
+    [{ replicas: 0 }, /replicas/],
+    [{ replica: 2 }, /replica/],
+    [{ roles: [] }, /roles/],
+    [{ image: { tag: 1 } }, /tag/],
+    [{ tka: { tailscale: { hostname: 'Prod US' } } }, /hostname/],
+    [{ tka: { gossip: { bootstrapPeers: 'tka-prod-us:7946' } } }, /bootstrapPeers/],
+  ] as const)('refuses %j', async ([values, problem]) => {
+    await expect(helm.run(['template', 'tka', chart], values)).rejects.toThrow(problem);
+  });
+
+  test('has no problem that helm lint finds', async () => {
+    expect(await helm.run(['lint', chart, '--strict'])).toContain('1 chart(s) linted, 0 chart(s) failed');
+  });
+
+  test('names the version of the project', () => {
+    const { version } = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8'));
+    const { version: own, appVersion } = parse(fs.readFileSync(path.join(chart, 'Chart.yaml'), 'utf8'));
+    expect([own, appVersion]).toEqual([version, version]);
+  });
+
+  test('is installed, upgraded with each set of values, and uninstalled without losing sign-ins', async ({
+    cluster,
+  }) => {
+    const { access } = cluster;
+    const config = kubeconfigOf(access);
+    for (const [name, values] of valueSets) {
+      await helm.run(['upgrade', '--install', 'tka', chart, '--wait=hookOnly'], values, config);
+      const deployed = objectsIn(await helm.run(['get', 'manifest', 'tka'], {}, config));
+      const sets = JSON.parse(
+        (await kubectl(as(access), 'get', 'statefulsets', '-n', 'tka-system', '-o', 'json')).stdout,
+      );
+      expect(
+        sets.items.map(({ metadata }: KubernetesObject) => metadata?.name),
+        name,
+      ).toEqual([only(deployed, 'StatefulSet').metadata?.name]);
+    }
+    const created = await kubectl(as(access), 'apply', '-f', signInFile());
+    expect(created.stderr).toBe('');
+    await helm.run(['uninstall', 'tka', '--wait=hookOnly'], {}, config);
+    const left = await kubectl(
+      as(access),
+      'get',
+      'tkasignins,statefulsets,roles,networkpolicies',
+      '-n',
+      'tka-system',
+      '-o',
+      'name',
+    );
+    expect(left.stdout.trim()).toBe('tkasignin.tka.specht-labs.de/tka-user-dora');
+    await helm.run(['upgrade', '--install', 'tka', chart, '--wait=hookOnly'], {}, config);
+    await helm.run(['uninstall', 'tka', '--wait=hookOnly'], {}, config);
+  });
+
+  test('takes over what kustomize has applied', async () => {
+    await using own = await ownCluster('127.0.0.18');
+    expect((await kubectl(as(own.access), 'apply', '-k', deploy)).stderr).toBe('');
+    const config = kubeconfigOf(own.access);
+    const upgrade = ['upgrade', '--install', 'tka', chart, '--wait=hookOnly'];
+    await expect(helm.run(upgrade, {}, config)).rejects.toThrow(/cannot be imported into the current release/);
+    await helm.run([...upgrade, '--take-ownership', '--force-conflicts'], {}, config);
+    await helm.run(upgrade, {}, config);
+  });
+
+  test('a cluster of version 0.1.0 is upgraded with the commands of the README', async () => {
+    await using own = await ownCluster('127.0.0.19');
+    const [, commands = ''] =
+      /Pods are labelled[\s\S]*?```sh\n([\s\S]*?)```/.exec(fs.readFileSync(path.join(deploy, 'README.md'), 'utf8')) ??
+      [];
+    const run = (...args: string[]) => kubectl(as(own.access), ...args);
+    const before = path.join(makeFolder(), 'before.yaml');
+    const old = JSON.stringify(render(deploy))
+      .replaceAll('"app.kubernetes.io/component":"tka-server",', '')
+      .replaceAll('"app.kubernetes.io/name":"tka"', '"app.kubernetes.io/name":"tka-server"');
+    fs.writeFileSync(
+      before,
+      JSON.parse(old)
+        .map((object: object) => stringify(object))
+        .join('---\n'),
+    );
+    expect((await run('apply', '-f', before)).status).toBe(0);
+    const { spec } = only(JSON.parse(old) as KubernetesObject[], 'StatefulSet');
+    const labels = { 'app.kubernetes.io/name': 'tka-server' };
+    const volumes = [...(spec?.template.spec?.volumes ?? []), { name: 'state', emptyDir: {} }];
+    await own.kube.create('/api/v1/namespaces/tka-system/pods', {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'tka-0', labels },
+      spec: { ...spec?.template.spec, volumes },
+    });
+    expect((await run('apply', '-k', deploy)).stderr).toContain('updates to statefulset spec for fields other than');
+    for (const command of commands.trim().split('\n')) {
+      const running = run(...command.split(' ').slice(1));
+      if (command.includes(' delete ')) await orphan(own);
+      const { status, stderr } = await running;
+      expect({ command, status, stderr }).toEqual({ command, status: 0, stderr: '' });
+    }
+    expect((await run('apply', '-k', deploy)).status).toBe(0);
+    const pods = await run('get', 'pods', '-n', 'tka-system', '-l', 'app.kubernetes.io/name=tka', '-o', 'name');
+    expect(pods.stdout.trim()).toBe('pod/tka-0');
+  });
+});
+
+type Tka = {
+  readonly tailscale?: { readonly hostname?: string };
+  readonly operator?: { readonly clusterName?: string };
+};
+const tkaOf = ({ tka = {} }: Values): Tka => tka as Tka;
+
+/** Objects by kind and name, without what the two ways of rendering name differently. */
+function byName(objects: readonly KubernetesObject[]): Record<string, unknown> {
+  const plain = objects.filter(({ kind }) => kind !== 'Namespace').map((object) => structuredClone(object));
+  for (const object of plain) {
+    // kustomize adds a hash to the ConfigMap's name and a namespace to what has none.
+    if (object.kind === 'ConfigMap' && object.metadata?.name?.startsWith('tka-server')) {
+      Object.assign(object, { metadata: { name: 'tka-server', namespace: 'tka-system' }, data: configIn(object) });
+    }
+    if (object.kind?.startsWith('ValidatingAdmissionPolicy')) delete object.metadata?.namespace;
+    if (object.kind !== 'StatefulSet') continue;
+    const set = only([object], 'StatefulSet');
+    delete set.spec?.template.metadata?.annotations;
+    for (const volume of set.spec?.template.spec?.volumes ?? [])
+      if (volume.configMap) volume.configMap.name = 'tka-server';
+    for (const container of set.spec?.template.spec?.containers ?? []) container.imagePullPolicy = 'IfNotPresent';
+  }
+  return Object.fromEntries(plain.map((object) => [`${object.kind} ${object.metadata?.name}`, object]));
+}
+
+/** The configuration, without the host name: with kustomize only the pod's environment has it. */
+function configIn(object: KubernetesObject): unknown {
+  const { tailscale: _, ...config } = parse(only([object], 'ConfigMap').data?.['config.yaml'] ?? '');
+  return config;
+}
+
+function operatorKind(kind: string): object {
+  const plural = `${kind.toLowerCase()}s`;
+  const openAPIV3Schema = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
+  return {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: `${plural}.monitoring.coreos.com` },
+    spec: {
+      group: 'monitoring.coreos.com',
+      scope: 'Namespaced',
+      names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
+      versions: [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema } }],
+    },
+  };
+}
+
+function kubeconfigOf(access: Parameters<typeof as>[0]): object {
+  const list = (map: object, kind: string) => Object.entries(map).map(([name, it]) => ({ name, [kind]: it }));
+  const { clusters, users, contexts, ...rest } = as(access);
+  return {
+    ...rest,
+    clusters: list(clusters, 'cluster'),
+    users: list(users, 'user'),
+    contexts: list(contexts, 'context'),
+  };
+}
+
+function signInFile(): string {
+  const file = path.join(makeFolder(), 'sign-in.yaml');
+  const spec = { username: 'dora', role: 'view', validity_period: '1h0m0s' };
+  const metadata = { name: 'tka-user-dora', namespace: 'tka-system' };
+  fs.writeFileSync(file, stringify({ apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', metadata, spec }));
+  return file;
+}
+
+/** Does what the garbage collector does in a cluster: a StatefulSet that is deleted without its pods goes. */
+async function orphan({ access, kube }: Fixtures['cluster']): Promise<void> {
+  const path = '/apis/apps/v1/namespaces/tka-system/statefulsets';
+  await until(access, path, 'tka', (set?: KubernetesObject) => set?.metadata?.deletionTimestamp !== undefined);
+  await kube.patch(`${path}/tka`, { metadata: { finalizers: null } });
+}
