@@ -34,9 +34,7 @@ export function signInStore({ kube, namespace, log, signal }: SignInStoreOptions
         return;
       } catch (error) {
         if (signal.aborted) return;
-        const hints = isStatus(error, 403)
-          ? ['apply deploy/ again: it lets the server get this namespace']
-          : [];
+        const hints = isStatus(error, 403) ? ['apply deploy/ again: it lets the server get this namespace'] : [];
         log.warn(
           { err: error, hints },
           `the namespace ${witness} cannot be read: clients do not fail over to this server`,
