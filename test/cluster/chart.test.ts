@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import type { KubernetesObject, V1Container, V1PodSpec } from '@kubernetes/client-node';
 import { test as base, beforeAll, describe, expect } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { clusterNameOf, loadConfig } from '../../src/server/config.ts';
+import { clusterNameOf, loadConfig } from '../../src/server/config/config.ts';
 import { misfits } from '../deploy/consistency.ts';
 import { allOf, deploy, only, overlay, render } from '../deploy/render.ts';
 import { unrestricted } from '../deploy/restricted.ts';
