@@ -2,7 +2,7 @@ import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns/promises';
 import * as net from 'node:net';
 import { systemCode } from '../util/errors.ts';
-import { permitted, plainHttpError, type Target } from './plain.ts';
+import { type Destination, permitted, plainHttpError } from './plain.ts';
 import type { OnStep } from './steps.ts';
 
 /** What resolves host names. */
@@ -31,7 +31,7 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Prom
 }
 
 /** The tailnet's addresses of a target that may be spoken to; none where it knows nothing of it. */
-export async function tailnetAddresses(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
+export async function tailnetAddresses(target: Destination, names: Names, signal: AbortSignal): Promise<string[]> {
   return permitted(target, (await askTailnet(target.host, names, signal)) ?? [], String);
 }
 
@@ -58,7 +58,7 @@ const known = (addresses: string[]) => (addresses.length > 0 ? addresses : undef
  * True for a name that tailscaled is to be asked for first: one of a tailnet, and any by plain http, which is spoken to
  * this machine and the tailnet only.
  */
-async function isTailnetName(target: Target, names: Names, signal: AbortSignal): Promise<boolean> {
+async function isTailnetName(target: Destination, names: Names, signal: AbortSignal): Promise<boolean> {
   const host = target.host.toLowerCase().replace(/\.$/, '');
   if (names.tailnetAddresses === undefined || /(?:^|\.)localhost$/.test(host)) return false;
   if (target.plain || host.endsWith('.ts.net')) return true;
@@ -74,7 +74,7 @@ async function isTailnetName(target: Target, names: Names, signal: AbortSignal):
  * http. The resolver is asked for what tailscaled does not know, and tailscaled for what the resolver does not.
  * Throws TkaError for plain http to elsewhere, and the system's error (ENOTFOUND) for a name without an address.
  */
-export async function addressesOf(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
+export async function addressesOf(target: Destination, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
   if (net.isIP(host) !== 0) {
     if (permitted(target, [host], String).length === 0) throw plainHttpError(origin);
@@ -101,7 +101,7 @@ function noAddress(host: string): Error {
   return Object.assign(new Error(`${host} has no address`), { code: 'ENOTFOUND' });
 }
 
-async function resolved(target: Target, names: Names, signal: AbortSignal): Promise<string[]> {
+async function resolved(target: Destination, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
   const ask = names.lookup ?? ((name: string) => systemLookup(name, { all: true }));
   const found = await unlessAborted(ask(host), signal).catch((error) => {

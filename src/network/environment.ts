@@ -1,7 +1,7 @@
 import { TkaError } from '../util/errors.ts';
 import { hostOf } from '../util/url.ts';
 import { bypassesProxy } from './no-proxy.ts';
-import type { Target } from './plain.ts';
+import type { Destination } from './plain.ts';
 
 /** A proxy that the environment names. */
 export interface ProxyServer {
@@ -28,7 +28,7 @@ const kinds: Readonly<Record<string, { kind: ProxyServer['kind']; port: number }
 export function proxyFor(
   variable: string,
   env: Readonly<Record<string, string | undefined>>,
-  target: Target,
+  target: Destination,
 ): ProxyServer | undefined {
   if (bypassesProxy(env.NO_PROXY || env.no_proxy || '', target.host, target.port)) return undefined;
   return parseProxy(variable, env[variable] ?? '');

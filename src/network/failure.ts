@@ -39,7 +39,7 @@ export class Unavailable extends TkaError {
 }
 
 /** A failure to connect in a person's words, its kind, and how many milliseconds it is worth to try again. */
-export interface Failure {
+export interface ConnectFailure {
   /** `plain`: a port that speaks plain http was spoken to in TLS; `authority`: an authority that is not trusted. */
   readonly kind: 'name' | 'route' | 'refused' | 'timeout' | 'tls' | 'plain' | 'authority' | 'broken';
   readonly what: string;
@@ -66,7 +66,7 @@ const unknownAuthority = new Set([
 export const authorityHint = 'if a private CA signed its certificate: kubectl tka config tls.caFile FILE';
 
 /** Tells what a failed connection means. */
-export function failureOf(error: unknown): Failure {
+export function failureOf(error: unknown): ConnectFailure {
   const code = systemCode(error) ?? '';
   if (code === 'ENOTFOUND' || code.startsWith('EAI_')) {
     return { kind: 'name', what: 'its name does not resolve', patience: 500 };

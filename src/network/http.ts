@@ -2,7 +2,7 @@ import * as http from 'node:http';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 
-export interface Request {
+export interface HttpRequest {
   readonly method: 'GET' | 'POST';
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -12,7 +12,7 @@ export interface Request {
 }
 
 /** The head of an answer; the body comes as it is read, and is given up where the reading ends early. */
-export interface Answer {
+export interface HttpAnswer {
   readonly statusCode: number;
   readonly headers: http.IncomingHttpHeaders;
   readonly body: Readable;
@@ -21,7 +21,7 @@ export interface Answer {
 /** An HTTP client for one origin, which sends one request at a time over one connection. */
 export interface Client {
   /** Rejects with the error of the connection, of the signal, or ClientDestroyed. */
-  request(request: Request): Promise<Answer>;
+  request(request: HttpRequest): Promise<HttpAnswer>;
   /** Ends requests, the connection, and what is being done to have one. */
   destroy(): Promise<void>;
 }

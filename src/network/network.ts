@@ -5,7 +5,7 @@ import { addressesOf, dial, type Names } from './dial.ts';
 import type { ProxyServer } from './environment.ts';
 import { ConnectTimeout } from './failure.ts';
 import { type Client, httpClient } from './http.ts';
-import { type Target, targetOf } from './plain.ts';
+import { type Destination, destinationOf } from './plain.ts';
 import type { OnStep, Route } from './steps.ts';
 import { defaultContext, secure, type Trust } from './tls.ts';
 
@@ -52,12 +52,12 @@ export function openNetwork(options: NetworkOptions): Network {
     return common;
   };
 
-  async function proxyOf(target: Target): Promise<ProxyServer | undefined> {
+  async function proxyOf(target: Destination): Promise<ProxyServer | undefined> {
     const variable = proxyVariable(env, target.plain);
     return variable === undefined ? undefined : (await import('./environment.ts')).proxyFor(variable, env, target);
   }
 
-  async function connect(target: Target, options: ConnectOptions, signal: AbortSignal): Promise<net.Socket> {
+  async function connect(target: Destination, options: ConnectOptions, signal: AbortSignal): Promise<net.Socket> {
     const { ca, insecure, onStep } = options;
     const told = onStep === undefined ? names : { ...names, onStep };
     const proxy = await proxyOf(target);
@@ -78,7 +78,7 @@ export function openNetwork(options: NetworkOptions): Network {
     }
   }
 
-  async function open(target: Target, options: ConnectOptions, closed?: AbortSignal): Promise<net.Socket> {
+  async function open(target: Destination, options: ConnectOptions, closed?: AbortSignal): Promise<net.Socket> {
     const socket = await limited(options.connectTimeout, closed, (signal) => connect(target, options, signal));
     options.onStep?.({ step: 'open', socket });
     return socket;
@@ -86,18 +86,18 @@ export function openNetwork(options: NetworkOptions): Network {
 
   return {
     client(origin, connectOptions) {
-      const target = targetOf(origin);
+      const target = destinationOf(origin);
       return httpClient({
         host: new URL(target.origin).host,
         connect: (closed) => open(target, connectOptions, closed),
       });
     },
-    connect: (origin, connectOptions) => open(targetOf(origin), connectOptions),
-    route: async (origin) => routeThrough(await proxyOf(targetOf(origin))),
+    connect: (origin, connectOptions) => open(destinationOf(origin), connectOptions),
+    route: async (origin) => routeThrough(await proxyOf(destinationOf(origin))),
   };
 }
 
-async function direct(target: Target, names: Names, signal: AbortSignal): Promise<net.Socket> {
+async function direct(target: Destination, names: Names, signal: AbortSignal): Promise<net.Socket> {
   const addresses = await addressesOf(target, names, signal);
   names.onStep?.({ step: 'name', addresses });
   return dial(addresses, target.port, signal);

@@ -3,7 +3,7 @@ import { TkaError } from '../util/errors.ts';
 import { hostOf } from '../util/url.ts';
 
 /** Where a connection goes. */
-export interface Target {
+export interface Destination {
   readonly origin: string;
   /** A name, or an IP address without brackets. */
   readonly host: string;
@@ -13,7 +13,7 @@ export interface Target {
 }
 
 /** Reads an origin. */
-export function targetOf(origin: string): Target {
+export function destinationOf(origin: string): Destination {
   const url = new URL(origin);
   const plain = url.protocol === 'http:';
   const host = hostOf(url);
@@ -21,7 +21,7 @@ export function targetOf(origin: string): Target {
 }
 
 /** Those of some addresses that may be spoken to: all by TLS, this machine's and the tailnet's by plain http. */
-export function permitted<T>(target: Target, items: readonly T[], address: (item: T) => string): T[] {
+export function permitted<T>(target: Destination, items: readonly T[], address: (item: T) => string): T[] {
   return items.filter((item) => !target.plain || isLoopbackOrTailnet(address(item)));
 }
 

@@ -6,7 +6,7 @@ import { addressesOf, dial, type Names, tailnetAddresses } from './dial.ts';
 import type { ProxyServer } from './environment.ts';
 import { authorityHint, ConnectTimeout, failureOf, seconds, Unavailable } from './failure.ts';
 import { httpConnect } from './http-connect.ts';
-import { permitted, plainHttpError, type Target, targetOf } from './plain.ts';
+import { type Destination, destinationOf, permitted, plainHttpError } from './plain.ts';
 import { socks5Connect } from './socks5.ts';
 import { secure } from './tls.ts';
 import { HandshakeError } from './wire.ts';
@@ -17,7 +17,7 @@ import { HandshakeError } from './wire.ts';
  */
 export async function throughProxy(
   proxy: ProxyServer,
-  target: Target,
+  target: Destination,
   names: Names,
   trust: () => SecureContext,
   signal: AbortSignal,
@@ -48,7 +48,7 @@ export async function throughProxy(
 
 async function tunnel(
   proxy: ProxyServer,
-  target: Target,
+  target: Destination,
   names: Names,
   trust: () => SecureContext,
   signal: AbortSignal,
@@ -101,7 +101,7 @@ async function reach(
   }
 }
 
-function handshakeFailure(proxy: ProxyServer, target: Target, error: unknown): unknown {
+function handshakeFailure(proxy: ProxyServer, target: Destination, error: unknown): unknown {
   const { variable, shown } = proxy;
   const name = `the proxy ${shown}`;
   const sparing = `the proxy is named by ${variable}; what needs none is listed in NO_PROXY`;
@@ -109,7 +109,7 @@ function handshakeFailure(proxy: ProxyServer, target: Target, error: unknown): u
     const hint = error.credentials
       ? `they go into ${variable}: ${proxy.kind}://USER:PASSWORD@HOST:PORT`
       : error.noTunnel && target.plain
-        ? `allow CONNECT to port ${target.port} on the proxy, or list ${targetOf(target.origin).host} in NO_PROXY`
+        ? `allow CONNECT to port ${target.port} on the proxy, or list ${destinationOf(target.origin).host} in NO_PROXY`
         : sparing;
     return new Unavailable(`${name} ${error.what}`, error.patience, { cause: error, hints: [hint], away: true });
   }

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { dial } from '../network/dial.ts';
 import { proxyFor } from '../network/environment.ts';
-import { targetOf } from '../network/plain.ts';
+import { destinationOf } from '../network/plain.ts';
 import { throughProxy } from '../network/proxy.ts';
 import { defaultContext } from '../network/tls.ts';
 import { type Peer, type TailnetStatus, type WhoIs, whoIs } from '../tailscale/localapi.ts';
@@ -169,7 +169,7 @@ function tailnetDial(
       address = peer?.addresses[0] ?? host;
     }
     if (userspace && variable !== undefined) {
-      const target = targetOf(`http://${bracketed(address)}:${port}`);
+      const target = destinationOf(`http://${bracketed(address)}:${port}`);
       const proxy = proxyFor(variable, env, target);
       if (proxy !== undefined) {
         const socket = await throughProxy(proxy, target, names, () => defaultContext(undefined), signal);

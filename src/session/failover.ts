@@ -8,7 +8,7 @@
 // the API server, before it is used.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
-import type { Access, ClusterAccess, ClusterDescription } from '../tka/answers.ts';
+import type { ClusterAccess, ClusterDescription, TokenAccess } from '../tka/answers.ts';
 import type { AskOptions, TkaClient } from '../tka/client.ts';
 
 /** What the named server stated of its cluster. Only a server that states the same may take its place. */
@@ -29,7 +29,7 @@ export interface FailoverOptions {
   /** Asked once, and only where the server seems to be away. Undefined where there is no other server. */
   readonly siblings: () => Promise<Siblings | undefined>;
   /** Whether the API server takes a token; 'unknown' where it cannot be asked. */
-  readonly tryToken: (access: Access) => Promise<'accepted' | 'refused' | 'unknown'>;
+  readonly tryToken: (access: TokenAccess) => Promise<'accepted' | 'refused' | 'unknown'>;
   /** The server was away a moment ago: the others are asked first. */
   readonly wasAway?: boolean;
   /** Called when another server takes over from the first. */
@@ -289,7 +289,7 @@ export class FailoverClient {
   }
 
   /** Compares what another server gives with what is known of the cluster; leaves it where it is not the same. */
-  async #check(access: Access): Promise<void> {
+  async #check(access: TokenAccess): Promise<void> {
     const siblings = await this.#siblings;
     if (siblings === undefined) return;
     let difference = accessDisagreement(siblings.known, access);

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
-import { type Access, retryAfter, type SignIn } from '../tka/answers.ts';
+import { retryAfter, type SignIn, type TokenAccess } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn } from '../tka/errors.ts';
 import { MovedOn } from './failover.ts';
@@ -13,7 +13,7 @@ interface GrantedSignIn extends SignIn {
 /** A sign-in and the token that came of it. Times in milliseconds of the epoch, by the server's clock. */
 export interface Grant {
   readonly signIn: GrantedSignIn;
-  readonly access: Access;
+  readonly access: TokenAccess;
   /** The earlier of the token's end and the sign-in's. */
   readonly expires: number;
   /** The server's clock minus ours. */
@@ -33,7 +33,7 @@ export interface ObtainOptions {
   /** Called before every POST /login; throws where none may be made any more. */
   readonly mayLogin?: () => void;
   /** Throws where the answer must not be used. */
-  readonly accept?: (access: Access) => void;
+  readonly accept?: (access: TokenAccess) => void;
   readonly log: (line: string) => void;
 }
 
@@ -124,9 +124,9 @@ class Walk {
    * longest; 'forgotten' where a clean-up after a logout took this sign-in for the old one, 'moved' where another server
    * has taken over.
    */
-  async token(signIn: SignIn): Promise<Access | 'forgotten' | 'moved'> {
+  async token(signIn: SignIn): Promise<TokenAccess | 'forgotten' | 'moved'> {
     const pauses = new Pauses();
-    let best: Access | undefined;
+    let best: TokenAccess | undefined;
     let earlyEnds = 0;
     await this.rest(pauses.next());
     for (;;) {
@@ -173,7 +173,7 @@ class Walk {
   }
 
   /** Judges the token by the server's clock. Throws Unavailable for one that has ended already. */
-  grant(signIn: GrantedSignIn, access: Access): Grant {
+  grant(signIn: GrantedSignIn, access: TokenAccess): Grant {
     const expires = Math.min(access.claims.expires, signIn.until);
     const { clockOffset, server } = this.#client;
     if (expires <= Date.now() + clockOffset)

@@ -2,7 +2,7 @@ import { isFresh } from '../credential/entry.ts';
 import { asksAgain, callerOf, wasChecked, writeChecked, writeServed } from '../credential/served.ts';
 import { Unavailable } from '../network/failure.ts';
 import { type Network, openNetwork } from '../network/network.ts';
-import type { Access } from '../tka/answers.ts';
+import type { TokenAccess } from '../tka/answers.ts';
 import { TkaClient } from '../tka/client.ts';
 import { Refused } from '../tka/errors.ts';
 import { TkaError } from '../util/errors.ts';
@@ -357,7 +357,8 @@ export class Sessions {
         };
         try {
           const settled = mark === undefined ? 0 : settledAt(mark);
-          const accept = (access: Access) => this.#checkAccess(server, access, options.apiServer, options.insecure);
+          const accept = (access: TokenAccess) =>
+            this.#checkAccess(server, access, options.apiServer, options.insecure);
           const grant = await this.#obtain(server, options.apiServer, { deadline, accept, settled, mayLogin });
           mayLogin();
           if (lock?.held() !== false) store.unmarkSignedOut(server);
@@ -432,7 +433,7 @@ export class Sessions {
     if (this.store.signedOut(server) !== undefined) throw signedOutOf(server);
   }
 
-  #checkAccess(server: string, access: Access, apiServer: string | undefined, insecure: boolean): void {
+  #checkAccess(server: string, access: TokenAccess, apiServer: string | undefined, insecure: boolean): void {
     if (apiServer !== undefined && access.apiServer !== apiServer) {
       throw new TkaError(`${server} gives tokens for ${access.apiServer}, not for ${apiServer}`, {
         hints: [`if the cluster has moved, renew the context: kubectl tka login ${server}`],

@@ -5,7 +5,7 @@ import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
 
 /** PEM, both. */
-export interface KeyPair {
+export interface TailnetCertificate {
   readonly key: string;
   readonly cert: string;
 }
@@ -14,7 +14,7 @@ export interface KeyPair {
  * The certificate for a name of this machine's. tailscaled gets it where it has none, which takes a minute, and renews it
  * by itself for whoever asks in time. Throws TailscaleError.
  */
-export async function certificateFor(name: string, options: LocalOptions): Promise<KeyPair> {
+export async function certificateFor(name: string, options: LocalOptions): Promise<TailnetCertificate> {
   const { status, body } = await localRequest(`/localapi/v0/cert/${encodeURIComponent(name)}?type=pair`, options);
   const [key] = pemBlocks(body, /^(?:[A-Z]+ )?PRIVATE KEY$/);
   const chain = certificatesIn(body);

@@ -5,8 +5,8 @@ import { TailscaleError } from './problem.ts';
 import { type LocalAnswer, type LocalOptions, localRequest } from './request.ts';
 import { parseStatus, type TailnetStatus } from './status.ts';
 
-export { certificateFor, type KeyPair } from './certificate.ts';
-export { type Problem, TailscaleError } from './problem.ts';
+export { certificateFor, type TailnetCertificate } from './certificate.ts';
+export { TailscaleError, type TailscaleProblem } from './problem.ts';
 export { localRequest } from './request.ts';
 export type { Peer, TailnetStatus } from './status.ts';
 export { addressPort, type WhoIs, whoIs } from './whois.ts';

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { systemCode } from '../util/errors.ts';
 
 /** Where tailscaled's LocalAPI may listen. */
-export type Place =
+export type LocalPlace =
   | { readonly at: string; readonly socketPath: string }
   /** The macOS app: a port of this machine, with a password. */
   | { readonly at: string; readonly port: number; readonly password: string };
@@ -26,9 +26,9 @@ export function namedSocket({ env }: PlaceOptions): string | undefined {
  * The places to ask, in order: only the one that TS_SOCKET names, else those of the platform. Waits for none of Node's
  * threads, which a silent resolver may hold, all of them.
  */
-export function placesOf(options: PlaceOptions): Place[] {
+export function placesOf(options: PlaceOptions): LocalPlace[] {
   const { platform = process.platform, root = '/' } = options;
-  const socket = (socketPath: string): Place => ({ at: socketPath, socketPath });
+  const socket = (socketPath: string): LocalPlace => ({ at: socketPath, socketPath });
   const named = namedSocket(options);
   if (named !== undefined) return [socket(named)];
   if (platform === 'win32') return [socket(pipe)];
@@ -41,7 +41,7 @@ export function placesOf(options: PlaceOptions): Place[] {
   return [socket(path.join(root, 'var/run/tailscaled.socket')), ...(app === undefined ? [] : [app])];
 }
 
-function macApp(folder: string): Place | undefined {
+function macApp(folder: string): LocalPlace | undefined {
   try {
     const port = portOf(path.join(folder, 'ipnport'));
     if (!/^[1-9][0-9]{0,4}$/.test(port) || Number(port) > 65_535) return undefined;

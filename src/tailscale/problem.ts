@@ -1,7 +1,7 @@
 import { TkaError } from '../util/errors.ts';
 
 /** Why the tailnet cannot be asked. */
-export type Problem =
+export type TailscaleProblem =
   | 'absent'
   | 'not-running'
   | 'denied'
@@ -16,9 +16,9 @@ export type Problem =
 /** Tailscale does not help: which of its ways not is in `problem`, what to type in the hints. */
 export class TailscaleError extends TkaError {
   override readonly name = 'TailscaleError';
-  readonly problem: Problem;
+  readonly problem: TailscaleProblem;
 
-  constructor(problem: Problem, message: string, hints: readonly string[], cause?: unknown) {
+  constructor(problem: TailscaleProblem, message: string, hints: readonly string[], cause?: unknown) {
     super(message, { hints, cause });
     this.problem = problem;
   }

@@ -1,7 +1,7 @@
 import { type IncomingMessage, request } from 'node:http';
 import { systemCode } from '../util/errors.ts';
 import { cleanText } from '../util/text.ts';
-import { namedSocket, type Place, type PlaceOptions, placesOf } from './places.ts';
+import { type LocalPlace, namedSocket, type PlaceOptions, placesOf } from './places.ts';
 import { startHint, TailscaleError } from './problem.ts';
 
 export interface LocalOptions extends PlaceOptions {
@@ -48,7 +48,7 @@ export async function localRequest(path: string, options: LocalOptions): Promise
   throw worst ?? new TailscaleError('absent', 'tailscaled has no place where it could be asked', []);
 }
 
-async function ask(place: Place, path: string, signal: AbortSignal, limit: number): Promise<LocalAnswer> {
+async function ask(place: LocalPlace, path: string, signal: AbortSignal, limit: number): Promise<LocalAnswer> {
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const to =
       'socketPath' in place
@@ -73,7 +73,7 @@ async function ask(place: Place, path: string, signal: AbortSignal, limit: numbe
   return { status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') };
 }
 
-function problemOf(error: unknown, place: Place, options: LocalOptions): TailscaleError {
+function problemOf(error: unknown, place: LocalPlace, options: LocalOptions): TailscaleError {
   if (error instanceof TailscaleError) return error;
   const code = systemCode(error) ?? '';
   if (error instanceof Error && /^(?:AbortError|TimeoutError)$/.test(error.name)) {
@@ -102,7 +102,7 @@ function problemOf(error: unknown, place: Place, options: LocalOptions): Tailsca
   );
 }
 
-function denied(place: Place, message: string, cause?: unknown): TailscaleError {
+function denied(place: LocalPlace, message: string, cause?: unknown): TailscaleError {
   const hint =
     'socketPath' in place
       ? `see who may use it: ls -l ${cleanText(place.at)}`

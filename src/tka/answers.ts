@@ -187,7 +187,7 @@ export interface ClusterAccess {
 }
 
 /** Answer of GET /kubeconfig: a token and where it is good. */
-export interface Access extends ClusterAccess {
+export interface TokenAccess extends ClusterAccess {
   readonly token: string;
   readonly claims: TokenClaims;
 }
@@ -230,7 +230,7 @@ function checked<T>(read: () => T, fail: (what: string) => TkaError): T {
  * judged by the server's own clock where it tells it, else by `now` (milliseconds of the epoch).
  * Throws Refused, NotSignedIn, Unavailable, or TkaError for an answer that can never become a credential.
  */
-export function parseKubeconfig(answer: RawAnswer, who: string, now: number): Access | 'pending' {
+export function parseKubeconfig(answer: RawAnswer, who: string, now: number): TokenAccess | 'pending' {
   const doing = 'the request for a token';
   if (answer.status === 202) return 'pending';
   if (answer.status !== 200) throw refusal(answer, who, doing);

@@ -1,12 +1,11 @@
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { authorityHint, type Failure, failureOf, seconds, Unavailable } from '../network/failure.ts';
+import { authorityHint, type ConnectFailure, failureOf, seconds, Unavailable } from '../network/failure.ts';
 import type { Client } from '../network/http.ts';
 import { type Network, openNetwork } from '../network/network.ts';
 import type { Route } from '../network/steps.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import {
-  type Access,
   type ClusterDescription,
   type Memberlist,
   parseClusterInfo,
@@ -16,6 +15,7 @@ import {
   type RawAnswer,
   type SignIn,
   serverTime,
+  type TokenAccess,
 } from './answers.ts';
 import { apiPath } from './types.ts';
 
@@ -85,7 +85,7 @@ export class TkaClient {
     return { signIn, complete: answer.headers['tka-logout'] === 'complete' };
   }
 
-  async kubeconfig(options: AskOptions): Promise<{ access: Access | 'pending'; answer: RawAnswer }> {
+  async kubeconfig(options: AskOptions): Promise<{ access: TokenAccess | 'pending'; answer: RawAnswer }> {
     const answer = await this.ask('GET', '/kubeconfig', options);
     return { access: parseKubeconfig(answer, this.server, Date.now()), answer };
   }
@@ -202,7 +202,7 @@ export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
 }
 
 const askTailscale = 'is Tailscale up? ask it with `tailscale status`';
-const hints: Readonly<Partial<Record<Failure['kind'], string>>> = {
+const hints: Readonly<Partial<Record<ConnectFailure['kind'], string>>> = {
   name: askTailscale,
   route: askTailscale,
   timeout: askTailscale,
@@ -210,7 +210,7 @@ const hints: Readonly<Partial<Record<Failure['kind'], string>>> = {
   authority: authorityHint,
 };
 
-function hintFor(kind: Failure['kind'], server: string): string {
+function hintFor(kind: ConnectFailure['kind'], server: string): string {
   if (kind === 'plain') {
     const { hostname, port } = new URL(server);
     return `try http://${hostname}:${port || 443}`;
@@ -223,7 +223,7 @@ function transportError(server: string, error: unknown, timeout: number, way: Ro
   // The way there has its own errors: a proxy that fails, plain http that is not spoken.
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
   const late = error instanceof Error && error.name === 'TimeoutError';
-  const failure: Failure = late
+  const failure: ConnectFailure = late
     ? { kind: 'timeout', what: `no answer within ${seconds(timeout)}`, patience: 0 }
     : failureOf(error);
   return new Unavailable(`cannot reach ${server}: ${failure.what}`, failure.patience, {

@@ -6,9 +6,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { startTailscaled, type Tailscaled, type TailscaledOptions } from '../../src/sandbox/tailscaled.ts';
 import {
   localRequest,
-  type Problem,
   type StatusOptions,
   TailscaleError,
+  type TailscaleProblem,
   tailnetStatus,
 } from '../../src/tailscale/localapi.ts';
 
@@ -206,7 +206,7 @@ describe('when there is nothing', () => {
 });
 
 describe('what tailscaled answers', () => {
-  test.each<[string, Problem]>([
+  test.each<[string, TailscaleProblem]>([
     ['Stopped', 'stopped'],
     ['NeedsLogin', 'needs-login'],
     ['NeedsMachineAuth', 'needs-approval'],

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Problem, TailscaleError } from '../../src/tailscale/localapi.ts';
+import { TailscaleError, type TailscaleProblem } from '../../src/tailscale/localapi.ts';
 import { type Peer, parseStatus, type TailnetStatus } from '../../src/tailscale/status.ts';
 import { cpuTime } from '../fixtures/cpu.ts';
 
@@ -88,7 +88,7 @@ describe('a status', () => {
 });
 
 describe('no status', () => {
-  test.each<[string, Problem, string, RegExp]>([
+  test.each<[string, TailscaleProblem, string, RegExp]>([
     ['Stopped', 'stopped', 'tailscale is stopped', /tailscale up$/],
     ['NeedsLogin', 'needs-login', 'tailscale is logged out', /tailscale login$/],
     ['NeedsMachineAuth', 'needs-approval', 'this machine awaits approval on the tailnet', /admin\/machines$/],

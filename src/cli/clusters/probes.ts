@@ -62,7 +62,7 @@ export interface Connection {
 }
 
 /** A server to probe. */
-export interface Target {
+export interface ProbeTarget {
   readonly server: string;
   /** The API endpoints of the clusters that it is thought to be of. */
   readonly endpoints: ReadonlySet<string>;
@@ -86,7 +86,7 @@ export function serversToProbe({ server: own, servers }: Cluster): string[] {
 }
 
 /** The servers of clusters, each once, in the order of the list. */
-export function probeTargets(clusters: readonly Cluster[]): Target[] {
+export function probeTargets(clusters: readonly Cluster[]): ProbeTarget[] {
   const targets = new Map<string, { server: string; endpoints: Set<string>; patience: number }>();
   for (const cluster of clusters) {
     const states = new Map(cluster.servers.map(({ server, state }) => [server, state]));
@@ -105,7 +105,7 @@ export function probeTargets(clusters: readonly Cluster[]): Target[] {
  * Asks a server for its cluster, and, where that is one that it is thought to be of, for the user's sign-in. Never
  * throws: what goes wrong is what is to be told.
  */
-async function probeServer(target: Target, open: (server: string) => Connection): Promise<ServerProbe> {
+async function probeServer(target: ProbeTarget, open: (server: string) => Connection): Promise<ServerProbe> {
   const { server } = target;
   const connection = open(server);
   const { client } = connection;
@@ -132,7 +132,7 @@ async function probeServer(target: Target, open: (server: string) => Connection)
 async function judged(
   answer: RawAnswer,
   found: Probe,
-  target: Target,
+  target: ProbeTarget,
   client: TkaClient,
   took: number,
 ): Promise<ServerProbe> {
@@ -245,7 +245,7 @@ export interface ProbeOptions {
 
 /** Asks servers, 16 at a time; those that it did not come to in time are left out. */
 export async function probeAll(
-  targets: readonly Target[],
+  targets: readonly ProbeTarget[],
   options: ProbeOptions,
 ): Promise<ReadonlyMap<string, ServerProbe>> {
   const found = new Map<string, ServerProbe>();

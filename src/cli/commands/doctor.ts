@@ -13,7 +13,7 @@ import {
   checkPath,
   checkTailscaled,
 } from '../doctor/machine.ts';
-import { type Report, showReport } from '../doctor/print.ts';
+import { type Diagnosis, showReport } from '../doctor/print.ts';
 import { checkServer } from '../doctor/server.ts';
 import { checkSession, heldSession } from '../doctor/session.ts';
 import { NoCluster } from '../target/by-name.ts';
@@ -33,7 +33,7 @@ export async function doctor(
 }
 
 /** Looks at every link. Throws UsageError for a name that means several clusters. */
-async function examine(given: Context, name: string | undefined): Promise<Report> {
+async function examine(given: Context, name: string | undefined): Promise<Diagnosis> {
   const context = silent(given);
   const { env, paths, settings } = context;
   const checks = new Checks();

@@ -4,12 +4,12 @@ import { structured } from '../../terminal/output.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { ClusterAccess } from '../exec/access.ts';
+import { KubectlAccess } from '../exec/access.ts';
 import { findKubectl, kubectlArgs, needsCluster, parallelism, readsStdin } from '../exec/args.ts';
 import { Child } from '../exec/child.ts';
 import { Capture } from '../exec/output.ts';
-import { Report } from '../exec/report.ts';
-import { Fleet } from '../exec/runner.ts';
+import { PrefixedOutput } from '../exec/report.ts';
+import { Runner } from '../exec/runner.ts';
 import { chooseClusters } from '../target/by-name.ts';
 import { clustersToUse } from '../target/clusters.ts';
 
@@ -41,20 +41,20 @@ export async function exec(
   const clusters = chooseClusters(all, names, flags.selector, view, 'exec');
   const input = readsStdin(args) ? await readStdin() : undefined;
   const labels = labelsOf(clusters);
-  const fleet = new Fleet(new ClusterAccess(context, view, all, needsCluster(args)), (access, sink) => {
+  const runner = new Runner(new KubectlAccess(context, view, all, needsCluster(args)), (access, sink) => {
     const env = { ...context.env, KUBECONFIG: access.kubeconfig };
     return new Child(kubectl, [...access.flags, ...args], { env, input, ...sink });
   });
   if (flags.output !== 'json') {
-    const report = new Report(labels, () => fleet.end('EPIPE'), context.terminal.warn);
-    const codes = await fleet.run(clusters, (_, i) => report.sink(i), parallel);
+    const report = new PrefixedOutput(labels, () => runner.end('EPIPE'), context.terminal.warn);
+    const codes = await runner.run(clusters, (_, i) => report.sink(i), parallel);
     const failed = labels.filter((_, i) => codes[i] !== 0);
     if (failed.length > 0) throw failure(failed, labels.length);
     return;
   }
   const budget = { left: captureBudget };
   const captures = clusters.map(() => [new Capture(captureLimit, budget), new Capture(captureLimit, budget)] as const);
-  const codes = await fleet.run(
+  const codes = await runner.run(
     clusters,
     (_, i) => {
       const [stdout, stderr] = captures[i] as (typeof captures)[number];

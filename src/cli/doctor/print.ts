@@ -4,7 +4,7 @@ import type { Context } from '../context/context.ts';
 import type { Check, Verdict } from './check.ts';
 
 /** What `doctor` finds about one cluster. */
-export interface Report {
+export interface Diagnosis {
   /** null where none could be chosen. */
   readonly cluster: string | null;
   readonly checks: readonly Check[];
@@ -18,7 +18,7 @@ const plainMarks: Marks = { ok: '+', warning: '!', failed: 'x', skipped: '-' };
 /** Prints a report. Throws TkaError where a check in it failed. */
 export async function showReport(
   { terminal, env }: Pick<Context, 'terminal' | 'env'>,
-  report: Report,
+  report: Diagnosis,
   output: 'json' | undefined,
 ): Promise<void> {
   terminal.out(output === 'json' ? await structured('json', [report]) : checksTable(report, env));
@@ -30,7 +30,7 @@ export async function showReport(
 }
 
 /** A report for people: a line for each check, its hint below it. */
-function checksTable({ cluster, checks }: Report, env: NodeJS.ProcessEnv): string {
+function checksTable({ cluster, checks }: Diagnosis, env: NodeJS.ProcessEnv): string {
   const symbols = speaksUtf8(env) ? marks : plainMarks;
   const width = Math.max(...checks.map(({ name }) => name.length));
   const lines = checks.flatMap(({ name, status, detail, hint }) => [

@@ -2,7 +2,7 @@
 import { isIP, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { failureOf } from '../../network/failure.ts';
-import { type Target, targetOf } from '../../network/plain.ts';
+import { type Destination, destinationOf } from '../../network/plain.ts';
 import type { OnStep, Route } from '../../network/steps.ts';
 import { type ClusterDescription, parseClusterInfo, serverTime } from '../../tka/answers.ts';
 import { Refused } from '../../tka/errors.ts';
@@ -68,7 +68,7 @@ function unlistedName(host: Verdict, server: string, unlisted: ClusterTarget['un
 
 /** How far a connection to a server came. */
 interface Attempt {
-  readonly target: Target;
+  readonly target: Destination;
   /** The step that failed with `error`; undefined once the connection is open. */
   failedAt: 'route' | 'name' | 'tcp' | 'tls' | undefined;
   error: unknown;
@@ -86,7 +86,7 @@ interface Attempt {
 
 /** Connects, and sends nothing: the certificate is looked at first, and so it is not verified by the connection. */
 async function tryToConnect(context: Context, server: string): Promise<Attempt> {
-  const target = targetOf(server);
+  const target = destinationOf(server);
   const attempt: Attempt = {
     target,
     failedAt: 'route',

@@ -7,7 +7,7 @@ import { askTailnet } from '../context/connect.ts';
 import type { CommonFlags } from '../context/context.ts';
 import { Checks, checkNames, dependsOn, failed } from './check.ts';
 import { checkCache, checkKubectl, checkPath, checkTailscaled } from './machine.ts';
-import { type Report, showReport } from './print.ts';
+import { type Diagnosis, showReport } from './print.ts';
 
 /** `doctor` where the settings cannot be read: `problem` says why. Throws TkaError, since that is a failed check. */
 export async function doctorWithoutSettings(
@@ -33,7 +33,7 @@ export async function examineWithoutSettings(
     readonly file?: string | undefined;
     readonly log: (line: string) => void;
   },
-): Promise<Report> {
+): Promise<Diagnosis> {
   const { paths, command, env, log } = machine;
   const checks = new Checks();
   const kubectl = checkKubectl(env);

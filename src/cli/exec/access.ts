@@ -23,7 +23,7 @@ import { trustOf } from '../target/trust.ts';
 const lastUse = 30_000;
 
 /** How kubectl is pointed at a cluster. */
-export interface Access {
+export interface KubectlConfig {
   readonly kubeconfig: string;
   /** Flags that go before kubectl's command; mostly none, since a kubectl plugin bears none there. */
   readonly flags: readonly string[];
@@ -33,7 +33,7 @@ export interface Access {
  * Points kubectl at clusters: through the user's kubeconfig with another current context laid over it where there is a
  * context of ours, else through a kubeconfig of its own. All that it writes is in a private folder, and no token is.
  */
-export class ClusterAccess {
+export class KubectlAccess {
   readonly #context: Context;
   readonly #contexts: ContextsByCluster;
   readonly #needsToken: boolean;
@@ -54,7 +54,7 @@ export class ClusterAccess {
    * listed as, not signed in to. A token that is still valid is used whether or not its TKA server answers or is listed,
    * as kubectl does.
    */
-  async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<Access> {
+  async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<KubectlConfig> {
     const ours = this.#contexts.get(cluster)?.[0];
     const server = ours?.server ?? cluster.server;
     if (server !== null && this.#context.sessions.store.signedOut(server) !== undefined)
@@ -105,7 +105,7 @@ export class ClusterAccess {
     await sessions.credential({ server, apiServer, parent: process.pid });
   }
 
-  #through(ours: OurContext, number: number): Access {
+  #through(ours: OurContext, number: number): KubectlConfig {
     const { files } = this.#context.kubeconfig;
     const overlay = this.#file(number);
     // Of several files kubectl takes the first that names a current context.

@@ -6,7 +6,7 @@ import type { Sink } from './runner.ts';
 const lineLimit = 1024 * 1024;
 
 /** Prints what commands say, line by line, each with its cluster's name before it. */
-export class Report {
+export class PrefixedOutput {
   readonly #prefixes: readonly Buffer[];
   readonly #labels: readonly string[];
   readonly #gone: () => void;

@@ -2,7 +2,7 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { presentable } from '../../terminal/output.ts';
 import { hintsOf, systemCode, TkaError } from '../../util/errors.ts';
 import { afterName } from '../target/placed.ts';
-import type { Access, ClusterAccess } from './access.ts';
+import type { KubectlAccess, KubectlConfig } from './access.ts';
 import { type Child, takeSignals } from './child.ts';
 
 /** So long a command may take to end after a signal. */
@@ -19,14 +19,14 @@ export interface Sink {
 type Signal = keyof typeof statuses;
 
 /** Runs a command for each cluster, several at once, and ends them all when it is told to end. */
-export class Fleet {
-  readonly #access: ClusterAccess;
-  readonly #start: (access: Access, sink: Sink) => Child;
+export class Runner {
+  readonly #access: KubectlAccess;
+  readonly #start: (access: KubectlConfig, sink: Sink) => Child;
   readonly #running = new Set<Child>();
   readonly #ended = Promise.withResolvers<never>();
   #why: Signal | 'EPIPE' | undefined;
 
-  constructor(access: ClusterAccess, start: (access: Access, sink: Sink) => Child) {
+  constructor(access: KubectlAccess, start: (access: KubectlConfig, sink: Sink) => Child) {
     this.#access = access;
     this.#start = start;
   }

@@ -1,7 +1,7 @@
 // The server's certificate: had from tailscaled, and asked for again before it ends.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { certificateFor, type KeyPair } from '../../tailscale/localapi.ts';
+import { certificateFor, type TailnetCertificate } from '../../tailscale/localapi.ts';
 import type { Log } from '../log/log.ts';
 
 export interface CertificateOptions {
@@ -11,7 +11,7 @@ export interface CertificateOptions {
   /** Ends the waiting. */
   readonly signal: AbortSignal;
   /** Told of each new pair, the first one included. */
-  readonly onPair: (pair: KeyPair) => void;
+  readonly onPair: (pair: TailnetCertificate) => void;
 }
 
 const minute = 60_000;
@@ -22,7 +22,7 @@ const timeout = 2 * minute;
  * Resolves with the first pair, and keeps on until the signal. What goes wrong is logged and tried again. Rejects only
  * when the signal ends the waiting for the first.
  */
-export async function keepCertificate(options: CertificateOptions): Promise<KeyPair> {
+export async function keepCertificate(options: CertificateOptions): Promise<TailnetCertificate> {
   const { signal } = options;
   const first = await obtain(options, () => 5_000);
   renew(options, first).catch((error) => {
@@ -32,7 +32,7 @@ export async function keepCertificate(options: CertificateOptions): Promise<KeyP
 }
 
 interface Held {
-  readonly pair: KeyPair;
+  readonly pair: TailnetCertificate;
   readonly from: number;
   readonly until: number;
 }
