@@ -21,7 +21,7 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { removeLeftovers, renameOver, writeFileAtomic } from '../util/files.ts';
-import { cannotWrite, type Lock } from './lock.ts';
+import { cannotWrite, type KubeconfigLock } from './lock.ts';
 import { damage, maxBytes, shellWord, shown } from './source.ts';
 
 /** A file's bytes; none where it does not exist. */
@@ -133,7 +133,7 @@ export function checkWritable(file: string): void {
 }
 
 /** Writes a file's new text into its lock's token, with the old file's mode and owner. Throws TkaError. */
-export function stage(lock: Lock, file: string, text: string): void {
+export function stage(lock: KubeconfigLock, file: string, text: string): void {
   try {
     const old = statSync(file, { throwIfNoEntry: false });
     const fd = openSync(lock.token, constants.O_WRONLY);
@@ -160,7 +160,7 @@ function giveTo(fd: number, uid: number, gid: number): void {
 }
 
 /** Puts a staged text in its place. Throws TkaError, or the ENOENT that isLost knows. */
-export function commit(lock: Lock, file: string): void {
+export function commit(lock: KubeconfigLock, file: string): void {
   try {
     try {
       renameOver(lock.token, file);

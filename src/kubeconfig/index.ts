@@ -1,17 +1,18 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TkaError } from '../util/errors.ts';
+import type { FileChange, KubeconfigChange, KubeconfigState } from './change.ts';
 import { checkWritable as checkFile, commit, isLost, place, type Snapshot, snapshot, stage, target } from './disk.ts';
 import type { KubeconfigFiles } from './files.ts';
 import { clearStale, lockAll, unlockAll } from './lock.ts';
-import { type FileChange, type KubeconfigChange, planChange } from './plan.ts';
+import { blockedContexts, planChange } from './plan.ts';
 import { rewrite } from './rewrite.ts';
-import { parseSource, type Source } from './source.ts';
-import { type KubeconfigView, type Merged, mergeSources, viewOf } from './view.ts';
+import { parseSource } from './source.ts';
+import { type KubeconfigView, mergeSources, viewOf } from './view.ts';
 
+export type { KubeconfigChange } from './change.ts';
 export { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from './files.ts';
 export { markName } from './glance.ts';
-export type { KubeconfigChange } from './plan.ts';
 export type { ContextSpec } from './spec.ts';
 export type { ContextInfo, ContextSiblings, KubeconfigView, OurContext } from './view.ts';
 
@@ -29,14 +30,14 @@ export interface FilePreview {
   readonly after: string;
 }
 
-/** Says what to do about what is there. May be called again, if the files changed meanwhile. */
-export type Plan = (view: KubeconfigView) => KubeconfigChange;
+/** Returns the names of a change's contexts that cannot be written, and why. */
+export type BlockedBy = (change: KubeconfigChange) => ReadonlyMap<string, TkaError>;
 
-interface Loaded {
+/** Says what to do about what is there. May be called again, if the files changed meanwhile. */
+export type Plan = (view: KubeconfigView, blockedBy: BlockedBy) => KubeconfigChange;
+
+interface Loaded extends KubeconfigState {
   readonly snapshots: readonly Snapshot[];
-  readonly sources: readonly Source[];
-  readonly merged: Merged;
-  readonly view: KubeconfigView;
 }
 
 interface Work {
@@ -157,8 +158,12 @@ function sameBytes(a: readonly Snapshot[], b: readonly Snapshot[]): boolean {
 }
 
 function prepare(files: KubeconfigFiles, loaded: Loaded, plan: Plan): Work {
-  const { sources, merged, view } = loaded;
-  const changes = planChange(files, sources, merged, view, plan(view));
+  const { sources, view } = loaded;
+  const changes = planChange(
+    files,
+    loaded,
+    plan(view, (change) => blockedContexts(loaded, change)),
+  );
   const previews = [...changes]
     .sort(([, a], [, b]) => rank(a) - rank(b))
     .map(([source, change]) => ({ file: source.file, before: source.text, after: rewrite(source, change) }))

@@ -19,19 +19,19 @@ const waitInLine = 60_000;
 
 const tokenName = /^tka-[0-9a-f]{16}\.tmp$/;
 
-export interface Lock {
+export interface KubeconfigLock {
   readonly path: string;
   /** An empty file of mode 0600, to be written and renamed. */
   readonly token: string;
 }
 
 // What is held while the next is waited for: a signal may end the process then.
-const incomplete = new Set<ReadonlyMap<string, Lock>>();
+const incomplete = new Set<ReadonlyMap<string, KubeconfigLock>>();
 let atExit = false;
 
 /** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s, or many for 60. */
-export async function lockAll(files: readonly string[]): Promise<Map<string, Lock>> {
-  const held = new Map<string, Lock>();
+export async function lockAll(files: readonly string[]): Promise<Map<string, KubeconfigLock>> {
+  const held = new Map<string, KubeconfigLock>();
   if (!atExit) process.on('exit', () => incomplete.forEach(unlockAll));
   atExit = true;
   incomplete.add(held);
@@ -57,14 +57,14 @@ export function clearStale(files: readonly string[]): void {
 }
 
 /** Gives locks back. Never throws. */
-export function unlockAll(held: ReadonlyMap<string, Lock>): void {
+export function unlockAll(held: ReadonlyMap<string, KubeconfigLock>): void {
   for (const { path, token } of held.values()) {
     attempt(() => unlinkSync(token));
     attempt(() => rmdirSync(path));
   }
 }
 
-async function lock(file: string): Promise<Lock> {
+async function lock(file: string): Promise<KubeconfigLock> {
   const path = `${file}.lock`;
   const deadline = Date.now() + waitInLine;
   let seen = { id: '', since: 0 };

@@ -1,10 +1,9 @@
 import { TkaError } from '../util/errors.ts';
+import type { FileChange } from './change.ts';
 import { asBlocks } from './flow.ts';
 import { parseJson, printJson } from './json.ts';
-import type { FileChange } from './plan.ts';
 import {
   findPair,
-  KubeconfigTooLarge,
   type Layout,
   layoutOf,
   maxBytes,
@@ -13,6 +12,7 @@ import {
   type Source,
   sectionKeys,
   shown,
+  tooLarge,
 } from './source.ts';
 import { addTopLevel, editSection, probeOf, replaceValue, setFields } from './splice.ts';
 import { applyEdits, type Edit, unsafe } from './text.ts';
@@ -148,7 +148,7 @@ function verified(source: Layout, edits: readonly Edit[], change: FileChange) {
 
 function ofUsableSize({ file }: Source, text: string): string {
   if (Buffer.byteLength(text) <= maxBytes) return text;
-  throw new KubeconfigTooLarge(`${shown(file)} would become larger than ${maxBytes >> 20} MiB`);
+  throw tooLarge(`${shown(file)} would become larger than ${maxBytes >> 20} MiB`);
 }
 
 function equal(a: Plain | undefined, b: Plain | undefined): boolean {

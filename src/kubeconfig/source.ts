@@ -22,7 +22,7 @@ export type SectionKey = (typeof sectionKeys)[number];
 export const bodyKey = { clusters: 'cluster', contexts: 'context', users: 'user' } as const;
 
 /** One named item of a section. */
-export interface Entry {
+export interface KubeconfigEntry {
   readonly section: SectionKey;
   readonly name: string;
   readonly index: number;
@@ -30,7 +30,7 @@ export interface Entry {
   readonly body: PlainMap;
 }
 
-interface PlacedEntry extends Entry {
+interface EntryLayout extends KubeconfigEntry {
   /** The list item; an alias where the file has one there, undefined where the whole section was merged in. */
   readonly node: Node | undefined;
 }
@@ -42,14 +42,14 @@ export interface Source {
   /** The text with every line break that YAML 1.1 knows turned into a line feed, except CR LF. Same length as `text`. */
   readonly lines: string;
   readonly value: PlainMap | null;
-  readonly entries: Readonly<Record<SectionKey, readonly Entry[]>>;
+  readonly entries: Readonly<Record<SectionKey, readonly KubeconfigEntry[]>>;
   readonly currentContext: string;
 }
 
 /** The same, and where everything stands in the text. */
 export interface Layout extends Source {
   readonly root: Node | null;
-  readonly entries: Readonly<Record<SectionKey, readonly PlacedEntry[]>>;
+  readonly entries: Readonly<Record<SectionKey, readonly EntryLayout[]>>;
   /** Anchors that some alias refers to. */
   readonly shared: ReadonlySet<string>;
   /** Where the (first) document ends: at its `...`, else at the end of the text. */
@@ -60,13 +60,9 @@ export interface Layout extends Source {
 
 export const maxBytes = 16 * 1024 * 1024;
 
-/** What is to be written does not fit into a kubeconfig: no name in it is to blame. */
-export class KubeconfigTooLarge extends TkaError {
-  override readonly name = 'KubeconfigTooLarge';
-
-  constructor(message: string) {
-    super(message, { hints: ['write fewer contexts at a time: kubectl tka sync -l KEY=VALUE'] });
-  }
+/** Returns the error for what does not fit into a kubeconfig. */
+export function tooLarge(message: string): TkaError {
+  return new TkaError(message, { hints: ['write fewer contexts at a time: kubectl tka sync -l KEY=VALUE'] });
 }
 
 // Nodes that aliases may expand to; kubectl's own limit is of this order.
@@ -237,7 +233,7 @@ function readSections(at: { file: string; lines: string }, root: Node | null, va
   if (typeof currentContext !== 'string') {
     throw damage(at, place(root, 'current-context'), `current-context is ${kind(currentContext)}, not text: quote it`);
   }
-  const section = (key: SectionKey): PlacedEntry[] => {
+  const section = (key: SectionKey): EntryLayout[] => {
     const list = value[key] ?? null;
     if (list === null) return [];
     if (!Array.isArray(list)) throw damage(at, place(root, key), `${key} is ${kind(list)}, not a list`);

@@ -2,7 +2,7 @@ import { TkaError } from '../util/errors.ts';
 import { quoted } from '../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { markName } from './glance.ts';
-import type { Entry } from './source.ts';
+import type { KubeconfigEntry } from './source.ts';
 import type { Field } from './splice.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 import { type ContextSiblings, markOf, siblingsOf, textOf } from './view.ts';
@@ -87,14 +87,14 @@ export const newContext = (name: string, cluster: string, user: string, spec: Co
   name,
 });
 
-function markField(body: string, entry: Entry, spec: ContextSpec): Field[] {
+function markField(body: string, entry: KubeconfigEntry, spec: ContextSpec): Field[] {
   const mark = markOf(entry);
   if (!mark || mark.server === spec.server) return [];
   return [[[body, 'extensions', mark.index, 'extension', 'server'], spec.server]];
 }
 
 /** What differs in a cluster of ours. */
-export function clusterFields(entry: Entry, spec: ContextSpec): Field[] {
+export function clusterFields(entry: KubeconfigEntry, spec: ContextSpec): Field[] {
   const fields: Field[] = [];
   const { body } = entry;
   if (body.server !== spec.apiServer) fields.push([['cluster', 'server'], spec.apiServer]);
@@ -109,7 +109,7 @@ export function clusterFields(entry: Entry, spec: ContextSpec): Field[] {
 }
 
 /** What differs in a user of ours; `runs` says whether its present command can be run. */
-export function userFields(entry: Entry, spec: ContextSpec, runs: (command: string) => boolean): Field[] {
+export function userFields(entry: KubeconfigEntry, spec: ContextSpec, runs: (command: string) => boolean): Field[] {
   const fields: Field[] = [];
   const exec = isPlainMap(entry.body.exec) ? entry.body.exec : {};
   const want = (newUser('', spec).user as PlainMap).exec as PlainMap;
@@ -131,7 +131,7 @@ export function userFields(entry: Entry, spec: ContextSpec, runs: (command: stri
 }
 
 /** What differs in a context of ours. */
-export function contextFields(entry: Entry, cluster: string, user: string, spec: ContextSpec): Field[] {
+export function contextFields(entry: KubeconfigEntry, cluster: string, user: string, spec: ContextSpec): Field[] {
   const fields: Field[] = [];
   if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);
   if (entry.body.user !== user) fields.push([['context', 'user'], user]);
@@ -142,7 +142,7 @@ export function contextFields(entry: Entry, cluster: string, user: string, spec:
  * What differs in what a context keeps of its cluster's servers. A server more or less is no reason to change the file:
  * one that still is there is enough to find the others.
  */
-function siblingFields(entry: Entry, spec: ContextSpec): Field[] {
+function siblingFields(entry: KubeconfigEntry, spec: ContextSpec): Field[] {
   const [mark, kept] = [markOf(entry), siblingsOf(entry)];
   if (mark === undefined) return [];
   // What another server stated is no longer good. (An empty list has no form that suits every layout.)

@@ -1,6 +1,6 @@
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { markName } from './glance.ts';
-import { type Entry, type SectionKey, type Source, sectionKeys } from './source.ts';
+import { type KubeconfigEntry, type SectionKey, type Source, sectionKeys } from './source.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 /** What a context keeps of its cluster, so that another of the cluster's TKA servers can be used while its own is away. */
@@ -47,19 +47,19 @@ export interface KubeconfigView {
 }
 
 /** An entry and the file it was found in. */
-export interface Placed {
+export interface MergedEntry {
   readonly source: Source;
-  readonly entry: Entry;
+  readonly entry: KubeconfigEntry;
 }
 
-export type Merged = Readonly<Record<SectionKey, ReadonlyMap<string, Placed>>>;
+export type Merged = Readonly<Record<SectionKey, ReadonlyMap<string, MergedEntry>>>;
 
 /** All entries by name; the first file that has a name wins, as in kubectl. */
 export function mergeSources(sources: readonly Source[]): Merged {
   const merged = {
-    clusters: new Map<string, Placed>(),
-    contexts: new Map<string, Placed>(),
-    users: new Map<string, Placed>(),
+    clusters: new Map<string, MergedEntry>(),
+    contexts: new Map<string, MergedEntry>(),
+    users: new Map<string, MergedEntry>(),
   };
   for (const source of sources) {
     for (const key of sectionKeys) {
@@ -77,16 +77,16 @@ interface Mark {
 }
 
 // An edit of a thousand contexts asks for each mark several times.
-const marks = new WeakMap<Entry, Mark | undefined>();
+const marks = new WeakMap<KubeconfigEntry, Mark | undefined>();
 
 /** Where our mark stands in an entry's `extensions`, and its TKA server; undefined if the entry is not ours. */
-export function markOf(entry: Entry | undefined): Mark | undefined {
+export function markOf(entry: KubeconfigEntry | undefined): Mark | undefined {
   if (entry === undefined) return undefined;
   if (!marks.has(entry)) marks.set(entry, readMark(entry));
   return marks.get(entry);
 }
 
-function readMark(entry: Entry): Mark | undefined {
+function readMark(entry: KubeconfigEntry): Mark | undefined {
   const list = entry.body.extensions;
   if (!Array.isArray(list)) return undefined;
   const index = list.findIndex((item) => isPlainMap(item) && item.name === markName);
@@ -102,7 +102,7 @@ function withCanonical(index: number, server: string): Mark | undefined {
 }
 
 /** What a managed context keeps of its cluster; undefined if anything of it is missing. */
-export function siblingsOf(entry: Entry): ContextSiblings | undefined {
+export function siblingsOf(entry: KubeconfigEntry): ContextSiblings | undefined {
   const mark = markOf(entry);
   const list = entry.body.extensions;
   const item = mark !== undefined && Array.isArray(list) ? list[mark.index] : undefined;

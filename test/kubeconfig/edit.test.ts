@@ -211,9 +211,28 @@ describe('names', () => {
       `contexts: [{name: a, context: {cluster: theirs, ${marked}}}]\nclusters: [{name: theirs}]`,
     ]) {
       const error = await refused(before, { upsert: [spec('b'), spec('a')] });
-      expect(error.message).toMatch(/is there already and not ours/);
+      expect(error.message).toMatch(/^the kubeconfig has a (?:context|cluster|user) "\w+" that is not ours$/);
       expect(error.hints.join()).toContain('kubectl tka login --context OTHER-NAME');
     }
+  });
+
+  it('that cannot be written are all told before anything is written', async () => {
+    const file = kubeconfig('clusters: [{name: b}]\nusers: [{name: c, user: {token: t}}]\ncontexts: [{name: d}]\n');
+    const upsert = [spec('a'), spec('b'), spec('c'), spec('d'), spec('e', { caData: '!' }), spec('f'), spec('f')];
+    let told = new Map<string, string>();
+    const edit = await editKubeconfig(only(file), (_, blockedBy) => {
+      told = new Map([...blockedBy({ upsert })].map(([name, { message }]) => [name, message]));
+      return { upsert: upsert.filter(({ name }) => !told.has(name)) };
+    });
+    expect(Object.fromEntries(told)).toEqual({
+      b: 'the kubeconfig has a cluster "b" that is not ours',
+      c: 'the kubeconfig has a user "c" that is not ours',
+      d: 'the kubeconfig has a context "d" that is not ours',
+      e: 'the CA of "e" is not base64',
+      f: 'context "f" is asked for twice',
+    });
+    expect(edit.changedFiles).toEqual([file]);
+    expect((await readKubeconfig(only(file))).ours.map(({ name }) => name)).toEqual(['a']);
   });
 
   it('of a cluster that another context uses for another server are not led elsewhere', async () => {

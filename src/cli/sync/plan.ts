@@ -117,7 +117,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
     }
     if (existing.length > 0 && renaming === undefined) continue;
     const name = names.get(server);
-    const error = name === undefined ? noName() : (foreign(view, name) ?? input.blocked.get(name));
+    const error = name === undefined ? noName() : input.blocked.get(name);
     if (name === undefined || error !== undefined) {
       fail(answer, withHint(error ?? noName(), answer));
       continue;
@@ -263,11 +263,6 @@ function changesOf(context: OurContext, answer: Answer, input: SyncInput): Chang
 
 function differs(context: OurContext, answer: Answer, input: SyncInput): boolean {
   return context.apiServer === undefined || changesOf(context, answer, input).length > 0 || !input.runs(context);
-}
-
-function foreign(view: KubeconfigView, name: string): TkaError | undefined {
-  if (view.contexts.get(name)?.ours !== false) return undefined;
-  return new TkaError(`the kubeconfig has a context ${JSON.stringify(name)} that is not ours`);
 }
 
 function noName(): TkaError {

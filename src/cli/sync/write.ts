@@ -1,14 +1,13 @@
 import * as fs from 'node:fs';
 import {
-  type ContextSpec,
+  type BlockedBy,
   editKubeconfig,
   type KubeconfigFiles,
   type KubeconfigView,
   previewKubeconfig,
 } from '../../kubeconfig/index.ts';
-import { KubeconfigTooLarge, parseSource, shown } from '../../kubeconfig/source.ts';
-import { markOf, mergeSources, textOf } from '../../kubeconfig/view.ts';
-import { TkaError } from '../../util/errors.ts';
+import { shown } from '../../kubeconfig/source.ts';
+import type { TkaError } from '../../util/errors.ts';
 import { unifiedDiff } from './diff.ts';
 import type { SyncPlan } from './plan.ts';
 
@@ -24,38 +23,28 @@ export interface Written {
   readonly diff: string;
 }
 
-const mostTries = 20;
-
 /**
- * Carries a plan out in one edit, or with `dryRun` only shows it. Contexts that cannot be written, because somebody
- * else's entry has their name, are left out: the plan is made again with them named. Throws TkaError where nothing can
- * be written.
+ * Carries a plan out in one edit, or with `dryRun` only shows it. The plan is made again without the contexts that cannot be
+ * written, for instance because an entry that is not ours has the name. Throws TkaError where nothing can be written.
  */
 export async function writeSync(files: KubeconfigFiles, planner: Planner, dryRun: boolean): Promise<Written> {
-  const blocked = new Map<string, TkaError>();
-  for (;;) {
-    const made: { plan?: SyncPlan; view?: KubeconfigView } = {};
-    const plan = (view: KubeconfigView) => {
-      made.view = view;
-      made.plan = planner(view, blocked);
-      return made.plan.change;
-    };
-    try {
-      const result = dryRun ? await preview(files, plan) : { ...(await editKubeconfig(files, plan)), diff: '' };
-      const current = made.view?.currentContext;
-      return { previousContext: current, currentContext: current, ...result, plan: made.plan as SyncPlan };
-    } catch (error) {
-      if (
-        !(error instanceof TkaError) ||
-        error instanceof KubeconfigTooLarge ||
-        made.plan === undefined ||
-        blocked.size > 0
-      )
-        throw error;
-      await findBlocked(files, made.plan.change.upsert, blocked);
-      if (blocked.size === 0) throw error;
+  const made: { plan?: SyncPlan; view?: KubeconfigView } = {};
+  const plan = (view: KubeconfigView, blockedBy: BlockedBy) => {
+    const blocked = new Map<string, TkaError>();
+    let wanted = planner(view, blocked);
+    for (;;) {
+      const more = [...blockedBy(wanted.change)].filter(([name]) => !blocked.has(name));
+      if (more.length === 0) break;
+      for (const [name, error] of more) blocked.set(name, error);
+      wanted = planner(view, blocked);
     }
-  }
+    made.plan = wanted;
+    made.view = view;
+    return wanted.change;
+  };
+  const result = dryRun ? await preview(files, plan) : { ...(await editKubeconfig(files, plan)), diff: '' };
+  const current = made.view?.currentContext;
+  return { previousContext: current, currentContext: current, ...result, plan: made.plan as SyncPlan };
 }
 
 async function preview(files: KubeconfigFiles, plan: Parameters<typeof previewKubeconfig>[1]) {
@@ -65,56 +54,6 @@ async function preview(files: KubeconfigFiles, plan: Parameters<typeof previewKu
     return unifiedDiff(shown(file), there ? before : undefined, after, { secret: mayHoldSecret, redact });
   });
   return { changedFiles: previews.map(({ file }) => file), diff: diffs.join('') };
-}
-
-// Clusters and users that are somebody else's, which a view does not tell. Only looked for when an edit has failed.
-function foreignNames(files: KubeconfigFiles, specs: readonly ContextSpec[], blocked: Map<string, TkaError>): void {
-  const paths = new Set([...files.files, files.defaultFile].filter((file) => fs.existsSync(file)));
-  const merged = mergeSources([...paths].map((file) => parseSource(file, fs.readFileSync(file))));
-  for (const { name } of specs) {
-    const body = merged.contexts.get(name)?.entry.body;
-    for (const [key, field] of [
-      ['clusters', 'cluster'],
-      ['users', 'user'],
-    ] as const) {
-      const reference = textOf(body?.[field]) || name;
-      const entry = merged[key].get(reference)?.entry;
-      if (entry === undefined || markOf(entry) !== undefined) continue;
-      blocked.set(name, new TkaError(`the kubeconfig has a ${field} ${JSON.stringify(reference)} that is not ours`));
-    }
-  }
-}
-
-// What else there is against a name is told by trying: the search is for the shortest beginning of the list that cannot
-// be written, and its last one is to blame.
-async function findBlocked(
-  files: KubeconfigFiles,
-  specs: readonly ContextSpec[],
-  blocked: Map<string, TkaError>,
-): Promise<void> {
-  const failure = (upsert: readonly ContextSpec[]) =>
-    previewKubeconfig(files, () => ({ upsert })).then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-  // What fails without any of them is nobody's fault here.
-  if ((await failure([])) !== undefined) return;
-  foreignNames(files, specs, blocked);
-  let tries = 0;
-  for (let rest = specs.filter(({ name }) => !blocked.has(name)); (await failure(rest)) !== undefined; ) {
-    let [good, bad] = [0, rest.length];
-    while (bad - good > 1) {
-      const middle = (good + bad) >> 1;
-      if ((await failure(rest.slice(0, middle))) === undefined) good = middle;
-      else bad = middle;
-    }
-    const error = await failure(rest.slice(0, bad));
-    const known = [...blocked.values()].some(({ message }) => error instanceof TkaError && message === error.message);
-    // The same words twice are about the file, not about a name.
-    if (!(error instanceof TkaError) || known || ++tries > mostTries) throw error;
-    blocked.set((rest[bad - 1] as ContextSpec).name, error);
-    rest = rest.filter((_, i) => i !== bad - 1);
-  }
 }
 
 // Other people's tokens and keys may stand next to what we change, and a dry run's output gets into logs. Lines that

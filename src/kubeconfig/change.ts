@@ -1,0 +1,62 @@
+import { TkaError } from '../util/errors.ts';
+import type { KubeconfigFiles } from './files.ts';
+import type { KubeconfigEntry, SectionKey, Source } from './source.ts';
+import type { ContextSpec } from './spec.ts';
+import type { Field } from './splice.ts';
+import type { PlainMap } from './value.ts';
+import type { KubeconfigView, Merged } from './view.ts';
+
+/** What to do to the kubeconfig files, in one go. */
+export interface KubeconfigChange {
+  readonly upsert?: readonly ContextSpec[];
+  /** Names of contexts of ours; one that is not there is passed over. */
+  readonly remove?: readonly string[];
+  /** null clears; undefined leaves it. */
+  readonly currentContext?: string | null | undefined;
+}
+
+/** What to do to one file. */
+export interface FileChange {
+  readonly remove: Record<SectionKey, Set<string>>;
+  readonly update: { readonly entry: KubeconfigEntry; readonly fields: readonly Field[] }[];
+  readonly create: Record<SectionKey, PlainMap[]>;
+  current: string | undefined;
+}
+
+/** What was read from the kubeconfig files. */
+export interface KubeconfigState {
+  readonly sources: readonly Source[];
+  readonly merged: Merged;
+  readonly view: KubeconfigView;
+}
+
+/** The changes of all files, made on first use. */
+export class FileChanges {
+  readonly changes = new Map<Source, FileChange>();
+  readonly #files: KubeconfigFiles;
+  readonly #sources: readonly Source[];
+
+  constructor(files: KubeconfigFiles, sources: readonly Source[]) {
+    this.#files = files;
+    this.#sources = sources;
+  }
+
+  of(source: Source): FileChange {
+    const found = this.changes.get(source);
+    if (found) return found;
+    const remove = { clusters: new Set<string>(), contexts: new Set<string>(), users: new Set<string>() };
+    const create = { clusters: [], contexts: [], users: [] };
+    const fresh: FileChange = { remove, update: [], create, current: undefined };
+    this.changes.set(source, fresh);
+    return fresh;
+  }
+
+  /** The file that new entries go to. Throws TkaError if there is none. */
+  get ofDefault(): FileChange {
+    const source = this.#sources.find(({ file }) => file === this.#files.defaultFile);
+    if (source) return this.of(source);
+    throw new TkaError('no kubeconfig to write to: KUBECONFIG names no file', {
+      hints: ['unset KUBECONFIG, or name a file: --kubeconfig FILE'],
+    });
+  }
+}
