@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:https';
 import { discovery, type KubeObject, makeObjects, type Resource, resources, tableOf } from './api-objects.ts';
 import type { Certificates } from './certificates.ts';
 import { type ReviewSpec, readAccessReview } from './protobuf.ts';
-import type { TokenUser } from './provisioner.ts';
+import type { TokenUser } from './sign-ins.ts';
 
 const readVerbs = ['get', 'list', 'watch'];
 const allVerbs = [...readVerbs, 'create', 'update', 'patch', 'delete', 'deletecollection'];

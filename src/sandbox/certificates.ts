@@ -9,14 +9,14 @@ export interface Certificates {
 }
 
 /** What a certificate says besides; default: from a day ago until in 30 days. */
-export interface CertificateOptions {
+export interface SandboxCertificateOptions {
   /** A day back by default, so that a clock that is set back in a test does not make it "not yet valid". */
   readonly notBefore?: Date;
   readonly notAfter?: Date;
 }
 
 /** Makes a CA and a server certificate for the loopback names and `host`, a name or an address. */
-export async function makeCertificates(host: string, options: CertificateOptions = {}): Promise<Certificates> {
+export async function makeCertificates(host: string, options: SandboxCertificateOptions = {}): Promise<Certificates> {
   const base = {
     keyType: 'ec',
     algorithm: 'sha256',

@@ -10,7 +10,7 @@ import type { Certificates } from './certificates.ts';
 import { type Faults, isGo, type RouteName, shapeFault, takeFault } from './faults.ts';
 import type { GossipMember } from './go-memberlist.ts';
 import { serveWith } from './misbehave.ts';
-import { type IssueOptions, Provisioner, type SignInView } from './provisioner.ts';
+import { type IssueOptions, SandboxSignIns, type SignInView } from './sign-ins.ts';
 
 const requestLog = 1000;
 
@@ -84,7 +84,7 @@ const noCounts = (): Counts => ({
  * A TKA server on loopback with its stand-in Kubernetes API. Made by `startMesh`. A replica has the API, the sign-ins and
  * the faults of both from the server that it is a replica of.
  */
-export class Cluster {
+export class SandboxCluster {
   readonly name: string;
   /** What it says that its cluster is called. */
   readonly cluster: string;
@@ -100,11 +100,11 @@ export class Cluster {
   readyAfterMs: number;
   readonly #host: string;
   readonly #tkaHost: string;
-  readonly #gossip: (asked: Cluster) => readonly GossipMember[];
+  readonly #gossip: (asked: SandboxCluster) => readonly GossipMember[];
   readonly #certificates: Certificates;
-  readonly #first: Cluster | undefined;
+  readonly #first: SandboxCluster | undefined;
   readonly #uid: string;
-  readonly #provisioner: Provisioner;
+  readonly #provisioner: SandboxSignIns;
   readonly #tka: Server;
   readonly #api: TlsServer;
   readonly #ports: { tka: number; api: number };
@@ -118,9 +118,9 @@ export class Cluster {
       host: string;
       certificates: Certificates;
       members: () => readonly MemberRow[];
-      gossip: (asked: Cluster) => readonly GossipMember[];
+      gossip: (asked: SandboxCluster) => readonly GossipMember[];
     },
-    first?: Cluster,
+    first?: SandboxCluster,
   ) {
     const {
       name,
@@ -144,7 +144,7 @@ export class Cluster {
     this.#ports = { tka: ports.tka ?? 0, api: ports.api ?? 0 };
     this.#provisioner =
       first === undefined
-        ? new Provisioner({
+        ? new SandboxSignIns({
             faults: this.faults,
             readyAfterMs: () => this.readyAfterMs,
             target: () => ({ server: this.apiServer, caData: this.caData }),

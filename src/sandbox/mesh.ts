@@ -4,22 +4,22 @@ import { isIP } from 'node:net';
 import type { MemberRow } from '../tka/types.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { makeCertificates } from './certificates.ts';
-import { Cluster, type ClusterOptions } from './cluster.ts';
+import { type ClusterOptions, SandboxCluster } from './cluster.ts';
 import type { GossipMember } from './go-memberlist.ts';
 
 export {
-  Cluster,
   type ClusterOptions,
   type Counts,
   type Gossip,
+  SandboxCluster,
   type SandboxUser,
   type SeenRequest,
 } from './cluster.ts';
 export type { Faults, RouteFault, RouteName, TokenFault } from './faults.ts';
-export type { IssueOptions, SignInView } from './provisioner.ts';
+export type { IssueOptions, SignInView } from './sign-ins.ts';
 
 /** What `startMesh` makes; everything has a default. */
-export interface MeshOptions {
+export interface SandboxMeshOptions {
   readonly clusters?: readonly ClusterOptions[];
   /** The one user that every caller is. */
   readonly user?: string;
@@ -30,11 +30,11 @@ export interface MeshOptions {
 }
 
 /** A running mesh. */
-export interface Mesh extends AsyncDisposable {
+export interface SandboxMesh extends AsyncDisposable {
   /** All servers. */
-  readonly clusters: readonly Cluster[];
+  readonly clusters: readonly SandboxCluster[];
   /** The server of that name. Throws when there is none of that name. */
-  cluster(name: string): Cluster;
+  cluster(name: string): SandboxCluster;
   close(): Promise<void>;
 }
 
@@ -54,23 +54,23 @@ export const demoClusters: readonly ClusterOptions[] = [
 export const otherClusters: readonly ClusterOptions[] = [{ name: 'lab', labels: { environment: 'lab' } }];
 
 /** Starts a mesh; each server knows all the others. */
-export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
+export async function startMesh(options: SandboxMeshOptions = {}): Promise<SandboxMesh> {
   const { user = 'alice', host = '127.0.0.1' } = options;
   const wanted = options.clusters ?? defaultClusters;
   for (const address of [host, ...wanted.map((cluster) => cluster.host ?? host)]) checkLoopback(address);
   const certificates = await makeCertificates(host);
-  const clusters: Cluster[] = [];
+  const clusters: SandboxCluster[] = [];
   const listed = () => clusters.filter((cluster) => cluster.gossip.listed !== false);
   const members = (): MemberRow[] => listed().map(memberRow);
-  const gossip = (asked: Cluster): GossipMember[] => listed().map((cluster) => gossipMember(cluster, asked));
-  const named = (name: string): Cluster => {
+  const gossip = (asked: SandboxCluster): GossipMember[] => listed().map((cluster) => gossipMember(cluster, asked));
+  const named = (name: string): SandboxCluster => {
     const found = clusters.find((cluster) => cluster.name === name);
     if (found === undefined) throw new TkaError(`the mesh has no cluster ${JSON.stringify(name)}`);
     return found;
   };
   for (const cluster of wanted) {
     const first = cluster.replicaOf === undefined ? undefined : named(cluster.replicaOf);
-    clusters.push(new Cluster(cluster, { user, host, certificates, members, gossip }, first));
+    clusters.push(new SandboxCluster(cluster, { user, host, certificates, members, gossip }, first));
   }
   const close = async () => {
     await Promise.all(clusters.flatMap((cluster) => [cluster.stop(), cluster.stopApi()]));
@@ -98,7 +98,7 @@ function checkLoopback(host: string): void {
   throw new TkaError(`the sandbox listens on loopback addresses only, not on ${host}`);
 }
 
-async function startOnOnePort([first, ...rest]: readonly Cluster[]): Promise<void> {
+async function startOnOnePort([first, ...rest]: readonly SandboxCluster[]): Promise<void> {
   if (first === undefined) return;
   for (let attempt = 0; ; attempt++) {
     await first.start(0);
@@ -112,7 +112,7 @@ async function startOnOnePort([first, ...rest]: readonly Cluster[]): Promise<voi
   }
 }
 
-function memberRow(cluster: Cluster): MemberRow {
+function memberRow(cluster: SandboxCluster): MemberRow {
   const { gossip, stoppedAt } = cluster;
   const name = gossip.cluster === undefined ? cluster.cluster : gossip.cluster;
   return {
@@ -129,7 +129,7 @@ function memberRow(cluster: Cluster): MemberRow {
 }
 
 // The real one forgets a member ten seconds after it was last seen; here a test says when (`listed`).
-function gossipMember(cluster: Cluster, asked: Cluster): GossipMember {
+function gossipMember(cluster: SandboxCluster, asked: SandboxCluster): GossipMember {
   const { gossip, stoppedAt, host } = cluster;
   return {
     hostName: gossip.hostName ?? cluster.name,

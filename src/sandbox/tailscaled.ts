@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import type { AddressInfo, Socket } from 'node:net';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import type { Cluster } from './cluster.ts';
+import type { SandboxCluster } from './cluster.ts';
 import type { RouteFault } from './faults.ts';
 import { serveWith } from './misbehave.ts';
 import {
@@ -262,6 +262,6 @@ function peerDocument(device: StandInPeer, index: number, suffix: string): Reado
 }
 
 /** The device that a cluster's TKA server runs on, as the tailnet would have it. */
-export function peerOf(cluster: Cluster, fields: Partial<StandInPeer> = {}): StandInPeer {
+export function peerOf(cluster: SandboxCluster, fields: Partial<StandInPeer> = {}): StandInPeer {
   return { hostName: cluster.gossip.hostName ?? cluster.name, addresses: [cluster.host], tags: ['tag:tka'], ...fields };
 }

@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as module from 'node:module';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import type { Cluster } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import type { Home } from '../fixtures/home.ts';
 import { test } from '../fixtures/mesh.ts';
 import { bundle, hooked, type Ran, start } from '../fixtures/program.ts';
@@ -39,7 +39,13 @@ fs.closeSync(fd);
 fs.writeSync(1, JSON.stringify({ text: bytes.toString('latin1') }));
 `;
 
-const argsFor = ({ server, apiServer }: Cluster) => ['credential', '--server', server, '--api-server', apiServer];
+const argsFor = ({ server, apiServer }: SandboxCluster) => [
+  'credential',
+  '--server',
+  server,
+  '--api-server',
+  apiServer,
+];
 
 describe('the bundle', () => {
   const script = bundle.script;
@@ -64,7 +70,7 @@ describe('the bundle', () => {
     expect(us.requests).toEqual([]);
   });
 
-  test.for<[string, (home: Home, us: Cluster) => unknown]>([
+  test.for<[string, (home: Home, us: SandboxCluster) => unknown]>([
     ['a miss', (home) => fs.rmSync(home.cache, { recursive: true })],
     ['a stale entry', (home, us) => fs.utimesSync(home.entry(us), 1, 1)],
   ])('%s loads more', async ([, spoil], { home, us }) => {

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
-import type { Cluster } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { Home } from '../fixtures/home.ts';
 import { callers } from '../fixtures/kubectl.ts';
 import { test } from '../fixtures/mesh.ts';
@@ -22,7 +22,7 @@ describe.concurrent('a damaged entry is a miss, and mended', () => {
     fs.rmSync(file);
     make();
   };
-  test.for<[string, (file: string, home: Home, eu: Cluster) => void]>([
+  test.for<[string, (file: string, home: Home, eu: SandboxCluster) => void]>([
     ['empty', (file) => edit(file, () => '')],
     ['half-written', (file) => edit(file, (text) => text.slice(0, 300))],
     ['cut within the token', (file) => edit(file, (text) => text.slice(0, text.indexOf('eyJ') + 100))],

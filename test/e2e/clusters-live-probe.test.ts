@@ -8,7 +8,7 @@ import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import { probeAll, probeOf } from '../../src/cli/clusters/probes.ts';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
-import type { Cluster, Mesh } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster, SandboxMesh } from '../../src/sandbox/mesh.ts';
 import { TkaClient } from '../../src/tka/client.ts';
 import type { Home } from '../fixtures/home.ts';
 import { test as base } from '../fixtures/mesh.ts';
@@ -54,7 +54,7 @@ const probe = async (home: Home, args = '', options: RunOptions = {}) => {
   const rows = JSON.parse(ran.stdout) as Row[];
   return { ...ran, rows, of: (name: string) => rows.find((row) => row.name === name)?.probe };
 };
-const noPosts = (mesh: Mesh) =>
+const noPosts = (mesh: SandboxMesh) =>
   expect(mesh.clusters.flatMap(({ requests }) => requests).filter(({ method }) => method !== 'GET')).toEqual([]);
 const stamp = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
 const milliseconds = expect.toSatisfy((ms: unknown) => typeof ms === 'number' && ms >= 0 && ms < 5000, 'a latency');
@@ -69,7 +69,7 @@ const fine = {
 };
 const nothing = { latencyMs: null, tls: null, signIn: null };
 
-const answering = (fault: object) => (eu: Cluster) => {
+const answering = (fault: object) => (eu: SandboxCluster) => {
   eu.faults.routes.clusterInfo = fault;
 };
 
@@ -156,7 +156,7 @@ describe.concurrent('clusters --probe', () => {
     noPosts(mesh);
   });
 
-  test.for<[string, (eu: Cluster) => unknown, Record<string, unknown>, RegExp, string]>([
+  test.for<[string, (eu: SandboxCluster) => unknown, Record<string, unknown>, RegExp, string]>([
     [
       'down',
       (eu) => eu.stop(),

@@ -3,14 +3,14 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { describe, expect } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import type { Mesh } from '../../src/sandbox/mesh.ts';
+import type { SandboxMesh } from '../../src/sandbox/mesh.ts';
 import type { Home } from '../fixtures/home.ts';
 import { test } from '../fixtures/mesh.ts';
 import { lines, program } from '../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
 import { until } from '../fixtures/wait.ts';
 
-const noPosts = (mesh: Mesh) =>
+const noPosts = (mesh: SandboxMesh) =>
   expect(mesh.clusters.flatMap(({ requests }) => requests).filter(({ method }) => method !== 'GET')).toEqual([]);
 
 /** Starts a watch; `until` waits for a number of lines on stdout, `end` interrupts it. */

@@ -5,14 +5,14 @@ import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as tls from 'node:tls';
 import { describe, expect } from 'vitest';
-import type { Cluster } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { makeAuthority } from '../network/certificates.ts';
 import { linux, list, test } from './tailnet.ts';
 
 const name = 'tka-prod-us.example.ts.net';
 
 /** TLS in front of a cluster's TKA server, at its address. */
-async function secured(cluster: Cluster, certificate: { key: string; cert: string }) {
+async function secured(cluster: SandboxCluster, certificate: { key: string; cert: string }) {
   const names: (string | false | null)[] = [];
   const server = tls.createServer(certificate, (socket) => {
     names.push(socket.servername);
@@ -31,12 +31,12 @@ async function secured(cluster: Cluster, certificate: { key: string; cert: strin
 }
 
 /** What was asked of it over TLS; at its tagged node it may be asked for a list in plain http, too. */
-const throughTls = (cluster: Cluster, url: string) =>
+const throughTls = (cluster: SandboxCluster, url: string) =>
   cluster.requests.filter(({ headers }) => headers.host === new URL(url).host);
 
 describe.skipIf(!linux)('https by a name that does not resolve (needs loopback addresses that only Linux has)', () => {
   test('is found at its Tailscale address, for every command', async ({ net, user, env }) => {
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     const authority = await makeAuthority();
     using server = await secured(us, await authority.issue(name));
     const trusting = {
@@ -57,7 +57,7 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
   test.for(['tka-prod-eu.example.ts.net', 'example.ts.net'])(
     'with a certificate for %s it is asked for nothing',
     async (other, { net, user, env }) => {
-      const [us] = net.clusters as [Cluster];
+      const [us] = net.clusters as [SandboxCluster];
       const authority = await makeAuthority();
       using server = await secured(us, await authority.issue(other));
       const ran = await user.run(['login', '-s', server.url], {
@@ -70,7 +70,7 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
   );
 
   test('nor with one that nobody whom we trust has signed', async ({ net, user, env }) => {
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     using server = await secured(us, await (await makeAuthority()).issue(name));
     const ran = await user.run(['login', '-s', server.url], env);
     expect(ran).toMatchObject({ status: 1, stdout: '' });
@@ -84,7 +84,7 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
     ['a line that is no YAML', 'hostname: [tka'],
     ['the same key twice', 'port: 443\n  port: 443'],
   ])('under kubectl, %s does not lose tls.caFile', async ([, mistake], { net, user, env }) => {
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     const authority = await makeAuthority();
     using server = await secured(us, await authority.issue(name));
     const cluster = { server: server.url, apiServer: us.apiServer };

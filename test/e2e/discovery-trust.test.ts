@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import type { Cluster } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
 import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
 
@@ -12,7 +12,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     user,
     env,
   }) => {
-    const [us, eu] = net.clusters as [Cluster, Cluster];
+    const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
     eu.faults.clusterInfo = { server_url: us.apiServer };
     const ran = await user.run('login tka-prod-eu', env);
     expect(ran).toMatchObject({ status: 1, stdout: '' });
@@ -27,7 +27,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     env,
     tailscaled,
   }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     all(net, (cluster) => {
       cluster.faults.memberlist = 'go-json';
     });
@@ -43,7 +43,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     env,
     tailscaled,
   }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     all(net, (cluster) => {
       cluster.faults.memberlist = 'go-json';
     });
@@ -81,7 +81,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     env,
     tailscaled,
   }) => {
-    const [us, eu] = net.clusters as [Cluster, Cluster];
+    const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
     const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: new URL(us.server).hostname } };
     await tailscaled.stop();
     expect((await user.run('sync', config)).stdout).toBe('3 added: tka-prod-eu, tka-prod-us, tka-staging.\n');
@@ -106,7 +106,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     user,
     env,
   }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     all(net, (cluster) => {
       cluster.faults.memberlist = 'go-json-only';
     });
@@ -121,12 +121,12 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     expect([us, eu, staging].map(({ counts }) => [counts.login, counts.kubeconfig])).toEqual(Array(3).fill([0, 0]));
     await user.run(['login', before.rows.find((row) => row.apiEndpoint === staging.apiServer)?.name ?? ''], env);
     const { rows } = await list(user, env);
-    const server = (cluster: Cluster) => rows.find((row) => row.apiEndpoint === cluster.apiServer)?.server;
+    const server = (cluster: SandboxCluster) => rows.find((row) => row.apiEndpoint === cluster.apiServer)?.server;
     expect([us, eu, staging].map(server)).toEqual([us, staging, eu].map(peerUrl));
   });
 
   test('who claims to be of another’s cluster gets nothing of it, and does not hide it', async ({ net, user, env }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     for (const shape of ['go-json', 'go-json-only'] as const) {
       all(net, (cluster) => {
         cluster.faults.memberlist = shape;
@@ -143,7 +143,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
   });
 
   test('two servers of one cluster are one row, and signing in to it needs no choice', async ({ net, user, env }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     Object.assign(eu.gossip, { apiEndpoint: us.apiServer, cluster: null });
     us.gossip.cluster = null;
     eu.faults.clusterInfo = { server_url: us.apiServer };
@@ -153,7 +153,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
       });
       const { rows } = await list(user, env);
       expect(rows.map(({ name }) => name)).toEqual(['tka-prod-eu', 'tka-staging']);
-      const url = shape === 'ours' ? (cluster: Cluster) => cluster.server : peerUrl;
+      const url = shape === 'ours' ? (cluster: SandboxCluster) => cluster.server : peerUrl;
       const state = shape === 'go-json-only' ? 'unknown' : 'healthy';
       expect(rows[0]).toMatchObject({ apiEndpoint: us.apiServer, state });
       expect(rows[0]?.servers).toEqual([
@@ -180,7 +180,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     env,
     tailscaled,
   }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     all(net, (cluster) => {
       cluster.faults.memberlist = 'go-json';
     });

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import type { Cluster } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
 import { lines, program, type RunOptions } from '../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
@@ -61,7 +61,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     user,
     env,
   }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     all(net, (cluster) => {
       cluster.faults.memberlist = 'go-json-only';
     });
@@ -112,7 +112,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test('logout -s NAME is about the same server as login -s NAME', async ({ net, user, env }) => {
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     expect(await user.run('login -s tka-prod-us', env)).toMatchObject({ status: 0 });
     expect(await user.run('logout -s tka-prod-us', env)).toMatchObject({
       status: 0,
@@ -148,7 +148,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test('an untagged peer called tka is a hint, and never asked', async ({ net, user, env, tailscaled }) => {
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     tailscaled.peers = [
       peerOf(us, { hostName: 'tka', tags: [] }),
       peerOf(us, { hostName: 'tka-laptop', tags: ['tag:other'] }),
@@ -181,7 +181,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test('a listed server without the tag is used after one login by its URL', async ({ net, user, env, tailscaled }) => {
-    const [us, eu] = net.clusters as [Cluster, Cluster];
+    const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
     tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] })];
     expect((await user.run('login tka-prod-us', env)).stderr).toBe('');
     const { rows } = await list(user, env);
@@ -207,7 +207,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test('the configured server needs no tag, but what it states does', async ({ net, user, env, tailscaled }) => {
-    const [us, eu] = net.clusters as [Cluster, Cluster];
+    const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
     tailscaled.peers = net.clusters.map((cluster) => peerOf(cluster, { tags: [] }));
     const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: us.server } };
     const login = await user.run('login', config);
@@ -247,7 +247,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test('a typo is not taken for a host, and contacts nobody', async ({ net, user, env, tailscaled }) => {
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     tailscaled.peers = [...tailscaled.peers, peerOf(us, { hostName: 'tka-prod-su', tags: [] })];
     await user.run('login tka-prod-us', env);
     all(net, (cluster) => cluster.resetCounts());
@@ -271,7 +271,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   test.skipIf(!hasPty)(
     `on a terminal, the user is asked about a device without the tag${needsPty}`,
     async ({ net, user, env, tailscaled }) => {
-      const [us] = net.clusters as [Cluster];
+      const [us] = net.clusters as [SandboxCluster];
       tailscaled.peers = [...tailscaled.peers, peerOf(us, { hostName: 'alices-box', tags: [] })];
       const answer = async (keys: string) => {
         const pty = new Pty(program, ['login', 'alices-box'], { env: { ...user.env, ...env.env }, cwd: user.dir });
@@ -302,7 +302,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     env,
     tailscaled,
   }) => {
-    const [us, eu, staging] = net.clusters as [Cluster, Cluster, Cluster];
+    const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     // Nothing is known yet.
     await tailscaled.stop();
     for (const command of ['clusters', 'sync', 'login', 'exec -- get pods']) {
@@ -406,7 +406,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     const ran = await user.run('login -s tka-prod-us --no-switch', env);
     expect(ran.stdout).toMatch(/^Signed in to tka-prod-us \(http:\/\/tka-prod-us\.example\.ts\.net:\d+\)/);
     expect(asked(net, 'login')).toEqual([1, 0, 0]);
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     expect(await user.credential({ server: peerUrl(us), apiServer: us.apiServer }, env)).toMatchObject({ status: 0 });
     expect(asked(net, 'login')).toEqual([1, 0, 0]);
   });

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { expect } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { type Entry, formatEntry, parseEntry } from '../../src/credential/entry.ts';
-import type { Cluster } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import type { Home } from '../fixtures/home.ts';
 import { kubectl } from '../fixtures/kubectl.ts';
@@ -32,10 +32,10 @@ export const well: Record<string, Status> = {
 /** Alice, signed in to prod-us, and how she asks for the doctor. */
 export class Patient {
   readonly home: Home;
-  readonly us: Cluster;
+  readonly us: SandboxCluster;
   readonly env: Record<string, string | undefined>;
 
-  constructor(home: Home, us: Cluster, env: Record<string, string | undefined>) {
+  constructor(home: Home, us: SandboxCluster, env: Record<string, string | undefined>) {
     this.home = home;
     this.us = us;
     this.env = env;

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import { entryName } from '../../src/credential/entry.ts';
-import { demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { demoClusters, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { Home } from '../fixtures/home.ts';
 import { test as plain } from '../fixtures/mesh.ts';
 import { program } from '../fixtures/program.ts';
@@ -13,7 +13,7 @@ const samples = path.join(import.meta.dirname, '../samples/v0.1.0');
 const rfc3339 = (time: number) => new Date(time).toISOString().replace(/\.\d+Z$/, 'Z');
 
 /** Puts the files of version 0.1.0 into a HOME: `left` is for how many more milliseconds its token is good. */
-function install(home: Home, net: Mesh, left = 20 * 60_000): { token: string } {
+function install(home: Home, net: SandboxMesh, left = 20 * 60_000): { token: string } {
   const us = net.cluster('prod-us');
   const now = Math.floor(Date.now() / 1000) * 1000;
   const token = us.issueToken({ ttlMs: left });
@@ -44,7 +44,7 @@ function install(home: Home, net: Mesh, left = 20 * 60_000): { token: string } {
   return { token };
 }
 
-const test = plain.extend<{ net: Mesh; user: Home }>({
+const test = plain.extend<{ net: SandboxMesh; user: Home }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   net: async ({}, use) => {
     await using mesh = await startMesh({ clusters: demoClusters });

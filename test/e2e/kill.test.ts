@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { readEntry } from '../../src/credential/entry.ts';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { Home } from '../fixtures/home.ts';
 import { kubectl } from '../fixtures/kubectl.ts';
 import { hooked, jwt, launched, type Ran, type Running } from '../fixtures/program.ts';
@@ -32,9 +32,9 @@ let kills = 0;
 let betweenLockAndRename = 0;
 
 interface Scene {
-  readonly mesh: Mesh;
+  readonly mesh: SandboxMesh;
   readonly home: Home;
-  readonly us: Cluster;
+  readonly us: SandboxCluster;
 }
 type Before = 'nothing' | 'a stale token' | 'a fresh token';
 
@@ -61,10 +61,10 @@ async function scene(before: Before): Promise<Scene & AsyncDisposable> {
 
 const calls = {
   login: ['login', 'prod-us'],
-  credential: (us: Cluster) => ['credential', '--server', us.server, '--api-server', us.apiServer],
+  credential: (us: SandboxCluster) => ['credential', '--server', us.server, '--api-server', us.apiServer],
 };
 type Call = keyof typeof calls;
-const argsOf = (call: Call, us: Cluster) => (call === 'login' ? calls.login : calls.credential(us));
+const argsOf = (call: Call, us: SandboxCluster) => (call === 'login' ? calls.login : calls.credential(us));
 
 /** Kills a program; false where it had ended before. */
 async function kill({ child, ran }: Running): Promise<boolean> {

@@ -401,7 +401,7 @@ describe.concurrent('login --all-contexts', () => {
 });
 
 describe.concurrent('a server that asks not to look at the API server’s certificate', () => {
-  const insecure = ({ us }: { us: import('../../src/sandbox/mesh.ts').Cluster }) => {
+  const insecure = ({ us }: { us: import('../../src/sandbox/mesh.ts').SandboxCluster }) => {
     us.faults.kubeconfig = (normal) => ({
       ...normal,
       clusters: { 'tka-cluster': { server: us.apiServer, 'insecure-skip-tls-verify': true } },

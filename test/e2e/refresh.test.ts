@@ -1,14 +1,14 @@
 // What kubectl gets while the token runs out, while the server is down, and while it says no.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
-import type { Mesh } from '../../src/sandbox/mesh.ts';
+import type { SandboxMesh } from '../../src/sandbox/mesh.ts';
 import type { Home } from '../fixtures/home.ts';
 import { callers } from '../fixtures/kubectl.ts';
 import { test } from '../fixtures/mesh.ts';
 import { lines } from '../fixtures/program.ts';
 import { times } from '../fixtures/wait.ts';
 
-type Us = ReturnType<Mesh['cluster']>;
+type Us = ReturnType<SandboxMesh['cluster']>;
 
 /** Signs in to a token that is about to expire: stale from the start, good for so many seconds more. */
 async function aboutToExpire(home: Home, us: Us, seconds = 50): Promise<string> {

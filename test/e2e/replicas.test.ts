@@ -3,14 +3,14 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { type Cluster, demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { demoClusters, type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { Home } from '../fixtures/home.ts';
 import { test as base } from '../fixtures/mesh.ts';
 import { test as onTailnet, peerUrl } from './tailnet.ts';
 
 /** The demo's mesh, of which the server prod-us is configured: prod-us has two servers, prod-eu and staging one each. */
-const test = base.extend<{ net: Mesh; user: Home }>({
+const test = base.extend<{ net: SandboxMesh; user: Home }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   net: async ({}, use) => {
     await using mesh = await startMesh({ clusters: demoClusters });
@@ -30,7 +30,7 @@ const contexts = (user: Home): [name: string, server: string][] =>
     ],
   );
 const json = async (user: Home, args: string) => JSON.parse((await user.run(`${args} -o json`)).stdout);
-const pair = (net: Mesh): [Cluster, Cluster] => [net.cluster('prod-us'), net.cluster('prod-us-1')];
+const pair = (net: SandboxMesh): [SandboxCluster, SandboxCluster] => [net.cluster('prod-us'), net.cluster('prod-us-1')];
 
 describe('a cluster with two servers', () => {
   test('is one row, which tells how many of them are up', async ({ net, user }) => {
@@ -180,7 +180,7 @@ describe.skipIf(process.platform !== 'linux')('on a tailnet (needs loopback addr
   });
 
   onTailnet('a server that is named by its address or its name is the listed cluster’s', async ({ net, user, env }) => {
-    const [us] = net.clusters as [Cluster];
+    const [us] = net.clusters as [SandboxCluster];
     await user.run('clusters', env);
     for (const url of [us.server, peerUrl(us)]) {
       expect(await user.run(['login', url], env)).toMatchObject({ status: 0 });

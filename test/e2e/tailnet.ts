@@ -1,6 +1,6 @@
 // What the tests of discovery stand on: a tailnet of TKA servers, and a user who has configured nothing but their port.
 import { expect } from 'vitest';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { Home } from '../fixtures/home.ts';
 import { test as base } from '../fixtures/mesh.ts';
@@ -18,7 +18,7 @@ export interface Listed {
 }
 
 /** Three TKA servers on addresses of their own and one port, as on a tailnet, and a tailscaled that knows them. */
-export const test = base.extend<{ net: Mesh; tailscaled: Tailscaled; user: Home; env: RunOptions }>({
+export const test = base.extend<{ net: SandboxMesh; tailscaled: Tailscaled; user: Home; env: RunOptions }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   net: async ({}, use) => {
     const hosts = ['127.0.0.11', '127.0.0.12', '127.0.0.13'];
@@ -51,8 +51,9 @@ export const list = async (user: Home, options: RunOptions, args = ''): Promise<
   expect(ran).toMatchObject({ status: 0 });
   return { rows: JSON.parse(ran.stdout), stderr: ran.stderr };
 };
-export const all = (net: Mesh, change: (cluster: Cluster) => void) => net.clusters.forEach(change);
-export const peerUrl = (cluster: Cluster) => `http://${cluster.name}.example.ts.net:${new URL(cluster.server).port}`;
-export const asked = (net: Mesh, what: 'clusterInfo' | 'memberlist' | 'login' | 'kubeconfig') =>
+export const all = (net: SandboxMesh, change: (cluster: SandboxCluster) => void) => net.clusters.forEach(change);
+export const peerUrl = (cluster: SandboxCluster) =>
+  `http://${cluster.name}.example.ts.net:${new URL(cluster.server).port}`;
+export const asked = (net: SandboxMesh, what: 'clusterInfo' | 'memberlist' | 'login' | 'kubeconfig') =>
   net.clusters.map((cluster) => cluster.counts[what]);
 export const linux = process.platform === 'linux';

@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, vi } from 'vitest';
 import { entryName, formatEntry } from '../../src/credential/entry.ts';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { Home } from '../fixtures/home.ts';
 import { type Env, launched, type Ran } from '../fixtures/program.ts';
 import {
@@ -157,12 +157,12 @@ const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 /** One case: a server of the mesh, and a fresh HOME with bystanders. */
 export class Bed {
-  readonly cluster: Cluster;
+  readonly cluster: SandboxCluster;
   readonly home: Home;
   /** Tokens that the server gave. */
   readonly minted = new Set<string>();
 
-  constructor(cluster: Cluster, home: Home) {
+  constructor(cluster: SandboxCluster, home: Home) {
     this.cluster = cluster;
     this.home = home;
     cluster.faults.kubeconfig = (normal) => {
@@ -299,8 +299,8 @@ export class Bed {
  */
 export function hostileGround(lanes = 8): (act: (bed: Bed) => Promise<unknown>) => () => Promise<void> {
   vi.setConfig({ maxConcurrency: lanes });
-  let mesh: Mesh;
-  const free: Cluster[] = [];
+  let mesh: SandboxMesh;
+  const free: SandboxCluster[] = [];
   beforeAll(async () => {
     const clusters = Array.from({ length: lanes }, (_, i) => ({ name: `c${i}`, labels: { lane: `${i}` } }));
     mesh = await startMesh({ clusters });
@@ -309,7 +309,7 @@ export function hostileGround(lanes = 8): (act: (bed: Bed) => Promise<unknown>) 
   afterAll(() => mesh.close());
   return (act) => async () => {
     while (free.length === 0) await delay(5);
-    const cluster = free.pop() as Cluster;
+    const cluster = free.pop() as SandboxCluster;
     using home = new Home(cluster.server);
     try {
       putBystanders(home);

@@ -1,10 +1,10 @@
 import { get as httpGet } from 'node:http';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { ask, askApi, claimsOf, obtain, tokenOf } from './helpers.ts';
 
-let mesh: Mesh;
-let c: Cluster;
+let mesh: SandboxMesh;
+let c: SandboxCluster;
 beforeAll(async () => {
   mesh = await startMesh({ clusters: [{ name: 'one', labels: { a: 'b' } }, { name: 'two' }] });
   c = mesh.cluster('one');

@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { memberId } from '../../src/discovery/fnv.ts';
 import { type HtmlRow, parseMemberlistHtml } from '../../src/discovery/html.ts';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { tailnetStatus } from '../../src/tailscale/localapi.ts';
 import { ask } from './helpers.ts';
 
-let mesh: Mesh;
-let us: Cluster;
-let eu: Cluster;
+let mesh: SandboxMesh;
+let us: SandboxCluster;
+let eu: SandboxCluster;
 beforeAll(async () => {
   mesh = await startMesh({
     samePort: true,

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { json, text } from 'node:stream/consumers';
-import type { Cluster } from '../../src/sandbox/mesh.ts';
+import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { apiPath } from '../../src/tka/types.ts';
 
 export interface Answer {
@@ -13,7 +13,7 @@ export interface Answer {
 
 /** One call of the TKA API on a connection of its own; rejects as the connection does. */
 export async function ask(
-  { server }: Cluster,
+  { server }: SandboxCluster,
   method: string,
   path: string,
   headers: Record<string, string> = {},
@@ -28,7 +28,12 @@ export async function ask(
 }
 
 /** One call of the stand-in Kubernetes API, its CA checked. */
-export async function askApi({ apiServer, caData }: Cluster, token: string | undefined, path: string, method = 'GET') {
+export async function askApi(
+  { apiServer, caData }: SandboxCluster,
+  token: string | undefined,
+  path: string,
+  method = 'GET',
+) {
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   const ca = Buffer.from(caData, 'base64');
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -41,7 +46,7 @@ export async function askApi({ apiServer, caData }: Cluster, token: string | und
 }
 
 /** Logs in and polls until the token is there. */
-export async function obtain(cluster: Cluster): Promise<{ until: number; token: string }> {
+export async function obtain(cluster: SandboxCluster): Promise<{ until: number; token: string }> {
   const { until } = JSON.parse((await ask(cluster, 'POST', '/login')).body);
   for (;;) {
     const { status, body } = await ask(cluster, 'GET', '/kubeconfig');

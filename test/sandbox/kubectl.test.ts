@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Cluster, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { run } from './helpers.ts';
 
 const minor = (file: string): number => Number(file.split('.').at(-1));
@@ -21,8 +21,8 @@ const chosen = [...new Set([versions[0], versions[versions.length >> 1], version
 );
 const programs = onPath === undefined ? [] : [onPath, ...chosen];
 
-let mesh: Mesh;
-let c: Cluster;
+let mesh: SandboxMesh;
+let c: SandboxCluster;
 let dir: string;
 let homes = 0;
 beforeAll(async () => {

@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Cluster, demoClusters, type Mesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { demoClusters, type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import type { MemberRow } from '../../src/tka/types.ts';
 import { ask, askApi, claimsOf, obtain, tokenOf } from './helpers.ts';
 
-let mesh: Mesh;
-let us: Cluster;
+let mesh: SandboxMesh;
+let us: SandboxCluster;
 beforeAll(async () => {
   mesh = await startMesh();
   us = mesh.cluster('prod-us');
@@ -211,7 +211,7 @@ test('two servers of one cluster have one API, and the same sign-ins', async () 
   const [first, second] = [mesh.cluster('prod-us'), mesh.cluster('prod-us-1')];
   expect(second.server).not.toBe(first.server);
   expect(second.apiServer).toBe(first.apiServer);
-  const infoOf = async (cluster: Cluster) => JSON.parse((await ask(cluster, 'GET', '/cluster-info')).body);
+  const infoOf = async (cluster: SandboxCluster) => JSON.parse((await ask(cluster, 'GET', '/cluster-info')).body);
   expect(await infoOf(second)).toEqual(await infoOf(first));
   expect((await infoOf(mesh.cluster('prod-eu'))).sign_in_store).not.toBe((await infoOf(first)).sign_in_store);
   const rows: MemberRow[] = JSON.parse((await ask(second, 'GET', '/memberlist')).body);
@@ -244,9 +244,9 @@ test('two meshes side by side know nothing of each other', async () => {
   expect(us.counts.login).toBe(0);
   expect(JSON.parse((await ask(theirs, 'GET', '/memberlist')).body)).toHaveLength(1);
   expect((await askApi(theirs, us.issueToken(), '/version')).status).toBe(401);
-  await expect(askApi({ ...us, caData: theirs.caData, apiServer: us.apiServer } as Cluster, 'x', '/')).rejects.toThrow(
-    /certificate/,
-  );
+  await expect(
+    askApi({ ...us, caData: theirs.caData, apiServer: us.apiServer } as SandboxCluster, 'x', '/'),
+  ).rejects.toThrow(/certificate/);
 });
 
 test.each(['0.0.0.0', '::', '192.0.2.1', 'localhost.example.com', '127.0.0.1.example.com'])(

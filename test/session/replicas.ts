@@ -5,7 +5,7 @@ import { createApiServer } from '../../src/sandbox/api-server.ts';
 import { type Certificates, makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type Faults, type RouteName, shapeFault, takeFault } from '../../src/sandbox/faults.ts';
 import { serveWith } from '../../src/sandbox/misbehave.ts';
-import { Provisioner } from '../../src/sandbox/provisioner.ts';
+import { SandboxSignIns } from '../../src/sandbox/sign-ins.ts';
 import { createHandler } from '../../src/server/http/handler.ts';
 import { close, createTkaServer, listen } from '../../src/server/http/listen.ts';
 import { apiPath, type MemberRow } from '../../src/tka/types.ts';
@@ -88,7 +88,7 @@ export class ReplicaSet {
   readonly store: string;
   role = 'viewer';
   readonly faults: Faults = { routes: {} };
-  readonly provisioner: Provisioner;
+  readonly provisioner: SandboxSignIns;
   readonly replicas: readonly Replica[];
   readonly events: Event[] = [];
   readonly certificates: Certificates;
@@ -101,7 +101,7 @@ export class ReplicaSet {
     this.cluster = cluster;
     this.store = `uid-of-${cluster}/tka-system`;
     this.certificates = certificates;
-    this.provisioner = new Provisioner({
+    this.provisioner = new SandboxSignIns({
       faults: this.faults,
       readyAfterMs: () => 10,
       target: () => ({ server: this.apiServer, caData: this.caData }),

@@ -3,15 +3,21 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isFresh } from '../../src/credential/entry.ts';
-import { type Cluster, type Mesh, type RouteFault, startMesh, type TokenFault } from '../../src/sandbox/mesh.ts';
+import {
+  type RouteFault,
+  type SandboxCluster,
+  type SandboxMesh,
+  startMesh,
+  type TokenFault,
+} from '../../src/sandbox/mesh.ts';
 import { LockWaiter } from '../../src/session/lock.ts';
 import { Sessions } from '../../src/session/session.ts';
 import { SessionStore, timeLeft } from '../../src/session/store.ts';
 import type { TkaError } from '../../src/util/errors.ts';
 
-let mesh: Mesh;
-let cluster: Cluster;
-let other: Cluster;
+let mesh: SandboxMesh;
+let cluster: SandboxCluster;
+let other: SandboxCluster;
 let folder: string;
 let said: string[];
 
@@ -21,7 +27,7 @@ beforeAll(async () => {
 afterAll(() => mesh.close());
 let turn = 0;
 beforeEach(async () => {
-  [cluster, other] = [mesh.clusters[0], mesh.clusters[1]] as [Cluster, Cluster];
+  [cluster, other] = [mesh.clusters[0], mesh.clusters[1]] as [SandboxCluster, SandboxCluster];
   cluster.clearFaults();
   cluster.user = { username: `user-${turn++}`, role: 'viewer', periodMs: 30 * 60_000 };
   cluster.readyAfterMs = 10;

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { unifiedDiff } from '../../../src/cli/sync/diff.ts';
-import { type Mesh, startMesh } from '../../../src/sandbox/mesh.ts';
+import { type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { random } from '../../kubeconfig/helpers.ts';
 import { Ground } from './fixture.ts';
 
@@ -125,7 +125,7 @@ describe('a unified diff', () => {
 });
 
 describe('--dry-run', () => {
-  let mesh: Mesh;
+  let mesh: SandboxMesh;
   let ground: Ground;
   beforeEach(async () => {
     mesh = await startMesh();

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { login } from '../../../src/cli/commands/login.ts';
 import { assignNames, candidateNames, type PlacedCluster, parseTemplate } from '../../../src/cli/sync/names.ts';
-import { type Cluster, type Mesh, startMesh } from '../../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { UsageError } from '../../../src/util/errors.ts';
 import { Ground } from './fixture.ts';
 
@@ -207,9 +207,9 @@ describe('a template', () => {
 });
 
 describe('on the mesh', () => {
-  let mesh: Mesh;
+  let mesh: SandboxMesh;
   let ground: Ground;
-  let us: Cluster;
+  let us: SandboxCluster;
   beforeEach(async () => {
     mesh = await startMesh();
     us = mesh.cluster('prod-us');

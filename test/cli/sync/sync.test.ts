@@ -4,15 +4,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { login } from '../../../src/cli/commands/login.ts';
 import { askAll } from '../../../src/cli/sync/ask.ts';
 import { readKubeconfig } from '../../../src/kubeconfig/index.ts';
-import { type Cluster, type Mesh, startMesh } from '../../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { SessionStore } from '../../../src/session/store.ts';
 import { Ground } from './fixture.ts';
 
-let mesh: Mesh;
+let mesh: SandboxMesh;
 let ground: Ground;
-let us: Cluster;
-let eu: Cluster;
-let staging: Cluster;
+let us: SandboxCluster;
+let eu: SandboxCluster;
+let staging: SandboxCluster;
 
 beforeEach(async () => {
   mesh = await startMesh();
@@ -25,7 +25,7 @@ afterEach(async () => {
 });
 
 const all = ['prod-eu', 'prod-us', 'staging'];
-const moveApi = (cluster: Cluster, apiEndpoint: string) => {
+const moveApi = (cluster: SandboxCluster, apiEndpoint: string) => {
   cluster.gossip.apiEndpoint = apiEndpoint;
   cluster.faults.clusterInfo = { server_url: apiEndpoint };
 };

@@ -58,7 +58,7 @@ export interface IssueOptions {
 }
 
 /** What a cluster tells its provisioner. */
-export interface ProvisionerOptions {
+export interface SandboxSignInsOptions {
   readonly faults: Faults;
   readonly readyAfterMs: () => number;
   /** Where the kubeconfig answer points to. */
@@ -66,8 +66,8 @@ export interface ProvisionerOptions {
 }
 
 /** The sign-ins of one cluster, and what tests may do to them behind everyone's back. */
-export class Provisioner implements SignIns {
-  readonly #options: ProvisionerOptions;
+export class SandboxSignIns implements SignIns {
+  readonly #options: SandboxSignInsOptions;
   readonly #issuer = makeIssuer();
   readonly #stranger = makeIssuer();
   readonly #signIns = new Map<string, SignIn>();
@@ -76,7 +76,7 @@ export class Provisioner implements SignIns {
   readonly #checkedAt = new Map<string, { at: number; uid: string }>();
   #extensionRace = 0;
 
-  constructor(options: ProvisionerOptions) {
+  constructor(options: SandboxSignInsOptions) {
     this.#options = options;
   }
 
