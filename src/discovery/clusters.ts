@@ -1,16 +1,21 @@
-import type { ClusterDescription } from '../tka/answers.ts';
-import type { TkaClient } from '../tka/client.ts';
 import type { MemberState } from '../tka/types.ts';
 import { TkaError } from '../util/errors.ts';
 
 export type ClusterState = MemberState | 'missing' | 'unresolved' | 'unknown';
 
+/**
+ * Where it is known from that a server is a cluster's TKA server: `stated` by a list, this one or an earlier one; `known`
+ * to the user, who named it or has a context for it; `tailnet` if we inferred it from the tailnet's peers. trust.ts says
+ * which of them need the tag.
+ */
+export type Provenance = 'stated' | 'known' | 'tailnet';
+
 /** One of the TKA servers of a cluster. */
 export interface ClusterServer {
   readonly name: string;
-  /** Canonical URL; null where it could not be placed. */
+  /** Canonical URL; null where it is not known. */
   readonly server: string | null;
-  /** On whose word it is of this cluster. */
+  /** Where it is known from that it is of this cluster. */
   readonly provenance: Provenance;
   readonly state: ClusterState;
   /** Why it is in that state, where that needs saying. */
@@ -23,9 +28,9 @@ export interface ClusterServer {
 /** A cluster that can be signed in to, or is at least known of. */
 export interface Cluster {
   readonly name: string;
-  /** The TKA server to use if nothing else is said, canonical URL; null where none could be placed. */
+  /** The TKA server to use if nothing else is said, canonical URL; null where none is known. */
   readonly server: string | null;
-  /** On whose word that is its server. */
+  /** Where it is known from that this is its server. */
   readonly provenance: Provenance;
   /** Canonical URL of its API server. */
   readonly apiEndpoint: string;
@@ -48,39 +53,36 @@ export interface KnownPair {
   readonly apiServer: string | undefined;
 }
 
-/** A server speaks for another cluster than the one that it was thought to be of. */
-export class OtherCluster extends TkaError {}
+/** A cluster whose TKA server is known. */
+export type ResolvedCluster = Cluster & { readonly server: string };
 
-/**
- * Asks the server of a cluster whether it is that cluster's, and how its API server is reached; `timeout` in
- * milliseconds. Throws OtherCluster where it names another API endpoint, or as TkaClient does.
- */
-export async function confirmCluster(
-  { name, server, apiEndpoint }: { readonly name: string; readonly server: string; readonly apiEndpoint: string },
-  client: Pick<TkaClient, 'clusterInfo' | 'close'>,
-  timeout: number,
-): Promise<ClusterDescription> {
-  try {
-    const info = await client.clusterInfo({ timeout });
-    if (info.apiServer === apiEndpoint) return info;
-    throw new OtherCluster(
-      `${server} is not the TKA server of ${name}: it speaks for ${info.apiServer}, not for ${apiEndpoint}`,
-      { hints: [`if you trust it, name it by its address: kubectl tka login ${server}`] },
-    );
-  } finally {
-    await client.close();
+/** An error about one cluster whose TKA server is not known or must not be used. */
+export class UnusableCluster extends TkaError {
+  /** The message for after the name of the cluster. */
+  readonly unnamed: string;
+
+  constructor(message: string, unnamed: string, hint: string) {
+    super(message, { hints: [hint] });
+    this.unnamed = unnamed;
   }
 }
 
-/**
- * Who says that a TKA server is a member's: `stated` by a list, this one or an earlier one; `known` to the user, who
- * named it or has a context for it; `tailnet` if we inferred it from the tailnet's peers. trust.ts says which of them
- * need the tag.
- */
-export type Provenance = 'stated' | 'known' | 'tailnet';
+/** The TKA server of a cluster is not known. */
+export class UnresolvedCluster extends UnusableCluster {
+  constructor({ name, reason }: Cluster) {
+    const unnamed = `no known TKA server: ${reason ?? 'unresolved'}`;
+    super(`${name} has ${unnamed}`, unnamed, 'if you know its host, name that: kubectl tka login HOST');
+  }
+}
 
-/** Where a member's TKA server is. */
-export interface Resolved {
-  readonly server: string;
-  readonly provenance: Provenance;
+/** Returns what an error says after the name of the cluster that it is about. */
+export function messageAfterName(error: TkaError): string {
+  return error instanceof UnusableCluster ? error.unnamed : error.message;
+}
+
+/** Returns the cluster if its TKA server is known. Throws UnresolvedCluster. */
+export function resolved(cluster: Cluster): ResolvedCluster {
+  const { server } = cluster;
+  if (server === null) throw new UnresolvedCluster(cluster);
+  return { ...cluster, server };
 }

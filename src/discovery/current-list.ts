@@ -6,6 +6,7 @@ import { entryTimeout, type FindOptions } from './find-options.ts';
 import { isAnswer, type ListedMember, type Listing } from './listing.ts';
 import type { RememberedList } from './memory.ts';
 import { describeServers } from './own-description.ts';
+import { peerAt } from './peers.ts';
 import { askInTurn, hedgeAfter, type MemberListing, type TurnOutcome } from './turns.ts';
 
 /** A list may name thousands of servers, which are asked at once. */
@@ -109,7 +110,7 @@ async function mayBeListOf(server: string, { members }: MemberListing, options: 
   if (members.every((member) => member.server === null)) return true;
   const host = hostOf(server);
   const { peers } = await options.tagged();
-  const node = peers.find(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
+  const node = peerAt(host, peers);
   const hosts = new Set([host, ...(node ? [node.dnsName, ...node.addresses] : [])]);
   const names = new Set([host, host.split('.', 1)[0]]);
   return members.some(

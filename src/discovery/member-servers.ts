@@ -1,9 +1,8 @@
 import type { Member } from '../tka/answers.ts';
-import type { Resolved } from './clusters.ts';
 import type { GoodListing } from './current-list.ts';
 import { entryTimeout, type FindOptions } from './find-options.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
-import { resolveServers } from './resolution.ts';
+import { type Resolved, resolveServers } from './resolution.ts';
 
 const askAgainAfter = 60_000;
 

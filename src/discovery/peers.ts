@@ -1,6 +1,12 @@
 import type { Peer, TailnetStatus } from '../tailscale/localapi.ts';
 
-/** The same, for those who have no context. */
+/** Peers with the tag of TKA servers; `problem` says why tailscaled could not be asked for them. */
+export interface TaggedPeers {
+  readonly peers: readonly Peer[];
+  readonly problem?: string;
+}
+
+/** Returns the peers that carry a tag, and the tailnet's MagicDNS suffix ('' if unknown). Never throws. */
 export async function taggedAmong(
   tailnet: () => Promise<TailnetStatus>,
   tag: string,
@@ -16,8 +22,7 @@ export async function taggedAmong(
   }
 }
 
-/** Peers with the tag of TKA servers; `problem` says why tailscaled could not be asked for them. */
-export interface TaggedPeers {
-  readonly peers: readonly Peer[];
-  readonly problem?: string;
+/** Returns the peer that a host is the name or an address of. */
+export function peerAt(host: string, peers: readonly Peer[]): Peer | undefined {
+  return peers.find(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
 }

@@ -1,9 +1,15 @@
 import type { Peer } from '../tailscale/localapi.ts';
 import type { TkaClient } from '../tka/client.ts';
-import type { Provenance, Resolved } from './clusters.ts';
+import type { Provenance } from './clusters.ts';
 import { memberId } from './fnv.ts';
 import type { ListedMember } from './listing.ts';
 import type { TaggedPeers } from './peers.ts';
+
+/** A member's TKA server. */
+export interface Resolved {
+  readonly server: string;
+  readonly provenance: Provenance;
+}
 
 export interface ResolveOptions {
   /** The server whose list it is. */

@@ -1,16 +1,9 @@
 // Which TKA servers are trusted. Anyone on a tailnet can call a device "tka" or put an address into a list; only the
 // tailnet's policy grants tags. So the tag decides wherever tailscaled can be asked. A server without the tag is used
 // only if the user has named it.
-import * as fs from 'node:fs';
-import * as path from 'node:path';
-import { entryName } from '../credential/entry.ts';
-import type { ClusterDescription } from '../tka/answers.ts';
-import type { TkaClient } from '../tka/client.ts';
-import { TkaError } from '../util/errors.ts';
-import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../util/files.ts';
+
 import { hostOf } from '../util/url.ts';
-import type { Provenance } from './clusters.ts';
-import { type Cluster, confirmCluster, OtherCluster } from './clusters.ts';
+import { type Provenance, type ResolvedCluster, UnusableCluster } from './clusters.ts';
 import type { TaggedPeers } from './peers.ts';
 
 /**
@@ -50,13 +43,6 @@ export function isBareWord(name: string): boolean {
   return !/[.:[\]/]/.test(name);
 }
 
-/** Returns whether a server is on a peer with the tag, by name or address; undefined if tailscaled cannot be asked. */
-export function isTagged(server: string, { peers, problem }: TaggedPeers): boolean | undefined {
-  if (problem !== undefined) return undefined;
-  const host = hostOf(server);
-  return peers.some(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
-}
-
 export interface TrustOptions {
   readonly tag: string;
   /** Peers with the tag; called once. */
@@ -67,24 +53,16 @@ export interface TrustOptions {
   readonly namedAs: (server: string) => 'known' | 'typed' | undefined;
 }
 
-/** What confirming a cluster takes. */
-export interface ConfirmOptions {
-  readonly client: (server: string) => Pick<TkaClient, 'clusterInfo' | 'close'>;
-  /** Milliseconds. */
-  readonly timeout: number;
-  /** Forgets that a server was thought to be that of an API endpoint. */
-  readonly forget: (apiEndpoint: string, server: string) => void;
+/** The TKA server of a cluster must not be used. */
+class UntrustedServer extends UnusableCluster {
+  constructor(cluster: string, server: string, why: string) {
+    super(`cannot use the TKA server of ${cluster}: ${why}`, why, acceptHint(server));
+  }
 }
 
-/** A cluster's server that must not be used. */
-export class Untrusted extends TkaError {
-  /** The message where the cluster's name stands before it anyway. */
-  readonly unnamed: string;
-
-  constructor(cluster: string, server: string, why: string) {
-    super(`cannot use the TKA server of ${cluster}: ${why}`, { hints: [acceptHint(server)] });
-    this.unnamed = why;
-  }
+/** Returns what to type in order to use a server that has no tag. */
+export function acceptHint(server: string): string {
+  return `if you trust it, sign in to it once by its URL: kubectl tka login ${server}`;
 }
 
 /** Judges servers for one command. */
@@ -136,12 +114,8 @@ export class TrustPolicy {
   }
 
   /** Throws TkaError, with the URL to sign in to as the hint, if a cluster's server must not be used. */
-  async require({
-    server,
-    provenance,
-    name,
-  }: Pick<Cluster, 'provenance' | 'name'> & { readonly server: string }): Promise<void> {
-    if (!(await this.allows(server, provenance))) throw new Untrusted(name, server, await this.whyNot(server));
+  async require({ server, provenance, name }: Pick<ResolvedCluster, 'server' | 'provenance' | 'name'>): Promise<void> {
+    if (!(await this.allows(server, provenance))) throw new UntrustedServer(name, server, await this.whyNot(server));
   }
 
   /** Returns what is wrong with a server that is not known to carry the tag; `server` is what to call it. */
@@ -160,63 +134,5 @@ export class TrustPolicy {
 
   wasAccepted(server: string): boolean {
     return this.#agreed.has(server);
-  }
-
-  /**
-   * Asks the server of a cluster whether it is that cluster's, and how its API server is reached. Only then is its
-   * address believed. A server that says otherwise is forgotten as that cluster's. Throws TkaError as require() does,
-   * and OtherCluster where the server names another API endpoint.
-   */
-  async confirm(
-    cluster: Cluster & { readonly server: string },
-    { client, timeout, forget }: ConfirmOptions,
-  ): Promise<ClusterDescription & { readonly server: string }> {
-    await this.require(cluster);
-    const { server, apiEndpoint } = cluster;
-    try {
-      return { ...(await confirmCluster(cluster, client(server), timeout)), server };
-    } catch (error) {
-      if (error instanceof OtherCluster) forget(apiEndpoint, server);
-      throw error;
-    }
-  }
-}
-
-/** Returns what to type in order to use a server that has no tag. */
-export function acceptHint(server: string): string {
-  return `if you trust it, sign in to it once by its URL: kubectl tka login ${server}`;
-}
-
-/** The servers without a tag that the user has signed in to by their URL: `~/.local/state/kubectl-tka/accepted/…`. */
-export class AcceptedServers {
-  readonly #folder: string | undefined;
-
-  constructor(stateFolder: string | undefined) {
-    this.#folder = stateFolder === undefined ? undefined : path.join(stateFolder, 'accepted');
-  }
-
-  #file(server: string): string | undefined {
-    const name = entryName(server);
-    return this.#folder === undefined || name === undefined ? undefined : path.join(this.#folder, name);
-  }
-
-  has(server: string): boolean {
-    const file = this.#file(server);
-    return file !== undefined && readOwn(file, 4096) !== undefined;
-  }
-
-  /** Throws the system's error where it cannot be kept. */
-  add(server: string): void {
-    const file = this.#file(server);
-    if (file === undefined || this.has(server)) return;
-    ensurePrivateFolder(path.dirname(path.dirname(file)));
-    ensurePrivateFolder(path.dirname(file));
-    writeFileAtomic(file, `${JSON.stringify({ server })}\n`);
-  }
-
-  /** Throws the system's error where it cannot be removed. */
-  remove(server: string): void {
-    const file = this.#file(server);
-    if (file !== undefined) fs.rmSync(file, { force: true });
   }
 }

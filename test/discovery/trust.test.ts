@@ -1,13 +1,10 @@
 // Which servers are trusted, case by case.
-import * as fs from 'node:fs';
-import * as os from 'node:os';
-import * as path from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Provenance } from '../../src/discovery/clusters.ts';
-import { type Cluster, OtherCluster } from '../../src/discovery/clusters.ts';
-import { AcceptedServers, isBareWord, isTagged, judge, type Origin, TrustPolicy } from '../../src/discovery/trust.ts';
-import type { TkaClient } from '../../src/tka/client.ts';
-import { peerOf, standInClient } from './stand-in.ts';
+import { describe, expect, it } from 'vitest';
+import type { Cluster, Provenance } from '../../src/discovery/clusters.ts';
+import { isBareWord, judge, type Origin, TrustPolicy } from '../../src/discovery/trust.ts';
+import { peerOf } from './stand-in.ts';
+
+const noTailscaled = async () => ({ peers: [], problem: 'no tailscaled' });
 
 const yes = true;
 const no = false;
@@ -74,10 +71,12 @@ describe('isTagged', () => {
     ['https://tka-us', false],
     ['https://tka-us.example.com', false],
     ['https://xtka-us.example.ts.net', false],
-  ])('%s: %s', (server, tagged) => expect(isTagged(server, { peers })).toBe(tagged));
+  ])('%s: %s', async (server, tagged) =>
+    expect(await trust({ tagged: async () => ({ peers }) }).isTagged(server)).toBe(tagged),
+  );
 
   it('is undefined if tailscaled cannot be asked', () =>
-    expect(isTagged('https://tka-us.example.ts.net', { peers: [], problem: 'no tailscaled' })).toBeUndefined());
+    expect(trust({ tagged: noTailscaled }).isTagged(us)).resolves.toBeUndefined());
 });
 
 const us = 'https://tka-us.example.ts.net';
@@ -137,57 +136,11 @@ describe('Trust', () => {
       message: `cannot use the TKA server of prod-us: ${laptop} is not tagged tag:tka`,
       hints,
     });
-    const away = trust({ tagged: async () => ({ peers: [], problem: 'no tailscaled' }) });
+    const away = trust({ tagged: noTailscaled });
     expect(await refused(away, 'tailnet')).toMatchObject({
       message: `cannot use the TKA server of prod-us: cannot check whether ${laptop} is tagged tag:tka: no tailscaled`,
       hints,
     });
     expect(await refused(away, 'stated')).toBeUndefined();
   });
-
-  it('confirms a cluster with its own server, and forgets a server that speaks for another cluster', async () => {
-    const info = { apiServer: 'https://api.us.example.com', caData: '', insecureSkipTlsVerify: false };
-    const forgotten: string[] = [];
-    const asked: string[] = [];
-    const confirm = (apiServer: string, server = us) =>
-      trust().confirm(cluster(server, 'stated'), {
-        client: (url): TkaClient => {
-          asked.push(url);
-          return standInClient({
-            clusterInfo: async () => ({ ...info, apiServer, labels: new Map(), cluster: null, signInStore: null }),
-          });
-        },
-        timeout: 1000,
-        forget: (...what) => forgotten.push(what.join(' ')),
-      });
-    expect(await confirm(info.apiServer)).toMatchObject({ ...info, server: us });
-    expect(forgotten).toEqual([]);
-    await expect(confirm('https://api.eu.example.com')).rejects.toThrow(OtherCluster);
-    expect(forgotten).toEqual([`https://api.us.example.com ${us}`]);
-    // Without the tag, it is not even asked.
-    asked.length = 0;
-    await expect(confirm(info.apiServer, laptop)).rejects.toThrow(/is not tagged tag:tka/);
-    expect(asked).toEqual([]);
-  });
-});
-
-it('keeps accepted servers in files of its own, and forgets them', () => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-trust-'));
-  onTestFinished(() => fs.rmSync(folder, { recursive: true }));
-  const state = path.join(folder, 'state');
-  const accepted = new AcceptedServers(state);
-  expect(accepted.has(laptop)).toBe(false);
-  accepted.add(laptop);
-  accepted.add(laptop);
-  expect(new AcceptedServers(state).has(laptop)).toBe(true);
-  expect(accepted.has('https://laptop.example.ts.net')).toBe(false);
-  const file = path.join(state, 'accepted', 'http+laptop.example.ts.net');
-  if (process.platform !== 'win32') {
-    expect(fs.statSync(file).mode & 0o777).toBe(0o600);
-    expect(fs.statSync(path.dirname(file)).mode & 0o777).toBe(0o700);
-  }
-  accepted.remove(laptop);
-  accepted.remove(laptop);
-  expect(accepted.has(laptop)).toBe(false);
-  expect(new AcceptedServers(undefined).has(laptop)).toBe(false);
 });

@@ -392,10 +392,24 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a server that speaks for another cluster is forgotten as this one',
-    file: 'src/discovery/trust.ts',
-    find: 'if (error instanceof OtherCluster) forget(apiEndpoint, server);',
+    file: 'src/discovery/confirm.ts',
+    find: '  forget(apiEndpoint, server);\n',
     replace: '',
-    tests: ['test/discovery/trust.test.ts'],
+    tests: ['test/discovery/confirm.test.ts'],
+  },
+  {
+    name: 'another server confirms a cluster only if it is trusted',
+    file: 'src/discovery/confirm.ts',
+    find: 'if (server === null || !(await options.trust.allows(server, provenance))) continue;',
+    replace: 'if (server === null) continue;',
+    tests: ['test/discovery/confirm.test.ts'],
+  },
+  {
+    name: 'an untrusted server is not asked to confirm a cluster',
+    file: 'src/discovery/confirm.ts',
+    find: '  await trust.require(cluster);\n',
+    replace: '',
+    tests: ['test/discovery/confirm.test.ts'],
   },
   {
     name: 'every error has a hint',

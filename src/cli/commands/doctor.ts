@@ -1,3 +1,4 @@
+import { UnresolvedCluster } from '../../discovery/clusters.ts';
 import { ListMemory } from '../../discovery/memory.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
@@ -21,7 +22,6 @@ import type { ClusterTarget } from '../target/cluster-target.ts';
 import { contextOf, nameOfServer } from '../target/context-name.ts';
 import { heldTarget } from '../target/held-target.ts';
 import { loginTarget } from '../target/login-target.ts';
-import { UnresolvedCluster } from '../target/placed.ts';
 
 /** `doctor [NAME]`: every link of the chain to one cluster. Changes nothing. Throws TkaError where one fails. */
 export async function doctor(

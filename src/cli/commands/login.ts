@@ -23,11 +23,11 @@ import { specOf } from '../contexts/spec.ts';
 import { chooseClusters, NoCluster } from '../target/by-name.ts';
 import { type ClusterTarget, targetOf } from '../target/cluster-target.ts';
 import { allClusters } from '../target/clusters.ts';
+import { confirmed } from '../target/confirmed.ts';
 import { type ContextTarget, contextFor, contextOf } from '../target/context-name.ts';
 import { contextsByCluster } from '../target/contexts-by-cluster.ts';
 import { clusterOfServer } from '../target/listed-server.ts';
 import { loginTarget } from '../target/login-target.ts';
-import { confirmed } from '../target/placed.ts';
 import { liftSignedOut } from '../target/same-cluster.ts';
 import { trustOf } from '../target/trust.ts';
 

@@ -1,7 +1,8 @@
+import { AcceptedServers } from '../../discovery/accepted.ts';
 import { ListMemory } from '../../discovery/memory.ts';
 import { taggedAmong } from '../../discovery/peers.ts';
 import { siblingCandidates } from '../../discovery/siblings.ts';
-import { AcceptedServers, TrustPolicy } from '../../discovery/trust.ts';
+import { TrustPolicy } from '../../discovery/trust.ts';
 import { kubeconfigFiles, kubectlHome, readKubeconfig } from '../../kubeconfig/index.ts';
 import type { KnownCluster, Siblings } from '../../session/failover.ts';
 import { SessionStore } from '../../session/store.ts';

@@ -4,7 +4,7 @@ import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
 import type { Session } from '../../session/store.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { confirmed } from '../target/placed.ts';
+import { confirmed } from '../target/confirmed.ts';
 import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
 
 /**

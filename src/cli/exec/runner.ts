@@ -1,7 +1,6 @@
-import type { Cluster } from '../../discovery/clusters.ts';
+import { type Cluster, messageAfterName } from '../../discovery/clusters.ts';
 import { presentable } from '../../terminal/output.ts';
 import { hintsOf, systemCode, TkaError } from '../../util/errors.ts';
-import { afterName } from '../target/placed.ts';
 import type { KubectlAccess, KubectlConfig } from './access.ts';
 import { type Child, takeSignals } from './child.ts';
 
@@ -109,7 +108,7 @@ export class Runner {
             });
       if (known !== error && systemCode(error) === undefined) throw error;
       say(sink, [
-        `error: ${afterName(known)}`,
+        `error: ${messageAfterName(known)}`,
         ...hintsOf(known, cluster.name).map((hint) => `hint: ${this.#access.inHint(hint)}`),
       ]);
       return 1;

@@ -1,4 +1,5 @@
 import type { Cluster } from '../../discovery/clusters.ts';
+import { UnresolvedCluster } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import { Unavailable } from '../../network/failure.ts';
 import { progressOf } from '../../terminal/progress.ts';
@@ -7,7 +8,7 @@ import { type ClientOptions, TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { siblingsToKeep } from '../contexts/siblings.ts';
-import { confirmed, UnresolvedCluster } from '../target/placed.ts';
+import { confirmed } from '../target/confirmed.ts';
 import type { Answer, Problem } from './plan.ts';
 
 const parallel = 32;

@@ -1,8 +1,8 @@
 import type { Cluster } from '../../discovery/clusters.ts';
+import { messageAfterName } from '../../discovery/clusters.ts';
 import type { OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { afterName } from '../target/placed.ts';
 import type { Problem } from './plan.ts';
 import type { Written } from './write.ts';
 
@@ -45,7 +45,7 @@ export function reportSync(context: Context, report: Report): TkaError | undefin
     for (const name of names) kept.add(name);
     if (i >= mostLines) continue;
     const what = names.length === 0 ? 'it gets no context' : `context ${listed(names)} stays as it is`;
-    terminal.warn(`${cluster.name}: ${afterName(error)}; ${what}`);
+    terminal.warn(`${cluster.name}: ${messageAfterName(error)}; ${what}`);
   }
   if (problems.length > mostLines) terminal.warn(`and ${problems.length - mostLines} more`);
   if (plan.spared.length > 0) {

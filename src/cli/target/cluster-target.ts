@@ -1,9 +1,8 @@
-import type { Cluster } from '../../discovery/clusters.ts';
+import { type Cluster, resolved } from '../../discovery/clusters.ts';
 import type { Origin } from '../../discovery/trust.ts';
 import type { OurContext } from '../../kubeconfig/index.ts';
 import type { TkaError } from '../../util/errors.ts';
 import type { ContextsByCluster } from './contexts-by-cluster.ts';
-import { placed } from './placed.ts';
 
 /** What a NAME on the command line stands for. */
 export interface ClusterTarget {
@@ -21,7 +20,7 @@ export interface ClusterTarget {
 
 /** A cluster as a target. `contexts` are our contexts by cluster. Throws UnresolvedCluster. */
 export function targetOf(cluster: Cluster, contexts: ContextsByCluster): ClusterTarget {
-  return { server: placed(cluster).server, cluster, ours: contexts.get(cluster)?.[0], origin: cluster.provenance };
+  return { server: resolved(cluster).server, cluster, ours: contexts.get(cluster)?.[0], origin: cluster.provenance };
 }
 
 export const isUrl = (name: string) => name.includes('://');

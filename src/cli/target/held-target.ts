@@ -1,4 +1,4 @@
-import type { Cluster } from '../../discovery/clusters.ts';
+import { type Cluster, resolved } from '../../discovery/clusters.ts';
 import { shortName } from '../../discovery/naming.ts';
 import { isBareWord } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
@@ -10,7 +10,6 @@ import { clusterByName, NoCluster } from './by-name.ts';
 import { isUrl } from './cluster-target.ts';
 import { listClusters } from './clusters.ts';
 import { onlyServer } from './only-server.ts';
-import { placed } from './placed.ts';
 import { configuredServer, namedServer } from './seeds.ts';
 
 /** A server that `logout` or `forget` is about. */
@@ -86,7 +85,7 @@ export function knownHere({ sessions: { store } }: Context, { ours }: Pick<Kubec
 /** The server of a cluster that this machine knows, else the one to use. Throws UnresolvedCluster. */
 export function heldOf(cluster: Cluster, here: ReadonlySet<string>): Held {
   const held = cluster.servers.find(({ server }) => server !== null && here.has(server))?.server;
-  return { server: held ?? placed(cluster).server, known: held != null };
+  return { server: held ?? resolved(cluster).server, known: held != null };
 }
 
 function heldByName(clusters: readonly Cluster[], name: string, here: ReadonlySet<string>): string | undefined {

@@ -1,4 +1,5 @@
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
+import { peerAt } from '../../discovery/peers.ts';
 import { hostOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 
@@ -30,8 +31,7 @@ export async function listedServer(
     (status) => status.peers,
     () => [],
   );
-  const host = hostOf(server);
-  const peer = peers.find(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
+  const peer = peerAt(hostOf(server), peers);
   if (peer === undefined) return undefined;
   const { protocol, port } = new URL(server);
   return find((url) => {

@@ -1,4 +1,5 @@
 import type { ClusterList } from '../../discovery/cluster-list.ts';
+import { UnresolvedCluster } from '../../discovery/clusters.ts';
 import { isBareWord } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { Refused } from '../../tka/errors.ts';
@@ -10,7 +11,6 @@ import { type ClusterTarget, isUrl, targetOf } from './cluster-target.ts';
 import { listClusters } from './clusters.ts';
 import { contextsByCluster } from './contexts-by-cluster.ts';
 import { onlyServer } from './only-server.ts';
-import { UnresolvedCluster } from './placed.ts';
 import { namedServer } from './seeds.ts';
 
 /** A server that the user named. What a list says about it does not count. */

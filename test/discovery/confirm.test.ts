@@ -1,0 +1,182 @@
+// A cluster is confirmed by its own server, else by another of its servers that is trusted.
+import { expect, it } from 'vitest';
+import type { Cluster, ClusterServer } from '../../src/discovery/clusters.ts';
+import { type ConfirmOptions, confirmCluster } from '../../src/discovery/confirm.ts';
+import { TrustPolicy } from '../../src/discovery/trust.ts';
+import { Unavailable } from '../../src/network/failure.ts';
+import { Refused } from '../../src/tka/errors.ts';
+import { peerOf, standInClient } from './stand-in.ts';
+
+const api = 'https://api.us.example.com';
+const [us, us1, us2, laptop] = ['tka-us', 'tka-us-1', 'tka-us-2', 'laptop'].map(
+  (host) => `https://${host}.example.ts.net`,
+) as [string, string, string, string];
+
+const answers = {
+  confirms: () => ({ ...{ caData: '', insecureSkipTlsVerify: false, labels: new Map() }, apiServer: api }),
+  'is another cluster’s': () => ({ ...answers.confirms(), apiServer: 'https://api.eu.example.com' }),
+  'is away': () => {
+    throw new Unavailable('no answer', 0, { away: true });
+  },
+  'gives a broken answer': () => {
+    throw new Unavailable('no cluster-info', 0);
+  },
+  refuses: () => {
+    throw new Refused('no grant', 403);
+  },
+};
+type Behaviour = keyof typeof answers;
+
+const row = (server: string | null): ClusterServer => ({
+  ...{ name: server ?? 'gone', server, provenance: 'stated', state: 'healthy' },
+  ...{ reason: null, lastSeen: null, version: null },
+});
+
+async function confirmWith(
+  behaviour: Readonly<Record<string, Behaviour>>,
+  { server = us, ...more }: Partial<ConfirmOptions> & { server?: string | null } = {},
+) {
+  const asked: string[] = [];
+  const timeouts: number[] = [];
+  const forgotten: string[] = [];
+  const { name, ...rest } = row(server);
+  const servers = [row(server), ...Object.keys(behaviour).map(row)];
+  const cluster: Cluster = { ...rest, name: 'prod-us', apiEndpoint: api, labels: new Map(), servers };
+  const options: ConfirmOptions = {
+    trust: new TrustPolicy({
+      tag: 'tag:tka',
+      tagged: async () => ({ peers: ['tka-us', 'tka-us-1', 'tka-us-2'].map((host) => peerOf(host)) }),
+      accepted: () => false,
+      used: () => false,
+      namedAs: () => undefined,
+    }),
+    client: (url) =>
+      standInClient({
+        clusterInfo: async ({ timeout }) => {
+          asked.push(url);
+          timeouts.push(timeout);
+          return { ...answers[behaviour[url] ?? 'is away'](), cluster: null, signInStore: null };
+        },
+      }),
+    timeout: 10_000,
+    isAway: () => false,
+    failover: true,
+    forget: (endpoint, url) => forgotten.push(`${endpoint} ${url}`),
+    log: () => {},
+    ...more,
+  };
+  const confirmation = confirmCluster(cluster, options);
+  const result = await confirmation.then(
+    (info) => info.server,
+    (error: Error) => error.message,
+  );
+  return { result, asked, timeouts, forgotten };
+}
+
+const notItsOwn = `${us} is not the TKA server of prod-us: it speaks for https://api.eu.example.com, not for ${api}`;
+const untagged = (server: string) => `cannot use the TKA server of prod-us: ${server} is not tagged tag:tka`;
+
+it.each<{
+  name: string;
+  servers: Readonly<Record<string, Behaviour>>;
+  options?: Parameters<typeof confirmWith>[1];
+  result: string;
+  asked: readonly string[];
+  forgotten?: readonly string[];
+}>([
+  {
+    name: 'its own server confirms it: no other is asked',
+    servers: { [us]: 'confirms', [us1]: 'confirms' },
+    result: us,
+    asked: [us],
+  },
+  {
+    name: 'a server of another cluster is forgotten, and the next one asked',
+    servers: { [us]: 'is another cluster’s', [us1]: 'confirms' },
+    options: { failover: false },
+    result: us1,
+    asked: [us, us1],
+    forgotten: [us],
+  },
+  {
+    name: 'each server of another cluster is forgotten, and the error is that of the first',
+    servers: { [us]: 'is another cluster’s', [us1]: 'is another cluster’s' },
+    result: notItsOwn,
+    asked: [us, us1],
+    forgotten: [us, us1],
+  },
+  {
+    name: 'a server that is away is replaced for a sign-in',
+    servers: { [us]: 'is away', [us1]: 'refuses', [us2]: 'confirms' },
+    result: us2,
+    asked: [us, us1, us2],
+  },
+  {
+    name: 'a server that is away is not replaced otherwise',
+    servers: { [us]: 'is away', [us1]: 'confirms' },
+    options: { failover: false },
+    result: 'no answer',
+    asked: [us],
+  },
+  {
+    name: 'a server that answers is not replaced: it refuses',
+    servers: { [us]: 'refuses', [us1]: 'confirms' },
+    result: 'no grant',
+    asked: [us],
+  },
+  {
+    name: 'a server that answers is not replaced: its answer is broken',
+    servers: { [us]: 'gives a broken answer', [us1]: 'confirms' },
+    result: 'no cluster-info',
+    asked: [us],
+  },
+  {
+    name: 'all servers are away: the error is that of the first',
+    servers: { [us]: 'is away', [us1]: 'is away' },
+    result: 'no answer',
+    asked: [us, us1],
+  },
+  {
+    name: 'a server without the tag is not asked',
+    servers: { [laptop]: 'confirms', [us1]: 'confirms' },
+    options: { server: laptop },
+    result: untagged(laptop),
+    asked: [],
+  },
+  {
+    name: 'another server without the tag is not asked',
+    servers: { [us]: 'is away', [laptop]: 'confirms', [us1]: 'confirms' },
+    result: us1,
+    asked: [us, us1],
+  },
+  {
+    name: 'a cluster without a known server',
+    servers: { [us1]: 'confirms' },
+    options: { server: null },
+    result: 'prod-us has no known TKA server: unresolved',
+    asked: [],
+  },
+])('$name', async ({ servers, options, result, asked, forgotten = [] }) => {
+  expect(await confirmWith(servers, options)).toMatchObject({
+    result,
+    asked,
+    forgotten: forgotten.map((server) => `${api} ${server}`),
+  });
+});
+
+it('asks no more than eight other servers', async () => {
+  const hosts = Array.from({ length: 20 }, (_, i) => `https://tka-us-${i}.example.ts.net`);
+  const servers = Object.fromEntries(hosts.map((server) => [server, 'is away'] as const));
+  const trust = { allows: async () => true, require: async () => {} };
+  const { result, asked } = await confirmWith({ [us]: 'is away', ...servers }, { trust });
+  expect(result).toBe('no answer');
+  expect(asked).toEqual([us, ...hosts.slice(0, 8)]);
+});
+
+it('gives a server that did not answer a moment ago less time, if the cluster has another', async () => {
+  const isAway = (server: string) => server === us;
+  const two = await confirmWith({ [us]: 'is away', [us1]: 'confirms' }, { isAway });
+  expect(two.timeouts).toEqual([2000, 10_000]);
+  const one = await confirmWith({ [us]: 'confirms' }, { isAway });
+  expect(one.timeouts).toEqual([10_000]);
+});
