@@ -13,7 +13,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
-export interface Entry {
+export interface CacheEntry {
   readonly server: string;
   readonly apiServer: string;
   /** RFC 3339, whole seconds, UTC. */
@@ -147,7 +147,7 @@ function isOwnFolder(folder: string): boolean {
  * The entry of a server as the file holds it, fresh or not; undefined for an absent, foreign, damaged or misplaced
  * one. Never throws.
  */
-export function readEntry(folder: string, server: string): Entry | undefined {
+export function readEntry(folder: string, server: string): CacheEntry | undefined {
   const name = entryName(server);
   if (name === undefined) return undefined;
   const fd = openOwn(path.join(folder, name), fs.constants.O_RDONLY);
@@ -166,7 +166,7 @@ export function readEntry(folder: string, server: string): Entry | undefined {
 }
 
 /** Judges an entry's text and mtime (seconds of the epoch); undefined for anything but a whole entry of the server. */
-export function parseEntry(text: string, server: string, mtime: number): Entry | undefined {
+export function parseEntry(text: string, server: string, mtime: number): CacheEntry | undefined {
   // NULs do not count: a shell does not see them.
   const lines = text.replaceAll('\0', '').split('\n', 7);
   const [head, itsServer, apiServer, expirationTimestamp, token, ...rest] = lines;
@@ -185,13 +185,13 @@ export function parseEntry(text: string, server: string, mtime: number): Entry |
 }
 
 /** The text of an entry; its file's mtime must be set to `freshUntil`. */
-export function formatEntry(entry: Entry): string {
+export function formatEntry(entry: CacheEntry): string {
   const { server, apiServer, expirationTimestamp, token, freshUntil, details } = entry;
   return `tka1 ${token.length} ${freshUntil}\n${server}\n${apiServer}\n${expirationTimestamp}\n${token}\n${details}\n`;
 }
 
 /** True while the entry may be served without a look at the server (`now` in milliseconds of the epoch). */
-export function isFresh(entry: Pick<Entry, 'freshUntil'>, now: number): boolean {
+export function isFresh(entry: Pick<CacheEntry, 'freshUntil'>, now: number): boolean {
   return entry.freshUntil > now / 1000;
 }
 
@@ -212,7 +212,7 @@ export function wantedApiVersion(env: Environment): string | undefined {
 }
 
 /** One ExecCredential document, as client-go reads it from a plugin's stdout. */
-export function execCredential(apiVersion: string, entry: Pick<Entry, 'token' | 'expirationTimestamp'>): string {
+export function execCredential(apiVersion: string, entry: Pick<CacheEntry, 'token' | 'expirationTimestamp'>): string {
   const { token, expirationTimestamp } = entry;
   return `${JSON.stringify({ kind: 'ExecCredential', apiVersion, status: { token, expirationTimestamp } })}\n`;
 }

@@ -1,316 +1,69 @@
-// The lock of a server's entry: a folder beside it, in which the holder has a folder of its own.
-//
-//   ~/.cache/kubectl-tka/https+tka.example.ts.net+lock/0123456789ab/owner
-//
-// The whole is made under a temporary name and renamed, which succeeds for one process only. The lock of a dead holder is
-// taken out of its place by a rename, too, to `…+lock+0123456789ab`.
-// `owner` names the holder's process; its mtime is the holder's heartbeat. Whatever the holder writes, it writes in its
-// own folder and renames from there: a holder that was stopped and has lost its lock no longer has that folder, so it
-// cannot change anything.
-import * as fs from 'node:fs';
-import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode, TkaError } from '../util/errors.ts';
-import {
-  ensurePrivateFolder,
-  isAbandoned,
-  readOwn,
-  removeLeftovers,
-  temporaryName,
-  uniqueName,
-} from '../util/files.ts';
-import { type Fate, fateOf, type Owner, thisProcess } from '../util/processes.ts';
+import { noHome } from './files.ts';
+import type { EntryLock } from './held-lock.ts';
+import { LockWaiter } from './lock-waiter.ts';
 
-const heartbeat = 500;
-/**
- * A holder is taken for dead after so much silence, in milliseconds. A process that is there and not stopped may be
- * starved of its processor on a busy machine.
- */
-const silence: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 3000, alive: 10_000 };
-/** The same by the clock, which may have been set, or be another machine's. */
-const silenceByClock: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 60_000, alive: 30_000 };
-/** The time between two looks counts as no more: a starved waiter has not watched. */
-const lookWorth = 250;
-
-/** What was to be written or removed under a lock that another process has taken over meanwhile. */
-export class LostLock extends Error {
-  override readonly name = 'LostLock';
-
-  constructor() {
-    super('another process has taken over');
-  }
-}
-
-/** A lock that this process has. */
-export interface Lock {
-  /** The holder's own folder: gone as soon as the lock is lost. */
-  readonly folder: string;
-  /** False once another process has taken over. */
-  held(): boolean;
-  /** Gives it back. Never throws. */
-  release(): void;
-}
-
-/** What lies in the place of a lock. */
-interface Found {
-  /** The holder's folder; undefined for damage, and for a holder of 0.1.0, which has none. */
-  readonly name: string | undefined;
-  readonly owner: Owner | undefined;
-  /** Of the last heartbeat, milliseconds of the epoch. */
-  readonly at: number;
-  readonly empty: boolean;
-}
-
-const nameShape = /^[0-9a-f]{12}$/;
-
-/** Takes the lock of one entry, as soon as no other process has it; watches its holder between its tries. */
-export class LockWaiter {
-  readonly #entry: string;
-  readonly #path: string;
-  #watched: { readonly name: string | undefined; readonly at: number; silent: number; looked: number } | undefined;
-  /** Locks of dead holders: kept until the end, so that each is taken away from its place once. */
-  readonly #taken: string[] = [];
-
-  constructor(entryFile: string) {
-    this.#entry = entryFile;
-    this.#path = `${entryFile}+lock`;
-  }
-
-  /**
-   * Takes the lock, or says 'held' while another process has it. Throws the system's error where a lock cannot be kept at
-   * all (a read-only folder, a full disk).
-   */
-  try(): Lock | 'held' {
-    ensurePrivateFolder(path.dirname(this.#entry));
-    const found = this.#look();
-    if (found !== undefined) {
-      if (!this.#isDead(found)) return 'held';
-      this.#takeAway(found);
-    }
-    return this.#make();
-  }
-
-  /** Removes what this waiter has taken away. */
-  end(): void {
-    for (const taken of this.#taken.splice(0)) fs.rmSync(taken, { recursive: true, force: true });
-  }
-
-  #look(): Found | undefined {
-    try {
-      const stat = fs.lstatSync(this.#path, { throwIfNoEntry: false });
-      if (stat === undefined) return undefined;
-      // A folder that took its place meanwhile is not removed by this.
-      if (!stat.isDirectory()) {
-        fs.unlinkSync(this.#path);
-        return undefined;
-      }
-      const names = fs.readdirSync(this.#path);
-      const name = names.find((one) => nameShape.test(one));
-      if (name === undefined) return { name, owner: undefined, at: stat.mtimeMs, empty: names.length === 0 };
-      const file = path.join(this.#path, name, 'owner');
-      const at = fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs ?? stat.mtimeMs;
-      return { name, owner: readOwner(file), at, empty: false };
-    } catch (error) {
-      // It was given back, or taken, at this moment.
-      if (/^(?:ENOENT|ENOTDIR|EISDIR|EPERM)$/.test(systemCode(error) ?? '')) return undefined;
-      throw error;
-    }
-  }
-
-  #isDead({ name, owner, at, empty }: Found): boolean {
-    const now = performance.now();
-    const watched = this.#watched;
-    if (watched !== undefined && watched.name === name && watched.at === at) {
-      watched.silent += Math.min(now - watched.looked, lookWorth);
-      watched.looked = now;
-    } else this.#watched = { name, at, silent: 0, looked: now };
-    const fate = owner === undefined ? 'unknown' : fateOf(owner);
-    const age = Date.now() - at;
-    // Without an owner it is damage, or the lock of 0.1.0, which was stale after three seconds.
-    if (owner === undefined && (empty || name === undefined) && Math.abs(age) > silence.unknown) return true;
-    return (this.#watched?.silent ?? 0) >= silence[fate] || age >= silenceByClock[fate];
-  }
-
-  /** Takes a dead holder's lock out of its place, if it still is there. */
-  #takeAway({ name }: Found): void {
-    const aside = `${this.#path}+${name ?? uniqueName()}`;
-    try {
-      if (name === undefined) {
-        try {
-          // One that is empty; and if it no longer is, another process has it.
-          fs.rmdirSync(this.#path);
-          return;
-        } catch (error) {
-          if (!/^(?:ENOTEMPTY|EEXIST)$/.test(systemCode(error) ?? '')) throw error;
-        }
-      }
-      // Fails where another waiter has done it already: that one has put the same name aside.
-      fs.renameSync(this.#path, aside);
-    } catch (error) {
-      if (/^(?:ENOENT|ENOTEMPTY|EEXIST|EPERM|EACCES|EBUSY)$/.test(systemCode(error) ?? '')) return;
-      throw error;
-    }
-    if (this.#isWhatWasMeant(aside, name)) this.#taken.push(aside);
-    else {
-      // Another waiter was faster, and this is its lock: back with it.
-      try {
-        fs.renameSync(aside, this.#path);
-      } catch {
-        // A third one has the place; the second finds out that it has lost its lock.
-        this.#taken.push(aside);
-      }
-    }
-  }
-
-  #isWhatWasMeant(aside: string, name: string | undefined): boolean {
-    let names: string[];
-    try {
-      names = fs.readdirSync(aside);
-    } catch {
-      // What is left of a dead holder, any other may remove.
-      return true;
-    }
-    return name === undefined ? !names.some((one) => nameShape.test(one)) : names.includes(name);
-  }
-
-  #make(): Lock | 'held' {
-    const name = uniqueName();
-    const made = temporaryName(this.#path);
-    try {
-      fs.mkdirSync(made, { mode: 0o700 });
-      fs.mkdirSync(path.join(made, name), { mode: 0o700 });
-      fs.writeFileSync(path.join(made, name, 'owner'), JSON.stringify(thisProcess()), { mode: 0o600, flag: 'wx' });
-      fs.renameSync(made, this.#path);
-    } catch (error) {
-      fs.rmSync(made, { recursive: true, force: true });
-      const code = systemCode(error) ?? '';
-      const windows = process.platform === 'win32' && /^(?:EPERM|EACCES|EBUSY)$/.test(code);
-      // ENOENT: a cleaner took the cache's folder away; it is made again.
-      if (/^(?:ENOTEMPTY|EEXIST|ENOTDIR|ENOENT)$/.test(code) || (windows && fs.existsSync(this.#path))) return 'held';
-      throw error;
-    }
-    removeLeftovers(this.#entry);
-    removeLeftovers(this.#path);
-    removeTakenLocks(this.#path, this.#taken);
-    return heldLock(this.#path, name);
-  }
-}
-
-function readOwner(file: string): Owner | undefined {
-  try {
-    const { space, pid, start } = JSON.parse(readOwn(file, 1024) ?? '') ?? {};
-    if (typeof space !== 'string' || !Number.isSafeInteger(pid) || pid <= 0) return undefined;
-    return { space, pid, start: typeof start === 'string' ? start : undefined };
-  } catch {
-    return undefined;
-  }
-}
-
-/** Locks that this process has: given back when it ends by a signal, too, so that nobody waits for them. */
-const held = new Set<Lock>();
-
-function giveBackAll(): void {
-  for (const lock of held) lock.release();
-}
-
-function heldLock(place: string, name: string): Lock {
-  const folder = path.join(place, name);
-  const owner = path.join(folder, 'owner');
-  const beat = setInterval(() => {
-    try {
-      const now = Date.now() / 1000;
-      fs.utimesSync(owner, now, now);
-    } catch {
-      // Lost: what is to be written next finds that out.
-    }
-  }, heartbeat);
-  beat.unref();
-  const lock: Lock = {
-    folder,
-    held: () => fs.existsSync(owner),
-    release: () => {
-      clearInterval(beat);
-      held.delete(lock);
-      if (held.size === 0) process.off('exit', giveBackAll);
-      try {
-        fs.rmSync(folder, { recursive: true, force: true });
-        // Not where another process has taken over: then it is not empty.
-        fs.rmdirSync(place);
-      } catch {
-        // Best effort: an empty lock is nobody's.
-      }
-    },
-  };
-  if (held.size === 0) process.on('exit', giveBackAll);
-  held.add(lock);
-  return lock;
-}
-
-/** Removes locks of dead processes that a waiter took out of their place before it was killed itself. */
-function removeTakenLocks(place: string, but: readonly string[]): void {
-  const start = `${path.basename(place)}+`;
-  try {
-    for (const name of fs.readdirSync(path.dirname(place))) {
-      const unique = name.slice(start.length);
-      const folder = path.join(path.dirname(place), name);
-      if (!name.startsWith(start) || !nameShape.test(unique) || but.includes(folder)) continue;
-      const owner = readOwner(path.join(folder, unique, 'owner'));
-      if (owner === undefined || fateOf(owner) === 'gone' || isAbandoned(folder))
-        fs.rmSync(folder, { recursive: true, force: true });
-    }
-  } catch {
-    // A folder that cannot be listed keeps them until it can.
-  }
-}
-
-/** What is to be done under a lock. */
-export interface Work<T> {
+/** A walk that needs the lock of an entry. Its steps throw what withLock() throws. */
+export interface LockedWalk<T> {
   /** Until when the lock is waited for, as performance.now() counts. */
-  readonly deadline: () => number;
-  /** What ends it early; asked before `act`, and while another process has the lock. */
-  readonly look?: (waited: boolean) => T | undefined;
-  /** Without a lock where none can be kept. */
-  readonly act: (lock: Lock | undefined) => Promise<T>;
-  /** At the deadline. */
-  readonly late: () => T | Promise<T>;
-  /** A lock that cannot be kept is not worth a word. */
-  readonly quiet?: boolean;
+  deadline(): number;
+  /** What ends the walk early; asked before `act`, and while another process has the lock. */
+  look?(waited: boolean): T | undefined;
+  /** What is done under the lock; without one if none can be kept. */
+  act(lock: EntryLock | undefined): Promise<T>;
+  /** What is done if another process still has the lock at the deadline. */
+  late(): T | Promise<T>;
+  /** Told why no lock can be kept. */
+  unlockable(why: string): void;
 }
 
-/**
- * Runs `act` under an entry's lock, or ends early with what `look` finds, or with `late` at the deadline. Where no lock
- * can be kept, `unlockable` is told why, and `act` runs without. Throws what these throw.
- */
-export async function withLock<T>(
-  entryFile: string | undefined,
-  work: Work<T>,
-  unlockable: (why: string) => void,
-): Promise<T> {
+/** Takes a walk through the lock of an entry. Throws what its steps throw. */
+export async function withLock<T>(entryFile: string | undefined, walk: LockedWalk<T>): Promise<T> {
   const waiter = entryFile === undefined ? undefined : new LockWaiter(entryFile);
   try {
     let waited = false;
     for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
-      let lock: Lock | 'held' | undefined;
-      try {
-        if (waiter === undefined) throw new TkaError('the environment names no home folder (HOME is unset)');
-        lock = waiter.try();
-      } catch (error) {
-        unlockable(error instanceof TkaError ? error.message : `${entryFile}: ${systemCode(error)}`);
-      }
-      if (lock !== 'held') {
-        try {
-          return work.look?.(waited) ?? (await work.act(lock));
-        } finally {
-          lock?.release();
-        }
-      }
+      const lock = tryLock(entryFile, waiter, walk);
+      if (lock !== 'held') return await underLock(lock, walk, waited);
       waited = true;
-      const found = work.look?.(waited);
+      const found = walk.look?.(waited);
       if (found !== undefined) return found;
-      if (performance.now() >= work.deadline()) return await work.late();
+      if (performance.now() >= walk.deadline()) return await walk.late();
       await delay(pause * (0.5 + Math.random()));
     }
   } finally {
     waiter?.end();
   }
+}
+
+/** Undefined if no lock can be kept. */
+function tryLock(
+  entryFile: string | undefined,
+  waiter: LockWaiter | undefined,
+  walk: LockedWalk<unknown>,
+): EntryLock | 'held' | undefined {
+  try {
+    if (waiter === undefined) throw new TkaError(noHome);
+    return waiter.try();
+  } catch (error) {
+    walk.unlockable(error instanceof TkaError ? error.message : `${entryFile}: ${systemCode(error)}`);
+    return undefined;
+  }
+}
+
+async function underLock<T>(lock: EntryLock | undefined, walk: LockedWalk<T>, waited: boolean): Promise<T> {
+  try {
+    return walk.look?.(waited) ?? (await walk.act(lock));
+  } finally {
+    lock?.release();
+  }
+}
+
+/** The error of a walk whose entry another process has locked for too long. `timeout` is in milliseconds. */
+export function waitedTooLong(server: string, timeout: number, hint: string): TkaError {
+  const seconds = Math.round(timeout / 1000);
+  return new TkaError(`timed out after ${seconds} s waiting for another process to sign in to ${server}`, {
+    hints: [hint],
+  });
 }

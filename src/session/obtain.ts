@@ -4,13 +4,14 @@ import { retryAfter, type SignIn, type TokenAccess } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn } from '../tka/errors.ts';
 import { MovedOn } from './failover.ts';
+import { firstPause, longestPause, Pauses } from './pauses.ts';
 
 interface GrantedSignIn extends SignIn {
-  /** Access has this role, also where an earlier sign-in had another. */
+  /** TokenAccess has this role, even if an earlier sign-in had another. */
   readonly roleApplied: boolean;
 }
 
-/** A sign-in and the token that came of it. Times in milliseconds of the epoch, by the server's clock. */
+/** A sign-in and its token. Times in milliseconds of the epoch, by the server's clock. */
 export interface Grant {
   readonly signIn: GrantedSignIn;
   readonly access: TokenAccess;
@@ -30,29 +31,26 @@ export interface ObtainOptions {
   readonly patience?: number;
   /** Until then (milliseconds of the epoch) a sign-in may still be deleted by the clean-up after a logout. */
   readonly settled?: number;
-  /** Called before every POST /login; throws where none may be made any more. */
+  /** Called before every POST /login; throws if none may be made any more. */
   readonly mayLogin?: () => void;
-  /** Throws where the answer must not be used. */
+  /** Throws if the answer must not be used. */
   readonly accept?: (access: TokenAccess) => void;
   readonly log: (line: string) => void;
 }
 
-const firstPause = 10;
-/** The longest pause where the server names none. */
-const longestPause = 1000;
-// A good token ends a second or two before its sign-in, since its lifetime is cut to whole seconds.
+/** A good token ends a second or two before its sign-in, since its lifetime is cut to whole seconds. In milliseconds. */
 const endTolerance = 5000;
 const extensionTries = 2;
 
 /**
  * Signs in and waits for the token: POST /login, then GET /kubeconfig after 10, 20, 40 … ms up to the server's
  * Retry-After. Lives through the races of the protocol: a sign-in deleted by a late clean-up (401 while polling) is
- * made again; a token of the sign-in that was just extended is asked for again, twice. Begins again where another server has
+ * made again; a token of the sign-in that was just extended is asked for again, twice. Begins again if another server has
  * taken over (see failover.ts).
- * Throws Refused at once, Unavailable when the deadline or patience is over, TkaError where no try can help.
+ * Throws Refused at once, Unavailable when the deadline or patience is over, TkaError if no try can help.
  */
 export async function obtain(client: SignInClient, options: ObtainOptions): Promise<Grant> {
-  const walk = new Walk(client, options);
+  const walk = new Obtaining(client, options);
   for (const pauses = new Pauses(); ; ) {
     const signIn = await walk.signIn();
     const access = await walk.token(signIn);
@@ -63,28 +61,16 @@ export async function obtain(client: SignInClient, options: ObtainOptions): Prom
   }
 }
 
-/** 10, 20, 40 … ms. */
-class Pauses {
-  #next = firstPause;
-
-  next(limit = longestPause): number {
-    const pause = Math.min(this.#next, limit);
-    this.#next = pause * 2;
-    return pause;
-  }
-}
-
 /** Failures in a row. */
 interface Failures {
   /** As performance.now() counts. */
   readonly since: number;
   readonly pauses: Pauses;
-  /** It says more than that the time has run out since. */
   readonly last: Unavailable;
 }
 
 /** The steps of obtain() and what they share: the budget, and the failures since the last answer. */
-class Walk {
+class Obtaining {
   readonly #client: SignInClient;
   readonly #options: ObtainOptions;
   #failures: Failures | undefined;
@@ -99,13 +85,12 @@ class Walk {
   /** POST /login until it is answered. */
   async signIn(): Promise<GrantedSignIn> {
     for (;;) {
-      const left = this.#left();
-      if (left <= 0) throw this.#outOfTime();
+      const left = this.#timeLeft();
       this.#options.mayLogin?.();
       this.#options.log('asking for a sign-in');
       try {
         const signIn = await this.#client.login({ timeout: left });
-        this.#answered();
+        this.#failures = undefined;
         const { username, role, until } = signIn;
         this.#options.log(`signed in as ${username}, role ${role}, until ${new Date(until).toISOString()}`);
         this.#waitingFor = `${this.#client.server} has not provisioned the sign-in of ${username}`;
@@ -121,55 +106,14 @@ class Walk {
 
   /**
    * GET /kubeconfig until it has a token that lasts as long as the sign-in, or after two more tries the one that lasts
-   * longest; 'forgotten' where a clean-up after a logout took this sign-in for the old one, 'moved' where another server
-   * has taken over.
+   * longest; 'forgotten' if a clean-up after a logout took this sign-in for the old one, 'moved' if another server has
+   * taken over.
    */
   async token(signIn: SignIn): Promise<TokenAccess | 'forgotten' | 'moved'> {
     const pauses = new Pauses();
-    let best: TokenAccess | undefined;
-    let earlyEnds = 0;
     await this.rest(pauses.next());
-    for (;;) {
-      const left = this.#left();
-      if (left <= 0) {
-        if (best !== undefined) return best;
-        throw this.#outOfTime();
-      }
-      try {
-        const { access, answer } = await this.#client.kubeconfig({ timeout: left });
-        this.#answered();
-        if (access === 'pending') {
-          // A server that asks for no pause at all gets one all the same.
-          await this.rest(pauses.next(retryAfter(answer) || longestPause));
-          continue;
-        }
-        this.#options.accept?.(access);
-        if (best === undefined || access.claims.expires > best.claims.expires) best = access;
-      } catch (error) {
-        if (error instanceof NotSignedIn) {
-          this.#waitingFor = `${this.#client.server} signs in, forgets it (HTTP 401), and gives no token`;
-          return 'forgotten';
-        }
-        if (best !== undefined && (error instanceof Unavailable || error instanceof MovedOn)) return best;
-        if (error instanceof MovedOn) return 'moved';
-        await this.#afterFailure(error, left);
-        continue;
-      }
-      const short = signIn.until - best.claims.expires;
-      if (short > endTolerance && earlyEnds < extensionTries) {
-        earlyEnds++;
-        this.#options.log(`the token ends ${Math.round(short / 1000)} s before the sign-in: asking again`);
-        await this.rest(50 * earlyEnds);
-        continue;
-      }
-      const unsettled = (this.#options.settled ?? 0) - Date.now();
-      if (unsettled > 0) {
-        this.#options.log(`just logged out: looking again in ${unsettled} ms`);
-        await this.rest(unsettled);
-        continue;
-      }
-      return best;
-    }
+    const first = await this.#firstToken(pauses);
+    return first === 'forgotten' || first === 'moved' ? first : this.#lastingToken(signIn, first, pauses);
   }
 
   /** Judges the token by the server's clock. Throws Unavailable for one that has ended already. */
@@ -187,12 +131,79 @@ class Walk {
     await delay(Math.min(ms, Math.max(this.#left() - 100, firstPause)));
   }
 
+  async #firstToken(pauses: Pauses): Promise<TokenAccess | 'forgotten' | 'moved'> {
+    for (;;) {
+      const left = this.#timeLeft();
+      try {
+        const access = await this.#poll(left, pauses);
+        if (access !== undefined) return access;
+      } catch (error) {
+        if (error instanceof NotSignedIn) return this.#forgotten();
+        if (error instanceof MovedOn) return 'moved';
+        await this.#afterFailure(error, left);
+      }
+    }
+  }
+
+  /** Asks again for a token that lasts longer; takes the best one so far if the server does not answer any more. */
+  async #lastingToken(signIn: SignIn, first: TokenAccess, pauses: Pauses): Promise<TokenAccess | 'forgotten'> {
+    let best = first;
+    try {
+      for (let tries = 1; tries <= extensionTries; tries++) {
+        const short = signIn.until - best.claims.expires;
+        if (short <= endTolerance) break;
+        this.#options.log(`the token ends ${Math.round(short / 1000)} s before the sign-in: asking again`);
+        await this.rest(50 * tries);
+        best = later(best, await this.#nextToken(pauses));
+      }
+      const unsettled = (this.#options.settled ?? 0) - Date.now();
+      if (unsettled > 0) {
+        this.#options.log(`just logged out: looking again in ${unsettled} ms`);
+        await this.rest(unsettled);
+        best = later(best, await this.#nextToken(pauses));
+      }
+      return best;
+    } catch (error) {
+      if (error instanceof NotSignedIn) return this.#forgotten();
+      if (error instanceof Unavailable || error instanceof MovedOn) return best;
+      throw error;
+    }
+  }
+
+  async #nextToken(pauses: Pauses): Promise<TokenAccess> {
+    for (;;) {
+      const access = await this.#poll(this.#timeLeft(), pauses);
+      if (access !== undefined) return access;
+    }
+  }
+
+  /** GET /kubeconfig once. Undefined, after a pause, if the token is not ready yet. */
+  async #poll(left: number, pauses: Pauses): Promise<TokenAccess | undefined> {
+    const { access, answer } = await this.#client.kubeconfig({ timeout: left });
+    this.#failures = undefined;
+    if (access === 'pending') {
+      // A server that asks for no pause at all gets one all the same.
+      await this.rest(pauses.next(retryAfter(answer) || longestPause));
+      return undefined;
+    }
+    this.#options.accept?.(access);
+    return access;
+  }
+
+  #forgotten(): 'forgotten' {
+    this.#waitingFor = `${this.#client.server} signs in, forgets it (HTTP 401), and gives no token`;
+    return 'forgotten';
+  }
+
   #left(): number {
     return this.#options.deadline - performance.now();
   }
 
-  #answered(): void {
-    this.#failures = undefined;
+  /** Milliseconds until the deadline; throws Unavailable after it. */
+  #timeLeft(): number {
+    const left = this.#left();
+    if (left <= 0) throw this.#outOfTime();
+    return left;
   }
 
   #outOfTime(): Unavailable {
@@ -204,7 +215,7 @@ class Walk {
     );
   }
 
-  /** Waits before the next try; throws where there is to be none. `left` is the time that the failed one had. */
+  /** Waits before the next try; throws if there is to be none. `left` is the time that the failed one had. */
   async #afterFailure(error: unknown, left: number): Promise<void> {
     if (!(error instanceof Unavailable)) throw error;
     const before = this.#failures;
@@ -224,4 +235,8 @@ class Walk {
     this.#options.log(`trying again${pause ? ` in ${pause} ms, as the server asks` : ''}: ${error.message}`);
     if (pause !== 0) await this.rest(pause ?? pauses.next());
   }
+}
+
+function later(one: TokenAccess, other: TokenAccess): TokenAccess {
+  return other.claims.expires > one.claims.expires ? other : one;
 }

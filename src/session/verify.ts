@@ -5,16 +5,19 @@ import { withoutSlashes } from '../util/url.ts';
 
 const timeout = 2000;
 
+/** What an API server says of a token; 'unknown' if it does not answer. */
+export type TokenVerdict = 'accepted' | 'refused' | 'unknown';
+
 /**
  * Asks an API server whether it still takes a token: 'refused' for a 401, 'accepted' for any other answer, 'unknown'
- * where none comes within 2 s. Every path does, since authentication comes before all else; it never throws.
+ * without one within 2 s. Any path would do, since authentication comes first. Never throws.
  */
 export async function tryToken(
   token: string,
   access: ClusterAccess,
   network: Network,
   log: (line: string) => void,
-): Promise<'accepted' | 'refused' | 'unknown'> {
+): Promise<TokenVerdict> {
   const url = new URL(access.apiServer);
   let client: Client | undefined;
   try {

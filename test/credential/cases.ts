@@ -3,13 +3,13 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { type Entry, entryName, formatEntry } from '../../src/credential/entry.ts';
+import { type CacheEntry, entryName, formatEntry } from '../../src/credential/entry.ts';
 import { callerOf } from '../../src/credential/served.ts';
 
 export const server = 'http://127.0.0.11:8123';
 export const apiServer = 'https://127.0.0.11:6443';
 export const now = Math.floor(Date.now() / 1000);
-export const entry: Entry = {
+export const entry: CacheEntry = {
   server,
   apiServer,
   expirationTimestamp: '2099-01-01T00:00:00Z',

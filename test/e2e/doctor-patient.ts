@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { type Entry, formatEntry, parseEntry } from '../../src/credential/entry.ts';
+import { type CacheEntry, formatEntry, parseEntry } from '../../src/credential/entry.ts';
 import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import type { Home } from '../fixtures/home.ts';
@@ -66,7 +66,7 @@ export class Patient {
   }
 
   /** Changes what the cache holds for the cluster; it stays as fresh as it was. */
-  rewrite(change: (entry: Entry) => Partial<Entry>): void {
+  rewrite(change: (entry: CacheEntry) => Partial<CacheEntry>): void {
     const file = this.home.entry(this.us);
     const { mtimeMs } = fs.statSync(file);
     const entry = parseEntry(fs.readFileSync(file, 'latin1'), this.us.server, mtimeMs / 1000);

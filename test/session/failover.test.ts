@@ -6,8 +6,9 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RouteFault } from '../../src/sandbox/faults.ts';
-import { FailoverClient, type KnownCluster, MovedOn, type Siblings } from '../../src/session/failover.ts';
-import { Sessions } from '../../src/session/session.ts';
+import { FailoverClient, MovedOn } from '../../src/session/failover.ts';
+import { Sessions } from '../../src/session/sessions.ts';
+import type { KnownCluster, Siblings } from '../../src/session/siblings.ts';
 import { SessionStore } from '../../src/session/store.ts';
 import { TkaClient } from '../../src/tka/client.ts';
 import type { TkaError } from '../../src/util/errors.ts';
@@ -330,7 +331,14 @@ describe('while the first server is away', () => {
     second.faults.routes.clusterInfo = { latencyMs: 300 };
     const signingIn = failure(credential());
     await expect.poll(() => second.count('clusterInfo'), { timeout: 5000, interval: 5 }).toBe(1);
-    store().markSignedOut({ server: first.server, username: null, role: null, until: null, complete: true });
+    store().signedOut.write({
+      server: first.server,
+      username: null,
+      role: null,
+      until: null,
+      complete: true,
+      forgotten: false,
+    });
     expect((await signingIn).message).toBe(`signed out of ${first.server}`);
     expect(second.count('login')).toBe(0);
   });

@@ -7,7 +7,8 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { LockWaiter, withLock } from '../../src/session/lock.ts';
+import { withLock } from '../../src/session/lock.ts';
+import { LockWaiter } from '../../src/session/lock-waiter.ts';
 import { SessionStore } from '../../src/session/store.ts';
 
 const server = 'https://tka.example.ts.net';
@@ -49,8 +50,9 @@ function start(script: string) {
   const all = `
     import { setTimeout as delay } from 'node:timers/promises';
     import * as fs from 'node:fs';
-    const [lockModule, storeModule, filesModule, folder, server, given] = process.argv.slice(1);
-    const { LockWaiter, withLock } = await import(lockModule);
+    const [lockModule, waiterModule, storeModule, filesModule, folder, server, given] = process.argv.slice(1);
+    const { withLock } = await import(lockModule);
+    const { LockWaiter } = await import(waiterModule);
     const { SessionStore } = await import(storeModule);
     const { writeFileAtomic } = await import(filesModule);
     const store = new SessionStore({ cache: folder, state: folder + '/state' });
@@ -62,7 +64,7 @@ function start(script: string) {
     ${script}
     process.exit();`;
   const given = JSON.stringify(session('theirs'));
-  const modules = ['session/lock.ts', 'session/store.ts', 'util/files.ts'].map(source);
+  const modules = ['session/lock.ts', 'session/lock-waiter.ts', 'session/store.ts', 'util/files.ts'].map(source);
   const child = spawn(process.execPath, ['--input-type=module', '-e', all, ...modules, folder, server, given], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -82,20 +84,17 @@ function start(script: string) {
 /** Milliseconds until the lock can be had, within so many; undefined if it cannot. */
 async function taken(within: number, act: () => void = () => {}): Promise<number | undefined> {
   const started = performance.now();
-  return withLock<number | undefined>(
-    entry,
-    {
-      deadline: () => started + within,
-      act: async (lock) => {
-        if (lock === undefined) throw new Error('no lock could be kept');
-        store.write(session('ours'), lock);
-        act();
-        return performance.now() - started;
-      },
-      late: () => undefined,
+  return withLock<number | undefined>(entry, {
+    deadline: () => started + within,
+    act: async (lock) => {
+      if (lock === undefined) throw new Error('no lock could be kept');
+      store.write(session('ours'), lock);
+      act();
+      return performance.now() - started;
     },
-    () => {},
-  );
+    late: () => undefined,
+    unlockable: () => {},
+  });
 }
 const locks = () => fs.readdirSync(folder).filter((name) => /\+lock|\+tmp/.test(name));
 
@@ -131,7 +130,7 @@ describe('the lock of an entry', () => {
       say(String(lock.held()));
       attempt(() => store.write(session, lock));
       attempt(() => store.remove(session.server, lock));
-      store.writeFailure(session.server, { at: Date.now(), message: 'x', hints: [] }, lock);
+      store.failures.write(session.server, { at: Date.now(), message: 'x', hints: [] }, lock);
       lock.release();`);
     expect(await holder.hear()).toBe('locked');
     holder.child.kill('SIGSTOP');
@@ -210,7 +209,8 @@ describe('the lock of an entry', () => {
               await delay(20);
               attempt(() => writeFileAtomic(counter, String(before + 1), { within: lock.folder }));
             },
-          }, (why) => say('unlockable: ' + why));
+            unlockable: (why) => say('unlockable: ' + why),
+          });
           await delay(5);
         }`),
     );

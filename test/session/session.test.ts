@@ -10,9 +10,10 @@ import {
   startMesh,
   type TokenFault,
 } from '../../src/sandbox/mesh.ts';
-import { LockWaiter } from '../../src/session/lock.ts';
-import { Sessions } from '../../src/session/session.ts';
-import { SessionStore, timeLeft } from '../../src/session/store.ts';
+import { LockWaiter } from '../../src/session/lock-waiter.ts';
+import { timeLeft } from '../../src/session/session.ts';
+import { Sessions } from '../../src/session/sessions.ts';
+import { SessionStore } from '../../src/session/store.ts';
 import type { TkaError } from '../../src/util/errors.ts';
 
 let mesh: SandboxMesh;
@@ -374,19 +375,14 @@ describe('a miss', () => {
     store().remove(cluster.server);
     const lock = new LockWaiter(store().entryFile(cluster.server) ?? '').try();
     const started = performance.now();
-    // It is asked for a failure after it was asked for a token.
-    class Late extends SessionStore {
-      override readFailure(server: string) {
-        if (performance.now() - started > 5200) this.write(session, undefined);
-        return super.readFailure(server);
-      }
-    }
-    const waiting = new Sessions({
-      store: new Late({ cache: path.join(folder, 'cache'), state: path.join(folder, 'state') }),
-      timeout: 20_000,
-      warn: (line) => said.push(line),
-      log: () => {},
-    });
+    const late = store();
+    const { read } = late.failures;
+    // A failure is looked for after a token.
+    late.failures.read = (server) => {
+      if (performance.now() - started > 5200) late.write(session, undefined);
+      return read.call(late.failures, server);
+    };
+    const waiting = new Sessions({ store: late, timeout: 20_000, warn: (line) => said.push(line), log: () => {} });
     try {
       const request = { server: cluster.server, apiServer: cluster.apiServer, parent: nextParent++ };
       expect((await waiting.credential(request)).token).toBe(session.token);
@@ -808,7 +804,7 @@ describe('signing out', () => {
     await call();
     await sessions().signOut(cluster.server);
     store().forget(cluster.server);
-    expect(store().listSignedOut()).toEqual([]);
+    expect(store().signedOut.list()).toEqual([]);
     expect((await failure(call())).message).toMatch(/^signed out of/);
     await sessions().signIn(cluster.server, { insecure: false });
     await call();

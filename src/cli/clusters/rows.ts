@@ -1,6 +1,6 @@
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
-import { timeLeft } from '../../session/store.ts';
+import { timeLeft } from '../../session/session.ts';
 import { type OutputFormat, shortDuration } from '../../terminal/output.ts';
 import type { Context } from '../context/context.ts';
 import { contextOf } from '../target/context-name.ts';

@@ -9,8 +9,9 @@ import {
   readKubeconfig,
 } from '../../kubeconfig/index.ts';
 import { Unavailable } from '../../network/failure.ts';
-import { type Previous, roleNotice, roleRemedy } from '../../session/session.ts';
-import type { Session } from '../../session/store.ts';
+import type { Previous } from '../../session/login.ts';
+import { roleNotice, roleRemedy } from '../../session/roles.ts';
+import type { Session } from '../../session/session.ts';
 import { askYesNo, canAsk } from '../../terminal/ask.ts';
 import { when } from '../../terminal/output.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';

@@ -83,7 +83,7 @@ export async function forget(context: Context, [name]: readonly string[], flags:
       : [(await heldTarget(context, name, view, 'forget')).server];
   const isKnown = (server: string) =>
     sessions.store.read(server) !== undefined ||
-    sessions.store.signedOut(server) !== undefined ||
+    sessions.store.signedOut.read(server) !== undefined ||
     view.ours.some((c) => c.server === server);
   const unknown = targets.find((server) => !isKnown(server));
   if (unknown !== undefined) {
@@ -121,7 +121,7 @@ export async function forget(context: Context, [name]: readonly string[], flags:
 function everything(context: Context, view: KubeconfigView, name: string | undefined, command: string): string[] {
   if (name !== undefined) throw new UsageError(`${command} takes either a name or --all`);
   const { store } = context.sessions;
-  return [...new Set([...store.list(), ...store.listSignedOut(), ...view.ours].map(({ server }) => server))].sort();
+  return [...new Set([...store.list(), ...store.signedOut.list(), ...view.ours].map(({ server }) => server))].sort();
 }
 
 /**
@@ -136,12 +136,12 @@ async function signOutUnknown(
 ): Promise<void> {
   const { store } = context.sessions;
   const wasKnown = await context.sessions.signOut(server).catch((error) => {
-    store.unmarkSignedOut(server);
+    store.signedOut.remove(server);
     // That this machine is signed out goes without saying: it never was signed in.
     throw error instanceof TkaError && error.cause instanceof TkaError ? error.cause : error;
   });
   if (!wasKnown) {
-    store.unmarkSignedOut(server);
+    store.signedOut.remove(server);
     const name = context.remembered.nameOf(server);
     const message = `you were not signed in to ${name === undefined ? server : `${name} (${server})`}`;
     if (isOneOfMany) return context.terminal.notice(message);

@@ -1,5 +1,5 @@
 import { type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
-import { timeLeft } from '../../session/store.ts';
+import { timeLeft } from '../../session/session.ts';
 import { cell, type OutputFormat, structured, table, when } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
@@ -18,7 +18,7 @@ export async function status(
     terminal.warn(error.message);
     return undefined;
   });
-  const signedOut = sessions.store.listSignedOut().map((mark) => ({ ...mark, state: 'signed-out' }));
+  const signedOut = sessions.store.signedOut.list().map((mark) => ({ ...mark, state: 'signed-out' }));
   const marked = new Set(signedOut.map(({ server }) => server));
   const held = sessions.store
     .list()

@@ -123,7 +123,7 @@ async function switchTo(context: Context, view: KubeconfigView, name: string): P
   rememberSwitch(context, await editKubeconfig(context.kubeconfig, () => ({ currentContext: name })));
   say(context, name);
   const server = view.ours.find((ours) => ours.name === name)?.server;
-  if (server === undefined || context.sessions.store.signedOut(server) === undefined) return;
+  if (server === undefined || context.sessions.store.signedOut.read(server) === undefined) return;
   context.terminal.notice('you are signed out of this cluster');
   if (!context.settings.quiet) context.terminal.hint(`kubectl tka login ${server}`);
 }

@@ -1,6 +1,6 @@
 // What it takes to reach a server: all that a token for kubectl needs, and so nothing of kubeconfigs and clusters.
 import { type Network, openNetwork } from '../../network/network.ts';
-import { Sessions } from '../../session/session.ts';
+import { Sessions } from '../../session/sessions.ts';
 import { SessionStore } from '../../session/store.ts';
 import type { Paths } from '../../settings/paths.ts';
 import { signInTimeout } from '../../settings/settings.ts';

@@ -3,7 +3,7 @@ import { AwayServers } from '../../discovery/away.ts';
 import { ListMemory } from '../../discovery/memory.ts';
 import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../../kubeconfig/index.ts';
 import type { Network } from '../../network/network.ts';
-import type { Sessions } from '../../session/session.ts';
+import type { Sessions } from '../../session/sessions.ts';
 import { findPaths, type Paths } from '../../settings/paths.ts';
 import { type Flags, loadSettings, type Settings } from '../../settings/settings.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';

@@ -4,7 +4,7 @@ import { taggedAmong } from '../../discovery/peers.ts';
 import { siblingCandidates } from '../../discovery/siblings.ts';
 import { TrustPolicy } from '../../discovery/trust.ts';
 import { kubeconfigFiles, kubectlHome, readKubeconfig } from '../../kubeconfig/index.ts';
-import type { KnownCluster, Siblings } from '../../session/failover.ts';
+import type { KnownCluster, Siblings } from '../../session/siblings.ts';
 import { SessionStore } from '../../session/store.ts';
 import type { Paths } from '../../settings/paths.ts';
 import type { Settings } from '../../settings/settings.ts';
@@ -70,7 +70,7 @@ export async function findSiblings(
 /** What the server stated of its cluster: as this machine keeps it, else as a context does. */
 async function keptOf(server: string, apiServer: string | undefined, world: World): Promise<Siblings | undefined> {
   const isMeant = (known: Pick<KnownCluster, 'apiServer'>) => apiServer === undefined || known.apiServer === apiServer;
-  const here = new SessionStore(world.paths).siblings(server);
+  const here = new SessionStore(world.paths).siblings.read(server);
   if (here !== undefined && isMeant(here.known)) return here;
   const { env, kubeconfig: explicit } = world;
   const files = kubeconfigFiles({ explicit, env, home: kubectlHome(env), cwd: process.cwd() });

@@ -3,7 +3,7 @@
 import type { ClusterServer, Provenance } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
-import { disagreement, knownClusterOf, type Siblings } from '../../session/failover.ts';
+import { disagreement, knownClusterOf, type Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import type { Context } from '../context/context.ts';
 
@@ -71,7 +71,7 @@ export function inContext(siblings: Siblings | undefined): ContextSiblings | und
 export function keepSiblings({ sessions, terminal }: Context, server: string, siblings: Siblings | undefined): void {
   if (siblings === undefined) return;
   try {
-    sessions.store.keepSiblings(server, siblings);
+    sessions.store.siblings.write(server, siblings);
   } catch (error) {
     terminal.log(`what is known of the cluster of ${server} cannot be kept: ${error}`);
   }
@@ -84,7 +84,7 @@ export function keepSiblings({ sessions, terminal }: Context, server: string, si
 export function keepAllSiblings(context: Context, specs: readonly ContextSpec[]): void {
   for (const { server, apiServer, caData = '', insecureSkipTlsVerify = false, siblings } of specs) {
     if (siblings === undefined) continue;
-    if (!context.kubeconfig.explicit && context.sessions.store.siblings(server) === undefined) continue;
+    if (!context.kubeconfig.explicit && context.sessions.store.siblings.read(server) === undefined) continue;
     const { servers, ...named } = siblings;
     keepSiblings(context, server, { known: { ...named, apiServer, caData, insecureSkipTlsVerify }, servers });
   }

@@ -1,7 +1,7 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
-import type { Session } from '../../session/store.ts';
+import type { Session } from '../../session/session.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { confirmed } from '../target/confirmed.ts';
@@ -20,7 +20,7 @@ export async function contextSpec(
   const client = (server: string) => context.sessions.client(server, cluster.apiEndpoint);
   const info = await confirmed(context, cluster, trust, client);
   const { server } = info;
-  if (info.insecureSkipTlsVerify && context.sessions.store.insecureConsent(server) !== info.apiServer) {
+  if (info.insecureSkipTlsVerify && context.sessions.store.consents.read(server) !== info.apiServer) {
     throw new TkaError(
       `the TKA server of ${cluster.name} asks to reach the API server without a look at its certificate`,
       { hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`] },

@@ -2,8 +2,8 @@
 
 import { failureOf } from '../../network/failure.ts';
 import type { Client } from '../../network/http.ts';
-import { roleRemedy } from '../../session/session.ts';
-import type { Session } from '../../session/store.ts';
+import { roleRemedy } from '../../session/roles.ts';
+import type { Session } from '../../session/session.ts';
 import { tryToken } from '../../session/verify.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
@@ -90,7 +90,7 @@ async function reach(context: Context, server: string, claimed: Claimed) {
       skew,
     };
   }
-  const agreed = context.sessions.store.insecureConsent(server) === apiServer;
+  const agreed = context.sessions.store.consents.read(server) === apiServer;
   const what = `${apiServer} is reached without a look at its certificate, as ${by} asks`;
   const hint = agreed ? null : `kubectl tka login ${server} --insecure-skip-tls-verify`;
   return { verdict: warning(`${what}${agreed ? ' and you agreed' : ', and nobody agreed'}`, hint), skew };

@@ -6,7 +6,7 @@ import { type KubeconfigFiles, type KubeconfigView, type OurContext, readKubecon
 import { parseSource } from '../../kubeconfig/source.ts';
 import { isPlainMap, type PlainMap } from '../../kubeconfig/value.ts';
 import { mergeSources } from '../../kubeconfig/view.ts';
-import type { Session } from '../../session/store.ts';
+import type { Session } from '../../session/session.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { searchPathOf } from '../../util/search-path.ts';

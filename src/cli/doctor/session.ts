@@ -1,8 +1,8 @@
 // What this machine holds of a sign-in. Reading through SessionStore.read would mend modes: here nothing changes.
 import * as fs from 'node:fs';
 import { isFresh, readEntry } from '../../credential/entry.ts';
-import { roleNotice, roleRemedy } from '../../session/session.ts';
-import { type Session, sessionOf } from '../../session/store.ts';
+import { roleNotice, roleRemedy } from '../../session/roles.ts';
+import { type Session, sessionOf } from '../../session/session.ts';
 import { shortDuration, when } from '../../terminal/output.ts';
 import { checkToken } from '../../tka/token.ts';
 import type { Context } from '../context/context.ts';
@@ -27,7 +27,7 @@ export function heldSession({ sessions }: Context, server: string): Session | 'd
 /** Sets the verdicts on grant, sign-in and token; gives back the session, if its token may be shown to its API server. */
 export function checkSession(context: Context, checks: Checks, server: string, told: Told): Session | undefined {
   const held = heldSession(context, server);
-  const mark = context.sessions.store.signedOut(server);
+  const mark = context.sessions.store.signedOut.read(server);
   const session = held === 'damaged' || mark !== undefined ? undefined : held;
   // A difference within the header's precision is none.
   const offset = told.skew === undefined ? (session?.clockOffset ?? 0) : Math.abs(told.skew) < 2000 ? 0 : told.skew;

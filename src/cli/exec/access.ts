@@ -12,7 +12,7 @@ import {
   type OurContext,
 } from '../../kubeconfig/index.ts';
 import { Unavailable } from '../../network/failure.ts';
-import { type Session, timeLeft } from '../../session/store.ts';
+import { type Session, timeLeft } from '../../session/session.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { contextSpec, specOf } from '../contexts/spec.ts';
@@ -57,7 +57,7 @@ export class KubectlAccess {
   async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<KubectlConfig> {
     const ours = this.#contexts.get(cluster)?.[0];
     const server = ours?.server ?? cluster.server;
-    if (server !== null && this.#context.sessions.store.signedOut(server) !== undefined)
+    if (server !== null && this.#context.sessions.store.signedOut.read(server) !== undefined)
       throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
     const held = server === null ? undefined : this.#validSession(server, ours?.apiServer ?? cluster.apiEndpoint);
     if (held === undefined && cluster.state === 'missing') {

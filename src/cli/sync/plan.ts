@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import type { Cluster } from '../../discovery/clusters.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { parseSource, shellWord } from '../../kubeconfig/source.ts';
-import type { Siblings } from '../../session/failover.ts';
+import type { Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { contextsByCluster } from '../target/contexts-by-cluster.ts';

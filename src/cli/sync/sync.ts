@@ -64,7 +64,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     tailnet: settings.tailnet,
     template,
     acceptChanges: flags.acceptChanges === true,
-    mayBeInsecure: ({ cluster, info }) => store.insecureConsent(cluster.server) === info.apiServer,
+    mayBeInsecure: ({ cluster, info }) => store.consents.read(cluster.server) === info.apiServer,
     runs: ({ command, file }) =>
       command === context.command || usableCommand(command ?? '', file, searchPathOf(context.env)),
     wasListed: ({ server }) => record.wasListed(server),
@@ -91,7 +91,7 @@ function keep(context: Context, record: SyncRecord, { plan }: Written, known: Re
   const { terminal, sessions } = context;
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
   // Forgotten with its context, and back with it; who only logged out stays so.
-  for (const server of servers) if (!known.has(server)) sessions.store.recall(server);
+  for (const server of servers) if (!known.has(server)) sessions.store.signedOut.recall(server);
   keepAllSiblings(context, plan.change.upsert);
   try {
     record.write(new Set(plan.pruned.map(({ server }) => server)));

@@ -35,7 +35,7 @@ export async function heldTarget(
   const found = (server: string): Held => ({ server, known: true });
   // A look at the cache mends its modes, and the doctor changes nothing.
   const listHere = () => knownHere(context, view);
-  const isHere = (server: string) => listHere().has(server) || sessions.store.signedOut(server) !== undefined;
+  const isHere = (server: string) => listHere().has(server) || sessions.store.signedOut.read(server) !== undefined;
   if (name === undefined) {
     // A server on the command line is meant before whatever context happens to be the current one.
     const isFlag = settings.values.get('tailscale.hostname')?.source === '--server';
@@ -79,7 +79,7 @@ export async function heldTarget(
 
 /** The servers that this machine has a session, a sign-out or a context for. */
 export function knownHere({ sessions: { store } }: Context, { ours }: Pick<KubeconfigView, 'ours'>): Set<string> {
-  return new Set([...store.list(), ...store.listSignedOut(), ...ours].map(({ server }) => server));
+  return new Set([...store.list(), ...store.signedOut.list(), ...ours].map(({ server }) => server));
 }
 
 /** The server of a cluster that this machine knows, else the one to use. Throws UnresolvedCluster. */

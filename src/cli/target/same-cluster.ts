@@ -52,7 +52,7 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
     );
     const siblings = [
       ...(cluster === undefined ? [] : (byCluster.get(keyOf(named)) ?? []).map((row) => row.server)),
-      ...(context.sessions.store.siblings(server)?.servers ?? []),
+      ...(context.sessions.store.siblings.read(server)?.servers ?? []),
       ...view.ours.flatMap((each) => (each.server === server ? (each.siblings?.servers ?? []) : [])),
     ];
     const isListedElsewhere = (each: string) => byServer.get(each)?.some((row) => keyOf(row) !== keyOf(named));
@@ -82,14 +82,14 @@ export function liftSignedOut(context: Context, view: KubeconfigView, server: st
   const { store } = context.sessions;
   for (const { told, held, known } of signOutGroups(context, view, [server]))
     for (const each of [...told, ...held, ...known])
-      if (store.signedOut(each) !== undefined) store.unmarkSignedOut(each);
+      if (store.signedOut.read(each) !== undefined) store.signedOut.remove(each);
 }
 
 function heldServers({ sessions: { store } }: Context, view: KubeconfigView): Map<string, HeldServer> {
   const held = new Map<string, HeldServer>();
   const add = (server: string, apiServer: string | undefined) => {
     const before = held.get(server);
-    const kept = store.siblings(server)?.known;
+    const kept = store.siblings.read(server)?.known;
     const ours = view.ours.find((each) => each.server === server && each.siblings !== undefined)?.siblings;
     held.set(server, {
       server,
@@ -100,6 +100,6 @@ function heldServers({ sessions: { store } }: Context, view: KubeconfigView): Ma
   };
   for (const session of store.list()) add(session.server, session.apiServer);
   for (const each of view.ours) add(each.server, each.apiServer);
-  for (const { server } of store.listSignedOut()) add(server, undefined);
+  for (const { server } of store.signedOut.list()) add(server, undefined);
   return held;
 }

@@ -24,7 +24,7 @@ export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): T
       (withContext.has(server) && !isSynced(server)) ||
       store.read(server) !== undefined ||
       // Version 0.1.0 left such a mark, without a name, for any server that `logout` was called with.
-      (store.signedOut(server)?.username ?? null) !== null,
+      (store.signedOut.read(server)?.username ?? null) !== null,
     namedAs: (server) => (server !== settings.seed ? undefined : isTyped ? 'typed' : 'known'),
   });
 }

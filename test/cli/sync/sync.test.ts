@@ -306,7 +306,7 @@ describe('an API server without a certificate to check', () => {
       hints: [`if you accept that: kubectl tka login ${eu.server} --no-switch --insecure-skip-tls-verify`],
     });
     expect(fs.existsSync(path.join(ground.state, 'insecure'))).toBe(false);
-    new SessionStore({ cache: undefined, state: ground.state }).giveInsecureConsent(eu.server, eu.apiServer);
+    new SessionStore({ cache: undefined, state: ground.state }).consents.write(eu.server, eu.apiServer);
     const agreed = await ground.sync();
     expect(agreed.stdout).toBe('1 added: prod-eu. 2 unchanged.\n');
     expect(agreed.error).toBeUndefined();
@@ -316,7 +316,7 @@ describe('an API server without a certificate to check', () => {
     await ground.sync();
     const before = ground.stamp();
     eu.faults.clusterInfo = { insecure_skip_tls_verify: true };
-    new SessionStore({ cache: undefined, state: ground.state }).giveInsecureConsent(eu.server, eu.apiServer);
+    new SessionStore({ cache: undefined, state: ground.state }).consents.write(eu.server, eu.apiServer);
     const said = await ground.sync();
     expect(said.stderr).toMatch(/its CA has changed: sha256 \S+ -> no look at its certificate/);
     expect(ground.stamp()).toBe(before);

@@ -1,0 +1,101 @@
+// The walk of `kubectl tka login`: lock the entry → sign in, whatever the cache holds → write the entry → unlock.
+import { TkaError } from '../util/errors.ts';
+import type { EntryLock } from './held-lock.ts';
+import { type LockedWalk, waitedTooLong, withLock } from './lock.ts';
+import type { Session } from './session.ts';
+import type { SignedOutMark } from './signed-out.ts';
+import type { Tools } from './tools.ts';
+
+/** The Go server deletes a sign-in that is made within about a second of a logout. In milliseconds. */
+const logoutAftermath = 1500;
+
+export interface LoginOptions {
+  /** The person agrees to reach the API server without TLS verification. */
+  readonly insecure: boolean;
+  /** The API server that the token must be for; undefined: any. */
+  readonly apiServer?: string | undefined;
+}
+
+/** The user before a sign-in. */
+export interface Previous {
+  readonly username: string;
+  readonly role: string;
+}
+
+export interface LoginResult {
+  readonly session: Session;
+  readonly previous: Previous | undefined;
+}
+
+/**
+ * Signs in anew, whatever the cache holds, and keeps the token. Throws as obtain() does, and TkaError for an insecure API
+ * server without consent.
+ */
+export function login(tools: Tools, server: string, options: LoginOptions): Promise<LoginResult> {
+  return withLock(tools.store.entryFile(server), new Login(tools, server, options));
+}
+
+class Login implements LockedWalk<LoginResult> {
+  readonly #tools: Tools;
+  readonly #server: string;
+  readonly #options: LoginOptions;
+  readonly #deadline: number;
+
+  constructor(tools: Tools, server: string, options: LoginOptions) {
+    this.#tools = tools;
+    this.#server = server;
+    this.#options = options;
+    this.#deadline = performance.now() + tools.timeout;
+  }
+
+  deadline(): number {
+    return this.#deadline;
+  }
+
+  async act(lock: EntryLock | undefined): Promise<LoginResult> {
+    const { store, servers, keeper } = this.#tools;
+    const { insecure, apiServer } = this.#options;
+    const server = this.#server;
+    const mark = store.signedOut.read(server);
+    const before = mark === undefined ? store.read(server) : undefined;
+    try {
+      const grant = await servers.obtain(server, apiServer, {
+        deadline: this.#deadline,
+        settled: mark === undefined ? 0 : settledAt(mark),
+        mayLogin: () => this.#throwIfSignedOutSince(mark),
+        accept: (access) => store.consents.check(server, access, apiServer, insecure),
+      });
+      this.#throwIfSignedOutSince(mark);
+      if (lock?.held() !== false) store.signedOut.remove(server);
+      return { session: keeper.keep(server, grant, before, lock), previous: previousOf(before ?? mark) };
+    } catch (error) {
+      keeper.removeIfRefused(server, error, lock);
+      throw error;
+    }
+  }
+
+  late(): never {
+    throw waitedTooLong(this.#server, this.#tools.timeout, `try again: kubectl tka login ${this.#server}`);
+  }
+
+  unlockable(why: string): void {
+    this.#tools.keeper.unwritable(why);
+  }
+
+  /** A logout while we sign in means us too. */
+  #throwIfSignedOutSince(mark: SignedOutMark | undefined): void {
+    const { signedOut } = this.#tools.store;
+    if (signedOut.read(this.#server)?.at === mark?.at) return;
+    throw new TkaError(`signed out of ${this.#server} meanwhile`, { hints: [`kubectl tka login ${this.#server}`] });
+  }
+}
+
+/** When the server's clean-up after a logout is over (milliseconds of the epoch). A mark may be from the future. */
+function settledAt({ at, complete }: SignedOutMark): number {
+  return complete ? 0 : Math.min(at, Date.now()) + logoutAftermath;
+}
+
+function previousOf(known: { username: string | null; role: string | null } | undefined): Previous | undefined {
+  if (known === undefined || known.username === null || known.role === null) return undefined;
+  return { username: known.username, role: known.role };
+}
