@@ -148,8 +148,8 @@ export function makeObjects(cluster: string): Map<string, KubeObject[]> {
   ]);
 }
 
-/** Objects as the table that kubectl asks for. */
-export function tableOf(resource: Resource, found: readonly KubeObject[], version: string, include: string): object {
+/** Returns objects as the table that kubectl asks for. */
+export function tableOf(resource: Resource, found: readonly KubeObject[], version: string): object {
   return {
     kind: 'Table',
     apiVersion: `meta.k8s.io/${version}`,
@@ -161,34 +161,16 @@ export function tableOf(resource: Resource, found: readonly KubeObject[], versio
       description: '',
       priority,
     })),
-    rows: found.map((object) => ({
-      cells: resource.columns.map(({ cell }) => cell(object)),
-      ...(include === 'None' ? {} : { object: include === 'Object' ? object : partial(object) }),
-    })),
+    rows: found.map((object) => ({ cells: resource.columns.map(({ cell }) => cell(object)), object })),
   };
 }
-
-const partial = ({ metadata }: KubeObject) => ({
-  kind: 'PartialObjectMetadata',
-  apiVersion: 'meta.k8s.io/v1',
-  metadata,
-});
 
 function ageOf(timestamp: string): string {
   const hours = Math.floor((Date.now() - Date.parse(timestamp)) / 3_600_000);
   return hours < 48 ? `${hours}h` : `${Math.floor(hours / 24)}d`;
 }
 
-interface ApiResource {
-  readonly name: string;
-  readonly singularName: string;
-  readonly namespaced: boolean;
-  readonly kind: string;
-  readonly verbs: readonly string[];
-  readonly shortNames?: readonly string[];
-}
-
-const reviewOf = (kind: string): ApiResource => ({
+const reviewOf = (kind: string) => ({
   name: `${kind.toLowerCase()}s`,
   singularName: kind.toLowerCase(),
   namespaced: false,
@@ -197,7 +179,7 @@ const reviewOf = (kind: string): ApiResource => ({
 });
 
 // The groups with their versions, the preferred one first; '' is the core group.
-const groups: readonly { group: string; versions: readonly string[]; list: readonly ApiResource[] }[] = [
+const groups: readonly { group: string; versions: readonly string[]; list: readonly object[] }[] = [
   {
     group: '',
     versions: ['v1'],
@@ -218,27 +200,22 @@ const groups: readonly { group: string; versions: readonly string[]; list: reado
   },
 ];
 
-/** What a discovery path (/api, /apis and below, /openapi/v3) is answered, or undefined. */
-export function discovery(path: string, accept: string): { body: unknown; contentType?: string } | undefined {
-  if (path === '/openapi/v3') return { body: { paths: {} } };
-  if (path === '/api' || path === '/apis') {
-    const here = groups.filter(({ group }) => (group === '') === (path === '/api'));
-    const aggregated = /application\/json;g=apidiscovery\.k8s\.io;v=(v2|v2beta1);as=APIGroupDiscoveryList/.exec(accept);
-    if (aggregated !== null) {
-      const contentType = aggregated[0];
-      return { contentType, body: aggregatedList(here, aggregated[1] as string) };
-    }
-    if (path === '/api') return { body: { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] } };
-    return { body: { kind: 'APIGroupList', apiVersion: 'v1', groups: here.map(groupOf) } };
+/**
+ * Returns the answer to a discovery path (/api, /apis and below, /openapi/v3); undefined for other paths. It has no
+ * aggregated form: kubectl then asks group by group.
+ */
+export function discovery(path: string): object | undefined {
+  if (path === '/openapi/v3') return { paths: {} };
+  if (path === '/api') return { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] };
+  if (path === '/apis') {
+    const named = groups.filter(({ group }) => group !== '').map(groupOf);
+    return { kind: 'APIGroupList', apiVersion: 'v1', groups: named };
   }
-  for (const entry of groups) {
-    const root = entry.group === '' ? '/api' : `/apis/${entry.group}`;
-    if (path === root) return { body: { kind: 'APIGroup', apiVersion: 'v1', ...groupOf(entry) } };
-    const version = entry.versions.find((v) => path === `${root}/${v}`);
-    if (version !== undefined) {
-      const groupVersion = path.replace(/^\/apis?\//, '');
-      return { body: { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources: entry.list } };
-    }
+  for (const { group, versions, list } of groups) {
+    const root = group === '' ? '/api' : `/apis/${group}`;
+    if (!versions.some((version) => path === `${root}/${version}`)) continue;
+    const groupVersion = path.replace(/^\/apis?\//, '');
+    return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources: list };
   }
   return undefined;
 }
@@ -246,27 +223,4 @@ export function discovery(path: string, accept: string): { body: unknown; conten
 function groupOf({ group, versions }: (typeof groups)[number]) {
   const all = versions.map((version) => ({ groupVersion: `${group}/${version}`, version }));
   return { name: group, versions: all, preferredVersion: all[0] };
-}
-
-function aggregatedList(here: typeof groups, version: string): unknown {
-  return {
-    kind: 'APIGroupDiscoveryList',
-    apiVersion: `apidiscovery.k8s.io/${version}`,
-    metadata: {},
-    items: here.map(({ group, versions, list }) => ({
-      metadata: { name: group || null, creationTimestamp: null },
-      versions: versions.map((v) => ({
-        version: v,
-        freshness: 'Current',
-        resources: list.map(({ name, singularName, namespaced, kind, verbs, shortNames }) => ({
-          resource: name,
-          responseKind: { group, version: v, kind },
-          scope: namespaced ? 'Namespaced' : 'Cluster',
-          singularResource: singularName,
-          verbs,
-          ...(shortNames && { shortNames }),
-        })),
-      })),
-    })),
-  };
 }

@@ -83,8 +83,8 @@ function apiHandler({ name, authenticate }: ApiOptions): RequestListener {
     if (request.method === 'GET') {
       if (path === '/version') return send(response, 200, version);
       if (['/healthz', '/livez', '/readyz'].includes(path)) return void response.end('ok');
-      const found = discovery(path, request.headers.accept ?? '');
-      if (found !== undefined) return send(response, 200, found.body, found.contentType);
+      const found = discovery(path);
+      if (found !== undefined) return send(response, 200, found);
     }
     const review = /^\/apis\/(authentication|authorization)\.k8s\.io\/(v1|v1beta1)\/(selfsubject(\w*)reviews)$/.exec(
       path,
@@ -123,7 +123,7 @@ function apiHandler({ name, authenticate }: ApiOptions): RequestListener {
     const accept = request.headers.accept ?? '';
     if (verb === 'watch' || verb === 'list') {
       if (verb === 'watch') openWatch(response);
-      else send(response, 200, present(resource, matching, accept, query, true));
+      else send(response, 200, present(resource, matching, accept, true));
       return;
     }
     const one = matching.find((o) => o.metadata.name === target.name);
@@ -135,7 +135,7 @@ function apiHandler({ name, authenticate }: ApiOptions): RequestListener {
       throw new Failure(404, 'NotFound', `${resource.name} "${target.name}" not found`, details);
     }
     if (verb === 'delete') all.splice(all.indexOf(one), 1);
-    send(response, 200, present(resource, [one], accept, query, false));
+    send(response, 200, present(resource, [one], accept, false));
   }
 }
 
@@ -226,15 +226,9 @@ function selected(object: KubeObject, query: URLSearchParams): boolean {
   );
 }
 
-function present(
-  resource: Resource,
-  found: readonly KubeObject[],
-  accept: string,
-  query: URLSearchParams,
-  list: boolean,
-): unknown {
+function present(resource: Resource, found: readonly KubeObject[], accept: string, list: boolean): unknown {
   const table = /as=Table;v=(v1|v1beta1)/.exec(accept);
-  if (table !== null) return tableOf(resource, found, table[1] as string, query.get('includeObject') ?? 'Metadata');
+  if (table !== null) return tableOf(resource, found, table[1] as string);
   if (!list) return found[0];
   return { kind: `${resource.kind}List`, apiVersion: 'v1', metadata: { resourceVersion: '1' }, items: found };
 }
@@ -267,8 +261,8 @@ function specOf(request: IncomingMessage, body: Buffer): ReviewSpec {
 
 const notFound = () => new Failure(404, 'NotFound', 'the server could not find the requested resource');
 
-function send(response: ServerResponse, code: number, body: unknown, contentType = 'application/json'): void {
+function send(response: ServerResponse, code: number, body: unknown): void {
   response.statusCode = code;
-  response.setHeader('Content-Type', contentType);
+  response.setHeader('Content-Type', 'application/json');
   response.end(`${JSON.stringify(body)}\n`);
 }

@@ -7,6 +7,7 @@ import { close, createTkaServer, listen } from '../server/http/listen.ts';
 import { apiPath, type ClusterInfo, type MemberRow, type MemberState } from '../tka/types.ts';
 import { createApiServer } from './api-server.ts';
 import type { Certificates } from './certificates.ts';
+import { Counter } from './counter.ts';
 import { type Faults, isGo, type RouteName, shapeFault, takeFault } from './faults.ts';
 import type { GossipMember } from './go-memberlist.ts';
 import { serveWith } from './misbehave.ts';
@@ -67,7 +68,7 @@ export interface SeenRequest {
   readonly at: number;
 }
 
-const noCounts = (): Counts => ({
+const noCounts: Counts = {
   login: 0,
   loginGet: 0,
   kubeconfig: 0,
@@ -78,7 +79,7 @@ const noCounts = (): Counts => ({
   api: 0,
   tokenChecks: 0,
   tokensRefused: 0,
-});
+};
 
 /**
  * A TKA server on loopback with its stand-in Kubernetes API. Made by `startMesh`. A replica has the API, the sign-ins and
@@ -92,12 +93,12 @@ export class SandboxCluster {
   readonly faults: Faults = { routes: {} };
   /** What the memberlists say of it. */
   readonly gossip: Gossip = {};
-  readonly counts: Counts = noCounts();
   /** The last requests, oldest first. */
   readonly requests: SeenRequest[] = [];
   /** Change it for another role or user; null is a caller without a grant. */
   user: SandboxUser | null;
   readyAfterMs: number;
+  readonly #counter = new Counter(noCounts);
   readonly #host: string;
   readonly #tkaHost: string;
   readonly #gossip: (asked: SandboxCluster) => readonly GossipMember[];
@@ -109,7 +110,6 @@ export class SandboxCluster {
   readonly #api: TlsServer;
   readonly #ports: { tka: number; api: number };
   #stoppedAt: number | undefined = 0;
-  #waiting: { readonly route: keyof Counts; readonly count: number; readonly done: () => void }[] = [];
 
   constructor(
     options: ClusterOptions,
@@ -170,9 +170,9 @@ export class SandboxCluster {
       name,
       certificates: mesh.certificates,
       authenticate: (token) => {
-        this.#count('tokenChecks');
+        this.#counter.count('tokenChecks');
         const user = this.#provisioner.authenticate(token);
-        if (user === undefined) this.#count('tokensRefused');
+        if (user === undefined) this.#counter.count('tokensRefused');
         return user;
       },
     });
@@ -180,6 +180,10 @@ export class SandboxCluster {
     this.#api.on('request', (request: IncomingMessage, response: ServerResponse) =>
       this.#serve('api', request, response, api.handler),
     );
+  }
+
+  get counts(): Counts {
+    return this.#counter.counts;
   }
 
   /** When the TKA server was last stopped; undefined while it runs. */
@@ -240,14 +244,13 @@ export class SandboxCluster {
 
   /** Sets all counts to 0 and empties the log. */
   resetCounts(): void {
-    Object.assign(this.counts, noCounts());
+    this.#counter.reset();
     this.requests.length = 0;
   }
 
   /** Resolves as soon as a route was asked for `count` times (by `counts`), before it is answered. */
-  async seen(route: keyof Counts, count = 1): Promise<void> {
-    if (this.counts[route] >= count) return;
-    await new Promise<void>((done) => this.#waiting.push({ route, count, done }));
+  seen(route: keyof Counts, count = 1): Promise<void> {
+    return this.#counter.seen(route, count);
   }
 
   /** The user's current sign-in. */
@@ -284,7 +287,7 @@ export class SandboxCluster {
     const { authorization: _, ...headers } = request.headers;
     this.requests.push({ route, method: request.method ?? '', path: request.url ?? '', headers, at: Date.now() });
     if (this.requests.length > requestLog) this.requests.shift();
-    this.#count(route);
+    this.#counter.count(route);
     // A caller who hangs up in the middle of a body is no error of the sandbox.
     request.on('error', () => {});
     response.on('error', () => {});
@@ -295,18 +298,10 @@ export class SandboxCluster {
     if (route === 'memberlist' && shape.change !== undefined) request.headers.accept = 'application/json';
     serveWith(shape, fault, request, response, handler).catch(() => response.destroy());
   }
-
-  #count(route: keyof Counts): void {
-    this.counts[route]++;
-    this.#waiting = this.#waiting.filter((waiter) => {
-      const reached = this.counts[waiter.route] >= waiter.count;
-      if (reached) waiter.done();
-      return !reached;
-    });
-  }
 }
 
-const urlHost = (host: string): string => (host.includes(':') ? `[${host}]` : host);
+/** Returns a host as it stands in a URL. */
+export const urlHost = (host: string): string => (host.includes(':') ? `[${host}]` : host);
 
 const routeNames = new Map<string, RouteName>([
   [`POST ${apiPath}/login`, 'login'],

@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type { MemberRow } from '../tka/types.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { makeCertificates } from './certificates.ts';
-import { type ClusterOptions, SandboxCluster } from './cluster.ts';
+import { type ClusterOptions, SandboxCluster, urlHost } from './cluster.ts';
 import type { GossipMember } from './go-memberlist.ts';
 
 export {
@@ -133,7 +133,7 @@ function gossipMember(cluster: SandboxCluster, asked: SandboxCluster): GossipMem
   const { gossip, stoppedAt, host } = cluster;
   return {
     hostName: gossip.hostName ?? cluster.name,
-    address: gossip.address ?? `${host.includes(':') ? `[${host}]` : host}:7946`,
+    address: gossip.address ?? `${urlHost(host)}:7946`,
     apiEndpoint: gossip.apiEndpoint ?? cluster.apiServer,
     labels: gossip.labels ?? cluster.labels,
     state: gossip.state ?? (stoppedAt === undefined ? 'healthy' : 'suspected'),

@@ -1,11 +1,13 @@
 // A stand-in for tailscaled: its LocalAPI's status, whois and certificates, on a real Unix socket or, as the macOS app's,
 // on a port with a password.
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import type { SandboxCluster } from './cluster.ts';
+import { type SandboxCluster, urlHost } from './cluster.ts';
+import { Counter } from './counter.ts';
 import type { RouteFault } from './faults.ts';
 import { serveWith } from './misbehave.ts';
 import {
@@ -88,67 +90,52 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
         await mkdtemp(path.join(os.tmpdir(), 'ts-'))
       : undefined;
   const socketPath = password !== undefined ? '' : (options.socketPath ?? path.join(folder ?? '', 's'));
-  const counts: Record<Counted, number> = { status: 0, whois: 0, cert: 0, refused: 0, other: 0 };
-  let waiting: { what: Counted; count: number; done: () => void }[] = [];
-  const count = (what: Counted) => {
-    counts[what]++;
-    waiting = waiting.filter((waiter) => counts[waiter.what] < waiter.count || waiter.done());
-  };
+  const counter = new Counter({ status: 0, whois: 0, cert: 0, refused: 0, other: 0 });
   let port: number | undefined;
 
-  const answer: RequestListener = (request, response) => {
-    response.setHeader('Tailscale-Version', '1.90.0-sandbox');
-    const url = new URL(request.url ?? '/', 'http://local-tailscaled.sock');
+  const answerTo = (request: IncomingMessage): StandInAnswer => {
     const refusal = refusalOf(request, password);
     if (refusal !== undefined) {
-      count('refused');
-      return plain(response, ...refusal);
+      counter.count('refused');
+      return refusal;
     }
-    const [, what = '', name = ''] = url.pathname.match(/^\/localapi\/v0\/([a-z]+)(?:\/([^/]+))?$/) ?? [];
-    let answered: StandInAnswer = [404, '404 page not found\n'];
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://local-tailscaled.sock');
+    const [, what, name = ''] = pathname.match(/^\/localapi\/v0\/([a-z]+)(?:\/([^/]+))?$/) ?? [];
     // Indented, as the real one.
-    if (what === 'status') answered = [200, JSON.stringify(documentOf(standIn), undefined, '\t'), 'application/json'];
-    else if (what === 'whois') answered = whoisAnswer(url.searchParams, standIn.whois);
-    else if (what === 'cert') answered = certAnswer(decodeURIComponent(name), url.searchParams, standIn.certificate);
-    else count('other');
-    const [status, text, type = 'text/plain; charset=utf-8'] = answered;
+    if (what === 'status') return [200, JSON.stringify(documentOf(standIn), undefined, '\t'), 'application/json'];
+    if (what === 'whois') return whoisAnswer(searchParams, standIn.whois);
+    if (what === 'cert') return certAnswer(decodeURIComponent(name), searchParams, standIn.certificate);
+    counter.count('other');
+    return [404, '404 page not found\n'];
+  };
+  const answer: RequestListener = (request, response) => {
+    const [status, text, type = 'text/plain; charset=utf-8'] = answerTo(request);
     response.statusCode = status;
+    response.setHeader('Tailscale-Version', '1.90.0-sandbox');
     response.setHeader('Content-Type', type);
     response.end(text);
   };
   const server = createServer((request, response) => {
     const [, what] = request.url?.match(/^\/localapi\/v0\/(status|whois|cert)\b/) ?? [];
-    if (what !== undefined) count(what as Counted);
+    if (what !== undefined) counter.count(what as Counted);
     request.on('error', () => {});
     response.on('error', () => {});
     const { times = 1 } = standIn.fault;
     if (standIn.fault.times !== undefined && times > 0) standIn.fault.times--;
     serveWith({}, times > 0 ? standIn.fault : {}, request, response, answer).catch(() => response.destroy());
   });
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket) => {
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
-  });
-
   const start = async () => {
     if (server.listening) return;
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      const where = password === undefined ? { path: socketPath } : { host: '127.0.0.1', port: port ?? 0 };
-      server.listen(where, () => {
-        server.off('error', reject);
-        if (password !== undefined) port = (server.address() as AddressInfo).port;
-        resolve();
-      });
-    });
+    server.listen(password === undefined ? { path: socketPath } : { host: '127.0.0.1', port: port ?? 0 });
+    await once(server, 'listening');
+    if (password !== undefined) port = (server.address() as AddressInfo).port;
   };
   const stop = async () => {
     if (!server.listening) return;
-    await new Promise<void>((resolve) => {
-      server.close(() => resolve());
-      for (const socket of sockets) socket.destroy();
-    });
+    const closed = once(server, 'close');
+    server.close();
+    server.closeAllConnections();
+    await closed;
   };
   const close = async () => {
     await stop();
@@ -168,10 +155,8 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
     whois: options.whois ?? (() => undefined),
     certificate: options.certificate ?? (() => undefined),
     fault: {},
-    counts,
-    async seen(count = 1, what = 'status') {
-      if (counts[what] < count) await new Promise<void>((done) => waiting.push({ what, count, done }));
-    },
+    counts: counter.counts,
+    seen: (count = 1, what = 'status') => counter.seen(what, count),
     start,
     stop,
     close,
@@ -181,24 +166,18 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
   return standIn;
 }
 
-function plain(response: ServerResponse, status: number, text: string): void {
-  response.statusCode = status;
-  response.setHeader('Content-Type', 'text/plain; charset=utf-8');
-  response.end(`${text}\n`);
-}
-
 /** How the real one refuses a request (ipn/localapi, ServeHTTP). */
-function refusalOf(request: IncomingMessage, password: string | undefined): [status: number, text: string] | undefined {
+function refusalOf(request: IncomingMessage, password: string | undefined): StandInAnswer | undefined {
   const { host = '', origin, referer, authorization = '' } = request.headers;
   const local = password !== undefined && /^(?:localhost|127\.0\.0\.1):\d+$/.test(host);
   if (origin !== undefined || referer !== undefined || !(host === 'local-tailscaled.sock' || host === '' || local)) {
-    return [403, 'invalid localapi request'];
+    return [403, 'invalid localapi request\n'];
   }
   if (password === undefined) return undefined;
   const [, basic] = /^Basic ([A-Za-z0-9+/=]+)$/.exec(authorization) ?? [];
-  if (basic === undefined) return [401, 'auth required'];
+  if (basic === undefined) return [401, 'auth required\n'];
   const given = Buffer.from(basic, 'base64').toString();
-  return given.slice(given.indexOf(':') + 1) === password ? undefined : [403, 'bad password'];
+  return given.slice(given.indexOf(':') + 1) === password ? undefined : [403, 'bad password\n'];
 }
 
 /** The document in the real one's shape (ipn/ipnstate.Status). */
@@ -253,7 +232,7 @@ function peerDocument(device: StandInPeer, index: number, suffix: string): Reado
     ExitNode: false,
     ExitNodeOption: false,
     Active: false,
-    PeerAPIURL: addresses.map((ip) => `http://${ip.includes(':') ? `[${ip}]` : ip}:35839`),
+    PeerAPIURL: addresses.map((ip) => `http://${urlHost(ip)}:35839`),
     InNetworkMap: true,
     InMagicSock: true,
     InEngine: false,
