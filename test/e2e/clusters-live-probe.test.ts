@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { generate } from 'selfsigned';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
-import { probeAll, probeOf } from '../../src/cli/clusters/probes.ts';
+import { probeAll, probeOf } from '../../src/cli/clusters/probe.ts';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import type { SandboxCluster, SandboxMesh } from '../../src/sandbox/mesh.ts';
 import { TkaClient } from '../../src/tka/client.ts';

@@ -1,19 +1,278 @@
+// What a TKA server is like right now: two questions over one connection, neither of which creates anything.
+
 import { TLSSocket } from 'node:tls';
-import type { Cluster } from '../../discovery/clusters.ts';
+import type { Cluster, ClusterState } from '../../discovery/clusters.ts';
 import type { Network } from '../../network/network.ts';
 import { progressOf } from '../../terminal/progress.ts';
+import { parseClusterInfo, parseSignIn, type RawAnswer } from '../../tka/answers.ts';
 import { TkaClient } from '../../tka/client.ts';
+import { NotSignedIn, Refused } from '../../tka/errors.ts';
+import { systemCode, TkaError } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { type Connection, type Probed, probeAll, probeOf, probeTargets } from './probes.ts';
 
+/** The certificate of a server that speaks https. */
+export interface TlsState {
+  readonly valid: boolean;
+  /** RFC 3339; null where it is not valid. */
+  readonly validUntil: string | null;
+  /** Whole days. */
+  readonly daysLeft: number | null;
+  /** What is wrong with it. */
+  readonly problem: string | null;
+}
+
+/** The user's sign-in as the server states it. */
+export interface SignInState {
+  /** `pending`: not provisioned yet; `refused`: no grant. */
+  readonly state: 'active' | 'pending' | 'signed-out' | 'refused';
+  readonly username: string | null;
+  readonly role: string | null;
+  /** RFC 3339. */
+  readonly until: string | null;
+}
+
+/** What `clusters --probe` tells of a cluster; null is what is not known. */
+export interface Probe {
+  /** Whether an HTTP answer came; null where nobody was asked. */
+  readonly reachable: boolean | null;
+  /** Of one /cluster-info exchange on an open connection. */
+  readonly latencyMs: number | null;
+  /** null for plain http. */
+  readonly tls: TlsState | null;
+  readonly version: string | null;
+  readonly signIn: SignInState | null;
+  /** What is wrong: why it is not reachable, or how its answers are not what they should be. */
+  readonly error: string | null;
+}
+
+/** A probe with its error in a few words; null where there is none that the other columns do not tell. */
+export interface Probed {
+  readonly probe: Probe;
+  readonly brief: string | null;
+}
+
+/** What a server answered, whichever cluster it is thought to be of. */
+export interface ServerProbe extends Probed {
+  /** The API endpoint that it speaks for. */
+  readonly apiServer: string | null;
+}
+
+/** A client for one server that says when its connection was opened. */
+export interface ConnectionProbe {
+  readonly client: TkaClient;
+  /** When its last connection was opened, by performance.now(), and until when the certificate is valid. */
+  readonly opened: () => { readonly at: number; readonly validUntil: number | undefined } | undefined;
+}
+
+/** A server to probe. */
+export interface ProbeTarget {
+  readonly server: string;
+  /** The API endpoints of the clusters that it is thought to be of. */
+  readonly endpoints: ReadonlySet<string>;
+  /** Milliseconds for its answer. */
+  readonly patience: number;
+}
+
+/** How many servers are asked at once. */
+const probesAtOnce = 16;
+const patience = { listed: 5000, gone: 2000 };
+/** The least time for the second question, in milliseconds. */
+const leastTime = 1000;
+const gone: ReadonlySet<ClusterState> = new Set(['dead', 'suspected', 'missing']);
+const dayMs = 86_400_000;
+/** Milliseconds to open a connection. */
 const connectTimeout = 2000;
 /** Milliseconds for all probes of a list: 16 at a time, that is enough for 480 servers of which none can be reached. */
 export const probeBudget = 60_000;
+const nothing: Probe = { reachable: null, latencyMs: null, tls: null, version: null, signIn: null, error: null };
 
-/** Opens probes' connections: within 2 s or not at all. */
-export function probeConnections({ network, terminal }: Pick<Context, 'network' | 'terminal'>) {
-  return (server: string): Connection => {
-    let opened: ReturnType<Connection['opened']>;
+/** The servers to ask about a cluster: its own first, then the others that may be used. */
+export function serversToProbe({ server: own, servers }: Cluster): string[] {
+  if (own === null) return [];
+  return [own, ...servers.flatMap(({ server, reason }) => (server === own || reason !== null ? [] : (server ?? [])))];
+}
+
+/** The servers of clusters, each once, in the order of the list. */
+export function probeTargets(clusters: readonly Cluster[]): ProbeTarget[] {
+  const targets = new Map<string, { server: string; endpoints: Set<string>; patience: number }>();
+  for (const cluster of clusters) {
+    const states = new Map(cluster.servers.map(({ server, state }) => [server, state]));
+    for (const server of serversToProbe(cluster)) {
+      const target = targets.get(server) ?? { server, endpoints: new Set(), patience: 0 };
+      target.endpoints.add(cluster.apiEndpoint);
+      const isGone = gone.has(states.get(server) ?? cluster.state);
+      target.patience = Math.max(target.patience, isGone ? patience.gone : patience.listed);
+      targets.set(server, target);
+    }
+  }
+  return [...targets.values()];
+}
+
+/**
+ * Asks a server for its cluster, and, where that is one that it is thought to be of, for the user's sign-in. Never
+ * throws: what goes wrong is what is to be told.
+ */
+async function probeServer(target: ProbeTarget, open: (server: string) => ConnectionProbe): Promise<ServerProbe> {
+  const { server } = target;
+  const connection = open(server);
+  const { client } = connection;
+  const started = performance.now();
+  try {
+    const answer = await client.ask('GET', '/cluster-info', { timeout: target.patience });
+    const ended = performance.now();
+    const opened = connection.opened();
+    const found: Probe = {
+      ...nothing,
+      reachable: true,
+      latencyMs: Math.round((ended - Math.max(started, opened?.at ?? started)) * 10) / 10,
+      tls: server.startsWith('https:') ? validTls(opened?.validUntil) : null,
+      version: ownVersion(answer),
+    };
+    return await judged(answer, found, target, client, ended - started);
+  } catch (error) {
+    return unreachable(server, error);
+  } finally {
+    await client.close();
+  }
+}
+
+async function judged(
+  answer: RawAnswer,
+  found: Probe,
+  target: ProbeTarget,
+  client: TkaClient,
+  took: number,
+): Promise<ServerProbe> {
+  let apiServer: string;
+  try {
+    ({ apiServer } = parseClusterInfo(answer, target.server));
+  } catch (error) {
+    const message = messageOf(error);
+    if (error instanceof Refused && answer.status === 403) {
+      const signIn = { state: 'refused', username: null, role: null, until: null } as const;
+      return { probe: { ...found, signIn, error: message }, brief: null, apiServer: null };
+    }
+    const brief = answer.status === 200 ? 'not the TKA protocol' : `HTTP ${answer.status}`;
+    return { probe: { ...found, error: message }, brief, apiServer: null };
+  }
+  // A sign-in at another cluster's server would say nothing of this one.
+  if (!target.endpoints.has(apiServer)) return { probe: found, brief: null, apiServer };
+  const timeout = Math.max(leastTime, target.patience - took);
+  return { probe: { ...found, ...(await askSignIn(client, timeout)) }, brief: null, apiServer };
+}
+
+async function askSignIn(client: TkaClient, timeout: number): Promise<Pick<Probe, 'signIn' | 'error'>> {
+  const nobody = { username: null, role: null, until: null };
+  try {
+    const answer = await client.ask('GET', '/login', { timeout });
+    const { username, role, until } = parseSignIn(answer, client.server, 'the question for the sign-in');
+    const state = answer.status === 202 ? 'pending' : 'active';
+    return { signIn: { state, username, role, until: rfc3339(until) }, error: null };
+  } catch (error) {
+    if (error instanceof NotSignedIn) return { signIn: { state: 'signed-out', ...nobody }, error: null };
+    const signIn = error instanceof Refused ? ({ state: 'refused', ...nobody } as const) : null;
+    return { signIn, error: messageOf(error) };
+  }
+}
+
+function unreachable(server: string, error: unknown): ServerProbe {
+  const message = messageOf(error);
+  const prefix = `cannot reach ${server}: `;
+  const words = message.startsWith(prefix) ? message.slice(prefix.length) : message;
+  const isTls = server.startsWith('https:') && /CERT|SSL|TLS|SELF_SIGNED|VERIFY/.test(systemCode(error) ?? '');
+  // What follows a semicolon is Node's advice to those who start it themselves.
+  const problem = words.replace(/^TLS handshake failed: /, '').replace(/; .*/, '');
+  const tls = isTls ? { valid: false, validUntil: null, daysLeft: null, problem } : null;
+  return {
+    probe: { ...nothing, reachable: false, tls, error: message },
+    brief: isTls ? 'TLS' : words.replace(/^its /, ''),
+    apiServer: null,
+  };
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof TkaError) return error.message;
+  return `unexpected: ${cleanText(error instanceof Error ? error.message : String(error))}`;
+}
+
+function validTls(validUntil: number | undefined): TlsState {
+  const known = validUntil !== undefined && rfc3339(validUntil) !== null;
+  return {
+    valid: true,
+    validUntil: known ? rfc3339(validUntil) : null,
+    daysLeft: known ? Math.floor((validUntil - Date.now()) / dayMs) : null,
+    problem: null,
+  };
+}
+
+function rfc3339(time: number): string | null {
+  const date = new Date(time);
+  return Number.isNaN(date.getTime()) ? null : date.toISOString().replace(/\.\d+Z$/, 'Z');
+}
+
+// A `Server` header is often that of a proxy: only one that names TKA counts.
+function ownVersion({ headers }: RawAnswer): string | null {
+  const own = headers['tka-version'] ?? headers['x-tka-version'];
+  const named = /^tka(?:-server)?\/(\S+)/i.exec(headers.server ?? '')?.[1];
+  return cleanText(own ?? named ?? '', 64) || null;
+}
+
+/**
+ * What is to be told of a cluster, from what servers answered: the first of its servers that answers as it should counts,
+ * else its own. One that is not in `found` was not asked in time.
+ */
+export function probeOf(cluster: Cluster, found: ReadonlyMap<string, ServerProbe>): Probed {
+  if (cluster.server === null) {
+    return { probe: { ...nothing, error: cluster.reason ?? 'its TKA server is not known' }, brief: null };
+  }
+  const all = serversToProbe(cluster).flatMap((server) => {
+    const answer = found.get(server);
+    return answer === undefined ? [] : [probeOfServer(cluster, server, answer)];
+  });
+  const good = all.find(({ probe, brief }) => probe.reachable === true && brief === null);
+  return good ?? all[0] ?? { probe: { ...nothing, error: 'not asked' }, brief: null };
+}
+
+function probeOfServer(cluster: Cluster, server: string, answer: ServerProbe): Probed {
+  const stated = cluster.servers.find((each) => each.server === server)?.version ?? null;
+  const probe = { ...answer.probe, version: stated ?? answer.probe.version };
+  const { apiServer } = answer;
+  if (apiServer === null || apiServer === cluster.apiEndpoint) return { probe, brief: answer.brief };
+  const error = `${server} speaks for ${apiServer}, not for ${cluster.apiEndpoint}`;
+  return { probe: { ...probe, signIn: null, error }, brief: 'another cluster' };
+}
+
+export interface ProbeOptions {
+  readonly open: (server: string) => ConnectionProbe;
+  /** After so many milliseconds nobody else is asked. */
+  readonly budget: number;
+  /** Called after each server, with the answers so far. */
+  readonly onDone: (found: ReadonlyMap<string, ServerProbe>, server: string) => void;
+}
+
+/** Asks servers, 16 at a time; those that it did not come to in time are left out. */
+export async function probeAll(
+  targets: readonly ProbeTarget[],
+  options: ProbeOptions,
+): Promise<ReadonlyMap<string, ServerProbe>> {
+  const found = new Map<string, ServerProbe>();
+  const end = performance.now() + options.budget;
+  let next = 0;
+  const worker = async () => {
+    for (let target = targets[next++]; target !== undefined && performance.now() < end; target = targets[next++]) {
+      found.set(target.server, await probeServer(target, options.open));
+      options.onDone(found, target.server);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(probesAtOnce, targets.length) }, worker));
+  return found;
+}
+
+/** Returns what opens the connection to a server, within 2 s. */
+export function connectionProbes({ network, terminal }: Pick<Context, 'network' | 'terminal'>) {
+  return (server: string): ConnectionProbe => {
+    let opened: ReturnType<ConnectionProbe['opened']>;
     const watched: Network = {
       ...network,
       client: (origin, options) =>
@@ -42,7 +301,7 @@ export async function probeClusters(context: Context, clusters: readonly Cluster
   const onDone = (found: ReadonlyMap<string, unknown>) => {
     progress.done = found.size;
   };
-  const found = await probeAll(targets, { open: probeConnections(context), budget: probeBudget, onDone }).finally(
+  const found = await probeAll(targets, { open: connectionProbes(context), budget: probeBudget, onDone }).finally(
     progress.end,
   );
   const left = targets.length - found.size;

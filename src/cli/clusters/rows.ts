@@ -4,7 +4,7 @@ import { timeLeft } from '../../session/session.ts';
 import { type OutputFormat, shortDuration } from '../../terminal/output.ts';
 import type { Context } from '../context/context.ts';
 import { contextOf } from '../target/context-name.ts';
-import type { Probe, Probed } from './probes.ts';
+import type { Probe, Probed } from './probe.ts';
 
 /** A cluster as scripts get it. */
 export interface Row {

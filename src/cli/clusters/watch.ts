@@ -4,8 +4,15 @@ import { cell, type OutputFormat, structured, TableLines } from '../../terminal/
 import { systemCode } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { type Feed, feedClusters } from './feed.ts';
-import { probeBudget, probeConnections } from './probe.ts';
-import { probeAll, probeOf, probeTargets, type ServerProbe, serversToProbe } from './probes.ts';
+import {
+  connectionProbes,
+  probeAll,
+  probeBudget,
+  probeOf,
+  probeTargets,
+  type ServerProbe,
+  serversToProbe,
+} from './probe.ts';
 import { type Columns, cellsOf, headingsOf, type Listed, listedOf, substanceOf, withProbe } from './rows.ts';
 
 /** Milliseconds between the beginnings of two looks at the list. */
@@ -44,7 +51,7 @@ async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], c
     changes.show(some.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, found))));
   let shown = Promise.resolve();
   const found = await probeAll(probeTargets(chosen), {
-    open: probeConnections(context),
+    open: connectionProbes(context),
     budget: probeBudget,
     onDone: (answers, server) => {
       if (isFirst) return;
