@@ -45,7 +45,7 @@ const rules: readonly Rule[] = [
     because: 'client and server read their files with it',
   },
   {
-    of: /^src\/tka\/(types|token|url|errors|answers)\.ts$/,
+    of: /^src\/tka\/(types|token|url|errors|raw-answer|answers|memberlist)\.ts$/,
     may: /^(src\/(tka|util)\/|src\/network\/failure\.ts$|node:)/,
     because: 'wire types and their parsers are pure: every room may use them, at no cost',
   },

@@ -1,6 +1,6 @@
-import type { Member, Memberlist } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn, Refused } from '../tka/errors.ts';
+import type { Member, Memberlist } from '../tka/memberlist.ts';
 
 /** A member as a server lists it, with what only the Go server's HTML view tells. */
 export interface ListedMember extends Member {

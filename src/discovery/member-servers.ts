@@ -1,4 +1,4 @@
-import type { Member } from '../tka/answers.ts';
+import type { Member } from '../tka/memberlist.ts';
 import type { GoodListing } from './current-list.ts';
 import { entryTimeout, type FindOptions } from './find-options.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';

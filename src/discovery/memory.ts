@@ -1,8 +1,8 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName, serverOfEntry } from '../credential/entry.ts';
-import type { Member } from '../tka/answers.ts';
-import { readMembers } from '../tka/answers.ts';
+import type { Member } from '../tka/memberlist.ts';
+import { readMembers } from '../tka/memberlist.ts';
 import { ensurePrivateFolder, readOwn, readOwnLine, writeFileAtomic } from '../util/files.ts';
 import type { Cluster, Provenance } from './clusters.ts';
 import { isSelectable } from './selector.ts';

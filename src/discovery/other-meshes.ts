@@ -1,6 +1,6 @@
 import { Unavailable } from '../network/failure.ts';
 import type { Peer } from '../tailscale/localapi.ts';
-import type { Member } from '../tka/answers.ts';
+import type { Member } from '../tka/memberlist.ts';
 import { TkaError } from '../util/errors.ts';
 import { hostOf } from '../util/url.ts';
 import type { GoodListing } from './current-list.ts';

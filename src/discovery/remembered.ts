@@ -1,4 +1,4 @@
-import type { Member } from '../tka/answers.ts';
+import type { Member } from '../tka/memberlist.ts';
 import { minuteOf } from './age.ts';
 import type { Cluster, ClusterState } from './clusters.ts';
 import type { FindOptions } from './find-options.ts';

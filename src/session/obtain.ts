@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
-import { retryAfter, type SignIn, type TokenAccess } from '../tka/answers.ts';
+import type { SignIn, TokenAccess } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn } from '../tka/errors.ts';
+import { retryAfter } from '../tka/raw-answer.ts';
 import { MovedOn } from './failover.ts';
 import { firstPause, longestPause, Pauses } from './pauses.ts';
 

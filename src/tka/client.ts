@@ -7,16 +7,14 @@ import type { Route } from '../network/steps.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import {
   type ClusterDescription,
-  type Memberlist,
   parseClusterInfo,
   parseKubeconfig,
-  parseMemberlist,
   parseSignIn,
-  type RawAnswer,
   type SignIn,
-  serverTime,
   type TokenAccess,
 } from './answers.ts';
+import { type Memberlist, parseMemberlist } from './memberlist.ts';
+import { type RawAnswer, serverTime } from './raw-answer.ts';
 import { apiPath } from './types.ts';
 
 const smallAnswer = 1024 * 1024;

@@ -1,7 +1,7 @@
 // Every error says what to do next: its own hint, or the last resort.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { crashed } from '../../src/cli/run.ts';
-import { refusal } from '../../src/tka/answers.ts';
+import { refusal } from '../../src/tka/raw-answer.ts';
 import { hintsOf, TkaError, UsageError } from '../../src/util/errors.ts';
 
 const written = vi.hoisted(() => [] as string[]);

@@ -5,8 +5,8 @@ import { findClusters } from '../../src/discovery/cluster-list.ts';
 import type { FindOptions } from '../../src/discovery/find-options.ts';
 import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
 import { Unavailable } from '../../src/network/failure.ts';
-import type { Member } from '../../src/tka/answers.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
+import type { Member } from '../../src/tka/memberlist.ts';
 import { memberOf, peerOf, standInClient } from './stand-in.ts';
 
 const seed = 'https://tka.example.ts.net';

@@ -5,8 +5,8 @@ import { memberId } from '../../src/discovery/fnv.ts';
 import { askListing, isAnswer } from '../../src/discovery/listing.ts';
 import { askInTurn, type Batch } from '../../src/discovery/turns.ts';
 import { Unavailable } from '../../src/network/failure.ts';
-import type { Member } from '../../src/tka/answers.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
+import type { Member } from '../../src/tka/memberlist.ts';
 import { TkaError } from '../../src/util/errors.ts';
 import { memberOf, samplePage, standInClient } from './stand-in.ts';
 

@@ -2,8 +2,8 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { Peer } from '../../src/tailscale/localapi.ts';
-import type { Member } from '../../src/tka/answers.ts';
 import { TkaClient } from '../../src/tka/client.ts';
+import type { Member } from '../../src/tka/memberlist.ts';
 
 type Answers = Partial<Pick<TkaClient, 'clusterInfo' | 'memberlist' | 'memberlistPage' | 'close'>>;
 

@@ -6,16 +6,10 @@ import { accessChanges } from '../../src/cli/sync/changes.ts';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
 import { goPage } from '../../src/sandbox/go-memberlist.ts';
 import { parseStatus } from '../../src/tailscale/status.ts';
-import {
-  parseClusterInfo,
-  parseKubeconfig,
-  parseMemberlist,
-  parseSignIn,
-  type RawAnswer,
-  retryAfter,
-  serverTime,
-} from '../../src/tka/answers.ts';
+import { parseClusterInfo, parseKubeconfig, parseSignIn } from '../../src/tka/answers.ts';
 import { decoded } from '../../src/tka/client.ts';
+import { parseMemberlist } from '../../src/tka/memberlist.ts';
+import { type RawAnswer, retryAfter, serverTime } from '../../src/tka/raw-answer.ts';
 import { checkToken } from '../../src/tka/token.ts';
 import { cleanText } from '../../src/util/text.ts';
 import { cpuTime } from '../fixtures/cpu.ts';

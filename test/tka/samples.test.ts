@@ -2,18 +2,11 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Unavailable } from '../../src/network/failure.ts';
-import {
-  errorWords,
-  parseClusterInfo,
-  parseKubeconfig,
-  parseMemberlist,
-  parseSignIn,
-  type RawAnswer,
-  retryAfter,
-  serverTime,
-} from '../../src/tka/answers.ts';
+import { parseClusterInfo, parseKubeconfig, parseSignIn } from '../../src/tka/answers.ts';
 import { decoded } from '../../src/tka/client.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
+import { parseMemberlist } from '../../src/tka/memberlist.ts';
+import { errorWords, type RawAnswer, retryAfter, serverTime } from '../../src/tka/raw-answer.ts';
 
 const folder = path.join(import.meta.dirname, '../samples');
 const who = 'https://tka.example.ts.net';

@@ -1,0 +1,158 @@
+// An HTTP answer of a TKA server before it is parsed, and the errors that it stands for.
+
+import { Unavailable } from '../network/failure.ts';
+import type { TkaError } from '../util/errors.ts';
+import { isObject, own, parseJson } from '../util/json.ts';
+import { cleanText, isDnsLike } from '../util/text.ts';
+import { NotSignedIn, Refused } from './errors.ts';
+
+/** An HTTP answer as it arrived; header names in lower case. */
+export interface RawAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly body: string;
+}
+
+// A failing server mostly recovers within seconds, or not at all.
+const answeredPatience = 5_000;
+
+// JSON such as `[{},{},{}` takes a hundred times its length in memory. No answer of the protocol has so many values.
+const valueLimit = 1_000_000;
+
+/** Returns the value of a JSON body; undefined if it is no JSON or has more than a million values. */
+export function parseAnswer(text: string): unknown {
+  return text.length > valueLimit && countValues(text) > valueLimit ? undefined : parseJson(text);
+}
+
+// An upper bound: characters within strings count too.
+function countValues(text: string): number {
+  let count = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === 0x2c || c === 0x5b || c === 0x7b) count++;
+  }
+  return count;
+}
+
+/** Returns the server's Retry-After in milliseconds; undefined without one in seconds. */
+export function retryAfter(answer: RawAnswer): number | undefined {
+  const seconds = answer.headers['retry-after']?.trim() ?? '';
+  return /^[0-9]{1,6}$/.test(seconds) ? Number(seconds) * 1000 : undefined;
+}
+
+/** Returns the answer's Date in milliseconds of the epoch; undefined without a valid one. */
+export function serverTime(answer: RawAnswer): number | undefined {
+  const date = answer.headers.date ?? '';
+  // RFC 9110. Date.parse alone accepts other forms, and years of six digits.
+  if (!/^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(date)) return undefined;
+  const time = Date.parse(date);
+  return Number.isNaN(time) ? undefined : time;
+}
+
+const adviceLimit = 64;
+
+/** Returns the outermost and the innermost message of an error body, and its advice; undefined for other bodies. */
+export function errorWords(body: string): { message: string; advice: string[] } | undefined {
+  const top = parseAnswer(body);
+  if (!isObject(top)) return undefined;
+  const messages: string[] = [];
+  const advice: string[] = [];
+  for (let at: unknown = top, depth = 0; isObject(at) && depth < 16; at = own(at, 'cause'), depth++) {
+    const message = [own(at, 'message'), own(at, 'error')].find(isText);
+    if (message !== undefined) messages.push(cleanText(message, 600));
+    const lines = own(at, 'advice');
+    for (const line of Array.isArray(lines) ? lines : []) if (isText(line)) advice.push(line);
+  }
+  if (messages.length === 0) return undefined;
+  const told = advice.slice(0, adviceLimit).map((line) => cleanText(line, 1000));
+  if (advice.length > told.length) told.push(`and ${advice.length - told.length} more`);
+  return { message: [...new Set([messages[0], messages.at(-1)])].join(': '), advice: told };
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && cleanText(value) !== '';
+}
+
+// The default of the server's `tailscale.capName`, which the client cannot know.
+const grantHint =
+  'ask those who maintain your tailnet’s policy for a grant of the capability specht-labs.de/cap/tka to you';
+
+/** Returns the error for an answer with another status than expected. `who` names the server. */
+export function refusal(answer: RawAnswer, who: string, doing: string): TkaError {
+  const { status } = answer;
+  const words = errorWords(answer.body);
+  const said = words === undefined ? '' : `: ${words.message}`;
+  const advice = words?.advice ?? [];
+  if (status === 429) return tooMany(answer, who, doing, said, advice);
+  if (words === undefined) {
+    return status === 401
+      ? new NotSignedIn(`${who} knows no sign-in (HTTP 401)`)
+      : notProtocol(who, doing, `HTTP ${status}`, isGateways(status));
+  }
+  const hints = status === 403 && advice.length === 0 ? [grantHint] : advice;
+  if (status === 401) return new NotSignedIn(`${who} knows no sign-in${said}`, { hints });
+  if ([400, 403, 404, 422].includes(status) || (status === 500 && isAboutPeriod(words.message))) {
+    return new Refused(`${who} refused ${doing}${said} (HTTP ${status})`, status, { hints });
+  }
+  const kind =
+    status === 500 && isConflict(words.message) ? { pause: 0 } : { answered: true, away: isGateways(status) };
+  return new Unavailable(`${who} failed at ${doing}${said} (HTTP ${status})`, answeredPatience, { hints, ...kind });
+}
+
+/** Returns whether a proxy or a load balancer answers so while the server behind it is away. */
+function isGateways(status: number): boolean {
+  return status === 502 || status === 503 || status === 504;
+}
+
+// The Go server's words for a period in the policy that is too short or invalid. Trying again would not help.
+function isAboutPeriod(message: string): boolean {
+  return /`period`|parsing duration/i.test(message);
+}
+
+// Kubernetes' words if another request changed the same sign-in at the same time.
+function isConflict(message: string): boolean {
+  return message.includes('the object has been modified');
+}
+
+// Worth waiting for as long as the server asks, up to the caller's budget.
+function tooMany(answer: RawAnswer, who: string, doing: string, why: string, advice: readonly string[]): Unavailable {
+  const pause = retryAfter(answer) ?? 1000;
+  return new Unavailable(
+    `${who} is asked too often and did not answer ${doing}${why} (HTTP 429)`,
+    Number.POSITIVE_INFINITY,
+    {
+      hints: [...advice, `try again in ${Math.ceil(pause / 1000)} s`],
+      pause,
+    },
+  );
+}
+
+/** Returns the error for an answer that is not of the protocol; `what` says why. */
+export function notProtocol(who: string, doing: string, what: string, away = false): Unavailable {
+  return new Unavailable(
+    `${who} answered ${doing} with something that is not the TKA protocol (${what})`,
+    answeredPatience,
+    {
+      answered: true,
+      away,
+      hints: ['is this address a TKA server, and no proxy or other service? check it with `kubectl tka config`'],
+    },
+  );
+}
+
+/** A time as RFC 3339 writes it. */
+export const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})$/;
+
+/** Returns the name of a server or a cluster; null if it is not a DNS-like name. */
+export const nameIn = (value: unknown): string | null => (typeof value === 'string' && isDnsLike(value) ? value : null);
+
+/** Returns at most 64 labels, cleaned. */
+export function labelsOf(value: unknown): ReadonlyMap<string, string> {
+  const labels = new Map<string, string>();
+  if (!isObject(value)) return labels;
+  for (const [key, label] of Object.entries(value).slice(0, 64)) {
+    // Kubernetes allows 253 + 1 + 63 characters for a key and 63 for a value.
+    if (typeof label === 'string' && cleanText(key, 317) !== '') labels.set(cleanText(key, 317), cleanText(label));
+  }
+  return labels;
+}
