@@ -1,0 +1,101 @@
+import type { Confirmation } from '../../discovery/confirm.ts';
+import {
+  checkWritable,
+  editKubeconfig,
+  type KubeconfigView,
+  type OurContext,
+  previewKubeconfig,
+} from '../../kubeconfig/index.ts';
+import type { Session } from '../../session/session.ts';
+import type { Siblings } from '../../session/siblings.ts';
+import { TkaError } from '../../util/errors.ts';
+import { quoted } from '../../util/text.ts';
+import type { Context } from '../context/context.ts';
+import { rememberSwitch } from '../contexts/previous.ts';
+import { inContext } from '../contexts/siblings.ts';
+import { specOf } from '../contexts/spec.ts';
+import { type ContextTarget, contextFor } from '../target/context-name.ts';
+
+/** How `login` names its context, and whether that becomes the current one. */
+export interface ContextOptions {
+  readonly wanted: string | undefined;
+  readonly isSwitch: boolean;
+}
+
+/** What an edit of the kubeconfig did. */
+export interface WrittenContext {
+  readonly name: string;
+  /** The context as it was before; undefined for a new one. */
+  readonly before: OurContext | undefined;
+  readonly previousContext: string | undefined;
+  readonly currentContext: string | undefined;
+}
+
+/** Writes the context of one login. Its name depends on what the kubeconfig holds at that moment. */
+export class ContextWriter {
+  readonly #context: Context;
+  readonly #target: ContextTarget;
+  readonly #options: ContextOptions;
+
+  constructor(context: Context, target: ContextTarget, options: ContextOptions) {
+    this.#context = context;
+    this.#target = target;
+    this.#options = options;
+  }
+
+  #nameIn(view: KubeconfigView): string {
+    const { tailnet } = this.#context.settings;
+    return contextFor(view, this.#target, { tailnet, wanted: this.#options.wanted });
+  }
+
+  #oursIn(view: KubeconfigView): OurContext | undefined {
+    const name = this.#nameIn(view);
+    return view.ours.find((each) => each.name === name);
+  }
+
+  /** Checks that the context can be written, before anything changes anywhere. Throws TkaError if it cannot. */
+  async check(view: KubeconfigView, apiEndpoint = 'https://not-known-yet.invalid'): Promise<void> {
+    const name = this.#nameIn(view);
+    if (view.contexts.has(name) && this.#oursIn(view) === undefined) {
+      throw new TkaError(`the kubeconfig has a context ${quoted(name)} that is not ours`, {
+        hints: ['choose another name: --context NAME'],
+      });
+    }
+    const previews = await previewKubeconfig(this.#context.kubeconfig, (v) => {
+      const ours = this.#oursIn(v);
+      return this.#change(this.#nameIn(v), {
+        apiServer: ours?.apiServer ?? apiEndpoint,
+        caData: ours?.caData ?? '',
+        insecureSkipTlsVerify: ours?.insecureSkipTlsVerify ?? false,
+      });
+    });
+    checkWritable(previews);
+  }
+
+  /** Throws TkaError if the context is to get another TKA server that names another CA for the API server. */
+  requireSameCluster(view: KubeconfigView, { server, caData, apiServer }: Confirmation): void {
+    const ours = this.#oursIn(view);
+    if (ours === undefined || ours.server === server || ours.apiServer !== apiServer) return;
+    if ((ours.caData ?? '') === caData) return;
+    const message = `${server} names another CA for ${apiServer} than context "${ours.name}" has from ${ours.server}`;
+    throw new TkaError(message, { hints: [`if you trust it, name it by its URL: kubectl tka login ${server}`] });
+  }
+
+  /** Writes the context, and remembers the one before if that is no longer the current one. Throws TkaError. */
+  async write(session: Session, siblings: Siblings | undefined): Promise<WrittenContext> {
+    let name = '';
+    let before: OurContext | undefined;
+    const { previousContext, currentContext } = await editKubeconfig(this.#context.kubeconfig, (view) => {
+      name = this.#nameIn(view);
+      before = this.#oursIn(view);
+      return this.#change(name, session, siblings);
+    });
+    if (this.#options.isSwitch) rememberSwitch(this.#context, { previousContext, currentContext });
+    return { name, before, previousContext, currentContext };
+  }
+
+  #change(name: string, access: Parameters<typeof specOf>[3], siblings?: Siblings) {
+    const spec = specOf(this.#context, name, this.#target.server, access, inContext(siblings));
+    return { upsert: [spec], ...(this.#options.isSwitch && { currentContext: name }) };
+  }
+}

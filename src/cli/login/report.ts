@@ -1,0 +1,55 @@
+// What `login` prints.
+import { shortName } from '../../discovery/naming.ts';
+import type { LoginResult } from '../../session/login.ts';
+import { roleNotice, roleRemedy } from '../../session/roles.ts';
+import { when } from '../../terminal/output.ts';
+import { quoted } from '../../util/text.ts';
+import type { Context } from '../context/context.ts';
+import type { WrittenContext } from './context-writer.ts';
+
+/** Says who the user is now, with a warning or notice if that has changed. */
+export function reportSession(
+  { terminal, settings }: Context,
+  { session, previous }: LoginResult,
+  clusterName: string | null,
+): void {
+  const { server, username, role, until, clockOffset } = session;
+  if (!settings.quiet) {
+    const name = clusterName ?? shortName(server, settings.tailnet);
+    const expiry = when(Date.parse(until), Date.now() + clockOffset);
+    terminal.out(`Signed in to ${name} (${server}) as ${username}, role ${role}, until ${expiry}.\n`);
+  }
+  if (previous !== undefined && previous.username !== username) {
+    terminal.warn(`you are ${username} now; before, you were ${previous.username}`);
+  }
+  if (session.formerRole !== undefined) {
+    terminal.warn(roleNotice(session));
+    terminal.hint(roleRemedy(server));
+  } else if (previous !== undefined && previous.username === username && previous.role !== role) {
+    terminal.notice(`your role is ${role} now; before, it was ${previous.role}`);
+  }
+}
+
+/** Says which context was written, and which one is current. */
+export function reportContext(
+  { terminal, settings }: Context,
+  { name, before, previousContext, currentContext }: WrittenContext,
+  { apiServer, isSwitch }: { readonly apiServer: string; readonly isSwitch: boolean },
+): void {
+  if (before?.apiServer !== undefined && before.apiServer !== apiServer) {
+    terminal.warn(`the API server of context "${name}" has changed: it was ${before.apiServer}, and is ${apiServer}`);
+  }
+  if (settings.quiet) return;
+  if (!isSwitch) {
+    terminal.out(`Context "${name}" is ready; the current context stays ${nameOrNone(currentContext)}.\n`);
+  } else if (previousContext === name) {
+    terminal.out(`Context "${name}" is the current context, as before.\n`);
+  } else {
+    terminal.out(`Context "${name}" is the current context; before, it was ${nameOrNone(previousContext)}.\n`);
+  }
+}
+
+/** Returns the name of a context in quotes; `none` for no context. */
+export function nameOrNone(name: string | undefined): string {
+  return name === undefined ? 'none' : quoted(name);
+}
