@@ -4,7 +4,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Watch } from '@kubernetes/client-node';
 import { parseAllDocuments } from 'yaml';
-import { connectKube, isStatus, type Kube } from '../../src/server/kubernetes/kube.ts';
+import { isStatus } from '../../src/server/kubernetes/errors.ts';
+import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import {
   bindingName,
   type ClusterRoleBinding,

@@ -1,7 +1,8 @@
 // Objects as the Go server and its operator make them: tka-protocol, section 8, and pkg/client/k8s/objects.go there.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isStatus, type Kube } from '../../src/server/kubernetes/kube.ts';
+import { isStatus } from '../../src/server/kubernetes/errors.ts';
+import type { Kube } from '../../src/server/kubernetes/kube.ts';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { bindingName, paths, rfc3339, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { goDuration } from '../../src/util/duration.ts';

@@ -2,7 +2,8 @@
 // of ours, which have the same names.
 import { setTimeout as delay } from 'node:timers/promises';
 import { TkaError } from '../../util/errors.ts';
-import { isStatus, type Kube, KubeError } from '../kubernetes/kube.ts';
+import { isStatus, KubeError } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import { isOurs, type Lease, leaseName, podOf, renewalMs } from './lease.ts';
 import {
   type ClusterRoleBinding,

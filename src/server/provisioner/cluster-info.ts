@@ -1,7 +1,8 @@
 // What clients are told of the cluster: from the configuration, or from a ConfigMap such as kubeadm's.
 import { parse } from 'yaml';
 import type { ClusterInfo } from '../../tka/types.ts';
-import { type Kube, KubeError } from '../kubernetes/kube.ts';
+import { KubeError } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import { paths } from './objects.ts';
 
 /** Where a ConfigMap is, and what its keys are called. */

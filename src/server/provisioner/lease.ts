@@ -1,7 +1,8 @@
 // Leader election by a coordination.k8s.io Lease, as client-go's leaderelection package keeps it, so that our replicas
 // and Go operators stand in one line.
 import { setTimeout as delay } from 'node:timers/promises';
-import { isStatus, type Kube } from '../kubernetes/kube.ts';
+import { isStatus } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { type Metadata, paths } from './objects.ts';
 

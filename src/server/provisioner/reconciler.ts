@@ -9,7 +9,8 @@
 //   demoted or extended meanwhile refuses it, and what was made for it is removed again.
 // - No token is given before the status is written, nor by an account of another sign-in.
 
-import { isStatus, type Kube, KubeError } from '../kubernetes/kube.ts';
+import { isStatus, KubeError } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked, foreignAccount, foreignBinding, refusedBy } from './blocked.ts';
 import {

@@ -1,6 +1,7 @@
 // Where the sign-ins of this server are kept, as other servers and clients can compare it.
 import { setTimeout as delay } from 'node:timers/promises';
-import { isStatus, type Kube } from '../kubernetes/kube.ts';
+import { isStatus } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { type Metadata, paths } from './objects.ts';
 

@@ -19,7 +19,8 @@
 // the sign-in has changed, and what is not found, or is to be ended, is read first.
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
-import { isStatus, type Kube, KubeError } from '../kubernetes/kube.ts';
+import { isStatus, KubeError } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked, beyondGo, blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
 import type { IndexByLogin } from './index-by-login.ts';

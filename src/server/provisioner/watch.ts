@@ -1,6 +1,7 @@
 // Copies of collections that follow the cluster: listed once, then watched. What this process writes is in them at once.
 import { setTimeout as delay } from 'node:timers/promises';
-import { isStatus, type Kube, KubeError } from '../kubernetes/kube.ts';
+import { isStatus, KubeError } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import {
   type ClusterRoleBinding,

@@ -1,12 +1,19 @@
-// The API server's connections: one HTTP/2 session carries all calls, and is dropped when it is dead, and only then.
-import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
+// The connections to the API server: shared, bounded, dropped when they are dead, and only then.
+import * as fs from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { KubeConfig } from '@kubernetes/client-node';
+import type { TLSSocket } from 'node:tls';
+import { type Cluster, KubeConfig, type User } from '@kubernetes/client-node';
 import { afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { makeCertificates } from '../../../src/sandbox/certificates.ts';
-import { connectKube, type Kube } from '../../../src/server/kubernetes/kube.ts';
+import { connectionLimit } from '../../../src/server/kubernetes/connections.ts';
+import { connectKube, type Kube, type KubeTimes } from '../../../src/server/kubernetes/kube.ts';
 import { type Relay, startRelay } from '../../cluster/relay.ts';
+import { testFolder } from '../../fixtures/temporary.ts';
+import { httpProxy, socksProxy } from '../../network/servers.ts';
 
 let certificates: Awaited<ReturnType<typeof makeCertificates>>;
 beforeAll(async () => {
@@ -21,61 +28,97 @@ afterEach(() => {
 interface Connected {
   readonly kube: Kube;
   readonly relay: Relay;
-  readonly sessions: ServerHttp2Session[];
+  /** All connections that were ever made to the API server. */
+  readonly connections: TLSSocket[];
+  readonly requests: IncomingMessage[];
   /** Answers what is asked for at /held. */
   readonly release: () => void;
 }
 
-/** An API server behind a relay, which speaks HTTP/2 and answers every path but /held with an object. */
-async function connected(timeoutMs: number): Promise<Connected> {
+interface Given extends KubeTimes {
+  readonly server?: ServerOptions;
+  readonly cluster?: Partial<Cluster>;
+  readonly user?: Partial<User>;
+  /** Answers a request instead of the usual handler, if it returns true. */
+  readonly handle?: (request: IncomingMessage, response: ServerResponse) => boolean;
+}
+
+/** Starts an API server behind a relay; it answers every path but /held with an object at once. */
+async function connected({ server: more, cluster, user, handle, ...times }: Given = {}): Promise<Connected> {
   const held = Promise.withResolvers<void>();
-  const sessions: ServerHttp2Session[] = [];
-  const server: Http2SecureServer = createSecureServer(certificates, async (request, response) => {
+  const connections: TLSSocket[] = [];
+  const requests: IncomingMessage[] = [];
+  const server = createServer({ ...certificates, ...more }, async (request, response) => {
+    requests.push(request);
+    if (handle?.(request, response)) return;
     if (request.url === '/held') await held.promise;
     if (!response.destroyed) response.end('{"metadata":{}}');
   });
-  server.on('session', (session) => sessions.push(session));
+  server.on('secureConnection', (socket) => connections.push(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const relay = await startRelay(`https://127.0.0.1:${(server.address() as AddressInfo).port}`);
   const kubeConfig = new KubeConfig();
   const caData = Buffer.from(certificates.ca).toString('base64');
   kubeConfig.loadFromClusterAndUser(
-    { name: 'x', server: relay.url, caData, skipTLSVerify: false },
-    { name: 'x', token: 'x' },
+    { name: 'x', server: relay.url, caData, skipTLSVerify: false, ...cluster },
+    { name: 'x', token: 'x', ...user },
   );
-  const kube = connectKube(kubeConfig, { timeoutMs });
+  const kube = connectKube(kubeConfig, { timeoutMs: 5_000, ...times });
   ends.push(() => {
     kube.close();
     relay.close();
-    for (const session of sessions) session.destroy();
-    server.close();
+    server.close().closeAllConnections();
   });
-  return { kube, relay, sessions, release: held.resolve };
+  return { kube, relay, connections, requests, release: held.resolve };
 }
 
-test('calls share one session, however many there are at once', async () => {
-  const { kube, sessions } = await connected(5_000);
-  await kube.get('/one');
-  await Promise.all(Array.from({ length: 20 }, (_, i) => kube.get(`/${i}`)));
-  expect(sessions).toHaveLength(1);
+const one = { metadata: {} };
+
+/** Asks for so many objects that are held back; resolves when all are asked for. */
+async function asking({ kube, requests }: Connected, count: number): Promise<Promise<unknown>[]> {
+  const calls = Array.from({ length: count }, () => kube.get('/held'));
+  for (const call of calls) call.catch(() => undefined);
+  const open = Math.min(count, connectionLimit);
+  await vi.waitFor(
+    () => expect(requests.filter(({ url }) => url === '/held').length).toBeGreaterThanOrEqual(open),
+    5_000,
+  );
+  return calls;
+}
+
+test('calls one after the other share a connection', async () => {
+  const { kube, connections } = await connected();
+  for (let i = 0; i < 10; i++) expect(await kube.get(`/${i}`)).toEqual(one);
+  expect(connections).toHaveLength(1);
 });
 
-test('a session that passes nothing on is dropped by the first call that it leaves unanswered, with all that waits for it', async () => {
-  const { kube, relay, sessions } = await connected(1_000);
-  await kube.get('/one');
+test('many calls at once share a bounded number of connections, and all are answered', async () => {
+  const api = await connected();
+  const calls = await asking(api, 3 * connectionLimit);
+  api.release();
+  expect(await Promise.all(calls)).toEqual(calls.map(() => one));
+  expect(api.connections.length).toBeLessThanOrEqual(connectionLimit);
+});
+
+test('connections that pass nothing on are all dropped by the first call that gets no response', async () => {
+  const api = await connected({ timeoutMs: 1_000 });
+  const { kube, relay, connections, release } = api;
+  const calls = await asking(api, 3);
+  release();
+  await Promise.all(calls);
   relay.silence();
-  const first = kube.get('/two');
+  const first = kube.get('/one');
   first.catch(() => undefined);
   await delay(500);
-  const second = kube.get('/three');
-  await expect(first).rejects.toThrow('Get "');
+  const second = kube.get('/two');
+  await expect(first).rejects.toThrow(/^Get ".*aborted due to timeout$/);
   await expect(second).rejects.toThrow(/: the connection to the API server was dead$/);
-  expect(await kube.get('/four')).toEqual({ metadata: {} });
-  expect(sessions).toHaveLength(2);
+  expect(await kube.get('/three')).toEqual(one);
+  expect(connections).toHaveLength(4);
 });
 
-test('a call that is slow alone leaves the session to the others', async () => {
-  const { kube, sessions, release } = await connected(600);
+test('a call that is slow alone leaves the other connections', async () => {
+  const { kube, connections, release } = await connected({ timeoutMs: 600 });
   await kube.get('/one');
   const slow = kube.get('/held');
   slow.catch(() => undefined);
@@ -84,28 +127,124 @@ test('a call that is slow alone leaves the session to the others', async () => {
   await kube.get('/two');
   await expect(slow).rejects.toThrow(/aborted due to timeout$/);
   release();
-  expect(await other).toEqual({ metadata: {} });
-  expect(sessions).toHaveLength(1);
+  expect(await other).toEqual(one);
+  expect(connections).toHaveLength(3);
 });
 
-test('a call that is given up ends at once, and the session is left to the others', async () => {
-  const { kube, sessions, release } = await connected(5_000);
+test('a call that is given up ends at once, and the others go on', async () => {
+  const api = await connected();
+  const other = (await asking(api, 1))[0];
   const gone = new AbortController();
-  const [given, other] = [kube.get('/held', gone.signal), kube.get('/held')];
+  const given = api.kube.get('/held', gone.signal);
   given.catch(() => undefined);
-  while (sessions.length === 0) await delay(5);
   gone.abort();
   await expect(given).rejects.toThrow(/^Get "/);
-  release();
-  expect(await other).toEqual({ metadata: {} });
-  expect(sessions).toHaveLength(1);
+  api.release();
+  expect(await other).toEqual(one);
 });
 
-test('a session that is reset is replaced', async () => {
-  const { kube, relay, sessions } = await connected(5_000);
+test('a call that waits for a connection ends in time', async () => {
+  const api = await connected();
+  const calls = await asking(api, connectionLimit);
+  const gone = new AbortController();
+  const waiting = api.kube.get('/one', gone.signal);
+  waiting.catch(() => undefined);
+  gone.abort(new Error('given up'));
+  await expect(waiting).rejects.toThrow(/: given up$/);
+  api.release();
+  await Promise.all(calls);
+});
+
+test('a watch leaves the connections to the other calls', async () => {
+  const event = '{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}\n';
+  const { kube, connections, relay } = await connected({
+    handle(request, response) {
+      if (!request.url?.includes('watch=true')) return false;
+      response.write(event);
+      return true;
+    },
+  });
+  const stop = new AbortController();
+  const watch = await kube.watch('/watched', '1', stop.signal);
+  const events = watch[Symbol.asyncIterator]();
+  expect((await events.next()).value).toMatchObject({ type: 'BOOKMARK' });
+  for (let i = 0; i < 5; i++) expect(await kube.get(`/${i}`)).toEqual(one);
+  expect(connections).toHaveLength(2);
+  const next = events.next();
+  relay.cut();
+  await expect(next).rejects.toThrow(/^Get ".*\/watched\?/);
+});
+
+test('a connection that is reset while it is idle is replaced: no call fails', async () => {
+  const { kube, relay, connections } = await connected();
   await kube.get('/one');
   relay.cut();
   await relay.heal();
-  await vi.waitFor(async () => expect(await kube.get('/two')).toEqual({ metadata: {} }));
-  expect(sessions).toHaveLength(2);
+  expect(await kube.get('/two')).toEqual(one);
+  expect(connections).toHaveLength(2);
+});
+
+test.each([
+  ['a read is sent again', 'GET', 2],
+  ['a change is not', 'POST', 1],
+] as const)('where the server closes a connection instead of answering, %s', async (_, method, count) => {
+  const { kube, requests } = await connected({
+    handle(request) {
+      if (request.url !== '/closed') return false;
+      request.socket.destroy();
+      return true;
+    },
+  });
+  const call = method === 'GET' ? kube.get('/closed') : kube.create('/closed', {});
+  await expect(call).rejects.toThrow(/^(?:Get|Post) ".*: (?:other side closed|read ECONNRESET)$/);
+  expect(requests).toHaveLength(count);
+});
+
+test('the API server is refused, then back: the next call is answered', async () => {
+  const { kube, relay } = await connected();
+  relay.cut();
+  await expect(kube.get('/one')).rejects.toThrow(/: connect ECONNREFUSED /);
+  await relay.heal();
+  expect(await kube.get('/two')).toEqual(one);
+});
+
+test('a client certificate that changes on disk is used from the next call on', async () => {
+  const folder = testFolder();
+  const [certFile, keyFile] = [path.join(folder, 'cert'), path.join(folder, 'key')];
+  const write = async (host: string): Promise<void> => {
+    const pair = await makeCertificates(host);
+    fs.writeFileSync(certFile, pair.cert);
+    fs.writeFileSync(keyFile, pair.key);
+  };
+  await write('a.example.com');
+  const { kube, requests, connections } = await connected({
+    server: { requestCert: true, rejectUnauthorized: false },
+    user: { certFile, keyFile },
+  });
+  const names = () => (requests.at(-1)?.socket as TLSSocket).getPeerX509Certificate()?.subjectAltName;
+  await kube.get('/one');
+  await kube.get('/two');
+  expect(names()).toContain('a.example.com');
+  expect(connections).toHaveLength(1);
+  await write('b.example.com');
+  await kube.get('/three');
+  expect(names()).toContain('b.example.com');
+  expect(connections).toHaveLength(2);
+});
+
+test('a server that the cluster’s CA has not signed is not told anything', async () => {
+  const { ca } = await makeCertificates('127.0.0.1');
+  const { kube, requests } = await connected({ cluster: { caData: Buffer.from(ca).toString('base64') } });
+  await expect(kube.get('/one')).rejects.toThrow(/certificate/);
+  expect(requests).toEqual([]);
+});
+
+test.each(['http', 'socks5'])('the kubeconfig’s proxy-url may name a proxy: %s', async (scheme) => {
+  const knows: Record<string, number> = {};
+  const proxy = await (scheme === 'http' ? httpProxy({ knows }) : socksProxy({ knows }));
+  const { kube, relay } = await connected({ cluster: { proxyUrl: `${scheme}://127.0.0.1:${proxy.port}` } });
+  const { host, port } = new URL(relay.url);
+  knows[host] = Number(port);
+  expect(await kube.get('/one')).toEqual(one);
+  expect(proxy.asked).toEqual([expect.stringContaining(host)]);
 });

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import * as path from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { KubeError } from '../../../src/server/kubernetes/kube.ts';
+import { KubeError } from '../../../src/server/kubernetes/errors.ts';
 import { toldOf } from '../../../src/server/log/log.ts';
 import { TkaError } from '../../../src/util/errors.ts';
 

@@ -1,0 +1,46 @@
+// The events of a watch: one JSON object on each line.
+import { KubeError, refusalOf } from './errors.ts';
+
+/** A change of an object, or a bookmark: there was no change up to its version. */
+export interface WatchEvent<T> {
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK';
+  readonly object: T;
+}
+
+// The API server takes objects of 3 MiB at most.
+const eventLimit = 4 * 1024 * 1024;
+
+/** Reads the events of a stream; `heard` is called whenever something comes. Throws a KubeError for an error event. */
+export async function* eventsOf<T>(
+  stream: AsyncIterable<Uint8Array>,
+  url: string,
+  heard: () => void,
+): AsyncGenerator<WatchEvent<T>> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const chunk of stream) {
+    heard();
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+    rest = lines.pop() ?? '';
+    if (rest.length > eventLimit) throw new Error(`an event of the watch is longer than ${eventLimit >> 20} MiB`);
+    for (const line of lines) if (line !== '') yield eventIn<T>(line, url);
+  }
+}
+
+function eventIn<T>(line: string, url: string): WatchEvent<T> {
+  const { type, object } = (parseJson(line) ?? {}) as { readonly type?: unknown; readonly object?: unknown };
+  const { code, metadata } = (object ?? {}) as { readonly code?: unknown; readonly metadata?: unknown };
+  const isEvent = type === 'ADDED' || type === 'MODIFIED' || type === 'DELETED' || type === 'BOOKMARK';
+  if (isEvent && typeof metadata === 'object' && metadata !== null) return { type, object: object as T };
+  if (type === 'ERROR' && typeof code === 'number') throw refusalOf(object, code, url);
+  throw new KubeError(`Get "${url}": the watch cannot be read`);
+}
+
+/** Returns the parsed JSON, or undefined where it is none. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
