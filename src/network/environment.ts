@@ -34,8 +34,8 @@ export function proxyFor(
   return parseProxy(variable, env[variable] ?? '');
 }
 
-// No error here quotes the value: it may hold a password.
-function parseProxy(variable: string, value: string): ProxyServer {
+/** Reads the URL of a proxy. Throws TkaError; the error does not quote the value, which may hold a password. */
+export function parseProxy(variable: string, value: string): ProxyServer {
   const text = value.trim();
   const scheme = /^([^/?#@]*):\/\//.exec(text)?.[1]?.toLowerCase() ?? 'http';
   const known = Object.hasOwn(kinds, scheme) ? kinds[scheme] : undefined;

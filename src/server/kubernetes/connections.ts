@@ -4,6 +4,7 @@ import type { ConnectionOptions } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { buildConnector, type Dispatcher, Pool } from 'undici';
+import { parseProxy } from '../../network/environment.ts';
 import { targetOf } from '../../network/plain.ts';
 import { throughProxy } from '../../network/proxy.ts';
 import { defaultContext } from '../../network/tls.ts';
@@ -118,20 +119,17 @@ function trustOf({ ca, cert, key, pfx, passphrase, rejectUnauthorized, servernam
   return Object.fromEntries(given.filter(([, value]) => value !== undefined));
 }
 
-/** Returns undici's connector: directly, or through the proxy that the kubeconfig names. */
-function connector(tls: Trust, proxy: string | undefined, timeout: number): buildConnector.connector {
-  const keepAlive = { keepAlive: true, keepAliveInitialDelay: idleMs };
-  const direct = buildConnector({ ...tls, ...keepAlive, allowH2: false, timeout });
-  if (proxy === undefined) return direct;
+/** Returns undici's connector: directly, or through the proxy that the kubeconfig's `proxy-url` names. */
+function connector(tls: Trust, proxyUrl: string | undefined, timeout: number): buildConnector.connector {
+  const direct = buildConnector({ ...tls, keepAlive: true, keepAliveInitialDelay: idleMs, allowH2: false, timeout });
+  if (proxyUrl === undefined) return direct;
+  const proxy = parseProxy('proxy-url', proxyUrl);
+  const trust = () => defaultContext(undefined);
   return (options, callback) => {
-    const { protocol, hostname, port } = options;
-    const target = targetOf(`${protocol}//${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}`);
-    const variable = 'proxy-url';
-    const trust = () => defaultContext(undefined);
-    throughProxy(variable, { [variable]: proxy }, target, { log: () => {} }, trust, AbortSignal.timeout(timeout)).then(
+    const { protocol, host } = options;
+    throughProxy(proxy, targetOf(`${protocol}//${host}`), { log: () => {} }, trust, AbortSignal.timeout(timeout)).then(
       (socket) => {
-        if (socket === undefined) direct(options, callback);
-        else if (protocol === 'https:') direct({ ...options, httpSocket: socket }, callback);
+        if (protocol === 'https:') direct({ ...options, httpSocket: socket }, callback);
         else callback(null, socket);
       },
       (error) => callback(error, null),

@@ -1,6 +1,8 @@
 // One message to a peer, and its answer.
-import { type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { Client, type Dispatcher, errors } from 'undici';
+import { hostOf } from '../../util/url.ts';
+import { dispatcherOptions, send, untilAborted } from '../outgoing.ts';
 import { gossipPath } from './face.ts';
 import { checkTag, Denied, type Gate } from './gate.ts';
 import { instanceHeader, sealHeader, sealText, whichProcess } from './seal.ts';
@@ -26,7 +28,7 @@ export const dialDirectly: Dial = (host, port, signal) =>
     });
   });
 
-// Peers tell addresses; a restart of all members must fit.
+// Peers report addresses; a restart of all members must fit.
 const addressLimit = 20_000;
 
 export interface PostOptions {
@@ -37,16 +39,16 @@ export interface PostOptions {
 }
 
 /** An answer, and the name of the tailnet's node that it comes from; undefined where the key alone decides. */
-export interface Answered {
+export interface PeerAnswer {
   readonly body: Buffer;
   readonly node: string | undefined;
 }
 
 /**
- * The answer of the peer at `host:port` to a message. Throws Denied for one that is not of the mesh (it is not told
+ * Returns the answer of the peer at `host:port` to a message. Throws Denied for one that is not of the mesh (it is not told
  * anything), and the system's error.
  */
-export async function post(address: string, body: Buffer, options: PostOptions): Promise<Answered> {
+export async function post(address: string, body: Buffer, options: PostOptions): Promise<PeerAnswer> {
   const { gate } = options;
   if (!('key' in gate)) return await postOnce(address, body, undefined, options);
   const known = gate.instances.get(address);
@@ -61,39 +63,43 @@ export async function post(address: string, body: Buffer, options: PostOptions):
   }
 }
 
+/** Each exchange has a connection of its own: the tag is checked for the connection before anything is sent on it. */
 async function postOnce(
   address: string,
   body: Buffer,
   instance: string | undefined,
   { gate, dial, signal }: PostOptions,
-): Promise<Answered> {
-  const url = new URL(`http://${address}${gossipPath}`);
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  const dialling = dial(host, Number(url.port || 80), signal);
-  const to = await until(signal, dialling).catch((error) => {
-    // What comes after all is not used.
+): Promise<PeerAnswer> {
+  const { origin, host, port } = originOf(address);
+  const dialling = dial(host, port, signal);
+  const to = await untilAborted(signal, dialling).catch((error) => {
+    // A connection that comes too late is not used.
     dialling.then(({ socket }) => socket.destroy()).catch(() => {});
     throw error;
   });
-  // Before there is a request, nobody else hears of what goes wrong.
+  // Without a listener, an error of the socket before the request would crash the process.
   to.socket.on('error', () => {});
-  const cut = () => to.socket.destroy();
-  signal.addEventListener('abort', cut, { once: true });
+  const client = new Client(origin, {
+    ...dispatcherOptions,
+    maxResponseSize: messageLimit,
+    connect: (_, callback) => {
+      // Not at once: undici would not notice the connection until something else happens. A second connection is never made.
+      queueMicrotask(() => {
+        if (to.socket.destroyed) callback(new Error('the connection was closed'), null);
+        else callback(null, to.socket);
+      });
+    },
+  });
   try {
-    const node = 'key' in gate ? undefined : await until(signal, checkTag(gate.whois, gate.tag, to.address, to.port));
+    const checking = 'key' in gate ? undefined : checkTag(gate.whois, gate.tag, to.address, to.port);
+    const node = checking && (await untilAborted(signal, checking));
     const seal = 'key' in gate && instance !== undefined ? gate.key.seal(body, instance) : undefined;
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const headers = {
-        'Content-Type': 'application/json',
-        'Content-Length': body.length,
-        Connection: 'close',
-        ...('key' in gate && { [sealHeader]: seal === undefined ? whichProcess : sealText(seal) }),
-      };
-      const options = { host, port: to.port, method: 'POST', path: url.pathname, headers, signal };
-      request({ ...options, maxHeaderSize: 16 * 1024, createConnection: () => to.socket }, resolve)
-        .on('error', reject)
-        .end(body);
-    });
+    const headers = {
+      'Content-Type': 'application/json',
+      ...('key' in gate && { [sealHeader]: seal === undefined ? whichProcess : sealText(seal) }),
+    };
+    const request = { method: 'POST', path: gossipPath, headers, body, reset: true } as const;
+    const response = await send(client, request, signal);
     if ('key' in gate && response.statusCode === 401) {
       const told = response.headers[instanceHeader];
       if (gate.instances.size >= addressLimit) gate.instances.clear();
@@ -105,34 +111,29 @@ async function postOnce(
     }
     return { body: answer, node: node?.name };
   } finally {
-    signal.removeEventListener('abort', cut);
     to.socket.destroy();
+    client.destroy().catch(() => {});
   }
 }
 
-async function answerOf(response: IncomingMessage): Promise<Buffer> {
-  const { statusCode } = response;
+function originOf(address: string) {
+  const url = new URL(`http://${address}`);
+  return { origin: url.origin, host: hostOf(url), port: Number(url.port || 80) };
+}
+
+async function answerOf({ statusCode, body }: Dispatcher.ResponseData): Promise<Buffer> {
+  // Without a reader, an error of the body would crash the process.
+  body.on('error', () => {});
   // The two that tell a person something. Text from there is not shown: it might be anybody's.
   if (statusCode === 401) throw new Denied(401, 'it has another gossip.key, or a clock more than 5 minutes from ours');
   if (statusCode === 403)
     throw new Denied(403, 'it does not take us for a member: is this node tagged as the others are?');
   if (statusCode === 404) throw new Denied(404, 'it speaks another version of the gossip: are all members up to date?');
   if (statusCode !== 200) throw new Error(`it answered HTTP ${statusCode}`);
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response) {
-    size += chunk.length;
-    if (size > messageLimit) throw new Error('its answer is too long');
-    chunks.push(chunk);
+  try {
+    return Buffer.from(await body.arrayBuffer());
+  } catch (error) {
+    if (error instanceof errors.ResponseExceededMaxSizeError) throw new Error('its answer is too long');
+    throw error;
   }
-  return Buffer.concat(chunks);
-}
-
-function until<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const aborted = () => reject(signal.reason);
-    if (signal.aborted) aborted();
-    signal.addEventListener('abort', aborted, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
-  });
 }
