@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { buildConnector, type Dispatcher, Pool } from 'undici';
 import { parseProxy } from '../../network/environment.ts';
-import { targetOf } from '../../network/plain.ts';
+import { destinationOf } from '../../network/plain.ts';
 import { throughProxy } from '../../network/proxy.ts';
 import { defaultContext } from '../../network/tls.ts';
 import { dispatcherOptions, type OutgoingRequest, send } from '../outgoing.ts';
@@ -127,7 +127,13 @@ function connector(tls: Trust, proxyUrl: string | undefined, timeout: number): b
   const trust = () => defaultContext(undefined);
   return (options, callback) => {
     const { protocol, host } = options;
-    throughProxy(proxy, targetOf(`${protocol}//${host}`), { log: () => {} }, trust, AbortSignal.timeout(timeout)).then(
+    throughProxy(
+      proxy,
+      destinationOf(`${protocol}//${host}`),
+      { log: () => {} },
+      trust,
+      AbortSignal.timeout(timeout),
+    ).then(
       (socket) => {
         if (protocol === 'https:') direct({ ...options, httpSocket: socket }, callback);
         else callback(null, socket);
