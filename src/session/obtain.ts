@@ -112,7 +112,9 @@ class Obtaining {
    */
   async token(signIn: SignIn): Promise<TokenAccess | 'forgotten' | 'moved'> {
     const pauses = new Pauses();
-    await this.rest(pauses.next());
+    const pause = pauses.next();
+    this.#options.log(`asking for the token in ${pause} ms`);
+    await this.rest(pause);
     const first = await this.#firstToken(pauses);
     return first === 'forgotten' || first === 'moved' ? first : this.#lastingToken(signIn, first, pauses);
   }
@@ -184,7 +186,9 @@ class Obtaining {
     this.#failures = undefined;
     if (access === 'pending') {
       // A server that asks for no pause at all gets one all the same.
-      await this.rest(pauses.next(retryAfter(answer) || longestPause));
+      const pause = pauses.next(retryAfter(answer) || longestPause);
+      this.#options.log(`the token is not ready: asking again in ${pause} ms`);
+      await this.rest(pause);
       return undefined;
     }
     this.#options.accept?.(access);
@@ -233,8 +237,9 @@ class Obtaining {
     const pause = error.pause === 0 && before !== undefined ? undefined : error.pause;
     const tooLong = pause !== undefined && pause > Math.min(patience - failingFor, this.#left() - 100);
     if (failingFor >= patience || tooLong || this.#left() < 100) throw error;
-    this.#options.log(`trying again${pause ? ` in ${pause} ms, as the server asks` : ''}: ${error.message}`);
-    if (pause !== 0) await this.rest(pause ?? pauses.next());
+    const rest = pause ?? pauses.next();
+    this.#options.log(`trying again in ${rest} ms${pause ? ', as the server asks' : ''}: ${error.message}`);
+    if (rest !== 0) await this.rest(rest);
   }
 }
 

@@ -437,7 +437,7 @@ describe('a damaged consent is none', () => {
             return answer;
           },
         };
-        const ran = await bed.noCredential({ timeout: '5s' });
+        const ran = await bed.noCredential({ timeout: '60s' });
         assert.match(ran.stderr, /without a look at its certificate\nhint: if you accept that/);
       }),
     );
@@ -516,7 +516,7 @@ describe('a cache that cannot be kept still yields a token, and says so on one l
 describe('the API server’s answer to the question whether it still takes a token', () => {
   // Two calls of one parent, as kubectl makes them after a 401.
   const twice = async (bed: Bed) => {
-    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '5s' } });
+    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
     assert.equal(ran.status, 0, ran.stderr);
     assert.equal(ran.stderr, '');
     return ran.stdout
@@ -567,7 +567,7 @@ test.concurrent(
   given(async (bed) => {
     // The cluster's API stand-in plays the stranger: it is asked by nobody, since the entry trusts no CA for it.
     putEntry(bed.entry, whole(bed));
-    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '5s' } });
+    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
     assert.equal(ran.status, 0, ran.stderr);
     assert.equal(bed.cluster.counts.api, 0);
     assert.ok(ran.stdout.includes(decoy));

@@ -26,7 +26,9 @@ const grants = ['test/cluster/grants.test.ts'];
 const leaderless = ['test/cluster/leaderless.test.ts'];
 const stale = ['test/cluster/stale.test.ts'];
 const objects = ['test/server/provisioner/objects.test.ts'];
-const session = ['test/session/session.test.ts'];
+const miss = ['test/session/miss.test.ts'];
+const refresh = ['test/session/refresh.test.ts'];
+const login = ['test/session/login.test.ts'];
 const ask = ['test/discovery/listing.test.ts'];
 const failover = ['test/session/failover.test.ts'];
 const siblings = ['test/discovery/siblings.test.ts'];
@@ -640,70 +642,70 @@ export const mutants: readonly Mutant[] = [
     file: 'src/session/logout.ts',
     find: '    this.mark(complete);\n',
     replace: '',
-    tests: session,
+    tests: login,
   },
   {
     name: 'a logout that is complete needs no pause',
     file: 'src/session/logout.ts',
     find: '    this.mark(complete);\n',
     replace: '    this.mark(false);\n',
-    tests: session,
+    tests: login,
   },
   {
     name: 'a new token is not suspected for what its predecessor was asked',
     file: 'src/session/store.ts',
     find: "for (const suffix of ['+served', '+checked']) remove(",
     replace: "for (const suffix of ['+checked']) remove(",
-    tests: session,
+    tests: refresh,
   },
   {
     name: 'a new token has its own minute for a question to the API server',
     file: 'src/session/store.ts',
     find: "for (const suffix of ['+served', '+checked']) remove(",
     replace: "for (const suffix of ['+served']) remove(",
-    tests: session,
+    tests: refresh,
   },
   {
     name: 'a token that is kept again is still suspected',
     file: 'src/session/store.ts',
     find: "if (isNew) for (const suffix of ['+served', '+checked']) remove(",
     replace: "for (const suffix of ['+served', '+checked']) remove(",
-    tests: session,
+    tests: refresh,
   },
   {
     name: 'a process that gets the lock looks at the cache again',
     file: 'src/session/lock.ts',
     find: 'return walk.look?.(waited) ?? (await walk.act(lock));',
     replace: 'return await walk.act(lock);',
-    tests: session,
+    tests: miss,
   },
   {
     name: 'only the token that was refused is doubted, not the next one',
     file: 'src/session/question.ts',
     find: 'const doubted = session.token === this.#doubted;',
     replace: 'const doubted = this.#doubted !== undefined;',
-    tests: session,
+    tests: refresh,
   },
   {
     name: 'callers that were refused a token wait for the verdict on it',
     file: 'src/session/miss.ts',
     find: 'const verdict = await servers.tryToken(',
     replace: 'this.#question.noteChecked();\n    const verdict = await servers.tryToken(',
-    tests: session,
+    tests: refresh,
   },
   {
     name: 'a token may end a few seconds before its sign-in',
     file: 'src/session/obtain.ts',
     find: 'if (short <= endTolerance) break;',
     replace: 'if (short <= 0) break;',
-    tests: session,
+    tests: miss,
   },
   {
     name: 'a token that ends long before its sign-in is asked for again',
     file: 'src/session/obtain.ts',
     find: 'if (short <= endTolerance) break;',
     replace: 'if (short <= endTolerance * 1e6) break;',
-    tests: session,
+    tests: miss,
   },
   {
     name: 'clocks that differ by less than their precision are the same',
@@ -724,7 +726,7 @@ export const mutants: readonly Mutant[] = [
     file: 'src/session/keeper.ts',
     find: 'const ends = expires - clockOffset;',
     replace: 'const ends = expires;',
-    tests: session,
+    tests: miss,
   },
   {
     name: 'a bare list has its page asked for',

@@ -1,17 +1,14 @@
 // A sign-in goes on at another server of the same cluster while the one that the kubeconfig names is away; see
 // src/session/failover.ts.
 import { spawn } from 'node:child_process';
-import * as fs from 'node:fs';
-import * as os from 'node:os';
-import * as path from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RouteFault } from '../../src/sandbox/faults.ts';
 import { FailoverClient, MovedOn } from '../../src/session/failover.ts';
 import { Sessions } from '../../src/session/sessions.ts';
 import type { KnownCluster, Siblings } from '../../src/session/siblings.ts';
-import { SessionStore } from '../../src/session/store.ts';
 import { TkaClient } from '../../src/tka/client.ts';
-import type { TkaError } from '../../src/util/errors.ts';
+import { testFolder } from '../fixtures/temporary.ts';
+import { failure, newParent, storeIn } from './fixture.ts';
 import { type Replica, type ReplicaSet, startMute, startReplicas } from './replicas.ts';
 
 let set: ReplicaSet;
@@ -34,17 +31,16 @@ afterAll(() => Promise.all([set.close(), other.close()]));
 beforeEach(async () => {
   await set.reset();
   await other.reset();
-  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'failover-'));
+  folder = testFolder();
   said = [];
   logged = [];
 });
-afterEach(() => fs.rmSync(folder, { recursive: true, force: true }));
 
 const known = (): KnownCluster => ({
   ...{ apiServer: set.apiServer, caData: set.caData, insecureSkipTlsVerify: false },
   ...{ cluster: set.cluster, signInStore: set.store },
 });
-const store = () => new SessionStore({ cache: path.join(folder, 'cache'), state: path.join(folder, 'state') });
+const store = () => storeIn(folder);
 
 interface Setting {
   readonly servers?: readonly string[];
@@ -65,19 +61,12 @@ const sessions = (setting: Setting = {}) =>
       return (setting.siblings ?? (async () => ({ known: known(), servers: setting.servers ?? [second.server] })))();
     },
   });
-let parent = 3_000_000;
 const credential = (setting: Setting = {}) =>
   sessions(setting).credential({
     server: setting.first ?? first.server,
     apiServer: set.apiServer,
-    parent: parent++,
+    parent: newParent(),
   });
-async function failure(promise: Promise<unknown>): Promise<TkaError> {
-  return promise.then(
-    () => Promise.reject(new Error('it did not fail')),
-    (error) => error,
-  );
-}
 async function timed<T>(work: Promise<T>): Promise<{ readonly value: T; readonly took: number }> {
   const started = performance.now();
   return { value: await work, took: performance.now() - started };

@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { withLock } from '../../src/session/lock.ts';
 import { LockWaiter } from '../../src/session/lock-waiter.ts';
 import { SessionStore } from '../../src/session/store.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 
 const server = 'https://tka.example.ts.net';
 const source = (file: string) => path.join(import.meta.dirname, '../../src', file);
@@ -19,7 +19,7 @@ let entry: string;
 let store: SessionStore;
 
 beforeEach(() => {
-  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'lock '));
+  folder = testFolder();
   store = new SessionStore({ cache: folder, state: path.join(folder, 'state') });
   entry = store.entryFile(server) ?? '';
 });
@@ -28,7 +28,6 @@ afterEach(async () => {
     child.kill('SIGKILL');
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   }
-  fs.rmSync(folder, { recursive: true });
 });
 
 const session = (token: string) => ({
