@@ -19,6 +19,8 @@ export interface ContextSpec {
   readonly insecureSkipTlsVerify?: boolean | undefined;
   /** What is known of the cluster's other TKA servers, of which there is at least one; undefined leaves an entry's own as they are. */
   readonly siblings?: ContextSiblings | undefined;
+  /** What named the server, for a new context or one that gets another server: a list, or the user. */
+  readonly namedBy?: string | undefined;
   /** What kubectl is to run. An entry's own command stays as long as it can be run. */
   readonly command: string;
   readonly installHint: string;
@@ -52,8 +54,10 @@ const extensions = (spec: ContextSpec, more: PlainMap = {}): Plain => {
   const keys = { ...more, server: spec.server };
   return [{ extension: Object.fromEntries(Object.entries(keys).sort()), name: markName }];
 };
-const siblingKeys = ({ siblings }: ContextSpec): PlainMap =>
-  siblings ? { ...siblings, servers: [...siblings.servers] } : {};
+const contextKeys = ({ siblings, namedBy }: ContextSpec): PlainMap => ({
+  ...(siblings && { ...siblings, servers: [...siblings.servers] }),
+  ...(namedBy !== undefined && { namedBy }),
+});
 const argsOf = (spec: ContextSpec): string[] => ['credential', '--server', spec.server, '--api-server', spec.apiServer];
 
 // Fields in kubectl's own order, so that a file that kubectl writes anew stays alike.
@@ -83,7 +87,7 @@ export function newUser(name: string, spec: ContextSpec): PlainMap {
 
 /** A context entry as we write it. */
 export const newContext = (name: string, cluster: string, user: string, spec: ContextSpec): PlainMap => ({
-  context: { cluster, extensions: extensions(spec, siblingKeys(spec)), user },
+  context: { cluster, extensions: extensions(spec, contextKeys(spec)), user },
   name,
 });
 
@@ -135,6 +139,10 @@ export function contextFields(entry: KubeconfigEntry, cluster: string, user: str
   const fields: Field[] = [];
   if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);
   if (entry.body.user !== user) fields.push([['context', 'user'], user]);
+  const mark = markOf(entry);
+  if (mark && mark.server !== spec.server && spec.namedBy !== undefined) {
+    fields.push([['context', 'extensions', mark.index, 'extension', 'namedBy'], spec.namedBy]);
+  }
   return [...fields, ...markField('context', entry, spec), ...siblingFields(entry, spec)];
 }
 

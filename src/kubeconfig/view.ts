@@ -29,6 +29,8 @@ export interface OurContext {
   readonly insecureSkipTlsVerify: boolean;
   /** Undefined in contexts of 0.1.0, and where the TKA server does not state all of it (Go). */
   readonly siblings?: ContextSiblings | undefined;
+  /** What named the server when the context was written; undefined in contexts of 0.1.0. */
+  readonly namedBy?: string | undefined;
 }
 
 /** Any context of the merged view. */
@@ -74,6 +76,7 @@ export function mergeSources(sources: readonly Source[]): Merged {
 interface Mark {
   readonly index: number;
   readonly server: string;
+  readonly namedBy: string | undefined;
 }
 
 // An edit of a thousand contexts asks for each mark several times.
@@ -91,14 +94,10 @@ function readMark(entry: KubeconfigEntry): Mark | undefined {
   if (!Array.isArray(list)) return undefined;
   const index = list.findIndex((item) => isPlainMap(item) && item.name === markName);
   const extension = (list[index] as PlainMap | undefined)?.extension;
-  const server = isPlainMap(extension) ? extension.server : undefined;
+  if (!isPlainMap(extension)) return undefined;
   // A mark that names no server could not be matched with anything: such an entry is left to its owner.
-  return typeof server === 'string' ? withCanonical(index, server) : undefined;
-}
-
-function withCanonical(index: number, server: string): Mark | undefined {
-  const canonical = orUndefined(canonicalServer, server);
-  return canonical === undefined ? undefined : { index, server: canonical };
+  const server = orUndefined(canonicalServer, textOf(extension.server));
+  return server === undefined ? undefined : { index, server, namedBy: textOf(extension.namedBy) };
 }
 
 /** What a managed context keeps of its cluster; undefined if anything of it is missing. */
@@ -149,6 +148,7 @@ export function viewOf(sources: readonly Source[], merged: Merged): KubeconfigVi
       caData: textOf(target['certificate-authority-data'])?.replace(/[\r\n]+/g, '') || undefined,
       insecureSkipTlsVerify: target['insecure-skip-tls-verify'] === true,
       siblings: siblingsOf(entry),
+      namedBy: mark.namedBy,
     });
   }
   const currentContext = sources.find((source) => source.currentContext !== '')?.currentContext;

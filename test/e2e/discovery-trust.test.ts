@@ -49,7 +49,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     });
     const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: `${us.name}.example.ts.net` } };
     const name = (await list(user, config)).rows.find((row) => row.apiEndpoint === eu.apiServer)?.name ?? '';
-    const before = user.files(/synced/);
+    const before = user.files();
     all(net, (cluster) => cluster.resetCounts());
     tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] }), peerOf(staging)];
     const refused = async (why: RegExp) => {
@@ -72,34 +72,35 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     const row = (await list(user, config)).rows.find(({ apiEndpoint }) => apiEndpoint === eu.apiServer);
     expect(row).toMatchObject({ server: null, state: 'unresolved' });
     expect(eu.requests).toEqual([]);
-    expect(user.files(/synced/)).toEqual(before);
+    expect(user.files()).toEqual(before);
   });
 
-  test('a context that only sync has written does not make its server one that the user has used', async ({
-    net,
-    user,
-    env,
-    tailscaled,
-  }) => {
-    const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
-    const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: new URL(us.server).hostname } };
-    await tailscaled.stop();
-    expect((await user.run('sync', config)).stdout).toBe('3 added: tka-prod-eu, tka-prod-us, tka-staging.\n');
-    tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] })];
-    await tailscaled.start();
-    all(net, (cluster) => cluster.resetCounts());
-    // Nobody but the contexts tells of it now.
-    await us.stop();
-    fs.rmSync(`${user.state}/clusters`, { recursive: true });
-    const ran = await user.run('exec tka-prod-eu -- get ns', config);
-    expect(ran.stdout + ran.stderr).toMatch(/is not tagged tag:tka/);
-    expect(eu.requests).toEqual([]);
-    const login = await user.run(`login ${eu.server}`, config);
-    expect(login.stderr).toContain(
-      `warning: ${eu.server} is not tagged tag:tka; make sure you trust it (first sign-in)\n`,
-    );
-    expect((await user.run(`login ${eu.server}`, config)).stderr).not.toContain('not tagged');
-  });
+  test.for(['only sync has written', 'version 0.1.0 has written'])(
+    'a context that %s does not make its server one that the user has used',
+    async (by, { net, user, env, tailscaled }) => {
+      const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
+      const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: new URL(us.server).hostname } };
+      await tailscaled.stop();
+      expect((await user.run('sync', config)).stdout).toBe('3 added: tka-prod-eu, tka-prod-us, tka-staging.\n');
+      const kubeconfig = fs.readFileSync(user.kubeconfig, 'utf8');
+      expect(kubeconfig.match(/^ +namedBy: "http:.*"$/gm)).toHaveLength(3);
+      if (by.includes('0.1.0')) user.write(user.kubeconfig, kubeconfig.replace(/^ +namedBy: .*\n/gm, ''));
+      tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] })];
+      await tailscaled.start();
+      all(net, (cluster) => cluster.resetCounts());
+      // Nobody but the contexts tells of it now.
+      await us.stop();
+      fs.rmSync(`${user.state}/clusters`, { recursive: true });
+      const ran = await user.run('exec tka-prod-eu -- get ns', config);
+      expect(ran.stdout + ran.stderr).toMatch(/is not tagged tag:tka/);
+      expect(eu.requests).toEqual([]);
+      const login = await user.run(`login ${eu.server}`, config);
+      expect(login.stderr).toContain(
+        `warning: ${eu.server} is not tagged tag:tka; make sure you trust it (first sign-in)\n`,
+      );
+      expect((await user.run(`login ${eu.server}`, config)).stderr).not.toContain('not tagged');
+    },
+  );
 
   test('a server that turns out to be another cluster’s is forgotten, and the right one found', async ({
     net,

@@ -105,6 +105,15 @@ describe('files of version 0.1.0', () => {
     },
   );
 
+  test('nothing is pruned, since it is not known who named the servers', async ({ net, user }) => {
+    install(user, net);
+    for (const name of ['staging', 'prod-eu']) net.cluster(name).gossip.listed = false;
+    fs.rmSync(path.join(user.state, 'clusters'), { recursive: true });
+    const ran = await user.run('sync --prune');
+    expect(ran).toMatchObject({ status: 0, stderr: expect.stringMatching(/^not pruned, .*: prod-eu, staging$/m) });
+    expect(contexts(user)).toEqual(before);
+  });
+
   test('status has one row for a cluster, and what was logged out of stays so', async ({ net, user }) => {
     install(user, net);
     await user.credential(net.cluster('prod-us-1'));

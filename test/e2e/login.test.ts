@@ -72,8 +72,9 @@ describe.concurrent('login', () => {
     const config = read(home.kubeconfig);
     const mark = [{ name: 'tka.specht-labs.de', extension: { server: us.server } }];
     expect(config['current-context']).toBe('prod-us');
+    const listed = [{ name: 'tka.specht-labs.de', extension: { namedBy: us.server, server: us.server } }];
     expect(config.contexts).toEqual([
-      { name: 'prod-us', context: { cluster: 'prod-us', user: 'prod-us', extensions: mark } },
+      { name: 'prod-us', context: { cluster: 'prod-us', user: 'prod-us', extensions: listed } },
     ]);
     expect(config.clusters).toEqual([
       {

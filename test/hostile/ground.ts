@@ -183,7 +183,7 @@ export class Bed {
   }
 
   /** What commands keep for later: lists of clusters, those with a context, the context before, servers without a tag. */
-  readonly remembered = [/^\.local\/state\/kubectl-tka\/(?:clusters|synced|previous-context|accepted|siblings|away)\//];
+  readonly remembered = [/^\.local\/state\/kubectl-tka\/(?:clusters|previous-context|accepted|siblings|away)\//];
 
   /** What a `login` may change. */
   get loginMay(): RegExp[] {

@@ -942,9 +942,23 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a context that sync has written is no use of its server',
     file: 'src/cli/target/trust.ts',
-    find: '(withContext.has(server) && !isSynced(server))',
-    replace: 'withContext.has(server)',
+    find: 'namedBy === byUser ? [server] : []',
+    replace: '[server]',
     tests: ['test/e2e/discovery-trust.test.ts'],
+  },
+  {
+    name: 'a context of another mesh behind the same name is not pruned',
+    file: 'src/cli/target/named-by.ts',
+    find: ' && isSameMesh',
+    replace: '',
+    tests: ['test/cli/target/named-by.test.ts'],
+  },
+  {
+    name: 'a dry run shows no secret of a line that is printed anew',
+    file: 'src/cli/sync/diff.ts',
+    find: 'redact(b[k] as string)',
+    replace: 'b[k]',
+    tests: ['test/cli/sync/diff.test.ts'],
   },
   {
     name: 'one kubectl is told once that it is signed out',

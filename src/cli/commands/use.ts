@@ -9,6 +9,7 @@ import { noCluster } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
 import { contextFor } from '../target/context-name.ts';
 import { contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { byList } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
 
 /** What can be switched to: a cluster, our context for one, or both. */
@@ -135,6 +136,7 @@ async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Clu
     throw new TkaError(`${cluster.name}: ${error.message}`, { hints: error.hints, cause: error });
   });
   const { server } = spec;
+  const namedBy = await byList(context);
   let name = '';
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
     name = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
@@ -143,7 +145,7 @@ async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Clu
         hints: [`give it another name: kubectl tka login ${server} --context NAME`],
       });
     }
-    return { upsert: [{ ...spec, name }], currentContext: name };
+    return { upsert: [{ ...spec, name, namedBy }], currentContext: name };
   });
   rememberSwitch(context, edit);
   say(context, name);

@@ -1,6 +1,6 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
-import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
+import type { ContextSpec } from '../../kubeconfig/index.ts';
 import type { Session } from '../../session/session.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
@@ -28,10 +28,13 @@ export async function contextSpec(
   }
   const siblings = await siblingsToKeep(context, trust, { server, info }, cluster.servers);
   keepSiblings(context, server, siblings);
-  return specOf(context, name, server, info, inContext(siblings));
+  return specOf(context, name, server, info, { siblings: inContext(siblings) });
 }
 
 type Access = Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>;
+
+/** What a context keeps beside its server. */
+export type ContextExtension = Pick<ContextSpec, 'siblings' | 'namedBy'>;
 
 /** What the kubeconfig is to hold for a server. */
 export function specOf(
@@ -39,10 +42,10 @@ export function specOf(
   name: string,
   server: string,
   access: Access,
-  siblings?: ContextSiblings,
+  more: ContextExtension = {},
 ): ContextSpec {
   return {
-    siblings,
+    ...more,
     name,
     server,
     apiServer: access.apiServer,

@@ -7,13 +7,11 @@ import {
   previewKubeconfig,
 } from '../../kubeconfig/index.ts';
 import type { Session } from '../../session/session.ts';
-import type { Siblings } from '../../session/siblings.ts';
 import { TkaError } from '../../util/errors.ts';
 import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { rememberSwitch } from '../contexts/previous.ts';
-import { inContext } from '../contexts/siblings.ts';
-import { specOf } from '../contexts/spec.ts';
+import { type ContextExtension, specOf } from '../contexts/spec.ts';
 import { type ContextTarget, contextFor } from '../target/context-name.ts';
 
 /** How `login` names its context, and whether that becomes the current one. */
@@ -82,20 +80,20 @@ export class ContextWriter {
   }
 
   /** Writes the context, and remembers the one before if that is no longer the current one. Throws TkaError. */
-  async write(session: Session, siblings: Siblings | undefined): Promise<WrittenContext> {
+  async write(session: Session, more: ContextExtension): Promise<WrittenContext> {
     let name = '';
     let before: OurContext | undefined;
     const { previousContext, currentContext } = await editKubeconfig(this.#context.kubeconfig, (view) => {
       name = this.#nameIn(view);
       before = this.#oursIn(view);
-      return this.#change(name, session, siblings);
+      return this.#change(name, session, more);
     });
     if (this.#options.isSwitch) rememberSwitch(this.#context, { previousContext, currentContext });
     return { name, before, previousContext, currentContext };
   }
 
-  #change(name: string, access: Parameters<typeof specOf>[3], siblings?: Siblings) {
-    const spec = specOf(this.#context, name, this.#target.server, access, inContext(siblings));
+  #change(name: string, access: Parameters<typeof specOf>[3], more?: ContextExtension) {
+    const spec = specOf(this.#context, name, this.#target.server, access, more);
     return { upsert: [spec], ...(this.#options.isSwitch && { currentContext: name }) };
   }
 }

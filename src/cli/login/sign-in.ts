@@ -4,10 +4,11 @@ import type { LoginResult } from '../../session/login.ts';
 import { TkaError } from '../../util/errors.ts';
 import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { keepSiblings, siblingsToKeep } from '../contexts/siblings.ts';
+import { inContext, keepSiblings, siblingsToKeep } from '../contexts/siblings.ts';
 import type { ClusterTarget } from '../target/cluster-target.ts';
 import { confirmed } from '../target/confirmed.ts';
 import type { ContextTarget } from '../target/context-name.ts';
+import { namedByOf } from '../target/named-by.ts';
 import { liftSignedOut } from '../target/same-cluster.ts';
 import { trustOf } from '../target/trust.ts';
 import { type ContextOptions, ContextWriter } from './context-writer.ts';
@@ -57,7 +58,8 @@ export async function signInTo(
   const siblings = await siblingsFound;
 
   log(`writing the context for ${server}`);
-  const written = await writer.write(result.session, siblings);
+  const namedBy = await namedByOf(context, target);
+  const written = await writer.write(result.session, { siblings: inContext(siblings), namedBy });
   keepSiblings(context, server, siblings);
   liftSignedOut(context, view, server);
   await rememberAccepted(context, trust, target);

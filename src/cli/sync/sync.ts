@@ -8,7 +8,7 @@ import { inContext, keepAllSiblings, siblingsOf } from '../contexts/siblings.ts'
 import { specOf } from '../contexts/spec.ts';
 import { chooseClusters } from '../target/by-name.ts';
 import { allClustersTold } from '../target/clusters.ts';
-import { SyncRecord } from '../target/sync-record.ts';
+import { byList, listedBefore } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
 import { askAll } from './ask.ts';
 import { parseTemplate } from './names.ts';
@@ -36,7 +36,7 @@ export interface SyncOutcome {
  * edit; without a sign-in. Says what it did. Throws TkaError where nothing could be done at all.
  */
 export async function syncContexts(context: Context, flags: SyncFlags): Promise<SyncOutcome> {
-  const { settings, sessions, terminal, paths, kubeconfig } = context;
+  const { settings, sessions, terminal, kubeconfig } = context;
   parseSelector(flags.selector ?? '');
   const template = flags.contextTemplate === undefined ? undefined : parseTemplate(flags.contextTemplate);
   const view = await readKubeconfig(kubeconfig);
@@ -49,11 +49,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     trust: trustOf(context, view),
   });
 
-  const record = new SyncRecord(
-    paths.state,
-    settings.seed,
-    all.flatMap(({ servers }) => servers),
-  );
+  const namedBy = await byList(context);
   // A list that nobody stands behind now may be an old one.
   const prune = flags.prune === true && answers.length > 0;
   if (flags.prune === true && !prune) terminal.warn('no server answered: nothing is pruned');
@@ -67,10 +63,17 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     mayBeInsecure: ({ cluster, info }) => store.consents.read(cluster.server) === info.apiServer,
     runs: ({ command, file }) =>
       command === context.command || usableCommand(command ?? '', file, searchPathOf(context.env)),
-    wasListed: ({ server }) => record.wasListed(server),
+    wasListed: listedBefore(
+      namedBy,
+      all.flatMap(({ servers }) => servers),
+      view,
+    ),
     prunes: prune,
     specOf: (name, { cluster, info, siblings }, server) => {
-      return specOf(context, name, server, info, inContext(siblingsOf(server, cluster.server, siblings)));
+      return specOf(context, name, server, info, {
+        siblings: inContext(siblingsOf(server, cluster.server, siblings)),
+        namedBy,
+      });
     },
   };
   const dryRun = flags.dryRun === true;
@@ -82,20 +85,15 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     before: view.ours,
     dryRun,
   });
-  if (!dryRun) keep(context, record, written, known);
+  if (!dryRun) keep(context, written, known);
   return { currentContext: written.currentContext, error };
 }
 
-/** Keeps what outlives the run beside the kubeconfig: which servers were listed. */
-function keep(context: Context, record: SyncRecord, { plan }: Written, known: ReadonlySet<string | null>): void {
-  const { terminal, sessions } = context;
+/** Keeps what outlives the run beside the kubeconfig. */
+function keep(context: Context, { plan }: Written, known: ReadonlySet<string | null>): void {
+  const { sessions } = context;
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
   // Forgotten with its context, and back with it; who only logged out stays so.
   for (const server of servers) if (!known.has(server)) sessions.store.signedOut.recall(server);
   keepAllSiblings(context, plan.change.upsert);
-  try {
-    record.write(new Set(plan.pruned.map(({ server }) => server)));
-  } catch (error) {
-    terminal.log(`what was listed cannot be kept: ${error}`);
-  }
 }

@@ -8,8 +8,8 @@ import { rememberedClusters } from '../../discovery/remembered.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
+import { byUser } from './named-by.ts';
 import { findSeeds, peerServer, type Seeds, taggedPeers } from './seeds.ts';
-import { syncedServers } from './sync-record.ts';
 import { trustOf } from './trust.ts';
 
 /** The same as allClusters(), and says which tagged servers no list has: their clusters may be missing. */
@@ -75,7 +75,7 @@ function knownClusters(context: Context, view: KubeconfigView): { clusters: Clus
   const covered = new Set(others.map(({ apiServer }) => apiServer));
   const clusters = [
     ...listed.filter(({ server, apiEndpoint }) => server !== null || !covered.has(apiEndpoint)),
-    ...ofContexts(others, syncedServers(context.paths.state)),
+    ...ofContexts(others),
   ];
   if (clusters.length === 0) return undefined;
   const from = [
@@ -85,11 +85,10 @@ function knownClusters(context: Context, view: KubeconfigView): { clusters: Clus
   return { clusters, what: from.join(' and ') };
 }
 
-function ofContexts(contexts: KubeconfigView['ours'], synced: ReadonlySet<string>): Cluster[] {
+function ofContexts(contexts: KubeconfigView['ours']): Cluster[] {
   const oneEach = new Map([...contexts].reverse().map((each) => [each.server, each])).values();
-  const rows = [...oneEach].reverse().map(({ name, server, apiServer = '' }): ServerRow => {
-    // A list stated what sync has written.
-    const provenance = synced.has(server) ? 'stated' : 'known';
+  const rows = [...oneEach].reverse().map(({ name, server, apiServer = '', namedBy }): ServerRow => {
+    const provenance = namedBy === byUser ? 'known' : 'stated';
     const what = { name, cluster: null, server, provenance, apiEndpoint: apiServer, state: 'unknown' } as const;
     return { ...what, reason: null, lastSeen: null, version: null, labels: new Map(), usable: true, since: 0 };
   });

@@ -1,27 +1,22 @@
 import { isBareWord, TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import type { Context } from '../context/context.ts';
+import { byUser } from './named-by.ts';
 import { taggedPeers } from './seeds.ts';
-import { syncedServers } from './sync-record.ts';
 
 /** Judges servers with what this machine knows: tailscaled, the configuration, sessions and contexts. */
 export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): TrustPolicy {
-  const { settings, sessions, accepted, paths } = context;
+  const { settings, sessions, accepted } = context;
   const { store } = sessions;
   const hostname = settings.values.get('tailscale.hostname');
   const isTyped = hostname?.source === '--server' && isBareWord(String(hostname.value));
-  const withContext = new Set(view.ours.map(({ server }) => server));
-  let synced: ReadonlySet<string> | undefined;
-  const isSynced = (server: string) => {
-    synced ??= syncedServers(paths.state);
-    return synced.has(server);
-  };
+  const namedByUser = new Set(view.ours.flatMap(({ server, namedBy }) => (namedBy === byUser ? [server] : [])));
   return new TrustPolicy({
     tag: settings.tag,
     tagged: () => taggedPeers(context),
     accepted: (server) => accepted.has(server),
     used: (server) =>
-      (withContext.has(server) && !isSynced(server)) ||
+      namedByUser.has(server) ||
       store.read(server) !== undefined ||
       // Version 0.1.0 left such a mark, without a name, for any server that `logout` was called with.
       (store.signedOut.read(server)?.username ?? null) !== null,

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { login } from '../../../src/cli/commands/login.ts';
 import { askAll } from '../../../src/cli/sync/ask.ts';
 import { readKubeconfig } from '../../../src/kubeconfig/index.ts';
-import { type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
+import { demoClusters, type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { SessionStore } from '../../../src/session/store.ts';
 import { Ground } from './fixture.ts';
 
@@ -287,6 +287,18 @@ describe('changed access', () => {
     expect((await ground.sync()).stdout).toBe('3 unchanged.\n');
   });
 
+  it('does not touch contexts for the cluster’s other servers, which keep their server and all the others', async () => {
+    await using many = await startMesh({ clusters: demoClusters });
+    const [first, second] = [many.cluster('prod-us').server, many.cluster('prod-us-1').server];
+    const at = { server: first };
+    await ground.run((context) => login(context, [second], { context: 'mine', switch: false }), at);
+    ground.write(ground.read().replace(/^ +(?:cluster: "prod-us"|servers:|- "http:.*|signInStore: .*)\n/gm, ''));
+    expect((await ground.ours()).map(({ siblings }) => siblings)).toEqual([undefined]);
+    await ground.sync({ selector: 'region=us-west-2,environment=production' }, at);
+    const [mine] = await ground.ours();
+    expect(mine).toMatchObject({ name: 'mine', server: second, siblings: { servers: [first] } });
+  });
+
   it('touches all contexts of the cluster or none', async () => {
     await ground.sync();
     await ground.run((context) => login(context, [us.server], { context: 'mine', switch: false }));
@@ -370,6 +382,32 @@ describe('--prune', () => {
     await ground.sync({ prune: true });
     await ground.sync({ prune: true }, there);
     expect(await ground.names()).toEqual(['a', 'b', ...all]);
+  });
+
+  it('removes the context of a cluster that the user named by its name, and not that of one named by its address', async () => {
+    const named = (context: string, name: string) =>
+      ground.run((each) => login(each, [name], { context, switch: false }));
+    await named('by-name', 'prod-eu');
+    await named('by-url', staging.server);
+    await ground.sync({ selector: 'environment=production' });
+    for (const cluster of [eu, staging]) cluster.gossip.listed = false;
+    ground.forgetMissing();
+    const said = await ground.sync({ prune: true });
+    expect(said.stdout).toBe('1 pruned: by-name. 1 unchanged.\n');
+    expect(said.stderr).toContain('named their servers: by-url\n');
+    expect(await ground.names()).toEqual(['by-url', 'prod-us']);
+  });
+
+  it('leaves contexts of version 0.1.0 alone, which do not tell what named their servers', async () => {
+    await ground.sync();
+    ground.write(ground.read().replace(/^ +namedBy: .*\n/gm, ''));
+    const before = ground.stamp();
+    eu.gossip.listed = false;
+    ground.forgetMissing();
+    const said = await ground.sync({ prune: true });
+    expect(said.stdout).toBe('2 unchanged.\n');
+    expect(said.stderr).toContain('named their servers: prod-eu\n');
+    expect(ground.stamp()).toBe(before);
   });
 
   it('does not take servers without gossip for a mesh that has shrunk', async () => {
