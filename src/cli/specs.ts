@@ -205,7 +205,7 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
   %p forget --all`,
     options: [new Option('--all', 'all sessions and contexts of this machine')],
     held: true,
-    load: async () => (await import('./commands/logout.ts')).forget,
+    load: async () => (await import('./commands/forget.ts')).forget,
   },
   {
     name: 'doctor',

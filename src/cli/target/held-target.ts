@@ -82,6 +82,12 @@ export function knownHere({ sessions: { store } }: Context, { ours }: Pick<Kubec
   return new Set([...store.list(), ...store.signedOut.list(), ...ours].map(({ server }) => server));
 }
 
+/** The servers that `--all` means: sorted, all that knownHere() has. Throws UsageError if there is a name, too. */
+export function allHeld(context: Context, view: KubeconfigView, name: string | undefined, command: string): string[] {
+  if (name !== undefined) throw new UsageError(`${command} takes either a name or --all`);
+  return [...knownHere(context, view)].sort();
+}
+
 /** The server of a cluster that this machine knows, else the one to use. Throws UnresolvedCluster. */
 export function heldOf(cluster: Cluster, here: ReadonlySet<string>): Held {
   const held = cluster.servers.find(({ server }) => server !== null && here.has(server))?.server;
