@@ -9,6 +9,7 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { entryName } from '../../src/credential/entry.ts';
+import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { besideGreed } from './beside.ts';
 import { cachedScripts } from './cached.ts';
 import { signInCosts } from './sign-ins.ts';
@@ -16,7 +17,8 @@ import { signInCosts } from './sign-ins.ts';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const bin = path.join(root, 'dist');
 const node = path.join(bin, 'lib', 'node');
-const home = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-bench-'));
+const folder = new TemporaryFolder('tka-bench-');
+const home = folder.path;
 const helper = fileURLToPath(new URL('./servers.ts', import.meta.url));
 const servers = spawn(process.execPath, [helper], { stdio: ['pipe', 'pipe', 'inherit'] });
 const [line] = await once(createInterface({ input: servers.stdout }), 'line');
@@ -204,5 +206,5 @@ try {
   }
 } finally {
   servers.stdin.end();
-  fs.rmSync(home, { recursive: true, force: true });
+  folder[Symbol.dispose]();
 }

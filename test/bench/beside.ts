@@ -2,7 +2,6 @@
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { Agent, request } from 'node:http';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -11,6 +10,7 @@ import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
 import { Fixture } from '../cluster/fixture.ts';
+import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import type { Flood } from './flood.ts';
 
@@ -54,7 +54,8 @@ export async function besideGreed(): Promise<string[]> {
   const etcd = await startEtcd(assets);
   const api = await startApiServer(assets, etcd, '127.0.0.16');
   const fixture = await Fixture.make(api);
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-beside-'));
+  using temporary = new TemporaryFolder();
+  const folder = temporary.path;
   const rules = [{ role: await fixture.role(), period: '1h', priority: 1 }];
   await using tailscaled = await startTailscaled({
     whois: (address) => ({
@@ -129,7 +130,6 @@ export async function besideGreed(): Promise<string[]> {
     fixture.kube.close();
     await api.stop();
     await etcd.stop();
-    fs.rmSync(folder, { recursive: true, force: true });
   }
 }
 

@@ -8,6 +8,7 @@ import { clusterNameOf, loadConfig } from '../../src/server/config/config.ts';
 import { misfits } from '../deploy/consistency.ts';
 import { allOf, deploy, only, overlay, render } from '../deploy/render.ts';
 import { unrestricted } from '../deploy/restricted.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 import { as, ownCluster } from './deployed.ts';
 import { chart, Helm, objectsIn, type Values } from './helm.ts';
 import { makeFolder } from './processes.ts';
@@ -115,9 +116,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
 
   test('renders what kustomize renders', async () => {
     const values = { monitoring: { enabled: true } };
-    const folder = overlay({ components: ['monitoring'] });
-    const expected = render(folder);
-    fs.rmSync(folder, { recursive: true });
+    const expected = render(overlay(testFolder(), { components: ['monitoring'] }));
     expect(byName(await helm.render(values))).toEqual(byName(expected));
   });
 

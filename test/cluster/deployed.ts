@@ -10,6 +10,7 @@ import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
 import { only, overlay, render } from '../deploy/render.ts';
+import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import { type Access, kubeConfigFor, startApiServer } from './api-server.ts';
 import { makeFolder } from './processes.ts';
@@ -72,7 +73,8 @@ export async function apply(
     };
     await kube.create('/apis/rbac.authorization.k8s.io/v1/clusterroles', role).catch(forgiveConflict);
   }
-  const folder = overlay({
+  using temporary = new TemporaryFolder();
+  const folder = overlay(temporary.path, {
     ...change,
     patches: [
       {
@@ -83,7 +85,6 @@ export async function apply(
   });
   const applied = await kubectl(as(access), 'apply', '-k', folder);
   const objects = render(folder);
-  fs.rmSync(folder, { recursive: true });
   expect(applied).toMatchObject({ status: 0, stderr: expect.stringMatching(warning) });
   const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
   await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
+import { TemporaryFolder } from '../fixtures/temporary.ts';
 
 let reaper: ChildProcess | undefined;
 
@@ -22,7 +22,7 @@ export function note(line: string): void {
 
 /** A folder that goes when this process does. */
 export function makeFolder(): string {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-cluster-'));
+  const folder = new TemporaryFolder('tka-cluster-').path;
   note(folder);
   return folder;
 }

@@ -4,7 +4,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { text } from 'node:stream/consumers';
 import envPaths from 'env-paths';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import {
   cacheFolder,
   entryName,
@@ -17,11 +17,11 @@ import {
   wantedApiVersion,
 } from '../../src/credential/entry.ts';
 import { findPaths } from '../../src/settings/paths.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
 import { damages, entry, now, server, whole } from './cases.ts';
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'entry '));
+const folder = fileFolder();
 const file = path.join(folder, entryName(server) ?? '');
-afterAll(() => fs.rmSync(folder, { recursive: true }));
 beforeEach(() => {
   fs.rmSync(folder, { recursive: true });
   fs.mkdirSync(folder, { mode: 0o700 });

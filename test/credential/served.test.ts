@@ -3,17 +3,16 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fsItself, * as fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { entryName, readEntry } from '../../src/credential/entry.ts';
 import { asksAgain, callerOf, startTime, wasChecked, writeChecked, writeServed } from '../../src/credential/served.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
 import { server } from './cases.ts';
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'served '));
+const folder = fileFolder();
 const file = path.join(folder, `${entryName(server)}+served`);
 const checked = path.join(folder, `${entryName(server)}+checked`);
-afterAll(() => fs.rmSync(folder, { recursive: true }));
 beforeEach(() => {
   fs.rmSync(folder, { recursive: true });
   fs.mkdirSync(folder, { mode: 0o700 });

@@ -2,15 +2,14 @@
 // has to run it.
 import { type SpawnSyncOptions, type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterAll, beforeEach } from 'vitest';
+import { beforeEach } from 'vitest';
 import { launcher } from '../../build.ts';
 import { entryName } from '../../src/credential/entry.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
 import { type Call, entry, type Ground, server, whole } from './cases.ts';
 
-export const root = fs.mkdtempSync(path.join(os.tmpdir(), 'front '));
-afterAll(() => fs.rmSync(root, { recursive: true }));
+export const root = fileFolder();
 const platform = process.platform === 'darwin' ? 'darwin' : 'linux';
 
 const installed = path.join(root, 'it\'s "installed" $here');

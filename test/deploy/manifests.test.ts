@@ -1,21 +1,17 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { clusterNameOf, loadConfig } from '../../src/server/config/config.ts';
 import { variableOf } from '../../src/server/config/keys.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 import { misfits } from './consistency.ts';
 import { allOf, deploy, noKubectl, only, overlay, render } from './render.ts';
 import { unrestricted } from './restricted.ts';
 
 const { version } = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8'));
-const folders: string[] = [];
-afterAll(() => {
-  for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true });
-});
 
 describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubectl})`}`, () => {
   const objects = noKubectl === undefined ? render(deploy) : [];
@@ -35,8 +31,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
 
   it('fits together, as it is and with what its users add', () => {
     expect(misfits(objects)).toEqual([]);
-    const more = overlay({ nameSuffix: '-prod-us', components: ['monitoring'] });
-    folders.push(more);
+    const more = overlay(testFolder(), { nameSuffix: '-prod-us', components: ['monitoring'] });
     const added = render(more);
     expect(misfits(added)).toEqual([]);
     expect(only(added, 'StatefulSet').metadata).toMatchObject({ name: 'tka-prod-us', namespace: 'tka-system' });
@@ -44,8 +39,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
   });
 
   it('follows the namespace of an overlay', () => {
-    const more = overlay({ namespace: 'access', components: ['monitoring'] });
-    folders.push(more);
+    const more = overlay(testFolder(), { namespace: 'access', components: ['monitoring'] });
     const moved = render(more);
     expect(misfits(moved)).toEqual([]);
     expect(JSON.stringify(moved)).not.toContain('tka-system');
@@ -122,8 +116,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     [{ nameSuffix: '-prod-us' }, 'tka-prod-us', 2, 'tka-prod-us-2'],
     [{ namePrefix: 'acme-', nameSuffix: '-0' }, 'acme-tka-0', 0, 'acme-tka-0'],
   ])('with %j, the cluster is %s and its pod %i the node %s', async (change, cluster, ordinal, node) => {
-    const more = overlay(change);
-    folders.push(more);
+    const more = overlay(testFolder(), change);
     const rendered = render(more);
     const { initContainers = [], containers } = pod(rendered);
     const { env } = containers[0] ?? {};
@@ -146,7 +139,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     const said = path.join(more, 'containerboot');
     fs.writeFileSync(said, '#!/bin/sh\nprintf %s "$TS_HOSTNAME"\n', { mode: 0o755 });
     expect(script).toMatch(/ exec \/usr\/local\/bin\/containerboot$/);
-    const here = script.replace('/usr/local/bin/containerboot', said);
+    const here = script.replace('/usr/local/bin/containerboot', `'${said}'`);
     const options = { env: { TS_HOSTNAME: `${cluster}-${ordinal}` }, encoding: 'utf8' } as const;
     expect(execFileSync(shell, [flag, here], options)).toBe(node);
   });
@@ -154,8 +147,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
   it('keeps the first node’s name of 0.1.0 with the patch that the README gives for it', () => {
     const readme = fs.readFileSync(path.join(deploy, 'README.md'), 'utf8');
     const [, given = ''] = readme.match(/```yaml\n(patches:\n[\s\S]*?)```/) ?? [];
-    const more = overlay(parse(given));
-    folders.push(more);
+    const more = overlay(testFolder(), parse(given));
     const [sidecar] = pod(render(more)).initContainers ?? [];
     expect(sidecar?.command).toBeUndefined();
     expect(variable('TS_HOSTNAME', sidecar as V1Container)?.valueFrom).toEqual({
@@ -174,8 +166,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
   });
 
   it('has a configuration that the server takes', async () => {
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-config-'));
-    folders.push(folder);
+    const folder = testFolder();
     const file = path.join(folder, 'config.yaml');
     fs.writeFileSync(file, only(objects, 'ConfigMap').data?.['config.yaml'] ?? '');
     const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: 'tka' });
@@ -209,8 +200,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
   });
 
   it('watches what the server says of itself', () => {
-    const more = overlay({ components: ['monitoring'] });
-    folders.push(more);
+    const more = overlay(testFolder(), { components: ['monitoring'] });
     const added = render(more);
     expect(only(added, 'ServiceMonitor').spec.endpoints.map((endpoint) => endpoint.path)).toEqual([
       '/metrics',
@@ -221,8 +211,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
 
   const server = sources(path.join(deploy, '../src/server'));
   it.skipIf(!server.includes('prom-client'))('alerts by what the server counts', () => {
-    const more = overlay({ components: ['monitoring'] });
-    folders.push(more);
+    const more = overlay(testFolder(), { components: ['monitoring'] });
     const rules = only(render(more), 'PrometheusRule').spec.groups.flatMap((group) => group.rules);
     const names = new Set(rules.flatMap(({ expr }) => expr.match(/\b[a-z]+_[a-z_]+(?=[{[])/g) ?? []));
     expect([...names]).toContain('tka_server_requests_total');

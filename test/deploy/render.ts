@@ -1,7 +1,6 @@
 // The manifests of deploy/ as kubectl's own kustomize renders them.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import type {
   KubernetesObject,
@@ -51,12 +50,11 @@ export function render(folder: string): KubernetesObject[] {
   });
 }
 
-/** A folder with a kustomization on top of deploy/, as somebody would write one; the caller removes it. */
-export function overlay(kustomization: {
-  readonly components?: readonly string[];
-  readonly [key: string]: unknown;
-}): string {
-  const folder = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), 'tka-deploy-'));
+/** Writes a kustomization on top of deploy/ into an empty folder, and returns the folder. */
+export function overlay(
+  folder: string,
+  kustomization: { readonly components?: readonly string[]; readonly [key: string]: unknown },
+): string {
   const from = (other: string): string => path.relative(folder, path.join(fs.realpathSync(deploy), other));
   const { components = [], ...rest } = kustomization;
   fs.writeFileSync(

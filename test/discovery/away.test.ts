@@ -1,15 +1,14 @@
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { AwayServers } from '../../src/discovery/away.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 
 const server = 'https://tka.example.ts.net';
 let folder: string;
 beforeEach(() => {
-  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'away-'));
+  folder = testFolder();
 });
-afterEach(() => fs.rmSync(folder, { recursive: true, force: true }));
 
 const file = () => path.join(folder, 'away', 'https+tka.example.ts.net');
 

@@ -1,16 +1,10 @@
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Cluster } from '../../src/discovery/clusters.ts';
 import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 import { memberOf } from './stand-in.ts';
-
-function stateFolder(): string {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-memory-'));
-  onTestFinished(() => fs.rmSync(folder, { recursive: true }));
-  return folder;
-}
 
 const seed = 'https://tka.example.ts.net';
 const now = Math.floor(Date.now() / 1000) * 1000;
@@ -41,14 +35,14 @@ describe('ListMemory', () => {
     // Only what the user says now makes a server known.
     ['known', 'stated'],
   ] as const)('a server that is %s is remembered as %s', (provenance, remembered) => {
-    const memory = new ListMemory(stateFolder());
+    const memory = new ListMemory(testFolder());
     memory.write(seed, list(provenance));
     expect(memory.read(seed)).toEqual(list(remembered));
     expect(memory.all()).toEqual([list(remembered)]);
   });
 
   it('keeps the names of clusters on a line of their own, in a file that older versions read', () => {
-    const state = stateFolder();
+    const state = testFolder();
     const memory = new ListMemory(state);
     const clusters = [
       { name: 'prod', servers: [{ server: 'https://a' }, { server: null }, { server: 'https://b' }] },
@@ -76,7 +70,7 @@ describe('ListMemory', () => {
     }
     memory.write(seed, list('stated'));
     expect(memory.names(seed)).toBeUndefined();
-    expect(new ListMemory(stateFolder()).names(seed)).toBeUndefined();
+    expect(new ListMemory(testFolder()).names(seed)).toBeUndefined();
   });
 
   it.each([
@@ -84,7 +78,7 @@ describe('ListMemory', () => {
     ['a provenance that is unknown', [now, 0, 'trusted'], 'tailnet'],
     ['"known", which version 0.1.0 also wrote for servers that a list had stated', [now, 0, 'known'], 'stated'],
   ])('an old file with %s', (_, times, provenance) => {
-    const state = stateFolder();
+    const state = testFolder();
     const memory = new ListMemory(state);
     memory.write(seed, list('stated'));
     const file = path.join(state, 'clusters', 'https+tka.example.ts.net.json');
@@ -105,7 +99,7 @@ describe('ListMemory', () => {
       JSON.stringify({ at: now, html: false, members: [{ apiEndpoint: 'ftp://a' }], times: [[now, 0]] }),
     ],
   ])('%s is no list', (_, text) => {
-    const state = stateFolder();
+    const state = testFolder();
     const memory = new ListMemory(state);
     memory.write(seed, list('stated'));
     fs.writeFileSync(path.join(state, 'clusters', 'https+tka.example.ts.net.json'), text);
@@ -113,13 +107,13 @@ describe('ListMemory', () => {
   });
 
   it('a time to come is now', () => {
-    const memory = new ListMemory(stateFolder());
+    const memory = new ListMemory(testFolder());
     memory.write(seed, { ...list('stated'), at: Date.now() + 86_400_000 });
     expect(memory.read(seed)?.at).toBeLessThanOrEqual(Date.now());
   });
 
   it('forgets where a member was, in every list', () => {
-    const memory = new ListMemory(stateFolder());
+    const memory = new ListMemory(testFolder());
     memory.write(seed, list('stated'));
     memory.write('http://127.0.0.1:8080', list('tailnet'));
     memory.forget('https://api.example.com', 'https://a.example.ts.net');

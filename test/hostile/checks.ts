@@ -2,13 +2,13 @@
 // throw an Error that says what is wrong.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { parse } from 'yaml';
 import { canonicalApiServer, canonicalServer } from '../../src/util/url.ts';
 import type { Home } from '../fixtures/home.ts';
 import { kubectl } from '../fixtures/kubectl.ts';
 import { jwt, start } from '../fixtures/program.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
 
 /** C0, C1, bidirectional overrides, zero-width and tag characters: nothing of that reaches a terminal or a file. */
 const unsafe =
@@ -272,8 +272,7 @@ export async function checkByKubectl(home: Home, read: Kubeconfig): Promise<void
   }
 }
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-hostile-'));
-process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+const folder = fileFolder();
 const hook = path.join(folder, 'rss.cjs');
 fs.writeFileSync(
   hook,

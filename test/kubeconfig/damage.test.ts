@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { editKubeconfig, readKubeconfig } from '../../src/kubeconfig/index.ts';
 import { TkaError } from '../../src/util/errors.ts';
-import { census, folder, kubeconfig, kubectl, kubectlView, only, random, refusal, spec } from './helpers.ts';
+import { testFolder } from '../fixtures/temporary.ts';
+import { census, kubeconfig, kubectl, kubectlView, only, random, refusal, spec } from './helpers.ts';
 
 const good = `apiVersion: v1
 clusters:
@@ -156,7 +157,7 @@ describe('damage is named with its place and left as it is', () => {
 
 describe('what is no file', () => {
   it('a folder, a pipe, a socket, a device, a circle, a path through a file: refused at once', async () => {
-    const dir = folder();
+    const dir = testFolder('tka-');
     mkdirSync(join(dir, 'folder'));
     execFileSync('mkfifo', [join(dir, 'pipe')]);
     symlinkSync('loop', join(dir, 'loop'));

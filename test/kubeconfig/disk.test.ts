@@ -24,7 +24,8 @@ import {
   previewKubeconfig,
   readKubeconfig,
 } from '../../src/kubeconfig/index.ts';
-import { folder, kubeconfig, kubectl, kubectlView, only, refusal, spec } from './helpers.ts';
+import { testFolder } from '../fixtures/temporary.ts';
+import { kubeconfig, kubectl, kubectlView, only, refusal, spec } from './helpers.ts';
 
 const child = join(import.meta.dirname, 'child.ts');
 const root = process.getuid?.() === 0;
@@ -77,7 +78,7 @@ describe('a write', () => {
   });
 
   it('goes through symbolic links, which stay, also where they lead nowhere yet', async () => {
-    const dir = folder();
+    const dir = testFolder('tka-');
     mkdirSync(join(dir, 'real'));
     writeFileSync(join(dir, 'real', 'config'), 'kind: Config\n', { mode: 0o640 });
     symlinkSync('real', join(dir, 'way'));
@@ -98,7 +99,7 @@ describe('a write', () => {
   });
 
   it('goes to where a link leads when it is its turn, though it led elsewhere before', async () => {
-    const dir = folder();
+    const dir = testFolder('tka-');
     const [file, before, after] = ['config', 'before', 'after'].map((name) => join(dir, name)) as [
       string,
       string,
@@ -126,7 +127,7 @@ describe('a write', () => {
   });
 
   it('to several files comes to what contexts need before it comes to them', async () => {
-    const dir = folder();
+    const dir = testFolder('tka-');
     const [a, b] = [join(dir, 'a'), join(dir, 'b')];
     const files = { files: [a, b], defaultFile: a, explicit: false };
     const order = async (change: KubeconfigChange) =>
@@ -330,7 +331,7 @@ describe('the lock', () => {
   });
 
   it('left by a kill is cleared also where there is nothing to write, through a link too; a fresh one stays', async () => {
-    const dir = folder();
+    const dir = testFolder('tka-');
     const [file, real] = [join(dir, 'config'), join(dir, 'real')];
     writeFileSync(real, 'kind: Config\n');
     symlinkSync('real', file);

@@ -2,7 +2,8 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSyn
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { editKubeconfig, kubeconfigFiles, kubectlHome, readKubeconfig } from '../../src/kubeconfig/index.ts';
-import { chain, folder, kubectl, kubectls, kubectlView, refusal, runKubectl, spec } from './helpers.ts';
+import { testFolder } from '../fixtures/temporary.ts';
+import { chain, kubectl, kubectls, kubectlView, refusal, runKubectl, spec } from './helpers.ts';
 
 describe('which files', () => {
   const at = (env: NodeJS.ProcessEnv, home: string | undefined, cwd: string, explicit?: string) =>
@@ -22,7 +23,7 @@ describe('which files', () => {
   it('the home folder is the environment’s, as kubectl sees it', () => {
     expect(kubectlHome({ HOME: '/h', USERPROFILE: '/p' }, 'linux')).toBe('/h');
     for (const env of [{}, { HOME: '' }, { USERPROFILE: '/p' }]) expect(kubectlHome(env, 'linux')).toBeUndefined();
-    const [home, profile] = [folder(), folder()];
+    const [home, profile] = [testFolder('tka-'), testFolder()];
     expect(kubectlHome({}, 'win32')).toBeUndefined();
     expect(kubectlHome({ USERPROFILE: profile }, 'win32')).toBe(profile);
     expect(kubectlHome({ HOME: home, USERPROFILE: profile }, 'win32')).toBe(home);
@@ -50,7 +51,7 @@ describe('which files', () => {
       [['c'], 'a::c:'],
       [[], undefined],
     ] as const) {
-      const cwd = folder();
+      const cwd = testFolder('tka-');
       for (const name of existing) writeFileSync(join(cwd, name), 'kind: Config\n');
       const env: NodeJS.ProcessEnv = list === undefined ? {} : { KUBECONFIG: list };
       const { defaultFile } = at(env, cwd, cwd);
@@ -88,7 +89,7 @@ current-context: two
 const third = 'contexts:\n- {name: three, context: {cluster: two}}\ncurrent-context: three\n';
 
 function three(): { dir: string; files: string[]; list: string } {
-  const dir = folder();
+  const dir = testFolder('tka-');
   const files = ['a', 'b', 'c'].map((name) => join(dir, name));
   for (const [i, text] of [first, second, third].entries()) writeFileSync(files[i] as string, text);
   return { dir, files, list: files.join(':') };
@@ -118,7 +119,7 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
   ] as const) {
     it(`${what} changes the files that kubectl changes`, async () => {
       const { dir, files, list } = three();
-      const copies = folder();
+      const copies = testFolder('tka-');
       cpSync(dir, copies, { recursive: true });
       const theirs = files.map((file) => file.replace(dir, copies));
       runKubectl(args, { KUBECONFIG: theirs.join(':') });
@@ -147,7 +148,7 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
   });
 
   it('what an earlier file shadows is left alone, and removal takes ours out of all', async () => {
-    const dir = folder();
+    const dir = testFolder('tka-');
     const [a, b] = [join(dir, 'a'), join(dir, 'b')];
     for (const file of [a, b]) {
       writeFileSync(file, '# kept\nkind: Config\n');
@@ -173,7 +174,7 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
   });
 
   it('missing files and folders are made, private', async () => {
-    const dir = folder();
+    const dir = testFolder('tka-');
     const file = join(dir, 'new', '.kube', 'config');
     await editKubeconfig(chain(file), () => ({ upsert: [spec('a')] }));
     const { statSync } = await import('node:fs');

@@ -1,16 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { glanceContexts } from '../../src/kubeconfig/glance.ts';
 import { readKubeconfig } from '../../src/kubeconfig/index.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 
 let folder: string;
 beforeEach(() => {
-  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-glance-'));
+  folder = testFolder('tka-');
 });
-afterEach(() => fs.rmSync(folder, { recursive: true, force: true }));
 
 const ours = (name: string) => `- context:
     cluster: ${name}

@@ -1,38 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  lstatSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterEach } from 'vitest';
+
 import type { ContextSpec, KubeconfigFiles } from '../../src/kubeconfig/index.ts';
 import { TkaError } from '../../src/util/errors.ts';
-
-const folders: string[] = [];
-
-afterEach(() => {
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
-});
-
-/** A folder of its own for one test. */
-export function folder(): string {
-  const path = realpathSync(mkdtempSync(join(tmpdir(), 'tka-kubeconfig-')));
-  folders.push(path);
-  return path;
-}
+import { testFolder } from '../fixtures/temporary.ts';
 
 /** A file in a folder of its own. */
 export function kubeconfig(text: string | Uint8Array): string {
-  const file = join(folder(), 'config');
+  const file = join(testFolder('tka-'), 'config');
   writeFileSync(file, text, { mode: 0o640 });
   return file;
 }

@@ -3,8 +3,8 @@
 // name or file contains one of these words. Not a part of `.ci/run`: it takes as long as the tests, once per rule.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
+import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { mutants, mutate } from './rules.ts';
 
 const root = path.join(import.meta.dirname, '../..');
@@ -55,8 +55,9 @@ const words = process.argv.slice(2);
 const chosen = mutants.filter(
   ({ name, file }) => words.length === 0 || words.some((word) => name.includes(word) || file.includes(word)),
 );
-const copy = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-mutants-'));
-process.once('exit', () => fs.rmSync(copy, { recursive: true, force: true }));
+const folder = new TemporaryFolder('tka-mutants-');
+const copy = folder.path;
+process.once('exit', () => folder[Symbol.dispose]());
 process.once('SIGINT', () => process.exit(130));
 copyProject(copy);
 

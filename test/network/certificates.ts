@@ -1,8 +1,8 @@
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { generate } from 'selfsigned';
-import { afterAll } from 'vitest';
+
+import { fileFolder } from '../fixtures/temporary.ts';
 
 export interface Authority {
   /** The authority's own certificate, and the file that it is in. */
@@ -18,6 +18,7 @@ const dates = {
 };
 const base = { keyType: 'ec', algorithm: 'sha256', ...dates } as const;
 
+const folder = fileFolder();
 let made = 0;
 
 /** An authority whose certificates are for DNS names only: src/sandbox/certificates.ts adds loopback to each. */
@@ -29,9 +30,7 @@ export async function makeAuthority(): Promise<Authority> {
       { name: 'keyUsage', keyCertSign: true, digitalSignature: true, critical: true },
     ],
   });
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-network-'));
-  afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
-  const file = path.join(folder, 'ca.pem');
+  const file = path.join(folder, `ca-${made}.pem`);
   fs.writeFileSync(file, ca.cert);
   return {
     ca: ca.cert,

@@ -1,8 +1,8 @@
-import { existsSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, realpathSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
 import { run } from './helpers.ts';
 
 const minor = (file: string): number => Number(file.split('.').at(-1));
@@ -23,16 +23,14 @@ const programs = onPath === undefined ? [] : [onPath, ...chosen];
 
 let mesh: SandboxMesh;
 let c: SandboxCluster;
-let dir: string;
+const dir = fileFolder();
 let homes = 0;
 beforeAll(async () => {
   mesh = await startMesh({ clusters: [{ name: 'prod-us' }] });
   c = mesh.cluster('prod-us');
-  dir = mkdtempSync(join(tmpdir(), 'tka-kubectl-'));
 });
 afterAll(async () => {
   await mesh?.close();
-  rmSync(dir, { recursive: true, force: true });
 });
 
 function kubeconfig(token: string, name: string): string {

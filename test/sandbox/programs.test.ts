@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { testFolder } from '../fixtures/temporary.ts';
 
 interface Row {
   readonly name: string;
@@ -18,11 +18,10 @@ const built = existsSync(fileOf('dist/kubectl-tka'));
 let tmp: string;
 const children: ChildProcess[] = [];
 beforeEach(() => {
-  tmp = mkdtempSync(join(tmpdir(), 'tka-programs-'));
+  tmp = testFolder();
 });
 afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL');
-  rmSync(tmp, { recursive: true, force: true });
 });
 
 /** Starts a program of the sandbox; `shown` waits until its output matches. */

@@ -37,7 +37,7 @@ describe('the command line', () => {
     });
     expect(status).toBe(2);
     expect(stdout).toBe('');
-    const lines = stderr.replaceAll(/\/\S*config\.yaml/g, 'config.yaml').split('\n');
+    const lines = stderr.replaceAll(/\/.*config\.yaml/g, 'config.yaml').split('\n');
     expect(lines).toEqual([
       'error: bad configuration: config.yaml:2: tailscale.prot is no key of the configuration',
       'error: bad configuration: config.yaml:4: health.port must be a port from 1 to 65535',

@@ -5,11 +5,11 @@ import * as fs from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import * as net from 'node:net';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { TLSSocket } from 'node:tls';
 import { stringify } from 'yaml';
+import { TemporaryFolder } from '../fixtures/temporary.ts';
 
 export const program = path.join(import.meta.dirname, '../../dist/tka-server');
 
@@ -56,7 +56,7 @@ export class TkaServerProcess implements AsyncDisposable {
   stderr = '';
   /** Status or signal, and all that it said, when it has ended. */
   readonly ended: Promise<{ readonly status: number | null; readonly signal: NodeJS.Signals | null }>;
-  readonly #folder: string;
+  readonly #folder = new TemporaryFolder();
 
   /**
    * `config` is its file; nothing of this process's TKA_*, KUBE* or TS_* reaches it. `within` is a command that runs the
@@ -68,14 +68,14 @@ export class TkaServerProcess implements AsyncDisposable {
     args?: readonly string[],
     within: readonly string[] = [],
   ) {
-    this.#folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-server-'));
-    const file = path.join(this.#folder, 'config.yaml');
+    const folder = this.#folder.path;
+    const file = path.join(folder, 'config.yaml');
     fs.writeFileSync(file, typeof config === 'string' ? config : stringify(config));
-    const kubeconfig = path.join(this.#folder, 'kubeconfig');
+    const kubeconfig = path.join(folder, 'kubeconfig');
     fs.writeFileSync(kubeconfig, nowhere);
     const [command = program, ...words] = [...within, program, ...(args ?? ['serve', '--config', file])];
     this.child = spawn(command, words, {
-      env: { PATH: process.env.PATH ?? '', HOME: this.#folder, KUBECONFIG: kubeconfig, ...env },
+      env: { PATH: process.env.PATH ?? '', HOME: folder, KUBECONFIG: kubeconfig, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -113,7 +113,7 @@ export class TkaServerProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGKILL');
     await this.ended;
-    fs.rmSync(this.#folder, { recursive: true, force: true });
+    this.#folder[Symbol.dispose]();
   }
 }
 

@@ -2,9 +2,9 @@
 import * as fs from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { TemporaryFolder } from '../fixtures/temporary.ts';
 
 /** The path of the namespace that every cluster has, and its UID here. */
 export const kubeSystem = '/api/v1/namespaces/kube-system';
@@ -28,7 +28,7 @@ export class StandInApi {
   /** How often something was asked for that is not there. */
   missed = 0;
   readonly #server: Server;
-  #folder: string | undefined;
+  #folder: TemporaryFolder | undefined;
   #port = 0;
   #seen: (() => void)[] = [];
 
@@ -73,8 +73,8 @@ export class StandInApi {
 
   /** A file that names it. */
   kubeconfig(): string {
-    this.#folder ??= fs.mkdtempSync(path.join(os.tmpdir(), 'tka-api-'));
-    const file = path.join(this.#folder, 'kubeconfig');
+    this.#folder ??= new TemporaryFolder();
+    const file = path.join(this.#folder.path, 'kubeconfig');
     const cluster = { server: this.url, 'insecure-skip-tls-verify': true };
     const config = {
       apiVersion: 'v1',
@@ -90,7 +90,7 @@ export class StandInApi {
 
   /** Drops every connection, and listens no more. */
   stop(): void {
-    if (this.#folder !== undefined) fs.rmSync(this.#folder, { recursive: true, force: true });
+    this.#folder?.[Symbol.dispose]();
     this.#server.close();
     this.#server.closeAllConnections();
   }

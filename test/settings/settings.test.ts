@@ -1,14 +1,13 @@
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Paths } from '../../src/settings/paths.ts';
 import { type Flags, loadSettings, signInTimeout } from '../../src/settings/settings.ts';
 import { goDuration } from '../../src/util/duration.ts';
 import { UsageError } from '../../src/util/errors.ts';
+import { fileFolder } from '../fixtures/temporary.ts';
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'settings-'));
-afterAll(() => fs.rmSync(folder, { recursive: true }));
+const folder = fileFolder();
 const file = path.join(folder, 'config.yaml');
 const second = path.join(folder, 'etc.yaml');
 const paths: Paths = { cache: undefined, state: undefined, home: folder, configs: [file, second] };

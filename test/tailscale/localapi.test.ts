@@ -1,6 +1,5 @@
 import * as fs from 'node:fs/promises';
 import { createServer as createNetServer } from 'node:net';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { startTailscaled, type Tailscaled, type TailscaledOptions } from '../../src/sandbox/tailscaled.ts';
@@ -11,16 +10,16 @@ import {
   type TailscaleProblem,
   tailnetStatus,
 } from '../../src/tailscale/localapi.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 
 let root: string;
 const closing: (() => Promise<unknown>)[] = [];
-beforeEach(async () => {
+beforeEach(() => {
   // Short: a socket's path has 107 bytes at most.
-  root = await fs.mkdtemp(path.join(os.tmpdir(), 'r-'));
+  root = testFolder('r-');
 });
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
-  await fs.rm(root, { recursive: true, force: true });
 });
 
 async function daemon(options: TailscaledOptions = {}): Promise<Tailscaled> {

@@ -1,12 +1,12 @@
 // A private home in which `sync` runs within the test's own process.
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { sync } from '../../../src/cli/commands/sync.ts';
 import { type Context, openContext } from '../../../src/cli/context/context.ts';
 import type { SyncFlags } from '../../../src/cli/sync/sync.ts';
 import { type OurContext, readKubeconfig } from '../../../src/kubeconfig/index.ts';
 import { TkaError } from '../../../src/util/errors.ts';
+import { TemporaryFolder } from '../../fixtures/temporary.ts';
 
 export interface Said {
   readonly stdout: string;
@@ -16,6 +16,7 @@ export interface Said {
 }
 
 export class Ground {
+  readonly #folder = new TemporaryFolder();
   readonly dir: string;
   readonly kubeconfig: string;
   readonly state: string;
@@ -23,13 +24,13 @@ export class Ground {
 
   constructor(server: string) {
     this.#server = server;
-    this.dir = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'tka sync ')));
+    this.dir = this.#folder.path;
     this.kubeconfig = path.join(this.dir, '.kube', 'config');
     this.state = path.join(this.dir, 'state', 'kubectl-tka');
   }
 
   remove(): void {
-    fs.rmSync(this.dir, { recursive: true, force: true });
+    this.#folder[Symbol.dispose]();
   }
 
   /** A context whose terminal collects what is said. */

@@ -1,13 +1,12 @@
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../../src/sandbox/certificates.ts';
 import { clusterNameOf, loadConfig } from '../../../src/server/config/config.ts';
 import { type ConfigKey, configKeys, variableOf } from '../../../src/server/config/keys.ts';
+import { fileFolder } from '../../fixtures/temporary.ts';
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-config-'));
-afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
+const folder = fileFolder();
 const file = path.join(folder, 'config.yaml');
 const required = { TKA_CLUSTERINFO_APIENDPOINT: 'https://api.example.com:6443' };
 

@@ -1,10 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { accessSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Parser } from 'htmlparser2';
 import { describe, expect, test } from 'vitest';
@@ -12,6 +9,7 @@ import { parseMemberlistHtml } from '../../../src/discovery/html.ts';
 import { close, listen } from '../../../src/server/http/listen.ts';
 import { TkaClient } from '../../../src/tka/client.ts';
 import type { MemberRow } from '../../../src/tka/types.ts';
+import { TemporaryFolder } from '../../fixtures/temporary.ts';
 import { api, ask, members, sample, serve } from '../support.ts';
 
 const path = `${api}/memberlist`;
@@ -222,7 +220,8 @@ async function played(
       response.end(body.replace('</head>', `<script>${person}</script></head>`));
     });
   });
-  const home = await mkdtemp(join(tmpdir(), 'tka-chromium-'));
+  using folder = new TemporaryFolder();
+  const home = folder.path;
   try {
     const url = `http://127.0.0.1:${await listen(forwarder, '127.0.0.1', 0)}/`;
     const args = [...flags.split(' '), `--user-data-dir=${home}`, '--dump-dom', url];
@@ -231,7 +230,6 @@ async function played(
     return { ...read(text), html: stdout, text };
   } finally {
     await close(forwarder);
-    await rm(home, { recursive: true, force: true, maxRetries: 5 });
   }
 }
 

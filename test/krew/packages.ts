@@ -1,7 +1,6 @@
 // Archives to look at: those of TKA_RELEASE_DIR (made by `npm run package`), else that of this machine's own platform.
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { unzipSync } from 'fflate';
 import * as tar from 'tar';
@@ -20,14 +19,6 @@ export const stripsHere = own?.os === 'windows' || stripper(own) !== undefined;
 /** Whether there are archives, or this machine can make its own. */
 export const makes = Boolean(process.env.TKA_RELEASE_DIR) || stripsHere;
 export const needsTools = makes ? '' : ' (skipped: nothing here strips executables)';
-
-/** A folder of a test's own, removed at its end. */
-export class Folder {
-  readonly dir = fs.mkdtempSync(path.join(os.tmpdir(), 'tka-krew-'));
-  [Symbol.dispose](): void {
-    fs.rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
-  }
-}
 
 /** Copies the project without its history and what it makes, with its packages: what runs there writes there. */
 export function copyProject(to: string): void {
