@@ -33,39 +33,35 @@ export interface StandInPeer {
   readonly fields?: Readonly<Record<string, unknown>>;
 }
 
-export interface TailscaledOptions {
-  /** Default: in a folder of its own, removed at the end. */
-  readonly socketPath?: string;
-  /** Listens on 127.0.0.1 with this password instead of on a socket. */
-  readonly password?: string;
-  readonly suffix?: string;
-  /** The tailnet's name; default: `example.com`. */
-  readonly tailnet?: string;
-  readonly self?: StandInPeer;
-  readonly peers?: readonly StandInPeer[];
-  readonly backendState?: string;
-  /** Default: false, userspace networking. */
-  readonly tun?: boolean;
-  /** Default: nobody is known. */
-  readonly whois?: Tailscaled['whois'];
-  /** Default: there are none. */
-  readonly certificate?: Tailscaled['certificate'];
-}
-
-/** A running stand-in. What may change while it runs can be set at any time. */
-export interface Tailscaled extends AsyncDisposable {
-  /** Empty where it listens on a port. */
-  readonly socketPath: string;
-  readonly port: number | undefined;
+/** What a stand-in tells of its tailnet. Each can be set at any time. */
+interface Tailnet {
+  /** Default: `example.ts.net`. */
   suffix: string;
+  /** The tailnet's name; default: `example.com`. */
   tailnet: string;
   self: StandInPeer;
   peers: readonly StandInPeer[];
   backendState: string;
+  /** Default: false, userspace networking. */
   tun: boolean;
-  /** Who is at the other end of a connection from there. */
+  /** Who is at the other end of a connection from there; default: nobody is known. */
   whois: (address: string, port: number) => StandInCaller | undefined;
+  /** Default: there are none. */
   certificate: (name: string) => StandInKeyPair | undefined;
+}
+
+export interface TailscaledOptions extends Readonly<Partial<Tailnet>> {
+  /** Default: in a folder of its own, removed at the end. */
+  readonly socketPath?: string;
+  /** Listens on 127.0.0.1 with this password instead of on a socket. */
+  readonly password?: string;
+}
+
+/** A running stand-in. */
+export interface Tailscaled extends Tailnet, AsyncDisposable {
+  /** Empty where it listens on a port. */
+  readonly socketPath: string;
+  readonly port: number | undefined;
   /** How its answers misbehave, as a TKA route's (`change` gets the real document). */
   fault: RouteFault;
   /** Requests for the status, whois and a certificate, those refused (403, 401), and for anything else. */
@@ -83,13 +79,13 @@ type Counted = 'status' | 'whois' | 'cert' | 'refused' | 'other';
 
 /** Starts a stand-in for tailscaled. */
 export async function startTailscaled(options: TailscaledOptions = {}): Promise<Tailscaled> {
-  const { password } = options;
+  const { password, socketPath: wantedPath, ...tailnet } = options;
   const folder =
-    password === undefined && options.socketPath === undefined
+    password === undefined && wantedPath === undefined
       ? // Short: a socket's path has 107 bytes at most.
         await mkdtemp(path.join(os.tmpdir(), 'ts-'))
       : undefined;
-  const socketPath = password !== undefined ? '' : (options.socketPath ?? path.join(folder ?? '', 's'));
+  const socketPath = password !== undefined ? '' : (wantedPath ?? path.join(folder ?? '', 's'));
   const counter = new Counter({ status: 0, whois: 0, cert: 0, refused: 0, other: 0 });
   let port: number | undefined;
 
@@ -146,14 +142,15 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
     get port() {
       return port;
     },
-    suffix: options.suffix ?? 'example.ts.net',
-    tailnet: options.tailnet ?? 'example.com',
-    self: options.self ?? { hostName: 'laptop', addresses: ['100.64.0.1', 'fd7a:115c:a1e0::1'] },
-    peers: options.peers ?? [],
-    backendState: options.backendState ?? 'Running',
-    tun: options.tun ?? false,
-    whois: options.whois ?? (() => undefined),
-    certificate: options.certificate ?? (() => undefined),
+    suffix: 'example.ts.net',
+    tailnet: 'example.com',
+    self: { hostName: 'laptop', addresses: ['100.64.0.1', 'fd7a:115c:a1e0::1'] },
+    peers: [],
+    backendState: 'Running',
+    tun: false,
+    whois: () => undefined,
+    certificate: () => undefined,
+    ...tailnet,
     fault: {},
     counts: counter.counts,
     seen: (count = 1, what = 'status') => counter.seen(what, count),

@@ -4,30 +4,17 @@ import { createHash, generateKeyPairSync, randomUUID, sign, verify } from 'node:
 const namespace = 'tka-dev';
 const issuer = 'https://kubernetes.default.svc';
 
-/** What a token says of its ServiceAccount. */
-export interface TokenSubject {
-  readonly name: string;
-  readonly uid: string;
-}
-
-/** Signs tokens and checks them. */
-export interface TokenIssuer {
-  /** `claims` are laid over the usual ones; a claim that is undefined there is left out. */
-  issue(subject: TokenSubject, expSeconds: number, claims?: Readonly<Record<string, unknown>>): string;
-  /** The ServiceAccount's uid, if the signature is ours and the token is valid at this time. */
-  check(token: string, nowMs: number): string | undefined;
-}
-
 const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A new key, and the issuer that signs with it. */
-export function makeIssuer(): TokenIssuer {
+/** Makes a key, and returns what signs tokens with it and checks them. */
+export function makeIssuer() {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const kid = createHash('sha256')
     .update(publicKey.export({ type: 'spki', format: 'der' }))
     .digest('base64url');
   return {
-    issue({ name, uid }, exp, claims = {}) {
+    /** Signs a token. `claims` are laid over the usual ones; a claim that is undefined there is left out. */
+    issue({ name, uid }: { name: string; uid: string }, exp: number, claims: Readonly<Record<string, unknown>> = {}) {
       const now = Math.floor(Date.now() / 1000);
       const payload = {
         aud: [issuer],
@@ -44,7 +31,8 @@ export function makeIssuer(): TokenIssuer {
       const signature = sign('sha256', Buffer.from(text), { key: privateKey, dsaEncoding: 'ieee-p1363' });
       return `${text}.${signature.toString('base64url')}`;
     },
-    check(token, nowMs) {
+    /** Returns the ServiceAccount's uid if the signature is ours and the token is valid at this time. */
+    check(token: string, nowMs: number): string | undefined {
       const [header, body, signature, ...rest] = token.split('.');
       if (header === undefined || body === undefined || signature === undefined || rest.length > 0) return undefined;
       try {

@@ -1,7 +1,11 @@
-// How the program speaks. stdout carries the answer and nothing else; everything said to a person goes to stderr.
-// An error is `error: <one lower-case line>`, then `hint: <what to type next>` lines; only a configuration with several
-// problems has several such lines. No stack trace, no token, and no control character of anybody else's reaches either
-// stream.
+// How the program speaks. Every line that a person reads goes through this file.
+//
+// - stdout has the answer only. With `-o json|yaml` that is exactly one document.
+// - Everything said to a person goes to stderr: notices (silent with --quiet), warnings (`warning: …`), debug lines.
+// - An error is `error: <one lower-case line>`, then at least one `hint: <what to type next>`. Only a configuration with
+//   several problems has several `error:` lines. The same hint is printed once.
+// - No stack trace without --debug. No token, and no control character from elsewhere, ever.
+// - A reader that has gone (`| head`) is not an error.
 import { inspect } from 'node:util';
 import { writeAll } from '../credential/entry.ts';
 import { TkaError } from '../util/errors.ts';
@@ -12,7 +16,7 @@ export type OutputFormat = 'table' | 'wide' | 'json' | 'yaml' | 'name';
 export interface Terminal {
   /** Data for stdout; ends with a newline. */
   out(text: string): void;
-  /** What a person may like to know; silent with --quiet. */
+  /** Information; silent with --quiet. */
   notice(line: string): void;
   warn(line: string): void;
   hint(line: string): void;
@@ -20,11 +24,11 @@ export interface Terminal {
   log(line: string): void;
 }
 
-// What a terminal obeys, or shows otherwise than it is: controls but for newlines and tabs, and invisible characters.
+// What a terminal obeys or does not show: controls except newlines and tabs, and invisible characters.
 const controls =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
-/** Text without control characters (but for newlines and tabs) and without anything that looks like a token. */
+/** Returns the text without tokens and without control characters, except newlines and tabs. */
 export function presentable(text: string): string {
   return text
     .replace(/\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g, '[redacted token]')
@@ -32,12 +36,12 @@ export function presentable(text: string): string {
     .replace(controls, '');
 }
 
-/** The same, on one line. */
+/** Returns the same on one line. */
 function presentableLine(text: string): string {
   return presentable(linesOf(text).join(' '));
 }
 
-// Not by `/\s*[\n\r]\s*/`, which takes time in proportion to the square of a run of spaces.
+// `/\s*[\n\r]\s*/` would take quadratic time on a run of spaces.
 function linesOf(text: string): string[] {
   return text.replace(/\s+/g, (run) => (/[\n\r]/.test(run) ? '\n' : run)).split('\n');
 }
@@ -51,12 +55,12 @@ function write(fd: 1 | 2, text: string): void {
   try {
     writeAll(fd, text);
   } catch (error) {
-    // The reader has gone (`| head`): nobody is left to be told.
+    // The reader has gone.
     if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
   }
 }
 
-// Several failures may have one remedy, which need not be told twice.
+// Several failures may have the same hint.
 const hinted = new Set<string>();
 
 function sayHint(line: string): void {
@@ -64,10 +68,10 @@ function sayHint(line: string): void {
   write(2, `hint: ${presentableLine(line)}\n`);
 }
 
-/** A terminal on this process's streams. */
+/** Returns a terminal on this process's streams. */
 export function openTerminal(options: { debug: boolean; quiet: boolean }): Terminal {
   const say = (line: string) => write(2, `${presentableLine(line)}\n`);
-  // Not looked at but for --debug: Node loads its clock when it is first asked.
+  // Only for --debug: Node loads its clock on first use.
   const started = options.debug ? performance.now() : 0;
   return {
     out: (text) => write(1, text.replace(controls, '')),
@@ -85,8 +89,8 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
 }
 
 /**
- * Says an error, each of its lines as one, and its hints on stderr; `lastResort` where it has none. With `debug` also
- * where it came from. `named` puts names of clusters into hints. Returns the exit status.
+ * Prints an error and its hints on stderr; `lastResort` is the hint of one that has none. With `debug`, stacks and causes
+ * follow. `named` puts names of clusters into hints. Returns the exit status.
  */
 export function sayError(
   error: unknown,
@@ -111,17 +115,17 @@ export function sayError(
   return known ? error.exitCode : 1;
 }
 
-/** A text from elsewhere as one cell of a table, or one line of a list. */
+/** Returns a text from elsewhere as one cell of a table, or one line of a list. */
 export function cell(text: string): string {
   return text.replace(/\s+/g, ' ').replace(controls, '');
 }
 
-/** Rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. */
+/** Returns rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   return new TableLines(headings).add(rows);
 }
 
-/** A table that grows: what comes later stands in the columns of what was there, which only get wider. */
+/** A table that grows: later rows keep to the columns of the earlier ones, which only get wider. */
 export class TableLines {
   readonly #headings: readonly string[];
   #widths: readonly number[] | undefined;
@@ -130,7 +134,7 @@ export class TableLines {
     this.#headings = headings;
   }
 
-  /** More rows as lines, the first ones under the headings; '' for no rows. */
+  /** Returns more rows as lines, the first ones under the headings; '' for no rows. */
   add(rows: readonly (readonly string[])[]): string {
     if (rows.length === 0) return '';
     const cells = rows.map((row) => row.map(cell));
@@ -146,28 +150,28 @@ export class TableLines {
   }
 }
 
-/** One document of data in the given format; what a terminal would obey is escaped in it. */
+/** Returns one document of data in the given format, control characters escaped. */
 export async function structured(format: 'json' | 'yaml', data: unknown): Promise<string> {
   if (format === 'json') return `${JSON.stringify(data, null, 2).replace(controls, escapedInJson)}\n`;
   const { Document, visit } = await import('yaml');
   const document = new Document(data, { version: '1.1' });
   visit(document, {
     Scalar: (_, node) => {
-      // Only there are escapes known.
+      // YAML has escapes in double quotes only.
       if (typeof node.value === 'string' && node.value.search(controls) >= 0) node.type = 'QUOTE_DOUBLE';
     },
   });
   return document.toString({ lineWidth: 0 }).replace(controls, escapedInYaml);
 }
 
-/** A time as a person reads it: `2026-11-21 09:30:05 UTC, in 29m`. */
+/** Returns a time as a person reads it: `2026-11-21 09:30:05 UTC, in 29m`. */
 export function when(time: number, now = Date.now()): string {
   const stamp = `${new Date(time).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
   const distance = shortDuration(Math.abs(time - now));
   return time >= now ? `${stamp}, in ${distance}` : `${stamp}, ${distance} ago`;
 }
 
-/** A duration as kubectl prints ages: `45s`, `29m`, `7h30m`, `3d`. */
+/** Returns a duration as kubectl prints ages: `45s`, `29m`, `7h30m`, `3d`. */
 export function shortDuration(ms: number): string {
   const seconds = Math.round(ms / 1000);
   if (seconds < 120) return `${seconds}s`;

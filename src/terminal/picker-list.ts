@@ -45,7 +45,7 @@ export function cleanRow({ name, state, labels, current }: PickerRow): PickerRow
 }
 
 /** Returns the rows whose name or labels contain each word of the query, in any case and order. */
-export function matchingRows<Row extends PickerRow>(rows: readonly Row[], query: string): readonly Row[] {
+export function matchingRows(rows: readonly PickerRow[], query: string): readonly PickerRow[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return rows;
   return rows.filter(({ name, labels }) => {

@@ -90,21 +90,10 @@ function isCancel({ name, ctrl }: Key): boolean {
 
 /** Returns the index that a key moves the selection to, perhaps beyond the ends; undefined for a key that moves nothing. */
 function targetOf({ name = '', ctrl }: Key, selected: number, count: number, height: number): number | undefined {
-  if (ctrl) return name === 'n' ? selected + 1 : name === 'p' ? selected - 1 : undefined;
-  switch (name) {
-    case 'down':
-      return selected + 1;
-    case 'up':
-      return selected - 1;
-    case 'pagedown':
-      return selected + height;
-    case 'pageup':
-      return selected - height;
-    case 'home':
-      return 0;
-    case 'end':
-      return count - 1;
-    default:
-      return undefined;
-  }
+  const next = selected + 1;
+  const previous = selected - 1;
+  const targets: Readonly<Record<string, number>> = ctrl
+    ? { n: next, p: previous }
+    : { down: next, up: previous, pagedown: selected + height, pageup: selected - height, home: 0, end: count - 1 };
+  return targets[name];
 }

@@ -1,13 +1,13 @@
 import { isatty } from 'node:tty';
 import type { Terminal } from './output.ts';
 
-/** Tells how far a long work has come. */
+/** Says how far a long task has come. */
 export interface Progress {
   done: number;
   end(): void;
 }
 
-/** Prints a line every second on stderr if that is a terminal; `tell` makes it of how many are done. */
+/** Prints a line every second if stderr is a terminal. `tell` returns it for the number that are done. */
 export function progressOf(
   {
     terminal,

@@ -1,19 +1,19 @@
 import { WriteStream } from 'node:tty';
 
-/** Of a terminal's window. */
+/** The size of a terminal's window, in characters. */
 export interface Size {
   readonly columns: number;
   readonly rows: number;
 }
 
-/** The size of the terminal at a file descriptor, as it is now; `otherwise` where it cannot be told. */
+/** Returns the current size of the terminal at a file descriptor; `otherwise` if there is none or it is unknown. */
 export function terminalSize(fd: 1 | 2, otherwise: Size): Size {
   try {
-    // A stream asks once, when it is made.
+    // A stream asks only once, when it is created.
     const terminal = new WriteStream(fd);
     const { columns, rows } = terminal;
     terminal.destroy();
-    // A pseudo-terminal that nobody has measured says 0.
+    // A pseudo-terminal without a size says 0.
     return { columns: columns || otherwise.columns, rows: rows || otherwise.rows };
   } catch {
     return otherwise;

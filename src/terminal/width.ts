@@ -7,7 +7,7 @@ const wide =
 const invisible = /^[\p{M}\p{Cf}\p{Cc}]+$/u;
 const plain = /^[ -~]*$/;
 
-// Made when it is needed: most texts are plain.
+// Created on first use: most texts are plain.
 function graphemes(text: string): Iterable<Intl.SegmentData> {
   segmenter ??= new Intl.Segmenter(undefined, { granularity: 'grapheme' });
   return segmenter.segment(text);
@@ -18,7 +18,7 @@ function graphemeWidth(grapheme: string): number {
   return wide.test(grapheme) ? 2 : 1;
 }
 
-/** The columns that a text takes, control characters counting as none. */
+/** Returns the columns that a text takes; control characters take none. */
 export function displayWidth(text: string): number {
   if (plain.test(text)) return text.length;
   let width = 0;
@@ -26,12 +26,12 @@ export function displayWidth(text: string): number {
   return width;
 }
 
-/** A text cut to so many columns, its end marked by `…` where something is missing. */
+/** Returns a text cut to so many columns, with `…` at the end if something is missing. */
 export function shorten(text: string, columns: number): string {
   if (columns <= 0) return '';
   if (plain.test(text)) return text.length <= columns ? text : `${text.slice(0, columns - 1)}…`;
   let width = 0;
-  // Where the text is cut if it turns out too long.
+  // What is left if the text turns out too long.
   let kept = '';
   let whole = '';
   for (const { segment } of graphemes(text)) {

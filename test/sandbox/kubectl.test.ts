@@ -1,37 +1,24 @@
-import { existsSync, readdirSync, realpathSync, writeFileSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { kubectls, kubectl as onPath } from '../fixtures/kubectl.ts';
 import { fileFolder } from '../fixtures/temporary.ts';
 import { run } from './helpers.ts';
 
-const minor = (file: string): number => Number(file.split('.').at(-1));
-
-// The machine's kubectl, and the other versions that Google's SDK keeps beside it: the oldest, one between, the newest.
-const onPath = (process.env.PATH ?? '')
-  .split(delimiter)
-  .map((dir) => join(dir, 'kubectl'))
-  .find((file) => existsSync(file));
-const beside = onPath && dirname(realpathSync(onPath));
-const versions = (beside === undefined ? [] : readdirSync(beside).map((name) => join(beside, name)))
-  .filter((file) => /kubectl\.1\.\d+$/.test(file))
-  .sort((a, b) => minor(a) - minor(b));
-const chosen = [...new Set([versions[0], versions[versions.length >> 1], versions.at(-1)])].filter(
-  (f) => f !== undefined,
-);
-const programs = onPath === undefined ? [] : [onPath, ...chosen];
+// The machine's kubectl, and of the versions beside it the oldest, one between, the newest.
+const chosen = [...new Set([kubectls[0], kubectls[kubectls.length >> 1], kubectls.at(-1)])];
+const programs = [onPath, ...chosen].filter((program) => program !== undefined);
+const dir = fileFolder();
 
 let mesh: SandboxMesh;
 let c: SandboxCluster;
-const dir = fileFolder();
 let homes = 0;
 beforeAll(async () => {
   mesh = await startMesh({ clusters: [{ name: 'prod-us' }] });
   c = mesh.cluster('prod-us');
 });
-afterAll(async () => {
-  await mesh?.close();
-});
+afterAll(() => mesh?.close());
 
 function kubeconfig(token: string, name: string): string {
   const file = join(dir, name);
