@@ -4,12 +4,13 @@ import { openTerminal, sayError, structured } from '../terminal/output.ts';
 import { UsageError } from '../util/errors.ts';
 import { quotedUrl } from '../util/url.ts';
 import { versionInfo, versionLine } from '../util/version.ts';
+import { loadKubeConfig } from './cluster.ts';
 import { loadConfig } from './config/config.ts';
 import { isNamespace } from './config/keys.ts';
 import { connectKube } from './kubernetes/kube.ts';
 import { openLog } from './log/log.ts';
 import { adopt } from './provisioner/adopt.ts';
-import { loadKubeConfig, serve } from './serve.ts';
+import { serve } from './serve.ts';
 
 interface AdoptFlags {
   readonly fromNamespace: string;
@@ -61,7 +62,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
           hints: ['sign-ins of the Go server in the same namespace need no adoption'],
         });
       }
-      const kube = connectKube(loadKubeConfig({ env }));
+      const kube = connectKube(loadKubeConfig(env));
       const leaseNamespace = config.get('operator.leaseNamespace') ?? to;
       const say = (line: string): void => terminal.out(`${line}\n`);
       try {

@@ -14,7 +14,9 @@ import type { Config } from './config/config.ts';
 import type { Log } from './log/log.ts';
 import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, type OwnRecord, startMesh, type TailnetNode } from './mesh/mesh.ts';
-import { askStatus, hostnameOf, meshTag, whoCalls } from './tailnet/tailnet.ts';
+import { whoCalls } from './tailnet/callers.ts';
+import { hostnameOf, meshTag } from './tailnet/place.ts';
+import { askStatus } from './tailnet/status.ts';
 
 export interface GossipOptions {
   readonly config: Config;

@@ -1,36 +1,28 @@
-// A TKA server: its parts, put together, and taken apart again.
+// A TKA server: puts its parts together, and stops them again.
 import type { RequestListener, Server } from 'node:http';
-import type { Server as HttpsServer } from 'node:https';
-import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { KubeConfig } from '@kubernetes/client-node';
+import type { KubeConfig } from '@kubernetes/client-node';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
-import { systemCode, TkaError } from '../util/errors.ts';
+import { TkaError } from '../util/errors.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
 import { canonicalServer, quotedUrl } from '../util/url.ts';
 import { versionInfo } from '../util/version.ts';
+import { loadKubeConfig, provisionerOptions } from './cluster.ts';
 import { type Config, clusterNameOf } from './config/config.ts';
 import { joinMesh } from './gossip.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
 import { CallerLimits } from './http/limits.ts';
-import { createTkaServer, drain, type KeyPair, listen } from './http/listen.ts';
+import { drain, type KeyPair } from './http/listen.ts';
 import { guardOrigin } from './identity/origin.ts';
 import { tailnetIdentity } from './identity/tailnet.ts';
+import { ApiListeners, type ListenOptions, listenForProbes } from './listening.ts';
 import type { Log } from './log/log.ts';
 import type { Mesh } from './mesh/mesh.ts';
-import { type Provisioner, type ProvisionerOptions, startProvisioner } from './provisioner/provisioner.ts';
+import { type Provisioner, startProvisioner } from './provisioner/provisioner.ts';
 import { keepCertificate } from './tailnet/certificate.ts';
-import {
-  certificateName,
-  hostsOf,
-  isWildcard,
-  needsTailnet,
-  publicHost,
-  tailnetName,
-  untilRenamed,
-  waitForTailnet,
-} from './tailnet/tailnet.ts';
+import { certificateName, hostsOf, needsTailnet, publicHost } from './tailnet/place.ts';
+import { tailnetName, untilRenamed, waitForTailnet } from './tailnet/status.ts';
 import { createHealth } from './telemetry/health.ts';
 import { createMetrics } from './telemetry/metrics.ts';
 import { openTraces, type Traces } from './telemetry/traces.ts';
@@ -55,7 +47,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const { config, log } = options;
   const { version, commit } = versionInfo();
   log.info({ version, commit, config: config.file }, 'tka-server starts');
-  const kubeConfig = loadKubeConfig(options);
+  const kubeConfig = loadKubeConfig(options.env);
   while (await serveUntilRenamed(options, kubeConfig)) log.info({}, 'tka-server starts again');
 }
 
@@ -99,11 +91,12 @@ class TkaServer {
     leading: () => this.#provisioner?.leading(),
   });
   readonly #limits = new CallerLimits();
+  readonly #listening: ListenOptions;
+  readonly #api: ApiListeners;
   #traces: Traces | undefined;
-  // What it waits for before it listens.
+  // What the server waits for before it listens.
   #waitsFor: string | undefined = 'the server starts';
   #health: Server | undefined;
-  #apis: (Server | HttpsServer)[] = [];
   #provisioner: Provisioner | undefined;
   #mesh: Mesh | undefined;
 
@@ -113,23 +106,20 @@ class TkaServer {
     this.#onRenamed = onRenamed;
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), { once: true });
     if (options.signal.aborted) this.#stopping.abort(options.signal.reason);
+    const onWait = (why: string) => {
+      this.#waitsFor = why;
+    };
+    this.#listening = { config: options.config, log: options.log, signal: this.#stopping.signal, onWait };
+    this.#api = new ApiListeners(this.#listening, this.#limits);
   }
 
   async start(kubeConfig: KubeConfig): Promise<void> {
-    const { config, env, log } = this.#options;
-    const { signal } = this.#stopping;
-    const given = config.get('operator.clusterName');
-    const cluster = clusterNameOf(config);
-    if (!isDnsLike(given)) {
-      const hints = ['set operator.clusterName to letters, digits, ".", "_" and "-"'];
-      log.warn(
-        { hints },
-        `operator.clusterName ${quotedUrl(cleanText(given))} cannot name a context: the cluster is "${cluster}"`,
-      );
-    }
-    await this.#startHealth();
+    const { config, log } = this.#options;
+    warnAboutName(config, log);
+    const health = createHealth({ unready: () => this.#unready(), metrics: this.#metrics });
+    this.#health = await listenForProbes(this.#listening, health);
     this.#traces = await openTraces(config, log);
-    const provisioner = startProvisioner({
+    this.#provisioner = startProvisioner({
       ...provisionerOptions(config, kubeConfig, log),
       onReconcile: (pass) => {
         this.#metrics.reconcile(pass);
@@ -137,27 +127,17 @@ class TkaServer {
       },
       onWatchBroken: () => this.#metrics.watchBroke(),
     });
-    this.#provisioner = provisioner;
-
-    const { hosts, status, pair } = await this.#place();
-    const listener = this.#listener(provisioner, status);
-    const port = config.get('tailscale.port');
-    const bound = await this.#listenOn(hosts, port, listener, pair);
+    const status = await this.#tailnetStatus();
+    const pair = await this.#certificate(status);
+    const listener = this.#listener(this.#provisioner, status);
+    const bound = await this.#api.listen(hostsOf(config, status), listener, pair);
     this.#waitsFor = undefined;
-    if (config.get('gossip.enabled')) {
-      const host = publicHost(config, status) ?? bound[0];
-      const scheme = port === 443 ? 'https' : 'http';
-      const server = canonicalServer(`${scheme}://${host?.includes(':') ? `[${host}]` : host}:${port}`);
-      const { clusterInfo } = provisioner;
-      this.#mesh = await joinMesh({ config, env, log, signal, server, hosts: bound, status, clusterInfo });
-    } else if (config.get('federation.loginServer') !== undefined) {
-      log.warn({}, 'federation.loginServer has no effect without gossip.enabled: true');
-    }
+    await this.#joinMesh(this.#provisioner, bound, status);
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the server stops'));
-    await Promise.all([this.#mesh?.leave(), ...this.#apis.map((api) => drain(api, drainMs))]);
+    await Promise.all([this.#mesh?.leave(), this.#api.drain(drainMs)]);
     await this.#provisioner?.stop();
     await this.#traces?.stop();
     if (this.#health !== undefined) await drain(this.#health, 1_000);
@@ -171,45 +151,14 @@ class TkaServer {
     return this.#waitsFor ?? this.#provisioner?.unready() ?? joins;
   }
 
-  async #startHealth(): Promise<void> {
-    const { config } = this.#options;
-    const host = config.get('health.host') ?? config.get('server.host') ?? '::';
-    const health = createHealth({ unready: () => this.#unready(), metrics: this.#metrics });
-    const server = createTkaServer(health, limitsOf(config));
-    try {
-      await this.#bind(server, host, config.get('health.port'), 'probes').catch(async (error) => {
-        // A machine without IPv6.
-        if (host !== '::' || !isAbsent(error)) throw error;
-        await this.#bind(server, '0.0.0.0', config.get('health.port'), 'probes');
-      });
-    } catch (error) {
-      throw cannotListen(error);
-    }
-    this.#health = server;
-  }
-
-  /** Where to listen, and with what: waits for tailscaled where that is its to say. */
-  async #place(): Promise<{
-    readonly hosts: readonly string[];
-    readonly status: TailnetStatus | undefined;
-    readonly pair: KeyPair | undefined;
-  }> {
-    const { config, env, log } = this.#options;
-    const { signal } = this.#stopping;
-    const onWait = (why: string) => {
-      this.#waitsFor = why;
-    };
-    const status = needsTailnet(config) ? await waitForTailnet(env, log, signal, onWait) : undefined;
-    if (status !== undefined) void this.#watchName(status);
-    const hosts = hostsOf(config, status);
-    if (config.get('tailscale.port') !== 443 || status === undefined) return { hosts, status, pair: undefined };
-    const name = certificateName(config, status);
-    if (name === undefined) throw new TkaError('this machine has no name on the tailnet to have a certificate for');
-    this.#waitsFor = 'there is no certificate yet';
-    const onPair = (pair: KeyPair) => {
-      for (const api of this.#apis) if ('setSecureContext' in api) api.setSecureContext(pair);
-    };
-    return { hosts, status, pair: await keepCertificate({ name, env, log, signal, onPair }) };
+  /** Waits for tailscaled, where the server needs it; undefined where it does not. */
+  async #tailnetStatus(): Promise<TailnetStatus | undefined> {
+    const { config, env } = this.#options;
+    const { log, signal, onWait } = this.#listening;
+    if (!needsTailnet(config)) return undefined;
+    const status = await waitForTailnet(env, log, signal, onWait);
+    void this.#watchName(status);
+    return status;
   }
 
   /** The certificate, the mesh and the names that callers may use follow from the node's name. */
@@ -223,6 +172,17 @@ class TkaServer {
     } catch (error) {
       if (!signal.aborted) throw error;
     }
+  }
+
+  /** Gets the certificate, and keeps it current; undefined where the API is plain http. */
+  async #certificate(status: TailnetStatus | undefined): Promise<KeyPair | undefined> {
+    const { config, env } = this.#options;
+    const { log, signal, onWait } = this.#listening;
+    if (config.get('tailscale.port') !== 443 || status === undefined) return undefined;
+    const name = certificateName(config, status);
+    if (name === undefined) throw new TkaError('this machine has no name on the tailnet to have a certificate for');
+    onWait('there is no certificate yet');
+    return await keepCertificate({ name, env, log, signal, onPair: (pair) => this.#api.renew(pair) });
   }
 
   #listener(provisioner: Provisioner, status: TailnetStatus | undefined): RequestListener {
@@ -258,132 +218,34 @@ class TkaServer {
     this.#traces?.request(answered);
   }
 
-  /** Listens on these addresses. Those that tailscaled told may not be there yet, and one of them never: IPv6. */
-  async #listenOn(
+  async #joinMesh(
+    { clusterInfo }: Provisioner,
     hosts: readonly string[],
-    port: number,
-    listener: RequestListener,
-    pair: KeyPair | undefined,
-  ): Promise<readonly string[]> {
-    const { config, log } = this.#options;
-    for (;;) {
-      const bound: string[] = [];
-      let problem: unknown;
-      for (const host of hosts) {
-        const limits = { ...limitsOf(config), isKnown: (socket: Socket) => this.#limits.knows(socket) };
-        const server = pair === undefined ? createTkaServer(listener, limits) : createTkaServer(listener, limits, pair);
-        try {
-          await this.#bind(server, host, port, 'the API');
-          this.#apis.push(server);
-          bound.push(host);
-        } catch (error) {
-          if (config.get('server.host') !== undefined || !isAbsent(error)) throw cannotListen(error);
-          problem = error;
-        }
-      }
-      if (bound.some(isWildcard))
-        log.warn({}, 'the API is on all addresses: who can forge one of the tailnet’s is believed');
-      if (bound.length > 0) return bound;
-      this.#waitsFor = 'the tailnet’s addresses are not on this machine yet';
-      log.warn({ err: problem, hosts }, 'waiting for the tailnet’s addresses');
-      await delay(1_000, undefined, { signal: this.#stopping.signal });
+    status: TailnetStatus | undefined,
+  ): Promise<void> {
+    const { config, env, log } = this.#options;
+    if (!config.get('gossip.enabled')) {
+      if (config.get('federation.loginServer') !== undefined)
+        log.warn({}, 'federation.loginServer has no effect without gossip.enabled: true');
+      return;
     }
-  }
-
-  async #bind(server: Server | HttpsServer, host: string, port: number, what: string): Promise<void> {
-    await listen(server, host, port);
-    server.on('error', (error) => this.#options.log.error({ err: error }, 'a listening socket failed'));
-    this.#options.log.info({ host, port }, `listening for ${what}`);
+    const port = config.get('tailscale.port');
+    const host = publicHost(config, status) ?? hosts[0];
+    const scheme = port === 443 ? 'https' : 'http';
+    const server = canonicalServer(`${scheme}://${host?.includes(':') ? `[${host}]` : host}:${port}`);
+    const { signal } = this.#stopping;
+    this.#mesh = await joinMesh({ config, env, log, signal, server, hosts, status, clusterInfo });
   }
 }
 
-const isAbsent = (error: unknown): boolean => /^(?:EADDRNOTAVAIL|EAFNOSUPPORT)$/.test(systemCode(error) ?? '');
-
-function cannotListen(error: unknown): unknown {
-  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
-  const where = `${address}:${port}`;
-  if (code === 'EADDRINUSE') {
-    return new TkaError(`cannot listen on ${where}: another process does`, {
-      hints: [`see which: ss -ltnp 'sport = :${port}'`, 'or set another tailscale.port, health.port or server.host'],
-      cause: error,
-    });
-  }
-  if (code === 'EACCES') {
-    return new TkaError(`cannot listen on ${where}: permission denied`, {
-      hints: ['ports under 1024 take the capability NET_BIND_SERVICE, or set another tailscale.port'],
-      cause: error,
-    });
-  }
-  if (code === 'EADDRNOTAVAIL') {
-    return new TkaError(`cannot listen on ${where}: this machine has no such address`, {
-      hints: ['see which it has: ip address', 'server.host may be left out: the tailnet’s addresses are then taken'],
-      cause: error,
-    });
-  }
-  return code === undefined ? error : new TkaError(`cannot listen on ${where} (${code})`, { cause: error });
-}
-
-function limitsOf(config: Config) {
-  return {
-    readTimeoutMs: config.get('server.readTimeout'),
-    readHeaderTimeoutMs: config.get('server.readHeaderTimeout'),
-    writeTimeoutMs: config.get('server.writeTimeout'),
-    idleTimeoutMs: config.get('server.idleTimeout'),
-  };
-}
-
-/**
- * Returns the configuration of the cluster that KUBECONFIG names, else of the one that this pod runs in. Throws TkaError
- * where there is neither.
- */
-export function loadKubeConfig({ env }: Pick<ServeOptions, 'env'>): KubeConfig {
-  const kubeConfig = new KubeConfig();
-  try {
-    if (env.KUBECONFIG) kubeConfig.loadFromDefault();
-    else if (env.KUBERNETES_SERVICE_HOST) kubeConfig.loadFromCluster();
-  } catch (cause) {
-    const why = cause instanceof Error ? (cause.message.split('\n', 1)[0] ?? '') : '';
-    throw new TkaError(`the kubeconfig cannot be read: ${why}`, { cause, hints: ['kubectl config view'] });
-  }
-  if (kubeConfig.getCurrentCluster() != null) return kubeConfig;
-  throw new TkaError('there is no cluster to serve: KUBECONFIG names none, and this is no pod with a ServiceAccount', {
-    hints: ['export KUBECONFIG=/path/to/kubeconfig'],
-  });
-}
-
-function provisionerOptions(config: Config, kubeConfig: KubeConfig, log: Log): ProvisionerOptions {
-  const labels = config.get('clusterInfo.labels');
-  const apiEndpoint = config.get('clusterInfo.apiEndpoint');
-  const clusterInfo: ProvisionerOptions['clusterInfo'] =
-    apiEndpoint !== undefined
-      ? {
-          server_url: apiEndpoint,
-          insecure_skip_tls_verify: config.get('clusterInfo.insecureSkipTLSVerify'),
-          ca_data: config.get('clusterInfo.caData'),
-          labels,
-        }
-      : {
-          ref: {
-            name: config.get('clusterInfo.configMapRef.name'),
-            namespace: config.get('clusterInfo.configMapRef.namespace'),
-            keys: {
-              apiEndpoint: config.get('clusterInfo.configMapRef.keys.apiEndpoint'),
-              caData: config.get('clusterInfo.configMapRef.keys.caData'),
-              insecure: config.get('clusterInfo.configMapRef.keys.insecure'),
-              kubeconfig: config.get('clusterInfo.configMapRef.keys.kubeconfig'),
-            },
-          },
-          labels,
-        };
-  return {
-    kubeConfig,
-    namespace: config.get('operator.namespace'),
-    leaseNamespace: config.get('operator.leaseNamespace'),
-    cluster: clusterNameOf(config),
-    clusterName: config.get('operator.clusterName'),
-    contextPrefix: config.get('operator.contextPrefix'),
-    userPrefix: config.get('operator.userPrefix'),
-    clusterInfo,
-    log,
-  };
+/** Warns where the cluster is not called what the configuration says. */
+function warnAboutName(config: Config, log: Log): void {
+  const given = config.get('operator.clusterName');
+  if (isDnsLike(given)) return;
+  const hints = ['set operator.clusterName to letters, digits, ".", "_" and "-"'];
+  const cluster = clusterNameOf(config);
+  log.warn(
+    { hints },
+    `operator.clusterName ${quotedUrl(cleanText(given))} cannot name a context: the cluster is "${cluster}"`,
+  );
 }

@@ -44,14 +44,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the second server of a cluster has its node’s own name',
-    file: 'src/server/tailnet/tailnet.ts',
+    file: 'src/server/tailnet/place.ts',
     find: '/^\\d+$/.test(node.slice(first.length + 1))',
     replace: 'false',
-    tests: ['test/server/tailnet/tailnet.test.ts'],
+    tests: ['test/server/tailnet/place.test.ts'],
   },
   {
     name: 'a server follows its node’s new name',
-    file: 'src/server/tailnet/tailnet.ts',
+    file: 'src/server/tailnet/status.ts',
     find: "dnsName !== '' && dnsName !== self.dnsName",
     replace: 'false',
     tests: ['test/server/program-mesh.test.ts'],
@@ -583,8 +583,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'connections of unknown callers cannot take all room of the server',
-    file: 'src/server/serve.ts',
-    find: ', isKnown: (socket: Socket) => this.#limits.knows(socket)',
+    file: 'src/server/listening.ts',
+    find: ', isKnown: (socket) => this.#limits.knows(socket)',
     replace: '',
     tests: program,
   },

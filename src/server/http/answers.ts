@@ -1,7 +1,7 @@
 // What a route answers with, before it is written to a connection.
 import { createHash } from 'node:crypto';
 
-export interface Answer {
+export interface RouteAnswer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
@@ -9,13 +9,13 @@ export interface Answer {
 
 type Headers = Readonly<Record<string, string>>;
 
-export const jsonAnswer = (status: number, value: unknown, headers: Headers = {}): Answer => ({
+export const jsonAnswer = (status: number, value: unknown, headers: Headers = {}): RouteAnswer => ({
   status,
   headers: { 'Content-Type': 'application/json; charset=utf-8', ...headers },
   body: JSON.stringify(value),
 });
 
-export const textAnswer = (status: number, body: string, headers: Headers = {}): Answer => ({
+export const textAnswer = (status: number, body: string, headers: Headers = {}): RouteAnswer => ({
   status,
   headers: { 'Content-Type': 'text/plain', ...headers },
   body,
@@ -58,7 +58,7 @@ code, .labels { font: .85em/1.7 ui-monospace, monospace; }
 const source = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
 /** A page for a browser, which may run this script and nothing else. `body` is markup, `title` is text. */
-export function htmlAnswer(title: string, body: string, script?: string): Answer {
+export function htmlAnswer(title: string, body: string, script?: string): RouteAnswer {
   const policy = [
     "default-src 'none'",
     `style-src ${source(style)}`,

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { apiPath, type ErrorBody } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
-import { type Answer, jsonAnswer, notFound, textAnswer } from './answers.ts';
+import { jsonAnswer, notFound, type RouteAnswer, textAnswer } from './answers.ts';
 import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';
 
@@ -20,7 +20,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     path: string,
     signal: AbortSignal,
     named: (caller: Caller) => void,
-  ): Promise<Answer> {
+  ): Promise<RouteAnswer> {
     // A line alone would be HTTP/0.9: what makes somebody else's program send one must not sign anybody in.
     if (request.httpVersionMajor !== 1) {
       return textAnswer(400, '400 HTTP/1.1 is meant', { Connection: 'close' });
@@ -123,7 +123,7 @@ function wholeOf(body: ErrorBody): string {
   return cleanText(messages.join(': '), 1000);
 }
 
-function send(response: ServerResponse, { status, headers = {}, body = '' }: Answer): void {
+function send(response: ServerResponse, { status, headers = {}, body = '' }: RouteAnswer): void {
   if (response.destroyed) return;
   response.statusCode = status;
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);

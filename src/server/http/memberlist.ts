@@ -2,7 +2,7 @@
 
 import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
-import { type Answer, escaped, htmlAnswer, jsonAnswer } from './answers.ts';
+import { escaped, htmlAnswer, jsonAnswer, type RouteAnswer } from './answers.ts';
 
 const columns = ['Cluster', 'Server', 'State', 'Last seen', 'URL', 'Kubernetes API', 'Version', 'Labels'];
 const states: readonly (MemberState | undefined)[] = ['healthy', 'suspected', 'dead'];
@@ -62,14 +62,14 @@ heads.forEach((head, column) => {
 const listLimit = 16 * 1024 * 1024;
 
 /** Returns the rows as JSON, without labels if they make it longer than clients read. */
-export function memberlistJson(rows: readonly MemberRow[]): Answer {
+export function memberlistJson(rows: readonly MemberRow[]): RouteAnswer {
   const list = jsonAnswer(200, rows);
   const bare = () => rows.map((row) => ({ ...row, labels: {} }));
   return Buffer.byteLength(list.body ?? '') > listLimit ? jsonAnswer(200, bare()) : list;
 }
 
 /** Returns the members as a page for a browser; `now` is in milliseconds. */
-export function memberlistPage(rows: readonly MemberRow[], now: number): Answer {
+export function memberlistPage(rows: readonly MemberRow[], now: number): RouteAnswer {
   const clusters = byCluster(rows);
   const heads = columns.map((name) => `<th scope="col">${name}</th>`).join('');
   const ways = `The same as JSON: <code>curl</code> this address. To sign in to one: <code>kubectl tka login NAME</code>`;

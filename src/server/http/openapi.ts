@@ -1,6 +1,6 @@
 // The API, described: OpenAPI 3.1. A test holds it to the routes and to what they answer.
 import { apiPath } from '../../tka/types.ts';
-import { type Answer, escaped, htmlAnswer } from './answers.ts';
+import { escaped, htmlAnswer, type RouteAnswer } from './answers.ts';
 
 interface Response {
   readonly description: string;
@@ -242,7 +242,7 @@ export const openApi = {
 };
 
 /** The same as a page. */
-export function openApiPage(): Answer {
+export function openApiPage(): RouteAnswer {
   const rows = Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, { summary, responses }]) => {
       const answers = Object.entries(responses).map(

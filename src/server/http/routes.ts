@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import Negotiator from 'negotiator';
 import { stringify } from 'yaml';
 import { apiPath, type LoginAnswer } from '../../tka/types.ts';
-import { type Answer, jsonAnswer, notFound } from './answers.ts';
+import { jsonAnswer, notFound, type RouteAnswer } from './answers.ts';
 import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { memberlistJson, memberlistPage } from './memberlist.ts';
 import { openApi, openApiPage } from './openapi.ts';
@@ -51,14 +51,14 @@ function wantsPage(request: IncomingMessage): boolean {
   return new Negotiator(request).mediaType(['application/json', 'text/html']) === 'text/html';
 }
 
-const varied = (answer: Answer): Answer => ({ ...answer, headers: { ...answer.headers, Vary: 'Accept' } });
+const varied = (answer: RouteAnswer): RouteAnswer => ({ ...answer, headers: { ...answer.headers, Vary: 'Accept' } });
 
 /** By path and method. The caller is known before any of them is asked. */
-export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Promise<Answer>>> = new Map([
+export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer | Promise<RouteAnswer>>> = new Map([
   [
     `${apiPath}/login`,
     {
-      async POST({ caller, options }: Call): Promise<Answer> {
+      async POST({ caller, options }: Call): Promise<RouteAnswer> {
         mustBeClear(caller);
         const { signIns } = options;
         if (caller.problem !== undefined) {
@@ -70,7 +70,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
         const answer = loginBody(await signIns.signIn(caller));
         return jsonAnswer(202, answer, signIns.appliesRoles === true ? { 'Tka-Role': 'applied' } : {});
       },
-      async GET({ caller, options, retryAfter }: Call): Promise<Answer> {
+      async GET({ caller, options, retryAfter }: Call): Promise<RouteAnswer> {
         mustBeClear(caller);
         const found = await options.signIns.get(caller);
         if (found === undefined) throw notSignedIn(401, caller);
@@ -82,7 +82,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
   [
     `${apiPath}/kubeconfig`,
     {
-      async GET({ caller, request, options, signal, retryAfter }: Call): Promise<Answer> {
+      async GET({ caller, request, options, signal, retryAfter }: Call): Promise<RouteAnswer> {
         mustBeClear(caller);
         const answer = await options.signIns.kubeconfig(caller, signal);
         if (answer === undefined) throw notSignedIn(401, caller);
@@ -98,7 +98,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
   [
     `${apiPath}/logout`,
     {
-      async POST({ caller, options }: Call): Promise<Answer> {
+      async POST({ caller, options }: Call): Promise<RouteAnswer> {
         const ended = await options.signIns.signOut(caller);
         if (ended === undefined) throw notSignedIn(404, caller);
         // The Go server cleans up late, and by name: it says nothing of the kind, and its clients wait before they log in.
@@ -109,7 +109,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
   [
     `${apiPath}/cluster-info`,
     {
-      async GET(call: Call): Promise<Answer> {
+      async GET(call: Call): Promise<RouteAnswer> {
         await mustHaveRole(call);
         return jsonAnswer(200, await call.options.clusterInfo());
       },
@@ -118,7 +118,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
   [
     `${apiPath}/memberlist`,
     {
-      async GET(call: Call): Promise<Answer> {
+      async GET(call: Call): Promise<RouteAnswer> {
         await mustHaveRole(call);
         const { request, options } = call;
         const rows = options.members?.();
@@ -130,7 +130,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => Answer | Pro
 ]);
 
 /** Told to anybody: nothing in them is this server's own. */
-export const openRoutes: ReadonlyMap<string, Methods<(request: IncomingMessage) => Answer>> = new Map([
+export const openRoutes: ReadonlyMap<string, Methods<(request: IncomingMessage) => RouteAnswer>> = new Map([
   [
     '/swagger',
     { GET: (request: IncomingMessage) => varied(wantsPage(request) ? openApiPage() : jsonAnswer(200, openApi)) },

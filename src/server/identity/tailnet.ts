@@ -4,7 +4,7 @@ import type { WhoIs } from '../../tailscale/localapi.ts';
 import { isLoopback } from '../../util/address.ts';
 import { type Caller, type Identity, Refusal } from '../http/contract.ts';
 import type { Log } from '../log/log.ts';
-import { whoCalls } from '../tailnet/tailnet.ts';
+import { whoCalls } from '../tailnet/callers.ts';
 import { isOfOwnDomain } from './login.ts';
 import { grantOf } from './rules.ts';
 

@@ -19,7 +19,7 @@ import {
   type Read,
   Roster,
 } from './roster.ts';
-import { type Answer, messageLimit, type Question, silentLimit, writeAnswer, writeQuestion } from './wire.ts';
+import { type GossipAnswer, messageLimit, type Question, silentLimit, writeAnswer, writeQuestion } from './wire.ts';
 
 export type { Ask } from './questions.ts';
 export type { Entry } from './roster.ts';
@@ -237,7 +237,7 @@ export class Membership {
    * Takes the answer to a question. `node`: the name of the tailnet's node that gave it, where that is known: a record
    * counts only from the node of the member's name.
    */
-  settle(ask: Ask, answer: Answer, node?: string): void {
+  settle(ask: Ask, answer: GossipAnswer, node?: string): void {
     if (!this.#questions.done(ask)) return;
     const { place } = ask;
     const problem = this.#take(ask, answer, node);
@@ -253,7 +253,7 @@ export class Membership {
   }
 
   /** Takes what a member says of itself; returns why it does not count. */
-  #take(ask: Ask, answer: Answer, node: string | undefined): string | undefined {
+  #take(ask: Ask, answer: GossipAnswer, node: string | undefined): string | undefined {
     const { place } = ask;
     const { address } = place;
     const { name, process, version } = answer;
@@ -298,7 +298,7 @@ export class Membership {
     return undefined;
   }
 
-  #welcome({ place, at }: Ask, read: Read, { name, process }: Answer): string | undefined {
+  #welcome({ place, at }: Ask, read: Read, { name, process }: GossipAnswer): string | undefined {
     if (read.record.left) {
       answered(place, undefined);
       return undefined;

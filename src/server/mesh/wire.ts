@@ -30,7 +30,7 @@ export interface Question extends Message {
   readonly leaving: boolean;
 }
 
-export interface Answer extends Message {
+export interface GossipAnswer extends Message {
   /** The sender's record, unless the question has its ETag. */
   readonly record?: CheckedRecord | undefined;
   /** Where members live, as the sender sees it: `host:port`. */
@@ -49,7 +49,11 @@ export function writeQuestion(question: Question): Buffer {
 }
 
 /** Returns an answer as it crosses the wire, with as many of the others as fit into `limit` bytes. */
-export function writeAnswer(answer: Omit<Answer, 'record'>, recordText: string | undefined, limit: number): Buffer {
+export function writeAnswer(
+  answer: Omit<GossipAnswer, 'record'>,
+  recordText: string | undefined,
+  limit: number,
+): Buffer {
   const { others, silent } = answer;
   let text = JSON.stringify(frame(answer)).slice(0, -1);
   if (recordText !== undefined) text += `,"record":${recordText}`;
@@ -78,7 +82,7 @@ export function readQuestion(bytes: Buffer, limit = messageLimit): Question | st
 }
 
 /** Reads an answer, or returns what is wrong with it, as `readQuestion`. */
-export function readAnswer(bytes: Buffer, limit = messageLimit): Answer | string {
+export function readAnswer(bytes: Buffer, limit = messageLimit): GossipAnswer | string {
   const object = readObject(bytes, limit);
   if (typeof object === 'string') return object;
   const message = readFrame(object);

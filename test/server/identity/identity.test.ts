@@ -12,7 +12,7 @@ import { guardOrigin } from '../../../src/server/identity/origin.ts';
 import { grantOf } from '../../../src/server/identity/rules.ts';
 import { tailnetIdentity } from '../../../src/server/identity/tailnet.ts';
 import type { Log } from '../../../src/server/log/log.ts';
-import { tailnetName } from '../../../src/server/tailnet/tailnet.ts';
+import { tailnetName } from '../../../src/server/tailnet/status.ts';
 import { addressPort } from '../../../src/tailscale/localapi.ts';
 import { cpuTime } from '../../fixtures/cpu.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { checkRecord, digestOf, readRecord } from '../../../src/server/mesh/member.ts';
 import { type Ask, Membership, type MembershipOptions } from '../../../src/server/mesh/membership.ts';
-import { type Answer, type Question, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
+import { type GossipAnswer, type Question, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import { seeded } from '../../hostile/junk.ts';
 
 const epoch = Date.UTC(2026, 10, 21);
@@ -37,7 +37,7 @@ function member(name: string, more: Partial<MembershipOptions> = {}): Membership
 }
 
 /** What a member answers. */
-function answerOf(name: string, more: Partial<Answer> = {}): Answer {
+function answerOf(name: string, more: Partial<GossipAnswer> = {}): GossipAnswer {
   const record = checkRecord(name, recordOf(name));
   const lists = { others: [], silent: [] };
   const whole = { name, process: `p-${name}`, record, ...lists, ...more };
@@ -49,7 +49,7 @@ const asked = (ask: Ask): Question => {
   if (typeof read === 'string') throw new Error(read);
   return read;
 };
-const read = (bytes: Buffer): Answer => {
+const read = (bytes: Buffer): GossipAnswer => {
   const read = readAnswer(bytes);
   if (typeof read === 'string') throw new Error(read);
   return read;
@@ -97,7 +97,7 @@ function silence(one: Membership, rounds: number): void {
 }
 
 describe('a record counts only as read from its owner', () => {
-  test.each<[why: string, answer: Answer, node?: string]>([
+  test.each<[why: string, answer: GossipAnswer, node?: string]>([
     ['the node has another name', answerOf('x'), 'evil'],
     ['it is at another address', answerOf('x', { record: told('x', { server: 'https://evil.example.ts.net' }) })],
     ['it says nothing new, and nothing is known', { ...answerOf('x'), record: undefined }],

@@ -1,7 +1,7 @@
 // A mesh in virtual time over a virtual network, from one seed: the shipped core and its real messages, and nothing else.
 import { checkRecord, type MemberRecord } from '../../../src/server/mesh/member.ts';
 import { type Ask, type KnownMember, Membership } from '../../../src/server/mesh/membership.ts';
-import { type Answer, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
+import { type GossipAnswer, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import type { MemberState } from '../../../src/tka/types.ts';
 import { type Host, Network, type NetworkOptions } from './network.ts';
 
@@ -139,7 +139,7 @@ export class Simulation extends Network {
   startKnown(): void {
     for (const machine of this.machines) this.start(machine, this.machines.slice(0, 2));
     // One record for all who know it, since each of them knows thousands.
-    const answers = new Map<string, Answer>();
+    const answers = new Map<string, GossipAnswer>();
     for (const { name, address, core } of this.machines) {
       if (core === undefined) continue;
       const { process, version } = core.self;
@@ -151,7 +151,7 @@ export class Simulation extends Network {
       core?.tick();
       for (let asks = core?.asks() ?? []; asks.length > 0; asks = core?.asks() ?? []) {
         for (const ask of asks) {
-          core?.settle(ask, { ...(answers.get(ask.address) as Answer), others: others.splice(0, 2000) });
+          core?.settle(ask, { ...(answers.get(ask.address) as GossipAnswer), others: others.splice(0, 2000) });
         }
       }
     }

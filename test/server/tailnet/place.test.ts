@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { loadConfig } from '../../../src/server/config/config.ts';
-import { hostnameOf, publicHost } from '../../../src/server/tailnet/tailnet.ts';
+import { hostnameOf, publicHost } from '../../../src/server/tailnet/place.ts';
 import type { TailnetStatus } from '../../../src/tailscale/localapi.ts';
 
 const statusOf = (hostName: string): TailnetStatus => {

@@ -1,0 +1,137 @@
+// Where the server listens, and what it says where it cannot.
+import type { RequestListener, Server } from 'node:http';
+import type { Server as HttpsServer } from 'node:https';
+import { setTimeout as delay } from 'node:timers/promises';
+import { systemCode, TkaError } from '../util/errors.ts';
+import type { Config } from './config/config.ts';
+import type { CallerLimits } from './http/limits.ts';
+import { createTkaServer, drain, type KeyPair, type Limits, listen } from './http/listen.ts';
+import type { Log } from './log/log.ts';
+import { isWildcard } from './tailnet/place.ts';
+
+export interface ListenOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** Called with the reason while the server waits for an address. */
+  readonly onWait: (why: string) => void;
+}
+
+/** Listens for probes, and resolves with the server. Throws TkaError where it cannot listen. */
+export async function listenForProbes({ config, log }: ListenOptions, health: RequestListener): Promise<Server> {
+  const host = config.get('health.host') ?? config.get('server.host') ?? '::';
+  const port = config.get('health.port');
+  const server = createTkaServer(health, timesOf(config));
+  try {
+    await bind(server, host, port, 'probes', log).catch(async (error) => {
+      // A machine without IPv6.
+      if (host !== '::' || !isAbsent(error)) throw error;
+      await bind(server, '0.0.0.0', port, 'probes', log);
+    });
+  } catch (error) {
+    throw cannotListen(error);
+  }
+  return server;
+}
+
+/** The sockets of the API. */
+export class ApiListeners {
+  readonly #options: ListenOptions;
+  readonly #limits: CallerLimits;
+  readonly #servers: (Server | HttpsServer)[] = [];
+
+  constructor(options: ListenOptions, limits: CallerLimits) {
+    this.#options = options;
+    this.#limits = limits;
+  }
+
+  /**
+   * Listens on these addresses, and resolves with those that the machine has. tailscaled may state addresses that are not
+   * there yet, or never will be (IPv6): waits until there is one. Throws TkaError where it cannot listen.
+   */
+  async listen(
+    hosts: readonly string[],
+    listener: RequestListener,
+    pair: KeyPair | undefined,
+  ): Promise<readonly string[]> {
+    const { log, signal, onWait } = this.#options;
+    for (;;) {
+      const { bound, problem } = await this.#bindAll(hosts, listener, pair);
+      if (bound.some(isWildcard))
+        log.warn({}, 'the API listens on all addresses: a caller that forges a tailnet address is believed');
+      if (bound.length > 0) return bound;
+      onWait('the tailnet’s addresses are not on this machine yet');
+      log.warn({ err: problem, hosts }, 'waiting for the tailnet’s addresses');
+      await delay(1_000, undefined, { signal });
+    }
+  }
+
+  async #bindAll(hosts: readonly string[], listener: RequestListener, pair: KeyPair | undefined) {
+    const { config, log } = this.#options;
+    const limits: Limits = { ...timesOf(config), isKnown: (socket) => this.#limits.knows(socket) };
+    const bound: string[] = [];
+    let problem: unknown;
+    for (const host of hosts) {
+      const server = pair === undefined ? createTkaServer(listener, limits) : createTkaServer(listener, limits, pair);
+      try {
+        await bind(server, host, config.get('tailscale.port'), 'the API', log);
+        this.#servers.push(server);
+        bound.push(host);
+      } catch (error) {
+        if (config.get('server.host') !== undefined || !isAbsent(error)) throw cannotListen(error);
+        problem = error;
+      }
+    }
+    return { bound, problem };
+  }
+
+  /** Uses another certificate for new connections. */
+  renew(pair: KeyPair): void {
+    for (const server of this.#servers) if ('setSecureContext' in server) server.setSecureContext(pair);
+  }
+
+  /** Takes no more connections; resolves when the requests under way are answered, or after so many milliseconds. */
+  async drain(ms: number): Promise<void> {
+    await Promise.all(this.#servers.map((server) => drain(server, ms)));
+  }
+}
+
+async function bind(server: Server | HttpsServer, host: string, port: number, what: string, log: Log): Promise<void> {
+  await listen(server, host, port);
+  server.on('error', (error) => log.error({ err: error }, 'a listening socket failed'));
+  log.info({ host, port }, `listening for ${what}`);
+}
+
+function timesOf(config: Config): Limits {
+  return {
+    readTimeoutMs: config.get('server.readTimeout'),
+    readHeaderTimeoutMs: config.get('server.readHeaderTimeout'),
+    writeTimeoutMs: config.get('server.writeTimeout'),
+    idleTimeoutMs: config.get('server.idleTimeout'),
+  };
+}
+
+const isAbsent = (error: unknown): boolean => /^(?:EADDRNOTAVAIL|EAFNOSUPPORT)$/.test(systemCode(error) ?? '');
+
+function cannotListen(error: unknown): unknown {
+  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  if (code === undefined) return error;
+  const why: Readonly<Record<string, readonly [what: string, ...hints: string[]]>> = {
+    EADDRINUSE: [
+      ': another process does',
+      `see which: ss -ltnp 'sport = :${port}'`,
+      'or set another tailscale.port, health.port or server.host',
+    ],
+    EACCES: [
+      ': permission denied',
+      'ports under 1024 take the capability NET_BIND_SERVICE, or set another tailscale.port',
+    ],
+    EADDRNOTAVAIL: [
+      ': this machine has no such address',
+      'see which it has: ip address',
+      'server.host may be left out: the tailnet’s addresses are then taken',
+    ],
+  };
+  const [what, ...hints] = why[code] ?? [` (${code})`];
+  return new TkaError(`cannot listen on ${address}:${port}${what}`, { hints, cause: error });
+}

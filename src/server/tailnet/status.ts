@@ -1,0 +1,100 @@
+// What tailscaled says of this node: its status, and its names as they change.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { ownNames, type TailnetStatus, TailscaleError, tailnetStatus } from '../../tailscale/localapi.ts';
+import type { Log } from '../log/log.ts';
+
+const timeout = 5_000;
+
+const again = 1_000;
+
+/** The tailnet's status, now. Throws TailscaleError. */
+export function askStatus(env: NodeJS.ProcessEnv, log: Log): Promise<TailnetStatus> {
+  return tailnetStatus({ env, timeout, log: (line) => log.debug({}, line) });
+}
+
+/**
+ * The status as soon as tailscaled is up and has an address: a sidecar starts when the server does. `onWait` is told why
+ * there is none yet. Rejects only when the signal ends the waiting.
+ */
+export async function waitForTailnet(
+  env: NodeJS.ProcessEnv,
+  log: Log,
+  signal: AbortSignal,
+  onWait: (why: string) => void,
+): Promise<TailnetStatus> {
+  for (let told = ''; ; ) {
+    signal.throwIfAborted();
+    let why: string;
+    let hints: readonly string[] = [];
+    try {
+      const status = await askStatus(env, log);
+      if (status.self.addresses.length > 0) return status;
+      why = 'tailscaled has no address on the tailnet yet';
+    } catch (error) {
+      if (!(error instanceof TailscaleError)) throw error;
+      why = error.message;
+      hints = error.hints;
+    }
+    if (why !== told) log.warn({ hints }, `waiting for tailscaled: ${why}`);
+    told = why;
+    onWait(`tailscaled is not up yet: ${why}`);
+    await delay(again, undefined, { signal });
+  }
+}
+
+const renameMs = 5_000;
+
+/**
+ * Resolves with the node's DNS name when it is another than in this status: an admin renames a node, and a new version of
+ * `deploy/` may. Rejects only when the signal ends the waiting.
+ */
+export async function untilRenamed(
+  { self }: TailnetStatus,
+  env: NodeJS.ProcessEnv,
+  log: Log,
+  signal: AbortSignal,
+): Promise<string> {
+  for (;;) {
+    await delay(renameMs, undefined, { signal });
+    try {
+      const { dnsName } = await ownNames({ env, timeout, log: (line) => log.debug({}, line) });
+      if (dnsName !== '' && dnsName !== self.dnsName) return dnsName;
+    } catch (error) {
+      if (!(error instanceof TailscaleError)) throw error;
+    }
+  }
+}
+
+// An admin renames a tailnet once in years; the status of a large one is megabytes.
+const nameMs = 10 * 60_000;
+
+/** Returns a function that answers the tailnet's name, as of the last minutes. Until it is known, that throws TailscaleError. */
+export function tailnetName(
+  env: NodeJS.ProcessEnv,
+  log: Log,
+  status: TailnetStatus | undefined,
+): () => Promise<string> {
+  let known = status?.name;
+  let asking: Promise<string> | undefined;
+  let askedAt = performance.now();
+
+  async function ask(): Promise<string> {
+    try {
+      known = (await askStatus(env, log)).name;
+      return known;
+    } finally {
+      asking = undefined;
+      askedAt = performance.now();
+    }
+  }
+
+  return async () => {
+    if (known === undefined || performance.now() - askedAt > nameMs) {
+      asking ??= ask();
+      // Nobody waits for a name that is known already.
+      asking.catch((error: unknown) => log.debug({ err: error }, "tailscaled does not say the tailnet's name"));
+    }
+    return known ?? (asking as Promise<string>);
+  };
+}
