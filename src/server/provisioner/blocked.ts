@@ -3,7 +3,9 @@
 import { cleanText } from '../../util/text.ts';
 import { Refusal } from '../http/contract.ts';
 import { podOf } from './lease.ts';
-import { bindingName, type ClusterRoleBinding, homeOf } from './objects.ts';
+import { bindingName } from './names.ts';
+import type { ClusterRoleBinding } from './objects.ts';
+import { homeOf } from './parts.ts';
 
 /** An error that no retry can mend. */
 export class Blocked extends Error {

@@ -1,5 +1,6 @@
 // What a replica knows of sign-ins beside their names: it follows the watch, and the replica's own deletions at once.
-import { loginOf, type TkaSignin } from './objects.ts';
+import type { TkaSignin } from './objects.ts';
+import { loginOf } from './sign-in.ts';
 
 // The API server takes a token for good for 10 s after it last checked it, though its ServiceAccount is gone.
 const tokenCacheMs = 15_000;

@@ -13,31 +13,21 @@ import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked, foreignAccount, foreignBinding, refusedBy } from './blocked.ts';
+import { problemPatch, statusPatch } from './changes.ts';
+import { bindingName } from './names.ts';
+import { type ClusterRoleBinding, paths, type ServiceAccount, type TkaSignin, withSpec } from './objects.ts';
 import {
   accountFor,
   bindingFor,
-  bindingName,
   binds,
-  type ClusterRoleBinding,
-  isLeaving,
-  isOver,
-  isSettled,
   isWhole,
   labelPatch,
-  loginOf,
   loginPatch,
   ownerOfAccount,
   ownerOfBinding,
   type Parts,
-  paths,
-  problemOf,
-  problemPatch,
-  type ServiceAccount,
-  statusOf,
-  statusPatch,
-  type TkaSignin,
-  withSpec,
-} from './objects.ts';
+} from './parts.ts';
+import { isLeaving, isOver, isSettled, loginOf, problemOf, statusOf } from './sign-in.ts';
 import type { Watched } from './watch.ts';
 
 /** The cluster's objects, as this replica follows them. */

@@ -23,36 +23,24 @@ import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked, beyondGo, blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
+import { asksFor, extension, newSignIn, sharing } from './changes.ts';
+import { endFor, exceeds } from './devices.ts';
 import type { IndexByLogin } from './index-by-login.ts';
+import { bindingName, namesOf, plainName } from './names.ts';
+import { type ClusterRoleBinding, paths, type TkaSignin, withSpec } from './objects.ts';
+import { isWhole, ownerOfAccount, ownerOfBinding, type Parts } from './parts.ts';
 import {
-  asksFor,
-  bindingName,
-  type ClusterRoleBinding,
-  endFor,
   endOf,
-  exceeds,
-  extension,
   isAhead,
   isLeaving,
   isOf,
   isOurWork,
   isOver,
   isSettled,
-  isWhole,
   loginOf,
-  namesOf,
-  newSignIn,
-  ownerOfAccount,
-  ownerOfBinding,
-  type Parts,
-  paths,
-  plainName,
   problemOf,
   rfc3339,
-  sharing,
-  type TkaSignin,
-  withSpec,
-} from './objects.ts';
+} from './sign-in.ts';
 import type { Watched } from './watch.ts';
 
 /** What the sign-ins are given. */

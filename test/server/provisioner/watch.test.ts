@@ -3,7 +3,8 @@ import type { ServerResponse } from 'node:http';
 import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { connectKube, type KubeTimes } from '../../../src/server/kubernetes/kube.ts';
-import { endOf, type TkaSignin } from '../../../src/server/provisioner/objects.ts';
+import type { TkaSignin } from '../../../src/server/provisioner/objects.ts';
+import { endOf } from '../../../src/server/provisioner/sign-in.ts';
 import { type Watched, watchSignIns } from '../../../src/server/provisioner/watch.ts';
 import { StandInApi } from '../stand-in-api.ts';
 
