@@ -9,14 +9,14 @@ try {
   served = serveCached(args, process.env, process.ppid);
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
-  // EPIPE: nobody reads stdout any more, so there is nobody to serve or to tell.
+  // EPIPE: nothing reads stdout any more, so nothing can be served or told.
   if (code !== 'EPIPE')
     process.stderr.write(`error: cannot write the credential: ${code ?? message}\nhint: kubectl tka doctor\n`);
   process.exit(1);
 }
 
 if (!served) {
-  // What ends without a word has failed.
+  // If the process ends before run() returns, it has failed.
   process.exitCode = 1;
   const ends = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
   for (const [signal, status] of Object.entries(ends)) process.on(signal, () => process.exit(status));

@@ -1,33 +1,23 @@
 import type { TokenAccess } from '../tka/answers.ts';
 import { TkaError } from '../util/errors.ts';
-import { readObject, StateFiles } from './files.ts';
+import { readObject } from './files.ts';
+import { StateFiles } from './state-files.ts';
 
 /**
  * The API servers that a person agreed to reach through a TKA server without TLS verification:
  * `~/.local/state/kubectl-tka/insecure/https+tka.example.ts.net`.
  */
-export class InsecureConsents {
-  readonly #files: StateFiles;
-
-  constructor(state: string | undefined) {
-    this.#files = new StateFiles(state, 'insecure');
-  }
-
+export class InsecureConsents extends StateFiles {
   /** The API server of a TKA server's consent. */
   read(server: string): string | undefined {
-    const file = this.#files.path(server);
+    const file = this.file(server);
     const apiServer = file === undefined ? undefined : readObject(file)?.apiServer;
     return typeof apiServer === 'string' ? apiServer : undefined;
   }
 
   /** Keeps a consent. Throws TkaError if it cannot be kept. */
   write(server: string, apiServer: string): void {
-    if (this.read(server) !== apiServer) this.#files.write(server, `${JSON.stringify({ server, apiServer })}\n`);
-  }
-
-  /** Removes a consent. Throws TkaError if it is still there afterwards. */
-  remove(server: string): void {
-    this.#files.remove(server);
+    if (this.read(server) !== apiServer) this.put(server, { server, apiServer });
   }
 
   /**

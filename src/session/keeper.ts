@@ -1,5 +1,6 @@
 import { Refused } from '../tka/errors.ts';
 import { type EntryLock, LostLock } from './held-lock.ts';
+import { type LockedWalk, withLock } from './lock.ts';
 import type { Grant } from './obtain.ts';
 import { formerRoleOf } from './roles.ts';
 import { rfc3339, type Session } from './session.ts';
@@ -16,6 +17,11 @@ export class Keeper {
     this.#store = store;
     this.#say = say;
     this.#log = log;
+  }
+
+  /** Takes a walk through the lock of a server's entry; see lock.ts. */
+  withLock<T>(server: string, walk: LockedWalk<T>): Promise<T> {
+    return withLock(this.#store.entryFile(server), walk, (why) => this.#unwritable(why));
   }
 
   /** Keeps what a sign-in gave. `before` is the session that it takes the place of. */
@@ -60,16 +66,15 @@ export class Keeper {
     return refused;
   }
 
-  /** Warns of a cache that cannot be written. */
-  unwritable(why: string): void {
-    this.warn(`the token cache cannot be written, so every call signs in: ${why}`);
-  }
-
   /** Says the first line, and logs the others: one thing that is wrong with the cache is enough. */
   warn(line: string): void {
     if (this.#warned) this.#log(line);
     else this.#say(line);
     this.#warned = true;
+  }
+
+  #unwritable(why: string): void {
+    this.warn(`the token cache cannot be written, so every call signs in: ${why}`);
   }
 
   #attempt(act: () => void): void {
@@ -78,7 +83,7 @@ export class Keeper {
     } catch (error) {
       // What is in the cache is another process's by now.
       if (error instanceof LostLock) this.#log(`nothing is kept: ${error.message}`);
-      else this.unwritable(error instanceof Error ? error.message : String(error));
+      else this.#unwritable(error instanceof Error ? error.message : String(error));
     }
   }
 }

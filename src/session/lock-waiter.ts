@@ -47,7 +47,7 @@ const nameShape = /^[0-9a-f]{12}$/;
 export class LockWaiter {
   readonly #entry: string;
   readonly #path: string;
-  #watched: { readonly name: string | undefined; readonly at: number; silent: number; looked: number } | undefined;
+  #watched: { name: string | undefined; at: number; silent: number; looked: number } | undefined;
   /** Locks of dead holders: kept until the end, so that each is taken away from its place once. */
   readonly #taken: string[] = [];
 
@@ -57,8 +57,8 @@ export class LockWaiter {
   }
 
   /**
-   * Takes the lock, or says 'held' while another process has it. Throws the system's error where a lock cannot be kept at
-   * all (a read-only folder, a full disk).
+   * Takes the lock, or returns 'held' while another process has it. Throws the system's error if no lock can be kept (a
+   * read-only folder, a full disk).
    */
   try(): EntryLock | 'held' {
     ensurePrivateFolder(path.dirname(this.#entry));
@@ -98,17 +98,22 @@ export class LockWaiter {
   }
 
   #isDead({ name, owner, at, empty }: LockState): boolean {
-    const now = performance.now();
-    const watched = this.#watched;
-    if (watched !== undefined && watched.name === name && watched.at === at) {
-      watched.silent += Math.min(now - watched.looked, lookWorth);
-      watched.looked = now;
-    } else this.#watched = { name, at, silent: 0, looked: now };
+    const watched = this.#watch(name, at);
     const fate = owner === undefined ? 'unknown' : fateOf(owner);
     const age = Date.now() - at;
     // Without an owner it is damage, or the lock of 0.1.0, which was stale after three seconds.
     if (owner === undefined && (empty || name === undefined) && Math.abs(age) > silence.unknown) return true;
-    return (this.#watched?.silent ?? 0) >= silence[fate] || age >= silenceByClock[fate];
+    return watched >= silence[fate] || age >= silenceByClock[fate];
+  }
+
+  /** For how many milliseconds this waiter has watched the holder without a heartbeat. */
+  #watch(name: string | undefined, at: number): number {
+    const now = performance.now();
+    const before = this.#watched;
+    const isSame = before?.name === name && before?.at === at;
+    const silent = isSame ? before.silent + Math.min(now - before.looked, lookWorth) : 0;
+    this.#watched = { name, at, silent, looked: now };
+    return silent;
   }
 
   /** Takes a dead holder's lock out of its place, if it still is there. */
@@ -117,14 +122,14 @@ export class LockWaiter {
     try {
       if (name === undefined) {
         try {
-          // One that is empty; and if it no longer is, another process has it.
+          // Fails unless it is empty: then another process has it.
           fs.rmdirSync(this.#path);
           return;
         } catch (error) {
           if (!/^(?:ENOTEMPTY|EEXIST)$/.test(systemCode(error) ?? '')) throw error;
         }
       }
-      // Fails where another waiter has done it already: that one has put the same name aside.
+      // Fails if another waiter has put the same name aside already.
       fs.renameSync(this.#path, aside);
     } catch (error) {
       if (/^(?:ENOENT|ENOTEMPTY|EEXIST|EPERM|EACCES|EBUSY)$/.test(systemCode(error) ?? '')) return;
@@ -132,11 +137,11 @@ export class LockWaiter {
     }
     if (this.#isWhatWasMeant(aside, name)) this.#taken.push(aside);
     else {
-      // Another waiter was faster, and this is its lock: back with it.
+      // Another waiter was faster, and this is its lock: put it back.
       try {
         fs.renameSync(aside, this.#path);
       } catch {
-        // A third one has the place; the second finds out that it has lost its lock.
+        // A third waiter has the place; the second one notices that its lock is lost.
         this.#taken.push(aside);
       }
     }
@@ -147,7 +152,7 @@ export class LockWaiter {
     try {
       names = fs.readdirSync(aside);
     } catch {
-      // What is left of a dead holder, any other may remove.
+      // Another waiter has removed what was left of the dead holder.
       return true;
     }
     return name === undefined ? !names.some((one) => nameShape.test(one)) : names.includes(name);

@@ -14,17 +14,19 @@ export interface LockedWalk<T> {
   act(lock: EntryLock | undefined): Promise<T>;
   /** What is done if another process still has the lock at the deadline. */
   late(): T | Promise<T>;
-  /** Told why no lock can be kept. */
-  unlockable(why: string): void;
 }
 
-/** Takes a walk through the lock of an entry. Throws what its steps throw. */
-export async function withLock<T>(entryFile: string | undefined, walk: LockedWalk<T>): Promise<T> {
+/** Takes a walk through the lock of an entry. Throws what its steps throw. `unlockable` is told why no lock can be kept. */
+export async function withLock<T>(
+  entryFile: string | undefined,
+  walk: LockedWalk<T>,
+  unlockable: (why: string) => void,
+): Promise<T> {
   const waiter = entryFile === undefined ? undefined : new LockWaiter(entryFile);
   try {
     let waited = false;
     for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
-      const lock = tryLock(entryFile, waiter, walk);
+      const lock = tryLock(entryFile, waiter, unlockable);
       if (lock !== 'held') return await underLock(lock, walk, waited);
       waited = true;
       const found = walk.look?.(waited);
@@ -41,13 +43,13 @@ export async function withLock<T>(entryFile: string | undefined, walk: LockedWal
 function tryLock(
   entryFile: string | undefined,
   waiter: LockWaiter | undefined,
-  walk: LockedWalk<unknown>,
+  unlockable: (why: string) => void,
 ): EntryLock | 'held' | undefined {
   try {
     if (waiter === undefined) throw new TkaError(noHome);
     return waiter.try();
   } catch (error) {
-    walk.unlockable(error instanceof TkaError ? error.message : `${entryFile}: ${systemCode(error)}`);
+    unlockable(error instanceof TkaError ? error.message : `${entryFile}: ${systemCode(error)}`);
     return undefined;
   }
 }

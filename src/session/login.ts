@@ -1,7 +1,7 @@
 // The walk of `kubectl tka login`: lock the entry → sign in, whatever the cache holds → write the entry → unlock.
 import { TkaError } from '../util/errors.ts';
 import type { EntryLock } from './held-lock.ts';
-import { type LockedWalk, waitedTooLong, withLock } from './lock.ts';
+import { waitedTooLong } from './lock.ts';
 import type { Session } from './session.ts';
 import type { SignedOutMark } from './signed-out.ts';
 import type { Tools } from './tools.ts';
@@ -32,61 +32,42 @@ export interface LoginResult {
  * server without consent.
  */
 export function login(tools: Tools, server: string, options: LoginOptions): Promise<LoginResult> {
-  return withLock(tools.store.entryFile(server), new Login(tools, server, options));
+  const deadline = performance.now() + tools.timeout;
+  return tools.keeper.withLock(server, {
+    deadline: () => deadline,
+    act: (lock) => signIn(tools, server, { ...options, deadline }, lock),
+    late: () => {
+      throw waitedTooLong(server, tools.timeout, `try again: kubectl tka login ${server}`);
+    },
+  });
 }
 
-class Login implements LockedWalk<LoginResult> {
-  readonly #tools: Tools;
-  readonly #server: string;
-  readonly #options: LoginOptions;
-  readonly #deadline: number;
-
-  constructor(tools: Tools, server: string, options: LoginOptions) {
-    this.#tools = tools;
-    this.#server = server;
-    this.#options = options;
-    this.#deadline = performance.now() + tools.timeout;
-  }
-
-  deadline(): number {
-    return this.#deadline;
-  }
-
-  async act(lock: EntryLock | undefined): Promise<LoginResult> {
-    const { store, servers, keeper } = this.#tools;
-    const { insecure, apiServer } = this.#options;
-    const server = this.#server;
-    const mark = store.signedOut.read(server);
-    const before = mark === undefined ? store.read(server) : undefined;
-    try {
-      const grant = await servers.obtain(server, apiServer, {
-        deadline: this.#deadline,
-        settled: mark === undefined ? 0 : settledAt(mark),
-        mayLogin: () => this.#throwIfSignedOutSince(mark),
-        accept: (access) => store.consents.check(server, access, apiServer, insecure),
-      });
-      this.#throwIfSignedOutSince(mark);
-      if (lock?.held() !== false) store.signedOut.remove(server);
-      return { session: keeper.keep(server, grant, before, lock), previous: previousOf(before ?? mark) };
-    } catch (error) {
-      keeper.removeIfRefused(server, error, lock);
-      throw error;
-    }
-  }
-
-  late(): never {
-    throw waitedTooLong(this.#server, this.#tools.timeout, `try again: kubectl tka login ${this.#server}`);
-  }
-
-  unlockable(why: string): void {
-    this.#tools.keeper.unwritable(why);
-  }
-
-  /** A logout while we sign in means us too. */
-  #throwIfSignedOutSince(mark: SignedOutMark | undefined): void {
-    const { signedOut } = this.#tools.store;
-    if (signedOut.read(this.#server)?.at === mark?.at) return;
-    throw new TkaError(`signed out of ${this.#server} meanwhile`, { hints: [`kubectl tka login ${this.#server}`] });
+async function signIn(
+  { store, servers, keeper }: Tools,
+  server: string,
+  { insecure, apiServer, deadline }: LoginOptions & { readonly deadline: number },
+  lock: EntryLock | undefined,
+): Promise<LoginResult> {
+  const mark = store.signedOut.read(server);
+  const before = mark === undefined ? store.read(server) : undefined;
+  // A logout while we sign in means us too.
+  const mayLogin = () => {
+    if (store.signedOut.read(server)?.at === mark?.at) return;
+    throw new TkaError(`signed out of ${server} meanwhile`, { hints: [`kubectl tka login ${server}`] });
+  };
+  try {
+    const grant = await servers.obtain(server, apiServer, {
+      deadline,
+      settled: mark === undefined ? 0 : settledAt(mark),
+      mayLogin,
+      accept: (access) => store.consents.check(server, access, apiServer, insecure),
+    });
+    mayLogin();
+    if (lock?.held() !== false) store.signedOut.remove(server);
+    return { session: keeper.keep(server, grant, before, lock), previous: previousOf(before ?? mark) };
+  } catch (error) {
+    keeper.removeIfRefused(server, error, lock);
+    throw error;
   }
 }
 

@@ -7,7 +7,7 @@ import { isFresh } from '../credential/entry.ts';
 import type { TokenAccess } from '../tka/answers.ts';
 import { TkaError } from '../util/errors.ts';
 import type { EntryLock } from './held-lock.ts';
-import { type LockedWalk, waitedTooLong, withLock } from './lock.ts';
+import { type LockedWalk, waitedTooLong } from './lock.ts';
 import { type CredentialRequest, lastUse, Question } from './question.ts';
 import { roleNotice, roleRemedy } from './roles.ts';
 import { type Session, timeLeft } from './session.ts';
@@ -32,7 +32,7 @@ export async function credential(tools: Tools, request: CredentialRequest): Prom
   let session = walk.lookAtCache();
   if (session === undefined) {
     throwIfToldBefore(store, question, log);
-    session = await withLock(store.entryFile(request.server), walk);
+    session = await tools.keeper.withLock(request.server, walk);
   }
   question.noteServed(session);
   return session;
@@ -84,10 +84,6 @@ class Miss implements LockedWalk<Session> {
     if (old !== undefined) return this.#serveOld(old, new TkaError('another process is still at it'));
     const hint = 'try again, or give it longer with TKA_TIMEOUT=60s';
     throw waitedTooLong(this.#server, this.#tools.timeout, hint);
-  }
-
-  unlockable(why: string): void {
-    this.#tools.keeper.unwritable(why);
   }
 
   /** Returns the cached session, if its token is in doubt and the API server takes it; removes a refused one. */

@@ -2,7 +2,8 @@
 import type { ClusterAccess, ClusterDescription } from '../tka/answers.ts';
 import { readOwn } from '../util/files.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
-import { readObject, StateFiles } from './files.ts';
+import { readObject } from './files.ts';
+import { StateFiles } from './state-files.ts';
 
 /** What a server stated of its cluster. Only a server that states the same may take its place. */
 export interface KnownCluster extends ClusterAccess {
@@ -49,29 +50,18 @@ const sizeLimit = 256 * 1024;
  * What servers stated of their clusters when they were last signed in to:
  * `~/.local/state/kubectl-tka/siblings/https+tka.example.ts.net`.
  */
-export class SiblingNotes {
-  readonly #files: StateFiles;
-
-  constructor(state: string | undefined) {
-    this.#files = new StateFiles(state, 'siblings');
-  }
-
+export class SiblingNotes extends StateFiles {
   /** What a server stated of its cluster, and the cluster's other servers; undefined if that is unknown or damaged. */
   read(server: string): Siblings | undefined {
-    const file = this.#files.path(server);
+    const file = this.file(server);
     return file === undefined ? undefined : parseSiblings(readObject(file, sizeLimit));
   }
 
   /** Keeps that. Throws TkaError if it cannot be kept. */
   write(server: string, siblings: Siblings): void {
-    const text = `${JSON.stringify({ server, ...siblings.known, servers: siblings.servers })}\n`;
-    const file = this.#files.path(server);
-    if (file === undefined || readOwn(file, sizeLimit) !== text) this.#files.write(server, text);
-  }
-
-  /** Removes that. Throws TkaError if it is still there afterwards. */
-  remove(server: string): void {
-    this.#files.remove(server);
+    const value = { server, ...siblings.known, servers: siblings.servers };
+    const file = this.file(server);
+    if (file === undefined || readOwn(file, sizeLimit) !== `${JSON.stringify(value)}\n`) this.put(server, value);
   }
 }
 

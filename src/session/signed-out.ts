@@ -2,8 +2,9 @@ import * as fs from 'node:fs';
 import { exists } from '../credential/entry.ts';
 import { TkaError } from '../util/errors.ts';
 import { cleanText } from '../util/text.ts';
-import { readObject, StateFiles } from './files.ts';
+import { readObject } from './files.ts';
 import { isTimestamp } from './session.ts';
+import { StateFiles } from './state-files.ts';
 
 /** Left by a logout, until the next login. */
 export interface SignedOutMark {
@@ -20,16 +21,10 @@ export interface SignedOutMark {
 }
 
 /** The marks of logouts: `~/.local/state/kubectl-tka/signed-out/https+tka.example.ts.net`. */
-export class SignedOutMarks {
-  readonly #files: StateFiles;
-
-  constructor(state: string | undefined) {
-    this.#files = new StateFiles(state, 'signed-out');
-  }
-
+export class SignedOutMarks extends StateFiles {
   /** The mark of a server. Anything in its place counts as one, readable or not. */
   read(server: string): SignedOutMark | undefined {
-    const file = this.#files.path(server);
+    const file = this.file(server);
     if (file === undefined || !exists(file)) return undefined;
     const at = fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
     const value = readObject(file) ?? {};
@@ -47,8 +42,7 @@ export class SignedOutMarks {
 
   /** All marks but the forgotten ones, by server. */
   list(): SignedOutMark[] {
-    return this.#files
-      .servers()
+    return this.servers()
       .flatMap((server) => this.read(server) ?? [])
       .filter(({ forgotten }) => !forgotten);
   }
@@ -57,7 +51,7 @@ export class SignedOutMarks {
   write(mark: Omit<SignedOutMark, 'at'>): void {
     const { server, username, role, until, complete, forgotten } = mark;
     try {
-      this.#files.write(server, `${JSON.stringify({ server, username, role, until, complete, forgotten })}\n`);
+      this.put(server, { server, username, role, until, complete, forgotten });
     } catch (cause) {
       if (!(cause instanceof TkaError)) throw cause;
       throw new TkaError(`cannot record on this machine that you are signed out of ${server}: ${cause.message}`, {
@@ -65,11 +59,6 @@ export class SignedOutMarks {
         cause,
       });
     }
-  }
-
-  /** Removes a mark. Throws TkaError if it is still there afterwards. */
-  remove(server: string): void {
-    this.#files.remove(server);
   }
 
   /** Removes a mark that `forget` left, since the context is asked for again. Throws TkaError if it cannot. */

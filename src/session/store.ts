@@ -24,9 +24,9 @@ export class SessionStore {
   constructor({ cache, state }: Pick<Paths, 'cache' | 'state'>) {
     this.folder = cache;
     this.failures = new FailureNotes((server) => this.entryFile(server));
-    this.signedOut = new SignedOutMarks(state);
-    this.consents = new InsecureConsents(state);
-    this.siblings = new SiblingNotes(state);
+    this.signedOut = new SignedOutMarks('signed-out', state);
+    this.consents = new InsecureConsents('insecure', state);
+    this.siblings = new SiblingNotes('siblings', state);
   }
 
   /** The path of a server's entry; what lies beside it has this path and a `+suffix`. */

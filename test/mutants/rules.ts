@@ -640,15 +640,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the time after a logout counts from its answer',
     file: 'src/session/logout.ts',
-    find: '    this.mark(complete);\n',
+    find: '    mark(complete);\n',
     replace: '',
     tests: login,
   },
   {
     name: 'a logout that is complete needs no pause',
     file: 'src/session/logout.ts',
-    find: '    this.mark(complete);\n',
-    replace: '    this.mark(false);\n',
+    find: '    mark(complete);\n',
+    replace: '    mark(false);\n',
     tests: login,
   },
   {

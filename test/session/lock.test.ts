@@ -6,6 +6,7 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { EntryLock } from '../../src/session/held-lock.ts';
 import { withLock } from '../../src/session/lock.ts';
 import { LockWaiter } from '../../src/session/lock-waiter.ts';
 import { SessionStore } from '../../src/session/store.ts';
@@ -83,17 +84,17 @@ function start(script: string) {
 /** Milliseconds until the lock can be had, within so many; undefined if it cannot. */
 async function taken(within: number, act: () => void = () => {}): Promise<number | undefined> {
   const started = performance.now();
-  return withLock<number | undefined>(entry, {
+  const walk = {
     deadline: () => started + within,
-    act: async (lock) => {
+    act: async (lock: EntryLock | undefined) => {
       if (lock === undefined) throw new Error('no lock could be kept');
       store.write(session('ours'), lock);
       act();
       return performance.now() - started;
     },
     late: () => undefined,
-    unlockable: () => {},
-  });
+  };
+  return withLock<number | undefined>(entry, walk, () => {});
 }
 const locks = () => fs.readdirSync(folder).filter((name) => /\+lock|\+tmp/.test(name));
 
@@ -208,8 +209,7 @@ describe('the lock of an entry', () => {
               await delay(20);
               attempt(() => writeFileAtomic(counter, String(before + 1), { within: lock.folder }));
             },
-            unlockable: (why) => say('unlockable: ' + why),
-          });
+          }, (why) => say('unlockable: ' + why));
           await delay(5);
         }`),
     );
