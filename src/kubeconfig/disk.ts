@@ -21,7 +21,7 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { removeLeftovers, renameOver, writeFileAtomic } from '../util/files.ts';
-import { cannotWrite, type KubeconfigLock } from './lock.ts';
+import { attempt, cannotWrite, type KubeconfigLock } from './lock.ts';
 import { damage, maxBytes, shellWord, shown } from './source.ts';
 
 /** A file's bytes; none where it does not exist. */
@@ -115,14 +115,6 @@ function attemptWrite(path: string, file: string): void {
   }
 }
 
-function attempt(action: () => string): string | undefined {
-  try {
-    return action();
-  } catch {
-    return undefined;
-  }
-}
-
 /** Throws TkaError where a file may not be written, leads nowhere, or cannot be locked, as kubectl and we do. */
 export function checkWritable(file: string): void {
   for (const path of [place(file), target(file)]) {
@@ -184,7 +176,6 @@ function writeInPlace(file: string, text: Buffer): void {
   attempt(() => {
     removeLeftovers(backup);
     writeFileAtomic(backup, before);
-    return backup;
   });
   const fd = openSync(file, 'r+');
   try {
@@ -195,10 +186,7 @@ function writeInPlace(file: string, text: Buffer): void {
   } finally {
     closeSync(fd);
   }
-  attempt(() => {
-    unlinkSync(backup);
-    return backup;
-  });
+  attempt(() => unlinkSync(backup));
 }
 
 function overwrite(fd: number, bytes: Buffer): void {

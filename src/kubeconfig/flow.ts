@@ -1,15 +1,15 @@
 import type { CST } from 'yaml';
 import { type Layout, shellWord } from './source.ts';
-import { type Edit, type Item, itemEnd, itemStart, unsafe } from './text.ts';
+import { itemEnd, itemStart, type TextEdit, unsafe, type YamlItem } from './text.ts';
 
-const hasContent = (item: Item): boolean => Boolean(item.key || item.value || item.sep);
+const hasContent = (item: YamlItem): boolean => Boolean(item.key || item.value || item.sep);
 
 /** Returns the items of a flow collection on one line, and where it closes. Throws TkaError if it has several lines. */
-function onOneLine(source: Layout, collection: CST.FlowCollection): { items: Item[]; close: number } {
+function onOneLine(source: Layout, collection: CST.FlowCollection): { items: YamlItem[]; close: number } {
   const { offset } = collection.start;
   const close = collection.end[0]?.offset ?? offset + 1;
   if (!source.lines.slice(offset, close).includes('\n')) {
-    return { items: (collection.items as Item[]).filter(hasContent), close };
+    return { items: (collection.items as YamlItem[]).filter(hasContent), close };
   }
   throw unsafe(source, offset, 'a list or map in brackets over several lines', [asBlocks(source.file)]);
 }
@@ -25,7 +25,7 @@ export function insertFlow(
   source: Layout,
   collection: CST.FlowCollection,
   render: (probe: boolean) => readonly string[],
-): Edit {
+): TextEdit {
   const last = onOneLine(source, collection).items.at(-1);
   const at = last === undefined ? collection.start.offset + 1 : (itemEnd(last) as number);
   const comma = last === undefined ? '' : ', ';
@@ -34,16 +34,16 @@ export function insertFlow(
 }
 
 /** Returns the edits that take items (by index) out of a flow list. Throws TkaError if it has several lines. */
-export function removeFlow(source: Layout, collection: CST.FlowCollection, gone: ReadonlySet<number>): Edit[] {
+export function removeFlow(source: Layout, collection: CST.FlowCollection, gone: ReadonlySet<number>): TextEdit[] {
   const { items, close } = onOneLine(source, collection);
   const indexes = [...items.keys()];
   const last = indexes.findLast((i) => !gone.has(i));
   if (last === undefined) return [{ start: collection.start.offset + 1, end: close, text: '' }];
-  const startOf = (i: number) => itemStart(items[i] as Item);
+  const startOf = (i: number) => itemStart(items[i] as YamlItem);
   const edits = indexes
     .filter((i) => i < last && gone.has(i))
-    .map((i): Edit => ({ start: startOf(i), end: startOf(i + 1), text: '' }));
+    .map((i): TextEdit => ({ start: startOf(i), end: startOf(i + 1), text: '' }));
   if (last === items.length - 1) return edits;
-  const endOf = (i: number) => itemEnd(items[i] as Item) as number;
+  const endOf = (i: number) => itemEnd(items[i] as YamlItem) as number;
   return [...edits, { start: endOf(last), end: endOf(items.length - 1), text: '' }];
 }

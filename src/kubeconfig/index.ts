@@ -4,7 +4,7 @@ import { TkaError } from '../util/errors.ts';
 import type { FileChange, KubeconfigChange, KubeconfigState } from './change.ts';
 import { checkWritable as checkFile, commit, isLost, place, type Snapshot, snapshot, stage, target } from './disk.ts';
 import type { KubeconfigFiles } from './files.ts';
-import { clearStale, lockAll, unlockAll } from './lock.ts';
+import { attempt, clearStale, type KubeconfigLock, withLocks } from './lock.ts';
 import { blockedContexts, planChange } from './plan.ts';
 import { rewrite } from './rewrite.ts';
 import { parseSource } from './source.ts';
@@ -34,7 +34,7 @@ export interface FilePreview {
 export type BlockedBy = (change: KubeconfigChange) => ReadonlyMap<string, TkaError>;
 
 /** Says what to do about what is there. May be called again, if the files changed meanwhile. */
-export type Plan = (view: KubeconfigView, blockedBy: BlockedBy) => KubeconfigChange;
+export type KubeconfigPlan = (view: KubeconfigView, blockedBy: BlockedBy) => KubeconfigChange;
 
 interface Loaded extends KubeconfigState {
   readonly snapshots: readonly Snapshot[];
@@ -58,7 +58,7 @@ export async function readKubeconfig(files: KubeconfigFiles): Promise<Kubeconfig
 /**
  * What an edit would write, file by file, without writing or locking anything. Throws TkaError as editKubeconfig does.
  */
-export async function previewKubeconfig(files: KubeconfigFiles, plan: Plan): Promise<readonly FilePreview[]> {
+export async function previewKubeconfig(files: KubeconfigFiles, plan: KubeconfigPlan): Promise<readonly FilePreview[]> {
   return prepare(files, await settled(files), plan).previews;
 }
 
@@ -73,43 +73,47 @@ export function checkWritable(previews: readonly FilePreview[]): void {
  * were for damage, for a name that is not ours, and for what cannot be spliced safely; for a write that fails, with the
  * files written before it whole. Contract: client-go clientcmd, ModifyConfig and writeCurrentContext.
  */
-export async function editKubeconfig(files: KubeconfigFiles, plan: Plan): Promise<EditResult> {
+export async function editKubeconfig(files: KubeconfigFiles, plan: KubeconfigPlan): Promise<EditResult> {
   let work = prepare(files, await settled(files), plan);
   clearStale(work.loaded.snapshots.flatMap(({ file }) => [place(file), attempt(() => target(file)) ?? place(file)]));
   for (let round = 0; work.previews.length > 0; round++) {
     if (round === 10) throw new TkaError('the kubeconfig keeps changing under our hands', { hints: ['try again'] });
     const targets = new Map(work.previews.map(({ file }) => [file, target(file)]));
-    // kubectl locks the path as given; whoever comes by the link's target must be kept out too.
-    const locks = await lockAll([...targets].flatMap(([file, path]) => [place(file), path]));
-    try {
-      // From here to the rename nothing waits, so no signal handler and no timer of ours gets in between.
-      const now = load(files);
-      if (now !== work.loaded) work = prepare(files, now, plan);
-      const moved = work.previews.some(({ file }) => targets.get(file) !== target(file));
-      if (moved) continue;
-      const writes = work.previews.map(({ file, after }) => {
-        const path = targets.get(file) as string;
-        return { path, after, lock: locks.get(path) as NonNullable<ReturnType<typeof locks.get>> };
-      });
-      for (const { lock, path, after } of writes) stage(lock, path, after);
-      for (const { lock, path } of writes) commit(lock, path);
-      break;
-    } catch (error) {
-      if (!isLost(error)) throw error;
-      work = prepare(files, load(files), plan);
-    } finally {
-      unlockAll(locks);
-    }
+    // kubectl locks the path as given; a program that comes by the link's target must be kept out, too.
+    const isWritten = await withLocks(
+      [...targets].flatMap(([file, path]) => [place(file), path]),
+      (locks) => {
+        try {
+          // From here to the rename nothing waits, so no signal handler and no timer gets in between.
+          const now = load(files);
+          if (now !== work.loaded) work = prepare(files, now, plan);
+          if (work.previews.some(({ file }) => targets.get(file) !== target(file))) return false;
+          writeAll(work.previews, targets, locks);
+          return true;
+        } catch (error) {
+          if (!isLost(error)) throw error;
+          work = prepare(files, load(files), plan);
+          return false;
+        }
+      },
+    );
+    if (isWritten) break;
   }
   return work.result;
 }
 
-function attempt(find: () => string): string | undefined {
-  try {
-    return find();
-  } catch {
-    return undefined;
-  }
+/** Writes all new texts beside their files, then puts each in its place. Throws as stage() and commit() do. */
+function writeAll(
+  previews: readonly FilePreview[],
+  targets: ReadonlyMap<string, string>,
+  locks: ReadonlyMap<string, KubeconfigLock>,
+): void {
+  const writes = previews.map(({ file, after }) => {
+    const path = targets.get(file) as string;
+    return { path, after, lock: locks.get(path) as KubeconfigLock };
+  });
+  for (const { lock, path, after } of writes) stage(lock, path, after);
+  for (const { lock, path } of writes) commit(lock, path);
 }
 
 // kubectl writes in place, so a file may be read empty or cut short for a moment: damage is believed when it stays.
@@ -157,7 +161,7 @@ function sameBytes(a: readonly Snapshot[], b: readonly Snapshot[]): boolean {
   return a.length === b.length && a.every((one, i) => same(one, b[i]));
 }
 
-function prepare(files: KubeconfigFiles, loaded: Loaded, plan: Plan): Work {
+function prepare(files: KubeconfigFiles, loaded: Loaded, plan: KubeconfigPlan): Work {
   const { sources, view } = loaded;
   const changes = planChange(
     files,

@@ -6,15 +6,16 @@ import { systemCode, TkaError } from '../util/errors.ts';
 import { makeFolder } from '../util/files.ts';
 import { shellWord, shown } from './source.ts';
 
-// `<file>.lock` is what kubectl creates as a file; a folder of that name excludes it too. Ours holds one file, the
-// token, in which the new text is written before it is renamed to its place. So whoever finds our lock stale and
-// removes the token takes the write from us with it: our rename then fails, and nobody is overwritten. (proper-lockfile
-// lets two waiters remove one stale lock, the second one taking away the first one's new lock: both then hold it.)
+// kubectl creates `<file>.lock` as a file; a folder of that name excludes it, too. Our folder holds one file, the token, in which
+// the new text is written before it is renamed to its place. A program that finds our lock stale removes the token, and our
+// rename fails: no other write is lost. (With proper-lockfile, two waiters may remove one stale lock; the second one removes
+// the first one's new lock, and both hold it.)
 
-/** Nobody holds the lock for this long: it was left behind by a kill. */
-export const staleAfter = 2000;
+/** Milliseconds; no run holds a lock this long, so an older one was left behind by a kill. */
+const staleAfter = 2000;
+/** Milliseconds to wait for one lock that stays the same. */
 const waitAtMost = 5000;
-/** Where many take turns, nobody holds it for long, and our own turn may be late. */
+/** Milliseconds to wait while others take turns. */
 const waitInLine = 60_000;
 
 const tokenName = /^tka-[0-9a-f]{16}\.tmp$/;
@@ -25,24 +26,28 @@ export interface KubeconfigLock {
   readonly token: string;
 }
 
-// What is held while the next is waited for: a signal may end the process then.
+// A signal may end the process while it waits for the next lock.
 const incomplete = new Set<ReadonlyMap<string, KubeconfigLock>>();
 let atExit = false;
 
-/** Locks `<file>.lock` for each path, in order. Throws TkaError when another program holds one for 5 s, or many for 60. */
-export async function lockAll(files: readonly string[]): Promise<Map<string, KubeconfigLock>> {
+/**
+ * Locks `<file>.lock` for each path, in order, runs `work` and gives the locks back. Throws TkaError if another program holds
+ * one for 5 s, or many take turns for 60 s.
+ */
+export async function withLocks<T>(
+  files: readonly string[],
+  work: (locks: ReadonlyMap<string, KubeconfigLock>) => T,
+): Promise<T> {
   const held = new Map<string, KubeconfigLock>();
   if (!atExit) process.on('exit', () => incomplete.forEach(unlockAll));
   atExit = true;
   incomplete.add(held);
   try {
     for (const file of [...new Set(files)].sort()) held.set(file, await lock(file));
-    return held;
-  } catch (error) {
-    unlockAll(held);
-    throw error;
+    return work(held);
   } finally {
     incomplete.delete(held);
+    unlockAll(held);
   }
 }
 
@@ -57,7 +62,7 @@ export function clearStale(files: readonly string[]): void {
 }
 
 /** Gives locks back. Never throws. */
-export function unlockAll(held: ReadonlyMap<string, KubeconfigLock>): void {
+function unlockAll(held: ReadonlyMap<string, KubeconfigLock>): void {
   for (const { path, token } of held.values()) {
     attempt(() => unlinkSync(token));
     attempt(() => rmdirSync(path));
@@ -75,7 +80,7 @@ async function lock(file: string): Promise<KubeconfigLock> {
     if (found) {
       const id = `${found.ino} ${found.mtimeMs}`;
       if (id !== seen.id) seen = { id, since: Date.now() };
-      // A clock that differs from the file server's must not make a lock last for ever: watching it will do.
+      // The file server's clock may differ from ours, so the time that we have watched the lock counts, too.
       const age = Math.max(Date.now() - found.mtimeMs, Date.now() - seen.since);
       if (found.isDirectory() && age > staleAfter) {
         clear(path);
@@ -89,7 +94,7 @@ async function lock(file: string): Promise<KubeconfigLock> {
   }
 }
 
-// The lock's token, or undefined where somebody else has it.
+/** Returns the lock's token; undefined if another program has the lock. */
 function take(path: string, file: string): string | undefined {
   try {
     makeFolder(dirname(path));
@@ -104,7 +109,7 @@ function take(path: string, file: string): string | undefined {
   const token = join(path, `tka-${randomBytes(8).toString('hex')}.tmp`);
   try {
     closeSync(openSync(token, 'wx', 0o600));
-    // Another one may have cleared the folder that we made and made it anew: of two tokens, both go.
+    // Another program may have removed our folder as stale and made it anew: of two tokens, both go.
     if (readdirSync(path).length === 1) return token;
     attempt(() => unlinkSync(token));
     attempt(() => rmdirSync(path));
@@ -155,10 +160,11 @@ export function cannotWrite(file: string, cause: unknown): TkaError {
   });
 }
 
-function attempt(action: () => void): void {
+/** Runs an action whose failure does not matter here: what does matter shows at the next step. Returns undefined then. */
+export function attempt<T>(action: () => T): T | undefined {
   try {
-    action();
+    return action();
   } catch {
-    // Gone already, or not ours to remove: what matters shows at the next step.
+    return undefined;
   }
 }

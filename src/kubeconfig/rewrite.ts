@@ -15,7 +15,7 @@ import {
   tooLarge,
 } from './source.ts';
 import { addTopLevel, editSection, probeOf, replaceValue, setFields } from './splice.ts';
-import { applyEdits, type Edit, unsafe } from './text.ts';
+import { applyEdits, type TextEdit, unsafe } from './text.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 /**
@@ -78,15 +78,15 @@ function sectionPair(source: Layout, key: SectionKey) {
   return pair;
 }
 
-function removalFrom(source: Layout, key: SectionKey, names: ReadonlySet<string>): Edit[] {
+function removalFrom(source: Layout, key: SectionKey, names: ReadonlySet<string>): TextEdit[] {
   const pair = names.size > 0 ? sectionPair(source, key) : undefined;
   if (!pair) return [];
   const gone = source.entries[key].filter((entry) => names.has(entry.name)).map((entry) => entry.index);
   return editSection(source, pair, new Set(gone), []);
 }
 
-function additionTo(source: Layout, change: FileChange): Edit[] {
-  const edits: Edit[] = [];
+function additionTo(source: Layout, change: FileChange): TextEdit[] {
+  const edits: TextEdit[] = [];
   const updated = updatesOf(change);
   for (const key of sectionKeys) {
     for (const entry of source.entries[key]) {
@@ -126,7 +126,7 @@ function withField(value: Plain | undefined, path: readonly (string | number)[],
 
 // Reads the spliced text again. Of a long run of new items, which differ in their quoted strings alone, the first and
 // last few are read: parsing all would cost ten times what splicing does.
-function verified(source: Layout, edits: readonly Edit[], change: FileChange) {
+function verified(source: Layout, edits: readonly TextEdit[], change: FileChange) {
   const after = ofUsableSize(source, applyEdits(source.text, edits));
   const probe = applyEdits(source.text, edits, true);
   const refuse = (why: string, cause?: unknown) =>

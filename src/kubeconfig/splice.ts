@@ -4,12 +4,9 @@ import { insertFlow, removeFlow } from './flow.ts';
 import { blockItems, blockPair, flow, flowPair } from './render.ts';
 import { findPair, type Layout } from './source.ts';
 import {
-  type AnyPair,
   afterOwnComments,
   column,
-  type Edit,
   eol,
-  type Item,
   insertLines,
   itemEnd,
   itemStart,
@@ -17,18 +14,21 @@ import {
   lineStart,
   nextLine,
   requirePrivate,
+  type TextEdit,
   tokenEnd,
   unsafe,
+  type YamlItem,
+  type YamlPair,
 } from './text.ts';
 import type { Plain, PlainMap } from './value.ts';
 
 // --- fields ----------------------------------------------------------------------------------------------------------
 
 /** Edits that put another value behind a key. Throws TkaError where other parts of the file refer to the old one. */
-export function replaceValue(source: Layout, pair: AnyPair, value: Plain): Edit[] {
+export function replaceValue(source: Layout, pair: YamlPair, value: Plain): TextEdit[] {
   const node = pair.value;
   if (node && !isAlias(node)) requirePrivate(source, node);
-  const item = pair.srcToken as Item | undefined;
+  const item = pair.srcToken as YamlItem | undefined;
   const token = item?.value;
   const until = tokenEnd(token);
   if (token && until !== undefined) {
@@ -46,7 +46,7 @@ export function replaceValue(source: Layout, pair: AnyPair, value: Plain): Edit[
   return [{ start: behind, end: behind, text: ` ${flow(value)}` }];
 }
 
-function replaceItem(source: Layout, node: Node | null | undefined, value: Plain): Edit {
+function replaceItem(source: Layout, node: Node | null | undefined, value: Plain): TextEdit {
   const token = node?.srcToken;
   const end = tokenEnd(token);
   if (!node || !token || end === undefined) throw unsafe(source, node?.range?.[0] ?? 0, 'an empty list item');
@@ -54,7 +54,7 @@ function replaceItem(source: Layout, node: Node | null | undefined, value: Plain
   return { start: token.offset, end, text: flow(value) };
 }
 
-function addPairs(source: Layout, map: YAMLMap, pairs: readonly [string, Plain][]): Edit[] {
+function addPairs(source: Layout, map: YAMLMap, pairs: readonly [string, Plain][]): TextEdit[] {
   const token = map.srcToken;
   if (token?.type === 'flow-collection') {
     return [insertFlow(source, token, () => pairs.map(([key, value]) => flowPair(key, value)))];
@@ -93,10 +93,10 @@ function groups(fields: readonly Field[]): Map<string | number, Field[]> {
  * Edits that give fields below `node` their values: an old value's text is replaced, a missing field becomes a line
  * behind its siblings. Throws TkaError where an alias, an anchor in use or an unusual form is in the way.
  */
-export function setFields(source: Layout, node: Node | null | undefined, fields: readonly Field[]): Edit[] {
+export function setFields(source: Layout, node: Node | null | undefined, fields: readonly Field[]): TextEdit[] {
   const offset = node?.range?.[0] ?? 0;
   if (node) requirePrivate(source, node);
-  const edits: Edit[] = [];
+  const edits: TextEdit[] = [];
   const added: [string, Plain][] = [];
   for (const [key, group] of groups(fields)) {
     if (typeof key === 'number') {
@@ -142,14 +142,14 @@ const probeValue = (value: Plain): Plain => (Array.isArray(value) ? [...probeOf(
  */
 export function editSection(
   source: Layout,
-  pair: AnyPair,
+  pair: YamlPair,
   removed: ReadonlySet<number>,
   created: readonly PlainMap[],
-): Edit[] {
+): TextEdit[] {
   const node = pair.value;
   const offset = node?.range?.[0] ?? 0;
   if (node) requirePrivate(source, node);
-  const item = pair.srcToken as Item | undefined;
+  const item = pair.srcToken as YamlItem | undefined;
   const colon = lastSign(item?.sep);
   if (!item?.key || colon === undefined) throw unsafe(source, offset, 'a section in an unusual form');
   const token = item.value;
@@ -163,7 +163,7 @@ export function editSection(
     // Nothing in it yet: what stands for nothing goes, the items go below, a comment behind stays.
     if (created.length === 0) return [];
     const indent = ' '.repeat(column(source, itemStart(item)));
-    const edits: Edit[] = end === undefined ? [] : [{ start: colon, end, text: '' }];
+    const edits: TextEdit[] = end === undefined ? [] : [{ start: colon, end, text: '' }];
     const at = nextLine(source, end ?? colon);
     return [...edits, insertItems(source, Math.min(at, source.end), indent, created)];
   }
@@ -174,7 +174,7 @@ export function editSection(
     items.filter((_, index) => removed.has(index)),
   );
   if (created.length > 0) {
-    const dash = column(source, dashOf(items[0] as Item));
+    const dash = column(source, dashOf(items[0] as YamlItem));
     edits.push(insertItems(source, afterOwnComments(source, end, dash + 1), ' '.repeat(dash), created));
   } else if (removed.size > 0 && removed.size === items.length) {
     edits.unshift({ start: colon, end: colon, text: ' []' });
@@ -182,18 +182,18 @@ export function editSection(
   return edits;
 }
 
-const dashOf = (item: Item): number => item.start.find((t) => t.type === 'seq-item-ind')?.offset ?? 0;
+const dashOf = (item: YamlItem): number => item.start.find((t) => t.type === 'seq-item-ind')?.offset ?? 0;
 
 function isEmptyOnOneLine(source: Layout, token: CST.FlowCollection): boolean {
   return /^\[[ \t]*\]$/.test(source.lines.slice(token.offset, lastSign(token.end)));
 }
 
-function insertItems(source: Layout, at: number, indent: string, items: readonly PlainMap[]): Edit {
+function insertItems(source: Layout, at: number, indent: string, items: readonly PlainMap[]): TextEdit {
   return insertLines(source, at, blockItems(items, indent), blockItems(probeOf(items), indent));
 }
 
 // An item's lines go whole, from its dash to its last word; comments above and below stay.
-function removeLines(source: Layout, items: readonly Item[]): Edit[] {
+function removeLines(source: Layout, items: readonly YamlItem[]): TextEdit[] {
   const ranges: { start: number; end: number; text: string }[] = [];
   for (const item of items) {
     const dash = dashOf(item);
@@ -214,7 +214,7 @@ function removeLines(source: Layout, items: readonly Item[]): Edit[] {
 }
 
 /** Returns the edit that adds top-level pairs. Throws TkaError where that is unsafe. */
-export function addTopLevel(source: Layout, pairs: readonly (readonly [string, Plain])[]): Edit[] {
+export function addTopLevel(source: Layout, pairs: readonly (readonly [string, Plain])[]): TextEdit[] {
   const { root } = source;
   const token = root?.srcToken;
   if (root) requirePrivate(source, root);

@@ -3,15 +3,15 @@ import { TkaError } from '../util/errors.ts';
 import { damage, type Layout } from './source.ts';
 
 /** Text to stand in place of a range. `probe`, where given, is a shorter text of the same shape, for verification. */
-export interface Edit {
+export interface TextEdit {
   readonly start: number;
   readonly end: number;
   readonly text: string;
   readonly probe?: string;
 }
 
-export type AnyPair = Pair<Node | null, Node | null>;
-export type Item = CST.CollectionItem;
+export type YamlPair = Pair<Node | null, Node | null>;
+export type YamlItem = CST.CollectionItem;
 
 /** Returns the error for a place that cannot be spliced; `what` to do about it, where more than the usual is known. */
 export function unsafe(source: Layout, offset: number, why: string, what?: readonly string[]): TkaError {
@@ -21,7 +21,7 @@ export function unsafe(source: Layout, offset: number, why: string, what?: reado
 }
 
 /** Edits applied, in order of place; where several begin at one place, in the order given. Throws for overlaps. */
-export function applyEdits(text: string, edits: readonly Edit[], probe = false): string {
+export function applyEdits(text: string, edits: readonly TextEdit[], probe = false): string {
   const parts: string[] = [];
   let done = 0;
   for (const edit of edits.toSorted((a, b) => a.start - b.start || a.end - b.end)) {
@@ -46,12 +46,12 @@ export function lastSign(tokens: readonly CST.SourceToken[] | undefined): number
 
 // Node ranges leave out `- ` and anchors and swallow comments behind empty values, so ends are read off the tokens.
 /** Where a list item's or a pair's own text ends, without comments and line end. */
-export function itemEnd(item: Item): number | undefined {
+export function itemEnd(item: YamlItem): number | undefined {
   return tokenEnd(item.value) ?? lastSign(item.sep) ?? tokenEnd(item.key) ?? lastSign(item.start);
 }
 
 /** Where a key's or a list item's text begins, anchors and `?` included. */
-export function itemStart(item: Item): number {
+export function itemStart(item: YamlItem): number {
   return item.start.find((t) => !blank.has(t.type))?.offset ?? (item.key ?? item.value)?.offset ?? 0;
 }
 
@@ -74,7 +74,7 @@ export function tokenEnd(token: CST.Token | null | undefined): number | undefine
     case 'block-map':
     case 'block-seq':
       for (let i = token.items.length - 1; i >= 0; i--) {
-        const end = itemEnd(token.items[i] as Item);
+        const end = itemEnd(token.items[i] as YamlItem);
         if (end !== undefined) return end;
       }
       return undefined;
@@ -116,7 +116,7 @@ export function eol(source: Pick<Layout, 'text'>): string {
 }
 
 /** An edit that adds whole lines where a line begins; a file without a final line end stays one. */
-export function insertLines(source: Layout, at: number, text: string, probe?: string): Edit {
+export function insertLines(source: Layout, at: number, text: string, probe?: string): TextEdit {
   const end = eol(source);
   const open = at > lineStart(source, at);
   const whole = (t: string) => (open ? end + t.slice(0, -1).replaceAll('\n', end) : t.replaceAll('\n', end));

@@ -325,7 +325,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a link is followed when it is its turn',
     file: 'src/kubeconfig/index.ts',
-    find: 'if (moved) continue;',
+    find: 'if (work.previews.some(({ file }) => targets.get(file) !== target(file))) return false;',
     replace: '',
     tests: ['test/kubeconfig/disk.test.ts'],
   },

@@ -9,7 +9,7 @@ import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { siblingsToKeep } from '../contexts/siblings.ts';
 import { confirmed } from '../target/confirmed.ts';
-import type { Answer, Problem } from './plan.ts';
+import type { SyncAnswer, SyncProblem } from './plan.ts';
 
 const parallel = 32;
 /** Milliseconds for an answer; of members that the list calls dead, suspected or missing, less is expected. */
@@ -34,13 +34,13 @@ export async function askAll(
   context: Context,
   clusters: readonly Cluster[],
   { first, trust, budget = wholeBudget }: AskAllOptions,
-): Promise<{ answers: Answer[]; problems: Problem[] }> {
+): Promise<{ answers: SyncAnswer[]; problems: SyncProblem[] }> {
   const progress = progressOf(context, (done) => `asked ${done} of ${clusters.length} clusters …`);
   const deadline = performance.now() + budget;
   const once = new Map<string, Promise<ClusterDescription>>();
   const { network, terminal } = context;
   const client = (server: string) => new OnceClient(server, { network, log: terminal.log }, once);
-  const ask = async (cluster: Cluster): Promise<Answer | Problem> => {
+  const ask = async (cluster: Cluster): Promise<SyncAnswer | SyncProblem> => {
     const isGone = gone.has(cluster.state);
     const askTimeout = Math.min(context.askTimeout, isGone ? patience.gone : patience.listed);
     try {
@@ -61,7 +61,7 @@ export async function askAll(
   const indexes = [...clusters.keys()];
   const isFirst = clusters.map(first);
   const order = [...indexes.filter((i) => isFirst[i]), ...indexes.filter((i) => !isFirst[i])];
-  const found: (Answer | Problem)[] = [];
+  const found: (SyncAnswer | SyncProblem)[] = [];
   let next = 0;
   const worker = async () => {
     for (let at = order[next++]; at !== undefined; at = order[next++]) {
@@ -71,8 +71,8 @@ export async function askAll(
   };
   await Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, worker)).finally(progress.end);
   return {
-    answers: found.filter((one): one is Answer => 'info' in one),
-    problems: found.filter((one): one is Problem => 'error' in one),
+    answers: found.filter((one): one is SyncAnswer => 'info' in one),
+    problems: found.filter((one): one is SyncProblem => 'error' in one),
   };
 }
 

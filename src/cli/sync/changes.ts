@@ -4,7 +4,7 @@ import type { ClusterAccess } from '../../tka/answers.ts';
 import { certificatesIn } from '../../util/pem.ts';
 
 /** One thing about a known cluster that is not as it was, for a person to compare. */
-export interface Change {
+export interface AccessChange {
   readonly what: 'TKA server' | 'API server' | 'CA';
   readonly from: string;
   readonly to: string;
@@ -14,9 +14,9 @@ export interface Change {
  * What a server now says about its cluster's API server that differs from a context of ours; empty where the context
  * leads nowhere, so that nothing is known.
  */
-export function accessChanges(context: OurContext, access: ClusterAccess): Change[] {
+export function accessChanges(context: OurContext, access: ClusterAccess): AccessChange[] {
   if (context.apiServer === undefined) return [];
-  const changes: Change[] = [];
+  const changes: AccessChange[] = [];
   if (context.apiServer !== access.apiServer) {
     changes.push({ what: 'API server', from: context.apiServer, to: access.apiServer });
   }

@@ -7,10 +7,10 @@ import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 
 /** A cluster whose TKA server is known. */
-export type PlacedCluster = Cluster & { readonly server: string };
+export type ResolvedCluster = Cluster & { readonly server: string };
 
 /** The name that a template gives a cluster. Throws TkaError where it has none. */
-export type Template = (cluster: PlacedCluster) => string;
+export type ContextTemplate = (cluster: ResolvedCluster) => string;
 
 const longest = 253;
 const templateHints = [
@@ -21,12 +21,12 @@ const templateHints = [
  * Reads a `--context-template`: text with `{name}` and `{labels.KEY}`. What it gives is checked: labels come from
  * servers. Throws UsageError for anything else.
  */
-export function parseTemplate(text: string): Template {
+export function parseTemplate(text: string): ContextTemplate {
   const bad = (why: string) => new UsageError(`context template ${quoted(text)} ${why}`, { hints: templateHints });
   if (text.trim() === '') throw new UsageError('the context template is empty', { hints: templateHints });
   if (cleanText(text, longest) !== text) throw bad('is too long, or has spaces or control characters it must not have');
   const keys: string[] = [];
-  const parts = text.split(/(\{[^{}]*\})/).map((part, i): string | Template => {
+  const parts = text.split(/(\{[^{}]*\})/).map((part, i): string | ContextTemplate => {
     if (i % 2 === 0) {
       if (/[{}]/.test(part)) throw bad('has a brace too many');
       return part;
@@ -66,8 +66,8 @@ function labelOf(cluster: Cluster, key: string, keys: readonly string[]): string
  * others. Throws TkaError where the template gives none.
  */
 export function candidateNames(
-  cluster: PlacedCluster,
-  options: { readonly tailnet: string; readonly template: Template | undefined },
+  cluster: ResolvedCluster,
+  options: { readonly tailnet: string; readonly template: ContextTemplate | undefined },
 ): string[] {
   const { server, name } = cluster;
   const plain = contextNames(server, options.tailnet, name);

@@ -6,19 +6,19 @@ import type { Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { contextsByCluster } from '../target/contexts-by-cluster.ts';
-import { accessChanges, type Change } from './changes.ts';
-import { assignNames, candidateNames, type PlacedCluster, type Template } from './names.ts';
+import { type AccessChange, accessChanges } from './changes.ts';
+import { assignNames, type ContextTemplate, candidateNames, type ResolvedCluster } from './names.ts';
 
 /** A cluster whose own TKA server has said how its API server is reached. */
-export interface Answer {
-  readonly cluster: PlacedCluster;
+export interface SyncAnswer {
+  readonly cluster: ResolvedCluster;
   readonly info: ClusterDescription;
   /** The cluster's other servers that have confirmed that they are; undefined if it does not state enough (Go). */
   readonly siblings: Siblings | undefined;
 }
 
 /** Why a cluster is not in the kubeconfig as it should be. */
-export interface Problem {
+export interface SyncProblem {
   readonly cluster: Cluster;
   readonly error: TkaError;
   /** True where nothing else was to be expected: a dead member does not answer. */
@@ -28,19 +28,19 @@ export interface Problem {
 export interface SyncInput {
   /** The whole list, whatever was chosen of it. */
   readonly all: readonly Cluster[];
-  readonly answers: readonly Answer[];
+  readonly answers: readonly SyncAnswer[];
   readonly tailnet: string;
-  readonly template: Template | undefined;
+  readonly template: ContextTemplate | undefined;
   readonly acceptChanges: boolean;
   /** Whether a person agreed to go without a look at this API server's certificate. */
-  readonly mayBeInsecure: (answer: Answer) => boolean;
+  readonly mayBeInsecure: (answer: SyncAnswer) => boolean;
   /** Whether kubectl can run what a context names. */
   readonly runs: (context: OurContext) => boolean;
   /** Whether a memberlist has named the server of a context before. */
   readonly wasListed: (context: OurContext) => boolean;
   /** Whether contexts are to go whose servers were listed before, and are no longer. */
   readonly prunes: boolean;
-  readonly specOf: (name: string, answer: Answer, server: string) => ContextSpec;
+  readonly specOf: (name: string, answer: SyncAnswer, server: string) => ContextSpec;
   /** Names that cannot be written, and why. */
   readonly blocked: ReadonlyMap<string, TkaError>;
 }
@@ -59,12 +59,12 @@ export interface SyncPlan {
   readonly notices: readonly string[];
   /** What to type about them. */
   readonly hints: readonly string[];
-  readonly problems: readonly Problem[];
+  readonly problems: readonly SyncProblem[];
 }
 
 interface Renaming {
   readonly context: OurContext;
-  readonly answer: Answer;
+  readonly answer: SyncAnswer;
 }
 
 /** Says what to do about a kubeconfig. Pure but for a look at files of which a context is to be renamed. */
@@ -76,11 +76,11 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
     renamed: [] as { from: string; to: string }[],
     notices: [] as string[],
     hints: [] as string[],
-    problems: [] as Problem[],
+    problems: [] as SyncProblem[],
   };
   const upsert: ContextSpec[] = [];
   const ours = contextsOf(view, input);
-  const fail = ({ cluster }: Answer, error: TkaError) => plan.problems.push({ cluster, error, expected: false });
+  const fail = ({ cluster }: SyncAnswer, error: TkaError) => plan.problems.push({ cluster, error, expected: false });
 
   const { candidates, nameless } = candidatesOf(input);
   const usable = oneEach(input.answers).filter((answer) => {
@@ -162,12 +162,12 @@ function serversOf({ server, servers }: Cluster): Set<string> {
  * The server that a context keeps or gets: its own, whichever of the cluster's servers that is and however the user
  * calls it, unless it was listed before and is no longer. Then the cluster's TKA server has moved.
  */
-function serverFor(context: OurContext, { cluster }: Answer, { wasListed }: SyncInput): string {
+function serverFor(context: OurContext, { cluster }: SyncAnswer, { wasListed }: SyncInput): string {
   return !serversOf(cluster).has(context.server) && wasListed(context) ? cluster.server : context.server;
 }
 
 // The list may name one server twice.
-function oneEach(answers: readonly Answer[]): Answer[] {
+function oneEach(answers: readonly SyncAnswer[]): SyncAnswer[] {
   const seen = new Set<string>();
   return answers.filter(({ cluster: { server } }) => !seen.has(server) && seen.add(server));
 }
@@ -192,7 +192,7 @@ function candidatesOf(input: SyncInput) {
 
 /** Why an answer must not be taken over as it is; undefined if it may be. */
 function objection(
-  answer: Answer,
+  answer: SyncAnswer,
   existing: readonly OurContext[],
   input: SyncInput,
   notices: string[],
@@ -219,7 +219,7 @@ function objection(
 
 /** Contexts whose name is none that the template gives, one a server. */
 function renamingsOf(
-  answers: readonly Answer[],
+  answers: readonly SyncAnswer[],
   ours: ReadonlyMap<string, readonly OurContext[]>,
   candidates: ReadonlyMap<string, readonly string[]>,
   view: KubeconfigView,
@@ -256,12 +256,12 @@ function richerContexts(file: string): Set<string> {
   return new Set(rich.map(({ name }) => name));
 }
 
-function changesOf(context: OurContext, answer: Answer, input: SyncInput): Change[] {
+function changesOf(context: OurContext, answer: SyncAnswer, input: SyncInput): AccessChange[] {
   const [from, to] = [context.server, serverFor(context, answer, input)];
   return [...(from === to ? [] : [{ what: 'TKA server' as const, from, to }]), ...accessChanges(context, answer.info)];
 }
 
-function differs(context: OurContext, answer: Answer, input: SyncInput): boolean {
+function differs(context: OurContext, answer: SyncAnswer, input: SyncInput): boolean {
   return context.apiServer === undefined || changesOf(context, answer, input).length > 0 || !input.runs(context);
 }
 
@@ -269,7 +269,7 @@ function noName(): TkaError {
   return new TkaError('all names that it could have are taken');
 }
 
-function withHint(error: TkaError, { cluster }: Answer): TkaError {
+function withHint(error: TkaError, { cluster }: SyncAnswer): TkaError {
   return new TkaError(error.message, {
     hints: [`give it another name: kubectl tka login ${cluster.server} --no-switch --context NAME`],
     cause: error,

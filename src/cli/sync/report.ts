@@ -3,8 +3,8 @@ import { messageAfterName } from '../../discovery/clusters.ts';
 import type { OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import type { Problem } from './plan.ts';
-import type { Written } from './write.ts';
+import type { SyncProblem } from './plan.ts';
+import type { WrittenSync } from './write.ts';
 
 const mostNames = 20;
 const mostHints = 8;
@@ -17,11 +17,11 @@ export function listed(names: readonly string[]): string {
   return names.slice(0, mostNames).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
-export interface Report {
-  readonly written: Written;
+export interface SyncReport {
+  readonly written: WrittenSync;
   /** All clusters that were to be synced. */
   readonly chosen: readonly Cluster[];
-  readonly problems: readonly Problem[];
+  readonly problems: readonly SyncProblem[];
   /** Contexts of ours as they were before. */
   readonly before: readonly OurContext[];
   readonly dryRun: boolean;
@@ -31,7 +31,7 @@ export interface Report {
  * Says what a sync did: the diff or the sum of it on stdout, the rest on stderr. Returns the error to end with, if not
  * every cluster is in order.
  */
-export function reportSync(context: Context, report: Report): TkaError | undefined {
+export function reportSync(context: Context, report: SyncReport): TkaError | undefined {
   const { terminal, settings } = context;
   const { written, chosen, problems, dryRun } = report;
   const { plan } = written;
@@ -84,7 +84,7 @@ function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[]
   };
 }
 
-function summaryOf({ plan, changedFiles }: Written, kept: readonly string[], isIncomplete: boolean): string {
+function summaryOf({ plan, changedFiles }: WrittenSync, kept: readonly string[], isIncomplete: boolean): string {
   const parts: [readonly string[], string][] = [
     [plan.added, 'added'],
     [plan.renamed.map(({ from, to }) => `${from} to ${to}`), 'renamed'],

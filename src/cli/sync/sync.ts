@@ -14,7 +14,7 @@ import { askAll } from './ask.ts';
 import { parseTemplate } from './names.ts';
 import { planSync, type SyncInput } from './plan.ts';
 import { reportSync } from './report.ts';
-import { type Written, writeSync } from './write.ts';
+import { type WrittenSync, writeSync } from './write.ts';
 
 export interface SyncFlags {
   readonly selector?: string;
@@ -90,7 +90,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
 }
 
 /** Keeps what outlives the run beside the kubeconfig. */
-function keep(context: Context, { plan }: Written, known: ReadonlySet<string | null>): void {
+function keep(context: Context, { plan }: WrittenSync, known: ReadonlySet<string | null>): void {
   const { sessions } = context;
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
   // Forgotten with its context, and back with it; who only logged out stays so.

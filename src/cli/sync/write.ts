@@ -14,7 +14,7 @@ import type { SyncPlan } from './plan.ts';
 type Planner = (view: KubeconfigView, blocked: ReadonlyMap<string, TkaError>) => SyncPlan;
 
 /** What came of a plan. */
-export interface Written {
+export interface WrittenSync {
   readonly plan: SyncPlan;
   readonly changedFiles: readonly string[];
   readonly previousContext: string | undefined;
@@ -27,7 +27,7 @@ export interface Written {
  * Carries a plan out in one edit, or with `dryRun` only shows it. The plan is made again without the contexts that cannot be
  * written, for instance because an entry that is not ours has the name. Throws TkaError where nothing can be written.
  */
-export async function writeSync(files: KubeconfigFiles, planner: Planner, dryRun: boolean): Promise<Written> {
+export async function writeSync(files: KubeconfigFiles, planner: Planner, dryRun: boolean): Promise<WrittenSync> {
   const made: { plan?: SyncPlan; view?: KubeconfigView } = {};
   const plan = (view: KubeconfigView, blockedBy: BlockedBy) => {
     const blocked = new Map<string, TkaError>();

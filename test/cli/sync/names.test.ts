@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { login } from '../../../src/cli/commands/login.ts';
-import { assignNames, candidateNames, type PlacedCluster, parseTemplate } from '../../../src/cli/sync/names.ts';
+import { assignNames, candidateNames, parseTemplate, type ResolvedCluster } from '../../../src/cli/sync/names.ts';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { UsageError } from '../../../src/util/errors.ts';
 import { Ground } from './fixture.ts';
 
-const cluster = (server: string, name: string, labels: Record<string, string> = {}): PlacedCluster => ({
+const cluster = (server: string, name: string, labels: Record<string, string> = {}): ResolvedCluster => ({
   name,
   server,
   apiEndpoint: 'https://api.example.com',
@@ -26,7 +26,7 @@ interface NamingOptions {
   readonly taken?: readonly string[];
 }
 
-function naming(clusters: readonly PlacedCluster[], options: NamingOptions = {}): Record<string, string> {
+function naming(clusters: readonly ResolvedCluster[], options: NamingOptions = {}): Record<string, string> {
   const template = options.template === undefined ? undefined : parseTemplate(options.template);
   const { tailnet = 'example.ts.net', kept = {}, taken = [] } = options;
   const candidates = new Map(clusters.map((one) => [one.server, candidateNames(one, { tailnet, template })]));
@@ -40,7 +40,7 @@ const digest = (server: string) => createHash('sha256').update(server).digest('h
 const west = { environment: 'production', region: 'us-west-2' };
 
 describe('names', () => {
-  const rows: readonly [string, readonly PlacedCluster[], NamingOptions, Record<string, string>][] = [
+  const rows: readonly [string, readonly ResolvedCluster[], NamingOptions, Record<string, string>][] = [
     [
       'are the cluster’s',
       [cluster(a, 'x'), cluster('http://100.64.0.1', 'prod')],
