@@ -1,3 +1,5 @@
+// Node's autoSelectFamily abandons an address after 250 ms, and does not ask tailscaled for names: hence our own dialler.
+
 import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns/promises';
 import * as net from 'node:net';
@@ -125,9 +127,8 @@ function alternating(found: readonly LookupAddress[]): string[] {
     .flatMap((item) => (item === undefined ? [] : [item.address]));
 }
 
-// Node's own autoSelectFamily gives an address up when the next one's turn comes. The first packets to a peer of a
-// tailnet can take a second, and the next address may be of a family that this machine does not have: so here, as in
-// Go and in RFC 8305, an attempt that was begun goes on.
+// Milliseconds until the next address is tried as well (RFC 8305). An attempt that has begun goes on, as in Go: the first
+// packets to a tailnet peer can take a second, and this machine may have no route for the next address's family.
 const nextAfter = 250;
 
 /** Connects to the first of some addresses that answers, trying a further one each 250 ms. */

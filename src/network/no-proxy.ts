@@ -1,3 +1,5 @@
+// kubectl's users put CIDRs into NO_PROXY, which neither Node nor undici reads.
+
 import { BlockList, isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
 import { isLoopback } from '../util/address.ts';

@@ -1,3 +1,5 @@
+// A userspace tailscaled is reached by SOCKS5 (ALL_PROXY). Node does not speak it, and undici takes too long to start.
+
 import { isIP, type Socket } from 'node:net';
 import type { ProxyServer } from './environment.ts';
 import { HandshakeError, readBytes } from './wire.ts';
