@@ -9,20 +9,17 @@ import type { OnStep } from './steps.ts';
 
 /** What resolves host names. */
 export interface Names {
-  /** Instead of the system's resolver. */
+  /** Replaces the system's resolver. */
   readonly lookup?: ((host: string) => Promise<readonly LookupAddress[]>) | undefined;
-  /**
-   * What tailscaled knows by a name: its addresses, none where the tailnet has no such device, undefined where that
-   * cannot be told.
-   */
+  /** Asks tailscaled for a name: none if the tailnet has no such device, undefined if that is not known. */
   readonly tailnetAddresses?: ((host: string) => Promise<readonly string[] | undefined>) | undefined;
-  /** The tailnet's suffix in lower case (`example.ts.net`), if it is known; a cheaper question than the one for a name. */
+  /** The tailnet's suffix in lower case (`example.ts.net`), if it is known; cheaper than asking for a name. */
   readonly tailnetSuffix?: (() => Promise<string | undefined>) | undefined;
   readonly log: (line: string) => void;
   readonly onStep?: OnStep | undefined;
 }
 
-/** Rejects with the signal's reason as soon as it is aborted; the promise itself goes on, unheard. */
+/** Rejects with the signal's reason as soon as it is aborted; the promise goes on, and its result is ignored. */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const abort = () => reject(signal.reason);
@@ -32,18 +29,18 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Prom
   });
 }
 
-/** The tailnet's addresses of a target that may be spoken to; none where it knows nothing of it. */
+/** Returns the tailnet's addresses of a target; for plain http only those that it may be spoken to. */
 export async function tailnetAddresses(target: Destination, names: Names, signal: AbortSignal): Promise<string[]> {
   return permitted(target, (await askTailnet(target.host, names, signal)) ?? [], String);
 }
 
-/** What tailscaled says of a name; undefined where it says nothing, none where it says that there is no such device. */
+/** Asks tailscaled for a name: none if the tailnet has no such device, undefined if tailscaled does not know. */
 async function askTailnet(host: string, names: Names, signal: AbortSignal): Promise<string[] | undefined> {
   if (names.tailnetAddresses === undefined) return undefined;
   try {
     const found = await unlessAborted(names.tailnetAddresses(host), signal);
     names.log(`the tailnet knows ${host} as ${found?.join(', ') || 'nothing'}`);
-    // What is no address at all says nothing.
+    // Ignores what is not an IP address.
     return found === undefined || found.length === 0
       ? found?.slice()
       : known(found.filter((text) => net.isIP(text) !== 0));
@@ -56,10 +53,7 @@ async function askTailnet(host: string, names: Names, signal: AbortSignal): Prom
 
 const known = (addresses: string[]) => (addresses.length > 0 ? addresses : undefined);
 
-/**
- * True for a name that tailscaled is to be asked for first: one of a tailnet, and any by plain http, which is spoken to
- * this machine and the tailnet only.
- */
+/** Returns whether tailscaled is asked first: for a tailnet's name, and for any name by plain http. */
 async function isTailnetName(target: Destination, names: Names, signal: AbortSignal): Promise<boolean> {
   const host = target.host.toLowerCase().replace(/\.$/, '');
   if (names.tailnetAddresses === undefined || /(?:^|\.)localhost$/.test(host)) return false;
@@ -71,10 +65,10 @@ async function isTailnetName(target: Destination, names: Names, signal: AbortSig
 }
 
 /**
- * The addresses to dial for a target. A tailnet's name is asked of tailscaled first: a resolver may not know the tailnet
- * and say so late or never, which a process must wait for at its end, and another's answer to it is no proof by plain
- * http. The resolver is asked for what tailscaled does not know, and tailscaled for what the resolver does not.
- * Throws TkaError for plain http to elsewhere, and the system's error (ENOTFOUND) for a name without an address.
+ * Returns the addresses to connect to. For a tailnet's name tailscaled is asked first, then the resolver; for another
+ * name the other way round. A resolver that does not know the tailnet may answer late or never, and Node waits for it
+ * before it exits; for plain http its answer proves nothing.
+ * Throws TkaError for plain http to other addresses, and the system's error (ENOTFOUND) for a name without an address.
  */
 export async function addressesOf(target: Destination, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
@@ -131,7 +125,7 @@ function alternating(found: readonly LookupAddress[]): string[] {
 // packets to a tailnet peer can take a second, and this machine may have no route for the next address's family.
 const nextAfter = 250;
 
-/** Connects to the first of some addresses that answers, trying a further one each 250 ms. */
+/** Connects to the first address that answers; every 250 ms one more is tried. */
 export function dial(addresses: readonly string[], port: number, signal: AbortSignal): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const open = new Set<net.Socket>();
@@ -155,7 +149,7 @@ export function dial(addresses: readonly string[], port: number, signal: AbortSi
       if (host === undefined) {
         if (open.size > 0) return;
         end();
-        // Nobody there says more than no way there.
+        // A refusal says more than a missing route.
         return reject(errors.find((error) => systemCode(error) === 'ECONNREFUSED') ?? errors[0]);
       }
       const socket = net.connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });

@@ -9,14 +9,14 @@ export interface ProxyServer {
   readonly host: string;
   readonly port: number;
   readonly credentials?: { readonly user: string; readonly password: string };
-  /** Fit to be shown: without credentials. */
+  /** Without credentials: `socks5://127.0.0.1:1055`. */
   readonly shown: string;
   /** The variable that names it. */
   readonly variable: string;
 }
 
-// As in Go, and so in kubectl, socks5 leaves names to the proxy, which is what socks5h means elsewhere. A userspace
-// tailscaled counts on that: nobody else knows its names.
+// As in Go, and so in kubectl, socks5 leaves names to the proxy; elsewhere that is called socks5h. A userspace
+// tailscaled needs it: only it can resolve the tailnet's names.
 const kinds: Readonly<Record<string, { kind: ProxyServer['kind']; port: number }>> = {
   http: { kind: 'http', port: 80 },
   https: { kind: 'https', port: 443 },
@@ -24,7 +24,7 @@ const kinds: Readonly<Record<string, { kind: ProxyServer['kind']; port: number }
   socks5h: { kind: 'socks5', port: 1080 },
 };
 
-/** The proxy for a target that `variable` names; undefined where NO_PROXY spares it. Throws TkaError for a bad one. */
+/** Returns the proxy that `variable` names; undefined if NO_PROXY excludes the target. Throws TkaError for a bad value. */
 export function proxyFor(
   variable: string,
   env: Readonly<Record<string, string | undefined>>,

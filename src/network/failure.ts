@@ -13,14 +13,14 @@ export class ConnectTimeout extends Error {
   }
 }
 
-/** Nothing to believe: no connection, a server error, or something that is not the protocol. Trying again may help. */
+/** No connection, a server error, or an answer that is not of the protocol. Trying again may help. */
 export class Unavailable extends TkaError {
   override readonly name = 'Unavailable';
-  /** How long it is worth to go on trying while this is the answer, in milliseconds. */
+  /** How long to go on trying while this is the answer, in milliseconds. */
   readonly patience: number;
-  /** The server did answer, with something of no use: the message says with what. */
+  /** The server answered, but not as it should. */
   readonly answered: boolean;
-  /** The server is not there: no connection, no whole answer, or a gateway that says so (HTTP 502, 503, 504). */
+  /** The server is away: no connection, no whole answer, or a gateway's 502, 503 or 504. */
   readonly away: boolean;
   /** The pause before the next try that the server asks for, in milliseconds; undefined if it asks for none. */
   readonly pause: number | undefined;
@@ -38,9 +38,9 @@ export class Unavailable extends TkaError {
   }
 }
 
-/** A failure to connect in a person's words, its kind, and how many milliseconds it is worth to try again. */
+/** Why a connection failed, in words for a person, and for how many milliseconds to try again. */
 export interface ConnectFailure {
-  /** `plain`: a port that speaks plain http was spoken to in TLS; `authority`: an authority that is not trusted. */
+  /** `plain`: TLS was sent to a port for plain http; `authority`: the certificate's authority is not trusted. */
   readonly kind: 'name' | 'route' | 'refused' | 'timeout' | 'tls' | 'plain' | 'authority' | 'broken';
   readonly what: string;
   readonly patience: number;
@@ -50,7 +50,7 @@ export interface ConnectFailure {
 const tlsCode =
   /CERT|SSL|TLS|SELF_SIGNED|VERIFY|INVALID_(?:CA|PURPOSE)|TOO_(?:WEAK|SMALL)|HOSTNAME_MISMATCH|PATH_LENGTH/;
 
-// What OpenSSL says of an answer that is no TLS record, as the letters of HTTP/1.1 400.
+// OpenSSL's messages for an answer that is not TLS, such as `HTTP/1.1 400`.
 const notTls = /wrong version number|packet length too long/i;
 
 const unknownAuthority = new Set([
@@ -62,10 +62,10 @@ const unknownAuthority = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
-/** What to type where a certificate is by an authority that is not trusted. */
+/** The hint for a certificate of an authority that is not trusted. */
 export const authorityHint = 'if a private CA signed its certificate: kubectl tka config tls.caFile FILE';
 
-/** Tells what a failed connection means. */
+/** Returns what a failed connection means. */
 export function failureOf(error: unknown): ConnectFailure {
   const code = systemCode(error) ?? '';
   if (code === 'ENOTFOUND' || code.startsWith('EAI_')) {
@@ -86,7 +86,7 @@ export function failureOf(error: unknown): ConnectFailure {
   return { kind: 'broken', what: `the connection broke (${code || firstLine(error)})`, patience: 5000 };
 }
 
-/** The messages of an error and of its causes. */
+/** Returns the messages of an error and of its causes. */
 function messages(error: unknown): string {
   const all: string[] = [];
   for (let e = error, depth = 0; e instanceof Error && depth < 5; e = e.cause, depth++) {
@@ -96,7 +96,7 @@ function messages(error: unknown): string {
   return all.join('\n');
 }
 
-/** Milliseconds as seconds, for a person. */
+/** Formats milliseconds as seconds: `1.5 s`. */
 export function seconds(milliseconds: number): string {
   return `${Math.round(milliseconds / 100) / 10} s`;
 }
@@ -104,7 +104,7 @@ export function seconds(milliseconds: number): string {
 function firstLine(error: unknown): string {
   const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const [first = ''] = (inner instanceof Error ? inner.message : String(inner)).split('\n', 1);
-  // Node advises an option of its own, which kubectl's users cannot give.
+  // Node's advice names an option that kubectl's users cannot set.
   const line = first.replace(/; if the root CA is installed locally.*/, '');
   return cleanText(line.charAt(0).toLowerCase() + line.slice(1), 200);
 }

@@ -11,7 +11,7 @@ export interface HttpRequest {
   readonly signal?: AbortSignal;
 }
 
-/** The head of an answer; the body comes as it is read, and is given up where the reading ends early. */
+/** The head of an answer. The body arrives while it is read; to stop reading closes the connection. */
 export interface HttpAnswer {
   readonly statusCode: number;
   readonly headers: http.IncomingHttpHeaders;
@@ -22,7 +22,7 @@ export interface HttpAnswer {
 export interface Client {
   /** Rejects with the error of the connection, of the signal, or ClientDestroyed. */
   request(request: HttpRequest): Promise<HttpAnswer>;
-  /** Ends requests, the connection, and what is being done to have one. */
+  /** Ends the requests, the connection, and an attempt to connect. */
   destroy(): Promise<void>;
 }
 
@@ -36,23 +36,20 @@ export class ClientDestroyed extends Error {
   }
 }
 
-/** The host as a Host header names it, and how to have a connection to it. `connect` is told when nobody waits any more. */
+/** The value of the Host header, and how to connect. `closed` is aborted when the client is destroyed. */
 export interface HttpOptions {
   readonly host: string;
   readonly connect: (closed: AbortSignal) => Promise<Socket>;
 }
 
-/**
- * A client on Node's own HTTP: its parser is compiled already, where undici's has to be at every start, which alone
- * would be half of a sign-in.
- */
+/** Returns a client on node:http. undici would have to be compiled at every start: half the time of a sign-in. */
 export function httpClient({ host, connect }: HttpOptions): Client {
   const closed = new AbortController();
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   agent.createConnection = (_, callback) => {
     connect(closed.signal).then(
       (socket) => callback?.(null, socket),
-      // As Node itself calls it: there is no connection to tell of.
+      // Node itself calls it so, with the error alone.
       (error) => (callback as ((error: Error) => void) | undefined)?.(error),
     );
     return undefined;
@@ -75,7 +72,7 @@ export function httpClient({ host, connect }: HttpOptions): Client {
         };
         request.once('close', () => {
           settled();
-          // An answer that nobody asked for, as a change of protocols, ends a request without a word.
+          // An unexpected answer, such as a change of protocols, ends a request without an error.
           reject(Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' }));
         });
         request.on('error', (error) => {
@@ -84,7 +81,7 @@ export function httpClient({ host, connect }: HttpOptions): Client {
         });
         request.once('response', (message) => {
           answer = message;
-          // Whoever reads the body hears of it there.
+          // The reader of the body gets the error.
           message.on('error', () => {});
           resolve({ statusCode: message.statusCode ?? 0, headers: message.headers, body: message });
         });

@@ -11,7 +11,7 @@ import { defaultContext, secure, type Trust } from './tls.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** What a process knows of its network. */
+/** The surroundings of a process. */
 export interface NetworkOptions extends Omit<Names, 'log'> {
   /** Where the proxy variables are. */
   readonly env: Environment;
@@ -20,29 +20,29 @@ export interface NetworkOptions extends Omit<Names, 'log'> {
   readonly log?: ((line: string) => void) | undefined;
 }
 
-/** How to speak to one origin. */
+/** How to connect to one origin. */
 export interface ConnectOptions {
-  /** Milliseconds for a connection: names, TCP, the proxy and TLS together. */
+  /** Milliseconds for name resolution, TCP, the proxy and TLS together. */
   readonly connectTimeout: number;
-  /** The only authorities to believe (PEM); those of `tls.caFile` and the default ones if absent. */
+  /** The only trusted authorities (PEM); if absent, the default ones and those of `tls.caFile`. */
   readonly ca?: string | undefined;
-  /** Believes whoever answers. */
+  /** Skips certificate verification. */
   readonly insecure?: boolean | undefined;
   /** Told of the steps of each connection. */
   readonly onStep?: OnStep | undefined;
 }
 
-/** The way to servers: direct or through proxies, by the system's names or the tailnet's. */
+/** Connects to servers, directly or through proxies, by the system's names or the tailnet's. */
 export interface Network {
-  /** A client for one origin; nothing is opened before its first request. destroy() it at the end. */
+  /** Returns a client for one origin, which connects at its first request. Call destroy() at the end. */
   client(origin: string, options: ConnectOptions): Client;
   /** Opens a connection as a client's request does, and sends nothing over it. Destroy the socket at the end. */
   connect(origin: string, options: ConnectOptions): Promise<net.Socket>;
-  /** The proxy that an origin is spoken to through; undefined where there is none. Throws TkaError for a bad one. */
+  /** Returns the proxy for an origin, undefined for none. Throws TkaError if the variable is wrong. */
   route(origin: string): Promise<Route | undefined>;
 }
 
-/** Learns the way to servers from the environment and the settings. Problems of either show when they matter. */
+/** Reads the environment and the settings. Errors in them show when they are used. */
 export function openNetwork(options: NetworkOptions): Network {
   const { env, caFile } = options;
   const names: Names = { ...options, log: options.log ?? (() => {}) };
@@ -107,9 +107,9 @@ function routeThrough(proxy: ProxyServer | undefined): Route | undefined {
   return proxy && { proxy: proxy.shown, variable: proxy.variable };
 }
 
-/** The variable that names a proxy for http or https. What it holds is read only where it is needed. */
+/** Returns the variable that names a proxy for http or https. Its value is parsed later, if it is needed. */
 function proxyVariable(env: Environment, plain: boolean): string | undefined {
-  // A web server hands a request's header `Proxy` to a CGI program as HTTP_PROXY.
+  // A web server passes the header `Proxy` of a request to a CGI program as HTTP_PROXY.
   const upper = env.REQUEST_METHOD ? [] : ['HTTP_PROXY'];
   const own = plain ? [...upper, 'http_proxy'] : ['HTTPS_PROXY', 'https_proxy'];
   return [...own, 'ALL_PROXY', 'all_proxy'].find((name) => env[name]?.trim());

@@ -12,7 +12,7 @@ export interface Destination {
   readonly plain: boolean;
 }
 
-/** Reads an origin. */
+/** Parses an origin. */
 export function destinationOf(origin: string): Destination {
   const url = new URL(origin);
   const plain = url.protocol === 'http:';
@@ -20,12 +20,12 @@ export function destinationOf(origin: string): Destination {
   return { origin: url.origin, host, port: Number(url.port || (plain ? 80 : 443)), plain };
 }
 
-/** Those of some addresses that may be spoken to: all by TLS, this machine's and the tailnet's by plain http. */
+/** Returns the addresses that may be used: all for TLS, loopback's and the tailnet's for plain http. */
 export function permitted<T>(target: Destination, items: readonly T[], address: (item: T) => string): T[] {
   return items.filter((item) => !target.plain || isLoopbackOrTailnet(address(item)));
 }
 
-/** The refusal of plain http to an address that anybody might listen on the way to. */
+/** Returns the error for plain http over a network where others could read it. */
 export function plainHttpError(origin: string): TkaError {
   return new TkaError(`${origin} is neither on this machine nor on a tailnet: plain http is not spoken to it`, {
     hints: [

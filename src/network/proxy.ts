@@ -25,7 +25,7 @@ export async function throughProxy(
   names.log(`${target.origin} is spoken to through the proxy ${proxy.shown} (${proxy.variable})`);
   const ask = (host: string) => tunnel(proxy, { ...target, host }, names, trust, signal);
 
-  // What a proxy makes of a name is out of sight, so for plain http it is given the address.
+  // How a proxy resolves a name cannot be seen, so for plain http it gets the address.
   if (target.plain) {
     const known = isIP(target.host) === 0 ? await tailnetAddresses(target, names, signal) : [target.host];
     const addresses = permitted(target, known, String);
@@ -37,7 +37,7 @@ export async function throughProxy(
   try {
     return await ask(target.host);
   } catch (error) {
-    // Few proxies tell that a name is what failed; the tailnet may know it where they do not.
+    // Few proxies say that the name is what failed; the tailnet may know it.
     const cause = error instanceof Error ? error.cause : undefined;
     if (!(cause instanceof HandshakeError) || !cause.byAddress || isIP(target.host) !== 0) throw error;
     const [address] = await tailnetAddresses(target, names, signal);
@@ -58,7 +58,7 @@ async function tunnel(
   const abort = () => socket.destroy(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   if (signal.aborted) abort();
-  // Until its next owner listens.
+  // Without a listener a socket error would crash the process.
   socket.on('error', () => {});
   try {
     // CONNECT for plain http as well: the request's Host header then reaches the server unchanged (without a tunnel a

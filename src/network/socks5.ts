@@ -8,7 +8,7 @@ const version = 5;
 const noAuthentication = 0;
 const userAndPassword = 2;
 
-// RFC 1928, section 6. tailscaled knows but the first, for whatever goes wrong.
+// RFC 1928, section 6. tailscaled sends only the first, for all failures.
 const replies: Readonly<Record<number, { what: string; byAddress?: boolean; patience: number }>> = {
   1: { what: 'failed to connect to', byAddress: true, patience: 2000 },
   2: { what: 'is not allowed to connect to', patience: 0 },
@@ -20,7 +20,7 @@ const replies: Readonly<Record<number, { what: string; byAddress?: boolean; pati
   8: { what: 'does not take this kind of address:', patience: 0 },
 };
 
-/** Asks a SOCKS5 proxy (RFC 1928, 1929) for a connection, names left to it. Throws HandshakeError where there is none. */
+/** Asks a SOCKS5 proxy (RFC 1928, 1929) for a connection; it resolves names. Throws HandshakeError. */
 export async function socks5Connect(socket: Socket, proxy: ProxyServer, host: string, port: number): Promise<void> {
   const { credentials } = proxy;
   const methods = credentials === undefined ? [noAuthentication] : [noAuthentication, userAndPassword];
@@ -53,7 +53,7 @@ export async function socks5Connect(socket: Socket, proxy: ProxyServer, host: st
     const { what, ...more } = replies[reply] ?? { what: `answers with the unknown code ${reply} for`, patience: 0 };
     throw new HandshakeError(`${what} ${host}:${port} (SOCKS reply ${reply})`, more);
   }
-  // Where it connected from: of no interest, but to be read.
+  // The address that it connected from is read and ignored.
   const length = type === 1 ? 4 : type === 4 ? 16 : type === 3 ? (await readBytes(socket, 1))[0] : undefined;
   if (length === undefined) throw new HandshakeError('does not speak SOCKS5');
   await readBytes(socket, length + 2);

@@ -5,15 +5,15 @@ import * as tls from 'node:tls';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { certificatesIn } from '../util/pem.ts';
 
-/** Whom to believe at the other end. */
+/** How a certificate is verified. */
 export interface Trust {
   readonly context: tls.SecureContext;
   readonly insecure?: boolean | undefined;
 }
 
-/** What the default authorities and those of `tls.caFile` vouch for. Throws TkaError where that is no PEM file. */
+/** Returns the default authorities with those of `tls.caFile`. Throws TkaError if that is not a PEM file. */
 export function defaultContext(caFile: string | undefined): tls.SecureContext {
-  // Node reads NODE_EXTRA_CA_CERTS by itself, for both.
+  // Node adds NODE_EXTRA_CA_CERTS by itself, to both.
   if (caFile === undefined) return tls.createSecureContext();
   return tls.createSecureContext({ ca: [...tls.getCACertificates('default'), ...readAuthorities(caFile)] });
 }
@@ -33,7 +33,7 @@ function readAuthorities(file: string): string[] {
   }
   const found = certificatesIn(text);
   if (found.length === 0) throw bad('holds no PEM certificate');
-  // createSecureContext passes over what it cannot read without a word.
+  // createSecureContext ignores a certificate that it cannot read.
   for (const [i, pem] of found.entries()) {
     try {
       new X509Certificate(pem);
@@ -44,16 +44,16 @@ function readAuthorities(file: string): string[] {
   return found;
 }
 
-/** Speaks TLS over an open connection, and makes sure that `host` is at its other end. */
+/** Starts TLS over an open connection, and verifies that the certificate is for `host`. */
 export function secure(socket: net.Socket, host: string, trust: Trust, signal: AbortSignal): Promise<tls.TLSSocket> {
   return new Promise((resolve, reject) => {
     const name = host.replace(/\.$/, '');
     const wrapped = tls.connect({
       socket,
       host: name,
-      // SNI is for names.
+      // SNI takes names only.
       ...(net.isIP(name) === 0 && { servername: name }),
-      // HTTP/2 brings nothing to one request at a time, and has limits of its own to set.
+      // HTTP/2 gains nothing for one request at a time, and would need limits of its own.
       ALPNProtocols: ['http/1.1'],
       secureContext: trust.context,
       rejectUnauthorized: trust.insecure !== true,

@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net';
 
-/** What a proxy said, or did not say, where the opening of a tunnel goes wrong. */
+/** A proxy did not open a tunnel. */
 export class HandshakeError extends Error {
   override readonly name = 'HandshakeError';
-  /** What the proxy does that is wrong, after its name: `wants credentials`. */
+  /** Follows the proxy's name in a message: `wants credentials`. */
   readonly what: string;
-  /** It may know the target's address where it does not know its name. */
+  /** The proxy may not know the name: the address may work. */
   readonly byAddress: boolean;
   /** It does not allow CONNECT to this target. */
   readonly noTunnel: boolean;
@@ -25,12 +25,12 @@ export class HandshakeError extends Error {
   }
 }
 
-/** Reads exactly so many bytes, and leaves what follows in the socket. */
+/** Reads `count` bytes, and leaves what follows in the socket. */
 export function readBytes(socket: Socket, count: number): Promise<Buffer> {
   return readTo(socket, (bytes) => (bytes.length >= count ? count : undefined));
 }
 
-/** Reads up to and with an empty line, and leaves what follows in the socket. */
+/** Reads up to the end of an empty line, and leaves what follows in the socket. */
 export async function readHead(socket: Socket, limit: number): Promise<string> {
   const head = await readTo(socket, (bytes) => {
     const end = bytes.indexOf('\r\n\r\n');
@@ -40,7 +40,7 @@ export async function readHead(socket: Socket, limit: number): Promise<string> {
   return head.toString('latin1', 0, head.length - 4);
 }
 
-// Takes all there is and gives back what is too much: to wait beside unread bytes is to be woken for ever.
+// Reads all bytes and puts the rest back: with unread bytes the socket would be readable again and again.
 async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefined): Promise<Buffer> {
   let bytes = Buffer.alloc(0);
   for (;;) {
@@ -57,7 +57,7 @@ async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefin
   }
 }
 
-// Never with a data listener: what comes after the handshake must stay in the socket for whoever speaks next.
+// No data listener: what follows the handshake must stay in the socket for TLS or HTTP.
 function arrival(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     const off = () => {

@@ -33,9 +33,9 @@ export interface SignInState {
   readonly until: string | null;
 }
 
-/** What `clusters --probe` tells of a cluster; null is what is not known. */
+/** What `clusters --probe` shows of a cluster; null stands for unknown. */
 export interface Probe {
-  /** Whether an HTTP answer came; null where nobody was asked. */
+  /** Whether there was an HTTP answer; null if no server was asked. */
   readonly reachable: boolean | null;
   /** Of one /cluster-info exchange on an open connection. */
   readonly latencyMs: number | null;
@@ -43,17 +43,17 @@ export interface Probe {
   readonly tls: TlsState | null;
   readonly version: string | null;
   readonly signIn: SignInState | null;
-  /** What is wrong: why it is not reachable, or how its answers are not what they should be. */
+  /** Why it is not reachable, or what is wrong with its answers. */
   readonly error: string | null;
 }
 
-/** A probe with its error in a few words; null where there is none that the other columns do not tell. */
+/** A probe with its error in a few words; null if there is none, or another column shows it. */
 export interface Probed {
   readonly probe: Probe;
   readonly brief: string | null;
 }
 
-/** What a server answered, whichever cluster it is thought to be of. */
+/** What a server answered, without regard to the cluster that lists it. */
 export interface ServerProbe extends Probed {
   /** The API endpoint that it speaks for. */
   readonly apiServer: string | null;
@@ -88,13 +88,13 @@ const connectTimeout = 2000;
 export const probeBudget = 60_000;
 const nothing: Probe = { reachable: null, latencyMs: null, tls: null, version: null, signIn: null, error: null };
 
-/** The servers to ask about a cluster: its own first, then the others that may be used. */
+/** Returns the servers to ask about a cluster: its own first, then the others that may be used. */
 export function serversToProbe({ server: own, servers }: Cluster): string[] {
   if (own === null) return [];
   return [own, ...servers.flatMap(({ server, reason }) => (server === own || reason !== null ? [] : (server ?? [])))];
 }
 
-/** The servers of clusters, each once, in the order of the list. */
+/** Returns the servers of clusters, each once, in the order of the list. */
 export function probeTargets(clusters: readonly Cluster[]): ProbeTarget[] {
   const targets = new Map<string, { server: string; endpoints: Set<string>; patience: number }>();
   for (const cluster of clusters) {
@@ -110,10 +110,7 @@ export function probeTargets(clusters: readonly Cluster[]): ProbeTarget[] {
   return [...targets.values()];
 }
 
-/**
- * Asks a server for its cluster, and, where that is one that it is thought to be of, for the user's sign-in. Never
- * throws: what goes wrong is what is to be told.
- */
+/** Asks a server for its cluster, and if that is as listed, for the user's sign-in. Errors are part of the result. */
 async function probeServer(target: ProbeTarget, open: (server: string) => ConnectionProbe): Promise<ServerProbe> {
   const { server } = target;
   const connection = open(server);
@@ -157,7 +154,7 @@ async function judged(
     const brief = answer.status === 200 ? 'not the TKA protocol' : `HTTP ${answer.status}`;
     return { probe: { ...found, error: message }, brief, apiServer: null };
   }
-  // A sign-in at another cluster's server would say nothing of this one.
+  // A sign-in to another cluster says nothing about this one.
   if (!target.endpoints.has(apiServer)) return { probe: found, brief: null, apiServer };
   const timeout = Math.max(leastTime, target.patience - took);
   return { probe: { ...found, ...(await askSignIn(client, timeout)) }, brief: null, apiServer };
@@ -182,7 +179,7 @@ function unreachable(server: string, error: unknown): ServerProbe {
   const prefix = `cannot reach ${server}: `;
   const words = message.startsWith(prefix) ? message.slice(prefix.length) : message;
   const isTls = server.startsWith('https:') && /CERT|SSL|TLS|SELF_SIGNED|VERIFY/.test(systemCode(error) ?? '');
-  // What follows a semicolon is Node's advice to those who start it themselves.
+  // After a semicolon Node advises an option that kubectl's users cannot set.
   const problem = words.replace(/^TLS handshake failed: /, '').replace(/; .*/, '');
   const tls = isTls ? { valid: false, validUntil: null, daysLeft: null, problem } : null;
   return {
@@ -212,17 +209,14 @@ function rfc3339(time: number): string | null {
   return Number.isNaN(date.getTime()) ? null : date.toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
-// A `Server` header is often that of a proxy: only one that names TKA counts.
+// The `Server` header is often a proxy's: only one that names TKA counts.
 function ownVersion({ headers }: RawAnswer): string | null {
   const own = headers['tka-version'] ?? headers['x-tka-version'];
   const named = /^tka(?:-server)?\/(\S+)/i.exec(headers.server ?? '')?.[1];
   return cleanText(own ?? named ?? '', 64) || null;
 }
 
-/**
- * What is to be told of a cluster, from what servers answered: the first of its servers that answers as it should counts,
- * else its own. One that is not in `found` was not asked in time.
- */
+/** Returns the probe of a cluster: of its first server that answers as it should, else of its own server. */
 export function probeOf(cluster: Cluster, found: ReadonlyMap<string, ServerProbe>): Probed {
   if (cluster.server === null) {
     return { probe: { ...nothing, error: cluster.reason ?? 'its TKA server is not known' }, brief: null };
@@ -246,13 +240,13 @@ function probeOfServer(cluster: Cluster, server: string, answer: ServerProbe): P
 
 export interface ProbeOptions {
   readonly open: (server: string) => ConnectionProbe;
-  /** After so many milliseconds nobody else is asked. */
+  /** Milliseconds; after that no further server is asked. */
   readonly budget: number;
   /** Called after each server, with the answers so far. */
   readonly onDone: (found: ReadonlyMap<string, ServerProbe>, server: string) => void;
 }
 
-/** Asks servers, 16 at a time; those that it did not come to in time are left out. */
+/** Asks servers, 16 at a time; those without their turn in time are left out. */
 export async function probeAll(
   targets: readonly ProbeTarget[],
   options: ProbeOptions,

@@ -40,36 +40,42 @@ export async function exec(
   const all = await clustersToUse(context, view);
   const clusters = chooseClusters(all, names, flags.selector, view, 'exec');
   const input = readsStdin(args) ? await readStdin() : undefined;
-  const labels = labelsOf(clusters);
   const runner = new Runner(new KubectlAccess(context, view, all, needsCluster(args)), (access, sink) => {
     const env = { ...context.env, KUBECONFIG: access.kubeconfig };
     return new Child(kubectl, [...access.flags, ...args], { env, input, ...sink });
   });
-  if (flags.output !== 'json') {
-    const report = new PrefixedOutput(labels, () => runner.end('EPIPE'), context.terminal.warn);
-    const codes = await runner.run(clusters, (_, i) => report.sink(i), parallel);
-    const failed = labels.filter((_, i) => codes[i] !== 0);
-    if (failed.length > 0) throw failure(failed, labels.length);
-    return;
-  }
+  const failed =
+    flags.output === 'json'
+      ? await inJson(context, runner, clusters, parallel)
+      : await inLines(context, runner, clusters, parallel);
+  if (failed.length > 0) throw failure(failed, clusters.length);
+}
+
+/** Prints lines as they come; returns the labels of the clusters that failed. */
+async function inLines(context: Context, runner: Runner, clusters: readonly Cluster[], parallel: number) {
+  const labels = labelsOf(clusters);
+  const output = new PrefixedOutput(labels, () => runner.end('EPIPE'), context.terminal.warn);
+  const codes = await runner.run(clusters, (_, i) => output.sink(i), parallel);
+  return labels.filter((_, i) => codes[i] !== 0);
+}
+
+/** Prints one JSON list at the end; returns the labels of the clusters that failed or whose output was cut. */
+async function inJson(context: Context, runner: Runner, clusters: readonly Cluster[], parallel: number) {
+  const labels = labelsOf(clusters);
   const budget = { left: captureBudget };
   const captures = clusters.map(() => [new Capture(captureLimit, budget), new Capture(captureLimit, budget)] as const);
-  const codes = await runner.run(
-    clusters,
-    (_, i) => {
-      const [stdout, stderr] = captures[i] as (typeof captures)[number];
-      return { stdout: (chunk) => stdout.push(chunk), stderr: (chunk) => stderr.push(chunk), end: () => {} };
-    },
-    parallel,
-  );
+  const sinkOf = (_: Cluster, i: number) => {
+    const [stdout, stderr] = captures[i] as (typeof captures)[number];
+    return { stdout: (chunk: Buffer) => stdout.push(chunk), stderr: (chunk: Buffer) => stderr.push(chunk), end() {} };
+  };
+  const codes = await runner.run(clusters, sinkOf, parallel);
   const rows = captures.map(([stdout, stderr], i) => {
     return { cluster: labels[i], exitCode: codes[i], stdout: stdout.text(), stderr: stderr.text() };
   });
   context.terminal.out(await structured('json', rows));
   const cut = labels.filter((_, i) => captures[i]?.some((capture) => capture.cut));
   for (const label of cut) context.terminal.warn(`${label}: its output is cut: it is more than is kept`);
-  const failed = labels.filter((label, i) => codes[i] !== 0 || cut.includes(label));
-  if (failed.length > 0) throw failure(failed, labels.length);
+  return labels.filter((label, i) => codes[i] !== 0 || cut.includes(label));
 }
 
 function failure(failed: readonly string[], total: number): TkaError {
@@ -80,7 +86,7 @@ function failure(failed: readonly string[], total: number): TkaError {
   });
 }
 
-/** What clusters are called, clean, and no two alike. */
+/** Returns a cleaned, unique label for each cluster. */
 export function labelsOf(clusters: readonly Cluster[]): string[] {
   const names = clusters.map(({ name }) => cleanText(name, 100) || '?');
   const counts = Map.groupBy(names, (name) => name);

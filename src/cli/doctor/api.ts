@@ -1,4 +1,4 @@
-// The links to the Kubernetes API server. Only questions that leave nothing behind are asked there.
+// The checks of the Kubernetes API server. They send only requests that create nothing.
 
 import { failureOf } from '../../network/failure.ts';
 import type { Client } from '../../network/http.ts';
@@ -7,14 +7,17 @@ import type { Session } from '../../session/session.ts';
 import { tryToken } from '../../session/verify.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
+import { own, parseJson, texts } from '../../util/json.ts';
+import { withoutSlashes } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 
 const timeout = 5000;
 const limit = 4 * 1024 * 1024;
 
-/** Where the API server is, and who says so. */
+/** Where the API server is. */
 export interface Claimed extends ClusterAccess {
+  /** What says so: `the TKA server`. */
   readonly by: string;
 }
 
@@ -25,15 +28,16 @@ interface Question {
   readonly body?: unknown;
 }
 
-interface Answer {
+interface ApiAnswer {
   readonly status: number;
   readonly date: string | undefined;
-  readonly body: string;
+  /** The value of a JSON body. */
+  readonly body: unknown;
 }
 
 /**
  * Sets the verdicts on the API server, the token there, and RBAC. `session` holds the token, if there is one to try.
- * Gives back the API server's clock minus ours in milliseconds, where it told.
+ * Returns the API server's clock minus ours in milliseconds, if it answered with its time.
  */
 export async function checkApi(
   context: Context,
@@ -57,7 +61,7 @@ export async function checkApi(
   return skew;
 }
 
-// A token is for the API server that it came with, and is shown to no other.
+// A token must be sent only to the API server that it was issued for.
 function mayTry(checks: Checks, claimed: Claimed | undefined, session: Session | undefined): Verdict | undefined {
   if (session === undefined) return dependsOn(checks.has('sign-in', 'ok') ? 'token' : 'sign-in');
   if (claimed === undefined || claimed.apiServer === session.apiServer) return undefined;
@@ -67,7 +71,7 @@ function mayTry(checks: Checks, claimed: Claimed | undefined, session: Session |
 async function reach(context: Context, server: string, claimed: Claimed) {
   const { apiServer, insecureSkipTlsVerify, caData, by } = claimed;
   const started = performance.now();
-  let answer: Answer;
+  let answer: ApiAnswer;
   try {
     answer = await ask(context, claimed, { path: '/version' });
   } catch (error) {
@@ -96,7 +100,7 @@ async function reach(context: Context, server: string, claimed: Claimed) {
   return { verdict: warning(`${what}${agreed ? ' and you agreed' : ', and nobody agreed'}`, hint), skew };
 }
 
-/** What the way there has to say for itself: a proxy that fails. */
+/** Returns an error of the connection that is worded already, such as that of a proxy. */
 function ownError(error: unknown): TkaError | undefined {
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
   return undefined;
@@ -117,40 +121,41 @@ async function rbac(context: Context, server: string, session: Session): Promise
     const path = `/apis/${apiVersion}/${kind.toLowerCase()}s`;
     const body = { kind, apiVersion, ...(spec !== undefined && { spec }) };
     const answer = await ask(context, session, { path, token: session.token, body });
-    return { status: answer.status, said: read(answer.body)?.status };
+    return { status: answer.status, said: own(answer.body, 'status') };
   };
   try {
-    // Kubernetes before 1.28 knows no v1 of this one.
+    // Kubernetes before 1.28 has no v1 of this one.
     const review = await post('authentication', 'SelfSubjectReview');
-    const who = review.status < 300 ? review.said?.userInfo?.username : undefined;
+    const user = review.status < 300 ? own(own(review.said, 'userInfo'), 'username') : undefined;
     const rules = await post('authorization', 'SelfSubjectRulesReview', { namespace: 'default' });
     if (rules.status >= 300) return warning(`who may do what cannot be asked (HTTP ${rules.status})`);
-    const granted = allowed(rules.said?.resourceRules);
-    const name = typeof who === 'string' ? who : 'the token’s user';
+    const granted = allowed(own(rules.said, 'resourceRules'));
+    const name = typeof user === 'string' ? user : 'the token’s user';
     if (granted.length > 0) {
       const may = `${name} may ${granted.join(', ')}`;
       const given = await verbsOf(context, session);
       if (given === undefined || agree(given, granted)) return ok(may);
       return warning(`${may}, but the role ${session.role} is to ${given.join(', ')}: it is not in force`, remedy);
     }
-    if (rules.said?.incomplete === true) return warning(`the API server does not say all of what ${name} may do`);
+    if (own(rules.said, 'incomplete') === true)
+      return warning(`the API server does not say all of what ${name} may do`);
     return failed(`${name} may do nothing: the role ${session.role} is not bound, or empty`, remedy);
   } catch (error) {
     return failed(`${session.apiServer}: ${failureOf(error).what}`, `kubectl tka login ${server}`);
   }
 }
 
-/** What the sign-in's ClusterRole gives; undefined where this token may not read it, and nothing else tells. */
+/** Returns the verbs of the sign-in's ClusterRole; undefined if this token may not read it. */
 async function verbsOf(context: Context, session: Session): Promise<string[] | undefined> {
   const path = `/apis/rbac.authorization.k8s.io/v1/clusterroles/${encodeURIComponent(session.role)}`;
   const answer = await ask(context, session, { path, token: session.token });
-  const verbs = answer.status === 200 ? allowed(read(answer.body)?.rules) : [];
+  const verbs = answer.status === 200 ? allowed(own(answer.body, 'rules')) : [];
   if (verbs.length > 0) return verbs;
-  // Kubernetes' own: every cluster has it.
+  // Every cluster has this role.
   return session.role === 'cluster-admin' ? [anything] : undefined;
 }
 
-// Other bindings may add verbs, but no binding of a role takes one away.
+// Other bindings may add verbs; none removes one.
 function agree(given: readonly string[], granted: readonly string[]): boolean {
   if (granted.includes(anything)) return given.includes(anything);
   return given.every((verb) => granted.includes(verb));
@@ -158,28 +163,18 @@ function agree(given: readonly string[], granted: readonly string[]): boolean {
 
 const anything = 'do anything (*)';
 
-/** The verbs of rules, but for those that everybody has: to ask about oneself. */
+/** Returns the verbs of rules, without the rules that every user has: questions about oneself. */
 function allowed(rules: unknown): string[] {
   const verbs = new Set<string>();
   for (const rule of Array.isArray(rules) ? rules : []) {
-    const { resources, verbs: some } = (rule ?? {}) as { resources?: unknown; verbs?: unknown };
-    const about = Array.isArray(resources) ? resources : [];
-    if (about.length === 0 || about.every((name) => /^selfsubject\w*reviews$/.test(String(name)))) continue;
-    for (const verb of Array.isArray(some) ? some : []) if (/^(?:[a-z]{1,30}|\*)$/.test(String(verb))) verbs.add(verb);
+    const resources = texts(own(rule, 'resources'), 1000);
+    if (resources.every((name) => /^selfsubject\w*reviews$/.test(name))) continue;
+    for (const verb of texts(own(rule, 'verbs'), 1000)) if (/^(?:[a-z]{1,30}|\*)$/.test(verb)) verbs.add(verb);
   }
   return verbs.has('*') ? [anything] : [...verbs].sort();
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: looked into with care
-function read(body: string): any {
-  try {
-    return JSON.parse(body);
-  } catch {
-    return undefined;
-  }
-}
-
-async function ask(context: Context, access: ClusterAccess, { path, token, body }: Question): Promise<Answer> {
+async function ask(context: Context, access: ClusterAccess, { path, token, body }: Question): Promise<ApiAnswer> {
   const url = new URL(access.apiServer);
   const { terminal, network } = context;
   const client: Client = network.client(url.origin, {
@@ -190,7 +185,7 @@ async function ask(context: Context, access: ClusterAccess, { path, token, body 
   try {
     const answer = await client.request({
       method: body === undefined ? 'GET' : 'POST',
-      path: url.pathname.replace(/\/+$/, '') + path,
+      path: withoutSlashes(url.pathname) + path,
       headers: {
         accept: 'application/json',
         'user-agent': 'kubectl-tka',
@@ -212,7 +207,7 @@ async function ask(context: Context, access: ClusterAccess, { path, token, body 
     return {
       status: answer.statusCode,
       date: typeof date === 'string' ? date : undefined,
-      body: Buffer.concat(chunks).toString('utf8'),
+      body: parseJson(Buffer.concat(chunks).toString('utf8')),
     };
   } finally {
     await client.destroy().catch(() => {});

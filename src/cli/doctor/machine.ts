@@ -1,4 +1,4 @@
-// The links that are on this machine alone.
+// The checks of this machine alone.
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -15,7 +15,7 @@ import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts
 
 type Environment = NodeJS.ProcessEnv;
 
-/** The settings: read by now, so what is left is what only their use shows. */
+/** Checks what only the use of the settings shows; they are valid. */
 export async function checkConfiguration(context: Context): Promise<Verdict> {
   const { settings } = context;
   let server: string | undefined;
@@ -35,7 +35,7 @@ export async function checkConfiguration(context: Context): Promise<Verdict> {
   return ok(source === from ? `${from}: the server is ${server}` : `${from}; ${named}`);
 }
 
-/** Tailscale on this machine. */
+/** Checks tailscaled on this machine. */
 export async function checkTailscaled(tailnet: () => Promise<TailnetStatus>, tag: string): Promise<Verdict> {
   try {
     const { self, peers } = await tailnet();
@@ -49,7 +49,7 @@ export async function checkTailscaled(tailnet: () => Promise<TailnetStatus>, tag
 
 const installKubectl = 'install a newer one: https://kubernetes.io/docs/tasks/tools/';
 
-/** The kubectl on PATH, asked for its version. Exec credentials of v1 are known from 1.22 on. */
+/** Checks the version of the kubectl on PATH. Exec credentials of v1 need 1.22. */
 export async function checkKubectl(env: Environment): Promise<Verdict> {
   let kubectl: string;
   try {
@@ -75,7 +75,7 @@ function versionOf(kubectl: string, env: Environment): Promise<string> {
     const child = execFile(
       kubectl,
       ['version', '--client', '-o', 'json'],
-      // A kubeconfig, whole or not, has no say in it.
+      // A damaged kubeconfig must not matter.
       {
         env: { ...env, KUBECONFIG: os.devNull, KUBECTL_KUBERC: 'false' },
         timeout: 10_000,
@@ -96,7 +96,7 @@ function versionOf(kubectl: string, env: Environment): Promise<string> {
   });
 }
 
-/** Whether `kubectl tka` is this program: the first of its name on PATH is what kubectl runs. */
+/** Checks whether `kubectl tka` is this program: kubectl runs the first `kubectl-tka` on PATH. */
 export function checkPath(env: Environment, command: string): Verdict {
   const windows = process.platform === 'win32';
   const suffixes = windows ? (env.PATHEXT ?? '.EXE;.CMD;.BAT').split(';') : [''];
@@ -127,11 +127,11 @@ function realpath(file: string): string {
   }
 }
 
-/** A word for a shell. */
+/** Returns a word for a shell. */
 const shellQuoted = (text: string): string =>
   /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** The folder of the tokens: ours, closed to others, and to be written to. */
+/** Checks that the folder of the tokens is ours, closed to others, and writable. */
 export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
   if (cache === undefined) return failed('the environment names no home folder (HOME is unset)', 'export HOME=~');
   const elsewhere = 'export TKA_CACHE_DIR="$HOME/.kubectl-tka"';
@@ -178,14 +178,14 @@ const setClock: Readonly<Partial<Record<NodeJS.Platform, string>>> = {
   win32: 'w32tm /resync',
 };
 
-/** What sets this machine's clock. */
+/** The command that sets this machine's clock. */
 export const clockHint = setClock[process.platform] ?? 'sudo timedatectl set-ntp true';
 
-/** This machine's clock beside a server's, which is `skew` milliseconds ahead. */
+/** Compares this machine's clock with a server's, which is `skew` milliseconds ahead. */
 export function checkClock(skew: number | undefined): Verdict {
   if (skew === undefined) return skipped('no server has told its time');
   const seconds = Math.round(Math.abs(skew) / 1000);
-  // The header has whole seconds, and an answer takes its time.
+  // The Date header has whole seconds, and an answer takes time.
   if (seconds < 2) return ok('as the server’s, to the second');
   const distance = `this machine's clock is ${seconds} s ${skew > 0 ? 'behind' : 'ahead of'} the server's`;
   if (seconds > 300) return failed(distance, clockHint);

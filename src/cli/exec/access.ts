@@ -22,16 +22,16 @@ import { trustOf } from '../target/trust.ts';
 /** Minimum remaining lifetime of a token that kubectl is started with, in milliseconds; as `credential` has it. */
 const lastUse = 30_000;
 
-/** How kubectl is pointed at a cluster. */
+/** The environment variable and flags that point kubectl at a cluster. */
 export interface KubectlConfig {
   readonly kubeconfig: string;
-  /** Flags that go before kubectl's command; mostly none, since a kubectl plugin bears none there. */
+  /** Flags before kubectl's command. Mostly none: before the name of a kubectl plugin they are an error. */
   readonly flags: readonly string[];
 }
 
 /**
- * Points kubectl at clusters: through the user's kubeconfig with another current context laid over it where there is a
- * context of ours, else through a kubeconfig of its own. All that it writes is in a private folder, and no token is.
+ * Points kubectl at clusters: if there is a context of ours, by the user's kubeconfig with another current context, else
+ * by a kubeconfig of its own. It writes to a private folder only, and never a token.
  */
 export class KubectlAccess {
   readonly #context: Context;
@@ -41,7 +41,7 @@ export class KubectlAccess {
   #folder: string | undefined;
   #removed = false;
 
-  /** `clusters` are all there are. */
+  /** `clusters` are all clusters, not only those to run for. */
   constructor(context: Context, view: KubeconfigView, clusters: readonly Cluster[], needsToken: boolean) {
     this.#context = context;
     this.#contexts = contextsByCluster(view, clusters);
@@ -50,9 +50,9 @@ export class KubectlAccess {
   }
 
   /**
-   * Throws TkaError where a cluster cannot or must not be reached: not placed, missing, logged out of, not what it was
-   * listed as, not signed in to. A token that is still valid is used whether or not its TKA server answers or is listed,
-   * as kubectl does.
+   * Returns the configuration for the cluster with this number. Throws TkaError if the cluster cannot or must not be
+   * used: not resolved, missing, signed out of, not trusted, no token. A token that is still valid is used even if its
+   * TKA server does not answer or is no longer listed, as kubectl does.
    */
   async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<KubectlConfig> {
     const ours = this.#contexts.get(cluster)?.[0];
@@ -65,22 +65,16 @@ export class KubectlAccess {
         hints: [server === null ? 'kubectl tka clusters' : `kubectl tka login ${server}`],
       });
     }
-    if (ours !== undefined) {
-      const provenance = ours.server === cluster.server ? cluster.provenance : 'known';
-      if (held === undefined && this.#needsToken)
-        await this.#trust.require({ ...cluster, server: ours.server, provenance });
-      await this.#signIn(ours.server, ours.apiServer, warn);
-      return this.#through(ours, number);
+    if (ours === undefined) {
+      const spec = await this.#specOf(cluster, held);
+      await this.#signIn(spec.server, spec.apiServer, warn);
+      return this.#ownKubeconfig(spec, number);
     }
-    const spec = await this.#specOf(cluster, held);
-    await this.#signIn(spec.server, spec.apiServer, warn);
-    const file = this.#file(number);
-    const { env } = this.#context;
-    const files = kubeconfigFiles({ explicit: file, env, home: undefined, cwd: '/' });
-    await editKubeconfig(files, () => ({ upsert: [spec], currentContext: spec.name }));
-    return file.includes(path.delimiter)
-      ? { kubeconfig: '', flags: ['--kubeconfig', file] }
-      : { kubeconfig: file, flags: [] };
+    const provenance = ours.server === cluster.server ? cluster.provenance : 'known';
+    if (held === undefined && this.#needsToken)
+      await this.#trust.require({ ...cluster, server: ours.server, provenance });
+    await this.#signIn(ours.server, ours.apiServer, warn);
+    return this.#overlay(ours, number);
   }
 
   #validSession(server: string, apiServer: string): Session | undefined {
@@ -98,17 +92,27 @@ export class KubectlAccess {
     });
   }
 
-  // kubectl would do that, but where it fails, it fails five times over, each time with its own words around ours.
+  // kubectl would sign in by itself, but if that fails it tries five times, and wraps our error each time.
   async #signIn(server: string, apiServer: string | undefined, warn: (line: string) => void): Promise<void> {
     if (!this.#needsToken) return;
     const sessions = this.#context.sessions.saying(warn);
     await sessions.credential({ server, apiServer, parent: process.pid });
   }
 
-  #through(ours: OurContext, number: number): KubectlConfig {
+  /** Writes a kubeconfig with one context. */
+  async #ownKubeconfig(spec: ContextSpec, number: number): Promise<KubectlConfig> {
+    const file = this.#file(number);
+    const files = kubeconfigFiles({ explicit: file, env: this.#context.env, home: undefined, cwd: '/' });
+    await editKubeconfig(files, () => ({ upsert: [spec], currentContext: spec.name }));
+    return file.includes(path.delimiter)
+      ? { kubeconfig: '', flags: ['--kubeconfig', file] }
+      : { kubeconfig: file, flags: [] };
+  }
+
+  /** Puts another current context before the user's files: of several files kubectl takes the first that names one. */
+  #overlay(ours: OurContext, number: number): KubectlConfig {
     const { files } = this.#context.kubeconfig;
     const overlay = this.#file(number);
-    // Of several files kubectl takes the first that names a current context.
     if (![overlay, ...files].some((file) => file.includes(path.delimiter))) {
       const text = JSON.stringify({ apiVersion: 'v1', kind: 'Config', 'current-context': ours.name });
       fs.writeFileSync(overlay, `${text}\n`, { mode: 0o600 });
@@ -121,24 +125,24 @@ export class KubectlAccess {
       : { kubeconfig: files.join(path.delimiter), flags };
   }
 
-  /** A hint with names of clusters in the place of their servers. */
+  /** Returns a hint with the names of clusters instead of their servers. */
   inHint(hint: string): string {
     return this.#context.remembered.inHint(hint);
   }
 
-  /** Takes away all that was written. Never throws. */
+  /** Removes all that was written. Never throws. */
   remove(): void {
     this.#removed = true;
     if (this.#folder === undefined) return;
     try {
       fs.rmSync(this.#folder, { recursive: true, force: true });
     } catch {
-      // What is left holds no secret.
+      // No secret is left.
     }
   }
 
   #file(number: number): string {
-    // After the end, nobody would take it away.
+    // After remove() nothing would delete it.
     if (this.#removed) throw new TkaError('interrupted');
     try {
       this.#folder ??= fs.mkdtempSync(path.join(os.tmpdir(), 'kubectl-tka-'));

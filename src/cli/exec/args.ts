@@ -26,32 +26,32 @@ export function kubectlArgs(rest: readonly string[] | undefined): readonly strin
 
 const isUserFlag = (arg: string): boolean => /^--user(?:=|$)/.test(arg);
 
-// There, `--user` says whom a role is given to.
+// There, `--user` is the user who gets the role.
 function grantsToUsers(args: readonly string[]): boolean {
   const words = args.filter((arg) => !arg.startsWith('-'));
   return words.some((word, i) => /^(?:create (?:cluster)?rolebinding|set subject)$/.test(`${word} ${words[i + 1]}`));
 }
 
-/** Whether kubectl is told to read from its stdin: `apply -f -`. */
+/** Returns whether kubectl reads from stdin: `apply -f -`. */
 export function readsStdin(args: readonly string[]): boolean {
   const inner = args.indexOf('--');
   const own = inner < 0 ? args : args.slice(0, inner);
   return own.some((arg) => /^(?:-|-f=?-|--filename=-)$/.test(arg));
 }
 
-/** Whether a command talks to a cluster; of a few it is known that they do not. */
+/** Returns whether a command needs a cluster; a few do not. */
 export function needsCluster(args: readonly string[]): boolean {
   return !/^(?:completion|config|help|kustomize|options|plugin)$/.test(args.find((arg) => !arg.startsWith('-')) ?? '');
 }
 
-/** How many at once, as --parallel says it. Throws UsageError. */
+/** Parses --parallel, the number of commands at once. Throws UsageError. */
 export function parallelism(text: string): number {
   const number = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0;
   if (number >= 1 && number <= 100) return number;
   throw new UsageError('--parallel is a number from 1 to 100');
 }
 
-/** The kubectl on PATH. Throws TkaError where there is none. */
+/** Returns the kubectl on PATH. Throws TkaError if there is none. */
 export function findKubectl(env: NodeJS.ProcessEnv): string {
   const windows = process.platform === 'win32';
   const names = windows ? ['kubectl.exe', 'kubectl.com'] : ['kubectl'];

@@ -11,7 +11,7 @@ export interface ChildOptions {
   readonly stderr: (chunk: Buffer) => void;
 }
 
-/** A program that runs in a process group of its own, so that whatever it starts can be ended with it. */
+/** A program in a process group of its own, so that all that it starts can be ended with it. */
 export class Child {
   /** The exit status once the program has ended and its streams are closed; 128 and the number for a signal. */
   readonly ended: Promise<number>;
@@ -28,11 +28,11 @@ export class Child {
     this.#child = child;
     child.stdout?.on('data', options.stdout);
     child.stderr?.on('data', options.stderr);
-    // Who does not read all of its input may have reasons.
+    // A program may end without reading all of its input.
     child.stdin?.on('error', () => {}).end(options.input);
     this.ended = new Promise((resolve) => {
       child.on('error', (error) => {
-        // Also told of a kill that fails.
+        // A kill that fails is reported here too.
         if (child.pid !== undefined) return;
         this.#over = true;
         options.stderr(Buffer.from(`error: kubectl cannot be run: ${systemCode(error) ?? error.message}\n`));
@@ -60,7 +60,7 @@ export class Child {
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Takes over the signals that end a program; returns what gives them back to whoever had them. */
+/** Replaces the listeners of the signals that end a program; returns what restores them. */
 export function takeSignals(act: (signal: (typeof signals)[number]) => void): () => void {
   const before = signals.map((signal) => [signal, process.listeners(signal)] as const);
   for (const signal of signals) process.removeAllListeners(signal).on(signal, act);

@@ -2,10 +2,10 @@ import { systemCode } from '../../util/errors.ts';
 import { LineSplitter, prefixes, writeBytes } from './output.ts';
 import type { Sink } from './runner.ts';
 
-/** A line that is longer comes in pieces. */
+/** A longer line is printed in pieces. */
 const lineLimit = 1024 * 1024;
 
-/** Prints what commands say, line by line, each with its cluster's name before it. */
+/** Prints the output of commands line by line, each line after its cluster's name. */
 export class PrefixedOutput {
   readonly #prefixes: readonly Buffer[];
   readonly #labels: readonly string[];

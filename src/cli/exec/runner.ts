@@ -4,11 +4,11 @@ import { hintsOf, systemCode, TkaError } from '../../util/errors.ts';
 import type { KubectlAccess, KubectlConfig } from './access.ts';
 import { type Child, takeSignals } from './child.ts';
 
-/** So long a command may take to end after a signal. */
+/** Milliseconds for a command to end after a signal. */
 const grace = 2000;
 const statuses = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
-/** What becomes of what one cluster's command prints. */
+/** Takes what one cluster's command prints. */
 export interface Sink {
   stdout(chunk: Buffer): void;
   stderr(chunk: Buffer): void;
@@ -17,7 +17,7 @@ export interface Sink {
 
 type Signal = keyof typeof statuses;
 
-/** Runs a command for each cluster, several at once, and ends them all when it is told to end. */
+/** Runs a command for each cluster, several at once, and ends all of them on a signal or end(). */
 export class Runner {
   readonly #access: KubectlAccess;
   readonly #start: (access: KubectlConfig, sink: Sink) => Child;
@@ -30,7 +30,7 @@ export class Runner {
     this.#start = start;
   }
 
-  /** The exit statuses, in the clusters' order. Throws TkaError once all are ended, where it was told to end. */
+  /** Returns the exit statuses in the clusters' order. After a signal or end() it throws TkaError once all have ended. */
   async run(
     clusters: readonly Cluster[],
     sinkOf: (cluster: Cluster, number: number) => Sink,
@@ -55,7 +55,7 @@ export class Runner {
     try {
       const all = Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, work));
       await Promise.race([all, this.#ended.promise]);
-      // Told to end, they may all have ended by themselves before that is told.
+      // All commands may have ended by themselves between end() and its rejection.
       if (this.#why !== undefined) await this.#ended.promise;
       return codes;
     } finally {
@@ -65,7 +65,7 @@ export class Runner {
     }
   }
 
-  /** Ends all commands, for a signal or because nobody reads what they print; for a second time, at once. */
+  /** Ends all commands, on a signal or because stdout is closed; the second call kills them. */
   end(why: Signal | 'EPIPE'): void {
     if (this.#why !== undefined) {
       for (const child of this.#running) child.kill('SIGKILL');
@@ -81,7 +81,7 @@ export class Runner {
       why === 'EPIPE'
         ? new TkaError('nobody reads the output any more: the commands are ended', { hints: ['run it again'] })
         : new TkaError(why === 'SIGINT' ? 'interrupted' : `ended by ${why}`, { exitCode: statuses[why] });
-    // What they said last is printed before.
+    // After their last output.
     Promise.all(children.map((child) => child.ended)).then(() => setImmediate(() => this.#ended.reject(error)));
   }
 
