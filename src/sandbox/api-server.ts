@@ -163,7 +163,7 @@ function verbOf(method: string, named: boolean, watch: boolean): string {
   return verb;
 }
 
-const verbsOf = ({ role }: TokenUser): readonly string[] => (role && verbsOfRole.get(role)) || [];
+const verbsOf = ({ role }: TokenUser): readonly string[] => verbsOfRole.get(role) ?? [];
 
 function authorize(user: TokenUser, verb: string, resource: Resource, { namespace, name }: Target): void {
   if (verbsOf(user).includes(verb)) return;

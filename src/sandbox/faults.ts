@@ -58,8 +58,6 @@ export interface Faults {
   logoutRaceMs?: number | undefined;
   /** A changed role is answered but the binding keeps the old one. */
   roleNotApplied?: boolean | undefined;
-  /** How long the API remembers that a token was good, as a kube-apiserver does for 10 s: a logged-out token gets 403 meanwhile. */
-  tokenCacheMs?: number | undefined;
   /**
    * `go-json`: as the Go server, JSON for `Accept: application/json` and its page for any other. `go-json-only`: a server
    * that has no page. What its members say of themselves is in `cluster.gossip`.
@@ -86,8 +84,6 @@ export interface TokenFault {
   expOffsetMs?: number;
   /** Claims laid over the usual ones; undefined leaves one out (`{ exp: undefined }`). */
   claims?: Readonly<Record<string, unknown>>;
-  /** Signed by somebody else: the API refuses it. */
-  badSignature?: boolean;
 }
 
 /** True where its lists are the Go server's, which states no name of its cluster and no store of sign-ins. */

@@ -14,7 +14,6 @@ interface Account {
   readonly username: string;
   readonly role: string;
   goneAt: number;
-  unboundAt: number;
 }
 
 interface SignIn {
@@ -32,19 +31,18 @@ interface SignIn {
 /** A sign-in as a test sees it. */
 export interface SignInView {
   readonly username: string;
-  /** As announced, and as the binding has it. */
+  /** As announced. */
   readonly role: string;
-  readonly boundRole: string;
   /** The ServiceAccount's uid. */
   readonly uid: string;
   readonly until: Date;
 }
 
-/** Who a token belongs to, for the API stand-in; no role means that the binding is gone. */
+/** The user that a token belongs to, for the API stand-in. */
 export interface TokenUser {
   readonly username: string;
   readonly uid: string;
-  readonly role: string | undefined;
+  readonly role: string;
 }
 
 /** What `issueToken` is asked for. */
@@ -69,11 +67,9 @@ export interface SandboxSignInsOptions {
 export class SandboxSignIns implements SignIns {
   readonly #options: SandboxSignInsOptions;
   readonly #issuer = makeIssuer();
-  readonly #stranger = makeIssuer();
   readonly #signIns = new Map<string, SignIn>();
   readonly #accounts = new Map<string, Account>();
   readonly #loggedOutAt = new Map<string, number>();
-  readonly #checkedAt = new Map<string, { at: number; uid: string }>();
   #extensionRace = 0;
 
   constructor(options: SandboxSignInsOptions) {
@@ -155,7 +151,7 @@ export class SandboxSignIns implements SignIns {
     const found = this.#live(username);
     if (found === undefined) return undefined;
     const { role, account, until } = found;
-    return { username, role, boundRole: account.role, uid: account.uid, until: new Date(until) };
+    return { username, role, uid: account.uid, until: new Date(until) };
   }
 
   /** The sign-in's time is over now. */
@@ -180,24 +176,15 @@ export class SandboxSignIns implements SignIns {
     return this.#issuer.issue(subjectOf(account), Math.floor((Date.now() + ttlMs) / 1000), claims);
   }
 
-  /** Whose token this is, as the API server would find; undefined is a 401. */
+  /** Returns the user of a token, as the API server would find it; undefined is a 401. */
   authenticate(token: string): TokenUser | undefined {
     const now = Date.now();
-    const cached = this.#checkedAt.get(token);
-    const remembered = cached !== undefined && now - cached.at < (this.#options.faults.tokenCacheMs ?? 0);
-    const uid = remembered ? cached.uid : this.#issuer.check(token, now);
-    const account = uid === undefined ? undefined : this.#accounts.get(uid);
+    const account = this.#accounts.get(this.#issuer.check(token, now) ?? '');
     if (account === undefined) return undefined;
-    if (!remembered) {
-      this.#live(account.username);
-      if (account.goneAt <= now) return undefined;
-      this.#checkedAt.set(token, { at: now, uid: account.uid });
-    }
-    return {
-      username: `system:serviceaccount:tka-dev:${subjectOf(account).name}`,
-      uid: account.uid,
-      role: account.unboundAt > now ? account.role : undefined,
-    };
+    this.#live(account.username);
+    if (account.goneAt <= now) return undefined;
+    const { uid, role } = account;
+    return { username: `system:serviceaccount:tka-dev:${subjectOf(account).name}`, uid, role };
   }
 
   /** The sign-in, unless its end has come: then it and what belongs to it are gone. */
@@ -208,7 +195,6 @@ export class SandboxSignIns implements SignIns {
     const end = Math.min(found.until, found.goneAt);
     if (end > now) return found;
     found.account.goneAt = Math.min(found.account.goneAt, end);
-    found.account.unboundAt = Math.min(found.account.unboundAt, end);
     this.#signIns.delete(username);
     return undefined;
   }
@@ -223,7 +209,6 @@ export class SandboxSignIns implements SignIns {
 
   #end({ account, username }: SignIn): void {
     account.goneAt = Date.now();
-    account.unboundAt = account.goneAt;
     this.#signIns.delete(username);
   }
 
@@ -233,7 +218,7 @@ export class SandboxSignIns implements SignIns {
   }
 
   #newAccount(username: string, role: string): Account {
-    const account = { uid: randomUUID(), username, role, goneAt: Infinity, unboundAt: Infinity };
+    const account = { uid: randomUUID(), username, role, goneAt: Infinity };
     this.#accounts.set(account.uid, account);
     return account;
   }
@@ -250,8 +235,7 @@ export class SandboxSignIns implements SignIns {
     }
     // The lifetime is cut to whole seconds, so exp is normally a second before the sign-in's end.
     const lifetime = Math.floor((fault.expOffsetMs ?? Math.max(until - now, minimumMs)) / 1000);
-    const issuer = fault.badSignature ? this.#stranger : this.#issuer;
-    return issuer.issue(subjectOf(found.account), Math.floor(now / 1000) + lifetime, fault.claims);
+    return this.#issuer.issue(subjectOf(found.account), Math.floor(now / 1000) + lifetime, fault.claims);
   }
 
   #answer(username: string, token: string | undefined): KubeconfigAnswer {
