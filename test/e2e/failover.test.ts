@@ -11,7 +11,7 @@ import { lines } from '../fixtures/program.ts';
 import { until } from '../fixtures/wait.ts';
 import { type Replica, type ReplicaSet, startReplicas } from '../session/replicas.ts';
 
-interface Ground {
+interface Fixtures {
   readonly set: ReplicaSet;
   readonly other: ReplicaSet;
   readonly home: Home;
@@ -20,7 +20,7 @@ interface Ground {
   readonly second: Replica;
 }
 
-const test = base.extend<Ground>({
+const test = base.extend<Fixtures>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   set: async ({}, use) => {
     const set = await startReplicas('prod-us', 2);

@@ -4,9 +4,9 @@ import * as http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, describe, test } from 'vitest';
 import { checkClusterRows, checkFailure, checkTable } from './checks.ts';
-import { type Bed, hostileGround } from './ground.ts';
+import { type Fixture, hostileFixture } from './fixture.ts';
 
-const given = hostileGround(2);
+const given = hostileFixture(2);
 const budget = { timeout: '10s', memory: 300 };
 /** Milliseconds for one call, on a machine that is busy with others. */
 const longest = 30_000;
@@ -16,18 +16,18 @@ afterAll(() => {
   if (process.env.TKA_HOSTILE_TELL) process.stdout.write(`${measured.join('\n')}\n`);
 });
 
-async function call(bed: Bed, args: string, what: string, lines?: number) {
-  const options = { ...budget, ...(lines !== undefined && { lines }), may: bed.loginMay };
-  let ran = await bed.run(args, options);
+async function call(fixture: Fixture, args: string, what: string, lines?: number) {
+  const options = { ...budget, ...(lines !== undefined && { lines }), may: fixture.loginMay };
+  let ran = await fixture.run(args, options);
   // Nobody waits longer than that for a list, however busy the machine is.
-  if (/no answer within 2 s/.test(ran.stderr)) ran = await bed.run(args, options);
+  if (/no answer within 2 s/.test(ran.stderr)) ran = await fixture.run(args, options);
   measured.push(`${what} (${args}): ${Math.round(ran.took)} ms, ${Math.round(ran.memory ?? 0)} MiB`);
   assert.ok(ran.took < longest, `took ${Math.round(ran.took)} ms`);
   return ran;
 }
 
-const tell = (bed: Bed, raw: string | Buffer) => {
-  bed.cluster.faults.memberlist = { raw };
+const tell = (fixture: Fixture, raw: string | Buffer) => {
+  fixture.cluster.faults.memberlist = { raw };
 };
 const rows = (count: number, row: (i: number) => object) =>
   JSON.stringify(Array.from({ length: count }, (_, i) => row(i)));
@@ -108,14 +108,14 @@ describe('lists that are large but allowed', () => {
   for (const [i, [name, [body, shown]]] of Object.entries(lists).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        tell(bed, body());
+      given(async (fixture) => {
+        tell(fixture, body());
         if (i % 2 === 0) {
-          const ran = await call(bed, 'clusters -o json', name);
+          const ran = await call(fixture, 'clusters -o json', name);
           assert.equal(ran.status, 0, ran.stderr);
           assert.equal(checkClusterRows(ran.stdout).length, shown);
         } else {
-          const ran = await call(bed, 'clusters -q', name);
+          const ran = await call(fixture, 'clusters -q', name);
           assert.equal(ran.status, 0, ran.stderr);
           checkTable(ran.stdout, /^NAME +STATE/, shown);
         }
@@ -125,22 +125,22 @@ describe('lists that are large but allowed', () => {
 
   test.concurrent(
     'a name among 100,000',
-    given(async (bed) => {
+    given(async (fixture) => {
       tell(
-        bed,
+        fixture,
         rows(100_000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
       );
-      checkFailure(await call(bed, 'login n7777', 'a name among 100,000'));
+      checkFailure(await call(fixture, 'login n7777', 'a name among 100,000'));
     }),
   );
   test.concurrent(
     'contexts for 3,000 members, of which none can be',
-    given(async (bed) => {
+    given(async (fixture) => {
       tell(
-        bed,
+        fixture,
         rows(3000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
       );
-      const ran = await call(bed, 'login --all-contexts', '3,000 contexts that cannot be', 3100);
+      const ran = await call(fixture, 'login --all-contexts', '3,000 contexts that cannot be', 3100);
       assert.equal(ran.status, 1);
     }),
   );
@@ -149,16 +149,16 @@ describe('lists that are large but allowed', () => {
 describe('answers that are too large', () => {
   test.concurrent(
     'a memberlist of 50 MB',
-    given(async (bed) => {
+    given(async (fixture) => {
       tell(
-        bed,
+        fixture,
         rows(400_000, (i) => ({
           apiEndpoint: endpoint(i),
           name: `n${i}`,
           labels: { environment: 'production', region: 'us-west-2' },
         })),
       );
-      const ran = await call(bed, 'clusters', 'a memberlist of 50 MB');
+      const ran = await call(fixture, 'clusters', 'a memberlist of 50 MB');
       checkFailure(ran);
       assert.match(ran.stderr, /^error: http:\S+ answered with more than 16 MiB\n/);
     }),
@@ -172,24 +172,24 @@ describe('answers that are too large', () => {
   for (const [route, args] of Object.entries(routes)) {
     test.concurrent(
       `50 MiB of ${route}`,
-      given(async (bed) => {
-        bed.cluster.faults.routes[route as keyof typeof routes] = { oversizeMiB: 50 };
+      given(async (fixture) => {
+        fixture.cluster.faults.routes[route as keyof typeof routes] = { oversizeMiB: 50 };
         if (route === 'clusterInfo')
-          bed.cluster.faults.routes.memberlist = {
-            change: (all) => all.filter(({ name }: { name: string }) => name === bed.cluster.name),
+          fixture.cluster.faults.routes.memberlist = {
+            change: (all) => all.filter(({ name }: { name: string }) => name === fixture.cluster.name),
           };
-        const words = args === 'credential' ? bed.credentialArgs().join(' ') : args;
-        const ran = await call(bed, words, `50 MiB of ${route}`);
+        const words = args === 'credential' ? fixture.credentialArgs().join(' ') : args;
+        const ran = await call(fixture, words, `50 MiB of ${route}`);
         assert.equal(ran.status, 1);
-        assert.equal(bed.cluster.counts[route as keyof typeof routes] >= 1, true);
+        assert.equal(fixture.cluster.counts[route as keyof typeof routes] >= 1, true);
       }),
     );
   }
   test.concurrent(
     'a refusal of 50 MB',
-    given(async (bed) => {
-      bed.cluster.faults.routes.login = { answer: { status: 403, body: { message: 'x'.repeat(50_000_000) } } };
-      checkFailure(await call(bed, bed.credentialArgs().join(' '), 'a refusal of 50 MB'));
+    given(async (fixture) => {
+      fixture.cluster.faults.routes.login = { answer: { status: 403, body: { message: 'x'.repeat(50_000_000) } } };
+      checkFailure(await call(fixture, fixture.credentialArgs().join(' '), 'a refusal of 50 MB'));
     }),
   );
 });
@@ -223,15 +223,15 @@ describe.skipIf(process.platform !== 'linux')('CAs (needs loopback addresses tha
 
   test.concurrent(
     'one that begins without end holds up no credential',
-    given(async (bed) => {
+    given(async (fixture) => {
       const ca = { 'certificate-authority-data': begins(700_000).toString('base64') };
-      bed.cluster.faults.kubeconfig = (normal) => ({
+      fixture.cluster.faults.kubeconfig = (normal) => ({
         ...normal,
         clusters: Object.fromEntries(
           Object.entries(normal.clusters).map(([name, cluster]) => [name, { ...cluster, ...ca }]),
         ),
       });
-      const ran = await call(bed, bed.credentialArgs().join(' '), 'a CA that begins without end');
+      const ran = await call(fixture, fixture.credentialArgs().join(' '), 'a CA that begins without end');
       checkFailure(ran);
       assert.match(ran.stderr, /its CA is larger than 64 KiB/);
     }),
@@ -243,11 +243,11 @@ describe.skipIf(process.platform !== 'linux')('CAs (needs loopback addresses tha
   ] as const) {
     test.concurrent(
       `${count} members with a CA of ${name} each`,
-      given(async (bed) => {
+      given(async (fixture) => {
         const many = await manyServers(ca);
         try {
-          tell(bed, many.members(count));
-          const ran = await bed.edit('sync', { ...budget, lines: 900 });
+          tell(fixture, many.members(count));
+          const ran = await fixture.edit('sync', { ...budget, lines: 900 });
           measured.push(`sync, CAs of ${name}: ${Math.round(ran.took)} ms, ${Math.round(ran.memory ?? 0)} MiB`);
           assert.equal(ran.status, contexts > 0 ? 0 : 1, ran.stderr.slice(0, 500));
           assert.equal(Number(/^(\d+) added: /.exec(ran.stdout)?.[1] ?? 0), contexts, ran.stdout.slice(0, 500));
@@ -273,9 +273,9 @@ describe('lists just below the limit, made to need memory', () => {
   for (const [name, body] of Object.entries(bodies)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        tell(bed, body());
-        const ran = await call(bed, 'clusters -o json', `15 MiB of ${name}`);
+      given(async (fixture) => {
+        tell(fixture, body());
+        const ran = await call(fixture, 'clusters -o json', `15 MiB of ${name}`);
         if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
         else checkFailure(ran);
       }),

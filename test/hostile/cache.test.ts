@@ -8,50 +8,50 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, test } from 'vitest';
 import { readEntry } from '../../src/credential/entry.ts';
 import { checkCredential, checkTable, checkTexts } from './checks.ts';
-import { type Bed, hostileGround, makeEntry, makeToken, putEntry } from './ground.ts';
+import { type Fixture, hostileFixture, makeEntry, makeToken, putEntry } from './fixture.ts';
 import { damagedText, evilTexts, fewTexts, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileGround();
+const given = hostileFixture();
 
 const decoy = makeToken({ sub: 'decoy' });
-const whole = (bed: Bed, token = decoy) => makeEntry(bed.cluster.server, bed.cluster.apiServer, token);
+const whole = (fixture: Fixture, token = decoy) => makeEntry(fixture.cluster.server, fixture.cluster.apiServer, token);
 const withLine = (text: string, n: number, line: string) =>
   text
     .split('\n')
     .map((old, i) => (i === n ? line : old))
     .join('\n');
 const head = (token: string) => `tka1 ${token.length} ${Math.floor(Date.now() / 1000) + 600}`;
-const withToken = (bed: Bed, token: string) => withLine(withLine(whole(bed), 0, head(token)), 4, token);
+const withToken = (fixture: Fixture, token: string) => withLine(withLine(whole(fixture), 0, head(token)), 4, token);
 
 /** After a miss the cache holds the new entry, whole, and nothing of the old one. */
-async function isMiss(bed: Bed, leftovers: readonly string[] = []): Promise<void> {
-  const ran = await bed.freshCredential({ leftovers });
+async function isMiss(fixture: Fixture, leftovers: readonly string[] = []): Promise<void> {
+  const ran = await fixture.freshCredential({ leftovers });
   assert.equal(ran.stderr, '');
-  assert.equal(bed.cluster.counts.login, 1);
-  const kept = readEntry(bed.home.cache, bed.cluster.server);
+  assert.equal(fixture.cluster.counts.login, 1);
+  const kept = readEntry(fixture.home.cache, fixture.cluster.server);
   assert.equal(kept?.token, checkCredential(ran), 'the cache does not hold what was given');
-  assert.equal(fs.statSync(bed.entry).mode & 0o777, 0o600);
+  assert.equal(fs.statSync(fixture.entry).mode & 0o777, 0o600);
 }
 
 test.concurrent(
   'control: a whole entry is served, and the server is not asked',
-  given(async (bed) => {
-    putEntry(bed.entry, whole(bed));
-    const ran = await bed.run(bed.credentialArgs(), { may: [/\+served$/] });
+  given(async (fixture) => {
+    putEntry(fixture.entry, whole(fixture));
+    const ran = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
     assert.equal(checkCredential(ran), decoy);
-    assert.equal(bed.cluster.counts.login, 0);
+    assert.equal(fixture.cluster.counts.login, 0);
   }),
 );
 
-type Damage = (bed: Bed) => string | Buffer;
+type Damage = (fixture: Fixture) => string | Buffer;
 const line =
   (n: number, text: string): Damage =>
-  (bed) =>
-    withLine(whole(bed), n, text);
+  (fixture) =>
+    withLine(whole(fixture), n, text);
 const token =
   (text: string): Damage =>
-  (bed) =>
-    withToken(bed, text);
+  (fixture) =>
+    withToken(fixture, text);
 
 // Both readers of an entry are held to the long table in test/credential/cases.ts; this is what attackers would write.
 const entries: Readonly<Record<string, Damage>> = {
@@ -76,10 +76,10 @@ const entries: Readonly<Record<string, Damage>> = {
   'a token with a NUL': token('a.\0.c'),
   'a token with a carriage return': token('a.b.c\r'),
   'a token of 100,000 letters': token(`${'a'.repeat(100_000)}.b.c`),
-  'no end of the token’s line': (bed) => whole(bed).slice(0, whole(bed).indexOf(decoy) + decoy.length),
-  UTF16: (bed) => Buffer.from(`\ufeff${whole(bed)}`, 'utf16le'),
-  'two entries, the second the server’s': (bed) =>
-    `${makeEntry('http://127.0.0.99:8123', bed.cluster.apiServer, decoy)}${whole(bed)}`,
+  'no end of the token’s line': (fixture) => whole(fixture).slice(0, whole(fixture).indexOf(decoy) + decoy.length),
+  UTF16: (fixture) => Buffer.from(`\ufeff${whole(fixture)}`, 'utf16le'),
+  'two entries, the second the server’s': (fixture) =>
+    `${makeEntry('http://127.0.0.99:8123', fixture.cluster.apiServer, decoy)}${whole(fixture)}`,
   'an ExecCredential': () =>
     JSON.stringify({ kind: 'ExecCredential', status: { token: decoy, expirationTimestamp: '2099-01-01T00:00:00Z' } }),
   HTML: () => `<html>${decoy}</html>`,
@@ -90,24 +90,24 @@ describe('a damaged entry is a miss', () => {
   for (const [name, damage] of Object.entries(entries)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        putEntry(bed.entry, damage(bed), Math.floor(Date.now() / 1000) + 600);
-        await isMiss(bed);
+      given(async (fixture) => {
+        putEntry(fixture.entry, damage(fixture), Math.floor(Date.now() / 1000) + 600);
+        await isMiss(fixture);
       }),
     );
   }
 
   test.concurrent.each(randomCases(25, 1))('%s', (_, chance) =>
-    given(async (bed) => {
-      const good = whole(bed);
+    given(async (fixture) => {
+      const good = whole(fixture);
       const bad = damagedText(good, chance);
-      putEntry(bed.entry, bad);
+      putEntry(fixture.entry, bad);
       // What comes after the token is for the slow path only, and not looked at while the entry is fresh.
       const untouched = good.slice(0, good.indexOf(decoy) + decoy.length + 1);
       try {
-        if (!bad.startsWith(untouched)) await isMiss(bed);
+        if (!bad.startsWith(untouched)) await isMiss(fixture);
         else {
-          const ran = await bed.run(bed.credentialArgs(), { may: [/\+served$/] });
+          const ran = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
           assert.equal(checkCredential(ran), decoy);
         }
       } catch (error) {
@@ -118,38 +118,38 @@ describe('a damaged entry is a miss', () => {
   );
 });
 
-const outside = (bed: Bed, name: string) => path.join(bed.home.dir, name);
+const outside = (fixture: Fixture, name: string) => path.join(fixture.home.dir, name);
 const fifo = (file: string) => execFileSync('mkfifo', [file]);
-const cacheFolder = (bed: Bed) => fs.mkdirSync(path.dirname(bed.entry), { recursive: true, mode: 0o700 });
+const cacheFolder = (fixture: Fixture) => fs.mkdirSync(path.dirname(fixture.entry), { recursive: true, mode: 0o700 });
 
-const notFiles: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+const notFiles: Readonly<Record<string, (fixture: Fixture, file: string) => void>> = {
   'an empty folder': (_, file) => fs.mkdirSync(file),
   'a folder with a folder': (_, file) => fs.mkdirSync(path.join(file, 'a', 'b'), { recursive: true }),
   'a FIFO': (_, file) => fifo(file),
-  'a symlink to a whole entry': (bed, file) => {
-    putEntry(outside(bed, 'elsewhere'), whole(bed));
-    fs.symlinkSync(outside(bed, 'elsewhere'), file);
+  'a symlink to a whole entry': (fixture, file) => {
+    putEntry(outside(fixture, 'elsewhere'), whole(fixture));
+    fs.symlinkSync(outside(fixture, 'elsewhere'), file);
   },
-  'a symlink to the kubeconfig': (bed, file) => fs.symlinkSync(bed.home.kubeconfig, file),
-  'a dangling symlink': (bed, file) => fs.symlinkSync(outside(bed, 'pwned'), file),
+  'a symlink to the kubeconfig': (fixture, file) => fs.symlinkSync(fixture.home.kubeconfig, file),
+  'a dangling symlink': (fixture, file) => fs.symlinkSync(outside(fixture, 'pwned'), file),
   'a symlink to itself': (_, file) => fs.symlinkSync(file, file),
   'a symlink to a device that never ends': (_, file) => fs.symlinkSync('/dev/zero', file),
-  'a symlink to a folder': (bed, file) => fs.symlinkSync(path.join(bed.home.dir, '.ssh'), file),
+  'a symlink to a folder': (fixture, file) => fs.symlinkSync(path.join(fixture.home.dir, '.ssh'), file),
 };
 
 describe('something else in the place of an entry is a miss', () => {
   for (const [name, make] of Object.entries(notFiles)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        cacheFolder(bed);
-        make(bed, bed.entry);
-        const mine = path.relative(bed.home.dir, bed.entry);
-        const ran = await bed.run(bed.credentialArgs(), {
-          may: [...bed.ownCache, new RegExp(`${mine.replaceAll('+', '\\+')}/`)],
+      given(async (fixture) => {
+        cacheFolder(fixture);
+        make(fixture, fixture.entry);
+        const mine = path.relative(fixture.home.dir, fixture.entry);
+        const ran = await fixture.run(fixture.credentialArgs(), {
+          may: [...fixture.ownCache, new RegExp(`${mine.replaceAll('+', '\\+')}/`)],
         });
-        assert.ok(bed.minted.has(checkCredential(ran)));
-        assert.ok(fs.lstatSync(bed.entry).isFile());
+        assert.ok(fixture.minted.has(checkCredential(ran)));
+        assert.ok(fs.lstatSync(fixture.entry).isFile());
       }),
     );
   }
@@ -165,8 +165,8 @@ describe('a damaged +served is no hindrance', () => {
     NULs: '\0\0\0\0',
     'an escape': '\u001b[31m1\n',
   };
-  const all: [string, (bed: Bed, file: string) => void][] = [
-    ...Object.entries(texts).map(([name, text]): [string, (bed: Bed, file: string) => void] => [
+  const all: [string, (fixture: Fixture, file: string) => void][] = [
+    ...Object.entries(texts).map(([name, text]): [string, (fixture: Fixture, file: string) => void] => [
       name,
       (_, file) => fs.writeFileSync(file, text, { mode: 0o600 }),
     ]),
@@ -175,10 +175,10 @@ describe('a damaged +served is no hindrance', () => {
   for (const [name, make] of all) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        putEntry(bed.entry, whole(bed));
-        make(bed, `${bed.entry}+served`);
-        const ran = await bed.run(bed.credentialArgs(), { may: bed.ownCache });
+      given(async (fixture) => {
+        putEntry(fixture.entry, whole(fixture));
+        make(fixture, `${fixture.entry}+served`);
+        const ran = await fixture.run(fixture.credentialArgs(), { may: fixture.ownCache });
         assert.equal(checkCredential(ran), decoy);
         assert.equal(ran.stderr, '');
       }),
@@ -188,7 +188,7 @@ describe('a damaged +served is no hindrance', () => {
 
 describe('a damaged +lock is taken over', () => {
   const old = (file: string) => fs.lutimesSync(file, 1000, 1000);
-  const locks: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+  const locks: Readonly<Record<string, (fixture: Fixture, file: string) => void>> = {
     ...notFiles,
     'an empty file': (_, file) => fs.writeFileSync(file, ''),
     'a file from the future': (_, file) => {
@@ -212,11 +212,11 @@ describe('a damaged +lock is taken over', () => {
   for (const [name, make] of Object.entries(locks)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        cacheFolder(bed);
-        const file = `${bed.entry}+lock`;
-        make(bed, file);
-        const ran = await bed.freshCredential({ may: [/\+lock(?:\/|$)/] });
+      given(async (fixture) => {
+        cacheFolder(fixture);
+        const file = `${fixture.entry}+lock`;
+        make(fixture, file);
+        const ran = await fixture.freshCredential({ may: [/\+lock(?:\/|$)/] });
         assert.equal(ran.stderr, '');
         assert.ok(!fs.lstatSync(file, { throwIfNoEntry: false }), 'the lock is still there');
       }),
@@ -227,54 +227,54 @@ describe('a damaged +lock is taken over', () => {
 describe('a damaged +failed is no answer', () => {
   // How an attempt ended is told to who waited for the lock meanwhile, and to client-go, which asks again at once.
   const asClientGo = { env: { KUBERNETES_EXEC_INFO: '{"apiVersion":"client.authentication.k8s.io/v1"}' } };
-  const note = (bed: Bed, fields: object, at: number | string = Date.now()) => {
+  const note = (fixture: Fixture, fields: object, at: number | string = Date.now()) => {
     const whole = {
       message: 'forged',
       hints: ['forged'],
-      apiServer: bed.cluster.apiServer,
+      apiServer: fixture.cluster.apiServer,
       parent: process.pid,
       outOfTime: false,
     };
     return JSON.stringify({ at: '@', ...whole, ...fields }).replace('"@"', String(at));
   };
-  const put = (bed: Bed, text: string) => {
-    cacheFolder(bed);
-    fs.writeFileSync(`${bed.entry}+failed`, text, { mode: 0o600 });
+  const put = (fixture: Fixture, text: string) => {
+    cacheFolder(fixture);
+    fs.writeFileSync(`${fixture.entry}+failed`, text, { mode: 0o600 });
   };
-  async function whileHeld(bed: Bed, act: () => Promise<unknown>): Promise<void> {
-    const lock = `${bed.entry}+lock`;
+  async function whileHeld(fixture: Fixture, act: () => Promise<unknown>): Promise<void> {
+    const lock = `${fixture.entry}+lock`;
     fs.mkdirSync(lock, { mode: 0o700 });
     const letGo = delay(1500).then(() => fs.rmdirSync(lock));
     await Promise.all([act(), letGo]);
   }
 
-  const notes: Readonly<Record<string, (bed: Bed) => string>> = {
+  const notes: Readonly<Record<string, (fixture: Fixture) => string>> = {
     empty: () => '',
     text: () => 'failed',
     null: () => 'null',
     'a list': () => '[1,2,3]',
-    'another type of time': (bed) => note(bed, {}, '"9999-01-01"'),
-    'another type of message': (bed) => note(bed, { message: { a: 1 } }),
-    'another API server': (bed) => note(bed, { apiServer: 'https://evil.example' }),
-    'a time to come': (bed) => note(bed, {}, 9e15),
-    'a time without end': (bed) => note(bed, {}, '1e400'),
-    'a time long past': (bed) => note(bed, {}, 1),
-    'a time before all time': (bed) => note(bed, {}, '-1e400'),
+    'another type of time': (fixture) => note(fixture, {}, '"9999-01-01"'),
+    'another type of message': (fixture) => note(fixture, { message: { a: 1 } }),
+    'another API server': (fixture) => note(fixture, { apiServer: 'https://evil.example' }),
+    'a time to come': (fixture) => note(fixture, {}, 9e15),
+    'a time without end': (fixture) => note(fixture, {}, '1e400'),
+    'a time long past': (fixture) => note(fixture, {}, 1),
+    'a time before all time': (fixture) => note(fixture, {}, '-1e400'),
     'a deep list': () => '['.repeat(20_000),
-    'a MiB': (bed) => note(bed, { message: 'x'.repeat(1 << 20) }),
+    'a MiB': (fixture) => note(fixture, { message: 'x'.repeat(1 << 20) }),
     NULs: () => '\0'.repeat(1000),
   };
   for (const [i, [name, text]] of Object.entries(notes).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        put(bed, text(bed));
+      given(async (fixture) => {
+        put(fixture, text(fixture));
         const call = async () => {
-          const ran = await bed.freshCredential({ ...asClientGo, may: [/\+lock\/?$/] });
+          const ran = await fixture.freshCredential({ ...asClientGo, may: [/\+lock\/?$/] });
           assert.equal(ran.stderr, '');
         };
         if (i % 2 === 0) await call();
-        else await whileHeld(bed, call);
+        else await whileHeld(fixture, call);
       }),
     );
   }
@@ -298,11 +298,11 @@ describe('an entry whose details are damaged', () => {
   for (const [name, text] of Object.entries(details)) {
     test.concurrent(
       `is a miss once it is stale: ${name}`,
-      given(async (bed) => {
+      given(async (fixture) => {
         const past = Math.floor(Date.now() / 1000) - 60;
-        const good = withLine(whole(bed), 0, `tka1 ${decoy.length} ${past}`);
-        putEntry(bed.entry, withLine(good, 5, text), past);
-        await isMiss(bed);
+        const good = withLine(whole(fixture), 0, `tka1 ${decoy.length} ${past}`);
+        putEntry(fixture.entry, withLine(good, 5, text), past);
+        await isMiss(fixture);
       }),
     );
   }
@@ -324,11 +324,11 @@ describe('an entry whose details are damaged', () => {
   for (const [name, change] of Object.entries(told)) {
     test.concurrent(
       `is shown as plain text, or not at all: ${name}`,
-      given(async (bed) => {
+      given(async (fixture) => {
         const text = JSON.stringify({ insecureSkipTlsVerify: false, ...session, ...change });
-        putEntry(bed.entry, withLine(whole(bed), 5, text));
-        const rows = await statusRows(bed);
-        const table = await bed.run('status');
+        putEntry(fixture.entry, withLine(whole(fixture), 5, text));
+        const rows = await statusRows(fixture);
+        const table = await fixture.run('status');
         assert.equal(table.status, 0);
         checkTable(table.stdout, /^NAME +USER +ROLE +STATE +UNTIL +CONTEXT +TKA SERVER$/, rows.length);
       }),
@@ -337,8 +337,8 @@ describe('an entry whose details are damaged', () => {
 });
 
 /** `status -o json` and `-o yaml`, which say the same. */
-async function statusRows(bed: Bed): Promise<{ server: string; state: string }[]> {
-  const json = await bed.run('status -o json');
+async function statusRows(fixture: Fixture): Promise<{ server: string; state: string }[]> {
+  const json = await fixture.run('status -o json');
   assert.equal(json.status, 0);
   const rows = JSON.parse(json.stdout);
   checkTexts(rows, 'status -o json');
@@ -355,7 +355,7 @@ async function statusRows(bed: Bed): Promise<{ server: string; state: string }[]
 }
 
 describe('the mark of a logout counts, whatever became of it', () => {
-  const marks: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+  const marks: Readonly<Record<string, (fixture: Fixture, file: string) => void>> = {
     'control: a whole one': (_, file) =>
       fs.writeFileSync(file, '{"username":"alice","role":"viewer","until":"2099-01-01T00:00:00Z"}'),
     empty: (_, file) => fs.writeFileSync(file, ''),
@@ -378,19 +378,19 @@ describe('the mark of a logout counts, whatever became of it', () => {
   for (const [name, make] of Object.entries(marks)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        const file = path.join(bed.home.state, 'signed-out', path.basename(bed.entry));
-        make(bed, file);
-        putEntry(bed.entry, whole(bed), 0);
-        const refused = await bed.run(bed.credentialArgs(), { may: [/\+served$/] });
+      given(async (fixture) => {
+        const file = path.join(fixture.home.state, 'signed-out', path.basename(fixture.entry));
+        make(fixture, file);
+        putEntry(fixture.entry, whole(fixture), 0);
+        const refused = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
         assert.equal(refused.status, 1);
         assert.equal(refused.stdout, '');
         assert.match(refused.stderr, /^error: signed out of http:\S+\nhint: kubectl tka login http:\S+\n$/);
-        assert.equal(bed.cluster.counts.login, 0);
-        const rows = await statusRows(bed);
-        assert.equal(rows.find(({ server }) => server === bed.cluster.server)?.state, 'signed-out');
+        assert.equal(fixture.cluster.counts.login, 0);
+        const rows = await statusRows(fixture);
+        assert.equal(rows.find(({ server }) => server === fixture.cluster.server)?.state, 'signed-out');
         if (name.includes('until')) {
-          const table = await bed.run('status');
+          const table = await fixture.run('status');
           assert.equal(table.status, 0);
           checkTable(table.stdout, /^NAME +USER/, rows.length);
         }
@@ -411,15 +411,15 @@ describe('a damaged consent is none', () => {
   for (const text of consents) {
     test.concurrent(
       text.slice(0, 50) || 'empty',
-      given(async (bed) => {
-        bed.home.write(path.join(bed.home.state, 'insecure', path.basename(bed.entry)), text);
-        bed.cluster.faults.routes.kubeconfig = {
+      given(async (fixture) => {
+        fixture.home.write(path.join(fixture.home.state, 'insecure', path.basename(fixture.entry)), text);
+        fixture.cluster.faults.routes.kubeconfig = {
           change: (answer) => {
             answer.clusters['tka-cluster']['insecure-skip-tls-verify'] = true;
             return answer;
           },
         };
-        const ran = await bed.noCredential({ timeout: '60s' });
+        const ran = await fixture.noCredential({ timeout: '60s' });
         assert.match(ran.stderr, /without a look at its certificate\nhint: if you accept that/);
       }),
     );
@@ -440,26 +440,26 @@ describe('names in the cache folder that are no entries', () => {
   ];
   test.concurrent(
     'are passed over',
-    given(async (bed) => {
-      for (const name of names) putEntry(path.join(bed.home.cache, name), whole(bed));
-      fs.mkdirSync(path.join(bed.home.cache, 'https+folder.example'));
-      assert.equal((await statusRows(bed)).length, 2);
-      await isMiss(bed);
+    given(async (fixture) => {
+      for (const name of names) putEntry(path.join(fixture.home.cache, name), whole(fixture));
+      fs.mkdirSync(path.join(fixture.home.cache, 'https+folder.example'));
+      assert.equal((await statusRows(fixture)).length, 2);
+      await isMiss(fixture);
     }),
   );
   test.concurrent(
     'are passed over by their thousands',
-    given(async (bed) => {
-      for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(bed.home.cache, `http+10.0.0.${i}+80`), 'x');
-      assert.equal((await statusRows(bed)).length, 2);
+    given(async (fixture) => {
+      for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(fixture.home.cache, `http+10.0.0.${i}+80`), 'x');
+      assert.equal((await statusRows(fixture)).length, 2);
     }),
   );
 });
 
 describe('a cache that cannot be kept still yields a token, and says so on one line', () => {
-  const folders: Readonly<Record<string, (bed: Bed, folder: string) => void>> = {
+  const folders: Readonly<Record<string, (fixture: Fixture, folder: string) => void>> = {
     'the folder is a file': (_, folder) => fs.writeFileSync(folder, 'x'),
-    'the folder is a dangling symlink': (bed, folder) => fs.symlinkSync(outside(bed, 'nowhere'), folder),
+    'the folder is a dangling symlink': (fixture, folder) => fs.symlinkSync(outside(fixture, 'nowhere'), folder),
     'the folder is a FIFO': (_, folder) => fifo(folder),
     'the folder is a device': (_, folder) => fs.symlinkSync('/dev/null', folder),
     'the folder is in a file': (_, folder) => fs.writeFileSync(path.dirname(folder), 'x'),
@@ -471,25 +471,25 @@ describe('a cache that cannot be kept still yields a token, and says so on one l
   for (const [name, make] of Object.entries(folders)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        const folder = path.join(bed.home.root, 'other', 'cache');
+      given(async (fixture) => {
+        const folder = path.join(fixture.home.root, 'other', 'cache');
         if (name !== 'the folder is in a file') fs.mkdirSync(path.dirname(folder));
-        make(bed, folder);
-        const ran = await bed.run(bed.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
-        assert.ok(bed.minted.has(checkCredential(ran)));
+        make(fixture, folder);
+        const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
+        assert.ok(fixture.minted.has(checkCredential(ran)));
         assert.match(ran.stderr, /^warning: the token cache cannot be written, so every call signs in: [^\n]+\n$/);
-        assert.equal(bed.cluster.counts.login, 1);
+        assert.equal(fixture.cluster.counts.login, 1);
       }),
     );
   }
 
   test.concurrent(
     'its path forges lines',
-    given(async (bed) => {
-      const folder = path.join(bed.home.root, 'a\nerror: forged\u001b[31m');
+    given(async (fixture) => {
+      const folder = path.join(fixture.home.root, 'a\nerror: forged\u001b[31m');
       fs.writeFileSync(folder, '');
-      const ran = await bed.run(bed.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
-      assert.ok(bed.minted.has(checkCredential(ran)));
+      const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
+      assert.ok(fixture.minted.has(checkCredential(ran)));
       assert.equal(ran.stderr.split('\n').length, 2);
     }),
   );
@@ -497,8 +497,8 @@ describe('a cache that cannot be kept still yields a token, and says so on one l
 
 describe('the API server’s answer to the question whether it still takes a token', () => {
   // Two calls of one parent, as kubectl makes them after a 401.
-  const twice = async (bed: Bed) => {
-    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
+  const twice = async (fixture: Fixture) => {
+    const ran = await fixture.home.credential(fixture.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
     assert.equal(ran.status, 0, ran.stderr);
     assert.equal(ran.stderr, '');
     return ran.stdout
@@ -508,12 +508,12 @@ describe('the API server’s answer to the question whether it still takes a tok
   };
   test.concurrent(
     'control: a 401 heals',
-    given(async (bed) => {
-      await bed.freshCredential();
-      bed.cluster.deleteServiceAccount();
-      const [first, second] = await twice(bed);
+    given(async (fixture) => {
+      await fixture.freshCredential();
+      fixture.cluster.deleteServiceAccount();
+      const [first, second] = await twice(fixture);
       assert.notEqual(first, second);
-      assert.ok(bed.minted.has(second));
+      assert.ok(fixture.minted.has(second));
     }),
   );
   const faults = {
@@ -531,14 +531,14 @@ describe('the API server’s answer to the question whether it still takes a tok
   for (const [name, fault] of Object.entries(faults)) {
     test.concurrent(
       `${name} is no refusal: the token is served as it is`,
-      given(async (bed) => {
-        await bed.freshCredential();
-        bed.cluster.faults.routes.api = fault;
-        bed.cluster.resetCounts();
-        const [first, second] = await twice(bed);
+      given(async (fixture) => {
+        await fixture.freshCredential();
+        fixture.cluster.faults.routes.api = fault;
+        fixture.cluster.resetCounts();
+        const [first, second] = await twice(fixture);
         assert.equal(first, second);
-        assert.equal(bed.cluster.counts.login, 0);
-        assert.equal(bed.cluster.counts.api, 1);
+        assert.equal(fixture.cluster.counts.login, 0);
+        assert.equal(fixture.cluster.counts.api, 1);
       }),
     );
   }
@@ -546,12 +546,12 @@ describe('the API server’s answer to the question whether it still takes a tok
 
 test.concurrent(
   'an API server in a damaged entry gets no token: its CA is not the cluster’s',
-  given(async (bed) => {
+  given(async (fixture) => {
     // The cluster's API stand-in plays the stranger: it is asked by nobody, since the entry trusts no CA for it.
-    putEntry(bed.entry, whole(bed));
-    const ran = await bed.home.credential(bed.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
+    putEntry(fixture.entry, whole(fixture));
+    const ran = await fixture.home.credential(fixture.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
     assert.equal(ran.status, 0, ran.stderr);
-    assert.equal(bed.cluster.counts.api, 0);
+    assert.equal(fixture.cluster.counts.api, 0);
     assert.ok(ran.stdout.includes(decoy));
   }),
 );

@@ -13,7 +13,7 @@ import {
   checkStderr,
   checkTable,
 } from './checks.ts';
-import { bystanderKubeconfig, makeToken } from './ground.ts';
+import { bystanderKubeconfig, makeToken } from './fixture.ts';
 import { damagedJson, damagedText, evilTexts, seeded } from './junk.ts';
 
 describe('stderr', () => {

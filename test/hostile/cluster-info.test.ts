@@ -5,39 +5,39 @@ import * as fs from 'node:fs';
 import { describe, test } from 'vitest';
 import { parse } from 'yaml';
 import { checkCalm, checkClusterRows, checkFailure } from './checks.ts';
-import { type Bed, hostileGround } from './ground.ts';
+import { type Fixture, hostileFixture } from './fixture.ts';
 import { damagedJson, evilTexts, fewTypes, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileGround();
+const given = hostileFixture();
 
 /** The server lists itself alone. */
-function alone(bed: Bed): void {
-  bed.cluster.faults.routes.memberlist = {
-    change: (rows) => rows.filter((row: { name: string }) => row.name === bed.cluster.name),
+function alone(fixture: Fixture): void {
+  fixture.cluster.faults.routes.memberlist = {
+    change: (rows) => rows.filter((row: { name: string }) => row.name === fixture.cluster.name),
   };
 }
 
-const writeAll = (bed: Bed) => {
-  alone(bed);
-  return bed.edit('login --all-contexts', { timeout: '2s' });
+const writeAll = (fixture: Fixture) => {
+  alone(fixture);
+  return fixture.edit('login --all-contexts', { timeout: '2s' });
 };
 
 /** `clusters` of a server that keeps no memberlist: the answer describes the only one. */
-const listOne = (bed: Bed) => {
-  bed.cluster.faults.memberlist = 'absent-404';
-  return bed.run('clusters -o json', { timeout: '2s', may: bed.remembered });
+const listOne = (fixture: Fixture) => {
+  fixture.cluster.faults.memberlist = 'absent-404';
+  return fixture.run('clusters -o json', { timeout: '2s', may: fixture.remembered });
 };
 
 test.concurrent(
   'control: an answer as it should be',
-  given(async (bed) => {
-    const ran = await writeAll(bed);
+  given(async (fixture) => {
+    const ran = await writeAll(fixture);
     assert.equal(ran.status, 0, ran.stderr);
     assert.ok(ran.changed);
     checkCalm(ran.stderr);
-    const [row] = checkClusterRows((await listOne(bed)).stdout);
-    assert.equal(row?.context, bed.cluster.name);
-    assert.deepEqual(row?.labels, bed.cluster.labels);
+    const [row] = checkClusterRows((await listOne(fixture)).stdout);
+    assert.equal(row?.context, fixture.cluster.name);
+    assert.deepEqual(row?.labels, fixture.cluster.labels);
   }),
 );
 
@@ -83,25 +83,25 @@ describe('what is harmless is taken, and nothing else', () => {
   for (const [i, [name, make]] of Object.entries(harmless).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        bed.cluster.faults.clusterInfo = make;
+      given(async (fixture) => {
+        fixture.cluster.faults.clusterInfo = make;
         if (i % 2 === 0 || name.includes('label')) {
-          const ran = await listOne(bed);
+          const ran = await listOne(fixture);
           assert.equal(ran.status, 0, ran.stderr);
           const rows = checkClusterRows(ran.stdout);
           assert.deepEqual(
             rows.map(({ server, apiEndpoint }) => [server, apiEndpoint]),
-            [[bed.cluster.server, bed.cluster.apiServer]],
+            [[fixture.cluster.server, fixture.cluster.apiServer]],
           );
           assert.ok(Object.keys(rows[0]?.labels ?? {}).length <= 64);
           return;
         }
-        const ran = await writeAll(bed);
+        const ran = await writeAll(fixture);
         assert.equal(ran.status, 0, ran.stderr);
         assert.ok(ran.changed);
         checkCalm(ran.stderr);
-        const { contexts } = parse(fs.readFileSync(bed.home.kubeconfig, 'utf8'));
-        assert.equal(contexts.at(-1).name, bed.cluster.name);
+        const { contexts } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
+        assert.equal(contexts.at(-1).name, fixture.cluster.name);
       }),
     );
   }
@@ -159,18 +159,18 @@ describe('what makes no sense is refused, and no context written', () => {
   for (const [i, [name, make]] of Object.entries(refused).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        bed.cluster.faults.clusterInfo = make;
+      given(async (fixture) => {
+        fixture.cluster.faults.clusterInfo = make;
         // A stranger's API endpoint is only strange where the memberlist says another.
         if (i % 2 === 0 && !/another|no look/.test(name)) {
-          const ran = await listOne(bed);
-          assert.ok(bed.cluster.counts.clusterInfo >= 1);
+          const ran = await listOne(fixture);
+          assert.ok(fixture.cluster.counts.clusterInfo >= 1);
           if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
           else checkFailure(ran);
           return;
         }
-        const ran = await writeAll(bed);
-        assert.ok(bed.cluster.counts.clusterInfo >= 1);
+        const ran = await writeAll(fixture);
+        assert.ok(fixture.cluster.counts.clusterInfo >= 1);
         assert.equal(ran.status, 1, ran.stdout);
         assert.ok(!ran.changed);
         assert.match(ran.stderr, /^warning: c\d: \S/m);
@@ -181,15 +181,15 @@ describe('what makes no sense is refused, and no context written', () => {
   for (const status of [204, 302, 400, 401, 403, 404, 500]) {
     test.concurrent(
       `HTTP ${status} with escapes`,
-      given(async (bed) => {
+      given(async (fixture) => {
         const body = {
           message: evilTexts['a forged error'],
           advice: [evilTexts['an OSC 8 link'], evilTexts['a bidirectional override']],
         };
-        bed.cluster.faults.routes.clusterInfo = {
+        fixture.cluster.faults.routes.clusterInfo = {
           answer: { status, body: status === 204 ? '' : body, headers: { Location: 'https://evil.example/' } },
         };
-        const ran = await writeAll(bed);
+        const ran = await writeAll(fixture);
         assert.equal(ran.status, 1);
         assert.ok(!ran.changed);
       }),
@@ -199,18 +199,18 @@ describe('what makes no sense is refused, and no context written', () => {
 
 describe('random damage of the cluster-info answer', () => {
   test.concurrent.each(randomCases(12, 5))('%s', (_, chance) =>
-    given(async (bed) => {
+    given(async (fixture) => {
       let sent = '';
-      bed.cluster.faults.clusterInfo = (info) => {
+      fixture.cluster.faults.clusterInfo = (info) => {
         sent ||= damagedJson(info, chance);
         return sent;
       };
       try {
         if (chance() < 0.5) {
-          const ran = await writeAll(bed);
+          const ran = await writeAll(fixture);
           assert.ok(ran.status === 0 || (ran.status === 1 && !ran.changed));
         } else {
-          const ran = await listOne(bed);
+          const ran = await listOne(fixture);
           if (ran.status === 0) checkClusterRows(ran.stdout);
           else checkFailure(ran);
         }

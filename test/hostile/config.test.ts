@@ -6,13 +6,13 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'vitest';
 import { checkCredential, checkFailure, checkTexts } from './checks.ts';
-import { type Bed, hostileGround } from './ground.ts';
+import { type Fixture, hostileFixture } from './fixture.ts';
 import { damagedText, evilTexts, randomCases } from './junk.ts';
 
-const given = hostileGround();
+const given = hostileFixture();
 
-function put(bed: Bed, text: string | Buffer): void {
-  fs.writeFileSync(bed.home.config, text);
+function put(fixture: Fixture, text: string | Buffer): void {
+  fs.writeFileSync(fixture.home.config, text);
 }
 
 interface Setting {
@@ -21,8 +21,8 @@ interface Setting {
   readonly source: string;
 }
 
-async function settings(bed: Bed): Promise<Map<string, Setting>> {
-  const ran = await bed.run('config -o json');
+async function settings(fixture: Fixture): Promise<Map<string, Setting>> {
+  const ran = await fixture.run('config -o json');
   assert.equal(ran.status, 0, ran.stderr);
   const rows: Setting[] = JSON.parse(ran.stdout);
   return new Map(rows.map((row) => [row.key, row]));
@@ -30,16 +30,16 @@ async function settings(bed: Bed): Promise<Map<string, Setting>> {
 
 test.concurrent(
   'control: a file as it should be',
-  given(async (bed) => {
-    const read = await settings(bed);
+  given(async (fixture) => {
+    const read = await settings(fixture);
     assert.deepEqual(read.get('tailscale.hostname'), {
       key: 'tailscale.hostname',
-      value: bed.cluster.server,
-      source: bed.home.config,
+      value: fixture.cluster.server,
+      source: fixture.home.config,
     });
     assert.equal(read.get('output.theme')?.value, 'dark');
     assert.equal(
-      (await bed.run('clusters -o name', { may: bed.remembered })).stdout,
+      (await fixture.run('clusters -o name', { may: fixture.remembered })).stdout,
       'c0\nc1\nc2\nc3\nc4\nc5\nc6\nc7\n',
     );
   }),
@@ -128,9 +128,9 @@ describe('problems are told, and nothing is done', () => {
     const command = commands[i % commands.length] as string;
     test.concurrent(
       `${name} (${command})`,
-      given(async (bed) => {
-        put(bed, text);
-        const ran = await bed.run(command);
+      given(async (fixture) => {
+        put(fixture, text);
+        const ran = await fixture.run(command);
         if (name === 'deep maps in lines') {
           // Sound YAML, if nothing that anybody would write.
           assert.ok(ran.status === 0 || /bad configuration|no TKA server is configured/.test(ran.stderr));
@@ -141,7 +141,7 @@ describe('problems are told, and nothing is done', () => {
         assert.match(ran.stderr, told);
         assert.doesNotMatch(ran.stderr, /call stack|stack overflow/i);
         assert.ok(ran.stderr.length < 8000, `${ran.stderr.length} characters on stderr`);
-        assert.equal(bed.cluster.counts.login + bed.cluster.counts.memberlist, 0);
+        assert.equal(fixture.cluster.counts.login + fixture.cluster.counts.memberlist, 0);
       }),
     );
   }
@@ -166,9 +166,9 @@ describe('problems are told, and nothing is done', () => {
   for (const host of hosts) {
     test.concurrent(
       `a host that is none: ${JSON.stringify(host)}`,
-      given(async (bed) => {
-        put(bed, `tailscale:\n  hostname: ${JSON.stringify(host)}\n`);
-        const ran = await bed.run('clusters', { timeout: '1s' });
+      given(async (fixture) => {
+        put(fixture, `tailscale:\n  hostname: ${JSON.stringify(host)}\n`);
+        const ran = await fixture.run('clusters', { timeout: '1s' });
         assert.ok(ran.status === 1 || ran.status === 2);
         assert.equal(ran.stdout, '');
       }),
@@ -184,10 +184,10 @@ describe('problems are told, and nothing is done', () => {
   for (const [name, make] of Object.entries(places)) {
     test.concurrent(
       `it is ${name}`,
-      given(async (bed) => {
-        fs.rmSync(bed.home.config);
-        make(bed.home.config);
-        const ran = await bed.run('clusters');
+      given(async (fixture) => {
+        fs.rmSync(fixture.home.config);
+        make(fixture.home.config);
+        const ran = await fixture.run('clusters');
         checkFailure(ran);
         assert.match(
           ran.stderr,
@@ -225,63 +225,63 @@ describe('what is odd but sound is read', () => {
   for (const [name, [text, key, value]] of Object.entries(sound)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        put(bed, text(bed.cluster.server));
-        assert.equal((await settings(bed)).get(key)?.value, value);
+      given(async (fixture) => {
+        put(fixture, text(fixture.cluster.server));
+        assert.equal((await settings(fixture)).get(key)?.value, value);
       }),
     );
   }
 
   test.concurrent(
     'values with invisible characters are shown as plain text',
-    given(async (bed) => {
+    given(async (fixture) => {
       put(
-        bed,
+        fixture,
         `output:\n  theme: ${JSON.stringify(evilTexts['a bidirectional override'])}\ntailscale:\n  tailnet: ${JSON.stringify(evilTexts['zero width'])}\n`,
       );
       for (const args of ['config', 'config -o json', 'config -o yaml', 'config output.theme'])
-        assert.equal((await bed.run(args)).status, 0);
+        assert.equal((await fixture.run(args)).status, 0);
     }),
   );
 
   test.concurrent(
     '`config KEY VALUE` leaves what it does not understand',
-    given(async (bed) => {
+    given(async (fixture) => {
       const text = `# top\n%s: x\n"\\e[31m": &a [1, 2]\nother: *a\nTailscale: {hostName: old} # flow\n`;
-      put(bed, text);
-      const ran = await bed.run('config tailscale.hostname new', { may: [/^\.config\/tka\/config\.yaml$/] });
-      if (ran.status === 0) assert.match(fs.readFileSync(bed.home.config, 'utf8'), /^# top\n/);
-      else assert.equal(fs.readFileSync(bed.home.config, 'utf8'), text);
+      put(fixture, text);
+      const ran = await fixture.run('config tailscale.hostname new', { may: [/^\.config\/tka\/config\.yaml$/] });
+      if (ran.status === 0) assert.match(fs.readFileSync(fixture.home.config, 'utf8'), /^# top\n/);
+      else assert.equal(fs.readFileSync(fixture.home.config, 'utf8'), text);
     }),
   );
 
   test.concurrent(
     '`credential` for a URL does not read it at all',
-    given(async (bed) => {
-      put(bed, 'tailscale: [\n');
-      checkCredential(await bed.freshCredential());
-      fs.rmSync(bed.home.config);
-      execFileSync('mkfifo', [bed.home.config]);
-      fs.rmSync(bed.entry);
-      checkCredential(await bed.freshCredential());
+    given(async (fixture) => {
+      put(fixture, 'tailscale: [\n');
+      checkCredential(await fixture.freshCredential());
+      fs.rmSync(fixture.home.config);
+      execFileSync('mkfifo', [fixture.home.config]);
+      fs.rmSync(fixture.entry);
+      checkCredential(await fixture.freshCredential());
     }),
   );
 });
 
 describe('random damage of the configuration file', () => {
   test.concurrent.each(randomCases(15, 6))('%s', (_, chance) =>
-    given(async (bed) => {
-      const good = fs.readFileSync(bed.home.config, 'utf8');
+    given(async (fixture) => {
+      const good = fs.readFileSync(fixture.home.config, 'utf8');
       const bad = damagedText(damagedText(good, chance), chance);
-      put(bed, bad);
+      put(fixture, bad);
       try {
-        const ran = await bed.run('config -o json');
+        const ran = await fixture.run('config -o json');
         if (ran.status === 0) checkTexts(JSON.parse(ran.stdout), 'config -o json');
         else {
           checkFailure(ran);
           assert.match(
             ran.stderr,
-            new RegExp(`^error: bad configuration.*${path.basename(bed.home.config)}:\\d+: `, 's'),
+            new RegExp(`^error: bad configuration.*${path.basename(fixture.home.config)}:\\d+: `, 's'),
           );
         }
       } catch (error) {

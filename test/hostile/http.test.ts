@@ -6,15 +6,15 @@ import * as net from 'node:net';
 import { describe, test } from 'vitest';
 import type { RouteFault } from '../../src/sandbox/mesh.ts';
 import { checkFailure } from './checks.ts';
-import { type Bed, hostileGround } from './ground.ts';
+import { type Fixture, hostileFixture } from './fixture.ts';
 import { evilTexts, randomCases } from './junk.ts';
 
-const given = hostileGround();
+const given = hostileFixture();
 
 test.concurrent(
   'control: normal HTTP',
-  given(async (bed) => {
-    await bed.freshCredential();
+  given(async (fixture) => {
+    await fixture.freshCredential();
   }),
 );
 
@@ -42,12 +42,12 @@ describe('a redirect is never followed', () => {
     const route = routes[i % 2] as 'login' | 'kubeconfig';
     test.concurrent(
       `HTTP ${status} to ${route}`,
-      given((bed) =>
+      given((fixture) =>
         trapped(async (url) => {
-          bed.cluster.faults.routes[route] = {
+          fixture.cluster.faults.routes[route] = {
             answer: { status, headers: { Location: `${url}/api/v1alpha1/${route}` }, body: '' },
           };
-          await bed.noCredential({ told: new RegExp(`\\(HTTP ${status}\\)`) });
+          await fixture.noCredential({ told: new RegExp(`\\(HTTP ${status}\\)`) });
         }),
       ),
     );
@@ -59,24 +59,26 @@ describe('a redirect is never followed', () => {
   ] as const) {
     test.concurrent(
       `HTTP 307 to ${route}`,
-      given((bed) =>
+      given((fixture) =>
         trapped(async (url) => {
-          bed.cluster.faults.routes[route] = { answer: { status: 307, headers: { Location: `${url}/x` }, body: '' } };
-          const ran = await bed.run(args, {
+          fixture.cluster.faults.routes[route] = {
+            answer: { status: 307, headers: { Location: `${url}/x` }, body: '' },
+          };
+          const ran = await fixture.run(args, {
             timeout: '1s',
-            may: [...bed.remembered, ...bed.ownCache, /^\.kube\/config$/, /signed-out/],
+            may: [...fixture.remembered, ...fixture.ownCache, /^\.kube\/config$/, /signed-out/],
           });
           assert.equal(ran.status, 1);
-          assert.ok(bed.cluster.counts[route] >= 1);
+          assert.ok(fixture.cluster.counts[route] >= 1);
         }),
       ),
     );
   }
   test.concurrent(
     'headers that name other places',
-    given((bed) =>
+    given((fixture) =>
       trapped(async (url) => {
-        bed.cluster.faults.routes.all = {
+        fixture.cluster.faults.routes.all = {
           headers: {
             Refresh: `0; url=${url}`,
             Link: `<${url}>; rel=preload`,
@@ -86,13 +88,13 @@ describe('a redirect is never followed', () => {
             'Set-Cookie': `a=b; Domain=evil.example`,
           },
         };
-        await bed.freshCredential();
+        await fixture.freshCredential();
       }),
     ),
   );
   test.concurrent(
     'locations that are no places',
-    given(async (bed) => {
+    given(async (fixture) => {
       const locations = [
         'file:///etc/passwd',
         'javascript:alert(1)',
@@ -101,11 +103,11 @@ describe('a redirect is never followed', () => {
         '',
         'x'.repeat(8000),
       ];
-      bed.cluster.faults.routes.login = locations.map((location, i) => ({
+      fixture.cluster.faults.routes.login = locations.map((location, i) => ({
         answer: { status: 302, headers: { Location: location } },
         ...(i < locations.length - 1 && { times: 1 }),
       }));
-      await bed.noCredential({ timeout: '1s' });
+      await fixture.noCredential({ timeout: '1s' });
     }),
   );
 });
@@ -145,27 +147,27 @@ describe('an answer that is none is an error in time', () => {
     const route = i % 2 === 0 ? 'login' : 'kubeconfig';
     test.concurrent(
       `${name} (${route})`,
-      given(async (bed) => {
-        bed.cluster.faults.routes[route] = fault;
-        await bed.noCredential({ reached: () => bed.cluster.counts[route] >= 1 });
+      given(async (fixture) => {
+        fixture.cluster.faults.routes[route] = fault;
+        await fixture.noCredential({ reached: () => fixture.cluster.counts[route] >= 1 });
       }),
     );
   }
 
   test.concurrent(
     'control: the same faults, once each, are lived through',
-    given(async (bed) => {
-      bed.cluster.faults.routes.login = [
+    given(async (fixture) => {
+      fixture.cluster.faults.routes.login = [
         { times: 1, reset: 'before' },
         { times: 1, answer: { status: 502 } },
         { times: 1, truncate: true },
       ];
-      bed.cluster.faults.routes.kubeconfig = [
+      fixture.cluster.faults.routes.kubeconfig = [
         { times: 1, answer: { status: 204 } },
         { times: 1, reset: 'middle' },
         { times: 1, notJson: true },
       ];
-      await bed.freshCredential();
+      await fixture.freshCredential();
     }),
   );
 });
@@ -250,17 +252,17 @@ describe('bytes that are hardly HTTP are an error in time', () => {
   for (const [name, bytes] of Object.entries(raw)) {
     test.concurrent(
       name,
-      given((bed) => saying(bytes, (server) => failsAt(bed, server))),
+      given((fixture) => saying(bytes, (server) => failsAt(fixture, server))),
     );
   }
 
   test.concurrent.each(randomCases(10, 8))('%s', (_, chance) =>
-    given((bed) => {
+    given((fixture) => {
       const good = `HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
       const bytes = Buffer.from(good, 'latin1');
       for (let i = 0; i < 4; i++) bytes[Math.floor(chance() * bytes.length)] = Math.floor(chance() * 256);
       return saying(bytes, async (server) => {
-        await failsAt(bed, server).catch((error) => {
+        await failsAt(fixture, server).catch((error) => {
           if (error instanceof Error) error.message += `\nbytes: ${JSON.stringify(bytes.toString('latin1'))}`;
           throw error;
         });
@@ -269,10 +271,10 @@ describe('bytes that are hardly HTTP are an error in time', () => {
   );
 });
 
-async function failsAt(bed: Bed, server: string): Promise<void> {
-  const ran = await bed.run(['credential', '--server', server, '--api-server', 'https://127.0.0.1:1'], {
+async function failsAt(fixture: Fixture, server: string): Promise<void> {
+  const ran = await fixture.run(['credential', '--server', server, '--api-server', 'https://127.0.0.1:1'], {
     timeout: '500ms',
-    may: bed.cacheOf(server),
+    may: fixture.cacheOf(server),
   });
   checkFailure(ran);
 }
@@ -293,15 +295,15 @@ describe('logout of a hostile server', () => {
   for (const [name, fault] of Object.entries(answers)) {
     test.concurrent(
       `${name}: signed out here all the same`,
-      given(async (bed) => {
-        await bed.freshCredential();
-        bed.cluster.faults.routes.logout = fault;
-        const may = [...bed.ownCache, /signed-out/];
-        const ran = await bed.run(['logout', bed.cluster.server], { timeout: '1s', may });
+      given(async (fixture) => {
+        await fixture.freshCredential();
+        fixture.cluster.faults.routes.logout = fault;
+        const may = [...fixture.ownCache, /signed-out/];
+        const ran = await fixture.run(['logout', fixture.cluster.server], { timeout: '1s', may });
         checkFailure(ran);
         assert.match(ran.stderr, /^error: signed out on this machine, but not on the server: \S/);
-        checkFailure(await bed.run(bed.credentialArgs()));
-        assert.equal(bed.cluster.counts.login, 1);
+        checkFailure(await fixture.run(fixture.credentialArgs()));
+        assert.equal(fixture.cluster.counts.login, 1);
       }),
     );
   }

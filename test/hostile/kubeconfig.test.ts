@@ -6,19 +6,19 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, test } from 'vitest';
 import { checkCalm, checkCredential, checkFailure, checkTable, checkTexts } from './checks.ts';
-import { type Bed, bystanderKubeconfig, hostileGround } from './ground.ts';
+import { bystanderKubeconfig, type Fixture, hostileFixture } from './fixture.ts';
 import { damagedText, evilTexts, fewTexts, randomCases } from './junk.ts';
 
-const given = hostileGround();
-const put = (bed: Bed, text: string | Buffer) => fs.writeFileSync(bed.home.kubeconfig, text);
+const given = hostileFixture();
+const put = (fixture: Fixture, text: string | Buffer) => fs.writeFileSync(fixture.home.kubeconfig, text);
 
 test.concurrent(
   'control: a file as it should be is edited, and a second time left alone',
-  given(async (bed) => {
-    const ran = await bed.edit('login');
+  given(async (fixture) => {
+    const ran = await fixture.edit('login');
     assert.equal(ran.status, 0, ran.stderr);
     assert.ok(ran.changed);
-    const again = await bed.edit('login');
+    const again = await fixture.edit('login');
     assert.equal(again.status, 0);
     assert.ok(!again.changed);
   }),
@@ -73,15 +73,15 @@ describe('damage is told with its place, and left as it is', () => {
     const command = /alias$|merged/.test(name) ? 'login' : (commands[i % commands.length] as string);
     test.concurrent(
       `${name} (${command})`,
-      given(async (bed) => {
-        put(bed, text);
-        const ran = await bed.run(command, { may: [...bed.ownCache, ...bed.remembered] });
+      given(async (fixture) => {
+        put(fixture, text);
+        const ran = await fixture.run(command, { may: [...fixture.ownCache, ...fixture.remembered] });
         checkFailure(ran);
         assert.match(ran.stderr, /^error: /m);
-        assert.ok(ran.stderr.includes(bed.home.kubeconfig), 'the file is not named');
+        assert.ok(ran.stderr.includes(fixture.home.kubeconfig), 'the file is not named');
         if (!/alias$|merged/.test(name)) {
           assert.match(ran.stderr, /config:\d+:\d+: \S/);
-          assert.equal(bed.cluster.counts.login, 0, 'it signed in all the same');
+          assert.equal(fixture.cluster.counts.login, 0, 'it signed in all the same');
         }
         assert.ok(ran.stderr.length < 4000);
       }),
@@ -91,13 +91,13 @@ describe('damage is told with its place, and left as it is', () => {
   for (const name of ['NULs', 'conflict markers', 'a bomb of aliases']) {
     test.concurrent(
       `it does not keep a sign-in alive: ${name} (logout)`,
-      given(async (bed) => {
-        bed.signedIn();
-        put(bed, damages[name] ?? '');
-        const ran = await bed.run('logout', { may: [...bed.ownCache, /signed-out/] });
+      given(async (fixture) => {
+        fixture.signedIn();
+        put(fixture, damages[name] ?? '');
+        const ran = await fixture.run('logout', { may: [...fixture.ownCache, /signed-out/] });
         assert.equal(ran.status, 0, ran.stderr);
         assert.match(ran.stderr, /^warning: the kubeconfig is passed over: \S.*config:\d+:\d+: \S/);
-        checkFailure(await bed.run(bed.credentialArgs()));
+        checkFailure(await fixture.run(fixture.credentialArgs()));
       }),
     );
   }
@@ -105,9 +105,9 @@ describe('damage is told with its place, and left as it is', () => {
   for (const name of ['NULs', 'conflict markers', 'a bomb of aliases', 'HTML']) {
     test.concurrent(
       `it does not hide the sessions: ${name} (status)`,
-      given(async (bed) => {
-        put(bed, damages[name] ?? '');
-        const ran = await bed.run('status');
+      given(async (fixture) => {
+        put(fixture, damages[name] ?? '');
+        const ran = await fixture.run('status');
         assert.equal(ran.status, 0, ran.stderr);
         assert.match(ran.stderr, /^warning: \S.*config:\d+:\d+: \S/);
         checkTable(ran.stdout, /^NAME +/, 2);
@@ -115,7 +115,7 @@ describe('damage is told with its place, and left as it is', () => {
     );
   }
 
-  const places: Readonly<Record<string, (bed: Bed, file: string) => void>> = {
+  const places: Readonly<Record<string, (fixture: Fixture, file: string) => void>> = {
     'a folder': (_, file) => fs.mkdirSync(file),
     'a FIFO': (_, file) => void execFileSync('mkfifo', [file]),
     'a symlink to itself': (_, file) => fs.symlinkSync(file, file),
@@ -124,23 +124,27 @@ describe('damage is told with its place, and left as it is', () => {
   for (const [name, make] of Object.entries(places)) {
     test.concurrent(
       `it is ${name}`,
-      given(async (bed) => {
-        fs.rmSync(bed.home.kubeconfig);
-        make(bed, bed.home.kubeconfig);
-        const ran = await bed.run('login', { may: bed.ownCache });
+      given(async (fixture) => {
+        fs.rmSync(fixture.home.kubeconfig);
+        make(fixture, fixture.home.kubeconfig);
+        const ran = await fixture.run('login', { may: fixture.ownCache });
         checkFailure(ran);
-        assert.equal(bed.cluster.counts.login, 0);
+        assert.equal(fixture.cluster.counts.login, 0);
       }),
     );
   }
 
   test.concurrent(
     'kubectl’s lock that nobody gives back is told, and left',
-    given(async (bed) => {
-      fs.writeFileSync(`${bed.home.kubeconfig}.lock`, '');
-      const ran = await bed.run('login', { timeout: '2s', may: bed.ownCache, leftovers: ['.kube/config.lock'] });
+    given(async (fixture) => {
+      fs.writeFileSync(`${fixture.home.kubeconfig}.lock`, '');
+      const ran = await fixture.run('login', {
+        timeout: '2s',
+        may: fixture.ownCache,
+        leftovers: ['.kube/config.lock'],
+      });
       checkFailure(ran);
-      assert.ok(fs.existsSync(`${bed.home.kubeconfig}.lock`));
+      assert.ok(fs.existsSync(`${fixture.home.kubeconfig}.lock`));
     }),
   );
 
@@ -151,9 +155,9 @@ describe('damage is told with its place, and left as it is', () => {
   })) {
     test.concurrent(
       `\`credential\` does not read it: ${name}`,
-      given(async (bed) => {
-        put(bed, text ?? '');
-        checkCredential(await bed.freshCredential());
+      given(async (fixture) => {
+        put(fixture, text ?? '');
+        checkCredential(await fixture.freshCredential());
       }),
     );
   }
@@ -178,10 +182,10 @@ describe('what is odd but sound is edited, and all else kept', () => {
   for (const [name, text] of Object.entries(sound)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        put(bed, text);
-        const ran = await bed.run('login', { may: bed.loginMay });
-        const after = fs.readFileSync(bed.home.kubeconfig, 'utf8');
+      given(async (fixture) => {
+        put(fixture, text);
+        const ran = await fixture.run('login', { may: fixture.loginMay });
+        const after = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
         if (ran.status === 1) {
           assert.equal(after, text);
           checkFailure(ran);
@@ -202,12 +206,18 @@ describe('what is odd but sound is edited, and all else kept', () => {
 
 /** A context of ours for the server, whose names and values are hostile. */
 function oursWith(
-  bed: Bed,
+  fixture: Fixture,
   fields: { name?: string; server?: string; api?: string; command?: string; ca?: string },
 ): string {
   const q = (text: string) =>
     JSON.stringify(text).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
-  const { name = 'mine', server = bed.cluster.server, api = bed.cluster.apiServer, command = '/bin/true', ca } = fields;
+  const {
+    name = 'mine',
+    server = fixture.cluster.server,
+    api = fixture.cluster.apiServer,
+    command = '/bin/true',
+    ca,
+  } = fields;
   const mark = `extensions: [{extension: {server: ${q(server)}}, name: tka.specht-labs.de}]`;
   return bystanderKubeconfig
     .replace(
@@ -227,10 +237,10 @@ describe('entries that say they are ours', () => {
     const command = ['status', 'clusters', 'login', 'logout'][i % 4] as string;
     test.concurrent(
       `a context’s name with ${name} (${command})`,
-      given(async (bed) => {
-        bed.signedIn();
-        put(bed, oursWith(bed, { name: text }));
-        const ran = await bed.run(command, { may: [...bed.loginMay, /signed-out/] });
+      given(async (fixture) => {
+        fixture.signedIn();
+        put(fixture, oursWith(fixture, { name: text }));
+        const ran = await fixture.run(command, { may: [...fixture.loginMay, /signed-out/] });
         if (command === 'clusters' || command === 'status') {
           assert.equal(ran.status, 0, ran.stderr);
           checkTable(ran.stdout, /^NAME +/, command === 'status' ? 3 : 8);
@@ -241,19 +251,19 @@ describe('entries that say they are ours', () => {
 
   test.concurrent(
     'names of hostile text, all formats',
-    given(async (bed) => {
-      bed.signedIn();
+    given(async (fixture) => {
+      fixture.signedIn();
       put(
-        bed,
-        oursWith(bed, {
+        fixture,
+        oursWith(fixture, {
           name: `${evilTexts['an OSC 52 clipboard']}${evilTexts['a forged error']}${evilTexts['zero width']}`,
         }),
       );
       for (const command of ['status', 'clusters']) {
         for (const format of ['json', 'yaml', 'name'])
-          assert.equal((await bed.run(`${command} -o ${format}`, { may: bed.remembered })).status, 0);
+          assert.equal((await fixture.run(`${command} -o ${format}`, { may: fixture.remembered })).status, 0);
       }
-      assert.equal((await bed.run('status -o name')).stdout.split('\n').length, 4);
+      assert.equal((await fixture.run('status -o name')).stdout.split('\n').length, 4);
     }),
   );
 
@@ -271,15 +281,15 @@ describe('entries that say they are ours', () => {
   for (const [name, change] of Object.entries(fields)) {
     test.concurrent(
       `${name}: a login mends it, or says why not`,
-      given(async (bed) => {
-        const text = oursWith(bed, change);
-        put(bed, text);
-        const ran = await bed.run('login', { may: bed.loginMay });
+      given(async (fixture) => {
+        const text = oursWith(fixture, change);
+        put(fixture, text);
+        const ran = await fixture.run('login', { may: fixture.loginMay });
         if (ran.status === 1) {
           checkFailure(ran);
-          assert.equal(fs.readFileSync(bed.home.kubeconfig, 'utf8'), text);
+          assert.equal(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), text);
         } else assert.equal(ran.status, 0);
-        const list = await bed.run('clusters -o json', { may: bed.remembered });
+        const list = await fixture.run('clusters -o json', { may: fixture.remembered });
         checkTexts(JSON.parse(list.stdout), 'clusters -o json');
       }),
     );
@@ -287,14 +297,14 @@ describe('entries that say they are ours', () => {
 
   test.concurrent(
     'a context of ours for a stranger is not led to by a list',
-    given(async (bed) => {
-      put(bed, oursWith(bed, { name: bed.cluster.name, server: 'https://evil.example' }));
-      const ran = await bed.run('login --all-contexts', {
+    given(async (fixture) => {
+      put(fixture, oursWith(fixture, { name: fixture.cluster.name, server: 'https://evil.example' }));
+      const ran = await fixture.run('login --all-contexts', {
         timeout: '2s',
-        may: bed.loginMay,
+        may: fixture.loginMay,
       });
       assert.ok(ran.status === 0 || ran.status === 1);
-      const text = fs.readFileSync(bed.home.kubeconfig, 'utf8');
+      const text = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
       assert.equal(text.match(/evil\.example/g)?.length, 4, 'a stranger’s context has changed');
     }),
   );
@@ -312,12 +322,12 @@ describe('a context before that is damaged', () => {
   ]) {
     test.concurrent(
       JSON.stringify(text.slice(0, 50)),
-      given(async (bed) => {
-        await bed.edit('login');
-        const folder = path.join(bed.home.state, 'previous-context');
+      given(async (fixture) => {
+        await fixture.edit('login');
+        const folder = path.join(fixture.home.state, 'previous-context');
         const [file] = fs.readdirSync(folder);
         fs.writeFileSync(path.join(folder, file ?? ''), text);
-        checkFailure(await bed.run('use -'));
+        checkFailure(await fixture.run('use -'));
       }),
     );
   }
@@ -325,16 +335,16 @@ describe('a context before that is damaged', () => {
 
 describe('random damage of the kubeconfig', () => {
   test.concurrent.each(randomCases(20, 7))('%s', (_, chance) =>
-    given(async (bed) => {
-      const bad = damagedText(oursWith(bed, {}), chance);
-      put(bed, bad);
+    given(async (fixture) => {
+      const bad = damagedText(oursWith(fixture, {}), chance);
+      put(fixture, bad);
       try {
-        const ran = await bed.run('login --no-switch', {
-          may: bed.loginMay,
+        const ran = await fixture.run('login --no-switch', {
+          may: fixture.loginMay,
         });
         if (ran.status === 0) return;
         checkFailure(ran);
-        assert.equal(fs.readFileSync(bed.home.kubeconfig, 'utf8'), bad);
+        assert.equal(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), bad);
       } catch (error) {
         if (error instanceof Error) error.message += `\nfile: ${JSON.stringify(bad)}`;
         throw error;

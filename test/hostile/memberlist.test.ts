@@ -7,22 +7,22 @@ import type { AddressInfo } from 'node:net';
 import { describe, test } from 'vitest';
 import { parse } from 'yaml';
 import { type ClusterRow, checkClusterRows, checkFailure, checkTable } from './checks.ts';
-import { type Bed, hostileGround } from './ground.ts';
+import { type Fixture, hostileFixture } from './fixture.ts';
 import { damagedJson, evilTexts, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileGround();
+const given = hostileFixture();
 
 type Row = Record<string, unknown>;
-const tell = (bed: Bed, body: unknown, contentType?: string) => {
+const tell = (fixture: Fixture, body: unknown, contentType?: string) => {
   const raw = typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
-  bed.cluster.faults.memberlist = contentType === undefined ? { raw } : { raw, contentType };
+  fixture.cluster.faults.memberlist = contentType === undefined ? { raw } : { raw, contentType };
 };
-const good = (bed: Bed): Row => ({
-  apiEndpoint: bed.cluster.apiServer,
+const good = (fixture: Fixture): Row => ({
+  apiEndpoint: fixture.cluster.apiServer,
   apiPort: 443,
-  labels: { lane: bed.cluster.name },
-  name: bed.cluster.name,
-  server: bed.cluster.server,
+  labels: { lane: fixture.cluster.name },
+  name: fixture.cluster.name,
+  server: fixture.cluster.server,
   state: 'healthy',
   lastSeen: new Date().toISOString(),
 });
@@ -40,9 +40,9 @@ const other = (fields: Row = {}): Row => ({
 const heading = /^NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN)?$/;
 
 /** `clusters -o json`, checked; and the same list in the other formats that are named. */
-async function listed(bed: Bed, formats: readonly string[] = []): Promise<ClusterRow[]> {
+async function listed(fixture: Fixture, formats: readonly string[] = []): Promise<ClusterRow[]> {
   const list = (format: string) =>
-    bed.run(['clusters', ...(format === 'table' ? [] : ['-o', format])], { may: bed.remembered });
+    fixture.run(['clusters', ...(format === 'table' ? [] : ['-o', format])], { may: fixture.remembered });
   const json = await list('json');
   assert.equal(json.status, 0, json.stderr);
   const rows = checkClusterRows(json.stdout);
@@ -67,13 +67,13 @@ const everywhere = { timeout: '2s' };
 
 test.concurrent(
   'control: a list as it should be',
-  given(async (bed) => {
-    const rows = await listed(bed, formats);
+  given(async (fixture) => {
+    const rows = await listed(fixture, formats);
     assert.deepEqual(
       rows.map(({ name, state, labels }) => [name, state, labels]).sort(),
       [0, 1, 2, 3, 4, 5, 6, 7].map((i) => [`c${i}`, 'healthy', { lane: `${i}` }]),
     );
-    const ran = await bed.edit('login --all-contexts');
+    const ran = await fixture.edit('login --all-contexts');
     assert.equal(ran.status, 0, ran.stderr);
     assert.ok(ran.changed);
     assert.match(ran.stdout, /\bc0, c1, c2, c3, c4, c5, c6, c7\b/);
@@ -84,35 +84,35 @@ describe('text that is hostile, in every field', () => {
   for (const [i, [name, text]] of Object.entries(evilTexts).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
+      given(async (fixture) => {
         const labels = { [text]: text, plain: text, other: 'as it should be' };
-        tell(bed, [
-          good(bed),
+        tell(fixture, [
+          good(fixture),
           other({ name: text, cluster: text, labels }),
           other({ state: text, lastSeen: text, version: text, apiPort: text }),
           other({ server: text }),
           { ...other(), apiEndpoint: text },
         ]);
-        const rows = await listed(bed, i % 2 === 0 ? [formats[(i / 2) % 4] as string] : []);
+        const rows = await listed(fixture, i % 2 === 0 ? [formats[(i / 2) % 4] as string] : []);
         assert.equal(rows.length, 4);
         assert.ok(rows.some((row) => row.labels.other === 'as it should be'));
-        assert.ok(rows.some((row) => row.name === bed.cluster.name && row.state === 'healthy'));
+        assert.ok(rows.some((row) => row.name === fixture.cluster.name && row.state === 'healthy'));
       }),
     );
   }
 
   test.concurrent(
     'all of it at once, in all formats, and as contexts',
-    given(async (bed) => {
+    given(async (fixture) => {
       const rows = Object.values(evilTexts).flatMap((text) => [
-        { ...good(bed), name: text, labels: { [text]: text }, lastSeen: text },
+        { ...good(fixture), name: text, labels: { [text]: text }, lastSeen: text },
         other({ name: text, server: text }),
       ]);
-      tell(bed, rows);
-      const found = await listed(bed, formats);
+      tell(fixture, rows);
+      const found = await listed(fixture, formats);
       // Half of them state one endpoint: one cluster.
       assert.equal(found.length, rows.length / 2 + 1);
-      const ran = await bed.edit('login --all-contexts', everywhere);
+      const ran = await fixture.edit('login --all-contexts', everywhere);
       assert.ok(ran.status === 0 || ran.status === 1);
     }),
   );
@@ -123,31 +123,31 @@ describe('fields of other types', () => {
   for (const [i, field] of fields.entries()) {
     test.concurrent(
       `${field}: ${Object.keys(wrongTypes).join(', ')}`,
-      given(async (bed) => {
-        tell(bed, [good(bed), ...Object.values(wrongTypes).map((value) => other({ [field]: value }))]);
-        const rows = await listed(bed, [formats[i % 4] as string]);
+      given(async (fixture) => {
+        tell(fixture, [good(fixture), ...Object.values(wrongTypes).map((value) => other({ [field]: value }))]);
+        const rows = await listed(fixture, [formats[i % 4] as string]);
         assert.equal(rows.length, 1 + Object.keys(wrongTypes).length);
       }),
     );
   }
   test.concurrent(
     'rows and labels that are no maps, and API endpoints that are no text',
-    given(async (bed) => {
+    given(async (fixture) => {
       const values = Object.values(wrongTypes);
-      tell(bed, [
-        good(bed),
+      tell(fixture, [
+        good(fixture),
         ...values,
         ...values.map((value) => other({ apiEndpoint: value })),
         ...values.map((value) => other({ labels: { a: value, b: 'c' } })),
       ]);
-      const rows = await listed(bed, formats);
+      const rows = await listed(fixture, formats);
       assert.equal(rows.length, 1 + values.length);
       for (const row of rows.slice(1)) assert.equal(row.labels.b, 'c');
     }),
   );
   test.concurrent(
     'keys of a prototype, and keys twice',
-    given(async (bed) => {
+    given(async (fixture) => {
       const row = JSON.stringify(other({ labels: { constructor: 'a', toString: 'b' } })).replace(
         '"constructor"',
         '"__proto__":"x","constructor"',
@@ -156,8 +156,8 @@ describe('fields of other types', () => {
         '{',
         '{"name":"first","apiEndpoint":7,"__proto__":{"server":"https://evil.example"},',
       );
-      tell(bed, `[${row},${twice}]`);
-      const rows = await listed(bed, formats);
+      tell(fixture, `[${row},${twice}]`);
+      const rows = await listed(fixture, formats);
       assert.equal(rows.length, 2);
       const labels = rows.find((one) => Object.hasOwn(one.labels, 'constructor'))?.labels ?? {};
       assert.deepEqual(Object.entries(labels), [
@@ -206,26 +206,26 @@ const noServers = [
 describe('servers and API endpoints that are no good', () => {
   test.concurrent(
     'servers are not known',
-    given(async (bed) => {
-      tell(bed, [good(bed), ...noServers.map((server) => other({ server }))]);
-      const rows = await listed(bed, ['table', 'wide']);
+    given(async (fixture) => {
+      tell(fixture, [good(fixture), ...noServers.map((server) => other({ server }))]);
+      const rows = await listed(fixture, ['table', 'wide']);
       assert.equal(rows.length, 1 + noServers.length);
       for (const row of rows)
-        assert.equal(row.server, row.name === bed.cluster.name ? bed.cluster.server : null, row.name);
+        assert.equal(row.server, row.name === fixture.cluster.name ? fixture.cluster.server : null, row.name);
     }),
   );
   test.concurrent(
     'members without an API endpoint are left out, and counted',
-    given(async (bed) => {
+    given(async (fixture) => {
       // With a path it is an API endpoint still.
       const bad = noServers.filter((url) => !/^https:\/\/tka\.example\/\w/.test(url));
-      tell(bed, [
-        good(bed),
+      tell(fixture, [
+        good(fixture),
         ...bad.map((apiEndpoint) => other({ apiEndpoint })),
         other({ apiEndpoint: 'http://k.example:6443' }),
       ]);
-      const ran = await bed.run('clusters -o name', { may: bed.remembered });
-      assert.equal(ran.stdout, `${bed.cluster.name}\n`);
+      const ran = await fixture.run('clusters -o name', { may: fixture.remembered });
+      assert.equal(ran.stdout, `${fixture.cluster.name}\n`);
       assert.match(
         ran.stderr,
         new RegExp(
@@ -236,18 +236,18 @@ describe('servers and API endpoints that are no good', () => {
   );
   test.concurrent(
     'an API endpoint with a path that means something to a shell',
-    given(async (bed) => {
+    given(async (fixture) => {
       const paths = ["/$(touch pwned)/';touch pwned;'", '/%0d%0aX:y', '/a b', '/"x"', '/\\..\\x', '/*', "/'"];
       tell(
-        bed,
+        fixture,
         paths.map((path) => other({ apiEndpoint: `https://k.example${path}` })),
       );
-      for (const row of await listed(bed, ['wide'])) assert.match(row.apiEndpoint, /^https:\/\/[!-~]+$/);
+      for (const row of await listed(fixture, ['wide'])) assert.match(row.apiEndpoint, /^https:\/\/[!-~]+$/);
     }),
   );
   test.concurrent(
     'spellings of one server and of Unicode hosts are shown in one form',
-    given(async (bed) => {
+    given(async (fixture) => {
       const servers = [
         'HTTPS://TKA.Example.:443/',
         'https://tka.example/api/v1alpha1/',
@@ -257,10 +257,10 @@ describe('servers and API endpoints that are no good', () => {
         'https://２.example',
       ];
       tell(
-        bed,
+        fixture,
         servers.map((server) => other({ server })),
       );
-      const found = (await listed(bed, ['wide'])).map(({ server }) => server);
+      const found = (await listed(fixture, ['wide'])).map(({ server }) => server);
       assert.ok(found.filter((server) => server === 'https://tka.example').length === 2);
       for (const server of found) assert.match(server ?? 'https://none', /^https:\/\/[a-z0-9.:-]+$/);
     }),
@@ -268,7 +268,7 @@ describe('servers and API endpoints that are no good', () => {
 
   test.concurrent(
     'a server that is another cluster’s gets no sign-in and no context',
-    given(async (bed) => {
+    given(async (fixture) => {
       const seen: string[] = [];
       const trap = createServer((request, response) => {
         seen.push(`${request.method} ${request.url} ${request.headers.authorization ?? 'no authorization'}`);
@@ -285,23 +285,23 @@ describe('servers and API endpoints that are no good', () => {
       await new Promise<void>((done) => trap.listen(0, '127.0.0.1', done));
       try {
         const server = `http://127.0.0.1:${(trap.address() as AddressInfo).port}`;
-        tell(bed, [good(bed), other({ name: 'lookalike', server })]);
-        const one = await bed.run('login lookalike', { may: bed.remembered });
+        tell(fixture, [good(fixture), other({ name: 'lookalike', server })]);
+        const one = await fixture.run('login lookalike', { may: fixture.remembered });
         checkFailure(one);
         assert.match(
           one.stderr,
           /^error: http:\S+ is not the TKA server of lookalike: it speaks for https:\/\/evil\.example, not for https:\S+\n/,
         );
-        const all = await bed.edit('login --all-contexts');
+        const all = await fixture.edit('login --all-contexts');
         assert.equal(all.status, 1);
-        assert.doesNotMatch(fs.readFileSync(bed.home.kubeconfig, 'utf8'), /evil|lookalike/);
-        assert.equal(bed.cluster.counts.login, 0);
+        assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), /evil|lookalike/);
+        assert.equal(fixture.cluster.counts.login, 0);
         // One that claims to be of a good cluster comes after the server that was there before.
-        tell(bed, [good(bed), { ...good(bed), name: '0', server }]);
-        const cluster = await bed.edit('login 0');
+        tell(fixture, [good(fixture), { ...good(fixture), name: '0', server }]);
+        const cluster = await fixture.edit('login 0');
         assert.equal(cluster.status, 0, cluster.stderr);
-        assert.equal(bed.cluster.counts.login, 1);
-        assert.doesNotMatch(fs.readFileSync(bed.home.kubeconfig, 'utf8'), new RegExp(`evil|${server}`));
+        assert.equal(fixture.cluster.counts.login, 1);
+        assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), new RegExp(`evil|${server}`));
         // The last one asks whether it is of the good cluster before it would be kept as a server of that.
         assert.deepEqual(seen, Array(3).fill('GET /api/v1alpha1/cluster-info no authorization'));
       } finally {
@@ -312,40 +312,40 @@ describe('servers and API endpoints that are no good', () => {
   );
   test.concurrent(
     'plain http to a stranger is not spoken',
-    given(async (bed) => {
+    given(async (fixture) => {
       tell(
-        bed,
+        fixture,
         ['http://192.0.2.1', 'http://10.0.0.1:8080', 'http://tka.invalid', 'http://[2001:db8::1]'].map((server, i) =>
           other({ name: `far-${i}`, server }),
         ),
       );
-      const ran = await bed.run('login --all-contexts', { ...everywhere, may: bed.remembered });
+      const ran = await fixture.run('login --all-contexts', { ...everywhere, may: fixture.remembered });
       assert.equal(ran.status, 1);
       assert.match(ran.stderr, /^warning: far-0: http:\/\/192\.0\.2\.1 is neither on this machine nor on a tailnet/m);
     }),
   );
   test.concurrent(
     'one name for many clusters is ambiguous, with few hints',
-    given(async (bed) => {
+    given(async (fixture) => {
       tell(
-        bed,
+        fixture,
         Array.from({ length: 500 }, () => other({ name: 'same' })),
       );
-      const ran = await bed.run('login same', { may: bed.remembered });
+      const ran = await fixture.run('login same', { may: fixture.remembered });
       checkFailure(ran, 2);
       assert.ok(ran.stderr.split('\n').length <= 25);
     }),
   );
   test.concurrent(
     'one server for many names gets one context',
-    given(async (bed) => {
+    given(async (fixture) => {
       tell(
-        bed,
-        ['a', 'b', 'c', 'a', 'Work', 'work'].map((name) => ({ ...good(bed), name })),
+        fixture,
+        ['a', 'b', 'c', 'a', 'Work', 'work'].map((name) => ({ ...good(fixture), name })),
       );
-      const ran = await bed.edit('login --all-contexts');
+      const ran = await fixture.edit('login --all-contexts');
       assert.ok(ran.status === 0 || ran.status === 1, ran.stderr);
-      const { contexts } = parse(fs.readFileSync(bed.home.kubeconfig, 'utf8'));
+      const { contexts } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
       assert.ok(contexts.length <= 3, `${contexts.length} contexts`);
       const names = contexts.map(({ name }: { name: string }) => name);
       assert.equal(new Set(names).size, names.length);
@@ -353,13 +353,13 @@ describe('servers and API endpoints that are no good', () => {
   );
   test.concurrent(
     'a name that is somebody else’s context does not take it',
-    given(async (bed) => {
-      tell(bed, [{ ...good(bed), name: 'work' }]);
-      const ran = await bed.edit('login work');
+    given(async (fixture) => {
+      tell(fixture, [{ ...good(fixture), name: 'work' }]);
+      const ran = await fixture.edit('login work');
       checkFailure(ran);
       assert.ok(!ran.changed);
       assert.match(ran.stderr, /^error: the kubeconfig has a context "work" that is not ours\nhint: /);
-      assert.equal(bed.cluster.counts.login, 0);
+      assert.equal(fixture.cluster.counts.login, 0);
     }),
   );
 });
@@ -391,10 +391,10 @@ describe('lists that are none', () => {
   for (const [i, [name, [body, contentType]]] of Object.entries(bodies).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        tell(bed, body, contentType);
+      given(async (fixture) => {
+        tell(fixture, body, contentType);
         const args = [['login', '--all-contexts'], ['clusters'], ['clusters', '-o', 'json']][i % 3] as string[];
-        const ran = await bed.run(args, { ...everywhere, may: bed.remembered });
+        const ran = await fixture.run(args, { ...everywhere, may: fixture.remembered });
         checkFailure(ran, 1);
         assert.match(
           ran.stderr,
@@ -412,10 +412,10 @@ describe('lists that are none', () => {
   for (const [name, body] of Object.entries(empty)) {
     test.concurrent(
       `no clusters: ${name}`,
-      given(async (bed) => {
-        tell(bed, body);
-        assert.deepEqual(await listed(bed, ['table', 'name']), []);
-        const ran = await bed.edit('login --all-contexts');
+      given(async (fixture) => {
+        tell(fixture, body);
+        assert.deepEqual(await listed(fixture, ['table', 'name']), []);
+        const ran = await fixture.edit('login --all-contexts');
         assert.ok(!ran.changed);
       }),
     );
@@ -425,17 +425,17 @@ describe('lists that are none', () => {
   for (const [i, status] of statuses.entries()) {
     test.concurrent(
       `HTTP ${status} with a list`,
-      given(async (bed) => {
+      given(async (fixture) => {
         const body =
           status === 204 || status === 304
             ? ''
             : JSON.stringify(
                 i % 2 === 0
-                  ? [good(bed)]
+                  ? [good(fixture)]
                   : { message: evilTexts['a forged error'], advice: [evilTexts['an OSC 8 link']] },
               );
-        bed.cluster.faults.routes.memberlist = { answer: { status, body, contentType: 'application/json' } };
-        const ran = await bed.run('clusters', { ...everywhere, may: bed.remembered });
+        fixture.cluster.faults.routes.memberlist = { answer: { status, body, contentType: 'application/json' } };
+        const ran = await fixture.run('clusters', { ...everywhere, may: fixture.remembered });
         checkFailure(ran);
       }),
     );
@@ -443,19 +443,19 @@ describe('lists that are none', () => {
 });
 
 describe('the Go server’s page', () => {
-  const bare = (bed: Bed) => [
-    { apiEndpoint: bed.cluster.apiServer, apiPort: 6443, labels: null },
+  const bare = (fixture: Fixture) => [
+    { apiEndpoint: fixture.cluster.apiServer, apiPort: 6443, labels: null },
     { apiEndpoint: 'https://k.example:6443', apiPort: 6443, labels: { a: 'b' } },
   ];
-  const page = (bed: Bed, change: (html: string) => string) => {
+  const page = (fixture: Fixture, change: (html: string) => string) => {
     const cell = (text: string) => `<td>${text}</td>`;
     const row = `<tr>${cell('lejHRrwo2CU8N7ll0rIBbA==')}${cell('127.0.0.1:7946')}<td><dl><dt>API Endpoint</dt><dd>https://k.example:6443</dd><dt>Labels</dt><dd><ul><li><strong>a:</strong> b</li></ul></dd></dl></td>${cell('PEER_STATE_HEALTHY')}${cell('12s ago')}${cell('false')}</tr>`;
     const heads = ['ID', 'Address', 'State', 'Peer State', 'Last Seen', 'Is Local']
       .map((head) => `<th>${head}</th>`)
       .join('');
     const html = `<!DOCTYPE html><html><head><title>TKA Cluster Memberlist</title></head><body><h1>x</h1><table><thead><tr>${heads}</tr></thead><tbody>${row}</tbody></table></body></html>`;
-    bed.cluster.faults.routes.memberlist = [
-      { times: 1, answer: { status: 200, body: bare(bed) } },
+    fixture.cluster.faults.routes.memberlist = [
+      { times: 1, answer: { status: 200, body: bare(fixture) } },
       { answer: { status: 200, body: change(html), contentType: 'text/html; charset=utf-8' } },
     ];
   };
@@ -478,9 +478,9 @@ describe('the Go server’s page', () => {
   for (const [name, change] of Object.entries(pages)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        page(bed, change);
-        const ran = await bed.run('clusters -o json', { ...everywhere, may: bed.remembered });
+      given(async (fixture) => {
+        page(fixture, change);
+        const ran = await fixture.run('clusters -o json', { ...everywhere, may: fixture.remembered });
         assert.equal(ran.status, 0, ran.stderr);
         const rows = checkClusterRows(ran.stdout);
         assert.ok(rows.length <= 3);
@@ -491,63 +491,65 @@ describe('the Go server’s page', () => {
 });
 
 describe('a last known list that is damaged', () => {
-  const whole = (bed: Bed, change: Row = {}) =>
+  const whole = (fixture: Fixture, change: Row = {}) =>
     JSON.stringify({
       at: Date.now() - 60_000,
       html: false,
-      members: [{ ...good(bed), name: 'kept' }],
+      members: [{ ...good(fixture), name: 'kept' }],
       times: [[Date.now() - 60_000, 0]],
       ...change,
     });
-  const put = (bed: Bed, text: string | Buffer) => {
-    const [name] = bed.entry.split('/').slice(-1);
-    bed.home.write(`${bed.home.state}/clusters/${name}.json`, '', 0o600);
-    fs.writeFileSync(`${bed.home.state}/clusters/${name}.json`, text);
-    fs.chmodSync(`${bed.home.state}/clusters`, 0o700);
+  const put = (fixture: Fixture, text: string | Buffer) => {
+    const [name] = fixture.entry.split('/').slice(-1);
+    fixture.home.write(`${fixture.home.state}/clusters/${name}.json`, '', 0o600);
+    fs.writeFileSync(`${fixture.home.state}/clusters/${name}.json`, text);
+    fs.chmodSync(`${fixture.home.state}/clusters`, 0o700);
   };
   test.concurrent(
     'control: a whole one stands in for a server that is down',
-    given(async (bed) => {
-      put(bed, whole(bed));
-      bed.cluster.faults.routes.memberlist = { reset: 'before' };
-      const ran = await bed.run('clusters -o name', { ...everywhere, may: bed.remembered });
+    given(async (fixture) => {
+      put(fixture, whole(fixture));
+      fixture.cluster.faults.routes.memberlist = { reset: 'before' };
+      const ran = await fixture.run('clusters -o name', { ...everywhere, may: fixture.remembered });
       assert.equal(ran.stdout, 'kept\n');
       assert.match(ran.stderr, /^warning: /m);
     }),
   );
-  const damages: Readonly<Record<string, (bed: Bed) => string | Buffer>> = {
+  const damages: Readonly<Record<string, (fixture: Fixture) => string | Buffer>> = {
     empty: () => '',
-    'half-written': (bed) => whole(bed).slice(0, 100),
+    'half-written': (fixture) => whole(fixture).slice(0, 100),
     NULs: () => Buffer.alloc(5000),
     'a list': () => '[]',
     deep: () => '['.repeat(1_000_000),
-    'a time beyond all time': (bed) => whole(bed, { at: 1e300 }),
-    'a time before all time': (bed) => whole(bed, { at: -1e300 }),
-    'a time that is text': (bed) => whole(bed, { at: 'yesterday' }),
-    'members listed beyond all time': (bed) => whole(bed, { times: [[1e300, 1e300]] }),
-    'members listed before all time': (bed) => whole(bed, { times: [[-1e300, -1e300]] }),
-    'times that are no list': (bed) => whole(bed, { times: { length: 1 } }),
-    'members of hostile text': (bed) =>
-      whole(bed, {
-        members: [{ ...good(bed), name: evilTexts['a forged error'], labels: { a: evilTexts['an OSC 52 clipboard'] } }],
+    'a time beyond all time': (fixture) => whole(fixture, { at: 1e300 }),
+    'a time before all time': (fixture) => whole(fixture, { at: -1e300 }),
+    'a time that is text': (fixture) => whole(fixture, { at: 'yesterday' }),
+    'members listed beyond all time': (fixture) => whole(fixture, { times: [[1e300, 1e300]] }),
+    'members listed before all time': (fixture) => whole(fixture, { times: [[-1e300, -1e300]] }),
+    'times that are no list': (fixture) => whole(fixture, { times: { length: 1 } }),
+    'members of hostile text': (fixture) =>
+      whole(fixture, {
+        members: [
+          { ...good(fixture), name: evilTexts['a forged error'], labels: { a: evilTexts['an OSC 52 clipboard'] } },
+        ],
       }),
-    'a member with a hostile server': (bed) =>
-      whole(bed, { members: [{ ...good(bed), server: 'javascript:alert(1)' }] }),
-    'a member that is none': (bed) => whole(bed, { members: [null] }),
-    'an endpoint that is no longer listed, of long ago': (bed) =>
-      whole(bed, { members: [other()], times: [[-8.64e15, 0]] }),
-    'an endpoint that is no longer listed, of a time to come': (bed) =>
-      whole(bed, { members: [other()], times: [[8.65e15, 0]] }),
+    'a member with a hostile server': (fixture) =>
+      whole(fixture, { members: [{ ...good(fixture), server: 'javascript:alert(1)' }] }),
+    'a member that is none': (fixture) => whole(fixture, { members: [null] }),
+    'an endpoint that is no longer listed, of long ago': (fixture) =>
+      whole(fixture, { members: [other()], times: [[-8.64e15, 0]] }),
+    'an endpoint that is no longer listed, of a time to come': (fixture) =>
+      whole(fixture, { members: [other()], times: [[8.65e15, 0]] }),
   };
   for (const [i, [name, damage]] of Object.entries(damages).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        put(bed, damage(bed));
-        if (i % 2 === 0) await listed(bed);
-        put(bed, damage(bed));
-        bed.cluster.faults.routes.memberlist = { reset: 'before' };
-        const ran = await bed.run('clusters -o json', { ...everywhere, may: bed.remembered });
+      given(async (fixture) => {
+        put(fixture, damage(fixture));
+        if (i % 2 === 0) await listed(fixture);
+        put(fixture, damage(fixture));
+        fixture.cluster.faults.routes.memberlist = { reset: 'before' };
+        const ran = await fixture.run('clusters -o json', { ...everywhere, may: fixture.remembered });
         if (ran.status === 0) checkClusterRows(ran.stdout);
         else checkFailure(ran);
       }),
@@ -557,16 +559,16 @@ describe('a last known list that is damaged', () => {
 
 describe('random damage of the memberlist', () => {
   test.concurrent.each(randomCases(15, 4))('%s', (_, chance) =>
-    given(async (bed) => {
-      const rows = [good(bed), other({ labels: { a: 'b', c: 'd' } }), other({ server: bed.cluster.server })];
+    given(async (fixture) => {
+      const rows = [good(fixture), other({ labels: { a: 'b', c: 'd' } }), other({ server: fixture.cluster.server })];
       const sent = damagedJson(rows, chance);
-      tell(bed, sent);
+      tell(fixture, sent);
       try {
         const args = chance() < 0.7 ? ['clusters', '-o', 'json'] : ['login', '--all-contexts'];
         const ran =
           args[0] === 'login'
-            ? await bed.edit(args, everywhere)
-            : await bed.run(args, { ...everywhere, may: bed.remembered });
+            ? await fixture.edit(args, everywhere)
+            : await fixture.run(args, { ...everywhere, may: fixture.remembered });
         if (ran.status !== 0) assert.ok(args[0] === 'login' || ran.stdout === '');
         else if (args[0] === 'clusters') checkClusterRows(ran.stdout);
       } catch (error) {

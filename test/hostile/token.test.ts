@@ -5,18 +5,18 @@ import * as fs from 'node:fs';
 import { describe, test } from 'vitest';
 import { parse } from 'yaml';
 import { checkCalm, checkCredential, checkFailure } from './checks.ts';
-import { type Bed, hostileGround, makeToken } from './ground.ts';
+import { type Fixture, hostileFixture, makeToken } from './fixture.ts';
 import { damagedJson, evilTexts, fewTypes, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileGround();
+const given = hostileFixture();
 
 // biome-ignore lint/suspicious/noExplicitAny: a case may make anything of it
 type Answer = any;
-type Make = (bed: Bed) => void;
+type Make = (fixture: Fixture) => void;
 const change =
   (make: (answer: Answer) => unknown): Make =>
-  (bed) => {
-    bed.cluster.faults.routes.kubeconfig = { change: make };
+  (fixture) => {
+    fixture.cluster.faults.routes.kubeconfig = { change: make };
   };
 /** The answer with something done to its parts. */
 const edited = (edit: (parts: { cluster: Answer; user: Answer; context: Answer; answer: Answer }) => void): Make =>
@@ -32,23 +32,23 @@ const claims = (payload: string): Make => withToken(makeToken({}, payload));
 const inAnHour = Math.floor(Date.now() / 1000) + 3600;
 const raw =
   (body: string | Buffer, contentType = 'application/json; charset=utf-8', status = 200): Make =>
-  (bed) => {
-    bed.cluster.faults.routes.kubeconfig = { answer: { status, body, contentType } };
+  (fixture) => {
+    fixture.cluster.faults.routes.kubeconfig = { answer: { status, body, contentType } };
   };
 const pem = (inner: string) =>
   Buffer.from(`-----BEGIN CERTIFICATE-----\n${inner}\n-----END CERTIFICATE-----\n`).toString('base64');
 
 test.concurrent(
   'control: an answer as it should be',
-  given(async (bed) => {
-    const ran = await bed.edit('login');
+  given(async (fixture) => {
+    const ran = await fixture.edit('login');
     assert.equal(ran.status, 0, ran.stderr);
     assert.ok(ran.changed);
-    const { clusters } = parse(fs.readFileSync(bed.home.kubeconfig, 'utf8'));
+    const { clusters } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
     const ours = clusters.find(
-      (item: { cluster: { server: string } }) => item.cluster.server === bed.cluster.apiServer,
+      (item: { cluster: { server: string } }) => item.cluster.server === fixture.cluster.apiServer,
     ).cluster;
-    assert.equal(ours['certificate-authority-data'], bed.cluster.caData);
+    assert.equal(ours['certificate-authority-data'], fixture.cluster.caData);
   }),
 );
 
@@ -116,23 +116,23 @@ const harmless: Readonly<Record<string, Make>> = {
   'a million more keys': change((answer) =>
     JSON.stringify(answer).replace('{', `{${Array.from({ length: 60_000 }, (_, i) => `"k${i}":1,`).join('')}`),
   ),
-  'a wrong content type': (bed) => {
-    bed.cluster.faults.routes.kubeconfig = { headers: { 'Content-Type': 'text/html' } };
+  'a wrong content type': (fixture) => {
+    fixture.cluster.faults.routes.kubeconfig = { headers: { 'Content-Type': 'text/html' } };
   },
-  'a Retry-After of garbage, then the answer': (bed) => {
-    bed.cluster.faults.pending = { requests: 2, retryAfter: '\u00fegarbage' };
+  'a Retry-After of garbage, then the answer': (fixture) => {
+    fixture.cluster.faults.pending = { requests: 2, retryAfter: '\u00fegarbage' };
   },
-  'a Retry-After of a year, then the answer': (bed) => {
-    bed.cluster.faults.pending = { requests: 3, retryAfter: 31_536_000 };
+  'a Retry-After of a year, then the answer': (fixture) => {
+    fixture.cluster.faults.pending = { requests: 3, retryAfter: 31_536_000 };
   },
-  'a Retry-After before now, then the answer': (bed) => {
-    bed.cluster.faults.pending = { requests: 3, retryAfter: -5 };
+  'a Retry-After before now, then the answer': (fixture) => {
+    fixture.cluster.faults.pending = { requests: 3, retryAfter: -5 };
   },
-  'a Retry-After that is a date, then the answer': (bed) => {
-    bed.cluster.faults.pending = { requests: 3, retryAfter: 'Thu, 01 Jan 2099 00:00:00 GMT' };
+  'a Retry-After that is a date, then the answer': (fixture) => {
+    fixture.cluster.faults.pending = { requests: 3, retryAfter: 'Thu, 01 Jan 2099 00:00:00 GMT' };
   },
-  'a Retry-After of nothing, then the answer': (bed) => {
-    bed.cluster.faults.pending = { requests: 3, retryAfter: '0' };
+  'a Retry-After of nothing, then the answer': (fixture) => {
+    fixture.cluster.faults.pending = { requests: 3, retryAfter: '0' };
   },
 };
 
@@ -140,17 +140,17 @@ describe('only the token and the API server are taken', () => {
   for (const [i, [name, make]] of Object.entries(harmless).entries()) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        make(bed);
+      given(async (fixture) => {
+        make(fixture);
         if (i % 3 === 2) {
-          assert.equal((await bed.freshCredential()).stderr, '');
+          assert.equal((await fixture.freshCredential()).stderr, '');
           return;
         }
-        const ran = await bed.edit('login');
+        const ran = await fixture.edit('login');
         assert.equal(ran.status, 0, ran.stderr);
         assert.ok(ran.changed);
         checkCalm(ran.stderr);
-        const text = fs.readFileSync(bed.home.kubeconfig, 'utf8');
+        const text = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
         assert.doesNotMatch(
           text,
           /evil|passwd|pwned|mallory|oidc|proxy-url|tls-server|kube-system|impersonate|password/,
@@ -173,9 +173,9 @@ describe('only the token and the API server are taken', () => {
   for (const [name, make] of Object.entries(expiries)) {
     test.concurrent(
       `a token with ${name} ends with its sign-in`,
-      given(async (bed) => {
-        make(bed);
-        const ran = await bed.run(bed.credentialArgs(), { may: bed.ownCache });
+      given(async (fixture) => {
+        make(fixture);
+        const ran = await fixture.run(fixture.credentialArgs(), { may: fixture.ownCache });
         checkCredential(ran);
         const end = Date.parse(JSON.parse(ran.stdout).status.expirationTimestamp);
         assert.ok(end <= Date.now() + 31 * 60_000, 'it outlives the sign-in');
@@ -298,8 +298,8 @@ const refused: Readonly<Record<string, Make>> = {
   'status 204': raw('', 'application/json', 204),
   'status 206 with half an answer': raw('{"kind":"Config"', 'application/json', 206),
   'status 304': raw('', 'application/json', 304),
-  'a 202 without end': (bed) => {
-    bed.cluster.faults.pending = { forever: true, retryAfter: '0' };
+  'a 202 without end': (fixture) => {
+    fixture.cluster.faults.pending = { forever: true, retryAfter: '0' };
   },
   'a 401 without end': raw('{"message":"User not signed in"}', 'application/json', 401),
   'a refusal with escapes': raw(
@@ -313,11 +313,11 @@ describe('nothing is taken, and there is an error', () => {
   for (const [name, make] of Object.entries(refused)) {
     test.concurrent(
       name,
-      given(async (bed) => {
-        make(bed);
-        const reached = () => bed.cluster.counts.kubeconfig >= 1;
+      given(async (fixture) => {
+        make(fixture);
+        const reached = () => fixture.cluster.counts.kubeconfig >= 1;
         const expiry = /^an exp (?:of 0|before|that has passed)/.test(name) && /the token has expired already/;
-        const ran = await bed.noCredential({ reached, ...(expiry !== false && { told: expiry }) });
+        const ran = await fixture.noCredential({ reached, ...(expiry !== false && { told: expiry }) });
         assert.ok(ran.stderr.length < 2000);
       }),
     );
@@ -332,11 +332,11 @@ describe('nothing is taken, and there is an error', () => {
   for (const [name, make] of Object.entries(written)) {
     test.concurrent(
       `the kubeconfig stays as it is: ${name}`,
-      given(async (bed) => {
-        make(bed);
-        const ran = await bed.run('login', { timeout: '700ms', may: bed.ownCache });
+      given(async (fixture) => {
+        make(fixture);
+        const ran = await fixture.run('login', { timeout: '700ms', may: fixture.ownCache });
         checkFailure(ran);
-        assert.ok(!fs.existsSync(bed.entry), 'a token is kept all the same');
+        assert.ok(!fs.existsSync(fixture.entry), 'a token is kept all the same');
       }),
     );
   }
@@ -344,17 +344,18 @@ describe('nothing is taken, and there is an error', () => {
 
 describe('random damage of the kubeconfig answer', () => {
   test.concurrent.each(randomCases(20, 3))('%s', (_, chance) =>
-    given(async (bed) => {
+    given(async (fixture) => {
       let sent = '';
-      bed.cluster.faults.routes.kubeconfig = {
+      fixture.cluster.faults.routes.kubeconfig = {
         change: (answer) => {
           sent ||= damagedJson(answer, chance);
           return sent;
         },
       };
       try {
-        const ran = await bed.run(bed.credentialArgs(), { timeout: '1s', may: bed.ownCache });
-        if (ran.status === 0) assert.ok(bed.minted.has(checkCredential(ran)) || sent.includes(checkCredential(ran)));
+        const ran = await fixture.run(fixture.credentialArgs(), { timeout: '1s', may: fixture.ownCache });
+        if (ran.status === 0)
+          assert.ok(fixture.minted.has(checkCredential(ran)) || sent.includes(checkCredential(ran)));
         else checkFailure(ran);
       } catch (error) {
         if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 4000)}`;

@@ -1,21 +1,28 @@
-// use as the built program runs it, without a terminal.
+// `use`, as the built program runs it without a terminal.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import type { Home } from '../../fixtures/home.ts';
 import { kubectl } from '../../fixtures/kubectl.ts';
 import { test } from '../../fixtures/mesh.ts';
-import { jwt, lines } from '../../fixtures/program.ts';
+import { jwt } from '../../fixtures/program.ts';
 
+// A kubeconfig whose current context is not ours.
+const theirs = `apiVersion: v1
+kind: Config
+contexts:
+- name: mine
+  context: {cluster: c, user: u}
+current-context: mine
+`;
 const current = (home: Home) => /^current-context: "?([^"\n]*)"?$/m.exec(fs.readFileSync(home.kubeconfig, 'utf8'))?.[1];
 
 describe('use NAME', () => {
   test('of a cluster without a context: writes it, without a sign-in, and switches', async ({ home, us, eu }) => {
-    expect(await home.run('use prod-eu')).toMatchObject({
-      status: 0,
-      stdout: 'Switched to context "prod-eu".\n',
-      stderr: '',
-    });
+    await home.transcript(`
+      $ kubectl tka use prod-eu
+      Switched to context "prod-eu".
+    `);
     expect(current(home)).toBe('prod-eu');
     for (const cluster of [us, eu]) expect(cluster.counts.login).toBe(0);
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).not.toMatch(jwt);
@@ -31,16 +38,18 @@ describe('use NAME', () => {
   test('of a context of ours: from the kubeconfig alone, no network', async ({ home, mesh }) => {
     await home.run('login --all-contexts');
     for (const cluster of mesh.clusters) cluster.resetCounts();
-    expect(await home.run('use staging')).toMatchObject({
-      status: 0,
-      stdout: 'Switched to context "staging".\n',
-      stderr: '',
-    });
+    await home.transcript(`
+      $ kubectl tka use staging
+      Switched to context "staging".
+    `);
     expect(current(home)).toBe('staging');
     for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
     await mesh.close();
-    expect(await home.run('use prod-us')).toMatchObject({ status: 0, stderr: '' });
-    expect(await home.run('use -q prod-eu')).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    await home.transcript(`
+      $ kubectl tka use prod-us
+      Switched to context "prod-us".
+      $ kubectl tka use -q prod-eu
+    `);
     expect(current(home)).toBe('prod-eu');
   });
 
@@ -68,13 +77,13 @@ describe('use NAME', () => {
   test('an ambiguous prefix lists the candidates, exit 2', async ({ home }) => {
     await home.run('login prod-us');
     await home.run('use staging');
-    const ran = await home.run('use prod');
-    expect(ran).toMatchObject({ status: 2, stdout: '' });
-    expect(lines(ran.stderr)).toEqual([
-      'error: 2 clusters have a name that begins with "prod"',
-      'hint: prod-eu (healthy)',
-      'hint: prod-us (healthy)',
-    ]);
+    await home.transcript(`
+      $ kubectl tka use prod
+      ! error: 2 clusters have a name that begins with "prod"
+      ! hint: prod-eu (healthy)
+      ! hint: prod-us (healthy)
+      [2]
+    `);
     expect(current(home)).toBe('staging');
   });
 
@@ -93,10 +102,12 @@ describe('use NAME', () => {
   test('of a cluster that one has logged out of: switches, and says so', async ({ home }) => {
     await home.run('login prod-us');
     await home.run('logout prod-us');
-    expect(await home.run('use prod-us')).toMatchObject({
-      status: 0,
-      stderr: 'you are signed out of this cluster\nhint: kubectl tka login prod-us\n',
-    });
+    await home.transcript(`
+      $ kubectl tka use prod-us
+      Switched to context "prod-us".
+      ! you are signed out of this cluster
+      ! hint: kubectl tka login prod-us
+    `);
   });
 
   test.for<[string, number, RegExp]>([
@@ -105,10 +116,7 @@ describe('use NAME', () => {
     ['use a b', 2, /^error: too many arguments/],
     ['use -', 1, /^error: no context is remembered that was the current one before\nhint: kubectl tka use NAME\n$/],
   ])('%s: exit %d, nothing written', async ([args, status, stderr], { home }) => {
-    home.write(
-      home.kubeconfig,
-      'apiVersion: v1\nkind: Config\ncontexts:\n- name: mine\n  context: {cluster: c, user: u}\ncurrent-context: mine\n',
-    );
+    home.write(home.kubeconfig, theirs);
     const before = fs.readFileSync(home.kubeconfig);
     const ran = await home.run(args);
     expect(ran).toMatchObject({ status, stdout: '' });
@@ -130,10 +138,7 @@ describe('use NAME', () => {
     expect(insecure).toMatchObject({ status: 1, stdout: '' });
     expect(insecure.stderr).toContain(`--insecure-skip-tls-verify`);
     expect(fs.existsSync(home.kubeconfig)).toBe(false);
-    home.write(
-      home.kubeconfig,
-      'apiVersion: v1\nkind: Config\ncontexts:\n- name: prod-eu\n  context: {cluster: c, user: u}\n',
-    );
+    home.write(home.kubeconfig, theirs.replaceAll('mine', 'prod-eu'));
     const before = fs.readFileSync(home.kubeconfig);
     const foreign = await home.run('use prod-e');
     expect(foreign).toMatchObject({ status: 1, stdout: '' });
@@ -148,23 +153,16 @@ describe('use -', () => {
     await home.run('use prod-us');
     await home.run('use staging');
     for (const name of ['prod-us', 'staging', 'prod-us']) {
-      expect(await home.run('use -')).toMatchObject({
-        status: 0,
-        stdout: `Switched to context "${name}".\n`,
-        stderr: '',
-      });
+      await home.transcript(`
+        $ kubectl tka use -
+        Switched to context "${name}".
+      `);
       expect(current(home)).toBe(name);
     }
-    // Switching to where one is changes nothing.
-    await home.run('use prod-us');
-    expect((await home.run('use -')).stdout).toBe('Switched to context "staging".\n');
   });
 
   test('goes back to a context that is not ours', async ({ home }) => {
-    home.write(
-      home.kubeconfig,
-      'apiVersion: v1\nkind: Config\ncontexts:\n- name: mine\n  context: {cluster: c, user: u}\ncurrent-context: mine\n',
-    );
+    home.write(home.kubeconfig, theirs);
     await home.run('use prod-us');
     expect((await home.run('use -')).stdout).toBe('Switched to context "mine".\n');
     expect(current(home)).toBe('mine');
@@ -174,21 +172,24 @@ describe('use -', () => {
     await home.run('use prod-us');
     await home.run('use staging');
     await home.run('forget prod-us');
-    expect(await home.run('use -')).toMatchObject({
-      status: 1,
-      stdout: '',
-      stderr: 'error: the context before, "prod-us", is gone\nhint: kubectl tka use NAME\n',
-    });
+    await home.transcript(`
+      $ kubectl tka use -
+      ! error: the context before, "prod-us", is gone
+      ! hint: kubectl tka use NAME
+      [1]
+    `);
   });
 
   test('every kubeconfig has its own, kept in a private file', async ({ home }) => {
     const other = path.join(home.dir, 'other.yaml');
     for (const name of ['prod-us', 'staging']) await home.run(['use', name]);
     for (const name of ['prod-eu', 'prod-us']) await home.run(['--kubeconfig', other, 'use', name]);
-    expect((await home.run('use -')).stdout).toBe('Switched to context "prod-us".\n');
-    expect((await home.run(['use', '-'], { env: { KUBECONFIG: other } })).stdout).toBe(
-      'Switched to context "prod-eu".\n',
-    );
+    await home.transcript(`
+      $ kubectl tka use -
+      Switched to context "prod-us".
+      $ KUBECONFIG='${other}' kubectl tka use -
+      Switched to context "prod-eu".
+    `);
     const folder = path.join(home.state, 'previous-context');
     expect(fs.statSync(folder).mode & 0o777).toBe(0o700);
     for (const name of fs.readdirSync(folder)) expect(fs.statSync(path.join(folder, name)).mode & 0o777).toBe(0o600);
@@ -204,9 +205,13 @@ describe('use -', () => {
     await home.run('use prod-us');
     fs.rmSync(home.state, { recursive: true, force: true });
     home.write(home.state, 'a file where the folder should be');
-    const ran = await home.run('use staging');
-    expect(ran).toMatchObject({ status: 0, stdout: 'Switched to context "staging".\n' });
-    expect(ran.stderr).toMatch(/^warning: the context before this one is not remembered: /m);
+    await home.transcript(`
+      $ kubectl tka use staging
+      Switched to context "staging".
+      ! …
+      ! warning: the context before this one is not remembered: …
+      ! …
+    `);
     expect(current(home)).toBe('staging');
   });
 });
@@ -214,13 +219,13 @@ describe('use -', () => {
 describe('use without a name', () => {
   test('and without a terminal: an error with the list, exit 2', async ({ home, eu }) => {
     await home.run(['login', eu.server, '--context', 'frankfurt']);
-    const ran = await home.run('use');
-    expect(ran).toMatchObject({ status: 2, stdout: '' });
-    expect(lines(ran.stderr)).toEqual([
-      'error: name a cluster: there is no terminal to choose one on',
-      'hint: prod-eu (healthy, context frankfurt)',
-      'hint: prod-us (healthy)',
-      'hint: staging (healthy)',
-    ]);
+    await home.transcript(`
+      $ kubectl tka use
+      ! error: name a cluster: there is no terminal to choose one on
+      ! hint: prod-eu (healthy, context frankfurt)
+      ! hint: prod-us (healthy)
+      ! hint: staging (healthy)
+      [2]
+    `);
   });
 });

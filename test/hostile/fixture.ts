@@ -1,5 +1,5 @@
-// Where hostile input meets the built program: a HOME with bystanders that nothing may touch, a server of the mesh that
-// is told what to say, and one call of the program that is held to everything in checks.ts.
+// The fixture of tests with hostile input: a HOME with files that no call may touch, a server of the mesh that answers as
+// told, and calls of the built program, each of which must pass every check of checks.ts.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -9,6 +9,7 @@ import { entryName, formatEntry } from '../../src/credential/entry.ts';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { Home } from '../fixtures/home.ts';
 import { type Env, launched, type Ran } from '../fixtures/program.ts';
+import { escaped } from '../fixtures/transcript.ts';
 import {
   checkByKubectl,
   checkCredential,
@@ -153,10 +154,8 @@ export interface FailureOptions extends CallOptions {
   readonly told?: RegExp;
 }
 
-const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-
 /** One case: a server of the mesh, and a fresh HOME with bystanders. */
-export class Bed {
+export class Fixture {
   readonly cluster: SandboxCluster;
   readonly home: Home;
   /** Tokens that the server gave. */
@@ -297,7 +296,7 @@ export class Bed {
  * A mesh of as many servers as cases run at once; the returned function runs one case with a server and a HOME of its
  * own. To be called at the top of a test file, whose tests are `test.concurrent`.
  */
-export function hostileGround(lanes = 8): (act: (bed: Bed) => Promise<unknown>) => () => Promise<void> {
+export function hostileFixture(lanes = 8): (act: (fixture: Fixture) => Promise<unknown>) => () => Promise<void> {
   vi.setConfig({ maxConcurrency: lanes });
   let mesh: SandboxMesh;
   const free: SandboxCluster[] = [];
@@ -313,7 +312,7 @@ export function hostileGround(lanes = 8): (act: (bed: Bed) => Promise<unknown>) 
     using home = new Home(cluster.server);
     try {
       putBystanders(home);
-      await act(new Bed(cluster, home));
+      await act(new Fixture(cluster, home));
     } finally {
       cluster.clearFaults();
       cluster.resetCounts();
