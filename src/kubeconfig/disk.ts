@@ -21,8 +21,8 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { removeLeftovers, renameOver, writeFileAtomic } from '../util/files.ts';
+import { damage, maxBytes, shellWord, shown } from './damage.ts';
 import { attempt, cannotWrite, type KubeconfigLock } from './lock.ts';
-import { damage, maxBytes, shellWord, shown } from './source.ts';
 
 /** A file's bytes; none where it does not exist. */
 export interface Snapshot {
@@ -147,7 +147,7 @@ function giveTo(fd: number, uid: number, gid: number): void {
   try {
     fchownSync(fd, uid, gid);
   } catch {
-    // Only root may; the file then belongs to who writes it.
+    // Only root may do so; otherwise the file belongs to the user who writes it.
   }
 }
 

@@ -1,5 +1,6 @@
 import type { CST } from 'yaml';
-import { type Layout, shellWord } from './source.ts';
+import { shellWord } from './damage.ts';
+import type { Layout } from './source.ts';
 import { itemEnd, itemStart, type TextEdit, unsafe, type YamlItem } from './text.ts';
 
 const hasContent = (item: YamlItem): boolean => Boolean(item.key || item.value || item.sep);

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { makeFolder } from '../util/files.ts';
-import { shellWord, shown } from './source.ts';
+import { shellWord, shown } from './damage.ts';
 
 // kubectl creates `<file>.lock` as a file; a folder of that name excludes it, too. Our folder holds one file, the token, in which
 // the new text is written before it is renamed to its place. A program that finds our lock stale removes the token, and our

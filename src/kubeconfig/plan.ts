@@ -1,8 +1,9 @@
 import { TkaError } from '../util/errors.ts';
 import { quoted } from '../util/text.ts';
 import { type FileChange, FileChanges, type KubeconfigChange, type KubeconfigState } from './change.ts';
+import { shellWord, shown } from './damage.ts';
 import type { KubeconfigFiles } from './files.ts';
-import { type Source, shellWord, shown } from './source.ts';
+import type { Source } from './source.ts';
 import type { ContextSpec } from './spec.ts';
 import { applyUpserts, planUpserts } from './upsert.ts';
 import { markOf, textOf } from './view.ts';

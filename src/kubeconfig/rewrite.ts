@@ -1,19 +1,9 @@
 import { TkaError } from '../util/errors.ts';
 import type { FileChange } from './change.ts';
+import { maxBytes, shown, tooLarge } from './damage.ts';
 import { asBlocks } from './flow.ts';
 import { parseJson, printJson } from './json.ts';
-import {
-  findPair,
-  type Layout,
-  layoutOf,
-  maxBytes,
-  parseLayout,
-  type SectionKey,
-  type Source,
-  sectionKeys,
-  shown,
-  tooLarge,
-} from './source.ts';
+import { findPair, type Layout, layoutOf, parseLayout, type SectionKey, type Source, sectionKeys } from './source.ts';
 import { addTopLevel, editSection, probeOf, replaceValue, setFields } from './splice.ts';
 import { applyEdits, type TextEdit, unsafe } from './text.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';

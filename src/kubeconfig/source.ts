@@ -1,23 +1,14 @@
-import {
-  Composer,
-  type Document,
-  isAlias,
-  isMap,
-  isScalar,
-  isSeq,
-  type Node,
-  type Pair,
-  Parser,
-  type Scalar,
-  type YAMLMap,
-} from 'yaml';
-import { TkaError } from '../util/errors.ts';
+import { Composer, type Document, isMap, isScalar, isSeq, type Node, type Pair, Parser, type YAMLMap } from 'yaml';
 import { cleanText, quoted } from '../util/text.ts';
+import { damage } from './damage.ts';
 import { readPlain } from './plain.ts';
-import { isPlainMap, type Plain, type PlainMap, plainValue } from './value.ts';
+import { NodeReader, startOf } from './reader.ts';
+import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 export const sectionKeys = ['clusters', 'contexts', 'users'] as const;
+
 export type SectionKey = (typeof sectionKeys)[number];
+
 /** The key beside `name` that holds an entry's fields. */
 export const bodyKey = { clusters: 'cluster', contexts: 'context', users: 'user' } as const;
 
@@ -56,35 +47,6 @@ export interface Layout extends Source {
   readonly end: number;
   /** The offset of a second document; undefined if there is none. */
   readonly secondDocument: number | undefined;
-}
-
-export const maxBytes = 16 * 1024 * 1024;
-
-/** Returns the error for what does not fit into a kubeconfig. */
-export function tooLarge(message: string): TkaError {
-  return new TkaError(message, { hints: ['write fewer contexts at a time: kubectl tka sync -l KEY=VALUE'] });
-}
-
-// Nodes that aliases may expand to; kubectl's own limit is of this order.
-const maxExpansion = 1_000_000;
-
-/** `path` as it may stand in a message. */
-export const shown = (path: string): string => cleanText(path, 4096);
-
-/** A shell word for a command in a hint. */
-export function shellWord(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${shown(text).replaceAll("'", `'\\''`)}'`;
-}
-
-/** The error for something wrong at an offset of a file: `path:line:column: what`, and how to look at it. */
-export function damage(source: { file: string; lines: string }, offset: number, what: string): TkaError {
-  const before = source.lines.slice(0, offset);
-  const line = before.split('\n').length;
-  const column = [...before.slice(before.lastIndexOf('\n') + 1).replace('\ufeff', '')].length + 1;
-  const file = shown(source.file);
-  return new TkaError(`${file}:${line}:${column}: ${what}`, {
-    hints: [`mend the file, then check it with: kubectl config view --kubeconfig ${shellWord(source.file)}`],
-  });
 }
 
 /**
@@ -186,10 +148,10 @@ function read(at: Text): Layout {
   if (yaml?.explicit && yaml.version !== '1.1')
     throw damage(at, 0, `%YAML ${yaml.version}: kubectl reads YAML 1.1 only`);
   const root = document?.contents ?? null;
-  const reader = new Reader(at);
+  const reader = new NodeReader(at);
   const value = reader.value(root);
   if (value !== null && !isPlainMap(value))
-    throw damage(at, start(root), `expected a kubeconfig, found ${kind(value)}`);
+    throw damage(at, startOf(root), `expected a kubeconfig, found ${kind(value)}`);
   return {
     ...at,
     root,
@@ -200,8 +162,6 @@ function read(at: Text): Layout {
     secondDocument: second && (second.range?.[0] ?? at.text.length),
   };
 }
-
-const start = (node: unknown): number => (node as Node | null | undefined)?.range?.[0] ?? 0;
 
 function kind(value: Plain | undefined): string {
   if (value === undefined || value === null) return 'nothing';
@@ -219,7 +179,7 @@ export function findPair(map: Node | null | undefined, key: string): Pair<Node |
 function readSections(at: { file: string; lines: string }, root: Node | null, value: PlainMap) {
   // Points at the offending value where it stands in the file itself, else at what was merged or aliased in.
   const place = (node: Node | null | undefined, key: string) =>
-    start(findPair(node, key)?.value ?? findPair(node, key)?.key ?? node ?? root);
+    startOf(findPair(node, key)?.value ?? findPair(node, key)?.key ?? node ?? root);
   for (const [key, wanted] of [
     ['apiVersion', 'v1'],
     ['kind', 'Config'],
@@ -242,9 +202,9 @@ function readSections(at: { file: string; lines: string }, root: Node | null, va
     return list.map((item, index) => {
       const itemNode = (isSeq(node) ? node.items[index] : node) as Node | undefined;
       const which = `item ${index + 1} of ${key}`;
-      if (!isPlainMap(item)) throw damage(at, start(itemNode ?? root), `${which} is ${kind(item)}, not a map`);
+      if (!isPlainMap(item)) throw damage(at, startOf(itemNode ?? root), `${which} is ${kind(item)}, not a map`);
       const name = item.name ?? null;
-      if (name === null) throw damage(at, start(itemNode ?? root), `${which} has no name`);
+      if (name === null) throw damage(at, startOf(itemNode ?? root), `${which} has no name`);
       const named = place(itemNode, 'name');
       if (typeof name !== 'string')
         throw damage(at, named, `the name of ${which} is ${kind(name)}, not text: quote it`);
@@ -265,80 +225,4 @@ function readSections(at: { file: string; lines: string }, root: Node | null, va
   };
   const entries = { clusters: section('clusters'), contexts: section('contexts'), users: section('users') };
   return { currentContext, entries };
-}
-
-function scalarValue(node: Scalar): Plain {
-  const text = String(node.value ?? '');
-  const resolved = node.type === undefined || node.type === 'PLAIN';
-  const core = /^tag:yaml\.org,2002:(?:bool|int|float|null)$/.test(node.tag ?? '');
-  return !core && (!resolved || node.tag !== undefined) ? text : plainValue(text);
-}
-
-// Turns nodes into values in document order, as go-yaml does: anchors, merges, duplicate keys, expansion limit.
-class Reader {
-  readonly shared = new Set<string>();
-  readonly #at: { file: string; lines: string };
-  readonly #anchors = new Map<string, { value: Plain; size: number } | undefined>();
-  #size = 0;
-  #expanded = 0;
-
-  constructor(at: { file: string; lines: string }) {
-    this.#at = at;
-  }
-
-  value(node: Node | null): Plain {
-    if (node === null) return null;
-    if (isAlias(node)) return this.#alias(node.source, start(node));
-    const before = this.#size++;
-    const anchor = (node as Scalar).anchor;
-    if (anchor !== undefined) this.#anchors.set(anchor, undefined);
-    let value: Plain;
-    if (isMap(node)) value = this.#map(node as YAMLMap<Node | null, Node | null>);
-    else if (isSeq(node)) value = node.items.map((item) => this.value(item as Node | null));
-    else value = scalarValue(node as Scalar);
-    if (anchor !== undefined) this.#anchors.set(anchor, { value, size: this.#size - before });
-    return value;
-  }
-
-  #alias(name: string, offset: number): Plain {
-    const target = this.#anchors.get(name);
-    const label = quoted(name, 60);
-    if (!target) {
-      const why = this.#anchors.has(name) ? `anchor ${label} contains itself` : `no anchor ${label} for this alias`;
-      throw damage(this.#at, offset, why);
-    }
-    this.shared.add(name);
-    this.#size += target.size;
-    this.#expanded += target.size;
-    if (this.#expanded > maxExpansion) throw damage(this.#at, offset, 'aliases expand to too much');
-    return target.value;
-  }
-
-  #map(map: YAMLMap<Node | null, Node | null>): PlainMap {
-    const out: PlainMap = Object.create(null);
-    const seen = new Set<string>();
-    for (const { key, value } of map.items) {
-      const offset = start(key ?? map);
-      if (isScalar(key) && key.value === '<<' && key.type === 'PLAIN') {
-        // Later than an explicit key, a merge overrides it: odd, but it is how kubectl reads the file.
-        this.#merge(out, this.value(value), offset);
-        continue;
-      }
-      const plain = this.value(key);
-      if (typeof plain === 'object' && plain !== null) throw damage(this.#at, offset, 'a key that is a list or a map');
-      const name = String(plain);
-      if (seen.has(name)) throw damage(this.#at, offset, `duplicate key ${quoted(name, 60)}`);
-      seen.add(name);
-      out[name] = this.value(value);
-    }
-    return out;
-  }
-
-  #merge(out: PlainMap, from: Plain, offset: number): void {
-    const maps = Array.isArray(from) ? from.toReversed() : [from];
-    for (const map of maps) {
-      if (!isPlainMap(map)) throw damage(this.#at, offset, 'a merge (<<) of something that is not a map');
-      Object.assign(out, map);
-    }
-  }
 }

@@ -1,6 +1,7 @@
 import { type CST, isAlias, type Node, type Pair, type YAMLMap } from 'yaml';
 import { TkaError } from '../util/errors.ts';
-import { damage, type Layout } from './source.ts';
+import { damage } from './damage.ts';
+import type { Layout } from './source.ts';
 
 /** Text to stand in place of a range. `probe`, where given, is a shorter text of the same shape, for verification. */
 export interface TextEdit {

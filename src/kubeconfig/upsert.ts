@@ -2,7 +2,8 @@ import { TkaError } from '../util/errors.ts';
 import { quoted } from '../util/text.ts';
 import type { FileChanges, KubeconfigChange, KubeconfigState } from './change.ts';
 import { usableCommand } from './command.ts';
-import { type KubeconfigEntry, maxBytes, type SectionKey, tooLarge } from './source.ts';
+import { maxBytes, tooLarge } from './damage.ts';
+import type { KubeconfigEntry, SectionKey } from './source.ts';
 import {
   type ContextSpec,
   checkSpec,

@@ -12,17 +12,17 @@ import { confirmed } from '../target/confirmed.ts';
 import type { SyncAnswer, SyncProblem } from './plan.ts';
 
 const parallel = 32;
-/** Milliseconds for an answer; of members that the list calls dead, suspected or missing, less is expected. */
+/** Milliseconds for an answer; fewer for members that the list calls dead, suspected or missing. */
 const patience = { listed: 5000, gone: 2000 };
 const gone: ReadonlySet<string> = new Set(['dead', 'suspected', 'missing']);
-/** Milliseconds for all of them: anybody may fill a list with names that never answer. */
+/** Milliseconds for all of them: a hostile list may hold ten thousand names that never answer. */
 const wholeBudget = 120_000;
 
 export interface AskAllOptions {
-  /** Whom to ask first. */
+  /** Says which clusters to ask first. */
   readonly first: (cluster: Cluster) => boolean;
   readonly trust: TrustPolicy;
-  /** Milliseconds after which nobody more is asked. */
+  /** Milliseconds after which no more servers are asked. */
   readonly budget?: number;
 }
 
@@ -76,7 +76,7 @@ export async function askAll(
   };
 }
 
-/** A client that asks a server for its cluster once, however many members name it as theirs. */
+/** Asks each server once, however many members of the list name it as theirs. */
 class OnceClient extends TkaClient {
   readonly #answers: Map<string, Promise<ClusterDescription>>;
 

@@ -3,7 +3,7 @@ import type { OurContext } from '../../kubeconfig/index.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { certificatesIn } from '../../util/pem.ts';
 
-/** One thing about a known cluster that is not as it was, for a person to compare. */
+/** A change of how a known cluster is reached, as a person can compare it. */
 export interface AccessChange {
   readonly what: 'TKA server' | 'API server' | 'CA';
   readonly from: string;
@@ -11,8 +11,8 @@ export interface AccessChange {
 }
 
 /**
- * What a server now says about its cluster's API server that differs from a context of ours; empty where the context
- * leads nowhere, so that nothing is known.
+ * Returns how a server's description of its API server differs from a context of ours; nothing for a context without an API
+ * server.
  */
 export function accessChanges(context: OurContext, access: ClusterAccess): AccessChange[] {
   if (context.apiServer === undefined) return [];
@@ -27,11 +27,11 @@ export function accessChanges(context: OurContext, access: ClusterAccess): Acces
 
 type Trust = Pick<ClusterAccess, 'caData' | 'insecureSkipTlsVerify'>;
 
-// White space in base64 is nobody's change.
+// White space in base64 has no meaning.
 const trustOf = ({ caData, insecureSkipTlsVerify }: Trust) =>
   insecureSkipTlsVerify ? 'none' : caData.replace(/\s+/g, '');
 
-/** A CA as `openssl x509 -fingerprint -sha256` would tell it. */
+/** Returns the fingerprint of a CA, as `openssl x509 -fingerprint -sha256` prints it. */
 function shownTrust(trust: Trust): string {
   if (trust.insecureSkipTlsVerify) return 'no look at its certificate';
   const bytes = Buffer.from(trust.caData, 'base64');

@@ -1,15 +1,15 @@
-// The names of contexts, for a whole list of clusters at once. They follow from the list alone, so that they are the
-// same in whatever order and in however many runs the contexts are written.
+// Names the contexts of a whole list of clusters at once. The names follow from the list alone: neither the order of the
+// clusters nor the number of runs changes them.
 import { createHash } from 'node:crypto';
 import type { Cluster } from '../../discovery/clusters.ts';
 import { contextNames } from '../../discovery/naming.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 
-/** A cluster whose TKA server is known. */
+/** A cluster with a known TKA server. */
 export type ResolvedCluster = Cluster & { readonly server: string };
 
-/** The name that a template gives a cluster. Throws TkaError where it has none. */
+/** Returns the name that a template gives a cluster. Throws TkaError if that is no usable name. */
 export type ContextTemplate = (cluster: ResolvedCluster) => string;
 
 const longest = 253;
@@ -18,8 +18,8 @@ const templateHints = [
 ];
 
 /**
- * Reads a `--context-template`: text with `{name}` and `{labels.KEY}`. What it gives is checked: labels come from
- * servers. Throws UsageError for anything else.
+ * Reads a `--context-template`: text with `{name}` and `{labels.KEY}`, for instance `{labels.environment}-{name}`. The names
+ * that it gives are checked, since labels come from servers. Throws UsageError for an invalid template.
  */
 export function parseTemplate(text: string): ContextTemplate {
   const bad = (why: string) => new UsageError(`context template ${quoted(text)} ${why}`, { hints: templateHints });
@@ -56,14 +56,14 @@ function labelOf(cluster: Cluster, key: string, keys: readonly string[]): string
       ],
     });
   }
-  // As Kubernetes writes label values: nothing that a shell, YAML or a reader could take for something else.
+  // The form of label values in Kubernetes has no character that is special in a shell or in YAML.
   if (/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(value)) return value;
   throw new TkaError(`its label ${cleanText(key)} cannot be part of a name: ${JSON.stringify(value)}`);
 }
 
 /**
- * The names that a cluster's context may have, the wanted one first; each later one says more to keep it apart from
- * others. Throws TkaError where the template gives none.
+ * Returns the names that a cluster's context may have: the wanted one first, then longer ones that tell it from others.
+ * Throws TkaError if the template gives none.
  */
 export function candidateNames(
   cluster: ResolvedCluster,
@@ -71,7 +71,7 @@ export function candidateNames(
 ): string[] {
   const { server, name } = cluster;
   const plain = contextNames(server, options.tailnet, name);
-  // Two servers whose names are alike in every other way: `a-81` and `a:81`.
+  // The hash tells servers apart whose names are alike otherwise: `a-81` and `a:81`.
   const last = `${plain[0]}-${createHash('sha256').update(server).digest('hex').slice(0, 10)}`;
   if (options.template === undefined) return [...new Set([...plain, last])];
   const wanted = options.template(cluster);
@@ -80,9 +80,9 @@ export function candidateNames(
 }
 
 /**
- * One name of its own for each server, from its candidates: where two would get the same name, both get their next one.
- * `kept` are the names that servers have already and keep, `taken` those that nobody may get. Where the list grows, names
- * that were given stay. A server whose last candidate is not free either is left out.
+ * Assigns each server a name of its own from its candidates: if two would get the same name, both get their next one.
+ * `kept` are the names that servers already have; names in `taken` are not assigned. Assigned names stay when the list grows.
+ * A server without a free candidate is left out.
  */
 export function assignNames(
   candidates: ReadonlyMap<string, readonly string[]>,
@@ -91,7 +91,7 @@ export function assignNames(
 ): Map<string, string> {
   const ideal = settle(candidates, new Map(), new Set());
   const free = new Map([...candidates].filter(([server]) => !kept.has(server)));
-  // Whoever has a context already still counts for the others' names: its neighbour is named as in one run with it.
+  // A server that already has a context counts, too: its neighbours get the same names as in one run with it.
   const levels = settle(free, ideal, new Set([...taken, ...kept.values()]));
   const names = new Map(kept);
   for (const [server, list] of free) {
@@ -101,7 +101,7 @@ export function assignNames(
   return names;
 }
 
-// All that share a name move on together, until nobody shares one: no order matters.
+// All servers that share a name move on together until none do, so that their order does not matter.
 function settle(
   candidates: ReadonlyMap<string, readonly string[]>,
   start: ReadonlyMap<string, number>,

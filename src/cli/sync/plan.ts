@@ -1,7 +1,8 @@
 import * as fs from 'node:fs';
 import type { Cluster } from '../../discovery/clusters.ts';
+import { shellWord } from '../../kubeconfig/damage.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
-import { parseSource, shellWord } from '../../kubeconfig/source.ts';
+import { parseSource } from '../../kubeconfig/source.ts';
 import type { Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';

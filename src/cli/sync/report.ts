@@ -97,7 +97,7 @@ function summaryOf({ plan, changedFiles }: WrittenSync, kept: readonly string[],
   );
   const counted = said.length - (kept.length > 0 ? 1 : 0);
   const { length } = plan.unchanged;
-  // What is not seen in a context itself: an exec user that somebody edited, say.
+  // The change may be outside the contexts, for instance in an exec user that was edited by hand.
   const mended = counted === 0 && changedFiles.length > 0 ? `, but for details that were put in order` : '';
   if (length > 0) said.push(`${length} unchanged${mended}.`);
   return said.length === 0 && !isIncomplete ? 'Nothing to do.' : said.join(' ');

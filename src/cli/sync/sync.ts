@@ -50,7 +50,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   });
 
   const namedBy = await byList(context);
-  // A list that nobody stands behind now may be an old one.
+  // If no server answered, the list may be an old one.
   const prune = flags.prune === true && answers.length > 0;
   if (flags.prune === true && !prune) terminal.warn('no server answered: nothing is pruned');
   const { store } = sessions;
@@ -93,7 +93,8 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
 function keep(context: Context, { plan }: WrittenSync, known: ReadonlySet<string | null>): void {
   const { sessions } = context;
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
-  // Forgotten with its context, and back with it; who only logged out stays so.
+  // `forget` removed the context and marked the server as signed out: with a new context it can be used again. After a
+  // `logout`, the context is still there, and so is the mark.
   for (const server of servers) if (!known.has(server)) sessions.store.signedOut.recall(server);
   keepAllSiblings(context, plan.change.upsert);
 }

@@ -1,4 +1,5 @@
 import * as fs from 'node:fs';
+import { shown } from '../../kubeconfig/damage.ts';
 import {
   type BlockedBy,
   editKubeconfig,
@@ -6,7 +7,6 @@ import {
   type KubeconfigView,
   previewKubeconfig,
 } from '../../kubeconfig/index.ts';
-import { shown } from '../../kubeconfig/source.ts';
 import type { TkaError } from '../../util/errors.ts';
 import { unifiedDiff } from './diff.ts';
 import type { SyncPlan } from './plan.ts';
