@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { expect } from 'vitest';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
-import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
+import { survey } from '../../src/server/provisioner/survey.ts';
 import { note } from './processes.ts';
 import type { ReplicaOptions } from './replica.ts';
 import { type Fixture, until } from './support.ts';
@@ -77,12 +77,9 @@ export async function spawnReplica(options: ReplicaOptions) {
   };
 }
 
-const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
-
 /** Expects accounts and bindings for exactly the sign-ins of these names, and for nothing else. */
 export async function onlyHas(fixture: Fixture, ...signIns: readonly { readonly name: string }[]): Promise<void> {
-  const reconciler = new Reconciler({ kube: fixture.kube, namespace: fixture.namespace, log: quiet });
-  for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
+  for await (const name of survey(fixture.kube, fixture.namespace)) throw new Error(`${name} is not as it should be`);
   const names: string[] = [];
   for await (const { metadata } of fixture.kube.list<{ metadata: { name: string } }>(paths.accounts(fixture.namespace)))
     names.push(metadata.name);

@@ -2,15 +2,13 @@
 import { describe, expect } from 'vitest';
 import { namesOf } from '../../src/server/provisioner/names.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
-import { Reconciler } from '../../src/server/provisioner/reconciler.ts';
+import { survey } from '../../src/server/provisioner/survey.ts';
 import { type Replica, startReplica } from './replica.ts';
 import { absent, type Fixture, Person, statusFor, test, until } from './support.ts';
 
 interface Lease {
   readonly spec: { readonly holderIdentity?: string };
 }
-
-const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /** The token of a sign-in as soon as it is there. */
 async function tokenOf(person: Person): Promise<string> {
@@ -81,8 +79,7 @@ describe.skipIf(absent !== undefined)('soak', () => {
 });
 
 async function check(fixture: Fixture, left: readonly Person[]): Promise<void> {
-  const reconciler = new Reconciler({ kube: fixture.kube, namespace: fixture.namespace, log: quiet });
-  for await (const name of reconciler.survey()) throw new Error(`${name} is not as it should be`);
+  for await (const name of survey(fixture.kube, fixture.namespace)) throw new Error(`${name} is not as it should be`);
   for (const { caller } of left) {
     const accounts = await Promise.all(namesOf(caller).map(fixture.account));
     expect(accounts.filter((account) => account !== undefined)).toHaveLength(1);

@@ -107,7 +107,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a token of another ServiceAccount of the same name is not handed out',
-    file: 'src/server/provisioner/sign-ins.ts',
+    file: 'src/server/provisioner/tokens.ts',
     find: "accountUidIn(token) === account.metadata.uid ? { token } : 'pending'",
     replace: '{ token }',
     tests: guards,
@@ -142,9 +142,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the cluster info is read again',
-    file: 'src/server/provisioner/provisioner.ts',
-    find: 'known === undefined || performance.now() - known.at > clusterInfoMs',
-    replace: 'known === undefined',
+    file: 'src/server/provisioner/cluster-info.ts',
+    find: ' && performance.now() - this.#known.at <= keepMs',
+    replace: '',
     tests: guards,
   },
   {
@@ -226,8 +226,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a ClusterRole that is there is remembered',
-    file: 'src/server/provisioner/sign-ins.ts',
-    find: 'roles.set(role, now);',
+    file: 'src/server/provisioner/known-roles.ts',
+    find: 'this.#seenAt.set(role, now);',
     replace: '',
     tests: ['test/cluster/costs.test.ts'],
   },
@@ -513,7 +513,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a device has no longer than it was granted',
-    file: 'src/server/provisioner/sign-ins.ts',
+    file: 'src/server/provisioner/tokens.ts',
     find: 'const left = Math.floor(((endFor(signIn, caller, now)',
     replace: 'const left = Math.floor(((endOf(signIn, now)',
     tests: grants,
@@ -570,7 +570,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a server without cluster info is not ready',
     file: 'src/server/provisioner/provisioner.ts',
-    find: 'watch.problem() ?? infoProblem',
+    find: 'watch.problem() ?? source.problem()',
     replace: 'watch.problem()',
     tests: program,
   },

@@ -1,8 +1,11 @@
 // What clients are told of the cluster: from the configuration, or from a ConfigMap such as kubeadm's.
+import { setTimeout as delay } from 'node:timers/promises';
 import { parse } from 'yaml';
 import type { ClusterInfo } from '../../tka/types.ts';
+import { Refusal } from '../http/contract.ts';
 import { KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
+import type { Log } from '../log/log.ts';
 import { paths } from './objects.ts';
 
 /** Where a ConfigMap is, and what its keys are called. */
@@ -15,6 +18,67 @@ export interface ConfigMapRef {
     readonly insecure: string;
     readonly kubeconfig: string;
   };
+}
+
+/** A ConfigMap that says what clients are told, and the labels to add. */
+export interface ConfigMapSource {
+  readonly ref: ConfigMapRef;
+  readonly labels: ClusterInfo['labels'];
+}
+
+const keepMs = 60_000;
+const retryMs = 1_000;
+
+/** What clients are told of the cluster. A ConfigMap is read again every minute; while it cannot be, the last one counts. */
+export class ClusterInfoSource {
+  readonly #kube: Kube;
+  readonly #source: ClusterInfo | ConfigMapSource;
+  readonly #log: Log;
+  #known: { readonly info: ClusterInfo; readonly at: number } | undefined;
+  #problem: string | undefined;
+
+  constructor(kube: Kube, source: ClusterInfo | ConfigMapSource, log: Log) {
+    this.#kube = kube;
+    this.#source = source;
+    this.#log = log;
+    if ('ref' in source) this.#problem = 'the cluster info has not been read yet';
+  }
+
+  /** Why there is none; undefined where there is. */
+  problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Returns it. Throws a Refusal where the ConfigMap could never be read. */
+  async read(): Promise<ClusterInfo> {
+    if (!('ref' in this.#source)) return this.#source;
+    if (this.#known !== undefined && performance.now() - this.#known.at <= keepMs) return this.#known.info;
+    const { ref, labels } = this.#source;
+    try {
+      this.#known = { info: await readClusterInfo(this.#kube, ref, labels), at: performance.now() };
+      this.#problem = undefined;
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the cluster info could not be read');
+      if (this.#known === undefined) throw this.#refusal((error as Error).message);
+    }
+    return this.#known.info;
+  }
+
+  /** Reads it until that works once, though no client asks: the server is not ready without it. */
+  async readFirst(signal: AbortSignal): Promise<void> {
+    while (this.#problem !== undefined && !signal.aborted) {
+      await this.read().catch(() => delay(retryMs, undefined, { signal }).catch(() => undefined));
+    }
+  }
+
+  #refusal(message: string): Refusal {
+    this.#problem = `the cluster info cannot be read: ${message}`;
+    return new Refusal(500, {
+      message: 'Failed to load cluster info',
+      advice: ['check clusterInfo.configMapRef in the configuration of the TKA server'],
+      cause: { message },
+    });
+  }
 }
 
 /**

@@ -4,15 +4,14 @@
 // most of them provisioned, and ends them when they are over. See "Coming from the Go server" in deploy/README.md.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { ClusterInfo } from '../../tka/types.ts';
-import { Refusal, type SignIns } from '../http/contract.ts';
+import type { SignIns } from '../http/contract.ts';
 import { isStatus } from '../kubernetes/errors.ts';
 import { connectKube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked } from './blocked.ts';
-import { type ConfigMapRef, readClusterInfo } from './cluster-info.ts';
+import { ClusterInfoSource, type ConfigMapSource } from './cluster-info.ts';
 import { IndexByLogin } from './index-by-login.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
 import { signInOfBinding } from './names.ts';
@@ -22,6 +21,7 @@ import { type Reconciled, Reconciler, Stale } from './reconciler.ts';
 import { endOf, hasAttempt, isSettled, loginOf } from './sign-in.ts';
 import { signInStore } from './sign-in-store.ts';
 import { createSignIns } from './sign-ins.ts';
+import { survey } from './survey.ts';
 import { watchAccounts, watchBindings, watchSignIns } from './watch.ts';
 
 /** What a provisioner is given. */
@@ -38,7 +38,7 @@ export interface ProvisionerOptions {
   readonly contextPrefix: string;
   readonly userPrefix: string;
   /** What clients are told of the cluster, or the ConfigMap that says it, with the labels to add. */
-  readonly clusterInfo: ClusterInfo | { readonly ref: ConfigMapRef; readonly labels: ClusterInfo['labels'] };
+  readonly clusterInfo: ClusterInfo | ConfigMapSource;
   /** This process in the election; default: the host's name and a random part. */
   readonly identity?: string;
   readonly log: Log;
@@ -76,8 +76,6 @@ export interface Provisioner {
 }
 
 const expiryMs = 1_000;
-const clusterInfoMs = 60_000;
-const infoRetryMs = 1_000;
 const concurrency = 16;
 // For this long the leader leaves a sign-in to the replica that took it, or ended it.
 const graceMs = 1_000;
@@ -153,7 +151,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   async function work(name: string): Promise<void> {
     if (name === everything) {
       let count = 0;
-      for await (const wrong of reconciler.survey()) {
+      for await (const wrong of survey(kube, namespace)) {
         queue?.add(wrong);
         count++;
       }
@@ -203,49 +201,20 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     },
   });
 
-  let known: { readonly info: ClusterInfo; readonly at: number } | undefined;
-  let infoProblem = 'ref' in options.clusterInfo ? 'the cluster info has not been read yet' : undefined;
-  async function readInfo(): Promise<ClusterInfo> {
-    const source = options.clusterInfo;
-    if (!('ref' in source)) return source;
-    if (known === undefined || performance.now() - known.at > clusterInfoMs) {
-      try {
-        known = { info: await readClusterInfo(kube, source.ref, source.labels), at: performance.now() };
-        infoProblem = undefined;
-      } catch (error) {
-        log.warn({ err: error }, 'the cluster info could not be read');
-        if (known === undefined) {
-          infoProblem = `the cluster info cannot be read: ${(error as Error).message}`;
-          throw new Refusal(500, {
-            message: 'Failed to load cluster info',
-            advice: ['check clusterInfo.configMapRef in the configuration of the TKA server'],
-            cause: { message: (error as Error).message },
-          });
-        }
-      }
-    }
-    return known.info;
-  }
-
   const stopping = new AbortController();
+  const source = new ClusterInfoSource(kube, options.clusterInfo, log);
   const storeOf = signInStore({ kube, namespace, log, signal: stopping.signal });
   async function clusterInfo(): Promise<ClusterInfo> {
     const { cluster } = options;
     const store = storeOf();
     return {
-      ...(await readInfo()),
+      ...(await source.read()),
       ...(cluster !== undefined && { cluster }),
       ...(store !== undefined && { sign_in_store: store }),
     };
   }
 
-  /** Reads the cluster info once, though nobody asks: the server is not ready without it. */
-  async function firstClusterInfo(): Promise<void> {
-    while (infoProblem !== undefined && !stopping.signal.aborted) {
-      await readInfo().catch(() => delay(infoRetryMs, undefined, { signal: stopping.signal }).catch(() => undefined));
-    }
-  }
-  void firstClusterInfo();
+  void source.readFirst(stopping.signal);
 
   const signIns = createSignIns({
     kube,
@@ -268,7 +237,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   return {
     signIns,
     clusterInfo,
-    unready: () => watch.problem() ?? infoProblem,
+    unready: () => watch.problem() ?? source.problem(),
     leading: () => candidate.leading(),
     sessions() {
       const counts = new Map<string, number>();

@@ -190,40 +190,6 @@ export class Reconciler {
     );
   }
 
-  /** Names of all that is not as it should be: sign-ins without their parts, parts without their sign-in. */
-  async *survey(): AsyncGenerator<string> {
-    const kube = this.#kube;
-    const accounts = new Map<string, string>();
-    for await (const account of kube.list<ServiceAccount>(paths.accounts(this.#namespace))) {
-      const owner = ownerOfAccount(account);
-      if (owner !== undefined) accounts.set(account.metadata.name, owner);
-    }
-    const bindings = new Map<string, { readonly owner: string; readonly role: string }>();
-    for await (const binding of kube.list<ClusterRoleBinding>(paths.bindings())) {
-      const owner = ownerOfBinding(binding, this.#namespace);
-      if (owner === undefined || !binding.metadata.name.endsWith(bindingName(''))) continue;
-      const name = binding.metadata.name.slice(0, -bindingName('').length);
-      bindings.set(name, { owner, role: binding.roleRef.name });
-    }
-    // After its parts, so that none of a newer sign-in is taken for an orphan.
-    for await (const signIn of kube.list<TkaSignin>(paths.signIns(this.#namespace))) {
-      const { name, uid } = signIn.metadata;
-      // What it still has is left over.
-      if (isLeaving(signIn)) continue;
-      const binding = bindings.get(name);
-      const isRight =
-        isSettled(signIn) &&
-        !isOver(signIn, Date.now()) &&
-        accounts.get(name) === uid &&
-        binding?.owner === uid &&
-        binding.role === signIn.spec.role;
-      accounts.delete(name);
-      bindings.delete(name);
-      if (!isRight) yield name;
-    }
-    yield* new Set([...accounts.keys(), ...bindings.keys()]);
-  }
-
   /** Removes those of these parts that belong to a sign-in: any, or the one of this UID. Answers whether both are removed. */
   async #remove(name: string, { account, binding }: Parts, uid: string | undefined): Promise<boolean> {
     const isTheirs = (owner: string | undefined): boolean =>

@@ -17,18 +17,20 @@
 // A token and a login are answered from what the watch told last, which may be old by milliseconds, and by 30 s at most where
 // the watch has stalled. That gives nobody more: a token is that of the account of the very sign-in, a change is refused if
 // the sign-in has changed, and what is not found, or is to be ended, is read first.
-import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
+import type { ClusterInfo, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
-import { isStatus, KubeError } from '../kubernetes/errors.ts';
-import type { Kube } from '../kubernetes/kube.ts';
+import { Turns } from '../http/limits.ts';
+import { isStatus } from '../kubernetes/errors.ts';
 import type { Log } from '../log/log.ts';
-import { Blocked, beyondGo, blockedRefusal, foreignAccount, foreignBinding, nameless } from './blocked.ts';
+import { Blocked, beyondGo, blockedRefusal, foreignBinding, nameless } from './blocked.ts';
 import { asksFor, extension, newSignIn, sharing } from './changes.ts';
 import { endFor, exceeds } from './devices.ts';
 import type { IndexByLogin } from './index-by-login.ts';
+import { KnownRoles } from './known-roles.ts';
 import { bindingName, namesOf, plainName } from './names.ts';
 import { type ClusterRoleBinding, paths, type TkaSignin, withSpec } from './objects.ts';
-import { isWhole, ownerOfAccount, ownerOfBinding, type Parts } from './parts.ts';
+import { ownerOfBinding } from './parts.ts';
+import { createAdvice, noSuchRole, readAdvice, stillThere, telling, tokenAdvice } from './refusals.ts';
 import {
   endOf,
   isAhead,
@@ -41,56 +43,41 @@ import {
   problemOf,
   rfc3339,
 } from './sign-in.ts';
+import { type KubeconfigNames, kubeconfigOf, type Minted, minimumMs, mintToken, type TokenOptions } from './tokens.ts';
 import type { Watched } from './watch.ts';
 
 /** What the sign-ins are given. */
-export interface SignInsOptions {
-  readonly kube: Kube;
+export interface SignInsOptions extends TokenOptions, KubeconfigNames {
   readonly watch: Watched<TkaSignin>;
   /** The same sign-ins, by login. */
   readonly index: IndexByLogin;
-  readonly namespace: string;
   /**
    * Provisions a sign-in that was just written. Answers it as it then is; undefined: it is gone. Throws Blocked where a
    * person must act first.
    */
   readonly provide: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
-  /** Provisions a sign-in of which something is missing. */
-  readonly repair: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
-  /** What a sign-in has, as this replica last heard; undefined where that may be old. */
-  readonly knownParts: (name: string) => Parts | undefined;
-  readonly readParts: (name: string, signal?: AbortSignal) => Promise<Parts>;
   /** Removes what a deleted sign-in had. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
   /** The holder of the lease while that is a Go operator. */
   readonly goLeader: () => string | undefined;
   readonly log: Log;
   readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
-  readonly clusterName: string;
-  readonly contextPrefix: string;
-  readonly userPrefix: string;
 }
 
-const minimumMs = 10 * 60_000;
 const attempts = 10;
-// How long a ClusterRole that was there counts as there.
-const roleMs = 30_000;
+// Logins are not given up while they wait for their turn.
+const never = new AbortController().signal;
 
 /** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
   const { kube, watch, index, namespace, release, goLeader, log, clusterInfo } = options;
-  const roles = new Map<string, number>();
-  const turns = new Map<string, Promise<unknown>>();
+  const roles = new KnownRoles(kube);
+  const turns = new Turns(1);
 
-  /** One caller's logins one after the other: they change one object. */
-  function inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const turn = (turns.get(key) ?? Promise.resolve()).then(work, work);
-    turns.set(key, turn);
-    const leave = (): void => {
-      if (turns.get(key) === turn) turns.delete(key);
-    };
-    turn.then(leave, leave);
-    return turn;
+  /** Runs one login's sign-ins one after the other: they change one object. */
+  async function inTurn<T>(login: string, work: () => Promise<T>): Promise<T> {
+    const end = await turns.take(login, never);
+    return work().finally(end);
   }
 
   async function read(name: string): Promise<TkaSignin | undefined> {
@@ -269,22 +256,6 @@ export function createSignIns(options: SignInsOptions): SignIns {
     }
   }
 
-  async function roleExists(role: string): Promise<boolean> {
-    const now = performance.now();
-    for (const [known, at] of roles) if (now - at > roleMs) roles.delete(known);
-    if (roles.has(role)) return true;
-    try {
-      if ((await kube.get(paths.roles(role))) === undefined) return false;
-      roles.set(role, now);
-      return true;
-    } catch (error) {
-      if (isStatus(error, 404)) return false;
-      // A server that may not look finds out when it binds the role.
-      if (isStatus(error, 403)) return true;
-      throw error;
-    }
-  }
-
   /** Why the policy's grant cannot be followed here. */
   async function refusalOf({ username, role, periodMs }: Caller): Promise<Refusal | undefined> {
     if (periodMs < minimumMs) {
@@ -293,7 +264,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
         advice: [`Specify a period greater than 10 minutes in your api ACL for user ${username}`],
       });
     }
-    return (await roleExists(role)) ? undefined : noSuchRole(role);
+    return (await roles.has(role)) ? undefined : noSuchRole(role);
   }
 
   const answerOf = (signIn: TkaSignin, caller: Caller): LoginAnswer => ({
@@ -338,7 +309,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
         for (const fresh of [false, true]) {
           const answer = await tokenFor(caller, fresh, signal);
           if (typeof answer !== 'object') return answer;
-          if (answer.token !== undefined) return kubeconfigOf(caller, answer.token, await clusterInfo());
+          if (answer.token !== undefined) return kubeconfigOf(options, caller, answer.token, await clusterInfo());
           // What this replica knew is old: the account is gone.
         }
         return 'pending';
@@ -356,113 +327,15 @@ export function createSignIns(options: SignInsOptions): SignIns {
       }),
   };
 
-  /**
-   * Mints a token under the caller's sign-in, as `kubeconfig` of SignIns; undefined as the token: there is no account.
-   */
+  /** Mints a token under the caller's sign-in; undefined where there is none, `pending` while it is not provisioned. */
   async function tokenFor(
     caller: Caller,
     fresh: boolean,
     signal: AbortSignal | undefined,
-  ): Promise<{ readonly token: string | undefined } | 'pending' | undefined> {
+  ): Promise<Minted | undefined> {
     const found = await findLive(caller, fresh);
     const signIn = found && (await settle(found, options.repair));
     if (signIn === undefined) return undefined;
-    if (!isSettled(signIn)) return 'pending';
-    const { name } = signIn.metadata;
-    const known = fresh ? undefined : options.knownParts(name);
-    const isKnown = known !== undefined && isWhole(known, signIn, namespace);
-    const parts = isKnown ? known : await options.readParts(name, signal);
-    const { account, binding } = parts;
-    // A Go operator that leads takes what is in the way for its own, and says that all is well.
-    if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
-      throw blockedRefusal(signIn.spec.username, foreignBinding(name, binding).text);
-    if (account !== undefined && ownerOfAccount(account) === undefined)
-      throw blockedRefusal(signIn.spec.username, foreignAccount(name, namespace).text);
-    if (account === undefined || !isWhole(parts, signIn, namespace)) {
-      // Somebody took a part of it away.
-      await options.repair(signIn).catch(() => undefined);
-      return 'pending';
-    }
-    const now = Date.now();
-    const left = Math.floor(((endFor(signIn, caller, now) ?? 0) - now) / 1000);
-    const request = {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenRequest',
-      spec: { expirationSeconds: Math.max(minimumMs / 1000, left) },
-    };
-    const minted = await kube
-      .create<{ readonly status: { readonly token: string } }>(
-        `${paths.accounts(namespace, name)}/token`,
-        request,
-        signal,
-      )
-      .catch((error: unknown) => {
-        if (!isStatus(error, 404)) throw error;
-      });
-    if (!minted) return { token: undefined };
-    const { token } = minted.status;
-    // Minted by name: not for whom it was meant, if that name has changed hands meanwhile.
-    return accountUidIn(token) === account.metadata.uid ? { token } : 'pending';
-  }
-
-  function kubeconfigOf({ username }: Caller, token: string, info: ClusterInfo): KubeconfigAnswer {
-    const user = `${options.userPrefix}${username}`;
-    const context = `${options.contextPrefix}${username}`;
-    const cluster = {
-      server: info.server_url,
-      ...(info.insecure_skip_tls_verify ? { 'insecure-skip-tls-verify': true } : {}),
-      ...(info.ca_data === '' ? {} : { 'certificate-authority-data': info.ca_data }),
-    };
-    return {
-      kind: 'Config',
-      apiVersion: 'v1',
-      clusters: { [options.clusterName]: cluster },
-      users: { [user]: { token } },
-      contexts: { [context]: { cluster: options.clusterName, user } },
-      'current-context': context,
-    };
-  }
-}
-
-const createAdvice = 'check Kubernetes connectivity and that the operator has create permissions';
-const readAdvice = 'check Kubernetes connectivity and that the operator has read permissions';
-const tokenAdvice = 'check that the service account exists and Kubernetes has token generation enabled';
-
-function noSuchRole(role: string): Refusal {
-  return new Refusal(422, {
-    message: `the role "${role}" does not exist in this cluster`,
-    advice: [`ask the administrator to create the ClusterRole "${role}", or to name another one in the policy's grant`],
-    cause: { message: `clusterroles.rbac.authorization.k8s.io "${role}" not found` },
-  });
-}
-
-function stillThere(caller: Caller): Refusal {
-  return new Refusal(
-    503,
-    {
-      message: `your last sign-in is still being deleted (${namesOf(caller).join(', ')})`,
-      advice: ["try again in a moment; if it stays so, ask the cluster's administrator: a finalizer keeps it"],
-    },
-    1,
-  );
-}
-
-/** Runs it, and words what the cluster refuses as the Go server does. */
-async function telling<T>(message: string, advice: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof KubeError)) throw error;
-    throw new Refusal(500, { message, advice: [advice], cause: { message: error.message } });
-  }
-}
-
-/** The UID of the ServiceAccount that a token names; undefined where it names none. */
-function accountUidIn(token: string): string | undefined {
-  try {
-    const claims = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    return claims['kubernetes.io'].serviceaccount.uid;
-  } catch {
-    return undefined;
+    return isSettled(signIn) ? await mintToken(options, signIn, caller, fresh, signal) : 'pending';
   }
 }
