@@ -204,18 +204,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       made.push(...(found?.items ?? []).map(({ metadata }) => metadata.name));
     }
     // The second time, it would not be found.
-    const gone = await run([
-      'exec',
-      '-o',
-      'json',
-      '--',
-      'delete',
-      'configmap',
-      '-n',
-      'default',
-      '-l',
-      `of=${username}`,
-    ]);
+    const gone = await run(`exec -o json -- delete configmap -n default -l of=${username}`);
     expect(gone).toMatchObject({ status: 0 });
     expect(JSON.parse(gone.stdout)).toMatchObject(
       made.reverse().map((name) => ({ stdout: `configmap "${name}" deleted\n` })),
@@ -386,6 +375,11 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       expect(refused.status).toBe(1);
       expect(refused.stderr).toContain('error: signed out of http://prod-us');
     }
+    // The next login is at the sibling, too.
+    expect(await run('login prod-us')).toMatchObject({ status: 0 });
+    expect(await get()).toMatchObject({ status: 0, stderr: '' });
+    await onlyHas(us, { name: signIn() });
+    expect(await run('logout prod-us')).toMatchObject({ status: 0 });
     await first.start();
     await onlyHas(us);
   });

@@ -4,6 +4,7 @@ import type { MemberState } from '../../tka/types.ts';
 import { Lost } from './lost.ts';
 import { type CheckedRecord, checkRecord, gossipAddress, type MemberRecord } from './member.ts';
 import { News } from './news.ts';
+import type { KnownMember, MembershipOptions } from './options.ts';
 import { type Ask, callers, ourselves, Questions } from './questions.ts';
 import {
   answered,
@@ -24,58 +25,22 @@ import { type GossipAnswer, messageLimit, type Question, silentLimit, writeAnswe
 export type { Ask } from './questions.ts';
 export type { Entry } from './roster.ts';
 
-export interface Clock {
-  /** Milliseconds that only ever grow, from any start: all waiting is measured with it. */
-  monotonic(): number;
-  /** Milliseconds of the epoch: for what people read. */
-  wall(): number;
-}
-
-export interface MembershipOptions {
-  readonly name: string;
-  readonly record: Omit<MemberRecord, 'left'>;
-  readonly clock: Clock;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
-  readonly intervalMs: number;
-  /** How many members are read each interval. */
-  readonly factor: number;
-  /** Rounds without an answer until a member is suspected, and until it is dead. */
-  readonly stalenessThreshold: number;
-  readonly deadThreshold: number;
-  /** Where members may be before any is known: `host:port`. */
-  readonly seeds?: readonly string[];
-  readonly forgetAfterMs?: number;
-  readonly maxMembers?: number;
-  /** Bytes. */
-  readonly maxMessage?: number;
-  /** A member is new to us (`before` is undefined), or its record or state is. */
-  readonly onChange?: (member: KnownMember, before: MemberState | undefined) => void;
-  /** Another process has our name. */
-  readonly onTwin?: () => void;
-  /** What was read does not count. */
-  readonly onSkip?: (name: string, why: string) => void;
-}
-
-/** A member, and its state as far as this one knows. */
-export interface KnownMember {
-  readonly name: string;
-  readonly record: MemberRecord;
-  readonly state: MemberState;
-  /** Milliseconds of the epoch. */
-  readonly lastSeen: number;
-}
-
 const day = 24 * 60 * 60 * 1000;
+
 const ranks: Readonly<Record<MemberState, number>> = { healthy: 0, suspected: 1, dead: 2 };
+
 // Questions to an address before it is given up that no known member lives at.
 const strangerTries = 5;
+
 // Rounds until a report makes us ask an address again that we take for living, or for dead.
 const reportRounds = { living: 3, dead: 6 };
+
 // Rounds for which an address is remembered that turned out to be no member's.
 const strangerRounds = 60;
+
 // Those that an answer names at random to one that knows other members: as living, at least, and as silent, at most.
 const fewOthers = 8;
+
 const fewSilent = 4;
 
 export class Membership {

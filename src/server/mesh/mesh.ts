@@ -1,55 +1,19 @@
 // A member of the mesh: listens on the gossip port, reads some members each interval, and tells who there is.
+
 import type { Server } from 'node:http';
-import type { MemberRow, MemberState } from '../../tka/types.ts';
-import { isHostPort } from '../../util/address.ts';
-import { systemCode, UsageError } from '../../util/errors.ts';
-import { cleanText, quoted } from '../../util/text.ts';
+import type { MemberRow } from '../../tka/types.ts';
+import { systemCode } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../log/seldom.ts';
 import { gossipFace } from './face.ts';
-import type { Gate, Whois } from './gate.ts';
-import type { MemberRecord } from './member.ts';
-import { type Ask, type KnownMember, Membership } from './membership.ts';
-import { type Dial, dialDirectly, post } from './peer.ts';
-import { SharedKey } from './seal.ts';
+import { type Ask, Membership } from './membership.ts';
+import { checkAddress, checkOptions, gateOf, type KnownMember, type MeshOptions, type OwnRecord } from './options.ts';
+import { dialDirectly, post } from './peer.ts';
 import { type Question, readAnswer } from './wire.ts';
 
 export type { TailnetNode, Whois } from './gate.ts';
 export type { Dial } from './peer.ts';
-
-/** What this server says of itself. */
-export type OwnRecord = Pick<MemberRecord, 'server' | 'apiEndpoint' | 'labels' | 'cluster' | 'version'>;
-
-export interface MeshOptions {
-  /** In lower case; no two members may have the same. Without a key: the first label of the node's DNS name. */
-  readonly name: string;
-  /** The host of `server` is where the others read this. */
-  readonly record: OwnRecord;
-  /** Addresses to listen on. */
-  readonly hosts: readonly string[];
-  /** `gossip.port`; 0 for any that is free. */
-  readonly port: number;
-  /** `gossip.key`, 32 characters at least: signs with the first, accepts all. Without it, `whois` and `tag` say who is admitted. */
-  readonly key?: string | readonly string[] | undefined;
-  readonly whois?: Whois | undefined;
-  /** Who connects to us; `whois` if not given. */
-  readonly whoCalls?: Whois | undefined;
-  /** What all members' nodes carry: `tag:tka`. */
-  readonly tag?: string | undefined;
-  /** `gossip.bootstrapPeers`, as `host:port`. */
-  readonly bootstrapPeers?: readonly string[] | undefined;
-  /** Where to look for peers if there are no bootstrap peers: `host:port`. May throw. */
-  readonly candidates?: (() => Promise<readonly string[]>) | undefined;
-  readonly factor?: number | undefined;
-  readonly intervalMs?: number | undefined;
-  readonly stalenessThreshold?: number | undefined;
-  readonly deadThreshold?: number | undefined;
-  /** How a peer is reached; directly if not given. */
-  readonly dial?: Dial | undefined;
-  readonly log?: ((level: 'debug' | 'info' | 'warn', line: string) => void) | undefined;
-  /** A member is new to us (`before` is undefined), what it says of itself is new, or its state is. */
-  readonly onChange?: ((row: MemberRow, before: MemberState | undefined) => void) | undefined;
-}
 
 export interface Mesh extends AsyncDisposable {
   /** The gossip port. */
@@ -65,8 +29,10 @@ export interface Mesh extends AsyncDisposable {
 }
 
 const farewellMs = 2000;
+
 // Members that are told of it at a time.
 const farewells = 64;
+
 // A stranger may hold this many, for seconds; our own rounds go on meanwhile.
 const connectionLimit = 128;
 
@@ -75,12 +41,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const { name, factor = 3, intervalMs = 1000, stalenessThreshold = 5, deadThreshold = 10 } = options;
   const { dial = dialDirectly, log = () => {} } = options;
   const gate = gateOf(options);
-  if (options.hosts.length === 0) throw new UsageError('the mesh has no address to listen on');
-  if (!(Number.isInteger(factor) && factor > 0)) throw new UsageError('gossip.factor must be a whole number above 0');
-  if (!(intervalMs >= 50)) throw new UsageError('gossip.interval must be 50ms at least');
-  if (!(deadThreshold > stalenessThreshold && stalenessThreshold > 0)) {
-    throw new UsageError('gossip.deadThreshold must be more than gossip.stalenessThreshold, and that more than 0');
-  }
+  checkOptions(options.hosts, { factor, intervalMs, stalenessThreshold, deadThreshold });
   const said = new Seldom(100);
   const warn = (what: string, line: string): void => {
     if (said.is(what)) log('warn', line);
@@ -238,14 +199,6 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   };
 }
 
-function gateOf({ key, whois, whoCalls = whois, tag }: MeshOptions): Gate {
-  if (key !== undefined) return { key: new SharedKey(key, () => Date.now()), instances: new Map() };
-  if (whois !== undefined && whoCalls !== undefined && tag !== undefined) return { whois, whoCalls, tag };
-  throw new UsageError(
-    'the mesh would be open to strangers: it needs gossip.key, or a tailnet whose nodes carry a tag',
-  );
-}
-
 async function listenOnAll(servers: readonly Server[], hosts: readonly string[], wanted: number): Promise<number> {
   let port = wanted;
   try {
@@ -265,10 +218,4 @@ function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow {
   const stated = cluster !== undefined && { cluster };
   const seen = new Date(lastSeen).toISOString();
   return { apiEndpoint, apiPort, labels, name, ...stated, server, state, lastSeen: seen, version };
-}
-
-function checkAddress(text: string): void {
-  if (!isHostPort(text.toLowerCase())) {
-    throw new UsageError(`gossip.bootstrapPeers: ${quoted(text, 100)} is not host:port`);
-  }
 }

@@ -3,7 +3,8 @@ import * as http from 'node:http';
 import { afterEach, beforeEach } from 'vitest';
 import { gossipPath } from '../../../src/server/mesh/face.ts';
 import { digestOf } from '../../../src/server/mesh/member.ts';
-import { type Mesh, type MeshOptions, startMesh } from '../../../src/server/mesh/mesh.ts';
+import { type Mesh, startMesh } from '../../../src/server/mesh/mesh.ts';
+import type { MeshOptions } from '../../../src/server/mesh/options.ts';
 import { instanceHeader, SharedKey, sealHeader, sealText, whichProcess } from '../../../src/server/mesh/seal.ts';
 
 export const key = 'a shared key of at least 32 characters';

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { checkRecord, digestOf, readRecord } from '../../../src/server/mesh/member.ts';
-import { type Ask, Membership, type MembershipOptions } from '../../../src/server/mesh/membership.ts';
+import { type Ask, Membership } from '../../../src/server/mesh/membership.ts';
+import type { MembershipOptions } from '../../../src/server/mesh/options.ts';
 import { type GossipAnswer, type Question, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import { seeded } from '../../hostile/junk.ts';
 

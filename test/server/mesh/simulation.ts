@@ -1,6 +1,7 @@
 // A mesh in virtual time over a virtual network, from one seed: the shipped core and its real messages, and nothing else.
 import { checkRecord, type MemberRecord } from '../../../src/server/mesh/member.ts';
-import { type Ask, type KnownMember, Membership } from '../../../src/server/mesh/membership.ts';
+import { type Ask, Membership } from '../../../src/server/mesh/membership.ts';
+import type { KnownMember } from '../../../src/server/mesh/options.ts';
 import { type GossipAnswer, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import type { MemberState } from '../../../src/tka/types.ts';
 import { type Host, Network, type NetworkOptions } from './network.ts';
