@@ -6,14 +6,14 @@ import { currentListing, type GoodListing, refusedList } from './current-list.ts
 import type { FindOptions } from './find-options.ts';
 import { groupServers } from './grouping.ts';
 import { isAnswer } from './listing.ts';
-import { placingFor } from './member-servers.ts';
+import { memberResolver } from './member-servers.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 import { otherLists } from './other-meshes.ts';
 import { keepMissing, missingOf, rememberedClusters, rowOf, untrustedOf } from './remembered.ts';
 
 export interface ClusterList {
   readonly clusters: Cluster[];
-  /** False: nobody answered, and this is the last list known. */
+  /** False: no server answered, and this is the last list known. */
   readonly current: boolean;
   /**
    * Servers that carry the tag, are online, and whose cluster may be missing: they are not in the list of the server
@@ -22,15 +22,15 @@ export interface ClusterList {
   readonly unlisted?: readonly string[];
 }
 
-/** The same for one server of a cluster that has others: it may be gone for good after a change of scale. */
+/** Milliseconds for which a cluster that has other servers keeps one: it may be gone for good after a change of scale. */
 const keepMissingServer = 86_400_000;
 
 const listLimit = 10_000;
 
 /**
- * All clusters there are: the seed's memberlist, or, where it does not answer, that of another known server,
- * or the last one known; with members that the list no longer names for seven days (`missing`). Each is placed as far
- * as possible. Throws Refused, NotSignedIn or Unavailable where there is no list at all.
+ * Returns all clusters there are: the seed's memberlist; if it does not answer, that of another known server, or the last
+ * one known. Members that the list no longer names stay for seven days (`missing`). The TKA server of each is looked for.
+ * Throws Refused, NotSignedIn or Unavailable if there is no list at all.
  */
 export async function findClusters(options: FindOptions): Promise<ClusterList> {
   const [first] = options.seeds;
@@ -47,45 +47,61 @@ export async function findClusters(options: FindOptions): Promise<ClusterList> {
   return { clusters: rememberedClusters(memory, { known: options.known, untrusted }), current: false };
 }
 
+/** Makes clusters of a list, of those of other meshes, and of what the last list had; keeps it as the last list. */
 async function merge(
-  first: string,
+  seed: string,
   listing: GoodListing,
   memory: RememberedList | undefined,
   options: FindOptions,
 ): Promise<Omit<ClusterList, 'current'>> {
   const now = Date.now();
-  const placing = placingFor(memory, options, now);
-  const own = await placing(listing);
-  const others = await otherLists(own, listing, placing, options);
+  const resolve = memberResolver(memory, options, now);
+  const own = await resolve(listing);
+  const others = await otherLists(own, listing, resolve, options);
   const listed = [...own, ...others.listed].slice(0, listLimit);
-  const there = new Set(listed.map((member) => member.apiEndpoint));
-  // A server that is listed with another endpoint is the same cluster, rebuilt.
-  const present = new Set(listed.map(({ server }) => server).filter((server) => server !== null));
-  const names = new Set(listed.map(({ name }) => name));
-  const isMissing = ({ name, server, apiEndpoint, listed: at }: RememberedMember) => {
-    if (server !== null && present.has(server)) return false;
-    if (!there.has(apiEndpoint)) return now - at < keepMissing;
-    // Without a name, it may be there and only be placed elsewhere.
-    return server !== null && name !== null && !names.has(name) && now - at < keepMissingServer;
-  };
-  const missing = (memory?.members ?? []).filter(isMissing);
-  const kept = [...listed, ...missing].slice(0, listLimit);
-  const rows = sayingSomething(listed);
-  const reason = rows.some(({ server }) => server === null) ? await unresolvedReason(options) : '';
-  const untrusted = await untrustedOf(rows, options);
-  const all = [...rows.map((member) => rowOf(member, reason, untrusted)), ...missingOf(missing)];
-  const nameOf = await namesByAddress(rows, options);
-  const { clusters, warnings } = groupServers(all, { known: options.known, nameOf });
+  const missing = missingFrom(listed, memory?.members ?? [], now);
+  const { clusters, warnings } = await groupMembers(listed, missing, options);
   for (const warning of warnings) options.warn(warning);
   try {
-    options.memory.write(first, { at: now, html: listing.html, members: kept }, clusters);
+    const members = [...listed, ...missing].slice(0, listLimit);
+    options.memory.write(seed, { at: now, html: listing.html, members }, clusters);
   } catch (error) {
     options.log(`the list cannot be kept: ${error}`);
   }
   return { clusters, unlisted: others.unlisted };
 }
 
-/** What the tailnet calls servers that have no name of their own and an address for a host. */
+async function groupMembers(
+  listed: readonly RememberedMember[],
+  missing: readonly RememberedMember[],
+  options: FindOptions,
+): Promise<ReturnType<typeof groupServers>> {
+  const members = sayingSomething(listed);
+  const reason = members.some(({ server }) => server === null) ? await unresolvedReason(options) : '';
+  const untrusted = await untrustedOf(members, options);
+  const rows = [...members.map((member) => rowOf(member, reason, untrusted)), ...missingOf(missing)];
+  return groupServers(rows, { known: options.known, nameOf: await namesByAddress(members, options) });
+}
+
+/** Returns the members of the last list that this one no longer names, as long as they are shown. */
+function missingFrom(
+  listed: readonly RememberedMember[],
+  last: readonly RememberedMember[],
+  now: number,
+): RememberedMember[] {
+  const endpoints = new Set(listed.map((member) => member.apiEndpoint));
+  // A server that is listed with another endpoint is the same cluster, rebuilt.
+  const servers = new Set(listed.flatMap(({ server }) => server ?? []));
+  const names = new Set(listed.map(({ name }) => name));
+  return last.filter(({ name, server, apiEndpoint, listed: at }) => {
+    if (server !== null && servers.has(server)) return false;
+    if (!endpoints.has(apiEndpoint)) return now - at < keepMissing;
+    // Without a name, it may be there under another server.
+    return server !== null && name !== null && !names.has(name) && now - at < keepMissingServer;
+  });
+}
+
+/** Returns what the tailnet calls servers that have no name of their own and an address for a host. */
 async function namesByAddress(
   rows: readonly RememberedMember[],
   options: FindOptions,
@@ -96,12 +112,14 @@ async function namesByAddress(
   return (server) => names.get(hostOf(server));
 }
 
-// A nameless member without a server, beside another of the same endpoint that has one, is nobody that could be used:
-// any member may claim to be of any cluster.
+/**
+ * Leaves out nameless members without a server, if another of the same endpoint has one: they cannot be used, and any
+ * member may claim to be of any cluster.
+ */
 function sayingSomething(members: readonly RememberedMember[]): RememberedMember[] {
-  const placed = new Set(members.flatMap(({ server, apiEndpoint }) => (server === null ? [] : [apiEndpoint])));
+  const resolved = new Set(members.flatMap(({ server, apiEndpoint }) => (server === null ? [] : [apiEndpoint])));
   return members.filter(
-    ({ name, server, apiEndpoint }) => name !== null || server !== null || !placed.has(apiEndpoint),
+    ({ name, server, apiEndpoint }) => name !== null || server !== null || !resolved.has(apiEndpoint),
   );
 }
 

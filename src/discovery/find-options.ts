@@ -29,4 +29,4 @@ export interface FindOptions {
 }
 
 /** A seed that does not answer for so long is not waited for, in milliseconds. */
-export const entryTimeout = 2000;
+export const seedTimeout = 2000;

@@ -1,22 +1,23 @@
 import type { Member } from '../tka/memberlist.ts';
 import type { GoodListing } from './current-list.ts';
-import { entryTimeout, type FindOptions } from './find-options.ts';
+import { type FindOptions, seedTimeout } from './find-options.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 import { type Resolved, resolveServers } from './resolution.ts';
 
+/** Milliseconds before the tailnet's peers are asked again for a member that none of them is. */
 const askAgainAfter = 60_000;
 
-// What one endpoint's members may cost.
+/** Limit on the servers that are remembered of one endpoint. */
 const alikeLimit = 16;
 
-export type Placing = (listing: GoodListing) => Promise<RememberedMember[]>;
+export type MemberResolver = (listing: GoodListing) => Promise<RememberedMember[]>;
 
-/** Places the members of lists, with what the last list knows of them. */
-export function placingFor(memory: RememberedList | undefined, options: FindOptions, now: number): Placing {
+/** Returns a function that finds the servers of the members of lists, with what the last list knows of them. */
+export function memberResolver(memory: RememberedList | undefined, options: FindOptions, now: number): MemberResolver {
   const before = new Map(memory?.members.map((member) => [keyOf(member), member]));
   const triedAt = (member: Member) => before.get(keyOf(member))?.tried ?? 0;
-  const firstSeen = new Map(memory?.members.map((member) => [placeOf(member), member.since]));
-  const remembered = placesOf(memory);
+  const firstSeen = new Map(memory?.members.map((member) => [identityAt(member), member.since]));
+  const remembered = serversByEndpoint(memory);
   const configured = new Map(
     options.known.flatMap(({ apiServer, server }) => (apiServer ? [[apiServer, server] as const] : [])),
   );
@@ -31,27 +32,27 @@ export function placingFor(memory: RememberedList | undefined, options: FindOpti
       serverOf: options.serverOf,
       mayAsk: (member) => now - triedAt(member) > askAgainAfter,
       client: options.client,
-      timeout: entryTimeout,
+      timeout: seedTimeout,
     });
     return members.map((member): RememberedMember => {
       const { server, provenance } = placed.get(member) ?? { server: null, provenance: 'tailnet' as const };
       const { name, cluster, apiEndpoint, state, lastSeen, version, labels } = member;
       const tried = asked.has(member) ? now : triedAt(member);
       const ofServer = { server, provenance: alone && server !== null ? provenanceOf(server) : provenance };
-      const since = firstSeen.get(placeOf({ server, apiEndpoint })) ?? now;
+      const since = firstSeen.get(identityAt({ server, apiEndpoint })) ?? now;
       return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried, since };
     });
   };
 }
 
-/** Where the members of each API endpoint were, as the last list has it. */
-function placesOf(memory: RememberedList | undefined): Map<string, Resolved[]> {
-  const places = new Map<string, Resolved[]>();
+/** Returns the servers of each API endpoint, as the last list has them. */
+function serversByEndpoint(memory: RememberedList | undefined): Map<string, Resolved[]> {
+  const servers = new Map<string, Resolved[]>();
   for (const { apiEndpoint, server, provenance } of memory?.members ?? []) {
-    const alike = places.get(apiEndpoint) ?? [];
-    if (server !== null && alike.length < alikeLimit) places.set(apiEndpoint, [...alike, { server, provenance }]);
+    const alike = servers.get(apiEndpoint) ?? [];
+    if (server !== null && alike.length < alikeLimit) servers.set(apiEndpoint, [...alike, { server, provenance }]);
   }
-  return places;
+  return servers;
 }
 
 // A server without names says no more of a member than its endpoint.
@@ -59,6 +60,6 @@ function keyOf(member: Pick<Member, 'name' | 'apiEndpoint'>): string {
   return `${member.name ?? ''} ${member.apiEndpoint}`;
 }
 
-function placeOf({ server, apiEndpoint }: Pick<Member, 'server' | 'apiEndpoint'>): string {
+function identityAt({ server, apiEndpoint }: Pick<Member, 'server' | 'apiEndpoint'>): string {
   return `${server ?? ''} ${apiEndpoint}`;
 }

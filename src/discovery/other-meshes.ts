@@ -6,26 +6,27 @@ import { hostOf } from '../util/url.ts';
 import type { GoodListing } from './current-list.ts';
 import type { FindOptions } from './find-options.ts';
 import { askListing } from './listing.ts';
-import type { Placing } from './member-servers.ts';
+import type { MemberResolver } from './member-servers.ts';
 import type { RememberedMember } from './memory.ts';
 import { describeServers } from './own-description.ts';
 
-/** For the servers of other meshes, in milliseconds: for an answer of one, and for all of them. */
+/** Milliseconds for the answer of one server of another mesh. */
 const otherTimeout = 1000;
 
+/** Milliseconds for all of them. */
 const othersBudget = 3000;
 
 const othersAtOnce = 16;
 
 /**
- * What the other meshes of the tailnet list: tagged peers that are online and in no list so far are asked, several at
+ * Returns what the other meshes of the tailnet list: tagged peers that are online and in no list so far are asked, several at
  * once, until each is in one. One that keeps no list, or is not in its own, is asked for its cluster; one that was away a
- * moment ago is not asked. Nobody is asked where the user has named the server whose list counts.
+ * moment ago is not asked. None is asked if the user has named the server whose list counts.
  */
 export async function otherLists(
   own: readonly RememberedMember[],
   { provenanceOf, alone }: GoodListing,
-  placing: Placing,
+  resolve: MemberResolver,
   options: FindOptions,
 ): Promise<{ listed: RememberedMember[]; unlisted: string[] }> {
   const { peers } = await options.tagged();
@@ -47,10 +48,10 @@ export async function otherLists(
   const one = async (peer: Peer) => {
     const server = options.serverOf(peer);
     const { members, ...listing } = await askListing(server, ask);
-    if (members !== undefined) add(await placing({ ...listing, members, provenanceOf, alone: false }));
+    if (members !== undefined) add(await resolve({ ...listing, members, provenanceOf, alone: false }));
     if (isIn(peer)) return;
     const itself = await describeServers([server], peers, { ...options, warn: options.log });
-    add(await placing({ ...listing, members: itself, provenanceOf, alone: true }));
+    add(await resolve({ ...listing, members: itself, provenanceOf, alone: true }));
   };
   const deadline = performance.now() + othersBudget;
   const queue = rest.values();

@@ -1,6 +1,6 @@
 import type { Peer } from '../tailscale/localapi.ts';
 import { TkaError } from '../util/errors.ts';
-import { entryTimeout, type FindOptions } from './find-options.ts';
+import { type FindOptions, seedTimeout } from './find-options.ts';
 import type { ListedMember } from './listing.ts';
 
 /** Servers without a memberlist as members, each as its own /cluster-info describes it. */
@@ -13,7 +13,7 @@ export async function describeServers(
   const describe = async (server: string): Promise<ListedMember[]> => {
     const client = options.client(server);
     try {
-      const { apiServer, labels, cluster } = await client.clusterInfo({ timeout: entryTimeout });
+      const { apiServer, labels, cluster } = await client.clusterInfo({ timeout: seedTimeout });
       const about = { name: names.get(server) ?? null, server, cluster, apiEndpoint: apiServer, labels };
       const unknown = { id: null, address: null, gossipPort: null, state: null, lastSeen: null, version: null };
       return [{ ...about, ...unknown, isLocal: false }];

@@ -24,3 +24,6 @@ export function targetOf(cluster: Cluster, contexts: ContextsByCluster): Cluster
 }
 
 export const isUrl = (name: string) => name.includes('://');
+
+/** Returns a server that the user named as a target. What a list says about it does not count. */
+export const namedTarget = (server: string): ClusterTarget => ({ server, cluster: undefined, origin: 'named' });

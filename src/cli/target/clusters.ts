@@ -38,8 +38,13 @@ export async function allClusters(context: Context, view: KubeconfigView): Promi
  * none), these are the clusters of the last list and of the user's contexts, which one line says.
  */
 export async function listClusters(context: Context, view: KubeconfigView): Promise<ClusterList> {
-  const seeds = await findSeeds(context).catch((error: unknown) => error);
-  return isSeeds(seeds) ? askForClusters(context, view, seeds) : withoutServer(context, view, seeds);
+  let seeds: Seeds;
+  try {
+    seeds = await findSeeds(context);
+  } catch (error) {
+    return withoutServer(context, view, error);
+  }
+  return askForClusters(context, view, seeds);
 }
 
 /** The clusters for `exec`, which works as long as kubectl does: if no server answers, those of the contexts, too. */
@@ -50,10 +55,6 @@ export async function clustersToUse(context: Context, view: KubeconfigView): Pro
     return withoutServer(context, view, error);
   });
   return found.clusters;
-}
-
-function isSeeds(seeds: unknown): seeds is Seeds {
-  return typeof seeds === 'object' && seeds !== null && 'servers' in seeds;
 }
 
 function withoutServer(context: Context, view: KubeconfigView, why: unknown): ClusterList {

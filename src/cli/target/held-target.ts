@@ -4,7 +4,7 @@ import { isBareWord } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
-import { cleanText } from '../../util/text.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { clusterByName, NoCluster } from './by-name.ts';
 import { isUrl } from './cluster-target.ts';
@@ -20,9 +20,10 @@ export interface Held {
 }
 
 /**
- * The server that a NAME of `logout` or `forget` means, found without the network where possible: a context of ours, a
- * session's short name, a cluster, a URL or host. Only exact names count. Without a NAME it is the current context's, else the
- * configured server. Throws TkaError, with the nearest names, for a name that nothing has. `command` is for its hints.
+ * Returns the server that a NAME of `logout` or `forget` means, found without the network if possible: a context of ours,
+ * a session's short name, a cluster, a URL or host. Only exact names count. Without a NAME it is the current context's,
+ * else the configured server. Throws TkaError, with the nearest names, for a name that nothing has. `command` is for its
+ * hints.
  */
 export async function heldTarget(
   context: Context,
@@ -30,65 +31,85 @@ export async function heldTarget(
   view: KubeconfigView,
   command: 'logout' | 'forget' | 'doctor',
 ): Promise<Held> {
-  const { settings, sessions } = context;
-  const ours = (wanted: string | undefined) => view.ours.find((c) => c.name === wanted)?.server;
-  const found = (server: string): Held => ({ server, known: true });
-  // A look at the cache mends its modes, and the doctor changes nothing.
-  const listHere = () => knownHere(context, view);
-  const isHere = (server: string) => listHere().has(server) || sessions.store.signedOut.read(server) !== undefined;
-  if (name === undefined) {
-    // A server on the command line is meant before whatever context happens to be the current one.
-    const isFlag = settings.values.get('tailscale.hostname')?.source === '--server';
-    const flagged = isFlag ? await configuredServer(context) : undefined;
-    if (flagged !== undefined) return { server: flagged, known: command === 'doctor' || isHere(flagged) };
-    return found(ours(view.currentContext) ?? (await onlyServer(context, view, command)).server);
-  }
+  if (name === undefined) return unnamedTarget(context, view, command);
   if (name.trim() === '') throw new UsageError('the name is empty', { hints: ['kubectl tka status shows the names'] });
-  const here = listHere();
-  const shortNames = new Map([...here].map((server) => [server, shortName(server, settings.tailnet)]));
-  const byName = [...here].filter((server) => shortNames.get(server) === name);
-  const byCluster = heldByName(context.remembered.all, name, here);
-  const local = ours(name) ?? byCluster ?? (byName.length === 1 ? byName[0] : undefined);
-  if (local !== undefined) return found(local);
-  const isAddress = !isBareWord(name);
+  const here = knownHere(context, view);
+  const local = localServer(context, name, view, here);
+  if (local !== undefined) return { server: local, known: true };
   const server = await namedServer(context, name);
-  if (isHere(server) || server === (await configuredServer(context))) return found(server);
+  if (here.has(server) || isSignedOut(context, server) || server === (await configuredServer(context)))
+    return { server, known: true };
   if (isUrl(name)) return { server, known: false };
-  const clusters = await listClusters(context, view).then(
-    (list) => list.clusters,
-    (error: unknown) => {
-      if (!(error instanceof TkaError) || error.exitCode !== 1) throw error;
-      context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${error.message}`);
-      return [];
-    },
-  );
+  const clusters = await clustersIfListed(context, name, view);
   const exact = clusters.filter((each) => each.name === name || each.servers.some((one) => one.name === name));
   const cluster = exact.length > 0 ? clusterByName(exact, name, view, command) : undefined;
   if (cluster !== undefined) return heldOf(cluster, here);
-  if (isAddress) return { server, known: false };
-  const names = [...view.ours.map((c) => c.name), ...shortNames.values(), ...clusters.map((c) => c.name)];
-  const wanted = cleanText(name);
-  throw new NoCluster(
-    `no cluster or context named ${JSON.stringify(wanted)}${didYouMean(
-      wanted,
-      names.map((each) => cleanText(each)),
-    )}`,
-    { hints: ['kubectl tka status'] },
+  if (!isBareWord(name)) return { server, known: false };
+  const shortNames = [...here].map((each) => shortName(each, context.settings.tailnet));
+  const names = [...view.ours.map((c) => c.name), ...shortNames, ...clusters.map((c) => c.name)];
+  const meant = didYouMean(
+    cleanText(name),
+    names.map((each) => cleanText(each)),
   );
+  throw new NoCluster(`no cluster or context named ${quoted(name)}${meant}`, { hints: ['kubectl tka status'] });
 }
 
-/** The servers that this machine has a session, a sign-out or a context for. */
+/** Returns the server on the command line, else that of the current context, else the only one there is. */
+async function unnamedTarget(
+  context: Context,
+  view: KubeconfigView,
+  command: 'logout' | 'forget' | 'doctor',
+): Promise<Held> {
+  const isFlag = context.settings.values.get('tailscale.hostname')?.source === '--server';
+  const flagged = isFlag ? await configuredServer(context) : undefined;
+  if (flagged !== undefined) {
+    // A look at the cache mends its modes, and the doctor changes nothing.
+    const isKnown = () => knownHere(context, view).has(flagged) || isSignedOut(context, flagged);
+    return { server: flagged, known: command === 'doctor' || isKnown() };
+  }
+  const current = view.ours.find((each) => each.name === view.currentContext)?.server;
+  return { server: current ?? (await onlyServer(context, view, command)).server, known: true };
+}
+
+/** Returns the server that this machine knows by a name: of a context, of a cluster, or its own short one. */
+function localServer(
+  context: Context,
+  name: string,
+  view: KubeconfigView,
+  here: ReadonlySet<string>,
+): string | undefined {
+  const ours = view.ours.find((each) => each.name === name)?.server;
+  const called = [...here].filter((server) => shortName(server, context.settings.tailnet) === name);
+  return ours ?? heldByName(context.remembered.all, name, here) ?? (called.length === 1 ? called[0] : undefined);
+}
+
+/** Returns the clusters to look for a name among; none if there is no list. Throws UsageError for a wrong setting. */
+async function clustersIfListed(context: Context, name: string, view: KubeconfigView): Promise<readonly Cluster[]> {
+  try {
+    return (await listClusters(context, view)).clusters;
+  } catch (error) {
+    if (!(error instanceof TkaError) || error.exitCode !== 1) throw error;
+    context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${error.message}`);
+    return [];
+  }
+}
+
+function isSignedOut({ sessions }: Context, server: string): boolean {
+  return sessions.store.signedOut.read(server) !== undefined;
+}
+
+/** Returns the servers that this machine has a session, a sign-out or a context for. */
 export function knownHere({ sessions: { store } }: Context, { ours }: Pick<KubeconfigView, 'ours'>): Set<string> {
   return new Set([...store.list(), ...store.signedOut.list(), ...ours].map(({ server }) => server));
 }
 
-/** The servers that `--all` means: sorted, all that knownHere() has. Throws UsageError if there is a name, too. */
+/** Returns the servers that `--all` means: all that knownHere() has, sorted. Throws UsageError if there is a name, too. */
 export function allHeld(context: Context, view: KubeconfigView, name: string | undefined, command: string): string[] {
   if (name !== undefined) throw new UsageError(`${command} takes either a name or --all`);
   return [...knownHere(context, view)].sort();
 }
 
-/** The server of a cluster that this machine knows, else the one to use. Throws UnresolvedCluster. */
+/** Returns the server of a cluster that this machine knows, else the one to use. Throws UnresolvedCluster. */
 export function heldOf(cluster: Cluster, here: ReadonlySet<string>): Held {
   const held = cluster.servers.find(({ server }) => server !== null && here.has(server))?.server;
   return { server: held ?? resolved(cluster).server, known: held != null };

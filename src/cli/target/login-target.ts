@@ -7,19 +7,16 @@ import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { clusterByName, noCluster } from './by-name.ts';
-import { type ClusterTarget, isUrl, targetOf } from './cluster-target.ts';
+import { type ClusterTarget, isUrl, namedTarget, targetOf } from './cluster-target.ts';
 import { listClusters } from './clusters.ts';
 import { contextsByCluster } from './contexts-by-cluster.ts';
 import { onlyServer } from './only-server.ts';
 import { namedServer } from './seeds.ts';
 
-/** A server that the user named. What a list says about it does not count. */
-const namedTarget = (server: string): ClusterTarget => ({ server, cluster: undefined, origin: 'named' });
-
 /**
- * The server that a NAME of `login` means: a URL, a cluster (or an unambiguous prefix of its name), a context of ours, or
- * a host. A bare word is a host only if it is a device of the tailnet, or if there is no current list that it could be a
- * mistyped name of. Without a NAME it is the configured server, or the only one that the tailnet has.
+ * Returns the server that a NAME of `login` means: a URL, a cluster (or an unambiguous prefix of its name), a context of
+ * ours, or a host. A bare word is a host only if it is a device of the tailnet, or if there is no current list that it
+ * could be a mistyped name of. Without a NAME it is the configured server, or the only one that the tailnet has.
  * Throws TkaError or UsageError.
  */
 export async function loginTarget(
@@ -31,32 +28,42 @@ export async function loginTarget(
   if (name.trim() === '')
     throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
   if (isUrl(name)) return namedTarget(await namedServer(context, name));
-  const bare = isBareWord(name);
-  let list: ClusterList | undefined;
-  let failure: TkaError | undefined;
-  try {
-    list = await listClusters(context, view);
-    const cluster = clusterByName(list.clusters, name, view, 'login');
-    const contexts = contextsByCluster(view, list.clusters);
-    if (cluster?.server != null) return targetOf(cluster, contexts);
-    // A host of that name may be meant; what cannot be placed is told below otherwise.
-    if (cluster !== undefined && cluster.name === name) return targetOf(cluster, contexts);
-  } catch (error) {
-    if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof UnresolvedCluster) throw error;
-    failure = error;
-  }
+  const { target, list, failure } = await listedTarget(context, name, view);
+  if (target !== undefined) return target;
   const ours = view.ours.find((c) => c.name === name);
   if (ours !== undefined) return { server: ours.server, cluster: undefined, origin: 'known' };
+  const isBare = isBareWord(name);
   // A bare word is more likely a cluster's name than a host's: why it was not found there matters more than what DNS says.
-  if (failure instanceof Refused && bare) throw failure;
+  if (failure instanceof Refused && isBare) throw failure;
   if (failure !== undefined)
     context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${failure.message}`);
   const server = await namedServer(context, name);
   const unlisted = failure ?? (list?.current === false ? noCluster(name, list.clusters, view) : true);
-  if (!bare) return { ...namedTarget(server), unlisted };
+  if (!isBare) return { ...namedTarget(server), unlisted };
   if (list?.current === true && !(await isDevice(context, server)))
     throw noCluster(name, list.clusters, view, ['for a server that is not listed, give its URL: https://HOST']);
   return { server, cluster: undefined, origin: 'typed', unlisted };
+}
+
+/** The outcome of a look for a name among the clusters; `failure` says why there is no list. */
+interface Lookup {
+  readonly target?: ClusterTarget;
+  readonly list?: ClusterList;
+  readonly failure?: TkaError;
+}
+
+/** Looks for a name among the clusters. Throws UsageError for several, UnresolvedCluster for one without a server. */
+async function listedTarget(context: Context, name: string, view: KubeconfigView): Promise<Lookup> {
+  try {
+    const list = await listClusters(context, view);
+    const cluster = clusterByName(list.clusters, name, view, 'login');
+    // Without a server, a cluster is meant only by its whole name: else a host may be called so.
+    if (cluster === undefined || (cluster.server === null && cluster.name !== name)) return { list };
+    return { list, target: targetOf(cluster, contextsByCluster(view, list.clusters)) };
+  } catch (error) {
+    if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof UnresolvedCluster) throw error;
+    return { failure: error };
+  }
 }
 
 /** Returns whether a server's host is the name of a device of the tailnet; false if tailscaled cannot be asked. */

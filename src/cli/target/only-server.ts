@@ -4,7 +4,7 @@ import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { type ClusterTarget, targetOf } from './cluster-target.ts';
+import { type ClusterTarget, namedTarget, targetOf } from './cluster-target.ts';
 import { listClusters } from './clusters.ts';
 import { type ContextsByCluster, contextsByCluster } from './contexts-by-cluster.ts';
 import { clusterOfServer, listedServer } from './listed-server.ts';
@@ -12,58 +12,85 @@ import { findSeeds } from './seeds.ts';
 import { trustOf } from './trust.ts';
 
 /**
- * The configured server, or the tailnet's only cluster, or without either the only one that contexts and the last list
- * know; of several, the one that is chosen. Never the first.
+ * Returns the configured server, or the tailnet's only cluster, or without either the only one that contexts and the last
+ * list know. Of several, the user chooses on a terminal. Throws UsageError without a terminal, TkaError if there is none.
  */
 export async function onlyServer(context: Context, view: KubeconfigView, command: string): Promise<ClusterTarget> {
   const seeds = await findSeeds(context).catch((error: unknown) => {
     if (error instanceof TkaError && error.exitCode === 1) return error;
     throw error;
   });
-  const hasSeeds = !(seeds instanceof TkaError);
-  // The others are about this server, whatever else its cluster has.
-  if (hasSeeds && seeds.named && command !== 'login')
-    return { server: seeds.servers[0] ?? '', cluster: undefined, origin: 'named' };
-  const found = await listClusters(context, view).catch((error: unknown) => {
-    if (!hasSeeds || !(error instanceof TkaError)) throw error;
+  const noSeeds = seeds instanceof TkaError ? seeds : undefined;
+  const all = seeds instanceof TkaError ? [] : seeds.all;
+  const [configured] = seeds instanceof TkaError || !seeds.named ? [] : seeds.servers;
+  // Other commands are about this server, whatever else its cluster has.
+  if (configured !== undefined && command !== 'login') return namedTarget(configured);
+  const { clusters } = await listClusters(context, view).catch((error: unknown) => {
+    if (noSeeds !== undefined || !(error instanceof TkaError)) throw error;
     context.terminal.log(`there is no list of clusters: ${error.message}`);
-    return { clusters: [], current: false };
+    return { clusters: [] };
   });
-  const contexts = contextsByCluster(view, found.clusters);
-  if (hasSeeds && seeds.named) return configuredTarget(context, seeds.servers[0] ?? '', found.clusters, contexts);
-  const targets = await usableTargets(found.clusters, contexts, trustOf(context, view));
-  // One that is not online counts: the other of two would be a guess.
-  for (const server of hasSeeds ? seeds.all : []) {
-    if ((await clusterOfServer(context, server, found.clusters)) === undefined)
-      targets.push({ server, cluster: undefined, origin: 'tailnet' });
-  }
+  const contexts = contextsByCluster(view, clusters);
+  if (configured !== undefined) return configuredTarget(context, configured, clusters, contexts);
+  const listed = await usableTargets(clusters, contexts, trustOf(context, view));
+  // A seed that is not online counts: the other of two would be a guess.
+  const targets = [...listed, ...(await unlistedTargets(context, all, clusters))];
   const [only] = targets;
-  if (only === undefined)
-    throw hasSeeds ? new TkaError('no cluster can be used', { hints: ['kubectl tka clusters'] }) : seeds;
+  if (only === undefined) throw noSeeds ?? new TkaError('no cluster can be used', { hints: ['kubectl tka clusters'] });
   if (targets.length === 1) return only;
-  const nameOf = ({ server, cluster }: ClusterTarget) => cluster?.name ?? shortName(server, context.settings.tailnet);
-  const { canPick, pick } = await import('../../terminal/picker.ts');
-  if (canPick(context.env)) {
-    const items = targets.map((target) => ({
-      name: nameOf(target),
-      state: target.cluster?.state ?? '',
-      labels: target.server,
-      current: target.ours !== undefined && target.ours.name === view.currentContext,
-    }));
-    const chosen = targets[await pick(items, context.env)];
-    if (chosen !== undefined) return chosen;
-  }
-  const alike = Map.groupBy(targets, nameOf);
-  const typed = targets.map((target) =>
-    (alike.get(nameOf(target))?.length ?? 0) > 1 ? target.server : nameOf(target),
-  );
-  const where = hasSeeds ? 'the tailnet has' : 'there are';
+  const chosen = await pickOne(context, view, targets);
+  if (chosen !== undefined) return chosen;
+  const where = noSeeds === undefined ? 'the tailnet has' : 'there are';
   throw new UsageError(`${where} ${targets.length} clusters: which one is meant?`, {
-    hints: typed.slice(0, 20).map((each) => `kubectl tka ${command} ${each}`),
+    hints: typedNames(context, targets).map((each) => `kubectl tka ${command} ${each}`),
   });
 }
 
-/** The configured server with its cluster; where it is away, another of that cluster's servers. */
+/** Lets the user choose a cluster; undefined without a terminal. */
+async function pickOne(
+  context: Context,
+  view: KubeconfigView,
+  targets: readonly ClusterTarget[],
+): Promise<ClusterTarget | undefined> {
+  const { canPick, pick } = await import('../../terminal/picker.ts');
+  if (!canPick(context.env)) return undefined;
+  const items = targets.map((target) => ({
+    name: nameOf(context, target),
+    state: target.cluster?.state ?? '',
+    labels: target.server,
+    current: target.ours !== undefined && target.ours.name === view.currentContext,
+  }));
+  return targets[await pick(items, context.env)];
+}
+
+function nameOf({ settings }: Context, { server, cluster }: ClusterTarget): string {
+  return cluster?.name ?? shortName(server, settings.tailnet);
+}
+
+/** Returns what to type for each of the first 20: its name, or its server's URL if several have that name. */
+function typedNames(context: Context, targets: readonly ClusterTarget[]): string[] {
+  const alike = Map.groupBy(targets, (target) => nameOf(context, target));
+  return targets.slice(0, 20).map((target) => {
+    const name = nameOf(context, target);
+    return (alike.get(name)?.length ?? 0) > 1 ? target.server : name;
+  });
+}
+
+/** Returns the servers that no cluster has. */
+async function unlistedTargets(
+  context: Context,
+  servers: readonly string[],
+  clusters: readonly Cluster[],
+): Promise<ClusterTarget[]> {
+  const unlisted: ClusterTarget[] = [];
+  for (const server of servers) {
+    const cluster = await clusterOfServer(context, server, clusters);
+    if (cluster === undefined) unlisted.push({ server, cluster, origin: 'tailnet' });
+  }
+  return unlisted;
+}
+
+/** Returns the configured server with its cluster; if it is away, another of that cluster's servers. */
 async function configuredTarget(
   context: Context,
   server: string,
@@ -74,7 +101,7 @@ async function configuredTarget(
   const own = await listedServer(context, server, clusters);
   // A cluster may be called otherwise than its servers.
   const cluster = own?.cluster ?? clusters.find(({ name }) => server === settings.serverNamed(name));
-  if (cluster === undefined) return { server, cluster, origin: 'named' };
+  if (cluster === undefined) return namedTarget(server);
   const ours = contexts.get(cluster)?.[0];
   const isAway = own === undefined || own.row.state === 'dead' || own.row.state === 'missing';
   const isFlag = settings.values.get('tailscale.hostname')?.source === '--server';
