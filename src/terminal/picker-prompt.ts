@@ -45,7 +45,7 @@ export const pickerPrompt = createPrompt<number | undefined, PickerConfig>((conf
 
   useEffect((rl) => {
     // Keys that came before the first picture.
-    setState({ query: queryIn(rl.line), selected: 0 });
+    if (rl.line !== '') setState({ query: queryIn(rl.line), selected: 0 });
     const cancel = () => done(undefined);
     if ('closed' in rl && rl.closed === true) cancel();
     rl.on('close', cancel);
