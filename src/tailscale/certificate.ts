@@ -1,4 +1,4 @@
-// This machine's certificate on the tailnet, as tailscaled has it from its authority.
+// Gets this machine's certificate on the tailnet from tailscaled.
 import { certificatesIn, pemBlocks } from '../util/pem.ts';
 import { cleanText } from '../util/text.ts';
 import { TailscaleError } from './problem.ts';
@@ -11,8 +11,8 @@ export interface TailnetCertificate {
 }
 
 /**
- * The certificate for a name of this machine's. tailscaled gets it where it has none, which takes a minute, and renews it
- * by itself for whoever asks in time. Throws TailscaleError.
+ * Returns the certificate for a name of this machine. tailscaled requests it if it has none, which takes a minute, and
+ * renews it when it is asked in time. Throws TailscaleError.
  */
 export async function certificateFor(name: string, options: LocalOptions): Promise<TailnetCertificate> {
   const { status, body } = await localRequest(`/localapi/v0/cert/${encodeURIComponent(name)}?type=pair`, options);
@@ -21,7 +21,7 @@ export async function certificateFor(name: string, options: LocalOptions): Promi
   if (status === 200 && key !== undefined && chain.length > 0) {
     return { key: `${key}\n`, cert: chain.map((block) => `${block}\n`).join('') };
   }
-  // Where it is a refusal, it says why.
+  // A refusal says why.
   const why = status === 200 ? 'its answer is no certificate and key' : cleanText(body, 200) || `HTTP ${status}`;
   throw new TailscaleError('unreadable', `tailscaled has no certificate for ${name}: ${why}`, [
     'see what it says: tailscale cert',

@@ -1,4 +1,4 @@
-// What tailscaled on this machine knows.
+// Asks tailscaled on this machine.
 import { statusByCommand } from './command.ts';
 import { namedSocket } from './places.ts';
 import { TailscaleError } from './problem.ts';
@@ -22,8 +22,8 @@ const limit = 64 * 1024 * 1024;
  */
 export async function tailnetStatus(options: StatusOptions): Promise<TailnetStatus> {
   const named = namedSocket(options) !== undefined;
-  // An address of this machine alone is believed only from a socket that the user named: any process of any user may
-  // listen there, but whoever sets our environment decides whom we ask anyway. (Tests place servers so.)
+  // Loopback addresses of peers are accepted only from a socket that the user named, since any local user can listen on
+  // loopback; the environment decides which socket is asked anyway. Tests use it.
   return parseStatus(await statusDocument(options, named), { loopback: named });
 }
 

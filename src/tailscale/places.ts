@@ -17,14 +17,14 @@ export interface PlaceOptions {
 
 const pipe = '\\\\.\\pipe\\ProtectedPrefix\\Administrators\\Tailscale\\tailscaled';
 
-/** The socket that the user named (TS_SOCKET), if any. */
+/** Returns the socket that the user named (TS_SOCKET), if any. */
 export function namedSocket({ env }: PlaceOptions): string | undefined {
   return env.TS_SOCKET || undefined;
 }
 
 /**
- * The places to ask, in order: only the one that TS_SOCKET names, else those of the platform. Waits for none of Node's
- * threads, which a silent resolver may hold, all of them.
+ * Returns the places to ask, in order: the one that TS_SOCKET names, else those of the platform. Synchronous: a silent
+ * resolver may block all threads that asynchronous file calls need.
  */
 export function placesOf(options: PlaceOptions): LocalPlace[] {
   const { platform = process.platform, root = '/' } = options;
@@ -53,7 +53,7 @@ function macApp(folder: string): LocalPlace | undefined {
   }
 }
 
-// The app writes it as a symlink that points to the number.
+// The app writes a symlink with the number as its target.
 function portOf(file: string): string {
   try {
     return fs.readlinkSync(file);

@@ -13,7 +13,7 @@ export type TailscaleProblem =
   | 'other-user'
   | 'starting';
 
-/** Tailscale does not help: which of its ways not is in `problem`, what to type in the hints. */
+/** tailscaled cannot be asked, for the reason in `problem`. The hints say what to type. */
 export class TailscaleError extends TkaError {
   override readonly name = 'TailscaleError';
   readonly problem: TailscaleProblem;
@@ -24,7 +24,7 @@ export class TailscaleError extends TkaError {
   }
 }
 
-/** What starts tailscaled. */
+/** Returns what starts tailscaled. */
 export function startHint(platform: NodeJS.Platform): string {
   return platform === 'linux' ? 'sudo systemctl start tailscaled' : 'open the Tailscale app';
 }

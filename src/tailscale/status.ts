@@ -31,7 +31,7 @@ export interface TailnetStatus {
   readonly self: Peer;
   /** All devices with a DNS name, this machine included, sorted by that name. */
   readonly peers: readonly Peer[];
-  /** Its network is in tailscaled alone: the tailnet's connections come from loopback, and the machine has none of its addresses. */
+  /** Userspace networking: the tailnet's connections come from loopback, and the machine has no tailnet address. */
   readonly userspace: boolean;
   /** The names that tailscaled can have a certificate for. */
   readonly certDomains: readonly string[];
@@ -54,7 +54,7 @@ export function parseStatus(text: string, options: { loopback: boolean }): Tailn
   const rest = own(status, 'Peer');
   const peers = [self];
   for (const peer of isObject(rest) ? Object.values(rest) : []) {
-    // Somebody else's device, known only because a machine of ours is shared with him.
+    // A device of another tailnet that a machine of ours is shared with.
     if (!isObject(peer) || own(peer, 'ShareeNode') === true) continue;
     peers.push(peerOf(peer, suffix, options.loopback));
   }
@@ -97,7 +97,7 @@ function notRunning(state: string): TailscaleError {
 
 function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {
   const name = dnsName(own(peer, 'DNSName'));
-  // A device that another tailnet shares with this one has a name, and tags, of that one.
+  // A device that another tailnet shares has that tailnet's name and tags.
   const ours = suffix !== '' && name.endsWith(`.${suffix}`);
   const good = (ip: string | undefined): ip is string =>
     ip !== undefined && (isTailnetIp(ip) || (loopback && isLoopback(ip)));

@@ -1,4 +1,4 @@
-// Whose connection it is, as tailscaled knows (client/tailscale/apitype.WhoIsResponse).
+// Asks tailscaled who is at the other end of a connection (client/tailscale/apitype.WhoIsResponse).
 import { own, parseJson, texts } from '../util/json.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
@@ -12,21 +12,21 @@ export interface WhoIs {
   readonly device: string;
   /** The device's name as the tailnet gives it (Node.Name): lower case, no dot at the end; empty where there is none. */
   readonly dnsName: string;
-  /** A tagged device is nobody's. */
+  /** A tagged device has no user. */
   readonly tags: readonly string[];
   /** The rules under a capability's name; empty for none. */
   rules(capability: string): readonly unknown[];
 }
 
-/** The spelling that tailscaled takes for an address and port; an IPv4 address in IPv6 clothes is undressed. */
+/** Returns `address:port` as tailscaled accepts it; an IPv4 address that is written as IPv6 becomes IPv4. */
 export function addressPort(address: string, port: number): string {
   const plain = address.replace(/^::ffff:(?=[0-9.]+$)/i, '');
   return plain.includes(':') ? `[${plain}]:${port}` : `${plain}:${port}`;
 }
 
 /**
- * Whose TCP connection comes from this address and port; undefined for nobody's on the tailnet. With userspace networking
- * that is known while the connection is open. Throws TailscaleError.
+ * Returns who is at the other end of a TCP connection; undefined for an address outside the tailnet. With userspace
+ * networking that is known only while the connection is open. Throws TailscaleError.
  */
 export async function whoIs(address: string, port: number, options: LocalOptions): Promise<WhoIs | undefined> {
   const query = new URLSearchParams({ addr: addressPort(address, port), proto: 'tcp' });

@@ -22,11 +22,11 @@ const longList = 16 * 1024 * 1024;
 const connectTimeout = 10_000;
 
 export interface ClientOptions {
-  /** The way to the server; a direct one if absent. */
+  /** How to connect; directly if absent. */
   readonly network?: Network;
-  /** Told what goes over the wire, for --debug. Never told a body. */
+  /** Gets each exchange for --debug, without bodies. */
   readonly log?: (line: string) => void;
-  /** Told of each connection as soon as it stands (for https, after the TLS handshake). */
+  /** Called when a connection is open (for https, after the TLS handshake). */
   readonly onOpen?: () => void;
 }
 
@@ -39,8 +39,8 @@ export interface AskOptions {
 }
 
 /**
- * Speaks the TKA API with one server over one connection. Its calls throw Refused, NotSignedIn or Unavailable, and
- * TkaError where trying again cannot help. Call close() at the end.
+ * A client of one TKA server over one connection. Its calls throw Refused, NotSignedIn or Unavailable, and TkaError if
+ * trying again cannot help. Call close() at the end.
  */
 export class TkaClient {
   readonly server: string;
@@ -65,12 +65,12 @@ export class TkaClient {
     });
   }
 
-  /** True while a connection stands, as far as this machine knows. */
+  /** True while a connection is open, as far as this machine knows. */
   get isConnected(): boolean {
     return this.#socket !== undefined && !this.#socket.destroyed;
   }
 
-  /** `roleApplied`: access has this role, also where an earlier sign-in had another. (The Go server never says so.) */
+  /** `roleApplied`: access has this role even if an earlier sign-in had another. (The Go server never says so.) */
   async login(options: AskOptions): Promise<SignIn & { roleApplied: boolean }> {
     const answer = await this.ask('POST', '/login', options);
     return { ...parseSignIn(answer, this.server), roleApplied: answer.headers['tka-role'] === 'applied' };
@@ -96,12 +96,12 @@ export class TkaClient {
     return parseMemberlist(await this.ask('GET', '/memberlist', { limit: longList, ...options }), this.server);
   }
 
-  /** The memberlist as the page for browsers, which says more than the Go server's JSON. Throws Unavailable. */
+  /** Gets the memberlist as the page for browsers, which has more than the Go server's JSON. Throws Unavailable. */
   async memberlistPage(options: AskOptions): Promise<RawAnswer> {
     return this.ask('GET', '/memberlist', { limit: longList, accept: 'text/html', ...options });
   }
 
-  /** One exchange; throws Unavailable where there is no whole answer in time, or one over the limit (bytes). */
+  /** Makes one exchange. Throws Unavailable without a whole answer in time, or for one over the limit (bytes). */
   async ask(method: 'GET' | 'POST', route: string, options: AskOptions): Promise<RawAnswer> {
     const started = performance.now();
     const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
@@ -141,15 +141,15 @@ export class TkaClient {
     }
   }
 
-  /** Lets go of the connection at once. */
+  /** Closes the connection at once. */
   async close(): Promise<void> {
     await this.#client.destroy();
   }
 }
 
 /**
- * A body of at most `limit` bytes; undefined, and no more of it is read, where there is more. Keeps no chunk: one of a
- * byte takes a hundred times that in memory.
+ * Reads a body of at most `limit` bytes; returns undefined for a longer one. Chunks are copied and not kept: a chunk of
+ * one byte takes a hundred times that in memory.
  */
 async function readBody(body: Readable, limit: number, stated: number): Promise<Buffer | undefined> {
   if (stated > limit) {
@@ -174,8 +174,8 @@ function elapsed(started: number): string {
   return `${(performance.now() - started).toFixed(1)} ms`;
 }
 
-// A YAML parser takes a thousand times what it reads in memory, and the square of it in time, where it is made to: of
-// keys, brackets, anchors. A kubeconfig is long texts, and a few hundred characters of other kinds.
+// Keys, brackets and anchors can make a YAML parser take a thousand times their length in memory, and quadratic time. A
+// kubeconfig has long texts, and only a few hundred other characters.
 const yamlLimit = 128 * 1024;
 const yamlSignLimit = 4096;
 
@@ -184,14 +184,16 @@ function isReadableYaml(text: string): boolean {
   return text.replace(/[A-Za-z0-9+/=._-]+/g, '').length <= yamlSignLimit;
 }
 
-// Nobody asks for YAML here, but a cache in between may hold the answer to somebody who did.
-/** An answer whose YAML body has become JSON; others, and those that are no map or list or too much to read, as they are. */
+/**
+ * Returns an answer with its YAML body as JSON; other answers, and YAML that is too long or no map or list, unchanged.
+ * This client asks for JSON, but a cache may hold the answer for another client.
+ */
 export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
   if (!/^(?:application|text)\/(?:x-)?yaml\b/i.test(answer.headers['content-type'] ?? '')) return answer;
   if (!isReadableYaml(answer.body)) return answer;
   const { parse } = await import('yaml');
   try {
-    // Its warnings would go to stderr, in the server's words.
+    // Warnings would be printed to stderr, with the server's text.
     const value: unknown = parse(answer.body, { maxAliasCount: 0, logLevel: 'error' });
     return typeof value === 'object' && value !== null ? { ...answer, body: JSON.stringify(value) } : answer;
   } catch {
@@ -216,9 +218,9 @@ function hintFor(kind: ConnectFailure['kind'], server: string): string {
   return hints[kind] ?? `kubectl tka doctor ${server}`;
 }
 
-/** What a failed connection means to a person, and how long it is worth trying again. */
+/** Returns the error for a failed exchange, in words for a person. */
 function transportError(server: string, error: unknown, timeout: number, way: Route | undefined): TkaError {
-  // The way there has its own errors: a proxy that fails, plain http that is not spoken.
+  // Some errors are worded already: a proxy that fails, plain http that is not allowed.
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
   const late = error instanceof Error && error.name === 'TimeoutError';
   const failure: ConnectFailure = late

@@ -1,7 +1,7 @@
-// How a TKA server says no, or nothing that can be believed.
+// The refusals of a TKA server.
 import { TkaError } from '../util/errors.ts';
 
-/** The server said no, in the protocol's own form: believed at once. */
+/** The server refused, in the protocol's form: trying again does not help. */
 export class Refused extends TkaError {
   override readonly name = 'Refused';
   /** Of HTTP. */
@@ -12,13 +12,13 @@ export class Refused extends TkaError {
     this.status = status;
   }
 
-  /** True for an error in the policy or the set-up (422; the Go server's 500): it says nothing against tokens in use. */
+  /** True for an error in the policy or the set-up (422; the Go server's 500): tokens in use stay valid. */
   get isSetUp(): boolean {
     return this.status === 422 || this.status === 500;
   }
 }
 
-/** The server knows no sign-in of ours (401): a new login is the cure. */
+/** The server has no sign-in of this user (401): a new login is needed. */
 export class NotSignedIn extends TkaError {
   override readonly name = 'NotSignedIn';
 }

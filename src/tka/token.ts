@@ -1,6 +1,6 @@
 import { isObject, parseJson } from '../util/json.ts';
 
-/** What a token says of itself; times in milliseconds of the epoch. */
+/** The claims of a token; times in milliseconds of the epoch. */
 export interface TokenClaims {
   readonly expires: number;
   readonly issued: number | undefined;
@@ -9,8 +9,8 @@ export interface TokenClaims {
 const latest = Date.UTC(9999, 11, 31);
 
 /**
- * The claims of a ServiceAccount token (a JWT, RFC 7519; its signature is the API server's business), or a phrase that
- * says why it is none, or not one any more at `now` (milliseconds of the epoch).
+ * Returns the claims of a ServiceAccount token (a JWT, RFC 7519), or a phrase that says why it is not valid at `now`
+ * (milliseconds of the epoch). The signature is for the API server to verify.
  */
 export function checkToken(token: string, now: number): TokenClaims | string {
   if (token.length > 16 * 1024) return 'the token is too long';

@@ -11,8 +11,8 @@ const unitMs: Readonly<Record<string, number>> = {
 };
 
 /**
- * Reads a Go duration (`1m30s`, time.ParseDuration) as whole milliseconds, undefined if it is none. Rounded, since `1.1h`
- * is no whole number of milliseconds in floating point.
+ * Returns a Go duration (`1m30s`, time.ParseDuration) in milliseconds, undefined for other texts. It is rounded, since
+ * `1.1h` is not a whole number in floating point.
  */
 export function goDuration(text: string): number | undefined {
   if (!/^(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;

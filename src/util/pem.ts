@@ -1,10 +1,10 @@
 /**
- * The PEM blocks in a text that have one of these labels (`CERTIFICATE`), each from its BEGIN line to its END line.
- * Takes time in proportion to the text, whatever it is.
+ * Returns the PEM blocks in a text whose label (`CERTIFICATE`) matches, each from its BEGIN line to its END line. Takes
+ * linear time for any text.
  */
 export function pemBlocks(text: string, label: RegExp): string[] {
   const blocks: string[] = [];
-  // What begins before the last block has ended is a part of it.
+  // A BEGIN line within a block is part of that block.
   let begin: { at: number; name: string } | undefined;
   for (const match of text.matchAll(/-----(BEGIN|END) ([A-Z ]{1,64})-----/g)) {
     const [line, which, name = ''] = match;

@@ -10,11 +10,11 @@ const unsafe =
 export const isDnsLike = (text: string): boolean => /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(text);
 
 /**
- * Text from elsewhere, made safe for a terminal, a file name or a kubeconfig: runs of white space and control
- * characters become one space, other invisible characters go, and what is longer than `limit` characters is cut.
+ * Returns text from elsewhere, safe for a terminal, a file name or a kubeconfig: runs of white space and control
+ * characters become one space, other invisible characters are removed, and it is cut to `limit` characters.
  */
 export function cleanText(text: string, limit = 256): string {
-  // Most of what comes: nothing in it is to be changed.
+  // The usual case: nothing to change.
   if (text.length <= limit && /^[!-~]*$/.test(text)) return text;
   const bounded = text.length > limit * 8 ? text.slice(0, limit * 8) : text;
   const plain = bounded

@@ -6,7 +6,7 @@ import type { Context } from '../context/context.ts';
 import { contextOf } from '../target/context-name.ts';
 import type { Probe, Probed } from './probe.ts';
 
-/** A cluster as scripts get it. */
+/** A cluster as `-o json` prints it. */
 export interface Row {
   readonly name: string;
   readonly server: string | null;
@@ -19,21 +19,21 @@ export interface Row {
   readonly session: { readonly username: string; readonly role: string; readonly until: string } | null;
   /** All its TKA servers. */
   readonly servers: readonly Pick<ClusterServer, 'name' | 'server' | 'state'>[];
-  /** Only where it was asked for. */
+  /** Only with --probe. */
   readonly probe?: Probe;
 }
 
-/** A row, and what only people are told. */
+/** A row, with what only tables show. */
 export interface Listed {
   readonly row: Row;
-  /** Milliseconds for which the session is still good. */
+  /** Milliseconds until the session ends. */
   readonly left: number;
   /** How many of its servers are up and may be used. */
   readonly up: number;
   readonly probed: Probed | undefined;
 }
 
-/** A cluster with the user's context and session. */
+/** Returns a cluster with the user's context and session. */
 export function listedOf(cluster: Cluster, context: Context, view: KubeconfigView): Listed {
   const { server, apiEndpoint } = cluster;
   const known = server === null ? undefined : context.sessions.store.read(server);
@@ -56,18 +56,18 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
   return { row, left, up, probed: undefined };
 }
 
-// One with a reason must not be used, or nobody knows where it is.
+// A server with a reason must not be used, or its address is not known.
 function isUp({ state, reason }: ClusterServer): boolean {
   return reason === null && (state === 'healthy' || state === 'unknown');
 }
 
-/** The same, with what a probe found. */
+/** Returns a row with the result of its probe. */
 export function withProbe(listed: Listed, probed: Probed): Listed {
   const state = agreedState(listed.row.state, probed);
   return { ...listed, row: { ...listed.row, state, probe: probed.probe }, probed };
 }
 
-/** What list and probe come to: a server that answers is not dead, and one that does not answer is not healthy. */
+/** Combines list and probe: a server that answers is not dead, and one that does not answer is not healthy. */
 function agreedState(state: Row['state'], { probe, brief }: Probed): Row['state'] {
   if (probe.reachable === false && state === 'healthy') return 'suspected';
   if (probe.reachable === true && (state === 'dead' || state === 'suspected'))
@@ -81,7 +81,7 @@ export interface Columns {
   readonly probe: boolean;
 }
 
-/** The headings of a table of clusters. */
+/** Returns the headings of a table of clusters. */
 export function headingsOf({ wide, probe }: Columns): string[] {
   return [
     'NAME',
@@ -94,7 +94,7 @@ export function headingsOf({ wide, probe }: Columns): string[] {
   ];
 }
 
-/** One line of that table. */
+/** Returns one line of that table. */
 export function cellsOf({ row, left, up, probed }: Listed, { wide, probe }: Columns, now = Date.now()): string[] {
   const labels = Object.entries(row.labels).map(([key, value]) => `${key}=${value}`);
   return [
@@ -128,7 +128,7 @@ function signInCell({ state, username, role, until }: NonNullable<Probe['signIn'
   return state === 'active' ? `${username} (${role})${left}` : `${username} (${role}), ${state}`;
 }
 
-/** What must differ for a cluster to have changed: all that an output format shows, but for times that pass. */
+/** Returns what an output format shows of a cluster, without times: a cluster has changed if this differs. */
 export function substanceOf({ row, up, probed }: Listed, format: OutputFormat): unknown {
   const { name, state, context, labels, session, probe, server, servers, apiEndpoint, reason } = row;
   const hidden = { server, apiEndpoint, reason };

@@ -23,7 +23,7 @@ import { contextOf, nameOfServer } from '../target/context-name.ts';
 import { heldTarget } from '../target/held-target.ts';
 import { loginTarget } from '../target/login-target.ts';
 
-/** `doctor [NAME]`: every link of the chain to one cluster. Changes nothing. Throws TkaError where one fails. */
+/** `doctor [NAME]`: checks all that a cluster needs. Changes nothing. Throws TkaError if a check fails. */
 export async function doctor(
   context: Context,
   [name]: readonly string[],
@@ -32,7 +32,7 @@ export async function doctor(
   await showReport(context, await examine(context, name), flags.output);
 }
 
-/** Looks at every link. Throws UsageError for a name that means several clusters. */
+/** Runs all checks. Throws UsageError for a name of several clusters. */
 async function examine(given: Context, name: string | undefined): Promise<Diagnosis> {
   const context = silent(given);
   const { env, paths, settings } = context;
@@ -47,7 +47,7 @@ async function examine(given: Context, name: string | undefined): Promise<Diagno
     const { server } = chosen;
     cluster = chosen.cluster?.name ?? nameOfServer(context, found.view, server);
     await examineCluster(context, checks, found, chosen);
-    // A machine of its own, a subnet router, a proxy: there are ways that need no tailscaled here.
+    // A subnet router or a proxy, for example, needs no tailscaled here.
     if (tailscaled.status === 'failed' && checks.has('tcp', 'ok')) {
       checks.set('tailscaled', warning(`${tailscaled.detail}; ${server} is reached without it`, tailscaled.hint));
     }
@@ -79,7 +79,7 @@ async function examineCluster(context: Context, checks: Checks, found: Found, ch
   checks.set('clock', checkClock(told.skew ?? skew));
 }
 
-// The TKA server knows best; where it does not answer, kubectl goes on with what it was told before.
+// If the TKA server does not answer, kubectl uses what it was told before.
 function whereTheApiIs(
   info: Omit<Claimed, 'by'> | undefined,
   kept: Omit<Claimed, 'by'> | undefined,
@@ -99,7 +99,7 @@ function whereTheApiIs(
   return access({ ...ours, apiServer: ours.apiServer, caData: ours.caData ?? '' }, 'the kubeconfig');
 }
 
-/** The server that is meant, or why there is none to look at. */
+/** Returns the server to check, or why there is none. */
 async function choose(
   context: Context,
   name: string | undefined,
@@ -114,18 +114,18 @@ async function choose(
     if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
     if (error instanceof UnresolvedCluster || error instanceof NoCluster) return failedBy(error);
     if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
-    // Several servers: none of them is the one.
+    // Several servers, and none is named.
     const hint = error.exitCode === 2 ? 'kubectl tka doctor NAME' : error.hints[0];
     return skipped(error.message, hint ?? null);
   }
 }
 
-/** The last known lists of clusters, to be read only. */
+/** The last known lists of clusters, read only. */
 class ReadOnlyMemory extends ListMemory {
   override write(): void {}
 }
 
-// What discovery has to tell or to keep is none of the answer's, and nothing is to change.
+// doctor prints its checks only, and changes nothing.
 function silent(context: Context): Context {
   const { terminal, paths } = context;
   return {

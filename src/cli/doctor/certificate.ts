@@ -2,10 +2,10 @@ import type { X509Certificate } from 'node:crypto';
 import { failed, ok, type Verdict, warning } from './check.ts';
 
 const day = 86_400_000;
-/** Certificates of a tailnet last 90 days, and are renewed with a month left: so late, something is wrong. */
+/** A tailnet's certificates last 90 days and are renewed with a month left: with two weeks left, renewal has failed. */
 const soon = 14 * day;
 
-/** What is to be said of a certificate that was shown; `code` is what the verification said against it, if anything. */
+/** Judges a server's certificate. `code` is OpenSSL's verification error, if there is one. */
 export function certificateVerdict(
   certificate: X509Certificate | undefined,
   seen: { origin: string; code: string | undefined; clockHint: string; now?: number },

@@ -2,7 +2,7 @@ import { presentable } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 
-/** The links of the chain, in order. Scripts know them by these names. */
+/** All checks, in order. Scripts use these names. */
 export const checkNames = [
   'configuration',
   'tailscaled',
@@ -24,7 +24,7 @@ export const checkNames = [
 ] as const;
 export type CheckName = (typeof checkNames)[number];
 
-/** What is to be said of one link. */
+/** The result of a check. */
 export interface Verdict {
   readonly status: 'ok' | 'warning' | 'failed' | 'skipped';
   /** The evidence, or what a skipped check depends on. */
@@ -33,7 +33,7 @@ export interface Verdict {
   readonly hint: string | null;
 }
 
-/** A link and its verdict, as `-o json` has it. */
+/** A check with its result, as `-o json` prints it. */
 export interface Check extends Verdict {
   readonly name: CheckName;
 }
@@ -46,7 +46,7 @@ const verdict =
     hint: hint === null ? null : shown(hint, 300),
   });
 
-// Servers, certificates and files have their say in both: none of it reaches a terminal raw, and no token at all.
+// Both can hold text of servers, certificates and files: it is cleaned, and tokens are redacted.
 const shown = (text: string, limit: number): string => cleanText(presentable(text), limit);
 
 export const ok = verdict('ok');
@@ -54,24 +54,24 @@ export const warning = verdict('warning');
 export const failed = verdict('failed');
 export const skipped = verdict('skipped');
 
-/** What an error says, with its first hint unless another is given. */
+/** Returns a failure with an error's message, and its first hint unless another is given. */
 export function failedBy(error: unknown, hint?: string): Verdict {
   const message = error instanceof Error ? error.message : String(error);
   return failed(message, hint ?? (error instanceof TkaError ? error.hints[0] : null) ?? null);
 }
 
-/** Skipped, since another link is not in order. */
+/** Returns a skipped check: another one failed. */
 export function dependsOn(name: CheckName): Verdict {
   return skipped(`depends on ${name}`);
 }
 
-/** What follows from a link for those behind it: nothing where it is in order, else what they are skipped with. */
+/** Returns what later checks are skipped with because of this one; undefined if they can run. */
 export function consequence(name: CheckName, { status, detail }: Verdict): Verdict | undefined {
   if (status === 'failed') return dependsOn(name);
   return status === 'skipped' ? skipped(detail) : undefined;
 }
 
-/** The verdicts so far. */
+/** The results so far. */
 export class Checks {
   readonly #verdicts = new Map<CheckName, Verdict>();
 
@@ -80,7 +80,7 @@ export class Checks {
     return found;
   }
 
-  /** Sets those that have no verdict yet. */
+  /** Sets those that have no result yet. */
   setRest(names: readonly CheckName[], found: Verdict): void {
     for (const name of names) if (!this.#verdicts.has(name)) this.set(name, found);
   }
@@ -89,7 +89,7 @@ export class Checks {
     return this.#verdicts.get(name)?.status === status;
   }
 
-  /** All links in order. */
+  /** Returns all checks in order. */
   list(): Check[] {
     return checkNames.map((name) => ({ name, ...(this.#verdicts.get(name) ?? skipped('was not looked at')) }));
   }

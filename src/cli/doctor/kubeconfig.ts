@@ -1,4 +1,4 @@
-// The kubeconfig's entry for a server, beside what the server says.
+// The check of the kubeconfig's entry for a server.
 
 import { usableCommand } from '../../kubeconfig/command.ts';
 import { snapshot } from '../../kubeconfig/disk.ts';
@@ -30,7 +30,7 @@ export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
   }
 }
 
-/** The verdict on the entry for a server. `info` is what the server says of itself, where it does. */
+/** Checks the entry for a server. `info` is what the server answered, if it did. */
 export function checkKubeconfig(
   context: Context,
   { view, problem }: Found,
@@ -54,7 +54,7 @@ export function checkKubeconfig(
   const problems = [...accessProblems(ours, info), ...execProblems(ours, exec, server, context.env)];
   if (problems.length > 0) return failed(`context "${ours.name}": ${problems.join('; ')}`, login);
   const where = `context "${ours.name}" in ${ours.file}${view.currentContext === ours.name ? ', the current one' : ''}`;
-  // Programs of old ask for it; kubectl before 1.22 does.
+  // kubectl before 1.22 needs it.
   if (exec?.apiVersion !== v1) return warning(`${where}: its exec credentials are of ${exec?.apiVersion}`, login);
   return ok(where);
 }
@@ -95,7 +95,7 @@ function execProblems(ours: OurContext, exec: PlainMap | undefined, server: stri
   return problems;
 }
 
-// The view tells no more of a user than its command.
+// The view has only the command of a user.
 function execOf(files: KubeconfigFiles, user: string): PlainMap | undefined {
   const sources = files.files.map((file) => parseSource(file, snapshot(file).bytes ?? Buffer.alloc(0)));
   const exec = mergeSources(sources).users.get(user)?.entry.body.exec;

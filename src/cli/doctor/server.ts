@@ -15,12 +15,12 @@ import { certificateVerdict } from './certificate.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict } from './check.ts';
 import { clockHint } from './machine.ts';
 
-/** What a TKA server told of itself. */
+/** What a TKA server answered. */
 export interface Told {
   readonly info?: ClusterDescription;
   /** Its clock minus ours, in milliseconds. */
   readonly skew?: number;
-  /** It answered, and wants nothing to do with us. */
+  /** It answered with a refusal. */
   readonly refused?: boolean;
 }
 
@@ -59,7 +59,7 @@ async function checkConnection(
   }
 }
 
-// Looked for among the clusters in vain, it was taken for a host; if it is none, a name was mistyped.
+// No cluster has this name, so it was taken for a host. If there is no such host, the name was mistyped.
 function unlistedName(host: Verdict, server: string, unlisted: ClusterTarget['unlisted']): Verdict {
   if (host.status === 'ok' || unlisted === undefined || unlisted === false) return host;
   const why = unlisted === true ? 'no cluster is called so' : unlisted.message;
@@ -72,33 +72,23 @@ interface Attempt {
   readonly target: Destination;
   /** The step that failed with `error`; undefined once the connection is open. */
   failedAt: 'route' | 'name' | 'tcp' | 'tls' | undefined;
-  error: unknown;
-  route: Route | undefined;
+  error?: unknown;
+  route?: Route | undefined;
   /** What the system's resolver answered; undefined if it was not asked. */
-  resolved: readonly string[] | undefined;
+  resolved?: readonly string[];
   /** Undefined if a proxy resolves the name. */
-  addresses: readonly string[] | undefined;
+  addresses?: readonly string[];
   /** The address of the server, if it is known. */
-  address: string | undefined;
+  address?: string | undefined;
   /** Milliseconds for TCP and the proxy. */
   took: number;
-  socket: Socket | undefined;
+  socket?: Socket;
 }
 
 /** Connects, and sends nothing: the certificate is looked at first, and so it is not verified by the connection. */
 async function tryToConnect(context: Context, server: string): Promise<Attempt> {
   const target = destinationOf(server);
-  const attempt: Attempt = {
-    target,
-    failedAt: 'route',
-    error: undefined,
-    route: undefined,
-    resolved: undefined,
-    addresses: undefined,
-    address: undefined,
-    took: 0,
-    socket: undefined,
-  };
+  const attempt: Attempt = { target, failedAt: 'route', took: 0 };
   let last = performance.now();
   const onStep: OnStep = (done) => {
     context.terminal.log(`doctor: ${server}: ${done.step}`);

@@ -1,4 +1,4 @@
-// What this machine holds of a sign-in. Reading through SessionStore.read would mend modes: here nothing changes.
+// The checks of the sign-in that this machine holds. SessionStore.read would repair file modes; doctor changes nothing.
 import * as fs from 'node:fs';
 import { isFresh, readEntry } from '../../credential/entry.ts';
 import { roleNotice, roleRemedy } from '../../session/roles.ts';
@@ -9,7 +9,7 @@ import type { Context } from '../context/context.ts';
 import { type Checks, dependsOn, failed, ok, skipped, type Verdict, warning } from './check.ts';
 import type { Told } from './server.ts';
 
-/** The session of a server as its file has it; 'damaged' for a file that holds none. */
+/** Returns the session in a server's file; 'damaged' if the file holds none. */
 export function heldSession({ sessions }: Context, server: string): Session | 'damaged' | undefined {
   const { store } = sessions;
   const file = store.entryFile(server);
@@ -24,12 +24,12 @@ export function heldSession({ sessions }: Context, server: string): Session | 'd
   }
 }
 
-/** Sets the verdicts on grant, sign-in and token; gives back the session, if its token may be shown to its API server. */
+/** Sets the verdicts on grant, sign-in and token. Returns the session if its token can be sent to the API server. */
 export function checkSession(context: Context, checks: Checks, server: string, told: Told): Session | undefined {
   const held = heldSession(context, server);
   const mark = context.sessions.store.signedOut.read(server);
   const session = held === 'damaged' || mark !== undefined ? undefined : held;
-  // A difference within the header's precision is none.
+  // The Date header has whole seconds.
   const offset = told.skew === undefined ? (session?.clockOffset ?? 0) : Math.abs(told.skew) < 2000 ? 0 : told.skew;
   const now = Date.now() + offset;
   const login = `kubectl tka login ${server}`;
@@ -72,7 +72,7 @@ function signInVerdict(
 
 function tokenVerdict(session: Session, now: number, login: string): Verdict {
   const claims = checkToken(session.token, now);
-  // It may outlive its sign-in, whose end deletes its ServiceAccount.
+  // The end of the sign-in deletes the ServiceAccount, and so ends a token that is valid for longer.
   const ends = Date.parse(session.expirationTimestamp) + (now - Date.now());
   const expires = Math.min(typeof claims === 'string' ? now : claims.expires, ends);
   if (typeof claims !== 'string' && expires > now) return ok(`good for ${shortDuration(expires - now)} more`);

@@ -9,7 +9,7 @@ import { Checks, checkNames, dependsOn, failed } from './check.ts';
 import { checkCache, checkKubectl, checkPath, checkTailscaled } from './machine.ts';
 import { type Diagnosis, showReport } from './print.ts';
 
-/** `doctor` where the settings cannot be read: `problem` says why. Throws TkaError, since that is a failed check. */
+/** Runs `doctor` without settings: `problem` says why they cannot be read. Always throws TkaError: that check fails. */
 export async function doctorWithoutSettings(
   problem: TkaError,
   flags: CommonFlags & { readonly output?: 'json' },
@@ -22,7 +22,7 @@ export async function doctorWithoutSettings(
   await showReport({ terminal, env }, report, flags.output);
 }
 
-/** Looks at the links that need no settings. */
+/** Runs the checks that need no settings. */
 export async function examineWithoutSettings(
   problem: TkaError,
   machine: {
@@ -46,7 +46,7 @@ export async function examineWithoutSettings(
   return { cluster: null, checks: checks.list() };
 }
 
-// The check is called configuration: that need not be said of each problem.
+// Without the words that the check's name repeats.
 function inOneLine({ message }: TkaError): string {
   return message
     .split('\n')
