@@ -151,7 +151,8 @@ export function standForElection(options: LeaseOptions): Candidate {
         await tryOnce();
       } catch (error) {
         // A conflict: somebody else was faster.
-        if (!stopping.signal.aborted && !isStatus(error, 409)) log.warn({ err: error }, 'the lease could not be had');
+        if (!stopping.signal.aborted && !isStatus(error, 409))
+          log.warn({ err: error }, 'could not acquire the leader lease');
       }
       if (!leading) await ended;
       const jitter = leading ? 1 : 1 + Math.random() * 0.2;
@@ -185,7 +186,7 @@ export function standForElection(options: LeaseOptions): Candidate {
       await ended;
       if (!wasLeading) return;
       // Whoever cannot be told waits for the lease to run out.
-      await release().catch((error: unknown) => log.warn({ err: error }, 'the lease could not be given back'));
+      await release().catch((error: unknown) => log.warn({ err: error }, 'could not release the leader lease'));
     },
   };
 }
