@@ -51,7 +51,7 @@ export class FailureNotes {
     };
   }
 
-  /** Notes how an attempt ended, for those who wait for it. Never throws. */
+  /** Notes how an attempt ended, for the processes that wait for it. Never throws. */
   write(server: string, note: Omit<FailureNote, 'toldAt'>, lock: EntryLock | undefined): void {
     this.#change(server, lock, (file) => writeFileAtomic(file, JSON.stringify(note), { within: lock?.folder }));
   }

@@ -3,18 +3,15 @@ import * as fs from 'node:fs';
 import { serverOfEntry } from '../credential/entry.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { readOwn } from '../util/files.ts';
+import { isObject, type Json, parseJson } from '../util/json.ts';
 import { LostLock } from './held-lock.ts';
 
 export const noHome = 'the environment names no home folder (HOME is unset)';
 
-/** The object in a JSON file of ours; undefined for anything else, and for a file over `limit` bytes. */
-export function readObject(file: string, limit = 64 * 1024): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(readOwn(file, limit) ?? '');
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
-  }
+/** Returns the object in a JSON file of this user; undefined for anything else, and for a file over `limit` bytes. */
+export function readObject(file: string, limit = 64 * 1024): Json | undefined {
+  const value = parseJson(readOwn(file, limit) ?? '');
+  return isObject(value) ? value : undefined;
 }
 
 /** The servers whose files are in a folder, sorted. */

@@ -233,7 +233,7 @@ class Obtaining {
     this.#failures = { since, pauses, last: error };
     const failingFor = performance.now() - since;
     const patience = Math.min(error.patience, this.#options.patience ?? Number.POSITIVE_INFINITY);
-    // A second conflict in a row is one with many others, who had better not all try again at once.
+    // A second conflict in a row means that many processes try at once: they must not all try again at the same moment.
     const pause = error.pause === 0 && before !== undefined ? undefined : error.pause;
     const tooLong = pause !== undefined && pause > Math.min(patience - failingFor, this.#left() - 100);
     if (failingFor >= patience || tooLong || this.#left() < 100) throw error;

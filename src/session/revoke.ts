@@ -15,7 +15,7 @@ export interface Revoked {
   readonly complete: boolean;
 }
 
-/** Revokes our sign-in on a server, by `deadline` (as performance.now() counts). Throws TkaError where it could not be told. */
+/** Revokes our sign-in on a server, by `deadline` (as performance.now() counts). Throws TkaError if it could not be told. */
 export async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number): Promise<Revoked> {
   let hasMoved = false;
   for (let tried = 1; ; tried++) {

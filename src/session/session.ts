@@ -1,4 +1,5 @@
 import type { CacheEntry } from '../credential/entry.ts';
+import { isObject, parseJson } from '../util/json.ts';
 import { cleanText } from '../util/text.ts';
 
 /** What the slow path knows of an entry beyond what the fast path needs. Times are RFC 3339. */
@@ -53,12 +54,8 @@ export function entryOf(session: Session): CacheEntry {
 
 /** `inServersClock`: the server's clock minus ours, if 0.1.0 wrote the entry's time by the server's clock; else 0. */
 function parseDetails(text: string): (SessionDetails & { inServersClock: number }) | undefined {
-  let value: Readonly<Record<string, unknown>>;
-  try {
-    value = JSON.parse(text) ?? {};
-  } catch {
-    return undefined;
-  }
+  const value = parseJson(text);
+  if (!isObject(value)) return undefined;
   const { username, role, until, clockOffset, serverClock = clockOffset, caData, insecureSkipTlsVerify } = value;
   const formerRole = typeof value.formerRole === 'string' ? cleanText(value.formerRole) : undefined;
   if (typeof username !== 'string' || typeof role !== 'string' || !isTimestamp(until)) return undefined;

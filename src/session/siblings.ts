@@ -1,6 +1,7 @@
 // The other servers of a cluster, which may take the place of one that is away.
 import type { ClusterAccess, ClusterDescription } from '../tka/answers.ts';
 import { readOwn } from '../util/files.ts';
+import type { Json } from '../util/json.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { readObject } from './files.ts';
 import { StateFiles } from './state-files.ts';
@@ -65,7 +66,7 @@ export class SiblingNotes extends StateFiles {
   }
 }
 
-function parseSiblings(value: Readonly<Record<string, unknown>> | undefined): Siblings | undefined {
+function parseSiblings(value: Json | undefined): Siblings | undefined {
   const { apiServer, caData, insecureSkipTlsVerify, cluster, signInStore, servers } = value ?? {};
   if (typeof apiServer !== 'string' || typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean')
     return undefined;

@@ -69,7 +69,7 @@ export class Machine {
     return this.store.read(this.cluster.server);
   }
 
-  sessions(timeout = 5000, store = this.store): Sessions {
+  sessions(timeout = 30_000, store = this.store): Sessions {
     return new Sessions({
       store,
       timeout,
