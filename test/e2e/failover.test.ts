@@ -54,7 +54,7 @@ const nodes = (home: Home) => home.kubectl('get namespaces --request-timeout=20s
 describe.concurrent('the first of two servers is away', () => {
   test('login writes down the cluster’s other servers, and nothing secret', async ({ home, set, first, second }) => {
     expect((await home.run('login prod-us')).status).toBe(0);
-    const own = { server: first.server, servers: [second.server] };
+    const own = { server: first.server, servers: [second.server], namedBy: first.server };
     expect(extension(home)).toEqual({ ...own, cluster: set.cluster, signInStore: set.store });
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).not.toMatch(/eyJ/);
   });
@@ -143,6 +143,7 @@ describe.concurrent('the first of two servers is away', () => {
     fs.rmSync(path.join(home.state, 'siblings'), { recursive: true });
     const text = fs.readFileSync(home.kubeconfig, 'utf8');
     const old = text
+      .replace(/^ +namedBy: .*\n/m, '')
       .replace(/^ +cluster: "prod-us"\n(?= +server: )/m, '')
       .replace(/^ +servers:\n +- .*\n/m, '')
       .replace(/^ +signInStore: .*\n/m, '');
@@ -184,7 +185,7 @@ describe.concurrent('the first of two servers is away', () => {
       expect(ran.took).toBeLessThan(8000);
       const names = parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map((each: { name: string }) => each.name);
       // The server that is away cannot confirm that it is of the cluster.
-      expect(extension(home, names[0])).toEqual({ server: second.server });
+      expect(extension(home, names[0])).toEqual({ server: second.server, namedBy: first.server });
       fs.rmSync(home.cache, { recursive: true });
       fs.rmSync(path.join(home.state, 'siblings'), { recursive: true });
       fs.rmSync(home.kubeconfig);
