@@ -90,7 +90,15 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     ['config tailscale.port many', /tailscale\.port must be a port/, /^/],
     ['config debug perhaps', /debug must be true or false/, /^/],
     ['version -o xml', /output/, /--help/],
-  ])('%s', async ([args, error, hint], { home, us }) => {
+    ['login a b --context x', /--context names one context, but several are meant$/, /kubectl tka login --help/],
+    ['login prod-us -l a=b', /give either names or a selector$/, /kubectl tka login --help/],
+    ['login prod-us --all-contexts', /login takes either names or --all-contexts$/, /kubectl tka login --help/],
+    ['login --all-contexts --context x', /cannot be used with option '--context/, /kubectl tka login --help/],
+    ['logout prod-us -l a=b', /give either names or a selector$/, /kubectl tka logout --help/],
+    ['logout prod-us --all', /logout takes either a name or --all$/, /kubectl tka logout --help/],
+    ['logout -l a=b --all', /logout takes either a name or --all$/, /kubectl tka logout --help/],
+    ['forget prod-us --all', /forget takes either a name or --all$/, /kubectl tka forget --help/],
+  ])('%s', async ([args, error, hint], { home, mesh }) => {
     const before = home.files();
     const wrong = await home.run(args);
     expect(wrong).toMatchObject({ status: 2, stdout: '' });
@@ -99,7 +107,7 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     expect(lines(wrong.stderr).filter((line) => line.startsWith('error: '))).toHaveLength(1);
     expect(lines(wrong.stderr).slice(1).join('\n')).toMatch(hint);
     expect(home.files()).toEqual(before);
-    expect(us.requests.filter(({ route }) => route !== 'memberlist')).toEqual([]);
+    expect(mesh.clusters.flatMap(({ requests }) => requests).filter(({ route }) => route !== 'memberlist')).toEqual([]);
   });
 
   test('a name that two clusters bear', async ({ home, us, eu }) => {

@@ -71,11 +71,12 @@ describe.concurrent('clusters', () => {
 
   test('-o name, the table, and -o wide', async ({ home, us, eu }) => {
     await home.run('login prod-us');
-    expect(await home.run('clusters -o name')).toMatchObject({
-      status: 0,
-      stdout: 'prod-eu\nprod-us\nstaging\n',
-      stderr: '',
-    });
+    await home.transcript(`
+      $ kubectl tka clusters -o name
+      prod-eu
+      prod-us
+      staging
+    `);
     const table = lines((await home.run('clusters')).stdout);
     expect(table.map((line) => line.split(/ {2,}/))).toEqual([
       ['NAME', 'STATE', 'CONTEXT', 'SESSION', 'LABELS'],
@@ -111,12 +112,8 @@ describe.concurrent('clusters', () => {
   });
 
   test('no match: nothing on stdout for people, [] for scripts', async ({ home }) => {
-    expect(await home.run('clusters -l a=b')).toMatchObject({
-      status: 0,
-      stdout: '',
-      stderr: 'no cluster matches the selector\n',
-    });
     const stderr = 'no cluster matches the selector\n';
+    expect(await home.run('clusters -l a=b')).toMatchObject({ status: 0, stdout: '', stderr });
     for (const [format, stdout] of [
       ['json', '[]\n'],
       ['yaml', '[]\n'],
@@ -223,13 +220,14 @@ describe.concurrent('clusters', () => {
 
 describe.concurrent('status', () => {
   test('of a fresh machine', async ({ home }) => {
-    expect(await home.run('status')).toMatchObject({
-      status: 0,
-      stdout: '',
-      stderr: 'no sessions on this machine\nhint: kubectl tka login\n',
-    });
-    expect(await home.run('status -o json')).toMatchObject({ status: 0, stdout: '[]\n', stderr: '' });
-    expect(await home.run('status -q')).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    await home.transcript(`
+      $ kubectl tka status
+      ! no sessions on this machine
+      ! hint: kubectl tka login
+      $ kubectl tka status -o json
+      []
+      $ kubectl tka status -q
+    `);
   });
 
   test('-o json: active, expired and signed out, from the cache alone', async ({ home, mesh, us, eu }) => {
@@ -270,11 +268,12 @@ describe.concurrent('status', () => {
     await home.credential(us);
     expect((await json(home, 'status')).rows).toMatchObject([{ name: '127.0.0.1', server: us.server }]);
     eu.resetCounts();
-    expect(await home.run('logout prod-eu')).toMatchObject({
-      status: 1,
-      stdout: '',
-      stderr: `error: you were not signed in to prod-eu (${eu.server})\nhint: kubectl tka status\n`,
-    });
+    await home.transcript(`
+      $ kubectl tka logout prod-eu
+      ! error: you were not signed in to prod-eu (${eu.server})
+      ! hint: kubectl tka status
+      [1]
+    `);
     expect(eu.counts.logout).toBe(1);
     const { rows } = await json(home, 'status');
     expect(rows).toHaveLength(1);

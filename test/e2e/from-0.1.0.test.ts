@@ -4,24 +4,28 @@ import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import { entryName } from '../../src/credential/entry.ts';
-import { demoClusters, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
-import { Home } from '../fixtures/home.ts';
-import { test as plain } from '../fixtures/mesh.ts';
+import type { SandboxMesh } from '../../src/sandbox/mesh.ts';
+import type { Home } from '../fixtures/home.ts';
+import { testWithReplicas as test } from '../fixtures/mesh.ts';
 import { program } from '../fixtures/program.ts';
 
 const samples = path.join(import.meta.dirname, '../samples/v0.1.0');
 const rfc3339 = (time: number) => new Date(time).toISOString().replace(/\.\d+Z$/, 'Z');
 
-/** Puts the files of version 0.1.0 into a HOME: `left` is for how many more milliseconds its token is good. */
-function install(home: Home, net: SandboxMesh, left = 20 * 60_000): { token: string } {
-  const us = net.cluster('prod-us');
+/**
+ * Puts the files of version 0.1.0 into a HOME, and has the servers speak as those of 0.1.0. `left` is the remaining
+ * lifetime of the token in milliseconds.
+ */
+function install(home: Home, mesh: SandboxMesh, left = 20 * 60_000): { token: string } {
+  const us = mesh.cluster('prod-us');
   const now = Math.floor(Date.now() / 1000) * 1000;
   const token = us.issueToken({ ttlMs: left });
   const values: Record<string, string> = {
     ...{ ca: us.caData, command: program, token, length: String(token.length), now: String(now - 60_000) },
     ...{ expires: rfc3339(now + left), until: rfc3339(now + left), refresh: String((now + left * 0.9) / 1000 - 120) },
   };
-  for (const cluster of net.clusters) {
+  for (const cluster of mesh.clusters) {
+    cluster.gossip.cluster = null;
     values[cluster.name] = cluster.server;
     values[`${cluster.name} api`] = cluster.apiServer;
   }
@@ -40,54 +44,40 @@ function install(home: Home, net: SandboxMesh, left = 20 * 60_000): { token: str
   const name = entryName(us.server);
   put('list.json', path.join(home.state, 'clusters', `${name}.json`));
   put('synced.json', path.join(home.state, 'synced', `${name}.json`));
-  put('signed-out', path.join(home.state, 'signed-out', entryName(net.cluster('staging').server) ?? ''));
+  put('signed-out', path.join(home.state, 'signed-out', entryName(mesh.cluster('staging').server) ?? ''));
   return { token };
 }
 
-const test = plain.extend<{ net: SandboxMesh; user: Home }>({
-  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
-  net: async ({}, use) => {
-    await using mesh = await startMesh({ clusters: demoClusters });
-    // Servers of version 0.1.0, too, until a test says otherwise.
-    for (const cluster of mesh.clusters) cluster.gossip.cluster = null;
-    await use(mesh);
-  },
-  user: async ({ net }, use) => {
-    using home = new Home(net.cluster('prod-us').server);
-    await use(home);
-  },
-});
-
-const contexts = (user: Home): string[] =>
-  parse(fs.readFileSync(user.kubeconfig, 'utf8')).contexts.map(({ name }: { name: string }) => name);
+const contexts = (home: Home): string[] =>
+  parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map(({ name }: { name: string }) => name);
 const before = ['prod-us', '127.0.0.1', 'prod-eu', 'staging'];
 
 describe('files of version 0.1.0', () => {
-  test('a fresh token is served, and nobody is asked', async ({ net, user }) => {
-    const { token } = install(user, net);
-    const us = net.cluster('prod-us');
-    const ran = await user.credential(us);
+  test('a fresh token is served, and nobody is asked', async ({ mesh, home }) => {
+    const { token } = install(home, mesh);
+    const us = mesh.cluster('prod-us');
+    const ran = await home.credential(us);
     expect(ran).toMatchObject({ status: 0, stderr: '' });
     expect(JSON.parse(ran.stdout).status.token).toBe(token);
     expect(us.requests).toEqual([]);
   });
 
-  test('an old one is refreshed, in its place', async ({ net, user }) => {
-    const { token } = install(user, net, -60_000);
-    const us = net.cluster('prod-us');
-    const ran = await user.credential(us);
+  test('an old one is refreshed, in its place', async ({ mesh, home }) => {
+    const { token } = install(home, mesh, -60_000);
+    const us = mesh.cluster('prod-us');
+    const ran = await home.credential(us);
     expect(ran.status).toBe(0);
     expect(JSON.parse(ran.stdout).status.token).not.toBe(token);
     expect(us.counts.login).toBe(1);
-    expect(user.token(us)).toBe(JSON.parse(ran.stdout).status.token);
+    expect(home.token(us)).toBe(JSON.parse(ran.stdout).status.token);
   });
 
   test.for([null, 'stated'])(
     'its servers are grouped, and no context gets another name: cluster %s',
-    async (name, { net, user }) => {
-      install(user, net);
-      if (name !== null) for (const cluster of net.clusters) delete cluster.gossip.cluster;
-      const rows = JSON.parse((await user.run('clusters -o json')).stdout);
+    async (name, { mesh, home }) => {
+      install(home, mesh);
+      if (name !== null) for (const cluster of mesh.clusters) delete cluster.gossip.cluster;
+      const rows = JSON.parse((await home.run('clusters -o json')).stdout);
       expect(rows).toMatchObject([
         { name: 'prod-eu', context: 'prod-eu' },
         {
@@ -98,39 +88,39 @@ describe('files of version 0.1.0', () => {
         },
         { name: 'staging', context: 'staging' },
       ]);
-      expect(await user.run('sync')).toMatchObject({ status: 0, stdout: expect.stringMatching(/^4 unchanged\b/) });
-      expect(await user.run('login prod-us')).toMatchObject({ status: 0 });
-      expect(await user.run('use prod-us-1')).toMatchObject({ status: 0, stdout: 'Switched to context "prod-us".\n' });
-      expect(contexts(user)).toEqual(before);
+      expect(await home.run('sync')).toMatchObject({ status: 0, stdout: expect.stringMatching(/^4 unchanged\b/) });
+      expect(await home.run('login prod-us')).toMatchObject({ status: 0 });
+      expect(await home.run('use prod-us-1')).toMatchObject({ status: 0, stdout: 'Switched to context "prod-us".\n' });
+      expect(contexts(home)).toEqual(before);
     },
   );
 
-  test('nothing is pruned, since it is not known who named the servers', async ({ net, user }) => {
-    install(user, net);
-    for (const name of ['staging', 'prod-eu']) net.cluster(name).gossip.listed = false;
-    fs.rmSync(path.join(user.state, 'clusters'), { recursive: true });
-    const ran = await user.run('sync --prune');
+  test('nothing is pruned, since it is not known who named the servers', async ({ mesh, home }) => {
+    install(home, mesh);
+    for (const name of ['staging', 'prod-eu']) mesh.cluster(name).gossip.listed = false;
+    fs.rmSync(path.join(home.state, 'clusters'), { recursive: true });
+    const ran = await home.run('sync --prune');
     expect(ran).toMatchObject({ status: 0, stderr: expect.stringMatching(/^not pruned, .*: prod-eu, staging$/m) });
-    expect(contexts(user)).toEqual(before);
+    expect(contexts(home)).toEqual(before);
   });
 
-  test('status has one row for a cluster, and what was logged out of stays so', async ({ net, user }) => {
-    install(user, net);
-    await user.credential(net.cluster('prod-us-1'));
-    expect(JSON.parse((await user.run('status -o json')).stdout)).toMatchObject([
+  test('status has one row for a cluster, and what was logged out of stays so', async ({ mesh, home }) => {
+    install(home, mesh);
+    await home.credential(mesh.cluster('prod-us-1'));
+    expect(JSON.parse((await home.run('status -o json')).stdout)).toMatchObject([
       { name: 'prod-us', context: 'prod-us', state: 'active' },
       { name: 'staging', context: 'staging', state: 'signed-out' },
     ]);
-    expect(await user.credential(net.cluster('staging'))).toMatchObject({
+    expect(await home.credential(mesh.cluster('staging'))).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/^error: signed out of .*\nhint: kubectl tka login staging\n$/),
     });
   });
 
-  test('without any server, its last list is still the list', async ({ net, user }) => {
-    install(user, net);
-    for (const cluster of net.clusters) await cluster.stop();
-    const ran = await user.run('clusters -o json');
+  test('without any server, its last list is still the list', async ({ mesh, home }) => {
+    install(home, mesh);
+    for (const cluster of mesh.clusters) await cluster.stop();
+    const ran = await home.run('clusters -o json');
     expect(ran).toMatchObject({ status: 0, stderr: expect.stringContaining('this is the list of ') });
     const rows: { name: string; servers: unknown[] }[] = JSON.parse(ran.stdout);
     expect(rows.map(({ name, servers }) => [name, servers.length])).toEqual([
@@ -138,7 +128,7 @@ describe('files of version 0.1.0', () => {
       ['prod-us', 2],
       ['staging', 1],
     ]);
-    const { stdout } = await user.run('__complete login prod-u');
+    const { stdout } = await home.run('__complete login prod-u');
     expect(stdout).toMatch(/^prod-us\b/m);
     expect(stdout).not.toMatch(/^prod-us-1\b/m);
   });

@@ -1,42 +1,32 @@
-// A cluster with two TKA servers is one cluster: one row, one name, one context, and nobody types a replica's name.
+// A cluster with two TKA servers is one cluster: one row, one name, one context. Nobody types the name of a replica.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { demoClusters, type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { Home } from '../fixtures/home.ts';
-import { test as base } from '../fixtures/mesh.ts';
+import { testWithReplicas as test } from '../fixtures/mesh.ts';
 import { test as onTailnet, peerUrl } from './tailnet.ts';
 
-/** The demo's mesh, of which the server prod-us is configured: prod-us has two servers, prod-eu and staging one each. */
-const test = base.extend<{ net: SandboxMesh; user: Home }>({
-  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
-  net: async ({}, use) => {
-    await using mesh = await startMesh({ clusters: demoClusters });
-    await use(mesh);
-  },
-  user: async ({ net }, use) => {
-    using home = new Home(net.cluster('prod-us').server);
-    await use(home);
-  },
-});
-
-const contexts = (user: Home): [name: string, server: string][] =>
-  parse(fs.readFileSync(user.kubeconfig, 'utf8')).contexts.map(
+const contexts = (home: Home): [name: string, server: string][] =>
+  parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map(
     ({ name, context }: { name: string; context: { extensions: { extension: { server: string } }[] } }) => [
       name,
       context.extensions[0]?.extension.server ?? '',
     ],
   );
-const json = async (user: Home, args: string) => JSON.parse((await user.run(`${args} -o json`)).stdout);
-const pair = (net: SandboxMesh): [SandboxCluster, SandboxCluster] => [net.cluster('prod-us'), net.cluster('prod-us-1')];
+const json = async (home: Home, args: string) => JSON.parse((await home.run(`${args} -o json`)).stdout);
+const pair = (mesh: SandboxMesh): [SandboxCluster, SandboxCluster] => [
+  mesh.cluster('prod-us'),
+  mesh.cluster('prod-us-1'),
+];
 
 describe('a cluster with two servers', () => {
-  test('is one row, which tells how many of them are up', async ({ net, user }) => {
-    const [us, second] = pair(net);
-    expect((await user.run('clusters -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
-    const row = async () => (await json(user, 'clusters')).find(({ name }: { name: string }) => name === 'prod-us');
+  test('is one row, which tells how many of them are up', async ({ mesh, home }) => {
+    const [us, second] = pair(mesh);
+    expect((await home.run('clusters -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
+    const row = async () => (await json(home, 'clusters')).find(({ name }: { name: string }) => name === 'prod-us');
     expect(await row()).toMatchObject({
       server: us.server,
       state: 'healthy',
@@ -45,42 +35,42 @@ describe('a cluster with two servers', () => {
         { name: 'prod-us-1', server: second.server, state: 'healthy' },
       ],
     });
-    expect((await user.run('clusters -o wide')).stdout).toMatch(/^prod-us .* 2\/2 /m);
+    expect((await home.run('clusters -o wide')).stdout).toMatch(/^prod-us .* 2\/2 /m);
     await second.stop();
     expect(await row()).toMatchObject({ state: 'healthy', server: us.server });
-    expect((await user.run('clusters -o wide')).stdout).toMatch(/^prod-us .* 1\/2 /m);
+    expect((await home.run('clusters -o wide')).stdout).toMatch(/^prod-us .* 1\/2 /m);
   });
 
-  test('gets one context, whichever way it is named, and keeps it', async ({ net, user }) => {
-    const [us, second] = pair(net);
+  test('gets one context, whichever way it is named, and keeps it', async ({ mesh, home }) => {
+    const [us, second] = pair(mesh);
     for (const name of ['', 'prod-us', 'prod-us-1', us.server, second.server]) {
-      const ran = await user.run(['login', ...(name === '' ? [] : [name])]);
+      const ran = await home.run(['login', ...(name === '' ? [] : [name])]);
       expect([name, ran.status]).toEqual([name, 0]);
       expect(ran.stdout).toMatch(/^Signed in to prod-us \(/);
       // Only who names a server by its URL gets that one.
-      expect(contexts(user)).toEqual([['prod-us', name === second.server ? second.server : us.server]]);
+      expect(contexts(home)).toEqual([['prod-us', name === second.server ? second.server : us.server]]);
     }
-    expect(await user.run('login prod-us')).toMatchObject({ status: 0 });
-    expect(contexts(user)).toEqual([['prod-us', second.server]]);
+    expect(await home.run('login prod-us')).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual([['prod-us', second.server]]);
     for (const name of ['prod-us', 'prod-us-1']) {
-      expect(await user.run(['use', name])).toMatchObject({ status: 0, stdout: 'Switched to context "prod-us".\n' });
+      expect(await home.run(['use', name])).toMatchObject({ status: 0, stdout: 'Switched to context "prod-us".\n' });
     }
-    expect(await user.run('sync')).toMatchObject({ status: 0, stdout: '2 added: prod-eu, staging. 1 unchanged.\n' });
-    expect(contexts(user)).toHaveLength(3);
-    expect((await user.run('sync')).stdout).toBe('3 unchanged.\n');
-    expect((await json(user, 'clusters')).map(({ context }: { context: string }) => context)).toEqual([
+    expect(await home.run('sync')).toMatchObject({ status: 0, stdout: '2 added: prod-eu, staging. 1 unchanged.\n' });
+    expect(contexts(home)).toHaveLength(3);
+    expect((await home.run('sync')).stdout).toBe('3 unchanged.\n');
+    expect((await json(home, 'clusters')).map(({ context }: { context: string }) => context)).toEqual([
       'prod-eu',
       'prod-us',
       'staging',
     ]);
   });
 
-  test('exec runs once for it, also with a context for each of its servers', async ({ net, user }) => {
-    const folder = path.join(user.root, 'kubectl');
-    user.write(path.join(folder, 'kubectl'), '#!/bin/sh\necho here\n', 0o755);
-    const kubectl = { env: { PATH: `${folder}:${user.env.PATH}` } };
+  test('exec runs once for it, also with a context for each of its servers', async ({ mesh, home }) => {
+    const folder = path.join(home.root, 'kubectl');
+    home.write(path.join(folder, 'kubectl'), '#!/bin/sh\necho here\n', 0o755);
+    const kubectl = { env: { PATH: `${folder}:${home.env.PATH}` } };
     const clusters = ['prod-eu | here', 'prod-us | here', 'staging | here'];
-    const ran = async (args: string) => (await user.run(`exec ${args} -- delete pod x`, kubectl)).stdout;
+    const ran = async (args: string) => (await home.run(`exec ${args} -- delete pod x`, kubectl)).stdout;
     const lines = (text: string) =>
       text
         .trimEnd()
@@ -89,65 +79,65 @@ describe('a cluster with two servers', () => {
         .sort();
     expect(lines(await ran('--parallel 4'))).toEqual(clusters);
     // As version 0.1.0 wrote them.
-    for (const cluster of pair(net)) await user.run(['login', cluster.server, '--context', `old-${cluster.name}`]);
-    expect(contexts(user).map(([name]) => name)).toEqual(['old-prod-us', 'old-prod-us-1']);
+    for (const cluster of pair(mesh)) await home.run(['login', cluster.server, '--context', `old-${cluster.name}`]);
+    expect(contexts(home).map(([name]) => name)).toEqual(['old-prod-us', 'old-prod-us-1']);
     expect(lines(await ran(''))).toEqual(clusters);
-    expect(await user.run('exec prod-us prod-us-1 old-prod-us old-prod-us-1 -- delete pod x', kubectl)).toMatchObject({
+    expect(await home.run('exec prod-us prod-us-1 old-prod-us old-prod-us-1 -- delete pod x', kubectl)).toMatchObject({
       stdout: 'prod-us | here\n',
       stderr: '',
     });
     // Nobody answers: the contexts and the last list are what there is.
-    for (const cluster of net.clusters) await cluster.stop();
+    for (const cluster of mesh.clusters) await cluster.stop();
     expect(lines(await ran('prod-us'))).toEqual(['prod-us | here']);
-    expect(await user.run('exec prod-us-1 old-prod-us -- delete pod x', kubectl)).toMatchObject({
+    expect(await home.run('exec prod-us-1 old-prod-us -- delete pod x', kubectl)).toMatchObject({
       stdout: 'prod-us | here\n',
     });
   });
 
-  test('status shows it once, and names and hints are the cluster’s', async ({ net, user }) => {
-    const [us, second] = pair(net);
-    for (const cluster of [us, second]) await user.run(['login', cluster.server, '--context', `old-${cluster.name}`]);
-    await user.run('clusters');
-    expect(await json(user, 'status')).toMatchObject([
+  test('status shows it once, and names and hints are the cluster’s', async ({ mesh, home }) => {
+    const [us, second] = pair(mesh);
+    for (const cluster of [us, second]) await home.run(['login', cluster.server, '--context', `old-${cluster.name}`]);
+    await home.run('clusters');
+    expect(await json(home, 'status')).toMatchObject([
       { name: 'prod-us', server: second.server, context: 'old-prod-us-1', state: 'active' },
     ]);
-    expect(await user.run('logout prod-us')).toMatchObject({
+    expect(await home.run('logout prod-us')).toMatchObject({
       status: 0,
       stdout: expect.stringMatching(/^Signed out of prod-us \(/),
     });
-    const ambiguous = await user.run('login prod');
+    const ambiguous = await home.run('login prod');
     expect(ambiguous.status).toBe(2);
     for (const name of ['prod-us', 'prod-eu']) expect(ambiguous.stderr).toContain(`hint: kubectl tka login ${name} (`);
-    const complete = await user.run(['__complete', 'login', 'prod-u']);
+    const complete = await home.run(['__complete', 'login', 'prod-u']);
     expect(complete.stdout.split('\n').map((line) => line.split('\t')[0])).not.toContain('prod-us-1');
   });
 
   test('an existing context keeps its name and its server, while that is one of the cluster’s', async ({
-    net,
-    user,
+    mesh,
+    home,
   }) => {
-    const [, second] = pair(net);
-    await user.run(['login', second.server, '--context', 'mine']);
+    const [, second] = pair(mesh);
+    await home.run(['login', second.server, '--context', 'mine']);
     for (const args of ['login prod-us', 'sync', 'use prod-us', 'exec prod-us -- config current-context']) {
-      await user.run(args);
-      expect(contexts(user).filter(([name]) => name === 'mine' || name.startsWith('prod-us'))).toEqual([
+      await home.run(args);
+      expect(contexts(home).filter(([name]) => name === 'mine' || name.startsWith('prod-us'))).toEqual([
         ['mine', second.server],
       ]);
     }
   });
 
-  test('scaled down and up, its context stays as it is', async ({ net, user }) => {
-    const [us, second] = pair(net);
-    await user.run(['login', second.server]);
-    await user.run('sync');
-    const before = fs.readFileSync(user.kubeconfig);
+  test('scaled down and up, its context stays as it is', async ({ mesh, home }) => {
+    const [us, second] = pair(mesh);
+    await home.run(['login', second.server]);
+    await home.run('sync');
+    const before = fs.readFileSync(home.kubeconfig);
     for (const listed of [false, true]) {
       second.gossip.listed = listed;
       if (!listed) await second.stop();
       else await second.start();
-      expect(await user.run('sync')).toMatchObject({ status: 0, stdout: '3 unchanged.\n' });
-      expect(fs.readFileSync(user.kubeconfig)).toEqual(before);
-      expect((await user.run('clusters -o wide')).stdout).toMatch(listed ? /^prod-us .* 2\/2 /m : /^prod-us .* 1\/2 /m);
+      expect(await home.run('sync')).toMatchObject({ status: 0, stdout: '3 unchanged.\n' });
+      expect(fs.readFileSync(home.kubeconfig)).toEqual(before);
+      expect((await home.run('clusters -o wide')).stdout).toMatch(listed ? /^prod-us .* 2\/2 /m : /^prod-us .* 1\/2 /m);
     }
     expect(us.counts.login).toBe(0);
   });

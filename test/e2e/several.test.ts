@@ -35,20 +35,6 @@ describe('login of several', () => {
     expect(ran.stdout).toMatch(/^Signed in to prod-us /m);
     expect(counts(mesh, 'login')).toEqual([1, 0, 0]);
   });
-
-  test.for([
-    'login a b --context x',
-    'login prod-us -l a=b',
-    'login --all-contexts prod-us',
-    'logout prod-us -l a=b',
-    'logout prod-us --all',
-    'logout -l a=b --all',
-  ])('%s is wrong usage', async (args, { mesh, home }) => {
-    const before = home.files();
-    expect(await home.run(args)).toMatchObject({ status: 2, stdout: '' });
-    expect(home.files()).toEqual(before);
-    expect([...counts(mesh, 'login'), ...counts(mesh, 'logout')].every((n) => n === 0)).toBe(true);
-  });
 });
 
 describe('logout of several', () => {
