@@ -24,7 +24,7 @@ export interface ConfirmOptions {
 }
 
 /** A server speaks for another cluster than the one that it was thought to be of. */
-export class OtherCluster extends TkaError {}
+class OtherCluster extends TkaError {}
 
 /** Limit on the other servers that are asked: anyone can claim to be a server of the cluster. */
 const mostOthers = 8;

@@ -28,5 +28,5 @@ export interface FindOptions {
   readonly notice: (line: string) => void;
 }
 
-/** A seed that does not answer for so long is not waited for, in milliseconds. */
+/** Milliseconds to wait for the answer of a seed. */
 export const seedTimeout = 2000;

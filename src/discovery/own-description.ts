@@ -3,7 +3,7 @@ import { TkaError } from '../util/errors.ts';
 import { type FindOptions, seedTimeout } from './find-options.ts';
 import type { ListedMember } from './listing.ts';
 
-/** Servers without a memberlist as members, each as its own /cluster-info describes it. */
+/** Returns servers without a memberlist as members, each as its own /cluster-info describes it. */
 export async function describeServers(
   servers: readonly string[],
   peers: readonly Peer[],

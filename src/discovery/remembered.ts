@@ -5,9 +5,10 @@ import type { FindOptions } from './find-options.ts';
 import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 
+/** Milliseconds for which a cluster that is no longer listed is shown. */
 export const keepMissing = 7 * 86_400_000;
 
-/** The clusters of a list that was kept, without asking anybody. */
+/** Returns the clusters of a list that was kept. Asks no server. */
 export function rememberedClusters(
   list: RememberedList,
   { untrusted, ...options }: GroupOptions & { readonly untrusted?: ReadonlyMap<RememberedMember, string> } = {},
@@ -21,6 +22,7 @@ export function rememberedClusters(
   }
 }
 
+/** Returns a listed member as a row; `unresolved` is the reason without a server. */
 export function rowOf(
   member: RememberedMember,
   unresolved: string,
@@ -31,7 +33,7 @@ export function rowOf(
   return { ...member, state: stateOf(member, member.server), reason, usable: member.server !== null && !why };
 }
 
-/** The members whose server is stated by the list but may not be used, with the reason. */
+/** Returns the members whose server is stated by the list but may not be used, with the reason. */
 export async function untrustedOf(
   members: readonly RememberedMember[],
   options: FindOptions,
@@ -45,6 +47,7 @@ export async function untrustedOf(
   return untrusted;
 }
 
+/** Returns members that are no longer listed as rows, without those of long ago. */
 export function missingOf(members: readonly RememberedMember[]): ServerRow[] {
   return members
     .filter((member) => Date.now() - member.listed < keepMissing)

@@ -13,7 +13,7 @@ import type { TaggedPeers } from './peers.ts';
 export type Origin = Provenance | 'named' | 'typed';
 
 /** What is known about a server. */
-export interface Evidence {
+interface Evidence {
   readonly origin: Origin;
   /** Whether its node carries the tag; undefined if tailscaled cannot be asked. */
   readonly tagged: boolean | undefined;
@@ -43,7 +43,7 @@ export function isBareWord(name: string): boolean {
   return !/[.:[\]/]/.test(name);
 }
 
-export interface TrustOptions {
+interface TrustOptions {
   readonly tag: string;
   /** Peers with the tag; called once. */
   readonly tagged: () => Promise<TaggedPeers>;

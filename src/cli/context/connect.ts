@@ -59,7 +59,7 @@ export function openConnection(
  * The Tailscale addresses of the device that a host name is: in full, or as its first label. None for a name of the
  * tailnet (or of another, under ts.net) that no device has; undefined for other names, and where tailscaled is silent.
  */
-export async function peerAddresses(
+async function peerAddresses(
   host: string,
   tailnet: () => Promise<TailnetStatus>,
 ): Promise<readonly string[] | undefined> {

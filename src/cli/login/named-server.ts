@@ -10,7 +10,7 @@ import { clusterOfServer } from '../target/listed-server.ts';
 const describeTimeout = 2000;
 
 /** What the context of a named server is for. */
-export interface NamedServer {
+interface NamedServer {
   readonly contextTarget: ContextTarget;
   /** What the server states of its cluster; undefined if it does not. */
   readonly info: Promise<ClusterDescription | undefined>;

@@ -1,13 +1,10 @@
 // Names the contexts of a whole list of clusters at once. The names follow from the list alone: neither the order of the
 // clusters nor the number of runs changes them.
 import { createHash } from 'node:crypto';
-import type { Cluster } from '../../discovery/clusters.ts';
+import type { Cluster, ResolvedCluster } from '../../discovery/clusters.ts';
 import { contextNames } from '../../discovery/naming.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
-
-/** A cluster with a known TKA server. */
-export type ResolvedCluster = Cluster & { readonly server: string };
 
 /** Returns the name that a template gives a cluster. Throws TkaError if that is no usable name. */
 export type ContextTemplate = (cluster: ResolvedCluster) => string;

@@ -1,5 +1,5 @@
 import * as fs from 'node:fs';
-import type { Cluster } from '../../discovery/clusters.ts';
+import type { Cluster, ResolvedCluster } from '../../discovery/clusters.ts';
 import { shellWord } from '../../kubeconfig/damage.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { parseSource } from '../../kubeconfig/source.ts';
@@ -8,7 +8,7 @@ import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { contextsByCluster } from '../target/contexts-by-cluster.ts';
 import { type AccessChange, accessChanges } from './changes.ts';
-import { assignNames, type ContextTemplate, candidateNames, type ResolvedCluster } from './names.ts';
+import { assignNames, type ContextTemplate, candidateNames } from './names.ts';
 
 /** A cluster whose own TKA server has said how its API server is reached. */
 export interface SyncAnswer {

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { login } from '../../../src/cli/commands/login.ts';
-import { assignNames, candidateNames, parseTemplate, type ResolvedCluster } from '../../../src/cli/sync/names.ts';
+import { assignNames, candidateNames, parseTemplate } from '../../../src/cli/sync/names.ts';
+import type { ResolvedCluster } from '../../../src/discovery/clusters.ts';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { UsageError } from '../../../src/util/errors.ts';
 import { Ground } from './fixture.ts';
