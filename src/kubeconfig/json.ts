@@ -1,27 +1,47 @@
+import { damage } from './damage.ts';
 import { escapeForYaml } from './render.ts';
-import type { Layout } from './source.ts';
-import { eol, unsafe } from './text.ts';
-import type { Plain, PlainMap } from './value.ts';
+import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
-/** Returns the value of a file that is JSON; undefined for any other text. */
-export function parseJson({ text }: Pick<Layout, 'text'>): Plain | undefined {
+/** A string, with the colon behind it if it is a key; or a number. */
+const token = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|-?\d[\w.+-]*/gs;
+
+/** Returns the value of a JSON object without duplicate keys; undefined for any other text. Never throws. */
+export function parseJson(text: string): PlainMap | undefined {
+  if (!text.trimStart().startsWith('{')) return undefined;
   try {
-    return JSON.parse(text.replace('\ufeff', ''));
+    const value: Plain = JSON.parse(text.replace(/^\ufeff/, ''));
+    let keys = 0;
+    for (const [, colon] of text.matchAll(token)) if (colon !== undefined) keys++;
+    return isPlainMap(value) && keysOf(value) === keys ? value : undefined;
   } catch {
     return undefined;
   }
+}
+
+function keysOf(value: Plain): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  const values = Object.values(value);
+  return values.reduce((sum: number, each) => sum + keysOf(each), isPlainMap(value) ? values.length : 0);
 }
 
 /**
  * Prints a JSON file anew: indented as it is, else by two spaces, with its line ends and what is around it. Throws
  * TkaError for a number that would not stay as it is written, such as one with twenty digits.
  */
-export function printJson(source: Layout, value: PlainMap): string {
+export function printJson(
+  source: { readonly file: string; readonly text: string; readonly lines: string },
+  value: PlainMap,
+): string {
   const { text } = source;
-  const tokens = text.match(/"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\w.+-]*/gs) ?? [];
-  const changed = tokens.find((token) => !token.startsWith('"') && String(Number(token)) !== token);
-  if (changed !== undefined) throw unsafe(source, text.indexOf(changed), `the number ${changed} would change`);
+  for (const { 0: found, index } of text.matchAll(token)) {
+    if (found.startsWith('"') || String(Number(found)) === found) continue;
+    throw damage(source, index, `cannot edit this safely: the number ${found} would change`);
+  }
   const [head, tail] = [text.slice(0, -text.trimStart().length), text.slice(text.trimEnd().length)];
   const indent = /^\{[ \t\r]*\n([ \t]+)/.exec(text.trimStart())?.[1] ?? '  ';
-  return head + escapeForYaml(JSON.stringify(value, null, indent)).replaceAll('\n', eol(source)) + tail;
+  return (
+    head +
+    escapeForYaml(JSON.stringify(value, null, indent)).replaceAll('\n', text.includes('\r\n') ? '\r\n' : '\n') +
+    tail
+  );
 }

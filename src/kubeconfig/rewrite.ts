@@ -13,12 +13,18 @@ import { isPlainMap, type Plain, type PlainMap } from './value.ts';
  * printed anew. The result is read again, and must mean what it should. Throws TkaError where that cannot be done safely.
  */
 export function rewrite(read: Source, change: FileChange): string {
+  if (parseJson(read.lines) !== undefined) {
+    return ofUsableSize(read, printJson(read, valueAfter(read.value, change)));
+  }
   const source = layoutOf(read);
   if (!equal(source.value, read.value)) throw unsafe(source, 0, 'it was understood in two ways');
   if (source.secondDocument !== undefined) {
     throw unsafe(source, source.secondDocument, 'a second YAML document, which kubectl does not read');
   }
-  if (source.root?.srcToken?.type === 'flow-collection') return rewriteJson(source, change);
+  if (source.root?.srcToken?.type === 'flow-collection') {
+    const start = source.root.range?.[0] ?? 0;
+    throw unsafe(source, start, 'it is in brackets, but is not JSON', [asBlocks(source.file)]);
+  }
   const removal: FileChange = { ...unchanged, remove: change.remove };
   const edits = sectionKeys.flatMap((key) => removalFrom(source, key, change.remove[key]));
   const removed = edits.length === 0 ? source : verified(source, edits, removal).parsed;
@@ -30,14 +36,6 @@ export function rewrite(read: Source, change: FileChange): string {
 const none = { clusters: [], contexts: [], users: [] };
 const nothing = { clusters: new Set<string>(), contexts: new Set<string>(), users: new Set<string>() };
 const unchanged: FileChange = { remove: nothing, update: [], create: none, current: undefined };
-
-function rewriteJson(source: Layout, change: FileChange): string {
-  const value = parseJson(source);
-  const start = source.root?.range?.[0] ?? 0;
-  if (value === undefined) throw unsafe(source, start, 'it is in brackets, but is not JSON', [asBlocks(source.file)]);
-  if (!equal(value, source.value ?? undefined)) throw unsafe(source, start, 'YAML readers read this JSON differently');
-  return ofUsableSize(source, printJson(source, valueAfter(source.value, change)));
-}
 
 /** Returns what a file means after a change. With `probe`, only those new items are in it that are read again. */
 function valueAfter(value: PlainMap | null, change: FileChange, probe = false): PlainMap {

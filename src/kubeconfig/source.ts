@@ -1,6 +1,7 @@
 import { Composer, type Document, isMap, isScalar, isSeq, type Node, type Pair, Parser, type YAMLMap } from 'yaml';
 import { cleanText, quoted } from '../util/text.ts';
 import { damage } from './damage.ts';
+import { parseJson } from './json.ts';
 import { readPlain } from './plain.ts';
 import { NodeReader, startOf } from './reader.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
@@ -55,7 +56,7 @@ export interface Layout extends Source {
  */
 export function parseSource(file: string, bytes: Uint8Array): Source {
   const at = checked(file, decode(file, bytes));
-  const value = readPlain(at.lines);
+  const value = readPlain(at.lines) ?? parseJson(at.lines);
   if (value === undefined) return laidOut(at);
   try {
     return { ...at, value, ...readSections(at, null, value) };

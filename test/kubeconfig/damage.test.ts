@@ -67,6 +67,8 @@ const damages: Record<string, [text: string | Uint8Array, where: string, what: R
   'keys that YAML 1.1 makes equal': ['x: {yes: 1, on: 2}\n', '1:13', /duplicate key "true"/],
   'a duplicate cluster': ['clusters:\n- name: a\n- name: a\n', '3:9', /duplicate name "a" in clusters/],
   'a duplicate user in JSON': ['{"users":[{"name":"a"},{"name":"a"}]}', '1:32', /duplicate name/],
+  'a duplicate key in JSON': ['{"kind":"Config","x":{"a":1,"a":2}}', '1:29', /duplicate key "a"/],
+  'a duplicate key in JSON, once with an escape': ['{"x":{"a":1,"\\u0061":2}}', '1:13', /duplicate key "a"/],
   'a section that is a map': ['clusters: {}\n', '1:11', /clusters is a map, not a list/],
   'a section that is text': ['users: "none"\n', '1:8', /users is text/],
   'a section that is a number': ['contexts: 0\n', '1:11', /contexts is a number/],

@@ -123,11 +123,12 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       fail(answer, withHint(error ?? noName(), answer));
       continue;
     }
-    upsert.push(
-      input.specOf(name, answer, renaming === undefined ? server : serverFor(renaming.context, answer, input)),
-    );
-    if (renaming === undefined) plan.added.push(name);
-    else {
+    if (renaming === undefined) {
+      upsert.push(input.specOf(name, answer, server));
+      plan.added.push(name);
+    } else {
+      const { namedBy } = renaming.context;
+      upsert.push({ ...input.specOf(name, answer, serverFor(renaming.context, answer, input)), namedBy });
       plan.renamed.push({ from: renaming.context.name, to: name });
       remove.push(renaming.context.name);
       // The same cluster under its new name, as with `kubectl config rename-context`.

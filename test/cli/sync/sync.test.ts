@@ -398,6 +398,17 @@ describe('--prune', () => {
     expect(await ground.names()).toEqual(['by-url', 'prod-us']);
   });
 
+  it('spares a context for a server that was named by its address, also after it got another name', async () => {
+    await ground.run((each) => login(each, [staging.server], { switch: false }));
+    const said = await ground.sync({ contextTemplate: '{labels.environment}-{name}', selector: 'environment=staging' });
+    expect(said.stdout).toMatch(/^1 renamed: \S+ to staging-staging\./);
+    await ground.sync();
+    staging.gossip.listed = false;
+    ground.forgetMissing();
+    expect((await ground.sync({ prune: true })).stderr).toContain('named their servers: staging-staging\n');
+    expect(await ground.names()).toContain('staging-staging');
+  });
+
   it('leaves contexts of version 0.1.0 alone, which do not tell what named their servers', async () => {
     await ground.sync();
     ground.write(ground.read().replace(/^ +namedBy: .*\n/gm, ''));
