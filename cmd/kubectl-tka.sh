@@ -260,6 +260,23 @@ if [ ! -f "$1" ] || [ ! -s "$1" ] || [ ! -x "$1" ]; then
   echo 'hint: install it again' >&2
   exit 1
 fi
+# Without glibc 2.28 or newer the program cannot start, and the system's own message has no hint. A glibc before 2.34 has a # linux
+# file with its version in its name; its loader then says whether it is too old. # linux
+tka_glibc=                                                                                # linux
+[ -e /lib64/ld-linux-x86-64.so.2 ] || [ -e /lib/ld-linux-aarch64.so.1 ] || tka_glibc=none # linux
+for tka_minor in 12 17 18 19 20 21 22 23 24 25 26 27; do                                  # linux
+  for tka_folder in /lib64 /lib/x86_64-linux-gnu /lib/aarch64-linux-gnu; do               # linux
+    [ -e "$tka_folder/ld-2.$tka_minor.so" ] || continue                                   # linux
+    case $(LD_TRACE_LOADED_OBJECTS=1 "$1" 2>&1) in                                        # linux
+    *GLIBC_*'not found'*) tka_glibc="glibc 2.$tka_minor" ;;                               # linux
+    esac                                                                                  # linux
+  done                                                                                    # linux
+done                                                                                      # linux
+if [ -n "$tka_glibc" ]; then                                                              # linux
+  echo "error: kubectl-tka needs glibc 2.28 or newer, and this system has $tka_glibc" >&2 # linux
+  echo 'hint: use it on Debian 10, Ubuntu 20.04, RHEL 8 or newer' >&2                     # linux
+  exit 1                                                                                  # linux
+fi                                                                                        # linux
 # What the caller asks of its own Node (--inspect-brk, --require) must not stop kubectl.
 if [ -n "${TKA_NODE_OPTIONS-}" ]; then
   export NODE_OPTIONS="$TKA_NODE_OPTIONS"

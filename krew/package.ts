@@ -1,5 +1,5 @@
-// npm run package [-- --target NAME ...] [--out FOLDER]: the archives of a version, what they hash to and contain, and
-// krew's manifest. From one commit they are always the same.
+// npm run package [-- --target NAME ... --allow-missing --out FOLDER]: the archives of a version, what they hash to and
+// contain, and krew's manifest. From one commit they are always the same.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -7,10 +7,11 @@ import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { bundle, launcher } from '../build.ts';
 import { type Entry, tarGz, zip } from './archive.ts';
-import { makeExecutable, Unavailable } from './executable.ts';
+import { makeExecutable } from './executable.ts';
+import { type Library, libraries, libraryLicence } from './libraries.ts';
 import { manifest, type Shipped } from './manifest.ts';
 import { sbom, thirdPartyLicences } from './sbom.ts';
-import { Failed, ownTarget, root, type Target, targets } from './targets.ts';
+import { Failed, ownTarget, root, type Target, targets, Unavailable } from './targets.ts';
 
 const largest = 45e6;
 const completions = 'src/cli/completion';
@@ -22,14 +23,11 @@ export interface Made {
 }
 
 /**
- * Writes archives, checksums.txt, the SBOM and krew's manifest, in place of those of the run before. Throws Failed where
- * an archive is larger than 45 MB or a tool or a download fails: what stood there then still does.
+ * Writes archives, the SBOM, krew's manifest and checksums.txt, in place of those of the run before. Throws Failed where
+ * an archive is larger than 45 MB, a download fails, or, without `allowMissing`, a target cannot be made here: what stood
+ * there then still does.
  */
-export async function makePackages(
-  wanted: readonly Target[],
-  out: string,
-  plugin = path.join(root, 'krew', 'tka.yaml'),
-): Promise<Made> {
+export async function makePackages(wanted: readonly Target[], out: string, allowMissing = false): Promise<Made> {
   const { name, version, homepage } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
   const time = commitTime();
   const program = await bundle();
@@ -43,15 +41,19 @@ export async function makePackages(
     const leftOut: Made['leftOut'][number][] = [];
     const made: Promise<Shipped>[] = [];
     for (const target of wanted) {
-      const executable = path.join(work, target.name);
+      let beside: readonly Library[];
       try {
-        await makeExecutable(target, program, executable);
+        beside = await libraries(target);
       } catch (reason) {
         if (!(reason instanceof Unavailable)) throw reason;
+        if (!allowMissing) throw new Failed(`${target.name} cannot be made: ${reason.message}`, reason.hint);
         leftOut.push({ target, reason });
         continue;
       }
-      const entries = contents(target, fs.readFileSync(executable), notices);
+      const executable = path.join(work, target.name);
+      await makeExecutable(target, program, executable);
+      const licences = beside.length === 0 ? notices : `${notices}\n${await libraryLicence()}`;
+      const entries = contents(target, fs.readFileSync(executable), beside, licences);
       fs.rmSync(executable);
       const file = `${name}-${version}-${target.name}.${target.os === 'windows' ? 'zip' : 'tar.gz'}`;
       made.push(write(target, path.join(work, file), entries, time));
@@ -62,26 +64,24 @@ export async function makePackages(
       const bom = `${name}-${version}.cdx.json`;
       const platforms = shipped.map(({ target }) => target);
       fs.writeFileSync(path.join(work, bom), await sbom(platforms, time));
-      const listed = [...shipped, { file: bom, sha256: sha256(fs.readFileSync(path.join(work, bom))) }];
-      const sums = listed.map(({ sha256, file }) => `${sha256}  ${file}\n`).join('');
+      const release = { version, homepage, downloads: `${homepage}/releases/download` };
+      fs.writeFileSync(path.join(work, 'tka.yaml'), manifest(release, shipped));
+      files.push(...shipped.map(({ file }) => file), bom, 'tka.yaml');
+      const sums = files.map((file) => `${sha256(fs.readFileSync(path.join(work, file)))}  ${file}\n`).join('');
       fs.writeFileSync(path.join(work, 'checksums.txt'), sums);
-      files.push(...listed.map(({ file }) => file), 'checksums.txt');
+      files.push('checksums.txt');
     }
     // The checksums go first and come last.
     for (const old of fs.readdirSync(out).filter(isOurs).sort()) fs.rmSync(path.join(out, old), { force: true });
     for (const file of files) fs.renameSync(path.join(work, file), path.join(out, file));
-    if (files.length === 0) return { files, leftOut };
-    const yaml = manifest({ version, homepage, downloads: `${homepage}/releases/download` }, shipped);
-    fs.writeFileSync(path.join(work, 'tka.yaml'), yaml);
-    fs.copyFileSync(path.join(work, 'tka.yaml'), plugin);
-    return { files: [...files.map((file) => path.join(out, file)), plugin], leftOut };
+    return { files: files.map((file) => path.join(out, file)), leftOut };
   } finally {
     clear();
     process.off('exit', clear);
   }
 }
 
-function contents(target: Target, executable: Uint8Array, notices: string): Entry[] {
+function contents(target: Target, executable: Uint8Array, beside: readonly Library[], licences: string): Entry[] {
   const windows = target.os === 'windows';
   const file = (name: string, data: Uint8Array | string, mode: Entry['mode'] = 0o644): Entry => {
     return { name, data: Buffer.from(data), mode };
@@ -94,13 +94,14 @@ function contents(target: Target, executable: Uint8Array, notices: string): Entr
     ...(target.os === 'windows'
       ? [file('kubectl-tka.exe', executable, 0o755)]
       : [file('kubectl-tka', launcher(target.os, 'executable'), 0o755), file('lib/kubectl-tka', executable, 0o755)]),
+    ...beside.map(({ name, data }) => file(`lib/${name}`, data)),
     windows
       ? copy('kubectl_complete-tka.cmd', 'cmd/kubectl_complete-tka.cmd', 0o755)
       : copy('kubectl_complete-tka', 'cmd/kubectl_complete-tka.sh', 0o755),
     ...scripts.sort().map((name) => copy(`completions/${name}`, path.join(completions, name))),
     copy('LICENSE'),
     copy('README.md'),
-    file('THIRD_PARTY_LICENSES', notices),
+    file('THIRD_PARTY_LICENSES', licences),
   ];
 }
 
@@ -116,7 +117,7 @@ function sha256(data: Uint8Array): string {
 }
 
 function isOurs(name: string): boolean {
-  return /^\.?kubectl-tka-.*\.(?:tar\.gz|zip|cdx\.json)$|^checksums\.txt$/.test(name);
+  return /^\.?kubectl-tka-.*\.(?:tar\.gz|zip|cdx\.json)$|^checksums\.txt$|^tka\.yaml$/.test(name);
 }
 
 /** SOURCE_DATE_EPOCH (seconds), else the time of the commit, else that of a file without one. */
@@ -138,13 +139,20 @@ function commitTime(): Date {
   }
 }
 
+export interface Options {
+  readonly wanted: readonly Target[];
+  readonly out: string;
+  readonly allowMissing: boolean;
+}
+
 /** What the command line asks for. Throws Failed, with status 2, where it is none. */
-export function options(args: readonly string[]): { readonly wanted: readonly Target[] | undefined; out: string } {
-  const names = ['own', ...targets.map((target) => target.name)].join(', ');
-  const usage = (message: string) => new Failed(message, `--target NAME (${names}), --out FOLDER`, 2);
+export function options(args: readonly string[]): Options {
+  const known = ['own', ...targets.map((target) => target.name)].join(', ');
+  const usage = (message: string) => new Failed(message, `--target NAME (${known}), --allow-missing, --out FOLDER`, 2);
   const parse = () => {
     const options = {
       target: { type: 'string', multiple: true },
+      'allow-missing': { type: 'boolean', default: false },
       out: { type: 'string', default: 'release' },
     } as const;
     try {
@@ -153,13 +161,13 @@ export function options(args: readonly string[]): { readonly wanted: readonly Ta
       throw usage((error as Error).message.split('. ', 1)[0] ?? '');
     }
   };
-  const { target, out } = parse();
-  const wanted = target?.map((name) => {
+  const { target: names = targets.map(({ name }) => name), out, 'allow-missing': allowMissing } = parse();
+  const wanted = names.map((name) => {
     const found = name === 'own' ? ownTarget() : targets.find((t) => t.name === name);
     if (found === undefined) throw usage(`no such target: ${name}`);
     return found;
   });
-  return { wanted: wanted === undefined ? undefined : [...new Set(wanted)], out: path.resolve(root, out) };
+  return { wanted: [...new Set(wanted)], out: path.resolve(root, out), allowMissing };
 }
 
 async function main(): Promise<number> {
@@ -172,13 +180,13 @@ async function main(): Promise<number> {
     process.on(signal, () => process.exit(128 + number));
   }
   try {
-    const { wanted, out } = options(process.argv.slice(2));
-    const { files, leftOut } = await makePackages(wanted ?? targets, out);
+    const { wanted, out, allowMissing } = options(process.argv.slice(2));
+    const { files, leftOut } = await makePackages(wanted, out, allowMissing);
     for (const file of files) process.stdout.write(`${path.relative(root, file)}\n`);
     for (const { target, reason } of leftOut) {
       process.stderr.write(`warning: ${target.name} is left out: ${reason.message}\nhint: ${reason.hint}\n`);
     }
-    return files.length === 0 || (wanted !== undefined && leftOut.length > 0) ? 1 : 0;
+    return files.length === 0 ? 1 : 0;
   } catch (error) {
     if (!(error instanceof Failed)) throw error;
     process.stderr.write(error.told());

@@ -1,11 +1,15 @@
-// npm run release -- VERSION [what npm run package takes]: sets the version, dates its section of CHANGELOG.md, commits and tags, and packages what
-// the tag names. Nothing is published: it ends with the commands that do that.
+// npm run release -- VERSION [what npm run package takes]: checks and tests what is there, sets the version everywhere,
+// dates its section of CHANGELOG.md, commits, packages and tags. Nothing is published: it ends with the commands that do.
 import { execFileSync, type StdioOptions } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { changelogOf, notesOf } from './changelog.ts';
 import { options } from './package.ts';
 import { Failed, npm, root } from './targets.ts';
+import { compareVersions, isPrerelease, isVersion, withVersion } from './version.ts';
+
+const branch = 'main';
 
 function git(...args: string[]): string {
   try {
@@ -15,49 +19,103 @@ function git(...args: string[]): string {
   }
 }
 
-function release(version: string, packaging: readonly string[]): void {
-  const changelog = path.join(root, 'CHANGELOG.md');
-  options(packaging);
-  const tag = `v${version}`;
-  const pack = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  if (
-    !/^(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*)){2}(?:-(?!0\d+(?:\.|$))[0-9A-Za-z-]+(?:\.(?!0\d+(?:\.|$))[0-9A-Za-z-]+)*)?$/.test(
-      version,
-    )
-  ) {
-    throw new Failed(`${version} is no version: 1.2.3, or 1.2.3-rc.1`);
-  }
-  if (git('status', '--porcelain') !== '') throw new Failed('the work tree has changes: commit them, or put them away');
-  if (git('tag', '--list', tag) !== '') throw new Failed(`there is a tag ${tag} already`);
-  const today = new Date().toISOString().slice(0, 10);
-  if (!fs.existsSync(changelog)) throw new Failed('there is no CHANGELOG.md');
-  const dated = changelogOf(fs.readFileSync(changelog, 'utf8'), version, today, pack.homepage);
-  if (dated === undefined) throw new Failed('CHANGELOG.md says nothing under [Unreleased]');
+const read = (file: string) => fs.readFileSync(path.join(root, file), 'utf8');
+const write = (file: string, text: string) => fs.writeFileSync(path.join(root, file), text);
 
-  try {
-    fs.writeFileSync(changelog, dated);
-    if (pack.version !== version) npm(['version', version, '--no-git-tag-version', '--ignore-scripts']);
-    git('commit', '--quiet', '--all', '--message', `release: ${tag}`);
-  } catch (error) {
-    git('restore', '--staged', '--worktree', 'CHANGELOG.md', 'package.json', 'package-lock.json');
-    throw error;
-  }
+function release(version: string, packaging: readonly string[]): void {
+  const { out } = options(packaging);
+  const tag = `v${version}`;
+  const pack = JSON.parse(read('package.json'));
+  if (!isVersion(version)) throw new Failed(`${version} is no version: 1.2.3, or 1.2.3-rc.1`);
+  checkTree(tag);
+  checkHigher(version);
+  checkLock(pack);
+  const today = new Date().toISOString().slice(0, 10);
+  const dated = changelogOf(read('CHANGELOG.md'), version, today, pack.homepage);
+  if (dated === undefined) throw new Failed('CHANGELOG.md says nothing under [Unreleased]');
+  for (const script of ['lint', 'typecheck', 'test']) runScript(script);
+
+  commitVersion(pack.version, version, dated);
   // The archives name their commit, so it comes first.
   const made = packages(packaging);
-  const notes = path.join(path.dirname(made[0] ?? ''), 'notes.md');
-  fs.writeFileSync(path.join(root, notes), notesOf(dated, version) ?? '');
+  const notes = path.join(out, 'notes.md');
+  fs.writeFileSync(notes, notesOf(dated, version) ?? '');
   git('tag', '--annotate', tag, '--message', tag);
-  process.stdout.write([...made, notes].map((file) => `${file}\n`).join(''));
-  const assets = made.filter((file) => !file.endsWith('.yaml'));
+  // krew reads this repository as an index: what is in plugins/ is what `kubectl krew upgrade` installs.
+  if (!isPrerelease(version)) commitPlugin(tag, path.join(out, 'tka.yaml'));
+  const shown = path.relative(root, notes);
+  process.stdout.write([...made, shown].map((file) => `${file}\n`).join(''));
+  const kind = isPrerelease(version) ? '--prerelease ' : '';
   process.stderr.write(
     [
-      `${tag} is committed and tagged here, and nowhere else. To publish it:`,
-      `  git push origin HEAD ${tag}`,
-      `  gh release create ${tag} --title ${tag} --notes-file ${notes} ${assets.join(' ')}`,
-      '  and copy krew/tka.yaml to plugins/ of the krew index',
+      `${tag} is committed and tagged here, and nowhere else. To publish it, in this order:`,
+      `  git push origin ${tag}`,
+      `  gh release create ${tag} --verify-tag ${kind}--title ${tag} --notes-file ${shown} ${made.join(' ')}`,
+      `  git push origin ${branch}`,
       '',
     ].join('\n'),
   );
+}
+
+function checkTree(tag: string): void {
+  const current = git('rev-parse', '--abbrev-ref', 'HEAD');
+  if (current !== branch) throw new Failed(`releases are made on the branch ${branch}, and this is ${current}`);
+  if (git('status', '--porcelain') !== '') throw new Failed('the work tree has changes: commit them, or put them away');
+  if (git('tag', '--list', tag) !== '') throw new Failed(`there is a tag ${tag} already`);
+}
+
+function checkHigher(version: string): void {
+  const tags = git('tag', '--list', 'v*').split('\n');
+  const sections = [...read('CHANGELOG.md').matchAll(/^## \[(.+?)\]/gm)].map(([, name = '']) => name);
+  const released = [...tags.map((tag) => tag.slice(1)), ...sections].filter(isVersion).sort(compareVersions);
+  const last = released.at(-1);
+  if (last !== undefined && compareVersions(version, last) <= 0) {
+    throw new Failed(`${version} is not higher than the last version, ${last}`);
+  }
+}
+
+function checkLock(pack: Readonly<Record<string, unknown>>): void {
+  const { packages } = JSON.parse(read('package-lock.json'));
+  const same = ['version', 'dependencies', 'devDependencies', 'optionalDependencies'].every((field) =>
+    isDeepStrictEqual(packages[''][field], pack[field]),
+  );
+  if (!same) throw new Failed('package-lock.json is not of this package.json', 'npm install --package-lock-only');
+}
+
+function runScript(script: string): void {
+  process.stderr.write(`npm run ${script}\n`);
+  const cli = process.env.npm_execpath;
+  const [file, ...first] = cli === undefined ? ['npm'] : [process.execPath, cli];
+  try {
+    const stdio: StdioOptions = ['ignore', 'ignore', 'inherit'];
+    const shell = cli === undefined && process.platform === 'win32';
+    execFileSync(file ?? 'npm', [...first, 'run', '--silent', script], { cwd: root, stdio, shell });
+  } catch {
+    throw new Failed(`npm run ${script} fails here, and nothing is changed`);
+  }
+}
+
+function commitVersion(before: string, version: string, changelog: string): void {
+  try {
+    write('CHANGELOG.md', changelog);
+    for (const file of git('ls-files', '*.md', 'deploy').split('\n')) {
+      const text = read(file);
+      const changed = withVersion(text, before, version);
+      if (file !== 'CHANGELOG.md' && changed !== text) write(file, changed);
+    }
+    if (before !== version) npm(['version', version, '--no-git-tag-version', '--ignore-scripts']);
+    git('commit', '--quiet', '--all', '--message', `release: v${version}`);
+  } catch (error) {
+    git('restore', '--staged', '--worktree', '.');
+    throw error;
+  }
+}
+
+function commitPlugin(tag: string, manifest: string): void {
+  fs.mkdirSync(path.join(root, 'plugins'), { recursive: true });
+  fs.copyFileSync(manifest, path.join(root, 'plugins', 'tka.yaml'));
+  git('add', 'plugins/tka.yaml');
+  git('commit', '--quiet', '--message', `krew: ${tag}`);
 }
 
 // A process of its own: this one has read the version before. Returns the files, relative to the project.
@@ -74,7 +132,7 @@ function packages(args: readonly string[]): string[] {
 }
 
 function main([version, ...packaging]: readonly string[]): number {
-  // Ends what packages, which comes here in its own way: what is committed by then has to be said.
+  // A signal ends the packaging, which fails here in its own way: it must still say what is committed by then.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
   try {
     if (version === undefined || version.startsWith('-'))

@@ -1,59 +1,98 @@
-// What is in the archives: the packages in the bundle, and Node.
+// What is in the archives: the packages in the bundle, Node, and its libraries on Linux.
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { bundledPackages } from '../build.ts';
-import { targets as all, Failed, locked, nodeFolder, npm, ownTarget, root, type Target } from './targets.ts';
+import { libraryPackages } from './libraries.ts';
+import { targets as all, Failed, lockedPackages, nodeFolder, root, type Target } from './targets.ts';
 
 interface Component {
   readonly 'bom-ref': string;
-  readonly type: string;
-  readonly name: string;
-  readonly version: string;
+  readonly [key: string]: unknown;
 }
 
-interface Bom {
-  serialNumber?: string;
-  metadata: { timestamp: string; component: { name: string; 'bom-ref': string; properties?: unknown } };
-  components: Component[];
-  dependencies: { ref: string; dependsOn: string[] }[];
-}
+const licence = (id: string) => [/[ (]/.test(id) ? { expression: id } : { license: { id } }];
 
-/** A CycloneDX document (JSON, version 1.5) of what ships for these targets; the same for the same package-lock.json. */
+/**
+ * Returns a CycloneDX document (JSON, version 1.5) of what ships for these targets. It is made of package-lock.json
+ * alone, and not by npm, whose versions write different ones.
+ */
 export async function sbom(targets: readonly Target[], time: Date): Promise<string> {
-  const { name } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  const bom: Bom = JSON.parse(
-    npm(['sbom', '--sbom-format', 'cyclonedx', '--sbom-type', 'application', '--package-lock-only']),
+  const { name, version, license } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+  const lock = lockedPackages();
+  const bundled = await bundledPackages();
+  const places = [...bundled, ...new Set(targets.map((target) => target.node))];
+  const ref = (place: string) => `${packageName(place)}@${lock(place).version}`;
+  const packages = places.map((place): Component => {
+    const { version, integrity, license } = lock(place);
+    return {
+      'bom-ref': ref(place),
+      type: 'library',
+      name: packageName(place),
+      version,
+      scope: 'required',
+      purl: `pkg:npm/${packageName(place).replace('@', '%40')}@${version}`,
+      hashes: [{ alg: 'SHA-512', content: Buffer.from(integrity.slice(7), 'base64').toString('hex') }],
+      licenses: licence(license),
+    };
+  });
+  const nodes = [...new Set(targets.map((target) => lock(target.node).version))].map(
+    (version): Component => ({
+      'bom-ref': `node@${version}`,
+      type: 'platform',
+      name: 'node',
+      version,
+      scope: 'required',
+      cpe: `cpe:2.3:a:nodejs:node.js:${version}:*:*:*:*:*:*:*`,
+      purl: `pkg:generic/node@${version}`,
+      licenses: licence('MIT'),
+    }),
   );
-  const self = bom.metadata.component['bom-ref'];
-  const names = [...(await bundledPackages()), ...targets.map((target) => target.node)];
-  const shipped = new Set(names.map((name) => `${packageName(name)}@${locked(name).version}`));
-  const nodes = [...new Set(targets.map((target) => locked(target.node).version))].map((version) => ({
-    'bom-ref': `node@${version}`,
-    type: 'platform',
-    name: 'node',
-    version,
-    scope: 'required',
-    cpe: `cpe:2.3:a:nodejs:node.js:${version}:*:*:*:*:*:*:*`,
-    purl: `pkg:generic/node@${version}`,
-    licenses: [{ license: { id: 'MIT' } }],
-  }));
-  bom.metadata.timestamp = time.toISOString();
-  bom.metadata.component.name = name;
-  delete bom.metadata.component.properties;
-  bom.components = [...bom.components.filter((component) => shipped.has(component['bom-ref'])), ...nodes];
-  bom.dependencies = [
-    { ref: self, dependsOn: [...shipped, ...nodes.map((node) => node['bom-ref'])].sort() },
-    ...bom.dependencies
-      .filter(({ ref }) => shipped.has(ref))
-      .map(({ ref, dependsOn }) => ({ ref, dependsOn: dependsOn.filter((needed) => shipped.has(needed)) })),
-    ...nodes.map((node) => ({ ref: node['bom-ref'], dependsOn: [] })),
-  ];
-  delete bom.serialNumber;
+  const libraries = targets.flatMap(libraryPackages).map(({ name, version, arch, sha256 }): Component => {
+    const purl = `pkg:deb/debian/${encodeURIComponent(name)}@${version}?arch=${arch}&distro=debian-11`;
+    return {
+      'bom-ref': purl,
+      type: 'library',
+      name,
+      version,
+      scope: 'required',
+      purl,
+      hashes: [{ alg: 'SHA-256', content: sha256 }],
+      licenses: licence('GPL-3.0-or-later WITH GCC-exception-3.1'),
+    };
+  });
+  const self = { 'bom-ref': `${name}@${version}`, type: 'application', name, version, licenses: licence(license) };
+  const components = [...packages, ...nodes, ...libraries];
+  const needed = new Map(places.map((place) => [ref(place), dependencies(place, bundled).map(ref)]));
+  const bom = {
+    bomFormat: 'CycloneDX',
+    specVersion: '1.5',
+    version: 1,
+    metadata: { timestamp: time.toISOString(), component: self },
+    components,
+    dependencies: [
+      { ref: self['bom-ref'], dependsOn: components.map((component) => component['bom-ref']) },
+      ...components.map((component) => ({
+        ref: component['bom-ref'],
+        dependsOn: needed.get(component['bom-ref']) ?? [],
+      })),
+    ],
+  };
   const hash = createHash('sha256').update(JSON.stringify(bom)).digest('hex');
-  // The form of a UUID whose content is somebody's own (version 8).
+  // A UUID of version 8, whose content is up to its maker.
   const uuid = `${hash.slice(0, 8)}-${hash.slice(8, 12)}-8${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
   return `${JSON.stringify({ ...bom, serialNumber: `urn:uuid:${uuid}` }, undefined, 2)}\n`;
+}
+
+/** The places in node_modules of the bundled packages that a package depends on, found as Node finds them. */
+function dependencies(place: string, bundled: readonly string[]): string[] {
+  return Object.keys(lockedPackages()(place).dependencies ?? {}).flatMap((name) => {
+    for (let folder = place; ; folder = folder.replace(/(?:^|\/node_modules\/)(?:@[^/]+\/)?[^/]+$/, '')) {
+      const found = folder === '' ? name : `${folder}/node_modules/${name}`;
+      if (bundled.includes(found)) return [found];
+      if (folder === '') return [];
+    }
+  });
 }
 
 /** Returns the name of the package in a folder of node_modules: `x` for `@y/z/node_modules/x`. */
@@ -61,9 +100,10 @@ const packageName = (folder: string) => folder.replace(/^.+\/node_modules\//, ''
 
 /** Returns the licences of all that is in the bundle, and of Node: they must go where the code goes. */
 export async function thirdPartyLicences(): Promise<string> {
+  const lock = lockedPackages();
   const texts = (await bundledPackages()).map((place): [string, string] => {
     const name = packageName(place);
-    const { version } = locked(place);
+    const { version } = lock(place);
     const folder = path.join(root, 'node_modules', place);
     const file = fs.readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
     const installed = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
@@ -71,9 +111,8 @@ export async function thirdPartyLicences(): Promise<string> {
     if (file !== undefined) return [`${name} ${version}`, fs.readFileSync(path.join(folder, file), 'utf8')];
     return [`${name} ${version}`, `${installed.license}\n`];
   });
-  // Node's packages for Windows lack it.
-  const own = ownTarget();
-  const node = await nodeFolder(own === undefined || own.os === 'windows' ? (all[0] as Target) : own);
+  // The same one everywhere; Node's packages for Windows lack it.
+  const node = await nodeFolder(all[0] as Target);
   texts.push(['Node.js', fs.readFileSync(path.join(node, 'LICENSE'), 'utf8')]);
   const rule = '='.repeat(78);
   return texts.map(([title, text]) => `${rule}\n${title}\n${rule}\n\n${text.trim()}\n`).join('\n');

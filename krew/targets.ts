@@ -42,6 +42,9 @@ export class Failed extends Error {
   }
 }
 
+/** A target cannot be made on this machine: the message says why, the hint what to do. */
+export class Unavailable extends Failed {}
+
 /** The target that runs on this machine. */
 export function ownTarget(): Target | undefined {
   const os = process.platform === 'win32' ? 'windows' : process.platform;
@@ -69,12 +72,26 @@ export function npm(args: readonly string[], cwd = root): string {
   }
 }
 
-/** Returns what package-lock.json pins for a package, by its folder in node_modules. Throws if there is none. */
-export function locked(name: string): { readonly version: string; readonly integrity: string } {
-  const lock = JSON.parse(fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
-  const found = lock.packages[`node_modules/${name}`];
-  if (found === undefined) throw new Error(`package-lock.json has no ${name}`);
-  return found;
+interface Locked {
+  readonly version: string;
+  readonly integrity: string;
+  readonly license: string;
+  readonly dependencies?: Readonly<Record<string, string>>;
+}
+
+/** Reads package-lock.json: returns what it pins for a place in node_modules. That throws for any other place. */
+export function lockedPackages(): (place: string) => Locked {
+  const { packages } = JSON.parse(fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
+  return (place) => {
+    const found = packages[`node_modules/${place}`];
+    if (found === undefined) throw new Error(`package-lock.json has no ${place}`);
+    return found;
+  };
+}
+
+/** Returns what package-lock.json pins for a place in node_modules. */
+export function locked(place: string): Locked {
+  return lockedPackages()(place);
 }
 
 /**

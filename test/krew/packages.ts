@@ -4,7 +4,6 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { unzipSync } from 'fflate';
 import * as tar from 'tar';
-import { stripper } from '../../krew/executable.ts';
 import { makePackages } from '../../krew/package.ts';
 import { ownTarget, root, type Target, targets } from '../../krew/targets.ts';
 
@@ -13,12 +12,16 @@ export const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.j
 /** The target of this machine. */
 export const own = ownTarget() as Target;
 
-/** Whether this machine can make its own archive. */
-export const stripsHere = own?.os === 'windows' || stripper(own) !== undefined;
+/** Whether a program is on PATH. */
+export const onPath = (name: string) =>
+  (process.env.PATH ?? '').split(path.delimiter).some((folder) => fs.existsSync(path.join(folder, name)));
+
+/** Whether this machine can make its own archive: the one for Linux has libraries from Debian's packages. */
+export const makesOwn = own?.os !== 'linux' || (onPath('apt-get') && onPath('dpkg-deb'));
 
 /** Whether there are archives, or this machine can make its own. */
-export const makes = Boolean(process.env.TKA_RELEASE_DIR) || stripsHere;
-export const needsTools = makes ? '' : ' (skipped: nothing here strips executables)';
+export const makes = Boolean(process.env.TKA_RELEASE_DIR) || makesOwn;
+export const needsTools = makes ? '' : ' (skipped: no apt-get)';
 
 /** Copies the project without its history and what it makes, with its packages: what runs there writes there. */
 export function copyProject(to: string): void {
@@ -42,9 +45,9 @@ export interface Packages {
   readonly archives: readonly Archive[];
 }
 
-export function archivesIn(dir: string, plugin: string): Packages {
+export function archivesIn(dir: string): Packages {
   const all = targets.map((target) => ({ target, file: path.join(dir, archiveName(target)) }));
-  return { dir, plugin, archives: all.filter(({ file }) => fs.existsSync(file)) };
+  return { dir, plugin: path.join(dir, 'tka.yaml'), archives: all.filter(({ file }) => fs.existsSync(file)) };
 }
 
 export function archiveName(target: Target): string {
@@ -54,10 +57,10 @@ export function archiveName(target: Target): string {
 /** The archives of TKA_RELEASE_DIR, or else made in `dir`. */
 export async function packages(dir: string): Promise<Packages> {
   if (process.env.TKA_RELEASE_DIR) {
-    return archivesIn(path.resolve(process.env.TKA_RELEASE_DIR), path.join(root, 'krew', 'tka.yaml'));
+    return archivesIn(path.resolve(process.env.TKA_RELEASE_DIR));
   }
-  if (makes) await makePackages([own], dir, path.join(dir, 'tka.yaml'));
-  return archivesIn(dir, path.join(dir, 'tka.yaml'));
+  if (makes) await makePackages([own], dir);
+  return archivesIn(dir);
 }
 
 export interface Packed {
@@ -135,6 +138,12 @@ export function isStripped(elf: Buffer): boolean {
   return Array.from({ length: count }, (_, i) => elf.readUInt32LE(table + i * size + 4)).every(
     (type) => type !== symbols,
   );
+}
+
+/** Where a program for Windows says that its signature is. */
+export function signatureTable(pe: Buffer): { readonly at: number; readonly size: number } {
+  const entry = pe.readUInt32LE(0x3c) + 24 + 112 + 4 * 8;
+  return { at: pe.readUInt32LE(entry), size: pe.readUInt32LE(entry + 4) };
 }
 
 /** What is wrong with the ad hoc signature of a 64-bit Mach-O executable; '' where nothing is. */

@@ -5,8 +5,9 @@ import * as path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { changelogOf, notesOf } from '../../krew/changelog.ts';
 import { root } from '../../krew/targets.ts';
+import { compareVersions, withVersion } from '../../krew/version.ts';
 import { fileFolder } from '../fixtures/temporary.ts';
-import { copyProject, makes, own } from './packages.ts';
+import { copyProject, makesOwn, own, version } from './packages.ts';
 
 const changelog = `# Changelog
 
@@ -61,12 +62,48 @@ describe('the changelog', () => {
   });
 });
 
-const able = makes && spawnSync('git', ['--version']).error === undefined;
+// Every place that names the version to install.
+const versions: Readonly<Record<string, readonly string[]>> = {
+  'README.md': ['kubectl-tka-VERSION-linux-amd64.tar.gz'],
+  'docs/install-server.md': ['tka-server:VERSION'],
+  'deploy/README.md': ['tka-server:VERSION', '?ref=vVERSION'],
+  'deploy/kustomization.yaml': ['newTag: VERSION'],
+  'deploy/chart/Chart.yaml': ['\nversion: VERSION\n', '\nappVersion: VERSION\n'],
+};
 
-describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, and what strips executables)'}`, () => {
+describe('a version', () => {
+  it.for(Object.entries(versions))('%s names that of package.json', ([file, places]) => {
+    const text = fs.readFileSync(path.join(root, file), 'utf8');
+    for (const place of places) expect(text).toContain(place.replace('VERSION', version));
+  });
+
+  it('is ordered as semver.org says', () => {
+    const sorted = ['0.9.0', '1.0.0-alpha', '1.0.0-alpha.1', '1.0.0-alpha.beta', '1.0.0-beta.2', '1.0.0-beta.11'];
+    const all = [...sorted, '1.0.0-rc.1', '1.0.0', '1.0.1', '1.2.0', '1.10.0', '2.0.0'];
+    expect([...all].reverse().sort(compareVersions)).toEqual(all);
+    expect(compareVersions('1.2.3-rc.1', '1.2.3-rc.1')).toBe(0);
+  });
+
+  it('stays where a sentence is about an older one', () => {
+    const text = 'Coming from 0.1.0\nnewTag: 0.1.0\nnewTag: 0.1.01\n(?ref=v0.1.0)\n';
+    expect(withVersion(text, '0.1.0', '0.2.0')).toBe(
+      'Coming from 0.1.0\nnewTag: 0.2.0\nnewTag: 0.1.01\n(?ref=v0.2.0)\n',
+    );
+  });
+});
+
+const able = makesOwn && spawnSync('git', ['--version']).error === undefined;
+
+describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git and apt-get)'}`, () => {
   const folder = fileFolder('tka-krew-');
   const clone = path.join(folder, 'clone');
-  const env = { ...process.env, GIT_CONFIG_GLOBAL: path.join(folder, 'gitconfig'), GIT_CONFIG_SYSTEM: '/dev/null' };
+  const ran = path.join(folder, 'ran');
+  const env = {
+    ...process.env,
+    RAN: ran,
+    GIT_CONFIG_GLOBAL: path.join(folder, 'gitconfig'),
+    GIT_CONFIG_SYSTEM: '/dev/null',
+  };
   const git = (...args: string[]) => execFileSync('git', args, { cwd: clone, env, encoding: 'utf8' }).trim();
   const release = (args: readonly string[], more: NodeJS.ProcessEnv = {}) => {
     const options = { cwd: clone, env: { ...env, ...more }, encoding: 'utf8' } as const;
@@ -77,7 +114,14 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
     copyProject(clone);
     fs.writeFileSync(path.join(clone, 'CHANGELOG.md'), changelog);
     fs.appendFileSync(path.join(clone, '.gitignore'), '\nnode_modules\n');
-    git('init', '--quiet');
+    // What the scripts do here is not the question; that each runs, and that a failure ends it, is.
+    const pack = JSON.parse(fs.readFileSync(path.join(clone, 'package.json'), 'utf8'));
+    for (const name of ['lint', 'typecheck', 'test']) {
+      pack.scripts[name] =
+        `node -e "fs.appendFileSync(process.env.RAN, '${name} '); process.exit(process.env.FAIL === '${name}' ? 1 : 0)"`;
+    }
+    fs.writeFileSync(path.join(clone, 'package.json'), JSON.stringify(pack, undefined, 2));
+    git('init', '--quiet', '--initial-branch=main');
     git('add', '--all');
     git('commit', '--quiet', '--message', 'all');
   });
@@ -103,6 +147,10 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
       [[], {}, 2, /^error: which version\?\nhint: npm run release -- 1\.2\.3\n$/],
       [['1.2.3-rc..1'], {}, 1, /^error: 1\.2\.3-rc\.\.1 is no version/],
       [['1.2.3-01'], {}, 1, /^error: 1\.2\.3-01 is no version/],
+      [['0.1.0'], {}, 1, /^error: 0\.1\.0 is not higher than the last version, 0\.1\.0\n$/],
+      [['0.1.0-rc.1'], {}, 1, /^error: 0\.1\.0-rc\.1 is not higher than the last version, 0\.1\.0\n$/],
+      [['1.2.3'], { FAIL: 'typecheck' }, 1, /^error: npm run typecheck fails here, and nothing is changed$/m],
+      [['1.2.3'], { FAIL: 'test' }, 1, /^error: npm run test fails here, and nothing is changed$/m],
       [['1.2.3', '--target', 'plan9-mips'], {}, 2, /^error: no such target: plan9-mips\nhint: /],
       [['1.2.3', '--target', 'own'], { GIT_AUTHOR_DATE: 'never' }, 1, /^error: git commit failed$/m],
     ] as const;
@@ -114,12 +162,35 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
     }
   });
 
+  it('refuses another branch, and a package-lock.json of another package.json', () => {
+    git('checkout', '--quiet', '-b', 'other');
+    expect(release(['1.2.3'])).toMatchObject({
+      status: 1,
+      stderr: 'error: releases are made on the branch main, and this is other\n',
+    });
+    const pack = JSON.parse(fs.readFileSync(path.join(clone, 'package.json'), 'utf8'));
+    pack.dependencies.yaml = '1.0.0';
+    fs.writeFileSync(path.join(clone, 'package.json'), JSON.stringify(pack, undefined, 2));
+    git('checkout', '--quiet', 'main');
+    git('commit', '--quiet', '--all', '--message', 'another yaml');
+    expect(release(['1.2.3'])).toMatchObject({
+      status: 1,
+      stderr: 'error: package-lock.json is not of this package.json\nhint: npm install --package-lock-only\n',
+    });
+    git('reset', '--quiet', '--hard', 'HEAD~1');
+    git('branch', '--quiet', '-D', 'other');
+  });
+
   it('takes a version to archives, checksums, manifest and notes', { timeout: 300_000 }, () => {
+    fs.rmSync(ran, { force: true });
     const { status, stdout, stderr } = release(['7.8.9', '--target', 'own']);
+    expect(fs.readFileSync(ran, 'utf8')).toBe('lint typecheck test ');
     expect({ status, stderr }).toMatchObject({
       status: 0,
-      stderr: expect.stringMatching(/^v7\.8\.9 is committed and tagged/),
+      stderr: expect.stringMatching(/^v7\.8\.9 is committed and tagged/m),
     });
+    const publish = /^ {2}gh release create v7\.8\.9 --verify-tag --title .*$/m.exec(stderr)?.[0];
+    for (const name of ['tka.yaml', 'checksums.txt', 'kubectl-tka-7.8.9.cdx.json']) expect(publish).toContain(name);
     const files = stdout.trim().split('\n');
     for (const file of files) expect(fs.existsSync(path.join(clone, file)), file).toBe(true);
     expect(files.map((file) => path.basename(file)).sort()).toEqual(
@@ -132,21 +203,44 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git, a
       ].sort(),
     );
     expect(fs.readFileSync(path.join(clone, 'release', 'notes.md'), 'utf8')).toBe('### Fixed\n\n- A thing.\n');
-    expect(fs.readFileSync(path.join(clone, 'krew', 'tka.yaml'), 'utf8')).toContain('version: v7.8.9\n');
+    const manifest = fs.readFileSync(path.join(clone, 'release', 'tka.yaml'), 'utf8');
+    expect(manifest).toContain('version: v7.8.9\n');
+    expect(fs.readFileSync(path.join(clone, 'plugins', 'tka.yaml'), 'utf8')).toBe(manifest);
+    for (const [file, places] of Object.entries(versions)) {
+      const text = fs.readFileSync(path.join(clone, file), 'utf8');
+      for (const place of places) expect(text, file).toContain(place.replace('VERSION', '7.8.9'));
+    }
     for (const name of ['package.json', 'package-lock.json']) {
       expect(JSON.parse(fs.readFileSync(path.join(clone, name), 'utf8')).version).toBe('7.8.9');
     }
     expect(git('status', '--porcelain')).toBe('');
-    expect(git('log', '-1', '--format=%s')).toBe('release: v7.8.9');
-    expect(git('rev-parse', 'v7.8.9^{commit}')).toBe(git('rev-parse', 'HEAD'));
+    expect(git('log', '-2', '--format=%s').split('\n')).toEqual(['krew: v7.8.9', 'release: v7.8.9']);
+    expect(git('rev-parse', 'v7.8.9^{commit}')).toBe(git('rev-parse', 'HEAD~1'));
     // The program says the version, and the commit that the tag names.
     execFileSync('tar', ['-xzf', path.join(clone, files[0] ?? ''), '-C', folder]);
     const told = execFileSync(path.join(folder, 'kubectl-tka'), ['version', '-o', 'json'], { encoding: 'utf8' });
-    expect(JSON.parse(told)).toMatchObject({ version: '7.8.9', commit: git('rev-parse', '--short=12', 'HEAD') });
+    expect(JSON.parse(told)).toMatchObject({
+      version: '7.8.9',
+      commit: git('rev-parse', '--short=12', 'v7.8.9^{commit}'),
+    });
     expect(release(['7.8.9'])).toMatchObject({ status: 1, stderr: 'error: there is a tag v7.8.9 already\n' });
     expect(release(['7.9.0'])).toMatchObject({
       status: 1,
       stderr: expect.stringContaining('nothing under [Unreleased]'),
     });
+  });
+
+  it('marks a pre-release, and leaves krew users at the release', { timeout: 300_000 }, () => {
+    const text = fs.readFileSync(path.join(clone, 'CHANGELOG.md'), 'utf8');
+    fs.writeFileSync(path.join(clone, 'CHANGELOG.md'), text.replace('[Unreleased]\n', '[Unreleased]\n\n- More.\n'));
+    git('commit', '--quiet', '--all', '--message', 'more');
+    const { status, stderr } = release(['8.0.0-rc.1', '--target', 'own']);
+    expect({ status, stderr }).toMatchObject({
+      status: 0,
+      stderr: expect.stringMatching(/^ {2}gh release create v8\.0\.0-rc\.1 --verify-tag --prerelease --title/m),
+    });
+    expect(fs.readFileSync(path.join(clone, 'release', 'tka.yaml'), 'utf8')).toContain('version: v8.0.0-rc.1\n');
+    expect(fs.readFileSync(path.join(clone, 'plugins', 'tka.yaml'), 'utf8')).toContain('version: v7.8.9\n');
+    expect(git('log', '-1', '--format=%s')).toBe('release: v8.0.0-rc.1');
   });
 });
