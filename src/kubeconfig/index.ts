@@ -166,7 +166,7 @@ function prepare(files: KubeconfigFiles, loaded: Loaded, plan: KubeconfigPlan): 
   const changes = planChange(
     files,
     loaded,
-    plan(view, (change) => blockedContexts(loaded, change)),
+    plan(view, (change) => blockedContexts(files, loaded, change)),
   );
   const previews = [...changes]
     .sort(([, a], [, b]) => rank(a) - rank(b))

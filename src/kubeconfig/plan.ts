@@ -17,7 +17,7 @@ export function planChange(
   state: KubeconfigState,
   change: KubeconfigChange,
 ): Map<Source, FileChange> {
-  const { upserts, blocked, specs } = planUpserts(state, change);
+  const { upserts, blocked, specs } = planUpserts(files, state, change);
   const [error] = blocked.values();
   if (error) throw error;
   const edit = new FileChanges(files, state.sources);
@@ -28,8 +28,12 @@ export function planChange(
 }
 
 /** Returns the names of the contexts that cannot be written, and why. Pure. */
-export function blockedContexts(state: KubeconfigState, change: KubeconfigChange): ReadonlyMap<string, TkaError> {
-  return planUpserts(state, change).blocked;
+export function blockedContexts(
+  files: KubeconfigFiles,
+  state: KubeconfigState,
+  change: KubeconfigChange,
+): ReadonlyMap<string, TkaError> {
+  return planUpserts(files, state, change).blocked;
 }
 
 /** Sets or clears the current context. One that is removed is cleared in each file that names it. */

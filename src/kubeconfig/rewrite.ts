@@ -3,8 +3,17 @@ import type { FileChange } from './change.ts';
 import { maxBytes, shown, tooLarge } from './damage.ts';
 import { asBlocks } from './flow.ts';
 import { parseJson, printJson } from './json.ts';
-import { findPair, type Layout, layoutOf, parseLayout, type SectionKey, type Source, sectionKeys } from './source.ts';
-import { addTopLevel, editSection, probeOf, replaceValue, setFields } from './splice.ts';
+import {
+  findPair,
+  type KubeconfigEntry,
+  type Layout,
+  layoutOf,
+  parseLayout,
+  type SectionKey,
+  type Source,
+  sectionKeys,
+} from './source.ts';
+import { addTopLevel, editSection, type Field, probeOf, replaceValue, setFields } from './splice.ts';
 import { applyEdits, type TextEdit, unsafe } from './text.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
@@ -73,6 +82,15 @@ function removalFrom(source: Layout, key: SectionKey, names: ReadonlySet<string>
   return editSection(source, pair, new Set(gone), []);
 }
 
+/** Returns the edits that give fields of an entry their values. Throws TkaError where other parts of the file refer to it. */
+export function updateOf(source: Layout, { section, name }: KubeconfigEntry, fields: readonly Field[]): TextEdit[] {
+  if (fields.length === 0) return [];
+  // The list itself may be shared by an anchor: an edit of nothing checks that.
+  const pair = sectionPair(source, section);
+  if (pair) editSection(source, pair, new Set(), []);
+  return setFields(source, source.entries[section].find((each) => each.name === name)?.node, fields);
+}
+
 function additionTo(source: Layout, change: FileChange): TextEdit[] {
   const edits: TextEdit[] = [];
   const updated = updatesOf(change);
@@ -80,10 +98,7 @@ function additionTo(source: Layout, change: FileChange): TextEdit[] {
     for (const entry of source.entries[key]) {
       const fields = updated.get(`${key} ${entry.name}`);
       if (!fields) continue;
-      // The list itself may be shared by an anchor: an edit of nothing checks that.
-      const pair = sectionPair(source, key);
-      if (pair) editSection(source, pair, new Set(), []);
-      edits.push(...setFields(source, entry.node, fields));
+      edits.push(...updateOf(source, entry, fields));
     }
   }
   const missing: [string, Plain][] = [];

@@ -80,6 +80,11 @@ function isLayout(source: Source): source is Layout {
   return 'root' in source;
 }
 
+/** Returns whether the file has anchors that some alias refers to. */
+export function hasAliases(source: Source): source is Layout {
+  return isLayout(source) && source.shared.size > 0;
+}
+
 interface Text {
   readonly file: string;
   readonly text: string;

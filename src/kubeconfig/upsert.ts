@@ -3,7 +3,9 @@ import { quoted } from '../util/text.ts';
 import type { FileChanges, KubeconfigChange, KubeconfigState } from './change.ts';
 import { usableCommand } from './command.ts';
 import { maxBytes, tooLarge } from './damage.ts';
-import type { KubeconfigEntry, SectionKey } from './source.ts';
+import type { KubeconfigFiles } from './files.ts';
+import { updateOf } from './rewrite.ts';
+import { hasAliases, type KubeconfigEntry, type SectionKey } from './source.ts';
 import {
   type ContextSpec,
   checkSpec,
@@ -36,9 +38,10 @@ const references = [
 
 /**
  * Plans the contexts of a change one after the other, and says which cannot be written and why: an invalid one, one whose
- * names are taken, and one that would share its cluster or user with another server's. Throws TkaError for more than fits into a file.
+ * names are taken, one that would share its cluster or user with another server's, and one whose entries the rest of the file
+ * refers to. Throws TkaError for more than fits into a file.
  */
-export function planUpserts(state: KubeconfigState, change: KubeconfigChange) {
+export function planUpserts(files: KubeconfigFiles, state: KubeconfigState, change: KubeconfigChange) {
   const { merged } = state;
   const { specs, blocked } = checkedSpecs(change);
   const removed = new Set((change.remove ?? []).filter((name) => !specs.has(name)));
@@ -50,7 +53,8 @@ export function planUpserts(state: KubeconfigState, change: KubeconfigChange) {
     const error =
       foreignEntry(upsert, merged) ??
       usedForAnotherServer(upsert, merged, specs, users) ??
-      sharedWithEarlier(upsert, planned);
+      sharedWithEarlier(upsert, planned) ??
+      notEditable(upsert, merged, files.searchPath);
     if (error) {
       blocked.set(spec.name, error);
       continue;
@@ -153,6 +157,44 @@ function sharedWithEarlier(upsert: Upsert, planned: ReadonlyMap<string, ContextS
   return undefined;
 }
 
+/** An entry of a context: what it is when it is new, and which fields of an old one differ. */
+interface EntryPlan {
+  readonly key: SectionKey;
+  readonly name: string;
+  readonly make: () => PlainMap;
+  readonly diff: (entry: KubeconfigEntry) => Field[];
+}
+
+/** Clusters and users first: a context must not come before what it refers to. */
+function entryPlans({ spec, cluster, user }: Upsert, merged: Merged, searchPath: string | undefined): EntryPlan[] {
+  const runs = (command: string) => usableCommand(command, merged.users.get(user)?.source.file ?? '', searchPath);
+  return [
+    { key: 'clusters', name: cluster, make: () => newCluster(cluster, spec), diff: (old) => clusterFields(old, spec) },
+    { key: 'users', name: user, make: () => newUser(user, spec), diff: (old) => userFields(old, spec, runs) },
+    {
+      key: 'contexts',
+      name: spec.name,
+      make: () => newContext(spec.name, cluster, user, spec),
+      diff: (old) => contextFields(old, cluster, user, spec),
+    },
+  ];
+}
+
+/** An entry with an anchor that other parts of the file refer to must not change under them. */
+function notEditable(upsert: Upsert, merged: Merged, searchPath: string | undefined): TkaError | undefined {
+  for (const { key, name, diff } of entryPlans(upsert, merged, searchPath)) {
+    const { source, entry } = merged[key].get(name) ?? {};
+    if (source === undefined || entry === undefined || !hasAliases(source)) continue;
+    try {
+      updateOf(source, entry, diff(entry));
+    } catch (error) {
+      if (error instanceof TkaError) return error;
+      throw error;
+    }
+  }
+  return undefined;
+}
+
 /** Adds what planned contexts need to the changes of the files: new entries, and fields that differ. */
 export function applyUpserts(
   upserts: readonly Upsert[],
@@ -161,37 +203,15 @@ export function applyUpserts(
   searchPath: string | undefined,
 ): void {
   const done = new Set<string>();
-  const put = (key: SectionKey, name: string, make: () => PlainMap, diff: (entry: KubeconfigEntry) => Field[]) => {
-    if (done.has(`${key} ${name}`)) return;
+  for (const { key, name, make, diff } of upserts.flatMap((upsert) => entryPlans(upsert, merged, searchPath))) {
+    if (done.has(`${key} ${name}`)) continue;
     done.add(`${key} ${name}`);
     const found = merged[key].get(name);
     if (!found) {
       edit.ofDefault.create[key].push(make());
-      return;
+      continue;
     }
     const fields = diff(found.entry);
     if (fields.length > 0) edit.of(found.source).update.push({ entry: found.entry, fields });
-  };
-  for (const { spec, cluster, user } of upserts) {
-    const runs = (command: string) => usableCommand(command, merged.users.get(user)?.source.file ?? '', searchPath);
-    // Clusters and users first: a context must not come before what it refers to.
-    put(
-      'clusters',
-      cluster,
-      () => newCluster(cluster, spec),
-      (entry) => clusterFields(entry, spec),
-    );
-    put(
-      'users',
-      user,
-      () => newUser(user, spec),
-      (entry) => userFields(entry, spec, runs),
-    );
-    put(
-      'contexts',
-      spec.name,
-      () => newContext(spec.name, cluster, user, spec),
-      (entry) => contextFields(entry, cluster, user, spec),
-    );
   }
 }

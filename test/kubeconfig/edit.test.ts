@@ -235,6 +235,29 @@ describe('names', () => {
     expect((await readKubeconfig(only(file))).ours.map(({ name }) => name)).toEqual(['a']);
   });
 
+  it('with an entry that other parts of the file refer to are told before anything is written', async () => {
+    const file = kubeconfig('');
+    await editKubeconfig(only(file), () => ({ upsert: [spec('a'), spec('b')] }));
+    const before = readFileSync(file, 'utf8');
+    const anchored = before.replace('- cluster:', '- cluster: &shared').concat('copy: *shared\n');
+    expect(anchored).toContain('&shared');
+    writeFileSync(file, anchored);
+    const moved = { apiServer: 'https://moved.example.com' };
+    let told = new Map<string, string>();
+    await editKubeconfig(only(file), (_, blockedBy) => {
+      const upsert = [spec('a', moved), spec('b', moved)];
+      told = new Map([...blockedBy({ upsert })].map(([name, { message }]) => [name, message]));
+      return { upsert: upsert.filter(({ name }) => !told.has(name)) };
+    });
+    expect(told.get('a')).toMatch(/other parts of the file refer to it as \*shared/);
+    expect([...told.keys()]).toEqual(['a']);
+    const { ours } = await readKubeconfig(only(file));
+    expect(ours.map(({ name, apiServer }) => [name, apiServer])).toEqual([
+      ['a', spec('a').apiServer],
+      ['b', moved.apiServer],
+    ]);
+  });
+
   it('of a cluster that another context uses for another server are not led elsewhere', async () => {
     const before = ours.replace('    name: a\nusers', '    name: renamed\nusers');
     const error = await refused(before, { upsert: [spec('a', { server: 'https://other.example.ts.net' })] });
