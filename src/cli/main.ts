@@ -89,7 +89,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .description(
       `Set up completion with the TAB key.
 
-install is for "kubectl tka": it puts kubectl_complete-tka beside this program, where kubectl looks for it. kubectl's own completion, which must be on, does the rest.
+install is for "kubectl tka": it puts kubectl_complete-tka beside this program, where kubectl looks for it, or in ~/.local/bin if krew installed it. kubectl's own completion, which must be on, does the rest.
 
 bash, zsh, fish and powershell print a script that completes kubectl-tka, called by that name. Names of clusters, contexts and labels are those last seen: nothing is asked for them.`,
     )

@@ -270,9 +270,9 @@ describe.concurrent('kubectl_complete-tka', () => {
 });
 
 describe.concurrent('completion install', () => {
-  /** The program as krew links it, and nothing else of it on PATH. */
-  function krew(home: Home) {
-    const folder = path.join(home.dir, '.krew', 'bin');
+  /** The program as a link in a folder of its own, and nothing else of it on PATH. */
+  function linked(home: Home, name = 'tools') {
+    const folder = path.join(home.dir, name, 'bin');
     const link = path.join(folder, 'kubectl-tka');
     fs.mkdirSync(folder, { recursive: true });
     fs.symlinkSync(program, link);
@@ -282,12 +282,12 @@ describe.concurrent('completion install', () => {
       file: path.join(folder, front),
       link,
       env,
-      install: () => home.run('completion install', { program: link, env }),
+      install: (path = env.PATH) => home.run('completion install', { program: link, env: { ...env, PATH: path } }),
     };
   }
 
-  test('puts it beside krew’s link, says so, and does nothing the second time', async ({ home }) => {
-    const { file, env, install } = krew(home);
+  test('puts it beside the program, says so, and does nothing the second time', async ({ home }) => {
+    const { file, env, install } = linked(home);
     const first = await install();
     expect(first).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
     expect(first.stderr).toMatch(/^hint: .*~\/\.zshrc.*source <\(kubectl completion zsh\)$/m);
@@ -300,8 +300,41 @@ describe.concurrent('completion install', () => {
     expect(parse((await home.kubectl(['__complete', 'tka', 'logi'], { env })).stdout).texts).toEqual(['login']);
   });
 
+  test.for([
+    ['.local/bin', '.local/bin'],
+    ['bin', 'bin'],
+    ['', '.local/bin'],
+  ] as const)('leaves krew’s folder to krew: with "%s" on PATH it goes to %s', async ([onPath, to], { home }) => {
+    const { file, env, install } = linked(home, '.krew');
+    // As versions before 0.2.0 left it.
+    home.write(file, '#!/bin/sh\n# kubectl-tka: what it once was\n', 0o755);
+    const searched = onPath === '' ? env.PATH : `${env.PATH}${path.delimiter}${path.join(home.dir, onPath)}`;
+    const ran = await install(searched);
+    expect(ran).toMatchObject({ status: 0, stdout: `Wrote ${path.join(home.dir, to, front)}.\n` });
+    expect(ran.stderr.includes('is not on PATH')).toBe(onPath === '');
+    expect(fs.readdirSync(path.dirname(file))).toEqual(['kubectl-tka']);
+    if (kubectl === undefined || onPath === '') return;
+    const asked = await home.kubectl(['__complete', 'tka', 'logi'], { env: { ...env, PATH: searched } });
+    expect(parse(asked.stdout).texts).toEqual(['login']);
+    // Uninstalled: what stays answers nothing, and does not fail.
+    fs.rmSync(path.join(path.dirname(file), 'kubectl-tka'));
+    const gone = await start(path.join(home.dir, to, front), ['login', ''], { ...env, PATH: '/usr/bin:/bin' }).ran;
+    expect(gone).toMatchObject({ status: 0, stdout: '', stderr: '' });
+  });
+
+  test('knows krew’s folder by KREW_ROOT, and by the receipts beside it', async ({ home }) => {
+    const { file, link, env, install } = linked(home);
+    const to = path.join(home.dir, '.local/bin', front);
+    const named = { ...env, KREW_ROOT: path.dirname(path.dirname(link)) };
+    const ran = await home.run('completion install', { program: link, env: named });
+    expect(ran).toMatchObject({ status: 0, stdout: `Wrote ${to}.\n` });
+    fs.mkdirSync(path.join(home.dir, 'tools', 'receipts'));
+    expect(await install()).toMatchObject({ status: 0, stdout: `${to} is in its place already.\n` });
+    expect(fs.existsSync(file)).toBe(false);
+  });
+
   test('replaces an older one of ours', async ({ home }) => {
-    const { file, install } = krew(home);
+    const { file, install } = linked(home);
     home.write(file, '#!/bin/sh\n# kubectl-tka: what it once was\n', 0o755);
     expect(await install()).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
     expect(fs.readFileSync(file, 'utf8')).toContain('__complete');
@@ -313,7 +346,7 @@ describe.concurrent('completion install', () => {
     ['a folder', (file) => fs.mkdirSync(file)],
     ['a link to nowhere', (file) => fs.symlinkSync('/nowhere', file)],
   ])('leaves %s as it is', async ([, make], { home }) => {
-    const { file, install } = krew(home);
+    const { file, install } = linked(home);
     make(file);
     const before = home.files();
     const refused = await install();
@@ -325,7 +358,7 @@ describe.concurrent('completion install', () => {
   });
 
   test('tells of a folder that is not on PATH, and of another one that comes first', async ({ home }) => {
-    const { file, link, env } = krew(home);
+    const { file, link, env } = linked(home);
     const away = await home.run('completion install', { program: link, env: { ...env, PATH: '/usr/bin:/bin' } });
     expect(away).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
     expect(away.stderr).toContain(`warning: ${path.dirname(file)} is not on PATH`);

@@ -5,7 +5,7 @@ import front from '../../../cmd/kubectl_complete-tka.sh';
 import { openTerminal, type Terminal } from '../../terminal/output.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import { writeFileAtomic } from '../../util/files.ts';
-import { placesOnPath, searchPathOf } from '../../util/search-path.ts';
+import { foldersIn, placesOnPath, searchPathOf } from '../../util/search-path.ts';
 import bash from '../completion/kubectl-tka.bash';
 import fish from '../completion/kubectl-tka.fish';
 import powershell from '../completion/kubectl-tka.ps1';
@@ -24,7 +24,8 @@ export function completion(shell: string, command: string, env: NodeJS.ProcessEn
 
 // kubectl looks on PATH for kubectl_complete-tka, and krew puts nothing there but a link to the program.
 function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, quiet: boolean): void {
-  const folder = path.dirname(command);
+  const own = path.dirname(command);
+  const folder = isKrews(own, env) ? besideKrew(env) : own;
   if (!/^kubectl-tka(?:\.exe|\.cmd)?$/i.test(path.basename(command))) {
     throw new TkaError(`kubectl finds no completion for a program that is called ${path.basename(command)}`, {
       hints: ['call it kubectl-tka, in a folder on PATH'],
@@ -34,17 +35,44 @@ function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, qu
   const file = path.join(folder, name);
   const wanted = windows ? windowsFront : front;
   const there = textOf(file);
-  if (there !== undefined && !/^(?:#!\/bin\/sh\n# |@rem )kubectl-tka: /.test(there)) {
+  if (there !== undefined && !isOurs(there)) {
     throw new TkaError(`${file} is there, and is not ours: it is left as it is`, {
       hints: ['move it away, and run this again'],
     });
   }
   if (there !== wanted) write(file, wanted);
+  // Where versions before 0.2.0 put it.
+  const old = path.join(own, name);
+  if (folder !== own && isOurs(textOf(old) ?? '')) fs.rmSync(old);
   if (!quiet) terminal.out(there === wanted ? `${file} is in its place already.\n` : `Wrote ${file}.\n`);
   const first = placesOnPath([name], searchPathOf(env)).find((each) => fs.existsSync(each));
   if (first === undefined) terminal.warn(`${folder} is not on PATH: kubectl will not find it there`);
   else if (!sameFile(first, file)) terminal.warn(`another one comes first on PATH: ${first}`);
   if (!quiet) terminal.hint(`kubectl's own completion does the rest; ${shellHint(env)}`);
+}
+
+const isOurs = (text: string) => /^(?:#!\/bin\/sh\n# |@rem )kubectl-tka: /.test(text);
+
+// krew takes each file in its `bin` for a plugin: with one there and no plugin installed, it refuses every command
+// ("krew home outdated"; internal/receiptsmigration in krew's source).
+function isKrews(folder: string, env: NodeJS.ProcessEnv): boolean {
+  const base = env.KREW_ROOT || path.join(env.HOME ?? env.USERPROFILE ?? '', '.krew');
+  return path.resolve(base, 'bin') === folder || fs.existsSync(path.join(folder, '..', 'receipts'));
+}
+
+/** Returns the user's own folder for programs: the first of the usual ones that is on PATH, else `~/.local/bin`. */
+function besideKrew(env: NodeJS.ProcessEnv): string {
+  const home = env.HOME ?? env.USERPROFILE;
+  if (!home) {
+    throw new TkaError('no place for kubectl_complete-tka: krew keeps its folder to itself, and HOME is not set', {
+      hints: ['copy it from the archive into a folder on PATH'],
+    });
+  }
+  const usual = [path.join(home, '.local', 'bin'), path.join(home, 'bin')];
+  // Windows has it on every user's PATH.
+  if (windows && env.LOCALAPPDATA) usual.push(path.join(env.LOCALAPPDATA, 'Microsoft', 'WindowsApps'));
+  const onPath = foldersIn(searchPathOf(env)).map((folder) => path.resolve(folder));
+  return usual.find((folder) => onPath.includes(folder)) ?? (usual[0] as string);
 }
 
 /** What is there, as text; undefined for nothing. Anything but a file that can be read is somebody else's. */
@@ -59,6 +87,7 @@ function textOf(file: string): string | undefined {
 
 function write(file: string, text: string): void {
   try {
+    fs.mkdirSync(path.dirname(file), { recursive: true });
     writeFileAtomic(file, text, { mode: 0o755 });
   } catch (error) {
     throw new TkaError(`cannot write ${file}: ${systemCode(error) ?? error}`, {
