@@ -6,21 +6,19 @@
 // still away by then: a server that is slow but answers is never left. The request to the server before is ended first, so
 // that one sign-in is in flight at a time. What the new server gives is compared with the context, and its token is tried at
 // the API server, before it is used.
+
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
 import type { ClusterDescription, TokenAccess } from '../tka/answers.ts';
 import type { AskOptions, TkaClient } from '../tka/client.ts';
-import { OtherServers, roundPause } from './other-servers.ts';
-import { accessDisagreement, type Siblings } from './siblings.ts';
-import type { TokenVerdict } from './verify.ts';
-import { Vigil } from './vigil.ts';
+import { accessDisagreement, OtherServers, roundPause, type Siblings } from './siblings.ts';
 
 export interface FailoverOptions {
   readonly client: (server: string, onOpen: () => void) => TkaClient;
   /** Asked once, and only if the server seems to be away. Undefined if there is no other server. */
   readonly siblings: () => Promise<Siblings | undefined>;
-  /** Asks the API server about a token. */
-  readonly tryToken: (access: TokenAccess) => Promise<TokenVerdict>;
+  /** Asks the API server whether it refuses a token. */
+  readonly isRefused: (access: TokenAccess) => Promise<boolean>;
   /** The server was away a moment ago: the others are asked first. */
   readonly wasAway?: boolean;
   /** Called when another server takes over from the first. */
@@ -35,6 +33,7 @@ export class MovedOn extends Error {
 
 /** A request that has failed waits so long for the other servers before it is made again, in milliseconds. */
 const grace = 300;
+
 /** A server that failed is tried again for so long while others have not answered yet, in milliseconds. */
 const searchPatience = 2500;
 
@@ -198,7 +197,7 @@ export class FailoverClient {
     const known = await this.#others.known();
     if (known === undefined) return;
     let difference = accessDisagreement(known, access);
-    if (difference === undefined && (await this.#options.tryToken(access)) === 'refused')
+    if (difference === undefined && (await this.#options.isRefused(access)))
       difference = 'the API server refuses its token';
     if (difference === undefined) return;
     this.#others.refuse(this.server, difference);
@@ -213,5 +212,52 @@ export class FailoverClient {
     const patience = isSearching ? Math.max(error.patience, searchPatience) : error.patience;
     const hints = [...error.hints, ...problems];
     return new Unavailable(message, patience, { hints, cause, answered, away, ...(pause !== undefined && { pause }) });
+  }
+}
+
+/** A server seems to be away without a connection for so long, and then without an answer. In milliseconds. */
+const longestConnect = 300;
+
+const longestAnswer = 2000;
+
+/** Watches over one request: whether its server seems to be away. */
+export class Vigil {
+  isAway = false;
+  readonly #ended = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #told = Promise.withResolvers<void>();
+
+  constructor(isConnected: boolean) {
+    this.#begin(isConnected ? longestAnswer : longestConnect);
+  }
+
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  /** Resolves when the server seems to be away, at once if it does already. */
+  away(): Promise<void> {
+    return this.#told.promise;
+  }
+
+  /** A connection stands: the server is there, and has its time to answer. */
+  opened(): void {
+    if (this.ended.aborted) return;
+    if (this.isAway) this.#told = Promise.withResolvers();
+    this.isAway = false;
+    this.#begin(longestAnswer);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#ended.abort();
+  }
+
+  #begin(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.isAway = true;
+      this.#told.resolve();
+    }, ms);
   }
 }

@@ -1,9 +1,7 @@
 import { Refused } from '../tka/errors.ts';
-import { type EntryLock, LostLock } from './held-lock.ts';
-import { type LockedWalk, withLock } from './lock.ts';
+import { type EntryLock, type LockedWalk, LostLock, withLock } from './lock.ts';
 import type { Grant } from './obtain.ts';
-import { formerRoleOf } from './roles.ts';
-import { rfc3339, type Session } from './session.ts';
+import { formerRoleOf, rfc3339, type Session } from './session.ts';
 import type { SessionStore } from './store.ts';
 
 /** Keeps tokens in the cache. A token that cannot be kept is good all the same: that is a warning, once. */

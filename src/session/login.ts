@@ -1,10 +1,10 @@
 // The walk of `kubectl tka login`: lock the entry → sign in, whatever the cache holds → write the entry → unlock.
 import { TkaError } from '../util/errors.ts';
-import type { EntryLock } from './held-lock.ts';
+import type { EntryLock } from './lock.ts';
 import { waitedTooLong } from './lock.ts';
+import type { Tools } from './servers.ts';
 import type { Session } from './session.ts';
-import type { SignedOutMark } from './signed-out.ts';
-import type { Tools } from './tools.ts';
+import type { SignedOutMark } from './state.ts';
 
 /** The Go server deletes a sign-in that is made within about a second of a logout. In milliseconds. */
 const logoutAftermath = 1500;

@@ -6,13 +6,20 @@
 import { isFresh } from '../credential/entry.ts';
 import type { TokenAccess } from '../tka/answers.ts';
 import { TkaError } from '../util/errors.ts';
-import type { EntryLock } from './held-lock.ts';
+import type { EntryLock } from './lock.ts';
 import { type LockedWalk, waitedTooLong } from './lock.ts';
-import { type CredentialRequest, lastUse, Question } from './question.ts';
-import { roleNotice, roleRemedy } from './roles.ts';
-import { type Session, timeLeft } from './session.ts';
-import { noteFailure, tellIfSignedOut, throwIfSignedOut, throwIfToldBefore, throwIfToldMeanwhile } from './told.ts';
-import type { Tools } from './tools.ts';
+import {
+  type CredentialRequest,
+  lastUse,
+  noteFailure,
+  Question,
+  tellIfSignedOut,
+  throwIfSignedOut,
+  throwIfToldBefore,
+  throwIfToldMeanwhile,
+} from './question.ts';
+import type { Tools } from './servers.ts';
+import { roleNotice, roleRemedy, type Session, timeLeft } from './session.ts';
 
 /** How long a refresh may take while the old token is still good, in milliseconds. */
 const refreshBudget = 5000;

@@ -5,7 +5,6 @@ import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn } from '../tka/errors.ts';
 import { retryAfter } from '../tka/raw-answer.ts';
 import { MovedOn } from './failover.ts';
-import { firstPause, longestPause, Pauses } from './pauses.ts';
 
 interface GrantedSignIn extends SignIn {
   /** TokenAccess has this role, even if an earlier sign-in had another. */
@@ -41,6 +40,7 @@ export interface ObtainOptions {
 
 /** A good token ends a second or two before its sign-in, since its lifetime is cut to whole seconds. In milliseconds. */
 const endTolerance = 5000;
+
 const extensionTries = 2;
 
 /**
@@ -245,4 +245,22 @@ class Obtaining {
 
 function later(one: TokenAccess, other: TokenAccess): TokenAccess {
   return other.claims.expires > one.claims.expires ? other : one;
+}
+
+/** In milliseconds. */
+export const firstPause = 10;
+
+/** The longest pause if the server names none, in milliseconds. */
+export const longestPause = 1000;
+
+/** Pauses of 10, 20, 40 … ms. */
+export class Pauses {
+  #next = firstPause;
+
+  /** Returns the next pause, at most `limit` milliseconds. */
+  next(limit = longestPause): number {
+    const pause = Math.min(this.#next, limit);
+    this.#next = pause * 2;
+    return pause;
+  }
 }

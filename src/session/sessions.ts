@@ -5,11 +5,11 @@ import { type LoginOptions, type LoginResult, login } from './login.ts';
 import { logout, logoutHere } from './logout.ts';
 import { credential } from './miss.ts';
 import type { CredentialRequest } from './question.ts';
+import type { Tools } from './servers.ts';
 import { Servers } from './servers.ts';
 import type { Session } from './session.ts';
 import type { Siblings } from './siblings.ts';
 import type { SessionStore } from './store.ts';
-import type { Tools } from './tools.ts';
 
 export interface SessionOptions {
   readonly store: SessionStore;

@@ -1,10 +1,8 @@
 // The other servers of a cluster, which may take the place of one that is away.
+
+import { Unavailable } from '../network/failure.ts';
 import type { ClusterAccess, ClusterDescription } from '../tka/answers.ts';
-import { readOwn } from '../util/files.ts';
-import type { Json } from '../util/json.ts';
-import { canonicalApiServer, canonicalServer } from '../util/url.ts';
-import { readObject } from './files.ts';
-import { StateFiles } from './state-files.ts';
+import type { TkaClient } from '../tka/client.ts';
 
 /** What a server stated of its cluster. Only a server that states the same may take its place. */
 export interface KnownCluster extends ClusterAccess {
@@ -44,37 +42,137 @@ export function accessDisagreement(known: ClusterAccess, access: ClusterAccess):
   return undefined;
 }
 
-/** A CA is at most 64 KiB, and base64 of it a third longer. */
-const sizeLimit = 256 * 1024;
+/** How long another server may take to confirm itself, in milliseconds. */
+const longestAnswer = 2000;
 
-/**
- * What servers stated of their clusters when they were last signed in to:
- * `~/.local/state/kubectl-tka/siblings/https+tka.example.ts.net`.
- */
-export class SiblingNotes extends StateFiles {
-  /** What a server stated of its cluster, and the cluster's other servers; undefined if that is unknown or damaged. */
-  read(server: string): Siblings | undefined {
-    const file = this.file(server);
-    return file === undefined ? undefined : parseSiblings(readObject(file, sizeLimit));
-  }
+/** The pause between two rounds of questions; a server that was left is not asked for so long. In milliseconds. */
+export const roundPause = 500;
 
-  /** Keeps that. Throws TkaError if it cannot be kept. */
-  write(server: string, siblings: Siblings): void {
-    const value = { server, ...siblings.known, servers: siblings.servers };
-    const file = this.file(server);
-    if (file === undefined || readOwn(file, sizeLimit) !== `${JSON.stringify(value)}\n`) this.put(server, value);
-  }
+/** A list may name thousands of servers. */
+const mostSiblings = 8;
+
+export interface OtherServersOptions {
+  readonly open: (server: string) => TkaClient;
+  /** Asked once, and only if the server seems to be away. Undefined if there is no other server. */
+  readonly siblings: () => Promise<Siblings | undefined>;
+  readonly log: (line: string) => void;
 }
 
-function parseSiblings(value: Json | undefined): Siblings | undefined {
-  const { apiServer, caData, insecureSkipTlsVerify, cluster, signInStore, servers } = value ?? {};
-  if (typeof apiServer !== 'string' || typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean')
-    return undefined;
-  if (typeof cluster !== 'string' || typeof signInStore !== 'string' || !Array.isArray(servers)) return undefined;
-  try {
-    const known = { apiServer: canonicalApiServer(apiServer), caData, insecureSkipTlsVerify, cluster, signInStore };
-    return { known, servers: servers.map((server) => canonicalServer(String(server))) };
-  } catch {
-    return undefined;
+/** The other servers of a cluster: asks them, and holds the first that confirms that it may take over. */
+export class OtherServers {
+  readonly #first: string;
+  readonly #options: OtherServersOptions;
+  #siblings: Promise<Siblings | undefined> | undefined;
+  #search: Promise<void> | undefined;
+  #searchedAt = Number.NEGATIVE_INFINITY;
+  #found: TkaClient | undefined;
+  /** When servers were left, as performance.now() counts. */
+  readonly #left = new Map<string, number>();
+  /** Why servers are of no use. */
+  readonly #problems = new Map<string, string>();
+  /** Servers that must not be used. */
+  readonly #refused = new Set<string>();
+
+  /** `first` is the server that the context names. */
+  constructor(first: string, options: OtherServersOptions) {
+    this.#first = first;
+    this.#options = options;
+  }
+
+  /** A server that has confirmed that it may take over. */
+  get found(): TkaClient | undefined {
+    return this.#found;
+  }
+
+  get isSearching(): boolean {
+    return this.#search !== undefined;
+  }
+
+  /** What became of the servers that cannot be used, one line each. */
+  get problems(): string[] {
+    return [...this.#problems.values()].map((why) => `another server of the cluster: ${why}`);
+  }
+
+  /** What is known of the cluster; undefined before the first search, too. */
+  async known(): Promise<KnownCluster | undefined> {
+    return (await this.#siblings)?.known;
+  }
+
+  /** Asks all servers but `current`, unless they are being asked or were a moment ago. Never throws. */
+  async search(current: string): Promise<void> {
+    if (this.#search === undefined) {
+      if (this.#found !== undefined || performance.now() - this.#searchedAt < roundPause) return;
+      this.#search = this.#askAll(current).finally(() => {
+        this.#search = undefined;
+        this.#searchedAt = performance.now();
+      });
+    }
+    await this.#search;
+  }
+
+  /** Gives up a server, and hands over the one that was found, if it takes over. */
+  leave(server: string): void {
+    this.#left.set(server, performance.now());
+    this.#found = undefined;
+  }
+
+  /** Closes the connection to the one that was found. */
+  async drop(): Promise<void> {
+    const found = this.#found;
+    this.#found = undefined;
+    await found?.close();
+  }
+
+  /** Never uses a server again; the next search may begin at once. */
+  refuse(server: string, why: string): void {
+    this.#refused.add(server);
+    this.#problems.set(server, `${server} is not used: ${why}`);
+    this.#searchedAt = Number.NEGATIVE_INFINITY;
+    this.#options.log(`${server} is not used: ${why}`);
+  }
+
+  async #askAll(current: string): Promise<void> {
+    const { log } = this.#options;
+    const siblings = await this.#findSiblings();
+    if (siblings === undefined) return;
+    const servers = [...new Set([this.#first, ...siblings.servers])].filter((server) => this.#mayTry(server, current));
+    if (servers.length === 0) return;
+    log(`${current} seems to be away: asking ${servers.join(', ')}`);
+    const won = new AbortController();
+    const asked = servers.slice(0, mostSiblings).map((server) => this.#confirm(server, siblings.known, won.signal));
+    const found = await Promise.any(asked).catch(() => undefined);
+    won.abort(new Unavailable('another server answered first', 0));
+    for (const one of asked) one.then((client) => (client === found ? undefined : client.close())).catch(() => {});
+    this.#found = found;
+  }
+
+  #findSiblings(): Promise<Siblings | undefined> {
+    this.#siblings ??= this.#options.siblings().catch((error) => {
+      this.#options.log(`the other servers of the cluster cannot be found: ${error}`);
+      return undefined;
+    });
+    return this.#siblings;
+  }
+
+  #mayTry(server: string, current: string): boolean {
+    const left = this.#left.get(server) ?? Number.NEGATIVE_INFINITY;
+    return server !== current && !this.#refused.has(server) && performance.now() - left >= roundPause;
+  }
+
+  /** A client for a server that states the known cluster; its connection is used further. */
+  async #confirm(server: string, known: KnownCluster, signal: AbortSignal): Promise<TkaClient> {
+    const client = this.#options.open(server);
+    try {
+      const info = await client.clusterInfo({ timeout: longestAnswer, signal });
+      const difference = disagreement(known, info);
+      if (difference === undefined) return client;
+      this.refuse(server, difference);
+      throw new Error(difference);
+    } catch (error) {
+      await client.close();
+      if (!this.#refused.has(server) && !signal.aborted)
+        this.#problems.set(server, error instanceof Error ? error.message : String(error));
+      throw error;
+    }
   }
 }

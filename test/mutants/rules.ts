@@ -787,7 +787,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the token of another server is tried at the API server',
     file: 'src/session/failover.ts',
-    find: "(await this.#options.tryToken(access)) === 'refused'",
+    find: 'await this.#options.isRefused(access)',
     replace: 'false',
     tests: failover,
   },
@@ -962,7 +962,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'one kubectl is told once that it is signed out',
-    file: 'src/session/told.ts',
+    file: 'src/session/question.ts',
     find: 'return again(told, isTellable(caller));',
     replace: 'return again(told);',
     tests: ['test/e2e/final.test.ts'],

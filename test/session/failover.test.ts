@@ -177,7 +177,7 @@ describe('while the first server is away', () => {
     const client = new FailoverClient(first.server, {
       client: (server, onOpen) => new Noted(server, { onOpen }),
       siblings: async () => ({ known: known(), servers: [second.server] }),
-      tryToken: async () => 'accepted',
+      isRefused: async () => false,
       log: () => {},
     });
     await expect(client.login({ timeout: 5000 })).rejects.toBeInstanceOf(MovedOn);

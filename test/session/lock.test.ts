@@ -6,9 +6,8 @@ import * as path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { EntryLock } from '../../src/session/held-lock.ts';
-import { withLock } from '../../src/session/lock.ts';
-import { LockWaiter } from '../../src/session/lock-waiter.ts';
+import type { EntryLock } from '../../src/session/lock.ts';
+import { LockWaiter, withLock } from '../../src/session/lock.ts';
 import { SessionStore } from '../../src/session/store.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 
@@ -50,9 +49,8 @@ function start(script: string) {
   const all = `
     import { setTimeout as delay } from 'node:timers/promises';
     import * as fs from 'node:fs';
-    const [lockModule, waiterModule, storeModule, filesModule, folder, server, given] = process.argv.slice(1);
-    const { withLock } = await import(lockModule);
-    const { LockWaiter } = await import(waiterModule);
+    const [lockModule, storeModule, filesModule, folder, server, given] = process.argv.slice(1);
+    const { LockWaiter, withLock } = await import(lockModule);
     const { SessionStore } = await import(storeModule);
     const { writeFileAtomic } = await import(filesModule);
     const store = new SessionStore({ cache: folder, state: folder + '/state' });
@@ -64,7 +62,7 @@ function start(script: string) {
     ${script}
     process.exit();`;
   const given = JSON.stringify(session('theirs'));
-  const modules = ['session/lock.ts', 'session/lock-waiter.ts', 'session/store.ts', 'util/files.ts'].map(source);
+  const modules = ['session/lock.ts', 'session/store.ts', 'util/files.ts'].map(source);
   const child = spawn(process.execPath, ['--input-type=module', '-e', all, ...modules, folder, server, given], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { isFresh } from '../../src/credential/entry.ts';
 import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
-import { LockWaiter } from '../../src/session/lock-waiter.ts';
+import { LockWaiter } from '../../src/session/lock.ts';
 import { timeLeft } from '../../src/session/session.ts';
 import { SessionStore } from '../../src/session/store.ts';
 import { failure, fileMesh, type Machine, newMachine, newParent } from './fixture.ts';

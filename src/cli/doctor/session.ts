@@ -1,8 +1,7 @@
 // The checks of the sign-in that this machine holds. SessionStore.read would repair file modes; doctor changes nothing.
 import * as fs from 'node:fs';
 import { isFresh, readEntry } from '../../credential/entry.ts';
-import { roleNotice, roleRemedy } from '../../session/roles.ts';
-import { type Session, sessionOf } from '../../session/session.ts';
+import { roleNotice, roleRemedy, type Session, sessionOf } from '../../session/session.ts';
 import { shortDuration, when } from '../../terminal/output.ts';
 import { checkToken } from '../../tka/token.ts';
 import type { Context } from '../context/context.ts';

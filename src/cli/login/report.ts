@@ -1,7 +1,7 @@
 // What `login` prints.
 import { shortName } from '../../discovery/naming.ts';
 import type { LoginResult } from '../../session/login.ts';
-import { roleNotice, roleRemedy } from '../../session/roles.ts';
+import { roleNotice, roleRemedy } from '../../session/session.ts';
 import { when } from '../../terminal/output.ts';
 import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';

@@ -1,0 +1,230 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { entryName, exists, serverOfEntry, signedOutFile } from '../credential/entry.ts';
+import type { TokenAccess } from '../tka/answers.ts';
+import { systemCode, TkaError } from '../util/errors.ts';
+import { ensurePrivateFolder, readOwn, removeLeftovers, writeFileAtomic } from '../util/files.ts';
+import { isObject, type Json, parseJson } from '../util/json.ts';
+import { cleanText } from '../util/text.ts';
+import { canonicalApiServer, canonicalServer } from '../util/url.ts';
+import { LostLock, noHome } from './lock.ts';
+import { isTimestamp } from './session.ts';
+import type { Siblings } from './siblings.ts';
+
+type Kind = 'signed-out' | 'insecure' | 'siblings';
+
+/**
+ * The files of one kind in the state folder, one per server. They outlive a cleaned cache.
+ * `~/.local/state/kubectl-tka/insecure/https+tka.example.ts.net`
+ */
+export abstract class StateFiles {
+  readonly #state: string | undefined;
+  readonly #kind: Kind;
+
+  constructor(kind: Kind, state: string | undefined) {
+    this.#kind = kind;
+    this.#state = state;
+  }
+
+  /** Removes a server's file. Throws TkaError if it is still there afterwards. */
+  remove(server: string): void {
+    const file = this.file(server);
+    if (file !== undefined) explained(file, () => remove(file));
+  }
+
+  /** The path of a server's file; undefined if there is no state folder. */
+  protected file(server: string): string | undefined {
+    const name = entryName(server);
+    if (this.#state === undefined || name === undefined) return undefined;
+    return this.#kind === 'signed-out' ? signedOutFile(this.#state, name) : path.join(this.#state, this.#kind, name);
+  }
+
+  protected servers(): string[] {
+    return this.#state === undefined ? [] : serversIn(path.join(this.#state, this.#kind));
+  }
+
+  /** Writes a server's file as JSON. Throws TkaError if it cannot be kept. */
+  protected put(server: string, value: object): void {
+    const file = this.file(server);
+    const folder = this.#state;
+    if (folder === undefined || file === undefined) throw new TkaError(noHome);
+    explained(folder, () => {
+      ensurePrivateFolder(folder);
+      ensurePrivateFolder(path.dirname(file));
+      removeLeftovers(file);
+      writeFileAtomic(file, `${JSON.stringify(value)}\n`);
+    });
+  }
+}
+
+/** Returns the object in a JSON file of this user; undefined for anything else, and for a file over `limit` bytes. */
+export function readObject(file: string, limit = 64 * 1024): Json | undefined {
+  const value = parseJson(readOwn(file, limit) ?? '');
+  return isObject(value) ? value : undefined;
+}
+
+/** The servers whose files are in a folder, sorted. */
+export function serversIn(folder: string): string[] {
+  try {
+    return fs
+      .readdirSync(folder)
+      .sort()
+      .flatMap((name) => serverOfEntry(name) ?? []);
+  } catch {
+    return [];
+  }
+}
+
+/** Removes whatever is at a path. Throws the system's error. */
+export function remove(file: string): void {
+  fs.rmSync(file, { recursive: true, force: true });
+}
+
+/** Runs `act`; throws its system errors as a TkaError about `what`. */
+export function explained(what: string, act: () => void): void {
+  try {
+    act();
+  } catch (cause) {
+    if (cause instanceof TkaError || cause instanceof LostLock) throw cause;
+    throw new TkaError(`${what}: ${systemCode(cause) ?? 'cannot be written'}`, { cause });
+  }
+}
+
+/** A CA is at most 64 KiB, and base64 of it a third longer. */
+const sizeLimit = 256 * 1024;
+
+/**
+ * What servers stated of their clusters when they were last signed in to:
+ * `~/.local/state/kubectl-tka/siblings/https+tka.example.ts.net`.
+ */
+export class SiblingNotes extends StateFiles {
+  /** What a server stated of its cluster, and the cluster's other servers; undefined if that is unknown or damaged. */
+  read(server: string): Siblings | undefined {
+    const file = this.file(server);
+    return file === undefined ? undefined : parseSiblings(readObject(file, sizeLimit));
+  }
+
+  /** Keeps that. Throws TkaError if it cannot be kept. */
+  write(server: string, siblings: Siblings): void {
+    const value = { server, ...siblings.known, servers: siblings.servers };
+    const file = this.file(server);
+    if (file === undefined || readOwn(file, sizeLimit) !== `${JSON.stringify(value)}\n`) this.put(server, value);
+  }
+}
+
+function parseSiblings(value: Json | undefined): Siblings | undefined {
+  const { apiServer, caData, insecureSkipTlsVerify, cluster, signInStore, servers } = value ?? {};
+  if (typeof apiServer !== 'string' || typeof caData !== 'string' || typeof insecureSkipTlsVerify !== 'boolean')
+    return undefined;
+  if (typeof cluster !== 'string' || typeof signInStore !== 'string' || !Array.isArray(servers)) return undefined;
+  try {
+    const known = { apiServer: canonicalApiServer(apiServer), caData, insecureSkipTlsVerify, cluster, signInStore };
+    return { known, servers: servers.map((server) => canonicalServer(String(server))) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Left by a logout, until the next login. */
+export interface SignedOutMark {
+  readonly server: string;
+  readonly username: string | null;
+  readonly role: string | null;
+  readonly until: string | null;
+  /** When, in milliseconds of the epoch. */
+  readonly at: number;
+  /** The server's clean-up was over when it answered: a login need not wait for it. */
+  readonly complete: boolean;
+  /** Set by `forget`: it is not shown, but kubectl is refused until the next login all the same. */
+  readonly forgotten: boolean;
+}
+
+/** The marks of logouts: `~/.local/state/kubectl-tka/signed-out/https+tka.example.ts.net`. */
+export class SignedOutMarks extends StateFiles {
+  /** The mark of a server. Anything in its place counts as one, readable or not. */
+  read(server: string): SignedOutMark | undefined {
+    const file = this.file(server);
+    if (file === undefined || !exists(file)) return undefined;
+    const at = fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+    const value = readObject(file) ?? {};
+    const text = (key: string) => (typeof value[key] === 'string' ? cleanText(value[key]) : null);
+    return {
+      server,
+      username: text('username'),
+      role: text('role'),
+      until: isTimestamp(value.until) ? value.until : null,
+      at,
+      complete: value.complete === true,
+      forgotten: value.forgotten === true,
+    };
+  }
+
+  /** All marks but the forgotten ones, by server. */
+  list(): SignedOutMark[] {
+    return this.servers()
+      .flatMap((server) => this.read(server) ?? [])
+      .filter(({ forgotten }) => !forgotten);
+  }
+
+  /** Sets a mark. Throws TkaError if it cannot be kept. */
+  write(mark: Omit<SignedOutMark, 'at'>): void {
+    const { server, username, role, until, complete, forgotten } = mark;
+    try {
+      this.put(server, { server, username, role, until, complete, forgotten });
+    } catch (cause) {
+      if (!(cause instanceof TkaError)) throw cause;
+      throw new TkaError(`cannot record on this machine that you are signed out of ${server}: ${cause.message}`, {
+        hints: ['kubectl signs in again unless you remove the context: kubectl config delete-context NAME'],
+        cause,
+      });
+    }
+  }
+
+  /** Removes a mark that `forget` left, since the context is asked for again. Throws TkaError if it cannot. */
+  recall(server: string): void {
+    if (this.read(server)?.forgotten === true) this.remove(server);
+  }
+
+  /** Marks a server as forgotten, and keeps what its mark says of the user. Throws TkaError if it cannot be kept. */
+  forget(server: string): void {
+    const mark = this.read(server) ?? { server, username: null, role: null, until: null, complete: false };
+    this.write({ ...mark, forgotten: true });
+  }
+}
+
+/**
+ * The API servers that a person agreed to reach through a TKA server without TLS verification:
+ * `~/.local/state/kubectl-tka/insecure/https+tka.example.ts.net`.
+ */
+export class InsecureConsents extends StateFiles {
+  /** The API server of a TKA server's consent. */
+  read(server: string): string | undefined {
+    const file = this.file(server);
+    const apiServer = file === undefined ? undefined : readObject(file)?.apiServer;
+    return typeof apiServer === 'string' ? apiServer : undefined;
+  }
+
+  /** Keeps a consent. Throws TkaError if it cannot be kept. */
+  write(server: string, apiServer: string): void {
+    if (this.read(server) !== apiServer) this.put(server, { server, apiServer });
+  }
+
+  /**
+   * Checks what a server gives access to. Throws TkaError if it is another API server than `apiServer`, or one without
+   * TLS verification that nobody has agreed to; `agreed` keeps the consent.
+   */
+  check(server: string, access: TokenAccess, apiServer: string | undefined, agreed: boolean): void {
+    if (apiServer !== undefined && access.apiServer !== apiServer) {
+      throw new TkaError(`${server} gives tokens for ${access.apiServer}, not for ${apiServer}`, {
+        hints: [`if the cluster has moved, renew the context: kubectl tka login ${server}`],
+      });
+    }
+    if (!access.insecureSkipTlsVerify || this.read(server) === access.apiServer) return;
+    if (!agreed) {
+      throw new TkaError(`${server} asks to reach ${access.apiServer} without a look at its certificate`, {
+        hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`],
+      });
+    }
+    this.write(server, access.apiServer);
+  }
+}
