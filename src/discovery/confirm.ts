@@ -1,7 +1,7 @@
 // What a list says of a cluster's TKA server is not believed: the server has to confirm it.
 import { Unavailable } from '../network/failure.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
-import type { TkaClient } from '../tka/client.ts';
+import { describeCluster, type TkaClient } from '../tka/client.ts';
 import { TkaError } from '../util/errors.ts';
 import { type Cluster, type ResolvedCluster, resolved } from './clusters.ts';
 import type { TrustPolicy } from './trust.ts';
@@ -81,19 +81,11 @@ async function confirmServer(
 ): Promise<Confirmation> {
   await trust.require(cluster);
   const { name, server, apiEndpoint } = cluster;
-  const info = await describe(client(server), timeout);
+  const info = await describeCluster(client(server), timeout);
   if (info.apiServer === apiEndpoint) return { ...info, server };
   forget(apiEndpoint, server);
   throw new OtherCluster(
     `${server} is not the TKA server of ${name}: it speaks for ${info.apiServer}, not for ${apiEndpoint}`,
     { hints: [`if you trust it, name it by its address: kubectl tka login ${server}`] },
   );
-}
-
-async function describe(client: ReturnType<ConfirmOptions['client']>, timeout: number): Promise<ClusterDescription> {
-  try {
-    return await client.clusterInfo({ timeout });
-  } finally {
-    await client.close();
-  }
 }

@@ -1,14 +1,22 @@
 import { Unavailable } from '../network/failure.ts';
 import type { TkaError } from '../util/errors.ts';
 import { hostOf } from '../util/url.ts';
-import type { Away } from './away.ts';
 import type { Provenance } from './clusters.ts';
-import { type FindOptions, seedTimeout } from './find-options.ts';
-import { isAnswer, type ListedMember } from './listing.ts';
+import {
+  askInTurn,
+  type Batch,
+  describeServers,
+  type FindOptions,
+  hedgeAfter,
+  isAnswer,
+  type ListedMember,
+  type MemberListing,
+  seedTimeout,
+  type TurnOutcome,
+} from './listing.ts';
 import type { RememberedList } from './memory.ts';
-import { describeServers } from './own-description.ts';
-import { peerAt } from './peers.ts';
-import { askInTurn, type Batch, hedgeAfter, type MemberListing, type TurnOutcome } from './turns.ts';
+import type { Away } from './server-marks.ts';
+import { peerAt } from './trust.ts';
 
 /** A list may name thousands of servers, which are asked at once. */
 const mostAsked = 64;

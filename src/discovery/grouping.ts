@@ -3,7 +3,7 @@
 import { isIP } from 'node:net';
 import { hostOf } from '../util/url.ts';
 import type { Cluster, ClusterServer, ClusterState, KnownPair } from './clusters.ts';
-import { shortName } from './naming.ts';
+import { shortName } from './clusters.ts';
 
 /** One TKA server, as a list or a context states it. */
 export interface ServerRow extends Omit<ClusterServer, 'name'> {

@@ -1,8 +1,7 @@
 import type { Member } from '../tka/memberlist.ts';
-import { minuteOf } from './age.ts';
 import type { Cluster, ClusterState } from './clusters.ts';
-import type { FindOptions } from './find-options.ts';
 import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
+import type { FindOptions } from './listing.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 
 /** Milliseconds for which a cluster that is no longer listed is shown. */
@@ -63,4 +62,19 @@ function stateOf(member: Member, server: string | null): ClusterState {
   if (member.state === 'dead' || member.state === 'suspected') return member.state;
   if (server === null) return 'unresolved';
   return member.state ?? 'unknown';
+}
+
+/** Returns a time as `2026-11-21 09:30 UTC`. */
+export function minuteOf(time: number): string {
+  return `${new Date(time).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
+}
+
+/** Returns how long ago a time was: `5 min`, `3 h`, `4 days`. */
+export function ageOf(time: number): string {
+  const minutes = Math.max(0, Math.round((Date.now() - time) / 60_000));
+  return minutes < 120
+    ? `${minutes} min`
+    : minutes < 2880
+      ? `${Math.round(minutes / 60)} h`
+      : `${Math.round(minutes / 1440)} days`;
 }

@@ -1,9 +1,11 @@
 import type { Peer } from '../tailscale/localapi.ts';
-import type { TkaClient } from '../tka/client.ts';
+import { describeCluster, type TkaClient } from '../tka/client.ts';
+import type { Member } from '../tka/memberlist.ts';
 import type { Provenance } from './clusters.ts';
-import { memberId } from './fnv.ts';
-import type { ListedMember } from './listing.ts';
-import type { TaggedPeers } from './peers.ts';
+import type { GoodListing } from './current-list.ts';
+import { type FindOptions, type ListedMember, seedTimeout } from './listing.ts';
+import type { RememberedList, RememberedMember } from './memory.ts';
+import type { TaggedPeers } from './trust.ts';
 
 /** A member's TKA server. */
 export interface Resolved {
@@ -124,12 +126,18 @@ function hashedNames(peers: readonly Peer[], members: readonly ListedMember[]): 
 }
 
 /** Servers by the API endpoint that they state, 32 asked at a time, in the same order each time; who is silent is left out. */
-async function endpointsOf(servers: ReadonlySet<string>, options: ResolveOptions): Promise<Map<string, string[]>> {
+async function endpointsOf(
+  servers: ReadonlySet<string>,
+  { client, timeout }: ResolveOptions,
+): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
   const queue = [...servers];
   const worker = async () => {
     for (let server = queue.shift(); server !== undefined; server = queue.shift()) {
-      const endpoint = await endpointOf(server, options);
+      const endpoint = await describeCluster(client(server), timeout).then(
+        ({ apiServer }) => apiServer,
+        () => undefined,
+      );
       if (endpoint !== undefined) found.set(endpoint, [...(found.get(endpoint) ?? []), server].sort());
     }
   };
@@ -137,13 +145,76 @@ async function endpointsOf(servers: ReadonlySet<string>, options: ResolveOptions
   return found;
 }
 
-async function endpointOf(server: string, options: ResolveOptions): Promise<string | undefined> {
-  const client = options.client(server);
-  try {
-    return (await client.clusterInfo({ timeout: options.timeout })).apiServer;
-  } catch {
-    return undefined;
-  } finally {
-    await client.close();
+// 128-bit FNV-1 (multiply, then xor), as Go's hash/fnv has it. Its prime is 2^88 + 2^8 + 0x3b.
+const offset = 0x6c62272e07bb014262b821756295c58dn;
+
+const prime = (1n << 88n) + 0x13bn;
+
+const mask = (1n << 128n) - 1n;
+
+/** The ID that the Go server gives a member: base64 of the hash of its host name and gossip port. */
+export function memberId(hostname: string, gossipPort: number): string {
+  let hash = offset;
+  for (const byte of Buffer.from(`${hostname}:${gossipPort}`)) hash = ((hash * prime) & mask) ^ BigInt(byte);
+  return Buffer.from(hash.toString(16).padStart(32, '0'), 'hex').toString('base64');
+}
+
+/** Milliseconds before the tailnet's peers are asked again for a member that none of them is. */
+const askAgainAfter = 60_000;
+
+/** Limit on the servers that are remembered of one endpoint. */
+const alikeLimit = 16;
+
+export type MemberResolver = (listing: GoodListing) => Promise<RememberedMember[]>;
+
+/** Returns a function that finds the servers of the members of lists, with what the last list knows of them. */
+export function memberResolver(memory: RememberedList | undefined, options: FindOptions, now: number): MemberResolver {
+  const before = new Map(memory?.members.map((member) => [keyOf(member), member]));
+  const triedAt = (member: Member) => before.get(keyOf(member))?.tried ?? 0;
+  const firstSeen = new Map(memory?.members.map((member) => [identityAt(member), member.since]));
+  const remembered = serversByEndpoint(memory);
+  const configured = new Map(
+    options.known.flatMap(({ apiServer, server }) => (apiServer ? [[apiServer, server] as const] : [])),
+  );
+  return async ({ members, server: from, provenanceOf, alone, cut, unread }) => {
+    if (cut > 0) options.warn(`${from} lists ${members.length + cut} members: the first ${members.length} are shown`);
+    if (unread > 0) options.warn(`${from} lists ${unread} members without a usable API endpoint: they are left out`);
+    const { placed, asked } = await resolveServers(members, {
+      from: { server: from, provenance: provenanceOf(from) },
+      remembered,
+      configured,
+      tagged: options.tagged,
+      serverOf: options.serverOf,
+      mayAsk: (member) => now - triedAt(member) > askAgainAfter,
+      client: options.client,
+      timeout: seedTimeout,
+    });
+    return members.map((member): RememberedMember => {
+      const { server, provenance } = placed.get(member) ?? { server: null, provenance: 'tailnet' as const };
+      const { name, cluster, apiEndpoint, state, lastSeen, version, labels } = member;
+      const tried = asked.has(member) ? now : triedAt(member);
+      const ofServer = { server, provenance: alone && server !== null ? provenanceOf(server) : provenance };
+      const since = firstSeen.get(identityAt({ server, apiEndpoint })) ?? now;
+      return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried, since };
+    });
+  };
+}
+
+/** Returns the servers of each API endpoint, as the last list has them. */
+function serversByEndpoint(memory: RememberedList | undefined): Map<string, Resolved[]> {
+  const servers = new Map<string, Resolved[]>();
+  for (const { apiEndpoint, server, provenance } of memory?.members ?? []) {
+    const alike = servers.get(apiEndpoint) ?? [];
+    if (server !== null && alike.length < alikeLimit) servers.set(apiEndpoint, [...alike, { server, provenance }]);
   }
+  return servers;
+}
+
+// A server without names says no more of a member than its endpoint.
+function keyOf(member: Pick<Member, 'name' | 'apiEndpoint'>): string {
+  return `${member.name ?? ''} ${member.apiEndpoint}`;
+}
+
+function identityAt({ server, apiEndpoint }: Pick<Member, 'server' | 'apiEndpoint'>): string {
+  return `${server ?? ''} ${apiEndpoint}`;
 }

@@ -1,10 +1,9 @@
 // Which TKA servers are trusted. Anyone on a tailnet can call a device "tka" or put an address into a list; only the
 // tailnet's policy grants tags. So the tag decides wherever tailscaled can be asked. A server without the tag is used
 // only if the user has named it.
-
+import type { Peer, TailnetStatus } from '../tailscale/localapi.ts';
 import { hostOf } from '../util/url.ts';
 import { type Provenance, type ResolvedCluster, UnusableCluster } from './clusters.ts';
-import type { TaggedPeers } from './peers.ts';
 
 /**
  * Where a server comes from: a Provenance of discovery, or `named` by the user (a URL, a host with a dot or a port, the
@@ -135,4 +134,31 @@ export class TrustPolicy {
   wasAccepted(server: string): boolean {
     return this.#agreed.has(server);
   }
+}
+
+/** Peers with the tag of TKA servers; `problem` says why tailscaled could not be asked for them. */
+export interface TaggedPeers {
+  readonly peers: readonly Peer[];
+  readonly problem?: string;
+}
+
+/** Returns the peers that carry a tag, and the tailnet's MagicDNS suffix ('' if unknown). Never throws. */
+export async function taggedAmong(
+  tailnet: () => Promise<TailnetStatus>,
+  tag: string,
+  log: (line: string) => void,
+): Promise<TaggedPeers & { readonly suffix: string }> {
+  try {
+    const { suffix, peers } = await tailnet();
+    return { suffix, peers: peers.filter(({ tags }) => tags.includes(tag)) };
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    log(`no tailnet to ask: ${problem}`);
+    return { suffix: '', peers: [], problem };
+  }
+}
+
+/** Returns the peer that a host is the name or an address of. */
+export function peerAt(host: string, peers: readonly Peer[]): Peer | undefined {
+  return peers.find(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
 }

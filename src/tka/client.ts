@@ -38,6 +38,18 @@ export interface AskOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Asks a server to describe its cluster, within `timeout` milliseconds, and closes the client. Throws as clusterInfo(). */
+export async function describeCluster(
+  client: Pick<TkaClient, 'clusterInfo' | 'close'>,
+  timeout: number,
+): Promise<ClusterDescription> {
+  try {
+    return await client.clusterInfo({ timeout });
+  } finally {
+    await client.close();
+  }
+}
+
 /**
  * A client of one TKA server over one connection. Its calls throw Refused, NotSignedIn or Unavailable, and TkaError if
  * trying again cannot help. Call close() at the end.

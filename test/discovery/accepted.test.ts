@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect, it } from 'vitest';
-import { AcceptedServers } from '../../src/discovery/accepted.ts';
+import { AcceptedServers } from '../../src/discovery/server-marks.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 
 const laptop = 'http://laptop.example.ts.net';

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { beforeEach, expect, it } from 'vitest';
-import { AwayServers } from '../../src/discovery/away.ts';
+import { AwayServers } from '../../src/discovery/server-marks.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 
 const server = 'https://tka.example.ts.net';

@@ -1,9 +1,9 @@
 // Where the list of clusters comes from, and how far it is believed.
 import { describe, expect, it } from 'vitest';
-import type { Away } from '../../src/discovery/away.ts';
 import { findClusters } from '../../src/discovery/cluster-list.ts';
-import type { FindOptions } from '../../src/discovery/find-options.ts';
+import type { FindOptions } from '../../src/discovery/listing.ts';
 import { ListMemory, type RememberedList } from '../../src/discovery/memory.ts';
+import type { Away } from '../../src/discovery/server-marks.ts';
 import { Unavailable } from '../../src/network/failure.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
 import type { Member } from '../../src/tka/memberlist.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { memberId } from '../../src/discovery/fnv.ts';
+import { memberId } from '../../src/discovery/resolution.ts';
 import { cpuTime } from '../fixtures/cpu.ts';
 
 test.each([

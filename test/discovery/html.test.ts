@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { memberId } from '../../src/discovery/fnv.ts';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
+import { memberId } from '../../src/discovery/resolution.ts';
 import { cpuTime } from '../fixtures/cpu.ts';
 import { samplePage } from './stand-in.ts';
 

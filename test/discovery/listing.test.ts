@@ -1,9 +1,8 @@
 // One server asked for its memberlist, as JSON and as the Go server's page; and several asked at once.
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { memberId } from '../../src/discovery/fnv.ts';
-import { askListing, isAnswer } from '../../src/discovery/listing.ts';
-import { askInTurn, type Batch } from '../../src/discovery/turns.ts';
+import { askInTurn, askListing, type Batch, isAnswer } from '../../src/discovery/listing.ts';
+import { memberId } from '../../src/discovery/resolution.ts';
 import { Unavailable } from '../../src/network/failure.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
 import type { Member } from '../../src/tka/memberlist.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { contextNames, shortName } from '../../src/discovery/naming.ts';
+import { contextNames, shortName } from '../../src/discovery/clusters.ts';
 import { parseSelector } from '../../src/discovery/selector.ts';
 
 describe('parseSelector', () => {

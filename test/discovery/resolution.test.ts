@@ -1,8 +1,7 @@
 // The ladder from a member to its TKA server, rung by rung.
 import { expect, it } from 'vitest';
-import { memberId } from '../../src/discovery/fnv.ts';
 import type { ListedMember } from '../../src/discovery/listing.ts';
-import { type ResolveOptions, resolveServers } from '../../src/discovery/resolution.ts';
+import { memberId, type ResolveOptions, resolveServers } from '../../src/discovery/resolution.ts';
 import { Unavailable } from '../../src/network/failure.ts';
 import { memberOf, peerOf, standInClient } from './stand-in.ts';
 

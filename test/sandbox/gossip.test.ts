@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { memberId } from '../../src/discovery/fnv.ts';
 import { type HtmlRow, parseMemberlistHtml } from '../../src/discovery/html.ts';
+import { memberId } from '../../src/discovery/resolution.ts';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { tailnetStatus } from '../../src/tailscale/localapi.ts';

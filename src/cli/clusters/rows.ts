@@ -3,7 +3,7 @@ import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
 import { type OutputFormat, shortDuration } from '../../terminal/output.ts';
 import type { Context } from '../context/context.ts';
-import { contextOf } from '../target/context-name.ts';
+import { contextOf } from '../target/contexts.ts';
 import type { Probe, Probed } from './probe.ts';
 
 /** A cluster as `-o json` prints it. */

@@ -17,9 +17,9 @@ import {
 import { type Diagnosis, showReport } from '../doctor/print.ts';
 import { checkServer } from '../doctor/server.ts';
 import { checkSession, heldSession } from '../doctor/session.ts';
+import type { ClusterTarget } from '../target/by-name.ts';
 import { NoCluster } from '../target/by-name.ts';
-import type { ClusterTarget } from '../target/cluster-target.ts';
-import { contextOf, nameOfServer } from '../target/context-name.ts';
+import { contextOf, nameOfServer } from '../target/contexts.ts';
 import { heldTarget } from '../target/held-target.ts';
 import { loginTarget } from '../target/login-target.ts';
 

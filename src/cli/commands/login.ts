@@ -5,10 +5,9 @@ import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { nameOrNone } from '../login/report.ts';
 import { type SignInOptions, signInTo } from '../login/sign-in.ts';
-import { chooseClusters } from '../target/by-name.ts';
-import { type ClusterTarget, targetOf } from '../target/cluster-target.ts';
+import { type ClusterTarget, chooseClusters, targetOf } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
-import { contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { contextsByCluster } from '../target/contexts.ts';
 import { loginTarget } from '../target/login-target.ts';
 
 interface LoginFlags {

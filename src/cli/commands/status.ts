@@ -3,7 +3,7 @@ import { timeLeft } from '../../session/session.ts';
 import { cell, type OutputFormat, structured, table, when } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { contextOf, nameOfServer } from '../target/context-name.ts';
+import { contextOf, nameOfServer } from '../target/contexts.ts';
 
 /** `status`: the sessions of this machine, from the cache alone. */
 export async function status(

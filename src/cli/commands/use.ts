@@ -7,8 +7,7 @@ import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { contextSpec } from '../contexts/spec.ts';
 import { noCluster } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
-import { contextFor } from '../target/context-name.ts';
-import { contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { contextFor, contextsByCluster } from '../target/contexts.ts';
 import { byList } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
 

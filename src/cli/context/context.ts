@@ -1,6 +1,5 @@
-import { AcceptedServers } from '../../discovery/accepted.ts';
-import { AwayServers } from '../../discovery/away.ts';
 import { ListMemory } from '../../discovery/memory.ts';
+import { AcceptedServers, AwayServers } from '../../discovery/server-marks.ts';
 import { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from '../../kubeconfig/index.ts';
 import type { Network } from '../../network/network.ts';
 import type { Sessions } from '../../session/sessions.ts';

@@ -1,8 +1,7 @@
-import { AcceptedServers } from '../../discovery/accepted.ts';
 import { ListMemory } from '../../discovery/memory.ts';
-import { taggedAmong } from '../../discovery/peers.ts';
+import { AcceptedServers } from '../../discovery/server-marks.ts';
 import { siblingCandidates } from '../../discovery/siblings.ts';
-import { TrustPolicy } from '../../discovery/trust.ts';
+import { TrustPolicy, taggedAmong } from '../../discovery/trust.ts';
 import { kubeconfigFiles, kubectlHome, readKubeconfig } from '../../kubeconfig/index.ts';
 import type { KnownCluster, Siblings } from '../../session/siblings.ts';
 import { SessionStore } from '../../session/store.ts';

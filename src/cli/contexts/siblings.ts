@@ -5,6 +5,7 @@ import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
 import { disagreement, knownClusterOf, type Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
+import { describeCluster } from '../../tka/client.ts';
 import type { Context } from '../context/context.ts';
 
 /** So many of a cluster's servers are kept. */
@@ -37,15 +38,12 @@ export async function siblingsToKeep(
   others.delete(server);
   const confirm = async ([other, provenance]: readonly [string, Provenance]): Promise<string[]> => {
     if (!(await trust.allows(other, provenance))) return [];
-    const asked = client(other);
     try {
-      const difference = disagreement(known, await asked.clusterInfo({ timeout: confirmTimeout }));
+      const difference = disagreement(known, await describeCluster(client(other), confirmTimeout));
       if (difference === undefined) return [other];
       terminal.log(`${other} is not kept as a server of ${known.cluster}: ${difference}`);
     } catch (error) {
       terminal.log(`${other} is not kept as a server of ${known.cluster}: ${error}`);
-    } finally {
-      await asked.close();
     }
     return [];
   };

@@ -4,7 +4,7 @@ import type { ContextSpec } from '../../kubeconfig/index.ts';
 import type { Session } from '../../session/session.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { confirmed } from '../target/confirmed.ts';
+import { confirmed } from '../target/trust.ts';
 import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
 
 /**

@@ -11,7 +11,7 @@ import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
-import { type ContextTarget, contextFor, contextOf } from '../target/context-name.ts';
+import { type ContextTarget, contextFor, contextOf } from '../target/contexts.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 
 /** The kubeconfig, or what is wrong with it. */

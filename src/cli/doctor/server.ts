@@ -10,7 +10,7 @@ import { serverTime } from '../../tka/raw-answer.ts';
 import { isTailnetIp } from '../../util/address.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import type { ClusterTarget } from '../target/cluster-target.ts';
+import type { ClusterTarget } from '../target/by-name.ts';
 import { certificateVerdict } from './certificate.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict } from './check.ts';
 import { clockHint } from './machine.ts';

@@ -16,7 +16,7 @@ import { type Session, timeLeft } from '../../session/session.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { contextSpec, specOf } from '../contexts/spec.ts';
-import { type ContextsByCluster, contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { type ContextsByCluster, contextsByCluster } from '../target/contexts.ts';
 import { trustOf } from '../target/trust.ts';
 
 /** Minimum remaining lifetime of a token that kubectl is started with, in milliseconds; as `credential` has it. */

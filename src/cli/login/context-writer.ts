@@ -12,7 +12,7 @@ import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { rememberSwitch } from '../contexts/previous.ts';
 import { type ContextExtension, specOf } from '../contexts/spec.ts';
-import { type ContextTarget, contextFor } from '../target/context-name.ts';
+import { type ContextTarget, contextFor } from '../target/contexts.ts';
 
 /** How `login` names its context, and whether that becomes the current one. */
 export interface ContextOptions {

@@ -1,12 +1,12 @@
 // The first sign-in to a server without the tag needs the user's word for it.
-import { shortName } from '../../discovery/naming.ts';
+import { shortName } from '../../discovery/clusters.ts';
 import { acceptHint, type TrustPolicy } from '../../discovery/trust.ts';
 import { askYesNo, canAsk } from '../../terminal/ask.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
+import type { ClusterTarget } from '../target/by-name.ts';
 import { NoCluster } from '../target/by-name.ts';
-import type { ClusterTarget } from '../target/cluster-target.ts';
 
 /**
  * Warns of the first sign-in to a server without the tag. If a bare word was all that named it, the user has to agree on

@@ -1,5 +1,5 @@
 // What `login` prints.
-import { shortName } from '../../discovery/naming.ts';
+import { shortName } from '../../discovery/clusters.ts';
 import type { LoginResult } from '../../session/login.ts';
 import { roleNotice, roleRemedy } from '../../session/session.ts';
 import { when } from '../../terminal/output.ts';

@@ -1,19 +1,20 @@
-import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import type { TrustPolicy } from '../../discovery/trust.ts';
+import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { Unavailable } from '../../network/failure.ts';
 import type { LoginResult } from '../../session/login.ts';
+import type { ClusterDescription } from '../../tka/answers.ts';
+import { describeCluster } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
 import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { inContext, keepSiblings, siblingsToKeep } from '../contexts/siblings.ts';
-import type { ClusterTarget } from '../target/cluster-target.ts';
-import { confirmed } from '../target/confirmed.ts';
-import type { ContextTarget } from '../target/context-name.ts';
+import { type ClusterTarget, clusterOfServer } from '../target/by-name.ts';
+import { type ContextTarget, contextOf } from '../target/contexts.ts';
 import { namedByOf } from '../target/named-by.ts';
 import { liftSignedOut } from '../target/same-cluster.ts';
-import { trustOf } from '../target/trust.ts';
+import { confirmed, trustOf } from '../target/trust.ts';
 import { type ContextOptions, ContextWriter } from './context-writer.ts';
 import { rememberAccepted, requireTrust } from './first-use.ts';
-import { describeNamed } from './named-server.ts';
 import { reportContext, reportSession } from './report.ts';
 
 export interface SignInOptions extends ContextOptions {
@@ -86,4 +87,37 @@ async function signIn(
     const hints = ['kubectl tka clusters shows the names', ...error.hints];
     throw new TkaError(`${why}; and as a host: ${error.message}`, { hints, cause: error });
   }
+}
+
+/** Milliseconds for a server to describe its cluster, beside the sign-in. */
+const describeTimeout = 2000;
+
+/**
+ * Finds the cluster of a server that the user named: as the last lists have it, else as it says itself (`info`). A context
+ * that leads to the same API server with the same CA is that cluster's. A server that is known to have no tag is believed
+ * neither: it gets a context of its own.
+ */
+async function describeNamed(
+  context: Context,
+  view: KubeconfigView,
+  server: string,
+  trust: TrustPolicy,
+): Promise<{ contextTarget: ContextTarget; info: Promise<ClusterDescription | undefined> }> {
+  const client = context.client(server);
+  const asked = describeCluster(client, Math.min(context.askTimeout, describeTimeout)).catch((error) => {
+    context.terminal.log(`${server} does not describe its cluster: ${error}`);
+    return undefined;
+  });
+  const remembered = await clusterOfServer(context, server, context.remembered.all);
+  const byList = { contextTarget: { server, clusterName: remembered?.name ?? null }, info: asked };
+  if (contextOf(view, server) !== undefined || (await trust.isTagged(server)) === false) return byList;
+  const info = await asked;
+  if (info === undefined) return byList;
+  const clusterName = info.cluster ?? (remembered?.apiEndpoint === info.apiServer ? remembered.name : null);
+  const isSame = (ours: OurContext) => {
+    if (ours.apiServer !== info.apiServer || (ours.caData ?? '') !== info.caData) return false;
+    const other = context.remembered.of(ours.server)?.name ?? clusterName;
+    return clusterName === null || other === clusterName;
+  };
+  return { contextTarget: { server, clusterName, known: view.ours.find(isSame)?.name }, info: asked };
 }

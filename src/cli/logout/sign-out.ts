@@ -2,7 +2,7 @@ import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { cell } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { nameOfServer } from '../target/context-name.ts';
+import { nameOfServer } from '../target/contexts.ts';
 import { type SignOutGroup, signOutGroups } from '../target/same-cluster.ts';
 
 /** Limit on the servers that are told at once. */

@@ -8,7 +8,7 @@ import { type ClientOptions, TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { siblingsToKeep } from '../contexts/siblings.ts';
-import { confirmed } from '../target/confirmed.ts';
+import { confirmed } from '../target/trust.ts';
 import type { SyncAnswer, SyncProblem } from './plan.ts';
 
 const parallel = 32;

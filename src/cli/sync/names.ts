@@ -2,7 +2,7 @@
 // clusters nor the number of runs changes them.
 import { createHash } from 'node:crypto';
 import type { Cluster, ResolvedCluster } from '../../discovery/clusters.ts';
-import { contextNames } from '../../discovery/naming.ts';
+import { contextNames } from '../../discovery/clusters.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 

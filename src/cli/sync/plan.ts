@@ -6,7 +6,7 @@ import { parseSource } from '../../kubeconfig/source.ts';
 import type { Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
-import { contextsByCluster } from '../target/contexts-by-cluster.ts';
+import { contextsByCluster } from '../target/contexts.ts';
 import { type AccessChange, accessChanges } from './changes.ts';
 import { assignNames, type ContextTemplate, candidateNames } from './names.ts';
 

@@ -1,15 +1,18 @@
-import type { Cluster } from '../../discovery/clusters.ts';
+import { type Cluster, type ClusterServer, resolved } from '../../discovery/clusters.ts';
 import { parseSelector } from '../../discovery/selector.ts';
-import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { type Origin, peerAt } from '../../discovery/trust.ts';
+import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText, quoted } from '../../util/text.ts';
-import { contextsByCluster } from './contexts-by-cluster.ts';
+import { hostOf } from '../../util/url.ts';
+import type { Context } from '../context/context.ts';
+import { type ContextsByCluster, contextsByCluster } from './contexts.ts';
 
 /**
- * The cluster that a name means: the one that is called so, or whose server it is or is called so, else that of our
- * context of this name, else the only one whose name begins so; undefined if there is none, or only a context for a server that is not
- * listed. Throws UsageError where several are meant, with what to type: `command` and each of them.
+ * Returns the cluster that a name means: by its name or one of its servers', else by our context of this name, else by the
+ * only name that begins so. Undefined for none, and for a context whose server is not listed. Throws UsageError where several
+ * are meant, with what to type: `command` and each of them.
  */
 export function clusterByName(
   clusters: readonly Cluster[],
@@ -82,4 +85,66 @@ export function chooseClusters(
     throw noCluster(name, clusters, view);
   });
   return [...new Set(found)];
+}
+
+/** What a NAME on the command line stands for. */
+export interface ClusterTarget {
+  /** Canonical URL of the TKA server. */
+  readonly server: string;
+  /** The cluster that was named so, or that the server is one of; undefined where no list has it. */
+  readonly cluster: Cluster | undefined;
+  /** The managed context of the cluster; undefined for none. */
+  readonly ours?: OurContext | undefined;
+  /** Where the server comes from. */
+  readonly origin: Origin;
+  /** True, or why, for a name that was looked for among the clusters in vain, and is taken for a host's. */
+  readonly unlisted?: boolean | TkaError;
+}
+
+/** A cluster as a target. `contexts` are our contexts by cluster. Throws UnresolvedCluster. */
+export function targetOf(cluster: Cluster, contexts: ContextsByCluster): ClusterTarget {
+  return { server: resolved(cluster).server, cluster, ours: contexts.get(cluster)?.[0], origin: cluster.provenance };
+}
+
+export const isUrl = (name: string) => name.includes('://');
+
+/** Returns a server that the user named as a target. What a list says about it does not count. */
+export const namedTarget = (server: string): ClusterTarget => ({ server, cluster: undefined, origin: 'named' });
+
+/** The cluster that a server is one of, by whatever name or address the server is called; undefined for none. */
+export async function clusterOfServer(
+  context: Context,
+  server: string,
+  clusters: readonly Cluster[],
+): Promise<Cluster | undefined> {
+  return (await listedServer(context, server, clusters))?.cluster;
+}
+
+/** The same, with what the list says of the server. */
+export async function listedServer(
+  context: Context,
+  server: string,
+  clusters: readonly Cluster[],
+): Promise<{ cluster: Cluster; row: ClusterServer } | undefined> {
+  const find = (isIt: (url: string) => boolean) => {
+    for (const cluster of clusters) {
+      const row = cluster.servers.find((each) => each.server !== null && isIt(each.server));
+      if (row !== undefined) return { cluster, row };
+    }
+    return undefined;
+  };
+  const found = find((url) => url === server);
+  if (found !== undefined || clusters.length === 0) return found;
+  const peers = await context.tailnet().then(
+    (status) => status.peers,
+    () => [],
+  );
+  const peer = peerAt(hostOf(server), peers);
+  if (peer === undefined) return undefined;
+  const { protocol, port } = new URL(server);
+  return find((url) => {
+    const isThere = hostOf(url) === peer.dnsName || peer.addresses.includes(hostOf(url));
+    // One host may have several servers.
+    return isThere && new URL(url).protocol === protocol && new URL(url).port === port;
+  });
 }

@@ -1,10 +1,9 @@
-import { ageOf, minuteOf } from '../../discovery/age.ts';
 import { type ClusterList, findClusters } from '../../discovery/cluster-list.ts';
 import type { Cluster } from '../../discovery/clusters.ts';
+import { shortName } from '../../discovery/clusters.ts';
 import { groupServers, type ServerRow } from '../../discovery/grouping.ts';
 import { isAnswer } from '../../discovery/listing.ts';
-import { shortName } from '../../discovery/naming.ts';
-import { rememberedClusters } from '../../discovery/remembered.ts';
+import { ageOf, minuteOf, rememberedClusters } from '../../discovery/remembered.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';

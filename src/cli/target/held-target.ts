@@ -1,13 +1,11 @@
-import { type Cluster, resolved } from '../../discovery/clusters.ts';
-import { shortName } from '../../discovery/naming.ts';
+import { type Cluster, resolved, shortName } from '../../discovery/clusters.ts';
 import { isBareWord } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { clusterByName, NoCluster } from './by-name.ts';
-import { isUrl } from './cluster-target.ts';
+import { clusterByName, isUrl, NoCluster } from './by-name.ts';
 import { listClusters } from './clusters.ts';
 import { onlyServer } from './only-server.ts';
 import { configuredServer, namedServer } from './seeds.ts';

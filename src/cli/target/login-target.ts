@@ -6,10 +6,9 @@ import { Refused } from '../../tka/errors.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { clusterByName, noCluster } from './by-name.ts';
-import { type ClusterTarget, isUrl, namedTarget, targetOf } from './cluster-target.ts';
+import { type ClusterTarget, clusterByName, isUrl, namedTarget, noCluster, targetOf } from './by-name.ts';
 import { listClusters } from './clusters.ts';
-import { contextsByCluster } from './contexts-by-cluster.ts';
+import { contextsByCluster } from './contexts.ts';
 import { onlyServer } from './only-server.ts';
 import { namedServer } from './seeds.ts';
 

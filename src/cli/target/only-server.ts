@@ -1,13 +1,12 @@
 import type { Cluster } from '../../discovery/clusters.ts';
-import { shortName } from '../../discovery/naming.ts';
+import { shortName } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
-import { type ClusterTarget, namedTarget, targetOf } from './cluster-target.ts';
+import { type ClusterTarget, clusterOfServer, listedServer, namedTarget, targetOf } from './by-name.ts';
 import { listClusters } from './clusters.ts';
-import { type ContextsByCluster, contextsByCluster } from './contexts-by-cluster.ts';
-import { clusterOfServer, listedServer } from './listed-server.ts';
+import { type ContextsByCluster, contextsByCluster } from './contexts.ts';
 import { findSeeds } from './seeds.ts';
 import { trustOf } from './trust.ts';
 

@@ -1,4 +1,4 @@
-import { taggedAmong } from '../../discovery/peers.ts';
+import { taggedAmong } from '../../discovery/trust.ts';
 import type { Settings } from '../../settings/settings.ts';
 import { type Peer, TailscaleError } from '../../tailscale/localapi.ts';
 import { TkaError } from '../../util/errors.ts';

@@ -1,3 +1,5 @@
+import type { Cluster } from '../../discovery/clusters.ts';
+import { type Confirmation, type ConfirmOptions, confirmCluster } from '../../discovery/confirm.ts';
 import { isBareWord, TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import type { Context } from '../context/context.ts';
@@ -21,5 +23,33 @@ export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): T
       // Version 0.1.0 left such a mark, without a name, for any server that `logout` was called with.
       (store.signedOut.read(server)?.username ?? null) !== null,
     namedAs: (server) => (server !== settings.seed ? undefined : isTyped ? 'typed' : 'known'),
+  });
+}
+
+/**
+ * Confirms a cluster with what this machine knows of its servers; see confirmCluster(). A client for a sign-in goes on at
+ * another server of the cluster if one is away, so another server may confirm the cluster then.
+ */
+export function confirmed(
+  context: Context,
+  cluster: Cluster,
+  trust: TrustPolicy,
+  signInClient?: ConfirmOptions['client'],
+): Promise<Confirmation> {
+  const { log } = context.terminal;
+  return confirmCluster(cluster, {
+    trust,
+    client: signInClient ?? context.client,
+    timeout: context.askTimeout,
+    isAway: (server) => context.away.has(server) !== undefined,
+    failover: signInClient !== undefined,
+    forget: (apiEndpoint, server) => {
+      try {
+        context.memory.forget(apiEndpoint, server);
+      } catch (error) {
+        log(`the last list cannot be changed: ${error}`);
+      }
+    },
+    log,
   });
 }
