@@ -1,5 +1,4 @@
-// What a mesh costs its members, and what SWIM costs beside it: the real messages of the shipped core, in virtual time,
-// with 5 % of all messages lost. Run by bench.ts as `node gossip.ts SIZE...`; 3,000 members need 4 GB.
+// What a mesh costs its members: the real messages of the shipped core, in virtual time, with 5 % of all messages lost. Run by bench.ts as `node gossip.ts SIZE...`; 3,000 members need 4 GB.
 import { connect } from 'node:net';
 import { memoryUsage } from 'node:process';
 import { setFlagsFromString } from 'node:v8';
@@ -12,7 +11,6 @@ import { post } from '../../src/server/mesh/peer.ts';
 import { SharedKey } from '../../src/server/mesh/seal.ts';
 import { messageLimit, readAnswer, readQuestion, writeAnswer, writeQuestion } from '../../src/server/mesh/wire.ts';
 import { recordOf, Simulation } from '../server/mesh/simulation.ts';
-import { Swim } from '../server/mesh/swim.ts';
 
 const conditions = { seed: 1, delayMs: 50, loss: 0.05 };
 const measured = 60;
@@ -26,27 +24,7 @@ process.stdout.write(
   `bytes are payload; HTTP adds ${framing.tag} to each question with its answer in a tailnet, ${framing.key} with a key\n`,
 );
 for (const size of sizes) {
-  if (size > 5000) process.stdout.write(`${oneOf(size)}\n`);
-  else for (const measure of [mesh, swim]) process.stdout.write(`${measure(size)}\n`);
-}
-
-interface Figures {
-  readonly bytes: number;
-  readonly messages: number;
-  readonly dead: number | undefined;
-  readonly joined: number | undefined;
-  readonly doubts: string;
-}
-
-function lineOf(what: string, size: number, { bytes, messages, dead, joined, doubts }: Figures, more = ''): string {
-  const cells = [
-    `${what} ${String(size).padStart(5)} members`,
-    `${bytes.toFixed(0).padStart(5)} B/s in ${messages.toFixed(1)} messages`,
-    `a death known to all in ${dead ?? '?'} rounds`,
-    `a join in ${joined ?? '?'}`,
-    doubts,
-  ];
-  return [...cells, more].filter((cell) => cell !== '').join('   ');
+  process.stdout.write(`${size > 5000 ? oneOf(size) : mesh(size)}\n`);
 }
 
 function mesh(size: number): string {
@@ -71,32 +49,15 @@ function mesh(size: number): string {
   const joined = simulation.rounds(patience, () => all('healthy') && one.core?.living === size);
   const [http, ms] = [(idle.messages / 2) * framing.tag, each(cpu.user + cpu.system) / 1000];
   const more = `HTTP ${http.toFixed(0)} B/s, with a key ${((idle.messages / 2) * framing.key).toFixed(0)}; CPU ${ms.toFixed(2)} ms/s, the simulation’s included; heap ${(heap / 1024 / size).toFixed(0)} KiB`;
-  return lineOf('mesh', size, { ...idle, dead, joined, doubts }, more);
-}
-
-function swim(size: number): string {
-  const simulation = new Swim({ ...conditions, size });
-  simulation.run(settling * 1000);
-  const { bytes, messages } = simulation;
-  simulation.run(measured * 1000);
-  const each = (count: number) => count / measured / size;
-  const idle = { bytes: each(simulation.bytes - bytes), messages: each(simulation.messages - messages) };
-  const doubts = `falsely suspected ${simulation.doubts.suspect}, dead ${simulation.doubts.dead}`;
-  const until = (so: () => boolean) => {
-    for (let round = 1; round <= patience; round++) {
-      simulation.run(1000);
-      if (so()) return round;
-    }
-    return undefined;
-  };
-  const one = simulation.nodes[size >> 1] ?? fail();
-  simulation.kill(one);
-  const dead = until(() => simulation.agreeing(one, 'dead'));
-  // It starts with the next incarnation, as one that has kept its last one.
-  one.incarnation++;
-  simulation.join(one, simulation.nodes[0] ?? fail());
-  const joined = until(() => simulation.agreeing(one, 'alive') && one.known.size === size);
-  return lineOf('SWIM', size, { ...idle, dead, joined, doubts });
+  const cells = [
+    `mesh ${String(size).padStart(5)} members`,
+    `${idle.bytes.toFixed(0).padStart(5)} B/s in ${idle.messages.toFixed(1)} messages`,
+    `a death known to all in ${dead ?? '?'} rounds`,
+    `a join in ${joined ?? '?'}`,
+    doubts,
+    more,
+  ];
+  return cells.join('   ');
 }
 
 /** One member of a mesh of so many, the others of which answer and ask as members do: all of its messages are real. */

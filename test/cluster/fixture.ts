@@ -6,8 +6,8 @@ import { Watch } from '@kubernetes/client-node';
 import { parseAllDocuments } from 'yaml';
 import { isStatus } from '../../src/server/kubernetes/errors.ts';
 import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
-import { bindingName } from '../../src/server/provisioner/names.ts';
 import {
+  bindingName,
   type ClusterRoleBinding,
   paths,
   type ServiceAccount,

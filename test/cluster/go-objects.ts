@@ -4,8 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isStatus } from '../../src/server/kubernetes/errors.ts';
 import type { Kube } from '../../src/server/kubernetes/kube.ts';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
-import { bindingName } from '../../src/server/provisioner/names.ts';
-import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { bindingName, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { rfc3339 } from '../../src/server/provisioner/sign-in.ts';
 import { goDuration } from '../../src/util/duration.ts';
 

@@ -1,10 +1,8 @@
 // What a device may do is what the policy grants it at its last question, and never more.
 import { randomBytes } from 'node:crypto';
 import { describe, expect } from 'vitest';
-import { newSignIn } from '../../src/server/provisioner/changes.ts';
-import { bindingName, namesOf } from '../../src/server/provisioner/names.ts';
-import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
-import { loginOf, rfc3339 } from '../../src/server/provisioner/sign-in.ts';
+import { bindingName, namesOf, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { loginOf, newSignIn, rfc3339 } from '../../src/server/provisioner/sign-in.ts';
 import { goSignIn } from './go-objects.ts';
 import { type Replica, startReplica } from './replica.ts';
 import { absent, type Fixture, Person, statusFor, test, until } from './support.ts';

@@ -1,7 +1,6 @@
 // What must not happen in the moments between two calls, or when somebody else's object is in the way.
 import { describe, expect, vi } from 'vitest';
-import { bindingName } from '../../src/server/provisioner/names.ts';
-import { paths } from '../../src/server/provisioner/objects.ts';
+import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
 import { startProvisioner } from '../../src/server/provisioner/provisioner.ts';
 import { kubeConfigFor } from './api-server.ts';
 import { type Hook, hooked } from './hook.ts';

@@ -1,11 +1,10 @@
 // Several replicas, and none: who leads, who follows, and what is left behind.
 import { describe, expect, inject } from 'vitest';
 import type { Kube } from '../../src/server/kubernetes/kube.ts';
-import { newSignIn } from '../../src/server/provisioner/changes.ts';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
-import { bindingName } from '../../src/server/provisioner/names.ts';
-import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { bindingName, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { Reconciler, Stale } from '../../src/server/provisioner/reconciler.ts';
+import { newSignIn } from '../../src/server/provisioner/sign-in.ts';
 import { startReplica } from './replica.ts';
 import { lease, led, spawnReplica } from './replicas.ts';
 import { absent, test as base, Fixture, Person, statusFor, until } from './support.ts';

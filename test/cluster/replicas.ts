@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { expect } from 'vitest';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
 import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
-import { survey } from '../../src/server/provisioner/survey.ts';
+import { survey } from '../../src/server/provisioner/reconciler.ts';
 import { note } from './processes.ts';
 import type { ReplicaOptions } from './replica.ts';
 import { type Fixture, until } from './support.ts';

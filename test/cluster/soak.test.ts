@@ -1,8 +1,7 @@
 // Everything at once: people who log in, change roles and log out through two replicas, while the leader changes.
 import { describe, expect } from 'vitest';
-import { namesOf } from '../../src/server/provisioner/names.ts';
-import { paths } from '../../src/server/provisioner/objects.ts';
-import { survey } from '../../src/server/provisioner/survey.ts';
+import { namesOf, paths } from '../../src/server/provisioner/objects.ts';
+import { survey } from '../../src/server/provisioner/reconciler.ts';
 import { type Replica, startReplica } from './replica.ts';
 import { absent, type Fixture, Person, statusFor, test, until } from './support.ts';
 

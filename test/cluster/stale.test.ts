@@ -4,17 +4,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect } from 'vitest';
 import type { SignIns } from '../../src/server/http/contract.ts';
 import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
-import { newSignIn } from '../../src/server/provisioner/changes.ts';
 import { IndexByLogin } from '../../src/server/provisioner/index-by-login.ts';
-import { bindingName, namesOf } from '../../src/server/provisioner/names.ts';
 import {
+  bindingName,
   type ClusterRoleBinding,
+  namesOf,
   paths,
   type ServiceAccount,
   type TkaSignin,
 } from '../../src/server/provisioner/objects.ts';
 import { bindingFor } from '../../src/server/provisioner/parts.ts';
 import { type Copies, Reconciler } from '../../src/server/provisioner/reconciler.ts';
+import { newSignIn } from '../../src/server/provisioner/sign-in.ts';
 import { createSignIns } from '../../src/server/provisioner/sign-ins.ts';
 import type { Watched } from '../../src/server/provisioner/watch.ts';
 import { kubeConfigFor } from './api-server.ts';

@@ -58,7 +58,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a store of sign-ins is stated only when its cluster is known',
-    file: 'src/server/provisioner/sign-in-store.ts',
+    file: 'src/server/provisioner/cluster-info.ts',
     find: "if (typeof uid !== 'string' || !/^[!-~]{1,100}$/.test(uid)) throw new Error('it has no UID');",
     replace: '',
     tests: ['test/server/provisioner/sign-in-store.test.ts'],
@@ -226,7 +226,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a ClusterRole that is there is remembered',
-    file: 'src/server/provisioner/known-roles.ts',
+    file: 'src/server/provisioner/sign-ins.ts',
     find: 'this.#seenAt.set(role, now);',
     replace: '',
     tests: ['test/cluster/costs.test.ts'],
@@ -422,14 +422,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a sign-in of another role than today’s exceeds the grant',
-    file: 'src/server/provisioner/devices.ts',
+    file: 'src/server/provisioner/sign-in.ts',
     find: '(signIn.spec.role !== caller.role || end > now + caller.periodMs)',
     replace: 'end > now + caller.periodMs',
     tests: objects,
   },
   {
     name: 'a sign-in that ends later than today’s period allows exceeds the grant',
-    file: 'src/server/provisioner/devices.ts',
+    file: 'src/server/provisioner/sign-in.ts',
     find: '(signIn.spec.role !== caller.role || end > now + caller.periodMs)',
     replace: 'signIn.spec.role !== caller.role',
     tests: objects,
@@ -450,14 +450,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'devices that are too many to name are not forgotten',
-    file: 'src/server/provisioner/devices.ts',
+    file: 'src/server/provisioner/sign-in.ts',
     find: 'latest.push([anyDevice, folded[1]]);',
     replace: 'latest.push();',
     tests: objects,
   },
   {
     name: 'only the own domain has plain names',
-    file: 'src/server/provisioner/names.ts',
+    file: 'src/server/provisioner/objects.ts',
     find: 'return ownDomain === true && isName(plainName(username))',
     replace: 'return isName(plainName(username))',
     tests: objects,

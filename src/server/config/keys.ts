@@ -1,6 +1,5 @@
 // Every key of the server's configuration, with its default, as the Go server has them; `health.host`, `gossip.key`
 // and `operator.leaseNamespace` are ours.
-
 import { X509Certificate } from 'node:crypto';
 import { isHostPort } from '../../util/address.ts';
 import { goDuration } from '../../util/duration.ts';

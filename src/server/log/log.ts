@@ -1,6 +1,5 @@
 // The server's log: one JSON object a line on stderr.
 import { destination, pino, stdSerializers } from 'pino';
-import { Seldom } from './seldom.ts';
 
 /** Where the server's parts log to: pino's shape, fields first. */
 export type Log = Readonly<
@@ -56,4 +55,30 @@ export function seldom(log: Log): Log {
     warn: once('warn'),
     error: once('error'),
   };
+}
+
+const windowMs = 60_000;
+
+/** Counts what happens, minute by minute. Remembers so many things and no more. */
+export class Seldom {
+  readonly #most: number;
+  #counts = new Map<string, number>();
+  #since = performance.now();
+
+  constructor(most = 1_000) {
+    this.#most = most;
+  }
+
+  /** Returns true if this happens for the `times`-th time in this minute. */
+  is(what: string, times = 1): boolean {
+    const now = performance.now();
+    if (now - this.#since > windowMs) {
+      this.#counts = new Map();
+      this.#since = now;
+    }
+    const count = (this.#counts.get(what) ?? 0) + 1;
+    if (count === 1 && this.#counts.size >= this.#most) return false;
+    this.#counts.set(what, count);
+    return count === times;
+  }
 }

@@ -1,11 +1,10 @@
 // A member of the mesh: listens on the gossip port, reads some members each interval, and tells who there is.
-
 import type { Server } from 'node:http';
 import type { MemberRow } from '../../tka/types.ts';
 import { systemCode } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
-import { Seldom } from '../log/seldom.ts';
+import { Seldom } from '../log/log.ts';
 import { gossipFace } from './face.ts';
 import { type Ask, Membership } from './membership.ts';
 import { checkAddress, checkOptions, gateOf, type KnownMember, type MeshOptions, type OwnRecord } from './options.ts';

@@ -1,5 +1,4 @@
 // What a member of the mesh is given, and what it is not started with.
-
 import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { isHostPort } from '../../util/address.ts';
 import { UsageError } from '../../util/errors.ts';

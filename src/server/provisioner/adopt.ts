@@ -4,11 +4,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TkaError } from '../../util/errors.ts';
 import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
-import { copyOf } from './changes.ts';
 import { isOurs, type Lease, leaseName, podOf, renewalMs } from './lease.ts';
 import { type ClusterRoleBinding, paths, type ServiceAccount, type TkaSignin, withSpec } from './objects.ts';
 import { homeOf, ownerOfAccount } from './parts.ts';
-import { endOf, isOver, rfc3339 } from './sign-in.ts';
+import { copyOf, endOf, isOver, rfc3339 } from './sign-in.ts';
 
 /** What an adoption is given. */
 export interface AdoptOptions {

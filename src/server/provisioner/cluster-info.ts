@@ -1,12 +1,13 @@
-// What clients are told of the cluster: from the configuration, or from a ConfigMap such as kubeadm's.
+// What clients are told of the cluster: from the configuration, or from a ConfigMap such as kubeadm's;
+// and which cluster it is, for other servers and clients to compare.
 import { setTimeout as delay } from 'node:timers/promises';
 import { parse } from 'yaml';
 import type { ClusterInfo } from '../../tka/types.ts';
 import { Refusal } from '../http/contract.ts';
-import { KubeError } from '../kubernetes/errors.ts';
+import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
-import { paths } from './objects.ts';
+import { type Metadata, paths } from './objects.ts';
 
 /** Where a ConfigMap is, and what its keys are called. */
 export interface ConfigMapRef {
@@ -27,6 +28,7 @@ export interface ConfigMapSource {
 }
 
 const keepMs = 60_000;
+
 const retryMs = 1_000;
 
 /** What clients are told of the cluster. A ConfigMap is read again every minute; while it cannot be, the last one counts. */
@@ -122,4 +124,50 @@ function clusterIn(text: string): KubeconfigCluster | undefined {
   } catch {
     return undefined;
   }
+}
+
+export interface SignInStoreOptions {
+  readonly kube: Kube;
+  /** Where the sign-ins are. */
+  readonly namespace: string;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+/** The UID of this namespace identifies a cluster: every cluster has it, and nobody can delete it. */
+const witness = 'kube-system';
+
+const firstRetryMs = 1_000;
+
+const lastRetryMs = 60_000;
+
+/**
+ * Reads the UID of the namespace kube-system once, in the background, and again later if it cannot be read. Returns a
+ * function that answers `UID/namespace`, or undefined while the UID is not known.
+ */
+export function signInStore({ kube, namespace, log, signal }: SignInStoreOptions): () => string | undefined {
+  let store: string | undefined;
+
+  async function read(): Promise<void> {
+    for (let retryMs = firstRetryMs; !signal.aborted; retryMs = Math.min(2 * retryMs, lastRetryMs)) {
+      try {
+        const found = await kube.get<{ readonly metadata?: Partial<Metadata> }>(paths.namespaces(witness), signal);
+        const uid = found?.metadata?.uid;
+        if (typeof uid !== 'string' || !/^[!-~]{1,100}$/.test(uid)) throw new Error('it has no UID');
+        store = `${uid}/${namespace}`;
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        const hints = isStatus(error, 403) ? ['apply deploy/ again: it lets the server get this namespace'] : [];
+        log.warn(
+          { err: error, hints },
+          `the namespace ${witness} cannot be read: clients do not fail over to this server`,
+        );
+        await delay(retryMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  void read();
+  return () => store;
 }

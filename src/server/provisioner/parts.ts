@@ -1,8 +1,8 @@
 // A sign-in's ServiceAccount and ClusterRoleBinding: how they are made, and whose they are.
-import { bindingName } from './names.ts';
 import {
   annotation,
   apiVersion,
+  bindingName,
   type ClusterRoleBinding,
   group,
   ownerLabel,

@@ -11,17 +11,14 @@ import { isStatus } from '../kubernetes/errors.ts';
 import { connectKube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked } from './blocked.ts';
-import { ClusterInfoSource, type ConfigMapSource } from './cluster-info.ts';
+import { ClusterInfoSource, type ConfigMapSource, signInStore } from './cluster-info.ts';
 import { IndexByLogin } from './index-by-login.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
-import { signInOfBinding } from './names.ts';
-import type { TkaSignin } from './objects.ts';
+import { signInOfBinding, type TkaSignin } from './objects.ts';
 import { WorkQueue } from './queue.ts';
-import { type Reconciled, Reconciler, Stale } from './reconciler.ts';
+import { type Reconciled, Reconciler, Stale, survey } from './reconciler.ts';
 import { endOf, hasAttempt, isSettled, loginOf } from './sign-in.ts';
-import { signInStore } from './sign-in-store.ts';
 import { createSignIns } from './sign-ins.ts';
-import { survey } from './survey.ts';
 import { watchAccounts, watchBindings, watchSignIns } from './watch.ts';
 
 /** What a provisioner is given. */

@@ -8,14 +8,19 @@
 // - The status is written last, and only if the sign-in has not changed since it was read. A sign-in that was deleted,
 //   demoted or extended meanwhile refuses it, and what was made for it is removed again.
 // - No token is given before the status is written, nor by an account of another sign-in.
-
 import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked, foreignAccount, foreignBinding, refusedBy } from './blocked.ts';
-import { problemPatch, statusPatch } from './changes.ts';
-import { bindingName } from './names.ts';
-import { type ClusterRoleBinding, paths, type ServiceAccount, type TkaSignin, withSpec } from './objects.ts';
+import {
+  bindingName,
+  type ClusterRoleBinding,
+  paths,
+  type ServiceAccount,
+  signInOfBinding,
+  type TkaSignin,
+  withSpec,
+} from './objects.ts';
 import {
   accountFor,
   bindingFor,
@@ -27,7 +32,7 @@ import {
   ownerOfBinding,
   type Parts,
 } from './parts.ts';
-import { isLeaving, isOver, isSettled, loginOf, problemOf, statusOf } from './sign-in.ts';
+import { isLeaving, isOver, isSettled, loginOf, problemOf, problemPatch, statusOf, statusPatch } from './sign-in.ts';
 import type { Watched } from './watch.ts';
 
 /** The cluster's objects, as this replica follows them. */
@@ -58,6 +63,7 @@ export interface Reconciled {
 }
 
 const nothing: Reconciled = { signIn: undefined, isNew: false };
+
 const attempts = 5;
 
 /** One pass over one sign-in, and the search for those that need one. */
@@ -313,4 +319,36 @@ async function both<A, B>(first: A, second: B): Promise<[Awaited<A>, Awaited<B>]
 
 function forgiveForbidden(error: unknown): void {
   if (!isStatus(error, 403)) throw error;
+}
+
+/** Yields the names of sign-ins that lack a part, and of parts whose sign-in is gone. Reads everything. */
+export async function* survey(kube: Kube, namespace: string): AsyncGenerator<string> {
+  const accounts = new Map<string, string>();
+  for await (const account of kube.list<ServiceAccount>(paths.accounts(namespace))) {
+    const owner = ownerOfAccount(account);
+    if (owner !== undefined) accounts.set(account.metadata.name, owner);
+  }
+  const bindings = new Map<string, { readonly owner: string; readonly role: string }>();
+  for await (const binding of kube.list<ClusterRoleBinding>(paths.bindings())) {
+    const owner = ownerOfBinding(binding, namespace);
+    const name = signInOfBinding(binding.metadata.name);
+    if (owner !== undefined && name !== undefined) bindings.set(name, { owner, role: binding.roleRef.name });
+  }
+  // After its parts, so that none of a newer sign-in is taken for an orphan.
+  for await (const signIn of kube.list<TkaSignin>(paths.signIns(namespace))) {
+    const { name, uid } = signIn.metadata;
+    // What it still has is left over.
+    if (isLeaving(signIn)) continue;
+    const binding = bindings.get(name);
+    const isRight =
+      isSettled(signIn) &&
+      !isOver(signIn, Date.now()) &&
+      accounts.get(name) === uid &&
+      binding?.owner === uid &&
+      binding.role === signIn.spec.role;
+    accounts.delete(name);
+    bindings.delete(name);
+    if (!isRight) yield name;
+  }
+  yield* new Set([...accounts.keys(), ...bindings.keys()]);
 }

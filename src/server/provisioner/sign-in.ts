@@ -1,8 +1,9 @@
-// What a sign-in says of itself: whose it is, whether it is in force, and when it ends.
-import { goDuration } from '../../util/duration.ts';
+// What a sign-in says of itself: whose it is, which devices use it, whether it is in force, and when it ends; and what is
+// written to it.
+import { randomUUID } from 'node:crypto';
+import { formatGoDuration, goDuration } from '../../util/duration.ts';
 import type { Caller } from '../http/contract.ts';
-import { plainName } from './names.ts';
-import { annotation, type Metadata, type TkaSignin } from './objects.ts';
+import { annotation, apiVersion, group, type Metadata, plainName, type TkaSignin } from './objects.ts';
 
 /** Milliseconds of the epoch as RFC 3339, cut to seconds, as Go prints it. */
 export const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
@@ -84,3 +85,159 @@ export function statusOf(signIn: TkaSignin, now: number): TkaSignin['status'] | 
     ...(id !== undefined && { attempt: id }),
   };
 }
+
+// What a device was granted when it last signed in: from when (milliseconds of the epoch), for how long.
+interface Use {
+  readonly at: number;
+  readonly periodMs: number;
+}
+
+// Stands for devices that nothing names.
+export const anyDevice = '*';
+
+// More of them, and the first to end are told apart no longer.
+const mostDevices = 16;
+
+const useEnd = ({ at, periodMs }: Use, now: number): number => Math.min(at, now) + periodMs;
+
+/** Which devices use a sign-in: `{"nBLYv…": "2026-11-21T08:00:00Z 8h0m0s"}`. Undefined where nothing readable says so. */
+export function usesOf({ metadata }: TkaSignin): ReadonlyMap<string, Use> | undefined {
+  let stated: unknown;
+  try {
+    stated = JSON.parse(metadata.annotations?.[annotation.devices] ?? 'null');
+  } catch {
+    return undefined;
+  }
+  if (typeof stated !== 'object' || stated === null || Array.isArray(stated)) return undefined;
+  const uses = new Map<string, Use>();
+  for (const [device, text] of Object.entries(stated)) {
+    const [at = '', period = ''] = String(text).split(' ', 2);
+    const use = { at: Date.parse(at), periodMs: goDuration(period) ?? Number.NaN };
+    if (Number.isNaN(use.at + use.periodMs)) return undefined;
+    uses.set(device, use);
+  }
+  return uses;
+}
+
+/** What a device was granted under a sign-in; undefined where it did not sign in under it. */
+function useOf(signIn: TkaSignin, device: string, now: number): Use | undefined {
+  const uses = usesOf(signIn);
+  if (uses !== undefined) return uses.get(device) ?? uses.get(anyDevice);
+  const start = attemptOf(signIn) ?? timeOf(signIn.status?.signed_in) ?? now;
+  return { at: start, periodMs: goDuration(signIn.spec.validity_period) ?? 0 };
+}
+
+/** The annotation that adds a caller's device to those that use a sign-in. */
+export function devicesWith(
+  signIn: TkaSignin | undefined,
+  { device = anyDevice, periodMs }: Caller,
+  now: number,
+): string {
+  const old = signIn === undefined ? [] : (usesOf(signIn) ?? [[anyDevice, useOf(signIn, anyDevice, now) as Use]]);
+  const uses = new Map([...old].filter(([name, use]) => name !== device && useEnd(use, now) > now));
+  uses.set(device, { at: now, periodMs });
+  const latest = [...uses].sort(([, a], [, b]) => useEnd(b, now) - useEnd(a, now));
+  const [folded] = latest.splice(mostDevices);
+  if (folded !== undefined && !latest.some(([name]) => name === anyDevice)) latest.push([anyDevice, folded[1]]);
+  return JSON.stringify(
+    Object.fromEntries(
+      latest.map(([name, { at, periodMs }]) => [name, `${rfc3339(at)} ${formatGoDuration(periodMs)}`]),
+    ),
+  );
+}
+
+/**
+ * Returns the end of a sign-in for a caller's device, which may have been granted less than another one; undefined where
+ * it has not signed in.
+ */
+export function endFor(signIn: TkaSignin, { device = anyDevice }: Caller, now: number): number | undefined {
+  const use = useOf(signIn, device, now);
+  return use && Math.min(endOf(signIn, now) ?? Infinity, useEnd(use, now));
+}
+
+/** Says whether a caller's device has more by this sign-in than it is granted today: another role, or a later end. */
+export function exceeds(signIn: TkaSignin, caller: Caller, now: number): boolean {
+  const end = endFor(signIn, caller, now);
+  return end !== undefined && (signIn.spec.role !== caller.role || end > now + caller.periodMs);
+}
+
+const annotationsOf = (signIn: TkaSignin | undefined, caller: Caller, at: number): Record<string, string> => ({
+  [annotation.attempted]: rfc3339(at),
+  [annotation.attemptId]: randomUUID(),
+  [annotation.validUntil]: rfc3339(at + caller.periodMs),
+  [annotation.login]: caller.login,
+  [annotation.devices]: devicesWith(signIn, caller, at),
+});
+
+const specOf = ({ username, role, periodMs }: Caller): TkaSignin['spec'] => ({
+  username,
+  role,
+  validity_period: formatGoDuration(periodMs),
+});
+
+/** The sign-in to create for a caller who signs in at this time (milliseconds of the epoch). */
+export const newSignIn = (name: string, caller: Caller, at: number): object => ({
+  apiVersion,
+  kind: 'TkaSignin',
+  metadata: { name, annotations: annotationsOf(undefined, caller, at) },
+  spec: specOf(caller),
+});
+
+/** Returns the sign-in to create in another namespace: the same person's, with the same role and end. */
+export function copyOf(signIn: TkaSignin): object {
+  const { name, annotations = {} } = signIn.metadata;
+  const start = attemptOf(signIn) ?? timeOf(signIn.status?.signed_in);
+  const end = endOf(signIn, Date.now());
+  const isDated = start !== undefined && end !== undefined && end > start;
+  const own = Object.entries(annotations).filter(([key]) => key.startsWith(`${group}/`) && key !== annotation.problem);
+  return {
+    apiVersion,
+    kind: 'TkaSignin',
+    metadata: {
+      name,
+      annotations: {
+        ...Object.fromEntries(own),
+        ...(isDated && { [annotation.attempted]: rfc3339(start), [annotation.validUntil]: rfc3339(end) }),
+      },
+    },
+    // An end that was set sooner by hand stays.
+    spec: { ...signIn.spec, ...(isDated && { validity_period: formatGoDuration(end - start) }) },
+  };
+}
+
+/** The merge patch that extends a sign-in from this time on, provided that nobody has changed it meanwhile. */
+export const extension = (signIn: TkaSignin, caller: Caller, at: number): object => ({
+  metadata: { ...asSeen(signIn), annotations: { ...annotationsOf(signIn, caller, at), [annotation.problem]: null } },
+  spec: specOf(caller),
+});
+
+/** The merge patch that lets one more device use a sign-in, whose end stays as it is. */
+export const sharing = (signIn: TkaSignin, caller: Caller, at: number): object => ({
+  metadata: {
+    ...asSeen(signIn),
+    annotations: { [annotation.login]: caller.login, [annotation.devices]: devicesWith(signIn, caller, at) },
+  },
+});
+
+const asSeen = ({ metadata: { uid, resourceVersion } }: TkaSignin) => ({ uid, resourceVersion });
+
+/** Says whether a sign-in asks for what its caller is granted, since this very second: then there is nothing to write. */
+export const asksFor = (signIn: TkaSignin, caller: Caller, at: number): boolean =>
+  signIn.spec.role === caller.role &&
+  goDuration(signIn.spec.validity_period) === caller.periodMs &&
+  attemptOf(signIn) === at &&
+  usesOf(signIn)?.get(caller.device ?? anyDevice)?.at === at;
+
+/** The merge patch that says why it cannot be provisioned, or that it can. */
+export const problemPatch = ({ metadata }: TkaSignin, text: string | null): object => ({
+  metadata: { resourceVersion: metadata.resourceVersion, annotations: { [annotation.problem]: text } },
+});
+
+/**
+ * The merge patch of a sign-in's status, provided that nobody has changed the sign-in since it was read: the API server
+ * does not look at the UID here, but no other object ever has the same version.
+ */
+export const statusPatch = ({ metadata }: TkaSignin, status: Partial<TkaSignin['status']>): object => ({
+  metadata: { resourceVersion: metadata.resourceVersion },
+  status,
+});

@@ -21,18 +21,38 @@ import type { ClusterInfo, LoginAnswer } from '../../tka/types.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import { Turns } from '../http/limits.ts';
 import { isStatus } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
-import { Blocked, beyondGo, blockedRefusal, foreignBinding, nameless } from './blocked.ts';
-import { asksFor, extension, newSignIn, sharing } from './changes.ts';
-import { endFor, exceeds } from './devices.ts';
-import type { IndexByLogin } from './index-by-login.ts';
-import { KnownRoles } from './known-roles.ts';
-import { bindingName, namesOf, plainName } from './names.ts';
-import { type ClusterRoleBinding, paths, type TkaSignin, withSpec } from './objects.ts';
-import { ownerOfBinding } from './parts.ts';
-import { createAdvice, noSuchRole, readAdvice, stillThere, telling, tokenAdvice } from './refusals.ts';
 import {
+  Blocked,
+  beyondGo,
+  blockedRefusal,
+  createAdvice,
+  foreignBinding,
+  nameless,
+  noSuchRole,
+  readAdvice,
+  stillThere,
+  telling,
+  tokenAdvice,
+} from './blocked.ts';
+import type { IndexByLogin } from './index-by-login.ts';
+import {
+  bindingName,
+  type ClusterRoleBinding,
+  namesOf,
+  paths,
+  plainName,
+  type TkaSignin,
+  withSpec,
+} from './objects.ts';
+import { ownerOfBinding } from './parts.ts';
+import {
+  asksFor,
+  endFor,
   endOf,
+  exceeds,
+  extension,
   isAhead,
   isLeaving,
   isOf,
@@ -40,8 +60,10 @@ import {
   isOver,
   isSettled,
   loginOf,
+  newSignIn,
   problemOf,
   rfc3339,
+  sharing,
 } from './sign-in.ts';
 import { type KubeconfigNames, kubeconfigOf, type Minted, minimumMs, mintToken, type TokenOptions } from './tokens.ts';
 import type { Watched } from './watch.ts';
@@ -65,6 +87,7 @@ export interface SignInsOptions extends TokenOptions, KubeconfigNames {
 }
 
 const attempts = 10;
+
 // Logins are not given up while they wait for their turn.
 const never = new AbortController().signal;
 
@@ -337,5 +360,35 @@ export function createSignIns(options: SignInsOptions): SignIns {
     const signIn = found && (await settle(found, options.repair));
     if (signIn === undefined) return undefined;
     return isSettled(signIn) ? await mintToken(options, signIn, caller, fresh, signal) : 'pending';
+  }
+}
+
+// How long a ClusterRole that was there counts as there.
+const keepMs = 30_000;
+
+/** Remembers the roles that were there a moment ago, which most sign-ins ask for. */
+export class KnownRoles {
+  readonly #kube: Kube;
+  readonly #seenAt = new Map<string, number>();
+
+  constructor(kube: Kube) {
+    this.#kube = kube;
+  }
+
+  /** Returns whether there is a ClusterRole of this name; true where the server may not read it. Throws a KubeError. */
+  async has(role: string): Promise<boolean> {
+    const now = performance.now();
+    for (const [known, at] of this.#seenAt) if (now - at > keepMs) this.#seenAt.delete(known);
+    if (this.#seenAt.has(role)) return true;
+    try {
+      if ((await this.#kube.get(paths.roles(role))) === undefined) return false;
+      this.#seenAt.set(role, now);
+      return true;
+    } catch (error) {
+      if (isStatus(error, 404)) return false;
+      // Whether it is there, the server learns when it binds the role.
+      if (isStatus(error, 403)) return true;
+      throw error;
+    }
   }
 }

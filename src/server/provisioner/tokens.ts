@@ -4,9 +4,9 @@ import type { Caller } from '../http/contract.ts';
 import { isStatus } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import { blockedRefusal, foreignAccount, foreignBinding } from './blocked.ts';
-import { endFor } from './devices.ts';
 import { paths, type TkaSignin } from './objects.ts';
 import { isWhole, ownerOfAccount, ownerOfBinding, type Parts } from './parts.ts';
+import { endFor } from './sign-in.ts';
 
 export interface TokenOptions {
   readonly kube: Kube;

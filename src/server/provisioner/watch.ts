@@ -3,12 +3,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
-import { signInOfBinding } from './names.ts';
 import {
   type ClusterRoleBinding,
   type Metadata,
   paths,
   type ServiceAccount,
+  signInOfBinding,
   type TkaSignin,
   withSpec,
 } from './objects.ts';

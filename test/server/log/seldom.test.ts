@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Log } from '../../../src/server/log/log.ts';
-import { seldom } from '../../../src/server/log/log.ts';
-import { Seldom } from '../../../src/server/log/seldom.ts';
+import { Seldom, seldom } from '../../../src/server/log/log.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['performance'] });

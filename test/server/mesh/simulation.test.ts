@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../../src/server/mesh/member.ts';
 import { death, type Machine, recordOf, Simulation, type SimulationOptions, staleness } from './simulation.ts';
-import { Swim } from './swim.ts';
 
 /** Rounds in which each member is read once. */
 const cycle = (size: number) => Math.min(60, Math.ceil(size / 3));
@@ -63,20 +62,6 @@ test.each([50, 300])(
     expect(simulation.doubts.dead).toBe(0);
   },
 );
-
-test('SWIM, with which README.md compares this, finds out what has changed', () => {
-  const swim = new Swim({ seed: 1, size: 50, loss: 0.05 });
-  swim.run(30_000);
-  const [seed, one] = swim.nodes as [Swim['nodes'][0], Swim['nodes'][0]];
-  swim.kill(one);
-  swim.run(20_000);
-  expect(swim.agreeing(one, 'dead')).toBe(true);
-  one.incarnation++;
-  swim.join(one, seed);
-  swim.run(10_000);
-  expect(swim.agreeing(one, 'alive')).toBe(true);
-  expect(one.known.size).toBe(50);
-});
 
 test('a bad network makes nobody dead', { timeout: 240_000 }, () => {
   const simulation = started({ size: 20, loss: 0.1, delayMs: 900, duplicate: 0.2, drift: 0.05, skewMs: 3_600_000 });

@@ -1,12 +1,21 @@
 import { describe, expect, it } from 'vitest';
 import type { Caller } from '../../../src/server/http/contract.ts';
-import { extension, newSignIn, sharing } from '../../../src/server/provisioner/changes.ts';
-import { endFor, exceeds } from '../../../src/server/provisioner/devices.ts';
 import { IndexByLogin } from '../../../src/server/provisioner/index-by-login.ts';
-import { namesOf } from '../../../src/server/provisioner/names.ts';
 import type { TkaSignin } from '../../../src/server/provisioner/objects.ts';
+import { namesOf } from '../../../src/server/provisioner/objects.ts';
 import { ownerOfBinding } from '../../../src/server/provisioner/parts.ts';
-import { endOf, isOf, isSettled, rfc3339, statusOf } from '../../../src/server/provisioner/sign-in.ts';
+import {
+  endFor,
+  endOf,
+  exceeds,
+  extension,
+  isOf,
+  isSettled,
+  newSignIn,
+  rfc3339,
+  sharing,
+  statusOf,
+} from '../../../src/server/provisioner/sign-in.ts';
 
 const at = Date.UTC(2026, 10, 21, 8);
 const caller = { username: 'alice', login: 'alice@example.com', role: 'viewer', periodMs: 1_800_000 };

@@ -1,7 +1,7 @@
 import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, expect, test, vi } from 'vitest';
 import { connectKube } from '../../../src/server/kubernetes/kube.ts';
-import { signInStore } from '../../../src/server/provisioner/sign-in-store.ts';
+import { signInStore } from '../../../src/server/provisioner/cluster-info.ts';
 import { kubeSystem, kubeSystemUid, StandInApi } from '../stand-in-api.ts';
 
 const ends: (() => void)[] = [];
