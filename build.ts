@@ -27,8 +27,7 @@ const common: BuildOptions & { write: false } = {
   write: false,
   platform: 'node',
   // Its ES modules: they can be imported lazily by name, and what is not used is left out.
-  // proper-lockfile makes and removes folders, for which the file system needs no more grace than it has.
-  alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js'), 'graceful-fs': 'node:fs' },
+  alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js') },
   loader: { '.sh': 'text', '.cmd': 'text', '.bash': 'text', '.zsh': 'text', '.fish': 'text', '.ps1': 'text' },
   logLevel: 'warning',
   define: {

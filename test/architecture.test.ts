@@ -66,7 +66,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/kubeconfig\//,
-    may: /^(src\/(kubeconfig|util)\/|src\/tka\/url\.ts$|node:|yaml$|proper-lockfile$)/,
+    may: /^(src\/(kubeconfig|util)\/|src\/tka\/url\.ts$|node:|yaml$)/,
     because: 'editing a kubeconfig needs no server and no session',
   },
   {

@@ -1,6 +1,5 @@
 import { damage } from './damage.ts';
-import { escapeForYaml } from './render.ts';
-import { isPlainMap, type Plain, type PlainMap } from './value.ts';
+import { escapeForYaml, isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 /** A string, with the colon behind it if it is a key; or a number. */
 const token = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|-?\d[\w.+-]*/gs;

@@ -1,7 +1,6 @@
 import { TkaError } from '../util/errors.ts';
 import type { FileChange } from './change.ts';
 import { maxBytes, shown, tooLarge } from './damage.ts';
-import { asBlocks } from './flow.ts';
 import { parseJson, printJson } from './json.ts';
 import {
   findPair,
@@ -13,7 +12,7 @@ import {
   type Source,
   sectionKeys,
 } from './source.ts';
-import { addTopLevel, editSection, type Field, probeOf, replaceValue, setFields } from './splice.ts';
+import { addTopLevel, asBlocks, editSection, type Field, probeOf, replaceValue, setFields } from './splice.ts';
 import { applyEdits, type TextEdit, unsafe } from './text.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 

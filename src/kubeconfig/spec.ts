@@ -1,4 +1,6 @@
+import { dirname, resolve } from 'node:path';
 import { TkaError } from '../util/errors.ts';
+import { foldersIn, isExecutable } from '../util/search-path.ts';
 import { quoted } from '../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { markName } from './glance.ts';
@@ -54,10 +56,12 @@ const extensions = (spec: ContextSpec, more: PlainMap = {}): Plain => {
   const keys = { ...more, server: spec.server };
   return [{ extension: Object.fromEntries(Object.entries(keys).sort()), name: markName }];
 };
+
 const contextKeys = ({ siblings, namedBy }: ContextSpec): PlainMap => ({
   ...(siblings && { ...siblings, servers: [...siblings.servers] }),
   ...(namedBy !== undefined && { namedBy }),
 });
+
 const argsOf = (spec: ContextSpec): string[] => ['credential', '--server', spec.server, '--api-server', spec.apiServer];
 
 // Fields in kubectl's own order, so that a file that kubectl writes anew stays alike.
@@ -167,4 +171,16 @@ function siblingFields(entry: KubeconfigEntry, spec: ContextSpec): Field[] {
     [[...path, 'servers'], [...servers]],
     [[...path, 'signInStore'], signInStore],
   ];
+}
+
+/**
+ * Whether kubectl could run this exec command: a bare name is looked for on PATH, one with a separator is taken from the
+ * kubeconfig's folder, as client-go does. Never throws.
+ */
+export function usableCommand(command: string, file: string, searchPath = process.env.PATH): boolean {
+  const windows = process.platform === 'win32';
+  const suffixes = windows ? ['', ...(process.env.PATHEXT ?? '.EXE;.CMD;.BAT').split(';')] : [''];
+  const placed = command.includes('/') || (windows && command.includes('\\'));
+  const folders = placed ? [dirname(file)] : foldersIn(searchPath ?? '');
+  return folders.some((folder) => suffixes.some((suffix) => isExecutable(resolve(folder, command + suffix))));
 }

@@ -1,7 +1,6 @@
 import { TkaError } from '../util/errors.ts';
 import { quoted } from '../util/text.ts';
 import type { FileChanges, KubeconfigChange, KubeconfigState } from './change.ts';
-import { usableCommand } from './command.ts';
 import { maxBytes, tooLarge } from './damage.ts';
 import type { KubeconfigFiles } from './files.ts';
 import { updateOf } from './rewrite.ts';
@@ -15,6 +14,7 @@ import {
   newContext,
   newUser,
   otherName,
+  usableCommand,
   userFields,
 } from './spec.ts';
 import type { Field } from './splice.ts';

@@ -6,6 +6,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import envPaths from 'env-paths';
+import lockfile from 'proper-lockfile';
 import { note } from './processes.ts';
 
 const kubernetes = '1.35.4';
@@ -53,8 +54,23 @@ export async function buildOnce<Name extends string>(
 ): Promise<Programs<Name>> {
   const cached = findBuilt(build);
   if (cached !== undefined) return cached;
-  const folder = folderOf(build);
   fs.mkdirSync(cache, { recursive: true });
+  const folder = folderOf(build);
+  // A build takes minutes, and two at a time twice as many.
+  const options = { lockfilePath: `${folder}.lock`, realpath: false, stale: 30_000, onCompromised: () => {} };
+  const release = await lockfile.lock(folder, { ...options, retries: { forever: true, maxTimeout: 1000 } });
+  try {
+    return findBuilt(build) ?? (await make(build, folder, say));
+  } finally {
+    await release().catch(() => {});
+  }
+}
+
+async function make<Name extends string>(
+  build: Build<Name>,
+  folder: string,
+  say: (line: string) => void,
+): Promise<Programs<Name>> {
   sweep();
   const work = fs.mkdtempSync(path.join(cache, '.build-'));
   note(work);
@@ -63,7 +79,7 @@ export async function buildOnce<Name extends string>(
     const bin = path.join(work, 'bin');
     fs.mkdirSync(bin);
     await build.make(bin, work);
-    // Whole or not at all: another process that built it meanwhile has the same.
+    // Whole or not at all. A process that lost the lock, because the machine slept, built the same.
     try {
       fs.renameSync(bin, folder);
     } catch (error) {

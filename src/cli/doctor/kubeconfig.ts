@@ -1,9 +1,9 @@
 // The check of the kubeconfig's entry for a server.
 
-import { usableCommand } from '../../kubeconfig/command.ts';
 import { snapshot } from '../../kubeconfig/disk.ts';
 import { type KubeconfigFiles, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
 import { parseSource } from '../../kubeconfig/source.ts';
+import { usableCommand } from '../../kubeconfig/spec.ts';
 import { isPlainMap, type PlainMap } from '../../kubeconfig/value.ts';
 import { mergeSources } from '../../kubeconfig/view.ts';
 import type { Session } from '../../session/session.ts';

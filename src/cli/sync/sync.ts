@@ -1,6 +1,6 @@
 import { parseSelector } from '../../discovery/selector.ts';
-import { usableCommand } from '../../kubeconfig/command.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
+import { usableCommand } from '../../kubeconfig/spec.ts';
 import type { TkaError } from '../../util/errors.ts';
 import { searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
