@@ -1,4 +1,4 @@
-// krew/tka.yaml: what krew installs, from where, and what it must hash to.
+// tka.yaml: what krew installs, from where, and what it must hash to.
 import { stringify } from 'yaml';
 import type { Target } from './targets.ts';
 
