@@ -9,7 +9,6 @@ import {
   type FindOptions,
   hedgeAfter,
   isAnswer,
-  type ListedMember,
   type MemberListing,
   seedTimeout,
   type TurnOutcome,
@@ -60,13 +59,19 @@ export async function currentListing(
     if (listing.server !== seed) tellWhoseList(listing.server, seed, outcome, wasAway, options);
     return { listing: { ...listing, members: listing.members, provenanceOf, alone: false } };
   }
-  const members = await describeListless(outcome, await sources.online(), options);
+  const { without, failed } = outcome;
+  // One that is online may be missing from what the others say.
+  for (const server of without.length > 0 ? await sources.online() : []) {
+    const failure = failed.get(server);
+    if (failure !== undefined) options.warn(failure.message);
+  }
+  const members = await describeServers(without, (await options.tagged()).peers, options);
   if (members.length > 0) {
     options.notice('no server keeps a memberlist (gossip is off): these are the servers that answer');
     return { listing: { server: seed, members, html: false, cut: 0, unread: 0, provenanceOf, alone: true } };
   }
-  const ofSeed = outcome.failed.get(seed);
-  const error = [ofSeed, ...outcome.failed.values()].find(refusedList) ?? ofSeed;
+  const ofSeed = failed.get(seed);
+  const error = [ofSeed, ...failed.values()].find(refusedList) ?? ofSeed;
   return error === undefined ? {} : { error };
 }
 
@@ -142,20 +147,6 @@ function tellWhoseList(
   else if (isAnswer(error)) notice(told('gives us no list'));
   else if (error === undefined && wasAway !== 'failed') log(told('did not answer'));
   else notice(told('did not answer'));
-}
-
-/** Returns the servers without a memberlist as each describes itself; warns of those that are online and failed. */
-async function describeListless(
-  { without, failed }: TurnOutcome,
-  online: readonly string[],
-  options: FindOptions,
-): Promise<ListedMember[]> {
-  for (const server of without.length > 0 ? online : []) {
-    const failure = failed.get(server);
-    if (failure !== undefined) options.warn(failure.message);
-  }
-  const { peers } = await options.tagged();
-  return describeServers(without, peers, options);
 }
 
 /**

@@ -58,17 +58,10 @@ export function groupServers(
   for (const [name, alike] of Map.groupBy(made, (each) => each.name)) {
     const there = alike.filter(({ ranked }) => ranked.some(({ state }) => state !== 'missing'));
     if (there.length < 2) continue;
-    if (warnings.length < mostWarnings)
-      warnings.push(
-        claimed(
-          name,
-          there.map(({ speaker }) => speaker),
-        ),
-      );
+    if (warnings.length < mostWarnings) warnings.push(claimed(name, there));
     const [owner, ...others] = ownersOf(there);
     if (owner === undefined || others.length > 0) continue;
-    for (const each of there) {
-      if (each === owner) continue;
+    for (const each of there.filter((one) => one !== owner)) {
       const { server, apiEndpoint } = each.speaker;
       renamed.set(each, nameOfHost(server, options) ?? endpointHost(apiEndpoint));
     }
@@ -155,10 +148,11 @@ function ownersOf<T extends { readonly ranked: readonly ServerRow[] }>(alike: re
   return own.length > 0 ? own : usable;
 }
 
-function claimed(name: string, speakers: readonly ServerRow[]): string {
-  const places = speakers.slice(0, 4).map(({ apiEndpoint, server }) => `${apiEndpoint} (${server ?? 'no TKA server'})`);
-  const more = speakers.length > places.length ? `, and ${speakers.length - places.length} more` : '';
-  return `${speakers.length} clusters claim the name ${JSON.stringify(name)}: ${places.join(' and ')}${more}`;
+function claimed(name: string, alike: readonly { readonly speaker: ServerRow }[]): string {
+  const shown = alike.slice(0, 4).map(({ speaker }) => speaker);
+  const places = shown.map(({ apiEndpoint, server }) => `${apiEndpoint} (${server ?? 'no TKA server'})`);
+  const more = alike.length > places.length ? `, and ${alike.length - places.length} more` : '';
+  return `${alike.length} clusters claim the name ${JSON.stringify(name)}: ${places.join(' and ')}${more}`;
 }
 
 /** The name of a server's host: that of its device, not an address. */

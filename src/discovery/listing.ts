@@ -3,7 +3,7 @@ import { Unavailable } from '../network/failure.ts';
 import type { Peer } from '../tailscale/localapi.ts';
 import { describeCluster, type TkaClient } from '../tka/client.ts';
 import { NotSignedIn, Refused } from '../tka/errors.ts';
-import type { Member, Memberlist } from '../tka/memberlist.ts';
+import type { Member } from '../tka/memberlist.ts';
 import { TkaError } from '../util/errors.ts';
 import type { KnownPair, Provenance } from './clusters.ts';
 import type { ListMemory } from './memory.ts';
@@ -56,24 +56,12 @@ export async function askListing(server: string, options: ListingOptions): Promi
     const parsed = parseMemberlistHtml(answer.body);
     if (parsed === undefined) return undefined;
     const now = Date.now();
-    const members = parsed.rows.map((row): ListedMember => {
-      const seen = row.lastSeenSeconds === undefined ? null : new Date(now - row.lastSeenSeconds * 1000).toISOString();
-      const { id, apiEndpoint, labels, state, isLocal } = row;
-      return {
-        id,
-        apiEndpoint,
-        labels,
-        state,
-        isLocal,
-        address: row.address ?? null,
-        gossipPort: row.gossipPort ?? null,
-        name: null,
-        cluster: null,
-        server: null,
-        lastSeen: seen,
-        version: null,
-      };
-    });
+    const members = parsed.rows.map(
+      ({ lastSeenSeconds: ago, address = null, gossipPort = null, ...row }): ListedMember => {
+        const lastSeen = ago === undefined ? null : new Date(now - ago * 1000).toISOString();
+        return { ...row, address, gossipPort, name: null, cluster: null, server: null, lastSeen, version: null };
+      },
+    );
     return { server, members, html: true, cut: parsed.cut, unread: parsed.unread };
   };
   try {
@@ -90,21 +78,12 @@ export async function askListing(server: string, options: ListingOptions): Promi
       const listing = await page().catch(() => undefined);
       if (listing !== undefined) return listing;
     }
-    return listingOf(server, list);
+    const unknown = { id: null, address: null, gossipPort: null };
+    const members = list.members.map((member) => ({ ...member, ...unknown, isLocal: member.server === server }));
+    return { server, members, html: false, cut: list.cut, unread: list.unread };
   } finally {
     await client.close();
   }
-}
-
-function listingOf(server: string, list: Memberlist): Listing {
-  const members = list.members.map((member) => ({
-    ...member,
-    id: null,
-    address: null,
-    gossipPort: null,
-    isLocal: member.server === server,
-  }));
-  return { server, members, html: false, cut: list.cut, unread: list.unread };
 }
 
 /** True for an error that is an answer: the server is there, and says no. */

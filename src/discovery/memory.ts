@@ -104,12 +104,7 @@ export class ListMemory {
       ...rest,
       labels: Object.fromEntries(labels),
     }));
-    const times = list.members.map(({ listed, tried, provenance, since }) => [
-      listed,
-      tried,
-      provenanceOf(provenance),
-      since,
-    ]);
+    const times = list.members.map((each) => [each.listed, each.tried, provenanceOf(each.provenance), each.since]);
     const rest = JSON.stringify({ at: list.at, html: list.html, members, times });
     const names = clusters && JSON.stringify(clusters.map(nameLine).join('\n'));
     writeFileAtomic(file, names === undefined ? `${rest}\n` : `${namesStart}${names}\n,${rest.slice(1)}\n`);

@@ -1,11 +1,10 @@
 import type { Peer } from '../tailscale/localapi.ts';
-import { describeCluster, type TkaClient } from '../tka/client.ts';
+import { describeCluster } from '../tka/client.ts';
 import type { Member } from '../tka/memberlist.ts';
 import type { Provenance } from './clusters.ts';
 import type { GoodListing } from './current-list.ts';
 import { type FindOptions, type ListedMember, seedTimeout } from './listing.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
-import type { TaggedPeers } from './trust.ts';
 
 /** A member's TKA server. */
 export interface Resolved {
@@ -13,22 +12,15 @@ export interface Resolved {
   readonly provenance: Provenance;
 }
 
-export interface ResolveOptions {
+export interface ResolveOptions extends Pick<FindOptions, 'tagged' | 'serverOf' | 'client'> {
   /** The server whose list it is. */
   readonly from: Resolved;
   /** Where members of an API endpoint were placed before. */
   readonly remembered: ReadonlyMap<string, readonly Resolved[]>;
   /** Servers by API endpoint, from the user's kubeconfig. */
   readonly configured: ReadonlyMap<string, string>;
-  /** Asked for only when it comes to them. */
-  readonly tagged: () => Promise<TaggedPeers>;
-  /** The URL of a peer's TKA server. */
-  readonly serverOf: (peer: Peer) => string;
   /** Whether the candidates may be asked for a member again. */
   readonly mayAsk: (member: ListedMember) => boolean;
-  readonly client: (server: string) => TkaClient;
-  /** Milliseconds for each question. */
-  readonly timeout: number;
 }
 
 const parallel = 32;
@@ -126,15 +118,12 @@ function hashedNames(peers: readonly Peer[], members: readonly ListedMember[]): 
 }
 
 /** Servers by the API endpoint that they state, 32 asked at a time, in the same order each time; who is silent is left out. */
-async function endpointsOf(
-  servers: ReadonlySet<string>,
-  { client, timeout }: ResolveOptions,
-): Promise<Map<string, string[]>> {
+async function endpointsOf(servers: ReadonlySet<string>, { client }: ResolveOptions): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
   const queue = [...servers];
   const worker = async () => {
     for (let server = queue.shift(); server !== undefined; server = queue.shift()) {
-      const endpoint = await describeCluster(client(server), timeout).then(
+      const endpoint = await describeCluster(client(server), seedTimeout).then(
         ({ apiServer }) => apiServer,
         () => undefined,
       );
@@ -180,14 +169,11 @@ export function memberResolver(memory: RememberedList | undefined, options: Find
     if (cut > 0) options.warn(`${from} lists ${members.length + cut} members: the first ${members.length} are shown`);
     if (unread > 0) options.warn(`${from} lists ${unread} members without a usable API endpoint: they are left out`);
     const { placed, asked } = await resolveServers(members, {
+      ...options,
       from: { server: from, provenance: provenanceOf(from) },
       remembered,
       configured,
-      tagged: options.tagged,
-      serverOf: options.serverOf,
       mayAsk: (member) => now - triedAt(member) > askAgainAfter,
-      client: options.client,
-      timeout: seedTimeout,
     });
     return members.map((member): RememberedMember => {
       const { server, provenance } = placed.get(member) ?? { server: null, provenance: 'tailnet' as const };

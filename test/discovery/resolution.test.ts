@@ -111,7 +111,6 @@ it.each<[name: string, row: Row]>([
           };
         },
       }),
-    timeout: 1000,
     ...options,
   });
   const place = placed.get(it);

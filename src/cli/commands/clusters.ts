@@ -2,7 +2,7 @@ import { parseSelector } from '../../discovery/selector.ts';
 import { acceptHint } from '../../discovery/trust.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
 import { type OutputFormat, structured, table } from '../../terminal/output.ts';
-import { cellsOf, headingsOf, type Listed, listedOf, withProbe } from '../clusters/rows.ts';
+import { cellsOf, headingsOf, listedOf, withProbe } from '../clusters/rows.ts';
 import type { Context } from '../context/context.ts';
 import { listed } from '../sync/report.ts';
 import { allClustersTold } from '../target/clusters.ts';
@@ -24,25 +24,16 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   if (flags.watch === true) {
     return (await import('../clusters/watch.ts')).watchClusters(context, { matches, columns, format });
   }
-  const names = format === 'name';
   const { rows, total } = await list(context, matches, columns.probe);
   if (rows.length === 0) terminal.notice(total === 0 ? 'no clusters found' : 'no cluster matches the selector');
   if (format === 'json' || format === 'yaml') {
-    return terminal.out(
-      await structured(
-        format,
-        rows.map(({ row }) => row),
-      ),
-    );
+    const plain = rows.map(({ row }) => row);
+    return terminal.out(await structured(format, plain));
   }
-  if (names) return terminal.out(rows.map(({ row }) => `${row.name}\n`).join(''));
+  if (format === 'name') return terminal.out(rows.map(({ row }) => `${row.name}\n`).join(''));
   if (rows.length === 0) return;
-  terminal.out(
-    table(
-      headingsOf(columns),
-      rows.map((row) => cellsOf(row, columns)),
-    ),
-  );
+  const cells = rows.map((row) => cellsOf(row, columns));
+  terminal.out(table(headingsOf(columns), cells));
   // One cause may concern every row.
   const reasons = Map.groupBy(rows, ({ row }) => row.reason);
   for (const [reason, alike] of reasons)
@@ -55,19 +46,15 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
 
 async function list(context: Context, matches: ReturnType<typeof parseSelector>, probe: boolean) {
   const view = await readKubeconfig(context.kubeconfig);
-  const rowsOf = (clusters: Awaited<ReturnType<typeof allClustersTold>>): Listed[] =>
-    clusters.map((cluster) => listedOf(cluster, context, view));
-  if (!probe) {
-    const all = await allClustersTold(context, view);
-    return { rows: rowsOf(all.filter((cluster) => matches(cluster.labels))), total: all.length };
-  }
-  const { probeClusters } = await import('../clusters/probe.ts');
   const all = await allClustersTold(context, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
+  const rows = chosen.map((cluster) => listedOf(cluster, context, view));
+  if (!probe) return { rows, total: all.length };
+  const { probeClusters } = await import('../clusters/probe.ts');
   const probes = await probeClusters(context, chosen);
-  const rows = rowsOf(chosen).map((row, i) => {
+  const withProbes = rows.map((row, i) => {
     const probed = probes[i];
     return probed === undefined ? row : withProbe(row, probed);
   });
-  return { rows, total: all.length };
+  return { rows: withProbes, total: all.length };
 }

@@ -36,12 +36,8 @@ export async function config(
   });
   if (flags.output === 'json' || flags.output === 'yaml') return terminal.out(await structured(flags.output, rows));
   if (flags.output === 'name') return terminal.out(rows.map((row) => `${row.key}\n`).join(''));
-  terminal.out(
-    table(
-      ['KEY', 'VALUE', 'SOURCE'],
-      rows.map((row) => [row.key, String(row.value ?? '-') || '-', row.source]),
-    ),
-  );
+  const cells = rows.map((row) => [row.key, String(row.value ?? '-') || '-', row.source]);
+  terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells));
 }
 
 /** What tailscaled puts in the place of settings that are not there: the tailnet, and the TKA servers that it knows. */

@@ -48,13 +48,10 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
       : url.startsWith('https:')
         ? await usableSettings(flags, env, paths, terminal)
         : undefined;
-  if (settings?.needsTailnet(wanted))
-    settings.assumeTailnet(
-      await tailnet().then(
-        ({ suffix }) => suffix,
-        () => '',
-      ),
-    );
+  if (settings?.needsTailnet(wanted)) {
+    const status = await tailnet().catch(() => undefined);
+    settings.assumeTailnet(status?.suffix ?? '');
+  }
   const server = url ?? settings?.serverNamed(wanted) ?? wanted;
   const named = flags['api-server'];
   const apiServer = named === undefined ? undefined : usage(() => canonicalApiServer(named));

@@ -1,4 +1,3 @@
-import type { Cluster } from '../../discovery/clusters.ts';
 import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
@@ -63,9 +62,8 @@ async function targetsOf(
     return [...new Set(names)].map((name) => ({ name, find: () => loginTarget(context, name, view) }));
   const all = await allClusters(context, view);
   const contexts = contextsByCluster(view, all);
-  const find = async (cluster: Cluster) => targetOf(cluster, contexts);
   const chosen = chooseClusters(all, [], selector, view);
-  return chosen.map((cluster) => ({ name: cluster.name, find: () => find(cluster) }));
+  return chosen.map((cluster) => ({ name: cluster.name, find: async () => targetOf(cluster, contexts) }));
 }
 
 /** Signs in to each in turn. The current context stays: which of several it should be is for `use` to say. */

@@ -7,10 +7,7 @@ import { rememberedClusters } from '../../discovery/remembered.ts';
 /** The clusters of the last lists, by server. */
 export class RememberedClusters {
   readonly #memory: ListMemory;
-  #clusters: readonly Cluster[] | undefined;
-  #byServer: ReadonlyMap<string, Cluster> | undefined;
-  #byName: ReadonlyMap<string, readonly Cluster[]> | undefined;
-  #byEndpoint: ReadonlyMap<string, readonly Cluster[]> | undefined;
+  #index: ReturnType<typeof indexOf> | undefined;
 
   constructor(memory: ListMemory) {
     this.#memory = memory;
@@ -18,32 +15,27 @@ export class RememberedClusters {
 
   /** Reads the lists anew when they are needed next: a command may have kept one. */
   renew(): void {
-    this.#clusters = undefined;
-    this.#byServer = undefined;
-    this.#byName = undefined;
-    this.#byEndpoint = undefined;
+    this.#index = undefined;
+  }
+
+  get #here() {
+    this.#index ??= indexOf(this.#memory);
+    return this.#index;
   }
 
   /** All of them, those of the newest list first; one that several lists have may be there several times. */
   get all(): readonly Cluster[] {
-    const lists = () => this.#memory.all().sort((a, b) => b.at - a.at);
-    this.#clusters ??= lists().flatMap((list) => rememberedClusters(list));
-    return this.#clusters;
+    return this.#here.all;
   }
 
   /** The cluster of a server; undefined if no list has it. */
   of(server: string): Cluster | undefined {
-    const pairs = () =>
-      this.all.flatMap((cluster) => cluster.servers.map((each) => [each.server ?? '', cluster] as const));
-    // The newest list counts.
-    this.#byServer ??= new Map(pairs().reverse());
-    return this.#byServer.get(server);
+    return this.#here.byServer.get(server);
   }
 
   /** The only cluster of an API endpoint; undefined for none, or for several. */
   at(endpoint: string | undefined): Cluster | undefined {
-    this.#byEndpoint ??= Map.groupBy(this.all, ({ apiEndpoint }) => apiEndpoint);
-    const [first, ...others] = this.#byEndpoint.get(endpoint ?? '') ?? [];
+    const [first, ...others] = this.#here.byEndpoint.get(endpoint ?? '') ?? [];
     return others.every(({ name }) => name === first?.name) ? first : undefined;
   }
 
@@ -54,8 +46,7 @@ export class RememberedClusters {
   nameOf(server: string, endpoint?: string): string | undefined {
     const cluster = this.of(server) ?? this.at(endpoint);
     if (cluster === undefined) return undefined;
-    this.#byName ??= Map.groupBy(this.all, ({ name }) => name);
-    const alike = this.#byName.get(cluster.name) ?? [];
+    const alike = this.#here.byName.get(cluster.name) ?? [];
     return alike.every(({ apiEndpoint }) => apiEndpoint === cluster.apiEndpoint) ? cluster.name : undefined;
   }
 
@@ -69,4 +60,17 @@ export class RememberedClusters {
       return this.nameOf(server) ?? server;
     });
   }
+}
+
+function indexOf(memory: ListMemory) {
+  const lists = memory.all().sort((a, b) => b.at - a.at);
+  const all: readonly Cluster[] = lists.flatMap((list) => rememberedClusters(list));
+  const pairs = all.flatMap((cluster) => cluster.servers.map((each) => [each.server ?? '', cluster] as const));
+  return {
+    all,
+    // The newest list counts.
+    byServer: new Map(pairs.reverse()),
+    byName: Map.groupBy(all, ({ name }) => name),
+    byEndpoint: Map.groupBy(all, ({ apiEndpoint }) => apiEndpoint),
+  };
 }

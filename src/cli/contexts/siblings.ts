@@ -14,12 +14,6 @@ const mostKept = 8;
 /** Milliseconds for one of them to describe its cluster. */
 const confirmTimeout = 500;
 
-/** What one server of a cluster stated of it. */
-export interface Described {
-  readonly server: string;
-  readonly info: ClusterDescription;
-}
-
 /**
  * Returns what is to be kept of a cluster: what `server` stated of it, and those of its other servers that are trusted and
  * state the same themselves, within half a second. Undefined if the server does not state enough (Go). Never throws.
@@ -27,7 +21,7 @@ export interface Described {
 export async function siblingsToKeep(
   { client, terminal }: Pick<Context, 'client' | 'terminal'>,
   trust: TrustPolicy,
-  { server, info }: Described,
+  { server, info }: { readonly server: string; readonly info: ClusterDescription },
   servers: readonly ClusterServer[],
 ): Promise<Siblings | undefined> {
   const known = knownClusterOf(info);

@@ -31,8 +31,6 @@ export async function contextSpec(
   return specOf(context, name, server, info, { siblings: inContext(siblings) });
 }
 
-type Access = Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>;
-
 /** What a context keeps beside its server. */
 export type ContextExtension = Pick<ContextSpec, 'siblings' | 'namedBy'>;
 
@@ -41,16 +39,16 @@ export function specOf(
   context: Context,
   name: string,
   server: string,
-  access: Access,
+  { apiServer, caData, insecureSkipTlsVerify }: Pick<Session, 'apiServer' | 'caData' | 'insecureSkipTlsVerify'>,
   more: ContextExtension = {},
 ): ContextSpec {
   return {
     ...more,
     name,
     server,
-    apiServer: access.apiServer,
-    caData: access.caData,
-    insecureSkipTlsVerify: access.insecureSkipTlsVerify,
+    apiServer,
+    caData,
+    insecureSkipTlsVerify,
     command: context.command,
     installHint:
       'kubectl-tka gets the tokens for this cluster, and is not installed here.\nInstall it with: kubectl krew install tka',

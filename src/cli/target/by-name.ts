@@ -8,6 +8,7 @@ import { cleanText, quoted } from '../../util/text.ts';
 import { hostOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { type ContextsByCluster, contextsByCluster } from './contexts.ts';
+import { devices } from './seeds.ts';
 
 /**
  * Returns the cluster that a name means: by its name or one of its servers', else by our context of this name, else by the
@@ -135,11 +136,7 @@ export async function listedServer(
   };
   const found = find((url) => url === server);
   if (found !== undefined || clusters.length === 0) return found;
-  const peers = await context.tailnet().then(
-    (status) => status.peers,
-    () => [],
-  );
-  const peer = peerAt(hostOf(server), peers);
+  const peer = peerAt(hostOf(server), await devices(context));
   if (peer === undefined) return undefined;
   const { protocol, port } = new URL(server);
   return find((url) => {

@@ -8,7 +8,7 @@ import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { byUser } from './named-by.ts';
-import { findSeeds, peerServer, type Seeds, taggedPeers } from './seeds.ts';
+import { findSeeds, type Seeds, taggedPeers } from './seeds.ts';
 import { trustOf } from './trust.ts';
 
 /** The same as allClusters(), and says which tagged servers no list has: their clusters may be missing. */
@@ -43,7 +43,23 @@ export async function listClusters(context: Context, view: KubeconfigView): Prom
   } catch (error) {
     return withoutServer(context, view, error);
   }
-  return askForClusters(context, view, seeds);
+  const trust = trustOf(context, view);
+  const found = await findClusters({
+    allows: (server, provenance) => trust.allows(server, provenance),
+    whyNot: () => trust.whyNot('its TKA server'),
+    seeds: seeds.servers,
+    lists: seeds.all,
+    named: seeds.named,
+    known: knownPairs(view),
+    memory: context.memory,
+    away: context.away,
+    tagged: () => taggedPeers(context),
+    serverOf: (peer) => context.settings.serverNamed(peer.dnsName),
+    client: context.client,
+    ...context.terminal,
+  });
+  context.remembered.renew();
+  return found;
 }
 
 /** The clusters for `exec`, which works as long as kubectl does: if no server answers, those of the contexts, too. */
@@ -98,28 +114,4 @@ function ofContexts(contexts: KubeconfigView['ours']): Cluster[] {
 /** The servers of our contexts, that of the current one first. */
 function knownPairs({ ours, currentContext }: KubeconfigView): KubeconfigView['ours'] {
   return [...ours].sort((a, b) => Number(b.name === currentContext) - Number(a.name === currentContext));
-}
-
-async function askForClusters(context: Context, view: KubeconfigView, seeds: Seeds): Promise<ClusterList> {
-  const { servers, all, named } = seeds;
-  const { log, warn, notice } = context.terminal;
-  const trust = trustOf(context, view);
-  const found = await findClusters({
-    allows: (server, provenance) => trust.allows(server, provenance),
-    whyNot: () => trust.whyNot('its TKA server'),
-    seeds: servers,
-    lists: all,
-    named,
-    known: knownPairs(view),
-    memory: context.memory,
-    away: context.away,
-    tagged: () => taggedPeers(context),
-    serverOf: (peer) => peerServer(context, peer),
-    client: context.client,
-    log,
-    warn,
-    notice,
-  });
-  context.remembered.renew();
-  return found;
 }

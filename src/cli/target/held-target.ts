@@ -44,11 +44,10 @@ export async function heldTarget(
   if (cluster !== undefined) return heldOf(cluster, here);
   if (!isBareWord(name)) return { server, known: false };
   const shortNames = [...here].map((each) => shortName(each, context.settings.tailnet));
-  const names = [...view.ours.map((c) => c.name), ...shortNames, ...clusters.map((c) => c.name)];
-  const meant = didYouMean(
-    cleanText(name),
-    names.map((each) => cleanText(each)),
+  const names = [...view.ours.map((c) => c.name), ...shortNames, ...clusters.map((c) => c.name)].map((c) =>
+    cleanText(c),
   );
+  const meant = didYouMean(cleanText(name), names);
   throw new NoCluster(`no cluster or context named ${quoted(name)}${meant}`, { hints: ['kubectl tka status'] });
 }
 

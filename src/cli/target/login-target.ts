@@ -10,7 +10,7 @@ import { type ClusterTarget, clusterByName, isUrl, namedTarget, noCluster, targe
 import { listClusters } from './clusters.ts';
 import { contextsByCluster } from './contexts.ts';
 import { onlyServer } from './only-server.ts';
-import { namedServer } from './seeds.ts';
+import { devices, namedServer } from './seeds.ts';
 
 /**
  * Returns the server that a NAME of `login` means: a URL, a cluster (or an unambiguous prefix of its name), a context of
@@ -44,15 +44,15 @@ export async function loginTarget(
   return { server, cluster: undefined, origin: 'typed', unlisted };
 }
 
-/** The outcome of a look for a name among the clusters; `failure` says why there is no list. */
-interface Lookup {
-  readonly target?: ClusterTarget;
-  readonly list?: ClusterList;
-  readonly failure?: TkaError;
-}
-
-/** Looks for a name among the clusters. Throws UsageError for several, UnresolvedCluster for one without a server. */
-async function listedTarget(context: Context, name: string, view: KubeconfigView): Promise<Lookup> {
+/**
+ * Looks for a name among the clusters; `failure` says why there is no list. Throws UsageError for several, UnresolvedCluster
+ * for one without a server.
+ */
+async function listedTarget(
+  context: Context,
+  name: string,
+  view: KubeconfigView,
+): Promise<{ target?: ClusterTarget; list?: ClusterList; failure?: TkaError }> {
   try {
     const list = await listClusters(context, view);
     const cluster = clusterByName(list.clusters, name, view, 'login');
@@ -68,9 +68,5 @@ async function listedTarget(context: Context, name: string, view: KubeconfigView
 /** Returns whether a server's host is the name of a device of the tailnet; false if tailscaled cannot be asked. */
 async function isDevice(context: Context, server: string): Promise<boolean> {
   const { hostname } = new URL(server);
-  const peers = await context.tailnet().then(
-    (status) => status.peers,
-    () => [],
-  );
-  return peers.some(({ dnsName }) => dnsName === hostname);
+  return (await devices(context)).some(({ dnsName }) => dnsName === hostname);
 }

@@ -9,9 +9,12 @@ export function taggedPeers(context: Context): ReturnType<typeof taggedAmong> {
   return taggedAmong(context.tailnet, context.settings.tag, context.terminal.log);
 }
 
-/** The URL of a peer's TKA server: its name, with the configured port. */
-export function peerServer(context: Context, peer: Peer): string {
-  return context.settings.serverNamed(peer.dnsName);
+/** The devices of the tailnet; none if tailscaled cannot be asked. */
+export function devices(context: Context): Promise<readonly Peer[]> {
+  return context.tailnet().then(
+    (status) => status.peers,
+    () => [],
+  );
 }
 
 /** Where discovery begins. */
@@ -40,8 +43,8 @@ export async function findSeeds(context: Context): Promise<Seeds> {
     });
   });
   const tagged = status.peers.filter(({ tags }) => tags.includes(settings.tag));
-  const all = tagged.map((peer) => peerServer(context, peer)).sort();
-  const online = tagged.filter((peer) => peer.online).map((peer) => peerServer(context, peer));
+  const all = tagged.map((peer) => settings.serverNamed(peer.dnsName)).sort();
+  const online = tagged.filter((peer) => peer.online).map((peer) => settings.serverNamed(peer.dnsName));
   if (all.length > 0) return { servers: online.length > 0 ? online.sort() : all, all, named: false };
   const alike = status.peers.filter(({ hostName }) => /^tka(?:-|$)/.test(hostName)).slice(0, 5);
   throw new TkaError(
