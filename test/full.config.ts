@@ -1,0 +1,6 @@
+// npm run test:full: what takes minutes, and need not run at each change.
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: { include: ['test/**/*.full.ts'], testTimeout: 3_600_000, hookTimeout: 3_600_000, maxWorkers: 1 },
+});
