@@ -121,12 +121,11 @@ export class ListMemory {
     }
   }
 
-  /** All lists there are. */
   all(): RememberedList[] {
     return this.byServer().map(([, list]) => list);
   }
 
-  /** The same, each with the server that it was asked of. */
+  /** Returns all lists, each with the server that it was asked of. */
   byServer(): (readonly [seed: string, list: RememberedList])[] {
     return this.seeds().flatMap((server) => {
       const list = this.read(server);

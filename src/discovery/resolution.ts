@@ -6,7 +6,6 @@ import type { GoodListing } from './current-list.ts';
 import { type FindOptions, type ListedMember, seedTimeout } from './listing.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 
-/** A member's TKA server. */
 export interface Resolved {
   readonly server: string;
   readonly provenance: Provenance;

@@ -7,10 +7,8 @@ export interface SiblingCandidate {
   readonly provenance: Provenance;
 }
 
-/** Where to look for a server's siblings. */
 export interface SiblingSources {
   readonly apiServer: string;
-  /** The name of the cluster. */
   readonly cluster: string;
   /** Servers that the user's context names beside its own, or that were kept at the last sign-in. */
   readonly kept: readonly string[];

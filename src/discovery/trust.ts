@@ -11,7 +11,6 @@ import { type Provenance, type ResolvedCluster, UnusableCluster } from './cluste
  */
 export type Origin = Provenance | 'named' | 'typed';
 
-/** What is known about a server. */
 interface Evidence {
   readonly origin: Origin;
   /** Whether its node carries the tag; undefined if tailscaled cannot be asked. */
@@ -64,7 +63,6 @@ export function acceptHint(server: string): string {
   return `if you trust it, sign in to it once by its URL: kubectl tka login ${server}`;
 }
 
-/** Judges servers for one command. */
 export class TrustPolicy {
   readonly #options: TrustOptions;
   readonly #agreed = new Set<string>();

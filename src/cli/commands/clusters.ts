@@ -7,7 +7,6 @@ import type { Context } from '../context/context.ts';
 import { listed } from '../sync/report.ts';
 import { allClustersTold } from '../target/clusters.ts';
 
-/** The flags of `clusters`. */
 export interface ClustersFlags {
   readonly selector?: string;
   readonly output?: OutputFormat;

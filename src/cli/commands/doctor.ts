@@ -17,8 +17,7 @@ import {
 import { type Diagnosis, showReport } from '../doctor/print.ts';
 import { checkServer } from '../doctor/server.ts';
 import { checkSession, heldSession } from '../doctor/session.ts';
-import type { ClusterTarget } from '../target/by-name.ts';
-import { NoCluster } from '../target/by-name.ts';
+import { type ClusterTarget, NoCluster } from '../target/by-name.ts';
 import { contextOf, nameOfServer } from '../target/contexts.ts';
 import { heldTarget } from '../target/held-target.ts';
 import { loginTarget } from '../target/login-target.ts';
@@ -86,12 +85,9 @@ function whereTheApiIs(
   view: KubeconfigView,
   server: string,
 ): Claimed | undefined {
-  const access = ({ apiServer, caData, insecureSkipTlsVerify }: Omit<Claimed, 'by'>, by: string): Claimed => ({
-    apiServer,
-    caData,
-    insecureSkipTlsVerify,
-    by,
-  });
+  const access = ({ apiServer, caData, insecureSkipTlsVerify }: Omit<Claimed, 'by'>, by: string): Claimed => {
+    return { apiServer, caData, insecureSkipTlsVerify, by };
+  };
   if (info !== undefined) return access(info, 'the TKA server');
   if (kept !== undefined) return access(kept, 'the last sign-in');
   const ours = contextOf(view, server);

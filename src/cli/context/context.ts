@@ -11,12 +11,10 @@ import { TkaClient } from '../../tka/client.ts';
 import { openConnection, openSessions, tailnetOnce } from './connect.ts';
 import { RememberedClusters } from './remembered.ts';
 
-/** The flags that every command takes. */
 export interface CommonFlags extends Flags {
   readonly kubeconfig?: string;
 }
 
-/** What a command works with. */
 export interface Context {
   readonly env: NodeJS.ProcessEnv;
   readonly paths: Paths;
@@ -25,17 +23,13 @@ export interface Context {
   readonly sessions: Sessions;
   readonly kubeconfig: KubeconfigFiles;
   readonly network: Network;
-  /** A client for a TKA server. */
   readonly client: (server: string) => TkaClient;
   /** What tailscaled knows, asked once. Throws TailscaleError. */
   readonly tailnet: () => Promise<TailnetStatus>;
-  /** The last known lists of clusters. */
   readonly memory: ListMemory;
-  /** Servers that did not answer a moment ago. */
   readonly away: AwayServers;
-  /** The clusters in them, by server. */
+  /** The clusters of the last lists, by server. */
   readonly remembered: RememberedClusters;
-  /** Servers without a tag that the user has accepted. */
   readonly accepted: AcceptedServers;
   /** Milliseconds for a question to one server. */
   readonly askTimeout: number;

@@ -10,14 +10,12 @@ import type { Settings } from '../../settings/settings.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { cleanText } from '../../util/text.ts';
 
-/** What there is to find a server's siblings with. */
 export interface World {
   readonly paths: Paths;
   readonly settings: () => Promise<Settings>;
   readonly env: NodeJS.ProcessEnv;
   /** The value of --kubeconfig. */
   readonly kubeconfig: string | undefined;
-  /** What tailscaled knows. Throws TailscaleError. */
   readonly tailnet: () => Promise<TailnetStatus>;
   readonly log: (line: string) => void;
 }

@@ -8,7 +8,6 @@ import { type SignOutGroup, signOutGroups } from '../target/same-cluster.ts';
 /** Limit on the servers that are told at once. */
 const parallel = 8;
 
-/** A server that could not be told. */
 export interface FailedSignOut {
   readonly server: string;
   readonly error: TkaError;
