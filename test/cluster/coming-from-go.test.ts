@@ -11,7 +11,7 @@ import { Home } from '../fixtures/home.ts';
 import { TkaServerProcess } from '../server/program.ts';
 import { apply, as, type Deployed, insideItsPod, listed, ownCluster, startAsItsPod } from './deployed.ts';
 import { goNamespace, goOperator, goSignIn } from './go-objects.ts';
-import { absent, kubectl, Person, statusFor, until, within } from './support.ts';
+import { absent, kubectl, Person, statusFor, tokenOf, until, within } from './support.ts';
 
 const [ours, theirs] = ['tka-system', 'tka-dev'];
 
@@ -213,11 +213,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     await command('kubectl scale deployment/tka --replicas=1');
     operator = await goOperator(kube, theirs, [theirs]);
     await goSignIn(kube, theirs, { username: 'alice', role: listed });
-    const { status } = await kube.create<{ status: { token: string } }>(
-      `${paths.accounts(theirs, 'tka-user-alice')}/token`,
-      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } },
-    );
-    expect(await statusFor(access, status.token)).toBe(200);
+    expect(await statusFor(access, await tokenOf(kube, theirs, 'tka-user-alice'))).toBe(200);
     expect((await list(paths.bindings())).filter((name) => /tka/.test(name))).toEqual(['tka-user-alice-binding']);
     expect(await list('/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies')).toEqual([]);
     expect(await list(paths.accounts(ours))).toEqual([]);

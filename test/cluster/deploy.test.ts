@@ -21,7 +21,7 @@ import {
   unlisted,
 } from './deployed.ts';
 import { startReplica } from './replica.ts';
-import { absent, kubectl, Person, statusFor, until } from './support.ts';
+import { absent, kubectl, Person, statusFor, tokenOf, until } from './support.ts';
 
 const namespace = 'tka-system';
 const nodeOf = (hostName: string) => ({ hostName, addresses: ['100.64.0.1'], tags: ['tag:tka'] });
@@ -264,11 +264,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
       ...binding('deploy-root', [account('tka-user-root')]),
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
     });
-    const { status } = await kube.create<{ status: { token: string } }>(
-      `${paths.accounts(namespace, 'tka-user-root')}/token`,
-      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } },
-    );
-    const root = connectKube(kubeConfigFor(access, status.token));
+    const root = connectKube(kubeConfigFor(access, await tokenOf(kube, namespace, 'tka-user-root')));
     expect(await root.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).toBe(true);
     server.close();
     root.close();

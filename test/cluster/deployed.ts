@@ -7,14 +7,13 @@ import { stringify } from 'yaml';
 import type { Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { isStatus } from '../../src/server/kubernetes/errors.ts';
 import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
-import { paths } from '../../src/server/provisioner/objects.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
 import { only, overlay, render } from '../deploy/render.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { freePort, TkaServerProcess } from '../server/program.ts';
 import { type Access, kubeConfigFor, startApiServer } from './api-server.ts';
 import { makeFolder } from './processes.ts';
-import { kubectl, until } from './support.ts';
+import { established, kubectl, tokenOf } from './support.ts';
 
 /** A ClusterRole that the applied roles.yaml lists, and one that it does not. */
 export const listed = 'deploy-listed';
@@ -86,24 +85,12 @@ export async function apply(
   const applied = await kubectl(as(access), 'apply', '-k', folder);
   const objects = render(folder);
   expect(applied).toMatchObject({ status: 0, stderr: expect.stringMatching(warning) });
-  const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>
-    found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
-  );
+  await established(access);
   const account = only(objects, 'StatefulSet').spec?.template.spec?.serviceAccountName ?? '';
-  const { status } = await kube.create<{ status: { token: string } }>(`${paths.accounts(namespace, account)}/token`, {
-    apiVersion: 'authentication.k8s.io/v1',
-    kind: 'TokenRequest',
-    spec: { expirationSeconds: 3600 },
-  });
-  return { access, kube, token: status.token, namespace, objects };
+  return { access, kube, token: await tokenOf(kube, namespace, account), namespace, objects };
 }
 
 const readPods = [{ apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['get', 'list'] }];
-
-interface Established {
-  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
-}
 
 function forgiveConflict(error: unknown): void {
   if (!isStatus(error, 409)) throw error;

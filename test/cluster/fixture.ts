@@ -77,15 +77,8 @@ export class Fixture {
         if (!isStatus(error, 409)) throw error;
       });
     }
-    const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-    await until(access, crd, 'tkasignins.tka.specht-labs.de', (found: Established | undefined) =>
-      found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
-    );
-    const { status } = await kube.create<{ status: { token: string } }>(
-      `${paths.accounts(namespace, 'tka-server')}/token`,
-      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
-    );
-    return new Fixture(access, namespace, kube, status.token);
+    await established(access);
+    return new Fixture(access, namespace, kube, await tokenOf(kube, namespace, 'tka-server'));
   }
 
   /** What a replica here is given. */
@@ -142,6 +135,21 @@ export class Fixture {
 
 interface Established {
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
+
+/** Resolves when the API server serves the sign-ins. */
+export async function established(access: Access): Promise<void> {
+  const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>
+    found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
+  );
+}
+
+/** Returns a token of a ServiceAccount, good for an hour. */
+export async function tokenOf(kube: Kube, namespace: string, account: string): Promise<string> {
+  const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } };
+  const path = `${paths.accounts(namespace, account)}/token`;
+  return (await kube.create<{ status: { token: string } }>(path, request)).status.token;
 }
 
 /** Resolves as soon as the object of this name (undefined: none) passes; told by a watch, not by asking again. */

@@ -10,7 +10,7 @@ import { kubeConfigFor } from './api-server.ts';
 import { type GoOperator, goNamespace, goOperator, goSignIn } from './go-objects.ts';
 import { makeFolder } from './processes.ts';
 import { type Replica, startReplica } from './replica.ts';
-import { absent, test as base, type Fixture, Person, statusFor, until, within } from './support.ts';
+import { absent, test as base, type Fixture, Person, statusFor, tokenOf, until, within } from './support.ts';
 
 const test = base.extend<{ dev: string }>({
   dev: async ({ fixture }, use) => use(await goNamespace(fixture.kube, `tka-dev-${randomBytes(4).toString('hex')}`)),
@@ -188,19 +188,16 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
     'its sign-ins and tokens go on when it is stopped, and a logout ends them',
     async ({ fixture, role, operator, alice }) => {
       await goSignIn(fixture.kube, fixture.namespace, { username: alice.caller.username, role, periodMs: 7_200_000 });
-      const { status } = await fixture.kube.create<{ status: { token: string } }>(
-        `${paths.accounts(fixture.namespace, alice.name)}/token`,
-        { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
-      );
-      expect(await statusFor(fixture.access, status.token)).toBe(200);
+      const token = await tokenOf(fixture.kube, fixture.namespace, alice.name);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       await operator.stop();
       await held(fixture, fixture.namespace, /^tka-server\//);
-      expect(await statusFor(fixture.access, status.token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       const stranger = alice.granted({ login: `${alice.caller.username}@example.org`, ownDomain: false });
       expect((await stranger.logout()).status).not.toBe(200);
-      expect(await statusFor(fixture.access, status.token)).toBe(200);
+      expect(await statusFor(fixture.access, token)).toBe(200);
       expect((await alice.logout()).status).toBe(200);
-      expect([401, 403]).toContain(await statusFor(fixture.access, status.token));
+      expect([401, 403]).toContain(await statusFor(fixture.access, token));
       await fixture.gone(alice.name);
     },
   );

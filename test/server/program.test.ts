@@ -30,6 +30,38 @@ async function failing(config: object | string, env = {}, args?: readonly string
   return { status, stdout: server.stdout, stderr: server.stderr };
 }
 
+interface Serving {
+  /** Instead of parts of the usual configuration. */
+  readonly config?: object;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly whois?: (address: string, port: number) => StandInCaller;
+}
+
+/** A server on 127.0.0.1 that serves, and its tailscaled. */
+async function serving({ config = {}, env = {}, whois = () => alice }: Serving = {}) {
+  const tailscaled = await startTailscaled({ whois });
+  const [port, health] = [await freePort('127.0.0.1'), await freePort('127.0.0.1')];
+  const usual = {
+    clusterInfo,
+    server: { host: '127.0.0.1' },
+    tailscale: { port },
+    health: { host: '127.0.0.1', port: health },
+  };
+  const server = new TkaServerProcess({ ...usual, ...config }, { TS_SOCKET: tailscaled.socketPath, ...env });
+  await server.said(/listening for the API/);
+  return {
+    tailscaled,
+    server,
+    url: `http://127.0.0.1:${port}/api/v1alpha1/cluster-info`,
+    port,
+    health,
+    async [Symbol.asyncDispose]() {
+      await server[Symbol.asyncDispose]();
+      await tailscaled.close();
+    },
+  };
+}
+
 describe('the command line', () => {
   test('a bad configuration is exit 2, with all problems on stderr', async () => {
     const { status, stdout, stderr } = await failing('tailscale:\n  prot: 443\nhealth:\n  port: many\n', {
@@ -115,18 +147,13 @@ describe('where it listens', () => {
 
   test('on 127.0.0.1 where the tailnet is tailscaled’s alone, which says whose a port there is', async () => {
     const asked: string[] = [];
-    await using tailscaled = await startTailscaled({
-      whois(address, port) {
-        asked.push(`${address}:${port}`);
-        return alice;
-      },
-    });
-    const port = await freePort('127.0.0.1');
-    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
-    const env = { TS_SOCKET: tailscaled.socketPath };
-    await using server = new TkaServerProcess({ clusterInfo, tailscale: { port }, health }, env);
-    await server.said(/listening for the API/);
-    const { status, headers } = await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info?x=secret`);
+    const whois = (address: string, port: number) => {
+      asked.push(`${address}:${port}`);
+      return alice;
+    };
+    await using it = await serving({ config: { server: {} }, whois });
+    const { server, port } = it;
+    const { status, headers } = await ask(`${it.url}?x=secret`);
     expect(status).toBe(200);
     if (manyLoopbacks) expect(await listens('127.0.0.2', port)).toBe(false);
     const line = await server.said(/^request$/);
@@ -139,7 +166,7 @@ describe('where it listens', () => {
       login: 'alice@example.com',
     });
     expect(asked).toEqual([`${line.address}:${line.port}`]);
-    const metrics = (path: string) => ask(`http://${health.host}:${health.port}${path}`);
+    const metrics = (path: string) => ask(`http://127.0.0.1:${it.health}${path}`);
     expect((await metrics('/metrics')).body).toContain(
       '\ntka_server_requests_total{method="GET",route="/api/v1alpha1/cluster-info",status="200"} 1\n',
     );
@@ -234,85 +261,61 @@ test.each([
   ['the address', '127.0.0.1', 200],
   ['a name that a web page may have pointed here', 'tka.attacker.example', 421],
 ])('over plain http, a request for %s (%s) is answered with %i', async (_, host, status) => {
-  await using tailscaled = await startTailscaled({ whois: () => alice });
-  const port = await freePort('127.0.0.1');
-  const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
-  const config = { clusterInfo, tailscale: { port }, health };
-  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
-  await server.said(/listening for the API/);
-  expect((await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`, { headers: { host } })).status).toBe(status);
+  await using it = await serving({ config: { server: {} } });
+  expect((await ask(it.url, { headers: { host } })).status).toBe(status);
 });
 
 describe('/ready', () => {
   test('follows the connection to the API server, and gives the reason', async () => {
     const cluster = new StandInApi();
     await cluster.start();
-    await using tailscaled = await startTailscaled({ whois: () => alice });
-    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
-    const config = { clusterInfo, tailscale: { port: await freePort('127.0.0.1') }, health };
-    const env = { KUBECONFIG: cluster.kubeconfig(), TS_SOCKET: tailscaled.socketPath };
-    await using server = new TkaServerProcess(config, env);
-    await server.said(/listening for the API/);
+    await using it = await serving({ env: { KUBECONFIG: cluster.kubeconfig() } });
     const isReady = { status: 'ready', reason: 'the API is served' };
-    await expect.poll(() => readyOf(health.port)).toEqual(isReady);
+    await expect.poll(() => readyOf(it.health)).toEqual(isReady);
     cluster.stop();
     await expect
-      .poll(() => readyOf(health.port))
+      .poll(() => readyOf(it.health))
       .toEqual({
         status: 'not ready',
         reason: expect.stringMatching(/^the watch on sign-ins broke: Get "http:.*: connect ECONNREFUSED /),
       });
     await cluster.start();
-    await expect.poll(() => readyOf(health.port), { timeout: 20_000 }).toEqual(isReady);
+    await expect.poll(() => readyOf(it.health), { timeout: 20_000 }).toEqual(isReady);
     cluster.stop();
   });
 
   test.each([true, false])('no cluster info is the reason, with gossip: %s; it is waited for', async (enabled) => {
     const cluster = new StandInApi();
     await cluster.start();
-    await using tailscaled = await startTailscaled({ whois: () => alice });
-    const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
-    const config = {
-      clusterInfo: { configMapRef: { enabled: true } },
-      tailscale: { port: await freePort('127.0.0.1') },
-      gossip: { enabled, port: await freePort('127.0.0.1'), key: 'k'.repeat(32) },
-      health,
-    };
-    const env = { KUBECONFIG: cluster.kubeconfig(), TS_SOCKET: tailscaled.socketPath };
-    await using server = new TkaServerProcess(config, env);
-    await server.said(/listening for the API/);
+    const gossip = { enabled, port: await freePort('127.0.0.1'), key: 'k'.repeat(32) };
+    const config = { clusterInfo: { configMapRef: { enabled: true } }, gossip };
+    await using it = await serving({ config, env: { KUBECONFIG: cluster.kubeconfig() } });
     await expect
-      .poll(() => readyOf(health.port))
+      .poll(() => readyOf(it.health))
       .toEqual({
         status: 'not ready',
         reason: 'the cluster info cannot be read: the ConfigMap kube-public/cluster-info does not exist',
       });
     // It is tried every second, and told once a minute.
     await cluster.until(() => cluster.missed >= 3);
-    expect(server.lines.filter(({ msg }) => msg === 'the cluster info could not be read')).toHaveLength(1);
+    expect(it.server.lines.filter(({ msg }) => msg === 'the cluster info could not be read')).toHaveLength(1);
     cluster.objects.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', {
       data: { apiEndpoint: 'https://api.example.com:6443' },
     });
     await expect
-      .poll(() => readyOf(health.port), { timeout: 10_000 })
+      .poll(() => readyOf(it.health), { timeout: 10_000 })
       .toEqual({ status: 'ready', reason: 'the API is served' });
     cluster.stop();
   });
 });
 
 test('a login that asks without end is told to wait, in the log and in the metrics too', async () => {
-  await using tailscaled = await startTailscaled({ whois: () => alice });
-  const port = await freePort('127.0.0.1');
-  const health = { port: await freePort('127.0.0.1') };
-  const config = { clusterInfo, server: { host: '127.0.0.1' }, tailscale: { port }, health };
-  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
-  await server.said(/listening for the API/);
-  const url = `http://127.0.0.1:${port}/api/v1alpha1/cluster-info`;
+  await using it = await serving();
   // Sixty wait for three seconds; more than that are refused sooner or later.
   let [served, refused] = [0, undefined as Answer | undefined];
   const askOn = async (): Promise<void> => {
     while (refused === undefined) {
-      const answer = await ask(url);
+      const answer = await ask(it.url);
       if (answer.status === 200) served++;
       // A busy machine may answer 503 to those that wait to be told apart: they ask again.
       else if (answer.status !== 503) refused ??= answer;
@@ -324,61 +327,30 @@ test('a login that asks without end is told to wait, in the log and in the metri
   expect(refused?.headers['retry-after']).toBe('1');
   expect(JSON.parse(refused?.body ?? '')).toMatchObject({ message: 'too many requests' });
   await expect
-    .poll(() => server.lines.find((line) => line.status === 429))
+    .poll(() => it.server.lines.find((line) => line.status === 429))
     .toMatchObject({ msg: 'request', refusal: 'too many requests', level: 'info' });
-  const { body } = await ask(`http://127.0.0.1:${health.port}/metrics`);
+  const { body } = await ask(`http://127.0.0.1:${it.health}/metrics`);
   expect(body).toMatch(/^tka_server_requests_total\{.*status="429"\} \d+$/m);
 });
 
 test('more connections than it can have, on which nothing is asked, keep nobody out', async () => {
-  await using tailscaled = await startTailscaled({ whois: () => alice });
-  const port = await freePort('127.0.0.1');
-  const health = { port: await freePort('127.0.0.1') };
   // Without a limit of time, so that only room counts.
   const server = { host: '127.0.0.1', readHeaderTimeout: '1m', readTimeout: '1m', writeTimeout: '1m' };
-  const config = { clusterInfo, server, tailscale: { port }, health };
-  await using running = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
-  await running.said(/listening for the API/);
+  await using it = await serving({ config: { server } });
   const sockets: Socket[] = [];
   try {
     for (let opened = 0; opened < 1_100; opened++) {
-      const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+      const socket = connect(it.port, '127.0.0.1').on('error', () => undefined);
       sockets.push(socket);
       await once(socket, 'connect');
     }
-    expect((await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`)).status).toBe(200);
+    expect((await ask(it.url)).status).toBe(200);
   } finally {
     for (const socket of sockets) socket.destroy();
   }
 });
 
 describe('the end', () => {
-  async function serving() {
-    const tailscaled = await startTailscaled({ whois: () => alice });
-    const port = await freePort('127.0.0.1');
-    const health = await freePort('127.0.0.1');
-    const config = {
-      clusterInfo,
-      server: { host: '127.0.0.1' },
-      tailscale: { port },
-      health: { port: health },
-    };
-    const server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
-    await server.said(/listening for the API/);
-    const url = `http://127.0.0.1:${port}/api/v1alpha1/cluster-info`;
-    return {
-      tailscaled,
-      server,
-      url,
-      port,
-      health,
-      async [Symbol.asyncDispose]() {
-        await server[Symbol.asyncDispose]();
-        await tailscaled.close();
-      },
-    };
-  }
-
   test.each(['SIGTERM', 'SIGINT'] as const)('%s: finishes what it serves, and exits 0', async (signal) => {
     await using it = await serving();
     const held = Promise.withResolvers<void>();
@@ -453,20 +425,11 @@ test('traces of requests go to the collector, the last ones at the end', async (
     response.end('{}');
   });
   await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve));
-  await using tailscaled = await startTailscaled({ whois: () => alice });
-  const port = await freePort('127.0.0.1');
-  const config = {
-    clusterInfo,
-    server: { host: '127.0.0.1' },
-    tailscale: { port },
-    health: { port: await freePort('127.0.0.1') },
-    otel: { endpoint: `127.0.0.1:${(collector.address() as { port: number }).port}` },
-  };
-  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
-  await server.said(/listening for the API/);
-  const { headers } = await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`);
-  server.child.kill('SIGTERM');
-  expect((await server.ended).status).toBe(0);
+  const otel = { endpoint: `127.0.0.1:${(collector.address() as { port: number }).port}` };
+  await using it = await serving({ config: { otel } });
+  const { headers } = await ask(it.url);
+  it.server.child.kill('SIGTERM');
+  expect((await it.server.ended).status).toBe(0);
   await new Promise((resolve) => collector.close(resolve));
   expect(got.map(({ path }) => path)).toEqual(['/v1/traces']);
   const text = JSON.stringify(got);

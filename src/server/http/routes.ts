@@ -54,10 +54,9 @@ function wantsPage(request: IncomingMessage): boolean {
 const varied = (answer: RouteAnswer): RouteAnswer => ({ ...answer, headers: { ...answer.headers, Vary: 'Accept' } });
 
 /** By path and method. The caller is known before any of them is asked. */
-export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer | Promise<RouteAnswer>>> = new Map([
-  [
-    `${apiPath}/login`,
-    {
+export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer | Promise<RouteAnswer>>> = new Map(
+  Object.entries({
+    [`${apiPath}/login`]: {
       async POST({ caller, options }: Call): Promise<RouteAnswer> {
         mustBeClear(caller);
         const { signIns } = options;
@@ -78,10 +77,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         return provisioned ? jsonAnswer(200, loginBody(answer)) : jsonAnswer(202, loginBody(answer), retryAfter);
       },
     },
-  ],
-  [
-    `${apiPath}/kubeconfig`,
-    {
+    [`${apiPath}/kubeconfig`]: {
       async GET({ caller, request, options, signal, retryAfter }: Call): Promise<RouteAnswer> {
         mustBeClear(caller);
         const answer = await options.signIns.kubeconfig(caller, signal);
@@ -94,10 +90,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         return { status: 200, headers: { 'Content-Type': 'application/yaml', ...chunked }, body };
       },
     },
-  ],
-  [
-    `${apiPath}/logout`,
-    {
+    [`${apiPath}/logout`]: {
       async POST({ caller, options }: Call): Promise<RouteAnswer> {
         const ended = await options.signIns.signOut(caller);
         if (ended === undefined) throw notSignedIn(404, caller);
@@ -105,19 +98,13 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         return jsonAnswer(200, loginBody(ended.answer), ended.complete ? { 'Tka-Logout': 'complete' } : {});
       },
     },
-  ],
-  [
-    `${apiPath}/cluster-info`,
-    {
+    [`${apiPath}/cluster-info`]: {
       async GET(call: Call): Promise<RouteAnswer> {
         await mustHaveRole(call);
         return jsonAnswer(200, await call.options.clusterInfo());
       },
     },
-  ],
-  [
-    `${apiPath}/memberlist`,
-    {
+    [`${apiPath}/memberlist`]: {
       async GET(call: Call): Promise<RouteAnswer> {
         await mustHaveRole(call);
         const { request, options } = call;
@@ -126,8 +113,8 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         return varied(wantsPage(request) ? memberlistPage(rows, Date.now()) : memberlistJson(rows));
       },
     },
-  ],
-]);
+  }),
+);
 
 /** Told to anybody: nothing in them is this server's own. */
 export const openRoutes: ReadonlyMap<string, Methods<(request: IncomingMessage) => RouteAnswer>> = new Map([

@@ -126,7 +126,7 @@ function clusterIn(text: string): KubeconfigCluster | undefined {
   }
 }
 
-export interface SignInStoreOptions {
+interface SignInStoreOptions {
   readonly kube: Kube;
   /** Where the sign-ins are. */
   readonly namespace: string;

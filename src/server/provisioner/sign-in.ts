@@ -8,7 +8,7 @@ import { annotation, apiVersion, group, type Metadata, plainName, type TkaSignin
 /** Milliseconds of the epoch as RFC 3339, cut to seconds, as Go prints it. */
 export const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
 
-export function timeOf(text: string | undefined): number | undefined {
+function timeOf(text: string | undefined): number | undefined {
   const ms = text === undefined ? Number.NaN : Date.parse(text);
   return Number.isNaN(ms) ? undefined : ms;
 }
@@ -28,8 +28,7 @@ export function isOf(signIn: TkaSignin, { username, login, ownDomain }: Caller):
 export const isLeaving = ({ metadata }: TkaSignin): boolean => metadata.deletionTimestamp !== undefined;
 
 /** When it was asked for last; undefined where nothing says so (one made by hand). A replica's clock may be ahead of ours. */
-export const attemptOf = ({ metadata }: TkaSignin): number | undefined =>
-  timeOf(metadata.annotations?.[annotation.attempted]);
+const attemptOf = ({ metadata }: TkaSignin): number | undefined => timeOf(metadata.annotations?.[annotation.attempted]);
 
 /** Says whether a sign-in was asked for at a time that has not come: by a replica whose clock is ahead. */
 export const isAhead = (signIn: TkaSignin, now: number): boolean => (attemptOf(signIn) ?? now) > now;
@@ -93,7 +92,7 @@ interface Use {
 }
 
 // Stands for devices that nothing names.
-export const anyDevice = '*';
+const anyDevice = '*';
 
 // More of them, and the first to end are told apart no longer.
 const mostDevices = 16;
@@ -101,7 +100,7 @@ const mostDevices = 16;
 const useEnd = ({ at, periodMs }: Use, now: number): number => Math.min(at, now) + periodMs;
 
 /** Which devices use a sign-in: `{"nBLYv…": "2026-11-21T08:00:00Z 8h0m0s"}`. Undefined where nothing readable says so. */
-export function usesOf({ metadata }: TkaSignin): ReadonlyMap<string, Use> | undefined {
+function usesOf({ metadata }: TkaSignin): ReadonlyMap<string, Use> | undefined {
   let stated: unknown;
   try {
     stated = JSON.parse(metadata.annotations?.[annotation.devices] ?? 'null');
@@ -128,11 +127,7 @@ function useOf(signIn: TkaSignin, device: string, now: number): Use | undefined 
 }
 
 /** The annotation that adds a caller's device to those that use a sign-in. */
-export function devicesWith(
-  signIn: TkaSignin | undefined,
-  { device = anyDevice, periodMs }: Caller,
-  now: number,
-): string {
+function devicesWith(signIn: TkaSignin | undefined, { device = anyDevice, periodMs }: Caller, now: number): string {
   const old = signIn === undefined ? [] : (usesOf(signIn) ?? [[anyDevice, useOf(signIn, anyDevice, now) as Use]]);
   const uses = new Map([...old].filter(([name, use]) => name !== device && useEnd(use, now) > now));
   uses.set(device, { at: now, periodMs });

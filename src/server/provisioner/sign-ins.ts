@@ -367,7 +367,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
 const keepMs = 30_000;
 
 /** Remembers the roles that were there a moment ago, which most sign-ins ask for. */
-export class KnownRoles {
+class KnownRoles {
   readonly #kube: Kube;
   readonly #seenAt = new Map<string, number>();
 
