@@ -11,19 +11,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
 import type { ClusterDescription, TokenAccess } from '../tka/answers.ts';
 import type { AskOptions, TkaClient } from '../tka/client.ts';
-import { accessDisagreement, OtherServers, roundPause, type Siblings } from './siblings.ts';
+import { accessDisagreement, OtherServers, type OtherServersOptions, roundPause } from './siblings.ts';
 
-export interface FailoverOptions {
+export interface FailoverOptions extends Omit<OtherServersOptions, 'open'> {
   readonly client: (server: string, onOpen: () => void) => TkaClient;
-  /** Asked once, and only if the server seems to be away. Undefined if there is no other server. */
-  readonly siblings: () => Promise<Siblings | undefined>;
   /** Asks the API server whether it refuses a token. */
   readonly isRefused: (access: TokenAccess) => Promise<boolean>;
   /** The server was away a moment ago: the others are asked first. */
   readonly wasAway?: boolean;
   /** Called when another server takes over from the first. */
   readonly onMove?: () => void;
-  readonly log: (line: string) => void;
 }
 
 /** The server has changed: what is under way has to begin again, with the sign-in. */
@@ -141,7 +138,7 @@ export class FailoverClient {
     if (!this.#wasAway) return;
     this.#wasAway = false;
     await this.#others.search(this.server);
-    await this.#move(this.#others.found);
+    await this.#moveIfFound();
   }
 
   /** One exchange with the present server; it is ended, and the server left, once another has confirmed itself. */
@@ -174,11 +171,11 @@ export class FailoverClient {
     const left = Math.max(0, deadline - performance.now());
     const pause = error.patience === 0 ? left : Math.min(left, grace);
     await Promise.race([search, delay(pause, undefined, { ref: false })]);
-    await this.#move(this.#others.found);
+    await this.#moveIfFound();
   }
 
-  async #move(to: TkaClient | undefined): Promise<void> {
-    if (to !== undefined) await this.#moveTo(to);
+  async #moveIfFound(): Promise<void> {
+    if (this.#others.found !== undefined) await this.#moveTo(this.#others.found);
   }
 
   /** Leaves the present server. One sign-in is in flight at a time: what was asked of it has ended. Throws MovedOn. */
@@ -217,11 +214,10 @@ export class FailoverClient {
 
 /** A server seems to be away without a connection for so long, and then without an answer. In milliseconds. */
 const longestConnect = 300;
-
 const longestAnswer = 2000;
 
 /** Watches over one request: whether its server seems to be away. */
-export class Vigil {
+class Vigil {
   isAway = false;
   readonly #ended = new AbortController();
   #timer: NodeJS.Timeout | undefined;

@@ -14,7 +14,7 @@ import { systemCode, TkaError } from '../util/errors.ts';
 import {
   ensurePrivateFolder,
   isAbandoned,
-  readOwn,
+  readObject,
   removeLeftovers,
   temporaryName,
   uniqueName,
@@ -41,11 +41,15 @@ export async function withLock<T>(
   walk: LockedWalk<T>,
   unlockable: (why: string) => void,
 ): Promise<T> {
-  const waiter = entryFile === undefined ? undefined : new LockWaiter(entryFile);
+  if (entryFile === undefined) {
+    unlockable(noHome);
+    return await underLock(undefined, walk, false);
+  }
+  const waiter = new LockWaiter(entryFile);
   try {
     let waited = false;
     for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
-      const lock = tryLock(entryFile, waiter, unlockable);
+      const lock = waiter.attempt(unlockable);
       if (lock !== 'held') return await underLock(lock, walk, waited);
       waited = true;
       const found = walk.look?.(waited);
@@ -54,22 +58,7 @@ export async function withLock<T>(
       await delay(pause * (0.5 + Math.random()));
     }
   } finally {
-    waiter?.end();
-  }
-}
-
-/** Undefined if no lock can be kept. */
-function tryLock(
-  entryFile: string | undefined,
-  waiter: LockWaiter | undefined,
-  unlockable: (why: string) => void,
-): EntryLock | 'held' | undefined {
-  try {
-    if (waiter === undefined) throw new TkaError(noHome);
-    return waiter.try();
-  } catch (error) {
-    unlockable(error instanceof TkaError ? error.message : `${entryFile}: ${systemCode(error)}`);
-    return undefined;
+    waiter.end();
   }
 }
 
@@ -94,31 +83,19 @@ const heartbeat = 500;
 /** Thrown instead of a write or a removal under a lock that another process has taken over. */
 export class LostLock extends Error {
   override readonly name = 'LostLock';
-
-  constructor() {
-    super('another process has taken over');
-  }
-}
-
-/** The lock of an entry, while this process has it. */
-export interface EntryLock {
-  /** The holder's own folder: gone as soon as the lock is lost. */
-  readonly folder: string;
-  /** False once another process has taken over. */
-  held(): boolean;
-  /** Gives it back. Never throws. */
-  release(): void;
+  override readonly message = 'another process has taken over';
 }
 
 /** The locks that this process has: given back when it ends by a signal, too, so that no process waits for them. */
-const heldLocks = new Set<HeldLock>();
+const heldLocks = new Set<EntryLock>();
 
 function releaseAll(): void {
   for (const lock of heldLocks) lock.release();
 }
 
-/** A lock whose holder is this process: keeps up its heartbeat until it is released. */
-export class HeldLock implements EntryLock {
+/** The lock of an entry, while this process has it: keeps up its heartbeat until it is released. */
+export class EntryLock {
+  /** The holder's own folder: gone as soon as the lock is lost. */
   readonly folder: string;
   readonly #place: string;
   readonly #owner: string;
@@ -134,10 +111,12 @@ export class HeldLock implements EntryLock {
     heldLocks.add(this);
   }
 
+  /** False once another process has taken over. */
   held(): boolean {
     return fs.existsSync(this.#owner);
   }
 
+  /** Gives it back. Never throws. */
   release(): void {
     clearInterval(this.#beat);
     heldLocks.delete(this);
@@ -166,10 +145,8 @@ export class HeldLock implements EntryLock {
  * starved of its processor on a busy machine.
  */
 const silence: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 3000, alive: 10_000 };
-
 /** The same by the clock, which may have been set, or be another machine's. */
 const silenceByClock: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 60_000, alive: 30_000 };
-
 /** The time between two looks counts as no more: a starved waiter has not watched. */
 const lookWorth = 250;
 
@@ -210,6 +187,16 @@ export class LockWaiter {
       this.#takeAway(found);
     }
     return this.#make();
+  }
+
+  /** The same, but undefined if no lock can be kept. */
+  attempt(unlockable: (why: string) => void): EntryLock | 'held' | undefined {
+    try {
+      return this.try();
+    } catch (error) {
+      unlockable(error instanceof TkaError ? error.message : `${this.#entry}: ${systemCode(error)}`);
+      return undefined;
+    }
   }
 
   /** Removes what this waiter has taken away. */
@@ -277,27 +264,26 @@ export class LockWaiter {
       if (/^(?:ENOENT|ENOTEMPTY|EEXIST|EPERM|EACCES|EBUSY)$/.test(systemCode(error) ?? '')) return;
       throw error;
     }
-    if (this.#isWhatWasMeant(aside, name)) this.#taken.push(aside);
-    else {
+    try {
       // Another waiter was faster, and this is its lock: put it back.
-      try {
+      if (!this.#isWhatWasMeant(aside, name)) {
         fs.renameSync(aside, this.#path);
-      } catch {
-        // A third waiter has the place; the second one notices that its lock is lost.
-        this.#taken.push(aside);
+        return;
       }
+    } catch {
+      // A third waiter has the place; the second one notices that its lock is lost.
     }
+    this.#taken.push(aside);
   }
 
   #isWhatWasMeant(aside: string, name: string | undefined): boolean {
-    let names: string[];
     try {
-      names = fs.readdirSync(aside);
+      const names = fs.readdirSync(aside);
+      return name === undefined ? !names.some((one) => nameShape.test(one)) : names.includes(name);
     } catch {
       // Another waiter has removed what was left of the dead holder.
       return true;
     }
-    return name === undefined ? !names.some((one) => nameShape.test(one)) : names.includes(name);
   }
 
   #make(): EntryLock | 'held' {
@@ -319,18 +305,14 @@ export class LockWaiter {
     removeLeftovers(this.#entry);
     removeLeftovers(this.#path);
     removeTakenLocks(this.#path, this.#taken);
-    return new HeldLock(this.#path, name);
+    return new EntryLock(this.#path, name);
   }
 }
 
 function readOwner(file: string): Owner | undefined {
-  try {
-    const { space, pid, start } = JSON.parse(readOwn(file, 1024) ?? '') ?? {};
-    if (typeof space !== 'string' || !Number.isSafeInteger(pid) || pid <= 0) return undefined;
-    return { space, pid, start: typeof start === 'string' ? start : undefined };
-  } catch {
-    return undefined;
-  }
+  const { space, pid, start } = readObject(file, 1024) ?? {};
+  if (typeof space !== 'string' || typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid <= 0) return undefined;
+  return { space, pid, start: typeof start === 'string' ? start : undefined };
 }
 
 /** Removes locks of dead processes that a waiter took out of their place before it was killed itself. */

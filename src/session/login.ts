@@ -2,9 +2,9 @@
 import { TkaError } from '../util/errors.ts';
 import type { EntryLock } from './lock.ts';
 import { waitedTooLong } from './lock.ts';
-import type { Tools } from './servers.ts';
 import type { Session } from './session.ts';
 import type { SignedOutMark } from './state.ts';
+import type { Tools } from './tools.ts';
 
 /** The Go server deletes a sign-in that is made within about a second of a logout. In milliseconds. */
 const logoutAftermath = 1500;
@@ -16,15 +16,10 @@ export interface LoginOptions {
   readonly apiServer?: string | undefined;
 }
 
-/** The user before a sign-in. */
-export interface Previous {
-  readonly username: string;
-  readonly role: string;
-}
-
 export interface LoginResult {
   readonly session: Session;
-  readonly previous: Previous | undefined;
+  /** The user before. */
+  readonly previous: { readonly username: string; readonly role: string } | undefined;
 }
 
 /**
@@ -33,7 +28,7 @@ export interface LoginResult {
  */
 export function login(tools: Tools, server: string, options: LoginOptions): Promise<LoginResult> {
   const deadline = performance.now() + tools.timeout;
-  return tools.keeper.withLock(server, {
+  return tools.withLock(server, {
     deadline: () => deadline,
     act: (lock) => signIn(tools, server, { ...options, deadline }, lock),
     late: () => {
@@ -43,20 +38,23 @@ export function login(tools: Tools, server: string, options: LoginOptions): Prom
 }
 
 async function signIn(
-  { store, servers, keeper }: Tools,
+  tools: Tools,
   server: string,
   { insecure, apiServer, deadline }: LoginOptions & { readonly deadline: number },
   lock: EntryLock | undefined,
 ): Promise<LoginResult> {
+  const { store } = tools;
   const mark = store.signedOut.read(server);
   const before = mark === undefined ? store.read(server) : undefined;
+  const { username = null, role = null } = before ?? mark ?? {};
+  const previous = username === null || role === null ? undefined : { username, role };
   // A logout while we sign in means us too.
   const mayLogin = () => {
     if (store.signedOut.read(server)?.at === mark?.at) return;
     throw new TkaError(`signed out of ${server} meanwhile`, { hints: [`kubectl tka login ${server}`] });
   };
   try {
-    const grant = await servers.obtain(server, apiServer, {
+    const grant = await tools.obtain(server, apiServer, {
       deadline,
       settled: mark === undefined ? 0 : settledAt(mark),
       mayLogin,
@@ -64,9 +62,9 @@ async function signIn(
     });
     mayLogin();
     if (lock?.held() !== false) store.signedOut.remove(server);
-    return { session: keeper.keep(server, grant, before, lock), previous: previousOf(before ?? mark) };
+    return { session: tools.keep(server, grant, before, lock), previous };
   } catch (error) {
-    keeper.removeIfRefused(server, error, lock);
+    tools.removeIfRefused(server, error, lock);
     throw error;
   }
 }
@@ -74,9 +72,4 @@ async function signIn(
 /** When the server's clean-up after a logout is over (milliseconds of the epoch). A mark may be from the future. */
 function settledAt({ at, complete }: SignedOutMark): number {
   return complete ? 0 : Math.min(at, Date.now()) + logoutAftermath;
-}
-
-function previousOf(known: { username: string | null; role: string | null } | undefined): Previous | undefined {
-  if (known === undefined || known.username === null || known.role === null) return undefined;
-  return { username: known.username, role: known.role };
 }

@@ -1,5 +1,4 @@
 // The walk of a logout: mark the server as signed out → lock the entry → remove it → tell the server → mark again.
-
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
 import type { TkaClient } from '../tka/client.ts';
@@ -7,13 +6,14 @@ import { NotSignedIn, Refused } from '../tka/errors.ts';
 import { TkaError } from '../util/errors.ts';
 import { MovedOn } from './failover.ts';
 import { withLock } from './lock.ts';
-import type { Tools } from './servers.ts';
+import type { Tools } from './tools.ts';
 
 /** How long a logout waits for the lock, in milliseconds; then it goes on without. */
 const lockBudget = 5000;
-
 /** How long a server is asked to revoke, in milliseconds. */
 const revokeBudget = 10_000;
+/** How often a server that does not answer is asked to. */
+const revokeTries = 3;
 
 /**
  * Signs out: marks the server as signed out on this machine, removes the token, and revokes on the server, or while that
@@ -24,7 +24,7 @@ export function logout(tools: Tools, server: string): Promise<boolean> {
   const apiServer = tools.store.read(server)?.apiServer;
   return signOut(tools, server, false, () => {
     const deadline = performance.now() + Math.min(tools.timeout, revokeBudget);
-    return tools.servers.ask(server, apiServer, (client) => revoke(client, deadline));
+    return tools.ask(server, apiServer, (client) => revoke(client, deadline));
   });
 }
 
@@ -74,10 +74,8 @@ async function signOut(
   );
 }
 
-const tries = 3;
-
 /** What a server answered to a logout. */
-export interface Revoked {
+interface Revoked {
   /** The server had a sign-in of ours. */
   readonly known: boolean;
   /** Nothing is left that a late clean-up could take a new sign-in for. */
@@ -85,7 +83,7 @@ export interface Revoked {
 }
 
 /** Revokes our sign-in on a server, by `deadline` (as performance.now() counts). Throws TkaError if it could not be told. */
-export async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number): Promise<Revoked> {
+async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number): Promise<Revoked> {
   let hasMoved = false;
   for (let tried = 1; ; tried++) {
     try {
@@ -101,7 +99,7 @@ export async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number
       if (unknown) return { known: hasMoved, complete: false };
       const passing = error instanceof Unavailable && error.patience > 500;
       const pause = (passing ? error.pause : undefined) ?? 100 * tried;
-      if (passing && tried < tries && deadline - performance.now() > pause + 900) {
+      if (passing && tried < revokeTries && deadline - performance.now() > pause + 900) {
         await delay(pause);
         continue;
       }

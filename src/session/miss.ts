@@ -4,7 +4,6 @@
 //
 // While the token in the cache is still good, a refresh that fails or takes too long costs nothing: that one is served.
 import { isFresh } from '../credential/entry.ts';
-import type { TokenAccess } from '../tka/answers.ts';
 import { TkaError } from '../util/errors.ts';
 import type { EntryLock } from './lock.ts';
 import { type LockedWalk, waitedTooLong } from './lock.ts';
@@ -18,8 +17,8 @@ import {
   throwIfToldBefore,
   throwIfToldMeanwhile,
 } from './question.ts';
-import type { Tools } from './servers.ts';
 import { roleNotice, roleRemedy, type Session, timeLeft } from './session.ts';
+import type { Tools } from './tools.ts';
 
 /** How long a refresh may take while the old token is still good, in milliseconds. */
 const refreshBudget = 5000;
@@ -39,7 +38,7 @@ export async function credential(tools: Tools, request: CredentialRequest): Prom
   let session = walk.lookAtCache();
   if (session === undefined) {
     throwIfToldBefore(store, question, log);
-    session = await tools.keeper.withLock(request.server, walk);
+    session = await tools.withLock(request.server, walk);
   }
   question.noteServed(session);
   return session;
@@ -95,15 +94,15 @@ class Miss implements LockedWalk<Session> {
 
   /** Returns the cached session, if its token is in doubt and the API server takes it; removes a refused one. */
   async #confirmDoubted(lock: EntryLock | undefined): Promise<Session | undefined> {
-    const { servers, keeper, log } = this.#tools;
+    const { log } = this.#tools;
     const session = this.#question.inDoubt();
     if (session === undefined) return undefined;
     log('asked for the same token again: asking the API server about it');
-    const verdict = await servers.tryToken(session.token, session);
+    const verdict = await this.#tools.tryToken(session.token, session);
     if (verdict === 'refused') {
       log('the API server refuses the cached token: signing in again');
       this.#question.noteRefused(session);
-      keeper.remove(this.#server, lock);
+      this.#tools.remove(this.#server, lock);
       return undefined;
     }
     // Not before: others that were refused the token must wait for the verdict, and not be served it again.
@@ -113,44 +112,33 @@ class Miss implements LockedWalk<Session> {
 
   /** Signs in and keeps the token; serves the old one, while it is good, if that fails. */
   async #fetch(lock: EntryLock | undefined): Promise<Session> {
-    const { store, servers, keeper, log } = this.#tools;
+    const { store, log } = this.#tools;
     const old = this.#question.stillGood();
     // Read now: the sign-in that is extended may have another role, and its entry may be removed.
     const before = store.read(this.#server);
-    const deadline = old === undefined ? this.#deadline : this.#refreshDeadline();
+    const refreshDeadline = Math.max(this.#question.start + refreshBudget, performance.now() + 1000);
+    const deadline = old === undefined ? this.#deadline : Math.min(this.#deadline, refreshDeadline);
     log(old === undefined ? 'there is no token that is good: signing in' : 'the token ends soon: signing in');
     try {
-      const grant = await servers.obtain(this.#server, this.#apiServer, {
+      const grant = await this.#tools.obtain(this.#server, this.#apiServer, {
         deadline,
         ...(old !== undefined && { patience: 500 }),
         mayLogin: () => throwIfSignedOut(store, this.#server),
-        accept: (access) => this.#check(access),
+        accept: (access) => store.consents.check(this.#server, access, this.#apiServer, false),
       });
       throwIfSignedOut(store, this.#server);
-      const session = keeper.keep(this.#server, grant, before, lock);
-      this.#tellRole(session);
+      const session = this.#tools.keep(this.#server, grant, before, lock);
+      if (session.formerRole !== undefined) this.#tools.say(`${roleNotice(session)}: ${roleRemedy(this.#server)}`);
       return session;
     } catch (error) {
       return this.#afterFailure(error, old, deadline, lock);
     }
   }
 
-  #refreshDeadline(): number {
-    return Math.min(this.#deadline, Math.max(this.#question.start + refreshBudget, performance.now() + 1000));
-  }
-
-  #check(access: TokenAccess): void {
-    this.#tools.store.consents.check(this.#server, access, this.#apiServer, false);
-  }
-
-  #tellRole(session: Session): void {
-    if (session.formerRole !== undefined) this.#tools.say(`${roleNotice(session)}: ${roleRemedy(this.#server)}`);
-  }
-
   /** Serves the old token and lets the server rest for a while; throws the error if there is none to serve. */
   #afterFailure(error: unknown, old: Session | undefined, deadline: number, lock: EntryLock | undefined): Session {
-    const { store, keeper } = this.#tools;
-    const refused = keeper.removeIfRefused(this.#server, error, lock);
+    const { store } = this.#tools;
+    const refused = this.#tools.removeIfRefused(this.#server, error, lock);
     if (old === undefined || refused || store.signedOut.read(this.#server) !== undefined) {
       noteFailure(store, this.#question.request, error, deadline, lock);
       throw error;
@@ -158,12 +146,12 @@ class Miss implements LockedWalk<Session> {
     this.#serveOld(old, error);
     const pause = Math.min(retryPause, timeLeft(old) - lastUse);
     // Rounded up, so that even the shortest pause is one.
-    keeper.write({ ...old, freshUntil: Math.ceil((Date.now() + pause) / 1000) }, lock);
+    this.#tools.write({ ...old, freshUntil: Math.ceil((Date.now() + pause) / 1000) }, lock);
     return old;
   }
 
   #serveOld(old: Session, why: unknown): Session {
-    this.#tools.keeper.warn(
+    this.#tools.warn(
       `${why instanceof Error ? why.message : why}: serving the cached token, which is good until ${old.expirationTimestamp}`,
     );
     return old;

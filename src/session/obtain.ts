@@ -62,19 +62,12 @@ export async function obtain(client: SignInClient, options: ObtainOptions): Prom
   }
 }
 
-/** Failures in a row. */
-interface Failures {
-  /** As performance.now() counts. */
-  readonly since: number;
-  readonly pauses: Pauses;
-  readonly last: Unavailable;
-}
-
 /** The steps of obtain() and what they share: the budget, and the failures since the last answer. */
 class Obtaining {
   readonly #client: SignInClient;
   readonly #options: ObtainOptions;
-  #failures: Failures | undefined;
+  /** Failures in a row; `since` as performance.now() counts. */
+  #failures: { since: number; pauses: Pauses; last: Unavailable } | undefined;
   /** What the time runs out on once the server has answered a login. */
   #waitingFor: string | undefined;
 

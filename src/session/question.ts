@@ -38,11 +38,8 @@ export class Question {
     this.#store = store;
     const { server, parent } = request;
     const { folder } = store;
-    const doubts =
-      folder !== undefined &&
-      asksAgain(folder, server, parent, this.startedAt) &&
-      !wasChecked(folder, server, this.startedAt);
-    this.#doubted = doubts ? store.read(server)?.token : undefined;
+    const again = folder !== undefined && asksAgain(folder, server, parent, this.startedAt);
+    this.#doubted = again && !this.#wasChecked() ? store.read(server)?.token : undefined;
   }
 
   get doubts(): boolean {
@@ -108,15 +105,11 @@ export class Question {
 
 /** How long an answer is repeated, in milliseconds. */
 const sameAnswer = 2000;
-
 /** The same for a final answer: so long after each time, and in all. */
 const sameFinalAnswer = 3000;
-
 const longestFinalAnswer = 20_000;
-
 /** The same for being signed out, which is looked up each time: a program that goes on asking is told once a minute. */
 const sameSignedOut = 60_000;
-
 /** An attempt that fails with less time left than this ran out of it: others who have more time try for themselves. */
 const lastMoment = 500;
 
@@ -127,20 +120,18 @@ export function throwIfSignedOut(store: SessionStore, server: string): void {
 
 /** The same at the begin of a request: one kubectl is told once. */
 export function tellIfSignedOut(store: SessionStore, request: CredentialRequest): void {
-  if (store.signedOut.read(request.server) !== undefined) throw toldSignedOut(store, request);
-}
-
-function toldSignedOut(store: SessionStore, { server, apiServer, parent, byClientGo }: CredentialRequest): TkaError {
+  const { server, apiServer, parent, byClientGo } = request;
+  if (store.signedOut.read(server) === undefined) return;
   const error = signedOutOf(server);
-  if (byClientGo !== true) return error;
+  if (byClientGo !== true) throw error;
   const { message, hints } = error;
   const caller = callerOf(parent);
   const told = store.failures.read(server);
   const at = Date.now();
   const isSame = told?.caller === caller && told.message === message;
-  if (isSame && at - told.at < sameSignedOut) return again(told, isTellable(caller));
+  if (isSame && at - told.at < sameSignedOut) throw again(told, isTellable(caller));
   store.failures.write(server, { at, message, hints, apiServer, caller, outOfTime: false, final: true }, undefined);
-  return error;
+  throw error;
 }
 
 /** Throws what this very caller was told a moment ago, unless it has a token that is still good. */

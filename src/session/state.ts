@@ -3,8 +3,8 @@ import * as path from 'node:path';
 import { entryName, exists, serverOfEntry, signedOutFile } from '../credential/entry.ts';
 import type { TokenAccess } from '../tka/answers.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
-import { ensurePrivateFolder, readOwn, removeLeftovers, writeFileAtomic } from '../util/files.ts';
-import { isObject, type Json, parseJson } from '../util/json.ts';
+import { ensurePrivateFolder, readObject, readOwn, removeLeftovers, writeFileAtomic } from '../util/files.ts';
+import type { Json } from '../util/json.ts';
 import { cleanText } from '../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { LostLock, noHome } from './lock.ts';
@@ -57,12 +57,6 @@ export abstract class StateFiles {
   }
 }
 
-/** Returns the object in a JSON file of this user; undefined for anything else, and for a file over `limit` bytes. */
-export function readObject(file: string, limit = 64 * 1024): Json | undefined {
-  const value = parseJson(readOwn(file, limit) ?? '');
-  return isObject(value) ? value : undefined;
-}
-
 /** The servers whose files are in a folder, sorted. */
 export function serversIn(folder: string): string[] {
   try {
@@ -100,8 +94,7 @@ const sizeLimit = 256 * 1024;
 export class SiblingNotes extends StateFiles {
   /** What a server stated of its cluster, and the cluster's other servers; undefined if that is unknown or damaged. */
   read(server: string): Siblings | undefined {
-    const file = this.file(server);
-    return file === undefined ? undefined : parseSiblings(readObject(file, sizeLimit));
+    return parseSiblings(readObject(this.file(server), sizeLimit));
   }
 
   /** Keeps that. Throws TkaError if it cannot be kept. */
@@ -168,12 +161,11 @@ export class SignedOutMarks extends StateFiles {
 
   /** Sets a mark. Throws TkaError if it cannot be kept. */
   write(mark: Omit<SignedOutMark, 'at'>): void {
-    const { server, username, role, until, complete, forgotten } = mark;
     try {
-      this.put(server, { server, username, role, until, complete, forgotten });
+      this.put(mark.server, mark);
     } catch (cause) {
       if (!(cause instanceof TkaError)) throw cause;
-      throw new TkaError(`cannot record on this machine that you are signed out of ${server}: ${cause.message}`, {
+      throw new TkaError(`cannot record on this machine that you are signed out of ${mark.server}: ${cause.message}`, {
         hints: ['kubectl signs in again unless you remove the context: kubectl config delete-context NAME'],
         cause,
       });
@@ -187,8 +179,8 @@ export class SignedOutMarks extends StateFiles {
 
   /** Marks a server as forgotten, and keeps what its mark says of the user. Throws TkaError if it cannot be kept. */
   forget(server: string): void {
-    const mark = this.read(server) ?? { server, username: null, role: null, until: null, complete: false };
-    this.write({ ...mark, forgotten: true });
+    const { username = null, role = null, until = null, complete = false } = this.read(server) ?? {};
+    this.write({ server, username, role, until, complete, forgotten: true });
   }
 }
 
@@ -199,14 +191,13 @@ export class SignedOutMarks extends StateFiles {
 export class InsecureConsents extends StateFiles {
   /** The API server of a TKA server's consent. */
   read(server: string): string | undefined {
-    const file = this.file(server);
-    const apiServer = file === undefined ? undefined : readObject(file)?.apiServer;
+    const apiServer = readObject(this.file(server))?.apiServer;
     return typeof apiServer === 'string' ? apiServer : undefined;
   }
 
   /** Keeps a consent. Throws TkaError if it cannot be kept. */
   write(server: string, apiServer: string): void {
-    if (this.read(server) !== apiServer) this.put(server, { server, apiServer });
+    this.put(server, { server, apiServer });
   }
 
   /**

@@ -3,11 +3,11 @@ import * as path from 'node:path';
 import { entryName, formatEntry, readEntry } from '../credential/entry.ts';
 import type { Paths } from '../settings/paths.ts';
 import { TkaError } from '../util/errors.ts';
-import { ensurePrivateFolder, removeLeftovers, uniqueName, writeFileAtomic } from '../util/files.ts';
+import { ensurePrivateFolder, readObject, removeLeftovers, uniqueName, writeFileAtomic } from '../util/files.ts';
 import { cleanText } from '../util/text.ts';
 import { type EntryLock, LostLock, noHome } from './lock.ts';
 import { entryOf, type Session, sessionOf } from './session.ts';
-import { explained, InsecureConsents, readObject, remove, SiblingNotes, SignedOutMarks, serversIn } from './state.ts';
+import { explained, InsecureConsents, remove, SiblingNotes, SignedOutMarks, serversIn } from './state.ts';
 
 /** Everything that this machine keeps about sessions: the cache's entries, and what lies beside and behind them. */
 export class SessionStore {
@@ -150,7 +150,7 @@ export class FailureNotes {
   /** How the last attempt for a server ended, if it failed. */
   read(server: string): FailureNote | undefined {
     const file = this.#path(server);
-    const value = file === undefined ? undefined : readObject(file);
+    const value = readObject(file);
     if (file === undefined || typeof value?.at !== 'number' || typeof value.message !== 'string') return undefined;
     // All waiters would believe a note from the future (the clock was set back) until then.
     if (value.at > Date.now()) return undefined;
@@ -168,17 +168,16 @@ export class FailureNotes {
     };
   }
 
-  /** Notes how an attempt ended, for the processes that wait for it. Never throws. */
+  /** Notes how an attempt ended, for the processes that wait for it. Like all changes here, it never throws. */
   write(server: string, note: Omit<FailureNote, 'toldAt'>, lock: EntryLock | undefined): void {
     this.#change(server, lock, (file) => writeFileAtomic(file, JSON.stringify(note), { within: lock?.folder }));
   }
 
-  /** Removes the note. Never throws. */
   remove(server: string, lock: EntryLock | undefined): void {
     this.#change(server, lock, remove);
   }
 
-  /** Notes that a failure was told once more. Never throws. */
+  /** Notes that a failure was told once more. */
   touch(server: string): void {
     const now = Date.now() / 1000;
     this.#change(server, undefined, (file) => fs.utimesSync(file, now, now));

@@ -1,6 +1,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { systemCode, TkaError } from './errors.ts';
+import { isObject, type Json, parseJson } from './json.ts';
 import { fateOf, thisProcess } from './processes.ts';
 
 /**
@@ -44,7 +45,13 @@ export function readOwn(file: string, limit: number): string | undefined {
   return fromOwn(file, limit, (fd) => fs.readFileSync(fd, 'utf8'));
 }
 
-/** The same for the first line alone, without its line feed. */
+/** Returns the object in a JSON file of this user; undefined for anything else, and for a file over `limit` bytes. */
+export function readObject(file: string | undefined, limit = 64 * 1024): Json | undefined {
+  const value = file === undefined ? undefined : parseJson(readOwn(file, limit) ?? '');
+  return isObject(value) ? value : undefined;
+}
+
+/** The same as readOwn() for the first line alone, without its line feed. */
 export function readOwnLine(file: string, limit: number): string | undefined {
   return fromOwn(file, limit, (fd) => {
     const chunks: Buffer[] = [];

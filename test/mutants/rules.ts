@@ -689,8 +689,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'callers that were refused a token wait for the verdict on it',
     file: 'src/session/miss.ts',
-    find: 'const verdict = await servers.tryToken(',
-    replace: 'this.#question.noteChecked();\n    const verdict = await servers.tryToken(',
+    find: 'const verdict = await this.#tools.tryToken(',
+    replace: 'this.#question.noteChecked();\n    const verdict = await this.#tools.tryToken(',
     tests: refresh,
   },
   {
@@ -723,7 +723,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the caller’s clock counts under kubectl',
-    file: 'src/session/keeper.ts',
+    file: 'src/session/tools.ts',
     find: 'const ends = expires - clockOffset;',
     replace: 'const ends = expires;',
     tests: miss,
@@ -963,8 +963,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'one kubectl is told once that it is signed out',
     file: 'src/session/question.ts',
-    find: 'return again(told, isTellable(caller));',
-    replace: 'return again(told);',
+    find: 'throw again(told, isTellable(caller));',
+    replace: 'throw again(told);',
     tests: ['test/e2e/final.test.ts'],
   },
 ];

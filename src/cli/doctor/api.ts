@@ -2,9 +2,9 @@
 
 import { failureOf } from '../../network/failure.ts';
 import type { Client } from '../../network/http.ts';
-import { tryToken } from '../../session/servers.ts';
 import type { Session } from '../../session/session.ts';
 import { roleRemedy } from '../../session/session.ts';
+import { tryToken } from '../../session/tools.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { own, parseJson, texts } from '../../util/json.ts';
