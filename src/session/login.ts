@@ -3,7 +3,6 @@ import { TkaError } from '../util/errors.ts';
 import type { EntryLock } from './lock.ts';
 import { waitedTooLong } from './lock.ts';
 import type { Session } from './session.ts';
-import type { SignedOutMark } from './state.ts';
 import type { Tools } from './tools.ts';
 
 /** The Go server deletes a sign-in that is made within about a second of a logout. In milliseconds. */
@@ -48,6 +47,8 @@ async function signIn(
   const before = mark === undefined ? store.read(server) : undefined;
   const { username = null, role = null } = before ?? mark ?? {};
   const previous = username === null || role === null ? undefined : { username, role };
+  // When the server's clean-up after a logout is over (milliseconds of the epoch). A mark may be from the future.
+  const settled = mark === undefined || mark.complete ? 0 : Math.min(mark.at, Date.now()) + logoutAftermath;
   // A logout while we sign in means us too.
   const mayLogin = () => {
     if (store.signedOut.read(server)?.at === mark?.at) return;
@@ -56,7 +57,7 @@ async function signIn(
   try {
     const grant = await tools.obtain(server, apiServer, {
       deadline,
-      settled: mark === undefined ? 0 : settledAt(mark),
+      settled,
       mayLogin,
       accept: (access) => store.consents.check(server, access, apiServer, insecure),
     });
@@ -67,9 +68,4 @@ async function signIn(
     tools.removeIfRefused(server, error, lock);
     throw error;
   }
-}
-
-/** When the server's clean-up after a logout is over (milliseconds of the epoch). A mark may be from the future. */
-function settledAt({ at, complete }: SignedOutMark): number {
-  return complete ? 0 : Math.min(at, Date.now()) + logoutAftermath;
 }

@@ -6,10 +6,7 @@ import { NotSignedIn } from '../tka/errors.ts';
 import { retryAfter } from '../tka/raw-answer.ts';
 import { MovedOn } from './failover.ts';
 
-interface GrantedSignIn extends SignIn {
-  /** TokenAccess has this role, even if an earlier sign-in had another. */
-  readonly roleApplied: boolean;
-}
+type GrantedSignIn = Awaited<ReturnType<TkaClient['login']>>;
 
 /** A sign-in and its token. Times in milliseconds of the epoch, by the server's clock. */
 export interface Grant {
@@ -40,7 +37,6 @@ export interface ObtainOptions {
 
 /** A good token ends a second or two before its sign-in, since its lifetime is cut to whole seconds. In milliseconds. */
 const endTolerance = 5000;
-
 const extensionTries = 2;
 
 /**

@@ -20,16 +20,16 @@ export class SessionStore {
 
   constructor({ cache, state }: Pick<Paths, 'cache' | 'state'>) {
     this.folder = cache;
-    this.failures = new FailureNotes((server) => this.entryFile(server));
+    this.failures = new FailureNotes((server) => this.entryFile(server, '+failed'));
     this.signedOut = new SignedOutMarks('signed-out', state);
     this.consents = new InsecureConsents('insecure', state);
     this.siblings = new SiblingNotes('siblings', state);
   }
 
-  /** The path of a server's entry; what lies beside it has this path and a `+suffix`. */
-  entryFile(server: string): string | undefined {
+  /** The path of a server's entry; with a `+suffix`, of what lies beside it. */
+  entryFile(server: string, suffix = ''): string | undefined {
     const name = entryName(server);
-    return this.folder === undefined || name === undefined ? undefined : path.join(this.folder, name);
+    return this.folder === undefined || name === undefined ? undefined : path.join(this.folder, name + suffix);
   }
 
   /** The session of a server, fresh or not; undefined if there is none that is whole. Mends the modes of its file. */
@@ -141,15 +141,16 @@ export interface FailureNote {
 
 /** The notes of failures beside the entries: `~/.cache/kubectl-tka/https+tka.example.ts.net+failed`. */
 export class FailureNotes {
-  readonly #entryFile: (server: string) => string | undefined;
+  readonly #file: (server: string) => string | undefined;
 
-  constructor(entryFile: (server: string) => string | undefined) {
-    this.#entryFile = entryFile;
+  /** `file` returns the path of a server's note; undefined if there is no cache. */
+  constructor(file: (server: string) => string | undefined) {
+    this.#file = file;
   }
 
   /** How the last attempt for a server ended, if it failed. */
   read(server: string): FailureNote | undefined {
-    const file = this.#path(server);
+    const file = this.#file(server);
     const value = readObject(file);
     if (file === undefined || typeof value?.at !== 'number' || typeof value.message !== 'string') return undefined;
     // All waiters would believe a note from the future (the clock was set back) until then.
@@ -183,13 +184,8 @@ export class FailureNotes {
     this.#change(server, undefined, (file) => fs.utimesSync(file, now, now));
   }
 
-  #path(server: string): string | undefined {
-    const entry = this.#entryFile(server);
-    return entry === undefined ? undefined : `${entry}+failed`;
-  }
-
   #change(server: string, lock: EntryLock | undefined, act: (file: string) => void): void {
-    const file = this.#path(server);
+    const file = this.#file(server);
     if (file === undefined || lock?.held() === false) return;
     try {
       act(file);
