@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import * as http from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, describe, test } from 'vitest';
+import { afterAll, describe } from 'vitest';
 import { checkClusterRows, checkFailure, checkTable } from './checks.ts';
-import { type Fixture, hostileFixture } from './fixture.ts';
+import { type Fixture, hostileTest } from './fixture.ts';
 
-const given = hostileFixture(2);
+const test = hostileTest(2);
 const budget = { timeout: '10s', memory: 300 };
 /** Milliseconds for one call, on a machine that is busy with others. */
 const longest = 30_000;
@@ -106,63 +106,51 @@ describe('lists that are large but allowed', () => {
     ],
   };
   for (const [i, [name, [body, shown]]] of Object.entries(lists).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        tell(fixture, body());
-        if (i % 2 === 0) {
-          const ran = await call(fixture, 'clusters -o json', name);
-          assert.equal(ran.status, 0, ran.stderr);
-          assert.equal(checkClusterRows(ran.stdout).length, shown);
-        } else {
-          const ran = await call(fixture, 'clusters -q', name);
-          assert.equal(ran.status, 0, ran.stderr);
-          checkTable(ran.stdout, /^NAME +STATE/, shown);
-        }
-      }),
-    );
+    test.concurrent(name, async ({ fixture }) => {
+      tell(fixture, body());
+      if (i % 2 === 0) {
+        const ran = await call(fixture, 'clusters -o json', name);
+        assert.equal(ran.status, 0, ran.stderr);
+        assert.equal(checkClusterRows(ran.stdout).length, shown);
+      } else {
+        const ran = await call(fixture, 'clusters -q', name);
+        assert.equal(ran.status, 0, ran.stderr);
+        checkTable(ran.stdout, /^NAME +STATE/, shown);
+      }
+    });
   }
 
-  test.concurrent(
-    'a name among 100,000',
-    given(async (fixture) => {
-      tell(
-        fixture,
-        rows(100_000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
-      );
-      checkFailure(await call(fixture, 'login n7777', 'a name among 100,000'));
-    }),
-  );
-  test.concurrent(
-    'contexts for 3,000 members, of which none can be',
-    given(async (fixture) => {
-      tell(
-        fixture,
-        rows(3000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
-      );
-      const ran = await call(fixture, 'login --all-contexts', '3,000 contexts that cannot be', 3100);
-      assert.equal(ran.status, 1);
-    }),
-  );
+  test.concurrent('a name among 100,000', async ({ fixture }) => {
+    tell(
+      fixture,
+      rows(100_000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
+    );
+    checkFailure(await call(fixture, 'login n7777', 'a name among 100,000'));
+  });
+  test.concurrent('contexts for 3,000 members, of which none can be', async ({ fixture }) => {
+    tell(
+      fixture,
+      rows(3000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
+    );
+    const ran = await call(fixture, 'login --all-contexts', '3,000 contexts that cannot be', 3100);
+    assert.equal(ran.status, 1);
+  });
 });
 
 describe('answers that are too large', () => {
-  test.concurrent(
-    'a memberlist of 50 MB',
-    given(async (fixture) => {
-      tell(
-        fixture,
-        rows(400_000, (i) => ({
-          apiEndpoint: endpoint(i),
-          name: `n${i}`,
-          labels: { environment: 'production', region: 'us-west-2' },
-        })),
-      );
-      const ran = await call(fixture, 'clusters', 'a memberlist of 50 MB');
-      checkFailure(ran);
-      assert.match(ran.stderr, /^error: http:\S+ answered with more than 16 MiB\n/);
-    }),
-  );
+  test.concurrent('a memberlist of 50 MB', async ({ fixture }) => {
+    tell(
+      fixture,
+      rows(400_000, (i) => ({
+        apiEndpoint: endpoint(i),
+        name: `n${i}`,
+        labels: { environment: 'production', region: 'us-west-2' },
+      })),
+    );
+    const ran = await call(fixture, 'clusters', 'a memberlist of 50 MB');
+    checkFailure(ran);
+    assert.match(ran.stderr, /^error: http:\S+ answered with more than 16 MiB\n/);
+  });
   const routes = {
     login: 'credential',
     kubeconfig: 'credential',
@@ -170,28 +158,22 @@ describe('answers that are too large', () => {
     clusterInfo: 'login --all-contexts',
   } as const;
   for (const [route, args] of Object.entries(routes)) {
-    test.concurrent(
-      `50 MiB of ${route}`,
-      given(async (fixture) => {
-        fixture.cluster.faults.routes[route as keyof typeof routes] = { oversizeMiB: 50 };
-        if (route === 'clusterInfo')
-          fixture.cluster.faults.routes.memberlist = {
-            change: (all) => all.filter(({ name }: { name: string }) => name === fixture.cluster.name),
-          };
-        const words = args === 'credential' ? fixture.credentialArgs().join(' ') : args;
-        const ran = await call(fixture, words, `50 MiB of ${route}`);
-        assert.equal(ran.status, 1);
-        assert.equal(fixture.cluster.counts[route as keyof typeof routes] >= 1, true);
-      }),
-    );
+    test.concurrent(`50 MiB of ${route}`, async ({ fixture }) => {
+      fixture.cluster.faults.routes[route as keyof typeof routes] = { oversizeMiB: 50 };
+      if (route === 'clusterInfo')
+        fixture.cluster.faults.routes.memberlist = {
+          change: (all) => all.filter(({ name }: { name: string }) => name === fixture.cluster.name),
+        };
+      const words = args === 'credential' ? fixture.credentialArgs().join(' ') : args;
+      const ran = await call(fixture, words, `50 MiB of ${route}`);
+      assert.equal(ran.status, 1);
+      assert.equal(fixture.cluster.counts[route as keyof typeof routes] >= 1, true);
+    });
   }
-  test.concurrent(
-    'a refusal of 50 MB',
-    given(async (fixture) => {
-      fixture.cluster.faults.routes.login = { answer: { status: 403, body: { message: 'x'.repeat(50_000_000) } } };
-      checkFailure(await call(fixture, fixture.credentialArgs().join(' '), 'a refusal of 50 MB'));
-    }),
-  );
+  test.concurrent('a refusal of 50 MB', async ({ fixture }) => {
+    fixture.cluster.faults.routes.login = { answer: { status: 403, body: { message: 'x'.repeat(50_000_000) } } };
+    checkFailure(await call(fixture, fixture.credentialArgs().join(' '), 'a refusal of 50 MB'));
+  });
 });
 
 /** A server on all addresses of loopback, each of which is another member's TKA server with a CA of its own. */
@@ -221,41 +203,35 @@ describe.skipIf(process.platform !== 'linux')('CAs (needs loopback addresses tha
   const certificate = (bytes: number) =>
     Buffer.from(`-----BEGIN CERTIFICATE-----\n${'A'.repeat(bytes - 60)}\n-----END CERTIFICATE-----\n`);
 
-  test.concurrent(
-    'one that begins without end holds up no credential',
-    given(async (fixture) => {
-      const ca = { 'certificate-authority-data': begins(700_000).toString('base64') };
-      fixture.cluster.faults.kubeconfig = (normal) => ({
-        ...normal,
-        clusters: Object.fromEntries(
-          Object.entries(normal.clusters).map(([name, cluster]) => [name, { ...cluster, ...ca }]),
-        ),
-      });
-      const ran = await call(fixture, fixture.credentialArgs().join(' '), 'a CA that begins without end');
-      checkFailure(ran);
-      assert.match(ran.stderr, /its CA is larger than 64 KiB/);
-    }),
-  );
+  test.concurrent('one that begins without end holds up no credential', async ({ fixture }) => {
+    const ca = { 'certificate-authority-data': begins(700_000).toString('base64') };
+    fixture.cluster.faults.kubeconfig = (normal) => ({
+      ...normal,
+      clusters: Object.fromEntries(
+        Object.entries(normal.clusters).map(([name, cluster]) => [name, { ...cluster, ...ca }]),
+      ),
+    });
+    const ran = await call(fixture, fixture.credentialArgs().join(' '), 'a CA that begins without end');
+    checkFailure(ran);
+    assert.match(ran.stderr, /its CA is larger than 64 KiB/);
+  });
   for (const [count, name, ca, contexts] of [
     [100, '700 KiB of beginnings', begins(700 * 1024), 0],
     [400, '64 KiB', certificate(64 * 1024), 0],
     [40, '4 KiB', certificate(4096), 40],
   ] as const) {
-    test.concurrent(
-      `${count} members with a CA of ${name} each`,
-      given(async (fixture) => {
-        const many = await manyServers(ca);
-        try {
-          tell(fixture, many.members(count));
-          const ran = await fixture.edit('sync', { ...budget, lines: 900 });
-          measured.push(`sync, CAs of ${name}: ${Math.round(ran.took)} ms, ${Math.round(ran.memory ?? 0)} MiB`);
-          assert.equal(ran.status, contexts > 0 ? 0 : 1, ran.stderr.slice(0, 500));
-          assert.equal(Number(/^(\d+) added: /.exec(ran.stdout)?.[1] ?? 0), contexts, ran.stdout.slice(0, 500));
-        } finally {
-          many.close();
-        }
-      }),
-    );
+    test.concurrent(`${count} members with a CA of ${name} each`, async ({ fixture }) => {
+      const many = await manyServers(ca);
+      try {
+        tell(fixture, many.members(count));
+        const ran = await fixture.edit('sync', { ...budget, lines: 900 });
+        measured.push(`sync, CAs of ${name}: ${Math.round(ran.took)} ms, ${Math.round(ran.memory ?? 0)} MiB`);
+        assert.equal(ran.status, contexts > 0 ? 0 : 1, ran.stderr.slice(0, 500));
+        assert.equal(Number(/^(\d+) added: /.exec(ran.stdout)?.[1] ?? 0), contexts, ran.stdout.slice(0, 500));
+      } finally {
+        many.close();
+      }
+    });
   }
 });
 
@@ -270,15 +246,10 @@ describe('lists just below the limit, made to need memory', () => {
     'short texts': () => `[${'"a",'.repeat(size / 4)}"a"]`,
     'keys that are all different': () => `[{${Array.from({ length: size / 13 }, (_, i) => `"k${i}":1`).join(',')}}]`,
   };
-  for (const [name, body] of Object.entries(bodies)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        tell(fixture, body());
-        const ran = await call(fixture, 'clusters -o json', `15 MiB of ${name}`);
-        if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
-        else checkFailure(ran);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(bodies))('%s', async ([name, body], { fixture }) => {
+    tell(fixture, body());
+    const ran = await call(fixture, 'clusters -o json', `15 MiB of ${name}`);
+    if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
+    else checkFailure(ran);
+  });
 });

@@ -5,13 +5,13 @@ import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import { readEntry } from '../../src/credential/entry.ts';
 import { checkCredential, checkTable, checkTexts } from './checks.ts';
-import { type Fixture, hostileFixture, makeEntry, makeToken, putEntry } from './fixture.ts';
+import { type Fixture, hostileTest, makeEntry, makeToken, putEntry } from './fixture.ts';
 import { damagedText, evilTexts, fewTexts, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 
 const decoy = makeToken({ sub: 'decoy' });
 const whole = (fixture: Fixture, token = decoy) => makeEntry(fixture.cluster.server, fixture.cluster.apiServer, token);
@@ -24,24 +24,24 @@ const head = (token: string) => `tka1 ${token.length} ${Math.floor(Date.now() / 
 const withToken = (fixture: Fixture, token: string) => withLine(withLine(whole(fixture), 0, head(token)), 4, token);
 
 /** After a miss the cache holds the new entry, whole, and nothing of the old one. */
-async function isMiss(fixture: Fixture, leftovers: readonly string[] = []): Promise<void> {
-  const ran = await fixture.freshCredential({ leftovers });
+async function isMiss(fixture: Fixture): Promise<void> {
+  const ran = await fixture.freshCredential();
   assert.equal(ran.stderr, '');
   assert.equal(fixture.cluster.counts.login, 1);
   const kept = readEntry(fixture.home.cache, fixture.cluster.server);
   assert.equal(kept?.token, checkCredential(ran), 'the cache does not hold what was given');
   assert.equal(fs.statSync(fixture.entry).mode & 0o777, 0o600);
+  const next = await fixture.run(fixture.credentialArgs(), { may: fixture.ownCache });
+  assert.deepEqual([next.stdout, next.stderr], [ran.stdout, '']);
+  assert.equal(fixture.cluster.counts.login, 1);
 }
 
-test.concurrent(
-  'control: a whole entry is served, and the server is not asked',
-  given(async (fixture) => {
-    putEntry(fixture.entry, whole(fixture));
-    const ran = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
-    assert.equal(checkCredential(ran), decoy);
-    assert.equal(fixture.cluster.counts.login, 0);
-  }),
-);
+test.concurrent('control: a whole entry is served, and the server is not asked', async ({ fixture }) => {
+  putEntry(fixture.entry, whole(fixture));
+  const ran = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
+  assert.equal(checkCredential(ran), decoy);
+  assert.equal(fixture.cluster.counts.login, 0);
+});
 
 type Damage = (fixture: Fixture) => string | Buffer;
 const line =
@@ -82,40 +82,43 @@ const entries: Readonly<Record<string, Damage>> = {
     `${makeEntry('http://127.0.0.99:8123', fixture.cluster.apiServer, decoy)}${whole(fixture)}`,
   'an ExecCredential': () =>
     JSON.stringify({ kind: 'ExecCredential', status: { token: decoy, expirationTimestamp: '2099-01-01T00:00:00Z' } }),
+  'cut before its token': (fixture) => whole(fixture).slice(0, whole(fixture).indexOf(decoy)),
+  'cut within its token': (fixture) => whole(fixture).slice(0, whole(fixture).indexOf(decoy) + 50),
+  binary: () => '\u0000\u00ff'.repeat(500),
+  'of an older form': (fixture) => whole(fixture).replace('tka1', 'tka0'),
+  'another server’s': (fixture) => makeEntry('http://127.0.0.99:8123', fixture.cluster.apiServer, decoy),
   HTML: () => `<html>${decoy}</html>`,
   gzip: () => execFileSync('gzip', ['-c'], { input: decoy }),
 };
 
 describe('a damaged entry is a miss', () => {
-  for (const [name, damage] of Object.entries(entries)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        putEntry(fixture.entry, damage(fixture), Math.floor(Date.now() / 1000) + 600);
-        await isMiss(fixture);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(entries))('%s', async ([, damage], { fixture }) => {
+    putEntry(fixture.entry, damage(fixture), Math.floor(Date.now() / 1000) + 600);
+    await isMiss(fixture);
+  });
 
-  test.concurrent.each(randomCases(25, 1))('%s', (_, chance) =>
-    given(async (fixture) => {
-      const good = whole(fixture);
-      const bad = damagedText(good, chance);
-      putEntry(fixture.entry, bad);
-      // What comes after the token is for the slow path only, and not looked at while the entry is fresh.
-      const untouched = good.slice(0, good.indexOf(decoy) + decoy.length + 1);
-      try {
-        if (!bad.startsWith(untouched)) await isMiss(fixture);
-        else {
-          const ran = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
-          assert.equal(checkCredential(ran), decoy);
-        }
-      } catch (error) {
-        if (error instanceof Error) error.message += `\nentry: ${JSON.stringify(bad)}`;
-        throw error;
+  test.concurrent('a whole one that was touched', async ({ fixture }) => {
+    putEntry(fixture.entry, whole(fixture), Date.now() / 1000);
+    await isMiss(fixture);
+  });
+
+  test.concurrent.for(randomCases(25, 1))('%s', async ([, chance], { fixture }) => {
+    const good = whole(fixture);
+    const bad = damagedText(good, chance);
+    putEntry(fixture.entry, bad);
+    // What comes after the token is for the slow path only, and not looked at while the entry is fresh.
+    const untouched = good.slice(0, good.indexOf(decoy) + decoy.length + 1);
+    try {
+      if (!bad.startsWith(untouched)) await isMiss(fixture);
+      else {
+        const ran = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
+        assert.equal(checkCredential(ran), decoy);
       }
-    })(),
-  );
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nentry: ${JSON.stringify(bad)}`;
+      throw error;
+    }
+  });
 });
 
 const outside = (fixture: Fixture, name: string) => path.join(fixture.home.dir, name);
@@ -138,21 +141,16 @@ const notFiles: Readonly<Record<string, (fixture: Fixture, file: string) => void
 };
 
 describe('something else in the place of an entry is a miss', () => {
-  for (const [name, make] of Object.entries(notFiles)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        cacheFolder(fixture);
-        make(fixture, fixture.entry);
-        const mine = path.relative(fixture.home.dir, fixture.entry);
-        const ran = await fixture.run(fixture.credentialArgs(), {
-          may: [...fixture.ownCache, new RegExp(`${mine.replaceAll('+', '\\+')}/`)],
-        });
-        assert.ok(fixture.minted.has(checkCredential(ran)));
-        assert.ok(fs.lstatSync(fixture.entry).isFile());
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(notFiles))('%s', async ([, make], { fixture }) => {
+    cacheFolder(fixture);
+    make(fixture, fixture.entry);
+    const mine = path.relative(fixture.home.dir, fixture.entry);
+    const ran = await fixture.run(fixture.credentialArgs(), {
+      may: [...fixture.ownCache, new RegExp(`${mine.replaceAll('+', '\\+')}/`)],
+    });
+    assert.ok(fixture.minted.has(checkCredential(ran)));
+    assert.ok(fs.lstatSync(fixture.entry).isFile());
+  });
 });
 
 describe('a damaged +served is no hindrance', () => {
@@ -172,18 +170,13 @@ describe('a damaged +served is no hindrance', () => {
     ]),
     ...Object.entries(notFiles).filter(([name]) => /FIFO|kubeconfig|dangling|never ends/.test(name)),
   ];
-  for (const [name, make] of all) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        putEntry(fixture.entry, whole(fixture));
-        make(fixture, `${fixture.entry}+served`);
-        const ran = await fixture.run(fixture.credentialArgs(), { may: fixture.ownCache });
-        assert.equal(checkCredential(ran), decoy);
-        assert.equal(ran.stderr, '');
-      }),
-    );
-  }
+  test.concurrent.for(all)('%s', async ([, make], { fixture }) => {
+    putEntry(fixture.entry, whole(fixture));
+    make(fixture, `${fixture.entry}+served`);
+    const ran = await fixture.run(fixture.credentialArgs(), { may: fixture.ownCache });
+    assert.equal(checkCredential(ran), decoy);
+    assert.equal(ran.stderr, '');
+  });
 });
 
 describe('a damaged +lock is taken over', () => {
@@ -209,19 +202,14 @@ describe('a damaged +lock is taken over', () => {
       old(file);
     },
   };
-  for (const [name, make] of Object.entries(locks)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        cacheFolder(fixture);
-        const file = `${fixture.entry}+lock`;
-        make(fixture, file);
-        const ran = await fixture.freshCredential({ may: [/\+lock(?:\/|$)/] });
-        assert.equal(ran.stderr, '');
-        assert.ok(!fs.lstatSync(file, { throwIfNoEntry: false }), 'the lock is still there');
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(locks))('%s', async ([, make], { fixture }) => {
+    cacheFolder(fixture);
+    const file = `${fixture.entry}+lock`;
+    make(fixture, file);
+    const ran = await fixture.freshCredential({ may: [/\+lock(?:\/|$)/] });
+    assert.equal(ran.stderr, '');
+    assert.ok(!fs.lstatSync(file, { throwIfNoEntry: false }), 'the lock is still there');
+  });
 });
 
 describe('a damaged +failed is no answer', () => {
@@ -265,18 +253,15 @@ describe('a damaged +failed is no answer', () => {
     NULs: () => '\0'.repeat(1000),
   };
   for (const [i, [name, text]] of Object.entries(notes).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        put(fixture, text(fixture));
-        const call = async () => {
-          const ran = await fixture.freshCredential({ ...asClientGo, may: [/\+lock\/?$/] });
-          assert.equal(ran.stderr, '');
-        };
-        if (i % 2 === 0) await call();
-        else await whileHeld(fixture, call);
-      }),
-    );
+    test.concurrent(name, async ({ fixture }) => {
+      put(fixture, text(fixture));
+      const call = async () => {
+        const ran = await fixture.freshCredential({ ...asClientGo, may: [/\+lock\/?$/] });
+        assert.equal(ran.stderr, '');
+      };
+      if (i % 2 === 0) await call();
+      else await whileHeld(fixture, call);
+    });
   }
 });
 
@@ -295,17 +280,12 @@ describe('an entry whose details are damaged', () => {
       ]),
     ),
   };
-  for (const [name, text] of Object.entries(details)) {
-    test.concurrent(
-      `is a miss once it is stale: ${name}`,
-      given(async (fixture) => {
-        const past = Math.floor(Date.now() / 1000) - 60;
-        const good = withLine(whole(fixture), 0, `tka1 ${decoy.length} ${past}`);
-        putEntry(fixture.entry, withLine(good, 5, text), past);
-        await isMiss(fixture);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(details))('is a miss once it is stale: %s', async ([, text], { fixture }) => {
+    const past = Math.floor(Date.now() / 1000) - 60;
+    const good = withLine(whole(fixture), 0, `tka1 ${decoy.length} ${past}`);
+    putEntry(fixture.entry, withLine(good, 5, text), past);
+    await isMiss(fixture);
+  });
 
   const session = { username: 'alice', role: 'viewer', until: '2099-01-01T00:00:00Z', clockOffset: 0, caData: '' };
   const told: Readonly<Record<string, object>> = {
@@ -321,19 +301,17 @@ describe('an entry whose details are damaged', () => {
     'an until in the year 300000': { until: '+300000-01-01T00:00:00Z' },
     'an until in the year 275000': { until: '+275000-01-01T00:00:00Z' },
   };
-  for (const [name, change] of Object.entries(told)) {
-    test.concurrent(
-      `is shown as plain text, or not at all: ${name}`,
-      given(async (fixture) => {
-        const text = JSON.stringify({ insecureSkipTlsVerify: false, ...session, ...change });
-        putEntry(fixture.entry, withLine(whole(fixture), 5, text));
-        const rows = await statusRows(fixture);
-        const table = await fixture.run('status');
-        assert.equal(table.status, 0);
-        checkTable(table.stdout, /^NAME +USER +ROLE +STATE +UNTIL +CONTEXT +TKA SERVER$/, rows.length);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(told))(
+    'is shown as plain text, or not at all: %s',
+    async ([, change], { fixture }) => {
+      const text = JSON.stringify({ insecureSkipTlsVerify: false, ...session, ...change });
+      putEntry(fixture.entry, withLine(whole(fixture), 5, text));
+      const rows = await statusRows(fixture);
+      const table = await fixture.run('status');
+      assert.equal(table.status, 0);
+      checkTable(table.stdout, /^NAME +USER +ROLE +STATE +UNTIL +CONTEXT +TKA SERVER$/, rows.length);
+    },
+  );
 });
 
 /** `status -o json` and `-o yaml`, which say the same. */
@@ -375,28 +353,23 @@ describe('the mark of a logout counts, whatever became of it', () => {
       Object.entries(notFiles).filter(([name]) => /empty folder|FIFO|kubeconfig|dangling|itself/.test(name)),
     ),
   };
-  for (const [name, make] of Object.entries(marks)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        const file = path.join(fixture.home.state, 'signed-out', path.basename(fixture.entry));
-        make(fixture, file);
-        putEntry(fixture.entry, whole(fixture), 0);
-        const refused = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
-        assert.equal(refused.status, 1);
-        assert.equal(refused.stdout, '');
-        assert.match(refused.stderr, /^error: signed out of http:\S+\nhint: kubectl tka login http:\S+\n$/);
-        assert.equal(fixture.cluster.counts.login, 0);
-        const rows = await statusRows(fixture);
-        assert.equal(rows.find(({ server }) => server === fixture.cluster.server)?.state, 'signed-out');
-        if (name.includes('until')) {
-          const table = await fixture.run('status');
-          assert.equal(table.status, 0);
-          checkTable(table.stdout, /^NAME +USER/, rows.length);
-        }
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(marks))('%s', async ([name, make], { fixture }) => {
+    const file = path.join(fixture.home.state, 'signed-out', path.basename(fixture.entry));
+    make(fixture, file);
+    putEntry(fixture.entry, whole(fixture), 0);
+    const refused = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
+    assert.equal(refused.status, 1);
+    assert.equal(refused.stdout, '');
+    assert.match(refused.stderr, /^error: signed out of http:\S+\nhint: kubectl tka login http:\S+\n$/);
+    assert.equal(fixture.cluster.counts.login, 0);
+    const rows = await statusRows(fixture);
+    assert.equal(rows.find(({ server }) => server === fixture.cluster.server)?.state, 'signed-out');
+    if (name.includes('until')) {
+      const table = await fixture.run('status');
+      assert.equal(table.status, 0);
+      checkTable(table.stdout, /^NAME +USER/, rows.length);
+    }
+  });
 });
 
 describe('a damaged consent is none', () => {
@@ -409,20 +382,17 @@ describe('a damaged consent is none', () => {
     '{"apiServer":"*"}',
   ];
   for (const text of consents) {
-    test.concurrent(
-      text.slice(0, 50) || 'empty',
-      given(async (fixture) => {
-        fixture.home.write(path.join(fixture.home.state, 'insecure', path.basename(fixture.entry)), text);
-        fixture.cluster.faults.routes.kubeconfig = {
-          change: (answer) => {
-            answer.clusters['tka-cluster']['insecure-skip-tls-verify'] = true;
-            return answer;
-          },
-        };
-        const ran = await fixture.noCredential({ timeout: '60s' });
-        assert.match(ran.stderr, /without a look at its certificate\nhint: if you accept that/);
-      }),
-    );
+    test.concurrent(text.slice(0, 50) || 'empty', async ({ fixture }) => {
+      fixture.home.write(path.join(fixture.home.state, 'insecure', path.basename(fixture.entry)), text);
+      fixture.cluster.faults.routes.kubeconfig = {
+        change: (answer) => {
+          answer.clusters['tka-cluster']['insecure-skip-tls-verify'] = true;
+          return answer;
+        },
+      };
+      const ran = await fixture.noCredential({ timeout: '60s' });
+      assert.match(ran.stderr, /without a look at its certificate\nhint: if you accept that/);
+    });
   }
 });
 
@@ -438,22 +408,16 @@ describe('names in the cache folder that are no entries', () => {
     `https+${'a'.repeat(240)}`,
     'https++++',
   ];
-  test.concurrent(
-    'are passed over',
-    given(async (fixture) => {
-      for (const name of names) putEntry(path.join(fixture.home.cache, name), whole(fixture));
-      fs.mkdirSync(path.join(fixture.home.cache, 'https+folder.example'));
-      assert.equal((await statusRows(fixture)).length, 2);
-      await isMiss(fixture);
-    }),
-  );
-  test.concurrent(
-    'are passed over by their thousands',
-    given(async (fixture) => {
-      for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(fixture.home.cache, `http+10.0.0.${i}+80`), 'x');
-      assert.equal((await statusRows(fixture)).length, 2);
-    }),
-  );
+  test.concurrent('are passed over', async ({ fixture }) => {
+    for (const name of names) putEntry(path.join(fixture.home.cache, name), whole(fixture));
+    fs.mkdirSync(path.join(fixture.home.cache, 'https+folder.example'));
+    assert.equal((await statusRows(fixture)).length, 2);
+    await isMiss(fixture);
+  });
+  test.concurrent('are passed over by their thousands', async ({ fixture }) => {
+    for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(fixture.home.cache, `http+10.0.0.${i}+80`), 'x');
+    assert.equal((await statusRows(fixture)).length, 2);
+  });
 });
 
 describe('a cache that cannot be kept still yields a token, and says so on one line', () => {
@@ -468,31 +432,23 @@ describe('a cache that cannot be kept still yields a token, and says so on one l
       fs.chmodSync(folder, 0o1777);
     },
   };
-  for (const [name, make] of Object.entries(folders)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        const folder = path.join(fixture.home.root, 'other', 'cache');
-        if (name !== 'the folder is in a file') fs.mkdirSync(path.dirname(folder));
-        make(fixture, folder);
-        const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
-        assert.ok(fixture.minted.has(checkCredential(ran)));
-        assert.match(ran.stderr, /^warning: the token cache cannot be written, so every call signs in: [^\n]+\n$/);
-        assert.equal(fixture.cluster.counts.login, 1);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(folders))('%s', async ([name, make], { fixture }) => {
+    const folder = path.join(fixture.home.root, 'other', 'cache');
+    if (name !== 'the folder is in a file') fs.mkdirSync(path.dirname(folder));
+    make(fixture, folder);
+    const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
+    assert.ok(fixture.minted.has(checkCredential(ran)));
+    assert.match(ran.stderr, /^warning: the token cache cannot be written, so every call signs in: [^\n]+\n$/);
+    assert.equal(fixture.cluster.counts.login, 1);
+  });
 
-  test.concurrent(
-    'its path forges lines',
-    given(async (fixture) => {
-      const folder = path.join(fixture.home.root, 'a\nerror: forged\u001b[31m');
-      fs.writeFileSync(folder, '');
-      const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
-      assert.ok(fixture.minted.has(checkCredential(ran)));
-      assert.equal(ran.stderr.split('\n').length, 2);
-    }),
-  );
+  test.concurrent('its path forges lines', async ({ fixture }) => {
+    const folder = path.join(fixture.home.root, 'a\nerror: forged\u001b[31m');
+    fs.writeFileSync(folder, '');
+    const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
+    assert.ok(fixture.minted.has(checkCredential(ran)));
+    assert.equal(ran.stderr.split('\n').length, 2);
+  });
 });
 
 describe('the API server’s answer to the question whether it still takes a token', () => {
@@ -506,16 +462,13 @@ describe('the API server’s answer to the question whether it still takes a tok
       .slice(0, -1)
       .map((one) => JSON.parse(one).status.token);
   };
-  test.concurrent(
-    'control: a 401 heals',
-    given(async (fixture) => {
-      await fixture.freshCredential();
-      fixture.cluster.deleteServiceAccount();
-      const [first, second] = await twice(fixture);
-      assert.notEqual(first, second);
-      assert.ok(fixture.minted.has(second));
-    }),
-  );
+  test.concurrent('control: a 401 heals', async ({ fixture }) => {
+    await fixture.freshCredential();
+    fixture.cluster.deleteServiceAccount();
+    const [first, second] = await twice(fixture);
+    assert.notEqual(first, second);
+    assert.ok(fixture.minted.has(second));
+  });
   const faults = {
     'a redirect': { answer: { status: 302, headers: { Location: 'https://127.0.0.1:1/' } } },
     'a 500': { answer: { status: 500 } },
@@ -528,30 +481,25 @@ describe('the API server’s answer to the question whether it still takes a tok
       answer: { status: 200, body: Buffer.from([0x1f, 0x8b, 8, 0]), headers: { 'Content-Encoding': 'gzip' } },
     },
   } as const;
-  for (const [name, fault] of Object.entries(faults)) {
-    test.concurrent(
-      `${name} is no refusal: the token is served as it is`,
-      given(async (fixture) => {
-        await fixture.freshCredential();
-        fixture.cluster.faults.routes.api = fault;
-        fixture.cluster.resetCounts();
-        const [first, second] = await twice(fixture);
-        assert.equal(first, second);
-        assert.equal(fixture.cluster.counts.login, 0);
-        assert.equal(fixture.cluster.counts.api, 1);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(faults))(
+    '%s is no refusal: the token is served as it is',
+    async ([, fault], { fixture }) => {
+      await fixture.freshCredential();
+      fixture.cluster.faults.routes.api = fault;
+      fixture.cluster.resetCounts();
+      const [first, second] = await twice(fixture);
+      assert.equal(first, second);
+      assert.equal(fixture.cluster.counts.login, 0);
+      assert.equal(fixture.cluster.counts.api, 1);
+    },
+  );
 });
 
-test.concurrent(
-  'an API server in a damaged entry gets no token: its CA is not the cluster’s',
-  given(async (fixture) => {
-    // The cluster's API stand-in plays the stranger: it is asked by nobody, since the entry trusts no CA for it.
-    putEntry(fixture.entry, whole(fixture));
-    const ran = await fixture.home.credential(fixture.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
-    assert.equal(ran.status, 0, ran.stderr);
-    assert.equal(fixture.cluster.counts.api, 0);
-    assert.ok(ran.stdout.includes(decoy));
-  }),
-);
+test.concurrent('an API server in a damaged entry gets no token: its CA is not the cluster’s', async ({ fixture }) => {
+  // The cluster's API stand-in plays the stranger: it is asked by nobody, since the entry trusts no CA for it.
+  putEntry(fixture.entry, whole(fixture));
+  const ran = await fixture.home.credential(fixture.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.equal(fixture.cluster.counts.api, 0);
+  assert.ok(ran.stdout.includes(decoy));
+});

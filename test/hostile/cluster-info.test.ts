@@ -2,13 +2,13 @@
 // should, and that context holds nothing but what it should.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import { parse } from 'yaml';
 import { checkCalm, checkClusterRows, checkFailure } from './checks.ts';
-import { type Fixture, hostileFixture } from './fixture.ts';
+import { type Fixture, hostileTest } from './fixture.ts';
 import { damagedJson, evilTexts, fewTypes, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 
 /** The server lists itself alone. */
 function alone(fixture: Fixture): void {
@@ -28,18 +28,15 @@ const listOne = (fixture: Fixture) => {
   return fixture.run('clusters -o json', { timeout: '2s', may: fixture.remembered });
 };
 
-test.concurrent(
-  'control: an answer as it should be',
-  given(async (fixture) => {
-    const ran = await writeAll(fixture);
-    assert.equal(ran.status, 0, ran.stderr);
-    assert.ok(ran.changed);
-    checkCalm(ran.stderr);
-    const [row] = checkClusterRows((await listOne(fixture)).stdout);
-    assert.equal(row?.context, fixture.cluster.name);
-    assert.deepEqual(row?.labels, fixture.cluster.labels);
-  }),
-);
+test.concurrent('control: an answer as it should be', async ({ fixture }) => {
+  const ran = await writeAll(fixture);
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.ok(ran.changed);
+  checkCalm(ran.stderr);
+  const [row] = checkClusterRows((await listOne(fixture)).stdout);
+  assert.equal(row?.context, fixture.cluster.name);
+  assert.deepEqual(row?.labels, fixture.cluster.labels);
+});
 
 // biome-ignore lint/suspicious/noExplicitAny: a case may make anything of it
 type Make = (info: any) => unknown;
@@ -81,29 +78,26 @@ const harmless: Readonly<Record<string, Make>> = {
 
 describe('what is harmless is taken, and nothing else', () => {
   for (const [i, [name, make]] of Object.entries(harmless).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        fixture.cluster.faults.clusterInfo = make;
-        if (i % 2 === 0 || name.includes('label')) {
-          const ran = await listOne(fixture);
-          assert.equal(ran.status, 0, ran.stderr);
-          const rows = checkClusterRows(ran.stdout);
-          assert.deepEqual(
-            rows.map(({ server, apiEndpoint }) => [server, apiEndpoint]),
-            [[fixture.cluster.server, fixture.cluster.apiServer]],
-          );
-          assert.ok(Object.keys(rows[0]?.labels ?? {}).length <= 64);
-          return;
-        }
-        const ran = await writeAll(fixture);
+    test.concurrent(name, async ({ fixture }) => {
+      fixture.cluster.faults.clusterInfo = make;
+      if (i % 2 === 0 || name.includes('label')) {
+        const ran = await listOne(fixture);
         assert.equal(ran.status, 0, ran.stderr);
-        assert.ok(ran.changed);
-        checkCalm(ran.stderr);
-        const { contexts } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
-        assert.equal(contexts.at(-1).name, fixture.cluster.name);
-      }),
-    );
+        const rows = checkClusterRows(ran.stdout);
+        assert.deepEqual(
+          rows.map(({ server, apiEndpoint }) => [server, apiEndpoint]),
+          [[fixture.cluster.server, fixture.cluster.apiServer]],
+        );
+        assert.ok(Object.keys(rows[0]?.labels ?? {}).length <= 64);
+        return;
+      }
+      const ran = await writeAll(fixture);
+      assert.equal(ran.status, 0, ran.stderr);
+      assert.ok(ran.changed);
+      checkCalm(ran.stderr);
+      const { contexts } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
+      assert.equal(contexts.at(-1).name, fixture.cluster.name);
+    });
   }
 });
 
@@ -157,67 +151,57 @@ const refused: Readonly<Record<string, Make>> = {
 
 describe('what makes no sense is refused, and no context written', () => {
   for (const [i, [name, make]] of Object.entries(refused).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        fixture.cluster.faults.clusterInfo = make;
-        // A stranger's API endpoint is only strange where the memberlist says another.
-        if (i % 2 === 0 && !/another|no look/.test(name)) {
-          const ran = await listOne(fixture);
-          assert.ok(fixture.cluster.counts.clusterInfo >= 1);
-          if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
-          else checkFailure(ran);
-          return;
-        }
-        const ran = await writeAll(fixture);
+    test.concurrent(name, async ({ fixture }) => {
+      fixture.cluster.faults.clusterInfo = make;
+      // A stranger's API endpoint is only strange where the memberlist says another.
+      if (i % 2 === 0 && !/another|no look/.test(name)) {
+        const ran = await listOne(fixture);
         assert.ok(fixture.cluster.counts.clusterInfo >= 1);
-        assert.equal(ran.status, 1, ran.stdout);
-        assert.ok(!ran.changed);
-        assert.match(ran.stderr, /^warning: c\d: \S/m);
-      }),
-    );
+        if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);
+        else checkFailure(ran);
+        return;
+      }
+      const ran = await writeAll(fixture);
+      assert.ok(fixture.cluster.counts.clusterInfo >= 1);
+      assert.equal(ran.status, 1, ran.stdout);
+      assert.ok(!ran.changed);
+      assert.match(ran.stderr, /^warning: c\d: \S/m);
+    });
   }
 
-  for (const status of [204, 302, 400, 401, 403, 404, 500]) {
-    test.concurrent(
-      `HTTP ${status} with escapes`,
-      given(async (fixture) => {
-        const body = {
-          message: evilTexts['a forged error'],
-          advice: [evilTexts['an OSC 8 link'], evilTexts['a bidirectional override']],
-        };
-        fixture.cluster.faults.routes.clusterInfo = {
-          answer: { status, body: status === 204 ? '' : body, headers: { Location: 'https://evil.example/' } },
-        };
-        const ran = await writeAll(fixture);
-        assert.equal(ran.status, 1);
-        assert.ok(!ran.changed);
-      }),
-    );
-  }
+  test.concurrent.for([204, 302, 400, 401, 403, 404, 500])('HTTP %s with escapes', async (status, { fixture }) => {
+    const body = {
+      message: evilTexts['a forged error'],
+      advice: [evilTexts['an OSC 8 link'], evilTexts['a bidirectional override']],
+    };
+    fixture.cluster.faults.routes.clusterInfo = {
+      answer: { status, body: status === 204 ? '' : body, headers: { Location: 'https://evil.example/' } },
+    };
+    const ran = await writeAll(fixture);
+    assert.equal(ran.status, 1);
+    assert.ok(!ran.changed);
+  });
 });
 
 describe('random damage of the cluster-info answer', () => {
-  test.concurrent.each(randomCases(12, 5))('%s', (_, chance) =>
-    given(async (fixture) => {
-      let sent = '';
-      fixture.cluster.faults.clusterInfo = (info) => {
-        sent ||= damagedJson(info, chance);
-        return sent;
-      };
-      try {
-        if (chance() < 0.5) {
-          const ran = await writeAll(fixture);
-          assert.ok(ran.status === 0 || (ran.status === 1 && !ran.changed));
-        } else {
-          const ran = await listOne(fixture);
-          if (ran.status === 0) checkClusterRows(ran.stdout);
-          else checkFailure(ran);
-        }
-      } catch (error) {
-        if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 4000)}`;
-        throw error;
+  test.concurrent.for(randomCases(12, 5))('%s', async ([, chance], { fixture }) => {
+    let sent = '';
+    fixture.cluster.faults.clusterInfo = (info) => {
+      sent ||= damagedJson(info, chance);
+      return sent;
+    };
+    try {
+      if (chance() < 0.5) {
+        const ran = await writeAll(fixture);
+        assert.ok(ran.status === 0 || (ran.status === 1 && !ran.changed));
+      } else {
+        const ran = await listOne(fixture);
+        if (ran.status === 0) checkClusterRows(ran.stdout);
+        else checkFailure(ran);
       }
-    })(),
-  );
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 4000)}`;
+      throw error;
+    }
+  });
 });

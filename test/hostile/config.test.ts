@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import { checkCredential, checkFailure, checkTexts } from './checks.ts';
-import { type Fixture, hostileFixture } from './fixture.ts';
+import { type Fixture, hostileTest } from './fixture.ts';
 import { damagedText, evilTexts, randomCases } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 
 function put(fixture: Fixture, text: string | Buffer): void {
   fs.writeFileSync(fixture.home.config, text);
@@ -28,22 +28,19 @@ async function settings(fixture: Fixture): Promise<Map<string, Setting>> {
   return new Map(rows.map((row) => [row.key, row]));
 }
 
-test.concurrent(
-  'control: a file as it should be',
-  given(async (fixture) => {
-    const read = await settings(fixture);
-    assert.deepEqual(read.get('tailscale.hostname'), {
-      key: 'tailscale.hostname',
-      value: fixture.cluster.server,
-      source: fixture.home.config,
-    });
-    assert.equal(read.get('output.theme')?.value, 'dark');
-    assert.equal(
-      (await fixture.run('clusters -o name', { may: fixture.remembered })).stdout,
-      'c0\nc1\nc2\nc3\nc4\nc5\nc6\nc7\n',
-    );
-  }),
-);
+test.concurrent('control: a file as it should be', async ({ fixture }) => {
+  const read = await settings(fixture);
+  assert.deepEqual(read.get('tailscale.hostname'), {
+    key: 'tailscale.hostname',
+    value: fixture.cluster.server,
+    source: fixture.home.config,
+  });
+  assert.equal(read.get('output.theme')?.value, 'dark');
+  assert.equal(
+    (await fixture.run('clusters -o name', { may: fixture.remembered })).stdout,
+    'c0\nc1\nc2\nc3\nc4\nc5\nc6\nc7\n',
+  );
+});
 
 const nest = (open: string, close: string, times: number) => open.repeat(times) + close.repeat(times);
 const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefghi'
@@ -126,24 +123,21 @@ describe('problems are told, and nothing is done', () => {
   const commands = ['config', 'clusters', 'login', 'status', 'config tailscale.port'];
   for (const [i, [name, [text, told]]] of Object.entries(damages).entries()) {
     const command = commands[i % commands.length] as string;
-    test.concurrent(
-      `${name} (${command})`,
-      given(async (fixture) => {
-        put(fixture, text);
-        const ran = await fixture.run(command);
-        if (name === 'deep maps in lines') {
-          // Sound YAML, if nothing that anybody would write.
-          assert.ok(ran.status === 0 || /bad configuration|no TKA server is configured/.test(ran.stderr));
-          return;
-        }
-        checkFailure(ran);
-        assert.match(ran.stderr, /^error: bad configuration/);
-        assert.match(ran.stderr, told);
-        assert.doesNotMatch(ran.stderr, /call stack|stack overflow/i);
-        assert.ok(ran.stderr.length < 8000, `${ran.stderr.length} characters on stderr`);
-        assert.equal(fixture.cluster.counts.login + fixture.cluster.counts.memberlist, 0);
-      }),
-    );
+    test.concurrent(`${name} (${command})`, async ({ fixture }) => {
+      put(fixture, text);
+      const ran = await fixture.run(command);
+      if (name === 'deep maps in lines') {
+        // Sound YAML, if nothing that anybody would write.
+        assert.ok(ran.status === 0 || /bad configuration|no TKA server is configured/.test(ran.stderr));
+        return;
+      }
+      checkFailure(ran);
+      assert.match(ran.stderr, /^error: bad configuration/);
+      assert.match(ran.stderr, told);
+      assert.doesNotMatch(ran.stderr, /call stack|stack overflow/i);
+      assert.ok(ran.stderr.length < 8000, `${ran.stderr.length} characters on stderr`);
+      assert.equal(fixture.cluster.counts.login + fixture.cluster.counts.memberlist, 0);
+    });
   }
 
   const hosts = [
@@ -164,15 +158,12 @@ describe('problems are told, and nothing is done', () => {
     '*',
   ];
   for (const host of hosts) {
-    test.concurrent(
-      `a host that is none: ${JSON.stringify(host)}`,
-      given(async (fixture) => {
-        put(fixture, `tailscale:\n  hostname: ${JSON.stringify(host)}\n`);
-        const ran = await fixture.run('clusters', { timeout: '1s' });
-        assert.ok(ran.status === 1 || ran.status === 2);
-        assert.equal(ran.stdout, '');
-      }),
-    );
+    test.concurrent(`a host that is none: ${JSON.stringify(host)}`, async ({ fixture }) => {
+      put(fixture, `tailscale:\n  hostname: ${JSON.stringify(host)}\n`);
+      const ran = await fixture.run('clusters', { timeout: '1s' });
+      assert.ok(ran.status === 1 || ran.status === 2);
+      assert.equal(ran.stdout, '');
+    });
   }
 
   const places: Readonly<Record<string, (file: string) => void>> = {
@@ -181,21 +172,16 @@ describe('problems are told, and nothing is done', () => {
     'a device that never ends': (file) => fs.symlinkSync('/dev/zero', file),
     'a symlink to itself': (file) => fs.symlinkSync(file, file),
   };
-  for (const [name, make] of Object.entries(places)) {
-    test.concurrent(
-      `it is ${name}`,
-      given(async (fixture) => {
-        fs.rmSync(fixture.home.config);
-        make(fixture.home.config);
-        const ran = await fixture.run('clusters');
-        checkFailure(ran);
-        assert.match(
-          ran.stderr,
-          /^error: bad configuration: \/\S.*: (?:is not a file|cannot be read \(ELOOP\))\nhint: .*\n$/,
-        );
-      }),
+  test.concurrent.for(Object.entries(places))('it is %s', async ([, make], { fixture }) => {
+    fs.rmSync(fixture.home.config);
+    make(fixture.home.config);
+    const ran = await fixture.run('clusters');
+    checkFailure(ran);
+    assert.match(
+      ran.stderr,
+      /^error: bad configuration: \/\S.*: (?:is not a file|cannot be read \(ELOOP\))\nhint: .*\n$/,
     );
-  }
+  });
 });
 
 describe('what is odd but sound is read', () => {
@@ -222,72 +208,56 @@ describe('what is odd but sound is read', () => {
     'a bomb of aliases': [() => `${bomb}tailscale:\n  port: 8443\n`, 'tailscale.port', 8443],
     'a bomb in the place of a section': [() => `${bomb}other: *i\ntailscale:\n  port: 8443\n`, 'tailscale.port', 8443],
   };
-  for (const [name, [text, key, value]] of Object.entries(sound)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        put(fixture, text(fixture.cluster.server));
-        assert.equal((await settings(fixture)).get(key)?.value, value);
-      }),
+  test.concurrent.for(Object.entries(sound))('%s', async ([, [text, key, value]], { fixture }) => {
+    put(fixture, text(fixture.cluster.server));
+    assert.equal((await settings(fixture)).get(key)?.value, value);
+  });
+
+  test.concurrent('values with invisible characters are shown as plain text', async ({ fixture }) => {
+    put(
+      fixture,
+      `output:\n  theme: ${JSON.stringify(evilTexts['a bidirectional override'])}\ntailscale:\n  tailnet: ${JSON.stringify(evilTexts['zero width'])}\n`,
     );
-  }
+    for (const args of ['config', 'config -o json', 'config -o yaml', 'config output.theme'])
+      assert.equal((await fixture.run(args)).status, 0);
+  });
 
-  test.concurrent(
-    'values with invisible characters are shown as plain text',
-    given(async (fixture) => {
-      put(
-        fixture,
-        `output:\n  theme: ${JSON.stringify(evilTexts['a bidirectional override'])}\ntailscale:\n  tailnet: ${JSON.stringify(evilTexts['zero width'])}\n`,
-      );
-      for (const args of ['config', 'config -o json', 'config -o yaml', 'config output.theme'])
-        assert.equal((await fixture.run(args)).status, 0);
-    }),
-  );
+  test.concurrent('`config KEY VALUE` leaves what it does not understand', async ({ fixture }) => {
+    const text = `# top\n%s: x\n"\\e[31m": &a [1, 2]\nother: *a\nTailscale: {hostName: old} # flow\n`;
+    put(fixture, text);
+    const ran = await fixture.run('config tailscale.hostname new', { may: [/^\.config\/tka\/config\.yaml$/] });
+    if (ran.status === 0) assert.match(fs.readFileSync(fixture.home.config, 'utf8'), /^# top\n/);
+    else assert.equal(fs.readFileSync(fixture.home.config, 'utf8'), text);
+  });
 
-  test.concurrent(
-    '`config KEY VALUE` leaves what it does not understand',
-    given(async (fixture) => {
-      const text = `# top\n%s: x\n"\\e[31m": &a [1, 2]\nother: *a\nTailscale: {hostName: old} # flow\n`;
-      put(fixture, text);
-      const ran = await fixture.run('config tailscale.hostname new', { may: [/^\.config\/tka\/config\.yaml$/] });
-      if (ran.status === 0) assert.match(fs.readFileSync(fixture.home.config, 'utf8'), /^# top\n/);
-      else assert.equal(fs.readFileSync(fixture.home.config, 'utf8'), text);
-    }),
-  );
-
-  test.concurrent(
-    '`credential` for a URL does not read it at all',
-    given(async (fixture) => {
-      put(fixture, 'tailscale: [\n');
-      checkCredential(await fixture.freshCredential());
-      fs.rmSync(fixture.home.config);
-      execFileSync('mkfifo', [fixture.home.config]);
-      fs.rmSync(fixture.entry);
-      checkCredential(await fixture.freshCredential());
-    }),
-  );
+  test.concurrent('`credential` for a URL does not read it at all', async ({ fixture }) => {
+    put(fixture, 'tailscale: [\n');
+    checkCredential(await fixture.freshCredential());
+    fs.rmSync(fixture.home.config);
+    execFileSync('mkfifo', [fixture.home.config]);
+    fs.rmSync(fixture.entry);
+    checkCredential(await fixture.freshCredential());
+  });
 });
 
 describe('random damage of the configuration file', () => {
-  test.concurrent.each(randomCases(15, 6))('%s', (_, chance) =>
-    given(async (fixture) => {
-      const good = fs.readFileSync(fixture.home.config, 'utf8');
-      const bad = damagedText(damagedText(good, chance), chance);
-      put(fixture, bad);
-      try {
-        const ran = await fixture.run('config -o json');
-        if (ran.status === 0) checkTexts(JSON.parse(ran.stdout), 'config -o json');
-        else {
-          checkFailure(ran);
-          assert.match(
-            ran.stderr,
-            new RegExp(`^error: bad configuration.*${path.basename(fixture.home.config)}:\\d+: `, 's'),
-          );
-        }
-      } catch (error) {
-        if (error instanceof Error) error.message += `\nfile: ${JSON.stringify(bad)}`;
-        throw error;
+  test.concurrent.for(randomCases(15, 6))('%s', async ([, chance], { fixture }) => {
+    const good = fs.readFileSync(fixture.home.config, 'utf8');
+    const bad = damagedText(damagedText(good, chance), chance);
+    put(fixture, bad);
+    try {
+      const ran = await fixture.run('config -o json');
+      if (ran.status === 0) checkTexts(JSON.parse(ran.stdout), 'config -o json');
+      else {
+        checkFailure(ran);
+        assert.match(
+          ran.stderr,
+          new RegExp(`^error: bad configuration.*${path.basename(fixture.home.config)}:\\d+: `, 's'),
+        );
       }
-    })(),
-  );
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nfile: ${JSON.stringify(bad)}`;
+      throw error;
+    }
+  });
 });

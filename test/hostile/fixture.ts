@@ -4,9 +4,10 @@ import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, vi } from 'vitest';
+import { afterAll, test as base, beforeAll, vi } from 'vitest';
 import { entryName, formatEntry } from '../../src/credential/entry.ts';
-import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
+import type { Faults } from '../../src/sandbox/faults.ts';
+import { type RouteFault, type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { Home } from '../fixtures/home.ts';
 import { type Env, launched, type Ran } from '../fixtures/program.ts';
 import { escaped } from '../fixtures/transcript.ts';
@@ -207,13 +208,7 @@ export class Fixture {
     const { home } = this;
     const before = home.files();
     const probe = memoryProbe();
-    // No tailnet of the machine has a say in it.
-    const env = {
-      TKA_TIMEOUT: timeout,
-      TS_SOCKET: path.join(home.root, 'no-tailscaled'),
-      ...(launched && probe.env),
-      ...options.env,
-    };
+    const env = { TKA_TIMEOUT: timeout, ...(launched && probe.env), ...options.env };
     const ran = await home.run(args, { env });
     const memory = probe.read();
     const told = `${Array.isArray(args) ? args.join(' ') : args}\nstdout: ${ran.stdout.slice(0, 1500)}\nstderr: ${ran.stderr.slice(0, 1500)}`;
@@ -292,11 +287,25 @@ export class Fixture {
   }
 }
 
+/** Makes the server answer a route in a way of its own. */
+export const answering =
+  (route: keyof Faults['routes'], fault: RouteFault) =>
+  ({ cluster }: Fixture): void => {
+    cluster.faults.routes[route] = fault;
+  };
+
+/** Makes the server do something that it does not do by itself. */
+export const behaving =
+  (faults: Partial<Faults>) =>
+  ({ cluster }: Fixture): void => {
+    Object.assign(cluster.faults, faults);
+  };
+
 /**
- * A mesh of as many servers as cases run at once; the returned function runs one case with a server and a HOME of its
- * own. To be called at the top of a test file, whose tests are `test.concurrent`.
+ * A mesh of as many servers as cases run at once, and `test`, which gives each case a server and a HOME of its own. To be
+ * called at the top of a test file, whose tests are `test.concurrent`.
  */
-export function hostileFixture(lanes = 8): (act: (fixture: Fixture) => Promise<unknown>) => () => Promise<void> {
+export function hostileTest(lanes = 8) {
   vi.setConfig({ maxConcurrency: lanes });
   let mesh: SandboxMesh;
   const free: SandboxCluster[] = [];
@@ -306,18 +315,18 @@ export function hostileFixture(lanes = 8): (act: (fixture: Fixture) => Promise<u
     free.push(...mesh.clusters);
   });
   afterAll(() => mesh.close());
-  return (act) => async () => {
-    while (free.length === 0) await delay(5);
-    const cluster = free.pop() as SandboxCluster;
-    using home = new Home(cluster.server);
-    try {
+  return base.extend<{ fixture: Fixture }>({
+    // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
+    fixture: async ({}, use) => {
+      while (free.length === 0) await delay(5);
+      const cluster = free.pop() as SandboxCluster;
+      using home = new Home(cluster.server);
       putBystanders(home);
-      await act(new Fixture(cluster, home));
-    } finally {
+      await use(new Fixture(cluster, home));
       cluster.clearFaults();
       cluster.resetCounts();
       cluster.expireSignIn();
       free.push(cluster);
-    }
-  };
+    },
+  });
 }

@@ -3,20 +3,17 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import * as net from 'node:net';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import type { RouteFault } from '../../src/sandbox/mesh.ts';
 import { checkFailure } from './checks.ts';
-import { type Fixture, hostileFixture } from './fixture.ts';
+import { type Fixture, hostileTest } from './fixture.ts';
 import { evilTexts, randomCases } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 
-test.concurrent(
-  'control: normal HTTP',
-  given(async (fixture) => {
-    await fixture.freshCredential();
-  }),
-);
+test.concurrent('control: normal HTTP', async ({ fixture }) => {
+  await fixture.freshCredential();
+});
 
 /** A server that nothing may ask. */
 async function trapped(act: (url: string) => Promise<void>): Promise<void> {
@@ -40,76 +37,61 @@ describe('a redirect is never followed', () => {
   const routes = ['login', 'kubeconfig'] as const;
   for (const [i, status] of [300, 301, 302, 303, 305, 307, 308].entries()) {
     const route = routes[i % 2] as 'login' | 'kubeconfig';
-    test.concurrent(
-      `HTTP ${status} to ${route}`,
-      given((fixture) =>
-        trapped(async (url) => {
-          fixture.cluster.faults.routes[route] = {
-            answer: { status, headers: { Location: `${url}/api/v1alpha1/${route}` }, body: '' },
-          };
-          await fixture.noCredential({ told: new RegExp(`\\(HTTP ${status}\\)`) });
-        }),
-      ),
-    );
+    test.concurrent(`HTTP ${status} to ${route}`, ({ fixture }) =>
+      trapped(async (url) => {
+        fixture.cluster.faults.routes[route] = {
+          answer: { status, headers: { Location: `${url}/api/v1alpha1/${route}` }, body: '' },
+        };
+        await fixture.noCredential({ told: new RegExp(`\\(HTTP ${status}\\)`) });
+      }));
   }
   for (const [route, args] of [
     ['memberlist', 'clusters'],
     ['clusterInfo', 'login --all-contexts'],
     ['logout', 'logout'],
   ] as const) {
-    test.concurrent(
-      `HTTP 307 to ${route}`,
-      given((fixture) =>
-        trapped(async (url) => {
-          fixture.cluster.faults.routes[route] = {
-            answer: { status: 307, headers: { Location: `${url}/x` }, body: '' },
-          };
-          const ran = await fixture.run(args, {
-            timeout: '1s',
-            may: [...fixture.remembered, ...fixture.ownCache, /^\.kube\/config$/, /signed-out/],
-          });
-          assert.equal(ran.status, 1);
-          assert.ok(fixture.cluster.counts[route] >= 1);
-        }),
-      ),
-    );
-  }
-  test.concurrent(
-    'headers that name other places',
-    given((fixture) =>
+    test.concurrent(`HTTP 307 to ${route}`, ({ fixture }) =>
       trapped(async (url) => {
-        fixture.cluster.faults.routes.all = {
-          headers: {
-            Refresh: `0; url=${url}`,
-            Link: `<${url}>; rel=preload`,
-            'Alt-Svc': `h2="${url.slice(7)}"`,
-            'Content-Location': url,
-            Location: url,
-            'Set-Cookie': `a=b; Domain=evil.example`,
-          },
+        fixture.cluster.faults.routes[route] = {
+          answer: { status: 307, headers: { Location: `${url}/x` }, body: '' },
         };
-        await fixture.freshCredential();
-      }),
-    ),
-  );
-  test.concurrent(
-    'locations that are no places',
-    given(async (fixture) => {
-      const locations = [
-        'file:///etc/passwd',
-        'javascript:alert(1)',
-        '//evil.example',
-        'https://127.0.0.1:1/',
-        '',
-        'x'.repeat(8000),
-      ];
-      fixture.cluster.faults.routes.login = locations.map((location, i) => ({
-        answer: { status: 302, headers: { Location: location } },
-        ...(i < locations.length - 1 && { times: 1 }),
+        const ran = await fixture.run(args, {
+          timeout: '1s',
+          may: [...fixture.remembered, ...fixture.ownCache, /^\.kube\/config$/, /signed-out/],
+        });
+        assert.equal(ran.status, 1);
+        assert.ok(fixture.cluster.counts[route] >= 1);
       }));
-      await fixture.noCredential({ timeout: '1s' });
-    }),
-  );
+  }
+  test.concurrent('headers that name other places', ({ fixture }) =>
+    trapped(async (url) => {
+      fixture.cluster.faults.routes.all = {
+        headers: {
+          Refresh: `0; url=${url}`,
+          Link: `<${url}>; rel=preload`,
+          'Alt-Svc': `h2="${url.slice(7)}"`,
+          'Content-Location': url,
+          Location: url,
+          'Set-Cookie': `a=b; Domain=evil.example`,
+        },
+      };
+      await fixture.freshCredential();
+    }));
+  test.concurrent('locations that are no places', async ({ fixture }) => {
+    const locations = [
+      'file:///etc/passwd',
+      'javascript:alert(1)',
+      '//evil.example',
+      'https://127.0.0.1:1/',
+      '',
+      'x'.repeat(8000),
+    ];
+    fixture.cluster.faults.routes.login = locations.map((location, i) => ({
+      answer: { status: 302, headers: { Location: location } },
+      ...(i < locations.length - 1 && { times: 1 }),
+    }));
+    await fixture.noCredential({ timeout: '1s' });
+  });
 });
 
 const faults: Readonly<Record<string, [RouteFault, RouteFault?]>> = {
@@ -145,31 +127,25 @@ const faults: Readonly<Record<string, [RouteFault, RouteFault?]>> = {
 describe('an answer that is none is an error in time', () => {
   for (const [i, [name, [fault]]] of Object.entries(faults).entries()) {
     const route = i % 2 === 0 ? 'login' : 'kubeconfig';
-    test.concurrent(
-      `${name} (${route})`,
-      given(async (fixture) => {
-        fixture.cluster.faults.routes[route] = fault;
-        await fixture.noCredential({ reached: () => fixture.cluster.counts[route] >= 1 });
-      }),
-    );
+    test.concurrent(`${name} (${route})`, async ({ fixture }) => {
+      fixture.cluster.faults.routes[route] = fault;
+      await fixture.noCredential({ reached: () => fixture.cluster.counts[route] >= 1 });
+    });
   }
 
-  test.concurrent(
-    'control: the same faults, once each, are lived through',
-    given(async (fixture) => {
-      fixture.cluster.faults.routes.login = [
-        { times: 1, reset: 'before' },
-        { times: 1, answer: { status: 502 } },
-        { times: 1, truncate: true },
-      ];
-      fixture.cluster.faults.routes.kubeconfig = [
-        { times: 1, answer: { status: 204 } },
-        { times: 1, reset: 'middle' },
-        { times: 1, notJson: true },
-      ];
-      await fixture.freshCredential();
-    }),
-  );
+  test.concurrent('control: the same faults, once each, are lived through', async ({ fixture }) => {
+    fixture.cluster.faults.routes.login = [
+      { times: 1, reset: 'before' },
+      { times: 1, answer: { status: 502 } },
+      { times: 1, truncate: true },
+    ];
+    fixture.cluster.faults.routes.kubeconfig = [
+      { times: 1, answer: { status: 204 } },
+      { times: 1, reset: 'middle' },
+      { times: 1, notJson: true },
+    ];
+    await fixture.freshCredential();
+  });
 });
 
 /** A TCP server that says these bytes to whatever is sent to it, and then `after`. */
@@ -249,26 +225,21 @@ const raw: Readonly<Record<string, string | Buffer | ((socket: net.Socket) => vo
 };
 
 describe('bytes that are hardly HTTP are an error in time', () => {
-  for (const [name, bytes] of Object.entries(raw)) {
-    test.concurrent(
-      name,
-      given((fixture) => saying(bytes, (server) => failsAt(fixture, server))),
-    );
-  }
-
-  test.concurrent.each(randomCases(10, 8))('%s', (_, chance) =>
-    given((fixture) => {
-      const good = `HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
-      const bytes = Buffer.from(good, 'latin1');
-      for (let i = 0; i < 4; i++) bytes[Math.floor(chance() * bytes.length)] = Math.floor(chance() * 256);
-      return saying(bytes, async (server) => {
-        await failsAt(fixture, server).catch((error) => {
-          if (error instanceof Error) error.message += `\nbytes: ${JSON.stringify(bytes.toString('latin1'))}`;
-          throw error;
-        });
-      });
-    })(),
+  test.concurrent.for(Object.entries(raw))('%s', ([, bytes], { fixture }) =>
+    saying(bytes, (server) => failsAt(fixture, server)),
   );
+
+  test.concurrent.for(randomCases(10, 8))('%s', ([, chance], { fixture }) => {
+    const good = `HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`;
+    const bytes = Buffer.from(good, 'latin1');
+    for (let i = 0; i < 4; i++) bytes[Math.floor(chance() * bytes.length)] = Math.floor(chance() * 256);
+    return saying(bytes, async (server) => {
+      await failsAt(fixture, server).catch((error) => {
+        if (error instanceof Error) error.message += `\nbytes: ${JSON.stringify(bytes.toString('latin1'))}`;
+        throw error;
+      });
+    });
+  });
 });
 
 async function failsAt(fixture: Fixture, server: string): Promise<void> {
@@ -292,19 +263,14 @@ describe('logout of a hostile server', () => {
     silence: { silent: true },
     '20 MiB': { oversizeMiB: 20 },
   };
-  for (const [name, fault] of Object.entries(answers)) {
-    test.concurrent(
-      `${name}: signed out here all the same`,
-      given(async (fixture) => {
-        await fixture.freshCredential();
-        fixture.cluster.faults.routes.logout = fault;
-        const may = [...fixture.ownCache, /signed-out/];
-        const ran = await fixture.run(['logout', fixture.cluster.server], { timeout: '1s', may });
-        checkFailure(ran);
-        assert.match(ran.stderr, /^error: signed out on this machine, but not on the server: \S/);
-        checkFailure(await fixture.run(fixture.credentialArgs()));
-        assert.equal(fixture.cluster.counts.login, 1);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(answers))('%s: signed out here all the same', async ([, fault], { fixture }) => {
+    await fixture.freshCredential();
+    fixture.cluster.faults.routes.logout = fault;
+    const may = [...fixture.ownCache, /signed-out/];
+    const ran = await fixture.run(['logout', fixture.cluster.server], { timeout: '1s', may });
+    checkFailure(ran);
+    assert.match(ran.stderr, /^error: signed out on this machine, but not on the server: \S/);
+    checkFailure(await fixture.run(fixture.credentialArgs()));
+    assert.equal(fixture.cluster.counts.login, 1);
+  });
 });

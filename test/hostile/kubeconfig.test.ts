@@ -4,25 +4,22 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import { checkCalm, checkCredential, checkFailure, checkTable, checkTexts } from './checks.ts';
-import { bystanderKubeconfig, type Fixture, hostileFixture } from './fixture.ts';
+import { bystanderKubeconfig, type Fixture, hostileTest } from './fixture.ts';
 import { damagedText, evilTexts, fewTexts, randomCases } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 const put = (fixture: Fixture, text: string | Buffer) => fs.writeFileSync(fixture.home.kubeconfig, text);
 
-test.concurrent(
-  'control: a file as it should be is edited, and a second time left alone',
-  given(async (fixture) => {
-    const ran = await fixture.edit('login');
-    assert.equal(ran.status, 0, ran.stderr);
-    assert.ok(ran.changed);
-    const again = await fixture.edit('login');
-    assert.equal(again.status, 0);
-    assert.ok(!again.changed);
-  }),
-);
+test.concurrent('control: a file as it should be is edited, and a second time left alone', async ({ fixture }) => {
+  const ran = await fixture.edit('login');
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.ok(ran.changed);
+  const again = await fixture.edit('login');
+  assert.equal(again.status, 0);
+  assert.ok(!again.changed);
+});
 
 const bomb = `a: &a [x,x,x,x,x,x,x,x,x,x]\n${'bcdefghi'
   .split('')
@@ -71,49 +68,42 @@ describe('damage is told with its place, and left as it is', () => {
   for (const [i, [name, text]] of Object.entries(damages).entries()) {
     // Aliases are only in the way of who writes.
     const command = /alias$|merged/.test(name) ? 'login' : (commands[i % commands.length] as string);
-    test.concurrent(
-      `${name} (${command})`,
-      given(async (fixture) => {
-        put(fixture, text);
-        const ran = await fixture.run(command, { may: [...fixture.ownCache, ...fixture.remembered] });
-        checkFailure(ran);
-        assert.match(ran.stderr, /^error: /m);
-        assert.ok(ran.stderr.includes(fixture.home.kubeconfig), 'the file is not named');
-        if (!/alias$|merged/.test(name)) {
-          assert.match(ran.stderr, /config:\d+:\d+: \S/);
-          assert.equal(fixture.cluster.counts.login, 0, 'it signed in all the same');
-        }
-        assert.ok(ran.stderr.length < 4000);
-      }),
-    );
+    test.concurrent(`${name} (${command})`, async ({ fixture }) => {
+      put(fixture, text);
+      const ran = await fixture.run(command, { may: [...fixture.ownCache, ...fixture.remembered] });
+      checkFailure(ran);
+      assert.match(ran.stderr, /^error: /m);
+      assert.ok(ran.stderr.includes(fixture.home.kubeconfig), 'the file is not named');
+      if (!/alias$|merged/.test(name)) {
+        assert.match(ran.stderr, /config:\d+:\d+: \S/);
+        assert.equal(fixture.cluster.counts.login, 0, 'it signed in all the same');
+      }
+      assert.ok(ran.stderr.length < 4000);
+    });
   }
 
-  for (const name of ['NULs', 'conflict markers', 'a bomb of aliases']) {
-    test.concurrent(
-      `it does not keep a sign-in alive: ${name} (logout)`,
-      given(async (fixture) => {
-        fixture.signedIn();
-        put(fixture, damages[name] ?? '');
-        const ran = await fixture.run('logout', { may: [...fixture.ownCache, /signed-out/] });
-        assert.equal(ran.status, 0, ran.stderr);
-        assert.match(ran.stderr, /^warning: the kubeconfig is passed over: \S.*config:\d+:\d+: \S/);
-        checkFailure(await fixture.run(fixture.credentialArgs()));
-      }),
-    );
-  }
+  test.concurrent.for(['NULs', 'conflict markers', 'a bomb of aliases'])(
+    'it does not keep a sign-in alive: %s (logout)',
+    async (name, { fixture }) => {
+      fixture.signedIn();
+      put(fixture, damages[name] ?? '');
+      const ran = await fixture.run('logout', { may: [...fixture.ownCache, /signed-out/] });
+      assert.equal(ran.status, 0, ran.stderr);
+      assert.match(ran.stderr, /^warning: the kubeconfig is passed over: \S.*config:\d+:\d+: \S/);
+      checkFailure(await fixture.run(fixture.credentialArgs()));
+    },
+  );
 
-  for (const name of ['NULs', 'conflict markers', 'a bomb of aliases', 'HTML']) {
-    test.concurrent(
-      `it does not hide the sessions: ${name} (status)`,
-      given(async (fixture) => {
-        put(fixture, damages[name] ?? '');
-        const ran = await fixture.run('status');
-        assert.equal(ran.status, 0, ran.stderr);
-        assert.match(ran.stderr, /^warning: \S.*config:\d+:\d+: \S/);
-        checkTable(ran.stdout, /^NAME +/, 2);
-      }),
-    );
-  }
+  test.concurrent.for(['NULs', 'conflict markers', 'a bomb of aliases', 'HTML'])(
+    'it does not hide the sessions: %s (status)',
+    async (name, { fixture }) => {
+      put(fixture, damages[name] ?? '');
+      const ran = await fixture.run('status');
+      assert.equal(ran.status, 0, ran.stderr);
+      assert.match(ran.stderr, /^warning: \S.*config:\d+:\d+: \S/);
+      checkTable(ran.stdout, /^NAME +/, 2);
+    },
+  );
 
   const places: Readonly<Record<string, (fixture: Fixture, file: string) => void>> = {
     'a folder': (_, file) => fs.mkdirSync(file),
@@ -121,45 +111,34 @@ describe('damage is told with its place, and left as it is', () => {
     'a symlink to itself': (_, file) => fs.symlinkSync(file, file),
     'a device that never ends': (_, file) => fs.symlinkSync('/dev/zero', file),
   };
-  for (const [name, make] of Object.entries(places)) {
-    test.concurrent(
-      `it is ${name}`,
-      given(async (fixture) => {
-        fs.rmSync(fixture.home.kubeconfig);
-        make(fixture, fixture.home.kubeconfig);
-        const ran = await fixture.run('login', { may: fixture.ownCache });
-        checkFailure(ran);
-        assert.equal(fixture.cluster.counts.login, 0);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(places))('it is %s', async ([, make], { fixture }) => {
+    fs.rmSync(fixture.home.kubeconfig);
+    make(fixture, fixture.home.kubeconfig);
+    const ran = await fixture.run('login', { may: fixture.ownCache });
+    checkFailure(ran);
+    assert.equal(fixture.cluster.counts.login, 0);
+  });
 
-  test.concurrent(
-    'kubectl’s lock that nobody gives back is told, and left',
-    given(async (fixture) => {
-      fs.writeFileSync(`${fixture.home.kubeconfig}.lock`, '');
-      const ran = await fixture.run('login', {
-        timeout: '2s',
-        may: fixture.ownCache,
-        leftovers: ['.kube/config.lock'],
-      });
-      checkFailure(ran);
-      assert.ok(fs.existsSync(`${fixture.home.kubeconfig}.lock`));
-    }),
-  );
+  test.concurrent('kubectl’s lock that nobody gives back is told, and left', async ({ fixture }) => {
+    fs.writeFileSync(`${fixture.home.kubeconfig}.lock`, '');
+    const ran = await fixture.run('login', {
+      timeout: '2s',
+      may: fixture.ownCache,
+      leftovers: ['.kube/config.lock'],
+    });
+    checkFailure(ran);
+    assert.ok(fs.existsSync(`${fixture.home.kubeconfig}.lock`));
+  });
 
   for (const [name, text] of Object.entries({
     NULs: damages.NULs,
     'an unclosed list': damages['an unclosed list'],
     'deep lists': damages['deep lists'],
   })) {
-    test.concurrent(
-      `\`credential\` does not read it: ${name}`,
-      given(async (fixture) => {
-        put(fixture, text ?? '');
-        checkCredential(await fixture.freshCredential());
-      }),
-    );
+    test.concurrent(`\`credential\` does not read it: ${name}`, async ({ fixture }) => {
+      put(fixture, text ?? '');
+      checkCredential(await fixture.freshCredential());
+    });
   }
 });
 
@@ -179,29 +158,24 @@ describe('what is odd but sound is edited, and all else kept', () => {
     '2,000 users':
       bystanderKubeconfig + Array.from({ length: 2000 }, (_, i) => `- {name: u${i}, user: {token: t}}\n`).join(''),
   };
-  for (const [name, text] of Object.entries(sound)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        put(fixture, text);
-        const ran = await fixture.run('login', { may: fixture.loginMay });
-        const after = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
-        if (ran.status === 1) {
-          assert.equal(after, text);
-          checkFailure(ran);
-          return;
-        }
-        checkCalm(ran.stderr);
-        assert.equal(ran.status, 0);
-        assert.equal(ran.stdout.split('\n').length, 3, ran.stdout);
-        let at = 0;
-        for (const line of text.split('\n').filter((one) => one.trim() !== '' && !/^current-context:/.test(one))) {
-          at = after.indexOf(line, at);
-          assert.ok(at >= 0, `the kubeconfig has lost ${JSON.stringify(line.slice(0, 200))}`);
-        }
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(sound))('%s', async ([, text], { fixture }) => {
+    put(fixture, text);
+    const ran = await fixture.run('login', { may: fixture.loginMay });
+    const after = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
+    if (ran.status === 1) {
+      assert.equal(after, text);
+      checkFailure(ran);
+      return;
+    }
+    checkCalm(ran.stderr);
+    assert.equal(ran.status, 0);
+    assert.equal(ran.stdout.split('\n').length, 3, ran.stdout);
+    let at = 0;
+    for (const line of text.split('\n').filter((one) => one.trim() !== '' && !/^current-context:/.test(one))) {
+      at = after.indexOf(line, at);
+      assert.ok(at >= 0, `the kubeconfig has lost ${JSON.stringify(line.slice(0, 200))}`);
+    }
+  });
 });
 
 /** A context of ours for the server, whose names and values are hostile. */
@@ -235,37 +209,31 @@ describe('entries that say they are ours', () => {
   const names = Object.entries(fewTexts).filter(([, text]) => text.isWellFormed() && text.length < 1000);
   for (const [i, [name, text]] of names.entries()) {
     const command = ['status', 'clusters', 'login', 'logout'][i % 4] as string;
-    test.concurrent(
-      `a context’s name with ${name} (${command})`,
-      given(async (fixture) => {
-        fixture.signedIn();
-        put(fixture, oursWith(fixture, { name: text }));
-        const ran = await fixture.run(command, { may: [...fixture.loginMay, /signed-out/] });
-        if (command === 'clusters' || command === 'status') {
-          assert.equal(ran.status, 0, ran.stderr);
-          checkTable(ran.stdout, /^NAME +/, command === 'status' ? 3 : 8);
-        } else assert.ok(ran.stdout.split('\n').length <= 3, `forged lines: ${ran.stdout}`);
-      }),
-    );
+    test.concurrent(`a context’s name with ${name} (${command})`, async ({ fixture }) => {
+      fixture.signedIn();
+      put(fixture, oursWith(fixture, { name: text }));
+      const ran = await fixture.run(command, { may: [...fixture.loginMay, /signed-out/] });
+      if (command === 'clusters' || command === 'status') {
+        assert.equal(ran.status, 0, ran.stderr);
+        checkTable(ran.stdout, /^NAME +/, command === 'status' ? 3 : 8);
+      } else assert.ok(ran.stdout.split('\n').length <= 3, `forged lines: ${ran.stdout}`);
+    });
   }
 
-  test.concurrent(
-    'names of hostile text, all formats',
-    given(async (fixture) => {
-      fixture.signedIn();
-      put(
-        fixture,
-        oursWith(fixture, {
-          name: `${evilTexts['an OSC 52 clipboard']}${evilTexts['a forged error']}${evilTexts['zero width']}`,
-        }),
-      );
-      for (const command of ['status', 'clusters']) {
-        for (const format of ['json', 'yaml', 'name'])
-          assert.equal((await fixture.run(`${command} -o ${format}`, { may: fixture.remembered })).status, 0);
-      }
-      assert.equal((await fixture.run('status -o name')).stdout.split('\n').length, 4);
-    }),
-  );
+  test.concurrent('names of hostile text, all formats', async ({ fixture }) => {
+    fixture.signedIn();
+    put(
+      fixture,
+      oursWith(fixture, {
+        name: `${evilTexts['an OSC 52 clipboard']}${evilTexts['a forged error']}${evilTexts['zero width']}`,
+      }),
+    );
+    for (const command of ['status', 'clusters']) {
+      for (const format of ['json', 'yaml', 'name'])
+        assert.equal((await fixture.run(`${command} -o ${format}`, { may: fixture.remembered })).status, 0);
+    }
+    assert.equal((await fixture.run('status -o name')).stdout.split('\n').length, 4);
+  });
 
   const fields: Readonly<Record<string, Parameters<typeof oursWith>[1]>> = {
     'a server that is a script': { server: 'javascript:alert(1)' },
@@ -278,36 +246,31 @@ describe('entries that say they are ours', () => {
     'a CA that is no base64': { ca: '\u001b[31m' },
     'a CA that is another': { ca: 'QUJD' },
   };
-  for (const [name, change] of Object.entries(fields)) {
-    test.concurrent(
-      `${name}: a login mends it, or says why not`,
-      given(async (fixture) => {
-        const text = oursWith(fixture, change);
-        put(fixture, text);
-        const ran = await fixture.run('login', { may: fixture.loginMay });
-        if (ran.status === 1) {
-          checkFailure(ran);
-          assert.equal(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), text);
-        } else assert.equal(ran.status, 0);
-        const list = await fixture.run('clusters -o json', { may: fixture.remembered });
-        checkTexts(JSON.parse(list.stdout), 'clusters -o json');
-      }),
-    );
-  }
-
-  test.concurrent(
-    'a context of ours for a stranger is not led to by a list',
-    given(async (fixture) => {
-      put(fixture, oursWith(fixture, { name: fixture.cluster.name, server: 'https://evil.example' }));
-      const ran = await fixture.run('login --all-contexts', {
-        timeout: '2s',
-        may: fixture.loginMay,
-      });
-      assert.ok(ran.status === 0 || ran.status === 1);
-      const text = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
-      assert.equal(text.match(/evil\.example/g)?.length, 4, 'a stranger’s context has changed');
-    }),
+  test.concurrent.for(Object.entries(fields))(
+    '%s: a login mends it, or says why not',
+    async ([, change], { fixture }) => {
+      const text = oursWith(fixture, change);
+      put(fixture, text);
+      const ran = await fixture.run('login', { may: fixture.loginMay });
+      if (ran.status === 1) {
+        checkFailure(ran);
+        assert.equal(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), text);
+      } else assert.equal(ran.status, 0);
+      const list = await fixture.run('clusters -o json', { may: fixture.remembered });
+      checkTexts(JSON.parse(list.stdout), 'clusters -o json');
+    },
   );
+
+  test.concurrent('a context of ours for a stranger is not led to by a list', async ({ fixture }) => {
+    put(fixture, oursWith(fixture, { name: fixture.cluster.name, server: 'https://evil.example' }));
+    const ran = await fixture.run('login --all-contexts', {
+      timeout: '2s',
+      may: fixture.loginMay,
+    });
+    assert.ok(ran.status === 0 || ran.status === 1);
+    const text = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
+    assert.equal(text.match(/evil\.example/g)?.length, 4, 'a stranger’s context has changed');
+  });
 });
 
 describe('a context before that is damaged', () => {
@@ -320,35 +283,30 @@ describe('a context before that is damaged', () => {
     JSON.stringify({ context: evilTexts['an OSC 52 clipboard'] }),
     '['.repeat(30_000),
   ]) {
-    test.concurrent(
-      JSON.stringify(text.slice(0, 50)),
-      given(async (fixture) => {
-        await fixture.edit('login');
-        const folder = path.join(fixture.home.state, 'previous-context');
-        const [file] = fs.readdirSync(folder);
-        fs.writeFileSync(path.join(folder, file ?? ''), text);
-        checkFailure(await fixture.run('use -'));
-      }),
-    );
+    test.concurrent(JSON.stringify(text.slice(0, 50)), async ({ fixture }) => {
+      await fixture.edit('login');
+      const folder = path.join(fixture.home.state, 'previous-context');
+      const [file] = fs.readdirSync(folder);
+      fs.writeFileSync(path.join(folder, file ?? ''), text);
+      checkFailure(await fixture.run('use -'));
+    });
   }
 });
 
 describe('random damage of the kubeconfig', () => {
-  test.concurrent.each(randomCases(20, 7))('%s', (_, chance) =>
-    given(async (fixture) => {
-      const bad = damagedText(oursWith(fixture, {}), chance);
-      put(fixture, bad);
-      try {
-        const ran = await fixture.run('login --no-switch', {
-          may: fixture.loginMay,
-        });
-        if (ran.status === 0) return;
-        checkFailure(ran);
-        assert.equal(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), bad);
-      } catch (error) {
-        if (error instanceof Error) error.message += `\nfile: ${JSON.stringify(bad)}`;
-        throw error;
-      }
-    })(),
-  );
+  test.concurrent.for(randomCases(20, 7))('%s', async ([, chance], { fixture }) => {
+    const bad = damagedText(oursWith(fixture, {}), chance);
+    put(fixture, bad);
+    try {
+      const ran = await fixture.run('login --no-switch', {
+        may: fixture.loginMay,
+      });
+      if (ran.status === 0) return;
+      checkFailure(ran);
+      assert.equal(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), bad);
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nfile: ${JSON.stringify(bad)}`;
+      throw error;
+    }
+  });
 });

