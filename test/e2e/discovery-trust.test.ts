@@ -4,7 +4,7 @@ import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
-import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
+import { all, asked, linux, list, listing, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('which servers are trusted (needs loopback addresses that only Linux has)', () => {
   test('a member’s server that speaks for another cluster gets no sign-in, and its token is never fetched', async ({
@@ -28,9 +28,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     tailscaled,
   }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json';
-    });
+    listing(net, 'go-json');
     tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] }), peerOf(staging, { tags: ['tag:laptop'] })];
     const { rows } = await list(user, env);
     expect(rows.filter((row) => row.server !== null).map((row) => row.apiEndpoint)).toEqual([us.apiServer]);
@@ -44,9 +42,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     tailscaled,
   }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json';
-    });
+    listing(net, 'go-json');
     const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: `${us.name}.example.ts.net` } };
     const name = (await list(user, config)).rows.find((row) => row.apiEndpoint === eu.apiServer)?.name ?? '';
     const before = user.files();
@@ -108,9 +104,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     env,
   }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json-only';
-    });
+    listing(net, 'go-json-only');
     const before = await list(user, env);
     const name = before.rows.find((row) => row.apiEndpoint === eu.apiServer)?.name ?? '';
     // The two change places.
@@ -129,9 +123,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
   test('who claims to be of another’s cluster gets nothing of it, and does not hide it', async ({ net, user, env }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     for (const shape of ['go-json', 'go-json-only'] as const) {
-      all(net, (cluster) => {
-        cluster.faults.memberlist = shape;
-      });
+      listing(net, shape);
       const name = 'tka-prod-us';
       // Its own address, and the endpoint of another.
       Object.assign(staging.gossip, { apiEndpoint: us.apiServer, address: '127.0.0.66:7946', hostName: 'evil' });
@@ -149,9 +141,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     us.gossip.cluster = null;
     eu.faults.clusterInfo = { server_url: us.apiServer };
     for (const shape of ['ours', 'go-json', 'go-json-only'] as const) {
-      all(net, (cluster) => {
-        cluster.faults.memberlist = shape;
-      });
+      listing(net, shape);
       const { rows } = await list(user, env);
       expect(rows.map(({ name }) => name)).toEqual(['tka-prod-eu', 'tka-staging']);
       const url = shape === 'ours' ? (cluster: SandboxCluster) => cluster.server : peerUrl;
@@ -182,9 +172,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     tailscaled,
   }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json';
-    });
+    listing(net, 'go-json');
     // The tailnet gave its second life another name.
     const again = peerOf(eu, { dnsName: 'tka-prod-eu-1.example.ts.net.' });
     tailscaled.peers = [peerOf(us), peerOf(eu, { addresses: ['100.64.9.9'], online: false }), again, peerOf(staging)];

@@ -7,7 +7,7 @@ import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
 import { peerOf } from '../../src/sandbox/tailscaled.ts';
 import { lines, program, type RunOptions } from '../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
-import { all, asked, linux, list, peerUrl, test } from './tailnet.ts';
+import { all, asked, linux, list, listing, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('with nothing configured (needs loopback addresses that only Linux has)', () => {
   test('our servers: every cluster, and no host name typed', async ({ net, user, env }) => {
@@ -23,9 +23,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test('the Go server: placed by the hash in its page, and asked once after that', async ({ net, user, env }) => {
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json';
-    });
+    listing(net, 'go-json');
     const { rows } = await list(user, env);
     const servers = new Map(rows.map((row) => [row.apiEndpoint, row.server]));
     // The one that was asked is known as such; the others by name.
@@ -45,9 +43,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test('the Go server without its page: candidates are asked once, then remembered', async ({ net, user, env }) => {
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json-only';
-    });
+    listing(net, 'go-json-only');
     const { rows } = await list(user, env);
     expect(new Set(rows.map((row) => row.server))).toEqual(new Set(net.clusters.map(peerUrl)));
     expect(rows.every((row) => row.state === 'unknown')).toBe(true);
@@ -62,9 +58,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     env,
   }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json-only';
-    });
+    listing(net, 'go-json-only');
     staging.faults.clusterInfo = { server_url: 'https://elsewhere.example.com:6443' };
     const { rows } = await list(user, env);
     const row = rows.find(({ apiEndpoint }) => apiEndpoint === staging.apiServer);
@@ -82,9 +76,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
 
   test('no memberlist anywhere: the tagged peers are the clusters', async ({ net, user, env }) => {
     for (const shape of ['absent-404', 'gossip-503'] as const) {
-      all(net, (cluster) => {
-        cluster.faults.memberlist = shape;
-      });
+      listing(net, shape);
       const { rows, stderr } = await list(user, env);
       expect(rows.map(({ name, state }) => [name, state])).toEqual([
         ['tka-prod-eu', 'unknown'],
@@ -334,9 +326,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     fs.rmSync(user.state, { recursive: true });
     fs.rmSync(user.kubeconfig);
     await tailscaled.start();
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'go-json';
-    });
+    listing(net, 'go-json');
     const inferred = (await list(user, env)).rows.find(({ apiEndpoint }) => apiEndpoint === staging.apiServer);
     expect(inferred?.server).toBe(peerUrl(staging));
     await tailscaled.stop();
@@ -516,9 +506,7 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     user,
     env,
   }) => {
-    all(net, (cluster) => {
-      cluster.faults.memberlist = 'absent-404';
-    });
+    listing(net, 'absent-404');
     await list(user, env);
     await net.cluster('tka-prod-us').stop();
     const { rows, stderr } = await list(user, env);

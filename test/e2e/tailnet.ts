@@ -1,5 +1,6 @@
 // What the tests of discovery stand on: a tailnet of TKA servers, and a user who has configured nothing but their port.
 import { expect } from 'vitest';
+import type { Faults } from '../../src/sandbox/faults.ts';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { Home } from '../fixtures/home.ts';
@@ -52,6 +53,9 @@ export const list = async (user: Home, options: RunOptions, args = ''): Promise<
   return { rows: JSON.parse(ran.stdout), stderr: ran.stderr };
 };
 export const all = (net: SandboxMesh, change: (cluster: SandboxCluster) => void) => net.clusters.forEach(change);
+/** Makes every server keep its memberlist in such a form. */
+export const listing = (net: SandboxMesh, memberlist: Faults['memberlist']) =>
+  all(net, ({ faults }) => Object.assign(faults, { memberlist }));
 export const peerUrl = (cluster: SandboxCluster) =>
   `http://${cluster.name}.example.ts.net:${new URL(cluster.server).port}`;
 export const asked = (net: SandboxMesh, what: 'clusterInfo' | 'memberlist' | 'login' | 'kubeconfig') =>
