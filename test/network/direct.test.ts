@@ -1,5 +1,4 @@
 // What is reached without a proxy: names, addresses, certificates, and what is refused.
-import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as path from 'node:path';
@@ -9,7 +8,7 @@ import { openNetwork } from '../../src/network/network.ts';
 import type { OnStep } from '../../src/network/steps.ts';
 import { ask, failure } from './ask.ts';
 import { type Authority, makeAuthority } from './certificates.ts';
-import { echo, type Listening, listen, oddServer } from './servers.ts';
+import { closedPort, echo, type Listening, listen, oddServer } from './servers.ts';
 
 const name = 'tka.example.ts.net';
 let authority: Authority;
@@ -284,11 +283,7 @@ describe('addresses', () => {
   });
 
   it('that all refuse are a refused connection', async () => {
-    const gone = net.createServer().listen(0, '127.0.0.1');
-    await once(gone, 'listening');
-    const { port } = gone.address() as net.AddressInfo;
-    gone.close();
-    await once(gone, 'close');
+    const port = await closedPort();
     expect(await failure(`http://${name}:${port}`, finds('127.0.0.1', '::1'))).toMatchObject({ code: 'ECONNREFUSED' });
   });
 });

@@ -1,10 +1,8 @@
-import { once } from 'node:events';
-import * as net from 'node:net';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNetwork } from '../../src/network/network.ts';
 import { ask, failure } from './ask.ts';
 import { type Authority, makeAuthority } from './certificates.ts';
-import { echo, type HttpProxy, httpProxy, type Listening, listen, oddServer } from './servers.ts';
+import { closedPort, echo, type HttpProxy, httpProxy, type Listening, listen, oddServer } from './servers.ts';
 
 const name = 'tka.example.ts.net';
 const https = `https://${name}`;
@@ -202,11 +200,7 @@ describe('a proxy that fails', () => {
   const through = (port: number, more = {}) => ({ env: { HTTPS_PROXY: `http://u:s3cret@127.0.0.1:${port}` }, ...more });
 
   it('is told from a server that does', async () => {
-    const gone = net.createServer().listen(0, '127.0.0.1');
-    await once(gone, 'listening');
-    const { port } = gone.address() as net.AddressInfo;
-    gone.close();
-    await once(gone, 'close');
+    const port = await closedPort();
     const error = await failure(https, through(port));
     expect(error).toMatchObject({
       name: 'Unavailable',

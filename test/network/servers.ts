@@ -204,3 +204,13 @@ export async function oddServer(text: string | Buffer, then: 'end' | 'stay' = 'e
     }),
   );
 }
+
+/** A port of 127.0.0.1 where nobody listens. */
+export async function closedPort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}

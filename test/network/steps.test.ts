@@ -1,12 +1,11 @@
 // What is reported while a connection is made, and that nothing is sent over it.
-import { once } from 'node:events';
 import * as net from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { beforeAll, expect, it } from 'vitest';
 import { type ConnectOptions, type NetworkOptions, openNetwork } from '../../src/network/network.ts';
 import type { ConnectStep } from '../../src/network/steps.ts';
 import { type Authority, makeAuthority } from './certificates.ts';
-import { echo, httpProxy, type Listening, listen } from './servers.ts';
+import { closedPort, echo, httpProxy, type Listening, listen } from './servers.ts';
 
 const name = 'tka.example.ts.net';
 const proxyName = 'proxy.test';
@@ -74,12 +73,7 @@ it('leaves out the resolver where the tailnet knows the name, and TLS for plain 
 
 it('ends with the step before the one that fails', async () => {
   const found = { step: 'name', addresses: ['127.0.0.1'] };
-  const gone = net.createServer().listen(0, '127.0.0.1');
-  await once(gone, 'listening');
-  const { port } = gone.address() as net.AddressInfo;
-  gone.close();
-  await once(gone, 'close');
-  expect(await walk(`http://127.0.0.1:${port}`, {})).toMatchObject({
+  expect(await walk(`http://127.0.0.1:${await closedPort()}`, {})).toMatchObject({
     steps: [direct, found],
     error: { code: 'ECONNREFUSED' },
   });
