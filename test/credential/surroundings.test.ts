@@ -126,6 +126,9 @@ for (const shell of shells) {
         expect(twice().stdout).toBe(`${answer}${['--started-as', front, ...usual, ''].join('\0')}`);
     });
 
+    const runCopy = (copy: string) =>
+      run({ ...shell, file: shell.file === front ? copy : shell.file, args: under(shell, copy) });
+
     it('is found through links of any kind', () => {
       const odd = path.join(home, 'a \'b\' "c" $d\n* é');
       fs.mkdirSync(odd);
@@ -175,12 +178,7 @@ for (const shell of shells) {
     it('says so where the program is missing', () => {
       const alone = path.join(home, 'alone');
       fs.copyFileSync(front, alone);
-      const ran = run({
-        ...shell,
-        file: shell.file === front ? alone : shell.file,
-        args: under(shell, alone),
-      });
-      expect(ran).toMatchObject({
+      expect(runCopy(alone)).toMatchObject({
         status: 1,
         stdout: '',
         stderr: `error: this installation is not whole: ${home}/lib/kubectl-tka is missing\nhint: install it again\n`,
@@ -197,12 +195,7 @@ for (const shell of shells) {
       put(path.join(lib, 'kubectl-tka'));
       const alone = path.join(lib, '..', 'kubectl-tka');
       fs.copyFileSync(front, alone);
-      const ran = run({
-        ...shell,
-        file: shell.file === front ? alone : shell.file,
-        args: under(shell, alone),
-      });
-      expect(ran).toMatchObject({
+      expect(runCopy(alone)).toMatchObject({
         status: 1,
         stdout: '',
         stderr: `error: this installation is not whole: ${lib}/kubectl-tka cannot be run\nhint: install it again\n`,
