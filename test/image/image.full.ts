@@ -1,4 +1,4 @@
-// npm run test:image: builds the image from base images that are made of Debian's packages, and starts it as its pod would.
+// npm run test:full: builds the image from base images that are made of Debian's packages, and starts it as its pod would.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
