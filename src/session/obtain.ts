@@ -64,6 +64,8 @@ class Obtaining {
   readonly #options: ObtainOptions;
   /** Failures in a row; `since` as performance.now() counts. */
   #failures: { since: number; pauses: Pauses; last: Unavailable } | undefined;
+  /** When the last token was asked for, in milliseconds of the epoch. */
+  #askedAt = 0;
   /** What the time runs out on once the server has answered a login. */
   #waitingFor: string | undefined;
 
@@ -148,8 +150,10 @@ class Obtaining {
         await this.rest(50 * tries);
         best = later(best, await this.#nextToken(pauses));
       }
-      const unsettled = (this.#options.settled ?? 0) - Date.now();
-      if (unsettled > 0) {
+      const { settled = 0 } = this.#options;
+      // The answer may have been under way while the clean-up took its sign-in.
+      if (this.#askedAt < settled) {
+        const unsettled = Math.max(0, settled - Date.now());
         this.#options.log(`just logged out: looking again in ${unsettled} ms`);
         await this.rest(unsettled);
         best = later(best, await this.#nextToken(pauses));
@@ -171,6 +175,7 @@ class Obtaining {
 
   /** GET /kubeconfig once. Undefined, after a pause, if the token is not ready yet. */
   async #poll(left: number, pauses: Pauses): Promise<TokenAccess | undefined> {
+    this.#askedAt = Date.now();
     const { access, answer } = await this.#client.kubeconfig({ timeout: left });
     this.#failures = undefined;
     if (access === 'pending') {

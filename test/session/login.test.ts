@@ -1,8 +1,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { SandboxCluster } from '../../src/sandbox/mesh.ts';
+import { obtain, type SignInClient } from '../../src/session/obtain.ts';
 import { SessionStore } from '../../src/session/store.ts';
+import { TkaClient } from '../../src/tka/client.ts';
 import { failure, fileMesh, type Machine, newMachine } from './fixture.ts';
 
 const mesh = fileMesh();
@@ -125,6 +128,28 @@ describe('signing out', () => {
     expect((await machine.call({ parent: 1 })).token).toBe(session.token);
     await machine.call({ parent: 1 });
     expect(cluster.counts.tokensRefused).toBe(0);
+    expect(cluster.signIn()).toBeDefined();
+  });
+
+  it('and in again does not keep a token that was asked for before the aftermath was over', async () => {
+    await machine.call();
+    cluster.faults.logoutRaceMs = 300;
+    await machine.signOut();
+    const settled = Date.now() + 600;
+    const client = new TkaClient(cluster.server);
+    const slow: SignInClient = {
+      server: client.server,
+      clockOffset: 0,
+      login: (ask) => client.login(ask),
+      kubeconfig: async (ask) => {
+        const answer = await client.kubeconfig(ask);
+        // The answer is on its way, or this process does not get its turn.
+        if (answer.access !== 'pending') await delay(settled - Date.now() + 20);
+        return answer;
+      },
+    };
+    await obtain(slow, { deadline: performance.now() + 10_000, settled, log: () => {} });
+    await client.close();
     expect(cluster.signIn()).toBeDefined();
   });
 
