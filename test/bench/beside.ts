@@ -10,8 +10,9 @@ import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
 import { Fixture } from '../cluster/fixture.ts';
+import { freePort } from '../fixtures/ports.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
-import { freePort, TkaServerProcess } from '../server/program.ts';
+import { TkaServerProcess } from '../server/program.ts';
 import type { Flood } from './flood.ts';
 
 const connections = 64;

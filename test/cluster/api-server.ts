@@ -7,6 +7,7 @@ import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
+import { freePort } from '../fixtures/ports.ts';
 import type { Assets } from './assets.ts';
 import { makeFolder, type Running, start } from './processes.ts';
 
@@ -47,24 +48,10 @@ export function kubeconfigFile(access: Access, as?: string): string {
   return file;
 }
 
-/** Ports of this address that were free a moment ago. */
-async function freePorts(host: string, count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = net.createServer();
-      await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, host, resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as net.AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
-
 /** Starts an etcd whose data is gone with it; resolves when it takes connections. */
 export async function startEtcd(assets: Assets): Promise<Etcd> {
   const folder = makeFolder();
-  const [client, peer] = await freePorts('127.0.0.1', 2);
+  const [client, peer] = [await freePort('127.0.0.1'), await freePort('127.0.0.1')];
   const url = `http://127.0.0.1:${client}`;
   const peerUrl = `http://127.0.0.1:${peer}`;
   const running = start(
@@ -106,7 +93,7 @@ async function connectable(port: number): Promise<void> {
 /** Starts an API server on an address and a part of an etcd of its own; resolves when it is ready. */
 export async function startApiServer(assets: Assets, etcd: Pick<Etcd, 'url'>, host: string): Promise<ApiServer> {
   const folder = makeFolder();
-  const [port] = await freePorts(host, 1);
+  const port = await freePort(host);
   const server = `https://${host}:${port}`;
   const { ca, cert, key } = await makeCertificates(host);
   const token = randomBytes(24).toString('base64url');

@@ -7,7 +7,7 @@ import { readClusterInfo } from '../../src/server/provisioner/cluster-info.ts';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
 import type { MemberRow } from '../../src/tka/types.ts';
 import { deploy, only } from '../deploy/render.ts';
-import { freePort } from '../server/program.ts';
+import { freePort } from '../fixtures/ports.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
 import {
   apply,

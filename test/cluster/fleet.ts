@@ -2,7 +2,8 @@
 // the tailnet of a person who knows no more than the clusters' names.
 import { type StandInPeer, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { apiPath } from '../../src/tka/types.ts';
-import { freePort, type Line, TkaServerProcess } from '../server/program.ts';
+import { freePort } from '../fixtures/ports.ts';
+import { type Line, TkaServerProcess } from '../server/program.ts';
 import { type Access, kubeconfigFile } from './api-server.ts';
 import type { Fixture } from './fixture.ts';
 

@@ -2,8 +2,9 @@
 import { afterAll, beforeAll, describe, expect, inject } from 'vitest';
 import { parse } from 'yaml';
 import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
+import { freePort } from '../fixtures/ports.ts';
 import { documented, problemOf } from '../server/documented.ts';
-import { ask, freePort, TkaServerProcess } from '../server/program.ts';
+import { ask, TkaServerProcess } from '../server/program.ts';
 import { kubeconfigFile } from './api-server.ts';
 import { type Hooked, hooked } from './hook.ts';
 import { absent, Fixture, test } from './support.ts';

@@ -10,9 +10,10 @@ import {
   type Tailscaled,
 } from '../../src/sandbox/tailscaled.ts';
 import { digestOf } from '../../src/server/mesh/member.ts';
+import { freePort } from '../fixtures/ports.ts';
 import { socksProxy } from '../network/servers.ts';
 import { hasPods, Pod } from './pod.ts';
-import { ask, freePort, TkaServerProcess } from './program.ts';
+import { ask, TkaServerProcess } from './program.ts';
 
 const alice: StandInCaller = {
   login: 'alice@example.com',

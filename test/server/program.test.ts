@@ -4,8 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import { freePort } from '../fixtures/ports.ts';
 import { hasPods, Pod } from './pod.ts';
-import { type Answer, ask, freePort, listens, TkaServerProcess } from './program.ts';
+import { type Answer, ask, listens, TkaServerProcess } from './program.ts';
 import { StandInApi } from './stand-in-api.ts';
 
 const clusterInfo = { apiEndpoint: 'https://api.example.com:6443', labels: { environment: 'test' } };

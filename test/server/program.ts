@@ -1,4 +1,5 @@
 // The built tka-server as processes of a test's own, on loopback, and what a test asks them.
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -15,27 +16,6 @@ export const program = path.join(import.meta.dirname, '../../dist/tka-server');
 
 /** A line of its log. */
 export type Line = Readonly<Record<string, unknown>> & { readonly msg: string; readonly level: string };
-
-/** A port that was free on all these addresses a moment ago. */
-export async function freePort(...hosts: readonly string[]): Promise<number> {
-  for (;;) {
-    const taken: net.Server[] = [];
-    let port = 0;
-    try {
-      for (const host of hosts) {
-        const server = net.createServer();
-        await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
-        taken.push(server);
-        port = (server.address() as net.AddressInfo).port;
-      }
-      return port;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    } finally {
-      for (const server of taken) server.close();
-    }
-  }
-}
 
 /** True where something listens there. */
 export async function listens(host: string, port: number): Promise<boolean> {

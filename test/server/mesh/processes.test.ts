@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
+import { freePort } from '../../fixtures/ports.ts';
 
 const program = fileURLToPath(new URL('./node.ts', import.meta.url));
 const host = '127.0.0.1';
@@ -81,18 +81,10 @@ afterEach(async () => {
   );
 });
 
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, host));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
-
 test('seven processes: one killed, one stopped, one that leaves, and both back again', {
   timeout: 180_000,
 }, async () => {
-  const ports = await freePorts(7);
+  const ports = await Promise.all(Array.from({ length: 7 }, () => freePort(host)));
   const start = (index: number): Member => {
     // Each knows the first two, and those each other.
     const member = new Member(`tka-${index}`, ports[index] as number, ports.slice(0, 2));
