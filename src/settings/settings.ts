@@ -84,9 +84,9 @@ export class Settings {
   needsTailnet(name: string | undefined): boolean {
     const host = (name ?? String(this.#get('tailscale.hostname') ?? ''))
       .replace(/^https?:\/\//i, '')
-      .replace(/:[0-9]+$/, '');
+      .replace(/(?::[0-9]+)?\/?$/, '');
     const isUrl = name?.includes('://') === true;
-    return !isUrl && this.tailnet === '' && /^[^.:[\]]+\.?$/.test(host) && host.toLowerCase() !== 'localhost';
+    return !isUrl && this.tailnet === '' && /^[^.:/[\]]+\.?$/.test(host) && host.toLowerCase() !== 'localhost';
   }
 
   /** The canonical URL of the configured server; undefined where none is. Throws TkaError for one that is no host. */

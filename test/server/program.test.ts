@@ -172,6 +172,7 @@ describe('where it listens', () => {
       '\ntka_server_requests_total{method="GET",route="/api/v1alpha1/cluster-info",status="200"} 1\n',
     );
     // Its cluster is away.
+    await server.said(/^the watch on .* broke/);
     expect((await metrics('/metrics/controller')).body).toMatch(/\ntka_watch_errors_total [1-9]/);
     expect(server.stdout).toBe('');
   });
