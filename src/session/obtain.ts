@@ -9,7 +9,7 @@ import { MovedOn } from './failover.ts';
 type GrantedSignIn = Awaited<ReturnType<TkaClient['login']>>;
 
 /** A sign-in and its token. Times in milliseconds of the epoch, by the server's clock. */
-export interface Grant {
+export interface SignInGrant {
   readonly signIn: GrantedSignIn;
   readonly access: TokenAccess;
   /** The earlier of the token's end and the sign-in's. */
@@ -46,7 +46,7 @@ const extensionTries = 2;
  * taken over (see failover.ts).
  * Throws Refused at once, Unavailable when the deadline or patience is over, TkaError if no try can help.
  */
-export async function obtain(client: SignInClient, options: ObtainOptions): Promise<Grant> {
+export async function obtain(client: SignInClient, options: ObtainOptions): Promise<SignInGrant> {
   const walk = new Obtaining(client, options);
   for (const pauses = new Pauses(); ; ) {
     const signIn = await walk.signIn();
@@ -111,7 +111,7 @@ class Obtaining {
   }
 
   /** Judges the token by the server's clock. Throws Unavailable for one that has ended already. */
-  grant(signIn: GrantedSignIn, access: TokenAccess): Grant {
+  grant(signIn: GrantedSignIn, access: TokenAccess): SignInGrant {
     const expires = Math.min(access.claims.expires, signIn.until);
     const { clockOffset, server } = this.#client;
     if (expires <= Date.now() + clockOffset)

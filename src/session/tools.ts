@@ -6,7 +6,7 @@ import { Refused } from '../tka/errors.ts';
 import { withoutSlashes } from '../util/url.ts';
 import { FailoverClient } from './failover.ts';
 import { type EntryLock, type LockedWalk, LostLock, withLock } from './lock.ts';
-import { type Grant, type ObtainOptions, obtain } from './obtain.ts';
+import { type ObtainOptions, obtain, type SignInGrant } from './obtain.ts';
 import { formerRoleOf, rfc3339, type Session } from './session.ts';
 import type { Siblings } from './siblings.ts';
 import type { SessionStore } from './store.ts';
@@ -77,7 +77,7 @@ export class Tools {
   }
 
   /** Signs in to a server; says so if another one of its cluster took its place. Throws as obtain() does. */
-  obtain(server: string, apiServer: string | undefined, options: Omit<ObtainOptions, 'log'>): Promise<Grant> {
+  obtain(server: string, apiServer: string | undefined, options: Omit<ObtainOptions, 'log'>): Promise<SignInGrant> {
     return this.ask(server, apiServer, async (client) => {
       const grant = await obtain(client, { ...options, log: this.log });
       if (client.hasMoved) this.say(`${server} is away: signed in through ${client.server}, of the same cluster`);
@@ -95,7 +95,7 @@ export class Tools {
   }
 
   /** Keeps what a sign-in gave. `before` is the session that it takes the place of. */
-  keep(server: string, grant: Grant, before: Session | undefined, lock: EntryLock | undefined): Session {
+  keep(server: string, grant: SignInGrant, before: Session | undefined, lock: EntryLock | undefined): Session {
     const { signIn, access, expires, clockOffset } = grant;
     // client-go compares with the caller's clock.
     const ends = expires - clockOffset;

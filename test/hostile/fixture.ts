@@ -208,7 +208,13 @@ export class Fixture {
     const { home } = this;
     const before = home.files();
     const probe = memoryProbe();
-    const env = { TKA_TIMEOUT: timeout, ...(launched && probe.env), ...options.env };
+    const env = {
+      TKA_TIMEOUT: timeout,
+      // No tailscaled of the machine is asked.
+      TS_SOCKET: path.join(home.root, 'no-tailscaled'),
+      ...(launched && probe.env),
+      ...options.env,
+    };
     const ran = await home.run(args, { env });
     const memory = probe.read();
     const told = `${Array.isArray(args) ? args.join(' ') : args}\nstdout: ${ran.stdout.slice(0, 1500)}\nstderr: ${ran.stderr.slice(0, 1500)}`;

@@ -2,14 +2,14 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { checkCaller, Denied, type Gate } from './gate.ts';
 import { instanceHeader, sealHeader } from './seal.ts';
-import { messageLimit, type Question, readQuestion } from './wire.ts';
+import { type GossipQuestion, messageLimit, readQuestion } from './wire.ts';
 
 export const gossipPath = '/gossip/v2';
 
 export interface FaceOptions {
   readonly gate: Gate;
   /** The answer to a question; undefined while there is none. */
-  readonly answer: (question: Question) => Promise<Buffer> | undefined;
+  readonly answer: (question: GossipQuestion) => Promise<Buffer> | undefined;
   /** Told of whoever is turned away, by address, and why. */
   readonly onDenied?: (address: string, why: string) => void;
 }

@@ -20,7 +20,14 @@ import {
   type Read,
   Roster,
 } from './roster.ts';
-import { type GossipAnswer, messageLimit, type Question, silentLimit, writeAnswer, writeQuestion } from './wire.ts';
+import {
+  type GossipAnswer,
+  type GossipQuestion,
+  messageLimit,
+  silentLimit,
+  writeAnswer,
+  writeQuestion,
+} from './wire.ts';
 
 export type { Ask } from './questions.ts';
 export type { Entry } from './roster.ts';
@@ -307,7 +314,7 @@ export class Membership {
   }
 
   /** Returns the answer to a question. What it says of its sender only makes us read that one's record. */
-  answer(question: Question): Buffer {
+  answer(question: GossipQuestion): Buffer {
     const { name, at, process, version, have, count, digest } = question;
     if (process !== this.self.process || name !== this.name) {
       if (name === this.name) this.#options.onTwin?.();

@@ -9,7 +9,7 @@ import { gossipFace } from './face.ts';
 import { type Ask, Membership } from './membership.ts';
 import { checkAddress, checkOptions, gateOf, type KnownMember, type MeshOptions, type OwnRecord } from './options.ts';
 import { dialDirectly, post } from './peer.ts';
-import { type Question, readAnswer } from './wire.ts';
+import { type GossipQuestion, readAnswer } from './wire.ts';
 
 export type { TailnetNode, Whois } from './gate.ts';
 export type { Dial } from './peer.ts';
@@ -48,7 +48,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const bootstrap = options.bootstrapPeers ?? [];
   for (const address of bootstrap) checkAddress(address);
 
-  let answerTo: ((question: Question) => Promise<Buffer>) | undefined;
+  let answerTo: ((question: GossipQuestion) => Promise<Buffer>) | undefined;
   const servers = options.hosts.map(() => {
     const onDenied = (address: string, why: string) => warn(why, `gossip from ${address} is refused: ${why}`);
     const face = gossipFace({ gate, answer: (question) => answerTo?.(question), onDenied });

@@ -18,7 +18,7 @@ export interface Message {
   readonly version: string;
 }
 
-export interface Question extends Message {
+export interface GossipQuestion extends Message {
   /** Where the sender's record is read: `host:port`. A hint, like all addresses here: only reading there decides. */
   readonly at: string;
   /** The ETag of the receiver's record that the sender has; from a member of 0.1.0, its version. */
@@ -42,7 +42,7 @@ export interface GossipAnswer extends Message {
 const frame = ({ name, process, version }: Message) => ({ v: 2, name, process, version });
 
 /** Returns a question as it crosses the wire. */
-export function writeQuestion(question: Question): Buffer {
+export function writeQuestion(question: GossipQuestion): Buffer {
   const { at, have, count, digest, leaving } = question;
   const members = [count, digest];
   return Buffer.from(JSON.stringify({ ...frame(question), at, have, members, ...(leaving && { leaving }) }));
@@ -67,7 +67,7 @@ export function writeAnswer(
 }
 
 /** Reads a question, or returns what is wrong with it: one wrong part refuses the whole. Skips unknown keys. */
-export function readQuestion(bytes: Buffer, limit = messageLimit): Question | string {
+export function readQuestion(bytes: Buffer, limit = messageLimit): GossipQuestion | string {
   const object = readObject(bytes, limit);
   if (typeof object === 'string') return object;
   const message = readFrame(object);

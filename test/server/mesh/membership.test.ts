@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { checkRecord, digestOf, readRecord } from '../../../src/server/mesh/member.ts';
 import { type Ask, Membership } from '../../../src/server/mesh/membership.ts';
 import type { MembershipOptions } from '../../../src/server/mesh/options.ts';
-import { type GossipAnswer, type Question, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
+import { type GossipAnswer, type GossipQuestion, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import { seeded } from '../../hostile/junk.ts';
 
 const epoch = Date.UTC(2026, 10, 21);
@@ -45,7 +45,7 @@ function answerOf(name: string, more: Partial<GossipAnswer> = {}): GossipAnswer 
   return { version: whole.record?.version ?? '', ...whole };
 }
 const told = (name: string, more: Parameters<typeof recordOf>[1] = {}) => checkRecord(name, recordOf(name, more));
-const asked = (ask: Ask): Question => {
+const asked = (ask: Ask): GossipQuestion => {
   const read = readQuestion(ask.body);
   if (typeof read === 'string') throw new Error(read);
   return read;
@@ -55,7 +55,7 @@ const read = (bytes: Buffer): GossipAnswer => {
   if (typeof read === 'string') throw new Error(read);
   return read;
 };
-const questionOf = (name: string, more: Partial<Question> = {}): Question => ({
+const questionOf = (name: string, more: Partial<GossipQuestion> = {}): GossipQuestion => ({
   name,
   process: `p-${name}`,
   version: 'v',
@@ -175,7 +175,7 @@ describe('silence', () => {
 
 describe('what others report', () => {
   /** Nothing is news any more. Returns what one that knows the same members says of them. */
-  function settled(one: Membership, name: string): Pick<Question, 'count' | 'digest'> {
+  function settled(one: Membership, name: string): Pick<GossipQuestion, 'count' | 'digest'> {
     for (let i = 0; i < 12; i++) {
       time += 1000;
       one.tick();
