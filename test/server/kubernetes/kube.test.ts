@@ -107,6 +107,8 @@ test('connections that pass nothing on are all dropped by the first call that ge
   const calls = await asking(api, 3);
   release();
   await Promise.all(calls);
+  // A connection is free again when undici has seen the end of its response.
+  await new Promise((resolve) => setImmediate(resolve));
   relay.silence();
   const first = kube.get('/one');
   first.catch(() => undefined);
