@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { entryName, formatEntry } from '../../src/credential/entry.ts';
 
-export interface Ground {
+export interface Fixture {
   readonly env: Readonly<Record<string, string>> & { readonly HOME: string; readonly PATH: string };
   readonly front: string;
   /** The cache folder. */
@@ -23,8 +23,8 @@ const quoted = (words: readonly string[]) => words.map((word) => `'${word.replac
  * Commands by name, each as a script that makes `calls` calls of it from one small shell. Before each, that shell writes
  * that the entry was served to somebody else: a second call by one parent is the sign of a refused token.
  */
-export function cachedScripts(ground: Ground): { calls: number; scripts: [name: string, script: string][] } {
-  const { env, front, folder } = ground;
+export function cachedScripts(fixture: Fixture): { calls: number; scripts: [name: string, script: string][] } {
+  const { env, front, folder } = fixture;
   const entry = path.join(folder, entryName(server) ?? '');
   const freshUntil = Math.floor(Date.now() / 1000) + 36_000;
   const details = JSON.stringify({ caData: 'x'.repeat(1500) });
@@ -38,7 +38,7 @@ export function cachedScripts(ground: Ground): { calls: number; scripts: [name: 
   const args = [front, 'credential', '--server', server, '--api-server', apiServer];
   const commands: [string, (string | undefined)[]][] = [
     ['cat of the entry', [find('cat'), entry]],
-    ['gke-gcloud-auth-plugin', [gkePlugin(ground, find('gke-gcloud-auth-plugin'))]],
+    ['gke-gcloud-auth-plugin', [gkePlugin(fixture, find('gke-gcloud-auth-plugin'))]],
     ['sh that does nothing', ['/bin/sh', '-c', ':']],
     ['front under sh', args],
     ['front under dash', [find('dash'), ...args]],
@@ -56,7 +56,7 @@ export function cachedScripts(ground: Ground): { calls: number; scripts: [name: 
 }
 
 /** The plugin, its cache in the private HOME filled with our token; undefined where it is absent or would ask Google. */
-function gkePlugin({ env }: Ground, file: string | undefined): string | undefined {
+function gkePlugin({ env }: Fixture, file: string | undefined): string | undefined {
   if (file === undefined) return undefined;
   const cache = path.join(env.HOME, '.kube', 'gke_gcloud_auth_plugin_cache');
   const text = { current_context: '', access_token: token, token_expiry: '2099-01-01T00:00:00Z', extra_args: '' };

@@ -96,7 +96,7 @@ export const damages: readonly (readonly [string, string | Buffer])[] = [
 ];
 
 /** A private HOME with a cache folder that is yet empty. */
-export interface Ground {
+export interface Fixture {
   readonly home: string;
   readonly folder: string;
   /** The entry of `server`. */
@@ -113,7 +113,7 @@ export interface Call {
 export interface Case {
   readonly name: string;
   /** Makes what lies there, and says how to call (a Call): as a context does, unless it says otherwise. */
-  readonly arrange: (ground: Ground) => unknown;
+  readonly arrange: (fixture: Fixture) => unknown;
   /**
    * `program`: the front leaves to the program what it could serve, since no shell can do it safely. `front`: it serves
    * what the program would not, since no shell can tell. `either`: the program serves it, and so may the front.
@@ -127,36 +127,36 @@ const fifo = (file: string) => execFileSync('mkfifo', [file]);
 const credential = ['credential', '--server', server] as const;
 const both = [...credential, '--api-server', apiServer] as const;
 
-const c = (served: Case['served'], name: string, arrange: (ground: Ground) => unknown, skip = false): Case => ({
+const c = (served: Case['served'], name: string, arrange: (fixture: Fixture) => unknown, skip = false): Case => ({
   served,
   name,
   arrange,
   skip,
 });
 /** A whole, fresh entry, and something else as well. */
-const fresh = (served: Case['served'], name: string, act: (ground: Ground) => unknown, skip = false) =>
+const fresh = (served: Case['served'], name: string, act: (fixture: Fixture) => unknown, skip = false) =>
   c(
     served,
     name,
-    (ground) => {
-      ground.put();
-      return act(ground);
+    (fixture) => {
+      fixture.put();
+      return act(fixture);
     },
     skip,
   );
 const called = (served: Case['served'], args: readonly string[]) =>
   fresh(served, `called with ${args.join(' ') || 'nothing'}`, () => ({ args }));
 /** An entry whose head and mtime say so many seconds from now. */
-const until = (head: number, mtime: number) => (ground: Ground) => {
+const until = (head: number, mtime: number) => (fixture: Fixture) => {
   const clock = Math.floor(Date.now() / 1000);
-  ground.put(line(0, `tka1 ${entry.token.length} ${clock + head}`), clock + mtime);
+  fixture.put(line(0, `tka1 ${entry.token.length} ${clock + head}`), clock + mtime);
 };
 const of = (served: boolean, url: string) =>
-  c(served, `the server ${JSON.stringify(url)}`, (ground) => {
+  c(served, `the server ${JSON.stringify(url)}`, (fixture) => {
     const name = entryName(url) ?? url.replace('://', '+').replaceAll(':', '+');
     // What has no name may have a file all the same.
-    const file = path.join(ground.folder, name.replaceAll('/', '').replaceAll('\0', '') || 'none');
-    ground.put(formatEntry({ ...entry, server: url }), entry.freshUntil, file);
+    const file = path.join(fixture.folder, name.replaceAll('/', '').replaceAll('\0', '') || 'none');
+    fixture.put(formatEntry({ ...entry, server: url }), entry.freshUntil, file);
     return { args: ['credential', '--server', url] };
   });
 

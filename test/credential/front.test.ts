@@ -7,7 +7,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { execCredential } from '../../src/credential/entry.ts';
 import { serveCached } from '../../src/credential/fast.ts';
 import { api, type Call, type Case, cases, entry, whole } from './cases.ts';
-import { cwd, environment, front, ground, home, makeHome, missing, run, shells, usual } from './shells.ts';
+import { cwd, environment, fixture, front, home, makeHome, missing, run, shells, usual } from './shells.ts';
 
 /** What the program's own cached path prints; undefined where it hands over. */
 function program(call: Call): string | undefined {
@@ -47,7 +47,7 @@ const printed = new Map<string, string | undefined>();
 /** What the program prints of a case. */
 function byProgram({ name, arrange }: Case): string | undefined {
   if (!printed.has(name)) {
-    printed.set(name, program(callOf(arrange(ground))));
+    printed.set(name, program(callOf(arrange(fixture))));
     makeHome();
   }
   return printed.get(name);
@@ -67,7 +67,7 @@ for (const shell of shells) {
   describe.skipIf(missing(shell))(`the front under ${shell.name}${missing(shell)}`, () => {
     it.each(table)('%s', (_, one) => {
       const expected = one.served === 'front' ? execCredential(`${api}v1`, entry) : byProgram(one);
-      const call = callOf(one.arrange(ground));
+      const call = callOf(one.arrange(fixture));
       const before = files();
       const ran = run(shell, call);
       expect(ran).toMatchObject({ status: 0, signal: null, stderr: '' });
@@ -97,9 +97,9 @@ for (const shell of shells) {
           const byte = Buffer.from([1 + random(255)]);
           bytes = Buffer.concat([bytes.subarray(0, at), byte, bytes.subarray(at + random(3))]);
         }
-        ground.put(bytes);
+        fixture.put(bytes);
         const expected = program({});
-        fs.rmSync(`${ground.file}+served`, { force: true });
+        fs.rmSync(`${fixture.file}+served`, { force: true });
         const ran = run(shell);
         if (expected !== undefined) served++;
         expect([bytes.toString('latin1'), ran.stdout]).toEqual([bytes.toString('latin1'), expected ?? handedOver({})]);

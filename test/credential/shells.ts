@@ -7,7 +7,7 @@ import { beforeEach } from 'vitest';
 import { launcher } from '../../build.ts';
 import { entryName } from '../../src/credential/entry.ts';
 import { fileFolder } from '../fixtures/temporary.ts';
-import { type Call, entry, type Ground, server, whole } from './cases.ts';
+import { type Call, entry, type Fixture, server, whole } from './cases.ts';
 
 export const root = fileFolder();
 const platform = process.platform === 'darwin' ? 'darwin' : 'linux';
@@ -25,11 +25,11 @@ fs.writeFileSync(path.join(installed, 'lib', 'kubectl-tka'), standIn, { mode: 0o
 
 export const home = path.join(root, 'home of alice');
 const folder = path.join(home, platform === 'darwin' ? 'Library/Caches' : '.cache', 'kubectl-tka');
-export const ground: Ground = {
+export const fixture: Fixture = {
   home,
   folder,
   file: path.join(folder, entryName(server) ?? ''),
-  put: (text = whole, mtime = entry.freshUntil, file = ground.file) => {
+  put: (text = whole, mtime = entry.freshUntil, file = fixture.file) => {
     fs.writeFileSync(file, text, { mode: 0o600 });
     fs.utimesSync(file, mtime, mtime);
   },

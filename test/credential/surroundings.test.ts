@@ -5,12 +5,12 @@ import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { execCredential } from '../../src/credential/entry.ts';
 import { api, entry, line, now } from './cases.ts';
-import { environment, front, ground, home, inBin, missing, root, run, type Shell, shells, usual } from './shells.ts';
+import { environment, fixture, front, home, inBin, missing, root, run, type Shell, shells, usual } from './shells.ts';
 
 const answer = execCredential(`${api}v1`, entry);
 /** A shell's arguments with another path in the place of the front's. */
 const under = (shell: Shell, file: string) => shell.args.map((arg) => (arg === front ? file : arg));
-const stale = () => ground.put(line(0, `tka1 ${entry.token.length} ${now - 10}`), now - 10);
+const stale = () => fixture.put(line(0, `tka1 ${entry.token.length} ${now - 10}`), now - 10);
 const functions = (names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [`BASH_FUNC_${name}%%`, '() { \\printf pwned; \\exit 7; }']));
 const builtins = ['[', 'echo', 'read', 'printf', 'test', 'true', 'umask', 'command', 'readlink', 'unalias', 'shopt'];
@@ -56,16 +56,16 @@ for (const shell of shells) {
   describe.skipIf(missing(shell))(`the front under ${shell.name}${missing(shell)}`, () => {
     it.each(surroundings)('serves, whatever the caller exports: %s', (_, env) => {
       fs.writeFileSync(path.join(root, 'startup'), 'echo pwned; exit 7\n');
-      ground.put();
+      fixture.put();
       const { status, stdout, stderr } = run(shell, { env });
       expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: answer, stderr: '' });
-      expect(fs.readFileSync(`${ground.file}+served`, 'utf8')).toBe(`${process.pid} - - -\n`);
-      expect(fs.statSync(`${ground.file}+served`).mode & 0o777).toBe(0o600);
+      expect(fs.readFileSync(`${fixture.file}+served`, 'utf8')).toBe(`${process.pid} - - -\n`);
+      expect(fs.statSync(`${fixture.file}+served`).mode & 0o777).toBe(0o600);
     });
 
     it.each(surroundings)('hands it all over as it was: %s', (_, env) => {
       stale();
-      fs.writeFileSync(`${ground.file}+served`, '1 - - -\n', { mode: 0o600 });
+      fs.writeFileSync(`${fixture.file}+served`, '1 - - -\n', { mode: 0o600 });
       const all = { TELL_ALL: '1', TKA_NODE_OPTIONS: '', ...env };
       const ran = run(shell, { env: all });
       expect(ran.stderr).toBe('');
@@ -98,7 +98,7 @@ for (const shell of shells) {
     });
 
     it('shows no token in a trace', () => {
-      ground.put();
+      fixture.put();
       const ran = run(shell, { env: { SHELLOPTS: 'xtrace:verbose' } });
       expect(ran).toMatchObject({ status: 0, stdout: answer });
       expect(ran.stderr).not.toContain(entry.token.slice(0, 40));
@@ -112,7 +112,7 @@ for (const shell of shells) {
     });
 
     it('serves twice to one parent never, and again to another', () => {
-      ground.put();
+      fixture.put();
       const twice = () => {
         const words = [shell.file ?? '', ...shell.args, ...usual];
         return spawnSync('/bin/sh', ['-c', '"$@"; "$@"; exit $?', 'sh', ...words], {
@@ -210,7 +210,7 @@ for (const shell of shells) {
       if (name === 'full' && !fs.existsSync('/dev/full')) return;
       // zsh opens what it needs in the place of a closed stdout.
       if (name === 'closed' && shell.name.startsWith('zsh')) return;
-      ground.put();
+      fixture.put();
       const words = [shell.file ?? '', ...shell.args, ...usual];
       const ran = spawnSync('/bin/bash', ['-c', script, 'bash', ...words], {
         env: { ...environment({}), PATH: '/usr/bin:/bin' },
@@ -223,8 +223,8 @@ for (const shell of shells) {
 
     it('serves where stdin or stderr is closed', () => {
       for (const closed of ['<&-', '2>&-', '<&- 2>&-', '3>&- 4>&-']) {
-        ground.put();
-        fs.writeFileSync(`${ground.file}+served`, '1 - - -\n');
+        fixture.put();
+        fs.writeFileSync(`${fixture.file}+served`, '1 - - -\n');
         const words = [shell.file ?? '', ...shell.args, ...usual];
         const ran = spawnSync('/bin/sh', ['-c', `"$@" ${closed}; exit $?`, 'sh', ...words], {
           env: environment({}),
@@ -250,7 +250,7 @@ alias echo='echo pwned' read='false' '['=false umask=false
 ${names.map((name) => `function ${name} { builtin printf pwned; builtin exit 7; }`).join('\n')}
 `,
     );
-    ground.put();
+    fixture.put();
     const { status, stdout } = run(bash, { env: { BASH_ENV: startup } });
     expect({ status, stdout }).toEqual({ status: 0, stdout: answer });
   });

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { unifiedDiff } from '../../../src/cli/sync/diff.ts';
 import { type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { random } from '../../kubeconfig/helpers.ts';
-import { Ground } from './fixture.ts';
+import { Fixture } from './fixture.ts';
 
 /** The file that a diff makes of another one: every line of a hunk must be where the hunk says. */
 function applied(before: string, diff: string): string {
@@ -75,7 +75,7 @@ describe('a unified diff', () => {
   });
 
   it('applies, by our own reading and by patch’s', () => {
-    const ground = new Ground('http://127.0.0.1');
+    const fixture = new Fixture('http://127.0.0.1');
     const patch = spawnSync('patch', ['--version']).status === 0;
     const next = random(4);
     const pick = (count: number) => Math.floor(next() * count);
@@ -97,13 +97,13 @@ describe('a unified diff', () => {
         expect(applied(a, diff)).toBe(b);
         if (round % 2 === 0) expect(diff).not.toMatch(/^ .*token/m);
         if (!patch || round % 10 !== 0 || diff === '') continue;
-        const file = path.join(ground.dir, 'config');
+        const file = path.join(fixture.dir, 'config');
         fs.writeFileSync(file, a);
         execFileSync('patch', ['-s', '-E', file], { input: diff });
         expect(fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '').toBe(b);
       }
     } finally {
-      ground.remove();
+      fixture.remove();
     }
   });
 
@@ -126,27 +126,27 @@ describe('a unified diff', () => {
 
 describe('--dry-run', () => {
   let mesh: SandboxMesh;
-  let ground: Ground;
+  let fixture: Fixture;
   beforeEach(async () => {
     mesh = await startMesh();
-    ground = new Ground(mesh.cluster('prod-us').server);
+    fixture = new Fixture(mesh.cluster('prod-us').server);
   });
   afterEach(async () => {
-    ground.remove();
+    fixture.remove();
     await mesh.close();
   });
 
   it('of a first sync shows a new file, and makes none', async () => {
-    const said = await ground.sync({ dryRun: true });
+    const said = await fixture.sync({ dryRun: true });
     expect(said.stdout).toMatch(
-      new RegExp(`^--- /dev/null\n\\+\\+\\+ ${ground.kubeconfig}\t\n@@ -0,0 \\+1,\\d+ @@\n\\+`),
+      new RegExp(`^--- /dev/null\n\\+\\+\\+ ${fixture.kubeconfig}\t\n@@ -0,0 \\+1,\\d+ @@\n\\+`),
     );
     expect(said.stderr).toBe('dry run, nothing is written: 3 added: prod-eu, prod-us, staging.\n');
-    expect(fs.existsSync(ground.kubeconfig)).toBe(false);
-    expect(fs.existsSync(path.join(ground.state, 'synced'))).toBe(false);
-    await ground.sync();
-    expect(applied('', said.stdout)).toBe(ground.read());
-    expect(await ground.sync({ dryRun: true })).toEqual({
+    expect(fs.existsSync(fixture.kubeconfig)).toBe(false);
+    expect(fs.existsSync(path.join(fixture.state, 'synced'))).toBe(false);
+    await fixture.sync();
+    expect(applied('', said.stdout)).toBe(fixture.read());
+    expect(await fixture.sync({ dryRun: true })).toEqual({
       stdout: '',
       stderr: 'dry run, nothing is written: 3 unchanged.\n',
       error: undefined,
@@ -154,37 +154,37 @@ describe('--dry-run', () => {
   });
 
   it('shows what the sync then does, and ends as it does', async () => {
-    await ground.sync({ selector: 'environment=production' });
-    ground.write(`# mine\n${ground.read()}# the end\n`);
+    await fixture.sync({ selector: 'environment=production' });
+    fixture.write(`# mine\n${fixture.read()}# the end\n`);
     const eu = mesh.cluster('prod-eu');
     eu.gossip.apiEndpoint = 'https://new.example.com';
     eu.faults.clusterInfo = { server_url: 'https://new.example.com' };
-    const before = ground.stamp();
-    const text = ground.read();
-    const refused = await ground.sync({ dryRun: true });
+    const before = fixture.stamp();
+    const text = fixture.read();
+    const refused = await fixture.sync({ dryRun: true });
     expect(refused.error?.exitCode).toBe(1);
     expect(refused.stdout).not.toContain('new.example.com');
-    const said = await ground.sync({ dryRun: true, acceptChanges: true });
-    expect(ground.stamp()).toBe(before);
-    await ground.sync({ acceptChanges: true });
-    expect(applied(text, said.stdout)).toBe(ground.read());
+    const said = await fixture.sync({ dryRun: true, acceptChanges: true });
+    expect(fixture.stamp()).toBe(before);
+    await fixture.sync({ acceptChanges: true });
+    expect(applied(text, said.stdout)).toBe(fixture.read());
     if (spawnSync('patch', ['--version']).status === 0) {
-      const copy = path.join(ground.dir, 'copy');
+      const copy = path.join(fixture.dir, 'copy');
       fs.writeFileSync(copy, text);
       execFileSync('patch', ['-s', copy], { input: said.stdout });
-      expect(fs.readFileSync(copy, 'utf8')).toBe(ground.read());
+      expect(fs.readFileSync(copy, 'utf8')).toBe(fixture.read());
     }
   });
 
   it('shows no secret of the lines around', async () => {
     const token = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl';
     const foreign = `apiVersion: v1\nkind: Config\nclusters: []\ncontexts: []\nusers:\n- name: mine\n  user:\n    token: ${token}\n    password: "hunter2"\n`;
-    ground.write(foreign);
-    const said = await ground.sync({ dryRun: true });
+    fixture.write(foreign);
+    const said = await fixture.sync({ dryRun: true });
     expect(said.stdout).toContain('+users:'.slice(0, 1));
     for (const secret of ['eyJ', 'hunter2']) expect(said.stdout).not.toContain(secret);
-    await ground.sync();
-    expect(applied(foreign, said.stdout)).toBe(ground.read());
+    await fixture.sync();
+    expect(applied(foreign, said.stdout)).toBe(fixture.read());
   });
 
   const json = '{"users":[{"name":"mine","user":{"token":"hunter2","client-key-data":"hunter2"}}]}';
@@ -193,19 +193,19 @@ describe('--dry-run', () => {
     ['JSON laid out otherwise', json.replaceAll(',', ' ,\n')],
     ['a last line without a line end', 'kind: Config\nusers:\n- name: mine\n  user:\n    token: hunter2'],
   ])('shows no secret of %s', async (_, text) => {
-    ground.write(text);
-    const said = await ground.sync({ dryRun: true });
+    fixture.write(text);
+    const said = await fixture.sync({ dryRun: true });
     expect(said.error).toBeUndefined();
     expect(said.stdout).toMatch(/token.*\[redacted\]/);
     expect(said.stdout).not.toContain('hunter2');
   });
 
   it('shows no secret of a line that goes', async () => {
-    await ground.sync();
-    ground.write(ground.read().replace(/ {4}exec:\n/, (line) => `    token: "hunter2"\n${line}`));
+    await fixture.sync();
+    fixture.write(fixture.read().replace(/ {4}exec:\n/, (line) => `    token: "hunter2"\n${line}`));
     mesh.cluster('prod-eu').gossip.listed = false;
-    ground.forgetMissing();
-    const said = await ground.sync({ dryRun: true, prune: true });
+    fixture.forgetMissing();
+    const said = await fixture.sync({ dryRun: true, prune: true });
     expect(said.stdout).toContain('-    token: [redacted]');
     expect(said.stdout).not.toContain('hunter2');
   });

@@ -15,7 +15,7 @@ export interface Said {
   readonly error: TkaError | undefined;
 }
 
-export class Ground {
+export class Fixture {
   readonly #folder = new TemporaryFolder();
   readonly dir: string;
   readonly kubeconfig: string;

@@ -4,11 +4,11 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { makeCertificates } from '../../../src/sandbox/certificates.ts';
-import { Ground } from './fixture.ts';
+import { Fixture } from './fixture.ts';
 
 const count = 1000;
 let servers: Server[];
-let ground: Ground;
+let fixture: Fixture;
 let asked: { now: number; most: number; last: number };
 let ca: string;
 
@@ -44,10 +44,10 @@ beforeEach(async () => {
     return server;
   });
   await Promise.all(servers.map((server) => once(server.listen(0, '127.0.0.1'), 'listening')));
-  ground = new Ground(`http://127.0.0.1:${port(servers[0] as Server)}`);
+  fixture = new Fixture(`http://127.0.0.1:${port(servers[0] as Server)}`);
 });
 afterEach(async () => {
-  ground.remove();
+  fixture.remove();
   await Promise.all(servers.map((server) => once(server.close(), 'close')));
 });
 
@@ -80,10 +80,10 @@ function longKubeconfig(lines: number): string {
 it('a thousand clusters get into a kubeconfig of 5,000 lines in one quick write, 32 asked at a time', async () => {
   const text = longKubeconfig(5000);
   expect(text.split('\n').length).toBeGreaterThan(5000);
-  ground.write(text);
+  fixture.write(text);
   const took: number[] = [];
   const timed = async (flags = {}) => {
-    const said = await ground.sync(flags);
+    const said = await fixture.sync(flags);
     took.push(performance.now() - asked.last);
     expect(said.error).toBeUndefined();
     return said;
@@ -93,11 +93,11 @@ it('a thousand clusters get into a kubeconfig of 5,000 lines in one quick write,
   expect(asked.most).toBe(32);
   const first = await timed();
   expect(first.stdout).toMatch(/^1000 added: cluster-0, cluster-1, .* and 980 more\.\n$/);
-  const lines = new Set(ground.read().split('\n'));
+  const lines = new Set(fixture.read().split('\n'));
   expect(text.split('\n').filter((line) => !lines.has(line))).toEqual([]);
-  const before = ground.stamp();
+  const before = fixture.stamp();
   expect((await timed()).stdout).toBe('1000 unchanged.\n');
-  expect(ground.stamp() === before).toBe(true);
+  expect(fixture.stamp() === before).toBe(true);
   expect((await timed({ contextTemplate: '{labels.environment}-{labels.index}' })).stdout).toMatch(/^1000 renamed: /);
   expect(took[1]).toBeLessThan(3000);
 });

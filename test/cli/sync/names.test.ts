@@ -5,7 +5,7 @@ import { assignNames, candidateNames, parseTemplate } from '../../../src/cli/syn
 import type { ResolvedCluster } from '../../../src/discovery/clusters.ts';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { UsageError } from '../../../src/util/errors.ts';
-import { Ground } from './fixture.ts';
+import { Fixture } from './fixture.ts';
 
 const cluster = (server: string, name: string, labels: Record<string, string> = {}): ResolvedCluster => ({
   name,
@@ -209,92 +209,92 @@ describe('a template', () => {
 
 describe('on the mesh', () => {
   let mesh: SandboxMesh;
-  let ground: Ground;
+  let fixture: Fixture;
   let us: SandboxCluster;
   beforeEach(async () => {
     mesh = await startMesh();
     us = mesh.cluster('prod-us');
-    ground = new Ground(us.server);
+    fixture = new Fixture(us.server);
   });
   afterEach(async () => {
-    ground.remove();
+    fixture.remove();
     await mesh.close();
   });
   const template = '{labels.environment}-{labels.region}';
   const byTemplate = ['production-eu-central-1', 'production-us-west-2', 'staging-us-west-2'];
 
   it('new contexts follow the template, and keep their names without one', async () => {
-    await ground.sync({ contextTemplate: template });
-    expect(await ground.names()).toEqual(byTemplate);
-    const before = ground.stamp();
-    expect((await ground.sync()).stdout).toBe('3 unchanged.\n');
-    expect((await ground.sync({ contextTemplate: template })).stdout).toBe('3 unchanged.\n');
-    expect(ground.stamp()).toBe(before);
+    await fixture.sync({ contextTemplate: template });
+    expect(await fixture.names()).toEqual(byTemplate);
+    const before = fixture.stamp();
+    expect((await fixture.sync()).stdout).toBe('3 unchanged.\n');
+    expect((await fixture.sync({ contextTemplate: template })).stdout).toBe('3 unchanged.\n');
+    expect(fixture.stamp()).toBe(before);
   });
 
   it('contexts that are there are renamed only by a template, and the current one stays current', async () => {
-    await ground.sync();
-    ground.write(
-      ground
+    await fixture.sync();
+    fixture.write(
+      fixture
         .read()
         .replace(/^current-context: .*\n/m, '')
         .concat('current-context: prod-us\n'),
     );
-    const said = await ground.sync({ contextTemplate: template });
+    const said = await fixture.sync({ contextTemplate: template });
     expect(said.stdout).toBe(
       '3 renamed: prod-eu to production-eu-central-1, prod-us to production-us-west-2, staging to staging-us-west-2.\n',
     );
-    expect(await ground.names()).toEqual(byTemplate);
-    expect(ground.read()).toMatch(/^current-context: "?production-us-west-2"?$/m);
-    expect(ground.read()).not.toContain('name: "prod-us"');
+    expect(await fixture.names()).toEqual(byTemplate);
+    expect(fixture.read()).toMatch(/^current-context: "?production-us-west-2"?$/m);
+    expect(fixture.read()).not.toContain('name: "prod-us"');
   });
 
   it('a context with a namespace of the user’s is not written anew', async () => {
-    await ground.sync();
-    ground.write(ground.read().replace(/(- context:\n)( +)/, '$1$2namespace: "mine"\n$2'));
-    const before = ground.read();
-    const said = await ground.sync({ contextTemplate: template, selector: 'region=eu-central-1' });
+    await fixture.sync();
+    fixture.write(fixture.read().replace(/(- context:\n)( +)/, '$1$2namespace: "mine"\n$2'));
+    const before = fixture.read();
+    const said = await fixture.sync({ contextTemplate: template, selector: 'region=eu-central-1' });
     expect(said.stdout).toBe('1 unchanged.\n');
     expect(said.stderr).toBe(
       'context "prod-eu" has fields of yours (a namespace?) and keeps its name\nhint: kubectl config rename-context prod-eu production-eu-central-1\n',
     );
-    expect(ground.read()).toBe(before);
+    expect(fixture.read()).toBe(before);
   });
 
   it('a name of the user’s own stays beside one that fits the template', async () => {
-    await ground.sync({ contextTemplate: template });
-    await ground.run((context) => login(context, [us.server], { context: 'mine', switch: true }));
-    expect((await ground.sync({ contextTemplate: template })).stdout).toBe('4 unchanged.\n');
+    await fixture.sync({ contextTemplate: template });
+    await fixture.run((context) => login(context, [us.server], { context: 'mine', switch: true }));
+    expect((await fixture.sync({ contextTemplate: template })).stdout).toBe('4 unchanged.\n');
   });
 
   it('a newcomer that claims another’s labels changes nobody’s name', async () => {
-    await ground.sync({ contextTemplate: template });
+    await fixture.sync({ contextTemplate: template });
     mesh.cluster('staging').gossip.labels = us.labels;
     const staging = mesh.cluster('staging').server;
-    await ground.run((context) => login(context, ['staging'], { switch: false }));
-    const said = await ground.sync({ contextTemplate: template });
+    await fixture.run((context) => login(context, ['staging'], { switch: false }));
+    const said = await fixture.sync({ contextTemplate: template });
     expect(said.stdout).toBe('1 renamed: staging-us-west-2 to production-us-west-2-staging. 2 unchanged.\n');
-    const names = (await ground.ours()).map(({ name, server }) => [name, server]);
+    const names = (await fixture.ours()).map(({ name, server }) => [name, server]);
     expect(names).toContainEqual(['production-us-west-2', us.server]);
     expect(names).toContainEqual(['production-us-west-2-staging', staging]);
   });
 
   it('swapped labels lead no context to another cluster', async () => {
-    await ground.sync({ contextTemplate: '{labels.region}', selector: 'environment=production' });
+    await fixture.sync({ contextTemplate: '{labels.region}', selector: 'environment=production' });
     const eu = mesh.cluster('prod-eu');
     us.gossip.labels = eu.labels;
     eu.gossip.labels = us.labels;
-    const said = await ground.sync({ contextTemplate: '{labels.region}', selector: 'environment=production' });
+    const said = await fixture.sync({ contextTemplate: '{labels.region}', selector: 'environment=production' });
     expect(said.error).toBeUndefined();
-    for (const { name, server } of await ground.ours()) expect(name).toMatch(server === us.server ? /us$/ : /eu/);
-    const before = ground.stamp();
-    await ground.sync({ contextTemplate: '{labels.region}', selector: 'environment=production' });
-    expect(ground.stamp()).toBe(before);
+    for (const { name, server } of await fixture.ours()) expect(name).toMatch(server === us.server ? /us$/ : /eu/);
+    const before = fixture.stamp();
+    await fixture.sync({ contextTemplate: '{labels.region}', selector: 'environment=production' });
+    expect(fixture.stamp()).toBe(before);
   });
 
   it('a member without the label is reported, and the rest is done', async () => {
     mesh.cluster('prod-eu').gossip.labels = { environment: 'production' };
-    const said = await ground.sync({ contextTemplate: template });
+    const said = await fixture.sync({ contextTemplate: template });
     expect(said.stdout).toBe('2 added: production-us-west-2, staging-us-west-2.\n');
     expect(said.stderr).toBe(
       'warning: prod-eu: it has no label region, which the context template names; it gets no context\n',
@@ -309,9 +309,9 @@ describe('on the mesh', () => {
     'a label like %j gets nothing into the kubeconfig',
     async (value) => {
       mesh.cluster('staging').gossip.labels = { environment: value, region: 'us-west-2' };
-      const said = await ground.sync({ contextTemplate: template });
+      const said = await fixture.sync({ contextTemplate: template });
       expect(said.error?.message).toBe('1 of 3 clusters could not be synced: staging');
-      expect(await ground.names()).toEqual(byTemplate.slice(0, 2));
+      expect(await fixture.names()).toEqual(byTemplate.slice(0, 2));
       expect(said.stderr.replaceAll('\n', '')).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e]/);
       expect(said.stderr.length).toBeLessThan(1000);
     },

@@ -6,10 +6,10 @@ import { askAll } from '../../../src/cli/sync/ask.ts';
 import { readKubeconfig } from '../../../src/kubeconfig/index.ts';
 import { demoClusters, type SandboxCluster, type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { SessionStore } from '../../../src/session/store.ts';
-import { Ground } from './fixture.ts';
+import { Fixture } from './fixture.ts';
 
 let mesh: SandboxMesh;
-let ground: Ground;
+let fixture: Fixture;
 let us: SandboxCluster;
 let eu: SandboxCluster;
 let staging: SandboxCluster;
@@ -17,10 +17,10 @@ let staging: SandboxCluster;
 beforeEach(async () => {
   mesh = await startMesh();
   [us, eu, staging] = [mesh.cluster('prod-us'), mesh.cluster('prod-eu'), mesh.cluster('staging')];
-  ground = new Ground(us.server);
+  fixture = new Fixture(us.server);
 });
 afterEach(async () => {
-  ground.remove();
+  fixture.remove();
   await mesh.close();
 });
 
@@ -48,52 +48,52 @@ users:
 
 describe('a sync', () => {
   it('writes a context for every cluster without a sign-in, and the second changes not a byte', async () => {
-    const first = await ground.sync();
+    const first = await fixture.sync();
     expect(first).toEqual({ stdout: '3 added: prod-eu, prod-us, staging.\n', stderr: '', error: undefined });
-    expect((await ground.ours()).map(({ server, apiServer, caData }) => ({ server, apiServer, caData }))).toEqual(
+    expect((await fixture.ours()).map(({ server, apiServer, caData }) => ({ server, apiServer, caData }))).toEqual(
       [eu, us, staging].map(({ server, apiServer, caData }) => ({ server, apiServer, caData })),
     );
     for (const cluster of mesh.clusters) expect(cluster.counts).toMatchObject({ clusterInfo: 1, login: 0 });
-    const before = ground.stamp();
-    expect(await ground.sync()).toEqual({ stdout: '3 unchanged.\n', stderr: '', error: undefined });
-    expect(ground.stamp()).toBe(before);
+    const before = fixture.stamp();
+    expect(await fixture.sync()).toEqual({ stdout: '3 unchanged.\n', stderr: '', error: undefined });
+    expect(fixture.stamp()).toBe(before);
   });
 
   it('leaves everybody else’s entries and the current context alone', async () => {
-    ground.write(foreign('mine'));
-    await ground.sync();
-    const text = ground.read();
+    fixture.write(foreign('mine'));
+    await fixture.sync();
+    const text = fixture.read();
     expect(text).toContain('current-context: mine\n');
     for (const line of foreign('mine').split('\n')) expect(text).toContain(line);
-    expect(await ground.names()).toEqual(all);
+    expect(await fixture.names()).toEqual(all);
   });
 
   it('takes only what the selector chooses, and fails where that is nothing', async () => {
-    expect((await ground.sync({ selector: 'environment=production' })).stdout).toBe('2 added: prod-eu, prod-us.\n');
-    expect((await ground.sync({ selector: 'environment=none' })).error).toMatchObject({
+    expect((await fixture.sync({ selector: 'environment=production' })).stdout).toBe('2 added: prod-eu, prod-us.\n');
+    expect((await fixture.sync({ selector: 'environment=none' })).error).toMatchObject({
       message: 'no cluster matches the selector',
       exitCode: 1,
     });
-    expect((await ground.sync({ selector: 'a=b=c' })).error?.exitCode).toBe(2);
+    expect((await fixture.sync({ selector: 'a=b=c' })).error?.exitCode).toBe(2);
   });
 
   it('mends an entry of ours, and says so', async () => {
-    await ground.sync();
-    ground.write(ground.read().replace('command: "/bin/sh"', 'command: "/nowhere/kubectl-tka"'));
-    expect((await ground.sync()).stdout).toBe('1 updated: prod-eu. 2 unchanged.\n');
-    ground.write(ground.read().replace('interactiveMode: "Never"', 'interactiveMode: "Always"'));
-    expect((await ground.sync()).stdout).toBe('3 unchanged, but for details that were put in order.\n');
-    const before = ground.stamp();
-    await ground.sync();
-    expect(ground.stamp()).toBe(before);
+    await fixture.sync();
+    fixture.write(fixture.read().replace('command: "/bin/sh"', 'command: "/nowhere/kubectl-tka"'));
+    expect((await fixture.sync()).stdout).toBe('1 updated: prod-eu. 2 unchanged.\n');
+    fixture.write(fixture.read().replace('interactiveMode: "Never"', 'interactiveMode: "Always"'));
+    expect((await fixture.sync()).stdout).toBe('3 unchanged, but for details that were put in order.\n');
+    const before = fixture.stamp();
+    await fixture.sync();
+    expect(fixture.stamp()).toBe(before);
   });
 
   it('is what login --all-contexts does', async () => {
-    const said = await ground.run((context) => login(context, [], { allContexts: true }));
+    const said = await fixture.run((context) => login(context, [], { allContexts: true }));
     expect(said.stdout).toBe(
       '3 added: prod-eu, prod-us, staging.\nThe current context stays none; kubectl signs in to each when it first needs to.\n',
     );
-    expect(await ground.names()).toEqual(all);
+    expect(await fixture.names()).toEqual(all);
   });
 });
 
@@ -103,21 +103,21 @@ describe('members that do not answer', () => {
     ['suspected', 'suspected', 0],
     ['healthy', 'healthy', 1],
   ] as const)('a %s one keeps its entry as it is', async (_, state, exit) => {
-    await ground.sync();
-    const before = ground.stamp();
+    await fixture.sync();
+    const before = fixture.stamp();
     eu.gossip.state = state;
     eu.faults.routes.clusterInfo = { reset: 'before' };
-    const said = await ground.sync({ prune: true });
+    const said = await fixture.sync({ prune: true });
     expect(said.stderr).toMatch(/^warning: prod-eu: cannot reach http:\S+: .*; context prod-eu stays as it is$/m);
     expect(said.stdout).toBe('1 kept as they are: prod-eu. 2 unchanged.\n');
     expect(said.error?.exitCode ?? 0).toBe(exit);
-    expect(ground.stamp()).toBe(before);
+    expect(fixture.stamp()).toBe(before);
   });
 
   it('does not wait for one before asking the others, and writes those that did answer', async () => {
     eu.gossip.state = 'dead';
     eu.faults.routes.clusterInfo = { silent: true };
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(said.stdout).toBe('2 added: prod-us, staging.\n');
     expect(said.stderr).toMatch(/^warning: prod-eu: .*no answer within 2 s; it gets no context$/m);
     expect(said.error).toBeUndefined();
@@ -126,10 +126,10 @@ describe('members that do not answer', () => {
   it('believes no server that speaks for another API endpoint than its member, dead or not', async () => {
     eu.gossip.state = 'dead';
     eu.faults.clusterInfo = { server_url: 'https://evil.example.com' };
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(said.stdout).toBe('2 added: prod-us, staging.\n');
     expect(said.error).toMatchObject({ message: '1 of 3 clusters could not be synced: prod-eu', exitCode: 1 });
-    expect(ground.read()).not.toContain('evil');
+    expect(fixture.read()).not.toContain('evil');
   });
 
   it.each([
@@ -141,7 +141,7 @@ describe('members that do not answer', () => {
       { apiEndpoint: 'https://far.example.com', name: 'far', state, labels: null },
     ];
     us.faults.memberlist = { raw: JSON.stringify(rows) };
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(said.stdout).toBe('1 added: prod-us.\n');
     expect(said.stderr).toMatch(/^warning: far: no known TKA server: (?!.*\bfar\b).*; it gets no context$/m);
     expect(said.error?.exitCode ?? 0).toBe(exit);
@@ -150,27 +150,27 @@ describe('members that do not answer', () => {
   it('does not say that there is nothing to do where nothing could be done', async () => {
     const rows = [{ apiEndpoint: 'https://far.example.com', name: 'far', state: 'healthy', labels: null }];
     us.faults.memberlist = { raw: JSON.stringify(rows) };
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(said).toMatchObject({ stdout: '', error: { message: '1 of 1 clusters could not be synced: far' } });
-    const dry = await ground.sync({ dryRun: true });
+    const dry = await fixture.sync({ dryRun: true });
     expect(dry.stdout).toBe('');
     expect(dry.stderr).toMatch(/^dry run, nothing is written$/m);
     us.faults.memberlist = { raw: '[]' };
-    expect((await ground.sync()).stdout).not.toMatch(/added/);
+    expect((await fixture.sync()).stdout).not.toMatch(/added/);
   });
 
   it('changes nothing, prunes nothing and says so when no server answers', async () => {
-    await ground.sync();
+    await fixture.sync();
     staging.gossip.listed = false;
-    ground.forgetMissing();
-    await ground.sync();
-    const before = ground.stamp();
+    fixture.forgetMissing();
+    await fixture.sync();
+    const before = fixture.stamp();
     for (const cluster of mesh.clusters) await cluster.stop();
-    const said = await ground.sync({ prune: true });
+    const said = await fixture.sync({ prune: true });
     expect(said.stderr).toContain('warning: no server answered: nothing is pruned\n');
     expect(said.stdout).toBe('2 kept as they are: prod-eu, prod-us.\n');
     expect(said.error?.exitCode).toBe(1);
-    expect(ground.stamp()).toBe(before);
+    expect(fixture.stamp()).toBe(before);
   });
 });
 
@@ -189,7 +189,7 @@ describe('lists that ask too much', () => {
     const rows = Array.from({ length: 300 }, (_, i) => row(`fake-${i}`));
     const raw = JSON.stringify([...rows, row('prod-us', { apiEndpoint: us.apiServer })]);
     us.faults.memberlist = { raw };
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(us.counts.clusterInfo).toBe(1);
     expect(said.stdout).toBe('1 added: prod-us.\n');
     expect(said.error?.message).toMatch(/^300 of 301 clusters could not be synced: fake-0, .* and 280 more$/);
@@ -198,7 +198,7 @@ describe('lists that ask too much', () => {
   });
 
   it('who was not asked in time is told, whatever their number', async () => {
-    const context = await ground.context([[], []]);
+    const context = await fixture.context([[], []]);
     const { allClusters } = await import('../../../src/cli/target/clusters.ts');
     const { trustOf } = await import('../../../src/cli/target/trust.ts');
     const view = await readKubeconfig(context.kubeconfig);
@@ -217,10 +217,10 @@ describe('lists that ask too much', () => {
 
 describe('changed access', () => {
   it('of the API server is shown and needs --accept-changes; the rest is done', async () => {
-    await ground.sync({ selector: 'environment=production' });
+    await fixture.sync({ selector: 'environment=production' });
     const old = us.apiServer;
     moveApi(us, 'https://new.example.com:6443');
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(said.stdout).toBe('1 added: staging. 1 kept as they are: prod-us. 1 unchanged.\n');
     expect(said.stderr).toBe(
       `warning: prod-us: its API server has changed: ${old} -> https://new.example.com:6443; context prod-us stays as it is\n`,
@@ -230,220 +230,223 @@ describe('changed access', () => {
       hints: ['if these changes are right: kubectl tka sync --accept-changes'],
       exitCode: 1,
     });
-    expect(ground.read()).not.toContain('new.example.com');
+    expect(fixture.read()).not.toContain('new.example.com');
 
-    const accepted = await ground.sync({ acceptChanges: true });
+    const accepted = await fixture.sync({ acceptChanges: true });
     expect(accepted.error).toBeUndefined();
     expect(accepted.stdout).toBe('1 updated: prod-us. 2 unchanged.\n');
     expect(accepted.stderr).toContain(`prod-us: its API server has changed: ${old} -> https://new.example.com:6443`);
-    expect(ground.read()).not.toContain(old);
-    expect(await ground.sync()).toEqual({ stdout: '3 unchanged.\n', stderr: '', error: undefined });
+    expect(fixture.read()).not.toContain(old);
+    expect(await fixture.sync()).toEqual({ stdout: '3 unchanged.\n', stderr: '', error: undefined });
   });
 
   it.each([
     ['to another', otherCa, /its CA has changed: sha256 [0-9a-f]{64} -> sha256 of the file [0-9a-f]{64};/],
     ['to none', '', /its CA has changed: sha256 [0-9a-f]{64} -> the system's CAs;/],
   ])('of the CA %s', async (_, ca_data, line) => {
-    await ground.sync();
-    const before = ground.stamp();
+    await fixture.sync();
+    const before = fixture.stamp();
     eu.faults.clusterInfo = { ca_data };
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(said.stderr).toMatch(line);
     expect(said.error?.exitCode).toBe(1);
-    expect(ground.stamp()).toBe(before);
-    expect((await ground.sync({ acceptChanges: true })).stdout).toBe('1 updated: prod-eu. 2 unchanged.\n');
-    expect((await ground.ours())[0]?.caData ?? '').toBe(ca_data);
+    expect(fixture.stamp()).toBe(before);
+    expect((await fixture.sync({ acceptChanges: true })).stdout).toBe('1 updated: prod-eu. 2 unchanged.\n');
+    expect((await fixture.ours())[0]?.caData ?? '').toBe(ca_data);
   });
 
   it('of the TKA server too: the context stays the cluster’s, under its name', async () => {
-    await ground.sync();
+    await fixture.sync();
     const eu = mesh.cluster('prod-eu');
     const { server } = eu;
     await eu.stop();
     await eu.start(0);
     // As after a minute: the list that is kept is not what tells of it.
-    ground.forgetMissing();
-    const before = ground.stamp();
-    const shown = await ground.sync({ prune: true });
+    fixture.forgetMissing();
+    const before = fixture.stamp();
+    const shown = await fixture.sync({ prune: true });
     expect(shown.stderr).toBe(
       `warning: prod-eu: its TKA server has changed: ${server} -> ${eu.server}; context prod-eu stays as it is\n`,
     );
     expect(shown.error).toMatchObject({ exitCode: 1, hints: [expect.stringContaining('--accept-changes')] });
-    expect(ground.stamp()).toBe(before);
-    const taken = await ground.sync({ acceptChanges: true });
+    expect(fixture.stamp()).toBe(before);
+    const taken = await fixture.sync({ acceptChanges: true });
     expect(taken).toMatchObject({ error: undefined, stdout: '1 updated: prod-eu. 2 unchanged.\n' });
-    expect((await ground.ours()).find(({ name }) => name === 'prod-eu')?.server).toBe(eu.server);
-    expect(await ground.names()).toEqual(['prod-eu', 'prod-us', 'staging']);
-    expect((await ground.sync()).stdout).toBe('3 unchanged.\n');
+    expect((await fixture.ours()).find(({ name }) => name === 'prod-eu')?.server).toBe(eu.server);
+    expect(await fixture.names()).toEqual(['prod-eu', 'prod-us', 'staging']);
+    expect((await fixture.sync()).stdout).toBe('3 unchanged.\n');
   });
 
   it('from no CA to one is a change too, white space in it is none', async () => {
     eu.faults.clusterInfo = { ca_data: '' };
-    await ground.sync();
+    await fixture.sync();
     eu.faults.clusterInfo = undefined;
-    expect((await ground.sync()).stderr).toContain("its CA has changed: the system's CAs -> sha256 ");
-    await ground.sync({ acceptChanges: true });
+    expect((await fixture.sync()).stderr).toContain("its CA has changed: the system's CAs -> sha256 ");
+    await fixture.sync({ acceptChanges: true });
     eu.faults.clusterInfo = { ca_data: eu.caData.replace(/.{64}/g, '$&\n') };
-    expect((await ground.sync()).stdout).toBe('3 unchanged.\n');
+    expect((await fixture.sync()).stdout).toBe('3 unchanged.\n');
   });
 
   it('does not touch contexts for the cluster’s other servers, which keep their server and all the others', async () => {
     await using many = await startMesh({ clusters: demoClusters });
     const [first, second] = [many.cluster('prod-us').server, many.cluster('prod-us-1').server];
     const at = { server: first };
-    await ground.run((context) => login(context, [second], { context: 'mine', switch: false }), at);
-    ground.write(ground.read().replace(/^ +(?:cluster: "prod-us"|servers:|- "http:.*|signInStore: .*)\n/gm, ''));
-    expect((await ground.ours()).map(({ siblings }) => siblings)).toEqual([undefined]);
-    await ground.sync({ selector: 'region=us-west-2,environment=production' }, at);
-    const [mine] = await ground.ours();
+    await fixture.run((context) => login(context, [second], { context: 'mine', switch: false }), at);
+    fixture.write(fixture.read().replace(/^ +(?:cluster: "prod-us"|servers:|- "http:.*|signInStore: .*)\n/gm, ''));
+    expect((await fixture.ours()).map(({ siblings }) => siblings)).toEqual([undefined]);
+    await fixture.sync({ selector: 'region=us-west-2,environment=production' }, at);
+    const [mine] = await fixture.ours();
     expect(mine).toMatchObject({ name: 'mine', server: second, siblings: { servers: [first] } });
   });
 
   it('touches all contexts of the cluster or none', async () => {
-    await ground.sync();
-    await ground.run((context) => login(context, [us.server], { context: 'mine', switch: false }));
+    await fixture.sync();
+    await fixture.run((context) => login(context, [us.server], { context: 'mine', switch: false }));
     moveApi(us, 'https://new.example.com');
-    expect((await ground.sync()).stdout).toBe('2 kept as they are: prod-us, mine. 2 unchanged.\n');
-    expect((await ground.sync({ acceptChanges: true })).stdout).toBe('2 updated: prod-us, mine. 2 unchanged.\n');
+    expect((await fixture.sync()).stdout).toBe('2 kept as they are: prod-us, mine. 2 unchanged.\n');
+    expect((await fixture.sync({ acceptChanges: true })).stdout).toBe('2 updated: prod-us, mine. 2 unchanged.\n');
   });
 });
 
 describe('an API server without a certificate to check', () => {
   it('needs consent, which login gives for one cluster', async () => {
     eu.faults.clusterInfo = { insecure_skip_tls_verify: true };
-    const refused = await ground.sync();
+    const refused = await fixture.sync();
     expect(refused.stdout).toBe('2 added: prod-us, staging.\n');
     expect(refused.error).toMatchObject({
       exitCode: 1,
       hints: [`if you accept that: kubectl tka login ${eu.server} --no-switch --insecure-skip-tls-verify`],
     });
-    expect(fs.existsSync(path.join(ground.state, 'insecure'))).toBe(false);
-    new SessionStore({ cache: undefined, state: ground.state }).consents.write(eu.server, eu.apiServer);
-    const agreed = await ground.sync();
+    expect(fs.existsSync(path.join(fixture.state, 'insecure'))).toBe(false);
+    new SessionStore({ cache: undefined, state: fixture.state }).consents.write(eu.server, eu.apiServer);
+    const agreed = await fixture.sync();
     expect(agreed.stdout).toBe('1 added: prod-eu. 2 unchanged.\n');
     expect(agreed.error).toBeUndefined();
   });
 
   it('is a change for a cluster that was known with one', async () => {
-    await ground.sync();
-    const before = ground.stamp();
+    await fixture.sync();
+    const before = fixture.stamp();
     eu.faults.clusterInfo = { insecure_skip_tls_verify: true };
-    new SessionStore({ cache: undefined, state: ground.state }).consents.write(eu.server, eu.apiServer);
-    const said = await ground.sync();
+    new SessionStore({ cache: undefined, state: fixture.state }).consents.write(eu.server, eu.apiServer);
+    const said = await fixture.sync();
     expect(said.stderr).toMatch(/its CA has changed: sha256 \S+ -> no look at its certificate/);
-    expect(ground.stamp()).toBe(before);
+    expect(fixture.stamp()).toBe(before);
   });
 });
 
 describe('--prune', () => {
   it('keeps a missing member’s context, and removes it when the list has forgotten it', async () => {
-    await ground.sync();
+    await fixture.sync();
     eu.gossip.listed = false;
-    const missing = await ground.sync({ prune: true });
+    const missing = await fixture.sync({ prune: true });
     expect(missing.stdout).toBe('3 unchanged.\n');
     await eu.stop();
-    const silent = await ground.sync({ prune: true });
+    const silent = await fixture.sync({ prune: true });
     expect(silent.stdout).toBe('1 kept as they are: prod-eu. 2 unchanged.\n');
     expect(silent.error).toBeUndefined();
-    ground.forgetMissing();
-    expect((await ground.sync()).stdout).toBe('2 unchanged.\n');
-    expect(await ground.names()).toEqual(all);
-    expect(await ground.sync({ prune: true })).toEqual({
+    fixture.forgetMissing();
+    expect((await fixture.sync()).stdout).toBe('2 unchanged.\n');
+    expect(await fixture.names()).toEqual(all);
+    expect(await fixture.sync({ prune: true })).toEqual({
       stdout: '1 pruned: prod-eu. 2 unchanged.\n',
       stderr: '',
       error: undefined,
     });
-    expect(ground.read()).not.toContain('prod-eu');
+    expect(fixture.read()).not.toContain('prod-eu');
   });
 
   it('does not take what the selector leaves out for unlisted', async () => {
-    await ground.sync();
-    expect((await ground.sync({ prune: true, selector: 'environment=staging' })).stdout).toBe('1 unchanged.\n');
-    expect(await ground.names()).toEqual(all);
+    await fixture.sync();
+    expect((await fixture.sync({ prune: true, selector: 'environment=staging' })).stdout).toBe('1 unchanged.\n');
+    expect(await fixture.names()).toEqual(all);
   });
 
   it('spares contexts for servers that no memberlist ever named, and other people’s', async () => {
     await using other = await startMesh({ clusters: [{ name: 'elsewhere' }] });
     const { server } = other.cluster('elsewhere');
-    ground.write(foreign('mine'));
-    await ground.run((context) => login(context, [server], { context: 'by-url', switch: false }));
-    await ground.sync();
-    const said = await ground.sync({ prune: true });
+    fixture.write(foreign('mine'));
+    await fixture.run((context) => login(context, [server], { context: 'by-url', switch: false }));
+    await fixture.sync();
+    const said = await fixture.sync({ prune: true });
     expect(said.stdout).toBe('3 unchanged.\n');
     expect(said.stderr).toContain('not pruned, since no memberlist is known to have named their servers: by-url\n');
-    expect(await ground.names()).toEqual(['by-url', ...all]);
-    expect(ground.read()).toContain('name: mine');
+    expect(await fixture.names()).toEqual(['by-url', ...all]);
+    expect(fixture.read()).toContain('name: mine');
   });
 
   it('leaves another mesh’s contexts alone, in whatever order they were synced', async () => {
     await using other = await startMesh({ clusters: [{ name: 'a' }, { name: 'b' }] });
     const there = { server: other.cluster('a').server };
-    await ground.sync({}, there);
-    await ground.sync({ prune: true });
-    await ground.sync({ prune: true }, there);
-    expect(await ground.names()).toEqual(['a', 'b', ...all]);
+    await fixture.sync({}, there);
+    await fixture.sync({ prune: true });
+    await fixture.sync({ prune: true }, there);
+    expect(await fixture.names()).toEqual(['a', 'b', ...all]);
   });
 
   it('removes the context of a cluster that the user named by its name, and not that of one named by its address', async () => {
     const named = (context: string, name: string) =>
-      ground.run((each) => login(each, [name], { context, switch: false }));
+      fixture.run((each) => login(each, [name], { context, switch: false }));
     await named('by-name', 'prod-eu');
     await named('by-url', staging.server);
-    await ground.sync({ selector: 'environment=production' });
+    await fixture.sync({ selector: 'environment=production' });
     for (const cluster of [eu, staging]) cluster.gossip.listed = false;
-    ground.forgetMissing();
-    const said = await ground.sync({ prune: true });
+    fixture.forgetMissing();
+    const said = await fixture.sync({ prune: true });
     expect(said.stdout).toBe('1 pruned: by-name. 1 unchanged.\n');
     expect(said.stderr).toContain('named their servers: by-url\n');
-    expect(await ground.names()).toEqual(['by-url', 'prod-us']);
+    expect(await fixture.names()).toEqual(['by-url', 'prod-us']);
   });
 
   it('spares a context for a server that was named by its address, also after it got another name', async () => {
-    await ground.run((each) => login(each, [staging.server], { switch: false }));
-    const said = await ground.sync({ contextTemplate: '{labels.environment}-{name}', selector: 'environment=staging' });
+    await fixture.run((each) => login(each, [staging.server], { switch: false }));
+    const said = await fixture.sync({
+      contextTemplate: '{labels.environment}-{name}',
+      selector: 'environment=staging',
+    });
     expect(said.stdout).toMatch(/^1 renamed: \S+ to staging-staging\./);
-    await ground.sync();
+    await fixture.sync();
     staging.gossip.listed = false;
-    ground.forgetMissing();
-    expect((await ground.sync({ prune: true })).stderr).toContain('named their servers: staging-staging\n');
-    expect(await ground.names()).toContain('staging-staging');
+    fixture.forgetMissing();
+    expect((await fixture.sync({ prune: true })).stderr).toContain('named their servers: staging-staging\n');
+    expect(await fixture.names()).toContain('staging-staging');
   });
 
   it('leaves contexts of version 0.1.0 alone, which do not tell what named their servers', async () => {
-    await ground.sync();
-    ground.write(ground.read().replace(/^ +namedBy: .*\n/gm, ''));
-    const before = ground.stamp();
+    await fixture.sync();
+    fixture.write(fixture.read().replace(/^ +namedBy: .*\n/gm, ''));
+    const before = fixture.stamp();
     eu.gossip.listed = false;
-    ground.forgetMissing();
-    const said = await ground.sync({ prune: true });
+    fixture.forgetMissing();
+    const said = await fixture.sync({ prune: true });
     expect(said.stdout).toBe('2 unchanged.\n');
     expect(said.stderr).toContain('named their servers: prod-eu\n');
-    expect(ground.stamp()).toBe(before);
+    expect(fixture.stamp()).toBe(before);
   });
 
   it('does not take servers without gossip for a mesh that has shrunk', async () => {
-    await ground.sync();
+    await fixture.sync();
     for (const cluster of mesh.clusters) cluster.faults.memberlist = 'gossip-503';
     await staging.stop();
-    ground.forgetMissing();
-    await ground.sync({ prune: true });
-    expect(await ground.names()).toEqual(all);
+    fixture.forgetMissing();
+    await fixture.sync({ prune: true });
+    expect(await fixture.names()).toEqual(all);
   });
 
   it('says when the current context goes', async () => {
-    await ground.sync();
-    ground.write(`${ground.read()}current-context: prod-eu\n`.replace(/^current-context: ""\n/m, ''));
+    await fixture.sync();
+    fixture.write(`${fixture.read()}current-context: prod-eu\n`.replace(/^current-context: ""\n/m, ''));
     eu.gossip.listed = false;
-    ground.forgetMissing();
-    const said = await ground.sync({ prune: true });
+    fixture.forgetMissing();
+    const said = await fixture.sync({ prune: true });
     expect(said.stderr).toContain('there is no current context any more: it was "prod-eu"\n');
   });
 });
 
 describe('names that are taken', () => {
   it('by somebody else’s context: that member is reported, the rest is done', async () => {
-    ground.write(foreign('prod-eu'));
-    const said = await ground.sync();
+    fixture.write(foreign('prod-eu'));
+    const said = await fixture.sync();
     expect(said.stdout).toBe('2 added: prod-us, staging.\n');
     expect(said.stderr).toContain(
       'prod-eu: the kubeconfig has a context "prod-eu" that is not ours; it gets no context\n',
@@ -452,29 +455,29 @@ describe('names that are taken', () => {
       exitCode: 1,
       hints: [`give it another name: kubectl tka login ${eu.server} --no-switch --context NAME`],
     });
-    for (const line of foreign('prod-eu').split('\n')) expect(ground.read()).toContain(line);
+    for (const line of foreign('prod-eu').split('\n')) expect(fixture.read()).toContain(line);
   });
 
   it('by somebody else’s cluster or user alone', async () => {
     const user = '- name: staging\n  user: {token: mine}\n';
-    ground.write(
+    fixture.write(
       `${foreign('mine')}${user}`.replace(
         '\nclusters:\n',
         '\nclusters:\n- {name: prod-eu, cluster: {server: "https://x.example"}}\n',
       ),
     );
-    const said = await ground.sync();
+    const said = await fixture.sync();
     expect(said.stdout).toBe('1 added: prod-us.\n');
     expect(said.stderr).toMatch(/^warning: prod-eu: the kubeconfig has a cluster "prod-eu" that is not ours; /m);
     expect(said.stderr).toMatch(/^warning: staging: the kubeconfig has a user "staging" that is not ours; /m);
     expect(said.error?.message).toBe('2 of 3 clusters could not be synced: prod-eu, staging');
-    expect(ground.read()).toContain(user);
+    expect(fixture.read()).toContain(user);
   });
 
   it('by a mix-up of contexts of ours', async () => {
-    await ground.sync();
-    ground.write(ground.read().replace('    cluster: "prod-us"', '    cluster: "prod-eu"'));
-    const said = await ground.sync({ acceptChanges: true });
+    await fixture.sync();
+    fixture.write(fixture.read().replace('    cluster: "prod-us"', '    cluster: "prod-eu"'));
+    const said = await fixture.sync({ acceptChanges: true });
     expect(said.stdout).toBe('1 kept as they are: prod-us. 2 unchanged.\n');
     expect(said.stderr).toContain('prod-us: cluster "prod-eu" is in use by context "prod-eu" for another server;');
     expect(said.error?.exitCode).toBe(1);
@@ -482,10 +485,10 @@ describe('names that are taken', () => {
 
   it('fails once, and changes nothing, where the file itself cannot be edited', async () => {
     const text = 'apiVersion: v1\nkind: Config\nx: &a []\ncontexts: *a\nclusters: *a\nusers: *a\n';
-    ground.write(text);
-    const said = await ground.sync();
+    fixture.write(text);
+    const said = await fixture.sync();
     expect(said.error).toBeDefined();
     expect(said.stdout).toBe('');
-    expect(ground.read()).toBe(text);
+    expect(fixture.read()).toBe(text);
   });
 });
