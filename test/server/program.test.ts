@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -440,13 +441,14 @@ test('traces of requests go to the collector, the last ones at the end', async (
   }
 });
 
-// Only root may, or a machine that lets everybody.
-const may443 = manyLoopbacks && (await freePort443());
-async function freePort443(): Promise<boolean> {
+// Only root may, or a machine that lets everybody. No other process listens at such an address.
+const address443 = `127.${randomInt(64, 128)}.${randomInt(256)}.${randomInt(1, 255)}`;
+const may443 = manyLoopbacks && (await isFree443());
+async function isFree443(): Promise<boolean> {
   const { createServer } = await import('node:net');
   const server = createServer();
   return await new Promise((resolve) => {
-    server.once('error', () => resolve(false)).listen(443, '127.0.0.31', () => server.close(() => resolve(true)));
+    server.once('error', () => resolve(false)).listen(443, address443, () => server.close(() => resolve(true)));
   });
 }
 
@@ -454,24 +456,24 @@ test.runIf(may443)('on port 443 with a certificate from tailscaled, renewed with
   const name = 'tka.example.ts.net';
   const make = (seconds: number) =>
     makeCertificates(name, { notBefore: new Date(), notAfter: new Date(Date.now() + seconds * 1000) });
-  let pair = await make(6);
-  const addresses = ['127.0.0.31'];
+  let pair = await make(12);
+  const addresses = [address443];
   await using tailscaled = await startTailscaled({
     tun: true,
     self: { hostName: 'tka', addresses },
     whois: () => alice,
     certificate: (asked) => (asked === name ? pair : undefined),
   });
-  const health = { host: '127.0.0.31', port: await freePort('127.0.0.31') };
+  const health = { host: address443, port: await freePort(address443) };
   await using server = new TkaServerProcess({ clusterInfo, health }, { TS_SOCKET: tailscaled.socketPath });
   await server.said(/listening for the API/);
-  const get = () =>
-    ask('https://127.0.0.31/api/v1alpha1/cluster-info', { servername: name, ca: pair.ca, headers: { host: name } });
+  const url = `https://${address443}/api/v1alpha1/cluster-info`;
+  const get = () => ask(url, { servername: name, ca: pair.ca, headers: { host: name } });
   const first = await get();
   expect(first.status).toBe(200);
   // The certificate has said already which server it is.
   const renamed = { servername: name, ca: pair.ca, headers: { host: 'tka.company.example' } };
-  expect((await ask('https://127.0.0.31/api/v1alpha1/cluster-info', renamed)).status).toBe(200);
+  expect((await ask(url, renamed)).status).toBe(200);
   pair = await make(3600);
   // It fails in between, which is told and tried again.
   tailscaled.fault.answer = { status: 500, body: 'acme: rate limited' };
