@@ -17,8 +17,8 @@ export interface Hooked {
   close(): void;
 }
 
-/** Starts the proxy. What the hook throws ends the call without an answer. */
-export async function hooked(access: Access, hook: Hook): Promise<Hooked> {
+/** Starts the proxy. What the hook throws ends the call without an answer. `gaveUp` is called when a caller leaves before its answer. */
+export async function hooked(access: Access, hook: Hook, gaveUp?: (path: string) => void): Promise<Hooked> {
   const { ca, cert, key } = await makeCertificates('127.0.0.1');
   const agent = new https.Agent({ ca: access.ca, keepAlive: true });
   const server = https.createServer({ cert, key }, (request, response) => {
@@ -27,6 +27,7 @@ export async function hooked(access: Access, hook: Hook): Promise<Hooked> {
     const { host: _, ...rest } = headers;
     const cut = () => response.destroy();
     request.pause();
+    response.once('close', () => response.writableFinished || gaveUp?.(path));
     Promise.resolve()
       .then(() => hook({ method, path }))
       .then(() => {
