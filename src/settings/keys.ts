@@ -1,15 +1,31 @@
 /** The keys, spelled as the Go CLI's documentation does; `tailscale.tag` and `tls.caFile` are ours. */
 export const settingKeys = {
-  'tailscale.hostname': { type: 'string', fallback: undefined },
-  'tailscale.tailnet': { type: 'string', fallback: '' },
-  'tailscale.port': { type: 'port', fallback: 443 },
-  'tailscale.tag': { type: 'tag', fallback: 'tag:tka' },
-  'tls.caFile': { type: 'string', fallback: undefined },
-  debug: { type: 'boolean', fallback: false },
-  'output.theme': { type: 'string', fallback: 'default' },
-  'output.long': { type: 'boolean', fallback: false },
-  'output.quiet': { type: 'boolean', fallback: false },
-  'api.retryAfterSeconds': { type: 'count', fallback: 1 },
+  'tailscale.hostname': {
+    type: 'string',
+    fallback: undefined,
+    meaning: 'the TKA server to ask when none is named: a host name or a URL',
+  },
+  'tailscale.tailnet': {
+    type: 'string',
+    fallback: '',
+    meaning: 'the DNS suffix of the tailnet, as in example.ts.net; tailscaled knows it',
+  },
+  'tailscale.port': {
+    type: 'port',
+    fallback: 443,
+    meaning: 'port of the TKA server: https on 443, plain http otherwise',
+  },
+  'tailscale.tag': { type: 'tag', fallback: 'tag:tka', meaning: 'tag that the TKA servers of the tailnet carry' },
+  'tls.caFile': {
+    type: 'string',
+    fallback: undefined,
+    meaning: 'file with certificate authorities to trust besides the usual ones',
+  },
+  debug: { type: 'boolean', fallback: false, meaning: 'verbose debug output on stderr, without tokens' },
+  'output.theme': { type: 'string', fallback: 'default', meaning: 'read for the Go CLI; without effect here' },
+  'output.long': { type: 'boolean', fallback: false, meaning: 'print tables as with -o wide' },
+  'output.quiet': { type: 'boolean', fallback: false, meaning: 'no notices' },
+  'api.retryAfterSeconds': { type: 'count', fallback: 1, meaning: 'read for the Go CLI; without effect here' },
 } as const;
 
 export type SettingKey = keyof typeof settingKeys;

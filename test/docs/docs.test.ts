@@ -9,7 +9,7 @@ import { configKeys } from '../../src/server/config/keys.ts';
 const root = path.join(import.meta.dirname, '../..');
 const files = [
   ...['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'deploy/README.md'],
-  ...fs.readdirSync(path.join(root, 'docs')).map((name) => `docs/${name}`),
+  ...fs.readdirSync(path.join(root, 'docs'), { recursive: true, encoding: 'utf8' }).map((name) => `docs/${name}`),
 ].filter((name) => name.endsWith('.md'));
 const textOf = (file: string): string => fs.readFileSync(path.join(root, file), 'utf8');
 
