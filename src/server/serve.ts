@@ -85,15 +85,18 @@ class TkaServer {
   // Ends what waits, for whatever reason the server stops.
   readonly #stopping = new AbortController();
   readonly #metrics = createMetrics({
-    version: versionInfo().version,
-    members: () => this.#mesh?.members(),
-    sessions: () => this.#provisioner?.sessions(),
-    leading: () => this.#provisioner?.leading(),
+    ...versionInfo(),
+    ready: () => this.#unready() === undefined,
+    members: () => this.#mesh?.counts(),
+    certificateUntil: () => this.#certificateUntil,
+    cluster: () => this.#provisioner,
   });
   readonly #limits = new CallerLimits();
   readonly #listening: ListenOptions;
   readonly #api: ApiListeners;
   #traces: Traces | undefined;
+  // When the certificate in use ends, in ms of Unix time; undefined without one.
+  #certificateUntil: number | undefined;
   // What the server waits for before it listens.
   #waitsFor: string | undefined = 'the server starts';
   #health: Server | undefined;
@@ -125,7 +128,8 @@ class TkaServer {
         this.#metrics.reconcile(pass);
         this.#traces?.reconcile(pass);
       },
-      onWatchBroken: () => this.#metrics.watchBroke(),
+      onWatchBroken: (resource) => this.#metrics.watchBroke(resource),
+      onAccount: (what) => this.#metrics.account(what),
     });
     const status = await this.#tailnetStatus();
     const pair = await this.#certificate(status);
@@ -182,7 +186,11 @@ class TkaServer {
     const name = certificateName(config, status);
     if (name === undefined) throw new TkaError('this machine has no name on the tailnet to have a certificate for');
     onWait('there is no certificate yet');
-    return await keepCertificate({ name, env, log, signal, onPair: (pair) => this.#api.renew(pair) });
+    const onPair = (pair: KeyPair, until: number) => {
+      this.#certificateUntil = until;
+      this.#api.renew(pair);
+    };
+    return await keepCertificate({ name, env, log, signal, onPair });
   }
 
   #listener(provisioner: Provisioner, status: TailnetStatus | undefined): RequestListener {

@@ -32,6 +32,7 @@ function frozen<T extends { readonly metadata: { readonly name: string } }>(...o
     get: (name) => known.get(name),
     all: () => known.values(),
     problem: () => undefined,
+    silentMs: () => 0,
     put: () => undefined,
     drop: () => undefined,
     stop: () => undefined,

@@ -241,8 +241,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the leader sees that a part of a sign-in is missing',
     file: 'src/server/provisioner/provisioner.ts',
-    find: 'const accounts = watchAccounts(namespace, { kube, log, onChange: lookLater });',
-    replace: 'const accounts = watchAccounts(namespace, { kube, log, onChange: () => undefined });',
+    find: "onBroken: () => onWatchBroken?.('serviceaccounts'),\n    onChange: lookLater,",
+    replace: "onBroken: () => onWatchBroken?.('serviceaccounts'),\n    onChange: () => undefined,",
     tests: stale,
   },
   {

@@ -96,6 +96,8 @@ export interface Answered {
   readonly status: number | undefined;
   /** Why it was refused, where it was, down to the cause; fit to be shown. */
   readonly refusal: string | undefined;
+  /** The kind of refusal; undefined where the request was not refused. */
+  readonly reason: RefusalReason | undefined;
   readonly ms: number;
   /** Set where the caller was named. */
   readonly caller: Caller | undefined;
@@ -103,17 +105,43 @@ export interface Answered {
   readonly port: number | undefined;
 }
 
+/**
+ * Why a request is refused. A metric has them as the values of a label, so they are few and fixed; docs/runbooks.md says
+ * what each means.
+ */
+export const refusalReasons = [
+  'no_grant',
+  'invalid_policy',
+  'missing_role',
+  'tagged_device',
+  'outside_tailnet',
+  'foreign_page',
+  'rate_limited',
+  'blocked',
+  'unavailable',
+  'error',
+  'other',
+] as const;
+
+export type RefusalReason = (typeof refusalReasons)[number];
+
 /** Thrown by identity and sign-ins: answered to the caller as it is. */
 export class Refusal extends Error {
   override readonly name = 'Refusal';
   readonly status: number;
   readonly body: ErrorBody;
   readonly retryAfterSeconds: number | undefined;
+  readonly reason: RefusalReason;
 
-  constructor(status: number, body: ErrorBody, retryAfterSeconds?: number) {
+  constructor(
+    status: number,
+    body: ErrorBody,
+    more: { readonly retryAfterSeconds?: number; readonly reason?: RefusalReason } = {},
+  ) {
     super(body.message);
     this.status = status;
     this.body = body;
-    this.retryAfterSeconds = retryAfterSeconds;
+    this.retryAfterSeconds = more.retryAfterSeconds;
+    this.reason = more.reason ?? (status === 503 ? 'unavailable' : status >= 500 ? 'error' : 'other');
   }
 }

@@ -4,7 +4,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { apiPath, type ErrorBody } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
 import { jsonAnswer, notFound, type RouteAnswer, textAnswer } from './answers.ts';
-import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
+import { type Caller, type HandlerOptions, Refusal, type RefusalReason } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';
 
 // Every request of the API has an empty body; a little is forgiven to clients that send `{}`.
@@ -58,6 +58,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     const path = (request.url ?? '/').split('?', 1)[0] as string;
     let caller: Caller | undefined;
     let refused: string | undefined;
+    let reason: RefusalReason | undefined;
     response.setHeader('X-Request-Id', id);
     response.setHeader('X-Content-Type-Options', 'nosniff');
     if (onRequest !== undefined) {
@@ -75,6 +76,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
           path: cleanText(path, 200),
           status,
           refusal: refused,
+          reason,
           ms,
           caller,
           address,
@@ -92,6 +94,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
         if (!(error instanceof Refusal) && !request.socket.destroyed) onError?.(error, request, id);
         const refusal = error instanceof Refusal ? error : new Refusal(500, { message: 'internal error' });
         refused = wholeOf(refusal.body);
+        reason = refusal.reason;
         // The Go server sends Retry-After with this route's 401 and 500 as well.
         const again = path === `${apiPath}/kubeconfig` && (refusal.status === 401 || refusal.status === 500);
         const headers =

@@ -201,12 +201,17 @@ export class CallerLimits implements RequestLimits {
       return await this.#whois.take(address, AbortSignal.any([signal, late]));
     } catch (error) {
       if (!late.aborted || signal.aborted) throw error;
-      throw new Refusal(503, { message: 'the TKA server is busy', advice: ['try again in a moment'] }, 1);
+      throw new Refusal(
+        503,
+        { message: 'the TKA server is busy', advice: ['try again in a moment'] },
+        { retryAfterSeconds: 1 },
+      );
     }
   }
 }
 
 function tooMany(message: string, waitMs: number): Refusal {
   const seconds = Math.max(1, Math.ceil(waitMs / 1_000));
-  return new Refusal(429, { message, advice: [`wait ${seconds} s, then try again`] }, seconds);
+  const advice = [`wait ${seconds} s, then try again`];
+  return new Refusal(429, { message, advice }, { retryAfterSeconds: seconds, reason: 'rate_limited' });
 }

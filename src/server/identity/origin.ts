@@ -31,13 +31,18 @@ export function guardOrigin(identity: Identity, { names, domains, secure }: OwnN
     whoIs(request, asking) {
       const called = urlOf(`http://${request.headers.host ?? 'localhost'}`);
       if (called === undefined || !(secure || isOwn(called.hostname))) {
-        throw new Refusal(421, {
-          message: 'this server does not go by the name that it is called by',
-          advice: ['call it by its name on the tailnet; tailscale.tailnet in its configuration says what that ends in'],
-        });
+        const advice = [
+          'call it by its name on the tailnet; tailscale.tailnet in its configuration says what that ends in',
+        ];
+        const message = 'this server does not go by the name that it is called by';
+        throw new Refusal(421, { message, advice }, { reason: 'foreign_page' });
       }
       if (request.method !== 'GET' && !isSameOrigin(request)) {
-        throw new Refusal(403, { message: 'requests of web pages from elsewhere are refused' });
+        throw new Refusal(
+          403,
+          { message: 'requests of web pages from elsewhere are refused' },
+          { reason: 'foreign_page' },
+        );
       }
       return identity.whoIs(request, asking);
     },

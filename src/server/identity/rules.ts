@@ -12,11 +12,14 @@ interface Rule {
 /** What a policy grants a caller: see Caller. */
 export type Grant = Pick<Caller, 'role' | 'periodMs' | 'problem' | 'revoked'>;
 
+const policyIsWrong = { reason: 'invalid_policy' } as const;
+
 /** Returns the grant of a capability's rules: the rule of the highest priority, or the problem with it. */
 export function grantOf(rules: readonly unknown[], login: string, capability: string): Grant {
   const none = { role: '', periodMs: 0 };
   if (rules.length === 0) {
-    return { ...none, problem: new Refusal(403, { message: 'No grant found for user' }), revoked: true };
+    const problem = new Refusal(403, { message: 'No grant found for user' }, { reason: 'no_grant' });
+    return { ...none, problem, revoked: true };
   }
   try {
     const best = bestOf(
@@ -28,7 +31,8 @@ export function grantOf(rules: readonly unknown[], login: string, capability: st
     // More than Go's can hold is none of its durations.
     if (periodMs !== undefined && periodMs <= 2 ** 63 / 1e6) return { role: best.role, periodMs };
     const cause = { message: goProblem(best.period) };
-    return { role: best.role, periodMs: 0, problem: new Refusal(422, { message: 'Error parsing duration', cause }) };
+    const problem = new Refusal(422, { message: 'Error parsing duration', cause }, policyIsWrong);
+    return { role: best.role, periodMs: 0, problem };
   } catch (error) {
     if (error instanceof Refusal) return { ...none, problem: error };
     throw error;
@@ -43,19 +47,27 @@ function bestOf(rules: readonly Rule[], login: string, capability: string): Rule
   const rival = others.find(({ role, period }) => role !== best.role || period !== best.period);
   if (rival === undefined) return best;
   const told = ({ role, period }: Rule): string => `role ${quoted(role, 128)} for ${quoted(period, 128)}`;
-  throw new Refusal(400, {
-    message: `two rules of the capability ${quoted(capability, 128)} grant ${cleanText(login, 320)} different access with priority ${priority}: ${told(best)} and ${told(rival)}`,
-    advice: ["ask an admin of the tailnet to give one of the two rules a higher priority in the tailnet's policy"],
-  });
+  throw new Refusal(
+    400,
+    {
+      message: `two rules of the capability ${quoted(capability, 128)} grant ${cleanText(login, 320)} different access with priority ${priority}: ${told(best)} and ${told(rival)}`,
+      advice: ["ask an admin of the tailnet to give one of the two rules a higher priority in the tailnet's policy"],
+    },
+    policyIsWrong,
+  );
 }
 
 function readRule(rule: unknown, login: string): Rule {
   const wrong = (what: string): Refusal =>
-    new Refusal(400, {
-      message: 'Error unmarshaling api capability map',
-      advice: [`Check the syntax of your api ACL for user ${cleanText(login, 320)}.`],
-      cause: { message: what },
-    });
+    new Refusal(
+      400,
+      {
+        message: 'Error unmarshaling api capability map',
+        advice: [`Check the syntax of your api ACL for user ${cleanText(login, 320)}.`],
+        cause: { message: what },
+      },
+      policyIsWrong,
+    );
   if (typeof rule !== 'object' || rule === null || Array.isArray(rule)) throw wrong('a rule is no object');
   const { role, period = '', priority = 0 } = rule as Readonly<Record<string, unknown>>;
   if (typeof role !== 'string' || role === '') throw wrong('the role of a rule must be the name of a ClusterRole');

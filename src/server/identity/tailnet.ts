@@ -43,7 +43,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
           message: 'the TKA server cannot ask tailscaled who you are',
           advice: ['try again in a moment', 'if it stays so, ask who runs the TKA server: its log says why'],
         },
-        1,
+        { retryAfterSeconds: 1 },
       );
     }
   }
@@ -54,7 +54,9 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
   return {
     async whoIs(request, asking): Promise<Caller> {
       const { remoteAddress, remotePort } = request.socket;
-      if (isForwarded(request)) throw new Refusal(403, { message: 'Unauthorized request from Funnel' });
+      if (isForwarded(request)) {
+        throw new Refusal(403, { message: 'Unauthorized request from Funnel' }, { reason: 'outside_tailnet' });
+      }
       if (remoteAddress === undefined || remotePort === undefined) throw gone();
       const [who, name] = await ask(remoteAddress, remotePort, asking?.signal);
       // His port may be somebody else's by now, and so may the answer.
@@ -62,12 +64,18 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       // A caller who has to wait for that is judged by a grant that is 3 s old at most.
       await asking?.admit(who === undefined ? remoteAddress : who.tags.join() || who.login);
       if (who === undefined) {
-        throw new Refusal(403, {
-          message: 'your connection does not come from a device of the tailnet',
-          advice: ['connect to the tailnet: tailscale up'],
-        });
+        throw new Refusal(
+          403,
+          {
+            message: 'your connection does not come from a device of the tailnet',
+            advice: ['connect to the tailnet: tailscale up'],
+          },
+          { reason: 'outside_tailnet' },
+        );
       }
-      if (who.tags.length > 0) throw new Refusal(400, { message: 'tagged nodes not (yet) supported' });
+      if (who.tags.length > 0) {
+        throw new Refusal(400, { message: 'tagged nodes not (yet) supported' }, { reason: 'tagged_device' });
+      }
       const { login, device } = who;
       const username = login.split('@', 1)[0] ?? '';
       if (username === '') throw new Refusal(400, { message: 'tailscaled knows no login name for your device' });

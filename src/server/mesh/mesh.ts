@@ -1,6 +1,6 @@
 // A member of the mesh: listens on the gossip port, reads some members each interval, and tells who there is.
 import type { Server } from 'node:http';
-import type { MemberRow } from '../../tka/types.ts';
+import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { systemCode } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
@@ -14,11 +14,15 @@ import { type GossipQuestion, readAnswer } from './wire.ts';
 export type { TailnetNode, Whois } from './gate.ts';
 export type { Dial } from './peer.ts';
 
+export type MemberCounts = Readonly<Record<MemberState | 'left', number>>;
+
 export interface Mesh extends AsyncDisposable {
   /** The gossip port. */
   readonly port: number;
   /** All members, this one too, by name. */
   members(): readonly MemberRow[];
+  /** How many members there are by state, this one too. Those that said goodbye are `left`, and not `dead`. */
+  counts(): MemberCounts;
   /** Says something new of this server. Throws UsageError for what no member may say. */
   update(record: OwnRecord): void;
   /** Tells the other members that this one goes (for 2 s at most), and stops. */
@@ -191,6 +195,11 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   return {
     port,
     members: () => member.members().map(rowOf),
+    counts() {
+      const counts = { healthy: 0, suspected: 0, dead: 0, left: 0 };
+      for (const { state, record } of member.members()) counts[state === 'dead' && record.left ? 'left' : state]++;
+      return counts;
+    },
     update: (record) => member.update({ ...record, gossipPort: port }),
     leave: () => endOnce(true),
     stop: () => endOnce(false),

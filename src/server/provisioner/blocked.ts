@@ -79,7 +79,11 @@ export function beyondGo(holder: string, name: string, isChange: boolean): Block
 /** Answers the caller with a sign-in's problem. 422: the client does not try again. */
 export function blockedRefusal(username: string, text: string): Refusal {
   const [message = '', ...advice] = text.split('\n');
-  return new Refusal(422, { message: `Error provisioning access for user ${username}`, advice, cause: { message } });
+  return new Refusal(
+    422,
+    { message: `Error provisioning access for user ${username}`, advice, cause: { message } },
+    { reason: 'blocked' },
+  );
 }
 
 export const createAdvice = 'check Kubernetes connectivity and that the operator has create permissions';
@@ -89,11 +93,12 @@ export const readAdvice = 'check Kubernetes connectivity and that the operator h
 export const tokenAdvice = 'check that the service account exists and Kubernetes has token generation enabled';
 
 export function noSuchRole(role: string): Refusal {
-  return new Refusal(422, {
-    message: `the role "${role}" does not exist in this cluster`,
-    advice: [`ask the administrator to create the ClusterRole "${role}", or to name another one in the policy's grant`],
-    cause: { message: `clusterroles.rbac.authorization.k8s.io "${role}" not found` },
-  });
+  const advice = [
+    `ask the administrator to create the ClusterRole "${role}", or to name another one in the policy's grant`,
+  ];
+  const cause = { message: `clusterroles.rbac.authorization.k8s.io "${role}" not found` };
+  const message = `the role "${role}" does not exist in this cluster`;
+  return new Refusal(422, { message, advice, cause }, { reason: 'missing_role' });
 }
 
 export function stillThere(caller: Caller): Refusal {
@@ -103,7 +108,7 @@ export function stillThere(caller: Caller): Refusal {
       message: `your last sign-in is still being deleted (${namesOf(caller).join(', ')})`,
       advice: ["try again in a moment; if it stays so, ask the cluster's administrator: a finalizer keeps it"],
     },
-    1,
+    { retryAfterSeconds: 1, reason: 'blocked' },
   );
 }
 

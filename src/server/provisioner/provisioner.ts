@@ -15,7 +15,7 @@ import { ClusterInfoSource, type ConfigMapSource, signInStore } from './cluster-
 import { IndexByLogin } from './index-by-login.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
 import { signInOfBinding, type TkaSignin } from './objects.ts';
-import { WorkQueue } from './queue.ts';
+import { type QueueCounts, WorkQueue } from './queue.ts';
 import { type Reconciled, Reconciler, Stale, survey } from './reconciler.ts';
 import { endOf, hasAttempt, isSettled, loginOf } from './sign-in.ts';
 import { createSignIns } from './sign-ins.ts';
@@ -44,8 +44,10 @@ export interface ProvisionerOptions {
   readonly resyncMs?: number;
   /** Told of every pass over a sign-in. */
   readonly onReconcile?: (pass: ReconcilePass) => void;
-  /** Told whenever the watch on sign-ins broke; it is taken up again. */
-  readonly onWatchBroken?: () => void;
+  /** Told whenever the watch on a resource broke; it is taken up again. */
+  readonly onWatchBroken?: (resource: WatchedResource) => void;
+  /** Told of each ServiceAccount that this replica creates or deletes. */
+  readonly onAccount?: (what: 'created' | 'deleted') => void;
 }
 
 /** One pass over one sign-in. */
@@ -54,8 +56,20 @@ export interface ReconcilePass {
   readonly namespace: string;
   readonly ms: number;
   readonly failed: boolean;
+  /** The pass ended early, because something changed meanwhile: it is done again. */
+  readonly again: boolean;
   /** Set when this pass signed somebody in, or extended a sign-in. */
   readonly signedIn: { readonly username: string; readonly role: string } | undefined;
+}
+
+/** What a provisioner follows in the cluster. */
+export const watchedResources = ['tkasignins', 'serviceaccounts', 'clusterrolebindings'] as const;
+
+export type WatchedResource = (typeof watchedResources)[number];
+
+export interface WatchState {
+  readonly connected: boolean;
+  readonly silentMs: number;
 }
 
 /** A running provisioner. */
@@ -66,8 +80,14 @@ export interface Provisioner {
   /** Why sign-ins cannot be served as they should; undefined when they can. */
   unready(): string | undefined;
   leading(): boolean;
+  /** A Go operator holds the lease. */
+  goLeading(): boolean;
   /** How many people are signed in, by role. */
   sessions(): ReadonlyMap<string, number>;
+  /** The copies that follow the cluster, by resource: whether each does, and how long the API server has been silent. */
+  watches(): ReadonlyMap<WatchedResource, WatchState>;
+  /** What the leader has to do; undefined while this replica does not lead. */
+  queue(): QueueCounts | undefined;
   /** Finishes what is under way and gives the lease back; calls of `signIns` that are not answered yet may fail. */
   stop(): Promise<void>;
 }
@@ -91,7 +111,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const watch = watchSignIns(namespace, {
     kube,
     log,
-    onBroken: onWatchBroken,
+    onBroken: () => onWatchBroken?.('tkasignins'),
     onChange(name, signIn) {
       index.set(name, signIn);
       const end = signIn && endOf(signIn, Date.now());
@@ -102,10 +122,21 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       else lookLater(name);
     },
   });
-  const accounts = watchAccounts(namespace, { kube, log, onChange: lookLater });
-  const bindings = watchBindings({ kube, log, onChange: (name) => lookLater(signInOfBinding(name) ?? name) });
+  const accounts = watchAccounts(namespace, {
+    kube,
+    log,
+    onBroken: () => onWatchBroken?.('serviceaccounts'),
+    onChange: lookLater,
+  });
+  const bindings = watchBindings({
+    kube,
+    log,
+    onBroken: () => onWatchBroken?.('clusterrolebindings'),
+    onChange: (name) => lookLater(signInOfBinding(name) ?? name),
+  });
   const copies = { signIns: watch, accounts, bindings };
-  const reconciler = new Reconciler({ kube, namespace, log, copies });
+  const { onAccount } = options;
+  const reconciler = new Reconciler({ kube, namespace, log, copies, ...(onAccount && { onAccount }) });
 
   /** As the leader, sees to a sign-in, unless the replica that works on it has done so when the time is over. */
   function lookLater(name: string): void {
@@ -121,6 +152,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   async function pass(name: string, run: () => Promise<Reconciled>): Promise<TkaSignin | undefined> {
     const start = performance.now();
     let failed = true;
+    let again = false;
     let signedIn: ReconcilePass['signedIn'];
     try {
       const { signIn, isNew } = await run();
@@ -136,12 +168,14 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     } catch (error) {
       const known = watch.get(name);
       const about = { name, login: known && loginOf(known), err: error };
-      if (error instanceof Stale || isStatus(error, 409)) log.debug(about, 'to be looked at again');
+      again = error instanceof Stale || isStatus(error, 409);
+      failed = !again;
+      if (again) log.debug(about, 'to be looked at again');
       else if (error instanceof Blocked) log.warn({ ...about, advice: error.advice }, 'a sign-in is blocked');
       else log.error(about, 'a sign-in could not be reconciled');
       throw error;
     } finally {
-      onReconcile?.({ name, namespace, ms: performance.now() - start, failed, signedIn });
+      onReconcile?.({ name, namespace, ms: performance.now() - start, failed, again, signedIn });
     }
   }
 
@@ -236,6 +270,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     clusterInfo,
     unready: () => watch.problem() ?? source.problem(),
     leading: () => candidate.leading(),
+    goLeading: () => candidate.goLeader() !== undefined,
     sessions() {
       const counts = new Map<string, number>();
       for (const signIn of watch.all()) {
@@ -244,6 +279,16 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       }
       return counts;
     },
+    watches() {
+      const followed = { tkasignins: watch, serviceaccounts: accounts, clusterrolebindings: bindings };
+      return new Map(
+        watchedResources.map((resource) => {
+          const copy = followed[resource];
+          return [resource, { connected: copy.problem() === undefined, silentMs: copy.silentMs() }];
+        }),
+      );
+    },
+    queue: () => queue?.counts(),
     async stop() {
       stopping.abort();
       for (const copy of Object.values(copies)) copy.stop();

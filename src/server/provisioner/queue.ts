@@ -7,6 +7,11 @@ export interface QueueOptions {
   readonly concurrency: number;
 }
 
+export interface QueueCounts {
+  readonly waiting: number;
+  readonly failing: number;
+}
+
 const firstRetryMs = 50;
 const lastRetryMs = 30_000;
 
@@ -30,6 +35,11 @@ export class WorkQueue {
     if (this.#stopped) return;
     this.#waiting.add(key);
     this.#next();
+  }
+
+  /** How many keys wait to be worked on, and of how many the last attempt failed. */
+  counts(): QueueCounts {
+    return { waiting: this.#waiting.size, failing: this.#failures.size };
   }
 
   /** Begins nothing new; resolves when what is under way has ended. */

@@ -49,6 +49,8 @@ export interface ReconcilerOptions {
   readonly log: Log;
   /** Spares it reading. Default: it reads everything. */
   readonly copies?: Copies;
+  /** Told of each ServiceAccount that is created or deleted. */
+  readonly onAccount?: (what: 'created' | 'deleted') => void;
 }
 
 /** Something changed while it was looked at: to be looked at again. */
@@ -72,12 +74,14 @@ export class Reconciler {
   readonly #namespace: string;
   readonly #log: Log;
   readonly #copies: Copies | undefined;
+  readonly #onAccount: ReconcilerOptions['onAccount'];
 
-  constructor({ kube, namespace, log, copies }: ReconcilerOptions) {
+  constructor({ kube, namespace, log, copies, onAccount }: ReconcilerOptions) {
     this.#kube = kube;
     this.#namespace = namespace;
     this.#log = log;
     this.#copies = copies;
+    this.#onAccount = onAccount;
   }
 
   /**
@@ -216,6 +220,7 @@ export class Reconciler {
   async #removeAccount(account: ServiceAccount): Promise<boolean> {
     const { name, uid } = account.metadata;
     const removed = await this.#kube.remove(this.#accountPath(name), { uid });
+    if (removed) this.#onAccount?.('deleted');
     this.#copies?.accounts.drop(account);
     return removed;
   }
@@ -270,6 +275,7 @@ export class Reconciler {
       await this.#removeAccount(old);
     }
     const made = await this.#kube.create<ServiceAccount>(paths.accounts(this.#namespace), accountFor(signIn));
+    this.#onAccount?.('created');
     this.#copies?.accounts.put(made);
   }
 

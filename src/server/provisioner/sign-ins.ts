@@ -282,10 +282,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
   /** Why the policy's grant cannot be followed here. */
   async function refusalOf({ username, role, periodMs }: Caller): Promise<Refusal | undefined> {
     if (periodMs < minimumMs) {
-      return new Refusal(422, {
-        message: '`period` may not specify a duration less than 10 minutes',
-        advice: [`Specify a period greater than 10 minutes in your api ACL for user ${username}`],
-      });
+      const advice = [`Specify a period greater than 10 minutes in your api ACL for user ${username}`];
+      const message = '`period` may not specify a duration less than 10 minutes';
+      return new Refusal(422, { message, advice }, { reason: 'invalid_policy' });
     }
     return (await roles.has(role)) ? undefined : noSuchRole(role);
   }

@@ -43,6 +43,8 @@ export interface Watched<T> {
   all(): Iterable<T>;
   /** Why the copy may be old; undefined while it follows the cluster. */
   problem(): string | undefined;
+  /** Milliseconds since the API server last said something of it; since the start, if it never has. */
+  silentMs(): number;
   /** Takes over an object that this process has just read or written, before the watch tells of it. */
   put(object: T): void;
   /** Forgets an object that this process has just deleted. */
@@ -97,6 +99,7 @@ function watchCollection<T extends Named>(
   const known = new Map<string, T>();
   // The version of the copy; undefined where it must be listed.
   let version: string | undefined;
+  const startedAt = performance.now();
   let confirmedAt = Number.NEGATIVE_INFINITY;
   let broken: string | undefined = 'the API server has not answered yet';
   let failures = 0;
@@ -177,6 +180,7 @@ function watchCollection<T extends Named>(
       if (broken !== undefined || silentMs <= freshMs) return broken;
       return `the API server has told nothing of ${what} for ${Math.round(silentMs / 1000)} s`;
     },
+    silentMs: () => performance.now() - Math.max(confirmedAt, startedAt),
     put(object) {
       const old = known.get(object.metadata.name);
       // What the watch has passed is in the copy, or was deleted since.

@@ -10,8 +10,8 @@ export interface CertificateOptions {
   readonly log: Log;
   /** Ends the waiting. */
   readonly signal: AbortSignal;
-  /** Told of each new pair, the first one included. */
-  readonly onPair: (pair: TailnetCertificate) => void;
+  /** Told of each new pair, the first one included, and when its certificate ends (Unix time in ms). */
+  readonly onPair: (pair: TailnetCertificate, until: number) => void;
 }
 
 const minute = 60_000;
@@ -69,8 +69,9 @@ async function obtain({ name, env, log, signal, onPair }: CertificateOptions, pa
       const pair = await certificateFor(name, { env, timeout, log: (line) => log.debug({}, line) });
       const certificate = new X509Certificate(pair.cert);
       if (!certificate.checkPrivateKey(createPrivateKey(pair.key))) throw new Error('the key is not the certificate’s');
-      onPair(pair);
-      return { pair, from: Date.parse(certificate.validFrom), until: Date.parse(certificate.validTo) };
+      const until = Date.parse(certificate.validTo);
+      onPair(pair, until);
+      return { pair, from: Date.parse(certificate.validFrom), until };
     } catch (error) {
       signal.throwIfAborted();
       const { hints = [] } = error as { readonly hints?: readonly string[] };

@@ -1,18 +1,30 @@
-// What is counted, for Prometheus. The names are the Go server's and its operator's where they have one. No label grows
-// with the number of users, sign-ins or paths, and none names a person: whoever reaches the port can read them.
+// Metrics for Prometheus. Names that the Go server, controller-runtime or client-go have are theirs; all follow
+// https://prometheus.io/docs/practices/naming. No label grows with the number of users, sign-ins or paths, and none names a
+// person: anybody who reaches the port can read them. docs/reference/metrics.md lists them all.
+import { totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { apiPath, type MemberRow, type MemberState } from '../../tka/types.ts';
+import { apiPath } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
-import type { Answered } from '../http/contract.ts';
-import type { ReconcilePass } from '../provisioner/provisioner.ts';
+import { type Answered, refusalReasons } from '../http/contract.ts';
+import { leaseName } from '../provisioner/lease.ts';
+import {
+  type Provisioner,
+  type ReconcilePass,
+  type WatchedResource,
+  watchedResources,
+} from '../provisioner/provisioner.ts';
 
-/** What is looked at when somebody asks for the metrics; undefined while there is none. */
+/** What is read when somebody asks for the metrics; undefined while there is none. */
 export interface MetricsSources {
   readonly version: string;
-  readonly members: () => readonly MemberRow[] | undefined;
-  /** How many people are signed in, by role. */
-  readonly sessions: () => ReadonlyMap<string, number> | undefined;
-  readonly leading: () => boolean | undefined;
+  readonly commit: string;
+  /** Whether the server serves as it should, as `/ready` says. */
+  readonly ready: () => boolean;
+  /** How many members the mesh has, by state. */
+  readonly members: () => Readonly<Record<string, number>> | undefined;
+  /** When the certificate in use ends, in milliseconds of Unix time. */
+  readonly certificateUntil: () => number | undefined;
+  readonly cluster: () => Pick<Provisioner, 'sessions' | 'leading' | 'goLeading' | 'watches' | 'queue'> | undefined;
 }
 
 export interface Metrics {
@@ -22,136 +34,236 @@ export interface Metrics {
   readonly controller: Registry;
   request(answered: Answered): void;
   reconcile(pass: ReconcilePass): void;
-  watchBroke(): void;
+  watchBroke(resource: WatchedResource): void;
+  account(what: 'created' | 'deleted'): void;
 }
 
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 const controllerName = 'tkasignin';
-const states: readonly MemberState[] = ['healthy', 'suspected', 'dead'];
-const role = (name: string | undefined): string => cleanText(name ?? '', 253);
+// The tailnet's policy names the roles. It is not the network, but it may change again and again.
+const mostRoles = 100;
 
-/** Two registries and what counts into them. */
-export function createMetrics({ version, members, sessions, leading }: MetricsSources): Metrics {
+/** Makes the two registries and what counts into them. */
+export function createMetrics({ version, commit, ready, members, certificateUntil, cluster }: MetricsSources): Metrics {
+  const roles = new Set<string>();
+  const role = (given = ''): string => {
+    const name = cleanText(given, 253);
+    if (roles.size < mostRoles) roles.add(name);
+    return roles.has(name) ? name : 'other';
+  };
   const server = new Registry();
   const controller = new Registry();
   collectDefaultMetrics({ register: server });
 
   new Gauge({
-    name: 'tka_server_info',
-    help: 'The version of this server',
-    labelNames: ['version'],
+    name: 'tka_build_info',
+    help: 'Version and commit of the server; always 1',
+    labelNames: ['version', 'commit'],
     registers: [server],
-  }).set({ version }, 1);
+  }).set({ version, commit }, 1);
+  new Gauge({
+    name: 'tka_server_ready',
+    help: '1 while the server serves as it should, as /ready says; 0 otherwise',
+    registers: [server],
+    collect() {
+      this.set(ready() ? 1 : 0);
+    },
+  });
+  const limit = process.constrainedMemory();
+  // Without a limit the system says 0, or more than there is.
+  if (limit > 0 && limit < totalmem()) {
+    new Gauge({
+      name: 'tka_memory_limit_bytes',
+      help: 'Memory limit of the container in bytes; absent without a limit',
+      registers: [server],
+    }).set(limit);
+  }
   const requests = new Counter({
     name: 'tka_server_requests_total',
-    help: 'Requests to the API; status 499 where the caller hung up',
+    help: 'API requests; status 499: the caller hung up',
     labelNames: ['method', 'route', 'status'],
     registers: [server],
   });
   const duration = new Histogram({
     name: 'tka_server_request_duration_seconds',
-    help: 'How long requests to the API took',
+    help: 'Duration of API requests in seconds',
     labelNames: ['method', 'route'],
     buckets: seconds,
     registers: [server],
   });
   const logins = new Counter({
     name: 'tka_login_attempts_total',
-    help: 'Sign-ins asked for, by cluster role and outcome: success, forbidden or error',
+    help: 'Requests to sign in, by outcome: success, forbidden, error',
     labelNames: ['cluster_role', 'outcome'],
     registers: [server],
   });
+  const refusals = new Counter({
+    name: 'tka_sign_ins_refused_total',
+    help: 'Requests to sign in that were refused, by reason',
+    labelNames: ['reason'],
+    registers: [server],
+  });
+  // An increase is seen only from a value that was there before.
+  for (const reason of refusalReasons) refusals.inc({ reason }, 0);
   const strangers = new Counter({
     name: 'tka_server_identity_failures_total',
-    help: 'Requests whose caller was not named, or has no grant, by the status of the refusal',
+    help: 'API requests whose caller could not be identified, by HTTP status',
     labelNames: ['status'],
     registers: [server],
   });
   new Gauge({
     name: 'tka_mesh_members',
-    help: 'Members of the mesh, this one too, by state',
+    help: 'Members of the mesh, this server included, by state: healthy, suspected, dead, left; absent without gossip',
     labelNames: ['state'],
     registers: [server],
     collect() {
-      const rows = members();
-      if (rows === undefined) return this.reset();
-      for (const state of states) this.set({ state }, rows.filter((row) => row.state === state).length);
+      this.reset();
+      for (const [state, count] of Object.entries(members() ?? {})) this.set({ state }, count);
+    },
+  });
+  new Gauge({
+    name: 'tka_certificate_expiry_timestamp_seconds',
+    help: 'Unix time at which the TLS certificate in use expires; absent without TLS',
+    registers: [server],
+    collect() {
+      const until = certificateUntil();
+      if (until === undefined) this.remove();
+      else this.set(until / 1000);
     },
   });
 
   const passes = new Counter({
     name: 'controller_runtime_reconcile_total',
-    help: 'Passes over a sign-in, by result',
+    help: 'Reconciliations of a sign-in, by result: success, error, requeue (something changed meanwhile)',
     labelNames: ['controller', 'result'],
     registers: [controller],
   });
+  for (const result of ['success', 'error', 'requeue']) passes.inc({ controller: controllerName, result }, 0);
   const failures = new Counter({
     name: 'controller_runtime_reconcile_errors_total',
-    help: 'Passes over a sign-in that failed; each is tried again',
+    help: 'Reconciliations of a sign-in that failed; each is tried again',
     labelNames: ['controller'],
     registers: [controller],
   });
   failures.inc({ controller: controllerName }, 0);
   const passDuration = new Histogram({
-    name: 'tka_reconciler_duration',
-    help: 'How long a pass over a sign-in took, in microseconds',
-    labelNames: ['reconciler', 'namespace'],
-    buckets: seconds.map((value) => value * 1e6),
+    name: 'controller_runtime_reconcile_time_seconds',
+    help: 'Duration of reconciliations of a sign-in in seconds',
+    labelNames: ['controller'],
+    buckets: seconds,
     registers: [controller],
+  });
+  new Gauge({
+    name: 'workqueue_depth',
+    help: 'Sign-ins that wait to be reconciled; 0 where this replica does not lead',
+    labelNames: ['name'],
+    registers: [controller],
+    collect() {
+      this.set({ name: controllerName }, cluster()?.queue()?.waiting ?? 0);
+    },
+  });
+  new Gauge({
+    name: 'tka_sign_ins_failing',
+    help: 'Sign-ins whose last reconciliation failed; 0 where this replica does not lead',
+    registers: [controller],
+    collect() {
+      this.set(cluster()?.queue()?.failing ?? 0);
+    },
   });
   const signIns = new Counter({
     name: 'tka_user_signins_total',
-    help: 'Sign-ins that were given access, or more time, by cluster role',
+    help: 'Sign-ins that were provisioned or extended',
     labelNames: ['cluster_role'],
-    registers: [controller],
-  });
-  const watch = new Counter({
-    name: 'tka_watch_errors_total',
-    help: 'How often the watch on sign-ins broke',
     registers: [controller],
   });
   new Gauge({
     name: 'tka_active_user_sessions',
-    help: 'People signed in now, by cluster role',
+    help: 'Active sign-ins in the cluster; every replica states the same',
     labelNames: ['cluster_role'],
     registers: [controller],
     collect() {
       this.reset();
-      for (const [name, count] of sessions() ?? []) this.inc({ cluster_role: role(name) }, count);
+      for (const [name, count] of cluster()?.sessions() ?? []) this.inc({ cluster_role: role(name) }, count);
+    },
+  });
+  const created = new Counter({
+    name: 'tka_service_accounts_created_total',
+    help: 'ServiceAccounts that this replica created for sign-ins',
+    registers: [controller],
+  });
+  const deleted = new Counter({
+    name: 'tka_service_accounts_deleted_total',
+    help: 'ServiceAccounts of sign-ins that this replica deleted',
+    registers: [controller],
+  });
+  new Gauge({
+    name: 'tka_watch_connected',
+    help: '1 while the copy of a resource follows the cluster, 0 otherwise',
+    labelNames: ['resource'],
+    registers: [controller],
+    collect() {
+      const watches = cluster()?.watches();
+      for (const resource of watchedResources) this.set({ resource }, watches?.get(resource)?.connected ? 1 : 0);
     },
   });
   new Gauge({
+    name: 'tka_watch_age_seconds',
+    help: 'Seconds since the API server last said something about a resource',
+    labelNames: ['resource'],
+    registers: [controller],
+    collect() {
+      for (const [resource, { silentMs }] of cluster()?.watches() ?? []) this.set({ resource }, silentMs / 1000);
+    },
+  });
+  const broken = new Counter({
+    name: 'tka_watch_errors_total',
+    help: 'Times that a watch broke; it is opened again',
+    labelNames: ['resource'],
+    registers: [controller],
+  });
+  for (const resource of watchedResources) broken.inc({ resource }, 0);
+  new Gauge({
     name: 'leader_election_master_status',
-    help: '1 while this replica leads',
+    help: '1 while this replica leads, 0 otherwise',
     labelNames: ['name'],
     registers: [controller],
     collect() {
-      this.set({ name: 'controller.tka.specht-labs.de' }, leading() ? 1 : 0);
+      this.set({ name: leaseName }, cluster()?.leading() ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: 'tka_go_server_leading',
+    help: '1 while the operator of a Go server holds the leader lease, 0 otherwise',
+    registers: [controller],
+    collect() {
+      this.set(cluster()?.goLeading() ? 1 : 0);
     },
   });
 
   return {
     server,
     controller,
-    request({ method: asked, route = 'other', status = 499, ms, caller }) {
-      // Methods and paths are the caller's to choose: those that mean nothing are counted as one.
+    request({ method: asked, route = 'other', status = 499, reason, ms, caller }) {
+      // The caller chooses methods and paths: those that mean nothing are counted as one.
       const method = asked === 'GET' || asked === 'POST' ? asked : 'other';
       requests.inc({ method, route, status });
       duration.observe({ method, route }, ms / 1000);
-      // 413 and 405 come before the question who it is.
+      // 413 and 405 come before the caller is identified.
       const refused = status >= 400 && ![404, 405, 413, 499].includes(status);
       if (route !== 'other' && caller === undefined && refused) strangers.inc({ status });
       if (route === `${apiPath}/login` && method === 'POST') {
         const outcome = status === 202 ? 'success' : status === 403 ? 'forbidden' : 'error';
         logins.inc({ cluster_role: role(caller?.role), outcome });
+        if (reason !== undefined && status !== 499) refusals.inc({ reason });
       }
     },
-    reconcile({ namespace, ms, failed, signedIn }) {
-      passes.inc({ controller: controllerName, result: failed ? 'error' : 'success' });
+    reconcile({ ms, failed, again, signedIn }) {
+      passes.inc({ controller: controllerName, result: failed ? 'error' : again ? 'requeue' : 'success' });
       if (failed) failures.inc({ controller: controllerName });
-      passDuration.observe({ reconciler: controllerName, namespace }, ms * 1000);
+      passDuration.observe({ controller: controllerName }, ms / 1000);
       if (signedIn !== undefined) signIns.inc({ cluster_role: role(signedIn.role) });
     },
-    watchBroke: () => watch.inc(),
+    watchBroke: (resource) => broken.inc({ resource }),
+    account: (what) => (what === 'created' ? created : deleted).inc(),
   };
 }

@@ -174,7 +174,7 @@ test('what goes wrong inside stays inside', async () => {
 
 test('identity stands before every route, and a refusal may say when to come back', async () => {
   const whoIs = () => {
-    throw new Refusal(503, { message: 'tailscaled is away' }, 7);
+    throw new Refusal(503, { message: 'tailscaled is away' }, { retryAfterSeconds: 7 });
   };
   await serve({ identity: { whoIs }, members: () => [] });
   for (const [method, path] of [

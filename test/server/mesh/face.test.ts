@@ -268,6 +268,21 @@ test('a dialler that never comes back holds up nobody', async () => {
   await mesh.leave();
 });
 
+test('members that left are not counted as dead', async () => {
+  const [found, gone] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const peer = await member('peer', { key });
+  const mesh = await member('a', {
+    key,
+    bootstrapPeers: [`${host}:${peer.port}`],
+    onChange: ({ name, state }) => name === 'peer' && (state === 'healthy' ? found : gone).resolve(),
+  });
+  await found.promise;
+  expect(mesh.counts()).toEqual({ healthy: 2, suspected: 0, dead: 0, left: 0 });
+  await peer.leave();
+  await gone.promise;
+  expect(mesh.counts()).toEqual({ healthy: 1, suspected: 0, dead: 0, left: 1 });
+});
+
 test('two of one name say so', async () => {
   const heard = [Promise.withResolvers<string>(), Promise.withResolvers<string>()];
   const peer = await member('peer', { key });

@@ -1,17 +1,19 @@
 import { createServer, type Server } from 'node:http';
 import { afterEach, describe, expect, test } from 'vitest';
-import { Refusal } from '../../../src/server/http/contract.ts';
+import { Refusal, type RefusalReason, refusalReasons } from '../../../src/server/http/contract.ts';
 import { close, listen } from '../../../src/server/http/listen.ts';
+import type { WatchedResource, WatchState } from '../../../src/server/provisioner/provisioner.ts';
 import { createHealth } from '../../../src/server/telemetry/health.ts';
 import { createMetrics, type Metrics, type MetricsSources } from '../../../src/server/telemetry/metrics.ts';
-import type { MemberRow } from '../../../src/tka/types.ts';
 import { alice, api, ask, members, serve, signedIn } from '../support.ts';
 
 const quiet: MetricsSources = {
   version: '1.2.3',
+  commit: 'abc',
+  ready: () => true,
   members: () => undefined,
-  sessions: () => undefined,
-  leading: () => undefined,
+  certificateUntil: () => undefined,
+  cluster: () => undefined,
 };
 let server: Server | undefined;
 let healthPort = 0;
@@ -82,11 +84,11 @@ describe('requests', () => {
     const metrics = await watched();
     const login: [string, string] = ['POST', `${api}/login`];
     await counted(metrics, [login, login]);
-    const refuse = (status: number) => () => {
-      throw new Refusal(status, { message: 'no' });
+    const refuse = (status: number, reason: RefusalReason) => () => {
+      throw new Refusal(status, { message: 'no' }, { reason });
     };
-    await counted(metrics, [login, ['GET', `${api}/cluster-info`]], { identity: { whoIs: refuse(403) } });
-    await counted(metrics, [login], { signIns: { ...signedIn, signIn: refuse(422) } });
+    await counted(metrics, [login, ['GET', `${api}/cluster-info`]], { identity: { whoIs: refuse(403, 'no_grant') } });
+    await counted(metrics, [login], { signIns: { ...signedIn, signIn: refuse(422, 'blocked') } });
     expect((await lines('tka_login_attempts_total')).sort()).toEqual([
       'tka_login_attempts_total{cluster_role="",outcome="forbidden"} 1',
       'tka_login_attempts_total{cluster_role="viewer",outcome="error"} 1',
@@ -95,50 +97,111 @@ describe('requests', () => {
     expect(await lines('tka_server_identity_failures_total')).toEqual([
       'tka_server_identity_failures_total{status="403"} 2',
     ]);
+    const refused = await lines('tka_sign_ins_refused_total');
+    expect(refused).toHaveLength(refusalReasons.length);
+    expect(refused.filter((line) => !line.endsWith(' 0')).sort()).toEqual([
+      'tka_sign_ins_refused_total{reason="blocked"} 1',
+      'tka_sign_ins_refused_total{reason="no_grant"} 1',
+    ]);
     expect((await get('/metrics')).body).not.toContain(alice.username);
   });
 });
 
 test('members by state, as they are at that moment', async () => {
-  let rows: readonly MemberRow[] | undefined;
-  await watched({ members: () => rows });
+  let counts: Readonly<Record<string, number>> | undefined;
+  await watched({ members: () => counts });
   expect(await lines('tka_mesh_members')).toEqual([]);
-  rows = members;
+  counts = { healthy: 3, suspected: 0, dead: 1 };
   expect(await lines('tka_mesh_members')).toEqual([
-    'tka_mesh_members{state="healthy"} 1',
-    'tka_mesh_members{state="suspected"} 1',
+    'tka_mesh_members{state="healthy"} 3',
+    'tka_mesh_members{state="suspected"} 0',
     'tka_mesh_members{state="dead"} 1',
   ]);
-  rows = members.slice(0, 1);
-  expect(await lines('tka_mesh_members')).toContain('tka_mesh_members{state="dead"} 0');
+  counts = undefined;
+  expect(await lines('tka_mesh_members')).toEqual([]);
 });
 
-test('the controller: passes, sessions, leadership, broken watches', async () => {
+test('the certificate by its end, and only with TLS', async () => {
+  let until: number | undefined;
+  await watched({ certificateUntil: () => until });
+  const name = 'tka_certificate_expiry_timestamp_seconds';
+  expect(await lines(name)).toEqual([]);
+  until = Date.UTC(2026, 11, 24);
+  expect(await lines(name)).toEqual([`${name} 1798070400`]);
+  until = undefined;
+  expect(await lines(name)).toEqual([]);
+});
+
+test('the controller: reconciliations, accounts, sessions, leadership, watches', async () => {
   let sessions = new Map([
     ['view', 2],
     ['say "hi"\n', 1],
   ]);
-  let leading = false;
-  const metrics = await watched({ sessions: () => sessions, leading: () => leading });
+  const of = { connected: true, silentMs: 1500 };
+  const late = { connected: false, silentMs: 60_000 };
+  const cluster = {
+    sessions: () => sessions,
+    leading: () => true,
+    goLeading: () => false,
+    watches: () =>
+      new Map<WatchedResource, WatchState>([
+        ['tkasignins', of],
+        ['serviceaccounts', late],
+      ]),
+    queue: () => ({ waiting: 3, failing: 2 }),
+  };
+  let given: typeof cluster | undefined;
+  const metrics = await watched({ cluster: () => given });
   const path = '/metrics/controller';
   expect(await lines('controller_runtime_reconcile_errors_total', path)).toEqual([
     'controller_runtime_reconcile_errors_total{controller="tkasignin"} 0',
   ]);
-  const pass = { name: 'tka-user-alice', namespace: 'tka-system', ms: 20, failed: false, signedIn: undefined };
+  expect(await lines('tka_watch_connected', path)).toEqual([
+    'tka_watch_connected{resource="tkasignins"} 0',
+    'tka_watch_connected{resource="serviceaccounts"} 0',
+    'tka_watch_connected{resource="clusterrolebindings"} 0',
+  ]);
+  given = cluster;
+  const pass = {
+    name: 'tka-user-alice',
+    namespace: 'tka-system',
+    ms: 20,
+    failed: false,
+    again: false,
+    signedIn: undefined,
+  };
   metrics.reconcile(pass);
   metrics.reconcile({ ...pass, signedIn: { username: 'alice', role: 'view' } });
   metrics.reconcile({ ...pass, failed: true });
-  metrics.watchBroke();
-  leading = true;
+  metrics.reconcile({ ...pass, again: true });
+  metrics.watchBroke('serviceaccounts');
+  for (const what of ['created', 'created', 'deleted'] as const) metrics.account(what);
   expect(await lines('controller_runtime_reconcile_total', path)).toEqual([
     'controller_runtime_reconcile_total{controller="tkasignin",result="success"} 2',
     'controller_runtime_reconcile_total{controller="tkasignin",result="error"} 1',
+    'controller_runtime_reconcile_total{controller="tkasignin",result="requeue"} 1',
   ]);
-  expect(await lines('tka_reconciler_duration_sum', path)).toEqual([
-    'tka_reconciler_duration_sum{reconciler="tkasignin",namespace="tka-system"} 60000',
+  expect(await lines('controller_runtime_reconcile_errors_total', path)).toEqual([
+    'controller_runtime_reconcile_errors_total{controller="tkasignin"} 1',
   ]);
+  expect(await lines('controller_runtime_reconcile_time_seconds_sum', path)).toEqual([
+    'controller_runtime_reconcile_time_seconds_sum{controller="tkasignin"} 0.08',
+  ]);
+  expect(await lines('workqueue_depth', path)).toEqual(['workqueue_depth{name="tkasignin"} 3']);
+  expect(await lines('tka_sign_ins_failing', path)).toEqual(['tka_sign_ins_failing 2']);
   expect(await lines('tka_user_signins_total', path)).toEqual(['tka_user_signins_total{cluster_role="view"} 1']);
-  expect(await lines('tka_watch_errors_total', path)).toEqual(['tka_watch_errors_total 1']);
+  expect(await lines('tka_service_accounts_created_total', path)).toEqual(['tka_service_accounts_created_total 2']);
+  expect(await lines('tka_service_accounts_deleted_total', path)).toEqual(['tka_service_accounts_deleted_total 1']);
+  expect(await lines('tka_watch_errors_total', path)).toContain('tka_watch_errors_total{resource="serviceaccounts"} 1');
+  expect(await lines('tka_watch_connected', path)).toEqual([
+    'tka_watch_connected{resource="tkasignins"} 1',
+    'tka_watch_connected{resource="serviceaccounts"} 0',
+    'tka_watch_connected{resource="clusterrolebindings"} 0',
+  ]);
+  expect(await lines('tka_watch_age_seconds', path)).toEqual([
+    'tka_watch_age_seconds{resource="tkasignins"} 1.5',
+    'tka_watch_age_seconds{resource="serviceaccounts"} 60',
+  ]);
   expect(await lines('tka_active_user_sessions', path)).toEqual([
     'tka_active_user_sessions{cluster_role="view"} 2',
     'tka_active_user_sessions{cluster_role="say \\"hi\\""} 1',
@@ -146,9 +209,19 @@ test('the controller: passes, sessions, leadership, broken watches', async () =>
   expect(await lines('leader_election_master_status', path)).toEqual([
     'leader_election_master_status{name="controller.tka.specht-labs.de"} 1',
   ]);
+  expect(await lines('tka_go_server_leading', path)).toEqual(['tka_go_server_leading 0']);
   sessions = new Map();
   expect(await lines('tka_active_user_sessions', path)).toEqual([]);
   expect((await get(path)).body).not.toContain('alice');
+});
+
+test('a policy with ever new roles makes no more than 101 series', async () => {
+  const metrics = await watched();
+  const pass = { name: 'x', namespace: 'y', ms: 1, failed: false, again: false };
+  for (let i = 0; i < 300; i++) metrics.reconcile({ ...pass, signedIn: { username: 'alice', role: `role-${i}` } });
+  const series = await lines('tka_user_signins_total', '/metrics/controller');
+  expect(series).toHaveLength(101);
+  expect(series).toContain('tka_user_signins_total{cluster_role="other"} 200');
 });
 
 test('the health port', async () => {
@@ -163,7 +236,7 @@ test('the health port', async () => {
   expect((await get('/healthz')).status).toBe(200);
   expect(await get('/metrics', 'HEAD')).toMatchObject({ status: 200, body: '' });
   expect(await lines('process_resident_memory_bytes')).toHaveLength(1);
-  expect(await lines('tka_server_info')).toEqual(['tka_server_info{version="1.2.3"} 1']);
+  expect(await lines('tka_build_info')).toEqual(['tka_build_info{version="1.2.3",commit="abc"} 1']);
   for (const [method, path, status] of [
     ['POST', '/metrics', 405],
     ['GET', '/metrics/', 404],
