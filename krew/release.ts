@@ -1,13 +1,15 @@
 // npm run release -- VERSION [what npm run package takes]: checks and tests what is there, sets the version everywhere,
-// dates its section of CHANGELOG.md, commits, packages and tags. Nothing is published: it ends with the commands that do.
+// dates its section of CHANGELOG.md, commits, packages and tags. It publishes nothing: the workflow `release` does, when the
+// tag is pushed. That starts with npm run release -- --check TAG, which checks that the tag is a release of this tree.
 import { execFileSync, type StdioOptions } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { changelogOf, notesOf } from './changelog.ts';
 import { options } from './package.ts';
+import { unpinned } from './pin.ts';
 import { Failed, npm, root } from './targets.ts';
-import { compareVersions, isPrerelease, isVersion, withVersion } from './version.ts';
+import { compareVersions, isVersion, withVersion } from './version.ts';
 
 const branch = 'main';
 
@@ -30,6 +32,7 @@ function release(version: string, packaging: readonly string[]): void {
   checkTree(tag);
   checkHigher(version);
   checkLock(pack);
+  checkPins();
   const today = new Date().toISOString().slice(0, 10);
   const dated = changelogOf(read('CHANGELOG.md'), version, today, pack.homepage);
   if (dated === undefined) throw new Failed('CHANGELOG.md says nothing under [Unreleased]');
@@ -41,20 +44,27 @@ function release(version: string, packaging: readonly string[]): void {
   const notes = path.join(out, 'notes.md');
   fs.writeFileSync(notes, notesOf(dated, version) ?? '');
   git('tag', '--annotate', tag, '--message', tag);
-  // krew reads this repository as an index: what is in plugins/ is what `kubectl krew upgrade` installs.
-  if (!isPrerelease(version)) commitPlugin(tag, path.join(out, 'tka.yaml'));
-  const shown = path.relative(root, notes);
-  process.stdout.write([...made, shown].map((file) => `${file}\n`).join(''));
-  const kind = isPrerelease(version) ? '--prerelease ' : '';
+  process.stdout.write([...made, path.relative(root, notes)].map((file) => `${file}\n`).join(''));
   process.stderr.write(
     [
-      `${tag} is committed and tagged here, and nowhere else. To publish it, in this order:`,
-      `  git push origin ${tag}`,
-      `  gh release create ${tag} --verify-tag ${kind}--title ${tag} --notes-file ${shown} ${made.join(' ')}`,
-      `  git push origin ${branch}`,
+      `${tag} is committed and tagged here, and nowhere else. To publish it:`,
+      `  git push --atomic origin ${branch} ${tag}`,
       '',
     ].join('\n'),
   );
+}
+
+/** Checks that a tag is a release of this tree, and writes release/notes.md: what the changelog says about it. */
+function check(tag: string): void {
+  const pack = JSON.parse(read('package.json'));
+  if (tag !== `v${pack.version}`)
+    throw new Failed(`the tag ${tag} is not the version of package.json, ${pack.version}`);
+  checkLock(pack);
+  checkPins();
+  const notes = notesOf(read('CHANGELOG.md'), pack.version);
+  if (notes === undefined) throw new Failed(`CHANGELOG.md has no section about ${pack.version}`);
+  fs.mkdirSync(path.join(root, 'release'), { recursive: true });
+  write(path.join('release', 'notes.md'), notes);
 }
 
 function checkTree(tag: string): void {
@@ -80,6 +90,13 @@ function checkLock(pack: Readonly<Record<string, unknown>>): void {
     isDeepStrictEqual(packages[''][field], pack[field]),
   );
   if (!same) throw new Failed('package-lock.json is not of this package.json', 'npm install --package-lock-only');
+}
+
+function checkPins(): void {
+  const [first, ...others] = unpinned();
+  if (first === undefined) return;
+  const more = others.length === 0 ? '' : `, and ${others.length} more`;
+  throw new Failed(`not pinned: ${first}${more}`, 'npm run pin');
 }
 
 function runScript(script: string): void {
@@ -111,13 +128,6 @@ function commitVersion(before: string, version: string, changelog: string): void
   }
 }
 
-function commitPlugin(tag: string, manifest: string): void {
-  fs.mkdirSync(path.join(root, 'plugins'), { recursive: true });
-  fs.copyFileSync(manifest, path.join(root, 'plugins', 'tka.yaml'));
-  git('add', 'plugins/tka.yaml');
-  git('commit', '--quiet', '--message', `krew: ${tag}`);
-}
-
 // A process of its own: this one has read the version before. Returns the files, relative to the project.
 function packages(args: readonly string[]): string[] {
   try {
@@ -135,6 +145,10 @@ function main([version, ...packaging]: readonly string[]): number {
   // A signal ends the packaging, which fails here in its own way: it must still say what is committed by then.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
   try {
+    if (version === '--check' && packaging[0] !== undefined) {
+      check(packaging[0]);
+      return 0;
+    }
     if (version === undefined || version.startsWith('-'))
       throw new Failed('which version?', 'npm run release -- 1.2.3', 2);
     release(version, packaging);
