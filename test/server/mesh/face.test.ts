@@ -269,17 +269,18 @@ test('a dialler that never comes back holds up nobody', async () => {
 });
 
 test('members that left are not counted as dead', async () => {
-  const [found, gone] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-  const peer = await member('peer', { key });
+  const [found, known, gone] = Array.from({ length: 3 }, () => Promise.withResolvers<void>());
+  // It says goodbye to those that it knows.
+  const peer = await member('peer', { key, onChange: ({ name }) => name === 'a' && known?.resolve() });
   const mesh = await member('a', {
     key,
     bootstrapPeers: [`${host}:${peer.port}`],
-    onChange: ({ name, state }) => name === 'peer' && (state === 'healthy' ? found : gone).resolve(),
+    onChange: ({ name, state }) => name === 'peer' && (state === 'healthy' ? found : gone)?.resolve(),
   });
-  await found.promise;
+  await Promise.all([found?.promise, known?.promise]);
   expect(mesh.counts()).toEqual({ healthy: 2, suspected: 0, dead: 0, left: 0 });
   await peer.leave();
-  await gone.promise;
+  await gone?.promise;
   expect(mesh.counts()).toEqual({ healthy: 1, suspected: 0, dead: 0, left: 1 });
 });
 
