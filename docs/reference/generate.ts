@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { type ConfigKey, configKeys, shownValue, variableOf } from '../../src/server/config/keys.ts';
 import { environmentName, type SettingKey, settingKeys } from '../../src/settings/keys.ts';
 import { messagesPage } from './messages.ts';
 
@@ -37,6 +38,31 @@ ${rows.join('\n')}
 `;
 }
 
+function serverConfigPage(): string {
+  const sections = Map.groupBy(Object.keys(configKeys) as ConfigKey[], (key) => key.split('.', 1)[0] ?? '');
+  const tables = [...sections].map(([name, keys]) => {
+    const rows = keys.map((key) => {
+      const { what, meaning, fallback } = configKeys[key];
+      const value = shownValue(key, fallback);
+      const isNone = value === null || value === '' || (typeof value === 'object' && Object.keys(value).length === 0);
+      return `| \`${key}\` | ${what} | ${isNone ? '' : `\`${value}\``} | \`${variableOf(key)}\` | ${meaning} |`;
+    });
+    return `## ${name}
+
+| key | value | default | environment variable | meaning |
+| --- | --- | --- | --- | --- |
+${rows.join('\n')}
+`;
+  });
+  return `# Configuration of the server
+
+${note}The file is YAML: \`tka-server serve --config FILE\`, else \`/etc/tka/config.yaml\`. A key with dots is a map in a map; upper and lower
+case do not matter. The environment variable of a key beats the file; an empty variable does not count. A wrong value stops the server
+with exit status 2. An unknown key, and a key without effect, is a warning in the log at start. See also [The server](../server.md).
+
+${tables.join('\n')}`;
+}
+
 const plugin = [
   'cli',
   'session',
@@ -62,6 +88,7 @@ ${messagesPage(root, [...plugin, 'server'])}`;
 export const pages: Readonly<Record<string, () => string>> = {
   'commands.md': commandsPage,
   'settings.md': settingsPage,
+  'server-config.md': serverConfigPage,
   'messages.md': messages,
 };
 

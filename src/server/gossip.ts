@@ -121,7 +121,7 @@ async function recordOf({ clusterInfo, server, signal }: GossipOptions): Promise
 
 /** Tells the others when the ConfigMap says something new. */
 async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
-  if (!options.config.get('clusterInfo.configMapRef.enabled')) return;
+  if (options.config.get('clusterInfo.apiEndpoint') !== undefined) return;
   for (let last = JSON.stringify(await recordOf(options)); ; ) {
     await delay(infoMs, undefined, { signal: options.signal });
     const record = await recordOf(options);

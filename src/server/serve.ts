@@ -4,11 +4,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { TkaError } from '../util/errors.ts';
-import { cleanText, isDnsLike } from '../util/text.ts';
-import { canonicalServer, quotedUrl } from '../util/url.ts';
+import { canonicalServer } from '../util/url.ts';
 import { versionInfo } from '../util/version.ts';
 import { loadKubeConfig, provisionerOptions } from './cluster.ts';
-import { type Config, clusterNameOf } from './config/config.ts';
+import type { Config } from './config/config.ts';
 import { joinMesh } from './gossip.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
@@ -47,6 +46,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const { config, log } = options;
   const { version, commit } = versionInfo();
   log.info({ version, commit, config: config.file }, 'tka-server starts');
+  for (const warning of config.warnings) log.warn({}, warning);
   const kubeConfig = loadKubeConfig(options.env);
   while (await serveUntilRenamed(options, kubeConfig)) log.info({}, 'tka-server starts again');
 }
@@ -118,7 +118,6 @@ class TkaServer {
 
   async start(kubeConfig: KubeConfig): Promise<void> {
     const { config, log } = this.#options;
-    warnAboutName(config, log);
     const health = createHealth({ unready: () => this.#unready(), metrics: this.#metrics });
     this.#health = await listenForProbes(this.#listening, health);
     this.#traces = await openTraces(config, log);
@@ -232,11 +231,7 @@ class TkaServer {
     status: TailnetStatus | undefined,
   ): Promise<void> {
     const { config, env, log } = this.#options;
-    if (!config.get('gossip.enabled')) {
-      if (config.get('federation.loginServer') !== undefined)
-        log.warn({}, 'federation.loginServer has no effect without gossip.enabled: true');
-      return;
-    }
+    if (!config.get('gossip.enabled')) return;
     const port = config.get('tailscale.port');
     const host = publicHost(config, status) ?? hosts[0];
     const scheme = port === 443 ? 'https' : 'http';
@@ -244,16 +239,4 @@ class TkaServer {
     const { signal } = this.#stopping;
     this.#mesh = await joinMesh({ config, env, log, signal, server, hosts, status, clusterInfo });
   }
-}
-
-/** Warns where the cluster is not called what the configuration says. */
-function warnAboutName(config: Config, log: Log): void {
-  const given = config.get('operator.clusterName');
-  if (isDnsLike(given)) return;
-  const hints = ['set operator.clusterName to letters, digits, ".", "_" and "-"'];
-  const cluster = clusterNameOf(config);
-  log.warn(
-    { hints },
-    `operator.clusterName ${quotedUrl(cleanText(given))} cannot name a context: the cluster is "${cluster}"`,
-  );
 }

@@ -16,8 +16,8 @@ export interface ConfigSchema<Key extends string, Value> {
    * as they are written; undefined is what cannot be either.
    */
   readonly read: (key: Key, value: unknown) => { readonly value: Value } | { readonly problem: string };
-  /** What is wrong with a key that is none of these; without it, such a key is passed over. */
-  readonly unknown?: (dotted: string) => string;
+  /** Told of each key that is none of these, with its place: `/etc/tka/config.yaml:3`. */
+  readonly unknown?: (dotted: string, place: string) => void;
   /** Whether to read what can be read of a file that is not valid YAML. */
   readonly lenient?: true;
 }
@@ -42,20 +42,27 @@ export function readConfigText(path: string, required: boolean, problems: string
   return undefined;
 }
 
+/** A value in a configuration file. */
+export interface FileValue<Value> {
+  readonly value: Value;
+  /** Of its key; the first line is 1. */
+  readonly line: number;
+}
+
 /** The values in a configuration file's text; what is wrong with them is added to `problems`, with its line. */
 export async function parseConfigText<Key extends string, Value>(
   path: string,
   text: string,
   schema: ConfigSchema<Key, Value>,
   problems: string[],
-): Promise<Map<Key, Value>> {
+): Promise<Map<Key, FileValue<Value>>> {
   const { isMap, isScalar, isSeq, isAlias, LineCounter, parseDocument } = await import('yaml');
   const lines = new LineCounter();
   // Pretty errors quote the text, and take as long as the text for each.
   const options = { version: '1.1', schema: 'yaml-1.1', uniqueKeys: true, prettyErrors: false } as const;
   const document = parseDocument(text, { ...options, lineCounter: lines });
   const line = (offset: number | undefined) => lines.linePos(offset ?? 0).line;
-  const values = new Map<Key, Value>();
+  const values = new Map<Key, FileValue<Value>>();
   for (const error of document.errors) {
     // In its own words that is one of the engine's.
     const what = error.code === 'RESOURCE_EXHAUSTION' ? 'nested too deeply' : cleanText(error.message);
@@ -89,7 +96,8 @@ export async function parseConfigText<Key extends string, Value>(
     for (const { key, value } of map.items) {
       if (!isScalar(key)) continue;
       const dotted = `${prefix}${key.value}`;
-      const at = `${path}:${line(key.range?.[0])}: ${cleanText(dotted)}`;
+      const atLine = line(key.range?.[0]);
+      const at = `${path}:${atLine}: ${cleanText(dotted)}`;
       const node = resolved(value);
       const known = byLowerCase.get(dotted.toLowerCase());
       const isParent = schema.keys.some((k) => k.toLowerCase().startsWith(`${dotted.toLowerCase()}.`));
@@ -97,8 +105,7 @@ export async function parseConfigText<Key extends string, Value>(
       const isEmpty = node === null || (isScalar(node) && node.value === null);
       if (isParent && isMap(node)) visit(node, `${dotted}.`);
       else if (isParent && !isEmpty) further.push(`${at} must be a map`);
-      else if (known === undefined && !isParent && schema.unknown !== undefined)
-        further.push(`${at} ${schema.unknown(dotted)}`);
+      else if (known === undefined && !isParent && !isBroken) schema.unknown?.(dotted, `${path}:${atLine}`);
       if (known === undefined || isEmpty) continue;
       if (values.has(known)) {
         further.push(`${at} is there twice`);
@@ -106,7 +113,7 @@ export async function parseConfigText<Key extends string, Value>(
       }
       const read = schema.read(known, plain(node));
       if ('problem' in read) further.push(`${at} ${read.problem}`);
-      else values.set(known, read.value);
+      else values.set(known, { value: read.value, line: atLine });
     }
   };
   visit(top, '');

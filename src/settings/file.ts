@@ -26,7 +26,12 @@ export async function readConfig(
  * The known keys of a configuration file's text; what is wrong with them is added to `problems`, with its line. Others
  * are passed over: the file is the Go CLI's too.
  */
-export function parseConfig(path: string, text: string, problems: string[]): Promise<Map<SettingKey, SettingValue>> {
+export async function parseConfig(
+  path: string,
+  text: string,
+  problems: string[],
+): Promise<Map<SettingKey, SettingValue>> {
   const keys = Object.keys(settingKeys) as SettingKey[];
-  return parseConfigText(path, text, { keys, read: readSetting, lenient: true }, problems);
+  const values = await parseConfigText(path, text, { keys, read: readSetting, lenient: true }, problems);
+  return new Map([...values].map(([key, { value }]) => [key, value]));
 }

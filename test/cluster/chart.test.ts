@@ -58,7 +58,12 @@ const valueSets: readonly (readonly [string, Values])[] = [
       tka: {
         tailscale: { hostname: 'tka', port: 443, tailnet: 'your-tailnet.ts.net', capName: 'specht-labs.de/cap/tka' },
         server: { readTimeout: '30s', readHeaderTimeout: '10s', writeTimeout: '60s', idleTimeout: '300s' },
-        operator: { clusterName: 'prod-login-cluster', contextPrefix: 'tka-', userPrefix: 'tka-user-' },
+        operator: {
+          namespace: 'tka-system',
+          clusterName: 'prod-login-cluster',
+          contextPrefix: 'tka-',
+          userPrefix: 'tka-user-',
+        },
         otel: { endpoint: 'jaeger-collector.monitoring.svc.cluster.local:14250', insecure: false },
       },
     },

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { stringify } from 'yaml';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { freePort } from '../fixtures/ports.ts';
@@ -73,10 +74,8 @@ describe('the command line', () => {
     expect(stdout).toBe('');
     const lines = stderr.replaceAll(/\/.*config\.yaml/g, 'config.yaml').split('\n');
     expect(lines).toEqual([
-      'error: bad configuration: config.yaml:2: tailscale.prot is no key of the configuration',
       'error: bad configuration: config.yaml:4: health.port must be a port from 1 to 65535',
       'error: bad configuration: TKA_GOSSIP_INTERVAL="often": must be a Go duration like 1s, from 50ms to 24h',
-      'error: bad configuration: clusterInfo.apiEndpoint is required (or clusterInfo.configMapRef.enabled: true)',
       '',
     ]);
   });
@@ -291,23 +290,33 @@ describe('/ready', () => {
     const cluster = new StandInApi();
     await cluster.start();
     const gossip = { enabled, port: await freePort('127.0.0.1'), key: 'k'.repeat(32) };
-    const config = { clusterInfo: { configMapRef: { enabled: true } }, gossip };
+    const config = { clusterInfo: {}, gossip };
     await using it = await serving({ config, env: { KUBECONFIG: cluster.kubeconfig() } });
     await expect
       .poll(() => readyOf(it.health))
       .toEqual({
         status: 'not ready',
-        reason: 'the cluster info cannot be read: the ConfigMap kube-public/cluster-info does not exist',
+        reason: 'clusterInfo.apiEndpoint is not set, and the ConfigMap kube-public/cluster-info does not exist',
       });
     // It is tried every second, and told once a minute.
     await cluster.until(() => cluster.missed >= 3);
-    expect(it.server.lines.filter(({ msg }) => msg === 'the cluster info could not be read')).toHaveLength(1);
+    expect(it.server.lines.filter(({ msg }) => /ConfigMap could not be read$/.test(msg))).toMatchObject([
+      { msg: expect.stringMatching(/^clusterInfo.apiEndpoint is not set/), hints: [expect.stringMatching(/caData/)] },
+    ]);
+    const { cert } = await makeCertificates('api.example.com');
+    const authority = Buffer.from(cert).toString('base64');
+    const inKubeconfig = { server: 'https://api.example.com:6443', 'certificate-authority-data': authority };
+    // As kubeadm writes it.
     cluster.objects.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', {
-      data: { apiEndpoint: 'https://api.example.com:6443' },
+      data: { kubeconfig: stringify({ clusters: [{ cluster: inKubeconfig, name: '' }] }) },
     });
     await expect
       .poll(() => readyOf(it.health), { timeout: 10_000 })
       .toEqual({ status: 'ready', reason: 'the API is served' });
+    expect(JSON.parse((await ask(it.url)).body)).toMatchObject({
+      server_url: inKubeconfig.server,
+      ca_data: authority,
+    });
     cluster.stop();
   });
 });

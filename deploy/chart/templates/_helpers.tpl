@@ -12,13 +12,7 @@ app.kubernetes.io/name: tka
 app.kubernetes.io/component: tka-server
 {{- end }}
 
-{{/* The server's configuration: values.tka, and where the cluster's own information is read when it is not given. */}}
+{{/* The server's configuration. */}}
 {{- define "tka.config" -}}
-{{- $config := deepCopy .Values.tka -}}
-{{- $info := get $config "clusterInfo" | default dict -}}
-{{- if and (not (get $info "apiEndpoint")) (not (hasKey $info "configMapRef")) -}}
-{{- $_ := set $info "configMapRef" (dict "enabled" true) -}}
-{{- end -}}
-{{- $_ := set $config "clusterInfo" $info -}}
-{{- toYaml $config -}}
+{{- toYaml .Values.tka -}}
 {{- end }}

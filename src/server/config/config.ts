@@ -1,67 +1,92 @@
 // The server's configuration: environment, then file, then default.
-import { parseConfigText, readConfigText } from '../../settings/config-file.ts';
+import { type FileValue, parseConfigText, readConfigText } from '../../settings/config-file.ts';
 import { UsageError } from '../../util/errors.ts';
-import { cleanText, isDnsLike } from '../../util/text.ts';
+import { didYouMean } from '../../util/suggest.ts';
+import { cleanText, isDnsLike, quoted } from '../../util/text.ts';
 import { quotedUrl } from '../../util/url.ts';
 import { type ConfigKey, type ConfigValue, configKeys, variableOf } from './keys.ts';
 
 /** All of it, each key with its value. */
 export interface Config {
   get<K extends ConfigKey>(key: K): ConfigValue<K>;
+  /** Where a value is from: `/etc/tka/config.yaml:3`, `TKA_GOSSIP_PORT`, or undefined for the default. */
+  sourceOf(key: ConfigKey): string | undefined;
   /** The file that was read, if any. */
   readonly file: string | undefined;
+  /** What is odd about it, a line each, with its place. */
+  readonly warnings: readonly string[];
+}
+
+/** A configuration, and why it cannot be used, a line each, with its place. */
+export interface Examined {
+  readonly config: Config;
+  readonly problems: readonly string[];
 }
 
 const usualFile = '/etc/tka/config.yaml';
 const keys = Object.keys(configKeys) as ConfigKey[];
 // What a Service of that name puts into the environment of every pod beside it: `TKA_HEALTH_PORT=tcp://10.0.0.1:80`.
 const serviceLink = /^(?:tcp|udp|sctp):\/\//;
+// Settings of the Go CLI and of kubectl-tka, which may share /etc/tka/config.yaml with a server.
+const clientSetting = /^(?:output|tls|tailscale\.tag)(?:\.|$)/i;
 
 /**
  * Reads the configuration: the named file, else /etc/tka/config.yaml where there is one. Throws one UsageError with a
  * line for every problem.
  */
 export async function loadConfig(named: string | undefined, env: NodeJS.ProcessEnv): Promise<Config> {
-  const problems: string[] = [];
+  const unreadable: string[] = [];
   const file = named ?? usualFile;
-  const text = readConfigText(file, named !== undefined, problems);
+  const text = readConfigText(file, named !== undefined, unreadable);
+  const { config, problems } = await examineConfig(file, text, env);
+  const all = [...unreadable, ...problems];
+  if (all.length === 0) return config;
+  throw new UsageError(all.map((problem) => `bad configuration: ${problem}`).join('\n'));
+}
+
+/** Reads the text of a configuration file (undefined: there is none) and the variables that beat it. */
+export async function examineConfig(file: string, text: string | undefined, env: NodeJS.ProcessEnv): Promise<Examined> {
+  const problems: string[] = [];
+  const warnings: string[] = [];
   const wrong = new Set<ConfigKey>();
-  let entries = 0;
-  const read = (key: ConfigKey, value: unknown) => {
-    const found = configKeys[key].read(value) as { readonly value: ConfigValue } | { readonly problem: string };
-    entries++;
-    if ('problem' in found) wrong.add(key);
-    return found;
+  const read = (key: ConfigKey, given: unknown) => {
+    const found = configKeys[key].read(given) as { readonly value: ConfigValue } | undefined;
+    if (found === undefined) wrong.add(key);
+    return found ?? { problem: `must be ${configKeys[key].what}` };
   };
-  const unknown = (dotted: string) => {
-    entries++;
-    const last = dotted.slice(dotted.lastIndexOf('.') + 1).toLowerCase();
-    const meant = keys.find((key) => key.toLowerCase().endsWith(`.${last}`));
-    return `is no key of the configuration${meant === undefined ? '' : ` (${meant} is)`}`;
+  const unknown = (dotted: string, place: string) => {
+    const why = clientSetting.test(dotted)
+      ? `${cleanText(dotted)} has no effect: it is for kubectl-tka, not for the server`
+      : `unknown key ${quoted(dotted)}${meantBy(dotted)}`;
+    warnings.push(`${place}: ${why}`);
   };
-  const schema = { keys, read, unknown };
-  const values =
-    text === undefined ? new Map<ConfigKey, ConfigValue>() : await parseConfigText(file, text, schema, problems);
-  // What an unreadable file would have said is not known.
-  const isUnreadable = problems.length > 0 && entries === 0;
+  const inFile =
+    text === undefined
+      ? new Map<ConfigKey, FileValue<ConfigValue>>()
+      : await parseConfigText(file, text, { keys, read, unknown }, problems);
+  const values = new Map<ConfigKey, { readonly value: ConfigValue; readonly source: string }>();
+  for (const [key, { value, line }] of inFile) values.set(key, { value, source: `${file}:${line}` });
   for (const key of keys) {
     const variable = variableOf(key);
     const given = env[variable];
     if (!given || (key.endsWith('.port') && serviceLink.test(given))) continue;
     const found = read(key, given);
-    if (!('problem' in found)) values.set(key, found.value);
-    else problems.push(`${variable}${key === 'gossip.key' ? '' : `=${quotedUrl(cleanText(given))}`}: ${found.problem}`);
+    if (!('problem' in found)) values.set(key, { value: found.value, source: variable });
+    else {
+      const isSecret = 'secret' in configKeys[key];
+      problems.push(`${variable}${isSecret ? '' : `=${quotedUrl(cleanText(given))}`}: ${found.problem}`);
+    }
   }
   const config: Config = {
     file: text === undefined ? undefined : file,
+    warnings,
     get: <K extends ConfigKey>(key: K) =>
-      (values.has(key) ? values.get(key) : configKeys[key].fallback) as ConfigValue<K>,
+      (values.has(key) ? values.get(key)?.value : configKeys[key].fallback) as ConfigValue<K>,
+    sourceOf: (key) => values.get(key)?.source,
   };
-  if (!isUnreadable) checkTogether(config, wrong, problems);
-  if (problems.length > 0) {
-    throw new UsageError(problems.map((problem) => `bad configuration: ${problem}`).join('\n'));
-  }
-  return config;
+  checkTogether(config, wrong, problems);
+  warnings.push(...withoutEffect(config), ...oddities(config));
+  return { config, problems };
 }
 
 /**
@@ -83,21 +108,82 @@ export const tailnetOf = (config: Config): string =>
     .replace(/^\.+|\.+$/g, '')
     .toLowerCase();
 
+/** Returns `; did you mean "tailscale.capName"?` for a key that is unknown, or in the wrong place; else nothing. */
+function meantBy(dotted: string): string {
+  const lastOf = (key: string) => key.slice(key.lastIndexOf('.') + 1).toLowerCase();
+  const same = keys.filter((key) => lastOf(key) === lastOf(dotted));
+  return didYouMean(dotted, same.length === 1 ? [] : keys) || (same[0] ? `; did you mean "${same[0]}"?` : '');
+}
+
 /** What is wrong only with several keys together. */
 function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: string[]): void {
   const areRead = (...some: readonly ConfigKey[]) => !some.some((key) => wrong.has(key));
+  const add = (problem: string, ...some: readonly ConfigKey[]) => problems.push(`${placeOf(config, some)}${problem}`);
   const endpoint = config.get('clusterInfo.apiEndpoint');
   const fromMap = config.get('clusterInfo.configMapRef.enabled');
-  if (areRead('clusterInfo.apiEndpoint', 'clusterInfo.configMapRef.enabled') && endpoint === undefined && !fromMap) {
-    problems.push('clusterInfo.apiEndpoint is required (or clusterInfo.configMapRef.enabled: true)');
+  if (endpoint === undefined && fromMap === false && areRead('clusterInfo.apiEndpoint')) {
+    const problem = 'clusterInfo.apiEndpoint is required with clusterInfo.configMapRef.enabled: false';
+    add(problem, 'clusterInfo.configMapRef.enabled');
   }
   if (endpoint !== undefined && fromMap) {
-    problems.push('clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other');
+    const problem = 'clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other';
+    add(problem, 'clusterInfo.configMapRef.enabled');
   }
-  if (
-    areRead('gossip.deadThreshold', 'gossip.stalenessThreshold') &&
-    config.get('gossip.deadThreshold') <= config.get('gossip.stalenessThreshold')
-  ) {
-    problems.push('gossip.deadThreshold must be more than gossip.stalenessThreshold');
+  const [dead, stale] = ['gossip.deadThreshold', 'gossip.stalenessThreshold'] as const;
+  if (areRead(dead, stale) && config.get(dead) <= config.get(stale)) {
+    add(`${dead} must be more than ${stale}`, dead, stale);
   }
+}
+
+/** Returns the place of the first of these keys that is set, with a colon; empty for none. */
+function placeOf(config: Config, some: readonly ConfigKey[]): string {
+  const place = some.map((key) => config.sourceOf(key)).find((source) => source !== undefined);
+  return place === undefined ? '' : `${place}: `;
+}
+
+/** Returns a warning for each key that is set and ignored, though another server or another key would make it count. */
+function withoutEffect(config: Config): string[] {
+  const hasEndpoint = config.get('clusterInfo.apiEndpoint') !== undefined;
+  const table: readonly [key: ConfigKey, isIgnored: boolean, why: string][] = [
+    ['tailscale.stateDir', true, "tailscaled keeps the state of the node; set the sidecar's TS_STATE_DIR instead"],
+    [
+      'clusterInfo.caData',
+      !hasEndpoint,
+      'the ConfigMap has the certificate authority; set clusterInfo.apiEndpoint too',
+    ],
+    ['clusterInfo.insecureSkipTLSVerify', !hasEndpoint, 'the ConfigMap decides; set clusterInfo.apiEndpoint too'],
+    ['federation.loginServer', !config.get('gossip.enabled'), 'set gossip.enabled: true too'],
+    [
+      'otel.insecure',
+      config.get('otel.endpoint')?.includes('://') === true,
+      'the scheme of otel.endpoint decides (http or https)',
+    ],
+  ];
+  return table.flatMap(([key, isIgnored, why]) => {
+    const isSet = config.sourceOf(key) !== undefined && config.get(key) !== configKeys[key].fallback;
+    return isSet && isIgnored ? [`${placeOf(config, [key])}${key} has no effect: ${why}`] : [];
+  });
+}
+
+/** Returns a warning for each value that counts, but is hardly what was meant. */
+function oddities(config: Config): string[] {
+  const found: string[] = [];
+  const given = config.get('operator.clusterName');
+  if (!isDnsLike(given)) {
+    const place = placeOf(config, ['operator.clusterName']);
+    const why = `operator.clusterName ${quotedUrl(cleanText(given))} cannot name a context`;
+    const advice = 'use letters, digits, ".", "_" and "-"';
+    found.push(`${place}${why}: the cluster is ${quoted(clusterNameOf(config))}; ${advice}`);
+  }
+  const endpoint = config.get('otel.endpoint') ?? '';
+  const place = placeOf(config, ['otel.endpoint']);
+  if (/^http:\/\/[^/]+:4317(?:\/|$)/i.test(endpoint)) {
+    found.push(`${place}otel.endpoint: port 4317 is usually for OTLP over gRPC; without http:// it is used for that`);
+  }
+  if (/^[^/]+:14250$/.test(endpoint)) {
+    found.push(
+      `${place}otel.endpoint: port 14250 is for Jaeger's own old format; traces are sent by OTLP over gRPC, usually on 4317`,
+    );
+  }
+  return found;
 }

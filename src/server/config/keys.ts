@@ -1,17 +1,33 @@
-// Every key of the server's configuration, with its default, as the Go server has them; `health.host`, `gossip.key`
-// and `operator.leaseNamespace` are ours.
+// Every key of the server's configuration, with its default and meaning. Names and defaults are the Go server's;
+// `health.host`, `gossip.key` and `operator.leaseNamespace` exist here only. docs/reference/server-config.md is generated
+// from this file (npm run reference).
 import { X509Certificate } from 'node:crypto';
 import { isHostPort } from '../../util/address.ts';
-import { goDuration } from '../../util/duration.ts';
+import { formatGoDuration, goDuration } from '../../util/duration.ts';
 import { certificatesIn } from '../../util/pem.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 
 type Labels = Readonly<Record<string, string>>;
-type Reader<T> = (value: unknown) => { readonly value: T } | { readonly problem: string };
-interface Key<T> {
-  readonly read: Reader<T>;
+
+/** A kind of value. */
+interface Kind<T> {
+  /** Returns the value of what a file or a variable has; undefined if it is not one. */
+  readonly read: (given: unknown) => { readonly value: T } | undefined;
   readonly fallback: T;
+  /** What it must be, for errors and for the reference: `a port from 1 to 65535`. */
+  readonly what: string;
+  /** Returns the value as people write it, without secrets; default: as it is. */
+  readonly show?: (value: T) => unknown;
+  readonly secret?: true;
 }
+
+interface Key<T> extends Kind<T> {
+  /** What it does, as one or two sentences. */
+  readonly meaning: string;
+}
+
+/** Adds the meaning to a kind of value. */
+const key = <T>(meaning: string, kind: Kind<T>): Key<T> => ({ ...kind, meaning });
 
 const oneLine = (value: unknown): string | undefined => {
   const text = typeof value === 'number' ? String(value) : value;
@@ -20,12 +36,13 @@ const oneLine = (value: unknown): string | undefined => {
 };
 
 /** A text of one line that `shape` accepts; default: any. */
-function text<T extends string | undefined>(fallback: T, what = 'must be one line of plain text', shape = /^/): Key<T> {
+function text<T extends string | undefined>(fallback: T, what = 'one line of plain text', shape = /^/): Kind<T> {
   return {
     fallback,
+    what,
     read(value) {
       const line = oneLine(value);
-      if (line === undefined || !shape.test(line)) return { problem: what };
+      if (line === undefined || !shape.test(line)) return undefined;
       return { value: (line === '' ? fallback : line) as T };
     },
   };
@@ -38,70 +55,70 @@ const objectName = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|)$/;
 /** Returns whether a text can be the name of a namespace. */
 export const isNamespace = (text: string): boolean => text !== '' && objectName.test(text);
 
-function whole(fallback: number, least: number, most: number, what: string): Key<number> {
+function whole(fallback: number, least: number, most: number, what: string): Kind<number> {
   return {
     fallback,
+    what: `${what} from ${least} to ${most}`,
     read(value) {
       const number = typeof value === 'string' && /^[0-9]{1,9}$/.test(value.trim()) ? Number(value) : value;
-      if (typeof number === 'number' && Number.isInteger(number) && number >= least && number <= most) {
-        return { value: number };
-      }
-      return { problem: `must be ${what} from ${least} to ${most}` };
+      const isIn = typeof number === 'number' && Number.isInteger(number) && number >= least && number <= most;
+      return isIn ? { value: number } : undefined;
     },
   };
 }
 
-const port = (fallback: number): Key<number> => whole(fallback, 1, 65_535, 'a port');
+const port = (fallback: number): Kind<number> => whole(fallback, 1, 65_535, 'a port');
 
-function flag(fallback: boolean): Key<boolean> {
+function flag<T extends boolean | undefined>(fallback: T): Kind<T | boolean> {
   return {
     fallback,
+    what: 'true or false',
     read(value) {
       const word = typeof value === 'boolean' ? String(value) : typeof value === 'string' ? value.trim() : '';
       // As Go's strconv.ParseBool.
       if (/^(?:1|t|true)$/i.test(word)) return { value: true };
       if (/^(?:0|f|false)$/i.test(word)) return { value: false };
-      return { problem: 'must be true or false' };
+      return undefined;
     },
   };
 }
 
 /** In milliseconds. A day is more than a timer of any of these needs. */
-function duration(fallback: number, least = 0): Key<number> {
+function duration(fallback: number, least = 0): Kind<number> {
   return {
     fallback,
+    what: `a Go duration like ${fallback / 1000}s, from ${least === 0 ? '0' : `${least}ms`} to 24h`,
+    show: formatGoDuration,
     read(value) {
       const given = typeof value === 'string' ? value.trim() : value === 0 ? '0s' : '';
       const ms = given === '0' ? 0 : goDuration(given);
-      if (ms !== undefined && ms >= least && ms <= 86_400_000) return { value: ms };
-      return {
-        problem: `must be a Go duration like ${fallback / 1000}s, from ${least === 0 ? '0' : `${least}ms`} to 24h`,
-      };
+      return ms !== undefined && ms >= least && ms <= 86_400_000 ? { value: ms } : undefined;
     },
   };
 }
 
-function checked<T extends string | undefined>(fallback: T, what: string, check: (line: string) => void): Key<T> {
+function checked<T extends string | undefined>(fallback: T, what: string, check: (line: string) => void): Kind<T> {
   return {
     fallback,
+    what,
     read(value) {
       const line = oneLine(value);
       if (line === '') return { value: fallback };
       try {
-        if (line === undefined) return { problem: what };
+        if (line === undefined) return undefined;
         check(line);
         return { value: line as T };
       } catch {
-        return { problem: what };
+        return undefined;
       }
     },
   };
 }
 
-const labels: Key<Labels> = {
+const labels: Kind<Labels> = {
   fallback: {},
+  what: 'a map of texts, or key=value,key=value',
   read(value) {
-    const what = 'must be a map of texts, or key=value,key=value';
     let map = value;
     if (typeof value === 'string') {
       const given = value.trim();
@@ -116,114 +133,187 @@ const labels: Key<Labels> = {
                 .map((pair) => pair.split(/=(.*)/s, 2).map((part) => part.trim())),
             );
       } catch {
-        return { problem: what };
+        return undefined;
       }
     }
-    if (typeof map !== 'object' || map === null || Array.isArray(map)) return { problem: what };
+    if (typeof map !== 'object' || map === null || Array.isArray(map)) return undefined;
     for (const [key, label] of Object.entries(map)) {
       if (key === '' || oneLine(key) !== key || typeof label !== 'string' || oneLine(label) === undefined) {
-        return { problem: what };
+        return undefined;
       }
     }
     return { value: map as Labels };
   },
 };
 
-const peers: Key<readonly string[]> = {
+const peers: Kind<readonly string[]> = {
   fallback: [],
+  what: 'a list of host:port',
   read(value) {
     const list = typeof value === 'string' ? value.split(/[\s,]+/).filter((peer) => peer !== '') : value;
-    if (Array.isArray(list) && list.every((peer) => typeof peer === 'string' && isHostPort(peer.toLowerCase())))
-      return { value: list };
-    return { problem: 'must be a list of host:port' };
+    const isPeer = (peer: unknown) => typeof peer === 'string' && isHostPort(peer.toLowerCase());
+    return Array.isArray(list) && list.every(isPeer) ? { value: list } : undefined;
   },
 };
 
 /** Secrets as a list, or in one text with commas between them. */
-const secrets: Key<readonly string[]> = {
+const secrets: Kind<readonly string[]> = {
   fallback: [],
+  what: 'a secret of 32 characters at least, or a list of at most 10 (the first signs)',
+  show: (list) => list.map(() => '[redacted]'),
+  secret: true,
   read(value) {
     const list = typeof value === 'string' ? value.split(',').map((key) => key.trim()) : value;
     const isSecret = (key: unknown) => typeof key === 'string' && key.length >= 32 && key.length <= 1024;
-    if (Array.isArray(list) && list.length <= 10 && list.every(isSecret)) return { value: list };
-    return { problem: 'must be a secret of 32 characters at least, or a list of at most 10 (the first signs)' };
+    return Array.isArray(list) && list.length <= 10 && list.every(isSecret) ? { value: list } : undefined;
   },
 };
 
-const caData: Key<string> = {
+const caData: Kind<string> = {
   fallback: '',
+  what: 'base64 of PEM, as certificate-authority-data in a kubeconfig',
   read(value) {
     const base64 = typeof value === 'string' ? value.replace(/\s/g, '') : '!';
     if (base64 === '') return { value: '' };
-    const problem = 'must be base64 of PEM, as certificate-authority-data in a kubeconfig';
-    if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return { problem };
+    if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return undefined;
     try {
-      new X509Certificate(Buffer.from(base64, 'base64'));
-      return certificatesIn(Buffer.from(base64, 'base64').toString('latin1')).length > 0
-        ? { value: base64 }
-        : { problem };
+      const pem = Buffer.from(base64, 'base64');
+      new X509Certificate(pem);
+      return certificatesIn(pem.toString('latin1')).length > 0 ? { value: base64 } : undefined;
     } catch {
-      return { problem };
+      return undefined;
     }
   },
 };
 
+const namespace = "a namespace's name";
+
 export const configKeys = {
-  'tailscale.hostname': text('tka', 'must be a host name', dnsName),
-  'tailscale.tailnet': text('', 'must be a domain like example.ts.net', /^\.?[a-z0-9.-]{0,253}\.?$/i),
-  'tailscale.port': port(443),
-  // A sidecar's state is the sidecar's.
-  'tailscale.stateDir': text(''),
-  'tailscale.capName': text('specht-labs.de/cap/tka', "must be a capability's name", /^\S*$/),
-  'server.host': text<string | undefined>(undefined, 'must be an address or a host name', host),
-  'server.readTimeout': duration(10_000),
-  'server.readHeaderTimeout': duration(5_000),
-  'server.writeTimeout': duration(20_000),
-  'server.idleTimeout': duration(120_000),
-  'operator.namespace': text('tka-dev', "must be a namespace's name", objectName),
-  // Default: operator.namespace.
-  'operator.leaseNamespace': text<string | undefined>(undefined, "must be a namespace's name", objectName),
-  'operator.clusterName': text('tka-cluster'),
-  'operator.contextPrefix': text('tka-context-'),
-  'operator.userPrefix': text('tka-user-'),
-  'api.retryAfterSeconds': whole(1, 1, 86_400, 'a number of seconds'),
-  'health.host': text<string | undefined>(undefined, 'must be an address or a host name', host),
-  'health.port': port(8080),
-  debug: flag(false),
-  'otel.endpoint': text<string | undefined>(
-    undefined,
-    'must be host:port or a URL',
-    /^(?:https?:\/\/[^\s/@]+(?:\/\S*)?|[^\s/@:]+:[0-9]{1,5}|)$/i,
+  'tailscale.hostname': key(
+    'The name of this server in the tailnet, and of its cluster unless `operator.clusterName` is set.',
+    text('tka', 'a host name', dnsName),
   ),
-  'otel.insecure': flag(true),
-  'clusterInfo.apiEndpoint': checked<string | undefined>(
-    undefined,
-    'must be the https URL of the API server',
-    canonicalApiServer,
+  'tailscale.tailnet': key(
+    'The domain of the tailnet. tailscaled knows it, so it is only needed without one.',
+    text('', 'a domain like example.ts.net', /^\.?[a-z0-9.-]{0,253}\.?$/i),
   ),
-  'clusterInfo.caData': caData,
-  'clusterInfo.insecureSkipTLSVerify': flag(false),
-  'clusterInfo.labels': labels,
-  'clusterInfo.configMapRef.enabled': flag(false),
-  'clusterInfo.configMapRef.name': text('cluster-info'),
-  'clusterInfo.configMapRef.namespace': text('kube-public', "must be a namespace's name", objectName),
-  'clusterInfo.configMapRef.keys.apiEndpoint': text('apiEndpoint'),
-  'clusterInfo.configMapRef.keys.caData': text('caData'),
-  'clusterInfo.configMapRef.keys.insecure': text('insecure'),
-  'clusterInfo.configMapRef.keys.kubeconfig': text('kubeconfig'),
-  'gossip.enabled': flag(false),
-  'gossip.port': port(7946),
-  'gossip.bootstrapPeers': peers,
-  'gossip.factor': whole(3, 1, 100, 'a number of peers'),
-  'gossip.interval': duration(1_000, 50),
-  'gossip.stalenessThreshold': whole(5, 1, 100_000, 'a number of rounds'),
-  'gossip.deadThreshold': whole(10, 2, 100_000, 'a number of rounds'),
-  'gossip.key': secrets,
-  'federation.loginServer': checked<string | undefined>(undefined, 'must be the URL of a TKA server', canonicalServer),
+  'tailscale.port': key('The port of the API. 443 is https, any other port is plain http.', port(443)),
+  'tailscale.stateDir': key('No effect here: tailscaled, not this server, keeps the state of the node.', text('')),
+  'tailscale.capName': key(
+    'The capability whose rules in the tailnet policy grant roles.',
+    text('specht-labs.de/cap/tka', "a capability's name", /^\S*$/),
+  ),
+  'server.host': key(
+    'Where the API and the mesh listen. Default: the addresses of the tailnet, or 127.0.0.1 with a userspace tailscaled.',
+    text<string | undefined>(undefined, 'an address or a host name', host),
+  ),
+  'server.readTimeout': key('The longest time to read a request.', duration(10_000)),
+  'server.readHeaderTimeout': key('The longest time to read the headers of a request.', duration(5_000)),
+  'server.writeTimeout': key('The longest time to answer a request.', duration(20_000)),
+  'server.idleTimeout': key('How long an idle connection is kept.', duration(120_000)),
+  'operator.namespace': key(
+    'Where sign-ins and their ServiceAccounts are. The manifests and the chart set it to the namespace of the pod.',
+    text('tka-dev', namespace, objectName),
+  ),
+  'operator.leaseNamespace': key(
+    'Where the leader lease is, if it is shared with a Go server. Default: `operator.namespace`.',
+    text<string | undefined>(undefined, namespace, objectName),
+  ),
+  'operator.clusterName': key(
+    'The name of the cluster. The default counts as not set: the cluster is then called `tailscale.hostname`.',
+    text('tka-cluster'),
+  ),
+  'operator.contextPrefix': key(
+    'How context names begin in the kubeconfig that `GET /kubeconfig` returns.',
+    text('tka-context-'),
+  ),
+  'operator.userPrefix': key('How user names begin in that kubeconfig.', text('tka-user-')),
+  'api.retryAfterSeconds': key(
+    'When clients ask again while a sign-in is not provisioned yet.',
+    whole(1, 1, 86_400, 'a number of seconds'),
+  ),
+  'health.host': key(
+    'Where probes and metrics listen. Default: `server.host` if it is set, else all addresses.',
+    text<string | undefined>(undefined, 'an address or a host name', host),
+  ),
+  'health.port': key('The port of `/healthz`, `/ready` and `/metrics`.', port(8080)),
+  debug: key('Log debug lines too.', flag(false)),
+  'otel.endpoint': key(
+    'Where traces go: `host:port` by OTLP over gRPC (port 4318: over HTTP), a URL by OTLP over HTTP. Default: nowhere.',
+    {
+      ...text<string | undefined>(
+        undefined,
+        'host:port or a URL',
+        /^(?:https?:\/\/[^\s/@]+(?:\/\S*)?|[^\s/@:]+:[0-9]{1,5}|)$/i,
+      ),
+      // Collectors take keys in the query.
+      show: (url) => url?.replace(/\?.*$/, '?[redacted]'),
+    },
+  ),
+  'otel.insecure': key('Send traces to a `host:port` without TLS.', flag(true)),
+  'clusterInfo.apiEndpoint': key(
+    'Where people reach the Kubernetes API server. Default: what the ConfigMap of `clusterInfo.configMapRef` says.',
+    checked<string | undefined>(undefined, 'the https URL of the API server', canonicalApiServer),
+  ),
+  'clusterInfo.caData': key('The certificate authority of `clusterInfo.apiEndpoint`.', caData),
+  'clusterInfo.insecureSkipTLSVerify': key(
+    'Tell clients not to verify the certificate of `clusterInfo.apiEndpoint`.',
+    flag(false),
+  ),
+  'clusterInfo.labels': key('What `kubectl tka clusters -l region=eu` selects by.', labels),
+  'clusterInfo.configMapRef.enabled': key(
+    'Read endpoint and certificate authority from a ConfigMap. Default: true without `clusterInfo.apiEndpoint`.',
+    flag(undefined),
+  ),
+  'clusterInfo.configMapRef.name': key(
+    'The name of the ConfigMap. The default is the one of kubeadm.',
+    text('cluster-info'),
+  ),
+  'clusterInfo.configMapRef.namespace': key(
+    'The namespace of the ConfigMap.',
+    text('kube-public', namespace, objectName),
+  ),
+  'clusterInfo.configMapRef.keys.apiEndpoint': key('The key of the endpoint in the ConfigMap.', text('apiEndpoint')),
+  'clusterInfo.configMapRef.keys.caData': key('The key of the certificate authority in the ConfigMap.', text('caData')),
+  'clusterInfo.configMapRef.keys.insecure': key(
+    'The key in the ConfigMap that tells clients not to verify the certificate.',
+    text('insecure'),
+  ),
+  'clusterInfo.configMapRef.keys.kubeconfig': key(
+    'The key of a kubeconfig in the ConfigMap. It counts where the ConfigMap has neither endpoint nor authority.',
+    text('kubeconfig'),
+  ),
+  'gossip.enabled': key('Tell the other TKA servers of this cluster, and learn of theirs.', flag(false)),
+  'gossip.port': key('The port of the mesh.', port(7946)),
+  'gossip.bootstrapPeers': key(
+    'The members to ask first. Default: devices of the tailnet that have the tag of this one.',
+    peers,
+  ),
+  'gossip.factor': key('How many members are asked in each round.', whole(3, 1, 100, 'a number of peers')),
+  'gossip.interval': key('The time between two rounds.', duration(1_000, 50)),
+  'gossip.stalenessThreshold': key(
+    'After so many rounds without a sign of life a member is suspected.',
+    whole(5, 1, 100_000, 'a number of rounds'),
+  ),
+  'gossip.deadThreshold': key(
+    'After so many rounds without a sign of life a member is dead. More than `gossip.stalenessThreshold`.',
+    whole(10, 2, 100_000, 'a number of rounds'),
+  ),
+  'gossip.key': key('The keys of the mesh. Default: none, the tag of the tailnet decides who is a member.', secrets),
+  'federation.loginServer': key(
+    'A TKA server to ask first, like `gossip.bootstrapPeers`. No effect without `gossip.enabled`.',
+    checked<string | undefined>(undefined, 'the URL of a TKA server', canonicalServer),
+  ),
 } as const;
 
 export type ConfigKey = keyof typeof configKeys;
 export type ConfigValue<K extends ConfigKey = ConfigKey> = (typeof configKeys)[K]['fallback'];
+
+/** Returns a key's value as people write it (`10s`), without secrets; null if there is none. */
+export function shownValue<K extends ConfigKey>(key: K, value: ConfigValue<K>): unknown {
+  const { show } = configKeys[key] as Kind<ConfigValue<K>>;
+  return (show === undefined ? value : show(value)) ?? null;
+}
 
 /** The environment variable that beats a key of the file. */
 export function variableOf(key: ConfigKey): string {

@@ -60,7 +60,10 @@ export class ClusterInfoSource {
       this.#known = { info: await readClusterInfo(this.#kube, ref, labels), at: performance.now() };
       this.#problem = undefined;
     } catch (error) {
-      this.#log.warn({ err: error }, 'the cluster info could not be read');
+      const hints = [
+        `set clusterInfo.apiEndpoint and clusterInfo.caData, or create ConfigMap ${ref.namespace}/${ref.name}`,
+      ];
+      this.#log.warn({ err: error, hints }, 'clusterInfo.apiEndpoint is not set, and the ConfigMap could not be read');
       if (this.#known === undefined) throw this.#refusal((error as Error).message);
     }
     return this.#known.info;
@@ -74,10 +77,10 @@ export class ClusterInfoSource {
   }
 
   #refusal(message: string): Refusal {
-    this.#problem = `the cluster info cannot be read: ${message}`;
+    this.#problem = `clusterInfo.apiEndpoint is not set, and ${message}`;
     return new Refusal(500, {
       message: 'Failed to load cluster info',
-      advice: ['check clusterInfo.configMapRef in the configuration of the TKA server'],
+      advice: ["set clusterInfo.apiEndpoint and clusterInfo.caData in the TKA server's configuration"],
       cause: { message },
     });
   }

@@ -34,9 +34,6 @@ export async function openTraces(config: Config, log: Log): Promise<Traces | und
       import('@opentelemetry/resources'),
     ]);
   const url = tracesUrl(endpoint, config.get('otel.insecure'));
-  if (new URL(url).port === '4317') {
-    log.warn({ endpoint: url }, 'otel.endpoint: port 4317 is usually for gRPC; OTLP over HTTP is usually on 4318');
-  }
   const say = (message: string) => log.warn({ endpoint: url, why: cleanText(message) }, 'traces cannot be sent');
   const silent = () => {};
   diag.setLogger({ error: say, warn: say, info: silent, debug: silent, verbose: silent }, DiagLogLevel.WARN);

@@ -52,7 +52,7 @@ test('defaults are the Go server’s', async () => {
     'clusterInfo.caData': '',
     'clusterInfo.insecureSkipTLSVerify': false,
     'clusterInfo.labels': {},
-    'clusterInfo.configMapRef.enabled': false,
+    'clusterInfo.configMapRef.enabled': undefined,
     'clusterInfo.configMapRef.name': 'cluster-info',
     'clusterInfo.configMapRef.namespace': 'kube-public',
     'clusterInfo.configMapRef.keys.apiEndpoint': 'apiEndpoint',
@@ -169,16 +169,6 @@ test('an empty variable is none, and neither is what a Service beside the pod pu
 
 describe('problems', () => {
   test.each<[name: string, text: string, problems: string[]]>([
-    [
-      'an unknown key',
-      'tailscale:\n  hostnam: x\n',
-      ['config.yaml:2: tailscale.hostnam is no key of the configuration'],
-    ],
-    [
-      'a key in the wrong place',
-      'capName: x\n',
-      ['config.yaml:1: capName is no key of the configuration (tailscale.capName is)'],
-    ],
     ['a value where a map is', 'gossip: true\n', ['config.yaml:1: gossip must be a map']],
     ['a map where a value is', 'debug: {x: 1}\n', ['config.yaml:1: debug must be true or false']],
     [
@@ -215,13 +205,13 @@ describe('problems', () => {
     [
       'thresholds',
       'gossip: {stalenessThreshold: 10}\n',
-      ['gossip.deadThreshold must be more than gossip.stalenessThreshold'],
+      ['config.yaml:1: gossip.deadThreshold must be more than gossip.stalenessThreshold'],
     ],
     ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is there twice']],
     [
       'both ways to an endpoint',
       'clusterInfo: {configMapRef: {enabled: true}}\n',
-      ['clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other'],
+      ['config.yaml:1: clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other'],
     ],
   ])('%s', async (_, text, expected) => {
     expect(await problems(text)).toEqual(expected);
@@ -231,11 +221,16 @@ describe('problems', () => {
     const env = { TKA_HEALTH_PORT: 'x\u001b[2J', TKA_DEBUG: 'maybe' };
     expect(await problems('tailscale: {port: no}\nfoo: 1\nserver: {idleTimeout: 1d}\n', env)).toEqual([
       'config.yaml:1: tailscale.port must be a port from 1 to 65535',
-      'config.yaml:2: foo is no key of the configuration',
       'config.yaml:3: server.idleTimeout must be a Go duration like 120s, from 0 to 24h',
       'TKA_HEALTH_PORT="x [2J": must be a port from 1 to 65535',
       'TKA_DEBUG="maybe": must be true or false',
-      'clusterInfo.apiEndpoint is required (or clusterInfo.configMapRef.enabled: true)',
+    ]);
+  });
+
+  test('no way to an endpoint', async () => {
+    const text = 'debug: true\nclusterInfo:\n  configMapRef:\n    enabled: false\n';
+    expect(await problems(text, {})).toEqual([
+      'config.yaml:4: clusterInfo.apiEndpoint is required with clusterInfo.configMapRef.enabled: false',
     ]);
   });
 
@@ -253,6 +248,93 @@ describe('problems', () => {
     const absent = loadConfig(path.join(folder, 'absent.yaml'), required);
     await expect(absent).rejects.toThrow(/absent\.yaml: there is no such file$/);
   });
+});
+
+describe('warnings', () => {
+  const [known, unknown] = ['tailscale: {port: 8080}\n', 'tailscale: {port: 8080, prot: 1}\n'];
+  test.each<[name: string, text: string, env: NodeJS.ProcessEnv, warnings: string[]]>([
+    ['nothing odd', known, required, []],
+    [
+      'an unknown key',
+      unknown,
+      required,
+      ['config.yaml:1: unknown key "tailscale.prot"; did you mean "tailscale.port"?'],
+    ],
+    [
+      'keys in the wrong place',
+      'capName: x\nserver:\n  debug: true\n',
+      required,
+      [
+        'config.yaml:1: unknown key "capName"; did you mean "tailscale.capName"?',
+        'config.yaml:3: unknown key "server.debug"; did you mean "debug"?',
+      ],
+    ],
+    ['a word that is like no key', 'foo: {bar: 1}\n', required, ['config.yaml:1: unknown key "foo"']],
+    ['an unknown key with controls in it', '"a\\u001b[2Jb": 1\n', required, ['config.yaml:1: unknown key "a [2Jb"']],
+    [
+      'what is for the client',
+      'output: {theme: dark}\ntailscale: {tag: "tag:tka"}\n',
+      required,
+      [
+        'config.yaml:1: output has no effect: it is for kubectl-tka, not for the server',
+        'config.yaml:2: tailscale.tag has no effect: it is for kubectl-tka, not for the server',
+      ],
+    ],
+    [
+      'the state of a node, from the environment',
+      '',
+      { ...required, TKA_TAILSCALE_STATEDIR: '/x' },
+      [
+        "TKA_TAILSCALE_STATEDIR: tailscale.stateDir has no effect: tailscaled keeps the state of the node; set the sidecar's TS_STATE_DIR instead",
+      ],
+    ],
+    [
+      'an authority without an endpoint',
+      `clusterInfo:\n  caData: ${caData}\n  insecureSkipTLSVerify: true\n`,
+      {},
+      [
+        'config.yaml:2: clusterInfo.caData has no effect: the ConfigMap has the certificate authority; set clusterInfo.apiEndpoint too',
+        'config.yaml:3: clusterInfo.insecureSkipTLSVerify has no effect: the ConfigMap decides; set clusterInfo.apiEndpoint too',
+      ],
+    ],
+    ['defaults that are written down', 'tailscale: {stateDir: ""}\notel: {insecure: true}\n', required, []],
+    [
+      'a login server without gossip',
+      'federation: {loginServer: "https://tka.example.ts.net"}\n',
+      required,
+      ['config.yaml:1: federation.loginServer has no effect: set gossip.enabled: true too'],
+    ],
+    [
+      'otel.insecure beside a URL',
+      'otel: {endpoint: "https://traces.example.com", insecure: false}\n',
+      required,
+      ['config.yaml:1: otel.insecure has no effect: the scheme of otel.endpoint decides (http or https)'],
+    ],
+    [
+      "gRPC's port by HTTP",
+      'otel: {endpoint: "http://collector:4317"}\n',
+      required,
+      ['config.yaml:1: otel.endpoint: port 4317 is usually for OTLP over gRPC; without http:// it is used for that'],
+    ],
+    [
+      'a name that cannot name a context',
+      'operator: {clusterName: Prod US}\n',
+      required,
+      [
+        'config.yaml:1: operator.clusterName "Prod US" cannot name a context: the cluster is "tka"; use letters, digits, ".", "_" and "-"',
+      ],
+    ],
+  ])('%s', async (_, text, env, expected) => {
+    const { warnings } = await load(text, env);
+    expect(warnings.map((line) => line.replace(file, 'config.yaml'))).toEqual(expected);
+  });
+});
+
+test('each value says where it is from', async () => {
+  const config = await load('tailscale:\n  port: 8080\n', required);
+  expect(config.sourceOf('tailscale.port')).toBe(`${file}:2`);
+  expect(config.sourceOf('clusterInfo.apiEndpoint')).toBe('TKA_CLUSTERINFO_APIENDPOINT');
+  expect(config.sourceOf('gossip.port')).toBeUndefined();
 });
 
 describe('the name of the cluster', () => {
