@@ -244,6 +244,14 @@ describe.concurrent('the first of two servers is away', () => {
   );
 });
 
+describe.concurrent('a healthy server that is far away', () => {
+  test('is kept with the context', async ({ home, first, second }) => {
+    second.faults.routes.clusterInfo = { latencyMs: 900 };
+    expect((await home.run('login prod-us')).status).toBe(0);
+    expect(extension(home)).toMatchObject({ server: first.server, servers: [second.server] });
+  });
+});
+
 describe.concurrent('a tagged server of another cluster that states this endpoint and name', () => {
   test('is never asked to sign in, and never written into an entry', async ({ home, set, other, first, second }) => {
     const [hostile] = other.replicas as [Replica];

@@ -1,6 +1,6 @@
 // What is kept of a cluster's TKA servers, for when the one that a context names is away; see src/session/failover.ts.
 
-import type { ClusterServer, Provenance } from '../../discovery/clusters.ts';
+import type { ClusterServer } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
 import { disagreement, knownClusterOf, type Siblings } from '../../session/siblings.ts';
@@ -11,12 +11,16 @@ import type { Context } from '../context/context.ts';
 /** So many of a cluster's servers are kept. */
 const mostKept = 8;
 
-/** Milliseconds for one of them to describe its cluster. */
-const confirmTimeout = 500;
+/**
+ * Milliseconds for one of them to describe its cluster. A new connection with TLS takes four round trips, 300 ms each between
+ * continents. Servers that are not listed as healthy get less.
+ */
+const confirmTimeout = 1500;
+const unhealthyTimeout = 500;
 
 /**
  * Returns what is to be kept of a cluster: what `server` stated of it, and those of its other servers that are trusted and
- * state the same themselves, within half a second. Undefined if the server does not state enough (Go). Never throws.
+ * state the same themselves in time. Undefined if the server does not state enough (Go). Never throws.
  */
 export async function siblingsToKeep(
   { client, terminal }: Pick<Context, 'client' | 'terminal'>,
@@ -26,14 +30,13 @@ export async function siblingsToKeep(
 ): Promise<Siblings | undefined> {
   const known = knownClusterOf(info);
   if (known === undefined) return undefined;
-  const others = new Map(
-    servers.flatMap((each) => (each.server === null ? [] : [[each.server, each.provenance] as const])),
-  );
+  const others = new Map(servers.flatMap((each) => (each.server === null ? [] : [[each.server, each] as const])));
   others.delete(server);
-  const confirm = async ([other, provenance]: readonly [string, Provenance]): Promise<string[]> => {
+  const confirm = async ([other, { provenance, state }]: readonly [string, ClusterServer]): Promise<string[]> => {
+    const timeout = state === 'healthy' ? confirmTimeout : unhealthyTimeout;
     if (!(await trust.allows(other, provenance))) return [];
     try {
-      const difference = disagreement(known, await describeCluster(client(other), confirmTimeout));
+      const difference = disagreement(known, await describeCluster(client(other), timeout));
       if (difference === undefined) return [other];
       terminal.log(`${other} is not kept as a server of ${known.cluster}: ${difference}`);
     } catch (error) {
