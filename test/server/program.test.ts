@@ -173,7 +173,9 @@ describe('where it listens', () => {
     );
     // Its cluster is away.
     await server.said(/^the watch on .* broke/);
-    expect((await metrics('/metrics/controller')).body).toMatch(/\ntka_watch_errors_total\{resource="tkasignins"\} [1-9]/);
+    expect((await metrics('/metrics/controller')).body).toMatch(
+      /\ntka_watch_errors_total\{resource="tkasignins"\} [1-9]/,
+    );
     expect(server.stdout).toBe('');
   });
 
