@@ -22,6 +22,7 @@ import { type Provisioner, startProvisioner } from './provisioner/provisioner.ts
 import { keepCertificate } from './tailnet/certificate.ts';
 import { certificateName, hostsOf, needsTailnet, publicHost } from './tailnet/place.ts';
 import { tailnetName, untilRenamed, waitForTailnet } from './tailnet/status.ts';
+import { type Audit, openAudit } from './telemetry/audit.ts';
 import { createHealth } from './telemetry/health.ts';
 import { createMetrics } from './telemetry/metrics.ts';
 import { openTraces, type Traces } from './telemetry/traces.ts';
@@ -32,6 +33,10 @@ export interface ServeOptions {
   readonly log: Log;
   /** Ends the server. */
   readonly signal: AbortSignal;
+}
+
+interface ServerOptions extends ServeOptions {
+  readonly audit: Audit;
 }
 
 // A pod has 30 s from SIGTERM.
@@ -48,11 +53,12 @@ export async function serve(options: ServeOptions): Promise<void> {
   log.info({ version, commit, config: config.file }, 'tka-server starts');
   for (const warning of config.warnings) log.warn({}, warning);
   const kubeConfig = loadKubeConfig(options.env);
-  while (await serveUntilRenamed(options, kubeConfig)) log.info({}, 'tka-server starts again');
+  const audit = openAudit(config, log);
+  while (await serveUntilRenamed({ ...options, audit }, kubeConfig)) log.info({}, 'tka-server starts again');
 }
 
 /** Serves until the signal, or until the node has another name on the tailnet. Returns true if it is to start again. */
-async function serveUntilRenamed({ signal, ...options }: ServeOptions, kubeConfig: KubeConfig): Promise<boolean> {
+async function serveUntilRenamed({ signal, ...options }: ServerOptions, kubeConfig: KubeConfig): Promise<boolean> {
   const { log } = options;
   const renamed = new AbortController();
   const ending = AbortSignal.any([signal, renamed.signal]);
@@ -80,7 +86,7 @@ async function serveUntilRenamed({ signal, ...options }: ServeOptions, kubeConfi
 }
 
 class TkaServer {
-  readonly #options: ServeOptions;
+  readonly #options: ServerOptions;
   readonly #onRenamed: () => void;
   // Ends what waits, for whatever reason the server stops.
   readonly #stopping = new AbortController();
@@ -104,7 +110,7 @@ class TkaServer {
   #mesh: Mesh | undefined;
 
   /** `onRenamed` is called when the node has another name than the server started with. */
-  constructor(options: ServeOptions, onRenamed: () => void) {
+  constructor(options: ServerOptions, onRenamed: () => void) {
     this.#options = options;
     this.#onRenamed = onRenamed;
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), { once: true });
@@ -127,6 +133,7 @@ class TkaServer {
         this.#metrics.reconcile(pass);
         this.#traces?.reconcile(pass);
       },
+      onEnded: (ended) => this.#options.audit.ended(ended),
       onWatchBroken: (resource) => this.#metrics.watchBroke(resource),
       onAccount: (what) => this.#metrics.account(what),
     });
@@ -213,6 +220,7 @@ class TkaServer {
       limits: this.#limits,
       onError: (error, _, id) => log.error({ err: error, request: id }, 'internal error'),
       onRequest: (answered) => this.#onRequest(answered),
+      onDecided: (decided) => this.#options.audit.decided(decided),
     });
   }
 

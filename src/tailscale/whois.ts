@@ -1,4 +1,5 @@
 // Asks tailscaled who is at the other end of a connection (client/tailscale/apitype.WhoIsResponse).
+import { isIP } from 'node:net';
 import { own, parseJson, texts } from '../util/json.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
@@ -12,6 +13,8 @@ export interface WhoIs {
   readonly device: string;
   /** The device's name as the tailnet gives it (Node.Name): lower case, no dot at the end; empty where there is none. */
   readonly dnsName: string;
+  /** The device's address on the tailnet, without its prefix length; empty where there is none. */
+  readonly address: string;
   /** A tagged device has no user. */
   readonly tags: readonly string[];
   /** The rules under a capability's name; empty for none. */
@@ -43,6 +46,10 @@ export async function whoIs(address: string, port: number, options: LocalOptions
     login: typeof login === 'string' && login.length <= 320 ? login : '',
     device: typeof device === 'string' && /^[A-Za-z0-9]{1,64}$/.test(device) ? device : '',
     dnsName: dnsName(own(node, 'Name')),
+    address:
+      texts(own(node, 'Addresses'), 16)
+        .map((address) => address.split('/', 1)[0] ?? '')
+        .find(isIp) ?? '',
     tags: texts(own(node, 'Tags'), 64),
     rules(capability) {
       const rules = own(map, capability);
@@ -50,6 +57,8 @@ export async function whoIs(address: string, port: number, options: LocalOptions
     },
   };
 }
+
+const isIp = (text: string): boolean => isIP(text) !== 0;
 
 function unreadable(what: string): TailscaleError {
   return new TailscaleError('unreadable', `tailscaled's answer to whois cannot be read (${what})`, [

@@ -4,6 +4,8 @@ import { isObject, parseJson } from '../util/json.ts';
 export interface TokenClaims {
   readonly expires: number;
   readonly issued: number | undefined;
+  /** The name of the ServiceAccount; undefined if the token names none. */
+  readonly account: string | undefined;
 }
 
 const latest = Date.UTC(9999, 11, 31);
@@ -18,9 +20,11 @@ export function checkToken(token: string, now: number): TokenClaims | string {
   if (parts.length !== 3 || !parts.every((part) => /^[A-Za-z0-9_-]+$/.test(part))) return 'the token is no JWT';
   const payload = parseJson(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
   if (!isObject(payload)) return 'the token is no JWT';
-  const { exp, iat } = payload;
+  const { exp, iat, sub } = payload;
   if (typeof exp !== 'number' || !Number.isFinite(exp)) return 'the token says no expiry';
   const expires = Math.min(Math.floor(exp) * 1000, latest);
   if (expires <= now) return 'the token has expired already';
-  return { expires, issued: typeof iat === 'number' && Number.isFinite(iat) ? iat * 1000 : undefined };
+  const issued = typeof iat === 'number' && Number.isFinite(iat) ? iat * 1000 : undefined;
+  const account = typeof sub === 'string' ? /^system:serviceaccount:[^:]+:([^:]+)$/.exec(sub)?.[1] : undefined;
+  return { expires, issued, account };
 }

@@ -68,6 +68,7 @@ function deaf(fixture: Fixture, copies: Copies, kube: Kube = fixture.kube): Sign
     knownParts: (name) => reconciler.known(name),
     readParts: (name, signal) => reconciler.read(name, signal),
     release: (signIn) => reconciler.release(signIn),
+    onRevoked: () => {},
     goLeader: () => undefined,
     log: quiet,
     clusterInfo: () => ({

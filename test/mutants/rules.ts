@@ -32,6 +32,7 @@ const login = ['test/session/login.test.ts'];
 const ask = ['test/discovery/listing.test.ts'];
 const failover = ['test/session/failover.test.ts'];
 const siblings = ['test/discovery/siblings.test.ts'];
+const audit = ['test/server/telemetry/audit.test.ts'];
 const identity = ['test/server/identity/identity.test.ts'];
 
 export const mutants: readonly Mutant[] = [
@@ -164,8 +165,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the replica that takes a sign-in provisions it',
     file: 'src/server/provisioner/sign-ins.ts',
-    find: 'return answerOf((await settle(signIn, options.provide)) ?? signIn, caller);',
-    replace: 'return answerOf(signIn, caller);',
+    find: 'const answer = answerOf((await settle(signIn, options.provide)) ?? signIn, caller);',
+    replace: 'const answer = answerOf(signIn, caller);',
     tests: ['test/cluster/costs.test.ts'],
   },
   {
@@ -475,6 +476,27 @@ export const mutants: readonly Mutant[] = [
     find: 'if (rival === undefined) return best;',
     replace: 'return best;',
     tests: identity,
+  },
+  {
+    name: 'a refusal is in the audit log',
+    file: 'src/server/telemetry/audit.ts',
+    find: 'const isRefused = status >= 400',
+    replace: 'const isRefused = status >= 500',
+    tests: audit,
+  },
+  {
+    name: 'the audit log knows the device of a caller that is over its limit',
+    file: 'src/server/http/limits.ts',
+    find: 'if (earlier !== undefined) asking.named(earlier);',
+    replace: '',
+    tests: audit,
+  },
+  {
+    name: 'the audit log holds no token',
+    file: 'src/server/telemetry/audit.ts',
+    find: 'cleanText(withoutTokens(text), ',
+    replace: 'cleanText(text, ',
+    tests: audit,
   },
   {
     name: 'no grant ends what there is',

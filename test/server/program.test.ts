@@ -179,6 +179,22 @@ describe('where it listens', () => {
     expect(server.stdout).toBe('');
   });
 
+  test('with an audit log on stdout, which holds no line of the log', async () => {
+    await using it = await serving({ whois: () => ({ login: 'x', tags: ['tag:ci'], dnsName: 'ci.example.ts.net' }) });
+    const { headers } = await ask(it.url.replace('cluster-info', 'login'), { method: 'POST' });
+    await it.server.said(/^request$/);
+    await it.server[Symbol.asyncDispose]();
+    expect(JSON.parse(it.server.stdout)).toMatchObject({
+      log: 'audit',
+      server: 'tka',
+      event: 'refusal',
+      asked: 'sign-in',
+      request: headers['x-request-id'],
+      node: 'ci.example.ts.net',
+      tags: ['tag:ci'],
+    });
+  });
+
   test('for probes on all addresses, since a kubelet is no device of the tailnet', async () => {
     const port = await freePort('0.0.0.0');
     await using server = new TkaServerProcess(

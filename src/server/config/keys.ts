@@ -1,6 +1,6 @@
 // Every key of the server's configuration, with its default and meaning. Names and defaults are the Go server's;
-// `health.host`, `gossip.key` and `operator.leaseNamespace` exist here only. docs/reference/server-config.md is generated
-// from this file (npm run reference).
+// `health.host`, `gossip.key`, `operator.leaseNamespace` and `audit` exist here only. docs/reference/server-config.md is
+// generated from this file (npm run reference).
 import { X509Certificate } from 'node:crypto';
 import { isHostPort } from '../../util/address.ts';
 import { formatGoDuration, goDuration } from '../../util/duration.ts';
@@ -50,6 +50,7 @@ function text<T extends string | undefined>(fallback: T, what = 'one line of pla
 
 const dnsName = /^(?=.{0,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*)?$/i;
 const host = /^(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:.]{2,45}|)$/i;
+const absolutePath = /^(?:\/.*|[A-Za-z]:[\\/].*|)$/;
 const objectName = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|)$/;
 
 /** Returns whether a text can be the name of a namespace. */
@@ -251,6 +252,14 @@ export const configKeys = {
     },
   ),
   'otel.insecure': key('Send traces to a `host:port` without TLS.', flag(true)),
+  'audit.enabled': key(
+    'Write an audit log: one JSON line for each sign-in, token, logout, expiry and refusal.',
+    flag(true),
+  ),
+  'audit.file': key(
+    'Where the audit log goes. Default: standard output.',
+    text<string | undefined>(undefined, 'an absolute path', absolutePath),
+  ),
   'clusterInfo.apiEndpoint': key(
     'Where people reach the Kubernetes API server. Default: what the ConfigMap of `clusterInfo.configMapRef` says.',
     checked<string | undefined>(undefined, 'the https URL of the API server', canonicalApiServer),

@@ -1,10 +1,13 @@
 // What a route answers with, before it is written to a connection.
 import { createHash } from 'node:crypto';
+import type { Access } from './contract.ts';
 
 export interface RouteAnswer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** What the caller was given by it, or what ended; never sent. */
+  readonly access?: Access;
 }
 
 type Headers = Readonly<Record<string, string>>;

@@ -20,10 +20,23 @@ export interface Caller {
   readonly revoked?: boolean;
 }
 
+/** Which device asks, and whose it is, as tailscaled says. What is not known is absent. */
+export interface Origin {
+  readonly login?: string;
+  /** The device's name on the tailnet: `laptop.example.ts.net`. */
+  readonly node?: string;
+  /** The device's address on the tailnet. */
+  readonly address?: string;
+  /** A tagged device has no user. */
+  readonly tags?: readonly string[];
+}
+
 /** How a caller is asked about. */
 export interface Asking {
   /** Aborted when the caller has gone. */
   readonly signal: AbortSignal;
+  /** Told of the device as soon as tailscaled has named it, also if its request is refused then. */
+  readonly named: (origin: Origin) => void;
   /** Told whose the connection is before the grant is read; rejects with a Refusal for a caller that is over its limits. */
   readonly admit: (who: string) => Promise<void>;
 }
@@ -36,7 +49,7 @@ export interface Identity {
 /** How much of the server one caller may take. Every promise rejects with a Refusal where that is exceeded. */
 export interface RequestLimits {
   /** Names the caller of a request, within the limits of its connection, its address and its login. */
-  whoIs(identity: Identity, request: IncomingMessage, signal: AbortSignal): Promise<Caller>;
+  whoIs(identity: Identity, request: IncomingMessage, asking: Omit<Asking, 'admit'>): Promise<Caller>;
   /** Whether this connection's caller is known. No other connection is kept open after its first answer. */
   knows(socket: Socket): boolean;
   /** Admits a request that tailscaled is not asked about. */
@@ -45,12 +58,20 @@ export interface RequestLimits {
   turn(login: string, signal: AbortSignal): Promise<() => void>;
 }
 
+/** A sign-in that was made or extended. */
+export interface SignedIn extends LoginAnswer {
+  /** The name of its ServiceAccount. */
+  readonly account?: string;
+}
+
 /** A sign-in that was ended. */
 export interface SignedOut {
   /** What the sign-in was. */
   readonly answer: LoginAnswer;
   /** Its account is gone as well, and nothing that still runs can take a new sign-in for the old one. */
   readonly complete: boolean;
+  /** The names of all ServiceAccounts that ended with it. */
+  readonly accounts?: readonly string[];
 }
 
 /** The sign-ins of one cluster. Each call may throw a Refusal. */
@@ -58,7 +79,7 @@ export interface SignIns {
   /** A role that has changed is in force as soon as signIn() has answered with it. (Not with a Go operator.) */
   readonly appliesRoles?: boolean;
   /** Creates the caller's sign-in, or extends it. */
-  signIn(caller: Caller): Promise<LoginAnswer>;
+  signIn(caller: Caller): Promise<SignedIn>;
   /** The caller's sign-in; undefined when not signed in (any more). Throws the problem of a caller who had none. */
   get(caller: Caller): Promise<{ readonly answer: LoginAnswer; readonly provisioned: boolean } | undefined>;
   /** Mints a token and answers with it; else as `get`. The signal is aborted when the caller has gone. */
@@ -81,6 +102,33 @@ export interface HandlerOptions {
   readonly onError?: (error: unknown, request: IncomingMessage, id: string) => void;
   /** Told of every request when it is over. */
   readonly onRequest?: (answered: Answered) => void;
+  /** Told once how each request of the API was decided, whether or not its caller still waits for the answer. */
+  readonly onDecided?: (decided: Decided) => void;
+}
+
+/** What a request gave its caller, or ended. */
+export interface Access {
+  readonly role?: string;
+  /** RFC 3339. */
+  readonly until?: string;
+  /** The names of the ServiceAccounts, with a comma between them. */
+  readonly account?: string;
+}
+
+/** How a request of the API was decided. */
+export interface Decided {
+  /** As in Answered. */
+  readonly id: string;
+  readonly method: string;
+  readonly route: string;
+  /** 499: the caller hung up before. */
+  readonly status: number;
+  readonly refusal: string | undefined;
+  readonly caller: Caller | undefined;
+  readonly origin: Origin;
+  /** The address of the connection. */
+  readonly address: string | undefined;
+  readonly access: Access | undefined;
 }
 
 /** A request that was answered, or whose caller hung up before. */

@@ -4,7 +4,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { apiPath, type ErrorBody } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
 import { jsonAnswer, notFound, type RouteAnswer, textAnswer } from './answers.ts';
-import { type Caller, type HandlerOptions, Refusal, type RefusalReason } from './contract.ts';
+import { type Caller, type HandlerOptions, type Origin, Refusal, type RefusalReason } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';
 
 // Every request of the API has an empty body; a little is forgiven to clients that send `{}`.
@@ -12,14 +12,14 @@ const bodyLimit = 4096;
 
 /** The TKA API as one request listener, given who calls, the sign-ins and the members. */
 export function createHandler(options: HandlerOptions): RequestListener {
-  const { identity, limits, onError, onRequest } = options;
+  const { identity, limits, onError, onRequest, onDecided } = options;
   const retryAfter = { 'Retry-After': String(options.retryAfterSeconds ?? 1) };
 
   async function answerTo(
     request: IncomingMessage,
     path: string,
     signal: AbortSignal,
-    named: (caller: Caller) => void,
+    known: { caller?: Caller; origin: Origin },
   ): Promise<RouteAnswer> {
     // A line alone would be HTTP/0.9: what makes somebody else's program send one must not sign anybody in.
     if (request.httpVersionMajor !== 1) {
@@ -39,8 +39,13 @@ export function createHandler(options: HandlerOptions): RequestListener {
     }
     const told = open?.[method]?.(request);
     if (told !== undefined) return told;
-    const caller = await (limits?.whoIs(identity, request, signal) ?? identity.whoIs(request));
-    named(caller);
+    const named = (origin: Origin): void => {
+      known.origin = origin;
+    };
+    const admit = async (): Promise<void> => {};
+    const caller = await (limits?.whoIs(identity, request, { signal, named }) ??
+      identity.whoIs(request, { signal, named, admit }));
+    known.caller = caller;
     const end = await limits?.turn(caller.login, signal);
     try {
       signal.throwIfAborted();
@@ -56,15 +61,15 @@ export function createHandler(options: HandlerOptions): RequestListener {
     const started = performance.now();
     const id = idOf(request);
     const path = (request.url ?? '/').split('?', 1)[0] as string;
-    let caller: Caller | undefined;
+    const known: { caller?: Caller; origin: Origin } = { origin: {} };
     let refused: string | undefined;
     let reason: RefusalReason | undefined;
+    const { method = '', socket } = request;
+    // They are gone by the time that it is over.
+    const { remoteAddress: address, remotePort: port } = socket;
     response.setHeader('X-Request-Id', id);
     response.setHeader('X-Content-Type-Options', 'nosniff');
     if (onRequest !== undefined) {
-      const { method = '', socket } = request;
-      // They are gone by the time that it is over.
-      const { remoteAddress: address, remotePort: port } = socket;
       const route = apiRoutes.has(path) || openRoutes.has(path) ? path : undefined;
       response.once('close', () => {
         const status = response.writableFinished ? response.statusCode : undefined;
@@ -78,7 +83,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
           refusal: refused,
           reason,
           ms,
-          caller,
+          caller: known.caller,
           address,
           port,
         });
@@ -86,12 +91,14 @@ export function createHandler(options: HandlerOptions): RequestListener {
     }
     const gone = new AbortController();
     response.once('close', () => gone.abort());
-    answerTo(request, path, gone.signal, (known) => {
-      caller = known;
-    })
+    answerTo(request, path, gone.signal, known)
       .catch((error: unknown) => {
-        // A caller who hung up is no error of ours.
-        if (!(error instanceof Refusal) && !request.socket.destroyed) onError?.(error, request, id);
+        // A caller that hung up is not a failure of this server.
+        if (!(error instanceof Refusal) && socket.destroyed) {
+          refused = 'the caller hung up';
+          return { status: 499 };
+        }
+        if (!(error instanceof Refusal)) onError?.(error, request, id);
         const refusal = error instanceof Refusal ? error : new Refusal(500, { message: 'internal error' });
         refused = wholeOf(refusal.body);
         reason = refusal.reason;
@@ -106,6 +113,11 @@ export function createHandler(options: HandlerOptions): RequestListener {
         return jsonAnswer(refusal.status, refusal.body, headers);
       })
       .then((answer) => {
+        if (onDecided !== undefined && Object.hasOwn(apiRoutes.get(path) ?? {}, method)) {
+          const { status, access } = answer;
+          const { caller, origin } = known;
+          onDecided({ id, method, route: path, status, refusal: refused, caller, origin, address, access });
+        }
         if (limits?.knows(request.socket) === false) response.shouldKeepAlive = false;
         send(response, answer);
       })

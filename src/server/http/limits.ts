@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Caller, type Identity, Refusal, type RequestLimits } from './contract.ts';
+import { type Asking, type Caller, type Identity, type Origin, Refusal, type RequestLimits } from './contract.ts';
 
 /** What one login may do. */
 export interface CallerLimitOptions {
@@ -122,6 +122,7 @@ export class CallerLimits implements RequestLimits {
   readonly #work: Turns;
   readonly #whois = new Turns(whoisAtOnce);
   readonly #callers = new WeakMap<Socket, string>();
+  readonly #origins = new WeakMap<Socket, Origin>();
   readonly #connections = new Map<string, number>();
 
   constructor(options: CallerLimitOptions = {}) {
@@ -130,10 +131,17 @@ export class CallerLimits implements RequestLimits {
     this.#work = new Turns(this.#options.atOnce);
   }
 
-  async whoIs(identity: Identity, request: IncomingMessage, signal: AbortSignal): Promise<Caller> {
+  async whoIs(identity: Identity, request: IncomingMessage, asking: Omit<Asking, 'admit'>): Promise<Caller> {
     const { socket } = request;
+    const { signal } = asking;
+    const named = (origin: Origin): void => {
+      this.#origins.set(socket, origin);
+      asking.named(origin);
+    };
     // A connection is the same caller's all the time: tailscaled is not asked for one that must wait.
     const before = this.#callers.get(socket);
+    const earlier = this.#origins.get(socket);
+    if (earlier !== undefined) asking.named(earlier);
     if (before !== undefined) await this.#admit(before, signal);
     const end = await this.#whoisTurn(socket.remoteAddress ?? '', signal);
     const admit = async (who: string): Promise<void> => {
@@ -143,7 +151,7 @@ export class CallerLimits implements RequestLimits {
       await this.#admit(who, signal);
     };
     try {
-      return await identity.whoIs(request, { signal, admit });
+      return await identity.whoIs(request, { signal, admit, named });
     } finally {
       end();
     }

@@ -2,9 +2,10 @@
 import type { IncomingMessage } from 'node:http';
 import Negotiator from 'negotiator';
 import { stringify } from 'yaml';
-import { apiPath, type LoginAnswer } from '../../tka/types.ts';
+import { checkToken } from '../../tka/token.ts';
+import { apiPath, type KubeconfigAnswer, type LoginAnswer } from '../../tka/types.ts';
 import { jsonAnswer, notFound, type RouteAnswer } from './answers.ts';
-import { type Caller, type HandlerOptions, Refusal } from './contract.ts';
+import { type Access, type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { memberlistJson, memberlistPage } from './memberlist.ts';
 import { openApi, openApiPage } from './openapi.ts';
 
@@ -46,6 +47,16 @@ async function mustHaveRole({ caller, options: { signIns } }: Call): Promise<voi
   throw problem;
 }
 
+/** Returns what a kubeconfig gives its caller, as its token states it. */
+function accessOf({ role }: Caller, { users }: KubeconfigAnswer): Access {
+  const [user] = Object.values(users);
+  const claims = checkToken(user?.token ?? '', Date.now());
+  if (typeof claims === 'string') return { role };
+  const { expires, account } = claims;
+  const until = new Date(expires).toISOString().replace('.000Z', 'Z');
+  return { role, until, ...(account !== undefined && { account }) };
+}
+
 /** Whether a page is asked for: whoever takes anything is a program, and gets JSON. */
 function wantsPage(request: IncomingMessage): boolean {
   return new Negotiator(request).mediaType(['application/json', 'text/html']) === 'text/html';
@@ -66,8 +77,10 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
           throw caller.problem;
         }
         // The Go server announces a changed role and keeps the old one until a logout; its clients warn of that.
-        const answer = loginBody(await signIns.signIn(caller));
-        return jsonAnswer(202, answer, signIns.appliesRoles === true ? { 'Tka-Role': 'applied' } : {});
+        const { role, until, account, ...rest } = await signIns.signIn(caller);
+        const headers = signIns.appliesRoles === true ? { 'Tka-Role': 'applied' } : {};
+        const access = { role, until, ...(account !== undefined && { account }) };
+        return { ...jsonAnswer(202, loginBody({ role, until, ...rest }), headers), access };
       },
       async GET({ caller, options, retryAfter }: Call): Promise<RouteAnswer> {
         mustBeClear(caller);
@@ -83,11 +96,12 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         const answer = await options.signIns.kubeconfig(caller, signal);
         if (answer === undefined) throw notSignedIn(401, caller);
         if (answer === 'pending') return { status: 202, headers: retryAfter };
+        const access = accessOf(caller, answer);
         const chunked = { 'Transfer-Encoding': 'chunked', 'Cache-Control': 'no-store' };
-        if (!yamlTypes.has(request.headers.accept ?? '')) return jsonAnswer(200, answer, chunked);
+        if (!yamlTypes.has(request.headers.accept ?? '')) return { ...jsonAnswer(200, answer, chunked), access };
         // YAML 1.1 is what kubectl reads: there `no` and `on` must be quoted.
         const body = stringify(answer, { version: '1.1', sortMapEntries: true, lineWidth: 0 });
-        return { status: 200, headers: { 'Content-Type': 'application/yaml', ...chunked }, body };
+        return { status: 200, headers: { 'Content-Type': 'application/yaml', ...chunked }, body, access };
       },
     },
     [`${apiPath}/logout`]: {
@@ -95,7 +109,13 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         const ended = await options.signIns.signOut(caller);
         if (ended === undefined) throw notSignedIn(404, caller);
         // The Go server cleans up late, and by name: it says nothing of the kind, and its clients wait before they log in.
-        return jsonAnswer(200, loginBody(ended.answer), ended.complete ? { 'Tka-Logout': 'complete' } : {});
+        const { answer, complete, accounts } = ended;
+        const access = {
+          role: answer.role,
+          until: answer.until,
+          ...(accounts !== undefined && { account: accounts.join(',') }),
+        };
+        return { ...jsonAnswer(200, loginBody(answer), complete ? { 'Tka-Logout': 'complete' } : {}), access };
       },
     },
     [`${apiPath}/cluster-info`]: {

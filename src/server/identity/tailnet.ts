@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { WhoIs } from '../../tailscale/localapi.ts';
 import { isLoopback } from '../../util/address.ts';
-import { type Caller, type Identity, Refusal } from '../http/contract.ts';
+import { type Caller, type Identity, type Origin, Refusal } from '../http/contract.ts';
 import type { Log } from '../log/log.ts';
 import { whoCalls } from '../tailnet/callers.ts';
 import { isOfOwnDomain } from './login.ts';
@@ -61,6 +61,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       const [who, name] = await ask(remoteAddress, remotePort, asking?.signal);
       // His port may be somebody else's by now, and so may the answer.
       if (request.socket.destroyed) throw gone();
+      if (who !== undefined) asking?.named(originOf(who));
       // A caller who has to wait for that is judged by a grant that is 3 s old at most.
       await asking?.admit(who === undefined ? remoteAddress : who.tags.join() || who.login);
       if (who === undefined) {
@@ -89,6 +90,14 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
     },
   };
 }
+
+const originOf = ({ login, dnsName, address, tags }: WhoIs): Origin => ({
+  // A tagged device has no user; tailscaled says "tagged-devices".
+  ...(login !== '' && tags.length === 0 && { login }),
+  ...(dnsName !== '' && { node: dnsName }),
+  ...(address !== '' && { address }),
+  ...(tags.length > 0 && { tags }),
+});
 
 /**
  * True for what tailscaled's own proxy passes on: the caller would get the identity of the machine that the proxy is on.

@@ -9,6 +9,9 @@ export type Log = Readonly<
 // No part logs a token; a message from elsewhere might hold one.
 const token = /\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g;
 
+/** Returns a text with every token replaced. */
+export const withoutTokens = (text: string): string => text.replace(token, '[redacted token]');
+
 /** An error as the log has it: where it came from is told of a mistake of ours, and of all with `debug`. */
 export function toldOf(error: unknown, debug: boolean): unknown {
   if (!(error instanceof Error)) return error;
@@ -28,7 +31,7 @@ export function openLog({ debug, name }: { readonly debug: boolean; readonly nam
   const stderr = destination({ dest: 2, sync: true });
   // Who reads it may have gone; the server goes on.
   stderr.on('error', () => {});
-  const stream = { write: (line: string) => void stderr.write(line.replace(token, '[redacted token]')) };
+  const stream = { write: (line: string) => void stderr.write(withoutTokens(line)) };
   const options = {
     level: debug ? 'debug' : 'info',
     base: { server: name },

@@ -17,7 +17,7 @@ import { type LeaseTimes, standForElection } from './lease.ts';
 import { signInOfBinding, type TkaSignin } from './objects.ts';
 import { type QueueCounts, WorkQueue } from './queue.ts';
 import { type Reconciled, Reconciler, Stale, survey } from './reconciler.ts';
-import { endOf, hasAttempt, isSettled, loginOf } from './sign-in.ts';
+import { endOf, hasAttempt, isSettled, loginOf, rfc3339 } from './sign-in.ts';
 import { createSignIns } from './sign-ins.ts';
 import { watchAccounts, watchBindings, watchSignIns } from './watch.ts';
 
@@ -44,10 +44,25 @@ export interface ProvisionerOptions {
   readonly resyncMs?: number;
   /** Told of every pass over a sign-in. */
   readonly onReconcile?: (pass: ReconcilePass) => void;
+  /** Told once of each sign-in that this replica ended without being asked to. */
+  readonly onEnded?: (ended: Ended) => void;
   /** Told whenever the watch on a resource broke; it is taken up again. */
   readonly onWatchBroken?: (resource: WatchedResource) => void;
   /** Told of each ServiceAccount that this replica creates or deletes. */
   readonly onAccount?: (what: 'created' | 'deleted') => void;
+}
+
+/** A sign-in that a replica ended without being asked to. */
+export interface Ended {
+  readonly event: 'expiry' | 'revocation';
+  readonly reason: string;
+  /** undefined: nothing says it, as in sign-ins of the Go server. */
+  readonly login: string | undefined;
+  readonly username: string;
+  readonly role: string;
+  /** RFC 3339. */
+  readonly until: string | undefined;
+  readonly account: string;
 }
 
 /** One pass over one sign-in. */
@@ -136,7 +151,15 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   });
   const copies = { signIns: watch, accounts, bindings };
   const { onAccount } = options;
-  const reconciler = new Reconciler({ kube, namespace, log, copies, ...(onAccount && { onAccount }) });
+  const onExpired = (signIn: TkaSignin): void => ended(signIn, 'expiry', 'the sign-in has expired');
+  const reconciler = new Reconciler({ kube, namespace, log, copies, onExpired, ...(onAccount && { onAccount }) });
+
+  function ended(signIn: TkaSignin, event: Ended['event'], reason: string): void {
+    const { username, role } = signIn.spec;
+    const end = endOf(signIn, Date.now());
+    const until = end === undefined ? undefined : rfc3339(end);
+    options.onEnded?.({ event, reason, login: loginOf(signIn), username, role, until, account: signIn.metadata.name });
+  }
 
   /** As the leader, sees to a sign-in, unless the replica that works on it has done so when the time is over. */
   function lookLater(name: string): void {
@@ -258,6 +281,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     knownParts: (name) => reconciler.known(name),
     readParts: (name, signal) => reconciler.read(name, signal),
     release: (signIn) => reconciler.release(signIn),
+    onRevoked: (signIn, reason) => ended(signIn, 'revocation', reason),
     goLeader: () => candidate.goLeader(),
     clusterInfo,
     clusterName: options.clusterName,

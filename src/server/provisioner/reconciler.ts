@@ -51,6 +51,8 @@ export interface ReconcilerOptions {
   readonly copies?: Copies;
   /** Told of each ServiceAccount that is created or deleted. */
   readonly onAccount?: (what: 'created' | 'deleted') => void;
+  /** Told of each sign-in that it deleted because it was over. */
+  readonly onExpired?: (signIn: TkaSignin) => void;
 }
 
 /** Something changed while it was looked at: to be looked at again. */
@@ -75,13 +77,15 @@ export class Reconciler {
   readonly #log: Log;
   readonly #copies: Copies | undefined;
   readonly #onAccount: ReconcilerOptions['onAccount'];
+  readonly #onExpired: ReconcilerOptions['onExpired'];
 
-  constructor({ kube, namespace, log, copies, onAccount }: ReconcilerOptions) {
+  constructor({ kube, namespace, log, copies, onAccount, onExpired }: ReconcilerOptions) {
     this.#kube = kube;
     this.#namespace = namespace;
     this.#log = log;
     this.#copies = copies;
     this.#onAccount = onAccount;
+    this.#onExpired = onExpired;
   }
 
   /**
@@ -137,6 +141,7 @@ export class Reconciler {
       if (!(await kube.remove(signInPath, { uid, resourceVersion }))) throw new Stale('the sign-in has changed');
       const { username, role } = signIn.spec;
       this.#log.info({ name, login: loginOf(signIn), username, role }, 'sign-in has expired');
+      this.#onExpired?.(signIn);
       await this.#remove(name, parts, undefined);
       return nothing;
     }

@@ -18,6 +18,7 @@
 // the watch has stalled. That gives nobody more: a token is that of the account of the very sign-in, a change is refused if
 // the sign-in has changed, and what is not found, or is to be ended, is read first.
 import type { ClusterInfo, LoginAnswer } from '../../tka/types.ts';
+import { quoted } from '../../util/text.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
 import { Turns } from '../http/limits.ts';
 import { isStatus } from '../kubernetes/errors.ts';
@@ -80,6 +81,8 @@ export interface SignInsOptions extends TokenOptions, KubeconfigNames {
   readonly provide: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
   /** Removes what a deleted sign-in had. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
+  /** Told of each sign-in that was ended because the policy grants less, and why. */
+  readonly onRevoked: (signIn: TkaSignin, reason: string) => void;
   /** The holder of the lease while that is a Go operator. */
   readonly goLeader: () => string | undefined;
   readonly log: Log;
@@ -93,7 +96,7 @@ const never = new AbortController().signal;
 
 /** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
-  const { kube, watch, index, namespace, release, goLeader, log, clusterInfo } = options;
+  const { kube, watch, index, namespace, release, onRevoked, goLeader, log, clusterInfo } = options;
   const roles = new KnownRoles(kube);
   const turns = new Turns(1);
 
@@ -118,10 +121,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
   const othersOf = (login: string, names: readonly string[]): TkaSignin[] =>
     index.of(login).filter((signIn) => !names.includes(signIn.metadata.name));
 
-  /** Deletes a sign-in and what it has. Answers whether all of that is gone, and nothing will touch a new one. */
-  async function end(signIn: TkaSignin): Promise<boolean> {
+  /**
+   * Deletes a sign-in and what it has. Answers whether all of that is gone, and nothing will touch a new one. `onGone` is
+   * called if it was this call that deleted the sign-in.
+   */
+  async function end(signIn: TkaSignin, onGone?: () => void): Promise<boolean> {
     const { name, uid } = signIn.metadata;
-    await kube.remove(paths.signIns(namespace, name), { uid });
+    if (await kube.remove(paths.signIns(namespace, name), { uid })) onGone?.();
     index.ended(signIn);
     watch.drop(signIn);
     try {
@@ -166,7 +172,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
       isOld = !isRead;
       if (isOld) return;
       log.info({ name, login, device, role: signIn.spec.role, granted: role }, 'access ends: the policy grants less');
-      await end(signIn);
+      await end(signIn, () => onRevoked(signIn, lessGranted(signIn, caller)));
       ended = true;
       leave(name);
     }
@@ -314,7 +320,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
         refuseNameless(caller);
         return await inTurn(caller.login, async () => {
           const signIn = await write(caller);
-          return answerOf((await settle(signIn, options.provide)) ?? signIn, caller);
+          const answer = answerOf((await settle(signIn, options.provide)) ?? signIn, caller);
+          return { ...answer, account: signIn.metadata.name };
         });
       });
     },
@@ -343,9 +350,10 @@ export function createSignIns(options: SignInsOptions): SignIns {
         const named = (await Promise.all(names.map(read))).filter((signIn) => signIn !== undefined);
         const mine = [...named, ...othersOf(caller.login, names)].filter((signIn) => isOf(signIn, caller));
         if (mine.length === 0) refuseNameless(caller);
-        const ends = await Promise.all(mine.map(end));
+        const ends = await Promise.all(mine.map((signIn) => end(signIn)));
         const live = mine.find((signIn) => !isOver(signIn, Date.now()));
-        return live && { answer: answerOf(live, caller), complete: ends.every((complete) => complete) };
+        const accounts = mine.map(({ metadata: { name } }) => name);
+        return live && { answer: answerOf(live, caller), complete: ends.every((complete) => complete), accounts };
       }),
   };
 
@@ -360,6 +368,12 @@ export function createSignIns(options: SignInsOptions): SignIns {
     if (signIn === undefined) return undefined;
     return isSettled(signIn) ? await mintToken(options, signIn, caller, fresh, signal) : 'pending';
   }
+}
+
+/** Says why a sign-in ends that exceeds its caller's grant of today. */
+function lessGranted({ spec }: TkaSignin, { role }: Caller): string {
+  if (role === '') return 'the policy grants nothing';
+  return role === spec.role ? 'the policy grants less time' : `the policy grants the role ${quoted(role, 253)}`;
 }
 
 // How long a ClusterRole that was there counts as there.

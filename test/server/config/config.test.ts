@@ -39,6 +39,8 @@ test('defaults are the Go server’s', async () => {
     'server.idleTimeout': 120_000,
     'operator.namespace': 'tka-dev',
     'operator.leaseNamespace': undefined,
+    'audit.enabled': true,
+    'audit.file': undefined,
     'operator.clusterName': 'tka-cluster',
     'operator.contextPrefix': 'tka-context-',
     'operator.userPrefix': 'tka-user-',
