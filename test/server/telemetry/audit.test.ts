@@ -347,6 +347,22 @@ test('with audit.enabled: false nothing is written', async () => {
   expect(fs.existsSync(file)).toBe(false);
 });
 
+test('the documents show a line of each event, and list every field', () => {
+  const page = fs.readFileSync(path.join(import.meta.dirname, '../../../docs/day-2.md'), 'utf8');
+  const [, section = ''] = page.split(/^## The audit log$/m);
+  const [, examples = ''] = /^```jsonl\n(.*?)^```$/ms.exec(section) ?? [];
+  const shown: Line[] = examples
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const events = ['sign-in', 'token', 'refusal', 'logout', 'expiry', 'revocation'];
+  expect(shown.map(({ event }) => event)).toEqual(events);
+  const listed = [...section.matchAll(/^\| ((?:`\w+`(?:, )?)+) \|/gm)].flatMap(
+    ([, fields = '']) => fields.match(/\w+/g) ?? [],
+  );
+  for (const field of shown.flatMap((line) => Object.keys(line))) expect(listed).toContain(field);
+});
+
 test('a file that cannot be opened is an error with a hint', async () => {
   const env = { TKA_AUDIT_FILE: '/none/audit.log', TKA_CLUSTERINFO_APIENDPOINT: 'https://x.example.com' };
   const config = await loadConfig(undefined, env);
