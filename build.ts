@@ -26,8 +26,17 @@ const common: BuildOptions & { write: false } = {
   bundle: true,
   write: false,
   platform: 'node',
-  // Its ES modules: they can be imported lazily by name, and what is not used is left out.
-  alias: { yaml: path.join(root, 'node_modules/yaml/browser/index.js') },
+  alias: {
+    // Its ES modules: they can be imported lazily by name, and what is not used is left out.
+    yaml: path.join(root, 'node_modules/yaml/browser/index.js'),
+    // Its ES modules load gRPC by createRequire(import.meta.url), which esbuild cannot see.
+    '@opentelemetry/otlp-grpc-exporter-base': path.join(
+      root,
+      'node_modules/@opentelemetry/otlp-grpc-exporter-base/dist/index.cjs',
+    ),
+  },
+  // Only gRPC's own diagnostic services ask for it, with .proto files from its folder; nothing here starts them.
+  external: ['@grpc/proto-loader'],
   loader: { '.sh': 'text', '.cmd': 'text', '.bash': 'text', '.zsh': 'text', '.fish': 'text', '.ps1': 'text' },
   logLevel: 'warning',
   define: {

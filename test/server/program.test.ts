@@ -455,7 +455,7 @@ test('traces of requests go to the collector, the last ones at the end', async (
     response.end('{}');
   });
   await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve));
-  const otel = { endpoint: `127.0.0.1:${(collector.address() as { port: number }).port}` };
+  const otel = { endpoint: `http://127.0.0.1:${(collector.address() as { port: number }).port}` };
   await using it = await serving({ config: { otel } });
   const { headers } = await ask(it.url);
   it.server.child.kill('SIGTERM');

@@ -185,5 +185,9 @@ function oddities(config: Config): string[] {
       `${place}otel.endpoint: port 14250 is for Jaeger's own old format; traces are sent by OTLP over gRPC, usually on 4317`,
     );
   }
+  // Node refuses an address as TLS server name, and gRPC sends it as one.
+  if (!config.get('otel.insecure') && /^(?:[0-9.]+|\[.*\]):(?!4318$)[0-9]+$/.test(endpoint)) {
+    found.push(`${place}otel.endpoint: gRPC with TLS needs a host name, not an address; https:// takes an address`);
+  }
   return found;
 }

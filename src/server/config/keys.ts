@@ -116,6 +116,14 @@ function checked<T extends string | undefined>(fallback: T, what: string, check:
   };
 }
 
+/** Throws for what is neither host:port nor an http or https URL without credentials. */
+function collector(line: string): void {
+  const isUrl = /^https?:\/\/[^\s/@]+(?:\/\S*)?$/i.test(line);
+  if (!isUrl && !/^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]):[0-9]{1,5}$/i.test(line))
+    throw new Error(line);
+  new URL(isUrl ? line : `http://${line}`);
+}
+
 const labels: Kind<Labels> = {
   fallback: {},
   what: 'a map of texts, or key=value,key=value',
@@ -242,11 +250,7 @@ export const configKeys = {
   'otel.endpoint': key(
     'Where traces go: `host:port` by OTLP over gRPC (port 4318: over HTTP), a URL by OTLP over HTTP. Default: nowhere.',
     {
-      ...text<string | undefined>(
-        undefined,
-        'host:port or a URL',
-        /^(?:https?:\/\/[^\s/@]+(?:\/\S*)?|[^\s/@:]+:[0-9]{1,5}|)$/i,
-      ),
+      ...checked<string | undefined>(undefined, 'host:port or a URL', collector),
       // Collectors take keys in the query.
       show: (url) => url?.replace(/\?.*$/, '?[redacted]'),
     },

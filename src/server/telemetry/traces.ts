@@ -1,8 +1,9 @@
-// Traces over OTLP/HTTP. The libraries for it are loaded where `otel.endpoint` is set, and nowhere else.
+// Traces over OTLP. The libraries for it are loaded where `otel.endpoint` is set, and nowhere else.
 import { hostname } from 'node:os';
 import { cleanText } from '../../util/text.ts';
 import { versionInfo } from '../../util/version.ts';
 import type { Config } from '../config/config.ts';
+import { shownValue } from '../config/keys.ts';
 import type { Answered } from '../http/contract.ts';
 import type { Log } from '../log/log.ts';
 import type { ReconcilePass } from '../provisioner/provisioner.ts';
@@ -15,26 +16,33 @@ export interface Traces {
   stop(): Promise<void>;
 }
 
-/** Where traces go: `otel.endpoint` as a URL with its path; `host:port` by http or https. */
-export function tracesUrl(endpoint: string, insecure: boolean): string {
-  const url = new URL(endpoint.includes('://') ? endpoint : `${insecure ? 'http' : 'https'}://${endpoint}`);
+/**
+ * Returns where `otel.endpoint` sends traces, and how: a URL by HTTP, `host:port` by gRPC as the Go server does. Port 4318
+ * is OTLP's own for HTTP. For gRPC, the scheme of the URL says whether TLS is used.
+ */
+export function traceTarget(endpoint: string, insecure: boolean): { readonly grpc: boolean; readonly url: string } {
+  const isUrl = endpoint.includes('://');
+  const url = new URL(isUrl ? endpoint : `${insecure ? 'http' : 'https'}://${endpoint}`);
+  if (!isUrl && url.port !== '4318') return { grpc: true, url: `${url.protocol}//${endpoint}` };
   if (url.pathname === '/') url.pathname = '/v1/traces';
-  return url.href;
+  return { grpc: false, url: url.href };
 }
 
 /** Opens the traces; undefined where no endpoint is configured. */
 export async function openTraces(config: Config, log: Log): Promise<Traces | undefined> {
   const endpoint = config.get('otel.endpoint');
   if (endpoint === undefined) return undefined;
+  const { grpc, url } = traceTarget(endpoint, config.get('otel.insecure'));
   const [{ diag, DiagLogLevel, SpanKind, SpanStatusCode }, sdk, { OTLPTraceExporter }, { resourceFromAttributes }] =
     await Promise.all([
       import('@opentelemetry/api'),
       import('@opentelemetry/sdk-trace'),
-      import('@opentelemetry/exporter-trace-otlp-http'),
+      grpc ? import('@opentelemetry/exporter-trace-otlp-grpc') : import('@opentelemetry/exporter-trace-otlp-http'),
       import('@opentelemetry/resources'),
     ]);
-  const url = tracesUrl(endpoint, config.get('otel.insecure'));
-  const say = (message: string) => log.warn({ endpoint: url, why: cleanText(message) }, 'traces cannot be sent');
+  const told = { endpoint: shownValue('otel.endpoint', endpoint), protocol: grpc ? 'gRPC' : 'HTTP' };
+  log.info(told, 'traces are sent by OTLP');
+  const say = (message: string) => log.warn({ ...told, why: cleanText(message) }, 'traces cannot be sent');
   const silent = () => {};
   diag.setLogger({ error: say, warn: say, info: silent, debug: silent, verbose: silent }, DiagLogLevel.WARN);
   const resource = resourceFromAttributes({

@@ -178,6 +178,11 @@ describe('problems', () => {
       'server: {readTimeout: 10}\n',
       ['config.yaml:1: server.readTimeout must be a Go duration like 10s, from 0 to 24h'],
     ],
+    [
+      'no collector',
+      'otel: {endpoint: "collector:70000"}\n',
+      ['config.yaml:1: otel.endpoint must be host:port or a URL'],
+    ],
     ['a port', 'health: {port: 70000}\n', ['config.yaml:1: health.port must be a port from 1 to 65535']],
     [
       'a URL for a host',
@@ -317,6 +322,12 @@ describe('warnings', () => {
       'otel: {endpoint: "http://collector:4317"}\n',
       required,
       ['config.yaml:1: otel.endpoint: port 4317 is usually for OTLP over gRPC; without http:// it is used for that'],
+    ],
+    [
+      'gRPC with TLS to an address',
+      'otel: {endpoint: "10.0.0.1:4317", insecure: false}\n',
+      required,
+      ['config.yaml:1: otel.endpoint: gRPC with TLS needs a host name, not an address; https:// takes an address'],
     ],
     [
       'a name that cannot name a context',
