@@ -143,12 +143,13 @@ export function launcher(platform: 'linux' | 'darwin', program: 'bundle' | 'exec
 }
 
 /**
- * Returns the folders in node_modules of the packages in the bundle, sorted: `yaml`, or
+ * Returns the folders in node_modules of the packages in a program's bundle, sorted: `yaml`, or
  * `@inquirer/core/node_modules/signal-exit` for a second version.
  */
-export async function bundledPackages(): Promise<string[]> {
-  const all = { ...common, entryPoints: [path.join(root, 'cmd/kubectl-tka.ts')], absWorkingDir: root };
-  const { metafile } = await build({ ...all, format: 'esm', metafile: true });
+export async function bundledPackages(program: 'kubectl-tka' | 'tka-server'): Promise<string[]> {
+  const all = { ...common, entryPoints: [path.join(root, `cmd/${program}.ts`)], absWorkingDir: root };
+  // In a copy of the project whose node_modules is a link, the names stay those of the copy.
+  const { metafile } = await build({ ...all, format: 'esm', metafile: true, preserveSymlinks: true });
   const names = Object.values(metafile.outputs).flatMap(({ inputs }) =>
     Object.keys(inputs).map((file) => /^node_modules\/((?:.+\/node_modules\/)?(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1]),
   );

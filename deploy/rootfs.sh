@@ -1,6 +1,7 @@
 #!/bin/sh
 # rootfs.sh DIST ROOT [SYSTEM]: puts the built server and what it needs into the empty folder ROOT. SYSTEM is the root of a Debian system
-# of the image's architecture that has the libraries (default: /).
+# of the image's architecture that has the libraries (default: /). Where SYSTEM has dpkg's database, ROOT says which packages its
+# files are from, where scanners look for that.
 set -eu
 dist=$1 root=$2 system=${3:-/}
 system=${system%/}
@@ -13,12 +14,14 @@ cp "$dist/lib/tka-server.cjs" "$root/opt/tka/lib/"
 strip -o "$root/opt/tka/lib/node" "$dist/lib/node" 2>/dev/null || cp "$dist/lib/node" "$root/opt/tka/lib/node"
 chmod 755 "$root/opt/tka/lib/node"
 
+taken=
 # take FILE TO: copies a file of the system, whose /bin and /lib may be those of /usr, or not.
 take() {
   for from in "$system$1" "$system/usr$1"; do
     [ -e "$from" ] || continue
     mkdir -p "$root${2%/*}"
     cp -L "$from" "$root$2"
+    taken="$taken $1"
     return
   done
   echo "rootfs.sh: no $1 in $system/" >&2
@@ -40,6 +43,7 @@ add() {
       [ ! -e "$root/$folder/$name" ] || continue 2
       mkdir -p "$root/$folder"
       cp -L "$system/$folder/$name" "$root/$folder/$name"
+      taken="$taken /$folder/$name"
       add "$root/$folder/$name"
       continue 2
     done
@@ -50,6 +54,27 @@ add() {
 add "$root/opt/tka/lib/node" "$root/bin/sh" "$root/bin/readlink"
 loader=$(readelf -l "$root/bin/sh" | sed -n 's/.*interpreter: \(.*\)\]/\1/p')
 take "$loader" "$loader"
+
+# record FILE: adds the package that a file is from, and its licence. dpkg knows it with /usr or without.
+record() {
+  for file in "$1" "/usr$1" "${1#/usr}"; do
+    package=$(dpkg-query --admindir="$dpkg" --search "$file" 2>/dev/null | sed -n 's/^\([a-z0-9.+-]*\)[:,].*/\1/p' | head -n 1)
+    [ -n "$package" ] || continue
+    dpkg-query --admindir="$dpkg" --status "$package" >"$root/var/lib/dpkg/status.d/$package"
+    mkdir -p "$root/usr/share/doc/$package"
+    cp -L "$system/usr/share/doc/$package/copyright" "$root/usr/share/doc/$package/"
+    return
+  done
+  echo "rootfs.sh: no package has $1" >&2
+  exit 1
+}
+dpkg=$system/var/lib/dpkg
+if [ -s "$dpkg/status" ]; then
+  mkdir -p "$root/var/lib/dpkg/status.d"
+  for file in $taken; do record "$file"; done
+  cp -RL "$system/usr/share/common-licenses" "$root/usr/share/"
+  take /etc/os-release /etc/os-release
+fi
 
 echo 'tka:x:65532:65532::/tmp:/bin/sh' >"$root/etc/passwd"
 echo 'tka:x:65532:' >"$root/etc/group"

@@ -120,8 +120,8 @@ function isOurs(name: string): boolean {
   return /^\.?kubectl-tka-.*\.(?:tar\.gz|zip|cdx\.json)$|^checksums\.txt$|^tka\.yaml$/.test(name);
 }
 
-/** SOURCE_DATE_EPOCH (seconds), else the time of the commit, else that of a file without one. */
-function commitTime(): Date {
+/** Returns SOURCE_DATE_EPOCH (seconds), else the time of the commit, else that of a file without one. */
+export function commitTime(): Date {
   const given = process.env.SOURCE_DATE_EPOCH;
   if (given !== undefined) {
     if (!/^\d{1,10}$/.test(given)) throw new Failed(`SOURCE_DATE_EPOCH is no number of seconds: ${given}`);

@@ -1,4 +1,5 @@
-// What is in the archives: the packages in the bundle, Node, and its libraries on Linux.
+// What is in the archives: the packages in the bundle, Node, and its libraries on Linux. What is in the image: the same of the
+// server, and the Debian packages that its files are from.
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -13,14 +14,60 @@ interface Component {
 
 const licence = (id: string) => [/[ (]/.test(id) ? { expression: id } : { license: { id } }];
 
+/** A Debian package that files of the image are from. */
+export interface DebianPackage {
+  readonly name: string;
+  readonly version: string;
+  readonly arch: string;
+}
+
 /**
  * Returns a CycloneDX document (JSON, version 1.5) of what ships for these targets. It is made of package-lock.json
  * alone, and not by npm, whose versions write different ones.
  */
 export async function sbom(targets: readonly Target[], time: Date): Promise<string> {
   const { name, version, license } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+  const libraries = targets.flatMap(libraryPackages).map((library): Component => {
+    return {
+      ...debianComponent(library, '11'),
+      scope: 'required',
+      hashes: [{ alg: 'SHA-256', content: library.sha256 }],
+      licenses: licence('GPL-3.0-or-later WITH GCC-exception-3.1'),
+    };
+  });
+  const self = { 'bom-ref': `${name}@${version}`, type: 'application', name, version, licenses: licence(license) };
+  return document(self, await bundledPackages('kubectl-tka'), targets, libraries, time);
+}
+
+/** Returns the same of an image for a target, with packages of a release of Debian: `13`. */
+export async function imageSbom(
+  target: Target,
+  debian: string,
+  packages: readonly DebianPackage[],
+  time: Date,
+): Promise<string> {
+  const { version, license } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+  const name = 'tka-server';
+  const libraries = packages.map((each): Component => ({ ...debianComponent(each, debian), scope: 'required' }));
+  const ref = `${name}@${version}?arch=${target.arch}`;
+  const self = { 'bom-ref': ref, type: 'container', name, version, licenses: licence(license) };
+  return document(self, await bundledPackages('tka-server'), [target], libraries, time);
+}
+
+function debianComponent({ name, version, arch }: DebianPackage, release: string): Component {
+  const [encoded, exact] = [name, version].map(encodeURIComponent);
+  const purl = `pkg:deb/debian/${encoded}@${exact}?arch=${arch}&distro=debian-${release}`;
+  return { 'bom-ref': purl, type: 'library', name, version, purl };
+}
+
+function document(
+  self: Component,
+  bundled: readonly string[],
+  targets: readonly Target[],
+  libraries: readonly Component[],
+  time: Date,
+): string {
   const lock = lockedPackages();
-  const bundled = await bundledPackages();
   const places = [...bundled, ...new Set(targets.map((target) => target.node))];
   const ref = (place: string) => `${packageName(place)}@${lock(place).version}`;
   const packages = places.map((place): Component => {
@@ -48,20 +95,6 @@ export async function sbom(targets: readonly Target[], time: Date): Promise<stri
       licenses: licence('MIT'),
     }),
   );
-  const libraries = targets.flatMap(libraryPackages).map(({ name, version, arch, sha256 }): Component => {
-    const purl = `pkg:deb/debian/${encodeURIComponent(name)}@${version}?arch=${arch}&distro=debian-11`;
-    return {
-      'bom-ref': purl,
-      type: 'library',
-      name,
-      version,
-      scope: 'required',
-      purl,
-      hashes: [{ alg: 'SHA-256', content: sha256 }],
-      licenses: licence('GPL-3.0-or-later WITH GCC-exception-3.1'),
-    };
-  });
-  const self = { 'bom-ref': `${name}@${version}`, type: 'application', name, version, licenses: licence(license) };
   const components = [...packages, ...nodes, ...libraries];
   const needed = new Map(places.map((place) => [ref(place), dependencies(place, bundled).map(ref)]));
   const bom = {
@@ -101,7 +134,7 @@ const packageName = (folder: string) => folder.replace(/^.+\/node_modules\//, ''
 /** Returns the licences of all that is in the bundle, and of Node: they must go where the code goes. */
 export async function thirdPartyLicences(): Promise<string> {
   const lock = lockedPackages();
-  const texts = (await bundledPackages()).map((place): [string, string] => {
+  const texts = (await bundledPackages('kubectl-tka')).map((place): [string, string] => {
     const name = packageName(place);
     const { version } = lock(place);
     const folder = path.join(root, 'node_modules', place);
