@@ -5,6 +5,7 @@ import { UsageError } from '../util/errors.ts';
 import { quotedUrl } from '../util/url.ts';
 import { versionInfo, versionLine } from '../util/version.ts';
 import { loadKubeConfig } from './cluster.ts';
+import { checkConfig, showConfig } from './config/commands.ts';
 import { loadConfig } from './config/config.ts';
 import { isNamespace } from './config/keys.ts';
 import { connectKube } from './kubernetes/kube.ts';
@@ -72,16 +73,36 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
         kube.close();
       }
     });
+  const config = program
+    .command('config')
+    .description('Check a configuration file, or show the configuration in effect.');
+  config
+    .command('check')
+    .description(
+      'Check a configuration file: - reads standard input. Variables do not count, and no cluster is needed.\n\nAll errors and warnings are printed with their lines. Exit status 1 if there is an error; warnings do not affect it.',
+    )
+    .argument('<file>', 'configuration file')
+    .allowExcessArguments(false)
+    .action((file: string) => checkConfig(file, terminal));
+  config
+    .command('show')
+    .description(
+      'Show every key with the value in effect, and where it is from: the file and line, the variable, or the default. Secrets are not shown.',
+    )
+    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml, if it is there)')
+    .option('-o, --output <format>', 'json or yaml')
+    .allowExcessArguments(false)
+    .action(({ config: file, output }: { config?: string; output?: string }) =>
+      showConfig(file, formatNamed(output), env, terminal),
+    );
   program
     .command('version')
     .description('Show the version of this program.')
     .option('-o, --output <format>', 'json or yaml')
     .allowExcessArguments(false)
     .action(async ({ output }: { output?: string }) => {
-      if (output !== undefined && output !== 'json' && output !== 'yaml') {
-        throw new UsageError(`--output ${JSON.stringify(output)} must be json or yaml`);
-      }
-      terminal.out(output === undefined ? versionLine('tka-server') : await structured(output, versionInfo()));
+      const format = formatNamed(output);
+      terminal.out(format === undefined ? versionLine('tka-server') : await structured(format, versionInfo()));
     });
   try {
     await program.parseAsync(args.length === 0 ? ['--help'] : args, { from: 'user' });
@@ -89,9 +110,18 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
   } catch (error) {
     if (!(error instanceof CommanderError)) return crashed(error, env);
     if (error.exitCode === 0) return 0;
+    // A command that only has subcommands shows its help instead of what is wrong.
+    if (error.code === 'commander.help') {
+      return sayError(new UsageError('a subcommand is missing', { hints: [`tka-server ${args[0]} --help`] }), false);
+    }
     const [first = ''] = error.message.replace(/^error: /, '').split('\n');
     return sayError(new UsageError(first, { hints: ['tka-server --help'] }), false);
   }
+}
+
+function formatNamed(output: string | undefined): 'json' | 'yaml' | undefined {
+  if (output === undefined || output === 'json' || output === 'yaml') return output;
+  throw new UsageError(`--output ${JSON.stringify(output)} must be json or yaml`);
 }
 
 /** Says what ends the server; returns the exit status. */

@@ -1,14 +1,18 @@
+import { spawnSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
+import * as fs from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { freePort } from '../fixtures/ports.ts';
+import { testFolder } from '../fixtures/temporary.ts';
 import { hasPods, Pod } from './pod.ts';
-import { type Answer, ask, listens, TkaServerProcess } from './program.ts';
+import { type Answer, ask, listens, program, TkaServerProcess } from './program.ts';
 import { StandInApi } from './stand-in-api.ts';
 
 const clusterInfo = { apiEndpoint: 'https://api.example.com:6443', labels: { environment: 'test' } };
@@ -76,6 +80,7 @@ describe('the command line', () => {
     expect(lines).toEqual([
       'error: bad configuration: config.yaml:4: health.port must be a port from 1 to 65535',
       'error: bad configuration: TKA_GOSSIP_INTERVAL="often": must be a Go duration like 1s, from 50ms to 24h',
+      'hint: see docs/reference/server-config.md for all keys',
       '',
     ]);
   });
@@ -93,13 +98,108 @@ describe('the command line', () => {
       ['serve', '--config', '/none/x.yaml'],
       2,
       /^$/,
-      /\/none\/x\.yaml: there is no such file\n$/,
+      /\/none\/x\.yaml: there is no such file\nhint: .*\n$/,
     ],
   ])('%s', async (_, args, status, stdout, stderr) => {
     expect(await failing('', {}, args)).toEqual({
       status,
       stdout: expect.stringMatching(stdout),
       stderr: expect.stringMatching(stderr),
+    });
+  });
+
+  describe('config', () => {
+    const good = 'tailscale:\n  hostname: tka-prod-us\ngossip:\n  key: kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk\n';
+    const odd = 'tailscale:\n  hostnam: x\nserver:\n  idleTimeout: 1d\ngossip:\n  port: many\n';
+    const oddities = (name: string) => [
+      `warning: ${name}:2: unknown key "tailscale.hostnam"; did you mean "tailscale.hostname"?`,
+      `error: ${name}:4: server.idleTimeout must be a Go duration like 120s, from 0 to 24h`,
+      `error: ${name}:6: gossip.port must be a port from 1 to 65535`,
+      'hint: see docs/reference/server-config.md for all keys',
+      '',
+    ];
+
+    test.each([
+      ['a file without problems', good, 0, 'FILE is valid\n', ['']],
+      ['a file with problems', odd, 1, '', oddities('FILE')],
+      [
+        'a file with a warning',
+        'foo: 1\n',
+        0,
+        'FILE is valid, with 1 warning\n',
+        ['warning: FILE:1: unknown key "foo"', ''],
+      ],
+      [
+        'a file that is no YAML',
+        'a: [\n',
+        1,
+        '',
+        [expect.stringMatching(/^error: FILE:[12]: /), expect.stringMatching(/^hint/), ''],
+      ],
+    ])('check: %s', async (_, text, status, stdout, stderr) => {
+      const file = path.join(testFolder(), 'x.yaml');
+      fs.writeFileSync(file, text);
+      // No cluster, and variables do not count.
+      const ran = await failing('', { KUBECONFIG: '', TKA_TAILSCALE_PORT: 'none' }, ['config', 'check', file]);
+      expect({ ...ran, stdout: ran.stdout.replace(file, 'FILE') }).toMatchObject({ status, stdout });
+      expect(ran.stderr.replaceAll(file, 'FILE').split('\n')).toEqual(stderr);
+    });
+
+    test.each([
+      [odd, 1, '', oddities('standard input')],
+      [good, 0, 'standard input is valid\n', ['']],
+      [
+        `# ${'x'.repeat(70_000)}\n`,
+        1,
+        '',
+        ['error: standard input: is larger than 64 KiB', expect.stringMatching(/^hint/), ''],
+      ],
+    ])('check: standard input', (input, status, stdout, stderr) => {
+      const ran = spawnSync(program, ['config', 'check', '-'], { input, encoding: 'utf8' });
+      expect(ran).toMatchObject({ status, stdout });
+      expect(ran.stderr.split('\n')).toEqual(stderr);
+    });
+
+    test('show: each key with its value and where it is from, without secrets', async () => {
+      const file = path.join(testFolder(), 'x.yaml');
+      fs.writeFileSync(file, `${good}  bootstrapPeers: [a:1, b:2]\nclusterInfo: {labels: {region: eu}}\n`);
+      const env = { TKA_SERVER_IDLETIMEOUT: '90s' };
+      const table = await failing('', env, ['config', 'show', '-c', file]);
+      expect(table).toMatchObject({ status: 0, stderr: '' });
+      expect(table.stdout.replaceAll(/ {2,}/g, ' ').split('\n')).toEqual(
+        expect.arrayContaining([
+          'KEY VALUE SOURCE',
+          `tailscale.hostname tka-prod-us ${file}:2`,
+          'tailscale.port 443 default',
+          'server.idleTimeout 1m30s TKA_SERVER_IDLETIMEOUT',
+          `clusterInfo.labels region=eu ${file}:6`,
+          `gossip.bootstrapPeers a:1,b:2 ${file}:5`,
+          `gossip.key [redacted] ${file}:4`,
+          'federation.loginServer - default',
+        ]),
+      );
+      const json = await failing('', env, ['config', 'show', '-c', file, '-o', 'json']);
+      const yaml = await failing('', env, ['config', 'show', '-c', file, '-o', 'yaml']);
+      expect(JSON.parse(json.stdout)).toEqual(parse(yaml.stdout));
+      expect(JSON.parse(json.stdout)).toContainEqual({
+        key: 'gossip.bootstrapPeers',
+        value: ['a:1', 'b:2'],
+        source: `${file}:5`,
+      });
+      for (const { stdout } of [table, json, yaml]) expect(stdout).not.toContain('kkkk');
+    });
+
+    test.each([
+      ['no subcommand', ['config'], /^error: a subcommand is missing\nhint: tka-server config --help\n$/],
+      ['a mistyped subcommand', ['config', 'chek'], /^error: unknown command 'chek'\n/],
+      ['no file', ['config', 'check'], /^error: missing required argument 'file'\n/],
+      ['a format', ['config', 'show', '-o', 'xml'], /^error: --output "xml" must be json or yaml\n/],
+    ])('%s is exit 2', async (_, args, stderr) => {
+      expect(await failing('', {}, args)).toMatchObject({
+        status: 2,
+        stdout: '',
+        stderr: expect.stringMatching(stderr),
+      });
     });
   });
 

@@ -23,6 +23,9 @@ export interface Examined {
   readonly problems: readonly string[];
 }
 
+/** What to do about a problem. */
+export const keysHint = 'see docs/reference/server-config.md for all keys';
+
 const usualFile = '/etc/tka/config.yaml';
 const keys = Object.keys(configKeys) as ConfigKey[];
 // What a Service of that name puts into the environment of every pod beside it: `TKA_HEALTH_PORT=tcp://10.0.0.1:80`.
@@ -41,7 +44,7 @@ export async function loadConfig(named: string | undefined, env: NodeJS.ProcessE
   const { config, problems } = await examineConfig(file, text, env);
   const all = [...unreadable, ...problems];
   if (all.length === 0) return config;
-  throw new UsageError(all.map((problem) => `bad configuration: ${problem}`).join('\n'));
+  throw new UsageError(all.map((problem) => `bad configuration: ${problem}`).join('\n'), { hints: [keysHint] });
 }
 
 /** Reads the text of a configuration file (undefined: there is none) and the variables that beat it. */

@@ -7,7 +7,7 @@ import { makeCertificates } from '../../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../../src/sandbox/tailscaled.ts';
 import { traceTarget } from '../../../src/server/telemetry/traces.ts';
 import { freePort } from '../../fixtures/ports.ts';
-import { fileFolder } from '../../fixtures/temporary.ts';
+import { testFolder } from '../../fixtures/temporary.ts';
 import { ask, TkaServerProcess } from '../program.ts';
 
 test.each([
@@ -150,7 +150,7 @@ test('with TLS where otel.insecure is false', async () => {
   const { ca, key, cert } = await makeCertificates('localhost');
   const pair = { private_key: Buffer.from(key), cert_chain: Buffer.from(cert) };
   using collector = await startCollector(ServerCredentials.createSsl(null, [pair]));
-  const authority = path.join(fileFolder(), 'ca.pem');
+  const authority = path.join(testFolder(), 'ca.pem');
   fs.writeFileSync(authority, ca);
   const otel = { endpoint: `localhost:${collector.port}`, insecure: false };
   await served(otel, { NODE_EXTRA_CA_CERTS: authority });
