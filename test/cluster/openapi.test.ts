@@ -175,6 +175,10 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
     expect(await observe(bare, `GET ${api}/memberlist`)).toBe(404);
     expect(await observe(server, 'GET /swagger')).toBe(200);
     expect(await observe(server, 'GET /swagger', html)).toBe(200);
+    const known = { headers: { ...html.headers, 'if-none-match': '*' } };
+    for (const path of [`${api}/memberlist`, '/swagger']) expect(await observe(server, `GET ${path}`, known)).toBe(304);
+    expect(await observe(server, 'GET /')).toBe(404);
+    expect(await observe(server, 'GET /', html)).toBe(302);
 
     // More than the server takes from one caller; a slow machine asks it too slowly at first.
     for (const call of calls) {

@@ -72,6 +72,27 @@ export const mutants: readonly Mutant[] = [
     tests: ['test/server/http/handler.test.ts'],
   },
   {
+    name: 'what members say is text on the page',
+    file: 'src/server/http/page.ts',
+    find: 'text.replace(/[&<>"\']/g, (char) => `&#${char.charCodeAt(0)};`)',
+    replace: 'text',
+    tests: ['test/server/http/memberlist.test.ts'],
+  },
+  {
+    name: 'a command to copy holds nothing that a shell reads as more than a word',
+    file: 'src/server/http/memberlist.ts',
+    find: '/^[a-z0-9:/._-]+$/.test(url) ? url : undefined',
+    replace: 'url',
+    tests: ['test/server/http/memberlist.test.ts'],
+  },
+  {
+    name: 'a page that would say something else is sent again',
+    file: 'src/server/http/memberlist.ts',
+    find: 'Math.floor(now / 60_000), query, ',
+    replace: '',
+    tests: ['test/server/http/memberlist.test.ts'],
+  },
+  {
     name: 'plain http answers to its own names only',
     file: 'src/server/serve.ts',
     find: "secure: config.get('tailscale.port') === 443",

@@ -5,6 +5,7 @@ import { openApi } from '../../src/server/http/openapi.ts';
 
 /** One documented answer. */
 export interface Documented {
+  readonly description: string;
   readonly headers: Readonly<Record<string, unknown>>;
   readonly content?: Readonly<Record<string, { readonly schema: object }>>;
 }

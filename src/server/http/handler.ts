@@ -37,7 +37,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     if (!(await drain(request))) {
       return jsonAnswer(413, { message: 'request body too large' }, { Connection: 'close' });
     }
-    const told = open?.[method]?.(request);
+    const told = open?.[method]?.(request, options);
     if (told !== undefined) return told;
     const named = (origin: Origin): void => {
       known.origin = origin;

@@ -1,62 +1,14 @@
-// The memberlist as JSON, and as a page with the servers of one cluster together. Every member writes into it: all of it is text to be escaped, none of it is a link.
-
-import type { MemberRow, MemberState } from '../../tka/types.ts';
-import { cleanText } from '../../util/text.ts';
-import { escaped, htmlAnswer, jsonAnswer, type RouteAnswer } from './answers.ts';
-
-const columns = ['Cluster', 'Server', 'State', 'Last seen', 'URL', 'Kubernetes API', 'Version', 'Labels'];
-const states: readonly (MemberState | undefined)[] = ['healthy', 'suspected', 'dead'];
-
-// Runs in the browser. Without it the table is complete, in the order of the names. The first server of a cluster is its
-// best: the cluster is sorted by it.
-const script = `
-'use strict';
-const table = document.querySelector('table');
-const clusters = [...table.tBodies];
-const order = new Intl.Collator(undefined, { numeric: true });
-const keyOf = (cluster, column) => {
-  const cell = cluster.rows[0].cells[column];
-  return cell.dataset.key ?? cell.textContent.trim();
-};
-
-const input = document.createElement('input');
-input.type = 'search';
-input.placeholder = 'Filter: name, state, label=value';
-input.setAttribute('aria-label', 'Filter');
-const count = document.querySelector('.count');
-const all = count.textContent;
-count.setAttribute('role', 'status');
-input.addEventListener('input', () => {
-  const words = input.value.toLowerCase().split(/\\s+/).filter(Boolean);
-  for (const cluster of clusters) {
-    const text = cluster.textContent.toLowerCase();
-    cluster.hidden = !words.every((word) => text.includes(word));
-  }
-  const shown = clusters.filter((cluster) => !cluster.hidden).length;
-  count.textContent = shown === clusters.length ? all : shown + ' of ' + all;
-});
-count.before(input);
-
-const heads = [...table.tHead.rows[0].cells];
-heads.forEach((head, column) => {
-  const button = document.createElement('button');
-  button.type = 'button';
-  button.textContent = head.textContent;
-  head.replaceChildren(button);
-  button.addEventListener('click', () => {
-    const down = head.getAttribute('aria-sort') === 'ascending';
-    for (const other of heads) other.removeAttribute('aria-sort');
-    head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-    clusters.sort((a, b) => {
-      const [x, y] = [keyOf(a, column), keyOf(b, column)];
-      // What is not known comes last, whichever way the rest is sorted.
-      if (x === '' || y === '') return (x === '') - (y === '');
-      return (down ? -1 : 1) * order.compare(x, y);
-    });
-    table.append(...clusters);
-  });
-});
-`;
+// The memberlist as JSON, and as a page of clusters with their servers. Every member writes into it: all of it is text to
+// be escaped, none of it is a link.
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import { isIP } from 'node:net';
+import type { MemberRow } from '../../tka/types.ts';
+import { cleanText, isDnsLike } from '../../util/text.ts';
+import { canonicalServer, hostOf } from '../../util/url.ts';
+import { jsonAnswer, type RouteAnswer } from './answers.ts';
+import { escaped, iconLink, pageAnswer, statusPath } from './page.ts';
+import { statusScript } from './status-script.ts';
 
 // What the client reads of a list (src/tka/client.ts). 10,000 rows without labels fit.
 const listLimit = 16 * 1024 * 1024;
@@ -68,88 +20,216 @@ export function memberlistJson(rows: readonly MemberRow[]): RouteAnswer {
   return Buffer.byteLength(list.body ?? '') > listLimit ? jsonAnswer(200, bare()) : list;
 }
 
-/** Returns the members as a page for a browser; `now` is in milliseconds. */
-export function memberlistPage(rows: readonly MemberRow[], now: number): RouteAnswer {
-  const clusters = byCluster(rows);
-  const heads = columns.map((name) => `<th scope="col">${name}</th>`).join('');
-  const ways = `The same as JSON: <code>curl</code> this address. To sign in to one: <code>kubectl tka login NAME</code>`;
-  const body = `<h1>TKA clusters</h1>
-<p class="count">${clusters.length} ${clusters.length === 1 ? 'cluster' : 'clusters'}</p>
-<div class="wide"><table>
-<thead><tr>${heads}</tr></thead>
-${clusters.map((servers) => clusterOf(servers, now)).join('\n')}
-</table></div>
-<p>As of ${new Date(now).toISOString()}. ${ways}</p>`;
-  return htmlAnswer('TKA clusters', body, script);
+/** Worst first. */
+const states = ['dead', 'suspected', 'unknown', 'healthy'] as const;
+type State = (typeof states)[number];
+const stateOf = ({ state }: MemberRow): State => state ?? 'unknown';
+const rankOf = (row: MemberRow): number => states.indexOf(stateOf(row));
+
+interface Cluster {
+  /** As the client calls it; undefined where nothing in it is a name. */
+  readonly name: string | undefined;
+  /** What `kubectl tka login` takes for it, safe in any shell. */
+  readonly login: string | undefined;
+  readonly apiEndpoint: string;
+  /** `key=value`, of all its servers. */
+  readonly labels: readonly string[];
+  /** The worst first. */
+  readonly servers: readonly MemberRow[];
 }
+
+/** The order of the totals: "57 healthy, 1 dead". */
+const inWords: readonly State[] = ['healthy', 'suspected', 'dead', 'unknown'];
+
+const columns = ['Cluster', 'Labels', 'State', 'Server', 'Last seen', 'Version'];
+const classes = ['', ' class="labels"', ' class="state"', ' class="server"', ' class="seen"', ' class="version"'];
 
 /**
- * Returns the servers of each cluster, the best first: those with the same API endpoint and the same cluster name. A server
- * that states no name is one of the only cluster at its endpoint.
+ * Returns the members as a page for a browser: those that the `q` of the query means, where it has one. `now` is in
+ * milliseconds.
  */
-function byCluster(rows: readonly MemberRow[]): readonly (readonly MemberRow[])[] {
-  const namesAt = new Map<string, Set<string>>();
-  for (const { apiEndpoint, cluster } of rows) {
-    if (cluster === undefined) continue;
-    const names = namesAt.get(apiEndpoint) ?? new Set();
-    namesAt.set(apiEndpoint, names.add(cluster));
-  }
-  const clusters = new Map<string, MemberRow[]>();
-  for (const row of rows) {
-    const names = [...(namesAt.get(row.apiEndpoint) ?? [])];
-    const name = row.cluster ?? (names.length === 1 ? names[0] : undefined);
-    const key = JSON.stringify([row.apiEndpoint, name]);
-    const servers = clusters.get(key);
-    if (servers === undefined) clusters.set(key, [row]);
-    else servers.push(row);
-  }
-  const rank = ({ state }: MemberRow): number => (state === undefined ? states.length : states.indexOf(state));
-  for (const servers of clusters.values()) servers.sort((a, b) => rank(a) - rank(b));
-  return [...clusters.values()];
+export function memberlistPage(request: IncomingMessage, rows: readonly MemberRow[], now: number): RouteAnswer {
+  const query = cleanText(new URLSearchParams((request.url ?? '').split('?').slice(1).join('?')).get('q') ?? '', 200);
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const clusters = clustersOf(rows);
+  const matches = clusters.map((cluster) => {
+    const text = textOf(cluster);
+    return words.every((word) => text.includes(word));
+  });
+  const totals = inWords
+    .map((state) => [state, rows.filter((row) => stateOf(row) === state).length] as const)
+    .filter(([, count]) => count > 0);
+  const total = totals.map(([state, count]) => `${count} ${state}`).join(', ') || 'no servers';
+  const links = totals.map(([state, count]) => `<a class="${state}" href="?q=${state}">${count} ${state}</a>`);
+  const of = counted(clusters.length, 'cluster');
+  const all = `${counted(rows.length, 'server')} in ${of}`;
+  const shown = matches.filter(Boolean).length;
+  const heads = columns.map((name, i) => `<th scope="col"${classes[i]}>${name}</th>`).join('');
+  const body = `<h1>${links.join(', ') || total}</h1>
+<p class="count" role="status" data-all="${all}" data-of="${of}">${words.length === 0 ? all : `${shown} of ${of}`}</p>
+<p class="live away" role="status"></p>
+<form method="get" role="search">
+<label for="q">Filter</label>
+<input type="search" id="q" name="q" value="${escaped(query)}" maxlength="200" placeholder="name, state, label=value" autocomplete="off" spellcheck="false">
+<button>Filter</button>
+</form>
+<p class="stale" role="alert" hidden></p>
+<table>
+<caption class="away">Clusters and their TKA servers</caption>
+<thead><tr>${heads}</tr></thead>
+${clusters.map((cluster, i) => clusterBody(cluster, matches[i] === true, now)).join('\n')}
+</table>
+<footer>
+<p>Sign in: <code>kubectl tka login NAME</code>. The same list as JSON: <code>curl</code> this address.</p>
+<p>As of ${timeOf(now, `${new Date(now).toISOString().slice(11, 16)} UTC`)}.<noscript> The page reloads every minute.</noscript></p>
+</footer>`;
+  // The same within a minute, as long as the page would say the same of every member.
+  const same = [Math.floor(now / 60_000), query, rows.map((row) => ({ ...row, lastSeen: seenOf(row, now) }))];
+  return pageAnswer(request, {
+    title: `${total} · TKA clusters`,
+    path: statusPath,
+    hasStatus: true,
+    head: `${iconLink(rows.some(({ state }) => state !== 'healthy') ? 'dead' : 'healthy')}
+<noscript><meta http-equiv="refresh" content="60"></noscript>`,
+    body,
+    script: statusScript,
+    content: createHash('sha256').update(JSON.stringify(same)).digest('base64'),
+  });
 }
 
-function clusterOf(servers: readonly MemberRow[], now: number): string {
-  const name = servers.find(({ cluster }) => cluster !== undefined)?.cluster ?? '';
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+
+/**
+ * Groups the servers as the client does (src/discovery/grouping.ts): those of the same API endpoint and the same cluster
+ * name. A server that states no name is one of the only cluster at its endpoint. The cluster that is worst off comes first.
+ */
+function clustersOf(rows: readonly MemberRow[]): Cluster[] {
+  const groups = [...Map.groupBy(rows, ({ apiEndpoint }) => apiEndpoint).values()].flatMap((servers) => {
+    const names = new Set(servers.flatMap(({ cluster }) => nameIn(cluster) ?? []));
+    const [only] = names.size === 1 ? names : [];
+    return [...Map.groupBy(servers, ({ cluster }) => nameIn(cluster) ?? only).values()];
+  });
+  const named = groups.map((servers) => ({
+    servers: servers.sort((a, b) => rankOf(a) - rankOf(b) || compare(a.name ?? '', b.name ?? '')),
+    name: servers.map(({ cluster }) => nameIn(cluster)).find(Boolean) ?? servers.map(nameOf).filter(Boolean).sort()[0],
+  }));
+  const uses = Map.groupBy(named, ({ name }) => name);
+  const clusters = named.map(({ servers, name }): Cluster => {
+    const labels = new Set(
+      servers.flatMap((row) =>
+        Object.entries(row.labels ?? {})
+          .slice(0, 64)
+          .map(labelOf),
+      ),
+    );
+    const [{ apiEndpoint }] = servers as [MemberRow];
+    // Several clusters may claim a name; a server means one of them. The last is the best.
+    const address = servers.map(({ server }) => plainServer(server)).findLast(Boolean);
+    const login = name !== undefined && uses.get(name)?.length === 1 ? name : address;
+    return { name, login, apiEndpoint, labels: shortened([...labels].sort(compare)), servers };
+  });
+  const best = ({ servers }: Cluster) => rankOf(servers.at(-1) as MemberRow);
+  const worst = ({ servers }: Cluster) => rankOf(servers[0] as MemberRow);
+  return clusters.sort(
+    (a, b) =>
+      best(a) - best(b) ||
+      worst(a) - worst(b) ||
+      compare(a.name ?? '', b.name ?? '') ||
+      compare(a.apiEndpoint, b.apiEndpoint),
+  );
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+const nameIn = (name: string | undefined): string | undefined =>
+  name !== undefined && isDnsLike(name) ? name : undefined;
+const labelOf = ([key, value]: [string, string]): string => cleanText(`${key}=${value}`, 200);
+
+const labelsLimit = 1_000;
+
+/** Returns as many labels as have 1,000 characters together, and how many more there are. */
+function shortened(labels: readonly string[]): readonly string[] {
+  let room = labelsLimit;
+  const end = labels.findIndex((label) => {
+    room -= label.length;
+    return room < 0;
+  });
+  return end < 0 ? labels : [...labels.slice(0, end), `… ${labels.length - end} more`];
+}
+
+/** What the client calls the cluster of a server that states no cluster: the server, its host, or the host of the API. */
+function nameOf({ name, server, apiEndpoint }: MemberRow): string | undefined {
+  const host = URL.canParse(server ?? '') ? hostOf(server as string) : '';
+  const device = isIP(host) === 0 && host !== 'localhost' ? (/^([^.]+)\.[^.]+\.ts\.net$/.exec(host)?.[1] ?? host) : '';
+  const api = URL.canParse(apiEndpoint) ? hostOf(apiEndpoint) : '';
+  return [name, device, api].map(nameIn).find(Boolean);
+}
+
+/** The URL of a TKA server, where it has no character that means something to a shell. */
+function plainServer(server: string | undefined): string | undefined {
+  try {
+    const url = canonicalServer(server ?? '');
+    return /^[a-z0-9:/._-]+$/.test(url) ? url : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const short = (text: string | undefined, limit = 100): string => cleanText(text ?? '', limit);
+const versionOf = ({ version }: MemberRow): string => short(version, 40);
+const urlOf = (url: string | undefined): string => short(url, 300);
+
+/** What the filter looks at: the texts of a cluster but for times, in lower case. */
+function textOf({ name, apiEndpoint, labels, servers }: Cluster): string {
+  const texts = servers.flatMap((row) => [stateOf(row), short(row.name), urlOf(row.server), versionOf(row)]);
+  return [short(name), urlOf(apiEndpoint), ...labels, ...texts].filter(Boolean).join('\n').toLowerCase();
+}
+
+function clusterBody(cluster: Cluster, isShown: boolean, now: number): string {
+  const { name, login, apiEndpoint, labels, servers } = cluster;
   const span = servers.length === 1 ? '' : ` rowspan="${servers.length}"`;
-  const cluster = `<th scope="rowgroup"${span}>${shown(name)}</th>`;
-  const api = `<td${span}><code>${shown(servers[0]?.apiEndpoint ?? '')}</code></td>`;
-  const rows = servers.map((server, i) => (i === 0 ? rowOf(server, now, cluster, api) : rowOf(server, now)));
-  return `<tbody>\n${rows.join('\n')}\n</tbody>`;
-}
-
-/** Returns a server's row; `cluster` and `api` are the cells that it shares with the other servers of its cluster. */
-function rowOf(row: MemberRow, now: number, cluster = '', api = ''): string {
-  const { name = '', state, lastSeen = '', server = '', version = '', labels } = row;
-  const rank = states.indexOf(state);
-  const items = Object.entries(labels ?? {})
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, value]) => `<li>${shown(`${key}=${value}`)}</li>`);
-  const cells = [
-    cluster,
-    `<td>${shown(name)}</td>`,
-    rank < 0 ? '<td></td>' : `<td class="${state}" data-key="${rank}">${state}</td>`,
-    seenCell(lastSeen, now),
-    `<td><code>${shown(server)}</code></td>`,
-    api,
-    `<td>${shown(version)}</td>`,
-    items.length === 0 ? '<td></td>' : `<td><ul class="labels">${items.join('')}</ul></td>`,
+  const items = labels.map((label) => `<li>${escaped(label)}</li>`).join(' ');
+  const whole = labels.join(' ');
+  // Longer ones may be cut by the column's width.
+  const title = whole.length > 36 ? ` title="${escaped(whole)}"` : '';
+  const shared = [
+    `<th scope="rowgroup"${span}>${pair(short(name), urlOf(apiEndpoint))}</th>`,
+    `<td class="labels"${span}>${items === '' ? '' : `<ul${title}>${items}</ul>`}</td>`,
   ];
-  return `<tr>${cells.join('')}</tr>`;
+  const rows = servers.map((server, i) => `<tr>${i === 0 ? shared.join('') : ''}${serverCells(server, now)}</tr>`);
+  const use = login === undefined ? '' : ` data-login="${escaped(login)}"`;
+  return `<tbody${use}${isShown ? '' : ' hidden'}>\n${rows.join('\n')}\n</tbody>`;
 }
 
-const shown = (text: string): string => escaped(cleanText(text, 400));
+function serverCells(row: MemberRow, now: number): string {
+  const state = stateOf(row);
+  const seen = seenOf(row, now);
+  return [
+    `<td class="state ${state}">${state}</td>`,
+    `<td class="server">${pair(short(row.name), urlOf(row.server))}</td>`,
+    `<td class="seen">${seen === '' ? '' : timeOf(Date.parse(row.lastSeen ?? ''), seen)}</td>`,
+    `<td class="version">${escaped(versionOf(row))}</td>`,
+  ].join('');
+}
 
-function seenCell(lastSeen: string, now: number): string {
-  const then = Date.parse(lastSeen);
-  if (Number.isNaN(then)) return '<td></td>';
-  const date = new Date(then).toISOString();
-  const ago = Math.max(0, Math.round((now - then) / 1000));
-  // The newest first.
-  return `<td data-key="${ago}"><time datetime="${date}" title="${date}">${agoText(ago)}</time></td>`;
+const pair = (name: string, url: string): string => `<b>${escaped(name)}</b><code>${escaped(url)}</code>`;
+
+const recentMs = 60_000;
+
+/** How long ago a member was seen: `2 min ago`. One that is well was seen just now, as long as it is well. */
+function seenOf(row: MemberRow, now: number): string {
+  const ms = Math.max(0, now - Date.parse(row.lastSeen ?? ''));
+  if (Number.isNaN(ms)) return '';
+  return row.state === 'healthy' && ms < recentMs ? 'just now' : agoText(Math.round(ms / 1000));
 }
 
 function agoText(seconds: number): string {
   if (seconds < 120) return `${seconds} s ago`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)} min ago`;
   return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86_400)} d ago`;
+}
+
+/** A text that shows the exact time when the mouse is over it. */
+function timeOf(at: number, text: string): string {
+  const date = new Date(at).toISOString();
+  return `<time datetime="${date}" title="${date.slice(0, 19).replace('T', ' ')} UTC">${text}</time>`;
 }

@@ -1,6 +1,8 @@
 // The API, described: OpenAPI 3.1. A test holds it to the routes and to what they answer.
+import type { IncomingMessage } from 'node:http';
 import { apiPath } from '../../tka/types.ts';
-import { escaped, htmlAnswer, type RouteAnswer } from './answers.ts';
+import type { RouteAnswer } from './answers.ts';
+import { documentPath, escaped, pageAnswer, statusPath } from './page.ts';
 
 interface Response {
   readonly description: string;
@@ -10,6 +12,7 @@ interface Response {
 interface Operation {
   readonly operationId: string;
   readonly summary: string;
+  readonly parameters?: readonly object[];
   readonly responses: Readonly<Record<string, Response>>;
 }
 
@@ -60,6 +63,16 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
     ...responses,
   },
 });
+
+/** An operation of anybody. */
+const open = (operationId: string, summary: string, responses: Readonly<Record<string, Response>>): Operation => ({
+  operationId,
+  summary,
+  responses: { ...responses, 413: tooLarge, 429: tooMany },
+});
+
+const page = { 'text/html': { schema: { type: 'string' } } };
+const unchanged = response('The page has not changed: If-None-Match names its ETag.');
 
 const failed = (headers: object = {}) =>
   response('The cluster is not as it must be: the body says how.', json('Error'), headers);
@@ -134,28 +147,45 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
       500: failed(),
     }),
   },
-  [`${apiPath}/memberlist`]: {
-    get: operation('getMemberlist', 'The servers of the mesh', {
-      200: response('All members, this one too; a page for whoever asks for text/html.', {
-        ...json('Memberlist'),
-        'text/html': { schema: { type: 'string' } },
+  [statusPath]: {
+    get: {
+      ...operation('getMemberlist', 'The servers of the mesh', {
+        200: response('All members, this one too; a page if the Accept header asks for text/html.', {
+          ...json('Memberlist'),
+          ...page,
+        }),
+        304: unchanged,
+        404: response('A server without gossip.', text('404 page not found')),
       }),
-      404: response('A server without gossip.', text('404 page not found')),
+      parameters: [
+        {
+          name: 'q',
+          in: 'query',
+          description:
+            'Of the page: shows the clusters that have all of these words in a name, URL, state, version or label.',
+          schema: { type: 'string' },
+        },
+      ],
+    },
+  },
+  '/': {
+    get: open('getStart', 'The way to the status page', {
+      302: response(
+        'For a browser: the page of the servers of the mesh or, on a server without gossip, of this document.',
+        undefined,
+        { Location: { description: 'A path.', schema: { enum: [statusPath, documentPath] } } },
+      ),
+      404: response('For a program.', text('404 page not found')),
     }),
   },
-  '/swagger': {
-    get: {
-      operationId: 'getOpenApi',
-      summary: 'This document',
-      responses: {
-        200: response('A page for whoever asks for text/html.', {
-          'application/json': { schema: { type: 'object' } },
-          'text/html': { schema: { type: 'string' } },
-        }),
-        413: tooLarge,
-        429: tooMany,
-      },
-    },
+  [documentPath]: {
+    get: open('getOpenApi', 'This document', {
+      200: response('A page if the Accept header asks for text/html.', {
+        'application/json': { schema: { type: 'object' } },
+        ...page,
+      }),
+      304: unchanged,
+    }),
   },
 };
 
@@ -241,25 +271,144 @@ export const openApi = {
   },
 };
 
+interface Call {
+  readonly method: string;
+  readonly path: string;
+  readonly operation: Operation;
+}
+
+const calls: readonly Call[] = Object.entries(paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation })),
+);
+
+/** Errors that several calls answer with, and which; the page lists each once. */
+const errors = [
+  ...Map.groupBy(
+    calls.flatMap((call) =>
+      Object.entries(call.operation.responses)
+        .filter(([status]) => Number(status) >= 400)
+        .map(([status, { description }]) => ({ status, description, call })),
+    ),
+    ({ status, description }) => `${status} ${description}`,
+  ).values(),
+]
+  .filter((uses) => uses.length > 1)
+  .map((uses) => {
+    const [{ status, description }] = uses as [(typeof uses)[number]];
+    return { status, description, calls: new Set(uses.map(({ call }) => call)) };
+  })
+  .sort((a, b) => Number(a.status) - Number(b.status));
+
+const isApi = ({ path }: Call): boolean => path.startsWith(apiPath);
+const apiCalls = calls.filter(isApi);
+
 /** The same as a page. */
-export function openApiPage(): RouteAnswer {
-  const rows = Object.entries(paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, { summary, responses }]) => {
-      const answers = Object.entries(responses).map(
-        ([status, { description }]) => `<li>${status} ${escaped(description)}</li>`,
-      );
-      return `<tr><th scope="row"><code>${method.toUpperCase()} ${escaped(path)}</code></th><td>${escaped(summary)}</td><td><ul>${answers.join('')}</ul></td></tr>`;
-    }),
-  );
+export function openApiPage(request: IncomingMessage, hasStatus: boolean): RouteAnswer {
   const { title, description, version } = openApi.info;
-  const body = `<h1>${escaped(title)}, ${version}</h1>
-<p>${escaped(description)}</p>
-<div class="wide"><table>
-<thead><tr><th scope="col">Call</th><th scope="col">What it does</th><th scope="col">Answers</th></tr></thead>
-<tbody>
-${rows.join('\n')}
-</tbody>
-</table></div>
-<p>The OpenAPI document: <code>curl</code> this address.</p>`;
-  return htmlAnswer(title, body);
+  const body = `<h1>${escaped(title)}</h1>
+<p>Version ${version}. ${escaped(description)}</p>
+<p class="dim">This page as an OpenAPI document: <code>curl</code> this address.</p>
+<section aria-labelledby="calls">
+<h2 id="calls">Calls</h2>
+${calls.map(callMarkup).join('\n')}
+</section>
+<section aria-labelledby="errors">
+<h2 id="errors">Errors of several calls</h2>
+<p>The body is an <a href="#Error">Error</a>.</p>
+<dl>
+${errors.map(errorMarkup).join('\n')}
+</dl>
+</section>
+<section aria-labelledby="schemas">
+<h2 id="schemas">Bodies</h2>
+${Object.entries(openApi.components.schemas)
+  .map(([name, each]) => schemaMarkup(name, each))
+  .join('\n')}
+</section>`;
+  return pageAnswer(request, { title, path: documentPath, hasStatus, body });
+}
+
+const idOf = ({ status }: { readonly status: string }): string => `error-${status}`;
+
+function callMarkup(call: Call): string {
+  const { method, path, operation } = call;
+  const shared = errors.filter((error) => error.calls.has(call));
+  const own = Object.entries(operation.responses).filter(
+    ([status, { description }]) =>
+      !shared.some((error) => error.status === status && error.description === description),
+  );
+  const answers = own.map(
+    ([status, { description, content = {} }]) =>
+      `<dt>${status}</dt><dd>${escaped(description)}${bodiesOf(content)}</dd>`,
+  );
+  // Those of every call of the API go without saying.
+  const some = shared.filter((error) => !isApi(call) || !apiCalls.every((each) => error.calls.has(each)));
+  const links = some.map((error) => `<a href="#${idOf(error)}">${error.status}</a>`);
+  const also = [...(isApi(call) ? ['<a href="#errors">the errors of every call</a>'] : []), ...links];
+  return `<div class="call">
+<h3><code>${method} ${escaped(path)}</code></h3>
+<p>${escaped(operation.summary)}.</p>
+<dl>${answers.join('')}<dt>Also</dt><dd>${also.join(', ')}</dd></dl>
+</div>`;
+}
+
+/** The media types of an answer, and what is in it. */
+function bodiesOf(content: object): string {
+  const bodies = Object.entries(content).map(
+    ([
+      type,
+      {
+        schema: { $ref = '' },
+      },
+    ]) => {
+      const name = String($ref).split('/').pop() ?? '';
+      return `<code>${type}</code>${name === '' ? '' : ` <a href="#${name}">${name}</a>`}`;
+    },
+  );
+  return bodies.length === 0 ? '' : ` <span class="dim">${bodies.join(', ')}</span>`;
+}
+
+function errorMarkup({ status, description, calls: users }: (typeof errors)[number]): string {
+  const every = apiCalls.every((call) => users.has(call));
+  const others = [...users].filter((call) => !every || !isApi(call)).map(({ method, path }) => `${method} ${path}`);
+  const who = [...(every ? [`every call of ${apiPath}`] : []), ...others].join(', ');
+  return `<dt id="${idOf({ status })}">${status}</dt><dd>${escaped(description)} <span class="dim">${escaped(who)}</span></dd>`;
+}
+
+function schemaMarkup(name: string, each: object): string {
+  const { items = each } = each as { readonly items?: object };
+  const { properties = {}, required = [] } = items as {
+    readonly properties?: Readonly<Record<string, object>>;
+    readonly required?: readonly string[];
+  };
+  const fields = Object.entries(properties).map(([field, value]) => {
+    const { description = '' } = value as { readonly description?: string };
+    const optional = required.includes(field) ? '' : ', may be absent';
+    return `<dt><code>${escaped(field)}</code></dt><dd><span class="dim">${typeOf(value)}${optional}</span> ${escaped(description)}</dd>`;
+  });
+  return `<div class="call" id="${name}">
+<h3>${name}${items === each ? '' : ', a list of'}</h3>
+<dl>
+${fields.join('\n')}
+</dl>
+</div>`;
+}
+
+/** The type of a value in words: `text, date-time`. */
+function typeOf(value: object): string {
+  const {
+    type,
+    format,
+    enum: values,
+    const: only,
+    items,
+    $ref,
+    additionalProperties,
+  } = value as Record<string, unknown>;
+  if (typeof $ref === 'string') return escaped($ref.split('/').pop() ?? '');
+  if (only !== undefined) return `<code>${escaped(JSON.stringify(only))}</code>`;
+  if (Array.isArray(values)) return values.map((each) => `<code>${escaped(JSON.stringify(each))}</code>`).join(' or ');
+  if (items !== undefined) return `list of ${typeOf(items as object)}`;
+  const name = typeof additionalProperties === 'object' ? 'map by name' : [type].flat().join(' or ');
+  return escaped(typeof format === 'string' ? `${name}, ${format}` : name);
 }

@@ -8,6 +8,7 @@ import { jsonAnswer, notFound, type RouteAnswer } from './answers.ts';
 import { type Access, type Caller, type HandlerOptions, Refusal } from './contract.ts';
 import { memberlistJson, memberlistPage } from './memberlist.ts';
 import { openApi, openApiPage } from './openapi.ts';
+import { documentPath, statusPath } from './page.ts';
 
 /** A request of somebody who was named. */
 export interface Call {
@@ -124,22 +125,36 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         return jsonAnswer(200, await call.options.clusterInfo());
       },
     },
-    [`${apiPath}/memberlist`]: {
+    [statusPath]: {
       async GET(call: Call): Promise<RouteAnswer> {
         await mustHaveRole(call);
         const { request, options } = call;
         const rows = options.members?.();
         if (rows === undefined) return notFound;
-        return varied(wantsPage(request) ? memberlistPage(rows, Date.now()) : memberlistJson(rows));
+        return varied(wantsPage(request) ? memberlistPage(request, rows, Date.now()) : memberlistJson(rows));
       },
     },
   }),
 );
 
-/** Told to anybody: nothing in them is this server's own. */
-export const openRoutes: ReadonlyMap<string, Methods<(request: IncomingMessage) => RouteAnswer>> = new Map([
-  [
-    '/swagger',
-    { GET: (request: IncomingMessage) => varied(wantsPage(request) ? openApiPage() : jsonAnswer(200, openApi)) },
-  ],
-]);
+type OpenRoute = (request: IncomingMessage, options: HandlerOptions) => RouteAnswer;
+
+const hasStatus = ({ members }: HandlerOptions): boolean => members?.() !== undefined;
+
+/** Told to anybody: nothing in them is this server's own, but whether it has gossip. */
+export const openRoutes: ReadonlyMap<string, Methods<OpenRoute>> = new Map(
+  Object.entries({
+    '/': {
+      // The Go server has nothing here, and programs are told the same.
+      GET(request: IncomingMessage, options: HandlerOptions): RouteAnswer {
+        if (!wantsPage(request)) return varied(notFound);
+        return varied({ status: 302, headers: { Location: hasStatus(options) ? statusPath : documentPath } });
+      },
+    },
+    [documentPath]: {
+      GET(request: IncomingMessage, options: HandlerOptions): RouteAnswer {
+        return varied(wantsPage(request) ? openApiPage(request, hasStatus(options)) : jsonAnswer(200, openApi));
+      },
+    },
+  }),
+);
