@@ -67,10 +67,14 @@ export function messagesOf(code: string): Message[] {
   const visit = (node: Node, kind: Message['kind']): void => {
     if (/^(?:Import|TS)/.test(node.type) && node.type !== 'TSAsExpression' && node.type !== 'TSSatisfiesExpression')
       return;
+    // Code for a browser.
+    if (node.type === 'TaggedTemplateExpression') return;
     const text = textOf(node);
     if (text !== undefined) {
       const clean = text.replace(/\s+/g, ' ').trim();
-      if (/\p{L}\S* \S*\p{L}/u.test(clean)) found.push({ kind, text: clean });
+      // Markup is read in a browser.
+      const isMarkup = /<\/|<!DOCTYPE|<meta |<link |<[a-z]+\[?[A-Z]/.test(clean);
+      if (!isMarkup && /\p{L}\S* \S*\p{L}/u.test(clean)) found.push({ kind, text: clean });
       for (const inside of insides(node)) visit(inside, kind);
       return;
     }

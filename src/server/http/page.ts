@@ -11,7 +11,7 @@ export const statusPath = `${apiPath}/memberlist`;
 export const documentPath = '/swagger';
 
 // Every pair of text and background has a contrast of 4.5:1 at least (WCAG 2.2, AA).
-const style = `
+const style = String.raw`
 :root { color-scheme: light dark; --back: #fff; --card: #fff; --soft: #f3f5f7; --line: #d5dae0; --text: #1c2024; --dim: #57606a;
   --link: #0b57d0; --healthy: #137333; --suspected: #8a5200; --dead: #b3261e; }
 @media (prefers-color-scheme: dark) {
@@ -59,16 +59,16 @@ th:first-child, tbody tr:first-child th { padding-left: 0; }
 thead th { position: sticky; top: 0; z-index: 1; padding-block: .4rem; background: var(--back); color: var(--dim);
   box-shadow: inset 0 -1px var(--dim); }
 thead button { margin: 0; padding: 0; border: 0; border-radius: 0; background: none; font-weight: 600; white-space: nowrap; }
-thead button::after { content: " \\2195"; opacity: .75; }
-[aria-sort=ascending] button::after { content: " \\2191"; }
-[aria-sort=descending] button::after { content: " \\2193"; }
+thead button::after { content: " \2195"; opacity: .75; }
+[aria-sort=ascending] button::after { content: " \2191"; }
+[aria-sort=descending] button::after { content: " \2193"; }
 tbody { border-bottom: 1px solid var(--line); }
 tbody tr + tr td { padding-top: .1rem; }
 th code, td b, td code { display: block; }
 td b { font-weight: 500; }
 td code, th code { color: var(--dim); }
 td.state { font-weight: 600; white-space: nowrap; }
-td.state::before { content: "\\25CF\\2002"; }
+td.state::before { content: "\25CF\2002"; }
 thead { font-size: .93em; }
 th.state { width: 8rem; } th.seen { width: 6.75rem; } th.version { width: 5.75rem; } th.labels { width: 27%; }
 .labels ul { margin: 0; padding: 0; overflow: hidden; list-style: none; text-overflow: ellipsis; white-space: nowrap; }
