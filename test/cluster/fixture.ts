@@ -116,6 +116,14 @@ export class Fixture {
   account = (name: string): Promise<ServiceAccount | undefined> => this.kube.get(paths.accounts(this.namespace, name));
   binding = (name: string): Promise<ClusterRoleBinding | undefined> => this.kube.get(paths.bindings(bindingName(name)));
 
+  /** Returns the Events about a sign-in of this name. */
+  async events(name: string): Promise<readonly ClusterEvent[]> {
+    const found: ClusterEvent[] = [];
+    for await (const event of this.kube.list<ClusterEvent>(paths.events(this.namespace)))
+      if (event.regarding.name === name) found.push(event);
+    return found;
+  }
+
   /** Resolves when nothing of this sign-in is there any more. */
   async gone(name: string): Promise<void> {
     await Promise.all([
@@ -131,6 +139,15 @@ export class Fixture {
       status: { valid_until: new Date(ms).toISOString().replace(/\.\d+Z/, 'Z') },
     });
   }
+}
+
+/** An Event, as far as it is looked into. */
+export interface ClusterEvent {
+  readonly type: string;
+  readonly reason: string;
+  readonly note: string;
+  readonly regarding: { readonly kind: string; readonly name: string; readonly uid: string };
+  readonly reportingController: string;
 }
 
 interface Established {

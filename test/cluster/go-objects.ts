@@ -137,8 +137,8 @@ export async function goOperator(kube: Kube, namespace: string, served: readonly
 /** Whether the Go operator provisions a sign-in, anew or because its end has changed (pkg/operator/reconcile.go). */
 function isToDo({ metadata, spec, status }: TkaSignin): boolean {
   if (status?.provisioned !== true) return true;
-  const start = metadata.annotations?.['tka.specht-labs.de/last-attempted-sign-in'] ?? status.signed_in;
-  return Date.parse(start) + (goDuration(spec.validity_period) ?? 0) !== Date.parse(status.valid_until);
+  const start = metadata.annotations?.['tka.specht-labs.de/last-attempted-sign-in'] ?? status.signed_in ?? '';
+  return Date.parse(start) + (goDuration(spec.validity_period) ?? 0) !== Date.parse(status.valid_until ?? '');
 }
 
 /** A namespace for a Go server. */

@@ -11,6 +11,7 @@ import {
   type ProvisionerOptions,
   startProvisioner,
 } from '../../src/server/provisioner/provisioner.ts';
+import { type AuditEvent, eventOf } from '../../src/server/telemetry/audit.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
 
 /** What a replica is given; plain data. */
@@ -28,6 +29,8 @@ export interface Replica {
   readonly complaints: readonly string[];
   /** What it logged otherwise: the fields, and the message as `msg`. */
   readonly told: readonly Readonly<Record<string, unknown>>[];
+  /** What its audit log says. */
+  readonly audit: readonly AuditEvent[];
   stop(): Promise<void>;
 }
 
@@ -44,7 +47,10 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     if (process.env.TKA_DEBUG) console.error(options.identity ?? '', message, fields);
   };
   const log: Log = { debug: story, info: story, warn: note, error: note };
+  const audit: AuditEvent[] = [];
   const provisioner = startProvisioner({
+    onEnded: ({ event, reason, login, role, until, account }) =>
+      audit.push({ event, outcome: 'success', reason, login, role, until, account }),
     ...rest,
     kubeConfig: kubeConfigFor(access, token),
     namespace,
@@ -73,6 +79,10 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
       signIns: provisioner.signIns,
       clusterInfo: provisioner.clusterInfo,
       onError: (error) => note({ err: error }, 'internal error'),
+      onDecided(decided) {
+        const event = eventOf(decided);
+        if (event !== undefined) audit.push(event);
+      },
     }),
   );
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -81,6 +91,7 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
     provisioner,
     complaints,
     told,
+    audit,
     async stop() {
       server.closeAllConnections();
       server.close();

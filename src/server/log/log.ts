@@ -60,22 +60,24 @@ export function seldom(log: Log): Log {
   };
 }
 
-const windowMs = 60_000;
+const minuteMs = 60_000;
 
-/** Counts what happens, minute by minute. Remembers so many things and no more. */
+/** Counts what happens, minute by minute (or another time). Remembers so many things and no more. */
 export class Seldom {
   readonly #most: number;
+  readonly #windowMs: number;
   #counts = new Map<string, number>();
   #since = performance.now();
 
-  constructor(most = 1_000) {
+  constructor(most = 1_000, windowMs = minuteMs) {
     this.#most = most;
+    this.#windowMs = windowMs;
   }
 
-  /** Returns true if this happens for the `times`-th time in this minute. */
+  /** Returns true if this happens for the `times`-th time in this minute, or the time that was given. */
   is(what: string, times = 1): boolean {
     const now = performance.now();
-    if (now - this.#since > windowMs) {
+    if (now - this.#since > this.#windowMs) {
       this.#counts = new Map();
       this.#since = now;
     }

@@ -13,10 +13,13 @@ export class Blocked extends Error {
   override readonly name = 'Blocked';
   /** What to do, a line each. */
   readonly advice: readonly string[];
+  /** The reason of the sign-in's condition, in CamelCase. */
+  readonly reason: string;
 
-  constructor(message: string, advice: readonly string[]) {
+  constructor(message: string, advice: readonly string[], reason = 'Blocked') {
     super(message);
     this.advice = advice;
+    this.reason = reason;
   }
 
   /** For the annotation: the message, then the advice, a line each. At most 2048 characters. */
@@ -30,7 +33,14 @@ export class Blocked extends Error {
 
 /** Wraps what the API server refused. */
 export const refusedBy = (error: Error): Blocked =>
-  new Blocked(error.message, ["ask the cluster's administrator: the cluster refuses what the TKA server has to do"]);
+  new Blocked(
+    error.message,
+    ["ask the cluster's administrator: the cluster refuses what the TKA server has to do"],
+    'RefusedByCluster',
+  );
+
+// The name of an account or binding is taken.
+const taken = 'NameTaken';
 
 /** Says that the binding of the sign-in of this name is somebody else's. */
 export function foreignBinding(name: string, binding: ClusterRoleBinding): Blocked {
@@ -38,21 +48,25 @@ export function foreignBinding(name: string, binding: ClusterRoleBinding): Block
   const removal = `kubectl delete clusterrolebinding ${bindingName(name)}`;
   const home = homeOf(binding);
   if (home === undefined) {
-    return new Blocked(`${object} was not made by a TKA server`, [
-      `ask the cluster's administrator to remove it, if nothing needs it: ${removal}`,
-    ]);
+    const advice = `ask the cluster's administrator to remove it, if nothing needs it: ${removal}`;
+    return new Blocked(`${object} was not made by a TKA server`, [advice], taken);
   }
-  return new Blocked(`${object} belongs to the TKA server in namespace "${home}"`, [
+  const advice = [
     `ask the cluster's administrator to move that server's sign-ins here: tka-server adopt --from-namespace ${home}`,
     `or to remove this one: ${removal}`,
-  ]);
+  ];
+  return new Blocked(`${object} belongs to the TKA server in namespace "${home}"`, advice, taken);
 }
 
 /** Says that the ServiceAccount of the sign-in of this name is somebody else's. */
 export const foreignAccount = (name: string, namespace: string): Blocked =>
-  new Blocked(`ServiceAccount "${name}" in namespace "${namespace}" was not made by a TKA server`, [
-    `ask the cluster's administrator to remove it, if nothing needs it: kubectl delete serviceaccount ${name} -n ${namespace}`,
-  ]);
+  new Blocked(
+    `ServiceAccount "${name}" in namespace "${namespace}" was not made by a TKA server`,
+    [
+      `ask the cluster's administrator to remove it, if nothing needs it: kubectl delete serviceaccount ${name} -n ${namespace}`,
+    ],
+    taken,
+  );
 
 /** Says that a sign-in of a username may be this caller's or somebody else's: the Go server does not write the login. */
 export const nameless = (name: string, namespace: string): Blocked =>

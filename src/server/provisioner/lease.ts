@@ -71,8 +71,8 @@ interface LeaseSpec {
   readonly leaseTransitions?: number;
 }
 
-// A MicroTime has six digits of a second, no more and no fewer.
-const microTime = (): string => new Date().toISOString().replace('Z', '000Z');
+// Kubernetes' MicroTime has six digits of a second, no more and no fewer.
+export const microTime = (): string => new Date().toISOString().replace('Z', '000Z');
 
 /** Stands for election until stopped. Throws nothing: what goes wrong is logged and tried again. */
 export function standForElection(options: LeaseOptions): Candidate {

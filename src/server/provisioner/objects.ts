@@ -13,6 +13,8 @@ export interface Metadata {
   readonly namespace?: string;
   readonly uid: string;
   readonly resourceVersion: string;
+  /** How often the spec has changed. */
+  readonly generation?: number;
   /** Set as soon as it is being deleted: a finalizer keeps it meanwhile. */
   readonly deletionTimestamp?: string;
   readonly annotations?: Readonly<Record<string, string>>;
@@ -24,12 +26,25 @@ export interface TkaSignin {
   readonly metadata: Metadata;
   readonly spec: { readonly username: string; readonly role: string; readonly validity_period: string };
   readonly status?: {
-    readonly provisioned: boolean;
-    readonly valid_until: string;
-    readonly signed_in: string;
+    readonly provisioned?: boolean;
+    readonly valid_until?: string;
+    readonly signed_in?: string;
     /** The ID of the attempt that it answers. The Go operator writes none, and its CRD keeps none. */
     readonly attempt?: string;
+    readonly conditions?: readonly Condition[];
   };
+}
+
+/** As metav1.Condition. */
+export interface Condition {
+  readonly type: string;
+  readonly status: 'True' | 'False' | 'Unknown';
+  /** One word in CamelCase. */
+  readonly reason: string;
+  readonly message: string;
+  /** RFC 3339: when the status changed. */
+  readonly lastTransitionTime: string;
+  readonly observedGeneration?: number;
 }
 
 /**
@@ -78,6 +93,7 @@ export const paths = {
   roles: (name: string) => `/apis/rbac.authorization.k8s.io/v1/clusterroles${part(name)}`,
   leases: (namespace: string, name?: string) =>
     `/apis/coordination.k8s.io/v1/namespaces/${segment(namespace)}/leases${part(name)}`,
+  events: (namespace: string) => `/apis/events.k8s.io/v1/namespaces/${segment(namespace)}/events`,
   namespaces: (name: string) => `/api/v1/namespaces${part(name)}`,
   configMaps: (namespace: string, name: string) => `/api/v1/namespaces/${segment(namespace)}/configmaps${part(name)}`,
 } as const;

@@ -6,12 +6,14 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { ClusterInfo } from '../../tka/types.ts';
+import { quoted } from '../../util/text.ts';
 import type { SignIns } from '../http/contract.ts';
 import { isStatus } from '../kubernetes/errors.ts';
 import { connectKube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { Blocked } from './blocked.ts';
 import { ClusterInfoSource, type ConfigMapSource, signInStore } from './cluster-info.ts';
+import { SignInEvents } from './events.ts';
 import { IndexByLogin } from './index-by-login.ts';
 import { type LeaseTimes, standForElection } from './lease.ts';
 import { signInOfBinding, type TkaSignin } from './objects.ts';
@@ -154,7 +156,10 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const onExpired = (signIn: TkaSignin): void => ended(signIn, 'expiry', 'the sign-in has expired');
   const reconciler = new Reconciler({ kube, namespace, log, copies, onExpired, ...(onAccount && { onAccount }) });
 
+  const events = new SignInEvents(kube, namespace, log);
+
   function ended(signIn: TkaSignin, event: Ended['event'], reason: string): void {
+    events.tell(signIn, event === 'expiry' ? 'Expired' : 'Revoked', reason);
     const { username, role } = signIn.spec;
     const end = endOf(signIn, Date.now());
     const until = end === undefined ? undefined : rfc3339(end);
@@ -186,6 +191,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
           { name, login: loginOf(signIn), ...signedIn, until: signIn.status?.valid_until },
           'access provisioned',
         );
+        const until = signIn.status?.valid_until ?? '';
+        events.tell(signIn, 'Provisioned', `access with the role ${quoted(signedIn.role, 253)} until ${until}`);
       }
       return signIn;
     } catch (error) {
@@ -196,6 +203,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       if (again) log.debug(about, 'to be looked at again');
       else if (error instanceof Blocked) log.warn({ ...about, advice: error.advice }, 'a sign-in is blocked');
       else log.error(about, 'a sign-in could not be reconciled');
+      if (known !== undefined && !again && error instanceof Error)
+        events.tell(known, error instanceof Blocked ? 'Refused' : 'Failed', error.message);
       throw error;
     } finally {
       onReconcile?.({ name, namespace, ms: performance.now() - start, failed, again, signedIn });
@@ -315,6 +324,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     queue: () => queue?.counts(),
     async stop() {
       stopping.abort();
+      events.stop();
       for (const copy of Object.values(copies)) copy.stop();
       await candidate.stop();
       kube.close();

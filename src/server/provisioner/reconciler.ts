@@ -32,7 +32,17 @@ import {
   ownerOfBinding,
   type Parts,
 } from './parts.ts';
-import { isLeaving, isOver, isSettled, loginOf, problemOf, problemPatch, statusOf, statusPatch } from './sign-in.ts';
+import {
+  conditionsOf,
+  isLeaving,
+  isOver,
+  isSettled,
+  loginOf,
+  problemOf,
+  problemPatch,
+  statusOf,
+  statusPatch,
+} from './sign-in.ts';
 import type { Watched } from './watch.ts';
 
 /** The cluster's objects, as this replica follows them. */
@@ -69,6 +79,12 @@ export interface Reconciled {
 const nothing: Reconciled = { signIn: undefined, isNew: false };
 
 const attempts = 5;
+
+const isProvisioned = {
+  status: 'True',
+  reason: 'Provisioned',
+  message: 'ServiceAccount and ClusterRoleBinding exist',
+} as const;
 
 /** One pass over one sign-in, and the search for those that need one. */
 export class Reconciler {
@@ -155,7 +171,7 @@ export class Reconciler {
     } catch (error) {
       const isRefused = error instanceof KubeError && isStatus(error, 400, 403, 422);
       const blocked = isRefused ? refusedBy(error) : error;
-      if (blocked instanceof Blocked) await this.#tell(signIn, blocked.text);
+      if (blocked instanceof Blocked) await this.#tell(signIn, blocked);
       throw blocked;
     }
   }
@@ -240,9 +256,12 @@ export class Reconciler {
   async #provision(signIn: TkaSignin, { account, binding }: Parts): Promise<Reconciled> {
     const status = statusOf(signIn, Date.now());
     if (status === undefined) {
-      throw new Blocked(`the period "${signIn.spec.validity_period}" is not a duration`, [
-        `ask the cluster's administrator to remove this sign-in: kubectl delete tkasignin ${signIn.metadata.name} -n ${this.#namespace}`,
-      ]);
+      const removal = `kubectl delete tkasignin ${signIn.metadata.name} -n ${this.#namespace}`;
+      throw new Blocked(
+        `the period "${signIn.spec.validity_period}" is not a duration`,
+        [`ask the cluster's administrator to remove this sign-in: ${removal}`],
+        'InvalidPeriod',
+      );
     }
     try {
       await both(this.#provideAccount(signIn, account), this.#provideBinding(signIn, binding));
@@ -253,7 +272,7 @@ export class Reconciler {
       if (isSettled(signIn)) return { signIn, isNew: false };
       const settled = await this.#kube.patch<TkaSignin>(
         `${paths.signIns(this.#namespace, signIn.metadata.name)}/status`,
-        statusPatch(signIn, status),
+        statusPatch(signIn, { ...status, conditions: conditionsOf(signIn, isProvisioned, Date.now()) }),
       );
       this.#copies?.signIns.put(settled);
       return { signIn: settled, isNew: true };
@@ -304,13 +323,26 @@ export class Reconciler {
     this.#copies?.bindings.put(made);
   }
 
-  /** Writes on the sign-in why it cannot be provisioned, for whoever asks; null: it can. */
-  async #tell(signIn: TkaSignin, text: string | null): Promise<void> {
+  /**
+   * Writes on the sign-in why it cannot be provisioned; null: it can. The annotation is what all replicas read, also under the
+   * CustomResourceDefinitions of 0.1.0 and of the Go server, which keep no conditions.
+   */
+  async #tell(signIn: TkaSignin, blocked: Blocked | null): Promise<void> {
+    const text = blocked?.text ?? null;
     if (text === (problemOf(signIn) ?? null)) return;
-    const patch = problemPatch(signIn, text);
-    await this.#kube.patch(paths.signIns(this.#namespace, signIn.metadata.name), patch).catch((error: unknown) => {
+    const path = paths.signIns(this.#namespace, signIn.metadata.name);
+    try {
+      const told = await this.#kube.patch<TkaSignin>(path, problemPatch(signIn, text));
+      // When it can, the status that says so is written next.
+      if (blocked === null) return;
+      const ready = { status: 'False', reason: blocked.reason, message: blocked.text.replaceAll('\n', '; ') } as const;
+      await this.#kube.patch(
+        `${path}/status`,
+        statusPatch(told, { conditions: conditionsOf(told, ready, Date.now()) }),
+      );
+    } catch (error) {
       if (!(error instanceof KubeError)) throw error;
-    });
+    }
   }
 
   #accountPath(name: string): string {

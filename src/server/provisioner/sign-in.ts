@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { formatGoDuration, goDuration } from '../../util/duration.ts';
 import type { Caller } from '../http/contract.ts';
-import { annotation, apiVersion, group, type Metadata, plainName, type TkaSignin } from './objects.ts';
+import { annotation, apiVersion, type Condition, group, type Metadata, plainName, type TkaSignin } from './objects.ts';
 
 /** Milliseconds of the epoch as RFC 3339, cut to seconds, as Go prints it. */
 export const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
@@ -83,6 +83,25 @@ export function statusOf(signIn: TkaSignin, now: number): TkaSignin['status'] | 
     valid_until: rfc3339((startOf(signIn, now) ?? now) + period),
     ...(id !== undefined && { attempt: id }),
   };
+}
+
+/** Returns a sign-in's conditions with Ready as it is now (milliseconds of the epoch). Others stay as they are. */
+export function conditionsOf(
+  { metadata, status }: TkaSignin,
+  ready: Pick<Condition, 'status' | 'reason' | 'message'>,
+  now: number,
+): readonly Condition[] {
+  const conditions = status?.conditions ?? [];
+  const old = conditions.find(({ type }) => type === 'Ready');
+  return [
+    ...conditions.filter(({ type }) => type !== 'Ready'),
+    {
+      type: 'Ready',
+      ...ready,
+      lastTransitionTime: old?.status === ready.status ? old.lastTransitionTime : rfc3339(now),
+      ...(metadata.generation !== undefined && { observedGeneration: metadata.generation }),
+    },
+  ];
 }
 
 // What a device was granted when it last signed in: from when (milliseconds of the epoch), for how long.

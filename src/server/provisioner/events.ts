@@ -1,0 +1,92 @@
+// Events about sign-ins, for `kubectl describe tkasignin`. Best effort: no answer waits for them, only so many are kept and
+// sent, and what cannot be written is dropped.
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { cleanText } from '../../util/text.ts';
+import { Buckets } from '../http/limits.ts';
+import { isStatus } from '../kubernetes/errors.ts';
+import type { Kube } from '../kubernetes/kube.ts';
+import { type Log, Seldom } from '../log/log.ts';
+import { microTime } from './lease.ts';
+import { apiVersion, group, paths, type TkaSignin } from './objects.ts';
+
+/** What can happen to a sign-in. */
+export type EventReason = 'Provisioned' | 'Refused' | 'Expired' | 'Revoked' | 'Failed';
+
+// Events a second in the long run, how many at once, and how many wait.
+const perSecond = 5;
+const burst = 100;
+const waitingLimit = 100;
+// The same Event about the same sign-in is written once in this time.
+const sameMs = 10 * 60_000;
+// For so long none is written after the API server forbade one.
+const forbiddenMs = 10 * 60_000;
+
+/** Writes Events in the background. */
+export class SignInEvents {
+  readonly #kube: Kube;
+  readonly #namespace: string;
+  readonly #log: Log;
+  readonly #rate = new Buckets(perSecond, burst, 1);
+  readonly #said = new Seldom(10_000, sameMs);
+  readonly #waiting: object[] = [];
+  #isSending = false;
+  #silentUntil = Number.NEGATIVE_INFINITY;
+
+  constructor(kube: Kube, namespace: string, log: Log) {
+    this.#kube = kube;
+    this.#namespace = namespace;
+    this.#log = log;
+  }
+
+  /** Has an Event written soon, or never. Returns at once, and throws nothing. */
+  tell(signIn: TkaSignin, reason: EventReason, note: string): void {
+    const { uid } = signIn.metadata;
+    if (performance.now() < this.#silentUntil || this.#waiting.length >= waitingLimit) return;
+    if (!this.#said.is(`${uid} ${reason} ${note}`) || 'overMs' in this.#rate.take('', 0)) return;
+    this.#waiting.push(this.#eventOf(signIn, reason, note));
+    if (!this.#isSending) void this.#send();
+  }
+
+  /** Drops what waits. */
+  stop(): void {
+    this.#silentUntil = Number.POSITIVE_INFINITY;
+    this.#waiting.length = 0;
+  }
+
+  async #send(): Promise<void> {
+    this.#isSending = true;
+    for (let event = this.#waiting.shift(); event !== undefined; event = this.#waiting.shift()) {
+      try {
+        await this.#kube.create(paths.events(this.#namespace), event);
+      } catch (error) {
+        if (this.#silentUntil === Number.POSITIVE_INFINITY) break;
+        if (isStatus(error, 403)) {
+          this.#silentUntil = performance.now() + forbiddenMs;
+          this.#waiting.length = 0;
+          this.#log.warn({ err: error, hints: ['apply deploy/ again'] }, 'the server may not write Events');
+        } else this.#log.debug({ err: error }, 'an Event could not be written');
+      }
+    }
+    this.#isSending = false;
+  }
+
+  /** https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1 */
+  #eventOf({ metadata }: TkaSignin, reason: EventReason, note: string): object {
+    const { name, uid, resourceVersion } = metadata;
+    const regarding = { apiVersion, kind: 'TkaSignin', namespace: this.#namespace, name, uid, resourceVersion };
+    return {
+      apiVersion: 'events.k8s.io/v1',
+      kind: 'Event',
+      metadata: { name: `${name.slice(0, 200)}.${randomUUID()}`, namespace: this.#namespace },
+      eventTime: microTime(),
+      regarding,
+      reason,
+      action: reason === 'Expired' || reason === 'Revoked' ? 'EndAccess' : 'ProvisionAccess',
+      type: reason === 'Refused' || reason === 'Failed' ? 'Warning' : 'Normal',
+      note: cleanText(note, 1_000),
+      reportingController: `${group}/tka-server`,
+      reportingInstance: hostname().slice(0, 128) || 'tka-server',
+    };
+  }
+}
