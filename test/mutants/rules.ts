@@ -520,6 +520,20 @@ export const mutants: readonly Mutant[] = [
     tests: audit,
   },
   {
+    name: 'a sign-in that cannot be provisioned has a condition',
+    file: 'src/server/provisioner/reconciler.ts',
+    find: 'if (blocked === null) return;',
+    replace: 'return;',
+    tests: ['test/cluster/inside.test.ts'],
+  },
+  {
+    name: 'Events are written one at a time',
+    file: 'src/server/provisioner/events.ts',
+    find: 'if (!this.#isSending) void this.#send();',
+    replace: 'void this.#send();',
+    tests: ['test/cluster/inside.test.ts'],
+  },
+  {
     name: 'no grant ends what there is',
     file: 'src/server/identity/rules.ts',
     find: 'revoked: true',
