@@ -1,5 +1,5 @@
-// npm run package [-- --target NAME ... --allow-missing --out FOLDER]: the archives of a version, what they hash to and
-// contain, and krew's manifest. From one commit they are always the same.
+// npm run package [-- --target NAME ... --allow-missing --images FOLDER --out FOLDER]: the archives of a version and the chart, what
+// they hash to and contain, and krew's manifest. From one commit they are always the same.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -23,13 +23,19 @@ export interface Made {
 }
 
 /**
- * Writes archives, the SBOM, krew's manifest and checksums.txt, in place of those of the run before. Throws Failed where
- * an archive is larger than 45 MB, a download fails, or, without `allowMissing`, a target cannot be made here: what stood
- * there then still does.
+ * Writes archives, the SBOM, krew's manifest, the chart and checksums.txt, in place of those of the run before. With `images`,
+ * the SBOMs of the images that `npm run image` left in that folder are part of it. Throws Failed where an archive is larger
+ * than 45 MB, a download fails, an SBOM is missing, or, without `allowMissing`, a target cannot be made here: what stood there
+ * then still does.
  */
-export async function makePackages(wanted: readonly Target[], out: string, allowMissing = false): Promise<Made> {
+export async function makePackages(
+  wanted: readonly Target[],
+  out: string,
+  { allowMissing = false, images }: { readonly allowMissing?: boolean; readonly images?: string | undefined } = {},
+): Promise<Made> {
   const { name, version, homepage } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
   const time = commitTime();
+  const imageSboms = images === undefined ? [] : readSboms(images, version);
   const program = await bundle();
   const notices = await thirdPartyLicences();
   fs.mkdirSync(out, { recursive: true });
@@ -66,7 +72,10 @@ export async function makePackages(wanted: readonly Target[], out: string, allow
       fs.writeFileSync(path.join(work, bom), await sbom(platforms, time));
       const release = { version, homepage, downloads: `${homepage}/releases/download` };
       fs.writeFileSync(path.join(work, 'tka.yaml'), manifest(release, shipped));
-      files.push(...shipped.map(({ file }) => file), bom, 'tka.yaml');
+      const chart = `tka-${version}.tgz`;
+      fs.writeFileSync(path.join(work, chart), await tarGz(chartFiles(), time));
+      for (const { name, text } of imageSboms) fs.writeFileSync(path.join(work, name), text);
+      files.push(...shipped.map(({ file }) => file), bom, 'tka.yaml', chart, ...imageSboms.map(({ name }) => name));
       const sums = files.map((file) => `${sha256(fs.readFileSync(path.join(work, file)))}  ${file}\n`).join('');
       fs.writeFileSync(path.join(work, 'checksums.txt'), sums);
       files.push('checksums.txt');
@@ -105,6 +114,35 @@ function contents(target: Target, executable: Uint8Array, beside: readonly Libra
   ];
 }
 
+/** What `helm package` puts into the chart's archive: a folder with the chart's name. */
+function chartFiles(): Entry[] {
+  const chart = path.join(root, 'deploy', 'chart');
+  const names = fs.readdirSync(chart, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const files = names.map((entry) => path.relative(chart, path.join(entry.parentPath, entry.name))).sort();
+  // Helm reads Chart.yaml first.
+  const first = (name: string) => (name === 'Chart.yaml' ? 0 : 1);
+  return files
+    .sort((a, b) => first(a) - first(b))
+    .map((name) => {
+      const data = fs.readFileSync(path.join(chart, name));
+      return { name: `tka/${name.replaceAll(path.sep, '/')}`, data, mode: 0o644 };
+    });
+}
+
+/** Reads the SBOMs of the images for both architectures. Throws Failed where one is missing. */
+function readSboms(folder: string, version: string): { readonly name: string; readonly text: string }[] {
+  return targets
+    .filter(({ os }) => os === 'linux')
+    .map((target) => {
+      const name = `tka-server-${version}-${target.name}.cdx.json`;
+      try {
+        return { name, text: fs.readFileSync(path.join(folder, name), 'utf8') };
+      } catch {
+        throw new Failed(`there is no ${name} in ${folder}`, `npm run image, on a machine of ${target.arch}`);
+      }
+    });
+}
+
 async function write(target: Target, file: string, entries: readonly Entry[], time: Date): Promise<Shipped> {
   const data = target.os === 'windows' ? zip(entries, time) : await tarGz(entries, time);
   if (data.length > largest) throw new Failed(`${path.basename(file)} has ${data.length} bytes, more than 45 MB`);
@@ -117,7 +155,9 @@ function sha256(data: Uint8Array): string {
 }
 
 function isOurs(name: string): boolean {
-  return /^\.?kubectl-tka-.*\.(?:tar\.gz|zip|cdx\.json)$|^checksums\.txt$|^tka\.yaml$/.test(name);
+  return /^\.?kubectl-tka-.*\.(?:tar\.gz|zip|cdx\.json)$|^tka(?:-server)?-\d.*\.(?:tgz|cdx\.json)$|^checksums\.txt$|^tka\.yaml$/.test(
+    name,
+  );
 }
 
 /** Returns SOURCE_DATE_EPOCH (seconds), else the time of the commit, else that of a file without one. */
@@ -143,16 +183,20 @@ export interface Options {
   readonly wanted: readonly Target[];
   readonly out: string;
   readonly allowMissing: boolean;
+  /** The folder with the images' SBOMs, if they are wanted. */
+  readonly images: string | undefined;
 }
 
 /** What the command line asks for. Throws Failed, with status 2, where it is none. */
 export function options(args: readonly string[]): Options {
   const known = ['own', ...targets.map((target) => target.name)].join(', ');
-  const usage = (message: string) => new Failed(message, `--target NAME (${known}), --allow-missing, --out FOLDER`, 2);
+  const usage = (message: string) =>
+    new Failed(message, `--target NAME (${known}), --allow-missing, --images FOLDER, --out FOLDER`, 2);
   const parse = () => {
     const options = {
       target: { type: 'string', multiple: true },
       'allow-missing': { type: 'boolean', default: false },
+      images: { type: 'string' },
       out: { type: 'string', default: 'release' },
     } as const;
     try {
@@ -161,13 +205,18 @@ export function options(args: readonly string[]): Options {
       throw usage((error as Error).message.split('. ', 1)[0] ?? '');
     }
   };
-  const { target: names = targets.map(({ name }) => name), out, 'allow-missing': allowMissing } = parse();
+  const { target: names = targets.map(({ name }) => name), out, images, 'allow-missing': allowMissing } = parse();
   const wanted = names.map((name) => {
     const found = name === 'own' ? ownTarget() : targets.find((t) => t.name === name);
     if (found === undefined) throw usage(`no such target: ${name}`);
     return found;
   });
-  return { wanted: [...new Set(wanted)], out: path.resolve(root, out), allowMissing };
+  return {
+    wanted: [...new Set(wanted)],
+    out: path.resolve(root, out),
+    allowMissing,
+    images: images === undefined ? undefined : path.resolve(root, images),
+  };
 }
 
 async function main(): Promise<number> {
@@ -180,8 +229,8 @@ async function main(): Promise<number> {
     process.on(signal, () => process.exit(128 + number));
   }
   try {
-    const { wanted, out, allowMissing } = options(process.argv.slice(2));
-    const { files, leftOut } = await makePackages(wanted, out, allowMissing);
+    const { wanted, out, ...rest } = options(process.argv.slice(2));
+    const { files, leftOut } = await makePackages(wanted, out, rest);
     for (const file of files) process.stdout.write(`${path.relative(root, file)}\n`);
     for (const { target, reason } of leftOut) {
       process.stderr.write(`warning: ${target.name} is left out: ${reason.message}\nhint: ${reason.hint}\n`);

@@ -21,9 +21,11 @@ import {
   type Packages,
   packages,
   read,
+  readTar,
   sha256,
   signatureFault,
   signatureTable,
+  version,
 } from './packages.ts';
 
 const folder = fileFolder('tka-krew-');
@@ -76,12 +78,27 @@ it.skipIf(!makes)(`is made at least for this machine${needsTools}`, () => {
   expect(archiveOf(own)).toBeDefined();
 });
 
-it.skipIf(!makes)('checksums.txt has every archive, the SBOM and krew’s manifest, by their real hashes', () => {
-  const lines = fs.readFileSync(path.join(made.dir, 'checksums.txt'), 'utf8').split('\n').slice(0, -1);
-  const listed = lines.map((line) => line.split('  '));
-  const there = fs.readdirSync(made.dir).filter((name) => /\.(?:tar\.gz|zip|cdx\.json|yaml)$/.test(name));
-  expect(listed.map(([, name]) => name).sort()).toEqual(there.sort());
-  for (const [hash, name = ''] of listed) expect(sha256(fs.readFileSync(path.join(made.dir, name)))).toBe(hash);
+it.skipIf(!makes)(
+  'checksums.txt has every archive, the SBOM, krew’s manifest and the chart, by their real hashes',
+  () => {
+    const lines = fs.readFileSync(path.join(made.dir, 'checksums.txt'), 'utf8').split('\n').slice(0, -1);
+    const listed = lines.map((line) => line.split('  '));
+    const there = fs.readdirSync(made.dir).filter((name) => /\.(?:tar\.gz|tgz|zip|cdx\.json|yaml)$/.test(name));
+    expect(listed.map(([, name]) => name).sort()).toEqual(there.sort());
+    for (const [hash, name = ''] of listed) expect(sha256(fs.readFileSync(path.join(made.dir, name)))).toBe(hash);
+  },
+);
+
+it.skipIf(!makes)('the chart’s archive has the files of deploy/chart, Chart.yaml first', async () => {
+  const chart = path.join(root, 'deploy', 'chart');
+  const entries = await readTar(path.join(made.dir, `tka-${version}.tgz`));
+  const files = entries.filter(({ name }) => !name.endsWith('/'));
+  expect(files[0]?.name).toBe('tka/Chart.yaml');
+  for (const { name, data } of files) {
+    expect(data.equals(fs.readFileSync(path.join(chart, name.replace(/^tka\//, '')))), name).toBe(true);
+  }
+  const there = fs.readdirSync(chart, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  expect(files.length).toBe(there.length);
 });
 
 it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async () => {
@@ -102,7 +119,7 @@ it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async ()
   const inputs = files.map((name) => /^node_modules\/((?:.+\/node_modules\/)?(?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]);
   const bundled = [...new Set(inputs.filter((name) => name !== undefined))];
   expect(bundled).toContain('commander');
-  const file = fs.readdirSync(made.dir).find((name) => name.endsWith('.cdx.json')) ?? '';
+  const file = fs.readdirSync(made.dir).find((name) => /^kubectl-tka.*\.cdx\.json$/.test(name)) ?? '';
   const bom = JSON.parse(fs.readFileSync(path.join(made.dir, file), 'utf8'));
   expect(bom).toMatchObject({ bomFormat: 'CycloneDX', metadata: { component: { name: 'kubectl-tka' } } });
   const components = bom.components.map(({ name, version }: { name: string; version: string }) => `${name}@${version}`);

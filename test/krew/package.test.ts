@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { npm } from '../../krew/targets.ts';
 import { fileFolder, testFolder } from '../fixtures/temporary.ts';
 import { until } from '../fixtures/wait.ts';
-import { archiveName, copyProject, makesOwn, needsTools, own, sha256 } from './packages.ts';
+import { archiveName, copyProject, makesOwn, needsTools, own, sha256, version } from './packages.ts';
 
 const folder = fileFolder('tka-krew-');
 const project = path.join(folder, 'project');
@@ -30,7 +30,10 @@ describe('what it cannot do, it says in a line', () => {
     expect(ran).toMatchObject({ status: wanted, stdout: '' });
     const [error, hint, ...more] = ran.stderr.split('\n');
     expect(error).toBe(`error: ${message}`);
-    if (wanted === 2) expect(hint).toMatch(/^hint: --target NAME \(own, linux-amd64, .*--allow-missing, --out FOLDER$/);
+    if (wanted === 2)
+      expect(hint).toMatch(
+        /^hint: --target NAME \(own, linux-amd64, .*--allow-missing, --images FOLDER, --out FOLDER$/,
+      );
     expect([...(wanted === 2 ? [] : [hint]), ...more].join('')).toBe('');
   });
 
@@ -49,6 +52,30 @@ describe('what it cannot do, it says in a line', () => {
       process.env = before;
     }
   });
+});
+
+it('the SBOMs of the images are part of it where they are wanted, and one that is missing ends it', () => {
+  const [images, out] = [testFolder('tka-krew-'), testFolder('tka-krew-')];
+  const names = ['amd64', 'arm64'].map((arch) => `tka-server-${version}-linux-${arch}.cdx.json`);
+  const run = () => {
+    const args = ['--target', 'windows-amd64', '--images', images, '--out', out];
+    return spawnSync(process.execPath, [script, ...args], { encoding: 'utf8' });
+  };
+  fs.writeFileSync(path.join(images, names[0] ?? ''), '{"one":1}');
+  expect(run()).toMatchObject({
+    status: 1,
+    stderr: `error: there is no ${names[1]} in ${images}\nhint: npm run image, on a machine of arm64\n`,
+  });
+  expect(fs.readdirSync(out)).toEqual([]);
+  fs.writeFileSync(path.join(images, names[1] ?? ''), '{"two":2}');
+  fs.writeFileSync(path.join(out, 'tka-server-0.0.1-linux-amd64.cdx.json'), 'old');
+  expect(run()).toMatchObject({ status: 0, stderr: '' });
+  const sums = fs.readFileSync(path.join(out, 'checksums.txt'), 'utf8');
+  for (const name of names) {
+    expect(sums).toContain(`${sha256(fs.readFileSync(path.join(images, name)))}  ${name}\n`);
+    expect(fs.existsSync(path.join(out, name))).toBe(true);
+  }
+  expect(fs.existsSync(path.join(out, 'tka-server-0.0.1-linux-amd64.cdx.json'))).toBe(false);
 });
 
 describe.skipIf(!makesOwn)(`what it leaves${needsTools}`, { timeout: 300_000 }, () => {

@@ -77,7 +77,8 @@ export async function read({ file }: Archive): Promise<Packed[]> {
   return file.endsWith('.zip') ? readZip(fs.readFileSync(file)) : readTar(file);
 }
 
-async function readTar(file: string): Promise<Packed[]> {
+/** What is in a .tar.gz, in its order. */
+export async function readTar(file: string): Promise<Packed[]> {
   const found: Packed[] = [];
   await tar.list({
     file,

@@ -219,6 +219,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
       [
         `kubectl-tka-7.8.9-${own.name}.${own.os === 'windows' ? 'zip' : 'tar.gz'}`,
         'kubectl-tka-7.8.9.cdx.json',
+        'tka-7.8.9.tgz',
         'checksums.txt',
         'tka.yaml',
         'notes.md',

@@ -1,0 +1,32 @@
+// npm run test:plugin: the plugin's own tests, on Linux, macOS and Windows. The rest is of the server, or needs Linux.
+import { defineConfig } from 'vitest/config';
+
+const everywhere = [
+  'architecture.test.ts',
+  ...[
+    'cli',
+    'credential',
+    'discovery',
+    'kubeconfig',
+    'network',
+    'session',
+    'settings',
+    'tailscale',
+    'terminal',
+    'tka',
+    'util',
+  ].map((room) => `${room}/**/*.test.ts`),
+  // The archive of this system is made and started.
+  'krew/archives.test.ts',
+];
+// They start the program by a shell, as users of Unix do.
+const unix = ['e2e/**/*.test.ts', 'hostile/**/*.test.ts', 'sandbox/**/*.test.ts'];
+
+export default defineConfig({
+  test: {
+    include: [...everywhere, ...(process.platform === 'win32' ? [] : unix)].map((name) => `test/${name}`),
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
+    maxWorkers: 2,
+  },
+});
