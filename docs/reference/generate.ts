@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { type ConfigKey, configKeys, shownValue, variableOf } from '../../src/server/config/keys.ts';
+import { createMetrics } from '../../src/server/telemetry/metrics.ts';
 import { environmentName, type SettingKey, settingKeys } from '../../src/settings/keys.ts';
 import { messagesPage } from './messages.ts';
 
@@ -84,12 +85,53 @@ ${note}Every text of the plugin and of the server, by the folder of its code. Wo
 ${messagesPage(root, [...plugin, 'server'])}`;
 }
 
+/** What the server exports on Linux. */
+function metricsPage(): string {
+  const nothing = () => undefined;
+  const { server, controller } = createMetrics({
+    version: '',
+    commit: '',
+    ready: () => false,
+    members: nothing,
+    certificateUntil: nothing,
+    cluster: nothing,
+  });
+  type Metric = { readonly name: string; readonly help: string; readonly type: string; readonly labelNames: string[] };
+  const table = (metrics: readonly Metric[]) => {
+    const rows = metrics.map(({ name, type, labelNames, help }) => {
+      const labels = labelNames.map((label) => `\`${label}\``).join(', ');
+      return `| \`${name}\` | ${type} | ${labels} | ${help.replace(/\.$/, '')} |`;
+    });
+    return `| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n${rows.sort().join('\n')}\n`;
+  };
+  const [first, second] = [server, controller].map(
+    (registry) => registry.getMetricsAsArray() as unknown as readonly Metric[],
+  );
+  const isOfProcess = ({ name }: Metric) => /^(?:process|nodejs)_/.test(name);
+  return `# Metrics
+
+${note}The server exports these on \`health.port\` (8080), for Prometheus. A histogram has the series \`_bucket\` (with the label \`le\`), \`_sum\`
+and \`_count\`. The reasons of \`tka_sign_ins_refused_total\` are explained in the [runbook](../runbooks/README.md#tkasigninsrefused).
+How to collect them, the dashboard and the alerts: [Monitoring](../monitoring.md).
+
+## /metrics: API and mesh
+
+${table((first ?? []).filter((metric) => !isOfProcess(metric)))}
+## /metrics/controller: sign-ins in the cluster
+
+${table(second ?? [])}
+## /metrics: the process
+
+${table((first ?? []).filter(isOfProcess))}`;
+}
+
 /** The generated pages: their texts by file name. */
 export const pages: Readonly<Record<string, () => string>> = {
   'commands.md': commandsPage,
   'settings.md': settingsPage,
   'server-config.md': serverConfigPage,
   'messages.md': messages,
+  'metrics.md': metricsPage,
 };
 
 if (import.meta.main) {

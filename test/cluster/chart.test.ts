@@ -6,7 +6,7 @@ import { test as base, beforeAll, describe, expect } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { clusterNameOf, loadConfig } from '../../src/server/config/config.ts';
 import { misfits } from '../deploy/consistency.ts';
-import { allOf, deploy, only, overlay, render } from '../deploy/render.ts';
+import { allOf, configIn, deploy, only, overlay, render } from '../deploy/render.ts';
 import { unrestricted } from '../deploy/restricted.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 import { as, ownCluster } from './deployed.ts';
@@ -77,7 +77,18 @@ const valueSets: readonly (readonly [string, Values])[] = [
   ],
   ['an OAuth client', { tailscale: { auth: { existingSecret: 'oauth', key: 'secret', oauth: true, tag: 'tag:k8s' } } }],
   ['gossip keys', { tka: { gossip: { enabled: true } }, gossipKeys: { existingSecret: 'mesh', key: 'keys' } }],
-  ['monitoring', { monitoring: { enabled: true, namespace: 'observability' } }],
+  [
+    'monitoring',
+    {
+      monitoring: {
+        enabled: true,
+        namespace: 'observability',
+        labels: { release: 'prometheus' },
+        dashboard: { labels: { dashboards: 'mine' } },
+      },
+    },
+  ],
+  ['monitoring without a dashboard', { monitoring: { enabled: true, dashboard: { enabled: false } } }],
   [
     'another port of the API server, more egress',
     {
@@ -130,7 +141,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     expect(misfits([namespace, ...objects]).filter((problem) => !/Secret/.test(problem))).toEqual([]);
     expect(unrestricted(podOf(objects))).toEqual([]);
     const file = path.join(makeFolder(), 'config.yaml');
-    fs.writeFileSync(file, only(objects, 'ConfigMap').data?.['config.yaml'] ?? '');
+    fs.writeFileSync(file, configIn(objects));
     const set = only(objects, 'StatefulSet');
     const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: set.metadata?.name ?? '' });
     expect(config.get('tailscale.hostname')).toBe(set.metadata?.name);
@@ -169,7 +180,14 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     ]);
     expect(ports(await of('the production guide’s configuration'))).toContain(14250);
     expect(allOf((await of('no policies')).objects, 'NetworkPolicy')).toEqual([]);
-    expect(JSON.stringify((await of('monitoring')).objects)).toContain('"kubernetes.io/metadata.name":"observability"');
+    const monitored = (await of('monitoring')).objects;
+    expect(JSON.stringify(monitored)).toContain('"kubernetes.io/metadata.name":"observability"');
+    for (const kind of ['ServiceMonitor', 'PrometheusRule'] as const)
+      expect(only(monitored, kind).metadata?.labels).toMatchObject({ release: 'prometheus' });
+    const boards = (objects: KubernetesObject[]) =>
+      allOf(objects, 'ConfigMap').filter(({ metadata }) => metadata?.name === 'tka-dashboard');
+    expect(boards(monitored)[0]?.metadata?.labels).toMatchObject({ dashboards: 'mine' });
+    expect(boards((await of('monitoring without a dashboard')).objects)).toEqual([]);
   });
 
   test('rolls the servers over when the configuration changes, and only then', async () => {
@@ -294,7 +312,7 @@ function byName(objects: readonly KubernetesObject[]): Record<string, unknown> {
   for (const object of plain) {
     // kustomize adds a hash to the ConfigMap's name and a namespace to what has none.
     if (object.kind === 'ConfigMap' && object.metadata?.name?.startsWith('tka-server')) {
-      Object.assign(object, { metadata: { name: 'tka-server', namespace: 'tka-system' }, data: configIn(object) });
+      Object.assign(object, { metadata: { name: 'tka-server', namespace: 'tka-system' }, data: configOf(object) });
     }
     if (object.kind?.startsWith('ValidatingAdmissionPolicy')) delete object.metadata?.namespace;
     if (object.kind !== 'StatefulSet') continue;
@@ -308,8 +326,8 @@ function byName(objects: readonly KubernetesObject[]): Record<string, unknown> {
 }
 
 /** The configuration, without the host name: with kustomize only the pod's environment has it. */
-function configIn(object: KubernetesObject): unknown {
-  const { tailscale: _, ...config } = parse(only([object], 'ConfigMap').data?.['config.yaml'] ?? '');
+function configOf(object: KubernetesObject): unknown {
+  const { tailscale: _, ...config } = parse(configIn([object]));
   return config;
 }
 

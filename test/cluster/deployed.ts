@@ -8,7 +8,7 @@ import type { Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { isStatus } from '../../src/server/kubernetes/errors.ts';
 import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
-import { only, overlay, render } from '../deploy/render.ts';
+import { configIn, only, overlay, render } from '../deploy/render.ts';
 import { freePort } from '../fixtures/ports.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { TkaServerProcess } from '../server/program.ts';
@@ -123,7 +123,7 @@ export async function insideItsPod(deployed: Deployed): Promise<{ env: Record<st
   }
   env.KUBECONFIG = path.join(makeFolder(), 'kubeconfig');
   fs.writeFileSync(env.KUBECONFIG, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
-  return { env, config: only(objects, 'ConfigMap').data?.['config.yaml'] ?? '' };
+  return { env, config: configIn(objects) };
 }
 
 /** Starts the server as its pod would, beside this tailscaled; with more configuration and environment, if any. */

@@ -8,7 +8,7 @@ import { clusterNameOf, loadConfig } from '../../src/server/config/config.ts';
 import { variableOf } from '../../src/server/config/keys.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 import { misfits } from './consistency.ts';
-import { allOf, deploy, noKubectl, only, overlay, render } from './render.ts';
+import { allOf, configIn, deploy, noKubectl, only, overlay, render } from './render.ts';
 import { unrestricted } from './restricted.ts';
 
 const { version } = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8'));
@@ -168,7 +168,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
   it('has a configuration that the server takes', async () => {
     const folder = testFolder();
     const file = path.join(folder, 'config.yaml');
-    fs.writeFileSync(file, only(objects, 'ConfigMap').data?.['config.yaml'] ?? '');
+    fs.writeFileSync(file, configIn(objects));
     const config = await loadConfig(file, { TKA_TAILSCALE_HOSTNAME: 'tka' });
     expect(config.get('tailscale.hostname')).toBe('tka');
     const server = container('server');
@@ -207,15 +207,9 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
       '/metrics/controller',
     ]);
     expect(allOf(added, 'NetworkPolicy')).toHaveLength(2);
-  });
-
-  const server = sources(path.join(deploy, '../src/server'));
-  it.skipIf(!server.includes('prom-client'))('alerts by what the server counts', () => {
-    const more = overlay(testFolder(), { components: ['monitoring'] });
-    const rules = only(render(more), 'PrometheusRule').spec.groups.flatMap((group) => group.rules);
-    const names = new Set(rules.flatMap(({ expr }) => expr.match(/\b[a-z]+_[a-z_]+(?=[{[])/g) ?? []));
-    expect([...names]).toContain('tka_server_requests_total');
-    for (const name of names) expect(server, name).toContain(`'${name}'`);
+    expect(only(added, 'PrometheusRule').spec.groups).toHaveLength(1);
+    const dashboard = allOf(added, 'ConfigMap').find(({ metadata }) => metadata?.labels?.grafana_dashboard === '1');
+    expect(JSON.parse(dashboard?.data?.['tka-server.json'] ?? '').title).toBe('TKA server');
   });
 });
 
@@ -223,9 +217,4 @@ interface Rule {
   readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
   readonly verbs: readonly string[];
-}
-
-function sources(folder: string): string {
-  const names = fs.readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
-  return names.map((name) => fs.readFileSync(path.join(folder, name), 'utf8')).join('\n');
 }

@@ -69,6 +69,13 @@ export function allOf<K extends keyof Kinds>(objects: readonly KubernetesObject[
   return objects.filter((object) => object.kind === kind) as Kinds[K][];
 }
 
+/** The server's configuration in these objects. Throws where they have none. */
+export function configIn(objects: readonly KubernetesObject[]): string {
+  const config = allOf(objects, 'ConfigMap').find(({ data }) => data?.['config.yaml'] !== undefined);
+  if (config === undefined) throw new Error('no ConfigMap with a config.yaml');
+  return config.data?.['config.yaml'] ?? '';
+}
+
 /** The one object of a kind. */
 export function only<K extends keyof Kinds>(objects: readonly KubernetesObject[], kind: K): Kinds[K] {
   const [first, ...others] = allOf(objects, kind);

@@ -8,7 +8,9 @@ import { messagesOf } from '../../docs/reference/messages.ts';
 const folder = path.join(import.meta.dirname, '../../docs/reference');
 
 describe('the reference', () => {
-  it.each(Object.keys(pages))('%s is up to date; if not: npm run reference', (name) => {
+  it.for(Object.keys(pages))('%s is up to date; if not: npm run reference', (name, { skip }) => {
+    // Elsewhere the system tells less about a process.
+    skip(name === 'metrics.md' && process.platform !== 'linux', 'not Linux');
     expect(fs.readFileSync(path.join(folder, name), 'utf8')).toBe(pages[name]?.());
   });
 

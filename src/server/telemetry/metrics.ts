@@ -69,15 +69,15 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
       this.set(ready() ? 1 : 0);
     },
   });
-  const limit = process.constrainedMemory();
+  const limit = new Gauge({
+    name: 'tka_memory_limit_bytes',
+    help: 'Memory limit of the container in bytes; absent without a limit',
+    registers: [server],
+  });
+  const limitBytes = process.constrainedMemory();
   // Without a limit the system says 0, or more than there is.
-  if (limit > 0 && limit < totalmem()) {
-    new Gauge({
-      name: 'tka_memory_limit_bytes',
-      help: 'Memory limit of the container in bytes; absent without a limit',
-      registers: [server],
-    }).set(limit);
-  }
+  if (limitBytes > 0 && limitBytes < totalmem()) limit.set(limitBytes);
+  else limit.remove();
   const requests = new Counter({
     name: 'tka_server_requests_total',
     help: 'API requests; status 499: the caller hung up',
