@@ -9,7 +9,7 @@ import { changelogOf, notesOf } from './changelog.ts';
 import { options } from './package.ts';
 import { unpinned } from './pin.ts';
 import { Failed, npm, root } from './targets.ts';
-import { compareVersions, isVersion, withVersion } from './version.ts';
+import { compareVersions, isVersion, versionedFiles, withVersion } from './version.ts';
 
 const branch = 'main';
 
@@ -115,7 +115,7 @@ function runScript(script: string): void {
 function commitVersion(before: string, version: string, changelog: string): void {
   try {
     write('CHANGELOG.md', changelog);
-    for (const file of git('ls-files', '*.md', 'deploy').split('\n')) {
+    for (const file of git('ls-files', ...versionedFiles).split('\n')) {
       const text = read(file);
       const changed = withVersion(text, before, version);
       if (file !== 'CHANGELOG.md' && changed !== text) write(file, changed);

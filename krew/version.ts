@@ -43,6 +43,9 @@ function compareIdentifiers(a: string | undefined, b: string | undefined): numbe
   return a < b ? -1 : 1;
 }
 
+/** The files, as patterns of `git ls-files`, in which a release sets the version by `withVersion`. */
+export const versionedFiles = ['*.md', 'deploy'];
+
 /**
  * Returns a text of the documentation or of deploy/ with the version where it names the one to install: archives, images,
  * tags of git, the chart. Sentences about an older version stay.
@@ -50,7 +53,7 @@ function compareIdentifiers(a: string | undefined, b: string | undefined): numbe
 export function withVersion(text: string, before: string, version: string): string {
   const old = before.replaceAll('.', '\\.');
   const places = new RegExp(
-    `(kubectl-tka-|tka-server:|[?]ref=v|/download/v|newTag: |^version: |^appVersion: |--version[ =])${old}(?![\\w.])(?!-\\w+\\.\\d)`,
+    `(kubectl-tka-|tka-server[:-]|tka-(?=[\\d.]+[.]tgz)|[?]ref=v|/download/v|newTag: |^version: |^appVersion: |--version[ =])${old}(?![\\w.])(?!-\\w+\\.\\d)`,
     'gm',
   );
   return text.replace(places, (_, place: string) => `${place}${version}`);

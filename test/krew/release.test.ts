@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { changelogOf, notesOf } from '../../krew/changelog.ts';
 import { pinnedFiles, withPins } from '../../krew/pin.ts';
 import { root } from '../../krew/targets.ts';
-import { compareVersions, withVersion } from '../../krew/version.ts';
+import { compareVersions, versionedFiles, withVersion } from '../../krew/version.ts';
 import { fileFolder } from '../fixtures/temporary.ts';
 import { copyProject, makesOwn, own, version } from './packages.ts';
 
@@ -63,7 +63,7 @@ describe('the changelog', () => {
   });
 });
 
-// Every place that names the version to install.
+// Places that name the version to install. That there are no others, the test below says.
 const versions: Readonly<Record<string, readonly string[]>> = {
   'README.md': ['kubectl-tka-VERSION-linux-amd64.tar.gz'],
   'docs/install-server.md': ['tka-server:VERSION'],
@@ -76,6 +76,40 @@ describe('a version', () => {
   it.for(Object.entries(versions))('%s names that of package.json', ([file, places]) => {
     const text = fs.readFileSync(path.join(root, file), 'utf8');
     for (const place of places) expect(text).toContain(place.replace('VERSION', version));
+  });
+
+  it('is named nowhere else in a file, an address or a command', () => {
+    const old = version.replaceAll('.', '\\.');
+    const whole = new RegExp(`(?<![\\w.])v?${old}(?![\\w.]*\\d)`);
+    // Joined to other text, a value, or in backquotes. A sentence speaks of that version: "Coming from 0.1.0".
+    const code = [
+      `[^\\s(\`"']v?${old}`,
+      `${old}[^\\s,;:.)?!'’\`"]`,
+      `[:=] *["']?v?${old}["']?$`,
+      `\`[^\`]*${old}[^\`]*\``,
+    ];
+    const place = new RegExp(code.join('|'));
+    const places = (text: string): string[] =>
+      text.split('\n').filter((line) => whole.test(line) && place.test(line) && !/^ *(?:\/\/|#) /.test(line));
+    const named = [`tka-${version}.zip`, `image: x:${version}`, `version: ${version}`, `url/v${version}/x`];
+    for (const line of named) expect(places(line), line).toEqual([line]);
+    const told = [`Coming from ${version}`, `of ${version}, which`, `(${version})`, `1.${version}`, `${version}1`];
+    for (const line of told) expect(places(line), line).toEqual([]);
+
+    const files = (...patterns: string[]) =>
+      execFileSync('git', ['ls-files', ...patterns], { cwd: root, encoding: 'utf8' })
+        .trim()
+        .split('\n');
+    const set = new Set(files(...versionedFiles));
+    const apart = /^(?:CHANGELOG\.md$|test\/|src\/|package(?:-lock)?\.json$)/;
+    const unknown = files('*.md', '*.yaml', '*.yml', '*.json', '*.sh', 'deploy', '.ci', '.github')
+      .filter((file) => !apart.test(file))
+      .flatMap((file) => {
+        const text = fs.readFileSync(path.join(root, file), 'utf8');
+        const left = places(set.has(file) ? withVersion(text, version, '7.8.9') : text);
+        return left.map((line) => `${file}: ${line}`);
+      });
+    expect(unknown).toEqual([]);
   });
 
   it('is ordered as semver.org says', () => {
