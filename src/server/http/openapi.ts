@@ -315,7 +315,7 @@ ${calls.map(callMarkup).join('\n')}
 <section aria-labelledby="errors">
 <h2 id="errors">Errors of several calls</h2>
 <p>The body is an <a href="#Error">Error</a>.</p>
-<dl>
+<dl class="codes">
 ${errors.map(errorMarkup).join('\n')}
 </dl>
 </section>
@@ -348,7 +348,7 @@ function callMarkup(call: Call): string {
   return `<div class="call">
 <h3><code>${method} ${escaped(path)}</code></h3>
 <p>${escaped(operation.summary)}.</p>
-<dl>${answers.join('')}<dt>Also</dt><dd>${also.join(', ')}</dd></dl>
+<dl class="codes">${answers.join('')}<dt>Also</dt><dd>${also.join(', ')}</dd></dl>
 </div>`;
 }
 
@@ -384,7 +384,9 @@ function schemaMarkup(name: string, each: object): string {
   const fields = Object.entries(properties).map(([field, value]) => {
     const { description = '' } = value as { readonly description?: string };
     const optional = required.includes(field) ? '' : ', may be absent';
-    return `<dt><code>${escaped(field)}</code></dt><dd><span class="dim">${typeOf(value)}${optional}</span> ${escaped(description)}</dd>`;
+    const words = escaped(description).replace(/`([^`]+)`/g, '<code>$1</code>');
+    const kind = `<span class="dim">${typeOf(value)}${optional}${words === '' ? '' : ':'}</span>`;
+    return `<dt><code>${escaped(field)}</code></dt><dd>${kind} ${words}</dd>`;
   });
   return `<div class="call" id="${name}">
 <h3>${name}${items === each ? '' : ', a list of'}</h3>

@@ -118,8 +118,8 @@ dt { font-weight: 600; } dd { margin: 0; }
   .labels ul { line-height: 1.9; white-space: normal; }
   .labels li { display: inline-block; line-height: 1.5; }
   .copy { padding: .3rem .7rem; font-size: .9rem; line-height: 1.4; }
-  dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin: 0 0 .5rem; }
+  dl:not(.codes) { grid-template-columns: 1fr; gap: 0; }
+  dl:not(.codes) dd { margin: 0 0 .5rem; }
 }
 `;
 
