@@ -1,0 +1,185 @@
+// The commands that the documents tell people to type, typed: in a shell, with the built program and a real kubectl, on a
+// tailnet of TKA servers on loopback.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { demoClusters, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
+import { Home } from '../fixtures/home.ts';
+import { kubectl, needsKubectl } from '../fixtures/kubectl.ts';
+import { type Env, start } from '../fixtures/program.ts';
+
+const root = path.join(import.meta.dirname, '../..');
+const pages = ['README.md', ...fs.readdirSync(path.join(root, 'docs')).map((name) => `docs/${name}`)].filter((name) =>
+  name.endsWith('.md'),
+);
+
+/** Commands that cannot be run here, by how they begin, and why; where another test runs them, which. */
+const elsewhere: readonly (readonly [RegExp, string])[] = [
+  [/^(?:npm|git|node|\.ci\/run) /, 'they build and test this project: .ci/run does that'],
+  [/^kubectl krew /, 'needs krew and a published release: test/krew/krew.test.ts runs it where krew is'],
+  [/^(?:aws|gcloud|az) /, 'needs an account of a cloud provider'],
+  [/^sudo grep .*k3s/, 'needs k3s'],
+  [/^podman /, 'needs a registry: test/image builds the image'],
+  [/^helm /, 'needs a real tailnet: test/cluster/chart.test.ts installs, upgrades and uninstalls the chart'],
+  [/^kubectl .*(?:tka-system|-n kube-public)/, 'needs an installed server: test/cluster/chart.test.ts'],
+  [/^kubectl delete crd /, 'needs an installed server: test/cluster/chart.test.ts'],
+  [/^kubectl get clusterrolebindings /, 'needs an installed server: test/cluster/chart.test.ts'],
+  [/^kubectl config view /, 'prints the cluster of the current context, and here is none of an administrator'],
+  [/^tka-server /, 'needs a cluster: test/server/program.test.ts starts it'],
+  [/completion (?:bash|fish)\b/, 'for a shell of one kind: test/cli/completion/shells.test.ts'],
+];
+const isElsewhere = (command: string) => elsewhere.some(([pattern]) => pattern.test(command));
+
+interface Block {
+  readonly page: string;
+  readonly line: number;
+  readonly commands: readonly Command[];
+}
+interface Command {
+  readonly text: string;
+  /** What the page shows of its output; undefined: nothing. */
+  readonly output?: string;
+}
+
+/** The fenced blocks of a page that somebody types. In one for the console, commands begin with `$ `. */
+function blocksOf(page: string): Block[] {
+  const text = fs.readFileSync(path.join(root, page), 'utf8');
+  return [...text.matchAll(/^( *)```(sh|console)\n([\s\S]*?)^ *```/gm)].map(
+    ({ 1: indent = '', 2: kind, 3: body = '', index }) => {
+      const lines = body.split('\n').map((line) => line.slice(indent.length));
+      const line = text.slice(0, index).split('\n').length;
+      const commands =
+        kind === 'sh'
+          ? lines.filter((each) => each !== '' && !each.startsWith('#')).map((each) => ({ text: each }))
+          : `\n${lines.join('\n')}`
+              .split('\n$ ')
+              .slice(1)
+              .map((each) => {
+                const [first = '', ...output] = each.split('\n');
+                return { text: first, output: output.join('\n') };
+              });
+      return { page, line, commands };
+    },
+  );
+}
+
+const blocks = pages.flatMap(blocksOf);
+
+/** The whole commands of ours that stand in a sentence. */
+const inSentences = new Set(
+  pages.flatMap((page) => {
+    const text = fs.readFileSync(path.join(root, page), 'utf8').replace(/^ *```[\s\S]*?^ *```/gm, '');
+    return [...text.matchAll(/`(kubectl tka [^`<…]+)`/g)].map(([, command = '']) => command.replace(/\s+/g, ' '));
+  }),
+);
+
+/** A text without what is another at each run: ports, times, ages, the widths of columns, where the program is. */
+const alike = (text: string): string =>
+  text
+    .replace(/(https?:\/\/127\.0\.0\.1):\d+/g, '$1:PORT')
+    .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, in \d+m/g, 'TIME')
+    .replace(/\b\d+d$/gm, 'AGE')
+    .replace(/(executable) \S*\/kubectl-tka\b/g, '$1 PATH')
+    // Each version of kubectl logs other attempts.
+    .replace(/^[EIW]\d{4} .*\n/gm, '')
+    .replace(/ {2,}/g, '  ')
+    .trimEnd();
+
+/** Types a command in a home. Returns what a terminal shows, and the exit status. */
+async function type(home: Home, command: string, env: Env): Promise<{ shown: string; status: number | null }> {
+  const { stdout, status } = await start(
+    '/bin/sh',
+    ['-c', `{ ${command}\n} 2>&1`],
+    { ...home.env, ...env },
+    { cwd: home.dir },
+  ).ran;
+  return { shown: stdout, status };
+}
+
+/** The servers that a block names (`tka-prod-us` or `prod-us`) as a tailnet, and one of another mesh. */
+async function tailnet(isNamedTka: boolean) {
+  const prefix = isNamedTka ? 'tka-' : '';
+  const mesh = await startMesh({
+    samePort: true,
+    clusters: demoClusters
+      .slice(0, 3)
+      .map((cluster, i) => ({ ...cluster, name: prefix + cluster.name, host: `127.0.0.${21 + i}` })),
+  });
+  const lab = await startMesh({ clusters: [{ name: 'tka-lab', host: '127.0.0.24' }] });
+  const tailscaled = await startTailscaled({ peers: mesh.clusters.map((cluster) => peerOf(cluster)) });
+  return {
+    env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: new URL(mesh.clusters[0]?.server ?? '').port },
+    name: `${prefix}prod-us`,
+    /** The pages' addresses are of a tailnet that is not there. */
+    placed: (command: string) =>
+      command
+        .replace(/https:\/\/tka-lab\.example\.ts\.net|\bURL\b/, lab.cluster('tka-lab').server)
+        .replace(/\btag:NAME\b/, 'tag:tka')
+        .replace(/\bNAME\b/, `${prefix}prod-us`),
+    async [Symbol.asyncDispose]() {
+      await tailscaled.close();
+      await Promise.all([mesh, lab].map((each: SandboxMesh) => each.close()));
+    },
+  };
+}
+
+describe('the commands of the documents', () => {
+  const typed = blocks.filter(({ commands }) => commands.some(({ text }) => !isElsewhere(text)));
+  const shown = typed.filter(({ commands }) => commands.some(({ output }) => output !== undefined));
+  const told = typed.filter((block) => !shown.includes(block));
+  const nameOf = ({ page, line }: Block) => `${page}:${line}`;
+
+  it('are there to be typed', () => {
+    expect(shown.length).toBeGreaterThan(0);
+    for (const page of ['README.md', 'docs/using.md', 'docs/clusters.md', 'docs/troubleshooting.md']) {
+      expect(typed.map((block) => block.page)).toContain(page);
+    }
+  });
+
+  it.each(elsewhere)('that begin like %s are there: %s', (pattern) => {
+    expect(blocks.flatMap(({ commands }) => commands).filter(({ text }) => pattern.test(text))).not.toEqual([]);
+  });
+
+  describe.skipIf(kubectl === undefined || process.platform !== 'linux')(
+    `do what they should${needsKubectl} (needs loopback addresses that only Linux has)`,
+    () => {
+      it.each(shown.map((block) => [nameOf(block), block] as const))('%s shows what they print', async (_, block) => {
+        await using mesh = await startMesh({ clusters: demoClusters });
+        using home = new Home(mesh.cluster('prod-us').server);
+        for (const { text, output = '' } of block.commands) {
+          const ran = await type(home, text, {});
+          expect(`$ ${text}\n${alike(ran.shown)}`).toBe(`$ ${text}\n${alike(output)}`);
+          expect(ran.status === 0, text).toBe(!/^error: /m.test(output));
+        }
+      });
+
+      it.each(told.map((block) => [nameOf(block), block] as const))('%s works', async (_, block) => {
+        const commands = block.commands.filter(({ text }) => !isElsewhere(text));
+        await using net = await tailnet(commands.some(({ text }) => /\btka-prod/.test(text)));
+        using home = new Home();
+        for (const { text } of commands) {
+          const { shown, status } = await type(home, net.placed(text), net.env);
+          expect(`${shown}[${status}]`, text).toMatch(/\[0\]$/);
+        }
+      });
+
+      describe('in a sentence', () => {
+        let net: Awaited<ReturnType<typeof tailnet>>;
+        beforeAll(async () => {
+          net = await tailnet(true);
+        });
+        afterAll(() => net[Symbol.asyncDispose]());
+
+        // A login without NAME asks, where there are several clusters.
+        const usual = [...inSentences].filter((command) => command !== 'kubectl tka login');
+        it.each(usual)('%s works', async (command) => {
+          using home = new Home();
+          if (!/login|clusters/.test(command)) await type(home, `kubectl tka login ${net.name}`, net.env);
+          const { shown, status } = await type(home, net.placed(command.replace(/(?<!-)prod-us/, net.name)), net.env);
+          expect(`${shown}[${status}]`).toMatch(/\[0\]$/);
+        });
+      });
+    },
+  );
+});
