@@ -45,6 +45,11 @@ const insecure = new Option(
   'allow this one cluster to be reached without TLS verification, if its TKA server asks for that',
 );
 
+const execCommand = new Option(
+  '--exec-command <command>',
+  'what contexts run for a token: kubectl-tka is looked up on PATH (default: the path of this program)',
+);
+
 export const specs: readonly Spec[] = [
   {
     name: 'login',
@@ -61,12 +66,16 @@ NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server
   %p login https://tka-prod-us.example.ts.net
 
   # Write a context for every cluster; kubectl signs in when it first needs one
-  %p login --all-contexts`,
+  %p login --all-contexts
+
+  # For a kubeconfig that several machines use: kubectl looks for the program on PATH
+  %p login prod-us --exec-command kubectl-tka`,
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
       new Option('--context <name>', 'name of the context (default: named after the server)'),
       new Option('--no-switch', 'leave the current context as it is'),
       new Option('--all-contexts', 'write a context for every cluster, without signing in').conflicts('context'),
+      execCommand,
       insecure,
     ],
     load: async () => (await import('./commands/login.ts')).login,
@@ -135,6 +144,7 @@ A cluster whose TKA server, API server or CA has changed is shown and left as it
       new Option('--dry-run', 'write nothing, and print a diff'),
       new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
       new Option('--accept-changes', 'take over servers and CAs that have changed'),
+      execCommand,
     ],
     load: async () => (await import('./commands/sync.ts')).sync,
   },

@@ -23,8 +23,10 @@ export interface ContextSpec {
   readonly siblings?: ContextSiblings | undefined;
   /** What named the server, for a new context or one that gets another server: a list, or the user. */
   readonly namedBy?: string | undefined;
-  /** What kubectl is to run. An entry's own command stays as long as it can be run. */
+  /** What kubectl is to run. An entry's own command stays if it is a bare name, or can be run. */
   readonly command: string;
+  /** Set where the user chose the command: it replaces an entry's own. */
+  readonly isCommandChosen?: true;
   readonly installHint: string;
 }
 
@@ -126,9 +128,7 @@ export function userFields(entry: KubeconfigEntry, spec: ContextSpec, runs: (com
   }
   if ((exec.provideClusterInfo ?? false) !== false) fields.push([['user', 'exec', 'provideClusterInfo'], false]);
   const command = textOf(exec.command) ?? '';
-  if (command !== spec.command && !(command !== '' && runs(command))) {
-    fields.push([['user', 'exec', 'command'], spec.command]);
-  }
+  if (!keepsCommand(command, spec, runs)) fields.push([['user', 'exec', 'command'], spec.command]);
   const args = argsOf(spec);
   const found = Array.isArray(exec.args) ? exec.args : [];
   if (found.length !== args.length) fields.push([['user', 'exec', 'args'], args]);
@@ -171,6 +171,22 @@ function siblingFields(entry: KubeconfigEntry, spec: ContextSpec): Field[] {
     [[...path, 'servers'], [...servers]],
     [[...path, 'signInStore'], signInStore],
   ];
+}
+
+/** Returns whether a command is a bare name, which kubectl looks up on PATH: `kubectl-tka`. */
+export const isBareCommand = (command: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(command);
+
+/**
+ * Returns whether an entry keeps its command when it is written again. A bare name is kept even if it is not on PATH here:
+ * a kubeconfig with it is made for several machines.
+ */
+export function keepsCommand(
+  command: string,
+  { command: wanted, isCommandChosen }: Pick<ContextSpec, 'command' | 'isCommandChosen'>,
+  runs: (command: string) => boolean,
+): boolean {
+  if (command === wanted) return true;
+  return isCommandChosen !== true && command !== '' && (isBareCommand(command) || runs(command));
 }
 
 /**

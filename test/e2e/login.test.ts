@@ -89,7 +89,7 @@ describe.concurrent('login', () => {
             args: ['credential', '--server', us.server, '--api-server', us.apiServer],
             interactiveMode: 'Never',
             provideClusterInfo: false,
-            installHint: expect.stringContaining('kubectl krew install tka'),
+            installHint: expect.stringContaining('kubectl krew install tka/tka'),
           },
         },
       },

@@ -231,7 +231,7 @@ export function checkKubeconfigText(text: string): Kubeconfig {
       interactiveMode: 'Never',
       provideClusterInfo: false,
     });
-    assert.match(String(installHint), /^kubectl-tka gets the tokens/);
+    assert.match(String(installHint), /^kubectl-tka is not on PATH/);
     assert.ok(path.isAbsolute(String(command)));
     const [word, serverFlag, server, apiFlag, api, ...more] = args as string[];
     assert.deepEqual([word, serverFlag, apiFlag, more], ['credential', '--server', '--api-server', []]);

@@ -109,7 +109,7 @@ users:
       apiVersion: client.authentication.k8s.io/v1
       args: [credential, --server, "${elsewhere.server}", --api-server, "${elsewhere.apiServer}"]
       command: /bin/true
-      installHint: kubectl-tka gets the tokens
+      installHint: kubectl-tka is not on PATH
       interactiveMode: Never
       provideClusterInfo: false
     extensions:

@@ -168,14 +168,16 @@ describe('an entry of ours', () => {
     expect(back).toContain('certificate-authority-data: "LS0tLS1CRUdJTg=="');
   });
 
-  it('keeps its command as long as that can be run', async () => {
+  it('keeps its command as long as that can be run, or is a bare name', async () => {
     const program = join(dirname(kubeconfig('')), 'prog');
     const upsert = [spec('a', { command: program })];
-    for (const kept of ['/bin/sh', 'sh']) {
+    const chosen = [spec('a', { command: program, isCommandChosen: true })];
+    for (const kept of ['/bin/sh', 'sh', 'no-such-program']) {
       const before = ours.replace('/bin/sh', kept);
       expect(await edited(before, { upsert })).toBe(before);
+      expect(await edited(before, { upsert: chosen })).toContain(`command: ${JSON.stringify(program)}\n`);
     }
-    for (const gone of ['/nowhere/kubectl-tka', 'no-such-program', './config', '""', '/bin', '/etc/passwd']) {
+    for (const gone of ['/nowhere/kubectl-tka', './config', '""', '/bin', '/etc/passwd']) {
       expect(await edited(ours.replace('/bin/sh', gone), { upsert })).toContain(
         `command: ${JSON.stringify(program)}\n`,
       );

@@ -2,6 +2,7 @@ import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
+import { withExecCommand } from '../contexts/spec.ts';
 import { nameOrNone } from '../login/report.ts';
 import { type SignInOptions, signInTo } from '../login/sign-in.ts';
 import { type ClusterTarget, chooseClusters, targetOf } from '../target/by-name.ts';
@@ -14,13 +15,15 @@ interface LoginFlags {
   readonly context?: string;
   readonly switch?: boolean;
   readonly allContexts?: boolean;
+  readonly execCommand?: string;
   readonly insecureSkipTlsVerify?: boolean;
 }
 
 /** `login [NAME...]`: for each name one sign-in and one edit of the kubeconfig. */
-export async function login(context: Context, names: readonly string[], flags: LoginFlags): Promise<void> {
+export async function login(opened: Context, names: readonly string[], flags: LoginFlags): Promise<void> {
   const isMany = names.length > 1 || flags.selector !== undefined;
   checkFlags(names, flags, isMany);
+  const context = withExecCommand(opened, flags.execCommand);
   if (flags.allContexts) return writeAllContexts(context, flags.selector);
   // A kubeconfig that cannot be edited must be found out before anything changes anywhere.
   const view = await readKubeconfig(context.kubeconfig);

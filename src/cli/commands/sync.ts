@@ -1,8 +1,13 @@
 import type { Context } from '../context/context.ts';
+import { withExecCommand } from '../contexts/spec.ts';
 import { type SyncFlags, syncContexts } from '../sync/sync.ts';
 
 /** `sync`: a context for every cluster, in one edit of the kubeconfig. Throws TkaError where not all was done. */
-export async function sync(context: Context, _: readonly string[], flags: SyncFlags): Promise<void> {
-  const { error } = await syncContexts(context, flags);
+export async function sync(
+  context: Context,
+  _: readonly string[],
+  { execCommand, ...flags }: SyncFlags & { readonly execCommand?: string },
+): Promise<void> {
+  const { error } = await syncContexts(withExecCommand(context, execCommand), flags);
   if (error !== undefined) throw error;
 }

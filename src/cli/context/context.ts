@@ -35,6 +35,8 @@ export interface Context {
   readonly askTimeout: number;
   /** The absolute path by which this program was started, links unresolved. */
   readonly command: string;
+  /** What contexts are to run instead, where the user chose it: a bare name or an absolute path. */
+  readonly execCommand?: string;
 }
 
 /** Resolves everything that the flags, the environment and the files say. Throws TkaError or UsageError. */

@@ -1,8 +1,12 @@
+import * as path from 'node:path';
 import type { Cluster } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { ContextSpec } from '../../kubeconfig/index.ts';
+import { isBareCommand, usableCommand } from '../../kubeconfig/spec.ts';
 import type { Session } from '../../session/session.ts';
-import { TkaError } from '../../util/errors.ts';
+import { TkaError, UsageError } from '../../util/errors.ts';
+import { searchPathOf } from '../../util/search-path.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { confirmed } from '../target/trust.ts';
 import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
@@ -49,8 +53,37 @@ export function specOf(
     apiServer,
     caData,
     insecureSkipTlsVerify,
-    command: context.command,
-    installHint:
-      'kubectl-tka gets the tokens for this cluster, and is not installed here.\nInstall it with: kubectl krew install tka',
+    command: context.execCommand ?? context.command,
+    ...(context.execCommand !== undefined && { isCommandChosen: true }),
+    installHint,
   };
+}
+
+// kubectl shows it where the command is a bare name that is not on PATH, up to six times, so it is short. The commands are
+// those of the README.
+const installHint = `kubectl-tka is not on PATH. Install it with krew, or see https://github.com/SpechtLabs/kubectl-tka#install
+  kubectl krew index add tka https://github.com/SpechtLabs/kubectl-tka.git
+  kubectl krew install tka/tka`;
+
+/**
+ * Returns the context with the command that `--exec-command` names: contexts run it instead of this program's path. Throws
+ * UsageError for what is neither a bare name nor the absolute path of a program.
+ */
+export function withExecCommand(context: Context, command: string | undefined): Context {
+  if (command === undefined) return context;
+  const hints = ['kubectl tka login --exec-command kubectl-tka'];
+  const isPath = path.isAbsolute(command);
+  if (!isBareCommand(command) && !isPath) {
+    throw new UsageError(
+      `--exec-command ${quoted(command)} must be a program's name or absolute path, without arguments`,
+      {
+        hints,
+      },
+    );
+  }
+  const searchPath = searchPathOf(context.env);
+  const isThere = cleanText(command, 4096) === command && usableCommand(command, '', searchPath);
+  if (isPath && !isThere) throw new UsageError(`--exec-command ${quoted(command)} cannot be executed`, { hints });
+  if (!isThere) context.terminal.warn(`${command} is not on PATH here: kubectl cannot run it before it is`);
+  return { ...context, execCommand: command };
 }

@@ -1,9 +1,9 @@
 // The check of the kubeconfig's entry for a server.
-
+import { basename, dirname } from 'node:path';
 import { snapshot } from '../../kubeconfig/disk.ts';
 import { type KubeconfigFiles, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
 import { parseSource } from '../../kubeconfig/source.ts';
-import { usableCommand } from '../../kubeconfig/spec.ts';
+import { isBareCommand, usableCommand } from '../../kubeconfig/spec.ts';
 import { isPlainMap, type PlainMap } from '../../kubeconfig/value.ts';
 import { mergeSources } from '../../kubeconfig/view.ts';
 import type { Session } from '../../session/session.ts';
@@ -53,6 +53,12 @@ export function checkKubeconfig(
   const exec = execOf(context.kubeconfig, ours.user);
   const problems = [...accessProblems(ours, info), ...execProblems(ours, exec, server, context.env)];
   if (problems.length > 0) return failed(`context "${ours.name}": ${problems.join('; ')}`, login);
+  const { command = '' } = ours;
+  if (isBareCommand(command) && !usableCommand(command, ours.file, searchPathOf(context.env))) {
+    const isThis = command === basename(context.command);
+    const mend = isThis ? `export PATH="${dirname(context.command)}:$PATH"` : `${login} --exec-command kubectl-tka`;
+    return failed(`context "${ours.name}": its command ${command} is not on PATH`, mend);
+  }
   const where = `context "${ours.name}" in ${ours.file}${view.currentContext === ours.name ? ', the current one' : ''}`;
   // kubectl before 1.22 needs it.
   if (exec?.apiVersion !== v1) return warning(`${where}: its exec credentials are of ${exec?.apiVersion}`, login);
@@ -80,7 +86,7 @@ function execProblems(ours: OurContext, exec: PlainMap | undefined, server: stri
   const problems: string[] = [];
   const { command } = ours;
   if (command === undefined || command === '') problems.push('it names no command');
-  else if (!usableCommand(command, ours.file, searchPathOf(env))) {
+  else if (!isBareCommand(command) && !usableCommand(command, ours.file, searchPathOf(env))) {
     problems.push(`its command ${command} is not there, or cannot be executed`);
   }
   if (exec.apiVersion !== v1 && exec.apiVersion !== `${v1}beta1`) problems.push(`its apiVersion is not ${v1}`);

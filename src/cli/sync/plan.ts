@@ -3,6 +3,7 @@ import type { Cluster, ResolvedCluster } from '../../discovery/clusters.ts';
 import { shellWord } from '../../kubeconfig/damage.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { parseSource } from '../../kubeconfig/source.ts';
+import { isBareCommand } from '../../kubeconfig/spec.ts';
 import type { Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
@@ -35,8 +36,8 @@ export interface SyncInput {
   readonly acceptChanges: boolean;
   /** Whether a person agreed to go without a look at this API server's certificate. */
   readonly mayBeInsecure: (answer: SyncAnswer) => boolean;
-  /** Whether kubectl can run what a context names. */
-  readonly runs: (context: OurContext) => boolean;
+  /** Whether a context keeps the command that kubectl runs. */
+  readonly runs: (context: OurContext, spec: ContextSpec) => boolean;
   /** Whether a memberlist has named the server of a context before. */
   readonly wasListed: (context: OurContext) => boolean;
   /** Whether contexts are to go whose servers were listed before, and are no longer. */
@@ -113,8 +114,9 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
         fail(answer, blocked);
         continue;
       }
-      upsert.push(input.specOf(context.name, answer, serverFor(context, answer, input)));
-      (differs(context, answer, input) ? plan.updated : plan.unchanged).push(context.name);
+      const spec = input.specOf(context.name, answer, serverFor(context, answer, input));
+      upsert.push(spec);
+      (differs(context, answer, input, spec) ? plan.updated : plan.unchanged).push(context.name);
     }
     if (existing.length > 0 && renaming === undefined) continue;
     const name = names.get(server);
@@ -127,8 +129,10 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       upsert.push(input.specOf(name, answer, server));
       plan.added.push(name);
     } else {
-      const { namedBy } = renaming.context;
-      upsert.push({ ...input.specOf(name, answer, serverFor(renaming.context, answer, input)), namedBy });
+      const { namedBy, command = '' } = renaming.context;
+      const spec = input.specOf(name, answer, serverFor(renaming.context, answer, input));
+      const isKept = isBareCommand(command) && spec.isCommandChosen !== true;
+      upsert.push({ ...spec, ...(isKept && { command }), namedBy });
       plan.renamed.push({ from: renaming.context.name, to: name });
       remove.push(renaming.context.name);
       // The same cluster under its new name, as with `kubectl config rename-context`.
@@ -263,8 +267,8 @@ function changesOf(context: OurContext, answer: SyncAnswer, input: SyncInput): A
   return [...(from === to ? [] : [{ what: 'TKA server' as const, from, to }]), ...accessChanges(context, answer.info)];
 }
 
-function differs(context: OurContext, answer: SyncAnswer, input: SyncInput): boolean {
-  return context.apiServer === undefined || changesOf(context, answer, input).length > 0 || !input.runs(context);
+function differs(context: OurContext, answer: SyncAnswer, input: SyncInput, spec: ContextSpec): boolean {
+  return context.apiServer === undefined || changesOf(context, answer, input).length > 0 || !input.runs(context, spec);
 }
 
 function noName(): TkaError {

@@ -1,6 +1,6 @@
 import { parseSelector } from '../../discovery/selector.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
-import { usableCommand } from '../../kubeconfig/spec.ts';
+import { keepsCommand, usableCommand } from '../../kubeconfig/spec.ts';
 import type { TkaError } from '../../util/errors.ts';
 import { searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
@@ -61,8 +61,8 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     template,
     acceptChanges: flags.acceptChanges === true,
     mayBeInsecure: ({ cluster, info }) => store.consents.read(cluster.server) === info.apiServer,
-    runs: ({ command, file }) =>
-      command === context.command || usableCommand(command ?? '', file, searchPathOf(context.env)),
+    runs: ({ command = '', file }, spec) =>
+      keepsCommand(command, spec, () => usableCommand(command, file, searchPathOf(context.env))),
     wasListed: listedBefore(
       namedBy,
       all.flatMap(({ servers }) => servers),
