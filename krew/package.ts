@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { bundle, launcher } from '../build.ts';
 import { type Entry, tarGz, zip } from './archive.ts';
 import { makeExecutable } from './executable.ts';
+import { k8sManifest } from './k8s.ts';
 import { type Library, libraries, libraryLicence } from './libraries.ts';
 import { manifest, type Shipped } from './manifest.ts';
 import { sbom, thirdPartyLicences } from './sbom.ts';
@@ -23,7 +24,7 @@ export interface Made {
 }
 
 /**
- * Writes archives, the SBOM, krew's manifest, the chart and checksums.txt, in place of those of the run before. With `images`,
+ * Writes archives, the SBOM, krew's manifest, the chart, tka-k8s.yaml and checksums.txt, in place of those of the run before. With `images`,
  * the SBOMs of the images that `npm run image` left in that folder are part of it. Throws Failed where an archive is larger
  * than 45 MB, a download fails, an SBOM is missing, or, without `allowMissing`, a target cannot be made here: what stood there
  * then still does.
@@ -74,8 +75,16 @@ export async function makePackages(
       fs.writeFileSync(path.join(work, 'tka.yaml'), manifest(release, shipped));
       const chart = `tka-${version}.tgz`;
       fs.writeFileSync(path.join(work, chart), await tarGz(chartFiles(), time));
+      fs.writeFileSync(path.join(work, 'tka-k8s.yaml'), k8sManifest());
       for (const { name, text } of imageSboms) fs.writeFileSync(path.join(work, name), text);
-      files.push(...shipped.map(({ file }) => file), bom, 'tka.yaml', chart, ...imageSboms.map(({ name }) => name));
+      files.push(
+        ...shipped.map(({ file }) => file),
+        bom,
+        'tka.yaml',
+        'tka-k8s.yaml',
+        chart,
+        ...imageSboms.map(({ name }) => name),
+      );
       const sums = files.map((file) => `${sha256(fs.readFileSync(path.join(work, file)))}  ${file}\n`).join('');
       fs.writeFileSync(path.join(work, 'checksums.txt'), sums);
       files.push('checksums.txt');
@@ -155,7 +164,7 @@ function sha256(data: Uint8Array): string {
 }
 
 function isOurs(name: string): boolean {
-  return /^\.?kubectl-tka-.*\.(?:tar\.gz|zip|cdx\.json)$|^tka(?:-server)?-\d.*\.(?:tgz|cdx\.json)$|^checksums\.txt$|^tka\.yaml$/.test(
+  return /^\.?kubectl-tka-.*\.(?:tar\.gz|zip|cdx\.json)$|^tka(?:-server)?-\d.*\.(?:tgz|cdx\.json)$|^checksums\.txt$|^tka(?:-k8s)?\.yaml$/.test(
     name,
   );
 }

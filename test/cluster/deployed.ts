@@ -8,7 +8,7 @@ import type { Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { isStatus } from '../../src/server/kubernetes/errors.ts';
 import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import type { KubeconfigAnswer } from '../../src/tka/types.ts';
-import { configIn, only, overlay, render } from '../deploy/render.ts';
+import { allOf, configIn, only, overlay, render } from '../deploy/render.ts';
 import { freePort } from '../fixtures/ports.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { TkaServerProcess } from '../server/program.ts';
@@ -123,7 +123,8 @@ export async function insideItsPod(deployed: Deployed): Promise<{ env: Record<st
   }
   env.KUBECONFIG = path.join(makeFolder(), 'kubeconfig');
   fs.writeFileSync(env.KUBECONFIG, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
-  return { env, config: configIn(objects) };
+  // Without a ConfigMap the server runs by its defaults.
+  return { env, config: allOf(objects, 'ConfigMap').length === 0 ? '' : configIn(objects) };
 }
 
 /** Starts the server as its pod would, beside this tailscaled; with more configuration and environment, if any. */

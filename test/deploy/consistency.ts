@@ -55,7 +55,7 @@ export function misfits(objects: readonly KubernetesObject[]): string[] {
   const volumes = new Set<string | undefined>(volumeClaimTemplates.map(({ metadata }) => metadata?.name));
   for (const { name, configMap, secret, projected } of pod.volumes ?? []) {
     volumes.add(name);
-    if (configMap) exists('ConfigMap', configMap.name, `volume ${name}`, namespace);
+    if (configMap && configMap.optional !== true) exists('ConfigMap', configMap.name, `volume ${name}`, namespace);
     if (secret) exists('Secret', secret.secretName, `volume ${name}`, namespace);
     for (const source of projected?.sources ?? []) {
       if (source.configMap) exists('ConfigMap', source.configMap.name, `volume ${name}`, namespace);

@@ -79,7 +79,7 @@ it.skipIf(!makes)(`is made at least for this machine${needsTools}`, () => {
 });
 
 it.skipIf(!makes)(
-  'checksums.txt has every archive, the SBOM, krew’s manifest and the chart, by their real hashes',
+  'checksums.txt has every archive, the SBOM, krew’s manifest, the chart and the objects, by their real hashes',
   () => {
     const lines = fs.readFileSync(path.join(made.dir, 'checksums.txt'), 'utf8').split('\n').slice(0, -1);
     const listed = lines.map((line) => line.split('  '));

@@ -256,12 +256,15 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
         'tka-7.8.9.tgz',
         'checksums.txt',
         'tka.yaml',
+        'tka-k8s.yaml',
         'notes.md',
       ].sort(),
     );
     expect(fs.readFileSync(path.join(clone, 'release', 'notes.md'), 'utf8')).toBe('### Fixed\n\n- A thing.\n');
     const manifest = fs.readFileSync(path.join(clone, 'release', 'tka.yaml'), 'utf8');
     expect(manifest).toContain('version: v7.8.9\n');
+    const objects = fs.readFileSync(path.join(clone, 'release', 'tka-k8s.yaml'), 'utf8');
+    expect(objects).toMatch(/^ *image: \S+\/tka-server:7\.8\.9$/m);
     for (const [file, places] of Object.entries(versions)) {
       const text = fs.readFileSync(path.join(clone, file), 'utf8');
       for (const place of places) expect(text, file).toContain(place.replace('VERSION', '7.8.9'));
