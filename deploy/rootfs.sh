@@ -10,6 +10,8 @@ mkdir -p "$root/opt/tka/lib" "$root/bin" "$root/etc" "$root/tmp"
 chmod 1777 "$root/tmp"
 cp "$dist/tka-server" "$root/opt/tka/"
 cp "$dist/lib/tka-server.cjs" "$root/opt/tka/lib/"
+# For kubectl exec.
+ln -s ../opt/tka/tka-server "$root/bin/tka-server"
 # Any strip knows its own architecture only; without it the image is 33 MB larger.
 strip -o "$root/opt/tka/lib/node" "$dist/lib/node" 2>/dev/null || cp "$dist/lib/node" "$root/opt/tka/lib/node"
 chmod 755 "$root/opt/tka/lib/node"

@@ -4,6 +4,7 @@ import { openTerminal, sayError, structured } from '../terminal/output.ts';
 import { UsageError } from '../util/errors.ts';
 import { quotedUrl } from '../util/url.ts';
 import { versionInfo, versionLine } from '../util/version.ts';
+import { addAdminCommands } from './admin/commands.ts';
 import { loadKubeConfig } from './cluster.ts';
 import { checkConfig, showConfig } from './config/commands.ts';
 import { loadConfig } from './config/config.ts';
@@ -95,6 +96,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
     .action(({ config: file, output }: { config?: string; output?: string }) =>
       showConfig(file, formatNamed(output), env, terminal),
     );
+  addAdminCommands(program, env, terminal);
   program
     .command('version')
     .description('Show the version of this program.')

@@ -6,6 +6,8 @@ import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { TkaError } from '../util/errors.ts';
 import { canonicalServer } from '../util/url.ts';
 import { versionInfo } from '../util/version.ts';
+import { type AdminSources, adminFace, openAdmin, socketPath } from './admin/socket.ts';
+import { statusView } from './admin/views.ts';
 import { loadKubeConfig, provisionerOptions } from './cluster.ts';
 import type { Config } from './config/config.ts';
 import { joinMesh } from './gossip.ts';
@@ -106,6 +108,8 @@ class TkaServer {
   // What the server waits for before it listens.
   #waitsFor: string | undefined = 'the server starts';
   #health: Server | undefined;
+  #closeAdmin: (() => Promise<void>) | undefined;
+  #tailnet: TailnetStatus | undefined;
   #provisioner: Provisioner | undefined;
   #mesh: Mesh | undefined;
 
@@ -126,6 +130,7 @@ class TkaServer {
     const { config, log } = this.#options;
     const health = createHealth({ unready: () => this.#unready(), metrics: this.#metrics });
     this.#health = await listenForProbes(this.#listening, health);
+    this.#closeAdmin = await openAdmin(socketPath(config), adminFace(this.#adminSources(kubeConfig)), log);
     this.#traces = await openTraces(config, log);
     this.#provisioner = startProvisioner({
       ...provisionerOptions(config, kubeConfig, log),
@@ -150,7 +155,31 @@ class TkaServer {
     await Promise.all([this.#mesh?.leave(), this.#api.drain(drainMs)]);
     await this.#provisioner?.stop();
     await this.#traces?.stop();
+    await this.#closeAdmin?.();
     if (this.#health !== undefined) await drain(this.#health, 1_000);
+  }
+
+  #adminSources(kubeConfig: KubeConfig): AdminSources {
+    const apiServer = kubeConfig.getCurrentCluster()?.server ?? '';
+    return {
+      status: () =>
+        statusView({
+          config: this.#options.config,
+          apiServer,
+          unready: this.#unready(),
+          provisioner: this.#provisioner,
+          mesh: this.#mesh,
+          certificateUntil: this.#certificateUntil,
+          tailnet: this.#tailnet,
+        }),
+      signIns: () => {
+        if (this.#provisioner === undefined) return undefined;
+        const problem = this.#provisioner.overviewProblem();
+        return { signIns: this.#provisioner.overview(), ...(problem !== undefined && { problem }) };
+      },
+      members: () => this.#mesh?.overview(),
+      drop: (name) => this.#mesh?.drop(name),
+    };
   }
 
   /** Why it does not serve as it should; undefined when it does. */
@@ -167,6 +196,7 @@ class TkaServer {
     const { log, signal, onWait } = this.#listening;
     if (!needsTailnet(config)) return undefined;
     const status = await waitForTailnet(env, log, signal, onWait);
+    this.#tailnet = status;
     void this.#watchName(status);
     return status;
   }

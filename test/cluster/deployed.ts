@@ -121,6 +121,9 @@ export async function insideItsPod(deployed: Deployed): Promise<{ env: Record<st
   for (const { name, value, valueFrom } of containerOf(deployed).env ?? []) {
     env[name] = value ?? fields[valueFrom?.fieldRef?.fieldPath ?? ''] ?? '';
   }
+  // In the emptyDir that the pod mounts for it.
+  expect(env.TKA_ADMIN_SOCKET).toMatch(/^\/run\/tka\//);
+  env.TKA_ADMIN_SOCKET = path.join(makeFolder(), env.TKA_ADMIN_SOCKET?.slice('/run/tka/'.length) ?? '');
   env.KUBECONFIG = path.join(makeFolder(), 'kubeconfig');
   fs.writeFileSync(env.KUBECONFIG, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
   // Without a ConfigMap the server runs by its defaults.

@@ -99,6 +99,16 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(mountOf(server, 'token')?.mountPath).toBe('/var/run/secrets/kubernetes.io/serviceaccount');
   });
 
+  it('has a folder in memory for the admin socket, which only the server mounts', () => {
+    const server = container('server');
+    const socket = variable(variableOf('admin.socket'), server)?.value ?? '';
+    // The folder of a volume is root's: the server makes one of its own in it.
+    expect(path.posix.join(socket, '../..')).toBe(mountOf(server, 'run')?.mountPath);
+    expect(mountOf(server, 'run')?.readOnly).toBeUndefined();
+    expect(mountOf(container('tailscale'), 'run')).toBeUndefined();
+    expect(pod().volumes?.find(({ name }) => name === 'run')?.emptyDir).toMatchObject({ medium: 'Memory' });
+  });
+
   it('has two replicas with a name and a state of their own', () => {
     const { spec } = only(objects, 'StatefulSet');
     expect(spec?.replicas).toBe(2);

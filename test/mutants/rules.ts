@@ -499,6 +499,27 @@ export const mutants: readonly Mutant[] = [
     tests: identity,
   },
   {
+    name: 'a member that lives is not dropped',
+    file: 'src/server/mesh/membership.ts',
+    find: "if (entry?.state === 'dead' && entry !== this.self) this.#forget(entry);",
+    replace: 'if (entry !== undefined && entry !== this.self) this.#forget(entry);',
+    tests: ['test/server/mesh/simulation.test.ts'],
+  },
+  {
+    name: 'the admin socket of a server that runs is not taken away',
+    file: 'src/server/admin/socket.ts',
+    find: 'if (await isAnswered(file))',
+    replace: 'if (false)',
+    tests: ['test/server/admin/admin.test.ts'],
+  },
+  {
+    name: 'the admin socket is for its own user alone',
+    file: 'src/server/admin/socket.ts',
+    find: 'fs.chmodSync(file, 0o600);',
+    replace: '',
+    tests: ['test/server/admin/admin.test.ts'],
+  },
+  {
     name: 'a refusal is in the audit log',
     file: 'src/server/telemetry/audit.ts',
     find: 'const isRefused = status >= 400',

@@ -37,6 +37,7 @@ export class TkaServerProcess implements AsyncDisposable {
   /** Status or signal, and all that it said, when it has ended. */
   readonly ended: Promise<{ readonly status: number | null; readonly signal: NodeJS.Signals | null }>;
   readonly #folder = new TemporaryFolder();
+  readonly #env: Readonly<Record<string, string>>;
 
   /**
    * `config` is its file; nothing of this process's TKA_*, KUBE* or TS_* reaches it. `within` is a command that runs the
@@ -54,8 +55,9 @@ export class TkaServerProcess implements AsyncDisposable {
     const kubeconfig = path.join(folder, 'kubeconfig');
     fs.writeFileSync(kubeconfig, nowhere);
     const [command = program, ...words] = [...within, program, ...(args ?? ['serve', '--config', file])];
+    this.#env = { PATH: process.env.PATH ?? '', HOME: folder, TMPDIR: folder, KUBECONFIG: kubeconfig, ...env };
     this.child = spawn(command, words, {
-      env: { PATH: process.env.PATH ?? '', HOME: folder, KUBECONFIG: kubeconfig, ...env },
+      env: this.#env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -88,6 +90,18 @@ export class TkaServerProcess implements AsyncDisposable {
       }
       await once(this.child, 'said');
     }
+  }
+
+  /** Runs the program beside it, as `kubectl exec` would: with the same environment, and its configuration. */
+  async exec(...args: readonly string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+    const file = path.join(this.#folder.path, 'config.yaml');
+    const child = spawn(program, [...args, '--config', file], { env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [stdout, stderr, [status]] = await Promise.all([
+      text(child.stdout),
+      text(child.stderr),
+      once(child, 'close'),
+    ]);
+    return { status, stdout, stderr };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,5 @@
 // Every key of the server's configuration, with its default and meaning. Names and defaults are the Go server's;
-// `health.host`, `gossip.key`, `operator.leaseNamespace` and `audit` exist here only. docs/reference/server-config.md is
+// `health.host`, `gossip.key`, `operator.leaseNamespace`, `admin` and `audit` exist here only. docs/reference/server-config.md is
 // generated from this file (npm run reference).
 import { X509Certificate } from 'node:crypto';
 import { isHostPort } from '../../util/address.ts';
@@ -256,6 +256,10 @@ export const configKeys = {
     },
   ),
   'otel.insecure': key('Send traces to a `host:port` without TLS.', flag(true)),
+  'admin.socket': key(
+    'The Unix socket for `tka-server members`, `status` and `sign-ins`. Default: `tka-server-UID/admin.sock` in the temporary folder.',
+    text<string | undefined>(undefined, 'an absolute path', absolutePath),
+  ),
   'audit.enabled': key(
     'Write an audit log: one JSON line for each sign-in, token, logout, expiry and refusal.',
     flag(true),

@@ -288,6 +288,16 @@ export class Membership {
     return undefined;
   }
 
+  /**
+   * Forgets a member that is dead. Nothing that others say brings it back: a member is what answers for itself. Returns its
+   * state; undefined if there is no such member.
+   */
+  drop(name: string): MemberState | undefined {
+    const entry = this.#roster.get(name);
+    if (entry?.state === 'dead' && entry !== this.self) this.#forget(entry);
+    return entry?.state;
+  }
+
   #forget(entry: Entry): void {
     this.#roster.forget(entry);
     this.#news.delete(entry);

@@ -6,6 +6,7 @@ import { cleanText } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../log/log.ts';
 import { gossipFace } from './face.ts';
+import { gossipAddress } from './member.ts';
 import { type Ask, Membership } from './membership.ts';
 import { checkAddress, checkOptions, gateOf, type KnownMember, type MeshOptions, type OwnRecord } from './options.ts';
 import { dialDirectly, post } from './peer.ts';
@@ -16,11 +17,28 @@ export type { Dial } from './peer.ts';
 
 export type MemberCounts = Readonly<Record<MemberState | 'left', number>>;
 
+/** What one member knows of another. */
+export interface MemberOverview extends MemberRow {
+  readonly name: string;
+  readonly state: MemberState;
+  readonly lastSeen: string;
+  /** It is this server. */
+  readonly self: boolean;
+  /** It said goodbye. */
+  readonly left: boolean;
+  /** Where it listens for gossip: `host:port`. */
+  readonly gossip: string;
+}
+
 export interface Mesh extends AsyncDisposable {
   /** The gossip port. */
   readonly port: number;
   /** All members, this one too, by name. */
   members(): readonly MemberRow[];
+  /** The same with what the memberlist does not say. */
+  overview(): readonly MemberOverview[];
+  /** Forgets a member if it is dead. Returns the state that it had; undefined if there is no such member. */
+  drop(name: string): MemberState | undefined;
   /** How many members there are by state, this one too. Those that said goodbye are `left`, and not `dead`. */
   counts(): MemberCounts;
   /** Says something new of this server. Throws UsageError for what no member may say. */
@@ -195,6 +213,18 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   return {
     port,
     members: () => member.members().map(rowOf),
+    overview: () =>
+      member.members().map((known) => ({
+        ...rowOf(known),
+        self: known.name === member.name,
+        left: known.record.left,
+        gossip: gossipAddress(known.record),
+      })),
+    drop(dropped) {
+      const state = member.drop(dropped);
+      if (state === 'dead') log('info', `member ${dropped} was dropped: it was dead`);
+      return state;
+    },
     counts() {
       const counts = { healthy: 0, suspected: 0, dead: 0, left: 0 };
       for (const { state, record } of member.members()) counts[state === 'dead' && record.left ? 'left' : state]++;
@@ -218,8 +248,10 @@ async function listenOnAll(servers: readonly Server[], hosts: readonly string[],
   }
 }
 
+type SaidByAll = 'name' | 'state' | 'lastSeen';
+
 /** A member as a memberlist has it. */
-function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow {
+function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow & Pick<MemberOverview, SaidByAll> {
   const { server, apiEndpoint, labels, cluster, version } = record;
   const url = new URL(server);
   const apiPort = Number(url.port || (url.protocol === 'https:' ? 443 : 80));

@@ -46,11 +46,22 @@ export interface LeaseOptions extends LeaseTimes {
   readonly onStopped: () => Promise<void>;
 }
 
+/** Who holds the lease: `tka-server/POD_UUID`, or `POD_UUID` for a Go operator. */
+export interface LeaseHolder {
+  readonly holder: string;
+  readonly silentMs: number;
+}
+
 /** A candidate. */
 export interface Candidate {
   leading(): boolean;
   /** The holder of the lease while it is a Go operator that runs, as of a few seconds ago; undefined otherwise. */
   goLeader(): string | undefined;
+  /**
+   * Returns the holder of the lease, as this candidate last saw it, and the milliseconds since the lease last changed; undefined
+   * while there is none.
+   */
+  holder(): LeaseHolder | undefined;
   /** Leaves the election; the lease, if held, is given back for the next one to take at once. */
   stop(): Promise<void>;
 }
@@ -175,6 +186,10 @@ export function standForElection(options: LeaseOptions): Candidate {
     goLeader() {
       if (seen === undefined || seen.holder === '' || isOurs(seen.holder)) return undefined;
       return performance.now() - seen.at < renewalMs ? seen.holder : undefined;
+    },
+    holder() {
+      if (seen === undefined || seen.holder === '') return undefined;
+      return { holder: seen.holder, silentMs: performance.now() - seen.at };
     },
     async stop() {
       stopping.abort();

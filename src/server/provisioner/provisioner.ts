@@ -15,8 +15,9 @@ import { Blocked } from './blocked.ts';
 import { ClusterInfoSource, type ConfigMapSource, signInStore } from './cluster-info.ts';
 import { SignInEvents } from './events.ts';
 import { IndexByLogin } from './index-by-login.ts';
-import { type LeaseTimes, standForElection } from './lease.ts';
+import { type LeaseHolder, type LeaseTimes, standForElection } from './lease.ts';
 import { signInOfBinding, type TkaSignin } from './objects.ts';
+import { overviewOf, type SignInOverview } from './overview.ts';
 import { type QueueCounts, WorkQueue } from './queue.ts';
 import { type Reconciled, Reconciler, Stale, survey } from './reconciler.ts';
 import { endOf, hasAttempt, isSettled, loginOf, rfc3339 } from './sign-in.ts';
@@ -101,6 +102,11 @@ export interface Provisioner {
   goLeading(): boolean;
   /** How many people are signed in, by role. */
   sessions(): ReadonlyMap<string, number>;
+  leaseHolder(): LeaseHolder | undefined;
+  /** All sign-ins of the cluster, sorted by name. */
+  overview(): readonly SignInOverview[];
+  /** Why that may be old; undefined while it follows the cluster. */
+  overviewProblem(): string | undefined;
   /** The copies that follow the cluster, by resource: whether each does, and how long the API server has been silent. */
   watches(): ReadonlyMap<WatchedResource, WatchState>;
   /** What the leader has to do; undefined while this replica does not lead. */
@@ -303,6 +309,12 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     clusterInfo,
     unready: () => watch.problem() ?? source.problem(),
     leading: () => candidate.leading(),
+    leaseHolder: () => candidate.holder(),
+    overview: () =>
+      [...watch.all()]
+        .map((signIn) => overviewOf(signIn, reconciler.known(signIn.metadata.name)?.account, Date.now()))
+        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    overviewProblem: () => watch.problem(),
     goLeading: () => candidate.goLeader() !== undefined,
     sessions() {
       const counts = new Map<string, number>();

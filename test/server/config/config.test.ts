@@ -39,6 +39,7 @@ test('defaults are the Go server’s', async () => {
     'server.idleTimeout': 120_000,
     'operator.namespace': 'tka-dev',
     'operator.leaseNamespace': undefined,
+    'admin.socket': undefined,
     'audit.enabled': true,
     'audit.file': undefined,
     'operator.clusterName': 'tka-cluster',

@@ -239,6 +239,54 @@ describe('one after the other', () => {
     expect(simulation.violations).toEqual([]);
   });
 
+  test.each(['kill', 'leave'] as const)(
+    'a dead member that is dropped (%s) is not brought back by the others, and comes back when it runs again',
+    (end) => {
+      const simulation = started({ size: 10 });
+      simulation.rounds(bound(10), () => simulation.agreed());
+      const [gone, dropping, other] = [at(simulation, 7), at(simulation, 4), at(simulation, 5)];
+      simulation[end](gone);
+      expect(simulation.rounds(bound(10), () => simulation.agreed())).toBeDefined();
+      expect(dropping.core?.drop(gone.name)).toBe('dead');
+      const knew: number[] = [];
+      // One that joins now is told of all that the others know.
+      const late = at(simulation, 9);
+      simulation.kill(late);
+      simulation.start(late);
+      simulation.rounds(200, () => {
+        if (dropping.core?.get(gone.name) !== undefined) knew.push(simulation.now);
+        return false;
+      });
+      expect(knew).toEqual([]);
+      expect(other.core?.get(gone.name)?.state).toBe('dead');
+      expect(dropping.core?.drop(gone.name)).toBeUndefined();
+      simulation.start(gone);
+      expect(
+        simulation.rounds(bound(10), () => simulation.agreed()),
+        `${why(simulation)}`,
+      ).toBeDefined();
+      expect(dropping.core?.get(gone.name)?.state).toBe('healthy');
+      expect(simulation.violations).toEqual([]);
+    },
+  );
+
+  test('a member that lives is not dropped, nor the member itself', () => {
+    const simulation = started({ size: 4 });
+    simulation.rounds(bound(4), () => simulation.agreed());
+    const [one, other] = [at(simulation, 1), at(simulation, 2)];
+    expect(one.core?.drop(other.name)).toBe('healthy');
+    expect(one.core?.drop(one.name)).toBe('healthy');
+    expect(one.core?.drop('nobody')).toBeUndefined();
+    simulation.kill(other);
+    expect(simulation.rounds(staleness + 2, () => one.core?.get(other.name)?.state === 'suspected')).toBeDefined();
+    expect(one.core?.drop(other.name)).toBe('suspected');
+    expect(one.core?.get(other.name)).toBeDefined();
+    // A member that leaves is dead to itself.
+    simulation.leave(one);
+    expect(one.core?.drop(one.name)).toBe('dead');
+    expect(one.core?.get(one.name)).toBeDefined();
+  });
+
   test('a member that is stopped and goes on takes nobody for dead', () => {
     const simulation = started({ size: 8 });
     simulation.rounds(bound(8), () => simulation.agreed());

@@ -1,0 +1,179 @@
+// What a server tells its administrator, and how that is written for a person. The documents are what `-o json` prints;
+// docs/day-2.md describes them.
+import type { TailnetStatus } from '../../tailscale/localapi.ts';
+import { shortDuration, table, when } from '../../terminal/output.ts';
+import { cleanText } from '../../util/text.ts';
+import { versionInfo } from '../../util/version.ts';
+import { type Config, clusterNameOf } from '../config/config.ts';
+import type { MemberCounts, MemberOverview, Mesh } from '../mesh/mesh.ts';
+import { podOf } from '../provisioner/lease.ts';
+import type { SignInOverview } from '../provisioner/overview.ts';
+import type { Provisioner } from '../provisioner/provisioner.ts';
+
+/** Answer to `status`. Times are RFC 3339. */
+export interface StatusView {
+  readonly version: string;
+  readonly commit: string;
+  /** `tailscale.hostname`, and the name of the cluster. */
+  readonly server: string;
+  readonly cluster: string;
+  readonly startedAt: string;
+  readonly uptimeSeconds: number;
+  readonly ready: boolean;
+  /** Why it is not ready. */
+  readonly reason?: string;
+  readonly leader: {
+    readonly leading: boolean;
+    /** As in the Lease: `tka-server/POD_UUID`. */
+    readonly holder?: string;
+    /** Since the lease last changed. Its holder renews it every 2 s. */
+    readonly silentSeconds?: number;
+  };
+  /** What the server follows in the cluster, and since when the API server has said nothing of it. */
+  readonly watches: readonly {
+    readonly resource: string;
+    readonly connected: boolean;
+    readonly silentSeconds: number;
+  }[];
+  readonly signIns: number;
+  /** Absent with plain http, and while there is none. */
+  readonly certificate?: { readonly until: string };
+  readonly apiServer: string;
+  /** The node of this server; absent without tailscaled, and before it has answered. */
+  readonly tailnet?: { readonly node: string; readonly name: string; readonly addresses: readonly string[] };
+  /** Absent without gossip. */
+  readonly mesh?: MemberCounts;
+}
+
+/** Answer to `members`. */
+export interface MembersView {
+  readonly members: readonly MemberOverview[];
+}
+
+/** Answer to `sign-ins`. */
+export interface SignInsView {
+  readonly signIns: readonly SignInOverview[];
+  /** Why the list may be old. */
+  readonly problem?: string;
+}
+
+/** What a status is made of. */
+export interface StatusSources {
+  readonly config: Config;
+  /** URL of the API server. */
+  readonly apiServer: string;
+  /** Why the server is not ready; undefined when it is. */
+  readonly unready: string | undefined;
+  readonly provisioner: Provisioner | undefined;
+  readonly mesh: Mesh | undefined;
+  /** When the certificate in use ends, in milliseconds of the epoch. */
+  readonly certificateUntil: number | undefined;
+  readonly tailnet: TailnetStatus | undefined;
+}
+
+const whole = (ms: number): number => Math.floor(ms / 1000);
+
+/** Returns the status of this process's server. */
+export function statusView(sources: StatusSources): StatusView {
+  const { config, apiServer, unready, provisioner, mesh, certificateUntil, tailnet } = sources;
+  const { version, commit } = versionInfo();
+  const uptimeMs = process.uptime() * 1000;
+  const lease = provisioner?.leaseHolder();
+  return {
+    version,
+    commit,
+    server: config.get('tailscale.hostname'),
+    cluster: clusterNameOf(config),
+    startedAt: new Date(Date.now() - uptimeMs).toISOString(),
+    uptimeSeconds: whole(uptimeMs),
+    ready: unready === undefined,
+    ...(unready !== undefined && { reason: unready }),
+    leader: {
+      leading: provisioner?.leading() ?? false,
+      ...(lease && { holder: lease.holder, silentSeconds: whole(lease.silentMs) }),
+    },
+    watches: [...(provisioner?.watches() ?? [])].map(([resource, { connected, silentMs }]) => ({
+      resource,
+      connected,
+      silentSeconds: whole(silentMs),
+    })),
+    signIns: provisioner?.overview().filter(({ state }) => state === 'active').length ?? 0,
+    ...(certificateUntil !== undefined && { certificate: { until: new Date(certificateUntil).toISOString() } }),
+    apiServer,
+    ...(tailnet && {
+      tailnet: { node: tailnet.self.dnsName, name: tailnet.name, addresses: tailnet.self.addresses },
+    }),
+    ...(mesh && { mesh: mesh.counts() }),
+  };
+}
+
+const ago = (seconds: number): string => `${shortDuration(seconds * 1000)} ago`;
+
+function leaderText({ leading, holder, silentSeconds = 0 }: StatusView['leader']): string {
+  if (leading) return 'yes';
+  if (holder === undefined) return 'no; the lease has no holder';
+  return `no; ${podOf(holder)} holds the lease${silentSeconds > 15 ? `, last renewed ${ago(silentSeconds)}` : ''}`;
+}
+
+/** Returns counts as people read them: `57 healthy, 1 dead`. */
+const countsText = (counts: MemberCounts): string =>
+  Object.entries(counts)
+    .filter(([state, count]) => count > 0 || state === 'healthy')
+    .map(([state, count]) => `${count} ${state}`)
+    .join(', ');
+
+/** Returns a status as lines of `name: value`. */
+export function statusText(view: StatusView): string {
+  const { tailnet, mesh, certificate } = view;
+  const rows: readonly (readonly [string, string])[] = [
+    ['Server', `${view.server}, cluster ${view.cluster}`],
+    ['Version', `${view.version} (commit ${view.commit})`],
+    ['Uptime', shortDuration(view.uptimeSeconds * 1000)],
+    ['Ready', view.ready ? 'yes' : `no: ${view.reason ?? ''}`],
+    ['Leader', leaderText(view.leader)],
+    ...view.watches.map(({ resource, connected, silentSeconds }): readonly [string, string] => [
+      `Watch on ${resource}`,
+      `${connected ? 'connected' : 'NOT CONNECTED'}, heard ${ago(silentSeconds)}`,
+    ]),
+    ['Sign-ins', String(view.signIns)],
+    ['Certificate', certificate === undefined ? 'none' : `until ${when(Date.parse(certificate.until))}`],
+    ['API server', view.apiServer],
+    [
+      'Tailnet',
+      tailnet === undefined
+        ? 'none'
+        : [`${tailnet.node} in ${tailnet.name || 'a tailnet without a name'}`, ...tailnet.addresses].join(', '),
+    ],
+    ['Mesh', mesh === undefined ? 'none' : countsText(mesh)],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length)) + 1;
+  return rows.map(([name, value]) => `${`${name}:`.padEnd(width)}  ${cleanText(value, 2_000)}\n`).join('');
+}
+
+/** Returns members as a table. */
+export function membersText({ members }: MembersView, now: number): string {
+  const rows = members.map(({ name, state, left, self, lastSeen, cluster = '', server = '', version = '', labels }) => [
+    self ? `${name} (this)` : name,
+    left ? 'left' : state,
+    shortDuration(Math.max(0, now - Date.parse(lastSeen))),
+    cluster || '-',
+    server || '-',
+    version || '-',
+    Object.entries(labels ?? {})
+      .map(([key, value]) => `${key}=${value}`)
+      .join(',') || '-',
+  ]);
+  return table(['NAME', 'STATE', 'AGE', 'CLUSTER', 'SERVER', 'VERSION', 'LABELS'], rows);
+}
+
+/** Returns sign-ins as a table. */
+export function signInsText({ signIns }: SignInsView, now: number): string {
+  const rows = signIns.map(({ login, username, role, state, until, account = '-', problem }) => [
+    login ?? username,
+    role,
+    until === undefined ? '-' : when(Date.parse(until), now),
+    account,
+    problem ?? (state === 'active' ? '-' : state),
+  ]);
+  return table(['LOGIN', 'ROLE', 'UNTIL', 'ACCOUNT', 'PROBLEM'], rows);
+}
