@@ -418,8 +418,15 @@ describe('/ready', () => {
       });
     // It is tried every second, and told once a minute.
     await cluster.until(() => cluster.missed >= 3);
+    const why = 'configmaps "cluster-info" is forbidden';
+    cluster.forbidden.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', why);
+    await expect
+      .poll(() => readyOf(it.health), { timeout: 10_000 })
+      .toEqual({ status: 'not ready', reason: `clusterInfo.apiEndpoint is not set, and ${why}` });
+    cluster.forbidden.clear();
     expect(it.server.lines.filter(({ msg }) => /ConfigMap could not be read$/.test(msg))).toMatchObject([
-      { msg: expect.stringMatching(/^clusterInfo.apiEndpoint is not set/), hints: [expect.stringMatching(/caData/)] },
+      { err: { message: expect.stringMatching(/does not exist$/) }, hints: [expect.stringMatching(/caData/)] },
+      { err: { message: why } },
     ]);
     const { cert } = await makeCertificates('api.example.com');
     const authority = Buffer.from(cert).toString('base64');

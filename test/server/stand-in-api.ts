@@ -25,6 +25,8 @@ export class StandInApi {
   readonly asked: URLSearchParams[] = [];
   /** Objects besides the sign-ins, by path. */
   readonly objects = new Map<string, unknown>([[kubeSystem, { metadata: { uid: kubeSystemUid } }]]);
+  /** Paths that are refused, with the reason: 403. */
+  readonly forbidden = new Map<string, string>();
   /** How often something was asked for that is not there. */
   missed = 0;
   readonly #server: Server;
@@ -36,6 +38,12 @@ export class StandInApi {
     this.#server = createServer((request, response) => {
       const { searchParams: query, pathname } = new URL(request.url ?? '', 'http://x');
       if (!pathname.endsWith('/tkasignins')) {
+        const reason = this.forbidden.get(pathname);
+        if (reason !== undefined) {
+          response.statusCode = 403;
+          response.end(JSON.stringify({ kind: 'Status', message: reason }));
+          return;
+        }
         const object = this.objects.get(pathname);
         if (object === undefined) this.missed++;
         for (const seen of this.#seen.splice(0)) seen();

@@ -7,8 +7,8 @@ import { makeCertificates } from '../../../src/sandbox/certificates.ts';
 import { type StandInCaller, startTailscaled } from '../../../src/sandbox/tailscaled.ts';
 import { traceTarget } from '../../../src/server/telemetry/traces.ts';
 import { freePort } from '../../fixtures/ports.ts';
-import { testFolder } from '../../fixtures/temporary.ts';
-import { ask, TkaServerProcess } from '../program.ts';
+import { fileFolder, testFolder } from '../../fixtures/temporary.ts';
+import { ask, program, TkaServerProcess } from '../program.ts';
 
 test.each([
   ['collector:4317', true, { grpc: true, url: 'http://collector:4317' }],
@@ -101,6 +101,15 @@ async function startCollector(credentials: ServerCredentials) {
   return { got, port, [Symbol.dispose]: () => server.forceShutdown() };
 }
 
+// A copy outside the project, as in the image: nothing but what is in the bundle can be loaded.
+const copy = path.join(fileFolder(), 'tka-server');
+const folderOf = (file: string) => path.join(path.dirname(file), 'lib');
+fs.mkdirSync(folderOf(copy));
+fs.copyFileSync(program, copy);
+fs.copyFileSync(path.join(folderOf(program), 'tka-server.cjs'), path.join(folderOf(copy), 'tka-server.cjs'));
+fs.symlinkSync(path.join(folderOf(program), 'node'), path.join(folderOf(copy), 'node'));
+const insteadOfProgram = ['sh', '-c', 'shift; exec "$0" "$@"', copy];
+
 /** A server whose traces go there, one request to it, and its end. */
 async function served(otel: object, env: Readonly<Record<string, string>> = {}) {
   const tailscaled = await startTailscaled({ whois: () => alice });
@@ -112,7 +121,8 @@ async function served(otel: object, env: Readonly<Record<string, string>> = {}) 
     health: { port: await freePort('127.0.0.1') },
     otel,
   };
-  await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath, ...env });
+  const all = { TS_SOCKET: tailscaled.socketPath, ...env };
+  await using server = new TkaServerProcess(config, all, undefined, insteadOfProgram);
   await server.said(/listening for the API/);
   const { status, headers } = await ask(`http://127.0.0.1:${port}/api/v1alpha1/cluster-info`);
   server.child.kill('SIGTERM');
