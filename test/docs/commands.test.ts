@@ -26,6 +26,10 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
   [/^kubectl delete crd /, 'needs an installed server: test/cluster/chart.test.ts'],
   [/^kubectl get clusterrolebindings /, 'needs an installed server: test/cluster/chart.test.ts'],
   [/^kubectl config view /, 'prints the cluster of the current context, and here is none of an administrator'],
+  [/^(?:curl .*releases\/latest|gh )/, 'needs a published release'],
+  [/^kubectl apply -f tka-k8s/, 'needs a published release: test/cluster/k8s.test.ts applies the file'],
+  [/^sed .*tka-k8s/, 'needs a published release: test/deploy/k8s.test.ts runs it'],
+  [/^(?:kubectl .*-n monitoring|curl .*localhost:9090)/, 'needs a Prometheus'],
   [/^tka-server /, 'needs a cluster: test/server/program.test.ts starts it'],
   [/completion (?:bash|fish)\b/, 'for a shell of one kind: test/cli/completion/shells.test.ts'],
 ];
