@@ -226,6 +226,7 @@ describe.skipIf(absent !== undefined)('Events', () => {
     try {
       for (let i = 0; i < 5; i++) await new Person(replica.url, { role }).token();
       // One at a time.
+      await vi.waitUntil(() => asked > 0, { timeout: 10_000, interval: 20 });
       expect(asked).toBe(1);
     } finally {
       held.resolve();

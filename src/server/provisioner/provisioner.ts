@@ -183,7 +183,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
   }
 
   /** One pass over a sign-in, told to those who count and log. */
-  async function pass(name: string, run: () => Promise<Reconciled>): Promise<TkaSignin | undefined> {
+  async function pass(name: string, run: () => Promise<Reconciled>, given?: TkaSignin): Promise<TkaSignin | undefined> {
     const start = performance.now();
     let failed = true;
     let again = false;
@@ -202,7 +202,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       }
       return signIn;
     } catch (error) {
-      const known = watch.get(name);
+      const known = watch.get(name) ?? given;
       const about = { name, login: known && loginOf(known), err: error };
       again = error instanceof Stale || isStatus(error, 409);
       failed = !again;
@@ -291,8 +291,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     index,
     namespace,
     log,
-    provide: (signIn) => pass(signIn.metadata.name, () => reconciler.provide(signIn)),
-    repair: ({ metadata: { name } }) => pass(name, () => reconciler.repair(name)),
+    provide: (signIn) => pass(signIn.metadata.name, () => reconciler.provide(signIn), signIn),
+    repair: (signIn) => pass(signIn.metadata.name, () => reconciler.repair(signIn.metadata.name), signIn),
     knownParts: (name) => reconciler.known(name),
     readParts: (name, signal) => reconciler.read(name, signal),
     release: (signIn) => reconciler.release(signIn),

@@ -343,42 +343,45 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     const { servers, port, healths } = await startedOn(['127.0.0.1'], { gossip: {} }, { KUBECONFIG: api.kubeconfig() });
     const [server] = servers as [TkaServerProcess];
     await api.watched();
-    const shown = async () => JSON.parse((await server.exec('sign-ins', '-o', 'json')).stdout) as SignInsView;
-    await expect.poll(async () => (await shown()).problem, { timeout: 20_000 }).toBeUndefined();
-    expect(await shown()).toEqual({
-      signIns: [
-        {
-          name: 'tka-user-alice',
-          login: 'alice@example.com',
-          username: 'tka-user-alice',
-          role: 'view',
-          state: 'active',
-          until: rfc3339(now + 3_600_000),
-        },
-      ],
-    });
+    const shown = async (command: string) => JSON.parse((await server.exec(command, '-o', 'json')).stdout);
+    // Where the machine is slow, the watch on this silent stand-in may break, and is taken up again.
+    const soon = { timeout: 60_000 };
+    await expect
+      .poll(() => shown('sign-ins'), soon)
+      .toEqual({
+        signIns: [
+          {
+            name: 'tka-user-alice',
+            login: 'alice@example.com',
+            username: 'tka-user-alice',
+            role: 'view',
+            state: 'active',
+            until: rfc3339(now + 3_600_000),
+          },
+        ],
+      } satisfies SignInsView);
     expect((await server.exec('sign-ins')).stdout).toMatch(
       /^LOGIN +ROLE +UNTIL +ACCOUNT +PROBLEM\nalice@example\.com +view +\d{4}-.* UTC, in \w+ +- +-\n$/,
     );
-    const { stdout } = await server.exec('status', '-o', 'json');
-    expect(JSON.parse(stdout)).toEqual({
-      version: expect.any(String),
-      commit: expect.any(String),
-      server: 'tka-0',
-      cluster: 'tka-0',
-      startedAt: expect.any(String),
-      uptimeSeconds: expect.any(Number),
-      ready: expect.any(Boolean),
-      ...(JSON.parse(stdout).ready === false && { reason: expect.any(String) }),
-      leader: expect.objectContaining({ leading: false }),
-      watches: ['tkasignins', 'serviceaccounts', 'clusterrolebindings'].map((resource) => ({
-        resource,
-        connected: resource === 'tkasignins',
-        silentSeconds: expect.any(Number),
-      })),
-      signIns: 1,
-      apiServer: api.url,
-    });
+    await expect
+      .poll(() => shown('status'), soon)
+      .toEqual({
+        version: expect.any(String),
+        commit: expect.any(String),
+        server: 'tka-0',
+        cluster: 'tka-0',
+        startedAt: expect.any(String),
+        uptimeSeconds: expect.any(Number),
+        ready: true,
+        leader: { leading: false },
+        watches: ['tkasignins', 'serviceaccounts', 'clusterrolebindings'].map((resource) => ({
+          resource,
+          connected: resource === 'tkasignins',
+          silentSeconds: expect.any(Number),
+        })),
+        signIns: 1,
+        apiServer: api.url,
+      });
     expect((await server.exec('status')).stdout).toMatch(/^Mesh: +none$/m);
     const members = await server.exec('members');
     expect(members).toEqual({

@@ -3,8 +3,10 @@ import type { Caller } from '../../../src/server/http/contract.ts';
 import { IndexByLogin } from '../../../src/server/provisioner/index-by-login.ts';
 import type { TkaSignin } from '../../../src/server/provisioner/objects.ts';
 import { namesOf } from '../../../src/server/provisioner/objects.ts';
+import { overviewOf } from '../../../src/server/provisioner/overview.ts';
 import { ownerOfBinding } from '../../../src/server/provisioner/parts.ts';
 import {
+  conditionsOf,
   endFor,
   endOf,
   exceeds,
@@ -301,5 +303,64 @@ describe('whose a binding is', () => {
     ['an administrator’s', binding('viewers'), undefined],
   ])('%s', (_, it, owner) => {
     expect(ownerOfBinding(it, 'tka')).toBe(owner);
+  });
+});
+
+describe('what an administrator sees of a sign-in', () => {
+  const noted = (more: Record<string, string>): TkaSignin => {
+    const { metadata, ...rest } = fresh();
+    return { ...rest, metadata: { ...metadata, annotations: { ...metadata.annotations, ...more } } };
+  };
+  const settled = (() => {
+    const signIn = fresh();
+    const status = statusOf(signIn, at);
+    return { ...signIn, ...(status && { status }) };
+  })();
+  const owner = { apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', uid: 'u1' };
+  const account = (uid: string) => ({
+    metadata: { name: 'tka-user-alice', uid: 'a1', resourceVersion: '1', ownerReferences: [{ ...owner, uid }] },
+  });
+  const until = rfc3339(at + 1_800_000);
+
+  it.each<[string, TkaSignin, object]>([
+    ['in force', settled, { state: 'active', until, login: 'alice@example.com' }],
+    ['not provisioned yet', fresh(), { state: 'pending', until }],
+    [
+      'blocked',
+      noted({ 'tka.specht-labs.de/problem': 'the name is taken\nremove it\nor wait' }),
+      { state: 'blocked', problem: 'the name is taken', advice: ['remove it', 'or wait'] },
+    ],
+    [
+      'being deleted',
+      { ...settled, metadata: { ...settled.metadata, deletionTimestamp: rfc3339(at) } },
+      { state: 'ending', until },
+    ],
+    ['over', withStatus(fresh(), at, at - 1_000), { state: 'ending' }],
+    ['made by hand', byHand, { state: 'pending', username: 'alice' }],
+  ])('%s', (_, signIn, expected) => {
+    const seen = overviewOf(signIn, undefined, at + 1);
+    expect(seen).toMatchObject({ name: 'tka-user-alice', username: 'alice', role: 'viewer', ...expected });
+    expect(seen).not.toHaveProperty('account');
+  });
+
+  it('its account, and not that of another sign-in', () => {
+    expect(overviewOf(settled, account('u1'), at)).toMatchObject({ account: 'tka-user-alice' });
+    expect(overviewOf(settled, account('u2'), at)).not.toHaveProperty('account');
+  });
+
+  it('a condition keeps its time while its status stays, and leaves others as they are', () => {
+    const yes = { status: 'True', reason: 'Provisioned', message: 'x' } as const;
+    const other = { ...yes, type: 'Other', lastTransitionTime: rfc3339(at - 5_000) };
+    const withOther = { ...settled, status: { ...settled.status, conditions: [other] } };
+    const first = conditionsOf(withOther, yes, at);
+    expect(first).toEqual([other, { ...yes, type: 'Ready', lastTransitionTime: rfc3339(at) }]);
+    const later = { ...settled, status: { ...settled.status, conditions: first } };
+    expect(conditionsOf(later, { ...yes, message: 'y' }, at + 9_000)[1]).toMatchObject({
+      message: 'y',
+      lastTransitionTime: rfc3339(at),
+    });
+    expect(conditionsOf(later, { ...yes, status: 'False' }, at + 9_000)[1]).toMatchObject({
+      lastTransitionTime: rfc3339(at + 9_000),
+    });
   });
 });
