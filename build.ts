@@ -180,6 +180,11 @@ async function buildDist(): Promise<void> {
       fs.copyFileSync(process.execPath, ours);
     }
   }
+  // Where the system has no libatomic: krew/own-node.ts.
+  const beside = path.dirname(process.execPath);
+  for (const name of fs.readdirSync(beside).filter((name) => /^lib[\w+]+\.so\.\d+$/.test(name))) {
+    fs.copyFileSync(path.join(beside, name), path.join(lib, name));
+  }
   fs.writeFileSync(
     path.join(dist, 'kubectl-tka'),
     launcher(process.platform === 'darwin' ? 'darwin' : 'linux', 'bundle'),

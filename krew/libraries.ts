@@ -221,8 +221,9 @@ async function fetchInto(work: string, missing: readonly Package[]): Promise<voi
 export async function debianMirror(): Promise<string> {
   const given = process.env.TKA_DEBIAN_MIRROR;
   if (given !== undefined) return given;
-  const { stdout } = await run('apt-get', ['indextargets', '--format', '$(SITE)', 'Created-By: Packages']);
-  const mirror = stdout.split('\n').find((site) => /\/debian\/?$/.test(site));
+  // Its sources, which it also knows where no list has been fetched yet, as in images of containers.
+  const { stdout } = await run('apt-get', ['--print-uris', 'update']);
+  const mirror = /^'(\S+\/debian)\/dists\//m.exec(stdout)?.[1];
   if (mirror !== undefined) return mirror;
   throw new Unavailable(
     'apt knows no mirror of Debian, whose packages its libraries are from',

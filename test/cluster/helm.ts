@@ -32,6 +32,13 @@ export const chart = path.join(deploy, 'chart');
 /** Values of a chart. */
 export type Values = Readonly<Record<string, unknown>>;
 
+/** Finds or builds the program, and returns its path. Throws when a build fails. */
+export async function helmProgram(): Promise<string> {
+  const onPath = spawnSync('helm', ['version', '--short'], { encoding: 'utf8' });
+  if (onPath.status === 0 && onPath.stdout.startsWith('v4.')) return 'helm';
+  return (await buildOnce(build, (line) => void process.stderr.write(`${line}\n`))).helm;
+}
+
 export class Helm {
   readonly #file: string;
   readonly #folder = makeFolder();
@@ -42,10 +49,7 @@ export class Helm {
 
   /** Finds or builds it. Throws when a build fails. */
   static async find(): Promise<Helm> {
-    const onPath = spawnSync('helm', ['version', '--short'], { encoding: 'utf8' });
-    if (onPath.status === 0 && onPath.stdout.startsWith('v4.')) return new Helm('helm');
-    const { helm } = await buildOnce(build, (line) => void process.stderr.write(`${line}\n`));
-    return new Helm(helm);
+    return new Helm(await helmProgram());
   }
 
   /** Runs it with a kubeconfig, if any. Returns stdout; throws an Error with what it printed on stderr. */

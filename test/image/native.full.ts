@@ -1,4 +1,4 @@
-// npm run test:image: builds the image from a base image that is made of Debian's packages, starts it as its pod would, and
+// npm run test:debian: builds the image from a base image that is made of Debian's packages, starts it as its pod would, and
 // reads what its SBOM says.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';

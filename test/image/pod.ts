@@ -21,7 +21,12 @@ export function obstacle(...more: string[]): string | undefined {
 export const named = (what: string, why: string | undefined) => (why === undefined ? what : `${what} (${why})`);
 /** Makes a Debian system of an architecture and some packages in a folder that is not there yet. */
 export function debian(into: string, architecture: string, packages: readonly string[], variant: string): void {
-  const args = [`--architectures=${architecture}`, `--variant=${variant}`, `--include=${packages.join(',')}`];
+  const args = [
+    `--architectures=${architecture}`,
+    `--variant=${variant}`,
+    `--include=${packages.join(',')}`,
+    '--dpkgopt=force-unsafe-io',
+  ];
   execFileSync('mmdebstrap', [...args, release, into], { stdio: 'pipe' });
 }
 

@@ -17,11 +17,21 @@ export const needsRoots =
       : ['mmdebstrap', 'unshare', 'chroot'].find((name) => !onPath(name));
 
 // Debian 11 has glibc 2.31: of the releases that mirrors have, the nearest to 2.28.
-const suite = 'bullseye';
+const oldest = 'bullseye';
 
-/** Makes a root once, and returns its path: `~/.cache/tka-roots/bullseye-amd64`. Nothing may be written there. */
-export async function debianRoot(arch: 'amd64' | 'arm64', ...options: readonly string[]): Promise<string> {
-  const folder = path.join(os.homedir(), '.cache', 'tka-roots', `${suite}-${arch}`);
+/** Makes a root of the oldest Debian once, and returns its path. Nothing may be written there. */
+export function debianRoot(arch: 'amd64' | 'arm64', ...options: readonly string[]): Promise<string> {
+  return rootOf(oldest, arch, `${oldest}-${arch}`, options);
+}
+
+/** Makes a root of a release of Debian once, and returns its path: `~/.cache/tka-roots/NAME`. Nothing may be written there. */
+export async function rootOf(
+  suite: string,
+  arch: 'amd64' | 'arm64',
+  name: string,
+  options: readonly string[],
+): Promise<string> {
+  const folder = path.join(os.homedir(), '.cache', 'tka-roots', name);
   if (fs.existsSync(folder)) return folder;
   fs.mkdirSync(path.dirname(folder), { recursive: true });
   const work = fs.mkdtempSync(`${folder}.`);
@@ -44,10 +54,12 @@ export interface Place {
   readonly home: string;
   /** Shell commands that change the root for this run only, whose path is $root. */
   readonly prepare?: string;
+  /** Milliseconds that a command may take, two minutes by default. */
+  readonly longest?: number;
 }
 
 /** Runs a command in a root, with mounts and process IDs of its own, this machine's network, and nothing else. */
-export function runIn({ root, opt, home, prepare = '' }: Place, ...command: readonly string[]): Promise<Ran> {
+export function runIn({ root, opt, home, prepare = '', longest }: Place, ...command: readonly string[]): Promise<Ran> {
   const script = `
 set -e
 root=$1 opt=$2 home=$3
@@ -64,5 +76,5 @@ ${prepare}
 exec chroot "$root" "$@"`;
   const own = ['--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', script, 'sh', root, opt, home, ...command];
   const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', NO_PROXY: '127.0.0.1', no_proxy: '127.0.0.1' };
-  return start('unshare', own, env).ran;
+  return start('unshare', own, env, longest === undefined ? {} : { longest }).ran;
 }
