@@ -1,13 +1,18 @@
 // The Helm chart: it renders what kustomize renders, takes the values of TKA's guides, and a real API server accepts it.
 import * as fs from 'node:fs';
+import { createServer } from 'node:http';
 import * as path from 'node:path';
-import type { KubernetesObject, V1Container, V1PodSpec } from '@kubernetes/client-node';
+import type { KubernetesObject, V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node';
+import { Registry } from 'prom-client';
 import { test as base, beforeAll, describe, expect } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { clusterNameOf, loadConfig } from '../../src/server/config/config.ts';
+import { close, listen } from '../../src/server/http/listen.ts';
+import { createHealth } from '../../src/server/telemetry/health.ts';
 import { misfits } from '../deploy/consistency.ts';
 import { allOf, configIn, deploy, only, overlay, render } from '../deploy/render.ts';
 import { unrestricted } from '../deploy/restricted.ts';
+import { start } from '../fixtures/program.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 import { as, ownCluster } from './deployed.ts';
 import { chart, Helm, objectsIn, type Values } from './helm.ts';
@@ -206,6 +211,38 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     [{ tka: { gossip: { bootstrapPeers: 'tka-prod-us:7946' } } }, /bootstrapPeers/],
   ] as const)('refuses %j', async ([values, problem]) => {
     await expect(helm.run(['template', 'tka', chart], values)).rejects.toThrow(problem);
+  });
+
+  test('has a test that fails while the server is not ready, and runs where the servers run', async ({ cluster }) => {
+    const text = await helm.run(['template', 'tka', chart, '--show-only', 'templates/tests/ready.yaml']);
+    const pod = objectsIn(text).find(({ kind }) => kind === 'Pod') as V1Pod | undefined;
+    const [container] = pod?.spec?.containers ?? [];
+    if (pod?.spec === undefined || container === undefined) throw new Error('no pod');
+    expect(unrestricted(pod.spec)).toEqual([]);
+    const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default' } };
+    await cluster.kube.create('/api/v1/namespaces/tka-system/serviceaccounts', account);
+    // The namespace enforces the restricted standard.
+    await cluster.kube.create('/api/v1/namespaces/tka-system/pods?dryRun=All', pod);
+    const [node, ...args] = container.command ?? [];
+    expect(node).toBe('/opt/tka/lib/node');
+    expect(args.join(' ')).toContain('http://tka-server:8080/ready');
+    let problem: string | undefined = 'there is no certificate yet';
+    const metrics = { server: new Registry(), controller: new Registry() };
+    const server = createServer(createHealth({ unready: () => problem, metrics }));
+    const port = await listen(server, '127.0.0.1', 0);
+    const run = () =>
+      start(
+        process.execPath,
+        args.map((arg) => arg.replace('tka-server:8080', `127.0.0.1:${port}`)),
+        {},
+      ).ran;
+    try {
+      expect(await run()).toMatchObject({ status: 1, stdout: expect.stringMatching(/^503 .*no certificate yet/) });
+      problem = undefined;
+      expect(await run()).toMatchObject({ status: 0, stdout: expect.stringMatching(/^200 /) });
+    } finally {
+      await close(server);
+    }
   });
 
   test('has no problem that helm lint finds', async () => {
