@@ -177,7 +177,7 @@ describe('the commands of the documents', () => {
         using home = new Home();
         for (const { text } of commands) {
           const { shown, status } = await type(home, net.placed(text), net.env);
-          expect(`${shown}[${status}]`, text).toMatch(/\[0\]$/);
+          expect(`${shown}[${status}]`, `${text} (if it cannot be run here, "elsewhere" says why)`).toMatch(/\[0\]$/);
         }
       });
 

@@ -1,6 +1,5 @@
 // The memberlist as JSON, and as a page of clusters with their servers. Every member writes into it: all of it is text to
 // be escaped, none of it is a link.
-import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { MemberRow } from '../../tka/types.ts';
@@ -50,23 +49,37 @@ const classes = ['', ' class="labels"', ' class="state"', ' class="server"', ' c
  */
 export function memberlistPage(request: IncomingMessage, rows: readonly MemberRow[], now: number): RouteAnswer {
   const query = cleanText(new URLSearchParams((request.url ?? '').split('?').slice(1).join('?')).get('q') ?? '', 200);
+  const totals = inWords
+    .map((state) => [state, rows.filter((row) => stateOf(row) === state).length] as const)
+    .filter(([, count]) => count > 0);
+  const total = totals.map(([state, count]) => `${count} ${state}`).join(', ') || 'no servers';
+  const links = totals.map(([state, count]) => `<a class="${state}" href="?q=${state}">${count} ${state}</a>`);
+  // The same within a minute, as long as the page would say the same of every member.
+  const same = [Math.floor(now / 60_000), query, rows.map((row) => ({ ...row, lastSeen: seenOf(row, now) }))];
+  return pageAnswer(request, {
+    title: `${total} · TKA clusters`,
+    path: statusPath,
+    hasStatus: true,
+    head: `${iconLink(rows.some(({ state }) => state !== 'healthy') ? 'dead' : 'healthy')}
+<noscript><meta http-equiv="refresh" content="60"></noscript>`,
+    body: () => `<h1>${links.join(', ') || total}</h1>\n${listMarkup(rows, query, now)}`,
+    script: statusScript,
+    content: JSON.stringify(same),
+  });
+}
+
+function listMarkup(rows: readonly MemberRow[], query: string, now: number): string {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const clusters = clustersOf(rows);
   const matches = clusters.map((cluster) => {
     const text = textOf(cluster);
     return words.every((word) => text.includes(word));
   });
-  const totals = inWords
-    .map((state) => [state, rows.filter((row) => stateOf(row) === state).length] as const)
-    .filter(([, count]) => count > 0);
-  const total = totals.map(([state, count]) => `${count} ${state}`).join(', ') || 'no servers';
-  const links = totals.map(([state, count]) => `<a class="${state}" href="?q=${state}">${count} ${state}</a>`);
   const of = counted(clusters.length, 'cluster');
   const all = `${counted(rows.length, 'server')} in ${of}`;
   const shown = matches.filter(Boolean).length;
   const heads = columns.map((name, i) => `<th scope="col"${classes[i]}>${name}</th>`).join('');
-  const body = `<h1>${links.join(', ') || total}</h1>
-<p class="count" role="status" data-all="${all}" data-of="${of}">${words.length === 0 ? all : `${shown} of ${of}`}</p>
+  return `<p class="count" role="status" data-all="${all}" data-of="${of}">${words.length === 0 ? all : `${shown} of ${of}`}</p>
 <p class="live away" role="status"></p>
 <form method="get" role="search">
 <label for="q">Filter</label>
@@ -83,18 +96,6 @@ ${clusters.map((cluster, i) => clusterBody(cluster, matches[i] === true, now)).j
 <p>Sign in: <code>kubectl tka login NAME</code>. The same list as JSON: <code>curl</code> this address.</p>
 <p>As of ${timeOf(now, `${new Date(now).toISOString().slice(11, 16)} UTC`)}.<noscript> The page reloads every minute.</noscript></p>
 </footer>`;
-  // The same within a minute, as long as the page would say the same of every member.
-  const same = [Math.floor(now / 60_000), query, rows.map((row) => ({ ...row, lastSeen: seenOf(row, now) }))];
-  return pageAnswer(request, {
-    title: `${total} · TKA clusters`,
-    path: statusPath,
-    hasStatus: true,
-    head: `${iconLink(rows.some(({ state }) => state !== 'healthy') ? 'dead' : 'healthy')}
-<noscript><meta http-equiv="refresh" content="60"></noscript>`,
-    body,
-    script: statusScript,
-    content: createHash('sha256').update(JSON.stringify(same)).digest('base64'),
-  });
 }
 
 const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;

@@ -325,7 +325,7 @@ ${Object.entries(openApi.components.schemas)
   .map(([name, each]) => schemaMarkup(name, each))
   .join('\n')}
 </section>`;
-  return pageAnswer(request, { title, path: documentPath, hasStatus, body });
+  return pageAnswer(request, { title, path: documentPath, hasStatus, body: () => body, content: body });
 }
 
 const idOf = ({ status }: { readonly status: string }): string => `error-${status}`;

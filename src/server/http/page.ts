@@ -133,14 +133,14 @@ export interface Page {
   readonly path: string;
   /** Whether the server has a status page to lead to. */
   readonly hasStatus: boolean;
-  /** Markup. */
-  readonly body: string;
+  /** Returns the markup. Not asked for where the browser has it. */
+  readonly body: () => string;
   /** Markup for the head. */
   readonly head?: string;
   /** What the page may run, besides showing itself. It may ask this server again, and nobody else. */
   readonly script?: string;
-  /** What the page shows; a page that shows the same has not changed. Default: the body. */
-  readonly content?: string;
+  /** What the page shows: one that shows the same has not changed. */
+  readonly content: string;
 }
 
 // A browser that is shown no icon asks for one. The dot has the colour of the worst state.
@@ -155,15 +155,14 @@ export const iconLink = (state: 'healthy' | 'dead' = 'healthy'): string =>
 
 /** Answers with a page; with 304 if the browser has one that shows the same. */
 export function pageAnswer(request: IncomingMessage, page: Page): RouteAnswer {
-  const { title, path, hasStatus, body, head = iconLink(), script } = page;
-  const content = page.content ?? body;
-  // Weak: times move on while a page stays the same.
-  const tag = `W/"${digest([style, script, title, content].join('\n')).slice(0, 27)}"`;
-  const headers = { ETag: tag, 'Cache-Control': 'private, no-cache' };
-  if (isKnown(request.headers['if-none-match'], tag)) return { status: 304, headers };
+  const { title, path, hasStatus, body, content, head = iconLink(), script } = page;
   const link = (to: string, text: string): string =>
     `<a href="${to}"${to === path ? ' aria-current="page"' : ''}>${text}</a>`;
-  const links = [...(hasStatus ? [link(statusPath, 'Clusters')] : []), link(documentPath, 'API')];
+  const links = [...(hasStatus ? [link(statusPath, 'Clusters')] : []), link(documentPath, 'API')].join('');
+  // Weak: times move on while a page stays the same.
+  const tag = `W/"${digest([style, script, title, links, content].join('\n')).slice(0, 27)}"`;
+  const headers = { ETag: tag, 'Cache-Control': 'private, no-cache' };
+  if (isKnown(request.headers['if-none-match'], tag)) return { status: 304, headers };
   const policy = [
     "default-src 'none'",
     `style-src ${styleSource}`,
@@ -192,9 +191,9 @@ ${head}
 <style>${style}</style>
 </head>
 <body>
-<nav aria-label="Pages"><b>TKA</b>${links.join('')}</nav>
+<nav aria-label="Pages"><b>TKA</b>${links}</nav>
 <main>
-${body}
+${body()}
 </main>${script === undefined ? '' : `\n<script>${script}</script>`}
 </body>
 </html>

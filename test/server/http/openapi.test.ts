@@ -84,4 +84,7 @@ test('a browser that has the page is told that it has not changed', async () => 
   const { headers } = await ask('GET', '/swagger', { accept: 'text/html' });
   const again = { accept: 'text/html', 'if-none-match': headers.etag as string };
   expect(await ask('GET', '/swagger', again)).toMatchObject({ status: 304, body: '' });
+  // With gossip it has another link.
+  await serve({ members: () => members });
+  expect((await ask('GET', '/swagger', again)).status).toBe(200);
 });
