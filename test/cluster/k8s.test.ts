@@ -67,5 +67,17 @@ describe.skipIf(absent !== undefined)('tka-k8s.yaml', () => {
     const role = await run('get', 'clusterrolebinding', `${person.name}-binding`, '-o', 'jsonpath={.roleRef.name}');
     expect(role.stdout).toBe('view');
     expect((await person.logout()).status).toBe(200);
+
+    const metrics = await (await fetch(`${healthUrl}/metrics/controller`)).text();
+    for (const line of [
+      'tka_service_accounts_created_total 1',
+      'tka_service_accounts_deleted_total 1',
+      'tka_user_signins_total{cluster_role="view"} 1',
+      'tka_watch_connected{resource="tkasignins"} 1',
+      'tka_watch_connected{resource="serviceaccounts"} 1',
+      'tka_watch_connected{resource="clusterrolebindings"} 1',
+      'controller_runtime_reconcile_errors_total{controller="tkasignin"} 0',
+    ])
+      expect(metrics).toContain(`\n${line}\n`);
   });
 });

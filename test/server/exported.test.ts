@@ -122,9 +122,9 @@ const queries: (readonly [string, string])[] = [
   }),
 ];
 
-describe('metrics', () => {
-  // Elsewhere the system tells less about a process.
-  scraped.skipIf(process.platform !== 'linux')('are those that the page lists', ({ families }) => {
+// Elsewhere the system tells less about a process.
+describe.skipIf(process.platform !== 'linux')('metrics', () => {
+  scraped('are those that the page lists', ({ families }) => {
     const page = listed();
     const typed = (of: Families) => [...of].map(([name, { type }]) => `${name} ${type}`).sort();
     expect(typed(families)).toEqual(typed(page));
