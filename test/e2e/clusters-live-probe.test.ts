@@ -427,7 +427,8 @@ describe.concurrent('many', () => {
       return pty.screen.text();
     };
     const [loud, quiet] = await Promise.all([seen([]), seen(['-q'])]);
-    expect(loud).toBe('probed 2 of 3 servers …');
+    // A line each second: a busy machine shows several.
+    expect(loud).toMatch(/^probed [0-3] of 3 servers …(?:\nprobed [0-3] of 3 servers …)*$/);
     expect(quiet).toBe('');
   });
 });
