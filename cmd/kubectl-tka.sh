@@ -256,7 +256,7 @@ set -- "$tka_lib/kubectl-tka" --started-as "$tka_self" "$@" # executable
 if [ ! -f "$1" ] || [ ! -s "$1" ] || [ ! -x "$1" ]; then
   tka_fault='cannot be run'
   [ -e "$1" ] || tka_fault='is missing'
-  echo "error: this installation is not whole: $1 $tka_fault" >&2
+  echo "error: incomplete installation: $1 $tka_fault" >&2
   echo 'hint: install it again' >&2
   exit 1
 fi

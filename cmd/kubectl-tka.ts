@@ -29,7 +29,7 @@ if (!served) {
       (status) => process.exit(status),
       (error) => {
         process.stderr.write(
-          `error: this installation is not whole: ${String(error).split('\n', 1)[0]}\nhint: install it again\n`,
+          `error: incomplete installation: ${String(error).split('\n', 1)[0]}\nhint: install it again\n`,
         );
         process.exit(1);
       },

@@ -53,7 +53,7 @@ export async function makePackages(
         beside = await libraries(target);
       } catch (reason) {
         if (!(reason instanceof Unavailable)) throw reason;
-        if (!allowMissing) throw new Failed(`${target.name} cannot be made: ${reason.message}`, reason.hint);
+        if (!allowMissing) throw new Failed(`${target.name} cannot be created: ${reason.message}`, reason.hint);
         leftOut.push({ target, reason });
         continue;
       }

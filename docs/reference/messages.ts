@@ -90,7 +90,9 @@ export function messagesOf(code: string): Message[] {
         return;
       }
       const inner =
-        node.type === 'NewExpression' ? 'error' : ({ warn: 'warning', notice: 'notice', hint: 'hint' } as const)[name];
+        node.type === 'NewExpression' && name !== 'Option'
+          ? 'error'
+          : ({ warn: 'warning', notice: 'notice', hint: 'hint' } as const)[name];
       for (const child of children(node)) visit(child, child === node.callee ? kind : (inner ?? kind));
       return;
     }

@@ -21,7 +21,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .option('--tailnet <suffix>', "the tailnet's DNS suffix, as in example.ts.net")
     .option('-c, --config <file>', 'configuration file')
     .option('--kubeconfig <file>', 'kubeconfig file')
-    .option('--debug', 'tell the whole story on stderr')
+    .option('--debug', 'verbose debug output on stderr')
     .option('-q, --quiet', 'no notices')
     .helpOption('-h, --help', 'show help')
     .helpCommand(false)
@@ -70,9 +70,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
   program
     .command('credential')
     .summary('print a token for kubectl (called by kubectl)')
-    .description(
-      'Print an ExecCredential with a token for a cluster. kubectl calls this by itself: the context says so.',
-    )
+    .description('Print an ExecCredential with a token for a cluster. kubectl calls this as the context says.')
     .option('--server <url>', 'TKA server')
     .option('--api-server <url>', 'the API server that the token must be for')
     .allowExcessArguments(false)

@@ -40,10 +40,7 @@ export interface Spec {
 export const output = (...formats: string[]) =>
   new Option('-o, --output <format>', `output format: ${formats.join('|')}`).choices(formats);
 
-const insecure = new Option(
-  '--insecure-skip-tls-verify',
-  'allow this one cluster to be reached without TLS verification, if its TKA server asks for that',
-);
+const insecure = new Option('--insecure-skip-tls-verify', 'allow this cluster to disable TLS verification');
 
 const execCommand = new Option(
   '--exec-command <command>',
@@ -57,7 +54,7 @@ export const specs: readonly Spec[] = [
     summary: 'sign in to a cluster and write its context into the kubeconfig',
     description: `Sign in to a cluster and write its context into the kubeconfig.
 
-NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server, or its URL. Without one, the configured server is meant, or the only one that the tailnet has. Several are signed in to without a change of the current context. The kubeconfig gets no token: kubectl asks this program for one when it needs it.`,
+NAME is a cluster (see "%p clusters"), the host name of a TKA server, or its URL. The default is the configured server, or the only one in the tailnet. With several names, the current context does not change. The kubeconfig never contains a token: kubectl asks this program for one.`,
     examples: `  # Sign in to the cluster of the configured TKA server
   %p login
 
@@ -86,7 +83,7 @@ NAME is the name of a cluster (see "%p clusters"), the host name of a TKA server
     summary: 'sign out of a cluster, and stay signed out until the next login',
     description: `Sign out of a cluster: revoke the sign-in on its TKA server and delete the token on this machine. kubectl is then refused until the next login.
 
-NAME is a context, a cluster, a host name or a URL. Without one, the current context is meant if it is one of ours, else the configured server.`,
+NAME is a context, a cluster, a host name or a URL. Without one, the current context is used if it is managed, else the configured server.`,
     examples: `  # Sign out of the current context's cluster
   %p logout
 
@@ -104,22 +101,22 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
     summary: 'list all clusters that the TKA server knows',
     description: `List all clusters that the TKA server knows, with your context and your session for each.
 
-With --probe each cluster's TKA server is asked how it is: whether it answers and how fast, its certificate, its version, and whether you are signed in. Nothing is changed by that. With --watch, as with kubectl get, the list is followed by a line for each cluster that changes, until Ctrl-C; with -o json or yaml it is a document for each.`,
+With --probe, ask each cluster's TKA server for its latency, certificate and version, and whether you are signed in; this changes nothing. With --watch, print a line for each cluster that changes, until Ctrl-C; with -o json or yaml, a document for each.`,
     examples: `  # List all clusters
   %p clusters
 
   # List the production clusters in one of two regions
   %p clusters -l 'environment=production,region in (us-west-2,eu-central-1)'
 
-  # How the staging clusters are, and what changes
+  # Watch the health of the staging clusters
   %p clusters -l environment=staging --probe --watch
 
-  # The same for a script
+  # For a script
   %p clusters -o json`,
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
-      new Option('--probe', 'ask the TKA server of each cluster how it is'),
-      new Option('-w, --watch', 'after the list, show what changes, until Ctrl-C'),
+      new Option('--probe', 'ask each TKA server for its health'),
+      new Option('-w, --watch', 'after listing, watch for changes until Ctrl-C'),
       output('wide', 'json', 'yaml', 'name'),
     ],
     load: async () => (await import('./commands/clusters.ts')).clusters,
@@ -127,21 +124,21 @@ With --probe each cluster's TKA server is asked how it is: whether it answers an
   {
     name: 'sync',
     summary: 'write a context for every cluster, and keep them up to date',
-    description: `Write a context for every cluster into the kubeconfig, in one go and without signing in: kubectl does that when it first needs a token. Run it again to bring them up to date. The current context stays what it is.
+    description: `Write a context for every cluster into the kubeconfig, without signing in: kubectl does that on first use. Run it again to update them. The current context does not change.
 
-A cluster whose TKA server, API server or CA has changed is shown and left as it is until --accept-changes. A member that does not answer keeps its context. Exit status 1 means that something is left to do; members that the list calls dead, suspected or missing may be silent. Contexts keep their names unless a template is given.`,
+A changed TKA server, API server or CA is shown, and applied only with --accept-changes. A cluster that does not answer keeps its context. The exit status is 1 if a cluster could not be synced, unless the list calls it dead, suspected or missing. Contexts keep their names unless a template is given.`,
     examples: `  # A context for every cluster
   %p sync
 
-  # Only the production clusters, and first a look at what would change
+  # Only the production clusters; show first what would change
   %p sync -l environment=production --dry-run
 
-  # Contexts named after labels; those of clusters that are listed no longer go
+  # Name contexts after labels, and remove those of clusters that are no longer listed
   %p sync --context-template '{labels.environment}-{labels.region}' --prune`,
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
-      new Option('--prune', 'remove contexts of ours whose cluster is listed no longer'),
-      new Option('--dry-run', 'write nothing, and print a diff'),
+      new Option('--prune', 'remove managed contexts of clusters that are no longer listed'),
+      new Option('--dry-run', 'print a diff and write nothing'),
       new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
       new Option('--accept-changes', 'take over servers and CAs that have changed'),
       execCommand,
@@ -152,17 +149,17 @@ A cluster whose TKA server, API server or CA has changed is shown and left as it
     name: 'use',
     args: '[name]',
     summary: 'switch to the context of a cluster',
-    description: `Switch to the context of a cluster. A cluster that has none yet gets one; kubectl signs in when it first needs to.
+    description: `Switch to the context of a cluster. A cluster without a context gets one; kubectl signs in on first use.
 
-NAME is the name of a cluster or of a context, or the beginning of one; - is the context before this one. Without NAME, choose from a list: type to filter it.`,
+NAME is the name of a cluster or a context, or the start of one; - is the previous context. Without NAME, choose from a list; type to filter it.`,
     examples: `  # Choose from a list
   %p use
 
-  # Switch to a cluster by its name, or by what only its name begins with
+  # Switch to a cluster by its name or a unique prefix
   %p use prod-us
   %p use st
 
-  # Go back to the context before
+  # Switch back to the previous context
   %p use -`,
     load: async () => (await import('./commands/use.ts')).use,
   },
@@ -170,9 +167,9 @@ NAME is the name of a cluster or of a context, or the beginning of one; - is the
     name: 'exec',
     args: '[name...]',
     summary: 'run one kubectl command against many clusters',
-    description: `Run one kubectl command against many clusters: those that are named, those that a selector chooses, or all.
+    description: `Run one kubectl command against many clusters: by name, by selector, or all.
 
-What follows -- is given to kubectl. Each line of its output is preceded by the cluster's name. The exit status is 0 only if every cluster's command ended so. A cluster that you have logged out of is not signed in to.`,
+Everything after -- goes to kubectl. Each output line starts with the cluster's name. The exit status is 0 only if the command succeeded on every cluster. Clusters that you logged out of are not signed in to.`,
     examples: `  # All pods of the production clusters
   %p exec -l environment=production -- get pods -A
 
@@ -204,10 +201,10 @@ What follows -- is given to kubectl. Each line of its output is preceded by the 
   {
     name: 'forget',
     args: '[name]',
-    summary: 'sign out and take the contexts out of the kubeconfig',
-    description: `Sign out where that is possible, and take our contexts, clusters and users out of the kubeconfig.
+    summary: 'sign out and remove the contexts from the kubeconfig',
+    description: `Sign out where possible, and remove the managed contexts, clusters and users from the kubeconfig.
 
-NAME is a context, a cluster, a host name or a URL. Without one, the current context is meant if it is one of ours, else the configured server.`,
+NAME is a context, a cluster, a host name or a URL. Without one, the current context is used if it is managed, else the configured server.`,
     examples: `  # Forget one cluster
   %p forget prod-us
 
@@ -220,17 +217,17 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
   {
     name: 'doctor',
     args: '[name]',
-    summary: 'look at every link from here to a cluster, and say what mends it',
-    description: `Look at every link from here to a cluster: this machine, the network, the TKA server, your sign-in, the API server, the kubeconfig. Each is ok, a warning, failed, or skipped, with the one thing to do about it. Nothing is changed: no sign-in, no token fetched, no file written.
+    summary: 'check every step from here to a cluster, and suggest a fix',
+    description: `Check every step from here to a cluster: this machine, the network, the TKA server, your sign-in, the API server, the kubeconfig. Each check is ok, a warning, failed or skipped, with a hint what to do. Nothing is changed: no sign-in, no token, no file.
 
-NAME is what login takes: a cluster, a context, a host name or a URL. Without one, the current context's cluster is meant if it is ours, else the configured server. The exit status is 1 if a check failed; warnings are none.`,
+NAME is what login takes: a cluster, a context, a host name or a URL. Without one, the current context's cluster is used if it is managed, else the configured server. The exit status is 1 if a check failed; warnings do not affect the exit status.`,
     examples: `  # Why does kubectl not work?
   %p doctor
 
-  # Look at one cluster
+  # Check one cluster
   %p doctor prod-us
 
-  # What failed, for a script
+  # Print the failed checks, for a script
   %p doctor -o json | jq -r '.[].checks[] | select(.status == "failed").name'`,
     options: [output('json')],
     load: async () => (await import('./commands/doctor.ts')).doctor,
@@ -241,11 +238,11 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
     args: '[key] [value]',
     summary: 'show or change the configuration',
     description:
-      'Show the configuration and where each value comes from, or one value, or set one in the configuration file.',
+      'Show the configuration with the source of each value, show one value, or set one in the configuration file.',
     examples: `  # Show all settings
   %p config
 
-  # Name the TKA server that is asked when none is named
+  # Set the default TKA server
   %p config tailscale.hostname tka
   %p config tailscale.tailnet example.ts.net`,
     options: [output('wide', 'json', 'yaml', 'name')],

@@ -34,15 +34,15 @@ const listLimit = 10_000;
  */
 export async function findClusters(options: FindOptions): Promise<ClusterList> {
   const [first] = options.seeds;
-  if (first === undefined) throw new TkaError('there is no TKA server to ask');
+  if (first === undefined) throw new TkaError('no TKA server to ask');
   const [memory] = [...new Set([first, ...options.lists])]
     .flatMap((server) => options.memory.read(server) ?? [])
     .sort((a, b) => b.at - a.at);
   const { listing, error } = await currentListing(first, memory, options);
   if (listing !== undefined) return { ...(await merge(first, listing, memory, options)), current: true };
-  if (memory === undefined) throw error ?? new TkaError(`${first} gave no list`);
+  if (memory === undefined) throw error ?? new TkaError(`${first} returned no list`);
   const why = refusedList(error) ?? (isAnswer(error) ? error.message : 'no TKA server answered');
-  options.warn(`${why}: this is the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
+  options.warn(`${why}; showing the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
   const untrusted = await untrustedOf(memory.members, options);
   return { clusters: rememberedClusters(memory, { known: options.known, untrusted }), current: false };
 }
@@ -125,8 +125,8 @@ function sayingSomething(members: readonly RememberedMember[]): RememberedMember
 
 async function unresolvedReason(options: FindOptions): Promise<string> {
   const { problem } = await options.tagged();
-  if (problem === undefined) return 'no server with the right tag says that it is this cluster’s';
-  return `where its TKA server is cannot be found out: ${problem}`;
+  if (problem === undefined) return 'no tagged server confirms that it belongs to this cluster';
+  return `cannot find its TKA server: ${problem}`;
 }
 
 /** Milliseconds for the answer of one server of another mesh. */

@@ -73,7 +73,7 @@ export class UnusableCluster extends TkaError {
 export class UnresolvedCluster extends UnusableCluster {
   constructor({ name, reason }: Cluster) {
     const unnamed = `no known TKA server: ${reason ?? 'unresolved'}`;
-    super(`${name} has ${unnamed}`, unnamed, 'if you know its host, name that: kubectl tka login HOST');
+    super(`${name} has ${unnamed}`, unnamed, 'if you know its host name, use it: kubectl tka login HOST');
   }
 }
 

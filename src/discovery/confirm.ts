@@ -33,7 +33,7 @@ const mostOthers = 8;
 const awayTimeout = 2000;
 
 /**
- * Asks the server of a cluster whether it is that cluster's, and how its API server is reached. If it speaks for another
+ * Asks the server of a cluster whether it is that cluster's, and how its API server is reached. If it serves another
  * cluster, or with `failover` is away, the cluster's other trusted servers are asked in turn. Throws UnresolvedCluster,
  * Untrusted, OtherCluster, or as TkaClient does; the error is that of the first server.
  */
@@ -74,7 +74,7 @@ async function confirmByAnother(
   return undefined;
 }
 
-/** Asks one server, which must be trusted. If it speaks for another cluster, it is forgotten as this cluster's. */
+/** Asks one server, which must be trusted. If it serves another cluster, it is forgotten as this cluster's. */
 async function confirmServer(
   cluster: ResolvedCluster,
   { trust, client, timeout, forget }: ConfirmOptions,
@@ -85,7 +85,7 @@ async function confirmServer(
   if (info.apiServer === apiEndpoint) return { ...info, server };
   forget(apiEndpoint, server);
   throw new OtherCluster(
-    `${server} is not the TKA server of ${name}: it speaks for ${info.apiServer}, not for ${apiEndpoint}`,
-    { hints: [`if you trust it, name it by its address: kubectl tka login ${server}`] },
+    `${server} is not the TKA server of ${name}: it serves ${info.apiServer}, not ${apiEndpoint}`,
+    { hints: [`if you trust it, use its URL: kubectl tka login ${server}`] },
   );
 }

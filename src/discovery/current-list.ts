@@ -67,7 +67,7 @@ export async function currentListing(
   }
   const members = await describeServers(without, (await options.tagged()).peers, options);
   if (members.length > 0) {
-    options.notice('no server keeps a memberlist (gossip is off): these are the servers that answer');
+    options.notice('no server has a memberlist (gossip is off); showing the servers that answer');
     return { listing: { server: seed, members, html: false, cut: 0, unread: 0, provenanceOf, alone: true } };
   }
   const ofSeed = failed.get(seed);
@@ -142,9 +142,9 @@ function tellWhoseList(
   { log, notice }: FindOptions,
 ): void {
   const error = failed.get(seed);
-  const told = (why: string) => `${refusedList(error) ?? `${seed} ${why}`}: this is the list of ${server}`;
-  if (without.includes(seed)) notice(told('keeps no memberlist'));
-  else if (isAnswer(error)) notice(told('gives us no list'));
+  const told = (why: string) => `${refusedList(error) ?? `${seed} ${why}`}; showing the list of ${server}`;
+  if (without.includes(seed)) notice(told('has no memberlist'));
+  else if (isAnswer(error)) notice(told('refused the list'));
   else if (error === undefined && wasAway !== 'failed') log(told('did not answer'));
   else notice(told('did not answer'));
 }

@@ -13,7 +13,7 @@ export function rememberedClusters(
   { untrusted, ...options }: GroupOptions & { readonly untrusted?: ReadonlyMap<RememberedMember, string> } = {},
 ): Cluster[] {
   const [there, gone] = [list.members.filter(isListed), list.members.filter((member) => !isListed(member))];
-  const rows = there.map((member) => rowOf(member, 'its TKA server is not known', untrusted));
+  const rows = there.map((member) => rowOf(member, 'unknown TKA server', untrusted));
   return groupServers([...rows, ...missingOf(gone)], options).clusters;
 
   function isListed(member: RememberedMember): boolean {
@@ -53,7 +53,7 @@ export function missingOf(members: readonly RememberedMember[]): ServerRow[] {
     .map((member) => ({
       ...member,
       state: 'missing',
-      reason: `no longer listed, since ${minuteOf(member.listed)}`,
+      reason: `not listed since ${minuteOf(member.listed)}`,
       usable: member.server !== null,
     }));
 }

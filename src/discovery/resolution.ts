@@ -165,8 +165,8 @@ export function memberResolver(memory: RememberedList | undefined, options: Find
     options.known.flatMap(({ apiServer, server }) => (apiServer ? [[apiServer, server] as const] : [])),
   );
   return async ({ members, server: from, provenanceOf, alone, cut, unread }) => {
-    if (cut > 0) options.warn(`${from} lists ${members.length + cut} members: the first ${members.length} are shown`);
-    if (unread > 0) options.warn(`${from} lists ${unread} members without a usable API endpoint: they are left out`);
+    if (cut > 0) options.warn(`${from} lists ${members.length + cut} members; showing the first ${members.length}`);
+    if (unread > 0) options.warn(`${from} lists ${unread} members without a valid API endpoint, which are skipped`);
     const { placed, asked } = await resolveServers(members, {
       ...options,
       from: { server: from, provenance: provenanceOf(from) },

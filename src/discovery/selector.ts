@@ -28,8 +28,8 @@ function splitOutside(text: string): string[] {
 
 function parseRequirement(part: string, whole: string): Requirement {
   const bad = () =>
-    new UsageError(`${quoted(whole)} is no label selector`, {
-      hints: ["write it as for kubectl: -l 'environment=production,region in (eu-west-1,eu-west-2)'"],
+    new UsageError(`invalid label selector ${quoted(whole)}`, {
+      hints: ["as for kubectl: -l 'environment=production,region in (eu-west-1,eu-west-2)'"],
     });
   const set = /^(\S+)\s+(in|notin)\s*\(([^()]*)\)$/.exec(part);
   if (set !== null) {

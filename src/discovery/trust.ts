@@ -60,7 +60,7 @@ class UntrustedServer extends UnusableCluster {
 
 /** Returns what to type in order to use a server that has no tag. */
 export function acceptHint(server: string): string {
-  return `if you trust it, sign in to it once by its URL: kubectl tka login ${server}`;
+  return `if you trust it, sign in once by its URL: kubectl tka login ${server}`;
 }
 
 export class TrustPolicy {

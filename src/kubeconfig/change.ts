@@ -55,8 +55,8 @@ export class FileChanges {
   get ofDefault(): FileChange {
     const source = this.#sources.find(({ file }) => file === this.#files.defaultFile);
     if (source) return this.of(source);
-    throw new TkaError('no kubeconfig to write to: KUBECONFIG names no file', {
-      hints: ['unset KUBECONFIG, or name a file: --kubeconfig FILE'],
+    throw new TkaError('no kubeconfig to write to: KUBECONFIG is set but contains no file', {
+      hints: ['unset KUBECONFIG, or use --kubeconfig FILE'],
     });
   }
 }

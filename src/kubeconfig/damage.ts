@@ -24,6 +24,6 @@ export function damage(source: { file: string; lines: string }, offset: number, 
   const column = [...before.slice(before.lastIndexOf('\n') + 1).replace('\ufeff', '')].length + 1;
   const file = shown(source.file);
   return new TkaError(`${file}:${line}:${column}: ${what}`, {
-    hints: [`mend the file, then check it with: kubectl config view --kubeconfig ${shellWord(source.file)}`],
+    hints: [`fix the file, then check it: kubectl config view --kubeconfig ${shellWord(source.file)}`],
   });
 }

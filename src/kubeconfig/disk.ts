@@ -46,7 +46,9 @@ export function snapshot(file: string): Snapshot {
     // /dev/null is how people say "no kubeconfig".
     if (!stat.isFile() && !stat.isCharacterDevice()) {
       const what = stat.isDirectory() ? 'a folder' : stat.isFIFO() ? 'a pipe' : 'not a file';
-      throw new TkaError(`${shown(file)} is ${what}, not a kubeconfig`, { hints: ['name a file: --kubeconfig FILE'] });
+      throw new TkaError(`${shown(file)} is ${what}, not a kubeconfig`, {
+        hints: ['use another file: --kubeconfig FILE'],
+      });
     }
     return { file, bytes: readAll(file, fd), id: `${stat.dev}:${stat.ino}` };
   } catch (error) {

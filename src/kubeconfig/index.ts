@@ -77,7 +77,7 @@ export async function editKubeconfig(files: KubeconfigFiles, plan: KubeconfigPla
   let work = prepare(files, await settled(files), plan);
   clearStale(work.loaded.snapshots.flatMap(({ file }) => [place(file), attempt(() => target(file)) ?? place(file)]));
   for (let round = 0; work.previews.length > 0; round++) {
-    if (round === 10) throw new TkaError('the kubeconfig keeps changing under our hands', { hints: ['try again'] });
+    if (round === 10) throw new TkaError('another program keeps changing the kubeconfig', { hints: ['try again'] });
     const targets = new Map(work.previews.map(({ file }) => [file, target(file)]));
     // kubectl locks the path as given; a program that comes by the link's target must be kept out, too.
     const isWritten = await withLocks(

@@ -134,7 +134,7 @@ function busy(file: string, path: string, found: Stats): TkaError {
   const age = Math.max(0, Math.round((Date.now() - found.mtimeMs) / 1000));
   const remove = found.isDirectory() ? 'rm -r' : 'rm';
   return new TkaError(`${shown(file)} is locked by another program: ${shown(path)} is ${age} s old`, {
-    hints: [`if no kubectl is at work, remove it: ${remove} ${shellWord(path)}`],
+    hints: [`if no kubectl is running, remove it: ${remove} ${shellWord(path)}`],
   });
 }
 
@@ -148,8 +148,8 @@ export function cannotWrite(file: string, cause: unknown): TkaError {
     ENOSPC: 'no space left on the disk',
     EDQUOT: 'the disk quota is used up',
     EFBIG: 'the file would become too large',
-    ENOTDIR: 'part of its path is not a folder',
-    ELOOP: 'its symbolic links lead in a circle',
+    ENOTDIR: 'part of its path is not a directory',
+    ELOOP: 'its symbolic links form a loop',
     ENAMETOOLONG: 'its name is too long',
     EBUSY: 'it is in use (a mount point?)',
     ENOTFILE: 'it is not a regular file',

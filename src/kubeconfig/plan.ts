@@ -70,7 +70,7 @@ function removeContexts(
   for (const name of names) {
     const found = view.contexts.get(name);
     if (found && !found.ours) {
-      throw new TkaError(`context ${quoted(name)} is not ours: ${shown(found.file)}`, {
+      throw new TkaError(`context ${quoted(name)} in ${shown(found.file)} is not managed by kubectl-tka`, {
         hints: [`kubectl config delete-context ${shellWord(name)}`],
       });
     }

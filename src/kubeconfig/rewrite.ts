@@ -25,7 +25,7 @@ export function rewrite(read: Source, change: FileChange): string {
     return ofUsableSize(read, printJson(read, valueAfter(read.value, change)));
   }
   const source = layoutOf(read);
-  if (!equal(source.value, read.value)) throw unsafe(source, 0, 'it was understood in two ways');
+  if (!equal(source.value, read.value)) throw unsafe(source, 0, 'it could be read in two ways');
   if (source.secondDocument !== undefined) {
     throw unsafe(source, source.secondDocument, 'a second YAML document, which kubectl does not read');
   }
@@ -140,10 +140,10 @@ function verified(source: Layout, edits: readonly TextEdit[], change: FileChange
   try {
     parsed = parseLayout(source.file, probe);
   } catch (cause) {
-    throw refuse('the result would not be readable', cause);
+    throw refuse('the result would not be valid YAML', cause);
   }
   if (parsed.secondDocument !== undefined || !equal(parsed.value, valueAfter(source.value, change, true))) {
-    throw refuse('the result would not mean what it should');
+    throw refuse('the result would have another meaning');
   }
   return { after, parsed };
 }

@@ -30,7 +30,7 @@ export interface ContextSpec {
   readonly installHint: string;
 }
 
-export const otherName = 'choose another name: kubectl tka login --context OTHER-NAME';
+export const otherName = 'use another name: kubectl tka login --context OTHER-NAME';
 
 /** Checks a spec and puts its URLs into canonical form. Throws TkaError for what must not get into a kubeconfig. */
 export function checkSpec(spec: ContextSpec): ContextSpec {

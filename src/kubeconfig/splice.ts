@@ -100,14 +100,14 @@ export function setFields(source: Layout, node: Node | null | undefined, fields:
   const added: [string, Plain][] = [];
   for (const [key, group] of groups(fields)) {
     if (typeof key === 'number') {
-      if (!isSeq(node)) throw unsafe(source, offset, 'a list that stands elsewhere');
+      if (!isSeq(node)) throw unsafe(source, offset, 'a list that is defined elsewhere');
       const item = node.items[key] as Node | null | undefined;
       const whole = group.find(([rest]) => rest.length === 0);
       if (whole) edits.push(replaceItem(source, item, whole[1]));
       else edits.push(...setFields(source, item, group));
       continue;
     }
-    if (!isMap(node)) throw unsafe(source, offset, 'a map that stands elsewhere');
+    if (!isMap(node)) throw unsafe(source, offset, 'a map that is defined elsewhere');
     const pair = findPair(node, key);
     const deeper = group.every(([rest]) => rest.length > 0);
     if (pair?.value && deeper && (isMap(pair.value) || isSeq(pair.value) || isAlias(pair.value))) {

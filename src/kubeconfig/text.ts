@@ -17,7 +17,7 @@ export type YamlItem = CST.CollectionItem;
 /** Returns the error for a place that cannot be spliced; `what` to do about it, where more than the usual is known. */
 export function unsafe(source: Layout, offset: number, why: string, what?: readonly string[]): TkaError {
   const { message, hints } = damage(source, offset, `cannot edit this safely: ${why}`);
-  const usual = ['write that part out in plain form, or use another file: --kubeconfig FILE', ...hints];
+  const usual = ['write that part in block form, or use another file: --kubeconfig FILE', ...hints];
   return new TkaError(message, { hints: what ?? usual });
 }
 
@@ -129,7 +129,7 @@ export function insertLines(source: Layout, at: number, text: string, probe?: st
 /** Throws TkaError where a node is an alias, or has an anchor that other parts of the file refer to. */
 export function requirePrivate(source: Layout, node: Node): void {
   const offset = node.range?.[0] ?? 0;
-  if (isAlias(node)) throw unsafe(source, offset, `alias *${node.source} stands where the change must go`);
+  if (isAlias(node)) throw unsafe(source, offset, `alias *${node.source} is where the change must go`);
   const anchor = (node as YAMLMap).anchor;
   if (anchor !== undefined && source.shared.has(anchor)) {
     throw unsafe(source, offset, `other parts of the file refer to it as *${anchor}`);

@@ -70,7 +70,7 @@ function checkedSpecs({ upsert = [] }: KubeconfigChange) {
   const blocked = new Map<string, TkaError>();
   for (const spec of upsert) {
     try {
-      if (specs.has(spec.name)) throw new TkaError(`context ${quoted(spec.name)} is asked for twice`);
+      if (specs.has(spec.name)) throw new TkaError(`context ${quoted(spec.name)} is requested twice`);
       specs.set(spec.name, checkSpec(spec));
     } catch (error) {
       if (!(error instanceof TkaError)) throw error;
@@ -116,7 +116,9 @@ function foreignEntry({ spec, cluster, user }: Upsert, merged: Merged): TkaError
   ] as const) {
     const found = merged[key].get(name);
     if (found === undefined || markOf(found.entry)) continue;
-    return new TkaError(`the kubeconfig has a ${what} ${quoted(name)} that is not ours`, { hints: [otherName] });
+    return new TkaError(`${what} ${quoted(name)} already exists and is not managed by kubectl-tka`, {
+      hints: [otherName],
+    });
   }
   return undefined;
 }

@@ -41,7 +41,7 @@ export function parseProxy(variable: string, value: string): ProxyServer {
   const known = Object.hasOwn(kinds, scheme) ? kinds[scheme] : undefined;
   if (known === undefined) {
     const named = /^[a-z][a-z0-9+.-]{0,30}$/.test(scheme) ? `of the kind ${scheme}` : 'of an unknown kind';
-    throw new TkaError(`${variable} names a proxy ${named}, which is not spoken here`, {
+    throw new TkaError(`${variable} names a proxy ${named}, which is not supported`, {
       hints: [`${variable} may be http://, https://, socks5:// or socks5h://HOST:PORT`],
     });
   }
@@ -59,9 +59,9 @@ export function parseProxy(variable: string, value: string): ProxyServer {
       variable,
     };
   } catch {
-    throw new TkaError(`${variable} is not the URL of a proxy`, {
+    throw new TkaError(`${variable} is not a proxy URL`, {
       hints: [
-        `as an example: ${variable}=${scheme}://127.0.0.1:${known.port === 443 ? 8443 : known.port}`,
+        `example: ${variable}=${scheme}://127.0.0.1:${known.port === 443 ? 8443 : known.port}`,
         'in a user name or password, characters such as # / ? @ % are written %23 %2F %3F %40 %25',
       ],
     });

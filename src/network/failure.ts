@@ -63,23 +63,23 @@ const unknownAuthority = new Set([
 ]);
 
 /** The hint for a certificate of an authority that is not trusted. */
-export const authorityHint = 'if a private CA signed its certificate: kubectl tka config tls.caFile FILE';
+export const authorityHint = 'for a private CA: kubectl tka config tls.caFile FILE';
 
 /** Returns what a failed connection means. */
 export function failureOf(error: unknown): ConnectFailure {
   const code = systemCode(error) ?? '';
   if (code === 'ENOTFOUND' || code.startsWith('EAI_')) {
-    return { kind: 'name', what: 'its name does not resolve', patience: 500 };
+    return { kind: 'name', what: 'the name does not resolve', patience: 500 };
   }
   if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH')
-    return { kind: 'route', what: 'no route to it', patience: 500 };
+    return { kind: 'route', what: 'no route to host', patience: 500 };
   if (code === 'ECONNREFUSED') return { kind: 'refused', what: 'connection refused', patience: 1000 };
   if (error instanceof ConnectTimeout) {
     return { kind: 'timeout', what: `no answer within ${seconds(error.timeout)}`, patience: 0 };
   }
   if (code === 'ETIMEDOUT') return { kind: 'timeout', what: 'no answer', patience: 0 };
   if (tlsCode.test(code) || code === 'EPROTO') {
-    if (notTls.test(messages(error))) return { kind: 'plain', what: 'this port speaks plain http', patience: 0 };
+    if (notTls.test(messages(error))) return { kind: 'plain', what: 'this port serves plain http', patience: 0 };
     const kind = unknownAuthority.has(code) ? 'authority' : 'tls';
     return { kind, what: `TLS handshake failed: ${firstLine(error)}`, patience: 0 };
   }

@@ -16,7 +16,7 @@ export async function httpConnect(socket: Socket, proxy: ProxyServer, host: stri
   let status: number;
   let interim = 0;
   do {
-    if (++interim > 16) throw new HandshakeError('sends one interim answer after another');
+    if (++interim > 16) throw new HandshakeError('sends too many interim responses');
     head = await readHead(socket, headLimit);
     const found = /^HTTP\/1\.[01] ([1-9][0-9]{2})(?: |\r|$)/.exec(head);
     if (found === null) throw new HandshakeError('does not speak HTTP');
@@ -26,8 +26,8 @@ export async function httpConnect(socket: Socket, proxy: ProxyServer, host: stri
   if (status === 407) {
     throw new HandshakeError(
       proxy.credentials === undefined
-        ? 'wants credentials (HTTP 407)'
-        : 'does not take the user name and password given (HTTP 407)',
+        ? 'requires credentials (HTTP 407)'
+        : 'rejected the user name and password (HTTP 407)',
       { credentials: true },
     );
   }

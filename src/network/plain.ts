@@ -27,10 +27,7 @@ export function permitted<T>(target: Destination, items: readonly T[], address: 
 
 /** Returns the error for plain http over a network where others could read it. */
 export function plainHttpError(origin: string): TkaError {
-  return new TkaError(`${origin} is neither on this machine nor on a tailnet: plain http is not spoken to it`, {
-    hints: [
-      `name it by https: ${origin.replace(/^http:/, 'https:')}`,
-      'or by its tailnet name, with `tailscale status` telling which',
-    ],
+  return new TkaError(`${origin} is neither on this machine nor on the tailnet, so plain http is not allowed`, {
+    hints: [`use https: ${origin.replace(/^http:/, 'https:')}`, 'or use its tailnet name; tailscale status shows it'],
   });
 }

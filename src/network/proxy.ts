@@ -93,10 +93,7 @@ async function reach(
     const { what, patience, kind: failure } = failureOf(error);
     throw new Unavailable(`cannot reach the proxy ${shown}: ${what}`, patience, {
       cause: error,
-      hints: [
-        ...(failure === 'authority' ? [authorityHint] : []),
-        `the proxy is named by ${proxy.variable}: is it up, and is this its address?`,
-      ],
+      hints: [...(failure === 'authority' ? [authorityHint] : []), `check the proxy in ${proxy.variable}`],
     });
   }
 }
@@ -104,10 +101,10 @@ async function reach(
 function handshakeFailure(proxy: ProxyServer, target: Destination, error: unknown): unknown {
   const { variable, shown } = proxy;
   const name = `the proxy ${shown}`;
-  const sparing = `the proxy is named by ${variable}; what needs none is listed in NO_PROXY`;
+  const sparing = `the proxy comes from ${variable}; to bypass it, use NO_PROXY`;
   if (error instanceof HandshakeError) {
     const hint = error.credentials
-      ? `they go into ${variable}: ${proxy.kind}://USER:PASSWORD@HOST:PORT`
+      ? `set them in ${variable}: ${proxy.kind}://USER:PASSWORD@HOST:PORT`
       : error.noTunnel && target.plain
         ? `allow CONNECT to port ${target.port} on the proxy, or list ${destinationOf(target.origin).host} in NO_PROXY`
         : sparing;

@@ -12,12 +12,12 @@ const userAndPassword = 2;
 const replies: Readonly<Record<number, { what: string; byAddress?: boolean; patience: number }>> = {
   1: { what: 'failed to connect to', byAddress: true, patience: 2000 },
   2: { what: 'is not allowed to connect to', patience: 0 },
-  3: { what: 'finds no network to', byAddress: true, patience: 500 },
+  3: { what: 'has no network route to', byAddress: true, patience: 500 },
   4: { what: 'cannot reach', byAddress: true, patience: 500 },
   5: { what: 'was refused a connection to', patience: 2000 },
-  6: { what: 'finds the way too long to', patience: 500 },
-  7: { what: 'does not know the command to connect to', patience: 0 },
-  8: { what: 'does not take this kind of address:', patience: 0 },
+  6: { what: 'has too many hops to', patience: 500 },
+  7: { what: 'does not support CONNECT to', patience: 0 },
+  8: { what: 'does not support the address type of', patience: 0 },
 };
 
 /** Asks a SOCKS5 proxy (RFC 1928, 1929) for a connection; it resolves names. Throws HandshakeError. */
@@ -30,18 +30,20 @@ export async function socks5Connect(socket: Socket, proxy: ProxyServer, host: st
   if (method === userAndPassword && credentials !== undefined) {
     const [user, password] = [Buffer.from(credentials.user), Buffer.from(credentials.password)];
     if (user.length === 0 || user.length > 255 || password.length > 255) {
-      throw new HandshakeError('takes user names of 1 to 255 bytes and passwords of 255 at most', {
+      throw new HandshakeError('accepts user names of 1 to 255 bytes and passwords of up to 255 bytes', {
         credentials: true,
       });
     }
     socket.write(Buffer.concat([Buffer.from([1, user.length]), user, Buffer.from([password.length]), password]));
     const [, status] = await readBytes(socket, 2);
     if (status !== 0) {
-      throw new HandshakeError('does not take the user name and password given', { credentials: true });
+      throw new HandshakeError('rejected the user name and password', { credentials: true });
     }
   } else if (method !== noAuthentication) {
     throw new HandshakeError(
-      credentials === undefined ? 'wants credentials' : 'takes neither a user name and password nor nobody',
+      credentials === undefined
+        ? 'requires credentials'
+        : 'accepts neither a user name and password nor no authentication',
       { credentials: true },
     );
   }
@@ -50,7 +52,7 @@ export async function socks5Connect(socket: Socket, proxy: ProxyServer, host: st
   const [answered, reply = 0, , type] = await readBytes(socket, 4);
   if (answered !== version) throw new HandshakeError('does not speak SOCKS5');
   if (reply !== 0) {
-    const { what, ...more } = replies[reply] ?? { what: `answers with the unknown code ${reply} for`, patience: 0 };
+    const { what, ...more } = replies[reply] ?? { what: `answered with the unknown code ${reply} for`, patience: 0 };
     throw new HandshakeError(`${what} ${host}:${port} (SOCKS reply ${reply})`, more);
   }
   // The address that it connected from is read and ignored.
@@ -63,7 +65,7 @@ function addressBytes(host: string): Buffer {
   if (isIP(host) === 4) return Buffer.from([1, ...host.split('.').map(Number)]);
   if (isIP(host) === 6) return Buffer.from([4, ...ipv6Bytes(host)]);
   const name = Buffer.from(host);
-  if (name.length > 255) throw new HandshakeError('takes names of 255 bytes at most');
+  if (name.length > 255) throw new HandshakeError('accepts names of up to 255 bytes');
   return Buffer.concat([Buffer.from([3, name.length]), name]);
 }
 

@@ -22,7 +22,7 @@ function readAuthorities(file: string): string[] {
   const bad = (why: string, cause?: unknown) =>
     new TkaError(`tls.caFile ${file} ${why}`, {
       cause,
-      hints: ['it holds certificates of authorities in PEM form; see `kubectl tka config`'],
+      hints: ['it must contain CA certificates in PEM format; see kubectl tka config'],
     });
   let text: string;
   try {
@@ -32,13 +32,13 @@ function readAuthorities(file: string): string[] {
     throw bad(code === 'ENOENT' ? 'does not exist' : `cannot be read (${code ?? error})`, error);
   }
   const found = certificatesIn(text);
-  if (found.length === 0) throw bad('holds no PEM certificate');
+  if (found.length === 0) throw bad('contains no PEM certificate');
   // createSecureContext ignores a certificate that it cannot read.
   for (const [i, pem] of found.entries()) {
     try {
       new X509Certificate(pem);
     } catch (error) {
-      throw bad(`is damaged: its certificate ${i + 1} cannot be read`, error);
+      throw bad(`is damaged: certificate ${i + 1} cannot be read`, error);
     }
   }
   return found;

@@ -34,7 +34,7 @@ export function readBytes(socket: Socket, count: number): Promise<Buffer> {
 export async function readHead(socket: Socket, limit: number): Promise<string> {
   const head = await readTo(socket, (bytes) => {
     const end = bytes.indexOf('\r\n\r\n');
-    if (end < 0 && bytes.length > limit) throw new HandshakeError('sent a longer answer than any proxy does');
+    if (end < 0 && bytes.length > limit) throw new HandshakeError('sent a response that is too long');
     return end < 0 ? undefined : end + 4;
   });
   return head.toString('latin1', 0, head.length - 4);

@@ -55,7 +55,7 @@ const steps: readonly Step[] = [
     expect: [/shop-prod-us +Active/],
   },
   {
-    say: 'Another cluster needs no command of ours: kubectl signs in when it first needs to.',
+    say: 'Another cluster needs no login command: kubectl signs in on first use.',
     command: `kubectl --context ${second} get pods -A`,
     expect: [/coredns-prod-eu-1/],
   },

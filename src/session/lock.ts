@@ -21,7 +21,7 @@ import {
 } from '../util/files.ts';
 import { type Fate, fateOf, type Owner, thisProcess } from '../util/processes.ts';
 
-export const noHome = 'the environment names no home folder (HOME is unset)';
+export const noHome = 'no home directory: HOME is not set';
 
 /** A walk that needs the lock of an entry. Its steps throw what withLock() throws. */
 export interface LockedWalk<T> {

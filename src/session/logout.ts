@@ -105,7 +105,7 @@ async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number): Prom
       }
       if (!(error instanceof TkaError)) throw error;
       throw new TkaError(`signed out on this machine, but not on the server: ${error.message}`, {
-        hints: [...error.hints, 'the token is deleted here; to have it revoked, log out again when the server answers'],
+        hints: [...error.hints, 'the token is deleted here; log out again to revoke it when the server answers'],
         cause: error,
       });
     }

@@ -87,8 +87,8 @@ class Miss implements LockedWalk<Session> {
     const session = this.lookAtCache();
     if (session !== undefined) return session;
     const old = this.#question.stillGood();
-    if (old !== undefined) return this.#serveOld(old, new TkaError('another process is still at it'));
-    const hint = 'try again, or give it longer with TKA_TIMEOUT=60s';
+    if (old !== undefined) return this.#serveOld(old, new TkaError('another process is still signing in'));
+    const hint = 'try again, or allow more time with TKA_TIMEOUT=60s';
     throw waitedTooLong(this.#server, this.#tools.timeout, hint);
   }
 
@@ -152,7 +152,7 @@ class Miss implements LockedWalk<Session> {
 
   #serveOld(old: Session, why: unknown): Session {
     this.#tools.warn(
-      `${why instanceof Error ? why.message : why}: serving the cached token, which is good until ${old.expirationTimestamp}`,
+      `${why instanceof Error ? why.message : why}: using the cached token, valid until ${old.expirationTimestamp}`,
     );
     return old;
   }

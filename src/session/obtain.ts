@@ -115,7 +115,7 @@ class Obtaining {
     const expires = Math.min(access.claims.expires, signIn.until);
     const { clockOffset, server } = this.#client;
     if (expires <= Date.now() + clockOffset)
-      throw new Unavailable(`${server} gave a sign-in that has ended already`, 0);
+      throw new Unavailable(`${server} returned a sign-in that has already ended`, 0);
     this.#options.log(`got a token, good until ${new Date(expires).toISOString()} by the server's clock`);
     return { signIn, access, expires, clockOffset };
   }
@@ -190,7 +190,7 @@ class Obtaining {
   }
 
   #forgotten(): 'forgotten' {
-    this.#waitingFor = `${this.#client.server} signs in, forgets it (HTTP 401), and gives no token`;
+    this.#waitingFor = `${this.#client.server} accepts the sign-in, then does not know it (HTTP 401)`;
     return 'forgotten';
   }
 
@@ -208,8 +208,8 @@ class Obtaining {
   #outOfTime(): Unavailable {
     return (
       this.#failures?.last ??
-      new Unavailable(`${this.#waitingFor ?? `${this.#client.server} gave no answer`} in time`, 0, {
-        hints: ['try again, or give it longer with TKA_TIMEOUT=60s'],
+      new Unavailable(`${this.#waitingFor ?? `${this.#client.server} did not answer`} in time`, 0, {
+        hints: ['try again, or allow more time with TKA_TIMEOUT=60s'],
       })
     );
   }

@@ -89,7 +89,7 @@ export function formerRoleOf(before: Session | undefined, { username, role }: Si
 
 /** Says that a role has changed and may not be in force. */
 export function roleNotice({ role, formerRole }: Session): string {
-  return `your role is ${role} now; before, it was ${formerRole}. some servers apply a changed role only after a logout`;
+  return `your role is now ${role} (was ${formerRole}). some servers apply a new role only after a logout`;
 }
 
 /** Says what to type then. */

@@ -26,9 +26,10 @@ export function knownClusterOf(info: ClusterDescription): KnownCluster | undefin
 
 /** Says in what a server differs from what is known of a cluster; undefined if it does not. */
 export function disagreement(known: KnownCluster, info: ClusterDescription): string | undefined {
-  if (info.signInStore === null) return 'it does not state where its sign-ins are kept';
-  if (info.signInStore !== known.signInStore) return 'its sign-ins are kept elsewhere';
-  if (info.cluster !== known.cluster) return `it is of the cluster ${info.cluster ?? 'without a name'}`;
+  if (info.signInStore === null) return 'it does not report its sign-in store';
+  if (info.signInStore !== known.signInStore) return 'it has another sign-in store';
+  if (info.cluster !== known.cluster)
+    return `it belongs to ${info.cluster === undefined || info.cluster === null ? 'a cluster without a name' : `cluster ${info.cluster}`}`;
   return accessDisagreement(known, info);
 }
 
@@ -38,7 +39,7 @@ export function accessDisagreement(known: ClusterAccess, access: ClusterAccess):
   // A context without TLS verification has no CA.
   const isSameCa = known.insecureSkipTlsVerify || access.caData === known.caData;
   if (access.insecureSkipTlsVerify !== known.insecureSkipTlsVerify || !isSameCa)
-    return 'it states another CA for the API server';
+    return 'it has another CA for the API server';
   return undefined;
 }
 

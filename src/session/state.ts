@@ -206,14 +206,14 @@ export class InsecureConsents extends StateFiles {
    */
   check(server: string, access: TokenAccess, apiServer: string | undefined, agreed: boolean): void {
     if (apiServer !== undefined && access.apiServer !== apiServer) {
-      throw new TkaError(`${server} gives tokens for ${access.apiServer}, not for ${apiServer}`, {
-        hints: [`if the cluster has moved, renew the context: kubectl tka login ${server}`],
+      throw new TkaError(`${server} gives tokens for ${access.apiServer}, not ${apiServer}`, {
+        hints: [`if the cluster has moved, update the context: kubectl tka login ${server}`],
       });
     }
     if (!access.insecureSkipTlsVerify || this.read(server) === access.apiServer) return;
     if (!agreed) {
-      throw new TkaError(`${server} asks to reach ${access.apiServer} without a look at its certificate`, {
-        hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`],
+      throw new TkaError(`${server} asks clients to skip TLS verification of ${access.apiServer}`, {
+        hints: [`if you accept that: kubectl tka login ${server} --insecure-skip-tls-verify`],
       });
     }
     this.write(server, access.apiServer);

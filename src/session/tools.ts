@@ -144,7 +144,7 @@ export class Tools {
   }
 
   #unwritable(why: string): void {
-    this.warn(`the token cache cannot be written, so every call signs in: ${why}`);
+    this.warn(`cannot write the token cache, so every call signs in: ${why}`);
   }
 
   #attempt(act: () => void): void {

@@ -34,7 +34,7 @@ export function readConfigText(path: string, required: boolean, problems: string
   } catch (error) {
     const code = systemCode(error);
     if (code === 'ENOENT' || code === 'ENOTDIR') {
-      if (required) problems.push(`${path}: there is no such file`);
+      if (required) problems.push(`${path}: no such file`);
     } else problems.push(`${path}: cannot be read (${code})`);
   } finally {
     if (fd !== undefined) fs.closeSync(fd);
@@ -108,7 +108,7 @@ export async function parseConfigText<Key extends string, Value>(
       else if (known === undefined && !isParent && !isBroken) schema.unknown?.(dotted, `${path}:${atLine}`);
       if (known === undefined || isEmpty) continue;
       if (values.has(known)) {
-        further.push(`${at} is there twice`);
+        further.push(`${at} is set twice`);
         continue;
       }
       const read = schema.read(known, plain(node));

@@ -128,10 +128,10 @@ export class Settings {
       const full = this.#withTailnet(host, configured);
       return canonicalServer(`${scheme ?? (usePort === 443 ? 'https' : 'http')}://${full}:${usePort}`);
     } catch (error) {
-      const why = error instanceof TkaError ? error.message : 'it is not a host name';
+      const why = error instanceof TkaError ? error.message : 'not a host name';
       // What was made of the name says no more than the name.
       const short = why.replace(/^server "(?:[^"\\]|\\.)*" /, 'it ');
-      throw new UsageError(`${quotedUrl(cleanText(name))} names no server: ${short}`, {
+      throw new UsageError(`invalid server ${quotedUrl(cleanText(name))}: ${short}`, {
         hints: ['give a host name, host:port, or a URL like https://tka.example.ts.net'],
       });
     }
@@ -149,7 +149,7 @@ export class Settings {
 function splitHost(text: string): { host: string; port: number | undefined } {
   if (net.isIPv6(text)) return { host: `[${text}]`, port: undefined };
   const match = /^(\[[0-9a-f:.]+\]|[^:/?#@\s]+)(?::([0-9]{1,5}))?$/i.exec(text);
-  if (match?.[1] === undefined) throw new TkaError('it is not a host name');
+  if (match?.[1] === undefined) throw new TkaError('not a host name');
   return { host: match[1], port: match[2] === undefined ? undefined : Number(match[2]) };
 }
 
@@ -209,7 +209,7 @@ function problemsError(problems: readonly string[]): TkaError {
   const told = problems.slice(0, problemLimit);
   if (problems.length > told.length) told.push(`and ${problems.length - told.length} more problems`);
   return new TkaError(told.map((problem) => `${badConfiguration}${problem}`).join('\n'), {
-    hints: ['edit it, or set the key anew: kubectl tka config KEY VALUE'],
+    hints: ['edit it, or set the key again: kubectl tka config KEY VALUE'],
   });
 }
 
@@ -222,8 +222,8 @@ export function signInTimeout(env: NodeJS.ProcessEnv): number {
   if (!text) return 30_000;
   const ms = /^[0-9]+(?:\.[0-9]+)?$/.test(text) ? Number(text) * 1000 : goDuration(text);
   if (ms === undefined || ms <= 0 || ms > 3_600_000) {
-    throw new UsageError(`TKA_TIMEOUT=${quoted(text)} is no time up to an hour`, {
-      hints: ['give a Go duration or seconds: TKA_TIMEOUT=45s'],
+    throw new UsageError(`invalid TKA_TIMEOUT=${quoted(text)}: must be a duration of up to an hour`, {
+      hints: ['use a Go duration or seconds: TKA_TIMEOUT=45s'],
     });
   }
   return ms;

@@ -22,9 +22,9 @@ export async function certificateFor(name: string, options: LocalOptions): Promi
     return { key: `${key}\n`, cert: chain.map((block) => `${block}\n`).join('') };
   }
   // A refusal says why.
-  const why = status === 200 ? 'its answer is no certificate and key' : cleanText(body, 200) || `HTTP ${status}`;
+  const why = status === 200 ? 'its answer is not a certificate and key' : cleanText(body, 200) || `HTTP ${status}`;
   throw new TailscaleError('unreadable', `tailscaled has no certificate for ${name}: ${why}`, [
-    'see what it says: tailscale cert',
-    'certificates are turned on for a tailnet at https://login.tailscale.com/admin/dns',
+    'check it: tailscale cert',
+    'turn on HTTPS certificates at https://login.tailscale.com/admin/dns',
   ]);
 }

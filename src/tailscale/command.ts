@@ -42,7 +42,7 @@ function failure(
   limit: number,
   platform: NodeJS.Platform,
 ): TailscaleError {
-  const hints = ['see what it says: tailscale status'];
+  const hints = ['check it: tailscale status'];
   if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') {
     return new TailscaleError('unreadable', `tailscale status printed more than ${limit >> 20} MiB`, hints, error);
   }

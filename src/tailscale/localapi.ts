@@ -52,7 +52,5 @@ async function statusDocument(options: StatusOptions, named: boolean): Promise<s
 }
 
 function badStatus(status: number): TailscaleError {
-  return new TailscaleError('unreadable', `tailscaled answered its status with HTTP ${status}`, [
-    'see what it says: tailscale status',
-  ]);
+  return new TailscaleError('unreadable', `tailscaled answered with HTTP ${status}`, ['check it: tailscale status']);
 }

@@ -45,7 +45,7 @@ export async function localRequest(path: string, options: LocalOptions): Promise
       if (worst?.problem !== 'denied') worst = problem;
     }
   }
-  throw worst ?? new TailscaleError('absent', 'tailscaled has no place where it could be asked', []);
+  throw worst ?? new TailscaleError('absent', 'tailscaled has no known socket', []);
 }
 
 async function ask(place: LocalPlace, path: string, signal: AbortSignal, limit: number): Promise<LocalAnswer> {
@@ -66,7 +66,7 @@ async function ask(place: LocalPlace, path: string, signal: AbortSignal, limit: 
     size += chunk.length;
     if (size > limit) {
       throw new TailscaleError('unreadable', `tailscaled sent more than ${limit >> 20} MiB`, [
-        'see what it says: tailscale status',
+        'check it: tailscale status',
       ]);
     }
   }
@@ -79,7 +79,7 @@ function problemOf(error: unknown, place: LocalPlace, options: LocalOptions): Ta
   if (error instanceof Error && /^(?:AbortError|TimeoutError)$/.test(error.name)) {
     const seconds = Math.round(options.timeout / 100) / 10;
     return new TailscaleError('no-answer', `tailscaled does not answer (${place.at}, within ${seconds} s)`, [
-      'see whether it is well: tailscale status',
+      'check it: tailscale status',
     ]);
   }
   if (code === 'EACCES' || code === 'EPERM') {
@@ -89,15 +89,15 @@ function problemOf(error: unknown, place: LocalPlace, options: LocalOptions): Ta
     if (namedSocket(options) === undefined) return absentError(options.platform, error);
     return new TailscaleError(
       'not-running',
-      `no tailscaled at ${cleanText(place.at)}, the socket that TS_SOCKET names (${code})`,
-      ['is it running there? with `unset TS_SOCKET` the usual one is asked'],
+      `no tailscaled at ${cleanText(place.at)}, the socket in TS_SOCKET (${code})`,
+      ['to use the default socket: unset TS_SOCKET'],
       error,
     );
   }
   return new TailscaleError(
     'no-answer',
     `the connection to tailscaled broke (${code || 'it does not speak HTTP'})`,
-    ['see whether it is well: tailscale status'],
+    ['check it: tailscale status'],
     error,
   );
 }
@@ -105,7 +105,7 @@ function problemOf(error: unknown, place: LocalPlace, options: LocalOptions): Ta
 function denied(place: LocalPlace, message: string, cause?: unknown): TailscaleError {
   const hint =
     'socketPath' in place
-      ? `see who may use it: ls -l ${cleanText(place.at)}`
+      ? `check its permissions: ls -l ${cleanText(place.at)}`
       : 'run it as the user of the Tailscale app';
   return new TailscaleError('denied', message, [hint], cause);
 }

@@ -43,7 +43,7 @@ export interface TailnetStatus {
  */
 export function parseStatus(text: string, options: { loopback: boolean }): TailnetStatus {
   const status = parseJson(text);
-  if (status === undefined) throw unreadable('no JSON');
+  if (status === undefined) throw unreadable('not JSON');
   const state = own(status, 'BackendState');
   if (typeof state !== 'string') throw unreadable('no BackendState');
   if (state !== 'Running') throw notRunning(state);
@@ -73,7 +73,7 @@ export function parseStatus(text: string, options: { loopback: boolean }): Tailn
 
 function unreadable(what: string): TailscaleError {
   return new TailscaleError('unreadable', `tailscaled's status cannot be read (${what})`, [
-    'see what it says: tailscale status --json',
+    'check it: tailscale status --json',
   ]);
 }
 
@@ -84,10 +84,14 @@ function notRunning(state: string): TailscaleError {
   if (state === 'NeedsLogin') return help('needs-login', 'tailscale is logged out', 'log in: tailscale login');
   if (state === 'NeedsMachineAuth') {
     const where = 'https://login.tailscale.com/admin/machines';
-    return help('needs-approval', 'this machine awaits approval on the tailnet', `have an admin approve it: ${where}`);
+    return help(
+      'needs-approval',
+      'this machine awaits approval on the tailnet',
+      `ask an admin to approve it: ${where}`,
+    );
   }
   if (state === 'InUseOtherUser') {
-    return help('other-user', 'tailscale is in use by another user of this machine', 'see who: tailscale status');
+    return help('other-user', 'tailscale is in use by another user of this machine', 'check it: tailscale status');
   }
   if (state === 'Starting' || state === 'NoState') {
     return help('starting', 'tailscale is still starting', 'wait until it is up: tailscale status');

@@ -37,7 +37,7 @@ export async function whoIs(address: string, port: number, options: LocalOptions
   if (status === 404) return undefined;
   if (status !== 200) throw unreadable(`HTTP ${status}`);
   const answer = parseJson(body);
-  if (answer === undefined) throw unreadable('no JSON');
+  if (answer === undefined) throw unreadable('not JSON');
   const login = own(own(answer, 'UserProfile'), 'LoginName');
   const map = own(answer, 'CapMap');
   const node = own(answer, 'Node');
@@ -62,6 +62,6 @@ const isIp = (text: string): boolean => isIP(text) !== 0;
 
 function unreadable(what: string): TailscaleError {
   return new TailscaleError('unreadable', `tailscaled's answer to whois cannot be read (${what})`, [
-    'see what it says: tailscale whois',
+    'check it: tailscale whois',
   ]);
 }

@@ -83,7 +83,7 @@ export async function pick(rows: readonly PickerRow[], env: NodeJS.ProcessEnv): 
       throw error;
     });
     if (chosen !== undefined) return chosen;
-    throw new TkaError('cancelled', { exitCode: 130, hints: ['name it instead: kubectl tka use NAME'] });
+    throw new TkaError('cancelled', { exitCode: 130, hints: ['give the name: kubectl tka use NAME'] });
   } finally {
     restore();
     process.off('exit', restore).off('uncaughtExceptionMonitor', restore);

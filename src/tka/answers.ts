@@ -29,13 +29,13 @@ export interface SignIn {
 export function parseSignIn(answer: RawAnswer, who: string, doing = 'the sign-in'): SignIn {
   if (answer.status !== 200 && answer.status !== 202) throw refusal(answer, who, doing);
   const body = parseAnswer(answer.body);
-  if (!isObject(body)) throw notProtocol(who, doing, 'no JSON object');
+  if (!isObject(body)) throw notProtocol(who, doing, 'not a JSON object');
   const [username, role, until] = ['username', 'role', 'until'].map((key) => own(body, key));
   if (typeof username !== 'string' || typeof role !== 'string' || typeof until !== 'string') {
     throw notProtocol(who, doing, 'no username, role and until');
   }
   const time = rfc3339.test(until) ? Date.parse(until) : Number.NaN;
-  if (Number.isNaN(time)) throw notProtocol(who, doing, 'until is no RFC 3339 time');
+  if (Number.isNaN(time)) throw notProtocol(who, doing, 'until is not an RFC 3339 time');
   if (cleanText(username) === '') throw notProtocol(who, doing, 'an empty username');
   return { username: cleanText(username), role: cleanText(role), until: time };
 }
@@ -66,16 +66,16 @@ function clusterAccess(
 ): ClusterAccess {
   if (typeof server !== 'string') throw fail('no API server');
   const apiServer = checked(() => canonicalApiServer(server), fail);
-  if (ca !== undefined && ca !== null && typeof ca !== 'string') throw fail('its CA is no text');
+  if (ca !== undefined && ca !== null && typeof ca !== 'string') throw fail('the CA is not a string');
   if (insecure !== undefined && insecure !== null && typeof insecure !== 'boolean')
-    throw fail('insecure is no boolean');
+    throw fail('insecure is not a boolean');
   const caData = (ca ?? '').replace(/\s+/g, '');
   // A base64 text is a third longer than its bytes.
-  if (caData.length > (caLimit / 3) * 4 + 4) throw fail('its CA is larger than 64 KiB');
+  if (caData.length > (caLimit / 3) * 4 + 4) throw fail('the CA is larger than 64 KiB');
   if (caData !== '') {
     const pem = /^[A-Za-z0-9+/]+={0,2}$/.test(caData) ? Buffer.from(caData, 'base64').toString('latin1') : '';
-    if (pem.length > caLimit) throw fail('its CA is larger than 64 KiB');
-    if (certificatesIn(pem).length === 0) throw fail('its CA is no base64 PEM');
+    if (pem.length > caLimit) throw fail('the CA is larger than 64 KiB');
+    if (certificatesIn(pem).length === 0) throw fail('the CA is not base64 PEM');
   }
   return { apiServer, caData, insecureSkipTlsVerify: insecure === true };
 }
@@ -99,7 +99,7 @@ export function parseKubeconfig(answer: RawAnswer, who: string, now: number): To
   if (answer.status !== 200) throw refusal(answer, who, doing);
   const fail = (what: string) => notProtocol(who, doing, what);
   const config = parseAnswer(answer.body);
-  if (!isObject(config)) throw fail('no JSON object');
+  if (!isObject(config)) throw fail('not a JSON object');
   const entry = (section: string, name: unknown, what: string): Json => {
     const entries = own(config, section);
     const found = isObject(entries) && typeof name === 'string' ? own(entries, name) : undefined;
@@ -117,11 +117,11 @@ export function parseKubeconfig(answer: RawAnswer, who: string, now: number): To
   );
   const token = own(user, 'token');
   if (token === undefined || token === null || token === '') {
-    throw new TkaError(`${who} gave an empty token`, {
-      hints: ['its cluster is probably older than Kubernetes 1.30: ask its operator to upgrade it'],
+    throw new TkaError(`${who} returned an empty token`, {
+      hints: ['its cluster is probably older than Kubernetes 1.30; ask its administrator to upgrade'],
     });
   }
-  if (typeof token !== 'string') throw fail('the token is no text');
+  if (typeof token !== 'string') throw fail('the token is not a string');
   const claims = checkToken(token, serverTime(answer) ?? now);
   if (typeof claims === 'string') throw fail(claims);
   return { ...access, token, claims };
@@ -138,11 +138,11 @@ export interface ClusterDescription extends ClusterAccess {
 
 /** Parses the answer of GET /cluster-info. Throws Refused, NotSignedIn or Unavailable. */
 export function parseClusterInfo(answer: RawAnswer, who: string): ClusterDescription {
-  const doing = 'the question about its cluster';
+  const doing = 'the cluster description';
   if (answer.status !== 200) throw refusal(answer, who, doing);
   const fail = (what: string) => notProtocol(who, doing, what);
   const info = parseAnswer(answer.body);
-  if (!isObject(info)) throw fail('no JSON object');
+  if (!isObject(info)) throw fail('not a JSON object');
   const access = clusterAccess(
     own(info, 'server_url'),
     own(info, 'ca_data'),

@@ -213,12 +213,12 @@ export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
   }
 }
 
-const askTailscale = 'is Tailscale up? ask it with `tailscale status`';
+const askTailscale = 'check that Tailscale is up: tailscale status';
 const hints: Readonly<Partial<Record<ConnectFailure['kind'], string>>> = {
   name: askTailscale,
   route: askTailscale,
   timeout: askTailscale,
-  refused: 'is the TKA server up, and is this its port? see `kubectl tka config`',
+  refused: 'check that the TKA server is up and the port is right: kubectl tka config',
   authority: authorityHint,
 };
 

@@ -46,14 +46,14 @@ export interface Memberlist {
  * or 503 "Gossip not enabled"). Throws Refused, NotSignedIn or Unavailable.
  */
 export function parseMemberlist(answer: RawAnswer, who: string): Memberlist | undefined {
-  const doing = 'the question for its memberlist';
+  const doing = 'the memberlist';
   if (answer.status === 404 && answer.body.trim() === '404 page not found') return undefined;
   if (answer.status === 503 && /gossip/i.test(errorWords(answer.body)?.message ?? '')) return undefined;
   if (answer.status !== 200) throw refusal(answer, who, doing);
   const rows = parseAnswer(answer.body);
   // Go marshals a nil slice as null.
   if (rows === null) return { members: [], cut: 0, unread: 0 };
-  if (!Array.isArray(rows)) throw notProtocol(who, doing, 'no JSON array');
+  if (!Array.isArray(rows)) throw notProtocol(who, doing, 'not a JSON array');
   return readMembers(rows);
 }
 

@@ -74,8 +74,7 @@ function isText(value: unknown): value is string {
 }
 
 // The default of the server's `tailscale.capName`, which the client cannot know.
-const grantHint =
-  'ask those who maintain your tailnet’s policy for a grant of the capability specht-labs.de/cap/tka to you';
+const grantHint = 'ask the maintainers of your tailnet policy to grant you the capability specht-labs.de/cap/tka';
 
 /** Returns the error for an answer with another status than expected. `who` names the server. */
 export function refusal(answer: RawAnswer, who: string, doing: string): TkaError {
@@ -86,11 +85,11 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
   if (status === 429) return tooMany(answer, who, doing, said, advice);
   if (words === undefined) {
     return status === 401
-      ? new NotSignedIn(`${who} knows no sign-in (HTTP 401)`)
+      ? new NotSignedIn(`${who} has no sign-in for you (HTTP 401)`)
       : notProtocol(who, doing, `HTTP ${status}`, isGateways(status));
   }
   const hints = status === 403 && advice.length === 0 ? [grantHint] : advice;
-  if (status === 401) return new NotSignedIn(`${who} knows no sign-in${said}`, { hints });
+  if (status === 401) return new NotSignedIn(`${who} has no sign-in for you${said}`, { hints });
   if ([400, 403, 404, 422].includes(status) || (status === 500 && isAboutPeriod(words.message))) {
     return new Refused(`${who} refused ${doing}${said} (HTTP ${status})`, status, { hints });
   }
@@ -118,7 +117,7 @@ function isConflict(message: string): boolean {
 function tooMany(answer: RawAnswer, who: string, doing: string, why: string, advice: readonly string[]): Unavailable {
   const pause = retryAfter(answer) ?? 1000;
   return new Unavailable(
-    `${who} is asked too often and did not answer ${doing}${why} (HTTP 429)`,
+    `${who} is rate-limiting and did not answer ${doing}${why} (HTTP 429)`,
     Number.POSITIVE_INFINITY,
     {
       hints: [...advice, `try again in ${Math.ceil(pause / 1000)} s`],
@@ -135,7 +134,7 @@ export function notProtocol(who: string, doing: string, what: string, away = fal
     {
       answered: true,
       away,
-      hints: ['is this address a TKA server, and no proxy or other service? check it with `kubectl tka config`'],
+      hints: ['check that this address is a TKA server, not a proxy or another service: kubectl tka config'],
     },
   );
 }

@@ -17,13 +17,13 @@ const latest = Date.UTC(9999, 11, 31);
 export function checkToken(token: string, now: number): TokenClaims | string {
   if (token.length > 16 * 1024) return 'the token is too long';
   const parts = token.split('.');
-  if (parts.length !== 3 || !parts.every((part) => /^[A-Za-z0-9_-]+$/.test(part))) return 'the token is no JWT';
+  if (parts.length !== 3 || !parts.every((part) => /^[A-Za-z0-9_-]+$/.test(part))) return 'the token is not a JWT';
   const payload = parseJson(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
-  if (!isObject(payload)) return 'the token is no JWT';
+  if (!isObject(payload)) return 'the token is not a JWT';
   const { exp, iat, sub } = payload;
-  if (typeof exp !== 'number' || !Number.isFinite(exp)) return 'the token says no expiry';
+  if (typeof exp !== 'number' || !Number.isFinite(exp)) return 'the token has no expiry';
   const expires = Math.min(Math.floor(exp) * 1000, latest);
-  if (expires <= now) return 'the token has expired already';
+  if (expires <= now) return 'the token has already expired';
   const issued = typeof iat === 'number' && Number.isFinite(iat) ? iat * 1000 : undefined;
   const account = typeof sub === 'string' ? /^system:serviceaccount:[^:]+:([^:]+)$/.exec(sub)?.[1] : undefined;
   return { expires, issued, account };

@@ -24,10 +24,10 @@ function parseWebUrl(text: string, what: string): URL {
   } catch (cause) {
     throw new TkaError(`${what} ${quotedUrl(text)} is not a URL`, { cause });
   }
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw bad('is neither http nor https');
-  if (url.username !== '' || url.password !== '') throw bad('carries credentials');
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw bad('must start with http:// or https://');
+  if (url.username !== '' || url.password !== '') throw bad('contains credentials');
   url.hostname = url.hostname.replace(/\.$/, '');
-  if (!hostShape.test(url.hostname) || url.hostname.includes('..')) throw bad('has no valid host name');
+  if (!hostShape.test(url.hostname) || url.hostname.includes('..')) throw bad('has an invalid host name');
   if (url.port === '0') throw bad('has port 0');
   return url;
 }
@@ -44,7 +44,7 @@ export function hostOf(url: string | URL): string {
 export function canonicalServer(text: string): string {
   const url = parseWebUrl(text, 'server');
   if (!/^\/?(?:api\/v1alpha1\/?)?$/.test(url.pathname) || url.search !== '' || url.hash !== '') {
-    throw new TkaError(`server ${quotedUrl(text)} has a path: only a scheme, host and port are meant`);
+    throw new TkaError(`server ${quotedUrl(text)} has a path; only scheme, host and port are allowed`);
   }
   return `${url.protocol}//${url.host}`;
 }

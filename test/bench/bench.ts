@@ -190,7 +190,7 @@ try {
   for (const line of await signInCosts()) process.stdout.write(`  ${line}\n`);
   process.stdout.write('\na login of one person beside another who asks without end\n');
   for (const line of await besideGreed()) process.stdout.write(`  ${line}\n`);
-  if (kubectl === undefined) process.stdout.write('\nexec is left out: there is no kubectl on PATH\n');
+  if (kubectl === undefined) process.stdout.write('\nexec is left out: kubectl is not on PATH\n');
   else {
     noKubeconfig();
     await time(`kubectl-tka sync -s ${server}`);

@@ -181,7 +181,7 @@ for (const shell of shells) {
       expect(runCopy(alone)).toMatchObject({
         status: 1,
         stdout: '',
-        stderr: `error: this installation is not whole: ${home}/lib/kubectl-tka is missing\nhint: install it again\n`,
+        stderr: `error: incomplete installation: ${home}/lib/kubectl-tka is missing\nhint: install it again\n`,
       });
     });
 
@@ -198,7 +198,7 @@ for (const shell of shells) {
       expect(runCopy(alone)).toMatchObject({
         status: 1,
         stdout: '',
-        stderr: `error: this installation is not whole: ${lib}/kubectl-tka cannot be run\nhint: install it again\n`,
+        stderr: `error: incomplete installation: ${lib}/kubectl-tka cannot be run\nhint: install it again\n`,
       });
     });
 

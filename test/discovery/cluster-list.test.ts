@@ -134,7 +134,7 @@ describe('findClusters', () => {
     it('where no list has it, the first one is shown', async () => {
       const { found, said } = setUp({ [seed]: away, [liar]: elsewhere, [second]: away }, { tagged });
       expect((await found()).clusters.map(({ name }) => name)).toEqual(['dev']);
-      expect(said).toContain(`${seed} did not answer: this is the list of ${liar}`);
+      expect(said).toContain(`${seed} did not answer; showing the list of ${liar}`);
     });
   });
 
@@ -143,7 +143,7 @@ describe('findClusters', () => {
     const memory = new Held(remembered([other, 'stated']));
     const { found, said } = setUp({ [seed]: no, [other]: no }, { named: false, seeds: [seed, other], memory });
     expect(await found()).toMatchObject({ current: false });
-    expect(said).toEqual([expect.stringMatching(/ refused the question: no grant \(HTTP 403\): this is the list of /)]);
+    expect(said).toEqual([expect.stringMatching(/ refused the question: no grant \(HTTP 403\); showing the list of /)]);
   });
 
   it('the refusal of a server that we found is not: another one is asked', async () => {
@@ -152,7 +152,7 @@ describe('findClusters', () => {
       { named: false, seeds: [seed, other] },
     );
     expect((await found()).clusters.map(({ name }) => name)).toEqual(['eu']);
-    expect(said).toEqual([`${seed} gives us no list: this is the list of ${other}`]);
+    expect(said).toEqual([`${seed} refused the list; showing the list of ${other}`]);
   });
 
   it('while the seed is away, a remembered server that is not trusted is not asked for a list', async () => {
@@ -194,7 +194,7 @@ describe('findClusters', () => {
     expect(clusters.map(({ name, server, provenance }) => [name, server, provenance])).toEqual([
       ['old-0', other, 'stated'],
     ]);
-    expect(said).toEqual([expect.stringMatching(/^no TKA server answered: this is the list of .* \(1 min ago\)$/)]);
+    expect(said).toEqual([expect.stringMatching(/^no TKA server answered; showing the list of .* \(1 min ago\)$/)]);
   });
 
   it('no server answers, and there never was a list: the error of the seed', async () => {
@@ -268,7 +268,7 @@ describe('findClusters', () => {
     const after = setUp(answers, { memory: new Held(list), away });
     expect((await after.found()).current).toBe(true);
     expect(after.asked).toEqual([other]);
-    expect(after.said).toEqual([`${seed} did not answer: this is the list of ${other}`]);
+    expect(after.said).toEqual([`${seed} did not answer; showing the list of ${other}`]);
     const back = setUp({ [seed]: [member('us', seed)], [other]: gone }, { memory: new Held(list), away });
     await back.found();
     expect(back.asked).toEqual([other, seed]);

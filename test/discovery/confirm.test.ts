@@ -73,7 +73,7 @@ async function confirmWith(
   return { result, asked, timeouts, forgotten };
 }
 
-const notItsOwn = `${us} is not the TKA server of prod-us: it speaks for https://api.eu.example.com, not for ${api}`;
+const notItsOwn = `${us} is not the TKA server of prod-us: it serves https://api.eu.example.com, not ${api}`;
 const untagged = (server: string) => `cannot use the TKA server of prod-us: ${server} is not tagged tag:tka`;
 
 it.each<{

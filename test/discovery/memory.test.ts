@@ -88,7 +88,7 @@ describe('ListMemory', () => {
   });
 
   it.each([
-    ['no JSON', '{'],
+    ['not JSON', '{'],
     ['another shape', '[]'],
     [
       'fewer times than members',

@@ -131,7 +131,7 @@ describe('Trust', () => {
   it('says why a server is not used, and what to type', async () => {
     const refused = (judged: TrustPolicy, provenance: Provenance) =>
       judged.require(cluster(laptop, provenance)).catch((error) => error);
-    const hints = [`if you trust it, sign in to it once by its URL: kubectl tka login ${laptop}`];
+    const hints = [`if you trust it, sign in once by its URL: kubectl tka login ${laptop}`];
     expect(await refused(trust(), 'stated')).toMatchObject({
       message: `cannot use the TKA server of prod-us: ${laptop} is not tagged tag:tka`,
       hints,

@@ -20,7 +20,7 @@ test('modes that are too wide are mended by the slow path', async ({ home, us })
   expect([modeOf(home.cache), modeOf(home.entry(us))]).toEqual([0o700, 0o600]);
 });
 
-const oneLine = /^warning: the token cache cannot be written, so every call signs in: [^\n]+\n$/;
+const oneLine = /^warning: cannot write the token cache, so every call signs in: [^\n]+\n$/;
 
 describe.concurrent('a cache that cannot be written', () => {
   test.for<[string, (home: Home) => Record<string, string | undefined>]>([

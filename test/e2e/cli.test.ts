@@ -74,10 +74,10 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     ['login --context=', /--context is empty/, /^/],
     ['login --port 0', /--port "0" must be a port/, /^/],
     ['login --port http', /--port "http" must be a port/, /^/],
-    ['login a/b', /names no server|no server/, /./],
-    ['login ftp://x', /names no server/, /host name, host:port, or a URL/],
+    ['login a/b', /invalid server/, /./],
+    ['login ftp://x', /invalid server/, /host name, host:port, or a URL/],
     ['clusters -o xml', /-o, --output|output/, /--help/],
-    ['clusters -l a=b=c', /is no label selector/, /-l /],
+    ['clusters -l a=b=c', /invalid label selector/, /-l /],
     ['clusters -l', /argument missing/, /--help/],
     ['status -o', /argument missing/, /--help/],
     ['status more', /too many arguments/, /--help/],
@@ -90,14 +90,14 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     ['config tailscale.port many', /tailscale\.port must be a port/, /^/],
     ['config debug perhaps', /debug must be true or false/, /^/],
     ['version -o xml', /output/, /--help/],
-    ['login a b --context x', /--context names one context, but several are meant$/, /kubectl tka login --help/],
-    ['login prod-us -l a=b', /give either names or a selector$/, /kubectl tka login --help/],
-    ['login prod-us --all-contexts', /login takes either names or --all-contexts$/, /kubectl tka login --help/],
+    ['login a b --context x', /--context works for one cluster at a time$/, /kubectl tka login --help/],
+    ['login prod-us -l a=b', /names and a selector cannot be combined$/, /kubectl tka login --help/],
+    ['login prod-us --all-contexts', /names and --all-contexts cannot be combined$/, /kubectl tka login --help/],
     ['login --all-contexts --context x', /cannot be used with option '--context/, /kubectl tka login --help/],
-    ['logout prod-us -l a=b', /give either names or a selector$/, /kubectl tka logout --help/],
-    ['logout prod-us --all', /logout takes either a name or --all$/, /kubectl tka logout --help/],
-    ['logout -l a=b --all', /logout takes either a name or --all$/, /kubectl tka logout --help/],
-    ['forget prod-us --all', /forget takes either a name or --all$/, /kubectl tka forget --help/],
+    ['logout prod-us -l a=b', /names and a selector cannot be combined$/, /kubectl tka logout --help/],
+    ['logout prod-us --all', /logout takes a name or --all, not both$/, /kubectl tka logout --help/],
+    ['logout -l a=b --all', /logout takes a name or --all, not both$/, /kubectl tka logout --help/],
+    ['forget prod-us --all', /forget takes a name or --all, not both$/, /kubectl tka forget --help/],
   ])('%s', async ([args, error, hint], { home, mesh }) => {
     const before = home.files();
     const wrong = await home.run(args);
@@ -125,7 +125,7 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     const wrong = await home.run('login twin');
     expect(wrong).toMatchObject({ status: 2, stdout: '' });
     expect(wrong.stderr).toMatch(
-      /^warning: 2 clusters claim the name "twin": .*\nerror: 2 clusters are called "twin"\n/,
+      /^warning: 2 clusters claim the name "twin": .*\nerror: 2 clusters are named "twin"\n/,
     );
     // Each can be named by its address.
     for (const { server } of [us, eu]) expect(wrong.stderr).toMatch(new RegExp(`^hint: .*${server}`, 'm'));
@@ -235,7 +235,7 @@ other: kept
   test('says that a variable beats the file', async ({ home }) => {
     const set = await home.run('config tailscale.port 8443', { env: { TKA_TAILSCALE_PORT: '9000' } });
     expect(set.status).toBe(0);
-    expect(set.stderr).toBe('warning: TKA_TAILSCALE_PORT is set, and beats the file\n');
+    expect(set.stderr).toBe('warning: TKA_TAILSCALE_PORT is set and overrides the file\n');
   });
 
   test('a bad file: every problem at once, with file, line and key, and the file stays', async ({ home }) => {

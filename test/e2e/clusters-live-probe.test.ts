@@ -150,7 +150,7 @@ describe.concurrent('clusters --probe', () => {
     expect(of('prod-eu')).toEqual({
       ...fine,
       signIn: null,
-      error: `${eu.server} speaks for ${us.apiServer}, not for ${eu.apiServer}`,
+      error: `${eu.server} serves ${us.apiServer}, not ${eu.apiServer}`,
     });
     expect(eu.counts).toMatchObject({ loginGet: 0, login: 0, kubeconfig: 0 });
     noPosts(mesh);

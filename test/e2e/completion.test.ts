@@ -294,7 +294,7 @@ describe.concurrent('completion install', () => {
     expect(fs.readFileSync(file, 'utf8')).toBe(fs.readFileSync(path.join(bin, front), 'utf8'));
     expect(fs.statSync(file).mode & 0o777).toBe(0o755);
     const { mtimeMs } = fs.statSync(file);
-    expect(await install()).toMatchObject({ status: 0, stdout: `${file} is in its place already.\n` });
+    expect(await install()).toMatchObject({ status: 0, stdout: `${file} is up to date.\n` });
     expect(fs.statSync(file).mtimeMs).toBe(mtimeMs);
     if (kubectl === undefined) return;
     expect(parse((await home.kubectl(['__complete', 'tka', 'logi'], { env })).stdout).texts).toEqual(['login']);
@@ -329,7 +329,7 @@ describe.concurrent('completion install', () => {
     const ran = await home.run('completion install', { program: link, env: named });
     expect(ran).toMatchObject({ status: 0, stdout: `Wrote ${to}.\n` });
     fs.mkdirSync(path.join(home.dir, 'tools', 'receipts'));
-    expect(await install()).toMatchObject({ status: 0, stdout: `${to} is in its place already.\n` });
+    expect(await install()).toMatchObject({ status: 0, stdout: `${to} is up to date.\n` });
     expect(fs.existsSync(file)).toBe(false);
   });
 
@@ -352,7 +352,7 @@ describe.concurrent('completion install', () => {
     const refused = await install();
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toBe(
-      `error: ${file} is there, and is not ours: it is left as it is\nhint: move it away, and run this again\n`,
+      `error: ${file} already exists and was not written by kubectl-tka\nhint: move it away, then run this again\n`,
     );
     expect(home.files()).toEqual(before);
   });
@@ -369,7 +369,7 @@ describe.concurrent('completion install', () => {
     expect(second).toMatchObject({
       status: 0,
       stdout: '',
-      stderr: `warning: another one comes first on PATH: ${path.join(bin, front)}\n`,
+      stderr: `warning: another file comes first on PATH: ${path.join(bin, front)}\n`,
     });
   });
 

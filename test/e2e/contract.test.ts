@@ -44,7 +44,7 @@ describe.concurrent('the answer', () => {
     ['an object without one', '{"spec":{}}'],
     ['an apiVersion that is a number', info(1).KUBERNETES_EXEC_INFO],
     ['no apiVersion', '{}'],
-    ['no JSON', 'apiVersion: v1'],
+    ['not JSON', 'apiVersion: v1'],
     ['half a document', '{"apiVersion":"client.authentication.k8s.io/v1"'],
     ['null', 'null'],
   ])('is refused: %s, from the cache too', async ([, text], { home, us }) => {
@@ -100,7 +100,7 @@ describe.concurrent('another API server than the token’s', () => {
     const refused = await home.credential({ server: us.server, apiServer: eu.apiServer });
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toBe(
-      `error: ${us.server} gives tokens for ${us.apiServer}, not for ${eu.apiServer}\nhint: if the cluster has moved, renew the context: kubectl tka login prod-us\n`,
+      `error: ${us.server} gives tokens for ${us.apiServer}, not ${eu.apiServer}\nhint: if the cluster has moved, update the context: kubectl tka login prod-us\n`,
     );
     expect(home.files(/\+failed$/)).toEqual(before);
   });

@@ -16,7 +16,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     eu.faults.clusterInfo = { server_url: us.apiServer };
     const ran = await user.run('login tka-prod-eu', env);
     expect(ran).toMatchObject({ status: 1, stdout: '' });
-    expect(ran.stderr).toMatch(/is not the TKA server of tka-prod-eu: it speaks for/);
+    expect(ran.stderr).toMatch(/is not the TKA server of tka-prod-eu: it serves/);
     expect(eu.counts).toMatchObject({ login: 0, kubeconfig: 0 });
     expect(fs.existsSync(user.kubeconfig)).toBe(false);
   });
@@ -112,7 +112,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     staging.faults.clusterInfo = { server_url: eu.apiServer };
     const first = await user.run(['login', name], env);
     expect(first).toMatchObject({ status: 1, stdout: '' });
-    expect(first.stderr).toMatch(/is not the TKA server of .*: it speaks for/);
+    expect(first.stderr).toMatch(/is not the TKA server of .*: it serves/);
     expect([us, eu, staging].map(({ counts }) => [counts.login, counts.kubeconfig])).toEqual(Array(3).fill([0, 0]));
     await user.run(['login', before.rows.find((row) => row.apiEndpoint === staging.apiServer)?.name ?? ''], env);
     const { rows } = await list(user, env);

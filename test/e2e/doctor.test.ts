@@ -14,11 +14,11 @@ describe.concurrent('nothing is broken', () => {
       ['tailscaled', '3 with tag:tka'],
       ['name', '127.0.0.1 is an address'],
       ['tls', 'plain http'],
-      ['tka-api', `it speaks for ${us.apiServer}`],
-      ['grant', 'alice gets the role viewer'],
+      ['tka-api', `it serves ${us.apiServer}`],
+      ['grant', 'alice has the role viewer'],
       ['sign-in', 'alice, role viewer, until '],
-      ['token', 'good for 29m more'],
-      ['api-server', 'TLS by its CA'],
+      ['token', 'valid for 29m'],
+      ['api-server', 'TLS verified with its CA'],
       ['rbac', 'system:serviceaccount:tka-dev:tka-user-alice may get, list, watch'],
       ['kubeconfig', 'context "prod-us" in '],
       ['path', program],
@@ -28,7 +28,7 @@ describe.concurrent('nothing is broken', () => {
     }
   });
 
-  test('before the first sign-in: what only a sign-in tells is skipped', async ({ us, tailscaled }) => {
+  test('before the first sign-in: what shown after a sign-in is skipped', async ({ us, tailscaled }) => {
     using home = new Home(us.server);
     const patient = new Patient(home, us, { TS_SOCKET: tailscaled.socketPath });
     const found = await patient.look();
@@ -62,7 +62,7 @@ describe.concurrent('nothing is broken', () => {
     expect(lines[0]).toBe('cluster: prod-us');
     expect(lines[1]).toMatch(/^✓ configuration {4}\S/);
     expect(pretty.stdout).toMatch(
-      /^✗ tcp {14}.*connection refused\n {19}hint: is the TKA server up.*\n- tls {14}depends on tcp$/m,
+      /^✗ tcp {14}.*connection refused\n {19}hint: check that the TKA server is up.*\n- tls {14}depends on tcp$/m,
     );
     for (const env of [{ TERM: 'dumb' }, { LC_ALL: 'C' }, { LC_ALL: undefined, LANG: undefined }]) {
       if (process.platform !== 'linux' && env.TERM === undefined) continue;
@@ -91,7 +91,7 @@ describe('no server to look at', () => {
     several.differs(unchosen);
     expect(several.cluster).toBeNull();
     expect(several.of('name')).toMatchObject({
-      detail: 'the tailnet has 3 clusters: which one is meant?',
+      detail: 'the tailnet has 3 clusters: choose one',
       hint: 'kubectl tka doctor NAME',
     });
     expect(several.of('clock').detail).toBe(several.of('name').detail);

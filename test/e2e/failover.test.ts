@@ -280,7 +280,7 @@ describe.concurrent('a tagged server of another cluster that states this endpoin
     await second.stop();
     const none = await home.credential(about, { env });
     expect(none).toMatchObject({ status: 1, stdout: '' });
-    expect(none.stderr).toContain(`${hostile.server} is not used: its sign-ins are kept elsewhere`);
+    expect(none.stderr).toContain(`${hostile.server} is not used: it has another sign-in store`);
     for (const command of ['login prod-us', 'exec prod-us -- get namespaces'])
       expect((await home.run(command, { env })).status).toBe(1);
     expect(hostile.count('login')).toBe(0);

@@ -29,7 +29,7 @@ describe.concurrent('forget', () => {
       $ kubectl tka forget prod-us
       Signed out of prod-us (${us.server}).
       Removed from the kubeconfig: prod-us.
-      ! there is no current context any more: it was "prod-us"
+      ! no current context any more (was "prod-us")
       ! hint: kubectl config use-context NAME
 
       $ kubectl tka status -o json

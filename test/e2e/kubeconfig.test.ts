@@ -96,9 +96,7 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
     await home.kubectl('config use-context prod-us');
     await home.kubectl('config rename-context prod-us mine');
     expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0, stderr: '' });
-    expect((await home.run(['login', us.server])).stdout).toMatch(
-      /Context "mine" is the current context, as before\.\n$/,
-    );
+    expect((await home.run(['login', us.server])).stdout).toMatch(/Context "mine" is already the current context\.\n$/);
     expect((await home.run('forget --all')).stdout).toMatch(
       /Removed from the kubeconfig: mine, prod-eu, staging\.|Removed/,
     );

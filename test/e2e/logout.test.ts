@@ -131,7 +131,7 @@ describe.concurrent('logout', () => {
 
   test('of an unknown server that --server names: nothing is recorded', async ({ home, eu }) => {
     for (const [args, error] of [
-      ['logout -s nowhere.invalid', /^error: cannot reach https?:\/\/nowhere\.invalid.*: its name does not resolve$/m],
+      ['logout -s nowhere.invalid', /^error: cannot reach https?:\/\/nowhere\.invalid.*: the name does not resolve$/m],
       [`logout -s ${eu.server}`, /^error: you were not signed in to /m],
       [`forget -s ${eu.server}`, /^error: no session or context for /m],
     ] as const) {
@@ -176,7 +176,7 @@ describe.concurrent('logout', () => {
   test('--all without a session', async ({ home }) => {
     await home.transcript(`
       $ kubectl tka logout --all
-      There are no sessions on this machine.
+      No sessions on this machine.
     `);
   });
 

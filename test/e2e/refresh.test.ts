@@ -37,7 +37,7 @@ for (const caller of callers) {
       const first = await caller.call(home, 'get namespaces');
       expect(first.status).toBe(0);
       expect(first.stdout).toMatch(/shop-prod-us/);
-      if (caller.passesStderr) expect(first.stderr).toMatch(/^warning: [^\n]*: serving the cached token, [^\n]*\n$/);
+      if (caller.passesStderr) expect(first.stderr).toMatch(/^warning: [^\n]*: using the cached token, [^\n]*\n$/);
       expect(home.token(us)).toBe(old);
     });
 
@@ -77,7 +77,7 @@ describe.concurrent('credential, with a token about to expire', () => {
       expect(first.status).toBe(0);
       expect(JSON.parse(first.stdout).status.token).toBe(old);
       expect(lines(first.stderr)).toHaveLength(1);
-      expect(first.stderr).toMatch(/^warning: .*: serving the cached token, which is good until [0-9T:-]+Z\n$/);
+      expect(first.stderr).toMatch(/^warning: .*: using the cached token, valid until [0-9T:-]+Z\n$/);
       expect(first.took).toBeLessThan(15_000);
       us.resetCounts();
       const second = await home.credential(us);

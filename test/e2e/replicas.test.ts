@@ -157,7 +157,7 @@ describe.skipIf(process.platform !== 'linux')('on a tailnet (needs loopback addr
     const env = { env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: port } };
     const ran = await user.run('login', env);
     expect(ran).toMatchObject({ status: 0, stderr: '' });
-    expect(ran.stdout).toMatch(/^Signed in to tka-prod-us \(.*\nContext "tka-prod-us" is the current context/);
+    expect(ran.stdout).toMatch(/^Signed in to tka-prod-us \(.*\nSwitched to context "tka-prod-us"/);
     expect(net.clusters.map(({ counts }) => counts.login)).toEqual([1, 0]);
     // The node with the cluster's name is away: the other one is tagged, and of that cluster.
     await net.cluster(first).stop();

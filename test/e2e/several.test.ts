@@ -62,7 +62,7 @@ describe('a name', () => {
     expect(counts(mesh, 'login')).toEqual([0, 0, 1]);
     const ran = await home.run('login prod');
     expect(ran).toMatchObject({ status: 2, stdout: '' });
-    expect(ran.stderr).toMatch(/2 clusters have a name that begins with "prod"/);
+    expect(ran.stderr).toMatch(/2 clusters have names that start with "prod"/);
     for (const name of ['prod-eu', 'prod-us']) expect(ran.stderr).toContain(`hint: kubectl tka login ${name} (`);
   });
 });

@@ -213,7 +213,7 @@ describe.skipIf(process.platform !== 'linux')('CAs (needs loopback addresses tha
     });
     const ran = await call(fixture, fixture.credentialArgs().join(' '), 'a CA that begins without end');
     checkFailure(ran);
-    assert.match(ran.stderr, /its CA is larger than 64 KiB/);
+    assert.match(ran.stderr, /the CA is larger than 64 KiB/);
   });
   for (const [count, name, ca, contexts] of [
     [100, '700 KiB of beginnings', begins(700 * 1024), 0],

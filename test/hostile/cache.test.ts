@@ -268,7 +268,7 @@ describe('a damaged +failed is no answer', () => {
 describe('an entry whose details are damaged', () => {
   const details: Readonly<Record<string, string>> = {
     nothing: '',
-    'no JSON': '{"username":',
+    'not JSON': '{"username":',
     null: 'null',
     'a number': '7',
     'a list': '[]',
@@ -322,7 +322,8 @@ async function statusRows(fixture: Fixture): Promise<{ server: string; state: st
   checkTexts(rows, 'status -o json');
   for (const row of rows) {
     assert.deepEqual(Object.keys(row), ['name', 'server', 'username', 'role', 'until', 'context', 'state']);
-    if (row.until !== null) assert.match(row.until, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'until is no RFC 3339 time');
+    if (row.until !== null)
+      assert.match(row.until, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'until is not an RFC 3339 time');
     assert.ok(['active', 'expired', 'signed-out'].includes(row.state));
   }
   assert.ok(
@@ -337,7 +338,7 @@ describe('the mark of a logout counts, whatever became of it', () => {
     'control: a whole one': (_, file) =>
       fs.writeFileSync(file, '{"username":"alice","role":"viewer","until":"2099-01-01T00:00:00Z"}'),
     empty: (_, file) => fs.writeFileSync(file, ''),
-    'no JSON': (_, file) => fs.writeFileSync(file, '{"username":'),
+    'not JSON': (_, file) => fs.writeFileSync(file, '{"username":'),
     'a list': (_, file) => fs.writeFileSync(file, '[]'),
     'fields of other types': (_, file) => fs.writeFileSync(file, '{"username":7,"role":null,"until":{}}'),
     'a name with escapes': (_, file) =>
@@ -391,7 +392,7 @@ describe('a damaged consent is none', () => {
         },
       };
       const ran = await fixture.noCredential({ timeout: '60s' });
-      assert.match(ran.stderr, /without a look at its certificate\nhint: if you accept that/);
+      assert.match(ran.stderr, /skip TLS verification of \S+\nhint: if you accept that/);
     });
   }
 });
@@ -438,7 +439,7 @@ describe('a cache that cannot be kept still yields a token, and says so on one l
     make(fixture, folder);
     const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
     assert.ok(fixture.minted.has(checkCredential(ran)));
-    assert.match(ran.stderr, /^warning: the token cache cannot be written, so every call signs in: [^\n]+\n$/);
+    assert.match(ran.stderr, /^warning: cannot write the token cache, so every call signs in: [^\n]+\n$/);
     assert.equal(fixture.cluster.counts.login, 1);
   });
 

@@ -20,7 +20,7 @@ describe('stderr', () => {
   test.each([
     '',
     'error: http://127.0.0.1:1 refused the sign-in: No (HTTP 403)\nhint: Ask somebody\n',
-    'error: TKA_TIMEOUT="x" is no time up to an hour\n',
+    'error: invalid TKA_TIMEOUT="x": must be a duration of up to an hour\n',
     'error: bad configuration: /a/b.yaml:1: debug must be true or false\nerror: bad configuration: /a/b.yaml:2: x\n',
     'warning: the token cache cannot be written\n',
     'no clusters found\n',

@@ -59,11 +59,11 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'a key twice': ['debug: true\ndebug: false\n', /:2: \S/],
   'a key twice in two spellings': [
     'tailscale:\n  hostname: a\n  HostName: b\n',
-    /:3: tailscale\.HostName is there twice$/m,
+    /:3: tailscale\.HostName is set twice$/m,
   ],
   'a section twice in two spellings': [
     'tailscale:\n  port: 1\nTailscale:\n  Port: 2\n',
-    /:4: Tailscale\.Port is there twice$/m,
+    /:4: Tailscale\.Port is set twice$/m,
   ],
   'conflict markers': ['<<<<<<< HEAD\ndebug: true\n=======\ndebug: false\n>>>>>>> x\n', /:\d: \S/],
   'an alias to nothing': ['debug: *nothing\n', /:1: \S/],

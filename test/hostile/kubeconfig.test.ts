@@ -89,7 +89,7 @@ describe('damage is told with its place, and left as it is', () => {
       put(fixture, damages[name] ?? '');
       const ran = await fixture.run('logout', { may: [...fixture.ownCache, /signed-out/] });
       assert.equal(ran.status, 0, ran.stderr);
-      assert.match(ran.stderr, /^warning: the kubeconfig is passed over: \S.*config:\d+:\d+: \S/);
+      assert.match(ran.stderr, /^warning: ignoring the kubeconfig: \S.*config:\d+:\d+: \S/);
       checkFailure(await fixture.run(fixture.credentialArgs()));
     },
   );

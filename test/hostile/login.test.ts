@@ -15,7 +15,7 @@ test.concurrent('control: an answer as it should be', async ({ fixture }) => {
   assert.ok(ran.changed);
   assert.match(
     ran.stdout,
-    /^Signed in to \S+ \(http:\S+\) as alice, role viewer, until \S+ \S+ UTC, in (?:29|30)m\.\nContext "\S+" is the current context; before, it was "work"\.\n$/,
+    /^Signed in to \S+ \(http:\S+\) as alice, role viewer, until \S+ \S+ UTC, in (?:29|30)m\.\nSwitched to context "\S+" \(was "work"\)\.\n$/,
   );
   checkCalm(ran.stderr);
 });

@@ -206,7 +206,7 @@ describe('servers and API endpoints that are no good', () => {
     assert.match(
       ran.stderr,
       new RegExp(
-        `^warning: http:\\S+ lists ${bad.length + 1} members without a usable API endpoint: they are left out\n$`,
+        `^warning: http:\\S+ lists ${bad.length + 1} members without a valid API endpoint, which are skipped\n$`,
       ),
     );
   });
@@ -258,7 +258,7 @@ describe('servers and API endpoints that are no good', () => {
       checkFailure(one);
       assert.match(
         one.stderr,
-        /^error: http:\S+ is not the TKA server of lookalike: it speaks for https:\/\/evil\.example, not for https:\S+\n/,
+        /^error: http:\S+ is not the TKA server of lookalike: it serves https:\/\/evil\.example, not https:\S+\n/,
       );
       const all = await fixture.edit('login --all-contexts');
       assert.equal(all.status, 1);
@@ -314,7 +314,7 @@ describe('servers and API endpoints that are no good', () => {
     const ran = await fixture.edit('login work');
     checkFailure(ran);
     assert.ok(!ran.changed);
-    assert.match(ran.stderr, /^error: the kubeconfig has a context "work" that is not ours\nhint: /);
+    assert.match(ran.stderr, /^error: context "work" already exists and is not managed by kubectl-tka\nhint: /);
     assert.equal(fixture.cluster.counts.login, 0);
   });
 });
@@ -349,10 +349,7 @@ describe('lists that are none', () => {
       const args = [['login', '--all-contexts'], ['clusters'], ['clusters', '-o', 'json']][i % 3] as string[];
       const ran = await fixture.run(args, { ...everywhere, may: fixture.remembered });
       checkFailure(ran, 1);
-      assert.match(
-        ran.stderr,
-        /^error: http:\S+ answered the question for its memberlist with something that is not the TKA protocol/,
-      );
+      assert.match(ran.stderr, /^error: http:\S+ answered the memberlist with something that is not the TKA protocol/);
     });
   }
 

@@ -255,7 +255,7 @@ describe('nothing is taken, and there is an error', () => {
   test.concurrent.for(Object.entries(refused))('%s', async ([name, make], { fixture }) => {
     make(fixture);
     const reached = () => fixture.cluster.counts.kubeconfig >= 1;
-    const expiry = /^an exp (?:of 0|before|that has passed)/.test(name) && /the token has expired already/;
+    const expiry = /^an exp (?:of 0|before|that has passed)/.test(name) && /the token has already expired/;
     const ran = await fixture.noCredential({ reached, ...(expiry !== false && { told: expiry }) });
     assert.ok(ran.stderr.length < 2000);
   });

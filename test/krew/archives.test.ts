@@ -177,7 +177,7 @@ describe('again', () => {
         status: 1,
         stdout: '',
         stderr: expect.stringMatching(
-          /^error: linux-amd64 cannot be made: nothing here fetches .*\nhint: .*apt-get.*\n$/,
+          /^error: linux-amd64 cannot be created: nothing here fetches .*\nhint: .*apt-get.*\n$/,
         ),
       });
       expect(fs.readdirSync(out)).toEqual(['checksums.txt']);

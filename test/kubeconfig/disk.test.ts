@@ -309,7 +309,7 @@ describe('the lock', () => {
     const [one, two] = await Promise.all([refusal(add(file, 'a')), refusal(add(other, 'a'))]);
     expect(performance.now() - start).toBeLessThan(7000);
     expect(one.message).toMatch(new RegExp(`^${file} is locked by another program: ${file}\\.lock is 360\\d s old$`));
-    expect(one.hints).toEqual([`if no kubectl is at work, remove it: rm ${file}.lock`]);
+    expect(one.hints).toEqual([`if no kubectl is running, remove it: rm ${file}.lock`]);
     expect(two.hints.join()).toContain(`rm -r ${other}.lock`);
     expect(existsSync(`${file}.lock`)).toBe(true);
     expect(existsSync(join(`${other}.lock`, 'somebody'))).toBe(true);

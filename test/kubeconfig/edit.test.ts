@@ -213,7 +213,9 @@ describe('names', () => {
       `contexts: [{name: a, context: {cluster: theirs, ${marked}}}]\nclusters: [{name: theirs}]`,
     ]) {
       const error = await refused(before, { upsert: [spec('b'), spec('a')] });
-      expect(error.message).toMatch(/^the kubeconfig has a (?:context|cluster|user) "\w+" that is not ours$/);
+      expect(error.message).toMatch(
+        /^(?:context|cluster|user) "\w+" already exists and is not managed by kubectl-tka$/,
+      );
       expect(error.hints.join()).toContain('kubectl tka login --context OTHER-NAME');
     }
   });
@@ -227,11 +229,11 @@ describe('names', () => {
       return { upsert: upsert.filter(({ name }) => !told.has(name)) };
     });
     expect(Object.fromEntries(told)).toEqual({
-      b: 'the kubeconfig has a cluster "b" that is not ours',
-      c: 'the kubeconfig has a user "c" that is not ours',
-      d: 'the kubeconfig has a context "d" that is not ours',
+      b: 'cluster "b" already exists and is not managed by kubectl-tka',
+      c: 'user "c" already exists and is not managed by kubectl-tka',
+      d: 'context "d" already exists and is not managed by kubectl-tka',
       e: 'the CA of "e" is not base64',
-      f: 'context "f" is asked for twice',
+      f: 'context "f" is requested twice',
     });
     expect(edit.changedFiles).toEqual([file]);
     expect((await readKubeconfig(only(file))).ours.map(({ name }) => name)).toEqual(['a']);
@@ -369,7 +371,7 @@ describe('removing', () => {
     expect(after).toContain('users: []');
     expect(after).toContain('current-context: other\n');
     const error = await refused(before, { remove: ['other'] });
-    expect(error.message).toMatch(/not ours/);
+    expect(error.message).toMatch(/ is not managed by kubectl-tka$/);
   });
 
   it('and adding in one go works in block and in flow lists', async () => {

@@ -37,7 +37,7 @@ users:
       command: /home/a b/.krew/bin/kubectl-tka
       env: null
       installHint: |-
-        kubectl-tka gets the tokens for this cluster, and is not installed here.
+        kubectl-tka gets the tokens for this cluster, but it is not installed here.
         Install it with: kubectl krew install tka
       interactiveMode: Never
       provideClusterInfo: false

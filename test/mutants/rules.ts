@@ -361,7 +361,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a CA is at most 64 KiB',
     file: 'src/tka/answers.ts',
-    find: "if (pem.length > caLimit) throw fail('its CA is larger than 64 KiB');",
+    find: "if (pem.length > caLimit) throw fail('the CA is larger than 64 KiB');",
     replace: '',
     tests: ['test/tka/answers.test.ts'],
   },
@@ -865,7 +865,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a server with another sign-in store does not take over',
     file: 'src/session/siblings.ts',
-    find: "if (info.signInStore !== known.signInStore) return 'its sign-ins are kept elsewhere';",
+    find: "if (info.signInStore !== known.signInStore) return 'it has another sign-in store';",
     replace: '',
     tests: failover,
   },

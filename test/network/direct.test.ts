@@ -191,12 +191,12 @@ describe('certificates', () => {
 
   it.each([
     ['is not there', undefined, 'does not exist'],
-    ['is no PEM', 'hello', 'holds no PEM certificate'],
-    ['is a key', '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n', 'holds no PEM certificate'],
+    ['is no PEM', 'hello', 'contains no PEM certificate'],
+    ['is a key', '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n', 'contains no PEM certificate'],
     [
       'is damaged',
       '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
-      'is damaged: its certificate 1 cannot be read',
+      'is damaged: certificate 1 cannot be read',
     ],
   ])('a caFile that %s is named', async (_, content, why) => {
     const file = path.join(path.dirname(authority.file), 'bad.pem');
@@ -215,7 +215,7 @@ describe('certificates', () => {
 
 describe('plain http', () => {
   const refusal = (origin: string) =>
-    `${origin} is neither on this machine nor on a tailnet: plain http is not spoken to it`;
+    `${origin} is neither on this machine nor on the tailnet, so plain http is not allowed`;
 
   it('is spoken to this machine', async () => {
     expect(await ask(`http://127.0.0.1:${plain.port}`)).toMatchObject({ url: '/x' });
@@ -227,7 +227,7 @@ describe('plain http', () => {
     async (origin) => {
       const error = await failure(origin);
       expect(error.message).toBe(refusal(origin));
-      expect(error.hints?.[0]).toBe(`name it by https: ${origin.replace('http:', 'https:')}`);
+      expect(error.hints?.[0]).toBe(`use https: ${origin.replace('http:', 'https:')}`);
     },
   );
 

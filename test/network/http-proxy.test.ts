@@ -158,7 +158,7 @@ describe('plain http', () => {
   ])('is refused to %s, without a word to the proxy', async (_, origin, said) => {
     const proxy = await httpProxy({ knows });
     const error = await failure(origin, { env: { HTTP_PROXY: `127.0.0.1:${proxy.port}` }, tailnetAddresses: said });
-    expect(error.message).toBe(`${origin} is neither on this machine nor on a tailnet: plain http is not spoken to it`);
+    expect(error.message).toBe(`${origin} is neither on this machine nor on the tailnet, so plain http is not allowed`);
     expect(proxy.asked).toEqual([]);
   });
 
@@ -206,24 +206,22 @@ describe('a proxy that fails', () => {
       name: 'Unavailable',
       patience: 1000,
       message: `cannot reach the proxy http://127.0.0.1:${port}: connection refused`,
-      hints: ['the proxy is named by HTTPS_PROXY: is it up, and is this its address?'],
+      hints: ['check the proxy in HTTPS_PROXY'],
     });
   });
 
   it('by a name that does not resolve', async () => {
     const error = await failure(https, { env: { ALL_PROXY: 'http://u:s3cret@nowhere.test:3128' }, lookup });
-    expect(error.message).toBe('cannot reach the proxy http://nowhere.test:3128: its name does not resolve');
+    expect(error.message).toBe('cannot reach the proxy http://nowhere.test:3128: the name does not resolve');
   });
 
   it('by wanting credentials', async () => {
     const { port } = await httpProxy({ knows, login: 'me:secret' });
     const none = await failure(https, { env: { HTTPS_PROXY: `127.0.0.1:${port}` } });
-    expect(none.message).toBe(`the proxy http://127.0.0.1:${port} wants credentials (HTTP 407)`);
-    expect(none.hints).toEqual(['they go into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT']);
+    expect(none.message).toBe(`the proxy http://127.0.0.1:${port} requires credentials (HTTP 407)`);
+    expect(none.hints).toEqual(['set them in HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT']);
     const wrong = await failure(https, through(port));
-    expect(wrong.message).toBe(
-      `the proxy http://127.0.0.1:${port} does not take the user name and password given (HTTP 407)`,
-    );
+    expect(wrong.message).toBe(`the proxy http://127.0.0.1:${port} rejected the user name and password (HTTP 407)`);
   });
 
   it.each([
@@ -247,12 +245,12 @@ describe('a proxy that fails', () => {
     ['HTTP/1.1 200 OK\r\nA: b', 'closed the connection'],
     ['\r\n\r\n', 'does not speak HTTP'],
     ['', 'closed the connection'],
-    [`HTTP/1.1 200 OK\r\nA: ${'b'.repeat(70_000)}`, 'sent a longer answer than any proxy does'],
+    [`HTTP/1.1 200 OK\r\nA: ${'b'.repeat(70_000)}`, 'sent a response that is too long'],
   ])('by answering %j', async (text, what) => {
     const { port, connections } = await oddServer(Buffer.from(text, 'latin1'));
     const error = await failure(https, through(port));
     expect(error.message).toBe(`the proxy http://127.0.0.1:${port} ${what}`);
-    expect(error.hints).toEqual(['the proxy is named by HTTPS_PROXY; what needs none is listed in NO_PROXY']);
+    expect(error.hints).toEqual(['the proxy comes from HTTPS_PROXY; to bypass it, use NO_PROXY']);
     expect(error.name).toBe('Unavailable');
     await connections(0);
   });

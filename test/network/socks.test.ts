@@ -68,7 +68,7 @@ describe('a SOCKS5 proxy', () => {
     const proxy = await socksProxy({ knows });
     const env = { HTTP_PROXY: `socks5://127.0.0.1:${proxy.port}` };
     expect((await failure(http, { env })).message).toBe(
-      `${http} is neither on this machine nor on a tailnet: plain http is not spoken to it`,
+      `${http} is neither on this machine nor on the tailnet, so plain http is not allowed`,
     );
     expect(proxy.asked).toEqual([]);
   });
@@ -97,31 +97,31 @@ describe('a SOCKS5 proxy that fails', () => {
   it.each([
     [1, 'failed to connect to tka.example.ts.net:443 (SOCKS reply 1)'],
     [2, 'is not allowed to connect to tka.example.ts.net:443 (SOCKS reply 2)'],
-    [3, 'finds no network to tka.example.ts.net:443 (SOCKS reply 3)'],
+    [3, 'has no network route to tka.example.ts.net:443 (SOCKS reply 3)'],
     [4, 'cannot reach tka.example.ts.net:443 (SOCKS reply 4)'],
     [5, 'was refused a connection to tka.example.ts.net:443 (SOCKS reply 5)'],
-    [6, 'finds the way too long to tka.example.ts.net:443 (SOCKS reply 6)'],
-    [7, 'does not know the command to connect to tka.example.ts.net:443 (SOCKS reply 7)'],
-    [8, 'does not take this kind of address: tka.example.ts.net:443 (SOCKS reply 8)'],
-    [99, 'answers with the unknown code 99 for tka.example.ts.net:443 (SOCKS reply 99)'],
+    [6, 'has too many hops to tka.example.ts.net:443 (SOCKS reply 6)'],
+    [7, 'does not support CONNECT to tka.example.ts.net:443 (SOCKS reply 7)'],
+    [8, 'does not support the address type of tka.example.ts.net:443 (SOCKS reply 8)'],
+    [99, 'answered with the unknown code 99 for tka.example.ts.net:443 (SOCKS reply 99)'],
   ])('by replying %i', async (unknown, what) => {
     const { port } = await socksProxy({ knows: {}, unknown });
     const error = await failure(https, { env: { ALL_PROXY: `socks5://127.0.0.1:${port}` } });
     expect(error).toMatchObject({ name: 'Unavailable', message: `the proxy socks5://127.0.0.1:${port} ${what}` });
-    expect(error.hints).toEqual(['the proxy is named by ALL_PROXY; what needs none is listed in NO_PROXY']);
+    expect(error.hints).toEqual(['the proxy comes from ALL_PROXY; to bypass it, use NO_PROXY']);
   });
 
   it('by wanting credentials, or others', async () => {
     const { port } = await socksProxy({ knows, login: { user: 'me', password: 'secret' } });
     const none = await failure(https, { env: { ALL_PROXY: `socks5://127.0.0.1:${port}` } });
-    expect(none.message).toBe(`the proxy socks5://127.0.0.1:${port} wants credentials`);
-    expect(none.hints).toEqual(['they go into ALL_PROXY: socks5://USER:PASSWORD@HOST:PORT']);
+    expect(none.message).toBe(`the proxy socks5://127.0.0.1:${port} requires credentials`);
+    expect(none.hints).toEqual(['set them in ALL_PROXY: socks5://USER:PASSWORD@HOST:PORT']);
     const wrong = await failure(https, { env: { ALL_PROXY: `socks5://me:wr0ng@127.0.0.1:${port}` } });
-    expect(wrong.message).toBe(`the proxy socks5://127.0.0.1:${port} does not take the user name and password given`);
+    expect(wrong.message).toBe(`the proxy socks5://127.0.0.1:${port} rejected the user name and password`);
     const long = await failure(https, { env: { ALL_PROXY: `socks5://me:${'x'.repeat(256)}@127.0.0.1:${port}` } });
-    expect(long.message).toContain('takes user names of 1 to 255 bytes');
+    expect(long.message).toContain('accepts user names of 1 to 255 bytes');
     const nameless = await failure(https, { env: { ALL_PROXY: `socks5://:x@127.0.0.1:${port}` } });
-    expect(nameless.message).toContain('takes user names of 1 to 255 bytes');
+    expect(nameless.message).toContain('accepts user names of 1 to 255 bytes');
   });
 
   it.each([
@@ -129,8 +129,8 @@ describe('a SOCKS5 proxy that fails', () => {
     ['\u0004\u0000', 'does not speak SOCKS5'],
     ['\u0005\u0000\u0004\u0000\u0000\u0001', 'does not speak SOCKS5'],
     ['\u0005\u0000\u0005\u0000\u0000\u0009abcdefgh', 'does not speak SOCKS5'],
-    ['\u0005\u0001', 'wants credentials'],
-    ['\u0005\u0002', 'wants credentials'],
+    ['\u0005\u0001', 'requires credentials'],
+    ['\u0005\u0002', 'requires credentials'],
     ['\u0005', 'closed the connection'],
     ['\u0005\u0000\u0005\u0000', 'closed the connection'],
     ['\u0005\u0000\u0005\u0000\u0000\u0003\u0005ab', 'closed the connection'],
@@ -167,24 +167,24 @@ describe('a SOCKS5 proxy that fails', () => {
     const { port } = await socksProxy({ knows });
     const long = `https://${'a'.repeat(60)}.${'b'.repeat(60)}.${'c'.repeat(60)}.${'d'.repeat(60)}.${'e'.repeat(60)}`;
     const error = await failure(long, { env: { ALL_PROXY: `socks5://127.0.0.1:${port}` } });
-    expect(error.message).toContain('takes names of 255 bytes at most');
+    expect(error.message).toContain('accepts names of up to 255 bytes');
   });
 });
 
 describe('a variable that names no proxy', () => {
   it.each([
-    ['socks4://u:s3cret@127.0.0.1:1080', 'names a proxy of the kind socks4, which is not spoken here'],
-    ['socks://127.0.0.1:1080/', 'names a proxy of the kind socks, which is not spoken here'],
-    ['ftp://127.0.0.1', 'names a proxy of the kind ftp, which is not spoken here'],
-    ['constructor://127.0.0.1', 'names a proxy of the kind constructor, which is not spoken here'],
-    ['u:s3cret://127.0.0.1', 'names a proxy of an unknown kind, which is not spoken here'],
-    ['://x', 'names a proxy of an unknown kind, which is not spoken here'],
-    ['http://', 'is not the URL of a proxy'],
-    ['socks5://', 'is not the URL of a proxy'],
-    ['http://me:s3c#ret@127.0.0.1:3128', 'is not the URL of a proxy'],
-    ['http://me:s3c%ret@127.0.0.1:3128', 'is not the URL of a proxy'],
-    ['127.0.0.1:port', 'is not the URL of a proxy'],
-    ['socks5://127.0.0.1:99999', 'is not the URL of a proxy'],
+    ['socks4://u:s3cret@127.0.0.1:1080', 'names a proxy of the kind socks4, which is not supported'],
+    ['socks://127.0.0.1:1080/', 'names a proxy of the kind socks, which is not supported'],
+    ['ftp://127.0.0.1', 'names a proxy of the kind ftp, which is not supported'],
+    ['constructor://127.0.0.1', 'names a proxy of the kind constructor, which is not supported'],
+    ['u:s3cret://127.0.0.1', 'names a proxy of an unknown kind, which is not supported'],
+    ['://x', 'names a proxy of an unknown kind, which is not supported'],
+    ['http://', 'is not a proxy URL'],
+    ['socks5://', 'is not a proxy URL'],
+    ['http://me:s3c#ret@127.0.0.1:3128', 'is not a proxy URL'],
+    ['http://me:s3c%ret@127.0.0.1:3128', 'is not a proxy URL'],
+    ['127.0.0.1:port', 'is not a proxy URL'],
+    ['socks5://127.0.0.1:99999', 'is not a proxy URL'],
   ])('%j', async (value, what) => {
     const error = await failure(https, { env: { ALL_PROXY: value } });
     expect(error).toMatchObject({ name: 'TkaError', message: `ALL_PROXY ${what}` });

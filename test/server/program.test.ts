@@ -98,7 +98,7 @@ describe('the command line', () => {
       ['serve', '--config', '/none/x.yaml'],
       2,
       /^$/,
-      /\/none\/x\.yaml: there is no such file\nhint: .*\n$/,
+      /\/none\/x\.yaml: no such file\nhint: .*\n$/,
     ],
   ])('%s', async (_, args, status, stdout, stderr) => {
     expect(await failing('', {}, args)).toEqual({

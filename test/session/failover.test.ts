@@ -347,7 +347,7 @@ describe('while the first server is away', () => {
     const served = await timed(credential());
     expect(served.value.token).toBe(old.token);
     expect(served.took).toBeLessThan(9000);
-    expect(said.join()).toContain('serving the cached token');
+    expect(said.join()).toContain('using the cached token');
   });
 
   it('forty callers at once make one sign-in', async () => {
@@ -442,7 +442,7 @@ describe('a server that must not take over', () => {
     };
     await first.stop();
     const error = await failure(credential({ servers: [hostile.server] }));
-    expect(error.hints.join()).toContain(`${hostile.server} is not used: it states another CA`);
+    expect(error.hints.join()).toContain(`${hostile.server} is not used: it has another CA`);
     noEntry();
   });
 

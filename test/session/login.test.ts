@@ -222,7 +222,7 @@ describe('signing in', () => {
     cluster.faults.token = undefined;
     expect(await machine.call()).toMatchObject({ role: 'cluster-admin', formerRole: 'viewer' });
     expect(machine.said).toEqual([
-      'your role is cluster-admin now; before, it was viewer. some servers apply a changed role only after a logout: ' +
+      'your role is now cluster-admin (was viewer). some servers apply a new role only after a logout: ' +
         `kubectl tka logout ${cluster.server} && kubectl tka login ${cluster.server}`,
     ]);
     machine.said.length = 0;

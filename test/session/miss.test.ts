@@ -67,7 +67,7 @@ describe('a miss', () => {
   it('gives up on a silent server in its budget', async () => {
     cluster.faults.routes.login = { silent: true };
     const error = await failure(machine.call({ timeout: 400 }));
-    expect(error.message).toMatch(/no answer within 0\.\d s|gave no answer in time/);
+    expect(error.message).toMatch(/no answer within 0\.\d s|did not answer in time/);
   });
 
   it('signs in again when a late clean-up deletes the sign-in', async () => {
@@ -105,7 +105,7 @@ describe('a miss', () => {
     ['a reset', { reset: 'before', times: 2 }],
     ['a reset after its work', { reset: 'after', times: 1 }],
     ['a cut answer', { truncate: true, times: 1 }],
-    ['no JSON', { notJson: true, times: 1 }],
+    ['not JSON', { notJson: true, times: 1 }],
     ['a slow answer', { latencyMs: 300, times: 1 }],
     ['a trickle', { trickleMs: 1, times: 1 }],
   ] as const)('lives through %s', async (_, fault) => {
@@ -192,10 +192,10 @@ describe('a miss', () => {
 
   it.each([
     ['an empty token', { empty: true }, /empty token/],
-    ['an expired token', { expOffsetMs: -5000 }, /expired already/],
+    ['an expired token', { expOffsetMs: -5000 }, /already expired/],
     ['a token without exp', { claims: { exp: undefined } }, /no expiry/],
-    ['a token that is no JWT', { raw: 'sesame' }, /no JWT/],
-    ['a token with a newline', { raw: 'a.b\n.c' }, /no JWT/],
+    ['a token that is no JWT', { raw: 'sesame' }, /not a JWT/],
+    ['a token with a newline', { raw: 'a.b\n.c' }, /not a JWT/],
   ] as const)('refuses %s, and keeps nothing', async (_, token, why) => {
     cluster.faults.token = token;
     const error = await failure(machine.call({ timeout: 3000 }));
@@ -205,7 +205,7 @@ describe('a miss', () => {
 
   it('judges by the server’s clock', async () => {
     cluster.faults.dateSkewMs = 3_600_000;
-    expect((await failure(machine.call({ timeout: 3000 }))).message).toMatch(/ended already|expired already/);
+    expect((await failure(machine.call({ timeout: 3000 }))).message).toMatch(/already ended|already expired/);
     // A server whose clock is an hour behind ours: to itself, its tokens are as good as any.
     cluster.faults.dateSkewMs = -3_600_000;
     cluster.faults.until = -3_600_000;
@@ -260,7 +260,7 @@ describe('a miss', () => {
   it('refuses a token for another API server, and keeps nothing', async () => {
     const error = await failure(machine.call({ apiServer: machine.other.apiServer }));
     expect(error.message).toBe(
-      `${cluster.server} gives tokens for ${cluster.apiServer}, not for ${machine.other.apiServer}`,
+      `${cluster.server} gives tokens for ${cluster.apiServer}, not ${machine.other.apiServer}`,
     );
     expect(machine.kept()).toBeUndefined();
     await machine.call();
@@ -277,7 +277,7 @@ describe('a miss', () => {
       clusters: { 'tka-cluster': { server: cluster.apiServer, 'insecure-skip-tls-verify': true } },
     });
     const error = await failure(machine.call());
-    expect(error.message).toContain('without a look at its certificate');
+    expect(error.message).toContain('asks clients to skip TLS verification');
     expect(error.hints.join()).toContain('--insecure-skip-tls-verify');
     await machine.signIn({ insecure: true });
     machine.store.remove(cluster.server);
@@ -287,7 +287,9 @@ describe('a miss', () => {
       clusters: { 'tka-cluster': { server: machine.other.apiServer, 'insecure-skip-tls-verify': true } },
     });
     machine.store.remove(cluster.server);
-    expect((await failure(machine.call({ apiServer: machine.other.apiServer }))).message).toContain('without a look');
+    expect((await failure(machine.call({ apiServer: machine.other.apiServer }))).message).toContain(
+      'skip TLS verification',
+    );
   });
 
   it('of 40 at once makes one login', async () => {
@@ -368,7 +370,7 @@ describe('a miss', () => {
     expect((await machine.call()).token).toMatch(/^eyJ/);
     expect(fs.statSync(machine.cache).mode & 0o777).toBe(0o644);
     expect(machine.said).toHaveLength(1);
-    expect(machine.said[0]).toMatch(/^the token cache cannot be written, so every call signs in: /);
+    expect(machine.said[0]).toMatch(/^cannot write the token cache, so every call signs in: /);
   });
 
   it.skipIf(!fs.existsSync('/proc/self'))(

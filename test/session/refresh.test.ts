@@ -51,7 +51,7 @@ describe('a token about to expire', () => {
     await misbehave();
     expect((await machine.call()).token).toBe(old?.token);
     expect(machine.said).toHaveLength(1);
-    expect(machine.said[0]).toMatch(/: serving the cached token, which is good until /);
+    expect(machine.said[0]).toMatch(/: using the cached token, valid until /);
     const { login } = cluster.counts;
     expect((await machine.call()).token).toBe(old?.token);
     expect(machine.said).toHaveLength(1);

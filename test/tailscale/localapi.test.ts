@@ -102,7 +102,7 @@ describe('where it is asked', () => {
     const bin = await program(`: > ${root}/ran`);
     const error = await problemOf(ask({ env: { PATH: bin, TS_SOCKET: path.join(root, 'none') } }));
     expect(error.problem).toBe('not-running');
-    expect(error.message).toContain('TS_SOCKET names (ENOENT)');
+    expect(error.message).toContain('in TS_SOCKET (ENOENT)');
     await expect(fs.access(path.join(root, 'ran'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
@@ -188,7 +188,7 @@ describe('when there is nothing', () => {
         problem: 'denied',
         message: `permission denied on tailscaled's socket ${socketPath}`,
       });
-      expect(error.hints).toEqual([`see who may use it: ls -l ${socketPath}`]);
+      expect(error.hints).toEqual([`check its permissions: ls -l ${socketPath}`]);
       expect((await problemOf(ask({ env: { TS_SOCKET: socketPath } }))).problem).toBe('denied');
     });
   });
@@ -243,7 +243,7 @@ describe('what tailscaled answers', () => {
   test('something else', async () => {
     const tailscaled = await daemon();
     tailscaled.fault = { notJson: true };
-    expect((await problemOf(ask(at(tailscaled)))).message).toBe("tailscaled's status cannot be read (no JSON)");
+    expect((await problemOf(ask(at(tailscaled)))).message).toBe("tailscaled's status cannot be read (not JSON)");
     tailscaled.fault = { change: () => [] };
     expect((await problemOf(ask(at(tailscaled)))).problem).toBe('unreadable');
     for (const [status, problem] of [

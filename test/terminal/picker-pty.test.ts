@@ -114,7 +114,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       pty.type(keys as string);
       expect(await pty.ended).toBe(130);
       expect(pty.stdout).toBe('');
-      expect(pty.screen.text()).toBe('error: cancelled\nhint: name it instead: kubectl tka use NAME');
+      expect(pty.screen.text()).toBe('error: cancelled\nhint: give the name: kubectl tka use NAME');
       expectRestored(pty);
     });
     expect(home.files(/^\.(cache|local)/)).toEqual(files);
@@ -242,7 +242,9 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     await onTerminal(home, { env: { TERM: 'dumb' } }, async (pty) => {
       expect(await pty.ended).toBe(2);
       expect(pty.raw).not.toContain('\x1b');
-      expect(pty.screen.text()).toMatch(/^error: name a cluster: .*\nhint: prod-eu \(healthy\)\nhint: prod-us/);
+      expect(pty.screen.text()).toMatch(
+        /^error: a cluster name is required: .*\nhint: prod-eu \(healthy\)\nhint: prod-us/,
+      );
     });
   });
 

@@ -14,7 +14,7 @@ const read = (ca: string) => {
 
 it('a CA of 64 KiB is taken, a larger one is not', () => {
   expect(Buffer.from(read(pem(65_536)).caData, 'base64')).toHaveLength(65_536);
-  for (const size of [65_537, 65_540, 700_000]) expect(() => read(pem(size))).toThrow(/its CA is larger than 64 KiB/);
+  for (const size of [65_537, 65_540, 700_000]) expect(() => read(pem(size))).toThrow(/the CA is larger than 64 KiB/);
 });
 
 it.each([
@@ -24,5 +24,5 @@ it.each([
   ['a key', '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n'],
   ['two halves', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END PRIVATE KEY-----\n'],
 ])('%s is no CA', (_, ca) => {
-  expect(() => read(ca)).toThrow(/its CA is no base64 PEM/);
+  expect(() => read(ca)).toThrow(/the CA is not base64 PEM/);
 });

@@ -42,13 +42,13 @@ describe('https', () => {
   it('is not spoken to a server whose certificate nobody vouches for', async () => {
     const error = await ask(`https://127.0.0.1:${port}`).catch((e) => e);
     expect(error.message).toMatch(/^cannot reach https:\/\/127.0.0.1:\d+: TLS handshake failed: /);
-    expect(error.hints).toEqual(['if a private CA signed its certificate: kubectl tka config tls.caFile FILE']);
+    expect(error.hints).toEqual(['for a private CA: kubectl tka config tls.caFile FILE']);
   });
 
   it('to a server that speaks plain http is an error that says so', async () => {
     const error = await ask(`https://127.0.0.1:${plainPort}`).catch((e) => e);
     const server = `https://127.0.0.1:${plainPort}`;
-    expect(error.message).toBe(`cannot reach ${server}: this port speaks plain http`);
+    expect(error.message).toBe(`cannot reach ${server}: this port serves plain http`);
     expect(error.hints).toEqual([`try http://127.0.0.1:${plainPort}`]);
   });
 });
@@ -190,7 +190,7 @@ describe('plain http', () => {
     'http://0.0.0.0:81',
   ])('is not spoken to %s', async (server) => {
     const error = await ask(server).catch((e) => e);
-    expect(error.message).toBe(`${server} is neither on this machine nor on a tailnet: plain http is not spoken to it`);
+    expect(error.message).toBe(`${server} is neither on this machine nor on the tailnet, so plain http is not allowed`);
     expect(error.hints[0]).toContain('https://');
   });
 

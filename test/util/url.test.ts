@@ -97,13 +97,13 @@ describe('checkToken', () => {
     expect(checkToken(jwt({ exp: 2000.9 }), 0)).toEqual({ expires: 2_000_000, issued: undefined });
   });
   it.each([
-    ['', 'no JWT'],
-    ['a.b', 'no JWT'],
-    ['a.b.c.d', 'no JWT'],
-    ['a.!!.c', 'no JWT'],
-    ['a.bm90anNvbg.c', 'no JWT'],
-    [jwt(null), 'no JWT'],
-    [`${jwt({ exp: 9 })}\n`, 'no JWT'],
+    ['', 'not a JWT'],
+    ['a.b', 'not a JWT'],
+    ['a.b.c.d', 'not a JWT'],
+    ['a.!!.c', 'not a JWT'],
+    ['a.bm90anNvbg.c', 'not a JWT'],
+    [jwt(null), 'not a JWT'],
+    [`${jwt({ exp: 9 })}\n`, 'not a JWT'],
     [jwt({}), 'no expiry'],
     [jwt({ exp: '2000' }), 'no expiry'],
     [jwt({ exp: null }), 'no expiry'],

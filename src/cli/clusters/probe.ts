@@ -164,7 +164,7 @@ async function askSignIn(client: TkaClient, timeout: number): Promise<Pick<Probe
   const nobody = { username: null, role: null, until: null };
   try {
     const answer = await client.ask('GET', '/login', { timeout });
-    const { username, role, until } = parseSignIn(answer, client.server, 'the question for the sign-in');
+    const { username, role, until } = parseSignIn(answer, client.server, 'the sign-in query');
     const state = answer.status === 202 ? 'pending' : 'active';
     return { signIn: { state, username, role, until: rfc3339(until) }, error: null };
   } catch (error) {
@@ -219,7 +219,7 @@ function ownVersion({ headers }: RawAnswer): string | null {
 /** Returns the probe of a cluster: of its first server that answers as it should, else of its own server. */
 export function probeOf(cluster: Cluster, found: ReadonlyMap<string, ServerProbe>): Probed {
   if (cluster.server === null) {
-    return { probe: { ...nothing, error: cluster.reason ?? 'its TKA server is not known' }, brief: null };
+    return { probe: { ...nothing, error: cluster.reason ?? 'unknown TKA server' }, brief: null };
   }
   const all = serversToProbe(cluster).flatMap((server) => {
     const answer = found.get(server);
@@ -234,7 +234,7 @@ function probeOfServer(cluster: Cluster, server: string, answer: ServerProbe): P
   const probe = { ...answer.probe, version: stated ?? answer.probe.version };
   const { apiServer } = answer;
   if (apiServer === null || apiServer === cluster.apiEndpoint) return { probe, brief: answer.brief };
-  const error = `${server} speaks for ${apiServer}, not for ${cluster.apiEndpoint}`;
+  const error = `${server} serves ${apiServer}, not ${cluster.apiEndpoint}`;
   return { probe: { ...probe, signIn: null, error }, brief: 'another cluster' };
 }
 
@@ -301,9 +301,7 @@ export async function probeClusters(context: Context, clusters: readonly Cluster
   );
   const left = targets.length - found.size;
   if (left > 0) {
-    context.terminal.warn(
-      `${left} of ${targets.length} servers were not asked, for want of time: choose fewer with -l`,
-    );
+    context.terminal.warn(`${left} of ${targets.length} servers were not asked in time; select fewer with -l`);
   }
   return clusters.map((cluster) => probeOf(cluster, found));
 }

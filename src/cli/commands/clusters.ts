@@ -38,7 +38,7 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   for (const [reason, alike] of reasons)
     if (reason !== null) terminal.notice(`${listed(alike.map(({ row }) => row.name))}: ${reason}`);
   if (rows.some(({ row }) => row.server === null))
-    terminal.hint('if you know the host of a cluster without a TKA server, name that: kubectl tka login HOST');
+    terminal.hint('if you know the host name of the TKA server, use it: kubectl tka login HOST');
   const untrusted = rows.find(({ row }) => row.server !== null && row.reason !== null && row.state !== 'missing');
   if (untrusted?.row.server != null) terminal.hint(acceptHint(untrusted.row.server));
 }

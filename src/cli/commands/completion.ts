@@ -27,8 +27,8 @@ function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, qu
   const own = path.dirname(command);
   const folder = isKrews(own, env) ? besideKrew(env) : own;
   if (!/^kubectl-tka(?:\.exe|\.cmd)?$/i.test(path.basename(command))) {
-    throw new TkaError(`kubectl finds no completion for a program that is called ${path.basename(command)}`, {
-      hints: ['call it kubectl-tka, in a folder on PATH'],
+    throw new TkaError(`kubectl completes only a program named kubectl-tka, not ${path.basename(command)}`, {
+      hints: ['rename it to kubectl-tka and put it on PATH'],
     });
   }
   const name = windows ? 'kubectl_complete-tka.cmd' : 'kubectl_complete-tka';
@@ -36,19 +36,19 @@ function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, qu
   const wanted = windows ? windowsFront : front;
   const there = textOf(file);
   if (there !== undefined && !isOurs(there)) {
-    throw new TkaError(`${file} is there, and is not ours: it is left as it is`, {
-      hints: ['move it away, and run this again'],
+    throw new TkaError(`${file} already exists and was not written by kubectl-tka`, {
+      hints: ['move it away, then run this again'],
     });
   }
   if (there !== wanted) write(file, wanted);
   // Where versions before 0.2.0 put it.
   const old = path.join(own, name);
   if (folder !== own && isOurs(textOf(old) ?? '')) fs.rmSync(old);
-  if (!quiet) terminal.out(there === wanted ? `${file} is in its place already.\n` : `Wrote ${file}.\n`);
+  if (!quiet) terminal.out(there === wanted ? `${file} is up to date.\n` : `Wrote ${file}.\n`);
   const first = placesOnPath([name], searchPathOf(env)).find((each) => fs.existsSync(each));
   if (first === undefined) terminal.warn(`${folder} is not on PATH: kubectl will not find it there`);
-  else if (!sameFile(first, file)) terminal.warn(`another one comes first on PATH: ${first}`);
-  if (!quiet) terminal.hint(`kubectl's own completion does the rest; ${shellHint(env)}`);
+  else if (!sameFile(first, file)) terminal.warn(`another file comes first on PATH: ${first}`);
+  if (!quiet) terminal.hint(`this works with kubectl's own completion; ${shellHint(env)}`);
 }
 
 const isOurs = (text: string) => /^(?:#!\/bin\/sh\n# |@rem )kubectl-tka: /.test(text);
@@ -64,7 +64,7 @@ function isKrews(folder: string, env: NodeJS.ProcessEnv): boolean {
 function besideKrew(env: NodeJS.ProcessEnv): string {
   const home = env.HOME ?? env.USERPROFILE;
   if (!home) {
-    throw new TkaError('no place for kubectl_complete-tka: krew keeps its folder to itself, and HOME is not set', {
+    throw new TkaError("no folder for kubectl_complete-tka: krew's folder cannot be used, and HOME is not set", {
       hints: ['copy it from the archive into a folder on PATH'],
     });
   }
@@ -91,7 +91,7 @@ function write(file: string, text: string): void {
     writeFileAtomic(file, text, { mode: 0o755 });
   } catch (error) {
     throw new TkaError(`cannot write ${file}: ${systemCode(error) ?? error}`, {
-      hints: ['run this as who may write there, or copy that file into another folder on PATH'],
+      hints: ['run this as a user who can write there, or copy the file into another folder on PATH'],
       cause: error,
     });
   }

@@ -89,7 +89,7 @@ async function set({ env, paths, terminal, quiet, named, problem }: Place, key: 
   if ('problem' in read) throw new UsageError(`${key} ${read.problem}`);
   const file = named ?? paths.configs[0];
   if (file === undefined)
-    throw new TkaError('there is no home folder for a configuration file', { hints: ['name one: --config FILE'] });
+    throw new TkaError('no home directory for a configuration file', { hints: ['give one: --config FILE'] });
   const target = realFile(file);
   const beyond = () => problem ?? new TkaError(`${file} cannot be changed: edit it by hand`);
   try {
@@ -131,7 +131,7 @@ async function set({ env, paths, terminal, quiet, named, problem }: Place, key: 
   }
   if (!quiet) terminal.out(`${key} is ${JSON.stringify(read.value)} in ${file}.\n`);
   const variable = environmentName(key);
-  if (env[variable]) terminal.warn(`${variable} is set, and beats the file`);
+  if (env[variable]) terminal.warn(`${variable} is set and overrides the file`);
 }
 
 // A configuration that is a symlink into somebody's dotfiles stays one.

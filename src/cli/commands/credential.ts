@@ -32,8 +32,8 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
   const apiVersion = wantedApiVersion(env);
   if (apiVersion === undefined) throw unknownApiVersion(env);
   if (flags.server === undefined) {
-    throw new UsageError('credential needs --server URL', {
-      hints: ['kubectl tka login writes a context that calls it so'],
+    throw new UsageError('credential requires --server URL', {
+      hints: ['kubectl tka login writes a context that calls it with its flags'],
     });
   }
   const paths = await findPaths(env);
@@ -101,14 +101,14 @@ function unknownApiVersion(env: NodeJS.ProcessEnv): TkaError {
   try {
     wanted = JSON.parse(env.KUBERNETES_EXEC_INFO ?? '')?.apiVersion;
   } catch {
-    return new TkaError('KUBERNETES_EXEC_INFO holds no JSON document', {
-      hints: ['kubectl sets it: unset it where you call by hand'],
+    return new TkaError('KUBERNETES_EXEC_INFO is not valid JSON', {
+      hints: ['kubectl sets it; unset it to call this by hand'],
     });
   }
   const asked = typeof wanted === 'string' ? `asks for apiVersion "${cleanText(wanted)}"` : 'names no apiVersion';
   return new TkaError(`KUBERNETES_EXEC_INFO ${asked}`, {
     hints: [
-      'client.authentication.k8s.io/v1 and v1beta1 are spoken: set apiVersion in the exec user of the kubeconfig',
+      'supported: client.authentication.k8s.io/v1 and v1beta1; set apiVersion of the exec user in the kubeconfig',
     ],
   });
 }

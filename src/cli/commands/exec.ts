@@ -34,7 +34,7 @@ export async function exec(
 ): Promise<void> {
   const args = kubectlArgs(rest);
   const parallel = parallelism(flags.parallel ?? '8');
-  if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
+  if (names.length > 0 && flags.selector !== undefined) throw new UsageError('names and a selector cannot be combined');
   const kubectl = findKubectl(context.env);
   const view = await readKubeconfig(context.kubeconfig);
   const all = await clustersToUse(context, view);
@@ -74,7 +74,7 @@ async function inJson(context: Context, runner: Runner, clusters: readonly Clust
   });
   context.terminal.out(await structured('json', rows));
   const cut = labels.filter((_, i) => captures[i]?.some((capture) => capture.cut));
-  for (const label of cut) context.terminal.warn(`${label}: its output is cut: it is more than is kept`);
+  for (const label of cut) context.terminal.warn(`${label}: output truncated`);
   return labels.filter((label, i) => codes[i] !== 0 || cut.includes(label));
 }
 

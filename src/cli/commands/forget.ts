@@ -27,10 +27,10 @@ export async function forget(
     context.accepted.remove(server);
   }
   if (settings.quiet) return;
-  if (removed.length === 0) terminal.out('No context of ours was in the kubeconfig.\n');
+  if (removed.length === 0) terminal.out('No managed contexts in the kubeconfig.\n');
   else terminal.out(`Removed from the kubeconfig: ${removed.map(cell).join(', ')}.\n`);
   if (edit.previousContext !== undefined && edit.currentContext === undefined) {
-    terminal.notice(`there is no current context any more: it was "${edit.previousContext}"`);
+    terminal.notice(`no current context any more (was "${edit.previousContext}")`);
     terminal.hint('kubectl config use-context NAME');
   }
 }

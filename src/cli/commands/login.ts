@@ -38,15 +38,15 @@ export async function login(opened: Context, names: readonly string[], flags: Lo
 }
 
 function checkFlags(names: readonly string[], flags: LoginFlags, isMany: boolean): void {
-  if (flags.allContexts && names.length > 0) throw new UsageError('login takes either names or --all-contexts');
+  if (flags.allContexts && names.length > 0) throw new UsageError('names and --all-contexts cannot be combined');
   if (flags.context?.trim() === '') throw new UsageError('--context is empty');
   // An unverified API server is sent the user's token.
   if ((isMany || flags.allContexts) && flags.insecureSkipTlsVerify)
-    throw new UsageError('--insecure-skip-tls-verify is for one cluster', {
+    throw new UsageError('--insecure-skip-tls-verify works for one cluster at a time', {
       hints: ['kubectl tka login NAME --insecure-skip-tls-verify'],
     });
-  if (names.length > 0 && flags.selector !== undefined) throw new UsageError('give either names or a selector');
-  if (isMany && flags.context !== undefined) throw new UsageError('--context names one context, but several are meant');
+  if (names.length > 0 && flags.selector !== undefined) throw new UsageError('names and a selector cannot be combined');
+  if (isMany && flags.context !== undefined) throw new UsageError('--context works for one cluster at a time');
 }
 
 /** One of several clusters to sign in to. */
@@ -94,7 +94,7 @@ async function writeAllContexts(context: Context, selector: string | undefined):
   const { currentContext, error } = await syncContexts(context, selector === undefined ? {} : { selector });
   if (!context.settings.quiet) {
     const current = nameOrNone(currentContext);
-    context.terminal.out(`The current context stays ${current}; kubectl signs in to each when it first needs to.\n`);
+    context.terminal.out(`The current context is still ${current}. kubectl signs in to each cluster on first use.\n`);
   }
   if (error !== undefined) throw error;
 }

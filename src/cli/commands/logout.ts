@@ -19,7 +19,7 @@ export async function logout(context: Context, names: readonly string[], flags: 
   // A damaged kubeconfig is no reason to keep a sign-in alive.
   const view = await readKubeconfig(context.kubeconfig).catch((error) => {
     if (!(error instanceof TkaError)) throw error;
-    context.terminal.warn(`the kubeconfig is passed over: ${error.message}`);
+    context.terminal.warn(`ignoring the kubeconfig: ${error.message}`);
     return emptyView;
   });
   if (flags.all === true) return logoutOfAll(context, view, names[0] ?? flags.selector);
@@ -43,7 +43,7 @@ async function logoutOfAll(context: Context, view: KubeconfigView, name: string 
     return held.has(server) ? signedOut : signedOut.catch((error) => context.terminal.log(`${server}: ${error}`));
   });
   throwSummary(context, failed, all.length);
-  if (all.length === 0 && !context.settings.quiet) context.terminal.out('There are no sessions on this machine.\n');
+  if (all.length === 0 && !context.settings.quiet) context.terminal.out('No sessions on this machine.\n');
 }
 
 async function targetsOf(
@@ -53,7 +53,7 @@ async function targetsOf(
   selector: string | undefined,
 ): Promise<Held[]> {
   if (selector !== undefined) {
-    if (names.length > 0) throw new UsageError('give either names or a selector');
+    if (names.length > 0) throw new UsageError('names and a selector cannot be combined');
     const chosen = chooseClusters(await allClusters(context, view), [], selector, view);
     const here = knownHere(context, view);
     // A cluster without a known server cannot have been signed in to.

@@ -22,7 +22,7 @@ const listed = 50;
 
 /** `use [NAME]`: makes the context of a cluster the current one. */
 export async function use(context: Context, [name]: readonly string[]): Promise<void> {
-  if (name === '') throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
+  if (name === '') throw new UsageError('empty name', { hints: ['kubectl tka clusters shows the names'] });
   const view = await readKubeconfig(context.kubeconfig);
   if (name === '-') return switchTo(context, view, contextBefore(context, view));
   // A context of ours needs no list of clusters, and so no network.
@@ -36,8 +36,8 @@ export async function use(context: Context, [name]: readonly string[]): Promise<
 function contextBefore(context: Context, view: KubeconfigView): string {
   const before = previousContext(context);
   const hints = ['kubectl tka use NAME'];
-  if (before === undefined) throw new TkaError('no context is remembered that was the current one before', { hints });
-  if (!view.contexts.has(before)) throw new TkaError(`the context before, ${quoted(before)}, is gone`, { hints });
+  if (before === undefined) throw new TkaError('no previous context', { hints });
+  if (!view.contexts.has(before)) throw new TkaError(`previous context ${quoted(before)} no longer exists`, { hints });
   return before;
 }
 
@@ -54,7 +54,7 @@ async function choose(context: Context, view: KubeconfigView, name: string | und
   const found = name === undefined ? undefined : choiceNamed(choices, name);
   // What the kubeconfig alone has may do.
   if (failed !== undefined && (name === undefined || found !== undefined))
-    context.terminal.warn(`only clusters with a context are known: ${failed.message}`);
+    context.terminal.warn(`showing only clusters that have a context: ${failed.message}`);
   if (name === undefined) return pickOne(context, view, choices);
   if (found !== undefined) return found;
   throw failed ?? notFound(clusters, view, name);
@@ -78,7 +78,7 @@ function choiceNamed(choices: readonly Choice[], name: string): Choice | undefin
   const begins = ({ name: own, ours }: Choice) => own.startsWith(name) || ours?.name.startsWith(name) === true;
   const found = exact.length > 0 ? exact : choices.filter(begins);
   if (found.length < 2) return found[0];
-  const what = exact.length > 0 ? 'are called' : 'have a name that begins with';
+  const what = exact.length > 0 ? 'are named' : 'have names that start with';
   throw new UsageError(`${found.length} clusters ${what} ${quoted(name)}`, { hints: list(found, 10) });
 }
 
@@ -94,7 +94,7 @@ function list(choices: readonly Choice[], limit: number): string[] {
 
 function notFound(clusters: readonly Cluster[], view: KubeconfigView, name: string): TkaError {
   if (view.contexts.has(name)) {
-    return new TkaError(`context ${quoted(name)} is not ours`, {
+    return new TkaError(`context ${quoted(name)} is not managed by kubectl-tka`, {
       hints: [`kubectl config use-context ${cleanText(name)}`],
     });
   }
@@ -102,11 +102,12 @@ function notFound(clusters: readonly Cluster[], view: KubeconfigView, name: stri
 }
 
 async function pickOne(context: Context, view: KubeconfigView, choices: readonly Choice[]): Promise<Choice> {
-  if (choices.length === 0) throw new TkaError('there are no clusters', { hints: ['kubectl tka clusters'] });
+  if (choices.length === 0) throw new TkaError('no clusters found', { hints: ['kubectl tka clusters'] });
   const { canPick, pick } = await import('../../terminal/picker.ts');
   if (!canPick(context.env)) {
-    const why = context.env.TERM === 'dumb' ? 'TERM is dumb, so there is no list' : 'there is no terminal';
-    throw new UsageError(`name a cluster: ${why} to choose one on`, { hints: list(choices, listed) });
+    const why =
+      context.env.TERM === 'dumb' ? 'the list needs more than TERM=dumb' : 'there is no terminal to choose one on';
+    throw new UsageError(`a cluster name is required: ${why}`, { hints: list(choices, listed) });
   }
   const items = choices.map(({ name, cluster, ours }) => ({
     name,
@@ -140,8 +141,8 @@ async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Clu
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
     name = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
     if (v.contexts.get(name)?.ours === false) {
-      throw new TkaError(`the kubeconfig has a context ${quoted(name)} that is not ours`, {
-        hints: [`give it another name: kubectl tka login ${server} --context NAME`],
+      throw new TkaError(`context ${quoted(name)} already exists and is not managed by kubectl-tka`, {
+        hints: [`use another name: kubectl tka login ${server} --context NAME`],
       });
     }
     return { upsert: [{ ...spec, name, namedBy }], currentContext: name };

@@ -29,13 +29,13 @@ export function rememberSwitch(context: Context, edit: Pick<EditResult, 'previou
   if (before === undefined || before === currentContext) return;
   try {
     const { state } = context.paths;
-    if (state === undefined) throw new TkaError('the environment names no home folder (HOME is unset)');
+    if (state === undefined) throw new TkaError('no home directory: HOME is not set');
     const file = fileOf(state, context.kubeconfig);
     ensurePrivateFolder(state);
     ensurePrivateFolder(path.dirname(file));
     writeFileAtomic(file, `${JSON.stringify({ context: before })}\n`);
   } catch (error) {
     const why = error instanceof TkaError ? error.message : (systemCode(error) ?? String(error));
-    context.terminal.warn(`the context before this one is not remembered: ${why}`);
+    context.terminal.warn(`cannot remember the previous context: ${why}`);
   }
 }

@@ -25,10 +25,9 @@ export async function contextSpec(
   const info = await confirmed(context, cluster, trust, client);
   const { server } = info;
   if (info.insecureSkipTlsVerify && context.sessions.store.consents.read(server) !== info.apiServer) {
-    throw new TkaError(
-      `the TKA server of ${cluster.name} asks to reach the API server without a look at its certificate`,
-      { hints: [`if you accept that, type: kubectl tka login ${server} --insecure-skip-tls-verify`] },
-    );
+    throw new TkaError(`the TKA server of ${cluster.name} asks clients to skip TLS verification of the API server`, {
+      hints: [`if you accept that: kubectl tka login ${server} --insecure-skip-tls-verify`],
+    });
   }
   const siblings = await siblingsToKeep(context, trust, { server, info }, cluster.servers);
   keepSiblings(context, server, siblings);

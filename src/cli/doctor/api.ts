@@ -48,7 +48,7 @@ export async function checkApi(
 ): Promise<number | undefined> {
   const { verdict, skew } =
     claimed === undefined
-      ? { verdict: skipped('nobody has told yet where it is'), skew: undefined }
+      ? { verdict: skipped('its address is not known yet'), skew: undefined }
       : await reach(context, server, claimed);
   const reached = checks.set('api-server', verdict);
   const blocked = consequence('api-server', reached) ?? mayTry(checks, claimed, session);
@@ -79,10 +79,10 @@ async function reach(context: Context, server: string, claimed: Claimed) {
     if (known !== undefined) return { verdict: failedBy(known), skew: undefined };
     const { what, kind } = failureOf(error);
     const isTls = kind === 'tls' || kind === 'authority';
-    const why = isTls ? `${what} (by the CA that ${by} names)` : what;
+    const why = isTls ? `${what} (with the CA from ${by})` : what;
     const hint = isTls
-      ? 'ask the operator of the TKA server for its clusterInfo.caData'
-      : `see whether it answers: curl -k ${apiServer}/version`;
+      ? 'ask the administrator of the TKA server to correct clusterInfo.caData'
+      : `check it: curl -k ${apiServer}/version`;
     return { verdict: failed(`${apiServer}: ${why}`, hint), skew: undefined };
   }
   const time = Date.parse(answer.date ?? '');
@@ -90,14 +90,14 @@ async function reach(context: Context, server: string, claimed: Claimed) {
   const took = `${Math.max(1, Math.round(performance.now() - started))} ms`;
   if (!insecureSkipTlsVerify) {
     return {
-      verdict: ok(`${apiServer} answers, TLS by ${caData === '' ? "the system's CAs" : 'its CA'}, ${took}`),
+      verdict: ok(`${apiServer} answers, TLS verified with ${caData === '' ? "the system's CAs" : 'its CA'}, ${took}`),
       skew,
     };
   }
   const agreed = context.sessions.store.consents.read(server) === apiServer;
-  const what = `${apiServer} is reached without a look at its certificate, as ${by} asks`;
+  const what = `TLS verification of ${apiServer} is skipped, as ${by} asks`;
   const hint = agreed ? null : `kubectl tka login ${server} --insecure-skip-tls-verify`;
-  return { verdict: warning(`${what}${agreed ? ' and you agreed' : ', and nobody agreed'}`, hint), skew };
+  return { verdict: warning(`${what}${agreed ? ' and you accepted' : ', and you have not accepted it'}`, hint), skew };
 }
 
 /** Returns an error of the connection that is worded already, such as that of a proxy. */
@@ -109,7 +109,7 @@ function ownError(error: unknown): TkaError | undefined {
 async function accepts(context: Context, server: string, session: Session): Promise<Verdict> {
   const answer = await tryToken(session.token, session, context.network, context.terminal.log);
   const login = `kubectl tka login ${server}`;
-  if (answer === 'accepted') return ok(`${session.apiServer} takes it`);
+  if (answer === 'accepted') return ok(`the API server accepts the token`);
   if (answer === 'refused') return failed(`${session.apiServer} refuses the token (HTTP 401)`, login);
   return failed(`${session.apiServer} gave no answer to the token`, login);
 }
@@ -128,17 +128,20 @@ async function rbac(context: Context, server: string, session: Session): Promise
     const review = await post('authentication', 'SelfSubjectReview');
     const user = review.status < 300 ? own(own(review.said, 'userInfo'), 'username') : undefined;
     const rules = await post('authorization', 'SelfSubjectRulesReview', { namespace: 'default' });
-    if (rules.status >= 300) return warning(`who may do what cannot be asked (HTTP ${rules.status})`);
+    if (rules.status >= 300) return warning(`cannot ask for permissions (HTTP ${rules.status})`);
     const granted = allowed(own(rules.said, 'resourceRules'));
     const name = typeof user === 'string' ? user : 'the token’s user';
     if (granted.length > 0) {
       const may = `${name} may ${granted.join(', ')}`;
       const given = await verbsOf(context, session);
       if (given === undefined || agree(given, granted)) return ok(may);
-      return warning(`${may}, but the role ${session.role} is to ${given.join(', ')}: it is not in force`, remedy);
+      return warning(
+        `${may}, but the role ${session.role} allows to ${given.join(', ')}: the role is not in force`,
+        remedy,
+      );
     }
     if (own(rules.said, 'incomplete') === true)
-      return warning(`the API server does not say all of what ${name} may do`);
+      return warning(`the API server does not list all permissions of ${name}`);
     return failed(`${name} may do nothing: the role ${session.role} is not bound, or empty`, remedy);
   } catch (error) {
     return failed(`${session.apiServer}: ${failureOf(error).what}`, `kubectl tka login ${server}`);

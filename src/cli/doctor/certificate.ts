@@ -12,28 +12,29 @@ export function certificateVerdict(
 ): Verdict {
   const { origin, code, now = Date.now() } = seen;
   const { hostname, port } = new URL(origin);
-  if (certificate === undefined) return failed(`${origin} shows no certificate`);
+  if (certificate === undefined) return failed(`${origin} presents no certificate`);
   const until = Date.parse(certificate.validTo);
   const left = Math.floor((until - now) / day);
   const date = Number.isNaN(until) ? certificate.validTo : new Date(until).toISOString().slice(0, 10);
   const renew = `on the server: tailscale cert ${hostname}`;
   if (code === undefined) {
-    const good = `its certificate is good for ${hostname} until ${date}, for ${left} ${left === 1 ? 'day' : 'days'} more`;
+    const good = `its certificate is valid for ${hostname} until ${date}, for ${left} ${left === 1 ? 'day' : 'days'} more`;
     return until - now < soon ? warning(good, renew) : ok(good);
   }
   if (code === 'CERT_HAS_EXPIRED') return failed(`its certificate has expired on ${date}`, renew);
   if (code === 'CERT_NOT_YET_VALID') {
-    return failed(`its certificate is not valid before ${certificate.validFrom}: is the clock right?`, seen.clockHint);
+    return failed(`its certificate is not valid before ${certificate.validFrom}: check the clock`, seen.clockHint);
   }
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     const names = (certificate.subjectAltName ?? '').split(', ');
     const name = names.map((each) => /^DNS:([a-z0-9][a-z0-9.-]*)$/i.exec(each)?.[1]).find((each) => each !== undefined);
-    const hint = name && `name it so: kubectl tka login https://${name}${port === '' ? '' : `:${port}`}`;
-    return failed(`its certificate is for ${names.join(', ') || 'nobody'}, not for ${hostname}`, hint ?? null);
+    const hint =
+      name && `use the name in the certificate: kubectl tka login https://${name}${port === '' ? '' : `:${port}`}`;
+    return failed(`its certificate is for ${names.join(', ') || 'no name'}, not for ${hostname}`, hint ?? null);
   }
   const issuer = certificate.issuer.split('\n').at(-1);
   return failed(
-    `its certificate is by nobody that is trusted here (${issuer}; ${code})`,
-    'if the CA is a private one: kubectl tka config tls.caFile FILE',
+    `its certificate is not signed by a trusted authority (${issuer}; ${code})`,
+    'for a private CA: kubectl tka config tls.caFile FILE',
   );
 }

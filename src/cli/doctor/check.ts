@@ -91,6 +91,6 @@ export class Checks {
 
   /** Returns all checks in order. */
   list(): Check[] {
-    return checkNames.map((name) => ({ name, ...(this.#verdicts.get(name) ?? skipped('was not looked at')) }));
+    return checkNames.map((name) => ({ name, ...(this.#verdicts.get(name) ?? skipped('not checked')) }));
   }
 }

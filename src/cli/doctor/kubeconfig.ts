@@ -45,9 +45,12 @@ export function checkKubeconfig(
   if (ours === undefined) {
     const wanted = contextFor(view, target, { tailnet: context.settings.tailnet });
     if (view.contexts.has(wanted)) {
-      return failed(`the context ${JSON.stringify(wanted)} is there, but is not ours`, `${login} --context NAME`);
+      return failed(
+        `context ${JSON.stringify(wanted)} already exists and is not managed by kubectl-tka`,
+        `${login} --context NAME`,
+      );
     }
-    const none = `there is no context of ours for ${server}`;
+    const none = `no managed context for ${server}`;
     return session === undefined ? skipped(`${none} yet`, login) : failed(none, login);
   }
   const exec = execOf(context.kubeconfig, ours.user);
@@ -61,28 +64,28 @@ export function checkKubeconfig(
   }
   const where = `context "${ours.name}" in ${ours.file}${view.currentContext === ours.name ? ', the current one' : ''}`;
   // kubectl before 1.22 needs it.
-  if (exec?.apiVersion !== v1) return warning(`${where}: its exec credentials are of ${exec?.apiVersion}`, login);
+  if (exec?.apiVersion !== v1) return warning(`${where}: its exec user has apiVersion ${exec?.apiVersion}`, login);
   return ok(where);
 }
 
 function accessProblems(ours: OurContext, info: ClusterAccess | undefined): string[] {
-  if (ours.apiServer === undefined) return ['it names no API server that kubectl would send a token to'];
+  if (ours.apiServer === undefined) return ['it has no API server that kubectl sends a token to'];
   if (info === undefined) return [];
   if (ours.apiServer !== info.apiServer)
-    return [`its API server is ${ours.apiServer}, and the TKA server says ${info.apiServer}`];
+    return [`its API server is ${ours.apiServer}, but the TKA server says ${info.apiServer}`];
   if (ours.insecureSkipTlsVerify !== info.insecureSkipTlsVerify) {
-    const looks = ours.insecureSkipTlsVerify ? 'takes any certificate' : 'verifies the certificate';
-    return [`it ${looks} of its API server, and the TKA server says otherwise`];
+    const looks = ours.insecureSkipTlsVerify ? 'skips TLS verification' : 'verifies TLS';
+    return [`it ${looks}, but the TKA server says otherwise`];
   }
   // kubectl refuses a CA together with no verification.
   const ca = info.insecureSkipTlsVerify ? '' : info.caData;
-  return (ours.caData ?? '') === ca ? [] : ['its CA is not the one that the TKA server names'];
+  return (ours.caData ?? '') === ca ? [] : ["its CA differs from the TKA server's"];
 }
 
 const v1 = 'client.authentication.k8s.io/v1';
 
 function execProblems(ours: OurContext, exec: PlainMap | undefined, server: string, env: NodeJS.ProcessEnv): string[] {
-  if (exec === undefined) return [`its user ${JSON.stringify(ours.user)} runs no command for a token`];
+  if (exec === undefined) return [`its user ${JSON.stringify(ours.user)} has no exec command`];
   const problems: string[] = [];
   const { command } = ours;
   if (command === undefined || command === '') problems.push('it names no command');

@@ -61,13 +61,13 @@ export async function checkKubectl(env: Environment): Promise<Verdict> {
   try {
     version = await versionOf(kubectl, env);
   } catch (error) {
-    return failed(`${kubectl} does not tell its version: ${systemCode(error) ?? 'it failed'}`, installKubectl);
+    return failed(`${kubectl} does not print its version: ${systemCode(error) ?? 'it failed'}`, installKubectl);
   }
   const [, major, minor] = /^v?(\d{1,4})\.(\d{1,4})(?:\D|$)/.exec(version) ?? [];
-  if (major === undefined) return warning(`${kubectl} does not tell a version that can be read`, installKubectl);
+  if (major === undefined) return warning(`${kubectl} prints a version that cannot be read`, installKubectl);
   const known = Number(major) * 10_000 + Number(minor);
   if (known >= 1 * 10_000 + 22) return ok(`${kubectl}, ${version}`);
-  return failed(`${kubectl} is ${version}: exec credentials need 1.22`, installKubectl);
+  return failed(`${kubectl} is ${version}: exec credentials need 1.22 or newer`, installKubectl);
 }
 
 function versionOf(kubectl: string, env: Environment): Promise<string> {
@@ -109,11 +109,11 @@ export function checkPath(env: Environment, command: string): Verdict {
   if (first === undefined) {
     const [blunt] = files;
     return blunt === undefined
-      ? failed('there is no kubectl-tka on PATH, so kubectl knows no command tka', prepend)
-      : failed(`${blunt} cannot be executed, so kubectl knows no command tka`, `chmod +x ${shellQuoted(blunt)}`);
+      ? failed('kubectl-tka is not on PATH, so kubectl tka does not work', prepend)
+      : failed(`${blunt} is not executable, so kubectl tka does not work`, `chmod +x ${shellQuoted(blunt)}`);
   }
   if (realpath(first) !== realpath(command)) {
-    return warning(`${first} comes first on PATH: it is what kubectl tka runs, and not this ${command}`, prepend);
+    return warning(`${first} comes first on PATH, so kubectl tka runs it instead of ${command}`, prepend);
   }
   const others = files.filter((file) => realpath(file) !== realpath(first));
   return ok(others.length === 0 ? first : `${first}, before ${others.join(', ')}`);
@@ -133,13 +133,13 @@ const shellQuoted = (text: string): string =>
 
 /** Checks that the folder of the tokens is ours, closed to others, and writable. */
 export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
-  if (cache === undefined) return failed('the environment names no home folder (HOME is unset)', 'export HOME=~');
+  if (cache === undefined) return failed('no home directory: HOME is not set', 'export HOME=~');
   const elsewhere = 'export TKA_CACHE_DIR="$HOME/.kubectl-tka"';
   let stat: fs.Stats | undefined;
   try {
     stat = fs.statSync(cache, { throwIfNoEntry: false });
   } catch (error) {
-    return failed(`${cache} cannot be looked at: ${systemCode(error)}`, elsewhere);
+    return failed(`${cache} cannot be read: ${systemCode(error)}`, elsewhere);
   }
   if (stat === undefined) return notThereYet(cache, elsewhere);
   if (!stat.isDirectory()) return failed(`${cache} is not a folder`, `rm ${shellQuoted(cache)}`);
@@ -166,10 +166,10 @@ function notThereYet(cache: string, elsewhere: string): Verdict {
   while (!fs.existsSync(above) && path.dirname(above) !== above) above = path.dirname(above);
   try {
     fs.accessSync(above, fs.constants.W_OK | fs.constants.X_OK);
-    if (fs.statSync(above).isDirectory()) return skipped(`${cache} is not there yet: the first sign-in makes it`);
-    return failed(`${cache} cannot be made: ${above} is not a folder`, elsewhere);
+    if (fs.statSync(above).isDirectory()) return skipped(`${cache} does not exist yet; the first sign-in creates it`);
+    return failed(`${cache} cannot be created: ${above} is not a folder`, elsewhere);
   } catch (error) {
-    return failed(`${cache} cannot be made: ${above} cannot be written to (${systemCode(error)})`, elsewhere);
+    return failed(`${cache} cannot be created: ${above} cannot be written to (${systemCode(error)})`, elsewhere);
   }
 }
 
@@ -183,10 +183,10 @@ export const clockHint = setClock[process.platform] ?? 'sudo timedatectl set-ntp
 
 /** Compares this machine's clock with a server's, which is `skew` milliseconds ahead. */
 export function checkClock(skew: number | undefined): Verdict {
-  if (skew === undefined) return skipped('no server has told its time');
+  if (skew === undefined) return skipped('no server reported its time');
   const seconds = Math.round(Math.abs(skew) / 1000);
   // The Date header has whole seconds, and an answer takes time.
-  if (seconds < 2) return ok('as the server’s, to the second');
+  if (seconds < 2) return ok('in sync with the server');
   const distance = `this machine's clock is ${seconds} s ${skew > 0 ? 'behind' : 'ahead of'} the server's`;
   if (seconds > 300) return failed(distance, clockHint);
   return seconds > 30 ? warning(distance, clockHint) : ok(distance);

@@ -62,9 +62,9 @@ async function checkConnection(
 // No cluster has this name, so it was taken for a host. If there is no such host, the name was mistyped.
 function unlistedName(host: Verdict, server: string, unlisted: ClusterTarget['unlisted']): Verdict {
   if (host.status === 'ok' || unlisted === undefined || unlisted === false) return host;
-  const why = unlisted === true ? 'no cluster is called so' : unlisted.message;
+  const why = unlisted === true ? 'no cluster has this name' : unlisted.message;
   const hint = unlisted === true ? 'kubectl tka clusters' : unlisted.hints[0];
-  return failed(`${why}; and ${new URL(server).hostname} is no host that is known here`, hint);
+  return failed(`${why}; ${new URL(server).hostname} is not a known host either`, hint);
 }
 
 /** How far a connection to a server came. */
@@ -126,14 +126,14 @@ function nameVerdict(attempt: Attempt, unaided: boolean): Verdict {
     // Only tailscaled might have known the name.
     if (unaided && !isAddress) return dependsOn('tailscaled');
     if (error instanceof TkaError) return failedBy(error);
-    return failed(`${host}: ${failureOf(error).what}`, 'see which devices there are: tailscale status');
+    return failed(`${host}: ${failureOf(error).what}`, 'list the devices: tailscale status');
   }
   if (isAddress) return ok(`${host} is an address`);
-  if (addresses === undefined) return ok(`${host} is left to ${route?.proxy ?? 'a proxy'} to resolve`);
+  if (addresses === undefined) return ok(`${host} is resolved by ${route?.proxy ?? 'a proxy'}`);
   const all = addresses.join(', ');
   if (resolved === undefined) return ok(`tailscaled knows ${host} as ${all}`);
   if (resolved.includes(addresses[0] ?? '')) return ok(`${host} is ${all}`);
-  const why = resolved.length === 0 ? 'does not resolve here' : 'resolves to no address of the tailnet';
+  const why = resolved.length === 0 ? 'does not resolve here' : 'does not resolve to an address of the tailnet';
   return ok(`${host} ${why}; tailscaled knows it as ${all}`);
 }
 
@@ -147,8 +147,8 @@ async function tcpVerdict(context: Context, attempt: Attempt, unaided: boolean):
     const { what, kind } = failureOf(error);
     const hint =
       kind === 'refused'
-        ? `is the TKA server up, and ${port} its port? kubectl tka config tailscale.port PORT`
-        : `see whether the device answers: tailscale ping ${host}`;
+        ? `check that the TKA server is up and listens on ${port}; another port: kubectl tka config tailscale.port PORT`
+        : `check that the device answers: tailscale ping ${host}`;
     return failed(`${host}:${port}: ${what}${await offlineNote(context, host)}`, hint);
   }
   const took = `${Math.max(1, Math.round(attempt.took))} ms`;
@@ -160,21 +160,21 @@ async function tcpVerdict(context: Context, attempt: Attempt, unaided: boolean):
 async function offlineNote(context: Context, host: string): Promise<string> {
   try {
     const peer = (await context.tailnet()).peers.find(({ dnsName }) => dnsName === host);
-    return peer?.online === false ? '; tailscaled says that it is offline' : '';
+    return peer?.online === false ? '; it is offline, says tailscaled' : '';
   } catch {
     return '';
   }
 }
 
 function tlsVerdict({ target, error, socket }: Attempt): Verdict {
-  if (target.plain) return skipped('plain http: what goes over the tailnet is encrypted by it');
+  if (target.plain) return skipped('plain http; the tailnet encrypts the connection');
   const { host, origin } = target;
   // The file of authorities cannot be used: that check has said so.
   if (error instanceof TkaError) return dependsOn('configuration');
   if (!(socket instanceof TLSSocket)) {
     return failed(
       `${host} does not speak TLS there: ${failureOf(error).what}`,
-      'is this its port? kubectl tka config tailscale.port PORT',
+      'if the port is wrong: kubectl tka config tailscale.port PORT',
     );
   }
   const { authorized, authorizationError } = socket;
@@ -193,15 +193,15 @@ async function askApi(context: Context, { server, cluster }: ClusterTarget): Pro
     if (time !== undefined) told = { skew: time + 500 - Date.now() };
     const info = parseClusterInfo(answer, server);
     if (cluster !== undefined && cluster.apiEndpoint !== info.apiServer) {
-      const what = `${server} is not the TKA server of ${cluster.name}: it speaks for ${info.apiServer}, not for ${cluster.apiEndpoint}`;
+      const what = `${server} is not the TKA server of ${cluster.name}: it serves ${info.apiServer}, not ${cluster.apiEndpoint}`;
       return { told, verdict: failed(what, `if you trust it: kubectl tka login ${server}`) };
     }
     const took = Math.max(1, Math.round(performance.now() - started));
-    return { told: { ...told, info }, verdict: ok(`it speaks for ${info.apiServer}, ${took} ms`) };
+    return { told: { ...told, info }, verdict: ok(`it serves ${info.apiServer}, ${took} ms`) };
   } catch (error) {
     if (!(error instanceof TkaError)) throw error;
     const refused = error instanceof Refused;
-    const grant = 'have the tailnet’s policy grant you the capability specht-labs.de/cap/tka';
+    const grant = 'ask for a grant of specht-labs.de/cap/tka in the tailnet policy';
     return { told: { ...told, refused }, verdict: failedBy(error, error.hints[0] ?? (refused ? grant : undefined)) };
   } finally {
     await client.close();

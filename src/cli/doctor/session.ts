@@ -36,9 +36,9 @@ export function checkSession(context: Context, checks: Checks, server: string, t
   const signIn = checks.set('sign-in', signInVerdict(session, held, mark, now, login));
   const active = signIn.status === 'ok' ? session : undefined;
   if (told.refused) checks.set('grant', dependsOn('tka-api'));
-  else if (active === undefined) checks.set('grant', skipped('only a sign-in tells', login));
+  else if (active === undefined) checks.set('grant', skipped('shown after a sign-in', login));
   else if (active.formerRole !== undefined) checks.set('grant', warning(roleNotice(active), roleRemedy(server)));
-  else checks.set('grant', ok(`the sign-in shows it: ${active.username} gets the role ${active.role}`));
+  else checks.set('grant', ok(`${active.username} has the role ${active.role}`));
 
   if (active === undefined) {
     checks.set('token', dependsOn('sign-in'));
@@ -58,13 +58,13 @@ function signInVerdict(
   if (mark !== undefined)
     return warning(`signed out, ${when(mark.at)}: kubectl is refused until the next login`, login);
   if (held === 'damaged') {
-    return warning('what is kept of it is damaged: the next call of kubectl signs in again', login);
+    return warning('its cache entry is damaged; the next kubectl call signs in again', login);
   }
-  if (session === undefined) return skipped('there is none on this machine yet', login);
+  if (session === undefined) return skipped('not signed in yet', login);
   const until = Date.parse(session.until);
   const who = `${session.username}, role ${session.role}`;
   if (until <= now) {
-    return warning(`${who}: expired ${when(until, now)}; the next call of kubectl signs in again`, login);
+    return warning(`${who}: expired ${when(until, now)}; the next kubectl call signs in again`, login);
   }
   return ok(`${who}, until ${when(until, now)}`);
 }
@@ -74,12 +74,12 @@ function tokenVerdict(session: Session, now: number, login: string): Verdict {
   // The end of the sign-in deletes the ServiceAccount, and so ends a token that is valid for longer.
   const ends = Date.parse(session.expirationTimestamp) + (now - Date.now());
   const expires = Math.min(typeof claims === 'string' ? now : claims.expires, ends);
-  if (typeof claims !== 'string' && expires > now) return ok(`good for ${shortDuration(expires - now)} more`);
+  if (typeof claims !== 'string' && expires > now) return ok(`valid for ${shortDuration(expires - now)}`);
   if (isFresh(session, Date.now())) {
-    const why = typeof claims === 'string' ? claims : 'the token has expired already';
-    return failed(`${why}, and yet it is given to kubectl`, login);
+    const why = typeof claims === 'string' ? claims : 'the token has already expired';
+    return failed(`${why}, but kubectl still gets it`, login);
   }
   return typeof claims === 'string' && !/expired/.test(claims)
     ? failed(claims, login)
-    : warning('it has expired: the next call of kubectl gets a new one', login);
+    : warning('expired; the next kubectl call gets a new one', login);
 }

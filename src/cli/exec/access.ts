@@ -61,7 +61,7 @@ export class KubectlAccess {
       throw new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
     const held = server === null ? undefined : this.#validSession(server, ours?.apiServer ?? cluster.apiEndpoint);
     if (held === undefined && cluster.state === 'missing') {
-      throw new TkaError(cluster.reason ?? 'no memberlist names it any more', {
+      throw new TkaError(cluster.reason ?? 'no longer listed by any TKA server', {
         hints: [server === null ? 'kubectl tka clusters' : `kubectl tka login ${server}`],
       });
     }
@@ -147,7 +147,7 @@ export class KubectlAccess {
     try {
       this.#folder ??= fs.mkdtempSync(path.join(os.tmpdir(), 'kubectl-tka-'));
     } catch (cause) {
-      throw new TkaError(`no folder for temporary files: ${systemCode(cause)}`, { cause, hints: ['set TMPDIR'] });
+      throw new TkaError(`no directory for temporary files: ${systemCode(cause)}`, { cause, hints: ['set TMPDIR'] });
     }
     return path.join(this.#folder, `${number}.yaml`);
   }

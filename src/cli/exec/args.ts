@@ -11,16 +11,16 @@ const astray = /^(?:--(?:context|kubeconfig|server|token|user|cluster)(?:=|$)|-[
  * and for flags of kubectl that would send it to another cluster than the one that it is run for.
  */
 export function kubectlArgs(rest: readonly string[] | undefined): readonly string[] {
-  if (rest === undefined) throw new UsageError('exec needs -- and a kubectl command', { hints: [example] });
+  if (rest === undefined) throw new UsageError('exec requires -- followed by a kubectl command', { hints: [example] });
   const args = rest[0] === 'kubectl' ? rest.slice(1) : rest;
-  if (args.length === 0) throw new UsageError('there is no kubectl command after --', { hints: [example] });
+  if (args.length === 0) throw new UsageError('no kubectl command after --', { hints: [example] });
   const inner = args.indexOf('--');
   const own = inner < 0 ? args : args.slice(0, inner);
   const flag = own.find((arg) => astray.test(arg) && !(isUserFlag(arg) && grantsToUsers(own)));
   if (flag === undefined) return args;
   const name = flag.startsWith('--') ? flag.replace(/=.*/s, '') : '-s';
-  throw new UsageError(`${name} would send kubectl elsewhere: exec points it at each cluster by itself`, {
-    hints: ['choose clusters by name or with -l, before the --'],
+  throw new UsageError(`${name} cannot be used: exec sets the cluster itself`, {
+    hints: ['select clusters by name or with -l, before the --'],
   });
 }
 
@@ -48,7 +48,7 @@ export function needsCluster(args: readonly string[]): boolean {
 export function parallelism(text: string): number {
   const number = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0;
   if (number >= 1 && number <= 100) return number;
-  throw new UsageError('--parallel is a number from 1 to 100');
+  throw new UsageError('--parallel must be a number from 1 to 100');
 }
 
 /** Returns the kubectl on PATH. Throws TkaError if there is none. */
@@ -57,5 +57,5 @@ export function findKubectl(env: NodeJS.ProcessEnv): string {
   const names = windows ? ['kubectl.exe', 'kubectl.com'] : ['kubectl'];
   const found = placesOnPath(names, searchPathOf(env)).find(isExecutable);
   if (found !== undefined) return found;
-  throw new TkaError('there is no kubectl on PATH', { hints: ['install it: https://kubernetes.io/docs/tasks/tools/'] });
+  throw new TkaError('kubectl is not on PATH', { hints: ['install it: https://kubernetes.io/docs/tasks/tools/'] });
 }

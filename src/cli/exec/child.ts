@@ -35,7 +35,7 @@ export class Child {
         // A kill that fails is reported here too.
         if (child.pid !== undefined) return;
         this.#over = true;
-        options.stderr(Buffer.from(`error: kubectl cannot be run: ${systemCode(error) ?? error.message}\n`));
+        options.stderr(Buffer.from(`error: cannot run kubectl: ${systemCode(error) ?? error.message}\n`));
         resolve(126);
       });
       child.on('close', (code, signal) => {

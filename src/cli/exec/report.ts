@@ -30,7 +30,7 @@ export class PrefixedOutput {
         limit: lineLimit,
         line: (line) => ready.push(prefix, line, newline),
         tooLong: () => {
-          if (!warned) this.#warn(`${this.#labels[number]}: a line is longer than 1 MiB: it is printed in pieces`);
+          if (!warned) this.#warn(`${this.#labels[number]}: a line longer than 1 MiB is printed in pieces`);
           warned = true;
         },
       });

@@ -79,8 +79,8 @@ export class Runner {
     }, grace).unref();
     const error =
       why === 'EPIPE'
-        ? new TkaError('nobody reads the output any more: the commands are ended', { hints: ['run it again'] })
-        : new TkaError(why === 'SIGINT' ? 'interrupted' : `ended by ${why}`, { exitCode: statuses[why] });
+        ? new TkaError('the output was closed; the commands were stopped', { hints: ['run it again'] })
+        : new TkaError(why === 'SIGINT' ? 'interrupted' : `stopped by ${why}`, { exitCode: statuses[why] });
     // After their last output.
     Promise.all(children.map((child) => child.ended)).then(() => setImmediate(() => this.#ended.reject(error)));
   }
@@ -103,7 +103,7 @@ export class Runner {
       const known =
         error instanceof TkaError
           ? error
-          : new TkaError(`kubectl cannot be run: ${systemCode(error)}`, {
+          : new TkaError(`cannot run kubectl: ${systemCode(error)}`, {
               hints: ['kubectl tka doctor'],
             });
       if (known !== error && systemCode(error) === undefined) throw error;

@@ -55,8 +55,8 @@ export class ContextWriter {
   async check(view: KubeconfigView, apiEndpoint = 'https://not-known-yet.invalid'): Promise<void> {
     const name = this.#nameIn(view);
     if (view.contexts.has(name) && this.#oursIn(view) === undefined) {
-      throw new TkaError(`the kubeconfig has a context ${quoted(name)} that is not ours`, {
-        hints: ['choose another name: --context NAME'],
+      throw new TkaError(`context ${quoted(name)} already exists and is not managed by kubectl-tka`, {
+        hints: ['use another name: --context NAME'],
       });
     }
     const previews = await previewKubeconfig(this.#context.kubeconfig, (v) => {
@@ -75,8 +75,8 @@ export class ContextWriter {
     const ours = this.#oursIn(view);
     if (ours === undefined || ours.server === server || ours.apiServer !== apiServer) return;
     if ((ours.caData ?? '') === caData) return;
-    const message = `${server} names another CA for ${apiServer} than context "${ours.name}" has from ${ours.server}`;
-    throw new TkaError(message, { hints: [`if you trust it, name it by its URL: kubectl tka login ${server}`] });
+    const message = `${server} has another CA for ${apiServer} than context "${ours.name}" of ${ours.server}`;
+    throw new TkaError(message, { hints: [`if you trust it, use its URL: kubectl tka login ${server}`] });
   }
 
   /** Writes the context, and remembers the one before if that is no longer the current one. Throws TkaError. */

@@ -36,7 +36,7 @@ export async function requireTrust(
 /** Returns the error for a bare word without a terminal: the word may be a mistyped name of a cluster. */
 function noOneToAsk({ server, unlisted }: ClusterTarget, name: string | undefined, why: string): TkaError {
   if (unlisted instanceof NoCluster) {
-    const hints = [...unlisted.hints, `for a server that is not listed: kubectl tka login ${server}`];
+    const hints = [...unlisted.hints, `to use a server that is not listed: kubectl tka login ${server}`];
     return new TkaError(unlisted.message, { hints, cause: unlisted });
   }
   if (unlisted instanceof TkaError) {

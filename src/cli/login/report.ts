@@ -20,13 +20,13 @@ export function reportSession(
     terminal.out(`Signed in to ${name} (${server}) as ${username}, role ${role}, until ${expiry}.\n`);
   }
   if (previous !== undefined && previous.username !== username) {
-    terminal.warn(`you are ${username} now; before, you were ${previous.username}`);
+    terminal.warn(`you are now ${username} (was ${previous.username})`);
   }
   if (session.formerRole !== undefined) {
     terminal.warn(roleNotice(session));
     terminal.hint(roleRemedy(server));
   } else if (previous !== undefined && previous.username === username && previous.role !== role) {
-    terminal.notice(`your role is ${role} now; before, it was ${previous.role}`);
+    terminal.notice(`your role is now ${role} (was ${previous.role})`);
   }
 }
 
@@ -37,15 +37,16 @@ export function reportContext(
   { apiServer, isSwitch }: { readonly apiServer: string; readonly isSwitch: boolean },
 ): void {
   if (before?.apiServer !== undefined && before.apiServer !== apiServer) {
-    terminal.warn(`the API server of context "${name}" has changed: it was ${before.apiServer}, and is ${apiServer}`);
+    terminal.warn(`the API server of context "${name}" has changed from ${before.apiServer} to ${apiServer}`);
   }
   if (settings.quiet) return;
   if (!isSwitch) {
-    terminal.out(`Context "${name}" is ready; the current context stays ${nameOrNone(currentContext)}.\n`);
+    terminal.out(`Context "${name}" is ready; the current context is still ${nameOrNone(currentContext)}.\n`);
   } else if (previousContext === name) {
-    terminal.out(`Context "${name}" is the current context, as before.\n`);
+    terminal.out(`Context "${name}" is already the current context.\n`);
   } else {
-    terminal.out(`Context "${name}" is the current context; before, it was ${nameOrNone(previousContext)}.\n`);
+    const was = previousContext === undefined ? '' : ` (was ${nameOrNone(previousContext)})`;
+    terminal.out(`Switched to context "${name}"${was}.\n`);
   }
 }
 

@@ -85,7 +85,7 @@ async function signIn(
     if (!unlisted || !(error instanceof Unavailable)) throw error;
     const why = unlisted === true ? `no cluster named ${quoted(name ?? '')}` : unlisted.message;
     const hints = ['kubectl tka clusters shows the names', ...error.hints];
-    throw new TkaError(`${why}; and as a host: ${error.message}`, { hints, cause: error });
+    throw new TkaError(`${why}; as a host name: ${error.message}`, { hints, cause: error });
   }
 }
 

@@ -44,8 +44,7 @@ export async function askAll(
     const isGone = gone.has(cluster.state);
     const askTimeout = Math.min(context.askTimeout, isGone ? patience.gone : patience.listed);
     try {
-      if (performance.now() >= deadline)
-        throw new TkaError('it was not asked, for want of time', { hints: ['choose fewer with -l'] });
+      if (performance.now() >= deadline) throw new TkaError('not asked in time', { hints: ['select fewer with -l'] });
       const { server, ...info } = await confirmed({ ...context, client, askTimeout }, cluster, trust);
       const siblings = await siblingsToKeep({ client, terminal }, trust, { server, info }, cluster.servers);
       return { cluster: { ...cluster, server }, info, siblings };

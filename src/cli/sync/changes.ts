@@ -33,7 +33,7 @@ const trustOf = ({ caData, insecureSkipTlsVerify }: Trust) =>
 
 /** Returns the fingerprint of a CA, as `openssl x509 -fingerprint -sha256` prints it. */
 function shownTrust(trust: Trust): string {
-  if (trust.insecureSkipTlsVerify) return 'no look at its certificate';
+  if (trust.insecureSkipTlsVerify) return 'TLS verification skipped';
   const bytes = Buffer.from(trust.caData, 'base64');
   if (bytes.length === 0) return "the system's CAs";
   const blocks = certificatesIn(bytes.toString('latin1'));

@@ -25,7 +25,7 @@ export function parseTemplate(text: string): ContextTemplate {
   const keys: string[] = [];
   const parts = text.split(/(\{[^{}]*\})/).map((part, i): string | ContextTemplate => {
     if (i % 2 === 0) {
-      if (/[{}]/.test(part)) throw bad('has a brace too many');
+      if (/[{}]/.test(part)) throw bad('has an unmatched brace');
       return part;
     }
     const field = part.slice(1, -1);
@@ -35,20 +35,21 @@ export function parseTemplate(text: string): ContextTemplate {
     if (!keys.includes(key)) keys.push(key);
     return (cluster) => labelOf(cluster, key, keys);
   });
-  if (!parts.some((part) => typeof part === 'function')) throw bad('has no placeholder: all would be called the same');
+  if (!parts.some((part) => typeof part === 'function'))
+    throw bad('has no placeholder, so all contexts would have the same name');
   return (cluster) => {
     const name = parts.map((part) => (typeof part === 'string' ? part : part(cluster))).join('');
     if (name.length <= longest && cleanText(name) === name) return name;
-    throw new TkaError('the context template gives it no usable name', { hints: templateHints });
+    throw new TkaError('the context template gives an invalid name', { hints: templateHints });
   };
 }
 
 function labelOf(cluster: Cluster, key: string, keys: readonly string[]): string {
   const value = cluster.labels.get(key);
   if (value === undefined) {
-    throw new TkaError(`it has no label ${cleanText(key)}, which the context template names`, {
+    throw new TkaError(`it has no label ${cleanText(key)}, which the context template uses`, {
       hints: [
-        `choose those that have them all: -l ${cleanText(keys.join(','))}`,
+        `select the clusters that have it: -l ${cleanText(keys.join(','))}`,
         'or another template: --context-template TEMPLATE',
       ],
     });

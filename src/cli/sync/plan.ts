@@ -182,7 +182,7 @@ function oneEach(answers: readonly SyncAnswer[]): SyncAnswer[] {
 function candidatesOf(input: SyncInput) {
   const candidates = new Map<string, readonly string[]>();
   const nameless = new Map<string, TkaError>();
-  // Of several that name one server as theirs, the one that it speaks for gives the name.
+  // Of several that name one server as theirs, the one that it serves gives the name.
   for (const cluster of [...input.answers.map((answer) => answer.cluster), ...input.all]) {
     const { server } = cluster;
     if (server === null || candidates.has(server) || nameless.has(server)) continue;
@@ -216,7 +216,7 @@ function objection(
   const changes = [...new Set(lines)].join('; ');
   if (!input.acceptChanges) {
     return new TkaError(changes, {
-      hints: ['if these changes are right: kubectl tka sync --accept-changes'],
+      hints: ['if these changes are expected: kubectl tka sync --accept-changes'],
     });
   }
   notices.push(`${cluster.name}: ${changes}`);
@@ -272,12 +272,12 @@ function differs(context: OurContext, answer: SyncAnswer, input: SyncInput, spec
 }
 
 function noName(): TkaError {
-  return new TkaError('all names that it could have are taken');
+  return new TkaError('all its possible names are taken');
 }
 
 function withHint(error: TkaError, { cluster }: SyncAnswer): TkaError {
   return new TkaError(error.message, {
-    hints: [`give it another name: kubectl tka login ${cluster.server} --no-switch --context NAME`],
+    hints: [`use another name: kubectl tka login ${cluster.server} --no-switch --context NAME`],
     cause: error,
   });
 }

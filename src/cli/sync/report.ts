@@ -44,13 +44,13 @@ export function reportSync(context: Context, report: SyncReport): TkaError | und
     const names = contextsOf(cluster);
     for (const name of names) kept.add(name);
     if (i >= mostLines) continue;
-    const what = names.length === 0 ? 'it gets no context' : `context ${listed(names)} stays as it is`;
+    const what = names.length === 0 ? 'no context is written' : `context ${listed(names)} is unchanged`;
     terminal.warn(`${cluster.name}: ${messageAfterName(error)}; ${what}`);
   }
   if (problems.length > mostLines) terminal.warn(`and ${problems.length - mostLines} more`);
   if (plan.spared.length > 0) {
     const names = listed(plan.spared.map(({ name }) => name));
-    terminal.notice(`not pruned, since no memberlist is known to have named their servers: ${names}`);
+    terminal.notice(`not pruned, because no known memberlist has listed their servers: ${names}`);
     hint('to remove one: kubectl tka forget NAME');
   }
 
@@ -58,11 +58,11 @@ export function reportSync(context: Context, report: SyncReport): TkaError | und
   const summary = summaryOf(written, [...kept], failed.length > 0);
   if (dryRun) {
     terminal.out(written.diff);
-    terminal.notice(`dry run, nothing is written${summary === '' ? '' : `: ${summary}`}`);
+    terminal.notice(`dry run: nothing is written${summary === '' ? '' : `: ${summary}`}`);
   } else {
     if (!settings.quiet && summary !== '') terminal.out(`${summary}\n`);
     if (written.previousContext !== undefined && written.currentContext === undefined) {
-      terminal.notice(`there is no current context any more: it was "${written.previousContext}"`);
+      terminal.notice(`no current context any more (was "${written.previousContext}")`);
       hint('kubectl config use-context NAME');
     }
   }
@@ -90,7 +90,7 @@ function summaryOf({ plan, changedFiles }: WrittenSync, kept: readonly string[],
     [plan.renamed.map(({ from, to }) => `${from} to ${to}`), 'renamed'],
     [plan.updated, 'updated'],
     [plan.pruned.map(({ name }) => name), 'pruned'],
-    [kept, 'kept as they are'],
+    [kept, 'kept unchanged'],
   ];
   const said = parts.flatMap(([names, what]) =>
     names.length === 0 ? [] : [`${names.length} ${what}: ${listed(names)}.`],
@@ -98,7 +98,7 @@ function summaryOf({ plan, changedFiles }: WrittenSync, kept: readonly string[],
   const counted = said.length - (kept.length > 0 ? 1 : 0);
   const { length } = plan.unchanged;
   // The change may be outside the contexts, for instance in an exec user that was edited by hand.
-  const mended = counted === 0 && changedFiles.length > 0 ? `, but for details that were put in order` : '';
+  const mended = counted === 0 && changedFiles.length > 0 ? `, except for details that were repaired` : '';
   if (length > 0) said.push(`${length} unchanged${mended}.`);
   return said.length === 0 && !isIncomplete ? 'Nothing to do.' : said.join(' ');
 }

@@ -52,7 +52,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   const namedBy = await byList(context);
   // If no server answered, the list may be an old one.
   const prune = flags.prune === true && answers.length > 0;
-  if (flags.prune === true && !prune) terminal.warn('no server answered: nothing is pruned');
+  if (flags.prune === true && !prune) terminal.warn('no TKA server answered, so nothing is pruned');
   const { store } = sessions;
   const input: Omit<SyncInput, 'blocked'> = {
     all,

@@ -33,7 +33,7 @@ export function clusterByName(
   if (own !== undefined) return [...contextsByCluster({ ours: [own] }, clusters).keys()][0];
   const found = exact.length > 0 ? exact : clusters.filter((cluster) => name !== '' && cluster.name.startsWith(name));
   if (found.length < 2) return found[0];
-  const what = exact.length > 0 ? 'are called' : 'have a name that begins with';
+  const what = exact.length > 0 ? 'are named' : 'have names that start with';
   throw new UsageError(`${found.length} clusters ${what} ${quoted(name)}`, {
     hints: found.slice(0, 10).map(({ name: each, server, apiEndpoint }) => {
       const alike = found.filter((other) => other.name === each).length > 1;
@@ -73,7 +73,7 @@ export function chooseClusters(
   view: Pick<KubeconfigView, 'ours'>,
   command?: string,
 ): Cluster[] {
-  if (names.length > 0 && selector !== undefined) throw new UsageError('give either names or a selector');
+  if (names.length > 0 && selector !== undefined) throw new UsageError('names and a selector cannot be combined');
   if (names.length === 0) {
     const matches = parseSelector(selector ?? '');
     const found = clusters.filter((cluster) => matches(cluster.labels));

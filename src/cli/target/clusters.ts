@@ -20,7 +20,7 @@ export async function allClustersTold(context: Context, view: KubeconfigView): P
   const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
   const servers = unlisted.length === 1 ? '1 tagged server is' : `${unlisted.length} tagged servers are`;
   if (settings.seed === undefined) {
-    terminal.notice(`${servers} in no list and did not answer, so their clusters may be missing: ${shown}`);
+    terminal.notice(`${servers} not listed and did not answer, so clusters may be missing: ${shown}`);
   } else {
     terminal.notice(`${servers} not in the list of the configured server: ${shown}`);
   }
@@ -96,7 +96,7 @@ function knownClusters(context: Context, view: KubeconfigView): { clusters: Clus
   if (clusters.length === 0) return undefined;
   const from = [
     ...(list === undefined ? [] : [`the list of ${minuteOf(list.at)} (${ageOf(list.at)} ago)`]),
-    ...(others.length === 0 ? [] : ['the contexts of your kubeconfig']),
+    ...(others.length === 0 ? [] : ['the contexts in your kubeconfig']),
   ];
   return { clusters, what: from.join(' and ') };
 }

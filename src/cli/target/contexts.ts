@@ -37,8 +37,8 @@ export function contextFor(
     const other = ours.get(wanted);
     if (other === undefined || other.server === server || servers.includes(other.server) || wanted === known)
       return wanted;
-    throw new TkaError(`context ${JSON.stringify(wanted)} is that of ${other.server}`, {
-      hints: ['choose another name: --context NAME', `or give it up first: kubectl tka forget ${wanted}`],
+    throw new TkaError(`context ${JSON.stringify(wanted)} belongs to ${other.server}`, {
+      hints: ['use another name: --context NAME', `or remove it first: kubectl tka forget ${wanted}`],
     });
   }
   const existing = contextOf(view, server) ?? (known === undefined ? undefined : ours.get(known));

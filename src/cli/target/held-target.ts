@@ -30,7 +30,7 @@ export async function heldTarget(
   command: 'logout' | 'forget' | 'doctor',
 ): Promise<Held> {
   if (name === undefined) return unnamedTarget(context, view, command);
-  if (name.trim() === '') throw new UsageError('the name is empty', { hints: ['kubectl tka status shows the names'] });
+  if (name.trim() === '') throw new UsageError('empty name', { hints: ['kubectl tka status shows the names'] });
   const here = knownHere(context, view);
   const local = localServer(context, name, view, here);
   if (local !== undefined) return { server: local, known: true };
@@ -102,7 +102,7 @@ export function knownHere({ sessions: { store } }: Context, { ours }: Pick<Kubec
 
 /** Returns the servers that `--all` means: all that knownHere() has, sorted. Throws UsageError if there is a name, too. */
 export function allHeld(context: Context, view: KubeconfigView, name: string | undefined, command: string): string[] {
-  if (name !== undefined) throw new UsageError(`${command} takes either a name or --all`);
+  if (name !== undefined) throw new UsageError(`${command} takes a name or --all, not both`);
   return [...knownHere(context, view)].sort();
 }
 

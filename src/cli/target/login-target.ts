@@ -24,8 +24,7 @@ export async function loginTarget(
   view: KubeconfigView,
 ): Promise<ClusterTarget> {
   if (name === undefined) return onlyServer(context, view, 'login');
-  if (name.trim() === '')
-    throw new UsageError('the name is empty', { hints: ['kubectl tka clusters shows the names'] });
+  if (name.trim() === '') throw new UsageError('empty name', { hints: ['kubectl tka clusters shows the names'] });
   if (isUrl(name)) return namedTarget(await namedServer(context, name));
   const { target, list, failure } = await listedTarget(context, name, view);
   if (target !== undefined) return target;
@@ -40,7 +39,7 @@ export async function loginTarget(
   const unlisted = failure ?? (list?.current === false ? noCluster(name, list.clusters, view) : true);
   if (!isBare) return { ...namedTarget(server), unlisted };
   if (list?.current === true && !(await isDevice(context, server)))
-    throw noCluster(name, list.clusters, view, ['for a server that is not listed, give its URL: https://HOST']);
+    throw noCluster(name, list.clusters, view, ['to use a server that is not listed, give its URL: https://HOST']);
   return { server, cluster: undefined, origin: 'typed', unlisted };
 }
 

@@ -40,7 +40,7 @@ export async function onlyServer(context: Context, view: KubeconfigView, command
   const chosen = await pickOne(context, view, targets);
   if (chosen !== undefined) return chosen;
   const where = noSeeds === undefined ? 'the tailnet has' : 'there are';
-  throw new UsageError(`${where} ${targets.length} clusters: which one is meant?`, {
+  throw new UsageError(`${where} ${targets.length} clusters: choose one`, {
     hints: typedNames(context, targets).map((each) => `kubectl tka ${command} ${each}`),
   });
 }

@@ -37,8 +37,8 @@ export async function findSeeds(context: Context): Promise<Seeds> {
   const { settings } = context;
   const status = await context.tailnet().catch((error) => {
     if (!(error instanceof TkaError)) throw error;
-    throw new TkaError(`no TKA server is configured, and none can be looked for: ${error.message}`, {
-      hints: [...error.hints, 'or name a server: kubectl tka config tailscale.hostname HOST'],
+    throw new TkaError(`no TKA server is configured, and discovery failed: ${error.message}`, {
+      hints: [...error.hints, 'or set a server: kubectl tka config tailscale.hostname HOST'],
       cause: error,
     });
   });
@@ -57,7 +57,7 @@ export async function findSeeds(context: Context): Promise<Seeds> {
           return `if you trust ${peer.dnsName}: kubectl tka config tailscale.hostname ${name}`;
         }),
         ...(alike.length === 0 ? ['kubectl tka config tailscale.hostname HOST'] : []),
-        'or another tag: kubectl tka config tailscale.tag tag:NAME',
+        'or use another tag: kubectl tka config tailscale.tag tag:NAME',
       ],
     },
   );
@@ -91,7 +91,7 @@ async function learnTailnet(context: Context, name: string | undefined): Promise
     told.add(settings);
     // Without Tailscale on this machine, the name may be one that the resolver knows all the same.
     if (error.problem === 'absent') return log(`no tailnet to complete a name with: ${error.message}`);
-    warn(`a name cannot be completed with that of the tailnet: ${error.message}`);
+    warn(`cannot complete the name with the tailnet's suffix: ${error.message}`);
     for (const line of error.hints) hint(line);
   }
 }

@@ -79,7 +79,7 @@ describe('use NAME', () => {
     await home.run('use staging');
     await home.transcript(`
       $ kubectl tka use prod
-      ! error: 2 clusters have a name that begins with "prod"
+      ! error: 2 clusters have names that start with "prod"
       ! hint: prod-eu (healthy)
       ! hint: prod-us (healthy)
       [2]
@@ -112,9 +112,9 @@ describe('use NAME', () => {
 
   test.for<[string, number, RegExp]>([
     ['use nowhere', 1, /^error: no cluster named "nowhere"\nhint: kubectl tka clusters/],
-    ['use mine', 1, /^error: context "mine" is not ours\nhint: kubectl config use-context mine\n$/],
+    ['use mine', 1, /^error: context "mine" is not managed by kubectl-tka\nhint: kubectl config use-context mine\n$/],
     ['use a b', 2, /^error: too many arguments/],
-    ['use -', 1, /^error: no context is remembered that was the current one before\nhint: kubectl tka use NAME\n$/],
+    ['use -', 1, /^error: no previous context\nhint: kubectl tka use NAME\n$/],
   ])('%s: exit %d, nothing written', async ([args, status, stderr], { home }) => {
     home.write(home.kubeconfig, theirs);
     const before = fs.readFileSync(home.kubeconfig);
@@ -142,7 +142,9 @@ describe('use NAME', () => {
     const before = fs.readFileSync(home.kubeconfig);
     const foreign = await home.run('use prod-e');
     expect(foreign).toMatchObject({ status: 1, stdout: '' });
-    expect(foreign.stderr).toMatch(/^error: the kubeconfig has a context "prod-eu" that is not ours\nhint: /);
+    expect(foreign.stderr).toMatch(
+      /^error: context "prod-eu" already exists and is not managed by kubectl-tka\nhint: /,
+    );
     expect(fs.readFileSync(home.kubeconfig)).toEqual(before);
   });
 });
@@ -174,7 +176,7 @@ describe('use -', () => {
     await home.run('forget prod-us');
     await home.transcript(`
       $ kubectl tka use -
-      ! error: the context before, "prod-us", is gone
+      ! error: previous context "prod-us" no longer exists
       ! hint: kubectl tka use NAME
       [1]
     `);
@@ -209,7 +211,7 @@ describe('use -', () => {
       $ kubectl tka use staging
       Switched to context "staging".
       ! …
-      ! warning: the context before this one is not remembered: …
+      ! warning: cannot remember the previous context: …
       ! …
     `);
     expect(current(home)).toBe('staging');
@@ -221,7 +223,7 @@ describe('use without a name', () => {
     await home.run(['login', eu.server, '--context', 'frankfurt']);
     await home.transcript(`
       $ kubectl tka use
-      ! error: name a cluster: there is no terminal to choose one on
+      ! error: a cluster name is required: there is no terminal to choose one on
       ! hint: prod-eu (healthy, context frankfurt)
       ! hint: prod-us (healthy)
       ! hint: staging (healthy)

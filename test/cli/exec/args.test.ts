@@ -34,13 +34,13 @@ describe('kubectlArgs', () => {
     ['--context', 'exec --context x web -- ls'],
   ])('refuses %s: %s', (flag, text) => {
     expect(() => kubectlArgs(words(text))).toThrow(UsageError);
-    expect(() => kubectlArgs(words(text))).toThrow(`${flag} would send kubectl elsewhere`);
+    expect(() => kubectlArgs(words(text))).toThrow(`${flag} cannot be used`);
   });
 
   it.each([
-    [undefined, 'exec needs -- and a kubectl command'],
-    [[], 'there is no kubectl command after --'],
-    [['kubectl'], 'there is no kubectl command after --'],
+    [undefined, 'exec requires -- followed by a kubectl command'],
+    [[], 'no kubectl command after --'],
+    [['kubectl'], 'no kubectl command after --'],
   ])('refuses %j', (rest, message) => {
     expect(() => kubectlArgs(rest)).toThrow(UsageError);
     expect(() => kubectlArgs(rest)).toThrow(message);

@@ -50,7 +50,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(us.counts.login).toBe(1);
     // A server that is away is no longer listed after ten seconds.
     us.gossip.listed = false;
-    expect(await pods('prod-us')).toMatch(/did not answer: this is the list of /);
+    expect(await pods('prod-us')).toMatch(/did not answer; showing the list of /);
     expect((await home.run('clusters')).stdout).toMatch(/^prod-us +missing/m);
     // With a context.
     await us.start();
@@ -63,7 +63,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     fs.rmSync(home.config);
     const stderr = await pods('prod-us');
     expect(lines(stderr)).toEqual([
-      expect.stringMatching(/^warning: no TKA server is configured, .*; using the contexts of your kubeconfig$/),
+      expect.stringMatching(/^warning: no TKA server is configured, .*; using the contexts in your kubeconfig$/),
     ]);
   });
 
@@ -238,8 +238,8 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
 
   test.for([
     ['SIGINT', 130, 'error: interrupted'],
-    ['SIGTERM', 143, 'error: ended by SIGTERM'],
-    ['SIGHUP', 129, 'error: ended by SIGHUP'],
+    ['SIGTERM', 143, 'error: stopped by SIGTERM'],
+    ['SIGHUP', 129, 'error: stopped by SIGHUP'],
   ] as const)(
     '%s ends all kubectl and what they started, and leaves no file',
     async ([signal, status, message], { home, mesh }) => {
@@ -285,7 +285,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
       env: { TKA_TAILSCALE_HOSTNAME: '' },
     });
     expect(ran.stdout).toContain('prod-us | namespace/shop-prod-us\n');
-    expect(ran.stderr).toMatch(/^prod-us \| warning: cannot reach .*: serving the cached token/m);
+    expect(ran.stderr).toMatch(/^prod-us \| warning: cannot reach .*: using the cached token/m);
     expect(ran.status).toBe(0);
   });
 });
@@ -388,7 +388,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     const ran = await home.run('exec prod-us -- get ns', { env: withKubectl(home, script) });
     expect(ran).toMatchObject({
       status: 0,
-      stderr: 'warning: prod-us: a line is longer than 1 MiB: it is printed in pieces\n',
+      stderr: 'warning: prod-us: a line longer than 1 MiB is printed in pieces\n',
     });
     expect(lines(ran.stdout).map((line) => line.length)).toEqual([1048586, 1048586, 902858, 13]);
   });
@@ -417,7 +417,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     const ran = await home.run('exec -o json prod-us -- get ns', { env: withKubectl(home, script) });
     expect(ran.status).toBe(1);
     expect(ran.stderr).toBe(
-      'warning: prod-us: its output is cut: it is more than is kept\nerror: failed on 1 of 1 clusters: prod-us\nhint: kubectl tka doctor prod-us\n',
+      'warning: prod-us: output truncated\nerror: failed on 1 of 1 clusters: prod-us\nhint: kubectl tka doctor prod-us\n',
     );
     const [row] = JSON.parse(ran.stdout);
     expect([row.exitCode, row.stdout.length]).toEqual([0, 16 * 1024 * 1024]);
@@ -428,7 +428,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     const ran = await home.byShell(`{ "$0" "$@"; echo "status $?" >&2; } | head -n 2`, 'exec -- get ns', { env });
     expect(lines(ran.stdout)).toHaveLength(2);
     expect(lines(ran.stderr)).toEqual([
-      'error: nobody reads the output any more: the commands are ended',
+      'error: the output was closed; the commands were stopped',
       'hint: run it again',
       'status 1',
     ]);
@@ -454,22 +454,22 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
   });
 
   test.for<[string, number, RegExp]>([
-    ['exec', 2, /^error: exec needs -- and a kubectl command\nhint: kubectl tka exec /],
-    ['exec prod-us get pods', 2, /^error: exec needs -- /],
-    ['exec prod-us --', 2, /^error: there is no kubectl command after --\n/],
-    ['exec -- get pods --context x', 2, /^error: --context would send kubectl elsewhere/],
-    ['exec -- -s http://x get pods', 2, /^error: -s would send kubectl elsewhere/],
-    ['exec --parallel 0 -- get pods', 2, /^error: --parallel is a number from 1 to 100\n/],
+    ['exec', 2, /^error: exec requires -- followed by a kubectl command\nhint: kubectl tka exec /],
+    ['exec prod-us get pods', 2, /^error: exec requires -- /],
+    ['exec prod-us --', 2, /^error: no kubectl command after --\n/],
+    ['exec -- get pods --context x', 2, /^error: --context cannot be used/],
+    ['exec -- -s http://x get pods', 2, /^error: -s cannot be used/],
+    ['exec --parallel 0 -- get pods', 2, /^error: --parallel must be a number from 1 to 100\n/],
     ['exec -o yaml -- get pods', 2, /^error: option '-o, --output <format>' argument 'yaml' is invalid/],
-    ['exec prod-us -l environment=production -- get pods', 2, /^error: give either names or a selector\n/],
+    ['exec prod-us -l environment=production -- get pods', 2, /^error: names and a selector cannot be combined\n/],
     [
       'exec prod -- get pods',
       2,
-      /^error: 2 clusters have a name that begins with "prod"\nhint: kubectl tka exec prod-eu -- COMMAND \(/,
+      /^error: 2 clusters have names that start with "prod"\nhint: kubectl tka exec prod-eu -- COMMAND \(/,
     ],
     ['exec nowhere -- get pods', 1, /^error: no cluster named "nowhere"\n/],
     ['exec -l environment=none -- get pods', 1, /^error: no cluster matches the selector\n/],
-    ['exec -l = -- get pods', 2, /^error: "=" is no label selector\n/],
+    ['exec -l = -- get pods', 2, /^error: invalid label selector "="\n/],
   ])('%s: exit %d', async ([args, status, stderr], { home }) => {
     const ran = await home.run(args, { env: withKubectl(home, 'echo ran') });
     expect(ran).toMatchObject({ status, stdout: '' });
@@ -484,7 +484,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     const ran = await start(program, ['exec', '--', 'get', 'ns'], { ...home.env, PATH: bare }, { cwd: home.dir }).ran;
     expect(ran).toMatchObject({ status: 1, stdout: '' });
     expect(ran.stderr).toBe(
-      'error: there is no kubectl on PATH\nhint: install it: https://kubernetes.io/docs/tasks/tools/\n',
+      'error: kubectl is not on PATH\nhint: install it: https://kubernetes.io/docs/tasks/tools/\n',
     );
     expect(us.requests).toEqual([]);
   });

@@ -141,14 +141,14 @@ describe('--dry-run', () => {
     expect(said.stdout).toMatch(
       new RegExp(`^--- /dev/null\n\\+\\+\\+ ${fixture.kubeconfig}\t\n@@ -0,0 \\+1,\\d+ @@\n\\+`),
     );
-    expect(said.stderr).toBe('dry run, nothing is written: 3 added: prod-eu, prod-us, staging.\n');
+    expect(said.stderr).toBe('dry run: nothing is written: 3 added: prod-eu, prod-us, staging.\n');
     expect(fs.existsSync(fixture.kubeconfig)).toBe(false);
     expect(fs.existsSync(path.join(fixture.state, 'synced'))).toBe(false);
     await fixture.sync();
     expect(applied('', said.stdout)).toBe(fixture.read());
     expect(await fixture.sync({ dryRun: true })).toEqual({
       stdout: '',
-      stderr: 'dry run, nothing is written: 3 unchanged.\n',
+      stderr: 'dry run: nothing is written: 3 unchanged.\n',
       error: undefined,
     });
   });

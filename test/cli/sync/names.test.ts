@@ -49,7 +49,7 @@ describe('names', () => {
       { [a]: 'x', 'http://100.64.0.1': 'prod' },
     ],
     [
-      'are the host’s, without the tailnet, where two clusters are called alike',
+      'are the host’s, without the tailnet, where two clusters are named alike',
       [cluster(a, 'x'), cluster(b, 'x')],
       {},
       { [a]: 'tka-a', [b]: 'tka-b' },
@@ -183,8 +183,8 @@ describe('a template', () => {
   ])('is wrong usage as %j', (text) => expect(() => parseTemplate(text)).toThrow(UsageError));
 
   it.each([
-    ['an absent label', {}, 'it has no label region, which the context template names'],
-    ['an inherited one', { constructor: 'x' }, 'it has no label region, which the context template names'],
+    ['an absent label', {}, 'it has no label region, which the context template uses'],
+    ['an inherited one', { constructor: 'x' }, 'it has no label region, which the context template uses'],
     ['an empty one', { region: '' }, 'its label region cannot be part of a name: ""'],
     ['white space', { region: 'a b' }, 'its label region cannot be part of a name: "a b"'],
     ['an option', { region: '-n' }, 'its label region cannot be part of a name: "-n"'],
@@ -201,7 +201,7 @@ describe('a template', () => {
 
   it('gives no name that is too long, and reads keys with dots and slashes', () => {
     const long = parseTemplate('{labels.a}'.repeat(5));
-    expect(() => long(cluster(a, 'x', { a: 'x'.repeat(63) }))).toThrow('the context template gives it no usable name');
+    expect(() => long(cluster(a, 'x', { a: 'x'.repeat(63) }))).toThrow('the context template gives an invalid name');
     const zone = parseTemplate('{labels.topology.kubernetes.io/zone}');
     expect(zone(cluster(a, 'x', { 'topology.kubernetes.io/zone': 'b' }))).toBe('b');
   });
@@ -297,11 +297,11 @@ describe('on the mesh', () => {
     const said = await fixture.sync({ contextTemplate: template });
     expect(said.stdout).toBe('2 added: production-us-west-2, staging-us-west-2.\n');
     expect(said.stderr).toBe(
-      'warning: prod-eu: it has no label region, which the context template names; it gets no context\n',
+      'warning: prod-eu: it has no label region, which the context template uses; no context is written\n',
     );
     expect(said.error).toMatchObject({
       exitCode: 1,
-      hints: expect.arrayContaining(['choose those that have them all: -l environment,region']),
+      hints: expect.arrayContaining(['select the clusters that have it: -l environment,region']),
     });
   });
 

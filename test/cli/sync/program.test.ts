@@ -26,7 +26,7 @@ describe('kubectl tka sync', () => {
     const ran = await home.run('sync');
     expect(ran).toMatchObject({ status: 1, stdout: '2 added: prod-us, staging.\n' });
     expect(ran.stderr.split('\n')).toEqual([
-      expect.stringMatching(/^warning: prod-eu: .* is not the TKA server of prod-eu: .*; it gets no context$/),
+      expect.stringMatching(/^warning: prod-eu: .* is not the TKA server of prod-eu: .*; no context is written$/),
       'error: 1 of 3 clusters could not be synced: prod-eu',
       expect.stringMatching(/^hint: /),
       '',
@@ -55,7 +55,7 @@ describe('kubectl tka sync', () => {
     const before = home.files(/state/);
     const text = fs.readFileSync(home.kubeconfig, 'utf8');
     const ran = await home.run('sync --dry-run');
-    expect(ran).toMatchObject({ status: 0, stderr: 'dry run, nothing is written: 1 added: staging. 2 unchanged.\n' });
+    expect(ran).toMatchObject({ status: 0, stderr: 'dry run: nothing is written: 1 added: staging. 2 unchanged.\n' });
     expect(home.files(/state/)).toEqual(before);
     await home.run('sync');
     if (spawnSync('patch', ['--version']).status !== 0) return;
@@ -85,7 +85,7 @@ describe('kubectl tka sync', () => {
     expect(ran).toMatchObject({
       status: 0,
       stdout:
-        '3 added: prod-eu, prod-us, staging.\nThe current context stays none; kubectl signs in to each when it first needs to.\n',
+        '3 added: prod-eu, prod-us, staging.\nThe current context is still none. kubectl signs in to each cluster on first use.\n',
       stderr: '',
     });
   });

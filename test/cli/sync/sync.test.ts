@@ -82,7 +82,7 @@ describe('a sync', () => {
     fixture.write(fixture.read().replace('command: "/bin/sh"', 'command: "/nowhere/kubectl-tka"'));
     expect((await fixture.sync()).stdout).toBe('1 updated: prod-eu. 2 unchanged.\n');
     fixture.write(fixture.read().replace('interactiveMode: "Never"', 'interactiveMode: "Always"'));
-    expect((await fixture.sync()).stdout).toBe('3 unchanged, but for details that were put in order.\n');
+    expect((await fixture.sync()).stdout).toBe('3 unchanged, except for details that were repaired.\n');
     const before = fixture.stamp();
     await fixture.sync();
     expect(fixture.stamp()).toBe(before);
@@ -91,7 +91,7 @@ describe('a sync', () => {
   it('is what login --all-contexts does', async () => {
     const said = await fixture.run((context) => login(context, [], { allContexts: true }));
     expect(said.stdout).toBe(
-      '3 added: prod-eu, prod-us, staging.\nThe current context stays none; kubectl signs in to each when it first needs to.\n',
+      '3 added: prod-eu, prod-us, staging.\nThe current context is still none. kubectl signs in to each cluster on first use.\n',
     );
     expect(await fixture.names()).toEqual(all);
   });
@@ -108,8 +108,8 @@ describe('members that do not answer', () => {
     eu.gossip.state = state;
     eu.faults.routes.clusterInfo = { reset: 'before' };
     const said = await fixture.sync({ prune: true });
-    expect(said.stderr).toMatch(/^warning: prod-eu: cannot reach http:\S+: .*; context prod-eu stays as it is$/m);
-    expect(said.stdout).toBe('1 kept as they are: prod-eu. 2 unchanged.\n');
+    expect(said.stderr).toMatch(/^warning: prod-eu: cannot reach http:\S+: .*; context prod-eu is unchanged$/m);
+    expect(said.stdout).toBe('1 kept unchanged: prod-eu. 2 unchanged.\n');
     expect(said.error?.exitCode ?? 0).toBe(exit);
     expect(fixture.stamp()).toBe(before);
   });
@@ -119,7 +119,7 @@ describe('members that do not answer', () => {
     eu.faults.routes.clusterInfo = { silent: true };
     const said = await fixture.sync();
     expect(said.stdout).toBe('2 added: prod-us, staging.\n');
-    expect(said.stderr).toMatch(/^warning: prod-eu: .*no answer within 2 s; it gets no context$/m);
+    expect(said.stderr).toMatch(/^warning: prod-eu: .*no answer within 2 s; no context is written$/m);
     expect(said.error).toBeUndefined();
   });
 
@@ -143,7 +143,7 @@ describe('members that do not answer', () => {
     us.faults.memberlist = { raw: JSON.stringify(rows) };
     const said = await fixture.sync();
     expect(said.stdout).toBe('1 added: prod-us.\n');
-    expect(said.stderr).toMatch(/^warning: far: no known TKA server: (?!.*\bfar\b).*; it gets no context$/m);
+    expect(said.stderr).toMatch(/^warning: far: no known TKA server: (?!.*\bfar\b).*; no context is written$/m);
     expect(said.error?.exitCode ?? 0).toBe(exit);
   });
 
@@ -154,7 +154,7 @@ describe('members that do not answer', () => {
     expect(said).toMatchObject({ stdout: '', error: { message: '1 of 1 clusters could not be synced: far' } });
     const dry = await fixture.sync({ dryRun: true });
     expect(dry.stdout).toBe('');
-    expect(dry.stderr).toMatch(/^dry run, nothing is written$/m);
+    expect(dry.stderr).toMatch(/^dry run: nothing is written$/m);
     us.faults.memberlist = { raw: '[]' };
     expect((await fixture.sync()).stdout).not.toMatch(/added/);
   });
@@ -167,8 +167,8 @@ describe('members that do not answer', () => {
     const before = fixture.stamp();
     for (const cluster of mesh.clusters) await cluster.stop();
     const said = await fixture.sync({ prune: true });
-    expect(said.stderr).toContain('warning: no server answered: nothing is pruned\n');
-    expect(said.stdout).toBe('2 kept as they are: prod-eu, prod-us.\n');
+    expect(said.stderr).toContain('warning: no TKA server answered, so nothing is pruned\n');
+    expect(said.stdout).toBe('2 kept unchanged: prod-eu, prod-us.\n');
     expect(said.error?.exitCode).toBe(1);
     expect(fixture.stamp()).toBe(before);
   });
@@ -206,9 +206,7 @@ describe('lists that ask too much', () => {
     const trust = trustOf(context, view);
     const none = await askAll(context, list, { first: () => false, trust, budget: 0 });
     expect(none.answers).toEqual([]);
-    expect(none.problems.map(({ error }) => error.message)).toEqual(
-      Array(3).fill('it was not asked, for want of time'),
-    );
+    expect(none.problems.map(({ error }) => error.message)).toEqual(Array(3).fill('not asked in time'));
     expect(us.counts.clusterInfo + eu.counts.clusterInfo).toBe(0);
     const some = await askAll(context, list, { first: ({ name }) => name === 'staging', trust });
     expect(some.answers.map(({ cluster }) => cluster.name)).toEqual(all);
@@ -221,13 +219,13 @@ describe('changed access', () => {
     const old = us.apiServer;
     moveApi(us, 'https://new.example.com:6443');
     const said = await fixture.sync();
-    expect(said.stdout).toBe('1 added: staging. 1 kept as they are: prod-us. 1 unchanged.\n');
+    expect(said.stdout).toBe('1 added: staging. 1 kept unchanged: prod-us. 1 unchanged.\n');
     expect(said.stderr).toBe(
-      `warning: prod-us: its API server has changed: ${old} -> https://new.example.com:6443; context prod-us stays as it is\n`,
+      `warning: prod-us: its API server has changed: ${old} -> https://new.example.com:6443; context prod-us is unchanged\n`,
     );
     expect(said.error).toMatchObject({
       message: '1 of 3 clusters could not be synced: prod-us',
-      hints: ['if these changes are right: kubectl tka sync --accept-changes'],
+      hints: ['if these changes are expected: kubectl tka sync --accept-changes'],
       exitCode: 1,
     });
     expect(fixture.read()).not.toContain('new.example.com');
@@ -266,7 +264,7 @@ describe('changed access', () => {
     const before = fixture.stamp();
     const shown = await fixture.sync({ prune: true });
     expect(shown.stderr).toBe(
-      `warning: prod-eu: its TKA server has changed: ${server} -> ${eu.server}; context prod-eu stays as it is\n`,
+      `warning: prod-eu: its TKA server has changed: ${server} -> ${eu.server}; context prod-eu is unchanged\n`,
     );
     expect(shown.error).toMatchObject({ exitCode: 1, hints: [expect.stringContaining('--accept-changes')] });
     expect(fixture.stamp()).toBe(before);
@@ -303,7 +301,7 @@ describe('changed access', () => {
     await fixture.sync();
     await fixture.run((context) => login(context, [us.server], { context: 'mine', switch: false }));
     moveApi(us, 'https://new.example.com');
-    expect((await fixture.sync()).stdout).toBe('2 kept as they are: prod-us, mine. 2 unchanged.\n');
+    expect((await fixture.sync()).stdout).toBe('2 kept unchanged: prod-us, mine. 2 unchanged.\n');
     expect((await fixture.sync({ acceptChanges: true })).stdout).toBe('2 updated: prod-us, mine. 2 unchanged.\n');
   });
 });
@@ -330,7 +328,7 @@ describe('an API server without a certificate to check', () => {
     eu.faults.clusterInfo = { insecure_skip_tls_verify: true };
     new SessionStore({ cache: undefined, state: fixture.state }).consents.write(eu.server, eu.apiServer);
     const said = await fixture.sync();
-    expect(said.stderr).toMatch(/its CA has changed: sha256 \S+ -> no look at its certificate/);
+    expect(said.stderr).toMatch(/its CA has changed: sha256 \S+ -> TLS verification skipped/);
     expect(fixture.stamp()).toBe(before);
   });
 });
@@ -343,7 +341,7 @@ describe('--prune', () => {
     expect(missing.stdout).toBe('3 unchanged.\n');
     await eu.stop();
     const silent = await fixture.sync({ prune: true });
-    expect(silent.stdout).toBe('1 kept as they are: prod-eu. 2 unchanged.\n');
+    expect(silent.stdout).toBe('1 kept unchanged: prod-eu. 2 unchanged.\n');
     expect(silent.error).toBeUndefined();
     fixture.forgetMissing();
     expect((await fixture.sync()).stdout).toBe('2 unchanged.\n');
@@ -370,7 +368,7 @@ describe('--prune', () => {
     await fixture.sync();
     const said = await fixture.sync({ prune: true });
     expect(said.stdout).toBe('3 unchanged.\n');
-    expect(said.stderr).toContain('not pruned, since no memberlist is known to have named their servers: by-url\n');
+    expect(said.stderr).toContain('not pruned, because no known memberlist has listed their servers: by-url\n');
     expect(await fixture.names()).toEqual(['by-url', ...all]);
     expect(fixture.read()).toContain('name: mine');
   });
@@ -394,7 +392,7 @@ describe('--prune', () => {
     fixture.forgetMissing();
     const said = await fixture.sync({ prune: true });
     expect(said.stdout).toBe('1 pruned: by-name. 1 unchanged.\n');
-    expect(said.stderr).toContain('named their servers: by-url\n');
+    expect(said.stderr).toContain('listed their servers: by-url\n');
     expect(await fixture.names()).toEqual(['by-url', 'prod-us']);
   });
 
@@ -408,7 +406,7 @@ describe('--prune', () => {
     await fixture.sync();
     staging.gossip.listed = false;
     fixture.forgetMissing();
-    expect((await fixture.sync({ prune: true })).stderr).toContain('named their servers: staging-staging\n');
+    expect((await fixture.sync({ prune: true })).stderr).toContain('listed their servers: staging-staging\n');
     expect(await fixture.names()).toContain('staging-staging');
   });
 
@@ -420,7 +418,7 @@ describe('--prune', () => {
     fixture.forgetMissing();
     const said = await fixture.sync({ prune: true });
     expect(said.stdout).toBe('2 unchanged.\n');
-    expect(said.stderr).toContain('named their servers: prod-eu\n');
+    expect(said.stderr).toContain('listed their servers: prod-eu\n');
     expect(fixture.stamp()).toBe(before);
   });
 
@@ -439,7 +437,7 @@ describe('--prune', () => {
     eu.gossip.listed = false;
     fixture.forgetMissing();
     const said = await fixture.sync({ prune: true });
-    expect(said.stderr).toContain('there is no current context any more: it was "prod-eu"\n');
+    expect(said.stderr).toContain('no current context any more (was "prod-eu")\n');
   });
 });
 
@@ -449,11 +447,11 @@ describe('names that are taken', () => {
     const said = await fixture.sync();
     expect(said.stdout).toBe('2 added: prod-us, staging.\n');
     expect(said.stderr).toContain(
-      'prod-eu: the kubeconfig has a context "prod-eu" that is not ours; it gets no context\n',
+      'prod-eu: context "prod-eu" already exists and is not managed by kubectl-tka; no context is written\n',
     );
     expect(said.error).toMatchObject({
       exitCode: 1,
-      hints: [`give it another name: kubectl tka login ${eu.server} --no-switch --context NAME`],
+      hints: [`use another name: kubectl tka login ${eu.server} --no-switch --context NAME`],
     });
     for (const line of foreign('prod-eu').split('\n')) expect(fixture.read()).toContain(line);
   });
@@ -468,8 +466,12 @@ describe('names that are taken', () => {
     );
     const said = await fixture.sync();
     expect(said.stdout).toBe('1 added: prod-us.\n');
-    expect(said.stderr).toMatch(/^warning: prod-eu: the kubeconfig has a cluster "prod-eu" that is not ours; /m);
-    expect(said.stderr).toMatch(/^warning: staging: the kubeconfig has a user "staging" that is not ours; /m);
+    expect(said.stderr).toMatch(
+      /^warning: prod-eu: cluster "prod-eu" already exists and is not managed by kubectl-tka; /m,
+    );
+    expect(said.stderr).toMatch(
+      /^warning: staging: user "staging" already exists and is not managed by kubectl-tka; /m,
+    );
     expect(said.error?.message).toBe('2 of 3 clusters could not be synced: prod-eu, staging');
     expect(fixture.read()).toContain(user);
   });
@@ -478,7 +480,7 @@ describe('names that are taken', () => {
     await fixture.sync();
     fixture.write(fixture.read().replace('    cluster: "prod-us"', '    cluster: "prod-eu"'));
     const said = await fixture.sync({ acceptChanges: true });
-    expect(said.stdout).toBe('1 kept as they are: prod-us. 2 unchanged.\n');
+    expect(said.stdout).toBe('1 kept unchanged: prod-us. 2 unchanged.\n');
     expect(said.stderr).toContain('prod-us: cluster "prod-eu" is in use by context "prod-eu" for another server;');
     expect(said.error?.exitCode).toBe(1);
   });

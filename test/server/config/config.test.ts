@@ -215,7 +215,7 @@ describe('problems', () => {
       'gossip: {stalenessThreshold: 10}\n',
       ['config.yaml:1: gossip.deadThreshold must be more than gossip.stalenessThreshold'],
     ],
-    ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is there twice']],
+    ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is set twice']],
     [
       'both ways to an endpoint',
       'clusterInfo: {configMapRef: {enabled: true}}\n',
@@ -254,7 +254,7 @@ describe('problems', () => {
   test('a file that is no YAML, or is not there', async () => {
     expect(await problems('a: [', {})).toEqual([expect.stringMatching(/^config\.yaml:1: /)]);
     const absent = loadConfig(path.join(folder, 'absent.yaml'), required);
-    await expect(absent).rejects.toThrow(/absent\.yaml: there is no such file$/);
+    await expect(absent).rejects.toThrow(/absent\.yaml: no such file$/);
   });
 });
 

@@ -34,7 +34,7 @@ const open = {
 
 test.each([
   ['empty', Buffer.alloc(0)],
-  ['no JSON', Buffer.from('hello')],
+  ['not JSON', Buffer.from('hello')],
   ['not UTF-8', Buffer.from([0x22, 0xff, 0x22])],
   ['an array', Buffer.from('[]')],
   ['arrays in arrays', Buffer.from('['.repeat(60_000))],
