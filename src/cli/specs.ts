@@ -62,7 +62,7 @@ NAME is a cluster (see "%p clusters"), the host name of a TKA server, or its URL
   %p login prod-us
   %p login https://tka-prod-us.example.ts.net
 
-  # Write a context for every cluster; kubectl signs in when it first needs one
+  # Write a context for every cluster; kubectl signs in on first use
   %p login --all-contexts
 
   # For a kubeconfig that several machines use: kubectl looks for the program on PATH
@@ -140,7 +140,7 @@ A changed TKA server, API server or CA is shown, and applied only with --accept-
       new Option('--prune', 'remove managed contexts of clusters that are no longer listed'),
       new Option('--dry-run', 'print a diff and write nothing'),
       new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
-      new Option('--accept-changes', 'take over servers and CAs that have changed'),
+      new Option('--accept-changes', 'accept changed servers and CAs'),
       execCommand,
     ],
     load: async () => (await import('./commands/sync.ts')).sync,

@@ -182,6 +182,6 @@ describe.concurrent('wrong usage: exit 2, a hint, nothing on stdout, nothing cha
   test('plain http to a host that is neither here nor on a tailnet: exit 1', async ({ home }) => {
     const refused = await home.run('credential --server http://192.0.2.1:8123');
     expect(refused).toMatchObject({ status: 1, stdout: '' });
-    expect(refused.stderr).toMatch(/^error: .*plain http is not spoken to it\nhint: name it by https/);
+    expect(refused.stderr).toMatch(/^error: .*plain http is not allowed\nhint: use https: https/);
   });
 });

@@ -121,7 +121,7 @@ describe('files of version 0.1.0', () => {
     install(home, mesh);
     for (const cluster of mesh.clusters) await cluster.stop();
     const ran = await home.run('clusters -o json');
-    expect(ran).toMatchObject({ status: 0, stderr: expect.stringContaining('this is the list of ') });
+    expect(ran).toMatchObject({ status: 0, stderr: expect.stringContaining('showing the list of ') });
     const rows: { name: string; servers: unknown[] }[] = JSON.parse(ran.stdout);
     expect(rows.map(({ name, servers }) => [name, servers.length])).toEqual([
       ['prod-eu', 1],

@@ -88,9 +88,9 @@ function execProblems(ours: OurContext, exec: PlainMap | undefined, server: stri
   if (exec === undefined) return [`its user ${JSON.stringify(ours.user)} has no exec command`];
   const problems: string[] = [];
   const { command } = ours;
-  if (command === undefined || command === '') problems.push('it names no command');
+  if (command === undefined || command === '') problems.push('it has no command');
   else if (!isBareCommand(command) && !usableCommand(command, ours.file, searchPathOf(env))) {
-    problems.push(`its command ${command} is not there, or cannot be executed`);
+    problems.push(`its command ${command} does not exist or is not executable`);
   }
   if (exec.apiVersion !== v1 && exec.apiVersion !== `${v1}beta1`) problems.push(`its apiVersion is not ${v1}`);
   if (exec.interactiveMode !== 'Never' && exec.interactiveMode !== 'IfAvailable') {
