@@ -128,7 +128,7 @@ const bad: Readonly<Record<string, (fixture: Fixture) => void>> = {
 describe('there is no token, and an error', () => {
   test.concurrent.for(Object.entries(bad))('%s', async ([, make], { fixture }) => {
     make(fixture);
-    const told = /^error: http:\S+ (?:answered the sign-in with something|gave a sign-in that has ended)/;
+    const told = /^error: http:\S+ (?:answered the sign-in with something|returned a sign-in that has already ended)/;
     await fixture.noCredential({ told });
   });
 });

@@ -286,7 +286,7 @@ describe('servers and API endpoints that are no good', () => {
     );
     const ran = await fixture.run('login --all-contexts', { ...everywhere, may: fixture.remembered });
     assert.equal(ran.status, 1);
-    assert.match(ran.stderr, /^warning: far-0: http:\/\/192\.0\.2\.1 is neither on this machine nor on a tailnet/m);
+    assert.match(ran.stderr, /^warning: far-0: http:\/\/192\.0\.2\.1 is neither on this machine nor on the tailnet/m);
   });
   test.concurrent('one name for many clusters is ambiguous, with few hints', async ({ fixture }) => {
     tell(
