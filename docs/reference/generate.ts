@@ -2,6 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import type { Command } from 'commander';
+import { serverCommands } from '../../src/server/cli.ts';
 import { type ConfigKey, configKeys, shownValue, variableOf } from '../../src/server/config/keys.ts';
 import { createMetrics } from '../../src/server/telemetry/metrics.ts';
 import { environmentName, type SettingKey, settingKeys } from '../../src/settings/keys.ts';
@@ -10,7 +12,7 @@ import { messagesPage } from './messages.ts';
 const root = path.join(import.meta.dirname, '../..');
 const note = '<!-- Written by `npm run reference` from the code. -->\n\n';
 
-/** Every command's `--help`. */
+/** Every command's `--help`, of the plugin and of the server. */
 function commandsPage(): string {
   const program = path.join(root, 'cmd/kubectl-tka.ts');
   const help = (...words: string[]) =>
@@ -19,7 +21,14 @@ function commandsPage(): string {
   const [, listed = ''] = /^Available Commands:\n((?: {2}.*\n)*)/m.exec(overview) ?? [];
   const names = [...listed.matchAll(/^ {2}(\S+)/gm)].map(([, name = '']) => name);
   const page = (title: string, text: string) => `## ${title}\n\n\`\`\`text\n${text.trimEnd()}\n\`\`\`\n`;
-  const sections = [page('kubectl tka', overview), ...names.map((name) => page(name, help(name)))];
+  const server = (command: Command, words: string): string[] => [
+    page(words, command.helpInformation()),
+    ...command.commands.flatMap((sub) => server(sub, `${words} ${sub.name()}`)),
+  ];
+  const sections = [
+    ...[page('kubectl tka', overview), ...names.map((name) => page(name, help(name)))],
+    ...server(serverCommands({}, AbortSignal.abort()), 'tka-server'),
+  ];
   return `# Commands\n\n${note}${sections.join('\n')}`;
 }
 

@@ -21,8 +21,8 @@ interface AdoptFlags {
   readonly config?: string;
 }
 
-/** Runs a command line (without program and script) and returns the exit status. `signal` ends a server. */
-export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+/** Returns the commands of tka-server. `signal` ends a server. */
+export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Command {
   const terminal = openTerminal({ debug: false, quiet: false });
   const program = new Command('tka-server')
     .usage('[command] [options]')
@@ -31,6 +31,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
     )
     .helpOption('-h, --help', 'show help')
     .helpCommand(false)
+    .configureHelp({ helpWidth: 100 })
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: () => {} })
     .exitOverride();
   program
@@ -106,6 +107,16 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
       const format = formatNamed(output);
       terminal.out(format === undefined ? versionLine('tka-server') : await structured(format, versionInfo()));
     });
+  for (const command of program.commands) {
+    command.summary(command.description().split('\n', 1)[0] ?? '').helpCommand(false);
+    for (const sub of command.commands) sub.summary(sub.description().split('\n', 1)[0] ?? '');
+  }
+  return program;
+}
+
+/** Runs a command line (without program and script) and returns the exit status. `signal` ends a server. */
+export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+  const program = serverCommands(env, signal);
   try {
     await program.parseAsync(args.length === 0 ? ['--help'] : args, { from: 'user' });
     return 0;
