@@ -404,10 +404,10 @@ describe.concurrent('many', () => {
     const targets = Array.from({ length: 40 }, (_, i) => ({
       server: `http://server-${i}`,
       endpoints: new Set<string>(),
-      patience: 600,
+      patience: 2_000,
     }));
     const open = () => ({ client: new TkaClient(`http://127.0.0.1:${port}`), opened: () => undefined });
-    const found = await probeAll(targets, { open, budget: 300, onDone: () => {} });
+    const found = await probeAll(targets, { open, budget: 1_500, onDone: () => {} });
     expect(new Set(found.keys())).toEqual(new Set(targets.slice(0, 16).map(({ server }) => server)));
     const [target] = targets.slice(16);
     const cluster = { name: 'late', server: target?.server ?? '', apiEndpoint: 'https://x', state: 'healthy' } as const;
