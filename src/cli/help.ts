@@ -7,7 +7,7 @@ const width = 100;
 export function helpOf(command: Command, helper: Help): string {
   const root = command.parent ?? command;
   const program = root.name();
-  const sections = [wrap(command.description()).replaceAll('%p', program)];
+  const sections = [wrap(command.description().replaceAll('%p', program))];
   const shown = examples.get(command);
   if (shown !== undefined) sections.push(`Examples:\n${shown.replaceAll('%p', program)}`);
   if (command === root) {

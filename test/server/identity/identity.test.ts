@@ -372,7 +372,7 @@ describe('tailscaled', () => {
     [
       'answers nonsense',
       (tailscaled) => Object.assign(tailscaled.fault, { notJson: true }),
-      /cannot be read \(no JSON\)/,
+      /cannot be read \(not JSON\)/,
     ],
     [
       'is in trouble',
