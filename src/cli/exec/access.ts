@@ -19,19 +19,19 @@ import { contextSpec, specOf } from '../contexts/spec.ts';
 import { type ContextsByCluster, contextsByCluster } from '../target/contexts.ts';
 import { trustOf } from '../target/trust.ts';
 
-/** Minimum remaining lifetime of a token that kubectl is started with, in milliseconds; as `credential` has it. */
+/** Minimum remaining lifetime of a token when kubectl starts, in milliseconds. The same as in `credential`. */
 const lastUse = 30_000;
 
 /** The environment variable and flags that point kubectl at a cluster. */
 export interface KubectlConfig {
   readonly kubeconfig: string;
-  /** Flags before kubectl's command. Mostly none: before the name of a kubectl plugin they are an error. */
+  /** Flags before kubectl's command. Usually empty: kubectl rejects flags before the name of a plugin. */
   readonly flags: readonly string[];
 }
 
 /**
- * Points kubectl at clusters: if there is a context of ours, by the user's kubeconfig with another current context, else
- * by a kubeconfig of its own. It writes to a private folder only, and never a token.
+ * Points kubectl at clusters. A cluster with a managed context uses the user's kubeconfig with another current context;
+ * any other cluster gets a kubeconfig of its own. Writes only to a private folder, and never writes a token.
  */
 export class KubectlAccess {
   readonly #context: Context;
@@ -41,7 +41,7 @@ export class KubectlAccess {
   #folder: string | undefined;
   #removed = false;
 
-  /** `clusters` are all clusters, not only those to run for. */
+  /** `clusters` are all known clusters, not only the selected ones. */
   constructor(context: Context, view: KubeconfigView, clusters: readonly Cluster[], needsToken: boolean) {
     this.#context = context;
     this.#contexts = contextsByCluster(view, clusters);
@@ -50,9 +50,9 @@ export class KubectlAccess {
   }
 
   /**
-   * Returns the configuration for the cluster with this number. Throws TkaError if the cluster cannot or must not be
-   * used: not resolved, missing, signed out of, not trusted, no token. A token that is still valid is used even if its
-   * TKA server does not answer or is no longer listed, as kubectl does.
+   * Returns the configuration for a cluster; `number` names its file. Throws TkaError if the cluster cannot or must not
+   * be used: not resolved, missing, signed out, not trusted, or no token. Like kubectl, it uses a token that is still
+   * valid even if the TKA server does not answer or is no longer listed.
    */
   async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<KubectlConfig> {
     const ours = this.#contexts.get(cluster)?.[0];
@@ -92,7 +92,7 @@ export class KubectlAccess {
     });
   }
 
-  // kubectl would sign in by itself, but if that fails it tries five times, and wraps our error each time.
+  // kubectl would sign in by itself, but on failure it tries five times and wraps our error each time.
   async #signIn(server: string, apiServer: string | undefined, warn: (line: string) => void): Promise<void> {
     if (!this.#needsToken) return;
     const sessions = this.#context.sessions.saying(warn);
@@ -109,7 +109,10 @@ export class KubectlAccess {
       : { kubeconfig: file, flags: [] };
   }
 
-  /** Puts another current context before the user's files: of several files kubectl takes the first that names one. */
+  /**
+   * Puts a file with another current context before the user's files: kubectl takes `current-context` from the first
+   * file that has one.
+   */
   #overlay(ours: OurContext, number: number): KubectlConfig {
     const { files } = this.#context.kubeconfig;
     const overlay = this.#file(number);
@@ -125,24 +128,24 @@ export class KubectlAccess {
       : { kubeconfig: files.join(path.delimiter), flags };
   }
 
-  /** Returns a hint with the names of clusters instead of their servers. */
+  /** Returns a hint with cluster names instead of server URLs. */
   inHint(hint: string): string {
     return this.#context.remembered.inHint(hint);
   }
 
-  /** Removes all that was written. Never throws. */
+  /** Removes all files it wrote. Never throws. */
   remove(): void {
     this.#removed = true;
     if (this.#folder === undefined) return;
     try {
       fs.rmSync(this.#folder, { recursive: true, force: true });
     } catch {
-      // No secret is left.
+      // The files hold no secret, so leftovers are harmless.
     }
   }
 
   #file(number: number): string {
-    // After remove() nothing would delete it.
+    // Nothing would delete a folder created after remove().
     if (this.#removed) throw new TkaError('interrupted');
     try {
       this.#folder ??= fs.mkdtempSync(path.join(os.tmpdir(), 'kubectl-tka-'));

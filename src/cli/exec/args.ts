@@ -3,12 +3,12 @@ import { isExecutable, placesOnPath, searchPathOf } from '../../util/search-path
 
 const example = 'kubectl tka exec -l environment=production -- get pods -A';
 
-// `-s` may stand behind flags without a value: `-As`.
+// `-s` can follow flags without a value: `-As`.
 const astray = /^(?:--(?:context|kubeconfig|server|token|user|cluster)(?:=|$)|-[AhLRiqtw]*s)/;
 
 /**
- * The arguments for kubectl, from what follows `--` on our command line. Throws UsageError where there is no command,
- * and for flags of kubectl that would send it to another cluster than the one that it is run for.
+ * Returns the arguments for kubectl: everything after `--` on our command line. Throws UsageError if there is no
+ * command, or if a flag of kubectl would select another cluster.
  */
 export function kubectlArgs(rest: readonly string[] | undefined): readonly string[] {
   if (rest === undefined) throw new UsageError('exec requires -- followed by a kubectl command', { hints: [example] });
@@ -26,7 +26,7 @@ export function kubectlArgs(rest: readonly string[] | undefined): readonly strin
 
 const isUserFlag = (arg: string): boolean => /^--user(?:=|$)/.test(arg);
 
-// There, `--user` is the user who gets the role.
+// In these commands, `--user` is the user who gets the role.
 function grantsToUsers(args: readonly string[]): boolean {
   const words = args.filter((arg) => !arg.startsWith('-'));
   return words.some((word, i) => /^(?:create (?:cluster)?rolebinding|set subject)$/.test(`${word} ${words[i + 1]}`));
@@ -39,19 +39,19 @@ export function readsStdin(args: readonly string[]): boolean {
   return own.some((arg) => /^(?:-|-f=?-|--filename=-)$/.test(arg));
 }
 
-/** Returns whether a command needs a cluster; a few do not. */
+/** Returns whether a command needs a cluster. */
 export function needsCluster(args: readonly string[]): boolean {
   return !/^(?:completion|config|help|kustomize|options|plugin)$/.test(args.find((arg) => !arg.startsWith('-')) ?? '');
 }
 
-/** Parses --parallel, the number of commands at once. Throws UsageError. */
+/** Parses --parallel, the maximum number of concurrent commands (1 to 100). Throws UsageError. */
 export function parallelism(text: string): number {
   const number = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0;
   if (number >= 1 && number <= 100) return number;
   throw new UsageError('--parallel must be a number from 1 to 100');
 }
 
-/** Returns the kubectl on PATH. Throws TkaError if there is none. */
+/** Returns the path of the kubectl on PATH. Throws TkaError if there is none. */
 export function findKubectl(env: NodeJS.ProcessEnv): string {
   const windows = process.platform === 'win32';
   const names = windows ? ['kubectl.exe', 'kubectl.com'] : ['kubectl'];

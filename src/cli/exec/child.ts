@@ -11,9 +11,9 @@ export interface ChildOptions {
   readonly stderr: (chunk: Buffer) => void;
 }
 
-/** A program in a process group of its own, so that all that it starts can be ended with it. */
+/** Runs a program in a process group of its own, so that a signal also reaches its child processes. */
 export class Child {
-  /** The exit status once the program has ended and its streams are closed; 128 and the number for a signal. */
+  /** Resolves to the exit status once the program has ended and its streams are closed; 128 + number after a signal. */
   readonly ended: Promise<number>;
   readonly #child: ChildProcess;
   #over = false;
@@ -28,11 +28,11 @@ export class Child {
     this.#child = child;
     child.stdout?.on('data', options.stdout);
     child.stderr?.on('data', options.stderr);
-    // A program may end without reading all of its input.
+    // A program can end before it has read all of its input; without a listener, the EPIPE would crash this process.
     child.stdin?.on('error', () => {}).end(options.input);
     this.ended = new Promise((resolve) => {
       child.on('error', (error) => {
-        // A kill that fails is reported here too.
+        // Node also reports a failed kill here.
         if (child.pid !== undefined) return;
         this.#over = true;
         options.stderr(Buffer.from(`error: cannot run kubectl: ${systemCode(error) ?? error.message}\n`));
@@ -45,7 +45,7 @@ export class Child {
     });
   }
 
-  /** Sends a signal to the program and all that it has started. */
+  /** Sends a signal to the program and its child processes. */
   kill(signal: NodeJS.Signals): void {
     const { pid } = this.#child;
     if (this.#over || pid === undefined) return;
@@ -53,14 +53,14 @@ export class Child {
       if (posix) process.kill(-pid, signal);
       else this.#child.kill(signal);
     } catch {
-      // It has just ended.
+      // The program has just ended.
     }
   }
 }
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Replaces the listeners of the signals that end a program; returns what restores them. */
+/** Replaces the listeners for the signals that end a program. Returns a function that restores them. */
 export function takeSignals(act: (signal: (typeof signals)[number]) => void): () => void {
   const before = signals.map((signal) => [signal, process.listeners(signal)] as const);
   for (const signal of signals) process.removeAllListeners(signal).on(signal, act);

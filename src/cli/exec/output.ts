@@ -4,8 +4,8 @@ import { displayWidth } from '../../terminal/width.ts';
 const newline = 0x0a;
 
 /**
- * Cuts a stream of bytes into lines. What is held is bounded: a line over `limit` bytes comes in pieces, no piece
- * ending within a UTF-8 character. Lines are given without their newline.
+ * Splits a stream of bytes into lines, without their newlines. Memory is bounded: a line longer than `limit` bytes is
+ * passed on in pieces, and no piece ends within a UTF-8 character.
  */
 export class LineSplitter {
   readonly #limit: number;
@@ -30,7 +30,7 @@ export class LineSplitter {
     if (start < chunk.length) this.#hold(chunk.subarray(start));
   }
 
-  /** What is left when the stream ends without a newline is a line too. */
+  /** Passes on the rest of a stream that does not end with a newline. */
   end(): void {
     if (this.#size > 0) this.#flush();
   }
@@ -47,7 +47,7 @@ export class LineSplitter {
       this.#size = piece.length - cut;
     }
     if (rest.length === 0) return;
-    // A copy: a small rest must not keep its whole chunk alive.
+    // Copy it, or a small rest would keep its whole chunk in memory.
     this.#held.push(Buffer.from(rest));
     this.#size += rest.length;
   }
@@ -60,7 +60,8 @@ export class LineSplitter {
   }
 }
 
-// Where a UTF-8 character begins that is not complete at the end of the bytes; their length if there is none.
+// Returns where the incomplete UTF-8 character at the end of the bytes starts; the length of the bytes if there is
+// none.
 function characterStart(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(3, bytes.length - 1); back++) {
     const byte = bytes[bytes.length - back] as number;
@@ -70,7 +71,7 @@ function characterStart(bytes: Buffer): number {
   return bytes.length;
 }
 
-/** Keeps the first bytes of a stream; a budget is shared by all streams that are given it. */
+/** Keeps the first bytes of a stream. Several streams can share one budget. */
 export class Capture {
   readonly #parts: Buffer[] = [];
   readonly #budget: { left: number };
@@ -85,7 +86,7 @@ export class Capture {
   push(chunk: Buffer): void {
     const part = chunk.subarray(0, Math.max(0, Math.min(this.#room, this.#budget.left)));
     this.cut ||= part.length < chunk.length;
-    // Once cut, what comes later must not follow on.
+    // After a cut, drop all later chunks, or the text would have a gap.
     if (this.cut) this.#room = 0;
     else this.#room -= part.length;
     this.#budget.left -= part.length;
@@ -98,20 +99,20 @@ export class Capture {
   }
 }
 
-/** Prefixes of one width: `prod-us | `. */
+/** Returns prefixes of equal width: `prod-us | `. */
 export function prefixes(names: readonly string[]): string[] {
   const width = Math.max(0, ...names.map(displayWidth).filter((w) => w <= 40));
   return names.map((name) => `${name}${' '.repeat(Math.max(0, width - displayWidth(name)))} | `);
 }
 
-/** Writes bytes to stdout or stderr to the last one. Throws the system's error (EPIPE: nobody reads any more). */
+/** Writes all bytes to stdout or stderr. Throws the system's error; EPIPE means that the reader is gone. */
 export function writeBytes(fd: 1 | 2, bytes: Buffer): void {
   for (let at = 0; at < bytes.length; ) {
     try {
       at += fs.writeSync(fd, bytes, at);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-      // Somebody made the pipe non-blocking, and it is full for the moment.
+      // Another process made the pipe non-blocking, and the pipe is full.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
     }
   }

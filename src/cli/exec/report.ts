@@ -2,10 +2,10 @@ import { systemCode } from '../../util/errors.ts';
 import { LineSplitter, prefixes, writeBytes } from './output.ts';
 import type { Sink } from './runner.ts';
 
-/** A longer line is printed in pieces. */
+/** In bytes. Longer lines are printed in pieces. */
 const lineLimit = 1024 * 1024;
 
-/** Prints the output of commands line by line, each line after its cluster's name. */
+/** Prints the output of commands line by line, each line with its cluster's name as a prefix. */
 export class PrefixedOutput {
   readonly #prefixes: readonly Buffer[];
   readonly #labels: readonly string[];

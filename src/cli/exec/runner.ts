@@ -4,11 +4,11 @@ import { hintsOf, systemCode, TkaError } from '../../util/errors.ts';
 import type { KubectlAccess, KubectlConfig } from './access.ts';
 import { type Child, takeSignals } from './child.ts';
 
-/** Milliseconds for a command to end after a signal. */
+/** Milliseconds that commands get to end after a signal, before they are killed. */
 const grace = 2000;
 const statuses = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
-/** Takes what one cluster's command prints. */
+/** Receives the output of one cluster's command. */
 export interface Sink {
   stdout(chunk: Buffer): void;
   stderr(chunk: Buffer): void;
@@ -17,7 +17,7 @@ export interface Sink {
 
 type Signal = keyof typeof statuses;
 
-/** Runs a command for each cluster, several at once, and ends all of them on a signal or end(). */
+/** Runs a command for each cluster, several at once. Ends all of them on a signal or end(). */
 export class Runner {
   readonly #access: KubectlAccess;
   readonly #start: (access: KubectlConfig, sink: Sink) => Child;
@@ -30,14 +30,17 @@ export class Runner {
     this.#start = start;
   }
 
-  /** Returns the exit statuses in the clusters' order. After a signal or end() it throws TkaError once all have ended. */
+  /**
+   * Returns the exit statuses in the order of the clusters. After a signal or end(), throws TkaError once all have
+   * ended.
+   */
   async run(
     clusters: readonly Cluster[],
     sinkOf: (cluster: Cluster, number: number) => Sink,
     parallel: number,
   ): Promise<number[]> {
     const giveBack = takeSignals((signal) => this.end(signal));
-    // However this process ends, short of SIGKILL.
+    // Covers every end of this process except SIGKILL.
     const last = () => {
       for (const child of this.#running) child.kill('SIGKILL');
       this.#access.remove();
@@ -65,7 +68,7 @@ export class Runner {
     }
   }
 
-  /** Ends all commands, on a signal or because stdout is closed; the second call kills them. */
+  /** Ends all commands, after a signal or because stdout is closed. A second call kills them. */
   end(why: Signal | 'EPIPE'): void {
     if (this.#why !== undefined) {
       for (const child of this.#running) child.kill('SIGKILL');
@@ -81,7 +84,7 @@ export class Runner {
       why === 'EPIPE'
         ? new TkaError('the output was closed; the commands were stopped', { hints: ['run it again'] })
         : new TkaError(why === 'SIGINT' ? 'interrupted' : `stopped by ${why}`, { exitCode: statuses[why] });
-    // After their last output.
+    // Reject only after the last output.
     Promise.all(children.map((child) => child.ended)).then(() => setImmediate(() => this.#ended.reject(error)));
   }
 
@@ -89,7 +92,7 @@ export class Runner {
     try {
       if (this.#why !== undefined) return 1;
       const access = await this.#access.of(cluster, number, (line) => say(sink, [`warning: ${line}`]));
-      // A signal came meanwhile.
+      // A signal arrived in the meantime.
       if (this.#why !== undefined) return 1;
       const child = this.#start(access, sink);
       this.#running.add(child);
