@@ -15,29 +15,29 @@ import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, typ
 const timeout = 5000;
 const limit = 4 * 1024 * 1024;
 
-/** Where the API server is. */
+/** How to reach the API server, and who says so. */
 export interface Claimed extends ClusterAccess {
-  /** What says so: `the TKA server`. */
+  /** The source of that claim: `the TKA server`. */
   readonly by: string;
 }
 
 interface Question {
   readonly path: string;
   readonly token?: string;
-  /** Makes it a POST. */
+  /** A request with a body is a POST. */
   readonly body?: unknown;
 }
 
 interface ApiAnswer {
   readonly status: number;
   readonly date: string | undefined;
-  /** The value of a JSON body. */
+  /** The parsed JSON body. */
   readonly body: unknown;
 }
 
 /**
- * Sets the verdicts on the API server, the token there, and RBAC. `session` holds the token, if there is one to try.
- * Returns the API server's clock minus ours in milliseconds, if it answered with its time.
+ * Sets the verdicts on the API server, the token and RBAC. `session` holds the token to try, if there is one. Returns
+ * the API server's clock minus ours in milliseconds, if its answer has a time.
  */
 export async function checkApi(
   context: Context,
@@ -61,7 +61,7 @@ export async function checkApi(
   return skew;
 }
 
-// A token must be sent only to the API server that it was issued for.
+// Send a token only to the API server that it was issued for.
 function mayTry(checks: Checks, claimed: Claimed | undefined, session: Session | undefined): Verdict | undefined {
   if (session === undefined) return dependsOn(checks.has('sign-in', 'ok') ? 'token' : 'sign-in');
   if (claimed === undefined || claimed.apiServer === session.apiServer) return undefined;
@@ -100,7 +100,7 @@ async function reach(context: Context, server: string, claimed: Claimed) {
   return { verdict: warning(`${what}${agreed ? ' and you accepted' : ', and you have not accepted it'}`, hint), skew };
 }
 
-/** Returns an error of the connection that is worded already, such as that of a proxy. */
+/** Returns the TkaError among the causes of an error, such as a proxy's: its message is already written for users. */
 function ownError(error: unknown): TkaError | undefined {
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
   return undefined;
@@ -124,7 +124,7 @@ async function rbac(context: Context, server: string, session: Session): Promise
     return { status: answer.status, said: own(answer.body, 'status') };
   };
   try {
-    // Kubernetes before 1.28 has no v1 of this one.
+    // Kubernetes before 1.28 has no v1 of SelfSubjectReview.
     const review = await post('authentication', 'SelfSubjectReview');
     const user = review.status < 300 ? own(own(review.said, 'userInfo'), 'username') : undefined;
     const rules = await post('authorization', 'SelfSubjectRulesReview', { namespace: 'default' });
@@ -148,7 +148,7 @@ async function rbac(context: Context, server: string, session: Session): Promise
   }
 }
 
-/** Returns the verbs of the sign-in's ClusterRole; undefined if this token may not read it. */
+/** Returns the verbs of the session's ClusterRole; undefined if this token may not read it. */
 async function verbsOf(context: Context, session: Session): Promise<string[] | undefined> {
   const path = `/apis/rbac.authorization.k8s.io/v1/clusterroles/${encodeURIComponent(session.role)}`;
   const answer = await ask(context, session, { path, token: session.token });
@@ -158,7 +158,7 @@ async function verbsOf(context: Context, session: Session): Promise<string[] | u
   return session.role === 'cluster-admin' ? [anything] : undefined;
 }
 
-// Other bindings may add verbs; none removes one.
+// Other bindings can add verbs, but none removes one.
 function agree(given: readonly string[], granted: readonly string[]): boolean {
   if (granted.includes(anything)) return given.includes(anything);
   return given.every((verb) => granted.includes(verb));
@@ -166,7 +166,7 @@ function agree(given: readonly string[], granted: readonly string[]): boolean {
 
 const anything = 'do anything (*)';
 
-/** Returns the verbs of rules, without the rules that every user has: questions about oneself. */
+/** Returns the verbs of rules, without the self-review rules that every user has. */
 function allowed(rules: unknown): string[] {
   const verbs = new Set<string>();
   for (const rule of Array.isArray(rules) ? rules : []) {

@@ -2,10 +2,13 @@ import type { X509Certificate } from 'node:crypto';
 import { failed, ok, type Verdict, warning } from './check.ts';
 
 const day = 86_400_000;
-/** A tailnet's certificates last 90 days and are renewed with a month left: with two weeks left, renewal has failed. */
+/**
+ * Tailnet certificates last 90 days and are renewed a month before they expire. With two weeks left, renewal has
+ * failed.
+ */
 const soon = 14 * day;
 
-/** Judges a server's certificate. `code` is OpenSSL's verification error, if there is one. */
+/** Checks a server's certificate. `code` is OpenSSL's verification error, if there is one. */
 export function certificateVerdict(
   certificate: X509Certificate | undefined,
   seen: { origin: string; code: string | undefined; clockHint: string; now?: number },

@@ -27,9 +27,9 @@ export type CheckName = (typeof checkNames)[number];
 /** The result of a check. */
 export interface Verdict {
   readonly status: 'ok' | 'warning' | 'failed' | 'skipped';
-  /** The evidence, or what a skipped check depends on. */
+  /** The evidence, or the check that a skipped check depends on. */
   readonly detail: string;
-  /** The one thing to do about it. */
+  /** The next thing to do. */
   readonly hint: string | null;
 }
 
@@ -46,7 +46,7 @@ const verdict =
     hint: hint === null ? null : shown(hint, 300),
   });
 
-// Both can hold text of servers, certificates and files: it is cleaned, and tokens are redacted.
+// Both can contain text from servers, certificates and files, so clean it and redact tokens.
 const shown = (text: string, limit: number): string => cleanText(presentable(text), limit);
 
 export const ok = verdict('ok');
@@ -54,24 +54,24 @@ export const warning = verdict('warning');
 export const failed = verdict('failed');
 export const skipped = verdict('skipped');
 
-/** Returns a failure with an error's message, and its first hint unless another is given. */
+/** Returns a failure with an error's message. The hint is `hint`, or else the error's first one. */
 export function failedBy(error: unknown, hint?: string): Verdict {
   const message = error instanceof Error ? error.message : String(error);
   return failed(message, hint ?? (error instanceof TkaError ? error.hints[0] : null) ?? null);
 }
 
-/** Returns a skipped check: another one failed. */
+/** Returns a skipped check that depends on a failed one. */
 export function dependsOn(name: CheckName): Verdict {
   return skipped(`depends on ${name}`);
 }
 
-/** Returns what later checks are skipped with because of this one; undefined if they can run. */
+/** Returns the verdict for checks that depend on this one; undefined if they can run. */
 export function consequence(name: CheckName, { status, detail }: Verdict): Verdict | undefined {
   if (status === 'failed') return dependsOn(name);
   return status === 'skipped' ? skipped(detail) : undefined;
 }
 
-/** The results so far. */
+/** Collects the results of checks. */
 export class Checks {
   readonly #verdicts = new Map<CheckName, Verdict>();
 
@@ -80,7 +80,7 @@ export class Checks {
     return found;
   }
 
-  /** Sets those that have no result yet. */
+  /** Sets the checks that have no result yet. */
   setRest(names: readonly CheckName[], found: Verdict): void {
     for (const name of names) if (!this.#verdicts.has(name)) this.set(name, found);
   }

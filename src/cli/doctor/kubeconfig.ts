@@ -1,4 +1,4 @@
-// The check of the kubeconfig's entry for a server.
+// Checks the kubeconfig's entry for a server.
 import { basename, dirname } from 'node:path';
 import { snapshot } from '../../kubeconfig/disk.ts';
 import { type KubeconfigFiles, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
@@ -14,13 +14,13 @@ import type { Context } from '../context/context.ts';
 import { type ContextTarget, contextFor, contextOf } from '../target/contexts.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 
-/** The kubeconfig, or what is wrong with it. */
+/** The kubeconfig, or why it cannot be read. */
 export interface Found {
   readonly view: KubeconfigView;
   readonly problem?: TkaError;
 }
 
-/** Reads the kubeconfig; an empty one stands in for one that cannot be read. */
+/** Reads the kubeconfig. Returns an empty one if it cannot be read. */
 export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
   try {
     return { view: await readKubeconfig(files) };
@@ -30,7 +30,7 @@ export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
   }
 }
 
-/** Checks the entry for a server. `info` is what the server answered, if it did. */
+/** Checks the entry for a server. `info` is the server's answer, if there was one. */
 export function checkKubeconfig(
   context: Context,
   { view, problem }: Found,
@@ -63,7 +63,7 @@ export function checkKubeconfig(
     return failed(`context "${ours.name}": its command ${command} is not on PATH`, mend);
   }
   const where = `context "${ours.name}" in ${ours.file}${view.currentContext === ours.name ? ', the current one' : ''}`;
-  // kubectl before 1.22 needs it.
+  // kubectl before 1.22 needs v1beta1, so this is only a warning.
   if (exec?.apiVersion !== v1) return warning(`${where}: its exec user has apiVersion ${exec?.apiVersion}`, login);
   return ok(where);
 }
@@ -77,7 +77,7 @@ function accessProblems(ours: OurContext, info: ClusterAccess | undefined): stri
     const looks = ours.insecureSkipTlsVerify ? 'skips TLS verification' : 'verifies TLS';
     return [`it ${looks}, but the TKA server says otherwise`];
   }
-  // kubectl refuses a CA together with no verification.
+  // kubectl rejects a CA together with insecure-skip-tls-verify.
   const ca = info.insecureSkipTlsVerify ? '' : info.caData;
   return (ours.caData ?? '') === ca ? [] : ["its CA differs from the TKA server's"];
 }
@@ -104,7 +104,7 @@ function execProblems(ours: OurContext, exec: PlainMap | undefined, server: stri
   return problems;
 }
 
-// The view has only the command of a user.
+// The view has only the command of an exec user, not its apiVersion.
 function execOf(files: KubeconfigFiles, user: string): PlainMap | undefined {
   const sources = files.files.map((file) => parseSource(file, snapshot(file).bytes ?? Buffer.alloc(0)));
   const exec = mergeSources(sources).users.get(user)?.entry.body.exec;

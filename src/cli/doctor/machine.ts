@@ -1,4 +1,4 @@
-// The checks of this machine alone.
+// Checks of this machine alone.
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -15,7 +15,7 @@ import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts
 
 type Environment = NodeJS.ProcessEnv;
 
-/** Checks what only the use of the settings shows; they are valid. */
+/** Checks what only using the settings can show: they are valid here. */
 export async function checkConfiguration(context: Context): Promise<Verdict> {
   const { settings } = context;
   let server: string | undefined;
@@ -49,7 +49,7 @@ export async function checkTailscaled(tailnet: () => Promise<TailnetStatus>, tag
 
 const installKubectl = 'install a newer one: https://kubernetes.io/docs/tasks/tools/';
 
-/** Checks the version of the kubectl on PATH. Exec credentials of v1 need 1.22. */
+/** Checks the version of the kubectl on PATH. Exec credentials of apiVersion v1 need 1.22. */
 export async function checkKubectl(env: Environment): Promise<Verdict> {
   let kubectl: string;
   try {
@@ -75,7 +75,7 @@ function versionOf(kubectl: string, env: Environment): Promise<string> {
     const child = execFile(
       kubectl,
       ['version', '--client', '-o', 'json'],
-      // A damaged kubeconfig must not matter.
+      // A damaged kubeconfig must not affect this check.
       {
         env: { ...env, KUBECONFIG: os.devNull, KUBECTL_KUBERC: 'false' },
         timeout: 10_000,
@@ -127,11 +127,11 @@ function realpath(file: string): string {
   }
 }
 
-/** Returns a word for a shell. */
+/** Returns a word quoted for a shell. */
 const shellQuoted = (text: string): string =>
   /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** Checks that the folder of the tokens is ours, closed to others, and writable. */
+/** Checks that the token folder belongs to this user, is closed to others, and is writable. */
 export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
   if (cache === undefined) return failed('no home directory: HOME is not set', 'export HOME=~');
   const elsewhere = 'export TKA_CACHE_DIR="$HOME/.kubectl-tka"';
@@ -185,7 +185,7 @@ export const clockHint = setClock[process.platform] ?? 'sudo timedatectl set-ntp
 export function checkClock(skew: number | undefined): Verdict {
   if (skew === undefined) return skipped('no server reported its time');
   const seconds = Math.round(Math.abs(skew) / 1000);
-  // The Date header has whole seconds, and an answer takes time.
+  // The Date header has whole seconds, and an answer takes time, so ignore differences below 2 s.
   if (seconds < 2) return ok('in sync with the server');
   const distance = `this machine's clock is ${seconds} s ${skew > 0 ? 'behind' : 'ahead of'} the server's`;
   if (seconds > 300) return failed(distance, clockHint);

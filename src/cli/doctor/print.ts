@@ -3,9 +3,9 @@ import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import type { Check, Verdict } from './check.ts';
 
-/** What `doctor` finds about one cluster. */
+/** The result of `doctor` for one cluster. */
 export interface Diagnosis {
-  /** null where none could be chosen. */
+  /** null if no cluster could be chosen. */
   readonly cluster: string | null;
   readonly checks: readonly Check[];
 }
@@ -15,7 +15,7 @@ type Marks = Readonly<Record<Verdict['status'], string>>;
 const marks: Marks = { ok: '✓', warning: '!', failed: '✗', skipped: '-' };
 const plainMarks: Marks = { ok: '+', warning: '!', failed: 'x', skipped: '-' };
 
-/** Prints a report. Throws TkaError where a check in it failed. */
+/** Prints a report. Throws TkaError if one of its checks failed. */
 export async function showReport(
   { terminal, env }: Pick<Context, 'terminal' | 'env'>,
   report: Diagnosis,
@@ -29,7 +29,7 @@ export async function showReport(
   throw new TkaError(`${failed.length} of ${report.checks.length} checks failed: ${names}`, { hints });
 }
 
-/** A report for people: a line for each check, its hint below it. */
+/** Formats a report for people: one line per check, with its hint below. */
 function checksTable({ cluster, checks }: Diagnosis, env: NodeJS.ProcessEnv): string {
   const symbols = speaksUtf8(env) ? marks : plainMarks;
   const width = Math.max(...checks.map(({ name }) => name.length));
@@ -42,7 +42,7 @@ function checksTable({ cluster, checks }: Diagnosis, env: NodeJS.ProcessEnv): st
 
 function speaksUtf8(env: NodeJS.ProcessEnv): boolean {
   if (env.TERM === 'dumb') return false;
-  // Elsewhere than on these two the locale decides, and without one it is C.
+  // On other systems the locale decides. Without one it is C.
   if (process.platform === 'win32' || process.platform === 'darwin') return true;
   return /utf-?8/i.test(env.LC_ALL || env.LC_CTYPE || env.LANG || '');
 }

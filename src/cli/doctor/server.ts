@@ -1,4 +1,4 @@
-// The links from here to a TKA server's answer: what the network reports of one connection, and then one question.
+// Checks the path from here to a TKA server's answer: first the steps of one connection, then one request.
 import { isIP, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { failureOf } from '../../network/failure.ts';
@@ -20,13 +20,13 @@ export interface Told {
   readonly info?: ClusterDescription;
   /** Its clock minus ours, in milliseconds. */
   readonly skew?: number;
-  /** It answered with a refusal. */
+  /** True if the server refused the request. */
   readonly refused?: boolean;
 }
 
 const longest = 5000;
 
-/** Sets the verdicts from the server's name to its API's answer. */
+/** Sets the verdicts from the server's name to the answer of its API. */
 export async function checkServer(context: Context, checks: Checks, named: ClusterTarget): Promise<Told> {
   const blocked = await checkConnection(context, checks, named);
   if (blocked !== undefined) {
@@ -38,7 +38,7 @@ export async function checkServer(context: Context, checks: Checks, named: Clust
   return told;
 }
 
-/** Sets the verdicts on name, tcp and tls; returns what the rest is skipped with, if they are in its way. */
+/** Sets the verdicts on name, tcp and tls. Returns the verdict for later checks if they cannot run. */
 async function checkConnection(
   context: Context,
   checks: Checks,
@@ -52,14 +52,14 @@ async function checkConnection(
     const reached = checks.set('tcp', blocked ?? (await tcpVerdict(context, attempt, unaided)));
     blocked ??= consequence('tcp', reached);
     const secured = checks.set('tls', blocked ?? tlsVerdict(attempt));
-    // Plain http has nothing to check there, and does not stop what follows.
+    // Plain http skips the tls check but does not block later checks.
     return blocked ?? (attempt.target.plain ? undefined : consequence('tls', secured));
   } finally {
     attempt.socket?.destroy();
   }
 }
 
-// No cluster has this name, so it was taken for a host. If there is no such host, the name was mistyped.
+// No cluster has this name, so it was taken as a host name. If the host does not exist either, the name was mistyped.
 function unlistedName(host: Verdict, server: string, unlisted: ClusterTarget['unlisted']): Verdict {
   if (host.status === 'ok' || unlisted === undefined || unlisted === false) return host;
   const why = unlisted === true ? 'no cluster has this name' : unlisted.message;
@@ -67,25 +67,27 @@ function unlistedName(host: Verdict, server: string, unlisted: ClusterTarget['un
   return failed(`${why}; ${new URL(server).hostname} is not a known host either`, hint);
 }
 
-/** How far a connection to a server came. */
+/** How far a connection to a server got. */
 interface Attempt {
   readonly target: Destination;
   /** The step that failed with `error`; undefined once the connection is open. */
   failedAt: 'route' | 'name' | 'tcp' | 'tls' | undefined;
   error?: unknown;
   route?: Route | undefined;
-  /** What the system's resolver answered; undefined if it was not asked. */
+  /** The answer of the system's resolver; undefined if it was not asked. */
   resolved?: readonly string[];
   /** Undefined if a proxy resolves the name. */
   addresses?: readonly string[];
-  /** The address of the server, if it is known. */
+  /** The address of the server, if known. */
   address?: string | undefined;
   /** Milliseconds for TCP and the proxy. */
   took: number;
   socket?: Socket;
 }
 
-/** Connects, and sends nothing: the certificate is looked at first, and so it is not verified by the connection. */
+/**
+ * Connects without sending anything. Skips certificate verification, because tlsVerdict() checks the certificate first.
+ */
 async function tryToConnect(context: Context, server: string): Promise<Attempt> {
   const target = destinationOf(server);
   const attempt: Attempt = { target, failedAt: 'route', took: 0 };
@@ -123,7 +125,7 @@ function nameVerdict(attempt: Attempt, unaided: boolean): Verdict {
   const { host } = attempt.target;
   const isAddress = isIP(host) !== 0;
   if (failedAt === 'name') {
-    // Only tailscaled might have known the name.
+    // Only tailscaled could have known the name.
     if (unaided && !isAddress) return dependsOn('tailscaled');
     if (error instanceof TkaError) return failedBy(error);
     return failed(`${host}: ${failureOf(error).what}`, 'list the devices: tailscale status');
@@ -142,7 +144,7 @@ async function tcpVerdict(context: Context, attempt: Attempt, unaided: boolean):
   const { host, port } = attempt.target;
   if (failedAt === 'route' || failedAt === 'tcp') {
     if (error instanceof TkaError) return failedBy(error);
-    // Without tailscaled there is no connection to any address of the tailnet.
+    // Without tailscaled, no address of the tailnet can be reached.
     if (route === undefined && unaided && addresses?.every(isTailnetIp)) return dependsOn('tailscaled');
     const { what, kind } = failureOf(error);
     const hint =
@@ -156,7 +158,7 @@ async function tcpVerdict(context: Context, attempt: Attempt, unaided: boolean):
   return ok(`${host}:${port}${address === undefined || address === host ? '' : ` at ${address}`}, ${took}`);
 }
 
-/** A word more if tailscaled says that the device is offline. */
+/** Returns an addition to the message if tailscaled reports the device as offline. */
 async function offlineNote(context: Context, host: string): Promise<string> {
   try {
     const peer = (await context.tailnet()).peers.find(({ dnsName }) => dnsName === host);
@@ -169,7 +171,7 @@ async function offlineNote(context: Context, host: string): Promise<string> {
 function tlsVerdict({ target, error, socket }: Attempt): Verdict {
   if (target.plain) return skipped('plain http; the tailnet encrypts the connection');
   const { host, origin } = target;
-  // The file of authorities cannot be used: that check has said so.
+  // The CA file cannot be used; the configuration check reports that.
   if (error instanceof TkaError) return dependsOn('configuration');
   if (!(socket instanceof TLSSocket)) {
     return failed(
@@ -189,7 +191,7 @@ async function askApi(context: Context, { server, cluster }: ClusterTarget): Pro
   try {
     const answer = await client.ask('GET', '/cluster-info', { timeout: Math.min(longest, context.askTimeout) });
     const time = serverTime(answer);
-    // The header is cut to whole seconds, so on average half a second old.
+    // The Date header is truncated to whole seconds, so on average it is half a second old.
     if (time !== undefined) told = { skew: time + 500 - Date.now() };
     const info = parseClusterInfo(answer, server);
     if (cluster !== undefined && cluster.apiEndpoint !== info.apiServer) {

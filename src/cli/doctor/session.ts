@@ -1,4 +1,4 @@
-// The checks of the sign-in that this machine holds. SessionStore.read would repair file modes; doctor changes nothing.
+// Checks of the session on this machine. SessionStore.read() would repair file modes, but doctor changes nothing.
 import * as fs from 'node:fs';
 import { isFresh, readEntry } from '../../credential/entry.ts';
 import { roleNotice, roleRemedy, type Session, sessionOf } from '../../session/session.ts';
@@ -8,7 +8,7 @@ import type { Context } from '../context/context.ts';
 import { type Checks, dependsOn, failed, ok, skipped, type Verdict, warning } from './check.ts';
 import type { Told } from './server.ts';
 
-/** Returns the session in a server's file; 'damaged' if the file holds none. */
+/** Returns the session in a server's file; 'damaged' if the file holds no valid one. */
 export function heldSession({ sessions }: Context, server: string): Session | 'damaged' | undefined {
   const { store } = sessions;
   const file = store.entryFile(server);
@@ -28,7 +28,7 @@ export function checkSession(context: Context, checks: Checks, server: string, t
   const held = heldSession(context, server);
   const mark = context.sessions.store.signedOut.read(server);
   const session = held === 'damaged' || mark !== undefined ? undefined : held;
-  // The Date header has whole seconds.
+  // The Date header has whole seconds, so ignore differences below 2 s.
   const offset = told.skew === undefined ? (session?.clockOffset ?? 0) : Math.abs(told.skew) < 2000 ? 0 : told.skew;
   const now = Date.now() + offset;
   const login = `kubectl tka login ${server}`;
@@ -71,7 +71,8 @@ function signInVerdict(
 
 function tokenVerdict(session: Session, now: number, login: string): Verdict {
   const claims = checkToken(session.token, now);
-  // The end of the sign-in deletes the ServiceAccount, and so ends a token that is valid for longer.
+  // At the end of the sign-in the server deletes the ServiceAccount. That ends the token even if it is valid for
+  // longer.
   const ends = Date.parse(session.expirationTimestamp) + (now - Date.now());
   const expires = Math.min(typeof claims === 'string' ? now : claims.expires, ends);
   if (typeof claims !== 'string' && expires > now) return ok(`valid for ${shortDuration(expires - now)}`);

@@ -9,7 +9,9 @@ import { Checks, checkNames, dependsOn, failed } from './check.ts';
 import { checkCache, checkKubectl, checkPath, checkTailscaled } from './machine.ts';
 import { type Diagnosis, showReport } from './print.ts';
 
-/** Runs `doctor` without settings: `problem` says why they cannot be read. Always throws TkaError: that check fails. */
+/**
+ * Runs `doctor` without settings; `problem` says why they cannot be read. Always throws TkaError, as that check fails.
+ */
 export async function doctorWithoutSettings(
   problem: TkaError,
   flags: CommonFlags & { readonly output?: 'json' },
@@ -29,7 +31,7 @@ export async function examineWithoutSettings(
     readonly paths: Paths;
     readonly command: string;
     readonly env: NodeJS.ProcessEnv;
-    /** The configuration file that was named. */
+    /** The value of --config. */
     readonly file?: string | undefined;
     readonly log: (line: string) => void;
   },
@@ -46,7 +48,7 @@ export async function examineWithoutSettings(
   return { cluster: null, checks: checks.list() };
 }
 
-// Without the words that the check's name repeats.
+// Drops the words that the check's name already says.
 function inOneLine({ message }: TkaError): string {
   return message
     .split('\n')
