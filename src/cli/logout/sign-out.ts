@@ -5,7 +5,7 @@ import type { Context } from '../context/context.ts';
 import { nameOfServer } from '../target/contexts.ts';
 import { type SignOutGroup, signOutGroups } from '../target/same-cluster.ts';
 
-/** Limit on the servers that are told at once. */
+/** Maximum number of concurrent sign-outs. */
 const parallel = 8;
 
 export interface FailedSignOut {
@@ -14,8 +14,8 @@ export interface FailedSignOut {
 }
 
 /**
- * Acts on each server that is to be told of the sign-out from these servers' clusters, and returns the failures. Throws
- * only what is no TkaError.
+ * Calls `act` for each server that must be told of the sign-out from these servers' clusters. Returns the failures.
+ * Rethrows every error that is not a TkaError.
  */
 export async function forEachToTell(
   context: Context,
@@ -39,7 +39,10 @@ export async function forEachToTell(
   return failed;
 }
 
-/** Signs out of a cluster by one of its servers; with the first of those that are told, of all that need not be. */
+/**
+ * Signs out of a cluster through one of its servers. With the first of the `told` servers, also signs out locally of
+ * the servers that need not be told.
+ */
 export async function signOut(
   context: Context,
   view: KubeconfigView,
@@ -49,7 +52,7 @@ export async function signOut(
   const { sessions, terminal } = context;
   const others = server === told[0] ? [...held, ...known] : [];
   terminal.log(`signing out of ${[server, ...others].join(', ')}`);
-  // Before the server is told: no other process must sign in again through one of the others meanwhile.
+  // Mark all of them before the server answers: meanwhile no other process may sign in again through one of them.
   const here = others.map((other) => sessions.signOutHere(other, known.includes(other)));
   const [asked, ...rest] = await Promise.allSettled([sessions.signOut(server), ...here]);
   for (const result of [asked, ...rest]) if (result?.status === 'rejected') throw result.reason;
@@ -58,8 +61,8 @@ export async function signOut(
 }
 
 /**
- * Signs out of a server that this machine knows nothing about. Unless there was a sign-in, nothing is recorded, and that
- * is an error; for one of many that a selector means, it is a notice.
+ * Signs out of a server that this machine has nothing about. If there was no sign-in, records nothing and throws; if a
+ * selector means many servers, this is only a notice.
  */
 export async function signOutUnknown(
   context: Context,
@@ -70,7 +73,7 @@ export async function signOutUnknown(
   const { signedOut } = context.sessions.store;
   const wasSignedIn = await context.sessions.signOut(server).catch((error) => {
     signedOut.remove(server);
-    // The error says that this machine is signed out, but it never was signed in: only the cause is of interest.
+    // The error says that this machine is signed out. It never was signed in, so only the cause matters.
     throw error instanceof TkaError && error.cause instanceof TkaError ? error.cause : error;
   });
   if (wasSignedIn) return report(context, view, server, '');
