@@ -3,7 +3,7 @@ import type { Command, Help, Option } from 'commander';
 
 const width = 100;
 
-/** Help in kubectl's style: what it does, examples, commands, options, usage. */
+/** Formats help like kubectl: description, examples, commands, options, usage. */
 export function helpOf(command: Command, helper: Help): string {
   const root = command.parent ?? command;
   const program = root.name();
@@ -40,19 +40,19 @@ const examples = new WeakMap<Command, string>();
 
 const usages = new WeakMap<Command, string>();
 
-/** Says what a command takes after its options. */
+/** Sets what the usage line shows after the options. */
 export function setRestUsage(command: Command, text: string): void {
   usages.set(command, ` ${text}`);
 }
 
-/** Whether a command takes another program's command line after `--`. */
+/** Returns whether a command takes the command line of another program after `--`. */
 export function takesRest(command: Command): boolean {
   return usages.has(command);
 }
 
 const held = new WeakSet<Command>();
 
-/** Says that a command is about contexts and sessions that there are, for completion. */
+/** Marks a command whose names are existing contexts and sessions; completion offers only those. */
 export function setTakesHeld(command: Command): void {
   held.add(command);
 }
@@ -61,7 +61,7 @@ export function takesHeld(command: Command): boolean {
   return held.has(command);
 }
 
-/** Gives a command its examples; `%p` stands for the program's name. */
+/** Sets the examples of a command; `%p` stands for the program's name. */
 export function setExamples(command: Command, text: string): void {
   examples.set(command, text);
 }
@@ -88,7 +88,7 @@ function wrap(text: string): string {
   return text.split('\n').map(wrapLine).join('\n');
 }
 
-/** The name under which this program is called: `kubectl tka` for kubectl-tka. */
+/** Returns the name that users type for this program: `kubectl tka` for kubectl-tka. */
 export function programName(command: string): string {
   const name = path.basename(command).replace(/\.(?:exe|cmd|c?js|mjs|ts)$/i, '');
   return name === 'kubectl-tka' ? 'kubectl tka' : name;

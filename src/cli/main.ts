@@ -29,11 +29,11 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .configureOutput({
       writeOut: (text) => openTerminal({ debug: false, quiet: false }).out(text),
       writeErr: () => {},
-      // As it would be found by a look at stdout, which takes Node 3 ms to set up.
+      // These are Commander's own defaults for a pipe. Inspecting stdout instead costs 3 ms in Node.
       getOutHelpWidth: () => 0,
       getOutHasColors: () => false,
     })
-    // Ours knows which commands not to suggest.
+    // usageError() suggests commands itself, and never the ones that cannot be undone.
     .showSuggestionAfterError(false)
     .exitOverride();
   for (const spec of specs) {
@@ -42,7 +42,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     setExamples(sub, spec.examples);
     if (spec.held === true) setTakesHeld(sub);
     if (spec.passThrough === true) setRestUsage(sub, '-- COMMAND [args...]');
-    // The others' would only take time.
+    // Defining the options of the other commands only costs time.
     if (args.includes(spec.name)) for (const option of spec.options ?? []) sub.addOption(option);
     sub.action(async () => {
       const flags = sub.optsWithGlobals<CommonFlags & CommandFlags>();
@@ -74,7 +74,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
     .option('--server <url>', 'TKA server')
     .option('--api-server <url>', 'the API server that the token must be for')
     .allowExcessArguments(false)
-    // Only where flags stand before the command: `run` sees to the rest.
+    // Runs only if flags precede the command; `run` handles every other call.
     .action(async (_, sub: Command) => {
       const { apiServer, ...flags } = sub.optsWithGlobals<CommandFlags>();
       const given = Object.entries({ ...flags, 'api-server': apiServer }).filter(([, value]) => value !== undefined);
@@ -125,12 +125,14 @@ bash, zsh, fish and powershell print a script that completes kubectl-tka, called
     .action(async (name: string | undefined) => {
       const sub = name === undefined ? program : program.commands.find((each) => each.name() === name);
       if (sub !== undefined) sub.outputHelp();
-      // The one way to be told what it may have meant.
+      // Parsing the name as a command makes Commander report it as unknown, with a suggestion.
       else await program.parseAsync([String(name)], { from: 'user' });
     });
 }
 
-/** Runs a command line (without program and script) and returns the exit status. Throws what is to be told. */
+/**
+ * Runs a command line (without program and script) and returns the exit status. Throws errors that the user must see.
+ */
 export async function runCommand(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
   if (args.length === 0) return runCommand(['--help'], command, env);
   const program = new Command();
@@ -140,7 +142,7 @@ export async function runCommand(args: readonly string[], command: string, env: 
     return 0;
   }
   try {
-    // Commander shows its help for a command that is not there, too.
+    // For an unknown command, Commander would show the general help instead of an error.
     const asked = args.some((arg) => arg === '--help' || arg === '-h');
     const [wanted] = asked ? program.parseOptions([...args]).operands : [];
     const there = wanted === undefined || program.commands.some((each) => each.name() === wanted);
@@ -149,7 +151,7 @@ export async function runCommand(args: readonly string[], command: string, env: 
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return 0;
-    // Flags alone, without a command.
+    // The command line has flags but no command.
     if (error.code === 'commander.help') return runCommand(['--help'], command, env);
     throw usageError(error, args, program);
   }
@@ -168,10 +170,10 @@ function usageError(error: CommanderError, args: readonly string[], program: Com
   return new UsageError(text, { hints });
 }
 
-// What cannot be undone is not suggested to someone who mistyped something else.
+// Never suggest a command that cannot be undone to a user who mistyped another one.
 const neverSuggested = new Set(['forget', 'logout']);
 
-/** The commands or flags that an unknown one may have been meant to be. */
+/** Returns the commands or flags that are close to an unknown one. */
 function meantBy(message: string, program: Command, command: string | undefined): string[] {
   const [, kind, word = ''] = /^unknown (command|option) '([^']*)'/.exec(message) ?? [];
   if (kind === 'command') {

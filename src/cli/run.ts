@@ -1,4 +1,4 @@
-// What the entry point calls: as little as there must be before the command is known.
+// The code behind the entry point. It imports as little as possible before the command is known.
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -6,10 +6,10 @@ import { sayError } from '../terminal/output.ts';
 import { hintsOf, TkaError } from '../util/errors.ts';
 import { placesOnPath, searchPathOf } from '../util/search-path.ts';
 
-/** Runs a command line (without program and script), says what goes wrong, and returns the exit status. */
+/** Runs a command line (without program and script), prints errors, and returns the exit status. */
 export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
   try {
-    // kubectl waits for this one, and scripts for `version`: they need none of the others' flags and help.
+    // kubectl waits for `credential`, and scripts for `version`: skip loading the other commands' flags and help.
     if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
       const { credential } = await import('./commands/credential.ts');
       await credential(args.slice(1), env);
@@ -27,14 +27,16 @@ export async function run(args: readonly string[], command: string, env: NodeJS.
   }
 }
 
-/** What puts names of clusters into the hints of an error; undefined where none has a URL. Never throws. */
+/**
+ * Returns a function that puts cluster names into the hints of an error; undefined if no hint has a URL. Never throws.
+ */
 async function clusterNames(
   error: unknown,
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<((hint: string) => string) | undefined> {
   if (!(error instanceof TkaError)) return undefined;
-  // The last lists may be long.
+  // Read the last lists only if they are needed: they can be long.
   if (![...error.hints, lastResort(error, args)].some((hint) => hint.includes('://'))) return undefined;
   try {
     const [{ findPaths }, { ListMemory }, { RememberedClusters }] = await Promise.all([
@@ -49,7 +51,7 @@ async function clusterNames(
   }
 }
 
-/** Says what nobody caught; returns the exit status. `named` puts names of clusters into hints. */
+/** Prints an uncaught error and returns the exit status. `named` puts cluster names into hints. */
 export function crashed(
   error: unknown,
   args: readonly string[],
@@ -60,22 +62,22 @@ export function crashed(
   return sayError(error, debug, lastResort(error, args), named);
 }
 
-/** What to type after an error that has no hint of its own. */
+/** Returns the hint for an error that has none of its own. */
 function lastResort(error: unknown, [command = '', name, server]: readonly string[]): string {
   const isCommand = /^[a-z]+$/.test(command);
   if (!(error instanceof TkaError) || error.exitCode > 2) return 'run it again';
   if (error.exitCode === 2) return `kubectl tka ${isCommand ? `${command} ` : ''}--help`;
   if (command === 'doctor') return 'run it again with --debug';
   const takesName = /^(?:login|logout|forget|use|exec)$/.test(command);
-  // As a context calls it: credential --server URL --api-server URL.
+  // Contexts call it as: credential --server URL --api-server URL.
   const about = command === 'credential' && name === '--server' ? server : takesName ? name : undefined;
   return hintsOf(error, about?.startsWith('-') === false ? about : undefined)[0] ?? '';
 }
 
-/** The absolute path by which this program was started, links unresolved: looked up on PATH where it is a bare name. */
+/** Returns the absolute path this program was started with, symlinks unresolved. Looks a bare name up on PATH. */
 export function startedAs(started: string, env: NodeJS.ProcessEnv): string {
   if (path.basename(started) !== started) return path.resolve(started);
-  // On Windows a name is typed without its suffix.
+  // On Windows, users type the name without its suffix.
   const names = process.platform === 'win32' ? [started, `${started}.exe`] : [started];
   return placesOnPath(names, searchPathOf(env)).find((file) => fs.existsSync(file)) ?? path.resolve(started);
 }

@@ -10,7 +10,7 @@ type Action = (
 ) => Promise<void>;
 export type CommandFlags = Readonly<Record<string, unknown>>;
 
-/** A command that works with settings, as help, parser and completion need it. */
+/** Describes a command that needs settings, for help, parser and completion. */
 export interface Spec {
   readonly name: string;
   readonly args?: string;
@@ -18,13 +18,13 @@ export interface Spec {
   readonly description: string;
   readonly examples: string;
   readonly options?: readonly Option[];
-  /** What follows `--` is another program's, and given to the body apart. */
+  /** Passes the words after `--` to the body separately: they belong to another program. */
   readonly passThrough?: true;
-  /** NAME is a context or a session that there is: what completion offers. */
+  /** NAME is an existing context or session; completion offers only those. */
   readonly held?: true;
-  /** Imports the body when the command runs, and no sooner. */
+  /** Imports the body; called only when the command runs. */
   readonly load: () => Promise<Action>;
-  /** Runs in its place where the settings cannot be read. */
+  /** Runs instead of the body if the settings cannot be read. */
   readonly unread?: () => Promise<
     (
       problem: TkaError,
@@ -36,7 +36,7 @@ export interface Spec {
   >;
 }
 
-/** `--output` with these formats. */
+/** Returns the option `--output` with these formats. */
 export const output = (...formats: string[]) =>
   new Option('-o, --output <format>', `output format: ${formats.join('|')}`).choices(formats);
 
