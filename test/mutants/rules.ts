@@ -872,8 +872,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a server of a cluster with another name does not take over',
     file: 'src/session/siblings.ts',
-    find: 'if (info.cluster !== known.cluster) return',
-    replace: 'if (false) return',
+    find: 'if (info.cluster !== known.cluster)',
+    replace: 'if (false)',
     tests: failover,
   },
   {
