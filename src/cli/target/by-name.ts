@@ -11,9 +11,9 @@ import { type ContextsByCluster, contextsByCluster } from './contexts.ts';
 import { devices } from './seeds.ts';
 
 /**
- * Returns the cluster that a name means: by its name or one of its servers', else by our context of this name, else by the
- * only name that begins so. Undefined for none, and for a context whose server is not listed. Throws UsageError where several
- * are meant, with what to type: `command` and each of them.
+ * Returns the cluster that a name means: its own name or that of one of its servers, else the name of a managed
+ * context, else a unique prefix of a cluster name. Returns undefined for no match, and for a context whose server is
+ * not listed. Throws UsageError if several match; the hints list `command` with each of them.
  */
 export function clusterByName(
   clusters: readonly Cluster[],
@@ -27,7 +27,7 @@ export function clusterByName(
       ? called
       : clusters.filter(({ servers }) => servers.some((each) => each.name === name || each.server === name));
   const there = named.filter((cluster) => cluster.state !== 'missing');
-  // A cluster that was made anew under its old name is the one that is meant.
+  // Prefer listed clusters: a cluster can be recreated under its old name.
   const exact = there.length > 0 ? there : named;
   const own = exact.length === 0 ? ours.find((context) => context.name === name) : undefined;
   if (own !== undefined) return [...contextsByCluster({ ours: [own] }, clusters).keys()][0];
@@ -43,14 +43,14 @@ export function clusterByName(
   });
 }
 
-/** A name that no cluster has. */
+/** The name does not match any cluster. */
 export class NoCluster extends TkaError {
   constructor(message: string, options: { readonly hints?: readonly string[] } = {}) {
     super(message, { hints: ['kubectl tka clusters', ...(options.hints ?? [])] });
   }
 }
 
-/** The error for a name that no cluster has, with the nearest names that there are. */
+/** Returns the error for a name that no cluster has, with the nearest existing names. */
 export function noCluster(
   name: string,
   clusters: readonly Cluster[],
@@ -63,8 +63,8 @@ export function noCluster(
 }
 
 /**
- * The clusters that names, or a label selector, mean; all of them where neither is given. Throws UsageError for an
- * ambiguous name or both, TkaError for a name or a selector that means none.
+ * Returns the clusters that match the names or the label selector; without either, all of them. Throws UsageError for
+ * an ambiguous name or if both are given, TkaError if a name or the selector matches nothing.
  */
 export function chooseClusters(
   clusters: readonly Cluster[],
@@ -88,31 +88,31 @@ export function chooseClusters(
   return [...new Set(found)];
 }
 
-/** What a NAME on the command line stands for. */
+/** The target of a NAME on the command line. */
 export interface ClusterTarget {
   /** Canonical URL of the TKA server. */
   readonly server: string;
-  /** The cluster that was named so, or that the server is one of; undefined where no list has it. */
+  /** The cluster with that name or server; undefined if no list has it. */
   readonly cluster: Cluster | undefined;
-  /** The managed context of the cluster; undefined for none. */
+  /** The managed context of the cluster, if there is one. */
   readonly ours?: OurContext | undefined;
-  /** Where the server comes from. */
+  /** How we know the server; decides whether to trust it. */
   readonly origin: Origin;
-  /** True, or why, for a name that was looked for among the clusters in vain, and is taken for a host's. */
+  /** Set for a name that no cluster has, so that it is taken as a host name: true, or the error of the search. */
   readonly unlisted?: boolean | TkaError;
 }
 
-/** A cluster as a target. `contexts` are our contexts by cluster. Throws UnresolvedCluster. */
+/** Returns a cluster as a target. `contexts` are the managed contexts by cluster. Throws UnresolvedCluster. */
 export function targetOf(cluster: Cluster, contexts: ContextsByCluster): ClusterTarget {
   return { server: resolved(cluster).server, cluster, ours: contexts.get(cluster)?.[0], origin: cluster.provenance };
 }
 
 export const isUrl = (name: string) => name.includes('://');
 
-/** Returns a server that the user named as a target. What a list says about it does not count. */
+/** Returns the target for a server that the user named. Ignores what a list says about the server. */
 export const namedTarget = (server: string): ClusterTarget => ({ server, cluster: undefined, origin: 'named' });
 
-/** The cluster that a server is one of, by whatever name or address the server is called; undefined for none. */
+/** Returns the cluster of a server, by any name or address of the server; undefined if no cluster has it. */
 export async function clusterOfServer(
   context: Context,
   server: string,
@@ -121,7 +121,7 @@ export async function clusterOfServer(
   return (await listedServer(context, server, clusters))?.cluster;
 }
 
-/** The same, with what the list says of the server. */
+/** Like clusterOfServer(), and also returns the cluster's entry for the server. */
 export async function listedServer(
   context: Context,
   server: string,
@@ -141,7 +141,7 @@ export async function listedServer(
   const { protocol, port } = new URL(server);
   return find((url) => {
     const isThere = hostOf(url) === peer.dnsName || peer.addresses.includes(hostOf(url));
-    // One host may have several servers.
+    // Several servers can run on one host.
     return isThere && new URL(url).protocol === protocol && new URL(url).port === port;
   });
 }

@@ -11,7 +11,7 @@ import { byUser } from './named-by.ts';
 import { findSeeds, type Seeds, taggedPeers } from './seeds.ts';
 import { trustOf } from './trust.ts';
 
-/** The same as allClusters(), and says which tagged servers no list has: their clusters may be missing. */
+/** Like allClusters(), and prints a notice about tagged servers that are on no list: their clusters may be missing. */
 export async function allClustersTold(context: Context, view: KubeconfigView): Promise<Cluster[]> {
   const { clusters, unlisted = [] } = await listClusters(context, view);
   const { terminal, settings } = context;
@@ -27,14 +27,14 @@ export async function allClustersTold(context: Context, view: KubeconfigView): P
   return clusters;
 }
 
-/** All clusters there are. Throws TkaError where there is no list at all. */
+/** Returns all known clusters. Throws TkaError if there is no list at all. */
 export async function allClusters(context: Context, view: KubeconfigView): Promise<Cluster[]> {
   return (await listClusters(context, view)).clusters;
 }
 
 /**
- * The same, and whether that is how it is now. If there is no server to ask (none is configured, and tailscaled knows
- * none), these are the clusters of the last list and of the user's contexts, which one line says.
+ * Lists all clusters and says whether the list is current. If there is no server to ask (none is configured, and
+ * tailscaled knows none), returns the clusters of the last list and of the user's contexts, and warns.
  */
 export async function listClusters(context: Context, view: KubeconfigView): Promise<ClusterList> {
   let seeds: Seeds;
@@ -62,10 +62,13 @@ export async function listClusters(context: Context, view: KubeconfigView): Prom
   return found;
 }
 
-/** The clusters for `exec`, which works as long as kubectl does: if no server answers, those of the contexts, too. */
+/**
+ * Returns the clusters for `exec`, which must work as long as kubectl does: if no server answers, returns those of the
+ * last list and of the contexts.
+ */
 export async function clustersToUse(context: Context, view: KubeconfigView): Promise<Cluster[]> {
   const found = await listClusters(context, view).catch((error: unknown) => {
-    // A server that refuses is not away.
+    // A server that refuses is reachable, so the old list must not hide its refusal.
     if (isAnswer(error)) throw error;
     return withoutServer(context, view, error);
   });
@@ -73,7 +76,7 @@ export async function clustersToUse(context: Context, view: KubeconfigView): Pro
 }
 
 function withoutServer(context: Context, view: KubeconfigView, why: unknown): ClusterList {
-  // A setting that is wrong has to be put right.
+  // The user must fix an invalid setting first.
   if (!(why instanceof TkaError) || why.exitCode !== 1) throw why;
   const found = knownClusters(context, view);
   if (found === undefined) throw why;
@@ -81,13 +84,13 @@ function withoutServer(context: Context, view: KubeconfigView, why: unknown): Cl
   return { clusters: found.clusters, current: false };
 }
 
-/** The clusters of the last list and of the user's contexts; undefined if there are neither. */
+/** Returns the clusters of the last list and of the user's contexts; undefined if there are neither. */
 function knownClusters(context: Context, view: KubeconfigView): { clusters: Cluster[]; what: string } | undefined {
   const [list] = context.memory.all().sort((a, b) => b.at - a.at);
   const listed = list === undefined ? [] : rememberedClusters(list, { known: knownPairs(view) });
   const servers = new Set(listed.flatMap((cluster) => cluster.servers.map(({ server }) => server)));
   const others = view.ours.filter(({ server, apiServer }) => apiServer !== undefined && !servers.has(server));
-  // The list may not know where the server of a cluster is, while the context does.
+  // A context can know the server of a cluster when the list does not.
   const covered = new Set(others.map(({ apiServer }) => apiServer));
   const clusters = [
     ...listed.filter(({ server, apiEndpoint }) => server !== null || !covered.has(apiEndpoint)),
@@ -111,7 +114,7 @@ function ofContexts(contexts: KubeconfigView['ours']): Cluster[] {
   return groupServers(rows).clusters;
 }
 
-/** The servers of our contexts, that of the current one first. */
+/** Returns the managed contexts with their servers, the current context first. */
 function knownPairs({ ours, currentContext }: KubeconfigView): KubeconfigView['ours'] {
   return [...ours].sort((a, b) => Number(b.name === currentContext) - Number(a.name === currentContext));
 }

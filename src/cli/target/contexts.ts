@@ -3,28 +3,28 @@ import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 
-/** What this machine calls a server: as its cluster, as the context for it, or as its host. */
+/** Returns the name to show for a server: its cluster's name, else its context's, else its host name. */
 export function nameOfServer(context: Context, view: KubeconfigView | undefined, server: string): string {
   const ours = view && contextOf(view, server);
   const endpoint = ours?.apiServer ?? context.sessions.store.read(server)?.apiServer;
   return context.remembered.nameOf(server, endpoint) ?? ours?.name ?? shortName(server, context.settings.tailnet);
 }
 
-/** What a context is for. */
+/** The cluster that a context is for. */
 export interface ContextTarget {
   readonly server: string;
-  /** The name of its cluster; null where that is not known. */
+  /** The name of its cluster; null if unknown. */
   readonly clusterName: string | null;
   /** The cluster's other servers. */
   readonly servers?: readonly (string | null)[];
-  /** The context that the cluster is known to have. */
+  /** The name of the cluster's existing context, if it is known to have one. */
   readonly known?: string | undefined;
 }
 
 /**
- * The name of the context for a cluster: the one that it has; else the first of its names that is free. A name that
- * somebody else's entry has is returned too: writing it is what fails then, with a hint.
- * Throws TkaError where the wanted name is that of a context of ours for another server.
+ * Returns the context name for a cluster: that of its context, else the first free one of its names. If none is free,
+ * returns a name that is not ours; writing it then fails with a hint. Throws TkaError if the wanted name belongs to a
+ * managed context of another server.
  */
 export function contextFor(
   view: KubeconfigView,
@@ -48,19 +48,19 @@ export function contextFor(
   return free ?? names.at(-1) ?? server;
 }
 
-/** Our context for a server: the current one if it is, else the first. */
+/** Returns the managed context for a server. Prefers the current context, else takes the first. */
 export function contextOf(view: KubeconfigView, server: string): OurContext | undefined {
   const all = view.ours.filter((c) => c.server === server);
   return all.find((c) => c.name === view.currentContext) ?? all[0];
 }
 
-/** Our contexts by the cluster that they are for. */
+/** The managed contexts of each cluster. */
 export type ContextsByCluster = ReadonlyMap<Cluster, readonly OurContext[]>;
 
 /**
- * Our contexts, by cluster: those for one of its servers, and those for the same API server where that is no other's. (The
- * TKA server of such a context has another name, an address, or is gone.) In each, the one for the server to use comes
- * first, and of several such the current one.
+ * Groups the managed contexts by cluster. A context belongs to the cluster that has its server, else to the only
+ * cluster with its API server. (In the second case its TKA server has another name, an address, or is gone.) Contexts
+ * for the cluster's preferred server come first; among those, the current context.
  */
 export function contextsByCluster(
   view: Pick<KubeconfigView, 'ours'> & { readonly currentContext?: string | undefined },

@@ -10,18 +10,18 @@ import { listClusters } from './clusters.ts';
 import { onlyServer } from './only-server.ts';
 import { configuredServer, namedServer } from './seeds.ts';
 
-/** A server that `logout` or `forget` is about. */
+/** The server that `logout` or `forget` acts on. */
 export interface Held {
   readonly server: string;
-  /** False for a URL that this machine knows nothing about. */
+  /** False for a server that this machine has no data about. */
   readonly known: boolean;
 }
 
 /**
- * Returns the server that a NAME of `logout` or `forget` means, found without the network if possible: a context of ours,
- * a session's short name, a cluster, a URL or host. Only exact names count. Without a NAME it is the current context's,
- * else the configured server. Throws TkaError, with the nearest names, for a name that nothing has. `command` is for its
- * hints.
+ * Returns the server that a NAME of `logout` or `forget` means: a managed context, a session's short name, a cluster, a
+ * URL or a host. Avoids the network if possible. Only exact names count. Without a NAME, returns the current context's
+ * server, else the configured one. Throws TkaError with the nearest names if nothing has the name. The hints use
+ * `command`.
  */
 export async function heldTarget(
   context: Context,
@@ -51,7 +51,7 @@ export async function heldTarget(
   throw new NoCluster(`no cluster or context named ${quoted(name)}${meant}`, { hints: ['kubectl tka status'] });
 }
 
-/** Returns the server on the command line, else that of the current context, else the only one there is. */
+/** Returns the server of --server, else that of the current context, else the only one there is. */
 async function unnamedTarget(
   context: Context,
   view: KubeconfigView,
@@ -60,7 +60,7 @@ async function unnamedTarget(
   const isFlag = context.settings.values.get('tailscale.hostname')?.source === '--server';
   const flagged = isFlag ? await configuredServer(context) : undefined;
   if (flagged !== undefined) {
-    // A look at the cache mends its modes, and the doctor changes nothing.
+    // Listing the cache repairs its file modes, but doctor must not change anything.
     const isKnown = () => knownHere(context, view).has(flagged) || isSignedOut(context, flagged);
     return { server: flagged, known: command === 'doctor' || isKnown() };
   }
@@ -68,7 +68,9 @@ async function unnamedTarget(
   return { server: current ?? (await onlyServer(context, view, command)).server, known: true };
 }
 
-/** Returns the server that this machine knows by a name: of a context, of a cluster, or its own short one. */
+/**
+ * Returns the server with this name on this machine: the name of a context or of a cluster, or the server's short name.
+ */
 function localServer(
   context: Context,
   name: string,
@@ -80,7 +82,7 @@ function localServer(
   return ours ?? heldByName(context.remembered.all, name, here) ?? (called.length === 1 ? called[0] : undefined);
 }
 
-/** Returns the clusters to look for a name among; none if there is no list. Throws UsageError for a wrong setting. */
+/** Returns the clusters to search for a name; none if there is no list. Throws UsageError for an invalid setting. */
 async function clustersIfListed(context: Context, name: string, view: KubeconfigView): Promise<readonly Cluster[]> {
   try {
     return (await listClusters(context, view)).clusters;
@@ -100,13 +102,13 @@ export function knownHere({ sessions: { store } }: Context, { ours }: Pick<Kubec
   return new Set([...store.list(), ...store.signedOut.list(), ...ours].map(({ server }) => server));
 }
 
-/** Returns the servers that `--all` means: all that knownHere() has, sorted. Throws UsageError if there is a name, too. */
+/** Returns the servers for `--all`: those of knownHere(), sorted. Throws UsageError if there is a name, too. */
 export function allHeld(context: Context, view: KubeconfigView, name: string | undefined, command: string): string[] {
   if (name !== undefined) throw new UsageError(`${command} takes a name or --all, not both`);
   return [...knownHere(context, view)].sort();
 }
 
-/** Returns the server of a cluster that this machine knows, else the one to use. Throws UnresolvedCluster. */
+/** Returns the cluster's server that this machine knows, else the preferred one. Throws UnresolvedCluster. */
 export function heldOf(cluster: Cluster, here: ReadonlySet<string>): Held {
   const held = cluster.servers.find(({ server }) => server !== null && here.has(server))?.server;
   return { server: held ?? resolved(cluster).server, known: held != null };
@@ -116,7 +118,7 @@ function heldByName(clusters: readonly Cluster[], name: string, here: ReadonlySe
   const called = clusters.filter((cluster) => cluster.name === name);
   const found =
     called.length > 0 ? called : clusters.filter(({ servers }) => servers.some((server) => server.name === name));
-  // The last lists may have one cluster several times.
+  // The last lists can contain one cluster several times.
   const held = new Map(found.map((cluster) => [cluster.apiEndpoint, cluster.servers]));
   const [servers = []] = held.size === 1 ? held.values() : [];
   return servers.find(({ server }) => server !== null && here.has(server))?.server ?? undefined;

@@ -13,10 +13,10 @@ import { onlyServer } from './only-server.ts';
 import { devices, namedServer } from './seeds.ts';
 
 /**
- * Returns the server that a NAME of `login` means: a URL, a cluster (or an unambiguous prefix of its name), a context of
- * ours, or a host. A bare word is a host only if it is a device of the tailnet, or if there is no current list that it
- * could be a mistyped name of. Without a NAME it is the configured server, or the only one that the tailnet has.
- * Throws TkaError or UsageError.
+ * Returns the server that a NAME of `login` means: a URL, a cluster (or an unambiguous prefix of its name), a managed
+ * context, or a host. A bare word is a host only if the tailnet has a device of that name, or if there is no current
+ * list to check for a mistyped cluster name. Without a NAME, returns the configured server, or the only one of the
+ * tailnet. Throws TkaError or UsageError.
  */
 export async function loginTarget(
   context: Context,
@@ -31,7 +31,7 @@ export async function loginTarget(
   const ours = view.ours.find((c) => c.name === name);
   if (ours !== undefined) return { server: ours.server, cluster: undefined, origin: 'known' };
   const isBare = isBareWord(name);
-  // A bare word is more likely a cluster's name than a host's: why it was not found there matters more than what DNS says.
+  // A bare word is more likely the name of a cluster than of a host, so the refusal says more than a DNS error.
   if (failure instanceof Refused && isBare) throw failure;
   if (failure !== undefined)
     context.terminal.log(`cannot look for ${cleanText(name)} among the clusters: ${failure.message}`);
@@ -44,8 +44,8 @@ export async function loginTarget(
 }
 
 /**
- * Looks for a name among the clusters; `failure` says why there is no list. Throws UsageError for several, UnresolvedCluster
- * for one without a server.
+ * Searches the clusters for a name; `failure` says why there is no list. Throws UsageError if several match,
+ * UnresolvedCluster if the match has no server.
  */
 async function listedTarget(
   context: Context,
@@ -55,7 +55,7 @@ async function listedTarget(
   try {
     const list = await listClusters(context, view);
     const cluster = clusterByName(list.clusters, name, view, 'login');
-    // Without a server, a cluster is meant only by its whole name: else a host may be called so.
+    // Require the full name for a cluster without a server, since a prefix could be the name of a host.
     if (cluster === undefined || (cluster.server === null && cluster.name !== name)) return { list };
     return { list, target: targetOf(cluster, contextsByCluster(view, list.clusters)) };
   } catch (error) {
@@ -64,7 +64,7 @@ async function listedTarget(
   }
 }
 
-/** Returns whether a server's host is the name of a device of the tailnet; false if tailscaled cannot be asked. */
+/** Returns whether a server's host name is that of a tailnet device; false if tailscaled cannot be asked. */
 async function isDevice(context: Context, server: string): Promise<boolean> {
   const { hostname } = new URL(server);
   return (await devices(context)).some(({ dnsName }) => dnsName === hostname);

@@ -1,5 +1,5 @@
-// What named the server of a context: the field `namedBy` of its extension, written with the context. A list that names a
-// server is no sign that the user has used it, and only contexts that a list named are pruned.
+// Records who named the server of a context: the field `namedBy` of the context's extension. A server on a list has not
+// necessarily been used by the user, and `sync --prune` only removes contexts whose server a list has named.
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
 import type { Origin } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
@@ -10,8 +10,8 @@ import { configuredServer } from './seeds.ts';
 export const byUser = 'user';
 
 /**
- * Returns the `namedBy` of servers that the list names: the URL of the configured server, whose list it is, else the name of
- * the tailnet, for instance `example.ts.net`. Undefined if neither is known.
+ * Returns the `namedBy` of listed servers: the URL of the configured server, which serves the list, else the name of
+ * the tailnet, for instance `example.ts.net`. Returns undefined if neither is known.
  */
 export async function byList(context: Context): Promise<string | undefined> {
   const configured = await configuredServer(context);
@@ -22,21 +22,22 @@ export async function byList(context: Context): Promise<string | undefined> {
   );
 }
 
-/** Returns the `namedBy` of a server that is signed in to; undefined if neither the user nor a list named it. */
+/** Returns the `namedBy` of a server to sign in to; undefined if neither the user nor a list named it. */
 export async function namedByOf(
   context: Context,
   { server, cluster, origin }: { server: string; cluster: Cluster | undefined; origin: Origin },
 ): Promise<string | undefined> {
-  // The server of a cluster that the user named may have sent us to another one of its servers.
+  // The server that the user named may have redirected us to another server of its cluster.
   const isOwn = cluster === undefined || server === context.settings.seed;
   if (isOwn && (origin === 'named' || origin === 'typed')) return byUser;
   return cluster && byList(context);
 }
 
 /**
- * Returns a test whether an earlier list of the same mesh named the server of a context, so that its absence from this list
- * means something. False for all contexts if this list does not tell when its members were seen: gossip may be off for the
- * moment. False, too, if nothing connects it with the earlier list: another mesh has taken the place of the first.
+ * Returns a test whether an earlier list of the same mesh named the server of a context. Only then does its absence
+ * from this list mean something. The test is false for all contexts if this list does not say when its members were
+ * seen, as gossip may be off for the moment. It is also false if nothing connects this list with the earlier one, as it
+ * may come from another mesh.
  */
 export function listedBefore(
   list: string | undefined,

@@ -11,8 +11,9 @@ import { findSeeds } from './seeds.ts';
 import { trustOf } from './trust.ts';
 
 /**
- * Returns the configured server, or the tailnet's only cluster, or without either the only one that contexts and the last
- * list know. Of several, the user chooses on a terminal. Throws UsageError without a terminal, TkaError if there is none.
+ * Returns the configured server, else the tailnet's only cluster, else the only cluster in the contexts and the last
+ * list. If there are several, the user chooses one on a terminal. Throws UsageError without a terminal, TkaError if
+ * there is none.
  */
 export async function onlyServer(context: Context, view: KubeconfigView, command: string): Promise<ClusterTarget> {
   const seeds = await findSeeds(context).catch((error: unknown) => {
@@ -22,7 +23,7 @@ export async function onlyServer(context: Context, view: KubeconfigView, command
   const noSeeds = seeds instanceof TkaError ? seeds : undefined;
   const all = seeds instanceof TkaError ? [] : seeds.all;
   const [configured] = seeds instanceof TkaError || !seeds.named ? [] : seeds.servers;
-  // Other commands are about this server, whatever else its cluster has.
+  // Other commands act on this server only, not on its cluster.
   if (configured !== undefined && command !== 'login') return namedTarget(configured);
   const { clusters } = await listClusters(context, view).catch((error: unknown) => {
     if (noSeeds !== undefined || !(error instanceof TkaError)) throw error;
@@ -32,7 +33,7 @@ export async function onlyServer(context: Context, view: KubeconfigView, command
   const contexts = contextsByCluster(view, clusters);
   if (configured !== undefined) return configuredTarget(context, configured, clusters, contexts);
   const listed = await usableTargets(clusters, contexts, trustOf(context, view));
-  // A seed that is not online counts: the other of two would be a guess.
+  // Offline seeds count, too: with two seeds, choosing the one that is online would be a guess.
   const targets = [...listed, ...(await unlistedTargets(context, all, clusters))];
   const [only] = targets;
   if (only === undefined) throw noSeeds ?? new TkaError('no cluster can be used', { hints: ['kubectl tka clusters'] });
@@ -45,7 +46,7 @@ export async function onlyServer(context: Context, view: KubeconfigView, command
   });
 }
 
-/** Lets the user choose a cluster; undefined without a terminal. */
+/** Lets the user choose a cluster; returns undefined without a terminal. */
 async function pickOne(
   context: Context,
   view: KubeconfigView,
@@ -66,7 +67,7 @@ function nameOf({ settings }: Context, { server, cluster }: ClusterTarget): stri
   return cluster?.name ?? shortName(server, settings.tailnet);
 }
 
-/** Returns what to type for each of the first 20: its name, or its server's URL if several have that name. */
+/** Returns the names to type for the first 20 targets; the server's URL if several targets have the same name. */
 function typedNames(context: Context, targets: readonly ClusterTarget[]): string[] {
   const alike = Map.groupBy(targets, (target) => nameOf(context, target));
   return targets.slice(0, 20).map((target) => {
@@ -75,7 +76,7 @@ function typedNames(context: Context, targets: readonly ClusterTarget[]): string
   });
 }
 
-/** Returns the servers that no cluster has. */
+/** Returns the servers that belong to no listed cluster. */
 async function unlistedTargets(
   context: Context,
   servers: readonly string[],
@@ -89,7 +90,7 @@ async function unlistedTargets(
   return unlisted;
 }
 
-/** Returns the configured server with its cluster; if it is away, another of that cluster's servers. */
+/** Returns the configured server with its cluster. If the server is away, returns another server of that cluster. */
 async function configuredTarget(
   context: Context,
   server: string,
@@ -98,7 +99,7 @@ async function configuredTarget(
 ): Promise<ClusterTarget> {
   const { settings } = context;
   const own = await listedServer(context, server, clusters);
-  // A cluster may be called otherwise than its servers.
+  // The name of a cluster can differ from those of its servers.
   const cluster = own?.cluster ?? clusters.find(({ name }) => server === settings.serverNamed(name));
   if (cluster === undefined) return namedTarget(server);
   const ours = contexts.get(cluster)?.[0];
@@ -111,7 +112,7 @@ async function configuredTarget(
   return { server, cluster, ours, origin: 'named' };
 }
 
-/** Clusters that may be signed in to and are still listed, each once. */
+/** Returns the clusters that are still listed and that the user may sign in to, each server once. */
 async function usableTargets(
   clusters: readonly Cluster[],
   contexts: ContextsByCluster,

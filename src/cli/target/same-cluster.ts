@@ -2,31 +2,31 @@ import { knownClusters } from '../../discovery/siblings.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import type { Context } from '../context/context.ts';
 
-/** A TKA server that this machine has something of: a session, a context, or that it is signed out. */
+/** A TKA server that this machine has data about: a session, a context or a signed-out mark. */
 interface HeldServer {
   readonly server: string;
-  /** Canonical URL of its API server; undefined where that is not known. */
+  /** Canonical URL of its API server; undefined if unknown. */
   readonly apiServer: string | undefined;
-  /** The name of its cluster, where that is known. */
+  /** The name of its cluster, if known. */
   readonly cluster: string | undefined;
-  /** Where its sign-ins are kept, where that is known. */
+  /** The ID of the store that holds its sign-ins, if known. Servers with the same store share their sign-ins. */
   readonly store: string | undefined;
 }
 
-/** The servers of a cluster that a logout is about. */
+/** The servers of a cluster, as a logout treats them. */
 export interface SignOutGroup {
-  /** One of each sign-in store: they are told. The first is the one that was named. */
+  /** One server per sign-in store: the logout calls these. The first is the server that the user named. */
   readonly told: readonly string[];
-  /** The others that this machine has something of. */
+  /** Other servers that this machine has data about. */
   readonly held: readonly string[];
-  /** Those that it only knows of. */
+  /** Other servers of the cluster that this machine only knows of. */
   readonly known: readonly string[];
 }
 
 /**
- * Groups servers by their clusters, in the order given, each with all that this machine knows of: what it is signed out
- * of is a cluster. Servers are of one cluster if they have the same API server and state no different names; what a list or a
- * context says of a server never counts against what this machine has from the server itself.
+ * Groups servers by cluster, in the given order, and adds the other known servers of each cluster, because a logout
+ * applies to a whole cluster. Servers belong to one cluster if they have the same API server and do not state different
+ * cluster names. Data from the server itself takes precedence over what a list or a context says about it.
  */
 export function signOutGroups(context: Context, view: KubeconfigView, servers: readonly string[]): SignOutGroup[] {
   const held = heldServers(context, view);
@@ -61,7 +61,7 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
     const told = [server];
     for (const other of others) {
       const isOwn = other.store === undefined || !stores.has(other.store);
-      // Without a session there is nothing that it could have to end.
+      // Without a session here there is nothing to revoke on that server.
       if (isOwn && context.sessions.store.read(other.server) !== undefined) told.push(other.server);
       if (other.store !== undefined) stores.add(other.store);
     }
@@ -72,12 +72,14 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
   return groups;
 }
 
-/** A list may say of thousands of servers that they are of one cluster. */
+/** Limits an untrusted list, which can claim thousands of servers for one cluster. */
 const mostKnown = 16;
 
 const keyOf = ({ apiServer, cluster }: Pick<HeldServer, 'apiServer' | 'cluster'>): string => `${apiServer} ${cluster}`;
 
-/** After a login: no server of its cluster is signed out of any more. Throws TkaError where that cannot be kept. */
+/**
+ * Removes the signed-out marks of all servers of a cluster after a login. Throws TkaError if a mark cannot be removed.
+ */
 export function liftSignedOut(context: Context, view: KubeconfigView, server: string): void {
   const { store } = context.sessions;
   for (const { told, held, known } of signOutGroups(context, view, [server]))

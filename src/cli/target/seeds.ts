@@ -4,12 +4,12 @@ import { type Peer, TailscaleError } from '../../tailscale/localapi.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 
-/** Peers that carry the tag of TKA servers, or why tailscaled could not be asked for them. */
+/** Returns the peers with the tag of TKA servers, or why tailscaled could not be asked. */
 export function taggedPeers(context: Context): ReturnType<typeof taggedAmong> {
   return taggedAmong(context.tailnet, context.settings.tag, context.terminal.log);
 }
 
-/** The devices of the tailnet; none if tailscaled cannot be asked. */
+/** Returns the devices of the tailnet; none if tailscaled cannot be asked. */
 export function devices(context: Context): Promise<readonly Peer[]> {
   return context.tailnet().then(
     (status) => status.peers,
@@ -17,19 +17,19 @@ export function devices(context: Context): Promise<readonly Peer[]> {
   );
 }
 
-/** Where discovery begins. */
+/** The servers where discovery starts. */
 export interface Seeds {
   /** Canonical URLs; the first is asked first. */
   readonly servers: readonly string[];
-  /** The same, and those that are not online. */
+  /** The same, including servers that are offline. */
   readonly all: readonly string[];
-  /** True where a person, a flag or the configuration names the server. */
+  /** True if the user, a flag or the configuration names the server. */
   readonly named: boolean;
 }
 
 /**
- * The servers where discovery begins: the configured one, else the tailnet's peers with the right tag, which is the only
- * proof there is: anybody may call a laptop `tka`. Throws TkaError where there are none, with what to type.
+ * Returns the servers where discovery starts: the configured one, else the peers with the right tag. The tag is the
+ * only proof, because anybody can call a laptop `tka`. Throws TkaError with hints if there are none.
  */
 export async function findSeeds(context: Context): Promise<Seeds> {
   const configured = await configuredServer(context);
@@ -52,7 +52,7 @@ export async function findSeeds(context: Context): Promise<Seeds> {
     {
       hints: [
         ...alike.map((peer) => {
-          // That of another tailnet, shared with this one, keeps its whole name.
+          // A device shared from another tailnet keeps its full name.
           const name = peer.dnsName === `${peer.hostName}.${status.suffix}` ? peer.hostName : peer.dnsName;
           return `if you trust ${peer.dnsName}: kubectl tka config tailscale.hostname ${name}`;
         }),
@@ -63,19 +63,22 @@ export async function findSeeds(context: Context): Promise<Seeds> {
   );
 }
 
-/** The configured server's canonical URL; undefined where none is. A bare name gets the tailnet's suffix. */
+/**
+ * Returns the configured server's canonical URL; undefined if none is configured. Completes a bare name with the
+ * tailnet's suffix.
+ */
 export async function configuredServer(context: Context): Promise<string | undefined> {
   await learnTailnet(context, undefined);
   return context.settings.seed;
 }
 
-/** The canonical URL of a server that a person names. Throws UsageError for what is none. */
+/** Returns the canonical URL of a server that the user named. Throws UsageError if the name is invalid. */
 export async function namedServer(context: Context, name: string): Promise<string> {
   await learnTailnet(context, name);
   return context.settings.serverNamed(name);
 }
 
-/** Settings for whose sake it was said already that tailscaled cannot be asked. */
+/** Settings whose user was already warned that tailscaled cannot be asked. */
 const told = new WeakSet<Settings>();
 
 async function learnTailnet(context: Context, name: string | undefined): Promise<void> {
@@ -89,7 +92,7 @@ async function learnTailnet(context: Context, name: string | undefined): Promise
     const { log, warn, hint } = context.terminal;
     if (told.has(settings)) return;
     told.add(settings);
-    // Without Tailscale on this machine, the name may be one that the resolver knows all the same.
+    // Without Tailscale on this machine, the system's resolver may still know the name.
     if (error.problem === 'absent') return log(`no tailnet to complete a name with: ${error.message}`);
     warn(`cannot complete the name with the tailnet's suffix: ${error.message}`);
     for (const line of error.hints) hint(line);

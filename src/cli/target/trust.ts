@@ -6,7 +6,7 @@ import type { Context } from '../context/context.ts';
 import { byUser } from './named-by.ts';
 import { taggedPeers } from './seeds.ts';
 
-/** Judges servers with what this machine knows: tailscaled, the configuration, sessions and contexts. */
+/** Returns the trust policy of this machine, based on tailscaled, the configuration, sessions and contexts. */
 export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): TrustPolicy {
   const { settings, sessions, accepted } = context;
   const { store } = sessions;
@@ -20,15 +20,15 @@ export function trustOf(context: Context, view: Pick<KubeconfigView, 'ours'>): T
     used: (server) =>
       namedByUser.has(server) ||
       store.read(server) !== undefined ||
-      // Version 0.1.0 left such a mark, without a name, for any server that `logout` was called with.
+      // Version 0.1.0 wrote a signed-out mark without a username for any server that `logout` was called with.
       (store.signedOut.read(server)?.username ?? null) !== null,
     namedAs: (server) => (server !== settings.seed ? undefined : isTyped ? 'typed' : 'known'),
   });
 }
 
 /**
- * Confirms a cluster with what this machine knows of its servers; see confirmCluster(). A client for a sign-in goes on at
- * another server of the cluster if one is away, so another server may confirm the cluster then.
+ * Confirms a cluster with what this machine knows about its servers; see confirmCluster(). If a server is away, a
+ * sign-in client fails over to another server of the cluster, and then that server may confirm the cluster.
  */
 export function confirmed(
   context: Context,
