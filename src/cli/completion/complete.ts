@@ -1,13 +1,13 @@
-// What a TAB asks for: `kubectl-tka __complete WORD... CURRENT`. Its answer is cobra's, which kubectl hands on to the
-// shell: a candidate a line, perhaps a tab and a description, and last `:` and a number (cobra, shell_completions.md).
-// Only what is on this disk is looked at: no network, no lock, no settings.
+// Answers a TAB: `kubectl-tka __complete WORD... CURRENT`. The answer has cobra's format, and kubectl passes it on to
+// the shell: one candidate per line, with an optional tab and description, then a last line of `:` and a number (cobra,
+// shell_completions.md). Reads only local files: no network, no locks, no settings.
 import { type Argument, type Command, Help, type Option } from 'commander';
 import { environmentName, type SettingKey, settingKeys } from '../../settings/keys.ts';
 import { openTerminal } from '../../terminal/output.ts';
 import { takesHeld, takesRest } from '../help.ts';
 import { type Completion, Known } from './known.ts';
 
-// cobra's ShellCompDirective.
+// Bits of cobra's ShellCompDirective.
 const noSpace = 2;
 const noFiles = 4;
 
@@ -19,26 +19,26 @@ interface Answer {
 const nothing: Answer = { candidates: [], directive: noFiles };
 const files: Answer = { candidates: [], directive: 0 };
 
-// A shell may put a candidate on its command line as it is, and bash takes a list without descriptions for text to
-// expand. So nothing goes out that any shell would evaluate, take apart, or take for a flag; quoting is another one's in
-// each of them, and kubectl does not say which one asks.
+// A shell may insert a candidate without quoting it, and bash expands a list without descriptions. So skip candidates
+// that any shell would evaluate, split, or take as a flag. Quoting is not possible: it differs between shells, and
+// kubectl does not say which one asks.
 const plain = /^[\p{L}\p{N}_./][\p{L}\p{N}_.:@/+-]*$/u;
-// Most names are of these, for which an expression takes a tenth of the time.
+// Most names are ASCII, and this expression takes a tenth of the time.
 const ascii = /^[A-Za-z0-9_./][A-Za-z0-9_.:@/+-]*$/;
 
-/** What a command line means as far as it goes. */
+/** A parsed command line, up to the current word. */
 interface Line {
   readonly command: Command;
-  /** Arguments of the command, the current word apart. */
+  /** Arguments of the command, without the current word. */
   readonly args: readonly string[];
   readonly flags: ReadonlyMap<Option, string>;
-  /** The flag whose value is the current word. */
+  /** The flag that expects the current word as its value. */
   readonly pending: Option | undefined;
-  /** After `--`. */
+  /** True after `--`. */
   readonly ended: boolean;
 }
 
-/** Prints the candidates for the last of the words. Never throws; TKA_DEBUG=1 tells on stderr what went wrong. */
+/** Prints the candidates for the last word. Never throws; with TKA_DEBUG=1, it logs errors to stderr. */
 export async function complete(program: Command, words: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const terminal = openTerminal({ debug: /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? ''), quiet: true });
   let answer = nothing;
@@ -72,15 +72,16 @@ async function answerTo(program: Command, words: readonly string[], env: NodeJS.
   return begun(await argumentsFor(program, line, current, known), current);
 }
 
-/** Those candidates that begin with what is typed. */
+/** Returns the candidates that start with the typed text. */
 function begun(answer: Answer, typed: string): Answer {
   return { ...answer, candidates: answer.candidates.filter(([text]) => text.startsWith(typed)) };
 }
 
 /**
- * The values for `--flag=value`, as the shells' scripts want them: without the flag. Where the value has a = of its own,
- * kubectl's script for bash wants all that follows the first one, those for zsh and fish what follows the last: both
- * forms go out where what is typed tells each shell which one is meant, else that of which none makes nonsense.
+ * Returns values for `--flag=value` without the flag, as the completion scripts of kubectl expect them. If the value
+ * itself contains =, the scripts differ: bash expects the text after the first =, zsh and fish the text after the last
+ * one. Returns both forms if the typed text lets each shell pick its own, else the short form, which works acceptably
+ * in all of them.
  */
 function withoutFlag(answer: Answer, typed: string): Answer {
   const last = typed.lastIndexOf('=') + 1;
@@ -95,14 +96,14 @@ function withoutFlag(answer: Answer, typed: string): Answer {
 
 const takesValue = (option: Option): boolean => option.required || option.optional;
 
-/** The options of a command, its own first, and those of every command. */
+/** Returns the options of a command: its own first, then the common ones. */
 function optionsOf(program: Command, command: Command): Option[] {
   const own = command === program ? [] : command.options;
   const common = program.options.filter(({ long }) => !own.some((option) => option.long === long));
   return [...own, ...common].filter((option) => !option.hidden);
 }
 
-/** Reads the words before the current one; undefined where they name no command of ours. */
+/** Parses the words before the current one; returns undefined if they do not start with a command. */
 function read(program: Command, words: readonly string[]): Line | undefined {
   let command = program;
   let pending: Option | undefined;
@@ -143,14 +144,15 @@ function read(program: Command, words: readonly string[]): Line | undefined {
   return { command, args, flags, pending, ended };
 }
 
-/** The flags that are not given yet: short ones too where no more than a dash is typed. */
+/** Returns the flags that are not given yet. Includes short flags only if just a dash is typed. */
 function flagsFor(program: Command, line: Line, typed: string): Completion[] {
   const given = new Set([...line.flags.keys()].map(({ long }) => long));
   const free = optionsOf(program, line.command).filter(({ long }) => !given.has(long));
   const rows = free.flatMap(({ short, long, description }): Completion[] =>
     [typed === '-' ? short : undefined, long].flatMap((name) => (name === undefined ? [] : [[name, description]])),
   );
-  // kubectl up to 1.30 adds these itself: with two descriptions, bash would put what they share on the command line.
+  // kubectl up to 1.30 adds these itself. With two descriptions, bash would insert their common prefix into the command
+  // line.
   return [...rows, ...(typed === '-' ? [['-h', ''] as const] : []), ['--help', '']];
 }
 
@@ -214,7 +216,7 @@ async function valuesOf(option: Option, typed: string, known: Known): Promise<An
   }
 }
 
-// `a=b,c!=d,e`: the last requirement is completed, what stands before it stays.
+// Completes the last requirement of `a=b,c!=d,e` and keeps the text before it.
 async function selectorsFor(typed: string, known: Known): Promise<Answer> {
   const before = typed.slice(0, typed.lastIndexOf(',') + 1);
   const last = typed.slice(before.length);
@@ -223,7 +225,7 @@ async function selectorsFor(typed: string, known: Known): Promise<Answer> {
     return { candidates: await equations(`${before}${key}${operator}`, key, known), directive: noFiles };
   const keys = (await known.labelKeys()).filter(([name]) => name.startsWith(last));
   const [only] = keys;
-  // A single key would be put in with a space after it, or, through kubectl, with an error of its script for fish.
+  // A shell would insert a single key with a space after it, and kubectl's script for fish would fail.
   if (only !== undefined && keys.length === 1) {
     const rows = await equations(`${before}${only[0]}=`, only[0], known);
     return { candidates: rows.length > 0 ? rows : [[`${before}${only[0]}`, '']], directive: noFiles };
@@ -238,7 +240,7 @@ async function equations(start: string, key: string, known: Known): Promise<Comp
   return (await known.labelValues(key)).map(([value, about]) => [`${start}${value}`, about]);
 }
 
-/** Each text once, without those that are none for a shell. */
+/** Returns each candidate once, without those that are unsafe in a shell. */
 function safe(rows: readonly Completion[]): Completion[] {
   const seen = new Map<string, string>();
   for (const [text, about] of rows)

@@ -8,38 +8,40 @@ import { homeFolder } from '../../settings/paths.ts';
 /** A word that completes the line, and its description. */
 export type Completion = readonly [text: string, description: string];
 
-/** What this machine remembers of clusters, each part read when it is first asked for. */
+/** Reads what this machine remembers of clusters. Loads each part on first use. */
 export class Known {
   readonly #env: NodeJS.ProcessEnv;
   readonly #kubeconfig: string | undefined;
   #lines: Promise<readonly string[]> | undefined;
 
-  /** `kubeconfig` is the file that --kubeconfig names. */
+  /** `kubeconfig` is the value of --kubeconfig. */
   constructor(env: NodeJS.ProcessEnv, kubeconfig: string | undefined) {
     this.#env = env;
     this.#kubeconfig = kubeconfig;
   }
 
-  /** Clusters as lines of nameLine(): there may be ten thousand, of which few begin with what is typed. */
+  /**
+   * Returns clusters as lines of nameLine(), unparsed: there can be ten thousand, and few start with the typed text.
+   */
   #all(): Promise<readonly string[]> {
     this.#lines ??= readLines(new ListMemory(stateFolder(this.#env, homeFolder(this.#env))));
     return this.#lines;
   }
 
-  /** Clusters, and managed contexts of other names, whose names begin with what is typed. */
+  /** Returns clusters, and managed contexts with other names, that start with the typed text. */
   async names(typed: string): Promise<Completion[]> {
     const lines = await this.#all();
     return [...lines.filter((line) => line.startsWith(typed)).map(row), ...this.contexts()];
   }
 
-  /** Contexts of ours. */
+  /** Returns the managed contexts. */
   contexts(): Completion[] {
     const env = this.#env;
     const named = { env, home: kubectlHome(env), cwd: process.cwd(), explicit: this.#kubeconfig };
     return glanceContexts(kubeconfigFiles(named)).map((name) => [name, 'context']);
   }
 
-  /** What can be logged out of: contexts of ours, and clusters with a token on this machine. */
+  /** Returns what the user can log out of: managed contexts, and clusters with a token on this machine. */
   async held(): Promise<Completion[]> {
     const folder = cacheFolder(this.#env);
     const entries = new Set(folder !== undefined && fs.existsSync(folder) ? fs.readdirSync(folder) : []);
@@ -48,12 +50,12 @@ export class Known {
     return [...lines.filter(signedIn).map(row), ...this.contexts()];
   }
 
-  /** TKA servers. */
+  /** Returns the URLs of TKA servers. */
   async servers(): Promise<Completion[]> {
     return (await this.#all()).flatMap((line) => serversOf(line).map((server): Completion => [server, nameOf(line)]));
   }
 
-  /** Keys of labels, with some of their values. */
+  /** Returns the keys of labels, with some of their values as descriptions. */
   async labelKeys(): Promise<Completion[]> {
     const values = new Map<string, Set<string>>();
     for (const [key, value] of await this.#labels()) {
@@ -66,7 +68,7 @@ export class Known {
     });
   }
 
-  /** Values that clusters have for a label. */
+  /** Returns the values that clusters have for a label. */
   async labelValues(key: string): Promise<Completion[]> {
     const counts = new Map<string, number>();
     for (const [name, value] of await this.#labels()) {
@@ -92,7 +94,7 @@ async function readLines(memory: ListMemory): Promise<readonly string[]> {
     const names = memory.names(server);
     const list = names === undefined ? memory.read(server) : undefined;
     if (names !== undefined) lists.push(names);
-    // Version 0.1.0 kept no names apart.
+    // Version 0.1.0 did not store names in a file of their own.
     if (list !== undefined) {
       const { rememberedClusters } = await import('../../discovery/remembered.ts');
       lists.push(rememberedClusters(list).map(nameLine));
@@ -109,7 +111,7 @@ function filled(parts: readonly string[] = []): string[] {
   return parts.filter((part) => part !== '');
 }
 
-// Without arrays: of ten thousand lines, making them takes longer than all else.
+// Avoids arrays: for ten thousand lines, creating them takes longer than everything else.
 function row(line: string): Completion {
   const start = line.indexOf('\t', line.indexOf('\t') + 1) + 1;
   let end = start - 1;

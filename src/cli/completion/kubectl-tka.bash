@@ -5,7 +5,7 @@ _kubectl_tka() {
   local IFS=$' \t\n' program=kubectl-tka
   case $1 in */*) program=${1/#\~/$HOME} ;; esac
 
-  # bash takes words apart at = and :, so they are put together again as they stand on the line.
+  # bash splits words at = and :, so join them again as they stand on the line.
   local line=${COMP_LINE:0:COMP_POINT} last=-1 i gap word
   local -a words
   for ((i = 0; i <= COMP_CWORD; i++)); do
@@ -17,11 +17,11 @@ _kubectl_tka() {
     if [[ $last -lt 0 || -n $gap ]]; then last=$((last + 1)); fi
     words[last]=${words[last]-}$word
   done
-  # What readline will replace: the part after the last = or :.
+  # The part that readline replaces: the text after the last = or :.
   local replaced=$word
   case $word in [=:]*) replaced='' ;; esac
 
-  # Nothing that was typed is evaluated: quotes and backslashes go, and the rest is taken as it stands.
+  # Never evaluate what the user typed: remove quotes and backslashes, and take the rest literally.
   local current=${words[last]//[\'\"\\]/} directive=0
   local -a before values texts
   for ((i = 1; i < last; i++)); do before[i]=${words[i]//[\'\"\\]/}; done
@@ -41,7 +41,7 @@ _kubectl_tka() {
   for ((i = 0; i < count; i++)); do
     word=${values[i]}
     case $word in "$current"*) ;; *) continue ;; esac
-    # Only a list that is shown, and goes nowhere near the command line, has descriptions.
+    # Add descriptions only to a list that is shown; they must never reach the command line.
     if [[ ${COMP_TYPE-} == 63 && ${texts[i]} == *$'\t'* ]]; then word="$word  (${texts[i]#*$'\t'})"; fi
     COMPREPLY[${#COMPREPLY[@]}]=${word#"$kept"}
   done

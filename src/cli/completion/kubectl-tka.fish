@@ -11,7 +11,7 @@ function __kubectl_tka_complete
     set -e words[1]
     set -l lines (command $program __complete $words (string unescape -- $current; or echo -- $current) 2>/dev/null)
     test (count $lines) -gt 0; or return
-    # Of --flag=value only the value is completed, but fish wants the whole word.
+    # Only the value of --flag=value is completed, but fish expects the whole word.
     set -l prefix (string match -r -- '^-.*=' $current; or echo)
     set -l directive (string sub -s 2 -- $lines[-1])
     set -e lines[-1]

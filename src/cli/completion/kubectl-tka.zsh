@@ -10,14 +10,14 @@ _kubectl_tka() {
     if [[ $line == :* ]]; then
       directive=${line#:}
     elif [[ -n $line ]]; then
-      # _describe parts text and description at the first colon that has no backslash.
+      # _describe splits text and description at the first colon without a backslash.
       escaped=${${line%%$'\t'*}//:/\\:}
       [[ $line == *$'\t'* ]] && escaped+=:${line#*$'\t'}
       rows+=$escaped
     fi
   done
   (( directive & 2 )) && space=(-S '')
-  # Of --flag=value only the value is completed.
+  # Complete only the value of --flag=value.
   [[ $PREFIX == -*=* ]] && compset -P '-*='
   if (( $#rows )); then
     _describe -V 'kubectl-tka' rows "${space[@]}"

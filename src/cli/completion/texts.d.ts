@@ -1,4 +1,4 @@
-// Put in as texts by the build.
+// The build embeds these files as text.
 declare module '*.sh' {
   const text: string;
   export default text;
