@@ -12,19 +12,19 @@ import { listClusters } from '../target/clusters.ts';
 const tailnetAge = 30_000;
 const diskAge = 60_000;
 
-/** A list as it was last known. */
+/** The last known list. */
 export interface Feed {
   readonly clusters: readonly Cluster[];
   readonly view: KubeconfigView;
-  /** Whether the list is that of the last good answer, and nobody answers now. */
+  /** True if the list is from an earlier answer, because no server answers now. */
   readonly stale: boolean;
-  /** What discovery has to say, and why there is no good answer. */
+  /** Messages from discovery, and why there is no current answer. */
   readonly remarks: readonly string[];
 }
 
 /**
- * Asks for the clusters again and again, and hands each outcome to `show`: at most one each `interval` milliseconds, one
- * after the other. Ends when `show` returns false. Throws TkaError where there is no list to begin with.
+ * Polls the clusters and passes each result to `show`, one after the other, at most one per `interval` milliseconds.
+ * Ends when `show` returns false. Throws TkaError if the first poll finds no list.
  */
 export async function feedClusters(
   context: Context,
@@ -51,7 +51,10 @@ export async function feedClusters(
   }
 }
 
-/** A context for hours: what discovery says is kept apart, and the tailnet is asked again when its answer is old. */
+/**
+ * Returns a context that works for hours: it collects messages from discovery separately, and asks tailscaled again
+ * after 30 s.
+ */
 function lastingContext(context: Context, memory: ListMemory, remarks: string[]): Context {
   const { env, settings, terminal } = context;
   const say = (prefix: string) => (line: string) => {
@@ -63,7 +66,7 @@ function lastingContext(context: Context, memory: ListMemory, remarks: string[])
     if (status === undefined || performance.now() - askedAt > tailnetAge) {
       askedAt = performance.now();
       status = askTailnet(env, terminal);
-      // A tailscaled that was down may be up the next time.
+      // Ask again next time: tailscaled may be up by then.
       status.catch(() => {
         askedAt = Number.NEGATIVE_INFINITY;
       });
@@ -87,7 +90,7 @@ function lastingContext(context: Context, memory: ListMemory, remarks: string[])
   };
 }
 
-/** Keeps lists in this process, and on the disk once a minute or where something has changed. */
+/** Keeps lists in memory. Writes them to disk only once a minute, or after a change. */
 class HeldMemory extends ListMemory {
   readonly #held = new Map<string, { list: RememberedList; key: string; at: number }>();
 

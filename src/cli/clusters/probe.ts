@@ -1,4 +1,4 @@
-// What a TKA server is like right now: two questions over one connection, neither of which creates anything.
+// Probes the current state of a TKA server: two requests over one connection, neither of which creates anything.
 
 import { TLSSocket } from 'node:tls';
 import type { Cluster, ClusterState } from '../../discovery/clusters.ts';
@@ -15,15 +15,15 @@ import type { Context } from '../context/context.ts';
 /** The certificate of a server that speaks https. */
 export interface TlsState {
   readonly valid: boolean;
-  /** RFC 3339; null where it is not valid. */
+  /** RFC 3339; null if it is not valid or the end is unknown. */
   readonly validUntil: string | null;
   /** Whole days. */
   readonly daysLeft: number | null;
-  /** What is wrong with it. */
+  /** Why it is invalid. */
   readonly problem: string | null;
 }
 
-/** The user's sign-in as the server states it. */
+/** The user's sign-in as the server reports it. */
 export interface SignInState {
   /** `pending`: not provisioned yet; `refused`: no grant. */
   readonly state: 'active' | 'pending' | 'signed-out' | 'refused';
@@ -33,11 +33,11 @@ export interface SignInState {
   readonly until: string | null;
 }
 
-/** What `clusters --probe` shows of a cluster; null stands for unknown. */
+/** What `clusters --probe` shows of a cluster; null means unknown. */
 export interface Probe {
-  /** Whether there was an HTTP answer; null if no server was asked. */
+  /** True if there was an HTTP answer; null if no server was asked. */
   readonly reachable: boolean | null;
-  /** Of one /cluster-info exchange on an open connection. */
+  /** Duration of one /cluster-info request on an open connection, in milliseconds. */
   readonly latencyMs: number | null;
   /** null for plain http. */
   readonly tls: TlsState | null;
@@ -47,54 +47,57 @@ export interface Probe {
   readonly error: string | null;
 }
 
-/** A probe with its error in a few words; null if there is none, or another column shows it. */
+/** A probe with a short form of its error; null if there is no error, or another column shows it. */
 export interface Probed {
   readonly probe: Probe;
   readonly brief: string | null;
 }
 
-/** What a server answered, without regard to the cluster that lists it. */
+/** The answer of a server, independent of the cluster that lists it. */
 export interface ServerProbe extends Probed {
-  /** The API endpoint that it speaks for. */
+  /** The API endpoint that the server states. */
   readonly apiServer: string | null;
 }
 
-/** A client for one server that says when its connection was opened. */
+/** A client for one server that reports when its connection was opened. */
 export interface ConnectionProbe {
   readonly client: TkaClient;
-  /** When its last connection was opened, by performance.now(), and until when the certificate is valid. */
+  /** Returns when its last connection was opened (performance.now()), and until when the certificate is valid. */
   readonly opened: () => { readonly at: number; readonly validUntil: number | undefined } | undefined;
 }
 
 /** A server to probe. */
 export interface ProbeTarget {
   readonly server: string;
-  /** The API endpoints of the clusters that it is thought to be of. */
+  /** The API endpoints of the clusters that list it. */
   readonly endpoints: ReadonlySet<string>;
-  /** Milliseconds for its answer. */
+  /** Timeout for its answer, in milliseconds. */
   readonly patience: number;
 }
 
-/** How many servers are asked at once. */
+/** Maximum number of concurrent probes. */
 const probesAtOnce = 16;
 const patience = { listed: 5000, gone: 2000 };
-/** The least time for the second question, in milliseconds. */
+/** Minimum timeout of the second request, in milliseconds. */
 const leastTime = 1000;
 const gone: ReadonlySet<ClusterState> = new Set(['dead', 'suspected', 'missing']);
 const dayMs = 86_400_000;
-/** Milliseconds to open a connection. */
+/** Timeout for opening a connection, in milliseconds. */
 const connectTimeout = 2000;
-/** Milliseconds for all probes of a list: 16 at a time, that is enough for 480 servers of which none can be reached. */
+/**
+ * Limit for all probes of a list, in milliseconds. At 16 at a time, it is enough for 480 servers that cannot be
+ * reached.
+ */
 export const probeBudget = 60_000;
 const nothing: Probe = { reachable: null, latencyMs: null, tls: null, version: null, signIn: null, error: null };
 
-/** Returns the servers to ask about a cluster: its own first, then the others that may be used. */
+/** Returns the servers to ask about a cluster: the preferred one first, then the others that may be used. */
 export function serversToProbe({ server: own, servers }: Cluster): string[] {
   if (own === null) return [];
   return [own, ...servers.flatMap(({ server, reason }) => (server === own || reason !== null ? [] : (server ?? [])))];
 }
 
-/** Returns the servers of clusters, each once, in the order of the list. */
+/** Returns the servers of clusters, each once, in list order. */
 export function probeTargets(clusters: readonly Cluster[]): ProbeTarget[] {
   const targets = new Map<string, { server: string; endpoints: Set<string>; patience: number }>();
   for (const cluster of clusters) {
@@ -110,7 +113,10 @@ export function probeTargets(clusters: readonly Cluster[]): ProbeTarget[] {
   return [...targets.values()];
 }
 
-/** Asks a server for its cluster, and if that is as listed, for the user's sign-in. Errors are part of the result. */
+/**
+ * Asks a server for its cluster and, if the cluster is the listed one, for the user's sign-in. Returns errors as part
+ * of the result.
+ */
 async function probeServer(target: ProbeTarget, open: (server: string) => ConnectionProbe): Promise<ServerProbe> {
   const { server } = target;
   const connection = open(server);
@@ -179,7 +185,7 @@ function unreachable(server: string, error: unknown): ServerProbe {
   const prefix = `cannot reach ${server}: `;
   const words = message.startsWith(prefix) ? message.slice(prefix.length) : message;
   const isTls = server.startsWith('https:') && /CERT|SSL|TLS|SELF_SIGNED|VERIFY/.test(systemCode(error) ?? '');
-  // After a semicolon Node advises an option that kubectl's users cannot set.
+  // After a semicolon, Node recommends an option that kubectl's users cannot set.
   const problem = words.replace(/^TLS handshake failed: /, '').replace(/; .*/, '');
   const tls = isTls ? { valid: false, validUntil: null, daysLeft: null, problem } : null;
   return {
@@ -209,14 +215,14 @@ function rfc3339(time: number): string | null {
   return Number.isNaN(date.getTime()) ? null : date.toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
-// The `Server` header is often a proxy's: only one that names TKA counts.
+// The `Server` header often comes from a proxy, so use it only if it names TKA.
 function ownVersion({ headers }: RawAnswer): string | null {
   const own = headers['tka-version'] ?? headers['x-tka-version'];
   const named = /^tka(?:-server)?\/(\S+)/i.exec(headers.server ?? '')?.[1];
   return cleanText(own ?? named ?? '', 64) || null;
 }
 
-/** Returns the probe of a cluster: of its first server that answers as it should, else of its own server. */
+/** Returns the probe of a cluster: that of the first server with a good answer, else that of the preferred server. */
 export function probeOf(cluster: Cluster, found: ReadonlyMap<string, ServerProbe>): Probed {
   if (cluster.server === null) {
     return { probe: { ...nothing, error: cluster.reason ?? 'unknown TKA server' }, brief: null };
@@ -240,13 +246,13 @@ function probeOfServer(cluster: Cluster, server: string, answer: ServerProbe): P
 
 export interface ProbeOptions {
   readonly open: (server: string) => ConnectionProbe;
-  /** Milliseconds; after that no further server is asked. */
+  /** Milliseconds after which no more servers are asked. */
   readonly budget: number;
   /** Called after each server, with the answers so far. */
   readonly onDone: (found: ReadonlyMap<string, ServerProbe>, server: string) => void;
 }
 
-/** Asks servers, 16 at a time; those without their turn in time are left out. */
+/** Asks servers, 16 at a time. Leaves out servers that are not reached within the budget. */
 export async function probeAll(
   targets: readonly ProbeTarget[],
   options: ProbeOptions,
@@ -264,7 +270,7 @@ export async function probeAll(
   return found;
 }
 
-/** Returns what opens the connection to a server, within 2 s. */
+/** Returns a function that opens a connection to a server, with a timeout of 2 s. */
 export function connectionProbes({ network, terminal }: Pick<Context, 'network' | 'terminal'>) {
   return (server: string): ConnectionProbe => {
     let opened: ReturnType<ConnectionProbe['opened']>;
@@ -289,7 +295,7 @@ export function connectionProbes({ network, terminal }: Pick<Context, 'network' 
   };
 }
 
-/** Probes clusters, with progress for a person who waits; in the order of the clusters. */
+/** Probes clusters and shows progress. Returns the results in the order of the clusters. */
 export async function probeClusters(context: Context, clusters: readonly Cluster[]): Promise<Probed[]> {
   const targets = probeTargets(clusters);
   const progress = progressOf(context, (done) => `probed ${done} of ${targets.length} servers …`);

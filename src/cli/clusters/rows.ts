@@ -23,12 +23,12 @@ export interface Row {
   readonly probe?: Probe;
 }
 
-/** A row, with what only tables show. */
+/** A row, with data that only tables show. */
 export interface Listed {
   readonly row: Row;
   /** Milliseconds until the session ends. */
   readonly left: number;
-  /** How many of its servers are up and may be used. */
+  /** The number of its servers that are up and may be used. */
   readonly up: number;
   readonly probed: Probed | undefined;
 }
@@ -56,7 +56,7 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
   return { row, left, up, probed: undefined };
 }
 
-// A server with a reason must not be used, or its address is not known.
+// A server with a reason must not be used, or its address is unknown.
 function isUp({ state, reason }: ClusterServer): boolean {
   return reason === null && (state === 'healthy' || state === 'unknown');
 }
@@ -67,7 +67,10 @@ export function withProbe(listed: Listed, probed: Probed): Listed {
   return { ...listed, row: { ...listed.row, state, probe: probed.probe }, probed };
 }
 
-/** Combines list and probe: a server that answers is not dead, and one that does not answer is not healthy. */
+/**
+ * Combines the states of list and probe: a server that answers is not dead, and one that does not answer is not
+ * healthy.
+ */
 function agreedState(state: Row['state'], { probe, brief }: Probed): Row['state'] {
   if (probe.reachable === false && state === 'healthy') return 'suspected';
   if (probe.reachable === true && (state === 'dead' || state === 'suspected'))
@@ -75,7 +78,7 @@ function agreedState(state: Row['state'], { probe, brief }: Probed): Row['state'
   return state;
 }
 
-/** What a table shows. */
+/** The optional columns of the table. */
 export interface Columns {
   readonly wide: boolean;
   readonly probe: boolean;
@@ -94,7 +97,7 @@ export function headingsOf({ wide, probe }: Columns): string[] {
   ];
 }
 
-/** Returns one line of that table. */
+/** Returns one line of the table. */
 export function cellsOf({ row, left, up, probed }: Listed, { wide, probe }: Columns, now = Date.now()): string[] {
   const labels = Object.entries(row.labels).map(([key, value]) => `${key}=${value}`);
   return [
@@ -128,7 +131,7 @@ function signInCell({ state, username, role, until }: NonNullable<Probe['signIn'
   return state === 'active' ? `${username} (${role})${left}` : `${username} (${role}), ${state}`;
 }
 
-/** Returns what an output format shows of a cluster, without times: a cluster has changed if this differs. */
+/** Returns what an output format shows of a cluster, without times. If it differs, the cluster has changed. */
 export function substanceOf({ row, up, probed }: Listed, format: OutputFormat): unknown {
   const { name, state, context, labels, session, probe, server, servers, apiEndpoint, reason } = row;
   const hidden = { server, apiEndpoint, reason };

@@ -15,7 +15,7 @@ import {
 } from './probe.ts';
 import { type Columns, cellsOf, headingsOf, type Listed, listedOf, substanceOf, withProbe } from './rows.ts';
 
-/** Milliseconds between the beginnings of two looks at the list. */
+/** Milliseconds between the starts of two polls. */
 const interval = 2000;
 
 interface WatchOptions {
@@ -25,8 +25,8 @@ interface WatchOptions {
 }
 
 /**
- * `clusters --watch`, as `kubectl get --watch`: all clusters once, then those that have changed, a line or a document
- * each. What is said about the list goes to stderr when it is new. Ends by a signal, or when stdout is closed.
+ * Runs `clusters --watch`, like `kubectl get --watch`: prints all clusters once, then each changed one as a line or a
+ * document. Prints new messages about the list to stderr. Ends on a signal, or when stdout is closed.
  */
 export async function watchClusters(context: Context, options: WatchOptions): Promise<void> {
   const changes = new Changes(options);
@@ -41,7 +41,9 @@ export async function watchClusters(context: Context, options: WatchOptions): Pr
   });
 }
 
-/** Probes all servers, and shows each cluster as soon as its servers have answered; the first time all at once. */
+/**
+ * Probes all servers and shows each cluster as soon as its servers have answered; on the first run, shows all at once.
+ */
 async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], changes: Changes): Promise<void> {
   const rows = chosen.map((cluster) => {
     return { cluster, servers: serversToProbe(cluster), listed: listedOf(cluster, context, feed.view) };
@@ -60,7 +62,7 @@ async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], c
     },
   });
   await shown;
-  // Those that there was no time for stay as they were.
+  // Clusters whose servers were not reached in time stay as they were.
   await show(
     rows.filter(({ servers }) => isFirst || servers.every((server) => found.has(server))),
     found,
@@ -69,9 +71,9 @@ async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], c
 
 const keyOf = ({ name, apiEndpoint }: Pick<Cluster, 'name' | 'apiEndpoint'>) => `${name} ${apiEndpoint}`;
 
-/** What was printed last of each cluster; prints what is different by now. */
+/** Remembers what was last printed for each cluster, and prints only differences. */
 class Changes {
-  /** True once nobody reads stdout any more. */
+  /** True once the reader of stdout is gone. */
   closed = false;
   readonly #printed = new Map<string, { readonly row: Listed; readonly substance: string }>();
   readonly #options: WatchOptions;
@@ -83,12 +85,12 @@ class Changes {
     this.#lines = new TableLines(headingsOf(options.columns));
   }
 
-  /** True as long as nothing was printed. */
+  /** True until something is printed. */
   get isEmpty(): boolean {
     return this.#printed.size === 0;
   }
 
-  /** Prints those rows that are new or different. */
+  /** Prints the rows that are new or have changed. */
   async show(rows: readonly Listed[]): Promise<void> {
     const changed = rows.filter((row) => {
       const substance = JSON.stringify(substanceOf(row, this.#options.format));
@@ -100,7 +102,7 @@ class Changes {
     await this.#print(changed);
   }
 
-  /** Prints a last time, as missing, clusters that were there and are not among these. */
+  /** Prints clusters that have left the list one last time, as missing. */
   async leave(clusters: readonly Cluster[]): Promise<void> {
     const here = new Set(clusters.map(keyOf));
     const gone = [...this.#printed].filter(([key]) => !here.has(key));
@@ -119,7 +121,7 @@ class Changes {
       writeAll(1, text);
     } catch (error) {
       if (systemCode(error) !== 'EPIPE') throw error;
-      // As for `kubectl get -w | head`.
+      // The reader has closed the pipe, as in `kubectl get -w | head`.
       this.closed = true;
     }
   }
@@ -130,7 +132,7 @@ class Changes {
     if (format === 'table' || format === 'wide') return this.#lines.add(rows.map((row) => cellsOf(row, columns)));
     const documents: string[] = [];
     for (const { row } of rows) {
-      // A stream of YAML documents has a line between two of them.
+      // YAML separates documents with this line.
       if (format === 'yaml' && !this.#isFirst) documents.push('---\n');
       documents.push(await structured(format, row));
       this.#isFirst = false;
@@ -139,7 +141,7 @@ class Changes {
   }
 }
 
-/** Says on stderr what there is to say about a list, once. */
+/** Prints messages about the list to stderr, each only once. */
 class Remarks {
   readonly #terminal: Context['terminal'];
   #said = '';
@@ -153,7 +155,7 @@ class Remarks {
     const { notice, warn } = this.#terminal;
     const empty = clusters.length === 0 ? 'no clusters found' : 'no cluster matches the selector';
     const lines = [...remarks, ...(chosen === 0 ? [empty] : [])];
-    // Ages within a remark make no new one.
+    // A changed age alone does not make a message new.
     const key = lines.join('\n').replace(/\(\d+ \w+ ago\)/g, '');
     if (key !== this.#said) {
       for (const line of lines) {
