@@ -6,16 +6,16 @@ import type { Field } from './splice.ts';
 import type { PlainMap } from './value.ts';
 import type { KubeconfigView, Merged } from './view.ts';
 
-/** What to do to the kubeconfig files, in one go. */
+/** The changes of one edit of the kubeconfig files. */
 export interface KubeconfigChange {
   readonly upsert?: readonly ContextSpec[];
-  /** Names of contexts of ours; one that is not there is passed over. */
+  /** Names of managed contexts to remove. Names that do not exist are ignored. */
   readonly remove?: readonly string[];
-  /** null clears; undefined leaves it. */
+  /** The new current context; null clears it, undefined keeps it. */
   readonly currentContext?: string | null | undefined;
 }
 
-/** What to do to one file. */
+/** The changes to one file. */
 export interface FileChange {
   readonly remove: Record<SectionKey, Set<string>>;
   readonly update: { readonly entry: KubeconfigEntry; readonly fields: readonly Field[] }[];
@@ -23,14 +23,14 @@ export interface FileChange {
   current: string | undefined;
 }
 
-/** What was read from the kubeconfig files. */
+/** The kubeconfig files as they were read. */
 export interface KubeconfigState {
   readonly sources: readonly Source[];
   readonly merged: Merged;
   readonly view: KubeconfigView;
 }
 
-/** The changes of all files, made on first use. */
+/** Collects the changes by file. */
 export class FileChanges {
   readonly changes = new Map<Source, FileChange>();
   readonly #files: KubeconfigFiles;
@@ -51,7 +51,7 @@ export class FileChanges {
     return fresh;
   }
 
-  /** The file that new entries go to. Throws TkaError if there is none. */
+  /** Returns the changes of the file for new entries. Throws TkaError if there is none. */
   get ofDefault(): FileChange {
     const source = this.#sources.find(({ file }) => file === this.#files.defaultFile);
     if (source) return this.of(source);

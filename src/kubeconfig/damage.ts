@@ -1,23 +1,25 @@
 import { TkaError } from '../util/errors.ts';
 import { cleanText } from '../util/text.ts';
 
-/** Limit of a kubeconfig file. */
+/** Maximum size of a kubeconfig file, in bytes. */
 export const maxBytes = 16 * 1024 * 1024;
 
-/** Returns the error for what does not fit into a kubeconfig. */
+/** Returns the error for a change that does not fit into a kubeconfig. */
 export function tooLarge(message: string): TkaError {
   return new TkaError(message, { hints: ['write fewer contexts at a time: kubectl tka sync -l KEY=VALUE'] });
 }
 
-/** Returns a path as it may stand in a message. */
+/** Returns a path, cleaned for a message. */
 export const shown = (path: string): string => cleanText(path, 4096);
 
-/** Returns a shell word for a command in a hint. */
+/** Returns a text as one shell word, quoted if needed, for the command in a hint. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${shown(text).replaceAll("'", `'\\''`)}'`;
 }
 
-/** Returns the error for something wrong at an offset of a file: `path:line:column: what`, and how to look at it. */
+/**
+ * Returns the error for a problem at an offset of a file: `path:line:column: what`, and a hint that checks the file.
+ */
 export function damage(source: { file: string; lines: string }, offset: number, what: string): TkaError {
   const before = source.lines.slice(0, offset);
   const line = before.split('\n').length;

@@ -24,15 +24,18 @@ import { removeLeftovers, renameOver, writeFileAtomic } from '../util/files.ts';
 import { damage, maxBytes, shellWord, shown } from './damage.ts';
 import { attempt, cannotWrite, type KubeconfigLock } from './lock.ts';
 
-/** A file's bytes; none where it does not exist. */
+/** A file as it was read; `bytes` is undefined if the file does not exist. */
 export interface Snapshot {
   readonly file: string;
   readonly bytes: Buffer | undefined;
-  /** Device and inode. */
+  /** `device:inode`; undefined if the file does not exist. */
   readonly id: string | undefined;
 }
 
-/** Reads a file without ever waiting for one that is no file. Throws TkaError for what cannot be a kubeconfig. */
+/**
+ * Reads a file, and never blocks on a pipe. Throws TkaError if it cannot be read, is larger than 16 MiB, or is neither
+ * a regular file nor a character device.
+ */
 export function snapshot(file: string): Snapshot {
   let fd: number;
   try {
@@ -43,7 +46,7 @@ export function snapshot(file: string): Snapshot {
   }
   try {
     const stat = fstatSync(fd, { bigint: true });
-    // /dev/null is how people say "no kubeconfig".
+    // Character devices are allowed: KUBECONFIG=/dev/null means "no kubeconfig".
     if (!stat.isFile() && !stat.isCharacterDevice()) {
       const what = stat.isDirectory() ? 'a folder' : stat.isFIFO() ? 'a pipe' : 'not a file';
       throw new TkaError(`${shown(file)} is ${what}, not a kubeconfig`, {
@@ -76,14 +79,14 @@ function cannotRead(file: string, cause: unknown): TkaError {
   return new TkaError(`cannot read ${shown(file)}: ${why}`, { hints: [`ls -l ${shellWord(file)}`], cause });
 }
 
-/** A path with the links among its folders resolved: the name under which it is locked. Never throws. */
+/** Returns a path with the symbolic links among its folders resolved. Lock names are made from it. Never throws. */
 export function place(file: string): string {
   return join(attempt(() => realpathSync(dirname(file))) ?? dirname(file), basename(file));
 }
 
 /**
- * The file that a path leads to through symbolic links, whether it exists or not. Throws TkaError where that is no
- * regular file, one that we may not write, or a circle.
+ * Returns the file that a path leads to through symbolic links; the file need not exist. Throws TkaError if it is not a
+ * regular file, is not writable, or if the links form a loop.
  */
 export function target(file: string): string {
   let path = place(file);
@@ -91,7 +94,7 @@ export function target(file: string): string {
     const link = attempt(() => readlinkSync(path));
     if (link === undefined) {
       const found = stat(path, file);
-      // A rename would get round it; kubectl respects that.
+      // A rename would replace even a read-only file. kubectl does not change one, so refuse it too.
       if (found?.isFile()) attemptWrite(path, file);
       if (!found || found.isFile()) return path;
       throw cannotWrite(file, Object.assign(new Error('not a file'), { code: 'ENOTFILE' }));
@@ -117,7 +120,10 @@ function attemptWrite(path: string, file: string): void {
   }
 }
 
-/** Throws TkaError where a file may not be written, leads nowhere, or cannot be locked, as kubectl and we do. */
+/**
+ * Throws TkaError if a file is not writable, if its links lead nowhere, or if the folders for the locks (kubectl's and
+ * ours) are not writable.
+ */
 export function checkWritable(file: string): void {
   for (const path of [place(file), target(file)]) {
     let folder = dirname(path);
@@ -126,7 +132,10 @@ export function checkWritable(file: string): void {
   }
 }
 
-/** Writes a file's new text into its lock's token, with the old file's mode and owner. Throws TkaError. */
+/**
+ * Writes a file's new text into the token of its lock, with the mode and owner of the old file. Throws TkaError, or an
+ * error for which isLost() is true.
+ */
 export function stage(lock: KubeconfigLock, file: string, text: string): void {
   try {
     const old = statSync(file, { throwIfNoEntry: false });
@@ -149,17 +158,17 @@ function giveTo(fd: number, uid: number, gid: number): void {
   try {
     fchownSync(fd, uid, gid);
   } catch {
-    // Only root may do so; otherwise the file belongs to the user who writes it.
+    // Only root can change the owner. Otherwise the file belongs to the user that runs this program.
   }
 }
 
-/** Puts a staged text in its place. Throws TkaError, or the ENOENT that isLost knows. */
+/** Renames a staged text into place. Throws TkaError, or an error for which isLost() is true. */
 export function commit(lock: KubeconfigLock, file: string): void {
   try {
     try {
       renameOver(lock.token, file);
     } catch (cause) {
-      // A file that is a mount point of its own, as dev containers have it.
+      // EBUSY: the file itself is a mount point, as in dev containers, so it cannot be replaced.
       if (systemCode(cause) !== 'EBUSY') throw cause;
       writeInPlace(file, readFileSync(lock.token));
     }
@@ -169,8 +178,9 @@ export function commit(lock: KubeconfigLock, file: string): void {
 }
 
 /**
- * Writes over a file that cannot be replaced, as kubectl does. What a kill halfway would lose is beside it until then,
- * as `config.tka-backup`, where the folder allows. Throws the system's error, the file being as it was if it can be.
+ * Overwrites a file that cannot be replaced, as kubectl does. Meanwhile `config.tka-backup` beside it holds the old
+ * text in case the process is killed, if the folder allows it. If the write fails, restores the old text if possible
+ * and throws the system's error.
  */
 function writeInPlace(file: string, text: Buffer): void {
   const before = readFileSync(file);
@@ -197,7 +207,7 @@ function overwrite(fd: number, bytes: Buffer): void {
   fsyncSync(fd);
 }
 
-/** Whether an error means that our lock, and the token in it, was taken from us as stale. */
+/** Returns whether an error means that another program removed our lock, with the token in it, as stale. */
 export function isLost(error: unknown): boolean {
   return !(error instanceof TkaError) && systemCode(error) === 'ENOENT';
 }

@@ -2,21 +2,22 @@ import { existsSync, statSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { searchPathOf } from '../util/search-path.ts';
 
-/** The chain of kubeconfig files, first wins, and the one that new entries go to. */
+/** The list of kubeconfig files, in order of precedence, and the file for new entries. */
 export interface KubeconfigFiles {
   readonly files: readonly string[];
   readonly defaultFile: string;
-  /** Named by --kubeconfig, so the environment was not asked. */
+  /** True with --kubeconfig, which overrides the environment. */
   readonly explicit: boolean;
-  /** Where a bare exec command is looked for; the process's PATH when absent. */
+  /** PATH for an exec command that is a bare name; the process's PATH if absent. */
   readonly searchPath?: string | undefined;
 }
 
 /**
- * The kubeconfig files that kubectl would use, as absolute paths: --kubeconfig, else the KUBECONFIG list, else
- * HOME/.kube/config (without HOME: .kube/config in the current folder, as kubectl). `defaultFile` is the only file, else
- * the first that exists, else the last. A KUBECONFIG of nothing but delimiters gives no file and an empty `defaultFile`.
- * Never throws. Contract: client-go clientcmd, ClientConfigLoadingRules and PathOptions.GetDefaultFilename.
+ * Returns the kubeconfig files that kubectl would use, as absolute paths: --kubeconfig, else the KUBECONFIG list, else
+ * HOME/.kube/config (without HOME: .kube/config in the current folder, as kubectl does). `defaultFile` is the only
+ * file, else the first that exists, else the last. If KUBECONFIG contains only delimiters, there are no files and
+ * `defaultFile` is empty. Never throws. Contract: client-go clientcmd, ClientConfigLoadingRules and
+ * PathOptions.GetDefaultFilename.
  */
 export function kubeconfigFiles(options: {
   explicit?: string | undefined;
@@ -44,8 +45,8 @@ export function kubeconfigFiles(options: {
 }
 
 /**
- * The home folder as kubectl sees it: what the environment names, and no user database; undefined if it names none.
- * Never throws. Contract: client-go util/homedir, HomeDir.
+ * Returns the home folder as kubectl finds it: from the environment only, not from the user database; undefined if the
+ * environment names none. Never throws. Contract: client-go util/homedir, HomeDir.
  */
 export function kubectlHome(env: NodeJS.ProcessEnv, platform: string = process.platform): string | undefined {
   if (platform !== 'win32') return env.HOME || undefined;
@@ -59,7 +60,7 @@ export function kubectlHome(env: NodeJS.ProcessEnv, platform: string = process.p
   );
 }
 
-// Go's filepath.SplitList: on Windows a quoted part may hold the delimiter.
+// As Go's filepath.SplitList: on Windows a quoted part may contain the delimiter.
 function splitList(list: string): string[] {
   if (delimiter !== ';') return list.split(delimiter);
   return (list.match(/(?:"[^"]*"?|[^;"])+/g) ?? []).map((part) => part.replaceAll('"', ''));

@@ -1,16 +1,16 @@
 import * as fs from 'node:fs';
 import type { KubeconfigFiles } from './files.ts';
 
-/** The extension by which an entry is known to be ours. */
+/** Name of the extension that marks an entry as managed by kubectl-tka. */
 export const markName = 'tka.specht-labs.de';
 
 const markLine = /^(?:- +)?name: *["']?tka\.specht-labs\.de["']?\s*$/;
 const sizeLimit = 16 * 1024 * 1024;
 
 /**
- * The names of our contexts, at a glance: line by line, in the layouts that kubectl and we write (block YAML, or JSON
- * that begins with a brace). What is laid out otherwise is not seen, for loading and running a YAML parser takes longer
- * than a person likes to wait for a TAB. Never throws, and never waits for a pipe.
+ * Returns the names of the managed contexts, for completion. Reads only the layouts that kubectl and we write (block
+ * YAML, or JSON that begins with a brace), line by line, and misses any other: to load and run a YAML parser takes too
+ * long for a TAB. Never throws, and never blocks on a pipe.
  */
 export function glanceContexts({ files }: Pick<KubeconfigFiles, 'files'>): string[] {
   const names = files.flatMap((file) => {
@@ -34,7 +34,7 @@ function inJson(text: string): string[] {
   });
 }
 
-/** The lines of the contexts: the rest of a file is many times as long, and need not be taken apart. */
+/** Returns the lines of the contexts section. The rest of the file is many times as long and is not parsed. */
 function contextLines(text: string): string[] {
   const heading = /^["']?contexts["']?:[ \t]*(?:#.*)?\r?$/m.exec(text);
   if (heading === null) return [];
@@ -45,7 +45,7 @@ function contextLines(text: string): string[] {
 
 function inBlocks(text: string): string[] {
   const names: string[] = [];
-  // Of the item that is being read: the column of its keys, its name, and whether it bears our mark.
+  // The current item: the columns of its dash and its keys, its name, and whether it has our mark.
   let dash = -1;
   let column = -1;
   let name: string | undefined;

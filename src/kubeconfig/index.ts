@@ -16,24 +16,24 @@ export { markName } from './glance.ts';
 export type { ContextSpec } from './spec.ts';
 export type { ContextInfo, ContextSiblings, KubeconfigView, OurContext } from './view.ts';
 
-/** What an edit did. */
+/** The result of an edit. */
 export interface EditResult {
   readonly changedFiles: readonly string[];
   readonly previousContext: string | undefined;
   readonly currentContext: string | undefined;
 }
 
-/** One file of a dry run. */
+/** One file that an edit would change. */
 export interface FilePreview {
   readonly file: string;
   readonly before: string;
   readonly after: string;
 }
 
-/** Returns the names of a change's contexts that cannot be written, and why. */
+/** Returns the contexts of a change that cannot be written, by name, each with the error that says why. */
 export type BlockedBy = (change: KubeconfigChange) => ReadonlyMap<string, TkaError>;
 
-/** Says what to do about what is there. May be called again, if the files changed meanwhile. */
+/** Returns the change to make to the present files. It is called again if the files change meanwhile. */
 export type KubeconfigPlan = (view: KubeconfigView, blockedBy: BlockedBy) => KubeconfigChange;
 
 interface Loaded extends KubeconfigState {
@@ -43,35 +43,36 @@ interface Loaded extends KubeconfigState {
 interface Work {
   readonly loaded: Loaded;
   readonly result: EditResult;
-  /** In the order in which they are to be written. */
+  /** In the order of writing. */
   readonly previews: readonly FilePreview[];
 }
 
 /**
- * The kubeconfig files merged as kubectl merges them; missing files are fine. Throws TkaError (`path:line:column`) for
- * a damaged or unreadable one. Contract: client-go clientcmd, ClientConfigLoadingRules.Load.
+ * Reads the kubeconfig files and merges them as kubectl does; files may be missing. Throws TkaError
+ * (`path:line:column`) for a damaged or unreadable one. Contract: client-go clientcmd, ClientConfigLoadingRules.Load.
  */
 export async function readKubeconfig(files: KubeconfigFiles): Promise<KubeconfigView> {
   return (await settled(files)).view;
 }
 
 /**
- * What an edit would write, file by file, without writing or locking anything. Throws TkaError as editKubeconfig does.
+ * Returns what an edit would write, file by file, without writing or locking. Throws TkaError as editKubeconfig does.
  */
 export async function previewKubeconfig(files: KubeconfigFiles, plan: KubeconfigPlan): Promise<readonly FilePreview[]> {
   return prepare(files, await settled(files), plan).previews;
 }
 
-/** Throws TkaError where a file that an edit would change may not be written or locked, or leads nowhere. */
+/** Throws TkaError if a file that an edit would change cannot be written or locked, or leads nowhere. */
 export function checkWritable(previews: readonly FilePreview[]): void {
   for (const { file } of previews) checkFile(file);
 }
 
 /**
- * Changes the kubeconfig files in place: other people's text stays byte for byte, each file is replaced whole under the
- * lock that kubectl uses, and a change that is there already touches nothing but locks that a kill of ours left. Throws TkaError with all files as they
- * were for damage, for a name that is not ours, and for what cannot be spliced safely; for a write that fails, with the
- * files written before it whole. Contract: client-go clientcmd, ModifyConfig and writeCurrentContext.
+ * Changes the kubeconfig files in place. Text that the change does not concern stays byte for byte, and each file is
+ * replaced whole, under the lock that kubectl uses. If there is nothing to change, it only removes locks that killed
+ * runs of ours left. Throws TkaError for a damaged file, for a name that is not managed, and for what cannot be spliced
+ * safely; all files are then unchanged. If a write fails, the files written before it are complete. Contract: client-go
+ * clientcmd, ModifyConfig and writeCurrentContext.
  */
 export async function editKubeconfig(files: KubeconfigFiles, plan: KubeconfigPlan): Promise<EditResult> {
   let work = prepare(files, await settled(files), plan);
@@ -79,12 +80,12 @@ export async function editKubeconfig(files: KubeconfigFiles, plan: KubeconfigPla
   for (let round = 0; work.previews.length > 0; round++) {
     if (round === 10) throw new TkaError('another program keeps changing the kubeconfig', { hints: ['try again'] });
     const targets = new Map(work.previews.map(({ file }) => [file, target(file)]));
-    // kubectl locks the path as given; a program that comes by the link's target must be kept out, too.
+    // kubectl locks the path as given. Lock the link's target too, against programs that use the target's own path.
     const isWritten = await withLocks(
       [...targets].flatMap(([file, path]) => [place(file), path]),
       (locks) => {
         try {
-          // From here to the rename nothing waits, so no signal handler and no timer gets in between.
+          // Everything up to the rename is synchronous, so no signal handler and no timer runs in between.
           const now = load(files);
           if (now !== work.loaded) work = prepare(files, now, plan);
           if (work.previews.some(({ file }) => targets.get(file) !== target(file))) return false;
@@ -102,7 +103,7 @@ export async function editKubeconfig(files: KubeconfigFiles, plan: KubeconfigPla
   return work.result;
 }
 
-/** Writes all new texts beside their files, then puts each in its place. Throws as stage() and commit() do. */
+/** Writes all new texts beside their files, then renames each into place. Throws as stage() and commit() do. */
 function writeAll(
   previews: readonly FilePreview[],
   targets: ReadonlyMap<string, string>,
@@ -116,7 +117,8 @@ function writeAll(
   for (const { lock, path } of writes) commit(lock, path);
 }
 
-// kubectl writes in place, so a file may be read empty or cut short for a moment: damage is believed when it stays.
+// kubectl writes in place, so a read may find a file empty or truncated for a moment. Report damage only if it
+// persists.
 async function settled(files: KubeconfigFiles): Promise<Loaded> {
   const locked = (file: string) => existsSync(`${file}.lock`);
   for (let tries = 0; ; tries++) {
@@ -131,16 +133,16 @@ async function settled(files: KubeconfigFiles): Promise<Loaded> {
   }
 }
 
-// What was read last for a value of KubeconfigFiles: where the YAML parser is needed, a thousand clusters take 0.4 s.
+// The last read of each KubeconfigFiles object. If the YAML parser is needed, a thousand clusters take 0.4 s to read.
 const last = new WeakMap<KubeconfigFiles, Loaded>();
 
-// The same object as last time where no byte has changed.
+// Returns the same object as last time if no byte has changed.
 function load(files: KubeconfigFiles): Loaded {
   const paths = new Set(files.files);
   if (files.defaultFile !== '') paths.add(files.defaultFile);
   const seen = new Set<string>();
   const snapshots = [...paths].map(snapshot).filter(({ id }) => {
-    // One file under two names is one file.
+    // The same file under two names counts once.
     if (id === undefined) return true;
     const first = !seen.has(id);
     seen.add(id);
@@ -184,8 +186,8 @@ function prepare(files: KubeconfigFiles, loaded: Loaded, plan: KubeconfigPlan): 
   };
 }
 
-// Cut short between two files, an edit must not leave a context without its user: what contexts need comes first, and
-// goes last.
+// An edit that is interrupted between two files must not leave a context without its user. So write new clusters and
+// users before contexts, and remove old ones after contexts.
 function rank({ create, update, remove, current }: FileChange): number {
   const late = create.contexts.length > 0 || Boolean(current) || update.some((u) => u.entry.section === 'contexts');
   const early = remove.contexts.size > 0;

@@ -1,7 +1,7 @@
 import { damage } from './damage.ts';
 import { escapeForYaml, isPlainMap, type Plain, type PlainMap } from './value.ts';
 
-/** A string, with the colon behind it if it is a key; or a number. */
+/** Matches a number, or a string with the colon behind it if it is a key. */
 const token = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|-?\d[\w.+-]*/gs;
 
 /** Returns the value of a JSON object without duplicate keys; undefined for any other text. Never throws. */
@@ -24,8 +24,8 @@ function keysOf(value: Plain): number {
 }
 
 /**
- * Prints a JSON file anew: indented as it is, else by two spaces, with its line ends and what is around it. Throws
- * TkaError for a number that would not stay as it is written, such as one with twenty digits.
+ * Prints a JSON file with a new value. Keeps its indentation (two spaces if it has none), its line ends, and the white
+ * space around it. Throws TkaError for a number that would not stay as written, such as one with twenty digits.
  */
 export function printJson(
   source: { readonly file: string; readonly text: string; readonly lines: string },

@@ -6,33 +6,34 @@ import { systemCode, TkaError } from '../util/errors.ts';
 import { makeFolder } from '../util/files.ts';
 import { shellWord, shown } from './damage.ts';
 
-// kubectl creates `<file>.lock` as a file; a folder of that name excludes it, too. Our folder holds one file, the token, in which
-// the new text is written before it is renamed to its place. A program that finds our lock stale removes the token, and our
-// rename fails: no other write is lost. (With proper-lockfile, two waiters may remove one stale lock; the second one removes
-// the first one's new lock, and both hold it.)
+// kubectl creates `<file>.lock` as a file; a folder of that name excludes kubectl too. Our folder contains one file,
+// the token. The new text is written to the token, which is then renamed into place. A program that finds our lock
+// stale removes the token; our rename then fails, so it cannot overwrite another program's change. (With
+// proper-lockfile, two waiters may remove the same stale lock: the second one removes the first one's new lock, and
+// both hold it.)
 
-/** Milliseconds; no run holds a lock this long, so an older one was left behind by a kill. */
+/** Milliseconds. No run holds a lock this long, so a killed process left an older one behind. */
 const staleAfter = 2000;
-/** Milliseconds to wait for one lock that stays the same. */
+/** Milliseconds to wait for a lock that does not change hands. */
 const waitAtMost = 5000;
-/** Milliseconds to wait while others take turns. */
+/** Milliseconds to wait while other programs hold the lock in turn. */
 const waitInLine = 60_000;
 
 const tokenName = /^tka-[0-9a-f]{16}\.tmp$/;
 
 export interface KubeconfigLock {
   readonly path: string;
-  /** An empty file of mode 0600, to be written and renamed. */
+  /** Path of an empty file (0600) to write the new text to and then rename. */
   readonly token: string;
 }
 
-// A signal may end the process while it waits for the next lock.
+// Locks to remove at exit: a signal may end the process while it waits for the next lock.
 const incomplete = new Set<ReadonlyMap<string, KubeconfigLock>>();
 let atExit = false;
 
 /**
- * Locks `<file>.lock` for each path, in order, runs `work` and gives the locks back. Throws TkaError if another program holds
- * one for 5 s, or many take turns for 60 s.
+ * Locks `<file>.lock` for each path, in sorted order, runs `work`, and releases the locks. Throws TkaError if another
+ * program holds one for 5 s, or if other programs take turns for 60 s.
  */
 export async function withLocks<T>(
   files: readonly string[],
@@ -51,7 +52,7 @@ export async function withLocks<T>(
   }
 }
 
-/** Removes the locks that killed runs of ours left on these files; waits for none. Never throws. */
+/** Removes the locks that killed runs of ours left on these files, without waiting. Never throws. */
 export function clearStale(files: readonly string[]): void {
   for (const file of new Set(files)) {
     attempt(() => {
@@ -61,7 +62,7 @@ export function clearStale(files: readonly string[]): void {
   }
 }
 
-/** Gives locks back. Never throws. */
+/** Releases locks. Never throws. */
 function unlockAll(held: ReadonlyMap<string, KubeconfigLock>): void {
   for (const { path, token } of held.values()) {
     attempt(() => unlinkSync(token));
@@ -80,11 +81,12 @@ async function lock(file: string): Promise<KubeconfigLock> {
     if (found) {
       const id = `${found.ino} ${found.mtimeMs}`;
       if (id !== seen.id) seen = { id, since: Date.now() };
-      // The file server's clock may differ from ours, so the time that we have watched the lock counts, too.
+      // A file server's clock may differ from ours, so also count how long we have watched the lock.
       const age = Math.max(Date.now() - found.mtimeMs, Date.now() - seen.since);
       if (found.isDirectory() && age > staleAfter) {
         clear(path);
-        // On a busy machine the next look may come seconds later, when the wait is over.
+        // Take the lock at once: on a busy machine the next turn of the loop may come seconds later, when the wait is
+        // over.
         const cleared = take(path, file);
         if (cleared) return { path, token: cleared };
       }
@@ -101,7 +103,7 @@ function take(path: string, file: string): string | undefined {
     mkdirSync(path, { mode: 0o700 });
   } catch (cause) {
     const code = systemCode(cause);
-    // On Windows a folder that is being removed refuses with EPERM for a moment.
+    // On Windows, mkdir fails with EPERM for a moment while a folder of that name is being removed.
     if (code === 'EEXIST' && lstatSync(path, { throwIfNoEntry: false })) return undefined;
     if (code === 'EEXIST' || (code === 'EPERM' && process.platform === 'win32')) return undefined;
     throw cannotWrite(file, cause);
@@ -109,7 +111,8 @@ function take(path: string, file: string): string | undefined {
   const token = join(path, `tka-${randomBytes(8).toString('hex')}.tmp`);
   try {
     closeSync(openSync(token, 'wx', 0o600));
-    // Another program may have removed our folder as stale and made it anew: of two tokens, both go.
+    // Another program may have removed our folder as stale and created its own. If there are two tokens, each program
+    // removes its own and tries again.
     if (readdirSync(path).length === 1) return token;
     attempt(() => unlinkSync(token));
     attempt(() => rmdirSync(path));
@@ -122,7 +125,7 @@ function take(path: string, file: string): string | undefined {
   }
 }
 
-// Removes what a killed run of ours left; a folder with anything else in it stays.
+// Removes what a killed run of ours left. A folder that contains anything else stays.
 function clear(path: string): void {
   attempt(() => {
     for (const name of readdirSync(path)) if (tokenName.test(name)) attempt(() => unlinkSync(join(path, name)));
@@ -138,7 +141,7 @@ function busy(file: string, path: string, found: Stats): TkaError {
   });
 }
 
-/** The error for a kubeconfig that cannot be written, in words. */
+/** Returns the error for a kubeconfig that cannot be written. */
 export function cannotWrite(file: string, cause: unknown): TkaError {
   const code = systemCode(cause) ?? 'unknown error';
   const why: Record<string, string> = {
@@ -160,7 +163,10 @@ export function cannotWrite(file: string, cause: unknown): TkaError {
   });
 }
 
-/** Runs an action whose failure does not matter here: what does matter shows at the next step. Returns undefined then. */
+/**
+ * Returns the result of an action, or undefined if it fails. Use it where a failure that matters shows at the next
+ * step.
+ */
 export function attempt<T>(action: () => T): T | undefined {
   try {
     return action();

@@ -9,8 +9,9 @@ import { applyUpserts, planUpserts } from './upsert.ts';
 import { markOf, textOf } from './view.ts';
 
 /**
- * Returns what each file must become; files without a change are left out. Throws TkaError for a context that cannot be
- * written, as blockedContexts() tells, for one to remove that is not ours, and for a current context that does not exist.
+ * Returns the changes by file; files without a change are left out. Throws TkaError for a context that cannot be
+ * written (see blockedContexts()), for a context to remove that is not managed, and for a current context that does not
+ * exist.
  */
 export function planChange(
   files: KubeconfigFiles,
@@ -27,7 +28,7 @@ export function planChange(
   return edit.changes;
 }
 
-/** Returns the names of the contexts that cannot be written, and why. Pure. */
+/** Returns the contexts that cannot be written, by name, each with the error that says why. Pure. */
 export function blockedContexts(
   files: KubeconfigFiles,
   state: KubeconfigState,
@@ -36,7 +37,7 @@ export function blockedContexts(
   return planUpserts(files, state, change).blocked;
 }
 
-/** Sets or clears the current context. One that is removed is cleared in each file that names it. */
+/** Sets or clears the current context. A removed context is also cleared in each file that has it as current. */
 function setCurrent(
   { sources, view }: KubeconfigState,
   wanted: string | null | undefined,
@@ -59,7 +60,7 @@ function setCurrent(
   }
 }
 
-/** Removes contexts of ours, and the clusters and users that no other context refers to. Returns their names. */
+/** Removes managed contexts, and the managed clusters and users that no other context refers to. Returns the names. */
 function removeContexts(
   { sources, view }: KubeconfigState,
   asked: ReadonlySet<string>,
@@ -76,7 +77,7 @@ function removeContexts(
     }
   }
   if (names.size === 0) return names;
-  // The names themselves too: a removal that was cut short leaves clusters and users without a context.
+  // Include the contexts' own names: an interrupted removal may have left a cluster and a user without their context.
   const orphans = { clusters: new Set(names), users: new Set(names) };
   const used = { clusters: new Set(specs.keys()), users: new Set(specs.keys()) };
   for (const source of sources) {

@@ -3,10 +3,10 @@ import { quoted } from '../util/text.ts';
 import { damage } from './damage.ts';
 import { isPlainMap, type Plain, type PlainMap, plainValue } from './value.ts';
 
-/** Limit of nodes that aliases expand to; kubectl's own is of this order. */
+/** Maximum number of nodes that aliases may expand to. kubectl's own limit is of this order. */
 const maxExpansion = 1_000_000;
 
-/** Returns where a node begins; 0 for none. */
+/** Returns the offset at which a node begins; 0 without a node. */
 export const startOf = (node: unknown): number => (node as Node | null | undefined)?.range?.[0] ?? 0;
 
 function scalarValue(node: Scalar): Plain {
@@ -16,7 +16,7 @@ function scalarValue(node: Scalar): Plain {
   return !core && (!resolved || node.tag !== undefined) ? text : plainValue(text);
 }
 
-/** Turns nodes into values in document order, as go-yaml does: anchors, merges, duplicate keys, expansion limit. */
+/** Converts nodes to values in document order, as go-yaml does: anchors, merges, duplicate keys, limit on expansion. */
 export class NodeReader {
   readonly shared = new Set<string>();
   readonly #at: { file: string; lines: string };
@@ -62,7 +62,7 @@ export class NodeReader {
     for (const { key, value } of map.items) {
       const offset = startOf(key ?? map);
       if (isScalar(key) && key.value === '<<' && key.type === 'PLAIN') {
-        // Later than an explicit key, a merge overrides it: odd, but it is how kubectl reads the file.
+        // A merge that follows an explicit key overrides it. That is odd, but kubectl reads the file this way.
         this.#merge(out, this.value(value), offset);
         continue;
       }

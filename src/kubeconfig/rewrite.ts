@@ -17,8 +17,8 @@ import { applyEdits, type TextEdit, unsafe } from './text.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
 /**
- * Returns a file's text with a change spliced in. All text that the change does not concern is kept as it is; a JSON file is
- * printed anew. The result is read again, and must mean what it should. Throws TkaError where that cannot be done safely.
+ * Returns a file's text with a change spliced in. Keeps all text that the change does not concern; a JSON file is
+ * printed again. Then reads the result again and verifies its meaning. Throws TkaError if the change is not safe.
  */
 export function rewrite(read: Source, change: FileChange): string {
   if (parseJson(read.lines) !== undefined) {
@@ -45,7 +45,9 @@ const none = { clusters: [], contexts: [], users: [] };
 const nothing = { clusters: new Set<string>(), contexts: new Set<string>(), users: new Set<string>() };
 const unchanged: FileChange = { remove: nothing, update: [], create: none, current: undefined };
 
-/** Returns what a file means after a change. With `probe`, only those new items are in it that are read again. */
+/**
+ * Returns a file's value after a change. With `probe`, it contains only those new items that verification reads again.
+ */
 function valueAfter(value: PlainMap | null, change: FileChange, probe = false): PlainMap {
   const after: PlainMap = Object.assign(Object.create(null), value ?? { apiVersion: 'v1', kind: 'Config' });
   const updated = updatesOf(change);
@@ -81,10 +83,10 @@ function removalFrom(source: Layout, key: SectionKey, names: ReadonlySet<string>
   return editSection(source, pair, new Set(gone), []);
 }
 
-/** Returns the edits that give fields of an entry their values. Throws TkaError where other parts of the file refer to it. */
+/** Returns the edits that set fields of an entry. Throws TkaError if other parts of the file refer to it. */
 export function updateOf(source: Layout, { section, name }: KubeconfigEntry, fields: readonly Field[]): TextEdit[] {
   if (fields.length === 0) return [];
-  // The list itself may be shared by an anchor: an edit of nothing checks that.
+  // An anchor may share the list itself. An edit of nothing checks that.
   const pair = sectionPair(source, section);
   if (pair) editSection(source, pair, new Set(), []);
   return setFields(source, source.entries[section].find((each) => each.name === name)?.node, fields);
@@ -113,7 +115,7 @@ function additionTo(source: Layout, change: FileChange): TextEdit[] {
     else missing.push(['current-context', change.current]);
   }
   if (source.value === null && missing.length > 0) missing.push(['apiVersion', 'v1'], ['kind', 'Config']);
-  // In kubectl's order.
+  // kubectl sorts keys by name.
   missing.sort(([a], [b]) => (a < b ? -1 : 1));
   return missing.length > 0 ? [...edits, ...addTopLevel(source, missing)] : edits;
 }
@@ -126,8 +128,8 @@ function withField(value: Plain | undefined, path: readonly (string | number)[],
   return { ...map, [key]: withField(map[key], rest, to) };
 }
 
-// Reads the spliced text again. Of a long run of new items, which differ in their quoted strings alone, the first and
-// last few are read: parsing all would cost ten times what splicing does.
+// Reads the spliced text again. Of many new items, which differ only in their quoted strings, it reads the first and
+// last few: to parse all of them takes ten times as long as splicing.
 function verified(source: Layout, edits: readonly TextEdit[], change: FileChange) {
   const after = ofUsableSize(source, applyEdits(source.text, edits));
   const probe = applyEdits(source.text, edits, true);

@@ -23,36 +23,36 @@ export interface KubeconfigEntry {
 }
 
 interface EntryLayout extends KubeconfigEntry {
-  /** The list item; an alias where the file has one there, undefined where the whole section was merged in. */
+  /** The list item: an alias if the file has one there, undefined if the whole section comes from a merge. */
   readonly node: Node | undefined;
 }
 
-/** A kubeconfig file's text, and what it means to kubectl. */
+/** A kubeconfig file's text, and its meaning to kubectl. */
 export interface Source {
   readonly file: string;
   readonly text: string;
-  /** The text with every line break that YAML 1.1 knows turned into a line feed, except CR LF. Same length as `text`. */
+  /** The text with each YAML 1.1 line break, except CR LF, replaced by a line feed. Same length as `text`. */
   readonly lines: string;
   readonly value: PlainMap | null;
   readonly entries: Readonly<Record<SectionKey, readonly KubeconfigEntry[]>>;
   readonly currentContext: string;
 }
 
-/** The same, and where everything stands in the text. */
+/** A source with the positions of its parts in the text. */
 export interface Layout extends Source {
   readonly root: Node | null;
   readonly entries: Readonly<Record<SectionKey, readonly EntryLayout[]>>;
-  /** Anchors that some alias refers to. */
+  /** Names of the anchors that aliases refer to. */
   readonly shared: ReadonlySet<string>;
-  /** Where the (first) document ends: at its `...`, else at the end of the text. */
+  /** Offset of the end of the (first) document: its `...`, else the end of the text. */
   readonly end: number;
   /** The offset of a second document; undefined if there is none. */
   readonly secondDocument: number | undefined;
 }
 
 /**
- * Reads a kubeconfig's text as kubectl does: YAML 1.1 scalars, the first document, duplicate names refused; and stricter:
- * duplicate keys and items without a name are refused too. Throws TkaError (`path:line:column`) for any damage.
+ * Reads a kubeconfig's text as kubectl does: YAML 1.1 scalars, first document only, no duplicate names. Unlike kubectl,
+ * also refuses duplicate keys and items without a name. Throws TkaError (`path:line:column`) for any damage.
  */
 export function parseSource(file: string, bytes: Uint8Array): Source {
   const at = checked(file, decode(file, bytes));
@@ -61,17 +61,17 @@ export function parseSource(file: string, bytes: Uint8Array): Source {
   try {
     return { ...at, value, ...readSections(at, null, value) };
   } catch {
-    // Where the damage is, only nodes tell.
+    // Only nodes know the position of the damage.
     return laidOut(at);
   }
 }
 
-/** Finds where everything stands in a kubeconfig's text. Throws TkaError as parseSource does. */
+/** Parses a kubeconfig's text with the positions of its parts. Throws TkaError as parseSource does. */
 export function parseLayout(file: string, text: string): Layout {
   return laidOut(checked(file, text));
 }
 
-/** Finds where everything stands in a file that was read. Throws TkaError as parseSource does. */
+/** Returns a source with the positions of its parts; parses it again if needed. Throws TkaError as parseSource does. */
 export function layoutOf(source: Source): Layout {
   return isLayout(source) ? source : laidOut(source);
 }
@@ -80,7 +80,7 @@ function isLayout(source: Source): source is Layout {
   return 'root' in source;
 }
 
-/** Returns whether the file has anchors that some alias refers to. */
+/** Returns whether the file has anchors that aliases refer to. */
 export function hasAliases(source: Source): source is Layout {
   return isLayout(source) && source.shared.size > 0;
 }
@@ -135,7 +135,7 @@ function read(at: Text): Layout {
     if (token.type === 'document') documents++;
     else if (token.type === 'doc-end' && documents <= 1) end = Math.min(end, token.offset);
   }
-  // A plain scalar's type is judged below, by kubectl's rules, so the schema that resolves nothing is the right one.
+  // NodeReader resolves plain scalars by kubectl's rules, so use the schema that resolves nothing.
   const composer = new Composer({
     schema: 'failsafe',
     keepSourceTokens: true,
@@ -175,7 +175,7 @@ function kind(value: Plain | undefined): string {
   return { string: 'text', number: 'a number', boolean: 'true or false', object: 'a map' }[typeof value as 'string'];
 }
 
-/** A map's own pair of that key (merges are not looked into); undefined if there is none. */
+/** Returns the pair of a key in a map's own text, without merges; undefined if there is none. */
 export function findPair(map: Node | null | undefined, key: string): Pair<Node | null, Node | null> | undefined {
   if (!isMap(map)) return undefined;
   const items = (map as YAMLMap<Node | null, Node | null>).items;
@@ -183,7 +183,7 @@ export function findPair(map: Node | null | undefined, key: string): Pair<Node |
 }
 
 function readSections(at: { file: string; lines: string }, root: Node | null, value: PlainMap) {
-  // Points at the offending value where it stands in the file itself, else at what was merged or aliased in.
+  // Returns the offset of a bad value in the file itself, or of the node that merges or aliases it in.
   const place = (node: Node | null | undefined, key: string) =>
     startOf(findPair(node, key)?.value ?? findPair(node, key)?.key ?? node ?? root);
   for (const [key, wanted] of [

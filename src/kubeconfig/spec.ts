@@ -9,30 +9,35 @@ import type { Field } from './splice.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 import { type ContextSiblings, markOf, siblingsOf, textOf } from './view.ts';
 
-/** A context of ours as it should be. */
+/** A managed context as it should be. */
 export interface ContextSpec {
   readonly name: string;
-  /** The TKA server. */
+  /** URL of the TKA server. */
   readonly server: string;
-  /** The Kubernetes API server. */
+  /** URL of the Kubernetes API server. */
   readonly apiServer: string;
-  /** Base64 of PEM; empty or undefined for none. Left out where TLS is not verified: kubectl refuses the two together. */
+  /**
+   * Base64 of PEM; empty or undefined for none. Left out with insecureSkipTlsVerify, since kubectl refuses both
+   * together.
+   */
   readonly caData?: string | undefined;
   readonly insecureSkipTlsVerify?: boolean | undefined;
-  /** What is known of the cluster's other TKA servers, of which there is at least one; undefined leaves an entry's own as they are. */
+  /** The cluster's other TKA servers, at least one; undefined keeps what an entry has for the same server. */
   readonly siblings?: ContextSiblings | undefined;
-  /** What named the server, for a new context or one that gets another server: a list, or the user. */
+  /** What named the server: a list, or the user. Written to a new context, and to one that gets another server. */
   readonly namedBy?: string | undefined;
-  /** What kubectl is to run. An entry's own command stays if it is a bare name, or can be run. */
+  /** The command for kubectl to run. An entry keeps its own command if that is a bare name or can be run. */
   readonly command: string;
-  /** Set where the user chose the command: it replaces an entry's own. */
+  /** True if the user chose the command: it then replaces an entry's own. */
   readonly isCommandChosen?: true;
   readonly installHint: string;
 }
 
 export const otherName = 'use another name: kubectl tka login --context OTHER-NAME';
 
-/** Checks a spec and puts its URLs into canonical form. Throws TkaError for what must not get into a kubeconfig. */
+/**
+ * Returns a valid spec with its URLs in canonical form. Throws TkaError for values that must not get into a kubeconfig.
+ */
 export function checkSpec(spec: ContextSpec): ContextSpec {
   if (spec.name === '') throw new TkaError('a context needs a name', { hints: [otherName] });
   if (/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff\p{Cs}]/u.test(spec.name)) {
@@ -66,9 +71,9 @@ const contextKeys = ({ siblings, namedBy }: ContextSpec): PlainMap => ({
 
 const argsOf = (spec: ContextSpec): string[] => ['credential', '--server', spec.server, '--api-server', spec.apiServer];
 
-// Fields in kubectl's own order, so that a file that kubectl writes anew stays alike.
+// Fields are in kubectl's order, so that a file looks the same after kubectl rewrites it.
 
-/** A cluster entry as we write it. */
+/** Returns a new cluster entry. */
 export function newCluster(name: string, spec: ContextSpec): PlainMap {
   const cluster: PlainMap = {};
   if (spec.caData) cluster['certificate-authority-data'] = spec.caData;
@@ -78,7 +83,7 @@ export function newCluster(name: string, spec: ContextSpec): PlainMap {
   return { cluster, name };
 }
 
-/** A user entry as we write it. */
+/** Returns a new user entry. */
 export function newUser(name: string, spec: ContextSpec): PlainMap {
   const exec: PlainMap = {
     apiVersion: 'client.authentication.k8s.io/v1',
@@ -91,7 +96,7 @@ export function newUser(name: string, spec: ContextSpec): PlainMap {
   return { name, user: { exec, extensions: extensions(spec) } };
 }
 
-/** A context entry as we write it. */
+/** Returns a new context entry. */
 export const newContext = (name: string, cluster: string, user: string, spec: ContextSpec): PlainMap => ({
   context: { cluster, extensions: extensions(spec, contextKeys(spec)), user },
   name,
@@ -103,12 +108,12 @@ function markField(body: string, entry: KubeconfigEntry, spec: ContextSpec): Fie
   return [[[body, 'extensions', mark.index, 'extension', 'server'], spec.server]];
 }
 
-/** What differs in a cluster of ours. */
+/** Returns the fields to change in a managed cluster. */
 export function clusterFields(entry: KubeconfigEntry, spec: ContextSpec): Field[] {
   const fields: Field[] = [];
   const { body } = entry;
   if (body.server !== spec.apiServer) fields.push([['cluster', 'server'], spec.apiServer]);
-  // Go's base64 passes over line breaks alone: a CA with other white space breaks the whole file, so it is mended.
+  // Go's base64 ignores line breaks only. A CA with other white space breaks the whole file, so repair it.
   const ca = (textOf(body['certificate-authority-data']) ?? '').replace(/[\r\n]+/g, '');
   if (ca !== spec.caData) fields.push([['cluster', 'certificate-authority-data'], spec.caData ?? '']);
   const insecure = spec.insecureSkipTlsVerify === true;
@@ -118,7 +123,7 @@ export function clusterFields(entry: KubeconfigEntry, spec: ContextSpec): Field[
   return [...fields, ...markField('cluster', entry, spec)];
 }
 
-/** What differs in a user of ours; `runs` says whether its present command can be run. */
+/** Returns the fields to change in a managed user; `runs` tells whether a command can be run. */
 export function userFields(entry: KubeconfigEntry, spec: ContextSpec, runs: (command: string) => boolean): Field[] {
   const fields: Field[] = [];
   const exec = isPlainMap(entry.body.exec) ? entry.body.exec : {};
@@ -138,7 +143,7 @@ export function userFields(entry: KubeconfigEntry, spec: ContextSpec, runs: (com
   return [...fields, ...markField('user', entry, spec)];
 }
 
-/** What differs in a context of ours. */
+/** Returns the fields to change in a managed context. */
 export function contextFields(entry: KubeconfigEntry, cluster: string, user: string, spec: ContextSpec): Field[] {
   const fields: Field[] = [];
   if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);
@@ -151,13 +156,13 @@ export function contextFields(entry: KubeconfigEntry, cluster: string, user: str
 }
 
 /**
- * What differs in what a context keeps of its cluster's servers. A server more or less is no reason to change the file:
- * one that still is there is enough to find the others.
+ * Returns the fields to change in what a context stores about its cluster's servers. A server that is added or removed
+ * is no reason to change the file: one that still exists is enough to find the others.
  */
 function siblingFields(entry: KubeconfigEntry, spec: ContextSpec): Field[] {
   const [mark, kept] = [markOf(entry), siblingsOf(entry)];
   if (mark === undefined) return [];
-  // What another server stated is no longer good. (An empty list has no form that suits every layout.)
+  // What the former server stated is no longer valid. (An empty list has no form that suits every layout.)
   const none = kept && { cluster: kept.cluster, signInStore: '', servers: [spec.server] };
   const wanted = spec.siblings ?? (mark.server === spec.server ? undefined : none);
   if (wanted === undefined) return [];
@@ -177,8 +182,8 @@ function siblingFields(entry: KubeconfigEntry, spec: ContextSpec): Field[] {
 export const isBareCommand = (command: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(command);
 
 /**
- * Returns whether an entry keeps its command when it is written again. A bare name is kept even if it is not on PATH here:
- * a kubeconfig with it is made for several machines.
+ * Returns whether an entry keeps its command when it is written again. A bare name stays even if it is not on PATH
+ * here: such kubeconfigs are made for several machines.
  */
 export function keepsCommand(
   command: string,
@@ -190,8 +195,8 @@ export function keepsCommand(
 }
 
 /**
- * Whether kubectl could run this exec command: a bare name is looked for on PATH, one with a separator is taken from the
- * kubeconfig's folder, as client-go does. Never throws.
+ * Returns whether kubectl could run an exec command. A bare name must be on PATH; a name with a separator is relative
+ * to the kubeconfig's folder, as in client-go. Never throws.
  */
 export function usableCommand(command: string, file: string, searchPath = process.env.PATH): boolean {
   const windows = process.platform === 'win32';

@@ -1,4 +1,4 @@
-// Edits YAML as text, since every YAML package that prints a document anew changes other people's comments and quotes.
+// Edits YAML as text: every YAML package that prints a whole document changes the user's comments and quotes.
 
 import { type CST, isAlias, isMap, isSeq, type Node, type YAMLMap } from 'yaml';
 import { shellWord } from './damage.ts';
@@ -24,7 +24,9 @@ import { blockItems, blockPair, flow, flowPair, type Plain, type PlainMap } from
 
 // --- fields ----------------------------------------------------------------------------------------------------------
 
-/** Edits that put another value behind a key. Throws TkaError where other parts of the file refer to the old one. */
+/**
+ * Returns the edits that replace the value of a key. Throws TkaError if other parts of the file refer to the old value.
+ */
 export function replaceValue(source: Layout, pair: YamlPair, value: Plain): TextEdit[] {
   const node = pair.value;
   if (node && !isAlias(node)) requirePrivate(source, node);
@@ -67,7 +69,7 @@ function addPairs(source: Layout, map: YAMLMap, pairs: readonly [string, Plain][
   return [insertLines(source, afterOwnComments(source, end, depth), text)];
 }
 
-/** A field by its path below an entry, and what it is to be. */
+/** A field by its path below an entry, and its new value. */
 export type Field = readonly [path: readonly (string | number)[], value: Plain];
 
 function nest(fields: readonly Field[]): Plain {
@@ -90,8 +92,8 @@ function groups(fields: readonly Field[]): Map<string | number, Field[]> {
 }
 
 /**
- * Edits that give fields below `node` their values: an old value's text is replaced, a missing field becomes a line
- * behind its siblings. Throws TkaError where an alias, an anchor in use or an unusual form is in the way.
+ * Returns the edits that set fields below `node`. They replace the text of an old value, and add a missing field as a
+ * line after its siblings. Throws TkaError if an alias, an anchor in use or an unusual form is in the way.
  */
 export function setFields(source: Layout, node: Node | null | undefined, fields: readonly Field[]): TextEdit[] {
   const offset = node?.range?.[0] ?? 0;
@@ -114,7 +116,7 @@ export function setFields(source: Layout, node: Node | null | undefined, fields:
       edits.push(...setFields(source, pair.value, group));
       continue;
     }
-    // Only maps are made on the way: a list that has no text here was merged in from elsewhere.
+    // Only missing maps are created. A list without text here comes from a merge.
     if (group.some(([rest]) => rest.some((part) => typeof part === 'number'))) {
       throw unsafe(source, offset, `${key} comes from a merge (<<)`);
     }
@@ -126,10 +128,10 @@ export function setFields(source: Layout, node: Node | null | undefined, fields:
 
 // --- list items ------------------------------------------------------------------------------------------------------
 
-/** How many new items at each end of a long run are parsed again. They are all of one shape. */
+/** Number of new items at each end of a long run that verification parses. All items have the same shape. */
 export const probed = 8;
 
-/** What of a long run is verified. */
+/** Returns the items of a long run that verification parses. */
 export function probeOf<T>(items: readonly T[]): readonly T[] {
   return items.length <= 2 * probed ? items : [...items.slice(0, probed), ...items.slice(-probed)];
 }
@@ -137,8 +139,8 @@ export function probeOf<T>(items: readonly T[]): readonly T[] {
 const probeValue = (value: Plain): Plain => (Array.isArray(value) ? [...probeOf(value)] : value);
 
 /**
- * Edits that take items (by index) out of a section and put new ones at its end. The section must be in the text.
- * Throws TkaError where that cannot be done safely.
+ * Returns the edits that remove items (by index) from a section and add new ones at its end. The section must be in the
+ * text. Throws TkaError if that is not safe.
  */
 export function editSection(
   source: Layout,
@@ -160,7 +162,7 @@ export function editSection(
     return created.length === 0 ? edits : [...edits, insertFlow(source, token, render)];
   }
   if (!token || end === undefined || token.type !== 'block-seq') {
-    // Nothing in it yet: what stands for nothing goes, the items go below, a comment behind stays.
+    // The section is empty: remove its `[]` or `null`, keep a comment behind it, and add the items below.
     if (created.length === 0) return [];
     const indent = ' '.repeat(column(source, itemStart(item)));
     const edits: TextEdit[] = end === undefined ? [] : [{ start: colon, end, text: '' }];
@@ -192,7 +194,7 @@ function insertItems(source: Layout, at: number, indent: string, items: readonly
   return insertLines(source, at, blockItems(items, indent), blockItems(probeOf(items), indent));
 }
 
-// An item's lines go whole, from its dash to its last word; comments above and below stay.
+// Removes the whole lines of items, from the dash to the last token. Comments above and below stay.
 function removeLines(source: Layout, items: readonly YamlItem[]): TextEdit[] {
   const ranges: { start: number; end: number; text: string }[] = [];
   for (const item of items) {
@@ -206,7 +208,7 @@ function removeLines(source: Layout, items: readonly YamlItem[]): TextEdit[] {
     else ranges.push({ start, end, text: '' });
   }
   const last = ranges.at(-1);
-  // At the end of a file without a final line end, the one before goes instead.
+  // At the end of a file without a final line end, remove the line end before the item instead.
   if (last && last.start > 0 && source.lines[last.end - 1] !== '\n') {
     last.start -= source.lines.slice(0, last.start).endsWith('\r\n') ? 2 : 1;
   }
@@ -224,7 +226,7 @@ export function addTopLevel(source: Layout, pairs: readonly (readonly [string, P
   const first = token?.type === 'block-map' ? token.items.find((item) => item.key) : undefined;
   const indent = ' '.repeat(first ? column(source, itemStart(first)) : 0);
   const body = source.lines.slice(0, source.end);
-  // Behind the last comment, before blank lines; never inside a last value.
+  // Insert after the last comment and before blank lines, but never inside the last value.
   const at = Math.max(end > 0 ? nextLine(source, end) : 0, nextLine(source, body.trimEnd().length - 1));
   const render = (list: (value: Plain) => Plain) =>
     pairs.map(([key, value]) => blockPair(key, list(value), indent)).join('');
@@ -266,7 +268,7 @@ export function insertFlow(
   return { start: at, end: at, text: text(false), probe: text(true) };
 }
 
-/** Returns the edits that take items (by index) out of a flow list. Throws TkaError if it has several lines. */
+/** Returns the edits that remove items (by index) from a flow list. Throws TkaError if it has several lines. */
 export function removeFlow(source: Layout, collection: CST.FlowCollection, gone: ReadonlySet<number>): TextEdit[] {
   const { items, close } = onOneLine(source, collection);
   const indexes = [...items.keys()];

@@ -3,7 +3,7 @@ import { TkaError } from '../util/errors.ts';
 import { damage } from './damage.ts';
 import type { Layout } from './source.ts';
 
-/** Text to stand in place of a range. `probe`, where given, is a shorter text of the same shape, for verification. */
+/** Replaces a range with a text. `probe` is a shorter text of the same shape, for verification. */
 export interface TextEdit {
   readonly start: number;
   readonly end: number;
@@ -14,14 +14,17 @@ export interface TextEdit {
 export type YamlPair = Pair<Node | null, Node | null>;
 export type YamlItem = CST.CollectionItem;
 
-/** Returns the error for a place that cannot be spliced; `what` to do about it, where more than the usual is known. */
+/** Returns the error for a place that cannot be spliced; `what` replaces the usual hints. */
 export function unsafe(source: Layout, offset: number, why: string, what?: readonly string[]): TkaError {
   const { message, hints } = damage(source, offset, `cannot edit this safely: ${why}`);
   const usual = ['write that part in block form, or use another file: --kubeconfig FILE', ...hints];
   return new TkaError(message, { hints: what ?? usual });
 }
 
-/** Edits applied, in order of place; where several begin at one place, in the order given. Throws for overlaps. */
+/**
+ * Returns the text with edits applied, in order of position; edits at the same place keep their order. Throws TkaError
+ * if edits overlap.
+ */
 export function applyEdits(text: string, edits: readonly TextEdit[], probe = false): string {
   const parts: string[] = [];
   let done = 0;
@@ -36,27 +39,27 @@ export function applyEdits(text: string, edits: readonly TextEdit[], probe = fal
 
 // --- where things end ------------------------------------------------------------------------------------------------
 
-/** Tokens that carry no content. */
+/** Types of tokens without content. */
 export const blank = new Set(['space', 'newline', 'comment', 'comma']);
 
-/** Where the last token with content ends; undefined if there is none. */
+/** Returns where the last token with content ends; undefined if there is none. */
 export function lastSign(tokens: readonly CST.SourceToken[] | undefined): number | undefined {
   const token = tokens?.findLast((t) => !blank.has(t.type));
   return token && token.offset + token.source.length;
 }
 
-// Node ranges leave out `- ` and anchors and swallow comments behind empty values, so ends are read off the tokens.
-/** Where a list item's or a pair's own text ends, without comments and line end. */
+// Ends come from tokens, because node ranges leave out `- ` and anchors, and include comments behind empty values.
+/** Returns where the text of a list item or a pair ends, without comments and line end. */
 export function itemEnd(item: YamlItem): number | undefined {
   return tokenEnd(item.value) ?? lastSign(item.sep) ?? tokenEnd(item.key) ?? lastSign(item.start);
 }
 
-/** Where a key's or a list item's text begins, anchors and `?` included. */
+/** Returns where the text of a key or a list item begins, with anchors and `?`. */
 export function itemStart(item: YamlItem): number {
   return item.start.find((t) => !blank.has(t.type))?.offset ?? (item.key ?? item.value)?.offset ?? 0;
 }
 
-/** Where a token's own text ends, without comments and line end; undefined where there is none. */
+/** Returns where a token's text ends, without comments and line end; undefined if it has no text. */
 export function tokenEnd(token: CST.Token | null | undefined): number | undefined {
   if (!token) return undefined;
   switch (token.type) {
@@ -86,20 +89,23 @@ export function tokenEnd(token: CST.Token | null | undefined): number | undefine
 
 // --- lines -----------------------------------------------------------------------------------------------------------
 
-/** Where the line of an offset begins, behind a byte order mark. */
+/** Returns where the line of an offset begins, after a byte order mark. */
 export const lineStart = (source: Layout, offset: number): number => {
   const begin = source.lines.lastIndexOf('\n', offset - 1) + 1;
   return begin === 0 && source.lines.startsWith('\ufeff') ? 1 : begin;
 };
 
-/** Where the line behind that of an offset begins; the end of the text if there is none. */
+/** Returns where the line after that of an offset begins; the end of the text if there is none. */
 export const nextLine = (source: Layout, offset: number): number =>
   source.lines.indexOf('\n', offset) + 1 || source.text.length;
 
-/** How far an offset is into its line. */
+/** Returns the column of an offset, counted from 0. */
 export const column = (source: Layout, offset: number): number => offset - lineStart(source, offset);
 
-/** The line behind that of `offset` and behind comments from column `depth` on: these belong to what ends there. */
+/**
+ * Returns where the first line after `offset` and its own comments begins. Comments that follow with an indentation of
+ * at least `depth` belong to the text that ends at `offset`.
+ */
 export function afterOwnComments(source: Layout, offset: number, depth: number): number {
   let result = nextLine(source, offset);
   for (let at = result; at < source.end; at = nextLine(source, at)) {
@@ -111,12 +117,12 @@ export function afterOwnComments(source: Layout, offset: number, depth: number):
   return Math.min(result, source.end);
 }
 
-/** The line end that the file uses. */
+/** Returns the line end that the file uses. */
 export function eol(source: Pick<Layout, 'text'>): string {
   return /\r\n|\n|\r/.exec(source.text)?.[0] ?? '\n';
 }
 
-/** An edit that adds whole lines where a line begins; a file without a final line end stays one. */
+/** Returns an edit that adds whole lines where a line begins. A file without a final line end keeps none. */
 export function insertLines(source: Layout, at: number, text: string, probe?: string): TextEdit {
   const end = eol(source);
   const open = at > lineStart(source, at);
@@ -126,7 +132,7 @@ export function insertLines(source: Layout, at: number, text: string, probe?: st
 
 // --- anchors ---------------------------------------------------------------------------------------------------------
 
-/** Throws TkaError where a node is an alias, or has an anchor that other parts of the file refer to. */
+/** Throws TkaError if a node is an alias, or has an anchor that other parts of the file refer to. */
 export function requirePrivate(source: Layout, node: Node): void {
   const offset = node.range?.[0] ?? 0;
   if (isAlias(node)) throw unsafe(source, offset, `alias *${node.source} is where the change must go`);

@@ -26,20 +26,20 @@ interface Upsert {
   readonly spec: ContextSpec;
   readonly cluster: string;
   readonly user: string;
-  /** Whether the context exists. */
+  /** True if the context exists. */
   readonly isKnown: boolean;
 }
 
-/** The sections that a context refers to, and the field with the name. */
+/** The sections that a context refers to, and the context's fields with the names. */
 const references = [
   ['clusters', 'cluster'],
   ['users', 'user'],
 ] as const;
 
 /**
- * Plans the contexts of a change one after the other, and says which cannot be written and why: an invalid one, one whose
- * names are taken, one that would share its cluster or user with another server's, and one whose entries the rest of the file
- * refers to. Throws TkaError for more than fits into a file.
+ * Plans the contexts of a change one by one, and returns which cannot be written and why: the spec is invalid, a name
+ * is taken, the cluster or user would be shared with another server, or the rest of the file refers to its entries.
+ * Throws TkaError if the change is too large for a file.
  */
 export function planUpserts(files: KubeconfigFiles, state: KubeconfigState, change: KubeconfigChange) {
   const { merged } = state;
@@ -77,7 +77,7 @@ function checkedSpecs({ upsert = [] }: KubeconfigChange) {
       blocked.set(spec.name, error);
     }
   }
-  // Servers state CAs: what could never be written is refused before it is spliced, which takes many times its size.
+  // CAs come from servers. Refuse too many before splicing them, which takes many times their size in memory.
   const size = [...specs.values()].reduce((sum, { caData = '' }) => sum + caData.length, 0);
   if (size > maxBytes) {
     throw tooLarge(
@@ -87,7 +87,7 @@ function checkedSpecs({ upsert = [] }: KubeconfigChange) {
   return { specs, blocked };
 }
 
-/** Returns the contexts that stay, by `clusters NAME` and `users NAME` of what they refer to. */
+/** Returns the contexts that stay, by `clusters NAME` and `users NAME` of the entries that they refer to. */
 function referringContexts({ sources }: KubeconfigState, removed: ReadonlySet<string>) {
   const found = new Map<string, KubeconfigEntry[]>();
   for (const entry of sources.flatMap((source) => source.entries.contexts)) {
@@ -123,7 +123,7 @@ function foreignEntry({ spec, cluster, user }: Upsert, merged: Merged): TkaError
   return undefined;
 }
 
-/** A cluster or user that gets another TKA server must not lead other contexts there with it. */
+/** Returns an error if a cluster or user would get another TKA server while other contexts use it. */
 function usedForAnotherServer(
   upsert: Upsert,
   merged: Merged,
@@ -159,7 +159,7 @@ function sharedWithEarlier(upsert: Upsert, planned: ReadonlyMap<string, ContextS
   return undefined;
 }
 
-/** An entry of a context: what it is when it is new, and which fields of an old one differ. */
+/** One entry of a context: make() returns it as new, diff() returns the fields to change in an existing one. */
 interface EntryPlan {
   readonly key: SectionKey;
   readonly name: string;
@@ -167,7 +167,7 @@ interface EntryPlan {
   readonly diff: (entry: KubeconfigEntry) => Field[];
 }
 
-/** Clusters and users first: a context must not come before what it refers to. */
+/** Returns clusters and users before contexts: a context must not come before the entries that it refers to. */
 function entryPlans({ spec, cluster, user }: Upsert, merged: Merged, searchPath: string | undefined): EntryPlan[] {
   const runs = (command: string) => usableCommand(command, merged.users.get(user)?.source.file ?? '', searchPath);
   return [
@@ -182,7 +182,7 @@ function entryPlans({ spec, cluster, user }: Upsert, merged: Merged, searchPath:
   ];
 }
 
-/** An entry with an anchor that other parts of the file refer to must not change under them. */
+/** Returns an error if other parts of the file refer to an anchor of an entry: an edit would change them too. */
 function notEditable(upsert: Upsert, merged: Merged, searchPath: string | undefined): TkaError | undefined {
   for (const { key, name, diff } of entryPlans(upsert, merged, searchPath)) {
     const { source, entry } = merged[key].get(name) ?? {};

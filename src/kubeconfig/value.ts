@@ -2,12 +2,12 @@ export type Plain = string | number | boolean | null | Plain[] | PlainMap;
 
 export type PlainMap = { [key: string]: Plain };
 
-/** A map, for what is certain to be neither a list nor a scalar. */
+/** Returns whether a value is a map. */
 export function isPlainMap(value: Plain | undefined): value is PlainMap {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-// sigs.k8s.io/yaml (go-yaml 2): which plain scalars are no text.
+// The plain scalars that sigs.k8s.io/yaml (go-yaml 2) does not read as text.
 const nulls = /^(?:~|null|Null|NULL|)$/;
 
 const booleans = /^(?:(y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON)|n|N|no|No|NO|false|False|FALSE|off|Off|OFF)$/;
@@ -15,7 +15,7 @@ const booleans = /^(?:(y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON)|n|N|no|No|NO|fal
 const numbers =
   /^[-+]?(?:0[bB][01_]+|0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|[0-9][0-9_]*|(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?|\.inf|\.Inf|\.INF)$|^\.(?:nan|NaN|NAN)$/;
 
-/** What a plain scalar is to kubectl. */
+/** Returns the value that kubectl reads from a plain scalar. */
 export function plainValue(text: string): Plain {
   if (nulls.test(text)) return null;
   const boolean = booleans.exec(text);
@@ -24,15 +24,15 @@ export function plainValue(text: string): Plain {
   return text;
 }
 
-// What JSON leaves raw but a YAML 1.1 reader takes for a line break or refuses as not printable.
+// Characters that JSON does not escape, but that a YAML 1.1 reader takes for a line break or refuses as not printable.
 const yamlUnsafe = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
 
-/** Escapes in JSON text what a YAML 1.1 reader would read otherwise. */
+/** Escapes the characters in JSON text that a YAML 1.1 reader would read differently. */
 export function escapeForYaml(json: string): string {
   return json.replace(yamlUnsafe, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** Returns a double-quoted scalar that JSON, YAML 1.1 and YAML 1.2 readers all take for the same text. */
+/** Returns a double-quoted scalar that JSON, YAML 1.1 and YAML 1.2 readers all read as the same text. */
 export function quote(text: string): string {
   // A lone surrogate has no UTF-8 form, and Go's YAML refuses its escape.
   return escapeForYaml(JSON.stringify(text.toWellFormed()));
@@ -40,7 +40,10 @@ export function quote(text: string): string {
 
 const scalar = (value: Plain): string => (typeof value === 'string' ? quote(value) : String(value));
 
-/** `key: value` as block lines (each ended by a line feed) whose keys stand at `indent`. Keys must be plain words. */
+/**
+ * Returns `key: value` as block lines, each with a line feed at its end and its keys at `indent`. Keys must be plain
+ * words.
+ */
 export function blockPair(key: string, value: Plain, indent: string): string {
   if (Array.isArray(value))
     return value.length === 0 ? `${indent}${key}: []\n` : `${indent}${key}:\n${blockItems(value, indent)}`;
@@ -54,7 +57,7 @@ function blockMap(value: PlainMap, indent: string): string {
   return lines;
 }
 
-/** List items as block lines whose dashes stand at `indent`. */
+/** Returns list items as block lines with their dashes at `indent`. */
 export function blockItems(items: readonly Plain[], indent: string): string {
   let lines = '';
   for (const item of items) {
@@ -64,7 +67,7 @@ export function blockItems(items: readonly Plain[], indent: string): string {
   return lines;
 }
 
-/** Returns a flow text on one line that is valid JSON too. */
+/** Returns a value in flow form, on one line. The text is valid JSON too. */
 export function flow(value: Plain): string {
   if (Array.isArray(value)) return `[${value.map(flow).join(', ')}]`;
   if (!isPlainMap(value)) return scalar(value);

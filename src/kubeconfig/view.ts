@@ -3,17 +3,19 @@ import { markName } from './glance.ts';
 import { type KubeconfigEntry, type SectionKey, type Source, sectionKeys } from './source.ts';
 import { isPlainMap, type Plain, type PlainMap } from './value.ts';
 
-/** What a context keeps of its cluster, so that another of the cluster's TKA servers can be used while its own is away. */
+/**
+ * What a context stores about its cluster, so that another TKA server of the cluster can be used while its own is down.
+ */
 export interface ContextSiblings {
   /** The name of the cluster. */
   readonly cluster: string;
-  /** Where its sign-ins are kept, as its TKA server states it. */
+  /** Where the cluster's sign-ins are stored, as its TKA server states it. */
   readonly signInStore: string;
   /** Canonical URLs of its other TKA servers. */
   readonly servers: readonly string[];
 }
 
-/** A context of ours and what it refers to. */
+/** A managed context and what it refers to. */
 export interface OurContext {
   readonly name: string;
   readonly cluster: string;
@@ -21,15 +23,15 @@ export interface OurContext {
   readonly file: string;
   /** Canonical URL of the TKA server. */
   readonly server: string;
-  /** Canonical URL of the API server that kubectl talks to; undefined where there is none or it is no https URL. */
+  /** Canonical URL of the API server that kubectl talks to; undefined if there is none or it is not an https URL. */
   readonly apiServer: string | undefined;
   readonly command: string | undefined;
   /** Base64 of PEM, without line breaks. */
   readonly caData: string | undefined;
   readonly insecureSkipTlsVerify: boolean;
-  /** Undefined in contexts of 0.1.0, and where the TKA server does not state all of it (Go). */
+  /** Undefined in contexts of version 0.1.0, and if the TKA server does not state all of it (Go). */
   readonly siblings?: ContextSiblings | undefined;
-  /** What named the server when the context was written; undefined in contexts of 0.1.0. */
+  /** What named the server when the context was written; undefined in contexts of version 0.1.0. */
   readonly namedBy?: string | undefined;
 }
 
@@ -48,7 +50,7 @@ export interface KubeconfigView {
   readonly ours: readonly OurContext[];
 }
 
-/** An entry and the file it was found in. */
+/** An entry and its file. */
 export interface MergedEntry {
   readonly source: Source;
   readonly entry: KubeconfigEntry;
@@ -56,7 +58,7 @@ export interface MergedEntry {
 
 export type Merged = Readonly<Record<SectionKey, ReadonlyMap<string, MergedEntry>>>;
 
-/** All entries by name; the first file that has a name wins, as in kubectl. */
+/** Returns all entries by name. The first file with a name wins, as in kubectl. */
 export function mergeSources(sources: readonly Source[]): Merged {
   const merged = {
     clusters: new Map<string, MergedEntry>(),
@@ -79,10 +81,12 @@ interface Mark {
   readonly namedBy: string | undefined;
 }
 
-// An edit of a thousand contexts asks for each mark several times.
+// Cached: an edit of a thousand contexts asks for each mark several times.
 const marks = new WeakMap<KubeconfigEntry, Mark | undefined>();
 
-/** Where our mark stands in an entry's `extensions`, and its TKA server; undefined if the entry is not ours. */
+/**
+ * Returns the index of our mark in an entry's `extensions`, and its TKA server; undefined if the entry is not managed.
+ */
 export function markOf(entry: KubeconfigEntry | undefined): Mark | undefined {
   if (entry === undefined) return undefined;
   if (!marks.has(entry)) marks.set(entry, readMark(entry));
@@ -95,12 +99,12 @@ function readMark(entry: KubeconfigEntry): Mark | undefined {
   const index = list.findIndex((item) => isPlainMap(item) && item.name === markName);
   const extension = (list[index] as PlainMap | undefined)?.extension;
   if (!isPlainMap(extension)) return undefined;
-  // A mark that names no server could not be matched with anything: such an entry is left to its owner.
+  // A mark without a valid server cannot be matched with anything, so its entry counts as not managed.
   const server = orUndefined(canonicalServer, textOf(extension.server));
   return server === undefined ? undefined : { index, server, namedBy: textOf(extension.namedBy) };
 }
 
-/** What a managed context keeps of its cluster; undefined if anything of it is missing. */
+/** Returns what a managed context stores about its cluster; undefined if any part is missing. */
 export function siblingsOf(entry: KubeconfigEntry): ContextSiblings | undefined {
   const mark = markOf(entry);
   const list = entry.body.extensions;
@@ -114,7 +118,7 @@ export function siblingsOf(entry: KubeconfigEntry): ContextSiblings | undefined 
   return { cluster, signInStore, servers: urls.filter((url) => url !== undefined && url !== '') as string[] };
 }
 
-/** The text of a field; undefined for anything else. */
+/** Returns a value that is a text; undefined for anything else. */
 export const textOf = (value: Plain | undefined): string | undefined => (typeof value === 'string' ? value : undefined);
 
 function orUndefined(canonical: (text: string) => string, text: string | undefined): string | undefined {
@@ -125,7 +129,7 @@ function orUndefined(canonical: (text: string) => string, text: string | undefin
   }
 }
 
-/** What a plan is made from. */
+/** Returns the merged view of the files, from which edits are planned. */
 export function viewOf(sources: readonly Source[], merged: Merged): KubeconfigView {
   const contexts = new Map<string, ContextInfo>();
   const ours: OurContext[] = [];
