@@ -1,5 +1,5 @@
-// Takes over, or removes, the sign-ins of a TKA server in another namespace: their bindings are cluster-wide, and in the way
-// of ours, which have the same names.
+// Moves or removes the sign-ins of a TKA server in another namespace. Its ClusterRoleBindings are cluster-wide and have
+// the same names as ours, so they block our sign-ins.
 import { setTimeout as delay } from 'node:timers/promises';
 import { TkaError } from '../../util/errors.ts';
 import { isStatus, KubeError } from '../kubernetes/errors.ts';
@@ -9,29 +9,28 @@ import { type ClusterRoleBinding, paths, type ServiceAccount, type TkaSignin, wi
 import { homeOf, ownerOfAccount } from './parts.ts';
 import { copyOf, endOf, isOver, rfc3339 } from './sign-in.ts';
 
-/** What an adoption is given. */
 export interface AdoptOptions {
   readonly kube: Kube;
-  /** The namespace of the other server. */
+  /** Namespace of the other server. */
   readonly from: string;
-  /** The namespace of ours. */
+  /** Namespace of this server. */
   readonly to: string;
-  /** Where our server's lease is. */
+  /** Namespace of this server's lease. */
   readonly leaseNamespace: string;
   /** Removes the sign-ins instead of moving them. */
   readonly remove: boolean;
-  /** Changes nothing. */
+  /** Only reports what would be done. */
   readonly dryRun: boolean;
-  /** Told what happened to each object, a line each. */
+  /** Called with one line for each object. */
   readonly say: (line: string) => void;
 }
 
 const lookMs = 250;
 
 /**
- * Moves the sign-ins, and removes their bindings and accounts. Can be repeated after a failure: it goes on where it ended.
- * Returns how many objects it changed. Throws TkaError while the other server's operator runs, and for what the API server
- * refuses.
+ * Moves the sign-ins, and removes their bindings and accounts. After a failure, run it again: it continues where it
+ * stopped. Returns the number of changed objects. Throws TkaError while the other server's operator runs, and when the
+ * API server refuses a call.
  */
 export async function adopt(options: AdoptOptions): Promise<number> {
   try {
@@ -84,14 +83,17 @@ async function adoptAll({ kube, from, to, remove, dryRun, say }: AdoptOptions): 
     const { name, uid } = signIn.metadata;
     await removeParts(name);
     const done = remove || isOver(signIn, Date.now()) ? 'deleted' : await move(signIn);
-    // Last: what is left of it after a failure is found by it.
+    // Remove the sign-in last: after a failure, the next run finds the remaining parts through it.
     if (dryRun || (await kube.remove(paths.signIns(from, name), { uid }))) tell(`tkasignin/${name} ${done}`);
   }
-  // What is left of sign-ins that are gone: the Go operator leaves bindings, which no garbage collector takes.
+  // Remove parts of deleted sign-ins. The Go operator leaves bindings behind, and no garbage collector removes them.
   for (const name of new Set([...bindings.keys(), ...accounts.keys()])) await removeParts(name);
   return count;
 
-  /** Creates the sign-in in our namespace, unless it has one. Returns what to say of the old one. */
+  /**
+   * Creates the sign-in in our namespace if there is none of this name. Returns what happened to the old one, for the
+   * report.
+   */
   async function move(signIn: TkaSignin): Promise<string> {
     const { name } = signIn.metadata;
     const end = endOf(signIn, Date.now());
@@ -109,17 +111,20 @@ async function adoptAll({ kube, from, to, remove, dryRun, say }: AdoptOptions): 
   }
 }
 
-/** Throws TkaError while somebody renews the lease in the other namespace: it would make anew what is removed here. */
+/**
+ * Throws TkaError while another process renews the lease in the other namespace: it would recreate what is removed
+ * here.
+ */
 async function mustBeStopped({ kube, from, leaseNamespace }: AdoptOptions): Promise<void> {
   const read = (): Promise<Lease | undefined> => kube.get<Lease>(paths.leases(from, leaseName));
   const isFree = (lease: Lease | undefined): boolean => {
     const holder = lease?.spec?.holderIdentity ?? '';
-    // Ours holds it there while it shares the lease of the other.
+    // Our server holds this lease if it shares the other server's lease (`operator.leaseNamespace`).
     return holder === '' || (leaseNamespace === from && isOurs(holder));
   };
   const first = await read();
   if (isFree(first)) return;
-  // Its clock may be wrong: only a renewal proves that it runs.
+  // The holder's clock may be wrong, so only a renewal proves that it runs.
   const deadline = performance.now() + renewalMs;
   while (performance.now() < deadline) {
     await delay(lookMs);

@@ -1,6 +1,6 @@
-// What keeps a sign-in from being provisioned until a person acts, in words for its caller: which object is in the way,
-// who made it, and what to type. It is kept in an annotation of the sign-in, since any replica may be asked. And what
-// callers are told where a sign-in cannot be made, read or ended.
+// Problems that a person must solve before a sign-in can be provisioned. The text tells the caller which object is in
+// the way, who made it and what to type. It is stored in an annotation of the sign-in, because any replica may be
+// asked. Also the refusals for sign-ins that cannot be created, read or ended.
 import { cleanText } from '../../util/text.ts';
 import { type Caller, Refusal } from '../http/contract.ts';
 import { KubeError } from '../kubernetes/errors.ts';
@@ -8,10 +8,10 @@ import { podOf } from './lease.ts';
 import { bindingName, type ClusterRoleBinding, namesOf } from './objects.ts';
 import { homeOf } from './parts.ts';
 
-/** An error that no retry can mend. */
+/** An error that a retry cannot fix. */
 export class Blocked extends Error {
   override readonly name = 'Blocked';
-  /** What to do, a line each. */
+  /** What to do, one line each. */
   readonly advice: readonly string[];
   /** The reason of the sign-in's condition, in CamelCase. */
   readonly reason: string;
@@ -22,7 +22,9 @@ export class Blocked extends Error {
     this.reason = reason;
   }
 
-  /** For the annotation: the message, then the advice, a line each. At most 2048 characters. */
+  /**
+   * Returns the text of the annotation: the message, then one line for each piece of advice. At most 2048 characters.
+   */
   get text(): string {
     return [this.message, ...this.advice]
       .map((line) => cleanText(line, 1000))
@@ -31,7 +33,7 @@ export class Blocked extends Error {
   }
 }
 
-/** Wraps what the API server refused. */
+/** Returns a Blocked for a call that the API server refused. */
 export const refusedBy = (error: Error): Blocked =>
   new Blocked(
     error.message,
@@ -39,10 +41,10 @@ export const refusedBy = (error: Error): Blocked =>
     'RefusedByCluster',
   );
 
-// The name of an account or binding is taken.
+// Another object has the name of the account or binding.
 const taken = 'NameTaken';
 
-/** Says that the binding of the sign-in of this name is somebody else's. */
+/** Returns the problem that the sign-in's binding already exists and belongs to someone else. */
 export function foreignBinding(name: string, binding: ClusterRoleBinding): Blocked {
   const object = `ClusterRoleBinding "${bindingName(name)}"`;
   const removal = `kubectl delete clusterrolebinding ${bindingName(name)}`;
@@ -58,7 +60,7 @@ export function foreignBinding(name: string, binding: ClusterRoleBinding): Block
   return new Blocked(`${object} belongs to the TKA server in namespace "${home}"`, advice, taken);
 }
 
-/** Says that the ServiceAccount of the sign-in of this name is somebody else's. */
+/** Returns the problem that the sign-in's ServiceAccount already exists and was not made by a TKA server. */
 export const foreignAccount = (name: string, namespace: string): Blocked =>
   new Blocked(
     `ServiceAccount "${name}" in namespace "${namespace}" was not made by a TKA server`,
@@ -68,29 +70,32 @@ export const foreignAccount = (name: string, namespace: string): Blocked =>
     taken,
   );
 
-/** Says that a sign-in of a username may be this caller's or somebody else's: the Go server does not write the login. */
+/**
+ * Returns the problem that a sign-in may belong to this caller or to another one: the Go server does not write the
+ * login.
+ */
 export const nameless = (name: string, namespace: string): Blocked =>
   new Blocked(`the sign-in "${name}" of another TKA server does not say of which domain its user is`, [
     `ask the cluster's administrator to remove it: kubectl delete tkasignin ${name} -n ${namespace}`,
   ]);
 
 /**
- * Says why a sign-in cannot be while a Go operator leads: that would name its account and binding after the username alone,
- * and end those of the plain sign-in with it. `holder` is its identity in the lease; `isChange` says that the plain name had
- * another role a moment ago.
+ * Returns the problem that a Go operator leads and cannot handle this sign-in. The Go operator names accounts and
+ * bindings after the username alone, so it would end those of the plain sign-in together with this one. `holder` is the
+ * operator's identity in the lease. `isChange` is true if the plain name had another role a moment ago.
  */
 export function beyondGo(holder: string, name: string, isChange: boolean): Blocked {
   const operator = `the operator of a Go server (pod "${podOf(holder)}") leads here`;
   const stop = `ask the cluster's administrator to stop the Go server: deploy/README.md, "Coming from the Go server"`;
   if (!isChange) return new Blocked(`${operator}, and cannot tell "${name}" from another sign-in`, [stop]);
-  // See IndexByLogin.hadOtherRole: until then, an old token would get the new role.
+  // See IndexByLogin.hadOtherRole: before that time, an old token would get the new role.
   return new Blocked(`${operator}, and a role cannot change at once`, [
     'sign in again in 15 s: kubectl tka login',
     `or ${stop}`,
   ]);
 }
 
-/** Answers the caller with a sign-in's problem. 422: the client does not try again. */
+/** Returns the answer for a caller whose sign-in is blocked. The status is 422, so clients do not retry. */
 export function blockedRefusal(username: string, text: string): Refusal {
   const [message = '', ...advice] = text.split('\n');
   return new Refusal(
@@ -126,7 +131,7 @@ export function stillThere(caller: Caller): Refusal {
   );
 }
 
-/** Runs it, and words what the cluster refuses as the Go server does. */
+/** Runs `work`. Turns a KubeError into the same refusal that the Go server gives. */
 export async function telling<T>(message: string, advice: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

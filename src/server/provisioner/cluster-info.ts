@@ -1,5 +1,5 @@
-// What clients are told of the cluster: from the configuration, or from a ConfigMap such as kubeadm's;
-// and which cluster it is, for other servers and clients to compare.
+// The cluster info for clients, from the configuration or from a ConfigMap such as kubeadm's. Also the identity of the
+// cluster, which other servers and clients compare.
 import { setTimeout as delay } from 'node:timers/promises';
 import { parse } from 'yaml';
 import type { ClusterInfo } from '../../tka/types.ts';
@@ -9,7 +9,7 @@ import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { type Metadata, paths } from './objects.ts';
 
-/** Where a ConfigMap is, and what its keys are called. */
+/** Location and key names of a ConfigMap. */
 export interface ConfigMapRef {
   readonly name: string;
   readonly namespace: string;
@@ -21,7 +21,7 @@ export interface ConfigMapRef {
   };
 }
 
-/** A ConfigMap that says what clients are told, and the labels to add. */
+/** A ConfigMap with the cluster info, and the labels to add. */
 export interface ConfigMapSource {
   readonly ref: ConfigMapRef;
   readonly labels: ClusterInfo['labels'];
@@ -31,7 +31,7 @@ const keepMs = 60_000;
 
 const retryMs = 1_000;
 
-/** What clients are told of the cluster. A ConfigMap is read again every minute; while it cannot be, the last one counts. */
+/** Provides the cluster info. Reads a ConfigMap again every minute; if that fails, the last result stays in use. */
 export class ClusterInfoSource {
   readonly #kube: Kube;
   readonly #source: ClusterInfo | ConfigMapSource;
@@ -46,12 +46,12 @@ export class ClusterInfoSource {
     if ('ref' in source) this.#problem = 'the cluster info has not been read yet';
   }
 
-  /** Why there is none; undefined where there is. */
+  /** Returns why there is no cluster info, or undefined if there is. */
   problem(): string | undefined {
     return this.#problem;
   }
 
-  /** Returns it. Throws a Refusal where the ConfigMap could never be read. */
+  /** Returns the cluster info. Throws a Refusal if the ConfigMap has never been read. */
   async read(): Promise<ClusterInfo> {
     if (!('ref' in this.#source)) return this.#source;
     if (this.#known !== undefined && performance.now() - this.#known.at <= keepMs) return this.#known.info;
@@ -69,7 +69,7 @@ export class ClusterInfoSource {
     return this.#known.info;
   }
 
-  /** Reads it until that works once, though no client asks: the server is not ready without it. */
+  /** Retries until the first success, even if no client asks: the server is not ready before that. */
   async readFirst(signal: AbortSignal): Promise<void> {
     while (this.#problem !== undefined && !signal.aborted) {
       await this.read().catch(() => delay(retryMs, undefined, { signal }).catch(() => undefined));
@@ -87,8 +87,8 @@ export class ClusterInfoSource {
 }
 
 /**
- * Reads the cluster's endpoint and CA from a ConfigMap: from its keys, else from the kubeconfig in it. Throws an Error
- * that names the ConfigMap when it says neither.
+ * Reads the endpoint and CA from the keys of a ConfigMap, or else from the kubeconfig in it. Throws an Error that names
+ * the ConfigMap if it has neither.
  */
 export async function readClusterInfo(
   kube: Kube,
@@ -131,13 +131,13 @@ function clusterIn(text: string): KubeconfigCluster | undefined {
 
 interface SignInStoreOptions {
   readonly kube: Kube;
-  /** Where the sign-ins are. */
+  /** Namespace of the sign-ins. */
   readonly namespace: string;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
 
-/** The UID of this namespace identifies a cluster: every cluster has it, and nobody can delete it. */
+/** The UID of this namespace identifies a cluster: every cluster has the namespace, and nobody can delete it. */
 const witness = 'kube-system';
 
 const firstRetryMs = 1_000;
@@ -145,8 +145,8 @@ const firstRetryMs = 1_000;
 const lastRetryMs = 60_000;
 
 /**
- * Reads the UID of the namespace kube-system once, in the background, and again later if it cannot be read. Returns a
- * function that answers `UID/namespace`, or undefined while the UID is not known.
+ * Reads the UID of the namespace kube-system once, in the background, with retries. Returns a function that returns
+ * `UID/namespace`, or undefined while the UID is unknown.
  */
 export function signInStore({ kube, namespace, log, signal }: SignInStoreOptions): () => string | undefined {
   let store: string | undefined;

@@ -1,5 +1,5 @@
-// Events about sign-ins, for `kubectl describe tkasignin`. Best effort: no answer waits for them, only so many are kept and
-// sent, and what cannot be written is dropped.
+// Kubernetes Events about sign-ins, for `kubectl describe tkasignin`. Best effort: answers do not wait for them, the
+// queue and the rate are limited, and failed writes are dropped.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { cleanText } from '../../util/text.ts';
@@ -10,16 +10,15 @@ import { type Log, Seldom } from '../log/log.ts';
 import { microTime } from './lease.ts';
 import { apiVersion, group, paths, type TkaSignin } from './objects.ts';
 
-/** What can happen to a sign-in. */
 export type EventReason = 'Provisioned' | 'Refused' | 'Expired' | 'Revoked' | 'Failed';
 
-// Events a second in the long run, how many at once, and how many wait.
+// Events per second on average, burst size, and length of the queue.
 const perSecond = 5;
 const burst = 100;
 const waitingLimit = 100;
-// The same Event about the same sign-in is written once in this time.
+// An identical Event about the same sign-in is written at most once in this time.
 const sameMs = 10 * 60_000;
-// For so long none is written after the API server forbade one.
+// Pause after the API server has forbidden an Event.
 const forbiddenMs = 10 * 60_000;
 
 /** Writes Events in the background. */
@@ -39,7 +38,7 @@ export class SignInEvents {
     this.#log = log;
   }
 
-  /** Has an Event written soon, or never. Returns at once, and throws nothing. */
+  /** Queues an Event. Returns at once and never throws; drops the Event if a limit is reached. */
   tell(signIn: TkaSignin, reason: EventReason, note: string): void {
     const { uid } = signIn.metadata;
     if (performance.now() < this.#silentUntil || this.#waiting.length >= waitingLimit) return;
@@ -48,7 +47,7 @@ export class SignInEvents {
     if (!this.#isSending) void this.#send();
   }
 
-  /** Drops what waits. */
+  /** Stops sending and drops the queue. */
   stop(): void {
     this.#silentUntil = Number.POSITIVE_INFINITY;
     this.#waiting.length = 0;
@@ -71,7 +70,7 @@ export class SignInEvents {
     this.#isSending = false;
   }
 
-  /** https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1 */
+  /** Returns the object to create: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1 */
   #eventOf({ metadata }: TkaSignin, reason: EventReason, note: string): object {
     const { name, uid, resourceVersion } = metadata;
     const regarding = { apiVersion, kind: 'TkaSignin', namespace: this.#namespace, name, uid, resourceVersion };

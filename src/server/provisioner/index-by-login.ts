@@ -1,17 +1,17 @@
-// What a replica knows of sign-ins beside their names: it follows the watch, and the replica's own deletions at once.
+// An index of sign-ins by login. It follows the watch; deletions by this replica are in it at once.
 import type { TkaSignin } from './objects.ts';
 import { loginOf } from './sign-in.ts';
 
-// The API server takes a token for good for 10 s after it last checked it, though its ServiceAccount is gone.
+// The API server caches token checks for 10 s, so a token still works that long after its ServiceAccount is gone.
 const tokenCacheMs = 15_000;
 
-/** The sign-ins of each login, and the roles that names had lately. */
+/** The sign-ins of each login, and the recent roles of each name. */
 export class IndexByLogin {
   readonly #signIns = new Map<string, TkaSignin>();
   readonly #names = new Map<string, Set<string>>();
   readonly #lately = new Map<string, { readonly role: string; readonly at: number }>();
 
-  /** Takes over a sign-in as it is now; undefined: it is gone. */
+  /** Stores the current state of a sign-in; undefined means that it is gone. */
   set(name: string, signIn: TkaSignin | undefined): void {
     const old = this.#signIns.get(name);
     const [before, now] = [old && loginOf(old), signIn && loginOf(signIn)];
@@ -27,21 +27,21 @@ export class IndexByLogin {
     if (now !== undefined) this.#names.set(now, (this.#names.get(now) ?? new Set()).add(name));
   }
 
-  /** Takes note of a sign-in that this replica deleted, before the watch tells of it. */
+  /** Records a sign-in that this replica deleted, before the watch reports it. */
   ended({ metadata, spec }: TkaSignin): void {
     const known = this.#signIns.get(metadata.name);
     if (known?.metadata.uid === metadata.uid) this.set(metadata.name, undefined);
     this.#remember(metadata.name, spec.role);
   }
 
-  /** Returns the sign-ins that state a login. */
+  /** Returns the sign-ins that state this login. */
   of(login: string): TkaSignin[] {
     return [...(this.#names.get(login) ?? [])].flatMap((name) => this.#signIns.get(name) ?? []);
   }
 
   /**
-   * Says whether a name had another role a moment ago. A token of then is still good, and means the ServiceAccount of that
-   * name: it would get the new role.
+   * Returns whether a name had another role a moment ago. A token from that time still works and names the
+   * ServiceAccount by its name, so it would get the new role.
    */
   hadOtherRole(name: string, role: string): boolean {
     const last = this.#lately.get(name);
@@ -50,7 +50,7 @@ export class IndexByLogin {
 
   #remember(name: string, role: string): void {
     const at = performance.now();
-    // In the order of their times.
+    // Entries are sorted by time, oldest first.
     for (const [old, last] of this.#lately) {
       if (at - last.at < tokenCacheMs) break;
       this.#lately.delete(old);

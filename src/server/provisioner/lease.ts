@@ -1,72 +1,70 @@
-// Leader election by a coordination.k8s.io Lease, as client-go's leaderelection package keeps it, so that our replicas
-// and Go operators stand in one line.
+// Leader election with a coordination.k8s.io Lease, compatible with client-go's leaderelection package: our replicas
+// and Go operators compete for the same lease.
 import { setTimeout as delay } from 'node:timers/promises';
 import { isStatus } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import { type Metadata, paths } from './objects.ts';
 
-/** The Go operator's name for it. */
+/** The Go operator uses the same name. */
 export const leaseName = 'controller.tka.specht-labs.de';
 
-// The Go operator stands as `HOST_UUID`, and no host's name has a slash.
+// A Go operator's identity is `HOST_UUID`, and host names contain no slash.
 const mark = 'tka-server/';
 
 /**
- * How long a holder that runs goes without renewing, in milliseconds. client-go's RetryPeriod, which the Go operator keeps,
- * is 2 s: one that misses three renewals does not run.
+ * The longest time between renewals of a running holder, in milliseconds. client-go's RetryPeriod, which the Go
+ * operator uses, is 2 s. A holder that misses three renewals is not running.
  */
 export const renewalMs = 6_000;
 
-/** Returns the pod of a holder, from `POD_UUID` or `tka-server/POD_UUID`. */
+/** Returns the pod of a holder from `POD_UUID` or `tka-server/POD_UUID`. */
 export const podOf = (holder: string): string => holder.replace(/^.*\//, '').replace(/_[^_]*$/, '');
 
-/** Returns whether a holder of the lease is a replica of this program, and not a Go operator. */
+/** Returns whether a holder is a replica of this program, not a Go operator. */
 export const isOurs = (holder: string): boolean => holder.startsWith(mark);
 
-/** client-go's defaults, in milliseconds. */
+/** Times in milliseconds. The defaults are client-go's. */
 export interface LeaseTimes {
-  /** How long the others wait after the last renewal they saw. Default 15 s. */
+  /** How long other candidates wait after the last renewal they saw. Default 15 s. */
   readonly durationMs?: number;
-  /** How long a leader goes on without being able to renew. Default 10 s. */
+  /** How long a leader continues without a successful renewal. Default 10 s. */
   readonly renewDeadlineMs?: number;
-  /** How often it is tried. Default 2 s. */
+  /** Time between two attempts to acquire or renew. Default 2 s. */
   readonly retryMs?: number;
 }
 
-/** What an election is given. */
 export interface LeaseOptions extends LeaseTimes {
   readonly kube: Kube;
   readonly namespace: string;
-  /** Another for each process. */
+  /** Unique for each process. */
   readonly identity: string;
   readonly log: Log;
   readonly onStarted: () => void;
-  /** Called when leadership is lost or given up; what it guards must have ended when it resolves. */
+  /** Called when leadership is lost or given up. Resolves when all work that needs leadership has ended. */
   readonly onStopped: () => Promise<void>;
 }
 
-/** Who holds the lease: `tka-server/POD_UUID`, or `POD_UUID` for a Go operator. */
+/** The holder of the lease: `tka-server/POD_UUID`, or `POD_UUID` for a Go operator. */
 export interface LeaseHolder {
   readonly holder: string;
   readonly silentMs: number;
 }
 
-/** A candidate. */
 export interface Candidate {
   leading(): boolean;
-  /** The holder of the lease while it is a Go operator that runs, as of a few seconds ago; undefined otherwise. */
+  /** Returns the holder if it is a running Go operator, as of a few seconds ago, or else undefined. */
   goLeader(): string | undefined;
   /**
-   * Returns the holder of the lease, as this candidate last saw it, and the milliseconds since the lease last changed; undefined
-   * while there is none.
+   * Returns the holder as this candidate last saw it, with the milliseconds since the lease last changed. Returns
+   * undefined if there is no holder.
    */
   holder(): LeaseHolder | undefined;
-  /** Leaves the election; the lease, if held, is given back for the next one to take at once. */
+  /** Leaves the election. Releases the lease if it is held, so that another candidate can acquire it at once. */
   stop(): Promise<void>;
 }
 
-/** A Lease, as far as it is looked into. */
+/** The fields of a Lease that are used here. */
 export interface Lease {
   readonly apiVersion: string;
   readonly kind: string;
@@ -82,10 +80,10 @@ interface LeaseSpec {
   readonly leaseTransitions?: number;
 }
 
-// Kubernetes' MicroTime has six digits of a second, no more and no fewer.
+// Kubernetes' MicroTime requires exactly six fractional digits.
 export const microTime = (): string => new Date().toISOString().replace('Z', '000Z');
 
-/** Stands for election until stopped. Throws nothing: what goes wrong is logged and tried again. */
+/** Takes part in the election until stopped. Never throws: it logs errors and retries. */
 export function standForElection(options: LeaseOptions): Candidate {
   const { kube, namespace, log, onStarted, onStopped } = options;
   const name = leaseName;
@@ -95,7 +93,7 @@ export function standForElection(options: LeaseOptions): Candidate {
   let leading = false;
   let ended: Promise<void> = Promise.resolve();
   let deadline: NodeJS.Timeout | undefined;
-  // Others' clocks are not believed: what counts is when a change was seen here.
+  // Do not trust other clocks: use the local time at which a change was seen.
   let seen: { readonly version: string | undefined; readonly holder: string; readonly at: number } | undefined;
 
   function lose(reason: string): void {
@@ -106,7 +104,7 @@ export function standForElection(options: LeaseOptions): Candidate {
     ended = onStopped();
   }
 
-  /** Counted from when it was asked for: an answer that was long on its way says nothing of now. */
+  /** Records a renewal. Counts from the time of the request, because a slow answer says nothing about the present. */
   function renewed(lease: Lease, asked: number): void {
     const now = performance.now();
     seen = { version: lease.metadata.resourceVersion, holder: identity, at: now };
@@ -131,7 +129,7 @@ export function standForElection(options: LeaseOptions): Candidate {
     };
   };
 
-  /** Takes the lease, or renews it; false when somebody else holds it. */
+  /** Acquires or renews the lease. Returns false if another candidate holds it. */
   async function tryOnce(): Promise<boolean> {
     const old = await kube.get<Lease>(paths.leases(namespace, name));
     if (stopping.signal.aborted) return false;
@@ -161,7 +159,7 @@ export function standForElection(options: LeaseOptions): Candidate {
       try {
         await tryOnce();
       } catch (error) {
-        // A conflict: somebody else was faster.
+        // 409: another candidate was faster.
         if (!stopping.signal.aborted && !isStatus(error, 409))
           log.warn({ err: error }, 'could not acquire the leader lease');
       }
@@ -200,7 +198,7 @@ export function standForElection(options: LeaseOptions): Candidate {
       if (wasLeading) ended = onStopped();
       await ended;
       if (!wasLeading) return;
-      // Whoever cannot be told waits for the lease to run out.
+      // Best effort: without the release, the others wait until the lease expires.
       await release().catch((error: unknown) => log.warn({ err: error }, 'could not release the leader lease'));
     },
   };

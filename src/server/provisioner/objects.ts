@@ -1,4 +1,4 @@
-// The objects of a sign-in in the cluster, as the Go operator makes them: their names and their paths in the API.
+// The objects of a sign-in in the cluster, in the form of the Go operator: types, names and API paths.
 import { createHash } from 'node:crypto';
 import type { Caller } from '../http/contract.ts';
 import { segment } from '../kubernetes/kube.ts';
@@ -7,15 +7,15 @@ export const group = 'tka.specht-labs.de';
 
 export const apiVersion = `${group}/v1alpha1`;
 
-/** The parts of an object's metadata that are used here. */
+/** The metadata fields that are used here. */
 export interface Metadata {
   readonly name: string;
   readonly namespace?: string;
   readonly uid: string;
   readonly resourceVersion: string;
-  /** How often the spec has changed. */
+  /** Increases with every change of the spec. */
   readonly generation?: number;
-  /** Set as soon as it is being deleted: a finalizer keeps it meanwhile. */
+  /** Set when the object is being deleted; a finalizer can keep it for a while. */
   readonly deletionTimestamp?: string;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly labels?: Readonly<Record<string, string>>;
@@ -29,27 +29,27 @@ export interface TkaSignin {
     readonly provisioned?: boolean;
     readonly valid_until?: string;
     readonly signed_in?: string;
-    /** The ID of the attempt that it answers. The Go operator writes none, and its CRD keeps none. */
+    /** ID of the attempt that this status answers. The Go operator does not write it, and its CRD drops it. */
     readonly attempt?: string;
     readonly conditions?: readonly Condition[];
   };
 }
 
-/** As metav1.Condition. */
+/** Like metav1.Condition. */
 export interface Condition {
   readonly type: string;
   readonly status: 'True' | 'False' | 'Unknown';
   /** One word in CamelCase. */
   readonly reason: string;
   readonly message: string;
-  /** RFC 3339: when the status changed. */
+  /** RFC 3339: when `status` last changed. */
   readonly lastTransitionTime: string;
   readonly observedGeneration?: number;
 }
 
 /**
- * Returns a sign-in as the API server gave it, with a spec. One made by hand may have none, where the
- * CustomResourceDefinition does not require it (0.1.0's): then its period is none.
+ * Returns a sign-in from the API server, with an empty spec if it has none. The CustomResourceDefinition of version
+ * 0.1.0 does not require a spec, so a sign-in made by hand may lack one. An empty period is invalid.
  */
 export const withSpec = (signIn: TkaSignin): TkaSignin =>
   (signIn as Partial<TkaSignin>).spec === undefined
@@ -66,7 +66,7 @@ export interface ClusterRoleBinding {
   readonly subjects?: readonly { readonly kind: string; readonly name: string; readonly namespace?: string }[];
 }
 
-/** Annotations of a sign-in. The Go operator knows the first two only. */
+/** Annotations of a sign-in. The Go operator knows only the first two. */
 export const annotation = {
   attempted: `${group}/last-attempted-sign-in`,
   validUntil: `${group}/sign-in-valid-until`,
@@ -83,7 +83,7 @@ export const ownerLabel = {
   namespace: `${group}/namespace`,
 } as const;
 
-/** The paths of the API, one function per collection; with a name, of one object in it. */
+/** API paths, one function for each resource: of the collection, or of one object if a name is given. */
 export const paths = {
   signIns: (namespace: string, name?: string) =>
     `/apis/${apiVersion}/namespaces/${segment(namespace)}/tkasignins${part(name)}`,
@@ -102,16 +102,19 @@ function part(name: string | undefined): string {
   return name === undefined ? '' : `/${segment(name)}`;
 }
 
-/** The name that the Go server gives every sign-in of a username, and we to those of the tailnet's own domain. */
+/**
+ * Returns the name `tka-user-USERNAME`. The Go server uses it for every sign-in, we only for users of the tailnet's own
+ * domain.
+ */
 export const plainName = (username: string): string => `tka-user-${username}`;
 
 const isName = (name: string): boolean =>
   name.length <= 240 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(name);
 
 /**
- * Returns the names that a caller's sign-in for a role may have, the first choice first. A plain name says whose it is in
- * the tailnet's own domain only. The others carry a hash of login and role, `tka-login-jurgen-0f3a…`: 80 bits, so that
- * nobody finds a login with the hash of somebody else's.
+ * Returns the possible names of a caller's sign-in for a role, the preferred one first. A plain name identifies a user
+ * only in the tailnet's own domain. Other names carry a hash of login and role, `tka-login-jurgen-0f3a…`. The hash has
+ * 80 bits, so that nobody can find a login with the same hash as another one.
  */
 export function namesOf({ username, login, ownDomain, role }: Caller): readonly string[] {
   const hash = createHash('sha256').update(`${login}\0${role}`).digest('hex').slice(0, 20);
@@ -127,5 +130,5 @@ export function namesOf({ username, login, ownDomain, role }: Caller): readonly 
 
 export const bindingName = (name: string): string => `${name}-binding`;
 
-/** Returns the name of the sign-in whose binding has this name; undefined where it can be no sign-in's. */
+/** Returns the name of the sign-in that has this binding, or undefined if no sign-in can have it. */
 export const signInOfBinding = (binding: string): string | undefined => /^(.+)-binding$/s.exec(binding)?.[1];

@@ -1,28 +1,27 @@
-// What an administrator sees of a sign-in.
+// Sign-ins as an administrator sees them.
 import type { ServiceAccount, TkaSignin } from './objects.ts';
 import { ownerOfAccount } from './parts.ts';
 import { endOf, isLeaving, isOver, isSettled, loginOf, problemOf, rfc3339 } from './sign-in.ts';
 
-/** One sign-in of the cluster. */
 export interface SignInOverview {
-  /** Of the TkaSignin. */
+  /** Name of the TkaSignin. */
   readonly name: string;
-  /** Absent where nothing says it, as in sign-ins of the Go server. */
+  /** Absent if unknown, as in sign-ins of the Go server. */
   readonly login?: string;
   readonly username: string;
   readonly role: string;
-  /** `pending`: not provisioned yet; `blocked`: a problem keeps it from that; `ending`: it is being deleted, or is over. */
+  /** `pending`: not provisioned yet. `blocked`: a problem prevents it. `ending`: deleted or expired. */
   readonly state: 'active' | 'pending' | 'blocked' | 'ending';
-  /** RFC 3339; absent where nothing says it yet. */
+  /** RFC 3339; absent while unknown. */
   readonly until?: string;
-  /** The name of its ServiceAccount; absent while there is none. */
+  /** Name of its ServiceAccount; absent while there is none. */
   readonly account?: string;
   readonly problem?: string;
-  /** What to do about the problem, a line each. */
+  /** What to do about the problem, one line each. */
   readonly advice?: readonly string[];
 }
 
-/** Returns what there is to say of a sign-in at this time, in milliseconds of the epoch. */
+/** Returns the overview of a sign-in. `now` is in milliseconds of the epoch. */
 export function overviewOf(signIn: TkaSignin, account: ServiceAccount | undefined, now: number): SignInOverview {
   const { metadata, spec } = signIn;
   const login = loginOf(signIn);

@@ -1,4 +1,4 @@
-// A sign-in's ServiceAccount and ClusterRoleBinding: how they are made, and whose they are.
+// The ServiceAccount and ClusterRoleBinding of a sign-in: how to make them, and to which sign-in they belong.
 import {
   annotation,
   apiVersion,
@@ -13,18 +13,18 @@ import { loginOf } from './sign-in.ts';
 
 const labelsOf = ({ metadata }: TkaSignin): Record<string, string> => ({
   'app.kubernetes.io/managed-by': 'tka-server',
-  // A label's value has 63 characters at most; the UID is what counts.
+  // Label values have at most 63 characters. The UID is the label that counts.
   ...(metadata.name.length <= 63 ? { [ownerLabel.name]: metadata.name } : {}),
   [ownerLabel.uid]: metadata.uid,
 });
 
-// Whose it is, for people: a name may have a hash, and says it only up to the @.
+// The login, for people: the object's name may have a hash, and has only the part before the @.
 const loginAnnotation = (signIn: TkaSignin) => {
   const stated = loginOf(signIn);
   return stated === undefined ? {} : { annotations: { [annotation.login]: stated } };
 };
 
-/** The ServiceAccount of a sign-in, which owns it. */
+/** Returns the ServiceAccount to create for a sign-in. The sign-in is its owner. */
 export const accountFor = (signIn: TkaSignin): object => ({
   apiVersion: 'v1',
   kind: 'ServiceAccount',
@@ -38,13 +38,16 @@ export const accountFor = (signIn: TkaSignin): object => ({
   },
 });
 
-/** The merge patch that says on a ServiceAccount of the Go operator's, or of 0.1.0's, whose it is; undefined where it does. */
+/**
+ * Returns the merge patch that writes the login on a ServiceAccount of the Go operator or of version 0.1.0, or
+ * undefined if it is there already.
+ */
 export const loginPatch = (account: ServiceAccount, signIn: TkaSignin): object | undefined =>
   loginOf(signIn) === undefined || loginOf(account) === loginOf(signIn)
     ? undefined
     : { metadata: { uid: account.metadata.uid, ...loginAnnotation(signIn) } };
 
-/** The ClusterRoleBinding of a sign-in. A namespaced object cannot own it, so labels say whose it is. */
+/** Returns the ClusterRoleBinding to create. A namespaced object cannot own it, so labels name its sign-in. */
 export const bindingFor = (signIn: TkaSignin, namespace: string): object => ({
   apiVersion: 'rbac.authorization.k8s.io/v1',
   kind: 'ClusterRoleBinding',
@@ -57,14 +60,14 @@ export const bindingFor = (signIn: TkaSignin, namespace: string): object => ({
   subjects: [{ kind: 'ServiceAccount', name: signIn.metadata.name, namespace }],
 });
 
-/** The UID of the sign-in that a ServiceAccount belongs to; undefined when it belongs to none, and is not ours. */
+/** Returns the UID of the sign-in that owns a ServiceAccount, or undefined if no sign-in owns it. */
 export const ownerOfAccount = ({ metadata }: ServiceAccount): string | undefined =>
   metadata.ownerReferences?.find((owner) => owner.kind === 'TkaSignin' && owner.apiVersion.startsWith(`${group}/`))
     ?.uid;
 
 /**
- * The namespace of the TKA server that made a binding: by our labels, or by the Go operator's form. undefined where no TKA
- * server made it.
+ * Returns the namespace of the TKA server that made a binding, from our labels or from the Go operator's naming.
+ * Returns undefined if no TKA server made it.
  */
 export function homeOf({ metadata: { labels = {}, name }, subjects = [] }: ClusterRoleBinding): string | undefined {
   const [subject, ...others] = subjects;
@@ -72,7 +75,7 @@ export function homeOf({ metadata: { labels = {}, name }, subjects = [] }: Clust
   const isOfGo =
     others.length === 0 &&
     subject?.kind === 'ServiceAccount' &&
-    // The API server takes any text here.
+    // The API server accepts any text as the namespace of a subject.
     /^[a-z0-9-]{1,63}$/.test(subject.namespace ?? '') &&
     subject.name.startsWith('tka-user-') &&
     bindingName(subject.name) === name;
@@ -80,21 +83,21 @@ export function homeOf({ metadata: { labels = {}, name }, subjects = [] }: Clust
 }
 
 /**
- * The UID of the sign-in that a binding belongs to; `unlabelled` where it has the Go operator's form, which does not say;
- * undefined when it is not this namespace's.
+ * Returns the UID of the sign-in that a binding belongs to. Returns `unlabelled` for a binding of the Go operator,
+ * which has no UID, and undefined for a binding of another namespace.
  */
 export function ownerOfBinding(binding: ClusterRoleBinding, namespace: string): string | 'unlabelled' | undefined {
   if (homeOf(binding) !== namespace) return undefined;
   return binding.metadata.labels?.[ownerLabel.uid] ?? 'unlabelled';
 }
 
-/** What a sign-in has in the cluster, or what is in the way of it there. */
+/** The objects with the names of a sign-in's parts. They may belong to someone else. */
 export interface Parts {
   readonly account: ServiceAccount | undefined;
   readonly binding: ClusterRoleBinding | undefined;
 }
 
-/** Says whether these are a sign-in's own, and give it its role. */
+/** Returns whether both parts exist, belong to the sign-in and give it its role. */
 export const isWhole = ({ account, binding }: Parts, signIn: TkaSignin, namespace: string): boolean =>
   account !== undefined &&
   ownerOfAccount(account) === signIn.metadata.uid &&
@@ -102,7 +105,7 @@ export const isWhole = ({ account, binding }: Parts, signIn: TkaSignin, namespac
   [signIn.metadata.uid, 'unlabelled'].includes(ownerOfBinding(binding, namespace) ?? '') &&
   binds(binding, signIn, namespace);
 
-/** Whether a binding gives exactly the sign-in's role to exactly its ServiceAccount. */
+/** Returns whether a binding gives exactly the sign-in's role to exactly its ServiceAccount. */
 export function binds(binding: ClusterRoleBinding, signIn: TkaSignin, namespace: string): boolean {
   const { roleRef, subjects = [] } = binding;
   const [subject] = subjects;
@@ -116,7 +119,7 @@ export function binds(binding: ClusterRoleBinding, signIn: TkaSignin, namespace:
   );
 }
 
-/** The merge patch that puts our labels and the login on a binding of the Go operator's, or of 0.1.0's. */
+/** Returns the merge patch that adds our labels and the login to a binding of the Go operator or of version 0.1.0. */
 export const labelPatch = (binding: ClusterRoleBinding, signIn: TkaSignin, namespace: string): object => ({
   metadata: {
     resourceVersion: binding.metadata.resourceVersion,

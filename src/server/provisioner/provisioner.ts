@@ -1,7 +1,8 @@
-// One replica's provisioner: it serves the sign-ins and provisions those that it takes. It stands for election, and while it
-// leads it ends what is over, repairs, and provisions what nobody else did: sign-ins of the Go server, of a replica that was
-// killed, or made by hand. Where a Go operator leads instead, that does the same for sign-ins with plain names: it finds
-// most of them provisioned, and ends them when they are over. See "Coming from the Go server" in deploy/README.md.
+// The provisioner of one replica. It serves sign-ins and provisions those that it takes. It takes part in the leader
+// election. The leader ends expired sign-ins, repairs, and provisions what no other replica does: sign-ins of the Go
+// server, of a killed replica, or made by hand. If a Go operator leads instead, it does the same for sign-ins with
+// plain names: it finds most of them provisioned, and ends them when they expire. See "Coming from the Go server" in
+// deploy/README.md.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { KubeConfig } from '@kubernetes/client-node';
@@ -24,42 +25,41 @@ import { endOf, hasAttempt, isSettled, loginOf, rfc3339 } from './sign-in.ts';
 import { createSignIns } from './sign-ins.ts';
 import { watchAccounts, watchBindings, watchSignIns } from './watch.ts';
 
-/** What a provisioner is given. */
 export interface ProvisionerOptions {
   readonly kubeConfig: KubeConfig;
-  /** Where sign-ins and their ServiceAccounts live. */
+  /** Namespace of the sign-ins and their ServiceAccounts. */
   readonly namespace: string;
-  /** Where the lease is; default: the same namespace. A Go operator's is in the namespace of its pod. */
+  /** Namespace of the lease. Default: the same namespace. A Go operator's lease is in the namespace of its pod. */
   readonly leaseNamespace?: string | undefined;
-  /** What people call the cluster: `prod-us`. */
+  /** The cluster's name for people: `prod-us`. */
   readonly cluster?: string | undefined;
-  /** Names in the kubeconfig answer. */
+  /** Names in the kubeconfig that `GET /kubeconfig` returns. */
   readonly clusterName: string;
   readonly contextPrefix: string;
   readonly userPrefix: string;
-  /** What clients are told of the cluster, or the ConfigMap that says it, with the labels to add. */
+  /** The cluster info for clients, or the ConfigMap that has it and the labels to add. */
   readonly clusterInfo: ClusterInfo | ConfigMapSource;
-  /** This process in the election; default: the host's name and a random part. */
+  /** This process in the election. Default: the host name and a random part. */
   readonly identity?: string;
   readonly log: Log;
   readonly lease?: LeaseTimes;
-  /** How often everything is compared with what it should be. Default 10 minutes. */
+  /** How often all sign-ins are compared with their parts. Default 10 minutes. */
   readonly resyncMs?: number;
-  /** Told of every pass over a sign-in. */
+  /** Called after each pass over a sign-in. */
   readonly onReconcile?: (pass: ReconcilePass) => void;
-  /** Told once of each sign-in that this replica ended without being asked to. */
+  /** Called once for each sign-in that this replica ended without a request. */
   readonly onEnded?: (ended: Ended) => void;
-  /** Told whenever the watch on a resource broke; it is taken up again. */
+  /** Called whenever the watch on a resource breaks; it is restarted. */
   readonly onWatchBroken?: (resource: WatchedResource) => void;
-  /** Told of each ServiceAccount that this replica creates or deletes. */
+  /** Called for each ServiceAccount that this replica creates or deletes. */
   readonly onAccount?: (what: 'created' | 'deleted') => void;
 }
 
-/** A sign-in that a replica ended without being asked to. */
+/** A sign-in that a replica ended without a request. */
 export interface Ended {
   readonly event: 'expiry' | 'revocation';
   readonly reason: string;
-  /** undefined: nothing says it, as in sign-ins of the Go server. */
+  /** undefined if unknown, as in sign-ins of the Go server. */
   readonly login: string | undefined;
   readonly username: string;
   readonly role: string;
@@ -74,13 +74,13 @@ export interface ReconcilePass {
   readonly namespace: string;
   readonly ms: number;
   readonly failed: boolean;
-  /** The pass ended early, because something changed meanwhile: it is done again. */
+  /** The pass ended early because something changed meanwhile. It is repeated. */
   readonly again: boolean;
-  /** Set when this pass signed somebody in, or extended a sign-in. */
+  /** Set if this pass provisioned a new sign-in, or extended one. */
   readonly signedIn: { readonly username: string; readonly role: string } | undefined;
 }
 
-/** What a provisioner follows in the cluster. */
+/** The resources that a provisioner watches. */
 export const watchedResources = ['tkasignins', 'serviceaccounts', 'clusterrolebindings'] as const;
 
 export type WatchedResource = (typeof watchedResources)[number];
@@ -90,39 +90,43 @@ export interface WatchState {
   readonly silentMs: number;
 }
 
-/** A running provisioner. */
 export interface Provisioner {
   readonly signIns: SignIns;
-  /** What clients are told of the cluster. Throws a Refusal where the ConfigMap cannot be read. */
+  /** Returns the cluster info for clients. Throws a Refusal if the ConfigMap cannot be read. */
   readonly clusterInfo: () => Promise<ClusterInfo>;
-  /** Why sign-ins cannot be served as they should; undefined when they can. */
+  /** Returns why sign-ins cannot be served properly, or undefined if they can. */
   unready(): string | undefined;
   leading(): boolean;
-  /** A Go operator holds the lease. */
+  /** Returns whether a Go operator holds the lease. */
   goLeading(): boolean;
-  /** How many people are signed in, by role. */
+  /** Returns the number of active sign-ins by role. */
   sessions(): ReadonlyMap<string, number>;
   leaseHolder(): LeaseHolder | undefined;
-  /** All sign-ins of the cluster, sorted by name. */
+  /** Returns all sign-ins of the cluster, sorted by name. */
   overview(): readonly SignInOverview[];
-  /** Why that may be old; undefined while it follows the cluster. */
+  /** Returns why the overview may be old, or undefined while it follows the cluster. */
   overviewProblem(): string | undefined;
-  /** The copies that follow the cluster, by resource: whether each does, and how long the API server has been silent. */
+  /**
+   * Returns the state of each watch: whether it follows the cluster, and for how long the API server has been silent.
+   */
   watches(): ReadonlyMap<WatchedResource, WatchState>;
-  /** What the leader has to do; undefined while this replica does not lead. */
+  /** Returns the size of the leader's queue, or undefined while this replica does not lead. */
   queue(): QueueCounts | undefined;
-  /** Finishes what is under way and gives the lease back; calls of `signIns` that are not answered yet may fail. */
+  /** Finishes running work and releases the lease. Unanswered calls of `signIns` may fail. */
   stop(): Promise<void>;
 }
 
 const expiryMs = 1_000;
 const concurrency = 16;
-// For this long the leader leaves a sign-in to the replica that took it, or ended it.
+// The leader leaves a sign-in to the replica that took or ended it for this long.
 const graceMs = 1_000;
-// A key that is no sign-in's name: compare everything.
+// A key that is not a name: compare all sign-ins.
 const everything = '*';
 
-/** Starts a provisioner. Throws only where the kubeconfig names no cluster; a cluster that is away is waited for. */
+/**
+ * Starts a provisioner. Throws only if the kubeconfig names no cluster. If the cluster is unreachable, the provisioner
+ * waits for it.
+ */
 export function startProvisioner(options: ProvisionerOptions): Provisioner {
   const { kubeConfig, namespace, log, onReconcile, onWatchBroken } = options;
   const kube = connectKube(kubeConfig);
@@ -140,7 +144,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       const end = signIn && endOf(signIn, Date.now());
       if (end === undefined) ends.delete(name);
       else ends.set(name, end);
-      // No replica is about to provision one that none of ours took.
+      // Without our attempt ID, no other replica is about to provision it.
       if (signIn !== undefined && !isSettled(signIn) && !hasAttempt(signIn)) queue?.add(name);
       else lookLater(name);
     },
@@ -172,7 +176,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     options.onEnded?.({ event, reason, login: loginOf(signIn), username, role, until, account: signIn.metadata.name });
   }
 
-  /** As the leader, sees to a sign-in, unless the replica that works on it has done so when the time is over. */
+  /** If this replica leads: queues the sign-in after the grace period, unless it is right by then. */
   function lookLater(name: string): void {
     if (queue === undefined || later.has(name) || !reconciler.isWrong(name)) return;
     const look = (): void => {
@@ -182,7 +186,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     later.set(name, setTimeout(look, graceMs));
   }
 
-  /** One pass over a sign-in, told to those who count and log. */
+  /** Runs one pass over a sign-in, and reports it to the log, the Events and `onReconcile`. */
   async function pass(name: string, run: () => Promise<Reconciled>, given?: TkaSignin): Promise<TkaSignin | undefined> {
     const start = performance.now();
     let failed = true;
@@ -246,7 +250,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
         },
       });
       queue = fresh;
-      // What happened while nobody led.
+      // Catch up on what happened while nobody led.
       fresh.add(everything);
       timers = [
         setInterval(() => fresh.add(everything), options.resyncMs ?? 10 * 60_000),
@@ -254,7 +258,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
           const now = Date.now();
           for (const [name, end] of ends) {
             if (end > now) continue;
-            // The queue tries again what fails, ever later.
+            // If this fails, the queue retries with growing delays.
             ends.delete(name);
             fresh.add(name);
           }

@@ -1,9 +1,8 @@
-/** What a work queue is given. */
 export interface QueueOptions {
-  /** Does what there is to do for a key; a failure is tried again, ever later. */
+  /** Processes one key. If it fails, the queue retries with growing delays. */
   readonly work: (key: string) => Promise<void>;
   readonly onError: (key: string, error: unknown) => void;
-  /** How many keys are worked on at a time. */
+  /** How many keys are processed at the same time. */
   readonly concurrency: number;
 }
 
@@ -16,8 +15,8 @@ const firstRetryMs = 50;
 const lastRetryMs = 30_000;
 
 /**
- * Keys to be worked on: each at most once at a time, and once more if it was added meanwhile. As client-go's workqueue,
- * with its rate limiter by key.
+ * A queue of keys. Each key is processed at most once at a time, and once more if it was added meanwhile. Works like
+ * client-go's workqueue with its per-key rate limiter.
  */
 export class WorkQueue {
   readonly #options: QueueOptions;
@@ -37,12 +36,12 @@ export class WorkQueue {
     this.#next();
   }
 
-  /** How many keys wait to be worked on, and of how many the last attempt failed. */
+  /** Returns how many keys wait, and for how many the last attempt failed. */
   counts(): QueueCounts {
     return { waiting: this.#waiting.size, failing: this.#failures.size };
   }
 
-  /** Begins nothing new; resolves when what is under way has ended. */
+  /** Starts nothing new. Resolves when running work has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#waiting.clear();

@@ -1,13 +1,14 @@
-// Makes the cluster have what the sign-ins ask for, and nothing that they do not. Every replica does that for the sign-ins
-// that it takes, and the leader for all others, so several may work on one sign-in at a time, and each may be suspended
-// between any two calls. This is why that does no harm:
+// Makes the cluster match the sign-ins. Every replica does this for the sign-ins that it takes, and the leader for all
+// others. So several processes may work on one sign-in at the same time, and each may be suspended between any two
+// calls. This is safe because:
 //
-// - An account and a binding say to which sign-in they belong, by its UID. A name has one account and one binding.
-// - Whatever is deleted is named by its UID, which never comes back: nothing newer of the same name is ever hit.
-// - What belongs to another sign-in is replaced only if the sign-in was read after it: then the other one is gone.
-// - The status is written last, and only if the sign-in has not changed since it was read. A sign-in that was deleted,
-//   demoted or extended meanwhile refuses it, and what was made for it is removed again.
-// - No token is given before the status is written, nor by an account of another sign-in.
+// - An account and a binding state the UID of their sign-in. Each name has one account and one binding.
+// - Every deletion names the UID of the object. UIDs are never reused, so a newer object of the same name is never
+//   deleted.
+// - A part of another sign-in is replaced only if the sign-in was read after the part: then the other sign-in is gone.
+// - The status is written last, and only if the sign-in has not changed since it was read. The write fails if the
+//   sign-in was deleted, demoted or extended meanwhile, and the parts made for it are removed again.
+// - Nobody gets a token before the status is written, or from the account of another sign-in.
 import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
@@ -45,34 +46,33 @@ import {
 } from './sign-in.ts';
 import type { Watched } from './watch.ts';
 
-/** The cluster's objects, as this replica follows them. */
+/** This replica's copies of the cluster's objects. */
 export interface Copies {
   readonly signIns: Watched<TkaSignin>;
   readonly accounts: Watched<ServiceAccount>;
   readonly bindings: Watched<ClusterRoleBinding>;
 }
 
-/** What it is given. */
 export interface ReconcilerOptions {
   readonly kube: Kube;
   readonly namespace: string;
   readonly log: Log;
-  /** Spares it reading. Default: it reads everything. */
+  /** Saves reads. Default: read everything. */
   readonly copies?: Copies;
-  /** Told of each ServiceAccount that is created or deleted. */
+  /** Called for each ServiceAccount that is created or deleted. */
   readonly onAccount?: (what: 'created' | 'deleted') => void;
-  /** Told of each sign-in that it deleted because it was over. */
+  /** Called for each sign-in that was deleted because it had expired. */
   readonly onExpired?: (signIn: TkaSignin) => void;
 }
 
-/** Something changed while it was looked at: to be looked at again. */
+/** Something changed during the pass: repeat it. */
 export class Stale extends Error {}
 
-/** What a pass over a sign-in found and did. */
+/** The result of a pass over a sign-in. */
 export interface Reconciled {
-  /** The sign-in as it is now; undefined: it is gone. */
+  /** The sign-in as it is now; undefined if it is gone. */
   readonly signIn: TkaSignin | undefined;
-  /** This pass signed somebody in, or extended a sign-in. */
+  /** This pass provisioned a new sign-in, or extended one. */
   readonly isNew: boolean;
 }
 
@@ -86,7 +86,7 @@ const isProvisioned = {
   message: 'ServiceAccount and ClusterRoleBinding exist',
 } as const;
 
-/** One pass over one sign-in, and the search for those that need one. */
+/** Runs passes over single sign-ins. */
 export class Reconciler {
   readonly #kube: Kube;
   readonly #namespace: string;
@@ -105,14 +105,14 @@ export class Reconciler {
   }
 
   /**
-   * Provisions a sign-in that this replica has just written. Takes the copies' word for what it has: where that is old, a
-   * call is refused, and all is read. Throws as `reconcile` does.
+   * Provisions a sign-in that this replica has just written. Trusts the copies for its parts: if they are old, a call
+   * is refused and everything is read again. Throws like `reconcile`.
    */
   async provide(signIn: TkaSignin): Promise<Reconciled> {
     const { name, uid } = signIn.metadata;
     const parts = this.known(name);
     const { account, binding } = parts ?? { account: undefined, binding: undefined };
-    // What is another sign-in's is to be read before the sign-in.
+    // A part of another sign-in must be read before the sign-in itself: see `reconcile`.
     const isOwn = account === undefined || ownerOfAccount(account) === uid;
     const isBound = binding === undefined || ownerOfBinding(binding, this.#namespace) === uid;
     if (parts === undefined || !isOwn || !isBound) return this.repair(name);
@@ -124,7 +124,9 @@ export class Reconciler {
     }
   }
 
-  /** Provisions the sign-in of this name at once, though others work on it. Throws as `reconcile` does. */
+  /**
+   * Provisions the sign-in of this name, and retries if other processes change it meanwhile. Throws like `reconcile`.
+   */
   async repair(name: string): Promise<Reconciled> {
     for (let left = attempts; ; left--) {
       try {
@@ -136,23 +138,24 @@ export class Reconciler {
   }
 
   /**
-   * Provisions the sign-in of this name, or removes what is left of it. Throws Stale where that is to be done again, and
-   * Blocked where a person must act first.
+   * Provisions the sign-in of this name, or removes the parts of a deleted one. Throws Stale if the pass must be
+   * repeated, and Blocked if a person must act first.
    */
   async reconcile(name: string): Promise<Reconciled> {
     const kube = this.#kube;
     const signInPath = paths.signIns(this.#namespace, name);
-    // In this order: what belongs to another sign-in than the one seen afterwards belongs to one that is gone.
+    // Read the parts before the sign-in: parts of any other sign-in than the one read next then belong to a deleted
+    // one.
     const parts = await this.read(name);
     const found = await kube.get<TkaSignin>(signInPath);
     const signIn = found && withSpec(found);
-    // One that is being deleted is kept by a finalizer: its access ends when it was deleted.
+    // A finalizer may keep a deleted sign-in. Its access ended with the deletion.
     if (signIn === undefined || isLeaving(signIn)) {
       await this.#remove(name, parts, undefined);
       return nothing;
     }
     if (isOver(signIn, Date.now())) {
-      // Only as it was seen: one that is extended at this moment stays.
+      // Delete only this version: a sign-in that is extended at this moment stays.
       const { uid, resourceVersion } = signIn.metadata;
       if (!(await kube.remove(signInPath, { uid, resourceVersion }))) throw new Stale('the sign-in has changed');
       const { username, role } = signIn.spec;
@@ -164,7 +167,7 @@ export class Reconciler {
     return await this.#provisionOrTell(signIn, parts);
   }
 
-  /** Provisions a sign-in, or writes on it why it cannot be. */
+  /** Provisions a sign-in, or writes the reason on it if that is impossible. */
   async #provisionOrTell(signIn: TkaSignin, parts: Parts): Promise<Reconciled> {
     try {
       return await this.#provision(signIn, parts);
@@ -176,17 +179,17 @@ export class Reconciler {
     }
   }
 
-  /** Takes away what a deleted sign-in had. */
+  /** Removes the parts of a deleted sign-in. */
   async release(signIn: TkaSignin): Promise<void> {
     const { name, uid } = signIn.metadata;
     const known = this.known(name);
-    // Where the copies are old, not all of it goes.
+    // If the copies were old, some parts may be left: read them and try again.
     if (known !== undefined && isWhole(known, signIn, this.#namespace) && (await this.#remove(name, known, uid)))
       return;
     await this.#remove(name, await this.read(name), uid);
   }
 
-  /** What the copies say that a sign-in has; undefined while they may be old. */
+  /** Returns the parts of a sign-in from the copies, or undefined while the copies may be old. */
   known(name: string): Parts | undefined {
     if (this.#copies === undefined) return undefined;
     const { accounts, bindings } = this.#copies;
@@ -194,7 +197,7 @@ export class Reconciler {
     return { account: accounts.get(name), binding: bindings.get(bindingName(name)) };
   }
 
-  /** Reads what a sign-in has. */
+  /** Reads the parts of a sign-in from the cluster. */
   async read(name: string, signal?: AbortSignal): Promise<Parts> {
     const [account, binding] = await Promise.all([
       this.#kube.get<ServiceAccount>(this.#accountPath(name), signal),
@@ -204,8 +207,8 @@ export class Reconciler {
   }
 
   /**
-   * Says whether there is something to do about the sign-in of this name, as far as the copies say: it is not provisioned,
-   * or something of it is missing, or is left over.
+   * Returns whether the sign-in of this name needs a pass, according to the copies: it is not provisioned, a part is
+   * missing, or parts are left over.
    */
   isWrong(name: string): boolean {
     const signIn = this.#copies?.signIns.get(name);
@@ -221,13 +224,16 @@ export class Reconciler {
     );
   }
 
-  /** Removes those of these parts that belong to a sign-in: any, or the one of this UID. Answers whether both are removed. */
+  /**
+   * Removes the given parts if they belong to any sign-in, or to the one with this UID. Returns whether both are
+   * removed.
+   */
   async #remove(name: string, { account, binding }: Parts, uid: string | undefined): Promise<boolean> {
     const isTheirs = (owner: string | undefined): boolean =>
       owner !== undefined && (uid === undefined || owner === uid);
     const accountOwner = account && ownerOfAccount(account);
     const bindingOwner = binding && ownerOfBinding(binding, this.#namespace);
-    // One without labels goes with the ServiceAccount that it binds.
+    // A binding without labels is removed together with the ServiceAccount that it binds.
     const bindingGoes = isTheirs(bindingOwner) || (bindingOwner === 'unlabelled' && isTheirs(accountOwner));
     const removed = await both(
       account !== undefined && isTheirs(accountOwner) && this.#removeAccount(account),
@@ -278,7 +284,7 @@ export class Reconciler {
       return { signIn: settled, isNew: true };
     } catch (error) {
       if (!isStatus(error, 404, 409)) throw error;
-      // Somebody else may have removed what it had before all of it was made, and will not come again.
+      // Another process may have removed the parts before all of them were made. It will not do so again.
       const now = await this.#kube.get<TkaSignin>(paths.signIns(this.#namespace, signIn.metadata.name));
       if (now?.metadata.uid !== signIn.metadata.uid || isLeaving(now)) await this.release(signIn);
       throw new Stale('it changed while it was provisioned');
@@ -291,7 +297,7 @@ export class Reconciler {
       const owner = ownerOfAccount(old);
       if (owner === uid) {
         const patch = loginPatch(old, signIn);
-        // A Role of 0.1.0 does not allow it: then the log alone says whose it is.
+        // The Role of version 0.1.0 forbids this patch. Then only the log shows the login.
         if (patch) await this.#kube.patch(this.#accountPath(name), patch).catch(forgiveForbidden);
         return;
       }
@@ -316,7 +322,7 @@ export class Reconciler {
           return;
         }
       }
-      // A roleRef cannot be changed in place.
+      // A roleRef is immutable, so replace the binding.
       await this.#removeBinding(old);
     }
     const made = await this.#kube.create<ClusterRoleBinding>(paths.bindings(), bindingFor(signIn, this.#namespace));
@@ -324,8 +330,8 @@ export class Reconciler {
   }
 
   /**
-   * Writes on the sign-in why it cannot be provisioned; null: it can. The annotation is what all replicas read, also under the
-   * CustomResourceDefinitions of 0.1.0 and of the Go server, which keep no conditions.
+   * Writes on the sign-in why it cannot be provisioned; null clears the reason. All replicas read the annotation, which
+   * also works with the CustomResourceDefinitions of version 0.1.0 and of the Go server: these keep no conditions.
    */
   async #tell(signIn: TkaSignin, blocked: Blocked | null): Promise<void> {
     const text = blocked?.text ?? null;
@@ -333,7 +339,7 @@ export class Reconciler {
     const path = paths.signIns(this.#namespace, signIn.metadata.name);
     try {
       const told = await this.#kube.patch<TkaSignin>(path, problemPatch(signIn, text));
-      // When it can, the status that says so is written next.
+      // The provisioned status is written next.
       if (blocked === null) return;
       const ready = { status: 'False', reason: blocked.reason, message: blocked.text.replaceAll('\n', '; ') } as const;
       await this.#kube.patch(
@@ -354,7 +360,10 @@ export class Reconciler {
   }
 }
 
-/** As Promise.all for two, but never leaves one under way: what comes next undoes what it did. */
+/**
+ * Like Promise.all for two, but waits for both even if one fails: the cleanup that follows must not race with the
+ * other.
+ */
 async function both<A, B>(first: A, second: B): Promise<[Awaited<A>, Awaited<B>]> {
   await Promise.allSettled([first, second]);
   return Promise.all([first, second]);
@@ -364,7 +373,9 @@ function forgiveForbidden(error: unknown): void {
   if (!isStatus(error, 403)) throw error;
 }
 
-/** Yields the names of sign-ins that lack a part, and of parts whose sign-in is gone. Reads everything. */
+/**
+ * Yields the names of sign-ins that lack a part, and of parts whose sign-in is gone. Reads everything from the cluster.
+ */
 export async function* survey(kube: Kube, namespace: string): AsyncGenerator<string> {
   const accounts = new Map<string, string>();
   for await (const account of kube.list<ServiceAccount>(paths.accounts(namespace))) {
@@ -377,10 +388,10 @@ export async function* survey(kube: Kube, namespace: string): AsyncGenerator<str
     const name = signInOfBinding(binding.metadata.name);
     if (owner !== undefined && name !== undefined) bindings.set(name, { owner, role: binding.roleRef.name });
   }
-  // After its parts, so that none of a newer sign-in is taken for an orphan.
+  // List the sign-ins after the parts, so that no part of a newer sign-in looks like an orphan.
   for await (const signIn of kube.list<TkaSignin>(paths.signIns(namespace))) {
     const { name, uid } = signIn.metadata;
-    // What it still has is left over.
+    // The parts of a deleted sign-in are left over.
     if (isLeaving(signIn)) continue;
     const binding = bindings.get(name);
     const isRight =

@@ -1,11 +1,10 @@
-// What a sign-in says of itself: whose it is, which devices use it, whether it is in force, and when it ends; and what is
-// written to it.
+// Reads and writes a sign-in's own data: its login, the devices that use it, whether it is in force, and when it ends.
 import { randomUUID } from 'node:crypto';
 import { formatGoDuration, goDuration } from '../../util/duration.ts';
 import type { Caller } from '../http/contract.ts';
 import { annotation, apiVersion, type Condition, group, type Metadata, plainName, type TkaSignin } from './objects.ts';
 
-/** Milliseconds of the epoch as RFC 3339, cut to seconds, as Go prints it. */
+/** Formats milliseconds of the epoch as RFC 3339 in whole seconds, like Go. */
 export const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
 
 function timeOf(text: string | undefined): number | undefined {
@@ -13,53 +12,65 @@ function timeOf(text: string | undefined): number | undefined {
   return Number.isNaN(ms) ? undefined : ms;
 }
 
-/** Returns the login that signed in; undefined where nothing says it: the Go server writes none, and drops it. */
+/** Returns the login that signed in, or undefined if unknown: the Go server does not write it, and drops it. */
 export const loginOf = ({ metadata }: { readonly metadata: Metadata }): string | undefined =>
   metadata.annotations?.[annotation.login];
 
-/** Says whether a sign-in is this caller's: it states the login, or it has the caller's plain name and states none. */
+/**
+ * Returns whether a sign-in belongs to this caller: it states the caller's login, or states none and has the caller's
+ * plain name.
+ */
 export function isOf(signIn: TkaSignin, { username, login, ownDomain }: Caller): boolean {
   const stated = loginOf(signIn);
   if (stated !== undefined) return stated === login;
   return ownDomain === true && signIn.metadata.name === plainName(username);
 }
 
-/** Says whether a sign-in is being deleted. Nothing may bring it back. */
+/** Returns whether a sign-in is being deleted. Nothing can restore it. */
 export const isLeaving = ({ metadata }: TkaSignin): boolean => metadata.deletionTimestamp !== undefined;
 
-/** When it was asked for last; undefined where nothing says so (one made by hand). A replica's clock may be ahead of ours. */
+/**
+ * Returns the time of the last sign-in request, or undefined if unknown (a sign-in made by hand). Another replica's
+ * clock may be ahead of ours.
+ */
 const attemptOf = ({ metadata }: TkaSignin): number | undefined => timeOf(metadata.annotations?.[annotation.attempted]);
 
-/** Says whether a sign-in was asked for at a time that has not come: by a replica whose clock is ahead. */
+/** Returns whether the last request is in the future: it came through a replica whose clock is ahead. */
 export const isAhead = (signIn: TkaSignin, now: number): boolean => (attemptOf(signIn) ?? now) > now;
 
-/** Returns whether one of our replicas took a sign-in, by its own note. It then provisions it, too. */
+/** Returns whether one of our replicas took the sign-in and wrote an attempt ID. That replica also provisions it. */
 export const hasAttempt = ({ metadata }: TkaSignin): boolean =>
   metadata.annotations?.[annotation.attemptId] !== undefined;
 
-/** Why it cannot be provisioned, where that is known. */
+/** Returns why the sign-in cannot be provisioned, if known. */
 export const problemOf = ({ metadata }: TkaSignin): string | undefined => metadata.annotations?.[annotation.problem];
 
-/** Says whether our operator provisioned it: the Go operator drops what it does not know. */
+/** Returns whether our operator provisioned the sign-in: the Go operator drops the attempt ID. */
 export const isOurWork = ({ status }: TkaSignin): boolean => status?.attempt !== undefined;
 
-/** Whether what was asked for last is in force: the status answers that very attempt. */
+/** Returns whether the last request is in force: the status answers that attempt. */
 export function isSettled(signIn: TkaSignin): boolean {
   const { status, metadata } = signIn;
   if (isLeaving(signIn) || status?.provisioned !== true || timeOf(status.valid_until) === undefined) return false;
   const [attempt, id] = [attemptOf(signIn), metadata.annotations?.[annotation.attemptId]];
-  // By the time as well: 0.1.0 and the Go server leave the ID as it is, and only a CRD of ours keeps the status' one.
+  // Compare the times too: version 0.1.0 and the Go server do not change the attempt ID, and only our CRD keeps the ID
+  // in the status.
   if (id !== undefined && status.attempt !== undefined && status.attempt !== id) return false;
   return attempt === undefined || attempt === timeOf(status.signed_in);
 }
 
-/** When an attempt counts from: one that lies in the future was made by a replica whose clock is ahead. */
+/**
+ * Returns the start of the period. An attempt in the future came through a replica whose clock is ahead: it counts from
+ * now.
+ */
 function startOf(signIn: TkaSignin, now: number): number | undefined {
   const start = attemptOf(signIn) ?? timeOf(signIn.status?.signed_in);
   return start && Math.min(start, now);
 }
 
-/** When it ends; undefined where nothing says so yet. A status may end it sooner than its period, never later. */
+/**
+ * Returns the end, or undefined while unknown. The status can set an earlier end than the period, but not a later one.
+ */
 export function endOf(signIn: TkaSignin, now: number): number | undefined {
   const period = goDuration(signIn.spec.validity_period);
   const start = startOf(signIn, now);
@@ -69,10 +80,10 @@ export function endOf(signIn: TkaSignin, now: number): number | undefined {
   return said === undefined || granted === undefined ? (said ?? granted) : Math.min(said, granted);
 }
 
-/** Whether it has ended at this time, in milliseconds of the epoch. */
+/** Returns whether the sign-in has ended. `now` is in milliseconds of the epoch. */
 export const isOver = (signIn: TkaSignin, now: number): boolean => (endOf(signIn, now) ?? Infinity) <= now;
 
-/** The status of a sign-in that is provisioned now; undefined when its period is none. */
+/** Returns the status of a sign-in that is provisioned now, or undefined if its period is invalid. */
 export function statusOf(signIn: TkaSignin, now: number): TkaSignin['status'] | undefined {
   const period = goDuration(signIn.spec.validity_period);
   if (period === undefined) return undefined;
@@ -85,7 +96,9 @@ export function statusOf(signIn: TkaSignin, now: number): TkaSignin['status'] | 
   };
 }
 
-/** Returns a sign-in's conditions with Ready as it is now (milliseconds of the epoch). Others stay as they are. */
+/**
+ * Returns a sign-in's conditions with a new Ready condition; others are kept. `now` is in milliseconds of the epoch.
+ */
 export function conditionsOf(
   { metadata, status }: TkaSignin,
   ready: Pick<Condition, 'status' | 'reason' | 'message'>,
@@ -104,21 +117,24 @@ export function conditionsOf(
   ];
 }
 
-// What a device was granted when it last signed in: from when (milliseconds of the epoch), for how long.
+// The grant of a device at its last sign-in: start (milliseconds of the epoch) and period.
 interface Use {
   readonly at: number;
   readonly periodMs: number;
 }
 
-// Stands for devices that nothing names.
+// Stands for all devices that are not listed by name.
 const anyDevice = '*';
 
-// More of them, and the first to end are told apart no longer.
+// Devices beyond this limit, those that end first, share the entry of `anyDevice`.
 const mostDevices = 16;
 
 const useEnd = ({ at, periodMs }: Use, now: number): number => Math.min(at, now) + periodMs;
 
-/** Which devices use a sign-in: `{"nBLYv…": "2026-11-21T08:00:00Z 8h0m0s"}`. Undefined where nothing readable says so. */
+/**
+ * Returns the devices that use a sign-in, from `{"nBLYv…": "2026-11-21T08:00:00Z 8h0m0s"}`. Returns undefined if the
+ * annotation is missing or invalid.
+ */
 function usesOf({ metadata }: TkaSignin): ReadonlyMap<string, Use> | undefined {
   let stated: unknown;
   try {
@@ -137,7 +153,7 @@ function usesOf({ metadata }: TkaSignin): ReadonlyMap<string, Use> | undefined {
   return uses;
 }
 
-/** What a device was granted under a sign-in; undefined where it did not sign in under it. */
+/** Returns what a device was granted under a sign-in, or undefined if it did not sign in under it. */
 function useOf(signIn: TkaSignin, device: string, now: number): Use | undefined {
   const uses = usesOf(signIn);
   if (uses !== undefined) return uses.get(device) ?? uses.get(anyDevice);
@@ -145,7 +161,7 @@ function useOf(signIn: TkaSignin, device: string, now: number): Use | undefined 
   return { at: start, periodMs: goDuration(signIn.spec.validity_period) ?? 0 };
 }
 
-/** The annotation that adds a caller's device to those that use a sign-in. */
+/** Returns the annotation that adds a caller's device to a sign-in. */
 function devicesWith(signIn: TkaSignin | undefined, { device = anyDevice, periodMs }: Caller, now: number): string {
   const old = signIn === undefined ? [] : (usesOf(signIn) ?? [[anyDevice, useOf(signIn, anyDevice, now) as Use]]);
   const uses = new Map([...old].filter(([name, use]) => name !== device && useEnd(use, now) > now));
@@ -161,15 +177,15 @@ function devicesWith(signIn: TkaSignin | undefined, { device = anyDevice, period
 }
 
 /**
- * Returns the end of a sign-in for a caller's device, which may have been granted less than another one; undefined where
- * it has not signed in.
+ * Returns the end of a sign-in for a caller's device, which may have been granted less than another device. Returns
+ * undefined if the device has not signed in.
  */
 export function endFor(signIn: TkaSignin, { device = anyDevice }: Caller, now: number): number | undefined {
   const use = useOf(signIn, device, now);
   return use && Math.min(endOf(signIn, now) ?? Infinity, useEnd(use, now));
 }
 
-/** Says whether a caller's device has more by this sign-in than it is granted today: another role, or a later end. */
+/** Returns whether a sign-in gives a caller's device more than today's grant: another role, or a later end. */
 export function exceeds(signIn: TkaSignin, caller: Caller, now: number): boolean {
   const end = endFor(signIn, caller, now);
   return end !== undefined && (signIn.spec.role !== caller.role || end > now + caller.periodMs);
@@ -189,7 +205,7 @@ const specOf = ({ username, role, periodMs }: Caller): TkaSignin['spec'] => ({
   validity_period: formatGoDuration(periodMs),
 });
 
-/** The sign-in to create for a caller who signs in at this time (milliseconds of the epoch). */
+/** Returns the sign-in to create for a caller. `at` is the time of the request, in milliseconds of the epoch. */
 export const newSignIn = (name: string, caller: Caller, at: number): object => ({
   apiVersion,
   kind: 'TkaSignin',
@@ -197,7 +213,7 @@ export const newSignIn = (name: string, caller: Caller, at: number): object => (
   spec: specOf(caller),
 });
 
-/** Returns the sign-in to create in another namespace: the same person's, with the same role and end. */
+/** Returns the sign-in to create in another namespace, for the same person with the same role and end. */
 export function copyOf(signIn: TkaSignin): object {
   const { name, annotations = {} } = signIn.metadata;
   const start = attemptOf(signIn) ?? timeOf(signIn.status?.signed_in);
@@ -214,18 +230,18 @@ export function copyOf(signIn: TkaSignin): object {
         ...(isDated && { [annotation.attempted]: rfc3339(start), [annotation.validUntil]: rfc3339(end) }),
       },
     },
-    // An end that was set sooner by hand stays.
+    // Keep an earlier end that was set by hand.
     spec: { ...signIn.spec, ...(isDated && { validity_period: formatGoDuration(end - start) }) },
   };
 }
 
-/** The merge patch that extends a sign-in from this time on, provided that nobody has changed it meanwhile. */
+/** Returns the merge patch that extends a sign-in from `at`. It fails if the sign-in has changed meanwhile. */
 export const extension = (signIn: TkaSignin, caller: Caller, at: number): object => ({
   metadata: { ...asSeen(signIn), annotations: { ...annotationsOf(signIn, caller, at), [annotation.problem]: null } },
   spec: specOf(caller),
 });
 
-/** The merge patch that lets one more device use a sign-in, whose end stays as it is. */
+/** Returns the merge patch that adds a device to a sign-in and does not change its end. */
 export const sharing = (signIn: TkaSignin, caller: Caller, at: number): object => ({
   metadata: {
     ...asSeen(signIn),
@@ -235,21 +251,21 @@ export const sharing = (signIn: TkaSignin, caller: Caller, at: number): object =
 
 const asSeen = ({ metadata: { uid, resourceVersion } }: TkaSignin) => ({ uid, resourceVersion });
 
-/** Says whether a sign-in asks for what its caller is granted, since this very second: then there is nothing to write. */
+/** Returns whether a sign-in already states the caller's grant from this very second, so that no write is needed. */
 export const asksFor = (signIn: TkaSignin, caller: Caller, at: number): boolean =>
   signIn.spec.role === caller.role &&
   goDuration(signIn.spec.validity_period) === caller.periodMs &&
   attemptOf(signIn) === at &&
   usesOf(signIn)?.get(caller.device ?? anyDevice)?.at === at;
 
-/** The merge patch that says why it cannot be provisioned, or that it can. */
+/** Returns the merge patch that writes or clears (null) the reason why a sign-in cannot be provisioned. */
 export const problemPatch = ({ metadata }: TkaSignin, text: string | null): object => ({
   metadata: { resourceVersion: metadata.resourceVersion, annotations: { [annotation.problem]: text } },
 });
 
 /**
- * The merge patch of a sign-in's status, provided that nobody has changed the sign-in since it was read: the API server
- * does not look at the UID here, but no other object ever has the same version.
+ * Returns the merge patch of a sign-in's status. It fails if the sign-in has changed since it was read. The API server
+ * does not check the UID here, but no other object ever has the same resource version.
  */
 export const statusPatch = ({ metadata }: TkaSignin, status: Partial<TkaSignin['status']>): object => ({
   metadata: { resourceVersion: metadata.resourceVersion },

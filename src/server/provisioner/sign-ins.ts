@@ -1,22 +1,22 @@
-// The TKA API's sign-ins over TkaSignin objects. Any replica serves them, and provisions itself what it is asked for before
-// it answers: nobody waits for the leader, which repairs and cleans up.
+// The sign-ins of the TKA API, stored as TkaSignin objects. Any replica serves them and provisions what it takes before
+// it answers. So requests do not wait for the leader, which repairs and cleans up.
 //
-// There is one sign-in for each login and role. It knows which devices signed in under it, when and for how long. Whenever
-// a device asks anything (a token, its sign-in, a new sign-in), each sign-in of its login that it uses is compared with
-// what the policy grants this device now. If the role differs, or this device's end is later than now and the period of
-// today, or nothing is granted, the sign-in and its account are deleted, so that all of its tokens end. Other devices that
-// used it sign in again at their next question, each by its own grant. So:
+// There is one sign-in for each login and role. It lists the devices that signed in under it, with the time and the
+// period. A device may ask for a token, its sign-in or a new sign-in. Each time, every sign-in of its login that it
+// uses is compared with the device's current grant in the policy. The sign-in and its account are deleted, which ends
+// all of its tokens, if the role differs, if the device's end is later than now plus today's period, or if nothing is
+// granted. Other devices that used it sign in again at their next request, each with its own grant. This means:
 //
-// - Two devices of one person with different grants have different sign-ins, or different ends in one. Neither touches
+// - Two devices of one person with different grants have different sign-ins, or different ends in one. Neither changes
 //   what only the other one uses.
-// - A sign-in that does not say which devices use it (of 0.1.0, of the Go server) is taken for one that every device uses.
-// - A device that asks nothing keeps the token that it has until that ends: at most the period of the old grant.
-// - A device gets tokens only under a sign-in that it made or joined by POST /login.
-// - Logging out ends all sign-ins of the login, on all devices.
+// - A sign-in that lists no devices (of version 0.1.0 or the Go server) counts as used by every device.
+// - A device that sends no request keeps its token until the token ends: at most the period of the old grant.
+// - A device gets tokens only under a sign-in that it created or joined with POST /login.
+// - A logout ends all sign-ins of the login, on all devices.
 //
-// A token and a login are answered from what the watch told last, which may be old by milliseconds, and by 30 s at most where
-// the watch has stalled. That gives nobody more: a token is that of the account of the very sign-in, a change is refused if
-// the sign-in has changed, and what is not found, or is to be ended, is read first.
+// Tokens and logins are answered from the watch's copy. It is usually milliseconds old, and at most 30 s if the watch
+// has stalled. This never grants more: a token comes from the account of exactly this sign-in, a change is refused if
+// the sign-in has changed, and a sign-in that is missing or must end is read first.
 import type { ClusterInfo, LoginAnswer } from '../../tka/types.ts';
 import { quoted } from '../../util/text.ts';
 import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
@@ -69,21 +69,20 @@ import {
 import { type KubeconfigNames, kubeconfigOf, type Minted, minimumMs, mintToken, type TokenOptions } from './tokens.ts';
 import type { Watched } from './watch.ts';
 
-/** What the sign-ins are given. */
 export interface SignInsOptions extends TokenOptions, KubeconfigNames {
   readonly watch: Watched<TkaSignin>;
-  /** The same sign-ins, by login. */
+  /** The same sign-ins by login. */
   readonly index: IndexByLogin;
   /**
-   * Provisions a sign-in that was just written. Answers it as it then is; undefined: it is gone. Throws Blocked where a
+   * Provisions a sign-in that was just written. Returns its new state, or undefined if it is gone. Throws Blocked if a
    * person must act first.
    */
   readonly provide: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
-  /** Removes what a deleted sign-in had. */
+  /** Removes the parts of a deleted sign-in. */
   readonly release: (signIn: TkaSignin) => Promise<void>;
-  /** Told of each sign-in that was ended because the policy grants less, and why. */
+  /** Called for each sign-in that ended because the policy grants less, with the reason. */
   readonly onRevoked: (signIn: TkaSignin, reason: string) => void;
-  /** The holder of the lease while that is a Go operator. */
+  /** Returns the holder of the lease if it is a running Go operator. */
   readonly goLeader: () => string | undefined;
   readonly log: Log;
   readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
@@ -91,16 +90,15 @@ export interface SignInsOptions extends TokenOptions, KubeconfigNames {
 
 const attempts = 10;
 
-// Logins are not given up while they wait for their turn.
+// A login does not stop waiting for its turn.
 const never = new AbortController().signal;
 
-/** The sign-ins of one cluster. */
 export function createSignIns(options: SignInsOptions): SignIns {
   const { kube, watch, index, namespace, release, onRevoked, goLeader, log, clusterInfo } = options;
   const roles = new KnownRoles(kube);
   const turns = new Turns(1);
 
-  /** Runs one login's sign-ins one after the other: they change one object. */
+  /** Runs the requests of one login one after the other, because they change the same object. */
   async function inTurn<T>(login: string, work: () => Promise<T>): Promise<T> {
     const end = await turns.take(login, never);
     return work().finally(end);
@@ -113,17 +111,17 @@ export function createSignIns(options: SignInsOptions): SignIns {
     return withSpec(found);
   }
 
-  /** The names to look at: a hashed one says which role. */
+  /** Returns the names to look at. Without a role, leaves out the hashed name: its hash includes the role. */
   const namesFor = (caller: Caller): readonly string[] =>
     caller.role === '' ? namesOf(caller).slice(0, -1) : namesOf(caller);
 
-  /** Sign-ins of a login under other names than these: for other roles, or named by 0.1.0. */
+  /** Returns the sign-ins of a login that have other names than these: for other roles, or named by version 0.1.0. */
   const othersOf = (login: string, names: readonly string[]): TkaSignin[] =>
     index.of(login).filter((signIn) => !names.includes(signIn.metadata.name));
 
   /**
-   * Deletes a sign-in and what it has. Answers whether all of that is gone, and nothing will touch a new one. `onGone` is
-   * called if it was this call that deleted the sign-in.
+   * Deletes a sign-in and its parts. Returns whether all of it is gone and nothing will touch a new one. Calls `onGone`
+   * if this call deleted the sign-in.
    */
   async function end(signIn: TkaSignin, onGone?: () => void): Promise<boolean> {
     const { name, uid } = signIn.metadata;
@@ -131,7 +129,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     index.ended(signIn);
     watch.drop(signIn);
     try {
-      // Now, and not only when the leader hears of it. It does the rest where this fails.
+      // Remove the parts now instead of waiting for the leader. If this fails, the leader removes them.
       await release(signIn);
       return isOurWork(signIn);
     } catch (error) {
@@ -141,9 +139,10 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 
   /**
-   * Ends what exceeds the caller's grant of today. Answers the sign-in of today's role, be it over or not, the name that a
-   * new one may have (each undefined where there is none), and whether any was ended. Unless it is to be `fresh`, what the
-   * watch told last is good enough to use a sign-in, or to make one: the cluster refuses what follows if that is old.
+   * Ends the sign-ins that exceed the caller's grant of today. Returns the sign-in of today's role, even if it has
+   * expired, a name for a new one (each undefined if there is none), and whether any sign-in was ended. Without
+   * `fresh`, trusts the watch's copy for using or creating a sign-in: the cluster refuses the next call if the copy is
+   * old.
    */
   async function look(
     caller: Caller,
@@ -184,23 +183,26 @@ export function createSignIns(options: SignInsOptions): SignIns {
       if (found !== undefined || isOld) break;
     }
     for (const { metadata } of othersOf(login, seen)) if (!isOld) await judge(metadata.name);
-    // None is ended on the watch's word.
+    // Do not end a sign-in because of the copy alone: read it first.
     if (isOld) return look(caller, true);
     return { ...(found !== undefined && { found }), ...(free !== undefined && { free }), ended };
   }
 
-  /** The sign-in under which the caller's device has access now. Throws for a caller without a grant who had none. */
+  /**
+   * Returns the sign-in that gives the caller's device access now. Throws `caller.problem` if the policy grants nothing
+   * and no sign-in was ended.
+   */
   async function findLive(caller: Caller, fresh: boolean): Promise<TkaSignin | undefined> {
     const { found, ended } = await look(caller, fresh);
     const isLive = found !== undefined && (endFor(found, caller, Date.now()) ?? 0) > Date.now();
     if (isLive) return found;
-    // It may have been made, or extended, by another replica a moment ago.
+    // Another replica may have created or extended it a moment ago.
     if (!fresh && !ended) return findLive(caller, true);
     if (caller.problem !== undefined && !ended) throw caller.problem;
     return undefined;
   }
 
-  /** Throws for a caller who may have signed in at the Go server: its sign-ins do not say of which domain their user is. */
+  /** Throws if the caller may have signed in at the Go server, whose sign-ins do not state the domain of their user. */
   function refuseNameless({ username, ownDomain }: Caller): void {
     const name = plainName(username);
     const signIn = watch.get(name);
@@ -209,7 +211,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     throw blockedRefusal(username, nameless(name, namespace).text);
   }
 
-  /** Throws for a sign-in that a Go operator, while it leads, would mix up with what is not this sign-in's. */
+  /** Throws if a Go operator leads that would confuse this sign-in with other objects. */
   async function mustSuitLeader({ username, role, ownDomain }: Caller, name: string): Promise<void> {
     const leader = goLeader();
     if (leader === undefined) return;
@@ -217,13 +219,13 @@ export function createSignIns(options: SignInsOptions): SignIns {
       const isChange = ownDomain === true && index.hadOtherRole(plainName(username), role);
       throw blockedRefusal(username, beyondGo(leader, name, isChange).text);
     }
-    // It takes a binding of this name for the sign-in's, whoever made it, and ends it with the sign-in.
+    // The Go operator uses any binding of this name, no matter who made it, and deletes it with the sign-in.
     const binding = await kube.get<ClusterRoleBinding>(paths.bindings(bindingName(name)));
     if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
       throw blockedRefusal(username, foreignBinding(name, binding).text);
   }
 
-  /** Creates or extends; answers the sign-in as it then is. */
+  /** Creates or extends a sign-in. Returns its new state. */
   async function write(caller: Caller): Promise<TkaSignin> {
     for (let left = attempts; ; left--) {
       const { found, free } = await look(caller, left < attempts);
@@ -239,12 +241,12 @@ export function createSignIns(options: SignInsOptions): SignIns {
         const path = paths.signIns(namespace, found.metadata.name);
         const isGood = problemOf(found) === undefined && !isOver(found, now);
         if (isGood && asksFor(found, caller, at)) {
-          // Nothing else says whether it is still there.
+          // Without a write, nothing proves that the sign-in still exists: read it first.
           if (left === attempts) continue;
           return found;
         }
         await mustSuitLeader(caller, found.metadata.name);
-        // Another device was granted more: that stays, and this one gets what it is granted.
+        // Another device was granted more. Keep that end, and add this device with its own grant.
         const isEnough =
           isGood &&
           !isAhead(found, now) &&
@@ -253,7 +255,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
         const patch = isEnough ? sharing(found, caller, at) : extension(found, caller, at);
         return heard(await kube.patch<TkaSignin>(path, patch));
       } catch (error) {
-        // Somebody else created, changed or deleted it meanwhile.
+        // Another process created, changed or deleted it meanwhile.
         const isRace = isStatus(error, 409) || (found !== undefined && isStatus(error, 404));
         if (left === 1 || !isRace) throw error;
       }
@@ -266,8 +268,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 
   /**
-   * Provisions a sign-in that is not, in this way; the leader does what fails here. Answers it as it then is; undefined: it
-   * is gone.
+   * Provisions a sign-in with `provide`, unless it is provisioned already. Returns its new state, or undefined if it is
+   * gone. If `provide` fails, returns the sign-in unchanged: the leader does the rest. Throws a Refusal if it is
+   * blocked.
    */
   async function settle(
     signIn: TkaSignin,
@@ -277,7 +280,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     if (isSettled(signIn)) return signIn;
     try {
       const now = await provide(signIn);
-      // Not another one that has its name by now: nothing says that this one is for the same caller.
+      // Do not return another sign-in that has the name now: it may belong to another caller.
       return now?.metadata.uid === signIn.metadata.uid ? now : undefined;
     } catch (error) {
       if (error instanceof Blocked) throw blockedRefusal(signIn.spec.username, error.text);
@@ -285,7 +288,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     }
   }
 
-  /** Why the policy's grant cannot be followed here. */
+  /** Returns a refusal if the policy's grant is not possible here. */
   async function refusalOf({ username, role, periodMs }: Caller): Promise<Refusal | undefined> {
     if (periodMs < minimumMs) {
       const advice = [`Specify a period greater than 10 minutes in your api ACL for user ${username}`];
@@ -313,7 +316,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
       return await telling('Error signing in user', createAdvice, async () => {
         const refusal = await refusalOf(caller);
         if (refusal !== undefined) {
-          // What the device has beyond today's grant ends all the same.
+          // End what exceeds today's grant even though the sign-in is refused.
           await look(caller, true);
           throw refusal;
         }
@@ -328,7 +331,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
 
     async get(caller) {
       const found = await telling('Failed to load sign-in request', readAdvice, () => findLive(caller, true));
-      // The replica that took it may have been killed before it was done.
+      // The replica that took it may have been killed before it was provisioned.
       const signIn = found && (await settle(found, options.repair));
       return signIn && { answer: answerOf(signIn, caller), provisioned: isSettled(signIn) };
     },
@@ -339,7 +342,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
           const answer = await tokenFor(caller, fresh, signal);
           if (typeof answer !== 'object') return answer;
           if (answer.token !== undefined) return kubeconfigOf(options, caller, answer.token, await clusterInfo());
-          // What this replica knew is old: the account is gone.
+          // The account is gone, so the copy was old: read again.
         }
         return 'pending';
       }),
@@ -357,7 +360,10 @@ export function createSignIns(options: SignInsOptions): SignIns {
       }),
   };
 
-  /** Mints a token under the caller's sign-in; undefined where there is none, `pending` while it is not provisioned. */
+  /**
+   * Mints a token under the caller's sign-in. Returns undefined if there is no sign-in, and `pending` while it is not
+   * provisioned.
+   */
   async function tokenFor(
     caller: Caller,
     fresh: boolean,
@@ -370,16 +376,16 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 }
 
-/** Says why a sign-in ends that exceeds its caller's grant of today. */
+/** Returns why a sign-in ends that exceeds the caller's grant of today. */
 function lessGranted({ spec }: TkaSignin, { role }: Caller): string {
   if (role === '') return 'the policy grants nothing';
   return role === spec.role ? 'the policy grants less time' : `the policy grants the role ${quoted(role, 253)}`;
 }
 
-// How long a ClusterRole that was there counts as there.
+// How long a ClusterRole is known to exist after it was read.
 const keepMs = 30_000;
 
-/** Remembers the roles that were there a moment ago, which most sign-ins ask for. */
+/** Caches the existence of ClusterRoles, because most sign-ins ask for the same few. */
 class KnownRoles {
   readonly #kube: Kube;
   readonly #seenAt = new Map<string, number>();
@@ -388,7 +394,7 @@ class KnownRoles {
     this.#kube = kube;
   }
 
-  /** Returns whether there is a ClusterRole of this name; true where the server may not read it. Throws a KubeError. */
+  /** Returns whether a ClusterRole exists. Returns true if the server may not read it. Throws a KubeError. */
   async has(role: string): Promise<boolean> {
     const now = performance.now();
     for (const [known, at] of this.#seenAt) if (now - at > keepMs) this.#seenAt.delete(known);
@@ -399,7 +405,7 @@ class KnownRoles {
       return true;
     } catch (error) {
       if (isStatus(error, 404)) return false;
-      // Whether it is there, the server learns when it binds the role.
+      // The server finds out when it binds the role.
       if (isStatus(error, 403)) return true;
       throw error;
     }

@@ -1,4 +1,4 @@
-// Tokens of sign-ins, and the kubeconfig that holds one.
+// Tokens of sign-ins, and the kubeconfig that contains one.
 import type { ClusterInfo, KubeconfigAnswer } from '../../tka/types.ts';
 import type { Caller } from '../http/contract.ts';
 import { isStatus } from '../kubernetes/errors.ts';
@@ -11,29 +11,29 @@ import { endFor } from './sign-in.ts';
 export interface TokenOptions {
   readonly kube: Kube;
   readonly namespace: string;
-  /** Provisions a sign-in of which something is missing. */
+  /** Provisions a sign-in that lacks a part. */
   readonly repair: (signIn: TkaSignin) => Promise<TkaSignin | undefined>;
-  /** Returns what a sign-in has, as this replica last heard; undefined where that may be old. */
+  /** Returns the parts of a sign-in from this replica's copies, or undefined if the copies may be old. */
   readonly knownParts: (name: string) => Parts | undefined;
   readonly readParts: (name: string, signal?: AbortSignal) => Promise<Parts>;
 }
 
-/** Names in the kubeconfig that a client gets. */
+/** Names in the kubeconfig for clients. */
 export interface KubeconfigNames {
   readonly clusterName: string;
   readonly contextPrefix: string;
   readonly userPrefix: string;
 }
 
-/** A token (undefined: the sign-in has no account any more), or `pending` while something of the sign-in is missing. */
+/** A token (undefined if the sign-in has no account any more), or `pending` while a part of the sign-in is missing. */
 export type Minted = { readonly token: string | undefined } | 'pending';
 
-/** The API server mints no token for less. */
+/** The API server's minimum lifetime of a token. */
 export const minimumMs = 10 * 60_000;
 
 /**
- * Mints a token under a sign-in that is in force. Unless it is to be `fresh`, what the watch told last is good enough.
- * Throws a Refusal where the sign-in's account or binding is somebody else's.
+ * Mints a token for a sign-in that is in force. Uses the copies of the watch unless `fresh` is set. Throws a Refusal if
+ * the sign-in's account or binding belongs to someone else.
  */
 export async function mintToken(
   { kube, namespace, knownParts, readParts, repair }: TokenOptions,
@@ -47,13 +47,13 @@ export async function mintToken(
   const isKnown = known !== undefined && isWhole(known, signIn, namespace);
   const parts = isKnown ? known : await readParts(name, signal);
   const { account, binding } = parts;
-  // A Go operator that leads takes what is in the way for its own, and says that all is well.
+  // A leading Go operator adopts other objects of these names and reports success, so check the owners here.
   if (binding !== undefined && ownerOfBinding(binding, namespace) === undefined)
     throw blockedRefusal(signIn.spec.username, foreignBinding(name, binding).text);
   if (account !== undefined && ownerOfAccount(account) === undefined)
     throw blockedRefusal(signIn.spec.username, foreignAccount(name, namespace).text);
   if (account === undefined || !isWhole(parts, signIn, namespace)) {
-    // Somebody took a part of it away.
+    // Another process removed a part: make it again.
     await repair(signIn).catch(() => undefined);
     return 'pending';
   }
@@ -75,11 +75,11 @@ export async function mintToken(
     });
   if (!minted) return { token: undefined };
   const { token } = minted.status;
-  // Minted by name: not for whom it was meant, if that name has changed hands meanwhile.
+  // The API server mints by name. If the account was replaced meanwhile, the token belongs to the new one.
   return accountUidIn(token) === account.metadata.uid ? { token } : 'pending';
 }
 
-/** Returns the kubeconfig that a client gets. */
+/** Returns the kubeconfig for a client. */
 export function kubeconfigOf(
   names: KubeconfigNames,
   { username }: Caller,
@@ -103,7 +103,7 @@ export function kubeconfigOf(
   };
 }
 
-/** The UID of the ServiceAccount that a token names; undefined where it names none. */
+/** Returns the UID of a token's ServiceAccount, or undefined if the token names none. */
 function accountUidIn(token: string): string | undefined {
   try {
     const claims = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());

@@ -1,4 +1,4 @@
-// Copies of collections that follow the cluster: listed once, then watched. What this process writes is in them at once.
+// Copies of collections, listed once and then watched. Writes of this process are in the copies at once.
 import { setTimeout as delay } from 'node:timers/promises';
 import { isStatus, KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
@@ -17,61 +17,60 @@ interface Named {
   readonly metadata: Metadata;
 }
 
-/** What a watch is given. */
 export interface WatchOptions<T> {
   readonly kube: Kube;
   readonly log: Log;
-  /** Called for every change; without an object, it is gone. Must not throw. */
+  /** Called for every change; `object` is undefined if it is gone. Must not throw. */
   readonly onChange: (name: string, object: T | undefined) => void;
-  /** Called whenever the watch broke, before it is taken up again. */
+  /** Called whenever the watch breaks, before it is restarted. */
   readonly onBroken?: (() => void) | undefined;
 }
 
 interface Collection<T> {
   readonly path: string;
-  /** In a log: `sign-ins`. */
+  /** Name in the log: `sign-ins`. */
   readonly what: string;
-  /** What to do where the API server refuses with this status. */
+  /** What to do if the API server refuses with this status. */
   readonly hints: Readonly<Record<number, string>>;
-  /** Returns an object as it is kept; undefined: it is not. */
+  /** Returns the object as the copy keeps it, or undefined to leave it out. */
   readonly keep: (object: T) => T | undefined;
 }
 
-/** The objects as last heard of, by name. */
+/** A copy of a collection, by name. */
 export interface Watched<T> {
   get(name: string): T | undefined;
   all(): Iterable<T>;
-  /** Why the copy may be old; undefined while it follows the cluster. */
+  /** Returns why the copy may be old, or undefined while it follows the cluster. */
   problem(): string | undefined;
-  /** Milliseconds since the API server last said something of it; since the start, if it never has. */
+  /** Returns the milliseconds since the API server last reported anything for this watch, or since the start. */
   silentMs(): number;
-  /** Takes over an object that this process has just read or written, before the watch tells of it. */
+  /** Stores an object that this process has just read or written, before the watch reports it. */
   put(object: T): void;
-  /** Forgets an object that this process has just deleted. */
+  /** Removes an object that this process has just deleted. */
   drop(object: T): void;
   stop(): void;
 }
 
 const firstRetryMs = 200;
 const lastRetryMs = 5_000;
-// A watch that the server ends sooner is no better than one that fails.
+// A watch that the API server ends sooner than this counts as a failure.
 const shortMs = 1_000;
-// The watch is begun anew every 20 s.
+// Must be longer than a watch lasts (20 s).
 const freshMs = 30_000;
 
-/** Follows the sign-ins of a namespace. */
+/** Watches the sign-ins of a namespace. */
 export const watchSignIns = (namespace: string, options: WatchOptions<TkaSignin>): Watched<TkaSignin> =>
   watchCollection(options, {
     path: paths.signIns(namespace),
     what: 'sign-ins',
-    // The first thing that is forgotten when a server is set up.
+    // The most common omission in a new installation.
     hints: { 404: 'is the CustomResourceDefinition of TkaSignin in this cluster?' },
     keep: withSpec,
   });
 
 const rights = 'apply deploy/ again: it lets the server watch them';
 
-/** Follows the ServiceAccounts of a namespace. */
+/** Watches the ServiceAccounts of a namespace. */
 export const watchAccounts = (namespace: string, options: WatchOptions<ServiceAccount>): Watched<ServiceAccount> =>
   watchCollection(options, {
     path: paths.accounts(namespace),
@@ -80,7 +79,7 @@ export const watchAccounts = (namespace: string, options: WatchOptions<ServiceAc
     keep: (account) => account,
   });
 
-/** Follows the ClusterRoleBindings that have the name of a sign-in's, of this namespace or another. */
+/** Watches the ClusterRoleBindings that have the name of a sign-in's binding, for any namespace. */
 export const watchBindings = (options: WatchOptions<ClusterRoleBinding>): Watched<ClusterRoleBinding> =>
   watchCollection(options, {
     path: paths.bindings(),
@@ -89,7 +88,7 @@ export const watchBindings = (options: WatchOptions<ClusterRoleBinding>): Watche
     keep: (binding) => (signInOfBinding(binding.metadata.name) === undefined ? undefined : binding),
   });
 
-/** Lists a collection and follows it until stopped, whatever happens to the connection. */
+/** Lists a collection and watches it until stopped. Restarts the watch after every failure. */
 function watchCollection<T extends Named>(
   { kube, log, onChange, onBroken }: WatchOptions<T>,
   { path, what, hints, keep }: Collection<T>,
@@ -97,7 +96,7 @@ function watchCollection<T extends Named>(
   const stopping = new AbortController();
   const { signal } = stopping;
   const known = new Map<string, T>();
-  // The version of the copy; undefined where it must be listed.
+  // Resource version of the copy; undefined if the collection must be listed.
   let version: string | undefined;
   const startedAt = performance.now();
   let confirmedAt = Number.NEGATIVE_INFINITY;
@@ -139,7 +138,7 @@ function watchCollection<T extends Named>(
     for await (const { type, object } of events) {
       failures = 0;
       const old = known.get(object.metadata.name);
-      // One that this process wrote later is in the copy already.
+      // The copy already has a later version, which this process wrote.
       const isOld = old !== undefined && isAfter(versionOf(old), versionOf(object));
       if (type !== 'BOOKMARK' && !isOld) set(object.metadata.name, type === 'DELETED' ? undefined : object);
       version = versionOf(object);
@@ -156,9 +155,9 @@ function watchCollection<T extends Named>(
         await follow();
       } catch (error) {
         if (signal.aborted) return;
-        // Without a status, the connection broke: the copy is as good as it was.
+        // A broken connection (no status) or a 429 does not make the copy wrong. After other errors, list again.
         if (!isStatus(error, 429) && !(error instanceof KubeError && error.status === undefined)) version = undefined;
-        // The server forgets old versions. That is no failure, unless it happens again and again.
+        // 410: the API server has dropped this version. That is normal once, but a failure if it repeats.
         if (isStatus(error, 410) && failures++ === 0) continue;
         const ms = Math.min(firstRetryMs * 2 ** failures++, lastRetryMs);
         const hint = error instanceof KubeError ? hints[error.status ?? 0] : undefined;
@@ -183,7 +182,7 @@ function watchCollection<T extends Named>(
     silentMs: () => performance.now() - Math.max(confirmedAt, startedAt),
     put(object) {
       const old = known.get(object.metadata.name);
-      // What the watch has passed is in the copy, or was deleted since.
+      // Ignore versions that the watch has passed: the copy has them, or the object was deleted since.
       if (version === undefined || !isAfter(versionOf(object), version)) return;
       if (old === undefined || !isAfter(versionOf(old), versionOf(object))) set(object.metadata.name, object);
     },
@@ -197,15 +196,15 @@ function watchCollection<T extends Named>(
 const versionOf = ({ metadata }: Named): string => metadata.resourceVersion;
 
 /**
- * Says whether one version of a collection is later than another one: they are numbers that can be compared, as the API
- * server has them ("Resource Version semantics" in its documentation). False for any other text.
+ * Returns whether resource version `a` is later than `b`. Resource versions are decimal numbers that can be compared
+ * ("Resource Version semantics" in the Kubernetes documentation). Returns false for any other text.
  */
 function isAfter(a: string, b: string): boolean {
   if (!/^[1-9]\d*$/.test(a) || !/^\d+$/.test(b)) return false;
   return a.length === b.length ? a > b : a.length > b.length;
 }
 
-// Which program wrote which field is half of an object, and of no use here.
+// `managedFields` is half of an object and not used here.
 function slim<T extends Named>(object: T): T {
   const { managedFields: _, ...metadata } = object.metadata as Metadata & { managedFields?: unknown };
   return { ...object, metadata };
