@@ -12,14 +12,14 @@ import { confirmed } from '../target/trust.ts';
 import type { SyncAnswer, SyncProblem } from './plan.ts';
 
 const parallel = 32;
-/** Milliseconds for an answer; fewer for members that the list calls dead, suspected or missing. */
+/** Timeouts for an answer, in milliseconds; shorter for members that the list calls dead, suspected or missing. */
 const patience = { listed: 5000, gone: 2000 };
 const gone: ReadonlySet<string> = new Set(['dead', 'suspected', 'missing']);
-/** Milliseconds for all of them: a hostile list may hold ten thousand names that never answer. */
+/** Limit for all requests, in milliseconds: a hostile list can name ten thousand servers that never answer. */
 const wholeBudget = 120_000;
 
 export interface AskAllOptions {
-  /** Says which clusters to ask first. */
+  /** Returns whether to ask a cluster before the others. */
   readonly first: (cluster: Cluster) => boolean;
   readonly trust: TrustPolicy;
   /** Milliseconds after which no more servers are asked. */
@@ -27,8 +27,8 @@ export interface AskAllOptions {
 }
 
 /**
- * Asks the servers of clusters, 32 at a time, and returns which answered; a server that fails is a problem of its
- * cluster alone. In the order of the clusters.
+ * Asks the servers of clusters, 32 at a time, and returns their answers and problems in the order of the clusters. A
+ * server that fails is a problem of its cluster only.
  */
 export async function askAll(
   context: Context,
@@ -75,7 +75,7 @@ export async function askAll(
   };
 }
 
-/** Asks each server once, however many members of the list name it as theirs. */
+/** Asks each server only once, even if several members of the list name it. */
 class OnceClient extends TkaClient {
   readonly #answers: Map<string, Promise<ClusterDescription>>;
 

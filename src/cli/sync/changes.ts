@@ -3,7 +3,7 @@ import type { OurContext } from '../../kubeconfig/index.ts';
 import type { ClusterAccess } from '../../tka/answers.ts';
 import { certificatesIn } from '../../util/pem.ts';
 
-/** A change of how a known cluster is reached, as a person can compare it. */
+/** A change in how to reach a known cluster, in a form that people can compare. */
 export interface AccessChange {
   readonly what: 'TKA server' | 'API server' | 'CA';
   readonly from: string;
@@ -11,8 +11,8 @@ export interface AccessChange {
 }
 
 /**
- * Returns how a server's description of its API server differs from a context of ours; nothing for a context without an API
- * server.
+ * Returns how a server's description of its API server differs from a managed context; nothing if the context has no
+ * API server.
  */
 export function accessChanges(context: OurContext, access: ClusterAccess): AccessChange[] {
   if (context.apiServer === undefined) return [];
@@ -31,7 +31,7 @@ type Trust = Pick<ClusterAccess, 'caData' | 'insecureSkipTlsVerify'>;
 const trustOf = ({ caData, insecureSkipTlsVerify }: Trust) =>
   insecureSkipTlsVerify ? 'none' : caData.replace(/\s+/g, '');
 
-/** Returns the fingerprint of a CA, as `openssl x509 -fingerprint -sha256` prints it. */
+/** Returns the fingerprint of a CA in the format of `openssl x509 -fingerprint -sha256`. */
 function shownTrust(trust: Trust): string {
   if (trust.insecureSkipTlsVerify) return 'TLS verification skipped';
   const bytes = Buffer.from(trust.caData, 'base64');

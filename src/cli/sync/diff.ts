@@ -1,11 +1,11 @@
-// Our own diff, since a package shows whole lines: it must leave out other people's tokens around a change, in files of
-// tens of thousands of lines of which many repeat. The format is that of `diff -u`, which `patch` reads.
+// A diff of our own, because packages show whole lines. It must hide other people's tokens near a change, and handle
+// files of tens of thousands of lines with many repeats. The format is that of `diff -u`, which `patch` reads.
 
 const context = 3;
-/** Up to so many cells, the shortest difference is computed; beyond, a block is shown as replaced. */
+/** Up to this many table cells, finds the shortest difference; larger blocks are shown as replaced. */
 const tableLimit = 1_000_000;
 
-/** Lines of one file, and where each run of equal lines stands in the other. */
+/** A range of lines in the old file and the range that replaces it in the new file. */
 interface Change {
   readonly from: number;
   readonly to: number;
@@ -14,15 +14,15 @@ interface Change {
 }
 
 export interface DiffOptions {
-  /** Lines that may hold a secret: context ends before them. */
+  /** Returns true for lines that may hold a secret. The context of a hunk ends before them. */
   readonly secret?: (line: string) => boolean;
-  /** Blanks the secrets of a line that goes or comes. */
+  /** Removes the secrets of an added or removed line. */
   readonly redact?: (line: string) => string;
 }
 
 /**
- * A unified diff with file names and three lines of context; '' where nothing differs. `before` is undefined for a file
- * that does not exist yet.
+ * Returns a unified diff with file names and three lines of context; '' if nothing differs. `before` is undefined for a
+ * file that does not exist yet.
  */
 export function unifiedDiff(
   file: string,
@@ -35,18 +35,21 @@ export function unifiedDiff(
   const changes: Change[] = [];
   compare(a, b, { from: 0, to: a.length, newFrom: 0, newTo: b.length }, changes, 0);
   if (changes.length === 0) return '';
-  // A tab ends a name with spaces in it, for patch.
+  // `patch` needs a tab after a file name with spaces.
   const name = /\s/.test(file) ? `${file}\t` : file;
   const head = `--- ${before === undefined ? '/dev/null' : name}\n+++ ${name}\n`;
   return head + hunksOf(changes, a, b, options).join('');
 }
 
-// With their line feeds, so that a last line without one differs from one with it.
+// Keeps the line feeds, so that a last line with and without one differ.
 function linesOf(text: string): string[] {
   return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
 }
 
-/** Adds what differs within a range, in order: equal ends are cut off, then lines that are unique on both sides pair up. */
+/**
+ * Adds the differences within a range, in order. Cuts off equal lines at both ends, then splits at lines that are
+ * unique on both sides.
+ */
 function compare(a: readonly string[], b: readonly string[], range: Change, found: Change[], depth: number): void {
   let { from, to, newFrom, newTo } = range;
   while (from < to && newFrom < newTo && a[from] === b[newFrom]) {
@@ -80,7 +83,9 @@ function add(found: Change[], change: Change): void {
   else found[found.length - 1] = { ...last, to: change.to, newTo: change.newTo };
 }
 
-/** Lines that stand once on each side of the range, as the longest run of pairs that is in order on both. */
+/**
+ * Returns pairs of lines that occur once on each side of the range: the longest series in the same order on both sides.
+ */
 function uniquePairs(a: readonly string[], b: readonly string[], range: Change): (readonly [number, number])[] {
   const once = (lines: readonly string[], from: number, to: number) => {
     const places = new Map<string, number>();
@@ -97,7 +102,7 @@ function uniquePairs(a: readonly string[], b: readonly string[], range: Change):
     if (i >= 0 && j >= 0) pairs.push([i, j]);
   }
   pairs.sort(([i], [k]) => i - k);
-  // Patience sorting: the longest increasing run of places in b.
+  // Patience sorting finds the longest increasing series of places in b.
   const tops: number[] = [];
   const before: number[] = [];
   for (const [index, [, j]] of pairs.entries()) {
@@ -117,7 +122,7 @@ function uniquePairs(a: readonly string[], b: readonly string[], range: Change):
   return run.reverse();
 }
 
-/** The shortest difference of a small range; a large one is replaced whole. */
+/** Adds the shortest difference of a small range; replaces a large one as a whole. */
 function compareSmall(a: readonly string[], b: readonly string[], range: Change, found: Change[]): void {
   const { from, newFrom } = range;
   const rows = range.to - from;
@@ -172,7 +177,7 @@ function hunksOf(
     let [lead, trail] = [0, 0];
     while (lead < context && first.from - lead > end && open(a[first.from - lead - 1])) lead++;
     while (trail < context && last.to + trail < next && open(a[last.to + trail])) trail++;
-    // A side that is cut short where the file goes on tells patch that the file begins or ends there: cut both.
+    // If only one side has less context, `patch` takes the hunk for the start or end of the file. So shorten both.
     const room = Math.min(
       context,
       first.from - lead === 0 ? context : lead,
@@ -196,7 +201,7 @@ function hunksOf(
   });
 }
 
-// An empty range is named by the line before it.
+// The diff format gives an empty range the number of the line before it.
 function place(from: number, to: number): string {
   const count = to - from;
   if (count === 1) return `${from + 1}`;

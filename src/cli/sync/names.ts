@@ -1,12 +1,12 @@
-// Names the contexts of a whole list of clusters at once. The names follow from the list alone: neither the order of the
-// clusters nor the number of runs changes them.
+// Names the contexts of a whole list of clusters at once. The names depend on the list alone, not on the order of the
+// clusters or the number of runs.
 import { createHash } from 'node:crypto';
 import type { Cluster, ResolvedCluster } from '../../discovery/clusters.ts';
 import { contextNames } from '../../discovery/clusters.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 
-/** Returns the name that a template gives a cluster. Throws TkaError if that is no usable name. */
+/** Returns the name that a template gives a cluster. Throws TkaError if the name is invalid. */
 export type ContextTemplate = (cluster: ResolvedCluster) => string;
 
 const longest = 253;
@@ -15,8 +15,8 @@ const templateHints = [
 ];
 
 /**
- * Reads a `--context-template`: text with `{name}` and `{labels.KEY}`, for instance `{labels.environment}-{name}`. The names
- * that it gives are checked, since labels come from servers. Throws UsageError for an invalid template.
+ * Parses a `--context-template`: text with `{name}` and `{labels.KEY}`, for instance `{labels.environment}-{name}`. The
+ * result checks each name, because labels come from servers. Throws UsageError for an invalid template.
  */
 export function parseTemplate(text: string): ContextTemplate {
   const bad = (why: string) => new UsageError(`context template ${quoted(text)} ${why}`, { hints: templateHints });
@@ -54,14 +54,14 @@ function labelOf(cluster: Cluster, key: string, keys: readonly string[]): string
       ],
     });
   }
-  // The form of label values in Kubernetes has no character that is special in a shell or in YAML.
+  // Kubernetes label values contain no character that is special in a shell or in YAML.
   if (/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(value)) return value;
   throw new TkaError(`its label ${cleanText(key)} cannot be part of a name: ${JSON.stringify(value)}`);
 }
 
 /**
- * Returns the names that a cluster's context may have: the wanted one first, then longer ones that tell it from others.
- * Throws TkaError if the template gives none.
+ * Returns the possible names of a cluster's context: the preferred one first, then longer ones that distinguish it from
+ * others. Throws TkaError if the template gives no valid name.
  */
 export function candidateNames(
   cluster: ResolvedCluster,
@@ -69,7 +69,7 @@ export function candidateNames(
 ): string[] {
   const { server, name } = cluster;
   const plain = contextNames(server, options.tailnet, name);
-  // The hash tells servers apart whose names are alike otherwise: `a-81` and `a:81`.
+  // The hash distinguishes servers with otherwise equal names: `a-81` and `a:81`.
   const last = `${plain[0]}-${createHash('sha256').update(server).digest('hex').slice(0, 10)}`;
   if (options.template === undefined) return [...new Set([...plain, last])];
   const wanted = options.template(cluster);
@@ -78,9 +78,9 @@ export function candidateNames(
 }
 
 /**
- * Assigns each server a name of its own from its candidates: if two would get the same name, both get their next one.
- * `kept` are the names that servers already have; names in `taken` are not assigned. Assigned names stay when the list grows.
- * A server without a free candidate is left out.
+ * Assigns each server a unique name from its candidates. If two servers would get the same name, both move on to their
+ * next one. `kept` are the names of servers that already have one; names in `taken` are not assigned. Assigned names do
+ * not change when the list grows. Leaves out a server without a free candidate.
  */
 export function assignNames(
   candidates: ReadonlyMap<string, readonly string[]>,
@@ -89,7 +89,8 @@ export function assignNames(
 ): Map<string, string> {
   const ideal = settle(candidates, new Map(), new Set());
   const free = new Map([...candidates].filter(([server]) => !kept.has(server)));
-  // A server that already has a context counts, too: its neighbours get the same names as in one run with it.
+  // Start from the names of all servers, including those that already have a context. So a server gets the same name as
+  // if all were named in one run.
   const levels = settle(free, ideal, new Set([...taken, ...kept.values()]));
   const names = new Map(kept);
   for (const [server, list] of free) {
@@ -99,7 +100,7 @@ export function assignNames(
   return names;
 }
 
-// All servers that share a name move on together until none do, so that their order does not matter.
+// All servers that share a name move on together until all names are unique, so their order does not matter.
 function settle(
   candidates: ReadonlyMap<string, readonly string[]>,
   start: ReadonlyMap<string, number>,

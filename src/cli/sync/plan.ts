@@ -11,43 +11,46 @@ import { contextsByCluster } from '../target/contexts.ts';
 import { type AccessChange, accessChanges } from './changes.ts';
 import { assignNames, type ContextTemplate, candidateNames } from './names.ts';
 
-/** A cluster whose own TKA server has said how its API server is reached. */
+/** A cluster whose TKA server has described how to reach its API server. */
 export interface SyncAnswer {
   readonly cluster: ResolvedCluster;
   readonly info: ClusterDescription;
-  /** The cluster's other servers that have confirmed that they are; undefined if it does not state enough (Go). */
+  /**
+   * The other servers of the cluster that confirmed it; undefined if the server does not state enough, as the Go server
+   * does.
+   */
   readonly siblings: Siblings | undefined;
 }
 
-/** Why a cluster is not in the kubeconfig as it should be. */
+/** Why a cluster's context could not be brought up to date. */
 export interface SyncProblem {
   readonly cluster: Cluster;
   readonly error: TkaError;
-  /** True where nothing else was to be expected: a dead member does not answer. */
+  /** True for a failure that the list predicts: a dead member does not answer. */
   readonly expected: boolean;
 }
 
 export interface SyncInput {
-  /** The whole list, whatever was chosen of it. */
+  /** The whole list, not only the selected clusters. */
   readonly all: readonly Cluster[];
   readonly answers: readonly SyncAnswer[];
   readonly tailnet: string;
   readonly template: ContextTemplate | undefined;
   readonly acceptChanges: boolean;
-  /** Whether a person agreed to go without a look at this API server's certificate. */
+  /** Returns whether the user accepted that TLS verification of this API server is skipped. */
   readonly mayBeInsecure: (answer: SyncAnswer) => boolean;
-  /** Whether a context keeps the command that kubectl runs. */
+  /** Returns whether a context already runs the command of the spec. */
   readonly runs: (context: OurContext, spec: ContextSpec) => boolean;
-  /** Whether a memberlist has named the server of a context before. */
+  /** Returns whether an earlier memberlist named the server of a context. */
   readonly wasListed: (context: OurContext) => boolean;
-  /** Whether contexts are to go whose servers were listed before, and are no longer. */
+  /** Removes contexts whose servers were listed before and no longer are. */
   readonly prunes: boolean;
   readonly specOf: (name: string, answer: SyncAnswer, server: string) => ContextSpec;
-  /** Names that cannot be written, and why. */
+  /** Context names that cannot be written, and why. */
   readonly blocked: ReadonlyMap<string, TkaError>;
 }
 
-/** What a sync does to a kubeconfig, and what there is to say about it. */
+/** The edit of a kubeconfig, and the messages for the user. */
 export interface SyncPlan {
   readonly change: KubeconfigChange & { readonly upsert: readonly ContextSpec[] };
   readonly added: readonly string[];
@@ -55,11 +58,11 @@ export interface SyncPlan {
   readonly unchanged: readonly string[];
   readonly renamed: readonly { readonly from: string; readonly to: string }[];
   readonly pruned: readonly OurContext[];
-  /** Unlisted contexts that stay although pruning was asked for. */
+  /** Unlisted contexts that stay despite pruning. */
   readonly spared: readonly OurContext[];
-  /** Changes that were taken over, and contexts that keep their name though another was wanted: a line each. */
+  /** One line for each accepted change, and for each context that keeps its name although another was wanted. */
   readonly notices: readonly string[];
-  /** What to type about them. */
+  /** Hints for the notices. */
   readonly hints: readonly string[];
   readonly problems: readonly SyncProblem[];
 }
@@ -69,7 +72,7 @@ interface Renaming {
   readonly answer: SyncAnswer;
 }
 
-/** Says what to do about a kubeconfig. Pure but for a look at files of which a context is to be renamed. */
+/** Plans the edit of a kubeconfig. Pure, except that it reads the files of contexts to rename. */
 export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
   const plan = {
     added: [] as string[],
@@ -135,7 +138,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       upsert.push({ ...spec, ...(isKept && { command }), namedBy });
       plan.renamed.push({ from: renaming.context.name, to: name });
       remove.push(renaming.context.name);
-      // The same cluster under its new name, as with `kubectl config rename-context`.
+      // Follow the rename, like `kubectl config rename-context`.
       if (renaming.context.name === view.currentContext) currentContext = name;
     }
   }
@@ -147,8 +150,8 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
 }
 
 /**
- * Our contexts, by each server of the cluster that they are for. That of a server that was listed before and is no longer
- * is passed over where the cluster has another.
+ * Returns the managed contexts of the cluster of each server. Skips a context whose server was listed before and no
+ * longer is, if the cluster has another context.
  */
 function contextsOf(view: KubeconfigView, input: SyncInput): Map<string, readonly OurContext[]> {
   const ours = new Map<string, readonly OurContext[]>();
@@ -165,24 +168,27 @@ function serversOf({ server, servers }: Cluster): Set<string> {
 }
 
 /**
- * The server that a context keeps or gets: its own, whichever of the cluster's servers that is and however the user
- * calls it, unless it was listed before and is no longer. Then the cluster's TKA server has moved.
+ * Returns the server for a context. It keeps its own one, even if that is another server of the cluster or has another
+ * name, unless that server was listed before and no longer is. Then the cluster's TKA server has moved.
  */
 function serverFor(context: OurContext, { cluster }: SyncAnswer, { wasListed }: SyncInput): string {
   return !serversOf(cluster).has(context.server) && wasListed(context) ? cluster.server : context.server;
 }
 
-// The list may name one server twice.
+// The list can name one server twice.
 function oneEach(answers: readonly SyncAnswer[]): SyncAnswer[] {
   const seen = new Set<string>();
   return answers.filter(({ cluster: { server } }) => !seen.has(server) && seen.add(server));
 }
 
-/** The names that each placed cluster of the list may have: all of it counts, whatever was chosen and has answered. */
+/**
+ * Returns the possible names for each cluster with a server. Uses the whole list, so that the selection and missing
+ * answers do not change names.
+ */
 function candidatesOf(input: SyncInput) {
   const candidates = new Map<string, readonly string[]>();
   const nameless = new Map<string, TkaError>();
-  // Of several that name one server as theirs, the one that it serves gives the name.
+  // If several clusters name the same server, the one that it serves gives the name.
   for (const cluster of [...input.answers.map((answer) => answer.cluster), ...input.all]) {
     const { server } = cluster;
     if (server === null || candidates.has(server) || nameless.has(server)) continue;
@@ -196,7 +202,7 @@ function candidatesOf(input: SyncInput) {
   return { candidates, nameless };
 }
 
-/** Why an answer must not be taken over as it is; undefined if it may be. */
+/** Returns why an answer must not be applied; undefined if it may be. */
 function objection(
   answer: SyncAnswer,
   existing: readonly OurContext[],
@@ -223,7 +229,7 @@ function objection(
   return undefined;
 }
 
-/** Contexts whose name is none that the template gives, one a server. */
+/** Returns the contexts to rename because their name is not one that the template gives; at most one per server. */
 function renamingsOf(
   answers: readonly SyncAnswer[],
   ours: ReadonlyMap<string, readonly OurContext[]>,
@@ -245,14 +251,14 @@ function renamingsOf(
     if (first === undefined || existing.some(({ name }) => wanted.includes(name))) return [];
     const context = existing.find(({ name }) => name === view.currentContext) ?? first;
     if (!hasMore(context)) return [{ context, answer }];
-    // Renaming is writing anew: what the user has put there, a namespace, would be lost.
+    // Renaming writes a new context, which would lose what the user added, such as a namespace.
     plan.notices.push(`context "${context.name}" has fields of yours (a namespace?) and keeps its name`);
     plan.hints.push(`kubectl config rename-context ${shellWord(context.name)} ${shellWord(wanted[0] ?? '')}`);
     return [];
   });
 }
 
-/** The contexts of a file that have more in them than we write. */
+/** Returns the contexts of a file that hold more than we write. */
 function richerContexts(file: string): Set<string> {
   const { contexts } = parseSource(file, fs.readFileSync(file)).entries;
   const rich = contexts.filter(({ body }) => {

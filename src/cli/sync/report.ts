@@ -8,10 +8,10 @@ import type { WrittenSync } from './write.ts';
 
 const mostNames = 20;
 const mostHints = 8;
-/** A list may hold ten thousand members that never answer. */
+/** A list can hold ten thousand members that never answer. */
 const mostLines = 100;
 
-/** `a, b, c`, and how many more there are beyond twenty. */
+/** Returns `a, b, c`, with a count instead of the names beyond twenty. */
 export function listed(names: readonly string[]): string {
   const more = names.length - mostNames;
   return names.slice(0, mostNames).join(', ') + (more > 0 ? ` and ${more} more` : '');
@@ -19,17 +19,17 @@ export function listed(names: readonly string[]): string {
 
 export interface SyncReport {
   readonly written: WrittenSync;
-  /** All clusters that were to be synced. */
+  /** All clusters to sync. */
   readonly chosen: readonly Cluster[];
   readonly problems: readonly SyncProblem[];
-  /** Contexts of ours as they were before. */
+  /** The managed contexts before the sync. */
   readonly before: readonly OurContext[];
   readonly dryRun: boolean;
 }
 
 /**
- * Says what a sync did: the diff or the sum of it on stdout, the rest on stderr. Returns the error to end with, if not
- * every cluster is in order.
+ * Prints the result of a sync: the diff or the summary on stdout, the rest on stderr. Returns the final error if a
+ * cluster could not be synced.
  */
 export function reportSync(context: Context, report: SyncReport): TkaError | undefined {
   const { terminal, settings } = context;
@@ -97,7 +97,7 @@ function summaryOf({ plan, changedFiles }: WrittenSync, kept: readonly string[],
   );
   const counted = said.length - (kept.length > 0 ? 1 : 0);
   const { length } = plan.unchanged;
-  // The change may be outside the contexts, for instance in an exec user that was edited by hand.
+  // The change can be outside the contexts, for instance in an exec user that was edited by hand.
   const mended = counted === 0 && changedFiles.length > 0 ? `, except for details that were repaired` : '';
   if (length > 0) said.push(`${length} unchanged${mended}.`);
   return said.length === 0 && !isIncomplete ? 'Nothing to do.' : said.join(' ');

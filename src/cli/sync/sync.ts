@@ -24,16 +24,16 @@ export interface SyncFlags {
   readonly acceptChanges?: boolean;
 }
 
-/** What is left to say after a sync. */
+/** The result of a sync. */
 export interface SyncOutcome {
   readonly currentContext: string | undefined;
-  /** Which clusters are not in the kubeconfig as they should be; undefined if all are. */
+  /** The error that names the clusters that could not be synced; undefined if all were. */
   readonly error: TkaError | undefined;
 }
 
 /**
- * Asks the TKA server of each chosen cluster how its API server is reached, and brings the kubeconfig up to date in one
- * edit; without a sign-in. Says what it did. Throws TkaError where nothing could be done at all.
+ * Asks the TKA server of each chosen cluster how to reach its API server, and updates the kubeconfig in one edit. Does
+ * not sign in. Prints the result. Throws TkaError if nothing could be done.
  */
 export async function syncContexts(context: Context, flags: SyncFlags): Promise<SyncOutcome> {
   const { settings, sessions, terminal, kubeconfig } = context;
@@ -50,7 +50,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   });
 
   const namedBy = await byList(context);
-  // If no server answered, the list may be an old one.
+  // If no server answered, the list may be outdated.
   const prune = flags.prune === true && answers.length > 0;
   if (flags.prune === true && !prune) terminal.warn('no TKA server answered, so nothing is pruned');
   const { store } = sessions;
@@ -89,12 +89,12 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   return { currentContext: written.currentContext, error };
 }
 
-/** Keeps what outlives the run beside the kubeconfig. */
+/** Stores data beside the kubeconfig that later commands need. */
 function keep(context: Context, { plan }: WrittenSync, known: ReadonlySet<string | null>): void {
   const { sessions } = context;
   const servers = new Set(plan.change.upsert.map(({ server }) => server));
-  // `forget` removed the context and marked the server as signed out: with a new context it can be used again. After a
-  // `logout`, the context is still there, and so is the mark.
+  // `forget` removes a context and marks its server as signed out. A new context makes the server usable again. After
+  // `logout` the context still exists, so the mark stays.
   for (const server of servers) if (!known.has(server)) sessions.store.signedOut.recall(server);
   keepAllSiblings(context, plan.change.upsert);
 }

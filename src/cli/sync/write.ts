@@ -13,19 +13,19 @@ import type { SyncPlan } from './plan.ts';
 
 type Planner = (view: KubeconfigView, blocked: ReadonlyMap<string, TkaError>) => SyncPlan;
 
-/** What came of a plan. */
+/** The result of a plan. */
 export interface WrittenSync {
   readonly plan: SyncPlan;
   readonly changedFiles: readonly string[];
   readonly previousContext: string | undefined;
   readonly currentContext: string | undefined;
-  /** Of a dry run: what would be written, as `diff -u` tells it. */
+  /** For a dry run: the edit in the format of `diff -u`. */
   readonly diff: string;
 }
 
 /**
- * Carries a plan out in one edit, or with `dryRun` only shows it. The plan is made again without the contexts that cannot be
- * written, for instance because an entry that is not ours has the name. Throws TkaError where nothing can be written.
+ * Writes a plan in one edit; with `dryRun`, only shows it. If some contexts cannot be written, for instance because an
+ * entry that is not managed has the name, plans again without them. Throws TkaError if nothing can be written.
  */
 export async function writeSync(files: KubeconfigFiles, planner: Planner, dryRun: boolean): Promise<WrittenSync> {
   const made: { plan?: SyncPlan; view?: KubeconfigView } = {};
@@ -56,14 +56,14 @@ async function preview(files: KubeconfigFiles, plan: Parameters<typeof previewKu
   return { changedFiles: previews.map(({ file }) => file), diff: diffs.join('') };
 }
 
-// Other people's tokens and keys may stand next to what we change, and a dry run's output gets into logs. Lines that
-// might be such serve as no context.
+// Other people's tokens and keys can stand next to our changes, and the output of a dry run ends up in logs. So never
+// show lines that may be secret as context.
 function mayHoldSecret(line: string): boolean {
   if (/^\s*certificate-authority-data:/.test(line)) return false;
   return /token|secret|passw|key|\bvalue\b|auth|[A-Za-z0-9+/_-]{40}/i.test(line);
 }
 
-// A line that goes away must be shown, but not its secret.
+// Show that the line is removed, but not its secret.
 function redact(line: string): string {
   return line
     .replace(/((?:token|secret|password|key-data|\bvalue)["']?\s*[:=]\s*)(?!\s)[^\r\n]+/i, '$1[redacted]')
