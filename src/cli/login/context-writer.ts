@@ -14,13 +14,13 @@ import { rememberSwitch } from '../contexts/previous.ts';
 import { type ContextExtension, specOf } from '../contexts/spec.ts';
 import { type ContextTarget, contextFor } from '../target/contexts.ts';
 
-/** How `login` names its context, and whether that becomes the current one. */
+/** The name that `login` gives its context, and whether to make it the current one. */
 export interface ContextOptions {
   readonly wanted: string | undefined;
   readonly isSwitch: boolean;
 }
 
-/** What an edit of the kubeconfig did. */
+/** The result of an edit of the kubeconfig. */
 export interface WrittenContext {
   readonly name: string;
   /** The context as it was before; undefined for a new one. */
@@ -29,7 +29,7 @@ export interface WrittenContext {
   readonly currentContext: string | undefined;
 }
 
-/** Writes the context of one login. Its name depends on what the kubeconfig holds at that moment. */
+/** Writes the context of one login. Its name depends on the content of the kubeconfig at the time of the edit. */
 export class ContextWriter {
   readonly #context: Context;
   readonly #target: ContextTarget;
@@ -51,7 +51,7 @@ export class ContextWriter {
     return view.ours.find((each) => each.name === name);
   }
 
-  /** Checks that the context can be written, before anything changes anywhere. Throws TkaError if it cannot. */
+  /** Checks that the context can be written, before the login changes anything. Throws TkaError if it cannot. */
   async check(view: KubeconfigView, apiEndpoint = 'https://not-known-yet.invalid'): Promise<void> {
     const name = this.#nameIn(view);
     if (view.contexts.has(name) && this.#oursIn(view) === undefined) {
@@ -70,7 +70,7 @@ export class ContextWriter {
     checkWritable(previews);
   }
 
-  /** Throws TkaError if the context is to get another TKA server that names another CA for the API server. */
+  /** Throws TkaError if another TKA server would change the CA of the context's API server. */
   requireSameCluster(view: KubeconfigView, { server, caData, apiServer }: Confirmation): void {
     const ours = this.#oursIn(view);
     if (ours === undefined || ours.server === server || ours.apiServer !== apiServer) return;
@@ -79,7 +79,7 @@ export class ContextWriter {
     throw new TkaError(message, { hints: [`if you trust it, use its URL: kubectl tka login ${server}`] });
   }
 
-  /** Writes the context, and remembers the one before if that is no longer the current one. Throws TkaError. */
+  /** Writes the context, and remembers the previous one after a switch. Throws TkaError. */
   async write(session: Session, more: ContextExtension): Promise<WrittenContext> {
     let name = '';
     let before: OurContext | undefined;

@@ -1,4 +1,4 @@
-// The first sign-in to a server without the tag needs the user's word for it.
+// Confirms the first sign-in to a server without the tag with the user.
 import { shortName } from '../../discovery/clusters.ts';
 import { acceptHint, type TrustPolicy } from '../../discovery/trust.ts';
 import { askYesNo, canAsk } from '../../terminal/ask.ts';
@@ -9,8 +9,8 @@ import type { ClusterTarget } from '../target/by-name.ts';
 import { NoCluster } from '../target/by-name.ts';
 
 /**
- * Warns of the first sign-in to a server without the tag. If a bare word was all that named it, the user has to agree on
- * a terminal, since a typo can be the name of anyone's device. Throws TkaError if the server must not be used.
+ * Warns about the first sign-in to a server without the tag. If only a bare word named the server, asks the user on a
+ * terminal, because a typo can be the name of anybody's device. Throws TkaError if the server must not be used.
  */
 export async function requireTrust(
   context: Context,
@@ -33,7 +33,7 @@ export async function requireTrust(
   trust.accept(server);
 }
 
-/** Returns the error for a bare word without a terminal: the word may be a mistyped name of a cluster. */
+/** Returns the error for a bare word without a terminal. The word can be a mistyped cluster name. */
 function noOneToAsk({ server, unlisted }: ClusterTarget, name: string | undefined, why: string): TkaError {
   if (unlisted instanceof NoCluster) {
     const hints = [...unlisted.hints, `to use a server that is not listed: kubectl tka login ${server}`];
@@ -46,7 +46,7 @@ function noOneToAsk({ server, unlisted }: ClusterTarget, name: string | undefine
   return new TkaError(`${why}, and you have not used it before`, { hints: [acceptHint(server)] });
 }
 
-/** Remembers a server without the tag that the user named: it may then be used wherever a list states it. */
+/** Remembers a server without the tag that the user named. From then on it may be used wherever a list states it. */
 export async function rememberAccepted(
   context: Context,
   trust: TrustPolicy,

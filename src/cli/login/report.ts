@@ -1,4 +1,4 @@
-// What `login` prints.
+// Prints the output of `login`.
 import { shortName } from '../../discovery/clusters.ts';
 import type { LoginResult } from '../../session/login.ts';
 import { roleNotice, roleRemedy } from '../../session/session.ts';
@@ -7,7 +7,7 @@ import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import type { WrittenContext } from './context-writer.ts';
 
-/** Says who the user is now, with a warning or notice if that has changed. */
+/** Prints who the user is now, with a warning or notice if that has changed. */
 export function reportSession(
   { terminal, settings }: Context,
   { session, previous }: LoginResult,
@@ -30,7 +30,7 @@ export function reportSession(
   }
 }
 
-/** Says which context was written, and which one is current. */
+/** Prints which context was written, and which one is current. */
 export function reportContext(
   { terminal, settings }: Context,
   { name, before, previousContext, currentContext }: WrittenContext,
@@ -50,7 +50,7 @@ export function reportContext(
   }
 }
 
-/** Returns the name of a context in quotes; `none` for no context. */
+/** Returns the quoted name of a context, or `none`. */
 export function nameOrNone(name: string | undefined): string {
   return name === undefined ? 'none' : quoted(name);
 }

@@ -18,9 +18,9 @@ import { rememberAccepted, requireTrust } from './first-use.ts';
 import { reportContext, reportSession } from './report.ts';
 
 export interface SignInOptions extends ContextOptions {
-  /** What the user called the cluster or server; undefined for the configured one. */
+  /** The name of the cluster or server as typed; undefined for the configured one. */
   readonly name: string | undefined;
-  /** Accepts that the API server is reached without TLS verification. */
+  /** Accepts that TLS verification of the API server is skipped. */
   readonly insecure: boolean;
 }
 
@@ -49,7 +49,7 @@ export async function signInTo(
     return signInTo(context, view, { ...target, server: confirmation.server }, options);
   }
   if (confirmation !== undefined) writer.requireSameCluster(view, confirmation);
-  // Runs beside the sign-in, which does not depend on it.
+  // Runs in parallel with the sign-in, which does not depend on it.
   const siblingsFound = Promise.resolve(confirmation ?? named?.info).then(
     (info) => info && siblingsToKeep(context, trust, { server, info }, cluster?.servers ?? []),
   );
@@ -73,7 +73,7 @@ function contextTargetOf({ server, cluster, ours }: ClusterTarget): ContextTarge
   return { server, clusterName: cluster?.name ?? null, servers, known: ours?.name };
 }
 
-/** Signs in. For a name that may be a mistyped cluster, the error says so. */
+/** Signs in. If the name may be a mistyped cluster name, the error says so. */
 async function signIn(
   { sessions }: Context,
   { server, cluster, unlisted }: ClusterTarget,
@@ -89,13 +89,13 @@ async function signIn(
   }
 }
 
-/** Milliseconds for a server to describe its cluster, beside the sign-in. */
+/** Timeout for a server to describe its cluster, in parallel with the sign-in; in milliseconds. */
 const describeTimeout = 2000;
 
 /**
- * Finds the cluster of a server that the user named: as the last lists have it, else as it says itself (`info`). A context
- * that leads to the same API server with the same CA is that cluster's. A server that is known to have no tag is believed
- * neither: it gets a context of its own.
+ * Finds the cluster of a server that the user named: from the last lists, else from the server itself (`info`). A
+ * context with the same API server and the same CA belongs to that cluster. A server that is known to have no tag is
+ * not trusted in this: it gets a context of its own.
  */
 async function describeNamed(
   context: Context,
