@@ -5,13 +5,13 @@ import { systemCode, TkaError } from '../../util/errors.ts';
 import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../../util/files.ts';
 import type { Context } from '../context/context.ts';
 
-// Every kubeconfig has its own: one context before is of no use in another file.
+// One file per kubeconfig: a previous context means nothing in another kubeconfig.
 function fileOf(state: string, kubeconfig: KubeconfigFiles): string {
   const name = createHash('sha256').update(kubeconfig.files.join('\n')).digest('hex').slice(0, 32);
   return path.join(state, 'previous-context', `${name}.json`);
 }
 
-/** The context that was the current one before the last switch of ours; undefined if that is not known. */
+/** Returns the context before our last switch; undefined if unknown. */
 export function previousContext(context: Context): string | undefined {
   const { state } = context.paths;
   const text = state === undefined ? undefined : readOwn(fileOf(state, context.kubeconfig), 64 * 1024);
@@ -23,7 +23,9 @@ export function previousContext(context: Context): string | undefined {
   }
 }
 
-/** Remembers what an edit of the kubeconfig switched away from, if it did. Warns where it cannot; never throws. */
+/**
+ * Remembers the context that an edit of the kubeconfig switched away from, if any. On failure only warns; never throws.
+ */
 export function rememberSwitch(context: Context, edit: Pick<EditResult, 'previousContext' | 'currentContext'>): void {
   const { previousContext: before, currentContext } = edit;
   if (before === undefined || before === currentContext) return;

@@ -1,4 +1,5 @@
-// What is kept of a cluster's TKA servers, for when the one that a context names is away; see src/session/failover.ts.
+// Stores what is known about a cluster's TKA servers, for when the one in the context is away; see
+// src/session/failover.ts.
 
 import type { ClusterServer } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
@@ -8,19 +9,19 @@ import type { ClusterDescription } from '../../tka/answers.ts';
 import { describeCluster } from '../../tka/client.ts';
 import type { Context } from '../context/context.ts';
 
-/** So many of a cluster's servers are kept. */
+/** Maximum number of other servers stored per cluster. */
 const mostKept = 8;
 
 /**
- * Milliseconds for one of them to describe its cluster. A new connection with TLS takes four round trips, 300 ms each between
- * continents. Servers that are not listed as healthy get less.
+ * Timeouts for one of these servers to describe its cluster, in milliseconds. A new TLS connection takes four round
+ * trips of 300 ms each between continents. Servers that are not listed as healthy get less time.
  */
 const confirmTimeout = 1500;
 const unhealthyTimeout = 500;
 
 /**
- * Returns what is to be kept of a cluster: what `server` stated of it, and those of its other servers that are trusted and
- * state the same themselves in time. Undefined if the server does not state enough (Go). Never throws.
+ * Returns what to store about a cluster: what `server` states about it, and those of its other servers that are trusted
+ * and confirm this in time. Returns undefined if the server does not state enough, as the Go server does. Never throws.
  */
 export async function siblingsToKeep(
   { client, terminal }: Pick<Context, 'client' | 'terminal'>,
@@ -48,21 +49,23 @@ export async function siblingsToKeep(
   return { known, servers: confirmed.flat().sort() };
 }
 
-/** The same for another server of the cluster; undefined if it is not one of those that have confirmed it. */
+/**
+ * Returns the same data from the view of another server of the cluster; undefined if that server has not confirmed it.
+ */
 export function siblingsOf(server: string, asked: string, siblings: Siblings | undefined): Siblings | undefined {
   const all = [asked, ...(siblings?.servers ?? [])];
   if (siblings === undefined || !all.includes(server)) return undefined;
   return { ...siblings, servers: all.filter((each) => each !== server).sort() };
 }
 
-/** The same as a context keeps it; undefined for a cluster with one server. */
+/** Returns the siblings in the form that a context stores; undefined for a cluster with one server. */
 export function inContext(siblings: Siblings | undefined): ContextSiblings | undefined {
   if (siblings === undefined || siblings.servers.length === 0) return undefined;
   const { cluster, signInStore } = siblings.known;
   return { cluster, signInStore, servers: siblings.servers };
 }
 
-/** Keeps it on this machine, for contexts that are not in the usual kubeconfig. Only warns where it cannot. */
+/** Stores the siblings on this machine, for contexts outside the usual kubeconfig. Never throws; logs a failure. */
 export function keepSiblings({ sessions, terminal }: Context, server: string, siblings: Siblings | undefined): void {
   if (siblings === undefined) return;
   try {
@@ -73,8 +76,8 @@ export function keepSiblings({ sessions, terminal }: Context, server: string, si
 }
 
 /**
- * The same for contexts that were written. Those in the usual kubeconfig keep it themselves, so this is for others, and where
- * this machine keeps something older.
+ * Stores the siblings of written contexts on this machine. Contexts in the usual kubeconfig hold theirs already, so
+ * this is only for other kubeconfigs, or if this machine has older data.
  */
 export function keepAllSiblings(context: Context, specs: readonly ContextSpec[]): void {
   for (const { server, apiServer, caData = '', insecureSkipTlsVerify = false, siblings } of specs) {

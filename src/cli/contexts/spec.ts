@@ -12,8 +12,9 @@ import { confirmed } from '../target/trust.ts';
 import { inContext, keepSiblings, siblingsToKeep } from './siblings.ts';
 
 /**
- * What a context for a cluster holds, without signing in: its server is asked whether it is that cluster's, and how the
- * API server is reached. Throws TkaError as `confirmed` does, and for an insecure API server that nobody agreed to.
+ * Returns the data of a context for a cluster, without signing in. Asks the server to confirm that it serves the
+ * cluster and how to reach the API server. Throws TkaError like `confirmed`, and if the server asks to skip TLS
+ * verification and the user has not accepted that.
  */
 export async function contextSpec(
   context: Context,
@@ -34,10 +35,10 @@ export async function contextSpec(
   return specOf(context, name, server, info, { siblings: inContext(siblings) });
 }
 
-/** What a context keeps beside its server. */
+/** The data that a context holds besides its server. */
 export type ContextExtension = Pick<ContextSpec, 'siblings' | 'namedBy'>;
 
-/** What the kubeconfig is to hold for a server. */
+/** Returns the context to write for a server. */
 export function specOf(
   context: Context,
   name: string,
@@ -58,15 +59,15 @@ export function specOf(
   };
 }
 
-// kubectl shows it where the command is a bare name that is not on PATH, up to six times, so it is short. The commands are
-// those of the README.
+// kubectl prints this hint up to six times if the exec command is a bare name that is not on PATH, so keep it short.
+// The commands are those of the README.
 const installHint = `kubectl-tka is not on PATH. Install it with krew, or see https://github.com/SpechtLabs/kubectl-tka#install
   kubectl krew index add tka https://github.com/SpechtLabs/kubectl-tka.git
   kubectl krew install tka/tka`;
 
 /**
- * Returns the context with the command that `--exec-command` names: contexts run it instead of this program's path. Throws
- * UsageError for what is neither a bare name nor the absolute path of a program.
+ * Returns the context with the command of `--exec-command`, which kubeconfig contexts then run instead of this
+ * program's path. Throws UsageError if it is neither a bare name nor the absolute path of a program.
  */
 export function withExecCommand(context: Context, command: string | undefined): Context {
   if (command === undefined) return context;
