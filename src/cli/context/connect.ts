@@ -1,4 +1,5 @@
-// What it takes to reach a server: all that a token for kubectl needs, and so nothing of kubeconfigs and clusters.
+// Everything needed to reach a server. A token for kubectl needs no more, so this file imports nothing about
+// kubeconfigs and clusters.
 import { type Network, openNetwork } from '../../network/network.ts';
 import { Sessions } from '../../session/sessions.ts';
 import { SessionStore } from '../../session/store.ts';
@@ -10,17 +11,17 @@ import type { World } from './siblings.ts';
 
 export interface Tailnet {
   (): Promise<TailnetStatus>;
-  /** Its MagicDNS suffix, without its devices; undefined where there is none. Never throws. */
+  /** Returns its MagicDNS suffix without loading its devices; undefined if there is none. Never throws. */
   suffix(): Promise<string | undefined>;
 }
 
-/** Asks tailscaled, within 2 s. Throws TailscaleError. */
+/** Asks tailscaled, with a timeout of 2 s. Throws TailscaleError. */
 export async function askTailnet(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>): Promise<TailnetStatus> {
   const { tailnetStatus } = await import('../../tailscale/localapi.ts');
   return tailnetStatus({ env, timeout: 2000, log });
 }
 
-/** The same, asked once and only when it is needed. */
+/** Returns a function like askTailnet() that asks only once, on first use. */
 export function tailnetOnce(env: NodeJS.ProcessEnv, terminal: Terminal): Tailnet {
   let status: Promise<TailnetStatus> | undefined;
   let suffix: Promise<string | undefined> | undefined;
@@ -44,7 +45,7 @@ async function askSuffix(env: NodeJS.ProcessEnv, { log }: Pick<Terminal, 'log'>)
   return await ownNames({ env, timeout: 500, log });
 }
 
-/** The way to servers, for which tailscaled may know addresses. */
+/** Opens the network to servers. Can ask tailscaled for their addresses. */
 export function openConnection(
   env: NodeJS.ProcessEnv,
   caFile: string | undefined,
@@ -56,8 +57,9 @@ export function openConnection(
 }
 
 /**
- * The Tailscale addresses of the device that a host name is: in full, or as its first label. None for a name of the
- * tailnet (or of another, under ts.net) that no device has; undefined for other names, and where tailscaled is silent.
+ * Returns the Tailscale addresses of the device with a host name: the full name, or its first label. Returns none for a
+ * name in the tailnet (or in any under ts.net) that no device has; undefined for other names, and if tailscaled does
+ * not answer.
  */
 async function peerAddresses(
   host: string,
@@ -75,7 +77,7 @@ async function peerAddresses(
   }
 }
 
-/** The sessions of this machine. Throws UsageError for a bad TKA_TIMEOUT. */
+/** Opens the sessions of this machine. Throws UsageError for an invalid TKA_TIMEOUT. */
 export function openSessions(
   paths: Paths,
   env: NodeJS.ProcessEnv,

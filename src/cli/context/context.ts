@@ -24,22 +24,22 @@ export interface Context {
   readonly kubeconfig: KubeconfigFiles;
   readonly network: Network;
   readonly client: (server: string) => TkaClient;
-  /** What tailscaled knows, asked once. Throws TailscaleError. */
+  /** Returns the status of tailscaled, asked once. Throws TailscaleError. */
   readonly tailnet: () => Promise<TailnetStatus>;
   readonly memory: ListMemory;
   readonly away: AwayServers;
   /** The clusters of the last lists, by server. */
   readonly remembered: RememberedClusters;
   readonly accepted: AcceptedServers;
-  /** Milliseconds for a question to one server. */
+  /** Timeout for a request to one server, in milliseconds. */
   readonly askTimeout: number;
-  /** The absolute path by which this program was started, links unresolved. */
+  /** The absolute path this program was started with, symlinks unresolved. */
   readonly command: string;
-  /** What contexts are to run instead, where the user chose it: a bare name or an absolute path. */
+  /** The command that kubeconfig contexts run instead, if the user chose one: a bare name or an absolute path. */
   readonly execCommand?: string;
 }
 
-/** Resolves everything that the flags, the environment and the files say. Throws TkaError or UsageError. */
+/** Resolves all flags, environment variables and files. Throws TkaError or UsageError. */
 export async function openContext(flags: CommonFlags, command: string, env: NodeJS.ProcessEnv): Promise<Context> {
   const paths = await findPaths(env);
   const settings = await loadSettings(flags, env, paths);

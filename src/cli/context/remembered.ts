@@ -1,4 +1,4 @@
-// What this machine calls TKA servers: by the names of their clusters, as the last lists have them. Nothing is asked.
+// The names of TKA servers' clusters on this machine, from the last lists. Asks nothing over the network.
 
 import type { Cluster } from '../../discovery/clusters.ts';
 import type { ListMemory } from '../../discovery/memory.ts';
@@ -13,7 +13,7 @@ export class RememberedClusters {
     this.#memory = memory;
   }
 
-  /** Reads the lists anew when they are needed next: a command may have kept one. */
+  /** Drops the index; the next use reads the lists again, because a command may have written one. */
   renew(): void {
     this.#index = undefined;
   }
@@ -23,25 +23,25 @@ export class RememberedClusters {
     return this.#index;
   }
 
-  /** All of them, those of the newest list first; one that several lists have may be there several times. */
+  /** All clusters, those of the newest list first. A cluster on several lists can occur several times. */
   get all(): readonly Cluster[] {
     return this.#here.all;
   }
 
-  /** The cluster of a server; undefined if no list has it. */
+  /** Returns the cluster of a server; undefined if no list has it. */
   of(server: string): Cluster | undefined {
     return this.#here.byServer.get(server);
   }
 
-  /** The only cluster of an API endpoint; undefined for none, or for several. */
+  /** Returns the only cluster with an API endpoint; undefined if there is none, or several. */
   at(endpoint: string | undefined): Cluster | undefined {
     const [first, ...others] = this.#here.byEndpoint.get(endpoint ?? '') ?? [];
     return others.every(({ name }) => name === first?.name) ? first : undefined;
   }
 
   /**
-   * The name of a server's cluster, which no list may have by this URL, while its API endpoint is known. Undefined if
-   * no list has it, or if the name means another cluster too.
+   * Returns the name of a server's cluster. If no list has the server's URL, uses its API endpoint. Returns undefined
+   * if no list has the cluster, or if another cluster has the same name.
    */
   nameOf(server: string, endpoint?: string): string | undefined {
     const cluster = this.of(server) ?? this.at(endpoint);
@@ -51,8 +51,8 @@ export class RememberedClusters {
   }
 
   /**
-   * A hint with the cluster's name in the place of a server's URL: `kubectl tka login prod-us`. Not where the URL itself
-   * is what counts: whoever types it says that the server is to be trusted.
+   * Replaces a server's URL in a hint with its cluster's name: `kubectl tka login prod-us`. Keeps the URL in hints
+   * about trust, because typing the URL means that the user trusts the server.
    */
   inHint(hint: string): string {
     if (hint.startsWith('if you trust')) return hint;
@@ -68,7 +68,7 @@ function indexOf(memory: ListMemory) {
   const pairs = all.flatMap((cluster) => cluster.servers.map((each) => [each.server ?? '', cluster] as const));
   return {
     all,
-    // The newest list counts.
+    // Reversed, so that the newest list wins.
     byServer: new Map(pairs.reverse()),
     byName: Map.groupBy(all, ({ name }) => name),
     byEndpoint: Map.groupBy(all, ({ apiEndpoint }) => apiEndpoint),

@@ -21,10 +21,10 @@ export interface World {
 }
 
 /**
- * The servers that may take the place of one that is away, of those that a context, the last sign-in or the last lists name
- * as of the same cluster. They are believed as `login` believes servers: by their tag; where tailscaled cannot be asked,
- * only if the list of a server that the user named states them. Undefined where nothing is known of the cluster, or it is another
- * one's than the API server's.
+ * Returns the servers that can replace one that is away: those that a context, the last sign-in or the last lists name
+ * for the same cluster. Trusts them like `login` does: by their tag or, if tailscaled cannot be asked, only if they are
+ * on the list of a server that the user named. Returns undefined if nothing is known about the cluster, or if it has
+ * another API server.
  */
 export async function findSiblings(
   server: string,
@@ -64,7 +64,7 @@ export async function findSiblings(
   return { known, servers };
 }
 
-/** What the server stated of its cluster: as this machine keeps it, else as a context does. */
+/** Returns what the server stated about its cluster: as stored on this machine, else in a context. */
 async function keptOf(server: string, apiServer: string | undefined, world: World): Promise<Siblings | undefined> {
   const isMeant = (known: Pick<KnownCluster, 'apiServer'>) => apiServer === undefined || known.apiServer === apiServer;
   const here = new SessionStore(world.paths).siblings.read(server);
