@@ -14,7 +14,7 @@ export interface ClustersFlags {
   readonly watch?: boolean;
 }
 
-/** `clusters`: all members that the entry server knows; with --watch, until it is interrupted. */
+/** Runs `clusters`: lists all known clusters; with --watch, until interrupted. */
 export async function clusters(context: Context, _: readonly string[], flags: ClustersFlags): Promise<void> {
   const { terminal, settings } = context;
   const matches = parseSelector(flags.selector ?? '');
@@ -33,7 +33,7 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   if (rows.length === 0) return;
   const cells = rows.map((row) => cellsOf(row, columns));
   terminal.out(table(headingsOf(columns), cells));
-  // One cause may concern every row.
+  // One cause can affect every row, so print it once.
   const reasons = Map.groupBy(rows, ({ row }) => row.reason);
   for (const [reason, alike] of reasons)
     if (reason !== null) terminal.notice(`${listed(alike.map(({ row }) => row.name))}: ${reason}`);

@@ -14,7 +14,7 @@ import zsh from '../completion/kubectl-tka.zsh';
 const scripts: Readonly<Record<string, string>> = { bash, zsh, fish, powershell };
 const windows = process.platform === 'win32';
 
-/** `completion bash|zsh|fish|powershell|install`: prints a shell's script, or puts kubectl's file in its place. */
+/** Runs `completion bash|zsh|fish|powershell|install`: prints the script for a shell, or installs kubectl's file. */
 export function completion(shell: string, command: string, env: NodeJS.ProcessEnv, quiet: boolean): void {
   const terminal = openTerminal({ debug: false, quiet });
   const script = scripts[shell];
@@ -22,7 +22,7 @@ export function completion(shell: string, command: string, env: NodeJS.ProcessEn
   else install(command, env, terminal, quiet);
 }
 
-// kubectl looks on PATH for kubectl_complete-tka, and krew puts nothing there but a link to the program.
+// kubectl looks on PATH for kubectl_complete-tka, but krew installs only a link to the program there.
 function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, quiet: boolean): void {
   const own = path.dirname(command);
   const folder = isKrews(own, env) ? besideKrew(env) : own;
@@ -41,7 +41,7 @@ function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, qu
     });
   }
   if (there !== wanted) write(file, wanted);
-  // Where versions before 0.2.0 put it.
+  // Versions before 0.2.0 put it there.
   const old = path.join(own, name);
   if (folder !== own && isOurs(textOf(old) ?? '')) fs.rmSync(old);
   if (!quiet) terminal.out(there === wanted ? `${file} is up to date.\n` : `Wrote ${file}.\n`);
@@ -53,14 +53,14 @@ function install(command: string, env: NodeJS.ProcessEnv, terminal: Terminal, qu
 
 const isOurs = (text: string) => /^(?:#!\/bin\/sh\n# |@rem )kubectl-tka: /.test(text);
 
-// krew takes each file in its `bin` for a plugin: with one there and no plugin installed, it refuses every command
+// krew takes every file in its `bin` for a plugin. With such a file and no plugin installed, it refuses every command
 // ("krew home outdated"; internal/receiptsmigration in krew's source).
 function isKrews(folder: string, env: NodeJS.ProcessEnv): boolean {
   const base = env.KREW_ROOT || path.join(env.HOME ?? env.USERPROFILE ?? '', '.krew');
   return path.resolve(base, 'bin') === folder || fs.existsSync(path.join(folder, '..', 'receipts'));
 }
 
-/** Returns the user's own folder for programs: the first of the usual ones that is on PATH, else `~/.local/bin`. */
+/** Returns the user's own folder for programs: the first usual one that is on PATH, else `~/.local/bin`. */
 function besideKrew(env: NodeJS.ProcessEnv): string {
   const home = env.HOME ?? env.USERPROFILE;
   if (!home) {
@@ -69,13 +69,16 @@ function besideKrew(env: NodeJS.ProcessEnv): string {
     });
   }
   const usual = [path.join(home, '.local', 'bin'), path.join(home, 'bin')];
-  // Windows has it on every user's PATH.
+  // On Windows this folder is on every user's PATH.
   if (windows && env.LOCALAPPDATA) usual.push(path.join(env.LOCALAPPDATA, 'Microsoft', 'WindowsApps'));
   const onPath = foldersIn(searchPathOf(env)).map((folder) => path.resolve(folder));
   return usual.find((folder) => onPath.includes(folder)) ?? (usual[0] as string);
 }
 
-/** What is there, as text; undefined for nothing. Anything but a file that can be read is somebody else's. */
+/**
+ * Returns the text of a file; undefined if nothing exists there, '' for anything but a readable file, which is then not
+ * ours.
+ */
 function textOf(file: string): string | undefined {
   if (fs.lstatSync(file, { throwIfNoEntry: false }) === undefined) return undefined;
   try {

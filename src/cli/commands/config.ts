@@ -14,7 +14,8 @@ import type { CommonFlags, Context } from '../context/context.ts';
 import { taggedPeers } from '../target/seeds.ts';
 
 /**
- * `config [key] [value]`: shows all settings with their sources, tailscaled among them, shows one, or sets one in the file.
+ * Runs `config [key] [value]`: shows all settings with their sources, including those from tailscaled; shows one, or
+ * sets one in the file.
  */
 export async function config(
   context: Context,
@@ -40,14 +41,17 @@ export async function config(
   terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells));
 }
 
-/** What tailscaled puts in the place of settings that are not there: the tailnet, and the TKA servers that it knows. */
+/** Returns the values that tailscaled provides for unset settings: the tailnet, and the TKA servers that it knows. */
 async function foundValues(context: Context): Promise<Partial<Record<SettingKey, string>>> {
   const { suffix, peers } = await taggedPeers(context);
   const servers = peers.map(({ dnsName }) => dnsName).join(', ');
   return { 'tailscale.tailnet': suffix, 'tailscale.hostname': servers };
 }
 
-/** `config key value` where the settings cannot be read, as `problem` says: mends one; the rest becomes warnings. */
+/**
+ * Runs `config key value` if the settings cannot be read; `problem` says why. Repairs one setting, and warns about the
+ * remaining problems.
+ */
 export async function configWithoutSettings(
   problem: TkaError,
   flags: CommonFlags,
@@ -78,9 +82,9 @@ function keyNamed(name: string): SettingKey {
 
 interface Place extends Pick<Context, 'env' | 'paths' | 'terminal'> {
   readonly quiet: boolean;
-  /** The file that --config names. */
+  /** The value of --config. */
   readonly named: string | undefined;
-  /** What is wrong with the settings as they are: thrown where the file is beyond this command. */
+  /** Why the settings cannot be read. Thrown if this command cannot repair the file. */
   readonly problem?: TkaError;
 }
 
@@ -99,7 +103,7 @@ async function set({ env, paths, terminal, quiet, named, problem }: Place, key: 
     const { isMap, isScalar, parseDocument, Scalar } = await import('yaml');
     const document = parseDocument(before, { prettyErrors: false });
     if (document.errors.length > 0) throw beyond();
-    // The Go CLI writes lower case, people write what the documentation says: a key that is there keeps its spelling.
+    // The Go CLI writes keys in lower case, people write them as documented. An existing key keeps its spelling.
     const keys: string[] = [];
     let node: unknown = document.contents;
     for (const part of key.split('.')) {
@@ -109,7 +113,7 @@ async function set({ env, paths, terminal, quiet, named, problem }: Place, key: 
       keys.push(pair !== undefined && isScalar(pair.key) ? String(pair.key.value) : part);
       node = pair?.value;
     }
-    // The Go CLI reads YAML 1.1, where a bare `no` is a boolean.
+    // The Go CLI reads YAML 1.1, where an unquoted `no` is a boolean.
     const scalar = new Scalar(read.value);
     if (typeof read.value === 'string') scalar.type = 'QUOTE_DOUBLE';
     const old = document.getIn(keys, true);
@@ -125,7 +129,7 @@ async function set({ env, paths, terminal, quiet, named, problem }: Place, key: 
     writeFileAtomic(target, after, { mode: (stat?.mode ?? 0o600) & 0o777 });
   } catch (error) {
     if (error instanceof TkaError) throw error;
-    // Nothing that a system said: the YAML library cannot make anything of the file.
+    // Not a system error: the YAML library cannot process the file.
     if (systemCode(error) === undefined) throw beyond();
     throw new TkaError(`${file} cannot be written: ${systemCode(error)}`, { cause: error });
   }
@@ -134,7 +138,7 @@ async function set({ env, paths, terminal, quiet, named, problem }: Place, key: 
   if (env[variable]) terminal.warn(`${variable} is set and overrides the file`);
 }
 
-// A configuration that is a symlink into somebody's dotfiles stays one.
+// Resolve a symlink, for instance into a dotfiles repository, so that writing does not replace it.
 function realFile(file: string): string {
   try {
     return fs.realpathSync(file);

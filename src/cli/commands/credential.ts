@@ -19,10 +19,7 @@ const options = {
   quiet: { type: 'boolean', short: 'q' },
 } as const;
 
-/**
- * `credential`, where the cached path had no answer: prints one ExecCredential. Reads a configuration file only for a
- * server that is not named by its URL. Throws TkaError or UsageError.
- */
+/** Runs `credential` if the cached path had no answer: prints one ExecCredential. Throws TkaError or UsageError. */
 export async function credential(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const flags = parseFlags(args);
   const terminal = openTerminal({
@@ -41,7 +38,8 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
   const wanted = flags.server;
   const tailnet = tailnetOnce(env, terminal);
   const url = isUrl ? usage(() => canonicalServer(wanted)) : undefined;
-  // A context names its server in full, so that a broken file breaks no kubectl. (Plain http needs no authority.)
+  // A context has the full URL of its server, so an invalid configuration file must not stop kubectl. (Plain http needs
+  // no CA.)
   const settings =
     url === undefined
       ? await loadSettings(flags, env, paths)
@@ -70,7 +68,7 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
   terminal.out(execCredential(apiVersion, session));
 }
 
-/** What can be read of the configuration: a mistake elsewhere must not lose `tls.caFile`. */
+/** Returns the readable part of the configuration: an error elsewhere must not lose `tls.caFile`. */
 async function usableSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths, { log }: Terminal) {
   const { settings, problems } = await readSettings(flags, env, paths);
   for (const problem of problems) log(`ignored in the configuration: ${problem}`);

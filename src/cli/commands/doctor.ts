@@ -22,7 +22,7 @@ import { contextOf, nameOfServer } from '../target/contexts.ts';
 import { heldTarget } from '../target/held-target.ts';
 import { loginTarget } from '../target/login-target.ts';
 
-/** `doctor [NAME]`: checks all that a cluster needs. Changes nothing. Throws TkaError if a check fails. */
+/** Runs `doctor [NAME]`: checks everything that a cluster needs. Changes nothing. Throws TkaError if a check fails. */
 export async function doctor(
   context: Context,
   [name]: readonly string[],
@@ -31,7 +31,7 @@ export async function doctor(
   await showReport(context, await examine(context, name), flags.output);
 }
 
-/** Runs all checks. Throws UsageError for a name of several clusters. */
+/** Runs all checks. Throws UsageError if the name is ambiguous. */
 async function examine(given: Context, name: string | undefined): Promise<Diagnosis> {
   const context = silent(given);
   const { env, paths, settings } = context;
@@ -46,7 +46,7 @@ async function examine(given: Context, name: string | undefined): Promise<Diagno
     const { server } = chosen;
     cluster = chosen.cluster?.name ?? nameOfServer(context, found.view, server);
     await examineCluster(context, checks, found, chosen);
-    // A subnet router or a proxy, for example, needs no tailscaled here.
+    // For example, a subnet router or a proxy needs no tailscaled here.
     if (tailscaled.status === 'failed' && checks.has('tcp', 'ok')) {
       checks.set('tailscaled', warning(`${tailscaled.detail}; ${server} is reached without it`, tailscaled.hint));
     }
@@ -78,7 +78,7 @@ async function examineCluster(context: Context, checks: Checks, found: Found, ch
   checks.set('clock', checkClock(told.skew ?? skew));
 }
 
-// If the TKA server does not answer, kubectl uses what it was told before.
+// If the TKA server does not answer, kubectl uses the API server it already knows.
 function whereTheApiIs(
   info: Omit<Claimed, 'by'> | undefined,
   kept: Omit<Claimed, 'by'> | undefined,
@@ -110,18 +110,18 @@ async function choose(
     if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
     if (error instanceof UnresolvedCluster || error instanceof NoCluster) return failedBy(error);
     if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
-    // Several servers, and none is named.
+    // There are several servers, and the user named none.
     const hint = error.exitCode === 2 ? 'kubectl tka doctor NAME' : error.hints[0];
     return skipped(error.message, hint ?? null);
   }
 }
 
-/** The last known lists of clusters, read only. */
+/** The last known lists of clusters, read-only. */
 class ReadOnlyMemory extends ListMemory {
   override write(): void {}
 }
 
-// doctor prints its checks only, and changes nothing.
+// doctor prints only its checks, and changes nothing.
 function silent(context: Context): Context {
   const { terminal, paths } = context;
   return {

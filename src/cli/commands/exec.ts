@@ -14,7 +14,7 @@ import { chooseClusters } from '../target/by-name.ts';
 import { clustersToUse } from '../target/clusters.ts';
 
 const MiB = 1024 * 1024;
-/** What -o json keeps of one stream, and of all together. */
+/** Bytes of output that -o json keeps: per stream, and in total. */
 const captureLimit = 16 * MiB;
 const captureBudget = 128 * MiB;
 const stdinLimit = 64 * MiB;
@@ -25,7 +25,7 @@ interface ExecFlags {
   readonly output?: 'json';
 }
 
-/** `exec [-l SELECTOR | NAME…] -- COMMAND`: runs kubectl against each cluster, several at once. */
+/** Runs `exec [-l SELECTOR | NAME…] -- COMMAND`: runs kubectl for each cluster, several at once. */
 export async function exec(
   context: Context,
   names: readonly string[],
@@ -51,7 +51,7 @@ export async function exec(
   if (failed.length > 0) throw failure(failed, clusters.length);
 }
 
-/** Prints lines as they come; returns the labels of the clusters that failed. */
+/** Prints lines as they arrive. Returns the labels of the clusters that failed. */
 async function inLines(context: Context, runner: Runner, clusters: readonly Cluster[], parallel: number) {
   const labels = labelsOf(clusters);
   const output = new PrefixedOutput(labels, () => runner.end('EPIPE'), context.terminal.warn);
@@ -59,7 +59,7 @@ async function inLines(context: Context, runner: Runner, clusters: readonly Clus
   return labels.filter((_, i) => codes[i] !== 0);
 }
 
-/** Prints one JSON list at the end; returns the labels of the clusters that failed or whose output was cut. */
+/** Prints one JSON list at the end. Returns the labels of the clusters that failed or whose output was cut. */
 async function inJson(context: Context, runner: Runner, clusters: readonly Cluster[], parallel: number) {
   const labels = labelsOf(clusters);
   const budget = { left: captureBudget };

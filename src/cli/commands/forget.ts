@@ -5,7 +5,7 @@ import type { Context } from '../context/context.ts';
 import { forEachToTell, signOut } from '../logout/sign-out.ts';
 import { allHeld, heldTarget, knownHere } from '../target/held-target.ts';
 
-/** `forget [NAME] [--all]`: logs out where it can, and takes our contexts out of the kubeconfig. */
+/** Runs `forget [NAME] [--all]`: logs out if possible, and removes managed contexts from the kubeconfig. */
 export async function forget(
   context: Context,
   [name]: readonly string[],
@@ -21,7 +21,7 @@ export async function forget(
   await signOutOf(context, view, servers);
   terminal.log(`taking the contexts for ${servers.join(', ')} out of the kubeconfig`);
   const { removed, edit } = await removeContexts(context, servers);
-  // Last: as long as a context is left, it is one that is signed out.
+  // Forget the servers last: until then, a context that is still there stays signed out.
   for (const server of servers) {
     sessions.store.forget(server);
     context.accepted.remove(server);
@@ -46,7 +46,7 @@ function requireKnown(context: Context, view: KubeconfigView, servers: readonly 
   });
 }
 
-/** Signs out; that a server cannot be told is only a warning, and no word at all without a token here. */
+/** Signs out. If a server cannot be told, warns; without a token here, only logs it. */
 async function signOutOf(context: Context, view: KubeconfigView, servers: readonly string[]): Promise<void> {
   const { sessions, terminal } = context;
   const held = new Set(sessions.store.list().map(({ server }) => server));

@@ -19,13 +19,13 @@ interface LoginFlags {
   readonly insecureSkipTlsVerify?: boolean;
 }
 
-/** `login [NAME...]`: for each name one sign-in and one edit of the kubeconfig. */
+/** Runs `login [NAME...]`: one sign-in and one edit of the kubeconfig per name. */
 export async function login(opened: Context, names: readonly string[], flags: LoginFlags): Promise<void> {
   const isMany = names.length > 1 || flags.selector !== undefined;
   checkFlags(names, flags, isMany);
   const context = withExecCommand(opened, flags.execCommand);
   if (flags.allContexts) return writeAllContexts(context, flags.selector);
-  // A kubeconfig that cannot be edited must be found out before anything changes anywhere.
+  // Find out that the kubeconfig cannot be edited before anything changes.
   const view = await readKubeconfig(context.kubeconfig);
   if (isMany) return signInToMany(context, view, await targetsOf(context, view, names, flags.selector));
   const [name] = names;
@@ -40,7 +40,7 @@ export async function login(opened: Context, names: readonly string[], flags: Lo
 function checkFlags(names: readonly string[], flags: LoginFlags, isMany: boolean): void {
   if (flags.allContexts && names.length > 0) throw new UsageError('names and --all-contexts cannot be combined');
   if (flags.context?.trim() === '') throw new UsageError('--context is empty');
-  // An unverified API server is sent the user's token.
+  // This flag can send the user's token to the wrong server, so it is not for many clusters at once.
   if ((isMany || flags.allContexts) && flags.insecureSkipTlsVerify)
     throw new UsageError('--insecure-skip-tls-verify works for one cluster at a time', {
       hints: ['kubectl tka login NAME --insecure-skip-tls-verify'],
@@ -69,7 +69,7 @@ async function targetsOf(
   return chosen.map((cluster) => ({ name: cluster.name, find: async () => targetOf(cluster, contexts) }));
 }
 
-/** Signs in to each in turn. The current context stays: which of several it should be is for `use` to say. */
+/** Signs in to each cluster in turn. Does not change the current context; the user picks it with `use`. */
 async function signInToMany(context: Context, view: KubeconfigView, targets: readonly NamedTarget[]): Promise<void> {
   let failures = 0;
   for (const { name, find } of targets) {
@@ -88,7 +88,7 @@ async function signInToMany(context: Context, view: KubeconfigView, targets: rea
   }
 }
 
-// Without a sign-in: what a context needs is in each server's /cluster-info.
+// Needs no sign-in: each server's /cluster-info has all that a context needs.
 async function writeAllContexts(context: Context, selector: string | undefined): Promise<void> {
   const { syncContexts } = await import('../sync/sync.ts');
   const { currentContext, error } = await syncContexts(context, selector === undefined ? {} : { selector });

@@ -14,9 +14,9 @@ interface LogoutFlags {
 const mostHints = 8;
 const emptyView: KubeconfigView = { currentContext: undefined, contexts: new Map(), ours: [] };
 
-/** `logout [NAME...] [-l SELECTOR] [--all]`: revokes on the server, deletes the token, and stays signed out. */
+/** Runs `logout [NAME...] [-l SELECTOR] [--all]`: revokes on the server, deletes the token, and stays signed out. */
 export async function logout(context: Context, names: readonly string[], flags: LogoutFlags): Promise<void> {
-  // A damaged kubeconfig is no reason to keep a sign-in alive.
+  // A damaged kubeconfig must not keep a sign-in alive.
   const view = await readKubeconfig(context.kubeconfig).catch((error) => {
     if (!(error instanceof TkaError)) throw error;
     context.terminal.warn(`ignoring the kubeconfig: ${error.message}`);
@@ -39,7 +39,7 @@ async function logoutOfAll(context: Context, view: KubeconfigView, name: string 
   const held = new Set(context.sessions.store.list().map(({ server }) => server));
   const failed = await forEachToTell(context, view, all, async (server, group) => {
     const signedOut = signOut(context, view, server, group);
-    // Without a token here there may still be a sign-in on the server, but that it does not answer then is no failure.
+    // Without a token here the server may still have a sign-in, but a server that does not answer is then no failure.
     return held.has(server) ? signedOut : signedOut.catch((error) => context.terminal.log(`${server}: ${error}`));
   });
   throwSummary(context, failed, all.length);
@@ -56,7 +56,7 @@ async function targetsOf(
     if (names.length > 0) throw new UsageError('names and a selector cannot be combined');
     const chosen = chooseClusters(await allClusters(context, view), [], selector, view);
     const here = knownHere(context, view);
-    // A cluster without a known server cannot have been signed in to.
+    // Without a known server, the user cannot have signed in to the cluster.
     return chosen.flatMap((cluster) => (cluster.server === null ? [] : heldOf(cluster, here)));
   }
   const targets: Held[] = [];
@@ -65,7 +65,7 @@ async function targetsOf(
   return targets;
 }
 
-/** Throws TkaError if something failed; for several, warnings say what. */
+/** Throws TkaError if something failed. If several failed, prints a warning for each. */
 function throwSummary(context: Context, failed: readonly FailedSignOut[], total: number): void {
   const [first, ...others] = failed;
   if (first === undefined) return;

@@ -5,14 +5,14 @@ import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { contextOf, nameOfServer } from '../target/contexts.ts';
 
-/** `status`: the sessions of this machine, from the cache alone. */
+/** Runs `status`: shows the sessions of this machine, from the cache alone. */
 export async function status(
   context: Context,
   _: readonly string[],
   flags: { readonly output?: OutputFormat },
 ): Promise<void> {
   const { terminal, settings, sessions } = context;
-  // A kubeconfig that is damaged only hides the names of its contexts.
+  // A damaged kubeconfig only hides the names of contexts.
   const view = await readKubeconfig(context.kubeconfig).catch((error: unknown) => {
     if (!(error instanceof TkaError)) throw error;
     terminal.warn(error.message);
@@ -58,7 +58,7 @@ interface Entry {
   readonly apiServer?: string;
 }
 
-/** One entry for each cluster, where there are entries of several of its servers: what kubectl would use. */
+/** Returns one entry per cluster, even if several of its servers have entries: the one that kubectl would use. */
 function oneEach<T extends Entry>(
   entries: readonly T[],
   context: Context,

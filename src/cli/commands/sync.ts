@@ -2,7 +2,7 @@ import type { Context } from '../context/context.ts';
 import { withExecCommand } from '../contexts/spec.ts';
 import { type SyncFlags, syncContexts } from '../sync/sync.ts';
 
-/** `sync`: a context for every cluster, in one edit of the kubeconfig. Throws TkaError where not all was done. */
+/** Runs `sync`: writes a context for every cluster, in one edit. Throws TkaError if a cluster could not be synced. */
 export async function sync(
   context: Context,
   _: readonly string[],

@@ -11,7 +11,7 @@ import { contextFor, contextsByCluster } from '../target/contexts.ts';
 import { byList } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
 
-/** What can be switched to: a cluster, our context for one, or both. */
+/** An item to switch to: a cluster, a managed context, or both. */
 interface Choice {
   readonly name: string;
   readonly cluster: Cluster | undefined;
@@ -20,12 +20,12 @@ interface Choice {
 
 const listed = 50;
 
-/** `use [NAME]`: makes the context of a cluster the current one. */
+/** Runs `use [NAME]`: makes the context of a cluster the current one. */
 export async function use(context: Context, [name]: readonly string[]): Promise<void> {
   if (name === '') throw new UsageError('empty name', { hints: ['kubectl tka clusters shows the names'] });
   const view = await readKubeconfig(context.kubeconfig);
   if (name === '-') return switchTo(context, view, contextBefore(context, view));
-  // A context of ours needs no list of clusters, and so no network.
+  // A managed context needs no list of clusters, and so no network.
   const known = view.ours.find((ours) => ours.name === name);
   const choice = known === undefined ? await choose(context, view, name) : undefined;
   if (choice === undefined) return known && switchTo(context, view, known.name);
@@ -52,7 +52,7 @@ async function choose(context: Context, view: KubeconfigView, name: string | und
   }
   const choices = choicesOf(clusters, view);
   const found = name === undefined ? undefined : choiceNamed(choices, name);
-  // What the kubeconfig alone has may do.
+  // The contexts in the kubeconfig may be enough.
   if (failed !== undefined && (name === undefined || found !== undefined))
     context.terminal.warn(`showing only clusters that have a context: ${failed.message}`);
   if (name === undefined) return pickOne(context, view, choices);
@@ -60,7 +60,7 @@ async function choose(context: Context, view: KubeconfigView, name: string | und
   throw failed ?? notFound(clusters, view, name);
 }
 
-/** Every cluster, and every context of ours for a server that is none of theirs. */
+/** Returns every cluster, and every managed context whose server belongs to no cluster. */
 function choicesOf(clusters: readonly Cluster[], view: KubeconfigView): Choice[] {
   const contexts = contextsByCluster(view, clusters);
   const covered = new Set([...contexts.values()].flat());
@@ -129,7 +129,7 @@ async function switchTo(context: Context, view: KubeconfigView, name: string): P
   if (!context.settings.quiet) context.terminal.hint(`kubectl tka login ${server}`);
 }
 
-// As `login --all-contexts` does, without signing in.
+// Writes the context like `login --all-contexts` does, without signing in.
 async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Cluster): Promise<void> {
   const spec = await contextSpec(context, '', cluster, trustOf(context, view)).catch((error) => {
     if (!(error instanceof TkaError) || error.message.includes(cluster.name)) throw error;
