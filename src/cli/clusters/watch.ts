@@ -141,7 +141,7 @@ class Changes {
   }
 }
 
-/** Prints messages about the list to stderr, each only once. */
+/** Prints messages about the list to stderr whenever they change. */
 class Remarks {
   readonly #terminal: Context['terminal'];
   #said = '';

@@ -80,7 +80,7 @@ function begun(answer: Answer, typed: string): Answer {
 /**
  * Returns values for `--flag=value` without the flag, as the completion scripts of kubectl expect them. If the value
  * itself contains =, the scripts differ: bash expects the text after the first =, zsh and fish the text after the last
- * one. Returns both forms if the typed text lets each shell pick its own, else the short form, which works acceptably
+ * one. Returns both forms if the typed text lets each shell pick its own, else only the short form, which is harmless
  * in all of them.
  */
 function withoutFlag(answer: Answer, typed: string): Answer {

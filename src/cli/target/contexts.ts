@@ -22,9 +22,9 @@ export interface ContextTarget {
 }
 
 /**
- * Returns the context name for a cluster: that of its context, else the first free one of its names. If none is free,
- * returns a name that is not ours; writing it then fails with a hint. Throws TkaError if the wanted name belongs to a
- * managed context of another server.
+ * Returns the context name for a cluster: that of its context, else the first of its names that no other managed
+ * context has. A name of an unmanaged context counts as free, but writing it then fails with a hint. Throws TkaError if
+ * the wanted name belongs to a managed context of another server.
  */
 export function contextFor(
   view: KubeconfigView,
