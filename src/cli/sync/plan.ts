@@ -39,7 +39,7 @@ export interface SyncInput {
   readonly acceptChanges: boolean;
   /** Returns whether the user accepted that TLS verification of this API server is skipped. */
   readonly mayBeInsecure: (answer: SyncAnswer) => boolean;
-  /** Returns whether a context already runs the command of the spec. */
+  /** Returns whether a context keeps the command that kubectl runs. */
   readonly runs: (context: OurContext, spec: ContextSpec) => boolean;
   /** Returns whether an earlier memberlist named the server of a context. */
   readonly wasListed: (context: OurContext) => boolean;

@@ -1,4 +1,4 @@
-// Records who named the server of a context: the field `namedBy` of the context's extension. A server on a list has not
+// Records what named the server of a context: the field `namedBy` of the context's extension. A server on a list has not
 // necessarily been used by the user, and `sync --prune` only removes contexts whose server a list has named.
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
 import type { Origin } from '../../discovery/trust.ts';
