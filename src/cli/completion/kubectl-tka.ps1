@@ -6,7 +6,7 @@ Register-ArgumentCompleter -Native -CommandName 'kubectl-tka', 'kubectl-tka.exe'
     $words = @($commandAst.CommandElements | Select-Object -Skip 1 |
         Where-Object { $_.Extent.EndOffset -lt $cursorPosition } |
         ForEach-Object { if ($_.Value -is [string]) { $_.Value } else { $_.Extent.Text } })
-    # Older versions of PowerShell drop an empty argument; two quotes stand for one.
+    # Legacy argument passing drops an empty argument; two quotes stand for one.
     $legacy = $PSNativeCommandArgumentPassing -notin 'Standard', 'Windows'
     $words += if ($wordToComplete -eq '' -and $legacy) { '""' } else { $wordToComplete }
 
