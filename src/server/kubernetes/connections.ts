@@ -1,4 +1,4 @@
-// Connections to the API server of a kubeconfig: a pool, with the credentials as they are on disk now.
+// A connection pool for the API server of a kubeconfig. Reads the current credentials from disk for each request.
 import type { RequestOptions } from 'node:https';
 import type { ConnectionOptions } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
@@ -10,28 +10,27 @@ import { throughProxy } from '../../network/proxy.ts';
 import { defaultContext } from '../../network/tls.ts';
 import { dispatcherOptions, type OutgoingRequest, send } from '../outgoing.ts';
 
-// More calls than these wait for a connection. A watch keeps one for itself.
+// Further calls wait for a connection. Each watch occupies one.
 export const connectionLimit = 32;
 // Below the idle timeout of load balancers (60 s) and of the API server (90 s).
 const idleMs = 30_000;
 
-/** A response, and what the connections are told about it. */
+/** A response, with callbacks that report its progress. */
 export interface Received {
   readonly response: Dispatcher.ResponseData;
-  /** To be called when more of the response has come. */
+  /** Call this when more of the response has arrived. */
   heard(): void;
-  /** To be called when the response did not come to its end in time. */
+  /** Call this if the response did not end in time. */
   timedOut(): void;
 }
 
 interface Open {
   readonly pool: Pool;
   readonly tls: Trust;
-  /** When something last came through one of its connections. */
+  /** When data last arrived on any of its connections (performance.now()). */
   heardAt: number;
 }
 
-/** The connections to one API server. */
 export class Connections {
   /** URL of the API server, without a slash at the end. */
   readonly base: string;
@@ -39,7 +38,7 @@ export class Connections {
   readonly #connectMs: number;
   #open: Open | undefined;
 
-  /** `connectMs` limits how long a connection may take. Throws where the kubeconfig has no current cluster. */
+  /** `connectMs` is the timeout for opening a connection. Throws if the kubeconfig has no current cluster. */
   constructor(kubeConfig: KubeConfig, connectMs: number) {
     const cluster = kubeConfig.getCurrentCluster();
     if (!cluster) throw new Error('the kubeconfig has no current cluster');
@@ -52,7 +51,7 @@ export class Connections {
   async send(request: OutgoingRequest, late: AbortSignal, signal: AbortSignal): Promise<Received> {
     const began = performance.now();
     const credentials: RequestOptions = {};
-    // For each request, because tokens and certificates change on disk.
+    // Read them for each request, because tokens and certificates change on disk.
     await this.#kubeConfig.applyToHTTPSOptions(credentials);
     const open = this.#opened(credentials);
     const timedOut = (): void => this.#dropDead(open, began);
@@ -73,17 +72,17 @@ export class Connections {
     }
   }
 
-  /** Ends all connections, and what is under way on them. */
+  /** Closes all connections and aborts running requests. */
   close(): void {
     this.#open?.pool.destroy(new Error('the server is stopping')).catch(() => undefined);
     this.#open = undefined;
   }
 
-  /** Returns the pool; a new one where the certificates have changed. */
+  /** Returns the pool. Makes a new one if the certificates have changed. */
   #opened(credentials: RequestOptions): Open {
     const tls = trustOf(credentials);
     if (this.#open !== undefined && isDeepStrictEqual(this.#open.tls, tls)) return this.#open;
-    // What is under way may end.
+    // Let running requests finish.
     this.#open?.pool.close().catch(() => undefined);
     const proxy = this.#kubeConfig.getCurrentCluster()?.proxyUrl;
     const connect = connector(tls, proxy, this.#connectMs);
@@ -93,8 +92,9 @@ export class Connections {
   }
 
   /**
-   * Drops all connections if nothing has come through any of them since a call began that got no response: where packets
-   * are lost without a word, each connection would cost one more call its whole time limit. A watch on them ends, too.
+   * Closes all connections if none of them has received data since `began`, the start of a call without a response. If
+   * the network drops packets silently, each dead connection would otherwise cost another call its whole timeout. This
+   * also ends the watches on these connections.
    */
   #dropDead(open: Open, began: number): void {
     if (open.heardAt >= began) return;
@@ -119,7 +119,7 @@ function trustOf({ ca, cert, key, pfx, passphrase, rejectUnauthorized, servernam
   return Object.fromEntries(given.filter(([, value]) => value !== undefined));
 }
 
-/** Returns undici's connector: directly, or through the proxy that the kubeconfig's `proxy-url` names. */
+/** Returns undici's connector, direct or through the kubeconfig's `proxy-url`. */
 function connector(tls: Trust, proxyUrl: string | undefined, timeout: number): buildConnector.connector {
   const direct = buildConnector({ ...tls, keepAlive: true, keepAliveInitialDelay: idleMs, allowH2: false, timeout });
   if (proxyUrl === undefined) return direct;

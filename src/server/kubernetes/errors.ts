@@ -1,6 +1,6 @@
 // Errors of calls to the API server.
 
-/** A call that the API server refused (`status` is then set), or that never reached it. */
+/** A call that the API server refused (with `status`), or that did not reach it. */
 export class KubeError extends Error {
   override readonly name = 'KubeError';
   readonly status: number | undefined;
@@ -15,7 +15,7 @@ export class KubeError extends Error {
 export const isStatus = (error: unknown, ...statuses: readonly number[]): boolean =>
   error instanceof KubeError && error.status !== undefined && statuses.includes(error.status);
 
-/** Returns the error for a response that refuses a call; `body` is the parsed Status object, if it is one. */
+/** Returns the error for a refused call. `body` is the parsed Status object, if there is one. */
 export function refusalOf(body: unknown, status: number, url: string): KubeError {
   const { message } = (body ?? {}) as { readonly message?: unknown };
   const isSaid = typeof message === 'string' && message !== '';

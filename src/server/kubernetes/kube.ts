@@ -1,45 +1,48 @@
-// The API of a cluster, with what every call needs: pooled connections, a time limit, and errors that can be shown.
+// A client for the Kubernetes API with pooled connections, timeouts and readable errors.
 import type { KubeConfig } from '@kubernetes/client-node';
 import { systemCode } from '../../util/errors.ts';
 import { Connections, type Received } from './connections.ts';
 import { isStatus, KubeError, reasonOf, refusalOf } from './errors.ts';
 import { eventsOf, parseJson, type WatchEvent } from './watch-stream.ts';
 
-/** What a deletion must still find, so that nothing newer of the same name goes. */
+/** Preconditions of a deletion. They protect a newer object of the same name. */
 export interface Preconditions {
   readonly uid: string;
   readonly resourceVersion?: string;
 }
 
-/** One cluster's API. Every call throws a KubeError. A signal ends a call whose answer is of no use any more. */
+/** The API of one cluster. All calls throw a KubeError. A signal aborts a call whose result is no longer needed. */
 export interface Kube {
-  /** undefined when there is none. */
+  /** Returns undefined if the object does not exist. */
   get<T>(path: string, signal?: AbortSignal): Promise<T | undefined>;
-  /** All objects of a collection, read in pages from one state of it. */
+  /** Yields all objects of a collection, read in pages from one version of it. Returns that version. */
   list<T>(path: string): AsyncGenerator<T, string>;
   create<T>(path: string, object: unknown, signal?: AbortSignal): Promise<T>;
   replace<T>(path: string, object: unknown): Promise<T>;
-  /** A JSON merge patch (RFC 7396); `metadata.resourceVersion` in it is a precondition (409). */
+  /** Sends a JSON merge patch (RFC 7396). `metadata.resourceVersion` in it is a precondition (409). */
   patch<T>(path: string, patch: unknown): Promise<T>;
-  /** False when it is gone already, or is not what the preconditions say. */
+  /** Deletes an object. Returns false if it is gone, or if a precondition fails. */
   remove(path: string, preconditions: Preconditions): Promise<boolean>;
   /**
-   * Follows a collection from this version of it. Resolves when the API server has accepted the watch. The events end when
-   * the server ends it, 20 s later at most. They throw a KubeError if the connection breaks, if the watch lasts longer than
-   * the server was told, and if the server reports an error (410: the version is too old).
+   * Watches a collection from a version. Resolves when the API server has accepted the watch. The events end when the
+   * server ends the watch, after at most 20 s. They throw a KubeError if the connection breaks, if the watch lasts
+   * longer than the requested time, or if the server reports an error (410: the version is too old).
    */
   watch<T>(path: string, resourceVersion: string, signal: AbortSignal): Promise<AsyncIterable<WatchEvent<T>>>;
-  /** Ends what is under way. */
+  /** Aborts running calls and closes the connections. */
   close(): void;
 }
 
 /** In milliseconds. */
 export interface KubeTimes {
-  /** For a call and its answer. Default 8 s, and 5 s for one object, which is read in milliseconds. */
+  /**
+   * Timeout of a call with its answer. Default 8 s. Reads of one object have at most 5 s: they usually take
+   * milliseconds.
+   */
   readonly timeoutMs?: number;
   /**
-   * How long the API server keeps a watch open, in whole seconds. Default 20 s, which is short: the beginning and the end
-   * are all that is heard of a quiet watch, and they show that its connection is alive.
+   * How long the API server keeps a watch open; a multiple of 1000. Default 20 s. This is short because a quiet watch
+   * transfers data only at its start and end, and these show that the connection is alive.
    */
   readonly watchMs?: number;
 }
@@ -56,18 +59,18 @@ interface CallOptions {
 const getMs = 5_000;
 const pageSize = 500;
 
-/** Returns a name as one segment of a path. Throws a KubeError (404) for what no object can be called. */
+/** Returns a name as one segment of a path. Throws a KubeError (404) for a text that is not a possible name. */
 export function segment(name: string): string {
   if (/^\.{0,2}$|[/%]/.test(name)) throw new KubeError(`no object is called "${name}"`, 404);
   return encodeURIComponent(name);
 }
 
-/** Returns the API of the kubeconfig's current cluster. Throws where there is none. */
+/** Returns a client for the kubeconfig's current cluster. Throws if there is none. */
 export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs = 20_000 }: KubeTimes = {}): Kube {
   const connections = new Connections(kubeConfig, timeoutMs);
   const closing = new AbortController();
 
-  /** Sends a request; resolves when the response begins. `late` is the time limit. */
+  /** Sends a request. Resolves when the response begins. `late` is the timeout. */
   async function send(method: Method, path: string, late: AbortSignal, options: CallOptions = {}) {
     const { body, type = 'application/json', signal } = options;
     const url = `${connections.base}${path}`;
@@ -97,7 +100,7 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
   async function call<T>(method: Method, path: string, options: CallOptions = {}): Promise<T> {
     const late = AbortSignal.timeout(options.ms ?? timeoutMs);
     const { response, heard, failed, url } = await send(method, path, late, options).catch((error: unknown) => {
-      // As Go's client does: the server may have closed an idle connection just as the request was sent.
+      // Retry like Go's client: the server may have closed an idle connection while the request was sent.
       if (method !== 'GET' || !isReset(error)) throw error;
       return send(method, path, late, options);
     });
@@ -122,7 +125,7 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
     const silence = new AbortController();
     const isSilent = (): void => silence.abort(new Error('the API server is silent'));
     let timer = setTimeout(isSilent, timeoutMs);
-    /** Also reads a refusal to its end, within the same time limit. */
+    /** Opens the watch. Also reads the whole body of a refusal within the same timeout. */
     async function open() {
       const opened = await send('GET', `${path}?${query}`, silence.signal, { signal });
       const { response, url } = opened;

@@ -1,16 +1,16 @@
-// The events of a watch: one JSON object on each line.
+// Parses the events of a watch: one JSON object per line.
 import { KubeError, refusalOf } from './errors.ts';
 
-/** A change of an object, or a bookmark: there was no change up to its version. */
+/** A change of an object, or a bookmark: no changes up to its version. */
 export interface WatchEvent<T> {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK';
   readonly object: T;
 }
 
-// The API server takes objects of 3 MiB at most.
+// The API server accepts objects up to 3 MiB.
 const eventLimit = 4 * 1024 * 1024;
 
-/** Reads the events of a stream; `heard` is called whenever something comes. Throws a KubeError for an error event. */
+/** Yields the events of a stream. Calls `heard` for every chunk. Throws a KubeError for an error event. */
 export async function* eventsOf<T>(
   stream: AsyncIterable<Uint8Array>,
   url: string,
@@ -36,7 +36,7 @@ function eventIn<T>(line: string, url: string): WatchEvent<T> {
   throw new KubeError(`Get "${url}": the watch cannot be read`);
 }
 
-/** Returns the parsed JSON, or undefined where it is none. */
+/** Returns the parsed JSON, or undefined if the text is invalid. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
