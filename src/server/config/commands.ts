@@ -6,8 +6,8 @@ import { examineConfig, keysHint, loadConfig } from './config.ts';
 import { type ConfigKey, configKeys, shownValue } from './keys.ts';
 
 /**
- * Checks a file (`-`: standard input) alone: no variable, no default file, no cluster. Prints warnings; throws one TkaError
- * with a line for every problem.
+ * Checks one file (`-`: standard input) without environment variables, default file or cluster. Prints warnings. Throws
+ * one TkaError with a line for each problem.
  */
 export async function checkConfig(file: string, terminal: Terminal): Promise<void> {
   const unreadable: string[] = [];
@@ -22,7 +22,7 @@ export async function checkConfig(file: string, terminal: Terminal): Promise<voi
   terminal.out(`${name} is valid${told}\n`);
 }
 
-/** Prints each key with its value and where that is from. Throws UsageError for a configuration that is invalid. */
+/** Prints each key with its value and source. Throws UsageError if the configuration is invalid. */
 export async function showConfig(
   file: string | undefined,
   output: 'json' | 'yaml' | undefined,
@@ -41,7 +41,7 @@ export async function showConfig(
   terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells));
 }
 
-/** Returns a value as a cell: lists with commas, maps as `key=value`, `-` for none. */
+/** Formats a value for a table cell: lists with commas, maps as `key=value`, `-` for nothing. */
 function cellOf(value: unknown): string {
   if (value === null || value === '') return '-';
   if (Array.isArray(value)) return value.join(',') || '-';
@@ -50,7 +50,7 @@ function cellOf(value: unknown): string {
   return pairs.join(',') || '-';
 }
 
-/** Returns the text on standard input; undefined if it is too large, which `problems` then says. */
+/** Returns the text on standard input. If it is too large, returns undefined and adds to `problems`. */
 async function readInput(problems: string[]): Promise<string | undefined> {
   const chunks: Buffer[] = [];
   let size = 0;

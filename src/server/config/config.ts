@@ -1,4 +1,4 @@
-// The server's configuration: environment, then file, then default.
+// Loads the server's configuration: environment first, then file, then defaults.
 import { type FileValue, parseConfigText, readConfigText } from '../../settings/config-file.ts';
 import { UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
@@ -6,36 +6,36 @@ import { cleanText, isDnsLike, quoted } from '../../util/text.ts';
 import { quotedUrl } from '../../util/url.ts';
 import { type ConfigKey, type ConfigValue, configKeys, variableOf } from './keys.ts';
 
-/** All of it, each key with its value. */
+/** The configuration, with a value for each key. */
 export interface Config {
   get<K extends ConfigKey>(key: K): ConfigValue<K>;
-  /** Where a value is from: `/etc/tka/config.yaml:3`, `TKA_GOSSIP_PORT`, or undefined for the default. */
+  /** Returns the source of a value: `/etc/tka/config.yaml:3`, `TKA_GOSSIP_PORT`, or undefined for the default. */
   sourceOf(key: ConfigKey): string | undefined;
   /** The file that was read, if any. */
   readonly file: string | undefined;
-  /** What is odd about it, a line each, with its place. */
+  /** Suspicious settings, one line each with the place. */
   readonly warnings: readonly string[];
 }
 
-/** A configuration, and why it cannot be used, a line each, with its place. */
+/** A configuration, and the problems that make it unusable, one line each with the place. */
 export interface Examined {
   readonly config: Config;
   readonly problems: readonly string[];
 }
 
-/** What to do about a problem. */
 export const keysHint = 'see docs/reference/server-config.md for all keys';
 
 const usualFile = '/etc/tka/config.yaml';
 const keys = Object.keys(configKeys) as ConfigKey[];
-// What a Service of that name puts into the environment of every pod beside it: `TKA_HEALTH_PORT=tcp://10.0.0.1:80`.
+// Kubernetes puts this into the environment of every pod in the namespace of a Service:
+// `TKA_HEALTH_PORT=tcp://10.0.0.1:80`.
 const serviceLink = /^(?:tcp|udp|sctp):\/\//;
 // Settings of the Go CLI and of kubectl-tka, which may share /etc/tka/config.yaml with a server.
 const clientSetting = /^(?:output|tls|tailscale\.tag)(?:\.|$)/i;
 
 /**
- * Reads the configuration: the named file, else /etc/tka/config.yaml where there is one. Throws one UsageError with a
- * line for every problem.
+ * Reads the configuration from the named file, or from /etc/tka/config.yaml if it exists. Throws one UsageError with a
+ * line for each problem.
  */
 export async function loadConfig(named: string | undefined, env: NodeJS.ProcessEnv): Promise<Config> {
   const unreadable: string[] = [];
@@ -47,7 +47,7 @@ export async function loadConfig(named: string | undefined, env: NodeJS.ProcessE
   throw new UsageError(all.map((problem) => `bad configuration: ${problem}`).join('\n'), { hints: [keysHint] });
 }
 
-/** Reads the text of a configuration file (undefined: there is none) and the variables that beat it. */
+/** Reads a configuration file (undefined if there is none) and the environment variables, which override it. */
 export async function examineConfig(file: string, text: string | undefined, env: NodeJS.ProcessEnv): Promise<Examined> {
   const problems: string[] = [];
   const warnings: string[] = [];
@@ -93,8 +93,8 @@ export async function examineConfig(file: string, text: string | undefined, env:
 }
 
 /**
- * Returns what people call the cluster of this server: `operator.clusterName`, unless it is the default (configurations for
- * the Go server copy it) or cannot name a context; else `tailscale.hostname` without the tailnet.
+ * Returns the cluster's name for people. This is `operator.clusterName`, unless it is the default (configurations for
+ * the Go server copy it) or cannot name a context. Otherwise it is `tailscale.hostname` without the tailnet.
  */
 export function clusterNameOf(config: Config): string {
   const given = config.get('operator.clusterName');
@@ -104,21 +104,23 @@ export function clusterNameOf(config: Config): string {
   return suffix !== '.' && hostname.endsWith(suffix) ? hostname.slice(0, -suffix.length) : hostname;
 }
 
-/** Returns the configured tailnet in lower case, without dots at its ends; empty where none is configured. */
+/**
+ * Returns the configured tailnet in lower case without leading and trailing dots, or an empty text if there is none.
+ */
 export const tailnetOf = (config: Config): string =>
   config
     .get('tailscale.tailnet')
     .replace(/^\.+|\.+$/g, '')
     .toLowerCase();
 
-/** Returns `; did you mean "tailscale.capName"?` for a key that is unknown, or in the wrong place; else nothing. */
+/** Returns `; did you mean "tailscale.capName"?` for a key that is unknown or misplaced, or an empty text. */
 function meantBy(dotted: string): string {
   const lastOf = (key: string) => key.slice(key.lastIndexOf('.') + 1).toLowerCase();
   const same = keys.filter((key) => lastOf(key) === lastOf(dotted));
   return didYouMean(dotted, same.length === 1 ? [] : keys) || (same[0] ? `; did you mean "${same[0]}"?` : '');
 }
 
-/** What is wrong only with several keys together. */
+/** Checks rules that concern several keys. */
 function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: string[]): void {
   const areRead = (...some: readonly ConfigKey[]) => !some.some((key) => wrong.has(key));
   const add = (problem: string, ...some: readonly ConfigKey[]) => problems.push(`${placeOf(config, some)}${problem}`);
@@ -138,13 +140,13 @@ function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: 
   }
 }
 
-/** Returns the place of the first of these keys that is set, with a colon; empty for none. */
+/** Returns the place of the first of these keys that is set, with a colon, or an empty text. */
 function placeOf(config: Config, some: readonly ConfigKey[]): string {
   const place = some.map((key) => config.sourceOf(key)).find((source) => source !== undefined);
   return place === undefined ? '' : `${place}: `;
 }
 
-/** Returns a warning for each key that is set and ignored, though another server or another key would make it count. */
+/** Returns a warning for each key that is set but has no effect with this server or with the other keys. */
 function withoutEffect(config: Config): string[] {
   const hasEndpoint = config.get('clusterInfo.apiEndpoint') !== undefined;
   const table: readonly [key: ConfigKey, isIgnored: boolean, why: string][] = [
@@ -168,7 +170,7 @@ function withoutEffect(config: Config): string[] {
   });
 }
 
-/** Returns a warning for each value that counts, but is hardly what was meant. */
+/** Returns a warning for each valid value that is probably a mistake. */
 function oddities(config: Config): string[] {
   const found: string[] = [];
   const given = config.get('operator.clusterName');
@@ -188,7 +190,7 @@ function oddities(config: Config): string[] {
       `${place}otel.endpoint: port 14250 is for Jaeger's own old format; traces are sent by OTLP over gRPC, usually on 4317`,
     );
   }
-  // Node refuses an address as TLS server name, and gRPC sends it as one.
+  // Node refuses an address as TLS server name, and gRPC uses the host as server name.
   if (!config.get('otel.insecure') && /^(?:[0-9.]+|\[.*\]):(?!4318$)[0-9]+$/.test(endpoint)) {
     found.push(`${place}otel.endpoint: gRPC with TLS needs a host name, not an address; https:// takes an address`);
   }

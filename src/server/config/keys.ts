@@ -1,6 +1,6 @@
-// Every key of the server's configuration, with its default and meaning. Names and defaults are the Go server's;
-// `health.host`, `gossip.key`, `operator.leaseNamespace`, `admin` and `audit` exist here only. docs/reference/server-config.md is
-// generated from this file (npm run reference).
+// All keys of the server's configuration, with defaults and meanings. Names and defaults are those of the Go server;
+// only `health.host`, `gossip.key`, `operator.leaseNamespace`, `admin` and `audit` are new here.
+// docs/reference/server-config.md is generated from this file (npm run reference).
 import { X509Certificate } from 'node:crypto';
 import { isHostPort } from '../../util/address.ts';
 import { formatGoDuration, goDuration } from '../../util/duration.ts';
@@ -9,24 +9,24 @@ import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
-/** A kind of value. */
+/** A type of value. */
 interface Kind<T> {
-  /** Returns the value of what a file or a variable has; undefined if it is not one. */
+  /** Parses a value from a file or a variable. Returns undefined if it is invalid. */
   readonly read: (given: unknown) => { readonly value: T } | undefined;
   readonly fallback: T;
-  /** What it must be, for errors and for the reference: `a port from 1 to 65535`. */
+  /** What the value must be, for errors and the reference: `a port from 1 to 65535`. */
   readonly what: string;
-  /** Returns the value as people write it, without secrets; default: as it is. */
+  /** Formats the value as people write it, without secrets. Default: unchanged. */
   readonly show?: (value: T) => unknown;
   readonly secret?: true;
 }
 
 interface Key<T> extends Kind<T> {
-  /** What it does, as one or two sentences. */
+  /** One or two sentences for the reference. */
   readonly meaning: string;
 }
 
-/** Adds the meaning to a kind of value. */
+/** Returns a key: a type of value with its meaning. */
 const key = <T>(meaning: string, kind: Kind<T>): Key<T> => ({ ...kind, meaning });
 
 const oneLine = (value: unknown): string | undefined => {
@@ -35,7 +35,7 @@ const oneLine = (value: unknown): string | undefined => {
   return text.trim();
 };
 
-/** A text of one line that `shape` accepts; default: any. */
+/** Returns the type of a one-line text that matches `shape`. Default: any text. */
 function text<T extends string | undefined>(fallback: T, what = 'one line of plain text', shape = /^/): Kind<T> {
   return {
     fallback,
@@ -53,7 +53,7 @@ const host = /^(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:.]{2,45}|)$/i;
 const absolutePath = /^(?:\/.*|[A-Za-z]:[\\/].*|)$/;
 const objectName = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|)$/;
 
-/** Returns whether a text can be the name of a namespace. */
+/** Returns whether a text is a valid name of a namespace. */
 export const isNamespace = (text: string): boolean => text !== '' && objectName.test(text);
 
 function whole(fallback: number, least: number, most: number, what: string): Kind<number> {
@@ -76,7 +76,7 @@ function flag<T extends boolean | undefined>(fallback: T): Kind<T | boolean> {
     what: 'true or false',
     read(value) {
       const word = typeof value === 'boolean' ? String(value) : typeof value === 'string' ? value.trim() : '';
-      // As Go's strconv.ParseBool.
+      // Like Go's strconv.ParseBool.
       if (/^(?:1|t|true)$/i.test(word)) return { value: true };
       if (/^(?:0|f|false)$/i.test(word)) return { value: false };
       return undefined;
@@ -84,7 +84,7 @@ function flag<T extends boolean | undefined>(fallback: T): Kind<T | boolean> {
   };
 }
 
-/** In milliseconds. A day is more than a timer of any of these needs. */
+/** Returns the type of a duration; numbers are in milliseconds. One day is enough for all of these timers. */
 function duration(fallback: number, least = 0): Kind<number> {
   return {
     fallback,
@@ -116,7 +116,7 @@ function checked<T extends string | undefined>(fallback: T, what: string, check:
   };
 }
 
-/** Throws for what is neither host:port nor an http or https URL without credentials. */
+/** Throws unless the text is host:port or an http or https URL without credentials. */
 function collector(line: string): void {
   const isUrl = /^https?:\/\/[^\s/@]+(?:\/\S*)?$/i.test(line);
   if (!isUrl && !/^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]):[0-9]{1,5}$/i.test(line))
@@ -132,7 +132,7 @@ const labels: Kind<Labels> = {
     if (typeof value === 'string') {
       const given = value.trim();
       try {
-        // The Go server takes JSON from the environment.
+        // The Go server accepts JSON in the environment.
         map = given.startsWith('{')
           ? JSON.parse(given)
           : Object.fromEntries(
@@ -165,7 +165,7 @@ const peers: Kind<readonly string[]> = {
   },
 };
 
-/** Secrets as a list, or in one text with commas between them. */
+/** Secrets as a list, or as one text separated by commas. */
 const secrets: Kind<readonly string[]> = {
   fallback: [],
   what: 'a secret of 32 characters at least, or a list of at most 10 (the first signs)',
@@ -251,7 +251,7 @@ export const configKeys = {
     'Where traces go: `host:port` by OTLP over gRPC (port 4318: over HTTP), a URL by OTLP over HTTP. Default: nowhere.',
     {
       ...checked<string | undefined>(undefined, 'host:port or a URL', collector),
-      // Collectors take keys in the query.
+      // Some collectors take their API key in the query.
       show: (url) => url?.replace(/\?.*$/, '?[redacted]'),
     },
   ),
@@ -326,13 +326,13 @@ export const configKeys = {
 export type ConfigKey = keyof typeof configKeys;
 export type ConfigValue<K extends ConfigKey = ConfigKey> = (typeof configKeys)[K]['fallback'];
 
-/** Returns a key's value as people write it (`10s`), without secrets; null if there is none. */
+/** Returns a key's value as people write it (`10s`), without secrets, or null if there is none. */
 export function shownValue<K extends ConfigKey>(key: K, value: ConfigValue<K>): unknown {
   const { show } = configKeys[key] as Kind<ConfigValue<K>>;
   return (show === undefined ? value : show(value)) ?? null;
 }
 
-/** The environment variable that beats a key of the file. */
+/** Returns the environment variable that overrides a key of the file. */
 export function variableOf(key: ConfigKey): string {
   return `TKA_${key.toUpperCase().replaceAll('.', '_')}`;
 }
