@@ -21,7 +21,7 @@ interface AdoptFlags {
   readonly config?: string;
 }
 
-/** Returns the commands of tka-server. `signal` ends a server. */
+/** Returns the commands of tka-server. `signal` stops a running server. */
 export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Command {
   const terminal = openTerminal({ debug: false, quiet: false });
   const program = new Command('tka-server')
@@ -114,7 +114,7 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
   return program;
 }
 
-/** Runs a command line (without program and script) and returns the exit status. `signal` ends a server. */
+/** Runs a command line (without program and script) and returns the exit status. `signal` stops a running server. */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
   const program = serverCommands(env, signal);
   try {
@@ -123,7 +123,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
   } catch (error) {
     if (!(error instanceof CommanderError)) return crashed(error, env);
     if (error.exitCode === 0) return 0;
-    // A command that only has subcommands shows its help instead of what is wrong.
+    // Commander shows the help of a command that only has subcommands; report the missing subcommand instead.
     if (error.code === 'commander.help') {
       return sayError(new UsageError('a subcommand is missing', { hints: [`tka-server ${args[0]} --help`] }), false);
     }
@@ -137,7 +137,7 @@ function formatNamed(output: string | undefined): 'json' | 'yaml' | undefined {
   throw new UsageError(`--output ${JSON.stringify(output)} must be json or yaml`);
 }
 
-/** Says what ends the server; returns the exit status. */
+/** Prints the error that ended the program. Returns the exit status. */
 export function crashed(error: unknown, env: NodeJS.ProcessEnv): number {
   return sayError(error, /^(?:1|t|true)$/i.test(env.TKA_DEBUG ?? ''));
 }

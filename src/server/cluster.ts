@@ -1,4 +1,4 @@
-// The cluster that this server serves: how to reach it, and what the configuration says of it.
+// The cluster that this server serves: how to reach it, and its part of the configuration.
 import { KubeConfig } from '@kubernetes/client-node';
 import { TkaError } from '../util/errors.ts';
 import { type Config, clusterNameOf } from './config/config.ts';
@@ -6,8 +6,8 @@ import type { Log } from './log/log.ts';
 import type { ProvisionerOptions } from './provisioner/provisioner.ts';
 
 /**
- * Returns the configuration of the cluster that KUBECONFIG names, else of the one that this pod runs in. Throws TkaError
- * where there is neither.
+ * Returns the kubeconfig that KUBECONFIG names, or else the configuration of the cluster that this pod runs in. Throws
+ * TkaError if there is neither.
  */
 export function loadKubeConfig(env: NodeJS.ProcessEnv): KubeConfig {
   const kubeConfig = new KubeConfig();
@@ -24,7 +24,7 @@ export function loadKubeConfig(env: NodeJS.ProcessEnv): KubeConfig {
   });
 }
 
-/** Returns what the configuration says for the provisioner. */
+/** Returns the provisioner's options from the configuration. */
 export function provisionerOptions(config: Config, kubeConfig: KubeConfig, log: Log): ProvisionerOptions {
   const labels = config.get('clusterInfo.labels');
   const apiEndpoint = config.get('clusterInfo.apiEndpoint');

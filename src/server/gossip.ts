@@ -1,4 +1,4 @@
-// This server as a member of the mesh: what the configuration and tailscaled say of it, for src/server/mesh.
+// Joins the mesh: passes the configuration and the state of tailscaled to src/server/mesh.
 import { setTimeout as delay } from 'node:timers/promises';
 import { dial } from '../network/dial.ts';
 import { proxyFor } from '../network/environment.ts';
@@ -24,20 +24,21 @@ export interface GossipOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
   readonly signal: AbortSignal;
-  /** Canonical URL of this TKA server. */
+  /** Canonical URL of this TKA server: `https://tka.example.ts.net`. */
   readonly server: string;
-  /** Where to listen. */
+  /** Addresses to listen on. */
   readonly hosts: readonly string[];
   readonly status: TailnetStatus | undefined;
   readonly clusterInfo: () => Promise<ClusterInfo>;
 }
 
 const infoMs = 60_000;
-// How long the tailnet's list of peers is good: a name that moves to another address is found again after that.
+// How long a list of the tailnet's peers is used. After a name moves to another address, it is found again within this
+// time.
 const statusMs = 10_000;
 const bracketed = (address: string): string => (address.includes(':') ? `[${address}]` : address);
 
-/** Joins the mesh. Throws UsageError for what cannot be a member, and the system's error where it cannot listen. */
+/** Joins the mesh. Throws UsageError if this server cannot be a member, and the system's error if it cannot listen. */
 export async function joinMesh(options: GossipOptions): Promise<Mesh> {
   const { config, env, log, signal, status } = options;
   const port = config.get('gossip.port');
@@ -86,8 +87,8 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
 }
 
 /**
- * The member's name. Where the tailnet decides, it is the node's own: the others would not take the record under another.
- * With a key it is `tailscale.hostname`, or HOSTNAME-N for the other servers of a cluster.
+ * Returns the member's name. If the tailnet decides who is a member, it is the node's own name, because the other
+ * members reject any other. With a key it is `tailscale.hostname`, or HOSTNAME-N for further servers of a cluster.
  */
 function nameOf({ config, log, status }: GossipOptions, byTailnet: boolean): string {
   const configured = hostnameOf(config, status);
@@ -100,26 +101,26 @@ function nameOf({ config, log, status }: GossipOptions, byTailnet: boolean): str
   return node;
 }
 
-/** A device that another tailnet shares with ours has a name, and tags, of that one: they mean nothing here. */
+/** Ignores devices that another tailnet shares with ours: their names and tags are those of the other tailnet. */
 function ourNode(who: WhoIs | undefined, suffix: string): TailnetNode | undefined {
   if (who === undefined || suffix === '' || !who.dnsName.endsWith(`.${suffix}`)) return undefined;
   return { name: who.dnsName.split('.', 1)[0] ?? '', tags: who.tags };
 }
 
-/** What others are told of this server, as soon as the cluster says what that is. */
+/** Returns what the other members learn about this server. Waits until the cluster info is available. */
 async function recordOf({ clusterInfo, server, signal }: GossipOptions): Promise<OwnRecord> {
   for (;;) {
     try {
       const { server_url: apiEndpoint, labels, cluster } = await clusterInfo();
       return { server, apiEndpoint, labels, cluster, version: versionInfo().version };
     } catch {
-      // The provisioner has logged why.
+      // The provisioner has logged the reason.
       await delay(1_000, undefined, { signal });
     }
   }
 }
 
-/** Tells the others when the ConfigMap says something new. */
+/** Updates the record when the ConfigMap changes. */
 async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
   if (options.config.get('clusterInfo.apiEndpoint') !== undefined) return;
   for (let last = JSON.stringify(await recordOf(options)); ; ) {
@@ -136,7 +137,7 @@ async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
   }
 }
 
-/** Returns a function whose answer is kept for a while; a failure is not kept. */
+/** Returns a function that caches its answer for `keepMs`. Failures are not cached. */
 function seldomAsked<T>(ask: () => Promise<T>, keepMs: number): () => Promise<T> {
   let kept: { readonly answer: Promise<T>; readonly until: number } | undefined;
   return () => {
@@ -151,8 +152,8 @@ function seldomAsked<T>(ask: () => Promise<T>, keepMs: number): () => Promise<T>
 }
 
 /**
- * How a member is reached. The tailnet's names are asked of tailscaled: the machine's own resolver may not know them, and
- * whois decides by address anyway. Where the network is in tailscaled alone, the way is the proxy that it offers.
+ * Returns how to reach a member. Resolves tailnet names with tailscaled, because the machine's resolver may not know
+ * them; whois decides by address anyway. With userspace networking, connects through tailscaled's proxy.
  */
 function tailnetDial(
   { env, log, status }: GossipOptions,
@@ -179,7 +180,8 @@ function tailnetDial(
         return { socket, address, port };
       }
     }
-    // Past the proxy it would be the pod's network, where a tailnet's address may be anybody's: no tag is told by it.
+    // Without the proxy, the connection would use the pod's network. There, a tailnet address may belong to any
+    // machine, so it proves no tag.
     if (userspace && !hasKey && !isLoopback(address)) {
       throw new Denied(403, `${address} is reached through the tailnet alone: ALL_PROXY must name tailscaled’s proxy`);
     }

@@ -1,4 +1,4 @@
-// Where the server listens, and what it says where it cannot.
+// Opens the listening sockets, and explains why one cannot be opened.
 import type { RequestListener, Server } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,14 +17,14 @@ export interface ListenOptions {
   readonly onWait: (why: string) => void;
 }
 
-/** Listens for probes, and resolves with the server. Throws TkaError where it cannot listen. */
+/** Listens for probes. Returns the server. Throws TkaError if it cannot listen. */
 export async function listenForProbes({ config, log }: ListenOptions, health: RequestListener): Promise<Server> {
   const host = config.get('health.host') ?? config.get('server.host') ?? '::';
   const port = config.get('health.port');
   const server = createTkaServer(health, timesOf(config));
   try {
     await bind(server, host, port, 'probes', log).catch(async (error) => {
-      // A machine without IPv6.
+      // The machine has no IPv6.
       if (host !== '::' || !isAbsent(error)) throw error;
       await bind(server, '0.0.0.0', port, 'probes', log);
     });
@@ -34,7 +34,7 @@ export async function listenForProbes({ config, log }: ListenOptions, health: Re
   return server;
 }
 
-/** The sockets of the API. */
+/** The listening sockets of the API. */
 export class ApiListeners {
   readonly #options: ListenOptions;
   readonly #limits: CallerLimits;
@@ -46,8 +46,8 @@ export class ApiListeners {
   }
 
   /**
-   * Listens on these addresses, and resolves with those that the machine has. tailscaled may state addresses that are not
-   * there yet, or never will be (IPv6): waits until there is one. Throws TkaError where it cannot listen.
+   * Listens on these addresses. Returns those that the machine has. tailscaled may report addresses that do not exist
+   * yet, or never will (IPv6), so this waits until there is at least one. Throws TkaError if it cannot listen.
    */
   async listen(
     hosts: readonly string[],
@@ -85,12 +85,12 @@ export class ApiListeners {
     return { bound, problem };
   }
 
-  /** Uses another certificate for new connections. */
+  /** Uses a new certificate for new connections. */
   renew(pair: KeyPair): void {
     for (const server of this.#servers) if ('setSecureContext' in server) server.setSecureContext(pair);
   }
 
-  /** Takes no more connections; resolves when the requests under way are answered, or after so many milliseconds. */
+  /** Accepts no more connections. Resolves when all running requests are answered, or after `ms`. */
   async drain(ms: number): Promise<void> {
     await Promise.all(this.#servers.map((server) => drain(server, ms)));
   }

@@ -1,9 +1,9 @@
-// Outgoing HTTP requests over undici: HTTP/1.1, one request at a time on each connection. No redirect is followed.
+// Outgoing HTTP requests with undici: HTTP/1.1, one request at a time on each connection, no redirects.
 import type { Dispatcher } from 'undici';
 
-/** For every Pool and Client. The caller's signal is the time limit, so undici keeps none of its own. */
+/** Options for every Pool and Client. The caller's signal is the timeout, so undici's own timeouts are off. */
 export const dispatcherOptions = {
-  // One HTTP/2 session would carry all calls, and a dead one would hold up all of them.
+  // One HTTP/2 session would carry all calls, and a dead session would block all of them.
   allowH2: false,
   pipelining: 1,
   maxHeaderSize: 16 * 1024,
@@ -14,8 +14,8 @@ export const dispatcherOptions = {
 export type OutgoingRequest = Omit<Dispatcher.RequestOptions, 'origin' | 'signal'>;
 
 /**
- * Sends a request. Resolves when the response begins. Rejects as soon as the signal aborts, also while the request waits
- * for a connection: undici itself notices the signal only when there is one.
+ * Sends a request. Resolves when the response begins. Rejects as soon as the signal aborts, even while the request
+ * waits for a connection: undici itself checks the signal only when it has one.
  */
 export function send(
   dispatcher: Dispatcher,
@@ -25,7 +25,7 @@ export function send(
   return untilAborted(signal, dispatcher.request({ ...request, signal } as Dispatcher.RequestOptions));
 }
 
-/** Resolves or rejects as the promise does, or rejects with the signal's reason if the signal aborts first. */
+/** Settles like the promise, or rejects with the signal's reason if the signal aborts first. */
 export function untilAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const aborted = (): void => reject(signal.reason);

@@ -1,4 +1,4 @@
-// A TKA server: puts its parts together, and stops them again.
+// Starts and stops the parts of a TKA server.
 import type { RequestListener, Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
@@ -33,7 +33,7 @@ export interface ServeOptions {
   readonly config: Config;
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
-  /** Ends the server. */
+  /** Stops the server. */
   readonly signal: AbortSignal;
 }
 
@@ -41,13 +41,13 @@ interface ServerOptions extends ServeOptions {
   readonly audit: Audit;
 }
 
-// A pod has 30 s from SIGTERM.
+// Kubernetes kills a pod 30 s after SIGTERM.
 const drainMs = 15_000;
 const stopMs = 25_000;
 
 /**
- * Serves until the signal, and has left and finished when it resolves. Throws TkaError for what makes it impossible; what
- * may pass (a cluster or a tailscaled that is away) is waited for.
+ * Serves until the signal aborts. Resolves when the server has left the mesh and finished its work. Throws TkaError if
+ * it cannot serve. Waits for temporary problems, such as an unreachable cluster or tailscaled.
  */
 export async function serve(options: ServeOptions): Promise<void> {
   const { config, log } = options;
@@ -59,7 +59,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   while (await serveUntilRenamed({ ...options, audit }, kubeConfig)) log.info({}, 'tka-server starts again');
 }
 
-/** Serves until the signal, or until the node has another name on the tailnet. Returns true if it is to start again. */
+/** Serves until the signal aborts or the node's tailnet name changes. Returns true if the server must start again. */
 async function serveUntilRenamed({ signal, ...options }: ServerOptions, kubeConfig: KubeConfig): Promise<boolean> {
   const { log } = options;
   const renamed = new AbortController();
@@ -90,7 +90,7 @@ async function serveUntilRenamed({ signal, ...options }: ServerOptions, kubeConf
 class TkaServer {
   readonly #options: ServerOptions;
   readonly #onRenamed: () => void;
-  // Ends what waits, for whatever reason the server stops.
+  // Aborts everything that waits, no matter why the server stops.
   readonly #stopping = new AbortController();
   readonly #metrics = createMetrics({
     ...versionInfo(),
@@ -103,9 +103,9 @@ class TkaServer {
   readonly #listening: ListenOptions;
   readonly #api: ApiListeners;
   #traces: Traces | undefined;
-  // When the certificate in use ends, in ms of Unix time; undefined without one.
+  // End of the current certificate, in ms of Unix time; undefined without one.
   #certificateUntil: number | undefined;
-  // What the server waits for before it listens.
+  // What the server still waits for before it listens.
   #waitsFor: string | undefined = 'the server starts';
   #health: Server | undefined;
   #closeAdmin: (() => Promise<void>) | undefined;
@@ -113,7 +113,7 @@ class TkaServer {
   #provisioner: Provisioner | undefined;
   #mesh: Mesh | undefined;
 
-  /** `onRenamed` is called when the node has another name than the server started with. */
+  /** `onRenamed` is called when the node's name is no longer the one that the server started with. */
   constructor(options: ServerOptions, onRenamed: () => void) {
     this.#options = options;
     this.#onRenamed = onRenamed;
@@ -182,7 +182,7 @@ class TkaServer {
     };
   }
 
-  /** Why it does not serve as it should; undefined when it does. */
+  /** Returns why the server is not ready, or undefined if it is. */
   #unready(): string | undefined {
     if (this.#stopping.signal.aborted) return 'the server stops';
     const isJoining = this.#options.config.get('gossip.enabled') && this.#mesh === undefined;
@@ -190,7 +190,7 @@ class TkaServer {
     return this.#waitsFor ?? this.#provisioner?.unready() ?? joins;
   }
 
-  /** Waits for tailscaled, where the server needs it; undefined where it does not. */
+  /** Waits for tailscaled if the server needs it. Returns undefined if it does not. */
   async #tailnetStatus(): Promise<TailnetStatus | undefined> {
     const { config, env } = this.#options;
     const { log, signal, onWait } = this.#listening;
@@ -201,7 +201,9 @@ class TkaServer {
     return status;
   }
 
-  /** The certificate, the mesh and the names that callers may use follow from the node's name. */
+  /**
+   * Calls `onRenamed` when the node gets a new name: its certificate, mesh name and valid request names depend on it.
+   */
   async #watchName(status: TailnetStatus): Promise<void> {
     const { env, log } = this.#options;
     const { signal } = this.#stopping;
@@ -214,7 +216,7 @@ class TkaServer {
     }
   }
 
-  /** Gets the certificate, and keeps it current; undefined where the API is plain http. */
+  /** Gets the certificate and keeps it current. Returns undefined if the API uses plain http. */
   async #certificate(status: TailnetStatus | undefined): Promise<KeyPair | undefined> {
     const { config, env } = this.#options;
     const { log, signal, onWait } = this.#listening;
