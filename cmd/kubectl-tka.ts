@@ -1,7 +1,7 @@
 import { serveCached } from '../src/credential/fast.ts';
 
 const args = process.argv.slice(2);
-// The launcher says by which path it was started: links are resolved by the time this runs.
+// The launcher passes the path that started it, because links are already resolved here.
 const started = args[0] === '--started-as' ? (args.splice(0, 2)[1] ?? '') : (process.argv[1] ?? process.execPath);
 
 let served = false;
@@ -9,14 +9,14 @@ try {
   served = serveCached(args, process.env, process.ppid);
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
-  // EPIPE: nothing reads stdout any more, so nothing can be served or told.
+  // EPIPE: nothing reads stdout any more, so no credential and no error can be delivered.
   if (code !== 'EPIPE')
     process.stderr.write(`error: cannot write the credential: ${code ?? message}\nhint: kubectl tka doctor\n`);
   process.exit(1);
 }
 
 if (!served) {
-  // If the process ends before run() returns, it has failed.
+  // Counts as a failure if the process ends before run() returns.
   process.exitCode = 1;
   const ends = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
   for (const [signal, status] of Object.entries(ends)) process.on(signal, () => process.exit(status));

@@ -6,7 +6,7 @@ for (const [signal, number] of [
   ['SIGINT', 2],
 ] as const) {
   process.on(signal, () => {
-    // A second signal ends it at once.
+    // A second signal ends the process at once.
     if (stop.signal.aborted) process.exit(128 + number);
     stop.abort(new Error(signal));
   });
