@@ -1,6 +1,6 @@
-// The made-up objects of the API stand-in, as documents, as tables, and as discovery announces them.
+// Invented objects for the API stand-in: as documents, as tables and in discovery.
 
-/** A Kubernetes object, as far as the stand-in looks into it. */
+/** The fields of a Kubernetes object that the stand-in reads. */
 export interface KubeObject {
   readonly kind: string;
   readonly apiVersion: string;
@@ -17,7 +17,7 @@ export interface KubeObject {
   readonly status: any;
 }
 
-/** A resource that the stand-in serves. `columns` with priority 1 are those of `-o wide`. */
+/** A resource that the stand-in serves. Columns with priority 1 appear only with `-o wide`. */
 export interface Resource {
   readonly name: string;
   readonly singular: string;
@@ -79,7 +79,7 @@ export const resources: readonly Resource[] = [
   },
 ];
 
-/** A handful of objects that carry the cluster's name. */
+/** Makes a few objects whose names contain the cluster's name. */
 export function makeObjects(cluster: string): Map<string, KubeObject[]> {
   const created = (hours: number) => new Date(Date.now() - hours * 3_600_000).toISOString().replace(/\.\d+Z$/, 'Z');
   let serial = 0;
@@ -148,7 +148,7 @@ export function makeObjects(cluster: string): Map<string, KubeObject[]> {
   ]);
 }
 
-/** Returns objects as the table that kubectl asks for. */
+/** Formats objects as the Table that kubectl asks for. */
 export function tableOf(resource: Resource, found: readonly KubeObject[], version: string): object {
   return {
     kind: 'Table',
@@ -178,7 +178,7 @@ const reviewOf = (kind: string) => ({
   verbs: ['create'],
 });
 
-// The groups with their versions, the preferred one first; '' is the core group.
+// Groups with their versions, the preferred version first. '' is the core group.
 const groups: readonly { group: string; versions: readonly string[]; list: readonly object[] }[] = [
   {
     group: '',
@@ -201,8 +201,8 @@ const groups: readonly { group: string; versions: readonly string[]; list: reado
 ];
 
 /**
- * Returns the answer to a discovery path (/api, /apis and below, /openapi/v3); undefined for other paths. It has no
- * aggregated form: kubectl then asks group by group.
+ * Answers a discovery path (/api, /apis and below, /openapi/v3). Returns undefined for other paths. There is no
+ * aggregated discovery, so kubectl asks group by group.
  */
 export function discovery(path: string): object | undefined {
   if (path === '/openapi/v3') return { paths: {} };

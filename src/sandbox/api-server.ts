@@ -1,5 +1,5 @@
-// A STAND-IN for the Kubernetes API: TLS, bearer tokens, a little RBAC, and a handful of made-up objects, enough for
-// kubectl's get, delete, auth and version. It says so in `kubectl version` and in a header, and is no Kubernetes.
+// A STAND-IN for the Kubernetes API: TLS, bearer tokens, a little RBAC, and a few invented objects. It is enough for
+// kubectl's get, delete, auth and version. It is not Kubernetes, and says so in `kubectl version` and in a header.
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { discovery, type KubeObject, makeObjects, type Resource, resources, tableOf } from './api-objects.ts';
@@ -28,7 +28,7 @@ const version = {
   platform: 'sandbox/loopback',
 };
 
-/** Answered as a Status document, as a kube-apiserver answers its refusals. */
+/** A refusal. It is sent as a Status document, like those of a kube-apiserver. */
 class Failure extends Error {
   readonly code: number;
   readonly reason: string;
@@ -42,20 +42,19 @@ class Failure extends Error {
   }
 }
 
-/** What the stand-in is given. */
 export interface ApiOptions {
-  /** The cluster's name, carried by its objects. */
+  /** The cluster's name, which is also part of its objects' names. */
   readonly name: string;
   readonly certificates: Certificates;
-  /** Whose token this is; undefined is a 401. */
+  /** Returns the user of a token, or undefined for a 401. */
   readonly authenticate: (token: string) => TokenUser | undefined;
 }
 
-/** The stand-in's TLS server, and the handler that its requests are to be given to. */
+/** Makes the stand-in's TLS server, and the handler for its requests. */
 export function createApiServer(options: ApiOptions): { readonly server: Server; readonly handler: RequestListener } {
   const { key, cert } = options.certificates;
   const server = createServer({ key, cert, keepAliveTimeout: 60_000 });
-  // Who hangs up in the handshake (a client with another CA) is no error of the sandbox.
+  // Ignore failed handshakes, such as those of a client with another CA.
   server.on('tlsClientError', () => {});
   return { server, handler: apiHandler(options) };
 }
@@ -92,7 +91,7 @@ function apiHandler({ name, authenticate }: ApiOptions): RequestListener {
     if (review !== null && request.method === 'POST') {
       const [, group, groupVersion, name = '', subject] = review;
       const body = await readBody(request);
-      // The others have nothing to ask: they are about the caller.
+      // The other reviews have no spec to read: they are about the caller.
       const status = reviewStatus(name, user, subject === 'access' ? specOf(request, body) : {});
       if (status === undefined) throw notFound();
       const kind = `SelfSubject${{ access: 'Access', rules: 'Rules' }[subject ?? ''] ?? ''}Review`;
@@ -149,7 +148,7 @@ function targetOf(path: string): Target | undefined {
   const parts = path.split('/').slice(1).map(decodeURIComponent);
   if (parts[0] !== 'api' || parts[1] !== 'v1' || parts.length < 3) return undefined;
   const rest = parts.slice(2);
-  // `namespaces/X` alone is the namespace itself.
+  // `namespaces/X` alone is the namespace object.
   const namespace = rest[0] === 'namespaces' && rest.length > 2 ? rest[1] : undefined;
   const [resource, name, ...more] = namespace === undefined ? rest : rest.slice(2);
   return resource === undefined || more.length > 0 ? undefined : { namespace, resource, name };
@@ -211,7 +210,7 @@ function reviewStatus(kind: string, user: TokenUser, spec: ReviewSpec): object |
   return undefined;
 }
 
-/** `metadata.name=x` and `key=value` selectors; anything cleverer selects nothing it should not. */
+/** Evaluates `metadata.name=x` and `key=value` selectors. Other selectors never select too much. */
 function selected(object: KubeObject, query: URLSearchParams): boolean {
   const terms = (text: string | null) => (text ?? '').split(',').filter((term) => term !== '');
   const { labels = {}, name, namespace } = object.metadata;
@@ -233,7 +232,7 @@ function present(resource: Resource, found: readonly KubeObject[], accept: strin
   return { kind: `${resource.kind}List`, apiVersion: 'v1', metadata: { resourceVersion: '1' }, items: found };
 }
 
-/** Nothing ever changes but by delete: a watch stays open without an event. */
+/** Keeps a watch open without events: objects never change, and deletions are not reported. */
 function openWatch(response: ServerResponse): void {
   response.writeHead(200, { 'Content-Type': 'application/json' });
   response.flushHeaders();

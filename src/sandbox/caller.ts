@@ -1,4 +1,5 @@
-// Plays kubectl where there is none: a few of its commands by @kubernetes/client-node, which runs exec plugins itself.
+// Stands in for kubectl where it is not installed: runs a few of its commands with @kubernetes/client-node, which runs
+// exec plugins itself.
 import {
   AuthenticationV1Api,
   CoreV1Api,
@@ -63,7 +64,7 @@ async function call(args: readonly string[]): Promise<void> {
 try {
   await call(process.argv.slice(2));
 } catch (error) {
-  // What the exec plugin had to say on stderr is the message of client-node's error.
+  // The message of client-node's error is the stderr output of the exec plugin.
   const { code, message } = error as { code?: unknown; message?: string };
   process.stderr.write(`${typeof code === 'number' ? `error: the API server answered ${code}` : message?.trimEnd()}\n`);
   process.exitCode = 1;

@@ -1,21 +1,21 @@
 import { isIP } from 'node:net';
 import { generate } from 'selfsigned';
 
-/** A throw-away certificate authority and the one certificate that it signed. */
+/** A temporary certificate authority and one certificate signed by it. */
 export interface Certificates {
   readonly ca: string;
   readonly key: string;
   readonly cert: string;
 }
 
-/** What a certificate says besides; default: from a day ago until in 30 days. */
+/** Validity of a certificate. Default: from one day ago until 30 days from now. */
 export interface SandboxCertificateOptions {
-  /** A day back by default, so that a clock that is set back in a test does not make it "not yet valid". */
+  /** One day ago by default, so that the certificate is valid even if a test sets the clock back. */
   readonly notBefore?: Date;
   readonly notAfter?: Date;
 }
 
-/** Makes a CA and a server certificate for the loopback names and `host`, a name or an address. */
+/** Makes a CA and a server certificate for the loopback names and for `host`, a name or an address. */
 export async function makeCertificates(host: string, options: SandboxCertificateOptions = {}): Promise<Certificates> {
   const base = {
     keyType: 'ec',

@@ -15,55 +15,55 @@ import { type IssueOptions, SandboxSignIns, type SignInView } from './sign-ins.t
 
 const requestLog = 1000;
 
-/** The fixed user of a cluster of the sandbox. */
+/** The user of a sandbox cluster; it is the same for every caller. */
 export interface SandboxUser {
   username: string;
   role: string;
-  /** Under 10 minutes is refused, as by the real server. */
+  /** Less than 10 minutes is refused, as on the real server. */
   periodMs: number;
 }
 
-/** One TKA server, as `startMesh` is asked for it: of a cluster of its own unless `replicaOf` says otherwise. */
+/** Options of one TKA server. It has its own cluster unless `replicaOf` is set. */
 export interface ClusterOptions {
   readonly name: string;
-  /** The name of an earlier one, with whose cluster, API server and sign-ins this server works as well. */
+  /** Name of an earlier server. This server shares its cluster, API server and sign-ins. */
   readonly replicaOf?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly role?: string;
   readonly periodMs?: number;
   readonly ports?: { readonly tka?: number; readonly api?: number };
-  /** Loopback address of its TKA server; default: the mesh's. */
+  /** Loopback address of the TKA server. Default: the address of the mesh. */
   readonly host?: string;
-  /** From the 202 of a new sign-in to the first 200 of /kubeconfig. */
+  /** Time from the 202 for a new sign-in to the first 200 of /kubeconfig, in milliseconds. */
   readonly readyAfterMs?: number;
 }
 
-/** What a member says of itself, or others of it, in every memberlist of the mesh. */
+/** What the memberlists of the mesh say about a member. */
 export interface Gossip {
-  /** Its host name, which the Go server's IDs are made of (with the address's port); default: the cluster's name. */
+  /** The host name; the Go server's IDs are made of it and of the address's port. Default: the cluster's name. */
   hostName?: string;
-  /** Default: its host and port 7946; a node that listens through tsnet claims `:7946`. */
+  /** Default: its host and port 7946. A node that listens through tsnet claims `:7946`. */
   address?: string;
   apiEndpoint?: string;
-  /** null: it states no name of its cluster. */
+  /** null: the member does not state the name of its cluster. */
   cluster?: string | null;
   labels?: Readonly<Record<string, string>>;
-  /** Default: healthy while it runs. */
+  /** Default: healthy while the server runs. */
   state?: MemberState;
   lastSeenSeconds?: number;
-  /** false: the others have forgotten it. */
+  /** false: the other members have forgotten it. */
   listed?: boolean;
 }
 
-/** Requests seen, `api` being those to the stand-in Kubernetes API. */
+/** Numbers of requests by route. `api` counts requests to the stand-in for the Kubernetes API. */
 export type Counts = Record<RouteName | 'tokenChecks' | 'tokensRefused', number>;
 
-/** One request seen. */
+/** A recorded request. */
 export interface SeenRequest {
   readonly route: RouteName;
   readonly method: string;
   readonly path: string;
-  /** Without Authorization. */
+  /** Without the Authorization header. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly at: number;
 }
@@ -82,20 +82,20 @@ const noCounts: Counts = {
 };
 
 /**
- * A TKA server on loopback with its stand-in Kubernetes API. Made by `startMesh`. A replica has the API, the sign-ins and
- * the faults of both from the server that it is a replica of.
+ * A TKA server on loopback with its stand-in for the Kubernetes API. Made by `startMesh`. A replica shares the API and
+ * the sign-ins of its original, including the faults of both.
  */
 export class SandboxCluster {
   readonly name: string;
-  /** What it says that its cluster is called. */
+  /** The name of its cluster. */
   readonly cluster: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly faults: Faults = { routes: {} };
-  /** What the memberlists say of it. */
+  /** What the memberlists say about it. */
   readonly gossip: Gossip = {};
-  /** The last requests, oldest first. */
+  /** The last 1000 requests, oldest first. */
   readonly requests: SeenRequest[] = [];
-  /** Change it for another role or user; null is a caller without a grant. */
+  /** Can be set to another role or user. null is a caller without a grant. */
   user: SandboxUser | null;
   readyAfterMs: number;
   readonly #counter = new Counter(noCounts);
@@ -162,7 +162,7 @@ export class SandboxCluster {
         ...(!isGo(this.faults) && { cluster: this.cluster, sign_in_store: `${this.#uid}/tka-dev` }),
       }),
     });
-    // Without the write timeout: a server that was told to be silent is silent until the test ends.
+    // No write timeout: a server with the `silent` fault must stay silent until the test ends.
     this.#tka = createTkaServer((request, response) => this.#serve(routeOf(request), request, response, handler), {
       writeTimeoutMs: 0,
     });
@@ -186,17 +186,17 @@ export class SandboxCluster {
     return this.#counter.counts;
   }
 
-  /** When the TKA server was last stopped; undefined while it runs. */
+  /** Returns when the TKA server was last stopped, or undefined while it runs. */
   get stoppedAt(): number | undefined {
     return this.#stoppedAt;
   }
 
-  /** The TKA server's canonical URL. */
+  /** Returns the TKA server's canonical URL. */
   get server(): string {
     return `http://${urlHost(this.#tkaHost)}:${this.#ports.tka}`;
   }
 
-  /** The address that its TKA server listens on. */
+  /** Returns the address that the TKA server listens on. */
   get host(): string {
     return this.#tkaHost;
   }
@@ -205,32 +205,32 @@ export class SandboxCluster {
     return this.#first?.apiServer ?? `https://${urlHost(this.#host)}:${this.#ports.api}`;
   }
 
-  /** The API's CA, base64 of PEM. */
+  /** Returns the API's CA as base64 of PEM. */
   get caData(): string {
     return Buffer.from(this.#certificates.ca).toString('base64');
   }
 
-  /** Starts the TKA server, on the port it had before unless one is given. */
+  /** Starts the TKA server, by default on its previous port. */
   async start(port = this.#ports.tka): Promise<void> {
     if (this.#stoppedAt === undefined) return;
     this.#ports.tka = await listen(this.#tka, this.#tkaHost, port);
     this.#stoppedAt = undefined;
   }
 
-  /** Stops the TKA server and drops its connections; the API stays. */
+  /** Stops the TKA server and closes its connections. The API keeps running. */
   async stop(): Promise<void> {
     if (this.#stoppedAt !== undefined) return;
     this.#stoppedAt = Date.now();
     await close(this.#tka);
   }
 
-  /** Starts the API stand-in, on the port it had before. */
+  /** Starts the API stand-in on its previous port. */
   async startApi(): Promise<void> {
     if (this.#first !== undefined) return await this.#first.startApi();
     if (!this.#api.listening) this.#ports.api = await listen(this.#api, this.#host, this.#ports.api);
   }
 
-  /** Stops the API stand-in and drops its connections. */
+  /** Stops the API stand-in and closes its connections. */
   async stopApi(): Promise<void> {
     if (this.#first !== undefined) return await this.#first.stopApi();
     await close(this.#api);
@@ -242,33 +242,33 @@ export class SandboxCluster {
     this.faults.routes = {};
   }
 
-  /** Sets all counts to 0 and empties the log. */
+  /** Resets all counts and empties the list of requests. */
   resetCounts(): void {
     this.#counter.reset();
     this.requests.length = 0;
   }
 
-  /** Resolves as soon as a route was asked for `count` times (by `counts`), before it is answered. */
+  /** Resolves as soon as a route has been requested `count` times (see `counts`), before the request is answered. */
   seen(route: keyof Counts, count = 1): Promise<void> {
     return this.#counter.seen(route, count);
   }
 
-  /** The user's current sign-in. */
+  /** Returns the user's current sign-in. */
   signIn(user = this.#username()): SignInView | undefined {
     return this.#provisioner.view(user);
   }
 
-  /** Ends the sign-in's time now. */
+  /** Lets the sign-in expire now. */
   expireSignIn(user = this.#username()): void {
     this.#provisioner.expire(user);
   }
 
-  /** Deletes the ServiceAccount behind everyone's back: 401 until the next POST /login makes a new one. */
+  /** Deletes the ServiceAccount but not the sign-in: 401 until the next POST /login makes a new one. */
   deleteServiceAccount(user = this.#username()): void {
     this.#provisioner.deleteServiceAccount(user);
   }
 
-  /** A signed token that the API stand-in accepts. */
+  /** Returns a signed token that the API stand-in accepts. */
   issueToken(options: IssueOptions = {}): string {
     return this.#provisioner.issueToken(options.user ?? this.#username(), options);
   }
@@ -288,19 +288,19 @@ export class SandboxCluster {
     this.requests.push({ route, method: request.method ?? '', path: request.url ?? '', headers, at: Date.now() });
     if (this.requests.length > requestLog) this.requests.shift();
     this.#counter.count(route);
-    // A caller who hangs up in the middle of a body is no error of the sandbox.
+    // Ignore callers that close the connection in the middle of a body.
     request.on('error', () => {});
     response.on('error', () => {});
     const { accept } = request.headers;
     const shape = shapeFault(this.faults, route, { accept, gossip: () => this.#gossip(this) });
     const fault = takeFault(this.faults, route) ?? {};
-    // The Go server's answers are made of our JSON, not of our page.
+    // The Go server's answers are made from our JSON, not from our page.
     if (route === 'memberlist' && shape.change !== undefined) request.headers.accept = 'application/json';
     serveWith(shape, fault, request, response, handler).catch(() => response.destroy());
   }
 }
 
-/** Returns a host as it stands in a URL. */
+/** Returns a host in the form that URLs use: `[::1]`. */
 export const urlHost = (host: string): string => (host.includes(':') ? `[${host}]` : host);
 
 const routeNames = new Map<string, RouteName>([

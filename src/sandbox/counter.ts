@@ -1,4 +1,4 @@
-/** Counts what a stand-in was asked for, and tells those who wait for it. */
+/** Counts the requests to a stand-in, and wakes the tests that wait for them. */
 export class Counter<Key extends string> {
   readonly counts: Record<Key, number>;
   readonly #none: Readonly<Record<Key, number>>;
@@ -14,7 +14,7 @@ export class Counter<Key extends string> {
     this.#waiting = this.#waiting.filter((waiter) => this.counts[waiter.key] < waiter.count || waiter.done());
   }
 
-  /** Resolves once it was counted so many times since the start or the last reset. */
+  /** Resolves when `key` has been counted `count` times since the start or the last reset. */
   async seen(key: Key, count = 1): Promise<void> {
     if (this.counts[key] < count) await new Promise<void>((done) => this.#waiting.push({ key, count, done }));
   }

@@ -1,5 +1,5 @@
-// `npm run demo`: a first day with the plugin, as a transcript. The mesh runs in this process; every command is a program
-// of its own in a private HOME. Fails when a command does not do what the transcript is to show.
+// `npm run demo`: a first day with the plugin, as a transcript. The mesh runs in this process. Each command is a
+// separate program in a private HOME. Fails if a command does not do what the transcript must show.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
@@ -9,11 +9,11 @@ import { makeHome, type SandboxHome } from './home.ts';
 import { demoClusters, otherClusters, startMesh } from './mesh.ts';
 
 interface Step {
-  /** What the reader should know of it. */
+  /** What the reader learns from this step. */
   readonly say: string;
-  /** LAB stands for the server of the second mesh. */
+  /** LAB is replaced with the server of the second mesh. */
   readonly command: string;
-  /** The server that is stopped before it. */
+  /** A server that is stopped before this step. */
   readonly stops?: string;
   readonly code?: number;
   readonly expect: readonly RegExp[];
@@ -97,7 +97,7 @@ const steps: readonly Step[] = [
 const stepLimitMs = 20_000;
 const out = (line = ''): boolean => process.stdout.write(`${line}\n`);
 
-/** The program and arguments of a command of the transcript, with kubectl or without it. */
+/** Returns the shown text, the program and the arguments of a command, with or without kubectl. */
 function programOf(
   command: string,
   home: SandboxHome,
@@ -116,7 +116,7 @@ async function hasKubectl(path: string): Promise<boolean> {
   return (await Promise.allSettled(found)).some(({ status }) => status === 'fulfilled');
 }
 
-/** Runs one command, its output passed on as it comes; resolves to its exit status and both streams. */
+/** Runs one command and passes its output on. Resolves with the exit status and the output of both streams. */
 function run(file: string, args: string[], env: Readonly<Record<string, string>>, signal: AbortSignal) {
   return new Promise<{ code: number | null; output: string }>((resolve, reject) => {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(stepLimitMs)]);
@@ -132,12 +132,12 @@ function run(file: string, args: string[], env: Readonly<Record<string, string>>
     child.on('error', (error) => {
       failed = signal.aborted ? signal.reason : limit.aborted ? limit.reason : error;
     });
-    // Not before all is over: whoever still writes into the private HOME would bring it back.
+    // Wait until all streams are closed: a process that still writes into the private HOME would create it again.
     child.on('close', (code) => (failed === undefined ? resolve({ code, output }) : reject(failed)));
   });
 }
 
-/** What is wrong with the outcome of a step, or undefined. */
+/** Returns what is wrong with the result of a step, or undefined. */
 function fault({ code: wanted = 0, expect, never }: Step, code: number | null, output: string): string | undefined {
   if (code !== wanted) return `exit status ${code}, expected ${wanted}`;
   const missing = expect.find((pattern) => !pattern.test(output));

@@ -1,66 +1,68 @@
-// How a cluster of the sandbox can be told to misbehave. Everything is off until a test sets it.
+// Faults of a sandbox cluster. All are off until a test sets them.
 import type { ClusterInfo, KubeconfigAnswer, LoginAnswer } from '../tka/types.ts';
 import { type GossipMember, goPage, goRows } from './go-memberlist.ts';
 
 export type RouteName = 'login' | 'loginGet' | 'kubeconfig' | 'logout' | 'clusterInfo' | 'memberlist' | 'other' | 'api';
 
-/** What happens to the requests of one route. All fields may be combined. */
+/** A fault of one route. All fields can be combined. */
 export interface RouteFault {
-  /** How many requests it meets, then it is over; counted down. Default: every request. */
+  /** The number of affected requests, counted down. Default: all requests. */
   times?: number;
-  /** Waits before the request is looked at. */
+  /** Delay before the request is processed, in milliseconds. */
   latencyMs?: number;
-  /** The same, until a promise settles. */
+  /** Delay until a promise settles. */
   hold?: Promise<unknown>;
-  /** Reads the request and never answers. */
+  /** Reads the request but never answers. */
   silent?: boolean;
-  /** A TCP reset: before the server does anything, after it did its work, or in the middle of the body. */
+  /** A TCP reset: before the server processes the request, after it has, or in the middle of the body. */
   reset?: 'before' | 'after' | 'middle';
-  /** A fixed answer; the server does nothing. An object is sent as JSON. */
+  /** A fixed answer instead of the server's. An object is sent as JSON. */
   answer?: {
     status: number;
     body?: string | Buffer | object;
     contentType?: string;
     headers?: Readonly<Record<string, string>>;
   };
-  /** Changes a normal JSON answer (2xx); a string is sent as it is. */
+  /** Changes a normal JSON answer (2xx). A string is sent unchanged. */
   // biome-ignore lint/suspicious/noExplicitAny: a test may make anything of it
   change?: (answer: any) => unknown;
-  /** Content type of what `change` made. */
+  /** Content type of the changed answer. */
   changedType?: string;
-  /** Headers laid over the answer's; null takes one away (`Date`, `Content-Type`). */
+  /** Additional headers of the answer. null removes a header (`Date`, `Content-Type`). */
   headers?: Readonly<Record<string, string | null>>;
-  /** 200 and no JSON, but still the JSON content type. */
+  /** 200 with the JSON content type, but an invalid body. */
   notJson?: boolean;
-  /** 200 and a JSON object of so many MiB, streamed. */
+  /** 200 with a streamed JSON object of this size. */
   oversizeMiB?: number;
-  /** Ends the connection cleanly after half the body, or so many bytes. */
+  /** Closes the connection cleanly after half of the body, or after this number of bytes. */
   truncate?: true | number;
-  /** One byte of the body every so many milliseconds. */
+  /** Sends one byte of the body at a time, with this interval. */
   trickleMs?: number;
 }
 
-/** All faults of one cluster: change them at any time. */
+/** The faults of one cluster. They can be changed at any time. */
 export interface Faults {
-  /** Per route; of a list, the first that has requests left. `all` goes for every TKA route that has no entry of its own. */
+  /**
+   * Faults by route. Of a list, the first with requests left applies. `all` applies to all TKA routes without an entry.
+   */
   routes: { [route in RouteName | 'all']?: RouteFault | RouteFault[] };
-  /** GET /kubeconfig answers 202: so long after the POST, for so many requests (counted down), or for ever. */
+  /** GET /kubeconfig answers 202: for `ms` after the POST, for `requests` requests (counted down), or always. */
   pending?: { ms?: number; requests?: number; forever?: boolean; retryAfter?: string | number } | undefined;
-  /** The token in the kubeconfig answer. */
+  /** A fault of the token in the kubeconfig answer. */
   token?: TokenFault | undefined;
-  /** `until` of the login answers: moved by so many milliseconds, or this text. */
+  /** Changes `until` in the login answers: a shift in milliseconds, or this text. */
   until?: number | string | undefined;
-  /** The Date header of every answer, moved. */
+  /** Shifts the Date header of every answer. */
   dateSkewMs?: number | undefined;
-  /** After a POST that extends, so many GET /kubeconfig are answered from the old sign-in, with its end; counted down. */
+  /** Number of GET /kubeconfig, after a POST that extends, that use the old sign-in's end. Counted down. */
   extensionRace?: number | undefined;
-  /** A sign-in made within so many milliseconds of a logout is deleted again at the end of them. */
+  /** A sign-in made within this time after a logout is deleted at the end of this time. */
   logoutRaceMs?: number | undefined;
-  /** A changed role is answered but the binding keeps the old one. */
+  /** The answer states a changed role, but the binding keeps the old one. */
   roleNotApplied?: boolean | undefined;
   /**
-   * `go-json`: as the Go server, JSON for `Accept: application/json` and its page for any other. `go-json-only`: a server
-   * that has no page. What its members say of themselves is in `cluster.gossip`.
+   * `go-json`: like the Go server, JSON for `Accept: application/json` and its page for anything else. `go-json-only`:
+   * like a server without a page. `cluster.gossip` sets what its members state.
    */
   memberlist?:
     | 'ours'
@@ -74,28 +76,31 @@ export interface Faults {
   kubeconfig?: ((normal: KubeconfigAnswer) => unknown) | undefined;
 }
 
-/** What is wrong with the tokens that are minted. The first of `empty`, `raw` and the rest counts. */
+/** A fault of minted tokens. `empty` takes precedence over `raw`, and `raw` over the others. */
 export interface TokenFault {
-  /** No token at all: the user's entry is `{}`. */
+  /** No token: the user's entry is `{}`. */
   empty?: boolean;
   /** This text instead of a JWT. */
   raw?: string;
-  /** `exp` so many milliseconds from now. */
+  /** Time from now to `exp`, in milliseconds. */
   expOffsetMs?: number;
-  /** Claims laid over the usual ones; undefined leaves one out (`{ exp: undefined }`). */
+  /** Claims that replace the usual ones. undefined removes a claim (`{ exp: undefined }`). */
   claims?: Readonly<Record<string, unknown>>;
 }
 
-/** True where its lists are the Go server's, which states no name of its cluster and no store of sign-ins. */
+/**
+ * Returns whether the cluster answers with the Go server's lists. That server states no cluster name and no sign-in
+ * store.
+ */
 export const isGo = ({ memberlist }: Faults): boolean => memberlist === 'go-json' || memberlist === 'go-json-only';
 
-/** What an answer's shape may depend on. */
+/** The parts of a request that an answer may depend on. */
 export interface Asked {
   readonly accept: string | undefined;
   readonly gossip: () => readonly GossipMember[];
 }
 
-/** The fault that meets the next request of a route, counted down. */
+/** Returns the fault for the next request of a route, and counts it down. */
 export function takeFault(faults: Faults, route: RouteName): RouteFault | undefined {
   const set = faults.routes[route] ?? (route === 'api' ? undefined : faults.routes.all);
   const fault = (Array.isArray(set) ? set : [set]).find((f) => f !== undefined && (f.times ?? 1) > 0);
@@ -103,7 +108,7 @@ export function takeFault(faults: Faults, route: RouteName): RouteFault | undefi
   return fault;
 }
 
-/** The faults that are told per cluster, as what they do to one route. */
+/** Converts the cluster's faults to a fault of one route. */
 export function shapeFault(faults: Faults, route: RouteName, asked: Asked): RouteFault {
   const headers: Record<string, string> = {};
   if (faults.dateSkewMs !== undefined) headers.Date = new Date(Date.now() + faults.dateSkewMs).toUTCString();
@@ -139,7 +144,7 @@ function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName, a
   return { answer: { status: 200, body: raw, contentType } };
 }
 
-/** A moment as the Go server writes it: whole seconds, UTC. */
+/** Formats a time like the Go server: whole seconds, UTC. */
 export function rfc3339(ms: number): string {
   const date = new Date(ms);
   return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString().replace(/\.\d+Z$/, 'Z');

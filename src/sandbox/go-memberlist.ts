@@ -1,11 +1,11 @@
-// The Go server's memberlist in both its forms: the JSON that says little, and the page for people that says more.
+// The Go server's memberlist in its two forms: short JSON, and an HTML page with more fields.
 import type { MemberState } from '../tka/types.ts';
 
-/** A member as the Go server's gossip knows it. */
+/** A member in the Go server's gossip. */
 export interface GossipMember {
-  /** Its `tailscale.hostname`: with the port of its address, what its ID is a hash of. */
+  /** Its `tailscale.hostname`. Its ID is a hash of this and the port of its address. */
   readonly hostName: string;
-  /** `IP:port` as it claims it; `:7946` from one that listens through tsnet. */
+  /** `IP:port` as the member claims it. A member that listens through tsnet claims `:7946`. */
   readonly address: string;
   readonly apiEndpoint: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -14,7 +14,7 @@ export interface GossipMember {
   readonly isLocal: boolean;
 }
 
-/** The Go server's JSON: three fields, apiPort filled with the port of the Kubernetes URL. */
+/** Returns the Go server's JSON: three fields, with the port of the Kubernetes URL as apiPort. */
 export function goRows(members: readonly GossipMember[]): unknown[] {
   return byId(members).map(({ apiEndpoint, labels }) => ({
     apiEndpoint,
@@ -23,7 +23,7 @@ export function goRows(members: readonly GossipMember[]): unknown[] {
   }));
 }
 
-/** The Go server's page, to the byte. */
+/** Returns the Go server's page, identical in every byte. */
 export function goPage(members: readonly GossipMember[]): string {
   return `${head}${byId(members).map(rowOf).join('')}
 		</tbody>
@@ -33,14 +33,14 @@ export function goPage(members: readonly GossipMember[]): string {
 `;
 }
 
-// Neither form is sorted by anything that means something.
+// Both forms are sorted by ID, which is a hash.
 function byId(members: readonly GossipMember[]): GossipMember[] {
   const ids = new Map(members.map((member) => [member, goId(member)]));
   const id = (member: GossipMember) => ids.get(member) ?? '';
   return members.toSorted((a, b) => (id(a) < id(b) ? -1 : 1));
 }
 
-// Written apart from the client's, so that neither takes over the other's mistakes.
+// This does not share code with the client, so that a mistake in one does not hide in the other.
 function goId({ hostName, address }: GossipMember): string {
   const port = /:(\d+)$/.exec(address)?.[1] ?? '7946';
   let hash = 0x6c62272e07bb014262b821756295c58dn;
@@ -84,7 +84,7 @@ function rowOf(member: GossipMember): string {
 			`;
 }
 
-// As Go's html/template.
+// Like Go's html/template.
 const escapes: Readonly<Record<string, string>> = {
   '\0': '\ufffd',
   '"': '&#34;',

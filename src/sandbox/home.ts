@@ -3,29 +3,29 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** A private HOME, and the environment of programs that live in it. */
+/** A private HOME, and the environment of programs that use it. */
 export interface SandboxHome {
   readonly dir: string;
-  /** The folder of the built `kubectl-tka`, first on the environment's PATH. */
+  /** The folder of the built `kubectl-tka`. It is the first on the environment's PATH. */
   readonly bin: string;
   readonly env: Readonly<Record<string, string>>;
-  /** Variables of the outside that would reach past the private HOME. */
+  /** Names of variables that must be unset, because they point outside of the private HOME. */
   readonly unset: readonly string[];
   remove(): Promise<void>;
 }
 
-// What a program needs of the outside; all else (XDG_*, TKA_*, KUBECONFIG, proxies) is left behind.
+// The only outside variables that programs need. All others (XDG_*, TKA_*, KUBECONFIG, proxies) are left out.
 const kept = ['TERM', 'LANG', 'LC_ALL', 'NO_COLOR', 'SYSTEMROOT', 'COMSPEC', 'PATHEXT'];
 const leaky = /^(?:XDG_.*|TKA_.*|KUBE.*|TS_SOCKET|(?:https?|all)_proxy)$/i;
 
-/** Makes a temporary HOME whose environment names `server` as the TKA server. */
+/** Makes a temporary HOME. Its environment names `server` as the TKA server. */
 export async function makeHome(server: string): Promise<SandboxHome> {
   const dir = await mkdtemp(join(tmpdir(), 'tka-sandbox-'));
   const bin = fileURLToPath(new URL('../../dist', import.meta.url));
   await mkdir(join(dir, 'tmp'));
   await mkdir(join(dir, '.kube'));
   const outside = Object.entries(process.env).filter((entry): entry is [string, string] => kept.includes(entry[0]));
-  // npm puts node_modules/.bin of this and every parent folder on PATH; a user's shell has none of that.
+  // npm puts node_modules/.bin of this folder and its parents on PATH. A user's shell does not have these.
   const path = (process.env.PATH ?? '').split(delimiter).filter((part) => !/node_modules[\\/]\.bin$/.test(part));
   const env = {
     ...Object.fromEntries(outside),

@@ -1,4 +1,4 @@
-// `npm run sandbox`: two meshes to play with by hand, in a folder of its own, until Ctrl-C.
+// `npm run sandbox`: two meshes for manual tests, in a temporary folder, until Ctrl-C.
 import { once } from 'node:events';
 import { makeHome } from './home.ts';
 import { demoClusters, otherClusters, startMesh } from './mesh.ts';
@@ -6,7 +6,7 @@ import { demoClusters, otherClusters, startMesh } from './mesh.ts';
 const out = (line = ''): boolean => process.stdout.write(`${line}\n`);
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
-// Listened for from the start: a Ctrl-C while the mesh comes up must not leave the folder behind.
+// Listen from the start: a Ctrl-C while the mesh starts must not leave the folder behind.
 const stop = Promise.race(['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => once(process, signal)));
 const meshes = await Promise.all([demoClusters, otherClusters].map((clusters) => startMesh({ clusters })));
 const first = meshes[0]?.clusters[0];

@@ -1,5 +1,6 @@
 // A whole mesh of TKA servers in one process, on loopback only, each with a stand-in for the Kubernetes API. For tests,
-// the demo and playing by hand: users are fixed, nothing is stored, every key is made at start and forgotten at the end.
+// the demo and manual use. Users are fixed and nothing is stored. All keys are made at the start and discarded at the
+// end.
 import { isIP } from 'node:net';
 import type { MemberRow } from '../tka/types.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
@@ -18,14 +19,14 @@ export {
 export type { Faults, RouteFault, RouteName, TokenFault } from './faults.ts';
 export type { IssueOptions, SignInView } from './sign-ins.ts';
 
-/** What `startMesh` makes; everything has a default. */
+/** Options of `startMesh`. Everything has a default. */
 export interface SandboxMeshOptions {
   readonly clusters?: readonly ClusterOptions[];
-  /** The one user that every caller is. */
+  /** The user of every caller. */
   readonly user?: string;
-  /** A loopback address; macOS has 127.0.0.1 and ::1 only. */
+  /** A loopback address. macOS has only 127.0.0.1 and ::1. */
   readonly host?: string;
-  /** One port for all TKA servers, as on a tailnet: each needs a `host` of its own then. */
+  /** Use the same port for all TKA servers, as on a tailnet. Each server then needs its own `host`. */
   readonly samePort?: boolean;
 }
 
@@ -33,7 +34,7 @@ export interface SandboxMeshOptions {
 export interface SandboxMesh extends AsyncDisposable {
   /** All servers. */
   readonly clusters: readonly SandboxCluster[];
-  /** The server of that name. Throws when there is none of that name. */
+  /** Returns the server with this name. Throws if there is none. */
   cluster(name: string): SandboxCluster;
   close(): Promise<void>;
 }
@@ -44,16 +45,16 @@ const defaultClusters: readonly ClusterOptions[] = [
   { name: 'staging', labels: { environment: 'staging', region: 'us-west-2' } },
 ];
 
-/** What the demo shows: the default clusters, of which the first has two servers. */
+/** The clusters of the demo: the default clusters, with two servers for the first one. */
 export const demoClusters: readonly ClusterOptions[] = [
   ...defaultClusters,
   { name: 'prod-us-1', replicaOf: 'prod-us' },
 ];
 
-/** A second mesh, of which the demo's first one knows nothing. */
+/** A second mesh. The demo's first mesh does not know it. */
 export const otherClusters: readonly ClusterOptions[] = [{ name: 'lab', labels: { environment: 'lab' } }];
 
-/** Starts a mesh; each server knows all the others. */
+/** Starts a mesh in which each server knows all others. */
 export async function startMesh(options: SandboxMeshOptions = {}): Promise<SandboxMesh> {
   const { user = 'alice', host = '127.0.0.1' } = options;
   const wanted = options.clusters ?? defaultClusters;
@@ -92,7 +93,7 @@ export async function startMesh(options: SandboxMeshOptions = {}): Promise<Sandb
   };
 }
 
-// Whoever reaches a server of the sandbox is its user, so nobody else may reach it.
+// Every caller of a sandbox server is its user, so only this machine may reach it.
 function checkLoopback(host: string): void {
   if (host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))) return;
   throw new TkaError(`the sandbox listens on loopback addresses only, not on ${host}`);
@@ -106,7 +107,7 @@ async function startOnOnePort([first, ...rest]: readonly SandboxCluster[]): Prom
     const started = await Promise.allSettled(rest.map((cluster) => cluster.start(port)));
     const failed = started.find((result) => result.status === 'rejected');
     if (failed === undefined) return;
-    // Somebody may have that port on one of the other addresses.
+    // Another process may use that port on one of the other addresses.
     if (systemCode(failed.reason) !== 'EADDRINUSE' || attempt === 9) throw failed.reason;
     await Promise.all([first, ...rest].map((cluster) => cluster.stop()));
   }
@@ -128,7 +129,7 @@ function memberRow(cluster: SandboxCluster): MemberRow {
   };
 }
 
-// The real one forgets a member ten seconds after it was last seen; here a test says when (`listed`).
+// The Go server forgets a member ten seconds after it last saw it. Here a test decides (`listed`).
 function gossipMember(cluster: SandboxCluster, asked: SandboxCluster): GossipMember {
   const { gossip, stoppedAt, host } = cluster;
   return {

@@ -5,7 +5,7 @@ import type { RouteFault } from './faults.ts';
 
 const json = 'application/json; charset=utf-8';
 
-/** Serves one request through a handler, as a fault (and the shape below it) would have it. */
+/** Handles one request with a handler, changed by `fault`. `shape` is the cluster's own change below it. */
 export async function serveWith(
   shape: RouteFault,
   fault: RouteFault,
@@ -22,7 +22,7 @@ export async function serveWith(
   const end = response.end.bind(response) as (body?: string | Buffer) => ServerResponse;
   response.end = ((body: string | Buffer = '') => {
     response.end = end as ServerResponse['end'];
-    // A fault must never take the tests' process down with it.
+    // A fault must never crash the test process.
     deliver(shape, fault, response, Buffer.from(body as string)).catch(() => response.destroy());
     return response;
   }) as ServerResponse['end'];
@@ -42,7 +42,7 @@ async function deliver(shape: RouteFault, fault: RouteFault, response: ServerRes
   let body = normal;
   if (isJson(response) && response.statusCode < 300 && fault.answer === undefined) {
     for (const { change, changedType } of [shape, fault]) {
-      // What is JSON no longer, the next one leaves alone.
+      // After a change to another content type, the next change does not apply.
       if (change === undefined || !isJson(response)) continue;
       const changed = change(JSON.parse(body.toString()));
       body = Buffer.from(typeof changed === 'string' ? changed : JSON.stringify(changed));
@@ -94,7 +94,7 @@ async function oversize(response: ServerResponse, { oversizeMiB = 0, headers = {
   response.end('"}');
 }
 
-/** Writes, and waits until it left for the network or the connection is gone. */
+/** Writes, and waits until the data has been sent or the connection is closed. */
 async function written(response: ServerResponse, data: Buffer): Promise<void> {
   if (data.length === 0 || response.destroyed) return;
   await new Promise<void>((resolve) => {
@@ -106,7 +106,7 @@ async function written(response: ServerResponse, data: Buffer): Promise<void> {
   });
 }
 
-/** Waits, but not for a caller who hung up. */
+/** Waits, but stops waiting when the caller disconnects. */
 async function wait(ms: number, response: ServerResponse): Promise<void> {
   const hungUp = new AbortController();
   const abort = () => hungUp.abort();
@@ -116,7 +116,7 @@ async function wait(ms: number, response: ServerResponse): Promise<void> {
 }
 
 function reset(socket: Socket): void {
-  // The API stand-in speaks TLS; only the TCP socket below it can be reset.
+  // The API stand-in uses TLS. Only the TCP socket below it can be reset.
   const below = (socket as Socket & { _parent?: Socket })._parent;
   if (below) below.resetAndDestroy();
   else if (!('encrypted' in socket)) socket.resetAndDestroy();

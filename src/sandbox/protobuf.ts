@@ -1,12 +1,13 @@
-// kubectl from 1.32 on sends its access reviews as protobuf and reads the answer as JSON; this reads just those requests.
+// kubectl 1.32 and later send access reviews as protobuf and read the answer as JSON. This file parses only these
+// requests.
 
-/** What an access review asks about. */
+/** What an access review asks for. */
 export interface ReviewSpec {
   readonly resourceAttributes?: { readonly verb?: string; readonly group?: string };
   readonly nonResourceAttributes?: { readonly verb?: string };
 }
 
-/** The spec of a SelfSubjectAccessReview in Kubernetes' protobuf envelope. Throws on what is not one. */
+/** Parses the spec of a SelfSubjectAccessReview in Kubernetes' protobuf envelope. Throws if it is anything else. */
 export function readAccessReview(body: Buffer): ReviewSpec {
   if (body.toString('latin1', 0, 4) !== 'k8s\0') throw new Error('not a Kubernetes protobuf message');
   const spec = fields(fields(fields(body.subarray(4)).get(2)).get(2));
@@ -19,7 +20,7 @@ export function readAccessReview(body: Buffer): ReviewSpec {
   };
 }
 
-/** The length-delimited fields of a message by number. */
+/** Returns the length-delimited fields of a message by number. */
 function fields(message: Buffer = Buffer.alloc(0)): Map<number, Buffer> {
   const found = new Map<number, Buffer>();
   let at = 0;

@@ -1,5 +1,5 @@
-// The stand-in for operator and cluster state: sign-ins, their ServiceAccounts, and the tokens minted for them.
-// Whatever happens "later" is a moment that is compared with the clock on the next look, so nothing here keeps a timer.
+// A stand-in for the operator and the cluster: sign-ins, their ServiceAccounts and tokens. There are no timers. Events
+// in the future are stored as a time, which is compared with the clock at the next access.
 import { randomUUID } from 'node:crypto';
 import { type Caller, Refusal, type SignedOut, type SignIns } from '../server/http/contract.ts';
 import type { KubeconfigAnswer, LoginAnswer } from '../tka/types.ts';
@@ -8,7 +8,7 @@ import { makeIssuer } from './tokens.ts';
 
 const minimumMs = 10 * 60_000;
 
-/** A ServiceAccount, with the role that its binding gives. */
+/** A ServiceAccount with the role of its binding. */
 interface Account {
   readonly uid: string;
   readonly username: string;
@@ -31,39 +31,38 @@ interface SignIn {
 /** A sign-in as a test sees it. */
 export interface SignInView {
   readonly username: string;
-  /** As announced. */
+  /** The role in the login answer. */
   readonly role: string;
-  /** The ServiceAccount's uid. */
+  /** UID of the ServiceAccount. */
   readonly uid: string;
   readonly until: Date;
 }
 
-/** The user that a token belongs to, for the API stand-in. */
+/** The user of a token, for the API stand-in. */
 export interface TokenUser {
   readonly username: string;
   readonly uid: string;
   readonly role: string;
 }
 
-/** What `issueToken` is asked for. */
+/** Options of `issueToken`. */
 export interface IssueOptions {
   readonly user?: string;
-  /** Default: that of the user's sign-in, else `viewer`. With a role, the token gets a ServiceAccount of its own. */
+  /** Default: the role of the user's sign-in, or `viewer`. With a role, the token gets its own ServiceAccount. */
   readonly role?: string;
-  /** Default: one hour. */
+  /** Lifetime. Default: one hour. */
   readonly ttlMs?: number;
   readonly claims?: Readonly<Record<string, unknown>>;
 }
 
-/** What a cluster tells its provisioner. */
 export interface SandboxSignInsOptions {
   readonly faults: Faults;
   readonly readyAfterMs: () => number;
-  /** Where the kubeconfig answer points to. */
+  /** The API server in the kubeconfig answer. */
   readonly target: () => { readonly server: string; readonly caData: string };
 }
 
-/** The sign-ins of one cluster, and what tests may do to them behind everyone's back. */
+/** The sign-ins of one cluster, with methods for tests to change them. */
 export class SandboxSignIns implements SignIns {
   readonly #options: SandboxSignInsOptions;
   readonly #issuer = makeIssuer();
@@ -92,7 +91,7 @@ export class SandboxSignIns implements SignIns {
       old.oldUntil = old.until;
       old.until = until;
       old.postedAt = now;
-      // The account's stays: only the Go server gets here with another one.
+      // The account keeps its role. Only the Go server gets here with a different role.
       old.role = role;
       this.#extensionRace = faults.extensionRace ?? 0;
       return answerOf(old);
@@ -154,14 +153,14 @@ export class SandboxSignIns implements SignIns {
     return { username, role, uid: account.uid, until: new Date(until) };
   }
 
-  /** The sign-in's time is over now. */
+  /** Lets the sign-in expire now. */
   expire(username: string): void {
     const found = this.#signIns.get(username);
     if (found) found.until = Math.min(found.until, Date.now());
     this.#live(username);
   }
 
-  /** The ServiceAccount goes, the sign-in stays. */
+  /** Deletes the ServiceAccount but not the sign-in. */
   deleteServiceAccount(username: string): void {
     const now = Date.now();
     for (const account of this.#accounts.values()) {
@@ -169,14 +168,14 @@ export class SandboxSignIns implements SignIns {
     }
   }
 
-  /** A token that the API accepts. */
+  /** Returns a token that the API accepts. */
   issueToken(username: string, { role, ttlMs = 3_600_000, claims = {} }: IssueOptions): string {
     const signedIn = role === undefined ? this.#live(username) : undefined;
     const account = signedIn?.account ?? this.#newAccount(username, role ?? 'viewer');
     return this.#issuer.issue(subjectOf(account), Math.floor((Date.now() + ttlMs) / 1000), claims);
   }
 
-  /** Returns the user of a token, as the API server would find it; undefined is a 401. */
+  /** Returns the user of a token, as the API server does, or undefined for a 401. */
   authenticate(token: string): TokenUser | undefined {
     const now = Date.now();
     const account = this.#accounts.get(this.#issuer.check(token, now) ?? '');
@@ -187,7 +186,7 @@ export class SandboxSignIns implements SignIns {
     return { username: `system:serviceaccount:tka-dev:${subjectOf(account).name}`, uid, role };
   }
 
-  /** The sign-in, unless its end has come: then it and what belongs to it are gone. */
+  /** Returns the sign-in if it has not ended. If it has, removes it and ends its account. */
   #live(username: string): SignIn | undefined {
     const found = this.#signIns.get(username);
     if (found === undefined) return undefined;
@@ -199,7 +198,7 @@ export class SandboxSignIns implements SignIns {
     return undefined;
   }
 
-  /** The sign-in, unless it is of another role than today's grant: then it ends. The Go server does not look. */
+  /** Returns the sign-in if it has the role of today's grant. Otherwise ends it; the Go server does not check this. */
   #ofToday({ username, role }: Caller): SignIn | undefined {
     const found = this.#live(username);
     if (found === undefined || found.role === role || this.#options.faults.roleNotApplied) return found;
@@ -233,7 +232,7 @@ export class SandboxSignIns implements SignIns {
       this.#extensionRace--;
       until = found.oldUntil;
     }
-    // The lifetime is cut to whole seconds, so exp is normally a second before the sign-in's end.
+    // The lifetime is cut to whole seconds, so exp is usually one second before the sign-in's end.
     const lifetime = Math.floor((fault.expOffsetMs ?? Math.max(until - now, minimumMs)) / 1000);
     return this.#issuer.issue(subjectOf(found.account), Math.floor(now / 1000) + lifetime, fault.claims);
   }

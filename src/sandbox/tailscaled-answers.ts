@@ -1,30 +1,30 @@
-// What a stand-in for tailscaled answers to whois and for certificates, in the real one's shapes.
+// The answers of the stand-in for tailscaled to whois and certificate requests, in the format of the real tailscaled.
 
-/** Who is at the other end of a connection. */
+/** The device and user at the other end of a connection. */
 export interface StandInCaller {
   /** `alice@example.com`. */
   readonly login: string;
-  /** The device's StableNodeID; default: always the same. */
+  /** The device's StableNodeID. Default: the same for all callers. */
   readonly device?: string;
-  /** Its device's DNS name. Default: `laptop.example.ts.net`. */
+  /** The device's DNS name. Default: `laptop.example.ts.net`. */
   readonly dnsName?: string;
   readonly tags?: readonly string[];
-  /** Rules by capability. */
+  /** Grants by capability. */
   readonly capabilities?: Readonly<Record<string, readonly unknown[]>>;
-  /** Fields laid over the usual ones of the document. */
+  /** Fields that replace the usual ones of the document. */
   readonly fields?: Readonly<Record<string, unknown>>;
 }
 
-/** PEM, both. */
+/** Both are PEM. */
 export interface StandInKeyPair {
   readonly key: string;
   readonly cert: string;
 }
 
-/** An answer: its status, its text, and the type of that where it is no plain text. */
+/** An answer: status, text, and the content type if it is not plain text. */
 export type StandInAnswer = readonly [status: number, text: string, type?: string];
 
-/** `/localapi/v0/whois` (ipn/localapi, serveWhoIs). */
+/** Answers `/localapi/v0/whois` (ipn/localapi, serveWhoIs). */
 export function whoisAnswer(
   query: URLSearchParams,
   whois: (address: string, port: number) => StandInCaller | undefined,
@@ -71,7 +71,7 @@ export function whoisAnswer(
   return [200, JSON.stringify(document, undefined, '\t'), 'application/json'];
 }
 
-/** `/localapi/v0/cert/NAME` (ipn/localapi, serveCert and serveKeyPair). */
+/** Answers `/localapi/v0/cert/NAME` (ipn/localapi, serveCert and serveKeyPair). */
 export function certAnswer(
   name: string,
   query: URLSearchParams,

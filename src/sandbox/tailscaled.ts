@@ -1,5 +1,5 @@
-// A stand-in for tailscaled: its LocalAPI's status, whois and certificates, on a real Unix socket or, as the macOS app's,
-// on a port with a password.
+// A stand-in for tailscaled: status, whois and certificates of its LocalAPI. It listens on a real Unix socket, or on a
+// port with a password like the macOS app.
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
@@ -27,50 +27,49 @@ export interface StandInPeer {
   readonly tags?: readonly string[];
   /** Default: true. */
   readonly online?: boolean;
-  /** Default: the host name under the suffix, with a dot at the end. */
+  /** Default: the host name and the suffix, with a dot at the end. */
   readonly dnsName?: string;
-  /** Fields of the real document laid over the usual ones; undefined takes one away. */
+  /** Fields that replace the usual ones of the real document. undefined removes a field. */
   readonly fields?: Readonly<Record<string, unknown>>;
 }
 
-/** What a stand-in tells of its tailnet. Each can be set at any time. */
+/** What a stand-in says about its tailnet. Everything can be set at any time. */
 interface Tailnet {
   /** Default: `example.ts.net`. */
   suffix: string;
-  /** The tailnet's name; default: `example.com`. */
+  /** The tailnet's name. Default: `example.com`. */
   tailnet: string;
   self: StandInPeer;
   peers: readonly StandInPeer[];
   backendState: string;
-  /** Default: false, userspace networking. */
+  /** Default: false, which means userspace networking. */
   tun: boolean;
-  /** Who is at the other end of a connection from there; default: nobody is known. */
+  /** Returns the device and user of a connection from this address. Default: nobody is known. */
   whois: (address: string, port: number) => StandInCaller | undefined;
-  /** Default: there are none. */
+  /** Returns the certificate for a name. Default: none. */
   certificate: (name: string) => StandInKeyPair | undefined;
 }
 
 export interface TailscaledOptions extends Readonly<Partial<Tailnet>> {
-  /** Default: in a folder of its own, removed at the end. */
+  /** Default: in a temporary folder, which is removed at the end. */
   readonly socketPath?: string;
   /** Listens on 127.0.0.1 with this password instead of on a socket. */
   readonly password?: string;
 }
 
-/** A running stand-in. */
 export interface Tailscaled extends Tailnet, AsyncDisposable {
-  /** Empty where it listens on a port. */
+  /** Empty if it listens on a port. */
   readonly socketPath: string;
   readonly port: number | undefined;
-  /** How its answers misbehave, as a TKA route's (`change` gets the real document). */
+  /** How its answers misbehave, like those of a TKA route. `change` gets the real document. */
   fault: RouteFault;
-  /** Requests for the status, whois and a certificate, those refused (403, 401), and for anything else. */
+  /** Number of requests for the status, whois and certificates, of refused requests (403, 401), and of all others. */
   readonly counts: Record<Counted, number>;
-  /** Resolves as soon as that was asked for so many times; default: the status, once. */
+  /** Resolves as soon as `what` has been requested `count` times. Default: the status, once. */
   seen(count?: number, what?: Counted): Promise<void>;
-  /** Stops listening and drops every connection; the socket's file goes. */
+  /** Stops listening, closes all connections and removes the socket file. */
   stop(): Promise<void>;
-  /** Listens again, where it did before. */
+  /** Listens again at the same place. */
   start(): Promise<void>;
   close(): Promise<void>;
 }
@@ -82,7 +81,7 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
   const { password, socketPath: wantedPath, ...tailnet } = options;
   const folder =
     password === undefined && wantedPath === undefined
-      ? // Short: a socket's path has 107 bytes at most.
+      ? // Short, because a socket path has at most 107 bytes.
         await mkdtemp(path.join(os.tmpdir(), 'ts-'))
       : undefined;
   const socketPath = password !== undefined ? '' : (wantedPath ?? path.join(folder ?? '', 's'));
@@ -97,7 +96,7 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
     }
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://local-tailscaled.sock');
     const [, what, name = ''] = pathname.match(/^\/localapi\/v0\/([a-z]+)(?:\/([^/]+))?$/) ?? [];
-    // Indented, as the real one.
+    // Indented like the real answer.
     if (what === 'status') return [200, JSON.stringify(documentOf(standIn), undefined, '\t'), 'application/json'];
     if (what === 'whois') return whoisAnswer(searchParams, standIn.whois);
     if (what === 'cert') return certAnswer(decodeURIComponent(name), searchParams, standIn.certificate);
@@ -163,7 +162,7 @@ export async function startTailscaled(options: TailscaledOptions = {}): Promise<
   return standIn;
 }
 
-/** How the real one refuses a request (ipn/localapi, ServeHTTP). */
+/** Refuses a request like the real tailscaled (ipn/localapi, ServeHTTP). */
 function refusalOf(request: IncomingMessage, password: string | undefined): StandInAnswer | undefined {
   const { host = '', origin, referer, authorization = '' } = request.headers;
   const local = password !== undefined && /^(?:localhost|127\.0\.0\.1):\d+$/.test(host);
@@ -177,7 +176,7 @@ function refusalOf(request: IncomingMessage, password: string | undefined): Stan
   return given.slice(given.indexOf(':') + 1) === password ? undefined : [403, 'bad password\n'];
 }
 
-/** The document in the real one's shape (ipn/ipnstate.Status). */
+/** Returns the status document in the real format (ipn/ipnstate.Status). */
 function documentOf({ suffix, tailnet, self, peers, backendState, tun, certificate }: Tailscaled): unknown {
   const down = backendState !== 'Running' && backendState !== 'Starting';
   const peer = (device: StandInPeer, index: number) => peerDocument(device, index, suffix);
@@ -237,7 +236,7 @@ function peerDocument(device: StandInPeer, index: number, suffix: string): Reado
   };
 }
 
-/** The device that a cluster's TKA server runs on, as the tailnet would have it. */
+/** Returns the tailnet device of a cluster's TKA server. */
 export function peerOf(cluster: SandboxCluster, fields: Partial<StandInPeer> = {}): StandInPeer {
   return { hostName: cluster.gossip.hostName ?? cluster.name, addresses: [cluster.host], tags: ['tag:tka'], ...fields };
 }
