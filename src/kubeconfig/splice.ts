@@ -215,7 +215,7 @@ function removeLines(source: Layout, items: readonly YamlItem[]): TextEdit[] {
   return ranges;
 }
 
-/** Returns the edit that adds top-level pairs. Throws TkaError where that is unsafe. */
+/** Returns the edit that adds top-level pairs. Throws TkaError if that is not safe. */
 export function addTopLevel(source: Layout, pairs: readonly (readonly [string, Plain])[]): TextEdit[] {
   const { root } = source;
   const token = root?.srcToken;

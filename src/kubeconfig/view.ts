@@ -118,7 +118,7 @@ export function siblingsOf(entry: KubeconfigEntry): ContextSiblings | undefined 
   return { cluster, signInStore, servers: urls.filter((url) => url !== undefined && url !== '') as string[] };
 }
 
-/** Returns a value that is a text; undefined for anything else. */
+/** Returns the value if it is a string, else undefined. */
 export const textOf = (value: Plain | undefined): string | undefined => (typeof value === 'string' ? value : undefined);
 
 function orUndefined(canonical: (text: string) => string, text: string | undefined): string | undefined {
