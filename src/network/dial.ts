@@ -1,4 +1,5 @@
-// Node's autoSelectFamily abandons an address after 250 ms, and does not ask tailscaled for names: hence our own dialler.
+// We dial ourselves, because Node's autoSelectFamily abandons an address after 250 ms and does not ask tailscaled for
+// names.
 
 import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns/promises';
@@ -7,19 +8,24 @@ import { systemCode } from '../util/errors.ts';
 import { type Destination, permitted, plainHttpError } from './plain.ts';
 import type { OnStep } from './steps.ts';
 
-/** What resolves host names. */
+/** Resolves host names. */
 export interface Names {
   /** Replaces the system's resolver. */
   readonly lookup?: ((host: string) => Promise<readonly LookupAddress[]>) | undefined;
-  /** Asks tailscaled for a name: none if the tailnet has no such device, undefined if that is not known. */
+  /**
+   * Asks tailscaled for a name. Returns no addresses if the tailnet has no such device, undefined if that is unknown.
+   */
   readonly tailnetAddresses?: ((host: string) => Promise<readonly string[] | undefined>) | undefined;
-  /** The tailnet's suffix in lower case (`example.ts.net`), if it is known; cheaper than asking for a name. */
+  /** Returns the tailnet's suffix in lower case (`example.ts.net`) if it is known; cheaper than asking for a name. */
   readonly tailnetSuffix?: (() => Promise<string | undefined>) | undefined;
   readonly log: (line: string) => void;
   readonly onStep?: OnStep | undefined;
 }
 
-/** Rejects with the signal's reason as soon as it is aborted; the promise goes on, and its result is ignored. */
+/**
+ * Settles as `promise` does, but rejects with the signal's reason as soon as it aborts. The work behind `promise` goes
+ * on, and its result is ignored.
+ */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const abort = () => reject(signal.reason);
@@ -29,18 +35,21 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Prom
   });
 }
 
-/** Returns the tailnet's addresses of a target; for plain http only those that it may be spoken to. */
+/** Returns the tailnet addresses of a target; for plain http only the permitted ones. */
 export async function tailnetAddresses(target: Destination, names: Names, signal: AbortSignal): Promise<string[]> {
   return permitted(target, (await askTailnet(target.host, names, signal)) ?? [], String);
 }
 
-/** Asks tailscaled for a name: none if the tailnet has no such device, undefined if tailscaled does not know. */
+/**
+ * Asks tailscaled for a name. Returns no addresses if the tailnet has no such device, undefined if tailscaled does not
+ * know.
+ */
 async function askTailnet(host: string, names: Names, signal: AbortSignal): Promise<string[] | undefined> {
   if (names.tailnetAddresses === undefined) return undefined;
   try {
     const found = await unlessAborted(names.tailnetAddresses(host), signal);
     names.log(`the tailnet knows ${host} as ${found?.join(', ') || 'nothing'}`);
-    // Ignores what is not an IP address.
+    // Ignores anything that is not an IP address.
     return found === undefined || found.length === 0
       ? found?.slice()
       : known(found.filter((text) => net.isIP(text) !== 0));
@@ -53,7 +62,7 @@ async function askTailnet(host: string, names: Names, signal: AbortSignal): Prom
 
 const known = (addresses: string[]) => (addresses.length > 0 ? addresses : undefined);
 
-/** Returns whether tailscaled is asked first: for a tailnet's name, and for any name by plain http. */
+/** Returns whether to ask tailscaled first: for names in the tailnet, and for any name over plain http. */
 async function isTailnetName(target: Destination, names: Names, signal: AbortSignal): Promise<boolean> {
   const host = target.host.toLowerCase().replace(/\.$/, '');
   if (names.tailnetAddresses === undefined || /(?:^|\.)localhost$/.test(host)) return false;
@@ -65,10 +74,10 @@ async function isTailnetName(target: Destination, names: Names, signal: AbortSig
 }
 
 /**
- * Returns the addresses to connect to. For a tailnet's name tailscaled is asked first, then the resolver; for another
- * name the other way round. A resolver that does not know the tailnet may answer late or never, and Node waits for it
- * before it exits; for plain http its answer proves nothing.
- * Throws TkaError for plain http to other addresses, and the system's error (ENOTFOUND) for a name without an address.
+ * Returns the addresses to connect to. For a name in the tailnet it asks tailscaled first, then the resolver; for other
+ * names the resolver first. Reason: a resolver that does not know the tailnet may answer late or never, and Node waits
+ * for it before it exits; for plain http its answer proves nothing. Throws TkaError for plain http to other addresses,
+ * and the system's error (ENOTFOUND) for a name without an address.
  */
 export async function addressesOf(target: Destination, names: Names, signal: AbortSignal): Promise<string[]> {
   const { host, origin } = target;
@@ -111,7 +120,8 @@ async function resolved(target: Destination, names: Names, signal: AbortSignal):
   throw noAddress(host);
 }
 
-// The resolver's first choice first, then the families in turn (RFC 8305): one that leads nowhere costs one delay.
+// Starts with the resolver's first choice, then alternates between the families (RFC 8305), so that a family without a
+// route costs only one delay.
 function alternating(found: readonly LookupAddress[]): string[] {
   const first = found.filter(({ family }) => family === found[0]?.family);
   const second = found.filter(({ family }) => family !== found[0]?.family);
@@ -121,11 +131,11 @@ function alternating(found: readonly LookupAddress[]): string[] {
     .flatMap((item) => (item === undefined ? [] : [item.address]));
 }
 
-// Milliseconds until the next address is tried as well (RFC 8305). An attempt that has begun goes on, as in Go: the first
-// packets to a tailnet peer can take a second, and this machine may have no route for the next address's family.
+// Milliseconds until the next address is tried too (RFC 8305). Earlier attempts go on, as in Go: the first packets to a
+// tailnet peer can take a second, and this machine may have no route for the next address's family.
 const nextAfter = 250;
 
-/** Connects to the first address that answers; every 250 ms one more is tried. */
+/** Connects to the first address that answers. Starts one more attempt every 250 ms, or as soon as one fails. */
 export function dial(addresses: readonly string[], port: number, signal: AbortSignal): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const open = new Set<net.Socket>();
@@ -149,7 +159,7 @@ export function dial(addresses: readonly string[], port: number, signal: AbortSi
       if (host === undefined) {
         if (open.size > 0) return;
         end();
-        // A refusal says more than a missing route.
+        // "Connection refused" tells more than a missing route.
         return reject(errors.find((error) => systemCode(error) === 'ECONNREFUSED') ?? errors[0]);
       }
       const socket = net.connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });

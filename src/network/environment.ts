@@ -9,14 +9,14 @@ export interface ProxyServer {
   readonly host: string;
   readonly port: number;
   readonly credentials?: { readonly user: string; readonly password: string };
-  /** Without credentials: `socks5://127.0.0.1:1055`. */
+  /** The URL without credentials: `socks5://127.0.0.1:1055`. */
   readonly shown: string;
-  /** The variable that names it. */
+  /** The environment variable that names it: `ALL_PROXY`. */
   readonly variable: string;
 }
 
-// As in Go, and so in kubectl, socks5 leaves names to the proxy; elsewhere that is called socks5h. A userspace
-// tailscaled needs it: only it can resolve the tailnet's names.
+// As in Go and kubectl, socks5 leaves name resolution to the proxy; elsewhere that is called socks5h. A userspace
+// tailscaled needs it: only tailscaled can resolve the tailnet's names.
 const kinds: Readonly<Record<string, { kind: ProxyServer['kind']; port: number }>> = {
   http: { kind: 'http', port: 80 },
   https: { kind: 'https', port: 443 },

@@ -13,14 +13,14 @@ export class ConnectTimeout extends Error {
   }
 }
 
-/** No connection, a server error, or an answer that is not of the protocol. Trying again may help. */
+/** No connection, a server error, or an answer that is not of the protocol. A retry may help. */
 export class Unavailable extends TkaError {
   override readonly name = 'Unavailable';
-  /** How long to go on trying while this is the answer, in milliseconds. */
+  /** How long to retry while this is the answer, in milliseconds. */
   readonly patience: number;
-  /** The server answered, but not as it should. */
+  /** The server answered, but with an error or not in the protocol. */
   readonly answered: boolean;
-  /** The server is away: no connection, no whole answer, or a gateway's 502, 503 or 504. */
+  /** The server is down: no connection, no complete answer, or a gateway's 502, 503 or 504. */
   readonly away: boolean;
   /** The pause before the next try that the server asks for, in milliseconds; undefined if it asks for none. */
   readonly pause: number | undefined;
@@ -38,7 +38,7 @@ export class Unavailable extends TkaError {
   }
 }
 
-/** Why a connection failed, in words for a person, and for how many milliseconds to try again. */
+/** Why a connection failed, in words for a person, and how long to retry (`patience`, in milliseconds). */
 export interface ConnectFailure {
   /** `plain`: TLS was sent to a port for plain http; `authority`: the certificate's authority is not trusted. */
   readonly kind: 'name' | 'route' | 'refused' | 'timeout' | 'tls' | 'plain' | 'authority' | 'broken';
@@ -46,7 +46,8 @@ export interface ConnectFailure {
   readonly patience: number;
 }
 
-// OpenSSL's reasons as Node spells them: CERT_HAS_EXPIRED, INVALID_CA, CA_MD_TOO_WEAK, ERR_TLS_…, EPROTO's ERR_SSL_….
+// OpenSSL's error codes in Node's spelling: CERT_HAS_EXPIRED, INVALID_CA, CA_MD_TOO_WEAK, ERR_TLS_…, EPROTO's
+// ERR_SSL_….
 const tlsCode =
   /CERT|SSL|TLS|SELF_SIGNED|VERIFY|INVALID_(?:CA|PURPOSE)|TOO_(?:WEAK|SMALL)|HOSTNAME_MISMATCH|PATH_LENGTH/;
 
@@ -62,10 +63,10 @@ const unknownAuthority = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
-/** The hint for a certificate of an authority that is not trusted. */
+/** The hint for a certificate from an authority that is not trusted. */
 export const authorityHint = 'for a private CA: kubectl tka config tls.caFile FILE';
 
-/** Returns what a failed connection means. */
+/** Returns the reason for a failed connection. */
 export function failureOf(error: unknown): ConnectFailure {
   const code = systemCode(error) ?? '';
   if (code === 'ENOTFOUND' || code.startsWith('EAI_')) {

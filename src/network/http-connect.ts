@@ -5,7 +5,7 @@ import { HandshakeError, readHead } from './wire.ts';
 
 const headLimit = 32 * 1024;
 
-/** Asks an HTTP proxy for a tunnel. Throws HandshakeError where it does not open one. */
+/** Asks an HTTP proxy for a tunnel (CONNECT). Throws HandshakeError if the proxy does not open one. */
 export async function httpConnect(socket: Socket, proxy: ProxyServer, host: string, port: number): Promise<void> {
   const authority = authorityOf(host, port);
   socket.write(
@@ -33,7 +33,7 @@ export async function httpConnect(socket: Socket, proxy: ProxyServer, host: stri
   }
   const said = cleanText(head.split('\r\n', 1)[0]?.slice('HTTP/1.1 '.length) ?? '', 80);
   const noTunnel = [403, 405, 501].includes(status);
-  // tailscaled says why in a header of its own, always with a 500.
+  // tailscaled gives the reason in its own header, always with status 500.
   const why = /^tailscale-connect-error:(.*)$/im.exec(head)?.[1];
   throw new HandshakeError(
     `answered HTTP ${said} to CONNECT ${authority}${why === undefined ? '' : `: ${cleanText(why, 200)}`}`,

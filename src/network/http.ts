@@ -7,22 +7,22 @@ export interface HttpRequest {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
-  /** Ends the request and its answer with the signal's reason. */
+  /** Aborts the request and the reading of its body, with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
-/** The head of an answer. The body arrives while it is read; to stop reading closes the connection. */
+/** The head of an answer. The body streams while it is read; a reader that stops early closes the connection. */
 export interface HttpAnswer {
   readonly statusCode: number;
   readonly headers: http.IncomingHttpHeaders;
   readonly body: Readable;
 }
 
-/** An HTTP client for one origin, which sends one request at a time over one connection. */
+/** An HTTP client for one origin. It sends one request at a time over one connection. */
 export interface Client {
-  /** Rejects with the error of the connection, of the signal, or ClientDestroyed. */
+  /** Rejects with the connection's error, the signal's reason, or ClientDestroyed. */
   request(request: HttpRequest): Promise<HttpAnswer>;
-  /** Ends the requests, the connection, and an attempt to connect. */
+  /** Ends all requests, the connection, and any attempt to connect. */
   destroy(): Promise<void>;
 }
 
@@ -36,20 +36,23 @@ export class ClientDestroyed extends Error {
   }
 }
 
-/** The value of the Host header, and how to connect. `closed` is aborted when the client is destroyed. */
+/** The value of the Host header, and how to connect. `closed` aborts when the client is destroyed. */
 export interface HttpOptions {
   readonly host: string;
   readonly connect: (closed: AbortSignal) => Promise<Socket>;
 }
 
-/** Returns a client on node:http. undici would have to be compiled at every start: half the time of a sign-in. */
+/**
+ * Returns a client based on node:http. undici would have to be compiled at every start, which takes half the time of a
+ * sign-in.
+ */
 export function httpClient({ host, connect }: HttpOptions): Client {
   const closed = new AbortController();
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   agent.createConnection = (_, callback) => {
     connect(closed.signal).then(
       (socket) => callback?.(null, socket),
-      // Node itself calls it so, with the error alone.
+      // Node itself calls it with the error alone.
       (error) => (callback as ((error: Error) => void) | undefined)?.(error),
     );
     return undefined;
@@ -81,7 +84,7 @@ export function httpClient({ host, connect }: HttpOptions): Client {
         });
         request.once('response', (message) => {
           answer = message;
-          // The reader of the body gets the error.
+          // The reader of the body gets the error; without a listener it would crash the process.
           message.on('error', () => {});
           resolve({ statusCode: message.statusCode ?? 0, headers: message.headers, body: message });
         });

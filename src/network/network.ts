@@ -11,9 +11,9 @@ import { defaultContext, secure, type Trust } from './tls.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The surroundings of a process. */
+/** The environment and settings that connections depend on. */
 export interface NetworkOptions extends Omit<Names, 'log'> {
-  /** Where the proxy variables are. */
+  /** The environment with the proxy variables. */
   readonly env: Environment;
   /** The setting `tls.caFile`: authorities to trust besides the default ones. */
   readonly caFile?: string | undefined;
@@ -28,21 +28,21 @@ export interface ConnectOptions {
   readonly ca?: string | undefined;
   /** Skips certificate verification. */
   readonly insecure?: boolean | undefined;
-  /** Told of the steps of each connection. */
+  /** Receives the steps of each connection. */
   readonly onStep?: OnStep | undefined;
 }
 
-/** Connects to servers, directly or through proxies, by the system's names or the tailnet's. */
+/** Connects to servers, directly or through proxies, by names of the system or of the tailnet. */
 export interface Network {
-  /** Returns a client for one origin, which connects at its first request. Call destroy() at the end. */
+  /** Returns a client for one origin; it connects at its first request. Call destroy() at the end. */
   client(origin: string, options: ConnectOptions): Client;
-  /** Opens a connection as a client's request does, and sends nothing over it. Destroy the socket at the end. */
+  /** Opens a connection as a client's request does, but sends nothing over it. Destroy the socket at the end. */
   connect(origin: string, options: ConnectOptions): Promise<net.Socket>;
-  /** Returns the proxy for an origin, undefined for none. Throws TkaError if the variable is wrong. */
+  /** Returns the proxy for an origin, undefined for none. Throws TkaError if the variable is invalid. */
   route(origin: string): Promise<Route | undefined>;
 }
 
-/** Reads the environment and the settings. Errors in them show when they are used. */
+/** Returns the network for an environment and settings. Errors in them show only when they are used. */
 export function openNetwork(options: NetworkOptions): Network {
   const { env, caFile } = options;
   const names: Names = { ...options, log: options.log ?? (() => {}) };
@@ -109,7 +109,7 @@ function routeThrough(proxy: ProxyServer | undefined): Route | undefined {
 
 /** Returns the variable that names a proxy for http or https. Its value is parsed later, if it is needed. */
 function proxyVariable(env: Environment, plain: boolean): string | undefined {
-  // A web server passes the header `Proxy` of a request to a CGI program as HTTP_PROXY.
+  // A web server passes a request's `Proxy` header to a CGI program as HTTP_PROXY, so ignore it there.
   const upper = env.REQUEST_METHOD ? [] : ['HTTP_PROXY'];
   const own = plain ? [...upper, 'http_proxy'] : ['HTTPS_PROXY', 'https_proxy'];
   return [...own, 'ALL_PROXY', 'all_proxy'].find((name) => env[name]?.trim());

@@ -1,13 +1,13 @@
-// kubectl's users put CIDRs into NO_PROXY, which neither Node nor undici reads.
+// kubectl users put CIDRs into NO_PROXY, which neither Node nor undici supports.
 
 import { BlockList, isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
 import { isLoopback } from '../util/address.ts';
 
 /**
- * Returns whether NO_PROXY excludes a host (a name, or an IP address without brackets). The syntax is Go's, and so
- * kubectl's: names with their subdomains, `.suffix` for subdomains alone, addresses, CIDRs, each with an optional port,
- * `*` for all. This machine never needs a proxy.
+ * Returns whether NO_PROXY excludes a host (a name, or an IP address without brackets). The syntax is that of Go and
+ * kubectl: a name with its subdomains, `.suffix` for subdomains only, an address, a CIDR, each with an optional port,
+ * or `*` for all. Loopback never uses a proxy.
  */
 export function bypassesProxy(noProxy: string, host: string, port: number): boolean {
   const name = host.toLowerCase().replace(/\.$/, '');
@@ -19,7 +19,7 @@ export function bypassesProxy(noProxy: string, host: string, port: number): bool
 
 function matches(entry: string, name: string, address: string | undefined, port: number): boolean {
   const range = subnet(entry);
-  // For a BlockList an IPv4 address is within ::/0, for Go it is not.
+  // A BlockList finds an IPv4 address in ::/0, Go does not.
   if (range !== undefined)
     return address !== undefined && isIP(address) === range.family && within(range.list, address);
   const [host, entryPort] = split(entry);
@@ -31,7 +31,7 @@ function matches(entry: string, name: string, address: string | undefined, port:
   return name.endsWith(`.${suffix}`) || (!rest.startsWith('.') && name === suffix);
 }
 
-// As Go's net.SplitHostPort: any other text than `host:port` and `[address]:port` is a host.
+// As Go's net.SplitHostPort, except that any text other than `host:port` and `[address]:port` is a host.
 function split(entry: string): [string, string?] {
   const found = /^(?:\[([^[\]]*)\]|([^:[\]]*)):([^:[\]]*)$/.exec(entry);
   return found === null ? [entry] : [found[1] ?? found[2] ?? '', found[3] ?? ''];
@@ -53,7 +53,7 @@ function within(list: BlockList, address: string): boolean {
   return list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
 }
 
-// The usual spelling of an address; an IPv4 address that is written as IPv6 becomes IPv4.
+// Returns an address in its usual spelling. IPv4-mapped IPv6 addresses are unmapped.
 function plainAddress(address: string): string {
   if (isIP(address) !== 6 || address.includes('%')) return address;
   const short = new URL(`http://[${address}]`).hostname.slice(1, -1);

@@ -20,7 +20,7 @@ export function destinationOf(origin: string): Destination {
   return { origin: url.origin, host, port: Number(url.port || (plain ? 80 : 443)), plain };
 }
 
-/** Returns the addresses that may be used: all for TLS, loopback's and the tailnet's for plain http. */
+/** Returns the permitted addresses: all for TLS, only loopback and tailnet addresses for plain http. */
 export function permitted<T>(target: Destination, items: readonly T[], address: (item: T) => string): T[] {
   return items.filter((item) => !target.plain || isLoopbackOrTailnet(address(item)));
 }

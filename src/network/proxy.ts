@@ -1,4 +1,4 @@
-// Loaded only where a variable names a proxy.
+// Loaded only if an environment variable names a proxy.
 import { isIP, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { TkaError } from '../util/errors.ts';
@@ -12,8 +12,8 @@ import { secure } from './tls.ts';
 import { HandshakeError } from './wire.ts';
 
 /**
- * Opens a connection to a target through a proxy. Throws Unavailable if the proxy fails or refuses, TkaError for plain
- * http to an address that is neither loopback nor a tailnet's.
+ * Opens a connection to a target through a proxy. Throws Unavailable if the proxy fails or refuses, and TkaError for
+ * plain http to an address that is neither loopback nor in the tailnet.
  */
 export async function throughProxy(
   proxy: ProxyServer,
@@ -25,7 +25,7 @@ export async function throughProxy(
   names.log(`${target.origin} is spoken to through the proxy ${proxy.shown} (${proxy.variable})`);
   const ask = (host: string) => tunnel(proxy, { ...target, host }, names, trust, signal);
 
-  // How a proxy resolves a name cannot be seen, so for plain http it gets the address.
+  // We cannot check how a proxy resolves a name, so for plain http it gets the address.
   if (target.plain) {
     const known = isIP(target.host) === 0 ? await tailnetAddresses(target, names, signal) : [target.host];
     const addresses = permitted(target, known, String);
@@ -37,7 +37,7 @@ export async function throughProxy(
   try {
     return await ask(target.host);
   } catch (error) {
-    // Few proxies say that the name is what failed; the tailnet may know it.
+    // Few proxies tell that the name did not resolve; tailscaled may know it.
     const cause = error instanceof Error ? error.cause : undefined;
     if (!(cause instanceof HandshakeError) || !cause.byAddress || isIP(target.host) !== 0) throw error;
     const [address] = await tailnetAddresses(target, names, signal);
@@ -61,9 +61,9 @@ async function tunnel(
   // Without a listener a socket error would crash the process.
   socket.on('error', () => {});
   try {
-    // CONNECT for plain http as well: the request's Host header then reaches the server unchanged (without a tunnel a
-    // proxy replaces it by the address, RFC 9112, 3.2.2), and the proxy's own errors cannot be mistaken for the server's.
-    // tailscaled opens a tunnel to any port. squid by default to 443 only, and answers 403 otherwise.
+    // CONNECT is used for plain http too: the Host header then reaches the server unchanged (without a tunnel a proxy
+    // replaces it by the address, RFC 9112, 3.2.2), and the proxy's own errors cannot be mistaken for the server's.
+    // tailscaled opens a tunnel to any port; squid by default only to 443, and answers 403 otherwise.
     if (proxy.kind === 'socks5') await socks5Connect(socket, proxy, host, port);
     else await httpConnect(socket, proxy, host, port);
     return socket;

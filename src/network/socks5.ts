@@ -1,4 +1,5 @@
-// A userspace tailscaled is reached by SOCKS5 (ALL_PROXY). Node does not speak it, and undici takes too long to start.
+// Connections through a userspace tailscaled use SOCKS5 (ALL_PROXY). Node does not support it, and undici takes too
+// long to start.
 
 import { isIP, type Socket } from 'node:net';
 import type { ProxyServer } from './environment.ts';
@@ -8,7 +9,7 @@ const version = 5;
 const noAuthentication = 0;
 const userAndPassword = 2;
 
-// RFC 1928, section 6. tailscaled sends only the first, for all failures.
+// RFC 1928, section 6. tailscaled sends only reply 1, for all failures.
 const replies: Readonly<Record<number, { what: string; byAddress?: boolean; patience: number }>> = {
   1: { what: 'failed to connect to', byAddress: true, patience: 2000 },
   2: { what: 'is not allowed to connect to', patience: 0 },
@@ -20,7 +21,7 @@ const replies: Readonly<Record<number, { what: string; byAddress?: boolean; pati
   8: { what: 'does not support the address type of', patience: 0 },
 };
 
-/** Asks a SOCKS5 proxy (RFC 1928, 1929) for a connection; it resolves names. Throws HandshakeError. */
+/** Asks a SOCKS5 proxy (RFC 1928, 1929) for a connection; the proxy resolves names. Throws HandshakeError. */
 export async function socks5Connect(socket: Socket, proxy: ProxyServer, host: string, port: number): Promise<void> {
   const { credentials } = proxy;
   const methods = credentials === undefined ? [noAuthentication] : [noAuthentication, userAndPassword];
@@ -55,7 +56,7 @@ export async function socks5Connect(socket: Socket, proxy: ProxyServer, host: st
     const { what, ...more } = replies[reply] ?? { what: `answered with the unknown code ${reply} for`, patience: 0 };
     throw new HandshakeError(`${what} ${host}:${port} (SOCKS reply ${reply})`, more);
   }
-  // The address that it connected from is read and ignored.
+  // Skip the address that the proxy connected from.
   const length = type === 1 ? 4 : type === 4 ? 16 : type === 3 ? (await readBytes(socket, 1))[0] : undefined;
   if (length === undefined) throw new HandshakeError('does not speak SOCKS5');
   await readBytes(socket, length + 2);
@@ -70,7 +71,7 @@ function addressBytes(host: string): Buffer {
 }
 
 function ipv6Bytes(address: string): number[] {
-  // Without the dotted form that an address may end in.
+  // URL replaces a dotted IPv4 part at the end of the address by hexadecimal groups.
   const [head = '', tail] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::');
   const groups = (text: string) => text.split(':').flatMap((g) => (g === '' ? [] : [Number.parseInt(g, 16)]));
   const [first, last] = [groups(head), groups(tail ?? '')];

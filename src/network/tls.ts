@@ -11,9 +11,11 @@ export interface Trust {
   readonly insecure?: boolean | undefined;
 }
 
-/** Returns the default authorities with those of `tls.caFile`. Throws TkaError if that is not a PEM file. */
+/**
+ * Returns a context with the default authorities and those of `tls.caFile`. Throws TkaError if that is not a PEM file.
+ */
 export function defaultContext(caFile: string | undefined): tls.SecureContext {
-  // Node adds NODE_EXTRA_CA_CERTS by itself, to both.
+  // Node adds NODE_EXTRA_CA_CERTS to both.
   if (caFile === undefined) return tls.createSecureContext();
   return tls.createSecureContext({ ca: [...tls.getCACertificates('default'), ...readAuthorities(caFile)] });
 }
@@ -33,7 +35,7 @@ function readAuthorities(file: string): string[] {
   }
   const found = certificatesIn(text);
   if (found.length === 0) throw bad('contains no PEM certificate');
-  // createSecureContext ignores a certificate that it cannot read.
+  // createSecureContext silently ignores a certificate that it cannot read.
   for (const [i, pem] of found.entries()) {
     try {
       new X509Certificate(pem);
@@ -44,7 +46,10 @@ function readAuthorities(file: string): string[] {
   return found;
 }
 
-/** Starts TLS over an open connection, and verifies that the certificate is for `host`. */
+/**
+ * Starts TLS over an open connection. Verifies that the certificate is valid for `host`, unless `trust.insecure` is
+ * set.
+ */
 export function secure(socket: net.Socket, host: string, trust: Trust, signal: AbortSignal): Promise<tls.TLSSocket> {
   return new Promise((resolve, reject) => {
     const name = host.replace(/\.$/, '');

@@ -3,11 +3,11 @@ import type { Socket } from 'node:net';
 /** A proxy did not open a tunnel. */
 export class HandshakeError extends Error {
   override readonly name = 'HandshakeError';
-  /** Follows the proxy's name in a message: `wants credentials`. */
+  /** Follows the proxy's name in a message: `requires credentials`. */
   readonly what: string;
-  /** The proxy may not know the name: the address may work. */
+  /** The proxy may be unable to resolve the name, so a retry by address may work. */
   readonly byAddress: boolean;
-  /** It does not allow CONNECT to this target. */
+  /** The proxy does not allow CONNECT to this target. */
   readonly noTunnel: boolean;
   readonly patience: number;
   readonly credentials: boolean;
@@ -25,12 +25,14 @@ export class HandshakeError extends Error {
   }
 }
 
-/** Reads `count` bytes, and leaves what follows in the socket. */
+/** Reads `count` bytes and leaves the following bytes in the socket. */
 export function readBytes(socket: Socket, count: number): Promise<Buffer> {
   return readTo(socket, (bytes) => (bytes.length >= count ? count : undefined));
 }
 
-/** Reads up to the end of an empty line, and leaves what follows in the socket. */
+/**
+ * Reads up to and including an empty line, and leaves the following bytes in the socket. Returns the text before it.
+ */
 export async function readHead(socket: Socket, limit: number): Promise<string> {
   const head = await readTo(socket, (bytes) => {
     const end = bytes.indexOf('\r\n\r\n');
@@ -40,7 +42,7 @@ export async function readHead(socket: Socket, limit: number): Promise<string> {
   return head.toString('latin1', 0, head.length - 4);
 }
 
-// Reads all bytes and puts the rest back: with unread bytes the socket would be readable again and again.
+// Reads all available bytes and puts the rest back: with unread bytes, 'readable' would fire again and again.
 async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefined): Promise<Buffer> {
   let bytes = Buffer.alloc(0);
   for (;;) {
@@ -57,7 +59,7 @@ async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefin
   }
 }
 
-// No data listener: what follows the handshake must stay in the socket for TLS or HTTP.
+// Without a 'data' listener, because the bytes after the handshake must stay in the socket for TLS or HTTP.
 function arrival(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     const off = () => {
