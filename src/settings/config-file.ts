@@ -1,28 +1,31 @@
-// Reads a configuration file of the client or the server: YAML, with keys that are the same in any case.
+// Reads a configuration file of the client or the server: YAML with case-insensitive keys.
 import * as fs from 'node:fs';
 import type { Node, YAMLMap } from 'yaml';
 import { systemCode } from '../util/errors.ts';
 import { cleanText } from '../util/text.ts';
 
-// A YAML parser takes a thousand times what it reads in memory, where it is made to; no configuration takes 64 KiB.
+// A hostile file can make a YAML parser use a thousand times its size in memory. No real configuration needs 64 KiB.
 export const configLimit = 64 * 1024;
 
-/** What may stand in a file. */
+/** What a file may contain. */
 export interface ConfigSchema<Key extends string, Value> {
-  /** All of them, with dots: `tailscale.port`. */
+  /** All known keys, with dots: `tailscale.port`. */
   readonly keys: readonly Key[];
   /**
-   * The value of a key, or what is wrong with it (`must be …`). A list comes as an array and a map as an object of texts
-   * as they are written; undefined is what cannot be either.
+   * Returns the value of a key, or a problem (`must be …`). `value` is an array for a list and an object for a map,
+   * both of texts as they are written in the file; undefined for anything that cannot be either.
    */
   readonly read: (key: Key, value: unknown) => { readonly value: Value } | { readonly problem: string };
-  /** Told of each key that is none of these, with its place: `/etc/tka/config.yaml:3`. */
+  /** Receives each unknown key with its place: `/etc/tka/config.yaml:3`. */
   readonly unknown?: (dotted: string, place: string) => void;
-  /** Whether to read what can be read of a file that is not valid YAML. */
+  /** Reads as much as possible of a file that is not valid YAML. */
   readonly lenient?: true;
 }
 
-/** The text of a configuration file; undefined if it is absent (or cannot be read: then a problem says why). */
+/**
+ * Returns the text of a configuration file; undefined if it is missing or unreadable. Adds a problem if it is
+ * unreadable, or missing while `required`.
+ */
 export function readConfigText(path: string, required: boolean, problems: string[]): string | undefined {
   let fd: number | undefined;
   try {
@@ -45,11 +48,11 @@ export function readConfigText(path: string, required: boolean, problems: string
 /** A value in a configuration file. */
 export interface FileValue<Value> {
   readonly value: Value;
-  /** Of its key; the first line is 1. */
+  /** Line of the key, counted from 1. */
   readonly line: number;
 }
 
-/** The values in a configuration file's text; what is wrong with them is added to `problems`, with its line. */
+/** Returns the values in a configuration file's text. Adds problems with their line to `problems`. */
 export async function parseConfigText<Key extends string, Value>(
   path: string,
   text: string,
@@ -58,20 +61,20 @@ export async function parseConfigText<Key extends string, Value>(
 ): Promise<Map<Key, FileValue<Value>>> {
   const { isMap, isScalar, isSeq, isAlias, LineCounter, parseDocument } = await import('yaml');
   const lines = new LineCounter();
-  // Pretty errors quote the text, and take as long as the text for each.
+  // Pretty errors quote the text, and each takes time in proportion to its length.
   const options = { version: '1.1', schema: 'yaml-1.1', uniqueKeys: true, prettyErrors: false } as const;
   const document = parseDocument(text, { ...options, lineCounter: lines });
   const line = (offset: number | undefined) => lines.linePos(offset ?? 0).line;
   const values = new Map<Key, FileValue<Value>>();
   for (const error of document.errors) {
-    // In its own words that is one of the engine's.
+    // The parser's own message is the JavaScript engine's.
     const what = error.code === 'RESOURCE_EXHAUSTION' ? 'nested too deeply' : cleanText(error.message);
     const problem = `${path}:${line(error.pos[0])}: ${what}`;
     if (problem !== problems.at(-1)) problems.push(problem);
   }
   const isBroken = document.errors.length > 0;
   if (document.contents === null || (isBroken && schema.lenient !== true)) return values;
-  // What else is wrong with a broken file follows from that.
+  // Further problems of a broken file only follow from the first ones.
   const further = isBroken ? [] : problems;
   const top = document.contents;
   if (isScalar(top) && top.value === null) return values;
@@ -80,7 +83,7 @@ export async function parseConfigText<Key extends string, Value>(
     return values;
   }
   const resolved = (node: unknown) => (isAlias(node) ? node.resolve(document) : (node as Node | null | undefined));
-  // As it is written: `1.10` is no number where a text is meant.
+  // Returns the text as written in the file: `1.10` must not become the number 1.1 where a text is expected.
   const written = (node: unknown): unknown => {
     const scalar = resolved(node);
     return isScalar(scalar) ? (scalar.source ?? String(scalar.value ?? '')) : undefined;
@@ -101,7 +104,7 @@ export async function parseConfigText<Key extends string, Value>(
       const node = resolved(value);
       const known = byLowerCase.get(dotted.toLowerCase());
       const isParent = schema.keys.some((k) => k.toLowerCase().startsWith(`${dotted.toLowerCase()}.`));
-      // Undefined is an alias to nothing.
+      // Undefined: an alias without an anchor.
       const isEmpty = node === null || (isScalar(node) && node.value === null);
       if (isParent && isMap(node)) visit(node, `${dotted}.`);
       else if (isParent && !isEmpty) further.push(`${at} must be a map`);

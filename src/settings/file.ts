@@ -8,7 +8,7 @@ export interface ConfigFile {
   readonly values: ReadonlyMap<SettingKey, SettingValue>;
 }
 
-/** The file that is named, else the first that there is; undefined for none. What is wrong is added to `problems`. */
+/** Returns the named file, else the first that exists; undefined if there is none. Adds problems to `problems`. */
 export async function readConfig(
   named: string | undefined,
   paths: Paths,
@@ -23,8 +23,8 @@ export async function readConfig(
 }
 
 /**
- * The known keys of a configuration file's text; what is wrong with them is added to `problems`, with its line. Others
- * are passed over: the file is the Go CLI's too.
+ * Returns the known keys of a configuration file's text. Adds problems with their line to `problems`. Ignores unknown
+ * keys, because the Go CLI uses the same file.
  */
 export async function parseConfig(
   path: string,

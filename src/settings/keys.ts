@@ -1,4 +1,4 @@
-/** The keys, spelled as the Go CLI's documentation does; `tailscale.tag` and `tls.caFile` are ours. */
+/** All settings. Keys are spelled as in the Go CLI's documentation; it lacks `tailscale.tag` and `tls.caFile`. */
 export const settingKeys = {
   'tailscale.hostname': {
     type: 'string',
@@ -31,18 +31,18 @@ export const settingKeys = {
 export type SettingKey = keyof typeof settingKeys;
 export type SettingValue = string | number | boolean;
 
-/** The environment variable that overrides a key. */
+/** Returns the environment variable that overrides a key: `TKA_TAILSCALE_PORT`. */
 export function environmentName(key: SettingKey): string {
   return `TKA_${key.toUpperCase().replace(/[.-]/g, '_')}`;
 }
 
-/** The key in its documented spelling, whatever the case it is given in; undefined if there is none. */
+/** Returns the key in its documented spelling for a name in any case; undefined for an unknown name. */
 export function settingKey(name: string): SettingKey | undefined {
   const wanted = name.toLowerCase();
   return (Object.keys(settingKeys) as SettingKey[]).find((key) => key.toLowerCase() === wanted);
 }
 
-/** Reads a value for a key; a string that starts with `must be` tells what is wrong with it. */
+/** Reads a value for a key. Returns the value, or a problem that begins with `must be`. */
 export function readSetting(key: SettingKey, value: unknown): { value: SettingValue } | { problem: string } {
   const text = typeof value === 'string' ? value.trim() : value;
   switch (settingKeys[key].type) {
@@ -53,12 +53,12 @@ export function readSetting(key: SettingKey, value: unknown): { value: SettingVa
         return { problem: 'must be one line of plain text' };
       return { value: text };
     case 'tag':
-      // As the policy file spells tags.
+      // As tags are spelled in the policy file.
       if (typeof text === 'string' && /^tag:[a-z][a-z0-9-]{0,62}$/i.test(text)) return { value: text };
       return { problem: 'must be a tag like tag:tka' };
     case 'boolean':
       if (typeof text === 'boolean') return { value: text };
-      // As Go's strconv.ParseBool, which the Go CLI reads it with.
+      // As Go's strconv.ParseBool, which the Go CLI uses.
       if (typeof text === 'string' && /^(?:1|t|true)$/i.test(text)) return { value: true };
       if (typeof text === 'string' && /^(?:0|f|false)$/i.test(text)) return { value: false };
       return { problem: 'must be true or false' };

@@ -27,9 +27,9 @@ const problemLimit = 20;
 /** All settings, resolved once: flag > environment > file > default. */
 export class Settings {
   readonly values: ReadonlyMap<SettingKey, Setting>;
-  /** The file that was read; undefined if there is none. */
+  /** The configuration file that was read; undefined if there is none. */
   readonly configFile: string | undefined;
-  /** True where `--port` was given: it then also applies to a URL without a port. */
+  /** True with `--port`, which then also applies to a URL without a port. */
   readonly #explicitPort: boolean;
   #foundTailnet = '';
   #seed: { readonly tailnet: string; readonly url: string | undefined } | undefined;
@@ -67,7 +67,10 @@ export class Settings {
     return file === undefined || file === '' ? undefined : String(file);
   }
 
-  /** The tailnet's suffix without dots at its ends, lower case; the one that was found where none is set, else empty. */
+  /**
+   * The tailnet's suffix in lower case, without dots at its ends: the configured one, else the one from
+   * assumeTailnet(), else empty.
+   */
   get tailnet(): string {
     const configured = String(this.#get('tailscale.tailnet') ?? '')
       .replace(/^\.+|\.+$/g, '')
@@ -75,12 +78,15 @@ export class Settings {
     return configured === '' ? this.#foundTailnet : configured;
   }
 
-  /** The suffix that tailscaled knows, for where none is configured. */
+  /** Sets the suffix that tailscaled knows, for use if none is configured. */
   assumeTailnet(suffix: string): void {
     this.#foundTailnet = suffix;
   }
 
-  /** True for the name of a server (undefined: the configured one) that only becomes one with the tailnet's suffix. */
+  /**
+   * Returns whether a server's name (undefined: the configured one) needs the tailnet's suffix, and the suffix is
+   * unknown.
+   */
   needsTailnet(name: string | undefined): boolean {
     const host = (name ?? String(this.#get('tailscale.hostname') ?? ''))
       .replace(/^https?:\/\//i, '')
@@ -89,9 +95,11 @@ export class Settings {
     return !isUrl && this.tailnet === '' && /^[^.:/[\]]+\.?$/.test(host) && host.toLowerCase() !== 'localhost';
   }
 
-  /** The canonical URL of the configured server; undefined where none is. Throws TkaError for one that is no host. */
+  /**
+   * The canonical URL of the configured server; undefined if none is configured. Throws TkaError for an invalid one.
+   */
   get seed(): string | undefined {
-    // Asked for at each server of a list.
+    // Cached, because a list asks for it at each server.
     const { tailnet } = this;
     if (this.#seed?.tailnet !== tailnet) this.#seed = { tailnet, url: this.#readSeed() };
     return this.#seed.url;
@@ -105,8 +113,8 @@ export class Settings {
   }
 
   /**
-   * The canonical URL of a server that a person named: a URL, a host, host:port, or a bare name on the tailnet.
-   * Throws UsageError for what is none of them.
+   * Returns the canonical URL of a server as the user names it: a URL, a host, host:port, or a bare name in the
+   * tailnet. Throws UsageError for anything else.
    */
   serverNamed(name: string): string {
     return this.#build(name, false);
@@ -129,7 +137,7 @@ export class Settings {
       return canonicalServer(`${scheme ?? (usePort === 443 ? 'https' : 'http')}://${full}:${usePort}`);
     } catch (error) {
       const why = error instanceof TkaError ? error.message : 'not a host name';
-      // What was made of the name says no more than the name.
+      // The built URL says no more than the name, so leave it out.
       const short = why.replace(/^server "(?:[^"\\]|\\.)*" /, 'it ');
       throw new UsageError(`invalid server ${quotedUrl(cleanText(name))}: ${short}`, {
         hints: ['give a host name, host:port, or a URL like https://tka.example.ts.net'],
@@ -137,7 +145,7 @@ export class Settings {
     }
   }
 
-  // A name with dots is whole already, unless it was configured: there the tailnet always follows, as in the Go CLI.
+  // A name with dots is complete. But the tailnet's suffix always follows a configured name, as in the Go CLI.
   #withTailnet(host: string, configured: boolean): string {
     const bare = host.replace(/\.$/, '').toLowerCase();
     if (this.tailnet === '' || bare.startsWith('[') || net.isIP(bare) !== 0 || bare === 'localhost') return bare;
@@ -154,8 +162,8 @@ function splitHost(text: string): { host: string; port: number | undefined } {
 }
 
 /**
- * Reads all settings. Throws one TkaError with a line for every problem of the file (file:line: key) and of the
- * environment, or UsageError for a bad flag.
+ * Reads all settings. Throws a TkaError with one line for each problem in the file (file:line: key) and in the
+ * environment, or UsageError for an invalid flag.
  */
 export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths): Promise<Settings> {
   const { settings, problems } = await readSettings(flags, env, paths);
@@ -164,8 +172,8 @@ export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: 
 }
 
 /**
- * Reads all settings that can be read, and returns what is wrong with the others, a line each: one mistake does not lose
- * the rest. Throws UsageError for a bad flag.
+ * Reads all valid settings, and returns the problems of the others, one line each: one mistake does not lose the rest.
+ * Throws UsageError for an invalid flag.
  */
 export async function readSettings(
   flags: Flags,
@@ -202,7 +210,7 @@ export async function readSettings(
   return { settings: new Settings(values, file?.path, flags.port !== undefined), problems };
 }
 
-/** What each line of the error for a bad configuration begins with. */
+/** Prefix of each line of the error for an invalid configuration. */
 export const badConfiguration = 'bad configuration: ';
 
 function problemsError(problems: readonly string[]): TkaError {
@@ -214,8 +222,8 @@ function problemsError(problems: readonly string[]): TkaError {
 }
 
 /**
- * The budget for getting a token, in milliseconds: TKA_TIMEOUT as a Go duration or a bare number of seconds, else
- * 30 s. Throws UsageError for anything else.
+ * Returns the time limit for getting a token, in milliseconds: TKA_TIMEOUT as a Go duration or a number of seconds,
+ * else 30 s. Throws UsageError for an invalid value, and for more than an hour.
  */
 export function signInTimeout(env: NodeJS.ProcessEnv): number {
   const text = env.TKA_TIMEOUT?.trim();
