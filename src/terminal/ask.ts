@@ -8,7 +8,7 @@ export function canAsk(): boolean {
   return isatty(0) && isatty(2);
 }
 
-/** Asks on the terminal, and returns true only for `y` or `yes`. The end of the input is a no. */
+/** Asks on the terminal and returns true only for `y` or `yes`. End of input means no. */
 export async function askYesNo(question: string): Promise<boolean> {
   writeAll(2, `${presentable(question)} [y/N] `);
   const lines = createInterface({ input: process.stdin, terminal: false });
@@ -19,7 +19,7 @@ export async function askYesNo(question: string): Promise<boolean> {
     resolve(/^\s*y(?:es)?\s*$/i.test(line));
   });
   lines.once('close', () => {
-    // Ctrl-D shows nothing, so the cursor is still behind the question.
+    // Ctrl-D prints nothing, so the cursor is still on the line of the question.
     if (!answered) writeAll(2, '\n');
     resolve(false);
   });

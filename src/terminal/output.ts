@@ -1,11 +1,11 @@
-// How the program speaks. Every line that a person reads goes through this file.
+// How the program speaks. This file prints every line that a person reads.
 //
-// - stdout has the answer only. With `-o json|yaml` that is exactly one document.
-// - Everything said to a person goes to stderr: notices (silent with --quiet), warnings (`warning: …`), debug lines.
+// - stdout gets only the answer. With `-o json|yaml` that is exactly one document.
+// - Messages go to stderr: notices (silent with --quiet), warnings (`warning: …`), debug lines.
 // - An error is `error: <one lower-case line>`, then at least one `hint: <what to type next>`. Only a configuration with
 //   several problems has several `error:` lines. The same hint is printed once.
-// - No stack trace without --debug. No token, and no control character from elsewhere, ever.
-// - A reader that has gone (`| head`) is not an error.
+// - No stack traces without --debug. Never a token, and never a control character from outside.
+// - A reader that closes the pipe (`| head`) is not an error.
 import { inspect } from 'node:util';
 import { writeAll } from '../credential/entry.ts';
 import { TkaError } from '../util/errors.ts';
@@ -24,7 +24,7 @@ export interface Terminal {
   log(line: string): void;
 }
 
-// What a terminal obeys or does not show: controls except newlines and tabs, and invisible characters.
+// Characters that a terminal obeys or does not show: controls except newlines and tabs, and invisible characters.
 const controls =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
@@ -36,7 +36,7 @@ export function presentable(text: string): string {
     .replace(controls, '');
 }
 
-/** Returns the same on one line. */
+/** Returns presentable() of a text, joined into one line. */
 function presentableLine(text: string): string {
   return presentable(linesOf(text).join(' '));
 }
@@ -48,19 +48,19 @@ function linesOf(text: string): string[] {
 
 const hex = (code: number, digits: number) => code.toString(16).padStart(digits, '0');
 const escapedInJson = (c: string) => c.replace(/[\s\S]/g, (unit) => `\\u${hex(unit.charCodeAt(0), 4)}`);
-// Go's YAML refuses surrogates.
+// Go's YAML parser refuses surrogates.
 const escapedInYaml = (c: string) => (c.length === 1 ? escapedInJson(c) : `\\U${hex(c.codePointAt(0) ?? 0, 8)}`);
 
 function write(fd: 1 | 2, text: string): void {
   try {
     writeAll(fd, text);
   } catch (error) {
-    // The reader has gone.
+    // The reader has closed the pipe.
     if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
   }
 }
 
-// Several failures may have the same hint.
+// Hints printed so far: several failures may have the same hint.
 const hinted = new Set<string>();
 
 function sayHint(line: string): void {
@@ -68,7 +68,7 @@ function sayHint(line: string): void {
   write(2, `hint: ${presentableLine(line)}\n`);
 }
 
-/** Returns a terminal on this process's streams. */
+/** Returns a terminal that prints to this process's stdout and stderr. */
 export function openTerminal(options: { debug: boolean; quiet: boolean }): Terminal {
   const say = (line: string) => write(2, `${presentableLine(line)}\n`);
   // Only for --debug: Node loads its clock on first use.
@@ -89,8 +89,8 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
 }
 
 /**
- * Prints an error and its hints on stderr; `lastResort` is the hint of one that has none. With `debug`, stacks and causes
- * follow. `named` puts names of clusters into hints. Returns the exit status.
+ * Prints an error and its hints to stderr; `lastResort` is the hint for an error without any. `debug` adds stacks and
+ * causes. `named` puts names of clusters into hints. Returns the exit status.
  */
 export function sayError(
   error: unknown,
@@ -107,7 +107,7 @@ export function sayError(
   const own = known ? error.hints : ['run it again with --debug, and report what it says'];
   const hints = (own.length > 0 ? own : [lastResort ?? []].flat()).map(named);
   const fresh = hints.filter((hint) => !hinted.has(hint));
-  // An error is never without a hint.
+  // Never print an error without a hint.
   for (const hint of fresh.length > 0 ? fresh : hints) sayHint(hint);
   for (let e = error, depth = 0; debug && e instanceof Error && depth < 8; e = e.cause, depth++) {
     write(2, presentable(`debug: ${depth === 0 ? '' : 'caused by '}${e.stack ?? e.message}\n`));
@@ -115,7 +115,7 @@ export function sayError(
   return known ? error.exitCode : 1;
 }
 
-/** Returns a text from elsewhere as one cell of a table, or one line of a list. */
+/** Returns an untrusted text as one table cell, or one line of a list. */
 export function cell(text: string): string {
   return text.replace(/\s+/g, ' ').replace(controls, '');
 }
@@ -125,7 +125,7 @@ export function table(headings: readonly string[], rows: readonly (readonly stri
   return new TableLines(headings).add(rows);
 }
 
-/** A table that grows: later rows keep to the columns of the earlier ones, which only get wider. */
+/** A table that grows. Later rows use the columns of the earlier ones, which only get wider. */
 export class TableLines {
   readonly #headings: readonly string[];
   #widths: readonly number[] | undefined;
@@ -134,7 +134,7 @@ export class TableLines {
     this.#headings = headings;
   }
 
-  /** Returns more rows as lines, the first ones under the headings; '' for no rows. */
+  /** Returns more rows as lines; the first call also returns the headings. Returns '' for no rows. */
   add(rows: readonly (readonly string[])[]): string {
     if (rows.length === 0) return '';
     const cells = rows.map((row) => row.map(cell));
@@ -157,14 +157,14 @@ export async function structured(format: 'json' | 'yaml', data: unknown): Promis
   const document = new Document(data, { version: '1.1' });
   visit(document, {
     Scalar: (_, node) => {
-      // YAML has escapes in double quotes only.
+      // In YAML, only double-quoted scalars have escapes.
       if (typeof node.value === 'string' && node.value.search(controls) >= 0) node.type = 'QUOTE_DOUBLE';
     },
   });
   return document.toString({ lineWidth: 0 }).replace(controls, escapedInYaml);
 }
 
-/** Returns a time as a person reads it: `2026-11-21 09:30:05 UTC, in 29m`. */
+/** Returns a time for people: `2026-11-21 09:30:05 UTC, in 29m`. */
 export function when(time: number, now = Date.now()): string {
   const stamp = `${new Date(time).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
   const distance = shortDuration(Math.abs(time - now));

@@ -1,4 +1,5 @@
-// What the picker shows: which rows match, which of them fit the window, and their lines. Pure: no keys, no terminal.
+// The picker's content: which rows match, which of them fit into the window, and their lines. Pure: no keys, no
+// terminal.
 import { cleanText } from '../util/text.ts';
 import type { Size } from './size.ts';
 import { displayWidth, fitTo, shorten } from './width.ts';
@@ -8,16 +9,16 @@ export interface PickerRow {
   readonly name: string;
   readonly state: string;
   readonly labels: string;
-  /** Marked with `*`. */
+  /** The current context, marked with `*`. */
   readonly current: boolean;
 }
 
-/** What the picker knows when it draws. */
+/** The state of the picker when it draws. */
 export interface PickerView {
   readonly size: Size;
   readonly query: string;
   readonly matches: readonly PickerRow[];
-  /** Of all rows, not only of the matches: columns do not move while the user types. */
+  /** Widths over all rows, not only the matches, so that columns do not move while the user types. */
   readonly widths: PickerWidths;
   readonly total: number;
   /** Index of the selected match. */
@@ -33,34 +34,37 @@ export interface PickerWidths {
   readonly state: number;
 }
 
-/** Characters. */
+/** Maximum number of characters of a row's labels. */
 const labelsLimit = 4096;
 const label = 'Cluster: ';
 const help = 'type to filter, Enter to choose, Esc to leave';
 const gap = '   ';
 
-/** Returns the row as a terminal can show it: names and labels come from the network. */
+/** Returns a row that is safe for a terminal: names and labels come from the network. */
 export function cleanRow({ name, state, labels, current }: PickerRow): PickerRow {
   return { name: cleanText(name), state: cleanText(state), labels: cleanText(labels, labelsLimit), current };
 }
 
-/** Returns the rows whose name or labels contain each word of the query, in any case and order. */
+/** Returns the rows whose name or labels contain every word of the query, in any case and order. */
 export function matchingRows(rows: readonly PickerRow[], query: string): readonly PickerRow[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return rows;
   return rows.filter(({ name, labels }) => {
-    // A query has no line break, so a match cannot run from the name into the labels.
+    // A query contains no line break, so no match spans the name and the labels.
     const text = `${name}\n${labels}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
 }
 
-/** Returns how many rows a window shows: all its lines but those for the query and the help, at least one. */
+/** Returns how many rows a window shows: its lines without those of the query and the help, at least one. */
 export function listHeight({ rows }: Size): number {
   return Math.max(1, rows - 2);
 }
 
-/** Returns the first row to show: as near to `top` as keeps the selection in the window and the window full. */
+/**
+ * Returns the index of the first row to show: as close to `top` as possible with the selection in the window and the
+ * window full.
+ */
 export function scrolledTo(selected: number, top: number, total: number, height: number): number {
   const lowest = Math.max(0, total - height);
   return Math.min(lowest, Math.max(selected - height + 1, Math.min(top, selected)));
@@ -73,8 +77,8 @@ export function pickerWidths(rows: readonly PickerRow[]): PickerWidths {
 }
 
 /**
- * Returns the line with the cursor, and the lines below it: no more lines than the window has, none wider. A window of
- * one line shows the selected row alone, one of two lines has no help.
+ * Returns the line with the cursor, and the lines below it: no more lines than the window has, and none wider. A window
+ * of one line shows only the selected row; a window of two lines has no help.
  */
 export function pickerLines(view: PickerView): readonly [string, readonly string[]] {
   const { size, query, matches, total, selected, top, styled } = view;
@@ -93,7 +97,7 @@ export function pickerLines(view: PickerView): readonly [string, readonly string
   return [promptLine(query, width), rows];
 }
 
-/** Returns the label and the end of the query, which is where the user types. */
+/** Returns the label and the end of the query, as much as fits: the user types at its end. */
 function promptLine(query: string, width: number): string {
   const room = Math.max(1, width - label.length - 1);
   let shown = query;

@@ -1,4 +1,4 @@
-// The picker as a prompt of @inquirer/core, which reads the keys, edits the query and redraws. Loaded on use only.
+// The picker as a prompt of @inquirer/core, which reads keys, edits the query and redraws. Loaded only when needed.
 export { ExitPromptError } from '@inquirer/core';
 
 import { styleText } from 'node:util';
@@ -14,26 +14,26 @@ import {
 } from './picker-list.ts';
 import type { Size } from './size.ts';
 
-/** What the prompt is given. */
+/** The input of the prompt. */
 export interface PickerConfig {
   readonly rows: readonly PickerRow[];
   readonly coloured: boolean;
-  /** The window's size now. */
+  /** Returns the current size of the window. */
   readonly size: () => Size;
-  /** Calls `redraw` after each change of the window, once it is cleared. */
+  /** Registers `redraw`, which is called after the window changes its size and is cleared. */
   readonly onResize: (redraw: () => void) => void;
 }
 
-/** The key events of node:readline; the library's type lacks what is missing for some keys. */
+/** A key event of node:readline. The library's type does not say that some keys have no name. */
 interface Key {
   readonly name?: string;
   readonly ctrl: boolean;
 }
 
-/** Characters. */
+/** Maximum length of the query, in characters. */
 const queryLimit = 200;
 
-/** Resolves to the index of the chosen row, or undefined for Esc, Ctrl-D, Ctrl-G and the end of the input. */
+/** Resolves to the index of the chosen row, or to undefined for Esc, Ctrl-D, Ctrl-G and the end of input. */
 export const pickerPrompt = createPrompt<number | undefined, PickerConfig>((config, done) => {
   const rows = useMemo(() => config.rows.map(cleanRow), []);
   const [size, setSize] = useState(config.size);
@@ -44,14 +44,14 @@ export const pickerPrompt = createPrompt<number | undefined, PickerConfig>((conf
   top.current = scrolledTo(selected, top.current, matches.length, listHeight(size));
 
   useEffect((rl) => {
-    // Keys that came before the first picture.
+    // Keys that were typed before the first drawing.
     if (rl.line !== '') setState({ query: queryIn(rl.line), selected: 0 });
     const cancel = () => done(undefined);
     if ('closed' in rl && rl.closed === true) cancel();
     rl.on('close', cancel);
     // Without a listener the error would crash the process.
     rl.on('error', cancel);
-    // Ctrl-Z: without a listener readline would suspend the process and leave the alternate screen up.
+    // Ctrl-Z: without a listener, readline would suspend the process and leave the alternate screen on.
     rl.on('SIGTSTP', () => {});
     config.onResize(() => setSize(config.size()));
   }, []);
@@ -64,7 +64,7 @@ export const pickerPrompt = createPrompt<number | undefined, PickerConfig>((conf
     const target = targetOf(key, selected, matches.length, listHeight(size));
     const next = isEnter || target !== undefined ? query : queryIn(rl.line);
     if (rl.line !== next || target !== undefined) {
-      // Enter empties readline's line, Tab gets into it, and arrows leaf through its history.
+      // Restore readline's line: Enter empties it, Tab adds to it, and arrow keys replace it from the history.
       rl.clearLine(0);
       rl.write(next);
     }
@@ -88,7 +88,7 @@ function isCancel({ name, ctrl }: Key): boolean {
   return name === 'escape' || (ctrl && (name === 'd' || name === 'g'));
 }
 
-/** Returns the index that a key moves the selection to, perhaps beyond the ends; undefined for a key that moves nothing. */
+/** Returns the index that a key moves the selection to, possibly out of range; undefined if the key moves nothing. */
 function targetOf({ name = '', ctrl }: Key, selected: number, count: number, height: number): number | undefined {
   const next = selected + 1;
   const previous = selected - 1;

@@ -6,21 +6,21 @@ import { TkaError } from '../util/errors.ts';
 import type { PickerRow } from './picker-list.ts';
 import { terminalSize } from './size.ts';
 
-/** Milliseconds after which an escape character is the Escape key, and not the start of another key. */
+/** Milliseconds after which an escape character counts as the Escape key, not as the start of another key. */
 const escapeTime = 60;
-// No wrapping at the right edge: terminals and tables of widths disagree about some characters.
+// Turns off wrapping at the right edge: terminals and width tables disagree about some characters.
 const alternateScreen = '\x1b[?1049h\x1b[?7l';
 const cleared = '\x1b[H\x1b[J';
 const normalScreen = '\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l';
 
-/** Returns whether there is a person to ask: stdin is a terminal, and stderr is one that can move its cursor. */
+/** Returns whether a person can choose: stdin is a terminal, and stderr is a terminal that can move its cursor. */
 export function canPick(env: NodeJS.ProcessEnv): boolean {
   return isatty(0) && isatty(2) && env.TERM !== 'dumb';
 }
 
 /**
- * Lets a person choose a row on the terminal, drawn on stderr, keys from stdin; returns its index. However the process
- * ends, short of SIGKILL, the terminal is afterwards as it was before. Throws TkaError (exit 130) if nothing is chosen.
+ * Lets the user choose a row, and returns its index. Draws on stderr and reads keys from stdin. Restores the terminal
+ * however the process ends, except by SIGKILL. Throws TkaError (exit 130) if nothing is chosen.
  */
 export async function pick(rows: readonly PickerRow[], env: NodeJS.ProcessEnv): Promise<number> {
   const { ExitPromptError, pickerPrompt } = await import('./picker-prompt.ts');
@@ -30,7 +30,7 @@ export async function pick(rows: readonly PickerRow[], env: NodeJS.ProcessEnv): 
     try {
       if (!isOver) writeAll(2, text);
     } catch {
-      // The terminal is gone, and the keys with it, which ends the prompt.
+      // The terminal is gone. Its keys end too, and with them the prompt.
     }
   };
   const output = new Writable({
@@ -40,7 +40,7 @@ export async function pick(rows: readonly PickerRow[], env: NodeJS.ProcessEnv): 
       written();
     },
   });
-  // The picker fits its lines to the window itself, so that a small or changed one scrolls nothing; this keeps the
+  // The picker fits its lines to the window itself, so that nothing scrolls in a small or resized one. This keeps the
   // library from wrapping them again.
   Object.assign(output, { columns: Number.MAX_SAFE_INTEGER });
 
@@ -61,11 +61,12 @@ export async function pick(rows: readonly PickerRow[], env: NodeJS.ProcessEnv): 
   };
 
   process.on('exit', restore);
-  // Before the error is printed, on a screen that would vanish.
+  // Restore the terminal before the error is printed, otherwise the error vanishes with the alternate screen.
   process.on('uncaughtExceptionMonitor', restore);
   process.on('SIGWINCH', onResize);
   process.on('SIGCONT', onContinue);
-  // The first call for a stream decides; the types have an Interface only, whose option this is.
+  // Only the first call for a stream has an effect. The types accept an Interface only, but this option is the
+  // Interface's.
   emitKeypressEvents(keys, { escapeCodeTimeout: escapeTime } as never);
   try {
     write(alternateScreen);

@@ -1,13 +1,16 @@
 import { isatty } from 'node:tty';
 import type { Terminal } from './output.ts';
 
-/** Says how far a long task has come. */
+/** Reports the progress of a long task. */
 export interface Progress {
   done: number;
   end(): void;
 }
 
-/** Prints a line every second if stderr is a terminal. `tell` returns it for the number that are done. */
+/**
+ * Prints a line every second if stderr is a terminal and not --quiet. `tell` returns the line for the number of items
+ * done.
+ */
 export function progressOf(
   {
     terminal,

@@ -6,14 +6,17 @@ export interface Size {
   readonly rows: number;
 }
 
-/** Returns the current size of the terminal at a file descriptor; `otherwise` if there is none or it is unknown. */
+/**
+ * Returns the current size of the terminal at a file descriptor; `otherwise` if there is no terminal or its size is
+ * unknown.
+ */
 export function terminalSize(fd: 1 | 2, otherwise: Size): Size {
   try {
-    // A stream asks only once, when it is created.
+    // A stream reads the size only once, when it is created.
     const terminal = new WriteStream(fd);
     const { columns, rows } = terminal;
     terminal.destroy();
-    // A pseudo-terminal without a size says 0.
+    // A pseudo-terminal without a size reports 0.
     return { columns: columns || otherwise.columns, rows: rows || otherwise.rows };
   } catch {
     return otherwise;
