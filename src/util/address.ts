@@ -13,16 +13,20 @@ function isIn(list: BlockList, address: string): boolean {
   return family !== 0 && list.check(address, family === 6 ? 'ipv6' : 'ipv4');
 }
 
-/** Returns whether a text is an IP address of this machine alone; an IPv4 address may be written as IPv6 (`::ffff:127.0.0.1`). */
+/** Returns whether a text is a loopback IP address; also accepts IPv4-mapped IPv6 (`::ffff:127.0.0.1`). */
 export const isLoopback = (address: string): boolean => isIn(loopback, address);
 
 /** Returns whether a text is an IP address that a tailnet assigns (100.64.0.0/10, fd7a:115c:a1e0::/48). */
 export const isTailnetIp = (address: string): boolean => isIn(tailnet, address);
 
-/** Returns whether plain http may be spoken to an IP address: this machine's, or a tailnet's, which encrypts by itself. */
+/**
+ * Returns whether plain http is allowed to an IP address: loopback, or a tailnet address, where the tailnet encrypts.
+ */
 export const isLoopbackOrTailnet = (address: string): boolean => isLoopback(address) || isTailnetIp(address);
 
-/** Returns an IP address in its usual spelling; undefined for other texts, with a zone, and for IPv4 written as IPv6. */
+/**
+ * Returns an IP address in its usual spelling; undefined for other texts, addresses with a zone, and IPv4-mapped IPv6.
+ */
 export function plainIp(text: string): string | undefined {
   if (text.length > 45 || text.includes('%')) return undefined;
   const family = isIP(text);

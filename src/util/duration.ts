@@ -1,4 +1,4 @@
-// Go durations (time.ParseDuration and Duration.String), in which policies, settings and sign-ins say how long.
+// Go durations (time.ParseDuration and Duration.String), the format in policies, settings and sign-ins.
 
 const unitMs: Readonly<Record<string, number>> = {
   ns: 1e-6,
@@ -11,8 +11,8 @@ const unitMs: Readonly<Record<string, number>> = {
 };
 
 /**
- * Returns a Go duration (`1m30s`, time.ParseDuration) in milliseconds, undefined for other texts. It is rounded, since
- * `1.1h` is not a whole number in floating point.
+ * Returns a Go duration (`1m30s`, time.ParseDuration) in milliseconds, undefined for other texts. Rounds the result,
+ * because `1.1h` is not a whole number in floating point.
  */
 export function goDuration(text: string): number | undefined {
   if (!/^(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
@@ -23,7 +23,7 @@ export function goDuration(text: string): number | undefined {
   return Number.isNaN(total) ? undefined : Math.round(total);
 }
 
-/** Prints milliseconds as Go prints a duration: `8h0m0s`, `10m0s`, `1.5s`. */
+/** Formats milliseconds as a Go duration: `8h0m0s`, `10m0s`, `1.5s`. */
 export function formatGoDuration(ms: number): string {
   const seconds = Math.round(ms) / 1000;
   const hours = Math.floor(seconds / 3600);

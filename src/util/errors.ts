@@ -1,15 +1,15 @@
-/** Extra facts that an error carries to the person who reads it. */
+/** Extra facts about an error for its reader. */
 export interface TkaErrorOptions {
   /** What to type or do next, one line each. */
   readonly hints?: readonly string[];
   /** 1 failed, 2 wrong usage, 130 interrupted. */
   readonly exitCode?: number;
   readonly cause?: unknown;
-  /** The person has read it a moment ago: it is not printed again. */
+  /** True if the user has just read the message, so it is not printed again. */
   readonly heard?: boolean;
 }
 
-/** An error meant for a person: one lower-case line, hints, and the exit status that goes with it. */
+/** An error for people: one lower-case line, hints, and an exit status. */
 export class TkaError extends Error {
   override readonly name: string = 'TkaError';
   readonly hints: readonly string[];
@@ -24,10 +24,10 @@ export class TkaError extends Error {
   }
 }
 
-/** The hints of an error; for one without, the last resort. `name` is the cluster or server that it is about. */
+/** Returns the hints of an error, or a last resort if it has none. `name` is the cluster or server in question. */
 export function hintsOf(error: TkaError, name?: string): readonly string[] {
   if (error.hints.length > 0) return error.hints;
-  // A name from elsewhere that a shell would take apart is left out.
+  // Leave out an untrusted name with characters that a shell interprets.
   const known = name !== undefined && /^[\p{L}\p{N}][\p{L}\p{N}._:/-]*$/u.test(name);
   return [`kubectl tka doctor${known ? ` ${name}` : ''}`];
 }
@@ -41,7 +41,7 @@ export class UsageError extends TkaError {
   }
 }
 
-/** The `code` of a Node system error (`ENOENT`, `ECONNREFUSED`), looked for through its causes; undefined if none. */
+/** Returns the `code` of a Node system error (`ENOENT`, `ECONNREFUSED`) or of its causes; undefined without one. */
 export function systemCode(error: unknown): string | undefined {
   for (let e = error, depth = 0; e instanceof Error && depth < 5; e = e.cause, depth++) {
     const code = (e as NodeJS.ErrnoException).code;

@@ -5,8 +5,8 @@ import { isObject, type Json, parseJson } from './json.ts';
 import { fateOf, thisProcess } from './processes.ts';
 
 /**
- * Makes a folder (0700) and those above it. Throws the system's error where it cannot be. (Node's own recursive mkdir
- * never returns where a folder exists but lets nothing be made in it, as /proc.)
+ * Creates a folder (0700) and its parents. Throws the system's error if it cannot. (Node's recursive mkdir never
+ * returns for a folder in which nothing can be created, such as /proc.)
  */
 export function makeFolder(folder: string, again = true): void {
   try {
@@ -16,15 +16,15 @@ export function makeFolder(folder: string, again = true): void {
     if (code === 'EEXIST' || fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) return;
     const parent = path.dirname(folder);
     if (code !== 'ENOENT' || parent === folder || !again) throw error;
-    // Others may be making the same folders at this moment: what has appeared meanwhile is as good as made.
+    // Another process may create the same folders at this moment. That is fine too.
     if (!fs.existsSync(parent)) makeFolder(parent);
     makeFolder(folder, false);
   }
 }
 
 /**
- * Makes sure that a folder exists, is ours, and is closed to others (0700). Throws TkaError or a system error where
- * it cannot be so; a folder that is shared by its nature (sticky, or another user's) is left as it is.
+ * Makes sure that a folder exists, belongs to this user, and is closed to others (0700). Throws TkaError or a system
+ * error if it cannot. Does not change a shared folder (sticky, or another user's).
  */
 export function ensurePrivateFolder(folder: string): void {
   makeFolder(folder);
@@ -38,20 +38,23 @@ export function ensurePrivateFolder(folder: string): void {
 }
 
 /**
- * The text of a file of ours; undefined for an absent one, one that is no regular file, another user's, or one over
- * `limit` bytes. Never throws, never hangs.
+ * Returns the text of a file of this user; undefined if it is missing, not a regular file, another user's, or larger
+ * than `limit` bytes. Never throws, never blocks.
  */
 export function readOwn(file: string, limit: number): string | undefined {
   return fromOwn(file, limit, (fd) => fs.readFileSync(fd, 'utf8'));
 }
 
-/** Returns the object in a JSON file of this user; undefined for anything else, and for a file over `limit` bytes. */
+/**
+ * Returns the object in a JSON file of this user; undefined for anything else, and for a file larger than `limit`
+ * bytes.
+ */
 export function readObject(file: string | undefined, limit = 64 * 1024): Json | undefined {
   const value = file === undefined ? undefined : parseJson(readOwn(file, limit) ?? '');
   return isObject(value) ? value : undefined;
 }
 
-/** The same as readOwn() for the first line alone, without its line feed. */
+/** Returns the first line of a file without its line feed, under the same conditions as readOwn(). */
 export function readOwnLine(file: string, limit: number): string | undefined {
   return fromOwn(file, limit, (fd) => {
     const chunks: Buffer[] = [];
@@ -83,29 +86,31 @@ function fromOwn(file: string, limit: number, read: (fd: number) => string): str
 }
 
 /**
- * The name under which a file is written before it gets its own: it says which process wrote it, so that leftovers can
- * be told from what is about to be renamed.
+ * Returns the temporary name under which to write a file before the rename. It names the process, so that a leftover
+ * can be told from a file that is about to be renamed.
  */
 export function temporaryName(file: string): string {
   const { pid, space } = thisProcess();
   return `${file}+${pid}.${space || '00000000'}.${uniqueName()}+tmp`;
 }
 
-/** Twelve hexadecimal digits that are different each time. (node:crypto takes 5 ms to load.) */
+/** Returns twelve random hexadecimal digits, as a unique name. (node:crypto takes 5 ms to load.) */
 export function uniqueName(): string {
   return Math.floor(Math.random() * 2 ** 48)
     .toString(16)
     .padStart(12, '0');
 }
 
-/** True for what is older than a day: no process takes so long over a file. */
+/** Returns whether a file is older than a day: no process takes that long to write one. */
 export function isAbandoned(file: string): boolean {
   return Math.abs(Date.now() - fs.lstatSync(file).mtimeMs) > 24 * 3_600_000;
 }
 
-/** Removes what killed writers of a file have left behind; never what another process is about to rename. */
+/**
+ * Removes temporary files that killed writers of a file left behind, but none that another process is about to rename.
+ */
 export function removeLeftovers(file: string): void {
-  // 0.1.0 named no space of process IDs.
+  // Version 0.1.0 did not write the space of process IDs.
   const shape = /^\+([0-9]{1,10})\.(?:([0-9a-f]{8})\.)?[0-9a-f]{12}\+tmp$/;
   const folder = path.dirname(file);
   const start = path.basename(file);
@@ -119,14 +124,14 @@ export function removeLeftovers(file: string): void {
       if (fate === 'gone' || isAbandoned(leftover)) fs.rmSync(leftover, { recursive: true, force: true });
     }
   } catch {
-    // A folder that cannot be listed keeps them until it can.
+    // A folder that cannot be listed keeps its leftovers until it can.
   }
 }
 
 /**
- * Writes a file (0600) whole or not at all: temporary file, fsync, rename. Takes the place of whatever has its name.
- * `mtime` is in seconds of the epoch; `within` is the folder for the temporary file, the file's own if absent. Throws
- * the system's error, and leaves nothing behind then.
+ * Writes a file (0600) whole or not at all: temporary file, fsync, rename. Replaces anything of the same name. `mtime`
+ * is in seconds since the epoch; `within` is the folder of the temporary file, by default the file's own. On failure
+ * throws the system's error and leaves nothing behind.
  */
 export function writeFileAtomic(
   file: string,
@@ -154,14 +159,14 @@ export function writeFileAtomic(
   }
 }
 
-/** Renames a file over another. Throws the system's error; on Windows, only after trying for a second. */
+/** Renames a file over another. Throws the system's error; on Windows only after retrying for a second. */
 export function renameOver(from: string, to: string): void {
   for (let tries = 1; ; tries++) {
     try {
       fs.renameSync(from, to);
       return;
     } catch (error) {
-      // Windows: somebody is reading the old file at this moment.
+      // Windows: another process has the old file open at this moment.
       const passing = process.platform === 'win32' && /^(?:EPERM|EACCES|EBUSY)$/.test(systemCode(error) ?? '');
       if (!passing || tries === 50) throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);

@@ -1,5 +1,5 @@
 /**
- * Returns the PEM blocks in a text whose label (`CERTIFICATE`) matches, each from its BEGIN line to its END line. Takes
+ * Returns the PEM blocks in a text whose label matches (`CERTIFICATE`), each from its BEGIN line to its END line. Takes
  * linear time for any text.
  */
 export function pemBlocks(text: string, label: RegExp): string[] {

@@ -1,48 +1,51 @@
-// Which process left something behind, and whether that process still runs.
+// Identifies the process that left a file behind, and tells whether it still runs.
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import { startTime } from '../credential/served.ts';
 
-/** A process, so that others can tell whether it still runs. */
+/** Identifies a process, so that others can tell whether it still runs. */
 export interface Owner {
-  /** Where its ID means something: one boot of one machine, and there one PID namespace; '' if that is unknown. */
+  /** The space in which the ID is unique: one boot of one machine and, in it, one PID namespace; '' if unknown. */
   readonly space: string;
   readonly pid: number;
-  /** Tells it from a later process with the same ID; undefined where no start time is known. */
+  /** Start time, which distinguishes it from a later process with the same ID; undefined if unknown. */
   readonly start: string | undefined;
 }
 
 let own: Owner | undefined;
 
-/** This process. */
+/** Returns the identity of this process. */
 export function thisProcess(): Owner {
   own ??= { space: processSpace(), pid: process.pid, start: startTime('self') };
   return own;
 }
 
-/** Eight hexadecimal digits for the space of process IDs that this process lives in; '' if that cannot be told. */
+/** Returns eight hexadecimal digits for this process's space of process IDs; '' if it is unknown. */
 function processSpace(): string {
   if (process.platform !== 'linux') return hash(`${process.platform} ${os.hostname()}`);
   try {
     const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'latin1');
-    // `pid:[4026531836]`; another number in each container.
+    // Example: `pid:[4026531836]`. The number differs in each container.
     return hash(`${boot} ${fs.readlinkSync('/proc/self/ns/pid')}`);
   } catch {
     return '';
   }
 }
 
-// FNV-1a: to tell spaces apart, not to keep anything secret. (node:crypto takes 5 ms to load.)
+// FNV-1a: distinguishes spaces, keeps nothing secret. (node:crypto takes 5 ms to load.)
 function hash(text: string): string {
   let value = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193) >>> 0;
   return value.toString(16).padStart(8, '0');
 }
 
-/** `gone` and `stopped` (SIGSTOP, ^Z) are certain; `unknown` for a process of another space. */
+/**
+ * `gone` and `stopped` (SIGSTOP, Ctrl-Z) are certain; `unknown` means a process of another space, or one that cannot be
+ * read.
+ */
 export type Fate = 'gone' | 'stopped' | 'alive' | 'unknown';
 
-/** What has become of a process. */
+/** Returns the state of a process. */
 export function fateOf({ space, pid, start }: Owner): Fate {
   if (space === '' || space !== thisProcess().space) return 'unknown';
   if (process.platform !== 'linux') {
@@ -57,12 +60,12 @@ export function fateOf({ space, pid, start }: Owner): Fate {
   try {
     stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
   } catch (error) {
-    // ESRCH: it ends at this very moment.
+    // ESRCH: the process ends at this moment.
     return /^(?:ENOENT|ESRCH)$/.test((error as NodeJS.ErrnoException).code ?? '') ? 'gone' : 'unknown';
   }
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state = ''] = fields;
-  // A zombie does nothing any more.
+  // A zombie no longer runs.
   if (/^[ZX]$/i.test(state) || (start !== undefined && fields[19] !== start)) return 'gone';
   return /^t$/i.test(state) ? 'stopped' : 'alive';
 }

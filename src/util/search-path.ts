@@ -1,18 +1,18 @@
-// How a program is found by its name, as shells and kubectl do it.
+// Finds programs by name, as shells and kubectl do.
 import { accessSync, constants, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 
-/** Returns the environment's list of folders with programs; Windows calls it `Path`. */
+/** Returns PATH from an environment; Windows spells it `Path`. */
 export function searchPathOf(env: Readonly<Record<string, string | undefined>>): string {
   return env.PATH ?? env.Path ?? '';
 }
 
-/** Returns the folders in such a list, without empty entries. */
+/** Returns the folders in a PATH, without empty entries. */
 export function foldersIn(searchPath: string, platform: NodeJS.Platform = process.platform): string[] {
   return searchPath.split(platform === 'win32' ? ';' : ':').filter((folder) => folder !== '');
 }
 
-/** Returns the places where files with these names can be, in the order in which they are looked for. */
+/** Returns the paths at which files with these names can be, in order of search. */
 export function placesOnPath(names: readonly string[], searchPath: string): string[] {
   return foldersIn(searchPath).flatMap((folder) => names.map((name) => resolve(folder, name)));
 }

@@ -1,19 +1,19 @@
-// The nearest names for one that was mistyped: of commands, flags, clusters, contexts and settings alike.
+// Suggests names for a mistyped one: commands, flags, clusters, contexts and settings.
 
-/** More differences than that are another word. */
+/** Maximum number of differences. With more, it is another word. */
 const furthest = 3;
 const mostShown = 3;
-/** Longer names are not compared: the work grows with the product of both lengths. */
+/** Maximum length of names to compare, because the work grows with the product of both lengths. */
 const longest = 100;
 
-/** Returns the candidates that are nearest to a word, at most three, in their order; none if all are too different. */
+/** Returns the candidates nearest to a word, at most three, in their order; none if all are too different. */
 export function nearest(word: string, candidates: Iterable<string>): string[] {
   let best = furthest;
   let found: string[] = [];
   for (const candidate of new Set(candidates)) {
     if (candidate.length < 2) continue;
     const distance = distanceOf(word.toLowerCase(), candidate.toLowerCase());
-    // Of short words, nearly everything is within three changes.
+    // Nearly all short words are within three changes of each other, so limit the proportion too.
     if (distance > best || distance >= Math.max(word.length, candidate.length) * 0.6) continue;
     if (distance < best) found = [];
     best = distance;
@@ -22,7 +22,7 @@ export function nearest(word: string, candidates: Iterable<string>): string[] {
   return found.slice(0, mostShown);
 }
 
-/** Returns `; did you mean "prod-us"?` for the end of an error's line, or nothing where no candidate is near. */
+/** Returns `; did you mean "prod-us"?` for the end of an error message, or '' if no candidate is near. */
 export function didYouMean(word: string, candidates: Iterable<string>): string {
   const found = nearest(word, candidates).map((name) => JSON.stringify(name));
   const last = found.pop();
@@ -30,10 +30,13 @@ export function didYouMean(word: string, candidates: Iterable<string>): string {
   return `; did you mean ${found.length === 0 ? last : `${found.join(', ')} or ${last}`}?`;
 }
 
-/** How many characters must be added, dropped, replaced or swapped with a neighbour. A swap is the likeliest mistake. */
+/**
+ * Returns how many characters must be added, dropped, replaced or swapped with a neighbour. A swap counts slightly
+ * less, because it is the likeliest mistake.
+ */
 function distanceOf(a: string, b: string): number {
   if (a.length > longest || b.length > longest) return furthest + 1;
-  // `prod-us` for `tka-prod-us`.
+  // A part of a name is near it: `prod-us` for `tka-prod-us`.
   const contained = a.length >= 3 && b.includes(a) ? 1.5 : furthest + 1;
   if (Math.abs(a.length - b.length) > furthest) return contained;
   let [before, last]: number[][] = [[], Array.from({ length: b.length + 1 }, (_, j) => j)];

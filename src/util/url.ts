@@ -1,13 +1,13 @@
 import { TkaError } from './errors.ts';
 
-// What a DNS name or an IPv6 literal can hold. WHATWG lets more through; nothing real needs it, and a cache entry's
-// file name is made of it.
+// The characters of DNS names and IPv6 literals. WHATWG allows more, but no real host needs them, and the name becomes
+// part of a cache entry's file name.
 const hostShape = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/;
 
-/** Returns a URL as an error shows it: in quotes, cut, without credentials. */
+/** Returns a URL for an error message: quoted, cut, without credentials. */
 export function quotedUrl(text: string): string {
   const bounded = text.slice(0, 2048);
-  // No expression: one that looks for `//…@` takes time in proportion to the square of a text of slashes.
+  // No regular expression: one for `//…@` takes quadratic time on a text of slashes.
   const [from, to] = [bounded.indexOf('//'), bounded.lastIndexOf('@')];
   const safe = from >= 0 && to > from ? `${bounded.slice(0, from)}//[redacted]${bounded.slice(to)}` : bounded;
   return JSON.stringify(safe.slice(0, 200));
@@ -16,7 +16,7 @@ export function quotedUrl(text: string): string {
 function parseWebUrl(text: string, what: string): URL {
   const bad = (why: string) => new TkaError(`${what} ${quotedUrl(text)} ${why}`);
   if (text.length > 2048) throw bad('is too long');
-  // The URL parser drops tabs and newlines without a word: refuse them here.
+  // The URL parser silently drops tabs and newlines, so refuse them here.
   if (/[\u0000-\u0020\u007f-\u009f]/.test(text)) throw bad('contains white space or control characters');
   let url: URL;
   try {
@@ -32,14 +32,15 @@ function parseWebUrl(text: string, what: string): URL {
   return url;
 }
 
-/** Returns the host of a URL: a name, or an address without brackets. */
+/** Returns the host of a URL: a name, or an IP address without brackets. */
 export function hostOf(url: string | URL): string {
   return new URL(url).hostname.replace(/^\[|\]$/g, '');
 }
 
 /**
- * The canonical URL of a TKA server: its WHATWG origin, without a trailing dot. A path is accepted only if it is
- * empty or the API's own (`/api/v1alpha1`). Throws TkaError for anything else.
+ * Returns the canonical URL of a TKA server: its WHATWG origin without a trailing dot in the host,
+ * `https://tka.example.ts.net`. Accepts no path except `/` and the API's own (`/api/v1alpha1`). Throws TkaError for
+ * anything else.
  */
 export function canonicalServer(text: string): string {
   const url = parseWebUrl(text, 'server');
@@ -50,8 +51,8 @@ export function canonicalServer(text: string): string {
 }
 
 /**
- * A Kubernetes API endpoint in one spelling, for comparison and for a kubeconfig: WHATWG form, no trailing dot or
- * slash. Throws TkaError for what is not a plain https URL (kubectl sends no token over http).
+ * Returns the canonical URL of a Kubernetes API server, for comparison and for a kubeconfig: WHATWG form without a
+ * trailing dot or slash. Throws TkaError for anything but a plain https URL (kubectl sends no token over http).
  */
 export function canonicalApiServer(text: string): string {
   const url = parseWebUrl(text, 'API server');
@@ -60,7 +61,7 @@ export function canonicalApiServer(text: string): string {
   return `${url.protocol}//${url.host}${withoutSlashes(url.pathname)}`;
 }
 
-/** A path without slashes at its end. (`/\/+$/` takes time in proportion to the square of a path of slashes.) */
+/** Returns a path without slashes at its end. (`/\/+$/` takes quadratic time on a path of slashes.) */
 export function withoutSlashes(path: string): string {
   let end = path.length;
   while (path[end - 1] === '/') end--;

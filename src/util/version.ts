@@ -1,8 +1,8 @@
-// Put in by the build.
+// Defined by the build.
 declare const __VERSION__: string | undefined;
 declare const __COMMIT__: string | undefined;
 
-/** What this build is. */
+/** Returns the version, commit and platform of this build. */
 export function versionInfo() {
   return {
     version: typeof __VERSION__ === 'string' ? __VERSION__ : 'unbuilt',
@@ -12,7 +12,7 @@ export function versionInfo() {
   };
 }
 
-/** The same on one line, as `version` prints it. */
+/** Returns versionInfo() on one line, as `version` prints it. */
 export function versionLine(program: string): string {
   const { version, commit, node, platform } = versionInfo();
   return `${program} ${version} (commit ${commit}, node ${node}, ${platform})\n`;
