@@ -5,9 +5,7 @@ import { cleanText } from '../util/text.ts';
 import { startHint, TailscaleError } from './problem.ts';
 import { absentError, type LocalOptions } from './request.ts';
 
-/**
- * What `tailscale status --json` prints: the last resort where no socket answers. Throws TailscaleError.
- */
+/** Returns the output of `tailscale status --json`: the last resort if no socket answers. Throws TailscaleError. */
 export async function statusByCommand(options: LocalOptions & { limit: number }): Promise<string> {
   const { platform = process.platform, timeout, limit, env, log } = options;
   const program = findTailscale(options);
@@ -18,7 +16,7 @@ export async function statusByCommand(options: LocalOptions & { limit: number })
       program,
       ['status', '--json'],
       {
-        // The macOS app is a command line program only when it is told so.
+        // The macOS app acts as a command-line program only with this variable.
         env: { ...env, TAILSCALE_BE_CLI: '1' },
         timeout: Math.max(1, Math.ceil(timeout)),
         killSignal: 'SIGKILL',
@@ -31,7 +29,7 @@ export async function statusByCommand(options: LocalOptions & { limit: number })
         reject(failure(error, timeout, limit, platform));
       },
     );
-    // A program that ends without having read says so on this pipe.
+    // If the program ends without reading stdin, this pipe reports an error.
     child.stdin?.on('error', () => {}).end();
   });
 }
@@ -61,7 +59,7 @@ function failure(
 function findTailscale({ env, platform = process.platform, root = '/' }: LocalOptions): string | undefined {
   const windows = platform === 'win32';
   const candidates = foldersIn(searchPathOf(env), platform)
-    // A relative entry would run whatever lies in the current folder.
+    // A relative entry would run a program from the current folder.
     .filter((folder) => (windows ? path.win32 : path.posix).isAbsolute(folder))
     .map((folder) => path.join(folder, windows ? 'tailscale.exe' : 'tailscale'));
   if (platform === 'darwin') candidates.push(path.join(root, 'Applications/Tailscale.app/Contents/MacOS/Tailscale'));

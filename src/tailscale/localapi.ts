@@ -1,4 +1,4 @@
-// Asks tailscaled on this machine.
+// Queries tailscaled on this machine.
 import { statusByCommand } from './command.ts';
 import { namedSocket } from './places.ts';
 import { TailscaleError } from './problem.ts';
@@ -17,17 +17,21 @@ export type StatusOptions = Omit<LocalOptions, 'limit'>;
 const limit = 64 * 1024 * 1024;
 
 /**
- * The tailnet's suffix and devices, from tailscaled's LocalAPI; where no socket answers, and TS_SOCKET names none, from
- * the `tailscale` command. Throws TailscaleError: its `problem` tells stopped, logged out, absent and so on apart.
+ * Returns the tailnet's suffix and devices from tailscaled's LocalAPI; if no socket answers and TS_SOCKET is not set,
+ * from the `tailscale` command. Throws TailscaleError; its `problem` distinguishes stopped, logged out, absent and so
+ * on.
  */
 export async function tailnetStatus(options: StatusOptions): Promise<TailnetStatus> {
   const named = namedSocket(options) !== undefined;
-  // Loopback addresses of peers are accepted only from a socket that the user named, since any local user can listen on
-  // loopback; the environment decides which socket is asked anyway. Tests use it.
+  // Accept loopback addresses of peers only from a socket that the user named (tests use this). Any local user can
+  // listen on loopback, but the environment decides anyway which socket is asked.
   return parseStatus(await statusDocument(options, named), { loopback: named });
 }
 
-/** Returns the tailnet's suffix and this machine's DNS name, which takes as long in a tailnet of any size. Throws TailscaleError. */
+/**
+ * Returns the tailnet's suffix and this machine's DNS name. The time does not grow with the tailnet. Throws
+ * TailscaleError.
+ */
 export async function ownNames(options: StatusOptions): Promise<{ readonly suffix: string; readonly dnsName: string }> {
   const { status, body } = await localRequest('/localapi/v0/status?peers=false', options);
   if (status !== 200) throw badStatus(status);

@@ -2,16 +2,16 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { systemCode } from '../util/errors.ts';
 
-/** Where tailscaled's LocalAPI may listen. */
+/** A place where tailscaled's LocalAPI may listen. */
 export type LocalPlace =
   | { readonly at: string; readonly socketPath: string }
-  /** The macOS app: a port of this machine, with a password. */
+  /** The macOS app: a port on this machine, with a password. */
   | { readonly at: string; readonly port: number; readonly password: string };
 
 export interface PlaceOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly platform?: NodeJS.Platform | undefined;
-  /** The root of the file system. */
+  /** The root of the file system: `/` by default. */
   readonly root?: string | undefined;
 }
 
@@ -23,8 +23,8 @@ export function namedSocket({ env }: PlaceOptions): string | undefined {
 }
 
 /**
- * Returns the places to ask, in order: the one that TS_SOCKET names, else those of the platform. Synchronous: a silent
- * resolver may block all threads that asynchronous file calls need.
+ * Returns the places to ask, in order: the one in TS_SOCKET, else those of the platform. Synchronous, because a
+ * resolver that does not answer may block all threads that asynchronous file calls need.
  */
 export function placesOf(options: PlaceOptions): LocalPlace[] {
   const { platform = process.platform, root = '/' } = options;
@@ -53,7 +53,7 @@ function macApp(folder: string): LocalPlace | undefined {
   }
 }
 
-// The app writes a symlink with the number as its target.
+// The app writes a symlink whose target is the port number.
 function portOf(file: string): string {
   try {
     return fs.readlinkSync(file);

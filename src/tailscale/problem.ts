@@ -1,6 +1,6 @@
 import { TkaError } from '../util/errors.ts';
 
-/** Why the tailnet cannot be asked. */
+/** Why tailscaled gives no answer. */
 export type TailscaleProblem =
   | 'absent'
   | 'not-running'
@@ -13,7 +13,7 @@ export type TailscaleProblem =
   | 'other-user'
   | 'starting';
 
-/** tailscaled cannot be asked, for the reason in `problem`. The hints say what to type. */
+/** tailscaled gives no answer, for the reason in `problem`. The hints say what to type. */
 export class TailscaleError extends TkaError {
   override readonly name = 'TailscaleError';
   readonly problem: TailscaleProblem;
@@ -24,7 +24,7 @@ export class TailscaleError extends TkaError {
   }
 }
 
-/** Returns what starts tailscaled. */
+/** Returns the command or action that starts tailscaled. */
 export function startHint(platform: NodeJS.Platform): string {
   return platform === 'linux' ? 'sudo systemctl start tailscaled' : 'open the Tailscale app';
 }

@@ -8,9 +8,9 @@ export interface LocalOptions extends PlaceOptions {
   /** Milliseconds for the whole exchange. */
   readonly timeout: number;
   readonly log: (line: string) => void;
-  /** The longest answer, in bytes. */
+  /** Maximum size of the answer, in bytes; 1 MiB by default. */
   readonly limit?: number;
-  /** Ends the exchange. */
+  /** Aborts the exchange. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -22,8 +22,8 @@ export interface LocalAnswer {
 const usualLimit = 1024 * 1024;
 
 /**
- * GET on tailscaled's LocalAPI, at the first place that answers: any status but 401 and 403 is an answer. Throws
- * TailscaleError.
+ * Sends a GET to tailscaled's LocalAPI, at the first place that answers. Any status except 401 and 403 is an answer.
+ * Throws TailscaleError.
  */
 export async function localRequest(path: string, options: LocalOptions): Promise<LocalAnswer> {
   const late = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
@@ -60,7 +60,7 @@ async function ask(place: LocalPlace, path: string, signal: AbortSignal, limit: 
   });
   const chunks: Buffer[] = [];
   let size = 0;
-  // Leaving the loop early lets go of the connection.
+  // Leaving the loop early closes the connection.
   for await (const chunk of response) {
     chunks.push(chunk);
     size += chunk.length;
@@ -110,7 +110,7 @@ function denied(place: LocalPlace, message: string, cause?: unknown): TailscaleE
   return new TailscaleError('denied', message, [hint], cause);
 }
 
-/** There is no Tailscale on this machine, as far as we see. */
+/** Returns the error for a machine on which no Tailscale is found. */
 export function absentError(platform: NodeJS.Platform = process.platform, cause?: unknown): TailscaleError {
   return new TailscaleError(
     'absent',

@@ -1,4 +1,4 @@
-// Reads tailscaled's status. Others on the tailnet choose their devices' names: everything in it is checked.
+// Reads tailscaled's status. Other users of the tailnet choose their devices' names, so everything in it is checked.
 
 import { isLoopback, isTailnetIp, plainIp } from '../util/address.ts';
 import { isObject, type Json, own, parseJson, texts } from '../util/json.ts';
@@ -7,39 +7,41 @@ import { TailscaleError } from './problem.ts';
 
 /** A device of the tailnet. */
 export interface Peer {
-  /** The first label of its DNS name; empty for a machine of ours without one. */
+  /** The first label of its DNS name; empty if it has none (only this machine). */
   readonly hostName: string;
-  /** Lower case, without a dot at the end. */
+  /** In lower case, without a dot at the end. */
   readonly dnsName: string;
   readonly addresses: readonly string[];
   /** Granted by the tailnet's policy: `tag:tka`. */
   readonly tags: readonly string[];
   readonly online: boolean;
-  /** It is this machine. */
+  /** True for this machine. */
   readonly self: boolean;
 }
 
 /** The tailnet as tailscaled sees it. */
 export interface TailnetStatus {
   /**
-   * The tailnet's name in the control plane (`CurrentTailnet.Name`, the Domain of tailcfg.MapResponse), in lower case; empty
-   * where it is not known. Not the display name, which an admin may choose. Its forms: see server/identity/login.ts.
+   * The tailnet's name in the control plane (`CurrentTailnet.Name`, the Domain of tailcfg.MapResponse), in lower case;
+   * empty if unknown. Not the display name, which an admin can choose. For its forms see server/identity/login.ts.
    */
   readonly name: string;
-  /** The MagicDNS suffix: lower case, without dots at its ends; empty where there is none. */
+  /** The MagicDNS suffix in lower case, without dots at its ends: `example.ts.net`. Empty if there is none. */
   readonly suffix: string;
   readonly self: Peer;
   /** All devices with a DNS name, this machine included, sorted by that name. */
   readonly peers: readonly Peer[];
-  /** Userspace networking: the tailnet's connections come from loopback, and the machine has no tailnet address. */
+  /**
+   * Userspace networking: connections from the tailnet arrive from loopback, and the machine has no tailnet address.
+   */
   readonly userspace: boolean;
-  /** The names that tailscaled can have a certificate for. */
+  /** The names for which tailscaled can get a certificate. */
   readonly certDomains: readonly string[];
 }
 
 /**
- * The status in the document that tailscaled or `tailscale status --json` gives. `loopback`: addresses of this machine
- * alone may be a peer's. Throws TailscaleError unless Tailscale is running.
+ * Parses the status document of tailscaled or `tailscale status --json`. With `loopback`, a peer may have loopback
+ * addresses. Throws TailscaleError unless Tailscale is running.
  */
 export function parseStatus(text: string, options: { loopback: boolean }): TailnetStatus {
   const status = parseJson(text);
@@ -54,7 +56,7 @@ export function parseStatus(text: string, options: { loopback: boolean }): Tailn
   const rest = own(status, 'Peer');
   const peers = [self];
   for (const peer of isObject(rest) ? Object.values(rest) : []) {
-    // A device of another tailnet that a machine of ours is shared with.
+    // A device of another tailnet with which a machine of this tailnet is shared.
     if (!isObject(peer) || own(peer, 'ShareeNode') === true) continue;
     peers.push(peerOf(peer, suffix, options.loopback));
   }
@@ -101,7 +103,7 @@ function notRunning(state: string): TailscaleError {
 
 function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {
   const name = dnsName(own(peer, 'DNSName'));
-  // A device that another tailnet shares has that tailnet's name and tags.
+  // A device shared from another tailnet has that tailnet's name and tags.
   const ours = suffix !== '' && name.endsWith(`.${suffix}`);
   const good = (ip: string | undefined): ip is string =>
     ip !== undefined && (isTailnetIp(ip) || (loopback && isLoopback(ip)));
@@ -115,7 +117,7 @@ function peerOf(peer: Json, suffix: string, loopback: boolean): Peer {
   };
 }
 
-/** A DNS name in lower case, without dots at its ends; empty for anything else. */
+/** Returns a DNS name in lower case, without dots at its ends; empty for anything else. */
 export function dnsName(value: unknown): string {
   if (typeof value !== 'string' || value.length > 255) return '';
   const name = value.toLowerCase().replace(/^\.|\.$/g, '');

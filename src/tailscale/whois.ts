@@ -1,35 +1,38 @@
-// Asks tailscaled who is at the other end of a connection (client/tailscale/apitype.WhoIsResponse).
+// Asks tailscaled for the device at the other end of a connection (client/tailscale/apitype.WhoIsResponse).
 import { isIP } from 'node:net';
 import { own, parseJson, texts } from '../util/json.ts';
 import { TailscaleError } from './problem.ts';
 import { type LocalOptions, localRequest } from './request.ts';
 import { dnsName } from './status.ts';
 
-/** The device at the other end of a connection, and what the tailnet's policy grants it here. */
+/** The device at the other end of a connection, and what the tailnet's policy grants to it on this machine. */
 export interface WhoIs {
-  /** `alice@example.com`; empty where there is none. */
+  /** The user's login: `alice@example.com`; empty if there is none. */
   readonly login: string;
-  /** The device's ID in the control plane (StableNodeID), `nBLYviWLGB11DEVEL`; empty where there is none. It never changes. */
+  /**
+   * The device's ID in the control plane (StableNodeID), which never changes: `nBLYviWLGB11DEVEL`; empty if there is
+   * none.
+   */
   readonly device: string;
-  /** The device's name as the tailnet gives it (Node.Name): lower case, no dot at the end; empty where there is none. */
+  /** The device's name in the tailnet (Node.Name), in lower case, without a dot at the end; empty if there is none. */
   readonly dnsName: string;
-  /** The device's address on the tailnet, without its prefix length; empty where there is none. */
+  /** The device's first tailnet address, without its prefix length; empty if there is none. */
   readonly address: string;
-  /** A tagged device has no user. */
+  /** Tags of the device. A tagged device has no user. */
   readonly tags: readonly string[];
-  /** The rules under a capability's name; empty for none. */
+  /** Returns the rules granted under a capability's name; empty if there are none. */
   rules(capability: string): readonly unknown[];
 }
 
-/** Returns `address:port` as tailscaled accepts it; an IPv4 address that is written as IPv6 becomes IPv4. */
+/** Returns `address:port` as tailscaled accepts it. IPv4-mapped IPv6 addresses are unmapped. */
 export function addressPort(address: string, port: number): string {
   const plain = address.replace(/^::ffff:(?=[0-9.]+$)/i, '');
   return plain.includes(':') ? `[${plain}]:${port}` : `${plain}:${port}`;
 }
 
 /**
- * Returns who is at the other end of a TCP connection; undefined for an address outside the tailnet. With userspace
- * networking that is known only while the connection is open. Throws TailscaleError.
+ * Returns the device at the other end of a TCP connection; undefined for an address outside the tailnet. With userspace
+ * networking, tailscaled knows it only while the connection is open. Throws TailscaleError.
  */
 export async function whoIs(address: string, port: number, options: LocalOptions): Promise<WhoIs | undefined> {
   const query = new URLSearchParams({ addr: addressPort(address, port), proto: 'tcp' });
