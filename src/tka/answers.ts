@@ -1,4 +1,4 @@
-// Parses a TKA server's answers. An answer is untrusted: its shape is checked, its text is cleaned.
+// Parses a TKA server's answers. They are untrusted: shapes are checked, texts are cleaned.
 
 import { TkaError } from '../util/errors.ts';
 import { isObject, type Json, own } from '../util/json.ts';
@@ -21,7 +21,7 @@ import { checkToken, type TokenClaims } from './token.ts';
 export interface SignIn {
   readonly username: string;
   readonly role: string;
-  /** Milliseconds of the epoch. */
+  /** End of the sign-in, in milliseconds since the epoch. */
   readonly until: number;
 }
 
@@ -44,18 +44,18 @@ export function parseSignIn(answer: RawAnswer, who: string, doing = 'the sign-in
 export interface ClusterAccess {
   /** Canonical URL. */
   readonly apiServer: string;
-  /** Base64 of PEM; empty: the system's CAs. */
+  /** Base64 of PEM; empty for the system's CAs. */
   readonly caData: string;
   readonly insecureSkipTlsVerify: boolean;
 }
 
-/** A token, and the API server that it is for. */
+/** A token and its API server. */
 export interface TokenAccess extends ClusterAccess {
   readonly token: string;
   readonly claims: TokenClaims;
 }
 
-/** The largest CA that is accepted, in bytes of PEM: about forty certificates. */
+/** Maximum size of a CA, in bytes of PEM: about forty certificates. */
 export const caLimit = 64 * 1024;
 
 function clusterAccess(
@@ -70,7 +70,7 @@ function clusterAccess(
   if (insecure !== undefined && insecure !== null && typeof insecure !== 'boolean')
     throw fail('insecure is not a boolean');
   const caData = (ca ?? '').replace(/\s+/g, '');
-  // A base64 text is a third longer than its bytes.
+  // Base64 is a third longer than its bytes.
   if (caData.length > (caLimit / 3) * 4 + 4) throw fail('the CA is larger than 64 KiB');
   if (caData !== '') {
     const pem = /^[A-Za-z0-9+/]+={0,2}$/.test(caData) ? Buffer.from(caData, 'base64').toString('latin1') : '';
@@ -89,9 +89,9 @@ function checked<T>(read: () => T, fail: (what: string) => TkaError): T {
 }
 
 /**
- * Parses the answer of GET /kubeconfig as JSON. Returns 'pending' while the sign-in is not provisioned. Whether the
- * token has expired is decided by the server's clock if the answer has it, else by `now` (milliseconds of the epoch).
- * Throws Refused, NotSignedIn, Unavailable, or TkaError for an answer that can never become a credential.
+ * Parses the answer of GET /kubeconfig as JSON. Returns 'pending' while the sign-in is not provisioned. Judges the
+ * token's expiry by the server's clock if the answer states it, else by `now` (milliseconds since the epoch). Throws
+ * Refused, NotSignedIn, Unavailable, or TkaError for an answer that can never become a credential.
  */
 export function parseKubeconfig(answer: RawAnswer, who: string, now: number): TokenAccess | 'pending' {
   const doing = 'the request for a token';
@@ -130,9 +130,11 @@ export function parseKubeconfig(answer: RawAnswer, who: string, now: number): To
 /** A cluster as its TKA server describes it. */
 export interface ClusterDescription extends ClusterAccess {
   readonly labels: ReadonlyMap<string, string>;
-  /** The name of the cluster; null if the server does not state it, as the Go server. */
+  /** The name of the cluster; null if the server does not state it (Go). */
   readonly cluster: string | null;
-  /** Where its sign-ins are kept; servers with the same store serve the same sign-ins. Null if it is not stated. */
+  /**
+   * Where the cluster's sign-ins are stored; servers with the same store serve the same sign-ins. Null if not stated.
+   */
   readonly signInStore: string | null;
 }
 

@@ -22,9 +22,9 @@ const longList = 16 * 1024 * 1024;
 const connectTimeout = 10_000;
 
 export interface ClientOptions {
-  /** How to connect; directly if absent. */
+  /** How to connect; directly by default. */
   readonly network?: Network;
-  /** Gets each exchange for --debug, without bodies. */
+  /** Receives a line for each exchange for --debug, without bodies. */
   readonly log?: (line: string) => void;
   /** Called when a connection is open (for https, after the TLS handshake). */
   readonly onOpen?: () => void;
@@ -52,11 +52,13 @@ export async function describeCluster(
 
 /**
  * A client of one TKA server over one connection. Its calls throw Refused, NotSignedIn or Unavailable, and TkaError if
- * trying again cannot help. Call close() at the end.
+ * a retry cannot help. Call close() at the end.
  */
 export class TkaClient {
   readonly server: string;
-  /** The server's clock minus ours in milliseconds, as of its last answer; 0 within its Date header's precision. */
+  /**
+   * The server's clock minus ours in milliseconds, as of its last answer; 0 within the precision of its Date header.
+   */
   clockOffset = 0;
   readonly #network: Network;
   readonly #client: Client;
@@ -82,13 +84,19 @@ export class TkaClient {
     return this.#socket !== undefined && !this.#socket.destroyed;
   }
 
-  /** `roleApplied`: access has this role even if an earlier sign-in had another. (The Go server never says so.) */
+  /**
+   * Signs in. `roleApplied`: the access has this role even if an earlier sign-in had another one. (The Go server never
+   * states it.)
+   */
   async login(options: AskOptions): Promise<SignIn & { roleApplied: boolean }> {
     const answer = await this.ask('POST', '/login', options);
     return { ...parseSignIn(answer, this.server), roleApplied: answer.headers['tka-role'] === 'applied' };
   }
 
-  /** `complete`: sign-in and account are gone, and a login straight afterwards is safe. (The Go server never says so.) */
+  /**
+   * Signs out. `complete`: the sign-in and its account are gone, so a login right afterwards is safe. (The Go server
+   * never states it.)
+   */
   async logout(options: AskOptions): Promise<{ signIn: SignIn; complete: boolean }> {
     const answer = await this.ask('POST', '/logout', options);
     const signIn = parseSignIn(answer, this.server, 'the logout');
@@ -108,12 +116,14 @@ export class TkaClient {
     return parseMemberlist(await this.ask('GET', '/memberlist', { limit: longList, ...options }), this.server);
   }
 
-  /** Gets the memberlist as the page for browsers, which has more than the Go server's JSON. Throws Unavailable. */
+  /**
+   * Gets the memberlist as the page for browsers, which has more data than the Go server's JSON. Throws Unavailable.
+   */
   async memberlistPage(options: AskOptions): Promise<RawAnswer> {
     return this.ask('GET', '/memberlist', { limit: longList, accept: 'text/html', ...options });
   }
 
-  /** Makes one exchange. Throws Unavailable without a whole answer in time, or for one over the limit (bytes). */
+  /** Makes one exchange. Throws Unavailable without a complete answer in time, or for one larger than `limit` bytes. */
   async ask(method: 'GET' | 'POST', route: string, options: AskOptions): Promise<RawAnswer> {
     const started = performance.now();
     const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(options.timeout)));
@@ -136,7 +146,7 @@ export class TkaClient {
         `${method} ${this.server}${apiPath}${route}: ${statusCode}, ${bytes.length} bytes, ${elapsed(started)}`,
       );
       const time = serverTime(answer);
-      // The header is cut to whole seconds, so on average half a second old.
+      // The header is truncated to whole seconds, so it is half a second old on average.
       const offset = time === undefined ? 0 : time + 500 - Date.now();
       this.clockOffset = Math.abs(offset) < 2000 ? 0 : offset;
       return await decoded(answer);
@@ -160,8 +170,8 @@ export class TkaClient {
 }
 
 /**
- * Reads a body of at most `limit` bytes; returns undefined for a longer one. Chunks are copied and not kept: a chunk of
- * one byte takes a hundred times that in memory.
+ * Reads a body of at most `limit` bytes; returns undefined for a longer one. Copies chunks instead of keeping them: a
+ * chunk of one byte uses a hundred times that in memory.
  */
 async function readBody(body: Readable, limit: number, stated: number): Promise<Buffer | undefined> {
   if (stated > limit) {
@@ -186,8 +196,8 @@ function elapsed(started: number): string {
   return `${(performance.now() - started).toFixed(1)} ms`;
 }
 
-// Keys, brackets and anchors can make a YAML parser take a thousand times their length in memory, and quadratic time. A
-// kubeconfig has long texts, and only a few hundred other characters.
+// Keys, brackets and anchors can make a YAML parser use a thousand times their size in memory, and quadratic time. A
+// kubeconfig has long texts, but only a few hundred characters of syntax.
 const yamlLimit = 128 * 1024;
 const yamlSignLimit = 4096;
 
@@ -197,15 +207,16 @@ function isReadableYaml(text: string): boolean {
 }
 
 /**
- * Returns an answer with its YAML body as JSON; other answers, and YAML that is too long or no map or list, unchanged.
- * This client asks for JSON, but a cache may hold the answer for another client.
+ * Returns an answer with its YAML body converted to JSON. Other answers stay unchanged, and so does YAML that is too
+ * long or neither a map nor a list. This client asks for JSON, but a cache may answer with what it has for another
+ * client.
  */
 export async function decoded(answer: RawAnswer): Promise<RawAnswer> {
   if (!/^(?:application|text)\/(?:x-)?yaml\b/i.test(answer.headers['content-type'] ?? '')) return answer;
   if (!isReadableYaml(answer.body)) return answer;
   const { parse } = await import('yaml');
   try {
-    // Warnings would be printed to stderr, with the server's text.
+    // The parser would print warnings to stderr, with the server's text.
     const value: unknown = parse(answer.body, { maxAliasCount: 0, logLevel: 'error' });
     return typeof value === 'object' && value !== null ? { ...answer, body: JSON.stringify(value) } : answer;
   } catch {
@@ -230,9 +241,9 @@ function hintFor(kind: ConnectFailure['kind'], server: string): string {
   return hints[kind] ?? `kubectl tka doctor ${server}`;
 }
 
-/** Returns the error for a failed exchange, in words for a person. */
+/** Returns the error for a failed exchange, worded for people. */
 function transportError(server: string, error: unknown, timeout: number, way: Route | undefined): TkaError {
-  // Some errors are worded already: a proxy that fails, plain http that is not allowed.
+  // Some errors are already worded for people: a proxy that fails, plain http that is not allowed.
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof TkaError) return e;
   const late = error instanceof Error && error.name === 'TimeoutError';
   const failure: ConnectFailure = late

@@ -1,10 +1,10 @@
 // The refusals of a TKA server.
 import { TkaError } from '../util/errors.ts';
 
-/** The server refused, in the protocol's form: trying again does not help. */
+/** The server refused, in the protocol's form. A retry does not help. */
 export class Refused extends TkaError {
   override readonly name = 'Refused';
-  /** Of HTTP. */
+  /** The HTTP status. */
   readonly status: number;
 
   constructor(message: string, status: number, options: { hints?: readonly string[] } = {}) {
@@ -12,13 +12,13 @@ export class Refused extends TkaError {
     this.status = status;
   }
 
-  /** True for an error in the policy or the set-up (422; the Go server's 500): tokens in use stay valid. */
+  /** True for an error in the policy or the setup (422; the Go server sends 500). Tokens in use stay valid. */
   get isSetUp(): boolean {
     return this.status === 422 || this.status === 500;
   }
 }
 
-/** The server has no sign-in of this user (401): a new login is needed. */
+/** The server has no sign-in for this user (401). A new login is needed. */
 export class NotSignedIn extends TkaError {
   override readonly name = 'NotSignedIn';
 }

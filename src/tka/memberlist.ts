@@ -1,4 +1,4 @@
-// Parses a memberlist: the TKA servers of a mesh. It is untrusted: shapes are checked, text is cleaned.
+// Parses a memberlist: the TKA servers of a mesh. It is untrusted: shapes are checked, texts are cleaned.
 
 import { isObject, own } from '../util/json.ts';
 import { cleanText } from '../util/text.ts';
@@ -15,26 +15,26 @@ import {
 } from './raw-answer.ts';
 import type { MemberState } from './types.ts';
 
-/** A TKA server as a memberlist states it; null stands for what is not stated or not valid. */
+/** A TKA server as a memberlist states it. Null means not stated or not valid. */
 export interface Member {
-  /** Of the server. */
+  /** The name of the TKA server. */
   readonly name: string | null;
-  /** The name of its cluster; null from servers that state none (Go). */
+  /** The name of its cluster; null if the server does not state it (Go). */
   readonly cluster: string | null;
   readonly server: string | null;
-  /** Canonical URL where it is one. */
+  /** Canonical URL of the cluster's API server. */
   readonly apiEndpoint: string;
   readonly state: MemberState | null;
-  /** RFC 3339. */
+  /** When the member was last seen, RFC 3339. */
   readonly lastSeen: string | null;
-  /** Of its TKA server. */
+  /** The version of the TKA server. */
   readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
 }
 
 const memberLimit = 10_000;
 
-/** `cut` counts the members beyond the 10,000 that are read, `unread` the invalid rows. */
+/** `cut` counts the members beyond the limit of 10,000, `unread` the invalid rows. */
 export interface Memberlist {
   readonly members: readonly Member[];
   readonly cut: number;
@@ -42,8 +42,8 @@ export interface Memberlist {
 }
 
 /**
- * Parses the answer of GET /memberlist as JSON; undefined if the server keeps none (404 without a body of the protocol,
- * or 503 "Gossip not enabled"). Throws Refused, NotSignedIn or Unavailable.
+ * Parses the answer of GET /memberlist as JSON; returns undefined if the server has no memberlist (404 without a body
+ * of the protocol, or 503 "Gossip not enabled"). Throws Refused, NotSignedIn or Unavailable.
  */
 export function parseMemberlist(answer: RawAnswer, who: string): Memberlist | undefined {
   const doing = 'the memberlist';
@@ -57,7 +57,7 @@ export function parseMemberlist(answer: RawAnswer, who: string): Memberlist | un
   return readMembers(rows);
 }
 
-/** Reads the rows of a memberlist, from an answer or from the disk. */
+/** Reads the rows of a memberlist from an answer or from disk. */
 export function readMembers(rows: readonly unknown[]): Memberlist {
   const members: Member[] = [];
   let unread = 0;
@@ -79,7 +79,7 @@ function memberOf(row: unknown): Member | undefined {
   const state = own(row, 'state');
   const lastSeen = own(row, 'lastSeen');
   const version = own(row, 'version');
-  // A URL of another scheme or with credentials can neither be used nor shown.
+  // A URL with another scheme or with credentials can be neither used nor shown.
   const apiEndpoint = usable(() => canonicalApiServer(endpoint));
   if (apiEndpoint === null) return undefined;
   const seen = typeof lastSeen === 'string' && rfc3339.test(lastSeen) && !Number.isNaN(Date.parse(lastSeen));

@@ -1,4 +1,4 @@
-// An HTTP answer of a TKA server before it is parsed, and the errors that it stands for.
+// HTTP answers of a TKA server before they are parsed, and the errors that they mean.
 
 import { Unavailable } from '../network/failure.ts';
 import type { TkaError } from '../util/errors.ts';
@@ -13,18 +13,18 @@ export interface RawAnswer {
   readonly body: string;
 }
 
-// A failing server mostly recovers within seconds, or not at all.
+// Milliseconds. A failing server usually recovers within seconds, or not at all.
 const answeredPatience = 5_000;
 
-// JSON such as `[{},{},{}` takes a hundred times its length in memory. No answer of the protocol has so many values.
+// JSON such as `[{},{},{}` uses a hundred times its length in memory. No answer of the protocol has so many values.
 const valueLimit = 1_000_000;
 
-/** Returns the value of a JSON body; undefined if it is no JSON or has more than a million values. */
+/** Returns the value of a JSON body; undefined if it is invalid or has more than a million values. */
 export function parseAnswer(text: string): unknown {
   return text.length > valueLimit && countValues(text) > valueLimit ? undefined : parseJson(text);
 }
 
-// An upper bound: characters within strings count too.
+// An upper bound, because characters within strings count too.
 function countValues(text: string): number {
   let count = 0;
   for (let i = 0; i < text.length; i++) {
@@ -34,16 +34,16 @@ function countValues(text: string): number {
   return count;
 }
 
-/** Returns the server's Retry-After in milliseconds; undefined without one in seconds. */
+/** Returns the server's Retry-After in milliseconds; undefined if it is missing or not in seconds. */
 export function retryAfter(answer: RawAnswer): number | undefined {
   const seconds = answer.headers['retry-after']?.trim() ?? '';
   return /^[0-9]{1,6}$/.test(seconds) ? Number(seconds) * 1000 : undefined;
 }
 
-/** Returns the answer's Date in milliseconds of the epoch; undefined without a valid one. */
+/** Returns the answer's Date in milliseconds since the epoch; undefined if it is missing or invalid. */
 export function serverTime(answer: RawAnswer): number | undefined {
   const date = answer.headers.date ?? '';
-  // RFC 9110. Date.parse alone accepts other forms, and years of six digits.
+  // The format of RFC 9110. Date.parse alone accepts other forms, and years of six digits.
   if (!/^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(date)) return undefined;
   const time = Date.parse(date);
   return Number.isNaN(time) ? undefined : time;
@@ -76,7 +76,7 @@ function isText(value: unknown): value is string {
 // The default of the server's `tailscale.capName`, which the client cannot know.
 const grantHint = 'ask the maintainers of your tailnet policy to grant you the capability specht-labs.de/cap/tka';
 
-/** Returns the error for an answer with another status than expected. `who` names the server. */
+/** Returns the error for an answer with an unexpected status. `who` names the server. */
 export function refusal(answer: RawAnswer, who: string, doing: string): TkaError {
   const { status } = answer;
   const words = errorWords(answer.body);
@@ -98,22 +98,22 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
   return new Unavailable(`${who} failed at ${doing}${said} (HTTP ${status})`, answeredPatience, { hints, ...kind });
 }
 
-/** Returns whether a proxy or a load balancer answers so while the server behind it is away. */
+/** Returns whether the status is a proxy's or load balancer's while the server behind it is down. */
 function isGateways(status: number): boolean {
   return status === 502 || status === 503 || status === 504;
 }
 
-// The Go server's words for a period in the policy that is too short or invalid. Trying again would not help.
+// The Go server's words for an invalid or too short period in the policy. A retry does not help.
 function isAboutPeriod(message: string): boolean {
   return /`period`|parsing duration/i.test(message);
 }
 
-// Kubernetes' words if another request changed the same sign-in at the same time.
+// Kubernetes' words if another request changed the same sign-in at the same time. A retry helps at once.
 function isConflict(message: string): boolean {
   return message.includes('the object has been modified');
 }
 
-// Worth waiting for as long as the server asks, up to the caller's budget.
+// A retry is worthwhile for as long as the server asks, up to the caller's time limit.
 function tooMany(answer: RawAnswer, who: string, doing: string, why: string, advice: readonly string[]): Unavailable {
   const pause = retryAfter(answer) ?? 1000;
   return new Unavailable(
@@ -139,7 +139,7 @@ export function notProtocol(who: string, doing: string, what: string, away = fal
   );
 }
 
-/** A time as RFC 3339 writes it. */
+/** Matches a time in RFC 3339 format. */
 export const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})$/;
 
 /** Returns the name of a server or a cluster; null if it is not a DNS-like name. */

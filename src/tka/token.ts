@@ -1,6 +1,6 @@
 import { isObject, parseJson } from '../util/json.ts';
 
-/** The claims of a token; times in milliseconds of the epoch. */
+/** The claims of a token. Times are in milliseconds since the epoch. */
 export interface TokenClaims {
   readonly expires: number;
   readonly issued: number | undefined;
@@ -12,7 +12,7 @@ const latest = Date.UTC(9999, 11, 31);
 
 /**
  * Returns the claims of a ServiceAccount token (a JWT, RFC 7519), or a phrase that says why it is not valid at `now`
- * (milliseconds of the epoch). The signature is for the API server to verify.
+ * (milliseconds since the epoch). Does not verify the signature; the API server does.
  */
 export function checkToken(token: string, now: number): TokenClaims | string {
   if (token.length > 16 * 1024) return 'the token is too long';

@@ -1,4 +1,4 @@
-// What crosses the wire between a TKA client and a TKA server, as the servers really speak it.
+// The wire format between TKA clients and TKA servers, as the servers really use it.
 
 export const apiPath = '/api/v1alpha1';
 
@@ -26,7 +26,10 @@ export interface ClusterInfo {
   readonly labels: Readonly<Record<string, string>>;
   /** The name of the cluster: `prod-us`. */
   readonly cluster?: string;
-  /** Where the sign-ins are kept, `UID of the namespace kube-system/namespace`: servers with the same store serve the same sign-ins. */
+  /**
+   * Where the sign-ins are stored: `UID of the namespace kube-system/namespace`. Servers with the same store serve the
+   * same sign-ins.
+   */
   readonly sign_in_store?: string;
 }
 
@@ -38,7 +41,7 @@ export interface MemberRow {
   /** The TKA port from our server; the port of the API endpoint from the Go server. */
   readonly apiPort: number;
   readonly labels: Readonly<Record<string, string>> | null;
-  /** Of the server. */
+  /** The name of the TKA server. */
   readonly name?: string;
   /** The name of the member's cluster. */
   readonly cluster?: string;
