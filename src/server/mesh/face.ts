@@ -8,13 +8,16 @@ export const gossipPath = '/gossip/v2';
 
 export interface FaceOptions {
   readonly gate: Gate;
-  /** The answer to a question; undefined while there is none. */
+  /** Returns the answer to a question, or undefined while this member cannot answer yet. */
   readonly answer: (question: GossipQuestion) => Promise<Buffer> | undefined;
-  /** Told of whoever is turned away, by address, and why. */
+  /** Called for each refused caller, with its address and the reason. */
   readonly onDenied?: (address: string, why: string) => void;
 }
 
-/** The gossip port as a request listener. Nobody who is not admitted is listened to, or told anything. */
+/**
+ * Returns the request listener of the gossip port. It reads no question of a caller that is not admitted, and tells it
+ * nothing.
+ */
 export function gossipFace({ gate, answer, onDenied }: FaceOptions): RequestListener {
   async function answerTo(request: IncomingMessage): Promise<{ body: Buffer; seal?: string }> {
     if (request.url !== gossipPath) throw new Denied(404, 'not found');
@@ -40,14 +43,14 @@ export function gossipFace({ gate, answer, onDenied }: FaceOptions): RequestList
         response.end(body);
       })
       .catch((error: unknown) => {
-        // A caller who hung up, or was cut off, is told nothing.
+        // The caller hung up, or was cut off: nobody reads an answer.
         if (request.socket.destroyed) return;
         const denied = error instanceof Denied ? error : new Denied(500, 'internal error');
         if (denied.logged) onDenied?.(address, error instanceof Denied ? error.message : String(error));
         response.statusCode = denied.status;
         if (denied.status === 401 && 'key' in gate) response.setHeader(instanceHeader, gate.key.instance);
         response.setHeader('Connection', 'close');
-        // What he has not sent yet is not waited for.
+        // Do not wait for the rest of the request.
         response.end(() => request.socket.destroySoon());
       })
       .catch(() => response.destroy());

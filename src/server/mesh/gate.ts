@@ -1,26 +1,27 @@
-// Who may speak to the mesh: whoever holds the shared key, or, without one, the tailnet's nodes of the right tag.
+// Who is admitted to the mesh: with a shared key, its holders; without one, the tailnet's nodes that have the right
+// tag.
 import { otherProcess, type Seal, type SharedKey } from './seal.ts';
 
-/** A node of our tailnet: `name` is the first label of its DNS name, which the tailnet gives it. */
+/** A node of this tailnet. `name` is the first label of its DNS name, which the tailnet assigns. */
 export interface TailnetNode {
   readonly name: string;
   readonly tags: readonly string[];
 }
 
-/** Asks whose an address is: undefined for one that is nobody's on the tailnet. May throw. */
+/** Returns the node at this address, or undefined if it is not an address of a node of this tailnet. May throw. */
 export type Whois = (address: string, port: number) => Promise<TailnetNode | undefined>;
 
 export type Gate =
-  /** `instances`: which process answered last, by address. */
+  /** `instances`: the process that answered last, by address. */
   | { readonly key: SharedKey; readonly instances: Map<string, string> }
-  /** `whois` is asked about the peers that we connect to, `whoCalls` about those that connect to us. */
+  /** `whois` identifies the peers that we connect to, `whoCalls` identifies the callers that connect to us. */
   | { readonly whois: Whois; readonly whoCalls: Whois; readonly tag: string };
 
-/** Somebody who may not, or something that is not as it must be. `status` is what he is answered. */
+/** A caller or peer that is not admitted, or an invalid message. `status` is the HTTP status for the caller. */
 export class Denied extends Error {
   override readonly name = 'Denied';
   readonly status: number;
-  /** Whether a person should hear of it. */
+  /** Whether to log it as a warning. */
   readonly logged: boolean;
 
   constructor(status: number, message: string, logged = true) {
@@ -30,7 +31,7 @@ export class Denied extends Error {
   }
 }
 
-/** Returns the node at this address. Throws Denied unless it carries the tag. */
+/** Returns the node at this address. Throws Denied unless the node has the tag. */
 export async function checkTag(whois: Whois, tag: string, address = '', port = 0): Promise<TailnetNode> {
   const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
   let node: TailnetNode | undefined;
@@ -44,7 +45,10 @@ export async function checkTag(whois: Whois, tag: string, address = '', port = 0
   return node;
 }
 
-/** What is asked of a caller before his body is read. Throws Denied. */
+/**
+ * Checks a caller before its body is read. Returns the seal of its request, or undefined without a shared key. Throws
+ * Denied.
+ */
 export async function checkCaller(
   gate: Gate,
   header: unknown,

@@ -1,9 +1,10 @@
-// Where a mesh that fell apart, or that nobody has found yet, is looked for: at its seeds and its dead.
+// Where a member looks for the rest of a mesh that fell apart, or that it has not found yet: at the seeds and at the
+// dead.
 import { isHostPort } from '../../util/address.ts';
 import type { Questions } from './questions.ts';
 import { isAlive, type Place, pick, type Roster } from './roster.ts';
 
-// While nothing changes, the lost are asked more and more rarely, down to this: in rounds.
+// While nothing changes, the lost are asked less and less often, down to once in this many rounds.
 const lostRounds = 30;
 
 export class Lost {
@@ -27,8 +28,9 @@ export class Lost {
   }
 
   /**
-   * Chooses which to ask this round: each is asked by one member a round, and more and more rarely. A member that is alone
-   * asks `factor` at that pace. `quiet`: rounds since the last change.
+   * Chooses the lost addresses to ask in this round. On average one member of the mesh asks each of them once a round,
+   * and less and less often while nothing changes. A member that is alone asks `factor` of them at that pace. `quiet`
+   * is the number of rounds since the last change.
    */
   choose({ dead, living }: Roster, quiet: number, factor: number, random: () => number): Place[] {
     const lost = new Set(this.#seeds);

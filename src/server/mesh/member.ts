@@ -1,46 +1,46 @@
-// What one member says of itself.
+// The record: what one member states about itself.
 import { createHash } from 'node:crypto';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, isDnsLike, quoted } from '../../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 
-/** What a member says of itself. Its name is the key under which this is kept. */
+/** What a member states about itself. Its name is not part of it: records are stored by name. */
 export interface MemberRecord {
-  /** Its TKA server, canonical URL. Its host is where the record is read, too. */
+  /** Canonical URL of its TKA server. The record is read from the same host. */
   readonly server: string;
   readonly gossipPort: number;
-  /** Its Kubernetes API server, canonical URL. */
+  /** Canonical URL of its Kubernetes API server. */
   readonly apiEndpoint: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** The name of its cluster; absent from a member of 0.1.0. */
+  /** Name of its cluster. Absent in records of members of 0.1.0. */
   readonly cluster?: string | undefined;
   readonly version: string;
-  /** It has told us that it goes. */
+  /** True if the member announced that it leaves. */
   readonly left: boolean;
 }
 
-/** The longest record, in bytes of its JSON. */
+/** Maximum size of a record, in bytes of its JSON. */
 export const recordLimit = 4096;
 
 const labelLimit = 64;
 
-/** True for what may name a member: the first part of a host name, in lower case. */
+/** Returns whether a value is a valid member name: like the first part of a host name, in lower case. */
 export function isName(value: unknown): value is string {
   return typeof value === 'string' && /^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$/.test(value);
 }
 
-/** A record in its one form, with what crosses the wire. */
+/** A record in canonical form, with its JSON and its digests. */
 export interface CheckedRecord {
   readonly record: MemberRecord;
-  /** One text for one record. */
+  /** Canonical JSON: equal records have equal texts. */
   readonly text: string;
-  /** A digest of all of it. */
+  /** Digest of the whole record. */
   readonly etag: string;
-  /** A digest of what 0.1.0 reads of it, which drops `cluster` and compares the rest with this. */
+  /** Digest of the record without `cluster`. Members of 0.1.0 drop `cluster` and compare the rest with this digest. */
   readonly version: string;
 }
 
-/** The record as it crosses the wire. */
+/** Returns a record as canonical JSON, as it is sent. */
 function recordText(record: MemberRecord): string {
   const { server, gossipPort, apiEndpoint, version, left } = record;
   const labels = Object.fromEntries(Object.entries(record.labels).sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -58,7 +58,7 @@ function recordText(record: MemberRecord): string {
 
 const versionOf = (record: MemberRecord): string => digestOf(recordText({ ...record, cluster: undefined }));
 
-/** The record of a member in its one form. Throws UsageError for a name or record that no member may have. */
+/** Returns a member's record in canonical form. Throws UsageError if the name or the record is invalid. */
 export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
   const bad = (what: string, cause?: unknown) =>
     new UsageError(`this server cannot be told to the mesh: ${what}`, { cause });
@@ -75,7 +75,7 @@ export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
   return checked;
 }
 
-/** A record from the wire in its one form, or what is wrong with it. */
+/** Reads a record from the wire. Returns it in canonical form, or returns what is wrong with it. */
 export function readRecord(value: unknown): CheckedRecord | string {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'a record is no object';
   const own = (key: string): unknown =>
@@ -92,7 +92,7 @@ export function readRecord(value: unknown): CheckedRecord | string {
   if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) return 'labels are no object';
   const pairs = Object.entries(labels);
   if (pairs.length > labelLimit) return `more than ${labelLimit} labels`;
-  // Kubernetes allows 253 + 1 + 63 characters for a key.
+  // Kubernetes allows 253 + 1 + 63 characters for the key of a label: prefix, slash, name.
   for (const [key, label] of pairs) {
     if (key === '' || !isClean(key, 317)) return 'the key of a label is no plain text of at most 317 characters';
     if (!isClean(label, 256)) return `the label ${cleanText(key, 60)} is no plain text of at most 256 characters`;
@@ -121,10 +121,10 @@ function isUrl(value: unknown, canonical: (text: string) => string): value is st
   }
 }
 
-/** Where a member is read: `host:port`. */
+/** Returns the address where a member's record is read: `host:port`. */
 export function gossipAddress({ server, gossipPort }: MemberRecord): string {
   return `${new URL(server).hostname}:${gossipPort}`;
 }
 
-/** A short name for a text: equal texts have equal ones. */
+/** Returns a digest of a text: the first 16 characters of its SHA-256 in base64url. */
 export const digestOf = (text: string): string => createHash('sha256').update(text).digest('base64url').slice(0, 16);

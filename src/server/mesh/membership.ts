@@ -36,16 +36,18 @@ const day = 24 * 60 * 60 * 1000;
 
 const ranks: Readonly<Record<MemberState, number>> = { healthy: 0, suspected: 1, dead: 2 };
 
-// Questions to an address before it is given up that no known member lives at.
+// Number of questions to an address without a known member before it is given up.
 const strangerTries = 5;
 
-// Rounds until a report makes us ask an address again that we take for living, or for dead.
+// Number of rounds after a question until a report makes us ask the address again: if we consider its member alive, and
+// if we consider it dead.
 const reportRounds = { living: 3, dead: 6 };
 
-// Rounds for which an address is remembered that turned out to be no member's.
+// Number of rounds for which to remember an address that turned out to belong to no member.
 const strangerRounds = 60;
 
-// Those that an answer names at random to one that knows other members: as living, at least, and as silent, at most.
+// If the digests differ, an answer names random members: at least `fewOthers` living ones, and at most `fewSilent` dead
+// ones.
 const fewOthers = 8;
 
 const fewSilent = 4;
@@ -60,17 +62,17 @@ export class Membership {
   #selfText: string;
   readonly #lost = new Lost();
   #lastNow: number;
-  /** When this process was last found to have been stopped. */
+  /** Monotonic time when this process last noticed that it had been suspended. */
   #wokeAt = Number.NEGATIVE_INFINITY;
 
-  /** Throws UsageError for a name or record that no member may have. */
+  /** Throws UsageError if the name or the record is invalid. */
   constructor(options: MembershipOptions) {
     const { clock, name, random } = options;
     this.#options = options;
     this.#maxMembers = options.maxMembers ?? 10_000;
     this.#roster = new Roster(random);
     this.#news = new News(options.intervalMs);
-    // Room for the members, and for as many again that are not.
+    // Room for all members, and for twice as many addresses that belong to no member.
     this.#questions = new Questions(3 * this.#maxMembers);
     this.#lastNow = clock.monotonic();
     const checked = checkRecord(name, { ...options.record, left: false });
@@ -91,11 +93,11 @@ export class Membership {
     if (this.self.record.left) return;
     const before = this.#selfText;
     this.#publish(checkRecord(this.name, { ...record, left: false }));
-    // A question names our version: the others come and read it.
+    // Each question carries the new version, so the members that are asked read the record.
     if (this.#selfText !== before) for (const { place } of this.#others()) this.#questions.want(place);
   }
 
-  /** From now on the record says that this member goes. Returns the questions that make the others read that. */
+  /** Marks the record of this member as leaving. Returns the questions that make the other members read it. */
   leave(): Ask[] {
     this.#publish(checkRecord(this.name, { ...this.self.record, left: true }));
     const others = this.#others();
@@ -111,14 +113,14 @@ export class Membership {
     if (!record.left) this.#roster.setState(self, 'healthy');
   }
 
-  /** Where members may be before any is known: `host:port`. */
+  /** Sets the addresses where members may be before any is known: `host:port`. */
   setSeeds(addresses: readonly string[]): void {
     const given = addresses.slice(0, this.#maxMembers);
-    // A peer that has just appeared is asked soon.
+    // Resets the pace of the search, so that a new peer is asked soon.
     if (this.#lost.setSeeds(given, this.#questions, this.self.place)) this.#news.quiet = 0;
   }
 
-  /** How many members live, this one too. */
+  /** Number of living members, including this one. */
   get living(): number {
     return this.#roster.living;
   }
@@ -127,12 +129,12 @@ export class Membership {
     return this.#roster.get(name);
   }
 
-  /** Returns all members, this one too, sorted by name. */
+  /** Returns all members, including this one, sorted by name. */
   members(): KnownMember[] {
     return [...this.#roster].sort((a, b) => (a.name < b.name ? -1 : 1)).map((entry) => this.#known(entry));
   }
 
-  /** Does what each interval needs: judges the silence of others, and chooses which to ask. */
+  /** Runs a round: checks the members that do not answer, and chooses which members to ask. */
   tick(): void {
     const now = this.#now();
     const { factor, random } = this.#options;
@@ -150,12 +152,14 @@ export class Membership {
     for (const place of lost) this.#questions.want(place);
   }
 
-  /** Judges a member that does not answer, asks again, and forgets addresses that are no member's. */
+  /**
+   * Updates the state of a member that does not answer, asks it again, and forgets addresses that belong to no member.
+   */
   #lookAfter(place: Place, now: number): void {
     const { intervalMs } = this.#options;
     const { watched } = this.#questions;
     const entry = this.#at(place);
-    // One that is silent is asked in each round, whether or not an earlier question is still on its way.
+    // A silent member is asked in each round, even while an earlier question is still open.
     const isLate = place.open > 0 && now - place.askedAt >= intervalMs / 2;
     if (entry !== undefined && entry.state !== 'dead') {
       this.#judge(entry, now);
@@ -178,11 +182,11 @@ export class Membership {
     const rounds = failingSince === undefined ? 0 : (now - failingSince) / intervalMs;
     const isDead = rounds >= deadThreshold && failures >= leastFailures;
     const state = isDead ? 'dead' : rounds >= stalenessThreshold ? 'suspected' : 'healthy';
-    // Only an answer makes a state better.
+    // Only an answer improves a state.
     if (ranks[state] > ranks[entry.state]) this.#change(entry, state);
   }
 
-  /** Returns the questions to ask now. Each must come to `settle` or `failed`. */
+  /** Returns the questions to ask now. Each must end with a call of `settle` or `failed`. */
   asks(): Ask[] {
     return this.#questions.due((place, source) => this.#ask(place, source));
   }
@@ -195,7 +199,7 @@ export class Membership {
       version,
       at: this.self.place.address,
       have: this.#at(place)?.etag,
-      // Those that it has only heard of, too: it need not hear of them again.
+      // Includes addresses that this member has only heard of, because it need not hear of them again.
       count: Math.max(this.#roster.living, this.#questions.size),
       digest: this.#roster.digest(),
       leaving: record.left,
@@ -206,8 +210,8 @@ export class Membership {
   }
 
   /**
-   * Takes the answer to a question. `node`: the name of the tailnet's node that gave it, where that is known: a record
-   * counts only from the node of the member's name.
+   * Processes the answer to a question. `node` is the name of the tailnet node that gave the answer, if it is known. A
+   * record counts only if it comes from the node with the member's name.
    */
   settle(ask: Ask, answer: GossipAnswer, node?: string): void {
     if (!this.#questions.done(ask)) return;
@@ -219,12 +223,12 @@ export class Membership {
       return;
     }
     this.#options.onSkip?.(answer.name, problem);
-    // It answers, so another try would be no better.
+    // The address does answer, so another try would not help.
     place.failures = Math.max(place.failures, strangerTries - 1);
     this.#fails(ask);
   }
 
-  /** Takes what a member says of itself; returns why it does not count. */
+  /** Applies what a member states about itself. Returns the reason if it does not count. */
   #take(ask: Ask, answer: GossipAnswer, node: string | undefined): string | undefined {
     const { place } = ask;
     const { address } = place;
@@ -248,7 +252,7 @@ export class Membership {
     const { record, etag } = read;
     const home = gossipAddress(record);
     if (home !== address) {
-      // Any server may point at another. Only what is read there counts.
+      // A server may return a record with another address. Only what is read at that address counts.
       this.#introduce(home);
       if (earlier !== undefined) return `it is now at ${home}, no longer at ${address}`;
       answered(place, entry);
@@ -260,7 +264,7 @@ export class Membership {
     }
     if (earlier !== undefined && earlier !== entry && earlier.state !== 'dead') this.#change(earlier, 'dead');
     if (entry === undefined) return this.#welcome(ask, read, answer);
-    // A later question has been answered already.
+    // A later question was already answered, so this answer is outdated.
     if (entry.place === place && ask.at < entry.askedAt) return undefined;
     answered(place, entry);
     const isNew = etag !== entry.etag || process !== entry.process;
@@ -289,8 +293,8 @@ export class Membership {
   }
 
   /**
-   * Forgets a member that is dead. Nothing that others say brings it back: a member is what answers for itself. Returns its
-   * state; undefined if there is no such member.
+   * Forgets a member if it is dead. Reports of other members cannot bring it back, only its own answer can. Returns the
+   * state of the member, or undefined if there is no such member.
    */
   drop(name: string): MemberState | undefined {
     const entry = this.#roster.get(name);
@@ -307,23 +311,25 @@ export class Membership {
     this.#questions.watched.add(place);
   }
 
-  /** A question got no answer, or none that could be used. */
+  /** Records that a question got no answer, or an unusable one. */
   failed(ask: Ask): void {
     if (this.#questions.done(ask)) this.#fails(ask);
   }
 
   #fails({ place, at }: Ask): void {
     const entry = this.#at(place);
-    // A later question may have been answered already.
+    // Ignore the failure if a later question was already answered.
     if (entry !== undefined && at < entry.askedAt) return;
     place.failures++;
     if (entry === undefined || entry.state === 'dead') return;
-    // While this process was stopped nobody could answer it.
+    // Do not count time while this process was suspended.
     place.failingSince = Math.min(place.failingSince ?? this.#now(), Math.max(at, this.#wokeAt));
     if (place.failures === leastFailures) this.#news.add(entry, this.#now());
   }
 
-  /** Returns the answer to a question. What it says of its sender only makes us read that one's record. */
+  /**
+   * Returns the answer to a question. What the question says about its sender only makes us read the sender's record.
+   */
   answer(question: GossipQuestion): Buffer {
     const { name, at, process, version, have, count, digest } = question;
     if (process !== this.self.process || name !== this.name) {
@@ -335,7 +341,7 @@ export class Membership {
     const { random } = this.#options;
     const told = this.#news.some(silentLimit - fewSilent, random);
     if (digest !== this.#roster.digest()) {
-      // One that has just started is told of all, as far as they fit.
+      // A member that has just started learns about all members, as far as they fit.
       const most = Math.max(fewOthers, 4 * (this.#roster.living - count));
       told.push(...this.#roster.some(most), ...pick([...this.#roster.dead], fewSilent, random));
     }
@@ -347,7 +353,7 @@ export class Membership {
     return writeAnswer(answer, text, this.#options.maxMessage ?? messageLimit);
   }
 
-  /** A member may be here, according to itself. */
+  /** Queues an address that a member claims to have. */
   #introduce(address: string): void {
     const place = this.#questions.get(address);
     if (place === undefined) {
@@ -360,7 +366,10 @@ export class Membership {
     }
   }
 
-  /** A member lives here, or does not answer, according to another. We look ourselves, if that is new to us. */
+  /**
+   * Handles the report of another member that a member is alive at an address, or silent. If that is news, asks the
+   * address.
+   */
   #report(address: string, source: string, isSilent: boolean): void {
     const place = this.#questions.get(address);
     if (place === undefined) {
@@ -373,7 +382,7 @@ export class Membership {
     if (this.#now() - place.askedAt >= rounds * this.#options.intervalMs) this.#questions.want(place, source);
   }
 
-  /** The member whose record is read there. */
+  /** Returns the member whose record is read at this address. */
   #at(place: Place): Entry | undefined {
     return place.member?.place === place ? place.member : undefined;
   }
@@ -389,7 +398,10 @@ export class Membership {
     return this.#roster.alive().filter((entry) => entry !== this.self);
   }
 
-  /** The time. If much of it has passed unseen, this process was stopped, and that is not the silence of others. */
+  /**
+   * Returns the monotonic time. A long gap since the last call means that this process was suspended. That time does
+   * not count as silence of other members.
+   */
   #now(): number {
     const now = this.#options.clock.monotonic();
     const { intervalMs } = this.#options;

@@ -1,4 +1,5 @@
-// A member of the mesh: listens on the gossip port, reads some members each interval, and tells who there is.
+// A member of the mesh: listens on the gossip port, reads some members in each interval, and reports which members
+// there are.
 import type { Server } from 'node:http';
 import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { systemCode } from '../../util/errors.ts';
@@ -17,47 +18,51 @@ export type { Dial } from './peer.ts';
 
 export type MemberCounts = Readonly<Record<MemberState | 'left', number>>;
 
-/** What one member knows of another. */
+/** What one member knows about another. */
 export interface MemberOverview extends MemberRow {
   readonly name: string;
   readonly state: MemberState;
   readonly lastSeen: string;
-  /** It is this server. */
+  /** True for this server itself. */
   readonly self: boolean;
-  /** It said goodbye. */
+  /** True if the member announced that it leaves. */
   readonly left: boolean;
-  /** Where it listens for gossip: `host:port`. */
+  /** Its address for gossip: `host:port`. */
   readonly gossip: string;
 }
 
 export interface Mesh extends AsyncDisposable {
   /** The gossip port. */
   readonly port: number;
-  /** All members, this one too, by name. */
+  /** Returns all members, including this one, sorted by name. */
   members(): readonly MemberRow[];
-  /** The same with what the memberlist does not say. */
+  /** Returns the same members, with details that the memberlist omits. */
   overview(): readonly MemberOverview[];
-  /** Forgets a member if it is dead. Returns the state that it had; undefined if there is no such member. */
+  /** Forgets a member if it is dead. Returns the state of the member, or undefined if there is no such member. */
   drop(name: string): MemberState | undefined;
-  /** How many members there are by state, this one too. Those that said goodbye are `left`, and not `dead`. */
+  /**
+   * Returns the number of members by state, including this one. Members that announced that they leave count as `left`,
+   * not as `dead`.
+   */
   counts(): MemberCounts;
-  /** Says something new of this server. Throws UsageError for what no member may say. */
+  /** Publishes a new record of this server. Throws UsageError if the record is invalid. */
   update(record: OwnRecord): void;
-  /** Tells the other members that this one goes (for 2 s at most), and stops. */
+  /** Tells the other members that this one leaves (for at most 2 s), then stops. */
   leave(): Promise<void>;
-  /** Stops without a word. */
+  /** Stops without telling the other members. */
   stop(): Promise<void>;
 }
 
 const farewellMs = 2000;
 
-// Members that are told of it at a time.
+// Number of members that are told about the leave at the same time.
 const farewells = 64;
 
-// A stranger may hold this many, for seconds; our own rounds go on meanwhile.
+// Maximum number of incoming connections. Strangers can hold all of them for some seconds. Meanwhile this member still
+// asks the others.
 const connectionLimit = 128;
 
-/** Starts a member. Throws UsageError for options that cannot be, and the system's error where it cannot listen. */
+/** Starts a member. Throws UsageError for invalid options, and the system's error if it cannot listen. */
 export async function startMesh(options: MeshOptions): Promise<Mesh> {
   const { name, factor = 3, intervalMs = 1000, stalenessThreshold = 5, deadThreshold = 10 } = options;
   const { dial = dialDirectly, log = () => {} } = options;
@@ -105,12 +110,12 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   }
 
   const stopped = new AbortController();
-  // Long enough for a slow peer, and short enough for a member's silence to be its own.
+  // Timeout of an exchange: long enough for a slow peer, short enough to notice a silent member within a few rounds.
   const exchangeMs = Math.min(5000, Math.max(1000, 3 * intervalMs));
-  /** What is on its way, by address. */
+  /** Open exchanges, by address. */
   const exchanges = new Map<string, Promise<void>>();
 
-  /** Asks a member, and takes its answer. Never throws. */
+  /** Asks a member and processes its answer. Never throws. */
   async function exchange(ask: Ask, timeoutMs: number): Promise<void> {
     const { address, body } = ask;
     const timer = new AbortController();
@@ -131,7 +136,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     }
   }
 
-  /** Asks what is to be asked now. */
+  /** Sends the questions that are due. */
   function run(): void {
     if (stopped.signal.aborted) return;
     for (const ask of member.asks()) {
@@ -144,7 +149,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   answerTo = async (question) => {
     const answer = member.answer(question);
     run();
-    // It stays until it is answered.
+    // The leaving member stops after this answer, so read its record first.
     if (question.leaving) await exchanges.get(question.at);
     return answer;
   };
@@ -185,7 +190,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     }, afterMs);
   };
   void look();
-  // Members that are started together do not speak all at once.
+  // Members that start together must not all send at once.
   next(Math.random() * Math.min(intervalMs, 200));
   log('info', `member ${name} listens for gossip on ${options.hosts.join(', ')}, port ${port}`);
 
@@ -250,7 +255,7 @@ async function listenOnAll(servers: readonly Server[], hosts: readonly string[],
 
 type SaidByAll = 'name' | 'state' | 'lastSeen';
 
-/** A member as a memberlist has it. */
+/** Returns a member as a row of the memberlist. */
 function rowOf({ name, record, state, lastSeen }: KnownMember): MemberRow & Pick<MemberOverview, SaidByAll> {
   const { server, apiEndpoint, labels, cluster, version } = record;
   const url = new URL(server);

@@ -1,13 +1,13 @@
-// The members that came, went or fell silent lately, as this member found out itself. It tells them to those that ask.
+// The members that recently came, went or fell silent, as this member found out itself. Its answers report them.
 import { type Entry, pick } from './roster.ts';
 
-// Rounds for which a change is told.
+// Number of rounds for which to report a change.
 const newsRounds = 10;
-// More changes at a time are found by comparing.
+// Maximum number of changes to remember. Members find the others when they compare digests.
 const newsLimit = 256;
 
 export class News {
-  /** When each of them changed, the latest last. */
+  /** Time of the last change by member, latest last. */
   readonly #changed = new Map<Entry, number>();
   readonly #intervalMs: number;
   /** Rounds since the last change. */
@@ -27,7 +27,7 @@ export class News {
     this.#changed.delete(entry);
   }
 
-  /** Another round has passed. */
+  /** Starts a round: drops old changes. */
   tick(now: number): void {
     this.quiet++;
     for (const [entry, at] of this.#changed) {

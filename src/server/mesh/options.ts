@@ -1,4 +1,4 @@
-// What a member of the mesh is given, and what it is not started with.
+// The options of a mesh member, and their checks.
 import type { MemberRow, MemberState } from '../../tka/types.ts';
 import { isHostPort } from '../../util/address.ts';
 import { UsageError } from '../../util/errors.ts';
@@ -9,9 +9,9 @@ import type { Dial } from './peer.ts';
 import { SharedKey } from './seal.ts';
 
 export interface Clock {
-  /** Milliseconds that only ever grow, from any start: all waiting is measured with it. */
+  /** Monotonic time in milliseconds, from any start. All waiting is measured with it. */
   monotonic(): number;
-  /** Milliseconds of the epoch: for what people read. */
+  /** Unix time in milliseconds, only for display. */
   wall(): number;
 }
 
@@ -19,72 +19,75 @@ export interface MembershipOptions {
   readonly name: string;
   readonly record: Omit<MemberRecord, 'left'>;
   readonly clock: Clock;
-  /** 0 ≤ x < 1. */
+  /** Returns a random number x with 0 ≤ x < 1. */
   readonly random: () => number;
   readonly intervalMs: number;
-  /** How many members are read each interval. */
+  /** Number of members to read in each interval. */
   readonly factor: number;
-  /** Rounds without an answer until a member is suspected, and until it is dead. */
+  /** Number of rounds without an answer after which a member is suspected, and after which it is dead. */
   readonly stalenessThreshold: number;
   readonly deadThreshold: number;
-  /** Where members may be before any is known: `host:port`. */
+  /** Addresses to try while no member is known: `host:port`. */
   readonly seeds?: readonly string[];
   readonly forgetAfterMs?: number;
   readonly maxMembers?: number;
-  /** Bytes. */
+  /** Maximum size of an answer, in bytes. */
   readonly maxMessage?: number;
-  /** A member is new to us (`before` is undefined), or its record or state is. */
+  /** Called when a member is new (`before` is undefined), or when its record or state has changed. */
   readonly onChange?: (member: KnownMember, before: MemberState | undefined) => void;
-  /** Another process has our name. */
+  /** Called when another process uses the name of this member. */
   readonly onTwin?: () => void;
-  /** What was read does not count. */
+  /** Called when a record that was read does not count. */
   readonly onSkip?: (name: string, why: string) => void;
 }
 
-/** A member, and its state as far as this one knows. */
+/** A member, and its state as far as this member knows. */
 export interface KnownMember {
   readonly name: string;
   readonly record: MemberRecord;
   readonly state: MemberState;
-  /** Milliseconds of the epoch. */
+  /** Unix time in milliseconds. */
   readonly lastSeen: number;
 }
 
-/** What this server says of itself. */
+/** What this server states about itself. */
 export type OwnRecord = Pick<MemberRecord, 'server' | 'apiEndpoint' | 'labels' | 'cluster' | 'version'>;
 
 export interface MeshOptions {
-  /** In lower case; no two members may have the same. Without a key: the first label of the node's DNS name. */
+  /** Lower case, unique in the mesh. Without a key it must be the first label of the node's DNS name. */
   readonly name: string;
-  /** The host of `server` is where the others read this. */
+  /** The other members read the record from the host of `server`. */
   readonly record: OwnRecord;
   /** Addresses to listen on. */
   readonly hosts: readonly string[];
-  /** `gossip.port`; 0 for any that is free. */
+  /** `gossip.port`; 0 for any free port. */
   readonly port: number;
-  /** `gossip.key`, 32 characters at least: signs with the first, accepts all. Without it, `whois` and `tag` say who is admitted. */
+  /**
+   * `gossip.key`, at least 32 characters each. The first key signs, all are accepted. Without a key, `whois` and `tag`
+   * decide who is admitted.
+   */
   readonly key?: string | readonly string[] | undefined;
   readonly whois?: Whois | undefined;
-  /** Who connects to us; `whois` if not given. */
+  /** Identifies callers that connect to this server. Default: `whois`. */
   readonly whoCalls?: Whois | undefined;
-  /** What all members' nodes carry: `tag:tka`. */
+  /** The tag that the nodes of all members have: `tag:tka`. */
   readonly tag?: string | undefined;
   /** `gossip.bootstrapPeers`, as `host:port`. */
   readonly bootstrapPeers?: readonly string[] | undefined;
-  /** Where to look for peers if there are no bootstrap peers: `host:port`. May throw. */
+  /** Returns addresses where peers may be (`host:port`). Used only if there are no bootstrap peers. May throw. */
   readonly candidates?: (() => Promise<readonly string[]>) | undefined;
   readonly factor?: number | undefined;
   readonly intervalMs?: number | undefined;
   readonly stalenessThreshold?: number | undefined;
   readonly deadThreshold?: number | undefined;
-  /** How a peer is reached; directly if not given. */
+  /** Connects to a peer. Default: a direct connection. */
   readonly dial?: Dial | undefined;
   readonly log?: ((level: 'debug' | 'info' | 'warn', line: string) => void) | undefined;
-  /** A member is new to us (`before` is undefined), what it says of itself is new, or its state is. */
+  /** Called when a member is new (`before` is undefined), or when its record or state has changed. */
   readonly onChange?: ((row: MemberRow, before: MemberState | undefined) => void) | undefined;
 }
 
-/** Returns the rule for who is admitted. Throws UsageError where everybody would be. */
+/** Returns the rule that decides who is admitted. Throws UsageError if the options would admit everybody. */
 export function gateOf({ key, whois, whoCalls = whois, tag }: MeshOptions): Gate {
   if (key !== undefined) return { key: new SharedKey(key, () => Date.now()), instances: new Map() };
   if (whois !== undefined && whoCalls !== undefined && tag !== undefined) return { whois, whoCalls, tag };
@@ -100,7 +103,7 @@ export function checkAddress(text: string): void {
   }
 }
 
-/** Throws UsageError for options with which no member can be. */
+/** Throws UsageError if a member cannot run with these options. */
 export function checkOptions(
   hosts: readonly string[],
   pace: Pick<MembershipOptions, 'factor' | 'intervalMs' | 'stalenessThreshold' | 'deadThreshold'>,

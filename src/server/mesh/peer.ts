@@ -1,4 +1,4 @@
-// One message to a peer, and its answer.
+// Sends one message to a peer and reads its answer.
 import { connect, type Socket } from 'node:net';
 import { Client, type Dispatcher, errors } from 'undici';
 import { hostOf } from '../../util/url.ts';
@@ -9,8 +9,8 @@ import { instanceHeader, sealHeader, sealText, whichProcess } from './seal.ts';
 import { messageLimit } from './wire.ts';
 
 /**
- * Opens a connection to a peer. `address` and `port` are what whois is asked for: where a proxy is between, the peer's
- * own, not the proxy's.
+ * Opens a connection to a peer. `address` and `port` are what to ask whois about: the peer's own, even if a proxy is in
+ * between.
  */
 export type Dial = (
   host: string,
@@ -18,7 +18,7 @@ export type Dial = (
   signal: AbortSignal,
 ) => Promise<{ readonly socket: Socket; readonly address: string; readonly port: number }>;
 
-/** A connection without anything between. */
+/** Connects directly, without a proxy. */
 export const dialDirectly: Dial = (host, port, signal) =>
   new Promise((resolve, reject) => {
     const socket = connect({ host, port, signal });
@@ -28,42 +28,44 @@ export const dialDirectly: Dial = (host, port, signal) =>
     });
   });
 
-// Peers report addresses; a restart of all members must fit.
+// Peers can report any address, so limit how many instances we remember. All members must fit, even if all restart.
 const addressLimit = 20_000;
 
 export interface PostOptions {
   readonly gate: Gate;
   readonly dial: Dial;
-  /** Ends the exchange, whatever it is at. */
+  /** Aborts the exchange at any stage. */
   readonly signal: AbortSignal;
 }
 
-/** An answer, and the name of the tailnet's node that it comes from; undefined where the key alone decides. */
+/** An answer, and the name of the tailnet node that gave it. The name is undefined if only the shared key decides. */
 export interface PeerAnswer {
   readonly body: Buffer;
   readonly node: string | undefined;
 }
 
 /**
- * Returns the answer of the peer at `host:port` to a message. Throws Denied for one that is not of the mesh (it is not told
- * anything), and the system's error.
+ * Sends a message to the peer at `host:port` and returns its answer. Throws Denied if the peer is not in the mesh (it
+ * learns nothing), and the system's error if the connection fails.
  */
 export async function post(address: string, body: Buffer, options: PostOptions): Promise<PeerAnswer> {
   const { gate } = options;
   if (!('key' in gate)) return await postOnce(address, body, undefined, options);
   const known = gate.instances.get(address);
   try {
-    // Without knowing which process answers there, nothing can be sealed for it: an empty request asks for its name.
+    // A seal is for one process. If we do not know the process there yet, an empty request asks for its ID.
     return await postOnce(address, known === undefined ? Buffer.alloc(0) : body, known, options);
   } catch (error) {
-    // It is new there, or has restarted. Its second answer is final.
+    // The process is new there, or has restarted. Its second answer is final.
     const instance = gate.instances.get(address);
     if (!(error instanceof Denied && error.status === 401) || instance === undefined || instance === known) throw error;
     return await postOnce(address, body, instance, options);
   }
 }
 
-/** Each exchange has a connection of its own: the tag is checked for the connection before anything is sent on it. */
+/**
+ * Uses a new connection for each exchange, because the tag is checked for the connection before anything is sent on it.
+ */
 async function postOnce(
   address: string,
   body: Buffer,
@@ -73,17 +75,18 @@ async function postOnce(
   const { origin, host, port } = originOf(address);
   const dialling = dial(host, port, signal);
   const to = await untilAborted(signal, dialling).catch((error) => {
-    // A connection that comes too late is not used.
+    // Close a connection that opens too late.
     dialling.then(({ socket }) => socket.destroy()).catch(() => {});
     throw error;
   });
-  // Without a listener, an error of the socket before the request would crash the process.
+  // Without a listener, a socket error before the request would crash the process.
   to.socket.on('error', () => {});
   const client = new Client(origin, {
     ...dispatcherOptions,
     maxResponseSize: messageLimit,
     connect: (_, callback) => {
-      // Not at once: undici would not notice the connection until something else happens. A second connection is never made.
+      // Not synchronously: undici would not notice the connection until the next event. It never opens a second
+      // connection.
       queueMicrotask(() => {
         if (to.socket.destroyed) callback(new Error('the connection was closed'), null);
         else callback(null, to.socket);
@@ -122,9 +125,9 @@ function originOf(address: string) {
 }
 
 async function answerOf({ statusCode, body }: Dispatcher.ResponseData): Promise<Buffer> {
-  // Without a reader, an error of the body would crash the process.
+  // Without a listener, a body error would crash the process.
   body.on('error', () => {});
-  // The two that tell a person something. Text from there is not shown: it might be anybody's.
+  // Explain these statuses. Do not show the peer's own text, because the peer may be a stranger.
   if (statusCode === 401) throw new Denied(401, 'it has another gossip.key, or a clock more than 5 minutes from ours');
   if (statusCode === 403)
     throw new Denied(403, 'it does not take us for a member: is this node tagged as the others are?');

@@ -1,42 +1,46 @@
-// The addresses that one member asks, and in which order. Each source of addresses has room of its own, so that a member
-// that reports addresses of nobody delays neither the known members nor what others report.
+// The addresses that a member asks, and their order. Each source of addresses has its own queue. So a member that
+// reports useless addresses delays neither the known members nor the reports of others.
 import type { Place } from './roster.ts';
 
-/** A question to one address. It is answered or not, once. */
+/** A question to one address. It ends once, with or without an answer. */
 export interface Ask {
   readonly address: string;
   readonly body: Buffer;
-  /** When it was sent. */
+  /** Monotonic time in milliseconds when it was sent. */
   readonly at: number;
   readonly source: string;
   readonly place: Place;
   isDone: boolean;
 }
 
-/** The sources that are not a member's name: this member's own choice, and callers that introduce themselves. */
+/**
+ * The sources that are not a member's name: this member's own choice, and callers that introduce themselves. They start
+ * with a space, which a member's name cannot contain.
+ */
 export const ourselves = ' us';
 export const callers = ' callers';
 
-// Questions on the way: for each of these, for each other source, for all but our own, and to one address.
+// Maximum numbers of open questions: for each of these two sources, for each other source, for all sources except our
+// own, and to one address.
 const sourceLimits: Readonly<Record<string, number>> = { [ourselves]: 128, [callers]: 32 };
 const memberLimit = 16;
 const hintedLimit = 64;
 const placeLimit = 4;
-// Addresses that wait to be asked, for each source.
+// Maximum number of addresses that wait to be asked, for each source.
 const waitingLimit = 2000;
 
 export class Questions {
   readonly #places = new Map<string, Place>();
-  /** What is to be asked as soon as there is room, by source. */
+  /** Addresses to ask as soon as there is room, by source. */
   readonly #waiting = new Map<string, Set<Place>>();
-  /** Questions on the way, by source. */
+  /** Number of open questions, by source. */
   readonly #open = new Map<string, number>();
   #hinted = 0;
   readonly #most: number;
-  /** Those to look after each round: with a question on the way, without an answer, or not of a known member. */
+  /** Addresses to check in each round: they have an open question, did not answer, or belong to no known member. */
   readonly watched = new Set<Place>();
 
-  /** `most`: how many addresses are kept because others report them. */
+  /** `most`: with this many addresses, reports and callers add no more. */
   constructor(most: number) {
     this.#most = most;
   }
@@ -78,11 +82,11 @@ export class Questions {
     this.watched.delete(place);
   }
 
-  /** Has an address asked as soon as there is room for what its source wants. */
+  /** Queues an address, to be asked as soon as there is room for its source. */
   want(place: Place, source = ourselves): void {
     const places = this.#waiting.get(source) ?? new Set();
     if (place.waiting !== undefined) {
-      // A source must not hide an address by naming it behind many others: the shorter queue has it.
+      // The shorter queue keeps the address. Otherwise a source could hide an address by naming it behind many others.
       const earlier = this.#waiting.get(place.waiting);
       if (source !== ourselves && places.size >= (earlier?.size ?? 0)) return;
       earlier?.delete(place);
@@ -95,7 +99,7 @@ export class Questions {
     place.source = source;
   }
 
-  /** Returns what is to be asked now, and by which source. Sources that still have something waiting come last the next time. */
+  /** Returns the questions to ask now. A source with more waiting addresses goes to the end of the order. */
   due(send: (place: Place, source: string) => Ask): Ask[] {
     const asks: Ask[] = [];
     for (const [source, places] of [...this.#waiting]) {
@@ -121,7 +125,7 @@ export class Questions {
     this.#count(ask.source, 1);
   }
 
-  /** Returns false for a question that was settled before. */
+  /** Ends a question. Returns false if it had ended before. */
   done(ask: Ask): boolean {
     if (ask.isDone) return false;
     ask.isDone = true;

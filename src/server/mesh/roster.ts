@@ -1,43 +1,43 @@
-// The members that one member knows, and a digest of those that live, which two members compare.
+// The members that one member knows, and a digest of the living ones, which two members compare.
 import type { MemberState } from '../../tka/types.ts';
 import { type CheckedRecord, digestOf, type MemberRecord } from './member.ts';
 
-/** What is kept of a member. */
+/** What a member remembers about a member. */
 export interface Entry {
   readonly name: string;
   record: MemberRecord;
   version: string;
   etag: string;
-  /** The process that answered last. */
+  /** ID of the process that answered last. */
   process: string;
-  /** Where the record is read. */
+  /** Address where the record is read. */
   place: Place;
   state: MemberState;
   /** Monotonic time of the latest answer. */
   seenAt: number;
-  /** When the question of that answer was asked. */
+  /** Monotonic time of the question for that answer. */
   askedAt: number;
-  /** A digest of its name and address. */
+  /** Digest of its name and address. */
   mark: number;
 }
 
-/** An address that may be asked, from whatever source. */
+/** An address that this member may ask, from any source. */
 export interface Place {
   readonly address: string;
   /** The member that answered there last. Its record may be read elsewhere. */
   member: Entry | undefined;
-  /** It is this member itself. */
+  /** True if this member itself answers there. */
   isSelf: boolean;
   isSeed: boolean;
-  /** How many questions are on the way, and when the latest was sent. */
+  /** Number of open questions, and the time of the latest one. */
   open: number;
   askedAt: number;
-  /** Questions without an answer since the last answer, and when the first of them was sent. */
+  /** Number of questions without an answer since the last answer, and the time of the first of them. */
   failures: number;
   failingSince: number | undefined;
-  /** The source for which it waits to be asked. */
+  /** The source in whose queue the address waits. */
   waiting: string | undefined;
-  /** The source for which it was asked last. */
+  /** The source that last asked for the address. */
   source: string;
 }
 
@@ -45,7 +45,7 @@ export interface Place {
 export const markOf = (name: string, address: string): number =>
   Buffer.from(digestOf(`${name} ${address}`), 'base64url').readInt32LE();
 
-// Fewer questions in a row without an answer than this may be chance.
+// Fewer questions in a row without an answer may be chance.
 export const leastFailures = 3;
 
 export type Read = Pick<CheckedRecord, 'record' | 'etag' | 'version'>;
@@ -61,15 +61,15 @@ export function newEntry(
   return { name, record, etag, version, process, place, state: 'healthy', seenAt, askedAt, mark };
 }
 
-/** Somebody answered at an address, a member or not. */
+/** Records that an address answered, with the member that is there, if any. */
 export function answered(place: Place, member: Entry | undefined): void {
   Object.assign(place, { member, failures: 0, failingSince: undefined });
 }
 
-/** True if a living member has answered there, though its record may be read elsewhere. */
+/** Returns whether a living member answered there. Its record may be read at another address. */
 export const isAlive = ({ member }: Place): boolean => member !== undefined && member.state !== 'dead';
 
-/** True while the first question to an address is on its way. */
+/** Returns whether the first question to an address is still open. */
 export const isFirst = ({ open, member }: Place): boolean => open > 0 && member === undefined;
 
 export const isSilent = ({ state, place }: Entry): boolean => state === 'dead' || place.failures >= leastFailures;
@@ -77,12 +77,12 @@ export const isSilent = ({ state, place }: Entry): boolean => state === 'dead' |
 export class Roster {
   readonly #random: () => number;
   readonly #entries = new Map<string, Entry>();
-  /** The same, to choose from. */
+  /** The same entries as an array, for random choices. */
   readonly #all: Entry[] = [];
-  /** The marks of those that live, by exclusive or: a change costs the same in any mesh. */
+  /** The XOR of the marks of the living members. So a change costs the same in a mesh of any size. */
   #marks = 0;
   readonly dead = new Set<Entry>();
-  /** Those that are still to be read before all are read again, the next one last. */
+  /** Members that are still to be read in this cycle. The next one is at the end. */
   #turns: Entry[] = [];
 
   constructor(random: () => number) {
@@ -93,7 +93,7 @@ export class Roster {
     return this.#entries.size;
   }
 
-  /** How many live. */
+  /** Number of living members. */
   get living(): number {
     return this.#entries.size - this.dead.size;
   }
@@ -106,7 +106,7 @@ export class Roster {
     return this.#entries.values();
   }
 
-  /** Adds a member that lives. */
+  /** Adds a living member, at a random position in the current cycle. */
   add(entry: Entry): void {
     this.#entries.set(entry.name, entry);
     this.#all.push(entry);
@@ -117,7 +117,7 @@ export class Roster {
     turns[turn] = entry;
   }
 
-  /** Removes a member that is dead. */
+  /** Removes a dead member. */
   forget(entry: Entry): void {
     this.#entries.delete(entry.name);
     this.#all.splice(this.#all.indexOf(entry), 1);
@@ -139,7 +139,7 @@ export class Roster {
     return oldest;
   }
 
-  /** Returns the member whose turn it is. Each comes once before any comes again. Some member must live. */
+  /** Returns the member whose turn it is. Each member has one turn in each cycle. At least one member must be alive. */
   next(): Entry {
     for (;;) {
       for (let entry = this.#turns.pop(); entry !== undefined; entry = this.#turns.pop()) {
@@ -154,7 +154,7 @@ export class Roster {
     return this.#all.filter(({ state }) => state !== 'dead');
   }
 
-  /** Returns so many of those that live, at random. */
+  /** Returns `count` living members at random, or all if there are fewer. */
   some(count: number): Entry[] {
     if (2 * count >= this.living) return pick(this.alive(), count, this.#random);
     const found = new Set<Entry>();
@@ -165,13 +165,13 @@ export class Roster {
     return [...found];
   }
 
-  /** Returns a digest of the names and addresses of those that live. */
+  /** Returns a digest of the names and addresses of the living members. */
   digest(): string {
     return (this.#marks >>> 0).toString(36);
   }
 }
 
-/** Returns so many of the items at random. Moves them to the front of `items`. */
+/** Returns `count` of the items at random. Moves them to the front of `items`. */
 export function pick<T>(items: T[], count: number, random: () => number): T[] {
   for (let i = 0; i < Math.min(count, items.length); i++) {
     const j = i + Math.floor(random() * (items.length - i));

@@ -1,18 +1,24 @@
-// The shared key: a request with its seal was made by a holder of the key, for this process, and is new.
+// The shared key. A valid seal proves that a holder of the key made the request, that it is for this process, and that
+// it is new.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { UsageError } from '../../util/errors.ts';
 
 export const sealHeader = 'tka-gossip-seal';
-/** Names the process that answers: on every 401, so that the caller can seal its request for it. */
+/**
+ * Names the process that answers. Each 401 has this header, so that the caller can seal its request for that process.
+ */
 export const instanceHeader = 'tka-gossip-instance';
 
-/** How far clocks may be apart, in milliseconds; a seal is remembered for that long on both sides of its time. */
+/**
+ * Maximum difference between two clocks, in milliseconds. Seals are accepted, and so remembered, for this long before
+ * and after their time.
+ */
 export const sealWindow = 5 * 60 * 1000;
 
 const sealLimit = 50_000;
 const keyLimit = 32;
 
-/** A request's seal as it was written or read. */
+/** The seal of a request. */
 export interface Seal {
   /** The process that the request is for. */
   readonly instance: string;
@@ -21,17 +27,20 @@ export interface Seal {
   readonly mac: string;
 }
 
-/** Makes and checks seals. Several keys are accepted, so that the key can be changed without an interruption. */
+/** Makes and checks seals. Accepts several keys, so that the key can be changed without an interruption. */
 export class SharedKey {
-  /** This process. A restart makes another, so no request from before the restart is taken again. */
+  /** ID of this process. A restart changes it, so requests from before the restart are not accepted again. */
   readonly instance: string = randomBytes(16).toString('base64url');
   readonly #keys: readonly Buffer[];
   readonly #wall: () => number;
-  /** Nonces of requests that were taken, and their times, oldest first. */
+  /** Nonces of accepted requests and their times, oldest first. */
   readonly #taken = new Map<string, number>();
   readonly #limit: number;
 
-  /** Signs with the first key and accepts all. `wall`: milliseconds of the epoch. Throws UsageError for a key that is too short. */
+  /**
+   * Signs with the first key and accepts all. `wall` returns Unix time in milliseconds. Throws UsageError if a key is
+   * too short.
+   */
   constructor(keys: string | readonly string[], wall: () => number, limit = sealLimit) {
     this.#keys = [keys].flat().map((key) => Buffer.from(key.trim()));
     this.#wall = wall;
@@ -44,13 +53,13 @@ export class SharedKey {
     }
   }
 
-  /** A new seal for a request to the process of that name. */
+  /** Returns a new seal for a request to the process `instance`. */
   seal(body: Buffer, instance: string): Seal {
     const unsigned = { instance, time: Math.floor(this.#wall()), nonce: randomBytes(16).toString('base64url') };
     return { ...unsigned, mac: requestMac(this.#keys[0] as Buffer, unsigned, body) };
   }
 
-  /** The seal in a request's header, or what is wrong with it before the body is there. */
+  /** Reads the seal in a request's header, or returns what is wrong with it. Does not need the body. */
   read(header: unknown): Seal | string {
     if (header === whichProcess) return otherProcess;
     const [, instance, digits, nonce, mac] =
@@ -64,7 +73,7 @@ export class SharedKey {
     return { instance, time, nonce, mac };
   }
 
-  /** Takes a request, once: returns the function that seals its answer, or what is wrong with the request. */
+  /** Accepts a request, once. Returns the function that seals its answer, or what is wrong with the request. */
   take(seal: Seal, body: Buffer): ((answer: Buffer) => string) | string {
     const { time, nonce, mac } = seal;
     const key = this.#keys.find((key) => equal(mac, requestMac(key, seal, body)));
@@ -76,23 +85,23 @@ export class SharedKey {
       this.#taken.delete(old);
     }
     if (this.#taken.has(nonce)) return 'a seal for the second time';
-    // Only a holder of the key comes so far. To forget some nonces would be to take their requests again.
+    // Only a holder of the key gets this far. If we forgot some nonces, we would accept their requests again.
     if (this.#taken.size >= this.#limit) return 'more requests than can be remembered';
     this.#taken.set(nonce, time);
-    // With the caller's key: it may not have another one yet.
+    // Seals with the caller's key, because the caller may not have the others yet.
     return (answer) => answerSeal(key, seal, answer);
   }
 
-  /** Whether an answer was made for this request, which we sealed, by a holder of the key. */
+  /** Returns whether a holder of the key made this answer to our sealed request. */
   isAnswer(request: Seal, header: unknown, body: Buffer): boolean {
     return typeof header === 'string' && equal(header, answerSeal(this.#keys[0] as Buffer, request, body));
   }
 }
 
-/** What a caller sends instead of a seal, with an empty body, to learn which process answers. */
+/** Sent instead of a seal, with an empty body, to learn which process answers. */
 export const whichProcess = 'v2 ?';
 
-/** What is wrong with a request whose caller has yet to learn which process answers: no person needs to hear of it. */
+/** The problem with a request whose caller does not know yet which process answers. It is not logged. */
 export const otherProcess = 'a seal for another process';
 
 function requestMac(key: Buffer, { instance, time, nonce }: Omit<Seal, 'mac'>, body: Buffer): string {
@@ -107,7 +116,7 @@ function macOf(key: Buffer, purpose: string, body: Buffer): string {
   return createHmac('sha256', key).update(purpose).update(body).digest('base64url');
 }
 
-/** The header of a request's seal. */
+/** Returns the header value of a request's seal. */
 export const sealText = ({ instance, time, nonce, mac }: Seal): string => `v2 ${instance} ${time} ${nonce} ${mac}`;
 
 function equal(a: string, b: string): boolean {

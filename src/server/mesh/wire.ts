@@ -1,39 +1,42 @@
-// The wire format, described in README.md beside this file: what is written here is read here.
+// The wire format: writes and reads the messages that README.md in this folder describes.
 import { isHostPort } from '../../util/address.ts';
 import { type CheckedRecord, isName, readRecord } from './member.ts';
 
-/** The longest message, in bytes. */
+/** Maximum size of a message, in bytes. */
 export const messageLimit = 64 * 1024;
 
-/** The most members that one answer reports as silent. */
+/** Maximum number of members that one answer reports as silent. */
 export const silentLimit = 16;
 
-/** What both sides of an exchange say of themselves. */
+/** What both sides of an exchange state about themselves. */
 export interface Message {
   /** The sender's name. */
   readonly name: string;
-  /** Random, made when the process starts: tells two processes of one name apart. */
+  /** Random ID, made when the process starts. It tells two processes with the same name apart. */
   readonly process: string;
-  /** Of the sender's record. */
+  /** Version (digest) of the sender's record. */
   readonly version: string;
 }
 
 export interface GossipQuestion extends Message {
-  /** Where the sender's record is read: `host:port`. A hint, like all addresses here: only reading there decides. */
+  /**
+   * Address where the sender's record can be read: `host:port`. Like all addresses here it is only a hint: what counts
+   * is the record that is read there.
+   */
   readonly at: string;
-  /** The ETag of the receiver's record that the sender has; from a member of 0.1.0, its version. */
+  /** ETag of the receiver's record that the sender has. Members of 0.1.0 send the version of that record instead. */
   readonly have?: string | undefined;
-  /** How many addresses the sender has heard of, its own among them, and a digest of the members that live. */
+  /** Number of addresses that the sender has heard of, including its own, and a digest of the living members. */
   readonly count: number;
   readonly digest: string;
-  /** The sender is about to end: its record should be read before this is answered. */
+  /** True if the sender is about to stop: read its record before you answer. */
   readonly leaving: boolean;
 }
 
 export interface GossipAnswer extends Message {
-  /** The sender's record, unless the question has its ETag. */
+  /** The sender's record. Absent if the question already has its ETag. */
   readonly record?: CheckedRecord | undefined;
-  /** Where members live, as the sender sees it: `host:port`. */
+  /** Addresses where members are alive, as far as the sender knows: `host:port`. */
   readonly others: readonly string[];
   /** Addresses of members that do not answer the sender. */
   readonly silent: readonly string[];
@@ -41,14 +44,14 @@ export interface GossipAnswer extends Message {
 
 const frame = ({ name, process, version }: Message) => ({ v: 2, name, process, version });
 
-/** Returns a question as it crosses the wire. */
+/** Returns a question in its wire format. */
 export function writeQuestion(question: GossipQuestion): Buffer {
   const { at, have, count, digest, leaving } = question;
   const members = [count, digest];
   return Buffer.from(JSON.stringify({ ...frame(question), at, have, members, ...(leaving && { leaving }) }));
 }
 
-/** Returns an answer as it crosses the wire, with as many of the others as fit into `limit` bytes. */
+/** Returns an answer in its wire format, with as many of the `others` as fit into `limit` bytes. */
 export function writeAnswer(
   answer: Omit<GossipAnswer, 'record'>,
   recordText: string | undefined,
@@ -66,7 +69,9 @@ export function writeAnswer(
   return Buffer.from(`${text},"others":${JSON.stringify(fitting)}}`);
 }
 
-/** Reads a question, or returns what is wrong with it: one wrong part refuses the whole. Skips unknown keys. */
+/**
+ * Reads a question, or returns what is wrong with it. One invalid part rejects the whole message. Skips unknown keys.
+ */
 export function readQuestion(bytes: Buffer, limit = messageLimit): GossipQuestion | string {
   const object = readObject(bytes, limit);
   if (typeof object === 'string') return object;
@@ -81,7 +86,7 @@ export function readQuestion(bytes: Buffer, limit = messageLimit): GossipQuestio
   return { ...message, at, have, count, digest, leaving };
 }
 
-/** Reads an answer, or returns what is wrong with it, as `readQuestion`. */
+/** Reads an answer, or returns what is wrong with it. Follows the rules of `readQuestion`. */
 export function readAnswer(bytes: Buffer, limit = messageLimit): GossipAnswer | string {
   const object = readObject(bytes, limit);
   if (typeof object === 'string') return object;
