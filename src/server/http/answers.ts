@@ -1,11 +1,11 @@
-// What a route answers with, before it is written to a connection.
+// The answer of a route, before it is written to a connection.
 import type { Access } from './contract.ts';
 
 export interface RouteAnswer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
-  /** What the caller was given by it, or what ended; never sent. */
+  /** The access that this answer gives to the caller, or ends. Never sent. */
   readonly access?: Access;
 }
 

@@ -7,20 +7,20 @@ export interface Caller {
   /** The login name up to the `@`. */
   readonly username: string;
   readonly login: string;
-  /** The login is of the tailnet's own domain: nobody else there has this username. Default: false. */
+  /** True if the login is of the tailnet's own domain: nobody else there has this username. Default: false. */
   readonly ownDomain?: boolean;
-  /** The tailnet's ID of the device that asks; absent where tailscaled knows none. */
+  /** The tailnet's ID of the calling device. Absent if tailscaled knows none. */
   readonly device?: string;
-  /** Empty where the policy grants none, or cannot be read. */
+  /** Empty if the policy grants none, or cannot be read. */
   readonly role: string;
   readonly periodMs: number;
-  /** Why this caller cannot sign in. Logging out is possible all the same. */
+  /** Why this caller cannot sign in. The caller can still log out. */
   readonly problem?: Refusal;
-  /** The policy grants nothing: what this device has ends at its next question. */
+  /** True if the policy grants nothing: the next request ends the access that this device has. */
   readonly revoked?: boolean;
 }
 
-/** Which device asks, and whose it is, as tailscaled says. What is not known is absent. */
+/** The calling device and its user, as tailscaled reports them. Unknown values are absent. */
 export interface Origin {
   readonly login?: string;
   /** The device's name on the tailnet: `laptop.example.ts.net`. */
@@ -31,34 +31,37 @@ export interface Origin {
   readonly tags?: readonly string[];
 }
 
-/** How a caller is asked about. */
+/** Options for identifying a caller. */
 export interface Asking {
-  /** Aborted when the caller has gone. */
+  /** Aborted when the caller hangs up. */
   readonly signal: AbortSignal;
-  /** Told of the device as soon as tailscaled has named it, also if its request is refused then. */
+  /** Called with the device as soon as tailscaled has identified it, even if the request is then refused. */
   readonly named: (origin: Origin) => void;
-  /** Told whose the connection is before the grant is read; rejects with a Refusal for a caller that is over its limits. */
+  /**
+   * Called with the owner of the connection before the grant is read. Rejects with a Refusal if the caller is over its
+   * limits.
+   */
   readonly admit: (who: string) => Promise<void>;
 }
 
-/** Names the caller of a request, or throws a Refusal. */
+/** Identifies the caller of a request, or throws a Refusal. */
 export interface Identity {
   whoIs(request: IncomingMessage, asking?: Asking): Caller | Promise<Caller>;
 }
 
-/** How much of the server one caller may take. Every promise rejects with a Refusal where that is exceeded. */
+/** Limits how much of the server one caller can use. Every promise rejects with a Refusal if a limit is exceeded. */
 export interface RequestLimits {
-  /** Names the caller of a request, within the limits of its connection, its address and its login. */
+  /** Identifies the caller of a request, within the limits of its connection, its address and its login. */
   whoIs(identity: Identity, request: IncomingMessage, asking: Omit<Asking, 'admit'>): Promise<Caller>;
-  /** Whether this connection's caller is known. No other connection is kept open after its first answer. */
+  /** Returns whether the caller of this connection is known. Other connections are closed after their first answer. */
   knows(socket: Socket): boolean;
-  /** Admits a request that tailscaled is not asked about. */
+  /** Admits a request for which tailscaled is not asked. */
   anonymous(signal: AbortSignal): Promise<void>;
-  /** Resolves when it is the turn of a request of this login, to what ends its turn. */
+  /** Resolves when it is the turn of a request of this login, with a function that ends the turn. */
   turn(login: string, signal: AbortSignal): Promise<() => void>;
 }
 
-/** A sign-in that was made or extended. */
+/** A sign-in that was created or extended. */
 export interface SignedIn extends LoginAnswer {
   /** The name of its ServiceAccount. */
   readonly account?: string;
@@ -66,9 +69,9 @@ export interface SignedIn extends LoginAnswer {
 
 /** A sign-in that was ended. */
 export interface SignedOut {
-  /** What the sign-in was. */
+  /** The sign-in before it ended. */
   readonly answer: LoginAnswer;
-  /** Its account is gone as well, and nothing that still runs can take a new sign-in for the old one. */
+  /** True if its account is gone too, and nothing that still runs can mistake a new sign-in for the old one. */
   readonly complete: boolean;
   /** The names of all ServiceAccounts that ended with it. */
   readonly accounts?: readonly string[];
@@ -76,52 +79,58 @@ export interface SignedOut {
 
 /** The sign-ins of one cluster. Each call may throw a Refusal. */
 export interface SignIns {
-  /** A role that has changed is in force as soon as signIn() has answered with it. (Not with a Go operator.) */
+  /** True if a changed role is in force as soon as signIn() has returned it. (Not with a Go operator.) */
   readonly appliesRoles?: boolean;
-  /** Creates the caller's sign-in, or extends it. */
+  /** Creates or extends the caller's sign-in. */
   signIn(caller: Caller): Promise<SignedIn>;
-  /** The caller's sign-in; undefined when not signed in (any more). Throws the problem of a caller who had none. */
+  /**
+   * Returns the caller's sign-in, or undefined if the caller is not signed in (any more). Throws the caller's problem
+   * if there is one and no sign-in was ended because of it.
+   */
   get(caller: Caller): Promise<{ readonly answer: LoginAnswer; readonly provisioned: boolean } | undefined>;
-  /** Mints a token and answers with it; else as `get`. The signal is aborted when the caller has gone. */
+  /**
+   * Mints a token and returns a kubeconfig with it, or else behaves like `get`. The signal is aborted when the caller
+   * hangs up.
+   */
   kubeconfig(caller: Caller, signal?: AbortSignal): Promise<KubeconfigAnswer | 'pending' | undefined>;
-  /** Ends all that the caller has; undefined when not signed in. */
+  /** Ends all access of the caller. Returns undefined if the caller is not signed in. */
   signOut(caller: Caller): Promise<SignedOut | undefined>;
 }
 
-/** What the HTTP face is given. */
+/** Options of the HTTP handler. */
 export interface HandlerOptions {
   readonly identity: Identity;
   readonly signIns: SignIns;
-  /** undefined, or answering undefined: a server without gossip, whose route is absent. */
+  /** Absent, or returns undefined, on a server without gossip. The route does not exist then. */
   readonly members?: (() => readonly MemberRow[] | undefined) | undefined;
   readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
   readonly retryAfterSeconds?: number;
   /** Default: none. */
   readonly limits?: RequestLimits;
-  /** Told of what answered 500 "internal error"; it never reaches the caller. */
+  /** Called with the error behind a 500 "internal error". The caller never sees it. */
   readonly onError?: (error: unknown, request: IncomingMessage, id: string) => void;
-  /** Told of every request when it is over. */
+  /** Called for every request when it is over. */
   readonly onRequest?: (answered: Answered) => void;
-  /** Told once how each request of the API was decided, whether or not its caller still waits for the answer. */
+  /** Called once for each request of the API with its outcome, whether or not the caller still waits for the answer. */
   readonly onDecided?: (decided: Decided) => void;
 }
 
-/** What a request gave its caller, or ended. */
+/** The access that a request gave its caller, or ended. */
 export interface Access {
   readonly role?: string;
   /** RFC 3339. */
   readonly until?: string;
-  /** The names of the ServiceAccounts, with a comma between them. */
+  /** The names of the ServiceAccounts, separated by commas. */
   readonly account?: string;
 }
 
-/** How a request of the API was decided. */
+/** The outcome of a request of the API. */
 export interface Decided {
   /** As in Answered. */
   readonly id: string;
   readonly method: string;
   readonly route: string;
-  /** 499: the caller hung up before. */
+  /** 499 if the caller hung up first. */
   readonly status: number;
   readonly refusal: string | undefined;
   readonly caller: Caller | undefined;
@@ -131,31 +140,31 @@ export interface Decided {
   readonly access: Access | undefined;
 }
 
-/** A request that was answered, or whose caller hung up before. */
+/** A request that was answered, or whose caller hung up first. */
 export interface Answered {
-  /** The caller's `X-Request-Id` where that is clean, else a new one; the caller is told it. */
+  /** The caller's `X-Request-Id` if it is clean, else a new one. The answer carries it. */
   readonly id: string;
   readonly method: string;
-  /** The path of the route; undefined where there is none. */
+  /** The path of the route; undefined if there is none. */
   readonly route: string | undefined;
-  /** What was asked for, without its query; fit to be shown. */
+  /** The requested path without its query, safe to display. */
   readonly path: string;
-  /** undefined: the caller hung up. */
+  /** Undefined if the caller hung up. */
   readonly status: number | undefined;
-  /** Why it was refused, where it was, down to the cause; fit to be shown. */
+  /** Why it was refused, with all causes, safe to display. Undefined if it was not refused. */
   readonly refusal: string | undefined;
-  /** The kind of refusal; undefined where the request was not refused. */
+  /** The kind of refusal; undefined if the request was not refused. */
   readonly reason: RefusalReason | undefined;
   readonly ms: number;
-  /** Set where the caller was named. */
+  /** Set if the caller was identified. */
   readonly caller: Caller | undefined;
   readonly address: string | undefined;
   readonly port: number | undefined;
 }
 
 /**
- * Why a request is refused. A metric has them as the values of a label, so they are few and fixed; docs/runbooks.md says
- * what each means.
+ * The kinds of refusal. They are the values of a metric's label, so they are few and fixed. docs/runbooks.md explains
+ * each.
  */
 export const refusalReasons = [
   'no_grant',
@@ -173,7 +182,7 @@ export const refusalReasons = [
 
 export type RefusalReason = (typeof refusalReasons)[number];
 
-/** Thrown by identity and sign-ins: answered to the caller as it is. */
+/** Thrown by identity and sign-ins. The caller gets it as it is. */
 export class Refusal extends Error {
   override readonly name = 'Refusal';
   readonly status: number;

@@ -1,4 +1,4 @@
-// The TKA API over node:http: from a request to its route's answer, and the word about it to whoever logs and counts.
+// The TKA API over node:http: passes a request to its route, sends the answer, and reports it for logs and metrics.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { apiPath, type ErrorBody } from '../../tka/types.ts';
@@ -7,10 +7,10 @@ import { jsonAnswer, notFound, type RouteAnswer, textAnswer } from './answers.ts
 import { type Caller, type HandlerOptions, type Origin, Refusal, type RefusalReason } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';
 
-// Every request of the API has an empty body; a little is forgiven to clients that send `{}`.
+// Requests of the API have an empty body. Some bytes are allowed, for clients that send `{}`.
 const bodyLimit = 4096;
 
-/** The TKA API as one request listener, given who calls, the sign-ins and the members. */
+/** Returns the TKA API as a request listener. */
 export function createHandler(options: HandlerOptions): RequestListener {
   const { identity, limits, onError, onRequest, onDecided } = options;
   const retryAfter = { 'Retry-After': String(options.retryAfterSeconds ?? 1) };
@@ -21,7 +21,8 @@ export function createHandler(options: HandlerOptions): RequestListener {
     signal: AbortSignal,
     known: { caller?: Caller; origin: Origin },
   ): Promise<RouteAnswer> {
-    // A line alone would be HTTP/0.9: what makes somebody else's program send one must not sign anybody in.
+    // A single line would be HTTP/0.9. Other programs can be tricked into sending one, and that must not sign anybody
+    // in.
     if (request.httpVersionMajor !== 1) {
       return textAnswer(400, '400 HTTP/1.1 is meant', { Connection: 'close' });
     }
@@ -56,7 +57,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
   }
 
   return (request, response) => {
-    // The rest of what came in one piece, on a connection that was closed for it.
+    // Skip requests that arrived together with one for which the connection was closed.
     if (request.socket.destroyed) return;
     const started = performance.now();
     const id = idOf(request);
@@ -65,7 +66,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     let refused: string | undefined;
     let reason: RefusalReason | undefined;
     const { method = '', socket } = request;
-    // They are gone by the time that it is over.
+    // Read them now: a closed socket no longer has them.
     const { remoteAddress: address, remotePort: port } = socket;
     response.setHeader('X-Request-Id', id);
     response.setHeader('X-Content-Type-Options', 'nosniff');
@@ -125,13 +126,13 @@ export function createHandler(options: HandlerOptions): RequestListener {
   };
 }
 
-/** The ID that the caller gave the request, if it can be no harm in a log, or a new one. */
+/** Returns the request ID of the caller if it is safe to log, or a new one. */
 function idOf({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && /^[\w.:-]{1,64}$/.test(given) ? given : randomUUID();
 }
 
-/** What is wrong and why, in a line: whoever reads the log must mend what the caller is only told of. */
+/** Returns an error with its causes in one line, for the log: its readers need the causes to fix the problem. */
 function wholeOf(body: ErrorBody): string {
   const messages: string[] = [];
   for (let at: ErrorBody | undefined = body; at && messages.length < 5; at = at.cause) messages.push(at.message);
@@ -145,7 +146,7 @@ function send(response: ServerResponse, { status, headers = {}, body = '' }: Rou
   response.end(body);
 }
 
-/** Reads and drops the body; false when it is larger than anything the API takes. */
+/** Reads and drops the body. Returns false if it is larger than the API accepts. */
 async function drain(request: IncomingMessage): Promise<boolean> {
   if (Number(request.headers['content-length'] ?? 0) > bodyLimit) return false;
   let size = 0;

@@ -1,36 +1,40 @@
-// How much of the server one caller may take, so that nobody's login waits for somebody else's program.
+// Limits how much of the server one caller can use, so that no login waits for another user's program.
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Asking, type Caller, type Identity, type Origin, Refusal, type RequestLimits } from './contract.ts';
 
-/** What one login may do. */
+/** The limits of one login. */
 export interface CallerLimitOptions {
   /** Requests per second, in the long run. */
   readonly perSecond?: number;
-  /** Requests after a pause that are not slowed down to that. */
+  /** Number of requests after a pause that are not slowed down to that rate. */
   readonly burst?: number;
-  /** Milliseconds for which a request waits until it is within the rate; one that had to wait longer is refused. */
+  /**
+   * Milliseconds that a request may wait until it is within the rate. A request that would have to wait longer is
+   * refused.
+   */
   readonly patienceMs?: number;
-  /** Requests that are worked on at a time; the others wait. */
+  /** Number of requests that are processed at the same time. The others wait. */
   readonly atOnce?: number;
-  /** Milliseconds after which a request counts as one that waits for something else than this machine. */
+  /** Milliseconds after which a request gives up its turn, because it waits for something other than this machine. */
   readonly turnMs?: number;
-  /** Open connections. */
+  /** Maximum number of open connections. */
   readonly connections?: number;
-  /** Milliseconds for which a refusal is held back. */
+  /** Milliseconds by which a refusal is delayed. */
   readonly holdMs?: number;
 }
 
-// Forty kubectl on forty machines that miss in the same second ask some hundred times: all are answered within 3 s.
+// When forty kubectl on forty machines need a new token in the same second, they send about a hundred requests. All are
+// answered within 3 s.
 const usual = { perSecond: 20, burst: 40, patienceMs: 3_000, atOnce: 1, turnMs: 100, connections: 128, holdMs: 1_000 };
 // tailscaled answers in a millisecond or two.
 const whoisAtOnce = 8;
 const whoisWaitMs = 1_000;
 
 /**
- * Token buckets, one for each key. A bucket is the time at which it will be full again, so that a full one needs no memory
- * (the generic cell rate algorithm, ITU-T I.371).
+ * Token buckets, one for each key. A bucket is stored as the time when it will be full again, so a full bucket needs no
+ * memory (the generic cell rate algorithm, ITU-T I.371).
  */
 export class Buckets {
   readonly #intervalMs: number;
@@ -38,7 +42,10 @@ export class Buckets {
   readonly #most: number;
   readonly #fullAt = new Map<string, number>();
 
-  /** Remembers `most` keys; beyond, the one that was asked for longest ago is forgotten, and so has a full bucket. */
+  /**
+   * Remembers at most `most` keys. Beyond that it forgets the key that was used least recently, which then has a full
+   * bucket.
+   */
   constructor(perSecond: number, burst: number, most = 10_000) {
     this.#intervalMs = 1_000 / perSecond;
     this.#burst = burst;
@@ -50,14 +57,15 @@ export class Buckets {
   }
 
   /**
-   * Takes a token that will be there within so many milliseconds. Returns how long that is, or how much too long it would be.
+   * Takes a token that is available within `patienceMs`. Returns how many milliseconds that takes, or how many too many
+   * it would take.
    */
   take(key: string, patienceMs: number): { readonly inMs: number } | { readonly overMs: number } {
     const now = performance.now();
     const fullAt = Math.max(this.#fullAt.get(key) ?? now, now) + this.#intervalMs;
     const inMs = Math.max(0, fullAt - now - this.#burst * this.#intervalMs);
     if (inMs > patienceMs) return { overMs: inMs - patienceMs };
-    // The last that were asked for come last.
+    // Keep the keys in the order of their last use.
     this.#fullAt.delete(key);
     this.#fullAt.set(key, fullAt);
     for (const [oldest, at] of this.#fullAt) {
@@ -68,7 +76,7 @@ export class Buckets {
   }
 }
 
-/** So many at a time for each key; the others wait in line. */
+/** Lets at most `atOnce` tasks run at the same time for each key. The others wait in line. */
 export class Turns {
   readonly #atOnce: number;
   readonly #lines = new Map<string, { running: number; readonly waiting: Set<() => void> }>();
@@ -77,12 +85,14 @@ export class Turns {
     this.#atOnce = atOnce;
   }
 
-  /** Whether others of this key wait. */
+  /** Returns whether others wait for a turn with this key. */
   isAwaited(key: string): boolean {
     return (this.#lines.get(key)?.waiting.size ?? 0) > 0;
   }
 
-  /** Resolves when it is this one's turn, to what ends the turn. Rejects when the signal is aborted before. */
+  /**
+   * Resolves when it is the caller's turn, with a function that ends the turn. Rejects if the signal is aborted first.
+   */
   async take(key: string, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     const line = this.#lines.get(key) ?? { running: 0, waiting: new Set() };
@@ -106,7 +116,7 @@ export class Turns {
     return () => {
       if (ended) return;
       ended = true;
-      // The turn is handed on, or given back.
+      // Pass the turn to the next in line, or free it.
       const [next] = line.waiting;
       if (next !== undefined) return next();
       line.running--;
@@ -138,7 +148,8 @@ export class CallerLimits implements RequestLimits {
       this.#origins.set(socket, origin);
       asking.named(origin);
     };
-    // A connection is the same caller's all the time: tailscaled is not asked for one that must wait.
+    // A connection always belongs to the same caller. A known caller that is over its rate waits before we ask
+    // tailscaled.
     const before = this.#callers.get(socket);
     const earlier = this.#origins.get(socket);
     if (earlier !== undefined) asking.named(earlier);
@@ -162,7 +173,7 @@ export class CallerLimits implements RequestLimits {
   }
 
   async anonymous(signal: AbortSignal): Promise<void> {
-    // All of them share a bucket: nobody needs many.
+    // All anonymous requests share one bucket, because nobody needs many.
     await this.#admit('', signal);
   }
 
@@ -173,7 +184,8 @@ export class CallerLimits implements RequestLimits {
     const late = setTimeout(end, turnMs);
     return () => {
       clearTimeout(late);
-      // With more of its requests in line, a login rests as long as it worked: half of the time is for the others.
+      // If more requests of this login wait, it pauses for as long as it worked. So half of the time is left for
+      // others.
       if (this.#work.isAwaited(login)) setTimeout(end, Math.min(performance.now() - began, turnMs));
       else end();
     };
@@ -181,16 +193,16 @@ export class CallerLimits implements RequestLimits {
 
   async #admit(who: string, signal: AbortSignal): Promise<void> {
     const taken = this.#buckets.take(who, this.#options.patienceMs);
-    // A fraction of a microsecond is the arithmetic's.
+    // Less than a microsecond is a rounding error.
     if ('inMs' in taken && taken.inMs < 1e-3) return;
     if ('inMs' in taken) return await delay(taken.inMs, undefined, { signal });
-    // A program that does not wait is made to: its connections are held, at no cost, and it cannot have many.
+    // Slow down a program that does not wait by itself. Holding its connections costs nothing, and it cannot have many.
     await delay(this.#options.holdMs, undefined, { signal });
     throw tooMany('too many requests', taken.overMs);
   }
 
   #count(socket: Socket, who: string): void {
-    // Another request on it was faster.
+    // Another request on this connection was faster and counted it.
     if (this.#callers.get(socket) === who) return;
     const count = (this.#connections.get(who) ?? 0) + 1;
     if (count > this.#options.connections) throw tooMany('too many connections', 1_000);

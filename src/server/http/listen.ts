@@ -3,23 +3,28 @@ import { createServer as createHttpsServer, type Server as HttpsServer } from 'n
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import { isLoopback } from '../../util/address.ts';
 
-/** How long a connection may take for each part (0 is without limit), and how many there may be. */
+/** How long each part of a connection may take (0 means no limit), and how many connections there may be. */
 export interface Limits {
   readonly readTimeoutMs?: number;
   readonly readHeaderTimeoutMs?: number;
   readonly writeTimeoutMs?: number;
   readonly idleTimeoutMs?: number;
-  /** Connections at a time; more are closed at once. Default 1,024. */
+  /** Maximum number of open connections; more are closed at once. Default 1,024. */
   readonly connections?: number;
-  /** Of one address. Default 128. */
+  /** Maximum number of open connections from one address. Default 128. */
   readonly connectionsPerAddress?: number;
-  /** Addresses that are no single caller's. Default: loopback, from where a userspace tailscaled connects for everybody. */
+  /**
+   * Returns whether several callers share an address. Default: loopback, because a userspace tailscaled connects from
+   * there for everybody.
+   */
   readonly isShared?: (address: string) => boolean;
-  /** Whether a connection's caller is known. If given, connections of unknown callers make room for new ones. */
+  /**
+   * Returns whether the caller of a connection is known. If set, connections of unknown callers make room for new ones.
+   */
   readonly isKnown?: ((socket: Socket) => boolean) | undefined;
 }
 
-/** A server's certificate and key, PEM. */
+/** A server's certificate and key, in PEM. */
 export interface KeyPair {
   readonly cert: string;
   readonly key: string;
@@ -27,14 +32,14 @@ export interface KeyPair {
 
 export function createTkaServer(handler: RequestListener, limits?: Limits): Server;
 export function createTkaServer(handler: RequestListener, limits: Limits, pair: KeyPair): HttpsServer;
-/** An HTTP server with the API's limits on headers and time; with a key pair, over TLS. */
+/** Creates an HTTP server with the API's limits on headers and time. With a key pair it serves TLS. */
 export function createTkaServer(handler: RequestListener, limits: Limits = {}, pair?: KeyPair): Server | HttpsServer {
   const options = {
     maxHeaderSize: 16 * 1024,
     requestTimeout: limits.readTimeoutMs ?? 10_000,
     headersTimeout: limits.readHeaderTimeoutMs ?? 5_000,
     keepAliveTimeout: limits.idleTimeoutMs ?? 120_000,
-    // The default looks at connections every 30 s only, six times the header timeout.
+    // Node checks connections only every 30 s by default: six times the header timeout.
     connectionsCheckingInterval: 1_000,
   };
   const server =
@@ -49,7 +54,9 @@ export function createTkaServer(handler: RequestListener, limits: Limits = {}, p
   return server;
 }
 
-/** Closes a connection on which more and more is asked while nothing is answered yet: each request takes memory. */
+/**
+ * Closes a connection that keeps sending requests before earlier ones are answered, because each request takes memory.
+ */
 function limitPipelines(server: Server): void {
   const waiting = new WeakMap<Socket, number>();
   server.prependListener('request', ({ socket }, response) => {
@@ -60,7 +67,7 @@ function limitPipelines(server: Server): void {
   });
 }
 
-/** Closes what one address opens beyond its share, so that one device cannot hold all connections. */
+/** Closes connections of one address beyond its share, so that one device cannot hold all connections. */
 function limitAddresses(server: NetServer, most: number, isShared: (address: string) => boolean): void {
   const counts = new Map<string, number>();
   server.on('connection', (socket: Socket) => {
@@ -81,11 +88,11 @@ function limitAddresses(server: NetServer, most: number, isShared: (address: str
 }
 
 /**
- * Closes the oldest connection of an unknown caller for each new one when there are many. Behind a userspace tailscaled all
- * addresses are alike, so one device could otherwise hold all connections for nothing.
+ * When there are many connections, closes the oldest one of an unknown caller for each new one. Behind a userspace
+ * tailscaled all callers have the same address, so one device could otherwise hold all connections.
  */
 function limitStrangers(server: NetServer, most: number, isKnown: (socket: Socket) => boolean): void {
-  // By address and port: TLS puts a socket of its own, which requests name, in front of the one that was accepted.
+  // By address and port, because with TLS a request has another socket object than the accepted connection.
   const strangers = new Map<string, { readonly accepted: Socket; socket: Socket }>();
   const keyOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
   let open = 0;
@@ -112,13 +119,15 @@ function limitStrangers(server: NetServer, most: number, isKnown: (socket: Socke
   });
 }
 
-// Few clients ask again before they are answered, and none of ours.
+// Few clients send a request before the previous one is answered. Ours never do.
 const pipelineLimit = 16;
 
 interface Traffic {
-  /** Also those that are still in their TLS handshake, which closeAllConnections does not know and close() would wait for. */
+  /**
+   * Includes sockets in their TLS handshake: closeAllConnections() does not know them, and close() would wait for them.
+   */
   readonly sockets: Set<Socket>;
-  /** Requests that are not answered yet. */
+  /** Responses that are not finished yet. */
   readonly answers: Set<ServerResponse>;
 }
 
@@ -139,7 +148,7 @@ function watch(server: NetServer): void {
   });
 }
 
-/** Starts to listen; resolves to the port. */
+/** Starts to listen. Resolves with the port. */
 export async function listen(server: NetServer, host: string, port: number): Promise<number> {
   watch(server);
   await new Promise<void>((resolve, reject) => {
@@ -161,7 +170,7 @@ export async function close(server: NetServer): Promise<void> {
   });
 }
 
-/** Stops listening, lets what was asked be answered for so many milliseconds at most, and drops every connection. */
+/** Stops listening, waits at most `ms` milliseconds for open requests to be answered, then drops every connection. */
 export async function drain(server: NetServer, ms: number): Promise<void> {
   const { sockets, answers } = traffic.get(server) ?? {
     sockets: new Set<Socket>(),
@@ -173,7 +182,7 @@ export async function drain(server: NetServer, ms: number): Promise<void> {
     for (const socket of sockets) socket.destroy();
   }, ms);
   await Promise.all([...answers].map((response) => new Promise((resolve) => response.once('close', resolve))));
-  // What is written is sent first.
+  // destroySoon() first sends what is already written.
   for (const socket of sockets) socket.destroySoon();
   await closed;
   clearTimeout(late);

@@ -1,5 +1,5 @@
-// The memberlist as JSON, and as a page of clusters with their servers. Every member writes into it: all of it is text to
-// be escaped, none of it is a link.
+// The memberlist as JSON, and as a page of clusters with their servers. Every member contributes text, so all text is
+// escaped and none becomes a link.
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { MemberRow } from '../../tka/types.ts';
@@ -9,31 +9,31 @@ import { jsonAnswer, type RouteAnswer } from './answers.ts';
 import { escaped, iconLink, pageAnswer, statusPath } from './page.ts';
 import { statusScript } from './status-script.ts';
 
-// What the client reads of a list (src/tka/client.ts). 10,000 rows without labels fit.
+// The client reads a list up to this size, in bytes (src/tka/client.ts). 10,000 rows without labels fit.
 const listLimit = 16 * 1024 * 1024;
 
-/** Returns the rows as JSON, without labels if they make it longer than clients read. */
+/** Returns the rows as JSON. Omits the labels if the list would be longer than the client reads. */
 export function memberlistJson(rows: readonly MemberRow[]): RouteAnswer {
   const list = jsonAnswer(200, rows);
   const bare = () => rows.map((row) => ({ ...row, labels: {} }));
   return Buffer.byteLength(list.body ?? '') > listLimit ? jsonAnswer(200, bare()) : list;
 }
 
-/** Worst first. */
+/** The worst state first. */
 const states = ['dead', 'suspected', 'unknown', 'healthy'] as const;
 type State = (typeof states)[number];
 const stateOf = ({ state }: MemberRow): State => state ?? 'unknown';
 const rankOf = (row: MemberRow): number => states.indexOf(stateOf(row));
 
 interface Cluster {
-  /** As the client calls it; undefined where nothing in it is a name. */
+  /** The name that the client uses; undefined if there is no valid name. */
   readonly name: string | undefined;
-  /** What `kubectl tka login` takes for it, safe in any shell. */
+  /** The argument for `kubectl tka login`, safe in any shell. */
   readonly login: string | undefined;
   readonly apiEndpoint: string;
-  /** `key=value`, of all its servers. */
+  /** `key=value`, of all servers of the cluster. */
   readonly labels: readonly string[];
-  /** The worst first. */
+  /** Sorted by state, the worst first. */
   readonly servers: readonly MemberRow[];
 }
 
@@ -44,7 +44,7 @@ const columns = ['Cluster', 'Labels', 'State', 'Server', 'Last seen', 'Version']
 const classes = ['', ' class="labels"', ' class="state"', ' class="server"', ' class="seen"', ' class="version"'];
 
 /**
- * Returns the members as a page for a browser: those that the `q` of the query means, where it has one. `now` is in
+ * Returns the members as a page for a browser, filtered by the query parameter `q` if it is set. `now` is Unix time in
  * milliseconds.
  */
 export function memberlistPage(request: IncomingMessage, rows: readonly MemberRow[], now: number): RouteAnswer {
@@ -54,7 +54,7 @@ export function memberlistPage(request: IncomingMessage, rows: readonly MemberRo
     .filter(([, count]) => count > 0);
   const total = totals.map(([state, count]) => `${count} ${state}`).join(', ') || 'no servers';
   const links = totals.map(([state, count]) => `<a class="${state}" href="?q=${state}">${count} ${state}</a>`);
-  // The same within a minute, as long as the page would say the same of every member.
+  // Stays the same within a minute, as long as the page shows the same about every member.
   const same = [Math.floor(now / 60_000), query, rows.map((row) => ({ ...row, lastSeen: seenOf(row, now) }))];
   return pageAnswer(request, {
     title: `${total} · TKA clusters`,
@@ -101,8 +101,9 @@ ${clusters.map((cluster, i) => clusterBody(cluster, matches[i] === true, now)).j
 const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
 /**
- * Groups the servers as the client does (src/discovery/grouping.ts): those of the same API endpoint and the same cluster
- * name. A server that states no name is one of the only cluster at its endpoint. The cluster that is worst off comes first.
+ * Groups the servers as the client does (src/discovery/grouping.ts): by API endpoint and cluster name. A server without
+ * a cluster name belongs to the only named cluster at its endpoint, if there is exactly one. The cluster in the worst
+ * state comes first.
  */
 function clustersOf(rows: readonly MemberRow[]): Cluster[] {
   const groups = [...Map.groupBy(rows, ({ apiEndpoint }) => apiEndpoint).values()].flatMap((servers) => {
@@ -124,7 +125,8 @@ function clustersOf(rows: readonly MemberRow[]): Cluster[] {
       ),
     );
     const [{ apiEndpoint }] = servers as [MemberRow];
-    // Several clusters may claim a name; a server means one of them. The last is the best.
+    // Several clusters may claim the same name, but a server belongs to only one of them. The last server has the best
+    // state.
     const address = servers.map(({ server }) => plainServer(server)).findLast(Boolean);
     const login = name !== undefined && uses.get(name)?.length === 1 ? name : address;
     return { name, login, apiEndpoint, labels: shortened([...labels].sort(compare)), servers };
@@ -147,7 +149,7 @@ const labelOf = ([key, value]: [string, string]): string => cleanText(`${key}=${
 
 const labelsLimit = 1_000;
 
-/** Returns as many labels as have 1,000 characters together, and how many more there are. */
+/** Returns the first labels, up to 1,000 characters together, and how many more there are. */
 function shortened(labels: readonly string[]): readonly string[] {
   let room = labelsLimit;
   const end = labels.findIndex((label) => {
@@ -157,7 +159,10 @@ function shortened(labels: readonly string[]): readonly string[] {
   return end < 0 ? labels : [...labels.slice(0, end), `… ${labels.length - end} more`];
 }
 
-/** What the client calls the cluster of a server that states no cluster: the server, its host, or the host of the API. */
+/**
+ * Returns the client's name for the cluster of a server that states no cluster: the server's name, its host, or the
+ * API's host.
+ */
 function nameOf({ name, server, apiEndpoint }: MemberRow): string | undefined {
   const host = URL.canParse(server ?? '') ? hostOf(server as string) : '';
   const device = isIP(host) === 0 && host !== 'localhost' ? (/^([^.]+)\.[^.]+\.ts\.net$/.exec(host)?.[1] ?? host) : '';
@@ -165,7 +170,7 @@ function nameOf({ name, server, apiEndpoint }: MemberRow): string | undefined {
   return [name, device, api].map(nameIn).find(Boolean);
 }
 
-/** The URL of a TKA server, where it has no character that means something to a shell. */
+/** Returns the URL of a TKA server, or undefined if it is invalid or has characters with a meaning for a shell. */
 function plainServer(server: string | undefined): string | undefined {
   try {
     const url = canonicalServer(server ?? '');
@@ -179,7 +184,7 @@ const short = (text: string | undefined, limit = 100): string => cleanText(text 
 const versionOf = ({ version }: MemberRow): string => short(version, 40);
 const urlOf = (url: string | undefined): string => short(url, 300);
 
-/** What the filter looks at: the texts of a cluster but for times, in lower case. */
+/** Returns the text that the filter searches: all texts of a cluster except times, in lower case. */
 function textOf({ name, apiEndpoint, labels, servers }: Cluster): string {
   const texts = servers.flatMap((row) => [stateOf(row), short(row.name), urlOf(row.server), versionOf(row)]);
   return [short(name), urlOf(apiEndpoint), ...labels, ...texts].filter(Boolean).join('\n').toLowerCase();
@@ -190,7 +195,7 @@ function clusterBody(cluster: Cluster, isShown: boolean, now: number): string {
   const span = servers.length === 1 ? '' : ` rowspan="${servers.length}"`;
   const items = labels.map((label) => `<li>${escaped(label)}</li>`).join(' ');
   const whole = labels.join(' ');
-  // Longer ones may be cut by the column's width.
+  // The column may cut longer labels, so the tooltip shows them in full.
   const title = whole.length > 36 ? ` title="${escaped(whole)}"` : '';
   const shared = [
     `<th scope="rowgroup"${span}>${pair(short(name), urlOf(apiEndpoint))}</th>`,
@@ -216,7 +221,7 @@ const pair = (name: string, url: string): string => `<b>${escaped(name)}</b><cod
 
 const recentMs = 60_000;
 
-/** How long ago a member was seen: `2 min ago`. One that is well was seen just now, as long as it is well. */
+/** Returns how long ago a member was seen: `2 min ago`. A healthy member was seen `just now` for up to a minute. */
 function seenOf(row: MemberRow, now: number): string {
   const ms = Math.max(0, now - Date.parse(row.lastSeen ?? ''));
   if (Number.isNaN(ms)) return '';
@@ -229,7 +234,7 @@ function agoText(seconds: number): string {
   return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86_400)} d ago`;
 }
 
-/** A text that shows the exact time when the mouse is over it. */
+/** Returns markup that shows the exact time as a tooltip. */
 function timeOf(at: number, text: string): string {
   const date = new Date(at).toISOString();
   return `<time datetime="${date}" title="${date.slice(0, 19).replace('T', ' ')} UTC">${text}</time>`;

@@ -1,4 +1,4 @@
-// The API, described: OpenAPI 3.1. A test holds it to the routes and to what they answer.
+// The OpenAPI 3.1 description of the API. A test compares it with the routes and their answers.
 import type { IncomingMessage } from 'node:http';
 import { apiPath } from '../../tka/types.ts';
 import type { RouteAnswer } from './answers.ts';
@@ -39,7 +39,7 @@ const tooMany = response(
   retryAfter,
 );
 
-/** An operation of somebody whom tailscaled names. */
+/** Returns an operation for callers that tailscaled identifies. */
 const operation = (operationId: string, summary: string, responses: Readonly<Record<string, Response>>): Operation => ({
   operationId,
   summary,
@@ -64,7 +64,7 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
   },
 });
 
-/** An operation of anybody. */
+/** Returns an operation for everybody. */
 const open = (operationId: string, summary: string, responses: Readonly<Record<string, Response>>): Operation => ({
   operationId,
   summary,
@@ -281,7 +281,7 @@ const calls: readonly Call[] = Object.entries(paths).flatMap(([path, methods]) =
   Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation })),
 );
 
-/** Errors that several calls answer with, and which; the page lists each once. */
+/** Errors that several calls share, with those calls. The page lists each error once. */
 const errors = [
   ...Map.groupBy(
     calls.flatMap((call) =>
@@ -302,7 +302,7 @@ const errors = [
 const isApi = ({ path }: Call): boolean => path.startsWith(apiPath);
 const apiCalls = calls.filter(isApi);
 
-/** The same as a page. */
+/** Returns the description as a page for a browser. */
 export function openApiPage(request: IncomingMessage, hasStatus: boolean): RouteAnswer {
   const { title, description, version } = openApi.info;
   const body = `<h1>${escaped(title)}</h1>
@@ -341,7 +341,7 @@ function callMarkup(call: Call): string {
     ([status, { description, content = {} }]) =>
       `<dt>${status}</dt><dd>${escaped(description)}${bodiesOf(content)}</dd>`,
   );
-  // Those of every call of the API go without saying.
+  // Omit the errors that all API calls share.
   const some = shared.filter((error) => !isApi(call) || !apiCalls.every((each) => error.calls.has(each)));
   const links = some.map((error) => `<a href="#${idOf(error)}">${error.status}</a>`);
   const also = [...(isApi(call) ? ['<a href="#errors">the errors of every call</a>'] : []), ...links];
@@ -352,7 +352,7 @@ function callMarkup(call: Call): string {
 </div>`;
 }
 
-/** The media types of an answer, and what is in it. */
+/** Returns the media types of an answer, with their content. */
 function bodiesOf(content: object): string {
   const bodies = Object.entries(content).map(
     ([
@@ -396,7 +396,7 @@ ${fields.join('\n')}
 </div>`;
 }
 
-/** The type of a value in words: `text, date-time`. */
+/** Returns the type of a value in words: `text, date-time`. */
 function typeOf(value: object): string {
   const {
     type,

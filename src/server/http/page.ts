@@ -1,16 +1,16 @@
-// The frame of the pages for browsers: style, navigation, and a policy that lets nothing run or load but what is in the page.
+// The frame of the pages for browsers: style, navigation, and a policy that only lets run or load what is in the page.
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { apiPath } from '../../tka/types.ts';
 import type { RouteAnswer } from './answers.ts';
 
-/** Text, made safe within an element and within a quoted attribute. */
+/** Escapes a text for use in an element or in a quoted attribute. */
 export const escaped = (text: string): string => text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 
 export const statusPath = `${apiPath}/memberlist`;
 export const documentPath = '/swagger';
 
-// Every pair of text and background has a contrast of 4.5:1 at least (WCAG 2.2, AA).
+// Every pair of text and background has a contrast of at least 4.5:1 (WCAG 2.2, AA).
 const style = String.raw`
 :root { color-scheme: light dark; --back: #fff; --card: #fff; --soft: #f3f5f7; --line: #d5dae0; --text: #1c2024; --dim: #57606a;
   --link: #0b57d0; --healthy: #137333; --suspected: #8a5200; --dead: #b3261e; }
@@ -129,21 +129,21 @@ const styleSource = source(style);
 
 export interface Page {
   readonly title: string;
-  /** The path of the page, which the navigation marks. */
+  /** The path of the page. The navigation marks it as current. */
   readonly path: string;
-  /** Whether the server has a status page to lead to. */
+  /** Whether the server has a status page to link to. */
   readonly hasStatus: boolean;
-  /** Returns the markup. Not asked for where the browser has it. */
+  /** Returns the markup. Not called if the browser already has the page. */
   readonly body: () => string;
   /** Markup for the head. */
   readonly head?: string;
-  /** What the page may run, besides showing itself. It may ask this server again, and nobody else. */
+  /** The only script that the page may run. It may send requests to this server and to no other. */
   readonly script?: string;
-  /** What the page shows: one that shows the same has not changed. */
+  /** What the page shows. The page counts as unchanged while this is equal. */
   readonly content: string;
 }
 
-// A browser that is shown no icon asks for one. The dot has the colour of the worst state.
+// Without an icon, browsers request one. The colour of the dot shows the worst state.
 const icon = (state: 'healthy' | 'dead'): string => {
   const colour = state === 'healthy' ? '%2323a047' : '%23d93025';
   return `data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><circle cx='8' cy='8' r='7' fill='${colour}'/></svg>`;
@@ -153,13 +153,13 @@ const icon = (state: 'healthy' | 'dead'): string => {
 export const iconLink = (state: 'healthy' | 'dead' = 'healthy'): string =>
   `<link rel="icon" href="${escaped(icon(state))}">`;
 
-/** Answers with a page; with 304 if the browser has one that shows the same. */
+/** Answers with a page, or with 304 if the browser already has one that shows the same. */
 export function pageAnswer(request: IncomingMessage, page: Page): RouteAnswer {
   const { title, path, hasStatus, body, content, head = iconLink(), script } = page;
   const link = (to: string, text: string): string =>
     `<a href="${to}"${to === path ? ' aria-current="page"' : ''}>${text}</a>`;
   const links = [...(hasStatus ? [link(statusPath, 'Clusters')] : []), link(documentPath, 'API')].join('');
-  // Weak: times move on while a page stays the same.
+  // The tag is weak, because times go on while a page shows the same.
   const tag = `W/"${digest([style, script, title, links, content].join('\n')).slice(0, 27)}"`;
   const headers = { ETag: tag, 'Cache-Control': 'private, no-cache' };
   if (isKnown(request.headers['if-none-match'], tag)) return { status: 304, headers };
@@ -201,7 +201,7 @@ ${body()}
   };
 }
 
-/** Whether an If-None-Match names the tag. Compared weakly, as RFC 9110 (13.1.2) asks for. */
+/** Returns whether an If-None-Match header names the tag. Compares weakly, as RFC 9110 (13.1.2) requires. */
 function isKnown(header: string | undefined, tag: string): boolean {
   return (header ?? '')
     .split(',')

@@ -1,4 +1,4 @@
-// What the API answers to whom: routes, status codes and headers as the Go server has them.
+// The routes of the API: who gets which answer, with status codes and headers as the Go server has them.
 import type { IncomingMessage } from 'node:http';
 import Negotiator from 'negotiator';
 import { stringify } from 'yaml';
@@ -10,12 +10,12 @@ import { memberlistJson, memberlistPage } from './memberlist.ts';
 import { openApi, openApiPage } from './openapi.ts';
 import { documentPath, statusPath } from './page.ts';
 
-/** A request of somebody who was named. */
+/** A request whose caller is identified. */
 export interface Call {
   readonly caller: Caller;
   readonly request: IncomingMessage;
   readonly options: HandlerOptions;
-  /** Aborted when the caller has gone. */
+  /** Aborted when the caller hangs up. */
   readonly signal: AbortSignal;
   readonly retryAfter: Readonly<Record<'Retry-After', string>>;
 }
@@ -34,21 +34,27 @@ function notSignedIn(status: 401 | 404, { username }: Caller): Refusal {
   });
 }
 
-/** Throws what is wrong with the policy: no token is given on its word. The sign-ins deal with a caller without a grant. */
+/**
+ * Throws if the caller's policy is invalid, because no token may depend on it. A caller without a grant passes: the
+ * sign-ins handle that.
+ */
 function mustBeClear({ problem, revoked }: Caller): void {
   if (problem !== undefined && revoked !== true) throw problem;
 }
 
-/** Throws for a caller whom the policy grants no role. Without a grant, what this device has ends at this question. */
+/**
+ * Throws if the policy grants the caller no role. Without a grant, this request also ends the access that the device
+ * has.
+ */
 async function mustHaveRole({ caller, options: { signIns } }: Call): Promise<void> {
   const { role, problem, revoked } = caller;
   if (role !== '' || problem === undefined) return;
-  // If the cluster cannot be asked now, the next question ends it.
+  // If the cluster cannot be reached now, the next request ends it.
   if (revoked === true) await signIns.get(caller).catch(() => undefined);
   throw problem;
 }
 
-/** Returns what a kubeconfig gives its caller, as its token states it. */
+/** Returns the access that a kubeconfig gives its caller, as the token states it. */
 function accessOf({ role }: Caller, { users }: KubeconfigAnswer): Access {
   const [user] = Object.values(users);
   const claims = checkToken(user?.token ?? '', Date.now());
@@ -58,14 +64,14 @@ function accessOf({ role }: Caller, { users }: KubeconfigAnswer): Access {
   return { role, until, ...(account !== undefined && { account }) };
 }
 
-/** Whether a page is asked for: whoever takes anything is a program, and gets JSON. */
+/** Returns whether the caller wants a page. A caller that accepts anything is a program and gets JSON. */
 function wantsPage(request: IncomingMessage): boolean {
   return new Negotiator(request).mediaType(['application/json', 'text/html']) === 'text/html';
 }
 
 const varied = (answer: RouteAnswer): RouteAnswer => ({ ...answer, headers: { ...answer.headers, Vary: 'Accept' } });
 
-/** By path and method. The caller is known before any of them is asked. */
+/** Routes by path and method. The caller is identified before they run. */
 export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer | Promise<RouteAnswer>>> = new Map(
   Object.entries({
     [`${apiPath}/login`]: {
@@ -73,11 +79,12 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         mustBeClear(caller);
         const { signIns } = options;
         if (caller.problem !== undefined) {
-          // What it has ends at this question, too.
+          // This request also ends the access that the caller has.
           await signIns.get(caller);
           throw caller.problem;
         }
-        // The Go server announces a changed role and keeps the old one until a logout; its clients warn of that.
+        // The Go server answers with the changed role but keeps the old one until a logout. Without this header,
+        // clients warn about that.
         const { role, until, account, ...rest } = await signIns.signIn(caller);
         const headers = signIns.appliesRoles === true ? { 'Tka-Role': 'applied' } : {};
         const access = { role, until, ...(account !== undefined && { account }) };
@@ -100,7 +107,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
         const access = accessOf(caller, answer);
         const chunked = { 'Transfer-Encoding': 'chunked', 'Cache-Control': 'no-store' };
         if (!yamlTypes.has(request.headers.accept ?? '')) return { ...jsonAnswer(200, answer, chunked), access };
-        // YAML 1.1 is what kubectl reads: there `no` and `on` must be quoted.
+        // kubectl reads YAML 1.1, where `no` and `on` must be quoted.
         const body = stringify(answer, { version: '1.1', sortMapEntries: true, lineWidth: 0 });
         return { status: 200, headers: { 'Content-Type': 'application/yaml', ...chunked }, body, access };
       },
@@ -109,7 +116,8 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
       async POST({ caller, options }: Call): Promise<RouteAnswer> {
         const ended = await options.signIns.signOut(caller);
         if (ended === undefined) throw notSignedIn(404, caller);
-        // The Go server cleans up late, and by name: it says nothing of the kind, and its clients wait before they log in.
+        // The Go server cleans up later, and by name. It does not send this header, so its clients wait before they log
+        // in again.
         const { answer, complete, accounts } = ended;
         const access = {
           role: answer.role,
@@ -141,11 +149,11 @@ type OpenRoute = (request: IncomingMessage, options: HandlerOptions) => RouteAns
 
 const hasStatus = ({ members }: HandlerOptions): boolean => members?.() !== undefined;
 
-/** Told to anybody: nothing in them is this server's own, but whether it has gossip. */
+/** Routes for everybody. They reveal nothing about this server except whether it has gossip. */
 export const openRoutes: ReadonlyMap<string, Methods<OpenRoute>> = new Map(
   Object.entries({
     '/': {
-      // The Go server has nothing here, and programs are told the same.
+      // The Go server has no route here, so programs get its 404.
       GET(request: IncomingMessage, options: HandlerOptions): RouteAnswer {
         if (!wantsPage(request)) return varied(notFound);
         return varied({ status: 302, headers: { Location: hasStatus(options) ? statusPath : documentPath } });

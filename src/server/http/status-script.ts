@@ -1,8 +1,8 @@
 /**
- * What the status page runs in the browser. It filters while somebody types, sorts, copies a login's command, and asks
- * for the page again. Without it the page is complete: the filter is a form, and a `<meta>` asks again.
+ * The script of the status page. It filters while the user types, sorts, copies the login command, and refreshes the
+ * page. The page is complete without it: the filter is a form, and a `<meta>` tag reloads the page.
  *
- * A refresh keeps what has not changed where it is: a text that is being marked, the focus, the place in the list.
+ * A refresh leaves everything unchanged in place: selected text, the focus, the position in the list.
  */
 export const statusScript = String.raw`
 'use strict';
