@@ -1,29 +1,30 @@
-// A browser calls for its user, whatever page tells it to: a page of a stranger must neither read nor change anything here.
+// A browser sends requests in the name of its user for any page. A stranger's page must neither read nor change
+// anything here.
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { type Identity, Refusal } from '../http/contract.ts';
 
-/** By which names this server is called. */
+/** The names by which this server is called. */
 export interface OwnNames {
   readonly names: readonly (string | undefined)[];
-  /** Domains whose names nobody else can point here: the tailnet's. */
+  /** Domains in which nobody else can point a name to this server: the tailnet's. */
   readonly domains: readonly (string | undefined)[];
-  /** Over TLS the certificate says so already. */
+  /** True over TLS, where the certificate already proves the name. */
   readonly secure: boolean;
 }
 
 const plain = (name: string): string => name.toLowerCase().replace(/^\.+|\.+$/g, '');
 
 /**
- * The same identity for those who call this server by a name of its own (a page's own name may be pointed at any address:
- * DNS rebinding) and are sent by no page from elsewhere.
+ * Returns the same identity, but refuses requests that do not use a name of this server, and requests that other pages
+ * send. A stranger's page may point its own name to any address (DNS rebinding).
  */
 export function guardOrigin(identity: Identity, { names, domains, secure }: OwnNames): Identity {
   const own = new Set(names.flatMap((name) => (name ? [plain(name)] : [])));
   const tails = ['ts.net', ...domains].flatMap((domain) => (domain ? [`.${plain(domain)}`] : []));
   const isOwn = (host: string): boolean => {
     const name = plain(host);
-    // An address, and what has no dot, is no name that somebody could have registered.
+    // Nobody can register an IP address or a name without a dot.
     const isNobodys = isIP(name.replace(/^\[|\]$/g, '')) !== 0 || !name.includes('.');
     return isNobodys || own.has(name) || tails.some((tail) => name.endsWith(tail));
   };
@@ -53,10 +54,12 @@ function urlOf(url: string): URL | undefined {
   return URL.canParse(url) ? new URL(url) : undefined;
 }
 
-/** True without an Origin: only browsers send one. */
+/**
+ * Returns whether a request comes from no other page. True without an Origin header, because only browsers send one.
+ */
 function isSameOrigin({ headers: { origin, host = '' } }: IncomingMessage): boolean {
   if (origin === undefined) return true;
   const page = urlOf(origin);
-  // In the page's own scheme, so that its usual port may be left out.
+  // Uses the scheme of the page, so that its default port may be missing.
   return page !== undefined && page.host === urlOf(`${page.protocol}//${host}`)?.host;
 }

@@ -1,4 +1,5 @@
-// What the tailnet's policy grants: the capability's rules (`{"role", "period", "priority"}`), judged as the Go server does.
+// What the tailnet's policy grants. Evaluates the rules of the capability (`{"role", "period", "priority"}`) as the Go
+// server does.
 import { goDuration } from '../../util/duration.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import { type Caller, Refusal } from '../http/contract.ts';
@@ -9,12 +10,15 @@ interface Rule {
   readonly priority: number;
 }
 
-/** What a policy grants a caller: see Caller. */
+/** What a policy grants a caller. See Caller. */
 export type Grant = Pick<Caller, 'role' | 'periodMs' | 'problem' | 'revoked'>;
 
 const policyIsWrong = { reason: 'invalid_policy' } as const;
 
-/** Returns the grant of a capability's rules: the rule of the highest priority, or the problem with it. */
+/**
+ * Returns the grant of a capability's rules. The rule with the highest priority counts; `problem` says why there is no
+ * grant.
+ */
 export function grantOf(rules: readonly unknown[], login: string, capability: string): Grant {
   const none = { role: '', periodMs: 0 };
   if (rules.length === 0) {
@@ -28,7 +32,7 @@ export function grantOf(rules: readonly unknown[], login: string, capability: st
       capability,
     );
     const periodMs = best.period === '0' ? 0 : goDuration(best.period);
-    // More than Go's can hold is none of its durations.
+    // Go stores a duration as 64-bit nanoseconds and rejects longer ones.
     if (periodMs !== undefined && periodMs <= 2 ** 63 / 1e6) return { role: best.role, periodMs };
     const cause = { message: goProblem(best.period) };
     const problem = new Refusal(422, { message: 'Error parsing duration', cause }, policyIsWrong);
@@ -39,11 +43,13 @@ export function grantOf(rules: readonly unknown[], login: string, capability: st
   }
 }
 
-/** Returns the rule of the highest priority. Throws a Refusal where two grant different access with it. */
+/**
+ * Returns the rule with the highest priority. Throws a Refusal if two rules with that priority grant different access.
+ */
 function bestOf(rules: readonly Rule[], login: string, capability: string): Rule {
   const priority = rules.reduce((highest, rule) => Math.max(highest, rule.priority), -Infinity);
   const [best, ...others] = rules.filter((rule) => rule.priority === priority) as [Rule, ...Rule[]];
-  // Two groups may be granted the same.
+  // Several rules may grant the same access, for example to two groups.
   const rival = others.find(({ role, period }) => role !== best.role || period !== best.period);
   if (rival === undefined) return best;
   const told = ({ role, period }: Rule): string => `role ${quoted(role, 128)} for ${quoted(period, 128)}`;
@@ -78,7 +84,7 @@ function readRule(rule: unknown, login: string): Rule {
   return { role, period, priority };
 }
 
-/** What Go's time.ParseDuration says of what is no duration. */
+/** Returns the error of Go's time.ParseDuration for an invalid duration. */
 function goProblem(period: string): string {
   const shown = quoted(period, 64);
   if (/^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/.test(period)) return `time: missing unit in duration ${shown}`;

@@ -1,4 +1,5 @@
-// Who calls, as tailscaled knows: by the address at the other end of the connection, and by nothing that the caller says.
+// Identifies callers through tailscaled, only by the remote address of the connection. Nothing that the caller says
+// counts.
 import type { IncomingMessage } from 'node:http';
 import type { WhoIs } from '../../tailscale/localapi.ts';
 import { isLoopback } from '../../util/address.ts';
@@ -8,23 +9,26 @@ import { whoCalls } from '../tailnet/callers.ts';
 import { isOfOwnDomain } from './login.ts';
 import { grantOf } from './rules.ts';
 
-/** What the identity is given. */
+/** Options of the tailnet's identity. */
 export interface TailnetIdentityOptions {
   /** The capability whose rules grant roles. */
   readonly capName: string;
-  /** The tailnet's name; empty where it is not known. May reject: nobody is named then. Default: not known. */
+  /**
+   * Returns the tailnet's name, empty if it is not known. If it rejects, no caller can be identified. Default: not
+   * known.
+   */
   readonly tailnet?: () => Promise<string>;
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
-  /** Milliseconds for tailscaled to answer. Default 5 s. */
+  /** Timeout for tailscaled in milliseconds. Default 5 s. */
   readonly timeoutMs?: number;
-  /** The tailnet is tailscaled's alone: what comes from it comes over loopback, and nothing else does. */
+  /** True behind a userspace tailscaled: all connections from the tailnet come over loopback, and no others do. */
   readonly userspace?: boolean;
 }
 
 /**
- * The identity of the tailnet's users. tailscaled is asked at each request, so that a grant counts from the moment in
- * which it is given, and no longer than it is.
+ * Returns the identity of the tailnet's users. It asks tailscaled for each request, so that a new grant counts at once,
+ * and a removed grant no longer counts.
  */
 export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
   const { capName, tailnet = async () => '', log, userspace = false } = options;
@@ -36,7 +40,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
     } catch (error) {
       if (signal?.aborted) throw gone();
       log.error({ err: error }, 'tailscaled does not say who calls');
-      // Whom it is told to is not known: the log says why.
+      // We do not know who gets this answer, so only the log has the details.
       throw new Refusal(
         503,
         {
@@ -48,7 +52,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
     }
   }
 
-  // He hung up: nobody is answered.
+  // The caller hung up: nobody gets this answer.
   const gone = () => new Refusal(400, { message: 'who is gone?' });
 
   return {
@@ -59,10 +63,10 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       }
       if (remoteAddress === undefined || remotePort === undefined) throw gone();
       const [who, name] = await ask(remoteAddress, remotePort, asking?.signal);
-      // His port may be somebody else's by now, and so may the answer.
+      // After a hang-up, the port may belong to another caller, and so may the answer.
       if (request.socket.destroyed) throw gone();
       if (who !== undefined) asking?.named(originOf(who));
-      // A caller who has to wait for that is judged by a grant that is 3 s old at most.
+      // A caller may have to wait here. So the grant in the answer may be up to 3 s old.
       await asking?.admit(who === undefined ? remoteAddress : who.tags.join() || who.login);
       if (who === undefined) {
         throw new Refusal(
@@ -92,7 +96,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
 }
 
 const originOf = ({ login, dnsName, address, tags }: WhoIs): Origin => ({
-  // A tagged device has no user; tailscaled says "tagged-devices".
+  // A tagged device has no user: tailscaled reports "tagged-devices" as its login.
   ...(login !== '' && tags.length === 0 && { login }),
   ...(dnsName !== '' && { node: dnsName }),
   ...(address !== '' && { address }),
@@ -100,9 +104,10 @@ const originOf = ({ login, dnsName, address, tags }: WhoIs): Origin => ({
 });
 
 /**
- * True for what tailscaled's own proxy passes on: the caller would get the identity of the machine that the proxy is on.
- * It marks the internet's requests (Funnel) with a header, and reaches a server on its own address from that address. The
- * other `Tailscale-` headers, which anybody may send, are not looked at.
+ * Returns whether tailscaled's own proxy forwards the request. Such a caller would get the identity of the proxy's
+ * machine. The proxy marks requests from the internet (Funnel) with a header. Other requests that it forwards to the
+ * machine's own address also come from that address. Other `Tailscale-` headers do not count, because anybody can send
+ * them.
  */
 function isForwarded({ headers, socket }: IncomingMessage): boolean {
   if (headers['tailscale-funnel-request'] !== undefined) return true;
