@@ -1,4 +1,4 @@
-// Asks the server on this machine, or in this pod, by its admin socket.
+// Asks the server on this machine or in this pod, through its admin socket.
 import { type IncomingMessage, request } from 'node:http';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import { isObject, parseJson } from '../../util/json.ts';
@@ -6,10 +6,10 @@ import { cleanText } from '../../util/text.ts';
 import type { AdminProblem } from './socket.ts';
 
 const timeoutMs = 10_000;
-// 10,000 members with all that each may say.
+// In bytes: 10,000 members with the longest records.
 const answerLimit = 64 * 1024 * 1024;
 
-/** Returns the answer of the server. Throws TkaError with what to do where there is none, or where it refuses. */
+/** Returns the answer of the server. Throws TkaError with hints if there is no server or if it refuses. */
 export async function askAdmin<T>(socketPath: string, method: 'GET' | 'DELETE', path: string): Promise<T> {
   if (process.platform === 'win32') {
     throw new TkaError('Windows has no admin socket', {

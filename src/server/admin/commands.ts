@@ -1,4 +1,4 @@
-// `tka-server members|status|sign-ins`: what the server on this machine, or in this pod, says of itself.
+// `tka-server members|status|sign-ins`: shows what the server on this machine or in this pod reports about itself.
 import type { Command } from 'commander';
 import { structured, type Terminal } from '../../terminal/output.ts';
 import { UsageError } from '../../util/errors.ts';
@@ -23,7 +23,7 @@ export function addAdminCommands(program: Command, env: NodeJS.ProcessEnv, termi
   const ask = async <T>(config: string | undefined, method: 'GET' | 'DELETE', path: string): Promise<T> =>
     await askAdmin<T>(socketPath(await loadConfig(config, env)), method, path);
 
-  /** Asks, and prints the answer. */
+  /** Asks the server and prints the answer. */
   async function show<T extends object>({ output, config }: Flags, path: string, text: (view: T) => string) {
     if (output !== undefined && output !== 'json' && output !== 'yaml') {
       throw new UsageError(`--output ${JSON.stringify(output)} must be json or yaml`);

@@ -1,5 +1,5 @@
-// The administrator's socket: who may use this user's files may look into the server, and drop a dead member. It gives no
-// token, and nothing on the network answers the same.
+// The administrator's socket. Everybody with access to this user's files can inspect the server and drop a dead member.
+// The socket gives out no token, and nothing on the network offers the same.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
@@ -13,25 +13,25 @@ import type { Log } from '../log/log.ts';
 import type { MemberOverview } from '../mesh/mesh.ts';
 import type { MembersView, SignInsView, StatusView } from './views.ts';
 
-/** What the socket is asked about; undefined where there is none yet. */
+/** What the socket reports. A function returns undefined while its value does not exist yet. */
 export interface AdminSources {
   readonly status: () => StatusView;
   readonly signIns: () => SignInsView | undefined;
   readonly members: () => readonly MemberOverview[] | undefined;
-  /** Forgets a member if it is dead. Returns the state that it had; undefined if there is no such member. */
+  /** Forgets a member if it is dead. Returns the state of the member, or undefined if there is no such member. */
   readonly drop: (name: string) => string | undefined;
 }
 
-/** Answer to what is refused. */
+/** Answer to a refused request. */
 export interface AdminProblem {
   readonly message: string;
   readonly hints: readonly string[];
 }
 
-// sockaddr_un has room for 104 bytes on macOS and 108 on Linux, with a zero byte at the end.
+// sockaddr_un holds 104 bytes on macOS and 108 on Linux, with a zero byte at the end.
 const pathLimit = 103;
 
-/** Returns where the socket is: `/tmp/tka-server-1000/admin.sock` if the configuration does not say. */
+/** Returns the path of the socket. Default: `/tmp/tka-server-1000/admin.sock`. */
 export const socketPath = (config: Config): string =>
   config.get('admin.socket') ?? path.join(os.tmpdir(), `tka-server-${process.getuid?.() ?? ''}`, 'admin.sock');
 
@@ -42,7 +42,7 @@ const noMesh: AdminProblem = {
   hints: ['set gossip.enabled: true to join one', statusHint],
 };
 
-/** Returns the listener of the socket. */
+/** Returns the request listener of the socket. */
 export function adminFace({ status, signIns, members, drop }: AdminSources): RequestListener {
   const answerTo = (method: string, route: string): readonly [number, unknown] => {
     if (method === 'GET' && route === '/status') return [200, status()];
@@ -87,8 +87,9 @@ export function adminFace({ status, signIns, members, drop }: AdminSources): Req
 }
 
 /**
- * Listens on the socket: 0600, in a folder 0700. A socket that a killed server left is replaced, one that is answered is
- * not. Resolves with what closes it; undefined where there can be none: the log says why, and the server works without.
+ * Listens on the socket (mode 0600, in a folder with mode 0700). Replaces a socket that a killed server left, but not
+ * one on which a process listens. Resolves with a function that closes it, or with undefined if there can be no socket.
+ * The log says why then, and the server works without it.
  */
 export async function openAdmin(
   file: string,
@@ -152,13 +153,13 @@ async function listening(server: Server, file: string): Promise<void> {
   });
 }
 
-/** Says whether a process listens there. */
+/** Returns whether a process listens there. */
 async function isAnswered(file: string): Promise<boolean> {
   const socket = net.connect({ path: file });
   try {
     return await new Promise<boolean>((resolve) => {
       socket.once('connect', () => resolve(true));
-      // EAGAIN: its backlog is full, so it is there.
+      // EAGAIN: the backlog is full, so a process listens.
       socket.once('error', (error) => resolve(systemCode(error) === 'EAGAIN'));
     });
   } finally {

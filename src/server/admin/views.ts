@@ -1,4 +1,4 @@
-// What a server tells its administrator, and how that is written for a person. The documents are what `-o json` prints;
+// What a server tells its administrator, and how to show that to a person. The objects are what `-o json` prints;
 // docs/day-2.md describes them.
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { shortDuration, table, when } from '../../terminal/output.ts';
@@ -26,20 +26,20 @@ export interface StatusView {
     readonly leading: boolean;
     /** As in the Lease: `tka-server/POD_UUID`. */
     readonly holder?: string;
-    /** Since the lease last changed. Its holder renews it every 2 s. */
+    /** Seconds since the lease last changed. Its holder renews it every 2 s. */
     readonly silentSeconds?: number;
   };
-  /** What the server follows in the cluster, and since when the API server has said nothing of it. */
+  /** The resources that the server watches, and the seconds since the API server last sent anything about each. */
   readonly watches: readonly {
     readonly resource: string;
     readonly connected: boolean;
     readonly silentSeconds: number;
   }[];
   readonly signIns: number;
-  /** Absent with plain http, and while there is none. */
+  /** Absent with plain http, and until there is a certificate. */
   readonly certificate?: { readonly until: string };
   readonly apiServer: string;
-  /** The node of this server; absent without tailscaled, and before it has answered. */
+  /** The node of this server. Absent without tailscaled, and until tailscaled has answered. */
   readonly tailnet?: { readonly node: string; readonly name: string; readonly addresses: readonly string[] };
   /** Absent without gossip. */
   readonly mesh?: MemberCounts;
@@ -53,20 +53,20 @@ export interface MembersView {
 /** Answer to `sign-ins`. */
 export interface SignInsView {
   readonly signIns: readonly SignInOverview[];
-  /** Why the list may be old. */
+  /** Why the list may be outdated. */
   readonly problem?: string;
 }
 
-/** What a status is made of. */
+/** The sources of a status. */
 export interface StatusSources {
   readonly config: Config;
   /** URL of the API server. */
   readonly apiServer: string;
-  /** Why the server is not ready; undefined when it is. */
+  /** Why the server is not ready; undefined if it is ready. */
   readonly unready: string | undefined;
   readonly provisioner: Provisioner | undefined;
   readonly mesh: Mesh | undefined;
-  /** When the certificate in use ends, in milliseconds of the epoch. */
+  /** When the certificate in use expires, as Unix time in milliseconds. */
   readonly certificateUntil: number | undefined;
   readonly tailnet: TailnetStatus | undefined;
 }
