@@ -1,14 +1,16 @@
-// Who is at the other end of a connection to this server, as tailscaled knows.
+// Identifies the other end of a connection to this server, through tailscaled.
 
 import { type WhoIs, whoIs } from '../../tailscale/localapi.ts';
 import { isLoopback } from '../../util/address.ts';
 import type { Log } from '../log/log.ts';
 
 /**
- * Returns a function that asks tailscaled who is at the other end of a connection to us; undefined for a caller from
- * outside the tailnet. Behind a userspace tailscaled, all of the tailnet's connections come over loopback: a caller with
- * any other address is not asked about, because a pod network may use the tailnet's addresses too, and tailscaled would
- * take such a pod for its own node. The function throws TailscaleError.
+ * Returns a function that asks tailscaled who is at the other end of a connection to us. It returns undefined for a
+ * caller from outside the tailnet, and throws TailscaleError.
+ *
+ * Behind a userspace tailscaled, all connections from the tailnet come over loopback. The function does not ask about
+ * callers with other addresses then: a pod network may use the tailnet's addresses too, and tailscaled would mistake
+ * such a pod for a node of its own.
  */
 export function whoCalls(options: {
   readonly env: NodeJS.ProcessEnv;

@@ -1,4 +1,4 @@
-// The server's certificate: had from tailscaled, and asked for again before it ends.
+// The server's certificate: gets it from tailscaled, and renews it before it expires.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { certificateFor, type TailnetCertificate } from '../../tailscale/localapi.ts';
@@ -8,19 +8,19 @@ export interface CertificateOptions {
   readonly name: string;
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
-  /** Ends the waiting. */
+  /** Stops the waiting. */
   readonly signal: AbortSignal;
-  /** Told of each new pair, the first one included, and when its certificate ends (Unix time in ms). */
+  /** Called with each new pair, including the first, and when its certificate expires (Unix time in milliseconds). */
   readonly onPair: (pair: TailnetCertificate, until: number) => void;
 }
 
 const minute = 60_000;
-// The first one comes from an authority, through DNS.
+// tailscaled gets the first certificate from an authority, through DNS, which takes long.
 const timeout = 2 * minute;
 
 /**
- * Resolves with the first pair, and keeps on until the signal. What goes wrong is logged and tried again. Rejects only
- * when the signal ends the waiting for the first.
+ * Resolves with the first pair, then renews it until the signal is aborted. Logs errors and tries again. Rejects only
+ * if the signal is aborted before there is a first pair.
  */
 export async function keepCertificate(options: CertificateOptions): Promise<TailnetCertificate> {
   const { signal } = options;
@@ -52,8 +52,9 @@ async function renew(options: CertificateOptions, first: Held): Promise<never> {
 }
 
 /**
- * Milliseconds until a certificate is asked for again: when a third of its time is left, then ever sooner (tailscaled
- * answers with the old one while it gets a new one), and each day at least, since a machine may sleep.
+ * Returns the milliseconds until the next request for a certificate. The first request is due when a third of the
+ * lifetime is left. Later ones follow faster and faster, because tailscaled answers with the old certificate while it
+ * gets a new one. The result is at most a day, because a machine may sleep.
  */
 export function untilNext({ from, until }: Omit<Held, 'pair'>, now: number): number {
   const left = until - now;
@@ -62,7 +63,7 @@ export function untilNext({ from, until }: Omit<Held, 'pair'>, now: number): num
   return Math.min(24 * 60 * minute, Math.max(early, soon));
 }
 
-/** Asks until there is a pair that can be used. */
+/** Asks until there is a usable pair. */
 async function obtain({ name, env, log, signal, onPair }: CertificateOptions, pauseMs: () => number): Promise<Held> {
   for (;;) {
     try {
@@ -75,7 +76,7 @@ async function obtain({ name, env, log, signal, onPair }: CertificateOptions, pa
     } catch (error) {
       signal.throwIfAborted();
       const { hints = [] } = error as { readonly hints?: readonly string[] };
-      // tailscaled gives keys to root, and to the one user that it is told.
+      // tailscaled gives keys only to root, and to the user in TS_PERMIT_CERT_UID.
       const uid = `tailscaled must permit it: TS_PERMIT_CERT_UID=${process.getuid?.() ?? ''}`;
       const help = (error as { readonly problem?: unknown }).problem === 'denied' ? [uid] : hints;
       log.error({ err: error, name, hints: help }, 'there is no certificate');

@@ -4,8 +4,8 @@ import { isLoopback } from '../../util/address.ts';
 import { type Config, tailnetOf } from '../config/config.ts';
 
 /**
- * Whether the configuration leaves to tailscaled what the server must know to listen, and whom to believe: behind a
- * userspace tailscaled nobody who comes over another address than a loopback one.
+ * Returns whether the server needs tailscaled's status to know where to listen and which callers to trust. Behind a
+ * userspace tailscaled it trusts only callers over loopback.
  */
 export function needsTailnet(config: Config): boolean {
   const host = config.get('server.host') ?? '';
@@ -17,8 +17,8 @@ export function needsTailnet(config: Config): boolean {
 }
 
 /**
- * The addresses to listen on: the configured one; else the tailnet's own, or, where they are tailscaled's alone, the
- * loopback address that it passes connections on to. Never all addresses unasked.
+ * Returns the addresses to listen on: the configured one, or else the tailnet's own. If only tailscaled can use those,
+ * returns the loopback address to which it passes connections. Never returns all addresses unless configured.
  */
 export function hostsOf(config: Config, status: TailnetStatus | undefined): readonly string[] {
   const host = config.get('server.host');
@@ -27,12 +27,12 @@ export function hostsOf(config: Config, status: TailnetStatus | undefined): read
   return status.self.addresses;
 }
 
-/** True for what means all addresses. */
+/** Returns whether a host means all addresses. */
 export const isWildcard = (host: string): boolean => /^(?:0\.0\.0\.0|[0:]+)$/.test(host);
 
 /**
- * Returns the server's own name, in lower case: `tailscale.hostname`; or the node's, where that is HOSTNAME-N. So are
- * called the other servers of a cluster, and what Tailscale makes of a name that another node has.
+ * Returns the server's own name in lower case: `tailscale.hostname`, or the node's name if that is HOSTNAME-N. The
+ * other servers of a cluster have such names. Tailscale also adds a number if another node already has the name.
  */
 export function hostnameOf(config: Config, status: TailnetStatus | undefined): string {
   const hostname = config.get('tailscale.hostname').toLowerCase();
@@ -42,7 +42,7 @@ export function hostnameOf(config: Config, status: TailnetStatus | undefined): s
   return isNumbered ? `${node}${hostname.slice(first.length)}` : hostname;
 }
 
-/** The host under which others know this server; undefined where there is none. */
+/** Returns the host by which others know this server, or undefined if there is none. */
 export function publicHost(config: Config, status: TailnetStatus | undefined): string | undefined {
   const hostname = hostnameOf(config, status);
   const tailnet = tailnetOf(config);
@@ -52,7 +52,10 @@ export function publicHost(config: Config, status: TailnetStatus | undefined): s
   return status?.self.dnsName || status?.self.addresses[0];
 }
 
-/** The name to have a certificate for: the public one where tailscaled can have it, else what it can. */
+/**
+ * Returns the name for the certificate: the public host if tailscaled can get a certificate for it, or else a name for
+ * which it can.
+ */
 export function certificateName(config: Config, status: TailnetStatus): string | undefined {
   const wanted = publicHost(config, status);
   const { certDomains, self } = status;
@@ -60,7 +63,10 @@ export function certificateName(config: Config, status: TailnetStatus): string |
   return certDomains.includes(self.dnsName) ? self.dnsName : (certDomains[0] ?? (self.dnsName || undefined));
 }
 
-/** The tag that members of the mesh have in common: the server's own; undefined where there is none or no saying which. */
+/**
+ * Returns the tag that the members of the mesh share: `tag:tka`, or else the only tag of this server. Returns undefined
+ * if the server has no tag, or several others.
+ */
 export function meshTag({ self }: TailnetStatus): string | undefined {
   const usual = 'tag:tka';
   return self.tags.includes(usual) || self.tags.length !== 1 ? self.tags.find((tag) => tag === usual) : self.tags[0];

@@ -1,4 +1,4 @@
-// What tailscaled says of this node: its status, and its names as they change.
+// What tailscaled reports about this node: its status, and changes of its name.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { ownNames, type TailnetStatus, TailscaleError, tailnetStatus } from '../../tailscale/localapi.ts';
@@ -8,14 +8,14 @@ const timeout = 5_000;
 
 const again = 1_000;
 
-/** The tailnet's status, now. Throws TailscaleError. */
+/** Returns the current status of the tailnet. Throws TailscaleError. */
 export function askStatus(env: NodeJS.ProcessEnv, log: Log): Promise<TailnetStatus> {
   return tailnetStatus({ env, timeout, log: (line) => log.debug({}, line) });
 }
 
 /**
- * The status as soon as tailscaled is up and has an address: a sidecar starts when the server does. `onWait` is told why
- * there is none yet. Rejects only when the signal ends the waiting.
+ * Resolves with the status as soon as tailscaled is up and has an address. A sidecar starts at the same time as the
+ * server. Calls `onWait` with the reason while it waits. Rejects only if the signal is aborted.
  */
 export async function waitForTailnet(
   env: NodeJS.ProcessEnv,
@@ -46,8 +46,8 @@ export async function waitForTailnet(
 const renameMs = 5_000;
 
 /**
- * Resolves with the node's DNS name when it is another than in this status: an admin renames a node, and a new version of
- * `deploy/` may. Rejects only when the signal ends the waiting.
+ * Resolves with the node's DNS name when it differs from this status: an admin can rename a node, and a new version of
+ * `deploy/` can too. Rejects only if the signal is aborted.
  */
 export async function untilRenamed(
   { self }: TailnetStatus,
@@ -66,10 +66,13 @@ export async function untilRenamed(
   }
 }
 
-// An admin renames a tailnet once in years; the status of a large one is megabytes.
+// Admins rename a tailnet once in years, and the status of a large one has megabytes.
 const nameMs = 10 * 60_000;
 
-/** Returns a function that answers the tailnet's name, as of the last minutes. Until it is known, that throws TailscaleError. */
+/**
+ * Returns a function that resolves with the tailnet's name, which may be some minutes old. While the name is not known,
+ * the function throws TailscaleError.
+ */
 export function tailnetName(
   env: NodeJS.ProcessEnv,
   log: Log,
@@ -92,7 +95,7 @@ export function tailnetName(
   return async () => {
     if (known === undefined || performance.now() - askedAt > nameMs) {
       asking ??= ask();
-      // Nobody waits for a name that is known already.
+      // Return a known name without waiting for the answer.
       asking.catch((error: unknown) => log.debug({ err: error }, "tailscaled does not say the tailnet's name"));
     }
     return known ?? (asking as Promise<string>);
