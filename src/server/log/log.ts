@@ -1,18 +1,18 @@
-// The server's log: one JSON object a line on stderr.
+// The server's log: one JSON object per line on stderr.
 import { destination, pino, stdSerializers } from 'pino';
 
-/** Where the server's parts log to: pino's shape, fields first. */
+/** The log that the parts of the server write to. As in pino, the fields come first. */
 export type Log = Readonly<
   Record<'debug' | 'info' | 'warn' | 'error', (fields: Readonly<Record<string, unknown>>, message: string) => void>
 >;
 
-// No part logs a token; a message from elsewhere might hold one.
+// The server logs no tokens, but a message from elsewhere may contain one.
 const token = /\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g;
 
 /** Returns a text with every token replaced. */
 export const withoutTokens = (text: string): string => text.replace(token, '[redacted token]');
 
-/** An error as the log has it: where it came from is told of a mistake of ours, and of all with `debug`. */
+/** Returns an error as the log shows it. Includes the stack for our own mistakes, and for all errors with `debug`. */
 export function toldOf(error: unknown, debug: boolean): unknown {
   if (!(error instanceof Error)) return error;
   const { hints, status, code } = error as { hints?: unknown; status?: unknown; code?: unknown };
@@ -24,12 +24,12 @@ export function toldOf(error: unknown, debug: boolean): unknown {
 }
 
 /**
- * Opens the log. Each line is written before the call returns: none is lost when the process ends. Warnings and errors that
- * repeat are written once a minute, or always with `debug`.
+ * Opens the log. Writes each line before the call returns, so that none is lost when the process ends. Writes warnings
+ * and errors that repeat only once a minute, or always with `debug`.
  */
 export function openLog({ debug, name }: { readonly debug: boolean; readonly name: string }): Log {
   const stderr = destination({ dest: 2, sync: true });
-  // Who reads it may have gone; the server goes on.
+  // The reader of stderr may be gone. The server continues.
   stderr.on('error', () => {});
   const stream = { write: (line: string) => void stderr.write(withoutTokens(line)) };
   const options = {
@@ -43,7 +43,10 @@ export function openLog({ debug, name }: { readonly debug: boolean; readonly nam
   return debug ? log : seldom(log);
 }
 
-/** Returns a log that writes the same warning or error once a minute. Same: the message, the error, and `name`. */
+/**
+ * Returns a log that writes the same warning or error only once a minute. Two are the same if their message, error and
+ * `name` are equal.
+ */
 export function seldom(log: Log): Log {
   const written = new Seldom();
   const once =
@@ -62,7 +65,7 @@ export function seldom(log: Log): Log {
 
 const minuteMs = 60_000;
 
-/** Counts what happens, minute by minute (or another time). Remembers so many things and no more. */
+/** Counts events in each minute, or in another time window. Remembers at most `most` different events. */
 export class Seldom {
   readonly #most: number;
   readonly #windowMs: number;
@@ -74,7 +77,10 @@ export class Seldom {
     this.#windowMs = windowMs;
   }
 
-  /** Returns true if this happens for the `times`-th time in this minute, or the time that was given. */
+  /**
+   * Returns true if this event happens for the `times`-th time in the current window. New events beyond the limit
+   * return false.
+   */
   is(what: string, times = 1): boolean {
     const now = performance.now();
     if (now - this.#since > this.#windowMs) {
