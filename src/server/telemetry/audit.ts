@@ -1,5 +1,5 @@
-// The audit log: who was given access, or was refused it, and when access ended. One JSON object a line, on stdout or in a
-// file; the log itself is on stderr. docs/day-2.md lists the fields.
+// The audit log: who got access, who was refused it, and when access ended. One JSON object per line, on stdout or in a
+// file. The server's log is on stderr. docs/day-2.md lists the fields.
 import { destination } from 'pino';
 import { apiPath } from '../../tka/types.ts';
 import { isLoopback } from '../../util/address.ts';
@@ -16,14 +16,14 @@ export interface Audit {
   ended(ended: Ended): void;
 }
 
-/** What a line says, besides its time and where it comes from. */
+/** The content of a line, except its time and where it comes from. */
 export interface AuditEvent {
   readonly event: 'sign-in' | 'token' | 'logout' | 'expiry' | 'revocation' | 'refusal';
   readonly outcome: 'success' | 'refused' | 'failed';
   readonly reason?: string | undefined;
-  /** What was refused. */
+  /** The action that was refused. */
   readonly asked?: string | undefined;
-  /** The ID that the log has too. */
+  /** The ID of the request, as in the log. */
   readonly request?: string | undefined;
   readonly login?: string | undefined;
   readonly node?: string | undefined;
@@ -34,7 +34,7 @@ export interface AuditEvent {
   readonly account?: string | undefined;
 }
 
-// By method and route. The first three change access, or hand it out: also their failures are of interest.
+// By method and route. These three change access or hand it out, so their failures count as events too.
 const changes: Readonly<Record<string, 'sign-in' | 'token' | 'logout'>> = {
   [`POST ${apiPath}/login`]: 'sign-in',
   [`GET ${apiPath}/kubeconfig`]: 'token',
@@ -46,7 +46,10 @@ const reads: Readonly<Record<string, string>> = {
   [`GET ${apiPath}/memberlist`]: 'memberlist',
 };
 
-/** Returns the event of a request; undefined if it is none: a question that was answered, a token that is not ready yet. */
+/**
+ * Returns the event of a request. Returns undefined if the request is no event: a read that was answered, or a token
+ * that is not ready yet.
+ */
 export function eventOf(decided: Decided): AuditEvent | undefined {
   const { id, method, route, status, refusal, caller, origin, address: from, access } = decided;
   const what = `${method} ${route}`;
@@ -60,17 +63,17 @@ export function eventOf(decided: Decided): AuditEvent | undefined {
   if (isRefused) return { event: 'refusal', outcome: 'refused', asked: change ?? reads[what], ...rest };
   if (change === undefined) return undefined;
   if (status >= 499) return { event: change, outcome: 'failed', ...rest };
-  // 202 to a question for a token: ask again.
+  // 202 to a token request means "ask again", which is no event.
   return access === undefined ? undefined : { event: change, outcome: 'success', ...rest };
 }
 
-// Characters of a field. An account may be several.
+// Maximum characters of a field. `account` may list several accounts.
 const limits: Readonly<Record<string, number>> = { reason: 1_000, account: 2_000 };
 const mostTags = 16;
-// What may wait for a full disk, in bytes; beyond, lines are dropped.
+// Maximum bytes that wait while the disk is full. Further lines are dropped.
 const waitingLimit = 1024 * 1024;
 
-/** Returns an event as one line, with every text cleaned and cut. Empty fields are absent. */
+/** Returns an event as one line. Cleans and cuts all texts, and omits empty fields. */
 export function lineOf(event: AuditEvent, { server, cluster }: { server: string; cluster: string }): string {
   const clean = (text: string, field: string): string => cleanText(withoutTokens(text), limits[field] ?? 320);
   const fields = Object.entries(event).flatMap(([field, value]): [string, string | readonly string[]][] => {

@@ -1,15 +1,18 @@
-// What probes and Prometheus ask: whether this process lives, whether it serves, what it counted. Not the API's port: a
-// kubelet is no device of the tailnet.
+// What probes and Prometheus ask: whether this process is alive, whether it is ready, and its metrics. This is not on
+// the port of the API, because a kubelet is not a device of the tailnet.
 import type { RequestListener } from 'node:http';
 import type { Metrics } from './metrics.ts';
 
 export interface HealthOptions {
-  /** Why it does not serve yet, or any more; undefined when it does. */
+  /** Returns why the server is not ready (yet, or any more), or undefined if it is ready. */
   readonly unready: () => string | undefined;
   readonly metrics: Pick<Metrics, 'server' | 'controller'>;
 }
 
-/** `/healthz`, `/ready` as the Go server answers it, `/metrics` and `/metrics/controller`. */
+/**
+ * Returns the request listener for `/healthz`, `/ready` (as the Go server answers it), `/metrics` and
+ * `/metrics/controller`.
+ */
 export function createHealth({ unready, metrics }: HealthOptions): RequestListener {
   return (request, response) => {
     const path = (request.url ?? '/').split('?', 1)[0];

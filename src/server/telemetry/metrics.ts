@@ -1,6 +1,7 @@
-// Metrics for Prometheus. Names that the Go server, controller-runtime or client-go have are theirs; all follow
-// https://prometheus.io/docs/practices/naming. No label grows with the number of users, sign-ins or paths, and none names a
-// person: anybody who reaches the port can read them. docs/reference/metrics.md lists them all.
+// Metrics for Prometheus. Metrics of the Go server, controller-runtime or client-go keep the names they have there. All
+// names follow https://prometheus.io/docs/practices/naming. No label grows with the number of users, sign-ins or paths,
+// and none names a person, because everybody who can reach the port can read them. docs/reference/metrics.md lists them
+// all.
 import { totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { apiPath } from '../../tka/types.ts';
@@ -14,15 +15,15 @@ import {
   watchedResources,
 } from '../provisioner/provisioner.ts';
 
-/** What is read when somebody asks for the metrics; undefined while there is none. */
+/** The values that are read for each request of the metrics; undefined while there is none. */
 export interface MetricsSources {
   readonly version: string;
   readonly commit: string;
-  /** Whether the server serves as it should, as `/ready` says. */
+  /** Returns whether the server is ready, as `/ready` reports. */
   readonly ready: () => boolean;
-  /** How many members the mesh has, by state. */
+  /** Returns the number of members of the mesh, by state. */
   readonly members: () => Readonly<Record<string, number>> | undefined;
-  /** When the certificate in use ends, in milliseconds of Unix time. */
+  /** Returns when the certificate in use expires, as Unix time in milliseconds. */
   readonly certificateUntil: () => number | undefined;
   readonly cluster: () => Pick<Provisioner, 'sessions' | 'leading' | 'goLeading' | 'watches' | 'queue'> | undefined;
 }
@@ -40,10 +41,10 @@ export interface Metrics {
 
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 const controllerName = 'tkasignin';
-// The tailnet's policy names the roles. It is not the network, but it may change again and again.
+// The tailnet's policy defines the names of roles. We trust the policy, but it may change many times.
 const mostRoles = 100;
 
-/** Makes the two registries and what counts into them. */
+/** Creates the two registries and the functions that count into them. */
 export function createMetrics({ version, commit, ready, members, certificateUntil, cluster }: MetricsSources): Metrics {
   const roles = new Set<string>();
   const role = (given = ''): string => {
@@ -75,7 +76,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
     registers: [server],
   });
   const limitBytes = process.constrainedMemory();
-  // Without a limit the system says 0, or more than there is.
+  // Without a limit the system reports 0, or more than the machine has.
   if (limitBytes > 0 && limitBytes < totalmem()) limit.set(limitBytes);
   else limit.remove();
   const requests = new Counter({
@@ -103,7 +104,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
     labelNames: ['reason'],
     registers: [server],
   });
-  // An increase is seen only from a value that was there before.
+  // Prometheus sees an increase only if there was a value before.
   for (const reason of refusalReasons) refusals.inc({ reason }, 0);
   const strangers = new Counter({
     name: 'tka_server_identity_failures_total',
@@ -244,7 +245,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
     server,
     controller,
     request({ method: asked, route = 'other', status = 499, reason, ms, caller }) {
-      // The caller chooses methods and paths: those that mean nothing are counted as one.
+      // The caller chooses the method and the path, so all unknown ones count as one.
       const method = asked === 'GET' || asked === 'POST' ? asked : 'other';
       requests.inc({ method, route, status });
       duration.observe({ method, route }, ms / 1000);

@@ -1,4 +1,4 @@
-// Traces over OTLP. The libraries for it are loaded where `otel.endpoint` is set, and nowhere else.
+// Traces over OTLP. Loads the libraries for it only if `otel.endpoint` is set.
 import { hostname } from 'node:os';
 import { cleanText } from '../../util/text.ts';
 import { versionInfo } from '../../util/version.ts';
@@ -8,17 +8,18 @@ import type { Answered } from '../http/contract.ts';
 import type { Log } from '../log/log.ts';
 import type { ReconcilePass } from '../provisioner/provisioner.ts';
 
-/** Tells a collector what was done, and how long it took. */
+/** Tells a collector what the server did, and how long it took. */
 export interface Traces {
   request(answered: Answered): void;
   reconcile(pass: ReconcilePass): void;
-  /** Sends what is not sent yet. */
+  /** Sends the remaining spans. */
   stop(): Promise<void>;
 }
 
 /**
- * Returns where `otel.endpoint` sends traces, and how: a URL by HTTP, `host:port` by gRPC as the Go server does. Port 4318
- * is OTLP's own for HTTP. For gRPC, the scheme of the URL says whether TLS is used.
+ * Returns where to send traces for this `otel.endpoint`, and how: over HTTP for a URL, over gRPC for `host:port`, as
+ * the Go server does. Port 4318 is the OTLP port for HTTP, so it always means HTTP. For gRPC, the scheme of the
+ * returned URL says whether to use TLS.
  */
 export function traceTarget(endpoint: string, insecure: boolean): { readonly grpc: boolean; readonly url: string } {
   const isUrl = endpoint.includes('://');
@@ -28,7 +29,7 @@ export function traceTarget(endpoint: string, insecure: boolean): { readonly grp
   return { grpc: false, url: url.href };
 }
 
-/** Opens the traces; undefined where no endpoint is configured. */
+/** Opens the traces, or returns undefined if no endpoint is configured. */
 export async function openTraces(config: Config, log: Log): Promise<Traces | undefined> {
   const endpoint = config.get('otel.endpoint');
   if (endpoint === undefined) return undefined;
@@ -69,7 +70,7 @@ export async function openTraces(config: Config, log: Log): Promise<Traces | und
   };
   return {
     request({ id, method, route, path, status, ms, caller }) {
-      // What strangers make up is no name of a span.
+      // Strangers can make up paths, so an unknown path must not name a span.
       span(
         route === undefined ? method : `${method} ${route}`,
         ms,
