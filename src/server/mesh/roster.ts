@@ -2,7 +2,7 @@
 import type { MemberState } from '../../tka/types.ts';
 import { type CheckedRecord, digestOf, type MemberRecord } from './member.ts';
 
-/** What a member remembers about a member. */
+/** What this member remembers about a member. */
 export interface Entry {
   readonly name: string;
   record: MemberRecord;
