@@ -24,7 +24,10 @@ const kinds: Readonly<Record<string, { kind: ProxyServer['kind']; port: number }
   socks5h: { kind: 'socks5', port: 1080 },
 };
 
-/** Returns the proxy that `variable` names; undefined if NO_PROXY excludes the target. Throws TkaError for a bad value. */
+/**
+ * Returns the proxy that `variable` names; undefined if NO_PROXY excludes the target. Throws TkaError for an invalid
+ * value.
+ */
 export function proxyFor(
   variable: string,
   env: Readonly<Record<string, string | undefined>>,

@@ -38,7 +38,10 @@ export interface AskOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Asks a server to describe its cluster, within `timeout` milliseconds, and closes the client. Throws as clusterInfo(). */
+/**
+ * Asks a server to describe its cluster, within `timeout` milliseconds, and closes the client. Throws as clusterInfo()
+ * does.
+ */
 export async function describeCluster(
   client: Pick<TkaClient, 'clusterInfo' | 'close'>,
   timeout: number,

@@ -24,7 +24,7 @@ export function makeFolder(folder: string, again = true): void {
 
 /**
  * Makes sure that a folder exists, belongs to this user, and is closed to others (0700). Throws TkaError or a system
- * error if it cannot. Does not change a shared folder (sticky, or another user's).
+ * error if it cannot, and for a shared folder (sticky, or another user's), which it leaves unchanged.
  */
 export function ensurePrivateFolder(folder: string): void {
   makeFolder(folder);
