@@ -137,7 +137,7 @@ test('a grant that is taken away lets nobody in, and the answer says what is mis
   try {
     const ran = await run('login tka-prod-us');
     expect(ran).toMatchObject({ status: 1, stderr: expect.stringContaining('No grant found for user') });
-    expect(ran.stderr).toContain('a grant of the capability specht-labs.de/cap/tka');
+    expect(ran.stderr).toContain('grant you the capability specht-labs.de/cap/tka');
     // Already the question for the cluster has ended what there was.
     await refused(token);
     expect(await ask('GET', 'tka-prod-us', 'kubeconfig')).toMatchObject({ status: 403 });
