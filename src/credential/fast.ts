@@ -14,7 +14,7 @@ import { asksAgain, wasChecked, writeServed } from './served.ts';
 
 /**
  * The cached path of `credential --server URL [--api-server URL]`: prints a fresh entry and returns true, or prints
- * nothing and returns false. No lock, no configuration, no network, no module but node:fs and node:path.
+ * nothing and returns false. Uses no lock, no configuration, no network and no modules except node:fs and node:path.
  */
 export function serveCached(args: readonly string[], env: NodeJS.ProcessEnv, parent: number): boolean {
   const [command, serverFlag, server, apiServerFlag, apiServer] = args;
@@ -28,14 +28,15 @@ export function serveCached(args: readonly string[], env: NodeJS.ProcessEnv, par
   const now = Date.now();
   if (entry === undefined || !isFresh(entry, now)) return false;
   if (apiServer !== undefined && apiServer !== entry.apiServer) return false;
-  // client-go asks twice when the API server refused the first answer: the slow path looks into that.
+  // client-go asks a second time if the API server refused the first token. The slow path checks that.
   if (asksAgain(folder, server, parent, now) && !wasChecked(folder, server, now)) return false;
   writeServed(folder, server, parent);
   writeAll(1, execCredential(apiVersion, entry));
   return true;
 }
 
-// A restored cache does not undo a logout. Without a home to look in, the slow path asks the system for it.
+// Checks the logout mark, since restoring a cache from a backup must not undo a logout. Returns true without a home
+// directory: the slow path then asks the system for it.
 function isSignedOut(server: string, env: NodeJS.ProcessEnv): boolean {
   const state = stateFolder(env, process.platform === 'win32' ? env.USERPROFILE : env.HOME);
   const name = entryName(server);

@@ -1,41 +1,42 @@
-// Which callers a server's entry was served to. client-go does not say that the API server refused a token: it only asks
-// again. So the note `https+tka.example.ts.net+served` keeps the last four callers on its first line, newest first:
+// Records the callers that got a server's entry. client-go does not report that the API server refused a token; it only
+// asks again. So the file `https+tka.example.ts.net+served` keeps the last four callers on its first line, newest
+// first:
 //
 //   4711 812:90355 - -
 //
-// A caller is a process ID, with its start time (clock ticks since boot) where that is known; - is none. The shell front
-// knows no start time of a caller that it meets for the first time: it costs too much. The note's mtime is when the last
-// one was served. `+checked` beside it has the time when the API server was last asked about the token.
+// A caller is a process ID and, if known, its start time in clock ticks since boot. `-` is an empty slot. The shell
+// front does not read the start time of a new caller, because that takes too long. The file's mtime is the time of the
+// last answer. The mtime of `+checked` beside it is the time of the last question to the API server about the token.
 //
-// Start times are read from /proc. On macOS and Windows, and where /proc is hidden, process IDs alone tell callers apart:
-// a process with the ID of an earlier caller then makes the API server be asked once more than necessary.
+// Start times come from /proc. On macOS and Windows, and where /proc is hidden, only process IDs distinguish callers.
+// If a process then has the ID of an earlier caller, the API server is asked once more than necessary.
 import * as fs from 'node:fs';
 import { besideEntry, openOwn } from './entry.ts';
 
 const remembered = 4;
-/** A second question is a sign of a refusal for so long, in milliseconds. */
+/** A caller that asks again within this time may have been refused by the API server. In milliseconds. */
 const suspicious = 5 * 60_000;
-/** The API server is asked about one token no more often, in milliseconds. */
+/** Minimum time between two questions to the API server about one token, in milliseconds. */
 const checkPause = 60_000;
-/** Clock ticks a second in /proc, on every architecture that Node supports. */
+/** Clock ticks per second in /proc, on every architecture that Node supports. */
 const ticks = 100;
-// Both clocks of /proc count hundredths of a second, and file times are a few milliseconds behind.
+// In seconds. Both clocks of /proc count hundredths of a second, and file times are a few milliseconds behind.
 const clockTolerance = 0.02;
 
 const noteShape = /^(?:(?:-|[0-9]{1,16}(?::[0-9]{1,20})?)(?: |$)){4}$/;
 
-/** A process as it is noted: its ID, and its start time if that is known. */
+/** Returns a process as the file records it: `4711:90355`, or `4711` if the start time is unknown. */
 export function callerOf(pid: number): string {
   const start = startTime(pid);
   return start === undefined ? `${pid}` : `${pid}:${start}`;
 }
 
-/** When a process started, in clock ticks since boot; undefined if there is none, or where /proc does not tell. */
+/** Returns a process's start time in clock ticks since boot, or undefined if /proc does not have it. */
 export function startTime(pid: number | 'self'): string | undefined {
   if (process.platform !== 'linux') return undefined;
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The second field, a name in parentheses, may hold anything. man 5 proc: the start is the 22nd.
+    // The second field, a name in parentheses, can contain any character. The start time is field 22 (man 5 proc).
     const start = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
     return start !== undefined && /^[0-9]+$/.test(start) ? start : undefined;
   } catch {
@@ -46,7 +47,7 @@ export function startTime(pid: number | 'self'): string | undefined {
 interface Note {
   /** Newest first. */
   readonly callers: readonly string[];
-  /** Milliseconds of the epoch. */
+  /** Milliseconds since the epoch. */
   readonly at: number;
 }
 
@@ -60,14 +61,14 @@ function readNote(folder: string, server: string): Note | undefined {
     if (rest.length === 0 || !noteShape.test(line)) return undefined;
     return { callers: line.split(' '), at: fs.fstatSync(fd).mtimeMs };
   } catch {
-    // A disk or a file server that gives up: EIO, ESTALE.
+    // EIO or ESTALE: the disk or file server fails.
     return undefined;
   } finally {
     fs.closeSync(fd);
   }
 }
 
-/** True if this caller was served this entry a short time ago: probably the API server refused the token. */
+/** Returns true if this caller got this entry a short time ago. The API server has then probably refused the token. */
 export function asksAgain(folder: string, server: string, pid: number, now: number): boolean {
   const note = readNote(folder, server);
   const met = note?.callers.filter((caller) => caller.split(':', 1)[0] === `${pid}`) ?? [];
@@ -80,12 +81,15 @@ export function asksAgain(folder: string, server: string, pid: number, now: numb
   });
 }
 
-/** True if a process that started then is surely younger than so many seconds: another one had its ID before. */
+/**
+ * Returns true if the process is certainly younger than `seconds`, so that another process had its ID before. `start`
+ * is in clock ticks since boot.
+ */
 function isYounger(start: string, seconds: number): boolean {
   const own = startTime('self');
   try {
     const uptime = Number.parseFloat(fs.readFileSync('/proc/uptime', 'latin1'));
-    // lxcfs puts another uptime there, by which this process would not have started yet.
+    // lxcfs shows the container's uptime. By that clock, this process would not have started yet.
     if (own === undefined || uptime - Number(own) / ticks + clockTolerance < process.uptime()) return false;
     return uptime - Number(start) / ticks + clockTolerance < seconds;
   } catch {
@@ -93,7 +97,7 @@ function isYounger(start: string, seconds: number): boolean {
   }
 }
 
-/** Notes whom the entry is served to. A note that cannot be written only loses a chance to heal a refused token. */
+/** Records that a caller gets the entry. Best effort: without it, a refused token may not be detected. */
 export function writeServed(folder: string, server: string, pid: number): void {
   const others = (readNote(folder, server)?.callers ?? []).filter((caller) => caller.split(':', 1)[0] !== `${pid}`);
   const callers = [callerOf(pid), ...others, ...Array(remembered).fill('-')].slice(0, remembered);
@@ -103,13 +107,13 @@ export function writeServed(folder: string, server: string, pid: number): void {
   try {
     fs.writeSync(fd, `${callers.join(' ')}\n`);
   } catch {
-    // A full disk.
+    // Best effort: the disk may be full.
   } finally {
     fs.closeSync(fd);
   }
 }
 
-/** True if the API server was asked about the token within the last minute. */
+/** Returns true if the API server was asked about the token within the last minute. */
 export function wasChecked(folder: string, server: string, now: number): boolean {
   try {
     const age = now - fs.lstatSync(besideEntry(folder, server, '+checked')).mtimeMs;
@@ -120,7 +124,7 @@ export function wasChecked(folder: string, server: string, now: number): boolean
   }
 }
 
-/** Notes that the API server is asked about the token now. Where that cannot be written, it is asked each time. */
+/** Records that the API server was asked about the token just now. If that fails, it is asked every time. */
 export function writeChecked(folder: string, server: string): void {
   const { O_WRONLY, O_CREAT, O_TRUNC } = fs.constants;
   const fd = openOwn(besideEntry(folder, server, '+checked'), O_WRONLY | O_CREAT | O_TRUNC);
@@ -128,7 +132,7 @@ export function writeChecked(folder: string, server: string): void {
   try {
     fs.writeSync(fd, '\n');
   } catch {
-    // A full disk.
+    // Best effort: the disk may be full.
   } finally {
     fs.closeSync(fd);
   }
