@@ -1,11 +1,11 @@
-// Fail-over: a sign-in goes on at another server of the same cluster while the one that the kubeconfig names is away.
+// Failover: while the server in the kubeconfig is away, the sign-in continues at another server of the same cluster.
 //
-// A server is away if there is no connection to it within 300 ms, no answer within 2 s, no connection at all, or HTTP 502,
-// 503 or 504. Only then are the cluster's other servers asked for their /cluster-info, all at once. The first that states
-// the same API server, CA, cluster name and sign-in store as the named server did gets the sign-in, if the named server is
-// still away by then: a server that is slow but answers is never left. The request to the server before is ended first, so
-// that one sign-in is in flight at a time. What the new server gives is compared with the context, and its token is tried at
-// the API server, before it is used.
+// A server is away if the connection takes longer than 300 ms or fails, if there is no answer within 2 s, or if it
+// answers with HTTP 502, 503 or 504. Only then does the client ask the cluster's other servers for their /cluster-info,
+// all at once. It moves to the first that reports the same API server, CA, cluster name and sign-in store as the first
+// server did. It does not move if the first server is back by then: it never leaves a server that is slow but answers.
+// It aborts the old request first, so that only one sign-in is in flight at a time. Before it uses the new server's
+// token, it compares the access with the context and tries the token at the API server.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
@@ -17,31 +17,31 @@ export interface FailoverOptions extends Omit<OtherServersOptions, 'open'> {
   readonly client: (server: string, onOpen: () => void) => TkaClient;
   /** Asks the API server whether it refuses a token. */
   readonly isRefused: (access: TokenAccess) => Promise<boolean>;
-  /** The server was away a moment ago: the others are asked first. */
+  /** True if the server was away a moment ago. The client then asks the other servers first. */
   readonly wasAway?: boolean;
   /** Called when another server takes over from the first. */
   readonly onMove?: () => void;
 }
 
-/** The server has changed: what is under way has to begin again, with the sign-in. */
+/** Thrown after a move to another server. The caller must start again with the sign-in. */
 export class MovedOn extends Error {
   override readonly name = 'MovedOn';
 }
 
-/** A request that has failed waits so long for the other servers before it is made again, in milliseconds. */
+/** How long to wait for the other servers after a failed request, before the caller retries. In milliseconds. */
 const grace = 300;
 
-/** A server that failed is tried again for so long while others have not answered yet, in milliseconds. */
+/** How long to retry a failed server while the others have not answered yet, in milliseconds. */
 const searchPatience = 2500;
 
 type Exchange<T> = (client: TkaClient, options: AskOptions) => Promise<T>;
 
 /**
- * A TKA client that changes to another server of the same cluster while its own is away. It throws as TkaClient does, and
- * MovedOn after a change: the sign-in then has to be asked for again. Call close() at the end.
+ * A TKA client that moves to another server of the same cluster while its own server is away. Throws what TkaClient
+ * throws, and MovedOn after a move: the caller must then sign in again. Call close() at the end.
  */
 export class FailoverClient {
-  /** The server that it was made for. */
+  /** The server that the client was created for. */
   readonly first: string;
   readonly #options: FailoverOptions;
   readonly #others: OtherServers;
@@ -58,7 +58,7 @@ export class FailoverClient {
     this.#others = new OtherServers(server, { open: (other) => this.#open(other), siblings, log });
   }
 
-  /** The server that is asked at the moment. */
+  /** The server that the client uses now. */
   get server(): string {
     return this.#current.server;
   }
@@ -67,7 +67,7 @@ export class FailoverClient {
     return this.#current.clockOffset;
   }
 
-  /** True if another server has taken over. */
+  /** True if the client has moved to another server. */
   get hasMoved(): boolean {
     return this.server !== this.first;
   }
@@ -86,7 +86,7 @@ export class FailoverClient {
     return answer;
   }
 
-  /** What the server states of its cluster, or the server that has taken over. */
+  /** Returns the cluster description of the server, or of the server that takes over. */
   async clusterInfo(options: AskOptions): Promise<ClusterDescription> {
     const deadline = performance.now() + options.timeout;
     for (;;) {
@@ -141,7 +141,7 @@ export class FailoverClient {
     await this.#moveIfFound();
   }
 
-  /** One exchange with the present server; it is ended, and the server left, once another has confirmed itself. */
+  /** Makes one request to the current server. Aborts it and moves if another server is confirmed in the meantime. */
   async #exchange<T>(options: AskOptions, exchange: Exchange<T>, vigil: Vigil): Promise<T> {
     const request = new AbortController();
     let isAnswered = false;
@@ -155,7 +155,7 @@ export class FailoverClient {
     return this.#moveTo(other);
   }
 
-  /** Another server, once it has confirmed itself while the present one is away. */
+  /** Waits until another server is confirmed while the current one is away, and returns its client. */
   async #otherWhileAway(vigil: Vigil): Promise<TkaClient> {
     for (;;) {
       await vigil.away();
@@ -165,7 +165,9 @@ export class FailoverClient {
     }
   }
 
-  /** Gives the other servers a moment to take over after a failure; without patience, all the time that is left. */
+  /**
+   * Waits `grace` after a failure for another server and moves to it. Waits until the deadline if retries are useless.
+   */
   async #moveInstead(error: Unavailable, deadline: number): Promise<void> {
     const search = this.#others.search(this.server);
     const left = Math.max(0, deadline - performance.now());
@@ -178,7 +180,7 @@ export class FailoverClient {
     if (this.#others.found !== undefined) await this.#moveTo(this.#others.found);
   }
 
-  /** Leaves the present server. One sign-in is in flight at a time: what was asked of it has ended. Throws MovedOn. */
+  /** Moves to another server and throws MovedOn. The request to the current server must have ended already. */
   async #moveTo(to: TkaClient): Promise<never> {
     const from = this.#current;
     this.#others.leave(from.server);
@@ -189,7 +191,9 @@ export class FailoverClient {
     throw new MovedOn(`${to.server} has taken over from ${from.server}`);
   }
 
-  /** Compares what another server gives with what is known of the cluster; leaves it if that is not the same. */
+  /**
+   * Checks the access that another server gives. Moves back to the first server if it differs from the known cluster.
+   */
   async #check(access: TokenAccess): Promise<void> {
     const known = await this.#others.known();
     if (known === undefined) return;
@@ -201,7 +205,9 @@ export class FailoverClient {
     await this.#moveTo(this.#open(this.first));
   }
 
-  /** The error, with what became of the other servers; while these are being asked, it is worth trying again. */
+  /**
+   * Adds the problems of the other servers to the error. Allows more retries while those servers are still being asked.
+   */
   #inFull(error: Unavailable): Unavailable {
     const { problems, isSearching } = this.#others;
     if (problems.length === 0 && !isSearching) return error;
@@ -212,11 +218,11 @@ export class FailoverClient {
   }
 }
 
-/** A server seems to be away without a connection for so long, and then without an answer. In milliseconds. */
+/** Time limits for a connection and then for an answer, in milliseconds. After them, a server counts as away. */
 const longestConnect = 300;
 const longestAnswer = 2000;
 
-/** Watches over one request: whether its server seems to be away. */
+/** Tells for one request whether its server seems to be away. */
 class Vigil {
   isAway = false;
   readonly #ended = new AbortController();
@@ -231,12 +237,12 @@ class Vigil {
     return this.#ended.signal;
   }
 
-  /** Resolves when the server seems to be away, at once if it does already. */
+  /** Resolves when the server seems to be away; at once if it already does. */
   away(): Promise<void> {
     return this.#told.promise;
   }
 
-  /** A connection stands: the server is there, and has its time to answer. */
+  /** Notes that a connection is open. The server is not away, and its time limit for the answer starts. */
   opened(): void {
     if (this.ended.aborted) return;
     if (this.isAway) this.#told = Promise.withResolvers();

@@ -1,12 +1,11 @@
-// The lock of a server's entry: a folder beside it, in which the holder has a folder of its own.
+// The lock of a server's entry is a folder beside it. The holder has its own folder in it:
 //
 //   ~/.cache/kubectl-tka/https+tka.example.ts.net+lock/0123456789ab/owner
 //
-// The whole is made under a temporary name and renamed, which succeeds for one process only. The lock of a dead holder is
-// moved aside by a rename, too, to `…+lock+0123456789ab`.
-// `owner` names the holder's process; its mtime is the holder's heartbeat. A holder writes everything in its own folder and
-// renames from there: a holder that was stopped and has lost its lock has no such folder any more, so it cannot change
-// anything.
+// A process creates the lock under a temporary name and renames it, which succeeds for one process only. A waiter moves
+// the lock of a dead holder aside, also with a rename, to `…+lock+0123456789ab`. `owner` names the holder's process;
+// its mtime is the holder's heartbeat. The holder writes all files in its own folder and renames them from there. If it
+// was suspended and has lost the lock, its folder is gone, so it cannot change anything.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,19 +22,21 @@ import { type Fate, fateOf, type Owner, thisProcess } from '../util/processes.ts
 
 export const noHome = 'no home directory: HOME is not set';
 
-/** A walk that needs the lock of an entry. Its steps throw what withLock() throws. */
+/** The steps of a command that needs the lock of an entry. withLock() throws what they throw. */
 export interface LockedWalk<T> {
-  /** Until when the lock is waited for, as performance.now() counts. */
+  /** Returns when to stop waiting for the lock, on the clock of performance.now(). */
   deadline(): number;
-  /** What ends the walk early; asked before `act`, and while another process has the lock. */
+  /** Returns a result that makes `act` unnecessary. Called before `act`, and while another process has the lock. */
   look?(waited: boolean): T | undefined;
-  /** What is done under the lock; without one if none can be kept. */
+  /** Runs under the lock. `lock` is undefined if the lock cannot be created. */
   act(lock: EntryLock | undefined): Promise<T>;
-  /** What is done if another process still has the lock at the deadline. */
+  /** Runs if another process still has the lock at the deadline. */
   late(): T | Promise<T>;
 }
 
-/** Takes a walk through the lock of an entry. Throws what its steps throw. `unlockable` is told why no lock can be kept. */
+/**
+ * Runs the steps under the lock of an entry and throws what they throw. Tells `unlockable` why there can be no lock.
+ */
 export async function withLock<T>(
   entryFile: string | undefined,
   walk: LockedWalk<T>,
@@ -70,7 +71,7 @@ async function underLock<T>(lock: EntryLock | undefined, walk: LockedWalk<T>, wa
   }
 }
 
-/** The error of a walk whose entry another process has locked for too long. `timeout` is in milliseconds. */
+/** Returns the error for a lock that another process has held for too long. `timeout` is in milliseconds. */
 export function waitedTooLong(server: string, timeout: number, hint: string): TkaError {
   const seconds = Math.round(timeout / 1000);
   return new TkaError(`timed out after ${seconds} s waiting for another process to sign in to ${server}`, {
@@ -78,30 +79,33 @@ export function waitedTooLong(server: string, timeout: number, hint: string): Tk
   });
 }
 
+/** In milliseconds. */
 const heartbeat = 500;
 
-/** Thrown instead of a write or a removal under a lock that another process has taken over. */
+/** Thrown by writes and removals under a lock that another process has taken over. */
 export class LostLock extends Error {
   override readonly name = 'LostLock';
   override readonly message = 'another process has taken over';
 }
 
-/** The locks that this process has: given back when it ends by a signal, too, so that no process waits for them. */
+/**
+ * The locks of this process. They are released on exit, even after a signal, so that no other process waits for them.
+ */
 const heldLocks = new Set<EntryLock>();
 
 function releaseAll(): void {
   for (const lock of heldLocks) lock.release();
 }
 
-/** The lock of an entry, while this process has it: keeps up its heartbeat until it is released. */
+/** The lock of an entry while this process holds it. Updates its heartbeat until it is released. */
 export class EntryLock {
-  /** The holder's own folder: gone as soon as the lock is lost. */
+  /** The holder's own folder. It disappears when the lock is lost. */
   readonly folder: string;
   readonly #place: string;
   readonly #owner: string;
   readonly #beat: NodeJS.Timeout;
 
-  /** `place` is the lock's folder, `name` that of the holder in it. */
+  /** `place` is the lock's folder, `name` the name of the holder's folder in it. */
   constructor(place: string, name: string) {
     this.#place = place;
     this.folder = path.join(place, name);
@@ -116,17 +120,17 @@ export class EntryLock {
     return fs.existsSync(this.#owner);
   }
 
-  /** Gives it back. Never throws. */
+  /** Releases the lock. Never throws. */
   release(): void {
     clearInterval(this.#beat);
     heldLocks.delete(this);
     if (heldLocks.size === 0) process.off('exit', releaseAll);
     try {
       fs.rmSync(this.folder, { recursive: true, force: true });
-      // Fails if another process has taken over: then it is not empty.
+      // Fails if another process has taken over, because the folder is then not empty.
       fs.rmdirSync(this.#place);
     } catch {
-      // Best effort: an empty lock belongs to no process.
+      // Best effort: an empty lock has no holder.
     }
   }
 
@@ -135,39 +139,39 @@ export class EntryLock {
       const now = Date.now() / 1000;
       fs.utimesSync(this.#owner, now, now);
     } catch {
-      // Lost: the next write finds that out.
+      // The lock is lost. The next write detects that.
     }
   }
 }
 
 /**
- * A holder is taken for dead after so much silence, in milliseconds. A process that is there and not stopped may be
- * starved of its processor on a busy machine.
+ * How long a waiter watches a holder without a heartbeat before the holder counts as dead, in milliseconds. The limit
+ * for a running process is longer, because it may get no CPU time on a busy machine.
  */
 const silence: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 3000, alive: 10_000 };
-/** The same by the clock, which may have been set, or be another machine's. */
+/** The same limits for the heartbeat's age by the clock, which may be wrong or another machine's. */
 const silenceByClock: Readonly<Record<Fate, number>> = { gone: 0, stopped: 3000, unknown: 60_000, alive: 30_000 };
-/** The time between two looks counts as no more: a starved waiter has not watched. */
+/** Maximum time that counts between two looks, in milliseconds. A suspended or starved waiter has not watched. */
 const lookWorth = 250;
 
-/** What lies in the place of a lock. */
+/** What a waiter finds at the path of a lock. */
 interface LockState {
-  /** The holder's folder; undefined for damage, and for a holder of 0.1.0, which has none. */
+  /** The holder's folder. Undefined if the lock is damaged or from version 0.1.0, which has no such folder. */
   readonly name: string | undefined;
   readonly owner: Owner | undefined;
-  /** Of the last heartbeat, milliseconds of the epoch. */
+  /** The last heartbeat, in milliseconds since the epoch. */
   readonly at: number;
   readonly empty: boolean;
 }
 
 const nameShape = /^[0-9a-f]{12}$/;
 
-/** Takes the lock of one entry, as soon as no other process has it; watches its holder between its tries. */
+/** Takes the lock of one entry when no other process has it. Watches the holder between attempts. */
 export class LockWaiter {
   readonly #entry: string;
   readonly #path: string;
   #watched: { name: string | undefined; at: number; silent: number; looked: number } | undefined;
-  /** Locks of dead holders: kept until the end, so that each is taken away from its place once. */
+  /** Locks of dead holders that were moved aside. They stay until end(), so that each is moved aside only once. */
   readonly #taken: string[] = [];
 
   constructor(entryFile: string) {
@@ -176,8 +180,8 @@ export class LockWaiter {
   }
 
   /**
-   * Takes the lock, or returns 'held' while another process has it. Throws the system's error if no lock can be kept (a
-   * read-only folder, a full disk).
+   * Takes the lock, or returns 'held' while another process has it. Throws the system's error if the lock cannot be
+   * created (a read-only folder, a full disk).
    */
   try(): EntryLock | 'held' {
     ensurePrivateFolder(path.dirname(this.#entry));
@@ -189,7 +193,7 @@ export class LockWaiter {
     return this.#make();
   }
 
-  /** The same, but undefined if no lock can be kept. */
+  /** Does the same, but returns undefined and tells `unlockable` the reason if the lock cannot be created. */
   attempt(unlockable: (why: string) => void): EntryLock | 'held' | undefined {
     try {
       return this.try();
@@ -199,7 +203,7 @@ export class LockWaiter {
     }
   }
 
-  /** Removes what this waiter has taken away. */
+  /** Removes the locks that this waiter has moved aside. */
   end(): void {
     for (const taken of this.#taken.splice(0)) fs.rmSync(taken, { recursive: true, force: true });
   }
@@ -208,7 +212,7 @@ export class LockWaiter {
     try {
       const stat = fs.lstatSync(this.#path, { throwIfNoEntry: false });
       if (stat === undefined) return undefined;
-      // A folder that took its place meanwhile is not removed by this.
+      // unlink does not remove a folder, so a new lock at this path is safe.
       if (!stat.isDirectory()) {
         fs.unlinkSync(this.#path);
         return undefined;
@@ -220,7 +224,7 @@ export class LockWaiter {
       const at = fs.lstatSync(file, { throwIfNoEntry: false })?.mtimeMs ?? stat.mtimeMs;
       return { name, owner: readOwner(file), at, empty: false };
     } catch (error) {
-      // It was given back, or taken, at this moment.
+      // Another process released or took the lock at this moment.
       if (/^(?:ENOENT|ENOTDIR|EISDIR|EPERM)$/.test(systemCode(error) ?? '')) return undefined;
       throw error;
     }
@@ -230,12 +234,12 @@ export class LockWaiter {
     const watched = this.#watch(name, at);
     const fate = owner === undefined ? 'unknown' : fateOf(owner);
     const age = Date.now() - at;
-    // Without an owner it is damage, or the lock of 0.1.0, which was stale after three seconds.
+    // Without an owner, the lock is damaged or from version 0.1.0, whose locks were stale after three seconds.
     if (owner === undefined && (empty || name === undefined) && Math.abs(age) > silence.unknown) return true;
     return watched >= silence[fate] || age >= silenceByClock[fate];
   }
 
-  /** For how many milliseconds this waiter has watched the holder without a heartbeat. */
+  /** Returns how long this waiter has watched the holder without a heartbeat, in milliseconds. */
   #watch(name: string | undefined, at: number): number {
     const now = performance.now();
     const before = this.#watched;
@@ -245,33 +249,33 @@ export class LockWaiter {
     return silent;
   }
 
-  /** Takes a dead holder's lock out of its place, if it still is there. */
+  /** Moves a dead holder's lock aside, if it is still there. */
   #takeAway({ name }: LockState): void {
     const aside = `${this.#path}+${name ?? uniqueName()}`;
     try {
       if (name === undefined) {
         try {
-          // Fails unless it is empty: then another process has it.
+          // Fails if the folder is not empty: another process may have taken the lock.
           fs.rmdirSync(this.#path);
           return;
         } catch (error) {
           if (!/^(?:ENOTEMPTY|EEXIST)$/.test(systemCode(error) ?? '')) throw error;
         }
       }
-      // Fails if another waiter has put the same name aside already.
+      // Fails if another waiter has already moved this holder's lock aside.
       fs.renameSync(this.#path, aside);
     } catch (error) {
       if (/^(?:ENOENT|ENOTEMPTY|EEXIST|EPERM|EACCES|EBUSY)$/.test(systemCode(error) ?? '')) return;
       throw error;
     }
     try {
-      // Another waiter was faster, and this is its lock: put it back.
+      // Another waiter was faster and already has the lock. Put it back.
       if (!this.#isWhatWasMeant(aside, name)) {
         fs.renameSync(aside, this.#path);
         return;
       }
     } catch {
-      // A third waiter has the place; the second one notices that its lock is lost.
+      // A third waiter has taken the lock meanwhile. The second one will notice that its lock is lost.
     }
     this.#taken.push(aside);
   }
@@ -281,7 +285,7 @@ export class LockWaiter {
       const names = fs.readdirSync(aside);
       return name === undefined ? !names.some((one) => nameShape.test(one)) : names.includes(name);
     } catch {
-      // Another waiter has removed what was left of the dead holder.
+      // Another waiter has already removed the dead holder's lock.
       return true;
     }
   }
@@ -298,7 +302,7 @@ export class LockWaiter {
       fs.rmSync(made, { recursive: true, force: true });
       const code = systemCode(error) ?? '';
       const windows = process.platform === 'win32' && /^(?:EPERM|EACCES|EBUSY)$/.test(code);
-      // ENOENT: a cleaner took the cache's folder away; it is made again.
+      // ENOENT: a cleaner removed the cache folder. The next attempt creates it again.
       if (/^(?:ENOTEMPTY|EEXIST|ENOTDIR|ENOENT)$/.test(code) || (windows && fs.existsSync(this.#path))) return 'held';
       throw error;
     }
@@ -315,7 +319,7 @@ function readOwner(file: string): Owner | undefined {
   return { space, pid, start: typeof start === 'string' ? start : undefined };
 }
 
-/** Removes locks of dead processes that a waiter took out of their place before it was killed itself. */
+/** Removes locks that a waiter moved aside before it was killed, except those in `but`. */
 function removeTakenLocks(place: string, but: readonly string[]): void {
   const start = `${path.basename(place)}+`;
   try {
@@ -328,6 +332,6 @@ function removeTakenLocks(place: string, but: readonly string[]): void {
         fs.rmSync(folder, { recursive: true, force: true });
     }
   } catch {
-    // A folder that cannot be listed keeps them until it can.
+    // Best effort: if the folder cannot be listed, they stay.
   }
 }

@@ -1,29 +1,29 @@
-// The walk of `kubectl tka login`: lock the entry → sign in, whatever the cache holds → write the entry → unlock.
+// The steps of `kubectl tka login`: lock the entry → sign in, whatever the cache holds → write the entry → unlock.
 import { TkaError } from '../util/errors.ts';
 import type { EntryLock } from './lock.ts';
 import { waitedTooLong } from './lock.ts';
 import type { Session } from './session.ts';
 import type { Tools } from './tools.ts';
 
-/** The Go server deletes a sign-in that is made within about a second of a logout. In milliseconds. */
+/** The Go server deletes a sign-in that happens within about a second after a logout. In milliseconds. */
 const logoutAftermath = 1500;
 
 export interface LoginOptions {
-  /** The person agrees to reach the API server without TLS verification. */
+  /** True if the user agrees to skip TLS verification of the API server. */
   readonly insecure: boolean;
-  /** The API server that the token must be for; undefined: any. */
+  /** The API server that the token must be for; undefined for any. */
   readonly apiServer?: string | undefined;
 }
 
 export interface LoginResult {
   readonly session: Session;
-  /** The user before. */
+  /** User and role of the session that this one replaces. */
   readonly previous: { readonly username: string; readonly role: string } | undefined;
 }
 
 /**
- * Signs in anew, whatever the cache holds, and keeps the token. Throws as obtain() does, and TkaError for an insecure API
- * server without consent.
+ * Signs in, even if the cache holds a token, and stores the new token. Throws what obtain() throws, and TkaError if the
+ * server skips TLS verification without the user's consent.
  */
 export function login(tools: Tools, server: string, options: LoginOptions): Promise<LoginResult> {
   const deadline = performance.now() + tools.timeout;
@@ -47,9 +47,9 @@ async function signIn(
   const before = mark === undefined ? store.read(server) : undefined;
   const { username = null, role = null } = before ?? mark ?? {};
   const previous = username === null || role === null ? undefined : { username, role };
-  // When the server's clean-up after a logout is over (milliseconds of the epoch). A mark may be from the future.
+  // When the server's clean-up after a logout is over, in milliseconds since the epoch. Marks can be from the future.
   const settled = mark === undefined || mark.complete ? 0 : Math.min(mark.at, Date.now()) + logoutAftermath;
-  // A logout while we sign in means us too.
+  // A logout during this sign-in applies to it too.
   const mayLogin = () => {
     if (store.signedOut.read(server)?.at === mark?.at) return;
     throw new TkaError(`signed out of ${server} meanwhile`, { hints: [`kubectl tka login ${server}`] });

@@ -1,4 +1,4 @@
-// The walk of a logout: mark the server as signed out → lock the entry → remove it → tell the server → mark again.
+// The steps of a logout: mark the server as signed out → lock the entry → remove it → tell the server → mark again.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Unavailable } from '../network/failure.ts';
 import type { TkaClient } from '../tka/client.ts';
@@ -8,17 +8,17 @@ import { MovedOn } from './failover.ts';
 import { withLock } from './lock.ts';
 import type { Tools } from './tools.ts';
 
-/** How long a logout waits for the lock, in milliseconds; then it goes on without. */
+/** How long a logout waits for the lock, in milliseconds. After that it continues without the lock. */
 const lockBudget = 5000;
-/** How long a server is asked to revoke, in milliseconds. */
+/** How long to try to revoke on the server, in milliseconds. */
 const revokeBudget = 10_000;
-/** How often a server that does not answer is asked to. */
+/** How many times to ask a server that does not answer. */
 const revokeTries = 3;
 
 /**
- * Signs out: marks the server as signed out on this machine, removes the token, and revokes on the server, or while that
- * is away on another server of its cluster. False if the server knew of no sign-in. Throws TkaError if the server could
- * not be told; the rest is done even then.
+ * Signs out: marks the server as signed out on this machine, removes the token and revokes the sign-in on the server.
+ * If that server is away, revokes on another server of its cluster. Returns false if the server had no sign-in of this
+ * user. Throws TkaError if revoking fails; the local steps are complete even then.
  */
 export function logout(tools: Tools, server: string): Promise<boolean> {
   const apiServer = tools.store.read(server)?.apiServer;
@@ -29,14 +29,14 @@ export function logout(tools: Tools, server: string): Promise<boolean> {
 }
 
 /**
- * Signs out on this machine only, if another server of the same cluster is told. `forgotten`: the mark is not shown. Throws
- * TkaError if that cannot be kept.
+ * Signs out on this machine only, for use when another server of the same cluster revokes the sign-in. `forgotten`
+ * hides the mark. Throws TkaError if the mark cannot be written.
  */
 export async function logoutHere(tools: Tools, server: string, forgotten: boolean): Promise<void> {
   await signOut(tools, server, forgotten, async () => ({ known: true, complete: false }));
 }
 
-/** Tries every step, whatever became of the ones before; throws the first problem at the end. */
+/** Tries every step, even if earlier ones fail. Throws the first error at the end. */
 async function signOut(
   { store, timeout, log }: Tools,
   server: string,
@@ -55,18 +55,18 @@ async function signOut(
   const mark = (complete: boolean) =>
     attempt(() => store.signedOut.write({ server, username, role, until, complete, forgotten }));
   const act = async () => {
-    // Without the lock, since being signed out counts even if another process has taken it over.
+    // Not under the lock: the logout counts even if another process has taken the lock over.
     attempt(() => store.remove(server));
     const { known, complete } = await tell().catch((error) => {
       problems.push(error);
       return { known: false, complete: false };
     });
-    // Again, for its time: what the server cleans up late, it does from now on.
+    // Renew the mark's time: the server's late clean-up starts now.
     mark(complete);
     if (problems.length > 0) throw problems[0];
     return known;
   };
-  // The mark comes first: a sign-in that is under way sees it before it keeps its token.
+  // Write the mark first, so that a sign-in in progress sees it before it stores its token.
   mark(false);
   const deadline = performance.now() + Math.min(timeout, lockBudget);
   return withLock(store.entryFile(server), { deadline: () => deadline, act, late: act }, (why) =>
@@ -76,13 +76,15 @@ async function signOut(
 
 /** What a server answered to a logout. */
 interface Revoked {
-  /** The server had a sign-in of ours. */
+  /** True if the server had a sign-in of this user. */
   readonly known: boolean;
-  /** Nothing is left that a late clean-up could take a new sign-in for. */
+  /** True if the server's clean-up is over, so that it cannot delete a new sign-in by mistake. */
   readonly complete: boolean;
 }
 
-/** Revokes our sign-in on a server, by `deadline` (as performance.now() counts). Throws TkaError if it could not be told. */
+/**
+ * Revokes the sign-in on a server until `deadline` (on the clock of performance.now()). Throws TkaError if that fails.
+ */
 async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number): Promise<Revoked> {
   let hasMoved = false;
   for (let tried = 1; ; tried++) {
@@ -95,7 +97,7 @@ async function revoke(client: Pick<TkaClient, 'logout'>, deadline: number): Prom
         continue;
       }
       const unknown = error instanceof NotSignedIn || (error instanceof Refused && error.status === 404);
-      // The previous server may have ended it before its answer was lost.
+      // The previous server may have revoked the sign-in before its answer was lost.
       if (unknown) return { known: hasMoved, complete: false };
       const passing = error instanceof Unavailable && error.patience > 500;
       const pause = (passing ? error.pause : undefined) ?? 100 * tried;

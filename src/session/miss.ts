@@ -1,8 +1,9 @@
-// The walk to a token for kubectl where the entry is missing, stale, damaged or in doubt:
+// The steps to a token for kubectl if the entry is missing, stale, damaged or possibly refused by the API server:
 //
 //   lock the entry → look again → sign in → check the token → write the entry → unlock
 //
-// While the token in the cache is still good, a refresh that fails or takes too long costs nothing: that one is served.
+// While the cached token is still good, a refresh that fails or takes too long does no harm: kubectl gets the cached
+// one.
 import { isFresh } from '../credential/entry.ts';
 import { TkaError } from '../util/errors.ts';
 import type { EntryLock } from './lock.ts';
@@ -26,9 +27,9 @@ const refreshBudget = 5000;
 const retryPause = 30_000;
 
 /**
- * Returns a token for kubectl: the cached one while it is fresh, else a new one, else the old one while it is good. A
- * process that asks twice for one token says by this that the API server refused it. Throws TkaError when signed out,
- * refused, out of time, or when the server's token is for another API server.
+ * Returns a token for kubectl: the cached one while it is fresh, else a new one, else the old one while it is good. If
+ * a process asks twice for one token, the API server may have refused it. Throws TkaError if the user is signed out,
+ * the server refuses, the time runs out or the server's token is for another API server.
  */
 export async function credential(tools: Tools, request: CredentialRequest): Promise<Session> {
   const { store, log } = tools;
@@ -65,7 +66,7 @@ class Miss implements LockedWalk<Session> {
     return session;
   }
 
-  // Asked again and again: the old token may cross its last use while we wait.
+  // Checked every time, because the old token may expire during the wait.
   deadline(): number {
     return this.#question.stillGood() === undefined ? this.#deadline : this.#question.start + refreshBudget;
   }
@@ -83,7 +84,7 @@ class Miss implements LockedWalk<Session> {
   }
 
   late(): Session {
-    // A new token may have come at this moment, and the deadline was that of callers with an old one.
+    // Another process may just have stored a new token.
     const session = this.lookAtCache();
     if (session !== undefined) return session;
     const old = this.#question.stillGood();
@@ -92,7 +93,7 @@ class Miss implements LockedWalk<Session> {
     throw waitedTooLong(this.#server, this.#tools.timeout, hint);
   }
 
-  /** Returns the cached session, if its token is in doubt and the API server takes it; removes a refused one. */
+  /** Tries a doubted token at the API server. Returns the cached session if it is accepted; removes it if refused. */
   async #confirmDoubted(lock: EntryLock | undefined): Promise<Session | undefined> {
     const { log } = this.#tools;
     const session = this.#question.inDoubt();
@@ -105,16 +106,17 @@ class Miss implements LockedWalk<Session> {
       this.#tools.remove(this.#server, lock);
       return undefined;
     }
-    // Not before: others that were refused the token must wait for the verdict, and not be served it again.
+    // Only now: other callers with the refused token must wait for this verdict instead of getting the same token
+    // again.
     this.#question.noteChecked();
     return isFresh(session, Date.now()) ? session : undefined;
   }
 
-  /** Signs in and keeps the token; serves the old one, while it is good, if that fails. */
+  /** Signs in and stores the token. If that fails, serves the old token while it is good. */
   async #fetch(lock: EntryLock | undefined): Promise<Session> {
     const { store, log } = this.#tools;
     const old = this.#question.stillGood();
-    // Read now: the sign-in that is extended may have another role, and its entry may be removed.
+    // Read the entry now: the old sign-in may have another role, and its entry may be removed below.
     const before = store.read(this.#server);
     const refreshDeadline = Math.max(this.#question.start + refreshBudget, performance.now() + 1000);
     const deadline = old === undefined ? this.#deadline : Math.min(this.#deadline, refreshDeadline);
@@ -135,7 +137,7 @@ class Miss implements LockedWalk<Session> {
     }
   }
 
-  /** Serves the old token and lets the server rest for a while; throws the error if there is none to serve. */
+  /** Serves the old token and pauses refreshes for a while. Throws the error if there is no old token to serve. */
   #afterFailure(error: unknown, old: Session | undefined, deadline: number, lock: EntryLock | undefined): Session {
     const { store } = this.#tools;
     const refused = this.#tools.removeIfRefused(this.#server, error, lock);
@@ -145,7 +147,7 @@ class Miss implements LockedWalk<Session> {
     }
     this.#serveOld(old, error);
     const pause = Math.min(retryPause, timeLeft(old) - lastUse);
-    // Rounded up, so that even the shortest pause is one.
+    // Round up, so that a short pause does not become zero.
     this.#tools.write({ ...old, freshUntil: Math.ceil((Date.now() + pause) / 1000) }, lock);
     return old;
   }

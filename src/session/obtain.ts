@@ -8,43 +8,43 @@ import { MovedOn } from './failover.ts';
 
 type GrantedSignIn = Awaited<ReturnType<TkaClient['login']>>;
 
-/** A sign-in and its token. Times in milliseconds of the epoch, by the server's clock. */
+/** A sign-in and its token. Times are in milliseconds since the epoch, by the server's clock. */
 export interface SignInGrant {
   readonly signIn: GrantedSignIn;
   readonly access: TokenAccess;
-  /** The earlier of the token's end and the sign-in's. */
+  /** When the token or the sign-in ends, whichever is earlier. */
   readonly expires: number;
-  /** The server's clock minus ours. */
+  /** The server's clock minus the local clock, in milliseconds. */
   readonly clockOffset: number;
 }
 
-/** What obtain() asks of a server, or of several that stand in for each other. */
+/** The requests of obtain(), to one server or to several with failover. */
 export type SignInClient = Pick<TkaClient, 'server' | 'clockOffset' | 'login' | 'kubeconfig'>;
 
 export interface ObtainOptions {
-  /** When to give up, as performance.now() counts. */
+  /** When to give up, on the clock of performance.now(). */
   readonly deadline: number;
-  /** The longest to go on after failures, in milliseconds. */
+  /** How long to retry after failures, in milliseconds. */
   readonly patience?: number;
-  /** Until then (milliseconds of the epoch) a sign-in may still be deleted by the clean-up after a logout. */
+  /** Until then, the clean-up after a logout may still delete a sign-in. In milliseconds since the epoch. */
   readonly settled?: number;
-  /** Called before every POST /login; throws if none may be made any more. */
+  /** Called before every POST /login. Throws if no further one is allowed. */
   readonly mayLogin?: () => void;
   /** Throws if the answer must not be used. */
   readonly accept?: (access: TokenAccess) => void;
   readonly log: (line: string) => void;
 }
 
-/** A good token ends a second or two before its sign-in, since its lifetime is cut to whole seconds. In milliseconds. */
+/** In milliseconds. A good token ends one or two seconds before its sign-in: its lifetime is cut to whole seconds. */
 const endTolerance = 5000;
 const extensionTries = 2;
 
 /**
  * Signs in and waits for the token: POST /login, then GET /kubeconfig after 10, 20, 40 … ms up to the server's
- * Retry-After. Lives through the races of the protocol: a sign-in deleted by a late clean-up (401 while polling) is
- * made again; a token of the sign-in that was just extended is asked for again, twice. Begins again if another server has
- * taken over (see failover.ts).
- * Throws Refused at once, Unavailable when the deadline or patience is over, TkaError if no try can help.
+ * Retry-After. Handles the races of the protocol: if a late clean-up deletes the sign-in (401 while polling), signs in
+ * again; if the token is the one from before an extension, asks again, up to two times. Starts again after a move to
+ * another server (see failover.ts). Throws Refused at once, Unavailable after the deadline or when the patience is used
+ * up, and TkaError if retrying cannot help.
  */
 export async function obtain(client: SignInClient, options: ObtainOptions): Promise<SignInGrant> {
   const walk = new Obtaining(client, options);
@@ -58,15 +58,15 @@ export async function obtain(client: SignInClient, options: ObtainOptions): Prom
   }
 }
 
-/** The steps of obtain() and what they share: the budget, and the failures since the last answer. */
+/** The steps of obtain() and their shared state: the time limits and the failures since the last answer. */
 class Obtaining {
   readonly #client: SignInClient;
   readonly #options: ObtainOptions;
-  /** Failures in a row; `since` as performance.now() counts. */
+  /** Failures in a row. `since` is on the clock of performance.now(). */
   #failures: { since: number; pauses: Pauses; last: Unavailable } | undefined;
-  /** When the last token was asked for, in milliseconds of the epoch. */
+  /** When the last GET /kubeconfig was sent, in milliseconds since the epoch. */
   #askedAt = 0;
-  /** What the time runs out on once the server has answered a login. */
+  /** The error message for a timeout after the server has answered a login. */
   #waitingFor: string | undefined;
 
   constructor(client: SignInClient, options: ObtainOptions) {
@@ -74,7 +74,7 @@ class Obtaining {
     this.#options = options;
   }
 
-  /** POST /login until it is answered. */
+  /** Repeats POST /login until the server answers it. */
   async signIn(): Promise<GrantedSignIn> {
     for (;;) {
       const left = this.#timeLeft();
@@ -97,9 +97,9 @@ class Obtaining {
   }
 
   /**
-   * GET /kubeconfig until it has a token that lasts as long as the sign-in, or after two more tries the one that lasts
-   * longest; 'forgotten' if a clean-up after a logout took this sign-in for the old one, 'moved' if another server has
-   * taken over.
+   * Repeats GET /kubeconfig until the token lasts as long as the sign-in. After two more tries, returns the token that
+   * lasts longest. Returns 'forgotten' if the clean-up after a logout deleted this sign-in by mistake, 'moved' after a
+   * move to another server.
    */
   async token(signIn: SignIn): Promise<TokenAccess | 'forgotten' | 'moved'> {
     const pauses = new Pauses();
@@ -110,7 +110,7 @@ class Obtaining {
     return first === 'forgotten' || first === 'moved' ? first : this.#lastingToken(signIn, first, pauses);
   }
 
-  /** Judges the token by the server's clock. Throws Unavailable for one that has ended already. */
+  /** Checks the token's end by the server's clock. Throws Unavailable if it has already ended. */
   grant(signIn: GrantedSignIn, access: TokenAccess): SignInGrant {
     const expires = Math.min(access.claims.expires, signIn.until);
     const { clockOffset, server } = this.#client;
@@ -120,7 +120,7 @@ class Obtaining {
     return { signIn, access, expires, clockOffset };
   }
 
-  /** Waits so many milliseconds, or until just before the deadline: one last look is worth more than a full pause. */
+  /** Waits `ms` milliseconds, but leaves time for one last request before the deadline. */
   async rest(ms: number): Promise<void> {
     await delay(Math.min(ms, Math.max(this.#left() - 100, firstPause)));
   }
@@ -139,7 +139,7 @@ class Obtaining {
     }
   }
 
-  /** Asks again for a token that lasts longer; takes the best one so far if the server does not answer any more. */
+  /** Asks again for a token that lasts longer. Returns the best one so far if the server no longer answers. */
   async #lastingToken(signIn: SignIn, first: TokenAccess, pauses: Pauses): Promise<TokenAccess | 'forgotten'> {
     let best = first;
     try {
@@ -151,7 +151,7 @@ class Obtaining {
         best = later(best, await this.#nextToken(pauses));
       }
       const { settled = 0 } = this.#options;
-      // The answer may have been under way while the clean-up took its sign-in.
+      // The clean-up may have deleted the sign-in while this answer was on its way.
       if (this.#askedAt < settled) {
         const unsettled = Math.max(0, settled - Date.now());
         this.#options.log(`just logged out: looking again in ${unsettled} ms`);
@@ -173,13 +173,13 @@ class Obtaining {
     }
   }
 
-  /** GET /kubeconfig once. Undefined, after a pause, if the token is not ready yet. */
+  /** Sends GET /kubeconfig once. If the token is not ready yet, waits and returns undefined. */
   async #poll(left: number, pauses: Pauses): Promise<TokenAccess | undefined> {
     this.#askedAt = Date.now();
     const { access, answer } = await this.#client.kubeconfig({ timeout: left });
     this.#failures = undefined;
     if (access === 'pending') {
-      // A server that asks for no pause at all gets one all the same.
+      // Wait even if the server asks for no pause.
       const pause = pauses.next(retryAfter(answer) || longestPause);
       this.#options.log(`the token is not ready: asking again in ${pause} ms`);
       await this.rest(pause);
@@ -198,7 +198,7 @@ class Obtaining {
     return this.#options.deadline - performance.now();
   }
 
-  /** Milliseconds until the deadline; throws Unavailable after it. */
+  /** Returns the milliseconds until the deadline. Throws Unavailable after it. */
   #timeLeft(): number {
     const left = this.#left();
     if (left <= 0) throw this.#outOfTime();
@@ -214,12 +214,12 @@ class Obtaining {
     );
   }
 
-  /** Waits before the next try; throws if there is to be none. `left` is the time that the failed one had. */
+  /** Waits before the next try. Throws if there is no next try. `left` is the timeout of the failed one. */
   async #afterFailure(error: unknown, left: number): Promise<void> {
     if (!(error instanceof Unavailable)) throw error;
     const before = this.#failures;
     if (error.patience === 0) {
-      // The last moment of the budget says less of a server than what it answered before.
+      // A request cut off by the deadline tells less about the server than its earlier answers. Report those.
       const told = before !== undefined || (this.#waitingFor !== undefined && this.#left() <= 0);
       throw left < 1000 && told ? this.#outOfTime() : error;
     }
@@ -227,7 +227,7 @@ class Obtaining {
     this.#failures = { since, pauses, last: error };
     const failingFor = performance.now() - since;
     const patience = Math.min(error.patience, this.#options.patience ?? Number.POSITIVE_INFINITY);
-    // A second conflict in a row means that many processes try at once: they must not all try again at the same moment.
+    // A second conflict in a row means that many processes try at once. They must not all retry at the same moment.
     const pause = error.pause === 0 && before !== undefined ? undefined : error.pause;
     const tooLong = pause !== undefined && pause > Math.min(patience - failingFor, this.#left() - 100);
     if (failingFor >= patience || tooLong || this.#left() < 100) throw error;
@@ -241,13 +241,13 @@ function later(one: TokenAccess, other: TokenAccess): TokenAccess {
   return other.claims.expires > one.claims.expires ? other : one;
 }
 
-/** In milliseconds. */
+/** The first pause, in milliseconds. */
 export const firstPause = 10;
 
-/** The longest pause if the server names none, in milliseconds. */
+/** The longest pause if the server does not set one, in milliseconds. */
 export const longestPause = 1000;
 
-/** Pauses of 10, 20, 40 … ms. */
+/** Generates pauses of 10, 20, 40 … ms. */
 export class Pauses {
   #next = firstPause;
 

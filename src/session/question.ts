@@ -9,28 +9,28 @@ import type { FailureNote, SessionStore } from './store.ts';
 /** Minimum remaining lifetime of a token that is handed out, in milliseconds. */
 export const lastUse = 30_000;
 
-/** What kubectl asks for. */
+/** A request from kubectl. */
 export interface CredentialRequest {
   readonly server: string;
-  /** The API server that the token must be for; undefined: any. */
+  /** The API server that the token must be for; undefined for any. */
   readonly apiServer: string | undefined;
-  /** The process that asks. */
+  /** ID of the process that asks. */
   readonly parent: number;
-  /** It is client-go, which may ask again at once after a failure. */
+  /** True if the caller is client-go, which may ask again at once after a failure. */
   readonly byClientGo?: boolean;
 }
 
-/** A request on its way, and what the cache has for it. */
+/** A request in progress, with what the cache has for it. */
 export class Question {
   readonly request: CredentialRequest;
-  /** As performance.now() counts. */
+  /** On the clock of performance.now(). */
   readonly start = performance.now();
-  /** Milliseconds of the epoch. */
+  /** Milliseconds since the epoch. */
   readonly startedAt = Date.now();
   readonly #store: SessionStore;
-  /** The cached token, if this caller got it a moment ago and asks again: the API server may have refused it. */
+  /** The cached token, if this caller got it a moment ago and asks again. The API server may have refused it. */
   readonly #doubted: string | undefined;
-  /** The same, once the API server has refused it. */
+  /** The cached token, once the API server is known to refuse it. */
   #refused: string | undefined;
 
   constructor(request: CredentialRequest, store: SessionStore) {
@@ -46,7 +46,7 @@ export class Question {
     return this.#doubted !== undefined;
   }
 
-  /** The cached session, if it may be served without asking any server. */
+  /** Returns the cached session if it may be served without asking any server. */
   cached(): Session | undefined {
     const session = this.#kept();
     if (session === undefined || !isFresh(session, Date.now())) return undefined;
@@ -54,39 +54,39 @@ export class Question {
     return doubted && !this.#wasChecked() ? undefined : session;
   }
 
-  /** The cached session, if its token is good for a while longer, fresh or not. */
+  /** Returns the cached session, fresh or not, if its token is valid for more than `lastUse`. */
   stillGood(): Session | undefined {
     const session = this.#kept();
     return session !== undefined && timeLeft(session) > lastUse ? session : undefined;
   }
 
-  /** The cached session, if it is fresh, but the API server may have refused it. */
+  /** Returns the cached session if it is fresh but the API server may have refused it. */
   inDoubt(): Session | undefined {
     if (this.#doubted === undefined) return undefined;
     const session = this.#kept();
-    // A stale one is replaced anyway. (The shell front notes a caller before it knows that.)
+    // A stale session is replaced anyway. The shell front records a caller before it knows that the entry is stale.
     return session?.token === this.#doubted && isFresh(session, Date.now()) ? session : undefined;
   }
 
-  /** Notes that the API server has just been asked about the token, so that others need not ask. */
+  /** Records that the API server has just been asked about the token, so that other processes need not ask. */
   noteChecked(): void {
     const { folder } = this.#store;
     if (folder !== undefined) writeChecked(folder, this.request.server);
   }
 
-  /** Notes that the API server refuses the token. */
+  /** Remembers that the API server refuses the token. */
   noteRefused(session: Session): void {
     this.#refused = session.token;
   }
 
-  /** Notes that the caller gets this session, if it is in the cache: what was not kept was not served from there. */
+  /** Records that the caller gets this session, if it is the one in the cache. */
   noteServed({ token }: Session): void {
     const { server, parent } = this.request;
     const { folder } = this.#store;
     if (folder !== undefined && this.#store.read(server)?.token === token) writeServed(folder, server, parent);
   }
 
-  /** The session in the cache, fresh or not, if it is for this API server, which has not refused its token. */
+  /** Returns the cached session, fresh or not, if it is for the requested API server and its token was not refused. */
   #kept(): Session | undefined {
     const { server, apiServer } = this.request;
     const session = this.#store.read(server);
@@ -100,25 +100,24 @@ export class Question {
   }
 }
 
-// What a caller was told a moment ago. client-go asks up to seven times in a row: the same process gets the same answer
-// at once, and the person reads it once.
+// client-go asks up to seven times in a row. The same process gets the same answer at once, and the user sees it once.
 
-/** How long an answer is repeated, in milliseconds. */
+/** How long to repeat an error to the same caller, in milliseconds. */
 const sameAnswer = 2000;
-/** The same for a final answer: so long after each time, and in all. */
+/** How long to repeat a final error: after the last time, and in total. In milliseconds. */
 const sameFinalAnswer = 3000;
 const longestFinalAnswer = 20_000;
-/** The same for being signed out, which is looked up each time: a program that goes on asking is told once a minute. */
+/** Minimum time between two "signed out" errors to the same caller, in milliseconds. The mark is read every time. */
 const sameSignedOut = 60_000;
-/** An attempt that fails with less time left than this ran out of it: others who have more time try for themselves. */
+/** An attempt that fails with less time left than this counts as a timeout: waiters retry. In milliseconds. */
 const lastMoment = 500;
 
-/** Throws TkaError if a server is signed out of. */
+/** Throws TkaError if the user is signed out of the server. */
 export function throwIfSignedOut(store: SessionStore, server: string): void {
   if (store.signedOut.read(server) !== undefined) throw signedOutOf(server);
 }
 
-/** The same at the begin of a request: one kubectl is told once. */
+/** Does the same at the start of a request. Marks the error as heard if this caller got it within the last minute. */
 export function tellIfSignedOut(store: SessionStore, request: CredentialRequest): void {
   const { server, apiServer, parent, byClientGo } = request;
   if (store.signedOut.read(server) === undefined) return;
@@ -134,7 +133,7 @@ export function tellIfSignedOut(store: SessionStore, request: CredentialRequest)
   throw error;
 }
 
-/** Throws what this very caller was told a moment ago, unless it has a token that is still good. */
+/** Throws the error that this same caller got a moment ago, unless the cache has a token that is still good. */
 export function throwIfToldBefore(store: SessionStore, question: Question, log: (line: string) => void): void {
   const { server, apiServer, parent, byClientGo } = question.request;
   if (byClientGo !== true || question.doubts) return;
@@ -151,14 +150,14 @@ export function throwIfToldBefore(store: SessionStore, question: Question, log: 
   throw again(told, told.final && isTellable(caller));
 }
 
-/** Throws what another process was told meanwhile, if it asked for the same API server. */
+/** Throws the error that another process got meanwhile, if it asked for the same API server. */
 export function throwIfToldMeanwhile(store: SessionStore, { request, startedAt }: Question): void {
   const told = store.failures.read(request.server);
   if (told === undefined || told.apiServer !== request.apiServer || told.outOfTime) return;
   if (told.at >= startedAt) throw again(told);
 }
 
-/** Notes for other callers how an attempt failed. `deadline` is its own, as performance.now() counts. */
+/** Records for other callers how an attempt failed. `deadline` is the attempt's, on the clock of performance.now(). */
 export function noteFailure(
   store: SessionStore,
   request: CredentialRequest,
@@ -179,12 +178,13 @@ function signedOutOf(server: string): TkaError {
   return new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
 }
 
-// Processes of several containers can have one ID: without a start time, this may be another one.
+// Returns true if the caller can be told apart from others. On Linux, processes of several containers can have the same
+// ID, so the start time is needed.
 function isTellable(caller: string): boolean {
   return process.platform !== 'linux' || caller.includes(':');
 }
 
-/** `heard`: the person has read it already. */
+/** Returns the recorded error again. `heard` means that the user has already seen it. */
 function again({ message, hints }: FailureNote, heard = false): TkaError {
   return new TkaError(message, { hints, heard });
 }

@@ -7,10 +7,10 @@ import type { Session } from './session.ts';
 import type { SessionStore } from './store.ts';
 import { type SessionOptions, Tools } from './tools.ts';
 
-/** Obtains, keeps, refreshes and revokes tokens, one process per server at a time. Each method is a walk in its own file. */
+/** Obtains, stores, refreshes and revokes tokens, one process per server at a time. Each method has its own file. */
 export class Sessions {
   readonly store: SessionStore;
-  /** Milliseconds for getting a token, waiting included. */
+  /** Time limit for getting a token, including the wait for the lock, in milliseconds. */
   readonly timeout: number;
   readonly #tools: Tools;
 
@@ -20,12 +20,12 @@ export class Sessions {
     this.#tools = new Tools(options, away);
   }
 
-  /** The same sessions, with another way to tell the person something. */
+  /** Returns the same sessions with another function for warnings. */
   saying(warn: (line: string) => void): Sessions {
     return new Sessions({ ...this.#tools.options, warn }, this.#tools.away);
   }
 
-  /** A client for a server; see Tools.client(). */
+  /** Returns a client for a server; see Tools.client(). */
   client(server: string, apiServer: string | undefined): FailoverClient {
     return this.#tools.client(server, apiServer);
   }

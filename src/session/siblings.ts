@@ -1,30 +1,30 @@
-// The other servers of a cluster, which may take the place of one that is away.
+// The other servers of a cluster, which can replace a server that is away.
 
 import { Unavailable } from '../network/failure.ts';
 import type { ClusterAccess, ClusterDescription } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 
-/** What a server stated of its cluster. Only a server that states the same may take its place. */
+/** What a server reported about its cluster. Only a server that reports the same may replace it. */
 export interface KnownCluster extends ClusterAccess {
   readonly cluster: string;
   readonly signInStore: string;
 }
 
-/** Where else a cluster can be signed in to. */
+/** A cluster and its other servers, where the user can also sign in. */
 export interface Siblings {
   readonly known: KnownCluster;
-  /** Canonical URLs of servers that may be used, the best first. */
+  /** Canonical URLs of servers that may be used, best first. */
   readonly servers: readonly string[];
 }
 
-/** Returns what a server must have stated for others to take its place; undefined if it did not state all of it. */
+/** Returns what other servers must report to replace this one, or undefined if this one did not report all of it. */
 export function knownClusterOf(info: ClusterDescription): KnownCluster | undefined {
   const { apiServer, caData, insecureSkipTlsVerify, cluster, signInStore } = info;
   if (cluster === null || signInStore === null) return undefined;
   return { apiServer, caData, insecureSkipTlsVerify, cluster, signInStore };
 }
 
-/** Says in what a server differs from what is known of a cluster; undefined if it does not. */
+/** Returns how a server differs from the known cluster, or undefined if it does not. */
 export function disagreement(known: KnownCluster, info: ClusterDescription): string | undefined {
   if (info.signInStore === null) return 'it does not report its sign-in store';
   if (info.signInStore !== known.signInStore) return 'it has another sign-in store';
@@ -33,7 +33,7 @@ export function disagreement(known: KnownCluster, info: ClusterDescription): str
   return accessDisagreement(known, info);
 }
 
-/** Says in what the access to a cluster differs from what is known of it; undefined if it does not. */
+/** Returns how the access to a cluster differs from the known access, or undefined if it does not. */
 export function accessDisagreement(known: ClusterAccess, access: ClusterAccess): string | undefined {
   if (access.apiServer !== known.apiServer) return `its API server is ${access.apiServer}`;
   // A context without TLS verification has no CA.
@@ -43,23 +43,23 @@ export function accessDisagreement(known: ClusterAccess, access: ClusterAccess):
   return undefined;
 }
 
-/** How long another server may take to confirm itself, in milliseconds. */
+/** Timeout for another server's /cluster-info, in milliseconds. */
 const longestAnswer = 2000;
 
-/** The pause between two rounds of questions; a server that was left is not asked for so long. In milliseconds. */
+/** Pause between two searches, and before a server that was left is asked again. In milliseconds. */
 export const roundPause = 500;
 
-/** A list may name thousands of servers. */
+/** Limit on the servers to ask, because a list may contain thousands. */
 const mostSiblings = 8;
 
 export interface OtherServersOptions {
   readonly open: (server: string) => TkaClient;
-  /** Asked once, and only if the server seems to be away. Undefined if there is no other server. */
+  /** Called once, and only if the server seems to be away. Returns undefined if there is no other server. */
   readonly siblings: () => Promise<Siblings | undefined>;
   readonly log: (line: string) => void;
 }
 
-/** The other servers of a cluster: asks them, and holds the first that confirms that it may take over. */
+/** The other servers of a cluster. Asks them, and holds a client for the first one that reports the same cluster. */
 export class OtherServers {
   readonly #first: string;
   readonly #options: OtherServersOptions;
@@ -67,20 +67,20 @@ export class OtherServers {
   #search: Promise<void> | undefined;
   #searchedAt = Number.NEGATIVE_INFINITY;
   #found: TkaClient | undefined;
-  /** When servers were left, as performance.now() counts. */
+  /** When servers were left, on the clock of performance.now(). */
   readonly #left = new Map<string, number>();
-  /** Why servers are of no use. */
+  /** Why servers cannot be used. */
   readonly #problems = new Map<string, string>();
   /** Servers that must not be used. */
   readonly #refused = new Set<string>();
 
-  /** `first` is the server that the context names. */
+  /** `first` is the server in the context. */
   constructor(first: string, options: OtherServersOptions) {
     this.#first = first;
     this.#options = options;
   }
 
-  /** A server that has confirmed that it may take over. */
+  /** A client for a server that reports the same cluster. */
   get found(): TkaClient | undefined {
     return this.#found;
   }
@@ -89,17 +89,17 @@ export class OtherServers {
     return this.#search !== undefined;
   }
 
-  /** What became of the servers that cannot be used, one line each. */
+  /** Why other servers cannot be used, one line each. */
   get problems(): string[] {
     return [...this.#problems.values()].map((why) => `another server of the cluster: ${why}`);
   }
 
-  /** What is known of the cluster; undefined before the first search, too. */
+  /** Returns the known cluster, or undefined if it is unknown or before the first search. */
   async known(): Promise<KnownCluster | undefined> {
     return (await this.#siblings)?.known;
   }
 
-  /** Asks all servers but `current`, unless they are being asked or were a moment ago. Never throws. */
+  /** Asks all servers except `current`. Joins a search in progress; does nothing just after one. Never throws. */
   async search(current: string): Promise<void> {
     if (this.#search === undefined) {
       if (this.#found !== undefined || performance.now() - this.#searchedAt < roundPause) return;
@@ -111,20 +111,20 @@ export class OtherServers {
     await this.#search;
   }
 
-  /** Gives up a server, and hands over the one that was found, if it takes over. */
+  /** Notes that the client has left a server, and lets go of the client that was found, without closing it. */
   leave(server: string): void {
     this.#left.set(server, performance.now());
     this.#found = undefined;
   }
 
-  /** Closes the connection to the one that was found. */
+  /** Closes the client that was found. */
   async drop(): Promise<void> {
     const found = this.#found;
     this.#found = undefined;
     await found?.close();
   }
 
-  /** Never uses a server again; the next search may begin at once. */
+  /** Excludes a server for good. The next search may start at once. */
   refuse(server: string, why: string): void {
     this.#refused.add(server);
     this.#problems.set(server, `${server} is not used: ${why}`);
@@ -160,7 +160,7 @@ export class OtherServers {
     return server !== current && !this.#refused.has(server) && performance.now() - left >= roundPause;
   }
 
-  /** A client for a server that states the known cluster; its connection is used further. */
+  /** Returns a client for a server that reports the known cluster. The caller keeps using its connection. */
   async #confirm(server: string, known: KnownCluster, signal: AbortSignal): Promise<TkaClient> {
     const client = this.#options.open(server);
     try {

@@ -14,8 +14,8 @@ import type { Siblings } from './siblings.ts';
 type Kind = 'signed-out' | 'insecure' | 'siblings';
 
 /**
- * The files of one kind in the state folder, one per server. They outlive a cleaned cache.
- * `~/.local/state/kubectl-tka/insecure/https+tka.example.ts.net`
+ * The files of one kind in the state folder, one per server:
+ * `~/.local/state/kubectl-tka/insecure/https+tka.example.ts.net`. They survive a cleaned cache.
  */
 export abstract class StateFiles {
   readonly #state: string | undefined;
@@ -32,7 +32,7 @@ export abstract class StateFiles {
     if (file !== undefined) explained(file, () => remove(file));
   }
 
-  /** The path of a server's file; undefined if there is no state folder. */
+  /** Returns the path of a server's file, or undefined if there is no state folder. */
   protected file(server: string): string | undefined {
     const name = entryName(server);
     if (this.#state === undefined || name === undefined) return undefined;
@@ -43,7 +43,7 @@ export abstract class StateFiles {
     return this.#state === undefined ? [] : serversIn(path.join(this.#state, this.#kind));
   }
 
-  /** Writes a server's file as JSON. Throws TkaError if it cannot be kept. */
+  /** Writes a server's file as JSON. Throws TkaError if it cannot be written. */
   protected put(server: string, value: object): void {
     const file = this.file(server);
     const folder = this.#state;
@@ -57,7 +57,7 @@ export abstract class StateFiles {
   }
 }
 
-/** The servers whose files are in a folder, sorted. */
+/** Returns the servers whose files are in a folder, sorted by file name. */
 export function serversIn(folder: string): string[] {
   try {
     return fs
@@ -69,12 +69,12 @@ export function serversIn(folder: string): string[] {
   }
 }
 
-/** Removes whatever is at a path. Throws the system's error. */
+/** Removes the file or folder at a path. Throws the system's error. */
 export function remove(file: string): void {
   fs.rmSync(file, { recursive: true, force: true });
 }
 
-/** Runs `act`; throws its system errors as a TkaError about `what`. */
+/** Runs `act`. Turns its system errors into a TkaError about `what`. */
 export function explained(what: string, act: () => void): void {
   try {
     act();
@@ -84,20 +84,22 @@ export function explained(what: string, act: () => void): void {
   }
 }
 
-/** A CA is at most 64 KiB, and base64 of it a third longer. */
+/** Limit on the file's size in bytes. A CA is at most 64 KiB, and base64 makes it a third longer. */
 const sizeLimit = 256 * 1024;
 
 /**
- * What servers stated of their clusters when they were last signed in to:
+ * What servers reported about their clusters at the last sign-in:
  * `~/.local/state/kubectl-tka/siblings/https+tka.example.ts.net`.
  */
 export class SiblingNotes extends StateFiles {
-  /** What a server stated of its cluster, and the cluster's other servers; undefined if that is unknown or damaged. */
+  /**
+   * Reads what a server reported about its cluster, and the cluster's other servers; undefined if missing or damaged.
+   */
   read(server: string): Siblings | undefined {
     return parseSiblings(readObject(this.file(server), sizeLimit));
   }
 
-  /** Keeps that. Throws TkaError if it cannot be kept. */
+  /** Writes it, if it has changed. Throws TkaError if it cannot be written. */
   write(server: string, siblings: Siblings): void {
     const value = { server, ...siblings.known, servers: siblings.servers };
     const file = this.file(server);
@@ -118,23 +120,23 @@ function parseSiblings(value: Json | undefined): Siblings | undefined {
   }
 }
 
-/** Left by a logout, until the next login. */
+/** The mark that a logout leaves until the next login. */
 export interface SignedOutMark {
   readonly server: string;
   readonly username: string | null;
   readonly role: string | null;
   readonly until: string | null;
-  /** When, in milliseconds of the epoch. */
+  /** When the user signed out, in milliseconds since the epoch. */
   readonly at: number;
-  /** The server's clean-up was over when it answered: a login need not wait for it. */
+  /** True if the server's clean-up was over when it answered. A login then need not wait for it. */
   readonly complete: boolean;
-  /** Set by `forget`: it is not shown, but kubectl is refused until the next login all the same. */
+  /** Set by `forget`: hides the mark in the output. kubectl still gets no token until the next login. */
   readonly forgotten: boolean;
 }
 
 /** The marks of logouts: `~/.local/state/kubectl-tka/signed-out/https+tka.example.ts.net`. */
 export class SignedOutMarks extends StateFiles {
-  /** The mark of a server. Anything in its place counts as one, readable or not. */
+  /** Reads the mark of a server. Anything at its path counts as a mark, readable or not. */
   read(server: string): SignedOutMark | undefined {
     const file = this.file(server);
     if (file === undefined || !exists(file)) return undefined;
@@ -152,14 +154,14 @@ export class SignedOutMarks extends StateFiles {
     };
   }
 
-  /** All marks but the forgotten ones, by server. */
+  /** Returns all marks except the forgotten ones, sorted by server. */
   list(): SignedOutMark[] {
     return this.servers()
       .flatMap((server) => this.read(server) ?? [])
       .filter(({ forgotten }) => !forgotten);
   }
 
-  /** Sets a mark. Throws TkaError if it cannot be kept. */
+  /** Writes a mark. Throws TkaError if it cannot be written. */
   write(mark: Omit<SignedOutMark, 'at'>): void {
     try {
       this.put(mark.server, mark);
@@ -172,12 +174,14 @@ export class SignedOutMarks extends StateFiles {
     }
   }
 
-  /** Removes a mark that `forget` left, since the context is asked for again. Throws TkaError if it cannot. */
+  /** Removes a mark that `forget` left, because the user wants the context again. Throws TkaError if that fails. */
   recall(server: string): void {
     if (this.read(server)?.forgotten === true) this.remove(server);
   }
 
-  /** Marks a server as forgotten, and keeps what its mark says of the user. Throws TkaError if it cannot be kept. */
+  /**
+   * Marks a server as forgotten and keeps the user's details of its mark. Throws TkaError if that cannot be written.
+   */
   forget(server: string): void {
     const { username = null, role = null, until = null, complete = false } = this.read(server) ?? {};
     this.write({ server, username, role, until, complete, forgotten: true });
@@ -185,24 +189,24 @@ export class SignedOutMarks extends StateFiles {
 }
 
 /**
- * The API servers that a person agreed to reach through a TKA server without TLS verification:
+ * The API servers that the user agreed to reach without TLS verification, one per TKA server:
  * `~/.local/state/kubectl-tka/insecure/https+tka.example.ts.net`.
  */
 export class InsecureConsents extends StateFiles {
-  /** The API server of a TKA server's consent. */
+  /** Returns the API server that the user agreed to for a TKA server; undefined without consent. */
   read(server: string): string | undefined {
     const apiServer = readObject(this.file(server))?.apiServer;
     return typeof apiServer === 'string' ? apiServer : undefined;
   }
 
-  /** Keeps a consent. Throws TkaError if it cannot be kept. */
+  /** Writes a consent. Throws TkaError if it cannot be written. */
   write(server: string, apiServer: string): void {
     this.put(server, { server, apiServer });
   }
 
   /**
-   * Checks what a server gives access to. Throws TkaError if it is another API server than `apiServer`, or one without
-   * TLS verification that nobody has agreed to; `agreed` keeps the consent.
+   * Checks the access that a server gives. Throws TkaError if it is for another API server than `apiServer`, or if it
+   * skips TLS verification without the user's consent. `agreed` gives that consent and stores it.
    */
   check(server: string, access: TokenAccess, apiServer: string | undefined, agreed: boolean): void {
     if (apiServer !== undefined && access.apiServer !== apiServer) {

@@ -9,7 +9,7 @@ import { type EntryLock, LostLock, noHome } from './lock.ts';
 import { entryOf, type Session, sessionOf } from './session.ts';
 import { explained, InsecureConsents, remove, SiblingNotes, SignedOutMarks, serversIn } from './state.ts';
 
-/** Everything that this machine keeps about sessions: the cache's entries, and what lies beside and behind them. */
+/** Everything that this machine stores about sessions: the cache entries, the files beside them and the state files. */
 export class SessionStore {
   /** The folder of the entries; undefined if there is none. */
   readonly folder: string | undefined;
@@ -26,13 +26,13 @@ export class SessionStore {
     this.siblings = new SiblingNotes('siblings', state);
   }
 
-  /** The path of a server's entry; with a `+suffix`, of what lies beside it. */
+  /** Returns the path of a server's entry, or with a `+suffix`, of a file beside it. */
   entryFile(server: string, suffix = ''): string | undefined {
     const name = entryName(server);
     return this.folder === undefined || name === undefined ? undefined : path.join(this.folder, name + suffix);
   }
 
-  /** The session of a server, fresh or not; undefined if there is none that is whole. Mends the modes of its file. */
+  /** Reads a server's session, fresh or not. Returns undefined if it is missing or damaged. Repairs the file's mode. */
   read(server: string): Session | undefined {
     const file = this.entryFile(server);
     if (this.folder === undefined || file === undefined) return undefined;
@@ -43,14 +43,14 @@ export class SessionStore {
     return sessionOf(entry);
   }
 
-  /** All whole sessions, by server. */
+  /** Returns all undamaged sessions, sorted by server. */
   list(): Session[] {
     return this.folder === undefined ? [] : serversIn(this.folder).flatMap((server) => this.read(server) ?? []);
   }
 
   /**
-   * Keeps a session, under the server's lock; without one only where none can be kept. Throws TkaError that says why it
-   * cannot be kept, LostLock if another process has taken the lock over.
+   * Writes a session under the server's lock. `lock` is undefined only if the lock cannot be created. Throws TkaError
+   * with the reason if the session cannot be written, LostLock if another process has taken the lock over.
    */
   write(session: Session, lock: EntryLock | undefined): void {
     const file = this.entryFile(session.server);
@@ -61,14 +61,15 @@ export class SessionStore {
       const isNew = readEntry(folder, session.server)?.token !== session.token;
       const text = formatEntry(entryOf(session));
       underLock(lock, () => writeFileAtomic(file, text, { mtime: session.freshUntil, within: lock?.folder }));
-      // These notes are about the token before.
+      // These notes are about the previous token.
       if (isNew) for (const suffix of ['+served', '+checked']) remove(`${file}${suffix}`);
     });
   }
 
   /**
-   * Removes a server's token, under the server's lock; without one where none can be kept, or for a logout that cannot
-   * wait for it. Throws TkaError if it is still there afterwards, LostLock if another process has taken the lock over.
+   * Removes a server's token under the server's lock. `lock` is undefined if the lock cannot be created, or for a
+   * logout that cannot wait for it. Throws TkaError if the token is still there afterwards, LostLock if another process
+   * has taken the lock over.
    */
   remove(server: string, lock?: EntryLock): void {
     const file = this.entryFile(server);
@@ -81,7 +82,7 @@ export class SessionStore {
     });
   }
 
-  /** Removes everything about a server, and keeps only that it is signed out. Throws TkaError if that fails. */
+  /** Removes everything about a server except that the user is signed out. Throws TkaError if that fails. */
   forget(server: string): void {
     this.remove(server);
     this.siblings.remove(server);
@@ -90,7 +91,7 @@ export class SessionStore {
   }
 }
 
-/** Tells a lock that was lost from a file that cannot be written. */
+/** Runs `act`. Throws LostLock instead of its error if the lock is lost. */
 function underLock(lock: EntryLock | undefined, act: () => void): void {
   try {
     act();
@@ -99,13 +100,15 @@ function underLock(lock: EntryLock | undefined, act: () => void): void {
   }
 }
 
-/** Removes a file by moving it into the holder's folder, which goes with the lock: so not if the lock is lost. */
+/**
+ * Removes a file by moving it into the lock holder's folder. That folder is gone if the lock is lost, so this is safe.
+ */
 function moveAway(file: string, lock: EntryLock): void {
   try {
     fs.renameSync(file, path.join(lock.folder, uniqueName()));
   } catch (error) {
     if (!lock.held()) throw error;
-    // It does not exist; or on Windows, another process is reading it.
+    // The file does not exist, or on Windows, another process is reading it.
     remove(file);
   }
 }
@@ -117,43 +120,43 @@ function mendMode(file: string, mode: number): void {
     const ours = stat.uid === process.getuid() && !stat.isSymbolicLink() && (stat.mode & 0o1000) === 0;
     if (ours && (stat.mode & 0o077) !== 0) fs.chmodSync(file, mode);
   } catch {
-    // A read-only file system cannot be mended.
+    // Best effort: the file system may be read-only.
   }
 }
 
-/** How an attempt ended that others were waiting for. */
+/** How a sign-in failed. Other processes may have waited for it. */
 export interface FailureNote {
-  /** Milliseconds of the epoch. */
+  /** When it failed, in milliseconds since the epoch. */
   readonly at: number;
   readonly message: string;
   readonly hints: readonly string[];
-  /** The API server that a token was asked for. */
+  /** The API server of the requested token. */
   readonly apiServer: string | undefined;
-  /** The process that asked, by callerOf(); undefined if that is unknown. */
+  /** The process that asked, as callerOf() returns it; undefined if unknown. */
   readonly caller: string | undefined;
-  /** It only ran out of its time. */
+  /** True if it failed only because its time ran out. */
   readonly outOfTime: boolean;
-  /** No other answer is to be expected soon: the server refused, or what it gives must not be used. */
+  /** True if retrying soon cannot help: the server refused, or its answer must not be used. */
   readonly final: boolean;
-  /** When a caller was last told, in milliseconds of the epoch. */
+  /** When a caller last got this error, in milliseconds since the epoch. */
   readonly toldAt: number;
 }
 
-/** The notes of failures beside the entries: `~/.cache/kubectl-tka/https+tka.example.ts.net+failed`. */
+/** The notes about failures beside the entries: `~/.cache/kubectl-tka/https+tka.example.ts.net+failed`. */
 export class FailureNotes {
   readonly #file: (server: string) => string | undefined;
 
-  /** `file` returns the path of a server's note; undefined if there is no cache. */
+  /** `file` returns the path of a server's note, or undefined if there is no cache. */
   constructor(file: (server: string) => string | undefined) {
     this.#file = file;
   }
 
-  /** How the last attempt for a server ended, if it failed. */
+  /** Returns how the last attempt for a server failed; undefined if it did not fail. */
   read(server: string): FailureNote | undefined {
     const file = this.#file(server);
     const value = readObject(file);
     if (file === undefined || typeof value?.at !== 'number' || typeof value.message !== 'string') return undefined;
-    // All waiters would believe a note from the future (the clock was set back) until then.
+    // Ignore a note from the future (the clock was set back). Otherwise waiters would use it until that time.
     if (value.at > Date.now()) return undefined;
     const hints = Array.isArray(value.hints) ? value.hints.filter((hint) => typeof hint === 'string') : [];
     const text = (line: string) => cleanText(line, 2000);
@@ -169,7 +172,7 @@ export class FailureNotes {
     };
   }
 
-  /** Notes how an attempt ended, for the processes that wait for it. Like all changes here, it never throws. */
+  /** Records how an attempt failed, for the processes that wait for it. Never throws, like all changes here. */
   write(server: string, note: Omit<FailureNote, 'toldAt'>, lock: EntryLock | undefined): void {
     this.#change(server, lock, (file) => writeFileAtomic(file, JSON.stringify(note), { within: lock?.folder }));
   }
@@ -178,7 +181,7 @@ export class FailureNotes {
     this.#change(server, lock, remove);
   }
 
-  /** Notes that a failure was told once more. */
+  /** Records that a caller got the error again. */
   touch(server: string): void {
     const now = Date.now() / 1000;
     this.#change(server, undefined, (file) => fs.utimesSync(file, now, now));
@@ -190,7 +193,7 @@ export class FailureNotes {
     try {
       act(file);
     } catch {
-      // Best effort: without the note, the server is asked once more.
+      // Best effort: without the note, the server is asked again.
     }
   }
 }

@@ -13,24 +13,24 @@ import type { SessionStore } from './store.ts';
 
 export interface SessionOptions {
   readonly store: SessionStore;
-  /** Milliseconds for getting a token, waiting included. */
+  /** Time limit for getting a token, including the wait for the lock, in milliseconds. */
   readonly timeout: number;
-  /** The way to servers; a direct one if absent. */
+  /** Network for connections to servers; direct connections if absent. */
   readonly network?: Network;
   /**
-   * Finds the other servers of a server's cluster that may be used, if what it stated of the cluster is known. Asked only
-   * while the server is away.
+   * Finds the trusted other servers of a server's cluster, if what the server reported about the cluster is known.
+   * Called only while the server is away.
    */
   readonly siblings?: (server: string, apiServer: string | undefined) => Promise<Siblings | undefined>;
-  /** One line for the person, on stderr. */
+  /** Prints one line for the user on stderr. */
   readonly warn: (line: string) => void;
   readonly log: (line: string) => void;
 }
 
-/** What the walks of this room share: the way to the servers, to the cache and to the person. */
+/** Shared by the commands of this folder: access to the servers, the cache and the user. */
 export class Tools {
   readonly options: SessionOptions;
-  /** Servers that others have taken over from in this process. */
+  /** Servers that were away in this process, so that another server took over. */
   readonly away: Set<string>;
   readonly store: SessionStore;
   readonly timeout: number;
@@ -51,8 +51,9 @@ export class Tools {
   }
 
   /**
-   * Returns a client for a server, and while it is away, for the others of its cluster. `apiServer` is the API server that
-   * the cluster must have; undefined: the one that the server stated before. close() the client at the end.
+   * Returns a client for a server that fails over to the other servers of its cluster. `apiServer` is the API server
+   * that the cluster must have; undefined for the one that the server reported before. Call close() on the client at
+   * the end.
    */
   client(server: string, apiServer: string | undefined): FailoverClient {
     const { log, away } = this;
@@ -66,7 +67,7 @@ export class Tools {
     });
   }
 
-  /** Runs `act` with such a client. */
+  /** Runs `act` with such a client and closes it. */
   async ask<T>(server: string, apiServer: string | undefined, act: (client: FailoverClient) => Promise<T>): Promise<T> {
     const client = this.client(server, apiServer);
     try {
@@ -76,7 +77,7 @@ export class Tools {
     }
   }
 
-  /** Signs in to a server; says so if another one of its cluster took its place. Throws as obtain() does. */
+  /** Signs in to a server. Tells the user if another server of the cluster took over. Throws what obtain() throws. */
   obtain(server: string, apiServer: string | undefined, options: Omit<ObtainOptions, 'log'>): Promise<SignInGrant> {
     return this.ask(server, apiServer, async (client) => {
       const grant = await obtain(client, { ...options, log: this.log });
@@ -89,12 +90,12 @@ export class Tools {
     return tryToken(token, access, this.#network, this.log);
   }
 
-  /** Takes a walk through the lock of a server's entry; see lock.ts. */
+  /** Runs the steps under the lock of a server's entry; see lock.ts. */
   withLock<T>(server: string, walk: LockedWalk<T>): Promise<T> {
     return withLock(this.store.entryFile(server), walk, (why) => this.#unwritable(why));
   }
 
-  /** Keeps what a sign-in gave. `before` is the session that it takes the place of. */
+  /** Stores the result of a sign-in and returns its session. `before` is the session that it replaces. */
   keep(server: string, grant: SignInGrant, before: Session | undefined, lock: EntryLock | undefined): Session {
     const { signIn, access, expires, clockOffset } = grant;
     // client-go compares with the caller's clock.
@@ -119,24 +120,26 @@ export class Tools {
     return session;
   }
 
-  /** Writes a session's entry. A token that cannot be kept is good all the same: that is a warning. */
+  /** Writes a session's entry. Only warns on failure, because the token is still good. */
   write(session: Session, lock: EntryLock | undefined): void {
     this.#attempt(() => this.store.write(session, lock));
   }
 
-  /** Removes a server's entry, if that is possible. */
+  /** Removes a server's entry. Only warns on failure. */
   remove(server: string, lock: EntryLock | undefined): void {
     this.#attempt(() => this.store.remove(server, lock));
   }
 
-  /** Removes the entry of a server that has refused the sign-in: its word counts, but for an error in its set-up. */
+  /**
+   * Removes the entry and returns true if the server refused the sign-in. A server with a broken setup does not count.
+   */
   removeIfRefused(server: string, error: unknown, lock: EntryLock | undefined): boolean {
     const refused = error instanceof Refused && !error.isSetUp;
     if (refused) this.remove(server, lock);
     return refused;
   }
 
-  /** Says the first line, and logs the others: one thing that is wrong with the cache is enough. */
+  /** Prints the first warning and logs the others: one warning about the cache is enough. */
   warn(line: string): void {
     if (this.#warned) this.log(line);
     else this.say(line);
@@ -151,21 +154,22 @@ export class Tools {
     try {
       act();
     } catch (error) {
-      // What is in the cache is another process's by now.
+      // Another process has taken over the cache entry.
       if (error instanceof LostLock) this.log(`nothing is kept: ${error.message}`);
       else this.#unwritable(error instanceof Error ? error.message : String(error));
     }
   }
 }
 
+/** In milliseconds. */
 const trialTimeout = 2000;
 
-/** What an API server says of a token; 'unknown' if it does not answer. */
+/** What an API server says about a token; 'unknown' if it does not answer. */
 export type TokenVerdict = 'accepted' | 'refused' | 'unknown';
 
 /**
- * Asks an API server whether it still takes a token: 'refused' for a 401, 'accepted' for any other answer, 'unknown'
- * without one within 2 s. Any path would do, since authentication comes first. Never throws.
+ * Asks an API server whether it accepts a token. Returns 'refused' for HTTP 401, 'accepted' for any other answer and
+ * 'unknown' if there is none within 2 s. Any path works, because authentication comes first. Never throws.
  */
 export async function tryToken(
   token: string,
