@@ -13,24 +13,27 @@ import { type MemberResolver, memberResolver } from './resolution.ts';
 
 export interface ClusterList {
   readonly clusters: Cluster[];
-  /** False: no server answered, and this is the last list known. */
+  /** False if no server answered, so that this is the last known list. */
   readonly current: boolean;
   /**
-   * Servers that carry the tag, are online, and whose cluster may be missing: they are not in the list of the server
-   * that the user named, or they are in no list and do not answer.
+   * Online servers with the tag whose cluster may be missing here: they are not in the list of the server that the user
+   * named, or they are in no list and do not answer.
    */
   readonly unlisted?: readonly string[];
 }
 
-/** Milliseconds for which a cluster that has other servers keeps one: it may be gone for good after a change of scale. */
+/**
+ * How long to show a server that is no longer listed if its cluster has other servers, in milliseconds. The time is
+ * short, because the server may be gone for good after scaling down.
+ */
 const keepMissingServer = 86_400_000;
 
 const listLimit = 10_000;
 
 /**
- * Returns all clusters there are: the seed's memberlist; if it does not answer, that of another known server, or the last
- * one known. Members that the list no longer names stay for seven days (`missing`). The TKA server of each is looked for.
- * Throws Refused, NotSignedIn or Unavailable if there is no list at all.
+ * Returns all clusters from the seed's memberlist, and finds the TKA server of each. If the seed does not answer, uses
+ * the list of another known server, or else the last known list. Members that are no longer listed stay for seven days
+ * as `missing`. Throws Refused, NotSignedIn or Unavailable if there is no list at all.
  */
 export async function findClusters(options: FindOptions): Promise<ClusterList> {
   const [first] = options.seeds;
@@ -47,7 +50,9 @@ export async function findClusters(options: FindOptions): Promise<ClusterList> {
   return { clusters: rememberedClusters(memory, { known: options.known, untrusted }), current: false };
 }
 
-/** Makes clusters of a list, of those of other meshes, and of what the last list had; keeps it as the last list. */
+/**
+ * Makes clusters from a list, the lists of other meshes and the last known list. Stores the result as the last list.
+ */
 async function merge(
   seed: string,
   listing: GoodListing,
@@ -83,7 +88,7 @@ async function groupMembers(
   return groupServers(rows, { known: options.known, nameOf: await namesByAddress(members, options) });
 }
 
-/** Returns the members of the last list that this one no longer names, as long as they are shown. */
+/** Returns the members of the last list that this one does not contain and that are still to be shown. */
 function missingFrom(
   listed: readonly RememberedMember[],
   last: readonly RememberedMember[],
@@ -96,12 +101,12 @@ function missingFrom(
   return last.filter(({ name, server, apiEndpoint, listed: at }) => {
     if (server !== null && servers.has(server)) return false;
     if (!endpoints.has(apiEndpoint)) return now - at < keepMissing;
-    // Without a name, it may be there under another server.
+    // A member without a name may be listed with another server now.
     return server !== null && name !== null && !names.has(name) && now - at < keepMissingServer;
   });
 }
 
-/** Returns what the tailnet calls servers that have no name of their own and an address for a host. */
+/** Returns a function that finds the tailnet's host name of a server whose URL has an IP address. */
 async function namesByAddress(
   rows: readonly RememberedMember[],
   options: FindOptions,
@@ -113,8 +118,8 @@ async function namesByAddress(
 }
 
 /**
- * Leaves out nameless members without a server, if another of the same endpoint has one: they cannot be used, and any
- * member may claim to be of any cluster.
+ * Leaves out members without a name and a server if another member with the same endpoint has a server. They cannot be
+ * used, and any member can claim to belong to any cluster.
  */
 function sayingSomething(members: readonly RememberedMember[]): RememberedMember[] {
   const resolved = new Set(members.flatMap(({ server, apiEndpoint }) => (server === null ? [] : [apiEndpoint])));
@@ -129,18 +134,18 @@ async function unresolvedReason(options: FindOptions): Promise<string> {
   return `cannot find its TKA server: ${problem}`;
 }
 
-/** Milliseconds for the answer of one server of another mesh. */
+/** Timeout for one server of another mesh, in milliseconds. */
 const otherTimeout = 1000;
 
-/** Milliseconds for all of them. */
+/** Time limit for all servers of other meshes, in milliseconds. */
 const othersBudget = 3000;
 
 const othersAtOnce = 16;
 
 /**
- * Returns what the other meshes of the tailnet list: tagged peers that are online and in no list so far are asked, several at
- * once, until each is in one. One that keeps no list, or is not in its own, is asked for its cluster; one that was away a
- * moment ago is not asked. None is asked if the user has named the server whose list counts.
+ * Returns the members that other meshes of the tailnet list. Asks tagged peers that are online and in no list so far,
+ * several at once, until each is in a list. If a peer has no list, or is not in its own, asks it for its cluster. Skips
+ * peers that were away a moment ago. Asks no peer if the user named the server whose list counts.
  */
 export async function otherLists(
   own: readonly RememberedMember[],

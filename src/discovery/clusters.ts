@@ -6,50 +6,50 @@ import { hostOf } from '../util/url.ts';
 export type ClusterState = MemberState | 'missing' | 'unresolved' | 'unknown';
 
 /**
- * Where it is known from that a server is a cluster's TKA server: `stated` by a list, this one or an earlier one; `known`
- * to the user, who named it or has a context for it; `tailnet` if we inferred it from the tailnet's peers. trust.ts says
- * which of them need the tag.
+ * How we know that a server is a cluster's TKA server. `stated`: the current or an earlier list says so. `known`: the
+ * user named it or has a context for it. `tailnet`: inferred from the tailnet's peers. trust.ts decides which of them
+ * need the tag.
  */
 export type Provenance = 'stated' | 'known' | 'tailnet';
 
 /** One of the TKA servers of a cluster. */
 export interface ClusterServer {
   readonly name: string;
-  /** Canonical URL; null where it is not known. */
+  /** Canonical URL; null if unknown. */
   readonly server: string | null;
-  /** Where it is known from that it is of this cluster. */
+  /** How we know that it belongs to this cluster. */
   readonly provenance: Provenance;
   readonly state: ClusterState;
-  /** Why it is in that state, where that needs saying. */
+  /** Why it is in that state, if that needs an explanation. */
   readonly reason: string | null;
   /** RFC 3339. */
   readonly lastSeen: string | null;
   readonly version: string | null;
 }
 
-/** A cluster that can be signed in to, or is at least known of. */
+/** A known cluster. The user can sign in to it if `server` is not null. */
 export interface Cluster {
   readonly name: string;
-  /** The TKA server to use if nothing else is said, canonical URL; null where none is known. */
+  /** Canonical URL of the TKA server to use by default; null if unknown. */
   readonly server: string | null;
-  /** Where it is known from that this is its server. */
+  /** How we know that this is its server. */
   readonly provenance: Provenance;
   /** Canonical URL of its API server. */
   readonly apiEndpoint: string;
-  /** The best of its servers'. */
+  /** The best state of its servers. */
   readonly state: ClusterState;
-  /** Why it is in that state, where that needs saying. */
+  /** Why it is in that state, if that needs an explanation. */
   readonly reason: string | null;
   /** When one of its servers was last seen, RFC 3339. */
   readonly lastSeen: string | null;
-  /** Of its TKA server, as the list states it. */
+  /** Version of its TKA server, from the list. */
   readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
-  /** All its TKA servers: those in the best state first, then by name. Not empty. */
+  /** All its TKA servers, sorted by state (best first), then by name. Not empty. */
   readonly servers: readonly ClusterServer[];
 }
 
-/** A TKA server and the API server that it gives tokens for, as known from elsewhere (the kubeconfig). */
+/** A TKA server and the API server that it gives tokens for, from the kubeconfig. */
 export interface KnownPair {
   readonly server: string;
   readonly apiServer: string | undefined;
@@ -58,9 +58,9 @@ export interface KnownPair {
 /** A cluster whose TKA server is known. */
 export type ResolvedCluster = Cluster & { readonly server: string };
 
-/** An error about one cluster whose TKA server is not known or must not be used. */
+/** The TKA server of a cluster is unknown or must not be used. */
 export class UnusableCluster extends TkaError {
-  /** The message for after the name of the cluster. */
+  /** The message without the cluster's name, to print after that name. */
   readonly unnamed: string;
 
   constructor(message: string, unnamed: string, hint: string) {
@@ -77,7 +77,7 @@ export class UnresolvedCluster extends UnusableCluster {
   }
 }
 
-/** Returns what an error says after the name of the cluster that it is about. */
+/** Returns the message to print after the name of the cluster that the error is about. */
 export function messageAfterName(error: TkaError): string {
   return error instanceof UnusableCluster ? error.unnamed : error.message;
 }
@@ -89,7 +89,7 @@ export function resolved(cluster: Cluster): ResolvedCluster {
   return { ...cluster, server };
 }
 
-/** The short name of a TKA server: its host without the tailnet's suffix. */
+/** Returns the short name of a TKA server: its host without the tailnet's MagicDNS suffix. */
 export function shortName(server: string, tailnet: string): string {
   const host = hostOf(server);
   if (isIP(host) !== 0 || host === 'localhost') return host;
@@ -98,8 +98,9 @@ export function shortName(server: string, tailnet: string): string {
 }
 
 /**
- * Names for the context of a server's cluster: the cluster's own, if it is known, then the server's, shortest first. The
- * later ones add what may be needed to keep two apart. They stay whatever else there is, so nothing has to be renamed later.
+ * Returns possible names for the context of a server's cluster: the cluster's name, if known, then names of the server,
+ * shortest first. Later names add what distinguishes two servers. The names do not depend on other clusters, so a
+ * context never needs a new name later.
  */
 export function contextNames(server: string, tailnet: string, cluster: string | null = null): string[] {
   const { port, protocol } = new URL(server);

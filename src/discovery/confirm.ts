@@ -1,4 +1,4 @@
-// What a list says of a cluster's TKA server is not believed: the server has to confirm it.
+// A list is untrusted: a cluster's TKA server must confirm that it serves the cluster.
 import { Unavailable } from '../network/failure.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import { describeCluster, type TkaClient } from '../tka/client.ts';
@@ -6,36 +6,36 @@ import { TkaError } from '../util/errors.ts';
 import { type Cluster, type ResolvedCluster, resolved } from './clusters.ts';
 import type { TrustPolicy } from './trust.ts';
 
-/** What a cluster's server states of it, and which server that was. */
+/** A server's description of its cluster, with the server's URL. */
 export type Confirmation = ClusterDescription & { readonly server: string };
 
 export interface ConfirmOptions {
   readonly trust: Pick<TrustPolicy, 'allows' | 'require'>;
   readonly client: (server: string) => Pick<TkaClient, 'clusterInfo' | 'close'>;
-  /** Milliseconds for each server. */
+  /** Timeout for each server, in milliseconds. */
   readonly timeout: number;
-  /** Whether a server did not answer a moment ago. */
+  /** Returns true if a server did not answer a moment ago. */
   readonly isAway: (server: string) => boolean;
-  /** Whether another server of the cluster may confirm it where the first one is away. */
+  /** True if another server of the cluster may confirm it while the first one is away. */
   readonly failover: boolean;
-  /** Forgets that a server was thought to be that of an API endpoint. */
+  /** Forgets that a server seemed to belong to an API endpoint. */
   readonly forget: (apiEndpoint: string, server: string) => void;
   readonly log: (line: string) => void;
 }
 
-/** A server speaks for another cluster than the one that it was thought to be of. */
+/** A server belongs to another cluster than expected. */
 class OtherCluster extends TkaError {}
 
-/** Limit on the other servers that are asked: anyone can claim to be a server of the cluster. */
+/** Limit on the other servers to ask, because any server can claim to belong to the cluster. */
 const mostOthers = 8;
 
-/** Milliseconds for a server that did not answer a moment ago, if the cluster has other servers. */
+/** Timeout for a server that did not answer a moment ago, if the cluster has other servers. In milliseconds. */
 const awayTimeout = 2000;
 
 /**
- * Asks the server of a cluster whether it is that cluster's, and how its API server is reached. If it serves another
- * cluster, or with `failover` is away, the cluster's other trusted servers are asked in turn. Throws UnresolvedCluster,
- * Untrusted, OtherCluster, or as TkaClient does; the error is that of the first server.
+ * Asks a cluster's server whether it serves that cluster, and how to reach the API server. If it serves another
+ * cluster, or if it is away and `failover` is set, asks the cluster's other trusted servers one after the other. Throws
+ * UnresolvedCluster, UntrustedServer, OtherCluster or what TkaClient throws; the error is that of the first server.
  */
 export async function confirmCluster(cluster: Cluster, options: ConfirmOptions): Promise<Confirmation> {
   const first = resolved(cluster);
@@ -55,7 +55,9 @@ export async function confirmCluster(cluster: Cluster, options: ConfirmOptions):
   }
 }
 
-/** Returns what the first of other servers confirms that is trusted and answers; undefined for none. */
+/**
+ * Returns the confirmation of the first other server that is trusted and confirms the cluster; undefined if none does.
+ */
 async function confirmByAnother(
   cluster: Cluster,
   others: Cluster['servers'],
@@ -74,7 +76,7 @@ async function confirmByAnother(
   return undefined;
 }
 
-/** Asks one server, which must be trusted. If it serves another cluster, it is forgotten as this cluster's. */
+/** Asks one server, which must be trusted. If it serves another cluster, forgets it as a server of this one. */
 async function confirmServer(
   cluster: ResolvedCluster,
   { trust, client, timeout, forget }: ConfirmOptions,

@@ -17,26 +17,26 @@ import type { RememberedList } from './memory.ts';
 import type { Away } from './server-marks.ts';
 import { peerAt } from './trust.ts';
 
-/** A list may name thousands of servers, which are asked at once. */
+/** Limit on the servers to ask at once, because a list may contain thousands. */
 const mostAsked = 64;
 
-/** A list to go by, and where it is known from that the servers in it are what they are said to be. */
+/** A usable list, with the provenance of the servers that were asked. */
 export interface GoodListing extends MemberListing {
-  /** How a server that was asked is known. */
+  /** Returns the provenance of a server that was asked. */
   readonly provenanceOf: (server: string) => Provenance;
-  /** No server keeps a memberlist: each has told of itself. */
+  /** True if no server has a memberlist. Each server has then described itself. */
   readonly alone: boolean;
 }
 
-/** Returns what is wrong with a list that a server gave; undefined if it gave none. */
+/** Returns why a server's list is unusable, or undefined if the server returned no list. */
 export function refusedList(error: TkaError | undefined): string | undefined {
   return error instanceof Unavailable && error.answered ? error.message : undefined;
 }
 
 /**
- * Finds the list of a seed: it is asked first, and then, while it does not answer, other servers that are trusted. Where
- * no server keeps a list, each describes itself. Without any answer there is no `listing`, but the seed's error. Throws
- * the refusal of a seed that the user named.
+ * Finds the list of a seed. Asks the seed first, then other trusted servers while the seed does not answer. If no
+ * server has a list, asks each server to describe itself. Without any answer, returns the seed's error instead of a
+ * `listing`. Throws the refusal of a seed that the user named.
  */
 export async function currentListing(
   seed: string,
@@ -60,7 +60,7 @@ export async function currentListing(
     return { listing: { ...listing, members: listing.members, provenanceOf, alone: false } };
   }
   const { without, failed } = outcome;
-  // One that is online may be missing from what the others say.
+  // Online servers that failed may be missing from the others' descriptions, so warn about them.
   for (const server of without.length > 0 ? await sources.online() : []) {
     const failure = failed.get(server);
     if (failure !== undefined) options.warn(failure.message);
@@ -75,11 +75,11 @@ export async function currentListing(
   return error === undefined ? {} : { error };
 }
 
-/** The servers that may be asked for the list of a seed. */
+/** The servers that may have the list of a seed. */
 class ListSources {
   readonly #seed: string;
   readonly #options: FindOptions;
-  /** A server that we only inferred is not here: it is among the peers while it carries the tag. */
+  /** Servers of the last list. Excludes inferred servers: while they have the tag, they are among the peers anyway. */
   readonly #remembered: ReadonlyMap<string, Provenance>;
 
   constructor(seed: string, memory: RememberedList | undefined, options: FindOptions) {
@@ -97,23 +97,23 @@ class ListSources {
     return isNamed ? 'known' : (this.#remembered.get(server) ?? 'tailnet');
   };
 
-  /** Returns whom to ask, in turn: the seed, another server of its list, all of them, and last all tagged peers. */
+  /** Returns the servers to ask, in turn: the seed, another server of its list, all of its list, all tagged peers. */
   batches(isSeedAway: boolean): Batch[] {
     const { named } = this.#options;
     return [
       { servers: async () => (isSeedAway ? [] : [this.#seed]), headStart: hedgeAfter },
       { servers: async () => (await this.#listed()).slice(0, 1), headStart: hedgeAfter },
       { servers: async () => [...(await this.#listed()), ...(named ? [] : await this.online()), this.#seed] },
-      // They may be of other meshes than the server that the user named.
+      // These peers may belong to other meshes than the server that the user named.
       { servers: async () => (await this.online()).slice(0, mostAsked) },
     ];
   }
 
-  /** Returns the other seeds and the servers of the last list, without those that are not trusted. */
+  /** Returns the other seeds and the trusted servers of the last list. */
   async #listed(): Promise<string[]> {
     const { seeds, away, allows } = this.#options;
     const servers = new Set(seeds);
-    // A list from a server that is not trusted could move every other cluster.
+    // A list from an untrusted server could redirect every other cluster.
     for (const [server, provenance] of this.#remembered) if (await allows(server, provenance)) servers.add(server);
     servers.delete(this.#seed);
     const isAway = (server: string) => Number(away.has(server) !== undefined);
@@ -126,14 +126,14 @@ class ListSources {
     return (await tagged()).peers.filter((peer) => peer.online).map(serverOf);
   }
 
-  /** Returns whether a list may stand in for the seed's. If the user named the seed, it must be of the same mesh. */
+  /** Returns true if a list can replace the seed's. If the user named the seed, the list must be from the same mesh. */
   async mayGive(list: MemberListing): Promise<boolean> {
     if (!this.#options.named || list.server === this.#seed || this.#remembered.has(list.server)) return true;
     return mayBeListOf(this.#seed, list, this.#options);
   }
 }
 
-/** Says that the list is another server's, and why. A seed that was only slower is worth a debug line at most. */
+/** Tells the user that the list is from another server, and why. If the seed was only slower, logs it instead. */
 function tellWhoseList(
   server: string,
   seed: string,
@@ -150,8 +150,8 @@ function tellWhoseList(
 }
 
 /**
- * Returns whether a list may be of the mesh of a server: it has the server, or the cluster that the server's host is named
- * after, or no servers at all, as those of the Go server.
+ * Returns true if a list may be from the mesh of a server: it contains the server, or a cluster with the name of the
+ * server's host, or no servers at all, like the lists of the Go server.
  */
 async function mayBeListOf(server: string, { members }: MemberListing, options: FindOptions): Promise<boolean> {
   if (members.every((member) => member.server === null)) return true;
@@ -167,7 +167,7 @@ async function mayBeListOf(server: string, { members }: MemberListing, options: 
   );
 }
 
-/** Notes the servers that did not answer, so that others are asked first for a while. */
+/** Records the servers that did not answer, so that others are asked first for a while. */
 function rememberAway({ listing, failed, silent }: TurnOutcome, { away }: FindOptions): void {
   for (const server of silent) away.note(server, 'silent');
   for (const [server, error] of failed) if (error instanceof Unavailable && error.away) away.note(server, 'failed');

@@ -1,41 +1,42 @@
-// Which TKA servers are of one cluster. A list is what its members say, and anyone can claim an endpoint and a name, so
-// this is for display and naming only: before a server is signed in to, trust.ts confirms it.
+// Groups TKA servers into clusters. The list is untrusted, because any member can claim any endpoint and name. So the
+// groups are for display and naming only: trust.ts checks a server before a sign-in.
 import { isIP } from 'node:net';
 import { hostOf } from '../util/url.ts';
 import type { Cluster, ClusterServer, ClusterState, KnownPair } from './clusters.ts';
 import { shortName } from './clusters.ts';
 
-/** One TKA server, as a list or a context states it. */
+/** One TKA server, as a list or a context describes it. */
 export interface ServerRow extends Omit<ClusterServer, 'name'> {
-  /** Of the server. */
+  /** The name of the server. */
   readonly name: string | null;
-  /** The name of its cluster; null from servers that state none (Go, 0.1.0). */
+  /** The name of its cluster; null from servers that do not report it (Go, 0.1.0). */
   readonly cluster: string | null;
   readonly apiEndpoint: string;
   readonly labels: ReadonlyMap<string, string>;
-  /** False where trust.ts would refuse the server: it then speaks only for a cluster that has no other. */
+  /** False if trust.ts would refuse the server. It then represents its cluster only if there is no other server. */
   readonly usable: boolean;
-  /** When a list first named it, in milliseconds of the epoch. */
+  /** When a list first contained it, in milliseconds since the epoch. */
   readonly since: number;
 }
 
 export interface GroupOptions {
-  /** Servers that the user's contexts name, the current one first. */
+  /** Servers in the user's contexts, the current context first. */
   readonly known?: readonly KnownPair[];
-  /** What the tailnet calls the host of a server that has an address for a host. */
+  /** Returns the tailnet's host name of a server whose URL has an IP address. */
   readonly nameOf?: (server: string) => string | undefined;
 }
 
-/** Best first. */
+/** All states, best first. */
 const states: readonly ClusterState[] = ['healthy', 'unknown', 'suspected', 'unresolved', 'dead', 'missing'];
 const last: readonly ClusterState[] = ['suspected', 'dead', 'missing'];
-/** A list may hold thousands of clusters that all claim one name. */
+/** Limit on the warnings, because thousands of clusters may claim the same names. */
 const mostWarnings = 5;
 
 /**
- * Groups servers into clusters, in an order that is the same on every machine. Servers are of one cluster if they state
- * the same API endpoint and the same name. Those that state no name are grouped by endpoint, with the servers that do
- * state one if all of them state the same. `warnings` are about names that several clusters claim.
+ * Groups servers into clusters, in an order that is the same on every machine. Servers belong to one cluster if they
+ * report the same API endpoint and the same cluster name. Servers without a cluster name are grouped by endpoint. They
+ * join the servers with a name at that endpoint if these all have the same name. `warnings` are about names that
+ * several clusters claim.
  */
 export function groupServers(
   rows: readonly ServerRow[],
@@ -75,7 +76,7 @@ export function groupServers(
   return { clusters, warnings };
 }
 
-/** Splits the servers of one endpoint. A server that may not be used has no say in how the others are grouped. */
+/** Splits the servers of one endpoint by cluster name. Unusable servers do not affect how the others are grouped. */
 function splitByName(rows: readonly ServerRow[]): ServerRow[][] {
   const usable = rows.filter((row) => row.usable);
   const names = new Set((usable.length > 0 ? usable : rows).flatMap(({ cluster }) => cluster ?? []));
@@ -84,9 +85,9 @@ function splitByName(rows: readonly ServerRow[]): ServerRow[][] {
 }
 
 /**
- * How much a server has to say about its cluster, the least first. Two devices of a tailnet never have the same name,
- * so in a cluster that is called like one, that device comes before all that only claim to be of it, as do those that
- * `deploy/` calls NAME-1, NAME-2 and so on.
+ * Returns the rank of a server in its cluster; 0 is the most trusted to describe the cluster. Device names in a tailnet
+ * are unique. So a device with the same name as the cluster ranks before servers that only claim to belong to it. The
+ * devices that `deploy/` names NAME-1, NAME-2 and so on come next.
  */
 function standing({ usable, server, cluster, state }: ServerRow): number {
   if (!usable) return 4;
@@ -105,10 +106,10 @@ function clusterOf(
   known: readonly KnownPair[],
 ): Cluster {
   const [speaker] = ranked as [ServerRow];
-  // Servers that only claim to be of the cluster do not count beside those that are called like it.
+  // Servers that only claim to belong to the cluster do not count if others have its name.
   const limit = Math.max(1, standing(speaker));
   const counted = ranked.filter((row) => standing(row) <= limit);
-  // The sort is stable: of servers in the same state, the one with the best standing comes first.
+  // The sort is stable: among servers in the same state, the one with the best rank comes first.
   const best = [...counted].sort((a, b) => states.indexOf(a.state) - states.indexOf(b.state))[0] ?? speaker;
   const servers = new Set(known.map(({ server }) => server));
   const isKnown = ({ server, state, usable }: ServerRow) =>
@@ -137,11 +138,11 @@ function serversOf(rows: readonly ServerRow[], named: (row: ServerRow) => string
   });
   servers.sort((a, b) => states.indexOf(a.state) - states.indexOf(b.state) || compare(a.name, b.name));
   const seen = new Set<string>();
-  // A list may name a server twice.
+  // A list may contain a server twice.
   return servers.filter(({ server }) => server === null || (!seen.has(server) && seen.add(server)));
 }
 
-/** The clusters that have more right to a name than the others that claim it; several where nothing tells them apart. */
+/** Returns the clusters with the best claim to a name; several if their claims are equal. */
 function ownersOf<T extends { readonly ranked: readonly ServerRow[] }>(alike: readonly T[]): T[] {
   const usable = alike.filter(({ ranked }) => ranked.some((row) => row.usable));
   const own = usable.filter(({ ranked }) => ranked.some((row) => standing(row) === 0));
@@ -155,7 +156,7 @@ function claimed(name: string, alike: readonly { readonly speaker: ServerRow }[]
   return `${alike.length} clusters claim the name ${JSON.stringify(name)}: ${places.join(' and ')}${more}`;
 }
 
-/** The name of a server's host: that of its device, not an address. */
+/** Returns the host name of a server; for an IP address, the name of its device if known. */
 function nameOfHost(server: string | null, { nameOf }: GroupOptions): string | undefined {
   if (server === null) return undefined;
   const host = hostOf(server);
@@ -163,7 +164,7 @@ function nameOfHost(server: string | null, { nameOf }: GroupOptions): string | u
   return shortName(server, '');
 }
 
-/** The host of an API endpoint, with its port where several that have no other name are on one host. */
+/** Returns the host of an API endpoint, with its port if several endpoints without a name share one host. */
 function hostsOf(rows: readonly ServerRow[]): (endpoint: string) => string {
   const hosts = new Map<string, Set<string>>();
   for (const { name, apiEndpoint } of rows) {

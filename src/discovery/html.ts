@@ -1,5 +1,6 @@
-// The Go server's memberlist as a page: it tells more than its JSON. Read only if it has the shape of that page to the
-// letter, cell by cell; a page that differs is no page at all. Every member writes into it, so nothing in it is believed.
+// The Go server's memberlist as an HTML page, which contains more than its JSON. The parser requires exactly the shape
+// of that page, cell by cell, and rejects any other page. Every member writes into the page, so its content is
+// untrusted.
 
 import { isIP } from 'node:net';
 import { Parser } from 'htmlparser2';
@@ -10,23 +11,23 @@ import { canonicalApiServer } from '../util/url.ts';
 
 /** One row of the page. */
 export interface HtmlRow {
-  /** Base64 of the hash of its host name and gossip port. */
+  /** Hash of the member's host name and gossip port, in base64. */
   readonly id: string;
-  /** The IP address that the member claims, where it claims one. */
+  /** The IP address that the member claims, if any. */
   readonly address: string | undefined;
-  /** The port of its gossip, part of what the ID is a hash of. */
+  /** The gossip port, which is part of the hashed ID. */
   readonly gossipPort: number | undefined;
   /** Canonical URL. */
   readonly apiEndpoint: string;
   readonly labels: ReadonlyMap<string, string>;
-  /** null: the server has not made up its mind. */
+  /** null for PEER_STATE_UNSPECIFIED: the server has no state for the member yet. */
   readonly state: MemberState | null;
   readonly lastSeenSeconds: number | undefined;
-  /** It is the server that was asked. */
+  /** True for the server that returned the page. */
   readonly isLocal: boolean;
 }
 
-/** The rows; `cut` counts those beyond the 10,000 that are read, `unread` those without a usable API endpoint. */
+/** The rows. `cut` counts the rows after the first 10,000, `unread` those without a usable API endpoint. */
 export interface HtmlMemberlist {
   readonly rows: readonly HtmlRow[];
   readonly cut: number;
@@ -41,7 +42,7 @@ const pageLimit = 64 * 1024 * 1024;
 
 const columns = ['ID', 'Address', 'State', 'Peer State', 'Last Seen', 'Is Local'];
 
-/** Reads the Go server's memberlist page; undefined where it is not exactly that page. Never throws. */
+/** Parses the Go server's memberlist page. Returns undefined if it is not exactly that page. Never throws. */
 export function parseMemberlistHtml(html: string): HtmlMemberlist | undefined {
   if (html.length > pageLimit) return undefined;
   const rows: HtmlRow[] = [];
@@ -101,10 +102,10 @@ export function parseMemberlistHtml(html: string): HtmlMemberlist | undefined {
 
 const is = (wanted: string) => (text: string) => text === wanted;
 
-// What stands around the table may change without the table meaning anything else.
+// The content around the table may change without changing the meaning of the table.
 const ignored = (name: string): Shape => ({ name, loose: true, text: () => true });
 
-/** A row of the texts in it, its API endpoint as it stands there; undefined where one of them is not what it must be. */
+/** Returns a row with its API endpoint unchanged, or undefined if a cell has an unexpected text. */
 function rowOf(cells: readonly string[], labels: readonly string[]): HtmlRow | undefined {
   const [id = '', address = '', apiEndpoint = '', peerState = '', lastSeen = '', local = ''] = cells;
   const state = states.get(peerState);
@@ -134,10 +135,10 @@ function isId(text: string): boolean {
   return /^[A-Za-z0-9+/]{21}[AQgw]==$/.test(text);
 }
 
-// A member that was never seen shows Go's longest duration, 292 years.
+// In seconds. For a member that was never seen, the page shows Go's longest duration, 292 years.
 const longAgo = 10 * 365 * 86_400;
 
-/** Seconds of a Go duration with ` ago` behind it; undefined for anything else. */
+/** Parses a Go duration followed by ` ago`, in seconds. Returns undefined for anything else. */
 function secondsAgo(text: string): number | undefined {
   const match = /^(-?)(?:(\d{1,9})h)?(?:(\d{1,2})m)?(\d{1,2})(?:\.\d{1,9})?s ago$/.exec(text);
   if (match === null) return undefined;
@@ -150,7 +151,10 @@ function portOf(address: string): number | undefined {
   return port > 0 && port < 65536 ? port : undefined;
 }
 
-/** The IP of `IP:port`; a node that listens through tsnet says `:7946`, another may say `[::]:7946` or a name. */
+/**
+ * Returns the IP address of `IP:port`, or undefined. A node that listens through tsnet reports `:7946`; others may
+ * report `[::]:7946` or a name.
+ */
 function ipOf(text: string): string | undefined {
   const [, v6, v4] = /^(?:\[([^\]]+)\]|([0-9.]+)):[0-9]{1,5}$/.exec(text) ?? [];
   if (isIP(v6 ?? '') !== 6 && isIP(v4 ?? '') !== 4) return undefined;
@@ -166,7 +170,7 @@ function endpointOf(text: string): string | undefined {
   }
 }
 
-/** Labels of keys and values in turn. */
+/** Returns labels from a list of alternating keys and values. */
 function labelsOf(texts: readonly string[]): ReadonlyMap<string, string> {
   const labels = new Map<string, string>();
   for (let i = 0; i < Math.min(texts.length, 2 * labelLimit); i += 2) {
@@ -176,33 +180,33 @@ function labelsOf(texts: readonly string[]): ReadonlyMap<string, string> {
   return labels;
 }
 
-/** What an element must be. Text is allowed only where `text` takes it, and no attribute but `class`. */
+/** The required shape of an element. Text is allowed only if `text` is set. The only allowed attribute is `class`. */
 export interface Shape {
   readonly name: string;
-  /** It has no end tag. */
+  /** The element has no end tag. */
   readonly empty?: boolean;
-  /** Any attribute will do. */
+  /** Any attribute is allowed. */
   readonly loose?: boolean;
   /** Exactly these children, in this order. */
   readonly all?: readonly Shape[];
   /** Any number of these, in any order. */
   readonly any?: readonly Shape[];
-  /** Takes the element's own text, trimmed, at its end; false: it does not fit. */
+  /** Called at the element's end with its own text, trimmed. Returns false to reject the document. */
   readonly text?: (text: string) => boolean;
-  /** Called at its end, after `text`; false: it does not fit. */
+  /** Called at the element's end, after `text`. Returns false to reject the document. */
   readonly done?: () => boolean;
 }
 
 interface Open {
   readonly shape: Shape;
-  /** How many children it had. */
+  /** Number of children so far. */
   children: number;
   text: string;
 }
 
 /**
- * True if a document is one element of that shape, each element in it closed by its own end tag. Reading ends at the
- * first thing that does not fit, so that neither depth nor disorder costs anything.
+ * Returns true if a document is one element of the given shape and every element has its own end tag. Parsing stops at
+ * the first mismatch, so a deep or malformed document costs no time.
  */
 export function matchHtml(html: string, root: Shape): boolean {
   const document: Open = { shape: { name: '', all: [root] }, children: 0, text: '' };
@@ -235,7 +239,7 @@ export function matchHtml(html: string, root: Shape): boolean {
   });
   function fail(): void {
     fits = false;
-    // Not one step further: the parser's own work grows with the depth.
+    // Stop at once: the parser's own work grows with the depth of the document.
     parser.pause();
   }
   parser.write(html);

@@ -10,23 +10,23 @@ import type { ListMemory } from './memory.ts';
 import type { AwayServers } from './server-marks.ts';
 import type { TaggedPeers } from './trust.ts';
 
-/** A member as a server lists it, with what only the Go server's HTML view tells. */
+/** A member in a server's list, with the fields that only the Go server's HTML page has. */
 export interface ListedMember extends Member {
-  /** Base64 of the hash of its host name and gossip port. */
+  /** Hash of the member's host name and gossip port, in base64. */
   readonly id: string | null;
-  /** The IP address that it claims. */
+  /** The IP address that the member claims. */
   readonly address: string | null;
   readonly gossipPort: number | null;
-  /** It is the server that was asked. */
+  /** True for the server that returned the list. */
   readonly isLocal: boolean;
 }
 
-/** What a server answered. */
+/** A server's answer to a request for its memberlist. */
 export interface Listing {
   readonly server: string;
-  /** undefined: it keeps no memberlist. */
+  /** Undefined if the server has no memberlist. */
   readonly members: readonly ListedMember[] | undefined;
-  /** The answer was the Go server's HTML page. */
+  /** True if the answer was the Go server's HTML page. */
   readonly html: boolean;
   readonly cut: number;
   readonly unread: number;
@@ -34,16 +34,16 @@ export interface Listing {
 
 export interface ListingOptions {
   readonly client: (server: string) => TkaClient;
-  /** Milliseconds for each question. */
+  /** Timeout for each request, in milliseconds. */
   readonly timeout: number;
-  /** Whom to ask for the HTML page first. */
+  /** Returns true for a server to ask for the HTML page first. */
   readonly html: (server: string) => boolean;
   readonly signal?: AbortSignal;
 }
 
 /**
- * The memberlist of one server: as JSON, and where that has neither names nor servers nor states (the Go server's), from
- * its HTML page, which says more. Throws Refused, NotSignedIn or Unavailable.
+ * Returns the memberlist of one server. Reads its JSON; if that has no names, servers and states (the Go server), reads
+ * the HTML page, which contains more. Throws Refused, NotSignedIn or Unavailable.
  */
 export async function askListing(server: string, options: ListingOptions): Promise<Listing> {
   const client = options.client(server);
@@ -51,7 +51,7 @@ export async function askListing(server: string, options: ListingOptions): Promi
   const page = async (): Promise<Listing | undefined> => {
     const answer = await client.memberlistPage(ask);
     if (answer.status !== 200) return undefined;
-    // Nobody else pays for loading an HTML parser.
+    // Load the HTML parser only if it is needed.
     const { parseMemberlistHtml } = await import('./html.ts');
     const parsed = parseMemberlistHtml(answer.body);
     if (parsed === undefined) return undefined;
@@ -74,7 +74,7 @@ export async function askListing(server: string, options: ListingOptions): Promi
     const bare =
       list.members.length > 0 && list.members.every((m) => m.server === null && m.name === null && m.state === null);
     if (bare && !options.html(server)) {
-      // The page is a view of the same list: without it, the list still stands.
+      // The page shows the same list. If it fails, use the JSON list.
       const listing = await page().catch(() => undefined);
       if (listing !== undefined) return listing;
     }
@@ -86,12 +86,12 @@ export async function askListing(server: string, options: ListingOptions): Promi
   }
 }
 
-/** True for an error that is an answer: the server is there, and says no. */
+/** Returns true for an error that is an answer: the server is up and refuses. */
 export function isAnswer(error: unknown): error is Refused | NotSignedIn {
   return error instanceof Refused || error instanceof NotSignedIn;
 }
 
-/** Returns servers without a memberlist as members, each as its own /cluster-info describes it. */
+/** Returns servers without a memberlist as members, from the /cluster-info of each. */
 export async function describeServers(
   servers: readonly string[],
   peers: readonly Peer[],
@@ -113,51 +113,51 @@ export async function describeServers(
 }
 
 export interface FindOptions {
-  /** Servers that may be asked for the list; the first is the one whose list it is. Not empty. */
+  /** Servers to ask for the list. The list is stored under the first one. Not empty. */
   readonly seeds: readonly string[];
-  /** Servers of which any may have been the first before: the newest of their lists is the last one known. */
+  /** Servers that may have been the first seed before. The newest of their stored lists is the last known list. */
   readonly lists: readonly string[];
-  /** True where a person named the seed: its refusal is the answer then. */
+  /** True if the user named the seed. Its refusal is then final. */
   readonly named: boolean;
-  /** Servers and their API endpoints, from the kubeconfig. */
+  /** Servers and their API servers, from the kubeconfig. */
   readonly known: readonly KnownPair[];
   readonly memory: ListMemory;
   readonly away: Pick<AwayServers, 'has' | 'note' | 'clear'>;
   readonly tagged: () => Promise<TaggedPeers>;
   readonly serverOf: (peer: Peer) => string;
   readonly client: (server: string) => TkaClient;
-  /** Whether a server may be used; see trust.ts. */
+  /** Returns true if a server may be used; see trust.ts. */
   readonly allows: (server: string, provenance: Provenance) => Promise<boolean>;
-  /** Why a server that may not be used is not. */
+  /** Returns why a server must not be used. */
   readonly whyNot: () => Promise<string>;
   readonly log: (line: string) => void;
   readonly warn: (line: string) => void;
   readonly notice: (line: string) => void;
 }
 
-/** Milliseconds to wait for the answer of a seed. */
+/** Timeout for a seed, in milliseconds. */
 export const seedTimeout = 2000;
 
-/** Servers that are asked at once. */
+/** Servers to ask at once. */
 export interface Batch {
-  /** Called when it is their turn; those that have been asked already are left out. */
+  /** Called when it is their turn. Servers that were already asked are skipped. */
   readonly servers: () => Promise<readonly string[]>;
-  /** How many milliseconds later the next batch is asked as well, unless there is a list; absent: when all have failed. */
+  /** When to ask the next batch too if there is no list yet, in milliseconds; absent to wait until all have failed. */
   readonly headStart?: number;
 }
 
 /** The outcome of asking several servers. */
 export interface TurnOutcome {
-  /** The first good memberlist. */
+  /** The first usable memberlist. */
   readonly listing: Listing | undefined;
-  /** Servers that answered that they keep none. */
+  /** Servers that answered that they have no memberlist. */
   readonly without: readonly string[];
   readonly failed: ReadonlyMap<string, TkaError>;
-  /** Servers that had not answered after 300 ms when another one did. */
+  /** Servers that had not answered after 300 ms when another server did. */
   readonly silent: readonly string[];
 }
 
-/** A server that has said nothing for so long is given up as soon as another one answers, in milliseconds. */
+/** After this time without an answer, the next server is asked too, and a server counts as silent. In milliseconds. */
 export const hedgeAfter = 300;
 
 /** A server's memberlist. */
@@ -165,13 +165,13 @@ export type MemberListing = Listing & { readonly members: readonly ListedMember[
 
 interface AskInTurnOptions extends ListingOptions {
   readonly isFinal?: (server: string, error: TkaError) => boolean;
-  /** Whether a list may be the one that is wanted; default: any. One that may not is the answer where all else fails. */
+  /** Returns true if a list is wanted; default: all are. An unwanted list is used only if there is no other. */
   readonly isWanted?: (listing: MemberListing) => Promise<boolean>;
 }
 
 /**
- * Asks servers for their memberlist, batch after batch: a list is only read, so it may be asked for twice. The first list
- * that `isWanted` wins, and the others are let go. Throws an error of a server that `isFinal`.
+ * Asks servers for their memberlist, batch after batch; several requests are safe, because they only read. Returns the
+ * first list that `isWanted` accepts and aborts the other requests. Throws a server's error if `isFinal` accepts it.
  */
 export async function askInTurn(batches: readonly Batch[], options: AskInTurnOptions): Promise<TurnOutcome> {
   const unwanted: Listing[] = [];

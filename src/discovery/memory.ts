@@ -7,40 +7,40 @@ import { ensurePrivateFolder, readOwn, readOwnLine, writeFileAtomic } from '../u
 import type { Cluster, Provenance } from './clusters.ts';
 import { isSelectable } from './selector.ts';
 
-/** A member as it was last listed. Times in milliseconds of the epoch. */
+/** A member as it was last listed. Times are in milliseconds since the epoch. */
 export interface RememberedMember extends Member {
-  /** When a memberlist last named it. */
+  /** When a memberlist last contained it. */
   readonly listed: number;
-  /** When the tailnet's candidates were last asked for it in vain; 0 for never. */
+  /** When the tailnet's peers were last asked for its server; 0 for never. */
   readonly tried: number;
-  /** On whose word `server` is its TKA server. */
+  /** How we know that `server` is its TKA server. */
   readonly provenance: Provenance;
-  /** When a list first named it. */
+  /** When a list first contained it. */
   readonly since: number;
 }
 
 export interface RememberedList {
-  /** When the last good answer came. */
+  /** When the last good answer arrived, in milliseconds since the epoch. */
   readonly at: number;
-  /** Whether that was the Go server's HTML page. */
+  /** True if that answer was the Go server's HTML page. */
   readonly html: boolean;
   readonly members: readonly RememberedMember[];
 }
 
 const sizeLimit = 32 * 1024 * 1024;
 
-/** What completion offers of a cluster, as a line of three columns with tabs between them. */
+/** Returns a cluster's line for completion: name, server URLs and labels, separated by tabs. */
 export function nameLine({ name, servers, labels }: Pick<Cluster, 'name' | 'servers' | 'labels'>): string {
   const urls = servers.flatMap(({ server }) => server ?? []);
   const pairs = [...labels].filter(([key, value]) => isSelectable(key, value)).map(([key, value]) => `${key}=${value}`);
   return `${name}\t${urls.join(' ')}\t${pairs.join(',')}`;
 }
 
-// The file's first line has the names alone, so that completion need not read ten thousand members: the rest of the
-// object follows on the second.
+// The file's first line has only the names, so that completion need not read ten thousand members. The rest of the JSON
+// object is on the second line.
 const namesStart = '{"names":';
 
-/** The last good memberlist of each seed, kept in a folder. */
+/** The last good memberlist of each seed, in the state folder's `clusters`. */
 export class ListMemory {
   readonly #folder: string | undefined;
 
@@ -53,7 +53,7 @@ export class ListMemory {
     return this.#folder === undefined || name === undefined ? undefined : path.join(this.#folder, `${name}.json`);
   }
 
-  /** The last good list; undefined if there is none that can be read. */
+  /** Returns the last good list, or undefined if it is missing or damaged. */
   read(seed: string): RememberedList | undefined {
     const file = this.#file(seed);
     const text = file === undefined ? undefined : readOwn(file, sizeLimit);
@@ -62,18 +62,18 @@ export class ListMemory {
       const { at, html, members, times } = JSON.parse(text);
       if (typeof at !== 'number' || typeof html !== 'boolean') return undefined;
       if (!Array.isArray(members) || !Array.isArray(times)) return undefined;
-      // The rows go through the same reader as those of a server: a file is no more to be trusted.
+      // Use the same parser as for a server's answer, because the file is just as untrusted.
       const list = readMembers(members);
       if (list.unread > 0 || list.members.length !== times.length) return undefined;
       const now = Date.now();
-      // A time to come (the clock was set back) is now: a member of such a list would never be given up.
+      // Replace a future time (the clock was set back) with now. Otherwise its member would never be dropped.
       const number = (value: unknown) => (typeof value === 'number' && value > 0 ? Math.min(value, now) : 0);
       const remembered = list.members.map((member, i) => ({
         ...member,
         listed: number(times[i]?.[0]),
         tried: number(times[i]?.[1]),
         provenance: provenanceOf(times[i]?.[2]),
-        // Version 0.1.0 did not keep it.
+        // Version 0.1.0 did not store it.
         since: number(times[i]?.[3] ?? times[i]?.[0]),
       }));
       return { at: number(at), html, members: remembered };
@@ -82,7 +82,7 @@ export class ListMemory {
     }
   }
 
-  /** The names of the clusters of the last good list, as lines of nameLine(); undefined where they were not kept. */
+  /** Returns the lines of nameLine() for the last good list, or undefined if they were not stored. */
   names(seed: string): string[] | undefined {
     const file = this.#file(seed);
     const line = file === undefined ? undefined : readOwnLine(file, sizeLimit);
@@ -95,7 +95,7 @@ export class ListMemory {
     }
   }
 
-  /** Keeps a list, and the names of its clusters. Throws the system's error where it cannot be kept. */
+  /** Writes a list and the names of its clusters. Throws the system's error. */
   write(seed: string, list: RememberedList, clusters?: readonly Cluster[]): void {
     const file = this.#file(seed);
     if (file === undefined) return;
@@ -110,7 +110,9 @@ export class ListMemory {
     writeFileAtomic(file, names === undefined ? `${rest}\n` : `${namesStart}${names}\n,${rest.slice(1)}\n`);
   }
 
-  /** Forgets where members of an API endpoint were, and that nobody else was found. Throws as write() does. */
+  /**
+   * Removes a server from the members of an API endpoint, and allows a new search at once. Throws what write() throws.
+   */
   forget(apiEndpoint: string, server: string): void {
     const isIt = (member: RememberedMember) => member.apiEndpoint === apiEndpoint && member.server === server;
     for (const seed of this.seeds()) {
@@ -125,7 +127,7 @@ export class ListMemory {
     return this.byServer().map(([, list]) => list);
   }
 
-  /** Returns all lists, each with the server that it was asked of. */
+  /** Returns all lists, each with its seed. */
   byServer(): (readonly [seed: string, list: RememberedList])[] {
     return this.seeds().flatMap((server) => {
       const list = this.read(server);
@@ -133,7 +135,7 @@ export class ListMemory {
     });
   }
 
-  /** The servers of which there are lists. */
+  /** Returns the servers with a stored list. */
   seeds(): string[] {
     const folder = this.#folder;
     if (folder === undefined || !fs.existsSync(folder)) return [];
@@ -143,8 +145,8 @@ export class ListMemory {
   }
 }
 
-// An old file may have no provenance: then the tag decides. What the user named is not read from here: version 0.1.0 wrote
-// `known` for servers that a list had stated, too.
+// Without a provenance (old files), the tag decides. `known` counts as `stated`, because version 0.1.0 also wrote
+// `known` for servers from a list.
 function provenanceOf(value: unknown): Provenance {
   return value === 'stated' || value === 'known' ? 'stated' : 'tailnet';
 }

@@ -4,10 +4,10 @@ import { type GroupOptions, groupServers, type ServerRow } from './grouping.ts';
 import type { FindOptions } from './listing.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 
-/** Milliseconds for which a cluster that is no longer listed is shown. */
+/** How long to show a cluster that is no longer listed, in milliseconds. */
 export const keepMissing = 7 * 86_400_000;
 
-/** Returns the clusters of a list that was kept. Asks no server. */
+/** Returns the clusters of a stored list. Asks no server. */
 export function rememberedClusters(
   list: RememberedList,
   { untrusted, ...options }: GroupOptions & { readonly untrusted?: ReadonlyMap<RememberedMember, string> } = {},
@@ -21,7 +21,7 @@ export function rememberedClusters(
   }
 }
 
-/** Returns a listed member as a row; `unresolved` is the reason without a server. */
+/** Returns a listed member as a row. `unresolved` is the reason for a member without a server. */
 export function rowOf(
   member: RememberedMember,
   unresolved: string,
@@ -32,7 +32,7 @@ export function rowOf(
   return { ...member, state: stateOf(member, member.server), reason, usable: member.server !== null && !why };
 }
 
-/** Returns the members whose server is stated by the list but may not be used, with the reason. */
+/** Returns the members whose server is from a list but must not be used, with the reason. */
 export async function untrustedOf(
   members: readonly RememberedMember[],
   options: FindOptions,
@@ -46,7 +46,7 @@ export async function untrustedOf(
   return untrusted;
 }
 
-/** Returns members that are no longer listed as rows, without those of long ago. */
+/** Returns members that are no longer listed as rows, without those older than `keepMissing`. */
 export function missingOf(members: readonly RememberedMember[]): ServerRow[] {
   return members
     .filter((member) => Date.now() - member.listed < keepMissing)

@@ -12,13 +12,13 @@ export interface Resolved {
 }
 
 export interface ResolveOptions extends Pick<FindOptions, 'tagged' | 'serverOf' | 'client'> {
-  /** The server whose list it is. */
+  /** The server that returned the list. */
   readonly from: Resolved;
-  /** Where members of an API endpoint were placed before. */
+  /** Servers found earlier, by API endpoint. */
   readonly remembered: ReadonlyMap<string, readonly Resolved[]>;
   /** Servers by API endpoint, from the user's kubeconfig. */
   readonly configured: ReadonlyMap<string, string>;
-  /** Whether the candidates may be asked for a member again. */
+  /** Returns true if the tailnet's peers may be asked for a member again. */
   readonly mayAsk: (member: ListedMember) => boolean;
 }
 
@@ -26,13 +26,14 @@ const parallel = 32;
 
 const defaultGossipPort = 7946;
 
-// Each port is a hash more for each peer, and members say what they like.
+// The list is untrusted, and each port costs one more hash per peer. So limit the ports.
 const portLimit = 16;
 
 /**
- * The ladder from members to their TKA servers: what the list states; a tagged peer whose hashed name is the member's
- * ID; where it was before; tagged peers that are asked for their cluster; a tagged peer at the member's address; the
- * kubeconfig. A member that stands on no rung is left out. `asked` tells whose candidates were asked.
+ * Finds the TKA servers of members. Tries in this order: the server in the list; a tagged peer whose hashed name is the
+ * member's ID; the server found earlier; tagged peers that are asked for their cluster; a tagged peer at the member's
+ * address; the kubeconfig. `placed` has only the members with a server. `asked` has the members for which peers were
+ * asked.
  */
 export async function resolveServers(
   members: readonly ListedMember[],
@@ -64,7 +65,7 @@ export async function resolveServers(
       if (peer !== undefined && isUsable(serverOf(peer))) place(member, serverOf(peer), 'tailnet');
     }
   };
-  // Without tailscaled, what we inferred is still shown; trust.ts keeps anyone from using it.
+  // Without tailscaled, inferred servers are still shown, but trust.ts prevents their use.
   const placeByMemory = (holds: (server: string) => boolean) => {
     for (const member of rest()) {
       const before = options.remembered.get(member.apiEndpoint) ?? [];
@@ -72,7 +73,7 @@ export async function resolveServers(
         ({ server, provenance }) => !taken.has(server) && (provenance !== 'tailnet' || holds(server)),
       );
       if (found === undefined) continue;
-      // To be remembered makes no server more trusted: only the user's own context does.
+      // A remembered server is not more trusted. Only the user's own context makes it `known`.
       const isConfigured =
         found.provenance !== 'tailnet' && options.configured.get(member.apiEndpoint) === found.server;
       place(member, found.server, isConfigured ? 'known' : found.provenance);
@@ -96,7 +97,7 @@ export async function resolveServers(
     const peer = byAddress.get(member.address ?? '');
     if (peer !== undefined) place(member, serverOf(peer), 'tailnet');
   }
-  // Peers that are off at the moment may be names of the past.
+  // Offline peers come last, because they may be old devices.
   placeById(() => true);
   const all = new Set(peers.map(serverOf));
   placeByMemory((server) => all.has(server));
@@ -107,7 +108,7 @@ export async function resolveServers(
   return { placed, asked };
 }
 
-/** Peers by the IDs that the Go server would give them. */
+/** Returns peers by the IDs that the Go server would give them. */
 function hashedNames(peers: readonly Peer[], members: readonly ListedMember[]): Map<string, Peer> {
   if (members.every((member) => member.id === null)) return new Map();
   const ports = [...new Set([defaultGossipPort, ...members.flatMap((member) => member.gossipPort ?? [])])];
@@ -116,7 +117,10 @@ function hashedNames(peers: readonly Peer[], members: readonly ListedMember[]): 
   );
 }
 
-/** Servers by the API endpoint that they state, 32 asked at a time, in the same order each time; who is silent is left out. */
+/**
+ * Asks servers for their API endpoints, 32 at a time. Returns the servers by endpoint, sorted, without those that do
+ * not answer.
+ */
 async function endpointsOf(servers: ReadonlySet<string>, { client }: ResolveOptions): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
   const queue = [...servers];
@@ -133,29 +137,29 @@ async function endpointsOf(servers: ReadonlySet<string>, { client }: ResolveOpti
   return found;
 }
 
-// 128-bit FNV-1 (multiply, then xor), as Go's hash/fnv has it. Its prime is 2^88 + 2^8 + 0x3b.
+// 128-bit FNV-1 (multiply, then xor), as in Go's hash/fnv. Its prime is 2^88 + 2^8 + 0x3b.
 const offset = 0x6c62272e07bb014262b821756295c58dn;
 
 const prime = (1n << 88n) + 0x13bn;
 
 const mask = (1n << 128n) - 1n;
 
-/** The ID that the Go server gives a member: base64 of the hash of its host name and gossip port. */
+/** Returns the ID that the Go server gives a member: the hash of its host name and gossip port, in base64. */
 export function memberId(hostname: string, gossipPort: number): string {
   let hash = offset;
   for (const byte of Buffer.from(`${hostname}:${gossipPort}`)) hash = ((hash * prime) & mask) ^ BigInt(byte);
   return Buffer.from(hash.toString(16).padStart(32, '0'), 'hex').toString('base64');
 }
 
-/** Milliseconds before the tailnet's peers are asked again for a member that none of them is. */
+/** How long to wait before asking the tailnet's peers again for a member that none of them serves, in milliseconds. */
 const askAgainAfter = 60_000;
 
-/** Limit on the servers that are remembered of one endpoint. */
+/** Limit on the remembered servers per API endpoint. */
 const alikeLimit = 16;
 
 export type MemberResolver = (listing: GoodListing) => Promise<RememberedMember[]>;
 
-/** Returns a function that finds the servers of the members of lists, with what the last list knows of them. */
+/** Returns a function that finds the servers of a list's members, with the help of the last list. */
 export function memberResolver(memory: RememberedList | undefined, options: FindOptions, now: number): MemberResolver {
   const before = new Map(memory?.members.map((member) => [keyOf(member), member]));
   const triedAt = (member: Member) => before.get(keyOf(member))?.tried ?? 0;
@@ -185,7 +189,7 @@ export function memberResolver(memory: RememberedList | undefined, options: Find
   };
 }
 
-/** Returns the servers of each API endpoint, as the last list has them. */
+/** Returns the servers of each API endpoint in the last list. */
 function serversByEndpoint(memory: RememberedList | undefined): Map<string, Resolved[]> {
   const servers = new Map<string, Resolved[]>();
   for (const { apiEndpoint, server, provenance } of memory?.members ?? []) {
@@ -195,7 +199,7 @@ function serversByEndpoint(memory: RememberedList | undefined): Map<string, Reso
   return servers;
 }
 
-// A server without names says no more of a member than its endpoint.
+// Without a name, a member has only its endpoint.
 function keyOf(member: Pick<Member, 'name' | 'apiEndpoint'>): string {
   return `${member.name ?? ''} ${member.apiEndpoint}`;
 }

@@ -6,21 +6,22 @@ type Requirement = (labels: ReadonlyMap<string, string>) => boolean;
 const key = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 const value = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$/;
 
-/** Whether a selector can be about a label: a server may send others. */
+/** Returns true if a selector can match this label. Servers may also send labels with invalid keys or values. */
 export function isSelectable(name: string, text: string): boolean {
   return key.test(name) && value.test(text);
 }
 
 /**
- * A predicate on labels from a label selector in kubectl's syntax (k8s.io/apimachinery labels.Parse): `a=b`, `a==b`,
- * `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`, `a>1`, `a<1`, joined by commas. Throws UsageError for anything else.
+ * Parses a label selector in kubectl's syntax (k8s.io/apimachinery labels.Parse) and returns a predicate on labels.
+ * Takes `a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`, `a>1` and `a<1`, joined by commas. Throws
+ * UsageError for anything else.
  */
 export function parseSelector(text: string): (labels: ReadonlyMap<string, string>) => boolean {
   const requirements = splitOutside(text).map((part) => parseRequirement(part, text));
   return (labels) => requirements.every((requirement) => requirement(labels));
 }
 
-// At commas, but not at those within parentheses.
+// Splits at commas, but not inside parentheses.
 function splitOutside(text: string): string[] {
   if (text.trim() === '') return [];
   return text.split(/,(?![^(]*\))/).map((part) => part.trim());

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { entryName, exists } from '../credential/entry.ts';
 import { ensurePrivateFolder, readOwn, writeFileAtomic } from '../util/files.ts';
 
-/** One small file for each server that something is noted of: `~/.local/state/kubectl-tka/away/https+tka.example.ts.net`. */
+/** Notes about servers, one small file per server: `~/.local/state/kubectl-tka/away/https+tka.example.ts.net`. */
 class ServerMarks {
   readonly #folder: string | undefined;
 
@@ -16,7 +16,7 @@ class ServerMarks {
     return this.#folder === undefined || name === undefined ? undefined : path.join(this.#folder, name);
   }
 
-  /** Returns the file to write, its folders made; undefined without a state folder. Throws the system's error. */
+  /** Creates the folders and returns the file's path; undefined without a state folder. Throws the system's error. */
   protected fileToWrite(server: string): string | undefined {
     const file = this.file(server);
     if (file === undefined) return undefined;
@@ -26,7 +26,7 @@ class ServerMarks {
   }
 }
 
-/** The servers without a tag that the user has signed in to by their URL. */
+/** Servers without the tag that the user has signed in to by URL. */
 export class AcceptedServers extends ServerMarks {
   constructor(stateFolder: string | undefined) {
     super(stateFolder, 'accepted');
@@ -37,33 +37,33 @@ export class AcceptedServers extends ServerMarks {
     return file !== undefined && readOwn(file, 4096) !== undefined;
   }
 
-  /** Throws the system's error where it cannot be kept. */
+  /** Records a server. Throws the system's error. */
   add(server: string): void {
     const file = this.has(server) ? undefined : this.fileToWrite(server);
     if (file !== undefined) writeFileAtomic(file, `${JSON.stringify({ server })}\n`);
   }
 
-  /** Throws the system's error where it cannot be removed. */
+  /** Removes the record of a server. Throws the system's error. */
   remove(server: string): void {
     const file = this.file(server);
     if (file !== undefined) fs.rmSync(file, { force: true });
   }
 }
 
-/** Milliseconds for which a server that did not answer is asked after the others. */
+/** How long a server that did not answer is asked after the others, in milliseconds. */
 const askedLast = 60_000;
 
 export type Away = 'failed' | 'silent';
 
-/** Servers that did not answer a moment ago, to this process or another. */
+/** Servers that did not answer this or another process a moment ago. */
 export class AwayServers extends ServerMarks {
   constructor(stateFolder: string | undefined) {
     super(stateFolder, 'away');
   }
 
   /**
-   * Returns how a server behaved within the last minute: `failed` where it could not be reached, `silent` where another one
-   * was faster by far; undefined where neither is known.
+   * Returns how a server behaved within the last minute: `failed` if it could not be reached, `silent` if another
+   * server was much faster, undefined otherwise.
    */
   has(server: string): Away | undefined {
     const file = this.file(server);
@@ -71,7 +71,8 @@ export class AwayServers extends ServerMarks {
       if (file === undefined) return undefined;
       const { mtimeMs, size } = fs.lstatSync(file);
       const age = Date.now() - mtimeMs;
-      // A time to come (the clock was set back) would count for ever. File times have fractions that Date.now() lacks.
+      // Ignore future times (the clock was set back): they would never expire. Allow 1 s, since file times have
+      // fractions of a millisecond and Date.now() does not.
       if (age <= -1000 || age >= askedLast) return undefined;
       return size > 0 ? 'failed' : 'silent';
     } catch {
@@ -79,7 +80,7 @@ export class AwayServers extends ServerMarks {
     }
   }
 
-  /** Notes that a server did not answer. Never throws: without the note, it costs a moment again. */
+  /** Records that a server did not answer. Never throws: without the note, the next command waits for it again. */
   note(server: string, how: Away): void {
     try {
       const file = this.fileToWrite(server);
@@ -91,7 +92,7 @@ export class AwayServers extends ServerMarks {
     }
   }
 
-  /** Notes that a server answers again. Never throws. */
+  /** Records that a server answers again. Never throws. */
   clear(server: string): void {
     const file = this.file(server);
     if (file === undefined || !exists(file)) return;

@@ -1,7 +1,7 @@
 import type { Provenance } from './clusters.ts';
 import type { RememberedList } from './memory.ts';
 
-/** A server that may be of the same cluster as another one, and on whose word. */
+/** A server that may belong to the same cluster as another one, and how we know. */
 export interface SiblingCandidate {
   readonly server: string;
   readonly provenance: Provenance;
@@ -10,20 +10,20 @@ export interface SiblingCandidate {
 export interface SiblingSources {
   readonly apiServer: string;
   readonly cluster: string;
-  /** Servers that the user's context names beside its own, or that were kept at the last sign-in. */
+  /** Other servers in the user's context, or stored at the last sign-in. */
   readonly kept: readonly string[];
-  /** The last lists, by the server that they were asked of. */
+  /** The last lists with their seeds. */
   readonly lists: readonly (readonly [seed: string, list: RememberedList])[];
-  /** Whether the user named a server, by its URL or in the configuration. */
+  /** Returns true if the user named a server by URL or in the configuration. */
   readonly isNamed: (server: string) => boolean;
 }
 
 const gone = new Set(['dead', 'suspected']);
 
 /**
- * Servers that may be of the same cluster as `server`, those first that were last listed as healthy. `stated` is only what
- * a list of a server says that the user named. None of them is believed for that: trust.ts says which of them may be asked,
- * and they have to state themselves what cluster they are of.
+ * Returns servers that may belong to the same cluster as `server`. Servers that were last listed as dead, suspected or
+ * missing come last. Only the list of a server that the user named makes a candidate `stated`. That alone does not make
+ * it trusted: trust.ts decides which candidates may be asked, and each must confirm its cluster itself.
  */
 export function siblingCandidates(server: string, options: SiblingSources): SiblingCandidate[] {
   const { apiServer, cluster, kept, lists, isNamed } = options;
@@ -43,7 +43,7 @@ export function siblingCandidates(server: string, options: SiblingSources): Sibl
   return candidates.map(([each, { provenance }]) => ({ server: each, provenance }));
 }
 
-/** Which cluster each listed server is of, as the last lists have it. */
+/** Returns the cluster of each server in the last lists. */
 export function knownClusters(
   lists: readonly RememberedList[],
 ): { readonly server: string; readonly apiServer: string; readonly cluster: string | undefined }[] {

@@ -1,30 +1,30 @@
-// Which TKA servers are trusted. Anyone on a tailnet can call a device "tka" or put an address into a list; only the
-// tailnet's policy grants tags. So the tag decides wherever tailscaled can be asked. A server without the tag is used
+// Decides which TKA servers to trust. Anyone on a tailnet can name a device "tka" or put an address into a list, but
+// only the tailnet policy grants tags. So the tag decides if tailscaled can be asked. A server without the tag is used
 // only if the user has named it.
 import type { Peer, TailnetStatus } from '../tailscale/localapi.ts';
 import { hostOf } from '../util/url.ts';
 import { type Provenance, type ResolvedCluster, UnusableCluster } from './clusters.ts';
 
 /**
- * Where a server comes from: a Provenance of discovery, or `named` by the user (a URL, a host with a dot or a port, the
+ * Where a server comes from: a Provenance from discovery, `named` by the user (a URL, a host with a dot or a port, the
  * configuration), or `typed` by the user as a bare word, which may be a typo.
  */
 export type Origin = Provenance | 'named' | 'typed';
 
 interface Evidence {
   readonly origin: Origin;
-  /** Whether its node carries the tag; undefined if tailscaled cannot be asked. */
+  /** True if its node has the tag; undefined if tailscaled cannot be asked. */
   readonly tagged: boolean | undefined;
-  /** The user has signed in to it by its URL, knowing that it had no tag. */
+  /** True if the user has signed in to it by URL, knowing that it has no tag. */
   readonly accepted: boolean;
-  /** The user has signed in to it before, in whatever way, or has a context for it. */
+  /** True if the user has signed in to it before, in any way, or has a context for it. */
   readonly used: boolean;
 }
 
-/** `warn` and `ask` are for the first sign-in; other commands take `warn` for `use` and `ask` for `refuse`. */
+/** `warn` and `ask` are for the first sign-in. Other commands treat `warn` as `use` and `ask` as `refuse`. */
 export type TrustVerdict = 'use' | 'warn' | 'ask' | 'refuse';
 
-/** Says whether a server may be used. */
+/** Returns whether a server may be used. */
 export function judge(evidence: Evidence): TrustVerdict {
   const { origin, tagged } = evidence;
   if (tagged === true) return 'use';
@@ -36,18 +36,18 @@ export function judge(evidence: Evidence): TrustVerdict {
   return origin === 'typed' ? 'ask' : 'warn';
 }
 
-/** True for a NAME or `-s` value without scheme, dot or port: it may be a cluster, a device or a typo. */
+/** Returns true for a NAME or `-s` value without scheme, dot or port. It may be a cluster, a device or a typo. */
 export function isBareWord(name: string): boolean {
   return !/[.:[\]/]/.test(name);
 }
 
 interface TrustOptions {
   readonly tag: string;
-  /** Peers with the tag; called once. */
+  /** Returns the peers with the tag. Called once. */
   readonly tagged: () => Promise<TaggedPeers>;
   readonly accepted: (server: string) => boolean;
   readonly used: (server: string) => boolean;
-  /** How the user named a server on this command line or in the configuration; undefined if the user did not. */
+  /** Returns how the user named a server on the command line or in the configuration; undefined if the user did not. */
   readonly namedAs: (server: string) => 'known' | 'typed' | undefined;
 }
 
@@ -58,7 +58,7 @@ class UntrustedServer extends UnusableCluster {
   }
 }
 
-/** Returns what to type in order to use a server that has no tag. */
+/** Returns a hint with the command to use a server without the tag. */
 export function acceptHint(server: string): string {
   return `if you trust it, sign in once by its URL: kubectl tka login ${server}`;
 }
@@ -74,14 +74,14 @@ export class TrustPolicy {
 
   #tagged() {
     this.#asked ??= this.#options.tagged().then(({ peers, problem }) => ({
-      // A list may hold ten thousand servers.
+      // A set, because a list may have ten thousand servers.
       hosts: new Set(peers.flatMap(({ dnsName, addresses }) => [dnsName, ...addresses])),
       problem,
     }));
     return this.#asked;
   }
 
-  /** Returns whether a server's node carries the tag; undefined if tailscaled cannot be asked. */
+  /** Returns whether a server's node has the tag; undefined if tailscaled cannot be asked. */
   async isTagged(server: string): Promise<boolean | undefined> {
     const { hosts, problem } = await this.#tagged();
     return problem === undefined ? hosts.has(hostOf(server)) : undefined;
@@ -94,7 +94,7 @@ export class TrustPolicy {
     return judge({
       origin: named === 'typed' || (named === 'known' && origin !== 'named') ? named : origin,
       tagged: await this.isTagged(server),
-      // Each takes a look at the disk, and a list may hold ten thousand servers.
+      // Getters, because each one reads the disk and a list may have ten thousand servers.
       get accepted() {
         return agreed.has(server) || accepted(server);
       },
@@ -104,18 +104,18 @@ export class TrustPolicy {
     });
   }
 
-  /** Returns whether a server that discovery found may be used without asking the user. */
+  /** Returns true if a server from discovery may be used without asking the user. */
   async allows(server: string, provenance: Provenance): Promise<boolean> {
     const verdict = await this.verdict(server, provenance);
     return verdict === 'use' || verdict === 'warn';
   }
 
-  /** Throws TkaError, with the URL to sign in to as the hint, if a cluster's server must not be used. */
+  /** Throws UntrustedServer, with a hint to sign in by URL, if a cluster's server must not be used. */
   async require({ server, provenance, name }: Pick<ResolvedCluster, 'server' | 'provenance' | 'name'>): Promise<void> {
     if (!(await this.allows(server, provenance))) throw new UntrustedServer(name, server, await this.whyNot(server));
   }
 
-  /** Returns what is wrong with a server that is not known to carry the tag; `server` is what to call it. */
+  /** Returns why a server does not count as tagged. `server` is its name in the message. */
   async whyNot(server: string): Promise<string> {
     const { problem } = await this.#tagged();
     const { tag } = this.#options;
@@ -124,7 +124,7 @@ export class TrustPolicy {
       : `cannot check whether ${server} is tagged ${tag}: ${problem}`;
   }
 
-  /** Notes that the user agreed to use a server. */
+  /** Remembers, in this process, that the user agreed to use a server. */
   accept(server: string): void {
     this.#agreed.add(server);
   }
@@ -134,13 +134,13 @@ export class TrustPolicy {
   }
 }
 
-/** Peers with the tag of TKA servers; `problem` says why tailscaled could not be asked for them. */
+/** Peers with the tag of TKA servers. `problem` is set if tailscaled could not be asked. */
 export interface TaggedPeers {
   readonly peers: readonly Peer[];
   readonly problem?: string;
 }
 
-/** Returns the peers that carry a tag, and the tailnet's MagicDNS suffix ('' if unknown). Never throws. */
+/** Returns the peers with a tag and the tailnet's MagicDNS suffix ('' if unknown). Never throws. */
 export async function taggedAmong(
   tailnet: () => Promise<TailnetStatus>,
   tag: string,
@@ -156,7 +156,7 @@ export async function taggedAmong(
   }
 }
 
-/** Returns the peer that a host is the name or an address of. */
+/** Returns the peer whose DNS name or IP address is `host`. */
 export function peerAt(host: string, peers: readonly Peer[]): Peer | undefined {
   return peers.find(({ dnsName, addresses }) => dnsName === host || addresses.includes(host));
 }
