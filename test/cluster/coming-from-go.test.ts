@@ -52,7 +52,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     const line = commands[next++] ?? '';
     expect(line.startsWith(start), `the next command is: ${line}`).toBe(true);
     const [, ...args] = line.split(' ');
-    const within = args.indexOf('/opt/tka/tka-server');
+    const within = args.indexOf('tka-server');
     if (within === -1) {
       const { status, stdout, stderr } = await kubectl(as(cluster.access), ...args);
       expect(status, `${line}\n${stderr}`).toBe(0);
