@@ -14,7 +14,7 @@ export type { KubeconfigChange } from './change.ts';
 export { type KubeconfigFiles, kubeconfigFiles, kubectlHome } from './files.ts';
 export { markName } from './glance.ts';
 export type { ContextSpec } from './spec.ts';
-export type { ContextInfo, ContextSiblings, KubeconfigView, OurContext } from './view.ts';
+export { type ContextInfo, type ContextSiblings, emptyView, type KubeconfigView, type OurContext } from './view.ts';
 
 /** The result of an edit. */
 export interface EditResult {

@@ -48,7 +48,17 @@ export interface KubeconfigView {
   readonly currentContext: string | undefined;
   readonly contexts: ReadonlyMap<string, ContextInfo>;
   readonly ours: readonly OurContext[];
+  /** The names that entries which are not managed have, each with the kind of the entry. */
+  readonly foreign: ReadonlyMap<string, 'context' | 'cluster' | 'user'>;
 }
+
+/** The view of a kubeconfig without entries. */
+export const emptyView: KubeconfigView = {
+  currentContext: undefined,
+  contexts: new Map(),
+  ours: [],
+  foreign: new Map(),
+};
 
 /** An entry and its file. */
 export interface MergedEntry {
@@ -156,5 +166,13 @@ export function viewOf(sources: readonly Source[], merged: Merged): KubeconfigVi
     });
   }
   const currentContext = sources.find((source) => source.currentContext !== '')?.currentContext;
-  return { currentContext, contexts, ours };
+  return { currentContext, contexts, ours, foreign: foreignIn(merged) };
+}
+
+function foreignIn(merged: Merged): KubeconfigView['foreign'] {
+  const kinds = { users: 'user', clusters: 'cluster', contexts: 'context' } as const;
+  const found = new Map<string, 'context' | 'cluster' | 'user'>();
+  for (const key of ['users', 'clusters', 'contexts'] as const)
+    for (const [name, { entry }] of merged[key]) if (markOf(entry) === undefined) found.set(name, kinds[key]);
+  return found;
 }

@@ -154,36 +154,6 @@ describe.concurrent('login', () => {
     expect(eu.counts.login).toBe(0);
   });
 
-  test.for<[string, string]>([
-    ['its own choice', 'login prod-us'],
-    ['the one that is asked for', 'login prod-us --context prod-us'],
-  ])(
-    'a name that is somebody else’s (%s): exit 1, a hint, nothing changed, nobody signed in',
-    async ([, args], { home, us }) => {
-      home.write(home.kubeconfig, theirs.replaceAll('name: work', 'name: prod-us'));
-      const before = home.files();
-      const refused = await home.run(args);
-      expect(refused).toMatchObject({ status: 1, stdout: '' });
-      expect(refused.stderr).toMatch(/^error: .*"prod-us".* not managed by kubectl-tka\nhint: .*--context/);
-      expect(home.files()).toEqual(before);
-      expect(us.counts.login).toBe(0);
-      expect(await home.run('login prod-us --context prod-us-2')).toMatchObject({ status: 0, stderr: '' });
-    },
-  );
-
-  test('a cluster or user of that name that is somebody else’s is left alone too, and nobody signed in', async ({
-    home,
-    us,
-  }) => {
-    home.write(home.kubeconfig, theirs.replace('name: me', 'name: prod-us').replace('user: me', 'user: prod-us'));
-    const before = fs.readFileSync(home.kubeconfig, 'utf8');
-    const refused = await home.run('login prod-us');
-    expect(refused.status).toBe(1);
-    expect(refused.stderr).toMatch(/^error: .*\nhint: .*--context/);
-    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(before);
-    expect(us.counts.login).toBe(0);
-  });
-
   test('a role that has changed is said, and that some servers apply it only after a logout', async ({ home, us }) => {
     await home.run('login prod-us');
     us.user = { username: 'alice', role: 'cluster-admin', periodMs: 30 * 60_000 };

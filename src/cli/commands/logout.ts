@@ -1,4 +1,4 @@
-import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
+import { emptyView, type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { type FailedSignOut, forEachToTell, signOut, signOutUnknown } from '../logout/sign-out.ts';
@@ -12,7 +12,6 @@ interface LogoutFlags {
 }
 
 const mostHints = 8;
-const emptyView: KubeconfigView = { currentContext: undefined, contexts: new Map(), ours: [] };
 
 /** Runs `logout [NAME...] [-l SELECTOR] [--all]`: revokes on the server, deletes the token, and stays signed out. */
 export async function logout(context: Context, names: readonly string[], flags: LogoutFlags): Promise<void> {

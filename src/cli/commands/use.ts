@@ -7,7 +7,7 @@ import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { contextSpec } from '../contexts/spec.ts';
 import { noCluster } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
-import { contextFor, contextsByCluster } from '../target/contexts.ts';
+import { type ContextName, contextFor, contextsByCluster } from '../target/contexts.ts';
 import { byList } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
 
@@ -137,18 +137,15 @@ async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Clu
   });
   const { server } = spec;
   const namedBy = await byList(context);
-  let name = '';
+  let named: ContextName = { name: '' };
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
-    name = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
-    if (v.contexts.get(name)?.ours === false) {
-      throw new TkaError(`context ${quoted(name)} already exists and is not managed by kubectl-tka`, {
-        hints: [`use another name: kubectl tka login ${server} --context NAME`],
-      });
-    }
+    named = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
+    const { name } = named;
     return { upsert: [{ ...spec, name, namedBy }], currentContext: name };
   });
   rememberSwitch(context, edit);
-  say(context, name);
+  if (named.notice !== undefined) context.terminal.notice(named.notice);
+  say(context, named.name);
 }
 
 function say(context: Context, name: string): void {

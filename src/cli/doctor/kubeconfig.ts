@@ -1,7 +1,13 @@
 // Checks the kubeconfig's entry for a server.
 import { basename, dirname } from 'node:path';
 import { snapshot } from '../../kubeconfig/disk.ts';
-import { type KubeconfigFiles, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
+import {
+  emptyView,
+  type KubeconfigFiles,
+  type KubeconfigView,
+  type OurContext,
+  readKubeconfig,
+} from '../../kubeconfig/index.ts';
 import { parseSource } from '../../kubeconfig/source.ts';
 import { isBareCommand, usableCommand } from '../../kubeconfig/spec.ts';
 import { isPlainMap, type PlainMap } from '../../kubeconfig/value.ts';
@@ -11,7 +17,7 @@ import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
-import { type ContextTarget, contextFor, contextOf } from '../target/contexts.ts';
+import { contextOf } from '../target/contexts.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
 
 /** The kubeconfig, or why it cannot be read. */
@@ -26,7 +32,7 @@ export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
     return { view: await readKubeconfig(files) };
   } catch (problem) {
     if (!(problem instanceof TkaError)) throw problem;
-    return { view: { currentContext: undefined, contexts: new Map(), ours: [] }, problem };
+    return { view: emptyView, problem };
   }
 }
 
@@ -34,22 +40,14 @@ export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
 export function checkKubeconfig(
   context: Context,
   { view, problem }: Found,
-  target: ContextTarget,
+  { server }: { readonly server: string },
   info: ClusterAccess | undefined,
   session: Session | undefined,
 ): Verdict {
   if (problem !== undefined) return failedBy(problem);
-  const { server } = target;
   const login = `kubectl tka login ${server}`;
   const ours = contextOf(view, server);
   if (ours === undefined) {
-    const wanted = contextFor(view, target, { tailnet: context.settings.tailnet });
-    if (view.contexts.has(wanted)) {
-      return failed(
-        `context ${JSON.stringify(wanted)} already exists and is not managed by kubectl-tka`,
-        `${login} --context NAME`,
-      );
-    }
     const none = `no managed context for ${server}`;
     return session === undefined ? skipped(`${none} yet`, login) : failed(none, login);
   }

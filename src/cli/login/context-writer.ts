@@ -12,7 +12,7 @@ import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { rememberSwitch } from '../contexts/previous.ts';
 import { type ContextExtension, specOf } from '../contexts/spec.ts';
-import { type ContextTarget, contextFor } from '../target/contexts.ts';
+import { type ContextName, type ContextTarget, contextFor } from '../target/contexts.ts';
 
 /** The name that `login` gives its context, and whether to make it the current one. */
 export interface ContextOptions {
@@ -23,6 +23,8 @@ export interface ContextOptions {
 /** The result of an edit of the kubeconfig. */
 export interface WrittenContext {
   readonly name: string;
+  /** Why a new context does not have the name of its cluster; undefined if it has. */
+  readonly notice: string | undefined;
   /** The context as it was before; undefined for a new one. */
   readonly before: OurContext | undefined;
   readonly previousContext: string | undefined;
@@ -41,19 +43,19 @@ export class ContextWriter {
     this.#options = options;
   }
 
-  #nameIn(view: KubeconfigView): string {
+  #nameIn(view: KubeconfigView): ContextName {
     const { tailnet } = this.#context.settings;
     return contextFor(view, this.#target, { tailnet, wanted: this.#options.wanted });
   }
 
   #oursIn(view: KubeconfigView): OurContext | undefined {
-    const name = this.#nameIn(view);
+    const { name } = this.#nameIn(view);
     return view.ours.find((each) => each.name === name);
   }
 
   /** Checks that the context can be written, before the login changes anything. Throws TkaError if it cannot. */
   async check(view: KubeconfigView, apiEndpoint = 'https://not-known-yet.invalid'): Promise<void> {
-    const name = this.#nameIn(view);
+    const { name } = this.#nameIn(view);
     if (view.contexts.has(name) && this.#oursIn(view) === undefined) {
       throw new TkaError(`context ${quoted(name)} already exists and is not managed by kubectl-tka`, {
         hints: ['use another name: --context NAME'],
@@ -61,7 +63,7 @@ export class ContextWriter {
     }
     const previews = await previewKubeconfig(this.#context.kubeconfig, (v) => {
       const ours = this.#oursIn(v);
-      return this.#change(this.#nameIn(v), {
+      return this.#change(this.#nameIn(v).name, {
         apiServer: ours?.apiServer ?? apiEndpoint,
         caData: ours?.caData ?? '',
         insecureSkipTlsVerify: ours?.insecureSkipTlsVerify ?? false,
@@ -81,15 +83,16 @@ export class ContextWriter {
 
   /** Writes the context, and remembers the previous one after a switch. Throws TkaError. */
   async write(session: Session, more: ContextExtension): Promise<WrittenContext> {
-    let name = '';
+    let named: ContextName = { name: '' };
     let before: OurContext | undefined;
     const { previousContext, currentContext } = await editKubeconfig(this.#context.kubeconfig, (view) => {
-      name = this.#nameIn(view);
+      named = this.#nameIn(view);
       before = this.#oursIn(view);
-      return this.#change(name, session, more);
+      return this.#change(named.name, session, more);
     });
     if (this.#options.isSwitch) rememberSwitch(this.#context, { previousContext, currentContext });
-    return { name, before, previousContext, currentContext };
+    const { name, notice } = named;
+    return { name, notice, before, previousContext, currentContext };
   }
 
   #change(name: string, access: Parameters<typeof specOf>[3], more?: ContextExtension) {

@@ -33,12 +33,13 @@ export function reportSession(
 /** Prints which context was written, and which one is current. */
 export function reportContext(
   { terminal, settings }: Context,
-  { name, before, previousContext, currentContext }: WrittenContext,
+  { name, notice, before, previousContext, currentContext }: WrittenContext,
   { apiServer, isSwitch }: { readonly apiServer: string; readonly isSwitch: boolean },
 ): void {
   if (before?.apiServer !== undefined && before.apiServer !== apiServer) {
     terminal.warn(`the API server of context "${name}" has changed from ${before.apiServer} to ${apiServer}`);
   }
+  if (notice !== undefined) terminal.notice(notice);
   if (settings.quiet) return;
   if (!isSwitch) {
     terminal.out(`Context "${name}" is ready; the current context is still ${nameOrNone(currentContext)}.\n`);

@@ -61,7 +61,7 @@ function labelOf(cluster: Cluster, key: string, keys: readonly string[]): string
 
 /**
  * Returns the possible names of a cluster's context: the preferred one first, then longer ones that distinguish it from
- * others. Throws TkaError if the template gives no valid name.
+ * others. Some of them may be those of unmanaged entries. Throws TkaError if the template gives no valid name.
  */
 export function candidateNames(
   cluster: ResolvedCluster,

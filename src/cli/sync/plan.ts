@@ -7,7 +7,7 @@ import { isBareCommand } from '../../kubeconfig/spec.ts';
 import type { Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
-import { contextsByCluster } from '../target/contexts.ts';
+import { contextsByCluster, ownName } from '../target/contexts.ts';
 import { type AccessChange, accessChanges } from './changes.ts';
 import { assignNames, type ContextTemplate, candidateNames } from './names.ts';
 
@@ -87,7 +87,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
   const ours = contextsOf(view, input);
   const fail = ({ cluster }: SyncAnswer, error: TkaError) => plan.problems.push({ cluster, error, expected: false });
 
-  const { candidates, nameless } = candidatesOf(input);
+  const { candidates, nameless, evasions } = candidatesOf(view, input);
   const usable = oneEach(input.answers).filter((answer) => {
     const error =
       nameless.get(answer.cluster.server) ??
@@ -128,6 +128,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       fail(answer, withHint(error ?? noName(), answer));
       continue;
     }
+    plan.notices.push(...[evasions.get(name) ?? []].flat());
     if (renaming === undefined) {
       upsert.push(input.specOf(name, answer, server));
       plan.added.push(name);
@@ -182,24 +183,30 @@ function oneEach(answers: readonly SyncAnswer[]): SyncAnswer[] {
 }
 
 /**
- * Returns the possible names for each cluster with a server. Uses the whole list, so that the selection and missing
- * answers do not change names.
+ * Returns the possible names for each cluster with a server, and a notice for each name that evades an unmanaged entry.
+ * Uses the whole list, so that the selection and missing answers do not change names.
  */
-function candidatesOf(input: SyncInput) {
+function candidatesOf(view: KubeconfigView, input: SyncInput) {
   const candidates = new Map<string, readonly string[]>();
+  const evasions = new Map<string, string>();
+  const own = (wanted: string): string => {
+    const { name, notice } = ownName(view, wanted);
+    if (notice !== undefined) evasions.set(name, notice);
+    return name;
+  };
   const nameless = new Map<string, TkaError>();
   // If several clusters name the same server, the one that it serves gives the name.
   for (const cluster of [...input.answers.map((answer) => answer.cluster), ...input.all]) {
     const { server } = cluster;
     if (server === null || candidates.has(server) || nameless.has(server)) continue;
     try {
-      candidates.set(server, candidateNames({ ...cluster, server }, input));
+      candidates.set(server, [...new Set(candidateNames({ ...cluster, server }, input).map(own))]);
     } catch (error) {
       if (!(error instanceof TkaError)) throw error;
       nameless.set(server, error);
     }
   }
-  return { candidates, nameless };
+  return { candidates, nameless, evasions };
 }
 
 /** Returns why an answer must not be applied; undefined if it may be. */

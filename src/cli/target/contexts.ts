@@ -1,6 +1,7 @@
 import { type Cluster, contextNames, shortName } from '../../discovery/clusters.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
+import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 
 /** Returns the name to show for a server: its cluster's name, else its context's, else its host name. */
@@ -21,31 +22,51 @@ export interface ContextTarget {
   readonly known?: string | undefined;
 }
 
+/** The name of a context to write. */
+export interface ContextName {
+  readonly name: string;
+  /** Why a new context does not have the name of its cluster; undefined if it has. */
+  readonly notice?: string;
+}
+
 /**
  * Returns the context name for a cluster: that of its context, else the first of its names that no other managed
- * context has. A name of an unmanaged context counts as free, but writing it then fails with a hint. Throws TkaError if
- * the wanted name belongs to a managed context of another server.
+ * context has. If an unmanaged entry has that name, returns ownName() of it. Returns the wanted name in any case, but
+ * writing it fails if it is not managed. Throws TkaError if it belongs to a managed context of another server.
  */
 export function contextFor(
   view: KubeconfigView,
   { server, clusterName, servers = [], known }: ContextTarget,
-  options: { tailnet: string; wanted?: string | undefined; taken?: ReadonlySet<string> },
-): string {
+  options: { tailnet: string; wanted?: string | undefined },
+): ContextName {
   const ours = new Map(view.ours.map((c) => [c.name, c]));
   const { wanted } = options;
   if (wanted !== undefined) {
     const other = ours.get(wanted);
     if (other === undefined || other.server === server || servers.includes(other.server) || wanted === known)
-      return wanted;
+      return { name: wanted };
     throw new TkaError(`context ${JSON.stringify(wanted)} belongs to ${other.server}`, {
       hints: ['use another name: --context NAME', `or remove it first: kubectl tka forget ${wanted}`],
     });
   }
   const existing = contextOf(view, server) ?? (known === undefined ? undefined : ours.get(known));
-  if (existing !== undefined) return existing.name;
+  if (existing !== undefined) return { name: existing.name };
   const names = contextNames(server, options.tailnet, clusterName);
-  const free = names.find((name) => !ours.has(name) && options.taken?.has(name) !== true);
-  return free ?? names.at(-1) ?? server;
+  const own = names.map((name) => ownName(view, name));
+  return own.find(({ name }) => !ours.has(name)) ?? own.at(-1) ?? { name: server };
+}
+
+/**
+ * Returns the name for a managed context: the given one, or `tka-NAME`, `tka-NAME-2` and so on if the kubeconfig has an
+ * unmanaged context, cluster or user with that name.
+ */
+export function ownName({ foreign }: Pick<KubeconfigView, 'foreign'>, wanted: string): ContextName {
+  const kind = foreign.get(wanted);
+  if (kind === undefined) return { name: wanted };
+  let name = `tka-${wanted}`;
+  for (let n = 2; foreign.has(name); n++) name = `tka-${wanted}-${n}`;
+  const notice = `${kind} ${quoted(wanted)} already exists and is not managed by kubectl-tka; using ${quoted(name)}`;
+  return { name, notice };
 }
 
 /** Returns the managed context for a server. Prefers the current context, else takes the first. */

@@ -138,14 +138,6 @@ describe('use NAME', () => {
     expect(insecure).toMatchObject({ status: 1, stdout: '' });
     expect(insecure.stderr).toContain(`--insecure-skip-tls-verify`);
     expect(fs.existsSync(home.kubeconfig)).toBe(false);
-    home.write(home.kubeconfig, theirs.replaceAll('mine', 'prod-eu'));
-    const before = fs.readFileSync(home.kubeconfig);
-    const foreign = await home.run('use prod-e');
-    expect(foreign).toMatchObject({ status: 1, stdout: '' });
-    expect(foreign.stderr).toMatch(
-      /^error: context "prod-eu" already exists and is not managed by kubectl-tka\nhint: /,
-    );
-    expect(fs.readFileSync(home.kubeconfig)).toEqual(before);
   });
 });
 

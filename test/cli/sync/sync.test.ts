@@ -442,40 +442,6 @@ describe('--prune', () => {
 });
 
 describe('names that are taken', () => {
-  it('by somebody else’s context: that member is reported, the rest is done', async () => {
-    fixture.write(foreign('prod-eu'));
-    const said = await fixture.sync();
-    expect(said.stdout).toBe('2 added: prod-us, staging.\n');
-    expect(said.stderr).toContain(
-      'prod-eu: context "prod-eu" already exists and is not managed by kubectl-tka; no context is written\n',
-    );
-    expect(said.error).toMatchObject({
-      exitCode: 1,
-      hints: [`use another name: kubectl tka login ${eu.server} --no-switch --context NAME`],
-    });
-    for (const line of foreign('prod-eu').split('\n')) expect(fixture.read()).toContain(line);
-  });
-
-  it('by somebody else’s cluster or user alone', async () => {
-    const user = '- name: staging\n  user: {token: mine}\n';
-    fixture.write(
-      `${foreign('mine')}${user}`.replace(
-        '\nclusters:\n',
-        '\nclusters:\n- {name: prod-eu, cluster: {server: "https://x.example"}}\n',
-      ),
-    );
-    const said = await fixture.sync();
-    expect(said.stdout).toBe('1 added: prod-us.\n');
-    expect(said.stderr).toMatch(
-      /^warning: prod-eu: cluster "prod-eu" already exists and is not managed by kubectl-tka; /m,
-    );
-    expect(said.stderr).toMatch(
-      /^warning: staging: user "staging" already exists and is not managed by kubectl-tka; /m,
-    );
-    expect(said.error?.message).toBe('2 of 3 clusters could not be synced: prod-eu, staging');
-    expect(fixture.read()).toContain(user);
-  });
-
   it('by a mix-up of contexts of ours', async () => {
     await fixture.sync();
     fixture.write(fixture.read().replace('    cluster: "prod-us"', '    cluster: "prod-eu"'));
