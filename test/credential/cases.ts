@@ -1,5 +1,5 @@
-// What may lie in the cache, and how the cached path may be called: one table, to which both readers of an entry are held
-// (src/credential/fast.ts and cmd/kubectl-tka.sh).
+// Contents of the cache and ways to call the cached path. One table for both readers of an entry:
+// src/credential/fast.ts and cmd/kubectl-tka.sh.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -19,7 +19,7 @@ export const entry: CacheEntry = {
 };
 export const whole = formatEntry(entry);
 
-/** The whole entry with another text as its nth line. */
+/** Returns the whole entry with its nth line replaced. */
 export const line = (n: number, text: string): string =>
   whole
     .split('\n')
@@ -27,35 +27,35 @@ export const line = (n: number, text: string): string =>
     .join('\n');
 const withToken = (token: string) => line(4, token).replace(/^tka1 [0-9]+/, `tka1 ${token.length}`);
 
-/** Damaged files, by what happened to them: none may be served, none may hang or throw. */
+/** Damaged files, named by the damage. A reader must not serve them, hang or throw. */
 export const damages: readonly (readonly [string, string | Buffer])[] = [
   ['empty', ''],
   ['a newline', '\n'],
   ['another version', line(0, `tka2 ${entry.token.length} ${entry.freshUntil}`)],
-  ['a length that is one too small', line(0, `tka1 ${entry.token.length - 1} ${entry.freshUntil}`)],
-  ['a length that is one too large', line(0, `tka1 ${entry.token.length + 1} ${entry.freshUntil}`)],
+  ['a length that is 1 too small', line(0, `tka1 ${entry.token.length - 1} ${entry.freshUntil}`)],
+  ['a length that is 1 too large', line(0, `tka1 ${entry.token.length + 1} ${entry.freshUntil}`)],
   ['a length with a leading zero', line(0, `tka1 0${entry.token.length} ${entry.freshUntil}`)],
   ['a length with a sign', line(0, `tka1 +${entry.token.length} ${entry.freshUntil}`)],
-  ['a length that is a pattern', line(0, `tka1 * ${entry.freshUntil}`)],
+  ['a length that is a glob pattern', line(0, `tka1 * ${entry.freshUntil}`)],
   ['no length', line(0, 'tka1')],
-  ['no moment', line(0, `tka1 ${entry.token.length} `)],
-  ['a moment of thirteen digits', line(0, `tka1 ${entry.token.length} 000${entry.freshUntil}`)],
-  ['a moment that is no number', line(0, `tka1 ${entry.token.length} ${entry.freshUntil}x`)],
+  ['no fresh-until time', line(0, `tka1 ${entry.token.length} `)],
+  ['a fresh-until time of 13 digits', line(0, `tka1 ${entry.token.length} 000${entry.freshUntil}`)],
+  ['a fresh-until time that is not a number', line(0, `tka1 ${entry.token.length} ${entry.freshUntil}x`)],
   ['two spaces', line(0, `tka1  ${entry.token.length} ${entry.freshUntil}`)],
   ['a tab', line(0, `tka1\t${entry.token.length} ${entry.freshUntil}`)],
   ['a space before', ` ${whole}`],
   ['a newline before', `\n${whole}`],
-  ['more on the first line', line(0, `tka1 ${entry.token.length} ${entry.freshUntil} x`)],
+  ['extra text on the first line', line(0, `tka1 ${entry.token.length} ${entry.freshUntil} x`)],
   ['another server', line(1, 'http://127.0.0.12:8123')],
-  ['the server with a space behind it', line(1, `${server} `)],
-  ['the server with a backslash behind it', line(1, `${server}\\`)],
+  ['the server with a trailing space', line(1, `${server} `)],
+  ['the server with a trailing backslash', line(1, `${server}\\`)],
   ['no API server', line(2, '')],
   ['an API server without a name', line(2, 'https://')],
   ['an API server over http', line(2, 'http://127.0.0.11:6443')],
   ['an API server with a quote', line(2, 'https://a"b c')],
-  ['an API server of other letters', line(2, 'https://é')],
-  ['an API server with a control', line(2, 'https://a\u007f')],
-  ['an API server without end', line(2, `https://${'a'.repeat(3000)}`)],
+  ['an API server with a non-ASCII letter', line(2, 'https://é')],
+  ['an API server with a control character', line(2, 'https://a\u007f')],
+  ['an API server that is too long', line(2, `https://${'a'.repeat(3000)}`)],
   ['no expiry', line(3, '')],
   ['an expiry with a quote', line(3, '2099-01-01T00:00:00Z","x":"')],
   ['an expiry in another form', line(3, '2099-01-01T00:00:00+00:00')],
@@ -76,13 +76,13 @@ export const damages: readonly (readonly [string, string | Buffer])[] = [
   ['a token with a backslash', withToken('a.b\\.c')],
   ['a token with a space', withToken('a.b .c')],
   ['a token with a command', withToken('a.$(id).c')],
-  ['a token of other letters', withToken('a.é.c')],
-  ['a token of Latin-1', Buffer.from(withToken('a.é.c'), 'latin1')],
+  ['a token with a non-ASCII letter', withToken('a.é.c')],
+  ['a token in Latin-1', Buffer.from(withToken('a.é.c'), 'latin1')],
   ['a token that is too long', withToken(`a.${'b'.repeat(16 * 1024 - 3)}.c`)],
   ['a token that is far too long', withToken(`a.${'b'.repeat(300_000)}.c`)],
   ['CRLF', whole.replaceAll('\n', '\r\n')],
   ['a BOM', `\ufeff${whole}`],
-  ['a NUL in the place of a letter', line(4, `\0${entry.token.slice(1)}`)],
+  ['a NUL in place of a letter', line(4, `\0${entry.token.slice(1)}`)],
   ['NULs', Buffer.alloc(whole.length)],
   ['lines in another order', whole.split('\n').reverse().join('\n')],
   ['JSON', JSON.stringify(entry)],
@@ -95,13 +95,13 @@ export const damages: readonly (readonly [string, string | Buffer])[] = [
   }),
 ];
 
-/** A private HOME with a cache folder that is yet empty. */
+/** A private HOME with an empty cache folder. */
 export interface Fixture {
   readonly home: string;
   readonly folder: string;
   /** The entry of `server`. */
   readonly file: string;
-  /** Puts an entry in its place. */
+  /** Writes an entry. */
   put(text?: string | Buffer, mtime?: number, file?: string): void;
 }
 
@@ -112,11 +112,12 @@ export interface Call {
 
 export interface Case {
   readonly name: string;
-  /** Makes what lies there, and says how to call (a Call): as a context does, unless it says otherwise. */
+  /** Prepares the files and returns how to call (a Call). Without one, the call is that of a context. */
   readonly arrange: (fixture: Fixture) => unknown;
   /**
-   * `program`: the front leaves to the program what it could serve, since no shell can do it safely. `front`: it serves
-   * what the program would not, since no shell can tell. `either`: the program serves it, and so may the front.
+   * `program`: the program serves it; the front hands over, since a shell cannot check it safely. `front`: the front
+   * serves it, since a shell cannot see the difference; the program does not. `either`: the program serves it, and the
+   * front may.
    */
   readonly served: boolean | 'program' | 'front' | 'either';
   readonly skip?: boolean;
@@ -133,7 +134,7 @@ const c = (served: Case['served'], name: string, arrange: (fixture: Fixture) => 
   arrange,
   skip,
 });
-/** A whole, fresh entry, and something else as well. */
+/** A whole, fresh entry, plus what `act` adds. */
 const fresh = (served: Case['served'], name: string, act: (fixture: Fixture) => unknown, skip = false) =>
   c(
     served,
@@ -146,7 +147,7 @@ const fresh = (served: Case['served'], name: string, act: (fixture: Fixture) => 
   );
 const called = (served: Case['served'], args: readonly string[]) =>
   fresh(served, `called with ${args.join(' ') || 'nothing'}`, () => ({ args }));
-/** An entry whose head and mtime say so many seconds from now. */
+/** Writes an entry with the given fresh-until time and mtime, in seconds from now. */
 const until = (head: number, mtime: number) => (fixture: Fixture) => {
   const clock = Math.floor(Date.now() / 1000);
   fixture.put(line(0, `tka1 ${entry.token.length} ${clock + head}`), clock + mtime);
@@ -154,13 +155,13 @@ const until = (head: number, mtime: number) => (fixture: Fixture) => {
 const of = (served: boolean, url: string) =>
   c(served, `the server ${JSON.stringify(url)}`, (fixture) => {
     const name = entryName(url) ?? url.replace('://', '+').replaceAll(':', '+');
-    // What has no name may have a file all the same.
+    // Without an entry name there may still be a file.
     const file = path.join(fixture.folder, name.replaceAll('/', '').replaceAll('\0', '') || 'none');
     fixture.put(formatEntry({ ...entry, server: url }), entry.freshUntil, file);
     return { args: ['credential', '--server', url] };
   });
 
-/** An entry with a note of whom it was served to, so many seconds ago. */
+/** Writes an entry with a served note of the given age in seconds. */
 const note = (served: Case['served'], name: string, text: () => string, ago = 0): Case =>
   fresh(served, `served ${name}`, ({ file }) => {
     fs.writeFileSync(`${file}+served`, text());
@@ -174,7 +175,7 @@ function putMark(state: string, entryFile: string, make: (mark: string) => void)
   fs.mkdirSync(path.dirname(mark), { recursive: true });
   make(mark);
 }
-/** The marks of a logout in a state folder: whatever is there is one. */
+/** Logout marks in a state folder. A file of any kind counts as a mark. */
 const marks = (state: (home: string) => string, env: ((home: string) => Record<string, string>) | undefined): Case[] =>
   (
     [
@@ -207,32 +208,30 @@ export const cases: readonly Case[] = [
   fresh(true, 'a whole, fresh entry', () => {}),
   c(false, 'no entry', () => {}),
   c(false, 'no folder', ({ folder }) => fs.rmdirSync(folder)),
-  c(true, 'a minute left', until(60, 60)),
-  c(false, 'not a second left', until(0, 0)),
-  c(false, 'a second too late', until(-1, -1)),
-  c(false, 'long stale', until(-1e9, -1e9)),
-  c(false, 'of the moment 0', ({ put }) => put(line(0, `tka1 ${entry.token.length} 0`), 0)),
-  c(true, 'of a clock that is years ahead', until(4e8, 4e8)),
-  c(true, 'an mtime a second off, as some file systems keep it', until(3600, 3599)),
-  c(false, 'an mtime that is past, of what is fresh', until(3600, -10)),
-  c(false, 'an mtime that is just past', until(1, -1)),
-  c('front', 'an mtime in the future, of what is stale: no shell can tell it from a true one', until(-1, 600)),
-  c('front', 'an mtime that is further in the future', until(600, 3600)),
+  c(true, 'fresh for another minute', until(60, 60)),
+  c(false, 'fresh until this second', until(0, 0)),
+  c(false, 'stale for a second', until(-1, -1)),
+  c(false, 'stale for a long time', until(-1e9, -1e9)),
+  c(false, 'fresh until 1970', ({ put }) => put(line(0, `tka1 ${entry.token.length} 0`), 0)),
+  c(true, 'fresh for years', until(4e8, 4e8)),
+  c(true, 'an mtime off by a second, as some file systems store it', until(3600, 3599)),
+  c(false, 'an mtime in the past, with a fresh head', until(3600, -10)),
+  c(false, 'an mtime just in the past', until(1, -1)),
+  c('front', 'an mtime in the future, with a stale head: a shell cannot see the difference', until(-1, 600)),
+  c('front', 'an mtime further in the future', until(600, 3600)),
   // Damage.
   ...damages.map(([name, text]) => c(false, `damage: ${name}`, ({ put }) => put(text))),
   ...Array.from({ length: 4 }, (_, i) =>
-    c(true, `cut within the details, of which no reader needs any, ${i}`, ({ put }) => {
+    c(true, `cut within the details, which readers do not need, ${i}`, ({ put }) => {
       const at = whole.lastIndexOf('\n', whole.length - 2) + 1;
       put(whole.slice(0, [at, at + 1, at + 5, whole.length - 1][i]));
     }),
   ),
-  c(true, 'followed by anything', ({ put }) => put(whole + 'x\n'.repeat(100_000))),
+  c(true, 'followed by extra text', ({ put }) => put(whole + 'x\n'.repeat(100_000))),
   c(true, 'the shortest token', ({ put }) => put(withToken('a.b.c'))),
   c(true, 'the longest token', ({ put }) => put(withToken(`a.${'b'.repeat(16 * 1024 - 4)}.c`))),
-  c('either', 'with NULs between, which some shells pass over', ({ put }) =>
-    put(`\0\0${whole.replace('eyJ', 'e\0yJ')}`),
-  ),
-  // What else may lie there.
+  c('either', 'with NULs between, which some shells skip', ({ put }) => put(`\0\0${whole.replace('eyJ', 'e\0yJ')}`)),
+  // Other kinds of files.
   c(false, 'a directory', ({ file }) => fs.mkdirSync(file)),
   c(false, 'a FIFO', ({ file }) => fifo(file)),
   c(false, 'a symlink to a whole entry', ({ put, file }) => {
@@ -259,18 +258,18 @@ export const cases: readonly Case[] = [
     fs.writeFileSync(folder, '');
   }),
   fresh(true, 'a hard link to the entry', ({ file }) => fs.linkSync(file, `${file}-too`)),
-  // Whose, and with which bits.
+  // Owners and modes.
   fresh(false, 'another user’s file (as root only)', ({ file }) => fs.chownSync(file, 12345, 12345), notRoot),
   fresh(false, 'another user’s folder (as root only)', ({ folder }) => fs.chownSync(folder, 12345, 12345), notRoot),
-  fresh(false, 'a folder that is shared by its nature', ({ folder }) => fs.chmodSync(folder, 0o1777)),
+  fresh(false, 'a folder that others share by design', ({ folder }) => fs.chmodSync(folder, 0o1777)),
   fresh(false, 'a file that cannot be read (not as root)', ({ file }) => fs.chmodSync(file, 0), !notRoot),
   ...[0o400, 0o644, 0o666, 0o777].map((mode) =>
-    fresh(true, `a file with the mode ${mode.toString(8)}, which the slow path mends`, ({ file }) =>
+    fresh(true, `a file with the mode ${mode.toString(8)}, which the slow path repairs`, ({ file }) =>
       fs.chmodSync(file, mode),
     ),
   ),
   ...[0o755, 0o777].map((mode) =>
-    fresh(true, `a folder with the mode ${mode.toString(8)}, which the slow path mends`, ({ folder }) =>
+    fresh(true, `a folder with the mode ${mode.toString(8)}, which the slow path repairs`, ({ folder }) =>
       fs.chmodSync(folder, mode),
     ),
   ),
@@ -284,15 +283,19 @@ export const cases: readonly Case[] = [
     fs.renameSync(folder, path.join(home, 'real'));
     fs.symlinkSync('../real', folder);
   }),
-  // Which callers it was served to: a second question of one is the sign of a 401.
-  note(false, 'last to this caller', () => `${process.pid} - - -\n`),
-  note(false, 'to this caller, and to three since', () => `1 2 3 ${process.pid}\n`),
-  note(true, 'to four others', () => '1 2 3 4\n'),
-  note(true, 'to others whose numbers begin or end so', () => `${process.pid}0 1${process.pid} ${process.pid}0:1 -\n`),
-  note('program', 'to this caller an hour ago', () => `${process.pid} - - -\n`, 3600),
-  note('program', 'to this caller, by a clock that is ahead', () => `${process.pid} - - -\n`, -3600),
-  note(false, 'to this caller, with more after the line', () => `${process.pid} - - -\nx\n`),
-  note('program', 'to this caller, in a line without an end', () => `${process.pid} - - -`),
+  // Callers that an entry was served to. A second request of the same caller means that it got a 401.
+  note(false, 'served last to this caller', () => `${process.pid} - - -\n`),
+  note(false, 'served to this caller, then to three others', () => `1 2 3 ${process.pid}\n`),
+  note(true, 'served to four others', () => '1 2 3 4\n'),
+  note(
+    true,
+    'served to others whose process IDs start or end with this one’s',
+    () => `${process.pid}0 1${process.pid} ${process.pid}0:1 -\n`,
+  ),
+  note('program', 'served to this caller an hour ago', () => `${process.pid} - - -\n`, 3600),
+  note('program', 'served to this caller, by a clock that is ahead', () => `${process.pid} - - -\n`, -3600),
+  note(false, 'served to this caller, with more after the line', () => `${process.pid} - - -\nx\n`),
+  note('program', 'served to this caller, in a line without a newline', () => `${process.pid} - - -`),
   ...[
     '',
     'nobody\n',
@@ -304,38 +307,38 @@ export const cases: readonly Case[] = [
     `${'1 '.repeat(150)}\n`,
     '1 - - -;id\n',
     '* * * *\n',
-  ].map((text) => note('program', `in a damaged note: ${JSON.stringify(text).slice(0, 40)}`, () => text)),
-  // On Linux a start time tells processes of one ID apart, as in containers, where kubectl has the same one each time.
+  ].map((text) => note('program', `a damaged served note: ${JSON.stringify(text).slice(0, 40)}`, () => text)),
+  // On Linux a start time distinguishes processes with the same ID. In containers kubectl gets the same one each time.
   ...(process.platform === 'linux'
     ? [
-        note(true, 'to an earlier process with this ID', () => `${process.pid}:1 - - -\n`),
-        note(false, 'to this very process', () => `${callerOf(process.pid)} - - -\n`),
+        note(true, 'served to an earlier process with this ID', () => `${process.pid}:1 - - -\n`),
+        note(false, 'served to this process, with its start time', () => `${callerOf(process.pid)} - - -\n`),
         note(
           false,
-          'to this very process, and to an earlier one',
+          'served to this process and to an earlier one',
           () => `${process.pid}:1 ${callerOf(process.pid)} - -\n`,
         ),
       ]
     : []),
-  fresh('program', 'a note that is a FIFO', ({ file }) => fifo(`${file}+served`)),
-  fresh('program', 'a note that is a directory', ({ file }) => fs.mkdirSync(`${file}+served`)),
-  fresh('program', 'a note that is a symlink', ({ file, home }) => {
+  fresh('program', 'a served note that is a FIFO', ({ file }) => fifo(`${file}+served`)),
+  fresh('program', 'a served note that is a directory', ({ file }) => fs.mkdirSync(`${file}+served`)),
+  fresh('program', 'a served note that is a symlink', ({ file, home }) => {
     fs.writeFileSync(path.join(home, 'mine'), 'mine\n');
     fs.symlinkSync(path.join(home, 'mine'), `${file}+served`);
   }),
-  fresh('program', 'a note that is a dangling symlink', ({ file, home }) =>
+  fresh('program', 'a served note that is a dangling symlink', ({ file, home }) =>
     fs.symlinkSync(path.join(home, 'pwned'), `${file}+served`),
   ),
   fresh(
     'program',
-    'a note of another user (as root only)',
+    'a served note of another user (as root only)',
     ({ file }) => {
       fs.writeFileSync(`${file}+served`, '1\n');
       fs.chownSync(`${file}+served`, 12345, 12345);
     },
     notRoot,
   ),
-  // Signed out, and the entry is there again: a restored cache, or one that could not be written.
+  // Signed out, but the entry is back: a restored cache, or a cache that could not be written.
   ...marks(stateOf, undefined),
   ...(process.platform === 'linux'
     ? [
@@ -344,11 +347,11 @@ export const cases: readonly Case[] = [
           (home) => ({ XDG_STATE_HOME: path.join(home, 'state of') }),
         ),
         ...marks(stateOf, () => ({ XDG_STATE_HOME: 'relative' })),
-        fresh(true, 'signed out by what XDG_STATE_HOME does not name', ({ home, file }) => {
+        fresh(true, 'a logout mark outside XDG_STATE_HOME', ({ home, file }) => {
           putMark(stateOf(home), file, (mark) => fs.writeFileSync(mark, ''));
           return { env: { XDG_STATE_HOME: path.join(home, 'state of') } };
         }),
-        fresh('program', 'XDG_STATE_HOME with a way up', ({ home }) => ({
+        fresh('program', 'XDG_STATE_HOME with a ".."', ({ home }) => ({
           env: { XDG_STATE_HOME: `${home}/x/../state` },
         })),
       ]
@@ -356,11 +359,11 @@ export const cases: readonly Case[] = [
   fresh(true, 'another server is signed out', ({ home, file }) => {
     putMark(stateOf(home), `${file}0`, (mark) => fs.writeFileSync(mark, '{}'));
   }),
-  fresh(true, 'a file in the place of the state folder', ({ home }) => {
+  fresh(true, 'a file in place of the state folder', ({ home }) => {
     fs.mkdirSync(path.dirname(stateOf(home)), { recursive: true });
     fs.writeFileSync(stateOf(home), '');
   }),
-  // How it is called.
+  // Arguments.
   called(true, credential),
   called(true, both),
   called(false, []),
@@ -389,7 +392,7 @@ export const cases: readonly Case[] = [
   called(false, ['credential', '--server', 'prod-us']),
   called(false, ['credential', '--server', 'http://127.0.0.12:8123']),
   called(false, ['status', '--server', server]),
-  // Names of servers.
+  // Server names.
   of(true, 'https://tka-prod-us.example.ts.net'),
   of(true, 'https://tka'),
   of(true, 'https://a.b_c-d.e:1'),
@@ -438,7 +441,7 @@ export const cases: readonly Case[] = [
     put(formatEntry({ ...entry, server: url }), entry.freshUntil, path.join(folder, 'https+..', 'x'));
     return { args: ['credential', '--server', url] };
   }),
-  // What the caller asks for.
+  // What the caller requests.
   ...['v1', 'v1beta1'].flatMap((version) => [
     asks(true, info('"interactive":false', version)),
     asks(true, info('"interactive":true', version, '\n')),
@@ -476,7 +479,7 @@ export const cases: readonly Case[] = [
   asks(false, cluster(',"a":')),
   asks(false, cluster(',"a"')),
   asks(false, cluster('', ',')),
-  // As others write it, or with what a shell cannot judge.
+  // Other spellings, and values that a shell cannot check.
   asks('program', ` ${info('"interactive":false')}`),
   asks('program', `{"apiVersion": "${api}v1", "kind": "ExecCredential", "spec": {"interactive": false}}`),
   asks('program', `{"apiVersion":"${api}v1"}`),
@@ -490,15 +493,15 @@ export const cases: readonly Case[] = [
   fresh(false, 'TKA_DEBUG=0', () => ({ env: { TKA_DEBUG: '0' } })),
   fresh(true, 'TKA_DEBUG empty', () => ({ env: { TKA_DEBUG: '' } })),
   fresh(true, 'TKA_CACHE_DIR', ({ folder }) => ({ env: { HOME: '/nowhere', TKA_CACHE_DIR: folder } })),
-  fresh('program', 'TKA_CACHE_DIR and a HOME with a way up', ({ home, folder }) => ({
+  fresh('program', 'TKA_CACHE_DIR and a HOME with a ".."', ({ home, folder }) => ({
     env: { HOME: `${home}/x/..`, TKA_CACHE_DIR: folder },
   })),
-  fresh(true, 'TKA_CACHE_DIR with a slash behind it', ({ folder }) => ({ env: { TKA_CACHE_DIR: `${folder}//` } })),
-  // Where the marks of logouts are, only the system's user database says then.
+  fresh(true, 'TKA_CACHE_DIR with a trailing slash', ({ folder }) => ({ env: { TKA_CACHE_DIR: `${folder}//` } })),
+  // Without HOME only the system's user database says where the logout marks are.
   fresh(false, 'TKA_CACHE_DIR and no HOME', ({ folder }) => ({ env: { HOME: undefined, TKA_CACHE_DIR: folder } })),
   fresh(true, 'TKA_CACHE_DIR empty', () => ({ env: { TKA_CACHE_DIR: '' } })),
   fresh(false, 'TKA_CACHE_DIR elsewhere', ({ home }) => ({ env: { TKA_CACHE_DIR: home } })),
-  fresh('program', 'TKA_CACHE_DIR with a way up, which a link would lead elsewhere', ({ folder }) => ({
+  fresh('program', 'TKA_CACHE_DIR with a "..", which a link would redirect', ({ folder }) => ({
     env: { TKA_CACHE_DIR: `${folder}/../kubectl-tka` },
   })),
   ...['-f', '!', '(', 'a b', '~', '$HOME', '*', 'a\nb', '.', './x'].map((name) =>
@@ -520,7 +523,7 @@ export const cases: readonly Case[] = [
           env: { HOME: undefined, XDG_CACHE_HOME: path.dirname(folder) },
         })),
         fresh(true, 'XDG_CACHE_HOME empty', () => ({ env: { XDG_CACHE_HOME: '' } })),
-        fresh(true, 'XDG_CACHE_HOME relative, which does not count', () => ({ env: { XDG_CACHE_HOME: 'x' } })),
+        fresh(true, 'a relative XDG_CACHE_HOME, which is ignored', () => ({ env: { XDG_CACHE_HOME: 'x' } })),
         fresh(false, 'XDG_CACHE_HOME elsewhere', () => ({ env: { XDG_CACHE_HOME: '/nowhere' } })),
       ]
     : []),

@@ -32,12 +32,12 @@ function put(text: string | Buffer, freshUntil = entry.freshUntil): void {
   fs.utimesSync(file, freshUntil, freshUntil);
 }
 
-describe('names', () => {
+describe('the name of an entry', () => {
   it.each([
     ['http://127.0.0.11:8123', 'http+127.0.0.11+8123'],
     ['https://tka-prod-us.example.ts.net', 'https+tka-prod-us.example.ts.net'],
     ['https://[fd7a:115c:a1e0::1]:8443', 'https+[fd7a+115c+a1e0++1]+8443'],
-  ])('%s is kept in %s', (url, name) => expect(entryName(url)).toBe(name));
+  ])('%s is stored as %s', (url, name) => expect(entryName(url)).toBe(name));
 
   it.each([
     '',
@@ -52,11 +52,11 @@ describe('names', () => {
     'https://a:1:2',
     'https://a\n',
     'https://a ',
-  ])('%j has no name', (url) => expect(entryName(url)).toBeUndefined());
+  ])('%j has no entry name', (url) => expect(entryName(url)).toBeUndefined());
 });
 
-describe('the folder', () => {
-  it('is the one that env-paths names', () => {
+describe('the cache folder', () => {
+  it('is the one of env-paths', () => {
     const env = { ...process.env };
     delete env.TKA_CACHE_DIR;
     expect(cacheFolder(env)).toBe(envPaths('kubectl-tka', { suffix: '' }).cache);
@@ -73,8 +73,8 @@ describe('the folder', () => {
   ])('%j on %s is %s', (env, platform, expected) => expect(cacheFolder(env, platform)).toBe(expected));
 });
 
-describe('the folder of what outlives the cache', () => {
-  it('is the one that env-paths names', () => {
+describe('the state folder', () => {
+  it('is the one of env-paths', () => {
     const { log, data } = envPaths('kubectl-tka', { suffix: '' });
     expect(stateFolder(process.env, os.homedir())).toBe(process.platform === 'linux' ? log : data);
   });
@@ -92,36 +92,36 @@ describe('the folder of what outlives the cache', () => {
   ])('%j with home %s on %s is %s', (env, home, platform, expected) =>
     expect(stateFolder(env, home, platform)).toBe(expected),
   );
-  it.skipIf(process.platform === 'win32')('is in the user’s home where HOME is empty or unset', async () => {
+  it.skipIf(process.platform === 'win32')('is in the user’s home if HOME is empty or unset', async () => {
     const { homedir } = os.userInfo();
     for (const env of [{ HOME: '' }, {}]) expect((await findPaths(env)).state).toBe(stateFolder({}, homedir));
   });
 });
 
 describe('an entry', () => {
-  it('comes back as it was written', () => {
+  it('reads back as it was written', () => {
     put(formatEntry(entry));
     expect(readEntry(folder, server)).toEqual(entry);
   });
 
-  it('is fresh until its moment, and not a second longer', () => {
+  it('is fresh until its fresh-until time, and not a second longer', () => {
     expect(isFresh(entry, (entry.freshUntil - 1) * 1000)).toBe(true);
     expect(isFresh(entry, entry.freshUntil * 1000)).toBe(false);
   });
 
-  it('says nothing about its freshness once it was touched or copied', () => {
+  it('is not fresh once it was touched or copied', () => {
     put(formatEntry(entry), now + 9000);
     expect(readEntry(folder, server)?.freshUntil).toBe(0);
     put(formatEntry(entry), now);
     expect(readEntry(folder, server)?.freshUntil).toBe(0);
   });
 
-  it('may be followed by anything, which is not read', () => {
+  it('may be followed by other text, which is not read', () => {
     put(whole + 'x'.repeat(1 << 20));
     expect(readEntry(folder, server)).toMatchObject({ token: entry.token, details: entry.details });
   });
 
-  it('is printed as one line of JSON that client-go reads', () => {
+  it('prints as one line of JSON that client-go reads', () => {
     const text = execCredential('client.authentication.k8s.io/v1beta1', entry);
     expect(JSON.parse(text)).toEqual({
       kind: 'ExecCredential',
@@ -132,7 +132,7 @@ describe('an entry', () => {
   });
 });
 
-describe('damage is a miss', () => {
+describe('a damaged entry is a miss', () => {
   it.each(damages)('%s', (_, text) => {
     put(text);
     expect(readEntry(folder, server)).toBeUndefined();
@@ -194,7 +194,7 @@ describe('wantedApiVersion', () => {
   ])('%j', (env, expected) => expect(wantedApiVersion(env)).toBe(expected));
 });
 
-it('parseEntry never throws', () => {
+it('parseEntry does not throw', () => {
   let seed = 1;
   const random = (n: number) => {
     seed = (seed * 48271) % 2147483647;
@@ -209,7 +209,7 @@ it('parseEntry never throws', () => {
 });
 
 it('writeAll waits for room in a full pipe, without spinning', async () => {
-  // The pipe of a child that reads after a second; non-blocking, as some shells and programs leave it.
+  // The pipe of a child that reads after a second. It is non-blocking, as some shells and programs leave it.
   const child = spawn('/bin/sh', ['-c', 'sleep 1; wc -c'], { stdio: ['pipe', 'pipe', 'inherit'] });
   const script = `const [{ writeAll }, { countFull }] = await Promise.all(process.argv.slice(1).map((file) => import(file)));
     new (process.binding('pipe_wrap').Pipe)(0).open(1);
@@ -226,6 +226,6 @@ it('writeAll waits for room in a full pipe, without spinning', async () => {
   expect(counted.trim()).toBe('300000');
   const { tries, ms } = JSON.parse(told);
   expect(tries).toBeGreaterThan(0);
-  // Every 10 ms at most; a loop would try thousands of times.
+  // At most every 10 ms; a busy loop would try thousands of times.
   expect(tries).toBeLessThan(ms / 5);
 });

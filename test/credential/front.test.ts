@@ -1,5 +1,5 @@
-// The front (cmd/kubectl-tka.sh) under every shell that this machine has, and the program's own cached path: both by one
-// table of cases. Whoever has no entry to give hands over to the program, here a stand-in that tells how it was called.
+// Runs the front (cmd/kubectl-tka.sh) under every shell of this machine and the program's own cached path, both against
+// one table of cases. Without a usable entry both hand over to the program; here a stand-in prints how it was called.
 import fsItself, * as fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import * as path from 'node:path';
@@ -9,7 +9,7 @@ import { serveCached } from '../../src/credential/fast.ts';
 import { api, type Call, type Case, cases, entry, whole } from './cases.ts';
 import { cwd, environment, fixture, front, home, makeHome, missing, run, shells, usual } from './shells.ts';
 
-/** What the program's own cached path prints; undefined where it hands over. */
+/** Returns what the program's own cached path prints; undefined if it hands over. */
 function program(call: Call): string | undefined {
   let printed = '';
   const write = fsItself.writeSync;
@@ -28,7 +28,7 @@ function program(call: Call): string | undefined {
   }
 }
 
-/** Everything under HOME but the notes of whom an entry was served to. */
+/** Everything under HOME except the served notes. */
 function files(): string[] {
   const all = fs.readdirSync(home, { recursive: true, encoding: 'utf8' }).filter((name) => !/\+served$/.test(name));
   return all.sort().map((name) => {
@@ -44,7 +44,7 @@ const handedOver = (call: Call) => ['--started-as', front, ...(call.args ?? usua
 const callOf = (arranged: unknown): Call => (typeof arranged === 'object' && arranged !== null ? arranged : {});
 
 const printed = new Map<string, string | undefined>();
-/** What the program prints of a case. */
+/** Returns what the program prints for a case. */
 function byProgram({ name, arrange }: Case): string | undefined {
   if (!printed.has(name)) {
     printed.set(name, program(callOf(arrange(fixture))));
@@ -55,7 +55,7 @@ function byProgram({ name, arrange }: Case): string | undefined {
 
 const table = cases.filter(({ skip }) => skip !== true).map((one) => [one.name, one] as const);
 
-it('no two cases have one name', () => expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length));
+it('all cases have different names', () => expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length));
 
 describe('the program', () => {
   it.each(table)('%s', (_, one) => {
@@ -82,7 +82,7 @@ for (const shell of shells) {
       expect(files()).toEqual(before);
     });
 
-    it('judges entries that chance has damaged as the program does', () => {
+    it('judges randomly damaged entries as the program does', () => {
       let seed = 7;
       const random = (n: number) => {
         seed = (seed * 48271) % 2147483647;
@@ -93,7 +93,7 @@ for (const shell of shells) {
         let bytes = Buffer.from(whole);
         for (let times = random(3); times >= 0; times--) {
           const at = random(2) === 0 ? random(110) : random(bytes.length);
-          // Not NUL, which shells pass over in their own ways.
+          // Not NUL: shells skip it in different ways.
           const byte = Buffer.from([1 + random(255)]);
           bytes = Buffer.concat([bytes.subarray(0, at), byte, bytes.subarray(at + random(3))]);
         }

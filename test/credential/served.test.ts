@@ -1,4 +1,4 @@
-// The note of whom an entry was served to, and when the API server was asked about its token.
+// The note of the callers that an entry was served to, and of the last check of its token at the API server.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fsItself, * as fs from 'node:fs';
@@ -18,7 +18,7 @@ beforeEach(() => {
   fs.mkdirSync(folder, { mode: 0o700 });
 });
 const linux = process.platform === 'linux';
-/** No process has such an ID. */
+/** IDs that no process has. */
 const gone = (n: number) => 2 ** 23 + n;
 const again = (pid: number, now = Date.now()) => asksAgain(folder, server, pid, now);
 const put = (text: string, ago = 0) => {
@@ -27,8 +27,8 @@ const put = (text: string, ago = 0) => {
   fs.utimesSync(file, at, at);
 };
 
-describe('who asks again', () => {
-  it('is who was served before, whichever of the last four it was', () => {
+describe('a caller that asks again', () => {
+  it('is one of the last four callers', () => {
     expect(again(gone(1))).toBe(false);
     for (const n of [1, 2, 3, 4]) writeServed(folder, server, gone(n));
     for (const n of [1, 2, 3, 4]) expect(again(gone(n))).toBe(true);
@@ -40,14 +40,14 @@ describe('who asks again', () => {
     expect(fs.statSync(file).mode & 0o777).toBe(0o600);
   });
 
-  it('is no matter of a long time', () => {
+  it('is forgotten after an hour', () => {
     writeServed(folder, server, gone(1));
     expect(again(gone(1), Date.now() + 60_000)).toBe(true);
     expect(again(gone(1), Date.now() + 3_600_000)).toBe(false);
     expect(again(gone(1), Date.now() - 3_600_000)).toBe(false);
   });
 
-  it.skipIf(!linux)('is told from an earlier process with the same ID by the start time', () => {
+  it.skipIf(!linux)('differs from an earlier process with the same ID by its start time', () => {
     put(`${process.pid}:1 - - -\n`);
     expect(again(process.pid)).toBe(false);
     writeServed(folder, server, process.pid);
@@ -55,14 +55,14 @@ describe('who asks again', () => {
     expect(again(process.pid)).toBe(true);
   });
 
-  it.skipIf(!linux)('is another process where it is younger than a note without a start time', async () => {
+  it.skipIf(!linux)('is another process if it is younger than a note without a start time', async () => {
     const child = spawn('sleep', ['60']);
     try {
       await once(child, 'spawn');
       const pid = child.pid ?? 0;
       put(`${pid} - - -\n`, 30);
       expect(again(pid)).toBe(false);
-      // This one is older than that.
+      // This process is older than that.
       put(`${process.pid} - - -\n`);
       expect(again(process.pid)).toBe(true);
     } finally {
@@ -70,7 +70,7 @@ describe('who asks again', () => {
     }
   });
 
-  it.skipIf(!linux)('is the same process where another uptime is shown than the system’s (lxcfs)', async () => {
+  it.skipIf(!linux)("is the same process if /proc/uptime differs from the system's (lxcfs)", async () => {
     const child = spawn('sleep', ['60']);
     const read = fsItself.readFileSync;
     const own = Number(startTime('self')) / 100;
@@ -88,7 +88,7 @@ describe('who asks again', () => {
     }
   });
 
-  it.skipIf(!linux)('has a start time whatever its name is', async () => {
+  it.skipIf(!linux)('has a start time, whatever its name', async () => {
     const odd = path.join(folder, 'a) R 1 (b');
     fs.copyFileSync('/bin/sleep', odd);
     fs.chmodSync(odd, 0o755);
@@ -101,7 +101,7 @@ describe('who asks again', () => {
     }
   });
 
-  it('is unknown where a file server gives up while it is asked', () => {
+  it('is unknown if the file server fails during the read', () => {
     for (const name of ['readSync', 'fstatSync'] as const) {
       writeServed(folder, server, gone(1));
       const open = () => (fs.existsSync('/proc/self/fd') ? fs.readdirSync('/proc/self/fd').length : 0);
@@ -128,7 +128,7 @@ describe('who asks again', () => {
     ['a long one', `${'1'.repeat(300)} - - -\n`],
     ['of 0.1.0', `${gone(1)}\n`],
     ['half a line', `${gone(1)} - - -`],
-  ])('is nobody where the note is damaged: %s', (_, text) => {
+  ])('is unknown if the note is damaged: %s', (_, text) => {
     put(text);
     expect(again(gone(1))).toBe(false);
     writeServed(folder, server, gone(2));
@@ -139,7 +139,7 @@ describe('who asks again', () => {
     ['a FIFO', (place: string) => spawnSync('mkfifo', [place])],
     ['a directory', (place: string) => fs.mkdirSync(place)],
     ['a symlink', (place: string) => fs.symlinkSync(`${place}-target`, place)],
-  ])('is nobody where there is %s, which is left alone, without a hang', (_, make) => {
+  ])('is unknown if the note is %s, which stays unchanged and does not block', (_, make) => {
     for (const place of [file, checked]) make(place);
     writeServed(folder, server, gone(1));
     writeChecked(folder, server);
@@ -148,14 +148,14 @@ describe('who asks again', () => {
   });
 });
 
-describe('the API server was asked about the token', () => {
-  it('within the last minute, or not', () => {
+describe('a token check at the API server', () => {
+  it('counts for a minute', () => {
     const now = Date.now();
     expect(wasChecked(folder, server, now)).toBe(false);
     writeChecked(folder, server);
     expect(wasChecked(folder, server, Date.now())).toBe(true);
     expect(wasChecked(folder, server, now + 61_000)).toBe(false);
-    // The clock was set back since.
+    // The clock was set back in the meantime.
     expect(wasChecked(folder, server, now - 61_000)).toBe(false);
     expect(fs.statSync(checked).mode & 0o777).toBe(0o600);
   });

@@ -1,5 +1,5 @@
-// The front, rendered and installed beside a stand-in for the program, in a private HOME; and the shells that this machine
-// has to run it.
+// Renders the front and installs it beside a stand-in for the program, in a private HOME; lists the shells of this
+// machine that can run it.
 import { type SpawnSyncOptions, type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -16,7 +16,7 @@ const installed = path.join(root, 'it\'s "installed" $here');
 export const front = path.join(installed, 'kubectl-tka');
 fs.mkdirSync(path.join(installed, 'lib'), { recursive: true });
 fs.writeFileSync(front, launcher(platform, 'executable'), { mode: 0o755 });
-// Each argument with a NUL behind it; asked for, the umask and the environment as well.
+// Prints each argument followed by a NUL; on request the umask and the environment as well.
 const standIn = `#!/bin/sh
 printf '%s\\0' "$@"
 [ -z "\${TELL_ALL-}" ] || { umask; exec /usr/bin/env -0; }
@@ -34,7 +34,7 @@ export const fixture: Fixture = {
     fs.utimesSync(file, mtime, mtime);
   },
 };
-export /** HOME as it is at the start. */
+export /** HOME at the start of the test. */
 function makeHome(): void {
   fs.rmSync(home, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -46,9 +46,9 @@ export const usual = ['credential', '--server', server];
 
 export interface Shell {
   readonly name: string;
-  /** undefined: this machine lacks it. */
+  /** undefined: not installed on this machine. */
   readonly file: string | undefined;
-  /** Before what the front is called with. */
+  /** Arguments before those of the front. */
   readonly args: readonly string[];
   readonly argv0?: string;
 }
@@ -65,7 +65,7 @@ export const shells: readonly Shell[] = [
   { name: 'mksh', file: inBin('mksh'), args: [front] },
 ];
 
-/** Without a PATH the front has no other program. */
+/** Without a PATH the front finds no other program. */
 export const environment = (call: Call): Record<string, string> =>
   Object.fromEntries(
     Object.entries({ HOME: home, PATH: '', ...call.env }).filter(
@@ -73,7 +73,7 @@ export const environment = (call: Call): Record<string, string> =>
     ),
   );
 
-/** Why a shell's tests are skipped, for their name; empty where they are not. */
+/** Returns why a shell's tests are skipped, as a suffix for their name; empty if they run. */
 export const missing = (shell: Shell) =>
   process.platform === 'win32'
     ? ' (skipped: Windows has no front)'
@@ -81,7 +81,7 @@ export const missing = (shell: Shell) =>
       ? ' (skipped: not installed)'
       : '';
 
-/** Runs the front as a context calls it, or otherwise. */
+/** Runs the front as a context calls it, or with the arguments and environment of `call`. */
 export function run(shell: Shell, call: Call = {}, options: SpawnSyncOptions = {}): SpawnSyncReturns<string> {
   return spawnSync(shell.file ?? '', [...shell.args, ...(call.args ?? usual)], {
     ...(shell.argv0 !== undefined && { argv0: shell.argv0 }),

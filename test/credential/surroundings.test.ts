@@ -1,4 +1,4 @@
-// The front in whatever surroundings it is called: what callers export, links and names, streams that are closed.
+// The front in odd environments: exported variables, links and names, closed streams.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -8,7 +8,7 @@ import { api, entry, line, now } from './cases.ts';
 import { environment, fixture, front, home, inBin, missing, root, run, type Shell, shells, usual } from './shells.ts';
 
 const answer = execCredential(`${api}v1`, entry);
-/** A shell's arguments with another path in the place of the front's. */
+/** A shell's arguments with another path in place of the front's. */
 const under = (shell: Shell, file: string) => shell.args.map((arg) => (arg === front ? file : arg));
 const stale = () => fixture.put(line(0, `tka1 ${entry.token.length} ${now - 10}`), now - 10);
 const functions = (names: readonly string[]) =>
@@ -17,7 +17,7 @@ const builtins = ['[', 'echo', 'read', 'printf', 'test', 'true', 'umask', 'comma
 const special = ['exit', 'return', 'set', 'unset', 'shift', 'exec', 'export', 'break', ':'];
 
 const surroundings: readonly (readonly [string, Record<string, string | undefined>])[] = [
-  ['nothing but HOME', { PATH: undefined }],
+  ['HOME only', { PATH: undefined }],
   ['IFS', { IFS: 'x0"eyJ/:+' }],
   ['CDPATH', { CDPATH: `${root}:/` }],
   ['ENV', { ENV: path.join(root, 'startup') }],
@@ -28,7 +28,7 @@ const surroundings: readonly (readonly [string, Record<string, string | undefine
   ['LC_CTYPE and LC_COLLATE', { LC_CTYPE: 'C.UTF-8', LC_COLLATE: 'C.UTF-8' }],
   ['shell variables', { OPTIND: '5', PS4: '$(echo pwned >&2)', OLDPWD: '/', PWD: '/nowhere', RANDOM: '1', _: 'x' }],
   [
-    'our names',
+    'variables of the front',
     {
       tka_token: 'x',
       tka_entry: '/x',
@@ -39,8 +39,8 @@ const surroundings: readonly (readonly [string, Record<string, string | undefine
       tka_mark: '/',
     },
   ],
-  ['options of bash', { BASHOPTS: 'nocasematch:extglob:nullglob:failglob:expand_aliases:xpg_echo:execfail:dotglob' }],
-  ['functions of bash', functions(builtins)],
+  ['bash options', { BASHOPTS: 'nocasematch:extglob:nullglob:failglob:expand_aliases:xpg_echo:execfail:dotglob' }],
+  ['bash functions', functions(builtins)],
   ...[
     'nounset',
     'errexit',
@@ -54,7 +54,7 @@ const surroundings: readonly (readonly [string, Record<string, string | undefine
 
 for (const shell of shells) {
   describe.skipIf(missing(shell))(`the front under ${shell.name}${missing(shell)}`, () => {
-    it.each(surroundings)('serves, whatever the caller exports: %s', (_, env) => {
+    it.each(surroundings)('serves the entry with odd variables in the environment: %s', (_, env) => {
       fs.writeFileSync(path.join(root, 'startup'), 'echo pwned; exit 7\n');
       fixture.put();
       const { status, stdout, stderr } = run(shell, { env });
@@ -63,7 +63,7 @@ for (const shell of shells) {
       expect(fs.statSync(`${fixture.file}+served`).mode & 0o777).toBe(0o600);
     });
 
-    it.each(surroundings)('hands it all over as it was: %s', (_, env) => {
+    it.each(surroundings)('hands everything over unchanged: %s', (_, env) => {
       stale();
       fs.writeFileSync(`${fixture.file}+served`, '1 - - -\n', { mode: 0o600 });
       const all = { TELL_ALL: '1', TKA_NODE_OPTIONS: '', ...env };
@@ -71,7 +71,7 @@ for (const shell of shells) {
       expect(ran.stderr).toBe('');
       const told = ran.stdout.split('\0');
       expect(told.splice(0, 5)).toEqual(['--started-as', front, ...usual]);
-      // What shells keep for themselves, they set for whatever they start.
+      // Shells set these themselves for every program that they start.
       const own =
         /^(?:PWD|OLDPWD|SHLVL|SHELLOPTS|BASHOPTS|_|A__z|POSIXLY_CORRECT|OPTIND|RANDOM|IFS|PS4|LOGNAME|tka_\w+)$/;
       const its = Object.fromEntries(told.map((one) => one.replace(/^\d+\n/, '').split(/=(.*)/s, 2)));
@@ -81,7 +81,7 @@ for (const shell of shells) {
       expect(ran.stdout).not.toContain(entry.token);
     });
 
-    it('hands every argument over as it is', () => {
+    it('hands over each argument unchanged', () => {
       const odd = ['exec', 'a b', '', '*', '$HOME', '`id`', '"', "'", '\\', '\n', '-n', '--', 'é', '%s'];
       for (const args of [
         odd,
@@ -104,14 +104,14 @@ for (const shell of shells) {
       expect(ran.stderr).not.toContain(entry.token.slice(0, 40));
     });
 
-    it('takes away the caller’s NODE_OPTIONS, and hands on TKA_NODE_OPTIONS', () => {
+    it('removes the caller’s NODE_OPTIONS and passes TKA_NODE_OPTIONS on', () => {
       const env = { TELL_ALL: '1', NODE_OPTIONS: '--inspect-brk' };
       expect(run(shell, { args: ['x'], env }).stdout).not.toMatch(/\bNODE_OPTIONS=/);
       const more = { ...env, TKA_NODE_OPTIONS: '--no-warnings -x' };
       expect(run(shell, { args: ['x'], env: more }).stdout).toMatch(/\0NODE_OPTIONS=--no-warnings -x\0/);
     });
 
-    it('serves twice to one parent never, and again to another', () => {
+    it('does not serve the same parent twice, but serves another one', () => {
       fixture.put();
       const twice = () => {
         const words = [shell.file ?? '', ...shell.args, ...usual];
@@ -120,7 +120,7 @@ for (const shell of shells) {
           encoding: 'utf8',
         });
       };
-      // What `sh` is to the kernel, a shell by another name is not: the others by their own.
+      // Only the kernel's `sh` starts scripts by that name; the others run under their own names.
       if (shell.argv0 !== undefined) return;
       for (let i = 0; i < 2; i++)
         expect(twice().stdout).toBe(`${answer}${['--started-as', front, ...usual, ''].join('\0')}`);
@@ -161,7 +161,7 @@ for (const shell of shells) {
       expect(run(relative, { args: ['x'] }).stdout).toBe(`--started-as\0${started}\0x\0`);
     });
 
-    it.skipIf(shell.file === front)('is found by its name: here first, as a shell does', () => {
+    it.skipIf(shell.file === front)('is found by its name, in the current folder first, as a shell does', () => {
       const here = path.dirname(front);
       const named = { ...shell, args: under(shell, 'kubectl-tka') };
       const elsewhere = path.join(home, 'bin');
@@ -175,7 +175,7 @@ for (const shell of shells) {
         });
     });
 
-    it('says so where the program is missing', () => {
+    it('prints an error if the program is missing', () => {
       const alone = path.join(home, 'alone');
       fs.copyFileSync(front, alone);
       expect(runCopy(alone)).toMatchObject({
@@ -189,7 +189,7 @@ for (const shell of shells) {
       ['empty', (file: string) => fs.writeFileSync(file, '', { mode: 0o755 })],
       ['not executable', (file: string) => fs.writeFileSync(file, '#!/bin/sh\necho pwned\n', { mode: 0o644 })],
       ['a folder', (file: string) => fs.mkdirSync(file)],
-    ])('says so where the program is %s', (name, put) => {
+    ])('prints an error if the program is %s', (name, put) => {
       const lib = path.join(home, `${name} `, 'lib');
       fs.mkdirSync(lib, { recursive: true });
       put(path.join(lib, 'kubectl-tka'));
@@ -205,10 +205,10 @@ for (const shell of shells) {
     it.each([
       ['closed', '"$@" >&-'],
       ['full', '"$@" >/dev/full'],
-      ['one that nobody reads, SIGPIPE ignored', 'trap "" PIPE; { sleep 0.2; "$@"; echo $? >&2; } | :'],
-    ])('ends with one line where stdout is %s', (name, script) => {
+      ['a pipe without a reader, SIGPIPE ignored', 'trap "" PIPE; { sleep 0.2; "$@"; echo $? >&2; } | :'],
+    ])('fails with one line if stdout is %s', (name, script) => {
       if (name === 'full' && !fs.existsSync('/dev/full')) return;
-      // zsh opens what it needs in the place of a closed stdout.
+      // zsh reuses the number of a closed stdout for its own files.
       if (name === 'closed' && shell.name.startsWith('zsh')) return;
       fixture.put();
       const words = [shell.file ?? '', ...shell.args, ...usual];
@@ -221,7 +221,7 @@ for (const shell of shells) {
       if (!script.includes('PIPE')) expect(ran.status).toBe(1);
     });
 
-    it('serves where stdin or stderr is closed', () => {
+    it('serves with stdin or stderr closed', () => {
       for (const closed of ['<&-', '2>&-', '<&- 2>&-', '3>&- 4>&-']) {
         fixture.put();
         fs.writeFileSync(`${fixture.file}+served`, '1 - - -\n');
@@ -237,7 +237,7 @@ for (const shell of shells) {
 }
 
 describe.skipIf(inBin('bash') === undefined)('the front under bash by its own name', () => {
-  it('serves, whatever functions, aliases and options BASH_ENV leaves', () => {
+  it('serves, whatever functions, aliases and options BASH_ENV sets', () => {
     const bash = shells.find(({ name }) => name === 'bash');
     if (bash === undefined) throw new Error('bash is in the table');
     const startup = path.join(root, 'bash startup');

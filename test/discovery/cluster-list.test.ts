@@ -1,4 +1,4 @@
-// Where the list of clusters comes from, and how far it is believed.
+// Where the list of clusters comes from, and how far it is trusted.
 import { describe, expect, it } from 'vitest';
 import { findClusters } from '../../src/discovery/cluster-list.ts';
 import type { FindOptions } from '../../src/discovery/listing.ts';
@@ -18,7 +18,7 @@ const member = (name: string, server: string | null): Member => ({
   server,
 });
 
-/** Keeps lists in this process. */
+/** Keeps lists in memory. */
 class Held extends ListMemory {
   readonly lists = new Map<string, RememberedList>();
   constructor(list?: RememberedList) {
@@ -88,7 +88,7 @@ function setUp(answers: Readonly<Record<string, Answer>>, more: Partial<FindOpti
 const away = new Unavailable('cannot reach it', 0);
 
 describe('findClusters', () => {
-  it('takes the seed’s list, and remembers what it stated as stated', async () => {
+  it('uses the seed’s list, and stores the stated servers as stated', async () => {
     const { found, memory } = setUp({ [seed]: [member('us', seed), member('eu', other)] });
     const { clusters, current } = await found();
     expect(current).toBe(true);
@@ -102,25 +102,25 @@ describe('findClusters', () => {
   it.each([
     ['403', new Refused('no grant', 403)],
     ['401', new NotSignedIn('not signed in')],
-  ])('the refusal of a named server is final: %s', async (_, refusal) => {
+  ])('a refusal of a named server is final: %s', async (_, refusal) => {
     const list = remembered([other, 'stated']);
     const { found, asked } = setUp({ [seed]: refusal, [other]: [member('eu', other)] }, { memory: new Held(list) });
     await expect(found()).rejects.toBe(refusal);
     expect(asked).toEqual([seed]);
   });
 
-  describe('of a tailnet with two meshes, while the configured server is away', () => {
+  describe('with two meshes in a tailnet and the configured server unreachable', () => {
     const second = 'https://tka-1.example.ts.net';
     const peers = [peerOf('liar'), peerOf('tka-1'), peerOf('tka', { addresses: ['100.64.0.7'] })];
     const tagged = async () => ({ peers });
     const elsewhere = [member('dev', liar)];
 
     it.each([
-      ['has it', [member('us', seed), member('us-1', second)], seed],
+      ['has the configured server', [member('us', seed), member('us-1', second)], seed],
       ['has its node by another of its addresses', [member('us', seed)], 'https://100.64.0.7'],
       ['has the cluster that it is named after', [{ ...member('us-1', second), cluster: 'tka' }], seed],
-      ['names no servers, as that of the Go server', [member('us-1', null)], seed],
-    ])('the list that %s is its own, though another one comes first', async (_, list, server) => {
+      ['names no servers, as the Go server’s list', [member('us-1', null)], seed],
+    ])('prefers the list that %s, even if another one arrives first', async (_, list, server) => {
       const { found } = setUp(
         { [server]: away, [liar]: elsewhere, [second]: list },
         { tagged, seeds: [server], lists: [server] },
@@ -131,14 +131,14 @@ describe('findClusters', () => {
       );
     });
 
-    it('where no list has it, the first one is shown', async () => {
+    it('shows the first list if none has it', async () => {
       const { found, said } = setUp({ [seed]: away, [liar]: elsewhere, [second]: away }, { tagged });
       expect((await found()).clusters.map(({ name }) => name)).toEqual(['dev']);
       expect(said).toContain(`${seed} did not answer; showing the list of ${liar}`);
     });
   });
 
-  it('where all servers that we found refuse, the last list is given with the reason', async () => {
+  it('shows the last list with the reason if all discovered servers refuse', async () => {
     const no = new Refused(`${seed} refused the question: no grant (HTTP 403)`, 403);
     const memory = new Held(remembered([other, 'stated']));
     const { found, said } = setUp({ [seed]: no, [other]: no }, { named: false, seeds: [seed, other], memory });
@@ -146,7 +146,7 @@ describe('findClusters', () => {
     expect(said).toEqual([expect.stringMatching(/ refused the question: no grant \(HTTP 403\); showing the list of /)]);
   });
 
-  it('the refusal of a server that we found is not: another one is asked', async () => {
+  it('asks another server if a discovered one refuses', async () => {
     const { found, said } = setUp(
       { [seed]: new Refused('no grant', 403), [other]: [member('eu', other)] },
       { named: false, seeds: [seed, other] },
@@ -155,7 +155,7 @@ describe('findClusters', () => {
     expect(said).toEqual([`${seed} refused the list; showing the list of ${other}`]);
   });
 
-  it('while the seed is away, a remembered server that is not trusted is not asked for a list', async () => {
+  it('does not ask a remembered server that is not trusted while the seed is unreachable', async () => {
     const list = remembered([liar, 'stated'], [other, 'stated']);
     const { found, asked } = setUp(
       { [seed]: away, [other]: [member('eu', other)], [liar]: [member('eu', liar)] },
@@ -165,7 +165,7 @@ describe('findClusters', () => {
     expect(asked).toEqual([seed, other]);
   });
 
-  it('a server that we inferred before is asked only as a tagged peer', async () => {
+  it('asks an inferred server only if it is a tagged peer', async () => {
     const list = remembered([other, 'tailnet']);
     const answers = { [seed]: away, [other]: [member('eu', other)] };
     const without = setUp(answers, { memory: new Held(list) });
@@ -176,7 +176,7 @@ describe('findClusters', () => {
     expect((await withTag.found()).current).toBe(true);
   });
 
-  it('a stated server that may not be used is listed with the reason', async () => {
+  it('lists a stated server that may not be used, with the reason', async () => {
     const { found } = setUp(
       { [seed]: [member('us', seed), member('eu', liar)] },
       { allows: async (server) => server !== liar },
@@ -187,7 +187,7 @@ describe('findClusters', () => {
     ]);
   });
 
-  it('no server answers: the last list, with its age', async () => {
+  it('shows the last list with its age if no server answers', async () => {
     const { found, said } = setUp({ [seed]: away, [other]: away }, { memory: new Held(remembered([other, 'stated'])) });
     const { clusters, current } = await found();
     expect(current).toBe(false);
@@ -197,11 +197,11 @@ describe('findClusters', () => {
     expect(said).toEqual([expect.stringMatching(/^no TKA server answered; showing the list of .* \(1 min ago\)$/)]);
   });
 
-  it('no server answers, and there never was a list: the error of the seed', async () => {
+  it('reports the seed’s error if no server answers and there is no list', async () => {
     await expect(setUp({ [seed]: away }).found()).rejects.toBe(away);
   });
 
-  it('a server without a memberlist tells of itself, on the word that it was asked', async () => {
+  it('asks a server without a memberlist about its own cluster, marked as it was asked', async () => {
     const { found } = setUp({ [seed]: undefined });
     expect((await found()).clusters).toMatchObject([
       { server: seed, provenance: 'known', apiEndpoint: `${seed}:6443` },
@@ -210,7 +210,7 @@ describe('findClusters', () => {
     expect((await inferred.found()).clusters).toMatchObject([{ server: seed, provenance: 'tailnet' }]);
   });
 
-  it('the servers of one cluster are one row, and one that is no longer listed stays in it for a day', async () => {
+  it('shows the servers of one cluster as one row, and an unlisted one for another day', async () => {
     const of = (name: string, server: string): Member => ({ ...member('us', server), name, cluster: 'us' });
     const hours = (n: number) => Date.now() - n * 3_600_000;
     const members = [
@@ -232,26 +232,26 @@ describe('findClusters', () => {
     ]);
   });
 
-  it('a server with a new name in the place of another is not missing', async () => {
+  it('does not report a renamed server as missing', async () => {
     const memory = new Held(remembered([other, 'stated']));
     const { found } = setUp({ [seed]: [{ ...member('old-0', other), name: 'new' }] }, { memory });
     expect((await found()).clusters).toMatchObject([{ name: 'new', servers: [{ name: 'new', state: 'unknown' }] }]);
   });
 
-  it('the server that a context names is the one to use', async () => {
+  it('uses the server that a context names', async () => {
     const of = (name: string, server: string): Member => ({ ...member('us', server), name, cluster: 'us' });
     const known = [{ server: other, apiServer: of('us', seed).apiEndpoint }];
     const { found } = setUp({ [seed]: [of('us', seed), of('us-1', other)] }, { known });
     expect((await found()).clusters).toMatchObject([{ name: 'us', server: other, servers: { length: 2 } }]);
   });
 
-  it('a name that two clusters claim is warned of', async () => {
+  it('warns of a name that two clusters claim', async () => {
     const { found, said } = setUp({ [seed]: [member('us', seed), { ...member('eu', other), name: 'us' }] });
     expect((await found()).clusters).toHaveLength(2);
     expect(said).toEqual([expect.stringMatching(/^2 clusters claim the name "us": .*api\.us\..* and .*api\.eu\./)]);
   });
 
-  it('a server that did not answer is noted, and asked last from then on', async () => {
+  it('marks a server that did not answer, and asks it last from then on', async () => {
     const noted = new Map<string, Away>();
     const away = {
       has: (server: string) => noted.get(server),
@@ -275,7 +275,7 @@ describe('findClusters', () => {
     expect([...noted]).toEqual([[other, 'failed']]);
   });
 
-  it('a refusal or an answer that is no list is not being away', async () => {
+  it('does not mark a server that refuses or returns an invalid list', async () => {
     const noted: string[] = [];
     const away = { has: () => undefined, note: (server: string) => void noted.push(server), clear: () => {} };
     const { found } = setUp(
@@ -286,7 +286,7 @@ describe('findClusters', () => {
     expect(noted).toEqual([]);
   });
 
-  it('tagged servers, which may be of another mesh, do not outrun the server that the user named', async () => {
+  it('does not prefer tagged servers, which may be of another mesh, over the named server', async () => {
     const { found, asked } = setUp(
       { [seed]: [member('us', seed)] },
       { tagged: async () => ({ peers: [peerOf('tka-eu')] }) },
@@ -305,7 +305,7 @@ describe('findClusters', () => {
     const theirs = [member('lab', lab), member('lab-1', lab1)];
     const unnamed = { named: false, seeds: [us, us1, lab, lab1], tagged };
 
-    it('of one tailnet are all listed, and each server is asked only while it is in no list', async () => {
+    it('lists all meshes of a tailnet, and asks a server only while no list has it', async () => {
       const { found, asked, said, memory } = setUp({ [us]: mine, [lab]: theirs, [lab1]: theirs }, unnamed);
       const { clusters, unlisted } = await found();
       expect(clusters.map(({ name }) => name)).toEqual(['lab', 'lab-1', 'us']);
@@ -316,7 +316,7 @@ describe('findClusters', () => {
       expect(memory.read(us)?.members).toHaveLength(4);
     });
 
-    it('a server that keeps no list, or is not in its own, is asked for its cluster', async () => {
+    it('asks a server about its cluster if it keeps no list or is not in its own', async () => {
       const { found } = setUp({ [us]: mine, [lab]: undefined, [lab1]: [] }, unnamed);
       const { clusters, unlisted } = await found();
       expect(clusters.map(({ server, apiEndpoint }) => [server, apiEndpoint]).sort()).toEqual(
@@ -329,14 +329,14 @@ describe('findClusters', () => {
       expect(unlisted).toEqual([]);
     });
 
-    it('one that does not answer is told of, and nothing else is lost', async () => {
+    it('reports a server that does not answer, and loses nothing else', async () => {
       const { found } = setUp({ [us]: mine, [lab]: away, [lab1]: [theirs[1] as Member] }, unnamed);
       const { clusters, unlisted } = await found();
       expect(clusters.map(({ name }) => name)).toEqual(['lab-1', 'us']);
       expect(unlisted).toEqual([lab]);
     });
 
-    it('with a named server its list counts, and the servers that are not in it are told of', async () => {
+    it('uses the list of a named server, and reports the servers that are not in it', async () => {
       const { found, asked } = setUp({ [us]: mine, [lab]: theirs }, { ...unnamed, named: true, seeds: [us] });
       const { clusters, unlisted } = await found();
       expect(clusters.map(({ name }) => name)).toEqual(['us']);
@@ -344,7 +344,7 @@ describe('findClusters', () => {
       expect(asked).toEqual([us]);
     });
 
-    it('a peer that is off, or is listed by its address, is not asked', async () => {
+    it('does not ask a peer that is offline or listed by its address', async () => {
       const there = [
         peerOf('tka-us'),
         peerOf('tka-off', { online: false }),
@@ -356,7 +356,7 @@ describe('findClusters', () => {
       expect(asked).toEqual([us]);
     });
 
-    it('a thousand servers of another mesh are not each asked', async () => {
+    it('does not ask each of a thousand servers of another mesh', async () => {
       const hosts = Array.from({ length: 1000 }, (_, i) => `tka-${i}`);
       const url = (host: string) => `https://${host}.example.ts.net`;
       const list = hosts.map((host) => member(host, url(host)));

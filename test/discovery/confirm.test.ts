@@ -1,4 +1,4 @@
-// A cluster is confirmed by its own server, else by another of its servers that is trusted.
+// A cluster is confirmed by its own server, else by another trusted server of it.
 import { expect, it } from 'vitest';
 import type { Cluster, ClusterServer } from '../../src/discovery/clusters.ts';
 import { type ConfirmOptions, confirmCluster } from '../../src/discovery/confirm.ts';
@@ -91,7 +91,7 @@ it.each<{
     asked: [us],
   },
   {
-    name: 'a server of another cluster is forgotten, and the next one asked',
+    name: 'forgets a server of another cluster, and asks the next one',
     servers: { [us]: 'is another cluster’s', [us1]: 'confirms' },
     options: { failover: false },
     result: us1,
@@ -99,52 +99,52 @@ it.each<{
     forgotten: [us],
   },
   {
-    name: 'each server of another cluster is forgotten, and the error is that of the first',
+    name: 'forgets each server of another cluster, and reports the error of the first',
     servers: { [us]: 'is another cluster’s', [us1]: 'is another cluster’s' },
     result: notItsOwn,
     asked: [us, us1],
     forgotten: [us, us1],
   },
   {
-    name: 'a server that is away is replaced for a sign-in',
+    name: 'replaces an unreachable server for a sign-in',
     servers: { [us]: 'is away', [us1]: 'refuses', [us2]: 'confirms' },
     result: us2,
     asked: [us, us1, us2],
   },
   {
-    name: 'a server that is away is not replaced otherwise',
+    name: 'does not replace an unreachable server otherwise',
     servers: { [us]: 'is away', [us1]: 'confirms' },
     options: { failover: false },
     result: 'no answer',
     asked: [us],
   },
   {
-    name: 'a server that answers is not replaced: it refuses',
+    name: 'does not replace a server that refuses',
     servers: { [us]: 'refuses', [us1]: 'confirms' },
     result: 'no grant',
     asked: [us],
   },
   {
-    name: 'a server that answers is not replaced: its answer is broken',
+    name: 'does not replace a server with a broken answer',
     servers: { [us]: 'gives a broken answer', [us1]: 'confirms' },
     result: 'no cluster-info',
     asked: [us],
   },
   {
-    name: 'all servers are away: the error is that of the first',
+    name: 'reports the error of the first server if all are unreachable',
     servers: { [us]: 'is away', [us1]: 'is away' },
     result: 'no answer',
     asked: [us, us1],
   },
   {
-    name: 'a server without the tag is not asked',
+    name: 'does not ask a server without the tag',
     servers: { [laptop]: 'confirms', [us1]: 'confirms' },
     options: { server: laptop },
     result: untagged(laptop),
     asked: [],
   },
   {
-    name: 'another server without the tag is not asked',
+    name: 'does not ask another server without the tag',
     servers: { [us]: 'is away', [laptop]: 'confirms', [us1]: 'confirms' },
     result: us1,
     asked: [us, us1],
@@ -164,7 +164,7 @@ it.each<{
   });
 });
 
-it('asks no more than eight other servers', async () => {
+it('asks at most eight other servers', async () => {
   const hosts = Array.from({ length: 20 }, (_, i) => `https://tka-us-${i}.example.ts.net`);
   const servers = Object.fromEntries(hosts.map((server) => [server, 'is away'] as const));
   const trust = { allows: async () => true, require: async () => {} };
@@ -173,7 +173,7 @@ it('asks no more than eight other servers', async () => {
   expect(asked).toEqual([us, ...hosts.slice(0, 8)]);
 });
 
-it('gives a server that did not answer a moment ago less time, if the cluster has another', async () => {
+it('gives a server that just did not answer less time, if the cluster has another', async () => {
   const isAway = (server: string) => server === us;
   const two = await confirmWith({ [us]: 'is away', [us1]: 'confirms' }, { isAway });
   expect(two.timeouts).toEqual([2000, 10_000]);

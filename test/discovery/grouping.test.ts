@@ -1,4 +1,4 @@
-// Which servers are one cluster, what it is called, and who has a say in that.
+// Which servers form a cluster, the cluster's name, and which servers decide it.
 import { describe, expect, it } from 'vitest';
 import { type GroupOptions, groupServers, type ServerRow } from '../../src/discovery/grouping.ts';
 
@@ -6,7 +6,7 @@ const us = 'https://api.us.example.com';
 const eu = 'https://api.eu.example.com';
 const tka = (host: string) => `https://${host}.example.ts.net`;
 
-/** A server on a device of its name: `HOST`, or `HOST of CLUSTER`. */
+/** Returns a server on a device of its name: `HOST`, or `HOST of CLUSTER`. */
 function row(text: string, more: Partial<ServerRow> = {}): ServerRow {
   const [host = '', cluster = null] = text.split(' of ');
   return {
@@ -24,7 +24,7 @@ function row(text: string, more: Partial<ServerRow> = {}): ServerRow {
   };
 }
 const untrusted = { usable: false, reason: 'it is not tagged tag:tka' };
-/** As the Go server lists it: placed on a device, but without a name. */
+/** As the Go server lists it: on a known device, but without a name. */
 const nameless = { name: null, provenance: 'tailnet' } as const;
 
 const group = (rows: readonly ServerRow[], options?: GroupOptions) =>
@@ -43,78 +43,78 @@ interface Case {
 const cases = (table: readonly [name: string, row: Case][]) =>
   it.each(table)('%s', (_, { rows, known = [], expected }) => expect(group(rows, { known })).toEqual(expected));
 
-describe('which servers are one cluster', () => {
+describe('servers of one cluster', () => {
   cases([
     [
-      'those that state the same endpoint and the same name',
+      'state the same endpoint and the same name',
       { rows: [row('us of us'), row('us-1 of us')], expected: ['us at us: healthy, by us; us us-1'] },
     ],
     [
-      'not those that state the same endpoint and different names',
+      'do not state different names for the same endpoint',
       {
         rows: [row('a of one'), row('b of two')],
         expected: ['one at us: healthy, by a; a', 'two at us: healthy, by b; b'],
       },
     ],
     [
-      'not those that state the same name and different endpoints',
+      'do not state different endpoints for the same name',
       {
         rows: [row('a of one'), row('b of one', { apiEndpoint: eu })],
         expected: ['one at eu: healthy, by b; b', 'one at us: healthy, by a; a'],
       },
     ],
     [
-      'servers that state no name: those of one endpoint',
+      'share the endpoint, if they state no name',
       {
         rows: [row('us-0'), row('us-1'), row('eu-0', { apiEndpoint: eu })],
         expected: ['eu-0 at eu: healthy, by eu-0; eu-0', 'us-0 at us: healthy, by us-0; us-0 us-1'],
       },
     ],
     [
-      'a server that states no name is of the only cluster that its endpoint has',
+      'include a server without a name if its endpoint has one cluster only',
       { rows: [row('a'), row('us of us')], expected: ['us at us: healthy, by us; a us'] },
     ],
     [
-      'a server that states no name is of none of two clusters',
+      'do not include a server without a name if its endpoint has two clusters',
       {
         rows: [row('c'), row('a of one'), row('b of two')],
         expected: ['c at us: healthy, by c; c', 'one at us: healthy, by a; a', 'two at us: healthy, by b; b'],
       },
     ],
     [
-      'a server that is listed twice counts once',
+      'include a server that is listed twice once',
       { rows: [row('us of us'), row('us of us')], expected: ['us at us: healthy, by us; us'] },
     ],
     ['none', { rows: [], expected: [] }],
   ]);
 });
 
-describe('what a cluster is called', () => {
+describe('the name of a cluster', () => {
   cases([
     [
-      'as its servers say, even if one of them says nothing',
+      'is what its servers state, even if one states nothing',
       { rows: [row('a of prod', nameless), row('b')], expected: ['prod at us: healthy, by a; a b'] },
     ],
     [
-      'a Go server’s: as the device that it was placed at',
+      'for a Go server is its device',
       { rows: [row('tka-us', nameless)], expected: ['tka-us at us: healthy, by tka-us; tka-us'] },
     ],
     [
-      'a Go server’s that was placed nowhere: as its API endpoint’s host',
+      'for a Go server without a device is the host of its API endpoint',
       {
         rows: [row('', { ...nameless, server: null, state: 'unresolved', usable: false })],
         expected: ['api.us.example.com at us: unresolved, by nowhere; api.us.example.com'],
       },
     ],
     [
-      'a new server of a cluster without a name does not rename it',
+      'does not change if a new server joins a cluster without a name',
       {
         rows: [row('aaa', { ...nameless, since: 2 }), row('tka-us', { ...nameless, since: 1 })],
         expected: ['tka-us at us: healthy, by tka-us; aaa tka-us'],
       },
     ],
     [
-      'two ports of one host are told apart',
+      'contains the port for two ports of one host',
       {
         rows: [1, 2].map((n) =>
           row('', {
@@ -130,29 +130,29 @@ describe('what a cluster is called', () => {
     ],
   ]);
 
-  it('a Go server at an address is called as the tailnet calls that address', () => {
+  it('for a Go server listed by address is the address’s name in the tailnet', () => {
     const rows = [row('', { ...nameless, server: 'http://100.64.0.7:8123' })];
     expect(group(rows, { nameOf: () => 'tka-us' })).toEqual(['tka-us at us: healthy, by 100; tka-us']);
     expect(group(rows)).toEqual(['api.us.example.com at us: healthy, by 100; api.us.example.com']);
   });
 });
 
-describe('which server is the one to use', () => {
+describe('the server to use', () => {
   const known = (host: string, apiServer = us) => [{ server: tka(host), apiServer }];
   cases([
     [
-      'the best',
+      'is the healthiest',
       {
         rows: [row('us of us', { state: 'dead' }), row('us-1 of us', { state: 'suspected' }), row('us-2 of us')],
         expected: ['us at us: healthy, by us-2; us-2 us-1 us'],
       },
     ],
     [
-      'of two that are as good, the one that is called like the cluster',
+      'is the one with the cluster’s name if two are equally good',
       { rows: [row('a of us'), row('us-1 of us'), row('us of us')], expected: ['us at us: healthy, by us; a us us-1'] },
     ],
     [
-      'the one that a context names, while it is listed',
+      'is the one that a context names while it is listed',
       {
         rows: [row('us of us'), row('us-1 of us', { state: 'suspected' })],
         known: known('us-1'),
@@ -160,7 +160,7 @@ describe('which server is the one to use', () => {
       },
     ],
     [
-      'not the one that a context for another API server names',
+      'is not the one that a context for another API server names',
       {
         rows: [row('us of us'), row('us-1 of us')],
         known: known('us-1', eu),
@@ -168,7 +168,7 @@ describe('which server is the one to use', () => {
       },
     ],
     [
-      'not one that is no longer listed',
+      'is not one that is no longer listed',
       {
         rows: [row('us of us'), row('us-0 of us', { state: 'missing' })],
         known: known('us-0'),
@@ -178,31 +178,31 @@ describe('which server is the one to use', () => {
   ]);
 });
 
-describe('who has no say', () => {
+describe('servers without a vote', () => {
   cases([
     [
-      'a server without the tag cannot become the server, or make a dead cluster healthy',
+      'an untagged server cannot become the server, or make a dead cluster healthy',
       {
         rows: [row('us of us', { state: 'dead' }), row('us-1 of us', untrusted)],
         expected: ['us at us: dead, by us; us-1 us'],
       },
     ],
     [
-      'nor name a cluster whose servers state no name',
+      'an untagged server cannot name a cluster whose servers state no name',
       {
         rows: [row('tka-us', { state: 'dead' }), row('evil of evil', untrusted), row('aaa', untrusted)],
         expected: ['evil at us: healthy, by evil; evil', 'tka-us at us: dead, by tka-us; aaa tka-us'],
       },
     ],
     [
-      'nor keep servers without a name from their cluster',
+      'an untagged server cannot separate servers without a name from their cluster',
       {
         rows: [row('a'), row('us of us'), row('evil of evil', untrusted)],
         expected: ['evil at us: healthy, by evil; evil', 'us at us: healthy, by us; a us'],
       },
     ],
     [
-      'nor take a name away from a cluster at another endpoint',
+      'an untagged server cannot take the name of a cluster at another endpoint',
       {
         rows: [row('evil of us', { ...untrusted, apiEndpoint: eu }), row('a of us')],
         expected: ['evil at eu: healthy, by evil; evil', 'us at us: healthy, by a; a'],
@@ -216,21 +216,21 @@ describe('who has no say', () => {
       },
     ],
     [
-      'nor does it where the servers have other names and were there before',
+      'a tagged server of another cluster cannot do so if the servers have other names and are older',
       {
         rows: [row('aaa of us', { since: 2 }), row('tka-b of us', { since: 1 })],
         expected: ['us at us: healthy, by tka-b; aaa tka-b'],
       },
     ],
     [
-      'nor can one at another endpoint take a device’s name',
+      'a tagged server at another endpoint cannot take a device’s name',
       {
         rows: [row('evil of us', { apiEndpoint: eu }), row('us of us')],
         expected: ['evil at eu: healthy, by evil; evil', 'us at us: healthy, by us; us'],
       },
     ],
     [
-      'one that alone is left speaks for itself',
+      'the only remaining server decides for itself',
       {
         rows: [row('us of us', { state: 'missing' }), row('tka-b of us')],
         expected: ['us at us: healthy, by tka-b; tka-b us'],
@@ -240,22 +240,22 @@ describe('who has no say', () => {
 });
 
 describe('warnings', () => {
-  it('name both clusters that claim one name', () => {
+  it('name both clusters that claim the same name', () => {
     const { warnings } = groupServers([row('a of us'), row('b of us', { apiEndpoint: eu })]);
     expect(warnings).toEqual([`2 clusters claim the name "us": ${us} (${tka('a')}) and ${eu} (${tka('b')})`]);
   });
 
-  it('not about a cluster that was made anew under its name', () => {
+  it('leave out a cluster that was recreated with its name', () => {
     expect(groupServers([row('a of us'), row('b of us', { apiEndpoint: eu, state: 'missing' })]).warnings).toEqual([]);
   });
 
-  it('are few, however many claim a name', () => {
+  it('are limited in number, however many servers claim a name', () => {
     const rows = Array.from({ length: 1000 }, (_, i) => row(`s${i} of n${i >> 1}`, { apiEndpoint: `${us}:${i + 1}` }));
     expect(groupServers(rows).warnings).toHaveLength(5);
   });
 });
 
-it('the state, the last sign of life and the labels are those of the servers that count', () => {
+it('takes the state, the last-seen time and the labels from the servers that count', () => {
   const rows = [
     row('us of us', { lastSeen: '2026-11-21T10:00:00Z', labels: new Map([['env', 'prod']]), version: '1' }),
     row('us-1 of us', { lastSeen: '2026-11-21T11:00:00Z', labels: new Map([['env', 'other']]), state: 'dead' }),
@@ -272,7 +272,7 @@ it('the state, the last sign of life and the labels are those of the servers tha
   ]);
 });
 
-it('ten thousand servers of one endpoint take no time to speak of', () => {
+it('groups ten thousand servers of one endpoint quickly', () => {
   const rows = Array.from({ length: 10_000 }, (_, i) =>
     row(`us-${i} of us`, { state: i % 2 === 0 ? 'dead' : 'healthy' }),
   );

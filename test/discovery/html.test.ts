@@ -9,17 +9,17 @@ const start = page.indexOf('\t\t\t<tr>\n\t\t\t\t<td>');
 const end = page.indexOf('\t\t</tbody>');
 const row = page.slice(start, page.indexOf('</tr>', start) + 6);
 const withRows = (rows: string) => page.slice(0, start) + rows + page.slice(end);
-/** The one row of a page whose row was changed. */
+/** Returns the only row of a page with a changed row. */
 const rowWith = (from: string | RegExp, to: string) =>
   parseMemberlistHtml(withRows(row.replace(from, () => to)))?.rows[0];
-/** Whether a page still is one, after a change. */
+/** Returns whether a changed page is still accepted. */
 const fits = (from: string | RegExp, to: string) => {
   const changed = page.replace(from, () => to);
   expect(changed).not.toBe(page);
   return parseMemberlistHtml(changed) !== undefined;
 };
 
-/** What some work gives, which may take so many milliseconds of CPU time. */
+/** Returns the result of `work`, which may take `limit` milliseconds of CPU time. */
 async function timed<T>(work: () => T, limit: number): Promise<T | undefined> {
   let result: T | undefined;
   const took = await cpuTime(() => {
@@ -66,7 +66,7 @@ describe('the pages of the real server', () => {
   });
 });
 
-describe('what a cell may say', () => {
+describe('the content of a cell', () => {
   test.each([
     ['127.0.0.12:7946', '127.0.0.12'],
     ['100.100.1.2:1', '100.100.1.2'],
@@ -159,26 +159,26 @@ describe('what a cell may say', () => {
   });
 });
 
-describe('a page that differs is none', () => {
+describe('a page of another format is refused', () => {
   test.each<[string, string | RegExp, string]>([
-    ['a column less', '<th>Address</th>', ''],
-    ['a column more', '<th>Is Local</th>', '<th>Is Local</th><th>Version</th>'],
+    ['a missing column', '<th>Address</th>', ''],
+    ['an extra column', '<th>Is Local</th>', '<th>Is Local</th><th>Version</th>'],
     ['another column', '<th>Address</th>', '<th>Addr</th>'],
     ['columns swapped', /<th>ID<\/th>\s*<th>Address<\/th>/, '<th>Address</th><th>ID</th>'],
     ['no header', /<thead>[\s\S]*<\/thead>/, ''],
     ['two headers', /<thead>[\s\S]*<\/thead>/, '<thead></thead><thead></thead>'],
-    ['a cell less', '<td>127.0.0.12:7946</td>', ''],
-    ['a cell more', '<td>127.0.0.12:7946</td>', '<td>127.0.0.12:7946</td><td></td>'],
+    ['a missing cell', '<td>127.0.0.12:7946</td>', ''],
+    ['an extra cell', '<td>127.0.0.12:7946</td>', '<td>127.0.0.12:7946</td><td></td>'],
     ['a cell that spans two', '<td>127.0.0.12', '<td colspan="2">127.0.0.12'],
     ['an unknown state', 'PEER_STATE_HEALTHY', 'PEER_STATE_FINE'],
     ['a state in lower case', 'PEER_STATE_HEALTHY', 'peer_state_healthy'],
-    ['an ID that is no hash', 'lejHRrwo2CU8N7ll0rIBbA==', 'tka-prod-us'],
+    ['an ID that is not a hash', 'lejHRrwo2CU8N7ll0rIBbA==', 'tka-prod-us'],
     ['an ID of 15 bytes', 'lejHRrwo2CU8N7ll0rIBbA==', 'lejHRrwo2CU8N7ll0rIB'],
     ['an ID with spare bits', 'lejHRrwo2CU8N7ll0rIBbA==', 'lejHRrwo2CU8N7ll0rIBbB=='],
     ['an ID with markup', 'lejHRrwo2CU8N7ll0rIBbA==', '<b>lejHRrwo2CU8N7ll0rIBbA==</b>'],
     ['no time', '0s ago', 'just now'],
     ['a time in another form', '0s ago', '0 s ago'],
-    ['no yes or no', '<td>true</td>', '<td>yes</td>'],
+    ['neither yes nor no', '<td>true</td>', '<td>yes</td>'],
     ['another description', '<dt>API Endpoint</dt>', '<dt>Endpoint</dt>'],
     ['no description', /<dl>[\s\S]*?<\/dl>/, 'https://127.0.0.12:6443'],
     ['a label without its key', '<strong>environment:</strong>', 'environment:'],
@@ -199,7 +199,7 @@ describe('a page that differs is none', () => {
     ['no end of a cell', '127.0.0.12:7946</td>', '127.0.0.12:7946'],
     ['no end of a row', '</tr>', ''],
     ['no end of the body', '</body>', ''],
-    ['something after it', '</html>', '</html><html></html>'],
+    ['an extra element', '</html>', '</html><html></html>'],
     ['text after it', '</html>', '</html>x'],
     ['a NUL between cells', '<td>127.0.0.12', '\u0000<td>127.0.0.12'],
   ])('%s', (_, from, to) => {
@@ -213,11 +213,11 @@ describe('a page that differs is none', () => {
     ['an attribute of the document', '<html>', '<html lang="en">'],
     ['tags in capitals', '<td>127.0.0.12:7946</td>', '<TD>127.0.0.12:7946</TD>'],
     ['no doctype', '<!DOCTYPE html>', ''],
-  ])('but it may have %s', (_, from, to) => {
+  ])('a page may have %s', (_, from, to) => {
     expect(fits(from, to)).toBe(true);
   });
 
-  test('cut short, anywhere', () => {
+  test('a truncated page is refused, wherever it was cut', () => {
     for (let length = 0; length < page.trimEnd().length; length += 7) {
       expect(parseMemberlistHtml(page.slice(0, length))).toBeUndefined();
     }
@@ -231,16 +231,16 @@ describe('a page that differs is none', () => {
   );
 });
 
-describe('bounded', () => {
-  test('of 100,000 rows the first 10,000 are read, and the rest counted', async () => {
-    // The smallest row there can be, so that the test is about rows and not about bytes.
+describe('limits', () => {
+  test('reads the first 10,000 of 100,000 rows, and counts the rest', async () => {
+    // The smallest possible row, so that the test is about rows and not about bytes.
     const small = row.replace(/<ul>[\s\S]*<\/ul>/, '<ul></ul>').replace(/\s*\n\s*/g, '');
     const list = await timed(() => parseMemberlistHtml(withRows(small.repeat(100_000))), 8000);
     expect(list?.rows).toHaveLength(10_000);
     expect(list).toMatchObject({ cut: 90_000, unread: 0 });
   });
 
-  test('10,000 rows in 10 MB', async () => {
+  test('reads 10,000 rows in 10 MB', async () => {
     const long = row.replace('<ul>', `<ul><li><strong>x:</strong> ${'y'.repeat(420)}</li>`);
     const list = await timed(() => parseMemberlistHtml(withRows(long.repeat(10_000))), 4000);
     expect(list).toMatchObject({ cut: 0, unread: 0 });
@@ -261,7 +261,7 @@ describe('bounded', () => {
     ['entities that do not end', () => `${opened}<tr><td>${'&a'.repeat(500_000)}`],
     ['numbers without end', () => `${opened}<tr><td>&#${'1'.repeat(1_000_000)};`],
     ['brackets', () => '<'.repeat(3_000_000)],
-    ['nothing but NUL', () => '\u0000'.repeat(1_000_000)],
+    ['only NULs', () => '\u0000'.repeat(1_000_000)],
     ['a hundred megabytes', () => 'x'.repeat(100 * 1024 * 1024)],
   ])('%s', async (_, make) => {
     const hostile = make();

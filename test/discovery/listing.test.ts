@@ -1,4 +1,4 @@
-// One server asked for its memberlist, as JSON and as the Go server's page; and several asked at once.
+// Reads one server's memberlist, as JSON and as the Go server's page, and reads from several servers at once.
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { askInTurn, askListing, type Batch, isAnswer } from '../../src/discovery/listing.ts';
@@ -21,7 +21,7 @@ interface Row {
   /** undefined: it keeps no list. */
   readonly json?: readonly Member[] | Error | undefined;
   readonly page?: { readonly status: number; readonly body: string } | Error;
-  /** Questions, in their order. */
+  /** The requests, in order. */
   readonly asked: readonly string[];
   readonly expected: 'page' | 'json' | 'none' | Error;
 }
@@ -34,28 +34,28 @@ describe('one server', () => {
     ['with a name: its JSON', { json: [named], asked: ['json'], expected: 'json' }],
     ['with a server: its JSON', { json: [{ ...bare, server }], asked: ['json'], expected: 'json' }],
     ['with a state: its JSON', { json: [{ ...bare, state: 'healthy' }], asked: ['json'], expected: 'json' }],
-    ['where one of its members has a name: its JSON', { json: [bare, named], asked: ['json'], expected: 'json' }],
+    ['with a name for one of its members: its JSON', { json: [bare, named], asked: ['json'], expected: 'json' }],
     ['with an empty list: its JSON', { json: [], asked: ['json'], expected: 'json' }],
     ['without any of these: its page', { json: [bare], page: good, asked: ['json', 'page'], expected: 'page' }],
     [
-      'without them and without a page: its JSON',
+      'without any of these and without a page: its JSON',
       { json: [bare], page: { status: 404, body: '' }, asked: ['json', 'page'], expected: 'json' },
     ],
-    ['whose page cannot be had: its JSON', { json: [bare], page: away, asked: ['json', 'page'], expected: 'json' }],
+    ['whose page is unavailable: its JSON', { json: [bare], page: away, asked: ['json', 'page'], expected: 'json' }],
     [
-      'whose page is another: its JSON',
+      'whose page has another format: its JSON',
       { json: [bare], page: { status: 200, body: '<html>' }, asked: ['json', 'page'], expected: 'json' },
     ],
     [
-      'whose page comes with an error: its JSON',
+      'whose page has an error status: its JSON',
       { json: [bare], page: { status: 500, body: page }, asked: ['json', 'page'], expected: 'json' },
     ],
-    ['which had a page before: its page first', { html: true, page: good, asked: ['page'], expected: 'page' }],
+    ['that had a page before: its page first', { html: true, page: good, asked: ['page'], expected: 'page' }],
     [
-      'which has none any more: its JSON, without asking for the page twice',
+      'that has no page any more: its JSON, without a second request for the page',
       { html: true, page: { status: 404, body: '' }, json: [bare], asked: ['page', 'json'], expected: 'json' },
     ],
-    ['which had a page before, and is away', { html: true, page: away, asked: ['page'], expected: away }],
+    ['that had a page before, and is unreachable', { html: true, page: away, asked: ['page'], expected: away }],
     ['that keeps no list', { json: undefined, asked: ['json'], expected: 'none' }],
     ['that refuses', { json: refused, asked: ['json'], expected: refused }],
   ])('%s', async (_, row) => {
@@ -86,7 +86,7 @@ describe('one server', () => {
   const listingOf = (answers: Parameters<typeof standInClient>[0]) =>
     askListing(server, { client: () => standInClient(answers), timeout: 3000, html: () => false });
 
-  it('knows itself in its JSON by its URL', async () => {
+  it('finds itself in its JSON by its URL', async () => {
     const members = [
       { ...bare, server: 'https://tka-eu.example.ts.net' },
       { ...bare, server },
@@ -95,7 +95,7 @@ describe('one server', () => {
     expect(listing.members?.map(({ isLocal }) => isLocal)).toEqual([false, true]);
   });
 
-  it('tells on its page which member it is, what each is a hash of, and when each was seen', async () => {
+  it('shows on its page which member it is, the hashed names, and when each was last seen', async () => {
     const body = samplePage('memberlist-html-suspected.http');
     const before = Date.now();
     const listing = await listingOf({
@@ -111,11 +111,11 @@ describe('one server', () => {
   });
 });
 
-// A question that is not let go would wait for ever.
+// A request that is not aborted would wait forever.
 describe('several servers at once', { timeout: 20_000 }, () => {
   type Answer = readonly Member[] | Error | undefined | 'never';
 
-  /** Asks one server per answer, `https://0` and so on. */
+  /** Asks one server per answer: `https://0` and so on. */
   async function first(...answers: Answer[]) {
     const closed = answers.map(() => Promise.withResolvers<void>());
     const letGo: string[] = [];
@@ -139,7 +139,7 @@ describe('several servers at once', { timeout: 20_000 }, () => {
       html: () => false,
     };
     const outcome = await askInTurn([{ servers: async () => servers }], options);
-    // The others learn of it in the turns that follow.
+    // The aborted servers learn of it in the next ticks.
     await Promise.all(closed.map(({ promise }) => promise));
     return { ...outcome, letGo };
   }
@@ -150,9 +150,9 @@ describe('several servers at once', { timeout: 20_000 }, () => {
       [away, undefined, [named]],
       { server: 'https://2', without: ['https://1'], failed: ['https://0'] },
     ],
-    ['none has one', [undefined, refused], { without: ['https://0'], failed: ['https://1'] }],
+    ['none has a list', [undefined, refused], { without: ['https://0'], failed: ['https://1'] }],
     ['none is asked', [], { without: [], failed: [] }],
-    ['an empty list is one', [[]], { server: 'https://0', without: [], failed: [] }],
+    ['an empty list counts', [[]], { server: 'https://0', without: [], failed: [] }],
   ])('%s', async (_, answers, { server, without, failed }) => {
     const outcome = await first(...answers);
     expect(outcome.listing?.server).toBe(server);
@@ -160,7 +160,7 @@ describe('several servers at once', { timeout: 20_000 }, () => {
     expect([...outcome.failed.keys()]).toEqual(failed);
   });
 
-  it('what each of them answered is kept', async () => {
+  it('keeps the answer of each server', async () => {
     expect((await first(refused, away)).failed).toEqual(
       new Map<string, TkaError>([
         ['https://0', refused],
@@ -169,7 +169,7 @@ describe('several servers at once', { timeout: 20_000 }, () => {
     );
   });
 
-  it('the others are let go as soon as one has answered, and count as nothing', async () => {
+  it('aborts the other requests after the first list, and ignores them', async () => {
     const { listing, letGo, failed, without } = await first('never', [named], 'never');
     expect(listing?.server).toBe('https://1');
     expect(letGo).toEqual(['https://0', 'https://2']);
@@ -178,7 +178,7 @@ describe('several servers at once', { timeout: 20_000 }, () => {
   });
 });
 
-// Each of these questions takes no more time than the test says: a silent server is let go.
+// No request takes longer than the test says: a silent server is aborted.
 describe('several servers, one after the other', { timeout: 20_000 }, () => {
   type Behaviour = readonly Member[] | Error | undefined | 'never' | number;
 
@@ -213,14 +213,14 @@ describe('several servers, one after the other', { timeout: 20_000 }, () => {
   });
   const three = [batch(['https://first'], 300), batch(['https://next'], 300), batch(['https://last', 'https://first'])];
 
-  it('the first answers in time: no other one is asked', async () => {
+  it('asks no other server if the first answers in time', async () => {
     const { listing, asked, silent } = await inTurn({ 'https://first': 200, 'https://next': [] }, three);
     expect(listing?.server).toBe('https://first');
     expect(asked).toEqual(['https://first']);
     expect(silent).toEqual([]);
   });
 
-  it('the first is silent: after 300 ms the next one is asked as well, and the first counts as silent', async () => {
+  it('asks the next server after 300 ms of silence, and counts the first as silent', async () => {
     const { listing, asked, silent, took } = await inTurn({ 'https://first': 'never', 'https://next': [] }, three);
     expect(listing?.server).toBe('https://next');
     expect(asked).toEqual(['https://first', 'https://next']);
@@ -229,13 +229,13 @@ describe('several servers, one after the other', { timeout: 20_000 }, () => {
     expect(took).toBeLessThan(2500);
   });
 
-  it('the first is slow, and still the first to answer: its list counts', async () => {
+  it('uses the list of a slow first server if it answers first', async () => {
     const { listing, silent } = await inTurn({ 'https://first': 450, 'https://next': 5000, 'https://last': [] }, three);
     expect(listing?.server).toBe('https://first');
     expect(silent).toEqual([]);
   });
 
-  it('one that fails does not wait for the next one’s turn; nobody is asked twice', async () => {
+  it('asks the next server at once if one fails, and asks none twice', async () => {
     const slowly = three.map(({ servers }) => ({ servers, headStart: 20_000 }));
     const { listing, asked, took } = await inTurn(
       { 'https://first': away, 'https://next': away, 'https://last': [] },
@@ -246,14 +246,14 @@ describe('several servers, one after the other', { timeout: 20_000 }, () => {
     expect(took).toBeLessThan(10_000);
   });
 
-  it('a refusal that is final ends it', async () => {
+  it('stops at a final refusal', async () => {
     await expect(inTurn({ 'https://first': refused, 'https://next': [] }, three)).rejects.toBe(refused);
   });
 });
 
 it.each([
   ['a refusal', refused, true],
-  ['that we are not signed in', new NotSignedIn('not signed in'), true],
+  ['not being signed in', new NotSignedIn('not signed in'), true],
   ['no connection', away, false],
   ['any other error', new TkaError('broken'), false],
-])('an answer is: %s', (_, error, expected) => expect(isAnswer(error)).toBe(expected));
+])('isAnswer decides for %s', (_, error, expected) => expect(isAnswer(error)).toBe(expected));

@@ -32,16 +32,16 @@ describe('ListMemory', () => {
   it.each([
     ['stated', 'stated'],
     ['tailnet', 'tailnet'],
-    // Only what the user says now makes a server known.
+    // Only the user's own words make a server known.
     ['known', 'stated'],
-  ] as const)('a server that is %s is remembered as %s', (provenance, remembered) => {
+  ] as const)('stores a server that is %s as %s', (provenance, remembered) => {
     const memory = new ListMemory(testFolder());
     memory.write(seed, list(provenance));
     expect(memory.read(seed)).toEqual(list(remembered));
     expect(memory.all()).toEqual([list(remembered)]);
   });
 
-  it('keeps the names of clusters on a line of their own, in a file that older versions read', () => {
+  it('stores the cluster names on a separate line, in a file that older versions read', () => {
     const state = testFolder();
     const memory = new ListMemory(state);
     const clusters = [
@@ -74,10 +74,10 @@ describe('ListMemory', () => {
   });
 
   it.each([
-    ['no word, as of an early version', [now, 0], 'tailnet'],
-    ['a provenance that is unknown', [now, 0, 'trusted'], 'tailnet'],
+    ['no provenance, as in an early version', [now, 0], 'tailnet'],
+    ['an unknown provenance', [now, 0, 'trusted'], 'tailnet'],
     ['"known", which version 0.1.0 also wrote for servers that a list had stated', [now, 0, 'known'], 'stated'],
-  ])('an old file with %s', (_, times, provenance) => {
+  ])('reads an old file with %s', (_, times, provenance) => {
     const state = testFolder();
     const memory = new ListMemory(state);
     memory.write(seed, list('stated'));
@@ -98,7 +98,7 @@ describe('ListMemory', () => {
       'a member that no server may send',
       JSON.stringify({ at: now, html: false, members: [{ apiEndpoint: 'ftp://a' }], times: [[now, 0]] }),
     ],
-  ])('%s is no list', (_, text) => {
+  ])('ignores a file with %s', (_, text) => {
     const state = testFolder();
     const memory = new ListMemory(state);
     memory.write(seed, list('stated'));
@@ -106,13 +106,13 @@ describe('ListMemory', () => {
     expect(memory.read(seed)).toBeUndefined();
   });
 
-  it('a time to come is now', () => {
+  it('reads a time in the future as now', () => {
     const memory = new ListMemory(testFolder());
     memory.write(seed, { ...list('stated'), at: Date.now() + 86_400_000 });
     expect(memory.read(seed)?.at).toBeLessThanOrEqual(Date.now());
   });
 
-  it('forgets where a member was, in every list', () => {
+  it('forgets the server of a member, in every list', () => {
     const memory = new ListMemory(testFolder());
     memory.write(seed, list('stated'));
     memory.write('http://127.0.0.1:8080', list('tailnet'));
@@ -120,7 +120,7 @@ describe('ListMemory', () => {
     expect(memory.all().flatMap(({ members }) => members.map(({ server }) => server))).toEqual([null, null]);
   });
 
-  it('without a state folder, there is none', () => {
+  it('returns nothing without a state folder', () => {
     const memory = new ListMemory(undefined);
     memory.write(seed, list('stated'));
     expect(memory.read(seed)).toBeUndefined();

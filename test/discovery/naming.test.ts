@@ -54,12 +54,12 @@ describe('parseSelector', () => {
     'a=b;c',
     '\u001b=x',
     'a/b/c=d',
-  ])('%j is wrong usage', (selector) => {
+  ])('%j is a usage error', (selector) => {
     expect(() => parseSelector(selector)).toThrow(/label selector/);
   });
 });
 
-describe('names', () => {
+describe('context names', () => {
   it.each([
     ['https://tka-prod-us.example.ts.net', '', 'tka-prod-us'],
     ['https://tka.corp.example.com', 'corp.example.com', 'tka'],
@@ -68,13 +68,13 @@ describe('names', () => {
     ['http://[fd7a:115c:a1e0::1]:8123', '', 'fd7a:115c:a1e0::1'],
   ])('%s on %j is %s', (server, tailnet, name) => expect(shortName(server, tailnet)).toBe(name));
 
-  it('takes the cluster’s name first, where it is known', () => {
+  it('use the cluster’s name first, if known', () => {
     expect(contextNames('http://127.0.0.1:8123', '', 'prod-us').slice(0, 2)).toEqual(['prod-us', '127.0.0.1']);
     expect(contextNames('https://tka-a.example.ts.net', '', 'prod-us').slice(0, 2)).toEqual(['prod-us', 'tka-a']);
     expect(contextNames('https://prod-us.example.ts.net', '', 'prod-us')[1]).toBe('prod-us.example.ts.net');
   });
 
-  it('adds what keeps two servers apart', () => {
+  it('continue with longer forms until two servers differ', () => {
     expect(contextNames('https://tka.one.ts.net:8443', '')).toEqual([
       'tka',
       'tka.one.ts.net',

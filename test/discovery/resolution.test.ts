@@ -1,4 +1,4 @@
-// The ladder from a member to its TKA server, rung by rung.
+// The steps from a member to its TKA server.
 import { expect, it } from 'vitest';
 import type { ListedMember } from '../../src/discovery/listing.ts';
 import { memberId, type ResolveOptions, resolveServers } from '../../src/discovery/resolution.ts';
@@ -16,7 +16,7 @@ const listed = (more: Partial<ListedMember> = {}): ListedMember => ({
 interface Row {
   readonly member?: Partial<ListedMember>;
   readonly options?: Partial<ResolveOptions>;
-  /** API endpoints by server, of those that answer. */
+  /** API endpoints by server, for the servers that answer. */
   readonly answers?: Readonly<Record<string, string>>;
   readonly expected: string;
 }
@@ -31,12 +31,12 @@ const id = memberId('tka-us', 7946);
 it.each<[name: string, row: Row]>([
   ['stated by the list', { member: { server: tka('a') }, expected: `${tka('a')} stated` }],
   [
-    'the server that was asked, on the word that it was asked',
+    'the server that was asked, marked as it was asked',
     { member: { isLocal: true }, expected: `${tka('entry')} known` },
   ],
   ['a tagged peer with the hashed name', { member: { id }, expected: `${tka('tka-us')} tailnet` }],
   [
-    'an inferred server that is remembered stays inferred',
+    'an inferred server from memory stays inferred',
     { options: { remembered: remembered(tka('tka-us'), 'tailnet') }, expected: `${tka('tka-us')} tailnet` },
   ],
   [
@@ -44,30 +44,30 @@ it.each<[name: string, row: Row]>([
     { options: { remembered: remembered(tka('gone'), 'tailnet') }, expected: 'nowhere' },
   ],
   [
-    'without tailscaled it is, and stays inferred',
+    'an inferred server from memory is used while tailscaled is unavailable, and stays inferred',
     { options: { remembered: remembered(tka('gone'), 'tailnet'), tagged: away }, expected: `${tka('gone')} tailnet` },
   ],
   [
-    'a stated server that is remembered stays stated',
+    'a stated server from memory stays stated',
     { options: { remembered: remembered(tka('b'), 'stated') }, expected: `${tka('b')} stated` },
   ],
   [
-    'the user’s own context makes it known',
+    'the user’s own context makes a server known',
     { options: { remembered: remembered(tka('mine'), 'stated'), configured }, expected: `${tka('mine')} known` },
   ],
   [
-    'but not where we only inferred it',
+    'a context does not make an inferred server known',
     {
       options: { remembered: remembered(tka('mine'), 'tailnet'), configured, tagged: away },
       expected: `${tka('mine')} tailnet`,
     },
   ],
   [
-    'a tagged peer that says it is this cluster’s',
+    'a tagged peer that serves this cluster',
     { answers: { [tka('tka-us')]: api }, expected: `${tka('tka-us')} tailnet` },
   ],
   [
-    'a tagged peer that speaks for another cluster',
+    'a tagged peer that serves another cluster',
     { answers: { [tka('tka-us')]: 'https://api.eu.example.com' }, expected: 'nowhere' },
   ],
   [
@@ -75,16 +75,16 @@ it.each<[name: string, row: Row]>([
     { answers: { [tka('tka-us')]: api }, options: { mayAsk: () => false }, expected: 'nowhere' },
   ],
   [
-    'the server that was asked says it is this cluster’s',
+    'the server that was asked serves this cluster',
     { answers: { [tka('entry')]: api }, options: { tagged: none }, expected: `${tka('entry')} known` },
   ],
   ['a tagged peer at the address', { member: { address: '100.64.0.7' }, expected: `${tka('tka-eu')} tailnet` }],
   [
-    'a tagged peer that is off, by its hashed name',
+    'an offline tagged peer, by its hashed name',
     { member: { id: memberId('tka-off', 7946) }, expected: `${tka('tka-off')} tailnet` },
   ],
   ['the kubeconfig', { options: { configured }, expected: `${tka('mine')} known` }],
-  ['no rung', { expected: 'nowhere' }],
+  ['no step finds a server', { expected: 'nowhere' }],
 ])('%s', async (_, { member, options, answers = {}, expected }) => {
   const it = listed(member);
   const { placed } = await resolveServers([it], {

@@ -29,7 +29,7 @@ it('remembers for a minute, across processes, that a server did not answer', () 
   expect(later.has(server)).toBe('silent');
 });
 
-it('forgets it when the server answers', () => {
+it('forgets the mark when the server answers', () => {
   const servers = new AwayServers(folder);
   servers.clear(server);
   servers.note(server, 'silent');
@@ -38,7 +38,7 @@ it('forgets it when the server answers', () => {
   expect(fs.existsSync(file())).toBe(false);
 });
 
-it('works without a folder, and where it cannot write', () => {
+it('works without a folder, and if it cannot write', () => {
   for (const state of [undefined, path.join(folder, 'file')]) {
     if (state !== undefined) fs.writeFileSync(state, '');
     const servers = new AwayServers(state);
@@ -50,7 +50,7 @@ it('works without a folder, and where it cannot write', () => {
 
 const laptop = 'http://laptop.example.ts.net';
 
-it('keeps accepted servers in files of its own, and forgets them', () => {
+it('stores accepted servers in separate files, and forgets them', () => {
   const state = path.join(testFolder(), 'state');
   const accepted = new AcceptedServers(state);
   expect(accepted.has(laptop)).toBe(false);

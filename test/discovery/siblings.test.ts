@@ -21,13 +21,13 @@ describe('siblingCandidates', () => {
     ['of another API server', row(us1, { apiEndpoint: 'https://api.eu.example.com' })],
     ['of another name', row(us1, { cluster: 'prod-eu' })],
     ['without a name (Go)', row(us1, { cluster: null })],
-    ['that has no address', row(null)],
+    ['without an address', row(null)],
     ['that is the server itself', row(us)],
   ])('leaves a server out %s', (_, member) => {
     expect(candidates([[seed, list(member)]])).toEqual([]);
   });
 
-  it('believes that a server is stated only if a list of a server says so that the user named', () => {
+  it('marks a server as stated only if a list of a named server states it', () => {
     const provenance = (lists: SiblingSources['lists']) => candidates(lists)[0]?.provenance;
     expect(provenance([[seed, list(row(us1))]])).toBe('stated');
     expect(provenance([['https://found.example.ts.net', list(row(us1))]])).toBe('tailnet');
@@ -39,7 +39,7 @@ describe('siblingCandidates', () => {
     expect(provenance(both)).toBe('stated');
   });
 
-  it('names those first that were healthy in the newest list', () => {
+  it('puts the servers that were healthy in the newest list first', () => {
     const old = { at: at - 5000, html: false, members: [row(us2, { state: 'dead' }), row(us1, { state: 'healthy' })] };
     const newest = list(row(us1, { state: 'dead' }), row(us2, { state: 'healthy' }));
     expect(candidates([[seed, newest]]).map(({ server }) => server)).toEqual([us2, us1]);
@@ -50,12 +50,12 @@ describe('siblingCandidates', () => {
     expect(candidates(lists).map(({ server }) => server)).toEqual([us2, us1]);
   });
 
-  it('takes one that is no longer listed last', () => {
+  it('puts a server that is no longer listed last', () => {
     const gone = row(us1, { listed: at - 60_000 });
     expect(candidates([[seed, list(gone, row(us2))]]).map(({ server }) => server)).toEqual([us2, us1]);
   });
 
-  it('takes what a context keeps, which nobody states', () => {
+  it('includes servers that a context remembers, as inferred', () => {
     expect(candidates([], { kept: [us, us1, us1] })).toEqual([{ server: us1, provenance: 'tailnet' }]);
     expect(candidates([[seed, list(row(us1))]], { kept: [us1] })).toEqual([{ server: us1, provenance: 'stated' }]);
   });

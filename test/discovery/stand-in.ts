@@ -1,4 +1,4 @@
-// Stand-ins for the tests of discovery: a client that answers without a network, and peers.
+// Stand-ins for the discovery tests: a client that answers without a network, and peers.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { Peer } from '../../src/tailscale/localapi.ts';
@@ -7,7 +7,7 @@ import type { Member } from '../../src/tka/memberlist.ts';
 
 type Answers = Partial<Pick<TkaClient, 'clusterInfo' | 'memberlist' | 'memberlistPage' | 'close'>>;
 
-/** A client that gives these answers; any other question fails the test. */
+/** Returns a client with these answers; any other request fails the test. */
 export function standInClient(answers: Answers): TkaClient {
   const unexpected = (what: string) => async () => {
     throw new Error(`unexpected question: ${what}`);
@@ -20,13 +20,13 @@ export function standInClient(answers: Answers): TkaClient {
   });
 }
 
-/** A peer called `NAME.example.ts.net` with the tag of TKA servers. */
+/** Returns a peer named `NAME.example.ts.net` with the tag of TKA servers. */
 export function peerOf(hostName: string, more: Partial<Peer> = {}): Peer {
   const dnsName = `${hostName}.example.ts.net`;
   return { hostName, dnsName, addresses: [], tags: ['tag:tka'], online: true, self: false, ...more };
 }
 
-/** A member of which only the API endpoint is known. */
+/** Returns a member with only an API endpoint. */
 export function memberOf(apiEndpoint: string): Member {
   return {
     name: null,

@@ -12,20 +12,20 @@ const unknown = undefined;
 
 describe('judge', () => {
   it.each<[origin: Origin, tagged: boolean | undefined, accepted: boolean, used: boolean, verdict: string]>([
-    // The tag is proof, whoever speaks of the server.
+    // The tag is proof, wherever the server came from.
     ['tailnet', yes, no, no, 'use'],
     ['stated', yes, no, no, 'use'],
     ['known', yes, no, no, 'use'],
     ['named', yes, no, no, 'use'],
     ['typed', yes, no, no, 'use'],
-    // Inferred from a tag: nothing else makes up for it but the user.
+    // Inferred from a tag: without the tag only the user can accept it.
     ['tailnet', no, no, no, 'refuse'],
     ['tailnet', no, no, yes, 'refuse'],
     ['tailnet', unknown, no, no, 'refuse'],
     ['tailnet', unknown, no, yes, 'refuse'],
     ['tailnet', no, yes, no, 'use'],
     ['tailnet', unknown, yes, no, 'use'],
-    // Stated by a list: needs the tag wherever tailscaled can be asked, even if it was signed in to before.
+    // Stated by a list: needs the tag if tailscaled is available, even after an earlier sign-in.
     ['stated', no, no, no, 'refuse'],
     ['stated', no, no, yes, 'refuse'],
     ['stated', no, yes, no, 'use'],
@@ -35,12 +35,12 @@ describe('judge', () => {
     ['known', no, no, yes, 'use'],
     ['known', no, yes, no, 'use'],
     ['known', unknown, no, no, 'use'],
-    // Named by a URL: the first sign-in is worth a warning.
+    // Named by a URL: the first sign-in prints a warning.
     ['named', no, no, no, 'warn'],
     ['named', unknown, no, no, 'warn'],
     ['named', no, no, yes, 'use'],
     ['named', no, yes, no, 'use'],
-    // Named by a bare provenance: it may be a typo.
+    // Named by a bare word, which may be a typo.
     ['typed', no, no, no, 'ask'],
     ['typed', unknown, no, no, 'ask'],
     ['typed', no, no, yes, 'use'],
@@ -58,7 +58,7 @@ it.each([
   ['http://tka', false],
   ['[::1]', false],
   ['fd7a::1', false],
-])('%s is a bare provenance: %s', (name, bare) => expect(isBareWord(name)).toBe(bare));
+])('%s is a bare word: %s', (name, bare) => expect(isBareWord(name)).toBe(bare));
 
 describe('isTagged', () => {
   const peers = [peerOf('tka-us', { addresses: ['100.64.0.1', 'fd7a:115c:a1e0::1'] })];
@@ -112,13 +112,13 @@ describe('Trust', () => {
     expect(asked).toBe(1);
   });
 
-  it('a server that a list states is the configured one: it needs no tag', async () => {
+  it('accepts the configured server without a tag if a list states it', async () => {
     const judged = trust({ namedAs: (server) => (server === laptop ? 'known' : undefined) });
     expect(await judged.allows(laptop, 'stated')).toBe(true);
     expect(await judged.allows('http://other.example.ts.net', 'stated')).toBe(false);
   });
 
-  it('a server named by a bare word is not used without asking, even if a list states it', async () => {
+  it('asks before it uses a server named by a bare word, even if a list states it', async () => {
     const judged = trust({ namedAs: (server) => (server === laptop ? 'typed' : undefined) });
     for (const provenance of ['stated', 'known', 'tailnet'] as const) {
       expect(await judged.verdict(laptop, provenance)).toBe('ask');
@@ -128,7 +128,7 @@ describe('Trust', () => {
     expect(await judged.allows(laptop, 'stated')).toBe(true);
   });
 
-  it('says why a server is not used, and what to type', async () => {
+  it('reports why a server is not used, with a hint', async () => {
     const refused = (judged: TrustPolicy, provenance: Provenance) =>
       judged.require(cluster(laptop, provenance)).catch((error) => error);
     const hints = [`if you trust it, sign in once by its URL: kubectl tka login ${laptop}`];

@@ -1,8 +1,8 @@
-// A process of its own that edits a kubeconfig: node child.ts '{"file":…,"names":[…],"uid":…,"killAt":…,"busy":…}'.
-// busy: the file is a mount point, which no rename can replace. check: it is only checked whether it may be written.
-// remove: contexts to be taken out.
-// killAt: it is killed at the n-th call into the file system from taking the lock on, before that call is made; with
-// killFrom, from the first call on that is given a path with this text in it.
+// A separate process that edits a kubeconfig: node child.ts '{"file":…,"names":[…],"uid":…,"killAt":…,"busy":…}'.
+// busy: the file is a mount point, which a rename cannot replace. check: only checks whether the file can be written.
+// remove: contexts to remove.
+// killAt: kills the process before its n-th file system call, counted from the lock; with killFrom, counted from the
+// first call whose path contains this text.
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 

@@ -32,7 +32,7 @@ const bomb = [
   ...'bcdefghi'.split('').map((c, i) => `${c}: &${c} [${Array(10).fill(`*${'abcdefgh'[i]}`).join(', ')}]`),
 ].join('\n');
 
-// The file, where it is wrong, and what is wrong with it.
+// By name: the text, the position of the error and the message.
 const damages: Record<string, [text: string | Uint8Array, where: string, what: RegExp]> = {
   'an unclosed list': ['clusters: [\n', '', /flow/],
   'an unclosed quote': ['clusters: []\ncurrent-context: "a\n', '', /quote/],
@@ -63,7 +63,7 @@ const damages: Record<string, [text: string | Uint8Array, where: string, what: R
     '3:33',
     /duplicate key "name"/,
   ],
-  "a duplicate key in somebody else's map": ['x: {a: 1, "a": 2}\n', '1:11', /duplicate key "a"/],
+  'a duplicate key in another program’s map': ['x: {a: 1, "a": 2}\n', '1:11', /duplicate key "a"/],
   'keys that YAML 1.1 makes equal': ['x: {yes: 1, on: 2}\n', '1:13', /duplicate key "true"/],
   'a duplicate cluster': ['clusters:\n- name: a\n- name: a\n', '3:9', /duplicate name "a" in clusters/],
   'a duplicate user in JSON': ['{"users":[{"name":"a"},{"name":"a"}]}', '1:32', /duplicate name/],
@@ -116,7 +116,7 @@ const damages: Record<string, [text: string | Uint8Array, where: string, what: R
   'more than 16 MiB': [`# ${'x'.repeat(16 * 1024 * 1024)}\n`, '1:1', /larger than 16 MiB/],
 };
 
-// What may follow an attempt: the edit as it should be, or an error and a folder in which nothing has changed.
+// Tries an edit. It must succeed, or fail and leave the folder unchanged.
 async function attempt(file: string): Promise<'edited' | TkaError> {
   const before = census(dirname(file));
   const text = readFileSync(file);
@@ -141,7 +141,7 @@ async function attempt(file: string): Promise<'edited' | TkaError> {
   return 'edited';
 }
 
-describe('damage is named with its place and left as it is', () => {
+describe('reports damage with its position and leaves the file unchanged', () => {
   for (const [name, [text, where, what]] of Object.entries(damages)) {
     it(name, async () => {
       const file = kubeconfig(text);
@@ -157,8 +157,8 @@ describe('damage is named with its place and left as it is', () => {
   }
 });
 
-describe('what is no file', () => {
-  it('a folder, a pipe, a socket, a device, a circle, a path through a file: refused at once', async () => {
+describe('something other than a file', () => {
+  it('refuses a folder, a pipe, a socket, a device, a link loop and a path through a file at once', async () => {
     const dir = testFolder('tka-');
     mkdirSync(join(dir, 'folder'));
     execFileSync('mkfifo', [join(dir, 'pipe')]);
@@ -176,7 +176,7 @@ describe('what is no file', () => {
     expect(readdirSync(dir).toSorted()).toEqual(['file', 'folder', 'link', 'loop', 'pipe']);
   });
 
-  it('/dev/null is an empty kubeconfig that cannot be written, /dev/zero is none', async () => {
+  it('reads /dev/null as an empty kubeconfig that cannot be written, and refuses /dev/zero', async () => {
     expect((await readKubeconfig(only('/dev/null'))).ours).toEqual([]);
     expect((await refusal(editKubeconfig(only('/dev/null'), () => ({ upsert: [spec('a')] })))).message).toMatch(
       /cannot write/,
@@ -184,14 +184,14 @@ describe('what is no file', () => {
     await refusal(readKubeconfig(only('/dev/zero')));
   });
 
-  it.skipIf(process.getuid?.() === 0)('a file without permission', async () => {
+  it.skipIf(process.getuid?.() === 0)('reports a file without read permission', async () => {
     const file = kubeconfig(good);
     chmodSync(file, 0);
     expect((await refusal(readKubeconfig(only(file)))).message).toMatch(/permission denied/);
   });
 });
 
-// Random damages, the same in every run. kubectl is asked about every tenth.
+// Random damage, the same in every run. Every tenth file is also read by kubectl.
 function damaged(seed: number): Buffer {
   const next = random(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)] as T;
@@ -244,7 +244,7 @@ function damaged(seed: number): Buffer {
   return bytes;
 }
 
-it('300 random damages: a right edit that kubectl reads, or an error and nothing touched', async () => {
+it('300 random damages: a correct edit that kubectl reads, or an error and no change', async () => {
   const file = kubeconfig('');
   let edits = 0;
   for (let seed = 1; seed <= 300; seed++) {

@@ -54,7 +54,7 @@ function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = 
 
 const edit = (job: object): Promise<Ended> => run(process.execPath, [child, JSON.stringify(job)]);
 const namesIn = async (file: string) => (await readKubeconfig(only(file))).ours.map(({ name }) => name).toSorted();
-/** A kubeconfig without the entry of this name in these sections. */
+/** Returns a kubeconfig without the entries of this name in these sections. */
 function takeOut(text: string, sections: readonly string[], name: string): string {
   const config = parse(text);
   for (const section of sections)
@@ -77,7 +77,7 @@ describe('a write', () => {
     }
   });
 
-  it('goes through symbolic links, which stay, also where they lead nowhere yet', async () => {
+  it('follows symbolic links and keeps them, dangling ones too', async () => {
     const dir = testFolder('tka-');
     mkdirSync(join(dir, 'real'));
     writeFileSync(join(dir, 'real', 'config'), 'kind: Config\n', { mode: 0o640 });
@@ -98,7 +98,7 @@ describe('a write', () => {
     expect(readdirSync(join(dir, 'real'))).toEqual(['config']);
   });
 
-  it('goes to where a link leads when it is its turn, though it led elsewhere before', async () => {
+  it('follows a link that changed while it waited for the lock', async () => {
     const dir = testFolder('tka-');
     const [file, before, after] = ['config', 'before', 'after'].map((name) => join(dir, name)) as [
       string,
@@ -113,7 +113,7 @@ describe('a write', () => {
       planned++;
       return { upsert: [spec('a')] };
     });
-    // The plan is made, and the lock waited for.
+    // The plan is made and the write waits for the lock.
     while (planned === 0) await delay(1);
     await delay(30);
     rmSync(file);
@@ -126,13 +126,13 @@ describe('a write', () => {
     expect(readdirSync(dir).toSorted()).toEqual(['after', 'before', 'config']);
   });
 
-  it('to several files comes to what contexts need before it comes to them', async () => {
+  it('to several files writes clusters and users before the contexts that need them', async () => {
     const dir = testFolder('tka-');
     const [a, b] = [join(dir, 'a'), join(dir, 'b')];
     const files = { files: [a, b], defaultFile: a, explicit: false };
     const order = async (change: KubeconfigChange) =>
       (await previewKubeconfig(files, () => change)).map(({ file }) => file.slice(-1));
-    // Of context two, the first file has only the context.
+    // The first file has only the context of "two".
     await editKubeconfig(only(a), () => ({ upsert: [spec('one'), spec('two')] }));
     await editKubeconfig(only(b), () => ({ upsert: [spec('two')] }));
     writeFileSync(a, takeOut(readFileSync(a, 'utf8'), ['clusters', 'users'], 'two'));
@@ -142,7 +142,7 @@ describe('a write', () => {
     expect(await order({ remove: ['two'] })).toEqual(['a', 'b']);
   });
 
-  it('that changes nothing takes no lock and leaves the folder alone', async () => {
+  it('takes no lock and leaves the folder unchanged if nothing changes', async () => {
     const file = kubeconfig('kind: Config\n');
     await add(file, 'a');
     mkdirSync(`${file}.lock`);
@@ -153,7 +153,7 @@ describe('a write', () => {
     expect(statSync(dirname(file), { bigint: true }).mtimeNs).toBe(before);
   });
 
-  it.skipIf(!root)('into a folder without permission fails, nothing is lost and nothing left', async () => {
+  it.skipIf(!root)('to a folder without permission fails and leaves the file and folder unchanged', async () => {
     const file = kubeconfig('kind: Config\n');
     chmodSync(file, 0o644);
     chmodSync(dirname(file), 0o555);
@@ -164,8 +164,8 @@ describe('a write', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
-  // For root nothing is read-only: then another user tries.
-  it('over a file that is read-only fails, as with kubectl', async () => {
+  // Root can write read-only files, so another user tries.
+  it('to a read-only file fails, as with kubectl', async () => {
     const file = kubeconfig('kind: Config\n');
     chmodSync(file, 0o444);
     chmodSync(dirname(file), 0o777);
@@ -176,10 +176,10 @@ describe('a write', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
-  it('that the disk has no room for fails, nothing is lost and nothing left', async () => {
+  it('fails on a full disk and leaves the file and folder unchanged', async () => {
     const file = kubeconfig(`# ${'x'.repeat(3000)}\nkind: Config\n`);
     const before = readFileSync(file, 'utf8');
-    // A limit on the size of files stands in for a full disk.
+    // A file size limit stands in for a full disk.
     const script = `ulimit -f 4; exec "$0" "$@"`;
     const ended = await run('bash', [
       '-c',
@@ -196,7 +196,7 @@ describe('a write', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
-  it.skipIf(!existsSync('/proc/self'))('into a file system that takes no files fails with a word', async () => {
+  it.skipIf(!existsSync('/proc/self'))('to a file system without regular files fails with a message', async () => {
     const error = await refusal(add('/proc/tka-test/config', 'a'));
     expect(error.message).toMatch(/^cannot write \/proc\/tka-test\/config: /);
   });
@@ -217,7 +217,7 @@ describe('a file that is a mount point', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
-  it('that becomes shorter has nothing of its old end', async () => {
+  it('leaves nothing of the old end if the new text is shorter', async () => {
     const file = kubeconfig(text);
     await add(file, 'a');
     const job = { file, names: [], remove: ['a'], busy: true };
@@ -225,7 +225,7 @@ describe('a file that is a mount point', () => {
     expect(readFileSync(file, 'utf8')).toBe(`${text}clusters: []\ncontexts: []\nusers: []\n`);
   });
 
-  it('that the disk has no room for is as it was', async () => {
+  it('keeps its old content if the disk is full', async () => {
     const file = kubeconfig(`# ${'x'.repeat(3000)}\nkind: Config\n`);
     const before = readFileSync(file, 'utf8');
     const script = `ulimit -f 4; exec "$0" "$@"`;
@@ -238,7 +238,7 @@ describe('a file that is a mount point', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
-  it('killed at steps all the way, the file or its backup is whole, and the next edit works', async () => {
+  it('killed at any step, the file or its backup is whole, and the next edit works', async () => {
     let backups = 0;
     const one = async (killAt: number) => {
       const file = kubeconfig(text);
@@ -277,17 +277,20 @@ describe('a file that is a mount point', () => {
     expect(JSON.parse(readOnly.stdout).message).toBe(`cannot write ${file}: the file system is read-only`);
   });
 
-  it.skipIf(!root)('or any other is found out before an edit, where its folder takes no lock', async () => {
-    const file = kubeconfig(text);
-    chmodSync(file, 0o666);
-    chmodSync(dirname(file), 0o555);
-    const ended = await edit({ file, names: ['a'], check: true, uid: 65534 });
-    expect(JSON.parse(ended.stdout).message).toBe(`cannot write ${file}: permission denied`);
-  });
+  it.skipIf(!root)(
+    'is checked for write permission before an edit if its folder takes no lock, as is any other file',
+    async () => {
+      const file = kubeconfig(text);
+      chmodSync(file, 0o666);
+      chmodSync(dirname(file), 0o555);
+      const ended = await edit({ file, names: ['a'], check: true, uid: 65534 });
+      expect(JSON.parse(ended.stdout).message).toBe(`cannot write ${file}: permission denied`);
+    },
+  );
 });
 
 describe('the lock', () => {
-  it('of another program is waited for', async () => {
+  it('of another program delays the write until it is released', async () => {
     const file = kubeconfig('kind: Config\n');
     writeFileSync(`${file}.lock`, '', { mode: 0 });
     setTimeout(() => rmSync(`${file}.lock`), 400);
@@ -297,7 +300,7 @@ describe('the lock', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
-  it('that stays is an error after 5 s which names it, its age and what to type; it is not removed', async () => {
+  it('that stays fails the write after 5 s with its path, its age and the command to type; it is not removed', async () => {
     const [file, other] = [kubeconfig('kind: Config\n'), kubeconfig('kind: Config\n')];
     writeFileSync(`${file}.lock`, '');
     const old = new Date(Date.now() - 3_600_000);
@@ -316,7 +319,7 @@ describe('the lock', () => {
     expect(readFileSync(file, 'utf8')).toBe('kind: Config\n');
   });
 
-  it('left by a kill is cleared at once when it is old, with what was half written', async () => {
+  it('left by a killed process is removed at once when it is old, with the half-written file', async () => {
     const file = kubeconfig('kind: Config\n');
     for (const content of [[], ['tka-0123456789abcdef.tmp']]) {
       mkdirSync(`${file}.lock`);
@@ -330,7 +333,7 @@ describe('the lock', () => {
     expect(readdirSync(dirname(file))).toEqual(['config']);
   });
 
-  it('left by a kill is cleared also where there is nothing to write, through a link too; a fresh one stays', async () => {
+  it('left by a killed process is removed without a write too, also through a link; a fresh one stays', async () => {
     const dir = testFolder('tka-');
     const [file, real] = [join(dir, 'config'), join(dir, 'real')];
     writeFileSync(real, 'kind: Config\n');
@@ -349,7 +352,7 @@ describe('the lock', () => {
     writeFileSync(fresh, 'half');
     await add(file, 'a');
     expect(existsSync(fresh)).toBe(true);
-    // Of somebody else's, nothing goes.
+    // Files of other programs are not removed.
     rmSync(fresh);
     writeFileSync(join(`${file}.lock`, 'somebody'), '');
     utimesSync(`${file}.lock`, old, old);
@@ -357,7 +360,7 @@ describe('the lock', () => {
     expect(readdirSync(`${file}.lock`)).toEqual(['somebody']);
   });
 
-  it('of a clock that runs ahead is cleared all the same', async () => {
+  it('with an mtime in the future is removed too', async () => {
     const file = kubeconfig('kind: Config\n');
     mkdirSync(`${file}.lock`);
     const ahead = new Date(Date.now() + 3_600_000);
@@ -367,10 +370,10 @@ describe('the lock', () => {
   });
 });
 
-describe('many at once', () => {
-  it('twenty-five edits in one process and twenty in four others: none is lost', async () => {
+describe('many edits at once', () => {
+  it('25 edits in one process and 20 in four others all arrive', async () => {
     const file = kubeconfig('# kept\nkind: Config\n');
-    // A lock left behind, which all of them find at the same time.
+    // An old lock that all of them find at the same time.
     mkdirSync(`${file}.lock`);
     writeFileSync(join(`${file}.lock`, 'tka-0123456789abcdef.tmp'), '');
     utimesSync(`${file}.lock`, 1, 1);
@@ -392,7 +395,7 @@ describe('many at once', () => {
   });
 
   it.skipIf(!kubectl)(
-    'and kubectl: nothing that it wrote is undone by us, the file is whole at any moment',
+    'kubectl writes at the same time: no write of kubectl is undone, and the file is whole at any time',
     async () => {
       const file = kubeconfig('kind: Config\n');
       let done = false;
@@ -420,7 +423,7 @@ describe('many at once', () => {
   );
 });
 
-it('killed at steps all the way from the lock to its release, the file is whole and the next edit works within 5 s', async () => {
+it('killed at any step from the lock to its release, the file is whole and the next edit works within 5 s', async () => {
   const steps = Array.from({ length: 15 }, (_, i) => 2 * i + 1);
   let killed = 0;
   let written = 0;
@@ -435,7 +438,7 @@ it('killed at steps all the way from the lock to its release, the file is whole 
       written++;
       expect(await namesIn(file)).toEqual(['killed']);
     }
-    // A lock that is in the way for 5 s is an error.
+    // A lock that stays for 5 s is an error.
     await add(file, 'next');
     expect(await namesIn(file)).toContain('next');
     expect(readdirSync(dirname(file))).toEqual(['config']);

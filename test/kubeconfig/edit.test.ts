@@ -13,7 +13,7 @@ import { census, kubeconfig, kubectl, kubectlView, only, refusal, runKubectl, sp
 const mark = (server = 'https://tka.example.ts.net') =>
   `[{name: tka.specht-labs.de, extension: {server: "${server}"}}]`;
 
-// An entry of ours as a person may have left it.
+// A managed entry as a user may have edited it.
 const ours = `# mine
 clusters:
 # about a
@@ -70,8 +70,8 @@ async function refused(before: string, change: KubeconfigChange) {
   return error;
 }
 
-describe('an entry of ours', () => {
-  it('is read with all that a caller asks for', async () => {
+describe('a managed entry', () => {
+  it('is read with all its fields', async () => {
     const view = await readKubeconfig(only(kubeconfig(`${ours}current-context: a\n`)));
     expect(view.currentContext).toBe('a');
     expect(view.ours).toEqual([
@@ -89,11 +89,11 @@ describe('an entry of ours', () => {
     ]);
   });
 
-  it('in any style needs no change where the values are right', async () => {
+  it('needs no change in any style if the values are right', async () => {
     expect(await edited(ours, { upsert: [spec('a')] })).toBe(ours);
   });
 
-  it('changes in its changed values alone', async () => {
+  it('changes only in its changed values', async () => {
     const change = {
       apiServer: 'https://new.example.com',
       server: 'https://tka2.example.ts.net',
@@ -111,7 +111,7 @@ describe('an entry of ours', () => {
     expect(await edited(ours, { upsert: [spec('a', change)] })).toBe(want);
   });
 
-  it('gets back what is missing, at the end of its map', async () => {
+  it('gets missing fields back, at the end of their map', async () => {
     const less = ours
       .replace(/ {6}interactiveMode.*\n/, '')
       .replace(/ {6}apiVersion.*\n/, '')
@@ -130,7 +130,7 @@ describe('an entry of ours', () => {
     expect(await edited(less, { upsert: [spec('a')] })).toBe(want);
   });
 
-  it('gets its exec stanza back where that is empty, null or of another length', async () => {
+  it('gets its exec stanza back if that is empty, null or of another length', async () => {
     for (const [from, to] of [
       [/exec:\n(?: {6}.*\n)+/, 'exec: # gone\n'],
       [/exec:\n(?: {6}.*\n)+/, 'exec: null\n'],
@@ -159,7 +159,7 @@ describe('an entry of ours', () => {
     }
   });
 
-  it('with TLS unverified carries no CA, which kubectl would refuse, and goes back', async () => {
+  it('carries no CA with TLS verification disabled, which kubectl would refuse, and gets it back later', async () => {
     const insecure = await edited(ours, { upsert: [spec('a', { insecureSkipTlsVerify: true })] });
     expect(insecure).toContain('certificate-authority-data: ""');
     expect(insecure).toContain('    insecure-skip-tls-verify: true\n');
@@ -168,7 +168,7 @@ describe('an entry of ours', () => {
     expect(back).toContain('certificate-authority-data: "LS0tLS1CRUdJTg=="');
   });
 
-  it('keeps its command as long as that can be run, or is a bare name', async () => {
+  it('keeps its command if that can be run or is a bare name', async () => {
     const program = join(dirname(kubeconfig('')), 'prog');
     const upsert = [spec('a', { command: program })];
     const chosen = [spec('a', { command: program, isCommandChosen: true })];
@@ -187,7 +187,7 @@ describe('an entry of ours', () => {
     expect((await editKubeconfig(only(file), () => ({ upsert }))).changedFiles).toEqual([]);
   });
 
-  it.skipIf(!kubectl)('renamed by kubectl is updated where it points to', async () => {
+  it.skipIf(!kubectl)('that kubectl renamed is updated where it points to', async () => {
     const file = kubeconfig('kind: Config\n');
     await editKubeconfig(only(file), () => ({ upsert: [spec('old')] }));
     runKubectl(['config', 'rename-context', 'old', 'new'], { KUBECONFIG: file });
@@ -202,7 +202,7 @@ describe('an entry of ours', () => {
 });
 
 describe('names', () => {
-  it('taken by an entry that is not ours are never written over', async () => {
+  it('of entries that are not managed are not overwritten', async () => {
     const marked = `extensions: ${mark()}`;
     for (const before of [
       'contexts: [{name: a}]',
@@ -220,7 +220,7 @@ describe('names', () => {
     }
   });
 
-  it('that cannot be written are all told before anything is written', async () => {
+  it('that cannot be written are all reported before anything is written', async () => {
     const file = kubeconfig('clusters: [{name: b}]\nusers: [{name: c, user: {token: t}}]\ncontexts: [{name: d}]\n');
     const upsert = [spec('a'), spec('b'), spec('c'), spec('d'), spec('e', { caData: '!' }), spec('f'), spec('f')];
     let told = new Map<string, string>();
@@ -239,7 +239,7 @@ describe('names', () => {
     expect((await readKubeconfig(only(file))).ours.map(({ name }) => name)).toEqual(['a']);
   });
 
-  it('with an entry that other parts of the file refer to are told before anything is written', async () => {
+  it('of entries that other parts of the file refer to are reported before anything is written', async () => {
     const file = kubeconfig('');
     await editKubeconfig(only(file), () => ({ upsert: [spec('a'), spec('b')] }));
     const before = readFileSync(file, 'utf8');
@@ -262,7 +262,7 @@ describe('names', () => {
     ]);
   });
 
-  it('of a cluster that another context uses for another server are not led elsewhere', async () => {
+  it('of a cluster that another context uses for another server do not change that context', async () => {
     const before = ours.replace('    name: a\nusers', '    name: renamed\nusers');
     const error = await refused(before, { upsert: [spec('a', { server: 'https://other.example.ts.net' })] });
     expect(error.message).toMatch(/in use by context "renamed"/);
@@ -271,7 +271,7 @@ describe('names', () => {
     expect(shared.match(/\n- name: 'a'/g)?.length).toBe(1);
   });
 
-  it('that could do harm are refused or harmless', async () => {
+  it('with harmful characters are refused or harmless', async () => {
     for (const name of ['', '\n', 'a\u0000', 'a\u0085b', 'a\u2028b', 'a\u001b[31m', '\ud800']) {
       await refused('', { upsert: [spec(name)] });
     }
@@ -288,7 +288,7 @@ describe('names', () => {
   });
 });
 
-describe('what cannot be spliced safely is refused', () => {
+describe('refuses edits that cannot be spliced safely', () => {
   const all = `- name: z\n`;
   for (const [why, before] of Object.entries({
     'an aliased section': `x: &c\n${all}clusters: *c\n`,
@@ -298,13 +298,13 @@ describe('what cannot be spliced safely is refused', () => {
     'several documents': 'kind: Config\n---\nkind: Config\n',
     'an empty second document': 'kind: Config\n---\n',
     'a null document': 'null\n',
-    'an entry of ours that others refer to': ours
+    'a managed entry that others refer to': ours
       .replace("- name: 'a'", "- &e\n  name: 'a'")
       .replace('# mine', '')
       .concat('x: *e\n'),
-    'a value of ours that others refer to': `${ours.replace("'https://api", "&u 'https://api")}x: *u\n`,
-    'an entry of ours that is an alias': `x: &e {name: a, cluster: {extensions: ${mark()}}}\nclusters:\n- *e\n`,
-    'an entry of ours with a merged mark': `x: &e {extensions: ${mark('https://old.example.ts.net')}}\nclusters:\n- name: a\n  cluster:\n    <<: *e\n`,
+    'a managed value that others refer to': `${ours.replace("'https://api", "&u 'https://api")}x: *u\n`,
+    'a managed entry that is an alias': `x: &e {name: a, cluster: {extensions: ${mark()}}}\nclusters:\n- *e\n`,
+    'a managed entry with a merged mark': `x: &e {extensions: ${mark('https://old.example.ts.net')}}\nclusters:\n- name: a\n  cluster:\n    <<: *e\n`,
   })) {
     it(why, async () => {
       const error = await refused(before, { upsert: [spec('a', { apiServer: 'https://new.example.com' })] });
@@ -315,13 +315,13 @@ describe('what cannot be spliced safely is refused', () => {
   for (const [why, before] of Object.entries({
     'an empty list over several lines': 'clusters: [\n  # none yet\n  ]\n',
     'a list in brackets over several lines': 'users: [\n  {name: a}, # one\n  {name: b}]\n',
-    'a map of ours over several lines': `contexts:\n- name: a\n  context: {\n    extensions: ${mark()}}\n`,
+    'a managed map over several lines': `contexts:\n- name: a\n  context: {\n    extensions: ${mark()}}\n`,
     'a whole file in brackets that is not JSON': '{clusters: [], # none\n}\n',
     'JSON with a comma too many': '{"clusters": [],}\n',
   })) {
-    it(`${why}, with the command that writes it in block form`, async () => {
+    it(`${why}, with the command that rewrites the file in block form`, async () => {
       const file = kubeconfig(before);
-      const name = why.includes('of ours') ? 'a' : 'new';
+      const name = why.includes('managed') ? 'a' : 'new';
       const error = await refusal(editKubeconfig(only(file), () => ({ upsert: [spec(name)] })));
       expect(error.message).toMatch(/config:\d:\d+: cannot edit this safely: .*brackets/);
       expect(error.hints).toEqual([
@@ -334,17 +334,17 @@ describe('what cannot be spliced safely is refused', () => {
     });
   }
 
-  it('and so is JSON with a number that a program cannot keep', async () => {
+  it('JSON with a number that loses digits in a program', async () => {
     const error = await refused('{"x": "12345678901234567890", "y": 12345678901234567890}', { upsert: [spec('a')] });
     expect(error.message).toMatch(/the number 12345678901234567890 would change/);
   });
 
-  it('while reading such files is fine', async () => {
+  it('such files can still be read', async () => {
     const file = kubeconfig(`x: &c\n- name: z\n  context: {user: u}\ncontexts: *c\n---\nother: {{{`);
     expect((await readKubeconfig(only(file))).contexts.get('z')).toMatchObject({ ours: false, user: 'u' });
   });
 
-  it('and a value of ours that is itself an alias is replaced', async () => {
+  it('replaces a managed value that is itself an alias', async () => {
     const before = ours
       .replace('# mine', 'u: &u https://api.example.com:6443')
       .replace("'https://api.example.com:6443'", '*u');
@@ -356,12 +356,12 @@ describe('what cannot be spliced safely is refused', () => {
 });
 
 describe('removing', () => {
-  it('takes the entry lines alone and leaves every comment around them', async () => {
+  it('deletes the entry lines only and keeps every comment around them', async () => {
     const after = await edited(`${ours}current-context: a\n`, { remove: ['a', 'not-there'] });
     expect(after).toBe('# mine\nclusters: []\n# about a\ncontexts: []\nusers: []\ncurrent-context: ""\n');
   });
 
-  it('keeps what another context refers to, and what is not ours', async () => {
+  it('keeps entries that another context refers to or that are not managed', async () => {
     const before = `${ours}current-context: other\n`.replace(
       'contexts:\n',
       'contexts:\n  - {name: other, context: {cluster: a, user: b}}\n',
@@ -374,7 +374,7 @@ describe('removing', () => {
     expect(error.message).toMatch(/ is not managed by kubectl-tka$/);
   });
 
-  it('and adding in one go works in block and in flow lists', async () => {
+  it('and adding in one edit works in block and in flow lists', async () => {
     for (const start of ['kind: Config\n', '{"kind":"Config"}', '{\n  "clusters": [\n    {"name": "z"}\n  ]\n}\n']) {
       const file = kubeconfig(start);
       await editKubeconfig(only(file), () => ({ upsert: [spec('a'), spec('b')], currentContext: 'a' }));
@@ -388,14 +388,14 @@ describe('removing', () => {
     }
   });
 
-  it('finishes a removal that was cut short before clusters and users went', async () => {
+  it('finishes an interrupted removal of clusters and users', async () => {
     const before = ours.replace(/ {2}- context.*\n.*\n/, '');
     expect(await edited(before, { remove: ['a'] })).toBe('# mine\nclusters: []\n# about a\ncontexts:\nusers: []\n');
   });
 });
 
 describe('the current context', () => {
-  it('is set, kept, cleared, and must exist', async () => {
+  it('can be set, kept and cleared, and must exist', async () => {
     const other = 'contexts:\n- name: p\n- name: q\n';
     expect(await edited(`${other}current-context: p # c\n`, { currentContext: 'q' })).toBe(
       `${other}current-context: "q" # c\n`,
@@ -420,7 +420,7 @@ describe('the current context', () => {
 });
 
 describe('a JSON file', () => {
-  it('is printed as JSON with all that is in it, and what a YAML 1.1 reader would take for a line end escaped', async () => {
+  it('is printed as JSON with all its content, and escapes what a YAML 1.1 reader takes for a line end', async () => {
     const theirs = { 'x-note': ['\u2028\u0085"\\', 1, -2.5, null, true], clusters: null, kind: 'Config' };
     const before = JSON.stringify(theirs).replace('\u2028\u0085', '\\u2028\\u0085');
     const after = await edited(`\ufeff\n${before}\n\n`, { upsert: [spec('a')], currentContext: 'a' });
@@ -430,7 +430,7 @@ describe('a JSON file', () => {
     expect([users, contexts, clusters].map((list) => list[0].name)).toEqual(['a', 'a', 'a']);
   });
 
-  it('keeps its indentation, and fields of entries of ours that are not ours', async () => {
+  it('keeps its indentation, and unknown fields of managed entries', async () => {
     const file = kubeconfig('{}');
     await editKubeconfig(only(file), () => ({ upsert: [spec('a'), spec('b')] }));
     const value = JSON.parse(readFileSync(file, 'utf8'));
@@ -450,7 +450,7 @@ describe('a JSON file', () => {
   });
 });
 
-it('a preview is what the edit writes, and writes nothing itself', async () => {
+it('a preview shows what the edit writes, and writes nothing', async () => {
   const file = kubeconfig(ours);
   const old = census(dirname(file));
   const plan = () => ({ upsert: [spec('b')], remove: ['a'], currentContext: 'b' });
@@ -461,7 +461,7 @@ it('a preview is what the edit writes, and writes nothing itself', async () => {
   expect(await previewKubeconfig(only(file), () => ({ upsert: [spec('b')] }))).toEqual([]);
 });
 
-it('one file under two names is edited once', async () => {
+it('a file with two names is edited once', async () => {
   const file = kubeconfig('kind: Config\n');
   const link = join(dirname(file), 'link');
   symlinkSync('config', link);
@@ -472,13 +472,13 @@ it('one file under two names is edited once', async () => {
   expect(readFileSync(file, 'utf8')).toBe('kind: Config\nclusters: []\ncontexts: []\ncurrent-context: ""\nusers: []\n');
 });
 
-describe('what a context keeps of its cluster’s servers', () => {
+describe('the servers that a context remembers for its cluster', () => {
   const siblings = { cluster: 'us', signInStore: 'uid/tka-system', servers: ['https://tka-1.example.ts.net'] };
   const kept = async (file: string) => (await readKubeconfig(only(file))).ours.map((each) => each.siblings);
   const upsert = (file: string, more: Parameters<typeof spec>[1]) =>
     editKubeconfig(only(file), () => ({ upsert: [spec('a', more)] }));
 
-  it('is written with a new context, read back, and in a form that kubectl reads', async () => {
+  it('are written with a new context and read back, in a form that kubectl reads', async () => {
     const file = kubeconfig('');
     await upsert(file, { siblings });
     expect(await kept(file)).toEqual([siblings]);
@@ -486,7 +486,7 @@ describe('what a context keeps of its cluster’s servers', () => {
     if (kubectl !== undefined) expect(JSON.stringify(kubectlView(file))).toContain('signInStore');
   });
 
-  it('is added to a context of 0.1.0, in block and in flow form', async () => {
+  it('are added to a context of version 0.1.0, in block and in flow form', async () => {
     const old = kubeconfig('');
     await upsert(old, {});
     const flow = kubeconfig(ours);
@@ -496,7 +496,7 @@ describe('what a context keeps of its cluster’s servers', () => {
     }
   });
 
-  it('stays where nothing is known of them, and while one of the servers is still there', async () => {
+  it('stay if no servers are known, or if one of them is still there', async () => {
     const file = kubeconfig('');
     await upsert(file, { siblings });
     const before = readFileSync(file, 'utf8');
@@ -508,17 +508,17 @@ describe('what a context keeps of its cluster’s servers', () => {
   });
 
   it.each([
-    ['all servers are others', { servers: ['https://tka-2.example.ts.net'] }],
-    ['the sign-ins are kept elsewhere', { signInStore: 'uid-2/tka-system' }],
+    ['all servers differ', { servers: ['https://tka-2.example.ts.net'] }],
+    ['the sign-ins are stored elsewhere', { signInStore: 'uid-2/tka-system' }],
     ['the cluster has another name', { cluster: 'eu' }],
-  ])('is replaced where %s', async (_, more) => {
+  ])('are replaced if %s', async (_, more) => {
     const file = kubeconfig('');
     await upsert(file, { siblings });
     await upsert(file, { siblings: { ...siblings, ...more } });
     expect(await kept(file)).toEqual([{ ...siblings, ...more }]);
   });
 
-  it('does not stay with a context that gets another server', async () => {
+  it('are dropped if the context gets another server', async () => {
     const file = kubeconfig('');
     await upsert(file, { siblings });
     await upsert(file, { server: 'https://elsewhere.example.ts.net' });
@@ -531,14 +531,14 @@ describe('what a context keeps of its cluster’s servers', () => {
     ['no list', { servers: 'https://x.example.ts.net' }],
     ['no store', { signInStore: 7 }],
     ['no name', { cluster: null }],
-  ])('counts for nothing where it is damaged: %s', async (_, more) => {
+  ])('are ignored if damaged: %s', async (_, more) => {
     const extension = { server: 'https://tka.example.ts.net', ...siblings, ...more };
     const body = { cluster: 'a', user: 'a', extensions: [{ name: 'tka.specht-labs.de', extension }] };
     const file = kubeconfig(JSON.stringify({ contexts: [{ name: 'a', context: body }] }));
     expect(await kept(file)).toEqual([undefined]);
   });
 
-  it('leaves out what is no URL of a server', async () => {
+  it('leave out invalid server URLs', async () => {
     const servers = ['ftp://x', 'https://user:pw@x.example.ts.net', 5, 'https://ok.example.ts.net/'];
     const extension = { server: 'https://tka.example.ts.net', ...siblings, servers };
     const body = { cluster: 'a', user: 'a', extensions: [{ name: 'tka.specht-labs.de', extension }] };

@@ -5,11 +5,11 @@ import { editKubeconfig, kubeconfigFiles, kubectlHome, readKubeconfig } from '..
 import { testFolder } from '../fixtures/temporary.ts';
 import { chain, kubectl, kubectls, kubectlView, refusal, runKubectl, spec } from './helpers.ts';
 
-describe('which files', () => {
+describe('the kubeconfig files', () => {
   const at = (env: NodeJS.ProcessEnv, home: string | undefined, cwd: string, explicit?: string) =>
     kubeconfigFiles({ env, home, cwd, ...(explicit !== undefined && { explicit }) });
 
-  it('--kubeconfig beats KUBECONFIG beats the home folder', () => {
+  it('come from --kubeconfig, else KUBECONFIG, else the home folder', () => {
     const env = { KUBECONFIG: '/b:c' };
     expect(at(env, '/home/u', '/w', 'x')).toMatchObject({ files: ['/w/x'], defaultFile: '/w/x', explicit: true });
     expect(at(env, '/home/u', '/w')).toMatchObject({ files: ['/b', '/w/c'], defaultFile: '/w/c', explicit: false });
@@ -20,7 +20,7 @@ describe('which files', () => {
     expect(at({ KUBECONFIG: ':a::a:./a:b:' }, '/home/u', '/w').files).toEqual(['/w/a', '/w/b']);
   });
 
-  it('the home folder is the environment’s, as kubectl sees it', () => {
+  it('use the home folder of the environment, as kubectl does', () => {
     expect(kubectlHome({ HOME: '/h', USERPROFILE: '/p' }, 'linux')).toBe('/h');
     for (const env of [{}, { HOME: '' }, { USERPROFILE: '/p' }]) expect(kubectlHome(env, 'linux')).toBeUndefined();
     const [home, profile] = [testFolder('tka-'), testFolder()];
@@ -34,7 +34,7 @@ describe('which files', () => {
     expect(kubectlHome({ HOME: home, USERPROFILE: profile }, 'win32')).toBe(profile);
   });
 
-  it('nothing can be written where KUBECONFIG names no file', async () => {
+  it('cannot be written if KUBECONFIG names no file', async () => {
     const files = at({ KUBECONFIG: ':' }, '/home/u', '/w');
     expect((await readKubeconfig(files)).ours).toEqual([]);
     expect((await refusal(editKubeconfig(files, () => ({ upsert: [spec('a')] })))).message).toMatch(
@@ -42,7 +42,7 @@ describe('which files', () => {
     );
   });
 
-  it.skipIf(!kubectl)('the default file is where kubectl writes', () => {
+  it.skipIf(!kubectl)('include the default file that kubectl writes to', () => {
     for (const [existing, list] of [
       [[], 'a'],
       [[], 'a:b:c'],
@@ -62,7 +62,7 @@ describe('which files', () => {
   });
 });
 
-// Three files as a person has them who keeps work apart; some names are in more than one.
+// Three files of a user who keeps work apart; some names are in more than one.
 const first = `contexts:
 - name: one
   context: {cluster: one, user: one}
@@ -96,7 +96,7 @@ function three(): { dir: string; files: string[]; list: string } {
 }
 
 describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
-  it('are merged alike by every version: the first that has a name wins', async () => {
+  it('are merged as every kubectl version does: the first file that has a name wins', async () => {
     const { files, list } = three();
     const view = await readKubeconfig(chain(join(files[0] as string, '..', 'missing'), ...files));
     for (const program of kubectls) {
@@ -113,8 +113,8 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
 
   for (const [what, currentContext, args] of [
     ['switching', 'one', ['config', 'use-context', 'one']],
-    ['switching to what a later file has', 'three', ['config', 'use-context', 'three']],
-    ['switching to the one that is current', 'two', ['config', 'use-context', 'two']],
+    ['switching to a context of a later file', 'three', ['config', 'use-context', 'three']],
+    ['switching to the current context', 'two', ['config', 'use-context', 'two']],
     ['clearing', null, ['config', 'unset', 'current-context']],
   ] as const) {
     it(`${what} changes the files that kubectl changes`, async () => {
@@ -131,7 +131,7 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
     });
   }
 
-  it('a new context goes where kubectl puts one, an old one is updated in its file', async () => {
+  it('a new context goes to the file that kubectl would choose, an existing one is updated in its file', async () => {
     const { dir, files, list } = three();
     await editKubeconfig(chain(...files), () => ({ upsert: [spec('new')] }));
     expect(readFileSync(files[0] as string, 'utf8')).toContain('"new"');
@@ -147,7 +147,7 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
     );
   });
 
-  it('what an earlier file shadows is left alone, and removal takes ours out of all', async () => {
+  it('a login leaves entries that an earlier file shadows unchanged; removal takes managed entries out of all files', async () => {
     const dir = testFolder('tka-');
     const [a, b] = [join(dir, 'a'), join(dir, 'b')];
     for (const file of [a, b]) {
@@ -165,7 +165,7 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
     }
   });
 
-  it('a damaged file anywhere in the chain stops everything', async () => {
+  it('a damaged file anywhere in the chain fails the edit', async () => {
     const { files } = three();
     writeFileSync(files[2] as string, 'contexts: {}\n');
     const error = await refusal(editKubeconfig(chain(...files), () => ({ upsert: [spec('new')] })));
@@ -173,7 +173,7 @@ describe.skipIf(!kubectl)('several files, compared with kubectl', () => {
     expect(readFileSync(files[0] as string, 'utf8')).toBe(first);
   });
 
-  it('missing files and folders are made, private', async () => {
+  it('missing files and folders are created with private modes', async () => {
     const dir = testFolder('tka-');
     const file = join(dir, 'new', '.kube', 'config');
     await editKubeconfig(chain(file), () => ({ upsert: [spec('a')] }));

@@ -31,7 +31,7 @@ const written: readonly (readonly [string, string])[] = [
   ['nothing', ''],
   ['kubectl’s layout', `apiVersion: v1\nclusters: []\ncontexts:\n${ours('a')}${theirs('x')}${ours('b')}${rest}`],
   [
-    'ours, name first, quoted, indented',
+    'our layout, name first, quoted, indented',
     `contexts:
   - name: "prod \\u0041"
     context:
@@ -67,7 +67,7 @@ users: []
 ];
 
 describe('contexts at a glance', () => {
-  it.each(written)('%s: the same as a reader of YAML finds', async (_, text) => {
+  it.each(written)('%s: returns what a YAML reader finds', async (_, text) => {
     const file = path.join(folder, 'config');
     fs.writeFileSync(file, text);
     const files = { files: [file], defaultFile: file, explicit: false };
@@ -76,14 +76,14 @@ describe('contexts at a glance', () => {
     expect(read.length > 0).toBe(/specht/.test(text.split('contexts')[1] ?? ''));
   });
 
-  it('no file, a folder, damage: none', () => {
+  it('a missing file, a folder and damage have no contexts', () => {
     const damaged = path.join(folder, 'damaged');
     fs.writeFileSync(damaged, '{"contexts": 3');
     const files = [path.join(folder, 'absent'), folder, damaged];
     expect(glanceContexts({ files })).toEqual([]);
   });
 
-  it.skipIf(process.platform === 'win32')('a pipe is not waited for', () => {
+  it.skipIf(process.platform === 'win32')('does not wait for a pipe', () => {
     const pipe = path.join(folder, 'pipe');
     execFileSync('mkfifo', [pipe]);
     expect(glanceContexts({ files: [pipe] })).toEqual([]);

@@ -7,7 +7,7 @@ import type { ContextSpec, KubeconfigFiles } from '../../src/kubeconfig/index.ts
 import { TkaError } from '../../src/util/errors.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 
-/** A file in a folder of its own. */
+/** Writes a file in a folder of its own and returns its path. */
 export function kubeconfig(text: string | Uint8Array): string {
   const file = join(testFolder('tka-'), 'config');
   writeFileSync(file, text, { mode: 0o640 });
@@ -32,7 +32,7 @@ export const spec = (name: string, more: Partial<ContextSpec> = {}): ContextSpec
   ...more,
 });
 
-/** Every file below a folder with its kind, mode, mtime and content: for "nothing was touched". */
+/** Lists every file below a folder with its kind, mode, mtime and content, to show that nothing changed. */
 export function census(path: string): Record<string, string> {
   const out: Record<string, string> = {};
   for (const name of readdirSync(path, { recursive: true }) as string[]) {
@@ -48,7 +48,7 @@ export function census(path: string): Record<string, string> {
   return out;
 }
 
-/** What a promise is rejected with, which must be an error fit for a person. */
+/** Returns the error that a promise rejects with. The error must be presentable to a user. */
 export async function refusal(promise: Promise<unknown>): Promise<TkaError> {
   const error = await promise.then(
     () => undefined,
@@ -64,7 +64,7 @@ export async function refusal(promise: Promise<unknown>): Promise<TkaError> {
 const found = spawnSync('sh', ['-c', 'command -v kubectl'], { encoding: 'utf8' }).stdout.trim();
 export const kubectl = found === '' ? undefined : found;
 
-/** This machine's kubectl and the other versions beside it. */
+/** This machine's kubectl and any other versions beside it. */
 export const kubectls: readonly string[] = kubectl
   ? [
       kubectl,
@@ -81,7 +81,7 @@ export interface KubectlView {
   readonly 'current-context': string;
 }
 
-/** Runs kubectl on a KUBECONFIG value. Throws with kubectl's words. */
+/** Runs kubectl with a KUBECONFIG value. Throws an error with kubectl's message. */
 export function runKubectl(args: readonly string[], env: Record<string, string>, program = kubectl): string {
   return execFileSync(program as string, [...args], {
     encoding: 'utf8',
@@ -90,12 +90,12 @@ export function runKubectl(args: readonly string[], env: Record<string, string>,
   });
 }
 
-/** The merged view by kubectl's own reading. */
+/** Returns the merged view as kubectl reads it. */
 export function kubectlView(paths: string, program = kubectl): KubectlView {
   return JSON.parse(runKubectl(['config', 'view', '--raw', '-o', 'json'], { KUBECONFIG: paths }, program));
 }
 
-/** Numbers in [0, 1), the same every time. */
+/** Returns a generator of numbers in [0, 1), the same in every run. */
 export function random(seed: number): () => number {
   let state = seed;
   return () => {

@@ -1,4 +1,5 @@
-// The quick reader of kubeconfigs against the YAML parser: for any text both say the same, or the quick one says nothing.
+// Compares the fast kubeconfig reader with the YAML parser: for any text both return the same, or the fast one
+// declines.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
@@ -72,12 +73,12 @@ function expectAgreement(text: string): boolean {
   return plain;
 }
 
-describe('a kubeconfig, read quickly', () => {
+describe('the fast kubeconfig reader', () => {
   it.each([
     ['kubectl’s', kubectls],
     ['ours', ours],
     ['both', kubectls.replace(/users:[\s\S]*/, '') + ours.replace(/^[\s\S]*(?=users:)/, '')],
-  ])('%s layout is read, as the YAML parser reads it', (_, text) => {
+  ])('reads the %s layout as the YAML parser does', (_, text) => {
     expect(readPlain(text)).toEqual(layout(text).value);
     expect(outcome(() => parseSource('config', bytes(text)))).toEqual(outcome(() => layout(text)));
   });
@@ -133,7 +134,7 @@ describe('a kubeconfig, read quickly', () => {
     expect(readPlain(text)).toBeUndefined();
   });
 
-  it('texts that were tampered with', () => {
+  it('agrees with the YAML parser on edited texts', () => {
     const alphabet = [
       ...[
         '\n',
@@ -199,7 +200,7 @@ describe('a kubeconfig, read quickly', () => {
     expect(plain).toBeGreaterThan(runs / 20);
   });
 
-  it('whatever a YAML writer makes', () => {
+  it('agrees with the YAML parser on whatever a YAML writer prints', () => {
     const text = fc.oneof(
       fc.constantFrom('a', 'yes', '~', '1', '-', '- a', 'a: b', 'a #b', '|', '0o7', '1:2', "'", '', ' ', 'a\nb', 'a\n'),
       fc.string({ maxLength: 12 }),
@@ -230,7 +231,7 @@ describe('a kubeconfig, read quickly', () => {
     expect(plain).toBeGreaterThan(runs / 20);
   });
 
-  it('in time that is proportional to the size, whatever the text', async () => {
+  it('takes time proportional to the size of any text', async () => {
     const size = 1_000_000;
     const hostile = [
       `a: ${'b '.repeat(size / 2)}`,

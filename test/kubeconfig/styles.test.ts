@@ -132,7 +132,7 @@ describe('files of every style', () => {
 
       await editKubeconfig(files, () => ({ remove: ['no', 'two'] }));
       const back = readFileSync(file, 'utf8');
-      // Reviewed by hand: what was there before, byte for byte, and `[]` where a list became empty.
+      // Reviewed by hand: the old text byte for byte, and `[]` where a list became empty.
       expect({ before: JSON.stringify(before), back: JSON.stringify(back) }).toMatchSnapshot();
       if (old) {
         const now = kubectlView(file);
@@ -141,7 +141,7 @@ describe('files of every style', () => {
     });
   }
 
-  // Every character of the old text, in order, is in the new one, but for what stands for an empty list.
+  // Returns whether every character of the old text is in the new one, in order, except what stands for an empty list.
   function isWithin(before: string, after: string): boolean {
     const plain = before
       .replaceAll(/((?:clusters|contexts|users)"?:) ?(?:null|~)/g, '$1')
@@ -156,7 +156,7 @@ describe('files of every style', () => {
   }
 });
 
-describe.skipIf(kubectls.length === 0)('every kubectl on this machine reads what we write', () => {
+describe.skipIf(kubectls.length === 0)('every kubectl on this machine reads the edited file', () => {
   for (const program of kubectls) {
     it(program.split('/').at(-1) as string, async () => {
       for (const style of [
@@ -197,7 +197,7 @@ describe.skipIf(kubectls.length === 0)('every kubectl on this machine reads what
     });
   }
 
-  it('what kubectl wrote anew is still ours and needs no change', async () => {
+  it('entries that kubectl rewrote are still managed and need no change', async () => {
     const { runKubectl } = await import('./helpers.ts');
     for (const program of kubectls) {
       const file = kubeconfig('kind: Config\n');
@@ -212,7 +212,7 @@ describe.skipIf(kubectls.length === 0)('every kubectl on this machine reads what
   });
 });
 
-it('a thousand clusters into five thousand lines: one write, without a walk of the file for each', async () => {
+it('adds 1000 clusters to 5000 lines in one write, without a walk of the file for each', async () => {
   const entry = (i: number) =>
     `# cluster ${i}\n- cluster: # body\n    server: https://old-${i} # url\n    certificate-authority-data: ${'QUJD'.repeat(300)}\n  name: old-${i}\n`;
   const before = `clusters:\n${Array.from({ length: 1000 }, (_, i) => entry(i)).join('')}# the end\ncontexts: []\nusers:\n`;
@@ -225,7 +225,7 @@ it('a thousand clusters into five thousand lines: one write, without a walk of t
   expect(preview?.before).toBe(before);
   const start = performance.now();
   await editKubeconfig(only(file), () => ({ upsert }));
-  // How fast it is, the bench says; a walk for each would take a minute.
+  // The benchmark measures the speed. A walk for each cluster would take a minute.
   expect(performance.now() - start).toBeLessThan(10_000);
   const { ours } = await readKubeconfig(only(file));
   expect(ours.length).toBe(1000);

@@ -12,7 +12,7 @@ export interface Echo {
 
 type Asked = Partial<NetworkOptions & ConnectOptions>;
 
-/** Asks an origin for /x through a network of its own, and lets go of it. */
+/** Asks an origin for /x through a network of its own, and closes it. */
 export async function ask(origin: string, options: Asked = {}): Promise<Echo> {
   const { connectTimeout = 5000, ca, insecure, onStep, ...rest } = options;
   const client = openNetwork({ env: {}, ...rest }).client(origin, { connectTimeout, ca, insecure, onStep });
@@ -24,7 +24,7 @@ export async function ask(origin: string, options: Asked = {}): Promise<Echo> {
   }
 }
 
-/** The error that asking ends in. */
+/** Returns the error that a request ends with. */
 export async function failure(origin: string, options: Asked = {}): Promise<Error & { hints?: readonly string[] }> {
   return ask(origin, options).then(
     (answer) => {

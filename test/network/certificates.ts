@@ -5,10 +5,10 @@ import { generate } from 'selfsigned';
 import { fileFolder } from '../fixtures/temporary.ts';
 
 export interface Authority {
-  /** The authority's own certificate, and the file that it is in. */
+  /** The authority's own certificate, and its file. */
   readonly ca: string;
   readonly file: string;
-  /** A certificate for names and nothing else. */
+  /** Issues a certificate for these names only. */
   issue(...names: string[]): Promise<{ key: string; cert: string }>;
 }
 
@@ -21,7 +21,7 @@ const base = { keyType: 'ec', algorithm: 'sha256', ...dates } as const;
 const folder = fileFolder();
 let made = 0;
 
-/** An authority whose certificates are for DNS names only: src/sandbox/certificates.ts adds loopback to each. */
+/** Makes an authority whose certificates are for DNS names only; src/sandbox/certificates.ts adds loopback to each. */
 export async function makeAuthority(): Promise<Authority> {
   const ca = await generate([{ name: 'commonName', value: `tka-test-ca-${++made}` }], {
     ...base,

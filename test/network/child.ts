@@ -1,5 +1,5 @@
-// A program of its own: asks the origin that it is given through the network of its environment, gives up after its
-// second argument's milliseconds, and prints the answer or error and which files of ours it loaded.
+// A separate program: asks its first argument's origin through the network of its environment, gives up after its
+// second argument's milliseconds, and prints the answer or error and which of our files it loaded.
 
 import { registerHooks } from 'node:module';
 import * as path from 'node:path';

@@ -1,4 +1,4 @@
-// What is reached without a proxy: names, addresses, certificates, and what is refused.
+// Connections without a proxy: names, addresses, certificates and refusals.
 import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as path from 'node:path';
@@ -34,29 +34,26 @@ const findsNothing = (code = 'ENOTFOUND') => ({
 const tailnetSays = (...addresses: string[]) => ({ tailnetAddresses: async () => addresses });
 
 describe('names', () => {
-  it('is asked by its name over TLS, whatever address that is', async () => {
+  it('connects by name over TLS, whatever address the name has', async () => {
     const answer = await ask(`https://${name}:${secure.port}`, { ...finds('127.0.0.1'), caFile: authority.file });
     expect(answer).toMatchObject({ sni: name, host: `${name}:${secure.port}`, httpVersion: '1.1', url: '/x' });
   });
 
-  it.each(['ENOTFOUND', 'EAI_AGAIN'])(
-    'the tailnet is asked once for a name where the resolver says %s',
-    async (code) => {
-      const asked: string[] = [];
-      const answer = await ask(`https://${name}:${secure.port}`, {
-        ...findsNothing(code),
-        tailnetAddresses: async (host) => {
-          asked.push(host);
-          return ['127.0.0.1'];
-        },
-        caFile: authority.file,
-      });
-      expect(answer.sni).toBe(name);
-      expect(asked).toEqual([name]);
-    },
-  );
+  it.each(['ENOTFOUND', 'EAI_AGAIN'])('asks the tailnet once for a name if the resolver returns %s', async (code) => {
+    const asked: string[] = [];
+    const answer = await ask(`https://${name}:${secure.port}`, {
+      ...findsNothing(code),
+      tailnetAddresses: async (host) => {
+        asked.push(host);
+        return ['127.0.0.1'];
+      },
+      caFile: authority.file,
+    });
+    expect(answer.sni).toBe(name);
+    expect(asked).toEqual([name]);
+  });
 
-  it('a resolver that answers late is heard where the tailnet knows nothing', async () => {
+  it('waits for a slow resolver if the tailnet does not know the name', async () => {
     const asked = Promise.withResolvers<void>();
     const answer = await ask(`https://${name}:${secure.port}`, {
       lookup: async () => {
@@ -79,7 +76,7 @@ describe('names', () => {
   it.each([
     ['under ts.net', name, undefined],
     ['under the tailnet’s suffix', 'tka.tail.example.com', 'tail.example.com'],
-  ])('a name %s is asked of tailscaled, and the resolver never', async (_, host, suffix) => {
+  ])('asks tailscaled, not the resolver, for a name %s', async (_, host, suffix) => {
     const target = await listen(echo(await authority.issue(host)));
     const answer = await ask(`https://${host}:${target.port}`, {
       ...tailnetSays('127.0.0.1'),
@@ -90,7 +87,7 @@ describe('names', () => {
     expect(answer.sni).toBe(host);
   });
 
-  it('a name of a tailnet that tailscaled does not know is asked of the resolver', async () => {
+  it('asks the resolver for a name of a tailnet that tailscaled does not know', async () => {
     const known = { ...tailnetSays(), ...finds('127.0.0.1'), caFile: authority.file };
     expect((await ask(`https://${name}:${secure.port}`, known)).sni).toBe(name);
     const silent = { ...known, tailnetAddresses: async () => undefined };
@@ -99,9 +96,9 @@ describe('names', () => {
 
   it.each([
     ['without a tailnet', async () => undefined],
-    ['beside a tailnet of another name', async () => 'example.com'],
-    ['whose tailscaled fails', async () => Promise.reject(new Error('no tailscaled'))],
-  ])('another name that resolves is not asked of tailscaled (%s)', async (_, tailnetSuffix) => {
+    ['with a tailnet of another name', async () => 'example.com'],
+    ['with a failing tailscaled', async () => Promise.reject(new Error('no tailscaled'))],
+  ])('does not ask tailscaled for another name that resolves (%s)', async (_, tailnetSuffix) => {
     const host = 'tka.otherexample.com';
     const target = await listen(echo(await authority.issue(host)));
     const options = { ...finds('127.0.0.1'), tailnetAddresses: never, tailnetSuffix, caFile: authority.file };
@@ -110,11 +107,11 @@ describe('names', () => {
     expect(lines).toEqual([]);
   });
 
-  it('localhost is nobody else’s name', async () => {
+  it('does not ask the tailnet for localhost', async () => {
     expect(await ask(`http://localhost:${plain.port}`, { tailnetAddresses: never })).toMatchObject({ url: '/x' });
   });
 
-  it('another name that does not resolve is asked of tailscaled', async () => {
+  it('asks tailscaled for another name that does not resolve', async () => {
     const host = 'tka.otherexample.com';
     const target = await listen(echo(await authority.issue(host)));
     const options = { ...findsNothing(), ...tailnetSays('127.0.0.1'), caFile: authority.file };
@@ -122,20 +119,20 @@ describe('names', () => {
   });
 
   it.each([
-    ['knows nothing', async () => undefined],
+    ['does not know the name', async () => undefined],
     ['knows no address', async () => []],
-    ['talks nonsense', async () => ['tka', '']],
+    ['returns nonsense', async () => ['tka', '']],
     ['fails', async () => Promise.reject(new Error('no tailscaled'))],
-  ])('where the tailnet %s, the name does not resolve', async (_, tailnetAddresses) => {
+  ])('reports a name that does not resolve if the tailnet %s', async (_, tailnetAddresses) => {
     const error = await failure(`https://${name}`, { ...findsNothing(), tailnetAddresses });
     expect(error).toMatchObject({ code: 'ENOTFOUND' });
   });
 
-  it('a resolver that finds nothing at all is a name that does not resolve', async () => {
+  it('reports a name that does not resolve if the resolver returns an empty list', async () => {
     expect(await failure(`https://${name}`, finds())).toMatchObject({ code: 'ENOTFOUND' });
   });
 
-  it('a trailing dot, an international name and IPv6 are what they are', async () => {
+  it('accepts a trailing dot, an international name and IPv6', async () => {
     const trust = { ...finds('127.0.0.1'), caFile: authority.file };
     expect(await ask(`https://${name}.:${secure.port}`, trust)).toMatchObject({ sni: name });
     const idn = await listen(echo(await authority.issue('xn--bcher-kva.example')));
@@ -146,7 +143,7 @@ describe('names', () => {
 });
 
 describe('certificates', () => {
-  it('are shown to the caller', async () => {
+  it('are passed to the caller', async () => {
     const seen: string[] = [];
     const onStep: OnStep = (done) => {
       if (done.step === 'open') seen.push((done.socket as TLSSocket).getPeerX509Certificate()?.subjectAltName ?? '');
@@ -156,7 +153,7 @@ describe('certificates', () => {
     expect(seen).toEqual([expect.stringContaining(`DNS:${name}`)]);
   });
 
-  it('of another name are refused, though the address is right', async () => {
+  it('of another name are refused, even at the right address', async () => {
     const origin = `https://other.example.ts.net:${secure.port}`;
     const error = await failure(origin, { ...findsNothing(), ...tailnetSays('127.0.0.1'), caFile: authority.file });
     expect(error).toMatchObject({ code: 'ERR_TLS_CERT_ALTNAME_INVALID' });
@@ -167,13 +164,13 @@ describe('certificates', () => {
     expect(error).toMatchObject({ code: 'ERR_TLS_CERT_ALTNAME_INVALID' });
   });
 
-  it('of an authority that nobody named are refused', async () => {
+  it('of an unknown authority are refused', async () => {
     expect(await failure(`https://${name}:${secure.port}`, finds('127.0.0.1'))).toMatchObject({
       code: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
     });
   });
 
-  it('are believed by the CA given for an API server, and by that alone', async () => {
+  it('of an API server are verified by its CA only', async () => {
     const origin = `https://${name}:${secure.port}`;
     expect(await ask(origin, { ...finds('127.0.0.1'), ca: authority.ca })).toMatchObject({ sni: name });
     const other = await makeAuthority();
@@ -190,15 +187,15 @@ describe('certificates', () => {
   });
 
   it.each([
-    ['is not there', undefined, 'does not exist'],
-    ['is no PEM', 'hello', 'contains no PEM certificate'],
+    ['is missing', undefined, 'does not exist'],
+    ['is not PEM', 'hello', 'contains no PEM certificate'],
     ['is a key', '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n', 'contains no PEM certificate'],
     [
       'is damaged',
       '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
       'is damaged: certificate 1 cannot be read',
     ],
-  ])('a caFile that %s is named', async (_, content, why) => {
+  ])('a caFile that %s is an error', async (_, content, why) => {
     const file = path.join(path.dirname(authority.file), 'bad.pem');
     fs.rmSync(file, { force: true });
     if (content !== undefined) fs.writeFileSync(file, content);
@@ -206,7 +203,7 @@ describe('certificates', () => {
     expect(error).toMatchObject({ name: 'TkaError', message: `tls.caFile ${file} ${why}` });
   });
 
-  it('a caFile that is a folder is named', async () => {
+  it('a caFile that is a folder is an error', async () => {
     const caFile = path.dirname(authority.file);
     const error = await failure(`https://${name}:${secure.port}`, { ...finds('127.0.0.1'), caFile });
     expect(error.message).toBe(`tls.caFile ${caFile} cannot be read (EISDIR)`);
@@ -217,13 +214,13 @@ describe('plain http', () => {
   const refusal = (origin: string) =>
     `${origin} is neither on this machine nor on the tailnet, so plain http is not allowed`;
 
-  it('is spoken to this machine', async () => {
+  it('is allowed to this machine', async () => {
     expect(await ask(`http://127.0.0.1:${plain.port}`)).toMatchObject({ url: '/x' });
     expect(await ask(`http://localhost:${plain.port}`)).toMatchObject({ host: `localhost:${plain.port}` });
   });
 
   it.each(['http://8.8.8.8', 'http://10.0.0.1:8080', 'http://[2001:db8::1]', 'http://0.0.0.0'])(
-    'is not spoken to %s',
+    'is refused to %s',
     async (origin) => {
       const error = await failure(origin);
       expect(error.message).toBe(refusal(origin));
@@ -231,28 +228,28 @@ describe('plain http', () => {
     },
   );
 
-  it('is not spoken to a name whose addresses are public ones', async () => {
+  it('is refused to a name with public addresses', async () => {
     const origin = `http://${name}:${plain.port}`;
     expect((await failure(origin, finds('203.0.113.7', '2001:db8::1'))).message).toBe(refusal(origin));
   });
 
-  it('is spoken to the address that the tailnet knows, whatever a resolver answers', async () => {
+  it('goes to the tailnet’s address, whatever a resolver returns', async () => {
     const origin = `http://${name}:${plain6.port}`;
-    // The resolver's address would refuse.
+    // The server at the resolver's address would refuse.
     expect(await ask(origin, { ...finds('127.0.0.1'), ...tailnetSays('::1') })).toMatchObject({ url: '/x' });
     const unknown = await failure(`http://${name}:${plain.port}`, { ...finds('127.0.0.1'), ...tailnetSays() });
     expect(unknown).toMatchObject({ code: 'ENOTFOUND' });
-    // A name that is not the tailnet's may be a name of this machine.
+    // A name outside the tailnet may be a name of this machine.
     const other = { ...finds('127.0.0.1'), tailnetAddresses: async () => undefined };
     expect(await ask(`http://tka.corp.example.com:${plain.port}`, other)).toMatchObject({ url: '/x' });
   });
 
-  it('is spoken to those addresses of a name alone that are ours', async () => {
+  it('goes only to those addresses of a name that are on this machine or the tailnet', async () => {
     const answer = await ask(`http://${name}:${plain.port}`, finds('203.0.113.7', '127.0.0.1'));
     expect(answer.host).toBe(`${name}:${plain.port}`);
   });
 
-  it('is spoken to what the tailnet means by a name, where the resolver means somebody else', async () => {
+  it('goes to the tailnet’s address if the resolver returns a public one', async () => {
     const both = { ...finds('203.0.113.7'), ...tailnetSays('203.0.113.8', '127.0.0.1') };
     expect(await ask(`http://${name}:${plain.port}`, both)).toMatchObject({ host: `${name}:${plain.port}` });
     const origin = `http://${name}:${plain.port}`;
@@ -265,14 +262,14 @@ describe('plain http', () => {
 });
 
 describe('addresses', () => {
-  it('are tried in turn, the next at once where one is refused', async () => {
-    // Nobody listens on ::1 at this port.
+  it('are tried in order, the next at once if one is refused', async () => {
+    // Nothing listens on ::1 at this port.
     const answer = await ask(`http://${name}:${plain.port}`, finds('::1', '127.0.0.1'));
     expect(answer.url).toBe('/x');
   });
 
-  it('are tried side by side where one says nothing, and it is let go of', async () => {
-    // TEST-NET and discard addresses, where packets go unanswered or have no way out.
+  it('are tried in parallel if one does not answer, whose connection is closed', async () => {
+    // TEST-NET and discard addresses: packets get no answer or have no route.
     const started = performance.now();
     const answer = await ask(`https://${name}:${secure.port}`, {
       ...finds('192.0.2.1', '100::1', '127.0.0.1'),
@@ -288,26 +285,26 @@ describe('addresses', () => {
   });
 });
 
-describe('time', () => {
-  it('is limited for a resolver that does not answer', async () => {
+describe('the timeout', () => {
+  it('limits a resolver that does not answer', async () => {
     const error = await failure(`https://${name}`, { lookup: () => new Promise(() => {}), connectTimeout: 50 });
     expect(error).toMatchObject({ code: 'ERR_CONNECT_TIMEOUT' });
   });
 
-  it('is limited for a tailnet that does not answer', async () => {
+  it('limits a tailnet that does not answer', async () => {
     const tailnetAddresses = () => new Promise<undefined>(() => {});
     const error = await failure(`https://${name}`, { ...findsNothing(), tailnetAddresses, connectTimeout: 50 });
     expect(error).toMatchObject({ code: 'ERR_CONNECT_TIMEOUT' });
   });
 
-  it('is limited for a TLS handshake, and the connection is gone then', async () => {
+  it('limits a TLS handshake and closes the connection', async () => {
     const silent = await oddServer('', 'stay');
     const error = await failure(`https://127.0.0.1:${silent.port}`, { connectTimeout: 50 });
     expect(error).toMatchObject({ code: 'ERR_CONNECT_TIMEOUT' });
     await silent.connections(0);
   });
 
-  it('is that of the signal, where a request has one, from the first moment', async () => {
+  it('is that of the request’s signal, from the start', async () => {
     const silent = await oddServer('', 'stay');
     const client = openNetwork({ env: {} }).client(`https://127.0.0.1:${silent.port}`, { connectTimeout: 60_000 });
     const stop = new AbortController();
@@ -319,7 +316,7 @@ describe('time', () => {
     await silent.connections(0);
   });
 
-  it('ends a connection under way when the client is destroyed', async () => {
+  it('does not delay the end of a pending connection when the client is destroyed', async () => {
     const silent = await oddServer('', 'stay');
     const client = openNetwork({ env: {} }).client(`https://127.0.0.1:${silent.port}`, { connectTimeout: 60_000 });
     const asked = client.request({ method: 'GET', path: '/' }).catch((error) => error);

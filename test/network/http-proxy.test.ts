@@ -41,7 +41,7 @@ describe('https', () => {
     ['https_proxy', 'http://127.0.0.1:PORT/'],
     ['ALL_PROXY', '127.0.0.1:PORT'],
     ['all_proxy', 'HTTP://proxy.test:PORT'],
-  ])('through %s=%s is a tunnel to the name', async (variable, value) => {
+  ])('goes through a tunnel to the name with %s=%s', async (variable, value) => {
     const proxy = await httpProxy({ knows });
     const env = { [variable]: value.replace('PORT', String(proxy.port)) };
     expect(await ask(https, { env, caFile, lookup })).toMatchObject({ sni: name, host: name, url: '/x' });
@@ -49,7 +49,7 @@ describe('https', () => {
     await proxy.connections(0);
   });
 
-  it('is not spoken through HTTP_PROXY, nor through any where NO_PROXY names the host', async () => {
+  it('does not use HTTP_PROXY, nor any proxy if NO_PROXY names the host', async () => {
     const proxy = await httpProxy({ knows });
     const value = `127.0.0.1:${proxy.port}`;
     const direct = { caFile, lookup: async () => [{ address: '127.0.0.1', family: 4 }] };
@@ -61,7 +61,7 @@ describe('https', () => {
     expect(proxy.asked).toEqual([]);
   });
 
-  it('gives the proxy its credentials, decoded', async () => {
+  it('sends the proxy its credentials, decoded', async () => {
     const proxy = await httpProxy({ knows, login: 'al ice:p@ss:wörd' });
     const env = { HTTPS_PROXY: `http://al%20ice:p%40ss%3Aw%C3%B6rd@127.0.0.1:${proxy.port}` };
     expect(await ask(https, { env, caFile })).toMatchObject({ sni: name });
@@ -74,7 +74,7 @@ describe('https', () => {
     expect(error).toMatchObject({ code: 'ERR_TLS_CERT_ALTNAME_INVALID' });
   });
 
-  it('believes the CA of an API server alone, through a proxy that is vouched for by another', async () => {
+  it('verifies an API server by its own CA only, through a proxy of another CA', async () => {
     const other = await makeAuthority();
     const tls = await other.issue('proxy.test');
     const proxy = await httpProxy({ knows, tls });
@@ -103,7 +103,7 @@ describe('https', () => {
     ['503 Service Unavailable', ''],
     ['504 Gateway Timeout', ''],
     ['500 Internal Server Error', 'Tailscale-Connect-Error: lookup tka.example.ts.net: no such host\r\n'],
-  ])('asks for the tailnet address where the proxy answers %s', async (status, header) => {
+  ])('asks for the tailnet address if the proxy answers %s', async (status, header) => {
     const { [`${name}:443`]: _, ...others } = knows;
     const proxy = await httpProxy({ knows: others, unknown: `HTTP/1.1 ${status}\r\n${header}\r\n` });
     const env = { HTTPS_PROXY: `127.0.0.1:${proxy.port}` };
@@ -133,17 +133,14 @@ describe('https', () => {
 });
 
 describe('plain http', () => {
-  it.each(['HTTP_PROXY', 'http_proxy', 'ALL_PROXY'])(
-    'through %s asks for the address that the tailnet knows',
-    async (variable) => {
-      const proxy = await httpProxy({ knows });
-      const answer = await ask(http, { env: { [variable]: `127.0.0.1:${proxy.port}` }, tailnetAddresses });
-      expect(answer).toMatchObject({ host: `${name}:8080`, url: '/x' });
-      expect(proxy.asked).toEqual(['CONNECT 100.64.0.7:8080']);
-    },
-  );
+  it.each(['HTTP_PROXY', 'http_proxy', 'ALL_PROXY'])('through %s asks for the tailnet address', async (variable) => {
+    const proxy = await httpProxy({ knows });
+    const answer = await ask(http, { env: { [variable]: `127.0.0.1:${proxy.port}` }, tailnetAddresses });
+    expect(answer).toMatchObject({ host: `${name}:8080`, url: '/x' });
+    expect(proxy.asked).toEqual(['CONNECT 100.64.0.7:8080']);
+  });
 
-  it('asks for a tailnet address as it is', async () => {
+  it('asks for a tailnet address unchanged', async () => {
     const proxy = await httpProxy({ knows });
     const env = { HTTP_PROXY: `127.0.0.1:${proxy.port}` };
     await ask('http://100.64.0.7:8080', { env });
@@ -152,10 +149,10 @@ describe('plain http', () => {
   });
 
   it.each([
-    ['a name that the tailnet does not know', http, nobody],
-    ['a name that is a public address', http, async () => ['203.0.113.7']],
+    ['a name that is not in the tailnet', http, nobody],
+    ['a name with a public address', http, async () => ['203.0.113.7']],
     ['a public address', 'http://203.0.113.7:8080', tailnetAddresses],
-  ])('is refused to %s, without a word to the proxy', async (_, origin, said) => {
+  ])('is refused to %s, without a request to the proxy', async (_, origin, said) => {
     const proxy = await httpProxy({ knows });
     const error = await failure(origin, { env: { HTTP_PROXY: `127.0.0.1:${proxy.port}` }, tailnetAddresses: said });
     expect(error.message).toBe(`${origin} is neither on this machine nor on the tailnet, so plain http is not allowed`);
@@ -163,7 +160,7 @@ describe('plain http', () => {
   });
 
   it.each(['403 Forbidden', '405 Method Not Allowed', '501 Not Implemented'])(
-    'fails where CONNECT is answered %s, and says what to change',
+    'fails if CONNECT is answered %s, with a hint',
     async (status) => {
       const proxy = await httpProxy({ knows, refuses: `HTTP/1.1 ${status}\r\n\r\n` });
       const error = await failure(http, { env: { HTTP_PROXY: `127.0.0.1:${proxy.port}` }, tailnetAddresses });
@@ -178,14 +175,14 @@ describe('plain http', () => {
     },
   );
 
-  it('goes direct to this machine', async () => {
+  it('goes directly to this machine', async () => {
     const plain = await listen(echo());
     const env = { HTTP_PROXY: '127.0.0.1:1', ALL_PROXY: '127.0.0.1:1' };
     expect(await ask(`http://localhost:${plain.port}`, { env })).toMatchObject({ url: '/x' });
     expect(await ask(`http://127.0.0.1:${plain.port}`, { env })).toMatchObject({ url: '/x' });
   });
 
-  it('leaves HTTP_PROXY alone in a CGI program', async () => {
+  it('ignores HTTP_PROXY in a CGI program', async () => {
     const proxy = await httpProxy({ knows });
     const REQUEST_METHOD = 'GET';
     const spared = openNetwork({ env: { HTTP_PROXY: `127.0.0.1:1`, REQUEST_METHOD } });
@@ -199,7 +196,7 @@ describe('plain http', () => {
 describe('a proxy that fails', () => {
   const through = (port: number, more = {}) => ({ env: { HTTPS_PROXY: `http://u:s3cret@127.0.0.1:${port}` }, ...more });
 
-  it('is told from a server that does', async () => {
+  it('is reported as the proxy, not the server', async () => {
     const port = await closedPort();
     const error = await failure(https, through(port));
     expect(error).toMatchObject({
@@ -210,12 +207,12 @@ describe('a proxy that fails', () => {
     });
   });
 
-  it('by a name that does not resolve', async () => {
+  it('because its name does not resolve', async () => {
     const error = await failure(https, { env: { ALL_PROXY: 'http://u:s3cret@nowhere.test:3128' }, lookup });
     expect(error.message).toBe('cannot reach the proxy http://nowhere.test:3128: the name does not resolve');
   });
 
-  it('by wanting credentials', async () => {
+  it('by requiring credentials', async () => {
     const { port } = await httpProxy({ knows, login: 'me:secret' });
     const none = await failure(https, { env: { HTTPS_PROXY: `127.0.0.1:${port}` } });
     expect(none.message).toBe(`the proxy http://127.0.0.1:${port} requires credentials (HTTP 407)`);
@@ -255,21 +252,21 @@ describe('a proxy that fails', () => {
     await connections(0);
   });
 
-  it.each(['', 'HTTP/1.1 200', 'HTTP/1.1 100 Continue\r\n\r\n'])('by silence after %j', async (text) => {
+  it.each(['', 'HTTP/1.1 200', 'HTTP/1.1 100 Continue\r\n\r\n'])('by staying silent after %j', async (text) => {
     const { port, connections } = await oddServer(text, 'stay');
     const error = await failure(https, through(port, { connectTimeout: 120 }));
     expect(error.message).toBe(`the proxy http://127.0.0.1:${port} did not connect to ${name}:443 within 0.1 s`);
     await connections(0);
   });
 
-  it('by silence in its TLS', async () => {
+  it('by staying silent during TLS', async () => {
     const { port, connections } = await oddServer('', 'stay');
     const error = await failure(https, { env: { ALL_PROXY: `https://127.0.0.1:${port}` }, connectTimeout: 120 });
     expect(error.message).toBe(`cannot reach the proxy https://127.0.0.1:${port}: no answer within 0.1 s`);
     await connections(0);
   });
 
-  it('by opening a tunnel in its TLS and closing it', async () => {
+  it('by opening a tunnel over TLS and closing it', async () => {
     const proxy = await httpProxy({
       knows,
       tls: await authority.issue('proxy.test'),
@@ -285,12 +282,12 @@ describe('a proxy that fails', () => {
     expect(await failure(https, through(port))).toMatchObject({ code: 'ECONNRESET' });
   });
 
-  it('by saying something of its own through the tunnel', async () => {
+  it('by sending its own text through the tunnel', async () => {
     const { port } = await oddServer('HTTP/1.1 200 OK\r\n\r\nhello, this is no TLS');
     expect(await failure(https, through(port))).toMatchObject({ code: expect.stringMatching(/SSL|TLS/) });
   });
 
-  it('is let go of when the client is destroyed in the middle', async () => {
+  it('is disconnected when the client is destroyed during the handshake', async () => {
     const silent = await oddServer('HTTP/1.1 200', 'stay');
     const client = openNetwork(through(silent.port)).client(https, { connectTimeout: 60_000 });
     const asked = client.request({ method: 'GET', path: '/' }).catch((error) => error);
@@ -300,7 +297,7 @@ describe('a proxy that fails', () => {
     await silent.connections(0);
   });
 
-  it('shows its password to nobody', async () => {
+  it('does not reveal its password', async () => {
     const lines: string[] = [];
     const proxy: HttpProxy = await httpProxy({ knows });
     const network = openNetwork({ ...through(proxy.port), log: (line) => lines.push(line) });

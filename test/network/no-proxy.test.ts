@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { bypassesProxy } from '../../src/network/no-proxy.ts';
 
-// Each line as golang.org/x/net/http/httpproxy v0.62.0 has it, but for those under `beyond Go`.
+// Each line gives the result of golang.org/x/net/http/httpproxy v0.62.0, except those under `beyond Go`.
 const table: readonly [noProxy: string, target: string, bypassed: boolean][] = [
   ['', 'example.com:443', false],
   ['*', 'example.com:443', true],

@@ -1,4 +1,4 @@
-// What only a whole process shows: its standard error, what it loads, and that it ends.
+// What only a whole process shows: its stderr, the modules it loads, and that it ends.
 import { execFile } from 'node:child_process';
 import * as path from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
@@ -32,19 +32,19 @@ function run(args: readonly string[], env: Record<string, string>): Promise<Ran>
   });
 }
 
-it('trusts NODE_EXTRA_CA_CERTS, says nothing, and loads nothing for proxies where there is none', async () => {
+it('trusts NODE_EXTRA_CA_CERTS, prints nothing, and loads no proxy code without a proxy', async () => {
   const ran = await run([`https://localhost:${secure.port}`], {});
   expect(ran).toMatchObject({ said: { sni: 'localhost', url: '/x' }, stderr: '' });
   expect(ran.loaded).toEqual(['dial.ts', 'failure.ts', 'http.ts', 'network.ts', 'plain.ts', 'tls.ts']);
 });
 
-it('says nothing through a SOCKS5 proxy', async () => {
+it('prints nothing through a SOCKS5 proxy', async () => {
   const proxy = await socksProxy({ knows: { [`${name}:443`]: secure.port } });
   const ran = await run([`https://${name}`], { ALL_PROXY: `socks5h://127.0.0.1:${proxy.port}` });
   expect(ran).toMatchObject({ said: { sni: name }, stderr: '' });
 });
 
-it('says nothing through an HTTP proxy, over TLS at that', async () => {
+it('prints nothing through an HTTP proxy over TLS', async () => {
   const tls = await (await makeAuthority()).issue('localhost');
   const unknown = await httpProxy({ knows: {}, tls });
   const refused = await run([`https://${name}`], { HTTPS_PROXY: `https://localhost:${unknown.port}` });
@@ -57,13 +57,13 @@ it('says nothing through an HTTP proxy, over TLS at that', async () => {
   expect(ran).toMatchObject({ said: { sni: name }, stderr: '' });
 });
 
-it.each(['http', 'https', 'socks5'])('ends although a %s proxy is still silent', async (scheme) => {
+it.each(['http', 'https', 'socks5'])('ends while a %s proxy is still silent', async (scheme) => {
   const silent = await oddServer('', 'stay');
   const started = performance.now();
   const ran = await run([`https://${name}`, '300'], { ALL_PROXY: `${scheme}://127.0.0.1:${silent.port}` });
   expect(ran.said).toMatch(/TimeoutError/);
   expect(ran.stderr).toBe('');
-  // The time that it would have been willing to wait for the connection is a minute.
+  // Its own connection timeout is a minute.
   expect(performance.now() - started).toBeLessThan(15_000);
   await silent.connections(0);
 });

@@ -1,4 +1,4 @@
-// Real servers on loopback: what is asked, and the proxies on the way to it.
+// Real servers on loopback: a server that echoes requests, and proxies.
 import { EventEmitter, once } from 'node:events';
 import * as http from 'node:http';
 import * as https from 'node:https';
@@ -7,11 +7,11 @@ import { afterAll } from 'vitest';
 
 export interface Listening {
   readonly port: number;
-  /** Settles as soon as so many connections are open. */
+  /** Settles as soon as `count` connections are open. */
   connections(count: number): Promise<void>;
 }
 
-/** Listens on a free port of loopback until the tests of the file are over. */
+/** Listens on a free loopback port until the tests of the file are over. */
 export async function listen(server: net.Server, host = '127.0.0.1'): Promise<Listening> {
   const open = new Set<net.Socket>();
   const changes = new EventEmitter();
@@ -37,7 +37,7 @@ export async function listen(server: net.Server, host = '127.0.0.1'): Promise<Li
   };
 }
 
-/** A server that tells what it was asked. */
+/** Returns a server that echoes what it was asked. */
 export function echo(tls?: { key: string; cert: string }): net.Server {
   const answer: http.RequestListener = (request, response) => {
     const { method, url, headers, httpVersion, socket } = request;
@@ -50,12 +50,12 @@ export function echo(tls?: { key: string; cert: string }): net.Server {
 
 export interface HttpProxyOptions {
   readonly tls?: { key: string; cert: string };
-  /** `user:password`, which must be given. */
+  /** `user:password` that clients must send. */
   readonly login?: string;
-  /** Where the proxy finds a `host:port`: a port of loopback. Elsewhere it answers `unknown`. */
+  /** Maps `host:port` to a loopback port. Other targets are answered with `unknown`. */
   readonly knows: Readonly<Record<string, number>>;
   readonly unknown?: string;
-  /** Whether it opens tunnels; where not, this is its answer. */
+  /** The answer of a proxy that opens no tunnels; undefined if it opens them. */
   readonly refuses?: string;
 }
 
@@ -64,7 +64,7 @@ export interface HttpProxy extends Listening {
   readonly asked: string[];
 }
 
-/** An HTTP proxy, over TLS if it is given a certificate. */
+/** Starts an HTTP proxy, over TLS if given a certificate. */
 export async function httpProxy(options: HttpProxyOptions): Promise<HttpProxy> {
   const asked: string[] = [];
   const { knows, unknown = 'HTTP/1.1 502 Bad Gateway\r\n\r\n' } = options;
@@ -94,11 +94,11 @@ export async function httpProxy(options: HttpProxyOptions): Promise<HttpProxy> {
 export interface SocksOptions {
   readonly login?: { user: string; password: string };
   readonly knows: Readonly<Record<string, number>>;
-  /** The reply code where it does not know: 4 unless told. */
+  /** The reply code for unknown targets; default 4. */
   readonly unknown?: number;
-  /** The kind of address in its replies. */
+  /** The address type in its replies. */
   readonly bound?: 1 | 3 | 4;
-  /** Sends each byte by itself. */
+  /** Sends each byte separately. */
   readonly drip?: boolean;
 }
 
@@ -107,7 +107,7 @@ export interface Socks extends Listening {
   readonly asked: string[];
 }
 
-/** A SOCKS5 proxy (RFC 1928, 1929). */
+/** Starts a SOCKS5 proxy (RFC 1928, 1929). */
 export async function socksProxy(options: SocksOptions): Promise<Socks> {
   const asked: string[] = [];
   const server = net.createServer((socket) => {
@@ -161,7 +161,7 @@ async function drip(socket: net.Socket, bytes: readonly number[]): Promise<void>
   }
 }
 
-// Reads what a client says in the pieces that the protocol has; what it says too early is an error in it.
+// Reads a client's bytes in the units of the protocol. Bytes that arrive too early are a client error.
 function reader(socket: net.Socket): (count: number) => Promise<Buffer> {
   let held: Buffer = Buffer.alloc(0);
   let wake = () => {};
@@ -195,7 +195,9 @@ function join(a: net.Socket, b: net.Socket): void {
   }
 }
 
-/** A server that says `text` to whoever connects, or to whoever has said something, and then does as `then` tells. */
+/**
+ * Starts a server that sends `text` after the client connects or has sent something, and then does what `then` says.
+ */
 export async function oddServer(text: string | Buffer, then: 'end' | 'stay' = 'end'): Promise<Listening> {
   return listen(
     net.createServer((socket) => {
@@ -205,7 +207,7 @@ export async function oddServer(text: string | Buffer, then: 'end' | 'stay' = 'e
   );
 }
 
-/** A port of 127.0.0.1 where nobody listens. */
+/** Returns a port of 127.0.0.1 without a listener. */
 export async function closedPort(): Promise<number> {
   const server = net.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -28,16 +28,16 @@ beforeAll(async () => {
 const tailnetAddresses = async () => ['100.64.0.7', 'fd7a:115c:a1e0::7'];
 
 describe('a SOCKS5 proxy', () => {
-  it.each(['socks5', 'socks5h', 'SOCKS5'])('by %s:// is given the name', async (scheme) => {
+  it.each(['socks5', 'socks5h', 'SOCKS5'])('gets the name with %s://', async (scheme) => {
     const proxy = await socksProxy({ knows });
-    // A resolver that nobody may ask but for the proxy itself.
+    // Only the proxy itself may use a resolver.
     const lookup = () => Promise.reject(new Error('asked'));
     const env = { ALL_PROXY: `${scheme}://127.0.0.1:${proxy.port}` };
     expect(await ask(https, { env, caFile, lookup })).toMatchObject({ sni: name, host: name });
     expect(proxy.asked).toEqual([`3 ${name}:443`]);
   });
 
-  it('is given addresses as addresses', async () => {
+  it('gets addresses as addresses', async () => {
     const proxy = await socksProxy({ knows });
     const env = { HTTPS_PROXY: `socks5://localhost:${proxy.port}` };
     for (const host of ['100.64.0.7', '[fd7a:115c:a1e0::7]', '[2001:db8:1:2:3:4:10.0.0.1]']) {
@@ -50,21 +50,21 @@ describe('a SOCKS5 proxy', () => {
     ]);
   });
 
-  it.each([1, 3, 4] as const)('may say by address type %i, and byte by byte, where it connects from', async (bound) => {
+  it.each([1, 3, 4] as const)('may report its own address with address type %i, one byte at a time', async (bound) => {
     const login = { user: 'me', password: 'pässword' };
     const proxy = await socksProxy({ knows, bound, drip: true, login });
     const env = { ALL_PROXY: `socks5://me:p%C3%A4ssword@127.0.0.1:${proxy.port}` };
     expect(await ask(https, { env, caFile })).toMatchObject({ sni: name });
   });
 
-  it('takes plain http to the address that the tailnet knows', async () => {
+  it('carries plain http to the tailnet address', async () => {
     const proxy = await socksProxy({ knows });
     const env = { HTTP_PROXY: `socks5://127.0.0.1:${proxy.port}` };
     expect(await ask(http, { env, tailnetAddresses })).toMatchObject({ host: `${name}:8080` });
     expect(proxy.asked).toEqual(['1 100.64.0.7:8080']);
   });
 
-  it('takes plain http nowhere else', async () => {
+  it('carries plain http nowhere else', async () => {
     const proxy = await socksProxy({ knows });
     const env = { HTTP_PROXY: `socks5://127.0.0.1:${proxy.port}` };
     expect((await failure(http, { env })).message).toBe(
@@ -73,7 +73,7 @@ describe('a SOCKS5 proxy', () => {
     expect(proxy.asked).toEqual([]);
   });
 
-  it('does not need the credentials that it is given', async () => {
+  it('may ignore the credentials it is given', async () => {
     const proxy = await socksProxy({ knows });
     await ask(https, { env: { ALL_PROXY: `socks5://me:secret@127.0.0.1:${proxy.port}` }, caFile });
   });
@@ -86,7 +86,7 @@ describe('a SOCKS5 proxy', () => {
     expect(proxy.asked).toEqual([`3 ${name}:443`, '1 100.64.0.7:443']);
   });
 
-  it.each([2, 5, 6, 7, 8])('that replies %i is not', async (unknown) => {
+  it.each([2, 5, 6, 7, 8])('that replies %i is not asked again', async (unknown) => {
     const proxy = await socksProxy({ knows: {}, unknown });
     await failure(https, { env: { ALL_PROXY: `socks5://127.0.0.1:${proxy.port}` }, tailnetAddresses });
     expect(proxy.asked).toEqual([`3 ${name}:443`]);
@@ -111,7 +111,7 @@ describe('a SOCKS5 proxy that fails', () => {
     expect(error.hints).toEqual(['the proxy comes from ALL_PROXY; to bypass it, use NO_PROXY']);
   });
 
-  it('by wanting credentials, or others', async () => {
+  it('by requiring credentials, or other ones', async () => {
     const { port } = await socksProxy({ knows, login: { user: 'me', password: 'secret' } });
     const none = await failure(https, { env: { ALL_PROXY: `socks5://127.0.0.1:${port}` } });
     expect(none.message).toBe(`the proxy socks5://127.0.0.1:${port} requires credentials`);
@@ -143,7 +143,7 @@ describe('a SOCKS5 proxy that fails', () => {
   });
 
   it.each(['', '\u0005', '\u0005\u0000', '\u0005\u0000\u0005\u0000\u0000\u0001'])(
-    'by silence after %j',
+    'by staying silent after %j',
     async (text) => {
       const { port, connections } = await oddServer(Buffer.from(text, 'latin1'), 'stay');
       const error = await failure(https, { env: { ALL_PROXY: `socks5://127.0.0.1:${port}` }, connectTimeout: 120 });
@@ -152,7 +152,7 @@ describe('a SOCKS5 proxy that fails', () => {
     },
   );
 
-  it('is let go of when the client is destroyed in the middle', async () => {
+  it('is disconnected when the client is destroyed during the handshake', async () => {
     const silent = await oddServer('\u0005', 'stay');
     const env = { ALL_PROXY: `socks5://127.0.0.1:${silent.port}` };
     const client = openNetwork({ env }).client(https, { connectTimeout: 60_000 });
@@ -163,7 +163,7 @@ describe('a SOCKS5 proxy that fails', () => {
     await silent.connections(0);
   });
 
-  it('by a name that is longer than its protocol has room for', async () => {
+  it('for a name that is too long for its protocol', async () => {
     const { port } = await socksProxy({ knows });
     const long = `https://${'a'.repeat(60)}.${'b'.repeat(60)}.${'c'.repeat(60)}.${'d'.repeat(60)}.${'e'.repeat(60)}`;
     const error = await failure(long, { env: { ALL_PROXY: `socks5://127.0.0.1:${port}` } });
@@ -171,7 +171,7 @@ describe('a SOCKS5 proxy that fails', () => {
   });
 });
 
-describe('a variable that names no proxy', () => {
+describe('an invalid proxy variable', () => {
   it.each([
     ['socks4://u:s3cret@127.0.0.1:1080', 'names a proxy of the kind socks4, which is not supported'],
     ['socks://127.0.0.1:1080/', 'names a proxy of the kind socks, which is not supported'],
@@ -193,7 +193,7 @@ describe('a variable that names no proxy', () => {
     await expect(openNetwork({ env: { ALL_PROXY: value } }).route(https)).rejects.toThrow(what);
   });
 
-  it('does no harm where no proxy is used', async () => {
+  it('is ignored if no proxy is used', async () => {
     const plain = await listen(echo());
     await ask(`http://127.0.0.1:${plain.port}`, { env: { ALL_PROXY: 'socks4://x', HTTPS_PROXY: '%' } });
   });

@@ -1,4 +1,4 @@
-// What is reported while a connection is made, and that nothing is sent over it.
+// The steps reported during a connection, and that no request is sent over it.
 import * as net from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { beforeAll, expect, it } from 'vitest';
@@ -19,7 +19,7 @@ beforeAll(async () => {
   plain = await listen(echo());
 });
 
-/** Connects, and returns the steps without the socket, and how it ended. */
+/** Connects, and returns the steps without the socket, and the error. */
 async function walk(origin: string, options: Partial<NetworkOptions & ConnectOptions>) {
   const steps: unknown[] = [];
   const onStep = (done: ConnectStep) => {
@@ -61,7 +61,7 @@ it('reports route, resolver, name, tcp and open', async () => {
   ]);
 });
 
-it('leaves out the resolver where the tailnet knows the name, and TLS for plain http', async () => {
+it('leaves out the resolver if the tailnet knows the name, and TLS for plain http', async () => {
   const { steps } = await walk(`http://${name}:${plain.port}`, { tailnetAddresses: async () => ['127.0.0.1'] });
   expect(steps).toEqual([
     direct,
@@ -71,7 +71,7 @@ it('leaves out the resolver where the tailnet knows the name, and TLS for plain 
   ]);
 });
 
-it('ends with the step before the one that fails', async () => {
+it('ends with the last step before the failure', async () => {
   const found = { step: 'name', addresses: ['127.0.0.1'] };
   expect(await walk(`http://127.0.0.1:${await closedPort()}`, {})).toMatchObject({
     steps: [direct, found],
@@ -95,7 +95,7 @@ it('ends with the step before the one that fails', async () => {
   });
 });
 
-it('through a proxy the name is the proxy’s to resolve; for plain http it is the tailnet’s', async () => {
+it('reports that the proxy resolves the name; for plain http, the tailnet does', async () => {
   const proxy = await httpProxy({
     knows: { [`${name}:443`]: secure.port, '100.64.0.7:8080': plain.port, '100.64.0.9:8080': plain.port },
   });
@@ -118,7 +118,7 @@ it('through a proxy the name is the proxy’s to resolve; for plain http it is t
   await proxy.connections(0);
 });
 
-it('an insecure connection says what is wrong with the certificate, and sends no request', async () => {
+it('reports the certificate error of an insecure connection, and sends no request', async () => {
   const stranger = await makeAuthority();
   let requests = 0;
   const server = await listen(echo(await stranger.issue(name)).on('request', () => requests++));
@@ -131,7 +131,7 @@ it('an insecure connection says what is wrong with the certificate, and sends no
   expect(requests).toBe(0);
 });
 
-it('gives up after connectTimeout, and lets go of the socket', async () => {
+it('gives up after connectTimeout and closes the socket', async () => {
   const silent = await listen(net.createServer((socket) => socket.resume()));
   const { error } = await walk(`https://127.0.0.1:${silent.port}`, { connectTimeout: 100 });
   expect(error).toMatchObject({ name: 'ConnectTimeout' });

@@ -1,5 +1,5 @@
-// A sign-in goes on at another server of the same cluster while the one that the kubeconfig names is away; see
-// src/session/failover.ts.
+// A sign-in continues at another server of the same cluster while the server that the kubeconfig names is unavailable;
+// see src/session/failover.ts.
 import { spawn } from 'node:child_process';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RouteFault } from '../../src/sandbox/faults.ts';
@@ -73,8 +73,8 @@ async function timed<T>(work: Promise<T>): Promise<{ readonly value: T; readonly
 }
 const logins = () => set.events.filter((event) => event.endsWith(' login asked'));
 
-describe('while the first server is well', () => {
-  it('nothing else is asked, and nothing is looked for', async () => {
+describe('while the first server is available', () => {
+  it('does not ask or look for other servers', async () => {
     asked = 0;
     await credential();
     expect(set.events.every((event) => event.startsWith('prod-us ') && !event.includes('clusterInfo'))).toBe(true);
@@ -85,8 +85,8 @@ describe('while the first server is well', () => {
 
   it.each<[string, number]>([
     ['POST', 900],
-    ['every answer', 500],
-  ])('a slow %s (%i ms) is waited for, and doubles nothing', async (_, latencyMs) => {
+    ['each answer', 500],
+  ])('waits for a slow %s (%i ms) without a second sign-in', async (_, latencyMs) => {
     first.faults.routes = latencyMs === 500 ? { all: { latencyMs } } : { login: { latencyMs } };
     await credential();
     expect(logins()).toEqual(['prod-us login asked']);
@@ -98,13 +98,13 @@ describe('while the first server is well', () => {
     ['400', { answer: { status: 400, body: { message: 'no' } } }, /refused the sign-in: no/],
     ['422', { answer: { status: 422, body: { message: 'bad policy' } } }, /bad policy/],
     ['404', { answer: { status: 404, body: { message: 'gone' } } }, /gone/],
-  ])('its %s is final', async (_, fault, message) => {
+  ])('takes its %s as final', async (_, fault, message) => {
     first.faults.routes.login = fault;
     expect((await failure(credential())).message).toMatch(message);
     expect(set.events).toEqual(['prod-us login asked']);
   });
 
-  it.each([429, 500])('its %i is its answer, and it is asked again', async (status) => {
+  it.each([429, 500])('takes its %i as its answer, and asks it again', async (status) => {
     const headers = { 'Retry-After': '1' };
     first.faults.routes.login = { answer: { status, headers, body: { message: 'not now' } }, times: 1 };
     await credential();
@@ -113,7 +113,7 @@ describe('while the first server is well', () => {
   });
 });
 
-describe('while the first server is away', () => {
+describe('while the first server is unavailable', () => {
   const expectSecond = () => {
     const session = store().read(first.server);
     expect(session).toMatchObject({ server: first.server, apiServer: set.apiServer, username: 'alice' });
@@ -122,24 +122,27 @@ describe('while the first server is away', () => {
     expect(said).toEqual([expect.stringContaining(`${first.server} is away: signed in through ${second.server}`)]);
   };
 
-  it('a refused connection: another server of the cluster signs in at once, and the entry stays the first’s', async () => {
+  it('connection refused: signs in through another server at once and stores the entry for the first', async () => {
     await first.stop();
     const { took } = await timed(credential());
     expectSecond();
     expect(took).toBeLessThan(5000);
   });
 
-  it.each([502, 503, 504])('HTTP %i, with and without the protocol’s body', async (status) => {
-    first.faults.routes.login = { answer: { status, body: 'bad gateway' } };
-    await credential();
-    expectSecond();
-    store().remove(first.server);
-    first.faults.routes.login = { answer: { status, body: { message: 'not ready' } } };
-    await credential();
-    expect(second.count('login')).toBe(2);
-  });
+  it.each([502, 503, 504])(
+    'HTTP %i, with and without the protocol’s body: signs in through another server',
+    async (status) => {
+      first.faults.routes.login = { answer: { status, body: 'bad gateway' } };
+      await credential();
+      expectSecond();
+      store().remove(first.server);
+      first.faults.routes.login = { answer: { status, body: { message: 'not ready' } } };
+      await credential();
+      expect(second.count('login')).toBe(2);
+    },
+  );
 
-  it('no connection for 300 ms', async () => {
+  it('no connection within 300 ms: signs in through another server', async () => {
     const mute = await startMute();
     try {
       const { took, value } = await timed(credential({ first: `https://127.0.0.1:${mute.port}` }));
@@ -152,7 +155,7 @@ describe('while the first server is away', () => {
     }
   });
 
-  it('no answer for 2 s: the request has ended before another server is asked to sign in', async () => {
+  it('no answer within 2 s: ends the request before another server is asked to sign in', async () => {
     first.faults.routes.login = { silent: true };
     const { took } = await timed(credential());
     expectSecond();
@@ -161,7 +164,7 @@ describe('while the first server is away', () => {
     expect(set.events).toContain('prod-us login gone');
   });
 
-  it('one sign-in is in flight at a time: the connection to the first is closed before the other is asked', async () => {
+  it('has one sign-in in flight: the connection to the first is closed before the other is asked', async () => {
     first.faults.routes.login = { silent: true };
     const steps: string[] = [];
     class Noted extends TkaClient {
@@ -193,13 +196,13 @@ describe('while the first server is away', () => {
     ]);
   });
 
-  it('it breaks every connection off after the POST', async () => {
+  it('signs in through another server if the first closes every connection after the POST', async () => {
     first.faults.routes.login = { reset: 'after' };
     await credential();
     expectSecond();
   });
 
-  it('it goes away while the token is waited for: the sign-in is asked for again, at the other', async () => {
+  it('signs in again at the other server if the first fails while the token is pending', async () => {
     first.faults.routes.kubeconfig = { answer: { status: 503, body: 'gone' } };
     await credential();
     expect(set.events.filter((event) => !event.includes('gone'))).toEqual([
@@ -211,7 +214,7 @@ describe('while the first server is away', () => {
     ]);
   });
 
-  it('a process that is stopped (SIGSTOP) takes connections, and is away', async () => {
+  it('treats a process stopped with SIGSTOP, which accepts connections, as unavailable', async () => {
     const script = `require('node:http').createServer((q,s)=>s.end('{}')).listen(0,'127.0.0.1',function(){console.log(this.address().port)})`;
     const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
     try {
@@ -225,7 +228,7 @@ describe('while the first server is away', () => {
     }
   });
 
-  it('the first of several that answers is taken; one that is away too costs nothing', async () => {
+  it('takes the first of several that answers; another unavailable one adds no delay', async () => {
     await first.stop();
     second.faults.routes.clusterInfo = { silent: true };
     await credential({ servers: [second.server, third.server] });
@@ -233,7 +236,7 @@ describe('while the first server is away', () => {
     expect(second.count('login')).toBe(0);
   });
 
-  it('the server that has taken over goes away as well: the rest of the time is for the others', async () => {
+  it('uses the remaining time for the others if the second server becomes unavailable too', async () => {
     await first.stop();
     second.faults.routes.kubeconfig = { answer: { status: 503, body: 'gone' } };
     third.faults.routes.clusterInfo = { latencyMs: 200 };
@@ -241,7 +244,7 @@ describe('while the first server is away', () => {
     expect(logins()).toEqual(['prod-us-1 login asked', 'prod-us-2 login asked']);
   });
 
-  it('and then the first, when it is back', async () => {
+  it('tries the first again when it is back', async () => {
     first.faults.routes.login = { answer: { status: 503, body: 'starting' }, times: 1 };
     second.faults.routes.kubeconfig = { answer: { status: 503, body: 'gone' } };
     await credential();
@@ -249,7 +252,7 @@ describe('while the first server is away', () => {
     expect(store().read(first.server)?.apiServer).toBe(set.apiServer);
   });
 
-  it('polling stays at the server that has taken over', async () => {
+  it('continues polling at the second server', async () => {
     await first.stop();
     second.faults.routes.kubeconfig = { answer: { status: 202, headers: { 'Retry-After': '0' } }, times: 2 };
     await credential();
@@ -257,7 +260,7 @@ describe('while the first server is away', () => {
     expect(second.count('login')).toBe(1);
   });
 
-  it('a server that is back before another has confirmed itself is not left', async () => {
+  it('stays with the first if it is back before another has confirmed itself', async () => {
     first.faults.routes.login = { latencyMs: 2300 };
     second.faults.routes.clusterInfo = { latencyMs: 1700 };
     await credential();
@@ -265,7 +268,7 @@ describe('while the first server is away', () => {
     expect(second.count('clusterInfo')).toBe(1);
   });
 
-  it('all are away: the error is the first’s, soon, and says what became of the others', async () => {
+  it('all unavailable: reports the first’s error quickly, and the errors of the others', async () => {
     await first.stop();
     await second.stop();
     const { value, took } = await timed(failure(credential()));
@@ -276,31 +279,31 @@ describe('while the first server is away', () => {
     expect(took).toBeLessThan(9000);
   });
 
-  it('two servers that confirm themselves and fail do not take turns for long', async () => {
+  it('stops switching between two servers that confirm themselves and fail', async () => {
     for (const replica of [first, second]) replica.faults.routes.login = { answer: { status: 503, body: 'no' } };
     const { took } = await timed(failure(credential()));
     expect(took).toBeLessThan(15_000);
     expect(logins().length).toBeLessThan(40);
   });
 
-  it('TKA_TIMEOUT is kept', async () => {
+  it('respects TKA_TIMEOUT', async () => {
     first.faults.routes.login = { silent: true };
     second.faults.routes.kubeconfig = { answer: { status: 202, headers: { 'Retry-After': '1' } } };
     const { value, took } = await timed(failure(credential({ timeout: 3000 })));
-    // On a busy machine, the last question may be cut short.
+    // On a busy machine the last request may be cut short.
     expect(value.message).toMatch(/ has not provisioned the sign-in of alice in time$| no answer within /);
     expect(value.message).toContain(second.server);
     expect(took).toBeLessThan(6000);
   });
 
-  it('its 403 is final at the other server, too', async () => {
+  it('takes a 403 of the other server as final', async () => {
     await first.stop();
     second.faults.routes.login = { answer: { status: 403, body: { message: 'no grant' } } };
     expect((await failure(credential())).message).toContain('no grant');
     expect(second.count('login')).toBe(1);
   });
 
-  it('without anything known of other servers, it is as it was', async () => {
+  it('fails as before if no other servers are known', async () => {
     await first.stop();
     const error = await failure(credential({ siblings: async () => undefined }));
     expect(error.message).toBe(`cannot reach ${first.server}: connection refused`);
@@ -315,7 +318,7 @@ describe('while the first server is away', () => {
     expect(damaged.message).toBe(error.message);
   });
 
-  it('a logout meanwhile counts: the other server is not asked to sign in', async () => {
+  it('does not sign in at the other server after a logout in the meantime', async () => {
     first.faults.routes.login = { silent: true };
     second.faults.routes.clusterInfo = { latencyMs: 300 };
     const signingIn = failure(credential());
@@ -332,7 +335,7 @@ describe('while the first server is away', () => {
     expect(second.count('login')).toBe(0);
   });
 
-  it('an old token that is still good is renewed by another server, and served where there is none', async () => {
+  it('renews a valid old token through another server, and serves it if there is none', async () => {
     const old = await credential();
     const age = () => store().write({ ...old, freshUntil: 1 }, undefined);
     age();
@@ -357,14 +360,14 @@ describe('while the first server is away', () => {
     expect(second.count('login')).toBe(1);
   });
 
-  it('`login` signs in there, too', async () => {
+  it('`login` signs in through another server too', async () => {
     await first.stop();
     const { session } = await sessions().signIn(first.server, { insecure: false, apiServer: set.apiServer });
     expect(session.server).toBe(first.server);
     expectSecond();
   });
 
-  it('a question about the cluster is answered by another server, which then signs in without a delay', async () => {
+  it('asks another server about the cluster, which then signs in without a delay', async () => {
     first.faults.routes = { all: { silent: true } };
     const all = sessions();
     const client = all.client(first.server, set.apiServer);
@@ -380,7 +383,7 @@ describe('a server that must not take over', () => {
     expect(store().list()).toEqual([]);
   };
 
-  /** The other cluster's server says all that ours says, but for this. */
+  /** The other cluster's server states the same as ours, except for `more`. */
   const posing = (more: Readonly<Record<string, unknown>> = {}) => {
     hostile.faults.clusterInfo = (normal) => ({
       ...normal,
@@ -402,8 +405,8 @@ describe('a server that must not take over', () => {
       { ca_data: Buffer.from('-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n').toString('base64') },
     ],
     ['no CA', { ca_data: '' }],
-    ['no look at certificates', { insecure_skip_tls_verify: true }],
-  ])('states %s: it is never asked to sign in', async (_, more) => {
+    ['skipped certificate verification', { insecure_skip_tls_verify: true }],
+  ])('that states %s is not asked to sign in', async (_, more) => {
     posing(more);
     await first.stop();
     const error = await failure(credential({ servers: [hostile.server] }));
@@ -413,7 +416,7 @@ describe('a server that must not take over', () => {
     noEntry();
   });
 
-  it('the one beside it is used', async () => {
+  it('is skipped for the next one', async () => {
     posing({ sign_in_store: 'uid-2/tka-system' });
     second.faults.routes.clusterInfo = { latencyMs: 200 };
     await first.stop();
@@ -422,7 +425,7 @@ describe('a server that must not take over', () => {
     expect(hostile.count('login')).toBe(0);
   });
 
-  it('gives a token for another API server: it is not kept, and the next one is asked', async () => {
+  it('that gives a token for another API server: the token is dropped, and the next one is asked', async () => {
     posing();
     second.faults.routes.clusterInfo = { latencyMs: 300 };
     await first.stop();
@@ -433,7 +436,7 @@ describe('a server that must not take over', () => {
     expect(logged.join('\n')).toContain(`${hostile.server} is not used: its API server is ${other.apiServer}`);
   });
 
-  it('names our API server and another CA in the kubeconfig: not kept', async () => {
+  it('that names our API server with another CA in the kubeconfig: the token is dropped', async () => {
     posing();
     other.faults.kubeconfig = (normal) => {
       const [cluster] = Object.values(normal.clusters);
@@ -446,7 +449,7 @@ describe('a server that must not take over', () => {
     noEntry();
   });
 
-  it('lies in everything: the API server refuses its token, so it is not kept', async () => {
+  it('that fakes everything: the API server refuses its token, which is dropped', async () => {
     posing();
     other.faults.kubeconfig = (normal) => {
       const [cluster] = Object.values(normal.clusters);
@@ -463,7 +466,7 @@ describe('a server that must not take over', () => {
     expect(store().read(first.server)?.apiServer).toBe(set.apiServer);
   });
 
-  it('thousands of names are not asked', async () => {
+  it('is one of thousands of names: not all are asked', async () => {
     await first.stop();
     const servers = Array.from({ length: 5000 }, (_, i) => `http://127.0.0.1:${20_000 + i}`);
     const error = await failure(credential({ servers }));
@@ -472,7 +475,7 @@ describe('a server that must not take over', () => {
 });
 
 describe('a logout', () => {
-  it('is told to another server while the first is away', async () => {
+  it('goes to another server while the first is unavailable', async () => {
     await credential();
     await first.stop();
     expect(await sessions().signOut(first.server)).toBe(true);
@@ -480,7 +483,7 @@ describe('a logout', () => {
     expect(set.provisioner.view('alice')).toBeUndefined();
   });
 
-  it('after the first has ended the sign-in without an answer, it was known all the same', async () => {
+  it('succeeds if the first ended the sign-in without an answer', async () => {
     await credential();
     first.faults.routes.logout = { silent: true };
     expect(await sessions().signOut(first.server)).toBe(true);
@@ -488,7 +491,7 @@ describe('a logout', () => {
     expect(set.events).toContain('prod-us logout gone');
   });
 
-  it('is not told to a server that is of another cluster', async () => {
+  it('does not go to a server of another cluster', async () => {
     await credential();
     await first.stop();
     const error = await failure(sessions({ servers: [hostile.server] }).signOut(first.server));

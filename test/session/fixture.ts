@@ -10,7 +10,7 @@ import { SessionStore } from '../../src/session/store.ts';
 import type { TkaError } from '../../src/util/errors.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 
-/** The error that a promise fails with; fails itself if it does not. */
+/** Returns the error that a promise rejects with; throws if it resolves. */
 export async function failure(promise: Promise<unknown>): Promise<TkaError> {
   return promise.then(
     () => Promise.reject(new Error('it did not fail')),
@@ -23,7 +23,7 @@ export const storeIn = (folder: string): SessionStore =>
 
 let nextParent = 1_000_000;
 
-/** The ID of a process that has not called before. */
+/** Returns the ID of a process that has not called before. */
 export const newParent = (): number => nextParent++;
 
 /** A TKA server, and a machine that signs in to it. */
@@ -32,7 +32,7 @@ export class Machine {
   /** Another cluster of the mesh. */
   readonly other: SandboxCluster;
   readonly folder: string;
-  /** Every line for the person. */
+  /** Every message to the user. */
   readonly said: string[] = [];
   /** Every debug line. */
   readonly logged: string[] = [];
@@ -42,7 +42,7 @@ export class Machine {
     this.folder = folder;
   }
 
-  /** What is kept, read anew. */
+  /** The stored sessions, read anew. */
   get store(): SessionStore {
     return storeIn(this.folder);
   }
@@ -51,7 +51,7 @@ export class Machine {
     return path.join(this.folder, 'cache');
   }
 
-  /** The path of the entry; with a suffix, of what lies beside it. */
+  /** The path of the entry; with a suffix, of the file beside it. */
   entry(suffix = ''): string {
     return `${this.store.entryFile(this.cluster.server)}${suffix}`;
   }
@@ -78,7 +78,7 @@ export class Machine {
     });
   }
 
-  /** A call by kubectl; every one by a process of its own unless told otherwise. */
+  /** Calls as kubectl does, by default from a new process each time. */
   call(options: { apiServer?: string; parent?: number; timeout?: number } = {}): Promise<Session> {
     return this.sessions(options.timeout).credential({
       server: this.cluster.server,
@@ -112,7 +112,7 @@ export function fileMesh(): () => SandboxMesh {
 
 let turn = 0;
 
-/** A machine for the running test, and a server without faults at which its user is not signed in yet. */
+/** Makes a machine for the running test, and a server without faults where its user is not signed in yet. */
 export async function newMachine(mesh: SandboxMesh): Promise<Machine> {
   const machine = new Machine(mesh, testFolder());
   const { cluster } = machine;

@@ -1,4 +1,4 @@
-// The lock of an entry among processes that are killed, stopped, starved, or in another container.
+// The lock of an entry when processes are killed, stopped, starved, or in another container.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -44,7 +44,10 @@ const session = (token: string) => ({
   insecureSkipTlsVerify: false,
 });
 
-/** A process that runs a script with `lock`, `store`, `entry`, `session`, `say` and `hear`; what it says, line by line. */
+/**
+ * Starts a process that runs a script with `lock`, `store`, `entry`, `session`, `say` and `hear`; returns what it
+ * prints, line by line.
+ */
 function start(script: string) {
   const all = `
     import { setTimeout as delay } from 'node:timers/promises';
@@ -79,7 +82,7 @@ function start(script: string) {
   };
 }
 
-/** Milliseconds until the lock can be had, within so many; undefined if it cannot. */
+/** Returns the milliseconds until the lock is acquired; undefined after `within` ms without it. */
 async function taken(within: number, act: () => void = () => {}): Promise<number | undefined> {
   const started = performance.now();
   const walk = {
@@ -97,7 +100,7 @@ async function taken(within: number, act: () => void = () => {}): Promise<number
 const locks = () => fs.readdirSync(folder).filter((name) => /\+lock|\+tmp/.test(name));
 
 describe('the lock of an entry', () => {
-  it('is had by one at a time, and leaves nothing', async () => {
+  it('has one holder at a time, and leaves no files', async () => {
     const [one, other] = [new LockWaiter(entry), new LockWaiter(entry)];
     const lock = one.try();
     if (lock === 'held') throw new Error('nobody else has it');
@@ -111,7 +114,7 @@ describe('the lock of an entry', () => {
     expect(locks()).toEqual([]);
   });
 
-  it('is taken at once from a process that was killed', async () => {
+  it('is taken at once from a killed process', async () => {
     const holder = start(`say(new LockWaiter(entry).try() === 'held' ? 'held' : 'locked'); await hear();`);
     expect(await holder.hear()).toBe('locked');
     holder.child.kill('SIGKILL');
@@ -120,7 +123,7 @@ describe('the lock of an entry', () => {
     expect(locks()).toEqual([]);
   });
 
-  it('is lost by a process that was stopped, which then changes nothing', { timeout: 30_000 }, async () => {
+  it('is lost by a stopped process, which then changes nothing', { timeout: 30_000 }, async () => {
     const holder = start(`
       const lock = new LockWaiter(entry).try();
       say(lock === 'held' ? 'held' : 'locked');
@@ -133,7 +136,7 @@ describe('the lock of an entry', () => {
     expect(await holder.hear()).toBe('locked');
     holder.child.kill('SIGSTOP');
     const took = await taken(25_000, () => {
-      // While the next one still has it.
+      // While the next holder still has it.
       holder.child.kill('SIGCONT');
       holder.child.stdin?.write('go\n');
     });
@@ -144,7 +147,7 @@ describe('the lock of an entry', () => {
     expect(fs.readdirSync(folder)).toEqual([path.basename(entry)]);
   });
 
-  it('stays with a process that is only late with its heartbeat', { timeout: 30_000 }, async () => {
+  it('stays with a process whose heartbeat is only late', { timeout: 30_000 }, async () => {
     const holder = start(`
       const lock = new LockWaiter(entry).try();
       say('locked');
@@ -161,11 +164,11 @@ describe('the lock of an entry', () => {
     expect(store.read(server)?.token).toBe(session('theirs').token);
   });
 
-  it('in another container or machine is judged by its heartbeat alone', { timeout: 30_000 }, async () => {
+  it('of another container or machine is judged by its heartbeat only', { timeout: 30_000 }, async () => {
     const name = '0123456789ab';
     const owner = path.join(`${entry}+lock`, name, 'owner');
     fs.mkdirSync(path.dirname(owner), { recursive: true });
-    // Of the processes here, none has this ID; and a clock that is an hour ahead.
+    // No process here has this ID, and its clock is an hour ahead.
     fs.writeFileSync(owner, JSON.stringify({ space: 'other', pid: 2 ** 23, start: '1' }));
     let at = Date.now() / 1000 + 3600;
     const beat = setInterval(() => fs.utimesSync(owner, ++at, at), 300);
@@ -179,7 +182,7 @@ describe('the lock of an entry', () => {
     expect(locks()).toEqual([]);
   });
 
-  it('of 0.1.0, an empty folder, is kept as long as it is touched', { timeout: 20_000 }, async () => {
+  it('of 0.1.0, an empty folder, is held as long as it is touched', { timeout: 20_000 }, async () => {
     fs.mkdirSync(`${entry}+lock`);
     const touch = () => fs.utimesSync(`${entry}+lock`, new Date(), new Date());
     const beat = setInterval(touch, 500);
@@ -191,7 +194,7 @@ describe('the lock of an entry', () => {
     expect(await taken(15_000)).toBeGreaterThan(1000);
   });
 
-  it('loses no change while its holders are stopped and go on at random', { timeout: 120_000 }, async () => {
+  it('loses no change while its holders are stopped and continued at random', { timeout: 120_000 }, async () => {
     const counter = path.join(folder, 'counter');
     fs.writeFileSync(counter, '0');
     const rounds = 8;
@@ -216,7 +219,7 @@ describe('the lock of an entry', () => {
     done.finally(() => {
       over = true;
     });
-    // Longer than a stopped holder is waited for, again and again.
+    // Longer than the wait for a stopped holder, again and again.
     for (let i = 0; !over && i < 6; i++) {
       const some = all.filter(() => Math.random() < 0.4);
       for (const { child } of some) child.kill('SIGSTOP');
@@ -227,7 +230,7 @@ describe('the lock of an entry', () => {
     const said = (await done).flat();
     expect(said.filter((line) => line.startsWith('unlockable'))).toEqual([]);
     expect(said).toHaveLength(all.length * rounds);
-    // Who could not write had lost the lock.
+    // A holder that could not write had lost the lock.
     expect(Number(fs.readFileSync(counter, 'utf8'))).toBe(said.filter((line) => line === 'done').length);
     expect(said.filter((line) => line !== 'done').length).toBeLessThan(8 * 6);
     expect(locks()).toEqual([]);

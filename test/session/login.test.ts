@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 
 describe('signing out', () => {
-  it('revokes, deletes, and stays so until the next login', async () => {
+  it('revokes, deletes, and lasts until the next login', async () => {
     const { token } = await machine.call();
     expect(await machine.signOut()).toBe(true);
     expect(cluster.signIn()).toBeUndefined();
@@ -36,7 +36,7 @@ describe('signing out', () => {
     await machine.call();
   });
 
-  it('is done here even where the server cannot be told', async () => {
+  it('happens locally even if the server is unreachable', async () => {
     await machine.call();
     await cluster.stop();
     const error = await failure(machine.signOut());
@@ -56,27 +56,27 @@ describe('signing out', () => {
     expect(cluster.counts.tokensRefused).toBe(0);
   });
 
-  it('and in again at once takes no pause where the server says that its logout is complete', async () => {
+  it('and in again at once does not pause if the server says that its logout is complete', async () => {
     await machine.call();
     cluster.faults.routes.logout = { headers: { 'Tka-Logout': 'complete' } };
     await machine.signOut();
     cluster.resetCounts();
     await machine.signIn();
-    // After a pause it would have looked again.
+    // After a pause it would have asked again.
     expect(cluster.counts.kubeconfig).toBe(1);
   });
 
-  it('and in again takes no longer for a mark from the future', async () => {
+  it('and in again does not wait longer because of a mark from the future', async () => {
     await machine.call();
     await machine.signOut();
     fs.utimesSync(path.join(machine.folder, 'state', 'signed-out', machine.entryName), 4e9, 4e9);
     const started = performance.now();
     await machine.signIn({ timeout: 20_000 });
-    // Not the whole timeout.
+    // Less than the whole timeout.
     expect(performance.now() - started).toBeLessThan(15_000);
   });
 
-  it('wins over a sign-in that is under way', async () => {
+  it('wins over a pending sign-in', async () => {
     cluster.faults.routes.kubeconfig = { latencyMs: 500 };
     const pending = failure(machine.call());
     await cluster.seen('kubeconfig', 1);
@@ -87,7 +87,7 @@ describe('signing out', () => {
     expect(cluster.signIn()).toBeUndefined();
   });
 
-  it('wins over a login that is under way', async () => {
+  it('wins over a pending login', async () => {
     cluster.faults.routes.kubeconfig = { latencyMs: 700, times: 1 };
     const login = failure(machine.signIn());
     await cluster.seen('kubeconfig', 1);
@@ -102,14 +102,14 @@ describe('signing out', () => {
     cluster.faults.pending = { forever: true, retryAfter: 1 };
     const pending = failure(machine.call({ timeout: 20_000 }));
     await cluster.seen('kubeconfig', 2);
-    // The lock is held: after a while the logout goes on without it.
+    // The lock is held: after a while the logout continues without it.
     await machine.signOut();
     expect((await pending).message).toMatch(/^signed out of/);
     expect(cluster.counts.login).toBe(1);
     expect(cluster.signIn()).toBeUndefined();
   });
 
-  it('revokes even where the cache and the state cannot be changed', async () => {
+  it('revokes even if the cache and the state cannot be changed', async () => {
     await machine.call();
     const store = new SessionStore({ cache: '/dev/null/cache', state: '/dev/null/state' });
     const broken = machine.sessions(3000, store);
@@ -119,7 +119,7 @@ describe('signing out', () => {
     expect(machine.said).toEqual([]);
   });
 
-  it('counts its aftermath from the moment the server was told', async () => {
+  it('counts its settling time from the server’s logout', async () => {
     await machine.call();
     cluster.faults.logoutRaceMs = 1000;
     cluster.faults.routes.logout = { latencyMs: 1200, times: 1 };
@@ -131,7 +131,7 @@ describe('signing out', () => {
     expect(cluster.signIn()).toBeDefined();
   });
 
-  it('and in again does not keep a token that was asked for before the aftermath was over', async () => {
+  it('and in again does not store a token that was requested before the settling time was over', async () => {
     await machine.call();
     cluster.faults.logoutRaceMs = 300;
     await machine.signOut();
@@ -143,7 +143,7 @@ describe('signing out', () => {
       login: (ask) => client.login(ask),
       kubeconfig: async (ask) => {
         const answer = await client.kubeconfig(ask);
-        // The answer is on its way, or this process does not get its turn.
+        // The answer is in transit, or this process is not scheduled.
         if (answer.access !== 'pending') await delay(settled - Date.now() + 20);
         return answer;
       },
@@ -153,7 +153,7 @@ describe('signing out', () => {
     expect(cluster.signIn()).toBeDefined();
   });
 
-  it('outlives being forgotten, which shows nothing of it', async () => {
+  it('survives a `forget`, which removes it from the lists', async () => {
     await machine.call();
     await machine.signOut();
     machine.store.forget(cluster.server);
@@ -163,7 +163,7 @@ describe('signing out', () => {
     await machine.call();
   });
 
-  it('takes anything at the mark’s place for a mark', async () => {
+  it('counts any file in place of the mark as a mark', async () => {
     await machine.signOut();
     const mark = path.join(machine.folder, 'state', 'signed-out', machine.entryName);
     fs.rmSync(mark);
@@ -175,7 +175,7 @@ describe('signing out', () => {
 });
 
 describe('signing in', () => {
-  it('always asks the server, and tells who one was before', async () => {
+  it('always asks the server, and returns the previous user', async () => {
     await machine.call();
     machine.changeRole('cluster-admin', 3_600_000);
     cluster.resetCounts();
@@ -187,7 +187,7 @@ describe('signing in', () => {
 
   const signIn = async () => (await machine.signIn()).session;
 
-  it('tells a role that may not be in force as long as it may not be, until a logout', async () => {
+  it('reports the former role while it may still apply, until a logout', async () => {
     await machine.call();
     machine.changeRole('cluster-admin');
     expect(await signIn()).toMatchObject({ role: 'cluster-admin', formerRole: 'viewer' });
@@ -202,7 +202,7 @@ describe('signing in', () => {
     expect(machine.said).toEqual([]);
   });
 
-  it('tells no such thing of a server that applies roles, of another user, and of a sign-in that has ended', async () => {
+  it('reports no former role for a server that applies roles, another user, or an ended sign-in', async () => {
     const first = await machine.call();
     machine.changeRole('cluster-admin');
     cluster.faults.routes.login = { headers: { 'Tka-Role': 'applied' } };
@@ -215,7 +215,7 @@ describe('signing in', () => {
     expect((await signIn()).formerRole).toBeUndefined();
   });
 
-  it('is compared by credential as well, which says it in one line', async () => {
+  it('is compared by `credential` too, which prints it in one line', async () => {
     cluster.faults.token = { expOffsetMs: 50_000 };
     await machine.call();
     machine.changeRole('cluster-admin');

@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 
 describe('a miss', () => {
-  it('logs in once, keeps the token whole and private, and leaves nothing else', async () => {
+  it('logs in once, stores the token whole and private, and leaves no other files', async () => {
     const session = await machine.call();
     expect(cluster.counts).toMatchObject({ login: 1, kubeconfig: 1 });
     expect(session).toMatchObject({ apiServer: cluster.apiServer, role: 'viewer', username: cluster.user?.username });
@@ -29,7 +29,7 @@ describe('a miss', () => {
     expect(cluster.counts.login).toBe(1);
   });
 
-  it('ends at the earlier of the token’s end and the sign-in’s', async () => {
+  it('ends at the earlier end of the token and the sign-in', async () => {
     cluster.faults.until = -600_000;
     const session = await machine.call();
     expect(session.expirationTimestamp).toBe(`${session.until.slice(0, 19)}Z`);
@@ -40,7 +40,7 @@ describe('a miss', () => {
     expect(Date.parse(machine.kept()?.expirationTimestamp ?? '')).toBe(exp * 1000);
   });
 
-  it('polls after 10, 20, 40 … ms, and no slower than Retry-After', async () => {
+  it('polls after 10, 20, 40 … ms, at the latest after Retry-After', async () => {
     cluster.faults.routes.kubeconfig = { answer: { status: 202, headers: { 'Retry-After': '1' } }, times: 8 };
     await machine.call({ timeout: 60_000 });
     expect(cluster.counts.kubeconfig).toBe(9);
@@ -48,35 +48,35 @@ describe('a miss', () => {
     expect(pauses).toEqual([10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
   });
 
-  it.each([0, -1, 'soon', 1e9])('does not mind a Retry-After of %s', async (retryAfter) => {
+  it.each([0, -1, 'soon', 1e9])('ignores a Retry-After of %s', async (retryAfter) => {
     cluster.faults.pending = { ms: 500, retryAfter };
     await machine.call();
     expect(cluster.counts.kubeconfig).toBeLessThan(9);
   });
 
-  it('gives up in its budget, and says what it waited for', async () => {
+  it('gives up within its timeout and reports what it waited for', async () => {
     cluster.faults.pending = { forever: true, retryAfter: 1 };
     let error = await failure(machine.call({ timeout: 700 }));
-    // A busy machine takes longer to ask at all.
+    // On a busy machine the first request takes longer.
     if (cluster.counts.kubeconfig === 0) error = await failure(machine.call({ timeout: 10_000 }));
     expect(error.message).toMatch(/has not provisioned the sign-in of user-\d+ in time$/);
     expect(error.message).toContain(cluster.server);
     expect(machine.files).not.toContain(`${machine.entryName}+lock`);
   });
 
-  it('gives up on a silent server in its budget', async () => {
+  it('gives up on a silent server within its timeout', async () => {
     cluster.faults.routes.login = { silent: true };
     const error = await failure(machine.call({ timeout: 400 }));
     expect(error.message).toMatch(/no answer within 0\.\d s|did not answer in time/);
   });
 
-  it('signs in again when a late clean-up deletes the sign-in', async () => {
+  it('signs in again if a late cleanup deletes the sign-in', async () => {
     cluster.faults.routes.kubeconfig = { answer: { status: 401, body: { message: 'User not signed in' } }, times: 3 };
     await machine.call();
     expect(cluster.counts.login).toBe(4);
   });
 
-  it('asks again for the token of a sign-in that was just extended, twice, then takes what there is', async () => {
+  it('asks again for the token of a sign-in that was just extended, twice, then takes the last one', async () => {
     await machine.call();
     machine.store.remove(cluster.server);
     machine.changeRole('viewer', 60 * 60_000);
@@ -92,7 +92,7 @@ describe('a miss', () => {
     expect(cluster.counts.kubeconfig).toBe(3);
   });
 
-  it('takes a token that ends a few seconds before the sign-in as it is', async () => {
+  it('accepts a token that ends a few seconds before the sign-in', async () => {
     cluster.faults.until = 2500;
     await machine.call();
     expect(cluster.counts.kubeconfig).toBe(1);
@@ -103,22 +103,22 @@ describe('a miss', () => {
     ['a 502 page', { answer: { status: 502, body: '<html>bad gateway', contentType: 'text/html' }, times: 2 }],
     ['a 404 page of a proxy', { answer: { status: 404, body: '<html>not here', contentType: 'text/html' }, times: 2 }],
     ['a reset', { reset: 'before', times: 2 }],
-    ['a reset after its work', { reset: 'after', times: 1 }],
-    ['a cut answer', { truncate: true, times: 1 }],
+    ['a reset after the work is done', { reset: 'after', times: 1 }],
+    ['a truncated answer', { truncate: true, times: 1 }],
     ['not JSON', { notJson: true, times: 1 }],
     ['a slow answer', { latencyMs: 300, times: 1 }],
     ['a trickle', { trickleMs: 1, times: 1 }],
-  ] as const)('lives through %s', async (_, fault) => {
+  ] as const)('survives %s', async (_, fault) => {
     for (const route of ['login', 'kubeconfig'] as const) {
       cluster.faults.routes = { [route]: { ...fault } };
       machine.store.remove(cluster.server);
-      // A trickle is two thousand timers, each of which a busy machine lets wait.
+      // A trickle needs two thousand timers, and a busy machine delays each of them.
       const session = await machine.call({ timeout: 60_000 });
       expect(session.token).toMatch(/^eyJ/);
     }
   });
 
-  it.each([400, 403, 404, 422])('believes a refusal at once: %i', async (status) => {
+  it.each([400, 403, 404, 422])('takes a refusal as final: %i', async (status) => {
     cluster.faults.routes.login = {
       answer: {
         status,
@@ -133,7 +133,7 @@ describe('a miss', () => {
     expect(cluster.counts).toMatchObject({ login: 2, kubeconfig: 1 });
   });
 
-  it('pauses after a failure as after a first one, however long it has polled', async () => {
+  it('restarts its pauses after a failure, however long it has polled', async () => {
     // 10 20 … 640 ms: the next poll would come after 1280.
     cluster.faults.routes.kubeconfig = [
       { answer: { status: 202, headers: { 'Retry-After': '30' } }, times: 7 },
@@ -154,14 +154,14 @@ describe('a miss', () => {
       'a period that is unreadable',
       { status: 500, body: { message: 'Error parsing duration', cause: { message: 'time: invalid duration "abc"' } } },
     ],
-  ])('is final at an error in the policy: %s', async (_, answer) => {
+  ])('takes a policy error as final: %s', async (_, answer) => {
     cluster.faults.routes.login = { answer };
     const error = await failure(machine.call());
     expect(error.message).toContain(answer.body.message);
     expect(cluster.counts.login).toBe(1);
   });
 
-  it('tries again at once where another request changed the sign-in at the same time', async () => {
+  it('retries at once if another request changed the sign-in at the same time', async () => {
     const message = 'Operation cannot be fulfilled on tkasignins "tka-user-alice": the object has been modified';
     cluster.faults.routes.login = {
       answer: { status: 500, body: { message: 'Error signing in user', cause: { message } } },
@@ -180,7 +180,7 @@ describe('a miss', () => {
     expect((asked[2] ?? 0) - (asked[1] ?? 0)).toBeGreaterThanOrEqual(990);
   });
 
-  it('gives up at once where a 429 asks for more time than there is', async () => {
+  it('gives up at once if a 429 asks for more time than is left', async () => {
     cluster.faults.routes.login = {
       answer: { status: 429, headers: { 'Retry-After': '60' }, body: { message: 'slow down' } },
     };
@@ -194,19 +194,19 @@ describe('a miss', () => {
     ['an empty token', { empty: true }, /empty token/],
     ['an expired token', { expOffsetMs: -5000 }, /already expired/],
     ['a token without exp', { claims: { exp: undefined } }, /no expiry/],
-    ['a token that is no JWT', { raw: 'sesame' }, /not a JWT/],
+    ['a token that is not a JWT', { raw: 'sesame' }, /not a JWT/],
     ['a token with a newline', { raw: 'a.b\n.c' }, /not a JWT/],
-  ] as const)('refuses %s, and keeps nothing', async (_, token, why) => {
+  ] as const)('refuses %s and stores nothing', async (_, token, why) => {
     cluster.faults.token = token;
     const error = await failure(machine.call({ timeout: 3000 }));
     expect(error.message).toMatch(why);
     expect(machine.kept()).toBeUndefined();
   });
 
-  it('judges by the server’s clock', async () => {
+  it('uses the server’s clock to judge a token', async () => {
     cluster.faults.dateSkewMs = 3_600_000;
     expect((await failure(machine.call({ timeout: 3000 }))).message).toMatch(/already ended|already expired/);
-    // A server whose clock is an hour behind ours: to itself, its tokens are as good as any.
+    // A server whose clock is an hour behind ours: by its own clock its tokens are valid.
     cluster.faults.dateSkewMs = -3_600_000;
     cluster.faults.until = -3_600_000;
     cluster.faults.token = { expOffsetMs: -3_600_000 + 1_800_000 };
@@ -217,7 +217,7 @@ describe('a miss', () => {
   });
 
   it.each([-40 * 60_000, 40 * 60_000])(
-    'says when a token ends by our clock: the server’s differs by %i ms',
+    'gives a token’s end by our clock: the server’s differs by %i ms',
     async (skew) => {
       cluster.faults.dateSkewMs = skew;
       cluster.faults.until = skew;
@@ -227,7 +227,7 @@ describe('a miss', () => {
       expect(ends).toBeGreaterThan(29 * 60_000);
       expect(ends).toBeLessThan(31 * 60_000);
       expect(Math.abs(session.clockOffset - skew)).toBeLessThan(2000);
-      // What is read back says the same.
+      // Reading the entry back gives the same.
       expect(machine.kept()).toMatchObject({
         expirationTimestamp: session.expirationTimestamp,
         clockOffset: session.clockOffset,
@@ -257,7 +257,7 @@ describe('a miss', () => {
     }
   });
 
-  it('refuses a token for another API server, and keeps nothing', async () => {
+  it('refuses a token for another API server and stores nothing', async () => {
     const error = await failure(machine.call({ apiServer: machine.other.apiServer }));
     expect(error.message).toBe(
       `${cluster.server} gives tokens for ${cluster.apiServer}, not ${machine.other.apiServer}`,
@@ -265,13 +265,13 @@ describe('a miss', () => {
     expect(machine.kept()).toBeUndefined();
     await machine.call();
     await failure(machine.call({ apiServer: machine.other.apiServer }));
-    // The right one keeps its token.
+    // The entry of the right API server keeps its token.
     cluster.resetCounts();
     await machine.call();
     expect(cluster.counts.login).toBe(0);
   });
 
-  it('refuses an API server without TLS verification until a person agrees, for this pair', async () => {
+  it('refuses an API server without TLS verification until the user agrees, for this pair', async () => {
     cluster.faults.kubeconfig = (normal) => ({
       ...normal,
       clusters: { 'tka-cluster': { server: cluster.apiServer, 'insecure-skip-tls-verify': true } },
@@ -292,14 +292,14 @@ describe('a miss', () => {
     );
   });
 
-  it('of 40 at once makes one login', async () => {
+  it('of 40 callers at once makes one login', async () => {
     cluster.faults.routes.login = { latencyMs: 100 };
     const all = await Promise.all(Array.from({ length: 40 }, () => machine.call()));
     expect(new Set(all.map((s) => s.token)).size).toBe(1);
     expect(cluster.counts.login).toBe(1);
   });
 
-  it('of 40 at once asks once when the answer is no', async () => {
+  it('of 40 callers at once asks once if the answer is a refusal', async () => {
     cluster.faults.routes.login = {
       answer: { status: 403, body: { message: 'No grant found for user' } },
       latencyMs: 200,
@@ -309,7 +309,7 @@ describe('a miss', () => {
     expect(cluster.counts.login).toBe(1);
   });
 
-  it('shares what is wrong with the answer, but not that its own time has run out', async () => {
+  it('shares the server’s error with other callers, but not its own timeout', async () => {
     cluster.faults.token = { empty: true };
     cluster.faults.routes.login = { latencyMs: 150 };
     await Promise.all(Array.from({ length: 8 }, () => failure(machine.call())));
@@ -323,14 +323,14 @@ describe('a miss', () => {
     expect(session.token).toMatch(/^eyJ/);
   });
 
-  it('takes a token that another process keeps at the last moment without a word', async () => {
+  it('silently takes a token that another process stores at the last moment', async () => {
     const session = await machine.call();
     machine.store.remove(cluster.server);
     const lock = new LockWaiter(machine.entry()).try();
     const started = performance.now();
     const late = machine.store;
     const { read } = late.failures;
-    // A failure is looked for after a token.
+    // The waiter looks for a token first, then for a failure.
     late.failures.read = (server) => {
       if (performance.now() - started > 5200) late.write(session, undefined);
       return read.call(late.failures, server);
@@ -345,7 +345,7 @@ describe('a miss', () => {
     }
   }, 20_000);
 
-  it('tells client-go, which asks again at once, what it told it before, and nobody else', async () => {
+  it('repeats the last error to client-go, which asks again at once, but to no other caller', async () => {
     cluster.faults.routes.login = { answer: { status: 403, body: { message: 'no' } } };
     const ask = (byClientGo: boolean, parent = 7) =>
       failure(machine.sessions().credential({ server: cluster.server, apiServer: undefined, parent, byClientGo }));
@@ -354,7 +354,7 @@ describe('a miss', () => {
       await act();
       return cluster.counts.login - before;
     };
-    // "At once" is two seconds, which a busy machine may miss now and then.
+    // "At once" means within two seconds, which a busy machine may miss now and then.
     let repeated = 1;
     for (let tries = 0; repeated > 0 && tries < 10; tries++) {
       await ask(true);
@@ -365,7 +365,7 @@ describe('a miss', () => {
     expect(await logins(() => ask(true, 8))).toBe(1);
   });
 
-  it('does without a cache that cannot be written, and says so in one line', async () => {
+  it('works without a writable cache, with one warning', async () => {
     fs.writeFileSync(machine.cache, 'a file', { mode: 0o644 });
     expect((await machine.call()).token).toMatch(/^eyJ/);
     expect(fs.statSync(machine.cache).mode & 0o777).toBe(0o644);
@@ -374,7 +374,7 @@ describe('a miss', () => {
   });
 
   it.skipIf(!fs.existsSync('/proc/self'))(
-    'does without a cache where no folder can be made (checked with /proc only)',
+    'works without a cache if no folder can be created (checked with /proc only)',
     async () => {
       const strange = new SessionStore({ cache: '/proc/self/nowhere/cache', state: '/proc/self/nowhere/state' });
       const request = { server: cluster.server, apiServer: undefined, parent: 1 };
@@ -384,7 +384,7 @@ describe('a miss', () => {
     },
   );
 
-  it('removes what a killed writer left behind', async () => {
+  it('removes the leftovers of a killed writer', async () => {
     fs.mkdirSync(machine.cache);
     const left = machine.entry('+99.0123456789ab+tmp');
     fs.writeFileSync(left, 'half a tok');
@@ -392,7 +392,7 @@ describe('a miss', () => {
     expect(fs.existsSync(left)).toBe(false);
   });
 
-  it('mends the modes of its files', async () => {
+  it('repairs the modes of its files', async () => {
     await machine.call();
     fs.chmodSync(machine.cache, 0o755);
     fs.chmodSync(path.join(machine.cache, machine.entryName), 0o644);

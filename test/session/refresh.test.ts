@@ -15,7 +15,7 @@ beforeEach(async () => {
 
 describe('a token about to expire', () => {
   beforeEach(async () => {
-    // Good for 50 s: too short to be fresh, long enough to be served.
+    // Valid for 50 s: too short to be fresh, long enough to be served.
     cluster.faults.token = { expOffsetMs: 50_000 };
     await machine.call();
     cluster.faults.token = undefined;
@@ -40,13 +40,13 @@ describe('a token about to expire', () => {
     ['refuses connections', () => cluster.stop()],
     ['resets', () => all({ reset: 'before' })],
     ['fails', () => all({ answer: { status: 500, body: { message: 'no' } } })],
-    ['is a proxy’s 404 page', () => all({ answer: { status: 404, body: '<html>', contentType: 'text/html' } })],
-    ['speaks something else', () => all({ notJson: true })],
-    ['is over its limit', () => all({ answer: { status: 429, headers: { 'Retry-After': '10' } } })],
+    ['answers a proxy’s 404 page', () => all({ answer: { status: 404, body: '<html>', contentType: 'text/html' } })],
+    ['speaks another protocol', () => all({ notJson: true })],
+    ['has reached its limit', () => all({ answer: { status: 429, headers: { 'Retry-After': '10' } } })],
     ['has an error in its policy', () => all({ answer: { status: 422, body: { message: 'no period' } } })],
     ['gives an empty token', () => token({ empty: true })],
     ['gives an expired token', () => token({ expOffsetMs: -1 })],
-  ])('is served with one line when the server %s, and for the next 30 s without another try', async (_, misbehave) => {
+  ])('is served with one warning if the server %s, and for the next 30 s without a retry', async (_, misbehave) => {
     const old = machine.kept();
     await misbehave();
     expect((await machine.call()).token).toBe(old?.token);
@@ -61,7 +61,7 @@ describe('a token about to expire', () => {
     expect(fresh - Date.now() / 1000).toBeLessThan(32);
   });
 
-  it('is served within 5 s when the server is silent, to those who waited too', async () => {
+  it('is served within 5 s if the server is silent, also to waiting callers', async () => {
     cluster.faults.routes.all = { silent: true };
     const started = performance.now();
     const all = await Promise.all([
@@ -69,20 +69,20 @@ describe('a token about to expire', () => {
       machine.call({ timeout: 30_000 }),
       machine.call({ timeout: 30_000 }),
     ]);
-    // Not the whole timeout.
+    // Less than the whole timeout.
     expect(performance.now() - started).toBeLessThan(20_000);
     expect(new Set(all.map((s) => s.token)).size).toBe(1);
     expect(machine.said.length).toBeGreaterThanOrEqual(1);
   });
 
-  it('is not served when the server refuses in the protocol’s own form', async () => {
+  it('is not served if the server refuses in the protocol’s own form', async () => {
     cluster.user = null;
     const error = await failure(machine.call());
     expect(error.message).toContain('User not authorized');
     expect(machine.kept()).toBeUndefined();
   });
 
-  it('is not served when it is good for less than 30 s', async () => {
+  it('is not served if it is valid for less than 30 s', async () => {
     cluster.faults.token = { expOffsetMs: 20_000 };
     await machine.signIn();
     await cluster.stop();
@@ -91,7 +91,7 @@ describe('a token about to expire', () => {
 });
 
 describe('a token that the API server refuses', () => {
-  it('heals at the second call of the same process', async () => {
+  it('is replaced at the second call of the same process', async () => {
     const first = await machine.call({ parent: 1 });
     cluster.deleteServiceAccount();
     expect((await machine.call({ parent: 2 })).token).toBe(first.token);
@@ -104,10 +104,10 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ login: 0, api: 0 });
   });
 
-  /** As if the API server had not been asked for a minute. */
+  /** As if the last check at the API server were a minute ago. */
   const minuteLater = () => fs.rmSync(machine.entry('+checked'), { force: true });
 
-  it('is tried only then, and served as it is when the API server takes it, or does not answer', async () => {
+  it('is checked only then, and served unchanged if the API server accepts it or does not answer', async () => {
     const { token } = await machine.call({ parent: 1 });
     expect(cluster.counts.api).toBe(0);
     expect((await machine.call({ parent: 1 })).token).toBe(token);
@@ -125,7 +125,7 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ api: 5, login: 1 });
   });
 
-  it('is tried once a minute, however often one process asks (kube-rs asks three times per client)', async () => {
+  it('is checked once a minute, however often one process asks (kube-rs asks three times per client)', async () => {
     await machine.call({ parent: 1 });
     for (let i = 0; i < 5; i++) await machine.call({ parent: 1 });
     expect(cluster.counts).toMatchObject({ api: 1, login: 1 });
@@ -134,7 +134,7 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ api: 2, login: 1 });
   });
 
-  it('heals where several processes ask in turn (k9s and Lens)', async () => {
+  it('is replaced if several processes ask in turn (k9s and Lens)', async () => {
     const { token } = await machine.call({ parent: 1 });
     await machine.call({ parent: 2 });
     cluster.deleteServiceAccount();
@@ -143,7 +143,7 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ login: 2, tokensRefused: 1 });
   });
 
-  it('is replaced once where several callers ask for it again at the same time', async () => {
+  it('is replaced once if several callers ask again at the same time', async () => {
     const parents = [1, 2, 3, 4];
     for (const parent of parents) await machine.call({ parent });
     cluster.deleteServiceAccount();
@@ -154,26 +154,26 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ login: 1, tokensRefused: 1 });
   });
 
-  it('is suspected after a refresh that failed, too', async () => {
+  it('is checked after a failed refresh too', async () => {
     // Too short to be fresh.
     cluster.faults.token = { expOffsetMs: 50_000 };
     await machine.call({ parent: 1 });
     cluster.faults.routes.login = { answer: { status: 422, body: { message: 'no period' } } };
-    // The same token is kept again, to let the server rest.
+    // The same token is stored again to spare the server.
     const { token } = await machine.call({ parent: 2 });
     expect(cluster.counts.api).toBe(0);
     expect((await machine.call({ parent: 1 })).token).toBe(token);
     expect(cluster.counts.api).toBe(1);
   });
 
-  it('is not suspected where one process asks again after a long time', async () => {
+  it('is not checked if one process asks again after a long time', async () => {
     await machine.call({ parent: 1 });
     fs.utimesSync(machine.entry('+served'), Date.now() / 1000 - 3600, Date.now() / 1000 - 3600);
     await machine.call({ parent: 1 });
     expect(cluster.counts).toMatchObject({ api: 0, login: 1 });
   });
 
-  it('is not suspected where a new one is due anyway', async () => {
+  it('is not checked if a new one is due anyway', async () => {
     const session = await machine.call({ parent: 1 });
     machine.store.write({ ...session, freshUntil: Math.floor(Date.now() / 1000) - 1 }, undefined);
     expect(machine.files).toContain(`${machine.entryName}+served`);
@@ -181,7 +181,7 @@ describe('a token that the API server refuses', () => {
     expect(cluster.counts).toMatchObject({ api: 0, login: 2 });
   });
 
-  it('is not suspected for what its predecessor was asked', async () => {
+  it('is not checked because of its predecessor’s callers', async () => {
     await machine.call({ parent: 1 });
     await machine.call({ parent: 1 });
     expect(cluster.counts.api).toBe(1);
@@ -189,14 +189,14 @@ describe('a token that the API server refuses', () => {
     expect(machine.files).toEqual([machine.entryName]);
     await machine.call({ parent: 1 });
     expect(cluster.counts.api).toBe(1);
-    // Its own minute has not begun.
+    // Its own minute has not started.
     await machine.call({ parent: 1 });
     expect(cluster.counts.api).toBe(2);
   });
 
-  it('is never shown to another server that stands at the API server’s address', async () => {
+  it('is not sent to another server at the API server’s address', async () => {
     const { token, ...session } = await machine.call({ parent: 1 });
-    // Another CA beside the entry: the certificate at that address is not signed by it.
+    // Another CA beside the entry: it did not sign the certificate at that address.
     const strange = await startMesh({ clusters: [{ name: 'strange' }] });
     try {
       machine.store.write({ ...session, token, caData: strange.clusters[0]?.caData ?? '' }, undefined);

@@ -1,4 +1,4 @@
-// Several TKA servers of one cluster on loopback, which share their sign-ins and one stand-in for the Kubernetes API.
+// Several TKA servers of one cluster on loopback. They share their sign-ins and one stand-in for the Kubernetes API.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import * as net from 'node:net';
 import { createApiServer } from '../../src/sandbox/api-server.ts';
@@ -10,7 +10,7 @@ import { createHandler } from '../../src/server/http/handler.ts';
 import { close, createTkaServer, listen } from '../../src/server/http/listen.ts';
 import { apiPath, type MemberRow } from '../../src/tka/types.ts';
 
-/** What happened, in the order in which it did; `gone`: the caller hung up before it was answered. */
+/** What happened, in order. `gone`: the caller hung up before the answer. */
 export type Event = `${string} ${RouteName} ${'asked' | 'gone'}`;
 
 const routes: Readonly<Record<string, RouteName>> = {
@@ -54,7 +54,7 @@ export class Replica {
     if (!this.#http.listening) this.#port = await listen(this.#http, '127.0.0.1', this.#port);
   }
 
-  /** Stops it: connections to it are refused. */
+  /** Stops it, so that connections to it are refused. */
   async stop(): Promise<void> {
     if (this.#http.listening) await close(this.#http);
   }
@@ -63,7 +63,7 @@ export class Replica {
     return this.#http.listening;
   }
 
-  /** How often a route was asked for. */
+  /** Returns how often a route was requested. */
   count(route: RouteName): number {
     return this.#set.events.filter((event) => event === `${this.name} ${route} asked`).length;
   }
@@ -92,7 +92,7 @@ export class ReplicaSet {
   readonly replicas: readonly Replica[];
   readonly events: Event[] = [];
   readonly certificates: Certificates;
-  /** Servers of other clusters that the lists name, too. */
+  /** Servers of other clusters that the lists name too. */
   readonly others: MemberRow[] = [];
   readonly #api: ReturnType<typeof createApiServer>;
   #apiPort = 0;
@@ -141,7 +141,7 @@ export class ReplicaSet {
     await Promise.all([close(this.#api.server), ...this.replicas.map((replica) => replica.stop())]);
   }
 
-  /** All are up, and nothing has happened. */
+  /** Starts all servers again and clears the events. */
   async reset(): Promise<void> {
     this.role = 'viewer';
     this.others.length = 0;
@@ -155,14 +155,14 @@ export class ReplicaSet {
   }
 }
 
-/** Starts a cluster with so many servers. */
+/** Starts a cluster with `count` servers. */
 export async function startReplicas(cluster: string, count: number, certificates?: Certificates): Promise<ReplicaSet> {
   const set = new ReplicaSet(cluster, count, certificates ?? (await makeCertificates('127.0.0.1')));
   await set.start();
   return set;
 }
 
-/** A server that takes connections and never says a word: a https URL that leads there never has a connection. */
+/** Starts a server that accepts connections and stays silent, so an https URL to it never connects. */
 export async function startMute(): Promise<{ readonly port: number; readonly close: () => void }> {
   const sockets = new Set<net.Socket>();
   const mute = net.createServer((socket) => {

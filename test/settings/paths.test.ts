@@ -1,4 +1,4 @@
-// The program's folders, as its slow path (env-paths) and its hot path (the mirror in credential/entry.ts) name them.
+// The program's folders, as its slow path (env-paths) and its hot path (the copy in credential/entry.ts) name them.
 import { execFile } from 'node:child_process';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -14,7 +14,7 @@ const mirror = { cache: cacheFolder(process.env), state: stateFolder(process.env
 process.stdout.write(JSON.stringify({ found: { cache, state }, mirror }));
 `;
 
-/** Asks in a process of its own, whose environment this is, on a platform that it pretends. */
+/** Asks in a separate process with this environment, on a faked platform. */
 async function foldersIn(env: Readonly<Record<string, string>>, platform: string) {
   const modules = ['settings/paths.ts', 'credential/entry.ts'].map((file) =>
     path.join(import.meta.dirname, '../../src', file),

@@ -36,7 +36,7 @@ describe('precedence', () => {
     expect((await load('tailscale:\n')).seed).toBeUndefined();
   });
 
-  it('takes the first file that exists, and that one alone', async () => {
+  it('reads only the first file that exists', async () => {
     fs.writeFileSync(second, 'tailscale: {hostname: second, port: 99}\n');
     expect((await load('debug: true\n')).seed).toBeUndefined();
     expect((await load(undefined)).seed).toBe('http://second:99');
@@ -51,7 +51,7 @@ describe('precedence', () => {
   );
 });
 
-describe('the server that is meant', () => {
+describe('the server in the settings', () => {
   const config = 'tailscale:\n  tailnet: .example.ts.net.\n';
   it.each([
     // [-s, -p, configured port, canonical URL]
@@ -67,7 +67,7 @@ describe('the server that is meant', () => {
     ['localhost:8123', undefined, undefined, 'http://localhost:8123'],
     ['[fd7a:115c:a1e0::1]:8123', undefined, undefined, 'http://[fd7a:115c:a1e0::1]:8123'],
     ['fd7a:115c:a1e0::1', undefined, undefined, 'https://[fd7a:115c:a1e0::1]'],
-    // A URL: configured port and tailnet do not apply, an explicit port only where it has none.
+    // For a URL the configured port and tailnet do not apply; an explicit port applies only if it has none.
     ['https://tka', undefined, 8123, 'https://tka'],
     ['http://tka', undefined, 8123, 'http://tka'],
     ['http://tka', '8124', undefined, 'http://tka:8124'],
@@ -82,7 +82,7 @@ describe('the server that is meant', () => {
   });
 
   it.each([
-    // A configured host name takes port and tailnet even with a scheme, as in the Go CLI.
+    // A configured host name gets the port and tailnet even with a scheme, as in the Go CLI.
     ['https://tka', 443, 'https://tka.example.ts.net'],
     ['http://tka', 8123, 'http://tka.example.ts.net:8123'],
     ['http://127.0.0.11', 8123, 'http://127.0.0.11:8123'],
@@ -107,7 +107,7 @@ describe('the server that is meant', () => {
     'https://',
     '-',
     'http://tka/x',
-  ])('%j is wrong usage', async (server) => {
+  ])('%j is a usage error', async (server) => {
     const attempt = load(undefined, { server }).then((settings) => settings.seed);
     await expect(attempt).rejects.not.toThrow(/u:p|: server "/);
     await expect(attempt).rejects.toThrow(UsageError);
@@ -128,7 +128,7 @@ describe('a bad configuration', () => {
     ]);
   });
 
-  it('with very many problems tells the first twenty, and how many there are besides', async () => {
+  it('with many problems reports the first twenty and the number of further ones', async () => {
     const error = await load('}\n'.repeat(30)).catch((e) => e);
     const lines = error.message.split('\n');
     expect(lines).toHaveLength(21);
@@ -139,7 +139,7 @@ describe('a bad configuration', () => {
   it.each([
     ['a list', '- a\n', /:1: must be a map of settings/],
     ['text', 'hello\n', /:1: must be a map of settings/],
-    ['a key twice', 'debug: true\nDEBUG: false\n', /:2: DEBUG is set twice/],
+    ['a duplicate key', 'debug: true\nDEBUG: false\n', /:2: DEBUG is set twice/],
     ['the same key twice', 'debug: true\ndebug: false\n', /:2: .*unique/i],
     ['broken YAML', 'tailscale: {hostname: a\n', /config\.yaml:[12]: /],
     ['a tab', 'tailscale:\n\thostname: a\n', /config\.yaml:2: /],
@@ -153,7 +153,7 @@ describe('a bad configuration', () => {
     expect(error.message).toMatch(expected);
   });
 
-  it('is one that is a folder, or was named and is not there', async () => {
+  it('is a folder, or a named file that does not exist', async () => {
     fs.rmSync(file, { force: true });
     fs.mkdirSync(file);
     await expect(loadSettings({}, {}, paths)).rejects.toThrow(/config\.yaml: is not a file/);
@@ -163,7 +163,7 @@ describe('a bad configuration', () => {
     );
   });
 
-  it('may hold keys of others, and merge keys and anchors', async () => {
+  it('may contain keys of other programs, merge keys and anchors', async () => {
     const settings = await load(
       'operator: {namespace: tka-system}\nx: &x tka\ntailscale:\n  hostname: *x\nunknown: [1]\n',
     );
@@ -182,10 +182,10 @@ describe('TKA_TIMEOUT', () => {
     ['500ms', 500],
     ['1h', 3_600_000],
   ])('%s is %i ms', (text, ms) => expect(signInTimeout({ TKA_TIMEOUT: text })).toBe(ms));
-  it.each(['0', '-1', '0s', 'soon', '2h', '1d', '5 s', 'NaN', 'Infinity', '1e3'])('%s is wrong usage', (text) => {
+  it.each(['0', '-1', '0s', 'soon', '2h', '1d', '5 s', 'NaN', 'Infinity', '1e3'])('%s is a usage error', (text) => {
     expect(() => signInTimeout({ TKA_TIMEOUT: text })).toThrow(UsageError);
   });
-  it('reads Go’s durations', () => {
+  it('accepts Go’s durations', () => {
     expect(goDuration('1h2m3.5s')).toBe(3_723_500);
     expect(goDuration('1.5h')).toBe(5_400_000);
     expect(goDuration('')).toBeUndefined();

@@ -15,7 +15,7 @@ import { testFolder } from '../fixtures/temporary.ts';
 let root: string;
 const closing: (() => Promise<unknown>)[] = [];
 beforeEach(() => {
-  // Short: a socket's path has 107 bytes at most.
+  // Short, since a socket's path has at most 107 bytes.
   root = testFolder('r-');
 });
 afterEach(async () => {
@@ -47,13 +47,13 @@ async function problemOf(promise: Promise<unknown>): Promise<TailscaleError> {
     (cause) => cause,
   );
   expect(error).toBeInstanceOf(TailscaleError);
-  // One lower-case line without a full stop, and something to type.
+  // One lower-case line without a full stop, and a hint.
   expect(error.message).toMatch(/^[a-z][^\n]*[^.\n]$/);
   expect(error.hints.length).toBeGreaterThan(0);
   return error;
 }
 
-/** Puts a program called tailscale into a folder of PATH. */
+/** Puts a program named tailscale into a folder of PATH. */
 async function program(script: string, name = 'bin/tailscale'): Promise<string> {
   const file = path.join(root, name);
   await fs.mkdir(path.dirname(file), { recursive: true });
@@ -61,7 +61,7 @@ async function program(script: string, name = 'bin/tailscale'): Promise<string> 
   return path.dirname(file);
 }
 
-/** Runs as somebody to whom file modes mean something, also where the tests are run by root. */
+/** Runs as a user to whom file modes apply, even if the tests run as root. */
 async function unprivileged(work: () => Promise<void>): Promise<void> {
   const byRoot = process.getuid?.() === 0;
   await fs.chmod(root, 0o755);
@@ -75,8 +75,8 @@ async function unprivileged(work: () => Promise<void>): Promise<void> {
 
 const linuxSocket = 'var/run/tailscale/tailscaled.sock';
 
-describe('where it is asked', () => {
-  test('at the socket that TS_SOCKET names, with the header that tailscaled wants', async () => {
+describe('tailscaled is found', () => {
+  test('at the socket in TS_SOCKET, with the header that tailscaled requires', async () => {
     const tailscaled = await daemon({ peers: [{ hostName: 'tka', addresses: ['100.64.0.2'], tags: ['tag:tka'] }] });
     const status = await ask(at(tailscaled));
     expect(status.suffix).toBe('example.ts.net');
@@ -97,7 +97,7 @@ describe('where it is asked', () => {
     expect((await ask({ platform })).self.hostName).toBe('laptop');
   });
 
-  test('only there, when TS_SOCKET names one', async () => {
+  test('only at the socket in TS_SOCKET, if set', async () => {
     await daemon({ socketPath: path.join(root, linuxSocket) });
     const bin = await program(`: > ${root}/ran`);
     const error = await problemOf(ask({ env: { PATH: bin, TS_SOCKET: path.join(root, 'none') } }));
@@ -106,12 +106,12 @@ describe('where it is asked', () => {
     await expect(fs.access(path.join(root, 'ran'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  test('an empty TS_SOCKET names none', async () => {
+  test('at the default place if TS_SOCKET is empty', async () => {
     await daemon({ socketPath: path.join(root, linuxSocket) });
     expect((await ask({ env: { TS_SOCKET: '' } })).self.hostName).toBe('laptop');
   });
 
-  test.each(['symlink', 'file'])('the macOS app, at its port with its password (%s)', async (kind) => {
+  test.each(['symlink', 'file'])('in the macOS app, at its port with its password (%s)', async (kind) => {
     const app = await daemon({ password: 'same-user' });
     const folder = path.join(root, 'Library/Tailscale');
     await fs.mkdir(folder, { recursive: true });
@@ -126,14 +126,14 @@ describe('where it is asked', () => {
     expect(error).toMatchObject({ problem: 'denied', message: 'tailscaled refuses to answer: bad password' });
   });
 
-  test.each(['0', '65536', '-1', 'x', '80/../x', '', '1e3', ' 80'])('a port of %j is none', async (port) => {
+  test.each(['0', '65536', '-1', 'x', '80/../x', '', '1e3', ' 80'])('not at the invalid port %j', async (port) => {
     const folder = path.join(root, 'Library/Tailscale');
     await fs.mkdir(folder, { recursive: true });
     await fs.writeFile(path.join(folder, 'ipnport'), port);
     expect((await problemOf(ask({ platform: 'darwin' }))).problem).toBe('absent');
   });
 
-  test('nothing of a file that never ends', async () => {
+  test('not in a file that never ends', async () => {
     const folder = path.join(root, 'Library/Tailscale');
     await fs.mkdir(folder, { recursive: true });
     await fs.symlink('/dev/zero', path.join(folder, 'ipnport'));
@@ -141,7 +141,7 @@ describe('where it is asked', () => {
   });
 });
 
-describe('when there is nothing', () => {
+describe('a missing tailscaled is explained', () => {
   test.each<[NodeJS.Platform, string]>([
     ['linux', 'sudo systemctl start tailscaled'],
     ['darwin', 'open the Tailscale app'],
@@ -153,16 +153,16 @@ describe('when there is nothing', () => {
     expect(error.hints.join()).toContain('tailscale up');
   });
 
-  test('a file where the socket should be', async () => {
+  test('for a file in place of the socket', async () => {
     await fs.writeFile(path.join(root, 'file'), '');
     const error = await problemOf(ask({ env: { TS_SOCKET: path.join(root, 'file') } }));
     expect(error.problem).toBe('not-running');
   });
 
-  test('a socket that nobody listens on, and one whose path is too long', async () => {
+  test('for a socket without a listener, and for one whose path is too long', async () => {
     const dead = path.join(root, linuxSocket);
     const tailscaled = await daemon({ socketPath: dead });
-    // What is left when tailscaled is killed: the file, without a listener.
+    // The file that a killed tailscaled leaves, without a listener.
     await fs.link(dead, `${dead}.kept`);
     await tailscaled.stop();
     expect((await problemOf(ask({ env: { TS_SOCKET: `${dead}.kept` } }))).message).toContain('ECONNREFUSED');
@@ -170,7 +170,7 @@ describe('when there is nothing', () => {
     expect((await problemOf(ask())).problem).toBe('absent');
   });
 
-  test('stopped, and started again', async () => {
+  test('for a stopped daemon, until it starts again', async () => {
     const tailscaled = await daemon();
     await tailscaled.stop();
     expect((await problemOf(ask(at(tailscaled)))).problem).toBe('not-running');
@@ -178,7 +178,7 @@ describe('when there is nothing', () => {
     expect((await ask(at(tailscaled))).self.hostName).toBe('laptop');
   });
 
-  test('permission denied', async () => {
+  test('for a socket without permission', async () => {
     const socketPath = path.join(root, linuxSocket);
     await daemon({ socketPath });
     await fs.chmod(socketPath, 0);
@@ -193,7 +193,7 @@ describe('when there is nothing', () => {
     });
   });
 
-  test('permission denied, to the command too', async () => {
+  test('for a socket without permission, to the tailscale command too', async () => {
     const socketPath = path.join(root, linuxSocket);
     await daemon({ socketPath });
     await fs.chmod(socketPath, 0);
@@ -204,7 +204,7 @@ describe('when there is nothing', () => {
   });
 });
 
-describe('what tailscaled answers', () => {
+describe('an answer of tailscaled', () => {
   test.each<[string, TailscaleProblem]>([
     ['Stopped', 'stopped'],
     ['NeedsLogin', 'needs-login'],
@@ -218,7 +218,7 @@ describe('what tailscaled answers', () => {
     expect((await ask(at(tailscaled))).self.online).toBe(true);
   });
 
-  test('never: within the time', async () => {
+  test('that never comes ends at the timeout', async () => {
     const tailscaled = await daemon();
     tailscaled.fault = { silent: true };
     const error = await problemOf(ask({ ...at(tailscaled), timeout: 100 }));
@@ -226,13 +226,13 @@ describe('what tailscaled answers', () => {
     expect(error.message).toMatch(/within 0\.1 s\)$/);
   });
 
-  test('drop by drop: within the time', async () => {
+  test('that trickles in ends at the timeout', async () => {
     const tailscaled = await daemon();
     tailscaled.fault = { trickleMs: 20 };
     expect((await problemOf(ask({ ...at(tailscaled), timeout: 150 }))).problem).toBe('no-answer');
   });
 
-  test('half, then nothing', async () => {
+  test('that stops halfway ends at the timeout', async () => {
     const tailscaled = await daemon();
     for (const fault of [{ truncate: true }, { reset: 'before' }, { reset: 'middle' }] as const) {
       tailscaled.fault = fault;
@@ -240,7 +240,7 @@ describe('what tailscaled answers', () => {
     }
   });
 
-  test('something else', async () => {
+  test('that is not a status is unreadable', async () => {
     const tailscaled = await daemon();
     tailscaled.fault = { notJson: true };
     expect((await problemOf(ask(at(tailscaled)))).message).toBe("tailscaled's status cannot be read (not JSON)");
@@ -259,14 +259,14 @@ describe('what tailscaled answers', () => {
     }
   });
 
-  test('too much', async () => {
+  test('that is too large is refused', async () => {
     const tailscaled = await daemon();
     tailscaled.fault = { oversizeMiB: 70 };
     const error = await problemOf(ask({ ...at(tailscaled), timeout: 20_000 }));
     expect(error).toMatchObject({ problem: 'unreadable', message: 'tailscaled sent more than 64 MiB' });
   });
 
-  test('no HTTP at all', async () => {
+  test('that is not HTTP ends at the timeout', async () => {
     const server = createNetServer((socket) =>
       socket
         .on('error', () => {})
@@ -279,7 +279,7 @@ describe('what tailscaled answers', () => {
     expect((await problemOf(ask({ env: { TS_SOCKET: socket } }))).problem).toBe('no-answer');
   });
 
-  test('a loopback address is believed from a named socket only', async () => {
+  test('with a loopback address is trusted from a named socket only', async () => {
     const tailscaled = await daemon({
       socketPath: path.join(root, linuxSocket),
       peers: [{ hostName: 'tka', addresses: ['127.0.0.11', '100.64.0.2', '10.0.0.1'] }],
@@ -290,7 +290,7 @@ describe('what tailscaled answers', () => {
     expect(await addresses(at(tailscaled))).toEqual(['127.0.0.11', '100.64.0.2']);
   });
 
-  test('20,000 devices', async () => {
+  test('may list 20,000 devices', async () => {
     const tailscaled = await daemon();
     tailscaled.peers = Array.from({ length: 20_000 }, (_, i) => ({
       hostName: `host-${i}`,
@@ -301,15 +301,15 @@ describe('what tailscaled answers', () => {
   });
 });
 
-describe('the command, as the last resort', () => {
+describe('the tailscale command as the last resort', () => {
   const document = JSON.stringify({ BackendState: 'Running', Self: { DNSName: 'by-command.ts.net.' } });
 
-  test('is asked where no socket answers', async () => {
+  test('is used if no socket answers', async () => {
     const bin = await program(`[ "$*" = "status --json" ] && [ "$TAILSCALE_BE_CLI" = 1 ] && echo '${document}'`);
     expect((await ask({ env: { PATH: `/nonexistent:${bin}` } })).self.hostName).toBe('by-command');
   });
 
-  test('is not asked where one does, whatever it says', async () => {
+  test('is not used if a socket answers, whatever the answer', async () => {
     const bin = await program(`echo '${document}'`);
     const tailscaled = await daemon({ socketPath: path.join(root, linuxSocket), backendState: 'Stopped' });
     expect((await problemOf(ask({ env: { PATH: bin } }))).problem).toBe('stopped');
@@ -323,7 +323,7 @@ describe('the command, as the last resort', () => {
     expect((await problemOf(ask({ platform: 'linux' }))).problem).toBe('absent');
   });
 
-  test('is looked for in absolute folders only', async () => {
+  test('is searched in absolute folders only', async () => {
     const bin = await program(`echo '${document}'`);
     const relative = path.relative(process.cwd(), bin);
     expect((await problemOf(ask({ env: { PATH: `.:${relative}::` } }))).problem).toBe('absent');
@@ -334,21 +334,21 @@ describe('the command, as the last resort', () => {
     expect((await problemOf(ask({ env: { PATH: bin } }))).problem).toBe('absent');
   });
 
-  test('tells that Tailscale is there but does not run', async () => {
+  test('reports that Tailscale is installed but not running', async () => {
     const bin = await program('echo "failed to connect to local tailscaled" >&2; exit 1');
     const error = await problemOf(ask({ env: { PATH: bin } }));
     expect(error).toMatchObject({ problem: 'not-running', message: 'tailscale is installed, but not running' });
     expect(error.hints).toEqual(['start it: sudo systemctl start tailscaled']);
   });
 
-  test('has its own states and its own nonsense', async () => {
+  test('reports its own states and unreadable output', async () => {
     const stopped = await program(`echo '{"BackendState":"Stopped"}'`);
     expect((await problemOf(ask({ env: { PATH: stopped } }))).problem).toBe('stopped');
     const nonsense = await program('echo usage: tailscale');
     expect((await problemOf(ask({ env: { PATH: nonsense } }))).problem).toBe('unreadable');
   });
 
-  test('is ended when it takes too long, or says too much', async () => {
+  test('is stopped if it takes too long or prints too much', async () => {
     const slow = await program('sleep 60');
     expect(await problemOf(ask({ env: { PATH: `${slow}:/usr/bin:/bin` }, timeout: 300 }))).toMatchObject({
       problem: 'no-answer',
@@ -360,7 +360,7 @@ describe('the command, as the last resort', () => {
     );
   });
 
-  test('does not hear of addresses of this machine', async () => {
+  test('drops addresses of this machine', async () => {
     const own = { BackendState: 'Running', Self: { DNSName: 'a.ts.net', TailscaleIPs: ['127.0.0.1', '100.64.0.1'] } };
     const bin = await program(`echo '${JSON.stringify(own)}'`);
     expect((await ask({ env: { PATH: bin } })).self.addresses).toEqual(['100.64.0.1']);
@@ -368,14 +368,14 @@ describe('the command, as the last resort', () => {
 });
 
 describe('any other request', () => {
-  test('has its status and its text', async () => {
+  test('returns its status and text', async () => {
     const tailscaled = await daemon();
     const answer = await localRequest('/localapi/v0/prefs', options(at(tailscaled)));
     expect(answer).toEqual({ status: 404, body: '404 page not found\n' });
     expect(tailscaled.counts.other).toBe(1);
   });
 
-  test('is logged without what was answered', async () => {
+  test('is logged without its answer', async () => {
     logged.length = 0;
     const tailscaled = await daemon();
     await ask(at(tailscaled));
@@ -385,7 +385,7 @@ describe('any other request', () => {
   });
 });
 
-test('the stand-in refuses what the real one refuses', async () => {
+test('the stand-in refuses what tailscaled refuses', async () => {
   const { request } = await import('node:http');
   const tailscaled = await daemon();
   const status = (headers: Record<string, string>) =>

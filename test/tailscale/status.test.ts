@@ -13,7 +13,7 @@ const document = (fields: object = {}) => ({
 });
 const parse = (value: unknown, loopback = false): TailnetStatus =>
   parseStatus(typeof value === 'string' ? value : JSON.stringify(value), { loopback });
-/** The one peer of a status, besides this machine. */
+/** Returns the one peer of a status besides this machine. */
 const peer = (fields: unknown, loopback = false): Peer | undefined =>
   parse(document({ Peer: { k: fields } }), loopback).peers.find((p) => !p.self);
 
@@ -28,7 +28,7 @@ function errorOf(work: () => unknown): TailscaleError {
 }
 
 describe('a status', () => {
-  test('of a small tailnet', () => {
+  test('describes a small tailnet', () => {
     const tka = {
       HostName: 'TKA prod',
       DNSName: 'tka-prod-us.example.ts.net.',
@@ -66,11 +66,11 @@ describe('a status', () => {
     });
   });
 
-  test('without peers', () => {
+  test('may have no peers', () => {
     for (const none of [null, undefined, [], 'x', 3]) expect(parse(document({ Peer: none })).peers).toHaveLength(1);
   });
 
-  test('of an older daemon, which states the suffix elsewhere', () => {
+  test('of an older daemon has the suffix elsewhere', () => {
     expect(parse(document({ CurrentTailnet: { Name: 'Example.com' } })).name).toBe('example.com');
     for (const CurrentTailnet of [null, {}, { Name: 7 }, { Name: 'x'.repeat(500) }]) {
       expect(parse(document({ CurrentTailnet })).name).toBe('');
@@ -80,14 +80,14 @@ describe('a status', () => {
     );
   });
 
-  test('of a machine without a name of its own', () => {
+  test('may be of a machine without a name', () => {
     const status = parse(document({ Self: { ...self, DNSName: '' } }));
     expect(status.self).toMatchObject({ hostName: '', dnsName: '', self: true });
     expect(status.peers).toEqual([]);
   });
 });
 
-describe('no status', () => {
+describe('a status is refused', () => {
   test.each<[string, TailscaleProblem, string, RegExp]>([
     ['Stopped', 'stopped', 'tailscale is stopped', /tailscale up$/],
     ['NeedsLogin', 'needs-login', 'tailscale is logged out', /tailscale login$/],
@@ -96,7 +96,7 @@ describe('no status', () => {
     ['Starting', 'starting', 'tailscale is still starting', /tailscale status$/],
     ['NoState', 'starting', 'tailscale is still starting', /tailscale status$/],
     ['Odd\u001b[31m\nx', 'unreadable', 'tailscaled\'s status cannot be read (its state is "Odd [31m x")', /--json$/],
-  ])('in state %j', (state, problem, message, hint) => {
+  ])('for the state %j', (state, problem, message, hint) => {
     const error = errorOf(() => parse(document({ BackendState: state })));
     expect(error).toMatchObject({ problem, message, exitCode: 1 });
     expect(error.hints).toEqual([expect.stringMatching(hint)]);
@@ -117,12 +117,12 @@ describe('no status', () => {
     '{"BackendState":"Running","Self":[]}',
     '{"__proto__":{"BackendState":"Running","Self":{}}}',
     `${'['.repeat(100_000)}`,
-  ])('in %.40j', (text) => {
+  ])('for the text %.40j', (text) => {
     expect(errorOf(() => parse(text)).problem).toBe('unreadable');
   });
 
   test.each([7, null, [], {}, true, 'a b', '-a.ts.net', 'a..ts.net', '\u001b]0;x', 'a/../b', 'x'.repeat(300), 'ä.net'])(
-    'a suffix of %j is none',
+    'the suffix %j is ignored',
     (suffix) => {
       expect(parse(document({ CurrentTailnet: { MagicDNSSuffix: suffix } })).suffix).toBe('');
     },
@@ -154,11 +154,11 @@ describe('hostile and broken peers', () => {
     'tka.example.ts.net:443',
     `${'x'.repeat(64)}.example.ts.net.`,
     `${'x.'.repeat(200)}example.ts.net.`,
-  ])('one whose DNS name is %j is left out', (name) => {
+  ])('a peer with the DNS name %j is left out', (name) => {
     expect(peer({ ...good, DNSName: name })).toBeUndefined();
   });
 
-  test.each([null, 7, 'x', [], [good]])('%j is no peer', (value) => {
+  test.each([null, 7, 'x', [], [good]])('%j is not a peer', (value) => {
     expect(peer(value)).toBeUndefined();
   });
 
@@ -176,17 +176,17 @@ describe('hostile and broken peers', () => {
     ['100.64.0.2', []],
     [{ 0: '100.64.0.2', length: 1 }, []],
     [null, []],
-  ])('of the addresses %j it has %j', (addresses, kept) => {
+  ])('the addresses %j become %j', (addresses, kept) => {
     expect(peer({ ...good, TailscaleIPs: addresses })?.addresses).toEqual(kept);
   });
 
-  test('addresses of this machine count only where they may', () => {
+  test('addresses of this machine are kept only if allowed', () => {
     const addresses = ['127.0.0.11', '::1', '10.0.0.1', '100.64.0.2'];
     expect(peer({ ...good, TailscaleIPs: addresses }, true)?.addresses).toEqual(['127.0.0.11', '::1', '100.64.0.2']);
     expect(peer({ ...good, TailscaleIPs: addresses }, false)?.addresses).toEqual(['100.64.0.2']);
   });
 
-  test('a thousand addresses and tags are cut', () => {
+  test('thousands of addresses and tags are cut', () => {
     const many = (item: string) => Array(1000).fill(item);
     const cut = peer({ ...good, TailscaleIPs: many('100.64.0.2'), Tags: many('tag:tka') });
     expect(cut?.addresses).toHaveLength(16);
@@ -202,18 +202,18 @@ describe('hostile and broken peers', () => {
     ['tag:tka', []],
     [{ 'tag:tka': true }, []],
     [null, []],
-  ])('of the tags %j it has %j', (tags, kept) => {
+  ])('the tags %j become %j', (tags, kept) => {
     expect(peer({ ...good, Tags: tags })?.tags).toEqual(kept);
   });
 
   test.each(['tka.other.ts.net.', 'tka.example.ts.net.evil.net.', 'tkaexample.ts.net.', 'example.ts.net.', 'tka.'])(
-    'the tags of %s are not of this tailnet',
+    'tags of %s are ignored, since it is not of this tailnet',
     (DNSName) => {
       expect(peer({ ...good, DNSName })).toMatchObject({ tags: [], addresses: ['100.64.0.2'] });
     },
   );
 
-  test('without a suffix no tag is of this tailnet', () => {
+  test('without a suffix all tags are ignored', () => {
     const status = parse(document({ CurrentTailnet: null, Peer: { k: good } }));
     expect(status.peers.flatMap(({ tags }) => tags)).toEqual([]);
   });
@@ -224,15 +224,15 @@ describe('hostile and broken peers', () => {
     [{ Online: null }, false],
     [{ Expired: true }, false],
     [{ Expired: 'no' }, true],
-  ])('with %j it is online: %s', (fields, online) => {
+  ])('with %j a peer is online: %s', (fields, online) => {
     expect(peer({ ...good, ...fields })?.online).toBe(online);
   });
 
-  test('one that is only shared out is left out', () => {
+  test('a peer that is only a sharee is left out', () => {
     expect(peer({ ...good, ShareeNode: true })).toBeUndefined();
   });
 
-  test('20,000 peers, at once', async () => {
+  test('20,000 peers are read quickly', async () => {
     const peers = Object.fromEntries(
       Array.from({ length: 20_000 }, (_, i) => [`nodekey:${i}`, { ...good, DNSName: `host-${i}.example.ts.net.` }]),
     );

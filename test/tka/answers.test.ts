@@ -1,4 +1,4 @@
-// Readers of answers at the edges of what is taken.
+// Readers of answers at the limits of what they accept.
 import { expect, it } from 'vitest';
 import { parseClusterInfo } from '../../src/tka/answers.ts';
 
@@ -12,17 +12,17 @@ const read = (ca: string) => {
   return parseClusterInfo({ status: 200, headers: {}, body }, 'the server');
 };
 
-it('a CA of 64 KiB is taken, a larger one is not', () => {
+it('accepts a CA of 64 KiB, but not a larger one', () => {
   expect(Buffer.from(read(pem(65_536)).caData, 'base64')).toHaveLength(65_536);
   for (const size of [65_537, 65_540, 700_000]) expect(() => read(pem(size))).toThrow(/the CA is larger than 64 KiB/);
 });
 
 it.each([
-  ['a text', 'no PEM'],
-  ['a beginning', '-----BEGIN CERTIFICATE-----\nAAAA\n'],
-  ['an end before its beginning', '-----END CERTIFICATE-----\nAAAA\n-----BEGIN CERTIFICATE-----\n'],
+  ['a plain text', 'no PEM'],
+  ['a first line only', '-----BEGIN CERTIFICATE-----\nAAAA\n'],
+  ['a last line before the first', '-----END CERTIFICATE-----\nAAAA\n-----BEGIN CERTIFICATE-----\n'],
   ['a key', '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n'],
   ['two halves', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END PRIVATE KEY-----\n'],
-])('%s is no CA', (_, ca) => {
+])('%s is not a CA', (_, ca) => {
   expect(() => read(ca)).toThrow(/the CA is not base64 PEM/);
 });

@@ -39,13 +39,13 @@ async function ask(server: string) {
 }
 
 describe('https', () => {
-  it('is not spoken to a server whose certificate nobody vouches for', async () => {
+  it('refuses a server certificate of an unknown authority', async () => {
     const error = await ask(`https://127.0.0.1:${port}`).catch((e) => e);
     expect(error.message).toMatch(/^cannot reach https:\/\/127.0.0.1:\d+: TLS handshake failed: /);
     expect(error.hints).toEqual(['for a private CA: kubectl tka config tls.caFile FILE']);
   });
 
-  it('to a server that speaks plain http is an error that says so', async () => {
+  it('to a server that speaks plain http is an error with a hint', async () => {
     const error = await ask(`https://127.0.0.1:${plainPort}`).catch((e) => e);
     const server = `https://127.0.0.1:${plainPort}`;
     expect(error.message).toBe(`cannot reach ${server}: this port serves plain http`);
@@ -54,7 +54,7 @@ describe('https', () => {
 });
 
 describe('an answer', () => {
-  /** A server that sends `chunk` for as long as it is read, with how much of it has been taken. */
+  /** A server that sends `chunk` for as long as the client reads, and the number of bytes that it has sent. */
   async function endless(chunk: Buffer) {
     let sent = 0;
     const gone = Promise.withResolvers<void>();
@@ -76,20 +76,20 @@ describe('an answer', () => {
     return { url: `http://127.0.0.1:${port}`, sent: () => sent, gone: gone.promise, close: () => server.close() };
   }
 
-  it('is read up to its limit and no further, and the connection is let go of at once', async () => {
+  it('is read up to its limit only, then the connection is closed at once', async () => {
     const chunk = Buffer.from(`10000\r\n${'x'.repeat(0x10000)}\r\n`);
     const server = await endless(chunk);
     const client = new TkaClient(server.url);
     const error = await client.clusterInfo({ timeout: 30_000 }).catch((e) => e);
     expect(error.message).toBe(`${server.url} answered with more than 1 MiB`);
-    // Before the client is closed, and whatever the kernel had room for.
+    // Before the client is closed; the kernel may have buffered more.
     await server.gone;
     expect(server.sent()).toBeLessThan(12 * 1024 * 1024);
     await client.close();
     server.close();
   });
 
-  it('that states a length over the limit is not waited for', async () => {
+  it('with a stated length over the limit is not read', async () => {
     const gone = Promise.withResolvers<void>();
     const server = net.createServer((socket) => {
       socket.on('error', () => {}).on('close', () => gone.resolve());
@@ -128,7 +128,7 @@ describe('the server’s clock', () => {
   const now = Date.UTC(2026, 0, 1);
   const at = (ms: number) => new Date(now + ms).toUTCString();
 
-  // The header has whole seconds: half a second is added.
+  // The header has whole seconds, so half a second is added.
   it.each([
     ['the same', at(0), 0],
     ['1 s ahead', at(1000), 0],
@@ -161,14 +161,14 @@ describe('an answer in YAML', () => {
   });
   const ca = 'A'.repeat(100_000);
 
-  it('becomes JSON, with a text as long as a CA may be', async () => {
+  it('becomes JSON, with a text as long as the largest CA', async () => {
     const { body } = await decoded(yaml(`server: https://a.example\nca: ${ca}\n`));
     expect(JSON.parse(body)).toEqual({ server: 'https://a.example', ca });
   });
 
   it.each([
     ['longer than 128 KiB', `a: ${'A'.repeat(128 * 1024)}\n`],
-    ['with more than 4,096 characters that may be structure', '- a\n'.repeat(2100)],
+    ['with more than 4096 structural characters', '- a\n'.repeat(2100)],
   ])('%s is not read', async (_, body) => {
     const answer = yaml(body);
     expect(await decoded(answer)).toBe(answer);
@@ -176,7 +176,7 @@ describe('an answer in YAML', () => {
 });
 
 describe('plain http', () => {
-  it('is spoken to this machine, by address and by name', async () => {
+  it('is allowed to this machine, by address and by name', async () => {
     const empty = { members: [], cut: 0, unread: 0 };
     expect(await ask(`http://127.0.0.1:${plainPort}`)).toEqual(empty);
     expect(await ask(`http://localhost:${plainPort}`)).toEqual(empty);
@@ -188,13 +188,13 @@ describe('plain http', () => {
     'http://[2001:db8::1]',
     'http://192.168.1.1',
     'http://0.0.0.0:81',
-  ])('is not spoken to %s', async (server) => {
+  ])('is refused to %s', async (server) => {
     const error = await ask(server).catch((e) => e);
     expect(error.message).toBe(`${server} is neither on this machine nor on the tailnet, so plain http is not allowed`);
     expect(error.hints[0]).toContain('https://');
   });
 
-  it('to a server that speaks TLS is a broken connection or no protocol, not a crash', async () => {
+  it('to a server that speaks TLS is an Unavailable error, not a crash', async () => {
     const error = await ask(`http://127.0.0.1:${port}`).catch((e) => e);
     expect(error.name).toBe('Unavailable');
   });

@@ -11,7 +11,7 @@ import { errorWords, type RawAnswer, retryAfter, serverTime } from '../../src/tk
 const folder = path.join(import.meta.dirname, '../samples');
 const who = 'https://tka.example.ts.net';
 
-/** A captured answer, as the HTTP client would hand it on. */
+/** Reads a captured answer as the HTTP client would return it. */
 async function sample(name: string): Promise<RawAnswer> {
   const text = fs.readFileSync(path.join(folder, name), 'utf8');
   const split = text.indexOf('\n\n');
@@ -34,7 +34,7 @@ function thrown(act: () => unknown): { kind: unknown; message: string; hints: re
 
 const alice = { username: 'alice', role: 'viewer', until: Date.parse('2026-11-21T01:46:03Z') };
 
-describe('every captured answer of the Go server', () => {
+describe('each captured answer of the Go server', () => {
   it.each(['login.http', 'login-get.http', 'logout.http'])('%s is a sign-in', async (name) => {
     expect(parseSignIn(await sample(name), who)).toEqual(alice);
   });
@@ -45,7 +45,7 @@ describe('every captured answer of the Go server', () => {
     expect(retryAfter(answer)).toBe(1000);
   });
 
-  it.each(['kubeconfig-json.http', 'kubeconfig-yaml.http'])('%s is a token for the cluster', async (name) => {
+  it.each(['kubeconfig-json.http', 'kubeconfig-yaml.http'])('%s contains a token for the cluster', async (name) => {
     const answer = await sample(name);
     const access = parseKubeconfig(answer, who, Date.now());
     expect(access).toMatchObject({
@@ -55,7 +55,7 @@ describe('every captured answer of the Go server', () => {
     });
     expect(access).toHaveProperty('token', expect.stringMatching(/^eyJ[\w-]+\.[\w-]+\.[\w-]+$/));
     expect(access).toHaveProperty('caData', expect.stringMatching(/^LS0t/));
-    // Judged by the server's clock: by ours, the token has expired long ago.
+    // Uses the server's clock: by ours, the token expired long ago.
     expect(serverTime(answer)).toBe(Date.parse('2026-11-21T01:16:05Z'));
     const dateless = { ...answer, headers: { ...answer.headers, date: undefined } };
     expect(() => parseKubeconfig(dateless, who, Date.parse('2027-01-01T00:00:00Z'))).toThrow('expired');
@@ -82,18 +82,15 @@ describe('every captured answer of the Go server', () => {
     expect(parseMemberlist(await sample('memberlist-absent.http'), who)).toBeUndefined();
   });
 
-  it.each(['memberlist-html.http', 'memberlist-html-suspected.http'])(
-    '%s is not the JSON that was asked for',
-    async (name) => {
-      const answer = await sample(name);
-      expect(thrown(() => parseMemberlist(answer, who)).kind).toBe(Unavailable);
-    },
-  );
+  it.each(['memberlist-html.http', 'memberlist-html-suspected.http'])('%s is not the requested JSON', async (name) => {
+    const answer = await sample(name);
+    expect(thrown(() => parseMemberlist(answer, who)).kind).toBe(Unavailable);
+  });
 
   it.each([
     ['kubeconfig-not-signed-in.http', 'kubeconfig'],
     ['login-get-not-signed-in.http', 'login'],
-  ])('%s says that nobody is signed in', async (name, route) => {
+  ])('%s means that nobody is signed in', async (name, route) => {
     const answer = await sample(name);
     const error = thrown(() =>
       route === 'login' ? parseSignIn(answer, who) : parseKubeconfig(answer, who, Date.now()),
@@ -130,7 +127,7 @@ describe('every captured answer of the Go server', () => {
       [/^check Kubernetes connectivity/],
     ],
     ['no-such-route.http', Unavailable, 'HTTP 404', [/TKA server/]],
-  ])('%s is an error in the words of the server', async (name, kind, words, hints) => {
+  ])('%s is an error with the server’s message', async (name, kind, words, hints) => {
     const answer = await sample(name);
     const error = thrown(() => parseSignIn(answer, who));
     expect(error.kind).toBe(kind);
@@ -153,7 +150,7 @@ describe('every captured answer of the Go server', () => {
     expect(retryAfter(answer)).toBe(1000);
   });
 
-  it('covers all files', () => {
+  it('has a test', () => {
     const here = fs.readFileSync(import.meta.filename, 'utf8');
     const missing = fs
       .readdirSync(folder)
@@ -162,7 +159,7 @@ describe('every captured answer of the Go server', () => {
   });
 });
 
-describe('what an error body says', () => {
+describe('the message of an error body', () => {
   it.each([
     [{ message: '', error: 'told by error' }, 'told by error'],
     [{ message: 7, error: 'told by error' }, 'told by error'],
@@ -170,7 +167,7 @@ describe('what an error body says', () => {
     [{ message: 'told by message', error: 'not this' }, 'told by message'],
   ])('%j', (body, message) => expect(errorWords(JSON.stringify(body))?.message).toBe(message));
 
-  it('is all its advice up to 64 lines, and how many there are besides', () => {
+  it('includes up to 64 lines of advice, and the number of further lines', () => {
     const advice = Array.from({ length: 70 }, (_, i) => `${i} ${'x'.repeat(990)}`);
     const body = { message: 'no', advice: advice.slice(0, 40), cause: { message: 'why', advice: advice.slice(40) } };
     expect(errorWords(JSON.stringify(body))?.advice).toEqual([...advice.slice(0, 64), 'and 6 more']);

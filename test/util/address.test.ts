@@ -23,7 +23,7 @@ describe('an address', () => {
   it.each(thisMachine)('%s is loopback', (address) => {
     expect([isLoopback, isTailnetIp, isLoopbackOrTailnet].map((is) => is(address))).toEqual([true, false, true]);
   });
-  it.each(tailnet)('%s is a tailnet’s', (address) => {
+  it.each(tailnet)('%s is in a tailnet’s range', (address) => {
     expect([isLoopback, isTailnetIp, isLoopbackOrTailnet].map((is) => is(address))).toEqual([false, true, true]);
   });
   it.each(others)('%j is neither', (address) => {

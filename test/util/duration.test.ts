@@ -7,7 +7,7 @@ it.each([
   [5_445_500, '1h30m45.5s'],
   [1_500, '1.5s'],
   [0, '0s'],
-])('%d ms is %s, as Go prints it, and back', (ms, text) => {
+])('%d ms prints as %s, as in Go, and parses back', (ms, text) => {
   expect(formatGoDuration(ms)).toBe(text);
   expect(goDuration(text)).toBe(ms);
 });
@@ -18,12 +18,12 @@ it.each([
   ['0.7m', 42_000, '42s'],
   ['33.3333ms', 33, '0.033s'],
   ['1m59.9999s', 120_000, '2m0s'],
-])('%s is a whole number of milliseconds', (text, ms, printed) => {
+])('%s parses as a whole number of milliseconds', (text, ms, printed) => {
   expect(goDuration(text)).toBe(ms);
   expect(formatGoDuration(ms)).toBe(printed);
 });
 
-it('prints and reads back any period that a policy writes in tenths of an hour', () => {
+it('prints and parses back any period in tenths of an hour', () => {
   for (let tenths = 1; tenths <= 2400; tenths++) {
     const ms = goDuration(`${tenths / 10}h`) ?? Number.NaN;
     expect(ms).toBe(tenths * 360_000);

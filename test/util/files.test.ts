@@ -7,7 +7,7 @@ import { removeLeftovers } from '../../src/util/files.ts';
 import { thisProcess } from '../../src/util/processes.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 
-it('many processes make one folder at once', async () => {
+it('several processes create the same folders at once', async () => {
   const root = testFolder();
   const module = path.join(import.meta.dirname, '../../src/util/files.ts');
   const script = `const { makeFolder } = await import(process.argv[1]); for (let i = 0; i < 300; i++) makeFolder(process.argv[2] + '/' + i + '/a/b/c');`;
@@ -17,7 +17,7 @@ it('many processes make one folder at once', async () => {
   expect(ends.map(([status]) => status)).toEqual([0, 0, 0, 0]);
 });
 
-it('removes what killed writers left, and never what another process is about to rename', () => {
+it('removes files of killed writers, but not one that another process is about to rename', () => {
   const root = testFolder();
   const file = path.join(root, 'file');
   const { space, pid } = thisProcess();
@@ -30,7 +30,7 @@ it('removes what killed writers left, and never what another process is about to
   };
   const kept = [
     left(`${pid}.${space}.0123456789ab`),
-    // Another container: nothing is known of its processes.
+    // Another container, whose processes are unknown.
     left(`${gone}.00000001.0123456789ab`, 3600),
     left('something else'),
     left('1.2'),

@@ -4,7 +4,7 @@ import { didYouMean, nearest } from '../../src/util/suggest.ts';
 describe('nearest', () => {
   const clusters = ['prod-us', 'prod-eu', 'staging', 'tka-dev-1'];
   it.each([
-    // Two letters swapped are likelier than one replaced.
+    // Two swapped letters are likelier than one replaced.
     ['prod-su', ['prod-us']],
     ['prod-uu', ['prod-us', 'prod-eu']],
     ['Prod-Us', ['prod-us']],
@@ -16,10 +16,9 @@ describe('nearest', () => {
     ['', []],
   ])('%s: %j', (word, names) => expect(nearest(word, clusters)).toEqual(names));
 
-  it('does not compare what is too long for a name', () =>
-    expect(nearest('x'.repeat(1e6), ['x'.repeat(1e6)])).toEqual([]));
+  it('skips words that are too long for a name', () => expect(nearest('x'.repeat(1e6), ['x'.repeat(1e6)])).toEqual([]));
 
-  it('takes at most three, and each once', () => {
+  it('returns at most three names, without duplicates', () => {
     expect(nearest('node-0', ['node-1', 'node-1', 'node-2', 'node-3', 'node-4'])).toEqual([
       'node-1',
       'node-2',

@@ -15,7 +15,7 @@ describe('canonicalServer', () => {
     ['http://127.1:8123', 'http://127.0.0.1:8123'],
     ['https://[FD7A:115C:A1E0::1]:8443', 'https://[fd7a:115c:a1e0::1]:8443'],
     ['https://bücher.example', 'https://xn--bcher-kva.example'],
-  ])('%s is %s', (text, canonical) => {
+  ])('%s becomes %s', (text, canonical) => {
     expect(canonicalServer(text)).toBe(canonical);
     expect(canonicalServer(canonical)).toBe(canonical);
   });
@@ -52,7 +52,7 @@ it.each([
   () => canonicalServer('https://alice:sesame@tka'),
   () => canonicalServer('https://alice:se/s@me@tka/x'),
   () => canonicalApiServer('https://alice:sesame@api?x'),
-])('no error shows a password', (read) => {
+])('errors do not show a password', (read) => {
   expect(read).toThrow(/^[^:]*"https:\/\/\[redacted\]@[^:]*$/);
 });
 
@@ -61,7 +61,7 @@ describe('canonicalApiServer', () => {
     ['https://API.example.com:443/', 'https://api.example.com'],
     ['https://api.example.com.:6443', 'https://api.example.com:6443'],
     ['https://rancher.example.com/k8s/clusters/c-1/', 'https://rancher.example.com/k8s/clusters/c-1'],
-  ])('%s is %s', (text, canonical) => expect(canonicalApiServer(text)).toBe(canonical));
+  ])('%s becomes %s', (text, canonical) => expect(canonicalApiServer(text)).toBe(canonical));
 
   it.each(['http://api.example.com', 'https://a:b@api', 'https://api?x', 'https://api#x', 'api:6443', 'javascript:0'])(
     '%j is refused',
@@ -84,7 +84,7 @@ describe('cleanText', () => {
     ['Zoë 日本 🚀', 'Zoë 日本 🚀'],
   ])('%j becomes %j', (text, clean) => expect(cleanText(text)).toBe(clean));
 
-  it('cuts by characters, and says so', () => {
+  it('cuts by characters, and marks the cut', () => {
     expect(cleanText('🚀'.repeat(10), 4)).toBe('🚀🚀🚀…');
     expect(cleanText('x'.repeat(5_000_000), 10)).toBe('xxxxxxxxx…');
   });
@@ -92,7 +92,7 @@ describe('cleanText', () => {
 
 describe('checkToken', () => {
   const jwt = (claims: unknown) => `eyJh.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.c2ln`;
-  it('reads the times in milliseconds', () => {
+  it('returns the times in milliseconds', () => {
     expect(checkToken(jwt({ exp: 2000, iat: 1000 }), 1_500_000)).toEqual({ expires: 2_000_000, issued: 1_000_000 });
     expect(checkToken(jwt({ exp: 2000.9 }), 0)).toEqual({ expires: 2_000_000, issued: undefined });
   });
