@@ -10,6 +10,8 @@ export function helpOf(command: Command, helper: Help): string {
   const sections = [wrap(command.description().replaceAll('%p', program))];
   const shown = examples.get(command);
   if (shown !== undefined) sections.push(`Examples:\n${shown.replaceAll('%p', program)}`);
+  const aliases = command.aliases();
+  if (aliases.length > 0) sections.push(`Aliases:\n  ${aliases.join(', ')}`);
   if (command === root) {
     const rows = helper
       .visibleCommands(command)
@@ -19,8 +21,9 @@ export function helpOf(command: Command, helper: Help): string {
   const options = (of: Command): [string, string][] =>
     of.options.filter((option) => !option.hidden).map((option) => [flagsOf(option), option.description]);
   if (command !== root && command.options.length > 0) sections.push(`Options:\n${columns(options(command))}`);
+  const version: [string, string][] = command === root ? [['    --version', 'show the version']] : [];
   sections.push(
-    `${command === root ? 'Options' : 'Options of every command'}:\n${columns([...options(root), ['-h, --help', 'show help']])}`,
+    `${command === root ? 'Options' : 'Options of every command'}:\n${columns([...options(root), ...version, ['-h, --help', 'show help']])}`,
   );
   const args = command.registeredArguments
     .map((argument) => {

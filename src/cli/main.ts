@@ -1,11 +1,12 @@
 import { Argument, Command, CommanderError } from 'commander';
 import { openTerminal } from '../terminal/output.ts';
 import { TkaError, UsageError } from '../util/errors.ts';
-import { nearest } from '../util/suggest.ts';
+import { nearestFor } from '../util/suggest.ts';
 import { cleanText } from '../util/text.ts';
 import type { CommonFlags } from './context/context.ts';
 import { helpOf, programName, setExamples, setRestUsage, setTakesHeld } from './help.ts';
-import { type CommandFlags, output, specs } from './specs.ts';
+import { type CommandFlags, commonOptions, output, specs } from './specs.ts';
+import { type CommandLine, hasFlag, readLine, withoutAlias } from './words.ts';
 
 function define(program: Command, args: readonly string[], command: string, env: NodeJS.ProcessEnv): void {
   program
@@ -16,13 +17,6 @@ function define(program: Command, args: readonly string[], command: string, env:
 
 A TKA server in every cluster knows who you are from the network and gives you a token for the role that the tailnet's policy grants you. After one login, kubectl gets its tokens through this program by itself.`,
     )
-    .option('-s, --server <server>', 'TKA server: a host name, host:port, or a URL')
-    .option('-p, --port <port>', 'port of the TKA server (https on 443, plain http on the tailnet otherwise)')
-    .option('--tailnet <suffix>', "the tailnet's DNS suffix, as in example.ts.net")
-    .option('-c, --config <file>', 'configuration file')
-    .option('--kubeconfig <file>', 'kubeconfig file')
-    .option('--debug', 'verbose debug output on stderr')
-    .option('-q, --quiet', 'no notices')
     .helpOption('-h, --help', 'show help')
     .helpCommand(false)
     .configureHelp({ formatHelp: helpOf })
@@ -36,14 +30,17 @@ A TKA server in every cluster knows who you are from the network and gives you a
     // usageError() suggests commands itself, and never the ones that cannot be undone.
     .showSuggestionAfterError(false)
     .exitOverride();
+  for (const option of commonOptions()) program.addOption(option);
   for (const spec of specs) {
     const sub = program.command(`${spec.name}${spec.args === undefined ? '' : ` ${spec.args}`}`).summary(spec.summary);
     sub.description(spec.description).allowExcessArguments(false);
     setExamples(sub, spec.examples);
+    sub.aliases(spec.aliases ?? []);
     if (spec.held === true) setTakesHeld(sub);
     if (spec.passThrough === true) setRestUsage(sub, '-- COMMAND [args...]');
     // Defining the options of the other commands only costs time.
-    if (args.includes(spec.name)) for (const option of spec.options ?? []) sub.addOption(option);
+    if ([spec.name, ...(spec.aliases ?? [])].some((name) => args.includes(name)))
+      for (const option of spec.options ?? []) sub.addOption(option);
     sub.action(async () => {
       const flags = sub.optsWithGlobals<CommonFlags & CommandFlags>();
       const { openContext } = await import('./context/context.ts');
@@ -123,11 +120,24 @@ bash, zsh, fish and powershell print a script that completes kubectl-tka, called
     .description('Show help for a command.')
     .allowExcessArguments(false)
     .action(async (name: string | undefined) => {
-      const sub = name === undefined ? program : program.commands.find((each) => each.name() === name);
+      const sub = name === undefined ? program : commandNamed(program, name);
       if (sub !== undefined) sub.outputHelp();
       // Parsing the name as a command makes Commander report it as unknown, with a suggestion.
       else await program.parseAsync([String(name)], { from: 'user' });
     });
+}
+
+const commandNamed = (program: Command, name: string | undefined): Command | undefined =>
+  program.commands.find((each) => each.name() === name || each.aliases().includes(String(name)));
+
+/** Returns a command line (without program and script) in the form that Commander takes, without aliases. */
+export function commandLine(args: readonly string[]): CommandLine {
+  const options = [...commonOptions(), ...specs.flatMap((spec) => spec.options ?? [])];
+  const valued = new Set(options.flatMap(({ required, short, long }) => (required ? [short, long] : [])));
+  return withoutAlias(
+    readLine(args, (flag) => valued.has(flag)),
+    specs,
+  );
 }
 
 /**
@@ -136,24 +146,32 @@ bash, zsh, fish and powershell print a script that completes kubectl-tka, called
 export async function runCommand(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
   if (args.length === 0) return runCommand(['--help'], command, env);
   const program = new Command();
-  define(program, args, command, env);
   if (args[0] === '__complete') {
-    await (await import('./completion/complete.ts')).complete(program, args.slice(1), env);
+    // The last word is still being typed.
+    const { words } = commandLine(args.slice(1, -1));
+    define(program, words, command, env);
+    await (await import('./completion/complete.ts')).complete(program, [...words, args.at(-1) ?? ''], env);
     return 0;
   }
+  const { words, operands } = commandLine(args);
+  define(program, words, command, env);
   try {
-    // For an unknown command, Commander would show the general help instead of an error.
-    const asked = args.some((arg) => arg === '--help' || arg === '-h');
-    const [wanted] = asked ? program.parseOptions([...args]).operands : [];
-    const there = wanted === undefined || program.commands.some((each) => each.name() === wanted);
-    await program.parseAsync(there ? args : [wanted], { from: 'user' });
+    const wanted = words[operands[0] ?? -1];
+    if (wanted === undefined && hasFlag(words, '--version')) {
+      await (await import('./commands/version.ts')).version(undefined);
+    } else if (hasFlag(words, '-h', '--help')) {
+      const sub = wanted === undefined ? program : commandNamed(program, wanted);
+      // Commander shows no help beside an invalid flag, and the general help for an unknown command.
+      if (sub === undefined) await program.parseAsync([String(wanted)], { from: 'user' });
+      else sub.outputHelp();
+    } else await program.parseAsync(words, { from: 'user' });
     return 0;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return 0;
     // The command line has flags but no command.
     if (error.code === 'commander.help') return runCommand(['--help'], command, env);
-    throw usageError(error, args, program);
+    throw usageError(error, words, program);
   }
 }
 
@@ -175,13 +193,8 @@ const neverSuggested = new Set(['forget', 'logout']);
 
 /** Returns the commands or flags that are close to an unknown one. */
 function meantBy(message: string, program: Command, command: string | undefined): string[] {
-  const [, kind, word = ''] = /^unknown (command|option) '([^']*)'/.exec(message) ?? [];
-  if (kind === 'command') {
-    const names = program.commands.map((each) => each.name());
-    return nearest(word, names).filter((name) => !neverSuggested.has(name));
-  }
-  if (kind !== 'option' || !word.startsWith('--')) return [];
-  const sub = program.commands.find((each) => each.name() === command);
-  const flags = [...(sub?.options ?? []), ...program.options].flatMap(({ long }) => long ?? []);
-  return nearest(word, flags);
+  const names = program.commands.flatMap((each) => [each.name(), ...each.aliases()]);
+  const options = [...(commandNamed(program, command)?.options ?? []), ...program.options];
+  const flags = [...options.flatMap(({ long }) => long ?? []), ...(command === undefined ? ['--version'] : [])];
+  return nearestFor(message, names, flags).filter((name) => !neverSuggested.has(name));
 }

@@ -8,6 +8,7 @@ import { placesOnPath, searchPathOf } from '../util/search-path.ts';
 
 /** Runs a command line (without program and script), prints errors, and returns the exit status. */
 export async function run(args: readonly string[], command: string, env: NodeJS.ProcessEnv): Promise<number> {
+  let words = args;
   try {
     // kubectl waits for `credential`, and scripts for `version`: skip loading the other commands' flags and help.
     if (args[0] === 'credential' && !args.some((arg) => arg === '--help' || arg === '-h')) {
@@ -15,15 +16,16 @@ export async function run(args: readonly string[], command: string, env: NodeJS.
       await credential(args.slice(1), env);
       return 0;
     }
-    if (args.length === 1 && args[0] === 'version') {
+    if (args.length === 1 && (args[0] === 'version' || args[0] === '--version')) {
       const { version } = await import('./commands/version.ts');
       await version(undefined);
       return 0;
     }
-    const { runCommand } = await import('./main.ts');
+    const { commandLine, runCommand } = await import('./main.ts');
+    words = commandLine(args).words;
     return await runCommand(args, command, env);
   } catch (error) {
-    return crashed(error, args, env, await clusterNames(error, args, env));
+    return crashed(error, words, env, await clusterNames(error, words, env));
   }
 }
 

@@ -13,6 +13,8 @@ export type CommandFlags = Readonly<Record<string, unknown>>;
 /** Describes a command that needs settings, for help, parser and completion. */
 export interface Spec {
   readonly name: string;
+  /** Other names of one or two words: `ls`, `get clusters`. */
+  readonly aliases?: readonly string[];
   readonly args?: string;
   readonly summary: string;
   readonly description: string;
@@ -39,6 +41,19 @@ export interface Spec {
 /** Returns the option `--output` with these formats. */
 export const output = (...formats: string[]) =>
   new Option('-o, --output <format>', `output format: ${formats.join('|')}`).choices(formats);
+
+/** The options of every command. */
+export const commonOptions = (): readonly Option[] => [
+  new Option('-s, --server <server>', 'TKA server: a host name, host:port, or a URL'),
+  new Option('-p, --port <port>', 'port of the TKA server (https on 443, plain http on the tailnet otherwise)'),
+  new Option('--tailnet <suffix>', "the tailnet's DNS suffix, as in example.ts.net"),
+  new Option('-c, --config <file>', 'configuration file'),
+  new Option('--kubeconfig <file>', 'kubeconfig file'),
+  new Option('--debug', 'verbose debug output on stderr'),
+  new Option('-q, --quiet', 'no notices'),
+];
+
+const noHeaders = () => new Option('--no-headers', 'print tables without headings');
 
 const insecure = new Option('--insecure-skip-tls-verify', 'allow this cluster to disable TLS verification');
 
@@ -98,6 +113,7 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
   },
   {
     name: 'clusters',
+    aliases: ['ls', 'list', 'get clusters', 'get cluster'],
     summary: 'list all clusters that the TKA server knows',
     description: `List all clusters that the TKA server knows, with your context and your session for each.
 
@@ -118,6 +134,7 @@ With --probe, ask each cluster's TKA server for its latency, certificate and ver
       new Option('--probe', 'ask each TKA server for its health'),
       new Option('-w, --watch', 'after listing, watch for changes until Ctrl-C'),
       output('wide', 'json', 'yaml', 'name'),
+      noHeaders(),
     ],
     load: async () => (await import('./commands/clusters.ts')).clusters,
   },
@@ -147,6 +164,7 @@ A changed TKA server, API server or CA is shown, and applied only with --accept-
   },
   {
     name: 'use',
+    aliases: ['ctx', 'switch'],
     args: '[name]',
     summary: 'switch to the context of a cluster',
     description: `Switch to the context of a cluster. A cluster without a context gets one; kubectl signs in on first use.
@@ -191,11 +209,12 @@ Everything after -- goes to kubectl. Each output line starts with the cluster's 
   },
   {
     name: 'status',
+    aliases: ['whoami'],
     summary: 'show your sessions on this machine',
     description: 'Show your sessions on this machine: from the cache, without asking any server.',
     examples: `  # Show who you are, where, and until when
   %p status`,
-    options: [output('wide', 'json', 'yaml', 'name')],
+    options: [output('wide', 'json', 'yaml', 'name'), noHeaders()],
     load: async () => (await import('./commands/status.ts')).status,
   },
   {
@@ -245,7 +264,7 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
   # Set the default TKA server
   %p config tailscale.hostname tka
   %p config tailscale.tailnet example.ts.net`,
-    options: [output('wide', 'json', 'yaml', 'name')],
+    options: [output('wide', 'json', 'yaml', 'name'), noHeaders()],
     load: async () => (await import('./commands/config.ts')).config,
     unread: async () => (await import('./commands/config.ts')).configWithoutSettings,
   },

@@ -2,6 +2,8 @@
 import { Command, CommanderError } from 'commander';
 import { openTerminal, sayError, structured } from '../terminal/output.ts';
 import { UsageError } from '../util/errors.ts';
+import { nearestFor } from '../util/suggest.ts';
+import { cleanText } from '../util/text.ts';
 import { quotedUrl } from '../util/url.ts';
 import { versionInfo, versionLine } from '../util/version.ts';
 import { addAdminCommands } from './admin/commands.ts';
@@ -29,7 +31,9 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
     .description(
       'A TKA server: short-lived access to the cluster it runs in, for the users of a tailnet.\n\nIt knows who calls from tailscaled, and grants the role that the tailnet’s policy names.',
     )
+    .version(versionLine('tka-server').trimEnd(), '--version', 'show the version')
     .helpOption('-h, --help', 'show help')
+    .showSuggestionAfterError(false)
     .helpCommand(false)
     .configureHelp({ helpWidth: 100 })
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: () => {} })
@@ -128,8 +132,20 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv, signa
       return sayError(new UsageError('a subcommand is missing', { hints: [`tka-server ${args[0]} --help`] }), false);
     }
     const [first = ''] = error.message.replace(/^error: /, '').split('\n');
-    return sayError(new UsageError(first, { hints: ['tka-server --help'] }), false);
+    return sayError(new UsageError(cleanText(first, 300), { hints: usageHints(first, program, args) }), false);
   }
+}
+
+/** Returns what may have been meant by a wrong command line, and the help to read. */
+function usageHints(message: string, program: Command, args: readonly string[]): string[] {
+  let command = program;
+  for (const word of args) command = command.commands.find((each) => each.name() === word) ?? command;
+  const names = command.commands.map((each) => each.name());
+  const flags = command.options.flatMap(({ long }) => long ?? []);
+  const meant = nearestFor(message, names, flags);
+  const path =
+    command === program ? '' : `${command.parent === program ? '' : `${command.parent?.name()} `}${command.name()} `;
+  return [...(meant.length === 0 ? [] : [`did you mean ${meant.join(' or ')}?`]), `tka-server ${path}--help`];
 }
 
 function formatNamed(output: string | undefined): 'json' | 'yaml' | undefined {

@@ -120,9 +120,16 @@ export function cell(text: string): string {
   return text.replace(/\s+/g, ' ').replace(controls, '');
 }
 
-/** Returns rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. */
-export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  return new TableLines(headings).add(rows);
+/**
+ * Returns rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. `showsHeadings` is
+ * false with --no-headers.
+ */
+export function table(
+  headings: readonly string[],
+  rows: readonly (readonly string[])[],
+  showsHeadings?: boolean,
+): string {
+  return new TableLines(headings, showsHeadings).add(rows);
 }
 
 /** A table that grows. Later rows use the columns of the earlier ones, which only get wider. */
@@ -130,15 +137,18 @@ export class TableLines {
   readonly #headings: readonly string[];
   #widths: readonly number[] | undefined;
 
-  constructor(headings: readonly string[]) {
+  readonly #showsHeadings: boolean;
+
+  constructor(headings: readonly string[], showsHeadings = true) {
     this.#headings = headings;
+    this.#showsHeadings = showsHeadings;
   }
 
   /** Returns more rows as lines; the first call also returns the headings. Returns '' for no rows. */
   add(rows: readonly (readonly string[])[]): string {
     if (rows.length === 0) return '';
     const cells = rows.map((row) => row.map(cell));
-    const lines = this.#widths === undefined ? [this.#headings, ...cells] : cells;
+    const lines = this.#widths === undefined && this.#showsHeadings ? [this.#headings, ...cells] : cells;
     const before = this.#widths ?? [];
     const widths = this.#headings.map((_, column) =>
       lines.reduce((width, line) => Math.max(width, displayWidth(line[column] ?? '')), before[column] ?? 0),

@@ -22,6 +22,13 @@ export function nearest(word: string, candidates: Iterable<string>): string[] {
   return found.slice(0, mostShown);
 }
 
+/** Returns the commands or flags nearest to the unknown one in an error message of Commander; none for other messages. */
+export function nearestFor(message: string, commands: readonly string[], flags: readonly string[]): string[] {
+  const [, kind, word = ''] = /unknown (command|option) '([^']*)'/.exec(message) ?? [];
+  if (kind === 'command') return nearest(word, commands);
+  return kind === 'option' && word.startsWith('--') ? nearest(word.split('=', 1)[0] ?? '', flags) : [];
+}
+
 /** Returns `; did you mean "prod-us"?` for the end of an error message, or '' if no candidate is near. */
 export function didYouMean(word: string, candidates: Iterable<string>): string {
   const found = nearest(word, candidates).map((name) => JSON.stringify(name));

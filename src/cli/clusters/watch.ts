@@ -22,6 +22,8 @@ interface WatchOptions {
   readonly matches: (labels: Cluster['labels']) => boolean;
   readonly columns: Columns;
   readonly format: OutputFormat;
+  /** False with --no-headers. */
+  readonly headers: boolean | undefined;
 }
 
 /**
@@ -82,7 +84,7 @@ class Changes {
 
   constructor(options: WatchOptions) {
     this.#options = options;
-    this.#lines = new TableLines(headingsOf(options.columns));
+    this.#lines = new TableLines(headingsOf(options.columns), options.headers);
   }
 
   /** True until something is printed. */

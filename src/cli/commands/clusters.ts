@@ -12,6 +12,7 @@ export interface ClustersFlags {
   readonly output?: OutputFormat;
   readonly probe?: boolean;
   readonly watch?: boolean;
+  readonly headers?: boolean;
 }
 
 /** Runs `clusters`: lists all known clusters; with --watch, until interrupted. */
@@ -21,7 +22,12 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   const format = flags.output ?? (settings.long ? 'wide' : 'table');
   const columns = { wide: format === 'wide', probe: flags.probe === true && format !== 'name' };
   if (flags.watch === true) {
-    return (await import('../clusters/watch.ts')).watchClusters(context, { matches, columns, format });
+    return (await import('../clusters/watch.ts')).watchClusters(context, {
+      matches,
+      columns,
+      format,
+      headers: flags.headers,
+    });
   }
   const { rows, total } = await list(context, matches, columns.probe);
   if (rows.length === 0) terminal.notice(total === 0 ? 'no clusters found' : 'no cluster matches the selector');
@@ -32,7 +38,7 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   if (format === 'name') return terminal.out(rows.map(({ row }) => `${row.name}\n`).join(''));
   if (rows.length === 0) return;
   const cells = rows.map((row) => cellsOf(row, columns));
-  terminal.out(table(headingsOf(columns), cells));
+  terminal.out(table(headingsOf(columns), cells, flags.headers));
   // One cause can affect every row, so print it once.
   const reasons = Map.groupBy(rows, ({ row }) => row.reason);
   for (const [reason, alike] of reasons)

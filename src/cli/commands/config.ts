@@ -20,7 +20,7 @@ import { taggedPeers } from '../target/seeds.ts';
 export async function config(
   context: Context,
   [name, value]: readonly string[],
-  flags: CommonFlags & { readonly output?: OutputFormat },
+  flags: CommonFlags & { readonly output?: OutputFormat; readonly headers?: boolean },
 ): Promise<void> {
   const { terminal, settings } = context;
   if (name !== undefined) {
@@ -38,7 +38,7 @@ export async function config(
   if (flags.output === 'json' || flags.output === 'yaml') return terminal.out(await structured(flags.output, rows));
   if (flags.output === 'name') return terminal.out(rows.map((row) => `${row.key}\n`).join(''));
   const cells = rows.map((row) => [row.key, String(row.value ?? '-') || '-', row.source]);
-  terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells));
+  terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells, flags.headers));
 }
 
 /** Returns the values that tailscaled provides for unset settings: the tailnet, and the TKA servers that it knows. */

@@ -7,6 +7,7 @@ import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 import { openConnection, openSessions, tailnetOnce } from '../context/connect.ts';
+import { readLine } from '../words.ts';
 
 const options = {
   server: { type: 'string', short: 's' },
@@ -77,7 +78,13 @@ async function usableSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths
 
 function parseFlags(args: readonly string[]) {
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    const valued = new Set(
+      Object.entries(options).flatMap(([name, option]) =>
+        option.type === 'string' ? [`--${name}`, `-${'short' in option ? option.short : '-'}`] : [],
+      ),
+    );
+    const { words } = readLine(args, (flag) => valued.has(flag));
+    return parseArgs({ args: [...words], options, strict: true, allowPositionals: false }).values;
   } catch (error) {
     const message = error instanceof Error ? (error.message.split(/[.\n]/, 1)[0] ?? '') : '';
     throw new UsageError(`credential: ${cleanText(message.charAt(0).toLowerCase() + message.slice(1))}`, {

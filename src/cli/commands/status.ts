@@ -9,7 +9,7 @@ import { contextOf, nameOfServer } from '../target/contexts.ts';
 export async function status(
   context: Context,
   _: readonly string[],
-  flags: { readonly output?: OutputFormat },
+  flags: { readonly output?: OutputFormat; readonly headers?: boolean },
 ): Promise<void> {
   const { terminal, settings, sessions } = context;
   // A damaged kubeconfig only hides the names of contexts.
@@ -48,7 +48,7 @@ export async function status(
     row.context ?? '-',
     row.server,
   ]);
-  terminal.out(table(headings, cells));
+  terminal.out(table(headings, cells, flags.headers));
 }
 
 interface Entry {

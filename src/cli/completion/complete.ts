@@ -53,6 +53,9 @@ export async function complete(program: Command, words: readonly string[], env: 
 
 async function answerTo(program: Command, words: readonly string[], env: NodeJS.ProcessEnv): Promise<Answer> {
   const current = words.at(-1) ?? '';
+  // Only aliases begin with `get`, and the words before the current one are without aliases.
+  if (words.length === 2 && words[0] === 'get')
+    return begun({ candidates: [['clusters', '']], directive: noFiles }, current);
   const line = read(program, words.slice(0, -1));
   if (line === undefined) return nothing;
   const kubeconfig = [...line.flags].find(([option]) => option.attributeName() === 'kubeconfig')?.[1];
@@ -61,7 +64,7 @@ async function answerTo(program: Command, words: readonly string[], env: NodeJS.
   if (!line.ended && current.startsWith('-')) {
     const [flag = '', ...rest] = current.split('=');
     if (rest.length > 0) {
-      const option = optionsOf(program, line.command).find(({ long }) => long === flag);
+      const option = optionsOf(program, line.command).find(({ short, long }) => long === flag || short === flag);
       if (option === undefined || !takesValue(option)) return nothing;
       const value = rest.join('=');
       return withoutFlag(begun(await valuesOf(option, value, known), value), value);
@@ -153,7 +156,8 @@ function flagsFor(program: Command, line: Line, typed: string): Completion[] {
   );
   // kubectl up to 1.30 adds these itself. With two descriptions, bash would insert their common prefix into the command
   // line.
-  return [...rows, ...(typed === '-' ? [['-h', ''] as const] : []), ['--help', '']];
+  const version: Completion[] = line.command === program ? [['--version', 'show the version']] : [];
+  return [...rows, ...version, ...(typed === '-' ? [['-h', ''] as const] : []), ['--help', '']];
 }
 
 async function argumentsFor(program: Command, line: Line, typed: string, known: Known): Promise<Answer> {
