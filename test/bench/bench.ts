@@ -1,6 +1,6 @@
-// npm run bench: whole-process times as ratios in one run. Contestants take turns, so that a busy moment meets all of
-// them; the median counts. Each runs as the child of a shell of its own, since a second call by one parent is a sign that
-// the API server refused the token.
+// npm run bench: whole-process times as ratios in one run. Contestants take turns, so that a busy moment affects all of
+// them; the median counts. Each runs as the child of its own shell, since a second call by one parent means that the
+// API server refused the token.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -31,10 +31,10 @@ const entry = path.join(home, '.cache', 'kubectl-tka', entryName(server) ?? '');
 const words = `credential --server ${server} --api-server ${apiServer}`;
 const credential = `kubectl-tka ${words}`;
 
-/** Milliseconds of one shell command. */
+/** Returns the milliseconds of one shell command. */
 async function time(script: string): Promise<number> {
   const started = performance.now();
-  // `:` keeps the shell from becoming the program.
+  // `:` keeps the shell from replacing itself with the program.
   const child = spawn('/bin/sh', ['-c', `${script} >/dev/null; s=$?; :; exit $s`], {
     env,
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -48,7 +48,7 @@ async function time(script: string): Promise<number> {
   return performance.now() - started;
 }
 
-/** Milliseconds of what the server takes for a sign-in and a token, on a connection that stands. */
+/** Returns the milliseconds that the server takes for a sign-in and a token, on an open connection. */
 async function answers(): Promise<number> {
   const started = performance.now();
   for (const [method, route] of [['POST', 'login'] as const, ['GET', 'kubeconfig'] as const]) {
@@ -61,7 +61,7 @@ async function answers(): Promise<number> {
 
 interface Contestant {
   readonly name: string;
-  /** A shell command, or what is timed by itself. */
+  /** A shell command, or a function that returns its own milliseconds. */
   readonly script: string | (() => Promise<number>);
   /** Runs before each turn, untimed. */
   readonly before?: () => void;
@@ -76,7 +76,7 @@ interface Result {
 
 async function compare(rounds: number, contestants: readonly Contestant[]): Promise<Result[]> {
   const times = contestants.map((): number[] => []);
-  // The first round warms everything up.
+  // The first round only warms up.
   for (let round = -1; round < rounds; round++) {
     for (const [i, { script, before }] of contestants.entries()) {
       before?.();
@@ -153,7 +153,7 @@ try {
     ]),
     [bare.name],
   );
-  // In a home of its own, so that these are all the names there are.
+  // A separate home, so that it has no other names.
   const elsewhere = `HOME='${path.join(home, 'elsewhere')}' kubectl-tka`;
   await time(`${elsewhere} clusters -s ${tenThousand}`);
   report(
@@ -182,7 +182,7 @@ try {
     [bare.name],
   );
   process.stdout.write('\ngossip, sent by each member\n');
-  // Thousands of members that each know thousands: a heap of its own.
+  // Thousands of members that each know thousands need a larger heap.
   const gossip = path.join(import.meta.dirname, 'gossip.ts');
   const sizes = os.totalmem() > 8 * 2 ** 30 ? ['3', '50', '500', '1000', '3000', '10000'] : ['3', '50', '500', '10000'];
   spawnSync(process.execPath, ['--max-old-space-size=6000', gossip, ...sizes], { stdio: 'inherit' });

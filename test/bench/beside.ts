@@ -1,4 +1,5 @@
-// What one user with many connections costs another: the time of a login, alone and beside them. Runs by itself, too.
+// Measures what one user with many connections costs another: the time of a login, alone and beside them. Can also run
+// alone.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { Agent, request } from 'node:http';
@@ -20,7 +21,7 @@ const logins = 20;
 const rounds = 3;
 const host = '127.0.0.61';
 
-/** One request; its status. */
+/** Sends one request and returns its status. */
 function ask(url: string, method: string, agent: Agent, localAddress: string): Promise<number> {
   return new Promise((resolve, reject) => {
     request(url, { method, agent, localAddress }, (response) => {
@@ -31,7 +32,7 @@ function ask(url: string, method: string, agent: Agent, localAddress: string): P
   });
 }
 
-/** Milliseconds of a new person's login, as the plugin does it: signs in, and asks for the token until it is there. */
+/** Returns the milliseconds of a new user's login, as the plugin does it: signs in, and polls for the token. */
 async function login(url: string, localAddress: string): Promise<number> {
   const agent = new Agent({ keepAlive: true });
   const start = performance.now();
@@ -48,7 +49,7 @@ async function login(url: string, localAddress: string): Promise<number> {
 const sorted = (times: readonly number[]): number[] => times.toSorted((a, b) => a - b);
 const at = (times: readonly number[], part: number): number => sorted(times)[Math.floor(times.length * part)] ?? 0;
 
-/** Lines that say it; one that says why not, where there is no API server to be had. */
+/** Returns the lines of the report; one line with the reason if there is no API server. */
 export async function besideGreed(): Promise<string[]> {
   const assets = await findAssets((line) => process.stderr.write(`${line}\n`));
   if (typeof assets === 'string') return [`left out: ${assets}`];
@@ -101,7 +102,7 @@ export async function besideGreed(): Promise<string[]> {
     let seconds = 0;
     for (let round = 0; round < rounds; round++) {
       await measure(alone);
-      // Another user each time, who may begin with as many requests as anybody.
+      // A new user each time, with a full request allowance.
       const workerData: Flood = { url, localAddress: `127.0.99.${round + 1}`, connections };
       const flood = new Worker(new URL('./flood.ts', import.meta.url), { workerData });
       await once(flood, 'online');

@@ -1,4 +1,5 @@
-// The cached path, whole process: the front under each shell, beside what else prints a file or a cached token.
+// The cached path, whole process: the front under each shell, compared with other programs that print a file or a
+// cached token.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -13,15 +14,15 @@ export interface Fixture {
 
 const server = 'https://tka-prod-us.example.ts.net';
 const apiServer = 'https://api.prod-us.example.com:6443';
-// As long as those that a kube-apiserver signs.
+// As long as the tokens that a kube-apiserver signs.
 const token = `eyJh.${'x'.repeat(1290)}.c2ln`;
 
 const calls = 20;
 const quoted = (words: readonly string[]) => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
 
 /**
- * Commands by name, each as a script that makes `calls` calls of it from one small shell. Before each, that shell writes
- * that the entry was served to somebody else: a second call by one parent is the sign of a refused token.
+ * Commands by name, each as a script that makes `calls` calls from one small shell. Before each call the shell notes
+ * that the entry was served to another process, since a second call by one parent means a refused token.
  */
 export function cachedScripts(fixture: Fixture): { calls: number; scripts: [name: string, script: string][] } {
   const { env, front, folder } = fixture;
@@ -55,7 +56,10 @@ export function cachedScripts(fixture: Fixture): { calls: number; scripts: [name
   return { calls, scripts: there.map(([name, command]) => [name, script(command)]) };
 }
 
-/** The plugin, its cache in the private HOME filled with our token; undefined where it is absent or would ask Google. */
+/**
+ * Returns the plugin's command, its cache in the private HOME filled with our token; undefined if it is missing or
+ * would ask Google.
+ */
 function gkePlugin({ env }: Fixture, file: string | undefined): string | undefined {
   if (file === undefined) return undefined;
   const cache = path.join(env.HOME, '.kube', 'gke_gcloud_auth_plugin_cache');

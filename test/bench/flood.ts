@@ -1,8 +1,9 @@
-// One user with many connections who never stops to ask: a thread of its own, so that it does not slow who measures.
+// One user with many connections and endless requests. Runs in a thread of its own, so that it does not slow the
+// measurement.
 import { Agent, request } from 'node:http';
 import { parentPort, workerData } from 'node:worker_threads';
 
-/** What it is given. */
+/** Its parameters. */
 export interface Flood {
   /** The API's base URL. */
   readonly url: string;

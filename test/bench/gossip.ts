@@ -1,4 +1,5 @@
-// What a mesh costs its members: the real messages of the shipped core, in virtual time, with 5 % of all messages lost. Run by bench.ts as `node gossip.ts SIZE...`; 3,000 members need 4 GB.
+// Measures what a mesh costs its members: the real messages of the shipped core, in virtual time, with 5 % of all
+// messages lost. Run by bench.ts as `node gossip.ts SIZE...`; 3,000 members need 4 GB.
 import { connect } from 'node:net';
 import { memoryUsage } from 'node:process';
 import { setFlagsFromString } from 'node:v8';
@@ -14,7 +15,7 @@ import { recordOf, Simulation } from '../server/mesh/simulation.ts';
 
 const conditions = { seed: 1, delayMs: 50, loss: 0.05 };
 const measured = 60;
-// In the first rounds all that has just been read is still news.
+// In the first rounds everything that was just read is still news.
 const settling = 15;
 const patience = 200;
 
@@ -60,7 +61,9 @@ function mesh(size: number): string {
   return cells.join('   ');
 }
 
-/** One member of a mesh of so many, the others of which answer and ask as members do: all of its messages are real. */
+/**
+ * Measures one member of a mesh of `size`. The others answer and ask as members do, so all of its messages are real.
+ */
 function oneOf(size: number): string {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc');
@@ -120,7 +123,7 @@ function oneOf(size: number): string {
     now += 1000;
     core.tick();
     ask();
-    // As many ask it, and know the same members.
+    // Three members ask it, and know the same members.
     for (let n = 0; n < 3; n++) {
       const i = 1 + Math.floor(Math.random() * (size - 1));
       const { text: _, etag: __, version } = checkRecord(nameOf(i), { ...recordOf(nameOf(i)), left: false });
@@ -145,7 +148,7 @@ function oneOf(size: number): string {
   return cells.join('   ');
 }
 
-/** Bytes of HTTP around one question and its answer. */
+/** Returns the bytes of HTTP around one request and its answer. */
 async function httpBytes(withKey: boolean): Promise<number> {
   const key = 'a shared key of at least 32 characters';
   const node = async () => ({ name: 'asker', tags: ['tag:tka'] });
@@ -181,7 +184,7 @@ async function httpBytes(withKey: boolean): Promise<number> {
       signal: AbortSignal.timeout(5000),
     });
     await new Promise((resolve) => setImmediate(resolve));
-    // The first one also asks which process answers.
+    // The first request also asks which process answers.
     if (tries > 0) return wire - body.length - answer.length;
   }
 }

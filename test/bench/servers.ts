@@ -1,5 +1,6 @@
-// The servers of the benchmark, in a process of their own: a mesh of 20 clusters, a thousand TKA servers that only say
-// which cluster they belong to, and one that lists ten thousand clusters. Prints where they are as one line of JSON, and stays until its stdin ends.
+// The servers of the benchmark, in a separate process: a mesh of 20 clusters, a thousand TKA servers that only state
+// their cluster, and one that lists ten thousand clusters. Prints their addresses as one line of JSON, and runs until
+// its stdin ends.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,4 +1,4 @@
-// What sign-ins cost a TKA server, on a real API server with which it shares this machine.
+// Measures what sign-ins cost a TKA server, on a real API server on the same machine.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -14,10 +14,10 @@ import { startReplica } from '../cluster/replica.ts';
 const logins = 300;
 const kept = 10_000;
 const atOnce = 20;
-// By then, the leader has looked at what the other replica did.
+// By then the leader has handled what the other replica did.
 const afterMs = 3_000;
 
-/** Runs `work` for 0 to `count` - 1, so many at a time; answers the seconds it took. */
+/** Runs `work` for 0 to `count` - 1, in parallel; returns the seconds it took. */
 async function each(count: number, work: (i: number) => Promise<unknown>): Promise<number> {
   const start = performance.now();
   let next = 0;
@@ -44,7 +44,7 @@ const megabytes = (): number => {
   return process.memoryUsage().heapUsed / 1e6;
 };
 
-/** Counts the calls to API servers while `work` runs, but those of the election and the watches. */
+/** Counts the calls to API servers while `work` runs, except those of the election and the watches. */
 async function counting(work: () => Promise<void>): Promise<number> {
   let calls = 0;
   const count = (message: unknown): void => {
@@ -57,7 +57,7 @@ async function counting(work: () => Promise<void>): Promise<number> {
   return calls;
 }
 
-/** What one kind of question costs two replicas together, of which the one that is asked does not lead. */
+/** Measures the cost of one kind of request for two replicas together; the one that gets it is not the leader. */
 async function costOf(what: string, ask: (i: number) => Promise<unknown>): Promise<string> {
   let seconds = 0;
   const used = process.cpuUsage();
@@ -74,7 +74,7 @@ async function costOf(what: string, ask: (i: number) => Promise<unknown>): Promi
   ].join('');
 }
 
-/** Lines that say it; one that says why not, where there is no API server to be had. */
+/** Returns the lines of the report; one line with the reason if there is no API server. */
 export async function signInCosts(): Promise<string[]> {
   const assets = await findAssets((line) => process.stderr.write(`${line}\n`));
   if (typeof assets === 'string') return [`left out: ${assets}`];
@@ -103,7 +103,7 @@ export async function signInCosts(): Promise<string[]> {
       await costOf('  a logout', (i) => signIns.signOut(caller(`many-${i}`))),
     ];
 
-    // Where somebody else leads, it keeps sign-ins and does nothing about them.
+    // While the other replica leads, this one stores sign-ins but does not provision them.
     const other = await Fixture.make(server);
     await kube.create(paths.leases(other.namespace), {
       apiVersion: 'coordination.k8s.io/v1',

@@ -1,4 +1,4 @@
-// The alerts, as promtool tries them: each fires when it should, and none does when all is well.
+// Tests the alerts with promtool: each fires when it should, and none fires without a problem.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -19,19 +19,19 @@ const alerts: readonly Alert[] = spec.groups.flatMap(({ rules }: { rules: Alert[
 const noPromtool = spawnSync('promtool', ['--version']).status === 0 ? undefined : 'no promtool';
 
 const minutes = 180;
-/** The values of a series, one each minute. */
+/** The values of a series, one for each minute. */
 type Values = string;
 const always = (value: number | string): Values => `${value}x${minutes}`;
 /** A value until a minute, then another one. */
 const from = (minute: number, before: number, after: number): Values =>
   `${before}x${minute - 1} ${after}x${minutes - minute}`;
-/** A value, but for some minutes in which the server is not scraped. */
+/** A value, except for some minutes in which the server is not scraped. */
 const without = (minute: number, length: number, value: number): Values =>
   `${value}x${minute - 1} stale ${length > 1 ? `_x${length - 2} ` : ''}${value}x${minutes - minute - length}`;
-/** Up, but for some minutes. */
+/** Up, except for some minutes. */
 const down = (minute: number, length: number): Values =>
   `1x${minute - 1} 0x${length - 1} 1x${minutes - minute - length}`;
-/** A counter that grows by so much each minute; by another number from a minute on. */
+/** A counter that grows by `perMinute`; by `then` from a minute on. */
 const growing = (perMinute: number, minute = minutes, then = perMinute): Values =>
   minute === minutes
     ? `0+${perMinute}x${minutes}`
@@ -42,7 +42,7 @@ type Series = Record<string, Values>;
 const server = (pod: string) => `namespace="tka-system",pod="${pod}"`;
 const lease = 'name="controller.tka.specht-labs.de"';
 
-/** What Prometheus has of these pods while all is well, changed by what is given. */
+/** Returns the series of these pods without a problem, with the given changes. */
 function wellWith(pods: readonly string[], change: Series = {}): Series {
   const series: Series = {};
   for (const pod of pods) {
@@ -77,7 +77,7 @@ function wellWith(pods: readonly string[], change: Series = {}): Series {
   return { ...series, ...change };
 }
 
-/** The same values for every series whose text matches, in place of what all of them have. */
+/** Returns the same values for each series whose text matches. */
 function where(series: Series, pattern: RegExp, values: Values): Series {
   const found = Object.keys(series).filter((name) => pattern.test(name));
   if (found.length === 0) throw new Error(`no series matches ${pattern}`);
@@ -87,14 +87,14 @@ function where(series: Series, pattern: RegExp, values: Values): Series {
 const lacking = (series: Series, pattern: RegExp): Series =>
   Object.fromEntries(Object.entries(series).filter(([name]) => !pattern.test(name)));
 
-/** A pod that is replaced: gone for some minutes, and not ready in them. */
+/** Returns the series of a pod that is replaced: absent, and not ready, for some minutes. */
 function restarted(series: Series, pod: string, minute: number, length: number): Series {
   let changed = where(series, new RegExp(`^(?!up\\{|kube_).*"${pod}"`), '');
   for (const name of Object.keys(changed)) {
     const [, before = '', first = '0'] = /^((\d+)x\d+|\d.*)$/.exec(series[name] ?? '') ?? [];
     if (changed[name] !== '') continue;
     const isCounter = before.includes('+');
-    // A counter begins anew.
+    // A counter starts again.
     changed[name] = isCounter
       ? `${before.split('x')[0]}x${minute - 1} stale _x${length - 2} ${growing(0)}`
       : without(minute, length, Number(first));
@@ -105,7 +105,7 @@ function restarted(series: Series, pod: string, minute: number, length: number):
 
 const two = ['tka-0', 'tka-1'];
 
-/** The alerts that fire at some time in three hours: name, severity, and what they are about. */
+/** Checks with promtool which alerts fire at some time in three hours: name, severity, and subject. */
 function fired(series: Series, expected: readonly string[]): string {
   const folder = testFolder();
   fs.writeFileSync(path.join(folder, 'rules.yaml'), stringify(spec));
@@ -138,7 +138,7 @@ const firing = (alert: string, severity: string, about = '') =>
   `alertname="${alert}",severity="${severity}"${about === '' ? '' : `,${about}`}`;
 
 describe.skipIf(noPromtool)(`alerts${noPromtool === undefined ? '' : ` (${noPromtool})`}`, () => {
-  it('are rules that Prometheus takes', () => {
+  it('are valid rules for Prometheus', () => {
     const file = path.join(testFolder(), 'rules.yaml');
     fs.writeFileSync(file, stringify(spec));
     expect(execFileSync('promtool', ['check', 'rules', file], { encoding: 'utf8' })).toContain(
@@ -167,14 +167,14 @@ describe.skipIf(noPromtool)(`alerts${noPromtool === undefined ? '' : ` (${noProm
       },
     ],
     ['a Go server that leads', go],
-    ['a member that is away for ten minutes', where(well, /^tka_mesh_members\{state="dead"/, `0x60 1x10 0x110`)],
+    ['a member that is unreachable for ten minutes', where(well, /^tka_mesh_members\{state="dead"/, `0x60 1x10 0x110`)],
     ['a member that left', where(well, /^tka_mesh_members\{state="left"/, always(7))],
-    ['people without a grant who try as often as ever', where(well, /^tka_sign_ins_refused.*no_grant/, growing(5))],
+    ['users without a grant who try as often as usual', where(well, /^tka_sign_ins_refused.*no_grant/, growing(5))],
     [
-      'another program’s lease that nobody holds',
+      'another program’s lease without a holder',
       { ...well, 'leader_election_master_status{name="x",job="tka-server"}': always(0) },
     ],
-  ])('none fires: %s', (_, series) => {
+  ])('no alert fires: %s', (_, series) => {
     expect(fired(series, [])).toBe('SUCCESS');
   });
 
@@ -219,19 +219,19 @@ describe.skipIf(noPromtool)(`alerts${noPromtool === undefined ? '' : ` (${noProm
       { ...well, 'tka_server_requests_total{status="500",namespace="tka-system"}': growing(0, 60, 15) },
       [firing('TKAHighErrorRate', 'warning')],
     ],
-    ['nobody leads', where(well, /^leader_/, from(60, 1, 0)), [firing('TKANoLeader', 'critical')]],
+    ['there is no leader', where(well, /^leader_/, from(60, 1, 0)), [firing('TKANoLeader', 'critical')]],
     [
       'a watch is broken',
       where(well, /^tka_watch_connected\{resource="serviceaccounts".*"tka-1"/, from(60, 1, 0)),
       [notWatching],
     ],
     [
-      'a sign-in fails again and again',
+      'a sign-in fails repeatedly',
       where(well, /^tka_sign_ins_failing.*"tka-0"/, from(60, 0, 2)),
       [firing('TKAReconcileFailing', 'warning')],
     ],
     [
-      'ten times as many are refused as usual',
+      'ten times more refusals than usual',
       where(well, /^tka_sign_ins_refused.*no_grant/, growing(1, 140, 10)),
       [firing('TKASignInsRefused', 'warning', 'reason="no_grant"')],
     ],
@@ -256,15 +256,15 @@ describe.skipIf(noPromtool)(`alerts${noPromtool === undefined ? '' : ` (${noProm
       ['warning', 'critical'].map((severity) => firing('TKACertificateExpiring', severity, 'pod="tka-1"')),
     ],
     [
-      'the memory limit is near',
+      'memory use is near the limit',
       where(well, /^process_resident.*"tka-1"/, from(60, 150e6, 480e6)),
       [firing('TKAMemoryNearLimit', 'warning', 'pod="tka-1"')],
     ],
-  ])('fires: %s', (_, series, expected) => {
+  ])('the alert fires: %s', (_, series, expected) => {
     expect(fired(series, expected)).toBe('SUCCESS');
   });
 
-  it('notices a scenario that does not hold', () => {
+  it('a wrong expectation fails', () => {
     expect(fired(well, [firing('TKANoLeader', 'critical')])).toContain('FAILED');
     expect(fired(allDown, [])).toContain('FAILED');
   });
@@ -277,24 +277,21 @@ describe('runbooks', () => {
   const titles = sections.map((section) => section.split('\n', 1)[0] ?? '').filter((title) => title.startsWith('TKA'));
   const names = [...new Set(alerts.map(({ alert }) => alert))];
 
-  it('there is one for each alert, and none without an alert', () => {
+  it('exist for each alert, and for nothing else', () => {
     expect(titles).toEqual(names);
     const overview = fs.readFileSync(path.join(deploy, '../docs/monitoring.md'), 'utf8');
     expect([...overview.matchAll(/^\| \[(\w+)\]\(runbooks/gm)].map(([, name]) => name)).toEqual(names);
   });
 
-  it.each(alerts)(
-    '$alert says how bad it is, what it means and where its runbook is',
-    ({ alert, labels, annotations }) => {
-      expect(labels.severity).toMatch(/^(?:critical|warning)$/);
-      const { summary, description, runbook_url: url, ...others } = annotations;
-      expect(others).toEqual({});
-      expect(summary).toMatch(/\S/);
-      expect(description).toMatch(/\.$/);
-      const homepage = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8')).homepage;
-      expect(url).toBe(`${homepage}/blob/main/${page}#${alert.toLowerCase()}`);
-    },
-  );
+  it.each(alerts)('$alert has a severity, a meaning and a link to its runbook', ({ alert, labels, annotations }) => {
+    expect(labels.severity).toMatch(/^(?:critical|warning)$/);
+    const { summary, description, runbook_url: url, ...others } = annotations;
+    expect(others).toEqual({});
+    expect(summary).toMatch(/\S/);
+    expect(description).toMatch(/\.$/);
+    const homepage = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8')).homepage;
+    expect(url).toBe(`${homepage}/blob/main/${page}#${alert.toLowerCase()}`);
+  });
 
   it.each(names)('%s: what it means, what people notice, how to find the cause, how to fix it', (name) => {
     const section = sections.find((one) => one.startsWith(`${name}\n`)) ?? '';

@@ -1,10 +1,10 @@
 import type { KubernetesObject, V1LabelSelector } from '@kubernetes/client-node';
 import { allOf, only } from './render.ts';
 
-// What every cluster has, and what the person who deploys makes.
+// Objects that each cluster has or that the user creates.
 const given = new Set(['ConfigMap/kube-root-ca.crt', 'Secret/tka-tailscale']);
 
-/** What does not fit together in these objects: names that nobody has, selectors that select nothing. */
+/** Returns what does not fit together in these objects: unknown names, selectors that select nothing. */
 export function misfits(objects: readonly KubernetesObject[]): string[] {
   const problems: string[] = [];
   const need = (good: unknown, what: string): void => {

@@ -1,4 +1,4 @@
-// What the image holds. test/image builds it.
+// The content of the image. test/image builds it.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -11,7 +11,7 @@ const containerfile = fs.readFileSync(path.join(deploy, 'Containerfile'), 'utf8'
 const missing = ['readelf', 'strip', 'unshare'].find((tool) => spawnSync(tool, ['--version']).status !== 0);
 const obstacle = process.platform === 'linux' ? missing && `no ${missing}` : 'not Linux';
 
-it.skipIf(obstacle)(`the image's root holds all that the server needs${obstacle ? ` (${obstacle})` : ''}`, () => {
+it.skipIf(obstacle)(`the image’s root has all files that the server needs${obstacle ? ` (${obstacle})` : ''}`, () => {
   const image = path.join(testFolder(), 'root');
   execFileSync('sh', [path.join(deploy, 'rootfs.sh'), path.join(root, 'dist'), image], { stdio: 'pipe' });
   const [program = ''] = JSON.parse(/^ENTRYPOINT (.*)$/m.exec(containerfile)?.[1] ?? '[]');
@@ -21,7 +21,7 @@ it.skipIf(obstacle)(`the image's root holds all that the server needs${obstacle 
   expect(Number.parseInt(size, 10)).toBeLessThan(180);
 });
 
-it('runs as the user that tailscaled lets ask for the certificate', () => {
+it('runs as the user that tailscaled allows to fetch certificates', () => {
   const [, user = ''] = /^USER (\d+):/m.exec(containerfile) ?? [];
   const manifest = fs.readFileSync(path.join(deploy, 'chart/files/server.yaml'), 'utf8');
   expect(manifest).toContain(`runAsUser: ${user}\n`);

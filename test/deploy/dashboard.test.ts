@@ -1,4 +1,5 @@
-// The dashboard is one that Grafana takes, and says what it shows. test/server/exported.test.ts knows its metrics.
+// Checks that the dashboard is valid for Grafana and describes its panels. test/server/exported.test.ts checks its
+// metrics.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -27,23 +28,23 @@ const shown = panels.filter(({ type }) => type !== 'row');
 const noPromtool = spawnSync('promtool', ['--version']).status === 0 ? undefined : 'no promtool';
 
 describe('the dashboard', () => {
-  it('is one that Grafana takes', () => {
+  it('is valid for Grafana', () => {
     const schema = JSON.parse(fs.readFileSync(path.join(import.meta.dirname, 'grafana-dashboard.schema.json'), 'utf8'));
     const valid = new Ajv({ allErrors: true, strict: false }).compile(schema);
     expect(valid(dashboard), JSON.stringify(valid.errors)).toBe(true);
     expect(valid({ ...dashboard, panels: [{ ...panels[1], gridPos: 'left' }] })).toBe(false);
   });
 
-  it('lets people choose the data source, clusters, namespaces and instances', () => {
+  it('lets users choose the data source, clusters, namespaces and instances', () => {
     const variables: readonly { name: string; type: string; allValue?: string }[] = dashboard.templating.list;
     expect(variables.map(({ name }) => name)).toEqual(['datasource', 'cluster', 'namespace', 'instance']);
-    // A label that nobody has is matched, too: most Prometheus servers add no cluster.
+    // `.*` also matches a missing label: most Prometheus servers add no cluster.
     for (const { allValue } of variables.slice(1)) expect(allValue).toBe('.*');
     const sources = shown.flatMap(({ datasource, targets = [] }) => [datasource, ...targets.map((t) => t.datasource)]);
     for (const source of sources) expect(source?.uid).toMatch(/^\$\{datasource\}$/);
   });
 
-  it('has rows by subject, and each panel says what it shows and in which unit', () => {
+  it('has rows by subject, and each panel has a description and a unit', () => {
     expect(panels.filter(({ type }) => type === 'row').map(({ title }) => title)).toEqual([
       'Overview',
       'API requests',
@@ -74,12 +75,12 @@ describe('the dashboard', () => {
 
   const queries = shown.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => [title, expr] as const));
 
-  it.each(queries)('%s: %s is of what was chosen', (_, expr) => {
+  it.each(queries)('%s: %s uses the chosen variables', (_, expr) => {
     for (const { metric, labels } of namesIn(expr).selected)
       expect(labels, metric).toEqual(expect.arrayContaining(['cluster', 'namespace', 'pod']));
   });
 
-  it.skipIf(noPromtool)(`asks what Prometheus understands${noPromtool === undefined ? '' : ` (${noPromtool})`}`, () => {
+  it.skipIf(noPromtool)(`has valid Prometheus queries${noPromtool === undefined ? '' : ` (${noPromtool})`}`, () => {
     const rules = queries.map(([, expr], i) => ({
       record: `query:${i}`,
       expr: expr.replaceAll('$__rate_interval', '5m').replaceAll(/\$(?:cluster|namespace|instance)/g, '.*'),

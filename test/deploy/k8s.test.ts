@@ -1,4 +1,5 @@
-// tka-k8s.yaml has what kustomize makes, but for what people create themselves. test/cluster/k8s.test.ts applies it.
+// Compares tka-k8s.yaml with the output of kustomize, without the objects that users create. test/cluster/k8s.test.ts
+// applies it.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -23,49 +24,46 @@ const serverOf = (from: readonly KubernetesObject[]) => {
 };
 
 describe('tka-k8s.yaml', () => {
-  it('has the same bytes each time, and names the image of this version', () => {
+  it('has the same bytes each time, and the image of this version', () => {
     expect(k8sManifest()).toBe(text);
     const { version } = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8'));
     expect(text.split('\n', 1)[0]).toContain(`TKA server ${version} `);
     expect(serverOf(objects).server.image).toMatch(new RegExp(`/tka-server:${version.replaceAll('.', '\\.')}$`));
   });
 
-  it.skipIf(noKubectl)(
-    `has the objects that kustomize makes${noKubectl === undefined ? '' : ` (${noKubectl})`}`,
-    () => {
-      const plain = structuredClone(objects);
-      const { pod, server } = serverOf(plain);
-      expect(server.args).toEqual(['serve']);
-      server.args = ['serve', '--config', '/etc/tka/config.yaml'];
-      const [config] = pod.volumes?.filter(({ name }) => name === 'config') ?? [];
-      expect(config?.configMap).toEqual({ name: 'tka-config', optional: true });
-      const made = render(deploy);
-      const [theirs] = serverOf(made).pod.volumes?.filter(({ name }) => name === 'config') ?? [];
-      Object.assign(config ?? {}, theirs);
-      const byName = (all: readonly KubernetesObject[]) =>
-        Object.fromEntries(
-          all.map((object) => {
-            const { namespace: _, ...metadata } = object.metadata ?? {};
-            // kustomize gives a namespace to what has none.
-            const isPolicy = object.kind?.startsWith('ValidatingAdmissionPolicy');
-            return [`${object.kind} ${metadata.name}`, isPolicy ? { ...object, metadata } : object];
-          }),
-        );
-      expect(byName(plain)).toEqual(byName(made.filter(({ kind }) => kind !== 'ConfigMap')));
-    },
-  );
+  it.skipIf(noKubectl)(`has the objects of kustomize${noKubectl === undefined ? '' : ` (${noKubectl})`}`, () => {
+    const plain = structuredClone(objects);
+    const { pod, server } = serverOf(plain);
+    expect(server.args).toEqual(['serve']);
+    server.args = ['serve', '--config', '/etc/tka/config.yaml'];
+    const [config] = pod.volumes?.filter(({ name }) => name === 'config') ?? [];
+    expect(config?.configMap).toEqual({ name: 'tka-config', optional: true });
+    const made = render(deploy);
+    const [theirs] = serverOf(made).pod.volumes?.filter(({ name }) => name === 'config') ?? [];
+    Object.assign(config ?? {}, theirs);
+    const byName = (all: readonly KubernetesObject[]) =>
+      Object.fromEntries(
+        all.map((object) => {
+          const { namespace: _, ...metadata } = object.metadata ?? {};
+          // kustomize gives a namespace to objects without one.
+          const isPolicy = object.kind?.startsWith('ValidatingAdmissionPolicy');
+          return [`${object.kind} ${metadata.name}`, isPolicy ? { ...object, metadata } : object];
+        }),
+      );
+    expect(byName(plain)).toEqual(byName(made.filter(({ kind }) => kind !== 'ConfigMap')));
+  });
 
-  it('fits together, keeps to the restricted standard, and takes nothing that people must write into it', async () => {
+  it('is consistent, meets the restricted standard, and needs no edits', async () => {
     expect(misfits(objects)).toEqual([]);
     expect(unrestricted(serverOf(objects).pod)).toEqual([]);
-    // Neither is in it: applying the next one leaves them alone.
+    // Without them, applying the next version does not change them.
     expect(objects.map(({ kind }) => kind)).not.toContain('ConfigMap');
     expect(objects.map(({ kind }) => kind)).not.toContain('Secret');
     const config = await loadConfig(undefined, { TKA_TAILSCALE_HOSTNAME: 'tka' });
     expect(config.get('tailscale.hostname')).toBe('tka');
   });
 
-  it('says at its head how to have another name, and that is the name everywhere', () => {
+  it('explains at its top how to use another name, which then applies everywhere', () => {
     const [, command = ''] = /^# +(sed '.*') tka-k8s\.yaml \|/m.exec(text) ?? [];
     const file = path.join(testFolder(), 'tka-k8s.yaml');
     fs.writeFileSync(file, text);
@@ -76,12 +74,12 @@ describe('tka-k8s.yaml', () => {
     expect(env.find(({ name }) => name === 'TKA_TAILSCALE_HOSTNAME')?.value).toBe('tka-prod-us');
   });
 
-  it('marks the roles that people can be given', () => {
+  it('marks the roles that users can get', () => {
     const [, marked = ''] = /^ *resourceNames: # roles that people can be given\n((?: +- .*\n)+)/m.exec(text) ?? [];
     expect(marked.match(/\w+/g)).toEqual(['view', 'edit']);
   });
 
-  it('has no line at its head that a command of the installation page contradicts', () => {
+  it('has at its top only commands that the installation page has too', () => {
     const page = fs.readFileSync(path.join(deploy, '../docs/install-server.md'), 'utf8');
     const commands = [...text.matchAll(/^# +((?:kubectl (?:create|rollout)|sed) .*)$/gm)].map(([, line = '']) => line);
     expect(commands.length).toBeGreaterThan(4);

@@ -13,7 +13,7 @@ import { unrestricted } from './restricted.ts';
 
 const { version } = JSON.parse(fs.readFileSync(path.join(deploy, '../package.json'), 'utf8'));
 
-describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubectl})`}`, () => {
+describe.skipIf(noKubectl)(`the manifests in deploy/${noKubectl === undefined ? '' : ` (${noKubectl})`}`, () => {
   const objects = noKubectl === undefined ? render(deploy) : [];
   const pod = (from = objects): V1PodSpec => {
     const { spec } = only(from, 'StatefulSet').spec?.template ?? {};
@@ -29,7 +29,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
   const variable = (name: string, of: V1Container) => of.env?.find((one) => one.name === name);
   const mountOf = (of: V1Container, volume: string) => of.volumeMounts?.find(({ name }) => name === volume);
 
-  it('fits together, as it is and with what its users add', () => {
+  it('fit together, unchanged and with the documented additions', () => {
     expect(misfits(objects)).toEqual([]);
     const more = overlay(testFolder(), { nameSuffix: '-prod-us', components: ['monitoring'] });
     const added = render(more);
@@ -38,12 +38,12 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(added.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['ServiceMonitor', 'PrometheusRule']));
   });
 
-  it('follows the namespace of an overlay', () => {
+  it('follow the namespace of an overlay', () => {
     const more = overlay(testFolder(), { namespace: 'access', components: ['monitoring'] });
     const moved = render(more);
     expect(misfits(moved)).toEqual([]);
     expect(JSON.stringify(moved)).not.toContain('tka-system');
-    // The server keeps its sign-ins where it is.
+    // The server stores its sign-ins in its own namespace.
     const { name, valueFrom } = variable('TKA_OPERATOR_NAMESPACE', container('server')) ?? {};
     expect(name).toBe(variableOf('operator.namespace'));
     expect(valueFrom).toEqual({ fieldRef: { fieldPath: 'metadata.namespace' } });
@@ -53,13 +53,13 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     ['a volume', (spec: V1PodSpec) => spec.volumes?.pop(), /server: no volume token/],
     ['a port', (spec: V1PodSpec) => delete spec.containers[0]?.ports, /server: no port health/],
     ['an account', (spec: V1PodSpec) => Object.assign(spec, { serviceAccountName: 'x' }), /no ServiceAccount x/],
-  ])('what is without %s is found', (_, spoil, problem) => {
+  ])('are reported as inconsistent without %s', (_, spoil, problem) => {
     const spoilt = structuredClone(objects);
     spoil(pod(spoilt));
     expect(misfits(spoilt).join('\n')).toMatch(problem);
   });
 
-  it('keeps to the restricted pod security standard', () => {
+  it('meet the restricted pod security standard', () => {
     expect(unrestricted(pod())).toEqual([]);
     const namespace = objects.find(({ kind }) => kind === 'Namespace');
     expect(namespace?.metadata?.labels).toMatchObject({ 'pod-security.kubernetes.io/enforce': 'restricted' });
@@ -72,12 +72,12 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     );
   });
 
-  it('takes images of a version', () => {
+  it('use images with a version', () => {
     expect(container('server').image).toMatch(new RegExp(`/tka-server:${version.replaceAll('.', '\\.')}$`));
     expect(container('tailscale').image).toMatch(/^docker\.io\/tailscale\/tailscale:v\d+\.\d+\.\d+$/);
   });
 
-  it('lets the server ask tailscaled, and gives tailscaled nothing of the cluster', () => {
+  it('let the server ask tailscaled, and give tailscaled no access to the cluster', () => {
     const server = container('server');
     const tailscale = container('tailscale');
     const socket = variable('TS_SOCKET', server)?.value;
@@ -88,7 +88,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     const proxy = `socks5://${variable('TS_SOCKS5_SERVER', tailscale)?.value}`;
     expect(variable('ALL_PROXY', server)?.value).toBe(proxy);
     expect(proxy).toMatch(/\/\/127\.0\.0\.1:\d+$/);
-    // As another user, it may ask who somebody is and for the certificate, and change nothing.
+    // As another user, the server may ask who a caller is and for the certificate, and change nothing.
     expect(server.securityContext?.runAsUser).not.toBe(tailscale.securityContext?.runAsUser);
     expect(variable('TS_PERMIT_CERT_UID', tailscale)?.value).toBe(String(server.securityContext?.runAsUser));
     expect(mountOf(tailscale, 'state')?.mountPath).toBe(variable('TS_STATE_DIR', tailscale)?.value);
@@ -99,22 +99,22 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(mountOf(server, 'token')?.mountPath).toBe('/var/run/secrets/kubernetes.io/serviceaccount');
   });
 
-  it('has a folder in memory for the admin socket, which only the server mounts', () => {
+  it('have a folder in memory for the admin socket, which only the server mounts', () => {
     const server = container('server');
     const socket = variable(variableOf('admin.socket'), server)?.value ?? '';
-    // The folder of a volume is root's: the server makes one of its own in it.
+    // root owns the folder of a volume, so the server makes its own folder in it.
     expect(path.posix.join(socket, '../..')).toBe(mountOf(server, 'run')?.mountPath);
     expect(mountOf(server, 'run')?.readOnly).toBeUndefined();
     expect(mountOf(container('tailscale'), 'run')).toBeUndefined();
     expect(pod().volumes?.find(({ name }) => name === 'run')?.emptyDir).toMatchObject({ medium: 'Memory' });
   });
 
-  it('has two replicas with a name and a state of their own', () => {
+  it('have two replicas, each with its own name and state', () => {
     const { spec } = only(objects, 'StatefulSet');
     expect(spec?.replicas).toBe(2);
     expect(spec?.volumeClaimTemplates?.map(({ metadata }) => metadata?.name)).toEqual(['state']);
     expect(only(objects, 'PodDisruptionBudget').spec?.maxUnavailable).toBe(1);
-    // The tailnet is started before the server, and ended after it.
+    // The tailscale container starts before the server and stops after it.
     expect(container('tailscale').restartPolicy).toBe('Always');
   });
 
@@ -125,7 +125,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     [{ nameSuffix: '-prod-us' }, 'tka-prod-us', 0, 'tka-prod-us'],
     [{ nameSuffix: '-prod-us' }, 'tka-prod-us', 2, 'tka-prod-us-2'],
     [{ namePrefix: 'acme-', nameSuffix: '-0' }, 'acme-tka-0', 0, 'acme-tka-0'],
-  ])('with %j, the cluster is %s and its pod %i the node %s', async (change, cluster, ordinal, node) => {
+  ])('with %j name the cluster %s, and the node of pod %i %s', async (change, cluster, ordinal, node) => {
     const more = overlay(testFolder(), change);
     const rendered = render(more);
     const { initContainers = [], containers } = pod(rendered);
@@ -144,7 +144,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(variable('TS_HOSTNAME', sidecar as V1Container)?.valueFrom).toEqual({
       fieldRef: { fieldPath: 'metadata.name' },
     });
-    // What the sidecar starts: here it says what it was given.
+    // The command of the sidecar, which here prints what it would start.
     const [shell = '', flag = '', script = ''] = sidecar?.command ?? [];
     const said = path.join(more, 'containerboot');
     fs.writeFileSync(said, '#!/bin/sh\nprintf %s "$TS_HOSTNAME"\n', { mode: 0o755 });
@@ -154,7 +154,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(execFileSync(shell, [flag, here], options)).toBe(node);
   });
 
-  it('keeps the first node’s name of 0.1.0 with the patch that the README gives for it', () => {
+  it('keep the first node’s name of 0.1.0 with the patch in the README', () => {
     const readme = fs.readFileSync(path.join(deploy, 'README.md'), 'utf8');
     const [, given = ''] = readme.match(/```yaml\n(patches:\n[\s\S]*?)```/) ?? [];
     const more = overlay(testFolder(), parse(given));
@@ -165,7 +165,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     });
   });
 
-  it('opens the network for DNS, Tailscale and the API server', () => {
+  it('open the network for DNS, Tailscale and the API server', () => {
     const { ingress, egress, policyTypes } = only(objects, 'NetworkPolicy').spec ?? {};
     const ports = (rules: readonly { readonly ports?: readonly { protocol?: string; port?: unknown }[] }[] = []) =>
       rules.flatMap(({ ports = [] }) => ports.map(({ protocol, port }) => `${protocol} ${port}`)).sort();
@@ -175,7 +175,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(variable('TS_TAILSCALED_EXTRA_ARGS', container('tailscale'))?.value).toBe('--port=41641');
   });
 
-  it('has a configuration that the server takes', async () => {
+  it('have a valid server configuration', async () => {
     const folder = testFolder();
     const file = path.join(folder, 'config.yaml');
     fs.writeFileSync(file, configIn(objects));
@@ -183,7 +183,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(config.get('tailscale.hostname')).toBe('tka');
     const server = container('server');
     expect(config.get('health.port')).toBe(server.ports?.find(({ name }) => name === 'health')?.containerPort);
-    // Where the server listens is for it to know: on all addresses only its health.
+    // The server chooses its addresses; only health listens on all of them.
     expect(config.get('server.host')).toBeUndefined();
     expect(server.args?.at(-1)).toBe(`${mountOf(server, 'config')?.mountPath}/config.yaml`);
     const name = config.get('clusterInfo.configMapRef.name');
@@ -193,7 +193,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(Number(sysctl?.value)).toBeLessThanOrEqual(config.get('tailscale.port'));
   });
 
-  it('names the roles in one place', () => {
+  it('name the roles in one place', () => {
     const rules = objects.flatMap((object) => ('rules' in object ? (object.rules as readonly Rule[]) : []));
     const binding = rules.filter(({ verbs }) => verbs.some((verb) => /^(?:bind|escalate|impersonate|\*)$/.test(verb)));
     expect(binding).toEqual([
@@ -209,7 +209,7 @@ describe.skipIf(noKubectl)(`deploy/${noKubectl === undefined ? '' : ` (${noKubec
     expect(all).not.toContain('secrets');
   });
 
-  it('watches what the server says of itself', () => {
+  it('monitor the server', () => {
     const more = overlay(testFolder(), { components: ['monitoring'] });
     const added = render(more);
     expect(only(added, 'ServiceMonitor').spec.endpoints.map((endpoint) => endpoint.path)).toEqual([

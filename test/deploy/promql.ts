@@ -1,8 +1,8 @@
-// What a PromQL expression names. promtool checks the rest of it.
+// The names in a PromQL expression. promtool checks the rest.
 
 export interface Selected {
   readonly metric: string;
-  /** Labels that it is selected by. */
+  /** Labels of its selector. */
   readonly labels: readonly string[];
 }
 
@@ -16,7 +16,7 @@ const keywords = new Set(['and', 'or', 'unless', 'bool', 'offset', 'by', 'withou
 
 /** Returns the metrics of an expression with the labels of their selectors, and the labels that it groups by. */
 export function namesIn(expr: string): Names {
-  // Durations, and strings, whose length may matter to nobody.
+  // Removes durations, and strings, which may contain any text.
   const text = expr.replace(/"(?:[^"\\]|\\.)*"/g, '""').replace(/\[[^\]]*\]/g, '');
   const grouped: string[] = [];
   const rest = text.replace(/\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)/g, (_, list: string) => {

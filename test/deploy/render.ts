@@ -15,7 +15,7 @@ import type {
 } from '@kubernetes/client-node';
 import { parseAllDocuments, stringify } from 'yaml';
 
-/** Kinds that are looked into. */
+/** Kinds whose content the tests read. */
 export interface Kinds {
   ClusterRoleBinding: V1ClusterRoleBinding;
   ConfigMap: V1ConfigMap;
@@ -38,10 +38,10 @@ export interface Kinds {
 
 export const deploy = path.join(import.meta.dirname, '../../deploy');
 
-/** Why nothing can be rendered here; undefined where it can. */
+/** Why the manifests cannot be rendered here; undefined if they can. */
 export const noKubectl = spawnSync('kubectl', ['kustomize', '--help']).status === 0 ? undefined : 'no kubectl';
 
-/** The objects that a folder with a kustomization gives. */
+/** Returns the objects of a folder with a kustomization. */
 export function render(folder: string): KubernetesObject[] {
   const text = execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' });
   return parseAllDocuments(text).map((document) => {
@@ -64,19 +64,19 @@ export function overlay(
   return folder;
 }
 
-/** The objects of a kind. */
+/** Returns the objects of a kind. */
 export function allOf<K extends keyof Kinds>(objects: readonly KubernetesObject[], kind: K): Kinds[K][] {
   return objects.filter((object) => object.kind === kind) as Kinds[K][];
 }
 
-/** The server's configuration in these objects. Throws where they have none. */
+/** Returns the server's configuration in these objects. Throws if there is none. */
 export function configIn(objects: readonly KubernetesObject[]): string {
   const config = allOf(objects, 'ConfigMap').find(({ data }) => data?.['config.yaml'] !== undefined);
   if (config === undefined) throw new Error('no ConfigMap with a config.yaml');
   return config.data?.['config.yaml'] ?? '';
 }
 
-/** The one object of a kind. */
+/** Returns the only object of a kind. Throws if there is another number. */
 export function only<K extends keyof Kinds>(objects: readonly KubernetesObject[], kind: K): Kinds[K] {
   const [first, ...others] = allOf(objects, kind);
   if (first === undefined || others.length > 0) throw new Error(`not one ${kind}, but ${others.length + 1}`);

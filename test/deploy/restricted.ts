@@ -19,8 +19,9 @@ const safeSysctls = new Set([
 ]);
 
 /**
- * What the Pod Security Standard "restricted" forbids in a pod (https://kubernetes.io/docs/concepts/security/pod-security-standards/),
- * and, beyond it: a root file system that can be written to, no limit of memory.
+ * Returns what the Pod Security Standard "restricted" forbids in a pod
+ * (https://kubernetes.io/docs/concepts/security/pod-security-standards/), and in addition: a writable root file system,
+ * no memory limit.
  */
 export function unrestricted(pod: V1PodSpec): string[] {
   const problems: string[] = [];

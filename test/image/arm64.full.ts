@@ -1,4 +1,5 @@
-// npm run test:full: the image for the other architecture, without a command of that architecture until it starts.
+// npm run test:full: builds the image for the other architecture without running a command of that architecture before
+// the start.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';

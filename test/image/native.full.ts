@@ -1,5 +1,5 @@
-// npm run test:debian: builds the image from a base image that is made of Debian's packages, starts it as its pod would, and
-// reads what its SBOM says.
+// npm run test:debian: builds the image from a base image of Debian's packages, starts it as its pod would, and reads
+// its SBOM.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -25,7 +25,7 @@ describe.skipIf(lacks)(named('the image', lacks), () => {
     buildah = new Buildah(folder);
     const system = path.join(folder, 'debian');
     debian(system, own.arch, ['ca-certificates', 'libatomic1', 'libstdc++6'], 'minbase');
-    // Node and npm as in the image that the Containerfile names.
+    // Node and npm in the places of the image that the Containerfile names.
     const npm = execFileSync('sh', ['-c', 'command -v npm'], { encoding: 'utf8' }).trim();
     for (const [from, to] of [
       [path.join(root, 'node_modules', own.node, 'bin/node'), 'usr/local/bin/node'],
@@ -34,12 +34,12 @@ describe.skipIf(lacks)(named('the image', lacks), () => {
       fs.cpSync(from, path.join(system, to), { recursive: true, dereference: true });
     }
     fs.symlinkSync('../lib/node_modules/npm/bin/npm-cli.js', path.join(system, 'usr/local/bin/npm'));
-    // What this machine trusts, a proxy of its network included.
+    // The authorities that this machine trusts, including those of a proxy.
     const authorities = '/etc/ssl/certs/ca-certificates.crt';
     fs.cpSync(authorities, path.join(system, authorities));
     fs.mkdirSync(path.join(system, 'usr/local/etc'), { recursive: true });
     fs.writeFileSync(path.join(system, 'usr/local/etc/npmrc'), `cafile=${authorities}\n`);
-    // The digest is of the image that a release is made from.
+    // The digest is that of the base image of a release.
     copyProject(clone);
     const containerfile = path.join(clone, 'deploy/Containerfile');
     const text = fs.readFileSync(containerfile, 'utf8').replaceAll(/@sha256:[0-9a-f]{64}/g, '');
@@ -62,7 +62,7 @@ describe.skipIf(lacks)(named('the image', lacks), () => {
     await start(buildah.run('mount', container), 18_180, OCIv1.config.Entrypoint);
   });
 
-  it('has at most 180 MB, and says where its files are from', async () => {
+  it('has at most 180 MB, and lists its packages', async () => {
     const { packages, debian, size } = await readImage(archive);
     expect(size).toBeGreaterThan(50e6);
     expect(size).toBeLessThan(180e6);
@@ -73,7 +73,7 @@ describe.skipIf(lacks)(named('the image', lacks), () => {
     for (const { version, arch } of packages) expect([version, arch]).toEqual([expect.stringMatching(/^\d/), own.arch]);
   });
 
-  it('has an SBOM with those packages, Node, and the packages of the bundle: the same whenever it is made', async () => {
+  it('has an SBOM with those packages, Node, and the packages of the bundle, which is the same each time', async () => {
     const { packages, debian } = await readImage(archive);
     expect(await imageSbom(own, debian, packages, new Date(1_700_000_000_000))).toBe(bom());
     const { metadata, components } = JSON.parse(bom());

@@ -1,4 +1,4 @@
-// What the tests of the image share: Debian's packages as a root, and a start as the pod starts it.
+// Shared by the image tests: Debian's packages as a root, and a start as in the pod.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -9,7 +9,7 @@ import { stringify } from 'yaml';
 const release = 'trixie';
 const tools = ['mmdebstrap', 'unshare', 'readelf', 'strip'];
 
-/** Why the image cannot be made or started here; undefined where it can. */
+/** Returns why the image cannot be made or started here; undefined if it can. */
 export function obstacle(...more: string[]): string | undefined {
   if (process.platform !== 'linux') return 'only on Linux';
   if (process.getuid?.() !== 0) return 'root is required';
@@ -17,9 +17,9 @@ export function obstacle(...more: string[]): string | undefined {
   return missing.length > 0 ? `no ${missing.join(', ')}` : undefined;
 }
 
-/** The name of a test that may be skipped, with the reason. */
+/** Returns the name of a test, with the reason if it is skipped. */
 export const named = (what: string, why: string | undefined) => (why === undefined ? what : `${what} (${why})`);
-/** Makes a Debian system of an architecture and some packages in a folder that is not there yet. */
+/** Makes a Debian system of an architecture and some packages in a folder that does not exist yet. */
 export function debian(into: string, architecture: string, packages: readonly string[], variant: string): void {
   const args = [
     `--architectures=${architecture}`,
@@ -35,7 +35,7 @@ afterAll(() => {
   for (const { pid } of running) if (pid !== undefined) process.kill(-pid, 'SIGKILL');
 });
 
-/** Starts the server in a root that is read-only, as the image's user, and waits until /healthz answers. */
+/** Starts the server in a read-only root, as the image's user, and waits until /healthz answers. */
 export async function start(image: string, port: number, program: readonly string[]): Promise<void> {
   const etc = path.join(image, 'etc/tka');
   fs.mkdirSync(etc, { recursive: true });

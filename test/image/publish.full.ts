@@ -1,4 +1,5 @@
-// npm run test:debian: .ci/publish puts image and chart into a real registry on this machine, where others find them by digest.
+// npm run test:debian: .ci/publish pushes image and chart to a real registry on this machine, where they are found by
+// digest.
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -24,7 +25,7 @@ describe.skipIf(lacks)(named('.ci/publish', lacks), () => {
   const clone = path.join(folder, 'clone');
   let registry: string;
   let env: NodeJS.ProcessEnv;
-  /** Runs it. Returns the digest that it prints. */
+  /** Runs .ci/publish and returns the digest that it prints. */
   const publish = async (what: string): Promise<string> => {
     const { stdout } = await promisify(execFile)('.ci/publish', [what], {
       cwd: clone,
@@ -67,7 +68,7 @@ describe.skipIf(lacks)(named('.ci/publish', lacks), () => {
     fs.mkdirSync(path.join(clone, 'release'), { recursive: true });
     fs.cpSync(path.join(root, '.ci'), path.join(clone, '.ci'), { recursive: true });
     fs.copyFileSync(path.join(root, 'package.json'), path.join(clone, 'package.json'));
-    // What is in the images is not the question; that there is one for each architecture, is.
+    // The images have no real content; the test needs one for each architecture.
     for (const arch of ['amd64', 'arm64']) {
       const files = path.join(folder, arch);
       fs.mkdirSync(files);
@@ -83,7 +84,7 @@ describe.skipIf(lacks)(named('.ci/publish', lacks), () => {
     return () => child.kill('SIGKILL');
   });
 
-  it('pushes one image for both architectures, which npm run pin finds as well', async () => {
+  it('pushes one image for both architectures, which npm run pin finds too', async () => {
     const digest = await publish('image');
     const list = await get(`own/tka-server/manifests/${version}`, 'application/vnd.oci.image.index.v1+json');
     expect(sha256(list)).toBe(digest);
@@ -99,7 +100,7 @@ describe.skipIf(lacks)(named('.ci/publish', lacks), () => {
     expect(await pin(project)).toEqual([`${name} is ${digest}`]);
   });
 
-  it('pushes the chart that is in the packages', async () => {
+  it('pushes the chart of the release', async () => {
     const digest = await publish('chart');
     const manifest = await get(`own/charts/tka/manifests/${version}`, 'application/vnd.oci.image.manifest.v1+json');
     expect(sha256(manifest)).toBe(digest);

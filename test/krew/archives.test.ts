@@ -1,4 +1,4 @@
-// What `npm run package` makes: what is in each archive, for which platform, and that it is the same each time.
+// The archives of `npm run package`: the content of each, its platform, and that each run makes the same bytes.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -37,7 +37,7 @@ beforeAll(async () => {
 const archiveOf = (target: Target) => made.archives.find((archive) => archive.target === target);
 
 describe.each(targets)('the archive for $name', (target) => {
-  it('holds the program and what belongs to it', async ({ skip }) => {
+  it('contains the program and its files', async ({ skip }) => {
     const archive = archiveOf(target) ?? skip(`no archive for ${target.name}`);
     expect(fs.statSync(archive.file).size).toBeLessThanOrEqual(45e6);
     const entries = await read(archive);
@@ -53,12 +53,12 @@ describe.each(targets)('the archive for $name', (target) => {
     for (const name of ['LICENSE', 'README.md', 'THIRD_PARTY_LICENSES', ...scripts])
       expect(modes).toHaveProperty([name], '644');
     for (const { name } of entries) expect(name).toMatch(/^(?!.*\.\.)[\w.+-]+(?:\/[\w.+-]+)*\/?$/);
-    // One time and one owner, those of nobody here.
+    // One time and one owner, which do not identify this machine.
     expect(new Set(entries.map(({ mtime, owner }) => `${mtime?.getTime()} ${owner}`)).size).toBe(1);
     if (target.os !== 'windows') expect(entries[0]?.owner).toBe('0:0 :');
   });
 
-  it('has an executable of its system and architecture, stripped and signed as it must be', async ({ skip }) => {
+  it('has an executable for its system and architecture, stripped and signed as required', async ({ skip }) => {
     const archive = archiveOf(target) ?? skip(`no archive for ${target.name}`);
     const entries = await read(archive);
     const executable = entries.find(({ name }) => /^(?:lib\/kubectl-tka|kubectl-tka\.exe)$/.test(name))?.data;
@@ -67,19 +67,19 @@ describe.each(targets)('the archive for $name', (target) => {
     if (target.os === 'linux') expect(isStripped(executable)).toBe(true);
     if (target.os === 'darwin') expect(signatureFault(executable)).toBe('');
     if (target.os === 'windows') expect(signatureTable(executable)).toEqual({ at: 0, size: 0 });
-    // The machine that made it is nobody's business.
+    // The executable must not name the machine that built it.
     for (const here of [root, os.homedir(), path.join(os.tmpdir(), 'tka-')]) {
       if (/[\\/].+[\\/]./.test(here)) expect(executable.includes(here), here).toBe(false);
     }
   });
 });
 
-it.skipIf(!makes)(`is made at least for this machine${needsTools}`, () => {
+it.skipIf(!makes)(`an archive for this machine is always made${needsTools}`, () => {
   expect(archiveOf(own)).toBeDefined();
 });
 
 it.skipIf(!makes)(
-  'checksums.txt has every archive, the SBOM, krew’s manifest, the chart and the objects, by their real hashes',
+  'checksums.txt lists every archive, the SBOM, krew’s manifest, the chart and the objects, with their real hashes',
   () => {
     const lines = fs.readFileSync(path.join(made.dir, 'checksums.txt'), 'utf8').split('\n').slice(0, -1);
     const listed = lines.map((line) => line.split('  '));
@@ -101,7 +101,7 @@ it.skipIf(!makes)('the chart’s archive has the files of deploy/chart, Chart.ya
   expect(files.length).toBe(there.length);
 });
 
-it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async () => {
+it.skipIf(!makes)('the SBOM names everything in the bundle, and Node', async () => {
   const { metafile } = await build({
     entryPoints: [path.join(root, 'src/cli/main.ts'), path.join(root, 'cmd/kubectl-tka.ts')],
     bundle: true,
@@ -115,7 +115,7 @@ it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async ()
     loader: Object.fromEntries(['.sh', '.cmd', '.bash', '.fish', '.ps1', '.zsh'].map((name) => [name, 'text'])),
   });
   const files = Object.values(metafile.outputs).flatMap(({ inputs }) => Object.keys(inputs));
-  // Second versions lie in the node_modules of the package that needs them.
+  // Second versions are in the node_modules of the package that needs them.
   const inputs = files.map((name) => /^node_modules\/((?:.+\/node_modules\/)?(?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]);
   const bundled = [...new Set(inputs.filter((name) => name !== undefined))];
   expect(bundled).toContain('commander');
@@ -135,13 +135,13 @@ it.skipIf(!makes)('the SBOM names all that is in the bundle, and Node', async ()
   for (const { ref, dependsOn } of bom.dependencies) for (const one of [ref, ...dependsOn]) expect(refs).toContain(one);
 });
 
-describe('again', () => {
+describe('a second run', () => {
   const again = fileFolder('tka-krew-');
 
-  // What only fetches: of the machine's tools and versions nothing is in the archives.
+  // These only fetch: nothing of the machine's tools and versions is in the archives.
   const fetches = ['git', 'apt-get', 'dpkg-deb', 'tar', 'xz'];
 
-  it.skipIf(!makes)('makes the same bytes on a machine with no tools', { timeout: 300_000 }, async () => {
+  it.skipIf(!makes)('makes the same bytes on a machine without other tools', { timeout: 300_000 }, async () => {
     const tools = testFolder('tka-krew-');
     for (const name of fetches) {
       const found = (process.env.PATH ?? '').split(path.delimiter).map((dir) => path.join(dir, name));
@@ -161,7 +161,7 @@ describe('again', () => {
     expect(sha256(bytes(dir))).toBe(sha256(bytes(made.dir)));
   });
 
-  describe('without a way to the libraries for Linux', () => {
+  describe('without a way to fetch the libraries for Linux', () => {
     const linux = ['--target', 'linux-amd64', '--target', 'linux-arm64'];
     const run = (home: string, out: string, ...args: string[]) =>
       spawnSync(process.execPath, [path.join(root, 'krew/package.ts'), ...args, '--out', out], {
@@ -169,7 +169,7 @@ describe('again', () => {
         encoding: 'utf8',
       });
 
-    it('fails, says why, and leaves what is there', () => {
+    it('fails with the reason, and keeps the existing files', () => {
       const home = testFolder('tka-krew-');
       const out = testFolder('tka-krew-');
       fs.writeFileSync(path.join(out, 'checksums.txt'), 'old\n');
@@ -183,7 +183,7 @@ describe('again', () => {
       expect(fs.readdirSync(out)).toEqual(['checksums.txt']);
     });
 
-    it('leaves them out with --allow-missing, and fails where nothing else was asked for', () => {
+    it('leaves the archives out with --allow-missing, and fails if no others were requested', () => {
       const home = testFolder('tka-krew-');
       const out = testFolder('tka-krew-');
       const { status, stdout, stderr } = run(home, out, ...linux, '--allow-missing');
@@ -200,7 +200,7 @@ describe('again', () => {
   });
 });
 
-// What npm itself tells its scripts; a bare vitest has to find it.
+// npm sets this for its scripts; without npm, vitest has to find it.
 function npmCli(): string {
   return (
     process.env.npm_execpath ??
@@ -208,7 +208,7 @@ function npmCli(): string {
   );
 }
 
-it('refuses a Node that is not the one in package-lock.json', () => {
+it('refuses a Node other than the one in package-lock.json', () => {
   const data = Buffer.from('a Node');
   const integrity = `sha512-${createHash('sha512').update(data).digest('base64')}`;
   expect(() => checkIntegrity(data, 'a Node', integrity)).not.toThrow();
@@ -223,7 +223,7 @@ describe('an archive', () => {
     { name: 'b/c', data: Buffer.alloc(70_000, 'x'), mode: 0o644 as const },
   ];
 
-  it.for(['tar.gz', 'zip'])('.%s: what the system’s own tool finds in it', async (kind, { skip }) => {
+  it.for(['tar.gz', 'zip'])('.%s extracts with the system’s own tool', async (kind, { skip }) => {
     const folder = testFolder('tka-krew-');
     const file = path.join(folder, `it.${kind}`);
     const time = new Date('2026-03-29T01:30:00Z');

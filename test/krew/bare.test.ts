@@ -1,5 +1,5 @@
-// The archives for Linux where nothing is installed: in a root of Debian's essential packages, which has neither
-// libatomic nor libstdc++, and with an older glibc than they need.
+// The archives for Linux on a bare system: a root of Debian's essential packages, without libatomic and libstdc++, and
+// with a glibc older than they need.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -17,7 +17,7 @@ beforeAll(async () => {
   if (makes) made = await packages(folder);
 }, 300_000);
 
-/** Extracts the archive for a target; undefined where there is none. */
+/** Extracts the archive for a target; returns undefined if there is none. */
 function extract(name: string): string | undefined {
   const archive = made?.archives.find(({ target }) => target.name === name);
   if (archive === undefined) return undefined;
@@ -28,13 +28,13 @@ function extract(name: string): string | undefined {
   return to;
 }
 
-/** The newest version of glibc whose symbols an ELF file asks for, of 2.x: x. */
+/** Returns the newest glibc version whose symbols an ELF file needs: x of 2.x. */
 function glibc(elf: Buffer): number {
   const asked = [...elf.toString('latin1').matchAll(/GLIBC_2\.(\d+)(?:\.\d+)?\0/g)];
   return Math.max(...asked.map(([, minor]) => Number(minor)));
 }
 
-/** A program that asks for glibc 2.98 where this one asks for 2.28: by the text, and by its hash (the System V ABI's). */
+/** Returns a program that needs glibc 2.98 in place of 2.28, changed in its text and its hash (of the System V ABI). */
 function newerGlibc(elf: Buffer): Buffer {
   const hash = (name: string) => {
     let value = 0;
@@ -50,7 +50,7 @@ function newerGlibc(elf: Buffer): Buffer {
   const changes = [(name: string) => Buffer.from(name), hash].map(
     (form) => [form('GLIBC_2.28'), form('GLIBC_2.98')] as const,
   );
-  // They are in the first segment.
+  // Both are in the first segment.
   for (const [old, other] of changes) {
     for (let at = elf.indexOf(old); at !== -1 && at < 5e6; at = elf.indexOf(old, at + 4)) other.copy(elf, at);
   }
@@ -71,7 +71,7 @@ async function credentials(run: (...args: string[]) => Promise<Ran>, server: str
 }
 
 describe.skipIf(!makes || !own.name.startsWith('linux'))('an archive for Linux', () => {
-  test.for(['linux-amd64', 'linux-arm64'])('%s asks for no glibc newer than 2.28', async (name, { skip }) => {
+  test.for(['linux-amd64', 'linux-arm64'])('%s needs no glibc newer than 2.28', async (name, { skip }) => {
     const archive = made.archives.find(({ target }) => target.name === name) ?? skip(`no archive for ${name}`);
     const programs = (await read(archive)).filter(({ data }) => data.subarray(0, 4).equals(Buffer.from('\x7fELF')));
     expect(programs.map(({ name }) => name).sort()).toEqual([
@@ -84,7 +84,7 @@ describe.skipIf(!makes || !own.name.startsWith('linux'))('an archive for Linux',
   });
 
   test.skipIf(own.name !== 'linux-amd64' && own.name !== 'linux-arm64')(
-    'takes its own libraries, whatever LD_LIBRARY_PATH holds',
+    'uses its own libraries, whatever LD_LIBRARY_PATH contains',
     async ({ home, skip }) => {
       const tka = extract(own.name) ?? skip('no archive for this machine');
       const others = path.join(home.root, 'others');
@@ -111,22 +111,22 @@ describe.skipIf(needsRoots !== undefined || own.name !== 'linux-amd64')(
       place = { root, opt, home: '' };
     }, 600_000);
 
-    test('the program starts, signs in and gives credentials', async ({ home, us }) => {
+    test('the program starts, signs in and prints credentials', async ({ home, us }) => {
       const run = (...args: string[]) => runIn({ ...place, home: home.dir }, '/opt/kubectl-tka', ...args);
       const version = await run('version', '-o', 'json');
       expect(version).toMatchObject({ status: 0, stderr: '' });
       expect(JSON.parse(version.stdout)).toMatchObject({ platform: 'linux/amd64' });
       await credentials(run, us.server, home.cache);
-      // The first of login and the one without the cache.
+      // One for login, one without the cache.
       expect(us.counts.login).toBe(2);
     });
 
-    // ld.so where this root has it, but under the names of an older one.
+    // The ld.so of this root, under the names of an older one.
     const loader = '/lib/x86_64-linux-gnu/ld-2.31.so';
     const older = `mount -t tmpfs tmpfs "$root/lib64"; : > "$root/lib64/ld-2.27.so"`;
     const usual = `ln -s ${loader} "$root/lib64/ld-linux-x86-64.so.2"`;
 
-    test('with a glibc that is too old: one line, and what to do', async ({ home }) => {
+    test('prints one line with a hint if glibc is too old', async ({ home }) => {
       const opt = path.join(home.root, 'opt');
       fs.cpSync(place.opt, opt, { recursive: true });
       const program = path.join(opt, 'lib/kubectl-tka');
@@ -141,12 +141,12 @@ describe.skipIf(needsRoots !== undefined || own.name !== 'linux-amd64')(
       });
     });
 
-    test('with a file of an older glibc that is not in use: it starts', async ({ home }) => {
+    test('starts despite a file of an older glibc that is not in use', async ({ home }) => {
       const there = { ...place, home: home.dir, prepare: `${older}; ${usual}` };
       expect(await runIn(there, '/opt/kubectl-tka', 'version')).toMatchObject({ status: 0, stderr: '' });
     });
 
-    test('without glibc: one line, and what to do', async ({ home }) => {
+    test('prints one line with a hint without glibc', async ({ home }) => {
       const there = { ...place, home: home.dir, prepare: 'mount -t tmpfs tmpfs "$root/lib64"' };
       expect(await runIn(there, loader, '/bin/sh', '/opt/kubectl-tka', 'version')).toMatchObject({
         status: 1,
@@ -163,11 +163,11 @@ const qemu = ['/usr/bin/qemu-aarch64-static', '/usr/bin/qemu-aarch64'].find((fil
 const lacks = needsRoots ?? (qemu === undefined ? 'qemu-user' : undefined);
 
 test.skipIf(lacks !== undefined)(
-  `linux-arm64 runs with glibc and nothing else${lacks === undefined ? '' : ` (skipped: it needs ${lacks})`}`,
+  `linux-arm64 runs with glibc only${lacks === undefined ? '' : ` (skipped: it needs ${lacks})`}`,
   { timeout: 600_000 },
   async ({ home, us, skip }) => {
     const tka = extract('linux-arm64') ?? skip('no archive for linux-arm64');
-    // Extracted only: what packages run when they are installed would need qemu as well.
+    // Extracted only: install scripts of packages would need qemu as well.
     const root = await debianRoot('arm64', '--variant=extract', '--include=libc6');
     const program = path.join(tka, 'lib', 'kubectl-tka');
     const run = (...args: string[]) => start(qemu ?? '', ['-L', root, program, ...args], home.env).ran;

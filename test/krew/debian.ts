@@ -1,4 +1,4 @@
-// Roots made of Debian's packages, made once and kept in the user's cache, and commands that run in them.
+// Makes roots from Debian's packages once, keeps them in the user's cache, and runs commands in them.
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -8,7 +8,7 @@ import { debianMirror } from '../../krew/libraries.ts';
 import { type Ran, start } from '../fixtures/program.ts';
 import { onPath } from './packages.ts';
 
-/** What this machine lacks to make roots and run commands in them; undefined: nothing. */
+/** What this machine lacks to make roots and run commands in them; undefined if nothing. */
 export const needsRoots =
   process.platform !== 'linux'
     ? 'Linux'
@@ -16,15 +16,18 @@ export const needsRoots =
       ? 'root'
       : ['mmdebstrap', 'unshare', 'chroot'].find((name) => !onPath(name));
 
-// Debian 11 has glibc 2.31: of the releases that mirrors have, the nearest to 2.28.
+// Debian 11 has glibc 2.31, the closest to 2.28 among the releases that mirrors have.
 const oldest = 'bullseye';
 
-/** Makes a root of the oldest Debian once, and returns its path. Nothing may be written there. */
+/** Makes a root of the oldest Debian once, and returns its path. The root must stay unchanged. */
 export function debianRoot(arch: 'amd64' | 'arm64', ...options: readonly string[]): Promise<string> {
   return rootOf(oldest, arch, `${oldest}-${arch}`, options);
 }
 
-/** Makes a root of a release of Debian once, and returns its path: `~/.cache/tka-roots/NAME`. Nothing may be written there. */
+/**
+ * Makes a root of a release of Debian once, and returns its path: `~/.cache/tka-roots/NAME`. The root must stay
+ * unchanged.
+ */
 export async function rootOf(
   suite: string,
   arch: 'amd64' | 'arm64',
@@ -48,17 +51,17 @@ export async function rootOf(
 
 export interface Place {
   readonly root: string;
-  /** What is at /opt there. */
+  /** The folder to mount at /opt. */
   readonly opt: string;
-  /** What is at /root, the HOME, there. */
+  /** The folder to mount at /root, the HOME. */
   readonly home: string;
-  /** Shell commands that change the root for this run only, whose path is $root. */
+  /** Shell commands that change the root, whose path is $root, for this run only. */
   readonly prepare?: string;
-  /** Milliseconds that a command may take, two minutes by default. */
+  /** Time limit of a command in milliseconds; default two minutes. */
   readonly longest?: number;
 }
 
-/** Runs a command in a root, with mounts and process IDs of its own, this machine's network, and nothing else. */
+/** Runs a command in a root, with its own mounts and process IDs and this machine's network. */
 export function runIn({ root, opt, home, prepare = '', longest }: Place, ...command: readonly string[]): Promise<Ran> {
   const script = `
 set -e

@@ -1,4 +1,4 @@
-// npm run test:debian: the README's first command on a bare Debian, with only its packages of Node and npm added.
+// npm run test:debian: the README's first command on a bare Debian with only its Node and npm packages.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -27,7 +27,7 @@ it.skipIf(lacks)(`npm ci && npm run demo${lacks === undefined ? '' : ` (skipped:
     fs.mkdirSync(path.dirname(path.join(opt, file)), { recursive: true });
     fs.copyFileSync(from, path.join(opt, file));
   }
-  // This machine's way to the registry.
+  // The registry of this machine's npm configuration.
   const registry = execFileSync('npm', ['config', 'get', 'registry'], { encoding: 'utf8' }).trim();
   fs.copyFileSync('/etc/ssl/certs/ca-certificates.crt', path.join(home, 'authorities.pem'));
   fs.writeFileSync(path.join(home, '.npmrc'), `cafile=/root/authorities.pem\nregistry=${registry}\n`);

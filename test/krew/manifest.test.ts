@@ -1,4 +1,4 @@
-// krew's manifest, held to what krew itself checks (its internal/index/validation, and how it installs).
+// Checks krew's manifest as krew itself does (its internal/index/validation, and its installer).
 import * as fs from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
@@ -10,7 +10,7 @@ import { makes, needsTools, type Packages, packages, read, sha256, version } fro
 // biome-ignore lint/suspicious/noExplicitAny: what krew would read is what is being found out
 type Yaml = any;
 
-/** What krew would refuse in a manifest in a file called `name`.yaml, or install otherwise than meant. */
+/** Returns what krew would refuse in a manifest in a file named `name`.yaml, or install incorrectly. */
 function faults(name: string, plugin: Yaml): string[] {
   const found: string[] = [];
   const must = (holds: boolean, fault: string) => holds || found.push(fault);
@@ -45,7 +45,7 @@ const shipped = targets.map((target) => {
 });
 
 describe('the manifest of all platforms', () => {
-  it.each(['1.1', '1.2'] as const)('is as krew wants it, read as YAML %s', (yaml) => {
+  it.each(['1.1', '1.2'] as const)('is valid for krew, read as YAML %s', (yaml) => {
     const plugin = parse(manifest(release, shipped), { version: yaml });
     expect(faults('tka', plugin)).toEqual([]);
     expect(plugin.spec.version).toBe('v1.2.3');
@@ -54,12 +54,12 @@ describe('the manifest of all platforms', () => {
     );
   });
 
-  it('has no platform that is not shipped', () => {
+  it('has only platforms that are shipped', () => {
     const plugin = parse(manifest(release, shipped.slice(0, 1)));
     expect(plugin.spec.platforms).toHaveLength(1);
   });
 
-  // So that the rules above can fail.
+  // Shows that the rules above can fail.
   it.each<[string, (plugin: Yaml) => void]>([
     ['version', (plugin) => Object.assign(plugin.spec, { version: '1.2.3' })],
     ['name', (plugin) => Object.assign(plugin.metadata, { name: 'other' })],
@@ -67,21 +67,21 @@ describe('the manifest of all platforms', () => {
     ['sha256', ({ spec }) => Object.assign(spec.platforms[0], { sha256: 'A'.repeat(64) })],
     ['bin on Windows', ({ spec }) => Object.assign(spec.platforms[4], { bin: 'kubectl-tka' })],
     ['overlapping selectors', ({ spec }) => spec.platforms.push(spec.platforms[0])],
-  ])('with a wrong %s would be told', (fault, spoil) => {
+  ])('is reported as invalid with a wrong %s', (fault, spoil) => {
     const plugin = parse(manifest(release, shipped));
     spoil(plugin);
     expect(faults('tka', plugin)).toEqual([fault]);
   });
 });
 
-describe.skipIf(!makes)(`the manifest that npm run package has written${needsTools}`, () => {
+describe.skipIf(!makes)(`the manifest of npm run package${needsTools}`, () => {
   const folder = fileFolder('tka-krew-');
   let made: Packages;
   beforeAll(async () => {
     made = await packages(folder);
   }, 300_000);
 
-  it('names the archives that are there, by their real hashes, and a program in each', async () => {
+  it('names the existing archives with their real hashes, and a program in each', async () => {
     const plugin = parse(fs.readFileSync(made.plugin, 'utf8'));
     expect(faults('tka', plugin)).toEqual([]);
     expect(plugin.spec.version).toBe(`v${version}`);

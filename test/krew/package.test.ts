@@ -1,4 +1,4 @@
-// `npm run package` as it is typed: what it refuses, and what it leaves where it is ended, or runs twice.
+// Runs `npm run package` as a developer does: what it refuses, and what it leaves when it is killed or runs twice.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -14,7 +14,7 @@ const project = path.join(folder, 'project');
 const script = path.join(project, 'krew', 'package.ts');
 beforeAll(() => copyProject(project));
 
-describe('what it cannot do, it says in a line', () => {
+describe('an invalid call fails with one line', () => {
   it.for([
     [['--target', 'plan9-mips'], {}, 2, 'no such target: plan9-mips'],
     [['--target'], {}, 2, "Option '--target <value>' argument missing"],
@@ -37,7 +37,7 @@ describe('what it cannot do, it says in a line', () => {
     expect([...(wanted === 2 ? [] : [hint]), ...more].join('')).toBe('');
   });
 
-  it('without a registry: npm’s own reason, and no stack', () => {
+  it('without a registry the error is npm’s, without a stack trace', () => {
     const cache = testFolder('tka-krew-');
     const before = { ...process.env };
     Object.assign(process.env, {
@@ -54,7 +54,7 @@ describe('what it cannot do, it says in a line', () => {
   });
 });
 
-it('the SBOMs of the images are part of it where they are wanted, and one that is missing ends it', () => {
+it('--images adds the SBOMs of the images, and fails if one is missing', () => {
   const [images, out] = [testFolder('tka-krew-'), testFolder('tka-krew-')];
   const names = ['amd64', 'arm64'].map((arch) => `tka-server-${version}-linux-${arch}.cdx.json`);
   const run = () => {
@@ -78,7 +78,7 @@ it('the SBOMs of the images are part of it where they are wanted, and one that i
   expect(fs.existsSync(path.join(out, 'tka-server-0.0.1-linux-amd64.cdx.json'))).toBe(false);
 });
 
-describe.skipIf(!makesOwn)(`what it leaves${needsTools}`, { timeout: 300_000 }, () => {
+describe.skipIf(!makesOwn)(`the output folder${needsTools}`, { timeout: 300_000 }, () => {
   const children: ChildProcess[] = [];
   const start = (out: string) => {
     const child = spawn(process.execPath, [script, '--target', 'own', '--out', out], { stdio: 'ignore' });
@@ -92,7 +92,7 @@ describe.skipIf(!makesOwn)(`what it leaves${needsTools}`, { timeout: 300_000 }, 
   it.skipIf(process.platform === 'win32').for([
     ['SIGINT', 130],
     ['SIGTERM', 143],
-  ] as const)('ended half way by %s: what was there before, and nothing else', async ([signal, status]) => {
+  ] as const)('keeps only its old files if the run is ended half way by %s', async ([signal, status]) => {
     const out = testFolder('tka-krew-');
     const old = {
       'checksums.txt': 'sums\n',
@@ -112,7 +112,7 @@ describe.skipIf(!makesOwn)(`what it leaves${needsTools}`, { timeout: 300_000 }, 
     for (const [name, text] of Object.entries(old)) expect(fs.readFileSync(path.join(out, name), 'utf8')).toBe(text);
   });
 
-  it('twice at once: one whole set', async () => {
+  it('has one whole set after two runs at once', async () => {
     const out = testFolder('tka-krew-');
     fs.writeFileSync(path.join(out, 'kubectl-tka-0.0.1-linux-amd64.tar.gz'), 'old');
     const ended = [start(out), start(out)].map((child) => once(child, 'exit'));

@@ -1,4 +1,4 @@
-// Archives to look at: those of TKA_RELEASE_DIR (made by `npm run package`), else that of this machine's own platform.
+// The archives under test: those in TKA_RELEASE_DIR (made by `npm run package`), else one for this machine's platform.
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -12,18 +12,18 @@ export const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.j
 /** The target of this machine. */
 export const own = ownTarget() as Target;
 
-/** Whether a program is on PATH. */
+/** Returns whether a program is on PATH. */
 export const onPath = (name: string) =>
   (process.env.PATH ?? '').split(path.delimiter).some((folder) => fs.existsSync(path.join(folder, name)));
 
-/** Whether this machine can make its own archive: the one for Linux has libraries from Debian's packages. */
+/** Whether this machine can make its own archive: the one for Linux contains libraries of Debian's packages. */
 export const makesOwn = own?.os !== 'linux' || (onPath('apt-get') && onPath('dpkg-deb'));
 
 /** Whether there are archives, or this machine can make its own. */
 export const makes = Boolean(process.env.TKA_RELEASE_DIR) || makesOwn;
 export const needsTools = makes ? '' : ' (skipped: no apt-get)';
 
-/** Copies the project without its history and what it makes, with its packages: what runs there writes there. */
+/** Copies the project and its packages, without its history and build output, so that a run writes to the copy only. */
 export function copyProject(to: string): void {
   const apart = /^(?:\.git|node_modules|dist|release)$/;
   fs.cpSync(root, to, {
@@ -54,7 +54,7 @@ export function archiveName(target: Target): string {
   return `kubectl-tka-${version}-${target.name}.${target.os === 'windows' ? 'zip' : 'tar.gz'}`;
 }
 
-/** The archives of TKA_RELEASE_DIR, or else made in `dir`. */
+/** Returns the archives in TKA_RELEASE_DIR, or makes them in `dir`. */
 export async function packages(dir: string): Promise<Packages> {
   if (process.env.TKA_RELEASE_DIR) {
     return archivesIn(path.resolve(process.env.TKA_RELEASE_DIR));
@@ -68,16 +68,16 @@ export interface Packed {
   readonly mode: number;
   readonly data: Buffer;
   readonly mtime: Date | undefined;
-  /** User and group, as numbers and names; of a .zip nothing. */
+  /** User and group, as numbers and names; empty for a .zip. */
   readonly owner: string;
 }
 
-/** What is in an archive, in its order. */
+/** Returns the content of an archive, in its order. */
 export async function read({ file }: Archive): Promise<Packed[]> {
   return file.endsWith('.zip') ? readZip(fs.readFileSync(file)) : readTar(file);
 }
 
-/** What is in a .tar.gz, in its order. */
+/** Returns the content of a .tar.gz, in its order. */
 export async function readTar(file: string): Promise<Packed[]> {
   const found: Packed[] = [];
   await tar.list({
@@ -96,7 +96,7 @@ export async function readTar(file: string): Promise<Packed[]> {
   return found;
 }
 
-// The modes are in the central directory only.
+// The central directory has the modes; the local headers do not.
 function readZip(zip: Buffer): Packed[] {
   const contents = unzipSync(zip);
   const end = zip.lastIndexOf(Buffer.from('PK\x05\x06', 'latin1'));
@@ -119,7 +119,7 @@ export function sha256(data: Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-/** Its format and architecture, by its magic numbers. */
+/** Returns the format and architecture of an executable, by its magic numbers. */
 export function executableFormat(data: Buffer): string {
   if (data.readUInt32BE(0) === 0x7f454c46) return `linux-${{ 62: 'amd64', 183: 'arm64' }[data.readUInt16LE(18)]}`;
   if (data.readUInt32LE(0) === 0xfeedfacf) {
@@ -132,7 +132,7 @@ export function executableFormat(data: Buffer): string {
   return 'no executable';
 }
 
-/** Whether an ELF executable has lost its symbols. */
+/** Returns whether an ELF executable is stripped. */
 export function isStripped(elf: Buffer): boolean {
   const [table, size, count] = [Number(elf.readBigUInt64LE(0x28)), elf.readUInt16LE(0x3a), elf.readUInt16LE(0x3c)];
   const symbols = 2;
@@ -141,13 +141,13 @@ export function isStripped(elf: Buffer): boolean {
   );
 }
 
-/** Where a program for Windows says that its signature is. */
+/** Returns the place of the signature that a Windows program states. */
 export function signatureTable(pe: Buffer): { readonly at: number; readonly size: number } {
   const entry = pe.readUInt32LE(0x3c) + 24 + 112 + 4 * 8;
   return { at: pe.readUInt32LE(entry), size: pe.readUInt32LE(entry + 4) };
 }
 
-/** What is wrong with the ad hoc signature of a 64-bit Mach-O executable; '' where nothing is. */
+/** Returns what is wrong with the ad hoc signature of a 64-bit Mach-O executable; '' if nothing is. */
 export function signatureFault(macho: Buffer): string {
   let command = 32;
   for (let i = macho.readUInt32LE(16); i > 0; i--, command += macho.readUInt32LE(command + 4)) {

@@ -1,4 +1,5 @@
-// Actions and base images: what is not pinned, and what they are pinned to, by a git repository and a registry of this machine.
+// Actions and base images: which are not pinned, and what they are pinned to, with a git repository and a registry on
+// this machine.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -42,12 +43,12 @@ describe('a line', () => {
     '    uses: ./.github/workflows/ci.yml',
     '      - run: npm ci',
     '# uses: actions/checkout@v5',
-  ])('%s names nothing to pin', (line) => {
+  ])('%s has nothing to pin', (line) => {
     expect(withPins(line, pinOf)).toBe(line);
   });
 });
 
-it('every action and base image of this project is one that the script knows', () => {
+it('knows every action and base image of this project', () => {
   const containers =
     fs.readFileSync(path.join(root, 'deploy/Containerfile'), 'utf8').match(/^FROM (?!scratch)/gm) ?? [];
   const texts = pinnedFiles().map((file) => fs.readFileSync(file, 'utf8'));
@@ -73,7 +74,7 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
   let host: string;
 
   beforeAll(async () => {
-    // Plain and annotated tags of two repositories, which git asks in place of GitHub.
+    // Plain and annotated tags of two repositories, which git uses instead of GitHub.
     const work = path.join(folder, 'work');
     const git = (...args: string[]) => {
       const author = ['-c', 'user.name=Test', '-c', 'user.email=test@example.com'];
@@ -124,7 +125,7 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
   const both = index('amd64', 'arm64');
   const sha256 = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
-  /** A project with a workflow and a Containerfile. */
+  /** Makes a project with a workflow and a Containerfile. */
   function project(uses: string, from: string): string {
     const made = testFolder('tka-pin-');
     for (const [file, text] of [
@@ -139,8 +140,8 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
 
   const texts = (made: string) => pinnedFiles(made).map((file) => fs.readFileSync(file, 'utf8'));
 
-  it('takes the commit of an annotated tag, and the digest of what the registry sends', async () => {
-    // As Docker Hub does it: a token first, which needs no account.
+  it('pins the commit of an annotated tag, and the digest of the registry', async () => {
+    // As on Docker Hub: a token first, which needs no account.
     answers.set('/v2/library/node/manifests/26-slim', ({ headers }, response) => {
       if (headers.authorization !== 'Bearer sesame') {
         const challenge = `Bearer realm="http://${host}/token",service="registry.example.com",scope="anything"`;
@@ -171,14 +172,14 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
       `    steps:\n      - uses: actions/checkout@${commits.v5} # v5\n`,
     ]);
     expect(unpinned(made)).toEqual([]);
-    // What is pinned follows its tag.
+    // A pinned name follows its tag.
     const newer = index('arm64', 'amd64', 's390x');
     answers.set('/v2/library/node/manifests/26-slim', (_, response) => void response.end(newer));
     await pin(made);
     expect(texts(made)[0]).toContain(`${image}@${sha256(newer)}`);
   });
 
-  it('takes the commit of a plain tag', async () => {
+  it('pins the commit of a plain tag', async () => {
     answers.set('/v2/node/manifests/26', (_, response) => void response.end(both));
     const made = project('actions/checkout@v4', `${host}/node:26`);
     await pin(made);
@@ -197,7 +198,7 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
     expect(texts(made)).toEqual(before);
   });
 
-  it('says which repository cannot be read', async () => {
+  it('reports which repository cannot be read', async () => {
     answers.set('/v2/node/manifests/26', (_, response) => void response.end(both));
     const made = project('actions/none@v1', `${host}/node:26`);
     await expect(pin(made)).rejects.toThrow(/^cannot read the tags of actions\/none: /);
@@ -212,28 +213,24 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
     ['without the tag', send(404, {}, ''), /\/node has no tag 26$/],
     ['that is broken', send(500, {}, both), / answers 500 when asked for /],
     [
-      'whose digest is of another body',
+      'whose digest belongs to another body',
       send(200, { 'docker-content-digest': digest }, both),
       / says that .* sends sha256:/,
     ],
-    [
-      'that sends other than a digest',
-      send(200, { 'docker-content-digest': 'x\u0080y' }, both),
-      / is x\?y, and sends /,
-    ],
+    ['that sends an invalid digest', send(200, { 'docker-content-digest': 'x\u0080y' }, both), / is x\?y, and sends /],
     ['that has one architecture only', send(200, {}, index('amd64')), /is no index with an image for linux\/arm64$/],
     ['that sends an image, not an index', send(200, {}, '{"layers":[]}'), /is no index .* linux\/amd64, linux\/arm64$/],
-    ['that sends no JSON', send(200, {}, '<html>'), /is no index/],
+    ['that sends invalid JSON', send(200, {}, '<html>'), /is no index/],
     ['that sends odd JSON', send(200, {}, '{"manifests":[null,{"platform":7}]}'), /is no index/],
-    ['that sends without end', send(200, {}, Buffer.alloc(5 << 20)), / sends more than 4 MiB$/],
+    ['that sends endlessly', send(200, {}, Buffer.alloc(5 << 20)), / sends more than 4 MiB$/],
     ['that redirects', send(307, { location: 'http://127.0.0.1:1/' }, ''), /^cannot ask 127\.0\.0\.1:\d+: /],
     [
-      'that wants a password',
+      'that requires a password',
       send(401, { 'www-authenticate': 'Basic realm="x"' }, ''),
       /does not say where to get a token$/,
     ],
     [
-      'that sends to another host in plain http',
+      'that redirects to another host over plain http',
       send(401, { 'www-authenticate': 'Bearer realm="http://token.example.com/",service="x"' }, ''),
       /does not say where to get a token$/,
     ],
@@ -247,9 +244,9 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
 
   it.for([
     ['refuses', send(403, {}, '{"token":"x"}')],
-    ['gives none', send(200, {}, '{}')],
-    ['gives one that is no header', send(200, {}, '{"token":"a\\r\\nb"}')],
-  ] as const)('changes nothing where the place with tokens %s', async ([, answer]) => {
+    ['returns none', send(200, {}, '{}')],
+    ['returns one that is not a valid header', send(200, {}, '{"token":"a\\r\\nb"}')],
+  ] as const)('changes nothing if the token server %s', async ([, answer]) => {
     const challenge = { 'www-authenticate': `Bearer realm="http://${host}/token"` };
     answers.set('/v2/node/manifests/26', send(401, challenge, ''));
     answers.set('/token', answer);
@@ -257,7 +254,7 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
     await expect(pin(made)).rejects.toThrow(/ gives no token for node$/);
   });
 
-  it('--check asks nobody, and fails while one is not pinned', () => {
+  it('--check sends no requests, and fails while one is not pinned', () => {
     const program = path.join(root, 'krew', 'pin.ts');
     const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--check'], { encoding: 'utf8' });
     const open = unpinned();

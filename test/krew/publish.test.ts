@@ -1,4 +1,4 @@
-// .ci/publish: what it tells GitHub, and the branch for krew's index. test/image has its image and chart.
+// .ci/publish: its calls of GitHub, and the branch for krew's index. test/image covers its image and chart.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -15,7 +15,7 @@ describe.skipIf(lacks)(`.ci/publish${lacks === undefined ? '' : ` (skipped: it n
   let calls: string;
   const git = (...args: string[]) => execFileSync('git', args, { cwd: clone, env, encoding: 'utf8' }).trim();
   const publish = (what: string) => spawnSync('.ci/publish', [what], { cwd: clone, env, encoding: 'utf8' });
-  /** The arguments of each call of gh. */
+  /** Returns the arguments of each call of gh. */
   const called = (): string[][] =>
     fs.existsSync(calls)
       ? fs
@@ -34,7 +34,7 @@ describe.skipIf(lacks)(`.ci/publish${lacks === undefined ? '' : ` (skipped: it n
     const bin = path.join(folder, 'bin');
     [clone, calls] = [path.join(folder, 'clone'), path.join(folder, 'calls')];
     fs.mkdirSync(bin);
-    // Notes what it is told; GitHub itself cannot be asked.
+    // Records its arguments, since the tests cannot call GitHub.
     const note = `#!${process.execPath}\nrequire('node:fs').appendFileSync(process.env.CALLS, JSON.stringify(process.argv.slice(2)) + '\\n');\n`;
     fs.writeFileSync(path.join(bin, 'gh'), note, { mode: 0o755 });
     env = {
@@ -66,7 +66,7 @@ describe.skipIf(lacks)(`.ci/publish${lacks === undefined ? '' : ` (skipped: it n
 
   const assets = ['release/tka.yaml', 'release/tka-7.8.9.tgz', 'release/checksums.txt'];
 
-  it('makes a release of what checksums.txt lists, with the notes', () => {
+  it('makes a release of the files in checksums.txt, with the notes', () => {
     expect(publish('release')).toMatchObject({ status: 0, stderr: '' });
     expect(called()).toEqual([
       [
@@ -104,7 +104,7 @@ describe.skipIf(lacks)(`.ci/publish${lacks === undefined ? '' : ` (skipped: it n
     expect(git('branch', '--all', '--list', '*krew*')).toBe('');
   });
 
-  it('makes no release of a file that is not what checksums.txt says', () => {
+  it('makes no release if a file does not match checksums.txt', () => {
     write('release/tka.yaml', 'another\n');
     expect(publish('release').status).toBe(1);
     expect(called()).toEqual([]);
@@ -133,7 +133,7 @@ describe.skipIf(lacks)(`.ci/publish${lacks === undefined ? '' : ` (skipped: it n
     expect(git('rev-parse', 'origin/main')).toBe(git('rev-parse', 'v7.8.9'));
   });
 
-  it('says what it can publish', () => {
+  it('lists what it can publish', () => {
     expect(publish('everything')).toMatchObject({ status: 2, stderr: expect.stringMatching(/^usage: /) });
   });
 });

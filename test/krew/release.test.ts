@@ -1,4 +1,4 @@
-// A release, in a clone of its own: version, changelog, commit, tag, notes; nothing leaves it.
+// Makes a release in a separate clone: version, changelog, commit, tag, notes. Nothing is pushed.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -31,7 +31,7 @@ All notable changes.
 `;
 
 describe('the changelog', () => {
-  it('dates what is unreleased, and keeps the rest', () => {
+  it('gets a date for the unreleased part, and keeps the rest', () => {
     const dated = changelogOf(changelog, '0.2.0', '2026-03-04', 'https://example.com/it');
     expect(dated).toBe(
       changelog
@@ -47,7 +47,7 @@ describe('the changelog', () => {
     expect(changelogOf(dated ?? '', '0.3.0', '2026-03-05', 'https://example.com/it')).toBeUndefined();
   });
 
-  it('of the first version has no version before it', () => {
+  it('of the first version links to no earlier version', () => {
     const first = changelogOf(
       '# Changelog\n\n## [Unreleased]\n\n- All.\n',
       '0.1.0',
@@ -63,7 +63,7 @@ describe('the changelog', () => {
   });
 });
 
-// Places that name the version to install. That there are no others, the test below says.
+// Places that name the version to install. The test below checks that there are no others.
 const versions: Readonly<Record<string, readonly string[]>> = {
   'README.md': ['kubectl-tka-VERSION-linux-amd64.tar.gz'],
   'docs/install-server.md': ['tka-server:VERSION'],
@@ -73,15 +73,15 @@ const versions: Readonly<Record<string, readonly string[]>> = {
 };
 
 describe('a version', () => {
-  it.for(Object.entries(versions))('%s names that of package.json', ([file, places]) => {
+  it.for(Object.entries(versions))('%s names the version of package.json', ([file, places]) => {
     const text = fs.readFileSync(path.join(root, file), 'utf8');
     for (const place of places) expect(text).toContain(place.replace('VERSION', version));
   });
 
-  it('is named nowhere else in a file, an address or a command', () => {
+  it('does not appear in other files, addresses or commands', () => {
     const old = version.replaceAll('.', '\\.');
     const whole = new RegExp(`(?<![\\w.])v?${old}(?![\\w.]*\\d)`);
-    // Joined to other text, a value, or in backquotes. A sentence speaks of that version: "Coming from 0.1.0".
+    // Part of a longer word, a value, or in backquotes. A sentence may name the version: "Coming from 0.1.0".
     const code = [
       `[^\\s(\`"']v?${old}`,
       `${old}[^\\s,;:.)?!'’\`"]`,
@@ -112,14 +112,14 @@ describe('a version', () => {
     expect(unknown).toEqual([]);
   });
 
-  it('is ordered as semver.org says', () => {
+  it('is ordered as on semver.org', () => {
     const sorted = ['0.9.0', '1.0.0-alpha', '1.0.0-alpha.1', '1.0.0-alpha.beta', '1.0.0-beta.2', '1.0.0-beta.11'];
     const all = [...sorted, '1.0.0-rc.1', '1.0.0', '1.0.1', '1.2.0', '1.10.0', '2.0.0'];
     expect([...all].reverse().sort(compareVersions)).toEqual(all);
     expect(compareVersions('1.2.3-rc.1', '1.2.3-rc.1')).toBe(0);
   });
 
-  it('stays where a sentence is about an older one', () => {
+  it('stays unchanged in a sentence about an older one', () => {
     const text = 'Coming from 0.1.0\nnewTag: 0.1.0\nnewTag: 0.1.01\n(?ref=v0.1.0)\n';
     expect(withVersion(text, '0.1.0', '0.2.0')).toBe(
       'Coming from 0.1.0\nnewTag: 0.2.0\nnewTag: 0.1.01\n(?ref=v0.2.0)\n',
@@ -153,7 +153,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
       const pinOf = (name: string) => (name.includes('@') ? 'a'.repeat(40) : `sha256:${'b'.repeat(64)}`);
       fs.writeFileSync(file, withPins(fs.readFileSync(file, 'utf8'), pinOf));
     }
-    // What the scripts do here is not the question; that each runs, and that a failure ends it, is.
+    // The scripts do nothing here. The test checks that each runs, and that a failure stops the release.
     const pack = JSON.parse(fs.readFileSync(path.join(clone, 'package.json'), 'utf8'));
     for (const name of ['lint', 'typecheck', 'test']) {
       pack.scripts[name] =
@@ -165,7 +165,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     git('commit', '--quiet', '--message', 'all');
   });
 
-  it('refuses what is no version, and a work tree with changes', () => {
+  it('refuses an invalid version, and a work tree with changes', () => {
     expect(release(['1.2'])).toMatchObject({
       status: 1,
       stdout: '',
@@ -180,7 +180,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     expect(git('tag')).toBe('');
   });
 
-  it('refuses, before it changes anything, what cannot come to an end', () => {
+  it('refuses what cannot succeed before it changes anything', () => {
     const before = git('rev-parse', 'HEAD');
     const cases = [
       [[], {}, 2, /^error: which version\?\nhint: npm run release -- 1\.2\.3\n$/],
@@ -201,7 +201,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     }
   });
 
-  it('refuses another branch, and a package-lock.json of another package.json', () => {
+  it('refuses another branch, and a package-lock.json that does not match package.json', () => {
     git('checkout', '--quiet', '-b', 'other');
     expect(release(['1.2.3'])).toMatchObject({
       status: 1,
@@ -238,7 +238,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     git('reset', '--quiet', '--hard', 'HEAD~1');
   });
 
-  it('takes a version to archives, checksums, manifest and notes', { timeout: 300_000 }, () => {
+  it('turns a version into archives, checksums, manifest and notes', { timeout: 300_000 }, () => {
     fs.rmSync(ran, { force: true });
     const { status, stdout, stderr } = release(['7.8.9', '--target', 'own']);
     expect(fs.readFileSync(ran, 'utf8')).toBe('lint typecheck test ');
@@ -275,14 +275,14 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     expect(git('status', '--porcelain')).toBe('');
     expect(git('log', '-1', '--format=%s')).toBe('release: v7.8.9');
     expect(git('rev-parse', 'v7.8.9^{commit}')).toBe(git('rev-parse', 'HEAD'));
-    // The program says the version, and the commit that the tag names.
+    // The program prints the version and the tagged commit.
     execFileSync('tar', ['-xzf', path.join(clone, files[0] ?? ''), '-C', folder]);
     const told = execFileSync(path.join(folder, 'kubectl-tka'), ['version', '-o', 'json'], { encoding: 'utf8' });
     expect(JSON.parse(told)).toMatchObject({
       version: '7.8.9',
       commit: git('rev-parse', '--short=12', 'v7.8.9^{commit}'),
     });
-    // What the workflow of the tag begins with.
+    // The first step of the tag's workflow.
     fs.rmSync(path.join(clone, 'release', 'notes.md'));
     expect(release(['--check', 'v7.8.9'])).toMatchObject({ status: 0, stderr: '' });
     expect(fs.readFileSync(path.join(clone, 'release', 'notes.md'), 'utf8')).toBe('### Fixed\n\n- A thing.\n');

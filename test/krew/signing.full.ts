@@ -1,4 +1,4 @@
-// Our signature for macOS, held to that of rcodesign (the crate apple-codesign), which cargo builds once.
+// Compares our macOS signature with that of rcodesign (the crate apple-codesign), which cargo builds once.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -18,7 +18,7 @@ function rcodesign(): string {
   return program;
 }
 
-/** The signature of an executable. */
+/** Returns the signature of an executable. */
 function signature(macho: Buffer): Buffer {
   let command = 32;
   while (macho.readUInt32LE(command) !== 0x1d) command += macho.readUInt32LE(command + 4);
@@ -29,7 +29,7 @@ function signature(macho: Buffer): Buffer {
 const able = fs.existsSync(folder) || onPath('cargo');
 
 describe.skipIf(!able)(`a signature${able ? '' : ' (skipped: no cargo)'}`, () => {
-  it.for(targets.filter(({ os }) => os === 'darwin'))('for $name is what rcodesign writes', async (target) => {
+  it.for(targets.filter(({ os }) => os === 'darwin'))('for $name is the same as rcodesign’s', async (target) => {
     const made = testFolder('tka-krew-');
     const [ours, theirs] = [path.join(made, 'ours'), path.join(made, 'theirs')] as const;
     await makeExecutable(target, 'process.exit(0)', ours);
@@ -38,7 +38,7 @@ describe.skipIf(!able)(`a signature${able ? '' : ' (skipped: no cargo)'}`, () =>
       Buffer,
       Buffer,
     ];
-    // The first page has the load command with the space that is kept for the signature, of which rcodesign keeps more.
+    // The first page has the load command with the space reserved for the signature; rcodesign reserves more.
     for (const each of [own, other]) {
       const directory = each.readUInt32BE(16);
       const firstPage = directory + each.readUInt32BE(directory + 16);

@@ -11,6 +11,6 @@ test.each(mutants.map((mutant) => [mutant.name, mutant] as const))('the rule "%s
   for (const file of mutant.tests) expect(fs.existsSync(path.join(root, file)), file).toBe(true);
 });
 
-test('no two rules have one name', () => {
+test('all rules have different names', () => {
   expect(mutants.map(({ name }) => name)).toEqual([...new Set(mutants.map(({ name }) => name))]);
 });

@@ -1,13 +1,13 @@
-// Changes that must make a test fail. Each is a text that the file contains exactly once, and what takes its place.
+// Changes that must make a test fail. Each is a text that the file contains exactly once, and its replacement.
 
 /** One change. */
 export interface Mutant {
-  /** What the program then no longer does. */
+  /** The behaviour that the change breaks. */
   readonly name: string;
   readonly file: string;
   readonly find: string;
   readonly replace: string;
-  /** The test files of its room. */
+  /** The test files that must fail. */
   readonly tests: readonly string[];
 }
 

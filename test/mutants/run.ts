@@ -1,6 +1,7 @@
-// npm run mutants: breaks the code on purpose, one rule of rules.ts at a time, and expects the tests beside it to fail.
-// Works on a copy, so that the checkout never holds broken code. `npm run mutants -- lease mesh` runs the rules whose
-// name or file contains one of these words. Not a part of `.ci/run`: it takes as long as the tests, once per rule.
+// npm run mutants: breaks the code on purpose, one rule of rules.ts at a time, and expects the tests of that code to
+// fail. Works on a copy, so that the checkout never contains broken code. `npm run mutants -- lease mesh` runs the
+// rules whose name or file contains one of these words. Not a part of `.ci/run`: it takes as long as the tests, once
+// per rule.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -22,7 +23,7 @@ function copyProject(to: string): void {
   fs.symlinkSync(path.join(root, 'node_modules'), path.join(to, 'node_modules'), 'junction');
 }
 
-/** Builds the copy and runs tests in it. Returns the number of tests that passed and failed, and what was printed. */
+/** Builds the copy and runs tests in it. Returns the number of tests that passed and failed, and the output. */
 function test(copy: string, files: readonly string[]): { passed: number; failed: number; output: string } {
   const bin = path.join(copy, 'node_modules/.bin');
   const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}`, CI: '', NO_COLOR: '1' };
@@ -70,7 +71,7 @@ for (const mutant of mutants) {
   }
 }
 
-// A test that fails anyway would count every mutant as caught.
+// A test that fails without a mutant would count every mutant as caught.
 const suites = new Set(chosen.map(({ tests }) => tests.join(' ')));
 const green = new Set<string>();
 for (const suite of problems.length > 0 ? [] : suites) {

@@ -17,7 +17,7 @@ beforeEach(async () => {
   c.resetCounts();
 });
 
-describe('of one route', () => {
+describe('faults of one route', () => {
   test.each([
     [
       { status: 422, body: { message: 'no', advice: ['do'], cause: { message: 'why' } } },
@@ -26,7 +26,7 @@ describe('of one route', () => {
     [{ status: 400, body: { error: 'no' } }, 'application/json; charset=utf-8'],
     [{ status: 502, body: '<html>bad gateway</html>', contentType: 'text/html' }, 'text/html'],
     [{ status: 500, body: 'oops' }, 'text/plain'],
-  ])('a fixed answer %#, and the server did nothing', async (answer, contentType) => {
+  ])('a fixed answer %#, without an effect on the server', async (answer, contentType) => {
     c.faults.routes.login = { answer: { ...answer, headers: { 'Retry-After': '3' } } };
     const got = await ask(c, 'POST', '/login');
     expect(got).toMatchObject({ status: answer.status, headers: { 'content-type': contentType, 'retry-after': '3' } });
@@ -34,7 +34,7 @@ describe('of one route', () => {
     expect(c.signIn()).toBeUndefined();
   });
 
-  test('a number of times, one after the other', async () => {
+  test('a sequence of answers', async () => {
     c.faults.routes.login = [
       { answer: { status: 500 }, times: 2 },
       { answer: { status: 401 }, times: 1 },
@@ -44,7 +44,7 @@ describe('of one route', () => {
     expect(statuses).toEqual([500, 500, 401, 202]);
   });
 
-  test('for all routes but those with a fault of their own', async () => {
+  test('for all routes except those with a fault of their own', async () => {
     c.faults.routes = { all: { answer: { status: 500 } }, clusterInfo: {} };
     expect((await ask(c, 'GET', '/memberlist')).status).toBe(500);
     expect((await ask(c, 'GET', '/cluster-info')).status).toBe(200);
@@ -58,7 +58,7 @@ describe('of one route', () => {
     expect(performance.now() - started).toBeGreaterThan(55);
   });
 
-  test('held until let go', async () => {
+  test('a request held until it is released', async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     c.faults.routes.login = { hold: promise };
     const answer = ask(c, 'POST', '/login');
@@ -72,14 +72,14 @@ describe('of one route', () => {
     ['before', false],
     ['after', true],
     ['middle', true],
-  ] as const)('reset %s; the server did its work: %s', async (reset, done) => {
+  ] as const)('reset %s, with an effect on the server: %s', async (reset, done) => {
     c.faults.routes.login = { reset, times: 1 };
     await expect(ask(c, 'POST', '/login')).rejects.toMatchObject({ code: 'ECONNRESET' });
     expect(c.signIn() !== undefined).toBe(done);
     expect((await ask(c, 'POST', '/login')).status).toBe(202);
   });
 
-  test('reset in the middle comes after half the body', async () => {
+  test('a reset in the middle comes after half the body', async () => {
     c.faults.routes.clusterInfo = { reset: 'middle' };
     let body = '';
     await new Promise<void>((resolve) => {
@@ -145,7 +145,7 @@ describe('of one route', () => {
     expect((await ask(c, 'POST', '/login')).body).toBe('<raw>');
   });
 
-  test('of the API stand-in', async () => {
+  test('faults of the API stand-in', async () => {
     const token = c.issueToken();
     c.faults.routes.api = { answer: { status: 503, body: { kind: 'Status' } }, times: 1 };
     expect((await askApi(c, token, '/version')).status).toBe(503);
@@ -164,8 +164,8 @@ describe('of one route', () => {
   });
 });
 
-describe('of the sign-in', () => {
-  test('pending for ever, with its own Retry-After', async () => {
+describe('faults of the sign-in', () => {
+  test('pending forever, with its own Retry-After', async () => {
     c.readyAfterMs = 0;
     c.faults.pending = { forever: true, retryAfter: 'soon' };
     await ask(c, 'POST', '/login');

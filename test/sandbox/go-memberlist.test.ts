@@ -27,15 +27,15 @@ const others = [
 test.each([
   ['memberlist-html.http', eu],
   ['memberlist-html-suspected.http', { ...eu, state: 'suspected', lastSeenSeconds: 9 } as const],
-])('the page is %s to the byte', (name, first) => {
+])('the page equals %s byte for byte', (name, first) => {
   expect(goPage([...others, first])).toBe(bodyOf(name));
 });
 
-test('the JSON is memberlist-json.http', () => {
+test('the JSON equals memberlist-json.http', () => {
   expect(JSON.stringify(goRows([...others, eu]))).toBe(bodyOf('memberlist-json.http'));
 });
 
-test('what members say is escaped as by Go, and reads back', () => {
+test('texts of members are escaped as in Go, and read back', () => {
   const labels = { '<a>&"\'+': '</li></ul><script>1</script>', empty: '' };
   const page = goPage([{ ...eu, address: ':7946', labels, lastSeenSeconds: 3725 }]);
   expect(page).not.toContain('<script>');

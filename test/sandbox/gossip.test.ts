@@ -37,14 +37,14 @@ const page = async (cluster = us): Promise<readonly HtmlRow[] | undefined> => {
 const json = async (cluster = us) =>
   JSON.parse((await ask(cluster, 'GET', '/memberlist', { accept: 'application/json' })).body);
 
-test('servers with addresses of their own share a port', () => {
+test('servers with their own addresses share a port', () => {
   const [a, b] = [new URL(us.server), new URL(eu.server)];
   expect([a.hostname, b.hostname]).toEqual(['127.0.0.11', '127.0.0.12']);
   expect(a.port).toBe(b.port);
   expect(new URL(us.apiServer).hostname).toBe('127.0.0.1');
 });
 
-test('the page tells IDs, addresses and states', async () => {
+test('the page shows IDs, addresses and states', async () => {
   const row = {
     id: memberId('prod-us', 7946),
     address: '127.0.0.11',
@@ -63,7 +63,7 @@ test('the page tells IDs, addresses and states', async () => {
   expect((await page(eu))?.find(({ isLocal }) => isLocal)?.id).toBe(other.id);
 });
 
-test('a member says of itself what it likes, in both forms', async () => {
+test('a member may state any address and labels, in both forms', async () => {
   Object.assign(eu.gossip, { hostName: 'tka-prod-eu', address: ':7946', state: 'suspected', lastSeenSeconds: 70 });
   Object.assign(eu.gossip, { apiEndpoint: us.apiServer, labels: { a: '<b>' } });
   expect(await page()).toContainEqual({
@@ -83,14 +83,14 @@ test('a member says of itself what it likes, in both forms', async () => {
   });
 });
 
-test('an ID is made of the port in the address', async () => {
+test('an ID contains the port of the address', async () => {
   Object.assign(eu.gossip, { hostName: 'tka-prod-eu', address: ':17946' });
   expect(await page()).toContainEqual(
     expect.objectContaining({ id: memberId('tka-prod-eu', 17_946), address: undefined, gossipPort: 17_946 }),
   );
 });
 
-test('a member that stops is suspected, and gone when the others forget it', async () => {
+test('a stopped member is suspected, then removed when the others forget it', async () => {
   await eu.stop();
   try {
     expect((await page())?.map(({ state }) => state).sort()).toEqual(['healthy', 'suspected']);
@@ -104,7 +104,7 @@ test('a member that stops is suspected, and gone when the others forget it', asy
   }
 });
 
-test('who has no grant gets neither form', async () => {
+test('a user without a grant gets neither form', async () => {
   const { user } = us;
   us.user = null;
   try {
@@ -117,14 +117,14 @@ test('who has no grant gets neither form', async () => {
   }
 });
 
-test('a server that has no page answers JSON to all', async () => {
+test('a server without a page answers every request with JSON', async () => {
   us.faults.memberlist = 'go-json-only';
   const answer = await ask(us, 'GET', '/memberlist', { accept: 'text/html' });
   expect(answer.headers['content-type']).toBe('application/json; charset=utf-8');
   expect(JSON.parse(answer.body)).toHaveLength(2);
 });
 
-test('a tailnet of its servers, as tailscaled would know them', async () => {
+test('the mesh lists the tailnet of its servers as tailscaled would', async () => {
   us.gossip.hostName = 'tka-prod-us';
   await using tailscaled = await startTailscaled({ peers: [peerOf(us), peerOf(eu, { tags: [], online: false })] });
   const env = { TS_SOCKET: tailscaled.socketPath };
@@ -138,6 +138,6 @@ test('a tailnet of its servers, as tailscaled would know them', async () => {
   expect(ids).toEqual(new Set(peers.filter(({ self }) => !self).map(({ hostName }) => memberId(hostName, 7946))));
 });
 
-test('a host of its own must be loopback too', async () => {
+test('a host of a cluster must be loopback too', async () => {
   await expect(startMesh({ clusters: [{ name: 'a', host: '192.0.2.1' }] })).rejects.toThrow('loopback addresses only');
 });

@@ -11,7 +11,7 @@ export interface Answer {
   readonly body: string;
 }
 
-/** One call of the TKA API on a connection of its own; rejects as the connection does. */
+/** Calls the TKA API once on a separate connection; rejects if the connection fails. */
 export async function ask(
   { server }: SandboxCluster,
   method: string,
@@ -27,7 +27,7 @@ export async function ask(
   return { status: response.statusCode, headers: response.headers, body: await text(response) };
 }
 
-/** One call of the stand-in Kubernetes API, its CA checked. */
+/** Calls the stand-in Kubernetes API once and verifies its CA. */
 export async function askApi(
   { apiServer, caData }: SandboxCluster,
   token: string | undefined,
@@ -45,7 +45,7 @@ export async function askApi(
   return { status: response.statusCode, headers: response.headers, body: (await json(response)) as any };
 }
 
-/** Logs in and polls until the token is there. */
+/** Logs in and polls until the token is ready. */
 export async function obtain(cluster: SandboxCluster): Promise<{ until: number; token: string }> {
   const { until } = JSON.parse((await ask(cluster, 'POST', '/login')).body);
   for (;;) {
@@ -61,7 +61,7 @@ export function claimsOf(token: string): Record<string, unknown> {
   return JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
 }
 
-/** Runs a program without blocking the mesh, which lives in this process. */
+/** Runs a program without blocking the mesh, which runs in this process. */
 export async function run(
   file: string,
   args: readonly string[],

@@ -6,7 +6,7 @@ import { kubectls, kubectl as onPath } from '../fixtures/kubectl.ts';
 import { fileFolder } from '../fixtures/temporary.ts';
 import { run } from './helpers.ts';
 
-// The machine's kubectl, and of the versions beside it the oldest, one between, the newest.
+// The machine's kubectl, plus the oldest, a middle and the newest of the versions beside it.
 const chosen = [...new Set([kubectls[0], kubectls[kubectls.length >> 1], kubectls.at(-1)])];
 const programs = [onPath, ...chosen].filter((program) => program !== undefined);
 const dir = fileFolder();
@@ -34,7 +34,7 @@ function kubeconfig(token: string, name: string): string {
   return file;
 }
 
-/** A HOME of its own for each call: an empty discovery cache. */
+/** A separate HOME for each call, for an empty discovery cache. */
 function kubectl(program: string, args: string, config: string) {
   const HOME = join(dir, `home-${++homes}`);
   return run(program, args.split(' '), { HOME, KUBECONFIG: config, PATH: process.env.PATH });
@@ -71,7 +71,7 @@ describe.skipIf(onPath === undefined)('kubectl against the stand-in', () => {
     );
   });
 
-  test('a token is refused from the moment its ServiceAccount is deleted', async () => {
+  test('a token is refused as soon as its ServiceAccount is deleted', async () => {
     const program = onPath as string;
     const config = kubeconfig(c.issueToken({ role: 'viewer' }), 'revoked');
     expect((await kubectl(program, 'get ns', config)).code).toBe(0);
@@ -79,7 +79,7 @@ describe.skipIf(onPath === undefined)('kubectl against the stand-in', () => {
     expect(await kubectl(program, 'get ns', config)).toMatchObject({ code: 1, stdout: '' });
   });
 
-  test('an admin deletes a pod, and it is gone', async () => {
+  test('an admin can delete a pod', async () => {
     const program = onPath as string;
     const config = kubeconfig(c.issueToken({ role: 'cluster-admin' }), 'admin');
     expect((await kubectl(program, 'delete pod hello-prod-us-1', config)).stdout).toMatch(

@@ -19,7 +19,7 @@ beforeEach(async () => {
   us.resetCounts();
 });
 
-test('the plain walk', async () => {
+test('a sign-in from login to logout', async () => {
   expect((await ask(us, 'GET', '/kubeconfig')).status).toBe(401);
   const login = await ask(us, 'POST', '/login');
   expect(login.status).toBe(202);
@@ -56,7 +56,7 @@ test('the plain walk', async () => {
   });
 });
 
-test('readiness comes a little after the 202', async () => {
+test('a sign-in is ready shortly after the 202', async () => {
   us.readyAfterMs = 2000;
   await ask(us, 'POST', '/login');
   us.readyAfterMs = 10;
@@ -64,7 +64,7 @@ test('readiness comes a little after the 202', async () => {
   expect(await ask(us, 'GET', '/login')).toMatchObject({ status: 202, headers: { 'retry-after': '1' } });
 });
 
-test('every server lists every member', async () => {
+test('each server lists each member', async () => {
   const rows = JSON.parse((await ask(us, 'GET', '/memberlist')).body);
   expect(rows).toEqual(
     mesh.clusters.map(({ name, server, apiServer, labels }) => ({
@@ -89,7 +89,7 @@ test('every server lists every member', async () => {
   });
 });
 
-test('requests are counted and logged without credentials, and can be awaited', async () => {
+test('counts and logs requests without credentials, and lets tests wait for them', async () => {
   const second = us.seen('login', 2);
   await obtain(us);
   const token = us.issueToken();
@@ -103,7 +103,7 @@ test('requests are counted and logged without credentials, and can be awaited', 
   expect(JSON.stringify(us.requests)).not.toContain(token);
 });
 
-test('extending keeps the ServiceAccount and its tokens', async () => {
+test('an extension keeps the ServiceAccount and its tokens', async () => {
   const { token } = await obtain(us);
   const uid = us.signIn()?.uid;
   us.user = { username: 'alice', role: 'viewer', periodMs: 60 * 60_000 };
@@ -113,7 +113,7 @@ test('extending keeps the ServiceAccount and its tokens', async () => {
   expect((await askApi(us, token, '/version')).status).toBe(200);
 });
 
-test('another role ends the sign-in and its tokens at the next question', async () => {
+test('a changed role ends the sign-in and its tokens at the next request', async () => {
   const { token } = await obtain(us);
   const uid = us.signIn()?.uid;
   us.user = { username: 'alice', role: 'cluster-admin', periodMs: 30 * 60_000 };
@@ -124,7 +124,7 @@ test('another role ends the sign-in and its tokens at the next question', async 
   expect(us.signIn()?.uid).not.toBe(uid);
 });
 
-test('a ServiceAccount deleted behind our back', async () => {
+test('a ServiceAccount that something else deleted', async () => {
   const { token } = await obtain(us);
   us.deleteServiceAccount();
   expect((await askApi(us, token, '/version')).status).toBe(401);
@@ -134,7 +134,7 @@ test('a ServiceAccount deleted behind our back', async () => {
   expect((await askApi(us, token, '/version')).status).toBe(401);
 });
 
-test('an expired sign-in is gone', async () => {
+test('an expired sign-in is deleted', async () => {
   const { token } = await obtain(us);
   us.expireSignIn();
   expect(us.signIn()).toBeUndefined();
@@ -142,7 +142,7 @@ test('an expired sign-in is gone', async () => {
   expect((await askApi(us, token, '/version')).status).toBe(401);
 });
 
-test('no grant, and a period that is too short', async () => {
+test('refuses a user without a grant and a period that is too short', async () => {
   us.user = null;
   for (const [method, path] of [
     ['POST', '/login'],
@@ -155,13 +155,13 @@ test('no grant, and a period that is too short', async () => {
 });
 
 describe('tokens', () => {
-  test('issued ones are accepted while their time lasts', async () => {
+  test('are accepted until they expire', async () => {
     expect((await askApi(us, us.issueToken(), '/version')).status).toBe(200);
     expect((await askApi(us, us.issueToken({ ttlMs: -1000 }), '/version')).status).toBe(401);
     expect((await askApi(us, us.issueToken({ claims: { exp: undefined } }), '/version')).status).toBe(401);
   });
 
-  test('those of another cluster, or changed ones, are not', async () => {
+  test('of another cluster, or changed, are refused', async () => {
     const token = us.issueToken({ role: 'viewer' });
     expect((await askApi(mesh.cluster('prod-eu'), token, '/version')).status).toBe(401);
     const [header, body, signature] = token.split('.') as [string, string, string];
@@ -188,7 +188,7 @@ describe('tokens', () => {
   });
 });
 
-test('a server that goes away and comes back has the same port', async () => {
+test('a restarted server keeps its port', async () => {
   const { server, apiServer } = us;
   const token = us.issueToken();
   await us.stop();
@@ -206,7 +206,7 @@ test('a server that goes away and comes back has the same port', async () => {
   expect({ server: us.server, apiServer: us.apiServer }).toEqual({ server, apiServer });
 });
 
-test('two servers of one cluster have one API, and the same sign-ins', async () => {
+test('two servers of one cluster share the API and the sign-ins', async () => {
   await using mesh = await startMesh({ clusters: demoClusters });
   const [first, second] = [mesh.cluster('prod-us'), mesh.cluster('prod-us-1')];
   expect(second.server).not.toBe(first.server);
@@ -230,13 +230,13 @@ test('two servers of one cluster have one API, and the same sign-ins', async () 
   expect((await askApi(first, token, '/version')).status).toBe(401);
 });
 
-test('a server like the Go one states no name of its cluster and no store', async () => {
+test('a server like the Go one states no cluster name and no store', async () => {
   us.faults.memberlist = 'go-json';
   const info = JSON.parse((await ask(us, 'GET', '/cluster-info')).body);
   expect(Object.keys(info).sort()).toEqual(['ca_data', 'insecure_skip_tls_verify', 'labels', 'server_url']);
 });
 
-test('two meshes side by side know nothing of each other', async () => {
+test('two meshes are independent', async () => {
   await using other = await startMesh({ clusters: [{ name: 'prod-us' }], user: 'bob' });
   const theirs = other.cluster('prod-us');
   await ask(theirs, 'POST', '/login');
@@ -256,7 +256,7 @@ test.each(['0.0.0.0', '::', '192.0.2.1', 'localhost.example.com', '127.0.0.1.exa
   },
 );
 
-test('a port that is taken is an error that leaves nothing open', async () => {
+test('a port in use is an error that leaves nothing open', async () => {
   const taken = Number(new URL(us.server).port);
   const clusters = [{ name: 'a' }, { name: 'b', ports: { tka: taken } }];
   await expect(startMesh({ clusters })).rejects.toMatchObject({ code: 'EADDRINUSE' });

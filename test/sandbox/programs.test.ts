@@ -14,7 +14,7 @@ interface Row {
 const fileOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const built = existsSync(fileOf('dist/kubectl-tka'));
 
-// A temporary folder of its own, so that what a program leaves behind can be seen.
+// A separate temporary folder, which shows what a program leaves behind.
 let tmp: string;
 const children: ChildProcess[] = [];
 beforeEach(() => {
@@ -52,7 +52,7 @@ function start(program: string, env: NodeJS.ProcessEnv = {}) {
   };
 }
 
-test.each(['SIGINT', 'SIGTERM'] as const)('npm run sandbox: up until %s, and nothing left behind', async (signal) => {
+test.each(['SIGINT', 'SIGTERM'] as const)('npm run sandbox runs until %s and leaves nothing behind', async (signal) => {
   const { child, output, shown, closed } = start('keep.ts');
   await shown(/Ctrl-C/);
   expect(output()).toMatch(/STAND-IN/);
@@ -75,7 +75,7 @@ test.each(['SIGINT', 'SIGTERM'] as const)('npm run sandbox: up until %s, and not
 
 describe.skipIf(!built)('npm run demo (needs npm run build)', () => {
   test.each([
-    ['with kubectl, where there is one', {}],
+    ['with kubectl, if installed', {}],
     ['without kubectl', { TKA_DEMO_NO_KUBECTL: '1' }],
   ])('%s', async (_, env) => {
     const { output, closed } = start('demo.ts', env);
