@@ -69,13 +69,17 @@ export const specs: readonly Spec[] = [
     summary: 'sign in to a cluster and write its context into the kubeconfig',
     description: `Sign in to a cluster and write its context into the kubeconfig.
 
-NAME is a cluster (see "%p clusters"), the host name of a TKA server, or its URL. The default is the configured server, or the only one in the tailnet. With several names, the current context does not change. The kubeconfig never contains a token: kubectl asks this program for one.`,
+NAME is a cluster (see "%p clusters"), the host name of a TKA server, or its URL. The default is the configured server, or the only one in the tailnet. Several clusters are names, a list (prod-eu,prod-us) or a glob ('prod-*'); then the current context does not change. The kubeconfig never contains a token: kubectl asks this program for one.`,
     examples: `  # Sign in to the cluster of the configured TKA server
   %p login
 
   # Sign in to a cluster by its name, or by the URL of its TKA server
   %p login prod-us
   %p login https://tka-prod-us.example.ts.net
+
+  # Sign in to several clusters
+  %p login prod-us staging
+  %p login 'prod-*'
 
   # Write a context for every cluster; kubectl signs in on first use
   %p login --all-contexts
@@ -98,9 +102,12 @@ NAME is a cluster (see "%p clusters"), the host name of a TKA server, or its URL
     summary: 'sign out of a cluster, and stay signed out until the next login',
     description: `Sign out of a cluster: revoke the sign-in on its TKA server and delete the token on this machine. kubectl is then refused until the next login.
 
-NAME is a context, a cluster, a host name or a URL. Without one, the current context is used if it is managed, else the configured server.`,
+NAME is a context, a cluster, a host name, a URL, a list (prod-eu,prod-us), or a glob ('prod-*') for what is on this machine. Without one, the current context is used if it is managed, else the configured server.`,
     examples: `  # Sign out of the current context's cluster
   %p logout
+
+  # Sign out of several clusters
+  %p logout 'prod-*'
 
   # Sign out of everything on this machine
   %p logout --all`,
@@ -185,14 +192,14 @@ NAME is the name of a cluster or a context, or the start of one; - is the previo
     name: 'exec',
     args: '[name...]',
     summary: 'run one kubectl command against many clusters',
-    description: `Run one kubectl command against many clusters: by name, by selector, or all.
+    description: `Run one kubectl command against many clusters: by name, list (prod-eu,prod-us), glob ('prod-*') or selector, or all.
 
 Everything after -- goes to kubectl. Each output line starts with the cluster's name. The exit status is 0 only if the command succeeded on every cluster. Clusters that you logged out of are not signed in to.`,
     examples: `  # All pods of the production clusters
   %p exec -l environment=production -- get pods -A
 
   # The same command on two clusters
-  %p exec prod-us prod-eu -- rollout status deployment/web
+  %p exec prod-us,prod-eu -- rollout status deployment/web
 
   # For a script: an array of cluster, exitCode, stdout, stderr
   %p exec -o json -- get nodes -o name

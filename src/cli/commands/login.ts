@@ -1,3 +1,4 @@
+import type { Cluster } from '../../discovery/clusters.ts';
 import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
@@ -5,10 +6,11 @@ import type { Context } from '../context/context.ts';
 import { withExecCommand } from '../contexts/spec.ts';
 import { nameOrNone } from '../login/report.ts';
 import { type SignInOptions, signInTo } from '../login/sign-in.ts';
-import { type ClusterTarget, chooseClusters, targetOf } from '../target/by-name.ts';
+import { type ClusterTarget, chooseClusters, clusterNames, targetOf } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
 import { contextsByCluster } from '../target/contexts.ts';
 import { loginTarget } from '../target/login-target.ts';
+import { expandNames, isGlob, isPattern } from '../target/patterns.ts';
 
 interface LoginFlags {
   readonly selector?: string;
@@ -27,7 +29,12 @@ export async function login(opened: Context, names: readonly string[], flags: Lo
   if (flags.allContexts) return writeAllContexts(context, flags.selector);
   // Find out that the kubeconfig cannot be edited before anything changes.
   const view = await readKubeconfig(context.kubeconfig);
-  if (isMany) return signInToMany(context, view, await targetsOf(context, view, names, flags.selector));
+  const targets = isMany || names.some(isPattern) ? await targetsOf(context, view, names, flags.selector) : undefined;
+  // A name may contain a comma or an asterisk, and then it is one.
+  if (targets !== undefined && (isMany || targets.some(({ name }) => name !== names[0]))) {
+    checkFlags(names, flags, true);
+    return signInToMany(context, view, targets);
+  }
   const [name] = names;
   await signInTo(context, view, await loginTarget(context, name, view), {
     name,
@@ -61,12 +68,27 @@ async function targetsOf(
   names: readonly string[],
   selector: string | undefined,
 ): Promise<NamedTarget[]> {
-  if (selector === undefined)
-    return [...new Set(names)].map((name) => ({ name, find: () => loginTarget(context, name, view) }));
-  const all = await allClusters(context, view);
+  const ofName = (name: string): NamedTarget => ({ name, find: () => loginTarget(context, name, view) });
+  if (selector === undefined && !names.some(isPattern)) return [...new Set(names)].map(ofName);
+  const all = await allClusters(context, view).catch((error: unknown) => {
+    // Without a list of clusters, names may still be those of hosts.
+    if (selector !== undefined || names.some(isGlob) || !(error instanceof TkaError) || error.exitCode !== 1)
+      throw error;
+    context.terminal.log(`cannot look for names with a comma among the clusters: ${error.message}`);
+    return [];
+  });
   const contexts = contextsByCluster(view, all);
-  const chosen = chooseClusters(all, [], selector, view);
-  return chosen.map((cluster) => ({ name: cluster.name, find: async () => targetOf(cluster, contexts) }));
+  const found = (cluster: Cluster): NamedTarget => ({
+    name: cluster.name,
+    find: async () => targetOf(cluster, contexts),
+  });
+  if (selector !== undefined) return chooseClusters(all, [], selector, view).map(found);
+  const expanded = expandNames(names, clusterNames(all, view));
+  const typed = new Set(expanded.flatMap(({ name, match }) => (match === undefined ? [name] : [])));
+  return expanded.flatMap(({ name, match }) => {
+    if (match === undefined) return [ofName(name)];
+    return typed.has(name) ? [] : [found(match)];
+  });
 }
 
 /** Signs in to each cluster in turn. Does not change the current context; the user picks it with `use`. */

@@ -4,7 +4,7 @@ import type { Context } from '../context/context.ts';
 import { type FailedSignOut, forEachToTell, signOut, signOutUnknown } from '../logout/sign-out.ts';
 import { chooseClusters } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
-import { allHeld, type Held, heldOf, heldTarget, knownHere } from '../target/held-target.ts';
+import { allHeld, type Held, heldOf, heldTargets, knownHere } from '../target/held-target.ts';
 
 interface LogoutFlags {
   readonly selector?: string;
@@ -58,10 +58,7 @@ async function targetsOf(
     // Without a known server, the user cannot have signed in to the cluster.
     return chosen.flatMap((cluster) => (cluster.server === null ? [] : heldOf(cluster, here)));
   }
-  const targets: Held[] = [];
-  for (const name of names.length > 0 ? names : [undefined])
-    targets.push(await heldTarget(context, name, view, 'logout'));
-  return targets;
+  return heldTargets(context, names, view, 'logout');
 }
 
 /** Throws TkaError if something failed. If several failed, prints a warning for each. */

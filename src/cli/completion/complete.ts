@@ -22,9 +22,9 @@ const files: Answer = { candidates: [], directive: 0 };
 // A shell may insert a candidate without quoting it, and bash expands a list without descriptions. So skip candidates
 // that any shell would evaluate, split, or take as a flag. Quoting is not possible: it differs between shells, and
 // kubectl does not say which one asks.
-const plain = /^[\p{L}\p{N}_./][\p{L}\p{N}_.:@/+-]*$/u;
+const plain = /^[\p{L}\p{N}_./][\p{L}\p{N}_.:@/+,-]*$/u;
 // Most names are ASCII, and this expression takes a tenth of the time.
-const ascii = /^[A-Za-z0-9_./][A-Za-z0-9_.:@/+-]*$/;
+const ascii = /^[A-Za-z0-9_./][A-Za-z0-9_.:@/+,-]*$/;
 
 /** A parsed command line, up to the current word. */
 interface Line {
@@ -180,8 +180,14 @@ async function argumentValues(
 ): Promise<readonly Completion[]> {
   if (argument.argChoices !== undefined) return argument.argChoices.map((text) => [text, '']);
   switch (argument.name()) {
-    case 'name':
-      return takesHeld(command) ? known.held() : known.names(typed);
+    case 'name': {
+      // Each name of `prod-eu,prod-us` is completed on its own.
+      const list = argument.variadic ? typed.slice(0, typed.lastIndexOf(',') + 1) : '';
+      const names = await (takesHeld(command) ? known.held() : known.names(typed.slice(list.length)));
+      if (list === '') return names;
+      const given = list.split(',');
+      return names.filter(([name]) => !given.includes(name)).map(([name, about]) => [list + name, about]);
+    }
     case 'command':
       return commandsOf(program);
     case 'key':

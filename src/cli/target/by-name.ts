@@ -8,6 +8,7 @@ import { cleanText, quoted } from '../../util/text.ts';
 import { hostOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { type ContextsByCluster, contextsByCluster } from './contexts.ts';
+import { expandNames, type Names } from './patterns.ts';
 import { devices } from './seeds.ts';
 
 /**
@@ -63,7 +64,7 @@ export function noCluster(
 }
 
 /**
- * Returns the clusters that match the names or the label selector; without either, all of them. Throws UsageError for
+ * Returns the clusters that match the names (also lists and globs) or the label selector; without either, all of them. Throws UsageError for
  * an ambiguous name or if both are given, TkaError if a name or the selector matches nothing.
  */
 export function chooseClusters(
@@ -80,12 +81,23 @@ export function chooseClusters(
     if (found.length === 0) throw new TkaError('no cluster matches the selector', { hints: ['kubectl tka clusters'] });
     return found;
   }
-  const found = names.map((name) => {
-    const cluster = clusterByName(clusters, name, view, command);
+  const found = expandNames(names, clusterNames(clusters, view)).map(({ name, match }) => {
+    const cluster = match ?? clusterByName(clusters, name, view, command);
     if (cluster !== undefined) return cluster;
     throw noCluster(name, clusters, view);
   });
   return [...new Set(found)];
+}
+
+/** Returns what lists and globs stand for where clusters are named: `login`, `exec`. */
+export function clusterNames(clusters: readonly Cluster[], { ours }: Pick<KubeconfigView, 'ours'>): Names<Cluster> {
+  const isOf = (cluster: Cluster, word: string) =>
+    cluster.name === word || cluster.servers.some(({ name }) => name === word);
+  return {
+    all: clusters.map((cluster) => [cluster.name, cluster]),
+    isName: (word) => clusters.some((cluster) => isOf(cluster, word)) || ours.some(({ name }) => name === word),
+    what: 'cluster',
+  };
 }
 
 /** The target of a NAME on the command line. */

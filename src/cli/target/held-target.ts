@@ -8,6 +8,7 @@ import type { Context } from '../context/context.ts';
 import { clusterByName, isUrl, NoCluster } from './by-name.ts';
 import { listClusters } from './clusters.ts';
 import { onlyServer } from './only-server.ts';
+import { expandNames, isGlob } from './patterns.ts';
 import { configuredServer, namedServer } from './seeds.ts';
 
 /** The server that `logout` or `forget` acts on. */
@@ -49,6 +50,45 @@ export async function heldTarget(
   );
   const meant = didYouMean(cleanText(name), names);
   throw new NoCluster(`no cluster or context named ${quoted(name)}${meant}`, { hints: ['kubectl tka status'] });
+}
+
+/**
+ * Returns the servers that the NAMEs of `logout` or `forget` mean, also lists and globs; without a NAME, the one of
+ * heldTarget(). A glob matches only names of what this machine has a session, a sign-out or a context for.
+ */
+export async function heldTargets(
+  context: Context,
+  words: readonly string[],
+  view: KubeconfigView,
+  command: 'logout' | 'forget',
+): Promise<Held[]> {
+  if (words.length === 0) return [await heldTarget(context, undefined, view, command)];
+  const here = knownHere(context, view);
+  const isName = (word: string) => localServer(context, word, view, here) !== undefined;
+  const all = words.some(isGlob) ? heldNames(context, view, here) : [];
+  const targets: Held[] = [];
+  for (const { name, match } of expandNames(words, { all, isName, what: 'session or context' })) {
+    const target =
+      match === undefined ? await heldTarget(context, name, view, command) : { server: match, known: true };
+    targets.push(target);
+  }
+  return targets;
+}
+
+/** Returns all names of the servers that this machine has data about, sorted. */
+function heldNames(
+  context: Context,
+  view: KubeconfigView,
+  here: ReadonlySet<string>,
+): [name: string, server: string][] {
+  const names = [...here].flatMap((server): [string, string][] => {
+    const cluster = context.remembered.of(server);
+    const contexts = view.ours.filter((ours) => ours.server === server).map((ours) => ours.name);
+    const own = cluster?.servers.find((each) => each.server === server)?.name;
+    const all = [...contexts, cluster?.name, own, shortName(server, context.settings.tailnet)];
+    return [...new Set(all)].flatMap((name) => (name == null ? [] : [[name, server]]));
+  });
+  return names.sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** Returns the server of --server, else that of the current context, else the only one there is. */

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { expandNames, isPattern, matchesGlob } from '../../../src/cli/target/patterns.ts';
+
+describe('matchesGlob', () => {
+  it.each<[string, string, boolean]>([
+    ['prod-us', 'prod-*', true],
+    ['prod-us', '*-us', true],
+    ['prod-us', '*', true],
+    ['prod-us', 'p*d*s', true],
+    ['prod-us', 'prod-us*', true],
+    ['prod-us', 'prod-**us', true],
+    ['prod-us', 'rod-*', false],
+    ['prod-us', '*-u', false],
+    ['prod-us', 'prod-us-*', false],
+    ['prod-us', 'p*x*s', false],
+    // The text before and after the asterisk must not overlap.
+    ['aba', 'ab*ba', false],
+    ['aXbXc', 'a*X*X*c', true],
+    ['aXc', 'a*X*X*c', false],
+    // Nothing else is special.
+    ['prod.us', 'prod?u*', false],
+    ['prodxus', 'prod.u*', false],
+    ['(a+)+', '(a+)*', true],
+  ])('%s %s: %s', (name, glob, is) => expect(matchesGlob(name, glob)).toBe(is));
+
+  it('takes linear time for a hostile name and glob', () => {
+    const started = performance.now();
+    expect(matchesGlob('a'.repeat(1e6), `${'a*'.repeat(5000)}b`)).toBe(false);
+    expect(matchesGlob('a'.repeat(1e5), `*${'a*'.repeat(5000)}b*`)).toBe(false);
+    expect(performance.now() - started).toBeLessThan(1000);
+  });
+});
+
+describe('expandNames', () => {
+  const all = ['prod-eu', 'prod-us', 'staging', 'a,b', 'x*', 'xy'].map((name): [string, number] => [name, name.length]);
+  const clusters = all.map(([name]): [string, { name: string }] => [name, { name }]);
+  const names = { all: clusters, isName: (word: string) => all.some(([name]) => name === word), what: 'cluster' };
+  const expand = (...words: string[]) => expandNames(words, names).map(({ name }) => name);
+
+  it.each<[string, string[], string[]]>([
+    ['a list', ['prod-us,prod-eu'], ['prod-us', 'prod-eu']],
+    ['a list with spaces', ['prod-us, prod-eu'], ['prod-us', 'prod-eu']],
+    ['a glob', ['prod-*'], ['prod-eu', 'prod-us']],
+    [
+      'a list with a glob, each match once',
+      ['staging,prod-*', '*'],
+      ['staging', 'prod-eu', 'prod-us', 'staging', 'a,b', 'x*', 'xy'],
+    ],
+    ['a name with a comma', ['a,b'], ['a,b']],
+    ['a name with an asterisk', ['x*'], ['x*']],
+    ['a name with an asterisk in a list', ['x*,staging'], ['x*', 'staging']],
+    ['an unknown name', ['nowhere'], ['nowhere']],
+    ['a URL', ['https://a,b*'], ['https://a,b*']],
+    ['an empty word', [''], ['']],
+  ])('%s', (_, words, found) => expect(expand(...words)).toEqual(found));
+
+  it.each(['a,', ',', 'a,,b', ' ,a'])('refuses an empty name: %s', (word) =>
+    expect(() => expand(word)).toThrow(
+      expect.objectContaining({ exitCode: 2, message: `empty name in ${JSON.stringify(word.trim())}` }),
+    ),
+  );
+
+  it('names what there is where a glob matches nothing', () =>
+    expect(() => expand('dev-*')).toThrow(
+      expect.objectContaining({
+        message: 'no cluster matches "dev-*"',
+        hints: ['the names are a,b, prod-eu, prod-us, staging, x*, xy'],
+      }),
+    ));
+});
+
+it('a URL is no pattern', () => {
+  expect(isPattern('https://*,b')).toBe(false);
+  expect(isPattern('a*')).toBe(true);
+});
