@@ -1,4 +1,4 @@
-// Answers that are large: what is over the limits is an error, what is below is read in little time and memory.
+// Large answers: above the limits they are an error, below they are read in little time and memory.
 import assert from 'node:assert/strict';
 import * as http from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -8,7 +8,7 @@ import { type Fixture, hostileTest } from './fixture.ts';
 
 const test = hostileTest(2);
 const budget = { timeout: '10s', memory: 300 };
-/** Milliseconds for one call, on a machine that is busy with others. */
+/** Milliseconds for one call on a busy machine. */
 const longest = 30_000;
 
 const measured: string[] = [];
@@ -19,7 +19,7 @@ afterAll(() => {
 async function call(fixture: Fixture, args: string, what: string, lines?: number) {
   const options = { ...budget, ...(lines !== undefined && { lines }), may: fixture.loginMay };
   let ran = await fixture.run(args, options);
-  // Nobody waits longer than that for a list, however busy the machine is.
+  // The program waits no longer than that for a list, even on a busy machine.
   if (/no answer within 2 s/.test(ran.stderr)) ran = await fixture.run(args, options);
   measured.push(`${what} (${args}): ${Math.round(ran.took)} ms, ${Math.round(ran.memory ?? 0)} MiB`);
   assert.ok(ran.took < longest, `took ${Math.round(ran.took)} ms`);
@@ -58,7 +58,7 @@ describe('lists that are large but allowed', () => {
       () => rows(100_000, () => ({ apiEndpoint: endpoint(0), name: 'same', state: 'dead' })),
       1,
     ],
-    '100,000 members that make no sense': [() => rows(100_000, (i) => ({ apiEndpoint: i })), 0],
+    '100,000 invalid members': [() => rows(100_000, (i) => ({ apiEndpoint: i })), 0],
     '10,000 members with 32 labels': [
       () =>
         rows(10_000, (i) => ({
@@ -127,7 +127,7 @@ describe('lists that are large but allowed', () => {
     );
     checkFailure(await call(fixture, 'login n7777', 'a name among 100,000'));
   });
-  test.concurrent('contexts for 3,000 members, of which none can be', async ({ fixture }) => {
+  test.concurrent('3,000 members that cannot become contexts', async ({ fixture }) => {
     tell(
       fixture,
       rows(3000, (i) => ({ apiEndpoint: endpoint(i), name: `n${i}` })),
@@ -203,7 +203,7 @@ describe.skipIf(process.platform !== 'linux')('CAs (needs loopback addresses tha
   const certificate = (bytes: number) =>
     Buffer.from(`-----BEGIN CERTIFICATE-----\n${'A'.repeat(bytes - 60)}\n-----END CERTIFICATE-----\n`);
 
-  test.concurrent('one that begins without end holds up no credential', async ({ fixture }) => {
+  test.concurrent('a CA that never ends does not delay a credential', async ({ fixture }) => {
     const ca = { 'certificate-authority-data': begins(700_000).toString('base64') };
     fixture.cluster.faults.kubeconfig = (normal) => ({
       ...normal,
@@ -235,7 +235,7 @@ describe.skipIf(process.platform !== 'linux')('CAs (needs loopback addresses tha
   }
 });
 
-describe('lists just below the limit, made to need memory', () => {
+describe('lists just below the limit that need much memory', () => {
   const size = 15 * 1024 * 1024;
   const bodies: Readonly<Record<string, () => string>> = {
     'empty maps': () => `[${'{},'.repeat(size / 3)}{}]`,

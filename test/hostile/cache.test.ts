@@ -1,5 +1,5 @@
-// Damage of the token cache and of what lies beside an entry: each is a miss. The call gives a token that the server
-// has just given, never one from the damaged file.
+// Damage of the token cache and of the files beside an entry: each is a miss. The call prints a token that the server
+// just issued, never one from the damaged file.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
@@ -23,7 +23,7 @@ const withLine = (text: string, n: number, line: string) =>
 const head = (token: string) => `tka1 ${token.length} ${Math.floor(Date.now() / 1000) + 600}`;
 const withToken = (fixture: Fixture, token: string) => withLine(withLine(whole(fixture), 0, head(token)), 4, token);
 
-/** After a miss the cache holds the new entry, whole, and nothing of the old one. */
+/** Checks that after a miss the cache contains the whole new entry, and nothing of the old one. */
 async function isMiss(fixture: Fixture): Promise<void> {
   const ran = await fixture.freshCredential();
   assert.equal(ran.stderr, '');
@@ -36,7 +36,7 @@ async function isMiss(fixture: Fixture): Promise<void> {
   assert.equal(fixture.cluster.counts.login, 1);
 }
 
-test.concurrent('control: a whole entry is served, and the server is not asked', async ({ fixture }) => {
+test.concurrent('control: a whole entry is served without a request to the server', async ({ fixture }) => {
   putEntry(fixture.entry, whole(fixture));
   const ran = await fixture.run(fixture.credentialArgs(), { may: [/\+served$/] });
   assert.equal(checkCredential(ran), decoy);
@@ -53,7 +53,8 @@ const token =
   (fixture) =>
     withToken(fixture, text);
 
-// Both readers of an entry are held to the long table in test/credential/cases.ts; this is what attackers would write.
+// Both readers of an entry are tested with the long table in test/credential/cases.ts; these are entries that attackers
+// would write.
 const entries: Readonly<Record<string, Damage>> = {
   empty: () => '',
   'a MiB of letters': () => 'x'.repeat(1 << 20),
@@ -76,17 +77,17 @@ const entries: Readonly<Record<string, Damage>> = {
   'a token with a NUL': token('a.\0.c'),
   'a token with a carriage return': token('a.b.c\r'),
   'a token of 100,000 letters': token(`${'a'.repeat(100_000)}.b.c`),
-  'no end of the token’s line': (fixture) => whole(fixture).slice(0, whole(fixture).indexOf(decoy) + decoy.length),
+  'a token’s line without an end': (fixture) => whole(fixture).slice(0, whole(fixture).indexOf(decoy) + decoy.length),
   UTF16: (fixture) => Buffer.from(`\ufeff${whole(fixture)}`, 'utf16le'),
-  'two entries, the second the server’s': (fixture) =>
+  'two entries, the second for the server': (fixture) =>
     `${makeEntry('http://127.0.0.99:8123', fixture.cluster.apiServer, decoy)}${whole(fixture)}`,
   'an ExecCredential': () =>
     JSON.stringify({ kind: 'ExecCredential', status: { token: decoy, expirationTimestamp: '2099-01-01T00:00:00Z' } }),
   'cut before its token': (fixture) => whole(fixture).slice(0, whole(fixture).indexOf(decoy)),
   'cut within its token': (fixture) => whole(fixture).slice(0, whole(fixture).indexOf(decoy) + 50),
   binary: () => '\u0000\u00ff'.repeat(500),
-  'of an older form': (fixture) => whole(fixture).replace('tka1', 'tka0'),
-  'another server’s': (fixture) => makeEntry('http://127.0.0.99:8123', fixture.cluster.apiServer, decoy),
+  'in an older form': (fixture) => whole(fixture).replace('tka1', 'tka0'),
+  'of another server': (fixture) => makeEntry('http://127.0.0.99:8123', fixture.cluster.apiServer, decoy),
   HTML: () => `<html>${decoy}</html>`,
   gzip: () => execFileSync('gzip', ['-c'], { input: decoy }),
 };
@@ -97,7 +98,7 @@ describe('a damaged entry is a miss', () => {
     await isMiss(fixture);
   });
 
-  test.concurrent('a whole one that was touched', async ({ fixture }) => {
+  test.concurrent('a whole entry that was touched is a miss', async ({ fixture }) => {
     putEntry(fixture.entry, whole(fixture), Date.now() / 1000);
     await isMiss(fixture);
   });
@@ -106,7 +107,7 @@ describe('a damaged entry is a miss', () => {
     const good = whole(fixture);
     const bad = damagedText(good, chance);
     putEntry(fixture.entry, bad);
-    // What comes after the token is for the slow path only, and not looked at while the entry is fresh.
+    // Only the slow path reads the text after the token, and not while the entry is fresh.
     const untouched = good.slice(0, good.indexOf(decoy) + decoy.length + 1);
     try {
       if (!bad.startsWith(untouched)) await isMiss(fixture);
@@ -140,7 +141,7 @@ const notFiles: Readonly<Record<string, (fixture: Fixture, file: string) => void
   'a symlink to a folder': (fixture, file) => fs.symlinkSync(path.join(fixture.home.dir, '.ssh'), file),
 };
 
-describe('something else in the place of an entry is a miss', () => {
+describe('something else in place of an entry is a miss', () => {
   test.concurrent.for(Object.entries(notFiles))('%s', async ([, make], { fixture }) => {
     cacheFolder(fixture);
     make(fixture, fixture.entry);
@@ -153,7 +154,7 @@ describe('something else in the place of an entry is a miss', () => {
   });
 });
 
-describe('a damaged +served is no hindrance', () => {
+describe('a damaged +served is ignored', () => {
   const texts: Readonly<Record<string, string>> = {
     empty: '',
     text: 'nobody\n',
@@ -188,7 +189,7 @@ describe('a damaged +lock is taken over', () => {
       fs.writeFileSync(file, '');
       fs.utimesSync(file, 4e9, 4e9);
     },
-    'a folder that nobody holds any more': (_, file) => {
+    'an abandoned folder': (_, file) => {
       fs.mkdirSync(file);
       old(file);
     },
@@ -196,7 +197,7 @@ describe('a damaged +lock is taken over', () => {
       fs.mkdirSync(file);
       fs.utimesSync(file, 4e9, 4e9);
     },
-    'a full folder that nobody holds any more': (_, file) => {
+    'an abandoned folder with files': (_, file) => {
       fs.mkdirSync(path.join(file, 'a'), { recursive: true });
       fs.writeFileSync(path.join(file, 'a', 'b'), '');
       old(file);
@@ -212,8 +213,8 @@ describe('a damaged +lock is taken over', () => {
   });
 });
 
-describe('a damaged +failed is no answer', () => {
-  // How an attempt ended is told to who waited for the lock meanwhile, and to client-go, which asks again at once.
+describe('a damaged +failed is not an answer', () => {
+  // The result of an attempt is shared with waiting callers, and with client-go, which asks again at once.
   const asClientGo = { env: { KUBERNETES_EXEC_INFO: '{"apiVersion":"client.authentication.k8s.io/v1"}' } };
   const note = (fixture: Fixture, fields: object, at: number | string = Date.now()) => {
     const whole = {
@@ -244,10 +245,10 @@ describe('a damaged +failed is no answer', () => {
     'another type of time': (fixture) => note(fixture, {}, '"9999-01-01"'),
     'another type of message': (fixture) => note(fixture, { message: { a: 1 } }),
     'another API server': (fixture) => note(fixture, { apiServer: 'https://evil.example' }),
-    'a time to come': (fixture) => note(fixture, {}, 9e15),
-    'a time without end': (fixture) => note(fixture, {}, '1e400'),
-    'a time long past': (fixture) => note(fixture, {}, 1),
-    'a time before all time': (fixture) => note(fixture, {}, '-1e400'),
+    'a time in the future': (fixture) => note(fixture, {}, 9e15),
+    'a time that is too large': (fixture) => note(fixture, {}, '1e400'),
+    'a time long ago': (fixture) => note(fixture, {}, 1),
+    'a time that is too small': (fixture) => note(fixture, {}, '-1e400'),
     'a deep list': () => '['.repeat(20_000),
     'a MiB': (fixture) => note(fixture, { message: 'x'.repeat(1 << 20) }),
     NULs: () => '\0'.repeat(1000),
@@ -265,7 +266,7 @@ describe('a damaged +failed is no answer', () => {
   }
 });
 
-describe('an entry whose details are damaged', () => {
+describe('an entry with damaged details', () => {
   const details: Readonly<Record<string, string>> = {
     nothing: '',
     'not JSON': '{"username":',
@@ -314,7 +315,7 @@ describe('an entry whose details are damaged', () => {
   );
 });
 
-/** `status -o json` and `-o yaml`, which say the same. */
+/** Runs `status -o json` and `-o yaml`, which must agree, and returns the rows. */
 async function statusRows(fixture: Fixture): Promise<{ server: string; state: string }[]> {
   const json = await fixture.run('status -o json');
   assert.equal(json.status, 0);
@@ -333,9 +334,9 @@ async function statusRows(fixture: Fixture): Promise<{ server: string; state: st
   return rows;
 }
 
-describe('the mark of a logout counts, whatever became of it', () => {
+describe('a logout mark counts, whatever its content', () => {
   const marks: Readonly<Record<string, (fixture: Fixture, file: string) => void>> = {
-    'control: a whole one': (_, file) =>
+    'control: a whole mark': (_, file) =>
       fs.writeFileSync(file, '{"username":"alice","role":"viewer","until":"2099-01-01T00:00:00Z"}'),
     empty: (_, file) => fs.writeFileSync(file, ''),
     'not JSON': (_, file) => fs.writeFileSync(file, '{"username":'),
@@ -373,7 +374,7 @@ describe('the mark of a logout counts, whatever became of it', () => {
   });
 });
 
-describe('a damaged consent is none', () => {
+describe('a damaged consent does not count', () => {
   const consents = [
     '',
     'null',
@@ -397,7 +398,7 @@ describe('a damaged consent is none', () => {
   }
 });
 
-describe('names in the cache folder that are no entries', () => {
+describe('names in the cache folder that are not entries', () => {
   const names = [
     'https+..+..+etc+passwd',
     'https+a\nerror: forged',
@@ -409,19 +410,19 @@ describe('names in the cache folder that are no entries', () => {
     `https+${'a'.repeat(240)}`,
     'https++++',
   ];
-  test.concurrent('are passed over', async ({ fixture }) => {
+  test.concurrent('are ignored', async ({ fixture }) => {
     for (const name of names) putEntry(path.join(fixture.home.cache, name), whole(fixture));
     fs.mkdirSync(path.join(fixture.home.cache, 'https+folder.example'));
     assert.equal((await statusRows(fixture)).length, 2);
     await isMiss(fixture);
   });
-  test.concurrent('are passed over by their thousands', async ({ fixture }) => {
+  test.concurrent('are ignored in large numbers', async ({ fixture }) => {
     for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(fixture.home.cache, `http+10.0.0.${i}+80`), 'x');
     assert.equal((await statusRows(fixture)).length, 2);
   });
 });
 
-describe('a cache that cannot be kept still yields a token, and says so on one line', () => {
+describe('a cache that cannot be written still gives a token, with one warning', () => {
   const folders: Readonly<Record<string, (fixture: Fixture, folder: string) => void>> = {
     'the folder is a file': (_, folder) => fs.writeFileSync(folder, 'x'),
     'the folder is a dangling symlink': (fixture, folder) => fs.symlinkSync(outside(fixture, 'nowhere'), folder),
@@ -443,7 +444,7 @@ describe('a cache that cannot be kept still yields a token, and says so on one l
     assert.equal(fixture.cluster.counts.login, 1);
   });
 
-  test.concurrent('its path forges lines', async ({ fixture }) => {
+  test.concurrent('a path with line breaks forges no lines', async ({ fixture }) => {
     const folder = path.join(fixture.home.root, 'a\nerror: forged\u001b[31m');
     fs.writeFileSync(folder, '');
     const ran = await fixture.run(fixture.credentialArgs(), { env: { TKA_CACHE_DIR: folder } });
@@ -452,7 +453,7 @@ describe('a cache that cannot be kept still yields a token, and says so on one l
   });
 });
 
-describe('the API server’s answer to the question whether it still takes a token', () => {
+describe('the API server’s answer to the check of a token', () => {
   // Two calls of one parent, as kubectl makes them after a 401.
   const twice = async (fixture: Fixture) => {
     const ran = await fixture.home.credential(fixture.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
@@ -463,7 +464,7 @@ describe('the API server’s answer to the question whether it still takes a tok
       .slice(0, -1)
       .map((one) => JSON.parse(one).status.token);
   };
-  test.concurrent('control: a 401 heals', async ({ fixture }) => {
+  test.concurrent('control: a 401 leads to a new token', async ({ fixture }) => {
     await fixture.freshCredential();
     fixture.cluster.deleteServiceAccount();
     const [first, second] = await twice(fixture);
@@ -483,7 +484,7 @@ describe('the API server’s answer to the question whether it still takes a tok
     },
   } as const;
   test.concurrent.for(Object.entries(faults))(
-    '%s is no refusal: the token is served as it is',
+    '%s is not a refusal: the token is served unchanged',
     async ([, fault], { fixture }) => {
       await fixture.freshCredential();
       fixture.cluster.faults.routes.api = fault;
@@ -497,7 +498,7 @@ describe('the API server’s answer to the question whether it still takes a tok
 });
 
 test.concurrent('an API server in a damaged entry gets no token: its CA is not the cluster’s', async ({ fixture }) => {
-  // The cluster's API stand-in plays the stranger: it is asked by nobody, since the entry trusts no CA for it.
+  // The cluster's API stand-in plays the attacker. It gets no request, since the entry has no CA for it.
   putEntry(fixture.entry, whole(fixture));
   const ran = await fixture.home.credential(fixture.cluster, { times: 2, env: { TKA_TIMEOUT: '60s' } });
   assert.equal(ran.status, 0, ran.stderr);

@@ -1,4 +1,4 @@
-// The checks themselves: each of them fails where it should, or no table is worth anything.
+// Tests of the checks: each must fail when it should, or the tables prove nothing.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
@@ -55,7 +55,7 @@ describe('stderr', () => {
   });
 });
 
-test('every hostile text that a terminal would obey is found', () => {
+test('finds every hostile text that a terminal would obey', () => {
   const plain = Object.values(evilTexts).filter((text) => {
     try {
       checkPlain(text, 'it');
@@ -147,7 +147,7 @@ describe('stdout', () => {
 });
 
 describe('files', () => {
-  test('what changed, what came, what went, and what was left behind', async () => {
+  test('reports changed, new, removed and leftover files', async () => {
     using home = new Home('http://127.0.0.1:1');
     home.write(home.kubeconfig, bystanderKubeconfig);
     const before = home.files();
@@ -201,7 +201,7 @@ describe('files', () => {
   });
 });
 
-test('chance is the same for the same seed, and does damage', () => {
+test('random damage is the same for the same seed, and does damage', () => {
   const good = [{ a: { b: ['c'] } }, 7];
   const damage = (seed: number) => damagedJson(good, seeded(seed)) + damagedText('some text', seeded(seed));
   expect(damage(1)).toBe(damage(1));

@@ -1,5 +1,5 @@
-// What every call of the program must hold to, whatever it was given: checks of streams, files, time and memory. They
-// throw an Error that says what is wrong.
+// Checks that every call of the program must pass, whatever its input: streams, files, time and memory. They throw an
+// Error that says what is wrong.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -10,11 +10,13 @@ import { kubectl } from '../fixtures/kubectl.ts';
 import { jwt, start } from '../fixtures/program.ts';
 import { fileFolder } from '../fixtures/temporary.ts';
 
-/** C0, C1, bidirectional overrides, zero-width and tag characters: nothing of that reaches a terminal or a file. */
+/** C0, C1, bidirectional overrides, zero-width and tag characters must not reach a terminal or a file. */
 const unsafe =
   /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/u;
 
-/** Text that a terminal shows as it is: no control and no invisible characters but newlines. */
+/**
+ * Checks that a terminal shows the text unchanged: no control characters and no invisible characters except newlines.
+ */
 export function checkPlain(text: string, what: string): void {
   const at = text.search(unsafe);
   if (at < 0) return;
@@ -22,15 +24,18 @@ export function checkPlain(text: string, what: string): void {
   assert.fail(`${what} holds U+${code}: ${JSON.stringify(text.slice(Math.max(0, at - 60), at + 60))}`);
 }
 
-// What follows the prefix starts in lower case where the words are ours. TKA_TIMEOUT and its like keep their case.
+// Our own words after the prefix start in lower case. TKA_TIMEOUT and the like keep their case.
 const lineForms = [
   /^error: (?![A-Z][a-z])\S/,
   /^(?:hint|warning): \S/,
-  // A notice: ours is lower-case, or begins with a path, a URL or a cluster's name.
+  // A notice of ours is in lower case, or starts with a path, a URL or a cluster's name.
   /^(?!error|hint|warning|debug|\w*Error\b|Uncaught)(?:[a-z0-9"/]\S*|[A-Z][\w.-]*:) \S/,
 ];
 
-/** stderr: lines in our forms, at most one error, no crash, no trace, no value that was meant to be something else. */
+/**
+ * Checks stderr: lines in our forms, at most one error, no crash, no stack trace, no "undefined" or other internal
+ * value.
+ */
 export function checkStderr(text: string, most = 70): void {
   checkPlain(text, 'stderr');
   if (text === '') return;
@@ -43,7 +48,7 @@ export function checkStderr(text: string, most = 70): void {
     );
     assert.ok(line.length < 6000, `stderr has a line of ${line.length} characters`);
   }
-  // Only the problems of a configuration are told together, an error each.
+  // Only configuration problems are reported together, one error each.
   const errors = lines.filter((line) => line.startsWith('error: '));
   const several = errors.every((line) => line.startsWith('error: bad configuration: '));
   assert.ok(errors.length <= 1 || several, `more than one error:\n${text}`);
@@ -62,7 +67,7 @@ export function checkStderr(text: string, most = 70): void {
   assert.doesNotMatch(text, jwt, 'stderr holds a token');
 }
 
-/** Nothing on stderr but what a person may like to know, and that no tag speaks for the server of the test. */
+/** Checks that stderr contains only notices, and the warning that the test's server is not tagged. */
 export function checkCalm(stderr: string): void {
   assert.doesNotMatch(
     stderr,
@@ -70,7 +75,7 @@ export function checkCalm(stderr: string): void {
   );
 }
 
-/** A failure: the exit status, nothing on stdout, one error on stderr. */
+/** Checks a failure: the exit status, nothing on stdout, one error on stderr. */
 export function checkFailure(ran: { status: number | null; stdout: string; stderr: string }, status = 1): void {
   assert.equal(ran.status, status, `exit ${ran.status}\nstdout: ${ran.stdout.slice(0, 500)}\nstderr: ${ran.stderr}`);
   assert.equal(ran.stdout, '', 'stdout of a failure');
@@ -78,7 +83,7 @@ export function checkFailure(ran: { status: number | null; stdout: string; stder
   assert.match(ran.stderr, /^error: .*\n(?:error: .*\n)*hint: \S/m, 'an error without a hint');
 }
 
-/** An ExecCredential on one line; returns its token. */
+/** Checks that stdout is an ExecCredential on one line; returns its token. */
 export function checkCredential(ran: { status: number | null; stdout: string; stderr: string }): string {
   assert.equal(ran.status, 0, `exit ${ran.status}: ${ran.stderr}`);
   assert.match(ran.stdout, /^\{[^\n]+\}\n$/, 'stdout is not one line of JSON');
@@ -112,7 +117,7 @@ export interface ClusterRow {
 
 const time = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/;
 
-/** Every text of a parsed document, keys too, is plain. */
+/** Checks that each text of a parsed document is plain, keys too. */
 export function checkTexts(value: unknown, what: string): void {
   if (typeof value === 'string') {
     checkPlain(value, what);
@@ -127,10 +132,10 @@ export function checkTexts(value: unknown, what: string): void {
 
 const states = ['missing', 'dead', 'suspected', 'unresolved', 'healthy', 'unknown'];
 
-/** The keys of a row of `clusters -o json`, in their order. */
+/** The keys of a row of `clusters -o json`, in order. */
 export const clusterRowKeys = 'name server apiEndpoint state reason lastSeen labels context session servers'.split(' ');
 
-/** `clusters -o json`, as cli.md has it. */
+/** Checks the output of `clusters -o json`, as cli.md describes it. */
 export function checkClusterRows(stdout: string): ClusterRow[] {
   checkPlain(stdout, 'stdout');
   const rows: ClusterRow[] = JSON.parse(stdout);
@@ -157,7 +162,7 @@ export function checkClusterRows(stdout: string): ClusterRow[] {
   return rows;
 }
 
-/** A table: a heading, then one line a row, whose cells are in as many columns. */
+/** Checks a table: a heading, then one line for each row, whose cells are aligned. */
 export function checkTable(stdout: string, heading: RegExp, rows: number): void {
   checkPlain(stdout, 'stdout');
   if (rows === 0) {
@@ -170,13 +175,13 @@ export function checkTable(stdout: string, heading: RegExp, rows: number): void 
   assert.equal(lines.length, rows + 1, `a table of ${lines.length - 1} lines, not ${rows}`);
 }
 
-/** What lies under HOME before and after: the paths that differ. */
+/** Returns the paths under HOME that differ before and after. */
 export function changes(before: Record<string, string>, after: Record<string, string>): string[] {
   const all = new Set([...Object.keys(before), ...Object.keys(after)]);
   return [...all].filter((file) => before[file] !== after[file]).sort();
 }
 
-/** Nothing but what `allowed` names has changed, and no lock or temporary file is left anywhere. */
+/** Checks that only `allowed` paths have changed, and that no lock or temporary file is left. */
 export function checkFiles(
   before: Record<string, string>,
   after: Record<string, string>,
@@ -198,7 +203,7 @@ const ours = (item: Named, body: string) =>
 type Named = Record<string, unknown> & { name: string };
 type Kubeconfig = Record<'clusters' | 'users' | 'contexts', Named[]> & { 'current-context': string };
 
-/** Every entry of ours in a kubeconfig's text has the fields that it should have and no other, each of them clean. */
+/** Checks that each managed entry in a kubeconfig's text has exactly its fields, each of them plain. */
 export function checkKubeconfigText(text: string): Kubeconfig {
   const read = parse(text, { version: '1.1' }) as Kubeconfig;
   assert.deepEqual(parse(text), read, 'YAML 1.1 and 1.2 read different things');
@@ -248,7 +253,7 @@ export function checkKubeconfigText(text: string): Kubeconfig {
   return read;
 }
 
-/** The kubeconfig as kubectl reads it, where there is a kubectl: it takes it, and it is what we read. */
+/** Checks that kubectl, if installed, reads the kubeconfig as we do. */
 export async function checkByKubectl(home: Home, read: Kubeconfig): Promise<void> {
   if (kubectl === undefined) return;
   const ran = await start(kubectl, ['config', 'view', '--raw', '-o', 'json'], home.env, { cwd: home.dir }).ran;
@@ -280,7 +285,7 @@ fs.writeFileSync(
 );
 let runs = 0;
 
-/** Variables that make Node write down, at its end, how much memory it had at most; `read` gives it in MiB. */
+/** Returns variables that make Node report its peak memory when it exits; `read` returns it in MiB. */
 export function memoryProbe(): { env: Record<string, string>; read: () => number | undefined } {
   const file = path.join(folder, String(runs++));
   return {

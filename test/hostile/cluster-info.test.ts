@@ -1,5 +1,5 @@
-// Hostile answers to GET /cluster-info: they make a context only where they are whole and name the cluster that they
-// should, and that context holds nothing but what it should.
+// Hostile answers to GET /cluster-info: they make a context only if they are whole and name the right cluster, and that
+// context contains only its documented fields.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { describe } from 'vitest';
@@ -10,7 +10,7 @@ import { damagedJson, evilTexts, fewTypes, randomCases, wrongTypes } from './jun
 
 const test = hostileTest();
 
-/** The server lists itself alone. */
+/** The server lists only itself. */
 function alone(fixture: Fixture): void {
   fixture.cluster.faults.routes.memberlist = {
     change: (rows) => rows.filter((row: { name: string }) => row.name === fixture.cluster.name),
@@ -22,13 +22,13 @@ const writeAll = (fixture: Fixture) => {
   return fixture.edit('login --all-contexts', { timeout: '2s' });
 };
 
-/** `clusters` of a server that keeps no memberlist: the answer describes the only one. */
+/** `clusters` with a server that keeps no memberlist: the answer describes its only cluster. */
 const listOne = (fixture: Fixture) => {
   fixture.cluster.faults.memberlist = 'absent-404';
   return fixture.run('clusters -o json', { timeout: '2s', may: fixture.remembered });
 };
 
-test.concurrent('control: an answer as it should be', async ({ fixture }) => {
+test.concurrent('control: a correct answer', async ({ fixture }) => {
   const ran = await writeAll(fixture);
   assert.equal(ran.status, 0, ran.stderr);
   assert.ok(ran.changed);
@@ -52,7 +52,7 @@ const harmless: Readonly<Record<string, Make>> = {
   }),
   'keys of a prototype': (info) =>
     JSON.stringify(info).replace('{', '{"__proto__":{"server_url":"https://evil.example"},"constructor":1,'),
-  'keys twice, the last of which count': (info) =>
+  'duplicate keys, the last of which count': (info) =>
     JSON.stringify(info).replace('{', '{"server_url":"https://evil.example",'),
   'another spelling of the API server': (info) => ({ ...info, server_url: `${info.server_url.toUpperCase()}/` }),
   'labels that are null': laidOver({ labels: null }),
@@ -70,13 +70,16 @@ const harmless: Readonly<Record<string, Make>> = {
       laidOver({ cluster: value, sign_in_store: value }),
     ]),
   ),
-  'a cluster and a store without end': laidOver({ cluster: 'x'.repeat(100_000), sign_in_store: 'x'.repeat(100_000) }),
+  'a cluster and a store that are too long': laidOver({
+    cluster: 'x'.repeat(100_000),
+    sign_in_store: 'x'.repeat(100_000),
+  }),
   'an empty CA': laidOver({ ca_data: '' }),
   'a CA that is null': laidOver({ ca_data: null }),
   'insecure that is null': laidOver({ insecure_skip_tls_verify: null }),
 };
 
-describe('what is harmless is taken, and nothing else', () => {
+describe('harmless parts are used, and nothing else', () => {
   for (const [i, [name, make]] of Object.entries(harmless).entries()) {
     test.concurrent(name, async ({ fixture }) => {
       fixture.cluster.faults.clusterInfo = make;
@@ -117,8 +120,8 @@ const refused: Readonly<Record<string, Make>> = {
       [`insecure that is ${name}`, laidOver({ insecure_skip_tls_verify: value })],
     ]),
   ),
-  'no look at the certificate': laidOver({ insecure_skip_tls_verify: true }),
-  'a text for no look at the certificate': laidOver({ insecure_skip_tls_verify: 'true' }),
+  'skipped certificate verification': laidOver({ insecure_skip_tls_verify: true }),
+  'skipped certificate verification as text': laidOver({ insecure_skip_tls_verify: 'true' }),
   'no API server': ({ server_url: _, ...info }) => info,
   'another API server': laidOver({ server_url: 'https://evil.example:6443' }),
   'an API server over http': laidOver({ server_url: 'http://127.0.0.1:6443' }),
@@ -128,17 +131,17 @@ const refused: Readonly<Record<string, Make>> = {
   'an API server with CR and LF': laidOver({ server_url: 'https://127.0.0.1:6443/\r\nX: y' }),
   'an API server with an OSC 52 clipboard': laidOver({ server_url: `https://${evilTexts['an OSC 52 clipboard']}` }),
   'an API server with a bidirectional override': laidOver({ server_url: 'https://a\u202eb.example' }),
-  'an API server with a path that is another': (info) => ({
+  'an API server with another path': (info) => ({
     ...info,
     server_url: `${info.server_url}/k8s/clusters/../..//x`,
   }),
-  'a CA that is no base64': laidOver({ ca_data: '!!!' }),
+  'a CA that is not base64': laidOver({ ca_data: '!!!' }),
   'a CA of base64 for URLs': (info) => ({
     ...info,
     ca_data: `${info.ca_data.slice(0, 40)}-_${info.ca_data.slice(42)}`,
   }),
-  'a CA cut short': (info) => ({ ...info, ca_data: info.ca_data.slice(0, 101) }),
-  'a CA that is no PEM': laidOver({ ca_data: 'eA==' }),
+  'a truncated CA': (info) => ({ ...info, ca_data: info.ca_data.slice(0, 101) }),
+  'a CA that is not PEM': laidOver({ ca_data: 'eA==' }),
   'a CA that is a private key': laidOver({ ca_data: pem('PRIVATE KEY', 'AAAA') }),
   'a CA that is PEM itself': (info) => ({ ...info, ca_data: Buffer.from(info.ca_data, 'base64').toString() }),
   nothing: () => '',
@@ -146,15 +149,15 @@ const refused: Readonly<Record<string, Make>> = {
   'a list': () => '[]',
   'a deep list': () => '['.repeat(500_000),
   HTML: () => '<html>',
-  'cut short': (info) => JSON.stringify(info).slice(0, 60),
+  truncated: (info) => JSON.stringify(info).slice(0, 60),
 };
 
-describe('what makes no sense is refused, and no context written', () => {
+describe('an invalid answer is refused, and no context is written', () => {
   for (const [i, [name, make]] of Object.entries(refused).entries()) {
     test.concurrent(name, async ({ fixture }) => {
       fixture.cluster.faults.clusterInfo = make;
-      // A stranger's API endpoint is only strange where the memberlist says another.
-      if (i % 2 === 0 && !/another|no look/.test(name)) {
+      // Another API endpoint is only wrong if the memberlist states a different one.
+      if (i % 2 === 0 && !/another|skipped/.test(name)) {
         const ran = await listOne(fixture);
         assert.ok(fixture.cluster.counts.clusterInfo >= 1);
         if (ran.status === 0) assert.deepEqual(checkClusterRows(ran.stdout), []);

@@ -1,5 +1,5 @@
-// Damage of the configuration file: every problem is told with file, line and key, in plain text, and the file stays as
-// it is; what is odd but sound is read as the Go CLI reads it.
+// Damage of the configuration file: each problem is reported with file, line and key, in plain text, and the file is
+// not changed. Unusual but valid content is read as the Go CLI reads it.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
@@ -28,7 +28,7 @@ async function settings(fixture: Fixture): Promise<Map<string, Setting>> {
   return new Map(rows.map((row) => [row.key, row]));
 }
 
-test.concurrent('control: a file as it should be', async ({ fixture }) => {
+test.concurrent('control: a correct file', async ({ fixture }) => {
   const read = await settings(fixture);
   assert.deepEqual(read.get('tailscale.hostname'), {
     key: 'tailscale.hostname',
@@ -48,7 +48,7 @@ const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefghi'
   .map((c, i) => `${c}: &${c} [${`*${'abcdefgh'[i]},`.repeat(9)}]`)
   .join('\n')}\n`;
 
-/** What the file is, and the lines that must be told of. */
+/** The file's content, and the lines that must be reported. */
 const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> = {
   'a list': ['- a\n', /:1: must be a map of settings$/m],
   text: ['tailscale', /:1: must be a map of settings$/m],
@@ -56,12 +56,12 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'an unclosed list': ['tailscale: [\n', /:\d: \S/],
   'a tab for indentation': ['tailscale:\n\thostname: a\n', /:2: \S/],
   'wrong indentation': ['tailscale:\n  hostname: a\n tailnet: b\n', /:3: \S/],
-  'a key twice': ['debug: true\ndebug: false\n', /:2: \S/],
-  'a key twice in two spellings': [
+  'a duplicate key': ['debug: true\ndebug: false\n', /:2: \S/],
+  'a duplicate key in two spellings': [
     'tailscale:\n  hostname: a\n  HostName: b\n',
     /:3: tailscale\.HostName is set twice$/m,
   ],
-  'a section twice in two spellings': [
+  'a duplicate section in two spellings': [
     'tailscale:\n  port: 1\nTailscale:\n  Port: 2\n',
     /:4: Tailscale\.Port is set twice$/m,
   ],
@@ -70,12 +70,12 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'an anchor in itself': ['tailscale: &a\n  hostname: *a\n', /:2: tailscale\.hostname must be text$/m],
   'a port of 0': ['tailscale:\n  port: 0\n', /:2: tailscale\.port must be a port from 1 to 65535$/m],
   'a port of 65536': ['tailscale:\n  port: 65536\n', /must be a port/],
-  'a port of a fraction': ['tailscale:\n  port: 443.5\n', /must be a port/],
-  'a port of infinity': ['tailscale:\n  port: .inf\n', /must be a port/],
-  'a port that is no number': ['tailscale:\n  port: .nan\n', /must be a port/],
-  'a port below 0': ['tailscale:\n  port: -1\n', /must be a port/],
+  'a fractional port': ['tailscale:\n  port: 443.5\n', /must be a port/],
+  'an infinite port': ['tailscale:\n  port: .inf\n', /must be a port/],
+  'a port that is not a number': ['tailscale:\n  port: .nan\n', /must be a port/],
+  'a negative port': ['tailscale:\n  port: -1\n', /must be a port/],
   'a port that is a list': ['tailscale:\n  port: [443]\n', /must be a port/],
-  'a port of words': ['tailscale:\n  port: "443; touch pwned"\n', /must be a port/],
+  'a port that is text': ['tailscale:\n  port: "443; touch pwned"\n', /must be a port/],
   'a port of 400 digits': [`tailscale:\n  port: ${'9'.repeat(400)}\n`, /must be a port/],
   'a host that is a list': ['tailscale:\n  hostname: [a]\n', /:2: tailscale\.hostname must be text$/m],
   'a host that is a map': ['tailscale:\n  hostname: {a: b}\n', /must be text/],
@@ -89,17 +89,17 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'a host with a C1 control': ['tailscale:\n  hostname: "a\\x9b31m"\n', /must be one line of plain text$/m],
   'a section that is a list': ['tailscale:\n- hostname: a\n', /:1: tailscale must be a map$/m],
   'a section that is text': ['tailscale: tka\n', /:1: tailscale must be a map$/m],
-  'a boolean of words': ['debug: "perhaps"\n', /:1: debug must be true or false$/m],
-  'a boolean of a number': ['output:\n  quiet: 7\n', /:2: output\.quiet must be true or false$/m],
-  'seconds without end': ['api:\n  retryAfterSeconds: 1e400\n', /must be a whole number of seconds/],
-  'all of it wrong at once': [
+  'a boolean that is text': ['debug: "perhaps"\n', /:1: debug must be true or false$/m],
+  'a boolean that is a number': ['output:\n  quiet: 7\n', /:2: output\.quiet must be true or false$/m],
+  'seconds that are too large': ['api:\n  retryAfterSeconds: 1e400\n', /must be a whole number of seconds/],
+  'everything wrong at once': [
     'tailscale:\n  hostname: []\n  port: 0\n  tailnet: {}\ndebug: x\n',
     /^(?:error: bad configuration: \/[^\n]+:[2345]: [^\n]+\n){4}hint: [^\n]+\n$/,
   ],
   NULs: [Buffer.alloc(100), /:\d+: \S/],
   'a NUL in a value': ['tailscale:\n  hostname: "a\0b"\n', /:\d+: \S/],
   'an escape in the text': ['tailscale:\n  hostname: a\u001b[31m\n', /:\d+: \S/],
-  'hostile keys of known names': [
+  'hostile keys near known names': [
     'tailscale:\n  "hostname\\e[31m": a\n  port: "\\e]52;c;eA==\\a"\n',
     /:3: tailscale\.port must be a port/,
   ],
@@ -110,7 +110,7 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   'deep lists in lines': [`${'- '.repeat(30_000)}x\n`, /:1: \S/],
   'a deep list that never ends': ['['.repeat(60_000), /:1: \S/],
   'deep maps in lines': [Array.from({ length: 300 }, (_, i) => `${' '.repeat(i)}a:`).join('\n'), /./],
-  'a document of many errors': [
+  'a document with many errors': [
     '}\n'.repeat(30_000),
     /:1: \S.*\nerror: bad configuration: and \d+ more problems\nhint: .*\n$/s,
   ],
@@ -119,7 +119,7 @@ const damages: Readonly<Record<string, [text: string | Buffer, told: RegExp]>> =
   gzip: [execFileSync('gzip', ['-c'], { input: 'debug: true\n' }), /:1: \S/],
 };
 
-describe('problems are told, and nothing is done', () => {
+describe('problems are reported, and nothing else happens', () => {
   const commands = ['config', 'clusters', 'login', 'status', 'config tailscale.port'];
   for (const [i, [name, [text, told]]] of Object.entries(damages).entries()) {
     const command = commands[i % commands.length] as string;
@@ -127,7 +127,7 @@ describe('problems are told, and nothing is done', () => {
       put(fixture, text);
       const ran = await fixture.run(command);
       if (name === 'deep maps in lines') {
-        // Sound YAML, if nothing that anybody would write.
+        // Valid YAML, though unusual.
         assert.ok(ran.status === 0 || /bad configuration|no TKA server is configured/.test(ran.stderr));
         return;
       }
@@ -158,7 +158,7 @@ describe('problems are told, and nothing is done', () => {
     '*',
   ];
   for (const host of hosts) {
-    test.concurrent(`a host that is none: ${JSON.stringify(host)}`, async ({ fixture }) => {
+    test.concurrent(`an invalid host: ${JSON.stringify(host)}`, async ({ fixture }) => {
       put(fixture, `tailscale:\n  hostname: ${JSON.stringify(host)}\n`);
       const ran = await fixture.run('clusters', { timeout: '1s' });
       assert.ok(ran.status === 1 || ran.status === 2);
@@ -172,22 +172,25 @@ describe('problems are told, and nothing is done', () => {
     'a device that never ends': (file) => fs.symlinkSync('/dev/zero', file),
     'a symlink to itself': (file) => fs.symlinkSync(file, file),
   };
-  test.concurrent.for(Object.entries(places))('it is %s', async ([, make], { fixture }) => {
-    fs.rmSync(fixture.home.config);
-    make(fixture.home.config);
-    const ran = await fixture.run('clusters');
-    checkFailure(ran);
-    assert.match(
-      ran.stderr,
-      /^error: bad configuration: \/\S.*: (?:is not a file|cannot be read \(ELOOP\))\nhint: .*\n$/,
-    );
-  });
+  test.concurrent.for(Object.entries(places))(
+    'reports a configuration file that is %s',
+    async ([, make], { fixture }) => {
+      fs.rmSync(fixture.home.config);
+      make(fixture.home.config);
+      const ran = await fixture.run('clusters');
+      checkFailure(ran);
+      assert.match(
+        ran.stderr,
+        /^error: bad configuration: \/\S.*: (?:is not a file|cannot be read \(ELOOP\))\nhint: .*\n$/,
+      );
+    },
+  );
 });
 
-describe('what is odd but sound is read', () => {
+describe('unusual but valid content is read', () => {
   const sound: Readonly<Record<string, [text: (server: string) => string, key: string, value: unknown]>> = {
     'an empty file': [() => '', 'tailscale.port', 443],
-    'only a comment': [() => '# nothing\n', 'tailscale.port', 443],
+    'a comment only': [() => '# nothing\n', 'tailscale.port', 443],
     null: [() => '~\n', 'tailscale.port', 443],
     'sections that are null': [() => 'tailscale:\noutput: ~\n', 'tailscale.port', 443],
     'a BOM': [() => '\ufefftailscale:\n  port: 8443\n', 'tailscale.port', 8443],
@@ -205,8 +208,12 @@ describe('what is odd but sound is read', () => {
     ],
     'unknown tags': [() => 'other: !evil x\ntailscale:\n  port: 8443\n', 'tailscale.port', 8443],
     'an unknown directive': [() => '%EVIL x\n---\ntailscale:\n  port: 8443\n', 'tailscale.port', 8443],
-    'a bomb of aliases': [() => `${bomb}tailscale:\n  port: 8443\n`, 'tailscale.port', 8443],
-    'a bomb in the place of a section': [() => `${bomb}other: *i\ntailscale:\n  port: 8443\n`, 'tailscale.port', 8443],
+    'an alias bomb': [() => `${bomb}tailscale:\n  port: 8443\n`, 'tailscale.port', 8443],
+    'an alias bomb in place of a section': [
+      () => `${bomb}other: *i\ntailscale:\n  port: 8443\n`,
+      'tailscale.port',
+      8443,
+    ],
   };
   test.concurrent.for(Object.entries(sound))('%s', async ([, [text, key, value]], { fixture }) => {
     put(fixture, text(fixture.cluster.server));
@@ -222,7 +229,7 @@ describe('what is odd but sound is read', () => {
       assert.equal((await fixture.run(args)).status, 0);
   });
 
-  test.concurrent('`config KEY VALUE` leaves what it does not understand', async ({ fixture }) => {
+  test.concurrent('`config KEY VALUE` keeps content that it does not understand', async ({ fixture }) => {
     const text = `# top\n%s: x\n"\\e[31m": &a [1, 2]\nother: *a\nTailscale: {hostName: old} # flow\n`;
     put(fixture, text);
     const ran = await fixture.run('config tailscale.hostname new', { may: [/^\.config\/tka\/config\.yaml$/] });

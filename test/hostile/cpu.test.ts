@@ -1,6 +1,6 @@
-// What a server, a proxy or a tailnet sends is read in time that grows with its length and no faster. Every reader gets
-// every repetition that could send an expression or a loop back over what it has read, and is held to a multiple of what
-// this machine takes, in this run, to parse JSON of that length.
+// The answers of a server, a proxy or a tailnet must be read in time proportional to their length. Each reader gets
+// every repetition that could make an expression or a loop go back over text it has read. The limit is a multiple of
+// the time that this machine takes, in this run, to parse JSON of that length.
 import { describe, expect, test } from 'vitest';
 import { accessChanges } from '../../src/cli/sync/changes.ts';
 import { parseMemberlistHtml } from '../../src/discovery/html.ts';
@@ -17,7 +17,7 @@ import { pick, randomCases } from './junk.ts';
 
 /** Characters of hostile text in one answer. */
 const size = 128 * 1024;
-/** How many times the reference a reader may take. */
+/** Limit of a reader, as a multiple of the reference. */
 const most = 100;
 
 const referenceText = `[${'"a",1,{},'.repeat(size / 10)}1]`;
@@ -28,7 +28,7 @@ async function quick(work: () => unknown): Promise<void> {
   expect(await cpuTime(work, limit), `the reference took ${reference} ms`).toBeLessThan(limit);
 }
 
-/** What is repeated: the beginnings and the ends of all that is looked for in anything, and what stands in between. */
+/** Repeated pieces: the beginnings and ends that readers look for, and what stands between them. */
 const pieces = [
   ...['-----BEGIN CERTIFICATE-----', '-----END CERTIFICATE-----', '-----BEGIN ', '-', '-----BEGIN CERTIFICATE-----\n'],
   ...[
@@ -115,7 +115,7 @@ const pieces = [
   ...['2026-11-21', 'T', 'Z', 'tag:', 'a-', 'gossip', 'Nov ', '1,', '[],', '{},', '"",', '\\u0000', '%2e'],
 ];
 const long = (piece: string, length = size) => piece.repeat(Math.ceil(length / piece.length)).slice(0, length);
-/** A piece repeated: alone, with an end that makes nothing of it, and after a beginning that makes much of it. */
+/** A piece repeated: alone, with an end that makes it invalid, and after a beginning that makes it relevant. */
 const variants = (piece: string, length = size) => {
   const text = long(piece, length);
   return [text, `${text}!`, `https://a${text}`];
@@ -145,7 +145,7 @@ const access = (fields: object, user: object = {}) => ({
   contexts: { x: { cluster: 'c', user: 'u' } },
   'current-context': 'x',
 });
-/** One text in as many parts as are allowed to be so long. */
+/** Splits a text into as many parts as may be that long. */
 const parts = <T>(text: string, length: number, make: (part: string) => T): T[] =>
   Array.from({ length: Math.floor(text.length / length) }, (_, i) => make(text.slice(i * length, (i + 1) * length)));
 const members =
@@ -194,9 +194,9 @@ const readers: Readonly<Record<string, (text: string) => unknown>> = {
   'a label': json(clusterInfo, (text) => ({ server_url, labels: { [text]: text } })),
   'the CA of a kubeconfig': json(kubeconfig, (text) => access({ 'certificate-authority-data': base64(text) })),
   'a token': json(kubeconfig, (text) => access({}, { token: text })),
-  'a token that is short enough': (text) => parts(text, 16_000, (part) => checkToken(part, 0)),
+  'a token of allowed length': (text) => parts(text, 16_000, (part) => checkToken(part, 0)),
   'the payload of a token': (text) => parts(text, 12_000, (part) => checkToken(`a.${base64(part)}.a`, 0)),
-  'who is signed in': json(signIn, (text) => ({ ...about, username: text, role: text })),
+  'the user of a sign-in': json(signIn, (text) => ({ ...about, username: text, role: text })),
   'the end of a sign-in': json(signIn, (text) => ({ ...about, until: text })),
   'a message': json(refused, (text) => ({ message: text, advice: [text], cause: { message: text } })),
   'much advice': json(refused, (text) => ({ message: 'no', advice: parts(text, 200, String) })),
@@ -248,10 +248,10 @@ const readers: Readonly<Record<string, (text: string) => unknown>> = {
   'a cell of a page': html(page({ address: 'HERE' })),
   'an endpoint on a page': html(page({ apiEndpoint: 'https://HERE' })),
   'a label on a page': html(page({ labels: { HERE: 'b' } })),
-  'text for a person': (text) => parts(text, 2048, (part) => cleanText(part)).concat(cleanText(text)),
+  'text for the user': (text) => parts(text, 2048, (part) => cleanText(part)).concat(cleanText(text)),
 };
 
-describe('CPU time grows with the length of what is sent, and no faster', () => {
+describe('CPU time is proportional to the length of the input', () => {
   for (const [name, read] of Object.entries(readers)) {
     test(name, async () => {
       for (const piece of pieces) {

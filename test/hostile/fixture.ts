@@ -1,5 +1,5 @@
-// The fixture of tests with hostile input: a HOME with files that no call may touch, a server of the mesh that answers as
-// told, and calls of the built program, each of which must pass every check of checks.ts.
+// The fixture of tests with hostile input: a HOME with files that no call may change, a server of the mesh with
+// prepared answers, and calls of the built program, each of which must pass every check of checks.ts.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -22,12 +22,15 @@ import {
   memoryProbe,
 } from './checks.ts';
 
-/** MiB that a process may need; a bare Node takes 60. */
+/** Memory limit of a process in MiB; a bare Node takes 60. */
 const memoryLimit = 300;
-/** Milliseconds beyond TKA_TIMEOUT that a process may take on a machine that is busy with others. */
+/** Milliseconds beyond TKA_TIMEOUT that a process may take on a busy machine. */
 const patience = 30_000;
 
-/** A token whose signature is nobody's; claims are laid over an expiry in an hour. `payload` is taken as it is. */
+/**
+ * Returns a token with an invalid signature. `claims` override an expiry in an hour. `payload` replaces the whole
+ * payload.
+ */
 export function makeToken(claims: object = {}, payload?: string): string {
   const encode = (text: string) => Buffer.from(text).toString('base64url');
   const exp = Math.floor(Date.now() / 1000) + 3600;
@@ -38,7 +41,7 @@ export function makeToken(claims: object = {}, payload?: string): string {
   ].join('.');
 }
 
-/** An entry of the cache, in six lines, that is fresh for another ten minutes. */
+/** Returns a cache entry, in six lines, that is fresh for another ten minutes. */
 export function makeEntry(server: string, apiServer: string, token: string, details: object = {}): string {
   const expires = Date.now() + 1_800_000;
   const stamp = `${new Date(expires).toISOString().slice(0, 19)}Z`;
@@ -73,7 +76,10 @@ export function putEntry(
 
 const elsewhere = { server: 'http://127.0.0.99:8123', apiServer: 'https://127.0.0.99:6443' };
 
-/** Entries of other people and one of ours for another server, with what an editor could lose: comments, order, styles. */
+/**
+ * Entries of other programs and a managed one for another server, with what an editor could lose: comments, order,
+ * styles.
+ */
 export const bystanderKubeconfig = `# mine, do not touch
 apiVersion: v1
 kind: Config
@@ -117,7 +123,7 @@ users:
       name: tka.specht-labs.de
 `;
 
-// Lines that every edit of ours must leave, in this order: all but the current context, which a login changes.
+// Lines that each of our edits must keep, in this order: all except the current context, which a login changes.
 const kept = bystanderKubeconfig.split('\n').filter((line) => line !== '' && !line.startsWith('current-context:'));
 
 function putBystanders(home: Home): void {
@@ -137,16 +143,16 @@ function putBystanders(home: Home): void {
 }
 
 export interface CallOptions {
-  /** TKA_TIMEOUT. Where the server's answer will never do, little is enough. */
+  /** TKA_TIMEOUT. A short one is enough if the server's answer is never acceptable. */
   readonly timeout?: string;
   readonly env?: Env;
   /** Paths under HOME that may change. */
   readonly may?: readonly RegExp[];
-  /** A `+lock` or the like that the case itself put there. */
+  /** A `+lock` or similar that the case itself created. */
   readonly leftovers?: readonly string[];
-  /** MiB. */
+  /** Memory limit in MiB. */
   readonly memory?: number;
-  /** Lines on stderr. */
+  /** Limit of lines on stderr. */
   readonly lines?: number;
 }
 
@@ -155,11 +161,11 @@ export interface FailureOptions extends CallOptions {
   readonly told?: RegExp;
 }
 
-/** One case: a server of the mesh, and a fresh HOME with bystanders. */
+/** One case: a server of the mesh, and a fresh HOME with files of other programs. */
 export class Fixture {
   readonly cluster: SandboxCluster;
   readonly home: Home;
-  /** Tokens that the server gave. */
+  /** Tokens that the server issued. */
   readonly minted = new Set<string>();
 
   constructor(cluster: SandboxCluster, home: Home) {
@@ -172,7 +178,7 @@ export class Fixture {
     };
   }
 
-  /** What `credential` may change: a server's own entry and what lies beside it. */
+  /** Files that `credential` may change: a server's own entry and the files beside it. */
   cacheOf(server: string): RegExp[] {
     const entry = path.relative(this.home.dir, this.home.entry({ server }));
     return [new RegExp(`^${escaped(entry)}(?:\\+served|\\+checked|\\+failed)?$`)];
@@ -182,10 +188,12 @@ export class Fixture {
     return this.cacheOf(this.cluster.server);
   }
 
-  /** What commands keep for later: lists of clusters, those with a context, the context before, servers without a tag. */
+  /**
+   * Files that commands may keep: lists of clusters, those with a context, the previous context, servers without a tag.
+   */
   readonly remembered = [/^\.local\/state\/kubectl-tka\/(?:clusters|previous-context|accepted|siblings|away)\//];
 
-  /** What a `login` may change. */
+  /** Files that a `login` may change. */
   get loginMay(): RegExp[] {
     return [...this.ownCache, ...this.remembered, /^\.kube\/config$/];
   }
@@ -194,12 +202,12 @@ export class Fixture {
     return this.home.entry(this.cluster);
   }
 
-  /** A session in the cache, as a login some time ago left it. */
+  /** Writes a session to the cache, as an earlier login left it. */
   signedIn(): void {
     putEntry(this.entry, makeEntry(this.cluster.server, this.cluster.apiServer, makeToken({ sub: 'alice' })));
   }
 
-  /** Calls the program, and holds it to all that holds for every call. */
+  /** Runs the program, with the checks that apply to every call. */
   async run(
     args: string | readonly string[],
     options: CallOptions = {},
@@ -210,7 +218,7 @@ export class Fixture {
     const probe = memoryProbe();
     const env = {
       TKA_TIMEOUT: timeout,
-      // No tailscaled of the machine is asked.
+      // So that the machine's tailscaled is not asked.
       TS_SOCKET: path.join(home.root, 'no-tailscaled'),
       ...(launched && probe.env),
       ...options.env,
@@ -242,7 +250,9 @@ export class Fixture {
     return ['credential', '--server', this.cluster.server, '--api-server', this.cluster.apiServer];
   }
 
-  /** `credential` that succeeds: with a token that the server just gave, which the cache now holds whole. */
+  /**
+   * Runs `credential`, which must succeed with a token that the server just issued, and that the cache now contains.
+   */
   async freshCredential(options: CallOptions = {}): Promise<Ran> {
     const ran = await this.run(this.credentialArgs(), { ...options, may: [...this.ownCache, ...(options.may ?? [])] });
     const token = checkCredential(ran);
@@ -251,8 +261,8 @@ export class Fixture {
   }
 
   /**
-   * `credential` that fails, and leaves no token behind. Little time is enough for it, unless the machine is so busy that
-   * `reached` (what the server saw) does not hold, or the error is not `told`: then it is given more.
+   * Runs `credential`, which must fail and leave no token behind. A short timeout is enough, unless the machine is so
+   * busy that `reached` (what the server saw) returns false or the error is not `told`; then it gets more time.
    */
   async noCredential(options: FailureOptions = {}): Promise<Ran> {
     const { reached = () => true, told = /^error: /m } = options;
@@ -269,7 +279,10 @@ export class Fixture {
     throw new Error('unreachable');
   }
 
-  /** A command that may edit the kubeconfig: what is written there is ours, clean, and all else stands as it did. */
+  /**
+   * Runs a command that may edit the kubeconfig. Its changes must be managed entries in plain text, and all other lines
+   * stay.
+   */
   async edit(
     args: string | readonly string[],
     options: CallOptions = {},
@@ -293,14 +306,14 @@ export class Fixture {
   }
 }
 
-/** Makes the server answer a route in a way of its own. */
+/** Makes the server answer a route with the given answer. */
 export const answering =
   (route: keyof Faults['routes'], fault: RouteFault) =>
   ({ cluster }: Fixture): void => {
     cluster.faults.routes[route] = fault;
   };
 
-/** Makes the server do something that it does not do by itself. */
+/** Sets faults of the server. */
 export const behaving =
   (faults: Partial<Faults>) =>
   ({ cluster }: Fixture): void => {
@@ -308,8 +321,8 @@ export const behaving =
   };
 
 /**
- * A mesh of as many servers as cases run at once, and `test`, which gives each case a server and a HOME of its own. To be
- * called at the top of a test file, whose tests are `test.concurrent`.
+ * Starts a mesh with as many servers as cases run at once, and returns `test`, which gives each case a server and a
+ * HOME of its own. Call it at the top of a test file whose tests are `test.concurrent`.
  */
 export function hostileTest(lanes = 8) {
   vi.setConfig({ maxConcurrency: lanes });

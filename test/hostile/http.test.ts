@@ -1,5 +1,5 @@
-// Hostile HTTP, below the protocol: statuses, headers, framing, pace. Either there is a token after all, or an error in
-// time. A redirect is never followed.
+// Hostile HTTP, below the protocol: statuses, headers, framing, pace. A call ends with a token or with an error in
+// time. It never follows a redirect.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import * as net from 'node:net';
@@ -15,7 +15,7 @@ test.concurrent('control: normal HTTP', async ({ fixture }) => {
   await fixture.freshCredential();
 });
 
-/** A server that nothing may ask. */
+/** Runs `act` with the URL of a server that must get no request. */
 async function trapped(act: (url: string) => Promise<void>): Promise<void> {
   const seen: string[] = [];
   const trap = createServer((request, response) => {
@@ -63,7 +63,7 @@ describe('a redirect is never followed', () => {
         assert.ok(fixture.cluster.counts[route] >= 1);
       }));
   }
-  test.concurrent('headers that name other places', ({ fixture }) =>
+  test.concurrent('headers that name other hosts', ({ fixture }) =>
     trapped(async (url) => {
       fixture.cluster.faults.routes.all = {
         headers: {
@@ -77,7 +77,7 @@ describe('a redirect is never followed', () => {
       };
       await fixture.freshCredential();
     }));
-  test.concurrent('locations that are no places', async ({ fixture }) => {
+  test.concurrent('invalid locations', async ({ fixture }) => {
     const locations = [
       'file:///etc/passwd',
       'javascript:alert(1)',
@@ -95,7 +95,7 @@ describe('a redirect is never followed', () => {
 });
 
 const faults: Readonly<Record<string, [RouteFault, RouteFault?]>> = {
-  'HTTP 200 and nothing': [{ answer: { status: 200, body: '' } }],
+  'HTTP 200 and nothing else': [{ answer: { status: 200, body: '' } }],
   'HTTP 201': [{ answer: { status: 201, body: { username: 'a' } } }],
   'HTTP 203': [{ answer: { status: 203, body: 'x' } }],
   'HTTP 204': [{ answer: { status: 204 } }],
@@ -109,8 +109,8 @@ const faults: Readonly<Record<string, [RouteFault, RouteFault?]>> = {
   'HTTP 999': [{ answer: { status: 999, body: 'x' } }],
   'HTTP 404 of a proxy': [{ answer: { status: 404, body: '<html>nginx', contentType: 'text/html' } }],
   silence: [{ silent: true }],
-  'a reset before': [{ reset: 'before' }],
-  'a reset after': [{ reset: 'after' }],
+  'a reset before the work': [{ reset: 'before' }],
+  'a reset after the work': [{ reset: 'after' }],
   'a reset in the middle': [{ reset: 'middle' }],
   'an end in the middle': [{ truncate: true }],
   'an end at once': [{ truncate: 0 }],
@@ -124,7 +124,7 @@ const faults: Readonly<Record<string, [RouteFault, RouteFault?]>> = {
   ],
 };
 
-describe('an answer that is none is an error in time', () => {
+describe('an invalid answer is an error in time', () => {
   for (const [i, [name, [fault]]] of Object.entries(faults).entries()) {
     const route = i % 2 === 0 ? 'login' : 'kubeconfig';
     test.concurrent(`${name} (${route})`, async ({ fixture }) => {
@@ -133,7 +133,7 @@ describe('an answer that is none is an error in time', () => {
     });
   }
 
-  test.concurrent('control: the same faults, once each, are lived through', async ({ fixture }) => {
+  test.concurrent('control: the program survives each of the same faults once', async ({ fixture }) => {
     fixture.cluster.faults.routes.login = [
       { times: 1, reset: 'before' },
       { times: 1, answer: { status: 502 } },
@@ -148,7 +148,7 @@ describe('an answer that is none is an error in time', () => {
   });
 });
 
-/** A TCP server that says these bytes to whatever is sent to it, and then `after`. */
+/** A TCP server that answers every request with these bytes, and then does `after`. */
 async function saying(
   bytes: string | Buffer | ((socket: net.Socket) => void),
   act: (server: string) => Promise<void>,
@@ -190,41 +190,48 @@ const raw: Readonly<Record<string, string | Buffer | ((socket: net.Socket) => vo
   'HTTP/0.9': '<html>hello</html>',
   'HTTP/2': Buffer.from('000006040000000000000400000000', 'hex'),
   'HTTP/3.7': 'HTTP/3.7 200 OK\r\n\r\n',
-  'a status of words': 'HTTP/1.1 twohundred OK\r\n\r\n',
+  'a status that is text': 'HTTP/1.1 twohundred OK\r\n\r\n',
   'a status of two digits': 'HTTP/1.1 20 OK\r\n\r\n',
   'a reason with escapes': 'HTTP/1.1 500 \u001b]52;c;eA==\u0007\r\nContent-Length: 0\r\n\r\n',
   'an upgrade': 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: evil\r\n\r\nhello',
   'early hints, then nothing': 'HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n',
-  'early hints, then an answer that is none':
+  'early hints, then an invalid answer':
     'HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}',
   'a flood of early hints': flood('', 'HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n'.repeat(1000)),
-  'a flood of continues': flood('', 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(1000)),
+  'a flood of 100 Continue': flood('', 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(1000)),
   'a flood of headers': flood('HTTP/1.1 200 OK\r\n', 'X: y\r\n'.repeat(1000)),
-  'a header without end': flood('HTTP/1.1 200 OK\r\nX: ', 'y'.repeat(10_000)),
-  'a status line without end': flood('HTTP/1.1 200 ', 'O'.repeat(10_000)),
-  'a body without end': flood('HTTP/1.1 200 OK\r\n\r\n', 'x'.repeat(10_000)),
-  'chunks without end': flood('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', '1\r\nx\r\n'.repeat(1000)),
-  'trailers without end': flood('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n', 'X: y\r\n'.repeat(1000)),
-  'chunk extensions without end': flood('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;', 'x=y;'.repeat(1000)),
-  'a chunk size of words': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nevil\r\nx\r\n',
-  'a chunk size below 0': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n',
-  'a chunk size beyond all': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nx\r\n',
-  'a chunk that is cut': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n{"username":',
+  'a header that never ends': flood('HTTP/1.1 200 OK\r\nX: ', 'y'.repeat(10_000)),
+  'a status line that never ends': flood('HTTP/1.1 200 ', 'O'.repeat(10_000)),
+  'a body that never ends': flood('HTTP/1.1 200 OK\r\n\r\n', 'x'.repeat(10_000)),
+  'chunks that never end': flood('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', '1\r\nx\r\n'.repeat(1000)),
+  'trailers that never end': flood(
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n',
+    'X: y\r\n'.repeat(1000),
+  ),
+  'chunk extensions that never end': flood(
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;',
+    'x=y;'.repeat(1000),
+  ),
+  'a chunk size that is text': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nevil\r\nx\r\n',
+  'a negative chunk size': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n',
+  'a chunk size that is too large': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nx\r\n',
+  'a truncated chunk': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n{"username":',
   'a transfer encoding of gzip': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n\u001f\u008b',
-  'a length and chunks': 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+  'a length as well as chunks': 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
   'two lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!',
-  'a length below 0': 'HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello',
-  'a length beyond all': 'HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello',
-  'a length that is too long': 'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{}',
-  'more than the length': 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n\r\n{"username":"second"}',
+  'a negative length': 'HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello',
+  'a length that is too large': 'HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello',
+  'a length that is longer than the body': 'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{}',
+  'a body longer than its length':
+    'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n\r\n{"username":"second"}',
   'a header with a NUL': 'HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n{}',
-  'a header that is folded': 'HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}',
+  'a folded header': 'HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}',
   'a header with a space before its colon': 'HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n{}',
   'bare line feeds': 'HTTP/1.1 200 OK\nContent-Length: 2\n\n{}',
   garbage: Buffer.from(Array.from({ length: 4096 }, (_, i) => (i * 167) % 256)),
 };
 
-describe('bytes that are hardly HTTP are an error in time', () => {
+describe('invalid HTTP is an error in time', () => {
   test.concurrent.for(Object.entries(raw))('%s', ([, bytes], { fixture }) =>
     saying(bytes, (server) => failsAt(fixture, server)),
   );
@@ -252,25 +259,28 @@ async function failsAt(fixture: Fixture, server: string): Promise<void> {
 
 describe('logout of a hostile server', () => {
   const answers: Readonly<Record<string, RouteFault>> = {
-    'words with escapes': {
+    'a message with escapes': {
       answer: {
         status: 500,
         body: { message: evilTexts['an OSC 52 clipboard'], advice: [evilTexts['a forged error']] },
       },
     },
     'a refusal': { answer: { status: 403, body: { message: 'no\nerror: forged' } } },
-    'a sign-in that makes no sense': { change: () => ({ username: 7 }) },
+    'an invalid sign-in': { change: () => ({ username: 7 }) },
     silence: { silent: true },
     '20 MiB': { oversizeMiB: 20 },
   };
-  test.concurrent.for(Object.entries(answers))('%s: signed out here all the same', async ([, fault], { fixture }) => {
-    await fixture.freshCredential();
-    fixture.cluster.faults.routes.logout = fault;
-    const may = [...fixture.ownCache, /signed-out/];
-    const ran = await fixture.run(['logout', fixture.cluster.server], { timeout: '1s', may });
-    checkFailure(ran);
-    assert.match(ran.stderr, /^error: signed out on this machine, but not on the server: \S/);
-    checkFailure(await fixture.run(fixture.credentialArgs()));
-    assert.equal(fixture.cluster.counts.login, 1);
-  });
+  test.concurrent.for(Object.entries(answers))(
+    '%s: signed out on this machine all the same',
+    async ([, fault], { fixture }) => {
+      await fixture.freshCredential();
+      fixture.cluster.faults.routes.logout = fault;
+      const may = [...fixture.ownCache, /signed-out/];
+      const ran = await fixture.run(['logout', fixture.cluster.server], { timeout: '1s', may });
+      checkFailure(ran);
+      assert.match(ran.stderr, /^error: signed out on this machine, but not on the server: \S/);
+      checkFailure(await fixture.run(fixture.credentialArgs()));
+      assert.equal(fixture.cluster.counts.login, 1);
+    },
+  );
 });

@@ -1,6 +1,6 @@
-// Hostile text and values, and seeded chance.
+// Hostile text and values, and seeded random numbers.
 
-/** Texts that mean something to a terminal, a shell, a YAML reader or a file system. */
+/** Texts with a meaning for a terminal, a shell, a YAML reader or a file system. */
 export const evilTexts: Readonly<Record<string, string>> = {
   'an ANSI colour': 'a\u001b[31mred\u001b[0m',
   'a screen that is cleared': '\u001b[2J\u001b[Hall well',
@@ -39,7 +39,7 @@ export const evilTexts: Readonly<Record<string, string>> = {
   'spaces only': ' \t \u00a0 ',
 };
 
-/** One of each kind, for where all go the same way. */
+/** One of each kind, for tests where all texts take the same path. */
 export const fewTexts: Readonly<Record<string, string>> = Object.fromEntries(
   [
     'a C1 CSI',
@@ -56,7 +56,7 @@ export const fewTexts: Readonly<Record<string, string>> = Object.fromEntries(
   ].map((name) => [name, evilTexts[name] ?? '']),
 );
 
-/** Values that are of another type than the one that is meant. */
+/** Values of another type than expected. */
 export const wrongTypes: Readonly<Record<string, unknown>> = {
   null: null,
   'a number': 7,
@@ -68,10 +68,10 @@ export const wrongTypes: Readonly<Record<string, unknown>> = {
   'a deep list': JSON.parse(`${'['.repeat(1000)}${']'.repeat(1000)}`),
 };
 
-/** One of each kind, for where all go the same way. */
+/** One of each kind, for tests where all types take the same path. */
 export const fewTypes: Readonly<Record<string, unknown>> = { 'a number': 7, 'a list': ['x'], 'a map': { x: 'y' } };
 
-/** A generator of numbers from 0 to 1, the same for the same seed (mulberry32). */
+/** Returns a generator of numbers from 0 to 1, the same for the same seed (mulberry32). */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -83,12 +83,12 @@ export function seeded(seed: number): () => number {
   };
 }
 
-/** TKA_HOSTILE_SEED for others than the usual ones. */
+/** Set TKA_HOSTILE_SEED to test other random cases. */
 export const seed = Number(process.env.TKA_HOSTILE_SEED ?? 20_261_121);
 
 export const pick = <T>(chance: () => number, from: readonly T[]): T => from[Math.floor(chance() * from.length)] as T;
 
-/** `count` cases with a generator each, named by what makes them again. */
+/** Returns `count` cases with a generator each; the name reproduces the case. */
 export function randomCases(count: number, salt: number): [name: string, chance: () => number][] {
   return Array.from({ length: count }, (_, i) => [
     `random ${i} (TKA_HOSTILE_SEED=${seed})`,
@@ -115,7 +115,7 @@ function slots(value: unknown, found: Slot[] = []): Slot[] {
   return found;
 }
 
-/** JSON that was good, as text, with one to three things done to it. */
+/** Returns valid JSON, as text, with one to three kinds of damage. */
 export function damagedJson(good: unknown, chance: () => number): string {
   const copy = structuredClone(good);
   for (let i = Math.floor(chance() * 3); i >= 0; i--) {
@@ -139,7 +139,7 @@ export function damagedJson(good: unknown, chance: () => number): string {
   return chance() < 0.3 ? damagedText(text, chance) : text;
 }
 
-/** Text with a piece cut off, taken out, doubled, or put in. */
+/** Returns text with a piece cut off, removed, doubled, or inserted. */
 export function damagedText(text: string, chance: () => number): string {
   const at = Math.floor(chance() * text.length);
   const to = at + 1 + Math.floor(chance() * 20);

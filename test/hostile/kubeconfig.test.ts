@@ -1,5 +1,6 @@
-// Damaged and hostile kubeconfig files: what cannot be edited safely is left byte for byte, with an error that says
-// where; what is odd but sound keeps every line that is not ours; and no text of it reaches a terminal unchanged.
+// Damaged and hostile kubeconfig files. What cannot be edited safely stays byte for byte, with an error that gives the
+// position. Unusual but valid content keeps every line that is not managed. None of its text reaches a terminal
+// uncleaned.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
@@ -12,7 +13,7 @@ import { damagedText, evilTexts, fewTexts, randomCases } from './junk.ts';
 const test = hostileTest();
 const put = (fixture: Fixture, text: string | Buffer) => fs.writeFileSync(fixture.home.kubeconfig, text);
 
-test.concurrent('control: a file as it should be is edited, and a second time left alone', async ({ fixture }) => {
+test.concurrent('control: a correct file is edited once, and not changed the second time', async ({ fixture }) => {
   const ran = await fixture.edit('login');
   assert.equal(ran.status, 0, ran.stderr);
   assert.ok(ran.changed);
@@ -31,8 +32,8 @@ const damages: Readonly<Record<string, string | Buffer>> = {
   'an unclosed quote': 'current-context: "a\n',
   'a tab for indentation': 'clusters:\n\t- name: a\n',
   'conflict markers': `<<<<<<< HEAD\n${bystanderKubeconfig}=======\n>>>>>>> other\n`,
-  'a section twice': 'clusters: []\nclusters: []\n',
-  'a name twice': 'clusters:\n- name: a\n- name: a\n',
+  'a duplicate section': 'clusters: []\nclusters: []\n',
+  'a duplicate name': 'clusters:\n- name: a\n- name: a\n',
   'a section that is a map': 'clusters: {a: {server: "https://a"}}\n',
   'a section that is text': 'users: none\n',
   'an item that is text': 'contexts: [a]\n',
@@ -42,11 +43,11 @@ const damages: Readonly<Record<string, string | Buffer>> = {
   'a current context that is a list': 'current-context: [a]\n',
   'another kind': 'kind: Secret\n',
   'another kind with escapes': `kind: ${JSON.stringify(evilTexts['an OSC 52 clipboard'])}\n`,
-  'a name twice, with escapes': `users:\n- name: ${JSON.stringify('\u001b]52;c;eA==\u0007')}\n- name: ${JSON.stringify('\u001b]52;c;eA==\u0007')}\n`,
+  'a duplicate name, with escapes': `users:\n- name: ${JSON.stringify('\u001b]52;c;eA==\u0007')}\n- name: ${JSON.stringify('\u001b]52;c;eA==\u0007')}\n`,
   'an alias to nothing, with a forged name': 'users: *error\n',
   'a list': '- a\n- b\n',
   text: 'kubeconfig',
-  'a bomb of aliases': `${bomb}x: [*i, *i]\n`,
+  'an alias bomb': `${bomb}x: [*i, *i]\n`,
   'deep lists': `x: ${'['.repeat(20_000)}${']'.repeat(20_000)}\n`,
   'deep lists in lines': `x:\n${'- '.repeat(20_000)}x\n`,
   'a map as a key': '? {a: b}\n: c\n',
@@ -63,10 +64,10 @@ const damages: Readonly<Record<string, string | Buffer>> = {
   '17 MiB': Buffer.alloc(17 << 20, '# comment\n'),
 };
 
-describe('damage is told with its place, and left as it is', () => {
+describe('damage is reported with its position, and stays unchanged', () => {
   const commands = ['login', 'clusters', 'login --all-contexts', 'forget --all'];
   for (const [i, [name, text]] of Object.entries(damages).entries()) {
-    // Aliases are only in the way of who writes.
+    // Aliases matter to commands that write.
     const command = /alias$|merged/.test(name) ? 'login' : (commands[i % commands.length] as string);
     test.concurrent(`${name} (${command})`, async ({ fixture }) => {
       put(fixture, text);
@@ -82,8 +83,8 @@ describe('damage is told with its place, and left as it is', () => {
     });
   }
 
-  test.concurrent.for(['NULs', 'conflict markers', 'a bomb of aliases'])(
-    'it does not keep a sign-in alive: %s (logout)',
+  test.concurrent.for(['NULs', 'conflict markers', 'an alias bomb'])(
+    'damage does not prevent a logout: %s',
     async (name, { fixture }) => {
       fixture.signedIn();
       put(fixture, damages[name] ?? '');
@@ -94,8 +95,8 @@ describe('damage is told with its place, and left as it is', () => {
     },
   );
 
-  test.concurrent.for(['NULs', 'conflict markers', 'a bomb of aliases', 'HTML'])(
-    'it does not hide the sessions: %s (status)',
+  test.concurrent.for(['NULs', 'conflict markers', 'an alias bomb', 'HTML'])(
+    'damage does not hide the sessions: %s (status)',
     async (name, { fixture }) => {
       put(fixture, damages[name] ?? '');
       const ran = await fixture.run('status');
@@ -111,7 +112,7 @@ describe('damage is told with its place, and left as it is', () => {
     'a symlink to itself': (_, file) => fs.symlinkSync(file, file),
     'a device that never ends': (_, file) => fs.symlinkSync('/dev/zero', file),
   };
-  test.concurrent.for(Object.entries(places))('it is %s', async ([, make], { fixture }) => {
+  test.concurrent.for(Object.entries(places))('reports a kubeconfig that is %s', async ([, make], { fixture }) => {
     fs.rmSync(fixture.home.kubeconfig);
     make(fixture, fixture.home.kubeconfig);
     const ran = await fixture.run('login', { may: fixture.ownCache });
@@ -119,7 +120,7 @@ describe('damage is told with its place, and left as it is', () => {
     assert.equal(fixture.cluster.counts.login, 0);
   });
 
-  test.concurrent('kubectl’s lock that nobody gives back is told, and left', async ({ fixture }) => {
+  test.concurrent('a kubectl lock that is never released is reported, and kept', async ({ fixture }) => {
     fs.writeFileSync(`${fixture.home.kubeconfig}.lock`, '');
     const ran = await fixture.run('login', {
       timeout: '2s',
@@ -135,14 +136,14 @@ describe('damage is told with its place, and left as it is', () => {
     'an unclosed list': damages['an unclosed list'],
     'deep lists': damages['deep lists'],
   })) {
-    test.concurrent(`\`credential\` does not read it: ${name}`, async ({ fixture }) => {
+    test.concurrent(`\`credential\` does not read damage: ${name}`, async ({ fixture }) => {
       put(fixture, text ?? '');
       checkCredential(await fixture.freshCredential());
     });
   }
 });
 
-describe('what is odd but sound is edited, and all else kept', () => {
+describe('unusual but valid content is edited, and everything else is kept', () => {
   const sound: Readonly<Record<string, string>> = {
     'a BOM': `\ufeff${bystanderKubeconfig}`,
     CRLF: bystanderKubeconfig.replaceAll('\n', '\r\n'),
@@ -178,7 +179,7 @@ describe('what is odd but sound is edited, and all else kept', () => {
   });
 });
 
-/** A context of ours for the server, whose names and values are hostile. */
+/** Returns a managed context for the server, with hostile names and values. */
 function oursWith(
   fixture: Fixture,
   fields: { name?: string; server?: string; api?: string; command?: string; ca?: string },
@@ -205,7 +206,7 @@ function oursWith(
     .replace('current-context: work', `current-context: ${q(name)}`);
 }
 
-describe('entries that say they are ours', () => {
+describe('entries that look managed', () => {
   const names = Object.entries(fewTexts).filter(([, text]) => text.isWellFormed() && text.length < 1000);
   for (const [i, [name, text]] of names.entries()) {
     const command = ['status', 'clusters', 'login', 'logout'][i % 4] as string;
@@ -220,7 +221,7 @@ describe('entries that say they are ours', () => {
     });
   }
 
-  test.concurrent('names of hostile text, all formats', async ({ fixture }) => {
+  test.concurrent('hostile names, in all formats', async ({ fixture }) => {
     fixture.signedIn();
     put(
       fixture,
@@ -239,15 +240,15 @@ describe('entries that say they are ours', () => {
     'a server that is a script': { server: 'javascript:alert(1)' },
     'a server with a forged error': { server: evilTexts['a forged error'] as string },
     'a server with credentials': { server: 'https://a:b@evil.example' },
-    'an API server that is another': { api: 'https://evil.example:6443' },
+    'another API server': { api: 'https://evil.example:6443' },
     'an API server with escapes': { api: 'https://a\u001b]52;c;eA==\u0007' },
     'a command with escapes': { command: '/tmp/\u001b[31m$(touch pwned)' },
-    'a command of many lines': { command: '/bin/sh\n-c\ntouch pwned' },
-    'a CA that is no base64': { ca: '\u001b[31m' },
-    'a CA that is another': { ca: 'QUJD' },
+    'a command with several lines': { command: '/bin/sh\n-c\ntouch pwned' },
+    'a CA that is not base64': { ca: '\u001b[31m' },
+    'another CA': { ca: 'QUJD' },
   };
   test.concurrent.for(Object.entries(fields))(
-    '%s: a login mends it, or says why not',
+    '%s: a login repairs it, or reports why not',
     async ([, change], { fixture }) => {
       const text = oursWith(fixture, change);
       put(fixture, text);
@@ -261,7 +262,7 @@ describe('entries that say they are ours', () => {
     },
   );
 
-  test.concurrent('a context of ours for a stranger is not led to by a list', async ({ fixture }) => {
+  test.concurrent('a list does not change a managed context to an unknown server', async ({ fixture }) => {
     put(fixture, oursWith(fixture, { name: fixture.cluster.name, server: 'https://evil.example' }));
     const ran = await fixture.run('login --all-contexts', {
       timeout: '2s',
@@ -273,7 +274,7 @@ describe('entries that say they are ours', () => {
   });
 });
 
-describe('a context before that is damaged', () => {
+describe('a damaged previous context', () => {
   for (const text of [
     '',
     'null',

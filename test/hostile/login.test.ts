@@ -1,5 +1,5 @@
-// Hostile answers to POST /login, and refusals with hostile words: either there is a token, and what is told of the
-// sign-in is plain text, or there is none, and the error says why.
+// Hostile answers to POST /login, and refusals with hostile messages: either there is a token, and the sign-in is
+// described in plain text, or there is no token, and the error gives the reason.
 import assert from 'node:assert/strict';
 import { describe } from 'vitest';
 import { readEntry } from '../../src/credential/entry.ts';
@@ -9,7 +9,7 @@ import { damagedJson, evilTexts, fewTexts, fewTypes, randomCases, wrongTypes } f
 
 const test = hostileTest();
 
-test.concurrent('control: an answer as it should be', async ({ fixture }) => {
+test.concurrent('control: a correct answer', async ({ fixture }) => {
   const ran = await fixture.edit('login');
   assert.equal(ran.status, 0);
   assert.ok(ran.changed);
@@ -35,7 +35,7 @@ const good: Readonly<Record<string, (fixture: Fixture) => void>> = {
   'a role with a forged error': laidOver({ role: evilTexts['a forged error'] }),
   'a role with a bidirectional override': laidOver({ role: evilTexts['a bidirectional override'] }),
   'a role of 100,000 letters': laidOver({ role: evilTexts['100,000 letters'] }),
-  'a role of nothing': laidOver({ role: '' }),
+  'an empty role': laidOver({ role: '' }),
   'a username that looks like a token': laidOver({ username: makeToken() }),
   'an until in the year 9999': laidOver({ until: '9999-12-31T23:59:59Z' }),
   'an until with nine digits of a second': change((a) => ({ ...a, until: until(1e6).replace(/\dZ/, '123456789Z') })),
@@ -43,18 +43,18 @@ const good: Readonly<Record<string, (fixture: Fixture) => void>> = {
   'keys of a prototype': change((a) =>
     JSON.stringify(a).replace('{', '{"__proto__":{"username":"mallory"},"constructor":{"prototype":{}},'),
   ),
-  'keys twice, the last of which count': change((a) =>
+  'duplicate keys, the last of which count': change((a) =>
     JSON.stringify(a).replace('{', '{"username":"mallory","username":7,'),
   ),
   'a wrong content type': answering('login', { headers: { 'Content-Type': 'image/png' } }),
   'no content type': answering('login', { headers: { 'Content-Type': null } }),
-  'a Date of garbage': answering('all', { headers: { Date: 'yesterday (\u001b[31m)'.replace('\u001b', '') } }),
+  'an invalid Date': answering('all', { headers: { Date: 'yesterday (\u001b[31m)'.replace('\u001b', '') } }),
   'no Date': answering('all', { headers: { Date: null } }),
-  'a Date long past': answering('all', { headers: { Date: 'Thu, 01 Jan 1970 00:00:00 GMT' } }),
-  'a Date before all time': answering('all', { headers: { Date: '-271821-04-20T00:00:00Z' } }),
+  'a Date long ago': answering('all', { headers: { Date: 'Thu, 01 Jan 1970 00:00:00 GMT' } }),
+  'a Date that is too small': answering('all', { headers: { Date: '-271821-04-20T00:00:00Z' } }),
 };
 
-describe('there is a token, and a sign-in told in plain text', () => {
+describe('gives a token, and describes the sign-in in plain text', () => {
   const commands = ['credential', 'login'];
   for (const [i, [name, make]] of Object.entries(good).entries()) {
     const command = commands[i % 2];
@@ -89,15 +89,15 @@ const bad: Readonly<Record<string, (fixture: Fixture) => void>> = {
     ]),
   ),
   'a username of spaces': laidOver({ username: evilTexts['spaces only'] }),
-  'a username of nothing but controls': laidOver({ username: '\u001b\u009b\u202e\u200b' }),
-  'an until that has passed': change((a) => ({ ...a, until: until(-1000) })),
+  'a username of control characters only': laidOver({ username: '\u001b\u009b\u202e\u200b' }),
+  'an until in the past': change((a) => ({ ...a, until: until(-1000) })),
   'an until in 1970': laidOver({ until: '1970-01-01T00:00:00Z' }),
   'an until in the year 300000': laidOver({ until: '+300000-01-01T00:00:00Z' }),
-  'an until before time': laidOver({ until: '-271821-04-20T00:00:00Z' }),
+  'an until that is too small': laidOver({ until: '-271821-04-20T00:00:00Z' }),
   'an until in month 13': laidOver({ until: '2099-13-01T00:00:00Z' }),
   'an until with a comment': laidOver({ until: '1 Jan 2099 (\u001b]52;c;eA==\u0007)' }),
-  'an until that is a number of text': laidOver({ until: '4000000000' }),
-  'an until with an escape behind it': laidOver({ until: '2099-01-01T00:00:00Z\u001b[31m' }),
+  'an until that is a number as text': laidOver({ until: '4000000000' }),
+  'an until with a trailing escape': laidOver({ until: '2099-01-01T00:00:00Z\u001b[31m' }),
   nothing: raw(''),
   'a list': raw('[]'),
   null: raw('null'),
@@ -109,23 +109,23 @@ const bad: Readonly<Record<string, (fixture: Fixture) => void>> = {
   'HTML with status 200': raw('<html>', 'text/html', 200),
   NULs: raw(Buffer.alloc(10_000)),
   'gzip bytes': raw(Buffer.from('1f8b0800000000000003ab562a2d4e2d5a', 'hex')),
-  'JSON cut short': raw('{"username":"alice","role":"vie'),
+  'truncated JSON': raw('{"username":"alice","role":"vie'),
   'two documents': raw('{"username":"a","role":"b","until":"2099-01-01T00:00:00Z"}{}'),
   'a BOM and half a document': raw('\ufeff{"username":'),
-  'YAML that is a bomb': raw(
+  'a YAML alias bomb': raw(
     `a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefghi'
       .split('')
       .map((c, i) => `${c}: &${c} [${`*${'abcdefgh'[i]},`.repeat(9)}]`)
       .join('\n')}`,
     'application/yaml',
   ),
-  'YAML that is deep': raw('['.repeat(50_000), 'application/yaml'),
+  'deep YAML': raw('['.repeat(50_000), 'application/yaml'),
   'YAML with unknown tags': raw('!!js/function "x"\n', 'application/yaml'),
   'YAML with an unknown directive': raw('%EVIL \u001b[31m\n---\n!evil {username: !evil alice}\n', 'text/yaml'),
-  'YAML that is broken': raw('username: "alice\nrole: [', 'application/x-yaml'),
+  'broken YAML': raw('username: "alice\nrole: [', 'application/x-yaml'),
 };
 
-describe('there is no token, and an error', () => {
+describe('gives no token, but an error', () => {
   test.concurrent.for(Object.entries(bad))('%s', async ([, make], { fixture }) => {
     make(fixture);
     const told = /^error: http:\S+ (?:answered the sign-in with something|returned a sign-in that has already ended)/;
@@ -133,7 +133,7 @@ describe('there is no token, and an error', () => {
   });
 });
 
-describe('words of a refusal are plain text on single lines', () => {
+describe('a refusal’s message is plain text on single lines', () => {
   const message = (text: unknown, advice: unknown = [], more: object = {}) => ({ message: text, advice, ...more });
   const nested = (depth: number): object => {
     let body: object = message('the innermost');
@@ -150,12 +150,12 @@ describe('words of a refusal are plain text on single lines', () => {
     'a message that is a token': message(`token ${makeToken()} refused, Bearer ${makeToken()}`, [makeToken()]),
     'a message that hides a token': message(makeToken().replace('J', '\u200bJ'), [makeToken().replace('J', '\u001bJ')]),
     '100,000 lines of advice': message('no', Array(50_000).fill('curl evil.example')),
-    'advice that is no list': message('no', { length: 3, 0: 'x' }),
+    'advice that is not a list': message('no', { length: 3, 0: 'x' }),
     'advice of all types': message('no', [null, 7, {}, [], 'real advice', '\u001b']),
     'causes 16 deep': nested(16),
     'causes 5,000 deep': JSON.stringify(nested(2000)),
     'a cause that is a list': message('no', [], { cause: [{ message: 'x' }] }),
-    'a message of a prototype': '{"__proto__":{"message":"x"},"constructor":"y","message":"no"}',
+    'a message in a prototype': '{"__proto__":{"message":"x"},"constructor":"y","message":"no"}',
     'a message of 500,000 letters': message('x'.repeat(500_000)),
     'advice of 500,000 letters': message('no', ['x'.repeat(500_000)]),
   };
@@ -174,7 +174,7 @@ describe('words of a refusal are plain text on single lines', () => {
     });
   }
 
-  test.concurrent('control: message and advice are told', async ({ fixture }) => {
+  test.concurrent('control: message and advice are shown', async ({ fixture }) => {
     fixture.cluster.faults.routes.login = {
       answer: { status: 403, body: { message: 'outer', advice: ['one', 'two'], cause: { message: 'inner' } } },
     };

@@ -1,5 +1,5 @@
-// Hostile memberlists: what is listed is plain text of the promised shape, what makes no sense is left out, and only
-// servers that confirm to be a cluster's get a context.
+// Hostile memberlists: the output is plain text of the documented shape, invalid members are left out, and only servers
+// that confirm their cluster get a context.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { createServer } from 'node:http';
@@ -39,7 +39,7 @@ const other = (fields: Row = {}): Row => ({
 
 const heading = /^NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN)?$/;
 
-/** `clusters -o json`, checked; and the same list in the other formats that are named. */
+/** Runs `clusters -o json`, with checks, and the same list in the other given formats. */
 async function listed(fixture: Fixture, formats: readonly string[] = []): Promise<ClusterRow[]> {
   const list = (format: string) =>
     fixture.run(['clusters', ...(format === 'table' ? [] : ['-o', format])], { may: fixture.remembered });
@@ -65,7 +65,7 @@ const untimed = (rows: ClusterRow[]) => rows.map((row) => ({ ...row, lastSeen: n
 const formats = ['table', 'wide', 'name', 'yaml'];
 const everywhere = { timeout: '2s' };
 
-test.concurrent('control: a list as it should be', async ({ fixture }) => {
+test.concurrent('control: a correct list', async ({ fixture }) => {
   const rows = await listed(fixture, formats);
   assert.deepEqual(
     rows.map(({ name, state, labels }) => [name, state, labels]).sort(),
@@ -77,7 +77,7 @@ test.concurrent('control: a list as it should be', async ({ fixture }) => {
   assert.match(ran.stdout, /\bc0, c1, c2, c3, c4, c5, c6, c7\b/);
 });
 
-describe('text that is hostile, in every field', () => {
+describe('hostile text in every field', () => {
   for (const [i, [name, text]] of Object.entries(evilTexts).entries()) {
     test.concurrent(name, async ({ fixture }) => {
       const labels = { [text]: text, plain: text, other: 'as it should be' };
@@ -95,14 +95,14 @@ describe('text that is hostile, in every field', () => {
     });
   }
 
-  test.concurrent('all of it at once, in all formats, and as contexts', async ({ fixture }) => {
+  test.concurrent('all hostile texts at once, in all formats, and as contexts', async ({ fixture }) => {
     const rows = Object.values(evilTexts).flatMap((text) => [
       { ...good(fixture), name: text, labels: { [text]: text }, lastSeen: text },
       other({ name: text, server: text }),
     ]);
     tell(fixture, rows);
     const found = await listed(fixture, formats);
-    // Half of them state one endpoint: one cluster.
+    // Half of them state the same endpoint and form one cluster.
     assert.equal(found.length, rows.length / 2 + 1);
     const ran = await fixture.edit('login --all-contexts', everywhere);
     assert.ok(ran.status === 0 || ran.status === 1);
@@ -118,7 +118,7 @@ describe('fields of other types', () => {
       assert.equal(rows.length, 1 + Object.keys(wrongTypes).length);
     });
   }
-  test.concurrent('rows and labels that are no maps, and API endpoints that are no text', async ({ fixture }) => {
+  test.concurrent('rows and labels that are not maps, and API endpoints that are not text', async ({ fixture }) => {
     const values = Object.values(wrongTypes);
     tell(fixture, [
       good(fixture),
@@ -130,7 +130,7 @@ describe('fields of other types', () => {
     assert.equal(rows.length, 1 + values.length);
     for (const row of rows.slice(1)) assert.equal(row.labels.b, 'c');
   });
-  test.concurrent('keys of a prototype, and keys twice', async ({ fixture }) => {
+  test.concurrent('prototype keys and duplicate keys', async ({ fixture }) => {
     const row = JSON.stringify(other({ labels: { constructor: 'a', toString: 'b' } })).replace(
       '"constructor"',
       '"__proto__":"x","constructor"',
@@ -151,7 +151,7 @@ describe('fields of other types', () => {
   });
 });
 
-/** URLs that are no server's, and nothing to be shown or dialled. */
+/** Invalid server URLs, which must be neither shown nor connected to. */
 const noServers = [
   'javascript:alert(1)',
   'file:///etc/passwd',
@@ -185,16 +185,16 @@ const noServers = [
   `https://${'a'.repeat(5000)}.example`,
 ];
 
-describe('servers and API endpoints that are no good', () => {
-  test.concurrent('servers are not known', async ({ fixture }) => {
+describe('invalid servers and API endpoints', () => {
+  test.concurrent('invalid servers are unknown', async ({ fixture }) => {
     tell(fixture, [good(fixture), ...noServers.map((server) => other({ server }))]);
     const rows = await listed(fixture, ['table', 'wide']);
     assert.equal(rows.length, 1 + noServers.length);
     for (const row of rows)
       assert.equal(row.server, row.name === fixture.cluster.name ? fixture.cluster.server : null, row.name);
   });
-  test.concurrent('members without an API endpoint are left out, and counted', async ({ fixture }) => {
-    // With a path it is an API endpoint still.
+  test.concurrent('members without an API endpoint are left out and counted', async ({ fixture }) => {
+    // With a path it is still an API endpoint.
     const bad = noServers.filter((url) => !/^https:\/\/tka\.example\/\w/.test(url));
     tell(fixture, [
       good(fixture),
@@ -210,7 +210,7 @@ describe('servers and API endpoints that are no good', () => {
       ),
     );
   });
-  test.concurrent('an API endpoint with a path that means something to a shell', async ({ fixture }) => {
+  test.concurrent('an API endpoint whose path contains shell syntax', async ({ fixture }) => {
     const paths = ["/$(touch pwned)/';touch pwned;'", '/%0d%0aX:y', '/a b', '/"x"', '/\\..\\x', '/*', "/'"];
     tell(
       fixture,
@@ -236,7 +236,7 @@ describe('servers and API endpoints that are no good', () => {
     for (const server of found) assert.match(server ?? 'https://none', /^https:\/\/[a-z0-9.:-]+$/);
   });
 
-  test.concurrent('a server that is another cluster’s gets no sign-in and no context', async ({ fixture }) => {
+  test.concurrent('a server of another cluster gets no sign-in and no context', async ({ fixture }) => {
     const seen: string[] = [];
     const trap = createServer((request, response) => {
       seen.push(`${request.method} ${request.url} ${request.headers.authorization ?? 'no authorization'}`);
@@ -264,20 +264,20 @@ describe('servers and API endpoints that are no good', () => {
       assert.equal(all.status, 1);
       assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), /evil|lookalike/);
       assert.equal(fixture.cluster.counts.login, 0);
-      // One that claims to be of a good cluster comes after the server that was there before.
+      // A server that claims to be of a good cluster comes after the older server.
       tell(fixture, [good(fixture), { ...good(fixture), name: '0', server }]);
       const cluster = await fixture.edit('login 0');
       assert.equal(cluster.status, 0, cluster.stderr);
       assert.equal(fixture.cluster.counts.login, 1);
       assert.doesNotMatch(fs.readFileSync(fixture.home.kubeconfig, 'utf8'), new RegExp(`evil|${server}`));
-      // The last one asks whether it is of the good cluster before it would be kept as a server of that.
+      // The last request asks whether the server is of the good cluster, before it is stored as a server of it.
       assert.deepEqual(seen, Array(3).fill('GET /api/v1alpha1/cluster-info no authorization'));
     } finally {
       trap.close();
       trap.closeAllConnections();
     }
   });
-  test.concurrent('plain http to a stranger is not spoken', async ({ fixture }) => {
+  test.concurrent('refuses plain http to an unknown host', async ({ fixture }) => {
     tell(
       fixture,
       ['http://192.0.2.1', 'http://10.0.0.1:8080', 'http://tka.invalid', 'http://[2001:db8::1]'].map((server, i) =>
@@ -288,7 +288,7 @@ describe('servers and API endpoints that are no good', () => {
     assert.equal(ran.status, 1);
     assert.match(ran.stderr, /^warning: far-0: http:\/\/192\.0\.2\.1 is neither on this machine nor on the tailnet/m);
   });
-  test.concurrent('one name for many clusters is ambiguous, with few hints', async ({ fixture }) => {
+  test.concurrent('a name of many clusters is ambiguous, with few hints', async ({ fixture }) => {
     tell(
       fixture,
       Array.from({ length: 500 }, () => other({ name: 'same' })),
@@ -297,7 +297,7 @@ describe('servers and API endpoints that are no good', () => {
     checkFailure(ran, 2);
     assert.ok(ran.stderr.split('\n').length <= 25);
   });
-  test.concurrent('one server for many names gets one context', async ({ fixture }) => {
+  test.concurrent('a server with many names gets one context', async ({ fixture }) => {
     tell(
       fixture,
       ['a', 'b', 'c', 'a', 'Work', 'work'].map((name) => ({ ...good(fixture), name })),
@@ -309,7 +309,7 @@ describe('servers and API endpoints that are no good', () => {
     const names = contexts.map(({ name }: { name: string }) => name);
     assert.equal(new Set(names).size, names.length);
   });
-  test.concurrent('a name that is somebody else’s context does not take it', async ({ fixture }) => {
+  test.concurrent('a cluster with the name of another context does not replace it', async ({ fixture }) => {
     tell(fixture, [{ ...good(fixture), name: 'work' }]);
     const ran = await fixture.edit('login work');
     assert.equal(ran.status, 0, ran.stderr);
@@ -317,7 +317,7 @@ describe('servers and API endpoints that are no good', () => {
   });
 });
 
-describe('lists that are none', () => {
+describe('invalid lists', () => {
   const bodies: Readonly<Record<string, [body: string | Buffer, contentType?: string]>> = {
     nothing: [''],
     'a text': ['"clusters"'],
@@ -325,19 +325,19 @@ describe('lists that are none', () => {
     'a map': ['{"members":[]}'],
     'an error with status 200': ['{"error":"no\\u001b[31m"}'],
     HTML: ['<html><body>Please sign in</body></html>', 'text/html'],
-    'HTML that is called JSON': ['<!doctype html>\n<script>alert(1)</script>'],
-    'cut short': ['[{"apiEndpoint":"https://a.example:6443","labels":{"a'],
+    'HTML labelled as JSON': ['<!doctype html>\n<script>alert(1)</script>'],
+    truncated: ['[{"apiEndpoint":"https://a.example:6443","labels":{"a'],
     NULs: [Buffer.alloc(100_000)],
     'gzip bytes': [Buffer.from('1f8b0800000000000003', 'hex')],
     'a BOM': ['\ufeff[]'],
     UTF16: [Buffer.from('[]', 'utf16le')],
-    'a list that never ends, deep': ['['.repeat(2_000_000)],
-    'a map that never ends, deep': ['{"a":'.repeat(500_000)],
+    'a list that never ends, deeply nested': ['['.repeat(2_000_000)],
+    'a map that never ends, deeply nested': ['{"a":'.repeat(500_000)],
     'two lists': ['[][]'],
-    'a comma too many': ['[{"apiEndpoint":"https://a.example"},]'],
+    'an extra comma': ['[{"apiEndpoint":"https://a.example"},]'],
     'single quotes': ["[{'apiEndpoint':'https://a.example'}]"],
     'YAML that is empty': ['', 'application/yaml'],
-    'YAML of nothing but a comment': ['# none', 'application/yaml'],
+    'YAML with only a comment': ['# none', 'application/yaml'],
     'YAML with a tag and escapes': ['!evil \u001b[31m', 'application/yaml'],
     'YAML with unknown directives': ['%EVIL x\n---\n7\n', 'text/yaml'],
   };
@@ -354,7 +354,7 @@ describe('lists that are none', () => {
   const empty: Readonly<Record<string, string>> = {
     'an empty list': '[]',
     null: 'null',
-    'a list of nothings': '[null,null,{},[],7,"x"]',
+    'a list of nulls': '[null,null,{},[],7,"x"]',
   };
   test.concurrent.for(Object.entries(empty))('no clusters: %s', async ([, body], { fixture }) => {
     tell(fixture, body);
@@ -406,12 +406,12 @@ describe('the Go server’s page', () => {
     'an endpoint with an escape': (html) => html.replace('k.example', 'k&#27;[31m.example'),
     'a script between the rows': (html) => html.replace('<tbody>', '<tbody><script>alert(1)</script>'),
     'deep elements': (html) => html.replace('<h1>x', `<h1>${'<b>'.repeat(50_000)}x`),
-    'cut short': (html) => html.slice(0, html.length / 2),
-    'a table twice': (html) => html.replace(/<table>.*<\/table>/, '$&$&'),
-    'a time without end': (html) => html.replace('12s ago', '999999999999h12s ago'),
-    'a local row that is a stranger': (html) => html.replace('<td>false', '<td>true'),
-    'entities without end': (html) => html.replace(' b<', ` ${'&amp;'.repeat(100_000)}<`),
-    'an attribute without end': (html) => html.replace('<table>', `<table a="${'x'.repeat(1_000_000)}`),
+    truncated: (html) => html.slice(0, html.length / 2),
+    'a duplicate table': (html) => html.replace(/<table>.*<\/table>/, '$&$&'),
+    'a time that is too long': (html) => html.replace('12s ago', '999999999999h12s ago'),
+    'a local row of an unknown server': (html) => html.replace('<td>false', '<td>true'),
+    'entities without an end': (html) => html.replace(' b<', ` ${'&amp;'.repeat(100_000)}<`),
+    'an attribute without an end': (html) => html.replace('<table>', `<table a="${'x'.repeat(1_000_000)}`),
     'a million open comments': (html) => html.replace('<table>', '<!--'.repeat(250_000)),
   };
   test.concurrent.for(Object.entries(pages))('%s', async ([, change], { fixture }) => {
@@ -424,7 +424,7 @@ describe('the Go server’s page', () => {
   });
 });
 
-describe('a last known list that is damaged', () => {
+describe('a damaged last list', () => {
   const whole = (fixture: Fixture, change: Row = {}) =>
     JSON.stringify({
       at: Date.now() - 60_000,
@@ -439,7 +439,7 @@ describe('a last known list that is damaged', () => {
     fs.writeFileSync(`${fixture.home.state}/clusters/${name}.json`, text);
     fs.chmodSync(`${fixture.home.state}/clusters`, 0o700);
   };
-  test.concurrent('control: a whole one stands in for a server that is down', async ({ fixture }) => {
+  test.concurrent('control: a whole list replaces a server that is down', async ({ fixture }) => {
     put(fixture, whole(fixture));
     fixture.cluster.faults.routes.memberlist = { reset: 'before' };
     const ran = await fixture.run('clusters -o name', { ...everywhere, may: fixture.remembered });
@@ -452,12 +452,12 @@ describe('a last known list that is damaged', () => {
     NULs: () => Buffer.alloc(5000),
     'a list': () => '[]',
     deep: () => '['.repeat(1_000_000),
-    'a time beyond all time': (fixture) => whole(fixture, { at: 1e300 }),
-    'a time before all time': (fixture) => whole(fixture, { at: -1e300 }),
+    'a time that is too large': (fixture) => whole(fixture, { at: 1e300 }),
+    'a time that is too small': (fixture) => whole(fixture, { at: -1e300 }),
     'a time that is text': (fixture) => whole(fixture, { at: 'yesterday' }),
-    'members listed beyond all time': (fixture) => whole(fixture, { times: [[1e300, 1e300]] }),
-    'members listed before all time': (fixture) => whole(fixture, { times: [[-1e300, -1e300]] }),
-    'times that are no list': (fixture) => whole(fixture, { times: { length: 1 } }),
+    'members listed at a time that is too large': (fixture) => whole(fixture, { times: [[1e300, 1e300]] }),
+    'members listed at a time that is too small': (fixture) => whole(fixture, { times: [[-1e300, -1e300]] }),
+    'times that are not a list': (fixture) => whole(fixture, { times: { length: 1 } }),
     'members of hostile text': (fixture) =>
       whole(fixture, {
         members: [
@@ -466,10 +466,10 @@ describe('a last known list that is damaged', () => {
       }),
     'a member with a hostile server': (fixture) =>
       whole(fixture, { members: [{ ...good(fixture), server: 'javascript:alert(1)' }] }),
-    'a member that is none': (fixture) => whole(fixture, { members: [null] }),
-    'an endpoint that is no longer listed, of long ago': (fixture) =>
+    'an invalid member': (fixture) => whole(fixture, { members: [null] }),
+    'an endpoint that is no longer listed, since long ago': (fixture) =>
       whole(fixture, { members: [other()], times: [[-8.64e15, 0]] }),
-    'an endpoint that is no longer listed, of a time to come': (fixture) =>
+    'an endpoint that is no longer listed, since a time in the future': (fixture) =>
       whole(fixture, { members: [other()], times: [[8.65e15, 0]] }),
   };
   for (const [i, [name, damage]] of Object.entries(damages).entries()) {

@@ -1,5 +1,5 @@
-// Hostile answers to GET /kubeconfig: either a token that is checked, and nothing else of the answer, reaches kubectl
-// and the kubeconfig, or nothing does.
+// Hostile answers to GET /kubeconfig: either a verified token reaches kubectl and the kubeconfig, and nothing else of
+// the answer, or nothing does.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { describe } from 'vitest';
@@ -14,7 +14,7 @@ const test = hostileTest();
 type Answer = any;
 type Make = (fixture: Fixture) => void;
 const change = (make: (answer: Answer) => unknown) => answering('kubeconfig', { change: make });
-/** The answer with something done to its parts. */
+/** Returns the answer with edited parts. */
 const edited = (edit: (parts: { cluster: Answer; user: Answer; context: Answer; answer: Answer }) => void): Make =>
   change((answer) => {
     const [cluster] = Object.values(answer.clusters);
@@ -33,7 +33,7 @@ const raw = (body: string | Buffer, contentType = 'application/json; charset=utf
 const pem = (inner: string) =>
   Buffer.from(`-----BEGIN CERTIFICATE-----\n${inner}\n-----END CERTIFICATE-----\n`).toString('base64');
 
-test.concurrent('control: an answer as it should be', async ({ fixture }) => {
+test.concurrent('control: a correct answer', async ({ fixture }) => {
   const ran = await fixture.edit('login');
   assert.equal(ran.status, 0, ran.stderr);
   assert.ok(ran.changed);
@@ -58,7 +58,7 @@ const harmless: Readonly<Record<string, Make>> = {
   'an auth provider': laidOver('user', {
     'auth-provider': { name: 'oidc', config: { 'idp-issuer-url': 'https://evil.example' } },
   }),
-  'a token file, a password, a client key and somebody to act as': laidOver('user', {
+  'a token file, a password, a client key and an impersonated user': laidOver('user', {
     tokenFile: '/etc/passwd',
     username: 'mallory',
     password: 'x',
@@ -85,17 +85,17 @@ const harmless: Readonly<Record<string, Make>> = {
       'current-context': '$(x)',
     };
   }),
-  'a cluster that is called __proto__': change((answer) =>
+  'a cluster named __proto__': change((answer) =>
     JSON.stringify(answer).replaceAll('tka-cluster', '__proto__').replaceAll('tka-context-alice', 'constructor'),
   ),
-  'keys twice, the last of which count': change((answer) =>
+  'duplicate keys, the last of which count': change((answer) =>
     JSON.stringify(answer).replace('{', '{"users":{},"clusters":7,'),
   ),
   'another kind and version': laidOver('answer', { kind: 'Secret', apiVersion: 'v9' }),
   'a CA with line breaks': edited(({ cluster }) => {
     cluster['certificate-authority-data'] = cluster['certificate-authority-data'].replace(/.{64}/g, '$&\r\n');
   }),
-  'an API server with another spelling': edited(({ cluster }) => {
+  'an API server in another spelling': edited(({ cluster }) => {
     cluster.server = `${cluster.server.toUpperCase()}/`;
   }),
   'a CA that is null': laidOver('cluster', { 'certificate-authority-data': null }),
@@ -103,16 +103,16 @@ const harmless: Readonly<Record<string, Make>> = {
     JSON.stringify(answer).replace('{', `{${Array.from({ length: 60_000 }, (_, i) => `"k${i}":1,`).join('')}`),
   ),
   'a wrong content type': answering('kubeconfig', { headers: { 'Content-Type': 'text/html' } }),
-  'a Retry-After of garbage, then the answer': behaving({ pending: { requests: 2, retryAfter: '\u00fegarbage' } }),
+  'an invalid Retry-After, then the answer': behaving({ pending: { requests: 2, retryAfter: '\u00fegarbage' } }),
   'a Retry-After of a year, then the answer': behaving({ pending: { requests: 3, retryAfter: 31_536_000 } }),
-  'a Retry-After before now, then the answer': behaving({ pending: { requests: 3, retryAfter: -5 } }),
+  'a Retry-After in the past, then the answer': behaving({ pending: { requests: 3, retryAfter: -5 } }),
   'a Retry-After that is a date, then the answer': behaving({
     pending: { requests: 3, retryAfter: 'Thu, 01 Jan 2099 00:00:00 GMT' },
   }),
-  'a Retry-After of nothing, then the answer': behaving({ pending: { requests: 3, retryAfter: '0' } }),
+  'an empty Retry-After, then the answer': behaving({ pending: { requests: 3, retryAfter: '0' } }),
 };
 
-describe('only the token and the API server are taken', () => {
+describe('uses only the token and the API server', () => {
   for (const [i, [name, make]] of Object.entries(harmless).entries()) {
     test.concurrent(name, async ({ fixture }) => {
       make(fixture);
@@ -132,10 +132,10 @@ describe('only the token and the API server are taken', () => {
   const expiries: Readonly<Record<string, Make>> = {
     'an exp with a fraction': claims(`{"exp":${inAnHour}.75}`),
     'an exp in the year 9999': claims('{"exp":253402300799}'),
-    'an exp beyond all time': claims('{"exp":1e300}'),
+    'an exp that is too large': claims('{"exp":1e300}'),
     'an exp as an exponent': claims('{"exp":4.0e9}'),
-    'an exp twice, the last of which counts': claims(`{"exp":1,"exp":${inAnHour}}`),
-    'an iat and nbf of garbage': claims(`{"exp":${inAnHour},"iat":"x","nbf":{}}`),
+    'a duplicate exp, the last of which counts': claims(`{"exp":1,"exp":${inAnHour}}`),
+    'an invalid iat and nbf': claims(`{"exp":${inAnHour},"iat":"x","nbf":{}}`),
     'a prototype with an exp': claims(`{"__proto__":{"exp":1},"exp":${inAnHour}}`),
     'names with escapes': claims(JSON.stringify({ exp: inAnHour, sub: evilTexts['an OSC 52 clipboard'] })),
     'a token of 16,000 letters': claims(JSON.stringify({ exp: inAnHour, x: 'x'.repeat(11_000) })),
@@ -164,7 +164,7 @@ const refused: Readonly<Record<string, Make>> = {
   ),
   'no token': edited(({ user }) => delete user.token),
   'a token with a newline': withToken('eyJhbGciOiJ.x\n.y'),
-  'a token with a newline behind it': edited(({ user }) => Object.assign(user, { token: `${user.token}\n` })),
+  'a token with a trailing newline': edited(({ user }) => Object.assign(user, { token: `${user.token}\n` })),
   'a token with a quote': edited(({ user }) => Object.assign(user, { token: `${user.token}"` })),
   'a token with an escape': edited(({ user }) => Object.assign(user, { token: `\u001b[31m${user.token}` })),
   'a token with padding': withToken(`${makeToken()}==`),
@@ -172,28 +172,28 @@ const refused: Readonly<Record<string, Make>> = {
   'a token of two parts': withToken(makeToken().replace(/\.[^.]*$/, '')),
   'a token with a lone surrogate': withToken(`${makeToken()}\ud800`),
   'a token of a MiB': withToken(`${'a'.repeat(900_000)}.b.c`),
-  'a token whose payload is no JSON': claims('{"exp":'),
+  'a token whose payload is not JSON': claims('{"exp":'),
   'a token whose payload is null': claims('null'),
   'a token whose payload is a list': claims('[4000000000]'),
-  'a token whose payload is deep': claims('['.repeat(5000)),
+  'a token whose payload is deeply nested': claims('['.repeat(5000)),
   'a token without exp': claims('{}'),
   'an exp that is text': claims('{"exp":"4000000000"}'),
   'an exp that is null': claims('{"exp":null}'),
   'an exp that is NaN': claims('{"exp":NaN}'),
   'an exp that is infinite': claims('{"exp":1e400}'),
   'an exp that is a list': claims(`{"exp":[${inAnHour}]}`),
-  'an exp of a prototype': claims(`{"__proto__":{"exp":${inAnHour}}}`),
+  'an exp in a prototype': claims(`{"__proto__":{"exp":${inAnHour}}}`),
   'an exp of 0': claims('{"exp":0}'),
   'an exp before 1970': claims('{"exp":-1}'),
-  'an exp before all time': claims('{"exp":-1e300}'),
-  'an exp that has passed': claims(`{"exp":${Math.floor(Date.now() / 1000) - 1}}`),
+  'an exp that is too small': claims('{"exp":-1e300}'),
+  'an exp in the past': claims(`{"exp":${Math.floor(Date.now() / 1000) - 1}}`),
   'lists instead of maps': change((answer) => ({
     ...answer,
     clusters: Object.entries(answer.clusters).map(([name, cluster]) => ({ name, cluster })),
     users: Object.entries(answer.users).map(([name, user]) => ({ name, user })),
     contexts: Object.entries(answer.contexts).map(([name, context]) => ({ name, context })),
   })),
-  'a current context that names nothing': laidOver('answer', { 'current-context': 'nothing' }),
+  'a current context that does not exist': laidOver('answer', { 'current-context': 'nothing' }),
   'a current context of the prototype': laidOver('answer', { 'current-context': 'toString' }),
   'a current context that is a list': laidOver('answer', { 'current-context': ['tka-context-alice'] }),
   'no current context': edited(({ answer }) => delete answer['current-context']),
@@ -212,9 +212,9 @@ const refused: Readonly<Record<string, Make>> = {
   'an API server of 100,000 letters': laidOver('cluster', { server: `https://a/${'x'.repeat(100_000)}` }),
   'an API server without a host': laidOver('cluster', { server: 'https://' }),
   'another API server': laidOver('cluster', { server: 'https://evil.example:6443' }),
-  'a CA that is no text': laidOver('cluster', { 'certificate-authority-data': { a: 1 } }),
-  'a CA that is no base64': laidOver('cluster', { 'certificate-authority-data': '\u001b[31m' }),
-  'a CA that is no PEM': laidOver('cluster', { 'certificate-authority-data': 'aGVsbG8=' }),
+  'a CA that is not text': laidOver('cluster', { 'certificate-authority-data': { a: 1 } }),
+  'a CA that is not base64': laidOver('cluster', { 'certificate-authority-data': '\u001b[31m' }),
+  'a CA that is not PEM': laidOver('cluster', { 'certificate-authority-data': 'aGVsbG8=' }),
   'a CA that is PEM itself': edited(({ cluster }) => {
     cluster['certificate-authority-data'] = Buffer.from(cluster['certificate-authority-data'], 'base64').toString();
   }),
@@ -223,11 +223,11 @@ const refused: Readonly<Record<string, Make>> = {
       '-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----',
     ).toString('base64');
   }),
-  'a CA whose base64 is cut': edited(({ cluster }) => {
+  'a CA whose base64 is truncated': edited(({ cluster }) => {
     cluster['certificate-authority-data'] = `${pem('MIIB').replace(/=+$/, '').slice(0, -4)}A`;
   }),
-  'no look at the certificate': laidOver('cluster', { 'insecure-skip-tls-verify': true }),
-  'a text for no look at the certificate': laidOver('cluster', { 'insecure-skip-tls-verify': 'true' }),
+  'skipped certificate verification': laidOver('cluster', { 'insecure-skip-tls-verify': true }),
+  'skipped certificate verification as text': laidOver('cluster', { 'insecure-skip-tls-verify': 'true' }),
   nothing: raw(''),
   null: raw('null'),
   'a list': raw('[]'),
@@ -242,8 +242,8 @@ const refused: Readonly<Record<string, Make>> = {
   'status 204': raw('', 'application/json', 204),
   'status 206 with half an answer': raw('{"kind":"Config"', 'application/json', 206),
   'status 304': raw('', 'application/json', 304),
-  'a 202 without end': behaving({ pending: { forever: true, retryAfter: '0' } }),
-  'a 401 without end': raw('{"message":"User not signed in"}', 'application/json', 401),
+  'a 202 forever': behaving({ pending: { forever: true, retryAfter: '0' } }),
+  'a 401 forever': raw('{"message":"User not signed in"}', 'application/json', 401),
   'a refusal with escapes': raw(
     JSON.stringify({ message: evilTexts['an OSC 8 link'], advice: [evilTexts['a forged error']] }),
     'application/json',
@@ -251,22 +251,22 @@ const refused: Readonly<Record<string, Make>> = {
   ),
 };
 
-describe('nothing is taken, and there is an error', () => {
+describe('uses nothing, and reports an error', () => {
   test.concurrent.for(Object.entries(refused))('%s', async ([name, make], { fixture }) => {
     make(fixture);
     const reached = () => fixture.cluster.counts.kubeconfig >= 1;
-    const expiry = /^an exp (?:of 0|before|that has passed)/.test(name) && /the token has already expired/;
+    const expiry = /^an exp (?:of 0|before|that is too small|in the past)/.test(name) && /the token has already expired/;
     const ran = await fixture.noCredential({ reached, ...(expiry !== false && { told: expiry }) });
     assert.ok(ran.stderr.length < 2000);
   });
 
   const written: Readonly<Record<string, Make>> = {
-    'a CA that is no PEM': refused['a CA that is no PEM'] as Make,
-    'a CA whose base64 is cut': refused['a CA whose base64 is cut'] as Make,
+    'a CA that is not PEM': refused['a CA that is not PEM'] as Make,
+    'a CA whose base64 is truncated': refused['a CA whose base64 is truncated'] as Make,
     'an API server that is a script': refused['an API server that is a script'] as Make,
     'no token': refused['no token'] as Make,
   };
-  test.concurrent.for(Object.entries(written))('the kubeconfig stays as it is: %s', async ([, make], { fixture }) => {
+  test.concurrent.for(Object.entries(written))('leaves the kubeconfig unchanged: %s', async ([, make], { fixture }) => {
     make(fixture);
     const ran = await fixture.run('login', { timeout: '700ms', may: fixture.ownCache });
     checkFailure(ran);
