@@ -1,4 +1,4 @@
-// Which room may import which. Each rule gives its reason, which is the message where an import breaks it.
+// Which room may import which. Each rule gives its reason, which is the message if an import breaks it.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect, it } from 'vitest';
@@ -6,9 +6,9 @@ import { expect, it } from 'vitest';
 const root = path.join(import.meta.dirname, '..');
 
 interface Rule {
-  /** Files that the rule is about. */
+  /** Files that the rule applies to. */
   readonly of: RegExp;
-  /** What they may import: files of this project, or names of packages and Node's own modules. */
+  /** Allowed imports: files of this project, packages, and Node's own modules. */
   readonly may: RegExp;
   readonly because: string;
 }
@@ -111,25 +111,31 @@ function importsOf(file: string): string[] {
   return specifiers.map((s) => (s.startsWith('.') ? path.posix.join(path.posix.dirname(file), s) : s));
 }
 
-it.each(rules.map((rule) => [String(rule.of), rule] as const))('%s imports what it may', (_, { of, may, because }) => {
-  const files = [...sources('cmd'), ...sources('src')].filter((file) => of.test(file));
-  expect(files.length).toBeGreaterThan(0);
-  const broken = files.flatMap((file) =>
-    importsOf(file)
-      .filter((name) => !may.test(name))
-      .map((name) => `${file} imports ${name}`),
-  );
-  expect(broken, because).toEqual([]);
-});
+it.each(rules.map((rule) => [String(rule.of), rule] as const))(
+  '%s imports only what it may',
+  (_, { of, may, because }) => {
+    const files = [...sources('cmd'), ...sources('src')].filter((file) => of.test(file));
+    expect(files.length).toBeGreaterThan(0);
+    const broken = files.flatMap((file) =>
+      importsOf(file)
+        .filter((name) => !may.test(name))
+        .map((name) => `${file} imports ${name}`),
+    );
+    expect(broken, because).toEqual([]);
+  },
+);
 
-/** A room is a folder in src, or in src/cli or src/server; a file that lies directly in one of these two is its own room. */
+/**
+ * Returns the room of a file: a folder in src, or in src/cli or src/server. A file directly in one of these two is its
+ * own room.
+ */
 function roomOf(file: string): string {
   const parts = file.split('/');
   const isDivided = parts[1] === 'cli' || parts[1] === 'server';
   return parts.slice(0, isDivided ? 3 : 2).join('/');
 }
 
-/** Returns the groups of names that import each other, directly or through others: each group sorted. */
+/** Returns the groups of names that import each other, directly or indirectly; each group is sorted. */
 function cyclesIn(imports: ReadonlyMap<string, ReadonlySet<string>>): string[][] {
   const reachable = (from: string): Set<string> => {
     const seen = new Set<string>();

@@ -1,4 +1,4 @@
-// npm run test:full: what takes minutes, and need not run at each change.
+// npm run test:full: tests that take minutes and need not run for each change.
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({

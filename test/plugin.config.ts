@@ -1,4 +1,5 @@
-// npm run test:plugin: the plugin's own tests, on Linux, macOS and Windows. The rest is of the server, or needs Linux.
+// npm run test:plugin: the plugin's own tests, on Linux, macOS and Windows. The other tests cover the server or need
+// Linux.
 import { defineConfig } from 'vitest/config';
 
 const everywhere = [
@@ -16,10 +17,10 @@ const everywhere = [
     'tka',
     'util',
   ].map((room) => `${room}/**/*.test.ts`),
-  // The archive of this system is made and started.
+  // Makes and starts the archive of this system.
   'krew/archives.test.ts',
 ];
-// They start the program by a shell, as users of Unix do.
+// They start the program through a shell, as users of Unix do.
 const unix = ['e2e/**/*.test.ts', 'hostile/**/*.test.ts', 'sandbox/**/*.test.ts'];
 
 export default defineConfig({

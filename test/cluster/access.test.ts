@@ -48,7 +48,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(replica.complaints).toEqual([]);
   });
 
-  test('an end that is set sooner ends access on time', async ({ fixture, replica, role }) => {
+  test('an earlier end, set by an administrator, ends access on time', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     const token = await alice.token();
     expect(await statusFor(fixture.access, token)).toBe(200);
@@ -63,7 +63,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(replica.complaints).toEqual([]);
   });
 
-  test('a changed role is in force when 200 is answered, and tokens of the old one end', async ({
+  test('a changed role applies as soon as 200 is answered, and tokens of the old one end', async ({
     fixture,
     replica,
     role,
@@ -87,7 +87,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(replica.complaints).toEqual([]);
   });
 
-  test('extending gives a token for the new period at once', async ({ fixture, replica, role }) => {
+  test('an extension gives a token for the new period at once', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     await alice.token();
     const longer = alice.granted({ periodMs: 7_200_000 });
@@ -99,7 +99,11 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(await fixture.account(alice.name)).toBeDefined();
   });
 
-  test('logout and login at once, 50 times, gives a token that works', async ({ fixture, replica, role }) => {
+  test('logout and login in quick succession, 50 times, gives a token that works', async ({
+    fixture,
+    replica,
+    role,
+  }) => {
     const alice = new Person(replica.url, { role });
     let token = await alice.token();
     for (let turn = 0; turn < 50; turn++) {
@@ -107,16 +111,16 @@ describe.skipIf(absent !== undefined)('access', () => {
       const old = token;
       token = await alice.token();
       expect(await statusFor(fixture.access, token), `turn ${turn}`).toBe(200);
-      // Not yet seen by the API server's cache, so refused at once.
+      // The API server's cache does not have it yet, so it would refuse it at once.
       expect(token).not.toBe(old);
     }
     expect((await alice.status()).status).toBe(200);
-    // What was deleted late would be missed here.
+    // A late deletion would be noticed here.
     expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
     expect(replica.complaints).toEqual([]);
   });
 
-  test('40 logins at once, of one and of 40', async ({ fixture, replica, role }) => {
+  test('40 logins at once, of one user and of 40', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     const same = await Promise.all(Array.from({ length: 40 }, () => alice.login()));
     expect(new Set(same.map(({ status }) => status))).toEqual(new Set([202]));
@@ -133,7 +137,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(replica.complaints).toEqual([]);
   });
 
-  test('a role that does not exist is told, and nothing is made', async ({ fixture, replica }) => {
+  test('a role that does not exist is an error, and nothing is created', async ({ fixture, replica }) => {
     for (const role of ['no-such-role', '..', 'a/b', 'x?y=z']) {
       const alice = new Person(replica.url, { role });
       const { status, body } = await alice.login();
@@ -149,7 +153,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(carl).toEqual({ status: 422, body: sample('login-period-too-short.http') });
   });
 
-  test('one name in two domains is two people', async ({ fixture, replica, role }) => {
+  test('one name in two domains is two users', async ({ fixture, replica, role }) => {
     const other = await fixture.role(['get'], ['configmaps']);
     const first = new Person(replica.url, { role });
     const { username } = first.caller;
@@ -169,7 +173,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(one).toBe(`system:serviceaccount:${fixture.namespace}:${first.name}`);
     expect((await first.status()).body.role).toBe(role);
     expect((await second.status()).body.role).toBe(other);
-    // One's logout is not the other's.
+    // A logout of one does not affect the other.
     expect((await first.logout()).status).toBe(200);
     expect((await first.status()).status).toBe(401);
     expect((await second.status()).status).toBe(200);
@@ -177,7 +181,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect((await second.logout()).status).toBe(200);
   });
 
-  test('a part that somebody took away is made anew', async ({ fixture, replica, role }) => {
+  test('a deleted part of a sign-in is created again', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     await alice.token();
     const account = await fixture.account(alice.name);
@@ -196,7 +200,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     await expect(fixture.kube.create(paths.signIns(fixture.namespace), empty)).rejects.toThrow('spec: Required value');
   });
 
-  test('what is not ours is left alone, and told', async ({ fixture, replica, role }) => {
+  test('an object of another program is an error, and is not changed', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role });
     await fixture.kube.create(paths.accounts(fixture.namespace), {
       apiVersion: 'v1',
@@ -217,8 +221,9 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(await fixture.account(alice.name)).toBeDefined();
   });
 
-  test('a server that may not bind the role says so', async ({ fixture, replica }) => {
-    // Bound by nobody who does not have it: the server may bind any role here, so its right to do that is taken away.
+  test('a server that may not bind the role reports it', async ({ fixture, replica }) => {
+    // Only a subject that has a role, or may bind it, can bind it. Here the server may bind any role, so that right is
+    // removed.
     const path = paths.bindings(`tka-server-roles-${fixture.namespace}`);
     const binding = await fixture.kube.get<{ metadata: { uid: string } }>(path);
     await fixture.kube.remove(path, { uid: binding?.metadata.uid ?? '' });
@@ -231,7 +236,7 @@ describe.skipIf(absent !== undefined)('access', () => {
 });
 
 describe.skipIf(absent !== undefined)('cluster info', () => {
-  test('from a ConfigMap, as keys and as kubeadm writes it', async ({ fixture }) => {
+  test('comes from a ConfigMap, with keys or as kubeadm writes it', async ({ fixture }) => {
     const keys = { apiEndpoint: 'apiEndpoint', caData: 'caData', insecure: 'insecure', kubeconfig: 'kubeconfig' };
     const path = `/api/v1/namespaces/${fixture.namespace}/configmaps`;
     const make = async (name: string, data: Record<string, string>): Promise<ConfigMapRef> => {

@@ -1,4 +1,4 @@
-// Real API servers on loopback: one etcd, and kube-apiservers that each have an address, a CA and an admin of their own.
+// Real API servers on loopback: one etcd, and kube-apiservers with an address, a CA and an admin each.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import { request } from 'node:https';
@@ -11,7 +11,7 @@ import { freePort } from '../fixtures/ports.ts';
 import type { Assets } from './assets.ts';
 import { makeFolder, type Running, start } from './processes.ts';
 
-/** How to reach one API server as its admin; plain data, so that it can be handed to another process. */
+/** Admin access to one API server; plain data, so that another process can use it. */
 export interface Access {
   readonly server: string;
   /** PEM. */
@@ -26,12 +26,12 @@ export interface Etcd {
 
 export interface ApiServer extends Access {
   readonly pid: number;
-  /** Stops it, and starts it again on the same data. */
+  /** Stops it, and starts it again with the same data. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** A client's configuration for one API server; as its admin, or with another token. */
+/** Returns a client's configuration for one API server, as its admin or with another token. */
 export function kubeConfigFor({ server, ca, token }: Access, as: string = token): KubeConfig {
   const config = new KubeConfig();
   config.loadFromClusterAndUser(
@@ -41,14 +41,14 @@ export function kubeConfigFor({ server, ca, token }: Access, as: string = token)
   return config;
 }
 
-/** A kubeconfig file for one API server; as its admin, or with another token. */
+/** Returns a kubeconfig file for one API server, as its admin or with another token. */
 export function kubeconfigFile(access: Access, as?: string): string {
   const file = path.join(makeFolder(), 'kubeconfig');
   fs.writeFileSync(file, kubeConfigFor(access, as).exportConfig(), { mode: 0o600 });
   return file;
 }
 
-/** Starts an etcd whose data is gone with it; resolves when it takes connections. */
+/** Starts an etcd whose data is removed when it stops; resolves when it accepts connections. */
 export async function startEtcd(assets: Assets): Promise<Etcd> {
   const folder = makeFolder();
   const [client, peer] = [await freePort('127.0.0.1'), await freePort('127.0.0.1')];
@@ -90,7 +90,7 @@ async function connectable(port: number): Promise<void> {
   }
 }
 
-/** Starts an API server on an address and a part of an etcd of its own; resolves when it is ready. */
+/** Starts an API server on an address, with its own part of an etcd; resolves when it is ready. */
 export async function startApiServer(assets: Assets, etcd: Pick<Etcd, 'url'>, host: string): Promise<ApiServer> {
   const folder = makeFolder();
   const port = await freePort(host);
@@ -122,7 +122,7 @@ export async function startApiServer(assets: Assets, etcd: Pick<Etcd, 'url'>, ho
     'service-account-signing-key-file': file('accounts.key', accounts.privateKey),
     'service-cluster-ip-range': '10.96.0.0/16',
     'disable-admission-plugins': 'ServiceAccount',
-    // Nobody else shares this server, and its last watch need not run out before it ends.
+    // No other test shares this server, and its last watch need not run out before it ends.
     'shutdown-send-retry-after': 'false',
     'shutdown-watch-termination-grace-period': '0s',
     'cert-dir': folder,

@@ -1,5 +1,5 @@
-// Where kube-apiserver and etcd are: KUBEBUILDER_ASSETS (the convention of controller-runtime's envtest), else a folder
-// of the user's cache, else built into it, once, with Go.
+// Finds kube-apiserver and etcd: in KUBEBUILDER_ASSETS (the convention of controller-runtime's envtest), else in a
+// folder of the user's cache, else builds them there once with Go.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -20,16 +20,16 @@ export interface Assets {
   readonly etcd: string;
 }
 
-/** Programs that are built once and kept: each by its name. */
+/** Programs by name that are built once and kept. */
 type Programs<Name extends string> = Readonly<Record<Name, string>>;
 
 export interface Build<Name extends string> {
-  /** The folder of the user's cache that keeps them; it names their versions. */
+  /** Their folder in the user's cache; its name contains their versions. */
   readonly folder: string;
   readonly names: readonly Name[];
-  /** What a line says of it: "kube-apiserver 1.35.4 and etcd 3.6.16". */
+  /** Their description: "kube-apiserver 1.35.4 and etcd 3.6.16". */
   readonly what: string;
-  /** Builds all of them into the folder `bin`; `work` is a folder for all else. Throws when a build fails. */
+  /** Builds all of them into the folder `bin`; `work` is for temporary files. Throws if a build fails. */
   make(bin: string, work: string): Promise<void>;
 }
 
@@ -43,11 +43,11 @@ const cache = envPaths('tka-envtest', { suffix: '' }).cache;
 const folderOf = ({ folder }: Build<string>): string =>
   path.join(cache, `${folder}-${process.platform}-${process.arch}`);
 
-/** Returns the programs where they are built already. */
+/** Returns the programs if they are already built. */
 export const findBuilt = <Name extends string>(build: Build<Name>): Programs<Name> | undefined =>
   programsIn(folderOf(build), build.names);
 
-/** Returns the programs, and builds them where they are missing. Throws when a build fails. */
+/** Returns the programs, and builds missing ones. Throws if a build fails. */
 export async function buildOnce<Name extends string>(
   build: Build<Name>,
   say: (line: string) => void,
@@ -56,7 +56,7 @@ export async function buildOnce<Name extends string>(
   if (cached !== undefined) return cached;
   fs.mkdirSync(cache, { recursive: true });
   const folder = folderOf(build);
-  // A build takes minutes, and two at a time twice as many.
+  // A build takes minutes, and two at a time take twice as long.
   const options = { lockfilePath: `${folder}.lock`, realpath: false, stale: 30_000, onCompromised: () => {} };
   const release = await lockfile.lock(folder, { ...options, retries: { forever: true, maxTimeout: 1000 } });
   try {
@@ -93,7 +93,7 @@ async function make<Name extends string>(
   return built;
 }
 
-// What is left of a build on a machine that was switched off.
+// Removes what remains of a build on a machine that was switched off.
 function sweep(): void {
   for (const name of fs.readdirSync(cache)) {
     const leftover = path.join(cache, name);
@@ -113,7 +113,7 @@ const build: Build<'kube-apiserver' | 'etcd'> = {
   },
 };
 
-/** Finds or builds the programs; the reason, as a string, where neither is possible. Throws when a build fails. */
+/** Finds or builds the programs; returns the reason as a string if neither is possible. Throws if a build fails. */
 export async function findAssets(say: (line: string) => void): Promise<Assets | string> {
   const obstacle = await assetsObstacle();
   if (obstacle !== undefined) return obstacle;
@@ -123,7 +123,7 @@ export async function findAssets(say: (line: string) => void): Promise<Assets | 
   return { apiServer: found['kube-apiserver'], etcd: found.etcd };
 }
 
-/** Returns why there are no programs and none can be built; undefined where `findAssets` has a chance. */
+/** Returns why there are no programs and they cannot be built; undefined if `findAssets` can succeed. */
 export async function assetsObstacle(): Promise<string | undefined> {
   if (process.env.KUBEBUILDER_ASSETS || findBuilt(build) !== undefined) return undefined;
   return await go(['version'], { cwd: os.tmpdir() }).then(
@@ -138,7 +138,7 @@ export interface GoOptions {
   readonly mod?: 'mod' | 'readonly';
 }
 
-/** Runs go and answers with its stdout. A build yields to whatever else the machine does. */
+/** Runs go and returns its stdout. Builds run at a low priority. */
 export async function go(args: readonly string[], { cwd, mod = 'mod' }: GoOptions): Promise<string> {
   let output = '';
   let problem = '';
@@ -199,7 +199,7 @@ import (
 func main() { os.Exit(cli.Run(app.NewAPIServerCommand())) }
 `,
   );
-  // Its go.mod takes these modules from folders beside it, which whoever depends on it has to undo by name.
+  // Its go.mod replaces these modules with folders beside it; every dependent has to undo this by name.
   const { GoMod } = JSON.parse(
     await go(['mod', 'download', '-json', `k8s.io/kubernetes@v${kubernetes}`], { cwd: folder }),
   );
@@ -211,7 +211,7 @@ func main() { os.Exit(cli.Run(app.NewAPIServerCommand())) }
   await go(['mod', 'edit', ...staging.map((name) => `-replace=${name}=${name}@v${version}`)], { cwd: folder });
   await go(['mod', 'tidy'], { cwd: folder });
   const [major, minor] = kubernetes.split('.');
-  // Without these it calls itself v0.0.0-master, which clients that ask for a minimum version refuse.
+  // Without these its version is v0.0.0-master, which clients with a minimum version refuse.
   const set = Object.entries({ gitVersion: `v${kubernetes}`, gitMajor: major, gitMinor: minor })
     .map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`)
     .join(' ');

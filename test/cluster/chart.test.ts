@@ -1,4 +1,4 @@
-// The Helm chart: it renders what kustomize renders, takes the values of TKA's guides, and a real API server accepts it.
+// The Helm chart: it renders the same as kustomize, accepts the values of the guides, and a real API server accepts it.
 import * as fs from 'node:fs';
 import { createServer } from 'node:http';
 import * as path from 'node:path';
@@ -49,7 +49,7 @@ const guided = (hostname: string, labels: object, gossip: object) => ({
   },
 });
 
-/** What people give the chart. The first two are those of the guide to several clusters. */
+/** Values that users may set. The first two are those of the guide to several clusters. */
 const valueSets: readonly (readonly [string, Values])[] = [
   ['the guide’s first cluster', guided('tka-prod-us', { environment: 'production', region: 'us-west-2' }, {})],
   [
@@ -130,18 +130,18 @@ const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'tka-
 
 describe.skipIf(absent !== undefined)('the chart', () => {
   let helm: Helm;
-  // It may have to be built.
+  // Helm may have to be built.
   beforeAll(async () => {
     helm = await Helm.find();
   }, 1_200_000);
 
-  test('renders what kustomize renders', async () => {
+  test('renders the same as kustomize', async () => {
     const values = { monitoring: { enabled: true } };
     const expected = render(overlay(testFolder(), { components: ['monitoring'] }));
     expect(byName(await helm.render(values))).toEqual(byName(expected));
   });
 
-  test.for(valueSets)('fits together with %s, and the server takes the configuration', async ([, values]) => {
+  test.for(valueSets)('is consistent with %s, and the configuration is valid', async ([, values]) => {
     const objects = await helm.render(values);
     expect(misfits([namespace, ...objects]).filter((problem) => !/Secret/.test(problem))).toEqual([]);
     expect(unrestricted(podOf(objects))).toEqual([]);
@@ -154,7 +154,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     expect(clusterNameOf(config)).toBe(tkaOf(values).operator?.clusterName ?? set.metadata?.name);
   });
 
-  test('puts values where they belong', async () => {
+  test('puts values in their places', async () => {
     const of = async (name: string) => {
       const [, values] = valueSets.find(([each]) => each === name) ?? [];
       const objects = await helm.render(values ?? {});
@@ -195,7 +195,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     expect(boards((await of('monitoring without a dashboard')).objects)).toEqual([]);
   });
 
-  test('rolls the servers over when the configuration changes, and only then', async () => {
+  test('restarts the servers if the configuration changes, and only then', async () => {
     const annotation = async (labels: object) =>
       only(await helm.render({ tka: { clusterInfo: { labels } } }), 'StatefulSet').spec?.template.metadata?.annotations;
     expect(await annotation({ a: 'b' })).toEqual(await annotation({ a: 'b' }));
@@ -213,7 +213,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     await expect(helm.run(['template', 'tka', chart], values)).rejects.toThrow(problem);
   });
 
-  test('has a test that fails while the server is not ready, and runs where the servers run', async ({ cluster }) => {
+  test('has a test that fails while the server is not ready, and runs on the servers’ nodes', async ({ cluster }) => {
     const text = await helm.run(['template', 'tka', chart, '--show-only', 'templates/tests/ready.yaml']);
     const pod = objectsIn(text).find(({ kind }) => kind === 'Pod') as V1Pod | undefined;
     const [container] = pod?.spec?.containers ?? [];
@@ -245,7 +245,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     }
   });
 
-  test('has no problem that helm lint finds', async () => {
+  test('passes helm lint', async () => {
     expect(await helm.run(['lint', chart, '--strict'])).toContain('1 chart(s) linted, 0 chart(s) failed');
   });
 
@@ -288,7 +288,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     await helm.run(['uninstall', 'tka', '--wait=hookOnly'], {}, config);
   });
 
-  test('takes over what kustomize has applied', async () => {
+  test('takes over the objects that kustomize applied', async () => {
     await using own = await ownCluster('127.0.0.18');
     expect((await kubectl(as(own.access), 'apply', '-k', deploy)).stderr).toBe('');
     const config = kubeconfigOf(own.access);
@@ -343,11 +343,11 @@ type Tka = {
 };
 const tkaOf = ({ tka = {} }: Values): Tka => tka as Tka;
 
-/** Objects by kind and name, without what the two ways of rendering name differently. */
+/** Returns objects by kind and name, without the names that differ between the two ways of rendering. */
 function byName(objects: readonly KubernetesObject[]): Record<string, unknown> {
   const plain = objects.filter(({ kind }) => kind !== 'Namespace').map((object) => structuredClone(object));
   for (const object of plain) {
-    // kustomize adds a hash to the ConfigMap's name and a namespace to what has none.
+    // kustomize adds a hash to the ConfigMap's name, and a namespace to objects without one.
     if (object.kind === 'ConfigMap' && object.metadata?.name?.startsWith('tka-server')) {
       Object.assign(object, { metadata: { name: 'tka-server', namespace: 'tka-system' }, data: configOf(object) });
     }
@@ -362,7 +362,7 @@ function byName(objects: readonly KubernetesObject[]): Record<string, unknown> {
   return Object.fromEntries(plain.map((object) => [`${object.kind} ${object.metadata?.name}`, object]));
 }
 
-/** The configuration, without the host name: with kustomize only the pod's environment has it. */
+/** Returns the configuration without the host name, which is only in the pod's environment with kustomize. */
 function configOf(object: KubernetesObject): unknown {
   const { tailscale: _, ...config } = parse(configIn([object]));
   return config;
@@ -403,7 +403,7 @@ function signInFile(): string {
   return file;
 }
 
-/** Does what the garbage collector does in a cluster: a StatefulSet that is deleted without its pods goes. */
+/** Does what the garbage collector does in a cluster: removes a StatefulSet that was deleted without its pods. */
 async function orphan({ access, kube }: Fixtures['cluster']): Promise<void> {
   const path = '/apis/apps/v1/namespaces/tka-system/statefulsets';
   await until(access, path, 'tka', (set?: KubernetesObject) => set?.metadata?.deletionTimestamp !== undefined);

@@ -1,5 +1,5 @@
-// deploy/README.md, "Coming from the Go server", as somebody follows it: every command there runs here, in its order, on
-// objects as the Go server makes them.
+// Follows deploy/README.md, "Coming from the Go server": every command there runs here, in order, on objects as the Go
+// server creates them.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -15,7 +15,7 @@ import { absent, kubectl, Person, statusFor, tokenOf, until, within } from './su
 
 const [ours, theirs] = ['tka-system', 'tka-dev'];
 
-/** The commands of the section, each on its line. */
+/** The commands of the section, one per line. */
 const commands = (
   /^## Coming from the Go server$(.*?)^## /ms.exec(fs.readFileSync(path.join(deploy, 'README.md'), 'utf8'))?.[1] ?? ''
 )
@@ -30,7 +30,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
   let operator: Awaited<ReturnType<typeof goOperator>>;
   let running: Awaited<ReturnType<typeof startAsItsPod>>;
   let next = 0;
-  // What is added to config.yaml.
+  // Lines added to config.yaml.
   let more = '';
 
   beforeAll(async () => {
@@ -47,7 +47,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     await cluster?.[Symbol.asyncDispose]();
   });
 
-  /** Runs the next command of the section, which starts like this. Answers what it printed. */
+  /** Runs the next command of the section, which must start like this. Returns its output. */
   async function command(start: string): Promise<string> {
     const line = commands[next++] ?? '';
     expect(line.startsWith(start), `the next command is: ${line}`).toBe(true);
@@ -61,21 +61,21 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     const { env, config } = await insideItsPod(deployed);
     const file = path.join(path.dirname(env.KUBECONFIG ?? ''), 'config.yaml');
     fs.writeFileSync(file, `${config}\n${more}`);
-    // In the pod, the usual file is this one.
+    // In the pod this file is in its default place.
     await using program = new TkaServerProcess({}, env, [...args.slice(within + 1), '--config', file]);
     const { status } = await program.ended;
     expect(status, `${line}\n${program.stderr}`).toBe(0);
     return program.stdout;
   }
 
-  /** Somebody whom the tailnet's policy grants the role. */
+  /** Returns a user to whom the tailnet's policy grants the role. */
   function somebody(login: string): Person {
     const rules = [{ role: listed, period: '1h', priority: 1 }];
     tailscaled.whois = () => ({ login, capabilities: { 'specht-labs.de/cap/tka': rules } });
     return new Person(running.url, { role: listed, login, username: login.split('@')[0] ?? '' });
   }
 
-  /** The logins of all who have asked to sign in, in order. */
+  /** Returns the logins of all sign-in requests, in order. */
   const logins = () =>
     running.server.lines.flatMap(({ method, path, login }) =>
       method === 'POST' && `${path}`.endsWith('/login') ? [login] : [],
@@ -91,7 +91,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     return names;
   };
 
-  test('looking: where the sign-ins are, and who provisions them', async () => {
+  test('finds the sign-ins and their operator', async () => {
     const { kube, access } = cluster;
     const crd = await kubectl(as(access), 'create', '-f', path.join(deploy, 'chart/files/crd.yaml'));
     expect(crd.status, crd.stderr).toBe(0);
@@ -106,10 +106,10 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     expect(await command('kubectl get leases')).toContain(operator.identity);
   });
 
-  test('sharing the lease, and applying', async () => {
+  test('shares the lease and applies deploy/', async () => {
     await command('kubectl create role tka-server-lease');
     await command('kubectl create rolebinding tka-server-lease');
-    // The CRD was not made by `kubectl apply`, which warns of it once.
+    // The CRD was not created by `kubectl apply`, which warns once.
     deployed = await apply(
       cluster.access,
       cluster.kube,
@@ -121,7 +121,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     running = await startAsItsPod(deployed, tailscaled, more);
   });
 
-  test('while the Go operator leads, this server provisions what that can end, and tells the rest at once', async () => {
+  test('while the Go operator leads, this server provisions sign-ins that it can end, and refuses the others at once', async () => {
     await held(new RegExp(`^${operator.identity}$`));
     const dora = somebody('dora@example.com');
     expect(await statusFor(cluster.access, await dora.token())).toBe(200);
@@ -135,7 +135,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
       },
       advice: [expect.stringContaining('tka-server adopt --from-namespace tka-dev'), expect.anything()],
     });
-    // And to a person.
+    // And to a user of the plugin.
     somebody('alice@example.com');
     using home = new Home(running.url.replace(/\/api\/.*/, ''));
     const login = await home.run('login');
@@ -150,12 +150,12 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     expect(other.status).toBe(422);
     expect(JSON.stringify(other.body)).toMatch(/a Go server \(pod \\"tka-6d5f9-x2x4z\\"\).* cannot tell/);
     expect(await list(paths.signIns(ours))).toEqual(['tka-user-dora']);
-    // Nobody tried again: alice's two are one of the test's and one of the client's.
+    // Without retries: one of alice's two requests is from the test, one from the client.
     await expect.poll(() => logins().at(-1), { timeout: 10_000 }).toBe('erin@example.org');
     expect(logins()).toEqual(['dora', 'alice', 'alice', 'erin'].map((name) => expect.stringContaining(`${name}@`)));
   });
 
-  test('the Go server is stopped, and this one takes over', async () => {
+  test('the Go server stops, and this one takes over', async () => {
     expect(await command('kubectl scale deployment/tka --replicas=0')).toContain('scaled');
     await operator.stop();
     await held(/^tka-server\//);
@@ -164,7 +164,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     expect((await somebody('alice@example.com').login()).status).toBe(422);
   });
 
-  test('the sign-ins are moved', async () => {
+  test('moves the sign-ins', async () => {
     await command('kubectl create role tka-adopt');
     await command('kubectl create rolebinding tka-adopt');
     const dry = await command('kubectl exec');
@@ -185,7 +185,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     expect(await list(paths.accounts(theirs))).toEqual([]);
   });
 
-  test('sharing the lease ends', async () => {
+  test('stops sharing the lease', async () => {
     await stop();
     more = '';
     running = await startAsItsPod(deployed, tailscaled, more);
@@ -196,7 +196,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     );
   });
 
-  test('going back: everybody’s access ends, and nothing of this server is in the way', async () => {
+  test('going back: all access ends, and nothing of this server blocks the Go server', async () => {
     const { kube, access } = cluster;
     const token = await somebody('dora@example.com').freshToken();
     expect(await statusFor(access, token)).toBe(200);

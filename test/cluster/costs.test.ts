@@ -1,5 +1,5 @@
-// How many calls to the API server a sign-in, a repeated one and a logout take, by the replica that is asked and the leader
-// together. `npm run bench` says what they cost otherwise.
+// The number of calls to the API server for a sign-in, a repeated one and a logout, by the receiving replica and the
+// leader together. `npm run bench` measures their other costs.
 import { expect, vi } from 'vitest';
 import { hooked } from './hook.ts';
 import { startReplica } from './replica.ts';
@@ -7,12 +7,12 @@ import { led, sentinel } from './replicas.ts';
 import { absent, Person, statusFor, test } from './support.ts';
 
 test.skipIf(absent !== undefined)(
-  'a new sign-in takes 7 calls at most, a repeated one 3, a logout 5, and besides one Event for each sign-in',
+  'a new sign-in takes at most 7 calls, a repeated one 3, a logout 5, plus one Event for each sign-in',
   async ({ fixture, role }) => {
     let calls: string[] = [];
     const proxy = await hooked(fixture.access, ({ method, path, status }) => {
       if (status !== undefined || path.includes('/leases') || path.includes('sentinel')) return;
-      // A list, or a watch that is begun anew.
+      // A list, or a restarted watch.
       if (method === 'GET' && /\/(?:tkasignins|serviceaccounts|clusterrolebindings)$/.test(path)) return;
       // Events are written in the background: no answer waits for them.
       if (!path.endsWith('/events')) calls.push(`${method} ${path}`);
@@ -25,7 +25,7 @@ test.skipIf(absent !== undefined)(
       const second = Math.floor(Date.now() / 1000);
       return vi.waitUntil(() => Math.floor(Date.now() / 1000) > second, { timeout: 5_000, interval: 10 });
     };
-    /** The calls of this work, and of the leader, which looks at what has changed after a while. */
+    /** Returns the calls of this work, and of the leader, which handles the changes a while later. */
     async function callsOf(work: () => Promise<unknown>): Promise<string[]> {
       const seen = await sentinel(fixture, role);
       calls = [];

@@ -1,4 +1,4 @@
-// deploy/ as somebody applies it: what it asks for is taken, and what the server may do with it is enough and no more.
+// deploy/ as an administrator applies it: the API server accepts it, and the server's rights are enough and no more.
 import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
 import { test as base, describe, expect, inject, vi } from 'vitest';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
@@ -33,9 +33,9 @@ interface Fixtures {
   readonly access: Access;
   readonly kube: Kube;
   readonly token: string;
-  /** deploy/, applied with one role listed in it. */
+  /** deploy/, applied with one role in its list. */
   readonly here: Deployed;
-  /** The same in another namespace, on an API server of its own. */
+  /** The same in another namespace, on a separate API server. */
   readonly elsewhere: Deployed;
 }
 
@@ -73,7 +73,7 @@ const test = base.extend<{ $file: Fixtures }>({
 });
 
 describe.skipIf(absent !== undefined)('deploy/', () => {
-  test('its pod is admitted to its namespace, and a loose one is not', async ({ kube, token }) => {
+  test('its pod is admitted to its namespace, and a less restricted one is not', async ({ kube, token }) => {
     expect(token).not.toBe('');
     const set = await kube.get<V1StatefulSet>(`/apis/apps/v1/namespaces/${namespace}/statefulsets/tka`);
     const { metadata, spec } = set?.spec?.template ?? {};
@@ -92,7 +92,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     await expect(kube.create(pods, pod({ securityContext: {} }))).rejects.toThrow(/violates PodSecurity "restricted/);
   });
 
-  test('its rights are enough to sign people in, with the roles that it lists', async ({ access, kube, token }) => {
+  test('its rights are enough to sign users in, with the roles that it lists', async ({ access, kube, token }) => {
     const replica = await startReplica({ access, token, namespace });
     try {
       const alice = new Person(replica.url, { role: listed });
@@ -115,7 +115,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     }
   });
 
-  test("it reads kubeadm's cluster-info, and nothing else there", async ({ access, kube, token }) => {
+  test('it reads kubeadm’s cluster-info, and nothing else there', async ({ access, kube, token }) => {
     await inPublic(kube, 'cluster-info', access);
     await inPublic(kube, 'other', access);
     const server = connectKube(kubeConfigFor(access, token));
@@ -155,7 +155,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
 
   test('the server runs in the namespace of an overlay', ({ elsewhere }) => runsAsItsPod(elsewhere));
 
-  test('the state of the pod tka-0 of 0.1.0, whose node is renamed while the server runs: sign-ins and tokens go on', async ({
+  test('the state of the pod tka-0 of 0.1.0, whose node is renamed while the server runs: sign-ins and tokens continue', async ({
     here,
   }) => {
     await using tailscaled = await startTailscaled({ self: nodeOf('tka-0'), whois: asDora });
@@ -209,7 +209,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     ['no', '*', '*', '-A'],
   ] as const;
 
-  test('what it may do, and what not', async ({ access, token }) => {
+  test('its rights are exactly these', async ({ access, token }) => {
     const told: string[] = [];
     for (const [, verb, resource, ...where] of rights) {
       const [name = '', part] = /\/(?:token|exec)$/.test(resource) ? resource.split('/') : [resource];
@@ -221,7 +221,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
   });
 
   async function isHeldToItsOwn({ access, kube, token, namespace, objects }: Deployed): Promise<void> {
-    // As all that is the server's: kustomize renames it everywhere.
+    // kustomize renames it everywhere, as all objects of the server.
     const called = only(objects, 'StatefulSet').spec?.template.spec?.serviceAccountName ?? '';
     const binding = (name: string, subjects: object[]) => ({
       apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -238,7 +238,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     );
     const server = connectKube(kubeConfigFor(access, token));
     const own = new RegExp(`ValidatingAdmissionPolicy '${called}' .* denied request: it may`);
-    // A policy counts from some moment after it was made.
+    // A policy applies only some time after it was created.
     await vi.waitFor(() => expect(server.patch(paths.bindings('deploy-others'), {})).rejects.toThrow(own), 20_000);
     await expect(server.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).rejects.toThrow(own);
     for (const [name, ...subjects] of [
@@ -258,7 +258,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
       roleRef: { ...right.roleRef, name: called },
     };
     await expect(server.create(`${paths.bindings()}?dryRun=All`, itself)).rejects.toThrow(own);
-    // Who signed in with a role that may is not held to it.
+    // The policy does not apply to a user who signed in with a role that may do this.
     await kube.create(paths.accounts(namespace), { metadata: { name: 'tka-user-root' } });
     await kube.create(paths.bindings(), {
       ...binding('deploy-root', [account('tka-user-root')]),
@@ -270,9 +270,9 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
     root.close();
   }
 
-  test('it touches the bindings of sign-ins, and no other', ({ here }) => isHeldToItsOwn(here));
+  test('it may change the bindings of sign-ins, and no others', ({ here }) => isHeldToItsOwn(here));
 
-  test('it is held to them in the namespace of an overlay, too', ({ elsewhere }) => isHeldToItsOwn(elsewhere));
+  test('the same applies in the namespace of an overlay', ({ elsewhere }) => isHeldToItsOwn(elsewhere));
 
   test('is applied again without restarting a server', async ({ access, kube, token }) => {
     expect(token).not.toBe('');

@@ -1,4 +1,4 @@
-// deploy/ in a cluster, as somebody applies it, and the server as its pod would run it.
+// deploy/ applied to a cluster, and the server as its pod would run it.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { KubernetesObject, V1Container } from '@kubernetes/client-node';
@@ -20,7 +20,7 @@ import { established, kubectl, tokenOf } from './support.ts';
 export const listed = 'deploy-listed';
 export const unlisted = 'deploy-unlisted';
 
-/** What deploy/ makes of a cluster: by its admin, and a token of the server's. */
+/** A cluster with deploy/ applied: admin access, and a token of the server. */
 export interface Deployed {
   readonly access: Access;
   readonly kube: Kube;
@@ -29,7 +29,7 @@ export interface Deployed {
   readonly objects: readonly KubernetesObject[];
 }
 
-/** A kubeconfig of the cluster's admin, or of another token. */
+/** Returns a kubeconfig of the cluster's admin, or of another token. */
 export const as = ({ server, ca, token }: Access, by = token): KubeconfigAnswer => ({
   kind: 'Config',
   apiVersion: 'v1',
@@ -39,7 +39,7 @@ export const as = ({ server, ca, token }: Access, by = token): KubeconfigAnswer 
   'current-context': 'it',
 });
 
-/** An API server that nobody else uses, with the two roles. */
+/** Starts an API server for one test only, with the two roles. */
 export async function ownCluster(host: string): Promise<{ access: Access; kube: Kube } & AsyncDisposable> {
   const assets = inject('assets');
   if (typeof assets === 'string') throw new Error(assets);
@@ -56,7 +56,7 @@ export async function ownCluster(host: string): Promise<{ access: Access; kube: 
   };
 }
 
-/** Applies deploy/ with a change to its kustomization, and one role listed in it. kubectl may say `warning`, and no more. */
+/** Applies deploy/ with a change to its kustomization, and one role listed in it. kubectl may print `warning` only. */
 export async function apply(
   access: Access,
   kube: Kube,
@@ -97,7 +97,7 @@ function forgiveConflict(error: unknown): void {
   if (!isStatus(error, 409)) throw error;
 }
 
-/** A ConfigMap as kubeadm makes it. */
+/** Creates a ConfigMap as kubeadm does. */
 export async function inPublic(kube: Kube, name: string, { server, ca }: Access): Promise<void> {
   const cluster = { server, 'certificate-authority-data': Buffer.from(ca).toString('base64') };
   const kubeconfig = stringify({ apiVersion: 'v1', kind: 'Config', clusters: [{ name: '', cluster }] });
@@ -105,14 +105,14 @@ export async function inPublic(kube: Kube, name: string, { server, ca }: Access)
   await kube.create('/api/v1/namespaces/kube-public/configmaps', map).catch(forgiveConflict);
 }
 
-/** The server's container. */
+/** Returns the server's container. */
 export function containerOf({ objects }: Deployed): V1Container {
   const container = only(objects, 'StatefulSet').spec?.template.spec?.containers[0];
   if (container === undefined) throw new Error('no container');
   return container;
 }
 
-/** The environment and the configuration that the server's container has here. */
+/** Returns the environment and the configuration of the server's container. */
 export async function insideItsPod(deployed: Deployed): Promise<{ env: Record<string, string>; config: string }> {
   const { access, kube, token, namespace, objects } = deployed;
   await inPublic(kube, 'cluster-info', access);
@@ -126,11 +126,11 @@ export async function insideItsPod(deployed: Deployed): Promise<{ env: Record<st
   env.TKA_ADMIN_SOCKET = path.join(makeFolder(), env.TKA_ADMIN_SOCKET?.slice('/run/tka/'.length) ?? '');
   env.KUBECONFIG = path.join(makeFolder(), 'kubeconfig');
   fs.writeFileSync(env.KUBECONFIG, kubeConfigFor(access, token).exportConfig(), { mode: 0o600 });
-  // Without a ConfigMap the server runs by its defaults.
+  // Without a ConfigMap the server uses its defaults.
   return { env, config: allOf(objects, 'ConfigMap').length === 0 ? '' : configIn(objects) };
 }
 
-/** Starts the server as its pod would, beside this tailscaled; with more configuration and environment, if any. */
+/** Starts the server as its pod would, beside this tailscaled, with optional extra configuration and environment. */
 export async function startAsItsPod(
   deployed: Deployed,
   tailscaled: Tailscaled,

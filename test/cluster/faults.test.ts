@@ -1,4 +1,4 @@
-// What the provisioner lives through: a cut watch, a watch that is told 410 Gone, an API server that goes and comes back.
+// Faults that the provisioner survives: a cut watch, a watch that gets 410 Gone, an API server that stops and restarts.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Watch } from '@kubernetes/client-node';
@@ -13,7 +13,7 @@ import { absent, test as base, Fixture, Person, statusFor } from './support.ts';
 const sample = (name: string): ErrorBody =>
   JSON.parse(fs.readFileSync(path.join(import.meta.dirname, '../samples', name), 'utf8').split('\n\n')[1] ?? '');
 
-/** A test with an API server of its own, which it may stop. */
+/** A test with its own API server, which it may stop. */
 const test = base.extend<{ server: ApiServer; own: Fixture }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   server: async ({}, use) => {
@@ -31,14 +31,14 @@ const test = base.extend<{ server: ApiServer; own: Fixture }>({
 });
 
 describe.skipIf(absent !== undefined)('faults', () => {
-  test('a watch that is cut goes on, and misses nothing', async ({ fixture, role }) => {
+  test('a watch that is cut continues, and misses nothing', async ({ fixture, role }) => {
     const relay = await startRelay(fixture.access.server);
     const replica = await startReplica(fixture.replicaOptions({ access: { ...fixture.access, server: relay.url } }));
     try {
       const alice = new Person(replica.url, { role });
       await alice.token();
       relay.cut();
-      // Gone while nobody could hear of it.
+      // Deleted while the watch was down.
       const signIn = await fixture.signIn(alice.name);
       await fixture.kube.remove(paths.signIns(fixture.namespace, alice.name), { uid: signIn?.metadata.uid ?? '' });
       const down = await new Person(replica.url, { role }).login();
@@ -52,7 +52,7 @@ describe.skipIf(absent !== undefined)('faults', () => {
     }
   });
 
-  test('a watch that is told 410 Gone lists anew; an API server that restarts is waited for', async ({
+  test('a watch that gets 410 Gone lists again; the provisioner waits for an API server that restarts', async ({
     server,
     own,
   }) => {
@@ -69,7 +69,7 @@ describe.skipIf(absent !== undefined)('faults', () => {
       await own.kube.remove(paths.signIns(own.namespace, alice.name), { uid: signIn?.metadata.uid ?? '' });
       await own.endAt(bob.name, Date.now());
       await server.restart();
-      // The version that it heard last is now too old to go on from; 429 is what a server says that has just begun.
+      // The last version of the watch is now too old to continue from; a server that has just started answers 429.
       let told = await watchFrom(own, heard);
       while (told === 429) told = await watchFrom(own, heard);
       expect(told).toBe(410);
@@ -103,7 +103,7 @@ describe.skipIf(absent !== undefined)('faults', () => {
       let status: number | undefined;
       while (status !== 200) status = (await signedIn.kubeconfig()).status;
       expect(after()).toBeLessThan(35_000);
-      // Neither waits for the watch, which is replaced when its own time without a word is over.
+      // Neither waits for the watch, which is replaced after its own timeout.
       await expect.poll(() => replica.provisioner.unready(), { timeout: 60_000 }).toBe(undefined);
     } finally {
       await replica.stop();
@@ -111,7 +111,7 @@ describe.skipIf(absent !== undefined)('faults', () => {
     }
   });
 
-  test.each(['error', 'stop', 'constructor'])('a TkaSignin called %s stops nothing', async (name) => {
+  test.each(['error', 'stop', 'constructor'])('a TkaSignin named %s stops nothing', async (name) => {
     const [access] = inject('clusters');
     const fixture = await Fixture.make(access as Access);
     const role = await fixture.role();
@@ -138,7 +138,7 @@ describe.skipIf(absent !== undefined)('faults', () => {
     }
   });
 
-  test('while the API server is down, every answer says so as the Go server does', async ({ server, own }) => {
+  test('while the API server is down, each answer reports it as the Go server does', async ({ server, own }) => {
     const replica = await startReplica(own.replicaOptions());
     try {
       const role = await own.role();
@@ -166,7 +166,7 @@ describe.skipIf(absent !== undefined)('faults', () => {
   });
 });
 
-/** The code of the first error that a watch from this version is told. */
+/** Returns the code of the first error that a watch from this version gets. */
 function watchFrom(fixture: Fixture, resourceVersion: string): Promise<number | undefined> {
   return new Promise((resolve) => {
     void new Watch(kubeConfigFor(fixture.access)).watch(

@@ -1,4 +1,5 @@
-// A namespace of a real API server, as an administrator prepares it for a TKA server; and waiting for what the cluster says.
+// A namespace of a real API server, as an administrator prepares it for a TKA server; and functions that wait for a
+// state of the cluster.
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -39,7 +40,7 @@ const manifests = (file: string): Manifest[] =>
     (document) => document.toJS() as Manifest,
   );
 
-/** A namespace of one API server, in which a TKA server may work: with its own token, which may do that and no more. */
+/** A namespace of one API server for a TKA server, with the server's own token and its exact rights. */
 export class Fixture {
   readonly access: Access;
   readonly namespace: string;
@@ -61,12 +62,13 @@ export class Fixture {
       const { apiVersion, kind, metadata, roleRef } = object;
       if (metadata.namespace !== undefined) metadata.namespace = namespace;
       for (const subject of object.subjects ?? []) subject.namespace = namespace;
-      // Several namespaces share a server.
+      // Several namespaces share an API server.
       if (kind.startsWith('ClusterRole')) metadata.name += `-${namespace}`;
       if (roleRef !== undefined && kind === 'ClusterRoleBinding') roleRef.name += `-${namespace}`;
-      // Tests make roles as they go.
+      // Tests create roles as they go.
       for (const rule of object.rules ?? []) if (rule.verbs.includes('bind')) delete rule.resourceNames;
-      // As kubectl would create what all namespaces share: deploy.test.ts applies it to the same server.
+      // All namespaces share these, so they are created as kubectl would: deploy.test.ts applies them to the same
+      // server.
       if (kind === 'CustomResourceDefinition') {
         const annotations = { 'kubectl.kubernetes.io/last-applied-configuration': JSON.stringify(object) };
         Object.assign(metadata, { annotations: { ...metadata.annotations, ...annotations } });
@@ -81,12 +83,12 @@ export class Fixture {
     return new Fixture(access, namespace, kube, await tokenOf(kube, namespace, 'tka-server'));
   }
 
-  /** What a replica here is given. */
+  /** Returns the options of a replica in this namespace. */
   replicaOptions(options: Partial<ReplicaOptions> = {}): ReplicaOptions {
     return { access: this.access, token: this.token, namespace: this.namespace, ...options };
   }
 
-  /** A ClusterRole that sees pods and namespaces, and changes nothing. Answers its name. */
+  /** Creates a ClusterRole that may read pods and namespaces only. Returns its name. */
   async role(
     verbs: readonly string[] = ['get', 'list', 'watch'],
     resources = ['pods', 'namespaces'],
@@ -101,7 +103,7 @@ export class Fixture {
     return name;
   }
 
-  /** Resolves when the API server has taken notice that the server may not do this any more. */
+  /** Resolves when the API server knows that the server may not do this any more. */
   async mayNot(verb: string, resource: string): Promise<void> {
     const kube = connectKube(kubeConfigFor(this.access, this.token));
     const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
@@ -124,7 +126,7 @@ export class Fixture {
     return found;
   }
 
-  /** Resolves when nothing of this sign-in is there any more. */
+  /** Resolves when nothing of this sign-in exists any more. */
   async gone(name: string): Promise<void> {
     await Promise.all([
       until(this.access, paths.signIns(this.namespace), name, (found) => found === undefined),
@@ -133,7 +135,7 @@ export class Fixture {
     ]);
   }
 
-  /** Ends a sign-in at this moment, as an administrator would. */
+  /** Ends a sign-in at this time, as an administrator would. */
   async endAt(name: string, ms: number): Promise<void> {
     await this.kube.patch(`${paths.signIns(this.namespace, name)}/status`, {
       status: { valid_until: new Date(ms).toISOString().replace(/\.\d+Z/, 'Z') },
@@ -141,7 +143,7 @@ export class Fixture {
   }
 }
 
-/** An Event, as far as it is looked into. */
+/** The fields of an Event that the tests read. */
 export interface ClusterEvent {
   readonly type: string;
   readonly reason: string;
@@ -162,14 +164,14 @@ export async function established(access: Access): Promise<void> {
   );
 }
 
-/** Returns a token of a ServiceAccount, good for an hour. */
+/** Returns a token of a ServiceAccount, valid for an hour. */
 export async function tokenOf(kube: Kube, namespace: string, account: string): Promise<string> {
   const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } };
   const path = `${paths.accounts(namespace, account)}/token`;
   return (await kube.create<{ status: { token: string } }>(path, request)).status.token;
 }
 
-/** Resolves as soon as the object of this name (undefined: none) passes; told by a watch, not by asking again. */
+/** Resolves as soon as the object of this name (undefined: none) passes. Uses a watch, not polling. */
 export async function until<T>(
   access: Access,
   collection: string,

@@ -1,5 +1,5 @@
-// A mesh of built tka-servers, several to a cluster, each a process that can be killed, suspended and started again; and
-// the tailnet of a person who knows no more than the clusters' names.
+// A mesh of built tka-servers, several for each cluster, each a process that can be killed, suspended and restarted;
+// and the tailnet of a user who knows only the clusters' names.
 import { type StandInPeer, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { apiPath } from '../../src/tka/types.ts';
 import { freePort } from '../fixtures/ports.ts';
@@ -7,34 +7,34 @@ import { type Line, TkaServerProcess } from '../server/program.ts';
 import { type Access, kubeconfigFile } from './api-server.ts';
 import type { Fixture } from './fixture.ts';
 
-/** What all servers of a mesh have in common. */
+/** What all servers of a mesh share. */
 export interface Mesh {
   readonly port: number;
   readonly gossipPort: number;
-  /** Where the first of them are. */
+  /** The addresses of the first servers. */
   readonly hosts: readonly string[];
-  /** The nodes of all of its servers, as the tailnet knows them; a server adds its own when it starts. */
+  /** The nodes of all its servers, as the tailnet knows them. A server adds its own when it starts. */
   readonly peers: StandInPeer[];
-  /** Says who calls. */
+  /** Answers who a caller is. */
   readonly whois: Tailscaled['whois'];
 }
 
 export interface ReplicaConfig {
-  /** Its name on the tailnet; the cluster's is that of its first server. */
+  /** Its name in the tailnet; a cluster has the name of its first server. */
   readonly name: string;
   readonly cluster: string;
   readonly host: string;
-  /** Where it keeps its sign-ins. */
+  /** Where it stores its sign-ins. */
   readonly fixture: Fixture;
-  /** How it reaches its API server; the usual way if absent. */
+  /** How it reaches its API server; default: directly. */
   readonly through?: Access;
-  /** The API server that it states; its own if absent. */
+  /** The API server that it states; default: its own. */
   readonly states?: Access;
 }
 
 const suffix = 'example.ts.net';
 
-/** One TKA server, through all its processes. */
+/** One TKA server, across restarts. */
 export class ReplicaProcess implements AsyncDisposable {
   readonly config: ReplicaConfig;
   readonly #mesh: Mesh;
@@ -52,7 +52,7 @@ export class ReplicaProcess implements AsyncDisposable {
     return `http://${this.config.name}.${suffix}:${this.#mesh.port}`;
   }
 
-  /** Starts it; resolves when it serves. */
+  /** Starts it; resolves when it serves requests. */
   async start(): Promise<void> {
     const { name, cluster, host, fixture, through = fixture.access, states = fixture.access } = this.config;
     const { port, gossipPort, hosts, peers, whois } = this.#mesh;
@@ -87,14 +87,14 @@ export class ReplicaProcess implements AsyncDisposable {
     return exitCode === null && signalCode === null;
   }
 
-  /** Ends its process at once; its node stays. */
+  /** Kills its process; its node stays. */
   async kill(): Promise<void> {
     this.signal('SIGKILL');
     await this.#process?.ended;
     await this.#forget();
   }
 
-  /** Ends it in good order, and takes its node off the tailnet, as scaling down does. */
+  /** Stops it gracefully, and removes its node from the tailnet, as scaling down does. */
   async remove(): Promise<void> {
     this.signal('SIGTERM');
     await this.#process?.ended;
@@ -109,12 +109,12 @@ export class ReplicaProcess implements AsyncDisposable {
     this.#process?.child.kill(signal);
   }
 
-  /** What it logged, in all its processes. */
+  /** Its log lines, of all its processes. */
   get lines(): readonly Line[] {
     return [...this.#ended, ...(this.#process?.lines ?? [])];
   }
 
-  /** The requests that it was asked and that are over; without a status those whose caller hung up. */
+  /** Its completed requests; those without a status were ended by the caller. */
   asked(method: string, route: string): readonly Line[] {
     const isIt = (line: Line) => line.msg === 'request' && line.method === method && line.path === `${apiPath}${route}`;
     return this.lines.filter(isIt);

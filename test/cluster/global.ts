@@ -1,4 +1,4 @@
-// One etcd and three API servers for all test files; each test file takes a namespace of its own in them.
+// One etcd and three API servers for all test files; each test file uses its own namespace.
 import type { TestProject } from 'vitest/node';
 import { type Access, startApiServer, startEtcd } from './api-server.ts';
 import { type Assets, findAssets } from './assets.ts';

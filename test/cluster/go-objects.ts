@@ -1,4 +1,4 @@
-// Objects as the Go server and its operator make them: tka-protocol, section 8, and pkg/client/k8s/objects.go there.
+// Objects as the Go server and its operator create them: tka-protocol, section 8, and its pkg/client/k8s/objects.go.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isStatus } from '../../src/server/kubernetes/errors.ts';
@@ -10,7 +10,7 @@ import { goDuration } from '../../src/util/duration.ts';
 
 const apiVersion = 'tka.specht-labs.de/v1alpha1';
 
-/** A sign-in of the Go server, in force: the TkaSignin, its ServiceAccount and its ClusterRoleBinding. */
+/** Creates a valid sign-in of the Go server: the TkaSignin, its ServiceAccount and its ClusterRoleBinding. */
 export async function goSignIn(
   kube: Kube,
   namespace: string,
@@ -38,7 +38,10 @@ export async function goSignIn(
   return provision(kube, namespace, created);
 }
 
-/** What the Go operator does for a sign-in. It names account and binding after `spec.username`, whatever its own name is. */
+/**
+ * Provisions a sign-in as the Go operator does. It names account and binding after `spec.username`, not after the
+ * sign-in.
+ */
 async function provision(kube: Kube, namespace: string, { metadata, spec }: TkaSignin): Promise<TkaSignin> {
   const name = `tka-user-${spec.username}`;
   const owner = {
@@ -61,7 +64,7 @@ async function provision(kube: Kube, namespace: string, { metadata, spec }: TkaS
     await kube.create(paths.bindings(), {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
-      // A namespaced owner of a cluster-wide object: the garbage collector never resolves it.
+      // A namespaced owner of a cluster-wide object, which the garbage collector never resolves.
       metadata: { name: bindingName(name), ownerReferences: [owner] },
       roleRef,
       subjects: [{ kind: 'ServiceAccount', name, namespace }],
@@ -69,13 +72,13 @@ async function provision(kube: Kube, namespace: string, { metadata, spec }: TkaS
   } catch (error) {
     forgiveConflict(error);
     const old = await kube.get<object>(paths.bindings(bindingName(name)));
-    // Refused where the role is another one: "cannot change roleRef".
+    // Refused if the role differs: "cannot change roleRef".
     await kube.replace(paths.bindings(bindingName(name)), { ...old, roleRef });
   }
   const signedIn = metadata.annotations?.['tka.specht-labs.de/last-attempted-sign-in'] ?? rfc3339(Date.now());
   const until = rfc3339(Date.parse(signedIn) + (goDuration(spec.validity_period) ?? 0));
   const path = `${paths.signIns(namespace, metadata.name)}`;
-  // It writes the status that it knows, and nothing else.
+  // It writes the fields of the status that it knows, and drops others.
   const status = { provisioned: true, signed_in: signedIn, valid_until: until };
   const now = await kube.get<TkaSignin>(path);
   return kube.replace<TkaSignin>(`${path}/status`, { ...now, status });
@@ -87,14 +90,14 @@ function forgiveConflict(error: unknown): void {
 
 /** A Go operator. */
 export interface GoOperator {
-  /** Who it is in the election: `POD_UUID`. */
+  /** Its name in the election: `POD_UUID`. */
   readonly identity: string;
   stop(): Promise<void>;
 }
 
 /**
- * A Go operator that leads: it holds the lease of its pod's namespace, renews it as client-go does, and provisions the
- * sign-ins of these namespaces (the real one: of all).
+ * Starts a leading Go operator: it holds the lease of its pod's namespace, renews it as client-go does, and provisions
+ * the sign-ins of these namespaces (the real one: of all).
  */
 export async function goOperator(kube: Kube, namespace: string, served: readonly string[] = []): Promise<GoOperator> {
   // controller-runtime's form: the host's name, which is the pod's, and a UUID.
@@ -117,7 +120,7 @@ export async function goOperator(kube: Kube, namespace: string, served: readonly
     while (!stopping.signal.aborted) {
       for (const one of served) {
         for await (const signIn of kube.list<TkaSignin>(paths.signIns(one))) {
-          // What it cannot do, it tries again for ever.
+          // It retries a failed sign-in forever.
           if (isToDo(signIn)) await provision(kube, one, signIn).catch(() => undefined);
         }
       }
@@ -126,7 +129,7 @@ export async function goOperator(kube: Kube, namespace: string, served: readonly
   })();
   return {
     identity,
-    // It does not give the lease back: the Go server does not set ReleaseOnCancel.
+    // It does not release the lease: the Go server does not set ReleaseOnCancel.
     async stop() {
       stopping.abort();
       await Promise.all([renewing, serving]);
@@ -134,14 +137,17 @@ export async function goOperator(kube: Kube, namespace: string, served: readonly
   };
 }
 
-/** Whether the Go operator provisions a sign-in, anew or because its end has changed (pkg/operator/reconcile.go). */
+/**
+ * Returns whether the Go operator provisions a sign-in, for the first time or because its end has changed
+ * (pkg/operator/reconcile.go).
+ */
 function isToDo({ metadata, spec, status }: TkaSignin): boolean {
   if (status?.provisioned !== true) return true;
   const start = metadata.annotations?.['tka.specht-labs.de/last-attempted-sign-in'] ?? status.signed_in ?? '';
   return Date.parse(start) + (goDuration(spec.validity_period) ?? 0) !== Date.parse(status.valid_until ?? '');
 }
 
-/** A namespace for a Go server. */
+/** Creates a namespace for a Go server. */
 export async function goNamespace(kube: Kube, name: string): Promise<string> {
   await kube.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
   return name;

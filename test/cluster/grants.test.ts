@@ -1,4 +1,4 @@
-// What a device may do is what the policy grants it at its last question, and never more.
+// A device's rights are those that the policy grants at its last request, and never more.
 import { randomBytes } from 'node:crypto';
 import { describe, expect } from 'vitest';
 import { bindingName, namesOf, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
@@ -13,7 +13,7 @@ const group = 'tka.specht-labs.de';
 const claimsOf = (token: string): { sub: string; exp: number; iat: number } =>
   JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
 
-/** Resolves when the API server refuses a token, for any reason; it remembers a good one for 10 s. */
+/** Resolves when the API server refuses a token for any reason; it caches a valid one for 10 s. */
 const refused = async (fixture: Fixture, token: string): Promise<void> =>
   expect([401, 403]).toContain(await statusFor(fixture.access, token));
 
@@ -24,13 +24,13 @@ const signInsOf = async (fixture: Fixture): Promise<string[]> => {
   return names.sort();
 };
 
-/** A device of a person: a caller with an ID of its own. */
+/** Returns a device of a user: a caller with its own ID. */
 const on = (person: Person, device: string, more: Partial<Person['caller']> = {}): Person =>
   person.granted({ device, ...more });
 
-describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
+describe.skipIf(absent !== undefined)('a device with a changed grant', () => {
   test.for(['kubeconfig', 'status', 'login'] as const)(
-    'loses its old role at its next question, %s',
+    'loses its old role at its next request, %s',
     async (question, { fixture, replica, role }) => {
       const admin = await fixture.role(['get', 'list'], ['configmaps']);
       const person = on(new Person(replica.url, { role: admin }), 'laptop');
@@ -46,7 +46,7 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
       const fresh = await demoted.token();
       expect(await statusFor(fixture.access, fresh)).toBe(200);
       expect(await statusFor(fixture.access, fresh, '/api/v1/configmaps')).toBe(403);
-      // Under another name: the API server would give what it still takes for a good token the role of the old one.
+      // Under another name: the API server would give a token that it still accepts the role of the old one.
       expect(await signInsOf(fixture)).toEqual([namesOf(demoted.caller)[1]]);
       await refused(fixture, token);
       expect(replica.complaints).toEqual([]);
@@ -59,7 +59,7 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
     ['login', 403],
     ['clusterInfo', 403],
   ] as const)(
-    'loses everything without a grant, at its next question, %s',
+    'loses everything without a grant, at its next request, %s',
     async ([question, answered], { fixture, replica, role }) => {
       const person = on(new Person(replica.url, { role }), 'laptop');
       const token = await person.token();
@@ -68,9 +68,9 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
       expect((await gone[question]()).status).toBe(answered);
       await refused(fixture, token);
       await fixture.gone(person.name);
-      // There is nothing left to sign in for again.
+      // Nothing is left to sign in to again.
       expect((await gone[question]()).status).toBe(403);
-      // Also for what it has under a name with a hash.
+      // Also for its sign-in under a name with a hash.
       const stranger = on(new Person(replica.url, { role, ownDomain: false }), 'laptop');
       const second = await stranger.token();
       await stranger.granted({ role: '', periodMs: 0, revoked: true })[question]();
@@ -80,7 +80,7 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
     },
   );
 
-  test('loses its old role though the new grant is of no use', async ({ fixture, replica, role }) => {
+  test('loses its old role even if the new grant is invalid', async ({ fixture, replica, role }) => {
     for (const useless of [{ role: 'no-such-role' }, { periodMs: 60_000 }]) {
       const person = on(new Person(replica.url, { role }), 'laptop');
       const token = await person.token();
@@ -98,7 +98,7 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
     await fixture.gone(person.name);
   });
 
-  test('keeps a sign-in that ends within a shorter period, and loses one that does not', async ({
+  test('keeps a sign-in that ends within a shorter period, and loses a longer one', async ({
     fixture,
     replica,
     role,
@@ -113,7 +113,7 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
       person.name,
       (found) => found?.status?.valid_until !== undefined && Date.parse(found.status.valid_until) < Date.now() + hour,
     );
-    // Its end is what counts, not the period that it was asked for with.
+    // Its end counts, not the period that was requested.
     expect((await shorter.status()).status).toBe(200);
     const { uid } = (await fixture.signIn(person.name))?.metadata ?? {};
     expect((await person.granted({ periodMs: 3 * hour }).login()).status).toBe(202);
@@ -126,7 +126,7 @@ describe.skipIf(absent !== undefined)('a device whose grant changed', () => {
   });
 });
 
-describe.skipIf(absent !== undefined)('two devices of one person', () => {
+describe.skipIf(absent !== undefined)('two devices of one user', () => {
   test('with two roles both keep working, and neither gets the other’s', async ({ fixture, replica, role }) => {
     const admin = await fixture.role(['get', 'list'], ['configmaps']);
     const person = new Person(replica.url, { role });
@@ -146,7 +146,7 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
     expect(await statusFor(fixture.access, tokens[0], '/api/v1/configmaps')).toBe(200);
     expect(await statusFor(fixture.access, tokens[1])).toBe(200);
     expect(await signInsOf(fixture)).toEqual([namesOf(phone.caller)[1], person.name]);
-    // One is demoted: the other one's tokens go on.
+    // One is demoted: the other one's tokens stay valid.
     const demoted = desk.granted({ role });
     expect((await demoted.kubeconfig()).status).toBe(401);
     await refused(fixture, tokens[0]);
@@ -156,7 +156,7 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
     expect(replica.complaints).toEqual([]);
   });
 
-  test('with two periods both keep working, each as long as it was granted', async ({ fixture, replica, role }) => {
+  test('with two periods both keep working, each for its granted time', async ({ fixture, replica, role }) => {
     const person = new Person(replica.url, { role });
     const [desk, phone] = [on(person, 'desk', { periodMs: 8 * hour }), on(person, 'phone', { periodMs: hour })];
     const first = await desk.token();
@@ -172,14 +172,14 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
     }
     expect(await statusFor(fixture.access, first)).toBe(200);
     expect(await signInsOf(fixture)).toEqual([person.name]);
-    // One that has not signed in gets no token by it, and a logout is everyone's.
+    // A device that has not signed in gets no token, and a logout ends the sign-in on all devices.
     expect((await on(person, 'tablet').kubeconfig()).status).toBe(401);
     expect((await phone.logout()).status).toBe(200);
     await refused(fixture, first);
     expect((await desk.status()).status).toBe(401);
   });
 
-  test('two sign-ins of one role, made at once by two replicas, are both compared', async ({
+  test('with two sign-ins at once at two replicas are both compared with the grant', async ({
     fixture,
     replica,
     role,
@@ -198,7 +198,7 @@ describe.skipIf(absent !== undefined)('two devices of one person', () => {
     expect(await signInsOf(fixture)).toEqual([desk.name]);
   });
 
-  test('a logout ends all roles, and says that it is complete', async ({ fixture, replica, role }) => {
+  test('lose all roles with a logout, which is reported as complete', async ({ fixture, replica, role }) => {
     const person = new Person(replica.url, { role });
     const [desk, phone] = [on(person, 'desk', { role: await fixture.role() }), on(person, 'phone')];
     const tokens = [await desk.token(), await phone.token()];
@@ -235,7 +235,7 @@ describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
     expect(replica.complaints).toEqual([]);
   });
 
-  test('is a period from now, where a replica with a clock that is ahead wrote the attempt', async ({
+  test('is a period from now, even if a replica with a clock that is ahead wrote the attempt', async ({
     fixture,
     replica,
     role,
@@ -268,7 +268,7 @@ describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
     expect(Date.parse(annotations?.[`${group}/last-attempted-sign-in`] ?? '')).toBeLessThanOrEqual(Date.now());
   });
 
-  test('is its deletion, though a finalizer keeps it', async ({ fixture, replica, role }) => {
+  test('is its deletion, even if a finalizer keeps it', async ({ fixture, replica, role }) => {
     const desk = on(new Person(replica.url, { role }), 'desk');
     const token = await desk.token();
     const path = paths.signIns(fixture.namespace, desk.name);
@@ -283,14 +283,14 @@ describe.skipIf(absent !== undefined)('the end of a sign-in', () => {
     expect((await desk.status()).status).toBe(401);
     expect((await desk.kubeconfig()).status).toBe(401);
     expect(replica.provisioner.sessions().get(role)).toBeUndefined();
-    // A login has another one, and leaves it alone.
+    // A login creates another one, and does not touch this one.
     expect(await statusFor(fixture.access, await desk.token())).toBe(200);
     expect(await signInsOf(fixture)).toEqual([namesOf(desk.caller)[1], desk.name]);
     expect((await fixture.signIn(desk.name))?.metadata.deletionTimestamp).toBeDefined();
     await fixture.kube.patch(path, { metadata: { finalizers: null } });
     await until(fixture.access, paths.signIns(fixture.namespace), desk.name, (found) => found === undefined);
     expect((await desk.status()).status).toBe(200);
-    // Where both names are being deleted, the caller is told.
+    // If both names are being deleted, the caller gets an error.
     const stranger = on(new Person(replica.url, { role, ownDomain: false }), 'desk');
     await stranger.token();
     const hashed = paths.signIns(fixture.namespace, namesOf(stranger.caller)[0] ?? '');
@@ -333,13 +333,17 @@ describe.skipIf(absent !== undefined)('login names', () => {
     expect((await person.logout()).status).toBe(200);
     await fixture.gone(name);
     expect(replica.complaints).toEqual([]);
-    // The name has a hash, or says it up to the @ only.
+    // The name has a hash, or only the part before the @.
     const lines = replica.told.filter((line) => line.name === name);
     expect(lines.map(({ msg }) => msg)).toEqual(expect.arrayContaining(['access provisioned', 'access removed']));
     for (const line of lines) expect(line).toMatchObject({ login: person.caller.login });
   });
 
-  test('the plain name is the own domain’s, whoever comes first', async ({ fixture, replica, role }) => {
+  test('give the plain name to the tailnet’s own domain, whoever signs in first', async ({
+    fixture,
+    replica,
+    role,
+  }) => {
     const username = `u${unique()}`;
     const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
     const own = new Person(replica.url, { role, username });
@@ -350,7 +354,7 @@ describe.skipIf(absent !== undefined)('login names', () => {
     expect(await signInsOf(fixture)).toEqual([namesOf(guest.caller)[0], own.name]);
   });
 
-  test('sign-ins as 0.1.0 named them work until they end', async ({ fixture, replica, role }) => {
+  test('of sign-ins that 0.1.0 named work until they end', async ({ fixture, replica, role }) => {
     const username = `u${unique()}`;
     const guest = new Person(replica.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
     const own = new Person(replica.url, { role, username, device: 'desk' });
@@ -392,7 +396,7 @@ describe.skipIf(absent !== undefined)('login names', () => {
     expect(await signInsOf(fixture)).toEqual([hashed, own.name]);
     for (const person of [guest, own]) expect((await person.logout()).status).toBe(200);
     expect(await signInsOf(fixture)).toEqual([]);
-    // One of another role than today's is a demotion.
+    // A role other than today's is a demotion.
     const admin = await fixture.role();
     await make(own.name, own);
     expect((await own.granted({ role: admin }).status()).status).toBe(401);
@@ -402,7 +406,7 @@ describe.skipIf(absent !== undefined)('login names', () => {
 });
 
 describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
-  /** A token of a sign-in's ServiceAccount, as the Go server gave it. */
+  /** Returns a token of a sign-in's ServiceAccount, as the Go server issued it. */
   async function goToken(fixture: Fixture, name: string): Promise<string> {
     const spec = { expirationSeconds: 1800 };
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
@@ -417,7 +421,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     return goToken(fixture, name);
   }
 
-  /** Somebody who signed in at the Go server, whose token that is, and a replica that was started then. */
+  /** A user who signed in at the Go server, the token of that sign-in, and a replica that started afterwards. */
   const moved = test.extend<{ alice: Person; token: string; moved: Replica; goRole: string }>({
     goRole: async ({ role }, use) => use(role),
     alice: async ({ role }, use) => use(new Person(() => url, { role, device: 'desk' })),
@@ -432,13 +436,13 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
   });
   let url = '';
 
-  moved('is ended by a logout of its user of the own domain', async ({ fixture, alice, token, moved }) => {
+  moved('ends with a logout of its user of the tailnet’s own domain', async ({ fixture, alice, token, moved }) => {
     const response = await fetch(`${moved.url}/logout`, {
       method: 'POST',
       headers: { 'x-caller': JSON.stringify(alice.caller) },
     });
     expect(response.status).toBe(200);
-    // Its operator may still be there, and clean up by name.
+    // Its operator may still run, and clean up by name.
     expect(response.headers.get('tka-logout')).toBeNull();
     await refused(fixture, token);
     await fixture.gone(alice.name);
@@ -446,7 +450,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
   });
 
   moved(
-    'is taken over by a login: the same identity, and its tokens go on',
+    'continues after a login: the same identity, and its tokens stay valid',
     async ({ fixture, alice, token, moved }) => {
       const before = await fixture.account(alice.name);
       expect((await alice.status()).status).toBe(200);
@@ -458,7 +462,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
       for (const object of [await fixture.account(alice.name), await fixture.binding(alice.name)]) {
         expect(object && loginOf(object)).toBe(alice.caller.login);
       }
-      // A Go extension drops what it does not know.
+      // A Go extension drops fields that it does not know.
       const annotations = { [`${group}/login`]: null, [`${group}/devices`]: null, [`${group}/attempt`]: null };
       await fixture.kube.patch(paths.signIns(fixture.namespace, alice.name), { metadata: { annotations } });
       expect((await alice.status()).status).toBe(200);
@@ -473,7 +477,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     goRole: async ({ fixture }, use) => use(await fixture.role(['list'], ['namespaces', 'secrets'])),
   });
   demoted.for(['kubeconfig', 'login'] as const)(
-    'of another role ends at the next question, %s',
+    'of another role ends at the next request, %s',
     async (question, { fixture, alice, token, moved }) => {
       expect((await alice[question]()).status).toBe(question === 'login' ? 202 : 401);
       await refused(fixture, token);
@@ -484,7 +488,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     },
   );
 
-  moved('is nobody else’s, who is told at once', async ({ fixture, role, alice, token, moved }) => {
+  moved('is refused to another user at once', async ({ fixture, role, alice, token, moved }) => {
     const { username } = alice.caller;
     const guest = new Person(moved.url, { role, username, login: `${username}@gmail.com`, ownDomain: false });
     // As soon as the replica knows the sign-ins.
@@ -508,7 +512,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
     expect((await guest.kubeconfig()).status).toBe(401);
     expect(await guest.logout()).toEqual(told);
     expect(await statusFor(fixture.access, token)).toBe(200);
-    // As soon as it says whose it is, others have a sign-in of their own.
+    // As soon as it states its user, others get a sign-in of their own.
     await alice.login();
     await until<TkaSignin>(
       fixture.access,

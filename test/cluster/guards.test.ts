@@ -1,4 +1,4 @@
-// What must not happen in the moments between two calls, or when somebody else's object is in the way.
+// What must not happen between two calls, or if an object of another program is in the way.
 import { describe, expect, vi } from 'vitest';
 import { bindingName, paths } from '../../src/server/provisioner/objects.ts';
 import { startProvisioner } from '../../src/server/provisioner/provisioner.ts';
@@ -7,7 +7,7 @@ import { type Hook, hooked } from './hook.ts';
 import { type ReplicaOptions, startReplica } from './replica.ts';
 import { absent, Fixture, Person, statusFor, test, until } from './support.ts';
 
-/** A replica whose calls to the API server pass this hook. */
+/** Starts a replica whose calls to the API server pass this hook. */
 async function replicaWith(fixture: Fixture, hook: Hook, options: Partial<ReplicaOptions> = {}) {
   const proxy = await hooked(fixture.access, hook);
   const replica = await startReplica(fixture.replicaOptions({ access: proxy.access, ...options }));
@@ -26,7 +26,7 @@ const account = (name: string, owner?: object) => ({
   metadata: { name, ...(owner !== undefined && { ownerReferences: [owner] }) },
 });
 
-/** Puts another ServiceAccount in the place of the one of this name, as its administrator may. */
+/** Replaces the ServiceAccount of this name, as an administrator may. */
 async function replaceAccount(fixture: Fixture, name: string, owner?: object): Promise<void> {
   const old = await fixture.account(name);
   await fixture.kube.remove(paths.accounts(fixture.namespace, name), { uid: old?.metadata.uid ?? '' });
@@ -34,7 +34,7 @@ async function replaceAccount(fixture: Fixture, name: string, owner?: object): P
 }
 
 describe.skipIf(absent !== undefined)('between two calls', () => {
-  test('a token that was minted for another ServiceAccount of the same name is not handed out', async ({
+  test('a token that was issued for another ServiceAccount of the same name is not returned', async ({
     fixture,
     role,
   }) => {
@@ -74,7 +74,7 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
     expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });
 
-  test('a ClusterRoleBinding that is not ours stays as it is, and the caller is told its name', async ({
+  test('a ClusterRoleBinding of another program stays unchanged, and the caller gets its name', async ({
     fixture,
     role,
   }) => {
@@ -112,7 +112,7 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
     expect(await statusFor(fixture.access, token)).toBe(200);
   });
 
-  test('a sign-in whose deletion fails at its end is tried ever later', async ({ fixture, role }) => {
+  test('a sign-in whose deletion fails is retried with growing pauses', async ({ fixture, role }) => {
     const pause = Promise.withResolvers<void>();
     let ending: string | undefined;
     let last = Number.POSITIVE_INFINITY;
@@ -121,7 +121,7 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
       if (method !== 'DELETE' || status !== undefined || !failing) return;
       if (ending === undefined || path !== paths.signIns(fixture.namespace, ending)) return;
       const now = performance.now();
-      // Whatever tries it every second never pauses for so long.
+      // A loop that retries every second never pauses that long.
       if (now - last > 5_000) {
         failing = false;
         pause.resolve();
@@ -138,9 +138,7 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
     await fixture.gone(alice.name);
   });
 
-  test('the time to renew the lease counts from when the renewal was sent, not from its answer', async ({
-    fixture,
-  }) => {
+  test('the time to renew the lease counts from the request, not from its answer', async ({ fixture }) => {
     const renewDeadlineMs = 2_000;
     const stopping = new AbortController();
     const inTime = Promise.withResolvers<boolean>();
@@ -150,7 +148,7 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
       async ({ method, path, status }) => {
         if (method !== 'PUT' || !path.includes('/leases/')) return;
         if (status === undefined) renewals++;
-        // The first renewal's answer is long on its way, and there is none to those after it.
+        // The answer to the first renewal is slow, and later ones get none.
         if (status === undefined && renewals === 1) {
           setTimeout(() => inTime.resolve(replica.provisioner.leading()), renewDeadlineMs + 500);
         }
@@ -166,7 +164,7 @@ describe.skipIf(absent !== undefined)('between two calls', () => {
   });
 });
 
-test.skipIf(absent !== undefined)('what clients are told of the cluster follows its ConfigMap', async ({ fixture }) => {
+test.skipIf(absent !== undefined)('the cluster info follows its ConfigMap', async ({ fixture }) => {
   const map = (apiEndpoint: string) => ({
     apiVersion: 'v1',
     kind: 'ConfigMap',
@@ -209,7 +207,7 @@ test.skipIf(absent !== undefined)('what clients are told of the cluster follows 
 });
 
 test.skipIf(absent !== undefined)(
-  'replicas state the same store of sign-ins, and other namespaces another',
+  'replicas state the same store of sign-ins, and other namespaces another one',
   async ({ fixture, replica }) => {
     await using second = await replicaWith(fixture, () => undefined);
     const other = await Fixture.make(fixture.access);

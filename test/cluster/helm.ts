@@ -1,4 +1,4 @@
-// Helm, as a program: the one on PATH if it is of version 4, else built once with Go.
+// Helm as a program: from PATH if it is version 4, else built once with Go.
 import { execFile, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -32,7 +32,7 @@ export const chart = path.join(deploy, 'chart');
 /** Values of a chart. */
 export type Values = Readonly<Record<string, unknown>>;
 
-/** Finds or builds the program, and returns its path. Throws when a build fails. */
+/** Finds or builds the program, and returns its path. Throws if the build fails. */
 export async function helmProgram(): Promise<string> {
   const onPath = spawnSync('helm', ['version', '--short'], { encoding: 'utf8' });
   if (onPath.status === 0 && onPath.stdout.startsWith('v4.')) return 'helm';
@@ -47,12 +47,12 @@ export class Helm {
     this.#file = file;
   }
 
-  /** Finds or builds it. Throws when a build fails. */
+  /** Finds or builds Helm. Throws if the build fails. */
   static async find(): Promise<Helm> {
     return new Helm(await helmProgram());
   }
 
-  /** Runs it with a kubeconfig, if any. Returns stdout; throws an Error with what it printed on stderr. */
+  /** Runs Helm with a kubeconfig, if any. Returns stdout; throws an Error with its stderr. */
   async run(args: readonly string[], values: Values = {}, kubeconfig?: object): Promise<string> {
     const [valuesFile, kubeconfigFile] = ['values.yaml', 'kubeconfig'].map((name) => path.join(this.#folder, name));
     fs.writeFileSync(valuesFile ?? '', stringify(values));
@@ -69,7 +69,7 @@ export class Helm {
     return stdout;
   }
 
-  /** Returns the objects that the chart makes of values, the hooks of `helm test` left out. */
+  /** Returns the objects that the chart renders for values, without the hooks of `helm test`. */
   async render(values: Values): Promise<KubernetesObject[]> {
     return objectsIn(await this.run(['template', 'tka', chart, '--skip-tests'], values));
   }

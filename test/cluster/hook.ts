@@ -1,23 +1,26 @@
-// An API server seen through a proxy on loopback, which lets a test act at the very moment of a call.
+// A proxy on loopback in front of an API server, which lets a test act at the moment of a call.
 import * as https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import type { Access } from './api-server.ts';
 
 /**
- * Called before a call is passed on, and again with its status before the answer is. The call waits for it. A text that it
- * gives then is the answer's body instead.
+ * Called before a call is passed on, and again with its status before the answer is. The call waits for it. A returned
+ * text replaces the answer's body.
  */
 export type Hook = (call: { readonly method: string; readonly path: string; readonly status?: number }) => unknown;
 
-/** The same API server through a proxy of a test's own. */
+/** An API server through a proxy of the test. */
 export interface Hooked {
   readonly access: Access;
-  /** Cuts what is still open. */
+  /** Closes open connections. */
   close(): void;
 }
 
-/** Starts the proxy. What the hook throws ends the call without an answer. `gaveUp` is called when a caller leaves before its answer. */
+/**
+ * Starts the proxy. If the hook throws, the call ends without an answer. `gaveUp` is called when a caller leaves before
+ * its answer.
+ */
 export async function hooked(access: Access, hook: Hook, gaveUp?: (path: string) => void): Promise<Hooked> {
   const { ca, cert, key } = await makeCertificates('127.0.0.1');
   const agent = new https.Agent({ ca: access.ca, keepAlive: true });

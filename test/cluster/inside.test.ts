@@ -1,5 +1,5 @@
 // What an administrator sees of sign-ins: conditions, columns, Events, and the audit log; and what the
-// CustomResourceDefinition takes.
+// CustomResourceDefinition accepts.
 import { describe, expect, vi } from 'vitest';
 import { connectKube } from '../../src/server/kubernetes/kube.ts';
 import { bindingName, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
@@ -8,7 +8,7 @@ import { type Hook, hooked } from './hook.ts';
 import { type ReplicaOptions, startReplica } from './replica.ts';
 import { absent, type Fixture, Person, test, until } from './support.ts';
 
-/** A replica that sees the API server through a hook. */
+/** Starts a replica that reaches the API server through a hook. */
 async function replicaWith(fixture: Fixture, hook: Hook, options: Partial<ReplicaOptions> = {}) {
   const proxy = await hooked(fixture.access, hook);
   const replica = await startReplica(fixture.replicaOptions({ access: proxy.access, ...options }));
@@ -21,7 +21,7 @@ async function replicaWith(fixture: Fixture, hook: Hook, options: Partial<Replic
   };
 }
 
-/** Resolves to the Events about a sign-in as soon as there is one with this reason. */
+/** Resolves to the Events about a sign-in as soon as one has this reason. */
 async function told(fixture: Fixture, name: string, reason: string) {
   return await vi.waitUntil(
     async () => {
@@ -34,7 +34,7 @@ async function told(fixture: Fixture, name: string, reason: string) {
 
 const readyOf = (signIn: TkaSignin | undefined) => signIn?.status?.conditions?.find(({ type }) => type === 'Ready');
 
-/** Puts a binding of somebody else where the sign-in's would be. */
+/** Creates a binding of another program with the name of the sign-in's binding. */
 const takeName = (fixture: Fixture, name: string, role: string) =>
   fixture.kube.create(paths.bindings(), {
     apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -44,7 +44,7 @@ const takeName = (fixture: Fixture, name: string, role: string) =>
     subjects: [{ kind: 'ServiceAccount', name: 'somebody', namespace: 'elsewhere' }],
   });
 
-/** What `kubectl get tkasignins` prints, as the API server gives it: the columns, and a row by name. */
+/** Returns the output of `kubectl get tkasignins` as the API server sends it: the columns, and a row by name. */
 async function table(fixture: Fixture) {
   interface Table {
     readonly columnDefinitions: readonly { readonly name: string; readonly priority: number }[];
@@ -66,7 +66,7 @@ async function table(fixture: Fixture) {
 }
 
 describe.skipIf(absent !== undefined)('a sign-in', () => {
-  test('that is provisioned has the condition Ready, columns, and an Event', async ({ fixture, role, replica }) => {
+  test('has the condition Ready, columns and an Event once it is provisioned', async ({ fixture, role, replica }) => {
     const alice = new Person(replica.url, { role });
     await alice.token();
     const signIn = await fixture.signIn(alice.name);
@@ -99,7 +99,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
     expect(replica.complaints).toEqual([]);
   });
 
-  test('keeps the time at which it became ready when it is extended with another period', async ({
+  test('keeps the time of its Ready condition when it is extended with another period', async ({
     fixture,
     role,
     replica,
@@ -111,7 +111,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
     expect(readyOf(await fixture.signIn(alice.name))).toEqual({ ...first, observedGeneration: 2 });
   });
 
-  test('that cannot be provisioned says why, until it can', async ({ fixture, role, replica }) => {
+  test('states why it cannot be provisioned, until it can', async ({ fixture, role, replica }) => {
     const alice = new Person(replica.url, { role });
     await takeName(fixture, alice.name, role);
     expect((await alice.login()).status).toBe(422);
@@ -142,10 +142,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
     expect(later.get(alice.name)?.[columns.indexOf('Problem')]).toBeNull();
   });
 
-  test('that could not be provisioned this time has an Event, and is provisioned all the same', async ({
-    fixture,
-    role,
-  }) => {
+  test('gets an Event after a failed attempt, and is provisioned later', async ({ fixture, role }) => {
     let cuts = 0;
     let name = '';
     await using replica = await replicaWith(fixture, ({ method, path, status }) => {
@@ -164,7 +161,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
     await told(fixture, alice.name, 'Provisioned');
   });
 
-  test('that expires, is demoted or ended has one line of the audit log, and an Event', async ({ fixture, role }) => {
+  test('gets one line of the audit log and an Event when it expires, is demoted or ends', async ({ fixture, role }) => {
     const other = await fixture.role();
     const leader = await startReplica(fixture.replicaOptions());
     const second = await startReplica(fixture.replicaOptions());
@@ -203,7 +200,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
         ...start(bob),
         given(bob, 'revocation', role, `the policy grants the role "${other}"`),
       ]);
-      // Under a name of its own: tokens of the old role may still be good.
+      // Under another name: tokens of the old role may still be valid.
       const account = bobs[3]?.account;
       expect(account).toMatch(/^tka-login-/);
       expect(bobs.slice(3)).toEqual(start(bob, other).map((line) => ({ ...line, account })));
@@ -215,7 +212,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
 });
 
 describe.skipIf(absent !== undefined)('Events', () => {
-  test('hold no answer up', async ({ fixture, role }) => {
+  test('do not delay an answer', async ({ fixture, role }) => {
     const held = Promise.withResolvers<void>();
     let asked = 0;
     await using replica = await replicaWith(fixture, ({ path, status }) => {
@@ -233,7 +230,7 @@ describe.skipIf(absent !== undefined)('Events', () => {
     }
   });
 
-  test('that the server may not write are no obstacle, and one warning', async ({ fixture, role }) => {
+  test('are skipped with one warning if the server may not write them', async ({ fixture, role }) => {
     const path = `/apis/rbac.authorization.k8s.io/v1/namespaces/${fixture.namespace}/roles/tka-server`;
     const found = await fixture.kube.get<{ rules: { resources: string[] }[] }>(path);
     const rules = found?.rules.filter(({ resources }) => !resources.includes('events'));
@@ -279,11 +276,11 @@ describe.skipIf(absent !== undefined)('the CustomResourceDefinition', () => {
       spec: { ...spec, ...given },
     });
 
-  test('takes the specs that a Go server or a person can write', async ({ fixture }) => {
+  test('accepts the specs that a Go server or a user can write', async ({ fixture }) => {
     const good = [
-      // time.Duration's String().
+      // As time.Duration's String() prints it.
       ...['10m0s', '8h0m0s', '1h0m0.5s', '720h0m0s', '2562047h47m16.854775807s', '1.5s', '150ms', '1µs', '3ns', '0s'],
-      // Also what time.ParseDuration reads.
+      // Other forms that time.ParseDuration reads.
       ...['8h', '1h30m', '.5h', '1.h', '-8h', '+8h', '0'],
     ].map((validity_period) => ({ validity_period }));
     const names = ['alice', 'Alice.B_c', 'jürgen', 'a b', '李', 'x'.repeat(1024), "o'neil+tag", '"<&>'];
@@ -294,27 +291,27 @@ describe.skipIf(absent !== undefined)('the CustomResourceDefinition', () => {
 
   test.for<[string, object]>([
     ['an empty username', { username: '' }],
-    ['a username with a line end', { username: 'alice\nbob' }],
-    ['a username without end', { username: 'x'.repeat(1025) }],
+    ['a username with a line break', { username: 'alice\nbob' }],
+    ['a username that is too long', { username: 'x'.repeat(1025) }],
     ['a role with an escape', { role: 'view\u001b[31m' }],
-    ['a role without end', { role: 'x'.repeat(1025) }],
+    ['a role that is too long', { role: 'x'.repeat(1025) }],
     ['a period without a unit', { validity_period: '8' }],
     ['a period in words', { validity_period: 'eight hours' }],
     ['a period in days', { validity_period: '1d' }],
     ['no period', { validity_period: '' }],
-    ['a period without end', { validity_period: `${'1h'.repeat(40)}` }],
+    ['a period that is too long', { validity_period: `${'1h'.repeat(40)}` }],
   ])('refuses %s', async ([, given], { fixture }) => {
     await expect(create(fixture, given)).rejects.toMatchObject({ status: 422 });
   });
 
-  test('takes the statuses that a Go server writes, and refuses what is no time', async ({ fixture }) => {
+  test('accepts the statuses that a Go server writes, and refuses invalid times', async ({ fixture }) => {
     const { metadata } = await create(fixture, {});
     const path = `${paths.signIns(fixture.namespace, metadata.name)}/status`;
     const write = async (status: object) => {
       const now = await fixture.kube.get<object>(paths.signIns(fixture.namespace, metadata.name));
       return await fixture.kube.replace<TkaSignin>(path, { ...now, status });
     };
-    // At the sign-in, before its operator has seen it; then the operator, in whichever time zone it runs.
+    // At the sign-in, before its operator has seen it; then by the operator, in any time zone.
     await write({ provisioned: false, valid_until: '', signed_in: '' });
     for (const time of ['2026-11-21T08:00:00Z', '2026-11-21T09:00:00+01:00', '2026-11-21T03:30:00-04:30']) {
       const written = await write({ provisioned: true, valid_until: time, signed_in: time });

@@ -1,4 +1,4 @@
-// tka-k8s.yaml in a cluster: one file, one Secret, and people can sign in.
+// tka-k8s.yaml in a cluster: one file and one Secret, and users can sign in.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { KubernetesObject } from '@kubernetes/client-node';
@@ -16,13 +16,13 @@ const dora = {
 };
 
 describe.skipIf(absent !== undefined)('tka-k8s.yaml', () => {
-  test('is applied to a cluster, and again, without touching what people made; its server signs people in', async () => {
+  test('is applied to a cluster, and again, without changing what users created; its server signs users in', async () => {
     await using own = await ownCluster('127.0.0.20');
     const { access, kube } = own;
     const file = path.join(makeFolder(), 'tka-k8s.yaml');
     fs.writeFileSync(file, k8sManifest());
     const run = (...args: string[]) => kubectl(as(access), ...args);
-    // The roles that every cluster has are made when its API server starts.
+    // The default roles of a cluster are created when its API server starts.
     await vi.waitFor(async () => expect(await run('get', 'clusterrole', 'view')).toMatchObject({ status: 0 }), 30_000);
     expect(await run('apply', '-f', file)).toMatchObject({ status: 0, stderr: '' });
     const settings = [
@@ -36,7 +36,7 @@ describe.skipIf(absent !== undefined)('tka-k8s.yaml', () => {
     expect(await run(...settings)).toMatchObject({ status: 0, stderr: '' });
     expect(await run('apply', '-f', file)).toMatchObject({ status: 0, stderr: '' });
     const set = await kube.get<KubernetesObject>('/apis/apps/v1/namespaces/tka-system/statefulsets/tka');
-    // No server is restarted.
+    // The servers are not restarted.
     expect(set?.metadata?.generation).toBe(1);
     const config = await run(
       'get',
@@ -61,7 +61,7 @@ describe.skipIf(absent !== undefined)('tka-k8s.yaml', () => {
     const person = new Person(url, { role: 'view', username: 'dora' });
     await person.token();
     const { body } = await person.kubeconfig();
-    // `view` is empty in a cluster without a controller manager: who it is says enough.
+    // `view` is empty in a cluster without a controller manager, so the user name must be enough.
     const who = await kubectl(body, 'auth', 'whoami', '-o', 'jsonpath={.status.userInfo.username}');
     expect(who.stdout).toBe(`system:serviceaccount:tka-system:${person.name}`);
     const role = await run('get', 'clusterrolebinding', `${person.name}-binding`, '-o', 'jsonpath={.roleRef.name}');

@@ -1,5 +1,5 @@
-// Every replica provisions the sign-ins that it takes: what it answers while nobody leads, and what is left where it is
-// killed, or suspended, between two calls, or another replica works on the same sign-in.
+// Every replica provisions the sign-ins that it receives. These tests check its answers without a leader, and what
+// remains if it is killed or suspended between two calls, or if another replica works on the same sign-in.
 import { describe, expect, inject } from 'vitest';
 import { type Hook, hooked } from './hook.ts';
 import { startReplica } from './replica.ts';
@@ -17,11 +17,11 @@ const test = base.extend<{ fixture: Fixture }>({
   },
 });
 
-/** Resolves when the API server refuses a token, for any reason. */
+/** Resolves when the API server refuses a token for any reason. */
 const isRefused = async (fixture: Fixture, token: string): Promise<void> =>
   expect([401, 403]).toContain(await statusFor(fixture.access, token));
 
-// The calls of a new sign-in that change something, after the first one.
+// The changing calls of a new sign-in, after the first one.
 const calls = [
   ['its ServiceAccount', 'POST', /\/serviceaccounts$/],
   ['its ClusterRoleBinding', 'POST', /\/clusterrolebindings$/],
@@ -30,12 +30,12 @@ const calls = [
 
 describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
   test.for(['killed', 'suspended'] as const)(
-    'a sign-in at the other replica is answered at once while the leader is %s, and all is cleaned up later',
+    'the other replica answers a sign-in at once while the leader is %s, and everything is cleaned up later',
     async (how, { fixture, role }) => {
       const first = await spawnReplica(fixture.replicaOptions({ identity: 'first' }));
       await led(fixture, 'first');
       const second = await startReplica(fixture.replicaOptions({ identity: 'second' }));
-      // At the leader, which is gone when they end.
+      // Signed in at the leader, which is unavailable when they end.
       const [ending, leaving] = [new Person(first.url, { role }), new Person(first.url, { role })];
       await Promise.all([ending.token(), leaving.token()]);
       if (how === 'killed') await first.kill();
@@ -54,7 +54,7 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
       expect(status).toBe(200);
       const bob = new Person(second.url, { role });
       await within(5_000, bob.token());
-      // All of that while the lease is still the other one's.
+      // During all of that the other replica has the lease.
       expect((await lease(fixture)).spec.holderIdentity).toBe('tka-server/first');
       expect(second.provisioner.leading()).toBe(false);
 
@@ -72,7 +72,7 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
 
   for (const [what, calling, path] of calls) {
     test.for(['before', 'after'] as const)(
-      `a leader that is killed %s it writes ${what} leaves a sign-in that the other replica provisions`,
+      `a leader killed %s it writes ${what} leaves a sign-in that the other replica provisions`,
       async (when, { fixture, role }) => {
         const reached = Promise.withResolvers<void>();
         let armed = true;
@@ -106,7 +106,7 @@ describe.skipIf(absent !== undefined).concurrent('without a leader', () => {
 });
 
 describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
-  /** Two replicas that nobody helps; the calls of the first one pass the hook. */
+  /** Starts two replicas without a leader; the calls of the first one pass the hook. */
   async function pair(fixture: Fixture, hook: Hook) {
     await leaderless(fixture);
     const proxy = await hooked(fixture.access, hook);
@@ -123,7 +123,7 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
     };
   }
 
-  /** A hook that holds the first call like this until `go` is called; `held` resolves when it has come. */
+  /** A hook that holds the first matching call until `go` is called; `held` resolves when the call arrives. */
   function holding(method: string, path: RegExp) {
     const [held, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     let armed = true;
@@ -137,7 +137,7 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
   }
 
   for (const [what, method, path] of calls) {
-    test(`a sign-in that is logged out before ${what} is written leaves nothing`, async ({ fixture, role }) => {
+    test(`a sign-in that ends before ${what} is written leaves nothing`, async ({ fixture, role }) => {
       const { hook, held, go } = holding(method, path);
       await using replicas = await pair(fixture, hook);
       const alice = new Person(replicas.other.url, { role });
@@ -192,7 +192,10 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
     });
   }
 
-  test('that provision one sign-in at the same moment make one account, and both answer', async ({ fixture, role }) => {
+  test('provision one sign-in at the same time: they create one account, and both answer', async ({
+    fixture,
+    role,
+  }) => {
     let waiting = 0;
     const both = Promise.withResolvers<void>();
     const hook: Hook = async ({ method, path, status }) => {
@@ -224,7 +227,7 @@ describe.skipIf(absent !== undefined).concurrent('two replicas', () => {
     expect(replicas.flatMap(({ complaints }) => complaints)).toEqual([]);
   });
 
-  test('a sign-in made by hand, or by a Go server, is provisioned by the one that leads', async ({ fixture, role }) => {
+  test('let the leader provision a sign-in made by hand or by a Go server', async ({ fixture, role }) => {
     const leader = await startReplica(fixture.replicaOptions({ identity: 'leader' }));
     await led(fixture, 'leader');
     const seen = await sentinel(fixture, role);

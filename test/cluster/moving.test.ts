@@ -1,4 +1,5 @@
-// From the Go server to this one, and back: its objects, its operator's lease, and what each of us says of the other's.
+// From the Go server to this one, and back: its objects, its operator's lease, and what each server reports about the
+// other's.
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -17,7 +18,7 @@ const test = base.extend<{ dev: string }>({
 });
 
 describe.skipIf(absent !== undefined)('beside a Go server', () => {
-  test('a binding of its namespace that is in the way is told at once, with the command', async ({
+  test('a binding of its namespace that blocks a sign-in is reported at once, with the command', async ({
     fixture,
     replica,
     role,
@@ -45,20 +46,20 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
       expect(await alice.kubeconfig()).toEqual(told);
     }
     expect(replica.complaints).toContain(`a sign-in is blocked: ${told.body.cause.message}`);
-    // Done as told, the next login works.
+    // After the command the next login works.
     const { metadata } = (await fixture.binding(alice.name)) ?? {};
     await fixture.kube.remove(paths.bindings(binding), { uid: metadata?.uid ?? '' });
     expect(await statusFor(fixture.access, await alice.token())).toBe(200);
   });
 
-  test('a binding that no TKA server made is told, and left alone', async ({ fixture, replica, role }) => {
+  test('a binding that no TKA server made is reported, and not changed', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, ownDomain: true });
     const made = await fixture.kube.create<{ metadata: { uid: string } }>(paths.bindings(), {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
       metadata: { name: `${alice.name}-binding` },
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: role },
-      // The API server takes any text for this namespace.
+      // The API server accepts any text for this namespace.
       subjects: [{ kind: 'ServiceAccount', name: alice.name, namespace: 'x\n; rm -rf ~' }],
     });
     const { status, body } = await alice.login();
@@ -71,7 +72,7 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
     expect((await fixture.binding(alice.name))?.metadata.uid).toBe(made.metadata.uid);
   });
 
-  test('shares the lease of the namespace that it is told', async ({ fixture, role, dev }) => {
+  test('shares the lease of the configured namespace', async ({ fixture, role, dev }) => {
     await allow(fixture, dev, {
       apiGroups: ['coordination.k8s.io'],
       resources: ['leases'],
@@ -93,7 +94,7 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
 });
 
 describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
-  /** A replica that follows a Go operator, and somebody of the tailnet's own domain. */
+  /** A replica that follows a Go operator, and a user of the tailnet's own domain. */
   const following = test.extend<{ operator: GoOperator; follower: Replica; alice: Person }>({
     operator: async ({ fixture }, use) => {
       const operator = await goOperator(fixture.kube, fixture.namespace, [fixture.namespace]);
@@ -103,7 +104,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
     follower: async ({ fixture, operator }, use) => {
       expect(operator.identity).not.toBe('');
       const follower = await startReplica(fixture.replicaOptions());
-      // It has read the lease when a sign-in that it cannot make is refused.
+      // It has read the lease when a sign-in that it cannot create is refused.
       const bob = new Person(follower.url, { role: await fixture.role(), login: 'bob@example.org', ownDomain: false });
       await expect.poll(async () => (await bob.login()).status, { timeout: 10_000 }).toBe(422);
       await use(follower);
@@ -113,7 +114,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
   });
 
   following(
-    'a sign-in of the tailnet’s own domain is provisioned; another role takes 15 s, which is told at once',
+    'a sign-in of the tailnet’s own domain is provisioned; another role takes 15 s, which the answer states at once',
     async ({ fixture, follower, alice }) => {
       const other = await fixture.role(['get', 'list'], ['configmaps']);
       expect(await statusFor(fixture.access, await alice.token())).toBe(200);
@@ -133,9 +134,9 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
   );
 
   following(
-    'a role that it announced and cannot change is in force at the next login',
+    'a role that the Go operator announced and cannot change applies after the next login',
     async ({ fixture, role, follower, alice }) => {
-      // Signed in at the Go server, which then granted another role: it announces it, and never applies it.
+      // Signed in at the Go server, which then granted another role: it announces it, but never applies it.
       const view = await fixture.role(['get'], ['configmaps']);
       const { metadata } = await goSignIn(fixture.kube, fixture.namespace, {
         username: alice.caller.username,
@@ -150,8 +151,8 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
     },
   );
 
-  following('what it left of a sign-in that is gone is not in the way', async ({ fixture, role, alice }) => {
-    // Signed out at the Go server: the garbage collector takes the account, and never the binding.
+  following('leftovers of a sign-in at the Go server do not block a new one', async ({ fixture, role, alice }) => {
+    // Signed out at the Go server: the garbage collector deletes the account, but never the binding.
     const view = await fixture.role(['get'], ['configmaps']);
     await fixture.kube.create(paths.bindings(), {
       apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -165,7 +166,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
   });
 
   following(
-    'a login that it would confuse with another is told at once',
+    'a login that the Go operator would confuse with another is refused at once',
     async ({ fixture, follower, role, operator }) => {
       const erin = new Person(follower.url, {
         role,
@@ -177,7 +178,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
       expect(status).toBe(422);
       expect(JSON.stringify(body)).toMatch(/cannot tell \\"tka-login-e/);
       expect(await fixture.signIn(erin.name)).toBeUndefined();
-      // Stopped, as told.
+      // Stopped, as the hint says.
       await operator.stop();
       await held(fixture, fixture.namespace, /^tka-server\//);
       expect(await statusFor(fixture.access, await erin.token())).toBe(200);
@@ -185,7 +186,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
   );
 
   following(
-    'its sign-ins and tokens go on when it is stopped, and a logout ends them',
+    'sign-ins and tokens of the Go operator stay valid when it stops, and a logout ends them',
     async ({ fixture, role, operator, alice }) => {
       await goSignIn(fixture.kube, fixture.namespace, { username: alice.caller.username, role, periodMs: 7_200_000 });
       const token = await tokenOf(fixture.kube, fixture.namespace, alice.name);
@@ -216,7 +217,7 @@ describe.skipIf(absent !== undefined)('tka-server adopt', () => {
     await fixture.kube.patch(`${paths.signIns(dev, bob.name)}/status`, {
       status: { valid_until: '2020-01-01T00:00:00Z' },
     });
-    // Has tried to sign in here, and been told to ask for an adoption.
+    // Has tried to sign in here, and got the hint to adopt.
     await goSignIn(fixture.kube, dev, { username: carol.caller.username, role });
     expect((await carol.login()).status).toBe(422);
     // Signed out: the Go operator's binding stays.
@@ -286,7 +287,7 @@ describe.skipIf(absent !== undefined)('tka-server adopt', () => {
     expect(await statusFor(fixture.access, await alice.token())).toBe(200);
   });
 
-  test('changes nothing while the other operator runs, and goes on when its lease is left', async ({
+  test('changes nothing while the other operator runs, and continues when it leaves its lease', async ({
     fixture,
     role,
     dev,
@@ -300,12 +301,12 @@ describe.skipIf(absent !== undefined)('tka-server adopt', () => {
       `error: a TKA operator is running in namespace "${dev}": "${operator.identity}" holds its lease\nhint: stop it first; its pod is tka-6d5f9-x2x4z: kubectl scale `,
     );
     expect(await fixture.kube.get(paths.signIns(dev, name))).toBeDefined();
-    // A Go operator does not give its lease back.
+    // A Go operator does not release its lease.
     await operator.stop();
     expect((await adopt(fixture, dev)).stdout).toContain(`tkasignin/${name} moved to ${fixture.namespace}`);
   });
 
-  test('says which right is missing, and goes on where it ended', async ({ fixture, role, dev }) => {
+  test('reports a missing right, and continues where it stopped', async ({ fixture, role, dev }) => {
     const name = (await goSignIn(fixture.kube, dev, { username: `x${dev}`, role })).metadata.name;
     await allow(fixture, dev, ...adopting.slice(0, 1), { ...adopting[1], verbs: ['list'] }, ...adopting.slice(2));
     const refused = await adopt(fixture, dev);
@@ -320,14 +321,14 @@ describe.skipIf(absent !== undefined)('tka-server adopt', () => {
   });
 });
 
-// What deploy/README.md lets the server do in the other namespace, for an adoption.
+// The rights in the other namespace that deploy/README.md gives the server for an adoption.
 const adopting = [
   { apiGroups: ['tka.specht-labs.de'], resources: ['tkasignins'], verbs: ['get', 'list', 'delete'] },
   { apiGroups: [''], resources: ['serviceaccounts'], verbs: ['get', 'list', 'delete'] },
   { apiGroups: ['coordination.k8s.io'], resources: ['leases'], verbs: ['get'] },
 ];
 
-/** Runs the built program with the server's rights, or another token's. */
+/** Runs the built program with the server's rights, or with another token. */
 async function adopt(
   { access, namespace, token }: Fixture,
   from: string,
@@ -347,7 +348,7 @@ async function adopt(
   return { status, stdout: process.stdout, stderr: process.stderr };
 }
 
-/** Lets the server do this in another namespace, as an administrator would. */
+/** Gives the server these rights in another namespace, as an administrator would. */
 async function allow(fixture: Fixture, namespace: string, ...rules: readonly object[]): Promise<void> {
   const collection = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
   const apiVersion = 'rbac.authorization.k8s.io/v1';

@@ -1,4 +1,4 @@
-// The OpenAPI document against what the built server answers, in every state that a caller can meet.
+// Compares the OpenAPI document with the answers of the built server, in each state that a caller can meet.
 import { afterAll, beforeAll, describe, expect, inject } from 'vitest';
 import { parse } from 'yaml';
 import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
@@ -17,7 +17,7 @@ const all = [...documented].flatMap(([key, { content }]) =>
 
 const seen = new Set<string>();
 
-/** Asks, compares the answer with the document, and returns its status. */
+/** Sends a request, compares the answer with the document, and returns its status. */
 async function observe(
   server: { readonly url: string },
   call: string,
@@ -52,7 +52,7 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
   let tailscaled: Tailscaled;
   let caller: StandInCaller;
   const running: TkaServerProcess[] = [];
-  // What happens to the server's calls to the Kubernetes API.
+  // What happens to the server's calls of the Kubernetes API.
   let away = false;
   let held: Promise<void> | undefined;
   let server: { url: string };
@@ -180,7 +180,7 @@ describe.skipIf(absent !== undefined)('the OpenAPI document', () => {
     expect(await observe(server, 'GET /')).toBe(404);
     expect(await observe(server, 'GET /', html)).toBe(302);
 
-    // More than the server takes from one caller; a slow machine asks it too slowly at first.
+    // More than the server accepts from one caller; on a slow machine the first requests are too slow.
     for (const call of calls) {
       const many = () => Promise.all(Array.from({ length: 120 }, () => observe(server, call)));
       while (!(await many()).includes(429));

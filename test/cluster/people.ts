@@ -1,4 +1,4 @@
-// Those who call a TKA server, and what they do with what it answers.
+// Callers of a TKA server, and what they do with its answers.
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ export interface Answered<T> {
   readonly body: T;
 }
 
-/** Somebody who calls a replica. */
+/** A user who calls a replica. */
 export class Person {
   readonly caller: Caller;
   readonly #url: () => string;
@@ -28,7 +28,7 @@ export class Person {
     this.#url = typeof url === 'string' ? () => url : url;
   }
 
-  /** The same person, granted something else, or at another replica. */
+  /** Returns the same user with another grant, or at another replica. */
   granted(caller: Partial<Caller>, url?: string): Person {
     return new Person(url ?? this.#url, { ...this.caller, ...caller });
   }
@@ -43,14 +43,14 @@ export class Person {
   clusterInfo = (): Promise<Answered<unknown>> => this.#call('GET', '/cluster-info');
   kubeconfig = (): Promise<Answered<KubeconfigAnswer>> => this.#call('GET', '/kubeconfig');
 
-  /** Signs in and answers the token. */
+  /** Signs in and returns the token. */
   async token(): Promise<string> {
     const answered = await this.login();
     if (answered.status !== 202) throw new Error(`POST /login: ${answered.status} ${JSON.stringify(answered.body)}`);
     return this.freshToken();
   }
 
-  /** The token of a sign-in that is there. */
+  /** Returns the token of an existing sign-in. */
   async freshToken(): Promise<string> {
     const { status, body } = await this.kubeconfig();
     const token = status === 200 ? body.users[`tka-user-${this.caller.username}`]?.token : undefined;
@@ -68,13 +68,13 @@ export class Person {
   }
 }
 
-// A header is Latin-1.
+// Headers are Latin-1.
 const inAscii = (value: unknown): string =>
   JSON.stringify(value).replace(/[^ -~]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 let folder: string | undefined;
 
-/** Runs the machine's kubectl with what `GET /kubeconfig` answered. */
+/** Runs the machine's kubectl with the answer of `GET /kubeconfig`. */
 export async function kubectl(
   answer: KubeconfigAnswer,
   ...args: readonly string[]
@@ -102,7 +102,7 @@ export async function kubectl(
   return { status: status as number, stdout, stderr };
 }
 
-/** What the API server says to a token: 200, 401 or 403 for a list of namespaces. */
+/** Returns the API server's status for a token: 200, 401 or 403 for a list of namespaces. */
 export async function statusFor(access: Access, token: string, path = '/api/v1/namespaces'): Promise<number> {
   const kube = connectKube(kubeConfigFor(access, token));
   try {
@@ -117,7 +117,7 @@ export async function statusFor(access: Access, token: string, path = '/api/v1/n
   }
 }
 
-/** Returns what the promise resolves to. Throws where that takes longer than this, in milliseconds. */
+/** Returns what the promise resolves to. Throws if it takes longer than `ms` milliseconds. */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   const start = performance.now();
   const value = await promise;

@@ -1,4 +1,4 @@
-// Processes that cannot outlive the test process, and a folder of theirs.
+// Processes that cannot outlive the test process, and a folder for them.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -7,10 +7,10 @@ import { TemporaryFolder } from '../fixtures/temporary.ts';
 
 let reaper: ChildProcess | undefined;
 
-/** Has `+PID` killed, and `/FOLDER` removed, when this process is gone; `-PID` takes the first back. */
+/** `+PID` and `/FOLDER` are killed and removed when this process ends; `-PID` cancels the first. */
 export function note(line: string): void {
   if (reaper === undefined) {
-    // In a group of its own: a Ctrl-C is not for it.
+    // In its own process group, so that Ctrl-C does not stop it.
     const script = path.join(import.meta.dirname, 'reaper.ts');
     reaper = spawn(process.execPath, [script], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
     reaper.stdin?.on('error', () => undefined);
@@ -20,19 +20,19 @@ export function note(line: string): void {
   reaper.stdin?.write(`${line}\n`);
 }
 
-/** A folder that goes when this process does. */
+/** Makes a folder that is removed when this process ends. */
 export function makeFolder(): string {
   const folder = new TemporaryFolder('tka-cluster-').path;
   note(folder);
   return folder;
 }
 
-/** A started process, its output in a file. */
+/** A started process, with its output in a file. */
 export interface Running {
   readonly pid: number;
-  /** Rejects, with the end of its output, should it end before it is stopped. */
+  /** Rejects with the last of its output if it ends before it is stopped. */
   readonly ended: Promise<never>;
-  /** Ends it; resolves when it has ended. Default: SIGTERM, and SIGKILL after 10 s. */
+  /** Stops it; resolves when it has ended. Default: SIGTERM, and SIGKILL after 10 s. */
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
-// Ends processes and removes folders once the test process is gone, however it went: its standard input then ends.
-// Each line says what to see to: "+PID", "-PID" when it has ended by itself, "/FOLDER".
+// Kills processes and removes folders when the test process ends in any way, which closes this process's stdin. Input
+// lines: "+PID", "-PID" if it has ended by itself, "/FOLDER".
 import * as fs from 'node:fs';
 import { createInterface } from 'node:readline';
 
@@ -14,7 +14,7 @@ for (const pid of pids) {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // It has ended already.
+    // It has already ended.
   }
 }
 for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });

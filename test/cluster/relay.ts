@@ -3,11 +3,11 @@ import * as net from 'node:net';
 
 export interface Relay {
   readonly url: string;
-  /** Cuts what is open; refuses what is new until `heal`. */
+  /** Cuts open connections; refuses new ones until `heal`. */
   cut(): void;
-  /** Takes connections again; resolves when it listens. */
+  /** Accepts connections again; resolves when it listens. */
   heal(): Promise<void>;
-  /** Passes nothing on any more, and says nothing about it, as where packets are lost. New connections work. */
+  /** Silently drops all data, as if packets were lost. New connections work. */
   silence(): void;
   close(): void;
 }

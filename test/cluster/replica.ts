@@ -1,4 +1,5 @@
-// A TKA server's API and provisioner, with callers that say who they are: for tests, in this process or in one of its own.
+// A TKA server's API and provisioner, for callers that state their own identity. Runs in the test's process or in a
+// separate one.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -14,7 +15,7 @@ import {
 import { type AuditEvent, eventOf } from '../../src/server/telemetry/audit.ts';
 import { type Access, kubeConfigFor } from './api-server.ts';
 
-/** What a replica is given; plain data. */
+/** The options of a replica; plain data. */
 export interface ReplicaOptions extends Pick<ProvisionerOptions, 'lease' | 'leaseNamespace' | 'resyncMs' | 'identity'> {
   readonly access: Access;
   /** The server's own token. */
@@ -25,16 +26,16 @@ export interface ReplicaOptions extends Pick<ProvisionerOptions, 'lease' | 'leas
 export interface Replica {
   readonly url: string;
   readonly provisioner: Provisioner;
-  /** What it logged as warnings and errors. */
+  /** Its logged warnings and errors. */
   readonly complaints: readonly string[];
-  /** What it logged otherwise: the fields, and the message as `msg`. */
+  /** Its other log lines: the fields, and the message as `msg`. */
   readonly told: readonly Readonly<Record<string, unknown>>[];
-  /** What its audit log says. */
+  /** Its audit log. */
   readonly audit: readonly AuditEvent[];
   stop(): Promise<void>;
 }
 
-/** Starts one on a port of loopback. */
+/** Starts a replica on a loopback port. */
 export async function startReplica(options: ReplicaOptions): Promise<Replica> {
   const { access, token, namespace, ...rest } = options;
   const complaints: string[] = [];
@@ -100,7 +101,7 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
   };
 }
 
-// As a process: its options on standard input, its URL on standard output.
+// As a process: reads its options from stdin, prints its URL.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const replica = await startReplica(JSON.parse(await text(process.stdin)));
   process.stdout.write(`${replica.url}\n`);

@@ -1,4 +1,4 @@
-// Several replicas, and none: who leads, who follows, and what is left behind.
+// Several replicas, and none: which one leads, which ones follow, and what remains.
 import { describe, expect, inject } from 'vitest';
 import type { Kube } from '../../src/server/kubernetes/kube.ts';
 import { type Lease, leaseName } from '../../src/server/provisioner/lease.ts';
@@ -21,7 +21,7 @@ const test = base.extend<{ fixture: Fixture }>({
 });
 
 describe.skipIf(absent !== undefined).concurrent('replicas', () => {
-  test('the lease is what client-go writes, and is given back', async ({ fixture }) => {
+  test('write the lease as client-go does, and release it', async ({ fixture }) => {
     const replica = await startReplica(fixture.replicaOptions({ identity: 'first' }));
     await led(fixture, 'first');
     const { spec } = await lease(fixture);
@@ -43,7 +43,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     expect([...replica.complaints, ...second.complaints]).toEqual([]);
   });
 
-  test('somebody else’s lease is respected until it runs out', async ({ fixture, role }) => {
+  test('respect another program’s lease until it runs out', async ({ fixture, role }) => {
     const now = (): string => new Date().toISOString().replace('Z', '000Z');
     const theirs = await fixture.kube.create<Lease>(paths.leases(fixture.namespace), {
       apiVersion: 'coordination.k8s.io/v1',
@@ -53,7 +53,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
         holderIdentity: 'the Go operator',
         leaseDurationSeconds: 9,
         acquireTime: now(),
-        // Its clock may be as wrong as it likes.
+        // The time in the lease may be wrong.
         renewTime: '2001-01-01T00:00:00.000000Z',
         leaseTransitions: 7,
       },
@@ -61,7 +61,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     const start = performance.now();
     const replica = await startReplica(fixture.replicaOptions({ identity: 'ours' }));
     const alice = new Person(replica.url, { role });
-    // Nobody waits for it.
+    // A sign-in does not wait for it.
     expect(await statusFor(fixture.access, await alice.token())).toBe(200);
     expect((await lease(fixture)).spec.holderIdentity).toBe(theirs.spec?.holderIdentity);
     expect(replica.provisioner.leading()).toBe(false);
@@ -74,7 +74,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     await replica.stop();
   });
 
-  test('both serve while one leads; the other takes over', async ({ fixture, role }) => {
+  test('serve both while one leads; the other takes over', async ({ fixture, role }) => {
     const first = await startReplica(fixture.replicaOptions({ identity: 'first' }));
     await led(fixture, 'first');
     const second = await startReplica(fixture.replicaOptions({ identity: 'second' }));
@@ -82,7 +82,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     const tokens = await Promise.all([alice.token(), bob.token()]);
     expect(second.provisioner.leading()).toBe(false);
     for (const token of tokens) expect(await statusFor(fixture.access, token)).toBe(200);
-    // One person at both at once.
+    // One user at both at once.
     const carl = new Person(first.url, { role });
     const there = new Person(second.url, carl.caller);
     const logins = await Promise.all(Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? carl : there).login()));
@@ -97,7 +97,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     expect([...first.complaints, ...second.complaints]).toEqual([]);
   });
 
-  test('a leader that is killed is replaced when its lease has run out', async ({ fixture, role }) => {
+  test('replace a killed leader when its lease has run out', async ({ fixture, role }) => {
     const first = await spawnReplica(fixture.replicaOptions({ identity: 'first' }));
     await led(fixture, 'first');
     const second = await startReplica(fixture.replicaOptions({ identity: 'second' }));
@@ -108,7 +108,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     await fixture.endAt(alice.name, Date.now());
     const bob = new Person(second.url, { role });
     expect((await bob.login()).status).toBe(202);
-    // What needs no leader goes on: logout takes the access away by itself.
+    // A logout needs no leader: the replica removes the access itself.
     const carl = new Person(second.url, { role });
     await carl.login();
     expect((await carl.logout()).status).toBe(200);
@@ -120,7 +120,7 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     await second.stop();
   });
 
-  test('a leader that slept through the end of its lease does no harm when it wakes', async ({ fixture, role }) => {
+  test('are safe from a leader that slept through the end of its lease', async ({ fixture, role }) => {
     const first = await spawnReplica(fixture.replicaOptions({ identity: 'first', resyncMs: 1_000 }));
     await led(fixture, 'first');
     const second = await startReplica(fixture.replicaOptions({ identity: 'second' }));
@@ -140,16 +140,13 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     await Promise.all([first.kill(), second.stop()]);
   });
 
-  test('a sign-in that is replaced while it is provisioned gets nothing of the old one’s', async ({
-    fixture,
-    role,
-  }) => {
+  test('give a sign-in that is replaced during its provisioning nothing of the old one', async ({ fixture, role }) => {
     const [old, fresh] = [role, await fixture.role(['get'], ['configmaps'])];
     const name = `tka-user-${fixture.namespace}`;
     const collection = paths.signIns(fixture.namespace);
     const make = (as: string): Promise<TkaSignin> => {
       const caller = { username: fixture.namespace, login: 'x@example.com', role: as, periodMs: 1_800_000 };
-      // In one second, so that only the object tells the two attempts apart.
+      // Within one second, so that only the object distinguishes the two attempts.
       return fixture.kube.create(collection, newSignIn(name, caller, Math.floor(Date.now() / 60_000) * 60_000));
     };
     const theirs = await make(old);
@@ -177,7 +174,10 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     expect((await fixture.signIn(name))?.status?.provisioned).toBe(true);
   });
 
-  test('killed between login and expiry, nothing is left behind after the next start', async ({ fixture, role }) => {
+  test('clean up what a process killed between login and expiry left, after the next start', async ({
+    fixture,
+    role,
+  }) => {
     const first = await spawnReplica(fixture.replicaOptions({ identity: 'first' }));
     const people = Array.from({ length: 5 }, () => new Person(first.url, { role }));
     const tokens = await Promise.all(people.map((person) => person.token()));
@@ -190,14 +190,14 @@ describe.skipIf(absent !== undefined).concurrent('replicas', () => {
     await second.stop();
   });
 
-  test('SIGTERM gives the lease back', async ({ fixture }) => {
+  test('release the lease on SIGTERM', async ({ fixture }) => {
     const first = await spawnReplica(fixture.replicaOptions({ identity: 'first' }));
     await led(fixture, 'first');
     await first.kill('SIGTERM');
     expect((await lease(fixture)).spec.holderIdentity ?? '').toBe('');
   });
 
-  test('orphans go at start and at each resync; what is not ours stays', async ({ fixture, role }) => {
+  test('remove orphans at start and at each resync, but no objects of other programs', async ({ fixture, role }) => {
     const uid = '00000000-0000-4000-8000-000000000000';
     const owner = { apiVersion: 'tka.specht-labs.de/v1alpha1', kind: 'TkaSignin', name: 'x', uid, controller: true };
     async function leave(name: string, how: 'ours' | 'theirs' | 'not ours'): Promise<void> {

@@ -1,4 +1,4 @@
-// Replicas in processes of their own, and the lease that they share.
+// Replicas in separate processes, and the lease that they share.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as path from 'node:path';
@@ -11,14 +11,14 @@ import { note } from './processes.ts';
 import type { ReplicaOptions } from './replica.ts';
 import { type Fixture, until } from './support.ts';
 
-/** Returns the lease in a namespace, which must be there. */
+/** Returns the lease in a namespace. Throws if there is none. */
 export async function lease(fixture: Fixture): Promise<Lease & { readonly spec: NonNullable<Lease['spec']> }> {
   const found = await fixture.kube.get<Lease>(paths.leases(fixture.namespace, leaseName));
   if (found?.spec === undefined) throw new Error('there is no lease');
   return { ...found, spec: found.spec };
 }
 
-/** Resolves when a replica of this name leads, or a holder that matches. */
+/** Resolves when the leader is a replica of this name, or a holder that matches. */
 export const led = (fixture: Fixture, by: string | RegExp): Promise<void> =>
   until<Lease>(fixture.access, paths.leases(fixture.namespace), leaseName, (found) =>
     typeof by === 'string'
@@ -26,7 +26,7 @@ export const led = (fixture: Fixture, by: string | RegExp): Promise<void> =>
       : by.test(found?.spec?.holderIdentity ?? '-'),
   );
 
-/** Lets no replica lead in this namespace: another one holds the lease, which does nothing. */
+/** Keeps every replica in this namespace from leading: another holder has the lease and does nothing. */
 export async function leaderless(fixture: Fixture): Promise<void> {
   const spec = { holderIdentity: 'tka-server/nobody', leaseDurationSeconds: 3600 };
   const object = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: leaseName }, spec };
@@ -36,8 +36,8 @@ export async function leaderless(fixture: Fixture): Promise<void> {
 let sentinels = 0;
 
 /**
- * Makes a sign-in by hand, which the leader provisions at once. Answers what deletes it, and resolves when the leader has
- * cleaned it up: by then, it has also looked at all that changed before.
+ * Creates a sign-in by hand, which the leader provisions at once. Returns a function that deletes it and resolves when
+ * the leader has cleaned it up: by then it has also handled all earlier changes.
  */
 export async function sentinel(fixture: Fixture, role: string): Promise<() => Promise<void>> {
   const name = `tka-user-sentinel-${++sentinels}`;
@@ -55,12 +55,12 @@ export async function sentinel(fixture: Fixture, role: string): Promise<() => Pr
   };
 }
 
-/** A replica in a process of its own, which ends with the test. */
+/** A replica in a separate process, which ends with the test. */
 export async function spawnReplica(options: ReplicaOptions) {
   const child = spawn(process.execPath, [path.join(import.meta.dirname, 'replica.ts')], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  // Also where the test is cut off, and the process suspended.
+  // Also if the test is aborted while the process is suspended.
   note(`+${child.pid}`);
   child.once('exit', () => note(`-${child.pid}`));
   child.stdin.end(JSON.stringify(options));
@@ -77,7 +77,7 @@ export async function spawnReplica(options: ReplicaOptions) {
   };
 }
 
-/** Expects accounts and bindings for exactly the sign-ins of these names, and for nothing else. */
+/** Expects accounts and bindings for exactly the sign-ins of these names. */
 export async function onlyHas(fixture: Fixture, ...signIns: readonly { readonly name: string }[]): Promise<void> {
   for await (const name of survey(fixture.kube, fixture.namespace)) throw new Error(`${name} is not as it should be`);
   const names: string[] = [];

@@ -159,7 +159,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     }
   });
 
-  test('a grant that is taken away lets nobody in', async () => {
+  test('a removed grant refuses the login', async () => {
     const before = tailscaled.whois;
     tailscaled.whois = (...from) => ({ ...before(...from), login: `${username}@example.com`, capabilities: {} });
     try {
@@ -171,7 +171,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     }
   });
 
-  test('an end that is set sooner ends access on time', async () => {
+  test('an earlier end, set by an administrator, ends access on time', async () => {
     const [fixture] = fixtures as [Fixture];
     expect(await home.run(`login ${names[0]}`)).toMatchObject({ status: 0 });
     const token = await tokenOf(0);
@@ -182,7 +182,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     expect([401, 403]).toContain(await statusFor(fixture.access, token));
   });
 
-  test('a server that is killed between login and end leaves nothing behind; the others see it go and come back', async () => {
+  test('a server killed between login and end leaves nothing behind; the others see it go and come back', async () => {
     const fixture = fixtures[2] as Fixture;
     const state = async () => {
       const listed = JSON.parse((await home.run('clusters -o json')).stdout) as { name: string; state: string }[];
@@ -200,7 +200,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     expect(await home.kubectl(`--context ${names[2]} get pods`)).toMatchObject({ status: 0 });
   });
 
-  test('on SIGTERM they leave, give the lease back, and exit 0', async () => {
+  test('on SIGTERM they leave, release the lease, and exit 0', async () => {
     for (const server of servers) server.child.kill('SIGTERM');
     for (const server of servers) expect(await server.ended).toEqual({ status: 0, signal: null });
     for (const { access, namespace } of fixtures) {

@@ -1,5 +1,5 @@
-// The whole system with several TKA servers to a cluster: two API servers, the built servers and the built plugin, and
-// kubectl, while servers are killed and suspended at the worst moments. Nobody names a server.
+// The whole system with several TKA servers for each cluster: two API servers, the built servers, the built plugin and
+// kubectl, while servers are killed and suspended at the worst moments. The user names no server.
 import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import * as fs from 'node:fs';
@@ -23,9 +23,9 @@ let eu: Fixture;
 let proxy: Hooked;
 let hook: Hook = () => undefined;
 let gaveUp: (path: string) => void = () => undefined;
-/** The person's own. */
+/** The user's own tailscaled. */
 let tailnet: Tailscaled;
-/** The servers of `prod-us`, and those of `prod-eu`. */
+/** The servers of `prod-us` and of `prod-eu`. */
 let first: ReplicaProcess;
 let second: ReplicaProcess;
 let others: readonly ReplicaProcess[];
@@ -52,7 +52,7 @@ interface Listed {
 }
 
 const signIn = (): string => `tka-user-${username}`;
-/** How often the servers of `prod-us` were asked to sign somebody in. */
+/** Returns how many sign-ins the servers of `prod-us` were asked for. */
 const logins = (): number => [first, second].flatMap((replica) => replica.asked('POST', '/login')).length;
 
 function grant(period: string): void {
@@ -60,7 +60,7 @@ function grant(period: string): void {
   caller = { login: `${username}@example.com`, capabilities: { 'specht-labs.de/cap/tka': rules } };
 }
 
-/** Runs kubectl over and over; every other call finds nothing in the cache. */
+/** Runs kubectl in a loop; every second call finds nothing in the cache. */
 function startLoop() {
   const told = new EventEmitter();
   const counts = { calls: 0, misses: 0, failed: [] as Ran[] };
@@ -80,7 +80,7 @@ function startLoop() {
   const over = loop();
   return {
     counts,
-    /** Resolves when so many calls were made from beginning to end. */
+    /** Resolves after `count` more complete calls. */
     async more(count: number): Promise<void> {
       for (const goal = counts.calls + count + 1; counts.calls < goal; ) await once(told, 'call');
     },
@@ -91,7 +91,7 @@ function startLoop() {
   };
 }
 
-/** The token that is kept for `prod-us`, which must be for the one account there. */
+/** Returns the cached token of `prod-us`, which must be for the only account there. */
 async function rightToken(): Promise<string> {
   const token = home.token(first);
   const uid = (await us.account(signIn()))?.metadata.uid;
@@ -102,7 +102,7 @@ async function rightToken(): Promise<string> {
   return token;
 }
 
-/** Resolves when `clusters -o wide` shows so many servers of a cluster as up, in a row of its own. */
+/** Resolves when `clusters -o wide` shows this number of available servers for a cluster, in one row. */
 async function shown(name: string, servers: RegExp): Promise<void> {
   for (const deadline = performance.now() + 20_000; ; ) {
     const { status, stdout, stderr } = await run('clusters -o wide');
@@ -162,7 +162,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     home.write(home.config, `tailscale:\n  hostname: prod-us\n  port: ${mesh.port}\n`);
   });
 
-  // What one test that fails has left is no reason for the next ones to fail.
+  // The leftovers of a failed test must not fail the next ones.
   afterEach(async () => {
     hook = () => undefined;
     for (const replica of [first, second]) {
@@ -173,7 +173,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     home.remove();
   });
 
-  test('nobody needs a server’s name: one row, one context and one exec for each cluster', async () => {
+  test('a user needs no server names: one row, one context and one exec for each cluster', async () => {
     await shown('prod-us', /^2\/2$/);
     await shown('prod-eu', /^2\/2$/);
     const rows: Listed[] = JSON.parse((await run('clusters -o json')).stdout);
@@ -208,7 +208,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       expect(found?.items).toHaveLength(1);
       made.push(...(found?.items ?? []).map(({ metadata }) => metadata.name));
     }
-    // The second time, it would not be found.
+    // A second deletion would not find it.
     const gone = await run(`exec -o json -- delete configmap -n default -l of=${username}`);
     expect(gone).toMatchObject({ status: 0 });
     expect(JSON.parse(gone.stdout)).toMatchObject(
@@ -218,7 +218,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     for (const fixture of [us, eu]) await onlyHas(fixture);
   });
 
-  test('a loop of kubectl counts no failure and no second sign-in while each server is killed and suspended', async () => {
+  test('a kubectl loop has no failure and no second sign-in while each server is killed and suspended', async () => {
     await shown('prod-us', /^2\/2$/);
     expect(await run('login')).toMatchObject({ status: 0 });
     const uids = async () => [(await us.signIn(signIn()))?.metadata.uid, (await us.account(signIn()))?.metadata.uid];
@@ -247,15 +247,15 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     expect(failed).toEqual([]);
     expect(await uids()).toEqual(before);
     expect(logins() - loginsBefore).toBeGreaterThanOrEqual(misses);
-    // What a suspended server was asked, it may serve when it wakes, and a busy machine may take longer for an answer than
-    // a server is waited for: that extends the same sign-in.
+    // A suspended server may handle its requests when it wakes up, and a busy machine may answer later than the client
+    // waits: that extends the same sign-in.
     expect(logins() - loginsBefore).toBeLessThanOrEqual(1.5 * misses + late);
     await onlyHas(us, { name: signIn() });
     expect(await run('logout')).toMatchObject({ status: 0 });
     await onlyHas(us);
   });
 
-  // The calls of a server that come first and last in each part of a sign-in.
+  // The first and last calls of a server in each part of a sign-in.
   const moments = [
     ['a first sign-in', 'before the account exists', 'POST', /\/serviceaccounts$/, 'before'],
     ['a first sign-in', 'before it answers', 'PATCH', /\/status$/, 'after'],
@@ -266,8 +266,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
   ] as const;
 
   for (const [what, moment, method, at, when] of moments) {
-    test.for(['SIGKILL', 'SIGSTOP'] as const)(`${what}, with %s ${moment}, goes on at the sibling`, async (signal) => {
-      // One that was just started lists itself alone.
+    test.for(['SIGKILL', 'SIGSTOP'] as const)(`${what}, with %s ${moment}, resumes at the sibling`, async (signal) => {
+      // A server that was just started lists only itself.
       await shown('prod-us', /^2\/2$/);
       expect(await run('sync')).toMatchObject({ status: 0 });
       if (what === 'a refresh') {
@@ -288,7 +288,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
         }
         if (!armed && call.status !== undefined) passed.resolve();
       };
-      // A server that was suspended for longer than it waits for an answer does not wait for this one.
+      // A server that was suspended for longer than its own timeout does not wait for this answer.
       gaveUp = (path) => !armed && at.test(path) && passed.resolve();
       const calling = get();
       const notAsked = calling.then(({ stderr }) =>
@@ -315,7 +315,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
           await passed.promise;
         }
       };
-      // One that wakes after the logout must bring nothing back.
+      // A server that wakes up after the logout must not restore anything.
       const isLate = what === 'a first sign-in';
       if (!isLate) await wake();
       expect(await run('logout prod-us')).toMatchObject({ status: 0 });
@@ -326,7 +326,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     });
   }
 
-  test('one server, then three: contexts stay as they are, and kubectl goes on', async () => {
+  test('from one server to three: contexts stay unchanged, and kubectl keeps working', async () => {
     await shown('prod-us', /^2\/2$/);
     expect(await run('sync')).toMatchObject({ status: 0 });
     expect(await get()).toMatchObject({ status: 0 });
@@ -353,8 +353,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     await third[Symbol.asyncDispose]();
   });
 
-  test('logout, with the named server away: the sibling is told, and no context gets in, an old one neither', async () => {
-    // A third one that has left stays in the list.
+  test('a logout while the named server is unreachable goes to the sibling, and no context works, not even an old one', async () => {
+    // A third server that has left stays in the list.
     await shown('prod-us', /^2\/[23]$/);
     expect(await run('sync')).toMatchObject({ status: 0 });
     expect(await get()).toMatchObject({ status: 0 });
@@ -362,7 +362,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       status: 0,
       stderr: '',
     });
-    // As 0.1.0 wrote it.
+    // As version 0.1.0 wrote it.
     const config = parse(fs.readFileSync(home.kubeconfig, 'utf8'));
     const old = config.contexts.find(({ name }: { name: string }) => name === 'old').context;
     old.extensions[0].extension = { server: second.server };
@@ -374,7 +374,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
     const logout = await run('logout prod-us');
     expect(logout).toMatchObject({ status: 0 });
     expect(logout.stdout).toContain(`Signed out of prod-us (${first.server}).\n`);
-    // By the old context alone, it may be another store.
+    // The old context alone does not show that it is the same store.
     expect(logout.stdout).toContain(` (${second.server}).\n`);
     const told = second.asked('POST', '/logout').filter(({ login }) => login === caller.login);
     expect(told.map(({ status }) => status)).toContain(200);
@@ -386,7 +386,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       expect(refused.status).toBe(1);
       expect(refused.stderr).toContain('error: signed out of http://prod-us');
     }
-    // The next login is at the sibling, too.
+    // The next login goes to the sibling too.
     expect(await run('login prod-us')).toMatchObject({ status: 0 });
     expect(await get()).toMatchObject({ status: 0, stderr: '' });
     await onlyHas(us, { name: signIn() });
@@ -398,7 +398,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
   test('a tagged server of another cluster that states this one’s endpoint, name and store is not used', async () => {
     const access = inject('clusters')[2];
     if (access === undefined) throw new Error(absent);
-    // Its API server tells it the UID of ours.
+    // Its API server reports the UID of ours.
     const witness = '/api/v1/namespaces/kube-system';
     const stated = JSON.stringify(await us.kube.get(witness));
     const liar = await hooked(access, ({ path, status }) => (path === witness && status === 200 ? stated : undefined));

@@ -1,4 +1,4 @@
-// Everything at once: people who log in, change roles and log out through two replicas, while the leader changes.
+// Everything at once: users log in, change roles and log out through two replicas, while the leader changes.
 import { describe, expect } from 'vitest';
 import { namesOf, paths } from '../../src/server/provisioner/objects.ts';
 import { survey } from '../../src/server/provisioner/reconciler.ts';
@@ -9,7 +9,7 @@ interface Lease {
   readonly spec: { readonly holderIdentity?: string };
 }
 
-/** The token of a sign-in as soon as it is there. */
+/** Returns the token of a sign-in as soon as it is ready. */
 async function tokenOf(person: Person): Promise<string> {
   for (;;) {
     const { status, body } = await person.kubeconfig();
@@ -19,7 +19,7 @@ async function tokenOf(person: Person): Promise<string> {
 }
 
 describe.skipIf(absent !== undefined)('soak', () => {
-  test('nobody has another access than what was answered last; nothing is left over', async ({ fixture, role }) => {
+  test('every user has exactly the access of the last answer, and nothing is left over', async ({ fixture, role }) => {
     const other = await fixture.role(['get', 'list'], ['configmaps']);
     const replicas: Replica[] = [
       await startReplica(fixture.replicaOptions()),
@@ -46,9 +46,10 @@ describe.skipIf(absent !== undefined)('soak', () => {
       return signedIn;
     }
 
-    /** Somebody takes the lease again and again, so that leaders change, and overlap. */
+    /** Takes the lease again and again, so that leaders change and overlap. */
     async function steal(): Promise<void> {
-      // A replica: a Go operator that leads is told of, since it cannot change roles.
+      // The holder's name is that of a replica: a leading Go operator would cause warnings, since it cannot change
+      // roles.
       const thief = 'tka-server/thief';
       const lease = paths.leases(fixture.namespace, 'controller.tka.specht-labs.de');
       while (performance.now() < stop) {

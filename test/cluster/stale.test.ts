@@ -1,5 +1,5 @@
-// What a replica knows of the cluster may be old by milliseconds, or, where its watch has stalled, by seconds. Here the copies
-// are as old as they can be: they stay as they were. Nothing that follows from that may give access, or keep it.
+// A replica's view of the cluster may be old by milliseconds, or by seconds if its watch has stalled. Here the copies
+// never change. An old view must neither give access nor keep it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect } from 'vitest';
 import type { SignIns } from '../../src/server/http/contract.ts';
@@ -25,7 +25,7 @@ import { absent, type Fixture, Person, statusFor, test, until } from './support.
 
 const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
-/** A copy of a collection that stays as it was. */
+/** Returns a copy of a collection that never changes. */
 function frozen<T extends { readonly metadata: { readonly name: string } }>(...objects: readonly T[]): Watched<T> {
   const known = new Map(objects.map((object) => [object.metadata.name, object]));
   return {
@@ -39,7 +39,7 @@ function frozen<T extends { readonly metadata: { readonly name: string } }>(...o
   };
 }
 
-/** The cluster as it is now for a sign-in of this name. */
+/** Returns the current state of the cluster for a sign-in of this name. */
 async function copiesOf(fixture: Fixture, name: string): Promise<Copies> {
   const [signIn, account, binding] = [
     await fixture.signIn(name),
@@ -53,7 +53,7 @@ async function copiesOf(fixture: Fixture, name: string): Promise<Copies> {
   };
 }
 
-/** A replica that does not hear of anything any more. */
+/** A replica that receives no changes any more. */
 function deaf(fixture: Fixture, copies: Copies, kube: Kube = fixture.kube): SignIns {
   const reconciler = new Reconciler({ kube, namespace: fixture.namespace, log: quiet, copies });
   const index = new IndexByLogin();
@@ -92,12 +92,8 @@ async function tokenBy(signIns: SignIns, { caller }: Person): Promise<string> {
 const refused = async (fixture: Fixture, token: string): Promise<void> =>
   expect([401, 403]).toContain(await statusFor(fixture.access, token));
 
-describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
-  test('gives no token under a sign-in that was logged out elsewhere, and signs in anew', async ({
-    fixture,
-    replica,
-    role,
-  }) => {
+describe.skipIf(absent !== undefined)('a replica with an old view', () => {
+  test('gives no token for a sign-in that ended elsewhere, and signs in again', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     const token = await alice.token();
     const signIns = deaf(fixture, await copiesOf(fixture, alice.name));
@@ -110,7 +106,7 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });
 
-  test('gives no token under a sign-in whose name another one has by now', async ({ fixture, replica, role }) => {
+  test('gives no token for a sign-in whose name belongs to another one by now', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     await alice.token();
     const signIns = deaf(fixture, await copiesOf(fixture, alice.name));
@@ -121,7 +117,7 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     expect(await signIns.kubeconfig(alice.caller)).toBe('pending');
   });
 
-  test('signs in under a sign-in that it does not know, and ends what exceeds the grant', async ({
+  test('signs in despite a sign-in that it does not know, and ends what exceeds the grant', async ({
     fixture,
     replica,
     role,
@@ -131,7 +127,7 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     const alice = new Person(replica.url, { role: admin, device: 'laptop' });
     const token = await alice.token();
     const signIns = deaf(fixture, nobody);
-    // Made elsewhere: nobody is told that it is not there.
+    // Created elsewhere: the caller does not get an error.
     expect(await statusFor(fixture.access, await tokenBy(signIns, alice), '/api/v1/configmaps')).toBe(200);
     const demoted = alice.granted({ role });
     await signIns.signIn(demoted.caller);
@@ -142,7 +138,7 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     expect(await statusFor(fixture.access, fresh, '/api/v1/configmaps')).toBe(403);
   });
 
-  test('extends a sign-in that was extended elsewhere, and no further than the grant', async ({
+  test('extends a sign-in that was extended elsewhere, but not beyond the grant', async ({
     fixture,
     replica,
     role,
@@ -154,13 +150,13 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     await longer.token();
     const { until: end } = await signIns.signIn(alice.caller);
     expect(Date.parse(end) - Date.now()).toBeLessThanOrEqual(alice.caller.periodMs);
-    // The other device keeps what it was granted.
+    // The other device keeps its own grant.
     const { body } = await longer.status();
     expect(Date.parse(body.until) - Date.now()).toBeGreaterThan(7_000_000);
     expect(await statusFor(fixture.access, await longer.freshToken())).toBe(200);
   });
 
-  test('makes a part anew that was taken away', async ({ fixture, replica, role }) => {
+  test('creates a deleted part again', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     await alice.token();
     const signIns = deaf(fixture, await copiesOf(fixture, alice.name));
@@ -171,7 +167,7 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });
 
-  test('logs out, though account and binding are not those that it knows', async ({ fixture, replica, role }) => {
+  test('logs out, even if account and binding are not those that it knows', async ({ fixture, replica, role }) => {
     const alice = new Person(replica.url, { role, device: 'laptop' });
     await alice.token();
     const copies = await copiesOf(fixture, alice.name);
@@ -181,20 +177,20 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     ] as const) {
       await fixture.kube.remove(path, { uid: found?.metadata.uid ?? '' });
     }
-    // The leader makes them anew, though nobody asks.
+    // The leader creates them again without a request.
     await Promise.all([
       until(fixture.access, paths.accounts(fixture.namespace), alice.name, (found) => found !== undefined),
       until(fixture.access, paths.bindings(), bindingName(alice.name), (found) => found !== undefined),
     ]);
     const token = await alice.freshToken();
-    // It alone: the leader is not there to help.
+    // Without the leader's help.
     await replica.provisioner.stop();
     expect((await deaf(fixture, copies).signOut(alice.caller))?.complete).toBe(true);
     await fixture.gone(alice.name);
     await refused(fixture, token);
   });
 
-  test('replaces nothing of a newer sign-in on the word of its copies', async ({ fixture, role }) => {
+  test('replaces nothing of a newer sign-in because of its copies', async ({ fixture, role }) => {
     const caller = { ...new Person('', { role, device: 'laptop' }).caller };
     const [name = ''] = namesOf(caller);
     const at = Math.floor(Date.now() / 1000) * 1000;
@@ -213,7 +209,7 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
     expect((await fixture.account(name))?.metadata.uid).toBe(account?.metadata.uid);
   });
 
-  test('leaves no binding behind that is on its way when the account is refused', async ({ fixture, role }) => {
+  test('leaves no binding behind that is in flight when the account is refused', async ({ fixture, role }) => {
     const caller = { ...new Person('', { role, device: 'laptop' }).caller };
     const [name = ''] = namesOf(caller);
     const signIn = await fixture.kube.create<TkaSignin>(
@@ -250,7 +246,7 @@ describe.skipIf(absent !== undefined)('a replica that hears of nothing', () => {
 
 describe.skipIf(absent !== undefined)('the leader', () => {
   test.for(['account', 'binding'] as const)(
-    'makes a missing %s anew, though nobody asks',
+    'creates a missing %s again without a request',
     async (what, { fixture, replica, role }) => {
       const alice = new Person(replica.url, { role });
       await alice.token();
@@ -271,7 +267,11 @@ describe.skipIf(absent !== undefined)('the leader', () => {
     },
   );
 
-  test('removes what a replica that was killed made for a sign-in that is gone', async ({ fixture, replica, role }) => {
+  test('removes what a killed replica created for a sign-in that no longer exists', async ({
+    fixture,
+    replica,
+    role,
+  }) => {
     await new Person(replica.url, { role }).token();
     const name = `tka-user-${fixture.namespace}`;
     const signIn = {
@@ -284,7 +284,7 @@ describe.skipIf(absent !== undefined)('the leader', () => {
 });
 
 test.skipIf(absent !== undefined)(
-  'a server that may not watch accounts and bindings reads them, and says what is missing',
+  'a server that may not watch accounts and bindings reads them, and reports what is missing',
   async ({ fixture, role }) => {
     const rbac = '/apis/rbac.authorization.k8s.io/v1';
     for (const path of [

@@ -6,10 +6,10 @@ import { type Replica, startReplica } from './replica.ts';
 export * from './fixture.ts';
 export * from './people.ts';
 
-/** Why there are no clusters here; undefined where there are. */
+/** Why there are no clusters here; undefined if there are. */
 export const absent = typeof inject('assets') === 'string' ? String(inject('assets')) : undefined;
 
-/** A test with a namespace on the first API server, and a replica there that leads. */
+/** A test with a namespace on the first API server, and a replica there that is the leader. */
 export const test = base.extend<{ fixture: Fixture; replica: Replica; role: string }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   fixture: async ({}, use) => {

@@ -1,4 +1,4 @@
-// npm run test:cluster: against real API servers. Apart from `npm test`, which needs no Go.
+// npm run test:cluster: tests with real API servers. Separate from `npm test`, which needs no Go.
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({

@@ -255,7 +255,8 @@ describe('uses nothing, and reports an error', () => {
   test.concurrent.for(Object.entries(refused))('%s', async ([name, make], { fixture }) => {
     make(fixture);
     const reached = () => fixture.cluster.counts.kubeconfig >= 1;
-    const expiry = /^an exp (?:of 0|before|that is too small|in the past)/.test(name) && /the token has already expired/;
+    const expiry =
+      /^an exp (?:of 0|before|that is too small|in the past)/.test(name) && /the token has already expired/;
     const ran = await fixture.noCredential({ reached, ...(expiry !== false && { told: expiry }) });
     assert.ok(ran.stderr.length < 2000);
   });

@@ -7,7 +7,7 @@ import { type Build, buildOnce, findBuilt, go } from '../cluster/assets.ts';
 const folder = import.meta.dirname;
 const sources = ['go.mod', 'go.sum', 'main.go'];
 
-// `tailscale` is the same program under TS_BE_CLI. Without what no test here needs, it builds in half the time.
+// `tailscale` is the same program under TS_BE_CLI. Without unneeded features it builds in half the time.
 const tags = [
   'ts_include_cli',
   ...[
@@ -32,14 +32,14 @@ const build: Build<'tailscaled' | 'tailnet-control'> = {
   },
 };
 
-/** Finds or builds the programs. Throws when a build fails. */
+/** Finds or builds the programs. Throws if a build fails. */
 export const tailnetAssets = (say: (line: string) => void) => buildOnce(build, say);
 
 /** Returns why the programs are missing and cannot be built. */
 export async function tailnetAssetsObstacle(): Promise<string | undefined> {
   if (findBuilt(build) !== undefined) return undefined;
   try {
-    // Fails where go is older than go.mod asks for.
+    // Fails if go is older than go.mod requires.
     await go(['list', '-m'], { cwd: folder, mod: 'readonly' });
     return undefined;
   } catch (error) {

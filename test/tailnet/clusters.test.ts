@@ -1,5 +1,5 @@
-// A real tailnet with two meshes: a cluster of two servers, named as deploy/ names them, in one; a cluster of one server in
-// the other, which has a key; and a server in no mesh. Nodes and servers of the first are away in turn.
+// A real tailnet with two meshes: a cluster of two servers, named as in deploy/, in one; a cluster of one server in the
+// other, which has a key; and a server in no mesh. Nodes and servers of the first cluster become unavailable in turn.
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -25,12 +25,12 @@ const stage = await Stage.set({
 const { home, tailnet, ask, at, clusters, device, fixture, kubectl, requests, run, serve, server } = stage;
 
 const gossip = { enabled: true, interval: '400ms', stalenessThreshold: 8, deadThreshold: 16 };
-/** What both servers of the cluster are configured with, as in deploy/. */
+/** The configuration of both servers of the cluster, as in deploy/. */
 const replica = { tailscale: { hostname: first, port } };
 const serveFirst = (): Promise<TkaServerProcess> => serve(first, replica);
 const serveSecond = (): Promise<TkaServerProcess> => serve(second, replica);
 
-/** Resolves when the laptop reaches both servers of the cluster, and each of them both lists as healthy. */
+/** Resolves when the laptop reaches both servers of the cluster, and each lists both as healthy. */
 const bothUp = async (): Promise<void> => {
   for (const name of [first, second]) {
     await eventually(
@@ -41,7 +41,7 @@ const bothUp = async (): Promise<void> => {
   }
 };
 
-/** kubectl needs a new sign-in, and nothing is known of who was away. */
+/** Makes kubectl need a new sign-in, without knowledge of unavailable servers. */
 function miss(): void {
   fs.rmSync(home.cache, { recursive: true, force: true });
   fs.rmSync(path.join(home.state, 'away'), { recursive: true, force: true });
@@ -52,7 +52,10 @@ const namespaces = (options = at('laptop')): Promise<Ran> =>
   kubectl(`--context ${first} get namespaces -o name`, options);
 const logins = (name: string): number => requests(name, '/login').filter(({ method }) => method === 'POST').length;
 
-/** Resolves when kubectl signs in at the first again: while its connection is slow to come up, the other is right. */
+/**
+ * Resolves when kubectl signs in at the first server again. While its connection is slow to return, the other one is
+ * right.
+ */
 const backAtFirst = (): Promise<unknown> =>
   eventually(
     'a sign-in at the first',
@@ -65,7 +68,7 @@ const backAtFirst = (): Promise<unknown> =>
     (count) => count === 1,
   );
 
-/** kubectl without a token: how long it takes, and that only this server signs it in. */
+/** Runs kubectl without a token; only this server may sign it in. Returns the result with the time it took. */
 async function signedInBy(name: string): Promise<Ran> {
   const before = [first, second].map(logins);
   miss();
@@ -86,7 +89,7 @@ beforeAll(async () => {
     ...[serveFirst(), serveSecond(), serve(mesh, { gossip: { ...gossip, key } })].map(async (starting) =>
       (await starting).said(/listens for gossip/),
     ),
-    // It states all that the servers of the cluster do, and even works with the same sign-ins.
+    // It states the same as the servers of the cluster, and even shares their sign-ins.
     serve(mallory, { ...replica, gossip: { enabled: false } }).then((one) => one.said(/listening for the API/)),
     serve(alone, { gossip: { enabled: false } }).then((one) => one.said(/listening for the API/)),
   ]);
@@ -97,7 +100,7 @@ afterAll(() => stage.strike());
 
 beforeEach(() => home.forget());
 
-test('the clusters of both meshes, and that of the server in none, are listed once each', async () => {
+test('lists the clusters of both meshes, and that of the server in none, once each', async () => {
   const ran = await ok(run('clusters -o json'));
   const rows = JSON.parse(ran.stdout) as Awaited<ReturnType<typeof clusters>>;
   expect(ran.stderr).not.toMatch(/warning|missing/);
@@ -117,7 +120,7 @@ test('the clusters of both meshes, and that of the server in none, are listed on
   ]);
 });
 
-test('with a configured server its list counts, and one line names the tagged servers that are not in it', async () => {
+test('uses the list of a configured server, and names the tagged servers that are not in it in one line', async () => {
   for (const name of [first, second]) {
     const ran = await ok(run('clusters -o json', at('laptop', { TKA_TAILSCALE_HOSTNAME: name })));
     expect(JSON.parse(ran.stdout)).toMatchObject([{ name: first, servers: [{ name: first }, { name: second }] }]);
@@ -127,7 +130,7 @@ test('with a configured server its list counts, and one line names the tagged se
   }
 });
 
-test('one sign-in, one context and one run of a command for each cluster', async () => {
+test('makes one sign-in, one context and one run of a command for each cluster', async () => {
   await ok(run('sync'));
   const { stdout: contexts } = await ok(kubectl('config get-contexts -o name'));
   expect(contexts.trim().split('\n').sort()).toEqual([alone, mesh, first]);
@@ -140,11 +143,11 @@ test('one sign-in, one context and one run of a command for each cluster', async
   await signedInBy(first);
 });
 
-test('while a server is killed, stopped or its node is off the tailnet, kubectl signs in at the other', async () => {
+test('signs in at the other server while one is killed, stopped or its node is off the tailnet', async () => {
   await ok(run(`login ${first}`));
   await ok(namespaces());
   const direct = (await signedInBy(first)).took;
-  // Milliseconds until the other server is asked; a machine that does other things is given more.
+  // Limits the milliseconds until the other server is asked, with room for a busy machine.
   const within = (ran: Ran, least: number): void => {
     expect(ran.took).toBeGreaterThan(least);
     expect(ran.took - least).toBeLessThan(3 * direct + 2000);
@@ -172,7 +175,7 @@ test('while a server is killed, stopped or its node is off the tailnet, kubectl 
   await backAtFirst();
 });
 
-test('a server that states the same cluster is used only while its node carries the tag', async () => {
+test('uses a server that states the same cluster only while its node has the tag', async () => {
   await ok(run(`login ${first}`, configured));
   await ok(namespaces());
   // As if it had been a server of the cluster at the last sign-in.
@@ -199,7 +202,7 @@ test('a server that states the same cluster is used only while its node carries 
     await tailnet.tag({ [second]: [] });
     await refusedBy(second);
     expect(requests(mallory)).toEqual([]);
-    // So it was the tag that kept it out.
+    // This shows that the missing tag kept it out.
     await tailnet.tag({ [mallory]: ['tag:tka'] });
     miss();
     await ok(namespaces());
@@ -213,11 +216,11 @@ test('a server that states the same cluster is used only while its node carries 
   await bothUp();
 });
 
-test('a configured host that is the name of a cluster is away: login finds the other server of that cluster', async () => {
+test('login finds the other server of a cluster if the configured host, named like the cluster, is unavailable', async () => {
   const configured = at('laptop', { TKA_TAILSCALE_HOSTNAME: first });
   await device(first).leave();
   try {
-    // A server of another mesh may be the first to answer; and nothing is known from before.
+    // A server of another mesh may answer first, and nothing is known from before.
     for (let round = 0; round < 3; round++) {
       home.forget();
       const ran = await ok(run(`login ${first}`, configured));
@@ -239,7 +242,7 @@ test('a configured host that is the name of a cluster is away: login finds the o
   await bothUp();
 });
 
-test('one node is drained, then the other: kubectl never fails, and the list says 1/2', async () => {
+test('kubectl does not fail while one node is drained, then the other, and the list says 1/2', async () => {
   await ok(run('sync'));
   await ok(run(`use ${first}`));
   await ok(namespaces());

@@ -1,15 +1,17 @@
-// A network of hosts: each has network and mount namespaces of its own, and a cable to a switch, which is where this
-// process is. The kernel takes all of it away when this process ends: see run.ts.
+// A network of hosts: each has its own network and mount namespaces, and a cable to a switch in this process's
+// namespace. The kernel removes all of it when this process ends: see run.ts.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { makeFolder, type Running, start } from '../cluster/processes.ts';
 
-/** The first addresses of the network: `10.66.0.1`. */
+/** Returns an address of the network: `10.66.0.1`. */
 export const address = (number: number): string => `10.66.0.${number}`;
 
-/** Waits for what no event tells, and returns it as soon as it passes. Throws with what was seen last. */
+/**
+ * Polls for a state without an event, and returns it as soon as it passes. Throws with the last state after a timeout.
+ */
 export async function eventually<T>(
   what: string,
   see: () => Promise<T>,
@@ -28,23 +30,24 @@ const ip = (commands: string, within: readonly string[] = []): void => {
   execFileSync(program, args, { input: commands, stdio: ['pipe', 'pipe', 'pipe'] });
 };
 
-/** Turns this process's network namespace, which must be a new one, into the switch. Its addresses are 1 to `last`. */
+/** Turns this process's network namespace, which must be new, into the switch. Its addresses are 1 to `last`. */
 export function makeSwitch(last: number): void {
-  // Its first line is a heading.
+  // The first line is a heading.
   if (fs.readFileSync('/proc/self/net/route', 'utf8').trim().split('\n').length > 1) {
     throw new Error('this network namespace is in use already: npm run test:tailnet makes one of its own');
   }
   const addresses = Array.from({ length: last }, (_, i) => `address add ${address(i + 1)}/24 dev switch\n`);
-  // A bridge without a MAC of its own takes that of a port, another one as ports come: frames to the last one are lost.
+  // A bridge without its own MAC address takes that of a port, and another one when ports are added: frames to the old
+  // one are lost.
   ip(
     `link set lo up\nlink add switch address 02:00:00:00:00:01 type bridge\n${addresses.join('')}link set switch up\n`,
   );
 }
 
-/** Takes the switch away, when nothing uses it any more: another one can be made then. */
+/** Removes the switch when nothing uses it any more, so that another one can be made. */
 export const removeSwitch = (): void => ip('link delete switch\n');
 
-/** A host at the switch. */
+/** A host connected to the switch. */
 export class Host {
   readonly name: string;
   readonly folder: string;
@@ -58,12 +61,12 @@ export class Host {
     this.#cable = `cable${number}`;
   }
 
-  /** Makes a host with this address; it answers for its names itself, in a resolv.conf of its own. */
+  /** Makes a host with this address. Its own resolv.conf makes it answer for its names itself. */
   static async make(name: string, number: number): Promise<Host> {
     const folder = makeFolder();
     const resolv = path.join(folder, 'resolv.conf');
     fs.writeFileSync(resolv, '');
-    // It holds the namespaces open.
+    // Keeps the namespaces open.
     const script = 'mount --bind "$0" /etc/resolv.conf && echo made && exec sleep 1000000';
     const log = path.join(folder, 'host.log');
     const holder = start('unshare', ['--net', '--mount', 'sh', '-c', script, resolv], log);
@@ -84,18 +87,18 @@ export class Host {
     return host;
   }
 
-  /** What to put before a command for it to run there. */
+  /** Returns the command prefix that runs a command on the host. */
   within(cwd = '/'): readonly string[] {
     return ['nsenter', '--target', String(this.#holder.pid), '--net', '--mount', 'env', '-C', cwd];
   }
 
-  /** Takes it away, when all that was started in it has ended. */
+  /** Removes the host when everything started in it has ended. */
   async stop(): Promise<void> {
     ip(`link delete ${this.#cable}\n`);
     await this.#holder.stop('SIGKILL');
   }
 
-  /** Pulls the cable out of the switch, or puts it back. */
+  /** Unplugs the cable from the switch, or plugs it in again. */
   cable(state: 'down' | 'up'): void {
     ip(`link set ${this.#cable} ${state}\n`);
   }

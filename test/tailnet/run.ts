@@ -1,6 +1,6 @@
-// npm run test:tailnet: runs vitest in namespaces of its own, where tests can build networks that no packet leaves. The
-// kernel ends all that was started in them, and takes the networks away, as soon as vitest or this process ends, however
-// that happens. `--obstacle` prints why the tests cannot run here, or nothing.
+// npm run test:tailnet: runs vitest in separate namespaces, where tests can build networks that no packet leaves. The
+// kernel ends all processes in them and removes the networks as soon as vitest or this process ends in any way.
+// `--obstacle` prints why the tests cannot run here, or nothing.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
@@ -10,17 +10,17 @@ import { assetsObstacle, findAssets } from '../cluster/assets.ts';
 import { makeFolder, note } from '../cluster/processes.ts';
 import { tailnetAssets, tailnetAssetsObstacle } from './assets.ts';
 
-// `--kill-child`: its end is the end of the first process in there, and that is the end of all others.
+// `--kill-child`: the end of this process ends the first process in the namespaces, and that ends all others.
 const unshare = ['--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
 
-// The tests take less than three minutes; a machine that does other things is given more. In milliseconds.
+// Milliseconds. The tests take less than three minutes; a busy machine needs more.
 const longest = 900_000;
 
 /** Returns why the tests cannot run here. */
 async function findObstacle(): Promise<string | undefined> {
   if (process.platform !== 'linux') return 'network namespaces are a feature of Linux';
   if (process.getuid?.() !== 0) return 'network namespaces need root';
-  // All kinds of devices that the tests make.
+  // Every kind of network device that the tests create.
   const probe =
     'ip link add tka0 type bridge && ip link add tka1 type veth peer name tka2 && ip tuntap add tka3 mode tun';
   for (const [program, args, missing] of [
@@ -60,7 +60,7 @@ async function run(args: readonly string[]): Promise<number> {
   const vitest = path.join(import.meta.dirname, '../../node_modules/vitest/vitest.mjs');
   const config = path.join(import.meta.dirname, 'vitest.config.ts');
   const command = [process.execPath, vitest, 'run', '--config', config, ...args];
-  // Temporary files are in memory, and gone with the namespaces: processes that are being killed leave none behind.
+  // Temporary files are in memory and disappear with the namespaces, so killed processes leave none behind.
   const script = 'mount -t tmpfs tailnet "$TMPDIR" && exec "$@"';
   const child = spawn('unshare', [...unshare, 'sh', '-c', script, 'sh', ...command], {
     stdio: 'inherit',

@@ -1,5 +1,5 @@
-// What the tests here play on: a tailnet, real API servers, the built programs, and nothing configured but what a machine
-// without a public certificate authority needs: a port that is not 443, and where tailscaled's socket is.
+// The environment of these tests: a tailnet, real API servers, and the built programs. It configures only what a
+// machine without a public certificate authority needs: a port other than 443, and the path of tailscaled's socket.
 import { expect } from 'vitest';
 import { type ApiServer, type Etcd, kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
@@ -15,10 +15,10 @@ import { type Device, proxy, suffix, Tailnet } from './tailnet.ts';
 export const port = 8123;
 export const reader = 'test-reader';
 export const admin = 'test-admin';
-/** The URL of the TKA server of a device. */
+/** Returns the URL of the TKA server of a device. */
 export const url = (name: string): string => `http://${name}.${suffix}:${port}`;
 
-/** The end of a program that has succeeded. */
+/** Returns the result of a program, which must succeed. */
 export async function ok(running: Promise<Ran>): Promise<Ran> {
   const ran = await running;
   expect(ran.status, ran.stderr).toBe(0);
@@ -34,11 +34,11 @@ process.stdout.write(JSON.stringify(await ask().catch((error) => ({ status: 0, b
 
 export interface Plan {
   readonly apiServers: number;
-  /** Devices with a TKA server, and the fixture of each: those with the same one are servers of the same cluster. */
+  /** Devices with a TKA server, and the fixture of each: servers with the same fixture belong to the same cluster. */
   readonly servers: Readonly<Record<string, string>>;
   /** The other devices. */
   readonly others: readonly string[];
-  /** Devices whose tailscaled has no network device of its own, as in a pod. */
+  /** Devices whose tailscaled has no network device, as in a pod. */
   readonly userspace: readonly string[];
 }
 
@@ -97,10 +97,10 @@ export class Stage {
   device = (name: string): Device => this.#devices.get(name) as Device;
   server = (name: string): TkaServerProcess => this.#servers.get(name) as TkaServerProcess;
 
-  /** Where the TKA server of a device works. */
+  /** Returns the namespace and API server of a device's TKA server. */
   fixture = (name: string): Fixture => this.#fixtures.get(this.#plan.servers[name] ?? '') as Fixture;
 
-  /** Starts the TKA server of a device, for the cluster of its fixture; `settings` go over the usual ones. */
+  /** Starts the TKA server of a device, for the cluster of its fixture; `settings` override the usual ones. */
   serve = async (name: string, settings: object = {}): Promise<TkaServerProcess> => {
     const { access, namespace, token } = this.fixture(name);
     const config = {
@@ -117,30 +117,30 @@ export class Stage {
     return started;
   };
 
-  /** How a program runs on a device. */
+  /** Returns the options to run a program on a device. */
   at = (name: string, env: Env = {}): RunOptions => ({
     env: { TS_SOCKET: this.device(name).socket, TKA_TAILSCALE_PORT: String(port), ...env },
     within: this.device(name).within(this.home.dir),
   });
 
-  /** Runs our program on the laptop, or elsewhere. */
+  /** Runs our program on the laptop, or on another device. */
   run = (args: string, options = this.at('laptop')): Promise<Ran> => this.home.run(args, options);
   kubectl = (args: string, options = this.at('laptop')): Promise<Ran> => this.home.kubectl(args, options);
 
-  /** The clusters that the laptop lists, or another device. */
+  /** Returns the clusters that the laptop, or another device, lists. */
   clusters = async (args = '', options = this.at('laptop')): Promise<Listed[]> =>
     JSON.parse((await ok(this.run(`clusters -o json ${args}`, options))).stdout);
 
-  /** A server's answer to a bare request from the laptop; the status is 0 where it gives none within two seconds. */
+  /** Returns a server's answer to a plain request from the laptop; status 0 if there is none within two seconds. */
   ask = async (method: string, name: string, route: string): Promise<{ status: number; body: string }> => {
     const args = ['--input-type=module', '-e', askScript, method, `${url(name)}/api/v1alpha1/${route}`];
     return JSON.parse((await ok(start(process.execPath, args, this.home.env, this.at('laptop')).ran)).stdout);
   };
 
-  /** The requests that a server has answered, by the end of their path. */
+  /** Returns the requests that a server has answered, by the end of their path. */
   requests = (name: string, route = ''): Line[] =>
     this.server(name).lines.filter(({ msg, path }) => msg === 'request' && String(path).endsWith(route));
 
-  /** Grants this role to everybody. */
+  /** Grants this role to everyone. */
   grant = (role: string): Promise<void> => this.tailnet.grant({ role, period: '1h', priority: 1 });
 }

@@ -11,7 +11,8 @@ type Name = (typeof names)[number];
 
 const stage = await Stage.set({
   apiServers: 3,
-  // The impostor has the name that the Go CLI asks by default; the liar is a TKA server as the others are.
+  // "tka" is the name that the Go CLI asks by default; here it is an impostor. "tka-mallory" is a TKA server like the
+  // others, but lies.
   servers: Object.fromEntries([...names, 'tka', 'tka-mallory'].map((name) => [name, name])),
   others: ['laptop', 'ci'],
   userspace: ['tka-staging', 'ci'],
@@ -19,7 +20,7 @@ const stage = await Stage.set({
 const { home, tailnet, ask, at, clusters, device, grant, fixture, requests, run, serve, server } = stage;
 const runKubectl = stage.kubectl;
 
-/** Resolves when the API server of prod-us refuses a token, which it does ten seconds after it has checked it last. */
+/** Resolves when the API server of prod-us refuses a token. It caches a check for ten seconds. */
 const refused = (token: string): Promise<unknown> =>
   eventually(
     'the old token to be refused',
@@ -27,7 +28,7 @@ const refused = (token: string): Promise<unknown> =>
     (status) => status === 401,
   );
 
-/** Resolves when the laptop lists the three clusters, and all of them healthy. */
+/** Resolves when the laptop lists the three clusters as healthy. */
 const healthy = (): Promise<unknown> =>
   eventually(
     'three healthy clusters',
@@ -35,7 +36,7 @@ const healthy = (): Promise<unknown> =>
     (rows) => rows.length === 3 && rows.every(({ state }) => state === 'healthy'),
   );
 
-/** Who the current context's, or another's, API server takes the laptop for. */
+/** Returns the user name of the laptop at the API server of the current context, or of another one. */
 const whoami = (context?: string, options = at('laptop')): Promise<Ran> =>
   runKubectl(`${context ? `--context ${context} ` : ''}auth whoami -o jsonpath={.status.userInfo.username}`, options);
 
@@ -59,14 +60,14 @@ afterAll(() => stage.strike());
 
 beforeEach(() => home.forget());
 
-test('all clusters are found by the tag of their servers', async () => {
+test('finds all clusters by the tag of their servers', async () => {
   const rows = await clusters();
   expect(rows.map((row) => [row.name, row.server, row.apiEndpoint])).toEqual(
     ['tka-prod-eu', 'tka-prod-us', 'tka-staging'].map((name) => [name, url(name), fixture(name).access.server]),
   );
 });
 
-test('one login, and kubectl is in', async () => {
+test('kubectl works after one login', async () => {
   await ok(run('login tka-prod-us'));
   expect(await whoami()).toMatchObject({ status: 0, stdout: expect.stringMatching(account('tka-prod-us')) });
   await ok(runKubectl('get namespaces'));
@@ -74,7 +75,7 @@ test('one login, and kubectl is in', async () => {
   expect(denied).toMatchObject({ status: 1, stderr: expect.stringContaining('cannot list resource "secrets"') });
 });
 
-test('sync writes a context for each cluster, and kubectl signs in by itself, also past a userspace tailscaled', async () => {
+test('sync writes a context for each cluster, and kubectl signs in by itself, also to a server with a userspace tailscaled', async () => {
   await ok(run('sync'));
   for (const name of names) {
     expect(await whoami(name)).toMatchObject({ status: 0, stdout: expect.stringMatching(account(name)) });
@@ -90,20 +91,20 @@ test('exec runs on every cluster', async () => {
   for (const { cluster, stdout } of results) expect(stdout).toContain(`namespace/${fixture(cluster).namespace}`);
 });
 
-test('doctor has nothing to complain of', async () => {
+test('doctor finds no problem', async () => {
   const ran = await run('doctor tka-prod-us -o json');
   const [report] = JSON.parse(ran.stdout) as { checks: { name: string; status: string; detail: string }[] }[];
   expect(report?.checks.filter(({ status }) => status === 'failed' || status === 'warning')).toEqual([]);
   expect(ran.status).toBe(0);
 });
 
-test('a job behind a userspace tailscaled gets in through its proxy', async () => {
+test('a job behind a userspace tailscaled signs in through its proxy', async () => {
   const job = at('ci', { ALL_PROXY: `socks5h://${proxy}` });
   await ok(run('login tka-prod-us', job));
   expect(await whoami(undefined, job)).toMatchObject({ stdout: expect.stringMatching(account('tka-prod-us')) });
 });
 
-test('a tagged caller is refused, and told why', async () => {
+test('a tagged caller is refused, with the reason', async () => {
   await tailnet.tag({ laptop: ['tag:ci'] });
   try {
     const ran = await run(`login ${url('tka-prod-us')}`);
@@ -114,7 +115,7 @@ test('a tagged caller is refused, and told why', async () => {
   await ok(run(`login ${url('tka-prod-us')}`));
 });
 
-test('a demotion takes effect at the next question', async () => {
+test('a demotion takes effect at the next request', async () => {
   await grant(admin);
   await ok(run('login tka-prod-us'));
   await ok(runKubectl('get secrets'));
@@ -130,7 +131,7 @@ test('a demotion takes effect at the next question', async () => {
   );
 });
 
-test('a grant that is taken away lets nobody in, and the answer says what is missing', async () => {
+test('a removed grant refuses the login, and the answer names the missing capability', async () => {
   await ok(run('login tka-prod-us'));
   const token = home.token({ server: url('tka-prod-us') });
   await tailnet.grant();
@@ -138,7 +139,7 @@ test('a grant that is taken away lets nobody in, and the answer says what is mis
     const ran = await run('login tka-prod-us');
     expect(ran).toMatchObject({ status: 1, stderr: expect.stringContaining('No grant found for user') });
     expect(ran.stderr).toContain('grant you the capability specht-labs.de/cap/tka');
-    // Already the question for the cluster has ended what there was.
+    // The request for the cluster info has already ended the sign-in.
     await refused(token);
     expect(await ask('GET', 'tka-prod-us', 'kubeconfig')).toMatchObject({ status: 403 });
   } finally {
@@ -147,7 +148,7 @@ test('a grant that is taken away lets nobody in, and the answer says what is mis
   await ok(run('login tka-prod-us'));
 });
 
-test('a server whose tag is taken away is not used, and is again when it gets it back', async () => {
+test('a server without its tag is not used, until it gets it back', async () => {
   await tailnet.tag({ 'tka-prod-eu': [] });
   try {
     await eventually(
@@ -167,7 +168,7 @@ test('a server whose tag is taken away is not used, and is again when it gets it
   await ok(run('login tka-prod-eu'));
 });
 
-test('while a server is stopped its tokens work on, and it comes back', async () => {
+test('while a server is stopped its tokens stay valid, and it comes back', async () => {
   await ok(run('login tka-prod-eu'));
   server('tka-prod-eu').child.kill('SIGTERM');
   expect(await server('tka-prod-eu').ended).toEqual({ status: 0, signal: null });
@@ -182,9 +183,9 @@ test('while a server is stopped its tokens work on, and it comes back', async ()
   await ok(run('login tka-prod-eu'));
 });
 
-test('a node that is cut off holds nobody up, and is back when its network is', async () => {
+test('a disconnected node delays nothing else, and is back when its network is', async () => {
   await ok(run('login tka-prod-eu'));
-  // The first that the list is asked of.
+  // The server that is asked for the list first.
   device('tka-prod-eu').cable('down');
   try {
     const rows = await eventually(
@@ -211,7 +212,7 @@ test('a node that is cut off holds nobody up, and is back when its network is', 
   );
 });
 
-test('a member that claims the name of another is neither shown nor used under it', async () => {
+test('a member that claims another’s name is neither shown nor used under that name', async () => {
   await tailnet.tag({ 'tka-mallory': ['tag:tka'] });
   try {
     const { access } = fixture('tka-prod-us');
@@ -241,7 +242,7 @@ test('a member that claims the name of another is neither shown nor used under i
   }
 });
 
-test('an untagged device is never asked, whatever it is called, nor can it start a mesh', async () => {
+test('an untagged device is never asked, whatever its name, and cannot start a mesh', async () => {
   expect(requests('tka')).toEqual([]);
   await run(`clusters -s ${url('tka')}`);
   expect(requests('tka')).not.toEqual([]);

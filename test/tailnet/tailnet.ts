@@ -1,4 +1,4 @@
-// A real tailnet: Tailscale's own control plane for tests, which a test steers, and a tailscaled on each host.
+// A real tailnet: Tailscale's own test control plane, controlled by the test, and a tailscaled on each host.
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -14,16 +14,16 @@ const control = `http://${address(1)}:9000`;
 const capability = 'specht-labs.de/cap/tka';
 /** The tailnet's MagicDNS suffix. */
 export const suffix = 'tail0000.ts.net';
-/** Where a userspace tailscaled offers its proxy. */
+/** The address of a userspace tailscaled's proxy. */
 export const proxy = '127.0.0.1:1055';
 
 /** A host of the tailnet. */
 export interface Device extends Host {
   /** tailscaled's socket. */
   readonly socket: string;
-  /** Kills tailscaled: the node is gone from the tailnet, whatever still runs on it. */
+  /** Kills tailscaled: the node leaves the tailnet, whatever still runs on it. */
   leave(): Promise<void>;
-  /** Starts it again, as the same node; resolves when it is back. */
+  /** Starts it again as the same node; resolves when it is back. */
   rejoin(): Promise<void>;
 }
 
@@ -31,7 +31,7 @@ export class Tailnet {
   readonly #programs: Programs;
   readonly #control: Running;
   readonly #devices: Device[] = [];
-  /** The tailscaled of each device that is in the tailnet. */
+  /** The running tailscaled of each device in the tailnet. */
   readonly #daemons = new Map<string, Running>();
 
   private constructor(programs: Programs, control: Running) {
@@ -55,13 +55,13 @@ export class Tailnet {
     return new Tailnet(programs, running);
   }
 
-  /** Ends the control plane, and every tailscaled and its host. */
+  /** Stops the control plane, and every tailscaled and its host. */
   async stop(): Promise<void> {
     await Promise.all([this.#control, ...this.#daemons.values()].map((one) => one.stop('SIGKILL')));
     await Promise.all(this.#devices.map((device) => device.stop()));
   }
 
-  /** Makes a host with this address, and signs it in. */
+  /** Makes a host with this address, and signs it in to the tailnet. */
   async join(name: string, number: number, options: { readonly userspace?: boolean } = {}): Promise<Device> {
     const host = await Host.make(name, number);
     const socket = path.join(host.folder, 'tailscaled.sock');
@@ -96,7 +96,7 @@ export class Tailnet {
     return device;
   }
 
-  /** Gives devices these tags and no other, by name; resolves when all devices know. */
+  /** Gives devices exactly these tags, by name; resolves when all devices know. */
   async tag(tags: Readonly<Record<string, readonly string[]>>): Promise<void> {
     await this.#known(
       `tags ${JSON.stringify(tags)}`,
@@ -105,12 +105,12 @@ export class Tailnet {
           const peer = peers.find(({ dnsName }) => dnsName === `${name}.${suffix}`);
           return peer !== undefined && peer.tags.join() === wanted.join();
         }),
-      // A device that reports about itself at the same moment may overwrite a change: say it until all know.
+      // A device that reports its own state at the same moment may overwrite a change, so repeat it until all know.
       () => this.#steer('tags', tags),
     );
   }
 
-  /** Grants everybody on the tailnet these rules and no other; resolves when all devices know. */
+  /** Grants everyone in the tailnet exactly these rules; resolves when all devices know. */
   async grant(...rules: readonly object[]): Promise<void> {
     await this.#steer('grant', { [capability]: rules });
     const granted = async (device: Device, by: Device) => {
@@ -150,5 +150,5 @@ export class Tailnet {
 
 const local = ({ socket }: Device) => ({ env: { TS_SOCKET: socket }, timeout: 30_000, log: () => undefined });
 
-/** What a device's tailscaled knows. */
+/** Returns the status of a device's tailscaled. */
 const statusOf = (device: Device): Promise<TailnetStatus> => tailnetStatus(local(device));

@@ -1,4 +1,4 @@
-// npm run test:tailnet, which runs it in namespaces of its own.
+// The configuration of npm run test:tailnet, which runs in separate namespaces.
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -7,7 +7,7 @@ export default defineConfig({
     include: ['*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // They share a tailnet, and one goes on from where the one before it ended.
+    // The test files share a tailnet, and each one continues from the state of the previous one.
     fileParallelism: false,
     maxWorkers: 1,
   },

@@ -1,4 +1,4 @@
-// actionlint, as a program: built once with Go.
+// actionlint as a program, built once with Go.
 import * as path from 'node:path';
 import { type Build, buildOnce, findBuilt, go } from '../cluster/assets.ts';
 
@@ -18,7 +18,7 @@ const build: Build<'actionlint'> = {
   },
 };
 
-/** Returns why there is no actionlint and none can be built; undefined where `actionlint` has a chance. */
+/** Returns why there is no actionlint and it cannot be built; undefined if `actionlint` can succeed. */
 export async function actionlintObstacle(): Promise<string | undefined> {
   if (findBuilt(build) !== undefined) return undefined;
   return go(['version'], { cwd: import.meta.dirname }).then(
@@ -27,7 +27,7 @@ export async function actionlintObstacle(): Promise<string | undefined> {
   );
 }
 
-/** Finds or builds it, and returns its path. Throws when a build fails. */
+/** Finds or builds actionlint, and returns its path. Throws if the build fails. */
 export async function actionlint(): Promise<string> {
   return (await buildOnce(build, (line) => void process.stderr.write(`${line}\n`))).actionlint;
 }

@@ -1,4 +1,4 @@
-// The workflows for GitHub: well-formed, with few rights, and with steps that run on any machine.
+// The GitHub workflows: well-formed, with minimal rights, and with steps that run on any machine.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -39,7 +39,7 @@ const jobs = workflows.flatMap(([name, workflow]) =>
 const steps = jobs.flatMap(([name, { steps = [] }]) => steps.map((step, i) => [`${name}: ${i + 1}`, step] as const));
 const { scripts } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
 
-/** Returns why a command of a step could not run here; undefined where it can. */
+/** Returns why a command of a step could not run here; undefined if it can. */
 function misfit(command: string): string | undefined {
   if (command.includes('${{')) return 'an expression that GitHub puts into the shell';
   const [, ci, script, file] =
@@ -65,11 +65,11 @@ describe('a step', () => {
     `npm run release -- \${{ github.ref_name }}`,
     'npm run release -- $(id)',
     'npm ci; id',
-  ])('that says %s is found', (run) => {
+  ])('with the invalid command %s is found', (run) => {
     expect(misfit(run)).toBeDefined();
   });
 
-  it('gets a token only where it is needed, and leaves none in the repository', () => {
+  it('gets a token only if needed, and leaves none in the repository', () => {
     for (const [name, { uses = '', run = '', env = {}, with: given = {} }] of steps) {
       const token = /\$\{\{ *(?:github\.token|secrets\.)/.test(JSON.stringify({ env, given }));
       expect(token, name).toBe(/^\.ci\/publish (?:login|release|krew)$/.test(run));
@@ -82,7 +82,7 @@ describe('a step', () => {
 });
 
 describe.each(workflows)('%s', (name, workflow) => {
-  it('gives no rights but those that a job names', () => {
+  it('gives only the rights that a job names', () => {
     expect(workflow.permissions).toEqual({});
     expect(workflow.env).toBeUndefined();
     for (const [job, { permissions }] of Object.entries(workflow.jobs)) {
@@ -92,7 +92,7 @@ describe.each(workflows)('%s', (name, workflow) => {
     }
   });
 
-  it('ends, once at a time, and never runs a stranger’s change with rights', () => {
+  it('has a time limit, runs once at a time, and never runs a stranger’s change with rights', () => {
     for (const [job, { uses, 'timeout-minutes': minutes }] of Object.entries(workflow.jobs)) {
       if (uses === undefined) expect(minutes, job).toBeGreaterThan(0);
     }
@@ -101,7 +101,7 @@ describe.each(workflows)('%s', (name, workflow) => {
     expect(Object.keys(workflow.on)).not.toContain('workflow_run');
   });
 
-  it('a job with rights to write installs nothing', () => {
+  it('installs nothing in a job with write rights', () => {
     for (const [job, { permissions = {}, steps = [] }] of Object.entries(workflow.jobs)) {
       if (!Object.values(permissions).includes('write')) continue;
       for (const { uses = '', run = '' } of steps) {
@@ -115,14 +115,14 @@ describe.each(workflows)('%s', (name, workflow) => {
 const lacks = await actionlintObstacle();
 
 it.skipIf(lacks)(
-  `actionlint finds nothing${lacks === undefined ? '' : ` (skipped: ${lacks})`}`,
+  `actionlint reports nothing${lacks === undefined ? '' : ` (skipped: ${lacks})`}`,
   { timeout: 600_000 },
   async () => {
     const program = await actionlint();
     const options = { cwd: root, encoding: 'utf8' } as const;
     const files = [...texts.keys()].map((name) => path.join(folder, name));
     expect(spawnSync(program, ['-no-color', ...files], options)).toMatchObject({ stdout: '', stderr: '', status: 0 });
-    // It finds what is wrong.
+    // It reports a real problem.
     const wrong = `${texts.get('ci.yml')}      - run: echo \${{ github.event.pull_request.title }}\n`;
     const found = spawnSync(program, ['-no-color', '-'], { ...options, input: wrong });
     expect(found.stdout).toContain('potentially untrusted');
