@@ -6,9 +6,12 @@
 //   several problems has several `error:` lines. The same hint is printed once.
 // - No stack traces without --debug. Never a token, and never a control character from outside.
 // - A reader that closes the pipe (`| head`) is not an error.
+// - Colour only repeats what the words say, and never is in data for programs.
 import { inspect } from 'node:util';
 import { writeAll } from '../credential/entry.ts';
 import { TkaError } from '../util/errors.ts';
+import { shortDuration } from '../util/time.ts';
+import { type Paint, painter, type Style } from './colour.ts';
 import { displayWidth } from './width.ts';
 
 export type OutputFormat = 'table' | 'wide' | 'json' | 'yaml' | 'name';
@@ -16,6 +19,8 @@ export type OutputFormat = 'table' | 'wide' | 'json' | 'yaml' | 'name';
 export interface Terminal {
   /** Data for stdout; ends with a newline. */
   out(text: string): void;
+  /** Data for stdout that is clean already, such as a table: its colours stay. */
+  outPainted(text: string): void;
   /** Information; silent with --quiet. */
   notice(line: string): void;
   warn(line: string): void;
@@ -60,12 +65,16 @@ function write(fd: 1 | 2, text: string): void {
   }
 }
 
+const onStderr = painter(2);
+const labels = { error: ['bold', 'red'], warning: ['bold', 'yellow'], hint: 'dim' } as const;
+const labelled = (label: keyof typeof labels, line: string) => `${onStderr(labels[label], `${label}:`)} ${line}\n`;
+
 // Hints printed so far: several failures may have the same hint.
 const hinted = new Set<string>();
 
 function sayHint(line: string): void {
   hinted.add(line);
-  write(2, `hint: ${presentableLine(line)}\n`);
+  write(2, labelled('hint', presentableLine(line)));
 }
 
 /** Returns a terminal that prints to this process's stdout and stderr. */
@@ -75,10 +84,11 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
   const started = options.debug ? performance.now() : 0;
   return {
     out: (text) => write(1, text.replace(controls, '')),
+    outPainted: (text) => write(1, text),
     notice: (line) => {
       if (!options.quiet) say(line);
     },
-    warn: (line) => say(`warning: ${line}`),
+    warn: (line) => write(2, labelled('warning', presentableLine(line))),
     hint: (line) => {
       if (!hinted.has(line)) sayHint(line);
     },
@@ -103,7 +113,7 @@ export function sayError(
   const message = error instanceof Error ? error.message : inspect(error);
   const text = known ? message : `unexpected: ${message.split('\n', 1)[0]}`;
   for (const line of linesOf(text).filter((part, i) => part !== '' || i === 0))
-    write(2, `error: ${presentable(line)}\n`);
+    write(2, labelled('error', presentable(line)));
   const own = known ? error.hints : ['run it again with --debug, and report what it says'];
   const hints = (own.length > 0 ? own : [lastResort ?? []].flat()).map(named);
   const fresh = hints.filter((hint) => !hinted.has(hint));
@@ -120,42 +130,60 @@ export function cell(text: string): string {
   return text.replace(/\s+/g, ' ').replace(controls, '');
 }
 
-/**
- * Returns rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. `showsHeadings` is
- * false with --no-headers.
- */
+/** A cell of a table: a text, or one with a style. */
+export type Cell = string | { readonly text: string; readonly style: Style | undefined };
+
+export interface TableOptions {
+  /** False with --no-headers. */
+  readonly showsHeadings?: boolean | undefined;
+  /** Paints styled cells; for stdout by default. */
+  readonly paint?: Paint;
+}
+
+/** Returns rows under headings, columns three spaces apart as kubectl prints them; '' for no rows. */
 export function table(
   headings: readonly string[],
-  rows: readonly (readonly string[])[],
-  showsHeadings?: boolean,
+  rows: readonly (readonly Cell[])[],
+  options: TableOptions = {},
 ): string {
-  return new TableLines(headings, showsHeadings).add(rows);
+  return new TableLines(headings, options).add(rows);
 }
 
 /** A table that grows. Later rows use the columns of the earlier ones, which only get wider. */
 export class TableLines {
   readonly #headings: readonly string[];
+  readonly #paint: Paint;
   #widths: readonly number[] | undefined;
 
   readonly #showsHeadings: boolean;
 
-  constructor(headings: readonly string[], showsHeadings = true) {
+  constructor(headings: readonly string[], { showsHeadings = true, paint = painter(1) }: TableOptions = {}) {
     this.#headings = headings;
     this.#showsHeadings = showsHeadings;
+    this.#paint = paint;
   }
 
   /** Returns more rows as lines; the first call also returns the headings. Returns '' for no rows. */
-  add(rows: readonly (readonly string[])[]): string {
+  add(rows: readonly (readonly Cell[])[]): string {
     if (rows.length === 0) return '';
-    const cells = rows.map((row) => row.map(cell));
-    const lines = this.#widths === undefined && this.#showsHeadings ? [this.#headings, ...cells] : cells;
+    const cells = rows.map((row) =>
+      row.map((each) => {
+        const { text, style } = typeof each === 'string' ? { text: each, style: undefined } : each;
+        return { text: cell(text), style };
+      }),
+    );
+    const headings = this.#headings.map((text) => ({ text, style: undefined }));
+    const lines = this.#widths === undefined && this.#showsHeadings ? [headings, ...cells] : cells;
     const before = this.#widths ?? [];
     const widths = this.#headings.map((_, column) =>
-      lines.reduce((width, line) => Math.max(width, displayWidth(line[column] ?? '')), before[column] ?? 0),
+      lines.reduce((width, line) => Math.max(width, displayWidth(line[column]?.text ?? '')), before[column] ?? 0),
     );
     this.#widths = widths;
-    const pad = (text: string, column: number) =>
-      column === widths.length - 1 ? text : text + ' '.repeat((widths[column] ?? 0) - displayWidth(text) + 3);
+    // Pad the plain text: colours have no width.
+    const pad = ({ text, style }: (typeof cells)[number][number], column: number) => {
+      const padding = column === widths.length - 1 ? 0 : (widths[column] ?? 0) - displayWidth(text) + 3;
+      return this.#paint(style, text) + ' '.repeat(padding);
+    };
     return `${lines.map((line) => line.map(pad).join('').trimEnd()).join('\n')}\n`;
   }
 }
@@ -174,20 +202,9 @@ export async function structured(format: 'json' | 'yaml', data: unknown): Promis
   return document.toString({ lineWidth: 0 }).replace(controls, escapedInYaml);
 }
 
-/** Returns a time for people: `2026-11-21 09:30:05 UTC, in 29m`. */
+/** Returns a time for a server's admin, whose time zone a pod does not know: `2026-11-21 09:30:05 UTC, in 29m`. */
 export function when(time: number, now = Date.now()): string {
   const stamp = `${new Date(time).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
   const distance = shortDuration(Math.abs(time - now));
   return time >= now ? `${stamp}, in ${distance}` : `${stamp}, ${distance} ago`;
-}
-
-/** Returns a duration as kubectl prints ages: `45s`, `29m`, `7h30m`, `3d`. */
-export function shortDuration(ms: number): string {
-  const seconds = Math.round(ms / 1000);
-  if (seconds < 120) return `${seconds}s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes}m`;
-  const hours = Math.floor(minutes / 60);
-  if (hours < 48) return minutes % 60 === 0 ? `${hours}h` : `${hours}h${minutes % 60}m`;
-  return `${Math.floor(hours / 24)}d`;
 }

@@ -82,7 +82,7 @@ const inSentences = new Set(
 const alike = (text: string): string =>
   text
     .replace(/https?:\/\/(?:127\.0\.0\.\d+:\d+|[\w-]+\.example\.ts\.net)/g, 'URL')
-    .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, in \d+m/g, 'TIME')
+    .replace(/\bin \d+m \((?:\d{4}-\d\d-\d\d )?\d\d:\d\d\)/g, 'TIME')
     .replace(/\b\d+d$/gm, 'AGE')
     .replace(/\bv1\.\d+\.\d+\S*$/gm, 'VERSION')
     .replace(/\b\d+d {2,}VERSION$/gm, 'AGE  VERSION')

@@ -119,25 +119,26 @@ describe.concurrent('clusters --probe', () => {
     expect(ran).toMatchObject({ status: 0, stderr: '' });
     const table = lines(ran.stdout).map((line) => line.split(/ {3,}/));
     const latency = expect.stringMatching(/^[\d.]+ ms$/);
-    expect(table.map((cells) => cells.slice(0, 8))).toEqual([
-      ['NAME', 'STATE', 'REACHABLE', 'LATENCY', 'TLS', 'VERSION', 'SIGN-IN', 'CONTEXT'],
-      ['prod-eu', 'healthy', 'yes', latency, '-', 'sandbox', 'signed-out', '-'],
+    expect(table.map((cells) => cells.slice(0, 9))).toEqual([
+      ['CURRENT', 'NAME', 'STATE', 'REACHABLE', 'LATENCY', 'TLS', 'VERSION', 'SIGN-IN', 'CONTEXT'],
+      ['', 'prod-eu', 'healthy', 'yes', latency, '-', 'sandbox', 'signed-out', '-'],
       [
+        '*',
         'prod-us',
         'healthy',
         'yes',
         latency,
         '-',
         'sandbox',
-        expect.stringMatching(/^alice \(viewer\), \d+m$/),
+        expect.stringMatching(/^alice \(viewer\), expires in \d+m \(.*\d\d:\d\d\)$/),
         'prod-us',
       ],
-      ['staging', 'healthy', 'error (another cluster)', latency, '-', 'sandbox', '-', '-'],
+      ['', 'staging', 'healthy', 'error (another cluster)', latency, '-', 'sandbox', '-', '-'],
     ]);
     for (const cluster of mesh.clusters) cluster.resetCounts();
     const wide = await home.run('clusters --probe -l environment=staging -o wide');
-    expect(lines(wide.stdout).map((line) => line.split(/ {3,}/).at(0))).toEqual(['NAME', 'staging']);
-    expect(wide.stdout).toMatch(/^NAME.*LABELS +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN\n/);
+    expect(lines(wide.stdout).map((line) => line.split(/ {3,}/).at(1))).toEqual(['NAME', 'staging']);
+    expect(wide.stdout).toMatch(/^CURRENT +NAME.*LABELS +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN\n/);
     // Nobody else is asked, and for names nobody at all.
     expect(mesh.clusters.map(({ counts }) => counts.clusterInfo)).toEqual([0, 0, 1]);
     expect((await home.run('clusters --probe -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
@@ -329,8 +330,8 @@ describe.concurrent('TLS', () => {
       error: expect.stringMatching(/no answer within 2 s$/),
     });
     const table = await home.run('clusters --probe', { env: { NODE_EXTRA_CA_CERTS: ca } });
-    expect(table.stdout).toMatch(/^good .* 29d left /m);
-    expect(table.stdout).toMatch(/^old +\S+ +no \(TLS\) +- +certificate has expired /m);
+    expect(table.stdout).toMatch(/^ +good .* 29d left /m);
+    expect(table.stdout).toMatch(/^ +old +\S+ +no \(TLS\) +- +certificate has expired /m);
   });
 });
 
@@ -423,7 +424,7 @@ describe.concurrent('many', () => {
     const seen = async (args: readonly string[]) => {
       const pty = new Pty(program, ['clusters', '--probe', ...args], { env: home.env, columns: 100 });
       expect(await pty.ended).toBe(0);
-      expect(pty.stdout).toMatch(/^NAME .*\nprod-eu .*yes/);
+      expect(pty.stdout).toMatch(/^CURRENT +NAME .*\n +prod-eu .*yes/);
       return pty.screen.text();
     };
     const [loud, quiet] = await Promise.all([seen([]), seen(['-q'])]);

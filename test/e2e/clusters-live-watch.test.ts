@@ -39,7 +39,9 @@ function watch(home: Home, args = '') {
   };
 }
 
-const short = (line: string) => line.split(/ {3,}/).slice(0, 2).join(' ');
+// Without the column CURRENT, which is empty here.
+const columns = (line: string, count: number) => line.slice(10).split(/ {3,}/).slice(0, count).join(' ');
+const short = (line: string) => columns(line, 2);
 const started = ['NAME STATE', 'prod-eu healthy', 'prod-us healthy', 'staging healthy'];
 
 describe.concurrent('clusters --watch', () => {
@@ -76,7 +78,7 @@ describe.concurrent('clusters --watch', () => {
     const watching = watch(home);
     await watching.lines(4);
     await home.run('login prod-us');
-    await until('the session', () => /^prod-us .*prod-us +alice \(viewer\), /m.test(watching.out()));
+    await until('the session', () => /^\* +prod-us .*prod-us +alice \(viewer\), /m.test(watching.out()));
     us.resetCounts();
     await us.seen('memberlist', 3);
     const count = lines(watching.out()).length;
@@ -84,7 +86,7 @@ describe.concurrent('clusters --watch', () => {
     expect(lines(watching.out())).toHaveLength(count);
     await home.run('logout prod-us');
     await watching.lines(count + 1);
-    expect(lines(watching.out()).at(-1)).toMatch(/^prod-us +healthy +prod-us +- /);
+    expect(lines(watching.out()).at(-1)).toMatch(/^\* +prod-us +healthy +prod-us +- /);
     await watching.end();
   });
 
@@ -171,7 +173,7 @@ describe.concurrent('clusters --watch', () => {
     const staging = mesh.cluster('staging');
     eu.faults.routes.clusterInfo = { latencyMs: 300 };
     const watching = watch(home, '--probe');
-    expect((await watching.lines(4)).map((line) => line.split(/ {3,}/).slice(0, 3).join(' '))).toEqual([
+    expect((await watching.lines(4)).map((line) => columns(line, 3))).toEqual([
       'NAME STATE REACHABLE',
       'prod-eu healthy yes',
       'prod-us healthy yes',
@@ -182,20 +184,20 @@ describe.concurrent('clusters --watch', () => {
     await us.seen('memberlist', 3);
     expect(lines(watching.out())).toHaveLength(4);
     staging.faults.routes.clusterInfo = { silent: true };
-    await until('silence', () => /^staging +suspected +no \(no answer within 5 s\)/m.test(watching.out()));
+    await until('silence', () => /^ +staging +suspected +no \(no answer within 5 s\)/m.test(watching.out()));
     await eu.stop();
-    await until('a stop', () => /^prod-eu +dead +no \(connection refused\)/m.test(watching.out()));
+    await until('a stop', () => /^ +prod-eu +dead +no \(connection refused\)/m.test(watching.out()));
     const before = watching.out().length;
     await eu.start();
-    await until('a start', () => /^prod-eu +healthy +yes/m.test(watching.out().slice(before)));
+    await until('a start', () => /^ +prod-eu +healthy +yes/m.test(watching.out().slice(before)));
     // The list is wrong about two servers, each in its own way.
     staging.gossip.state = 'dead';
     eu.gossip.state = 'dead';
-    await until('the list', () => /^staging +dead +no/m.test(watching.out().slice(before)));
+    await until('the list', () => /^ +staging +dead +no/m.test(watching.out().slice(before)));
     eu.faults.routes.clusterInfo = { answer: { status: 500 } };
-    await until('an error', () => /^prod-eu +suspected +error \(HTTP 500\)/m.test(watching.out()));
+    await until('an error', () => /^ +prod-eu +suspected +error \(HTTP 500\)/m.test(watching.out()));
     const { stdout } = await watching.end();
-    expect(stdout).not.toMatch(/^\S+ +healthy +no\b|^\S+ +(?:dead|suspected) +yes\b/m);
+    expect(stdout).not.toMatch(/^ +\S+ +healthy +no\b|^ +\S+ +(?:dead|suspected) +yes\b/m);
     noPosts(mesh);
   });
 
@@ -214,17 +216,17 @@ describe.concurrent('clusters --watch', () => {
     };
     us.faults.memberlist = list('healthy', 'healthy');
     const [probing, table, wide] = [watch(home, '--probe'), watch(home), watch(home, '-o wide')];
-    expect((await probing.lines(2))[1]).toMatch(/^prod-eu +healthy +yes +[\d.]+ ms/);
-    expect((await wide.lines(2))[1]).toMatch(/^prod-eu +healthy .* 2\/2 /);
+    expect((await probing.lines(2))[1]).toMatch(/^ +prod-eu +healthy +yes +[\d.]+ ms/);
+    expect((await wide.lines(2))[1]).toMatch(/^ +prod-eu +healthy .* 2\/2 /);
     await table.lines(2);
     us.faults.memberlist = list('dead', 'healthy');
-    expect((await wide.lines(3))[2]).toMatch(/^prod-eu +healthy .* 1\/2 /);
+    expect((await wide.lines(3))[2]).toMatch(/^ +prod-eu +healthy .* 1\/2 /);
     us.faults.memberlist = list('dead', 'dead');
-    expect((await wide.lines(4))[3]).toMatch(/^prod-eu +dead .* 0\/2 /);
+    expect((await wide.lines(4))[3]).toMatch(/^ +prod-eu +dead .* 0\/2 /);
     us.faults.memberlist = list('dead', 'healthy');
     await wide.lines(5);
     await eu.stop();
-    await until('no server', () => /^prod-eu +suspected +no \(connection refused\)/m.test(probing.out()));
+    await until('no server', () => /^ +prod-eu +suspected +no \(connection refused\)/m.test(probing.out()));
     // What a table does not show is no change of it.
     expect(lines((await table.end()).stdout).map(short)).toEqual([
       ...['NAME STATE', 'prod-eu healthy', 'prod-eu dead', 'prod-eu healthy'],
@@ -245,10 +247,10 @@ describe.concurrent('clusters --watch', () => {
     expect(lines(watching.out()).map(short)).toEqual(expect.arrayContaining(started));
     const count = lines(watching.out()).length;
     await eu.stop();
-    await until('a change', () => /^prod-eu +dead/m.test(lines(watching.out()).slice(count).join('\n')));
+    await until('a change', () => /^ +prod-eu +dead/m.test(lines(watching.out()).slice(count).join('\n')));
     const { stdout, stderr } = await watching.end();
     expect(stderr.match(/no TKA server answered/g)).toHaveLength(1);
-    expect(stdout.match(/^NAME /gm)).toHaveLength(1);
+    expect(stdout.match(/^CURRENT +NAME /gm)).toHaveLength(1);
   });
 
   test('a server that says no, later: its words once, and the list stays', async ({ home, us }) => {
@@ -310,17 +312,18 @@ describe.skipIf(!hasPty).concurrent(`on a terminal${needsPty}`, () => {
       ...{ env, rows: 24, columns: 150 },
     });
 
-  test('the same lines, no control sequences, and 130 after Ctrl-C', async ({ home, us, eu }) => {
+  test('the same lines in colour, no other control sequences, and 130 after Ctrl-C', async ({ home, us, eu }) => {
     const pty = onTerminal(home, ['--probe']);
     try {
       await pty.shows(/staging +healthy +yes/);
       await eu.stop();
-      await pty.shows(/staging .*\n(?:prod-eu .*\n)*prod-eu +dead +no/);
+      await pty.shows(/staging .*\n(?: +prod-eu .*\n)* +prod-eu +dead +no/);
       // In the middle of a question, too.
       us.faults.routes.memberlist = { silent: true };
       pty.type('\x03');
       expect(await pty.ended).toBe(130);
-      expect(pty.raw).not.toContain('\u001b');
+      expect(pty.raw).toContain('\u001b[31mdead\u001b[39m');
+      expect(pty.raw.replace(/\u001b\[\d+m/g, '')).not.toContain('\u001b');
       const { before, after } = pty.settings();
       expect(after).toBe(before);
     } finally {

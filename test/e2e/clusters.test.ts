@@ -79,21 +79,22 @@ describe.concurrent('clusters', () => {
     `);
     const table = lines((await home.run('clusters')).stdout);
     expect(table.map((line) => line.split(/ {2,}/))).toEqual([
-      ['NAME', 'STATE', 'CONTEXT', 'SESSION', 'LABELS'],
-      ['prod-eu', 'healthy', '-', '-', 'environment=production,region=eu-central-1'],
+      ['CURRENT', 'NAME', 'STATE', 'CONTEXT', 'SESSION', 'LABELS'],
+      ['', 'prod-eu', 'healthy', '-', '-', 'environment=production,region=eu-central-1'],
       [
+        '*',
         'prod-us',
         'healthy',
         'prod-us',
-        expect.stringMatching(/^alice \(viewer\), (?:29|30)m$/),
+        expect.stringMatching(/^alice \(viewer\), expires in (?:29|30)m \(.*\d\d:\d\d\)$/),
         'environment=production,region=us-west-2',
       ],
-      ['staging', 'healthy', '-', '-', 'environment=staging,region=us-west-2'],
+      ['', 'staging', 'healthy', '-', '-', 'environment=staging,region=us-west-2'],
     ]);
     const wide = lines((await home.run('clusters -o wide')).stdout).map((line) => line.split(/ {2,}/));
-    expect(wide[0]?.slice(5)).toEqual(['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN']);
-    expect(wide[1]?.slice(5, 8)).toEqual(['1/1', eu.server, eu.apiServer]);
-    expect(wide[2]?.slice(5, 8)).toEqual(['1/1', us.server, us.apiServer]);
+    expect(wide[0]?.slice(6)).toEqual(['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN']);
+    expect(wide[1]?.slice(6, 9)).toEqual(['1/1', eu.server, eu.apiServer]);
+    expect(wide[2]?.slice(6, 9)).toEqual(['1/1', us.server, us.apiServer]);
   });
 
   test.for<[string, string[]]>([
@@ -251,11 +252,11 @@ describe.concurrent('status', () => {
     expect(parse((await home.run('status -o yaml')).stdout)).toEqual(rows);
     expect((await home.run('status -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
     const table = await home.run('status');
-    expect(lines(table.stdout).map((line) => line.split(/ {2,}/).slice(0, 4))).toEqual([
-      ['NAME', 'USER', 'ROLE', 'STATE'],
-      ['prod-eu', 'alice', 'viewer', 'signed-out'],
-      ['prod-us', 'alice', 'viewer', 'active'],
-      ['staging', 'alice', 'viewer', 'expired'],
+    expect(lines(table.stdout).map((line) => line.split(/ {2,}/).slice(0, 5))).toEqual([
+      ['CURRENT', 'NAME', 'USER', 'ROLE', 'STATE'],
+      ['', 'prod-eu', 'alice', 'viewer', 'signed-out'],
+      ['', 'prod-us', 'alice', 'viewer', 'active'],
+      ['*', 'staging', 'alice', 'viewer', 'expired'],
     ]);
     expect(table.stdout).not.toMatch(jwt);
   });

@@ -16,7 +16,7 @@ describe.concurrent('nothing is broken', () => {
       ['tls', 'plain http'],
       ['tka-api', `it serves ${us.apiServer}`],
       ['grant', 'alice has the role viewer'],
-      ['sign-in', 'alice, role viewer, until '],
+      ['sign-in', 'alice, role viewer; expires in '],
       ['token', 'valid for 29m'],
       ['api-server', 'TLS verified with its CA'],
       ['rbac', 'system:serviceaccount:tka-dev:tka-user-alice may get, list, watch'],

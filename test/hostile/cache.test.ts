@@ -310,7 +310,7 @@ describe('an entry with damaged details', () => {
       const rows = await statusRows(fixture);
       const table = await fixture.run('status');
       assert.equal(table.status, 0);
-      checkTable(table.stdout, /^NAME +USER +ROLE +STATE +UNTIL +CONTEXT +TKA SERVER$/, rows.length);
+      checkTable(table.stdout, /^CURRENT +NAME +USER +ROLE +STATE +EXPIRES +CONTEXT +TKA SERVER$/, rows.length);
     },
   );
 });
@@ -369,7 +369,7 @@ describe('a logout mark counts, whatever its content', () => {
     if (name.includes('until')) {
       const table = await fixture.run('status');
       assert.equal(table.status, 0);
-      checkTable(table.stdout, /^NAME +USER/, rows.length);
+      checkTable(table.stdout, /^CURRENT +NAME +USER/, rows.length);
     }
   });
 });

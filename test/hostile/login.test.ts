@@ -15,7 +15,7 @@ test.concurrent('control: a correct answer', async ({ fixture }) => {
   assert.ok(ran.changed);
   assert.match(
     ran.stdout,
-    /^Signed in to \S+ \(http:\S+\) as alice, role viewer, until \S+ \S+ UTC, in (?:29|30)m\.\nSwitched to context "\S+" \(was "work"\)\.\n$/,
+    /^Signed in to \S+ \(http:\S+\) as alice, role viewer; expires in (?:29|30)m \(.*\d\d:\d\d\)\.\nSwitched to context "\S+" \(was "work"\)\.\n$/,
   );
   checkCalm(ran.stderr);
 });
@@ -70,7 +70,10 @@ describe('gives a token, and describes the sign-in in plain text', () => {
       checkCalm(ran.stderr);
       const lines = ran.stdout.split('\n');
       assert.equal(lines.length, 3, ran.stdout);
-      assert.match(lines[0] ?? '', /^Signed in to \S+ \(http:\S+\) as \S.*, role .*, until \S+ \S+ UTC, in \w+\.$/);
+      assert.match(
+        lines[0] ?? '',
+        /^Signed in to \S+ \(http:\S+\) as \S.*, role .*; expires in \w+ \(.*\d\d:\d\d\)\.$/,
+      );
       assert.ok((lines[0] ?? '').length < 800, 'a line that is longer than a screen');
       const kept = readEntry(fixture.home.cache, fixture.cluster.server);
       assert.ok(fixture.minted.has(kept?.token ?? ''));

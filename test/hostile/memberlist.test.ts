@@ -37,7 +37,7 @@ const other = (fields: Row = {}): Row => ({
   ...fields,
 });
 
-const heading = /^NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN)?$/;
+const heading = /^CURRENT +NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN)?$/;
 
 /** Runs `clusters -o json`, with checks, and the same list in the other given formats. */
 async function listed(fixture: Fixture, formats: readonly string[] = []): Promise<ClusterRow[]> {

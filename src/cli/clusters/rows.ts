@@ -1,7 +1,9 @@
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
-import { type OutputFormat, shortDuration } from '../../terminal/output.ts';
+import type { Style } from '../../terminal/colour.ts';
+import type { Cell, OutputFormat } from '../../terminal/output.ts';
+import { localTime } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
 import { contextOf } from '../target/contexts.ts';
 import type { Probe, Probed } from './probe.ts';
@@ -26,6 +28,8 @@ export interface Row {
 /** A row, with data that only tables show. */
 export interface Listed {
   readonly row: Row;
+  /** True if its context is the current one. */
+  readonly current: boolean;
   /** Milliseconds until the session ends. */
   readonly left: number;
   /** The number of its servers that are up and may be used. */
@@ -38,7 +42,10 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
   const { server, apiEndpoint } = cluster;
   const known = server === null ? undefined : context.sessions.store.read(server);
   const left = known === undefined ? 0 : timeLeft(known);
-  const byServer = server === null ? undefined : contextOf(view, server);
+  const servers = new Set([server, ...cluster.servers.map((each) => each.server)]);
+  const current = view.ours.find((ours) => ours.name === view.currentContext && servers.has(ours.server));
+  const byServer = current ?? (server === null ? undefined : contextOf(view, server));
+  const ours = byServer ?? view.ours.find((each) => each.apiServer === apiEndpoint);
   const row = {
     name: cluster.name,
     server,
@@ -47,13 +54,13 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
     reason: cluster.reason,
     lastSeen: cluster.lastSeen,
     labels: Object.fromEntries(cluster.labels),
-    context: (byServer ?? view.ours.find((c) => c.apiServer === apiEndpoint))?.name ?? null,
+    context: ours?.name ?? null,
     session:
       known === undefined || left <= 0 ? null : { username: known.username, role: known.role, until: known.until },
     servers: cluster.servers.map(({ name, server, state }) => ({ name, server, state })),
   };
   const up = cluster.servers.filter(isUp).length;
-  return { row, left, up, probed: undefined };
+  return { row, current: ours !== undefined && ours.name === view.currentContext, left, up, probed: undefined };
 }
 
 // A server with a reason must not be used, or its address is unknown.
@@ -87,6 +94,7 @@ export interface Columns {
 /** Returns the headings of a table of clusters. */
 export function headingsOf({ wide, probe }: Columns): string[] {
   return [
+    'CURRENT',
     'NAME',
     'STATE',
     ...(probe ? ['REACHABLE', 'LATENCY', 'TLS', 'VERSION', 'SIGN-IN'] : []),
@@ -97,27 +105,50 @@ export function headingsOf({ wide, probe }: Columns): string[] {
   ];
 }
 
+const stateStyles: Readonly<Record<Row['state'], Style | undefined>> = {
+  healthy: 'green',
+  suspected: 'yellow',
+  unresolved: 'yellow',
+  dead: 'red',
+  missing: 'red',
+  unknown: undefined,
+};
+
 /** Returns one line of the table. */
-export function cellsOf({ row, left, up, probed }: Listed, { wide, probe }: Columns, now = Date.now()): string[] {
+export function cellsOf(listed: Listed, { wide, probe }: Columns, now = Date.now()): Cell[] {
+  const { row, current, left, up, probed } = listed;
   const labels = Object.entries(row.labels).map(([key, value]) => `${key}=${value}`);
   return [
+    { text: current ? '*' : '', style: 'green' },
     row.name,
-    row.state,
+    { text: row.state, style: stateStyles[row.state] },
     ...(probe ? probeCells(probed, now) : []),
     row.context ?? '-',
-    row.session === null ? '-' : `${row.session.username} (${row.session.role}), ${shortDuration(left)}`,
+    row.session === null ? '-' : sessionText(row.session, localTime(now + left, now)),
     labels.join(',') || '-',
-    ...(wide ? [`${up}/${row.servers.length}`, row.server ?? '-', row.apiEndpoint, row.lastSeen ?? '-'] : []),
+    ...(wide
+      ? [`${up}/${row.servers.length}`, row.server ?? '-', row.apiEndpoint, lastSeenText(row.lastSeen, now)]
+      : []),
   ];
 }
 
-function probeCells(probed: Probed | undefined, now: number): string[] {
+/** Returns a sign-in that is active, in one cell. */
+function sessionText({ username, role }: { username: string; role: string | null }, expiry: string): string {
+  return `${username} (${role}), expires ${expiry}`;
+}
+
+function lastSeenText(lastSeen: string | null, now: number): string {
+  const time = Date.parse(lastSeen ?? '');
+  return Number.isNaN(time) ? (lastSeen ?? '-') : localTime(Math.min(time, now - 1), now);
+}
+
+function probeCells(probed: Probed | undefined, now: number): Cell[] {
   if (probed === undefined) return ['?', '-', '-', '-', '-'];
   const { probe, brief } = probed;
   const { reachable, latencyMs, tls, version, signIn } = probe;
   const word = reachable === null ? '-' : !reachable ? 'no' : brief === null ? 'yes' : 'error';
   return [
-    brief === null ? word : `${word} (${brief})`,
+    { text: brief === null ? word : `${word} (${brief})`, style: reachStyles[word] },
     latencyMs === null ? '-' : latencyMs < 10 ? `${latencyMs} ms` : `${Math.round(latencyMs)} ms`,
     tls === null ? '-' : (tls.problem ?? (tls.daysLeft === null ? 'valid' : `${tls.daysLeft}d left`)),
     version ?? '-',
@@ -125,17 +156,24 @@ function probeCells(probed: Probed | undefined, now: number): string[] {
   ];
 }
 
+const reachStyles = { yes: 'green', error: 'yellow', no: 'red', '-': undefined } as const;
+
 function signInCell({ state, username, role, until }: NonNullable<Probe['signIn']>, now: number): string {
   if (username === null) return state;
-  const left = until === null ? '' : `, ${shortDuration(Math.max(0, Date.parse(until) - now))}`;
-  return state === 'active' ? `${username} (${role})${left}` : `${username} (${role}), ${state}`;
+  if (state !== 'active' || until === null) return `${username} (${role}), ${state}`;
+  return sessionText({ username, role }, localTime(Math.max(now, Date.parse(until)), now));
 }
 
 /** Returns what an output format shows of a cluster, without times. If it differs, the cluster has changed. */
-export function substanceOf({ row, up, probed }: Listed, format: OutputFormat): unknown {
+export function substanceOf({ row, current, up, probed }: Listed, format: OutputFormat): unknown {
   const { name, state, context, labels, session, probe, server, servers, apiEndpoint, reason } = row;
   const hidden = { server, apiEndpoint, reason };
-  const more = { json: [hidden, servers], yaml: [hidden, servers], wide: [hidden, up, servers.length] };
+  const more = {
+    json: [hidden, servers],
+    yaml: [hidden, servers],
+    table: current,
+    wide: [current, hidden, up, servers.length],
+  };
   const rest = [name, state, context, labels, format in more ? more[format as keyof typeof more] : null];
   const seen = probe && { ...probe, latencyMs: null, tls: { ...probe.tls, validUntil: null }, error: probed?.brief };
   const who = (of: { username: string | null; role: string | null } | null | undefined) => of && [of.username, of.role];

@@ -84,7 +84,7 @@ class Changes {
 
   constructor(options: WatchOptions) {
     this.#options = options;
-    this.#lines = new TableLines(headingsOf(options.columns), options.headers);
+    this.#lines = new TableLines(headingsOf(options.columns), { showsHeadings: options.headers });
   }
 
   /** True until something is printed. */

@@ -38,7 +38,7 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
   if (format === 'name') return terminal.out(rows.map(({ row }) => `${row.name}\n`).join(''));
   if (rows.length === 0) return;
   const cells = rows.map((row) => cellsOf(row, columns));
-  terminal.out(table(headingsOf(columns), cells, flags.headers));
+  terminal.outPainted(table(headingsOf(columns), cells, { showsHeadings: flags.headers }));
   // One cause can affect every row, so print it once.
   const reasons = Map.groupBy(rows, ({ row }) => row.reason);
   for (const [reason, alike] of reasons)

@@ -38,7 +38,7 @@ export async function config(
   if (flags.output === 'json' || flags.output === 'yaml') return terminal.out(await structured(flags.output, rows));
   if (flags.output === 'name') return terminal.out(rows.map((row) => `${row.key}\n`).join(''));
   const cells = rows.map((row) => [row.key, String(row.value ?? '-') || '-', row.source]);
-  terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells, flags.headers));
+  terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells, { showsHeadings: flags.headers }));
 }
 
 /** Returns the values that tailscaled provides for unset settings: the tailnet, and the TKA servers that it knows. */

@@ -1,7 +1,9 @@
 import { type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
-import { cell, type OutputFormat, structured, table, when } from '../../terminal/output.ts';
+import type { Style } from '../../terminal/colour.ts';
+import { type Cell, cell, type OutputFormat, structured, table } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
+import { localTime } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
 import { contextOf, nameOfServer } from '../target/contexts.ts';
 
@@ -38,18 +40,22 @@ export async function status(
     terminal.notice('no sessions on this machine');
     return settings.quiet ? undefined : terminal.hint('kubectl tka login');
   }
-  const headings = ['NAME', 'USER', 'ROLE', 'STATE', 'UNTIL', 'CONTEXT', 'TKA SERVER'];
-  const cells = rows.map((row) => [
+  const headings = ['CURRENT', 'NAME', 'USER', 'ROLE', 'STATE', 'EXPIRES', 'CONTEXT', 'TKA SERVER'];
+  const cells = rows.map((row): Cell[] => [
+    { text: row.context !== null && row.context === view?.currentContext ? '*' : '', style: 'green' },
     row.name,
     row.username ?? '-',
     row.role ?? '-',
-    row.state,
-    row.until === null ? '-' : when(Date.parse(row.until), Date.now() + (clocks.get(row.server) ?? 0)),
+    { text: row.state, style: stateStyles[row.state] },
+    // The server states the end by its own clock.
+    row.until === null ? '-' : localTime(Date.parse(row.until) - (clocks.get(row.server) ?? 0)),
     row.context ?? '-',
     row.server,
   ]);
-  terminal.out(table(headings, cells, flags.headers));
+  terminal.outPainted(table(headings, cells, { showsHeadings: flags.headers }));
 }
+
+const stateStyles: Readonly<Record<string, Style>> = { active: 'green', expired: 'yellow', 'signed-out': 'dim' };
 
 interface Entry {
   readonly server: string;

@@ -1,3 +1,4 @@
+import { painter, type Style } from '../../terminal/colour.ts';
 import { cell, structured } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
@@ -15,13 +16,21 @@ type Marks = Readonly<Record<Verdict['status'], string>>;
 const marks: Marks = { ok: '✓', warning: '!', failed: '✗', skipped: '-' };
 const plainMarks: Marks = { ok: '+', warning: '!', failed: 'x', skipped: '-' };
 
+const markStyles: Readonly<Record<Verdict['status'], Style>> = {
+  ok: 'green',
+  warning: 'yellow',
+  failed: 'red',
+  skipped: 'dim',
+};
+
 /** Prints a report. Throws TkaError if one of its checks failed. */
 export async function showReport(
   { terminal, env }: Pick<Context, 'terminal' | 'env'>,
   report: Diagnosis,
   output: 'json' | undefined,
 ): Promise<void> {
-  terminal.out(output === 'json' ? await structured('json', [report]) : checksTable(report, env));
+  if (output === 'json') terminal.out(await structured('json', [report]));
+  else terminal.outPainted(checksTable(report, env));
   const failed = report.checks.filter(({ status }) => status === 'failed');
   if (failed.length === 0) return;
   const names = failed.map(({ name }) => name).join(', ');
@@ -31,11 +40,12 @@ export async function showReport(
 
 /** Formats a report for people: one line per check, with its hint below. */
 function checksTable({ cluster, checks }: Diagnosis, env: NodeJS.ProcessEnv): string {
+  const paint = painter(1, env);
   const symbols = speaksUtf8(env) ? marks : plainMarks;
   const width = Math.max(...checks.map(({ name }) => name.length));
   const lines = checks.flatMap(({ name, status, detail, hint }) => [
-    `${symbols[status]} ${name.padEnd(width)}   ${cell(detail)}`,
-    ...(hint === null ? [] : [`${' '.repeat(width + 5)}hint: ${cell(hint)}`]),
+    `${paint(markStyles[status], symbols[status])} ${name.padEnd(width)}   ${cell(detail)}`,
+    ...(hint === null ? [] : [`${' '.repeat(width + 5)}${paint('dim', 'hint:')} ${cell(hint)}`]),
   ]);
   return `${[`cluster: ${cluster === null ? 'none' : cell(cluster)}`, ...lines].join('\n')}\n`;
 }

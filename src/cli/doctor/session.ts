@@ -2,8 +2,8 @@
 import * as fs from 'node:fs';
 import { isFresh, readEntry } from '../../credential/entry.ts';
 import { roleNotice, roleRemedy, type Session, sessionOf } from '../../session/session.ts';
-import { shortDuration, when } from '../../terminal/output.ts';
 import { checkToken } from '../../tka/token.ts';
+import { localTime, shortDuration } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
 import { type Checks, dependsOn, failed, ok, skipped, type Verdict, warning } from './check.ts';
 import type { Told } from './server.ts';
@@ -56,17 +56,18 @@ function signInVerdict(
   login: string,
 ): Verdict {
   if (mark !== undefined)
-    return warning(`signed out, ${when(mark.at)}: kubectl is refused until the next login`, login);
+    return warning(`signed out ${localTime(mark.at)}; kubectl is refused until the next login`, login);
   if (held === 'damaged') {
     return warning('its cache entry is damaged; the next kubectl call signs in again', login);
   }
   if (session === undefined) return skipped('not signed in yet', login);
   const until = Date.parse(session.until);
+  const end = localTime(until - now + Date.now());
   const who = `${session.username}, role ${session.role}`;
   if (until <= now) {
-    return warning(`${who}: expired ${when(until, now)}; the next kubectl call signs in again`, login);
+    return warning(`${who}: expired ${end}; the next kubectl call signs in again`, login);
   }
-  return ok(`${who}, until ${when(until, now)}`);
+  return ok(`${who}; expires ${end}`);
 }
 
 function tokenVerdict(session: Session, now: number, login: string): Verdict {

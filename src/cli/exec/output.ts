@@ -1,4 +1,5 @@
 import * as fs from 'node:fs';
+import { distinctStyles, type Paint } from '../../terminal/colour.ts';
 import { displayWidth } from '../../terminal/width.ts';
 
 const newline = 0x0a;
@@ -99,10 +100,14 @@ export class Capture {
   }
 }
 
-/** Returns prefixes of equal width: `prod-us | `. */
-export function prefixes(names: readonly string[]): string[] {
+/** Returns prefixes of equal width, each in a colour of its own: `prod-us | `. */
+export function prefixes(names: readonly string[], paint: Paint = (_, text) => text): string[] {
+  const styles = distinctStyles(names);
   const width = Math.max(0, ...names.map(displayWidth).filter((w) => w <= 40));
-  return names.map((name) => `${name}${' '.repeat(Math.max(0, width - displayWidth(name)))} | `);
+  return names.map((name, i) => {
+    const padding = ' '.repeat(Math.max(0, width - displayWidth(name)));
+    return `${paint(styles[i], `${name}${padding} |`)} `;
+  });
 }
 
 /** Writes all bytes to stdout or stderr. Throws the system's error; EPIPE means that the reader is gone. */

@@ -1,3 +1,4 @@
+import { painter } from '../../terminal/colour.ts';
 import { systemCode } from '../../util/errors.ts';
 import { LineSplitter, prefixes, writeBytes } from './output.ts';
 import type { Sink } from './runner.ts';
@@ -7,7 +8,8 @@ const lineLimit = 1024 * 1024;
 
 /** Prints the output of commands line by line, each line with its cluster's name as a prefix. */
 export class PrefixedOutput {
-  readonly #prefixes: readonly Buffer[];
+  /** For stdout and for stderr: one of them can be a file. */
+  readonly #prefixes: Readonly<Record<1 | 2, readonly Buffer[]>>;
   readonly #labels: readonly string[];
   readonly #gone: () => void;
   readonly #warn: (line: string) => void;
@@ -15,16 +17,17 @@ export class PrefixedOutput {
 
   constructor(labels: readonly string[], gone: () => void, warn: (line: string) => void) {
     this.#labels = labels;
-    this.#prefixes = prefixes(labels).map((prefix) => Buffer.from(prefix));
+    const prefixesOn = (fd: 1 | 2) => prefixes(labels, painter(fd)).map((prefix) => Buffer.from(prefix));
+    this.#prefixes = { 1: prefixesOn(1), 2: prefixesOn(2) };
     this.#gone = gone;
     this.#warn = warn;
   }
 
   sink(number: number): Sink {
     let warned = false;
-    const prefix = this.#prefixes[number] as Buffer;
     const newline = Buffer.from('\n');
     const stream = (fd: 1 | 2) => {
+      const prefix = this.#prefixes[fd][number] as Buffer;
       let ready: Buffer[] = [];
       const splitter = new LineSplitter({
         limit: lineLimit,

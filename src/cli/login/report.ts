@@ -2,8 +2,8 @@
 import { shortName } from '../../discovery/clusters.ts';
 import type { LoginResult } from '../../session/login.ts';
 import { roleNotice, roleRemedy } from '../../session/session.ts';
-import { when } from '../../terminal/output.ts';
 import { quoted } from '../../util/text.ts';
+import { localTime } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
 import type { WrittenContext } from './context-writer.ts';
 
@@ -16,8 +16,8 @@ export function reportSession(
   const { server, username, role, until, clockOffset } = session;
   if (!settings.quiet) {
     const name = clusterName ?? shortName(server, settings.tailnet);
-    const expiry = when(Date.parse(until), Date.now() + clockOffset);
-    terminal.out(`Signed in to ${name} (${server}) as ${username}, role ${role}, until ${expiry}.\n`);
+    const expiry = localTime(Date.parse(until) - clockOffset);
+    terminal.out(`Signed in to ${name} (${server}) as ${username}, role ${role}; expires ${expiry}.\n`);
   }
   if (previous !== undefined && previous.username !== username) {
     terminal.warn(`you are now ${username} (was ${previous.username})`);

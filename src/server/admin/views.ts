@@ -1,8 +1,9 @@
 // What a server tells its administrator, and how to show that to a person. The objects are what `-o json` prints;
 // docs/day-2.md describes them.
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
-import { shortDuration, table, when } from '../../terminal/output.ts';
+import { table, when } from '../../terminal/output.ts';
 import { cleanText } from '../../util/text.ts';
+import { shortDuration } from '../../util/time.ts';
 import { versionInfo } from '../../util/version.ts';
 import { type Config, clusterNameOf } from '../config/config.ts';
 import type { MemberCounts, MemberOverview, Mesh } from '../mesh/mesh.ts';

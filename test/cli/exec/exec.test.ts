@@ -51,7 +51,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     // A server that is away is no longer listed after ten seconds.
     us.gossip.listed = false;
     expect(await pods('prod-us')).toMatch(/did not answer; showing the list of /);
-    expect((await home.run('clusters')).stdout).toMatch(/^prod-us +missing/m);
+    expect((await home.run('clusters')).stdout).toMatch(/^ +prod-us +missing/m);
     // With a context.
     await us.start();
     us.gossip.listed = true;
