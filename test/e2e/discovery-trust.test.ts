@@ -153,7 +153,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
       ]);
       expect(await user.run('clusters -o wide', env)).toMatchObject({
         status: 0,
-        stdout: expect.stringMatching(/^tka-prod-eu .* 2\/2 .*\n(?:.*\n)?tka-staging .* 1\/1 /m),
+        stdout: expect.stringMatching(/^ *tka-prod-eu .* 2\/2 .*\n(?:.*\n)? *tka-staging .* 1\/1 /m),
       });
       for (const name of ['tka-prod-eu', 'tka-prod-us']) {
         expect(await user.run(['use', name], env)).toMatchObject({ status: 0, stderr: '' });

@@ -102,7 +102,7 @@ describe('damage is reported with its position, and stays unchanged', () => {
       const ran = await fixture.run('status');
       assert.equal(ran.status, 0, ran.stderr);
       assert.match(ran.stderr, /^warning: \S.*config:\d+:\d+: \S/);
-      checkTable(ran.stdout, /^NAME +/, 2);
+      checkTable(ran.stdout, /^CURRENT +NAME +/, 2);
     },
   );
 
