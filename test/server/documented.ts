@@ -10,7 +10,7 @@ export interface Documented {
   readonly content?: Readonly<Record<string, { readonly schema: object }>>;
 }
 
-/** What is documented, as `METHOD path status`. */
+/** The documented answers by `METHOD path status`. */
 export const documented: ReadonlyMap<string, Documented> = new Map(
   Object.entries(openApi.paths).flatMap(([path, methods]) =>
     Object.entries(methods).flatMap(([method, { responses }]) =>
@@ -25,7 +25,7 @@ const ajv = new Ajv2020({ strict: false });
 addFormats.default(ajv);
 ajv.addSchema({ $id: 'document', components: openApi.components });
 
-/** Returns why a value is not what is documented, or undefined. */
+/** Returns how a value differs from its documentation, or undefined. */
 export function problemOf(schema: object, value: unknown): string | undefined {
   const text = JSON.stringify(schema).replaceAll('"#/components', '"document#/components');
   return ajv.validate(JSON.parse(text), value) ? undefined : ajv.errorsText();

@@ -1,4 +1,5 @@
-// What a server that runs exports is what docs/reference/metrics.md lists, and all that dashboard and alerts ask for.
+// Checks that a running server exports what docs/reference/metrics.md lists, and everything that dashboard and alerts
+// use.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test as base, describe, expect } from 'vitest';
@@ -18,13 +19,13 @@ interface Family {
 
 type Families = Map<string, Family>;
 
-// These come from kubelet and kube-state-metrics; the rest is the server's own.
+// These come from kubelet and kube-state-metrics; the others from the server.
 const others = new Map([
   ['kube_pod_status_ready', ['condition']],
   ['kube_pod_container_status_restarts_total', []],
   ['container_memory_working_set_bytes', []],
 ]);
-// What Prometheus and its operator add to each series, and what expressions add themselves.
+// Labels that Prometheus and its operator add to each series, and that expressions add themselves.
 const added = new Set(['cluster', 'namespace', 'pod', 'container', 'job', 'metrics_path', 'statefulset', 'le']);
 
 const scraped = base.extend<{ $file: { readonly families: Families } }>({
@@ -60,7 +61,7 @@ const scraped = base.extend<{ $file: { readonly families: Families } }>({
       try {
         await server.said(/listens for gossip/);
         await api.watched();
-        // Nothing can be created there: a sign-in that fails.
+        // Nothing can be created there, so the sign-in fails.
         await ask(`http://127.0.0.1:${port}/api/v1alpha1/login`, { method: 'POST' });
         await server.said(/^request$/);
         const families: Families = new Map();
@@ -77,7 +78,7 @@ const scraped = base.extend<{ $file: { readonly families: Families } }>({
   ],
 });
 
-/** Reads Prometheus' text format: each metric with the labels of its samples. */
+/** Parses Prometheus' text format: each metric with the labels of its samples. */
 function read(text: string, into: Families): void {
   for (const [, name = '', type = ''] of text.matchAll(/^# TYPE (\S+) (\S+)$/gm))
     into.set(name, { type, labels: new Set() });
@@ -88,7 +89,7 @@ function read(text: string, into: Families): void {
   }
 }
 
-/** The metric of a series, which may be one of a histogram's. */
+/** Returns the metric of a series, which may be part of a histogram. */
 function familyOf(series: string, families: Families): Family | undefined {
   const whole = families.get(series);
   if (whole !== undefined) return whole;
@@ -96,7 +97,7 @@ function familyOf(series: string, families: Families): Family | undefined {
   return family?.type === 'histogram' ? family : undefined;
 }
 
-/** What the page lists. */
+/** Returns what the page lists. */
 function listed(): Families {
   const page = fs.readFileSync(path.join(deploy, '../docs/reference/metrics.md'), 'utf8');
   return new Map(
@@ -122,7 +123,7 @@ const queries: (readonly [string, string])[] = [
   }),
 ];
 
-// Elsewhere the system tells less about a process.
+// Other systems report less about a process.
 describe.skipIf(process.platform !== 'linux')('metrics', () => {
   scraped('are those that the page lists', ({ families }) => {
     const page = listed();
@@ -133,12 +134,12 @@ describe.skipIf(process.platform !== 'linux')('metrics', () => {
         if (label !== 'le') expect([...(page.get(name)?.labels ?? [])], name).toContain(label);
   });
 
-  scraped('of which a server has values from the start', ({ families }) => {
+  scraped('of a server have values from the start', ({ families }) => {
     const silent = [...families].filter(([, { labels }]) => labels.size === 0).map(([name]) => name);
     const labelled = [...listed()]
       .filter(([name, { labels }]) => labels.size > 0 && !name.startsWith('nodejs_'))
       .map(([name]) => name);
-    // Counted as it happens, by what is not known before.
+    // Counted as they happen, by labels that are not known before.
     expect(labelled.filter((name) => silent.includes(name)).sort()).toEqual([
       'controller_runtime_reconcile_time_seconds',
       'tka_server_identity_failures_total',
@@ -163,7 +164,7 @@ describe.skipIf(process.platform !== 'linux')('metrics', () => {
     for (const label of grouped) expect([...known], expr).toContain(label);
   });
 
-  scraped('are found in an expression, and its labels', () => {
+  scraped('of an expression are found, with their labels', () => {
     const names = (expr: string) => namesIn(expr).selected.map(({ metric }) => metric);
     expect(
       names('sum by (pod) (rate(a_total{x="y{z}"}[5m])) / on (b) group_left (c) d > 7 * 86400 or absent(up)'),

@@ -1,4 +1,4 @@
-// A network of its own with an address of the tailnet's range, as a pod's network may have one. Nothing in it reaches this
+// A separate network with an address in the tailnet's range, as a pod's network may have. It cannot reach this
 // machine's other networks; sockets in the file system are shared.
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,7 +18,7 @@ export const hasPods = process.platform === 'linux' && spawnSync('unshare', comm
 export class Pod implements AsyncDisposable {
   /** Its address besides loopback. */
   readonly address = '100.64.0.9';
-  // It ends with its standard input, so with this process.
+  // It ends when its stdin closes, and so with this process.
   readonly #holder: ChildProcess;
 
   private constructor(holder: ChildProcess) {
@@ -31,18 +31,18 @@ export class Pod implements AsyncDisposable {
     return new Pod(holder);
   }
 
-  /** What to put before a command for it to run there. */
+  /** Returns the command prefix that runs a command there. */
   get within(): readonly string[] {
     return ['nsenter', '--target', String(this.#holder.pid), '--user', '--net', '--preserve-credentials'];
   }
 
-  /** Runs a script of Node's there. */
+  /** Runs a Node script there. */
   start(script: string): ChildProcess {
     const [nsenter, ...args] = this.within as [string, ...string[]];
     return spawn(nsenter, [...args, process.execPath, '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   }
 
-  /** The status of the answer to a request from there; its source is the address that it goes to. */
+  /** Returns the status of the answer to a request from there; its source is the address that it goes to. */
   async status(url: string, method = 'GET'): Promise<number> {
     const [nsenter, ...args] = this.within as [string, ...string[]];
     const code = `fetch(${JSON.stringify(url)}, { method: '${method}' }).then(({ status }) => console.log(status))`;

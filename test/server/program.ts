@@ -1,4 +1,4 @@
-// The built tka-server as processes of a test's own, on loopback, and what a test asks them.
+// Runs the built tka-server as separate processes on loopback, and sends requests to it.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ export const program = path.join(import.meta.dirname, '../../dist/tka-server');
 /** A line of its log. */
 export type Line = Readonly<Record<string, unknown>> & { readonly msg: string; readonly level: string };
 
-/** True where something listens there. */
+/** Returns whether something listens there. */
 export async function listens(host: string, port: number): Promise<boolean> {
   const socket = net.connect({ host, port });
   return await new Promise((resolve) => {
@@ -28,19 +28,19 @@ export async function listens(host: string, port: number): Promise<boolean> {
   });
 }
 
-/** A tka-server that runs. */
+/** A running tka-server. */
 export class TkaServerProcess implements AsyncDisposable {
   readonly child: ChildProcess;
   readonly lines: Line[] = [];
   stdout = '';
   stderr = '';
-  /** Status or signal, and all that it said, when it has ended. */
+  /** Resolves when it has ended, to its status or signal. */
   readonly ended: Promise<{ readonly status: number | null; readonly signal: NodeJS.Signals | null }>;
   readonly #folder = new TemporaryFolder();
   readonly #env: Readonly<Record<string, string>>;
 
   /**
-   * `config` is its file; nothing of this process's TKA_*, KUBE* or TS_* reaches it. `within` is a command that runs the
+   * `config` is its file; TKA_*, KUBE* and TS_* of this process are removed. `within` is a command that runs the
    * program, such as `unshare`.
    */
   constructor(
@@ -77,7 +77,7 @@ export class TkaServerProcess implements AsyncDisposable {
     });
   }
 
-  /** Resolves with the first line of its log whose message matches; rejects should it end without. */
+  /** Resolves with the first line of its log whose message matches; rejects if it ends without one. */
   async said(what: RegExp): Promise<Line> {
     for (;;) {
       const found = this.lines.find((line) => what.test(line.msg));
@@ -92,7 +92,7 @@ export class TkaServerProcess implements AsyncDisposable {
     }
   }
 
-  /** Runs the program beside it, as `kubectl exec` would: with the same environment, and its configuration. */
+  /** Runs the program beside it, as `kubectl exec` would: with the same environment and configuration. */
   async exec(...args: readonly string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
     const file = path.join(this.#folder.path, 'config.yaml');
     const child = spawn(program, [...args, '--config', file], { env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -111,7 +111,7 @@ export class TkaServerProcess implements AsyncDisposable {
   }
 }
 
-// A cluster that is away: nothing listens on port 2 of loopback (fetch refuses some ports, such as 9).
+// An unreachable cluster: nothing listens on port 2 of loopback (fetch refuses some ports, such as 9).
 const nowhere = stringify({
   apiVersion: 'v1',
   kind: 'Config',
@@ -125,11 +125,11 @@ export interface Answer {
   readonly status: number | undefined;
   readonly headers: IncomingMessage['headers'];
   readonly body: string;
-  /** Of the certificate that was shown. */
+  /** Of the server's certificate. */
   readonly serialNumber: string | undefined;
 }
 
-/** One request on a connection of its own. */
+/** Sends one request on a separate connection. */
 export async function ask(url: string, options: RequestOptions = {}): Promise<Answer> {
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const request = url.startsWith('https:') ? httpsRequest : httpRequest;

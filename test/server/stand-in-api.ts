@@ -1,4 +1,5 @@
-// An API server on loopback that has sign-ins and little else, by plain http, and answers lists and watches as told.
+// An API server on loopback with sign-ins and little else, over plain http, which answers lists and watches as the test
+// says.
 import * as fs from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -6,28 +7,28 @@ import * as path from 'node:path';
 import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
 
-/** The path of the namespace that every cluster has, and its UID here. */
+/** The path of a namespace that every cluster has, and its UID here. */
 export const kubeSystem = '/api/v1/namespaces/kube-system';
 export const kubeSystemUid = '6d0a3bb1-7a1e-4f2c-9f0b-1f6a4c1d2e3f';
 
 type Listed = readonly [status: number, body: unknown];
 
-/** One namespace's sign-ins as an API server lists and tells them, and the watches that are open. */
+/** The sign-ins of one namespace, as an API server lists and watches them, and the open watches. */
 export class StandInApi {
   items: TkaSignin[] = [];
   version = 1;
-  /** Replaces the answer to the next lists, in this order. */
+  /** Replace the answers to the next lists, in this order. */
   readonly lists: Listed[] = [];
-  /** Replaces the answer to the next watches, in this order. */
+  /** Replace the answers to the next watches, in this order. */
   readonly watches: ((response: ServerResponse) => void)[] = [];
   readonly open = new Set<ServerResponse>();
-  /** Each request's query, as it came. */
+  /** The query of each request. */
   readonly asked: URLSearchParams[] = [];
-  /** Objects besides the sign-ins, by path. */
+  /** Objects other than sign-ins, by path. */
   readonly objects = new Map<string, unknown>([[kubeSystem, { metadata: { uid: kubeSystemUid } }]]);
-  /** Paths that are refused, with the reason: 403. */
+  /** Paths that are refused with 403, with the reason. */
   readonly forbidden = new Map<string, string>();
-  /** How often something was asked for that is not there. */
+  /** Number of requests for missing objects. */
   missed = 0;
   readonly #server: Server;
   #folder: TemporaryFolder | undefined;
@@ -73,13 +74,13 @@ export class StandInApi {
     return `http://127.0.0.1:${this.#port}`;
   }
 
-  /** Listens, again on the same port. */
+  /** Listens; after a stop on the same port. */
   async start(): Promise<void> {
     await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
     this.#port = (this.#server.address() as AddressInfo).port;
   }
 
-  /** A file that names it. */
+  /** Returns a kubeconfig file for it. */
   kubeconfig(): string {
     this.#folder ??= new TemporaryFolder();
     const file = path.join(this.#folder.path, 'kubeconfig');
@@ -96,14 +97,14 @@ export class StandInApi {
     return file;
   }
 
-  /** Drops every connection, and listens no more. */
+  /** Drops every connection, and stops listening. */
   stop(): void {
     this.#folder?.[Symbol.dispose]();
     this.#server.close();
     this.#server.closeAllConnections();
   }
 
-  /** Resolves once this holds after some request. */
+  /** Resolves once `holds` returns true after a request. */
   async until(holds: () => boolean): Promise<void> {
     while (!holds()) await new Promise<void>((resolve) => this.#seen.push(resolve));
   }

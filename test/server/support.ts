@@ -1,4 +1,4 @@
-// What the tests of the HTTP face share: captured answers, sign-ins that answer them, a server on loopback.
+// Shared by the tests of the HTTP interface: captured answers, sign-ins that return them, a server on loopback.
 import { readFileSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage, type Server } from 'node:http';
 import { text } from 'node:stream/consumers';
@@ -14,7 +14,7 @@ export interface Sample {
   readonly body: string;
 }
 
-/** A captured answer of the Go server. */
+/** Returns a captured answer of the Go server. */
 export function sample(name: string): Sample {
   const file = readFileSync(new URL(`../samples/${name}.http`, import.meta.url), 'utf8');
   const end = file.indexOf('\n\n');
@@ -97,7 +97,7 @@ export async function serve(options: Partial<HandlerOptions> = {}, limits?: Limi
   return port;
 }
 
-/** Asks what `serve` serves, or another port. */
+/** Sends a request to the port of `serve`, or to another one. */
 export async function ask(
   method: string,
   path: string,
@@ -105,7 +105,7 @@ export async function ask(
   body = '',
   at = port,
 ) {
-  // For a GET, Node's client says nothing of a body.
+  // For a GET, Node's client sends no headers about a body.
   const length =
     body === '' || 'transfer-encoding' in headers ? {} : { 'content-length': String(Buffer.byteLength(body)) };
   const response = await new Promise<IncomingMessage>((resolve, reject) => {

@@ -102,7 +102,7 @@ test.each([
   expect(body.startsWith('apiVersion: v1\n')).toBe(yaml);
 });
 
-test('a token is never cached on its way', async () => {
+test('a token is never cached', async () => {
   await serve();
   for (const accept of ['application/json', 'application/yaml']) {
     expect((await ask('GET', `${api}/kubeconfig`, { accept })).headers['cache-control']).toBe('no-store');
@@ -134,7 +134,7 @@ test.each([
 test.each([
   [true, 'complete'],
   [false, undefined],
-])('a logout that is complete: %s, says Tka-Logout: %s', async (complete, header) => {
+])('a complete logout (%s) has Tka-Logout: %s', async (complete, header) => {
   await serve({ signIns: { ...signedIn, signOut: async () => ({ answer: login, complete }) } });
   expect((await ask('POST', `${api}/logout`)).headers['tka-logout']).toBe(header);
 });
@@ -143,17 +143,17 @@ test.each([
   [true, 'applied'],
   [false, undefined],
   [undefined, undefined],
-])('a server that applies changed roles: %s, says Tka-Role: %s', async (appliesRoles, header) => {
+])('a server that applies changed roles (%s) has Tka-Role: %s', async (appliesRoles, header) => {
   await serve({ signIns: { ...signedIn, ...(appliesRoles !== undefined && { appliesRoles }) } });
   expect((await ask('POST', `${api}/login`)).headers['tka-role']).toBe(header);
 });
 
-test('a query is no part of the route', async () => {
+test('a query is not part of the route', async () => {
   await serve();
   expect((await ask('GET', `${api}/login?x=/y`)).status).toBe(200);
 });
 
-test('what goes wrong inside stays inside', async () => {
+test('internal errors are not revealed', async () => {
   const seen: unknown[] = [];
   const error = new Error('secret at /somewhere/file.ts:3');
   await serve({
@@ -172,7 +172,7 @@ test('what goes wrong inside stays inside', async () => {
   expect(seen).toEqual([error, error]);
 });
 
-test('identity stands before every route, and a refusal may say when to come back', async () => {
+test('identity is checked before every route, and a refusal may state when to retry', async () => {
   const whoIs = () => {
     throw new Refusal(503, { message: 'tailscaled is away' }, { retryAfterSeconds: 7 });
   };
@@ -192,7 +192,7 @@ test('identity stands before every route, and a refusal may say when to come bac
 });
 
 describe('limits', () => {
-  test('a small body is forgiven, a large one refused', async () => {
+  test('a small body is ignored, a large one refused', async () => {
     let calls = 0;
     await serve({
       signIns: {
@@ -216,7 +216,7 @@ describe('limits', () => {
     expect((await ask('GET', `${api}/login`, { 'x-much': 'x'.repeat(20_000) })).status).toBe(431);
   });
 
-  test('a caller who does not finish the headers is cut off', async () => {
+  test('a caller that does not finish its headers is disconnected', async () => {
     const port = await serve({}, { readHeaderTimeoutMs: 50 });
     const socket = connect(port, '127.0.0.1');
     socket.write(`GET ${api}/login HTTP/1.1\r\nHost: x\r\n`);
@@ -224,7 +224,7 @@ describe('limits', () => {
   });
 });
 
-describe('a word about each request', () => {
+describe('the log line of a request', () => {
   async function told(method: string, path: string, headers = {}, options: Partial<HandlerOptions> = {}) {
     const { promise, resolve } = Promise.withResolvers<Answered>();
     await serve({ ...options, onRequest: resolve });
@@ -232,7 +232,7 @@ describe('a word about each request', () => {
     return { answer, answered: await promise };
   }
 
-  test('its route, its caller, its status', async () => {
+  test('has its route, its caller and its status', async () => {
     const { answer, answered } = await told('GET', `${api}/login?x=secret`);
     expect(answered).toEqual({
       id: answer.headers['x-request-id'],
@@ -248,7 +248,7 @@ describe('a word about each request', () => {
     expect(answered.id).toMatch(/^[0-9a-f-]{36}$/);
   });
 
-  test('why it was refused, down to the cause, on one line', async () => {
+  test('has the reason of a refusal with its causes, on one line', async () => {
     const cause = { message: 'Get "https://10.0.0.1:6443": connect ECONNREFUSED\n\u001b[31m', cause: { message: 'x' } };
     const get = async () => {
       throw new Refusal(500, { message: 'Failed to load sign-in request', cause });
@@ -261,13 +261,13 @@ describe('a word about each request', () => {
     expect(refusal).not.toMatch(/[\u0000-\u001f]/);
   });
 
-  test('a path without a route is named, cut, and no route', async () => {
+  test('has the path without a route, truncated', async () => {
     const { answered } = await told('GET', `/${'x'.repeat(500)}`);
     expect(answered).toMatchObject({ status: 404, route: undefined, caller: undefined });
     expect(answered.path).toHaveLength(200);
   });
 
-  test('a caller whom nobody names', async () => {
+  test('has no caller if it is unknown', async () => {
     const whoIs = () => {
       throw new Refusal(403, { message: 'User not authorized' });
     };
@@ -275,7 +275,7 @@ describe('a word about each request', () => {
     expect(answered).toMatchObject({ status: 403, route: `${api}/login`, caller: undefined });
   });
 
-  test('a caller who hangs up', async () => {
+  test('has no status if the caller hangs up', async () => {
     const { promise, resolve } = Promise.withResolvers<Answered>();
     const asked = Promise.withResolvers<void>();
     const get = () => {
@@ -298,14 +298,14 @@ describe('a word about each request', () => {
     ['a b', false],
     ['a"}', false],
     ['\u00e9', false],
-  ])('the ID %j, taken over: %s', async (id, taken) => {
+  ])('the request ID %j, reused: %s', async (id, taken) => {
     const { answer, answered } = await told('GET', '/swagger', { 'x-request-id': id });
     expect(answer.headers['x-request-id']).toBe(answered.id);
     if (taken) expect(answered.id).toBe(id);
     else expect(answered.id).toMatch(/^[0-9a-f-]{36}$/);
   });
 
-  test('what goes wrong inside is told with its ID', async () => {
+  test('internal errors are logged with the request ID', async () => {
     const { promise, resolve } = Promise.withResolvers<string>();
     const clusterInfo = () => Promise.reject(new Error('x'));
     const { answered } = await told(

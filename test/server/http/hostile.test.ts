@@ -1,4 +1,4 @@
-// Whoever reaches the port may send what he likes: none of it signs anybody in or out, stops the server or stays in it.
+// Anything may be sent to the port: none of it signs a user in or out, stops the server or stays in memory.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -17,7 +17,7 @@ function heapUsed(): number {
   return process.memoryUsage().heapUsed;
 }
 
-/** A server that counts what it did. */
+/** Starts a server that counts its effects. */
 async function counting(limits = {}) {
   const seen = { signIns: 0, effects: 0, errors: [] as unknown[], answered: new Map<string, number>() };
   const effect = async () => {
@@ -43,14 +43,14 @@ async function counting(limits = {}) {
   return { seen, port: await serve(options, limits) };
 }
 
-/** Sends these bytes and no more; all that is answered until the server hangs up. */
+/** Sends these bytes only; returns the whole answer until the server hangs up. */
 async function send(port: number, bytes: Buffer): Promise<string> {
   const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true });
   let answer = '';
   socket.setEncoding('latin1').on('data', (data: string) => {
     answer += data;
   });
-  // It may be cut off while it still sends.
+  // It may be disconnected while it still sends.
   socket.on('error', () => {});
   socket.end(bytes);
   await once(socket, 'close');
@@ -107,7 +107,7 @@ const starts = [
 ];
 const scraps = ['\r\n', '\r\n\r\n', '\n', '\0', ':', ' ', '%00', '\u00ff', '9'.repeat(40), '/', '?', ''];
 
-/** A request of the API that somebody has been at. */
+/** Returns a mutated request of the API. */
 function mutated(chance: () => number): Buffer {
   const below = (limit: number) => Math.floor(chance() * limit);
   const call = pick(chance, calls);
@@ -131,7 +131,7 @@ function mutated(chance: () => number): Buffer {
   return bytes;
 }
 
-// What may have an effect, read apart from the server's parser: a whole request line of such a call.
+// Requests that may have an effect, parsed separately from the server: a whole request line of such a call.
 const effective = /POST \/api\/v1alpha1\/log(?:in|out)(?:\?[^ ]*)? HTTP\/1\.[01]\r?\n/g;
 
 describe(`10,000 mutated requests (seed ${seed})`, { timeout: 240_000 }, () => {
@@ -156,16 +156,16 @@ describe(`10,000 mutated requests (seed ${seed})`, { timeout: 240_000 }, () => {
         expect(answer).not.toMatch(/\n\s+at |node:|\.[cm]?[jt]s:\d|\u001b/);
       }
     }
-    // Whoever was refused was not signed in. Node hangs up on whoever sends junk behind a good request.
+    // A refused caller was not signed in. Node hangs up on a caller that sends junk after a valid request.
     const asked = (what: RegExp) =>
       [...seen.answered].filter(([key]) => what.test(key)).reduce((sum, [, count]) => sum + count, 0);
     expect(asked(/^4\d\d POST \/api\/v1alpha1\/login$/)).toBeGreaterThan(40);
     expect(seen.signIns).toBeLessThanOrEqual(asked(/^(?:202|undefined) POST \/api\/v1alpha1\/login$/));
     expect(asked(/^5/)).toBe(0);
-    // An empty answer is for what was cut before it was anything, or CONNECT, which nobody takes.
+    // An empty answer is for a request that was cut too early, or CONNECT, which is not supported.
     expect([...statuses.keys()].sort()).toEqual(['', '200', '202', '400', '404', '405', '413', '417', '431']);
     expect(statuses.get('400')).toBeGreaterThan(3_000);
-    // A request whose name of a header was changed is as good as it was: the oracle has something to say.
+    // A request with a changed header name is still valid, so the check above has cases to judge.
     expect(possible).toBeGreaterThan(1_000);
     expect(seen.effects).toBeGreaterThan(100);
     expect(seen.errors).toEqual([]);
@@ -174,13 +174,13 @@ describe(`10,000 mutated requests (seed ${seed})`, { timeout: 240_000 }, () => {
   });
 });
 
-test('what is not HTTP/1 is refused: a line alone is HTTP/0.9', async () => {
+test('anything other than HTTP/1 is refused: a single line is HTTP/0.9', async () => {
   const { seen, port } = await counting();
   expect(await send(port, Buffer.from(`POST ${api}/login\r\n\r\n`))).toMatch(/^HTTP\/1\.1 400 /);
   expect(seen).toMatchObject({ effects: 0, errors: [] });
 });
 
-test('a body that does not come is not waited for, and is no sign-in', async () => {
+test('a missing body times out, and is not a sign-in', async () => {
   const { seen, port } = await counting({ readTimeoutMs: 50, readHeaderTimeoutMs: 50 });
   const socket = connect(port, '127.0.0.1');
   socket.write(request('POST /login', 'Content-Length: 2\r\n', '{'));
@@ -188,20 +188,20 @@ test('a body that does not come is not waited for, and is no sign-in', async () 
   expect(seen).toMatchObject({ effects: 0, errors: [] });
 });
 
-test('a body that is too long is refused without waiting for its end', async () => {
+test('a body that is too long is refused before its end', async () => {
   const { seen, port } = await counting();
   const socket = connect(port, '127.0.0.1');
   const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
-  // Nothing more is sent: a client that writes to a connection which was closed meanwhile loses the answer in it.
+  // Nothing more is sent: a client that writes to a connection that was closed meanwhile loses the answer in it.
   socket.write(request('POST /login', 'Transfer-Encoding: chunked\r\n') + chunk + chunk);
   expect(await text(socket)).toMatch(/^HTTP\/1\.1 413 /);
   expect(seen).toMatchObject({ effects: 0, errors: [] });
 });
 
-test('a body without an end is hung up on', async () => {
+test('a body without an end is disconnected', async () => {
   const { seen, port } = await counting();
   const socket = connect(port, '127.0.0.1');
-  // That is how the hanging up shows.
+  // This is how a disconnect appears.
   socket.on('error', () => {});
   socket.write(request('POST /login', 'Transfer-Encoding: chunked\r\n'));
   const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
@@ -213,7 +213,7 @@ test('a body without an end is hung up on', async () => {
   expect(seen).toMatchObject({ effects: 0, errors: [] });
 });
 
-test('a caller who does not read is cut off', async () => {
+test('a caller that does not read is disconnected', async () => {
   const many = Array.from({ length: 50_000 }, (_, i) => ({ ...(members[0] as MemberRow), name: `tka-${i}` }));
   const told = Promise.withResolvers<Answered>();
   const port = await serve({ members: () => many, onRequest: told.resolve }, { writeTimeoutMs: 200 });

@@ -1,4 +1,4 @@
-// How much one caller may take: over HTTP, on loopback.
+// How much one caller may use: over HTTP, on loopback.
 import { once } from 'node:events';
 import { Agent, request as httpRequest, type RequestListener } from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -21,7 +21,7 @@ describe('a bucket', () => {
   const taken = (buckets: Buckets, count: number, key = 'alice', patienceMs = 0) =>
     Array.from({ length: count }, () => buckets.take(key, patienceMs));
 
-  test('has so many tokens at once, then so many a second; each key has its own', () => {
+  test('allows a burst, then a rate; each key has its own', () => {
     clock();
     const buckets = new Buckets(10, 3);
     expect(taken(buckets, 5)).toEqual([{ inMs: 0 }, { inMs: 0 }, { inMs: 0 }, { overMs: 100 }, { overMs: 100 }]);
@@ -32,13 +32,13 @@ describe('a bucket', () => {
     expect(taken(buckets, 4).map((it) => 'inMs' in it)).toEqual([true, true, true, false]);
   });
 
-  test('promises tokens that will be there soon, one after the other', () => {
+  test('promises tokens of the near future, one after the other', () => {
     clock();
     const buckets = new Buckets(10, 1);
     expect(taken(buckets, 4, 'alice', 250)).toEqual([{ inMs: 0 }, { inMs: 100 }, { inMs: 200 }, { overMs: 50 }]);
   });
 
-  test('is forgotten when it is full, and there are never more than so many', () => {
+  test('is forgotten when it is full, and the number of buckets is limited', () => {
     clock();
     const buckets = new Buckets(10, 3, 100);
     for (let i = 0; i < 10_000; i++) buckets.take(`u${i}`, 0);
@@ -52,7 +52,7 @@ describe('a bucket', () => {
 describe('a turn', () => {
   const never = new AbortController().signal;
 
-  test('comes in order, so many at a time, for each key', async () => {
+  test('comes in order, a limited number at a time, for each key', async () => {
     const turns = new Turns(2);
     const begun: number[] = [];
     const ends = await Promise.all([turns.take('alice', never), turns.take('alice', never)]);
@@ -64,7 +64,7 @@ describe('a turn', () => {
     (await turns.take('bob', never))();
     expect(begun).toEqual([]);
     ends[0]?.();
-    // Ending it twice ends no other's.
+    // Ending it twice does not end another one.
     ends[0]?.();
     const second = await waiting[0];
     expect(begun).toEqual([1]);
@@ -76,7 +76,7 @@ describe('a turn', () => {
     expect(begun).toEqual([1, 2, 3]);
   });
 
-  test('is not given to one that has gone', async () => {
+  test('is not given to a caller that has left', async () => {
     const turns = new Turns(1);
     const end = await turns.take('alice', never);
     const gone = new AbortController();
@@ -109,7 +109,7 @@ function newAgent(): Agent {
   return agent;
 }
 
-/** Asks as this login; on connections of the agent's. */
+/** Sends a request as this login, on connections of the agent. */
 function ask(login: string, agent = newAgent(), path = `${api}/login`): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const headers = { 'x-login': login };
@@ -123,7 +123,7 @@ function ask(login: string, agent = newAgent(), path = `${api}/login`): Promise<
   });
 }
 
-/** Believes the header, and counts. */
+/** Trusts the header, and counts. */
 class Believing implements Identity {
   asked = 0;
   now = 0;
@@ -155,7 +155,7 @@ async function limited(
 const statuses = (answers: readonly Answer[]) => answers.map(({ status }) => status);
 
 describe('one login', () => {
-  test('that asks too often is told when to ask again; nobody else notices', async () => {
+  test('with too many requests gets the time to wait; others are not affected', async () => {
     await limited({ perSecond: 0.5, burst: 3, patienceMs: 0 });
     const agent = newAgent();
     const answers: Answer[] = [];
@@ -169,14 +169,14 @@ describe('one login', () => {
     expect((await ask('alice')).status).toBe(200);
   });
 
-  test('that is over its limit costs tailscaled nothing on a connection that is known', async () => {
+  test('over its limit causes no whois request on a known connection', async () => {
     const identity = await limited({ perSecond: 0.01, burst: 2, patienceMs: 0 });
     const agent = newAgent();
     for (let i = 0; i < 10; i++) await ask('mallory', agent);
     expect(identity.asked).toBe(2);
   });
 
-  test('that does not wait is made to', async () => {
+  test('that does not wait is delayed', async () => {
     await limited({ perSecond: 0.01, burst: 1, patienceMs: 0, holdMs: 300 });
     await ask('mallory');
     const start = performance.now();
@@ -184,7 +184,7 @@ describe('one login', () => {
     expect(performance.now() - start).toBeGreaterThan(290);
   });
 
-  test('with forty kubectl at once, each asking three times, is answered without a refusal', async () => {
+  test('with forty kubectl at once, each with three requests, is answered without a refusal', async () => {
     await limited({ holdMs: 1_000 });
     const kubectl = async () => {
       const agent = newAgent();
@@ -194,7 +194,7 @@ describe('one login', () => {
     expect(new Set(statuses(answers))).toEqual(new Set([200]));
   });
 
-  test('has so many connections and no more, until it closes one', async () => {
+  test('has a limited number of connections, until it closes one', async () => {
     await limited({ connections: 2 });
     const [first, second] = [newAgent(), newAgent()];
     expect(statuses([await ask('mallory', first), await ask('mallory', second)])).toEqual([200, 200]);
@@ -209,7 +209,7 @@ describe('one login', () => {
     await vi.waitFor(async () => expect((await ask('mallory')).status).toBe(200));
   });
 
-  test('is worked for one request at a time; the others wait, and one that waits for something else is no hindrance', async () => {
+  test('is served one request at a time; the others wait, and a request that waits for something else does not block', async () => {
     const held = Promise.withResolvers<void>();
     let [now, most, count] = [0, 0, 0];
     const get: HandlerOptions['signIns']['get'] = async (caller) => {
@@ -224,14 +224,14 @@ describe('one login', () => {
     await vi.waitUntil(() => count === 1);
     const others = await Promise.all(Array.from({ length: 8 }, () => ask('alice')));
     expect(new Set(statuses(others))).toEqual(new Set([200]));
-    // The slow one, whose turn has run out, and another.
+    // The slow one, whose turn has ended, and another.
     expect(most).toBe(2);
     held.resolve();
     expect((await slow).status).toBe(200);
   });
 });
 
-test('a login whose requests wait in line rests as long as it works; one that asks in turn does not', async () => {
+test('a login with a queue rests as long as it works; one that sends requests in turn does not', async () => {
   const workMs = 30;
   const get: HandlerOptions['signIns']['get'] = async (caller) => {
     await delay(workMs);
@@ -252,7 +252,7 @@ test('a login whose requests wait in line rests as long as it works; one that as
   expect(Math.min(...times)).toBeLessThan(2 * workMs - 5);
 });
 
-test('tailscaled is asked by one address so many times at once; who cannot be asked about is told so soon', async () => {
+test('one address has a limited number of whois requests at once; the rest get an answer soon', async () => {
   const identity = await limited({});
   const held = Promise.withResolvers<void>();
   identity.held = held.promise;
@@ -270,7 +270,7 @@ test('tailscaled is asked by one address so many times at once; who cannot be as
   expect(statuses(await Promise.all(answers)).filter((status) => status === 200)).toHaveLength(8);
 });
 
-test('requests that need no name are limited together', async () => {
+test('requests without a login share one limit', async () => {
   await limited({ perSecond: 0.01, burst: 4, patienceMs: 0 });
   const answers: Answer[] = [];
   for (const path of ['/nothing', '/swagger', '/', `${api}/nothing`, '/swagger', '/nothing']) {
@@ -280,7 +280,7 @@ test('requests that need no name are limited together', async () => {
   expect((await ask('alice')).status).toBe(200);
 });
 
-test('only a connection whose caller is known is kept open', async () => {
+test('only connections of known callers are kept open', async () => {
   await limited({});
   const agent = newAgent();
   expect((await ask('alice', agent, '/nothing')).connection).toBe('close');
@@ -288,10 +288,10 @@ test('only a connection whose caller is known is kept open', async () => {
   expect((await ask('alice', agent, '/nothing')).connection).toBe('keep-alive');
 });
 
-describe('a caller who has gone', () => {
+describe('a caller that has left', () => {
   const request = `GET ${api}/login HTTP/1.1\r\nHost: x\r\nX-Login: alice\r\n\r\n`;
 
-  test('is not asked about any more, and nothing is done for it', async () => {
+  test('causes no further whois request and no work', async () => {
     let worked = 0;
     const get: HandlerOptions['signIns']['get'] = async (caller) => {
       worked++;
@@ -326,7 +326,7 @@ describe('a caller who has gone', () => {
     await vi.waitUntil(() => signal?.aborted);
   });
 
-  test('loses its place in the line', async () => {
+  test('loses its place in the queue', async () => {
     let worked = 0;
     const held = Promise.withResolvers<void>();
     const get: HandlerOptions['signIns']['get'] = async (caller) => {
@@ -349,7 +349,7 @@ describe('a caller who has gone', () => {
 });
 
 describe('connections', () => {
-  /** Opens this many; how many of them are still open when a request on the last of these is answered. */
+  /** Opens this many connections; returns how many are still open when a request on the last one is answered. */
   async function open(count: number, limits: Parameters<typeof createTkaServer>[1]): Promise<number> {
     const server = createTkaServer((_, response) => response.end(), limits);
     const at = await listen(server, '127.0.0.1', 0);
@@ -375,9 +375,9 @@ describe('connections', () => {
   }
 
   test.each([
-    ['of all', { connections: 5 }, 5],
+    ['of all callers', { connections: 5 }, 5],
     ['of one address', { connectionsPerAddress: 3, isShared: () => false }, 3],
-    ['of loopback, which is everybody’s behind a userspace tailscaled', { connectionsPerAddress: 3 }, 9],
+    ['of loopback, shared by all callers behind a userspace tailscaled', { connectionsPerAddress: 3 }, 9],
   ])('are limited: those %s', async (_, limits, left) => {
     expect(await open(9, limits)).toBe(left);
   });
@@ -426,7 +426,7 @@ describe('connections', () => {
     }
   });
 
-  test('on which much is asked before anything is answered are closed', async () => {
+  test('with many requests before the first answer are closed', async () => {
     const worked: string[] = [];
     const identity = await limited({}, { onRequest: ({ id }) => worked.push(id) });
     identity.held = new Promise(() => undefined);
@@ -439,7 +439,7 @@ describe('connections', () => {
     expect(worked).toHaveLength(16);
   });
 
-  test('of an address that are closed make room', async () => {
+  test('of an address make room when they are closed', async () => {
     const limits = { connectionsPerAddress: 1, isShared: () => false };
     const server = createTkaServer((_, response) => response.end('x'), limits);
     port = await listen(server, '127.0.0.1', 0);

@@ -47,7 +47,7 @@ test.each(['memberlist-html', 'memberlist-html-suspected'])('status and headers 
 
 test.each([
   ['with their labels', 3],
-  ['without labels, where these are too long for that', 15],
+  ['without labels, if these are too long', 15],
 ])('a client reads a list of 10,000 members: %s', async (_, labels) => {
   const long = Object.fromEntries(
     Array.from({ length: labels }, (_, i) => [`example.com/label-${i}`, 'x'.repeat(200)]),
@@ -67,7 +67,7 @@ test('a server without gossip has no page either', async () => {
   expect(await ask('GET', path, { accept: browser })).toMatchObject({ status: 404, body: '404 page not found' });
 });
 
-/** Every element of a page with its attributes, and the text of each row's cells. */
+/** Returns each element of a page with its attributes, and the text of each row's cells. */
 function read(html: string) {
   const elements: { name: string; attributes: Record<string, string> }[] = [];
   const rows: string[][] = [];
@@ -93,7 +93,7 @@ function read(html: string) {
   return { elements, rows };
 }
 
-test('the page says what the members say, and none of it is markup', async () => {
+test('the page shows the members’ texts, none of them as markup', async () => {
   await serve({ members: () => members });
   const { body } = await ask('GET', path, { accept: browser });
   const { elements, rows } = read(body);
@@ -136,7 +136,7 @@ test('the page says what the members say, and none of it is markup', async () =>
   expect([...attributes].filter((name) => /^on|style/.test(name))).toEqual([]);
 });
 
-test('exact times are there for a mouse', async () => {
+test('exact times are in tooltips', async () => {
   const lastSeen = new Date(Date.now() - 3 * 3_600_000).toISOString();
   await serve({ members: () => [{ ...(members[0] as MemberRow), state: 'dead', lastSeen }] });
   const title = `${lastSeen.slice(0, 19).replace('T', ' ')} UTC`;
@@ -152,7 +152,7 @@ const at = (n: number, more: Partial<MemberRow>): MemberRow => ({
   state: 'healthy',
   ...more,
 });
-/** The commands that the page offers, by the name of the cluster. */
+/** Returns the commands on the page, by the name of the cluster. */
 const logins = ({ elements, rows }: ReturnType<typeof read>) =>
   elements
     .filter(({ name }) => name === 'tbody')
@@ -161,7 +161,7 @@ const logins = ({ elements, rows }: ReturnType<typeof read>) =>
       attributes['data-login'],
     ]);
 
-test('the servers of a cluster are together, as the client groups them; the worst come first', async () => {
+test('the servers of a cluster are together, grouped as the client does; the worst come first', async () => {
   const rows = [
     at(1, { name: 'a', cluster: 'prod', state: 'dead' }),
     at(2, { name: 'b', cluster: 'prod' }),
@@ -197,7 +197,7 @@ test('the servers of a cluster are together, as the client groups them; the wors
   expect(JSON.parse((await ask('GET', path)).body)).toEqual(rows);
 });
 
-test('what a login takes is the name that the client knows, or an address; never a text of a shell', async () => {
+test('a login command has the name that the client knows, or an address; never shell syntax', async () => {
   const server = (name: string) => `https://${name}.example.ts.net`;
   await serve({
     members: () => [
@@ -241,7 +241,7 @@ test.each([
   expect(JSON.parse((await ask('GET', `${path}?q=dead`)).body)).toEqual(members);
 });
 
-test('a browser that has the page is told that it has not changed, for as long as it would say the same', async () => {
+test('a browser that has the page gets 304 as long as it would look the same', async () => {
   vi.useFakeTimers({ toFake: ['Date'], now: Date.parse('2026-08-02T10:00:05Z') });
   onTestFinished(() => void vi.useRealTimers());
   const seen = () => new Date(Date.now() - 700).toISOString();
@@ -269,7 +269,7 @@ test('a browser that has the page is told that it has not changed, for as long a
   expect((await ask('GET', path, { 'if-none-match': '*' })).status).toBe(200);
 });
 
-test('a page of 1,000 members has less than 700 kB, whatever they say in it', async () => {
+test('a page of 1,000 members has less than 700 kB, whatever their texts', async () => {
   const honest = Array.from({ length: 1_000 }, (_, i) => ({
     ...(members[0] as MemberRow),
     apiEndpoint: `https://api.prod-us-${i}.example.com:6443`,
@@ -295,7 +295,7 @@ test('a page of 1,000 members has less than 700 kB, whatever they say in it', as
   expect(body).toMatch(/>… \d+ more<\/li>/);
 });
 
-test('nothing but its own style and script may run, and nothing may be fetched from elsewhere', async () => {
+test('only its own style and script may run, and it may fetch nothing from elsewhere', async () => {
   await serve({ members: () => members });
   const { headers } = await ask('GET', path, { accept: browser });
   expect(headers['content-security-policy']).toMatch(
@@ -304,7 +304,7 @@ test('nothing but its own style and script may run, and nothing may be fetched f
   expect(headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer' });
 });
 
-test('the client does not take it for the page of the Go server', async () => {
+test('the client does not mistake it for the page of the Go server', async () => {
   await serve({ members: () => members });
   expect(parseMemberlistHtml((await ask('GET', path, { accept: browser })).body)).toBeUndefined();
 });

@@ -1,4 +1,4 @@
-// What the document says by itself; test/cluster/openapi.test.ts holds it to the answers of the server.
+// Checks the document itself; test/cluster/openapi.test.ts compares it with the answers of the server.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
@@ -9,18 +9,18 @@ import { apiRoutes, openRoutes } from '../../../src/server/http/routes.ts';
 import { documented, problemOf } from '../documented.ts';
 import { api, ask, login, members, sample, serve } from '../support.ts';
 
-test('it is an OpenAPI document', async () => {
+test('is a valid OpenAPI document', async () => {
   expect(await new Validator().validate(structuredClone(openApi))).toEqual({ valid: true });
 });
 
-test('it has every route, and no other', () => {
+test('has each route, and no other', () => {
   const routes = [...apiRoutes, ...openRoutes].flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method} ${path}`),
   );
   expect([...new Set([...documented.keys()].map((key) => key.replace(/ \d+$/, '')))].sort()).toEqual(routes.sort());
 });
 
-test('it has every status that a caller can be refused with', () => {
+test('has each status of a refusal', () => {
   const folder = join(import.meta.dirname, '../../../src/server');
   const source = readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts'))
@@ -32,7 +32,7 @@ test('it has every status that a caller can be refused with', () => {
   expect(statuses.filter((status) => !known.has(status))).toEqual([]);
 });
 
-test('every form of a memberlist is as documented', async () => {
+test('matches each form of a memberlist', async () => {
   const schema = documented.get(`GET ${api}/memberlist 200`)?.content?.['application/json']?.schema ?? { not: {} };
   for (const rows of [members.slice(0, 1), members.slice(2, 3), JSON.parse(sample('memberlist-json').body)]) {
     await serve({ members: () => rows });
@@ -40,14 +40,14 @@ test('every form of a memberlist is as documented', async () => {
   }
 });
 
-test('a body that is not as documented would be noticed', () => {
+test('does not match a wrong body', () => {
   const schema = { $ref: '#/components/schemas/Login' };
   expect(problemOf(schema, login)).toBeUndefined();
   expect(problemOf(schema, { ...login, until: 'soon' })).toMatch(/date-time/);
   expect(problemOf(schema, { ...login, token: 'x' })).toMatch(/additional/);
 });
 
-test('it is served as JSON, or as a page without scripts, to anybody', async () => {
+test('is served as JSON, or as a page without scripts, to any caller', async () => {
   await serve({
     identity: {
       whoIs() {
@@ -62,7 +62,7 @@ test('it is served as JSON, or as a page without scripts, to anybody', async () 
   for (const path of Object.keys(openApi.paths)) expect(body).toContain(path);
 });
 
-test('the page says each error once, and its links lead somewhere', async () => {
+test('its page shows each error once, and its links lead somewhere', async () => {
   await serve();
   const { body } = await ask('GET', '/swagger', { accept: 'text/html' });
   const escaped = (text: string) => text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
@@ -79,7 +79,7 @@ test('the page says each error once, and its links lead somewhere', async () => 
   expect(links.length).toBeGreaterThan(10);
 });
 
-test('a browser that has the page is told that it has not changed', async () => {
+test('a browser that has the page gets 304 while it is unchanged', async () => {
   await serve();
   const { headers } = await ask('GET', '/swagger', { accept: 'text/html' });
   const again = { accept: 'text/html', 'if-none-match': headers.etag as string };

@@ -1,4 +1,4 @@
-// The status page and the page of the API in a real browser, as a person uses them.
+// Uses the status page and the API page in a real browser, as a user does.
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Refusal } from '../../../src/server/http/contract.ts';
 import type { MemberRow } from '../../../src/tka/types.ts';
@@ -7,7 +7,7 @@ import { alice, api, members, serve } from '../support.ts';
 
 const status = `${api}/memberlist`;
 
-/** Members that are well, of a cluster each. */
+/** Returns healthy members, each of its own cluster. */
 const fleet = (count: number): MemberRow[] =>
   Array.from({ length: count }, (_, i) => ({
     apiEndpoint: `https://api.prod-${i}.example.com:6443`,
@@ -28,11 +28,11 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
   });
   afterAll(() => browser[Symbol.asyncDispose]());
 
-  /** What the server lists, which a test changes. */
+  /** The server's list, which a test changes. */
   let rows: MemberRow[] = [];
   let refused: Refusal | undefined;
 
-  /** Opens a page of a server that lists these members; at the end of the test nothing may have been complained of. */
+  /** Opens a page of a server that lists these members. At the end of the test the console must be empty. */
   async function shown(
     list: readonly MemberRow[],
     { path = status, host = '127.0.0.1', complaints = [], ...options }: Opening = {},
@@ -61,20 +61,20 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     readonly complaints?: readonly unknown[];
   }
 
-  /** The names of the clusters that are shown, in order. */
+  /** Returns the names of the visible clusters, in order. */
   const names = (page: BrowserPage) =>
     page.eval<string[]>(`[...document.querySelectorAll('tbody')]
       .filter((cluster) => cluster.checkVisibility())
       .map((cluster) => cluster.querySelector('th b').textContent)`);
   const text = (page: BrowserPage, selector: string) =>
     page.eval<string>(`document.querySelector(${JSON.stringify(selector)}).innerText`);
-  /** Makes the page ask again, as it does by itself every ten seconds, and waits until it says that it has. */
+  /** Makes the page refresh, as it does by itself every ten seconds, and waits until it has. */
   async function refresh(page: BrowserPage): Promise<void> {
     const updated = `document.querySelector('.updated time').dateTime`;
     const before = await page.eval<string>(updated);
     const asked = page.next('Network.requestWillBeSent');
     await page.eval(`dispatchEvent(new Event('online'))`);
-    // Where it was asking already, what it asks next.
+    // If a request was already pending, the next one counts.
     await asked;
     await page.until(`${updated} !== '${before}'`);
   }
@@ -86,7 +86,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     rows = rows.map((row) => (row.name === name ? { ...row, state: 'dead', lastSeen: '2026-08-02T10:00:00Z' } : row));
   };
 
-  test('/ leads to the totals, and the worst is first', async () => {
+  test('/ leads to the totals, with the worst cluster first', async () => {
     const page = await shown([...fleet(57), { ...(fleet(58)[57] as MemberRow), state: 'dead' }], { path: '/' });
     expect(await page.eval('location.pathname')).toBe(status);
     expect(await page.eval('document.title')).toBe('57 healthy, 1 dead · TKA clusters');
@@ -101,7 +101,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await page.eval('location.pathname')).toBe(status);
   });
 
-  test('the filter, the place in the list and the marked text are kept while the data changes', async () => {
+  test('a refresh keeps the filter, the scroll position and the selected text', async () => {
     const page = await shown(fleet(120));
     await filter(page, 'PRODUCTION  us-west');
     expect(await text(page, '.count')).toBe('60 of 120 clusters');
@@ -119,7 +119,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     const [top, marked, scrolled] = await place();
     expect(top).toBeCloseTo(40, 0);
     expect(marked).toBe('https://api.prod-60.example.com:6443');
-    // One that is shown goes to the top, one goes, and one comes that the filter does not mean.
+    // A visible one moves to the top, one disappears, and one appears that the filter does not match.
     kill('tka-prod-80');
     kill('tka-prod-90');
     rows = rows.filter(({ name }) => name !== 'tka-prod-0').concat(fleet(122).slice(121));
@@ -136,7 +136,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await page.eval(`document.querySelector('link').href`)).toContain('d93025');
   });
 
-  test('it asks again by itself every ten seconds, unless it is told not to', async () => {
+  test('refreshes by itself every ten seconds, unless this is turned off', async () => {
     const page = await shown(fleet(1));
     kill('tka-prod-0');
     const budget = async () => {
@@ -155,19 +155,19 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     await page.until(`document.querySelector('h1').innerText === '2 healthy'`);
   });
 
-  test('what has not changed is not sent again', async () => {
+  test('unchanged data is not sent again', async () => {
     const page = await shown(fleet(3));
     const statuses: number[] = [];
     page.on('Network.responseReceivedExtraInfo', ({ statusCode }) => statuses.push(statusCode));
     await refresh(page);
     await refresh(page);
     await refresh(page);
-    // In a new minute there is a new page.
+    // A new minute has a new page.
     expect(statuses).toHaveLength(3);
     expect(statuses).toContain(304);
   });
 
-  test('a refresh that fails is told of, and what was known stays', async () => {
+  test('a failed refresh is reported, and the old data stays', async () => {
     const log = (code: number, what: string) =>
       `network error: Failed to load resource: the server responded with a status of ${code} (${what})`;
     const page = await shown(fleet(2), { complaints: [log(403, 'Forbidden')] });
@@ -183,7 +183,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
 
   test.each([
     ['on loopback, as over TLS', '127.0.0.1'],
-    ['by plain http, which has no clipboard for pages', 'tka.example.ts.net'],
+    ['over plain http, where pages have no clipboard', 'tka.example.ts.net'],
   ])('the button copies the command: %s', async (_, host) => {
     const page = await shown(fleet(2), { host });
     expect(await page.eval('isSecureContext')).toBe(host === '127.0.0.1');
@@ -196,7 +196,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await page.eval(`document.querySelector('input[type=search]').value`)).toBe('kubectl tka login prod-1');
   });
 
-  test('without scripts: the filter is a form, the page reloads, and no button is there that does nothing', async () => {
+  test('without scripts: the filter is a form, the page reloads, and there are no dead buttons', async () => {
     const page = await shown(fleet(4), { scripts: false });
     expect(await page.eval(`document.querySelectorAll('.copy, thead button, .updated').length`)).toBe(0);
     await page.click('input[type=search]');
@@ -213,12 +213,12 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await names(page)).toEqual(['prod-2']);
   });
 
-  test('with scripts, the page does not reload', async () => {
+  test('with scripts the page does not reload', async () => {
     const page = await shown(fleet(1));
     expect(await page.eval(`document.querySelectorAll('noscript meta').length`)).toBe(0);
   });
 
-  test('a column sorts up, then down, then not; what is unknown is last, and a refresh keeps it', async () => {
+  test('a column sorts up, then down, then not; unknown values are last, and a refresh keeps the order', async () => {
     const page = await shown(members);
     const sort = (column: number) => page.click(`th:nth-child(${column}) button`);
     const sorts = () =>
@@ -238,7 +238,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await sorts()).toEqual([null, null, null, null, null, null]);
   });
 
-  test('back and forward go through what was filtered for', async () => {
+  test('back and forward go through the filters', async () => {
     const page = await shown(fleet(12));
     const value = `document.querySelector('input[type=search]').value`;
     await filter(page, 'prod-1');
@@ -261,7 +261,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await text(page, '.count')).toBe('3 of 12 clusters');
   });
 
-  test('all of it can be reached by keyboard; the focus is seen, and stays where it is', async () => {
+  test('everything can be reached by keyboard; the focus is visible, and stays', async () => {
     const page = await shown(fleet(3));
     const focus = () =>
       page.eval<string>(
@@ -282,7 +282,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
       ...['Cluster', 'Labels', 'State', 'Server', 'Last seen', 'Version'],
       ...[0, 1, 2].map((i) => `Copy login: kubectl tka login prod-${i}`),
     ]);
-    // It is another row after the refresh, and the first one.
+    // After the refresh it is another row, the first one.
     kill('tka-prod-2');
     await refresh(page);
     expect(await names(page)).toEqual(['prod-2', 'prod-0', 'prod-1']);
@@ -292,7 +292,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await focus()).toBe(seen.at(-1));
   });
 
-  test('what hostile members say is text', async () => {
+  test('texts of hostile members are shown as text', async () => {
     const page = await shown([
       ...members,
       {
@@ -350,7 +350,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
         return [getComputedStyle(body).display, document.querySelector('thead').checkVisibility()];
       })()`;
       expect(await page.eval(layout)).toEqual(isCard ? ['block', false] : ['table-row-group', true]);
-      // Labels are on one line, whatever there is of them.
+      // Labels are on one line, however many there are.
       const heights = await page.eval<number[]>(
         `[...document.querySelectorAll('.labels ul')].map((list) => list.offsetHeight)`,
       );
@@ -358,7 +358,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     });
   }
 
-  test('1,000 members are there soon, and filtered while somebody types', async () => {
+  test('1,000 members are shown quickly, and filtered while typing', async () => {
     const page = await shown(fleet(1_000));
     expect(await names(page)).toHaveLength(1_000);
     const { loaded, typed } = await page.eval<{ loaded: number; typed: number }>(`(() => {
@@ -371,7 +371,7 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
       return { loaded: loadEventEnd - responseStart, typed: performance.now() - start };
     })()`);
     expect(await names(page)).toHaveLength(11);
-    // A tenth of this on an idle machine.
+    // On an idle machine it takes a tenth of this.
     expect(loaded).toBeLessThan(10_000);
     expect(typed).toBeLessThan(3_000);
   });
@@ -392,14 +392,14 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
   });
 });
 
-/** Elements whose text is wider than they are, or that stand out of the window. Labels may be cut: a title has them all. */
+/** Elements whose text is wider than they are, or that exceed the window. Labels may be cut: their title shows all. */
 const wide = `[...document.querySelectorAll('body *')].filter((element) => {
   if (!element.checkVisibility() || element.closest('.away, .labels, script, style')) return false;
   const { left, right } = element.getBoundingClientRect();
   return element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== 'inline' || left < 0 || right > innerWidth + 1;
 }).map((element) => element.outerHTML.slice(0, 200))`;
 
-/** Texts whose contrast is less than WCAG 2.2 asks for at level AA: 4.5 to 1. */
+/** Texts whose contrast is below WCAG 2.2 level AA: 4.5 to 1. */
 const pale = `(() => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const luminance = (colour) => {

@@ -1,4 +1,4 @@
-// The connections to the API server: shared, bounded, dropped when they are dead, and only then.
+// The connections to the API server: shared, limited, and dropped only when they are dead.
 import * as fs from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type ServerOptions } from 'node:https';
@@ -28,10 +28,10 @@ afterEach(() => {
 interface Connected {
   readonly kube: Kube;
   readonly relay: Relay;
-  /** All connections that were ever made to the API server. */
+  /** All connections ever made to the API server. */
   readonly connections: TLSSocket[];
   readonly requests: IncomingMessage[];
-  /** Answers what is asked for at /held. */
+  /** Answers the requests at /held. */
   readonly release: () => void;
 }
 
@@ -43,7 +43,7 @@ interface Given extends KubeTimes {
   readonly handle?: (request: IncomingMessage, response: ServerResponse) => boolean;
 }
 
-/** Starts an API server behind a relay; it answers every path but /held with an object at once. */
+/** Starts an API server behind a relay; it answers each path except /held with an object at once. */
 async function connected({ server: more, cluster, user, handle, ...times }: Given = {}): Promise<Connected> {
   const held = Promise.withResolvers<void>();
   const connections: TLSSocket[] = [];
@@ -74,7 +74,7 @@ async function connected({ server: more, cluster, user, handle, ...times }: Give
 
 const one = { metadata: {} };
 
-/** Asks for so many objects that are held back; resolves when all are asked for. */
+/** Requests `count` objects that are held back; resolves when all requests have arrived. */
 async function asking({ kube, requests }: Connected, count: number): Promise<Promise<unknown>[]> {
   const calls = Array.from({ length: count }, () => kube.get('/held'));
   for (const call of calls) call.catch(() => undefined);
@@ -86,14 +86,14 @@ async function asking({ kube, requests }: Connected, count: number): Promise<Pro
   return calls;
 }
 
-test('calls one after the other share connections', async () => {
+test('sequential calls share connections', async () => {
   const { kube, connections } = await connected();
   for (let i = 0; i < 10; i++) expect(await kube.get(`/${i}`)).toEqual(one);
-  // The first may not be free again yet when the second call begins.
+  // The first may not be free again yet when the second call starts.
   expect(connections.length).toBeLessThanOrEqual(2);
 });
 
-test('many calls at once share a bounded number of connections, and all are answered', async () => {
+test('many calls at once share a limited number of connections, and all are answered', async () => {
   const api = await connected();
   const calls = await asking(api, 3 * connectionLimit);
   api.release();
@@ -101,7 +101,7 @@ test('many calls at once share a bounded number of connections, and all are answ
   expect(api.connections.length).toBeLessThanOrEqual(connectionLimit);
 });
 
-test('connections that pass nothing on are all dropped by the first call that gets no response', async () => {
+test('dead connections are all dropped by the first call that gets no response', async () => {
   const api = await connected({ timeoutMs: 1_000 });
   const { kube, relay, connections, release } = api;
   const calls = await asking(api, 3);
@@ -120,7 +120,7 @@ test('connections that pass nothing on are all dropped by the first call that ge
   expect(connections).toHaveLength(4);
 });
 
-test('a call that is slow alone leaves the other connections', async () => {
+test('a single slow call does not affect the other connections', async () => {
   const { kube, connections, release } = await connected({ timeoutMs: 600 });
   await kube.get('/one');
   const slow = kube.get('/held');
@@ -134,7 +134,7 @@ test('a call that is slow alone leaves the other connections', async () => {
   expect(connections).toHaveLength(3);
 });
 
-test('a call that is given up ends at once, and the others go on', async () => {
+test('an aborted call ends at once, and the others continue', async () => {
   const api = await connected();
   const other = (await asking(api, 1))[0];
   const gone = new AbortController();
@@ -146,7 +146,7 @@ test('a call that is given up ends at once, and the others go on', async () => {
   expect(await other).toEqual(one);
 });
 
-test('a call that waits for a connection ends in time', async () => {
+test('a call that waits for a connection ends when it is aborted', async () => {
   const api = await connected();
   const calls = await asking(api, connectionLimit);
   const gone = new AbortController();
@@ -178,7 +178,7 @@ test('a watch leaves the connections to the other calls', async () => {
   await expect(next).rejects.toThrow(/^Get ".*\/watched\?/);
 });
 
-test('a connection that is reset while it is idle is replaced: no call fails', async () => {
+test('a connection that is reset while idle is replaced: no call fails', async () => {
   const { kube, relay, connections } = await connected();
   await kube.get('/one');
   relay.cut();
@@ -189,8 +189,8 @@ test('a connection that is reset while it is idle is replaced: no call fails', a
 
 test.each([
   ['a read is sent again', 'GET', 2],
-  ['a change is not', 'POST', 1],
-] as const)('where the server closes a connection instead of answering, %s', async (_, method, count) => {
+  ['a change is not sent again', 'POST', 1],
+] as const)('if the server closes a connection instead of answering, %s', async (_, method, count) => {
   const { kube, requests } = await connected({
     handle(request) {
       if (request.url !== '/closed') return false;
@@ -203,7 +203,7 @@ test.each([
   expect(requests).toHaveLength(count);
 });
 
-test('the API server is refused, then back: the next call is answered', async () => {
+test('the API server refuses connections, then is back: the next call is answered', async () => {
   const { kube, relay } = await connected();
   relay.cut();
   await expect(kube.get('/one')).rejects.toThrow(/: connect ECONNREFUSED /);
@@ -236,7 +236,7 @@ test('a client certificate that changes on disk is used from the next call on', 
   expect(names).toEqual([named('a.example.com'), named('b.example.com')]);
 });
 
-test('a server that the cluster’s CA has not signed is not told anything', async () => {
+test('a server not signed by the cluster’s CA gets no request', async () => {
   const { ca } = await makeCertificates('127.0.0.1');
   const { kube, requests } = await connected({ cluster: { caData: Buffer.from(ca).toString('base64') } });
   await expect(kube.get('/one')).rejects.toThrow(/certificate/);

@@ -16,19 +16,19 @@ test.each<[name: string, error: unknown, told: object]>([
   ],
   ['its causes', new TkaError('no tailscaled', { cause: system }), { message: 'no tailscaled: connect ENOENT /x' }],
   ['the cluster’s', new KubeError('forbidden', 403), { type: 'KubeError', message: 'forbidden', status: 403 }],
-  ['the cluster’s that is away', new KubeError('Get "https://x"', undefined, system), { type: 'KubeError' }],
+  ['an unreachable cluster', new KubeError('Get "https://x"', undefined, system), { type: 'KubeError' }],
   ['the system’s', system, { message: 'connect ENOENT /x', code: 'ENOENT' }],
-])('%s is told without where it came from, but with debug', (_, error, told) => {
+])('%s is logged without a stack, except with debug', (_, error, told) => {
   expect(toldOf(error, false)).toMatchObject(told);
   expect(toldOf(error, false)).not.toHaveProperty('stack');
   expect(toldOf(error, true)).toMatchObject({ stack: expect.stringContaining('log.test.ts') });
 });
 
-test.each([new Error('x'), new TypeError('x')])('a mistake is told with where it is: %s', (error) => {
+test.each([new Error('x'), new TypeError('x')])('a bug is logged with its stack: %s', (error) => {
   expect(toldOf(error, false)).toMatchObject({ message: 'x', stack: expect.stringContaining('log.test.ts') });
 });
 
-test('no line holds a token, and each is whole when the process ends', async () => {
+test('lines contain no token, and each is whole when the process exits', async () => {
   const source = path.join(import.meta.dirname, '../../../src/server/log/log.ts');
   const script = `
     const { openLog } = await import(${JSON.stringify(source)});
@@ -45,7 +45,7 @@ test('no line holds a token, and each is whole when the process ends', async () 
   });
 });
 
-describe('seldom', () => {
+describe('Seldom', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['performance'] });
   });
@@ -53,7 +53,7 @@ describe('seldom', () => {
     vi.useRealTimers();
   });
 
-  test('what happens again and again counts once a minute, or when it has happened often enough', () => {
+  test('counts a repeated event once a minute, or after it has happened often enough', () => {
     const seen = new Seldom();
     expect([1, 2, 3].map(() => seen.is('a'))).toEqual([true, false, false]);
     expect([1, 2, 3, 4].map(() => seen.is('b', 3))).toEqual([false, false, true, false]);
@@ -61,12 +61,12 @@ describe('seldom', () => {
     expect([1, 2].map(() => seen.is('a'))).toEqual([true, false]);
   });
 
-  test('it remembers so many things, and says nothing of more', () => {
+  test('remembers a limited number of events, and ignores more', () => {
     const seen = new Seldom(2);
     expect(['a', 'b', 'c', 'c', 'a'].map((what) => seen.is(what))).toEqual([true, true, false, false, false]);
   });
 
-  test('a log: warnings and errors once a minute by message, error and name; the rest always', () => {
+  test('logs warnings and errors once a minute by message, error and name; other lines always', () => {
     const lines: string[] = [];
     const to = (level: string) => (fields: Readonly<Record<string, unknown>>, message: string) =>
       void lines.push([level, message, (fields.err as Error | undefined)?.message, fields.name].join(' ').trim());

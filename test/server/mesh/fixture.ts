@@ -1,4 +1,4 @@
-// Members of the mesh on loopback, and messages as anybody might send them.
+// Members of the mesh on loopback, and messages as any sender might send them.
 import * as http from 'node:http';
 import { afterEach, beforeEach } from 'vitest';
 import { gossipPath } from '../../../src/server/mesh/face.ts';
@@ -11,7 +11,7 @@ export const key = 'a shared key of at least 32 characters';
 export const host = '127.0.0.1';
 const running: Mesh[] = [];
 const closing: http.Server[] = [];
-/** What members have said since the test began. */
+/** Log lines of members since the test started. */
 export const logged: string[] = [];
 beforeEach(() => {
   logged.length = 0;
@@ -21,7 +21,7 @@ afterEach(async () => {
   for (const server of closing.splice(0)) server.close().closeAllConnections();
 });
 
-/** A member without peers, which never asks anybody. */
+/** Starts a member without peers, which sends no requests. */
 export async function member(name: string, more: Partial<MeshOptions> = {}): Promise<Mesh> {
   const mesh = await startMesh({
     name,
@@ -42,7 +42,7 @@ interface Answer {
   readonly body: Buffer;
 }
 
-/** What a member answers to bytes; status 0 where it hung up. */
+/** Returns a member's answer to bytes; status 0 if it hung up. */
 export function post(
   mesh: Mesh,
   body: Buffer,
@@ -73,23 +73,23 @@ export const record = {
   labels: { region: 'eu' },
   version: '1.4.0',
 };
-/** A record that is read at this address. */
+/** Returns a record as read at this address. */
 export const recordAt = (address: string) => ({
   ...record,
   server: `http://${host}:8123`,
   gossipPort: Number(address.split(':')[1]),
 });
 const said = { v: 2, name: 'x', process: 'p1', version: 'v1' };
-/** A question as any member might ask it. */
+/** Returns a request as any member might send it. */
 export const question = (more: object = {}): Buffer =>
   Buffer.from(JSON.stringify({ ...said, at: '127.0.0.1:9', members: [1, 'd1'], ...more }));
 export const asking = question();
-/** An answer as any member might give it, to be read over a connection to it. */
+/** Returns an answer as any member might give it, over a connection to it. */
 export function telling(more: object = {}): Buffer {
   const merged = { ...said, record, others: [], ...more };
   return Buffer.from(JSON.stringify({ ...merged, version: digestOf(JSON.stringify(merged.record)), ...more }));
 }
-/** The host and port of a peer that gives this answer to each question, and the questions that it got. */
+/** Starts a peer that gives this answer to each request. Returns its host and port, and the requests that it got. */
 export async function peer(answer: (address: string) => Buffer) {
   const asked: Buffer[] = [];
   const server = http.createServer((request, response) => {
@@ -107,12 +107,12 @@ export async function peer(answer: (address: string) => Buffer) {
   const address = `${host}:${port}`;
   return { address, port, asked };
 }
-/** The process that answers at a member's port. */
+/** Returns the ID of the process that answers at a member's port. */
 export async function instanceOf(mesh: Mesh): Promise<string> {
   const { status, headers } = await post(mesh, Buffer.alloc(0), { [sealHeader]: whichProcess });
   return status === 401 ? String(headers[instanceHeader]) : '';
 }
-/** The header of a request to a member. */
+/** Returns the header of a request to a member. */
 export async function sealed(mesh: Mesh, body: Buffer, with_: string | string[] = key, wall = () => Date.now()) {
   return { [sealHeader]: sealText(new SharedKey(with_, wall).seal(body, await instanceOf(mesh))) };
 }

@@ -1,25 +1,25 @@
-// A network in virtual time, from one seed: messages are lost, late, and come twice.
+// A network in virtual time, from one seed: messages are lost, delayed and duplicated.
 import { seeded } from '../../hostile/junk.ts';
 
 export interface NetworkOptions {
   readonly seed: number;
-  /** Chance that a message is lost, and that it comes twice. */
+  /** Probability that a message is lost, and that it is duplicated. */
   readonly loss?: number;
   readonly duplicate?: number;
-  /** The longest way of a message, in milliseconds; the shortest is a tenth of it. */
+  /** The longest delay of a message, in milliseconds; the shortest is a tenth of it. */
   readonly delayMs?: number;
 }
 
-/** One end of a way. */
+/** One end of a connection. */
 export interface Host {
-  /** Which part of a torn network it is in. */
+  /** Its part of a split network. */
   part: number;
 }
 
 export class Network {
   /** Virtual milliseconds. */
   now = 0;
-  /** Of all messages that were sent. */
+  /** Total of all messages sent. */
   bytes = 0;
   messages = 0;
   longest = 0;
@@ -36,14 +36,14 @@ export class Network {
     this.#queue.add(this.now + ms, run);
   }
 
-  /** Runs for so long. */
+  /** Runs for `ms` virtual milliseconds. */
   run(ms: number): void {
     this.#queue.runTo(this.now + ms, (at) => {
       this.now = at;
     });
   }
 
-  /** A message goes from one host to another, or is lost, or comes twice. */
+  /** Sends a message from one host to another; it may be lost or duplicated. */
   send(from: Host, to: Host | undefined, length: number, arrived: () => void): void {
     this.bytes += length;
     this.messages++;
@@ -57,7 +57,7 @@ export class Network {
   }
 }
 
-/** Things to do, in the order of their time. */
+/** Actions in the order of their time. */
 class Queue {
   readonly #heap: { readonly at: number; readonly order: number; readonly run: () => void }[] = [];
   #order = 0;

@@ -1,5 +1,5 @@
-// One member as a process of its own, for tests: options as JSON on the command line, what happens as JSON lines on
-// stdout. SIGTERM: it leaves.
+// One member as a separate process for tests: options as JSON on the command line, events as JSON lines on stdout. On
+// SIGTERM it leaves.
 import type { Socket } from 'node:net';
 import { startMesh } from '../../../src/server/mesh/mesh.ts';
 
@@ -21,7 +21,7 @@ const mesh = await startMesh({
   onChange: (row) => say({ member: row.name, state: row.state, pid: row.labels?.pid }),
 });
 process.once('SIGTERM', () => mesh.leave().then(() => say({ left: true })));
-// Whoever started us is gone. Nothing here keeps the process: when it has left the mesh it ends by itself.
+// The parent process has ended. Nothing else keeps this process alive once it has left the mesh.
 process.stdin.on('end', () => process.kill(process.pid, 'SIGKILL')).resume();
 (process.stdin as unknown as Socket).unref();
 say({ port: mesh.port });

@@ -1,4 +1,4 @@
-// One exchange with a peer: its limits, and what is left of it.
+// One exchange with a peer: its limits, and what it leaves behind.
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
@@ -9,7 +9,7 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.close();
 });
 
-/** Starts a peer that does this with each connection on which a request has begun. Returns its address. */
+/** Starts a peer that does `respond` with each connection on which a request has started. Returns its address. */
 async function startPeer(respond: (socket: Socket) => void): Promise<string> {
   const server = createServer((socket) => {
     socket.on('error', () => {}).once('data', () => respond(socket));
@@ -42,7 +42,7 @@ test('a redirect is not followed', async () => {
 
 test.each<[name: string, respond: (socket: Socket) => void, message: string | RegExp]>([
   ['closes the connection', (socket) => socket.destroy(), /other side closed|ECONNRESET/],
-  ['sends no HTTP', (socket) => socket.end('SSH-2.0-x\r\n'), /Response does not match the HTTP\/1.1 protocol/],
+  ['does not speak HTTP', (socket) => socket.end('SSH-2.0-x\r\n'), /Response does not match the HTTP\/1.1 protocol/],
   ['sends headers of 20 KB', (socket) => socket.end(`${ok}X: ${'x'.repeat(20_000)}\r\n\r\n`), /Headers Overflow/],
   [
     'sends a body without an end',
@@ -62,14 +62,14 @@ test.each<[name: string, respond: (socket: Socket) => void, message: string | Re
   await expect(ask(await startPeer(respond))).rejects.toThrow(message);
 });
 
-test('a peer that sends nothing, or stops in the middle, fails the exchange when the time is over', async () => {
+test('a peer that sends nothing, or stops in the middle, fails the exchange at the timeout', async () => {
   const silent = await startPeer(() => {});
   const slow = await startPeer((socket) => void socket.write(`${ok}Content-Length: 9\r\n\r\nhalf`));
   await expect(ask(silent, 200)).rejects.toThrow('aborted due to timeout');
   await expect(ask(slow, 200)).rejects.toThrow('aborted due to timeout');
 });
 
-test('many peers at once are each answered, and no connection is left', async () => {
+test('many peers at once are each answered, and no connection stays open', async () => {
   const addresses: string[] = [];
   for (let i = 0; i < 150; i++)
     addresses.push(

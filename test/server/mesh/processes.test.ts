@@ -9,7 +9,7 @@ const program = fileURLToPath(new URL('./node.ts', import.meta.url));
 const host = '127.0.0.1';
 const key = 'a shared key of at least 32 characters';
 
-/** What a process has said, as it comes. */
+/** A process and its messages, as they arrive. */
 class Member {
   readonly name: string;
   readonly child: ChildProcess;
@@ -43,7 +43,7 @@ class Member {
     return this.#states.get(of.name)?.state;
   }
 
-  /** Comes true when something that this process says makes it so. */
+  /** Resolves when a message of this process makes `so` return true. */
   until(so: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const look = () => {
@@ -60,7 +60,7 @@ class Member {
     return this.until(() => this.#states.get(other.name)?.state === state);
   }
 
-  /** That it is this process and no earlier one. */
+  /** Resolves when it knows this process of `other`, and not an earlier one. */
   knows(other: Member): Promise<void> {
     return this.until(() => {
       const seen = this.#states.get(other.name);
@@ -86,7 +86,7 @@ test('seven processes: one killed, one stopped, one that leaves, and both back a
 }, async () => {
   const ports = await Promise.all(Array.from({ length: 7 }, () => freePort(host)));
   const start = (index: number): Member => {
-    // Each knows the first two, and those each other.
+    // Each knows the first two, and these know each other.
     const member = new Member(`tka-${index}`, ports[index] as number, ports.slice(0, 2));
     members.push(member);
     return member;
@@ -109,7 +109,7 @@ test('seven processes: one killed, one stopped, one that leaves, and both back a
   killed.child.kill('SIGKILL');
   stopped.child.kill('SIGSTOP');
   await everybody(others(killed, stopped), [killed, stopped], (watcher, other) => watcher.sees(other, 'dead'));
-  // A stopped peer takes connections and does not answer: nobody waits for it, or takes another for dead.
+  // A stopped peer accepts connections but does not answer: no other waits for it, or considers another dead.
   expect(others(killed, stopped).flatMap(({ said }) => said.filter(({ state }) => state === 'dead'))).toHaveLength(10);
 
   left.child.kill('SIGTERM');
@@ -117,7 +117,7 @@ test('seven processes: one killed, one stopped, one that leaves, and both back a
   expect(code).toBe(0);
   await everybody(others(killed, stopped, left), [left], (watcher, other) => watcher.sees(other, 'dead'));
   expect(left.said.at(-1)).toEqual({ left: true });
-  // Told, and not found out: that takes ten rounds of silence.
+  // Told, not detected: detection takes ten rounds of silence.
   expect(
     others(killed, stopped, left).flatMap(({ said }) =>
       said.filter((what) => what.member === left.name && what.state === 'suspected'),
@@ -130,7 +130,7 @@ test('seven processes: one killed, one stopped, one that leaves, and both back a
   const living = [one, two, three, again, stopped, seven];
   await everybody(living, living, (watcher, other) => watcher.knows(other));
   await stopped.sees(left, 'dead');
-  // The one that slept has taken nobody for dead who lived.
+  // The member that slept considered no running member dead.
   expect(
     stopped.said.filter(({ member, state }) => state === 'dead' && member !== killed.name && member !== left.name),
   ).toEqual([]);

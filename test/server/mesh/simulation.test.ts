@@ -5,7 +5,7 @@ import { death, type Machine, recordOf, Simulation, type SimulationOptions, stal
 
 /** Rounds in which each member is read once. */
 const cycle = (size: number) => Math.min(60, Math.ceil(size / 3));
-/** Rounds until all agree after the last change, as README.md promises: what is dead must be found dead first. */
+/** Rounds until all agree after the last change, as README.md promises. A dead member must be found dead first. */
 const bound = (size: number) => death + staleness + 5 + 2 * Math.ceil(Math.log2(size)) + cycle(size);
 
 function started(options: Omit<SimulationOptions, 'seed'> & { seed?: number }): Simulation {
@@ -17,7 +17,7 @@ const at = (simulation: Simulation, index: number): Machine => {
   const { machines } = simulation;
   return machines[index % machines.length] as Machine;
 };
-/** Tears the network in two; the last machines of all are alone with each other. */
+/** Splits the network in two; the last machines of all can reach only each other. */
 const tear = (simulation: Simulation, from: number) => {
   for (const machine of simulation.machines) machine.part = machine.index < from ? 0 : 1;
 };
@@ -25,7 +25,7 @@ const heal = (simulation: Simulation) => tear(simulation, Number.POSITIVE_INFINI
 const why = (simulation: Simulation) =>
   simulation.machines.flatMap(({ core }) => (core && simulation.disagreement(core)) ?? []).slice(0, 3);
 
-test.each([3, 10, 60])('%i members on a good network find each other, and nobody is ever doubted', (size) => {
+test.each([3, 10, 60])('%i members on a good network find each other, and none is ever suspected', (size) => {
   const simulation = started({ size, delayMs: 300, drift: 0.02, skewMs: 60_000 });
   expect(
     simulation.rounds(3 + Math.ceil(Math.log2(size)), () => simulation.agreed()),
@@ -36,14 +36,14 @@ test.each([3, 10, 60])('%i members on a good network find each other, and nobody
 });
 
 test.each([50, 300])(
-  '%i members of a bad network cost each 1 kB a second at most, and soon know what has changed',
+  '%i members of a bad network cost at most 1 kB a second each, and learn of changes quickly',
   {
     timeout: 240_000,
   },
   (size) => {
     const simulation = new Simulation({ seed: 1, size, loss: 0.05 });
     simulation.startKnown();
-    // What has just been read is still news.
+    // What was just read is still news.
     simulation.rounds(15);
     const { bytes } = simulation;
     simulation.rounds(30);
@@ -63,7 +63,7 @@ test.each([50, 300])(
   },
 );
 
-test('a bad network makes nobody dead', { timeout: 240_000 }, () => {
+test('a bad network makes no member dead', { timeout: 240_000 }, () => {
   const simulation = started({ size: 20, loss: 0.1, delayMs: 900, duplicate: 0.2, drift: 0.05, skewMs: 3_600_000 });
   expect(simulation.rounds(bound(20), () => simulation.agreed())).toBeDefined();
   simulation.rounds(100);
@@ -74,7 +74,7 @@ const happening = fc.record({
   wait: fc.integer({ min: 0, max: 14 }),
   what: fc.constantFrom('kill', 'leave', 'restart', 'pause', 'resume', 'tear', 'heal'),
   who: fc.nat(1000),
-  // The clock of a machine that starts again may have been set back, or ahead.
+  // The clock of a machine that restarts may have been set back or ahead.
   clockMs: fc.integer({ min: -12 * 3_600_000, max: 3_600_000 }),
 });
 
@@ -96,7 +96,7 @@ function happens(
   else if (what === 'heal') heal(simulation);
 }
 
-test('whatever happens: nobody comes back by rumour, and all agree once the network is whole', {
+test('in any scenario no member comes back by rumour, and all agree once the network is whole', {
   timeout: 240_000,
 }, () => {
   fc.assert(
@@ -109,7 +109,7 @@ test('whatever happens: nobody comes back by rumour, and all agree once the netw
         delayMs: fc.integer({ min: 1, max: 900 }),
         skewMs: fc.constantFrom(0, 5_000, 3_600_000),
         drift: fc.constantFrom(0, 0.01, 0.05),
-        // The small one holds a record or two, or the beats of some twenty members.
+        // The small one holds one or two records, or the heartbeats of some twenty members.
         maxMessage: fc.constantFrom(1200, 64 * 1024),
       }),
       fc.array(happening, { maxLength: 14 }),
@@ -129,7 +129,7 @@ test('whatever happens: nobody comes back by rumour, and all agree once the netw
   );
 });
 
-test('60 members: join, a torn network, deaths, and whole again', { timeout: 240_000 }, () => {
+test('60 members: join, a split network, deaths, and whole again', { timeout: 240_000 }, () => {
   const simulation = started({ size: 60, loss: 0.05, delayMs: 200, drift: 0.01, skewMs: 5_000 });
   expect(
     simulation.rounds(bound(60), () => simulation.agreed()),
@@ -139,7 +139,7 @@ test('60 members: join, a torn network, deaths, and whole again', { timeout: 240
   tear(simulation, 30);
   for (const index of [0, 37, 55]) simulation.kill(at(simulation, index));
   simulation.rounds(death + 4 + cycle(60));
-  // Most in each half had lost most of the other.
+  // Most members of each half had considered most of the other dead.
   expect(simulation.doubts.dead).toBeGreaterThan(30 * 30);
   heal(simulation);
   expect(
@@ -153,7 +153,9 @@ test('60 members: join, a torn network, deaths, and whole again', { timeout: 240
 describe('a liar among the members', () => {
   const liar = 5;
   const victim = 'tka-cluster-0002';
-  /** What it sends: its own address under another's name, another's record, that another leaves, and addresses of nobody. */
+  /**
+   * Its messages: its own address under another's name, another's record, that another leaves, and unused addresses.
+   */
   const lies: Record<string, (message: Record<string, unknown>, own: string) => object> = {
     'another’s name': (message) => ({ ...message, name: victim }),
     'another’s name and address': (message, own) => ({
@@ -167,7 +169,7 @@ describe('a liar among the members', () => {
       name: victim,
       ...recordLike(message, { ...recordOf(victim), left: true }),
     }),
-    'addresses of nobody, and another’s under a wrong port': (message) => ({
+    'unused addresses, and another’s under a wrong port': (message) => ({
       ...message,
       ...(message.others !== undefined && {
         others: Array.from({ length: 500 }, (_, i) => `${i % 2 ? victim : `x-${i}`}.example.ts.net:${1 + i}`),
@@ -177,7 +179,7 @@ describe('a liar among the members', () => {
   const recordLike = (message: Record<string, unknown>, record: object) =>
     message.others === undefined ? {} : { record, version: digestOf(JSON.stringify(record)) };
 
-  test.each(Object.keys(lies))('%s: in a tailnet nobody else is ever shown otherwise than it says itself', (what) => {
+  test.each(Object.keys(lies))('%s: in a tailnet every other member is shown only as it states itself', (what) => {
     const simulation = new Simulation({ seed: 4, size: 12, tailnet: true });
     const lying = at(simulation, liar);
     lying.lie = (bytes) => Buffer.from(JSON.stringify(lies[what]?.(JSON.parse(bytes.toString()), lying.name)));
@@ -186,7 +188,7 @@ describe('a liar among the members', () => {
     expect(simulation.rounds(bound(12), () => simulation.agreed(honest))).toBeDefined();
     simulation.rounds(60);
     expect(simulation.doubts).toEqual({ suspected: 0, dead: 0 });
-    // What is dead is dead, whatever it says.
+    // A dead member stays dead, whatever the liar says.
     simulation.kill(at(simulation, 2));
     expect(simulation.rounds(bound(12), () => simulation.agreed(honest))).toBeDefined();
     simulation.rounds(60);
@@ -194,7 +196,7 @@ describe('a liar among the members', () => {
     expect(simulation.violations).toEqual([]);
   });
 
-  test.each(Object.keys(lies))('%s: with a key, no member that lives is displaced where it is known', (what) => {
+  test.each(Object.keys(lies))('%s: with a key, no running member is displaced where it is known', (what) => {
     const simulation = started({ size: 12 });
     expect(simulation.rounds(bound(12), () => simulation.agreed())).toBeDefined();
     const lying = at(simulation, liar);
@@ -206,8 +208,8 @@ describe('a liar among the members', () => {
   });
 });
 
-describe('one after the other', () => {
-  test('a member that is killed is suspected, then dead, and comes back with a new process', () => {
+describe('one event after the other', () => {
+  test('a killed member is suspected, then dead, and comes back with a new process', () => {
     const simulation = started({ size: 5 });
     simulation.rounds(bound(5), () => simulation.agreed());
     const [one, other] = [at(simulation, 3), at(simulation, 4)];
@@ -226,7 +228,7 @@ describe('one after the other', () => {
     expect(other.core?.get(one.name)?.process).not.toBe(before);
   });
 
-  test('a member that leaves is dead at once, and stays so', () => {
+  test('a member that leaves is dead at once, and stays dead', () => {
     const simulation = started({ size: 12 });
     simulation.rounds(bound(12), () => simulation.agreed());
     simulation.leave(at(simulation, 0));
@@ -249,7 +251,7 @@ describe('one after the other', () => {
       expect(simulation.rounds(bound(10), () => simulation.agreed())).toBeDefined();
       expect(dropping.core?.drop(gone.name)).toBe('dead');
       const knew: number[] = [];
-      // One that joins now is told of all that the others know.
+      // A member that joins now learns everything that the others know.
       const late = at(simulation, 9);
       simulation.kill(late);
       simulation.start(late);
@@ -270,7 +272,7 @@ describe('one after the other', () => {
     },
   );
 
-  test('a member that lives is not dropped, nor the member itself', () => {
+  test('a running member is not dropped, nor the member itself', () => {
     const simulation = started({ size: 4 });
     simulation.rounds(bound(4), () => simulation.agreed());
     const [one, other] = [at(simulation, 1), at(simulation, 2)];
@@ -287,7 +289,7 @@ describe('one after the other', () => {
     expect(one.core?.get(one.name)).toBeDefined();
   });
 
-  test('a member that is stopped and goes on takes nobody for dead', () => {
+  test('a member that is stopped and continued considers no other dead', () => {
     const simulation = started({ size: 8 });
     simulation.rounds(bound(8), () => simulation.agreed());
     const sleeper = at(simulation, 5);
@@ -303,7 +305,7 @@ describe('one after the other', () => {
     expect(simulation.doubts.dead).toBe(dead);
   });
 
-  test('the dead are forgotten by all, and told to nobody new shortly before', () => {
+  test('all forget the dead, and shortly before do not tell new members about them', () => {
     const simulation = started({ size: 6, forgetAfterMs: 70_000 });
     simulation.rounds(bound(6), () => simulation.agreed());
     const [gone, late] = [at(simulation, 2), at(simulation, 5)];

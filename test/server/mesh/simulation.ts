@@ -1,4 +1,4 @@
-// A mesh in virtual time over a virtual network, from one seed: the shipped core and its real messages, and nothing else.
+// A mesh in virtual time on a virtual network, from one seed: the shipped core and its real messages only.
 import { checkRecord, type MemberRecord } from '../../../src/server/mesh/member.ts';
 import { type Ask, Membership } from '../../../src/server/mesh/membership.ts';
 import type { KnownMember } from '../../../src/server/mesh/options.ts';
@@ -8,26 +8,26 @@ import { type Host, Network, type NetworkOptions } from './network.ts';
 
 export interface SimulationOptions extends NetworkOptions {
   readonly size: number;
-  /** How far wall clocks are apart, in milliseconds. */
+  /** Maximum difference of wall clocks, in milliseconds. */
   readonly skewMs?: number;
-  /** How much faster or slower than real a clock may run: 0.02 is 2 %. */
+  /** Maximum drift of a clock: 0.02 is 2 %. */
   readonly drift?: number;
   readonly factor?: number;
   readonly maxMessage?: number;
   readonly maxMembers?: number;
   readonly forgetAfterMs?: number;
-  /** Whether it is known which node an answer comes from, as in a tailnet. */
+  /** Whether the node of an answer is known, as in a tailnet. */
   readonly tailnet?: boolean;
 }
 
 const interval = 1000;
-/** A question without an answer for so long has failed. */
+/** A request without an answer for this long has failed. */
 const patience = 3 * interval;
-/** The usual thresholds, in rounds. */
+/** The default thresholds, in rounds. */
 export const staleness = 5;
 export const death = 10;
 
-/** One machine: what runs on it comes and goes. */
+/** One machine, on which members start and stop. */
 export interface Machine extends Host {
   readonly index: number;
   readonly name: string;
@@ -35,11 +35,11 @@ export interface Machine extends Host {
   readonly rate: number;
   wallOffset: number;
   core: Membership | undefined;
-  /** Makes something else of each message that it sends. */
+  /** Changes each message that it sends. */
   lie: ((bytes: Buffer) => Buffer) | undefined;
-  /** What runs there is stopped, and hears nothing. */
+  /** The member is stopped, and receives nothing. */
   paused: boolean;
-  /** Virtual time since when nothing runs there; undefined while it runs. */
+  /** Virtual time since no member runs there; undefined while one runs. */
   goneAt: number | undefined;
 }
 
@@ -55,9 +55,9 @@ export const recordOf = (name: string): Omit<MemberRecord, 'left'> => ({
 
 export class Simulation extends Network {
   readonly machines: readonly Machine[];
-  /** What must never happen. */
+  /** Descriptions of what must never happen. */
   readonly violations: string[] = [];
-  /** How often a member that runs was taken for suspected, and for dead. */
+  /** How often a running member was considered suspected or dead. */
   readonly doubts = { suspected: 0, dead: 0 };
   readonly #options: Required<Omit<SimulationOptions, keyof NetworkOptions>>;
   readonly #byAddress = new Map<string, Machine>();
@@ -66,7 +66,7 @@ export class Simulation extends Network {
 
   constructor(options: SimulationOptions) {
     super(options);
-    // An answer is on its way for so long, and a duplicate twenty times that.
+    // How long an answer takes; a duplicate takes twenty times that.
     this.#late = 20 * (options.delayMs ?? 50);
     this.#options = {
       skewMs: 0,
@@ -100,7 +100,7 @@ export class Simulation extends Network {
     }
   }
 
-  /** Starts what runs on a machine, which knows some others by address. */
+  /** Starts a member on a machine; it knows some others by address. */
   start(machine: Machine, seeds: readonly Machine[] = this.machines.slice(0, 3)): void {
     const { factor, maxMessage, maxMembers, forgetAfterMs } = this.#options;
     const offset = this.random() * 1e6;
@@ -136,10 +136,10 @@ export class Simulation extends Network {
     this.after(this.random() * interval, round);
   }
 
-  /** Starts all, each of which knows all others already: a mesh that has run for long. */
+  /** Starts all members, each of which knows all others: a mesh that has run for a long time. */
   startKnown(): void {
     for (const machine of this.machines) this.start(machine, this.machines.slice(0, 2));
-    // One record for all who know it, since each of them knows thousands.
+    // All members share one record, since each of them knows thousands.
     const answers = new Map<string, GossipAnswer>();
     for (const { name, address, core } of this.machines) {
       if (core === undefined) continue;
@@ -158,23 +158,26 @@ export class Simulation extends Network {
     }
   }
 
-  /** What runs there ends without a word. */
+  /** Kills a member. */
   kill(machine: Machine): void {
     machine.core = undefined;
     machine.goneAt ??= this.now;
   }
 
-  /** What runs there tells some others that it goes, and ends. */
+  /** Makes a member tell some others that it leaves, and end. */
   leave(machine: Machine): void {
     const { core } = machine;
     if (core === undefined) return;
     for (const ask of core.leave()) this.#exchange(machine, core, ask);
-    // It answers for as long as it is told to others, and asks nobody any more.
+    // It answers until the message is delivered, and sends no more requests.
     machine.goneAt ??= this.now;
     this.after(2000, () => machine.core === core && this.kill(machine));
   }
 
-  /** Runs for some rounds, or until something is so; the rounds that it took, undefined if it did not become so. */
+  /**
+   * Runs for some rounds, or until `until` returns true. Returns the rounds that it took, or undefined if it did not
+   * become true.
+   */
   rounds(rounds: number, until?: () => boolean): number | undefined {
     for (let round = 1; round <= rounds; round++) {
       this.run(interval);
@@ -183,12 +186,12 @@ export class Simulation extends Network {
     return until === undefined ? rounds : undefined;
   }
 
-  /** Everybody who runs knows who runs and who does not; `among`: as far as these are concerned. */
+  /** Returns whether all running members agree on which members run; `among`: only these are considered. */
   agreed(among: readonly Machine[] = this.machines): boolean {
     return among.every(({ core }) => core === undefined || this.disagreement(core, among) === undefined);
   }
 
-  /** The first thing that a member has wrong. */
+  /** Returns the first thing that a member has wrong. */
   disagreement(core: Membership, among: readonly Machine[] = this.machines): string | undefined {
     for (const { name, core: other } of among) {
       const entry = core.get(name);
@@ -207,7 +210,7 @@ export class Simulation extends Network {
 
   #exchange(machine: Machine, core: Membership, ask: Ask): void {
     let open = true;
-    /** What a stopped process would hear of, it hears of when it goes on: nothing happens in between. */
+    /** A stopped process receives its messages when it continues; nothing happens in between. */
     const end = (how: () => void) => {
       if (!open || machine.core !== core) return;
       if (machine.paused) return this.after(interval, () => end(how));
@@ -221,7 +224,7 @@ export class Simulation extends Network {
     this.send(machine, peer, asked.length, () => {
       const other = peer?.core;
       if (peer === undefined || peer.paused) return;
-      // Nothing listens there: that is known at once.
+      // Nothing listens there, which is known at once.
       if (other === undefined) return this.send(peer, machine, 0, () => end(() => core.failed(ask)));
       const question = readQuestion(asked, this.#options.maxMessage);
       if (typeof question === 'string') throw new Error(`a question of our own is refused: ${question}\n${asked}`);

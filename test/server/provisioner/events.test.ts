@@ -21,7 +21,7 @@ const signIn = (name: string): TkaSignin => ({
   spec: { username: name, role: 'view', validity_period: '1h' },
 });
 
-/** Events to an API server that takes them, one after the other. */
+/** Events to an API server that accepts them one at a time. */
 async function written() {
   const taken: Written[] = [];
   let atOnce = 0;
@@ -47,10 +47,10 @@ async function written() {
   return { taken, most: () => most, events: new SignInEvents(kube, 'tka', quiet) };
 }
 
-test('of a thousand at once, so many are written and no more, one at a time', async () => {
+test('of a thousand at once, only a limited number is written, one at a time', async () => {
   const { taken, most, events } = await written();
   for (let i = 0; i < 1_000; i++) events.tell(signIn(`u${i}`), 'Provisioned', 'access');
-  // One was on its way at once, the others waited.
+  // One was sent at once, the others waited.
   await vi.waitUntil(() => taken.length >= 100, { timeout: 20_000, interval: 20 });
   events.stop();
   expect(taken.length).toBeLessThanOrEqual(101);
@@ -58,7 +58,7 @@ test('of a thousand at once, so many are written and no more, one at a time', as
   expect(most()).toBe(1);
 });
 
-test('the same about one sign-in is written once, with a name and a note that the API server takes', async () => {
+test('the same event about one sign-in is written once, with a name and a note of allowed length', async () => {
   const { taken, events } = await written();
   const long = signIn('x'.repeat(253));
   for (let i = 0; i < 5; i++) events.tell(long, 'Failed', `no\naccess ${'y'.repeat(3_000)}`);
@@ -73,7 +73,7 @@ test('the same about one sign-in is written once, with a name and a note that th
   expect(taken[0]?.note.length).toBeLessThanOrEqual(1_024);
 });
 
-test('nothing is written after the end', async () => {
+test('nothing is written after the stop', async () => {
   const { taken, events } = await written();
   events.tell(signIn('first'), 'Provisioned', 'access');
   await vi.waitUntil(() => taken.length === 1, { timeout: 20_000, interval: 20 });

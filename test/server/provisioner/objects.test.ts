@@ -31,35 +31,35 @@ const withStatus = (signIn: TkaSignin, signedIn: number, until: number, provisio
   status: { provisioned, signed_in: rfc3339(signedIn), valid_until: rfc3339(until) },
 });
 
-describe('when a sign-in ends, and whether its status answers it', () => {
+describe('when a sign-in ends, and whether its status is current', () => {
   it.each<[string, TkaSignin, boolean, number | undefined]>([
-    ['just asked for', fresh(), false, at + 1_800_000],
+    ['just requested', fresh(), false, at + 1_800_000],
     ['provisioned', withStatus(fresh(), at, at + 1_800_000), true, at + 1_800_000],
-    ['ended sooner by hand', withStatus(fresh(), at, at + 5_000), true, at + 5_000],
+    ['ended earlier by hand', withStatus(fresh(), at, at + 5_000), true, at + 5_000],
     ['a status that promises more', withStatus(fresh(), at, at + 9_800_000), true, at + 1_800_000],
     ['extended, the old status', withStatus(fresh(), at - 60_000, at + 1_740_000), false, at + 1_800_000],
     ['not provisioned any more', withStatus(fresh(), at, at + 1_800_000, false), false, at + 1_800_000],
-    ['made by hand', byHand, false, undefined],
-    ['made by hand, provisioned', withStatus(byHand, at, at + 1_800_000), true, at + 1_800_000],
+    ['created by hand', byHand, false, undefined],
+    ['created by hand, provisioned', withStatus(byHand, at, at + 1_800_000), true, at + 1_800_000],
     [
       'a status without times',
       { ...fresh(), status: { provisioned: true, signed_in: '', valid_until: '' } },
       false,
       at + 1_800_000,
     ],
-    ['a period that is none', { ...byHand, spec: { ...byHand.spec, validity_period: 'abc' } }, false, undefined],
+    ['an invalid period', { ...byHand, spec: { ...byHand.spec, validity_period: 'abc' } }, false, undefined],
   ])('%s', (_, signIn, settled, end) => {
     expect(isSettled(signIn)).toBe(settled);
     expect(endOf(signIn, at + 1_000)).toBe(end);
   });
 
-  it('a status answers the attempt it was made for', () => {
+  it('a status belongs to the attempt it was made for', () => {
     const signIn = fresh();
     const status = statusOf(signIn, at + 3_000);
     expect(isSettled({ ...signIn, ...(status && { status }) })).toBe(true);
-    // Another attempt of the same second.
+    // Another attempt in the same second.
     expect(isSettled({ ...fresh(), ...(status && { status }) })).toBe(false);
-    // 0.1.0 moves the time, and leaves the ID.
+    // 0.1.0 changes the time, and keeps the ID.
     const moved = { ...signIn.metadata.annotations, 'tka.specht-labs.de/last-attempted-sign-in': rfc3339(at + 1_000) };
     const byOld = { ...signIn, metadata: { ...signIn.metadata, annotations: moved } };
     expect(isSettled({ ...byOld, ...(status && { status }) })).toBe(false);
@@ -76,12 +76,12 @@ describe('when a sign-in ends, and whether its status answers it', () => {
 
 it.each<[string, string | undefined, string, boolean | undefined, boolean]>([
   ['the login that it states', 'alice@example.com', 'tka-login-x', false, true],
-  ['another login, though the name is the caller’s', 'alice@other.com', 'tka-user-alice', true, false],
+  ['another login, although the name is the caller’s', 'alice@other.com', 'tka-user-alice', true, false],
   ['no login, for the plain name of the own domain', undefined, 'tka-user-alice', true, true],
   ['no login, for a caller of another domain', undefined, 'tka-user-alice', false, false],
-  ['no login, where the domain is unknown', undefined, 'tka-user-alice', undefined, false],
+  ['no login, if the domain is unknown', undefined, 'tka-user-alice', undefined, false],
   ['no login, under another name', undefined, 'tka-user-bob', true, false],
-])('a sign-in that states %s: is it the caller’s?', (_, stated, name, ownDomain, expected) => {
+])('a sign-in that states %s belongs to the caller, or not', (_, stated, name, ownDomain, expected) => {
   const annotations = stated === undefined ? {} : { 'tka.specht-labs.de/login': stated };
   const signIn = { ...byHand, metadata: { ...byHand.metadata, name, annotations } };
   expect(isOf(signIn, { ...caller, ...(ownDomain !== undefined && { ownDomain }) })).toBe(expected);
@@ -115,7 +115,7 @@ describe('names of a sign-in', () => {
     expect(names.at(-1)?.length).toBeLessThanOrEqual(63);
   });
 
-  it('differ by login and by role wherever they are not plain', () => {
+  it('differ by login and by role if they are not plain', () => {
     const names = [
       ...['alice@gmail.com', 'alice@example.org', 'Alice@gmail.com', 'alice@gmail.com\0'].map((login) =>
         of(login, false).at(-1),
@@ -126,7 +126,7 @@ describe('names of a sign-in', () => {
   });
 });
 
-describe('what a device has by a sign-in', () => {
+describe('a device’s part of a sign-in', () => {
   const hour = 3_600_000;
   const of = (device: string, periodMs = hour, role = 'viewer') => ({ ...caller, device, periodMs, role });
   const made = (who: Caller, when = at): TkaSignin => patched(undefined, newSignIn('tka-user-alice', who, when));
@@ -152,13 +152,13 @@ describe('what a device has by a sign-in', () => {
     expect(exceeds(signIn, { ...of('n1', 0, ''), revoked: true }, at + hour - 1)).toBe(true);
   });
 
-  it('is nothing where another one signed in', () => {
+  it('is nothing if another device signed in', () => {
     const signIn = made(of('n1'));
     expect(endFor(signIn, of('n2'), at)).toBeUndefined();
     expect(exceeds(signIn, of('n2', hour, 'admin'), at)).toBe(false);
   });
 
-  it('is what all devices have where nothing says which used it', () => {
+  it('is that of all devices if the devices are unknown', () => {
     const { 'tka.specht-labs.de/devices': _, ...annotations } = made(of('n1')).metadata.annotations ?? {};
     for (const devices of [
       undefined,
@@ -176,14 +176,14 @@ describe('what a device has by a sign-in', () => {
       };
       expect(endFor(signIn, of('n2'), at)).toBe(at + hour);
       expect(exceeds(signIn, of('n2', hour, 'admin'), at)).toBe(true);
-      // Who signs in under it now is known; the others may still be any.
+      // The device that signs in now is known; the others may still be any.
       const shared = patched(signIn, extension(signIn, of('n1', 2 * hour), at + 1_000));
       expect(endFor(shared, of('n1'), at + 1_000)).toBe(at + 1_000 + 2 * hour);
       expect(endFor(shared, of('n2'), at + 1_000)).toBe(at + hour);
     }
   });
 
-  it('may end before what another one has in the same sign-in', () => {
+  it('may end before that of another device', () => {
     const long = made(of('n1', 8 * hour));
     const signIn = patched(long, sharing(long, of('n2'), at + hour));
     expect(endOf(signIn, at + hour)).toBe(at + 8 * hour);
@@ -194,27 +194,27 @@ describe('what a device has by a sign-in', () => {
     expect(exceeds(signIn, of('n1'), at + hour)).toBe(true);
   });
 
-  it('is not forgotten when there are too many devices to name', () => {
+  it('is not forgotten if there are too many devices to name', () => {
     let signIn = made(of('n0', 8 * hour));
     for (let i = 1; i < 40; i++) signIn = patched(signIn, extension(signIn, of(`n${i}`, 9 * hour), at + i * 1_000));
     const stated = JSON.parse(signIn.metadata.annotations?.['tka.specht-labs.de/devices'] ?? '') as object;
     expect(Object.keys(stated).length).toBeLessThanOrEqual(17);
     for (let i = 0; i < 40; i++) expect(exceeds(signIn, of(`n${i}`, hour), at + 40_000)).toBe(true);
     for (let i = 1; i < 40; i++) expect(exceeds(signIn, of(`n${i}`, 9 * hour), at + 40_000)).toBe(false);
-    // What has ended goes.
+    // Expired parts are removed.
     const later = patched(signIn, extension(signIn, of('n0'), at + 10 * hour));
     expect(JSON.parse(later.metadata.annotations?.['tka.specht-labs.de/devices'] ?? '')).toEqual({
       n0: `${rfc3339(at + 10 * hour)} 1h0m0s`,
     });
   });
 
-  it('ends no later for an attempt by a clock that is ahead', () => {
+  it('ends no later because of an attempt by a clock that is ahead', () => {
     const signIn = made(of('n1'), at + 5 * hour);
     expect(endOf(signIn, at)).toBe(at + hour);
     expect(endFor(signIn, of('n1'), at)).toBe(at + hour);
     expect(exceeds(signIn, of('n1'), at)).toBe(false);
     expect(exceeds(signIn, of('n1', hour - 1), at)).toBe(true);
-    // From then on it is the status that says it.
+    // From then on the status states it.
     const status = statusOf(signIn, at);
     expect(status).toMatchObject({ signed_in: rfc3339(at + 5 * hour), valid_until: rfc3339(at + hour) });
     const settled = { ...signIn, ...(status && { status }) };
@@ -223,7 +223,7 @@ describe('what a device has by a sign-in', () => {
   });
 });
 
-it('one that is being deleted is not in force', () => {
+it('is not valid while the sign-in is being deleted', () => {
   const signIn = fresh();
   const settled = { ...signIn, status: statusOf(signIn, at) } as TkaSignin;
   expect(isSettled(settled)).toBe(true);
@@ -258,7 +258,7 @@ describe('the index by login', () => {
     expect([names('alice'), names('bob')]).toEqual([[], ['a']]);
   });
 
-  it('knows of a name that had another role a moment ago', () => {
+  it('knows that a name had another role a moment ago', () => {
     const index = new IndexByLogin();
     index.set('a', of('a', 'alice'));
     expect(index.hadOtherRole('a', 'admin')).toBe(false);
@@ -268,14 +268,14 @@ describe('the index by login', () => {
     index.ended(of('b', 'alice'));
     expect(index.of('alice')).toEqual([]);
     expect(index.hadOtherRole('b', 'admin')).toBe(true);
-    // A newer one of the name stays.
+    // A newer one with the name stays.
     index.set('c', of('c', 'alice', 'edit'));
     index.ended(of('c', 'alice', 'viewer'));
     expect(index.of('alice')).toHaveLength(1);
   });
 });
 
-describe('whose a binding is', () => {
+describe('the owner of a binding', () => {
   const subjects = [{ kind: 'ServiceAccount', name: 'tka-user-alice', namespace: 'tka' }];
   const binding = (name: string, labels: Record<string, string> = {}, others = subjects) => ({
     metadata: { name, uid: 'b', resourceVersion: '1', labels },
@@ -306,7 +306,7 @@ describe('whose a binding is', () => {
   });
 });
 
-describe('what an administrator sees of a sign-in', () => {
+describe('an administrator’s view of a sign-in', () => {
   const noted = (more: Record<string, string>): TkaSignin => {
     const { metadata, ...rest } = fresh();
     return { ...rest, metadata: { ...metadata, annotations: { ...metadata.annotations, ...more } } };
@@ -343,12 +343,12 @@ describe('what an administrator sees of a sign-in', () => {
     expect(seen).not.toHaveProperty('account');
   });
 
-  it('its account, and not that of another sign-in', () => {
+  it('has its account, and not that of another sign-in', () => {
     expect(overviewOf(settled, account('u1'), at)).toMatchObject({ account: 'tka-user-alice' });
     expect(overviewOf(settled, account('u2'), at)).not.toHaveProperty('account');
   });
 
-  it('a condition keeps its time while its status stays, and leaves others as they are', () => {
+  it('a condition keeps its time while its status stays, and other conditions are kept', () => {
     const yes = { status: 'True', reason: 'Provisioned', message: 'x' } as const;
     const other = { ...yes, type: 'Other', lastTransitionTime: rfc3339(at - 5_000) };
     const withOther = { ...settled, status: { ...settled.status, conditions: [other] } };

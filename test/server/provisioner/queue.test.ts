@@ -24,7 +24,7 @@ function controlled(concurrency: number) {
     queue,
     jobs,
     errors,
-    /** The keys begun so far, once there are so many. */
+    /** Resolves to the keys started so far, once there are `count`. */
     async begun(count: number): Promise<string[]> {
       while (jobs.length < count) await new Promise<void>((resolve) => (wake = resolve));
       return jobs.map(({ key }) => key);
@@ -47,7 +47,7 @@ it('works on a key once at a time, and once more if it was added meanwhile', asy
   expect(jobs.length).toBe(3);
 });
 
-it('works on no more keys at a time than it may', async () => {
+it('works on a limited number of keys at a time', async () => {
   const { queue, jobs, begun } = controlled(2);
   for (const key of ['a', 'b', 'c', 'd']) queue.add(key);
   expect(await begun(2)).toEqual(['a', 'b']);
@@ -59,7 +59,7 @@ it('works on no more keys at a time than it may', async () => {
   await queue.stop();
 });
 
-it('tries again what failed', async () => {
+it('retries failures', async () => {
   const { queue, jobs, errors, begun } = controlled(1);
   queue.add('a');
   for (let i = 0; i < 3; i++) {
@@ -72,7 +72,7 @@ it('tries again what failed', async () => {
   await queue.stop();
 });
 
-it('stops when what is under way has ended, and begins nothing new', async () => {
+it('stops when pending work has ended, and starts nothing new', async () => {
   const { queue, jobs, begun } = controlled(1);
   queue.add('a');
   queue.add('b');

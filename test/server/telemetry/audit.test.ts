@@ -1,4 +1,4 @@
-// The audit log of a server on loopback: one line for each thing that happened to access.
+// The audit log of a server on loopback: one line for each event that concerns access.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { Agent, request as httpRequest } from 'node:http';
@@ -41,7 +41,7 @@ const withToken: SignIns = {
   signOut: async () => ({ answer: login, complete: true, accounts: ['tka-user-alice', 'tka-login-alice-0f3a'] }),
 };
 
-/** A server that keeps an audit log in a file, and asks a tailscaled that knows this caller. */
+/** Starts a server that keeps an audit log in a file, and asks a tailscaled that knows this caller. */
 async function audited(
   caller: StandInCaller | undefined,
   { signIns = withToken, limits }: { signIns?: SignIns; limits?: CallerLimits } = {},
@@ -114,12 +114,12 @@ test.each<[what: string, method: string, route: string, line: object]>([
   expect(read()).not.toContain('eyJ');
 });
 
-test('the file is this user’s alone', async () => {
+test('the file is accessible to this user only', async () => {
   const { file } = await audited(granted);
   if (process.platform !== 'win32') expect(fs.statSync(file).mode & 0o777).toBe(0o600);
 });
 
-test('questions that hand out nothing are no lines', async () => {
+test('requests that give no access are not logged', async () => {
   const { lines } = await audited(granted, { signIns: { ...signedIn, kubeconfig: async () => 'pending' } });
   await ask('GET', `${api}/login`);
   await ask('GET', `${api}/kubeconfig`);
@@ -256,7 +256,7 @@ test('a sign-in that fails is one line with its outcome', async () => {
   ]);
 });
 
-test('a sign-in whose caller hangs up before the answer is a line all the same', async () => {
+test('a sign-in whose caller hangs up before the answer is logged too', async () => {
   const { promise: asked, resolve: isAsked } = Promise.withResolvers<void>();
   const { promise: done, resolve: goOn } = Promise.withResolvers<void>();
   const signIns: SignIns = {
@@ -288,7 +288,7 @@ test('a sign-in whose caller hangs up before the answer is a line all the same',
   ]);
 });
 
-test('access that ends by itself is a line; the Go server’s sign-ins have the username for a login', async () => {
+test('access that ends by itself is one line; for the Go server’s sign-ins the login is the username', async () => {
   const { audit, lines } = await audited(granted);
   const ended = { username: 'alice', role: 'viewer', until: '2026-11-21T08:00:00Z', account: 'tka-user-alice' };
   audit.ended({ ...ended, event: 'expiry', reason: 'the sign-in has expired', login: 'alice@example.com' });
@@ -301,7 +301,7 @@ test('access that ends by itself is a line; the Go server’s sign-ins have the 
   ]);
 });
 
-test('texts from elsewhere are cleaned and cut, and hold no token', () => {
+test('texts from elsewhere are cleaned and cut, and contain no token', () => {
   const line = lineOf(
     {
       event: 'refusal',
@@ -347,7 +347,7 @@ test('with audit.enabled: false nothing is written', async () => {
   expect(fs.existsSync(file)).toBe(false);
 });
 
-test('the documents show a line of each event, and list every field', () => {
+test('the documents show a line of each event, and list each field', () => {
   const page = fs.readFileSync(path.join(import.meta.dirname, '../../../docs/day-2.md'), 'utf8');
   const [, section = ''] = page.split(/^## The audit log$/m);
   const [, examples = ''] = /^```jsonl\n(.*?)^```$/ms.exec(section) ?? [];
