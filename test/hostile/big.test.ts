@@ -115,7 +115,7 @@ describe('lists that are large but allowed', () => {
       } else {
         const ran = await call(fixture, 'clusters -q', name);
         assert.equal(ran.status, 0, ran.stderr);
-        checkTable(ran.stdout, /^NAME +STATE/, shown);
+        checkTable(ran.stdout, /^CURRENT +NAME +STATE/, shown);
       }
     });
   }

@@ -216,7 +216,7 @@ describe('entries that look managed', () => {
       const ran = await fixture.run(command, { may: [...fixture.loginMay, /signed-out/] });
       if (command === 'clusters' || command === 'status') {
         assert.equal(ran.status, 0, ran.stderr);
-        checkTable(ran.stdout, /^NAME +/, command === 'status' ? 3 : 8);
+        checkTable(ran.stdout, /^CURRENT +NAME +/, command === 'status' ? 3 : 8);
       } else assert.ok(ran.stdout.split('\n').length <= 3, `forged lines: ${ran.stdout}`);
     });
   }

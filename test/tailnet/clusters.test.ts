@@ -113,7 +113,7 @@ test('lists the clusters of both meshes, and that of the server in none, once ea
   ]);
   const { stdout: wide } = await ok(run('clusters -o wide'));
   const lines = wide.trim().split('\n').slice(1);
-  expect(lines.map((line) => [line.split(/\s+/)[0], /\d\/\d/.exec(line)?.[0]])).toEqual([
+  expect(lines.map((line) => [/[^\s*]+/.exec(line)?.[0], /\d\/\d/.exec(line)?.[0]])).toEqual([
     [alone, '1/1'],
     [mesh, '1/1'],
     [first, '2/2'],
@@ -268,7 +268,7 @@ test('kubectl does not fail while one node is drained, then the other, and the l
       await eventually(
         'the list to say 1/2',
         () => ok(run('clusters -o wide')),
-        ({ stdout }) => new RegExp(`^${first} .* 1/2 `, 'm').test(stdout),
+        ({ stdout }) => new RegExp(`^[* ] +${first} .* 1/2 `, 'm').test(stdout),
       );
       const before = calls;
       await eventually(
