@@ -1,5 +1,6 @@
 import { Argument, Command, CommanderError } from 'commander';
 import { openTerminal } from '../terminal/output.ts';
+import { NoGrant } from '../tka/no-grant.ts';
 import { TkaError, UsageError } from '../util/errors.ts';
 import { nearestFor } from '../util/suggest.ts';
 import { cleanText } from '../util/text.ts';
@@ -52,7 +53,11 @@ A TKA server in every cluster knows who you are from the network and gives you a
         if (spec.unread === undefined || !(error instanceof TkaError) || error.exitCode !== 1) throw error;
         await (await spec.unread())(error, flags, command, env, own);
       });
-      if (context !== undefined) await action(context, own, flags, rest);
+      if (context === undefined) return;
+      await Promise.resolve(action(context, own, flags, rest)).catch(async (error) => {
+        if (!(error instanceof NoGrant)) throw error;
+        throw await (await import('./no-grant.ts')).withMissingGrant(context, error);
+      });
     });
   }
   program

@@ -2,7 +2,7 @@
 
 import { isLoopback, isTailnetIp, plainIp } from '../util/address.ts';
 import { isObject, type Json, own, parseJson, texts } from '../util/json.ts';
-import { quoted } from '../util/text.ts';
+import { cleanText, quoted } from '../util/text.ts';
 import { TailscaleError } from './problem.ts';
 
 /** A device of the tailnet. */
@@ -28,6 +28,8 @@ export interface TailnetStatus {
   readonly name: string;
   /** The MagicDNS suffix in lower case, without dots at its ends: `example.ts.net`. Empty if there is none. */
   readonly suffix: string;
+  /** The login of this machine's user: `alice@example.com`. Empty if unknown or if the machine is tagged. */
+  readonly login: string;
   readonly self: Peer;
   /** All devices with a DNS name, this machine included, sorted by that name. */
   readonly peers: readonly Peer[];
@@ -64,6 +66,7 @@ export function parseStatus(text: string, options: { loopback: boolean }): Tailn
   return {
     name: tailnetName(own(own(status, 'CurrentTailnet'), 'Name')),
     suffix,
+    login: self.tags.length === 0 ? loginOf(own(own(status, 'User'), String(own(itself, 'UserID')))) : '',
     self,
     peers: named.sort((a, b) => (a.dnsName < b.dnsName ? -1 : a.dnsName > b.dnsName ? 1 : 0)),
     userspace: own(status, 'TUN') === false,
@@ -124,6 +127,14 @@ export function dnsName(value: unknown): string {
   return /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/.test(name)
     ? name
     : '';
+}
+
+// A tagged machine belongs to this user.
+const nobody = 'tagged-devices';
+
+function loginOf(user: unknown): string {
+  const login = own(user, 'LoginName');
+  return typeof login === 'string' && login.length <= 320 && login !== nobody ? cleanText(login, 320) : '';
 }
 
 function tailnetName(value: unknown): string {

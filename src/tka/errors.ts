@@ -3,7 +3,7 @@ import { TkaError } from '../util/errors.ts';
 
 /** The server refused, in the protocol's form. A retry does not help. */
 export class Refused extends TkaError {
-  override readonly name = 'Refused';
+  override readonly name: string = 'Refused';
   /** The HTTP status. */
   readonly status: number;
 

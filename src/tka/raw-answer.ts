@@ -5,6 +5,7 @@ import type { TkaError } from '../util/errors.ts';
 import { isObject, own, parseJson } from '../util/json.ts';
 import { cleanText, isDnsLike } from '../util/text.ts';
 import { NotSignedIn, Refused } from './errors.ts';
+import { noGrantIn, policyPage } from './no-grant.ts';
 
 /** An HTTP answer as it arrived; header names in lower case. */
 export interface RawAnswer {
@@ -73,8 +74,9 @@ function isText(value: unknown): value is string {
   return typeof value === 'string' && cleanText(value) !== '';
 }
 
-// The default of the server's `tailscale.capName`, which the client cannot know.
-const grantHint = 'ask the maintainers of your tailnet policy to grant you the capability specht-labs.de/cap/tka';
+const policyHint = `ask a maintainer of the tailnet policy; its rules: ${policyPage}`;
+const taggedHint =
+  'the Go server accepts people only, not tagged devices: sign in from a device of a person, or use a tka-server with identity.allowTagged';
 
 /** Returns the error for an answer with an unexpected status. `who` names the server. */
 export function refusal(answer: RawAnswer, who: string, doing: string): TkaError {
@@ -88,7 +90,9 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
       ? new NotSignedIn(`${who} has no sign-in for you (HTTP 401)`)
       : notProtocol(who, doing, `HTTP ${status}`, isGateways(status));
   }
-  const hints = status === 403 && advice.length === 0 ? [grantHint] : advice;
+  const noGrant = status === 403 ? noGrantIn(parseAnswer(answer.body), who, words) : undefined;
+  if (noGrant !== undefined) return noGrant;
+  const hints = [...advice, ...ownHints(status, words.message, advice)];
   if (status === 401) return new NotSignedIn(`${who} has no sign-in for you${said}`, { hints });
   if ([400, 403, 404, 422].includes(status) || (status === 500 && isAboutPeriod(words.message))) {
     return new Refused(`${who} refused ${doing}${said} (HTTP ${status})`, status, { hints });
@@ -96,6 +100,13 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
   const kind =
     status === 500 && isConflict(words.message) ? { pause: 0 } : { answered: true, away: isGateways(status) };
   return new Unavailable(`${who} failed at ${doing}${said} (HTTP ${status})`, answeredPatience, { hints, ...kind });
+}
+
+/** Returns our hints for a refusal, besides the server's own advice. */
+function ownHints(status: number, message: string, advice: readonly string[]): string[] {
+  if (/^tagged nodes not \(yet\) supported/i.test(message)) return [taggedHint];
+  const isGrant = status === 403 && advice.length === 0 && /grant|not authori[sz]ed/i.test(message);
+  return (isGrant || isAboutRule(message)) && !advice.some((line) => line.includes(policyPage)) ? [policyHint] : [];
 }
 
 /** Returns whether the status is a proxy's or load balancer's while the server behind it is down. */
@@ -106,6 +117,11 @@ function isGateways(status: number): boolean {
 // The Go server's words for an invalid or too short period in the policy. A retry does not help.
 function isAboutPeriod(message: string): boolean {
   return /`period`|parsing duration/i.test(message);
+}
+
+// The Go server's words for rules of the policy that it cannot read, or that contradict each other.
+function isAboutRule(message: string): boolean {
+  return isAboutPeriod(message) || /capability (?:map|rule)|same priority/i.test(message);
 }
 
 // Kubernetes' words if another request changed the same sign-in at the same time. A retry helps at once.

@@ -15,6 +15,12 @@ export interface ErrorBody {
   readonly message: string;
   readonly advice?: readonly string[];
   readonly cause?: ErrorBody;
+  /** The capability that the caller lacks, if the policy grants nothing (403). The Go server does not send it. */
+  readonly capability?: string;
+  /** The login of the caller without a grant. */
+  readonly login?: string;
+  /** The tags of the calling device without a grant, which has no login. */
+  readonly tags?: readonly string[];
 }
 
 /** Answer of GET /cluster-info. */

@@ -47,10 +47,15 @@ describe('403', () => {
   const answer = (body: object) =>
     refusal({ status: 403, headers: {}, body: JSON.stringify(body) }, 'https://tka', 'the sign-in');
 
-  it('without advice: the capability, and whom to ask', () => {
+  it('without advice, about a grant: the maintainers of the policy, and its documentation', () => {
     expect(answer({ message: 'no grant' }).hints).toEqual([
-      expect.stringMatching(/policy .* capability specht-labs\.de\/cap\/tka/),
+      expect.stringMatching(/^ask a maintainer of the tailnet policy; .*\/docs\/policy\.md$/),
     ]);
+  });
+
+  it('without advice, about something else: nothing about the policy', () => {
+    expect(answer({ message: 'Unauthorized request from Funnel' }).hints).not.toContain('policy');
+    expect(answer({ message: 'requests of web pages from other sites are refused' }).hints).toEqual([]);
   });
 
   it('with advice: the advice', () => {

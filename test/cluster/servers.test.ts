@@ -165,7 +165,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('three servers', 
     try {
       const login = await home.run(`login ${names[0]}`);
       expect(login.status).toBe(1);
-      expect(login.stderr).toContain('No grant found for user');
+      expect(login.stderr).toContain(`no grant for ${username}@example.com on `);
     } finally {
       tailscaled.whois = before;
     }

@@ -99,7 +99,7 @@ describe.concurrent('clusters --probe', () => {
     expect(of('prod-eu')).toEqual({
       ...fine,
       signIn: { ...signedOut, state: 'refused' },
-      error: expect.stringMatching(/User not authorized/),
+      error: expect.stringMatching(/no grant for /),
     });
     // One question for the cluster and one for the sign-in.
     expect([us, staging].map(({ counts }) => [counts.clusterInfo, counts.loginGet])).toEqual([

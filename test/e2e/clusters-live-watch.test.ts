@@ -257,7 +257,7 @@ describe.concurrent('clusters --watch', () => {
     const watching = watch(home);
     await watching.lines(4);
     us.user = null;
-    await until('its words', () => /^warning: .*User not authorized/m.test(watching.said()));
+    await until('its words', () => /^warning: .*no grant for /m.test(watching.said()));
     us.resetCounts();
     await us.seen('memberlist', 2);
     const { stdout, stderr } = await watching.end();

@@ -81,7 +81,7 @@ for (const caller of callers) {
       us.user = null;
       const refused = await caller.call(home, '--context prod-us get namespaces');
       expect(refused).toMatchObject({ status: 1, stdout: '' });
-      expect(refused.stderr).toMatch(/^error: .*User not authorized/);
+      expect(refused.stderr).toMatch(/^error: .*no grant for /);
     });
 
     test('is the user that the server made of it', async ({ home }) => {

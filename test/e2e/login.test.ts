@@ -189,7 +189,7 @@ describe.concurrent('login', () => {
     const before = home.files();
     const refused = await home.run(['login', us.server]);
     expect(refused).toMatchObject({ status: 1, stdout: '' });
-    expect(refused.stderr).toMatch(/^error: .*User not authorized/m);
+    expect(refused.stderr).toMatch(/^error: .*no grant for /m);
     expect(home.files(/^\.cache/)).toEqual(before);
     expect(home.cached()).toEqual([]);
   });

@@ -132,7 +132,7 @@ describe('credential', { timeout }, () => {
     open();
     for (const one of await all) {
       expect(one).toMatchObject({ status: 1, stdout: '' });
-      expect(one.stderr).toMatch(/^error: .*User not authorized/);
+      expect(one.stderr).toMatch(/^error: .*no grant for /);
     }
   });
 });

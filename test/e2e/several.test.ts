@@ -30,7 +30,7 @@ describe('login of several', () => {
     eu.user = null;
     const ran = await home.run('login prod-us prod-eu');
     expect(ran.status).toBe(1);
-    expect(ran.stderr).toMatch(/^warning: prod-eu: .*User not authorized/m);
+    expect(ran.stderr).toMatch(/^warning: prod-eu: .*no grant for /m);
     expect(ran.stderr).toMatch(/^error: 1 of 2 sign-ins failed$/m);
     expect(ran.stdout).toMatch(/^Signed in to prod-us /m);
     expect(counts(mesh, 'login')).toEqual([1, 0, 0]);

@@ -78,7 +78,7 @@ describe('a token about to expire', () => {
   it('is not served if the server refuses in the protocol’s own form', async () => {
     cluster.user = null;
     const error = await failure(machine.call());
-    expect(error.message).toContain('User not authorized');
+    expect(error.message).toContain('no grant for ');
     expect(machine.kept()).toBeUndefined();
   });
 

@@ -50,6 +50,7 @@ describe('a status', () => {
       suffix: 'example.ts.net',
       userspace: false,
       certDomains: [],
+      login: '',
       self: laptop,
       peers: [
         { hostName: 'away', dnsName: 'away.example.ts.net', addresses: [], tags: [], online: false, self: false },
@@ -78,6 +79,20 @@ describe('a status', () => {
     expect(parse(document({ CurrentTailnet: null, MagicDNSSuffix: '.tail1234.ts.net.' })).suffix).toBe(
       'tail1234.ts.net',
     );
+  });
+
+  test('names the user of this machine, but not of a tagged one', () => {
+    const User = { 7: { LoginName: 'alice@example.com' }, 8: { LoginName: 'tagged-devices' } };
+    const loginOf = (more: object) => parse(document({ User, Self: { ...self, ...more } })).login;
+    expect(loginOf({ UserID: 7 })).toBe('alice@example.com');
+    expect(loginOf({ UserID: 8, Tags: ['tag:ci'] })).toBe('');
+    expect(loginOf({ UserID: 8 })).toBe('');
+    expect(loginOf({ UserID: 9 })).toBe('');
+    expect(parse(document({ User: { 7: { LoginName: 'a\u001b\nb' } }, Self: { ...self, UserID: 7 } })).login).toBe(
+      'a b',
+    );
+    for (const wrong of [null, [], { 7: 'alice' }, { 7: { LoginName: 7 } }])
+      expect(parse(document({ User: wrong, Self: { ...self, UserID: 7 } })).login).toBe('');
   });
 
   test('may be of a machine without a name', () => {

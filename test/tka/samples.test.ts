@@ -6,6 +6,7 @@ import { parseClusterInfo, parseKubeconfig, parseSignIn } from '../../src/tka/an
 import { decoded } from '../../src/tka/client.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
 import { parseMemberlist } from '../../src/tka/memberlist.ts';
+import { NoGrant } from '../../src/tka/no-grant.ts';
 import { errorWords, type RawAnswer, retryAfter, serverTime } from '../../src/tka/raw-answer.ts';
 
 const folder = path.join(import.meta.dirname, '../samples');
@@ -100,7 +101,12 @@ describe('each captured answer of the Go server', () => {
   });
 
   it.each([
-    ['login-no-grant.http', Refused, 'No grant found for user', ['capability specht-labs.de/cap/tka']],
+    [
+      'login-no-grant.http',
+      NoGrant,
+      `no grant for you on ${who}: the tailnet policy does not give the capability specht-labs.de/cap/tka there`,
+      [`see which grant is missing: kubectl tka doctor ${who}`],
+    ],
     [
       'logout-not-signed-in.http',
       Refused,
@@ -111,9 +117,14 @@ describe('each captured answer of the Go server', () => {
       'login-period-too-short.http',
       Refused,
       '`period` may not specify a duration less than 10 minutes',
-      [/^Specify a period greater than 10 minutes/],
+      [/^Specify a period greater than 10 minutes/, /^ask a maintainer of the tailnet policy/],
     ],
-    ['login-period-invalid.http', Refused, 'Error parsing duration: time: invalid duration "abc"', []],
+    [
+      'login-period-invalid.http',
+      Refused,
+      'Error parsing duration: time: invalid duration "abc"',
+      [/^ask a maintainer of the tailnet policy; .*\/docs\/policy\.md$/],
+    ],
     [
       'login-name-invalid.http',
       Unavailable,

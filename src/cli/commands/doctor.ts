@@ -1,10 +1,20 @@
 import { UnresolvedCluster } from '../../discovery/clusters.ts';
 import { ListMemory } from '../../discovery/memory.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { NoGrant } from '../../tka/no-grant.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { type Claimed, checkApi } from '../doctor/api.ts';
-import { Checks, checkNames, consequence, failedBy, skipped, type Verdict, warning } from '../doctor/check.ts';
+import {
+  type CheckName,
+  Checks,
+  checkNames,
+  consequence,
+  failedBy,
+  skipped,
+  type Verdict,
+  warning,
+} from '../doctor/check.ts';
 import { checkKubeconfig, type Found, findKubeconfig } from '../doctor/kubeconfig.ts';
 import {
   checkCache,
@@ -17,6 +27,7 @@ import {
 import { type Diagnosis, showReport } from '../doctor/print.ts';
 import { checkServer } from '../doctor/server.ts';
 import { checkSession, heldSession } from '../doctor/session.ts';
+import { withMissingGrant } from '../no-grant.ts';
 import { type ClusterTarget, NoCluster } from '../target/by-name.ts';
 import { contextOf, nameOfServer } from '../target/contexts.ts';
 import { heldTarget } from '../target/held-target.ts';
@@ -52,12 +63,15 @@ async function examine(given: Context, name: string | undefined): Promise<Diagno
     }
   } else {
     if (found.problem !== undefined) checks.set('kubeconfig', failedBy(found.problem));
-    checks.set('name', chosen);
+    checks.set(chosen.of, chosen.verdict);
   }
   checks.set('kubectl', await kubectl);
   checks.set('path', checkPath(env, context.command));
   checks.set('cache', checkCache(paths));
-  if (!('server' in chosen)) checks.setRest(checkNames, consequence('name', chosen) ?? skipped(chosen.detail));
+  if (!('server' in chosen)) {
+    const { of, verdict } = chosen;
+    checks.setRest(checkNames, consequence(of, verdict) ?? skipped(verdict.detail));
+  }
   const list = checks.list();
   return {
     cluster,
@@ -95,24 +109,32 @@ function whereTheApiIs(
   return access({ ...ours, apiServer: ours.apiServer, caData: ours.caData ?? '' }, 'the kubeconfig');
 }
 
+/** Why there is no server to check, as the verdict on the check that found it out. */
+interface NotChosen {
+  readonly of: CheckName;
+  readonly verdict: Verdict;
+}
+
 /** Returns the server to check, or why there is none. */
 async function choose(
   context: Context,
   name: string | undefined,
   view: KubeconfigView,
   checks: Checks,
-): Promise<ClusterTarget | Verdict> {
+): Promise<ClusterTarget | NotChosen> {
+  const none = (verdict: Verdict, of: CheckName = 'name'): NotChosen => ({ of, verdict });
   try {
     if (name !== undefined) return await loginTarget(context, name, view);
     const { server } = await heldTarget(context, undefined, view, 'doctor');
     return { server, cluster: undefined, origin: 'known' };
   } catch (error) {
     if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
-    if (error instanceof UnresolvedCluster || error instanceof NoCluster) return failedBy(error);
-    if (checks.has('configuration', 'failed')) return skipped('depends on configuration');
+    if (error instanceof NoGrant) return none(failedBy(await withMissingGrant(context, error)), 'grant');
+    if (error instanceof UnresolvedCluster || error instanceof NoCluster) return none(failedBy(error));
+    if (checks.has('configuration', 'failed')) return none(skipped('depends on configuration'));
     // There are several servers, and the user named none.
     const hint = error.exitCode === 2 ? 'kubectl tka doctor NAME' : error.hints[0];
-    return skipped(error.message, hint ?? null);
+    return none(skipped(error.message, hint ?? null));
   }
 }
 

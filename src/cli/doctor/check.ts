@@ -43,7 +43,8 @@ const verdict =
   (detail: string, hint: string | null = null): Verdict => ({
     status,
     detail: shown(detail, 600),
-    hint: hint === null ? null : shown(hint, 300),
+    // The grant that is missing takes 400 characters.
+    hint: hint === null ? null : shown(hint, 1000),
   });
 
 // Both can contain text from servers, certificates and files, so clean it and redact tokens.

@@ -6,10 +6,12 @@ import { type Destination, destinationOf } from '../../network/plain.ts';
 import type { OnStep, Route } from '../../network/steps.ts';
 import { type ClusterDescription, parseClusterInfo } from '../../tka/answers.ts';
 import { Refused } from '../../tka/errors.ts';
+import { NoGrant } from '../../tka/no-grant.ts';
 import { serverTime } from '../../tka/raw-answer.ts';
 import { isTailnetIp } from '../../util/address.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
+import { withMissingGrant } from '../no-grant.ts';
 import type { ClusterTarget } from '../target/by-name.ts';
 import { certificateVerdict } from './certificate.ts';
 import { type Checks, consequence, dependsOn, failed, failedBy, ok, skipped, type Verdict } from './check.ts';
@@ -203,8 +205,8 @@ async function askApi(context: Context, { server, cluster }: ClusterTarget): Pro
   } catch (error) {
     if (!(error instanceof TkaError)) throw error;
     const refused = error instanceof Refused;
-    const grant = 'ask for a grant of specht-labs.de/cap/tka in the tailnet policy';
-    return { told: { ...told, refused }, verdict: failedBy(error, error.hints[0] ?? (refused ? grant : undefined)) };
+    const shown = error instanceof NoGrant ? await withMissingGrant(context, error) : error;
+    return { told: { ...told, refused }, verdict: failedBy(shown) };
   } finally {
     await client.close();
   }

@@ -214,7 +214,18 @@ export const openApi = {
   components: {
     schemas: {
       Error: object(
-        { message: string, advice: { type: 'array', items: string }, cause: { $ref: '#/components/schemas/Error' } },
+        {
+          message: string,
+          advice: { type: 'array', items: string },
+          cause: { $ref: '#/components/schemas/Error' },
+          capability: { type: 'string', description: 'The capability that the caller lacks, if there is no grant.' },
+          login: { type: 'string', description: 'The login of the caller without a grant.' },
+          tags: {
+            type: 'array',
+            items: string,
+            description: 'The tags of a calling device without a grant, which has no login.',
+          },
+        },
         ['message'],
       ),
       Login: object({ username: string, role: string, until: { type: 'string', format: 'date-time' } }),

@@ -1,10 +1,10 @@
-// A browser sends requests in the name of its user for any page. A stranger's page must neither read nor change
+// A browser sends requests on behalf of its user for any page. Pages of other sites must neither read nor change
 // anything here.
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { type Identity, Refusal } from '../http/contract.ts';
 
-/** The names by which this server is called. */
+/** The names of this server. */
 export interface OwnNames {
   readonly names: readonly (string | undefined)[];
   /** Domains in which nobody else can point a name to this server: the tailnet's. */
@@ -24,24 +24,22 @@ export function guardOrigin(identity: Identity, { names, domains, secure }: OwnN
   const tails = ['ts.net', ...domains].flatMap((domain) => (domain ? [`.${plain(domain)}`] : []));
   const isOwn = (host: string): boolean => {
     const name = plain(host);
-    // Nobody can register an IP address or a name without a dot.
-    const isNobodys = isIP(name.replace(/^\[|\]$/g, '')) !== 0 || !name.includes('.');
-    return isNobodys || own.has(name) || tails.some((tail) => name.endsWith(tail));
+    // An attacker cannot register an IP address or a name without a dot.
+    const isUnregistrable = isIP(name.replace(/^\[|\]$/g, '')) !== 0 || !name.includes('.');
+    return isUnregistrable || own.has(name) || tails.some((tail) => name.endsWith(tail));
   };
   return {
     whoIs(request, asking) {
       const called = urlOf(`http://${request.headers.host ?? 'localhost'}`);
       if (called === undefined || !(secure || isOwn(called.hostname))) {
-        const advice = [
-          'call it by its name on the tailnet; tailscale.tailnet in its configuration says what that ends in',
-        ];
-        const message = 'this server does not go by the name that it is called by';
+        const advice = ['use its name on the tailnet, which ends in the tailscale.tailnet of its configuration'];
+        const message = 'the host name of this request is not a name of this server';
         throw new Refusal(421, { message, advice }, { reason: 'foreign_page' });
       }
       if (request.method !== 'GET' && !isSameOrigin(request)) {
         throw new Refusal(
           403,
-          { message: 'requests of web pages from elsewhere are refused' },
+          { message: 'requests of web pages from other sites are refused' },
           { reason: 'foreign_page' },
         );
       }

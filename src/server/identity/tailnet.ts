@@ -39,13 +39,16 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       return await Promise.all([whoIs(address, port, signal), tailnet()]);
     } catch (error) {
       if (signal?.aborted) throw gone();
-      log.error({ err: error }, 'tailscaled does not say who calls');
+      log.error({ err: error }, 'cannot identify the caller: whois failed');
       // We do not know who gets this answer, so only the log has the details.
       throw new Refusal(
         503,
         {
-          message: 'the TKA server cannot ask tailscaled who you are',
-          advice: ['try again in a moment', 'if it stays so, ask who runs the TKA server: its log says why'],
+          message: 'the TKA server cannot identify you: its tailscaled does not answer',
+          advice: [
+            'try again in a moment',
+            'if it keeps failing, ask the operator of the TKA server: its log says why',
+          ],
         },
         { retryAfterSeconds: 1 },
       );
@@ -53,7 +56,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
   }
 
   // The caller hung up: nobody gets this answer.
-  const gone = () => new Refusal(400, { message: 'who is gone?' });
+  const gone = () => new Refusal(400, { message: 'the caller hung up' });
 
   return {
     async whoIs(request, asking): Promise<Caller> {
@@ -83,13 +86,13 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       }
       const { login, device } = who;
       const username = login.split('@', 1)[0] ?? '';
-      if (username === '') throw new Refusal(400, { message: 'tailscaled knows no login name for your device' });
+      if (username === '') throw new Refusal(400, { message: 'tailscaled does not know the login of your device' });
       return {
         username,
         login,
         ownDomain: isOfOwnDomain(login, name),
         ...(device !== '' && { device }),
-        ...grantOf(who.rules(capName), login, capName),
+        ...grantOf(who.rules(capName), { name: login, tags: [] }, capName),
       };
     },
   };

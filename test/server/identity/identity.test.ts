@@ -16,8 +16,8 @@ import { tailnetName } from '../../../src/server/tailnet/status.ts';
 import { addressPort } from '../../../src/tailscale/localapi.ts';
 import { cpuTime } from '../../fixtures/cpu.ts';
 
-const sampleBody = (name: string): string =>
-  readFileSync(new URL(`../../samples/${name}.http`, import.meta.url), 'utf8').split('\n\n')[1] ?? '';
+const sampleBody = (name: string): object =>
+  JSON.parse(readFileSync(new URL(`../../samples/${name}.http`, import.meta.url), 'utf8').split('\n\n')[1] ?? '');
 
 const capName = 'specht-labs.de/cap/tka';
 const rule = { role: 'cluster-admin', period: '8h', priority: 100 };
@@ -158,7 +158,7 @@ test('what a caller says of himself is not believed', async () => {
 const granted = (...rules: readonly unknown[]): StandInCaller => ({ ...alice, capabilities: { [capName]: rules } });
 const tie = (first: string, second: string) =>
   `two rules of the capability "${capName}" grant alice@example.com different access with priority 100: ${first} and ${second}`;
-const syntax = 'Error unmarshaling api capability map';
+const syntax = `invalid rule of the capability "${capName}" for alice@example.com in the tailnet policy`;
 
 describe('grants', () => {
   test.each<[name: string, rules: readonly unknown[], caller: Partial<Caller>]>([
@@ -208,12 +208,12 @@ describe('grants', () => {
     ['a priority that is no number', granted({ ...rule, priority: '100' }), 400, syntax],
     ['a period that is no text', granted({ ...rule, period: 8 }), 400, syntax],
     ['a tagged device', { ...alice, tags: ['tag:ci'] }, 400, 'tagged nodes not (yet) supported'],
-    ['nobody’s device', { ...alice, login: '' }, 400, 'tailscaled knows no login name for your device'],
+    ['nobody’s device', { ...alice, login: '' }, 400, 'tailscaled does not know the login of your device'],
     [
       'a device without a profile',
       { ...alice, fields: { UserProfile: null } },
       400,
-      'tailscaled knows no login name for your device',
+      'tailscaled does not know the login of your device',
     ],
     ['an address that is nobody’s', undefined, 403, 'your connection does not come from a device of the tailnet'],
   ])('%s', async (_, caller, status, message) => {
@@ -230,9 +230,10 @@ describe('grants', () => {
     ['none', granted()],
     ['no capabilities at all', { login: alice.login }],
     ['another capability', { ...alice, capabilities: { other: [rule] } }],
-  ])('%s: what the caller has ends, and nothing is told', async (_, caller) => {
+  ])('%s: ends the access of the caller, and names the login and the missing capability', async (_, caller) => {
     await serve(caller);
-    const refused = { status: 403, body: sampleBody('login-no-grant') };
+    const body = { ...sampleBody('login-no-grant'), capability: capName, login: 'alice@example.com' };
+    const refused = { status: 403, body: JSON.stringify(body) };
     expect(await ask()).toMatchObject(refused);
     expect(seen.splice(0)).toEqual([expect.objectContaining({ revoked: true })]);
     expect(await ask({}, 'GET', '/cluster-info')).toMatchObject(refused);
@@ -257,21 +258,20 @@ describe('grants', () => {
     expect(seen).toEqual([expect.not.objectContaining({ revoked: true })]);
   });
 
-  test.each<[period: string, body: string]>([
+  const invalid = (message: string) => ({ message: 'Error parsing duration', cause: { message } });
+  test.each<[period: string, body: object]>([
     ['abc', sampleBody('login-period-invalid')],
-    ['10', '{"message":"Error parsing duration","cause":{"message":"time: missing unit in duration \\"10\\""}}'],
-    [
-      '1d',
-      '{"message":"Error parsing duration","cause":{"message":"time: unknown unit \\"d\\" in duration \\"1d\\""}}',
-    ],
-    ['', '{"message":"Error parsing duration","cause":{"message":"time: invalid duration \\"\\""}}'],
-    ['9999999h', '{"message":"Error parsing duration","cause":{"message":"time: invalid duration \\"9999999h\\""}}'],
-  ])('a period of %j lets nobody in, and everybody out', async (period, body) => {
+    ['10', invalid('time: missing unit in duration "10"')],
+    ['1d', invalid('time: unknown unit "d" in duration "1d"')],
+    ['', invalid('time: invalid duration ""')],
+    ['9999999h', invalid('time: invalid duration "9999999h"')],
+  ])('a period of %j refuses sign-ins and tokens with advice, and allows a logout', async (period, body) => {
     await serve(granted({ ...rule, period }));
-    const answer = await ask();
-    expect(answer).toMatchObject({ status: 422, body });
-    for (const path of ['/login', '/kubeconfig']) {
-      expect(await ask({}, 'GET', path)).toMatchObject({ status: 422, body });
+    const advice = [expect.stringMatching(/correct the period .* for alice@example\.com: https:\S+\/policy\.md$/)];
+    const answers = [await ask(), await ask({}, 'GET', '/login'), await ask({}, 'GET', '/kubeconfig')];
+    for (const answer of answers) {
+      expect(answer.status).toBe(422);
+      expect(JSON.parse(answer.body)).toEqual({ ...body, advice });
     }
     expect(seen).toEqual([]);
     expect((await ask({}, 'POST', '/logout')).status).toBe(200);
@@ -281,7 +281,7 @@ describe('grants', () => {
 test('a period of 200,000 digits is judged at once', async () => {
   const period = `${'1'.repeat(200_000)}x`;
   const judge = (): number | undefined =>
-    grantOf([{ role: 'view', period }], 'alice@example.com', capName).problem?.status;
+    grantOf([{ role: 'view', period }], { name: 'alice@example.com', tags: [] }, capName).problem?.status;
   expect(judge()).toBe(422);
   expect(await cpuTime(judge, 100)).toBeLessThan(100);
 });
@@ -387,7 +387,7 @@ describe('tailscaled', () => {
     const answer = await ask();
     expect(answer.status).toBe(503);
     expect(answer.headers['retry-after']).toBe('1');
-    expect(JSON.parse(answer.body).message).toBe('the TKA server cannot ask tailscaled who you are');
+    expect(JSON.parse(answer.body).message).toBe('the TKA server cannot identify you: its tailscaled does not answer');
     expect(answer.body).not.toContain(tailscaled.socketPath);
     expect(logged).toEqual([expect.stringMatching(logs)]);
     expect(seen).toEqual([]);

@@ -5,7 +5,15 @@ import type { TailnetStatus } from '../../../src/tailscale/localapi.ts';
 
 const statusOf = (hostName: string): TailnetStatus => {
   const self = { hostName, dnsName: `${hostName}.example.ts.net`, addresses: [], tags: [], online: true, self: true };
-  return { name: 'example.com', suffix: 'example.ts.net', self, peers: [self], userspace: true, certDomains: [] };
+  return {
+    name: 'example.com',
+    suffix: 'example.ts.net',
+    login: '',
+    self,
+    peers: [self],
+    userspace: true,
+    certDomains: [],
+  };
 };
 
 test.each([
