@@ -194,7 +194,9 @@ NAME is the name of a cluster or a context, or the start of one; - is the previo
     summary: 'run one kubectl command against many clusters',
     description: `Run one kubectl command against many clusters: by name, list (prod-eu,prod-us), glob ('prod-*') or selector, or all.
 
-Everything after -- goes to kubectl. Each output line starts with the cluster's name. The exit status is 0 only if the command succeeded on every cluster. Clusters that you logged out of are not signed in to.`,
+Everything after -- goes to kubectl. Each output line starts with the cluster's name. The exit status is 0 only if the command succeeded on every cluster. Clusters that you logged out of are not signed in to.
+
+On more than one cluster, a command that may change something is confirmed first. These run without a question: api-resources, api-versions, auth can-i, auth whoami, cluster-info, config view, describe, diff, events, explain, get, logs, rollout history, rollout status, top, version, wait. Without a terminal, all others need --yes.`,
     examples: `  # All pods of the production clusters
   %p exec -l environment=production -- get pods -A
 
@@ -204,10 +206,13 @@ Everything after -- goes to kubectl. Each output line starts with the cluster's 
   # For a script: an array of cluster, exitCode, stdout, stderr
   %p exec -o json -- get nodes -o name
 
-  # The same manifest for every staging cluster
-  %p exec -l environment=staging -- apply -f - < web.yaml`,
+  # The same manifest for every staging cluster, without a question
+  %p exec -l environment=staging --yes -- apply -f - < web.yaml`,
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
+      new Option('-y, --yes', 'do not ask before changing several clusters'),
+      new Option('--group', "print each cluster's output as one block, when it is complete").conflicts('output'),
+      new Option('--timeout <duration>', 'time limit for each cluster, such as 30s or 5m (default: none)'),
       new Option('--parallel <n>', 'how many at once (default: 8)'),
       output('json'),
     ],

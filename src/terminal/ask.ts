@@ -1,5 +1,6 @@
+import * as fs from 'node:fs';
 import { createInterface } from 'node:readline';
-import { isatty } from 'node:tty';
+import { isatty, ReadStream } from 'node:tty';
 import { writeAll } from '../credential/entry.ts';
 import { presentable } from './output.ts';
 
@@ -8,10 +9,24 @@ export function canAsk(): boolean {
   return isatty(0) && isatty(2);
 }
 
+/**
+ * Returns the terminal that a person answers on: stdin, or `/dev/tty` where stdin is redirected because it is data.
+ * Returns undefined if there is none, or if stderr does not show the question.
+ */
+export function terminalToAsk({ stdinIsData }: { stdinIsData: boolean }): ReadStream | undefined {
+  if (canAsk()) return process.stdin;
+  if (!isatty(2) || !stdinIsData || process.platform === 'win32') return undefined;
+  try {
+    return new ReadStream(fs.openSync('/dev/tty', 'r'));
+  } catch {
+    return undefined;
+  }
+}
+
 /** Asks on the terminal and returns true only for `y` or `yes`. End of input means no. */
-export async function askYesNo(question: string): Promise<boolean> {
+export async function askYesNo(question: string, input: ReadStream = process.stdin): Promise<boolean> {
   writeAll(2, `${presentable(question)} [y/N] `);
-  const lines = createInterface({ input: process.stdin, terminal: false });
+  const lines = createInterface({ input, terminal: false });
   const { promise, resolve } = Promise.withResolvers<boolean>();
   let answered = false;
   lines.once('line', (line) => {
@@ -25,6 +40,7 @@ export async function askYesNo(question: string): Promise<boolean> {
   });
   const yes = await promise;
   lines.close();
-  process.stdin.pause();
+  if (input === process.stdin) input.pause();
+  else input.destroy();
   return yes;
 }

@@ -5,24 +5,28 @@ import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { KubectlAccess } from '../exec/access.ts';
-import { findKubectl, kubectlArgs, needsCluster, parallelism, readsStdin } from '../exec/args.ts';
+import { findKubectl, kubectlArgs, parallelism, readsStdin, timeout } from '../exec/args.ts';
 import { Child } from '../exec/child.ts';
+import { confirmChange } from '../exec/confirm.ts';
 import { Capture } from '../exec/output.ts';
-import { PrefixedOutput } from '../exec/report.ts';
+import { type CaptureLimits, GroupedOutput, PrefixedOutput } from '../exec/report.ts';
 import { Runner } from '../exec/runner.ts';
+import { isChanging, needsCluster } from '../exec/verbs.ts';
 import { chooseClusters } from '../target/by-name.ts';
 import { clustersToUse } from '../target/clusters.ts';
 
 const MiB = 1024 * 1024;
-/** Bytes of output that -o json keeps: per stream, and in total. */
-const captureLimit = 16 * MiB;
-const captureBudget = 128 * MiB;
+/** How much output -o json and --group keep. */
+const captureLimits = (): CaptureLimits => ({ perStream: 16 * MiB, budget: { left: 128 * MiB } });
 const stdinLimit = 64 * MiB;
 
 interface ExecFlags {
   readonly selector?: string;
   readonly parallel?: string;
   readonly output?: 'json';
+  readonly group?: boolean;
+  readonly timeout?: string;
+  readonly yes?: boolean;
 }
 
 /** Runs `exec [-l SELECTOR | NAME…] -- COMMAND`: runs kubectl for each cluster, several at once. */
@@ -34,36 +38,50 @@ export async function exec(
 ): Promise<void> {
   const args = kubectlArgs(rest);
   const parallel = parallelism(flags.parallel ?? '8');
+  const limit = flags.timeout === undefined ? undefined : timeout(flags.timeout);
   if (names.length > 0 && flags.selector !== undefined) throw new UsageError('names and a selector cannot be combined');
   const kubectl = findKubectl(context.env);
   const view = await readKubeconfig(context.kubeconfig);
   const all = await clustersToUse(context, view);
   const clusters = chooseClusters(all, names, flags.selector, view, 'exec');
+  const labels = labelsOf(clusters);
+  if (clusters.length > 1 && flags.yes !== true && isChanging(args)) await confirmChange(args, labels);
   const input = readsStdin(args) ? await readStdin() : undefined;
-  const runner = new Runner(new KubectlAccess(context, view, all, needsCluster(args)), (access, sink) => {
+  const runner = new Runner(new KubectlAccess(context, view, all, needsCluster(args)), limit, (access, sink) => {
     const env = { ...context.env, KUBECONFIG: access.kubeconfig };
     return new Child(kubectl, [...access.flags, ...args], { env, input, ...sink });
   });
-  const failed =
-    flags.output === 'json'
-      ? await inJson(context, runner, clusters, parallel)
-      : await inLines(context, runner, clusters, parallel);
+  const run = { runner, clusters, labels, parallel };
+  const inText = flags.group === true ? inGroups : inLines;
+  const failed = await (flags.output === 'json' ? inJson : inText)(context, run);
   if (failed.length > 0) throw failure(failed, clusters.length);
 }
 
+interface Run {
+  readonly runner: Runner;
+  readonly clusters: readonly Cluster[];
+  readonly labels: readonly string[];
+  readonly parallel: number;
+}
+
 /** Prints lines as they arrive. Returns the labels of the clusters that failed. */
-async function inLines(context: Context, runner: Runner, clusters: readonly Cluster[], parallel: number) {
-  const labels = labelsOf(clusters);
+async function inLines(context: Context, { runner, clusters, labels, parallel }: Run) {
   const output = new PrefixedOutput(labels, () => runner.end('EPIPE'), context.terminal.warn);
   const codes = await runner.run(clusters, (_, i) => output.sink(i), parallel);
   return labels.filter((_, i) => codes[i] !== 0);
 }
 
-/** Prints one JSON list at the end. Returns the labels of the clusters that failed or whose output was cut. */
-async function inJson(context: Context, runner: Runner, clusters: readonly Cluster[], parallel: number) {
-  const labels = labelsOf(clusters);
-  const budget = { left: captureBudget };
-  const captures = clusters.map(() => [new Capture(captureLimit, budget), new Capture(captureLimit, budget)] as const);
+/** Prints one block per cluster, in the order in which they end. Returns the labels of the clusters that failed. */
+async function inGroups(context: Context, { runner, clusters, labels, parallel }: Run) {
+  const output = new GroupedOutput(labels, () => runner.end('EPIPE'), captureLimits());
+  const codes = await runner.run(clusters, (_, i) => output.sink(i), parallel);
+  return failedOrCut(context, labels, codes, output.cut);
+}
+
+/** Prints one JSON list at the end. Returns the labels of the clusters that failed. */
+async function inJson(context: Context, { runner, clusters, labels, parallel }: Run) {
+  const { perStream, budget } = captureLimits();
+  const captures = clusters.map(() => [new Capture(perStream, budget), new Capture(perStream, budget)] as const);
   const sinkOf = (_: Cluster, i: number) => {
     const [stdout, stderr] = captures[i] as (typeof captures)[number];
     return { stdout: (chunk: Buffer) => stdout.push(chunk), stderr: (chunk: Buffer) => stderr.push(chunk), end() {} };
@@ -74,6 +92,11 @@ async function inJson(context: Context, runner: Runner, clusters: readonly Clust
   });
   context.terminal.out(await structured('json', rows));
   const cut = labels.filter((_, i) => captures[i]?.some((capture) => capture.cut));
+  return failedOrCut(context, labels, codes, cut);
+}
+
+/** Warns about output that was cut, which counts as a failure. */
+function failedOrCut(context: Context, labels: readonly string[], codes: readonly number[], cut: readonly string[]) {
   for (const label of cut) context.terminal.warn(`${label}: output truncated`);
   return labels.filter((label, i) => codes[i] !== 0 || cut.includes(label));
 }

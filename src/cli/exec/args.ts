@@ -1,5 +1,7 @@
+import { goDuration } from '../../util/duration.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { isExecutable, placesOnPath, searchPathOf } from '../../util/search-path.ts';
+import { quoted } from '../../util/text.ts';
 
 const example = 'kubectl tka exec -l environment=production -- get pods -A';
 
@@ -39,16 +41,19 @@ export function readsStdin(args: readonly string[]): boolean {
   return own.some((arg) => /^(?:-|-f=?-|--filename=-)$/.test(arg));
 }
 
-/** Returns whether a command needs a cluster. */
-export function needsCluster(args: readonly string[]): boolean {
-  return !/^(?:completion|config|help|kustomize|options|plugin)$/.test(args.find((arg) => !arg.startsWith('-')) ?? '');
-}
-
 /** Parses --parallel, the maximum number of concurrent commands (1 to 100). Throws UsageError. */
 export function parallelism(text: string): number {
   const number = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0;
   if (number >= 1 && number <= 100) return number;
   throw new UsageError('--parallel must be a number from 1 to 100');
+}
+
+/** Parses --timeout, a Go duration, and returns milliseconds. Throws UsageError. */
+export function timeout(text: string): number {
+  const ms = goDuration(text);
+  // Node's timers take at most 2^31 - 1 milliseconds.
+  if (ms !== undefined && ms > 0 && ms < 2 ** 31) return ms;
+  throw new UsageError(`invalid --timeout ${quoted(text, 40)}`, { hints: ['a duration: 30s, 5m, 1h30m'] });
 }
 
 /** Returns the path of the kubectl on PATH. Throws TkaError if there is none. */

@@ -17,6 +17,7 @@ export class Child {
   readonly ended: Promise<number>;
   readonly #child: ChildProcess;
   #over = false;
+  #killed = false;
 
   constructor(file: string, args: readonly string[], options: ChildOptions) {
     const child = spawn(file, args, {
@@ -38,6 +39,7 @@ export class Child {
         options.stderr(Buffer.from(`error: cannot run kubectl: ${systemCode(error) ?? error.message}\n`));
         resolve(126);
       });
+      child.on('exit', () => this.#killed && this.#closeOutput());
       child.on('close', (code, signal) => {
         this.#over = true;
         resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
@@ -49,12 +51,21 @@ export class Child {
   kill(signal: NodeJS.Signals): void {
     const { pid } = this.#child;
     if (this.#over || pid === undefined) return;
+    if (signal === 'SIGKILL') {
+      this.#killed = true;
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) this.#closeOutput();
+    }
     try {
       if (posix) process.kill(-pid, signal);
       else this.#child.kill(signal);
     } catch {
       // The program has just ended.
     }
+  }
+
+  // A process that left the group can hold the pipes open for ever.
+  #closeOutput(): void {
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.destroy();
   }
 }
 

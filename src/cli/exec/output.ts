@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import { distinctStyles, type Paint } from '../../terminal/colour.ts';
 import { displayWidth } from '../../terminal/width.ts';
 
-const newline = 0x0a;
+export const newline = 0x0a;
 
 /**
  * Splits a stream of bytes into lines, without their newlines. Memory is bounded: a line longer than `limit` bytes is
@@ -94,9 +94,19 @@ export class Capture {
     if (part.length > 0) this.#parts.push(Buffer.from(part));
   }
 
-  text(): string {
+  /** Returns what it kept, without an incomplete character after a cut. */
+  bytes(): Buffer {
     const bytes = Buffer.concat(this.#parts);
-    return bytes.toString('utf8', 0, this.cut ? characterStart(bytes) : bytes.length);
+    return this.cut ? bytes.subarray(0, characterStart(bytes)) : bytes;
+  }
+
+  text(): string {
+    return this.bytes().toString('utf8');
+  }
+
+  /** Drops what it kept and gives its room in the budget back. */
+  release(): void {
+    for (const part of this.#parts.splice(0)) this.#budget.left += part.length;
   }
 }
 
@@ -108,6 +118,19 @@ export function prefixes(names: readonly string[], paint: Paint = (_, text) => t
     const padding = ' '.repeat(Math.max(0, width - displayWidth(name)));
     return `${paint(styles[i], `${name}${padding} |`)} `;
   });
+}
+
+/** Returns whether stdout and stderr are the same terminal, file or pipe. */
+export function isOneStream(): boolean {
+  const [out, err] = [1, 2].map((fd) => {
+    try {
+      return fs.fstatSync(fd);
+    } catch {
+      return undefined;
+    }
+  });
+  // On Windows, pipes and consoles have no number.
+  return out !== undefined && out.ino !== 0 && out.ino === err?.ino && out.dev === err.dev && out.rdev === err.rdev;
 }
 
 /** Writes all bytes to stdout or stderr. Throws the system's error; EPIPE means that the reader is gone. */

@@ -1,5 +1,6 @@
 import { type Cluster, messageAfterName } from '../../discovery/clusters.ts';
 import { presentable } from '../../terminal/output.ts';
+import { formatGoDuration } from '../../util/duration.ts';
 import { hintsOf, systemCode, TkaError } from '../../util/errors.ts';
 import type { KubectlAccess, KubectlConfig } from './access.ts';
 import { type Child, takeSignals } from './child.ts';
@@ -7,6 +8,10 @@ import { type Child, takeSignals } from './child.ts';
 /** Milliseconds that commands get to end after a signal, before they are killed. */
 const grace = 2000;
 const statuses = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+/** What a shell reports for a program whose reader closed the pipe: 128 + SIGPIPE. */
+const brokenPipe = 141;
+/** The exit status of a command that ran out of time, as in timeout(1). */
+const timedOut = 124;
 
 /** Receives the output of one cluster's command. */
 export interface Sink {
@@ -20,13 +25,16 @@ type Signal = keyof typeof statuses;
 /** Runs a command for each cluster, several at once. Ends all of them on a signal or end(). */
 export class Runner {
   readonly #access: KubectlAccess;
+  readonly #timeout: number | undefined;
   readonly #start: (access: KubectlConfig, sink: Sink) => Child;
   readonly #running = new Set<Child>();
   readonly #ended = Promise.withResolvers<never>();
   #why: Signal | 'EPIPE' | undefined;
 
-  constructor(access: KubectlAccess, start: (access: KubectlConfig, sink: Sink) => Child) {
+  /** `timeout` is the limit for one cluster, sign-in included, in milliseconds. */
+  constructor(access: KubectlAccess, timeout: number | undefined, start: (access: KubectlConfig, sink: Sink) => Child) {
     this.#access = access;
+    this.#timeout = timeout;
     this.#start = start;
   }
 
@@ -82,22 +90,27 @@ export class Runner {
     }, grace).unref();
     const error =
       why === 'EPIPE'
-        ? new TkaError('the output was closed; the commands were stopped', { hints: ['run it again'] })
+        ? new TkaError('the reader of the output closed it', { exitCode: brokenPipe, heard: true })
         : new TkaError(why === 'SIGINT' ? 'interrupted' : `stopped by ${why}`, { exitCode: statuses[why] });
     // Reject only after the last output.
     Promise.all(children.map((child) => child.ended)).then(() => setImmediate(() => this.#ended.reject(error)));
   }
 
   async #one(cluster: Cluster, number: number, sink: Sink): Promise<number> {
+    const limit = new Limit(this.#timeout);
     try {
       if (this.#why !== undefined) return 1;
-      const access = await this.#access.of(cluster, number, (line) => say(sink, [`warning: ${line}`]));
+      const warn = (line: string) => limit.isOver || say(sink, [`warning: ${line}`]);
+      const access = await Promise.race([this.#access.of(cluster, number, warn), limit.passed]);
       // A signal arrived in the meantime.
       if (this.#why !== undefined) return 1;
       const child = this.#start(access, sink);
       this.#running.add(child);
+      limit.ends(child);
       try {
-        return await child.ended;
+        const status = await child.ended;
+        // Its last output is printed before the error.
+        return limit.isOver ? await limit.passed : status;
       } finally {
         this.#running.delete(child);
       }
@@ -114,8 +127,44 @@ export class Runner {
         `error: ${messageAfterName(known)}`,
         ...hintsOf(known, cluster.name).map((hint) => `hint: ${this.#access.inHint(hint)}`),
       ]);
-      return 1;
+      return limit.isOver ? timedOut : 1;
+    } finally {
+      limit.clear();
     }
+  }
+}
+
+/** The time limit of one cluster. */
+class Limit {
+  /** Rejects with a TkaError when the time is over. */
+  readonly passed: Promise<never>;
+  isOver = false;
+  readonly #timers: NodeJS.Timeout[] = [];
+  #child: Child | undefined;
+
+  /** `ms` is undefined for no limit. */
+  constructor(ms: number | undefined) {
+    const { promise, reject } = Promise.withResolvers<never>();
+    this.passed = promise;
+    promise.catch(() => {});
+    if (ms === undefined) return;
+    const over = () => {
+      this.isOver = true;
+      this.#child?.kill('SIGTERM');
+      this.#timers.push(setTimeout(() => this.#child?.kill('SIGKILL'), grace));
+      reject(new TkaError(`timed out after ${formatGoDuration(ms)}`, { hints: ['allow more time with --timeout'] }));
+    };
+    this.#timers.push(setTimeout(over, ms));
+  }
+
+  /** Ends this command when the time is over. */
+  ends(child: Child): void {
+    this.#child = child;
+    if (this.isOver) child.kill('SIGTERM');
+  }
+
+  clear(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
   }
 }
 
