@@ -30,6 +30,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
   [/^kubectl apply -f tka-k8s/, 'needs a published release: test/cluster/k8s.test.ts applies the file'],
   [/^sed .*tka-k8s/, 'needs a published release: test/deploy/k8s.test.ts runs it'],
   [/^(?:kubectl .*-n monitoring|curl .*localhost:9090)/, 'needs a Prometheus'],
+  [/ apply -f - < web\.yaml$/, 'needs a manifest: test/cli/exec/changing.test.ts pipes one to exec'],
   [/^tka-server /, 'needs a cluster: test/server/program.test.ts starts it'],
   [/completion (?:bash|fish)\b/, 'for a shell of one kind: test/cli/completion/shells.test.ts'],
 ];
