@@ -50,7 +50,7 @@ describe.skipIf(!hasPty)(`a changing command on a terminal${needsPty}`, () => {
     /^Run "kubectl delete pod x" on 3 clusters \((?:(?:prod-eu|prod-us|staging)(?:, |(?=\)))){3}\)\? \[y\/N\] /;
 
   async function typed(home: Home, keys: string) {
-    const env = { ...home.env, ...withKubectl(home, echo) };
+    const env = { ...home.env, ...withKubectl(home, echo), NO_COLOR: '1' };
     const pty = new Pty(program, ['exec', '--', 'delete', 'pod', 'x'], { env, cwd: home.dir, columns: 200 });
     try {
       await pty.wrote(/\[y\/N\] $/);
