@@ -1,4 +1,4 @@
-// Every error says what to do next: its own hint, or the last resort.
+// Each error has a hint: its own, or a default.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { crashed } from '../../src/cli/run.ts';
 import { refusal } from '../../src/tka/raw-answer.ts';
@@ -47,18 +47,18 @@ describe('403', () => {
   const answer = (body: object) =>
     refusal({ status: 403, headers: {}, body: JSON.stringify(body) }, 'https://tka', 'the sign-in');
 
-  it('without advice, about a grant: the maintainers of the policy, and its documentation', () => {
+  it('without advice, about a grant: points to the maintainers of the policy and its documentation', () => {
     expect(answer({ message: 'no grant' }).hints).toEqual([
       expect.stringMatching(/^ask a maintainer of the tailnet policy; .*\/docs\/policy\.md$/),
     ]);
   });
 
-  it('without advice, about something else: nothing about the policy', () => {
+  it('without advice, about something else: does not mention the policy', () => {
     expect(answer({ message: 'Unauthorized request from Funnel' }).hints).not.toContain('policy');
     expect(answer({ message: 'requests of web pages from other sites are refused' }).hints).toEqual([]);
   });
 
-  it('with advice: the advice', () => {
+  it('with advice: prints the advice', () => {
     expect(answer({ message: 'no grant', advice: ['ask Bob'] }).hints).toEqual(['ask Bob']);
   });
 });

@@ -1,5 +1,5 @@
-// TAB is really pressed, in each shell on a pseudo-terminal. What it made of the line is seen by running it: the line is
-// handed to printf, so the shell itself says which arguments it takes from it, and evaluates whatever it would.
+// Presses TAB in each shell on a pseudo-terminal. The test sees the completed line by running it: the line is an
+// argument list of printf, so the shell itself splits it, and evaluates whatever it would.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -11,12 +11,12 @@ import { hasPty, needsPty, Pty } from '../../fixtures/pty.ts';
 
 interface Shell {
   readonly name: string;
-  /** Arguments, after the file that is to be read first was written. */
+  /** Returns the arguments, after the startup file was written. */
   readonly args: (rc: string) => readonly string[];
   readonly prompt: string;
-  /** Lines that turn on a program's completion. */
+  /** Lines that enable a program's completion. */
   readonly use: (program: 'kubectl' | 'kubectl-tka') => string;
-  /** What makes it list the candidates. */
+  /** The keys that list the candidates. */
   readonly list: string;
   /** How a list shows a text and its description. */
   readonly row: (text: string, description: string) => RegExp;
@@ -36,7 +36,7 @@ const shells: readonly Shell[] = [
     args: (rc) => ['--noprofile', '--rcfile', rc, '-i'],
     list: '\t\t',
     prompt: `unset HISTFILE; PS1='rea''dy> '; bind 'set enable-bracketed-paste off'; bind 'set completion-query-items 0'`,
-    // What kubectl prints for bash needs bash-completion; what we print does not.
+    // kubectl's own script for bash needs bash-completion; ours does not.
     use: (program) =>
       `${program === 'kubectl' ? `source ${bashCompletion}; ` : ''}source <(${program} completion bash)`,
     row: (text, description) => new RegExp(`${quoted(text)} +\\(${quoted(description)}`),
@@ -64,7 +64,7 @@ const find = (name: string) =>
     .map((folder) => path.join(folder, name))
     .find((file) => fs.existsSync(file));
 
-/** Why a shell cannot be tried with a program here; empty where it can. */
+/** Returns why a shell cannot be tested with a program here; empty if it can. */
 function lacking(shell: Shell, program: string): string {
   if (!hasPty) return needsPty;
   if (find(shell.name) === undefined) return ` (skipped: no ${shell.name})`;
@@ -86,7 +86,7 @@ class Session {
     const rc = path.join(home.dir, '.zshrc');
     home.write(rc, `${shell.prompt}\n${shell.use(program)}\n`);
     const file = find(shell.name) ?? '';
-    // Its stdout is the terminal, too.
+    // Its stdout is the terminal too.
     const args = ['-c', 'exec "$@" >&2', 'sh', file, ...shell.args(rc)];
     const env = { ...home.env, ZDOTDIR: home.dir, TERM: 'xterm', LC_ALL: 'C.UTF-8' };
     const pty = new Pty('/bin/sh', args, { env, cwd: home.dir, rows: 50, columns: 160, drawn: false });
@@ -95,17 +95,17 @@ class Session {
     return session;
   }
 
-  /** Types, and returns the arguments of the command line that comes of it. */
+  /** Types, and returns the arguments of the resulting command line. */
   async words(keys: string): Promise<string[]> {
     const from = this.pty.raw.length;
-    // Back to its start, before which goes what shows it.
+    // Goes back to the start of the line, and inserts the command that prints it.
     this.pty.type(`${keys}\x01printf '<%s>\\n' BEGIN \x05 END\r`);
     const [all] = await this.pty.wrote(/<BEGIN>\r?\n[\s\S]*?\n<END>/, from);
     await this.pty.wrote(/<END>[\s\S]*ready> /, from);
     return [...all.matchAll(/^<(.*)>/gm)].map((match) => match[1] ?? '').slice(1, -1);
   }
 
-  /** Types, waits for what is shown, and throws the line away. Returns all that was written meanwhile. */
+  /** Types, waits for `what` to be shown, and discards the line. Returns everything written meanwhile. */
   async shows(keys: string, what: RegExp): Promise<string> {
     const from = this.pty.raw.length;
     this.pty.type(keys);
@@ -142,7 +142,7 @@ describe.each(each)('$title', ({ shell, program, without }) => {
   const tka = program === 'kubectl' ? 'kubectl tka' : 'kubectl-tka';
   const split = tka.split(' ');
 
-  /** A session in a HOME that knows the mesh's clusters. */
+  /** Runs a session in a HOME that knows the mesh's clusters. */
   async function inShell(home: Home, act: (session: Session) => Promise<void>): Promise<void> {
     const session = await Session.start(home, shell, program);
     try {
@@ -152,52 +152,55 @@ describe.each(each)('$title', ({ shell, program, without }) => {
     }
   }
 
-  test.skipIf(without !== '')('commands, flags, values, clusters, labels, files', async ({ home, mesh }) => {
-    expect((await home.run('clusters')).status).toBe(0);
-    for (const cluster of mesh.clusters) cluster.resetCounts();
-    home.write(path.join(home.dir, 'manifest.yaml'), '');
-    const before = home.files(/^\.zshrc$|^\.(?:local\/share|config)\/fish|^\.cache\/fish/);
-    await inShell(home, async (session) => {
-      const words = async (keys: string) => (await session.words(`${tka} ${keys}`)).slice(split.length);
-      expect(await words('clu\t')).toEqual(['clusters']);
-      expect(await words('login pro\tu\t')).toEqual(['login', 'prod-us']);
-      expect(await words('login prod-us pro\t')).toEqual(['login', 'prod-us', 'prod-eu']);
-      expect(await words('login --no-sw\tstag\t')).toEqual(['login', '--no-switch', 'staging']);
-      expect(await words('clusters --outp\tjs\t')).toEqual(['clusters', '--output', 'json']);
-      expect(await words('clusters --output=js\t')).toEqual(['clusters', '--output=json']);
-      expect(await words('clusters -o ya\t--pro\t')).toEqual(['clusters', '-o', 'yaml', '--probe']);
-      expect(await words('sync -l env\tst\t--pru\t')).toEqual(['sync', '-l', 'environment=staging', '--prune']);
-      expect(await words('sync -l a!=b,reg\teu\t')).toEqual(['sync', '-l', 'a!=b,region=eu-central-1']);
-      expect(await words('sync --selector=env\tst\t')).toEqual(['sync', '--selector=environment=staging']);
-      expect(await words('sync --selector=a!=b,env\tpro\t')).toEqual([
-        'sync',
-        '--selector=a!=b,environment=production',
-      ]);
-      expect(await words('completion pow\t')).toEqual(['completion', 'powershell']);
-      expect(await words('config tailscale.po\t')).toEqual(['config', 'tailscale.port']);
-      expect(await words('use --kubeconfig mani\t')).toEqual(['use', '--kubeconfig', 'manifest.yaml']);
-      // What is kubectl's own is left to the shell.
-      expect(await words('exec prod-us -- apply -f mani\t')).toEqual(
-        'exec prod-us -- apply -f manifest.yaml'.split(' '),
-      );
-      expect(await words('exec prod-us -- get -zz\t')).toEqual(['exec', 'prod-us', '--', 'get', '-zz']);
-      expect(await words('nothing x\t')).toEqual(['nothing', 'x']);
-      const server = mesh.cluster('prod-eu').server;
-      expect(await words(`login --server ${server.slice(0, -1)}\t`)).toEqual(['login', '--server', server]);
-      const listed = await session.shows(
-        `${tka} login ${shell.list}`,
-        shell.row('prod-eu', 'environment=production,region=eu'),
-      );
-      expect(listed).toMatch(shell.row('prod-us', 'environment=production,region=us'));
-      const flags = await session.shows(`${tka} login --${shell.list}`, /--tailnet/);
-      expect(flags).toMatch(shell.row('--no-switch', 'leave the current context as it is'));
-    });
-    expect(home.files(/^\.zshrc$|^\.(?:local\/share|config)\/fish|^\.cache\/fish/)).toEqual(before);
-    for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
-  });
+  test.skipIf(without !== '')(
+    'completes commands, flags, values, clusters, labels and files',
+    async ({ home, mesh }) => {
+      expect((await home.run('clusters')).status).toBe(0);
+      for (const cluster of mesh.clusters) cluster.resetCounts();
+      home.write(path.join(home.dir, 'manifest.yaml'), '');
+      const before = home.files(/^\.zshrc$|^\.(?:local\/share|config)\/fish|^\.cache\/fish/);
+      await inShell(home, async (session) => {
+        const words = async (keys: string) => (await session.words(`${tka} ${keys}`)).slice(split.length);
+        expect(await words('clu\t')).toEqual(['clusters']);
+        expect(await words('login pro\tu\t')).toEqual(['login', 'prod-us']);
+        expect(await words('login prod-us pro\t')).toEqual(['login', 'prod-us', 'prod-eu']);
+        expect(await words('login --no-sw\tstag\t')).toEqual(['login', '--no-switch', 'staging']);
+        expect(await words('clusters --outp\tjs\t')).toEqual(['clusters', '--output', 'json']);
+        expect(await words('clusters --output=js\t')).toEqual(['clusters', '--output=json']);
+        expect(await words('clusters -o ya\t--pro\t')).toEqual(['clusters', '-o', 'yaml', '--probe']);
+        expect(await words('sync -l env\tst\t--pru\t')).toEqual(['sync', '-l', 'environment=staging', '--prune']);
+        expect(await words('sync -l a!=b,reg\teu\t')).toEqual(['sync', '-l', 'a!=b,region=eu-central-1']);
+        expect(await words('sync --selector=env\tst\t')).toEqual(['sync', '--selector=environment=staging']);
+        expect(await words('sync --selector=a!=b,env\tpro\t')).toEqual([
+          'sync',
+          '--selector=a!=b,environment=production',
+        ]);
+        expect(await words('completion pow\t')).toEqual(['completion', 'powershell']);
+        expect(await words('config tailscale.po\t')).toEqual(['config', 'tailscale.port']);
+        expect(await words('use --kubeconfig mani\t')).toEqual(['use', '--kubeconfig', 'manifest.yaml']);
+        // kubectl's own words are left to the shell.
+        expect(await words('exec prod-us -- apply -f mani\t')).toEqual(
+          'exec prod-us -- apply -f manifest.yaml'.split(' '),
+        );
+        expect(await words('exec prod-us -- get -zz\t')).toEqual(['exec', 'prod-us', '--', 'get', '-zz']);
+        expect(await words('nothing x\t')).toEqual(['nothing', 'x']);
+        const server = mesh.cluster('prod-eu').server;
+        expect(await words(`login --server ${server.slice(0, -1)}\t`)).toEqual(['login', '--server', server]);
+        const listed = await session.shows(
+          `${tka} login ${shell.list}`,
+          shell.row('prod-eu', 'environment=production,region=eu'),
+        );
+        expect(listed).toMatch(shell.row('prod-us', 'environment=production,region=us'));
+        const flags = await session.shows(`${tka} login --${shell.list}`, /--tailnet/);
+        expect(flags).toMatch(shell.row('--no-switch', 'leave the current context as it is'));
+      });
+      expect(home.files(/^\.zshrc$|^\.(?:local\/share|config)\/fish|^\.cache\/fish/)).toEqual(before);
+      for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
+    },
+  );
 
   test.skipIf(without !== '')(
-    'names that a shell would evaluate are left out, and evaluated by none',
+    'leaves out names that a shell would evaluate, and no shell evaluates them',
     async ({ home }) => {
       const names = [
         '$(touch gone-1)',
@@ -238,13 +241,13 @@ describe.each(each)('$title', ({ shell, program, without }) => {
   );
 });
 
-// There is no PowerShell to press TAB in here.
+// PowerShell is not installed here, so TAB cannot be pressed.
 describe.concurrent('PowerShell’s script', () => {
-  test('registers for the program’s name, and asks it as the others do', async ({ home }) => {
+  test('registers for the program’s name, and calls it as the others do', async ({ home }) => {
     const { stdout } = await home.run('completion powershell');
     expect(stdout).toMatch(/^Register-ArgumentCompleter -Native -CommandName 'kubectl-tka', 'kubectl-tka\.exe'/m);
     expect(stdout).toContain('kubectl-tka __complete @words');
-    // Windows PowerShell takes a file without a mark for the system's code page.
+    // Windows PowerShell reads a file without a BOM in the system's code page.
     expect(stdout).toMatch(/^[\t\n\x20-\x7e]*$/);
     for (const [open, close] of ['()', '{}', '[]'])
       expect(stdout.split(open ?? '').length).toBe(stdout.split(close ?? '').length);
@@ -254,7 +257,7 @@ describe.concurrent('PowerShell’s script', () => {
   const folder = path.join(installed, 'completions');
   const absent = !fs.existsSync(folder);
   test.skipIf(absent)(
-    `completions/ has the same scripts as the command prints${absent ? ' (skipped: not there)' : ''}`,
+    `completions/ has the scripts that the command prints${absent ? ' (skipped: not there)' : ''}`,
     async ({ home }) => {
       const files = {
         bash: 'kubectl-tka.bash',

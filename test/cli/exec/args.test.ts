@@ -16,9 +16,9 @@ describe('kubectlArgs', () => {
     'create clusterrolebinding readers --clusterrole view --user alice',
     'set subject rolebinding readers --user=alice',
     'get --raw /api?server=x',
-  ])('takes %s', (text) => expect(kubectlArgs(words(text))).toEqual(words(text)));
+  ])('accepts %s', (text) => expect(kubectlArgs(words(text))).toEqual(words(text)));
 
-  it('does not mind the word kubectl', () => expect(kubectlArgs(words('kubectl get ns'))).toEqual(['get', 'ns']));
+  it('skips the word kubectl', () => expect(kubectlArgs(words('kubectl get ns'))).toEqual(['get', 'ns']));
 
   it.each([
     ['--context', 'get pods --context x'],
@@ -53,7 +53,7 @@ it.each([
   ['apply --filename=-', true],
   ['apply -f web.yaml', false],
   ['exec web -- cat -', false],
-])('reads stdin: %s is %s', (text, expected) => expect(readsStdin(words(text))).toBe(expected));
+])('readsStdin: %s is %s', (text, expected) => expect(readsStdin(words(text))).toBe(expected));
 
 describe('parallelism', () => {
   it.each([

@@ -19,7 +19,7 @@ function split(chunks: readonly Buffer[], limit = 1000): { lines: string[]; tooL
   return { lines, tooLong };
 }
 
-/** A text in chunks whose sizes come from a fixed sequence. */
+/** Splits a text into chunks whose sizes come from a fixed sequence. */
 function chunksOf(bytes: Buffer, seed: number, largest: number): Buffer[] {
   const chunks: Buffer[] = [];
   let state = seed;
@@ -44,13 +44,13 @@ describe('LineSplitter', () => {
     ['höhe\n日本\n', ['höhe', '日本']],
   ])('%j', (text, expected) => expect(split([Buffer.from(text)]).lines).toEqual(expected));
 
-  it('gives the same lines however the stream is cut', () => {
+  it('gives the same lines for any chunk sizes', () => {
     const text = Array.from({ length: 300 }, (_, i) => '日本é🙂x'.repeat(i % 17) + i).join('\n');
     for (let seed = 1; seed <= 50; seed++)
       expect(split(chunksOf(Buffer.from(text), seed, 1 + (seed % 40))).lines).toEqual(text.split('\n'));
   });
 
-  it('says nothing before a line is whole', () => {
+  it('gives no line before it is complete', () => {
     const lines: string[] = [];
     const splitter = new LineSplitter({ limit: 100, line: (line) => lines.push(String(line)) });
     splitter.push(Buffer.from('hal'));
@@ -60,7 +60,7 @@ describe('LineSplitter', () => {
   });
 
   it.each([1, 2, 3, 7, 64])(
-    'gives a line over the limit in pieces, none of them cutting a character (chunks of %d)',
+    'splits a line over the limit into pieces without cutting a character (chunks of %d)',
     (size) => {
       const text = `${'🙂é日x'.repeat(50)}\nshort\n`;
       const bytes = Buffer.from(text);
@@ -75,14 +75,14 @@ describe('LineSplitter', () => {
     },
   );
 
-  it('a line of exactly the limit is whole', () => {
+  it('keeps a line of exactly the limit whole', () => {
     expect(split([Buffer.from('a'.repeat(64)), Buffer.from('\nb\n')], 64)).toEqual({
       lines: ['a'.repeat(64), 'b'],
       tooLong: 0,
     });
   });
 
-  it('passes bytes on that are no UTF-8', () => {
+  it('passes invalid UTF-8 on unchanged', () => {
     const lines: Buffer[] = [];
     const splitter = new LineSplitter({ limit: 4, line: (line) => lines.push(line) });
     const bytes = Buffer.from([0xff, 0xfe, 0x80, 0x80, 0x80, 0x80, 0x80, 0xc3, 0x0a]);
@@ -90,7 +90,7 @@ describe('LineSplitter', () => {
     expect(Buffer.concat(lines)).toEqual(bytes.subarray(0, -1));
   });
 
-  it('is bounded: 200 MiB without a newline are never held', () => {
+  it('limits its memory: 200 MiB without a newline are not buffered', () => {
     let pieces = 0;
     let longest = 0;
     const splitter = new LineSplitter({
@@ -109,16 +109,16 @@ describe('LineSplitter', () => {
 });
 
 describe('prefixes', () => {
-  it('are of one width, wide characters counted as two', () => {
+  it('have the same width; a wide character counts as two', () => {
     expect(prefixes(['prod-us', 'eu', '東京'])).toEqual(['prod-us | ', 'eu      | ', '東京    | ']);
   });
-  it('leave one that is very long out of the measure', () => {
+  it('leave a very long name out of the width', () => {
     expect(prefixes(['a', 'bb', 'c'.repeat(60)])).toEqual(['a  | ', 'bb | ', `${'c'.repeat(60)} | `]);
   });
 });
 
 describe('Capture', () => {
-  it('keeps the beginning, up to its own limit and the common one, and says that it is cut', () => {
+  it('keeps the beginning, up to its own limit and the common one, and reports the cut', () => {
     const budget = { left: 10 };
     const [a, b] = [new Capture(6, budget), new Capture(6, budget)];
     a.push(Buffer.from('abc'));
@@ -138,7 +138,7 @@ describe('Capture', () => {
 });
 
 it.skipIf(process.platform === 'win32')(
-  'a full pipe that is not blocking is waited for, idle, and loses nothing',
+  'a full non-blocking pipe is waited for without a busy loop, and loses nothing',
   async () => {
     const size = 4_000_000;
     const child = spawn(process.execPath, [path.join(import.meta.dirname, 'full-pipe.ts'), String(size)], {
@@ -148,7 +148,7 @@ it.skipIf(process.platform === 'win32')(
     // From the start: a child that fails ends before it is read.
     const closed = once(child, 'close');
     await once(child.stderr, 'readable');
-    // So long nobody reads.
+    // Milliseconds without a reader.
     const pause = 1500;
     await delay(pause);
     let read = 0;
@@ -160,7 +160,7 @@ it.skipIf(process.platform === 'win32')(
     expect(child.exitCode).toBe(0);
     const { tries, ms } = JSON.parse((await told).split('\n')[1] ?? '');
     expect(tries).toBeGreaterThan(0);
-    // Every 2 ms at most; a loop would try thousands of times.
+    // At most every 2 ms; a busy loop would try thousands of times.
     expect(tries).toBeLessThan(ms);
   },
 );

@@ -7,7 +7,7 @@ import { type SandboxMesh, startMesh } from '../../../src/sandbox/mesh.ts';
 import { random } from '../../kubeconfig/helpers.ts';
 import { Fixture } from './fixture.ts';
 
-/** The file that a diff makes of another one: every line of a hunk must be where the hunk says. */
+/** Applies a diff to a text. Every line of a hunk must be where the hunk says. */
 function applied(before: string, diff: string): string {
   const lines = before.match(/[^\n]*\n|[^\n]+$/g) ?? [];
   const out: string[] = [];
@@ -33,7 +33,7 @@ function applied(before: string, diff: string): string {
 }
 
 describe('a unified diff', () => {
-  it('is what diff -u writes', () => {
+  it('is the same as diff -u prints', () => {
     const before = Array.from({ length: 30 }, (_, i) => `line ${i + 1}\n`).join('');
     const after = before
       .replace('line 3\n', 'line three\n')
@@ -74,7 +74,7 @@ describe('a unified diff', () => {
     expect(unifiedDiff('/a', 'x\n', '')).toBe('--- /a\n+++ /a\n@@ -1 +0,0 @@\n-x\n');
   });
 
-  it('applies, by our own reading and by patch’s', () => {
+  it('applies, by our own code and by patch', () => {
     const fixture = new Fixture('http://127.0.0.1');
     const patch = spawnSync('patch', ['--version']).status === 0;
     const next = random(4);
@@ -107,7 +107,7 @@ describe('a unified diff', () => {
     }
   });
 
-  it('is fast for long files of like entries', () => {
+  it('is fast for long files with similar entries', () => {
     const entry = (i: number) =>
       `- context:\n    cluster: "c${i}"\n    extensions:\n    - extension:\n        server: "https://s${i}"\n      name: tka\n    user: "c${i}"\n  name: "c${i}"\n`;
     const section = (name: string, from: number, to: number) =>
@@ -119,7 +119,7 @@ describe('a unified diff', () => {
     const diff = unifiedDiff('/config', a, b);
     expect(performance.now() - started).toBeLessThan(2000);
     expect(applied(a, diff)).toBe(b);
-    // No more than what really comes and goes, and not the whole file replaced.
+    // Only the lines that really change, and not the whole file replaced.
     expect(diff.split('\n').length).toBeLessThan(3 * 8 * 1100 + 60);
   });
 });
@@ -136,7 +136,7 @@ describe('--dry-run', () => {
     await mesh.close();
   });
 
-  it('of a first sync shows a new file, and makes none', async () => {
+  it('of a first sync shows a new file, and writes none', async () => {
     const said = await fixture.sync({ dryRun: true });
     expect(said.stdout).toMatch(
       new RegExp(`^--- /dev/null\n\\+\\+\\+ ${fixture.kubeconfig}\t\n@@ -0,0 \\+1,\\d+ @@\n\\+`),
@@ -153,7 +153,7 @@ describe('--dry-run', () => {
     });
   });
 
-  it('shows what the sync then does, and ends as it does', async () => {
+  it('shows what the sync then does, with the same exit status', async () => {
     await fixture.sync({ selector: 'environment=production' });
     fixture.write(`# mine\n${fixture.read()}# the end\n`);
     const eu = mesh.cluster('prod-eu');
@@ -176,7 +176,7 @@ describe('--dry-run', () => {
     }
   });
 
-  it('shows no secret of the lines around', async () => {
+  it('shows no secret in context lines', async () => {
     const token = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl';
     const foreign = `apiVersion: v1\nkind: Config\nclusters: []\ncontexts: []\nusers:\n- name: mine\n  user:\n    token: ${token}\n    password: "hunter2"\n`;
     fixture.write(foreign);
@@ -189,8 +189,8 @@ describe('--dry-run', () => {
 
   const json = '{"users":[{"name":"mine","user":{"token":"hunter2","client-key-data":"hunter2"}}]}';
   it.each([
-    ['JSON on one line, which is printed anew', json],
-    ['JSON laid out otherwise', json.replaceAll(',', ' ,\n')],
+    ['JSON on one line, which is reformatted', json],
+    ['JSON in another layout', json.replaceAll(',', ' ,\n')],
     ['a last line without a line end', 'kind: Config\nusers:\n- name: mine\n  user:\n    token: hunter2'],
   ])('shows no secret of %s', async (_, text) => {
     fixture.write(text);
@@ -200,7 +200,7 @@ describe('--dry-run', () => {
     expect(said.stdout).not.toContain('hunter2');
   });
 
-  it('shows no secret of a line that goes', async () => {
+  it('shows no secret of a removed line', async () => {
     await fixture.sync();
     fixture.write(fixture.read().replace(/ {4}exec:\n/, (line) => `    token: "hunter2"\n${line}`));
     mesh.cluster('prod-eu').gossip.listed = false;

@@ -1,4 +1,4 @@
-// A private home in which `sync` runs within the test's own process.
+// A private home in which `sync` runs in the test's own process.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { sync } from '../../../src/cli/commands/sync.ts';
@@ -11,7 +11,7 @@ import { TemporaryFolder } from '../../fixtures/temporary.ts';
 export interface Said {
   readonly stdout: string;
   readonly stderr: string;
-  /** What sync ended with; undefined for success. */
+  /** The error that sync ended with; undefined for success. */
   readonly error: TkaError | undefined;
 }
 
@@ -33,7 +33,7 @@ export class Fixture {
     this.#folder[Symbol.dispose]();
   }
 
-  /** A context whose terminal collects what is said. */
+  /** A context whose terminal collects the messages. */
   async context(said: string[][], options: { server?: string } = {}): Promise<Context> {
     const env = {
       HOME: this.dir,
@@ -81,7 +81,7 @@ export class Fixture {
     return fs.readFileSync(this.kubeconfig, 'utf8');
   }
 
-  /** Content and time of the kubeconfig, for "nothing was touched". */
+  /** Returns content and time of the kubeconfig, to show that nothing changed. */
   stamp(): string {
     return `${fs.statSync(this.kubeconfig, { bigint: true }).mtimeNs} ${this.read()}`;
   }
@@ -95,7 +95,7 @@ export class Fixture {
     return (await this.ours()).map(({ name }) => name).sort();
   }
 
-  /** As after seven days: what the list no longer names is forgotten. */
+  /** Forgets unlisted members, as after seven days. */
   forgetMissing(): void {
     fs.rmSync(path.join(this.state, 'clusters'), { recursive: true });
   }

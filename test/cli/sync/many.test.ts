@@ -1,4 +1,4 @@
-// A thousand clusters and a long kubeconfig; and what hostile lists cost.
+// A thousand clusters and a long kubeconfig; and the cost of hostile lists.
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -33,7 +33,7 @@ beforeEach(async () => {
       asked.most = Math.max(asked.most, asked.now);
       const info = { server_url: endpoint(server), insecure_skip_tls_verify: false, ca_data: ca, labels: {} };
       const answer = request.url?.endsWith('/memberlist') ? rows() : info;
-      // Held for a turn, so that those asked at once are seen to be.
+      // Delayed by a turn, so that simultaneous requests are counted as such.
       setImmediate(() => {
         asked.now--;
         asked.last = performance.now();
@@ -51,7 +51,7 @@ afterEach(async () => {
   await Promise.all(servers.map((server) => once(server.close(), 'close')));
 });
 
-/** A kubeconfig of so many lines, with comments, none of it ours. */
+/** Returns a kubeconfig with this many lines, with comments and without managed entries. */
 function longKubeconfig(lines: number): string {
   const each = Math.ceil(lines / 23);
   const section = (key: string, entry: (i: number) => string) =>
@@ -76,8 +76,8 @@ function longKubeconfig(lines: number): string {
   ].join('');
 }
 
-// Half a second is meant; machines that do other things at the same time take longer.
-it('a thousand clusters get into a kubeconfig of 5,000 lines in one quick write, 32 asked at a time', async () => {
+// Takes half a second on an idle machine.
+it('adds a thousand clusters to a kubeconfig of 5,000 lines in one quick write, asking 32 servers at a time', async () => {
   const text = longKubeconfig(5000);
   expect(text.split('\n').length).toBeGreaterThan(5000);
   fixture.write(text);

@@ -49,31 +49,31 @@ describe('names', () => {
       { [a]: 'x', 'http://100.64.0.1': 'prod' },
     ],
     [
-      'are the host’s, without the tailnet, where two clusters are named alike',
+      'are the host’s, without the tailnet, if two clusters have the same name',
       [cluster(a, 'x'), cluster(b, 'x')],
       {},
       { [a]: 'tka-a', [b]: 'tka-b' },
     ],
     [
-      'both say more where two would be alike',
+      'are both longer if two would be the same',
       [cluster('https://tka.one.ts.net', 'x'), cluster('https://tka.two.ts.net', 'x'), cluster(c, 'x')],
       {},
       { 'https://tka.one.ts.net': 'tka.one.ts.net', 'https://tka.two.ts.net': 'tka.two.ts.net', [c]: 'tka-c' },
     ],
     [
-      'say even more where two hosts are alike',
+      'are even longer if two hosts are the same',
       [cluster('http://100.64.0.1:81', 'prod'), cluster('http://100.64.0.1:82', 'prod')],
       {},
       { 'http://100.64.0.1:81': '100.64.0.1-81', 'http://100.64.0.1:82': '100.64.0.1-82' },
     ],
     [
-      'differ by scheme alone in the end',
+      'differ at least by scheme',
       [cluster('http://100.64.0.1', 'prod'), cluster('https://100.64.0.1', 'prod')],
       {},
       { 'http://100.64.0.1': 'http-100.64.0.1', 'https://100.64.0.1': 'https-100.64.0.1' },
     ],
     [
-      'give way where one’s longer name is another’s short one',
+      'are longer if one’s longer name is another’s short one',
       [
         cluster('http://100.64.0.1:81', 'p'),
         cluster('http://100.64.0.1:82', 'p'),
@@ -87,7 +87,7 @@ describe('names', () => {
       },
     ],
     [
-      'end in a digest where all else is alike',
+      'end in a digest if everything else is the same',
       [cluster('https://h.test', 'x'), cluster('http://h.test:81', 'x'), cluster('http://h.test-81', 'x')],
       {},
       {
@@ -109,32 +109,32 @@ describe('names', () => {
       { [a]: 'work/x@us-west-2' },
     ],
     [
-      'from a template both say which member, where two would be alike',
+      'from a template both name the member if two would be the same',
       [cluster(a, 'x', west), cluster(b, 'y', west), cluster(c, 'z', { ...west, region: 'eu' })],
       { template: '{labels.environment}-{labels.region}' },
       { [a]: 'production-us-west-2-x', [b]: 'production-us-west-2-y', [c]: 'production-eu' },
     ],
     [
-      'from a template name the host where the members are alike too',
+      'from a template name the host if the members are the same too',
       [cluster(a, 'x', west), cluster(b, 'x', west)],
       { template: '{name}' },
       { [a]: 'x-tka-a', [b]: 'x-tka-b' },
     ],
     [
-      'that a server has stay',
+      'of a known server stay',
       [cluster(a, 'x'), cluster(b, 'y')],
       { kept: { [a]: 'mine' } },
       { [a]: 'mine', [b]: 'y' },
     ],
-    ['that are another server’s go to nobody else', [cluster(a, 'x')], { taken: ['x'] }, { [a]: 'tka-a' }],
+    ['of another server are not used', [cluster(a, 'x')], { taken: ['x'] }, { [a]: 'tka-a' }],
     [
-      'of a newcomer say more, where the short one is taken by the one it is alike',
+      'of a new cluster are longer if the short one is taken',
       [cluster('http://100.64.0.1', 'prod'), cluster('http://100.64.0.2', 'prod')],
       { kept: { 'http://100.64.0.1': 'prod' } },
       { 'http://100.64.0.1': 'prod', 'http://100.64.0.2': '100.64.0.2' },
     ],
     [
-      'of a newcomer are those of one run, where the other was named first',
+      'of a new cluster are those of a single run, even if the other was named first',
       [cluster('http://100.64.0.1', 'prod'), cluster('http://100.64.0.2', 'prod')],
       { kept: { 'http://100.64.0.1': '100.64.0.1' } },
       { 'http://100.64.0.1': '100.64.0.1', 'http://100.64.0.2': '100.64.0.2' },
@@ -180,7 +180,7 @@ describe('a template', () => {
     ' {name}',
     '{constructor}',
     `{name}${'x'.repeat(300)}`,
-  ])('is wrong usage as %j', (text) => expect(() => parseTemplate(text)).toThrow(UsageError));
+  ])('is a usage error as %j', (text) => expect(() => parseTemplate(text)).toThrow(UsageError));
 
   it.each([
     ['an absent label', {}, 'it has no label region, which the context template uses'],
@@ -189,17 +189,21 @@ describe('a template', () => {
     ['white space', { region: 'a b' }, 'its label region cannot be part of a name: "a b"'],
     ['an option', { region: '-n' }, 'its label region cannot be part of a name: "-n"'],
     ['a path', { region: '../../x' }, 'its label region cannot be part of a name: "../../x"'],
-    ['YAML', { region: 'a: {b' }, 'its label region cannot be part of a name: "a: {b"'],
+    ['YAML syntax', { region: 'a: {b' }, 'its label region cannot be part of a name: "a: {b"'],
     ['shell syntax', { region: '$(id)' }, 'its label region cannot be part of a name: "$(id)"'],
     ['another placeholder', { region: '{name}' }, 'its label region cannot be part of a name: "{name}"'],
-    ['letters that look alike', { region: 'рrod' }, 'its label region cannot be part of a name: "рrod"'],
-    ['too long a value', { region: 'x'.repeat(64) }, `its label region cannot be part of a name: "${'x'.repeat(64)}"`],
+    ['look-alike letters', { region: 'рrod' }, 'its label region cannot be part of a name: "рrod"'],
+    [
+      'a value that is too long',
+      { region: 'x'.repeat(64) },
+      `its label region cannot be part of a name: "${'x'.repeat(64)}"`,
+    ],
   ])('gives no name for %s', (_, labels, message) => {
     const template = parseTemplate('{labels.region}');
     expect(() => template(cluster(a, 'x', labels))).toThrow(message);
   });
 
-  it('gives no name that is too long, and reads keys with dots and slashes', () => {
+  it('gives no name that is too long, and accepts keys with dots and slashes', () => {
     const long = parseTemplate('{labels.a}'.repeat(5));
     expect(() => long(cluster(a, 'x', { a: 'x'.repeat(63) }))).toThrow('the context template gives an invalid name');
     const zone = parseTemplate('{labels.topology.kubernetes.io/zone}');
@@ -232,7 +236,7 @@ describe('on the mesh', () => {
     expect(fixture.stamp()).toBe(before);
   });
 
-  it('contexts that are there are renamed only by a template, and the current one stays current', async () => {
+  it('existing contexts are renamed only with a template, and the current one stays current', async () => {
     await fixture.sync();
     fixture.write(
       fixture
@@ -249,7 +253,7 @@ describe('on the mesh', () => {
     expect(fixture.read()).not.toContain('name: "prod-us"');
   });
 
-  it('a context with a namespace of the user’s is not written anew', async () => {
+  it('a context with a namespace of the user is not rewritten', async () => {
     await fixture.sync();
     fixture.write(fixture.read().replace(/(- context:\n)( +)/, '$1$2namespace: "mine"\n$2'));
     const before = fixture.read();
@@ -261,13 +265,13 @@ describe('on the mesh', () => {
     expect(fixture.read()).toBe(before);
   });
 
-  it('a name of the user’s own stays beside one that fits the template', async () => {
+  it('a context that the user named stays beside one that fits the template', async () => {
     await fixture.sync({ contextTemplate: template });
     await fixture.run((context) => login(context, [us.server], { context: 'mine', switch: true }));
     expect((await fixture.sync({ contextTemplate: template })).stdout).toBe('4 unchanged.\n');
   });
 
-  it('a newcomer that claims another’s labels changes nobody’s name', async () => {
+  it('a new cluster that claims another’s labels changes no other name', async () => {
     await fixture.sync({ contextTemplate: template });
     mesh.cluster('staging').gossip.labels = us.labels;
     const staging = mesh.cluster('staging').server;
@@ -279,7 +283,7 @@ describe('on the mesh', () => {
     expect(names).toContainEqual(['production-us-west-2-staging', staging]);
   });
 
-  it('swapped labels lead no context to another cluster', async () => {
+  it('swapped labels move no context to another cluster', async () => {
     await fixture.sync({ contextTemplate: '{labels.region}', selector: 'environment=production' });
     const eu = mesh.cluster('prod-eu');
     us.gossip.labels = eu.labels;
@@ -292,7 +296,7 @@ describe('on the mesh', () => {
     expect(fixture.stamp()).toBe(before);
   });
 
-  it('a member without the label is reported, and the rest is done', async () => {
+  it('a member without the label is reported, and the others are synced', async () => {
     mesh.cluster('prod-eu').gossip.labels = { environment: 'production' };
     const said = await fixture.sync({ contextTemplate: template });
     expect(said.stdout).toBe('2 added: production-us-west-2, staging-us-west-2.\n');
@@ -306,7 +310,7 @@ describe('on the mesh', () => {
   });
 
   it.each(['\u001b]0;x\u0007', 'a\nb: c', '"; rm -rf ~ #', '../../etc', '-x', 'x'.repeat(5_000), '{name}'])(
-    'a label like %j gets nothing into the kubeconfig',
+    'a label like %j adds nothing to the kubeconfig',
     async (value) => {
       mesh.cluster('staging').gossip.labels = { environment: value, region: 'us-west-2' };
       const said = await fixture.sync({ contextTemplate: template });

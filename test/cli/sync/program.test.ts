@@ -1,4 +1,4 @@
-// The built program: exit status, streams, and what it says while it waits.
+// The built program: exit status, streams, and its progress.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
@@ -8,7 +8,7 @@ import { program } from '../../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../../fixtures/pty.ts';
 
 describe('kubectl tka sync', () => {
-  test('writes contexts that work, and says so on stdout alone', async ({ home, us, eu }) => {
+  test('writes contexts that work, and reports them on stdout only', async ({ home, us, eu }) => {
     const ran = await home.run('sync');
     expect(ran).toMatchObject({ status: 0, stdout: '3 added: prod-eu, prod-us, staging.\n', stderr: '' });
     for (const caller of callers.filter(({ absent }) => !absent)) {
@@ -21,7 +21,7 @@ describe('kubectl tka sync', () => {
     expect(await home.run('sync --quiet')).toMatchObject({ status: 0, stdout: '', stderr: '' });
   });
 
-  test('ends with 1 where something is left to do, with errors on stderr', async ({ home, eu }) => {
+  test('exits with 1 if something is left to do, with errors on stderr', async ({ home, eu }) => {
     eu.faults.clusterInfo = { server_url: 'https://evil.example.com' };
     const ran = await home.run('sync');
     expect(ran).toMatchObject({ status: 1, stdout: '2 added: prod-us, staging.\n' });
@@ -33,7 +33,7 @@ describe('kubectl tka sync', () => {
     ]);
   });
 
-  test('ends with 2 for wrong usage, before any server is asked', async ({ home, us }) => {
+  test('exits with 2 for wrong usage, before any server is asked', async ({ home, us }) => {
     const wrong = [
       ['sync', 'prod-us'],
       ['sync', '--context-template', '{nam}'],
@@ -50,7 +50,7 @@ describe('kubectl tka sync', () => {
     expect(help.stdout).not.toContain('insecure');
   });
 
-  test('prints a diff that patch takes, and touches nothing', async ({ home, eu }) => {
+  test('prints a diff that patch accepts, and changes nothing', async ({ home, eu }) => {
     await home.run('sync -l environment=production');
     const before = home.files(/state/);
     const text = fs.readFileSync(home.kubeconfig, 'utf8');
@@ -65,7 +65,7 @@ describe('kubectl tka sync', () => {
     expect(eu.counts.login).toBe(0);
   });
 
-  test('shows no progress where nobody looks', async ({ home, eu, us }) => {
+  test('shows no progress without a terminal', async ({ home, eu, us }) => {
     for (const cluster of [eu, us]) cluster.faults.routes.clusterInfo = { latencyMs: 1200 };
     expect(await home.run('sync')).toMatchObject({ status: 0, stderr: '' });
   });
@@ -80,7 +80,7 @@ describe('kubectl tka sync', () => {
     expect(quiet.raw).toBe('');
   });
 
-  test('by login --all-contexts: with its own last line', async ({ home }) => {
+  test('has its own last line in login --all-contexts', async ({ home }) => {
     const ran = await home.run('login --all-contexts');
     expect(ran).toMatchObject({
       status: 0,

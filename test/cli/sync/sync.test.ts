@@ -47,7 +47,7 @@ users:
 `;
 
 describe('a sync', () => {
-  it('writes a context for every cluster without a sign-in, and the second changes not a byte', async () => {
+  it('writes a context for every cluster without a sign-in; a second run changes no byte', async () => {
     const first = await fixture.sync();
     expect(first).toEqual({ stdout: '3 added: prod-eu, prod-us, staging.\n', stderr: '', error: undefined });
     expect((await fixture.ours()).map(({ server, apiServer, caData }) => ({ server, apiServer, caData }))).toEqual(
@@ -59,7 +59,7 @@ describe('a sync', () => {
     expect(fixture.stamp()).toBe(before);
   });
 
-  it('leaves everybody else’s entries and the current context alone', async () => {
+  it('keeps foreign entries and the current context', async () => {
     fixture.write(foreign('mine'));
     await fixture.sync();
     const text = fixture.read();
@@ -68,7 +68,7 @@ describe('a sync', () => {
     expect(await fixture.names()).toEqual(all);
   });
 
-  it('takes only what the selector chooses, and fails where that is nothing', async () => {
+  it('syncs only what the selector matches, and fails if that is nothing', async () => {
     expect((await fixture.sync({ selector: 'environment=production' })).stdout).toBe('2 added: prod-eu, prod-us.\n');
     expect((await fixture.sync({ selector: 'environment=none' })).error).toMatchObject({
       message: 'no cluster matches the selector',
@@ -77,7 +77,7 @@ describe('a sync', () => {
     expect((await fixture.sync({ selector: 'a=b=c' })).error?.exitCode).toBe(2);
   });
 
-  it('mends an entry of ours, and says so', async () => {
+  it('repairs a managed entry, and reports it', async () => {
     await fixture.sync();
     fixture.write(fixture.read().replace('command: "/bin/sh"', 'command: "/nowhere/kubectl-tka"'));
     expect((await fixture.sync()).stdout).toBe('1 updated: prod-eu. 2 unchanged.\n');
@@ -88,7 +88,7 @@ describe('a sync', () => {
     expect(fixture.stamp()).toBe(before);
   });
 
-  it('is what login --all-contexts does', async () => {
+  it('is the same as login --all-contexts', async () => {
     const said = await fixture.run((context) => login(context, [], { allContexts: true }));
     expect(said.stdout).toBe(
       '3 added: prod-eu, prod-us, staging.\nThe current context is still none. kubectl signs in to each cluster on first use.\n',
@@ -102,7 +102,7 @@ describe('members that do not answer', () => {
     ['dead', 'dead', 0],
     ['suspected', 'suspected', 0],
     ['healthy', 'healthy', 1],
-  ] as const)('a %s one keeps its entry as it is', async (_, state, exit) => {
+  ] as const)('a %s one keeps its entry unchanged', async (_, state, exit) => {
     await fixture.sync();
     const before = fixture.stamp();
     eu.gossip.state = state;
@@ -114,7 +114,7 @@ describe('members that do not answer', () => {
     expect(fixture.stamp()).toBe(before);
   });
 
-  it('does not wait for one before asking the others, and writes those that did answer', async () => {
+  it('asks the others without waiting for one, and writes those that answered', async () => {
     eu.gossip.state = 'dead';
     eu.faults.routes.clusterInfo = { silent: true };
     const said = await fixture.sync();
@@ -123,7 +123,7 @@ describe('members that do not answer', () => {
     expect(said.error).toBeUndefined();
   });
 
-  it('believes no server that speaks for another API endpoint than its member, dead or not', async () => {
+  it('refuses a server with another API endpoint than its member, dead or not', async () => {
     eu.gossip.state = 'dead';
     eu.faults.clusterInfo = { server_url: 'https://evil.example.com' };
     const said = await fixture.sync();
@@ -147,7 +147,7 @@ describe('members that do not answer', () => {
     expect(said.error?.exitCode ?? 0).toBe(exit);
   });
 
-  it('does not say that there is nothing to do where nothing could be done', async () => {
+  it('does not say that there is nothing to do if nothing could be done', async () => {
     const rows = [{ apiEndpoint: 'https://far.example.com', name: 'far', state: 'healthy', labels: null }];
     us.faults.memberlist = { raw: JSON.stringify(rows) };
     const said = await fixture.sync();
@@ -159,7 +159,7 @@ describe('members that do not answer', () => {
     expect((await fixture.sync()).stdout).not.toMatch(/added/);
   });
 
-  it('changes nothing, prunes nothing and says so when no server answers', async () => {
+  it('changes and prunes nothing if no server answers, with a message', async () => {
     await fixture.sync();
     staging.gossip.listed = false;
     fixture.forgetMissing();
@@ -174,7 +174,7 @@ describe('members that do not answer', () => {
   });
 });
 
-describe('lists that ask too much', () => {
+describe('lists that request too much', () => {
   const row = (name: string, more: object = {}) => ({
     apiEndpoint: `https://${name}.example.com`,
     apiPort: 1,
@@ -185,7 +185,7 @@ describe('lists that ask too much', () => {
     ...more,
   });
 
-  it('a server that many members call theirs is asked once', async () => {
+  it('a server that many members name is asked once', async () => {
     const rows = Array.from({ length: 300 }, (_, i) => row(`fake-${i}`));
     const raw = JSON.stringify([...rows, row('prod-us', { apiEndpoint: us.apiServer })]);
     us.faults.memberlist = { raw };
@@ -197,7 +197,7 @@ describe('lists that ask too much', () => {
     expect(said.stderr).toMatch(/^warning: and 200 more$/m);
   });
 
-  it('who was not asked in time is told, whatever their number', async () => {
+  it('every cluster that was not asked in time is reported', async () => {
     const context = await fixture.context([[], []]);
     const { allClusters } = await import('../../../src/cli/target/clusters.ts');
     const { trustOf } = await import('../../../src/cli/target/trust.ts');
@@ -214,7 +214,7 @@ describe('lists that ask too much', () => {
 });
 
 describe('changed access', () => {
-  it('of the API server is shown and needs --accept-changes; the rest is done', async () => {
+  it('of the API server is shown and needs --accept-changes; the others are synced', async () => {
     await fixture.sync({ selector: 'environment=production' });
     const old = us.apiServer;
     moveApi(us, 'https://new.example.com:6443');
@@ -253,13 +253,13 @@ describe('changed access', () => {
     expect((await fixture.ours())[0]?.caData ?? '').toBe(ca_data);
   });
 
-  it('of the TKA server too: the context stays the cluster’s, under its name', async () => {
+  it('of the TKA server too: the context stays the cluster’s, with its name', async () => {
     await fixture.sync();
     const eu = mesh.cluster('prod-eu');
     const { server } = eu;
     await eu.stop();
     await eu.start(0);
-    // As after a minute: the list that is kept is not what tells of it.
+    // As after a minute, without the cached list.
     fixture.forgetMissing();
     const before = fixture.stamp();
     const shown = await fixture.sync({ prune: true });
@@ -275,7 +275,7 @@ describe('changed access', () => {
     expect((await fixture.sync()).stdout).toBe('3 unchanged.\n');
   });
 
-  it('from no CA to one is a change too, white space in it is none', async () => {
+  it('from no CA to one is a change too, white space in it is not', async () => {
     eu.faults.clusterInfo = { ca_data: '' };
     await fixture.sync();
     eu.faults.clusterInfo = undefined;
@@ -285,7 +285,7 @@ describe('changed access', () => {
     expect((await fixture.sync()).stdout).toBe('3 unchanged.\n');
   });
 
-  it('does not touch contexts for the cluster’s other servers, which keep their server and all the others', async () => {
+  it('does not change contexts for the cluster’s other servers, which keep their server and remember the others', async () => {
     await using many = await startMesh({ clusters: demoClusters });
     const [first, second] = [many.cluster('prod-us').server, many.cluster('prod-us-1').server];
     const at = { server: first };
@@ -297,7 +297,7 @@ describe('changed access', () => {
     expect(mine).toMatchObject({ name: 'mine', server: second, siblings: { servers: [first] } });
   });
 
-  it('touches all contexts of the cluster or none', async () => {
+  it('changes all contexts of the cluster or none', async () => {
     await fixture.sync();
     await fixture.run((context) => login(context, [us.server], { context: 'mine', switch: false }));
     moveApi(us, 'https://new.example.com');
@@ -334,7 +334,7 @@ describe('an API server without a certificate to check', () => {
 });
 
 describe('--prune', () => {
-  it('keeps a missing member’s context, and removes it when the list has forgotten it', async () => {
+  it('keeps a missing member’s context, and removes it when the member is no longer listed', async () => {
     await fixture.sync();
     eu.gossip.listed = false;
     const missing = await fixture.sync({ prune: true });
@@ -354,13 +354,13 @@ describe('--prune', () => {
     expect(fixture.read()).not.toContain('prod-eu');
   });
 
-  it('does not take what the selector leaves out for unlisted', async () => {
+  it('does not prune clusters that the selector excludes', async () => {
     await fixture.sync();
     expect((await fixture.sync({ prune: true, selector: 'environment=staging' })).stdout).toBe('1 unchanged.\n');
     expect(await fixture.names()).toEqual(all);
   });
 
-  it('spares contexts for servers that no memberlist ever named, and other people’s', async () => {
+  it('keeps contexts for servers that no memberlist ever named, and foreign ones', async () => {
     await using other = await startMesh({ clusters: [{ name: 'elsewhere' }] });
     const { server } = other.cluster('elsewhere');
     fixture.write(foreign('mine'));
@@ -373,7 +373,7 @@ describe('--prune', () => {
     expect(fixture.read()).toContain('name: mine');
   });
 
-  it('leaves another mesh’s contexts alone, in whatever order they were synced', async () => {
+  it('keeps another mesh’s contexts, in whatever order they were synced', async () => {
     await using other = await startMesh({ clusters: [{ name: 'a' }, { name: 'b' }] });
     const there = { server: other.cluster('a').server };
     await fixture.sync({}, there);
@@ -382,7 +382,7 @@ describe('--prune', () => {
     expect(await fixture.names()).toEqual(['a', 'b', ...all]);
   });
 
-  it('removes the context of a cluster that the user named by its name, and not that of one named by its address', async () => {
+  it('removes the context of a cluster that the user named by its name, but not of one named by its address', async () => {
     const named = (context: string, name: string) =>
       fixture.run((each) => login(each, [name], { context, switch: false }));
     await named('by-name', 'prod-eu');
@@ -396,7 +396,7 @@ describe('--prune', () => {
     expect(await fixture.names()).toEqual(['by-url', 'prod-us']);
   });
 
-  it('spares a context for a server that was named by its address, also after it got another name', async () => {
+  it('keeps a context for a server that was named by its address, also after it was renamed', async () => {
     await fixture.run((each) => login(each, [staging.server], { switch: false }));
     const said = await fixture.sync({
       contextTemplate: '{labels.environment}-{name}',
@@ -410,7 +410,7 @@ describe('--prune', () => {
     expect(await fixture.names()).toContain('staging-staging');
   });
 
-  it('leaves contexts of version 0.1.0 alone, which do not tell what named their servers', async () => {
+  it('keeps contexts of version 0.1.0, which do not say what named their servers', async () => {
     await fixture.sync();
     fixture.write(fixture.read().replace(/^ +namedBy: .*\n/gm, ''));
     const before = fixture.stamp();
@@ -422,7 +422,7 @@ describe('--prune', () => {
     expect(fixture.stamp()).toBe(before);
   });
 
-  it('does not take servers without gossip for a mesh that has shrunk', async () => {
+  it('does not treat servers without gossip as a shrunken mesh', async () => {
     await fixture.sync();
     for (const cluster of mesh.clusters) cluster.faults.memberlist = 'gossip-503';
     await staging.stop();
@@ -431,7 +431,7 @@ describe('--prune', () => {
     expect(await fixture.names()).toEqual(all);
   });
 
-  it('says when the current context goes', async () => {
+  it('reports the removal of the current context', async () => {
     await fixture.sync();
     fixture.write(`${fixture.read()}current-context: prod-eu\n`.replace(/^current-context: ""\n/m, ''));
     eu.gossip.listed = false;
@@ -442,7 +442,7 @@ describe('--prune', () => {
 });
 
 describe('names that are taken', () => {
-  it('by a mix-up of contexts of ours', async () => {
+  it('because our contexts are mixed up', async () => {
     await fixture.sync();
     fixture.write(fixture.read().replace('    cluster: "prod-us"', '    cluster: "prod-eu"'));
     const said = await fixture.sync({ acceptChanges: true });
@@ -451,7 +451,7 @@ describe('names that are taken', () => {
     expect(said.error?.exitCode).toBe(1);
   });
 
-  it('fails once, and changes nothing, where the file itself cannot be edited', async () => {
+  it('fails once, and changes nothing, if the file itself cannot be edited', async () => {
     const text = 'apiVersion: v1\nkind: Config\nx: &a []\ncontexts: *a\nclusters: *a\nusers: *a\n';
     fixture.write(text);
     const said = await fixture.sync();

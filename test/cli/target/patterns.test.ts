@@ -69,7 +69,7 @@ describe('expandNames', () => {
     ));
 });
 
-it('a URL is no pattern', () => {
+it('a URL is not a pattern', () => {
   expect(isPattern('https://*,b')).toBe(false);
   expect(isPattern('a*')).toBe(true);
 });
