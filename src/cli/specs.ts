@@ -89,8 +89,12 @@ NAME is a cluster (see "%p clusters"), the host name of a TKA server, or its URL
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
       new Option('--context <name>', 'name of the context (default: named after the server)'),
+      new Option('-n, --namespace <namespace>', 'namespace of the context (default: what it has)'),
       new Option('--no-switch', 'leave the current context as it is'),
-      new Option('--all-contexts', 'write a context for every cluster, without signing in').conflicts('context'),
+      new Option('--all-contexts', 'write a context for every cluster, without signing in').conflicts([
+        'context',
+        'namespace',
+      ]),
       execCommand,
       insecure,
     ],
@@ -176,7 +180,7 @@ A changed TKA server, API server or CA is shown, and applied only with --accept-
     summary: 'switch to the context of a cluster',
     description: `Switch to the context of a cluster. A cluster without a context gets one; kubectl signs in on first use.
 
-NAME is the name of a cluster or a context, or the start of one; - is the previous context. Without NAME, choose from a list; type to filter it.`,
+NAME is the name of a cluster or a context, or the start of only one; - is the previous context. Contexts that kubectl-tka does not manage can be used, too. Without NAME, choose from a list; type to filter it. With -n and without NAME, set the namespace of the current context.`,
     examples: `  # Choose from a list
   %p use
 
@@ -185,7 +189,11 @@ NAME is the name of a cluster or a context, or the start of one; - is the previo
   %p use st
 
   # Switch back to the previous context
-  %p use -`,
+  %p use -
+
+  # Set the namespace, too
+  %p use prod-us -n web`,
+    options: [new Option('-n, --namespace <namespace>', 'namespace of the context (default: what it has)')],
     load: async () => (await import('./commands/use.ts')).use,
   },
   {

@@ -13,6 +13,8 @@ export interface KubeconfigChange {
   readonly remove?: readonly string[];
   /** The new current context; null clears it, undefined keeps it. */
   readonly currentContext?: string | null | undefined;
+  /** The new namespace of an existing context that `upsert` does not have; the context need not be managed. */
+  readonly namespace?: { readonly context: string; readonly namespace: string } | undefined;
 }
 
 /** The changes to one file. */

@@ -24,6 +24,7 @@ export function planChange(
   const edit = new FileChanges(files, state.sources);
   const removed = removeContexts(state, new Set(change.remove ?? []), specs, edit);
   applyUpserts(upserts, state.merged, edit, files.searchPath);
+  if (change.namespace !== undefined) setNamespace(state, change.namespace, edit);
   setCurrent(state, change.currentContext, specs, removed, edit);
   return edit.changes;
 }
@@ -55,9 +56,26 @@ function setCurrent(
     const first = sources.find((source) => source.currentContext !== '');
     if (first) edit.of(first).current = '';
   } else if (wanted !== undefined) {
-    if (!exists(wanted)) throw new TkaError(`no context ${quoted(wanted)}`, { hints: ['kubectl config get-contexts'] });
+    if (!exists(wanted)) throw noContext(wanted);
     if (wanted !== view.currentContext) edit.ofDefault.current = wanted;
   }
+}
+
+function noContext(name: string): TkaError {
+  return new TkaError(`no context ${quoted(name)}`, { hints: ['kubectl config get-contexts'] });
+}
+
+/** Sets the namespace of a context, like `kubectl config set-context --namespace`. */
+function setNamespace(
+  { merged }: KubeconfigState,
+  { context, namespace }: NonNullable<KubeconfigChange['namespace']>,
+  edit: FileChanges,
+): void {
+  const found = merged.contexts.get(context);
+  if (found === undefined) throw noContext(context);
+  const { source, entry } = found;
+  if (entry.body.namespace === namespace) return;
+  edit.of(source).update.push({ entry, fields: [[['context', 'namespace'], namespace]] });
 }
 
 /** Removes managed contexts, and the managed clusters and users that no other context refers to. Returns the names. */

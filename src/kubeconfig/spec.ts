@@ -24,6 +24,8 @@ export interface ContextSpec {
   readonly insecureSkipTlsVerify?: boolean | undefined;
   /** The cluster's other TKA servers, at least one; undefined keeps what an entry has for the same server. */
   readonly siblings?: ContextSiblings | undefined;
+  /** The namespace; undefined keeps what an entry has. */
+  readonly namespace?: string | undefined;
   /** What named the server: a list, or the user. Written to a new context, and to one that gets another server. */
   readonly namedBy?: string | undefined;
   /** The command for kubectl to run. An entry keeps its own command if that is a bare name or can be run. */
@@ -98,7 +100,12 @@ export function newUser(name: string, spec: ContextSpec): PlainMap {
 
 /** Returns a new context entry. */
 export const newContext = (name: string, cluster: string, user: string, spec: ContextSpec): PlainMap => ({
-  context: { cluster, extensions: extensions(spec, contextKeys(spec)), user },
+  context: {
+    cluster,
+    extensions: extensions(spec, contextKeys(spec)),
+    ...(spec.namespace !== undefined && { namespace: spec.namespace }),
+    user,
+  },
   name,
 });
 
@@ -148,6 +155,8 @@ export function contextFields(entry: KubeconfigEntry, cluster: string, user: str
   const fields: Field[] = [];
   if (entry.body.cluster !== cluster) fields.push([['context', 'cluster'], cluster]);
   if (entry.body.user !== user) fields.push([['context', 'user'], user]);
+  const { namespace } = spec;
+  if (namespace !== undefined && entry.body.namespace !== namespace) fields.push([['context', 'namespace'], namespace]);
   const mark = markOf(entry);
   if (mark && mark.server !== spec.server && spec.namedBy !== undefined) {
     fields.push([['context', 'extensions', mark.index, 'extension', 'namedBy'], spec.namedBy]);

@@ -25,8 +25,11 @@ export interface PickerView {
   readonly selected: number;
   /** Index of the first match in the window. */
   readonly top: number;
-  readonly styled: (style: 'inverse' | 'dim', line: string) => string;
+  readonly styled: (style: PickerStyle, text: string) => string;
 }
+
+/** `inverse` is the selected row, `underline` what matches the query. */
+export type PickerStyle = 'inverse' | 'dim' | 'underline';
 
 /** Widths in terminal columns. */
 export interface PickerWidths {
@@ -45,16 +48,28 @@ export function cleanRow({ name, state, labels, current }: PickerRow): PickerRow
   return { name: cleanText(name), state: cleanText(state), labels: cleanText(labels, labelsLimit), current };
 }
 
-/** Returns the rows whose name or labels contain every word of the query, in any case and order. */
+/**
+ * Returns the rows whose name or labels contain every word of the query, in any case and order. Rows that are named
+ * like the query come first, then those whose name starts with it, then those whose name contains it, then the others.
+ */
 export function matchingRows(rows: readonly PickerRow[], query: string): readonly PickerRow[] {
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = wordsOf(query);
   if (words.length === 0) return rows;
-  return rows.filter(({ name, labels }) => {
+  const wanted = words.join(' ');
+  const ranked: PickerRow[][] = [[], [], [], []];
+  for (const row of rows) {
+    const name = folded(row.name);
     // A query contains no line break, so no match spans the name and the labels.
-    const text = `${name}\n${labels}`.toLowerCase();
-    return words.every((word) => text.includes(word));
-  });
+    const text = `${name}\n${folded(row.labels)}`;
+    if (!words.every((word) => text.includes(word))) continue;
+    const isInName = words.every((word) => name.includes(word));
+    ranked[name === wanted ? 0 : name.startsWith(wanted) ? 1 : isInName ? 2 : 3]?.push(row);
+  }
+  return ranked.flat();
 }
+
+const folded = (text: string) => text.normalize('NFC').toLowerCase();
+const wordsOf = (query: string) => folded(query).split(/\s+/).filter(Boolean);
 
 /** Returns how many rows a window shows: its lines without those of the query and the help, at least one. */
 export function listHeight({ rows }: Size): number {
@@ -83,9 +98,11 @@ export function pickerWidths(rows: readonly PickerRow[]): PickerWidths {
 export function pickerLines(view: PickerView): readonly [string, readonly string[]] {
   const { size, query, matches, total, selected, top, styled } = view;
   const width = Math.max(1, size.columns - 1);
+  const found = matchPattern(query);
   const rows = matches.slice(top, top + listHeight(size)).map((row, i) => {
     const isSelected = top + i === selected;
-    const line = shorten(rowLine(row, isSelected, view.widths, width), width);
+    const parts = rowParts(row, isSelected, view.widths, width);
+    const line = highlighted(parts, shorten(parts.join('').trimEnd(), width), found, styled);
     return isSelected ? styled('inverse', line) : line;
   });
   if (rows.length === 0) rows.push(shorten('  no cluster matches', width));
@@ -105,8 +122,36 @@ function promptLine(query: string, width: number): string {
   return shorten(`${label}${shown}`, width);
 }
 
-function rowLine({ name, state, labels, current }: PickerRow, selected: boolean, widths: PickerWidths, width: number) {
+/** Returns a row in parts: the marks, the name, the state, the labels. */
+function rowParts({ name, state, labels, current }: PickerRow, selected: boolean, widths: PickerWidths, width: number) {
   const nameWidth = Math.min(widths.name, Math.max(8, Math.floor(width / 2)));
   const marks = `${selected ? '>' : ' '} ${current ? '*' : ' '} `;
-  return `${marks}${fitTo(name, nameWidth)}${gap}${fitTo(state, widths.state)}${gap}${labels}`.trimEnd();
+  return [marks, fitTo(name, nameWidth), `${gap}${fitTo(state, widths.state)}${gap}`, labels] as const;
+}
+
+/** Returns a pattern for the words of a query; undefined for an empty query. */
+function matchPattern(query: string): RegExp | undefined {
+  // A name can be stated in either form.
+  const words = new Set(wordsOf(query).flatMap((word) => [word, word.normalize('NFD')]));
+  const longestFirst = [...words].sort((a, b) => b.length - a.length);
+  const source = longestFirst.map((word) => word.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|');
+  return source === '' ? undefined : new RegExp(source, 'giu');
+}
+
+/** Returns a line with the matches in its name and its labels highlighted. `line` is the parts, cut at the end. */
+function highlighted(
+  parts: readonly string[],
+  line: string,
+  found: RegExp | undefined,
+  styled: PickerView['styled'],
+): string {
+  if (found === undefined) return line;
+  let at = 0;
+  const shown = parts.map((part, i) => {
+    const text = line.slice(at, at + part.length);
+    at += part.length;
+    return i % 2 === 0 ? text : text.replace(found, (match) => styled('underline', match));
+  });
+  // The mark of a cut can come after the last part.
+  return shown.join('') + line.slice(at);
 }

@@ -8,6 +8,7 @@ import {
   listHeight,
   matchingRows,
   type PickerRow,
+  type PickerStyle,
   pickerLines,
   pickerWidths,
   scrolledTo,
@@ -73,8 +74,8 @@ export const pickerPrompt = createPrompt<number | undefined, PickerConfig>((conf
     setState({ query: next, selected: next === query ? at : 0 });
   });
 
-  const styled = (style: 'inverse' | 'dim', line: string) =>
-    config.coloured ? styleText(style, line, { validateStream: false }) : line;
+  const styled = (style: PickerStyle, text: string) =>
+    config.coloured ? styleText(style, text, { validateStream: false }) : text;
   const view = { size, query, matches, widths, total: rows.length, selected, top: top.current, styled };
   const [line, below] = pickerLines(view);
   return [line, below.join('\n')];

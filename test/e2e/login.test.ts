@@ -46,6 +46,32 @@ const identity = (file: string) => {
 };
 
 describe.concurrent('login', () => {
+  test('-n sets the namespace of the context, which later logins keep', async ({ home, us, eu }) => {
+    const inNamespace = (name: string) =>
+      read(home.kubeconfig).contexts.find((each) => each.name === name)?.context.namespace;
+    await home.transcript(`
+      $ kubectl tka login prod-us -n web
+      Signed in to prod-us (${us.server}) …
+      Switched to context "prod-us", namespace "web".
+      $ kubectl tka login prod-us
+      Signed in to prod-us (${us.server}) …
+      Context "prod-us" is already the current context.
+      $ kubectl tka login prod-us -n shop
+      Signed in to prod-us (${us.server}) …
+      Context "prod-us", namespace "shop" is already the current context.
+      $ kubectl tka login prod-eu --no-switch --namespace shop
+      Signed in to prod-eu (${eu.server}) …
+      Context "prod-eu", namespace "shop" is ready; the current context is still "prod-us".
+    `);
+    expect(['prod-us', 'prod-eu'].map(inNamespace)).toEqual(['shop', 'shop']);
+    expect(await home.run('login prod-us prod-eu -n web')).toMatchObject({ status: 0 });
+    expect(['prod-us', 'prod-eu'].map(inNamespace)).toEqual(['web', 'web']);
+    us.resetCounts();
+    for (const args of ['login prod-us -n Web', 'login prod-us -n a.b', 'login --all-contexts -n web'])
+      expect(await home.run(args)).toMatchObject({ status: 2, stdout: '' });
+    expect(us.counts.login).toBe(0);
+  });
+
   test('says who you are, as what, until when, in which context, and what it was before', async ({ home, us, eu }) => {
     const first = await home.transcript(`
       $ kubectl tka login prod-us

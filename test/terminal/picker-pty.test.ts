@@ -87,6 +87,28 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toContain('current-context: "prod-eu"');
   });
 
+  test('finds a name before a label, highlights what matches, and lists contexts that are not managed', async ({
+    home,
+  }) => {
+    home.write(home.kubeconfig, 'apiVersion: v1\nkind: Config\ncontexts:\n- {name: my-stuff, context: {}}\n');
+    await onTerminal(home, {}, async (pty) => {
+      await pty.shows(ready);
+      pty.type('st');
+      await pty.shows(/^Cluster: st\n> {3}staging .*\n.*my-stuff.*\n.*prod-us.*\n3 of 4 - /m);
+      expect(pty.screen.lines().slice(0, 4)).toEqual([
+        'Cluster: st',
+        '>   staging    healthy       environment=staging,region=us-west-2',
+        '    my-stuff   not managed',
+        '    prod-us    healthy       environment=production,region=us-west-2',
+      ]);
+      const marks = (style: string) => pty.screen.marked(style).filter((text) => text !== '');
+      expect([marks('7;4'), marks('4')]).toEqual([['ststst'], ['st', 'st']]);
+      pty.type('\x1b[B\r');
+      expect(await pty.ended).toBe(0);
+      expect(pty.stdout).toBe('Switched to context "my-stuff".\n');
+    });
+  });
+
   test('marks the current context, and shows who is dead', async ({ home, eu }) => {
     await home.run('login prod-us');
     await eu.stop();
@@ -253,6 +275,8 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       await pty.shows(ready);
       pty.type('\x1b[B');
       await pty.shows(/^> {3}prod-us/m);
+      pty.type('us');
+      await pty.shows(/^Cluster: us$/m);
       expect(pty.raw).not.toMatch(/\x1b\[[0-9;]+m/);
       pty.type('\r');
       expect(await pty.ended).toBe(0);

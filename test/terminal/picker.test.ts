@@ -181,6 +181,57 @@ describe('the list', () => {
     expect(prompt.screen.column).toBe(9 + query.length);
   });
 
+  it.each([
+    ['st', ['staging', 'testing', 'prod-us']],
+    ['staging', ['staging', 'staging-2', 'my-staging']],
+    ['ING', ['staging', 'testing', 'staging-2', 'my-staging']],
+    ['us prod', ['prod-us', 'prod-eu']],
+  ] as const)('sorts by exact name, prefix, part of the name, labels: %j', async (query, names) => {
+    const rows = [
+      row('prod-us', 'region=us-west-2'),
+      row('prod-eu', 'region=us-central-1'),
+      row('my-staging', ''),
+      row('testing', ''),
+      row('staging-2', ''),
+      row('staging', ''),
+    ];
+    const found = matchingRows(rows, query).map(({ name }) => name);
+    expect(found.filter((name) => names.some((each) => each === name))).toEqual(
+      query === 'ING' ? ['my-staging', 'testing', 'staging-2', 'staging'] : names,
+    );
+    const prompt = await open(rows);
+    await prompt.press('down', 'down', query);
+    expect(prompt.selected).toBe(found[0]);
+    expect(await prompt.press('enter')).toBe(rows.findIndex(({ name }) => name === found[0]));
+  });
+
+  it('highlights what matches in names and labels, and nothing else', async () => {
+    const rows = [
+      row('staging', 'region=us-west-2'),
+      row('prod-us', 'region=us-west-2', 'west'),
+      row('東京-a.c', 'x=a.c'),
+      row('zu\u0308rich', ''),
+    ];
+    const prompt = await open(rows);
+    const marks = (style: string) => prompt.screen.marked(style).filter((text) => text !== '');
+    expect(marks('4')).toEqual([]);
+    await prompt.press('ST');
+    expect([marks('7;4'), marks('4')]).toEqual([['stst'], ['st']]);
+    await prompt.press('^u', 'w prod');
+    expect([marks('7;4'), marks('4')]).toEqual([['prodw'], []]);
+    await prompt.press('^u', 'a.c');
+    expect(marks('7;4')).toEqual(['a.ca.c']);
+    await prompt.press('^u', '京');
+    expect(marks('7;4')).toEqual(['京']);
+    await prompt.press('^u', 'Z\u00dcR');
+    expect(prompt.selected?.normalize('NFC')).toBe('zürich');
+    expect(marks('7;4').map((text) => text.normalize('NFC'))).toEqual(['zür']);
+    // A row that is cut.
+    prompt.resize(10, 14);
+    await prompt.press('^u', 'west');
+    expect(prompt.lines[1]).toBe('>   staging …');
+  });
+
   it('says how many match, and that none does; Enter then does nothing', async () => {
     const prompt = await open();
     await prompt.press('stag');

@@ -3,7 +3,7 @@ import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { withExecCommand } from '../contexts/spec.ts';
+import { checkNamespace, withExecCommand } from '../contexts/spec.ts';
 import { nameOrNone } from '../login/report.ts';
 import { type SignInOptions, signInTo } from '../login/sign-in.ts';
 import { type ClusterTarget, chooseClusters, clusterNames, targetOf } from '../target/by-name.ts';
@@ -15,6 +15,7 @@ import { expandNames, isGlob, isPattern } from '../target/patterns.ts';
 interface LoginFlags {
   readonly selector?: string;
   readonly context?: string;
+  readonly namespace?: string;
   readonly switch?: boolean;
   readonly allContexts?: boolean;
   readonly execCommand?: string;
@@ -29,16 +30,18 @@ export async function login(opened: Context, names: readonly string[], flags: Lo
   if (flags.allContexts) return writeAllContexts(context, flags.selector);
   // Find out that the kubeconfig cannot be edited before anything changes.
   const view = await readKubeconfig(context.kubeconfig);
+  const { namespace } = flags;
   const targets = isMany || names.some(isPattern) ? await targetsOf(context, view, names, flags.selector) : undefined;
   // A name may contain a comma or an asterisk, and then it is one.
   if (targets !== undefined && (isMany || targets.some(({ name }) => name !== names[0]))) {
     checkFlags(names, flags, true);
-    return signInToMany(context, view, targets);
+    return signInToMany(context, view, targets, namespace);
   }
   const [name] = names;
   await signInTo(context, view, await loginTarget(context, name, view), {
     name,
     wanted: flags.context,
+    namespace,
     isSwitch: flags.switch !== false,
     insecure: flags.insecureSkipTlsVerify === true,
   });
@@ -46,6 +49,7 @@ export async function login(opened: Context, names: readonly string[], flags: Lo
 
 function checkFlags(names: readonly string[], flags: LoginFlags, isMany: boolean): void {
   if (flags.allContexts && names.length > 0) throw new UsageError('names and --all-contexts cannot be combined');
+  checkNamespace(flags.namespace);
   if (flags.context?.trim() === '') throw new UsageError('--context is empty');
   // This flag can send the user's token to the wrong server, so it is not for many clusters at once.
   if ((isMany || flags.allContexts) && flags.insecureSkipTlsVerify)
@@ -92,10 +96,15 @@ async function targetsOf(
 }
 
 /** Signs in to each cluster in turn. Does not change the current context; the user picks it with `use`. */
-async function signInToMany(context: Context, view: KubeconfigView, targets: readonly NamedTarget[]): Promise<void> {
+async function signInToMany(
+  context: Context,
+  view: KubeconfigView,
+  targets: readonly NamedTarget[],
+  namespace: string | undefined,
+): Promise<void> {
   let failures = 0;
   for (const { name, find } of targets) {
-    const options: SignInOptions = { name, wanted: undefined, isSwitch: false, insecure: false };
+    const options: SignInOptions = { name, wanted: undefined, namespace, isSwitch: false, insecure: false };
     try {
       await signInTo(context, view, await find(), options);
     } catch (error) {

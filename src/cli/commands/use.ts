@@ -1,36 +1,64 @@
 import type { Cluster } from '../../discovery/clusters.ts';
-import { editKubeconfig, type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
+import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { previousContext, rememberSwitch } from '../contexts/previous.ts';
-import { contextSpec } from '../contexts/spec.ts';
+import { checkNamespace, contextSpec } from '../contexts/spec.ts';
 import { noCluster } from '../target/by-name.ts';
 import { allClusters } from '../target/clusters.ts';
 import { type ContextName, contextFor, contextsByCluster } from '../target/contexts.ts';
 import { byList } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
 
-/** An item to switch to: a cluster, a managed context, or both. */
+/** An item to switch to: a cluster, a context, or a cluster with its context. */
 interface Choice {
   readonly name: string;
   readonly cluster: Cluster | undefined;
-  readonly ours: OurContext | undefined;
+  /** The name of its context; undefined if it has none yet. */
+  readonly context: string | undefined;
+  /** The TKA server of its context; undefined for a context that is not managed. */
+  readonly server: string | undefined;
+}
+
+interface UseFlags {
+  readonly namespace?: string;
 }
 
 const listed = 50;
 
-/** Runs `use [NAME]`: makes the context of a cluster the current one. */
-export async function use(context: Context, [name]: readonly string[]): Promise<void> {
+/** Runs `use [NAME] [-n NAMESPACE]`: makes the context of a cluster the current one. */
+export async function use(context: Context, [name]: readonly string[], { namespace }: UseFlags): Promise<void> {
   if (name === '') throw new UsageError('empty name', { hints: ['kubectl tka clusters shows the names'] });
+  checkNamespace(namespace);
   const view = await readKubeconfig(context.kubeconfig);
-  if (name === '-') return switchTo(context, view, contextBefore(context, view));
-  // A managed context needs no list of clusters, and so no network.
-  const known = view.ours.find((ours) => ours.name === name);
-  const choice = known === undefined ? await choose(context, view, name) : undefined;
-  if (choice === undefined) return known && switchTo(context, view, known.name);
-  if (choice.ours !== undefined) return switchTo(context, view, choice.ours.name);
-  if (choice.cluster !== undefined) return addAndSwitch(context, view, choice.cluster);
+  const known = knownContext(context, view, name, namespace);
+  if (known !== undefined) return switchTo(context, view, known, namespace);
+  const choice = await choose(context, view, name);
+  if (choice.context !== undefined) return switchTo(context, view, choice.context, namespace);
+  if (choice.cluster !== undefined) return addAndSwitch(context, view, choice.cluster, namespace);
+}
+
+/** Returns the name of the context to use if no list of clusters is needed for that, and so no network. */
+function knownContext(
+  context: Context,
+  view: KubeconfigView,
+  name: string | undefined,
+  namespace: string | undefined,
+): string | undefined {
+  if (name === undefined && namespace !== undefined) return currentContext(view);
+  if (name === undefined) return undefined;
+  if (name === '-') return contextBefore(context, view);
+  if (!view.contexts.has(name)) return undefined;
+  // A cluster goes before a context that is not managed, but it must be in the last list to delay that one.
+  const clusters = context.remembered.all;
+  const isOther = clusters.length > 0 && !clusters.some((cluster) => cluster.name === name);
+  return isOther || view.contexts.get(name)?.ours === true ? name : undefined;
+}
+
+function currentContext({ currentContext: name, contexts }: KubeconfigView): string {
+  if (name !== undefined && contexts.has(name)) return name;
+  throw new TkaError('no current context', { hints: ['name one: kubectl tka use NAME -n NAMESPACE'] });
 }
 
 function contextBefore(context: Context, view: KubeconfigView): string {
@@ -47,58 +75,58 @@ async function choose(context: Context, view: KubeconfigView, name: string | und
   try {
     clusters = await allClusters(context, view);
   } catch (error) {
-    if (!(error instanceof TkaError) || error.exitCode !== 1 || view.ours.length === 0) throw error;
+    if (!(error instanceof TkaError) || error.exitCode !== 1 || view.contexts.size === 0) throw error;
     failed = error;
   }
   const choices = choicesOf(clusters, view);
   const found = name === undefined ? undefined : choiceNamed(choices, name);
   // The contexts in the kubeconfig may be enough.
-  if (failed !== undefined && (name === undefined || found !== undefined))
+  if (failed !== undefined && (name === undefined || (found !== undefined && found.name !== name)))
     context.terminal.warn(`showing only clusters that have a context: ${failed.message}`);
   if (name === undefined) return pickOne(context, view, choices);
   if (found !== undefined) return found;
-  throw failed ?? notFound(clusters, view, name);
+  throw failed ?? noCluster(name, clusters, { ours: [...view.contexts.keys()].map((each) => ({ name: each })) });
 }
 
-/** Returns every cluster, and every managed context whose server belongs to no cluster. */
+/** Returns every cluster, every managed context whose server belongs to no cluster, and the other contexts. */
 function choicesOf(clusters: readonly Cluster[], view: KubeconfigView): Choice[] {
   const contexts = contextsByCluster(view, clusters);
   const covered = new Set([...contexts.values()].flat());
   const listed = clusters.map((cluster): Choice => {
-    return { name: cluster.name, cluster, ours: contexts.get(cluster)?.[0] };
+    const ours = contexts.get(cluster)?.[0];
+    return { name: cluster.name, cluster, context: ours?.name, server: ours?.server };
   });
-  const others = view.ours.filter((ours) => !covered.has(ours));
-  return [...listed, ...others.map((ours): Choice => ({ name: ours.name, cluster: undefined, ours }))];
+  const ofContext = (name: string, server?: string): Choice => ({ name, cluster: undefined, context: name, server });
+  const unlisted = view.ours.filter((ours) => !covered.has(ours)).map(({ name, server }) => ofContext(name, server));
+  const others = [...view.contexts].filter(([, { ours }]) => !ours).map(([name]) => ofContext(name));
+  return [...listed, ...unlisted, ...others];
 }
+
+const isManaged = ({ cluster, server }: Choice) => cluster !== undefined || server !== undefined;
+const stateOf = (choice: Choice) => choice.cluster?.state ?? (isManaged(choice) ? 'not listed' : 'not managed');
 
 function choiceNamed(choices: readonly Choice[], name: string): Choice | undefined {
   const called = choices.filter((choice) => choice.name === name);
+  const managed = called.filter(isManaged);
   const isServer = ({ cluster }: Choice) => cluster?.servers.some((server) => server.name === name) === true;
-  const exact = called.length > 0 ? called : choices.filter(isServer);
-  const begins = ({ name: own, ours }: Choice) => own.startsWith(name) || ours?.name.startsWith(name) === true;
+  const exact = [managed, called, choices.filter(isServer)].find((found) => found.length > 0) ?? [];
+  const begins = ({ name: own, context }: Choice) => own.startsWith(name) || context?.startsWith(name) === true;
   const found = exact.length > 0 ? exact : choices.filter(begins);
   if (found.length < 2) return found[0];
-  const what = exact.length > 0 ? 'are named' : 'have names that start with';
-  throw new UsageError(`${found.length} clusters ${what} ${quoted(name)}`, { hints: list(found, 10) });
+  const what = found.every(({ cluster }) => cluster !== undefined) ? 'clusters' : 'clusters and contexts';
+  const alike = exact.length > 0 ? 'are named' : 'have names that start with';
+  throw new UsageError(`${found.length} ${what} ${alike} ${quoted(name)}`, { hints: list(found, 10) });
 }
 
 function list(choices: readonly Choice[], limit: number): string[] {
-  const lines = choices.slice(0, limit).map(({ name, cluster, ours }) => {
+  const lines = choices.slice(0, limit).map((choice) => {
+    const { name, cluster, context, server } = choice;
     const alike = choices.filter((other) => other.name === name).length > 1;
-    const where = alike ? `, ${cluster?.server ?? cluster?.apiEndpoint ?? ours?.server}` : '';
-    const context = ours === undefined || ours.name === name ? '' : `, context ${cleanText(ours.name)}`;
-    return `${cleanText(name)} (${cluster?.state ?? 'not listed'}${context}${where})`;
+    const where = alike && isManaged(choice) ? `, ${cluster?.server ?? cluster?.apiEndpoint ?? server}` : '';
+    const called = context === undefined || context === name ? '' : `, context ${cleanText(context)}`;
+    return `${cleanText(name)} (${stateOf(choice)}${called}${where})`;
   });
   return choices.length > limit ? [...lines, `and ${choices.length - limit} more: kubectl tka clusters`] : lines;
-}
-
-function notFound(clusters: readonly Cluster[], view: KubeconfigView, name: string): TkaError {
-  if (view.contexts.has(name)) {
-    return new TkaError(`context ${quoted(name)} is not managed by kubectl-tka`, {
-      hints: [`kubectl config use-context ${cleanText(name)}`],
-    });
-  }
-  return noCluster(name, clusters, view);
 }
 
 async function pickOne(context: Context, view: KubeconfigView, choices: readonly Choice[]): Promise<Choice> {
@@ -109,20 +137,24 @@ async function pickOne(context: Context, view: KubeconfigView, choices: readonly
       context.env.TERM === 'dumb' ? 'the list needs more than TERM=dumb' : 'there is no terminal to choose one on';
     throw new UsageError(`a cluster name is required: ${why}`, { hints: list(choices, listed) });
   }
-  const items = choices.map(({ name, cluster, ours }) => ({
-    name,
-    state: cluster?.state ?? 'not listed',
-    labels: [...(cluster?.labels ?? [])].map(([key, value]) => `${key}=${value}`).join(','),
-    current: ours !== undefined && ours.name === view.currentContext,
+  const items = choices.map((choice) => ({
+    name: choice.name,
+    state: stateOf(choice),
+    labels: [...(choice.cluster?.labels ?? [])].map(([key, value]) => `${key}=${value}`).join(','),
+    current: choice.context !== undefined && choice.context === view.currentContext,
   }));
   const chosen = choices[await pick(items, context.env)];
   if (chosen === undefined) throw new TkaError('cancelled');
   return chosen;
 }
 
-async function switchTo(context: Context, view: KubeconfigView, name: string): Promise<void> {
-  rememberSwitch(context, await editKubeconfig(context.kubeconfig, () => ({ currentContext: name })));
-  say(context, name);
+async function switchTo(context: Context, view: KubeconfigView, name: string, namespace?: string): Promise<void> {
+  const change = {
+    currentContext: name,
+    namespace: namespace === undefined ? namespace : { context: name, namespace },
+  };
+  rememberSwitch(context, await editKubeconfig(context.kubeconfig, () => change));
+  say(context, name, namespace);
   const server = view.ours.find((ours) => ours.name === name)?.server;
   if (server === undefined || context.sessions.store.signedOut.read(server) === undefined) return;
   context.terminal.notice('you are signed out of this cluster');
@@ -130,7 +162,12 @@ async function switchTo(context: Context, view: KubeconfigView, name: string): P
 }
 
 // Writes the context like `login --all-contexts` does, without signing in.
-async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Cluster): Promise<void> {
+async function addAndSwitch(
+  context: Context,
+  view: KubeconfigView,
+  cluster: Cluster,
+  namespace?: string,
+): Promise<void> {
   const spec = await contextSpec(context, '', cluster, trustOf(context, view)).catch((error) => {
     if (!(error instanceof TkaError) || error.message.includes(cluster.name)) throw error;
     throw new TkaError(`${cluster.name}: ${error.message}`, { hints: error.hints, cause: error });
@@ -141,13 +178,14 @@ async function addAndSwitch(context: Context, view: KubeconfigView, cluster: Clu
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
     named = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
     const { name } = named;
-    return { upsert: [{ ...spec, name, namedBy }], currentContext: name };
+    return { upsert: [{ ...spec, name, namedBy, namespace }], currentContext: name };
   });
   rememberSwitch(context, edit);
   if (named.notice !== undefined) context.terminal.notice(named.notice);
-  say(context, named.name);
+  say(context, named.name, namespace);
 }
 
-function say(context: Context, name: string): void {
-  if (!context.settings.quiet) context.terminal.out(`Switched to context ${quoted(name)}.\n`);
+function say(context: Context, name: string, namespace?: string): void {
+  const inNamespace = namespace === undefined ? '' : `, namespace ${quoted(namespace)}`;
+  if (!context.settings.quiet) context.terminal.out(`Switched to context ${quoted(name)}${inNamespace}.\n`);
 }

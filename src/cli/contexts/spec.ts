@@ -36,7 +36,15 @@ export async function contextSpec(
 }
 
 /** The data that a context holds besides its server. */
-export type ContextExtension = Pick<ContextSpec, 'siblings' | 'namedBy'>;
+export type ContextExtension = Pick<ContextSpec, 'siblings' | 'namedBy' | 'namespace'>;
+
+/** Throws UsageError for a `--namespace` that Kubernetes would refuse: it must be a DNS label. */
+export function checkNamespace(namespace: string | undefined): void {
+  if (namespace === undefined || /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(namespace)) return;
+  throw new UsageError(`invalid namespace ${quoted(namespace)}`, {
+    hints: ['use up to 63 lower-case letters, digits and "-", as in: -n kube-system'],
+  });
+}
 
 /** Returns the context to write for a server. */
 export function specOf(

@@ -18,6 +18,8 @@ import { type ContextName, type ContextTarget, contextFor } from '../target/cont
 export interface ContextOptions {
   readonly wanted: string | undefined;
   readonly isSwitch: boolean;
+  /** The namespace to set; undefined keeps that of an existing context. */
+  readonly namespace: string | undefined;
 }
 
 /** The result of an edit of the kubeconfig. */
@@ -25,6 +27,8 @@ export interface WrittenContext {
   readonly name: string;
   /** Why a new context does not have the name of its cluster; undefined if it has. */
   readonly notice: string | undefined;
+  /** The namespace that was asked for. */
+  readonly namespace: string | undefined;
   /** The context as it was before; undefined for a new one. */
   readonly before: OurContext | undefined;
   readonly previousContext: string | undefined;
@@ -92,11 +96,12 @@ export class ContextWriter {
     });
     if (this.#options.isSwitch) rememberSwitch(this.#context, { previousContext, currentContext });
     const { name, notice } = named;
-    return { name, notice, before, previousContext, currentContext };
+    return { name, notice, namespace: this.#options.namespace, before, previousContext, currentContext };
   }
 
   #change(name: string, access: Parameters<typeof specOf>[3], more?: ContextExtension) {
-    const spec = specOf(this.#context, name, this.#target.server, access, more);
+    const { namespace } = this.#options;
+    const spec = specOf(this.#context, name, this.#target.server, access, { ...more, namespace });
     return { upsert: [spec], ...(this.#options.isSwitch && { currentContext: name }) };
   }
 }

@@ -33,7 +33,7 @@ export function reportSession(
 /** Prints which context was written, and which one is current. */
 export function reportContext(
   { terminal, settings }: Context,
-  { name, notice, before, previousContext, currentContext }: WrittenContext,
+  { name, notice, namespace, before, previousContext, currentContext }: WrittenContext,
   { apiServer, isSwitch }: { readonly apiServer: string; readonly isSwitch: boolean },
 ): void {
   if (before?.apiServer !== undefined && before.apiServer !== apiServer) {
@@ -41,13 +41,15 @@ export function reportContext(
   }
   if (notice !== undefined) terminal.notice(notice);
   if (settings.quiet) return;
+  const inNamespace = namespace === undefined ? '' : `, namespace "${namespace}"`;
   if (!isSwitch) {
-    terminal.out(`Context "${name}" is ready; the current context is still ${nameOrNone(currentContext)}.\n`);
+    const current = nameOrNone(currentContext);
+    terminal.out(`Context "${name}"${inNamespace} is ready; the current context is still ${current}.\n`);
   } else if (previousContext === name) {
-    terminal.out(`Context "${name}" is already the current context.\n`);
+    terminal.out(`Context "${name}"${inNamespace} is already the current context.\n`);
   } else {
     const was = previousContext === undefined ? '' : ` (was ${nameOrNone(previousContext)})`;
-    terminal.out(`Switched to context "${name}"${was}.\n`);
+    terminal.out(`Switched to context "${name}"${inNamespace}${was}.\n`);
   }
 }
 

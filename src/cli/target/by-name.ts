@@ -55,7 +55,7 @@ export class NoCluster extends TkaError {
 export function noCluster(
   name: string,
   clusters: readonly Cluster[],
-  { ours }: Pick<KubeconfigView, 'ours'>,
+  { ours }: { readonly ours: readonly { readonly name: string }[] },
   hints: readonly string[] = [],
 ): NoCluster {
   const names = [...clusters, ...ours].map((each) => cleanText(each.name));

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
+import { parse } from 'yaml';
 import type { Home } from '../../fixtures/home.ts';
 import { kubectl } from '../../fixtures/kubectl.ts';
 import { test } from '../../fixtures/mesh.ts';
@@ -65,6 +66,51 @@ describe('use NAME', () => {
     expect((await home.run('use prod-us')).stdout).toBe('Switched to context "prod-us".\n');
   });
 
+  test('of a context that is not managed: without network once a list is known, and back', async ({ home, mesh }) => {
+    home.write(
+      home.kubeconfig,
+      theirs.replace('contexts:', 'contexts:\n- {name: minikube, context: {cluster: c, user: u}}'),
+    );
+    await home.run('login --all-contexts');
+    for (const cluster of mesh.clusters) cluster.resetCounts();
+    await home.transcript(`
+      $ kubectl tka use minikube
+      Switched to context "minikube".
+      $ kubectl tka use prod-us
+      Switched to context "prod-us".
+      $ kubectl tka use -
+      Switched to context "minikube".
+      $ kubectl tka use -
+      Switched to context "prod-us".
+    `);
+    for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
+    expect((await home.run('use mini')).stdout).toBe('Switched to context "minikube".\n');
+    expect(current(home)).toBe('minikube');
+    await mesh.close();
+    expect(await home.run('use mine')).toMatchObject({ stdout: 'Switched to context "mine".\n', stderr: '' });
+    fs.rmSync(home.state, { recursive: true });
+    expect(await home.run('use minikube')).toMatchObject({ stdout: 'Switched to context "minikube".\n', stderr: '' });
+  });
+
+  test('a cluster goes before a context of its name that is not managed', async ({ home }) => {
+    home.write(home.kubeconfig, theirs.replaceAll('mine', 'prod-eu'));
+    expect((await home.run('use prod-eu')).stdout).toBe('Switched to context "tka-prod-eu".\n');
+    expect((await home.run('use prod-eu')).stdout).toBe('Switched to context "tka-prod-eu".\n');
+    expect((await home.run('use -')).stdout).toBe('Switched to context "prod-eu".\n');
+  });
+
+  test('a prefix of several names of any kind lists them, exit 2', async ({ home }) => {
+    home.write(home.kubeconfig, theirs.replaceAll('mine', 'stuff'));
+    await home.transcript(`
+      $ kubectl tka use st
+      ! error: 2 clusters and contexts have names that start with "st"
+      ! hint: staging (healthy)
+      ! hint: stuff (not managed)
+      [2]
+    `);
+    expect(current(home)).toBe('stuff');
+  });
+
   test('by an unambiguous prefix of a cluster or of a context', async ({ home, eu }) => {
     expect((await home.run('use st')).stdout).toBe('Switched to context "staging".\n');
     await home.run(['login', eu.server, '--context', 'frankfurt']);
@@ -112,7 +158,9 @@ describe('use NAME', () => {
 
   test.for<[string, number, RegExp]>([
     ['use nowhere', 1, /^error: no cluster named "nowhere"\nhint: kubectl tka clusters/],
-    ['use mine', 1, /^error: context "mine" is not managed by kubectl-tka\nhint: kubectl config use-context mine\n$/],
+    ['use min prod', 2, /^error: too many arguments/],
+    ['use mine -n Web', 2, /^error: invalid namespace "Web"\nhint: /],
+    ['use mine -n -web', 2, /^error: invalid namespace "-web"\nhint: /],
     ['use a b', 2, /^error: too many arguments/],
     ['use -', 1, /^error: no previous context\nhint: kubectl tka use NAME\n$/],
   ])('%s: exit %d, nothing written', async ([args, status, stderr], { home }) => {
@@ -138,6 +186,71 @@ describe('use NAME', () => {
     expect(insecure).toMatchObject({ status: 1, stdout: '' });
     expect(insecure.stderr).toContain(`--insecure-skip-tls-verify`);
     expect(fs.existsSync(home.kubeconfig)).toBe(false);
+  });
+});
+
+describe('use -n', () => {
+  const namespaces = (home: Home) =>
+    Object.fromEntries(
+      parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map(
+        ({ name, context }: { name: string; context: { namespace?: string } }) => [name, context.namespace],
+      ),
+    );
+
+  test('sets the namespace of a context, new, managed or not, which later commands keep', async ({ home }) => {
+    home.write(home.kubeconfig, theirs);
+    await home.transcript(`
+      $ kubectl tka use prod-eu -n web
+      Switched to context "prod-eu", namespace "web".
+      $ kubectl tka use prod-eu --namespace shop
+      Switched to context "prod-eu", namespace "shop".
+      $ kubectl tka use mine -n kube-system
+      Switched to context "mine", namespace "kube-system".
+      $ kubectl tka use - -n a
+      Switched to context "prod-eu", namespace "a".
+      $ kubectl tka use -n b
+      Switched to context "prod-eu", namespace "b".
+    `);
+    expect(namespaces(home)).toEqual({ mine: 'kube-system', 'prod-eu': 'b' });
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toContain(
+      '\n- name: mine\n  context: {cluster: c, user: u, "namespace": "kube-system"}\n',
+    );
+    for (const command of ['login prod-eu', 'sync', 'use mine', 'use prod-eu'])
+      expect(await home.run(command)).toMatchObject({ status: 0, stderr: '' });
+    expect(namespaces(home)).toEqual({ mine: 'kube-system', 'prod-eu': 'b', 'prod-us': undefined, staging: undefined });
+    if (kubectl !== undefined)
+      expect((await home.kubectl('config view --minify -o jsonpath={..namespace}')).stdout).toBe('b');
+  });
+
+  test('is like kubectl config set-context for a context in any file', async ({ home }) => {
+    const files = ['a.yaml', 'b.json'].map((name) => path.join(home.dir, name));
+    const env = { KUBECONFIG: files.join(path.delimiter) };
+    home.write(files[0] as string, theirs);
+    const other = {
+      apiVersion: 'v1',
+      kind: 'Config',
+      contexts: [{ name: 'other', context: { cluster: 'c', user: 'u' } }],
+    };
+    home.write(files[1] as string, JSON.stringify(other));
+    expect(await home.run('use other -n web', { env })).toMatchObject({ status: 0, stderr: '' });
+    const before = theirs.replace('current-context: mine', 'current-context: "other"');
+    expect(fs.readFileSync(files[0] as string, 'utf8')).toBe(before);
+    expect(JSON.parse(fs.readFileSync(files[1] as string, 'utf8')).contexts[0].context.namespace).toBe('web');
+  });
+
+  test('without NAME needs a current context', async ({ home }) => {
+    const ran = await home.run('use -n web');
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(ran.stderr).toBe('error: no current context\nhint: name one: kubectl tka use NAME -n NAMESPACE\n');
+  });
+
+  test('leaves a context alone that shares its fields with another', async ({ home }) => {
+    const shared = theirs
+      .replace('context: {', 'context: &c {')
+      .replace('current', '- {name: two, context: *c}\ncurrent');
+    home.write(home.kubeconfig, shared);
+    expect((await home.run('use mine -n web')).stderr).toMatch(/^error: .*config:\d+.*\nhint: /);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(shared);
   });
 });
 
