@@ -1,5 +1,5 @@
-// The commands that the documents tell people to type, typed: in a shell, with the built program and a real kubectl, on a
-// tailnet of TKA servers on loopback.
+// Runs the commands of the documents in a shell, with the built program and a real kubectl, on a tailnet of TKA servers
+// on loopback.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,7 +14,7 @@ const pages = ['README.md', ...fs.readdirSync(path.join(root, 'docs')).map((name
   name.endsWith('.md'),
 );
 
-/** Commands that cannot be run here, by how they begin, and why; where another test runs them, which. */
+/** Commands that cannot run here, by their beginning, with the reason or the test that runs them. */
 const elsewhere: readonly (readonly [RegExp, string])[] = [
   [/^(?:npm|git|node|\.ci\/run) /, 'they build and test this project: .ci/run does that'],
   [/^kubectl krew /, 'needs krew and a published release: test/krew/krew.test.ts runs it where krew is'],
@@ -43,11 +43,11 @@ interface Block {
 }
 interface Command {
   readonly text: string;
-  /** What the page shows of its output; undefined: nothing. */
+  /** Its output on the page; undefined: none is shown. */
   readonly output?: string;
 }
 
-/** The fenced blocks of a page that somebody types. In one for the console, commands begin with `$ `. */
+/** Returns the fenced blocks of a page with commands. In one for the console commands start with `$ `. */
 function blocksOf(page: string): Block[] {
   const text = fs.readFileSync(path.join(root, page), 'utf8');
   return [...text.matchAll(/^( *)```(sh|console)\n([\s\S]*?)^ *```/gm)].map(
@@ -71,7 +71,7 @@ function blocksOf(page: string): Block[] {
 
 const blocks = pages.flatMap(blocksOf);
 
-/** The whole commands of ours that stand in a sentence. */
+/** Complete commands of ours in sentences. */
 const inSentences = new Set(
   pages.flatMap((page) => {
     const text = fs.readFileSync(path.join(root, page), 'utf8').replace(/^ *```[\s\S]*?^ *```/gm, '');
@@ -79,7 +79,7 @@ const inSentences = new Set(
   }),
 );
 
-/** A text without what is another at each run: addresses, times, ages, versions, the widths of columns. */
+/** Removes what differs between runs: addresses, times, ages, versions, the widths of columns. */
 const alike = (text: string): string =>
   text
     .replace(/https?:\/\/(?:127\.0\.0\.\d+:\d+|[\w-]+\.example\.ts\.net)/g, 'URL')
@@ -88,12 +88,12 @@ const alike = (text: string): string =>
     .replace(/\bv1\.\d+\.\d+\S*$/gm, 'VERSION')
     .replace(/\b\d+d {2,}VERSION$/gm, 'AGE  VERSION')
     .replace(/(executable) \S*\/kubectl-tka\b/g, '$1 PATH')
-    // Each version of kubectl logs other attempts.
+    // Each version of kubectl logs its attempts differently.
     .replace(/^[EIW]\d{4} .*\n/gm, '')
     .replace(/ {2,}/g, '  ')
     .trimEnd();
 
-/** Types a command in a home. Returns what a terminal shows, and the exit status. */
+/** Runs a command in a home. Returns what a terminal shows, and the exit status. */
 async function type(home: Home, command: string, env: Env): Promise<{ shown: string; status: number | null }> {
   const { stdout, status } = await start(
     '/bin/sh',
@@ -104,13 +104,13 @@ async function type(home: Home, command: string, env: Env): Promise<{ shown: str
   return { shown: stdout, status };
 }
 
-/** The meshes of `npm run demo`, whose transcript the README shows: nothing is known of a tailnet. */
+/** Starts the meshes of `npm run demo`, whose transcript the README shows, without a tailnet. */
 async function demo() {
   const mesh = await startMesh({ clusters: demoClusters });
   return { env: {}, configured: mesh.cluster('prod-us').server, [Symbol.asyncDispose]: () => mesh.close() };
 }
 
-/** The servers that a block names (`tka-prod-us` or `prod-us`) as a tailnet, and one of another mesh. */
+/** Starts the servers that a block names (`tka-prod-us` or `prod-us`) as a tailnet, and one of another mesh. */
 async function tailnet(isNamedTka: boolean) {
   const prefix = isNamedTka ? 'tka-' : '';
   const mesh = await startMesh({
@@ -125,7 +125,7 @@ async function tailnet(isNamedTka: boolean) {
     env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: new URL(mesh.clusters[0]?.server ?? '').port },
     configured: undefined,
     name: `${prefix}prod-us`,
-    /** The pages' addresses are of a tailnet that is not there. */
+    /** The addresses on the pages are of a tailnet that does not exist here. */
     placed: (command: string) =>
       command
         .replace(/https:\/\/tka-lab\.example\.ts\.net|\bURL\b/, lab.cluster('tka-lab').server)
@@ -144,21 +144,21 @@ describe('the commands of the documents', () => {
   const told = typed.filter((block) => !shown.includes(block));
   const nameOf = ({ page, line }: Block) => `${page}:${line}`;
 
-  it('are there to be typed', () => {
+  it('exist in the documents', () => {
     expect(shown.length).toBeGreaterThan(0);
     for (const page of ['README.md', 'docs/using.md', 'docs/clusters.md', 'docs/troubleshooting.md']) {
       expect(typed.map((block) => block.page)).toContain(page);
     }
   });
 
-  it.each(elsewhere)('that begin like %s are there: %s', (pattern) => {
+  it.each(elsewhere)('that start like %s exist: %s', (pattern) => {
     expect(blocks.flatMap(({ commands }) => commands).filter(({ text }) => pattern.test(text))).not.toEqual([]);
   });
 
   describe.skipIf(kubectl === undefined || process.platform !== 'linux')(
-    `do what they should${needsKubectl} (needs loopback addresses that only Linux has)`,
+    `work as shown${needsKubectl} (needs loopback addresses that only Linux has)`,
     () => {
-      it.each(shown.map((block) => [nameOf(block), block] as const))('%s shows what they print', async (_, block) => {
+      it.each(shown.map((block) => [nameOf(block), block] as const))('%s shows their real output', async (_, block) => {
         const isDemo = block.page === 'README.md';
         await using net = isDemo ? await demo() : await tailnet(true);
         using home = new Home(net.configured);
@@ -189,7 +189,7 @@ describe('the commands of the documents', () => {
         });
         afterAll(() => net[Symbol.asyncDispose]());
 
-        // A login without NAME asks, where there are several clusters.
+        // With several clusters, a login without NAME asks.
         const usual = [...inSentences].filter((command) => command !== 'kubectl tka login');
         it.each(usual)('%s works', async (command) => {
           using home = new Home();

@@ -1,4 +1,4 @@
-// The documents: links lead somewhere, and what they tell people to type exists.
+// The documents: links lead somewhere, and the commands in them exist.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -13,7 +13,7 @@ const files = [
 ].filter((name) => name.endsWith('.md'));
 const textOf = (file: string): string => fs.readFileSync(path.join(root, file), 'utf8');
 
-/** The headings of a page as GitHub makes anchors of them. */
+/** Returns the headings of a page as GitHub's anchors. */
 function anchorsOf(file: string): string[] {
   const headings = textOf(file)
     .replace(/^```[\s\S]*?^```/gm, '')
@@ -26,7 +26,7 @@ function anchorsOf(file: string): string[] {
   );
 }
 
-/** The fenced blocks of a language, with the page that each is in. */
+/** Returns the fenced blocks of a language, with the page of each. */
 function blocks(language: string): (readonly [file: string, text: string])[] {
   return files.flatMap((file) =>
     [...textOf(file).matchAll(new RegExp(`^ *\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\``, 'gm'))].map(
@@ -36,7 +36,7 @@ function blocks(language: string): (readonly [file: string, text: string])[] {
 }
 
 describe('links', () => {
-  it.each(files)('of %s lead to pages and headings that exist', (file) => {
+  it.each(files)('of %s lead to existing pages and headings', (file) => {
     for (const [, target = ''] of textOf(file).matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^https?:/.test(target)) continue;
       const [page = '', anchor] = target.split('#');
@@ -56,7 +56,7 @@ describe('commands', () => {
     ),
   );
 
-  it('are there to be checked', () => {
+  it('exist in the documents', () => {
     expect(lines.length).toBeGreaterThan(10);
   });
 
@@ -71,11 +71,11 @@ describe('commands', () => {
 });
 
 describe('examples', () => {
-  it.each(blocks('json'))('%s: JSON can be read', (_, text) => {
+  it.each(blocks('json'))('%s: JSON is valid', (_, text) => {
     expect(typeof JSON.parse(text)).toBe('object');
   });
 
-  it.each(blocks('yaml'))('%s: YAML can be read, and the server knows the keys', (_, text) => {
+  it.each(blocks('yaml'))('%s: YAML is valid, and the server knows the keys', (_, text) => {
     const value = parse(text);
     const known = Object.keys(configKeys);
     const keysOf = (map: object, prefix = ''): string[] =>

@@ -1,4 +1,4 @@
-// The generated pages are those that the code generates.
+// Compares the generated pages with what the code generates.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +9,7 @@ const folder = path.join(import.meta.dirname, '../../docs/reference');
 
 describe('the reference', () => {
   it.for(Object.keys(pages))('%s is up to date; if not: npm run reference', (name, { skip }) => {
-    // Elsewhere the system tells less about a process.
+    // Other systems report less about a process.
     skip(name === 'metrics.md' && process.platform !== 'linux', 'not Linux');
     expect(fs.readFileSync(path.join(folder, name), 'utf8')).toBe(pages[name]?.());
   });

@@ -1,4 +1,4 @@
-// What the built program loads: on the cached path nothing but node:fs and node:path.
+// What the built program loads: on the cached path only node:fs and node:path.
 
 import * as fs from 'node:fs';
 import * as module from 'node:module';
@@ -10,13 +10,13 @@ import { test } from '../fixtures/mesh.ts';
 import { bundle, hooked, type Ran, start } from '../fixtures/program.ts';
 
 interface Loaded {
-  /** As require and import name them. */
+  /** Modules as named by require and import. */
   readonly asked: readonly string[];
-  /** What Node itself has loaded for it: `NativeModule internal/fs/utils`. */
+  /** Modules that Node itself loaded: `NativeModule internal/fs/utils`. */
   readonly internal: readonly string[];
 }
 
-/** Runs a script on the bundle's Node, and tells what it loaded. */
+/** Runs a script with the bundle's Node, and returns what it loaded. */
 async function load(home: Home, script: string, args: readonly string[]): Promise<Loaded & { ran: Ran }> {
   const record = path.join(home.root, 'record.json');
   const env = { ...home.env, ...hooked('record', record) };
@@ -50,12 +50,9 @@ const argsFor = ({ server, apiServer }: SandboxCluster) => [
 describe('the bundle', () => {
   const script = bundle.script;
 
-  test('the cached path asks for node:fs and node:path, and Node loads no more than they need', async ({
-    home,
-    us,
-  }) => {
+  test('the cached path requests node:fs and node:path, and Node loads only what they need', async ({ home, us }) => {
     const plain = path.join(home.root, 'plain.cjs');
-    // Reads and writes files just so, with nothing else at hand.
+    // Reads and writes files in the same way, with nothing else.
     fs.writeFileSync(plain, plainScript);
     await home.run('login prod-us');
     us.resetCounts();
@@ -64,7 +61,7 @@ describe('the bundle', () => {
     expect(JSON.parse(hit.ran.stdout).status.token).toBe(home.token(us));
     expect(hit.asked).toEqual([script, 'node:fs', 'node:path']);
     const bare = await load(home, plain, []);
-    // Parts of node:fs itself are loaded as they are looked at.
+    // Parts of node:fs itself are loaded on first use.
     const more = hit.internal.filter((name) => !bare.internal.includes(name) && !/ (?:internal\/fs\/|fs_)/.test(name));
     expect(more).toEqual([]);
     expect(us.requests).toEqual([]);
@@ -82,7 +79,7 @@ describe('the bundle', () => {
     expect(miss.asked).toContain('node:net');
   });
 
-  test('version, help and TAB load none of what the others need, and a sign-in by plain http no cryptography', async ({
+  test('version, help and TAB load nothing of the other commands, and a sign-in over plain http no cryptography', async ({
     home,
     us,
   }) => {
@@ -106,13 +103,13 @@ describe('the bundle', () => {
     expect(names).toEqual(['picker-prompt']);
   });
 
-  test('an end that comes before an answer is a failure, not an empty token', async ({ home, us }) => {
+  test('an end before an answer is a failure, not an empty token', async ({ home, us }) => {
     const env = { ...home.env, ...hooked('no-answer') };
     const ran = await start(bundle?.node ?? '', [script, ...argsFor(us)], env).ran;
     expect(ran).toMatchObject({ status: 1, stdout: '' });
   });
 
-  test('it is one file: nothing beside it is asked for', async ({ home, us }) => {
+  test('it is one file: nothing beside it is loaded', async ({ home, us }) => {
     const alone = path.join(home.root, 'alone.cjs');
     fs.copyFileSync(script, alone);
     for (const args of [['version'], ['login', 'prod-us'], ['clusters', '-o', 'yaml'], argsFor(us)]) {

@@ -1,5 +1,5 @@
-// A cache with modes that are too wide is mended; one that cannot be written still yields a credential. What else can lie
-// in the place of an entry, of a lock and of the folder: test/hostile/cache.test.ts.
+// A cache with too wide modes is repaired; one that cannot be written still gives a credential.
+// test/hostile/cache.test.ts covers other files in place of an entry, a lock and the folder.
 
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
@@ -12,7 +12,7 @@ import { hooked, launched, lines, program } from '../fixtures/program.ts';
 
 const modeOf = (file: string) => fs.lstatSync(file).mode & 0o7777;
 
-test('modes that are too wide are mended by the slow path', async ({ home, us }) => {
+test('modes that are too wide are repaired by the slow path', async ({ home, us }) => {
   await home.run('login prod-us');
   fs.chmodSync(home.cache, 0o755);
   fs.chmodSync(home.entry(us), 0o644);
@@ -33,7 +33,7 @@ describe.concurrent('a cache that cannot be written', () => {
     ],
     ['HOME is unset', () => ({ HOME: undefined })],
     ['HOME is empty', () => ({ HOME: '' })],
-  ])('%s: a credential all the same, and one line on stderr', async ([, place], { home, us }) => {
+  ])('%s: still gives a credential, with one line on stderr', async ([, place], { home, us }) => {
     const env = { ...place(home), TKA_TAILSCALE_HOSTNAME: us.server, KUBECONFIG: home.kubeconfig };
     const before = home.files();
     for (let i = 1; i <= 2; i++) {
@@ -47,27 +47,27 @@ describe.concurrent('a cache that cannot be written', () => {
     expect(home.files()).toEqual(before);
   });
 
-  test.skipIf(!launched)('a full disk: a credential all the same, and nothing half-written', async ({ home, us }) => {
-    const answer = await home.credential(us, { env: hooked('full-disk') });
-    expect(answer.status).toBe(0);
-    expect(JSON.parse(answer.stdout).status.token).toMatch(/^eyJ/);
-    expect(answer.stderr).toMatch(oneLine);
-    expect(Object.values(home.files()).join()).not.toMatch(/eyJ/);
-    // Once there is room again, all is as it should be.
-    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
-    expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
-    expect(us.counts.login).toBe(2);
-  });
-
   test.skipIf(!launched)(
-    'a full disk later: the token that is kept is served, without a word',
+    'a full disk: still gives a credential, and leaves no half-written file',
     async ({ home, us }) => {
-      await home.run('login prod-us');
       const answer = await home.credential(us, { env: hooked('full-disk') });
-      expect(answer).toMatchObject({ status: 0, stderr: '' });
-      expect(us.counts.login).toBe(1);
+      expect(answer.status).toBe(0);
+      expect(JSON.parse(answer.stdout).status.token).toMatch(/^eyJ/);
+      expect(answer.stderr).toMatch(oneLine);
+      expect(Object.values(home.files()).join()).not.toMatch(/eyJ/);
+      // With room on the disk everything works again.
+      expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+      expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
+      expect(us.counts.login).toBe(2);
     },
   );
+
+  test.skipIf(!launched)('a full disk later: the cached token is served without a warning', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const answer = await home.credential(us, { env: hooked('full-disk') });
+    expect(answer).toMatchObject({ status: 0, stderr: '' });
+    expect(us.counts.login).toBe(1);
+  });
 
   test.skipIf(!fs.existsSync('/dev/full'))(
     'an answer that cannot be written is one error line',
@@ -80,7 +80,7 @@ describe.concurrent('a cache that cannot be written', () => {
     },
   );
 
-  test('login says so too, and writes its context', async ({ home, us }) => {
+  test('login warns too, and writes its context', async ({ home, us }) => {
     home.write(path.join(home.root, 'file'), '');
     const env = { TKA_CACHE_DIR: path.join(home.root, 'file') };
     const login = await home.run('login prod-us', { env });
@@ -98,13 +98,13 @@ describe.concurrent('a cache that cannot be written', () => {
   });
 });
 
-describe('as another user, for whom permissions count', () => {
+describe('as another user, to whom file modes apply', () => {
   const nobody = 65534;
   test.skipIf(process.getuid?.() !== 0)(
     'a read-only home: a credential, and one line on stderr (skipped unless run by root)',
     async ({ us }) => {
       using home = new Home(us.server);
-      // Only files that others may read: the checkout may be root's alone.
+      // Only files that others may read: the checkout may belong to root.
       fs.chmodSync(home.root, 0o755);
       fs.chmodSync(home.dir, 0o555);
       const copy = path.join(home.root, 'bin');

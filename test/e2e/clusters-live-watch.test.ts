@@ -1,4 +1,4 @@
-// `clusters --watch`: the list once, then what changes, as `kubectl get --watch` does it.
+// `clusters --watch`: the list once, then its changes, as in `kubectl get --watch`.
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { describe, expect } from 'vitest';
@@ -48,7 +48,7 @@ describe.concurrent('clusters --watch', () => {
   test('prints the list once, then a line for each change', async ({ home, mesh, us, eu }) => {
     const watching = watch(home);
     await watching.lines(4);
-    // More lists of the same bring nothing.
+    // Further unchanged lists print nothing.
     await us.seen('memberlist', 3);
     await eu.stop();
     await watching.lines(5);
@@ -71,10 +71,7 @@ describe.concurrent('clusters --watch', () => {
     noPosts(mesh);
   });
 
-  test('a session that begins and a context that is written are changes; passing time is none', async ({
-    home,
-    us,
-  }) => {
+  test('shows a new session and a new context as changes, but not passing time', async ({ home, us }) => {
     const watching = watch(home);
     await watching.lines(4);
     await home.run('login prod-us');
@@ -90,11 +87,7 @@ describe.concurrent('clusters --watch', () => {
     await watching.end();
   });
 
-  test('later lines stand in the columns of the list; a longer cell widens its column for good', async ({
-    home,
-    us,
-    eu,
-  }) => {
+  test('aligns later lines with the list; a longer cell widens its column permanently', async ({ home, us, eu }) => {
     const member = (name: string, state: string) => ({
       ...{ name, state, server: eu.server, apiEndpoint: eu.apiServer, labels: { a: 'b' } },
     });
@@ -112,7 +105,7 @@ describe.concurrent('clusters --watch', () => {
     await watching.end();
   });
 
-  test('-l: only those that match, and the headings with the first of them', async ({ home, mesh }) => {
+  test('-l prints only matching clusters, and the headings with the first of them', async ({ home, mesh }) => {
     const staging = mesh.cluster('staging');
     staging.gossip.listed = false;
     const watching = watch(home, '-l environment=staging');
@@ -131,7 +124,7 @@ describe.concurrent('clusters --watch', () => {
     await watching.end();
   });
 
-  test('-o json: a document for each cluster, then one for each change', async ({ home, eu }) => {
+  test('-o json prints a document for each cluster, then one for each change', async ({ home, eu }) => {
     const watching = watch(home, '-o json');
     const documents = () => watching.out().split(/(?<=^\}\n)/m);
     await until('three documents', () => documents().length === 3);
@@ -144,7 +137,7 @@ describe.concurrent('clusters --watch', () => {
     expect(await watching.end()).toMatchObject({ status: 130, stderr: '' });
   });
 
-  test('-o yaml: the same, with --- between', async ({ home, eu }) => {
+  test('-o yaml prints the same, with --- between', async ({ home, eu }) => {
     const watching = watch(home, '-o yaml');
     const documents = () => parseAllDocuments(watching.out()).map((document) => document.toJS());
     await until('three documents', () => documents().length === 3 && documents()[2]?.session === null);
@@ -155,7 +148,7 @@ describe.concurrent('clusters --watch', () => {
     await watching.end();
   });
 
-  test('-o name: a name for each change', async ({ home, eu }) => {
+  test('-o name prints a name for each change', async ({ home, eu }) => {
     const watching = watch(home, '-o name --probe');
     await watching.lines(3);
     await eu.stop();
@@ -164,7 +157,7 @@ describe.concurrent('clusters --watch', () => {
     await watching.end();
   });
 
-  test('--probe: state and reachability never contradict each other; a slow server delays nobody', async ({
+  test('--probe keeps state and reachability consistent; a slow server delays no other', async ({
     home,
     mesh,
     us,
@@ -179,7 +172,7 @@ describe.concurrent('clusters --watch', () => {
       'prod-us healthy yes',
       'staging healthy yes',
     ]);
-    // Latencies are no change.
+    // A different latency is not a change.
     delete eu.faults.routes.clusterInfo;
     await us.seen('memberlist', 3);
     expect(lines(watching.out())).toHaveLength(4);
@@ -190,7 +183,7 @@ describe.concurrent('clusters --watch', () => {
     const before = watching.out().length;
     await eu.start();
     await until('a start', () => /^ +prod-eu +healthy +yes/m.test(watching.out().slice(before)));
-    // The list is wrong about two servers, each in its own way.
+    // The list is wrong about two servers in different ways.
     staging.gossip.state = 'dead';
     eu.gossip.state = 'dead';
     await until('the list', () => /^ +staging +dead +no/m.test(watching.out().slice(before)));
@@ -201,7 +194,11 @@ describe.concurrent('clusters --watch', () => {
     noPosts(mesh);
   });
 
-  test('a cluster of two servers: any of them will do, and -o wide tells how many are up', async ({ home, us, eu }) => {
+  test('a cluster of two servers needs only one of them, and -o wide shows how many are up', async ({
+    home,
+    us,
+    eu,
+  }) => {
     const closed = net.createServer().listen(0, '127.0.0.1');
     await once(closed, 'listening');
     const { port } = closed.address() as AddressInfo;
@@ -227,14 +224,14 @@ describe.concurrent('clusters --watch', () => {
     await wide.lines(5);
     await eu.stop();
     await until('no server', () => /^ +prod-eu +suspected +no \(connection refused\)/m.test(probing.out()));
-    // What a table does not show is no change of it.
+    // What the table does not show is not a change.
     expect(lines((await table.end()).stdout).map(short)).toEqual([
       ...['NAME STATE', 'prod-eu healthy', 'prod-eu dead', 'prod-eu healthy'],
     ]);
     await Promise.all([probing.end(), wide.end()]);
   });
 
-  test('nobody answers for a while: said once, the list stays, and changes go on later', async ({ home, mesh, eu }) => {
+  test('keeps the list while no server answers, with one warning, and continues later', async ({ home, mesh, eu }) => {
     const watching = watch(home);
     await watching.lines(4);
     for (const cluster of mesh.clusters) await cluster.stop();
@@ -253,7 +250,7 @@ describe.concurrent('clusters --watch', () => {
     expect(stdout.match(/^CURRENT +NAME /gm)).toHaveLength(1);
   });
 
-  test('a server that says no, later: its words once, and the list stays', async ({ home, us }) => {
+  test('keeps the list if a server refuses later, and prints its message once', async ({ home, us }) => {
     const watching = watch(home);
     await watching.lines(4);
     us.user = null;
@@ -265,21 +262,21 @@ describe.concurrent('clusters --watch', () => {
     expect(lines(stderr)).toHaveLength(1);
   });
 
-  test('a first list that cannot be had is an error', async ({ home, us }) => {
+  test('fails if there is no first list', async ({ home, us }) => {
     await us.stop();
     const ran = await home.run('clusters --watch');
     expect(ran).toMatchObject({ status: 1, stdout: '' });
     expect(ran.stderr).toMatch(/^error: cannot reach .*connection refused/);
   });
 
-  test('SIGTERM ends it with 143', async ({ home }) => {
+  test('exits with 143 on SIGTERM', async ({ home }) => {
     const watching = watch(home);
     await watching.lines(4);
     watching.child.kill('SIGTERM');
     expect(await watching.ran).toMatchObject({ status: 143, stderr: '' });
   });
 
-  test('the reader goes: it ends at the next change', async ({ home, eu }) => {
+  test('ends at the next change if its reader closes the pipe', async ({ home, eu }) => {
     const watching = watch(home);
     await watching.lines(4);
     watching.child.stdout?.destroy();
@@ -287,7 +284,7 @@ describe.concurrent('clusters --watch', () => {
     expect(await watching.ran).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('nothing that a terminal would obey comes through', async ({ home, us, eu }) => {
+  test('prints nothing that a terminal would obey', async ({ home, us, eu }) => {
     const evil = '\u001b[31m\u009b2J\u202eevil\r\n\u0007';
     us.faults.memberlist = {
       raw: JSON.stringify([
@@ -305,20 +302,24 @@ describe.concurrent('clusters --watch', () => {
 });
 
 describe.skipIf(!hasPty).concurrent(`on a terminal${needsPty}`, () => {
-  // The helper leaves stdout to a pipe; here it is the terminal too. Only a job of an interactive shell's kind gets what
-  // Ctrl-C sends.
+  // The helper leaves stdout to a pipe; here it is the terminal too. Only a job like that of an interactive shell gets
+  // the signal of Ctrl-C.
   const onTerminal = ({ env }: Home, args: readonly string[] = []) =>
     new Pty('/bin/sh', ['-c', 'set -m; "$@" >&2', 'sh', program, 'clusters', '--watch', ...args], {
       ...{ env, rows: 24, columns: 150 },
     });
 
-  test('the same lines in colour, no other control sequences, and 130 after Ctrl-C', async ({ home, us, eu }) => {
+  test('prints the same lines in colour, without other control sequences, and exits with 130 on Ctrl-C', async ({
+    home,
+    us,
+    eu,
+  }) => {
     const pty = onTerminal(home, ['--probe']);
     try {
       await pty.shows(/staging +healthy +yes/);
       await eu.stop();
       await pty.shows(/staging .*\n(?: +prod-eu .*\n)* +prod-eu +dead +no/);
-      // In the middle of a question, too.
+      // Also in the middle of a request.
       us.faults.routes.memberlist = { silent: true };
       pty.type('\x03');
       expect(await pty.ended).toBe(130);

@@ -1,4 +1,4 @@
-// `clusters` and `status`: what there is, in every output format.
+// `clusters` and `status` in every output format.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
@@ -15,7 +15,7 @@ const json = async (home: Home, args: string) => {
 };
 
 describe.concurrent('clusters', () => {
-  test('-o json is what scripts rely on, key by key', async ({ home, mesh, us, eu }) => {
+  test('-o json has the documented keys', async ({ home, mesh, us, eu }) => {
     await home.run('login prod-us');
     const { rows, stderr } = await json(home, 'clusters');
     expect(stderr).toBe('');
@@ -61,7 +61,7 @@ describe.concurrent('clusters', () => {
     ]);
   });
 
-  test('-o yaml holds the same', async ({ home }) => {
+  test('-o yaml has the same content', async ({ home }) => {
     await home.run('login prod-us');
     const { rows } = await json(home, 'clusters');
     const yaml = await home.run('clusters -o yaml');
@@ -112,7 +112,7 @@ describe.concurrent('clusters', () => {
     expect(JSON.parse(asJson.stdout)).toHaveLength(names.length);
   });
 
-  test('no match: nothing on stdout for people, [] for scripts', async ({ home }) => {
+  test('no match: nothing on stdout in tables, [] for scripts', async ({ home }) => {
     const stderr = 'no cluster matches the selector\n';
     expect(await home.run('clusters -l a=b')).toMatchObject({ status: 0, stdout: '', stderr });
     for (const [format, stdout] of [
@@ -126,7 +126,7 @@ describe.concurrent('clusters', () => {
     }
   });
 
-  test('a member that is dead is shown last, as dead', async ({ home, eu }) => {
+  test('a dead member is shown last, as dead', async ({ home, eu }) => {
     await eu.stop();
     const { rows } = await json(home, 'clusters');
     expect(rows.map(({ name, state }) => [name, state])).toEqual([
@@ -136,7 +136,7 @@ describe.concurrent('clusters', () => {
     ]);
   });
 
-  test('the Go server’s memberlist: names from the API endpoints, and the one that was asked is placed', async ({
+  test('the Go server’s memberlist: names come from the API endpoints, and the server that was asked is known', async ({
     home,
     mesh,
     us,
@@ -158,7 +158,7 @@ describe.concurrent('clusters', () => {
     }
   });
 
-  test('the Go server’s memberlist: our contexts place what they know', async ({ home, us, eu }) => {
+  test('the Go server’s memberlist: our contexts add the servers that they know', async ({ home, us, eu }) => {
     await home.run('login prod-eu');
     us.faults.memberlist = 'go-json';
     const { rows } = await json(home, 'clusters');
@@ -182,7 +182,7 @@ describe.concurrent('clusters', () => {
     },
   );
 
-  test('labels that are null, and a name with escapes, harm nobody', async ({ home, us, eu }) => {
+  test('labels that are null, and a name with escapes, do no harm', async ({ home, us, eu }) => {
     us.faults.memberlist = {
       raw: JSON.stringify([
         { apiEndpoint: eu.apiServer, apiPort: 1, labels: null, name: 'evil\u001b[31m\nname', server: eu.server },
@@ -196,13 +196,13 @@ describe.concurrent('clusters', () => {
     expect(lines(table.stdout)).toHaveLength(2);
   });
 
-  test('without labels, with a list that is empty', async ({ home, us }) => {
+  test('without labels, with an empty list', async ({ home, us }) => {
     us.faults.memberlist = { raw: '[]' };
     expect(await home.run('clusters -o json')).toMatchObject({ status: 0, stdout: '[]\n' });
     expect(await home.run('clusters')).toMatchObject({ status: 0, stdout: '', stderr: 'no clusters found\n' });
   });
 
-  test('the server down: exit 1, and stdout empty in every format', async ({ home, us }) => {
+  test('the server down: exit 1, and an empty stdout in every format', async ({ home, us }) => {
     await us.stop();
     for (const format of ['', ' -o json', ' -o yaml', ' -o name']) {
       const refused = await home.run(`clusters${format}`);
@@ -211,7 +211,7 @@ describe.concurrent('clusters', () => {
     }
   });
 
-  test('no grant: the server’s words', async ({ home, us }) => {
+  test('no grant: the server’s message', async ({ home, us }) => {
     us.user = null;
     const refused = await home.run('clusters');
     expect(refused).toMatchObject({ status: 1, stdout: '' });
@@ -261,11 +261,7 @@ describe.concurrent('status', () => {
     expect(table.stdout).not.toMatch(jwt);
   });
 
-  test('a session without a context; a cluster that was never signed in to is nothing to log out of', async ({
-    home,
-    us,
-    eu,
-  }) => {
+  test('a session without a context; a cluster without a sign-in cannot be logged out of', async ({ home, us, eu }) => {
     await home.credential(us);
     expect((await json(home, 'status')).rows).toMatchObject([{ name: '127.0.0.1', server: us.server }]);
     eu.resetCounts();
@@ -279,7 +275,7 @@ describe.concurrent('status', () => {
     const { rows } = await json(home, 'status');
     expect(rows).toHaveLength(1);
     expect(rows.find(({ server }) => server === us.server)).toMatchObject({
-      // As the list has it that was asked for meanwhile.
+      // As in the list that was fetched in the meantime.
       name: 'prod-us',
       context: null,
       state: 'active',

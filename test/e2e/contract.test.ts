@@ -1,5 +1,5 @@
-// The exec plugin contract: which apiVersion is asked for and answered, one document or nothing on stdout, never a
-// token for another API server.
+// The exec plugin contract: the requested apiVersion is answered, stdout has one document or nothing, and never a token
+// for another API server.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -19,7 +19,7 @@ describe.concurrent('the answer', () => {
     ['v1beta1', info(v1beta1), v1beta1],
     ['nothing', {}, v1],
     ['an empty variable', { KUBERNETES_EXEC_INFO: '' }, v1],
-  ])('is in the apiVersion that is asked for: %s', async ([, env, apiVersion], { home, us }) => {
+  ])('is in the requested apiVersion: %s', async ([, env, apiVersion], { home, us }) => {
     // First from the server, then from the cache.
     for (let i = 0; i < 2; i++) {
       const answer = await home.credential(us, { env });
@@ -58,7 +58,7 @@ describe.concurrent('the answer', () => {
   });
 });
 
-describe.skipIf(kubectl === undefined).concurrent(`a stanza that says v1beta1${needsKubectl}`, () => {
+describe.skipIf(kubectl === undefined).concurrent(`a stanza with v1beta1${needsKubectl}`, () => {
   test.for([kubectl ?? '', ...kubectls].map((file) => [path.basename(file), file] as const))(
     '%s gets its token',
     async ([, program], { home, us }) => {
@@ -76,7 +76,7 @@ describe.skipIf(kubectl === undefined).concurrent(`a stanza that says v1beta1${n
 
 for (const caller of callers) {
   describe.skipIf(caller.absent).concurrent(`${caller.name}`, () => {
-    test('sees what went wrong on stderr, and nothing on stdout', async ({ home, us }) => {
+    test('shows errors on stderr, and nothing on stdout', async ({ home, us }) => {
       await home.run('login --all-contexts');
       us.user = null;
       const refused = await caller.call(home, '--context prod-us get namespaces');
@@ -84,7 +84,7 @@ for (const caller of callers) {
       expect(refused.stderr).toMatch(/^error: .*no grant for /);
     });
 
-    test('is the user that the server made of it', async ({ home }) => {
+    test('is the user that the server created', async ({ home }) => {
       await home.run('login prod-us');
       expect((await caller.call(home, 'auth whoami')).stdout).toMatch(
         /Username +system:serviceaccount:tka-dev:tka-user-alice/,
@@ -94,7 +94,7 @@ for (const caller of callers) {
 }
 
 describe.concurrent('another API server than the token’s', () => {
-  test('a cached token is not served to it, and stays', async ({ home, us, eu }) => {
+  test('gets no cached token, which stays', async ({ home, us, eu }) => {
     await home.run('login prod-us');
     const before = home.files(/\+failed$/);
     const refused = await home.credential({ server: us.server, apiServer: eu.apiServer });
@@ -105,14 +105,14 @@ describe.concurrent('another API server than the token’s', () => {
     expect(home.files(/\+failed$/)).toEqual(before);
   });
 
-  test('a new one is not served to it either, and not kept', async ({ home, us, eu }) => {
+  test('gets no new token either, which is not stored', async ({ home, us, eu }) => {
     const refused = await home.credential({ server: us.server, apiServer: eu.apiServer });
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(fs.existsSync(home.entry(us))).toBe(false);
     expect(Object.values(home.files()).join()).not.toMatch(jwt);
   });
 
-  test('the server has moved to another API server: the entry’s old one is refused, a login mends it', async ({
+  test('after the server moved to another API server, the old one is refused until a login repairs the entry', async ({
     home,
     us,
     eu,
@@ -133,7 +133,7 @@ describe.concurrent('another API server than the token’s', () => {
   });
 
   test.for<[string, (url: string) => string]>([
-    ['a slash at the end', (url) => `${url}/`],
+    ['a trailing slash', (url) => `${url}/`],
     ['capitals', (url) => url.replace('https', 'HTTPS')],
   ])('but another spelling of it is the same one: %s', async ([, spelt], { home, us }) => {
     await home.run('login prod-us');
@@ -142,7 +142,7 @@ describe.concurrent('another API server than the token’s', () => {
   });
 
   test.for<[string, (url: string) => string]>([
-    ['a slash at the end', (url) => `${url}/`],
+    ['a trailing slash', (url) => `${url}/`],
     ['the API’s path', (url) => `${url}/api/v1alpha1`],
     ['capitals', (url) => url.replace('http', 'HTTP')],
     ['host:port', (url) => url.replace('http://', '')],
@@ -156,7 +156,7 @@ describe.concurrent('another API server than the token’s', () => {
   });
 });
 
-describe.concurrent('wrong usage: exit 2, a hint, nothing on stdout, nothing changed', () => {
+describe.concurrent('usage error: exit 2, a hint, nothing on stdout, nothing changed', () => {
   test.for([
     'credential',
     'credential --server',
@@ -179,7 +179,7 @@ describe.concurrent('wrong usage: exit 2, a hint, nothing on stdout, nothing cha
     expect(home.files()).toEqual(before);
   });
 
-  test('plain http to a host that is neither here nor on a tailnet: exit 1', async ({ home }) => {
+  test('plain http to a host outside this machine and the tailnet: exit 1', async ({ home }) => {
     const refused = await home.run('credential --server http://192.0.2.1:8123');
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toMatch(/^error: .*plain http is not allowed\nhint: use https: https/);

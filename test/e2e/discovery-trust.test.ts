@@ -1,4 +1,5 @@
-// Which servers are trusted: a server is a member's only if it says so itself, and if it is tagged or the user named it.
+// Which servers are trusted: a server belongs to a member only if it says so itself, and if it is tagged or named by
+// the user.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
@@ -7,7 +8,7 @@ import { peerOf } from '../../src/sandbox/tailscaled.ts';
 import { all, asked, linux, list, listing, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('which servers are trusted (needs loopback addresses that only Linux has)', () => {
-  test('a member’s server that speaks for another cluster gets no sign-in, and its token is never fetched', async ({
+  test('a member’s server that serves another cluster gets no sign-in, and its token is never fetched', async ({
     net,
     user,
     env,
@@ -21,7 +22,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     expect(fs.existsSync(user.kubeconfig)).toBe(false);
   });
 
-  test('an inferred address without the tag is not used, even if it says the right thing', async ({
+  test('an inferred address without the tag is not used, even if it answers correctly', async ({
     net,
     user,
     env,
@@ -35,7 +36,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     expect([...eu.requests, ...staging.requests]).toEqual([]);
   });
 
-  test('a peer that lost its tag is not used any more, wherever it was remembered', async ({
+  test('a peer that lost its tag is not used any more, wherever it was stored', async ({
     net,
     user,
     env,
@@ -56,7 +57,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
         expect(eu.requests).toEqual([]);
       }
     };
-    // Nobody answers: the last list still says where it was.
+    // No server answers: the last list still has its address.
     await us.stop();
     await staging.stop();
     await refused(/http:\S+ is not tagged tag:tka\n/);
@@ -72,7 +73,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
   });
 
   test.for(['only sync has written', 'version 0.1.0 has written'])(
-    'a context that %s does not make its server one that the user has used',
+    'a context that %s does not mark its server as used by the user',
     async (by, { net, user, env, tailscaled }) => {
       const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
       const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: new URL(us.server).hostname } };
@@ -84,7 +85,7 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
       tailscaled.peers = [peerOf(us), peerOf(eu, { tags: [] })];
       await tailscaled.start();
       all(net, (cluster) => cluster.resetCounts());
-      // Nobody but the contexts tells of it now.
+      // Only the contexts name it now.
       await us.stop();
       fs.rmSync(`${user.state}/clusters`, { recursive: true });
       const ran = await user.run('exec tka-prod-eu -- get ns', config);
@@ -98,16 +99,12 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     },
   );
 
-  test('a server that turns out to be another cluster’s is forgotten, and the right one found', async ({
-    net,
-    user,
-    env,
-  }) => {
+  test('a server that serves another cluster is forgotten, and the right one found', async ({ net, user, env }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     listing(net, 'go-json-only');
     const before = await list(user, env);
     const name = before.rows.find((row) => row.apiEndpoint === eu.apiServer)?.name ?? '';
-    // The two change places.
+    // The two swap places.
     eu.faults.clusterInfo = { server_url: staging.apiServer };
     staging.faults.clusterInfo = { server_url: eu.apiServer };
     const first = await user.run(['login', name], env);
@@ -120,7 +117,11 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     expect([us, eu, staging].map(server)).toEqual([us, staging, eu].map(peerUrl));
   });
 
-  test('who claims to be of another’s cluster gets nothing of it, and does not hide it', async ({ net, user, env }) => {
+  test('a server that claims another’s cluster gets nothing of it, and does not hide it', async ({
+    net,
+    user,
+    env,
+  }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     for (const shape of ['go-json', 'go-json-only'] as const) {
       listing(net, shape);
@@ -165,15 +166,10 @@ describe.skipIf(!linux)('which servers are trusted (needs loopback addresses tha
     expect(staging.counts.clusterInfo).toBeLessThan(3);
   });
 
-  test('a device of the past with the name of a member does not stand in for it', async ({
-    net,
-    user,
-    env,
-    tailscaled,
-  }) => {
+  test('an old device with the name of a member does not replace it', async ({ net, user, env, tailscaled }) => {
     const [us, eu, staging] = net.clusters as [SandboxCluster, SandboxCluster, SandboxCluster];
     listing(net, 'go-json');
-    // The tailnet gave its second life another name.
+    // The tailnet gave its second node another name.
     const again = peerOf(eu, { dnsName: 'tka-prod-eu-1.example.ts.net.' });
     tailscaled.peers = [peerOf(us), peerOf(eu, { addresses: ['100.64.9.9'], online: false }), again, peerOf(staging)];
     const { rows } = await list(user, env);

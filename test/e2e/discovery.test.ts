@@ -1,4 +1,4 @@
-// From one server, or none named, to every cluster: on the servers that exist.
+// From one server, or none, to every cluster: on the existing servers.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -10,7 +10,7 @@ import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
 import { all, asked, linux, list, listing, peerUrl, test } from './tailnet.ts';
 
 describe.skipIf(!linux)('with nothing configured (needs loopback addresses that only Linux has)', () => {
-  test('our servers: every cluster, and no host name typed', async ({ net, user, env }) => {
+  test('our servers: finds every cluster without a host name', async ({ net, user, env }) => {
     const { rows, stderr } = await list(user, env);
     expect(stderr).toBe('');
     expect(rows.map(({ name, state }) => [name, state])).toEqual([
@@ -22,11 +22,11 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(asked(net, 'login')).toEqual([0, 0, 1]);
   });
 
-  test('the Go server: placed by the hash in its page, and asked once after that', async ({ net, user, env }) => {
+  test('the Go server: found by the hash in its page, and asked once', async ({ net, user, env }) => {
     listing(net, 'go-json');
     const { rows } = await list(user, env);
     const servers = new Map(rows.map((row) => [row.apiEndpoint, row.server]));
-    // The one that was asked is known as such; the others by name.
+    // The server that was asked is recorded as such; the others by name.
     for (const cluster of net.clusters) expect([peerUrl(cluster)]).toContain(servers.get(cluster.apiServer));
     expect(rows.every((row) => row.state === 'healthy')).toBe(true);
     expect(asked(net, 'clusterInfo')).toEqual([0, 0, 0]);
@@ -52,7 +52,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(asked(net, 'clusterInfo')).toEqual([0, 0, 0]);
   });
 
-  test('a member that nobody speaks for is unresolved, and its candidates are not asked again at once', async ({
+  test('a member that no server claims is unresolved, and its candidates are not asked again at once', async ({
     net,
     user,
     env,
@@ -66,7 +66,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(row?.reason).toMatch(/no tagged server confirms/);
     all(net, (cluster) => cluster.resetCounts());
     await list(user, env);
-    // The tagged server that is in no list tells of itself.
+    // The tagged server that is in no list describes itself.
     expect(asked(net, 'clusterInfo')).toEqual([0, 0, 1]);
     const login = await user.run(['login', row?.name ?? ''], env);
     expect(login.status).toBe(1);
@@ -87,7 +87,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     }
   });
 
-  test('login without a name never takes the first of several', async ({ net, user, env }) => {
+  test('login without a name never uses the first of several', async ({ net, user, env }) => {
     const before = user.files();
     const ran = await user.run('login', env);
     expect(ran).toMatchObject({ status: 2, stdout: '' });
@@ -97,13 +97,13 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(user.files()).toEqual(before);
   });
 
-  test('nor does logout, and what it says to type is a logout', async ({ net, user, env }) => {
+  test('logout without a name does not either, and its hint is a logout', async ({ net, user, env }) => {
     const ran = await user.run('logout', env);
     expect(ran).toMatchObject({ status: 2, stdout: '' });
     for (const { name } of net.clusters) expect(ran.stderr).toContain(`hint: kubectl tka logout ${name}\n`);
   });
 
-  test('logout -s NAME is about the same server as login -s NAME', async ({ net, user, env }) => {
+  test('logout -s NAME means the same server as login -s NAME', async ({ net, user, env }) => {
     const [us] = net.clusters as [SandboxCluster];
     expect(await user.run('login -s tka-prod-us', env)).toMatchObject({ status: 0 });
     expect(await user.run('logout -s tka-prod-us', env)).toMatchObject({
@@ -114,7 +114,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(us.signIn()).toBeUndefined();
   });
 
-  test('a typo is no host where only the last list tells the names', async ({ net, user, env, tailscaled }) => {
+  test('a typo is not a host if only the last list has the names', async ({ net, user, env, tailscaled }) => {
     await list(user, env);
     await tailscaled.stop();
     const ran = await user.run('login tka-prod-su', env);
@@ -125,7 +125,12 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(asked(net, 'login')).toEqual([0, 0, 0]);
   });
 
-  test('nor the other of two, of which one is not online', async ({ net, user, env, tailscaled }) => {
+  test('login without a name does not choose between two, one of them offline', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
     tailscaled.peers = net.clusters.slice(0, 2).map((cluster, i) => peerOf(cluster, { online: i === 0 }));
     const ran = await user.run('login', env);
     expect(ran).toMatchObject({ status: 2, stdout: '' });
@@ -133,13 +138,13 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(asked(net, 'login')).toEqual([0, 0, 0]);
   });
 
-  test('login without a name takes the only one', async ({ net, user, env, tailscaled }) => {
+  test('login without a name uses the only one', async ({ net, user, env, tailscaled }) => {
     tailscaled.peers = tailscaled.peers.slice(0, 1);
     expect(await user.run('login', env)).toMatchObject({ status: 0 });
     expect(asked(net, 'login')).toEqual([1, 0, 0]);
   });
 
-  test('an untagged peer called tka is a hint, and never asked', async ({ net, user, env, tailscaled }) => {
+  test('an untagged peer named tka is a hint, and never asked', async ({ net, user, env, tailscaled }) => {
     const [us] = net.clusters as [SandboxCluster];
     tailscaled.peers = [
       peerOf(us, { hostName: 'tka', tags: [] }),
@@ -150,7 +155,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(ran.stderr).toMatch(/no device of example\.ts\.net carries tag:tka/);
     expect(ran.stderr).toContain('hint: if you trust tka.example.ts.net: kubectl tka config tailscale.hostname tka');
     expect(us.requests).toEqual([]);
-    // A bare word may be a typo: without a terminal to ask on, the URL is wanted. Nobody is contacted.
+    // A bare word may be a typo: without a terminal to ask on, the URL is required. No server is contacted.
     const url = `http://tka.example.ts.net:${new URL(us.server).port}`;
     for (const command of ['login -s tka', 'login -q -s tka']) {
       const typed = await user.run(command, env);
@@ -164,7 +169,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
       expect(typed.stderr).toMatch(/http:\S+ is not tagged tag:tka/);
     }
     expect(us.counts).toMatchObject({ login: 0, clusterInfo: 0 });
-    // Named by its URL it is used, with a warning at the first sign-in that -q does not silence.
+    // By its URL it is used, with a warning at the first sign-in that -q does not silence.
     const login = await user.run(`login -q ${url}`, env);
     expect(login).toMatchObject({ status: 0, stdout: '' });
     expect(login.stderr).toBe(`warning: ${url} is not tagged tag:tka; make sure you trust it (first sign-in)\n`);
@@ -193,12 +198,17 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(login.stderr).toBe(`warning: ${eu.server} is not tagged tag:tka; make sure you trust it (first sign-in)\n`);
     for (const command of ['login tka-prod-eu', 'use tka-prod-eu', 'sync -l environment=production'])
       expect(await user.run(command, env)).toMatchObject({ status: 0, stderr: '' });
-    // Forgotten, it has to be named again.
+    // After forget it must be named again.
     await user.run(`forget ${eu.server}`, env);
     expect((await user.run('login tka-prod-eu', env)).stderr).toContain(`${eu.server} is not tagged tag:tka`);
   });
 
-  test('the configured server needs no tag, but what it states does', async ({ net, user, env, tailscaled }) => {
+  test('the configured server needs no tag, but the servers that it states do', async ({
+    net,
+    user,
+    env,
+    tailscaled,
+  }) => {
     const [us, eu] = net.clusters as [SandboxCluster, SandboxCluster];
     tailscaled.peers = net.clusters.map((cluster) => peerOf(cluster, { tags: [] }));
     const config = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: us.server } };
@@ -211,12 +221,12 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(clusters.stderr).toMatch(
       /^tka-prod-eu, tka-staging: its TKA server is not tagged tag:tka\nhint: .* login http/,
     );
-    // Without tailscaled, the list of the configured server is what there is to go by.
+    // Without tailscaled only the configured server's list is available.
     await tailscaled.stop();
     expect(await user.run('login tka-prod-eu', config)).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('without tailscaled and list, each warning and each hint is told once', async ({ user, env, tailscaled }) => {
+  test('without tailscaled and list, each warning and each hint is printed once', async ({ user, env, tailscaled }) => {
     await tailscaled.stop();
     const named = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: 'tka' } };
     for (const config of [env, named]) {
@@ -238,7 +248,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     }
   });
 
-  test('a typo is not taken for a host, and contacts nobody', async ({ net, user, env, tailscaled }) => {
+  test('a typo is not treated as a host, and contacts no server', async ({ net, user, env, tailscaled }) => {
     const [us] = net.clusters as [SandboxCluster];
     tailscaled.peers = [...tailscaled.peers, peerOf(us, { hostName: 'tka-prod-su', tags: [] })];
     await user.run('login tka-prod-us', env);
@@ -249,7 +259,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect(typo.stderr).toMatch(
       /^error: no cluster named "tka-prod-eus"; did you mean "tka-prod-eu" or "tka-prod-us"\?\n/,
     );
-    // This one is the name of somebody's device.
+    // This one is the name of another user's device.
     const device = await user.run('login tka-prod-su', env);
     expect(device).toMatchObject({ status: 1, stdout: '' });
     expect(device.stderr).toMatch(
@@ -261,7 +271,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
   });
 
   test.skipIf(!hasPty)(
-    `on a terminal, the user is asked about a device without the tag${needsPty}`,
+    `on a terminal, asks before it uses a device without the tag${needsPty}`,
     async ({ net, user, env, tailscaled }) => {
       const [us] = net.clusters as [SandboxCluster];
       tailscaled.peers = [...tailscaled.peers, peerOf(us, { hostName: 'alices-box', tags: [] })];
@@ -288,7 +298,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     },
   );
 
-  test('without tailscaled and configuration: the last list and the contexts, said in one line', async ({
+  test('without tailscaled and configuration: uses the last list and the contexts, with one warning', async ({
     net,
     user,
     env,
@@ -315,14 +325,14 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
       ['tka-staging', null],
     ]);
     expect(stderr.trimEnd()).toMatch(said);
-    // These servers are stated by the list.
+    // The list states these servers.
     const login = await user.run('login tka-prod-eu', env);
     expect(login).toMatchObject({ status: 0 });
     expect(login.stderr.trimEnd()).toMatch(said);
     const sync = await user.run('sync', env);
     expect(sync).toMatchObject({ status: 0, stdout: expect.stringMatching(/^1 added: /) });
     expect(sync.stderr.trimEnd()).toMatch(said);
-    // A server that was inferred from its tag is not used while nobody can say that it has it.
+    // An inferred server is not used while its tag cannot be checked.
     fs.rmSync(user.state, { recursive: true });
     fs.rmSync(user.kubeconfig);
     await tailscaled.start();
@@ -340,7 +350,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     expect([us, eu, staging].flatMap(({ requests }) => requests)).toEqual([]);
   });
 
-  test('config shows what tailscaled stands in for', async ({ net, user, env, tailscaled }) => {
+  test('config shows what tailscaled provides', async ({ net, user, env, tailscaled }) => {
     const names = net.clusters.map(({ name }) => `${name}.example.ts.net`).sort();
     const rows = async (more: RunOptions['env'] = {}) => {
       const ran = await user.run('config -o json', { env: { ...env.env, ...more } });
@@ -379,7 +389,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
     ['NeedsLogin', /tailscale is logged out/, /tailscale login/],
     ['NoState', /tailscale is still starting/, /tailscale status/],
   ] as const)(
-    'tailscale %s: the error says so, and what to type',
+    'tailscale %s: the error names it, with a hint',
     async ([state, error, hint], { user, env, tailscaled }) => {
       tailscaled.backendState = state;
       // A bare name cannot be completed then.
@@ -403,7 +413,7 @@ describe.skipIf(!linux)('with nothing configured (needs loopback addresses that 
 });
 
 describe.skipIf(!linux)('no single point of failure (needs loopback addresses that only Linux has)', () => {
-  test('the entry server is down: another answers, and the output says so', async ({ net, user, env }) => {
+  test('the entry server is down: another one answers, with a warning', async ({ net, user, env }) => {
     await list(user, env);
     const eu = net.cluster('tka-prod-eu');
     await eu.stop();
@@ -414,7 +424,7 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect(rows.at(-1)?.name).toBe('tka-prod-eu');
   });
 
-  test('it is silent: it is not waited for longer than 2 s', async ({ net, user, env }) => {
+  test('the entry server is silent: the wait is at most 2 s', async ({ net, user, env }) => {
     await list(user, env);
     net.cluster('tka-prod-eu').faults.routes.memberlist = { silent: true };
     const ran = await user.run('clusters -o json', env);
@@ -430,10 +440,10 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect(stderr).toMatch(/^warning: no TKA server answered; showing the list of .* \(0 min ago\)$/m);
   });
 
-  test('a list that is refused is reported with its reason', async ({ net, user, env }) => {
+  test('a refused list is reported with its reason', async ({ net, user, env }) => {
     await list(user, env);
     const eu = net.cluster('tka-prod-eu');
-    // With its length, so that a busy machine need not read it within the time for a list.
+    // With a stated length, so that a busy machine need not read it within the time for a list.
     eu.faults.routes.memberlist = { oversizeMiB: 17, headers: { 'Content-Length': String(17 * 2 ** 20 + 15) } };
     const one = await list(user, env);
     expect(one.rows).toHaveLength(3);
@@ -447,18 +457,22 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     );
   });
 
-  test('all are down, and there never was a list: an error', async ({ net, user, env }) => {
+  test('all are down and there is no list: an error', async ({ net, user, env }) => {
     for (const cluster of net.clusters) await cluster.stop();
     const ran = await user.run('clusters', env);
     expect(ran).toMatchObject({ status: 1, stdout: '' });
     expect(ran.stderr).toMatch(/^error: cannot reach .*connection refused$/m);
   });
 
-  test('a member that is no longer listed stays for seven days, as missing and last', async ({ net, user, env }) => {
+  test('a member that is no longer listed stays for seven days, as missing and in last place', async ({
+    net,
+    user,
+    env,
+  }) => {
     await list(user, env);
     const us = net.cluster('tka-prod-us');
     us.gossip.listed = false;
-    // While it answers, it is listed for what it says of itself.
+    // While it answers it is listed with its own statements.
     expect((await list(user, env)).rows).toContainEqual(expect.objectContaining({ name: us.name, state: 'unknown' }));
     await us.stop();
     const { rows } = await list(user, env);
@@ -476,12 +490,7 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect((await list(user, env)).rows.map((row) => row.name)).toEqual(['tka-prod-eu', 'tka-staging']);
   });
 
-  test('the list goes on where another server becomes the first to be asked', async ({
-    net,
-    user,
-    env,
-    tailscaled,
-  }) => {
+  test('the list continues if another server becomes the first to be asked', async ({ net, user, env, tailscaled }) => {
     await list(user, env);
     const eu = net.cluster('tka-prod-eu');
     eu.gossip.listed = false;
@@ -501,7 +510,7 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect(last.rows.map(({ name, state }) => [name, state])).toEqual(rows.map(({ name, state }) => [name, state]));
   });
 
-  test('without memberlists: a server that answers no more is missing, and then the last list is shown', async ({
+  test('without memberlists: a server that stops answering is missing, and then the last list is shown', async ({
     net,
     user,
     env,
@@ -522,7 +531,11 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     expect(last.rows).toEqual(rows);
   });
 
-  test('one whose API endpoint has changed is listed once, so that its name still does', async ({ net, user, env }) => {
+  test('a cluster with a changed API endpoint is listed once, so that its name still works', async ({
+    net,
+    user,
+    env,
+  }) => {
     await list(user, env);
     const moved = 'https://new.example.com:6443';
     Object.assign(net.cluster('tka-prod-us').gossip, { apiEndpoint: moved });
@@ -537,7 +550,7 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
   });
 
   test.for(['', '{', 'null', '[]', '{"at":1,"html":false,"members":[{}],"times":[[1,1]]}', '\u0000'])(
-    'a damaged last list (%j) is none',
+    'a damaged last list (%j) is ignored',
     async (text, { user, env }) => {
       await list(user, env);
       const folder = path.join(user.state, 'clusters');

@@ -1,4 +1,4 @@
-// Links on this machine, broken once, alone: that check and no other says so, with what mends it.
+// Breaks one link on this machine at a time: only that check reports it, with a hint.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -8,7 +8,7 @@ import { bin, program } from '../fixtures/program.ts';
 import { names, noKubectl, test } from './doctor-patient.ts';
 
 describe.concurrent('one link is broken', () => {
-  test('configuration: its caFile is not there', async ({ patient, home, us }) => {
+  test('configuration: its caFile does not exist', async ({ patient, home, us }) => {
     home.write(home.config, `tailscale:\n  hostname: "${us.server}"\ntls:\n  caFile: /nowhere/ca.pem\n`);
     const found = await patient.look();
     found.differs({ configuration: 'failed' });
@@ -25,7 +25,7 @@ describe.concurrent('one link is broken', () => {
     expect(found.of('configuration').hint).toBe('kubectl tka config tailscale.hostname HOST');
   });
 
-  test.skipIf(process.platform === 'win32')('kubectl: none, too old, none that answers', async ({ patient, home }) => {
+  test.skipIf(process.platform === 'win32')('kubectl: missing, too old, not answering', async ({ patient, home }) => {
     const folder = path.join(home.root, 'tools');
     const fake = path.join(folder, 'kubectl');
     const PATH = [bin, folder, '/bin', '/usr/bin'].join(path.delimiter);
@@ -73,7 +73,7 @@ describe.concurrent('one link is broken', () => {
     expect(harmless.of('path').detail).toBe(`${program}, before ${other}`);
   });
 
-  test.skipIf(process.platform === 'win32')('cache: open to others, closed to us', async ({ patient, home }) => {
+  test.skipIf(process.platform === 'win32')('cache: open to others, closed to the user', async ({ patient, home }) => {
     for (const [mode, status] of [
       [0o755, 'warning'],
       [0o500, 'failed'],
@@ -117,7 +117,7 @@ describe.concurrent('one link is broken', () => {
   });
 });
 
-test('settings that cannot be read: what needs none is looked at, and the rest depends on them', async ({
+test('invalid settings: checks that need none still run, and the others depend on them', async ({
   home,
   tailscaled,
 }) => {

@@ -1,4 +1,4 @@
-// Somebody who is signed in, and what the doctor says of the links from here to the cluster.
+// A signed-in user, and the doctor's report about the links from here to the cluster.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect } from 'vitest';
@@ -29,7 +29,7 @@ export const well: Record<string, Status> = {
   ...noKubectl,
 };
 
-/** Alice, signed in to prod-us, and how she asks for the doctor. */
+/** Alice, signed in to prod-us, and her calls of the doctor. */
 export class Patient {
   readonly home: Home;
   readonly us: SandboxCluster;
@@ -41,7 +41,7 @@ export class Patient {
     this.env = env;
   }
 
-  /** Runs the doctor for a person: HOME stays as it is, no token is asked for and none is shown. */
+  /** Runs the doctor: HOME must not change, and no token is requested or shown. */
   async run(args: readonly string[], env: Record<string, string | undefined> = {}): Promise<Ran> {
     const { home, us } = this;
     const before = home.files();
@@ -65,7 +65,7 @@ export class Patient {
     return new Diagnosis(ran);
   }
 
-  /** Changes what the cache holds for the cluster; it stays as fresh as it was. */
+  /** Changes the cache entry of the cluster; it stays as fresh as it was. */
   rewrite(change: (entry: CacheEntry) => Partial<CacheEntry>): void {
     const file = this.home.entry(this.us);
     const { mtimeMs } = fs.statSync(file);
@@ -76,7 +76,7 @@ export class Patient {
     fs.utimesSync(file, changed.freshUntil, changed.freshUntil);
   }
 
-  /** Changes the kubeconfig, and gives back what undoes it. */
+  /** Changes the kubeconfig, and returns a function that undoes it. */
   // biome-ignore lint/suspicious/noExplicitAny: a test may make anything of it
   edit(change: (kubeconfig: any) => void): () => void {
     const { kubeconfig } = this.home;
@@ -88,7 +88,7 @@ export class Patient {
   }
 }
 
-/** What the doctor says, its form checked. */
+/** The doctor's report, whose format is checked. */
 export class Diagnosis {
   readonly cluster: string | null;
   readonly checks: ReadonlyMap<string, Check>;
@@ -119,7 +119,7 @@ export class Diagnosis {
     expect(ran).toMatchObject({ status: failed.length === 0 ? 0 : 1, stderr: error });
   }
 
-  /** All are as they are where nothing is broken, but for these; `because` is what skipped ones depend on. */
+  /** Checks that all results are as without a fault, except these; `because` is what skipped checks depend on. */
   differs(from: Record<string, Status>, because?: string): void {
     const found = Object.fromEntries([...this.checks.values()].map(({ name, status }) => [name, status]));
     expect(found).toEqual({ ...well, ...from });
@@ -155,6 +155,6 @@ export const behindSignIn: Record<string, Status> = {
   rbac: 'skipped',
 };
 
-/** What links behind another are skipped with. */
+/** The reason of checks that are skipped because of another one. */
 export const depend = (on: string) => `depends on ${on}`;
 export const behindName: Record<string, Status> = { tcp: 'skipped', tls: 'skipped', 'tka-api': 'skipped' };

@@ -1,4 +1,4 @@
-// Links to the TKA server, broken once, alone: that check and no other says so, with what mends it.
+// Breaks one link to the TKA server at a time: only that check reports it, with a hint.
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as https from 'node:https';
@@ -11,7 +11,7 @@ import { test as base } from '../fixtures/mesh.ts';
 import { behindName, depend, Patient, type Status, test } from './doctor-patient.ts';
 
 describe.concurrent('one link is broken', () => {
-  test('tailscaled: a warning where the server is reached all the same', async ({ patient, us, tailscaled }) => {
+  test('tailscaled: a warning if the server is reachable anyway', async ({ patient, us, tailscaled }) => {
     for (const [state, hint] of [
       ['Stopped', 'start it: tailscale up'],
       ['NeedsLogin', 'log in: tailscale login'],
@@ -28,7 +28,7 @@ describe.concurrent('one link is broken', () => {
     expect(gone.of('tailscaled').detail).toMatch(/^no tailscaled at .*, the socket in TS_SOCKET/);
   });
 
-  test('TCP: nobody listens; what needs no TKA server is still looked at', async ({ patient, us }) => {
+  test('TCP: nothing listens; checks that need no TKA server still run', async ({ patient, us }) => {
     await us.stop();
     const found = await patient.look();
     found.differs({ tcp: 'failed', 'tka-api': 'skipped', tls: 'skipped' }, 'depends on tcp');
@@ -36,7 +36,7 @@ describe.concurrent('one link is broken', () => {
     expect(found.of('tcp').hint).toMatch(/kubectl tka config tailscale\.port PORT$/);
   });
 
-  test('TKA API: silent, no TKA server at all, failing', async ({ patient, us }) => {
+  test('TKA API: silent, not a TKA server, failing', async ({ patient, us }) => {
     us.faults.routes.clusterInfo = { silent: true };
     const silent = await patient.look([], { TKA_TIMEOUT: '2s' });
     silent.differs({ 'tka-api': 'failed', clock: 'ok' });
@@ -64,7 +64,7 @@ describe.concurrent('one link is broken', () => {
     );
   });
 
-  test('TKA API: it is another cluster’s', async ({ patient, us, eu }) => {
+  test('TKA API: it serves another cluster', async ({ patient, us, eu }) => {
     eu.faults.clusterInfo = { server_url: us.apiServer };
     const found = await patient.look(['prod-eu']);
     expect(found.of('tka-api').status).toBe('failed');
@@ -72,7 +72,7 @@ describe.concurrent('one link is broken', () => {
     expect(found.of('api-server').status).toBe('skipped');
   });
 
-  test('what a server says is shown clean, and no token in it', async ({ patient, us, home }) => {
+  test('texts of a server are cleaned, and contain no token', async ({ patient, us, home }) => {
     const message = `no\u001b[31m way\n\u202e Bearer ${home.token(us)}`;
     us.faults.routes.clusterInfo = { answer: { status: 403, body: { message, advice: [`type ${home.token(us)}`] } } };
     const found = await patient.look();
@@ -83,9 +83,9 @@ describe.concurrent('one link is broken', () => {
   });
 });
 
-describe.concurrent('a name that is nobody’s', () => {
+describe.concurrent('an unknown name', () => {
   const unknown: Record<string, Status> = { name: 'failed', ...behindName };
-  test('is none of a cluster, and no host: that is what fails, and not tailscaled', async ({ patient, tailscaled }) => {
+  test('neither a cluster nor a host: that check fails, and not tailscaled', async ({ patient, tailscaled }) => {
     const found = await patient.look(['nosuch']);
     expect(found.of('name')).toMatchObject({ status: 'failed', hint: 'kubectl tka clusters' });
     expect(found.of('name').detail).toBe('no cluster named "nosuch"');
@@ -95,7 +95,7 @@ describe.concurrent('a name that is nobody’s', () => {
     expect((await patient.look(['nosuch'])).of('name').hint).toBe('kubectl tka clusters');
   });
 
-  test('nor can it be where there is no list', async ({ patient, mesh }) => {
+  test('fails too if there is no list', async ({ patient, mesh }) => {
     await Promise.all(mesh.clusters.map((cluster) => cluster.stop()));
     const found = await patient.look(['nosuch']);
     expect(found.of('name').status).toBe('failed');
@@ -120,21 +120,24 @@ describe.concurrent('a name that only the tailnet knows', () => {
     },
   });
 
-  named('is taken from tailscaled; where that knows nothing of it, the name fails', async ({ patient, tailscaled }) => {
-    const found = await patient.look();
-    found.differs({});
-    expect(found.cluster).toBe('prod-us');
-    expect(found.of('name').detail).toBe('tailscaled knows prod-us.example.ts.net as 127.0.0.1');
-    tailscaled.peers = [];
-    const lost = await patient.look();
-    lost.differs({ name: 'failed', ...behindName }, depend('name'));
-    expect(lost.of('name')).toMatchObject({
-      detail: 'prod-us.example.ts.net: the name does not resolve',
-      hint: 'list the devices: tailscale status',
-    });
-  });
+  named(
+    'resolves through tailscaled; if that does not know it, the name check fails',
+    async ({ patient, tailscaled }) => {
+      const found = await patient.look();
+      found.differs({});
+      expect(found.cluster).toBe('prod-us');
+      expect(found.of('name').detail).toBe('tailscaled knows prod-us.example.ts.net as 127.0.0.1');
+      tailscaled.peers = [];
+      const lost = await patient.look();
+      lost.differs({ name: 'failed', ...behindName }, depend('name'));
+      expect(lost.of('name')).toMatchObject({
+        detail: 'prod-us.example.ts.net: the name does not resolve',
+        hint: 'list the devices: tailscale status',
+      });
+    },
+  );
 
-  named('tailscaled is stopped: that is what fails, and the rest depends on it', async ({ patient, tailscaled }) => {
+  named('with tailscaled stopped: that check fails, and the others depend on it', async ({ patient, tailscaled }) => {
     tailscaled.backendState = 'Stopped';
     const found = await patient.look();
     found.differs({ tailscaled: 'failed', name: 'skipped', ...behindName }, depend('tailscaled'));
@@ -144,7 +147,7 @@ describe.concurrent('a name that only the tailnet knows', () => {
     expect(address.of('tcp')).toMatchObject({ status: 'skipped', detail: 'depends on tailscaled' });
   });
 
-  named('a device that is switched off', async ({ patient, us, tailscaled }) => {
+  named('an offline device', async ({ patient, us, tailscaled }) => {
     await us.stop();
     tailscaled.peers = [peerOf(us, { online: false })];
     const found = await patient.look();
@@ -152,7 +155,7 @@ describe.concurrent('a name that only the tailnet knows', () => {
     expect(found.of('tcp').detail).toMatch(/connection refused; it is offline, says tailscaled$/);
   });
 
-  named('a proxy on the way is named; one that is down, or none, fails TCP', async ({ patient }) => {
+  named('names a proxy on the way; a broken proxy, or an invalid one, fails TCP', async ({ patient }) => {
     const sockets: net.Socket[] = [];
     const proxy = http.createServer().on('connect', ({ url = '' }, socket: net.Socket) => {
       const { hostname, port } = new URL(`http://${url}`);
@@ -184,7 +187,7 @@ describe.concurrent('a name that only the tailnet knows', () => {
     expect(wrong.of('tcp').hint).toMatch(/^HTTP_PROXY may be http:/);
   });
 
-  named('plain http is not for everybody’s network', async ({ patient }) => {
+  named('refuses plain http outside the tailnet', async ({ patient }) => {
     const found = await patient.look(['http://192.0.2.1:8123']);
     expect(found.of('name')).toMatchObject({ status: 'failed', hint: 'use https: https://192.0.2.1:8123' });
     expect(found.of('tcp').detail).toBe('depends on name');
@@ -193,7 +196,7 @@ describe.concurrent('a name that only the tailnet knows', () => {
 
 describe('TLS', () => {
   const day = 86_400_000;
-  /** A certificate for a host, by the authority of the others. */
+  /** An authority that issues certificates for a host. */
   async function authority() {
     const about = (from: number, to: number) =>
       ({
@@ -220,7 +223,7 @@ describe('TLS', () => {
     return { ca: ca.cert, issue };
   }
 
-  test('valid, soon over, over, not yet begun, another’s, by nobody’s CA, none at all', async ({
+  test('valid, expiring, expired, not yet valid, for another host, of an unknown CA, none at all', async ({
     us,
     home,
     tailscaled,

@@ -4,7 +4,7 @@ import { program } from '../fixtures/program.ts';
 import { behindSignIn, names, noKubectl, Patient, type Status, test } from './doctor-patient.ts';
 
 describe.concurrent('nothing is broken', () => {
-  test('every check is ok or skipped, and says why it thinks so', async ({ patient, us }) => {
+  test('every check is ok or skipped, and gives its reason', async ({ patient, us }) => {
     const found = await patient.look();
     found.differs({});
     expect(found.cluster).toBe('prod-us');
@@ -28,7 +28,7 @@ describe.concurrent('nothing is broken', () => {
     }
   });
 
-  test('before the first sign-in: what shown after a sign-in is skipped', async ({ us, tailscaled }) => {
+  test('before the first sign-in: later checks are skipped', async ({ us, tailscaled }) => {
     using home = new Home(us.server);
     const patient = new Patient(home, us, { TS_SOCKET: tailscaled.socketPath });
     const found = await patient.look();
@@ -37,7 +37,7 @@ describe.concurrent('nothing is broken', () => {
       expect(found.of(name).hint).toBe(`kubectl tka login ${us.server}`);
   });
 
-  test('a cluster, a prefix, a context, a URL, a host', async ({ patient, us, eu, home }) => {
+  test('accepts a cluster, a prefix, a context, a URL and a host', async ({ patient, us, eu, home }) => {
     expect((await patient.look(['prod-us'])).cluster).toBe('prod-us');
     const found = await patient.look(['prod-e']);
     expect(found.cluster).toBe('prod-eu');
@@ -46,15 +46,12 @@ describe.concurrent('nothing is broken', () => {
     expect(eu.counts).toMatchObject({ login: 0, kubeconfig: 0 });
     expect((await patient.look([us.server])).of('tka-api').detail).toContain(us.apiServer);
     expect((await patient.look([eu.server])).of('tka-api').detail).toContain(eu.apiServer);
-    // Ambiguous: wrong usage, as everywhere.
+    // Ambiguous: a usage error, as in other commands.
     const ran = await home.run('doctor prod', { env: patient.env });
     expect(ran).toMatchObject({ status: 2, stdout: '' });
   });
 
-  test('for people: a line for each, hints below, and plain marks where the terminal has no others', async ({
-    patient,
-    us,
-  }) => {
+  test('prints a line for each check, hints below, and plain marks on a limited terminal', async ({ patient, us }) => {
     await us.stop();
     const pretty = await patient.run([]);
     expect(pretty.status).toBe(1);
@@ -74,7 +71,7 @@ describe.concurrent('nothing is broken', () => {
   });
 });
 
-describe('no server to look at', () => {
+describe('without a server to check', () => {
   const unchosen = {
     ...Object.fromEntries(names.split(' ').map((name) => [name, 'skipped'])),
     configuration: 'ok',
@@ -84,7 +81,10 @@ describe('no server to look at', () => {
     ...noKubectl,
   } as Record<string, Status>;
 
-  test('several and none named, or none: the rest is skipped, and says why', async ({ us, tailscaled }) => {
+  test('several servers and no name, or no server: the other checks are skipped with the reason', async ({
+    us,
+    tailscaled,
+  }) => {
     using home = new Home();
     const patient = new Patient(home, us, { TS_SOCKET: tailscaled.socketPath });
     const several = await patient.look();

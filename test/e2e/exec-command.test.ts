@@ -22,14 +22,14 @@ interface Entry {
 const bare = '--exec-command kubectl-tka';
 
 describe('a bare command', () => {
-  test('is what login writes, and what kubectl looks up on PATH', async ({ home }) => {
+  test('is written by login, and kubectl finds it on PATH', async ({ home }) => {
     expect(await home.run(`login prod-us ${bare}`)).toMatchObject({ status: 0, stderr: '' });
     expect(commands(home)).toEqual({ 'prod-us': 'kubectl-tka' });
     if (kubectl === undefined) return;
     expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('stays when login and sync write the context again, also where it is not on PATH', async ({ home, us }) => {
+  test('stays when login and sync write the context again, even if it is not on PATH', async ({ home, us }) => {
     await home.run(`login prod-us ${bare}`);
     const elsewhere = { env: { PATH: '/usr/bin:/bin' } };
     await home.run('login prod-us');
@@ -58,7 +58,7 @@ describe('a bare command', () => {
     expect(new Set(Object.values(commands(home)))).toEqual(new Set(['kubectl-tka']));
   });
 
-  test('that is not on PATH here is written with a warning', async ({ home }) => {
+  test('is written with a warning if it is not on PATH here', async ({ home }) => {
     const { status, stderr } = await home.run('login prod-us --exec-command tka-elsewhere');
     expect(status).toBe(0);
     expect(stderr).toBe('warning: tka-elsewhere is not on PATH here: kubectl cannot run it before it is\n');
@@ -93,7 +93,7 @@ describe('doctor', () => {
     return JSON.parse(stdout)[0].checks.find(({ name }: { name: string }) => name === 'kubeconfig');
   };
 
-  test('finds a bare command on PATH, or says that it is not there', async ({ home }) => {
+  test('finds a bare command on PATH, or reports that it is missing', async ({ home }) => {
     await home.run(`login prod-us ${bare}`);
     expect(await checkOf(home)).toMatchObject({ status: 'ok' });
     const folders = (home.env.PATH ?? '').split(path.delimiter).filter((folder) => folder !== bin);
@@ -133,7 +133,7 @@ describe(`kubectl without the plugin on PATH${needsKubectl}`, () => {
   });
 });
 
-/** The README's commands that install the plugin. */
+/** Returns the README's commands that install the plugin. */
 function installCommands(): string[] {
   const readme = fs.readFileSync(path.join(import.meta.dirname, '../../README.md'), 'utf8');
   const found = readme.match(/^kubectl krew (?:index add|install tka\/).*$/gm) ?? [];

@@ -1,4 +1,4 @@
-// A cluster with several TKA servers, of which some are away: kubectl and our commands go on at another one.
+// A cluster with several TKA servers, some of them unreachable: kubectl and our commands continue at another one.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test as base, describe, expect } from 'vitest';
@@ -45,14 +45,14 @@ const marks = (home: Home): string[] => {
   const folder = path.join(home.state, 'signed-out');
   return fs.existsSync(folder) ? fs.readdirSync(folder).sort() : [];
 };
-/** The extension of a context. */
+/** Returns the extension of a context. */
 const extension = (home: Home, name = 'prod-us') =>
   parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.find((each: { name: string }) => each.name === name).context
     .extensions[0].extension;
 const nodes = (home: Home) => home.kubectl('get namespaces --request-timeout=20s');
 
-describe.concurrent('the first of two servers is away', () => {
-  test('login writes down the cluster’s other servers, and nothing secret', async ({ home, set, first, second }) => {
+describe.concurrent('the first of two servers is unreachable', () => {
+  test('login stores the cluster’s other servers, and no secret', async ({ home, set, first, second }) => {
     expect((await home.run('login prod-us')).status).toBe(0);
     const own = { server: first.server, servers: [second.server], namedBy: first.server };
     expect(extension(home)).toEqual({ ...own, cluster: set.cluster, signInStore: set.store });
@@ -60,7 +60,7 @@ describe.concurrent('the first of two servers is away', () => {
   });
 
   test.skipIf(kubectl === undefined)(
-    'kubectl signs in at the other, and the entry stays the first’s',
+    'kubectl signs in at the other, and the entry stays that of the first',
     async ({ home, set, first, second }) => {
       await home.run('login prod-us');
       fs.rmSync(home.cache, { recursive: true });
@@ -80,7 +80,7 @@ describe.concurrent('the first of two servers is away', () => {
   );
 
   test.skipIf(kubectl === undefined)(
-    'with a context of `sync`, and nothing else kept but the list',
+    'with a context of `sync`, and only the list in the state',
     async ({ home, set, first, second }) => {
       expect((await home.run('sync')).status).toBe(0);
       expect(extension(home).servers).toEqual([second.server]);
@@ -93,7 +93,7 @@ describe.concurrent('the first of two servers is away', () => {
     },
   );
 
-  test.skipIf(kubectl === undefined)('a kubeconfig that only --kubeconfig names', async ({ home, set, first }) => {
+  test.skipIf(kubectl === undefined)('with a kubeconfig that only --kubeconfig names', async ({ home, set, first }) => {
     const file = path.join(home.root, 'elsewhere');
     await home.run(['sync', '--kubeconfig', file]);
     await first.stop();
@@ -103,7 +103,7 @@ describe.concurrent('the first of two servers is away', () => {
     expect(logins(set)).toEqual(['prod-us-1 login asked']);
   });
 
-  test('without tailscaled, a server that only the context names is not believed', async ({
+  test('without tailscaled, a server that only the context names is not trusted', async ({
     home,
     set,
     first,
@@ -120,7 +120,7 @@ describe.concurrent('the first of two servers is away', () => {
     expect(second.count('login')).toBe(0);
   });
 
-  test('it is, by its tag', async ({ home, set, first, second }) => {
+  test('a server that only the context names is trusted by its tag', async ({ home, set, first, second }) => {
     await home.run('login prod-us');
     fs.rmSync(home.cache, { recursive: true });
     fs.rmSync(home.state, { recursive: true });
@@ -137,7 +137,7 @@ describe.concurrent('the first of two servers is away', () => {
     }
   });
 
-  test('a context of 0.1.0 has no fail-over, and works as it did', async ({ home, set, first }) => {
+  test('a context of 0.1.0 has no failover, and works as before', async ({ home, set, first }) => {
     await home.run('login prod-us');
     fs.rmSync(home.cache, { recursive: true });
     fs.rmSync(path.join(home.state, 'siblings'), { recursive: true });
@@ -160,7 +160,7 @@ describe.concurrent('the first of two servers is away', () => {
     expect(extension(home)).toMatchObject({ cluster: 'prod-us', signInStore: set.store });
   });
 
-  test('login, by name, before and after a logout', async ({ home, set, first, second }) => {
+  test('login by name works, before and after a logout', async ({ home, set, first, second }) => {
     await home.run('login prod-us');
     await first.stop();
     const again = await home.run('login prod-us');
@@ -175,7 +175,7 @@ describe.concurrent('the first of two servers is away', () => {
     expect(extension(home)).toMatchObject({ server: first.server, servers: [second.server] });
   });
 
-  test('a first login, on a machine that knows nothing but a list', async ({ home, set, first, second }) => {
+  test('a first login works on a machine that has only a list', async ({ home, set, first, second }) => {
     expect((await home.run('clusters')).status).toBe(0);
     for (const fault of ['silent', 'stopped']) {
       if (fault === 'silent') first.faults.routes = { all: { silent: true } };
@@ -184,7 +184,7 @@ describe.concurrent('the first of two servers is away', () => {
       expect(ran).toMatchObject({ status: 0, stdout: expect.stringContaining(`(${second.server}) as alice`) });
       expect(ran.took).toBeLessThan(8000);
       const names = parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map((each: { name: string }) => each.name);
-      // The server that is away cannot confirm that it is of the cluster.
+      // The unreachable server cannot confirm that it belongs to the cluster.
       expect(extension(home, names[0])).toEqual({ server: second.server, namedBy: first.server });
       fs.rmSync(home.cache, { recursive: true });
       fs.rmSync(path.join(home.state, 'siblings'), { recursive: true });
@@ -193,7 +193,7 @@ describe.concurrent('the first of two servers is away', () => {
     expect(logins(set)).toEqual(['prod-us-1 login asked', 'prod-us-1 login asked']);
   });
 
-  test.skipIf(kubectl === undefined)('exec, with and without a context', async ({ home, set, first }) => {
+  test.skipIf(kubectl === undefined)('exec works, with and without a context', async ({ home, set, first }) => {
     await home.run('login prod-us');
     fs.rmSync(home.cache, { recursive: true });
     await first.stop();
@@ -207,12 +207,7 @@ describe.concurrent('the first of two servers is away', () => {
     expect(logins(set)).toEqual(['prod-us-1 login asked']);
   });
 
-  test('it takes connections and says nothing: list, login and credential go on', async ({
-    home,
-    set,
-    first,
-    second,
-  }) => {
+  test('a silent server delays neither list, login nor credential for long', async ({ home, set, first, second }) => {
     await home.run('login prod-us');
     first.faults.routes = { all: { silent: true } };
     const list = await home.run('clusters');
@@ -222,7 +217,7 @@ describe.concurrent('the first of two servers is away', () => {
     set.events.length = 0;
     expect(await home.credential({ server: first.server, apiServer: set.apiServer })).toMatchObject({ status: 0 });
     expect(logins(set)).toEqual(['prod-us login asked', 'prod-us-1 login asked']);
-    // The list remembers who did not answer, so the first is not asked for it again.
+    // The list marks the server that did not answer, so the first is not asked for it again.
     set.events.length = 0;
     expect(await home.run('login prod-us')).toMatchObject({ status: 0 });
     expect(first.count('memberlist')).toBe(0);
@@ -230,7 +225,7 @@ describe.concurrent('the first of two servers is away', () => {
   });
 
   test.skipIf(kubectl === undefined)(
-    'a kubectl loop, while each server in turn is away, counts no failure',
+    'a kubectl loop has no failure while each server in turn is unreachable',
     async ({ home, set, first, second }) => {
       await home.run('login prod-us');
       for (const away of [first, second, first]) {
@@ -244,8 +239,8 @@ describe.concurrent('the first of two servers is away', () => {
   );
 });
 
-describe.concurrent('a healthy server that is far away', () => {
-  test('is kept with the context', async ({ home, first, second }) => {
+describe.concurrent('a healthy but slow server', () => {
+  test('stays with the context', async ({ home, first, second }) => {
     second.faults.routes.clusterInfo = { latencyMs: 900 };
     expect((await home.run('login prod-us')).status).toBe(0);
     expect(extension(home)).toMatchObject({ server: first.server, servers: [second.server] });
@@ -253,7 +248,7 @@ describe.concurrent('a healthy server that is far away', () => {
 });
 
 describe.concurrent('a tagged server of another cluster that states this endpoint and name', () => {
-  test('is never asked to sign in, and never written into an entry', async ({ home, set, other, first, second }) => {
+  test('is not asked to sign in, and not stored in an entry', async ({ home, set, other, first, second }) => {
     const [hostile] = other.replicas as [Replica];
     hostile.faults.clusterInfo = (normal) => ({
       ...normal,
@@ -274,7 +269,7 @@ describe.concurrent('a tagged server of another cluster that states this endpoin
     second.faults.routes.clusterInfo = { latencyMs: 300 };
     const about = { server: first.server, apiServer: set.apiServer };
     expect(await home.credential(about, { env })).toMatchObject({ status: 0 });
-    // By the login, before it would be kept, and by the sign-in.
+    // By the login, before it would be stored, and by the sign-in.
     expect(hostile.count('clusterInfo')).toBe(2);
     fs.rmSync(home.cache, { recursive: true });
     await second.stop();
@@ -289,7 +284,7 @@ describe.concurrent('a tagged server of another cluster that states this endpoin
 });
 
 describe.concurrent('logout', () => {
-  test('is of the cluster: it tells one of its servers, and kubectl is refused at all of them', async ({
+  test('is for the whole cluster: it goes to one of its servers, and kubectl is refused at all of them', async ({
     home,
     set,
     first,
@@ -309,7 +304,7 @@ describe.concurrent('logout', () => {
     expect(marks(home)).toEqual([]);
   });
 
-  test('while the first is away, the other is told', async ({ home, set, first, second }) => {
+  test('goes to the other server while the first is unreachable', async ({ home, set, first, second }) => {
     await home.run('login prod-us');
     await first.stop();
     expect(await home.run('logout prod-us')).toMatchObject({
@@ -320,12 +315,7 @@ describe.concurrent('logout', () => {
     expect(set.provisioner.view('alice')).toBeUndefined();
   });
 
-  test('while all are away, it fails, and this machine is signed out all the same', async ({
-    home,
-    set,
-    first,
-    second,
-  }) => {
+  test('fails while all are unreachable, but this machine is signed out', async ({ home, set, first, second }) => {
     await home.run('login prod-us');
     await first.stop();
     await second.stop();
@@ -337,7 +327,7 @@ describe.concurrent('logout', () => {
     expect(set.provisioner.view('alice')).toBeDefined();
   });
 
-  test('of two contexts of 0.1.0 for one cluster: both entries go', async ({ home, set, first, second }) => {
+  test('of two contexts of 0.1.0 for one cluster deletes both entries', async ({ home, set, first, second }) => {
     for (const replica of [first, second]) await home.run(['login', replica.server, '--context', replica.name]);
     fs.rmSync(path.join(home.state, 'siblings'), { recursive: true });
     fs.rmSync(path.join(home.state, 'clusters'), { recursive: true, force: true });
@@ -350,7 +340,7 @@ describe.concurrent('logout', () => {
       expect((await home.credential({ server, apiServer: set.apiServer })).stderr).toContain(`signed out of ${server}`);
   });
 
-  test('leaves other clusters alone, whatever a list says of them', async ({ home, set, other, first }) => {
+  test('does not affect other clusters, whatever a list says about them', async ({ home, set, other, first }) => {
     const [elsewhere] = other.replicas as [Replica];
     set.others.push({
       ...{ name: 'prod-us-7', cluster: 'prod-us', server: elsewhere.server, apiEndpoint: set.apiServer },
@@ -365,12 +355,7 @@ describe.concurrent('logout', () => {
     expect(marks(home)).not.toContain(entryName(elsewhere.server));
   });
 
-  test('a sign-in that is under way at another of its servers does not survive it', async ({
-    home,
-    set,
-    first,
-    second,
-  }) => {
+  test('ends a pending sign-in at another server', async ({ home, set, first, second }) => {
     await home.run('login prod-us');
     fs.rmSync(home.cache, { recursive: true });
     await first.stop();

@@ -1,4 +1,4 @@
-// What is final is told once, and its server asked once, though kubectl calls the plugin several times.
+// A final error is printed once, and its server asked once, although kubectl calls the plugin several times.
 import { describe, expect } from 'vitest';
 import { kubectl, needsKubectl } from '../fixtures/kubectl.ts';
 import { test } from '../fixtures/mesh.ts';
@@ -18,16 +18,16 @@ describe.skipIf(kubectl === undefined).concurrent(`under kubectl${needsKubectl}`
     expect(errors(refused.stderr)).toEqual([`error: ${us.server} refused the sign-in: ${message} (HTTP ${status})`]);
     expect(lines(refused.stderr).filter((line) => line === 'hint: ask your administrator')).toHaveLength(1);
     expect(us.counts.login).toBe(1);
-    // Another kubectl is told, too.
+    // Another kubectl gets it too.
     const again = await home.kubectl('--context prod-us get namespaces');
     expect(errors(again.stderr)).toHaveLength(1);
     expect(us.counts.login).toBe(2);
-    // And once it is mended, nothing is left of it.
+    // Once it is fixed, nothing of it remains.
     us.clearFaults();
     expect(await home.kubectl('--context prod-us get namespaces')).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('being signed out is told to each kubectl once, and not after the next login', async ({ home, us }) => {
+  test('being signed out is printed once for each kubectl, and not after the next login', async ({ home, us }) => {
     await home.run('login prod-us');
     await home.run('logout prod-us');
     for (let times = 0; times < 2; times++) {

@@ -116,7 +116,7 @@ describe.concurrent('aliases', () => {
   ])('%s is %s', async ([alias, command], { home }) => {
     await home.run('login prod-us');
     const ran = await home.run(command);
-    // Ages go on.
+    // Ages increase.
     const steady = (text: string) => text.replace(/\d+[smh]\d*m?|"lastSeen".*/g, 'N');
     const other = await home.run(alias);
     expect(other).toMatchObject({ status: 0, stderr: ran.stderr });

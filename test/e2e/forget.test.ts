@@ -1,4 +1,4 @@
-// `forget`: nothing of ours stays, everything of others does.
+// `forget` removes everything managed, and nothing else.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { callers } from '../fixtures/kubectl.ts';
@@ -23,7 +23,7 @@ preferences: {}
 `;
 
 describe.concurrent('forget', () => {
-  test('takes context, cluster and user out, signs out, and leaves nothing behind', async ({ home, us }) => {
+  test('removes context, cluster and user, signs out, and leaves nothing behind', async ({ home, us }) => {
     await home.run('login prod-us');
     await home.transcript(`
       $ kubectl tka forget prod-us
@@ -42,7 +42,7 @@ describe.concurrent('forget', () => {
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('comes back with a sync, unlike a logout', async ({ home, us, eu }) => {
+  test('a forgotten cluster comes back with a sync, unlike after a logout', async ({ home, us, eu }) => {
     await home.run('sync');
     expect((await home.run('forget prod-us')).status).toBe(0);
     expect((await home.run('logout prod-eu')).status).toBe(0);
@@ -52,7 +52,7 @@ describe.concurrent('forget', () => {
     expect(await home.credential(eu)).toMatchObject({ status: 1, stdout: '' });
   });
 
-  test('somebody’s file with comments is what it was before, byte for byte', async ({ home }) => {
+  test('restores a file with comments byte for byte', async ({ home }) => {
     home.write(home.kubeconfig, theirs);
     await home.run('login prod-us --no-switch');
     await home.run('login --all-contexts');
@@ -61,7 +61,7 @@ describe.concurrent('forget', () => {
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(theirs);
   });
 
-  test('one of several: the others stay, and work', async ({ home, eu }) => {
+  test('of several: the others stay, and work', async ({ home, eu }) => {
     await home.run('login --all-contexts');
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
     await home.run('login prod-us --no-switch');
@@ -74,7 +74,7 @@ describe.concurrent('forget', () => {
     expect(words(fs.readFileSync(home.kubeconfig, 'utf8'))).toEqual(words(before));
   });
 
-  test('--all: no session, no mark, no consent, no context of ours', async ({ home, mesh, us }) => {
+  test('--all removes every session, mark, consent and managed context', async ({ home, mesh, us }) => {
     home.write(home.kubeconfig, theirs);
     await home.run('login --all-contexts');
     await home.run('login prod-us --no-switch');
@@ -93,7 +93,7 @@ describe.concurrent('forget', () => {
     expect((await home.run('status -o json')).stdout).toBe('[]\n');
   });
 
-  test('while the server is down: says so, and forgets all the same', async ({ home, us }) => {
+  test('while the server is down: reports it, and forgets anyway', async ({ home, us }) => {
     home.write(home.kubeconfig, theirs);
     await home.run('login prod-us --no-switch');
     await us.stop();
@@ -104,7 +104,7 @@ describe.concurrent('forget', () => {
     expect(home.cached()).toEqual([]);
   });
 
-  test('a context that the user has renamed goes with its cluster and user', async ({ home }) => {
+  test('removes a renamed context with its cluster and user', async ({ home }) => {
     home.write(home.kubeconfig, theirs);
     await home.run('login prod-us --no-switch');
     const text = fs.readFileSync(home.kubeconfig, 'utf8');
@@ -116,7 +116,7 @@ describe.concurrent('forget', () => {
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(theirs);
   });
 
-  test('what is not ours: exit 1, nothing changed', async ({ home, us }) => {
+  test('of an unmanaged context: exit 1, nothing changed', async ({ home, us }) => {
     home.write(home.kubeconfig, theirs);
     const before = home.files();
     for (const name of ['work', 'https://nowhere.example.com', 'prod-us']) {

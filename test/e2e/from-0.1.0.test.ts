@@ -1,4 +1,4 @@
-// What version 0.1.0 left on a machine works on: kubeconfig, cache entries, sign-outs, the last list.
+// The files of version 0.1.0 on a machine still work: kubeconfig, cache entries, logout marks, the last list.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -13,8 +13,8 @@ const samples = path.join(import.meta.dirname, '../samples/v0.1.0');
 const rfc3339 = (time: number) => new Date(time).toISOString().replace(/\.\d+Z$/, 'Z');
 
 /**
- * Puts the files of version 0.1.0 into a HOME, and has the servers speak as those of 0.1.0. `left` is the remaining
- * lifetime of the token in milliseconds.
+ * Puts the files of version 0.1.0 into a HOME, and makes the servers answer as version 0.1.0 does. `left` is the
+ * remaining lifetime of the token in milliseconds.
  */
 function install(home: Home, mesh: SandboxMesh, left = 20 * 60_000): { token: string } {
   const us = mesh.cluster('prod-us');
@@ -39,7 +39,7 @@ function install(home: Home, mesh: SandboxMesh, left = 20 * 60_000): { token: st
   put('kubeconfig.yaml', home.kubeconfig);
   put('entry', home.entry(us));
   fs.chmodSync(home.cache, 0o700);
-  // An entry's time is that until which it is fresh.
+  // The mtime of an entry is its fresh-until time.
   fs.utimesSync(home.entry(us), Number(values.refresh), Number(values.refresh));
   const name = entryName(us.server);
   put('list.json', path.join(home.state, 'clusters', `${name}.json`));
@@ -53,7 +53,7 @@ const contexts = (home: Home): string[] =>
 const before = ['prod-us', '127.0.0.1', 'prod-eu', 'staging'];
 
 describe('files of version 0.1.0', () => {
-  test('a fresh token is served, and nobody is asked', async ({ mesh, home }) => {
+  test('a fresh token is served without a request', async ({ mesh, home }) => {
     const { token } = install(home, mesh);
     const us = mesh.cluster('prod-us');
     const ran = await home.credential(us);
@@ -62,7 +62,7 @@ describe('files of version 0.1.0', () => {
     expect(us.requests).toEqual([]);
   });
 
-  test('an old one is refreshed, in its place', async ({ mesh, home }) => {
+  test('a stale one is refreshed, in the same file', async ({ mesh, home }) => {
     const { token } = install(home, mesh, -60_000);
     const us = mesh.cluster('prod-us');
     const ran = await home.credential(us);
@@ -73,7 +73,7 @@ describe('files of version 0.1.0', () => {
   });
 
   test.for([null, 'stated'])(
-    'its servers are grouped, and no context gets another name: cluster %s',
+    'its servers are grouped, and no context is renamed: cluster %s',
     async (name, { mesh, home }) => {
       install(home, mesh);
       if (name !== null) for (const cluster of mesh.clusters) delete cluster.gossip.cluster;
@@ -95,7 +95,7 @@ describe('files of version 0.1.0', () => {
     },
   );
 
-  test('nothing is pruned, since it is not known who named the servers', async ({ mesh, home }) => {
+  test('nothing is pruned, since it is unknown what named the servers', async ({ mesh, home }) => {
     install(home, mesh);
     for (const name of ['staging', 'prod-eu']) mesh.cluster(name).gossip.listed = false;
     fs.rmSync(path.join(home.state, 'clusters'), { recursive: true });
@@ -104,7 +104,7 @@ describe('files of version 0.1.0', () => {
     expect(contexts(home)).toEqual(before);
   });
 
-  test('status has one row for a cluster, and what was logged out of stays so', async ({ mesh, home }) => {
+  test('status has one row for a cluster, and a logout still counts', async ({ mesh, home }) => {
     install(home, mesh);
     await home.credential(mesh.cluster('prod-us-1'));
     expect(JSON.parse((await home.run('status -o json')).stdout)).toMatchObject([
@@ -117,7 +117,7 @@ describe('files of version 0.1.0', () => {
     });
   });
 
-  test('without any server, its last list is still the list', async ({ mesh, home }) => {
+  test('without any server its last list is still used', async ({ mesh, home }) => {
     install(home, mesh);
     for (const cluster of mesh.clusters) await cluster.stop();
     const ran = await home.run('clusters -o json');

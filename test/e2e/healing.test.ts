@@ -1,4 +1,4 @@
-// A token that the cluster has stopped accepting heals itself: only a second question by one process says so.
+// A token that the cluster no longer accepts is replaced: only a second request of one process shows the refusal.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -10,13 +10,13 @@ const programs = kubectl === undefined ? [] : [kubectl, ...kubectls];
 
 describe
   .skipIf(kubectl === undefined)
-  .concurrent(`the ServiceAccount is deleted behind our back${needsKubectl}`, () => {
+  .concurrent(`the ServiceAccount is deleted in the background${needsKubectl}`, () => {
     test.for(programs.map((file) => [path.basename(file), file] as const))(
-      '%s: the first call fails, the next succeeds, without any command of ours',
+      '%s: the first call fails, the next succeeds, without another command',
       async ([, program], { home, us }) => {
         const get = () => home.kubectl('get namespaces', { kubectl: program });
         await home.run('login prod-us');
-        // Also fills the discovery cache: without it kubectl repeats its first question.
+        // Also fills the discovery cache: without it kubectl repeats its first request.
         expect(await get()).toMatchObject({ status: 0, stderr: '' });
         const old = home.token(us);
         us.deleteServiceAccount();
@@ -32,7 +32,7 @@ describe
       },
     );
 
-    test('on a cold discovery cache kubectl asks again by itself, and succeeds', async ({ home, us }) => {
+    test('on an empty discovery cache kubectl asks again by itself, and succeeds', async ({ home, us }) => {
       await home.run('login prod-us');
       expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0 });
       fs.rmSync(path.join(home.dir, '.kube', 'cache'), { recursive: true });
@@ -42,7 +42,7 @@ describe
       expect(healed.stdout).toMatch(/shop-prod-us/);
     });
 
-    test('signed out meanwhile: refused, not signed in again', async ({ home, us }) => {
+    test('after a logout in the meantime: refused, not signed in again', async ({ home, us }) => {
       await home.run('login prod-us');
       expect(await home.kubectl('get namespaces')).toMatchObject({ status: 0 });
       await home.run('logout');
@@ -54,7 +54,7 @@ describe
 
 for (const caller of callers) {
   describe.skipIf(caller.absent).concurrent(`${caller.name}, after the token was refused`, () => {
-    test('works again once one process has asked twice', async ({ home, us }) => {
+    test('works again after a second request of one process', async ({ home, us }) => {
       await home.run('login prod-us');
       us.deleteServiceAccount();
       await home.credential(us, { times: 2 });
@@ -66,18 +66,18 @@ for (const caller of callers) {
 describe.concurrent('credential, asked twice by one process', () => {
   const tokens = (stdout: string) => lines(stdout).map((line) => JSON.parse(line).status.token);
 
-  test('a token that the API server takes: the same again', async ({ home, us }) => {
+  test('a token that the API server accepts: the same again', async ({ home, us }) => {
     await home.run('login prod-us');
     us.resetCounts();
     const twice = await home.credential(us, { times: 3 });
     expect(twice).toMatchObject({ status: 0, stderr: '' });
     expect(new Set(tokens(twice.stdout))).toEqual(new Set([home.token(us)]));
     expect(us.counts.login).toBe(0);
-    // Tried against the API server at the second call, and then for a minute no more.
+    // Checked at the API server at the second call, and then not for a minute.
     expect(us.counts.tokenChecks).toBe(1);
   });
 
-  test('once, when a new token is due: the API server is not asked about the old one', async ({ home, us }) => {
+  test('if a new token is due, the API server is not asked about the old one', async ({ home, us }) => {
     await home.run('login prod-us');
     await home.credential(us);
     const text = fs.readFileSync(home.entry(us), 'utf8').replace(/^(tka1 [0-9]+) [0-9]+/, '$1 1000');
@@ -88,7 +88,7 @@ describe.concurrent('credential, asked twice by one process', () => {
     expect(us.counts).toMatchObject({ login: 1, tokenChecks: 0 });
   });
 
-  test('a token that it refuses: a new one', async ({ home, us }) => {
+  test('a token that the API server refuses: a new one', async ({ home, us }) => {
     await home.run('login prod-us');
     const old = home.token(us);
     us.deleteServiceAccount();
@@ -100,7 +100,7 @@ describe.concurrent('credential, asked twice by one process', () => {
     expect(us.counts).toMatchObject({ login: 1, tokenChecks: 1, tokensRefused: 1 });
   });
 
-  test('a forbidden one (403) is served as it is', async ({ home, us }) => {
+  test('a forbidden one (403) is served unchanged', async ({ home, us }) => {
     await home.run('login prod-us');
     us.resetCounts();
     us.faults.routes.api = { answer: { status: 403, body: { kind: 'Status', code: 403 } } };
@@ -113,7 +113,7 @@ describe.concurrent('credential, asked twice by one process', () => {
     ['is silent', 'silent'],
     ['is down', 'down'],
     ['answers 500', 500],
-  ])('an API server that %s: served as it is, after 2 s at most', async ([, how], { home, us }) => {
+  ])('an API server that %s: the token is served unchanged, after 2 s at most', async ([, how], { home, us }) => {
     await home.run('login prod-us');
     us.resetCounts();
     if (how === 'down') await us.stopApi();
@@ -125,7 +125,7 @@ describe.concurrent('credential, asked twice by one process', () => {
     expect(us.counts.login).toBe(0);
   });
 
-  test('refused, and the TKA server down: an error, never the refused token', async ({ home, us }) => {
+  test('refused while the TKA server is down: an error, never the refused token', async ({ home, us }) => {
     await home.run('login prod-us');
     us.deleteServiceAccount();
     await us.stop();
@@ -136,7 +136,7 @@ describe.concurrent('credential, asked twice by one process', () => {
     expect(fs.existsSync(home.entry(us))).toBe(false);
   });
 
-  test('two processes that take turns ask for it once each, and no one is suspicious', async ({ home, us }) => {
+  test('two processes that take turns cause no check', async ({ home, us }) => {
     await home.run('login prod-us');
     us.resetCounts();
     for (let i = 0; i < 3; i++) await home.credential(us);
@@ -146,7 +146,7 @@ describe.concurrent('credential, asked twice by one process', () => {
   const unshare = '/usr/bin/unshare';
   const containers = process.platform === 'linux' && process.getuid?.() === 0 && fs.existsSync(unshare);
   test.skipIf(!containers)(
-    'containers, in which the caller is process 1 each time, are not suspected (skipped unless run by root on Linux)',
+    'containers, in which the caller is always process 1, cause no check (skipped unless run by root on Linux)',
     async ({ home, us }) => {
       await home.run('login prod-us');
       us.resetCounts();
@@ -155,7 +155,7 @@ describe.concurrent('credential, asked twice by one process', () => {
       for (let i = 0; i < 4; i++) {
         const once = await home.byShell(script, ['credential', '--server', us.server, '--api-server', us.apiServer]);
         expect(once).toMatchObject({ status: 0, stderr: '' });
-        // No container starts as soon after another as these do.
+        // Real containers do not start this soon after each other.
         const before = Date.now() / 1000 - 60;
         fs.utimesSync(home.entry(us, '+served'), before, before);
       }

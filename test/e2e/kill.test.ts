@@ -1,5 +1,5 @@
-// SIGKILL at any moment: what is there afterwards is whole, no token outlives the next call anywhere but in its entry,
-// and the next call works. Over 200 kills, more than 50 of them between taking the lock and the rename.
+// SIGKILL at any moment: files are whole, no token outlives the next call outside its entry, and the next call works.
+// Over 200 kills, more than 50 of them between taking the lock and the rename.
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -24,7 +24,7 @@ clusters: [{name: work, cluster: {server: "https://work.example.com"}}]
 users: [{name: me, user: {token: "not-ours"}}]
 `;
 
-// What the issue allows, and as much again, or more on a machine that others keep busy.
+// Twice the limit of the requirement, or more on a busy machine.
 const allowed = 5000;
 const slack = () => 5000 * Math.max(1, (os.loadavg()[0] ?? 0) / os.availableParallelism() / 4);
 const nexts: number[] = [];
@@ -66,7 +66,7 @@ const calls = {
 type Call = keyof typeof calls;
 const argsOf = (call: Call, us: SandboxCluster) => (call === 'login' ? calls.login : calls.credential(us));
 
-/** Kills a program; false where it had ended before. */
+/** Kills a program; returns false if it had already ended. */
 async function kill({ child, ran }: Running): Promise<boolean> {
   child.kill('SIGKILL');
   const landed = (await ran).signal === 'SIGKILL';
@@ -74,11 +74,14 @@ async function kill({ child, ran }: Running): Promise<boolean> {
   return landed;
 }
 
-/** The kubeconfig is whole, and what others wrote is in it; the entry is whole or absent; nothing else has changed. */
+/**
+ * Checks that the kubeconfig is whole and has the lines of others, that the entry is whole or absent, and that nothing
+ * else has changed.
+ */
 async function expectWhole({ home, us }: Scene, untouched: Record<string, string>): Promise<void> {
   const text = fs.readFileSync(home.kubeconfig, 'utf8');
   for (const line of theirs.split('\n').filter((l) => !l.startsWith('current-context'))) {
-    // A section in one line grows within it.
+    // A section on one line grows within it.
     expect(text).toContain(line.replace(/\]$/, ''));
   }
   expect(parse(text).contexts[0].name).toBe('work');
@@ -95,7 +98,9 @@ function inTime(ran: Ran): Ran {
   return ran;
 }
 
-/** No token anywhere but in the entry, no temporary file, and no lock but one that may stay. */
+/**
+ * Checks that only the entry contains a token, and that there is no temporary file and no lock other than `mayStay`.
+ */
 function expectTidy({ home, us }: Scene, mayStay?: string): void {
   const files = home.files();
   const entry = path.relative(home.dir, home.entry(us));
@@ -120,7 +125,7 @@ async function afterwards(
   if (next === 'login') expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
 }
 
-/** Does so many things, a few at a time. */
+/** Runs `act` for all items, a few at a time. */
 async function several<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
   const left = [...items];
   const worker = async () => {
@@ -159,48 +164,45 @@ describe('killed', { timeout }, () => {
     });
   });
 
-  test.skipIf(!launched)(
-    'at every step of writing the entry (skipped where the program is one executable)',
-    async () => {
-      const points = ['temporary file made', 'half-written', 'written', 'dated', 'synced', 'before its rename'];
-      const moments = points.flatMap((point) =>
-        repeat<[string, Call, Before]>(
+  test.skipIf(!launched)('at each step of writing the entry (skipped if the program is one executable)', async () => {
+    const points = ['temporary file made', 'half-written', 'written', 'dated', 'synced', 'before its rename'];
+    const moments = points.flatMap((point) =>
+      repeat<[string, Call, Before]>(
+        2,
+        [point, 'login', 'nothing'],
+        [point, 'login', 'a fresh token'],
+        [point, 'credential', 'nothing'],
+        [point, 'credential', 'a stale token'],
+      ),
+    );
+    await several(
+      [
+        ...moments,
+        ...repeat<[string, Call, Before]>(
           2,
-          [point, 'login', 'nothing'],
-          [point, 'login', 'a fresh token'],
-          [point, 'credential', 'nothing'],
-          [point, 'credential', 'a stale token'],
+          ['after its rename', 'login', 'nothing'],
+          ['after its rename', 'credential', 'nothing'],
         ),
-      );
-      await several(
-        [
-          ...moments,
-          ...repeat<[string, Call, Before]>(
-            2,
-            ['after its rename', 'login', 'nothing'],
-            ['after its rename', 'credential', 'nothing'],
-          ),
-        ],
-        async ([point, call, before]) => {
-          await using where = await scene(before);
-          const { home, us } = where;
-          const untouched = home.files(/^\.(?:cache|kube|local)/);
-          const mark = path.join(home.root, 'mark');
-          const running = home.start(argsOf(call, us), { env: hooked('stop', `entry: ${point}`, mark) });
-          await until(`${call} at ${point}`, () => fs.existsSync(mark));
-          expect(fs.existsSync(home.entry(us, '+lock'))).toBe(true);
-          expect(await kill(running)).toBe(true);
-          if (point !== 'after its rename') betweenLockAndRename++;
-          // A cached answer looks at no lock: one that nobody holds harms nobody, and goes with the next sign-in.
-          const cached = call === 'credential' && point === 'after its rename';
-          await afterwards(where, untouched, call, cached ? '+lock/' : undefined);
-        },
-      );
-    },
-  );
+      ],
+      async ([point, call, before]) => {
+        await using where = await scene(before);
+        const { home, us } = where;
+        const untouched = home.files(/^\.(?:cache|kube|local)/);
+        const mark = path.join(home.root, 'mark');
+        const running = home.start(argsOf(call, us), { env: hooked('stop', `entry: ${point}`, mark) });
+        await until(`${call} at ${point}`, () => fs.existsSync(mark));
+        expect(fs.existsSync(home.entry(us, '+lock'))).toBe(true);
+        expect(await kill(running)).toBe(true);
+        if (point !== 'after its rename') betweenLockAndRename++;
+        // A cached answer checks no lock: an abandoned one does no harm, and is removed by the next sign-in.
+        const cached = call === 'credential' && point === 'after its rename';
+        await afterwards(where, untouched, call, cached ? '+lock/' : undefined);
+      },
+    );
+  });
 
   test.skipIf(!launched)(
-    'at every step of writing the kubeconfig (skipped where the program is one executable)',
+    'at each step of writing the kubeconfig (skipped if the program is one executable)',
     async () => {
       const moments = repeat(3, 'locked', 'half-written', 'synced', 'before its rename', 'after its rename');
       await several(moments, async (point) => {
@@ -212,7 +214,7 @@ describe('killed', { timeout }, () => {
         await until(`login at ${point}`, () => fs.existsSync(mark));
         expect(fs.existsSync(`${home.kubeconfig}.lock`)).toBe(true);
         expect(await kill(running)).toBe(true);
-        // With all written there is nothing to change: then only a lock that is old enough to be nobody's is cleared.
+        // When everything is written there is nothing to change: then only a lock that is old enough is removed.
         const last = point === 'after its rename';
         await afterwards(where, untouched, 'login', last ? 'config.lock/' : undefined);
         if (last && fs.existsSync(`${home.kubeconfig}.lock`)) {
@@ -228,7 +230,7 @@ describe('killed', { timeout }, () => {
     const wanted = 205 - kills;
     let landed = 0;
     const befores: Before[] = ['nothing', 'a stale token', 'a fresh token'];
-    // How long a call takes while so many others run.
+    // The time of a call while so many others run.
     let typical = 300;
     await several(
       Array.from({ length: 120 }, (_, i) => i),
@@ -247,7 +249,7 @@ describe('killed', { timeout }, () => {
         await expectWhole(where, untouched);
         const next = inTime(await home.credential(us));
         expect(next).toMatchObject({ status: 0, stderr: '' });
-        // A login that was killed beside a fresh entry leaves what only the next one that takes the lock may clear away.
+        // A login killed beside a fresh entry leaves files that only the next holder of the lock may remove.
         expect(inTime(await home.run('login prod-us'))).toMatchObject({ status: 0, stderr: '' });
         expectTidy(where);
       },
@@ -255,7 +257,7 @@ describe('killed', { timeout }, () => {
     expect(landed).toBeGreaterThanOrEqual(wanted);
   });
 
-  test('over 200 times in all, over 50 of them between lock and rename', () => {
+  test('more than 200 times in all, more than 50 of them between lock and rename', () => {
     const sorted = nexts.toSorted((a, b) => a - b);
     const [median = 0, most = 0] = [sorted[sorted.length >> 1], sorted.at(-1)];
     console.log(

@@ -1,4 +1,4 @@
-// Installed, upgraded and removed as krew does it: a folder per version in store/tka, and a link in bin.
+// Installs, upgrades and removes as krew does: a folder for each version in store/tka, and a link in bin.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -8,7 +8,7 @@ import { callers, kubectl, needsKubectl } from '../fixtures/kubectl.ts';
 import { test } from '../fixtures/mesh.ts';
 import { copyProgram } from '../fixtures/program.ts';
 
-/** A krew folder of which only our plugin is in use. */
+/** A krew folder with only our plugin. */
 class Krew {
   readonly link: string;
   readonly env: { readonly PATH: string };
@@ -24,7 +24,7 @@ class Krew {
     fs.mkdirSync(path.dirname(this.link), { recursive: true });
   }
 
-  /** Installs a version, or upgrades to it: the version before goes. */
+  /** Installs a version, or upgrades to it and removes the previous one. */
   install(version: string): void {
     const program = copyProgram(path.join(this.#store, version));
     fs.rmSync(this.link, { force: true });
@@ -42,7 +42,7 @@ class Krew {
 
 // Up to 0.4 krew's link is absolute, later it is relative.
 describe.concurrent.each([['an absolute', false] as const, ['a relative', true] as const])('%s link', (_, relative) => {
-  test('an upgrade and a removal leave sessions and kubeconfig alone', async ({ home, us }) => {
+  test('an upgrade and a removal keep sessions and kubeconfig', async ({ home, us }) => {
     const krew = new Krew(home, relative);
     krew.install('v0.1.0');
     const { env, link } = krew;
@@ -68,7 +68,7 @@ describe.concurrent.each([['an absolute', false] as const, ['a relative', true] 
   });
 
   test.skipIf(kubectl === undefined)(
-    `kubectl finds it, and says what is missing once it is removed${needsKubectl}`,
+    `kubectl finds it, and prints what is missing once it is removed${needsKubectl}`,
     async ({ home }) => {
       const krew = new Krew(home, relative);
       krew.install('v0.1.0');

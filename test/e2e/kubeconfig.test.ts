@@ -1,4 +1,4 @@
-// Others edit the kubeconfig while we do: nobody's successful work is lost by us.
+// Others edit the kubeconfig at the same time: we undo no successful change of theirs.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -12,7 +12,7 @@ const contextsOf = (home: Home): string[] =>
   parse(fs.readFileSync(home.kubeconfig, 'utf8')).contexts.map(({ name }: { name: string }) => name);
 
 describe('many logins at once', () => {
-  test('each context is there afterwards, and the file is whole', async ({ home, mesh }) => {
+  test('each context exists afterwards, and the file is whole', async ({ home, mesh }) => {
     const all = await times(9, (i) => {
       const cluster = mesh.clusters[i % 3];
       return home.run(['login', cluster?.name ?? '', '--context', `ctx-${i % 3}`]);
@@ -22,7 +22,7 @@ describe('many logins at once', () => {
     expect(fs.readdirSync(`${home.dir}/.kube`).filter((name) => name !== 'cache')).toEqual(['config']);
   });
 
-  test('login and forget at once, of different clusters', async ({ home, mesh }) => {
+  test('login and forget at once, for different clusters', async ({ home, mesh }) => {
     await home.run('login --all-contexts');
     const [us, eu, staging] = mesh.clusters;
     const all = await Promise.all([
@@ -36,10 +36,10 @@ describe('many logins at once', () => {
   });
 });
 
-describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do${needsKubectl}`, () => {
-  // kubectl reads before it locks, so it may undo what we wrote meanwhile; we read under the lock, and undo nothing.
-  test('all that kubectl was told is done stays, and ours is there after the next login', async ({ home, mesh }) => {
-    // Large enough that a file which kubectl is just writing is met half-written.
+describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig at the same time${needsKubectl}`, () => {
+  // kubectl reads before it locks, so it may undo our changes; we read under the lock, and undo nothing.
+  test('every successful change of kubectl stays, and ours exists after the next login', async ({ home, mesh }) => {
+    // Large enough for a file that kubectl is writing to be read half-written.
     const others = Array.from(
       { length: 1500 },
       (_, i) => `- context: {cluster: c${i}, user: u${i}}\n  name: other-${i}\n`,
@@ -66,12 +66,12 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
     };
     await Promise.all([byKubectl(), byUs()]);
     expect(done.length).toBeGreaterThan(0);
-    // It does not wait for a lock, but says so.
+    // It does not wait for a lock, but reports it.
     for (const text of refused) expect(text).toMatch(/lock|exists/);
     const after = contextsOf(home);
     expect(after.filter((name) => name.startsWith('other-'))).toHaveLength(1500);
     expect(done.filter((name) => !after.includes(name))).toEqual([]);
-    // With kubectl at rest, ours stay.
+    // Without kubectl, ours stay.
     for (const [i, cluster] of mesh.clusters.entries())
       expect(await home.run(['login', cluster.server, '--context', `ours-${i}`, '--no-switch'])).toMatchObject({
         status: 0,
@@ -81,7 +81,7 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
     expect(fs.existsSync(`${home.kubeconfig}.lock`)).toBe(false);
   });
 
-  test('kubectl edits our entries: the next login keeps what it added', async ({ home }) => {
+  test('kubectl edits our entries: the next login keeps its additions', async ({ home }) => {
     await home.run('login prod-us');
     await home.kubectl('config set-context prod-us --namespace=shop');
     await home.kubectl('config set-cluster prod-us --tls-server-name=api.example.com');
@@ -91,7 +91,7 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(before);
   });
 
-  test('kubectl rewrites the whole file in its own way: our entries are still ours', async ({ home, us }) => {
+  test('kubectl rewrites the whole file in its own way: our entries are still managed', async ({ home, us }) => {
     await home.run('login --all-contexts');
     await home.kubectl('config use-context prod-us');
     await home.kubectl('config rename-context prod-us mine');
@@ -105,7 +105,7 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
     expect((await home.kubectl('config get-users')).stdout).toBe('NAME\n');
   });
 
-  test('a stale lock that kubectl left: an error that names it, nothing changed', async ({ home, us }) => {
+  test('an old lock of kubectl is an error with its path, and nothing changes', async ({ home, us }) => {
     await home.run('login prod-us');
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
     home.write(`${home.kubeconfig}.lock`, '');
@@ -118,7 +118,7 @@ describe.skipIf(kubectl === undefined)(`kubectl edits the kubeconfig while we do
 });
 
 describe('a login that is ended while it waits for a lock', () => {
-  test('leaves none behind', async ({ home }) => {
+  test('leaves no lock behind', async ({ home }) => {
     const real = path.join(home.dir, 'z', 'config');
     home.write(real, 'kind: Config\n');
     home.write(`${real}.lock`, '');

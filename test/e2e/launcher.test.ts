@@ -1,4 +1,4 @@
-// The program, from wherever and by whatever name it is started.
+// Starts the program from any folder and by any name.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -10,7 +10,7 @@ import { bin, copyProgram, launched, program, start } from '../fixtures/program.
 
 const commandIn = (home: Home): string => parse(fs.readFileSync(home.kubeconfig, 'utf8')).users[0].user.exec.command;
 
-/** A folder with a few of the system's programs, and nothing else. */
+/** Makes a folder with only these system programs. */
 function bareFolder(home: Home, ...programs: readonly string[]): string {
   const folder = path.join(home.root, 'bare bin');
   fs.mkdirSync(folder);
@@ -46,7 +46,7 @@ describe.concurrent('the program runs', () => {
       expect(await home.run('version', { program: path.join(links, name) })).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('from a folder with spaces, quotes and dollars, moved as a whole', async ({ home, us }) => {
+  test('from a folder with spaces, quotes and dollar signs, after a move', async ({ home, us }) => {
     const copy = copyProgram(path.join(home.root, 'it\'s "my" $HOME; folder'));
     expect(await home.run('version', { program: copy })).toMatchObject({ status: 0, stderr: '' });
     expect(await home.run('login prod-us', { program: copy })).toMatchObject({ status: 0, stderr: '' });
@@ -65,7 +65,7 @@ describe.concurrent('the program runs', () => {
     expect(await home.run('version', { program: link, env: { PATH: bare } })).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('with another node first on PATH: on its own all the same', async ({ home }) => {
+  test('with another node first on PATH: still uses its own', async ({ home }) => {
     const own = JSON.parse((await home.run('version -o json')).stdout).node;
     const fake = path.join(home.root, 'fake');
     home.write(path.join(fake, 'node'), '#!/bin/sh\necho v8.0.0\nexit 3\n', 0o755);
@@ -74,19 +74,19 @@ describe.concurrent('the program runs', () => {
     expect(JSON.parse(ran.stdout).node).toBe(own);
   });
 
-  test('with an empty environment but for HOME', async ({ home, us }) => {
+  test('with an empty environment except HOME', async ({ home, us }) => {
     const ran = await start(program, ['credential', '--server', us.server], { HOME: home.dir }).ran;
     expect(ran).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('found on PATH by a shell, also by way of `sh`', async ({ home }) => {
+  test('found on PATH by a shell, also through `sh`', async ({ home }) => {
     const shell = (script: string, cwd = home.dir) => start('/bin/sh', ['-c', script], home.env, { cwd }).ran;
     expect(await shell('kubectl-tka version')).toMatchObject({ status: 0, stderr: '' });
     if (launched) expect(await shell('sh kubectl-tka version', bin)).toMatchObject({ status: 0, stderr: '' });
   });
 
   test.for(['dash', 'bash', 'busybox', 'ksh', 'mksh', 'zsh'])(
-    'its launcher under %s, where there is one',
+    'its launcher under %s, if installed',
     async (shell, { home }) => {
       const file = ['/bin', '/usr/bin'].map((dir) => path.join(dir, shell)).find((f) => fs.existsSync(f));
       if (file === undefined || !launched) return;
@@ -97,7 +97,7 @@ describe.concurrent('the program runs', () => {
     },
   );
 
-  test.skipIf(!launched)('whatever NODE_OPTIONS holds: that is the caller’s own Node’s', async ({ home, us }) => {
+  test.skipIf(!launched)('ignores NODE_OPTIONS, which is meant for the caller’s own Node', async ({ home, us }) => {
     for (const options of ['--require /nonexistent', '--inspect-brk=0', '--no-such-option']) {
       const env = { NODE_OPTIONS: options };
       expect(await home.run('version', { env })).toMatchObject({ status: 0, stderr: '' });
@@ -107,7 +107,7 @@ describe.concurrent('the program runs', () => {
     expect(broken.stderr).toContain('/nonexistent');
   });
 
-  test('without HOME: login writes where kubectl reads', async ({ home, us }) => {
+  test('without HOME: login writes the file that kubectl reads', async ({ home, us }) => {
     const folder = path.join(home.root, 'elsewhere');
     fs.mkdirSync(folder);
     for (const HOME of ['', undefined]) {
@@ -125,7 +125,7 @@ describe.concurrent('the program runs', () => {
     }
   });
 
-  test('with arguments that a shell would take apart', async ({ home }) => {
+  test('with arguments that contain shell syntax', async ({ home }) => {
     const odd = ['a b', '"c"', "d'e", '$f', '*', '', '--'];
     for (const name of odd.slice(0, 5)) {
       const refused = await home.run(['config', name]);
@@ -135,13 +135,13 @@ describe.concurrent('the program runs', () => {
   });
 });
 
-describe.concurrent('the exec command in the kubeconfig is the path by which it was started, links unresolved', () => {
+describe.concurrent('the exec command in the kubeconfig is the path it was started by, without resolving links', () => {
   test('a relative path becomes absolute', async ({ home }) => {
     await start('./kubectl-tka', ['login', 'prod-us'], home.env, { cwd: bin }).ran;
     expect(commandIn(home)).toBe(program);
   });
 
-  test('a bare name that a shell found on PATH', async ({ home }) => {
+  test('is absolute for a bare name that a shell found on PATH', async ({ home }) => {
     await start('/bin/sh', ['-c', 'kubectl-tka login prod-us'], home.env, { cwd: home.dir }).ran;
     expect(commandIn(home)).toBe(program);
   });
@@ -151,7 +151,7 @@ describe.concurrent('the exec command in the kubeconfig is the path by which it 
     expect(commandIn(home)).toBe(program);
   });
 
-  test('works for a caller whose PATH lacks it, as a desktop program’s does', async ({ home }) => {
+  test('works for a caller whose PATH lacks it, such as a desktop program', async ({ home }) => {
     await home.run('login prod-us');
     for (const { call } of callers.filter(({ absent }) => !absent)) {
       const got = await call(home, 'get namespaces', { env: { PATH: '/usr/bin:/bin' } });

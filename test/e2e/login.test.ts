@@ -1,4 +1,4 @@
-// `login`: who you are, in which context, and what becomes of the kubeconfig.
+// `login`: its message, its context, and its changes of the kubeconfig.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -8,7 +8,7 @@ import { callers } from '../fixtures/kubectl.ts';
 import { test } from '../fixtures/mesh.ts';
 import { jwt, lines, program } from '../fixtures/program.ts';
 
-// A file as people have it: comments, odd order and spacing, an anchor, an unknown field, somebody else's context.
+// A file as users have it: comments, odd order and spacing, an anchor, an unknown field, a foreign context.
 const theirs = `# my clusters
 apiVersion: v1
 kind: Config
@@ -72,7 +72,7 @@ describe.concurrent('login', () => {
     expect(us.counts.login).toBe(0);
   });
 
-  test('says who you are, as what, until when, in which context, and what it was before', async ({ home, us, eu }) => {
+  test('prints the user, the role, the expiry, the context, and the previous context', async ({ home, us, eu }) => {
     const first = await home.transcript(`
       $ kubectl tka login prod-us
       Signed in to prod-us (${us.server}) as alice, role viewer; expires in …m (…).
@@ -89,7 +89,7 @@ describe.concurrent('login', () => {
     `);
   });
 
-  test('writes the exec user that the contract names, and no token', async ({ home, us }) => {
+  test('writes the exec user of the contract, and no token', async ({ home, us }) => {
     await home.run('login prod-us');
     const config = read(home.kubeconfig);
     const mark = [{ name: 'tka.specht-labs.de', extension: { server: us.server } }];
@@ -125,18 +125,18 @@ describe.concurrent('login', () => {
     expect(fs.readdirSync(path.dirname(home.kubeconfig))).toEqual(['config']);
   });
 
-  test('twice: not a byte of the kubeconfig changes, and it is not even written', async ({ home, us }) => {
+  test('twice: does not change or even write the kubeconfig', async ({ home, us }) => {
     await home.run('login prod-us');
     const before = identity(home.kubeconfig);
     expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
     expect(await home.run(['login', us.server])).toMatchObject({ status: 0, stderr: '' });
     expect(await home.run('login')).toMatchObject({ status: 0, stderr: '' });
     expect(identity(home.kubeconfig)).toEqual(before);
-    // But each is a new sign-in, and never a logout first.
+    // But each is a new sign-in, without a logout first.
     expect(us.counts).toMatchObject({ login: 4, logout: 0 });
   });
 
-  test('leaves what others wrote byte for byte', async ({ home }) => {
+  test('keeps the lines of others byte for byte', async ({ home }) => {
     home.write(home.kubeconfig, theirs, 0o640);
     fs.chmodSync(home.kubeconfig, 0o640);
     expect((await home.run('login prod-us')).stdout).toMatch(/ \(was "work"\)\.\n$/);
@@ -158,7 +158,7 @@ describe.concurrent('login', () => {
     expect(names(home)).toEqual(['work', 'prod-us']);
   });
 
-  test('--context NAME: the context is called so, and keeps that name', async ({ home }) => {
+  test('--context NAME: the context gets that name, and keeps it', async ({ home }) => {
     await home.run(['login', 'prod-us', '--context', 'my own: #1']);
     expect(names(home)).toEqual(['my own: #1']);
     const before = identity(home.kubeconfig);
@@ -170,7 +170,7 @@ describe.concurrent('login', () => {
       expect(await call(home, ['--context', 'my own: #1', 'get', 'namespaces'])).toMatchObject({ status: 0 });
   });
 
-  test('--context with the name of another server of ours: exit 1, nothing changed', async ({ home, eu }) => {
+  test('--context with the name of another managed server: exit 1, nothing changed', async ({ home, eu }) => {
     await home.run('login prod-us');
     const before = home.files();
     const refused = await home.run('login prod-eu --context prod-us');
@@ -180,7 +180,10 @@ describe.concurrent('login', () => {
     expect(eu.counts.login).toBe(0);
   });
 
-  test('a role that has changed is said, and that some servers apply it only after a logout', async ({ home, us }) => {
+  test('a changed role is reported, with a note that some servers apply it only after a logout', async ({
+    home,
+    us,
+  }) => {
     await home.run('login prod-us');
     us.user = { username: 'alice', role: 'cluster-admin', periodMs: 30 * 60_000 };
     const second = await home.run('login prod-us');
@@ -190,7 +193,7 @@ describe.concurrent('login', () => {
       'warning: your role is now cluster-admin (was viewer). some servers apply a new role only after a logout\n' +
         'hint: kubectl tka logout prod-us && kubectl tka login prod-us\n',
     );
-    // As long as it is true, and no longer.
+    // As long as it applies, and no longer.
     expect((await home.run('login prod-us')).stderr).toBe(second.stderr);
     await home.run('logout');
     expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
@@ -200,7 +203,7 @@ describe.concurrent('login', () => {
     expect((await home.run('login prod-us')).stderr).toBe('your role is now viewer (was cluster-admin)\n');
   });
 
-  test('another user is said', async ({ home, us }) => {
+  test('another user is reported', async ({ home, us }) => {
     await home.run('login prod-us');
     us.user = { username: 'bob', role: 'viewer', periodMs: 30 * 60_000 };
     expect((await home.run('login prod-us')).stderr).toBe('warning: you are now bob (was alice)\n');
@@ -210,7 +213,7 @@ describe.concurrent('login', () => {
     expect((await home.run('login prod-us')).stderr).toBe('warning: you are now alice (was bob)\n');
   });
 
-  test('a refusal: the server’s words, exit 1, nothing written', async ({ home, us }) => {
+  test('a refusal: the server’s message, exit 1, nothing written', async ({ home, us }) => {
     us.user = null;
     const before = home.files();
     const refused = await home.run(['login', us.server]);
@@ -220,30 +223,30 @@ describe.concurrent('login', () => {
     expect(home.cached()).toEqual([]);
   });
 
-  test('--quiet: nothing but errors', async ({ home }) => {
+  test('--quiet: prints errors only', async ({ home }) => {
     expect(await home.run('login prod-us --quiet')).toMatchObject({ status: 0, stdout: '', stderr: '' });
     expect(await home.run('login nowhere.invalid -q')).toMatchObject({ status: 1, stdout: '' });
   });
 
-  test('NAME is a member, a host, a URL, or a context of ours', async ({ home, us, eu }) => {
+  test('NAME is a member, a host, a URL, or a managed context', async ({ home, us, eu }) => {
     for (const name of ['prod-eu', eu.server, eu.server.replace('http://', ''), `${eu.server}/`])
       expect((await home.run(['login', name])).stdout).toMatch(new RegExp(`^Signed in to \\S+ \\(${eu.server}\\)`));
     expect(names(home)).toEqual(['prod-eu']);
-    // The entry server is down: what the kubeconfig knows will do.
+    // The entry server is down: the kubeconfig's knowledge is enough.
     await us.stop();
     const named = await home.run('login prod-eu');
     expect(named.status).toBe(0);
     expect(named.stdout).toContain(eu.server);
   });
 
-  test('a name that nobody has: exit 1, and where the names are', async ({ home }) => {
+  test('an unknown name: exit 1, and where the names are', async ({ home }) => {
     const unknown = await home.run('login nowhere', { env: { TKA_TIMEOUT: '5s' } });
     expect(unknown).toMatchObject({ status: 1, stdout: '' });
     expect(unknown.stderr).toMatch(/^error: no cluster named "nowhere"$/m);
     expect(unknown.stderr).toMatch(/^hint: kubectl tka clusters$/m);
   });
 
-  test('no server configured: exit 1, and what to type', async ({ home }) => {
+  test('no server configured: exit 1, with a hint', async ({ home }) => {
     fs.rmSync(home.config);
     const refused = await home.run('login');
     expect(refused).toMatchObject({ status: 1, stdout: '' });
@@ -252,12 +255,7 @@ describe.concurrent('login', () => {
     );
   });
 
-  test('servers that are named by their URLs get the names of their clusters, and keep them', async ({
-    home,
-    us,
-    eu,
-    mesh,
-  }) => {
+  test('servers named by their URLs get the names of their clusters, and keep them', async ({ home, us, eu, mesh }) => {
     const staging = mesh.cluster('staging');
     const expected = ['prod-us', 'prod-eu', 'staging'];
     for (const { server } of [us, eu, staging]) await home.run(['login', server]);
@@ -266,7 +264,10 @@ describe.concurrent('login', () => {
     expect(names(home)).toEqual(expected);
   });
 
-  test('a stanza whose command is gone is mended, one that another program made work is kept', async ({ home, us }) => {
+  test('a stanza with a missing command is repaired, one that works with another program is kept', async ({
+    home,
+    us,
+  }) => {
     await home.run('login prod-us');
     const text = fs.readFileSync(home.kubeconfig, 'utf8');
     home.write(home.kubeconfig, text.replace(JSON.stringify(program), '"/gone/kubectl-tka"'));
@@ -280,7 +281,7 @@ describe.concurrent('login', () => {
     expect(us.counts.login).toBe(3);
   });
 
-  test('a kubeconfig that cannot be edited safely: exit 1, line and column, nobody signed in', async ({ home, us }) => {
+  test('a kubeconfig that cannot be edited safely: exit 1, line and column, no sign-in', async ({ home, us }) => {
     home.write(home.kubeconfig, 'apiVersion: v1\nkind: Config\nmine: &them []\nusers: *them\n');
     const before = home.files();
     for (const args of ['login prod-us', 'login prod-us --no-switch']) {
@@ -292,7 +293,7 @@ describe.concurrent('login', () => {
     expect(us.counts.login).toBe(0);
   });
 
-  test.skipIf(process.getuid?.() === 0)('a read-only kubeconfig: exit 1, nobody signed in', async ({ home, us }) => {
+  test.skipIf(process.getuid?.() === 0)('a read-only kubeconfig: exit 1, no sign-in', async ({ home, us }) => {
     home.write(home.kubeconfig, 'kind: Config\n', 0o444);
     const ran = await home.run('login');
     expect(ran).toMatchObject({ status: 1, stdout: '' });
@@ -300,7 +301,7 @@ describe.concurrent('login', () => {
     expect(us.counts.login).toBe(0);
   });
 
-  test('a damaged kubeconfig: exit 1, line and column, nothing changed, nobody signed in', async ({ home, us }) => {
+  test('a damaged kubeconfig: exit 1, line and column, nothing changed, no sign-in', async ({ home, us }) => {
     home.write(home.kubeconfig, 'apiVersion: v1\nkind: Config\nclusters:\n- name: [\n');
     const before = home.files();
     const refused = await home.run('login prod-us');
@@ -311,8 +312,8 @@ describe.concurrent('login', () => {
   });
 });
 
-describe.concurrent('login, where the kubeconfig is something special', () => {
-  test('KUBECONFIG with two files: an entry goes back to where it is, a new one to the first', async ({ home }) => {
+describe.concurrent('login with a special kubeconfig', () => {
+  test('KUBECONFIG with two files: an entry is updated in its file, a new one goes to the first', async ({ home }) => {
     const [one, two] = [path.join(home.dir, 'one.yaml'), path.join(home.dir, 'two.yaml')];
     home.write(one, theirs);
     await home.run(['login', 'prod-eu', '--kubeconfig', two]);
@@ -331,7 +332,7 @@ describe.concurrent('login, where the kubeconfig is something special', () => {
         expect(await call(home, `--context ${name} get namespaces`, { env })).toMatchObject({ status: 0 });
   });
 
-  test('KUBECONFIG with a file that is not there yet', async ({ home }) => {
+  test('KUBECONFIG with a file that does not exist yet', async ({ home }) => {
     const file = path.join(home.dir, 'new folder', 'new.yaml');
     expect(await home.run('login prod-us', { env: { KUBECONFIG: file } })).toMatchObject({ status: 0, stderr: '' });
     expect(read(file).contexts.map(({ name }) => name)).toEqual(['prod-us']);
@@ -370,14 +371,14 @@ describe.concurrent('login --all-contexts', () => {
     expect(identity(home.kubeconfig)).toEqual(before);
   });
 
-  test('a cluster that is down is said; the others get theirs', async ({ home, mesh }) => {
+  test('a cluster that is down is reported; the others get their contexts', async ({ home, mesh }) => {
     await mesh.cluster('staging').stop();
     const some = await home.run('login --all-contexts', { env: { TKA_TIMEOUT: '3s' } });
     expect(some.stderr).toMatch(/^warning: staging: cannot reach /);
     expect(names(home)).toEqual(['prod-eu', 'prod-us']);
   });
 
-  test('a server that speaks for another cluster than the list says gets no context', async ({ home, mesh, eu }) => {
+  test('a server that serves another cluster than listed gets no context', async ({ home, mesh, eu }) => {
     eu.faults.clusterInfo = { server_url: mesh.cluster('staging').apiServer };
     const some = await home.run('login --all-contexts');
     expect(some.status).toBe(1);
@@ -388,7 +389,7 @@ describe.concurrent('login --all-contexts', () => {
   });
 });
 
-describe.concurrent('a server that asks not to look at the API server’s certificate', () => {
+describe.concurrent('a server that skips verification of the API server’s certificate', () => {
   const insecure = ({ us }: { us: import('../../src/sandbox/mesh.ts').SandboxCluster }) => {
     us.faults.kubeconfig = (normal) => ({
       ...normal,
@@ -397,7 +398,7 @@ describe.concurrent('a server that asks not to look at the API server’s certif
     us.faults.clusterInfo = { insecure_skip_tls_verify: true, ca_data: '' };
   };
 
-  test('is refused; with consent it is not, and that consent is kept for kubectl', async ({ home, us }) => {
+  test('is refused without consent; the consent is stored for kubectl', async ({ home, us }) => {
     insecure({ us });
     const refused = await home.run('login prod-us');
     expect(refused).toMatchObject({ status: 1, stdout: '' });
@@ -412,11 +413,11 @@ describe.concurrent('a server that asks not to look at the API server’s certif
       fs.rmSync(home.cache, { recursive: true, force: true });
       expect(await call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
     }
-    // Once given, it need not be given again.
+    // Once given, it is not needed again.
     expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('the consent is for this pair of servers only', async ({ home, us, eu }) => {
+  test('the consent applies to this pair of servers only', async ({ home, us, eu }) => {
     insecure({ us });
     await home.run('login prod-us --insecure-skip-tls-verify');
     us.faults.kubeconfig = (normal) => ({
@@ -428,7 +429,7 @@ describe.concurrent('a server that asks not to look at the API server’s certif
     expect(await home.run(['login', us.server])).toMatchObject({ status: 1, stdout: '' });
   });
 
-  test('forget takes the consent away', async ({ home, us }) => {
+  test('forget removes the consent', async ({ home, us }) => {
     insecure({ us });
     await home.run('login prod-us --insecure-skip-tls-verify');
     expect((await home.run('forget prod-us')).status).toBe(0);
@@ -450,7 +451,7 @@ describe.concurrent('a server that asks not to look at the API server’s certif
     expect(fs.existsSync(home.kubeconfig)).toBe(false);
   });
 
-  test('login --all-contexts asks for it too', async ({ home, us }) => {
+  test('login --all-contexts requires it too', async ({ home, us }) => {
     insecure({ us });
     const some = await home.run('login --all-contexts');
     expect(some.status).toBe(1);
@@ -461,8 +462,8 @@ describe.concurrent('a server that asks not to look at the API server’s certif
   });
 });
 
-describe.concurrent('login, the server’s clock being an hour apart', () => {
-  test('says how long the sign-in lasts', async ({ home, us }) => {
+describe.concurrent('login with the server’s clock an hour off', () => {
+  test('prints how long the sign-in lasts', async ({ home, us }) => {
     for (const skew of [-3_600_000, 3_600_000]) {
       us.faults.dateSkewMs = skew;
       us.faults.until = skew;

@@ -1,4 +1,4 @@
-// Signed out stays signed out, until the next login.
+// A signed-out cluster stays signed out until the next login.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -10,7 +10,7 @@ import { gate, until } from '../fixtures/wait.ts';
 
 for (const caller of callers) {
   describe.skipIf(caller.absent).concurrent(`${caller.name}, after a logout`, () => {
-    test('is refused, and told what to type; the server is not asked', async ({ home, us }) => {
+    test('is refused with a hint, and the server is not asked', async ({ home, us }) => {
       await home.run('login prod-us');
       expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0 });
       await home.transcript(`
@@ -25,17 +25,20 @@ for (const caller of callers) {
       expect(us.counts).toMatchObject({ login: 0, kubeconfig: 0 });
     });
 
-    test('and a login at once: works, and goes on working, though the server cleans up late', async ({ home, us }) => {
+    test('works after an immediate login, and keeps working although the server cleans up late', async ({
+      home,
+      us,
+    }) => {
       us.faults.logoutRaceMs = 1000;
       await home.run('login prod-us');
       expect((await home.run('logout prod-us')).status).toBe(0);
       expect(await home.run('login prod-us')).toMatchObject({ status: 0, stderr: '' });
       expect(await caller.call(home, 'get namespaces')).toMatchObject({ status: 0, stderr: '' });
-      // The server's clean-up is over by now, and has not taken this sign-in with it.
+      // The server's cleanup is over by now, and has not removed this sign-in.
       expect(us.signIn()).toBeDefined();
     });
 
-    test('of one of two contexts: the other goes on working', async ({ home }) => {
+    test('of one of two contexts: the other keeps working', async ({ home }) => {
       await home.run('login --all-contexts');
       for (const name of ['prod-us', 'prod-eu'])
         expect(await caller.call(home, `--context ${name} get namespaces`)).toMatchObject({ status: 0 });
@@ -57,7 +60,7 @@ describe.concurrent('logout', () => {
     expect(us.counts.login).toBe(1);
   });
 
-  test('deletes the token, and leaves the kubeconfig as it is', async ({ home, us }) => {
+  test('deletes the token, and leaves the kubeconfig unchanged', async ({ home, us }) => {
     await home.run('login prod-us');
     const token = home.token(us);
     const before = fs.readFileSync(home.kubeconfig);
@@ -67,7 +70,7 @@ describe.concurrent('logout', () => {
     expect(home.cached()).toEqual([]);
   });
 
-  test('without NAME: the current context if it is ours, else the configured server', async ({ home, us, eu }) => {
+  test('without NAME: the current context if it is managed, else the configured server', async ({ home, us, eu }) => {
     await home.run('login prod-us');
     await home.run('login prod-eu');
     expect((await home.run('logout')).stdout).toBe(`Signed out of prod-eu (${eu.server}).\n`);
@@ -75,7 +78,7 @@ describe.concurrent('logout', () => {
     expect((await home.run('logout')).stdout).toBe(`Signed out of prod-us (${us.server}).\n`);
   });
 
-  test('of a context that was never signed in to: kubectl does not sign in there either', async ({ home, us }) => {
+  test('of a context without a sign-in: kubectl does not sign in there either', async ({ home, us }) => {
     await home.run('login --all-contexts');
     expect((await home.run('logout prod-us')).stdout).toBe(
       `Signed out of prod-us (${us.server}); you were not signed in there.\n`,
@@ -90,7 +93,7 @@ describe.concurrent('logout', () => {
     for (const [args, error] of [
       ['logout prod-su', 'no cluster or context named "prod-su"; did you mean "prod-us"?'],
       ['forget prod-su', 'no cluster or context named "prod-su"; did you mean "prod-us"?'],
-      // The beginning of a name is not a name.
+      // A prefix of a name is not a name.
       ['logout prod-u', 'no cluster or context named "prod-u"; did you mean "prod-us" or "prod-eu"?'],
       ['forget prod', 'no cluster or context named "prod"; did you mean "prod-us" or "prod-eu"?'],
       ['logout nowhere prod-us', 'no cluster or context named "nowhere"'],
@@ -105,7 +108,7 @@ describe.concurrent('logout', () => {
     expect(JSON.parse((await home.run('status -o json')).stdout)).toHaveLength(1);
   });
 
-  test('of a URL that this machine does not know: asked there, and recorded only if there was a sign-in', async ({
+  test('of a URL that is unknown here: asks its server, and is recorded only if there was a sign-in', async ({
     home,
     mesh,
     eu,
@@ -129,7 +132,7 @@ describe.concurrent('logout', () => {
     expect(eu.signIn()).toBeUndefined();
   });
 
-  test('of an unknown server that --server names: nothing is recorded', async ({ home, eu }) => {
+  test('of an unknown server in --server: nothing is recorded', async ({ home, eu }) => {
     for (const [args, error] of [
       ['logout -s nowhere.invalid', /^error: cannot reach https?:\/\/nowhere\.invalid.*: the name does not resolve$/m],
       [`logout -s ${eu.server}`, /^error: you were not signed in to /m],
@@ -142,7 +145,7 @@ describe.concurrent('logout', () => {
     }
   });
 
-  test('that this machine cannot record says so, and what to do about it', async ({ home, us }) => {
+  test('that cannot be recorded is an error with a hint', async ({ home, us }) => {
     await home.run('login prod-us');
     fs.rmSync(home.state, { recursive: true, force: true });
     home.write(home.state, 'no folder');
@@ -154,7 +157,7 @@ describe.concurrent('logout', () => {
     expect(home.cached()).toEqual([]);
   });
 
-  test('twice: done both times', async ({ home }) => {
+  test('twice: succeeds both times', async ({ home }) => {
     await home.run('login prod-us');
     expect((await home.run('logout')).status).toBe(0);
     expect(await home.run('logout')).toMatchObject({ status: 0, stderr: '' });
@@ -180,7 +183,7 @@ describe.concurrent('logout', () => {
     `);
   });
 
-  test('while the server is down: signed out here, says that it is not there, and can be done again', async ({
+  test('while the server is down: signed out on this machine, with an error, and can be repeated', async ({
     home,
     us,
   }) => {
@@ -197,7 +200,7 @@ describe.concurrent('logout', () => {
     expect(us.signIn()).toBeUndefined();
   });
 
-  test('while kubectl signs in: the token that comes too late is neither served nor kept', async ({ home, us }) => {
+  test('while kubectl signs in: a late token is neither served nor stored', async ({ home, us }) => {
     await home.run('login --all-contexts');
     const { shut, open } = gate();
     us.faults.routes.kubeconfig = { hold: shut };

@@ -39,7 +39,7 @@ describe.concurrent('login', () => {
     expect([us.counts.login, mesh.cluster('staging').counts.login]).toEqual([1, 1]);
   });
 
-  test('a context whose name could be a glob or a list is meant by that name', async ({ home, us, eu }) => {
+  test('a context whose name looks like a glob or a list is meant by that name', async ({ home, us, eu }) => {
     await home.run('login prod-eu');
     for (const name of ['prod-*', 'prod-eu,prod-us']) {
       expect(await home.run(['login', 'prod-us', '--context', name])).toMatchObject({ status: 0 });
@@ -89,7 +89,7 @@ describe.concurrent('exec', () => {
 });
 
 describe.concurrent('logout', () => {
-  test('a glob signs out of what is held here and matches, and asks nobody else', async ({ home, us, eu, mesh }) => {
+  test('a glob signs out of matching local sessions, and asks no other server', async ({ home, us, eu, mesh }) => {
     await home.run('login prod-us staging');
     expect(await home.run(['logout', 'prod-*'])).toMatchObject({ status: 0, stderr: '' });
     expect(us.signIn()).toBeUndefined();
@@ -102,7 +102,7 @@ describe.concurrent('logout', () => {
     ]);
   });
 
-  test('a glob that matches nothing here is an error with the names, though the list has such a cluster', async ({
+  test('a glob without a local match is an error with the names, even if the list has such a cluster', async ({
     home,
     eu,
   }) => {

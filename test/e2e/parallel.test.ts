@@ -1,4 +1,4 @@
-// Many kubectl at once: one sign-in while there is no token, nothing at all but the token's reading once there is one.
+// Many kubectl at once: one sign-in without a token; with a token, the cached one is only read.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -8,16 +8,16 @@ import { test } from '../fixtures/mesh.ts';
 import { lines } from '../fixtures/program.ts';
 import { gate, times, until } from '../fixtures/wait.ts';
 
-// Where others keep the machine busy, 80 processes may take their time.
+// On a busy machine 80 processes may take a while.
 const timeout = 60_000;
 
-/** Which names of a folder see anything happen to them meanwhile. */
+/** Returns the names in a folder with any file event during `act`. */
 async function touched(folder: string, act: () => Promise<unknown>): Promise<string[]> {
   const names = new Set<string>();
   const watcher = fs.watch(folder, (_, name) => names.add(String(name)));
   try {
     await act();
-    // What the system has told so far came before this.
+    // All earlier events come before this one.
     fs.writeFileSync(path.join(folder, 'the-end'), '');
     await until('the end of the watch', () => names.has('the-end'));
   } finally {
@@ -48,7 +48,7 @@ for (const caller of callers) {
       expect(home.cached()).toEqual([home.entry(us), home.entry(us, '+served')].map((file) => path.basename(file)));
     });
 
-    test('on a warm cache: no request to the server, no lock, nothing written but whom it was served to', async ({
+    test('on a warm cache: no request to the server, no lock, and only the served note is written', async ({
       home,
       us,
     }) => {
@@ -60,7 +60,7 @@ for (const caller of callers) {
       const names = await touched(home.cache, async () => {
         for (const one of await times(many, () => caller.call(home, '--context prod-us get namespaces')))
           expect(one).toMatchObject({ status: 0, stderr: '' });
-        // A file made and removed again would show here.
+        // A file created and removed again would show here.
         const after = fs.statSync(home.cache, { bigint: true });
         expect([after.mtimeNs, after.ctimeNs]).toEqual([before.mtimeNs, before.ctimeNs]);
       });
@@ -69,7 +69,7 @@ for (const caller of callers) {
       expect(us.requests.filter(({ route }) => route !== 'api')).toEqual([]);
     });
 
-    test('two contexts: each server is signed in to once, and each gets its own token', async ({ home, us, eu }) => {
+    test('two contexts: one sign-in at each server, and each gets its own token', async ({ home, us, eu }) => {
       await withContexts(home);
       const all = await times(12, (i) => caller.call(home, `--context prod-${i % 2 ? 'eu' : 'us'} get namespaces`));
       for (const [i, one] of all.entries()) {
@@ -82,7 +82,7 @@ for (const caller of callers) {
 }
 
 describe('credential', { timeout }, () => {
-  test('those who wait are given the token of the one who signs in', async ({ home, us }) => {
+  test('waiting callers get the token of the one that signs in', async ({ home, us }) => {
     const { shut, open } = gate();
     us.faults.routes.kubeconfig = { hold: shut, times: 1 };
     const all = times(40, () => home.credential(us));
@@ -94,10 +94,13 @@ describe('credential', { timeout }, () => {
     expect(us.counts.login).toBe(1);
   });
 
-  test('those who wait give up with the one who tries, in the same budget, and say why', async ({ home, us }) => {
+  test('waiting callers give up with the one that tries, within the same timeout, and give the reason', async ({
+    home,
+    us,
+  }) => {
     us.faults.routes.login = { silent: true };
     const all = await times(8, () => home.credential(us, { env: { TKA_TIMEOUT: '5s' } }));
-    // How many of them try depends on when each started: who has time left when another has run out of it does.
+    // How many of them try depends on when each started: one that has time left tries after another has run out of it.
     expect(us.counts.login).toBeGreaterThan(0);
     for (const one of all) {
       expect(one).toMatchObject({ status: 1, stdout: '' });
@@ -107,7 +110,7 @@ describe('credential', { timeout }, () => {
     expect(home.cached()).not.toContain(path.basename(home.entry(us, '+lock')));
   });
 
-  test('those who run out of time while one still tries do not try themselves', async ({ home, us }) => {
+  test('callers that run out of time while another one tries do not try themselves', async ({ home, us }) => {
     const { shut, open } = gate();
     us.faults.routes.login = { hold: shut };
     const first = home.credential(us, { env: { TKA_TIMEOUT: '10m' } });
@@ -122,7 +125,7 @@ describe('credential', { timeout }, () => {
     expect(us.counts.login).toBe(1);
   });
 
-  test('a refusal is told to all who wait, and asked for once', async ({ home, us }) => {
+  test('a refusal is shared with all waiting callers, and requested once', async ({ home, us }) => {
     const { shut, open } = gate();
     us.faults.routes.login = { hold: shut, times: 1 };
     us.user = null;

@@ -1,4 +1,4 @@
-// What kubectl gets while the token runs out, while the server is down, and while it says no.
+// What kubectl gets while the token expires, while the server is down, and while it refuses.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import type { SandboxMesh } from '../../src/sandbox/mesh.ts';
@@ -10,7 +10,7 @@ import { times } from '../fixtures/wait.ts';
 
 type Us = ReturnType<SandboxMesh['cluster']>;
 
-/** Signs in to a token that is about to expire: stale from the start, good for so many seconds more. */
+/** Signs in to a token that is about to expire: stale from the start, valid for `seconds` more. */
 async function aboutToExpire(home: Home, us: Us, seconds = 50): Promise<string> {
   us.faults.token = { expOffsetMs: seconds * 1000 };
   expect((await home.run('login prod-us')).status).toBe(0);
@@ -31,7 +31,7 @@ for (const caller of callers) {
       expect(us.counts.login).toBe(1);
     });
 
-    test('is served the old one while the server is down, with one line that says so', async ({ home, us }) => {
+    test('gets the old one while the server is down, with one warning', async ({ home, us }) => {
       const old = await aboutToExpire(home, us);
       await us.stop();
       const first = await caller.call(home, 'get namespaces');
@@ -41,10 +41,7 @@ for (const caller of callers) {
       expect(home.token(us)).toBe(old);
     });
 
-    test('is refused when the server is down and there is no token, with the reason and what to do', async ({
-      home,
-      us,
-    }) => {
+    test('is refused if the server is down and there is no token, with the reason and a hint', async ({ home, us }) => {
       await home.run('login --all-contexts');
       await us.stop();
       const refused = await caller.call(home, '--context prod-us get namespaces');
@@ -64,31 +61,28 @@ describe.concurrent('credential, with a token about to expire', () => {
     ['resets connections', (us) => (us.faults.routes.all = { reset: 'before' })],
     ['answers 503', (us) => (us.faults.routes.all = { answer: { status: 503, body: 'no upstream' } })],
     [
-      'answers the 404 page of some proxy',
+      'answers a proxy’s 404 page',
       (us) => (us.faults.routes.all = { answer: { status: 404, body: '<html>not here', contentType: 'text/html' } }),
     ],
-    ['answers what is no JSON', (us) => (us.faults.routes.all = { notJson: true })],
+    ['answers something other than JSON', (us) => (us.faults.routes.all = { notJson: true })],
     ['gives an empty token', (us) => (us.faults.token = { empty: true })],
-    ['never gets the sign-in ready', (us) => (us.faults.pending = { forever: true, retryAfter: 1 })],
-  ])(
-    'a server that %s: the old one, one line on stderr, and no other try for 30 s',
-    async ([, fault], { home, us }) => {
-      const old = await aboutToExpire(home, us);
-      fault(us);
-      const first = await home.credential(us);
-      expect(first.status).toBe(0);
-      expect(JSON.parse(first.stdout).status.token).toBe(old);
-      expect(lines(first.stderr)).toHaveLength(1);
-      expect(first.stderr).toMatch(/^warning: .*: using the cached token, valid until [0-9T:-]+Z\n$/);
-      expect(first.took).toBeLessThan(15_000);
-      us.resetCounts();
-      const second = await home.credential(us);
-      expect(second).toMatchObject({ status: 0, stdout: first.stdout, stderr: '' });
-      expect(us.requests).toEqual([]);
-    },
-  );
+    ['never provisions the sign-in', (us) => (us.faults.pending = { forever: true, retryAfter: 1 })],
+  ])('a server that %s: the old token, one line on stderr, and no retry for 30 s', async ([, fault], { home, us }) => {
+    const old = await aboutToExpire(home, us);
+    fault(us);
+    const first = await home.credential(us);
+    expect(first.status).toBe(0);
+    expect(JSON.parse(first.stdout).status.token).toBe(old);
+    expect(lines(first.stderr)).toHaveLength(1);
+    expect(first.stderr).toMatch(/^warning: .*: using the cached token, valid until [0-9T:-]+Z\n$/);
+    expect(first.took).toBeLessThan(15_000);
+    us.resetCounts();
+    const second = await home.credential(us);
+    expect(second).toMatchObject({ status: 0, stdout: first.stdout, stderr: '' });
+    expect(us.requests).toEqual([]);
+  });
 
-  test('a silent server: those who wait are served the old one too, within the 5 s', async ({ home, us }) => {
+  test('a silent server: waiting callers get the old token too, within 5 s', async ({ home, us }) => {
     const old = await aboutToExpire(home, us);
     us.faults.routes.all = { silent: true };
     for (const one of await times(5, () => home.credential(us))) {
@@ -100,13 +94,13 @@ describe.concurrent('credential, with a token about to expire', () => {
     expect(us.counts.login).toBe(1);
   });
 
-  test('one that is good for less than 30 s is served no more', async ({ home, us }) => {
+  test('a token that is valid for less than 30 s is not served any more', async ({ home, us }) => {
     await aboutToExpire(home, us, 25);
     await us.stop();
     expect(await home.credential(us)).toMatchObject({ status: 1, stdout: '' });
   });
 
-  test('a refusal is believed, in the server’s words, with every advice, and the token is gone', async ({
+  test('a refusal is final, with the server’s message and all its advice, and deletes the token', async ({
     home,
     us,
   }) => {
@@ -145,7 +139,7 @@ describe.concurrent('credential, without a token', () => {
     expect(first).toMatch(/503/);
     expect(second).toBe(first);
     const asked = us.counts.login;
-    // Another process tries anew.
+    // Another process tries again.
     us.clearFaults();
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
     expect(us.counts.login).toBe(asked + 1);
@@ -159,16 +153,16 @@ describe.concurrent('credential, without a token', () => {
       stdout: '',
       stderr: `error: cannot reach ${us.server}: connection refused\nhint: check that the TKA server is up and the port is right: kubectl tka config\n`,
     });
-    // It tries for two seconds: servers restart.
+    // It tries for two seconds, since servers restart.
     expect(refused.took).toBeLessThan(10_000);
   });
 
-  test('a server that comes back meanwhile: a token, and not a word', async ({ home, us }) => {
+  test('a server that comes back in the meantime: a token, without a message', async ({ home, us }) => {
     us.faults.routes.login = { reset: 'before', times: 3 };
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('TKA_TIMEOUT is the budget', async ({ home, us }) => {
+  test('TKA_TIMEOUT is the timeout', async ({ home, us }) => {
     us.faults.pending = { forever: true, retryAfter: 1 };
     const late = await home.credential(us, { env: { TKA_TIMEOUT: '4s' } });
     expect(late).toMatchObject({ status: 1, stdout: '' });
@@ -180,14 +174,14 @@ describe.concurrent('credential, without a token', () => {
   test.for<[string, (us: Us) => unknown, RegExp]>([
     ['no grant', (us) => (us.user = null), /no grant for /],
     [
-      'a period that the policy has wrong',
+      'an invalid period in the policy',
       (us) => (us.user = { username: 'alice', role: 'viewer', periodMs: 60_000 }),
       /may not specify a duration less than 10 minutes/,
     ],
     ['an empty token', (us) => (us.faults.token = { empty: true }), /token/],
-    ['a token that is no JWT', (us) => (us.faults.token = { raw: 'abc' }), /token/],
+    ['a token that is not a JWT', (us) => (us.faults.token = { raw: 'abc' }), /token/],
     ['a token that has expired', (us) => (us.faults.token = { expOffsetMs: -5000 }), /expired/],
-  ])('%s: exit 1, the reason, an empty stdout, nothing kept', async ([, fault, words], { home, us }) => {
+  ])('%s: exit 1, the reason, an empty stdout, nothing stored', async ([, fault, words], { home, us }) => {
     fault(us);
     const refused = await home.credential(us, { env: { TKA_TIMEOUT: '6s' } });
     expect(refused).toMatchObject({ status: 1, stdout: '' });

@@ -1,4 +1,5 @@
-// A cluster with two TKA servers is one cluster: one row, one name, one context. Nobody types the name of a replica.
+// A cluster with two TKA servers is one cluster: one row, one name, one context. The user never types the name of a
+// replica.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -23,7 +24,7 @@ const pair = (mesh: SandboxMesh): [SandboxCluster, SandboxCluster] => [
 ];
 
 describe('a cluster with two servers', () => {
-  test('is one row, which tells how many of them are up', async ({ mesh, home }) => {
+  test('is one row, with the number of servers that are up', async ({ mesh, home }) => {
     const [us, second] = pair(mesh);
     expect((await home.run('clusters -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
     const row = async () => (await json(home, 'clusters')).find(({ name }: { name: string }) => name === 'prod-us');
@@ -41,13 +42,13 @@ describe('a cluster with two servers', () => {
     expect((await home.run('clusters -o wide')).stdout).toMatch(/^prod-us .* 1\/2 /m);
   });
 
-  test('gets one context, whichever way it is named, and keeps it', async ({ mesh, home }) => {
+  test('gets one context, however it is named, and keeps it', async ({ mesh, home }) => {
     const [us, second] = pair(mesh);
     for (const name of ['', 'prod-us', 'prod-us-1', us.server, second.server]) {
       const ran = await home.run(['login', ...(name === '' ? [] : [name])]);
       expect([name, ran.status]).toEqual([name, 0]);
       expect(ran.stdout).toMatch(/^Signed in to prod-us \(/);
-      // Only who names a server by its URL gets that one.
+      // Only a URL selects that server.
       expect(contexts(home)).toEqual([['prod-us', name === second.server ? second.server : us.server]]);
     }
     expect(await home.run('login prod-us')).toMatchObject({ status: 0 });
@@ -86,7 +87,7 @@ describe('a cluster with two servers', () => {
       stdout: 'prod-us | here\n',
       stderr: '',
     });
-    // Nobody answers: the contexts and the last list are what there is.
+    // No server answers: only the contexts and the last list are left.
     for (const cluster of mesh.clusters) await cluster.stop();
     expect(lines(await ran('prod-us'))).toEqual(['prod-us | here']);
     expect(await home.run('exec prod-us-1 old-prod-us -- delete pod x', kubectl)).toMatchObject({
@@ -112,7 +113,7 @@ describe('a cluster with two servers', () => {
     expect(complete.stdout.split('\n').map((line) => line.split('\t')[0])).not.toContain('prod-us-1');
   });
 
-  test('an existing context keeps its name and its server, while that is one of the cluster’s', async ({
+  test('an existing context keeps its name and its server while that is one of the cluster’s', async ({
     mesh,
     home,
   }) => {
@@ -126,7 +127,7 @@ describe('a cluster with two servers', () => {
     }
   });
 
-  test('scaled down and up, its context stays as it is', async ({ mesh, home }) => {
+  test('scaled down and up, its context stays unchanged', async ({ mesh, home }) => {
     const [us, second] = pair(mesh);
     await home.run(['login', second.server]);
     await home.run('sync');
@@ -144,7 +145,7 @@ describe('a cluster with two servers', () => {
 });
 
 describe.skipIf(process.platform !== 'linux')('on a tailnet (needs loopback addresses that only Linux has)', () => {
-  it('login without a name asks nothing where the tailnet has one cluster', async () => {
+  it('login without a name asks nothing if the tailnet has one cluster', async () => {
     const [first, second] = ['tka-prod-us', 'tka-prod-us-1'] as const;
     const clusters = [
       { name: first, host: '127.0.0.11' },
@@ -159,7 +160,7 @@ describe.skipIf(process.platform !== 'linux')('on a tailnet (needs loopback addr
     expect(ran).toMatchObject({ status: 0, stderr: '' });
     expect(ran.stdout).toMatch(/^Signed in to tka-prod-us \(.*\nSwitched to context "tka-prod-us"/);
     expect(net.clusters.map(({ counts }) => counts.login)).toEqual([1, 0]);
-    // The node with the cluster's name is away: the other one is tagged, and of that cluster.
+    // The node with the cluster's name is offline: the other one is tagged, and of that cluster.
     await net.cluster(first).stop();
     const configured = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: first } };
     expect((await user.run('clusters -o wide', configured)).stdout).toMatch(/^tka-prod-us +healthy .* 1\/2 /m);
@@ -169,7 +170,7 @@ describe.skipIf(process.platform !== 'linux')('on a tailnet (needs loopback addr
     expect(net.clusters.map(({ counts }) => counts.login)).toEqual([1, 1]);
   });
 
-  onTailnet('a server that is named by its address or its name is the listed cluster’s', async ({ net, user, env }) => {
+  onTailnet('an address or a name of a server selects the listed cluster', async ({ net, user, env }) => {
     const [us] = net.clusters as [SandboxCluster];
     await user.run('clusters', env);
     for (const url of [us.server, peerUrl(us)]) {

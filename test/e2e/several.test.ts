@@ -1,4 +1,4 @@
-// Commands that take several names, or a selector.
+// Commands that accept several names, or a selector.
 
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
@@ -20,13 +20,13 @@ describe('login of several', () => {
     expect(config['current-context'] ?? '').toBe('');
   });
 
-  test('by a selector', async ({ mesh, home }) => {
+  test('works with a selector', async ({ mesh, home }) => {
     expect(await home.run('login -l environment=production')).toMatchObject({ status: 0 });
     expect(counts(mesh, 'login')).toEqual([1, 1, 0]);
     expect(await home.run('login -l environment=nowhere')).toMatchObject({ status: 1, stdout: '' });
   });
 
-  test('one that fails does not keep the others', async ({ mesh, home, eu }) => {
+  test('a failure does not stop the others', async ({ mesh, home, eu }) => {
     eu.user = null;
     const ran = await home.run('login prod-us prod-eu');
     expect(ran.status).toBe(1);
@@ -38,7 +38,7 @@ describe('login of several', () => {
 });
 
 describe('logout of several', () => {
-  test('by names and by a selector', async ({ mesh, home }) => {
+  test('works with names and a selector', async ({ mesh, home }) => {
     await home.run('login prod-us prod-eu staging');
     expect(await home.run('logout prod-us prod-eu')).toMatchObject({ status: 0 });
     expect(counts(mesh, 'logout')).toEqual([1, 1, 0]);
@@ -50,14 +50,14 @@ describe('logout of several', () => {
 });
 
 describe('a name', () => {
-  test('may be that of a context, which counts more than a prefix', async ({ us, eu, home }) => {
+  test('may be a context’s, which takes precedence over a prefix', async ({ us, eu, home }) => {
     await home.run('login prod-eu --context prod');
     await home.run('logout prod-eu');
     expect(await home.run('login prod --no-switch')).toMatchObject({ status: 0, stderr: '' });
     expect([us.counts.login, eu.counts.login]).toEqual([0, 2]);
   });
 
-  test('may be any unambiguous prefix', async ({ mesh, home }) => {
+  test('may be an unambiguous prefix', async ({ mesh, home }) => {
     expect(await home.run('login st')).toMatchObject({ status: 0 });
     expect(counts(mesh, 'login')).toEqual([0, 0, 1]);
     const ran = await home.run('login prod');

@@ -1,4 +1,4 @@
-// What the tests of discovery stand on: a tailnet of TKA servers, and a user who has configured nothing but their port.
+// Shared by the discovery tests: a tailnet of TKA servers, and a user who has configured only their port.
 import { expect } from 'vitest';
 import type { Faults } from '../../src/sandbox/faults.ts';
 import { type SandboxCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
@@ -18,7 +18,7 @@ export interface Listed {
   readonly servers: readonly { readonly name: string; readonly server: string | null; readonly state: string }[];
 }
 
-/** Three TKA servers on addresses of their own and one port, as on a tailnet, and a tailscaled that knows them. */
+/** Three TKA servers with their own addresses and one port, as in a tailnet, and a tailscaled that knows them. */
 export const test = base.extend<{ net: SandboxMesh; tailscaled: Tailscaled; user: Home; env: RunOptions }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
   net: async ({}, use) => {
@@ -53,7 +53,7 @@ export const list = async (user: Home, options: RunOptions, args = ''): Promise<
   return { rows: JSON.parse(ran.stdout), stderr: ran.stderr };
 };
 export const all = (net: SandboxMesh, change: (cluster: SandboxCluster) => void) => net.clusters.forEach(change);
-/** Makes every server keep its memberlist in such a form. */
+/** Makes every server answer its memberlist in this form. */
 export const listing = (net: SandboxMesh, memberlist: Faults['memberlist']) =>
   all(net, ({ faults }) => Object.assign(faults, { memberlist }));
 export const peerUrl = (cluster: SandboxCluster) =>

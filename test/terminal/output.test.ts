@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { table } from '../../src/terminal/output.ts';
 
-it('lines up columns by what a terminal shows, not by characters', () => {
+it('aligns columns by display width, not by characters', () => {
   const rows = [
     ['東京', 'é', 'x'],
     ['prod-us', 'e\u0301', 'y'],

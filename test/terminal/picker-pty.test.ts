@@ -1,4 +1,4 @@
-// The picker of the built program on a real pseudo-terminal, its screens read back.
+// The picker of the built program on a real pseudo-terminal, with its screens.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import type { Home } from '../fixtures/home.ts';
@@ -24,7 +24,7 @@ async function onTerminal<T>(
 const ready = /Esc to leave/;
 const selected = (pty: Pty) => pty.screen.lines().find((line) => line.startsWith('>'));
 
-/** What a terminal must be like once the program has ended. */
+/** Checks the state of the terminal after the program has ended. */
 function expectRestored(pty: Pty): void {
   const { before, after } = pty.settings();
   expect(before).toMatch(/ icanon /);
@@ -32,7 +32,7 @@ function expectRestored(pty: Pty): void {
   expect(pty.screen).toMatchObject({ alternate: false, cursorShown: true, autowrap: true, style: '' });
 }
 
-/** A list of so many members, by the server of the mesh that is asked. */
+/** Returns a list of members with these names. */
 const rows = (names: readonly string[]) =>
   JSON.stringify(
     names.map((name, i) => ({
@@ -46,7 +46,7 @@ const rows = (names: readonly string[]) =>
   );
 
 describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
-  test('shows a list, filters as one types, and switches', async ({ home, eu }) => {
+  test('shows a list, filters while typing, and switches', async ({ home, eu }) => {
     await onTerminal(home, { rows: 12, columns: 100 }, async (pty) => {
       await pty.shows(ready);
       expect(pty.screen.lines()).toEqual([
@@ -79,7 +79,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       pty.type('\r');
       expect(await pty.ended).toBe(0);
       expect(pty.stdout).toBe('Switched to context "prod-eu".\n');
-      // The screen is as it was: empty.
+      // The screen is empty again.
       expect(pty.screen.text()).toBe('');
       expectRestored(pty);
       expect(eu.counts).toMatchObject({ clusterInfo: 1, login: 0 });
@@ -109,7 +109,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test('marks the current context, and shows who is dead', async ({ home, eu }) => {
+  test('marks the current context, and shows dead members', async ({ home, eu }) => {
     await home.run('login prod-us');
     await eu.stop();
     await onTerminal(home, {}, async (pty) => {
@@ -142,7 +142,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     expect(home.files(/^\.(cache|local)/)).toEqual(files);
   });
 
-  test('keys that come in pieces are still keys', async ({ home }) => {
+  test('accepts keys that arrive in pieces', async ({ home }) => {
     await onTerminal(home, {}, async (pty) => {
       await pty.shows(ready);
       pty.type('\x1b');
@@ -171,7 +171,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test('is drawn anew after a stop and a continue, and takes keys again', async ({ home }) => {
+  test('redraws after a stop and a continue, and accepts keys again', async ({ home }) => {
     await onTerminal(home, {}, async (pty) => {
       await pty.shows(ready);
       process.kill(pty.pid, 'SIGSTOP');
@@ -189,8 +189,8 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test('a crash restores the terminal first, and is told on the screen that stays', async ({ home }) => {
-    // Loaded into the program: it breaks at a key.
+  test('restores the terminal on a crash, and prints the error on the normal screen', async ({ home }) => {
+    // Loaded into the program: throws at a key.
     const crash = `${home.root}/crash.cjs`;
     home.write(
       crash,
@@ -205,7 +205,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test('fits the window, and its changes', async ({ home, us }) => {
+  test('fits the window, and follows its changes', async ({ home, us }) => {
     us.faults.memberlist = {
       raw: rows(Array.from({ length: 300 }, (_, i) => `cluster-${String(i).padStart(3, '0')}`)),
     };
@@ -229,7 +229,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       );
       expect(selected(pty)).toMatch(/cluster-008/);
       pty.resize(30, 100);
-      // stty changes rows and columns one after the other, and there may be a picture between them.
+      // stty changes rows and columns one after the other, and the picker may draw between them.
       await pty.shows(/^> {3}cluster-008 +healthy +number=8,city=Bonn$/m);
       expect(pty.screen.lines()[29]).toMatch(/^300 - type/);
       expect(pty.screen.scrolled).toBe(0);
@@ -238,7 +238,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test('10,000 clusters, wide names among them: shown and filtered quickly', async ({ home, us }) => {
+  test('shows and filters 10,000 clusters quickly, wide names among them', async ({ home, us }) => {
     const names = Array.from({ length: 10_000 }, (_, i) => `cluster-${i}`);
     us.faults.memberlist = { raw: rows(names) };
     await onTerminal(home, { rows: 20, columns: 70 }, async (pty) => {
@@ -252,7 +252,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
       const lines = pty.screen.lines().slice(1, 11);
       expect(lines[0]).toMatch(/^> {3}cluster-0 +healthy +number=0,city=東京都$/);
       for (const line of lines) expect(line).toMatch(/city=東京都$/);
-      // Between the two columns of a wide character nothing is cut.
+      // Wide characters are not cut in half.
       pty.resize(20, 47);
       await pty.shows((screen) => /city=東…$/.test(screen.lines()[1] ?? ''));
       pty.type('\x03');
@@ -260,7 +260,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test('on a dumb terminal, the list and no picker', async ({ home }) => {
+  test('prints the list without a picker on a dumb terminal', async ({ home }) => {
     await onTerminal(home, { env: { TERM: 'dumb' } }, async (pty) => {
       expect(await pty.ended).toBe(2);
       expect(pty.raw).not.toContain('\x1b');
@@ -283,7 +283,7 @@ describe.skipIf(!hasPty)(`use on a terminal${needsPty}`, () => {
     });
   });
 
-  test('a cluster that cannot be used: says why on the screen that stays', async ({ home, us }) => {
+  test('reports a cluster that cannot be used on the normal screen', async ({ home, us }) => {
     us.faults.clusterInfo = { server_url: 'https://127.0.0.1:1' };
     await onTerminal(home, { columns: 200 }, async (pty) => {
       await pty.shows(ready);

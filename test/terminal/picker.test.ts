@@ -1,4 +1,4 @@
-// The picker's prompt on streams: bytes of keys in, the screen of an emulated terminal out.
+// The picker's prompt on streams: key bytes in, the screen of an emulated terminal out.
 import { emitKeypressEvents } from 'node:readline';
 import { PassThrough, Writable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -45,11 +45,11 @@ const keys: Readonly<Record<string, string>> = {
   f1: '\x1bOP',
 };
 
-/** A prompt that is open. */
+/** An open prompt. */
 class Open {
   readonly input = new PassThrough();
   readonly screen: VirtualScreen;
-  /** The index that was chosen, or `cancelled`; undefined while neither. */
+  /** The chosen index, or `cancelled`; undefined before that. */
   outcome: number | 'cancelled' | undefined;
   readonly ended: Promise<void>;
   #redraw = () => {};
@@ -128,7 +128,7 @@ async function open(rows: readonly PickerRow[] = three, height = 10, columns = 8
 }
 
 describe('the list', () => {
-  it('shows names, states and labels, the current one marked, the first selected', async () => {
+  it('shows names, states and labels, marks the current one, and selects the first', async () => {
     const prompt = await open();
     expect(prompt.lines).toEqual([
       'Cluster:',
@@ -232,7 +232,7 @@ describe('the list', () => {
     expect(prompt.lines[1]).toBe('>   staging …');
   });
 
-  it('says how many match, and that none does; Enter then does nothing', async () => {
+  it('shows how many match, and that none does; Enter then does nothing', async () => {
     const prompt = await open();
     await prompt.press('stag');
     expect(prompt.lines.at(-1)).toMatch(/^1 of 3 - /);
@@ -245,7 +245,7 @@ describe('the list', () => {
     expect(await prompt.press('backspace', 'enter')).toBe(2);
   });
 
-  it('chooses what is selected, by its index in the whole list, and leaves nothing on the screen', async () => {
+  it('returns the selected cluster’s index in the whole list, and clears the screen', async () => {
     for (const [pressed, index] of [
       [['enter'], 0],
       [['down', 'enter'], 1],
@@ -266,7 +266,7 @@ describe('the list', () => {
     }
   });
 
-  it('is cancelled by the end of its input', async () => {
+  it('is cancelled at the end of its input', async () => {
     const prompt = await open();
     prompt.input.end();
     await prompt.ended;
@@ -305,7 +305,7 @@ describe('the list', () => {
     expect(prompt.selected).toBe('prod-us');
   });
 
-  it('bounds the query, and shows the end of one that is wider than the window', async () => {
+  it('limits the query, and shows the end of one that is wider than the window', async () => {
     const wide = await open(three, 10, 400);
     await wide.press('x'.repeat(1000));
     expect(wide.query).toBe(`Cluster: ${'x'.repeat(200)}`);
@@ -320,7 +320,7 @@ describe('the list', () => {
     expect(prompt.lines[1]).toBe('>   a [2Jb c   dead ]0;t   x= y');
   });
 
-  it('takes what was typed before the list was there', async () => {
+  it('uses what was typed before the list appeared', async () => {
     const prompt = new Open(three, { rows: 10, columns: 80 });
     await prompt.press('stag');
     expect(prompt.selected).toBe('staging');
@@ -345,7 +345,7 @@ describe('a long list', () => {
     expect(await at('end')).toEqual(['c09990', 'c09999']);
   });
 
-  it('fits every window: as many lines as there are rows at most, none wider than the columns', async () => {
+  it('fits every window: at most as many lines as rows, none wider than the columns', async () => {
     const wideOnes = [
       ...many.slice(0, 50),
       row('東京クラスタ'.repeat(10), 'ラベル=値'.repeat(20)),
@@ -366,7 +366,7 @@ describe('a long list', () => {
     }
   });
 
-  it('keeps the selection in sight when the window changes', async () => {
+  it('keeps the selection visible when the window changes', async () => {
     const prompt = await open(many, 40);
     await prompt.press('pagedown', 'pagedown');
     const before = prompt.selected;
@@ -402,7 +402,7 @@ describe('widths', () => {
     ['👩‍👩‍👧', 2],
     ['🇩🇪', 2],
     ['\u200b', 0],
-  ])('%j is %d wide', (text, width) => expect(displayWidth(text)).toBe(width));
+  ])('%j has width %d', (text, width) => expect(displayWidth(text)).toBe(width));
 
   it.each([
     ['abcdef', 6, 'abcdef'],
