@@ -7,13 +7,20 @@ export const markName = 'tka.specht-labs.de';
 const markLine = /^(?:- +)?name: *["']?tka\.specht-labs\.de["']?\s*$/;
 const sizeLimit = 16 * 1024 * 1024;
 
+/** A managed context. */
+export interface GlancedContext {
+  readonly name: string;
+  /** The canonical URL of its TKA server. */
+  readonly server: string | undefined;
+}
+
 /**
- * Returns the names of the managed contexts, for completion. Reads only the layouts that kubectl and we write (block
+ * Returns the managed contexts, for completion. Reads only the layouts that kubectl and we write (block
  * YAML, or JSON that begins with a brace), line by line, and misses any other: to load and run a YAML parser takes too
  * long for a TAB. Never throws, and never blocks on a pipe.
  */
-export function glanceContexts({ files }: Pick<KubeconfigFiles, 'files'>): string[] {
-  const names = files.flatMap((file) => {
+export function glanceContexts({ files }: Pick<KubeconfigFiles, 'files'>): GlancedContext[] {
+  const contexts = files.flatMap((file) => {
     try {
       const stat = fs.statSync(file);
       if (!stat.isFile() || stat.size > sizeLimit) return [];
@@ -23,14 +30,22 @@ export function glanceContexts({ files }: Pick<KubeconfigFiles, 'files'>): strin
       return [];
     }
   });
-  return [...new Set(names)];
+  // As in kubectl, the first file that has a name counts.
+  const byName = new Map(contexts.toReversed().map((context) => [context.name, context]));
+  return [...byName.values()].reverse();
 }
 
-function inJson(text: string): string[] {
-  const { contexts } = JSON.parse(text);
-  return contexts.flatMap(({ name, context }: { name?: unknown; context?: { extensions?: { name?: unknown }[] } }) => {
-    const ours = context?.extensions?.some((extension) => extension.name === markName) === true;
-    return ours && typeof name === 'string' ? [name] : [];
+interface JsonContext {
+  name?: unknown;
+  context?: { extensions?: { name?: unknown; extension?: { server?: unknown } }[] };
+}
+
+function inJson(text: string): GlancedContext[] {
+  return JSON.parse(text).contexts.flatMap(({ name, context }: JsonContext): GlancedContext[] => {
+    const mark = context?.extensions?.find((extension) => extension.name === markName);
+    if (mark === undefined || typeof name !== 'string') return [];
+    const server = mark.extension?.server;
+    return [{ name, server: typeof server === 'string' ? server : undefined }];
   });
 }
 
@@ -43,16 +58,18 @@ function contextLines(text: string): string[] {
   return rest.slice(0, end).split(/\r?\n/);
 }
 
-function inBlocks(text: string): string[] {
-  const names: string[] = [];
-  // The current item: the columns of its dash and its keys, its name, and whether it has our mark.
+function inBlocks(text: string): GlancedContext[] {
+  const found: GlancedContext[] = [];
+  // The current item: the columns of its dash and its keys, its name, the last server in it, and whether it has our mark.
   let dash = -1;
   let column = -1;
   let name: string | undefined;
+  let server: string | undefined;
   let ours = false;
   const close = () => {
-    if (ours && name !== undefined) names.push(name);
+    if (ours && name !== undefined) found.push({ name, server });
     name = undefined;
+    server = undefined;
     ours = false;
   };
   for (const line of contextLines(text)) {
@@ -69,9 +86,10 @@ function inBlocks(text: string): string[] {
     }
     if (at === column) name = /^name: *(.*)$/.test(rest) ? scalar(rest.slice(5).trim()) : name;
     else if (markLine.test(rest)) ours = true;
+    else if (rest.startsWith('server: ')) server = scalar(rest.slice(8).trim());
   }
   close();
-  return names;
+  return found;
 }
 
 function scalar(text: string): string | undefined {

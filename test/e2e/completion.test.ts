@@ -99,6 +99,49 @@ describe.concurrent('candidates', () => {
   });
 });
 
+describe.skipIf(kubectl === undefined)(`after exec --, kubectl completes${needsKubectl}`, () => {
+  test('commands and flags, without a cluster', async ({ home }) => {
+    expect((await complete(home, ['exec', '--', 'descr'])).rows.get('describe')).toMatch(/^Show details/);
+    expect(await names(home, 'exec', 'prod-us', '--', 'kubectl', 'rollout', 'sta')).toEqual(['status']);
+    expect(await names(home, 'exec', '--', '-n', 'web', 'get', '--all-n')).toEqual(['--all-namespaces']);
+    expect(await names(home, 'exec', '--', 'get', '--output=jso')).toContain('json');
+    expect(await complete(home, ['exec', '--', 'apply', '-f', ''])).toMatchObject({ texts: [], directive: ':0' });
+    expect(await complete(home, ['exec', '--', 'nothing', 'x'])).toMatchObject({ texts: [] });
+  });
+
+  test('names of objects in the first chosen cluster, never in the current one', async ({ home, mesh }) => {
+    await home.run('login --all-contexts');
+    await home.run('login prod-us');
+    await home.run(['login', mesh.cluster('prod-eu').server, '--context', 'europe', '--no-switch']);
+    const pods = async (...words: string[]) => names(home, 'exec', ...words, '--', 'get', 'namespaces', 'shop');
+    expect(await pods('staging')).toEqual(['shop-staging']);
+    expect(await pods('sta')).toEqual(['shop-staging']);
+    expect(await pods('prod-eu', 'prod-us')).toEqual(['shop-prod-eu']);
+    expect(await pods('europe,prod-us')).toEqual(['shop-prod-eu']);
+    expect(await pods('*-us')).toEqual(['shop-prod-us']);
+    expect(await pods('-l', 'environment=staging')).toEqual(['shop-staging']);
+    expect(await names(home, 'exec', 'staging', '--', 'get', 'namespaces', '--namespace', 'shop')).toEqual([
+      'shop-staging',
+    ]);
+    expect((await pods()).length).toBe(1);
+    await home.run('forget staging');
+    for (const cluster of mesh.clusters) cluster.resetCounts();
+    expect(await pods('staging')).toEqual([]);
+    expect(await pods('nowhere')).toEqual([]);
+    // kubectl is not given the current context, either, where the command is still missing.
+    expect(await names(home, 'exec', 'staging', '--', '--namespace', 'shop')).toEqual([]);
+    for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
+  });
+
+  test('without a kubectl: names of files', async ({ home }) => {
+    const bare = path.join(home.root, 'bare');
+    fs.mkdirSync(bare);
+    for (const tool of ['sh', 'readlink']) fs.symlinkSync(`/bin/${tool}`, path.join(bare, tool));
+    const ran = await home.run(['__complete', 'exec', '--', 'get', ''], { env: { PATH: bare } });
+    expect(ran).toMatchObject({ status: 0, stdout: ':0\n', stderr: '' });
+  });
+});
+
 describe.concurrent('names come from the last known list', () => {
   test('clusters, labels and servers; no network, and nothing is written', async ({ home, mesh }) => {
     expect(await names(home, 'login', '')).toEqual([]);

@@ -71,7 +71,7 @@ describe('contexts at a glance', () => {
     const file = path.join(folder, 'config');
     fs.writeFileSync(file, text);
     const files = { files: [file], defaultFile: file, explicit: false };
-    const read = (await readKubeconfig(files)).ours.map(({ name }) => name);
+    const read = (await readKubeconfig(files)).ours.map(({ name, server }) => ({ name, server }));
     expect(glanceContexts(files)).toEqual(read);
     expect(read.length > 0).toBe(/specht/.test(text.split('contexts')[1] ?? ''));
   });

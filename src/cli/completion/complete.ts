@@ -1,6 +1,7 @@
 // Answers a TAB: `kubectl-tka __complete WORD... CURRENT`. The answer has cobra's format, and kubectl passes it on to
 // the shell: one candidate per line, with an optional tab and description, then a last line of `:` and a number (cobra,
 // shell_completions.md). Reads only local files: no network, no locks, no settings.
+// Only kubectl, which completes what follows `exec … --`, may ask a cluster.
 import { type Argument, type Command, Help, type Option } from 'commander';
 import { environmentName, type SettingKey, settingKeys } from '../../settings/keys.ts';
 import { openTerminal } from '../../terminal/output.ts';
@@ -36,6 +37,8 @@ interface Line {
   readonly pending: Option | undefined;
   /** True after `--`. */
   readonly ended: boolean;
+  /** The words after `--`, which are also arguments. */
+  readonly rest: readonly string[];
 }
 
 /** Prints the candidates for the last word. Never throws; with TKA_DEBUG=1, it logs errors to stderr. */
@@ -71,7 +74,13 @@ async function answerTo(program: Command, words: readonly string[], env: NodeJS.
     }
     return begun({ candidates: flagsFor(program, line, current), directive: noFiles }, current);
   }
-  if (line.ended && takesRest(line.command)) return files;
+  if (line.ended && takesRest(line.command)) {
+    const names = line.args.slice(0, line.args.length - line.rest.length);
+    const selector = [...line.flags].find(([option]) => option.attributeName() === 'selector')?.[1];
+    const context = await known.firstContext(names, selector);
+    const { askKubectl } = await import('./kubectl.ts');
+    return askKubectl([...line.rest, current], context, kubeconfig, env) ?? files;
+  }
   return begun(await argumentsFor(program, line, current, known), current);
 }
 
@@ -112,6 +121,7 @@ function read(program: Command, words: readonly string[]): Line | undefined {
   let pending: Option | undefined;
   let ended = false;
   const args: string[] = [];
+  const rest: string[] = [];
   const flags = new Map<Option, string>();
   const flag = (option: Option | undefined, value: string | undefined) => {
     if (option === undefined) return;
@@ -123,8 +133,10 @@ function read(program: Command, words: readonly string[]): Line | undefined {
     if (pending !== undefined) {
       flags.set(pending, word);
       pending = undefined;
-    } else if (ended) args.push(word);
-    else if (word === '--') ended = true;
+    } else if (ended) {
+      args.push(word);
+      rest.push(word);
+    } else if (word === '--') ended = true;
     else if (word.startsWith('--')) {
       const [name, ...rest] = word.split('=');
       flag(
@@ -144,7 +156,7 @@ function read(program: Command, words: readonly string[]): Line | undefined {
       command = sub;
     } else args.push(word);
   }
-  return { command, args, flags, pending, ended };
+  return { command, args, flags, pending, ended, rest };
 }
 
 /** Returns the flags that are not given yet. Includes short flags only if just a dash is typed. */

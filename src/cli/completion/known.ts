@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import { cacheFolder, entryName, stateFolder } from '../../credential/entry.ts';
 import { ListMemory, nameLine } from '../../discovery/memory.ts';
 import { kubeconfigFiles, kubectlHome } from '../../kubeconfig/files.ts';
-import { glanceContexts } from '../../kubeconfig/glance.ts';
+import { type GlancedContext, glanceContexts } from '../../kubeconfig/glance.ts';
 import { homeFolder } from '../../settings/paths.ts';
 
 /** A word that completes the line, and its description. */
@@ -36,9 +36,39 @@ export class Known {
 
   /** Returns the managed contexts. */
   contexts(): Completion[] {
+    return this.#glance().map(({ name }) => [name, 'context']);
+  }
+
+  #glance(): GlancedContext[] {
     const env = this.#env;
     const named = { env, home: kubectlHome(env), cwd: process.cwd(), explicit: this.#kubeconfig };
-    return glanceContexts(kubeconfigFiles(named)).map((name) => [name, 'context']);
+    return glanceContexts(kubeconfigFiles(named));
+  }
+
+  /**
+   * Returns the managed context of the first cluster that `exec` would choose and that has one; undefined if there is
+   * none.
+   */
+  async firstContext(names: readonly string[], selector: string | undefined): Promise<string | undefined> {
+    const contexts = this.#glance();
+    if (names.length === 0 && selector === undefined) return contexts[0]?.name;
+    const lines = await this.#all();
+    const ofLine = (line: string) => serversOf(line).map((url) => contexts.find(({ server }) => server === url));
+    if (selector !== undefined) {
+      const { parseSelector } = await import('../../discovery/selector.ts');
+      const matches = parseSelector(selector);
+      const chosen = lines.filter((line) => matches(new Map(labelsOf(line).map(keyAndValue))));
+      return chosen.flatMap(ofLine).find((context) => context !== undefined)?.name;
+    }
+    const { matchesGlob } = await import('../target/patterns.ts');
+    const found = names
+      .flatMap((name) => name.split(','))
+      .flatMap((word) => {
+        const exact = lines.filter((line) => matchesGlob(nameOf(line), word));
+        const chosen = exact.length > 0 ? exact : lines.filter((line) => line.startsWith(word));
+        return [contexts.find(({ name }) => name === word), ...chosen.flatMap(ofLine)];
+      });
+    return found.find((context) => context !== undefined)?.name;
   }
 
   /** Returns what the user can log out of: managed contexts, and clusters with a token on this machine. */
@@ -79,12 +109,7 @@ export class Known {
   }
 
   async #labels(): Promise<[string, string][]> {
-    return (await this.#all()).flatMap((line) =>
-      labelsOf(line).map((label): [string, string] => {
-        const at = label.indexOf('=');
-        return [label.slice(0, at), label.slice(at + 1)];
-      }),
-    );
+    return (await this.#all()).flatMap((line) => labelsOf(line).map(keyAndValue));
   }
 }
 
@@ -106,6 +131,11 @@ async function readLines(memory: ListMemory): Promise<readonly string[]> {
 const nameOf = (line: string) => line.slice(0, line.indexOf('\t'));
 const serversOf = (line: string) => filled(line.split('\t', 2)[1]?.split(' '));
 const labelsOf = (line: string) => filled(line.split('\t', 3)[2]?.split(','));
+
+function keyAndValue(label: string): [string, string] {
+  const at = label.indexOf('=');
+  return [label.slice(0, at), label.slice(at + 1)];
+}
 
 function filled(parts: readonly string[] = []): string[] {
   return parts.filter((part) => part !== '');

@@ -178,10 +178,18 @@ describe.each(each)('$title', ({ shell, program, without }) => {
         expect(await words('completion pow\t')).toEqual(['completion', 'powershell']);
         expect(await words('config tailscale.po\t')).toEqual(['config', 'tailscale.port']);
         expect(await words('use --kubeconfig mani\t')).toEqual(['use', '--kubeconfig', 'manifest.yaml']);
-        // kubectl's own words are left to the shell.
+        // kubectl completes its own words, and leaves files to the shell.
         expect(await words('exec prod-us -- apply -f mani\t')).toEqual(
           'exec prod-us -- apply -f manifest.yaml'.split(' '),
         );
+        if (kubectl !== undefined) {
+          expect(await words('exec prod-us -- desc\tno\t')).toEqual(['exec', 'prod-us', '--', 'describe', 'no']);
+          expect(await words('exec prod-us -- rollout sta\t')).toEqual('exec prod-us -- rollout status'.split(' '));
+          expect(await words('exec -- get --all-n\t')).toEqual('exec -- get --all-namespaces'.split(' '));
+          expect(await words('exec -- get --output=jsonpath-f\t')).toEqual(
+            'exec -- get --output=jsonpath-file'.split(' '),
+          );
+        }
         expect(await words('exec prod-us -- get -zz\t')).toEqual(['exec', 'prod-us', '--', 'get', '-zz']);
         expect(await words('nothing x\t')).toEqual(['nothing', 'x']);
         const server = mesh.cluster('prod-eu').server;
