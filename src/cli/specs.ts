@@ -239,7 +239,7 @@ On more than one cluster, a command that may change something is confirmed first
   },
   {
     name: 'forget',
-    args: '[name]',
+    args: '[name...]',
     summary: 'sign out and remove the contexts from the kubeconfig',
     description: `Sign out where possible, and remove the managed contexts, clusters and users from the kubeconfig.
 
@@ -247,9 +247,15 @@ NAME is a context, a cluster, a host name or a URL. Without one, the current con
     examples: `  # Forget one cluster
   %p forget prod-us
 
+  # Forget the staging clusters
+  %p forget -l environment=staging
+
   # Forget all of them
   %p forget --all`,
-    options: [new Option('--all', 'all sessions and contexts of this machine')],
+    options: [
+      new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
+      new Option('--all', 'all sessions and contexts of this machine'),
+    ],
     held: true,
     load: async () => (await import('./commands/forget.ts')).forget,
   },
@@ -284,7 +290,7 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
   # Set the default TKA server
   %p config tailscale.hostname tka
   %p config tailscale.tailnet example.ts.net`,
-    options: [output('wide', 'json', 'yaml', 'name'), noHeaders()],
+    options: [output('json', 'yaml', 'name'), noHeaders()],
     load: async () => (await import('./commands/config.ts')).config,
     unread: async () => (await import('./commands/config.ts')).configWithoutSettings,
   },

@@ -15,6 +15,8 @@ export interface ClusterList {
   readonly clusters: Cluster[];
   /** False if no server answered, so that this is the last known list. */
   readonly current: boolean;
+  /** When that last known list was current, in milliseconds since the epoch; undefined if there is none. */
+  readonly at?: number | undefined;
   /**
    * Online servers with the tag whose cluster may be missing here: they are not in the list of the server that the user
    * named, or they are in no list and do not answer.
@@ -47,7 +49,8 @@ export async function findClusters(options: FindOptions): Promise<ClusterList> {
   const why = refusedList(error) ?? (isAnswer(error) ? error.message : 'no TKA server answered');
   options.warn(`${why}; showing the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
   const untrusted = await untrustedOf(memory.members, options);
-  return { clusters: rememberedClusters(memory, { known: options.known, untrusted }), current: false };
+  const { at } = memory;
+  return { clusters: rememberedClusters(memory, { known: options.known, untrusted }), current: false, at };
 }
 
 /**

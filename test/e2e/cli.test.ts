@@ -99,6 +99,9 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     ['logout prod-us --all', /logout takes a name or --all, not both$/, /kubectl tka logout --help/],
     ['logout -l a=b --all', /logout takes a name or --all, not both$/, /kubectl tka logout --help/],
     ['forget prod-us --all', /forget takes a name or --all, not both$/, /kubectl tka forget --help/],
+    ['forget -l a=b --all', /forget takes a name or --all, not both$/, /kubectl tka forget --help/],
+    ['forget prod-us -l a=b', /names and a selector cannot be combined$/, /kubectl tka forget --help/],
+    ['config -o wide', /wide/, /kubectl tka config --help/],
   ])('%s', async ([args, error, hint], { home, mesh }) => {
     const before = home.files();
     const wrong = await home.run(args);

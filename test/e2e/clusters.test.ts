@@ -244,7 +244,7 @@ describe.concurrent('status', () => {
     expect(stderr).toBe('');
     const alice = { username: 'alice', role: 'viewer', until: stamp };
     expect(rows).toEqual([
-      { name: 'prod-eu', server: eu.server, ...alice, context: 'prod-eu', state: 'signed-out' },
+      { name: 'prod-eu', server: eu.server, ...alice, until: null, context: 'prod-eu', state: 'signed-out' },
       { name: 'prod-us', server: us.server, ...alice, context: 'prod-us', state: 'active' },
       { name: 'staging', server: staging.server, ...alice, context: 'staging', state: 'expired' },
     ]);
@@ -252,13 +252,21 @@ describe.concurrent('status', () => {
     expect(parse((await home.run('status -o yaml')).stdout)).toEqual(rows);
     expect((await home.run('status -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
     const table = await home.run('status');
-    expect(lines(table.stdout).map((line) => line.split(/ {2,}/).slice(0, 5))).toEqual([
-      ['CURRENT', 'NAME', 'USER', 'ROLE', 'STATE'],
-      ['', 'prod-eu', 'alice', 'viewer', 'signed-out'],
-      ['', 'prod-us', 'alice', 'viewer', 'active'],
-      ['*', 'staging', 'alice', 'viewer', 'expired'],
+    expect(lines(table.stdout).map((line) => line.split(/ {2,}/).slice(0, 6))).toEqual([
+      ['CURRENT', 'NAME', 'USER', 'ROLE', 'STATE', 'EXPIRES'],
+      ['', 'prod-eu', 'alice', 'viewer', 'signed-out', '-'],
+      ['', 'prod-us', 'alice', 'viewer', 'active', expect.stringMatching(/^in \d+m /)],
+      ['*', 'staging', 'alice', 'viewer', 'expired', expect.any(String)],
     ]);
     expect(table.stdout).not.toMatch(jwt);
+    const wide = await home.run('status -o wide');
+    expect(lines(wide.stdout).map((line) => line.split(/ {2,}/).slice(7))).toEqual([
+      ['TKA SERVER', 'API SERVER', 'SERVICE ACCOUNT'],
+      [eu.server, eu.apiServer, '-'],
+      [us.server, us.apiServer, 'tka-user-alice'],
+      [staging.server, staging.apiServer, 'tka-user-alice'],
+    ]);
+    expect(wide.stdout).not.toMatch(jwt);
   });
 
   test('a session without a context; a cluster without a sign-in cannot be logged out of', async ({ home, us, eu }) => {

@@ -438,6 +438,9 @@ describe.skipIf(!linux)('no single point of failure (needs loopback addresses th
     const { rows, stderr } = await list(user, env);
     expect(rows).toHaveLength(3);
     expect(stderr).toMatch(/^warning: no TKA server answered; showing the list of .* \(0 min ago\)$/m);
+    expect(rows.map(({ state }) => state)).toEqual(['healthy', 'healthy', 'healthy']);
+    const table = (await user.run('clusters', env)).stdout;
+    expect(table.match(/ healthy \(\d+s ago\) /g)).toHaveLength(3);
   });
 
   test('a refused list is reported with its reason', async ({ net, user, env }) => {

@@ -42,6 +42,42 @@ describe.concurrent('forget', () => {
     expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
   });
 
+  test('takes several names, lists, globs and a selector, as logout does', async ({ home, mesh }) => {
+    await home.transcript(`
+      $ kubectl tka forget -l environment=production
+      ! error: no session or context for … on this machine
+      ! hint: kubectl tka status
+      ! hint: kubectl config get-contexts
+      [1]
+    `);
+    await home.run('sync');
+    await home.run('login prod-us prod-eu');
+    const forgotten = async (args: string | string[]) =>
+      /^Removed.*: (.*)\.$/m.exec((await home.run(args)).stdout)?.[1];
+    expect(await forgotten('forget prod-us staging')).toBe('prod-us, staging');
+    expect(mesh.clusters.map((cluster) => cluster.signIn() !== undefined)).toEqual([false, true, false]);
+    await home.run('sync');
+    expect(await forgotten('forget prod-us,prod-eu')).toBe('prod-eu, prod-us');
+    await home.run('sync');
+    expect(await forgotten(['forget', 'prod-*'])).toBe('prod-eu, prod-us');
+    // Of the selected clusters, only those that this machine has something about.
+    await home.run('login prod-eu');
+    expect(await forgotten('forget -l environment=production')).toBe('prod-eu');
+    expect(await forgotten('forget --all')).toBe('staging');
+  });
+
+  test('one unknown name of several: nothing is forgotten', async ({ home, us }) => {
+    await home.run('login prod-us');
+    const before = home.files();
+    for (const command of ['forget', 'logout']) {
+      const refused = await home.run([command, 'prod-us', 'prod-u']);
+      expect(refused).toMatchObject({ status: 1, stdout: '' });
+      expect(refused.stderr).toMatch(/^error: no cluster or context named "prod-u"; did you mean .*\?\nhint: /);
+    }
+    expect(home.files()).toEqual(before);
+    expect(us.signIn()).toBeDefined();
+  });
+
   test('a forgotten cluster comes back with a sync, unlike after a logout', async ({ home, us, eu }) => {
     await home.run('sync');
     expect((await home.run('forget prod-us')).status).toBe(0);

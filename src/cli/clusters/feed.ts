@@ -18,6 +18,8 @@ export interface Feed {
   readonly view: KubeconfigView;
   /** True if the list is from an earlier answer, because no server answers now. */
   readonly stale: boolean;
+  /** When a list from the last run of a command was current, in milliseconds since the epoch. */
+  readonly at: number | undefined;
   /** Messages from discovery, and why there is no current answer. */
   readonly remarks: readonly string[];
 }
@@ -40,8 +42,8 @@ export async function feedClusters(
     remarks.length = 0;
     try {
       const view = await readKubeconfig(context.kubeconfig);
-      const { clusters, current } = await listClusters(lasting, view);
-      last = { clusters, view, stale: !current, remarks: [...remarks] };
+      const { clusters, current, at } = await listClusters(lasting, view);
+      last = { clusters, view, stale: !current, at, remarks: [...remarks] };
     } catch (error) {
       if (last === undefined || !(error instanceof TkaError)) throw error;
       last = { ...last, stale: true, remarks: [...remarks, `error: ${error.message}`] };

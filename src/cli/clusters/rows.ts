@@ -3,7 +3,7 @@ import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
 import type { Style } from '../../terminal/colour.ts';
 import type { Cell, OutputFormat } from '../../terminal/output.ts';
-import { localTime } from '../../util/time.ts';
+import { localTime, shortDuration } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
 import { contextOf } from '../target/contexts.ts';
 import type { Probe, Probed } from './probe.ts';
@@ -35,10 +35,12 @@ export interface Listed {
   /** The number of its servers that are up and may be used. */
   readonly up: number;
   readonly probed: Probed | undefined;
+  /** When its state was current, in milliseconds since the epoch; undefined for now. */
+  readonly stateAt: number | undefined;
 }
 
-/** Returns a cluster with the user's context and session. */
-export function listedOf(cluster: Cluster, context: Context, view: KubeconfigView): Listed {
+/** Returns a cluster with the user's context and session. `stateAt` is the time of a list that is not current. */
+export function listedOf(cluster: Cluster, context: Context, view: KubeconfigView, stateAt?: number): Listed {
   const { server, apiEndpoint } = cluster;
   const known = server === null ? undefined : context.sessions.store.read(server);
   const left = known === undefined ? 0 : timeLeft(known);
@@ -60,7 +62,14 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
     servers: cluster.servers.map(({ name, server, state }) => ({ name, server, state })),
   };
   const up = cluster.servers.filter(isUp).length;
-  return { row, current: ours !== undefined && ours.name === view.currentContext, left, up, probed: undefined };
+  return {
+    row,
+    current: ours !== undefined && ours.name === view.currentContext,
+    left,
+    up,
+    probed: undefined,
+    stateAt,
+  };
 }
 
 // A server with a reason must not be used, or its address is unknown.
@@ -71,7 +80,8 @@ function isUp({ state, reason }: ClusterServer): boolean {
 /** Returns a row with the result of its probe. */
 export function withProbe(listed: Listed, probed: Probed): Listed {
   const state = agreedState(listed.row.state, probed);
-  return { ...listed, row: { ...listed.row, state, probe: probed.probe }, probed };
+  const stateAt = probed.probe.reachable === null ? listed.stateAt : undefined;
+  return { ...listed, row: { ...listed.row, state, probe: probed.probe }, probed, stateAt };
 }
 
 /**
@@ -105,6 +115,16 @@ export function headingsOf({ wide, probe }: Columns): string[] {
   ];
 }
 
+/**
+ * Returns the state of a cluster, with its age if it is from a list that is not current: `healthy (3h ago)`. `stateAt`
+ * is the time of that list, in milliseconds since the epoch.
+ */
+export function stateText(state: Row['state'], stateAt: number | undefined, now = Date.now()): string {
+  // A missing cluster has a time in its reason, and an unknown state has no time.
+  if (stateAt === undefined || state === 'missing' || state === 'unknown') return state;
+  return `${state} (${shortDuration(Math.max(0, now - stateAt))} ago)`;
+}
+
 const stateStyles: Readonly<Record<Row['state'], Style | undefined>> = {
   healthy: 'green',
   suspected: 'yellow',
@@ -121,7 +141,7 @@ export function cellsOf(listed: Listed, { wide, probe }: Columns, now = Date.now
   return [
     { text: current ? '*' : '', style: 'green' },
     row.name,
-    { text: row.state, style: stateStyles[row.state] },
+    { text: stateText(row.state, listed.stateAt, now), style: stateStyles[row.state] },
     ...(probe ? probeCells(probed, now) : []),
     row.context ?? '-',
     row.session === null ? '-' : sessionText(row.session, localTime(now + left, now)),

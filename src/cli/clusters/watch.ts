@@ -37,7 +37,7 @@ export async function watchClusters(context: Context, options: WatchOptions): Pr
     const chosen = feed.clusters.filter((cluster) => options.matches(cluster.labels));
     remarks.say(feed, chosen.length);
     if (options.columns.probe) await probe(context, feed, chosen, changes);
-    else await changes.show(chosen.map((cluster) => listedOf(cluster, context, feed.view)));
+    else await changes.show(chosen.map((cluster) => listedOf(cluster, context, feed.view, feed.at)));
     await changes.leave(chosen);
     return !changes.closed;
   });
@@ -48,7 +48,7 @@ export async function watchClusters(context: Context, options: WatchOptions): Pr
  */
 async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], changes: Changes): Promise<void> {
   const rows = chosen.map((cluster) => {
-    return { cluster, servers: serversToProbe(cluster), listed: listedOf(cluster, context, feed.view) };
+    return { cluster, servers: serversToProbe(cluster), listed: listedOf(cluster, context, feed.view, feed.at) };
   });
   const isFirst = changes.isEmpty;
   const show = (some: typeof rows, found: ReadonlyMap<string, ServerProbe>) =>

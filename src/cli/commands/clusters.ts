@@ -5,7 +5,7 @@ import { type OutputFormat, structured, table } from '../../terminal/output.ts';
 import { cellsOf, headingsOf, listedOf, withProbe } from '../clusters/rows.ts';
 import type { Context } from '../context/context.ts';
 import { listed } from '../sync/report.ts';
-import { allClustersTold } from '../target/clusters.ts';
+import { listClustersTold } from '../target/clusters.ts';
 
 export interface ClustersFlags {
   readonly selector?: string;
@@ -51,9 +51,9 @@ export async function clusters(context: Context, _: readonly string[], flags: Cl
 
 async function list(context: Context, matches: ReturnType<typeof parseSelector>, probe: boolean) {
   const view = await readKubeconfig(context.kubeconfig);
-  const all = await allClustersTold(context, view);
+  const { clusters: all, at } = await listClustersTold(context, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
-  const rows = chosen.map((cluster) => listedOf(cluster, context, view));
+  const rows = chosen.map((cluster) => listedOf(cluster, context, view, at));
   if (!probe) return { rows, total: all.length };
   const { probeClusters } = await import('../clusters/probe.ts');
   const probes = await probeClusters(context, chosen);

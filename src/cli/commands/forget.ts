@@ -3,21 +3,27 @@ import { cell } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { forEachToTell, signOut } from '../logout/sign-out.ts';
-import { allHeld, heldTarget, knownHere } from '../target/held-target.ts';
+import { heldTargets, knownHere } from '../target/held-target.ts';
 
-/** Runs `forget [NAME] [--all]`: logs out if possible, and removes managed contexts from the kubeconfig. */
-export async function forget(
-  context: Context,
-  [name]: readonly string[],
-  flags: { readonly all?: boolean },
-): Promise<void> {
+interface ForgetFlags {
+  readonly selector?: string;
+  readonly all?: boolean;
+}
+
+/**
+ * Runs `forget [NAME...] [-l SELECTOR] [--all]`: logs out if possible, and removes managed contexts from the kubeconfig.
+ */
+export async function forget(context: Context, names: readonly string[], flags: ForgetFlags): Promise<void> {
   const { sessions, terminal, settings } = context;
   const view = await readKubeconfig(context.kubeconfig);
-  const servers =
-    flags.all === true
-      ? allHeld(context, view, name, 'forget')
-      : [(await heldTarget(context, name, view, 'forget')).server];
-  requireKnown(context, view, servers);
+  const targets = await heldTargets(context, { words: names, ...flags }, view, 'forget');
+  const chosen = [...new Set(targets.map(({ server }) => server))];
+  const isHeld = holds(context, view);
+  // A selector can match clusters that this machine has nothing about.
+  const held = chosen.filter(isHeld);
+  const servers = flags.selector !== undefined && held.length > 0 ? held : chosen;
+  const unknown = servers.find((server) => !isHeld(server));
+  if (unknown !== undefined) throw nothingHeld(unknown);
   await signOutOf(context, view, servers);
   terminal.log(`taking the contexts for ${servers.join(', ')} out of the kubeconfig`);
   const { removed, edit } = await removeContexts(context, servers);
@@ -35,13 +41,15 @@ export async function forget(
   }
 }
 
-function requireKnown(context: Context, view: KubeconfigView, servers: readonly string[]): void {
+/** Returns a test whether this machine has a session, a context or a sign-out for a server. */
+function holds(context: Context, view: KubeconfigView): (server: string) => boolean {
   const { store } = context.sessions;
   const here = knownHere(context, view);
-  const isKnown = (server: string) => here.has(server) || store.signedOut.read(server) !== undefined;
-  const unknown = servers.find((server) => !isKnown(server));
-  if (unknown === undefined) return;
-  throw new TkaError(`no session or context for ${unknown} on this machine`, {
+  return (server) => here.has(server) || store.signedOut.read(server) !== undefined;
+}
+
+function nothingHeld(server: string): TkaError {
+  return new TkaError(`no session or context for ${server} on this machine`, {
     hints: ['kubectl tka status', 'kubectl config get-contexts'],
   });
 }

@@ -1,10 +1,8 @@
 import { emptyView, type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
-import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
+import { hintsOf, TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { type FailedSignOut, forEachToTell, signOut, signOutUnknown } from '../logout/sign-out.ts';
-import { chooseClusters } from '../target/by-name.ts';
-import { allClusters } from '../target/clusters.ts';
-import { allHeld, type Held, heldOf, heldTargets, knownHere } from '../target/held-target.ts';
+import { type Held, heldTargets } from '../target/held-target.ts';
 
 interface LogoutFlags {
   readonly selector?: string;
@@ -21,8 +19,8 @@ export async function logout(context: Context, names: readonly string[], flags: 
     context.terminal.warn(`ignoring the kubeconfig: ${error.message}`);
     return emptyView;
   });
-  if (flags.all === true) return logoutOfAll(context, view, names[0] ?? flags.selector);
-  const targets = await targetsOf(context, view, names, flags.selector);
+  const targets = await heldTargets(context, { words: names, ...flags }, view, 'logout');
+  if (flags.all === true) return logoutOfAll(context, view, targets);
   const unknown = new Set(targets.filter(({ known }) => !known).map(({ server }) => server));
   const servers = [...new Set(targets.map(({ server }) => server))];
   const failed = await forEachToTell(context, view, servers, (server, group) =>
@@ -33,8 +31,8 @@ export async function logout(context: Context, names: readonly string[], flags: 
   throwSummary(context, failed, servers.length);
 }
 
-async function logoutOfAll(context: Context, view: KubeconfigView, name: string | undefined): Promise<void> {
-  const all = allHeld(context, view, name, 'logout');
+async function logoutOfAll(context: Context, view: KubeconfigView, targets: readonly Held[]): Promise<void> {
+  const all = targets.map(({ server }) => server);
   const held = new Set(context.sessions.store.list().map(({ server }) => server));
   const failed = await forEachToTell(context, view, all, async (server, group) => {
     const signedOut = signOut(context, view, server, group);
@@ -43,22 +41,6 @@ async function logoutOfAll(context: Context, view: KubeconfigView, name: string 
   });
   throwSummary(context, failed, all.length);
   if (all.length === 0 && !context.settings.quiet) context.terminal.out('No sessions on this machine.\n');
-}
-
-async function targetsOf(
-  context: Context,
-  view: KubeconfigView,
-  names: readonly string[],
-  selector: string | undefined,
-): Promise<Held[]> {
-  if (selector !== undefined) {
-    if (names.length > 0) throw new UsageError('names and a selector cannot be combined');
-    const chosen = chooseClusters(await allClusters(context, view), [], selector, view);
-    const here = knownHere(context, view);
-    // Without a known server, the user cannot have signed in to the cluster.
-    return chosen.flatMap((cluster) => (cluster.server === null ? [] : heldOf(cluster, here)));
-  }
-  return heldTargets(context, names, view, 'logout');
 }
 
 /** Throws TkaError if something failed. If several failed, prints a warning for each. */

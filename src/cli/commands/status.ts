@@ -2,6 +2,7 @@ import { type KubeconfigView, type OurContext, readKubeconfig } from '../../kube
 import { timeLeft } from '../../session/session.ts';
 import type { Style } from '../../terminal/colour.ts';
 import { type Cell, cell, type OutputFormat, structured, table } from '../../terminal/output.ts';
+import { checkToken } from '../../tka/token.ts';
 import { TkaError } from '../../util/errors.ts';
 import { localTime } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
@@ -20,20 +21,22 @@ export async function status(
     terminal.warn(error.message);
     return undefined;
   });
-  const signedOut = sessions.store.signedOut.list().map((mark) => ({ ...mark, state: 'signed-out' }));
+  // What was signed out of has no end any more, although the mark still has that of the session.
+  const signedOut = sessions.store.signedOut.list().map((mark) => ({ ...mark, until: null, state: 'signed-out' }));
   const marked = new Set(signedOut.map(({ server }) => server));
   const held = sessions.store
     .list()
     .filter(({ server }) => !marked.has(server))
     .map((session) => ({ ...session, state: timeLeft(session) > 0 ? 'active' : 'expired' }));
   const clocks = new Map(held.map(({ server, clockOffset }) => [server, clockOffset]));
-  const rows = oneEach([...held, ...signedOut], context, view)
-    .map(({ server, ours, username, role, until, state }) => {
-      const name = nameOfServer(context, view, server);
-      return { name, server, username, role, until, context: ours?.name ?? null, state };
-    })
+  const entries: Entry[] = [...held, ...signedOut];
+  const all = oneEach(entries, context, view)
+    .map(({ ours, ...entry }) => ({ ours, entry, name: nameOfServer(context, view, entry.server) }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const format = flags.output ?? 'table';
+  const rows = all.map(({ name, ours, entry: { server, username, role, until, state } }) => {
+    return { name, server, username, role, until, context: ours?.name ?? null, state };
+  });
+  const format = flags.output ?? (settings.long ? 'wide' : 'table');
   if (format === 'json' || format === 'yaml') return terminal.out(await structured(format, rows));
   if (format === 'name') return terminal.out(rows.map((row) => `${cell(row.name)}\n`).join(''));
   if (rows.length === 0) {
@@ -41,7 +44,8 @@ export async function status(
     return settings.quiet ? undefined : terminal.hint('kubectl tka login');
   }
   const headings = ['CURRENT', 'NAME', 'USER', 'ROLE', 'STATE', 'EXPIRES', 'CONTEXT', 'TKA SERVER'];
-  const cells = rows.map((row): Cell[] => [
+  const more = format === 'wide' ? all.map(wideCells) : [];
+  const cells = rows.map((row, i): Cell[] => [
     { text: row.context !== null && row.context === view?.currentContext ? '*' : '', style: 'green' },
     row.name,
     row.username ?? '-',
@@ -51,17 +55,31 @@ export async function status(
     row.until === null ? '-' : localTime(Date.parse(row.until) - (clocks.get(row.server) ?? 0)),
     row.context ?? '-',
     row.server,
+    ...(more[i] ?? []),
   ]);
-  terminal.outPainted(table(headings, cells, { showsHeadings: flags.headers }));
+  terminal.outPainted(
+    table([...headings, ...(format === 'wide' ? wideHeadings : [])], cells, { showsHeadings: flags.headers }),
+  );
 }
 
 const stateStyles: Readonly<Record<string, Style>> = { active: 'green', expired: 'yellow', 'signed-out': 'dim' };
 
+const wideHeadings = ['API SERVER', 'SERVICE ACCOUNT'];
+
+function wideCells({ entry, ours }: { readonly entry: Entry; readonly ours: OurContext | undefined }): Cell[] {
+  const claims = entry.token === undefined ? '' : checkToken(entry.token, 0);
+  const account = typeof claims === 'string' ? undefined : claims.account;
+  return [entry.apiServer ?? ours?.apiServer ?? '-', account ?? '-'];
+}
+
 interface Entry {
   readonly server: string;
+  readonly username: string | null;
+  readonly role: string | null;
   readonly state: string;
   readonly until: string | null;
   readonly apiServer?: string;
+  readonly token?: string;
 }
 
 /** Returns one entry per cluster, even if several of its servers have entries: the one that kubectl would use. */

@@ -2,11 +2,12 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, quoted } from '../../util/text.ts';
+import { stateText } from '../clusters/rows.ts';
 import type { Context } from '../context/context.ts';
 import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { checkNamespace, contextSpec } from '../contexts/spec.ts';
 import { noCluster } from '../target/by-name.ts';
-import { allClusters } from '../target/clusters.ts';
+import { listClusters } from '../target/clusters.ts';
 import { type ContextName, contextFor, contextsByCluster } from '../target/contexts.ts';
 import { byList } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
@@ -71,9 +72,10 @@ function contextBefore(context: Context, view: KubeconfigView): string {
 
 async function choose(context: Context, view: KubeconfigView, name: string | undefined): Promise<Choice> {
   let clusters: readonly Cluster[] = [];
+  let stateAt: number | undefined;
   let failed: TkaError | undefined;
   try {
-    clusters = await allClusters(context, view);
+    ({ clusters, at: stateAt } = await listClusters(context, view));
   } catch (error) {
     if (!(error instanceof TkaError) || error.exitCode !== 1 || view.contexts.size === 0) throw error;
     failed = error;
@@ -83,7 +85,7 @@ async function choose(context: Context, view: KubeconfigView, name: string | und
   // The contexts in the kubeconfig may be enough.
   if (failed !== undefined && (name === undefined || (found !== undefined && found.name !== name)))
     context.terminal.warn(`showing only clusters that have a context: ${failed.message}`);
-  if (name === undefined) return pickOne(context, view, choices);
+  if (name === undefined) return pickOne(context, view, choices, stateAt);
   if (found !== undefined) return found;
   throw failed ?? noCluster(name, clusters, { ours: [...view.contexts.keys()].map((each) => ({ name: each })) });
 }
@@ -103,7 +105,11 @@ function choicesOf(clusters: readonly Cluster[], view: KubeconfigView): Choice[]
 }
 
 const isManaged = ({ cluster, server }: Choice) => cluster !== undefined || server !== undefined;
-const stateOf = (choice: Choice) => choice.cluster?.state ?? (isManaged(choice) ? 'not listed' : 'not managed');
+
+function stateOf(choice: Choice, stateAt?: number): string {
+  if (choice.cluster !== undefined) return stateText(choice.cluster.state, stateAt);
+  return isManaged(choice) ? 'not listed' : 'not managed';
+}
 
 function choiceNamed(choices: readonly Choice[], name: string): Choice | undefined {
   const called = choices.filter((choice) => choice.name === name);
@@ -129,7 +135,12 @@ function list(choices: readonly Choice[], limit: number): string[] {
   return choices.length > limit ? [...lines, `and ${choices.length - limit} more: kubectl tka clusters`] : lines;
 }
 
-async function pickOne(context: Context, view: KubeconfigView, choices: readonly Choice[]): Promise<Choice> {
+async function pickOne(
+  context: Context,
+  view: KubeconfigView,
+  choices: readonly Choice[],
+  stateAt: number | undefined,
+): Promise<Choice> {
   if (choices.length === 0) throw new TkaError('no clusters found', { hints: ['kubectl tka clusters'] });
   const { canPick, pick } = await import('../../terminal/picker.ts');
   if (!canPick(context.env)) {
@@ -139,7 +150,7 @@ async function pickOne(context: Context, view: KubeconfigView, choices: readonly
   }
   const items = choices.map((choice) => ({
     name: choice.name,
-    state: stateOf(choice),
+    state: stateOf(choice, stateAt),
     labels: [...(choice.cluster?.labels ?? [])].map(([key, value]) => `${key}=${value}`).join(','),
     current: choice.context !== undefined && choice.context === view.currentContext,
   }));

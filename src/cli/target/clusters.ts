@@ -13,9 +13,15 @@ import { trustOf } from './trust.ts';
 
 /** Like allClusters(), and prints a notice about tagged servers that are on no list: their clusters may be missing. */
 export async function allClustersTold(context: Context, view: KubeconfigView): Promise<Cluster[]> {
-  const { clusters, unlisted = [] } = await listClusters(context, view);
+  return (await listClustersTold(context, view)).clusters;
+}
+
+/** Like listClusters(), and prints the notice of allClustersTold(). */
+export async function listClustersTold(context: Context, view: KubeconfigView): Promise<ClusterList> {
+  const list = await listClusters(context, view);
+  const { unlisted = [] } = list;
   const { terminal, settings } = context;
-  if (unlisted.length === 0) return clusters;
+  if (unlisted.length === 0) return list;
   const names = unlisted.map((server) => shortName(server, settings.tailnet)).sort();
   const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
   const servers = unlisted.length === 1 ? '1 tagged server is' : `${unlisted.length} tagged servers are`;
@@ -24,7 +30,7 @@ export async function allClustersTold(context: Context, view: KubeconfigView): P
   } else {
     terminal.notice(`${servers} not in the list of the configured server: ${shown}`);
   }
-  return clusters;
+  return list;
 }
 
 /** Returns all known clusters. Throws TkaError if there is no list at all. */
@@ -81,11 +87,14 @@ function withoutServer(context: Context, view: KubeconfigView, why: unknown): Cl
   const found = knownClusters(context, view);
   if (found === undefined) throw why;
   context.terminal.warn(`${why.message}; using ${found.what}`);
-  return { clusters: found.clusters, current: false };
+  return { clusters: found.clusters, current: false, at: found.at };
 }
 
 /** Returns the clusters of the last list and of the user's contexts; undefined if there are neither. */
-function knownClusters(context: Context, view: KubeconfigView): { clusters: Cluster[]; what: string } | undefined {
+function knownClusters(
+  context: Context,
+  view: KubeconfigView,
+): { clusters: Cluster[]; what: string; at: number | undefined } | undefined {
   const [list] = context.memory.all().sort((a, b) => b.at - a.at);
   const listed = list === undefined ? [] : rememberedClusters(list, { known: knownPairs(view) });
   const servers = new Set(listed.flatMap((cluster) => cluster.servers.map(({ server }) => server)));
@@ -101,7 +110,7 @@ function knownClusters(context: Context, view: KubeconfigView): { clusters: Clus
     ...(list === undefined ? [] : [`the list of ${minuteOf(list.at)} (${ageOf(list.at)} ago)`]),
     ...(others.length === 0 ? [] : ['the contexts in your kubeconfig']),
   ];
-  return { clusters, what: from.join(' and ') };
+  return { clusters, what: from.join(' and '), at: list?.at };
 }
 
 function ofContexts(contexts: KubeconfigView['ours']): Cluster[] {

@@ -5,8 +5,8 @@ import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { clusterByName, isUrl, NoCluster } from './by-name.ts';
-import { listClusters } from './clusters.ts';
+import { chooseClusters, clusterByName, isUrl, NoCluster } from './by-name.ts';
+import { allClusters, listClusters } from './clusters.ts';
 import { onlyServer } from './only-server.ts';
 import { expandNames, isGlob } from './patterns.ts';
 import { configuredServer, namedServer } from './seeds.ts';
@@ -52,16 +52,35 @@ export async function heldTarget(
   throw new NoCluster(`no cluster or context named ${quoted(name)}${meant}`, { hints: ['kubectl tka status'] });
 }
 
+/** What `logout` and `forget` act on. */
+export interface HeldSelection {
+  readonly words: readonly string[];
+  readonly selector?: string | undefined;
+  readonly all?: boolean | undefined;
+}
+
 /**
- * Returns the servers that the NAMEs of `logout` or `forget` mean, also lists and globs; without a NAME, the one of
- * heldTarget(). A glob matches only names of what this machine has a session, a sign-out or a context for.
+ * Returns the servers that the arguments of `logout` or `forget` mean: all that this machine has data about, those of
+ * the selected clusters, or those of the NAMEs, also lists and globs. Without any argument, returns that of
+ * heldTarget(). A glob matches only names of what this machine has a session, a sign-out or a context for. Throws
+ * TkaError or UsageError.
  */
 export async function heldTargets(
   context: Context,
-  words: readonly string[],
+  { words, selector, all: isAll = false }: HeldSelection,
   view: KubeconfigView,
   command: 'logout' | 'forget',
 ): Promise<Held[]> {
+  if (isAll && (words.length > 0 || selector !== undefined))
+    throw new UsageError(`${command} takes a name or --all, not both`);
+  if (words.length > 0 && selector !== undefined) throw new UsageError('names and a selector cannot be combined');
+  if (isAll) return [...knownHere(context, view)].sort().map((server) => ({ server, known: true }));
+  if (selector !== undefined) {
+    const chosen = chooseClusters(await allClusters(context, view), [], selector, view);
+    const held = knownHere(context, view);
+    // Without a known server, the user cannot have signed in to the cluster.
+    return chosen.flatMap((cluster) => (cluster.server === null ? [] : heldOf(cluster, held)));
+  }
   if (words.length === 0) return [await heldTarget(context, undefined, view, command)];
   const here = knownHere(context, view);
   const isName = (word: string) => localServer(context, word, view, here) !== undefined;
@@ -142,14 +161,8 @@ export function knownHere({ sessions: { store } }: Context, { ours }: Pick<Kubec
   return new Set([...store.list(), ...store.signedOut.list(), ...ours].map(({ server }) => server));
 }
 
-/** Returns the servers for `--all`: those of knownHere(), sorted. Throws UsageError if there is a name, too. */
-export function allHeld(context: Context, view: KubeconfigView, name: string | undefined, command: string): string[] {
-  if (name !== undefined) throw new UsageError(`${command} takes a name or --all, not both`);
-  return [...knownHere(context, view)].sort();
-}
-
 /** Returns the cluster's server that this machine knows, else the preferred one. Throws UnresolvedCluster. */
-export function heldOf(cluster: Cluster, here: ReadonlySet<string>): Held {
+function heldOf(cluster: Cluster, here: ReadonlySet<string>): Held {
   const held = cluster.servers.find(({ server }) => server !== null && here.has(server))?.server;
   return { server: held ?? resolved(cluster).server, known: held != null };
 }
