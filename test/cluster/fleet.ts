@@ -15,7 +15,7 @@ export interface Mesh {
   readonly hosts: readonly string[];
   /** The nodes of all its servers, as the tailnet knows them. A server adds its own when it starts. */
   readonly peers: StandInPeer[];
-  /** Answers who a caller is. */
+  /** Identifies callers. */
   readonly whois: Tailscaled['whois'];
 }
 

@@ -339,7 +339,7 @@ describe.skipIf(absent !== undefined)('login names', () => {
     for (const line of lines) expect(line).toMatchObject({ login: person.caller.login });
   });
 
-  test('give the plain name to the tailnet’s own domain, whoever signs in first', async ({
+  test('give the plain name to the tailnet’s own domain, in any order of sign-ins', async ({
     fixture,
     replica,
     role,

@@ -71,7 +71,7 @@ function blocksOf(page: string): Block[] {
 
 const blocks = pages.flatMap(blocksOf);
 
-/** Complete commands of ours in sentences. */
+/** Complete kubectl-tka commands in sentences. */
 const inSentences = new Set(
   pages.flatMap((page) => {
     const text = fs.readFileSync(path.join(root, page), 'utf8').replace(/^ *```[\s\S]*?^ *```/gm, '');

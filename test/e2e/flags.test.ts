@@ -1,4 +1,4 @@
-// Flags and names of commands as people type them for kubectl.
+// Flags and names of commands as users of kubectl type them.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { test } from '../fixtures/mesh.ts';

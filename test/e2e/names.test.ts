@@ -1,4 +1,4 @@
-// Lists and globs where a command takes several names.
+// Lists and globs as names of several clusters.
 import { describe, expect } from 'vitest';
 import type { Home } from '../fixtures/home.ts';
 import { test } from '../fixtures/mesh.ts';

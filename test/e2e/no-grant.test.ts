@@ -1,4 +1,4 @@
-// A user to whom the tailnet's policy grants nothing: who it is, what is missing, and the grant to ask for.
+// A user without a grant in the tailnet policy: errors name the user, the missing capability, and the grant to ask for.
 import { describe, expect } from 'vitest';
 import { type StandInCaller, startTailscaled, type Tailscaled } from '../../src/sandbox/tailscaled.ts';
 import { Home } from '../fixtures/home.ts';
@@ -48,7 +48,7 @@ describe.concurrent('without a grant at a Go server', () => {
     });
   });
 
-  test('without tailscaled the grant has a placeholder, and a hint says so', async ({ home, us }) => {
+  test('without tailscaled the grant has a placeholder, with a hint', async ({ home, us }) => {
     us.user = null;
     const ran = await home.run(['login', us.server], { env: { TS_SOCKET: '/nonexistent' } });
     expect(ran.stderr).toMatch(/^error: no grant for you on http/m);
@@ -73,7 +73,7 @@ describe.concurrent('without a grant at a Go server', () => {
     ]);
   });
 
-  test('exec says so for the cluster, in short', async ({ home, eu }) => {
+  test('exec prints a short form for the cluster', async ({ home, eu }) => {
     await home.run('login --all-contexts');
     eu.user = null;
     const ran = await home.run('exec prod-us prod-eu -- get namespaces');
@@ -82,7 +82,7 @@ describe.concurrent('without a grant at a Go server', () => {
     expect(ran.stderr).toMatch(/prod-eu.*hint: see which grant is missing: kubectl tka doctor prod-eu$/m);
   });
 
-  test('doctor shows the grant, also where the list of clusters is refused', async ({ home, us, socket }) => {
+  test('doctor shows the grant, even if the list of clusters is refused', async ({ home, us, socket }) => {
     us.user = null;
     const ran = await home.run('doctor prod-us -o json', socket);
     const checks: readonly { name: string; detail: string; hint: string | null }[] = JSON.parse(ran.stdout)[0].checks;
@@ -91,7 +91,7 @@ describe.concurrent('without a grant at a Go server', () => {
     expect(grantIn(`hint: ${hint}`).src).toEqual(['alice@example.com']);
   });
 
-  test('a tagged device is told that the Go server takes people only', async ({ home, us, socket }) => {
+  test('a tagged device gets the explanation that the Go server accepts users only', async ({ home, us, socket }) => {
     us.faults.routes.login = { answer: { status: 400, body: { message: 'tagged nodes not (yet) supported' } } };
     const ran = await home.run(['login', us.server], socket);
     expect(ran.stderr).toMatch(

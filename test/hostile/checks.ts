@@ -28,7 +28,7 @@ export function checkPlain(text: string, what: string): void {
 const lineForms = [
   /^error: (?![A-Z][a-z])\S/,
   /^(?:hint|warning): \S/,
-  // A notice of ours is in lower case, or starts with a path, a URL or a cluster's name.
+  // Our notices are in lower case, or start with a path, a URL or a cluster's name.
   /^(?!error|hint|warning|debug|\w*Error\b|Uncaught)(?:[a-z0-9"/]\S*|[A-Z][\w.-]*:) \S/,
 ];
 

@@ -127,7 +127,7 @@ describe('problems are reported, and nothing else happens', () => {
       put(fixture, text);
       const ran = await fixture.run(command);
       if (name === 'deep maps in lines') {
-        // Valid YAML, though unusual.
+        // Valid YAML, but unusual.
         assert.ok(ran.status === 0 || /bad configuration|no TKA server is configured/.test(ran.stderr));
         return;
       }

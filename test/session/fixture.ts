@@ -42,7 +42,7 @@ export class Machine {
     this.folder = folder;
   }
 
-  /** The stored sessions, read anew. */
+  /** The stored sessions, read again each time. */
   get store(): SessionStore {
     return storeIn(this.folder);
   }

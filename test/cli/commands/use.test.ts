@@ -1,4 +1,4 @@
-// `use`, as the built program runs it without a terminal.
+// `use` of the built program without a terminal.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -8,7 +8,7 @@ import { kubectl } from '../../fixtures/kubectl.ts';
 import { test } from '../../fixtures/mesh.ts';
 import { jwt } from '../../fixtures/program.ts';
 
-// A kubeconfig whose current context is not ours.
+// A kubeconfig whose current context is not managed.
 const theirs = `apiVersion: v1
 kind: Config
 contexts:
@@ -19,7 +19,7 @@ current-context: mine
 const current = (home: Home) => /^current-context: "?([^"\n]*)"?$/m.exec(fs.readFileSync(home.kubeconfig, 'utf8'))?.[1];
 
 describe('use NAME', () => {
-  test('of a cluster without a context: writes it, without a sign-in, and switches', async ({ home, us, eu }) => {
+  test('of a cluster without a context: writes it without a sign-in, and switches', async ({ home, us, eu }) => {
     await home.transcript(`
       $ kubectl tka use prod-eu
       Switched to context "prod-eu".
@@ -36,7 +36,7 @@ describe('use NAME', () => {
     if (kubectl !== undefined) expect((await home.kubectl('get namespaces')).stdout).toMatch(/shop-prod-eu +Active/);
   });
 
-  test('of a context of ours: from the kubeconfig alone, no network', async ({ home, mesh }) => {
+  test('of a managed context: uses the kubeconfig only, without the network', async ({ home, mesh }) => {
     await home.run('login --all-contexts');
     for (const cluster of mesh.clusters) cluster.resetCounts();
     await home.transcript(`
@@ -54,7 +54,7 @@ describe('use NAME', () => {
     expect(current(home)).toBe('prod-eu');
   });
 
-  test('changes one line of a kubeconfig that is there', async ({ home }) => {
+  test('changes one line of an existing kubeconfig', async ({ home }) => {
     await home.run('login --all-contexts');
     await home.run('use staging');
     const before = fs.readFileSync(home.kubeconfig, 'utf8');
@@ -62,7 +62,7 @@ describe('use NAME', () => {
     expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(
       before.replace('current-context: "staging"', 'current-context: "prod-us"'),
     );
-    // Again: nothing to change, and said all the same, as kubectl does.
+    // Again: nothing changes, but it is printed, as kubectl does.
     expect((await home.run('use prod-us')).stdout).toBe('Switched to context "prod-us".\n');
   });
 
@@ -111,7 +111,7 @@ describe('use NAME', () => {
     expect(current(home)).toBe('stuff');
   });
 
-  test('by an unambiguous prefix of a cluster or of a context', async ({ home, eu }) => {
+  test('accepts an unambiguous prefix of a cluster or of a context', async ({ home, eu }) => {
     expect((await home.run('use st')).stdout).toBe('Switched to context "staging".\n');
     await home.run(['login', eu.server, '--context', 'frankfurt']);
     expect((await home.run('use st')).stdout).toBe('Switched to context "staging".\n');
@@ -120,7 +120,7 @@ describe('use NAME', () => {
     expect((await home.run('use prod-e')).stdout).toBe('Switched to context "frankfurt".\n');
   });
 
-  test('an ambiguous prefix lists the candidates, exit 2', async ({ home }) => {
+  test('lists the candidates of an ambiguous prefix, exit 2', async ({ home }) => {
     await home.run('login prod-us');
     await home.run('use staging');
     await home.transcript(`
@@ -133,7 +133,7 @@ describe('use NAME', () => {
     expect(current(home)).toBe('staging');
   });
 
-  test('with the mesh down: a prefix of a context of ours does, with a warning', async ({ home, mesh }) => {
+  test('accepts a prefix of a managed context while the mesh is down, with a warning', async ({ home, mesh }) => {
     await home.run('login prod-us');
     await home.run('use staging');
     fs.rmSync(home.state, { recursive: true, force: true });
@@ -145,7 +145,7 @@ describe('use NAME', () => {
     expect(none.stderr).toMatch(/^error: /m);
   });
 
-  test('of a cluster that one has logged out of: switches, and says so', async ({ home }) => {
+  test('of a cluster after a logout: switches, with a warning', async ({ home }) => {
     await home.run('login prod-us');
     await home.run('logout prod-us');
     await home.transcript(`
@@ -268,14 +268,14 @@ describe('use -', () => {
     }
   });
 
-  test('goes back to a context that is not ours', async ({ home }) => {
+  test('goes back to a context that is not managed', async ({ home }) => {
     home.write(home.kubeconfig, theirs);
     await home.run('use prod-us');
     expect((await home.run('use -')).stdout).toBe('Switched to context "mine".\n');
     expect(current(home)).toBe('mine');
   });
 
-  test('says so where the context is gone', async ({ home }) => {
+  test('reports a context that no longer exists', async ({ home }) => {
     await home.run('use prod-us');
     await home.run('use staging');
     await home.run('forget prod-us');
@@ -287,7 +287,7 @@ describe('use -', () => {
     `);
   });
 
-  test('every kubeconfig has its own, kept in a private file', async ({ home }) => {
+  test('each kubeconfig has its own previous context, in a private file', async ({ home }) => {
     const other = path.join(home.dir, 'other.yaml');
     for (const name of ['prod-us', 'staging']) await home.run(['use', name]);
     for (const name of ['prod-eu', 'prod-us']) await home.run(['--kubeconfig', other, 'use', name]);
@@ -300,14 +300,14 @@ describe('use -', () => {
     const folder = path.join(home.state, 'previous-context');
     expect(fs.statSync(folder).mode & 0o777).toBe(0o700);
     for (const name of fs.readdirSync(folder)) expect(fs.statSync(path.join(folder, name)).mode & 0o777).toBe(0o600);
-    // Whatever stands there: no memory, and no harm.
+    // Invalid content: no previous context, and no harm.
     for (const text of ['', '{', 'null', '{"context":1}', '{"context":""}']) {
       for (const name of fs.readdirSync(folder)) fs.writeFileSync(path.join(folder, name), text);
       expect(await home.run('use -')).toMatchObject({ status: 1, stdout: '' });
     }
   });
 
-  test('where it cannot be remembered, the switch is made all the same', async ({ home }) => {
+  test('switches even if it cannot remember the previous context', async ({ home }) => {
     await home.run('login --all-contexts');
     await home.run('use prod-us');
     fs.rmSync(home.state, { recursive: true, force: true });
@@ -324,7 +324,7 @@ describe('use -', () => {
 });
 
 describe('use without a name', () => {
-  test('and without a terminal: an error with the list, exit 2', async ({ home, eu }) => {
+  test('is an error with the list without a terminal, exit 2', async ({ home, eu }) => {
     await home.run(['login', eu.server, '--context', 'frankfurt']);
     await home.transcript(`
       $ kubectl tka use

@@ -99,7 +99,7 @@ describe.skipIf(!hasPty)(`a changing command on a terminal${needsPty}`, () => {
     }
   });
 
-  test('stdin is redirected, but is no manifest: refused', async ({ home }) => {
+  test('stdin is redirected, but is not a manifest: refused', async ({ home }) => {
     const env = { ...home.env, ...withKubectl(home, echo) };
     const pty = new Pty('/bin/sh', ['-c', '"$0" exec -- delete pod x </dev/null', program], { env, cwd: home.dir });
     try {
@@ -110,7 +110,7 @@ describe.skipIf(!hasPty)(`a changing command on a terminal${needsPty}`, () => {
     }
   });
 
-  test('names ten clusters and counts the others; shows words as a shell would take them', async () => {
+  test('names ten clusters and counts the others; quotes words as for a shell', async () => {
     const clusters = Array.from({ length: 12 }, (_, i) => ({ name: `c${String(i).padStart(2, '0')}` }));
     await using mesh = await startMesh({ clusters });
     using home = new Home(mesh.clusters[0]?.server);
@@ -144,7 +144,7 @@ echo "begin $wait"; while [ "$(grep -c '^==>' "$OUT")" -lt $wait ]; do sleep 0.0
     expect(blocks.filter((_, i) => i % 2 === 0)).toEqual(['', ...[0, 1, 2].map((wait) => `begin ${wait}\nend\n`)]);
   });
 
-  test('streams apart: a block on each; one pipe: both in one block', async ({ home }) => {
+  test('prints a block on each of two streams, and one block to a single pipe', async ({ home }) => {
     const env = withKubectl(home, twoStreams);
     expect(await home.run('exec --group prod-us -- get ns', { env })).toMatchObject({
       status: 0,

@@ -1,5 +1,5 @@
-// exec as the built program runs it: with the real kubectl against the mesh, and with stand-ins for kubectl that do what
-// a real one does rarely.
+// exec of the built program: with the real kubectl against the mesh, and with stand-ins that do what a real kubectl
+// does rarely.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -14,19 +14,19 @@ import { processesOf, withKubectl } from './kubectl.ts';
 const temporary = (home: Home): string[] => fs.readdirSync(home.env.TMPDIR as string);
 
 describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () => {
-  test('uses a token that is still valid while the TKA server is away, as kubectl does', async ({ home, us }) => {
+  test('uses a token that is still valid while the TKA server is down, as kubectl does', async ({ home, us }) => {
     const pods = async (args: string) => {
       const ran = await home.run(`exec ${args} -- get namespaces -o name`);
       expect(ran.stdout).toMatch(/^prod-us \| namespace\/shop-prod-us$/m);
       expect(ran.status).toBe(0);
       return ran.stderr;
     };
-    // Without a context: the server and the API server are those of the session.
+    // Without a context the server and the API server come from the session.
     await pods('prod-us');
     await us.stop();
     expect(await pods('prod-us')).not.toMatch(/error|cannot reach/);
     expect(us.counts.login).toBe(1);
-    // A server that is away is no longer listed after ten seconds.
+    // A server that is down is unlisted after ten seconds.
     us.gossip.listed = false;
     expect(await pods('prod-us')).toMatch(/did not answer; showing the list of /);
     expect((await home.run('clusters')).stdout).toMatch(/^ +prod-us +missing/m);
@@ -36,7 +36,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     await home.run('login prod-us');
     await us.stop();
     await pods('prod-us');
-    // Nothing to go by but the context: no list was ever fetched, and no server is configured.
+    // Only the context is known: no list was ever fetched, and no server is configured.
     fs.rmSync(home.state, { recursive: true, force: true });
     fs.rmSync(home.config);
     const stderr = await pods('prod-us');
@@ -45,7 +45,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     ]);
   });
 
-  test('on all clusters, none of which has a context: signs in, prefixes, changes and leaves nothing', async ({
+  test('on all clusters without contexts: signs in, adds prefixes, and changes and leaves nothing', async ({
     home,
     mesh,
   }) => {
@@ -62,7 +62,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(temporary(home)).toEqual([]);
   });
 
-  test('goes through our contexts, with their namespaces, and switches nothing', async ({ home, us }) => {
+  test('uses our contexts with their namespaces, and does not switch', async ({ home, us }) => {
     await home.run('login --all-contexts');
     await home.kubectl('config set-context prod-us --namespace=shop-prod-us');
     await home.kubectl('config use-context staging');
@@ -78,7 +78,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(temporary(home)).toEqual([]);
   });
 
-  test('two of one name: by their contexts, or their URLs', async ({ home, us, eu, mesh }) => {
+  test('distinguishes two clusters of one name by their contexts or URLs', async ({ home, us, eu, mesh }) => {
     await home.run('login prod-eu --context europe');
     us.faults.routes.memberlist = {
       change: (rows: { name: string }[]) => rows.map((row) => ({ ...row, name: 'twin', cluster: 'twin' })),
@@ -95,7 +95,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(await home.run(['exec', 'twin', ...query])).toMatchObject({ status: 2, stdout: '' });
   });
 
-  test('goes by --kubeconfig and by a KUBECONFIG of several files', async ({ home }) => {
+  test('uses --kubeconfig, and a KUBECONFIG of several files', async ({ home }) => {
     const [one, two] = ['one.yaml', 'two.yaml'].map((name) => path.join(home.dir, name)) as [string, string];
     await home.run(['login', 'prod-us', '--context', 'first', '--kubeconfig', one]);
     await home.run(['login', 'prod-eu', '--context', 'second', '--kubeconfig', two]);
@@ -105,7 +105,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(names(listed.stdout)).toEqual(['second', 'first', 'cluster']);
     const named = await home.run(['--kubeconfig', two, ...query]);
     expect(names(named.stdout)).toEqual(['second', 'cluster', 'cluster']);
-    // A path that cannot stand in a list of paths.
+    // A path that cannot be part of a list of paths.
     const odd = path.join(home.dir, 'a:b.yaml');
     fs.copyFileSync(one, odd);
     const ran = await home.run(['--kubeconfig', odd, ...query]);
@@ -113,7 +113,12 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect((await home.run(['--kubeconfig', odd, 'exec', '--', 'get', 'ns'])).status).toBe(0);
   });
 
-  test('one signed out, one down, one fine: that one runs, the others say why', async ({ home, mesh, us, eu }) => {
+  test('with one cluster signed out and one down, runs on the third, and reports the others', async ({
+    home,
+    mesh,
+    us,
+    eu,
+  }) => {
     await home.run('login --all-contexts');
     await home.run('login prod-us');
     await home.run('logout prod-us');
@@ -150,11 +155,15 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     ]);
     expect(Object.keys(rows[0])).toEqual(['cluster', 'exitCode', 'stdout', 'stderr']);
     expect(json.stderr).toBe('error: failed on 2 of 3 clusters: prod-us, prod-eu\nhint: kubectl tka doctor prod-us\n');
-    // By a selector that leaves those out, all is well.
+    // A selector that excludes these succeeds.
     expect(await home.run('exec -l environment=staging -- get ns')).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('one down that has no context: its address is not believed, the rest is done', async ({ home, us, eu }) => {
+  test('does not trust the address of an unreachable cluster without a context, and runs on the others', async ({
+    home,
+    us,
+    eu,
+  }) => {
     await eu.stop();
     us.faults.clusterInfo = { server_url: 'https://127.0.0.1:1' };
     const ran = await home.run('exec -- get namespaces -o name');
@@ -166,7 +175,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(temporary(home)).toEqual([]);
   });
 
-  test('one that is not placed: its name stands before the line, and not in it again', async ({ home, us }) => {
+  test('names an unresolved cluster in the prefix only, not again in the message', async ({ home, us }) => {
     const rows = [{ apiEndpoint: 'https://far.example.com', name: 'far', state: 'healthy', labels: null }];
     us.faults.memberlist = { raw: JSON.stringify(rows) };
     const ran = await home.run('exec far -- get namespaces');
@@ -174,7 +183,10 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(ran.stderr).toMatch(/^far \| error: no known TKA server: (?!.*\bfar\b)/m);
   });
 
-  test('the temporary kubeconfig is private, holds no token, and calls us as a login’s does', async ({ home, us }) => {
+  test('the temporary kubeconfig is private, contains no token, and runs our program as the context of a login does', async ({
+    home,
+    us,
+  }) => {
     const look = `echo "$KUBECONFIG"; stat -c %a "$KUBECONFIG" "$(dirname "$KUBECONFIG")"; cat "$KUBECONFIG"`;
     await home.run('exec prod-us -- get ns');
     const { stdout } = await home.run('exec -o json prod-us -- get ns', { env: withKubectl(home, look) });
@@ -199,7 +211,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(fs.existsSync(file)).toBe(false);
   });
 
-  test('20 clusters: all answer', async () => {
+  test('20 clusters all answer', async () => {
     const names = Array.from({ length: 20 }, (_, i) => `cluster-${String(i).padStart(2, '0')}`);
     await using mesh = await startMesh({ clusters: names.map((name) => ({ name })) });
     using home = new Home(mesh.clusters[0]?.server);
@@ -219,7 +231,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     ['SIGTERM', 143, 'error: stopped by SIGTERM'],
     ['SIGHUP', 129, 'error: stopped by SIGHUP'],
   ] as const)(
-    '%s ends all kubectl and what they started, and leaves no file',
+    '%s ends every kubectl and its children, and leaves no file',
     async ([signal, status, message], { home, mesh }) => {
       await home.run('login prod-us');
       for (const cluster of mesh.clusters) cluster.faults.routes.api = { silent: true };
@@ -238,7 +250,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     },
   );
 
-  test('SIGINT while it signs in: ends at once, and the lock is gone', async ({ home, us }) => {
+  test('SIGINT during a sign-in ends it at once, and removes the lock', async ({ home, us }) => {
     us.faults.routes.login = { silent: true };
     const running = home.start('exec prod-us -- get namespaces');
     await us.seen('login');
@@ -252,7 +264,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
     expect(home.cached().filter((name) => name.endsWith('+lock'))).toEqual([]);
   });
 
-  test('a server that is down with a token that is still good: the old one serves, and it says so by name', async ({
+  test('uses a valid old token while the server is down, with a warning that names the cluster', async ({
     home,
     us,
   }) => {
@@ -269,7 +281,7 @@ describe.skipIf(kubectl === undefined)(`exec with kubectl${needsKubectl}`, () =>
 });
 
 describe('exec', () => {
-  test('SIGINT and one that does not listen: killed after a while, its children too', async ({ home }) => {
+  test('SIGINT kills a kubectl that ignores it after a while, with its children', async ({ home }) => {
     const env = withKubectl(home, `trap '' INT TERM; echo up; sleep 1000 & while :; do wait $!; done`);
     const running = home.start('exec -- get ns', { env });
     running.child.on('said', (text: string) => lines(text).length === 3 && running.child.kill('SIGINT'));
@@ -279,7 +291,7 @@ describe('exec', () => {
     expect(ran.took).toBeLessThan(20_000);
   });
 
-  test('SIGINT twice: killed at once', async ({ home }) => {
+  test('a second SIGINT kills at once', async ({ home }) => {
     const env = withKubectl(home, `trap 'echo heard' INT; sleep 1000 & echo up; while :; do wait $!; done`);
     const running = home.start('exec prod-us -- get ns', { env });
     const told = new Set<string>();
@@ -294,7 +306,7 @@ describe('exec', () => {
     expect(processesOf(home)).toEqual([]);
   });
 
-  test('-o json and SIGINT: no half document', async ({ home }) => {
+  test('SIGINT with -o json prints no partial document', async ({ home }) => {
     const env = withKubectl(home, `echo up; : > "$HOME/up-$$"; sleep 1000`);
     const running = home.start('exec -o json -- get ns', { env });
     await until('three of them', () => fs.readdirSync(home.dir).filter((name) => name.startsWith('up-')).length === 3);
@@ -307,11 +319,11 @@ describe('exec', () => {
     expect(processesOf(home)).toEqual([]);
   });
 
-  test('runs --parallel at once, 8 if not told', async () => {
+  test('runs --parallel at once, by default 8', async () => {
     const clusters = Array.from({ length: 12 }, (_, i) => ({ name: `c${i}` }));
     await using mesh = await startMesh({ clusters });
     using home = new Home(mesh.clusters[0]?.server);
-    // Each waits until as many have been there at once as may be, and then looks whether one more comes.
+    // Each waits until the maximum number has run at once, and then checks whether one more starts.
     const script = `mkdir "$RUN/$$"; i=0
 while [ ! -e "$RUN.full" ] && [ $i -lt 500 ]; do
   [ "$(ls "$RUN" | wc -l)" -lt "$WANTED" ] || : > "$RUN.full"
@@ -334,7 +346,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     }
   });
 
-  test('passes lines on whole: two streams, no newline at the end, bytes that are no text', async ({ home }) => {
+  test('passes lines on whole: two streams, no newline at the end, bytes that are not text', async ({ home }) => {
     const env = withKubectl(home, `printf 'a\\nb' ; printf 'e\\n\\n' >&2; printf 'c\\n\\033[1mbold\\nlast \\377'`);
     const folder = path.join(home.root, 'out');
     const ran = await home.byShell(`"$0" "$@" >"${folder}"`, 'exec prod-us staging -- get ns', { env });
@@ -348,7 +360,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect(out).toHaveLength(8);
   });
 
-  test('does not mix lines, however many come from whom', async ({ home }) => {
+  test('does not mix lines, however many arrive at once', async ({ home }) => {
     const script = `i=0; while [ $i -lt 3000 ]; do printf '%s %d ' "$KUBECONFIG" $i; echo "${'x'.repeat(200)}"; i=$((i+1)); done`;
     const ran = await home.run('exec -- get ns', { env: withKubectl(home, script) });
     expect(ran.status).toBe(0);
@@ -361,7 +373,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect([...counts.values()]).toEqual([3000, 3000, 3000]);
   });
 
-  test('a line over 1 MiB comes in pieces, and it says so once', async ({ home }) => {
+  test('prints a line over 1 MiB in pieces, with one warning', async ({ home }) => {
     const script = `head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end`;
     const ran = await home.run('exec prod-us -- get ns', { env: withKubectl(home, script) });
     expect(ran).toMatchObject({
@@ -371,7 +383,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect(lines(ran.stdout).map((line) => line.length)).toEqual([1048586, 1048586, 902858, 13]);
   });
 
-  test('-o json: exit codes, signals, and what was said', async ({ home }) => {
+  test('-o json has exit codes, signals and output', async ({ home }) => {
     const script = `grep -q "$MARK" "$KUBECONFIG" && kill -TERM $$; printf 'out\\033[1m\\342\\202'; echo err >&2; exit 3`;
     const [us] = JSON.parse((await home.run('clusters -o json')).stdout).filter(
       (row: { name: string }) => row.name === 'prod-us',
@@ -390,7 +402,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect(ran.stdout).not.toContain('\x1b');
   });
 
-  test('-o json keeps 16 MiB of a stream; more is cut, said, and no success', async ({ home }) => {
+  test('-o json keeps 16 MiB of a stream; a cut is reported and fails', async ({ home }) => {
     const script = `head -c 20000000 /dev/zero | tr '\\0' x; exit 0`;
     const ran = await home.run('exec -o json prod-us -- get ns', { env: withKubectl(home, script) });
     expect(ran.status).toBe(1);
@@ -401,7 +413,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect([row.exitCode, row.stdout.length]).toEqual([0, 16 * 1024 * 1024]);
   });
 
-  test('whose reader goes away ends them all', async ({ home }) => {
+  test('stops everything when its reader closes the pipe', async ({ home }) => {
     const env = withKubectl(home, 'while :; do echo more; done');
     const ran = await home.byShell(`{ "$0" "$@"; echo "status $?" >&2; } | head -n 2`, 'exec -- get ns', { env });
     expect(lines(ran.stdout)).toHaveLength(2);
@@ -441,7 +453,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     process.kill(Number(fs.readFileSync(path.join(home.dir, 'left'), 'utf8')), 'SIGKILL');
   });
 
-  test('gives its stdin to each where kubectl is told to read it, and none otherwise', async ({ home }) => {
+  test('passes its stdin to each kubectl that reads it, and to no other', async ({ home }) => {
     const env = withKubectl(home, 'echo "$*: $(wc -c)"');
     const input = 'x'.repeat(200_000);
     const read = await home.run('exec --yes prod-us prod-eu -- apply -f -', { env, input });
@@ -450,7 +462,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect(unread.stdout).toBe('prod-us | get pods: 0\n');
   });
 
-  test('passes what follows -- on as it is', async ({ home }) => {
+  test('passes the arguments after -- on unchanged', async ({ home }) => {
     const env = withKubectl(home, 'for a; do echo "<$a>"; done');
     const args = ['get', 'pods', '-o', 'wide', '-l', 'a b', '', '--help', '--', '-s', '--context'];
     const ran = await home.run(['exec', 'prod-us', '--', ...args], { env });
@@ -486,7 +498,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect(temporary(home)).toEqual([]);
   });
 
-  test('without a kubectl says so', async ({ home, us }) => {
+  test('without kubectl reports it', async ({ home, us }) => {
     const bare = path.join(home.root, 'bare');
     fs.mkdirSync(bare);
     for (const tool of ['sh', 'readlink']) fs.symlinkSync(`/bin/${tool}`, path.join(bare, tool));
@@ -498,7 +510,7 @@ sleep 0.1; ls "$RUN" | wc -l; sleep 0.05; rmdir "$RUN/$$"`;
     expect(us.requests).toEqual([]);
   });
 
-  test('tells two members of one name apart, cleans what they are called, and fails one without a server', async ({
+  test('distinguishes two members of one name, cleans their names, and fails for one without a server', async ({
     home,
     us,
     eu,

@@ -1,10 +1,10 @@
-// Stand-ins for kubectl, which do what a real one does rarely.
+// Stand-ins that do what a real kubectl does rarely.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { Home } from '../../fixtures/home.ts';
 import type { Env } from '../../fixtures/program.ts';
 
-/** An environment in which a shell script is the kubectl. */
+/** Returns an environment in which a shell script is the kubectl. */
 export function withKubectl(home: Home, script: string): Env {
   const folder = path.join(home.root, 'kubectl');
   home.write(path.join(folder, 'kubectl'), `#!/bin/sh\n${script}\n`, 0o755);
@@ -12,7 +12,7 @@ export function withKubectl(home: Home, script: string): Env {
   return { PATH: [own, folder, ...others].join(path.delimiter) };
 }
 
-/** The command lines of the processes that live in a HOME. */
+/** Returns the command lines of the processes with this HOME. */
 export function processesOf(home: Home): string[] {
   const read = (file: string) => {
     try {
@@ -23,6 +23,6 @@ export function processesOf(home: Home): string[] {
   };
   const ids = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   const ours = ids.filter((id) => read(`/proc/${id}/environ`).split('\0').includes(`HOME=${home.dir}`));
-  // One that has ended and is not waited for yet has no command line.
+  // A process that has ended but is not reaped yet has no command line.
   return ours.map((id) => read(`/proc/${id}/cmdline`).replaceAll('\0', ' ')).filter((line) => line !== '');
 }

@@ -82,7 +82,7 @@ it.each([
   ['--unknown config get pods', true],
 ])('%s: needs a cluster: %s', (text, needed) => expect(needsCluster(words(text))).toBe(needed));
 
-it('says where the command stands', () => {
+it('returns the position of the command', () => {
   expect(verbOf(words('-n web rollout --as alice status web'))).toEqual({ words: ['rollout', 'status'], at: 2 });
   expect(verbOf(['-n', 'web'])).toBeUndefined();
 });

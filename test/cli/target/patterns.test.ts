@@ -60,7 +60,7 @@ describe('expandNames', () => {
     ),
   );
 
-  it('names what there is where a glob matches nothing', () =>
+  it('lists the names if a glob matches nothing', () =>
     expect(() => expand('dev-*')).toThrow(
       expect.objectContaining({
         message: 'no cluster matches "dev-*"',

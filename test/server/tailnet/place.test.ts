@@ -21,7 +21,7 @@ test.each([
   ['TKA-prod-us', 'tka-prod-us-1', 'tka-prod-us-1'],
   ['tka-prod-us', 'tka-prod-us-12', 'tka-prod-us-12'],
   ['tka-prod-us.example.ts.net', 'tka-prod-us-1', 'tka-prod-us-1.example.ts.net'],
-  // Another name than its node's.
+  // A name other than its node's.
   ['tka-prod-us', 'tka-prod-us-1-2', 'tka-prod-us'],
   ['tka-prod-us', 'tka-prod-us-east', 'tka-prod-us'],
   ['tka-prod-us', 'tka-prod-us-', 'tka-prod-us'],
