@@ -3,13 +3,13 @@ import type { RequestListener, Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { TailnetStatus } from '../tailscale/localapi.ts';
-import { TkaError } from '../util/errors.ts';
+import { TkaError, UsageError } from '../util/errors.ts';
 import { canonicalServer } from '../util/url.ts';
 import { versionInfo } from '../util/version.ts';
 import { type AdminSources, adminFace, openAdmin, socketPath } from './admin/socket.ts';
 import { statusView } from './admin/views.ts';
 import { loadKubeConfig, provisionerOptions } from './cluster.ts';
-import type { Config } from './config/config.ts';
+import { type Config, keysHint } from './config/config.ts';
 import { joinMesh } from './gossip.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
@@ -23,7 +23,7 @@ import type { Mesh } from './mesh/mesh.ts';
 import { type Provisioner, startProvisioner } from './provisioner/provisioner.ts';
 import { keepCertificate } from './tailnet/certificate.ts';
 import { certificateName, hostsOf, needsTailnet, publicHost } from './tailnet/place.ts';
-import { tailnetName, untilRenamed, waitForTailnet } from './tailnet/status.ts';
+import { tailnetFacts, untilRenamed, waitForTailnet } from './tailnet/status.ts';
 import { type Audit, openAudit } from './telemetry/audit.ts';
 import { createHealth } from './telemetry/health.ts';
 import { createMetrics } from './telemetry/metrics.ts';
@@ -85,6 +85,19 @@ async function serveUntilRenamed({ signal, ...options }: ServerOptions, kubeConf
     else log.warn({}, 'tka-server ends without having finished');
   }
   return !signal.aborted;
+}
+
+/** Throws UsageError if devices could sign in that have a tag of this server's own node. */
+function requireOtherTags(config: Config, { self }: TailnetStatus): void {
+  const own = config.get('identity.allowTagged').find((tag) => self.tags.includes(tag));
+  if (own === undefined) return;
+  const place = config.sourceOf('identity.allowTagged');
+  throw new UsageError(
+    `bad configuration: ${place}: identity.allowTagged must not contain ${own}: this server has that tag`,
+    {
+      hints: [keysHint],
+    },
+  );
 }
 
 class TkaServer {
@@ -196,6 +209,7 @@ class TkaServer {
     const { log, signal, onWait } = this.#listening;
     if (!needsTailnet(config)) return undefined;
     const status = await waitForTailnet(env, log, signal, onWait);
+    requireOtherTags(config, status);
     this.#tailnet = status;
     void this.#watchName(status);
     return status;
@@ -236,7 +250,14 @@ class TkaServer {
     const capName = config.get('tailscale.capName');
     const userspace = status?.userspace === true;
     const identity = guardOrigin(
-      tailnetIdentity({ capName, tailnet: tailnetName(env, log, status), env, log, userspace }),
+      tailnetIdentity({
+        capName,
+        devices: { allowed: config.get('identity.allowTagged'), serverTag: config.get('tailscale.tag') },
+        tailnet: tailnetFacts(env, log, status),
+        env,
+        log,
+        userspace,
+      }),
       {
         names: [config.get('server.host'), publicHost(config, status), ...(status?.certDomains ?? [])],
         domains: [config.get('tailscale.tailnet'), status?.suffix],

@@ -19,6 +19,7 @@ import { checkToken, type TokenClaims } from './token.ts';
 
 /** A sign-in as a server states it. */
 export interface SignIn {
+  /** Of a tagged device, its name on the tailnet. */
   readonly username: string;
   readonly role: string;
   /** End of the sign-in, in milliseconds since the epoch. */
@@ -37,7 +38,7 @@ export function parseSignIn(answer: RawAnswer, who: string, doing = 'the sign-in
   const time = rfc3339.test(until) ? Date.parse(until) : Number.NaN;
   if (Number.isNaN(time)) throw notProtocol(who, doing, 'until is not an RFC 3339 time');
   if (cleanText(username) === '') throw notProtocol(who, doing, 'an empty username');
-  return { username: cleanText(username), role: cleanText(role), until: time };
+  return { username: nameIn(own(body, 'node')) ?? cleanText(username), role: cleanText(role), until: time };
 }
 
 /** How to connect to a cluster's API server. */

@@ -8,6 +8,8 @@ export interface LoginAnswer {
   readonly role: string;
   /** RFC 3339. */
   readonly until: string;
+  /** The name of a tagged device, whose `username` is its ID. Absent for a person. The Go server does not send it. */
+  readonly node?: string;
 }
 
 /** Body of every refusal; some paths send `error` instead of `message`. */

@@ -70,6 +70,21 @@ async function serving({ config = {}, env = {}, whois = () => alice }: Serving =
 }
 
 describe('the command line', () => {
+  test('a tag of its own node that devices could sign in with is a bad configuration', async () => {
+    await using tailscaled = await startTailscaled({
+      self: { hostName: 'tka', addresses: ['127.0.0.1'], tags: ['tag:k8s'] },
+    });
+    const config = { clusterInfo, tailscale: { port: 8123 }, identity: { allowTagged: ['tag:ci', 'tag:k8s'] } };
+    const { status, stderr } = await failing(
+      { ...config, health: { host: '127.0.0.1', port: await freePort('127.0.0.1') } },
+      { TS_SOCKET: tailscaled.socketPath },
+    );
+    expect(status).toBe(2);
+    expect(stderr).toMatch(
+      /^error: bad configuration: .*\/config\.yaml:\d+: identity\.allowTagged must not contain tag:k8s: this server has that tag\nhint: /m,
+    );
+  });
+
   test('a bad configuration is exit 2, with all problems on stderr', async () => {
     const { status, stdout, stderr } = await failing('tailscale:\n  prot: 443\nhealth:\n  port: many\n', {
       TKA_GOSSIP_INTERVAL: 'often',

@@ -4,7 +4,7 @@ import { statusFor } from '../cluster/people.ts';
 import type { Ran } from '../fixtures/program.ts';
 import { eventually } from './network.ts';
 import { admin, ok, port, reader, Stage, url } from './stage.ts';
-import { proxy } from './tailnet.ts';
+import { proxy, suffix } from './tailnet.ts';
 
 const names = ['tka-prod-us', 'tka-prod-eu', 'tka-staging'] as const;
 type Name = (typeof names)[number];
@@ -20,11 +20,11 @@ const stage = await Stage.set({
 const { home, tailnet, ask, at, clusters, device, grant, fixture, requests, run, serve, server } = stage;
 const runKubectl = stage.kubectl;
 
-/** Resolves when the API server of prod-us refuses a token. It caches a check for ten seconds. */
-const refused = (token: string): Promise<unknown> =>
+/** Resolves when the API server of a cluster refuses a token. It caches a check for ten seconds. */
+const refused = (token: string, name: Name = 'tka-prod-us'): Promise<unknown> =>
   eventually(
     'the old token to be refused',
-    () => statusFor(fixture('tka-prod-us').access, token),
+    () => statusFor(fixture(name).access, token),
     (status) => status === 401,
   );
 
@@ -50,7 +50,10 @@ beforeAll(async () => {
   await tailnet.tag(Object.fromEntries(names.map((name) => [name, ['tag:tka']])));
   await grant(reader);
   await Promise.all([
-    ...names.map(async (name) => (await serve(name)).said(/listens for gossip/)),
+    ...names.map(async (name) => {
+      const identity = { allowTagged: name === 'tka-prod-eu' ? ['tag:ci'] : [] };
+      await (await serve(name, { identity })).said(/listens for gossip/);
+    }),
     serve('tka', { gossip: { enabled: false } }).then((impostor) => impostor.said(/listening for the API/)),
   ]);
   await healthy();
@@ -115,6 +118,26 @@ test('a tagged caller is refused, with the reason', async () => {
   await ok(run(`login ${url('tka-prod-us')}`));
 });
 
+test('a tagged device signs in where its tag is listed, until it loses the tag', async () => {
+  const job = at('ci', { ALL_PROXY: `socks5h://${proxy}` });
+  await tailnet.tag({ ci: ['tag:ci'] });
+  try {
+    const elsewhere = await run('login tka-prod-us', job);
+    expect(elsewhere).toMatchObject({ status: 1, stderr: expect.stringContaining('identity.allowTagged') });
+    const { stdout } = await ok(run('login tka-prod-eu', job));
+    expect(stdout).toContain(`as ci.${suffix}, role ${reader}`);
+    const { namespace } = fixture('tka-prod-eu');
+    const who = await whoami(undefined, job);
+    expect(who.stdout).toMatch(new RegExp(`^system:serviceaccount:${namespace}:tka-login-`));
+    const token = home.token({ server: url('tka-prod-eu') });
+    await tailnet.tag({ ci: ['tag:web'] });
+    expect((await run('login tka-prod-eu', job)).status).toBe(1);
+    await refused(token, 'tka-prod-eu');
+  } finally {
+    await tailnet.tag({ ci: [] });
+  }
+});
+
 test('a demotion takes effect at the next request', async () => {
   await grant(admin);
   await ok(run('login tka-prod-us'));
@@ -137,7 +160,7 @@ test('a removed grant refuses the login, and the answer names the missing capabi
   await tailnet.grant();
   try {
     const ran = await run('login tka-prod-us');
-    expect(ran).toMatchObject({ status: 1, stderr: expect.stringMatching(/^error: no grant for user-\d+@\S+ on /) });
+    expect(ran).toMatchObject({ status: 1, stderr: expect.stringMatching(/^error: no grant for user-\d+@\S+ on /m) });
     expect(ran.stderr).toMatch(
       /add this grant .*"src": \[ "user-\d+@[^"]+" \], "dst": \[ "tag:tka" \], "ip": \[ "tcp:8123" \]/,
     );

@@ -1,6 +1,6 @@
 // Readers of answers at the limits of what they accept.
 import { expect, it } from 'vitest';
-import { parseClusterInfo } from '../../src/tka/answers.ts';
+import { parseClusterInfo, parseSignIn } from '../../src/tka/answers.ts';
 
 const server_url = 'https://api.example.com:6443';
 const pem = (bytes: number) => {
@@ -25,4 +25,15 @@ it.each([
   ['two halves', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END PRIVATE KEY-----\n'],
 ])('%s is not a CA', (_, ca) => {
   expect(() => read(ca)).toThrow(/the CA is not base64 PEM/);
+});
+
+it.each([
+  ['a tagged device is shown by its name', 'ci-7.example.ts.net', 'ci-7.example.ts.net'],
+  ['a person', undefined, 'nBLYviWLGB11DEVEL'],
+  ['a name that is none', 'ci-7\u001b[31m', 'nBLYviWLGB11DEVEL'],
+  ['an empty name', '', 'nBLYviWLGB11DEVEL'],
+  ['a name of another type', ['ci-7'], 'nBLYviWLGB11DEVEL'],
+])('the user of a sign-in: %s', (_, node, shown) => {
+  const body = JSON.stringify({ username: 'nBLYviWLGB11DEVEL', role: 'view', until: '2026-11-21T08:00:00Z', node });
+  expect(parseSignIn({ status: 202, headers: {}, body }, 'the server').username).toBe(shown);
 });

@@ -169,8 +169,8 @@ export function membersText({ members }: MembersView, now: number): string {
 
 /** Returns sign-ins as a table. */
 export function signInsText({ signIns }: SignInsView, now: number): string {
-  const rows = signIns.map(({ login, username, role, state, until, account = '-', problem }) => [
-    login ?? username,
+  const rows = signIns.map(({ login, username, node, role, state, until, account = '-', problem }) => [
+    node || (login ?? username),
     role,
     until === undefined ? '-' : when(Date.parse(until), now),
     account,

@@ -31,7 +31,7 @@ const keys = Object.keys(configKeys) as ConfigKey[];
 // `TKA_HEALTH_PORT=tcp://10.0.0.1:80`.
 const serviceLink = /^(?:tcp|udp|sctp):\/\//;
 // Settings of the Go CLI and of kubectl-tka, which may share /etc/tka/config.yaml with a server.
-const clientSetting = /^(?:output|tls|tailscale\.tag)(?:\.|$)/i;
+const clientSetting = /^(?:output|tls)(?:\.|$)/i;
 
 /**
  * Reads the configuration from the named file, or from /etc/tka/config.yaml if it exists. Throws one UsageError with a
@@ -133,6 +133,10 @@ function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: 
   if (endpoint !== undefined && fromMap) {
     const problem = 'clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other';
     add(problem, 'clusterInfo.configMapRef.enabled');
+  }
+  const [allowed, tag] = ['identity.allowTagged', 'tailscale.tag'] as const;
+  if (areRead(allowed, tag) && config.get(allowed).includes(config.get(tag))) {
+    add(`${allowed} must not contain ${config.get(tag)}, the tag of the TKA servers (${tag})`, allowed, tag);
   }
   const [dead, stale] = ['gossip.deadThreshold', 'gossip.stalenessThreshold'] as const;
   if (areRead(dead, stale) && config.get(dead) <= config.get(stale)) {

@@ -1,5 +1,5 @@
 // All keys of the server's configuration, with defaults and meanings. Names and defaults are those of the Go server;
-// only `health.host`, `gossip.key`, `operator.leaseNamespace`, `admin` and `audit` are new here.
+// only `tailscale.tag`, `identity`, `health.host`, `gossip.key`, `operator.leaseNamespace`, `admin` and `audit` are new here.
 // docs/reference/server-config.md is generated from this file (npm run reference).
 import { X509Certificate } from 'node:crypto';
 import { isHostPort } from '../../util/address.ts';
@@ -165,6 +165,18 @@ const peers: Kind<readonly string[]> = {
   },
 };
 
+const isTag = (text: unknown): text is string =>
+  typeof text === 'string' && /^tag:[A-Za-z][A-Za-z0-9-]{0,62}$/.test(text);
+
+const tags: Kind<readonly string[]> = {
+  fallback: [],
+  what: 'a list of tags such as tag:ci',
+  read(value) {
+    const list = typeof value === 'string' ? value.split(/[\s,]+/).filter((tag) => tag !== '') : value;
+    return Array.isArray(list) && list.length <= 64 && list.every(isTag) ? { value: list } : undefined;
+  },
+};
+
 /** Secrets as a list, or as one text separated by commas. */
 const secrets: Kind<readonly string[]> = {
   fallback: [],
@@ -207,10 +219,18 @@ export const configKeys = {
     text('', 'a domain like example.ts.net', /^\.?[a-z0-9.-]{0,253}\.?$/i),
   ),
   'tailscale.port': key('The port of the API. 443 is https, any other port is plain http.', port(443)),
+  'tailscale.tag': key(
+    'The tag of the TKA servers. A device with it cannot sign in.',
+    text('tag:tka', 'a tag such as tag:tka', /^(?:tag:[A-Za-z][A-Za-z0-9-]{0,62}|)$/),
+  ),
   'tailscale.stateDir': key('No effect here: tailscaled, not this server, keeps the state of the node.', text('')),
   'tailscale.capName': key(
     'The capability whose rules in the tailnet policy grant roles.',
     text('specht-labs.de/cap/tka', "a capability's name", /^\S*$/),
+  ),
+  'identity.allowTagged': key(
+    'Tags of devices that can sign in, such as CI machines. Default: none, only people can. Never `tailscale.tag`.',
+    tags,
   ),
   'server.host': key(
     'Where the API and the mesh listen. Default: the addresses of the tailnet, or 127.0.0.1 with a userspace tailscaled.',

@@ -4,9 +4,12 @@ import type { ClusterInfo, ErrorBody, KubeconfigAnswer, LoginAnswer, MemberRow }
 
 /** Who is calling, and what the policy grants them. */
 export interface Caller {
-  /** The login name up to the `@`. */
+  /** The login name up to the `@`; of a tagged device, its ID. */
   readonly username: string;
+  /** `alice@example.com`; of a tagged device, deviceLogin(). */
   readonly login: string;
+  /** Set for a tagged device, which has no user. */
+  readonly tagged?: TaggedDevice;
   /** True if the login is of the tailnet's own domain: nobody else there has this username. Default: false. */
   readonly ownDomain?: boolean;
   /** The tailnet's ID of the calling device. Absent if tailscaled knows none. */
@@ -19,6 +22,19 @@ export interface Caller {
   /** True if the policy grants nothing: the next request ends the access that this device has. */
   readonly revoked?: boolean;
 }
+
+/** A tagged device, as tailscaled reports it. */
+export interface TaggedDevice {
+  /** Its name on the tailnet: `ci-7.example.ts.net`. It can change. */
+  readonly node: string;
+  readonly tags: readonly string[];
+}
+
+/**
+ * Returns what identifies a tagged device where people have their login: `node:nBLYviWLGB11DEVEL`. `id` is its ID in
+ * the tailnet (StableNodeID), which never changes. No login of a person counts if it has this form.
+ */
+export const deviceLogin = (id: string): string => `node:${id}`;
 
 /** The calling device and its user, as tailscaled reports them. Unknown values are absent. */
 export interface Origin {

@@ -44,7 +44,10 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
   operationId,
   summary,
   responses: {
-    400: response('A tagged device, or a policy whose grants cannot be read.', json('Error')),
+    400: response(
+      'A tagged device that `identity.allowTagged` does not allow, or a policy whose grants cannot be read.',
+      json('Error'),
+    ),
     403: response(
       'No grant, no device of the tailnet, a request that comes through Funnel or that a page from elsewhere sends.',
       json('Error'),
@@ -228,7 +231,18 @@ export const openApi = {
         },
         ['message'],
       ),
-      Login: object({ username: string, role: string, until: { type: 'string', format: 'date-time' } }),
+      Login: object(
+        {
+          username: string,
+          role: string,
+          until: { type: 'string', format: 'date-time' },
+          node: {
+            type: 'string',
+            description: 'The name of a tagged device, whose `username` is its ID in the tailnet.',
+          },
+        },
+        ['username', 'role', 'until'],
+      ),
       Kubeconfig: object({
         kind: { const: 'Config' },
         apiVersion: { const: 'v1' },

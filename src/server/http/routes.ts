@@ -24,7 +24,12 @@ type Methods<Route> = Readonly<Partial<Record<string, Route>>>;
 
 const yamlTypes = new Set(['application/yaml', 'text/yaml', 'application/x-yaml']);
 
-const loginBody = ({ username, role, until }: LoginAnswer): LoginAnswer => ({ username, role, until });
+const loginBody = ({ username, role, until, node }: LoginAnswer): LoginAnswer => ({
+  username,
+  role,
+  until,
+  ...(node !== undefined && { node }),
+});
 
 function notSignedIn(status: 401 | 404, { username }: Caller): Refusal {
   return new Refusal(status, {

@@ -3,9 +3,11 @@
 import type { IncomingMessage } from 'node:http';
 import type { WhoIs } from '../../tailscale/localapi.ts';
 import { isLoopback } from '../../util/address.ts';
-import { type Caller, type Identity, type Origin, Refusal } from '../http/contract.ts';
+import { type Caller, deviceLogin, type Identity, type Origin, Refusal } from '../http/contract.ts';
 import type { Log } from '../log/log.ts';
 import { whoCalls } from '../tailnet/callers.ts';
+import type { TailnetFacts } from '../tailnet/status.ts';
+import { type DeviceRules, deviceCaller } from './devices.ts';
 import { isOfOwnDomain } from './login.ts';
 import { grantOf } from './rules.ts';
 
@@ -13,11 +15,10 @@ import { grantOf } from './rules.ts';
 export interface TailnetIdentityOptions {
   /** The capability whose rules grant roles. */
   readonly capName: string;
-  /**
-   * Returns the tailnet's name, empty if it is not known. If it rejects, no caller can be identified. Default: not
-   * known.
-   */
-  readonly tailnet?: () => Promise<string>;
+  /** Which tagged devices can sign in. Default: none. */
+  readonly devices?: DeviceRules;
+  /** Returns facts about the tailnet. If it rejects, no caller can be identified. Default: nothing is known. */
+  readonly tailnet?: () => Promise<TailnetFacts>;
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
   /** Timeout for tailscaled in milliseconds. Default 5 s. */
@@ -27,14 +28,14 @@ export interface TailnetIdentityOptions {
 }
 
 /**
- * Returns the identity of the tailnet's users. It asks tailscaled for each request, so that a new grant counts at once,
+ * Returns the identity of the tailnet's users and devices. It asks tailscaled for each request, so that a new grant counts at once,
  * and a removed grant no longer counts.
  */
 export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
-  const { capName, tailnet = async () => '', log, userspace = false } = options;
+  const { capName, devices = noDevices, tailnet = async () => unknownTailnet, log, userspace = false } = options;
   const whoIs = whoCalls({ ...options, userspace });
 
-  async function ask(address: string, port: number, signal?: AbortSignal): Promise<[WhoIs | undefined, string]> {
+  async function ask(address: string, port: number, signal?: AbortSignal): Promise<[WhoIs | undefined, TailnetFacts]> {
     try {
       return await Promise.all([whoIs(address, port, signal), tailnet()]);
     } catch (error) {
@@ -65,12 +66,12 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
         throw new Refusal(403, { message: 'Unauthorized request from Funnel' }, { reason: 'outside_tailnet' });
       }
       if (remoteAddress === undefined || remotePort === undefined) throw gone();
-      const [who, name] = await ask(remoteAddress, remotePort, asking?.signal);
+      const [who, facts] = await ask(remoteAddress, remotePort, asking?.signal);
       // After a hang-up, the port may belong to another caller, and so may the answer.
       if (request.socket.destroyed) throw gone();
       if (who !== undefined) asking?.named(originOf(who));
       // A caller may have to wait here. So the grant in the answer may be up to 3 s old.
-      await asking?.admit(who === undefined ? remoteAddress : who.tags.join() || who.login);
+      await asking?.admit(who === undefined ? remoteAddress : ownerOf(who));
       if (who === undefined) {
         throw new Refusal(
           403,
@@ -81,21 +82,30 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
           { reason: 'outside_tailnet' },
         );
       }
-      if (who.tags.length > 0) {
-        throw new Refusal(400, { message: 'tagged nodes not (yet) supported' }, { reason: 'tagged_device' });
-      }
+      if (who.tags.length > 0) return deviceCaller(who, devices, facts, capName);
       const { login, device } = who;
       const username = login.split('@', 1)[0] ?? '';
-      if (username === '') throw new Refusal(400, { message: 'tailscaled does not know the login of your device' });
+      if (username === '' || login.startsWith(deviceLogin(''))) {
+        throw new Refusal(400, { message: 'tailscaled does not know the login of your device' });
+      }
       return {
         username,
         login,
-        ownDomain: isOfOwnDomain(login, name),
+        ownDomain: isOfOwnDomain(login, facts.name),
         ...(device !== '' && { device }),
         ...grantOf(who.rules(capName), { name: login, tags: [] }, capName),
       };
     },
   };
+}
+
+const noDevices: DeviceRules = { allowed: [], serverTag: '' };
+const unknownTailnet: TailnetFacts = { name: '', suffix: '', ownTags: [] };
+
+/** Returns whose limits a request counts for: the user's, or those of the tagged device. */
+function ownerOf({ login, tags, device }: WhoIs): string {
+  if (tags.length === 0) return login;
+  return device === '' ? tags.join() : deviceLogin(device);
 }
 
 const originOf = ({ login, dnsName, address, tags }: WhoIs): Origin => ({

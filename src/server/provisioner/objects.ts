@@ -66,11 +66,13 @@ export interface ClusterRoleBinding {
   readonly subjects?: readonly { readonly kind: string; readonly name: string; readonly namespace?: string }[];
 }
 
-/** Annotations of a sign-in. The Go operator knows only the first two. */
+/** Annotations of a sign-in. The Go operator knows only the first two. `node` and `tags` are those of a tagged device. */
 export const annotation = {
   attempted: `${group}/last-attempted-sign-in`,
   validUntil: `${group}/sign-in-valid-until`,
   login: `${group}/login`,
+  node: `${group}/node`,
+  tags: `${group}/tags`,
   attemptId: `${group}/attempt`,
   devices: `${group}/devices`,
   problem: `${group}/problem`,

@@ -1,7 +1,7 @@
 // Sign-ins as an administrator sees them.
 import type { ServiceAccount, TkaSignin } from './objects.ts';
 import { ownerOfAccount } from './parts.ts';
-import { endOf, isLeaving, isOver, isSettled, loginOf, problemOf, rfc3339 } from './sign-in.ts';
+import { endOf, isLeaving, isOver, isSettled, loginOf, problemOf, rfc3339, taggedOf } from './sign-in.ts';
 
 export interface SignInOverview {
   /** Name of the TkaSignin. */
@@ -9,6 +9,9 @@ export interface SignInOverview {
   /** Absent if unknown, as in sign-ins of the Go server. */
   readonly login?: string;
   readonly username: string;
+  /** Name and tags of a tagged device; absent for a person. */
+  readonly node?: string;
+  readonly tags?: readonly string[];
   readonly role: string;
   /** `pending`: not provisioned yet. `blocked`: a problem prevents it. `ending`: deleted or expired. */
   readonly state: 'active' | 'pending' | 'blocked' | 'ending';
@@ -34,6 +37,7 @@ export function overviewOf(signIn: TkaSignin, account: ServiceAccount | undefine
     name: metadata.name,
     ...(login !== undefined && { login }),
     username: spec.username,
+    ...taggedOf(signIn),
     role: spec.role,
     state,
     ...(end !== undefined && { until: rfc3339(end) }),

@@ -18,10 +18,13 @@ const labelsOf = ({ metadata }: TkaSignin): Record<string, string> => ({
   [ownerLabel.uid]: metadata.uid,
 });
 
-// The login, for people: the object's name may have a hash, and has only the part before the @.
-const loginAnnotation = (signIn: TkaSignin) => {
-  const stated = loginOf(signIn);
-  return stated === undefined ? {} : { annotations: { [annotation.login]: stated } };
+// For people: the object's name may have a hash, and has only the part of the login before the @, or a device's ID.
+const loginAnnotation = ({ metadata: { annotations = {} } }: TkaSignin) => {
+  const told = [annotation.login, annotation.node, annotation.tags].flatMap((key) => {
+    const value = annotations[key];
+    return value === undefined ? [] : [[key, value] as const];
+  });
+  return told.length === 0 ? {} : { annotations: Object.fromEntries(told) };
 };
 
 /** Returns the ServiceAccount to create for a sign-in. The sign-in is its owner. */

@@ -8,7 +8,7 @@ import { hostname } from 'node:os';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { ClusterInfo } from '../../tka/types.ts';
 import { quoted } from '../../util/text.ts';
-import type { SignIns } from '../http/contract.ts';
+import type { SignIns, TaggedDevice } from '../http/contract.ts';
 import { isStatus } from '../kubernetes/errors.ts';
 import { connectKube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
@@ -21,7 +21,7 @@ import { signInOfBinding, type TkaSignin } from './objects.ts';
 import { overviewOf, type SignInOverview } from './overview.ts';
 import { type QueueCounts, WorkQueue } from './queue.ts';
 import { type Reconciled, Reconciler, Stale, survey } from './reconciler.ts';
-import { endOf, hasAttempt, isSettled, loginOf, rfc3339 } from './sign-in.ts';
+import { endOf, hasAttempt, isSettled, loginOf, rfc3339, taggedOf } from './sign-in.ts';
 import { createSignIns } from './sign-ins.ts';
 import { watchAccounts, watchBindings, watchSignIns } from './watch.ts';
 
@@ -62,6 +62,8 @@ export interface Ended {
   /** undefined if unknown, as in sign-ins of the Go server. */
   readonly login: string | undefined;
   readonly username: string;
+  /** Set for a tagged device. */
+  readonly tagged: TaggedDevice | undefined;
   readonly role: string;
   /** RFC 3339. */
   readonly until: string | undefined;
@@ -173,7 +175,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     const { username, role } = signIn.spec;
     const end = endOf(signIn, Date.now());
     const until = end === undefined ? undefined : rfc3339(end);
-    options.onEnded?.({ event, reason, login: loginOf(signIn), username, role, until, account: signIn.metadata.name });
+    const [login, tagged] = [loginOf(signIn), taggedOf(signIn)];
+    options.onEnded?.({ event, reason, login, username, tagged, role, until, account: signIn.metadata.name });
   }
 
   /** If this replica leads: queues the sign-in after the grace period, unless it is right by then. */

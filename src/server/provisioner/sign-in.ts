@@ -1,7 +1,7 @@
 // Reads and writes a sign-in's own data: its login, the devices that use it, whether it is in force, and when it ends.
 import { randomUUID } from 'node:crypto';
 import { formatGoDuration, goDuration } from '../../util/duration.ts';
-import type { Caller } from '../http/contract.ts';
+import type { Caller, TaggedDevice } from '../http/contract.ts';
 import { annotation, apiVersion, type Condition, group, type Metadata, plainName, type TkaSignin } from './objects.ts';
 
 /** Formats milliseconds of the epoch as RFC 3339 in whole seconds, like Go. */
@@ -15,6 +15,22 @@ function timeOf(text: string | undefined): number | undefined {
 /** Returns the login that signed in, or undefined if unknown: the Go server does not write it, and drops it. */
 export const loginOf = ({ metadata }: { readonly metadata: Metadata }): string | undefined =>
   metadata.annotations?.[annotation.login];
+
+/** Returns the tagged device that signed in, or undefined for a person. */
+export function taggedOf({
+  metadata: { annotations = {} },
+}: {
+  readonly metadata: Metadata;
+}): TaggedDevice | undefined {
+  const { [annotation.tags]: tags, [annotation.node]: node = '' } = annotations;
+  return tags === undefined ? undefined : { node, tags: tags.split(',') };
+}
+
+/** Returns the annotations that tell who signed in. */
+const whoOf = ({ login, tagged }: Caller): Record<string, string> => ({
+  [annotation.login]: login,
+  ...(tagged && { [annotation.node]: tagged.node, [annotation.tags]: tagged.tags.join(',') }),
+});
 
 /**
  * Returns whether a sign-in belongs to this caller: it states the caller's login, or states none and has the caller's
@@ -195,7 +211,7 @@ const annotationsOf = (signIn: TkaSignin | undefined, caller: Caller, at: number
   [annotation.attempted]: rfc3339(at),
   [annotation.attemptId]: randomUUID(),
   [annotation.validUntil]: rfc3339(at + caller.periodMs),
-  [annotation.login]: caller.login,
+  ...whoOf(caller),
   [annotation.devices]: devicesWith(signIn, caller, at),
 });
 
@@ -245,7 +261,7 @@ export const extension = (signIn: TkaSignin, caller: Caller, at: number): object
 export const sharing = (signIn: TkaSignin, caller: Caller, at: number): object => ({
   metadata: {
     ...asSeen(signIn),
-    annotations: { [annotation.login]: caller.login, [annotation.devices]: devicesWith(signIn, caller, at) },
+    annotations: { ...whoOf(caller), [annotation.devices]: devicesWith(signIn, caller, at) },
   },
 });
 

@@ -19,7 +19,7 @@
 // the sign-in has changed, and a sign-in that is missing or must end is read first.
 import type { ClusterInfo, LoginAnswer } from '../../tka/types.ts';
 import { quoted } from '../../util/text.ts';
-import { type Caller, Refusal, type SignIns } from '../http/contract.ts';
+import { type Caller, deviceLogin, Refusal, type SignIns } from '../http/contract.ts';
 import { Turns } from '../http/limits.ts';
 import { isStatus } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
@@ -148,7 +148,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     caller: Caller,
     fresh: boolean,
   ): Promise<{ readonly found?: TkaSignin; readonly free?: string; readonly ended: boolean }> {
-    const { login, role, device } = caller;
+    const { login, role, device, tagged } = caller;
     const names = namesFor(caller);
     const isRead = fresh || watch.problem() !== undefined;
     const see = async (name: string): Promise<TkaSignin | undefined> => (isRead ? await read(name) : watch.get(name));
@@ -183,9 +183,18 @@ export function createSignIns(options: SignInsOptions): SignIns {
       if (found !== undefined || isOld) break;
     }
     for (const { metadata } of othersOf(login, seen)) if (!isOld) await judge(metadata.name);
+    if (tagged === undefined && device !== undefined) await endUntagged(device);
     // Do not end a sign-in because of the copy alone: read it first.
     if (isOld) return look(caller, true);
     return { ...(found !== undefined && { found }), ...(free !== undefined && { free }), ended };
+  }
+
+  /** Ends the sign-ins of a device from the time when it was tagged, because it belongs to a person now. */
+  async function endUntagged(device: string): Promise<void> {
+    for (const signIn of index.of(deviceLogin(device))) {
+      log.info({ name: signIn.metadata.name, login: loginOf(signIn) }, 'access ends: the device is no longer tagged');
+      await end(signIn, () => onRevoked(signIn, 'the device is no longer tagged'));
+    }
   }
 
   /**
@@ -302,6 +311,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     username: signIn.spec.username,
     role: signIn.spec.role,
     until: rfc3339(endFor(signIn, caller, Date.now()) ?? endOf(signIn, Date.now()) ?? Date.now()),
+    ...(caller.tagged && { node: caller.tagged.node }),
   });
 
   function refuseBlocked(signIn: TkaSignin): void {
@@ -377,7 +387,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
 }
 
 /** Returns why a sign-in ends that exceeds the caller's grant of today. */
-function lessGranted({ spec }: TkaSignin, { role }: Caller): string {
+function lessGranted({ spec }: TkaSignin, { role, problem }: Caller): string {
+  if (problem?.reason === 'tagged_device') return 'the device can no longer sign in: its tags do not allow it';
   if (role === '') return 'the policy grants nothing';
   return role === spec.role ? 'the policy grants less time' : `the policy grants the role ${quoted(role, 253)}`;
 }

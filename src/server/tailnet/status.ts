@@ -67,24 +67,36 @@ export async function untilRenamed(
 }
 
 // Admins rename a tailnet once in years, and the status of a large one has megabytes.
-const nameMs = 10 * 60_000;
+const factsMs = 10 * 60_000;
+
+/** What identifying a caller needs to know about the tailnet. */
+export interface TailnetFacts {
+  /** As in TailnetStatus. */
+  readonly name: string;
+  /** As in TailnetStatus. */
+  readonly suffix: string;
+  /** The tags of this server's own node. */
+  readonly ownTags: readonly string[];
+}
+
+const factsOf = ({ name, suffix, self }: TailnetStatus): TailnetFacts => ({ name, suffix, ownTags: self.tags });
 
 /**
- * Returns a function that resolves with the tailnet's name, which may be some minutes old. While the name is not known,
- * the function throws TailscaleError.
+ * Returns a function that resolves with facts about the tailnet, which may be some minutes old. While they are not
+ * known, the function throws TailscaleError.
  */
-export function tailnetName(
+export function tailnetFacts(
   env: NodeJS.ProcessEnv,
   log: Log,
   status: TailnetStatus | undefined,
-): () => Promise<string> {
-  let known = status?.name;
-  let asking: Promise<string> | undefined;
+): () => Promise<TailnetFacts> {
+  let known = status && factsOf(status);
+  let asking: Promise<TailnetFacts> | undefined;
   let askedAt = performance.now();
 
-  async function ask(): Promise<string> {
+  async function ask(): Promise<TailnetFacts> {
     try {
-      known = (await askStatus(env, log)).name;
+      known = factsOf(await askStatus(env, log));
       return known;
     } finally {
       asking = undefined;
@@ -93,11 +105,11 @@ export function tailnetName(
   }
 
   return async () => {
-    if (known === undefined || performance.now() - askedAt > nameMs) {
+    if (known === undefined || performance.now() - askedAt > factsMs) {
       asking ??= ask();
-      // Return a known name without waiting for the answer.
-      asking.catch((error: unknown) => log.debug({ err: error }, "tailscaled does not say the tailnet's name"));
+      // Return known facts without waiting for the answer.
+      asking.catch((error: unknown) => log.debug({ err: error }, 'cannot read the status of tailscaled'));
     }
-    return known ?? (asking as Promise<string>);
+    return known ?? (asking as Promise<TailnetFacts>);
   };
 }

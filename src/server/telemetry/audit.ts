@@ -100,8 +100,8 @@ export function openAudit(config: Config, log: Log): Audit {
       const event = eventOf(decided);
       if (event !== undefined) write(event);
     },
-    ended: ({ event, reason, login, username, role, until, account }) =>
-      write({ event, outcome: 'success', reason, login: login ?? username, role, until, account }),
+    ended: ({ event, reason, login, username, tagged, role, until, account }) =>
+      write({ event, outcome: 'success', reason, login: login ?? username, ...tagged, role, until, account }),
   };
 }
 

@@ -32,6 +32,8 @@ test('defaults are the Go server’s', async () => {
     'tailscale.port': 443,
     'tailscale.stateDir': '',
     'tailscale.capName': 'specht-labs.de/cap/tka',
+    'tailscale.tag': 'tag:tka',
+    'identity.allowTagged': [],
     'server.host': undefined,
     'server.readTimeout': 10_000,
     'server.readHeaderTimeout': 5_000,
@@ -87,6 +89,8 @@ describe('every key, from the file and from the environment', () => {
     ['tailscale.port', '8123', 8123],
     ['tailscale.stateDir', '/var/lib/tka', '/var/lib/tka'],
     ['tailscale.capName', 'example.com/cap/tka', 'example.com/cap/tka'],
+    ['tailscale.tag', 'tag:k8s', 'tag:k8s'],
+    ['identity.allowTagged', 'tag:ci, tag:cron-1', ['tag:ci', 'tag:cron-1']],
     ['server.host', '127.0.0.11', '127.0.0.11'],
     ['server.readTimeout', '1m30s', 90_000],
     ['server.readHeaderTimeout', '500ms', 500],
@@ -215,6 +219,21 @@ describe('problems', () => {
       'gossip: {stalenessThreshold: 10}\n',
       ['config.yaml:1: gossip.deadThreshold must be more than gossip.stalenessThreshold'],
     ],
+    [
+      'tags of devices',
+      'identity: {allowTagged: [ci]}\n',
+      ['config.yaml:1: identity.allowTagged must be a list of tags such as tag:ci'],
+    ],
+    [
+      'the tag of the servers as one of devices',
+      'identity:\n  allowTagged: [tag:ci, tag:tka]\n',
+      ['config.yaml:2: identity.allowTagged must not contain tag:tka, the tag of the TKA servers (tailscale.tag)'],
+    ],
+    [
+      'another tag of the servers as one of devices',
+      'tailscale: {tag: tag:ci}\nidentity: {allowTagged: tag:ci}\n',
+      ['config.yaml:2: identity.allowTagged must not contain tag:ci, the tag of the TKA servers (tailscale.tag)'],
+    ],
     ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is set twice']],
     [
       'both ways to an endpoint',
@@ -283,10 +302,7 @@ describe('warnings', () => {
       'what is for the client',
       'output: {theme: dark}\ntailscale: {tag: "tag:tka"}\n',
       required,
-      [
-        'config.yaml:1: output has no effect: it is for kubectl-tka, not for the server',
-        'config.yaml:2: tailscale.tag has no effect: it is for kubectl-tka, not for the server',
-      ],
+      ['config.yaml:1: output has no effect: it is for kubectl-tka, not for the server'],
     ],
     [
       'the state of a node, from the environment',

@@ -3,16 +3,22 @@ import { request as httpRequest, type IncomingMessage, type Server } from 'node:
 import type { Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type StandInCaller, startTailscaled, type Tailscaled } from '../../../src/sandbox/tailscaled.ts';
+import {
+  type StandInCaller,
+  startTailscaled,
+  type Tailscaled,
+  type TailscaledOptions,
+} from '../../../src/sandbox/tailscaled.ts';
 import type { Caller, Refusal, SignIns } from '../../../src/server/http/contract.ts';
 import { createHandler } from '../../../src/server/http/handler.ts';
 import { close, createTkaServer, listen } from '../../../src/server/http/listen.ts';
+import type { DeviceRules } from '../../../src/server/identity/devices.ts';
 import { isOfOwnDomain } from '../../../src/server/identity/login.ts';
 import { guardOrigin } from '../../../src/server/identity/origin.ts';
 import { grantOf } from '../../../src/server/identity/rules.ts';
 import { tailnetIdentity } from '../../../src/server/identity/tailnet.ts';
 import type { Log } from '../../../src/server/log/log.ts';
-import { tailnetName } from '../../../src/server/tailnet/status.ts';
+import { tailnetFacts } from '../../../src/server/tailnet/status.ts';
 import { addressPort } from '../../../src/tailscale/localapi.ts';
 import { cpuTime } from '../../fixtures/cpu.ts';
 
@@ -38,8 +44,13 @@ afterEach(async () => {
 });
 
 /** A TKA server on loopback whose tailscaled knows this caller. */
-async function serve(caller: StandInCaller | undefined, timeoutMs?: number): Promise<Tailscaled> {
+async function serve(
+  caller: StandInCaller | undefined,
+  timeoutMs?: number,
+  { devices, ...tailnet }: TailscaledOptions & { devices?: DeviceRules } = {},
+): Promise<Tailscaled> {
   const tailscaled = await startTailscaled({
+    ...tailnet,
     whois(...from) {
       asked.push(from);
       return caller;
@@ -69,8 +80,14 @@ async function serve(caller: StandInCaller | undefined, timeoutMs?: number): Pro
     },
   };
   const env = { TS_SOCKET: tailscaled.socketPath };
-  const tailnet = tailnetName(env, log, undefined);
-  const identity = tailnetIdentity({ capName, tailnet, env, log, ...(timeoutMs !== undefined && { timeoutMs }) });
+  const identity = tailnetIdentity({
+    capName,
+    tailnet: tailnetFacts(env, log, undefined),
+    env,
+    log,
+    ...(devices && { devices }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+  });
   const clusterInfo = { server_url: 'https://x', insecure_skip_tls_verify: false, ca_data: '', labels: {} };
   server = createTkaServer(createHandler({ identity, signIns, clusterInfo: () => clusterInfo }));
   port = await listen(server, '127.0.0.1', 0);
@@ -207,7 +224,18 @@ describe('grants', () => {
     ['a role that is no text', granted({ ...rule, role: ['cluster-admin'] }), 400, syntax],
     ['a priority that is no number', granted({ ...rule, priority: '100' }), 400, syntax],
     ['a period that is no text', granted({ ...rule, period: 8 }), 400, syntax],
-    ['a tagged device', { ...alice, tags: ['tag:ci'] }, 400, 'tagged nodes not (yet) supported'],
+    [
+      'a login in the form of a device',
+      { ...alice, login: 'node:n7CNTRL' },
+      400,
+      'tailscaled does not know the login of your device',
+    ],
+    [
+      'a tagged device without an ID',
+      { ...alice, tags: ['tag:ci'], device: '' },
+      400,
+      'tailscaled does not know the ID of your device',
+    ],
     ['nobody’s device', { ...alice, login: '' }, 400, 'tailscaled does not know the login of your device'],
     [
       'a device without a profile',
@@ -275,6 +303,86 @@ describe('grants', () => {
     }
     expect(seen).toEqual([]);
     expect((await ask({}, 'POST', '/logout')).status).toBe(200);
+  });
+});
+
+describe('a tagged device', () => {
+  const ci: StandInCaller = { ...alice, dnsName: 'ci-7.example.ts.net', tags: ['tag:ci'] };
+  const devices: DeviceRules = { allowed: ['tag:ci', 'tag:k8s'], serverTag: 'tag:tka' };
+  const hour = 3_600_000;
+
+  test.each<[name: string, caller: StandInCaller, expected: Partial<Caller>]>([
+    ['for at most an hour', ci, { role: 'cluster-admin', periodMs: hour }],
+    [
+      'for less if its grant is for less',
+      { ...ci, capabilities: { [capName]: [{ ...rule, period: '20m' }] } },
+      { periodMs: hour / 3 },
+    ],
+    ['with one listed tag of several', { ...ci, tags: ['tag:arm', 'tag:ci'] }, { role: 'cluster-admin' }],
+  ])('signs in by its ID, %s', async (_, caller, expected) => {
+    await serve(caller, undefined, { devices });
+    expect((await ask()).status).toBe(202);
+    const tagged = { node: 'ci-7.example.ts.net', tags: caller.tags };
+    const known = { username: 'n7CNTRL', login: 'node:n7CNTRL', device: 'n7CNTRL', tagged };
+    expect(seen).toEqual([expect.objectContaining({ ...known, ...expected })]);
+    expect(seen[0]).not.toHaveProperty('ownDomain');
+  });
+
+  const notListed = 'tagged devices cannot sign in here, unless identity.allowTagged lists one of their tags';
+  test.each<[name: string, caller: StandInCaller, options: Parameters<typeof serve>[2], message: string]>([
+    ['by default', ci, {}, `${notListed} (tag:ci)`],
+    ['with another tag', { ...ci, tags: ['tag:web', 'tag:CI'] }, { devices }, `${notListed} (tag:web, tag:CI)`],
+    [
+      'with the tag of the servers too',
+      { ...ci, tags: ['tag:ci', 'tag:tka'] },
+      { devices: { ...devices, allowed: ['tag:ci', 'tag:tka'] } },
+      'a device with a tag of the TKA servers (tag:tka) cannot sign in',
+    ],
+    [
+      'with another tag of this server',
+      { ...ci, tags: ['tag:ci', 'tag:k8s'] },
+      { devices, self: { hostName: 'tka', addresses: ['100.64.0.1'], tags: ['tag:k8s'] } },
+      'a device with a tag of the TKA servers (tag:k8s) cannot sign in',
+    ],
+    [
+      'of another tailnet',
+      { ...ci, dnsName: 'ci-7.other.ts.net' },
+      { devices },
+      'tagged devices of other tailnets cannot sign in',
+    ],
+    [
+      'of a domain that ends like the tailnet',
+      { ...ci, dnsName: 'ci-7.evil-example.ts.net' },
+      { devices },
+      'tagged devices of other tailnets cannot sign in',
+    ],
+    ['without a name', { ...ci, dnsName: '' }, { devices }, 'tagged devices of other tailnets cannot sign in'],
+    ['of an unknown tailnet', ci, { devices, suffix: '' }, 'tagged devices of other tailnets cannot sign in'],
+  ])('%s is refused, and its access ends', async (_, caller, options, message) => {
+    await serve(caller, undefined, options);
+    for (const [method, path] of [
+      ['POST', '/login'],
+      ['GET', '/cluster-info'],
+    ] as const) {
+      const answer = await ask({}, method, path);
+      expect(answer.status).toBe(400);
+      expect(JSON.parse(answer.body)).toMatchObject({ message });
+      expect(seen.splice(0)).toEqual([
+        expect.objectContaining({ login: 'node:n7CNTRL', device: 'n7CNTRL', role: '', revoked: true }),
+      ]);
+    }
+  });
+
+  test('without a grant is told the capability and those of its tags that count', async () => {
+    await serve({ ...ci, tags: ['tag:arm', 'tag:ci'], capabilities: {} }, undefined, { devices });
+    const answer = await ask();
+    expect(answer.status).toBe(403);
+    expect(JSON.parse(answer.body)).toEqual({
+      message: 'No grant found for user',
+      capability: capName,
+      tags: ['tag:ci'],
+    });
+    expect(seen).toEqual([expect.objectContaining({ login: 'node:n7CNTRL', role: '', revoked: true })]);
   });
 });
 
@@ -432,7 +540,8 @@ describe('the tailnet’s own domain', () => {
   test('is what tailscaled says, and kept while it is away', async () => {
     await using tailscaled = await startTailscaled({ tailnet: 'Example.ORG' });
     const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-    const name = tailnetName({ TS_SOCKET: tailscaled.socketPath }, log, undefined);
+    const facts = tailnetFacts({ TS_SOCKET: tailscaled.socketPath }, log, undefined);
+    const name = async () => (await facts()).name;
     await tailscaled.stop();
     await expect(name()).rejects.toThrow(/no tailscaled at/);
     await tailscaled.start();

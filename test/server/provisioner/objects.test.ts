@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import type { Caller } from '../../../src/server/http/contract.ts';
+import { type Caller, deviceLogin } from '../../../src/server/http/contract.ts';
 import { IndexByLogin } from '../../../src/server/provisioner/index-by-login.ts';
 import type { TkaSignin } from '../../../src/server/provisioner/objects.ts';
 import { namesOf } from '../../../src/server/provisioner/objects.ts';
 import { overviewOf } from '../../../src/server/provisioner/overview.ts';
-import { ownerOfBinding } from '../../../src/server/provisioner/parts.ts';
+import { accountFor, ownerOfBinding } from '../../../src/server/provisioner/parts.ts';
 import {
   conditionsOf,
   endFor,
@@ -362,5 +362,44 @@ describe('an administrator’s view of a sign-in', () => {
     expect(conditionsOf(later, { ...yes, status: 'False' }, at + 9_000)[1]).toMatchObject({
       lastTransitionTime: rfc3339(at + 9_000),
     });
+  });
+});
+
+describe('a tagged device', () => {
+  const device: Caller = {
+    ...caller,
+    username: 'nBLYviWLGB11DEVEL',
+    login: deviceLogin('nBLYviWLGB11DEVEL'),
+    device: 'nBLYviWLGB11DEVEL',
+    tagged: { node: 'ci-7.example.ts.net', tags: ['tag:ci', 'tag:arm'] },
+  };
+  const told = {
+    'tka.specht-labs.de/login': 'node:nBLYviWLGB11DEVEL',
+    'tka.specht-labs.de/node': 'ci-7.example.ts.net',
+    'tka.specht-labs.de/tags': 'tag:ci,tag:arm',
+  };
+
+  it('has an account by its ID, with a name that is valid and no person’s', () => {
+    const [name = '', ...others] = namesOf(device);
+    expect(others).toEqual([]);
+    expect(name).toMatch(/^tka-login-nblyviwlgb11devel-[0-9a-f]{20}$/);
+    // IDs that differ in case only, and a person with that username.
+    const username = device.username.toLowerCase();
+    const alike = { ...device, username, login: deviceLogin(username) };
+    const person = { ...caller, username, login: username, ownDomain: true };
+    for (const other of [alike, person]) expect(namesOf(other)).not.toContain(name);
+    const signIn = newSignIn(name, device, at) as TkaSignin;
+    expect(isOf(signIn, device)).toBe(true);
+    expect(isOf(signIn, alike)).toBe(false);
+    expect(isOf(signIn, { ...device, login: device.username })).toBe(false);
+  });
+
+  it('is named by its sign-in, its account and the overview', () => {
+    const made = newSignIn('tka-login-x', device, at) as TkaSignin;
+    const signIn = { ...made, metadata: { ...made.metadata, uid: 'u1', resourceVersion: '1' } };
+    expect(signIn.metadata.annotations).toMatchObject(told);
+    expect(accountFor(signIn)).toMatchObject({ metadata: { annotations: told } });
+    expect(overviewOf(signIn, undefined, at)).toMatchObject(device.tagged ?? {});
+    expect(extension(signIn, device, at)).toMatchObject({ metadata: { annotations: told } });
   });
 });

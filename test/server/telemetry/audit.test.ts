@@ -159,9 +159,10 @@ test.each<[what: string, caller: StandInCaller | undefined, line: object, signIn
     { login: 'x', tags: ['tag:ci'], dnsName: 'runner.example.ts.net' },
     {
       ...refused,
+      login: 'node:n7CNTRL',
       node: 'runner.example.ts.net',
       tags: ['tag:ci'],
-      reason: 'tagged nodes not (yet) supported',
+      reason: 'tagged devices of other tailnets cannot sign in',
     },
   ],
   [
@@ -290,14 +291,23 @@ test('a sign-in whose caller hangs up before the answer is logged too', async ()
 
 test('access that ends by itself is one line; for the Go server’s sign-ins the login is the username', async () => {
   const { audit, lines } = await audited(granted);
-  const ended = { username: 'alice', role: 'viewer', until: '2026-11-21T08:00:00Z', account: 'tka-user-alice' };
+  const ended = {
+    username: 'alice',
+    role: 'viewer',
+    until: '2026-11-21T08:00:00Z',
+    account: 'tka-user-alice',
+    tagged: undefined,
+  };
   audit.ended({ ...ended, event: 'expiry', reason: 'the sign-in has expired', login: 'alice@example.com' });
   audit.ended({ ...ended, event: 'revocation', reason: 'the policy grants nothing', login: undefined });
+  const tagged = { node: 'ci-7.example.ts.net', tags: ['tag:ci'] };
+  audit.ended({ ...ended, tagged, event: 'expiry', reason: 'the sign-in has expired', login: 'node:n7CNTRL' });
   const place = { log: 'audit', time: expect.any(String), server: 'tka', cluster: 'tka', outcome: 'success' };
-  const { username: _, ...rest } = ended;
+  const { username: _, tagged: __, ...rest } = ended;
   expect(lines()).toEqual([
     { ...place, ...rest, event: 'expiry', reason: 'the sign-in has expired', login: 'alice@example.com' },
     { ...place, ...rest, event: 'revocation', reason: 'the policy grants nothing', login: 'alice' },
+    { ...place, ...rest, ...tagged, event: 'expiry', reason: 'the sign-in has expired', login: 'node:n7CNTRL' },
   ]);
 });
 
