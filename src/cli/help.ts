@@ -28,7 +28,7 @@ export function helpOf(command: Command, helper: Help): string {
   const args = command.registeredArguments
     .map((argument) => {
       const { argChoices, variadic } = argument;
-      return ` ${argChoices?.join('|') ?? `[${argument.name().toUpperCase()}${variadic ? '...' : ''}]`}`;
+      return ` ${argChoices?.join('|') ?? `[${nameOf(argument.name())}${variadic ? '...' : ''}]`}`;
     })
     .join('');
   const rest = usages.get(command) ?? '';
@@ -38,6 +38,9 @@ export function helpOf(command: Command, helper: Help): string {
   if (command === root) sections.push(`Use "${program} <command> --help" for more information about a command.`);
   return `${sections.join('\n\n')}\n`;
 }
+
+// A name with alternatives is typed as it is.
+const nameOf = (argument: string) => (argument.includes('|') ? argument : argument.toUpperCase());
 
 const examples = new WeakMap<Command, string>();
 

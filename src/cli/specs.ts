@@ -280,16 +280,21 @@ NAME is what login takes: a cluster, a context, a host name or a URL. Without on
   },
   {
     name: 'config',
-    args: '[key] [value]',
+    args: '[get|set|unset|view] [key] [value]',
     summary: 'show or change the configuration',
-    description:
-      'Show the configuration with the source of each value, show one value, or set one in the configuration file.',
+    description: `Show the configuration with the source of each value, show one value, or change one in the configuration file.
+
+get, set and view may be left out: KEY shows a value, KEY VALUE sets it. unset also removes an unknown key from the file. If the configuration is invalid, its problems are shown, and set and unset repair it; comments and all other text stay.`,
     examples: `  # Show all settings
   %p config
 
   # Set the default TKA server
-  %p config tailscale.hostname tka
-  %p config tailscale.tailnet example.ts.net`,
+  %p config set tailscale.hostname tka
+  %p config set tailscale.tailnet example.ts.net
+
+  # Show one value, and go back to its default
+  %p config get tailscale.port
+  %p config unset tailscale.port`,
     options: [output('json', 'yaml', 'name'), noHeaders()],
     load: async () => (await import('./commands/config.ts')).config,
     unread: async () => (await import('./commands/config.ts')).configWithoutSettings,

@@ -20,7 +20,8 @@ export function defaultContext(caFile: string | undefined): tls.SecureContext {
   return tls.createSecureContext({ ca: [...tls.getCACertificates('default'), ...readAuthorities(caFile)] });
 }
 
-function readAuthorities(file: string): string[] {
+/** Returns the certificates (PEM) of a file. Throws TkaError if it cannot be read, or contains none or a damaged one. */
+export function readAuthorities(file: string): string[] {
   const bad = (why: string, cause?: unknown) =>
     new TkaError(`tls.caFile ${file} ${why}`, {
       cause,

@@ -16,10 +16,12 @@ export interface ConfigSchema<Key extends string, Value> {
    * both of texts as they are written in the file; undefined for anything that cannot be either.
    */
   readonly read: (key: Key, value: unknown) => { readonly value: Value } | { readonly problem: string };
-  /** Receives each unknown key with its place: `/etc/tka/config.yaml:3`. */
+  /** Receives each unknown key with its place: `/etc/tka/config.yaml:3`, or `:3:5` with `columns`. */
   readonly unknown?: (dotted: string, place: string) => void;
   /** Reads as much as possible of a file that is not valid YAML. */
   readonly lenient?: true;
+  /** Adds the column to the line in messages: `/etc/tka/config.yaml:3:5`. */
+  readonly columns?: true;
 }
 
 /**
@@ -65,11 +67,15 @@ export async function parseConfigText<Key extends string, Value>(
   const options = { version: '1.1', schema: 'yaml-1.1', uniqueKeys: true, prettyErrors: false } as const;
   const document = parseDocument(text, { ...options, lineCounter: lines });
   const line = (offset: number | undefined) => lines.linePos(offset ?? 0).line;
+  const placeOf = (offset: number | undefined) => {
+    const place = `${path}:${line(offset)}`;
+    return schema.columns === true ? `${place}:${lines.linePos(offset ?? 0).col}` : place;
+  };
   const values = new Map<Key, FileValue<Value>>();
   for (const error of document.errors) {
     // The parser's own message is the JavaScript engine's.
     const what = error.code === 'RESOURCE_EXHAUSTION' ? 'nested too deeply' : cleanText(error.message);
-    const problem = `${path}:${line(error.pos[0])}: ${what}`;
+    const problem = `${placeOf(error.pos[0])}: ${what}`;
     if (problem !== problems.at(-1)) problems.push(problem);
   }
   const isBroken = document.errors.length > 0;
@@ -79,7 +85,7 @@ export async function parseConfigText<Key extends string, Value>(
   const top = document.contents;
   if (isScalar(top) && top.value === null) return values;
   if (!isMap(top)) {
-    further.push(`${path}:${line(top.range?.[0])}: must be a map of settings`);
+    further.push(`${placeOf(top.range?.[0])}: must be a map of settings`);
     return values;
   }
   const resolved = (node: unknown) => (isAlias(node) ? node.resolve(document) : (node as Node | null | undefined));
@@ -99,8 +105,8 @@ export async function parseConfigText<Key extends string, Value>(
     for (const { key, value } of map.items) {
       if (!isScalar(key)) continue;
       const dotted = `${prefix}${key.value}`;
-      const atLine = line(key.range?.[0]);
-      const at = `${path}:${atLine}: ${cleanText(dotted)}`;
+      const place = placeOf(key.range?.[0]);
+      const at = `${place}: ${cleanText(dotted)}`;
       const node = resolved(value);
       const known = byLowerCase.get(dotted.toLowerCase());
       const isParent = schema.keys.some((k) => k.toLowerCase().startsWith(`${dotted.toLowerCase()}.`));
@@ -108,7 +114,7 @@ export async function parseConfigText<Key extends string, Value>(
       const isEmpty = node === null || (isScalar(node) && node.value === null);
       if (isParent && isMap(node)) visit(node, `${dotted}.`);
       else if (isParent && !isEmpty) further.push(`${at} must be a map`);
-      else if (known === undefined && !isParent && !isBroken) schema.unknown?.(dotted, `${path}:${atLine}`);
+      else if (known === undefined && !isParent && !isBroken) schema.unknown?.(dotted, place);
       if (known === undefined || isEmpty) continue;
       if (values.has(known)) {
         further.push(`${at} is set twice`);
@@ -116,7 +122,7 @@ export async function parseConfigText<Key extends string, Value>(
       }
       const read = schema.read(known, plain(node));
       if ('problem' in read) further.push(`${at} ${read.problem}`);
-      else values.set(known, { value: read.value, line: atLine });
+      else values.set(known, { value: read.value, line: line(key.range?.[0]) });
     }
   };
   visit(top, '');

@@ -6,7 +6,7 @@ export const settingKeys = {
     meaning: 'the TKA server to ask when none is named: a host name or a URL',
   },
   'tailscale.tailnet': {
-    type: 'string',
+    type: 'suffix',
     fallback: '',
     meaning: 'the DNS suffix of the tailnet, as in example.ts.net; tailscaled knows it',
   },
@@ -22,11 +22,19 @@ export const settingKeys = {
     meaning: 'file with certificate authorities to trust besides the usual ones',
   },
   debug: { type: 'boolean', fallback: false, meaning: 'verbose debug output on stderr, without tokens' },
-  'output.theme': { type: 'string', fallback: 'default', meaning: 'read for the Go CLI; without effect here' },
   'output.long': { type: 'boolean', fallback: false, meaning: 'print tables as with -o wide' },
   'output.quiet': { type: 'boolean', fallback: false, meaning: 'no notices' },
-  'api.retryAfterSeconds': { type: 'count', fallback: 1, meaning: 'read for the Go CLI; without effect here' },
 } as const;
+
+/** Keys of the Go CLI in the same file that have no effect here. */
+export const unusedKeys = ['output.theme', 'api.retryAfterSeconds'] as const;
+
+// Without a file of the user's, /etc/tka/config.yaml is read, which may be that of a TKA server.
+const serverKeys =
+  /^(?:(?:admin|audit|clusterInfo|federation|gossip|health|operator|otel|server)(?:\.|$)|tailscale\.(?:capName|stateDir)$)/i;
+
+/** Returns whether a key is one of a TKA server's configuration, and none of this program. */
+export const isServerKey = (dotted: string): boolean => serverKeys.test(dotted);
 
 export type SettingKey = keyof typeof settingKeys;
 export type SettingValue = string | number | boolean;
@@ -52,6 +60,13 @@ export function readSetting(key: SettingKey, value: unknown): { value: SettingVa
       if (/[\u0000-\u001f\u007f-\u009f]/.test(text) || text.length > 1024)
         return { problem: 'must be one line of plain text' };
       return { value: text };
+    case 'suffix': {
+      if (typeof text !== 'string') return { problem: 'must be text' };
+      const labels = text.replace(/^\.+|\.+$/g, '').split('.');
+      const isLabel = (label: string) => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/i.test(label);
+      if (text === '' || (text.length <= 253 && labels.every(isLabel))) return { value: text };
+      return { problem: 'must be a DNS suffix like example.ts.net' };
+    }
     case 'tag':
       // As tags are spelled in the policy file.
       if (typeof text === 'string' && /^tag:[a-z][a-z0-9-]{0,62}$/i.test(text)) return { value: text };
@@ -62,16 +77,11 @@ export function readSetting(key: SettingKey, value: unknown): { value: SettingVa
       if (typeof text === 'string' && /^(?:1|t|true)$/i.test(text)) return { value: true };
       if (typeof text === 'string' && /^(?:0|f|false)$/i.test(text)) return { value: false };
       return { problem: 'must be true or false' };
-    case 'port':
-    case 'count': {
+    case 'port': {
       const number = typeof text === 'string' && /^[0-9]{1,9}$/.test(text) ? Number(text) : text;
-      const isPort = settingKeys[key].type === 'port';
-      if (typeof number === 'number' && Number.isInteger(number) && number >= 1 && number <= (isPort ? 65535 : 86400)) {
+      if (typeof number === 'number' && Number.isInteger(number) && number >= 1 && number <= 65535)
         return { value: number };
-      }
-      return {
-        problem: isPort ? 'must be a port from 1 to 65535' : 'must be a whole number of seconds from 1 to 86400',
-      };
+      return { problem: 'must be a port from 1 to 65535' };
     }
   }
 }

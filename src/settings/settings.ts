@@ -3,7 +3,7 @@ import { goDuration } from '../util/duration.ts';
 import { TkaError, UsageError } from '../util/errors.ts';
 import { cleanText, quoted } from '../util/text.ts';
 import { canonicalServer, quotedUrl } from '../util/url.ts';
-import { readConfig } from './file.ts';
+import { type ConfigFile, readConfig } from './file.ts';
 import { environmentName, readSetting, type SettingKey, type SettingValue, settingKeys } from './keys.ts';
 import type { Paths } from './paths.ts';
 
@@ -29,14 +29,20 @@ export class Settings {
   readonly values: ReadonlyMap<SettingKey, Setting>;
   /** The configuration file that was read; undefined if there is none. */
   readonly configFile: string | undefined;
+  /** A line for each unknown key in the file. */
+  readonly warnings: readonly string[];
+  /** Keys of the Go CLI in the file, without effect here, with their values. */
+  readonly unused: ReadonlyMap<string, string>;
   /** True with `--port`, which then also applies to a URL without a port. */
   readonly #explicitPort: boolean;
   #foundTailnet = '';
   #seed: { readonly tailnet: string; readonly url: string | undefined } | undefined;
 
-  constructor(values: ReadonlyMap<SettingKey, Setting>, configFile: string | undefined, explicitPort: boolean) {
+  constructor(values: ReadonlyMap<SettingKey, Setting>, file: ConfigFile | undefined, explicitPort: boolean) {
     this.values = values;
-    this.configFile = configFile;
+    this.configFile = file?.path;
+    this.warnings = file?.warnings ?? [];
+    this.unused = file?.unused ?? new Map();
     this.#explicitPort = explicitPort;
   }
 
@@ -162,26 +168,34 @@ function splitHost(text: string): { host: string; port: number | undefined } {
 }
 
 /**
- * Reads all settings. Throws a TkaError with one line for each problem in the file (file:line: key) and in the
+ * Reads all settings. Throws a TkaError with one line for each problem in the file (file:line:column: key) and in the
  * environment, or UsageError for an invalid flag.
  */
 export async function loadSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths): Promise<Settings> {
-  const { settings, problems } = await readSettings(flags, env, paths);
-  if (problems.length > 0) throw problemsError(problems);
+  const { settings, problems, hints } = await readSettings(flags, env, paths);
+  if (problems.length > 0) throw problemsError(problems, hints);
   return settings;
 }
 
-/**
- * Reads all valid settings, and returns the problems of the others, one line each: one mistake does not lose the rest.
- * Throws UsageError for an invalid flag.
- */
-export async function readSettings(
-  flags: Flags,
-  env: NodeJS.ProcessEnv,
-  paths: Paths,
-): Promise<{ readonly settings: Settings; readonly problems: readonly string[] }> {
+/** Settings that may have problems. */
+export interface ReadSettings {
+  /** The valid settings; one mistake does not lose the rest. */
+  readonly settings: Settings;
+  /** The problems of the others, one line each. */
+  readonly problems: readonly string[];
+  /** The settings with an invalid value, with its source. */
+  readonly invalid: ReadonlyMap<SettingKey, string>;
+  /** How to repair them. */
+  readonly hints: readonly string[];
+}
+
+/** Reads all valid settings, and returns the problems of the others. Throws UsageError for an invalid flag. */
+export async function readSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths): Promise<ReadSettings> {
   const problems: string[] = [];
   const file = await readConfig(flags.config, paths, problems);
+  const invalid = new Map<SettingKey, string>();
+  for (const key of file?.invalid ?? []) invalid.set(key, file?.path ?? '');
+  const hints = fileHints(flags.config ?? file?.path ?? paths.configs[0], problems.length, [...invalid.keys()]);
   const given: Partial<Record<SettingKey, [string, unknown]>> = {
     'tailscale.hostname': ['--server', flags.server],
     'tailscale.port': ['--port', flags.port],
@@ -199,26 +213,40 @@ export async function readSettings(
       values.set(key, { value: read.value, source: flag });
     } else if (env[variable]) {
       const read = readSetting(key, env[variable]);
-      if ('problem' in read) problems.push(`${variable}=${quoted(env[variable])}: ${read.problem}`);
-      else values.set(key, { value: read.value, source: variable });
+      if ('problem' in read) {
+        problems.push(`${variable}=${quoted(env[variable])}: ${read.problem}`);
+        hints.push(`unset ${variable}`);
+        invalid.set(key, variable);
+        values.set(key, { value: settingKeys[key].fallback, source: 'default' });
+      } else values.set(key, { value: read.value, source: variable });
     } else {
       const found = file?.values.get(key);
       if (found !== undefined && file !== undefined) values.set(key, { value: found, source: file.path });
       else values.set(key, { value: settingKeys[key].fallback, source: 'default' });
     }
   }
-  return { settings: new Settings(values, file?.path, flags.port !== undefined), problems };
+  return { settings: new Settings(values, file, flags.port !== undefined), problems, invalid, hints };
+}
+
+/** Returns how to repair a file with this number of problems, some of them invalid values of keys. */
+function fileHints(file: string | undefined, problems: number, invalid: readonly SettingKey[]): string[] {
+  const [key, ...others] = invalid;
+  const hints: string[] = [];
+  if (key !== undefined) {
+    const name = others.length === 0 ? key : 'KEY';
+    hints.push(`kubectl tka config set ${name} VALUE, or: kubectl tka config unset ${name}`);
+  }
+  if (problems > invalid.length && file !== undefined) hints.push(`edit ${file}`);
+  return hints;
 }
 
 /** Prefix of each line of the error for an invalid configuration. */
 export const badConfiguration = 'bad configuration: ';
 
-function problemsError(problems: readonly string[]): TkaError {
+function problemsError(problems: readonly string[], hints: readonly string[]): TkaError {
   const told = problems.slice(0, problemLimit);
   if (problems.length > told.length) told.push(`and ${problems.length - told.length} more problems`);
-  return new TkaError(told.map((problem) => `${badConfiguration}${problem}`).join('\n'), {
-    hints: ['edit it, or set the key again: kubectl tka config KEY VALUE'],
-  });
+  return new TkaError(told.map((problem) => `${badConfiguration}${problem}`).join('\n'), { hints });
 }
 
 /**

@@ -95,6 +95,8 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
     // Other commands still say what is wrong.
     const status = await user.run('status', env);
     expect(status).toMatchObject({ status: 1, stdout: '' });
-    expect(status.stderr).toMatch(/^error: bad configuration: .*\nhint: .*kubectl tka config KEY VALUE$/m);
+    expect(status.stderr).toMatch(
+      /^error: bad configuration: .*\nhint: (?:kubectl tka config set tailscale\.port VALUE|edit \/)/m,
+    );
   });
 });

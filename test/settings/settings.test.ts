@@ -1,6 +1,8 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { configKeys } from '../../src/server/config/keys.ts';
 import type { Paths } from '../../src/settings/paths.ts';
 import { type Flags, loadSettings, signInTimeout } from '../../src/settings/settings.ts';
 import { goDuration } from '../../src/util/duration.ts';
@@ -43,12 +45,48 @@ describe('precedence', () => {
     fs.rmSync(second);
   });
 
-  it.each(['api:\n  retryafterseconds: 7\n', 'API:\n  RetryAfterSeconds: 7\n', 'api: {retryAfterSeconds: "7"}\n'])(
+  it.each(['tls:\n  cafile: /ca.pem\n', 'TLS:\n  CaFile: /ca.pem\n', 'tls: {caFile: "/ca.pem"}\n'])(
     'reads keys in any case: %j',
     async (text) => {
-      expect((await load(text)).values.get('api.retryAfterSeconds')?.value).toBe(7);
+      expect((await load(text)).values.get('tls.caFile')?.value).toBe('/ca.pem');
     },
   );
+});
+
+describe('unknown keys', () => {
+  it('are warnings with line, column and the nearest key', async () => {
+    const settings = await load('tailscale:\n  hostnam: tka\n  port: 1\ndebgu: true\nother: {a: 1}\nhostname: tka\n');
+    expect(settings.warnings).toEqual([
+      `${file}:2:3: unknown key "tailscale.hostnam"; did you mean "tailscale.hostname"?`,
+      `${file}:4:1: unknown key "debgu"; did you mean "debug"?`,
+      `${file}:5:1: unknown key "other"`,
+      `${file}:6:1: unknown key "hostname"; did you mean "tailscale.hostname"?`,
+    ]);
+  });
+
+  it('are at most ten', async () => {
+    const { warnings } = await load(Array.from({ length: 500 }, (_, i) => `key${i}: x\n`).join(''));
+    expect(warnings).toHaveLength(11);
+    expect(warnings[10]).toBe(`${file}: and 490 more unknown keys`);
+  });
+
+  it('are not those of the Go CLI, whatever their value, and not those of a TKA server', async () => {
+    const keys = Object.keys(configKeys).map((key) => key.split('.'));
+    const server: Record<string, unknown> = {};
+    for (const [first = '', ...rest] of keys) {
+      if (first === 'tailscale' && /^(?:hostname|tailnet|port)$/.test(rest.join('.'))) continue;
+      let map = server;
+      for (const part of [first, ...rest.slice(0, -1)]) {
+        map[part] ??= {};
+        map = map[part] as Record<string, unknown>;
+      }
+      if (first !== 'debug') map[rest.at(-1) ?? ''] = 'x';
+    }
+    for (const name of ['debug', 'api']) delete server[name];
+    const settings = await load(stringify({ ...server, output: { theme: ['dark'] }, Api: { retryafterseconds: -7 } }));
+    expect(settings.warnings).toEqual([]);
+    expect(Object.fromEntries(settings.unused)).toEqual({ 'output.theme': '…', 'api.retryAfterSeconds': '-7' });
+  });
 });
 
 describe('the server in the settings', () => {
@@ -120,10 +158,10 @@ describe('a bad configuration', () => {
     const error = await load(text, {}, { TKA_OUTPUT_QUIET: 'x' }).catch((e) => e);
     expect(error.exitCode).toBe(1);
     expect(error.message.split('\n')).toEqual([
-      `bad configuration: ${file}:2: tailscale.hostname must be text`,
-      `bad configuration: ${file}:3: tailscale.port must be a port from 1 to 65535`,
-      `bad configuration: ${file}:5: debug must be true or false`,
-      `bad configuration: ${file}:6: output must be a map`,
+      `bad configuration: ${file}:2:3: tailscale.hostname must be text`,
+      `bad configuration: ${file}:3:3: tailscale.port must be a port from 1 to 65535`,
+      `bad configuration: ${file}:5:1: debug must be true or false`,
+      `bad configuration: ${file}:6:1: output must be a map`,
       'bad configuration: TKA_OUTPUT_QUIET="x": must be true or false',
     ]);
   });
@@ -137,16 +175,18 @@ describe('a bad configuration', () => {
   });
 
   it.each([
-    ['a list', '- a\n', /:1: must be a map of settings/],
-    ['text', 'hello\n', /:1: must be a map of settings/],
-    ['a duplicate key', 'debug: true\nDEBUG: false\n', /:2: DEBUG is set twice/],
-    ['the same key twice', 'debug: true\ndebug: false\n', /:2: .*unique/i],
-    ['broken YAML', 'tailscale: {hostname: a\n', /config\.yaml:[12]: /],
-    ['a tab', 'tailscale:\n\thostname: a\n', /config\.yaml:2: /],
+    ['a list', '- a\n', /:1:1: must be a map of settings/],
+    ['text', 'hello\n', /:1:1: must be a map of settings/],
+    ['a duplicate key', 'debug: true\nDEBUG: false\n', /:2:1: DEBUG is set twice/],
+    ['the same key twice', 'debug: true\ndebug: false\n', /:2:1: .*unique/i],
+    ['broken YAML', 'tailscale: {hostname: a\n', /config\.yaml:[12]:\d+: /],
+    ['a tab', 'tailscale:\n\thostname: a\n', /config\.yaml:2:\d+: /],
     ['control characters', 'tailscale:\n  hostname: "a\\eb"\n', /plain text/],
+    ['a tailnet that is a URL', 'tailscale:\n  tailnet: https://example.ts.net\n', /tailnet must be a DNS suffix/],
+    ['a tailnet with a path', 'tailscale:\n  tailnet: example.ts.net/x\n', /tailnet must be a DNS suffix/],
     ['a port that is text', 'tailscale:\n  port: https\n', /must be a port/],
     ['a fraction of a port', 'tailscale:\n  port: 1.5\n', /must be a port/],
-    ['binary', '\u0000\u0001\u0002', /config\.yaml:1/],
+    ['binary', '\u0000\u0001\u0002', /config\.yaml:1:1/],
   ])('%s', async (_, text, expected) => {
     const error = await load(text).catch((e) => e);
     expect(error).toBeInstanceOf(Error);

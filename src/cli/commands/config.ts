@@ -1,10 +1,20 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { readAuthorities } from '../../network/tls.ts';
 import { configLimit } from '../../settings/config-file.ts';
+import { textWith, textWithout } from '../../settings/edit.ts';
 import { parseConfig } from '../../settings/file.ts';
-import { environmentName, readSetting, type SettingKey, settingKey, settingKeys } from '../../settings/keys.ts';
+import {
+  environmentName,
+  readSetting,
+  type SettingKey,
+  type SettingValue,
+  settingKey,
+  settingKeys,
+  unusedKeys,
+} from '../../settings/keys.ts';
 import { findPaths } from '../../settings/paths.ts';
-import { loadSettings } from '../../settings/settings.ts';
+import { loadSettings, type ReadSettings, readSettings, Settings } from '../../settings/settings.ts';
 import { type OutputFormat, openTerminal, structured, table } from '../../terminal/output.ts';
 import { systemCode, TkaError, UsageError } from '../../util/errors.ts';
 import { makeFolder, writeFileAtomic } from '../../util/files.ts';
@@ -13,31 +23,116 @@ import { cleanText, quoted } from '../../util/text.ts';
 import type { CommonFlags, Context } from '../context/context.ts';
 import { taggedPeers } from '../target/seeds.ts';
 
+interface ConfigFlags extends CommonFlags {
+  readonly output?: OutputFormat;
+  readonly headers?: boolean;
+}
+
 /**
- * Runs `config [key] [value]`: shows all settings with their sources, including those from tailscaled; shows one, or
- * sets one in the file.
+ * Runs `config [view]`, `config [get] KEY`, `config [set] KEY VALUE` and `config unset KEY`: shows all settings with
+ * their sources, including those from tailscaled; shows one, or changes one in the file.
  */
-export async function config(
-  context: Context,
-  [name, value]: readonly string[],
-  flags: CommonFlags & { readonly output?: OutputFormat; readonly headers?: boolean },
+export async function config(context: Context, words: readonly string[], flags: ConfigFlags): Promise<void> {
+  const { settings } = context;
+  const wanted = wantedBy(words);
+  const place = { ...context, quiet: settings.quiet, named: flags.config };
+  if (wanted.verb === 'set') return set(place, wanted.key, wanted.value);
+  if (wanted.verb === 'unset') return unset(place, wanted.name);
+  const read = { settings, invalid: new Map<SettingKey, string>() };
+  if (wanted.verb === 'get') return get(context, read, wanted.key);
+  await view(context, read, flags, flags.output === 'name' ? {} : await foundValues(context));
+}
+
+/**
+ * Runs `config` if the settings cannot be read; `problem` says why. Shows what can be read and throws the problem, or
+ * repairs one setting and warns about the remaining problems.
+ */
+export async function configWithoutSettings(
+  problem: TkaError,
+  flags: ConfigFlags,
+  _: string,
+  env: NodeJS.ProcessEnv,
+  words: readonly string[],
 ): Promise<void> {
-  const { terminal, settings } = context;
-  if (name !== undefined) {
-    const key = keyNamed(name);
-    if (value !== undefined) return set({ ...context, quiet: settings.quiet, named: flags.config }, key, value);
-    const known = settings.values.get(key)?.value;
-    return known === undefined || known === '' ? undefined : terminal.out(`${known}\n`);
+  const wanted = wantedBy(words);
+  const quiet = flags.quiet === true;
+  const terminal = openTerminal({ debug: flags.debug === true, quiet });
+  const paths = await findPaths(env);
+  if (wanted.verb === 'set' || wanted.verb === 'unset') {
+    const place = { env, paths, terminal, quiet, named: flags.config, problem };
+    await (wanted.verb === 'set' ? set(place, wanted.key, wanted.value) : unset(place, wanted.name));
+    const settings = await loadSettings(flags, env, paths).catch((error: unknown) => {
+      if (!(error instanceof TkaError)) throw error;
+      for (const line of error.message.split('\n')) terminal.warn(line);
+    });
+    for (const warning of settings?.warnings ?? []) terminal.warn(warning);
+    return;
   }
-  const found = flags.output === 'name' ? undefined : await foundValues(context);
+  const read = await readSettings(flags, env, paths);
+  for (const warning of read.settings.warnings) terminal.warn(warning);
+  if (wanted.verb === 'get') await get({ terminal }, read, wanted.key);
+  else await view({ terminal }, read, flags, {});
+  throw problem;
+}
+
+type Wanted =
+  | { readonly verb: 'view' }
+  | { readonly verb: 'get'; readonly key: SettingKey }
+  | { readonly verb: 'set'; readonly key: SettingKey; readonly value: string }
+  | { readonly verb: 'unset'; readonly name: string };
+
+/** Returns what the words of the command line mean. Throws UsageError. */
+function wantedBy(words: readonly string[]): Wanted {
+  const [first] = words;
+  const isVerb = /^(?:get|set|unset|view)$/.test(first ?? '');
+  const [name, value, ...more] = isVerb ? words.slice(1) : words;
+  const verb = isVerb ? first : name === undefined ? 'view' : value === undefined ? 'get' : 'set';
+  const most = { view: 0, get: 1, unset: 1 }[verb ?? ''] ?? 2;
+  if (words.length - (isVerb ? 1 : 0) > most || more.length > 0) {
+    throw new UsageError(isVerb ? `too many arguments for 'config ${verb}'` : "too many arguments for 'config'");
+  }
+  if (verb === 'view') return { verb };
+  if (name === undefined) throw new UsageError(`config ${verb} requires a key`, { hints: [keysHint()] });
+  if (verb === 'unset') return { verb, name };
+  const key = keyNamed(name);
+  if (verb === 'get') return { verb, key };
+  if (value === undefined) {
+    throw new UsageError('config set requires a value', { hints: [`kubectl tka config set ${key} VALUE`] });
+  }
+  return { verb: 'set', key, value };
+}
+
+/** Settings that may have invalid values, with the source of these. */
+type Read = Pick<ReadSettings, 'settings' | 'invalid'>;
+
+function get({ terminal }: Pick<Context, 'terminal'>, { settings, invalid }: Read, key: SettingKey): void {
+  const value = invalid.has(key) ? undefined : settings.values.get(key)?.value;
+  if (value !== undefined && value !== '') terminal.out(`${value}\n`);
+}
+
+/** Prints all settings. `found` has values for those that are not set. */
+async function view(
+  { terminal }: Pick<Context, 'terminal'>,
+  { settings, invalid }: Read,
+  flags: ConfigFlags,
+  found: Partial<Record<SettingKey, string>>,
+): Promise<void> {
   const rows = [...settings.values].map(([key, { value, source }]) => {
-    const isSet = value !== undefined && value !== '';
-    const other = isSet ? undefined : found?.[key];
+    const wrong = invalid.get(key);
+    if (wrong !== undefined) return { key, value: null, source: wrong };
+    const other = value === undefined || value === '' ? found[key] : undefined;
     return other ? { key, value: other, source: 'tailscaled' } : { key, value: value ?? null, source };
   });
-  if (flags.output === 'json' || flags.output === 'yaml') return terminal.out(await structured(flags.output, rows));
-  if (flags.output === 'name') return terminal.out(rows.map((row) => `${row.key}\n`).join(''));
-  const cells = rows.map((row) => [row.key, String(row.value ?? '-') || '-', row.source]);
+  const unused = [...settings.unused].map(([key, value]) => ({ key, value, source: settings.configFile ?? '' }));
+  const all = [...rows, ...unused];
+  if (flags.output === 'json' || flags.output === 'yaml') return terminal.out(await structured(flags.output, all));
+  if (flags.output === 'name') return terminal.out(all.map((row) => `${row.key}\n`).join(''));
+  const cells = [
+    ...rows.map(({ key, value, source }) => {
+      return [key, invalid.has(key) ? '<invalid>' : String(value ?? '-') || '-', source];
+    }),
+    ...unused.map(({ key, value, source }) => [key, value || '-', `${source} (for the Go CLI, no effect here)`]),
+  ];
   terminal.out(table(['KEY', 'VALUE', 'SOURCE'], cells, { showsHeadings: flags.headers }));
 }
 
@@ -48,36 +143,15 @@ async function foundValues(context: Context): Promise<Partial<Record<SettingKey,
   return { 'tailscale.tailnet': suffix, 'tailscale.hostname': servers };
 }
 
-/**
- * Runs `config key value` if the settings cannot be read; `problem` says why. Repairs one setting, and warns about the
- * remaining problems.
- */
-export async function configWithoutSettings(
-  problem: TkaError,
-  flags: CommonFlags,
-  _: string,
-  env: NodeJS.ProcessEnv,
-  [name, value]: readonly string[],
-): Promise<void> {
-  if (name === undefined || value === undefined) throw problem;
-  const key = keyNamed(name);
-  const quiet = flags.quiet === true;
-  const terminal = openTerminal({ debug: flags.debug === true, quiet });
-  const paths = await findPaths(env);
-  await set({ env, paths, terminal, quiet, named: flags.config, problem }, key, value);
-  await loadSettings(flags, env, paths).catch((error: unknown) => {
-    if (!(error instanceof TkaError)) throw error;
-    for (const line of error.message.split('\n')) terminal.warn(line);
-  });
-}
+const keysHint = () => `the settings are ${Object.keys(settingKeys).join(', ')}`;
 
 function keyNamed(name: string): SettingKey {
   const key = settingKey(name);
   if (key !== undefined) return key;
+  const unused = unusedKeys.find((each) => each.toLowerCase() === name.toLowerCase());
   const meant = didYouMean(cleanText(name), Object.keys(settingKeys));
-  throw new UsageError(`unknown setting ${quoted(name)}${meant}`, {
-    hints: [`the settings are ${Object.keys(settingKeys).join(', ')}`],
-  });
+  const why = unused === undefined ? `unknown setting ${quoted(name)}${meant}` : `${unused} has no effect here`;
+  throw new UsageError(unused === undefined ? why : `${why}: it is a setting of the Go CLI`, { hints: [keysHint()] });
 }
 
 interface Place extends Pick<Context, 'env' | 'paths' | 'terminal'> {
@@ -88,54 +162,98 @@ interface Place extends Pick<Context, 'env' | 'paths' | 'terminal'> {
   readonly problem?: TkaError;
 }
 
-async function set({ env, paths, terminal, quiet, named, problem }: Place, key: SettingKey, value: string) {
-  const read = readSetting(key, value);
-  if ('problem' in read) throw new UsageError(`${key} ${read.problem}`);
+async function set(place: Place, key: SettingKey, text: string): Promise<void> {
+  const value = checkedValue(key, text);
+  const { env, paths, terminal, quiet, named } = place;
   const file = named ?? paths.configs[0];
   if (file === undefined)
     throw new TkaError('no home directory for a configuration file', { hints: ['give one: --config FILE'] });
+  const isNew = !fs.existsSync(file);
+  await edit(place, file, (before) => textWith(before, key, value));
+  if (!quiet) terminal.out(`${key} is ${JSON.stringify(value)} in ${file}.\n`);
+  const hidden =
+    isNew && named === undefined ? paths.configs.find((each) => each !== file && fs.existsSync(each)) : undefined;
+  if (hidden !== undefined) terminal.warn(`${hidden} no longer applies: only the first configuration file is read`);
+  warnOfVariable(env, terminal, key);
+}
+
+async function unset(place: Place, name: string): Promise<void> {
+  const { env, paths, terminal, quiet, named } = place;
+  const key = settingKey(name);
+  const file = named ?? paths.configs.find((each) => fs.existsSync(each));
+  const isChanged = file !== undefined && (await edit(place, file, (before) => withoutKey(before, name)));
+  // An unknown key that is in the file can be removed, too.
+  if (!isChanged && key === undefined) keyNamed(name);
+  if (!quiet) {
+    terminal.out(isChanged ? `Removed ${cleanText(key ?? name)} from ${file}.\n` : `${key} is not set in the file.\n`);
+  }
+  if (key !== undefined) warnOfVariable(env, terminal, key);
+}
+
+/** Like textWithout(). Throws UsageError for a section that has valid settings. */
+async function withoutKey(text: string, name: string): Promise<string | undefined> {
+  const { values } = await parseConfig('', text, []);
+  const keys = [...values.keys()].filter((key) => key.toLowerCase().startsWith(`${name.toLowerCase()}.`));
+  if (keys.length === 0) return textWithout(text, name);
+  throw new UsageError(`${quoted(name)} is not a key but a section`, {
+    hints: keys.map((key) => `kubectl tka config unset ${key}`),
+  });
+}
+
+function warnOfVariable(env: NodeJS.ProcessEnv, terminal: Context['terminal'], key: SettingKey): void {
+  const variable = environmentName(key);
+  if (env[variable]) terminal.warn(`${variable} is set and overrides the file`);
+}
+
+/** Returns the value for a key. Throws UsageError for one that cannot work. */
+function checkedValue(key: SettingKey, text: string): SettingValue {
+  const read = readSetting(key, text);
+  if ('problem' in read) throw new UsageError(`${key} ${read.problem}`);
+  const { value } = read;
+  if (value === '') return value;
+  if (key === 'tls.caFile') {
+    // The setting applies in every folder.
+    const file = path.resolve(String(value));
+    wrongUsage(() => readAuthorities(file));
+    return file;
+  }
+  // Reads the value as every command does.
+  if (key === 'tailscale.hostname') void new Settings(new Map([[key, { value, source: key }]]), undefined, false).seed;
+  return value;
+}
+
+function wrongUsage(check: () => unknown): void {
+  try {
+    check();
+  } catch (error) {
+    throw error instanceof TkaError ? new UsageError(error.message, { hints: error.hints }) : error;
+  }
+}
+
+/** Changes the text of a file. Returns whether it is another text. Throws TkaError and keeps the file if it cannot be changed. */
+async function edit(
+  { named, problem }: Place,
+  file: string,
+  change: (before: string) => Promise<string | undefined>,
+): Promise<boolean> {
+  const beyond = () => problem ?? new TkaError(`${file} cannot be changed`, { hints: [`edit ${file}`] });
   const target = realFile(file);
-  const beyond = () => problem ?? new TkaError(`${file} cannot be changed: edit it by hand`);
   try {
     const stat = fs.statSync(target, { throwIfNoEntry: false });
     if (stat === undefined ? named !== undefined : !stat.isFile() || stat.size > configLimit) throw beyond();
     const before = stat === undefined ? '' : fs.readFileSync(target, 'utf8');
-    const { isMap, isScalar, parseDocument, Scalar } = await import('yaml');
-    const document = parseDocument(before, { prettyErrors: false });
-    if (document.errors.length > 0) throw beyond();
-    // The Go CLI writes keys in lower case, people write them as documented. An existing key keeps its spelling.
-    const keys: string[] = [];
-    let node: unknown = document.contents;
-    for (const part of key.split('.')) {
-      const pair = isMap(node)
-        ? node.items.find(({ key: k }) => isScalar(k) && String(k.value).toLowerCase() === part.toLowerCase())
-        : undefined;
-      keys.push(pair !== undefined && isScalar(pair.key) ? String(pair.key.value) : part);
-      node = pair?.value;
-    }
-    // The Go CLI reads YAML 1.1, where an unquoted `no` is a boolean.
-    const scalar = new Scalar(read.value);
-    if (typeof read.value === 'string') scalar.type = 'QUOTE_DOUBLE';
-    const old = document.getIn(keys, true);
-    if (isScalar(old))
-      Object.assign(scalar, { comment: old.comment, commentBefore: old.commentBefore, spaceBefore: old.spaceBefore });
-    document.setIn(keys, scalar);
-    const after = document.toString({ lineWidth: 0 });
-    const [earlier, left]: [string[], string[]] = [[], []];
-    await parseConfig(file, before, earlier);
-    const check = await parseConfig(file, after, left);
-    if (left.length > earlier.length || check.get(key) !== read.value) throw beyond();
+    const after = await change(before);
+    if (after === undefined) throw beyond();
+    if (after === before && stat !== undefined) return false;
     makeFolder(path.dirname(target));
     writeFileAtomic(target, after, { mode: (stat?.mode ?? 0o600) & 0o777 });
+    return true;
   } catch (error) {
     if (error instanceof TkaError) throw error;
     // Not a system error: the YAML library cannot process the file.
     if (systemCode(error) === undefined) throw beyond();
     throw new TkaError(`${file} cannot be written: ${systemCode(error)}`, { cause: error });
   }
-  if (!quiet) terminal.out(`${key} is ${JSON.stringify(read.value)} in ${file}.\n`);
-  const variable = environmentName(key);
-  if (env[variable]) terminal.warn(`${variable} is set and overrides the file`);
 }
 
 // Resolve a symlink, for instance into a dotfiles repository, so that writing does not replace it.

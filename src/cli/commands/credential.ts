@@ -72,7 +72,7 @@ export async function credential(args: readonly string[], env: NodeJS.ProcessEnv
 /** Returns the readable part of the configuration: an error elsewhere must not lose `tls.caFile`. */
 async function usableSettings(flags: Flags, env: NodeJS.ProcessEnv, paths: Paths, { log }: Terminal) {
   const { settings, problems } = await readSettings(flags, env, paths);
-  for (const problem of problems) log(`ignored in the configuration: ${problem}`);
+  for (const problem of [...problems, ...settings.warnings]) log(`ignored in the configuration: ${problem}`);
   return settings;
 }
 

@@ -202,19 +202,34 @@ async function argumentValues(
     }
     case 'command':
       return commandsOf(program);
+    case 'get|set|unset|view':
+      return [...configVerbs, ...settings()];
     case 'key':
-      return (Object.keys(settingKeys) as SettingKey[]).map((key) => [key, environmentName(key)]);
+      if (args[0] === 'get' || args[0] === 'set' || args[0] === 'unset') return settings();
+      return valuesFor(args[0]);
     case 'value':
-      return Object.entries(settingKeys).some(([key, { type }]) => key === args[0] && type === 'boolean')
-        ? [
-            ['true', ''],
-            ['false', ''],
-          ]
-        : [];
+      return args[0] === 'set' ? valuesFor(args[1]) : [];
     default:
       return [];
   }
 }
+
+const configVerbs: readonly Completion[] = [
+  ['get', 'show a value'],
+  ['set', 'set a value'],
+  ['unset', 'remove a value from the file'],
+  ['view', 'show all values'],
+];
+
+const settings = () => (Object.keys(settingKeys) as SettingKey[]).map((key): Completion => [key, environmentName(key)]);
+
+const valuesFor = (key: string | undefined): readonly Completion[] =>
+  Object.entries(settingKeys).some(([each, { type }]) => each === key && type === 'boolean')
+    ? [
+        ['true', ''],
+        ['false', ''],
+      ]
+    : [];
 
 function commandsOf(program: Command): Completion[] {
   return new Help().visibleCommands(program).map((command) => [command.name(), command.summary()]);
