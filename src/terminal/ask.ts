@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline';
 import { isatty, ReadStream } from 'node:tty';
 import { writeAll } from '../credential/entry.ts';
 import { presentable } from './output.ts';
+import { clearProgress } from './progress.ts';
 
 /** Returns whether there is a person to ask: stdin and stderr are terminals. */
 export function canAsk(): boolean {
@@ -25,6 +26,7 @@ export function terminalToAsk({ stdinIsData }: { stdinIsData: boolean }): ReadSt
 
 /** Asks on the terminal and returns true only for `y` or `yes`. End of input means no. */
 export async function askYesNo(question: string, input: ReadStream = process.stdin): Promise<boolean> {
+  clearProgress();
   writeAll(2, `${presentable(question)} [y/N] `);
   const lines = createInterface({ input, terminal: false });
   const { promise, resolve } = Promise.withResolvers<boolean>();

@@ -12,6 +12,7 @@ import { writeAll } from '../credential/entry.ts';
 import { TkaError } from '../util/errors.ts';
 import { shortDuration } from '../util/time.ts';
 import { type Paint, painter, type Style } from './colour.ts';
+import { clearProgress, type WaitText, withProgress } from './progress.ts';
 import { displayWidth } from './width.ts';
 
 export type OutputFormat = 'table' | 'wide' | 'json' | 'yaml' | 'name';
@@ -27,6 +28,8 @@ export interface Terminal {
   hint(line: string): void;
   /** Only with --debug or TKA_DEBUG=1. */
   log(line: string): void;
+  /** Runs a task and returns its result. Says on a terminal what the program waits for, if it takes long. */
+  waiting<T>(text: WaitText, task: () => Promise<T>): Promise<T>;
 }
 
 // Characters that a terminal obeys or does not show: controls except newlines and tabs, and invisible characters.
@@ -57,6 +60,7 @@ const escapedInJson = (c: string) => c.replace(/[\s\S]/g, (unit) => `\\u${hex(un
 const escapedInYaml = (c: string) => (c.length === 1 ? escapedInJson(c) : `\\U${hex(c.codePointAt(0) ?? 0, 8)}`);
 
 function write(fd: 1 | 2, text: string): void {
+  clearProgress();
   try {
     writeAll(fd, text);
   } catch (error) {
@@ -77,8 +81,12 @@ function sayHint(line: string): void {
   write(2, labelled('hint', presentableLine(line)));
 }
 
-/** Returns a terminal that prints to this process's stdout and stderr. */
-export function openTerminal(options: { debug: boolean; quiet: boolean }): Terminal {
+/**
+ * Returns a terminal that prints to this process's stdout and stderr. `progress` allows a line that says what the
+ * program waits for.
+ */
+export function openTerminal(options: { debug: boolean; quiet: boolean; progress?: boolean }): Terminal {
+  const showsProgress = options.progress === true && !options.debug && !options.quiet;
   const say = (line: string) => write(2, `${presentableLine(line)}\n`);
   // Only for --debug: Node loads its clock on first use.
   const started = options.debug ? performance.now() : 0;
@@ -95,6 +103,7 @@ export function openTerminal(options: { debug: boolean; quiet: boolean }): Termi
     log: (line) => {
       if (options.debug) say(`debug: ${(performance.now() - started).toFixed(0)} ms: ${line}`);
     },
+    waiting: (text, task) => (showsProgress ? withProgress(text, task) : task()),
   };
 }
 

@@ -12,8 +12,7 @@ import type { SandboxCluster, SandboxMesh } from '../../src/sandbox/mesh.ts';
 import { TkaClient } from '../../src/tka/client.ts';
 import type { Home } from '../fixtures/home.ts';
 import { test as base } from '../fixtures/mesh.ts';
-import { lines, program, type RunOptions } from '../fixtures/program.ts';
-import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
+import { lines, type RunOptions } from '../fixtures/program.ts';
 
 interface Row {
   readonly name: string;
@@ -417,19 +416,5 @@ describe.concurrent('many', () => {
       found,
     );
     expect(late).toEqual({ ...nothing, reachable: null, version: null, error: 'not asked' });
-  });
-
-  test.skipIf(!hasPty)(`who waits at a terminal sees how far it is${needsPty}`, async ({ home, eu }) => {
-    eu.faults.routes.clusterInfo = { latencyMs: 1500 };
-    const seen = async (args: readonly string[]) => {
-      const pty = new Pty(program, ['clusters', '--probe', ...args], { env: home.env, columns: 100 });
-      expect(await pty.ended).toBe(0);
-      expect(pty.stdout).toMatch(/^CURRENT +NAME .*\n +prod-eu .*yes/);
-      return pty.screen.text();
-    };
-    const [loud, quiet] = await Promise.all([seen([]), seen(['-q'])]);
-    // A line each second: a busy machine shows several.
-    expect(loud).toMatch(/^probed [0-3] of 3 servers …(?:\nprobed [0-3] of 3 servers …)*$/);
-    expect(quiet).toBe('');
   });
 });

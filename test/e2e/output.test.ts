@@ -1,5 +1,6 @@
 // What people see: colours, the current context, times and progress.
 import { describe, expect } from 'vitest';
+import type { RouteName } from '../../src/sandbox/faults.ts';
 import { test } from '../fixtures/mesh.ts';
 import { lines, program } from '../fixtures/program.ts';
 import { hasPty, needsPty, Pty } from '../fixtures/pty.ts';
@@ -96,5 +97,78 @@ describe.concurrent('times', () => {
     expect(new Date(Date.parse(session.until) + 5.5 * 3_600_000).toISOString().slice(11, 16)).toBe(clock);
     for (const args of ['status', 'clusters', 'doctor prod-us'])
       expect((await home.run(args, zoned)).stdout).toMatch(new RegExp(`in (?:29|30)m \\((?:\\S+ )?${clock}\\)`));
+  });
+});
+
+describe.skipIf(!hasPty).concurrent(`progress on a terminal${needsPty}`, () => {
+  interface Waiting {
+    readonly args: string;
+    /** The route that does not answer until the line is there. */
+    readonly route: RouteName;
+    readonly shows: RegExp;
+    readonly loggedIn?: boolean;
+  }
+
+  const waits: Readonly<Record<string, Waiting>> = {
+    login: { args: 'login prod-us', route: 'login', shows: /^asking http:\S+ for a token \(\d+ s\)$/m },
+    clusters: { args: 'clusters', route: 'memberlist', shows: /^asking http:\S+ for the list of clusters \(\d+ s\)$/m },
+    'clusters --probe': {
+      ...{ args: 'clusters --probe', route: 'clusterInfo' },
+      shows: /^probing the servers \[#+-+\] 2\/3 \(\d+ s\)$/m,
+    },
+    sync: { args: 'sync', route: 'clusterInfo', shows: /^asking the clusters \[#+-+\] 2\/3 \(\d+ s\)$/m },
+    use: { args: 'use prod-us', route: 'clusterInfo', shows: /^asking http:\S+ about prod-us \(\d+ s\)$/m },
+    exec: { args: 'exec prod-us -- get pods', route: 'login', shows: /^running on prod-us \(\d+ s\)$/m },
+    doctor: { args: 'doctor prod-us', route: 'clusterInfo', shows: /^checking prod-us \[#*-+\] \d+\/17 \(\d+ s\)$/m },
+    logout: { args: 'logout', route: 'logout', loggedIn: true, shows: /^signing out of http:\S+ \(\d+ s\)$/m },
+    forget: { args: 'forget', route: 'logout', loggedIn: true, shows: /^signing out of http:\S+ \(\d+ s\)$/m },
+  };
+
+  test.for(Object.entries(waits))(
+    '%s says what it waits for, and removes that line',
+    async ([, wait], { home, us }) => {
+      const { args, route, shows, loggedIn } = wait;
+      if (loggedIn === true) await home.run('login prod-us');
+      const { promise: hold, resolve: answer } = Promise.withResolvers<void>();
+      us.faults.routes[route] = { hold };
+      const pty = new Pty(program, args.split(' '), { env: home.env, columns: 100 });
+      try {
+        await pty.shows(shows);
+        answer();
+        await pty.ended;
+        expect(pty.screen.text()).not.toMatch(/\(\d+ s\)/);
+        expect(pty.stdout).not.toContain('\x1b');
+      } finally {
+        answer();
+        await pty.close();
+      }
+    },
+  );
+
+  test('login on a server that never answers: the error stands alone at the end', async ({ home, us }) => {
+    us.faults.routes.login = { silent: true };
+    const pty = new Pty(program, ['login', us.server], { env: { ...home.env, TKA_TIMEOUT: '2s' }, columns: 100 });
+    await pty.shows(/^asking http:\S+ for a token \(1 s\)$/m);
+    expect(await pty.ended).toBe(1);
+    expect(pty.screen.text()).toMatch(/^error: .*no answer within/m);
+    expect(pty.screen.text()).not.toContain('asking');
+  });
+
+  test.for([
+    ['with --quiet', ['--quiet'], {}],
+    ['with --debug', ['--debug'], {}],
+    ['with TERM=dumb', [], { TERM: 'dumb' }],
+  ] as const)('no line %s', async ([, flags, env], { home, us }) => {
+    us.faults.routes.login = { latencyMs: 1000 };
+    const pty = new Pty(program, ['login', us.server, ...flags], { env: { ...home.env, ...env } });
+    expect(await pty.ended).toBe(0);
+    expect(pty.raw).not.toMatch(/\(\d+ s\)/);
+  });
+
+  test('no line of `credential`, because kubectl prints to the same terminal', async ({ home, us }) => {
+    us.faults.routes.login = { latencyMs: 1000 };
+    const pty = new Pty(program, ['credential', '--server', us.server], { env: home.env });
+    expect(await pty.ended).toBe(0);
+    expect(pty.raw).toBe('');
   });
 });

@@ -3,6 +3,7 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { ListMemory, type RememberedList } from '../../discovery/memory.ts';
 import { type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
+import type { WaitText } from '../../terminal/progress.ts';
 import { TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
 import { askTailnet, openConnection, type Tailnet } from '../context/connect.ts';
@@ -37,12 +38,17 @@ export async function feedClusters(
   const remarks: string[] = [];
   const lasting = lastingContext(context, memory, remarks);
   let last: Feed | undefined;
+  // Later polls must not interrupt the list with their progress.
+  const later = {
+    ...lasting,
+    terminal: { ...lasting.terminal, waiting: <T>(_: WaitText, task: () => Promise<T>) => task() },
+  };
   for (;;) {
     const began = performance.now();
     remarks.length = 0;
     try {
       const view = await readKubeconfig(context.kubeconfig);
-      const { clusters, current, at } = await listClusters(lasting, view);
+      const { clusters, current, at } = await listClusters(last === undefined ? lasting : later, view);
       last = { clusters, view, stale: !current, at, remarks: [...remarks] };
     } catch (error) {
       if (last === undefined || !(error instanceof TkaError)) throw error;

@@ -3,7 +3,7 @@
 import { TLSSocket } from 'node:tls';
 import type { Cluster, ClusterState } from '../../discovery/clusters.ts';
 import type { Network } from '../../network/network.ts';
-import { progressOf } from '../../terminal/progress.ts';
+import { progressBar } from '../../terminal/progress.ts';
 import { parseClusterInfo, parseSignIn } from '../../tka/answers.ts';
 import { TkaClient } from '../../tka/client.ts';
 import { NotSignedIn, Refused } from '../../tka/errors.ts';
@@ -298,12 +298,13 @@ export function connectionProbes({ network, terminal }: Pick<Context, 'network' 
 /** Probes clusters and shows progress. Returns the results in the order of the clusters. */
 export async function probeClusters(context: Context, clusters: readonly Cluster[]): Promise<Probed[]> {
   const targets = probeTargets(clusters);
-  const progress = progressOf(context, (done) => `probed ${done} of ${targets.length} servers …`);
-  const onDone = (found: ReadonlyMap<string, unknown>) => {
-    progress.done = found.size;
+  let done = 0;
+  const onDone = (answered: ReadonlyMap<string, unknown>) => {
+    done = answered.size;
   };
-  const found = await probeAll(targets, { open: connectionProbes(context), budget: probeBudget, onDone }).finally(
-    progress.end,
+  const found = await context.terminal.waiting(
+    () => `probing the servers ${progressBar(done, targets.length)}`,
+    () => probeAll(targets, { open: connectionProbes(context), budget: probeBudget, onDone }),
   );
   const left = targets.length - found.size;
   if (left > 0) {

@@ -1,6 +1,7 @@
 import { writeAll } from '../../credential/entry.ts';
 import type { Cluster } from '../../discovery/clusters.ts';
 import { cell, type OutputFormat, structured, TableLines } from '../../terminal/output.ts';
+import { clearProgress } from '../../terminal/progress.ts';
 import { systemCode } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { type Feed, feedClusters } from './feed.ts';
@@ -119,6 +120,7 @@ class Changes {
   async #print(rows: readonly Listed[]): Promise<void> {
     if (rows.length === 0 || this.closed) return;
     const text = await this.#textOf(rows);
+    clearProgress();
     try {
       writeAll(1, text);
     } catch (error) {

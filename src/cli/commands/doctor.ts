@@ -1,8 +1,10 @@
 import { UnresolvedCluster } from '../../discovery/clusters.ts';
 import { ListMemory } from '../../discovery/memory.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { progressBar } from '../../terminal/progress.ts';
 import { NoGrant } from '../../tka/no-grant.ts';
 import { TkaError } from '../../util/errors.ts';
+import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { type Claimed, checkApi } from '../doctor/api.ts';
 import {
@@ -39,14 +41,16 @@ export async function doctor(
   [name]: readonly string[],
   flags: { readonly output?: 'json' },
 ): Promise<void> {
-  await showReport(context, await examine(context, name), flags.output);
+  const checks = new Checks();
+  const text = () =>
+    `checking ${name === undefined ? 'everything' : cleanText(name)} ${progressBar(checks.size, checkNames.length)}`;
+  await showReport(context, await context.terminal.waiting(text, () => examine(context, name, checks)), flags.output);
 }
 
 /** Runs all checks. Throws UsageError if the name is ambiguous. */
-async function examine(given: Context, name: string | undefined): Promise<Diagnosis> {
+async function examine(given: Context, name: string | undefined, checks: Checks): Promise<Diagnosis> {
   const context = silent(given);
   const { env, paths, settings } = context;
-  const checks = new Checks();
   const kubectl = checkKubectl(env);
   checks.set('configuration', await checkConfiguration(context));
   const tailscaled = checks.set('tailscaled', await checkTailscaled(context.tailnet, settings.tag));

@@ -1,6 +1,7 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
 import { structured } from '../../terminal/output.ts';
+import { progressBar, writesSoFar } from '../../terminal/progress.ts';
 import { hintsOf, TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
@@ -53,7 +54,7 @@ export async function exec(
   });
   const run = { runner, clusters, labels, parallel };
   const inText = flags.group === true ? inGroups : inLines;
-  const failed = await (flags.output === 'json' ? inJson : inText)(context, run);
+  const failed = await whileSilent(context, run, () => (flags.output === 'json' ? inJson : inText)(context, run));
   if (failed.length > 0) throw failure(failed, clusters.length);
 }
 
@@ -62,6 +63,16 @@ interface Run {
   readonly clusters: readonly Cluster[];
   readonly labels: readonly string[];
   readonly parallel: number;
+}
+
+/** Shows how many clusters are done, until the first output. */
+function whileSilent<T>({ terminal }: Context, { runner, labels }: Run, task: () => Promise<T>): Promise<T> {
+  const before = writesSoFar();
+  const text = () => {
+    if (writesSoFar() !== before) return '';
+    return labels.length === 1 ? `running on ${labels[0]}` : `running ${progressBar(runner.done, labels.length)}`;
+  };
+  return terminal.waiting(text, task);
 }
 
 /** Prints lines as they arrive. Returns the labels of the clusters that failed. */

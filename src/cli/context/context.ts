@@ -45,7 +45,7 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
   const settings = await loadSettings(flags, env, paths);
   const memory = new ListMemory(paths.state);
   const remembered = new RememberedClusters(memory);
-  const plain = openTerminal({ debug: settings.debug, quiet: settings.quiet });
+  const plain = openTerminal({ debug: settings.debug, quiet: settings.quiet, progress: env.TERM !== 'dumb' });
   const terminal = { ...plain, hint: (line: string) => plain.hint(remembered.inHint(line)) };
   for (const warning of settings.warnings) terminal.warn(warning);
   for (const [key, { value, source }] of settings.values) terminal.log(`${key} = ${JSON.stringify(value)} (${source})`);

@@ -76,6 +76,11 @@ export function consequence(name: CheckName, { status, detail }: Verdict): Verdi
 export class Checks {
   readonly #verdicts = new Map<CheckName, Verdict>();
 
+  /** The number of checks with a result. */
+  get size(): number {
+    return this.#verdicts.size;
+  }
+
   set(name: CheckName, found: Verdict): Verdict {
     this.#verdicts.set(name, found);
     return found;

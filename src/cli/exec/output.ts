@@ -1,5 +1,6 @@
 import * as fs from 'node:fs';
 import { distinctStyles, type Paint } from '../../terminal/colour.ts';
+import { clearProgress } from '../../terminal/progress.ts';
 import { displayWidth } from '../../terminal/width.ts';
 
 export const newline = 0x0a;
@@ -135,6 +136,7 @@ export function isOneStream(): boolean {
 
 /** Writes all bytes to stdout or stderr. Throws the system's error; EPIPE means that the reader is gone. */
 export function writeBytes(fd: 1 | 2, bytes: Buffer): void {
+  clearProgress();
   for (let at = 0; at < bytes.length; ) {
     try {
       at += fs.writeSync(fd, bytes, at);

@@ -27,6 +27,8 @@ export class Runner {
   readonly #access: KubectlAccess;
   readonly #timeout: number | undefined;
   readonly #start: (access: KubectlConfig, sink: Sink) => Child;
+  /** The number of clusters that are done. */
+  done = 0;
   readonly #running = new Set<Child>();
   readonly #ended = Promise.withResolvers<never>();
   #why: Signal | 'EPIPE' | undefined;
@@ -61,6 +63,7 @@ export class Runner {
         const sink = sinkOf(cluster, i);
         codes[i] = await this.#one(cluster, i, sink);
         sink.end();
+        this.done++;
       }
     };
     try {

@@ -75,12 +75,13 @@ function contextTargetOf({ server, cluster, ours }: ClusterTarget): ContextTarge
 
 /** Signs in. If the name may be a mistyped cluster name, the error says so. */
 async function signIn(
-  { sessions }: Context,
+  { sessions, terminal }: Context,
   { server, cluster, unlisted }: ClusterTarget,
   { name, insecure }: SignInOptions,
 ): Promise<LoginResult> {
   try {
-    return await sessions.signIn(server, { insecure, apiServer: cluster?.apiEndpoint });
+    const signInOptions = { insecure, apiServer: cluster?.apiEndpoint };
+    return await terminal.waiting(`asking ${server} for a token`, () => sessions.signIn(server, signInOptions));
   } catch (error) {
     if (!unlisted || !(error instanceof Unavailable)) throw error;
     const why = unlisted === true ? `no cluster named ${quoted(name ?? '')}` : unlisted.message;

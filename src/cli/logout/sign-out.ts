@@ -1,5 +1,6 @@
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { cell } from '../../terminal/output.ts';
+import { progressBar } from '../../terminal/progress.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { nameOfServer } from '../target/contexts.ts';
@@ -34,8 +35,19 @@ export async function forEachToTell(
   };
   const groups = signOutGroups(context, view, servers);
   const all = groups.flatMap((group) => group.told.map((server) => [server, group] as const));
-  for (let at = 0; at < all.length; at += parallel)
-    await Promise.all(all.slice(at, at + parallel).map(([server, group]) => attempt(server, group)));
+  let done = 0;
+  const [only] = all;
+  const text = () => {
+    if (all.length === 1) return `signing out of ${only?.[0]}`;
+    return `signing out of the servers ${progressBar(done, all.length)}`;
+  };
+  const attemptAll = async () => {
+    for (let at = 0; at < all.length; at += parallel) {
+      const batch = all.slice(at, at + parallel);
+      await Promise.all(batch.map(([server, group]) => attempt(server, group).then(() => done++)));
+    }
+  };
+  await context.terminal.waiting(text, attemptAll);
   return failed;
 }
 

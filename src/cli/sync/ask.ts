@@ -2,7 +2,7 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { UnresolvedCluster } from '../../discovery/clusters.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import { Unavailable } from '../../network/failure.ts';
-import { progressOf } from '../../terminal/progress.ts';
+import { progressBar } from '../../terminal/progress.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { type ClientOptions, TkaClient } from '../../tka/client.ts';
 import { TkaError } from '../../util/errors.ts';
@@ -35,7 +35,6 @@ export async function askAll(
   clusters: readonly Cluster[],
   { first, trust, budget = wholeBudget }: AskAllOptions,
 ): Promise<{ answers: SyncAnswer[]; problems: SyncProblem[] }> {
-  const progress = progressOf(context, (done) => `asked ${done} of ${clusters.length} clusters …`);
   const deadline = performance.now() + budget;
   const once = new Map<string, Promise<ClusterDescription>>();
   const { network, terminal } = context;
@@ -62,13 +61,15 @@ export async function askAll(
   const order = [...indexes.filter((i) => isFirst[i]), ...indexes.filter((i) => !isFirst[i])];
   const found: (SyncAnswer | SyncProblem)[] = [];
   let next = 0;
+  let done = 0;
   const worker = async () => {
     for (let at = order[next++]; at !== undefined; at = order[next++]) {
       found[at] = await ask(clusters[at] as Cluster);
-      progress.done++;
+      done++;
     }
   };
-  await Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, worker)).finally(progress.end);
+  const workers = () => Promise.all(Array.from({ length: Math.min(parallel, clusters.length) }, worker));
+  await terminal.waiting(() => `asking the clusters ${progressBar(done, clusters.length)}`, workers);
   return {
     answers: found.filter((one): one is SyncAnswer => 'info' in one),
     problems: found.filter((one): one is SyncProblem => 'error' in one),

@@ -2,7 +2,7 @@ import { type ClusterList, findClusters } from '../../discovery/cluster-list.ts'
 import type { Cluster } from '../../discovery/clusters.ts';
 import { shortName } from '../../discovery/clusters.ts';
 import { groupServers, type ServerRow } from '../../discovery/grouping.ts';
-import { isAnswer } from '../../discovery/listing.ts';
+import { type FindOptions, isAnswer } from '../../discovery/listing.ts';
 import { ageOf, minuteOf, rememberedClusters } from '../../discovery/remembered.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
@@ -45,12 +45,12 @@ export async function allClusters(context: Context, view: KubeconfigView): Promi
 export async function listClusters(context: Context, view: KubeconfigView): Promise<ClusterList> {
   let seeds: Seeds;
   try {
-    seeds = await findSeeds(context);
+    seeds = await context.terminal.waiting('asking tailscaled for the TKA servers', () => findSeeds(context));
   } catch (error) {
     return withoutServer(context, view, error);
   }
   const trust = trustOf(context, view);
-  const found = await findClusters({
+  const options: FindOptions = {
     allows: (server, provenance) => trust.allows(server, provenance),
     whyNot: () => trust.whyNot('its TKA server'),
     seeds: seeds.servers,
@@ -63,7 +63,9 @@ export async function listClusters(context: Context, view: KubeconfigView): Prom
     serverOf: (peer) => context.settings.serverNamed(peer.dnsName),
     client: context.client,
     ...context.terminal,
-  });
+  };
+  const whom = seeds.servers.length === 1 ? seeds.servers[0] : `${seeds.servers.length} TKA servers`;
+  const found = await context.terminal.waiting(`asking ${whom} for the list of clusters`, () => findClusters(options));
   context.remembered.renew();
   return found;
 }

@@ -2,6 +2,7 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { type Confirmation, type ConfirmOptions, confirmCluster } from '../../discovery/confirm.ts';
 import { isBareWord, TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { byUser } from './named-by.ts';
 import { taggedPeers } from './seeds.ts';
@@ -36,8 +37,8 @@ export function confirmed(
   trust: TrustPolicy,
   signInClient?: ConfirmOptions['client'],
 ): Promise<Confirmation> {
-  const { log } = context.terminal;
-  return confirmCluster(cluster, {
+  const { log, waiting } = context.terminal;
+  const options: ConfirmOptions = {
     trust,
     client: signInClient ?? context.client,
     timeout: context.askTimeout,
@@ -51,5 +52,8 @@ export function confirmed(
       }
     },
     log,
-  });
+  };
+  return waiting(`asking ${cluster.server ?? 'the TKA servers'} about ${cleanText(cluster.name)}`, () =>
+    confirmCluster(cluster, options),
+  );
 }

@@ -4,8 +4,6 @@ import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { callers } from '../../fixtures/kubectl.ts';
 import { test } from '../../fixtures/mesh.ts';
-import { program } from '../../fixtures/program.ts';
-import { hasPty, needsPty, Pty } from '../../fixtures/pty.ts';
 
 describe('kubectl tka sync', () => {
   test('writes contexts that work, and reports them on stdout only', async ({ home, us, eu }) => {
@@ -68,16 +66,6 @@ describe('kubectl tka sync', () => {
   test('shows no progress without a terminal', async ({ home, eu, us }) => {
     for (const cluster of [eu, us]) cluster.faults.routes.clusterInfo = { latencyMs: 1200 };
     expect(await home.run('sync')).toMatchObject({ status: 0, stderr: '' });
-  });
-
-  test.skipIf(!hasPty)(`shows progress on a terminal${needsPty}`, async ({ home, eu, us }) => {
-    for (const cluster of [eu, us]) cluster.faults.routes.clusterInfo = { latencyMs: 1200 };
-    const loud = new Pty(program, ['sync'], { env: home.env });
-    expect(await loud.ended).toBe(0);
-    expect(loud.raw).toMatch(/^(?:asked [12] of 3 clusters …\r\n)+$/);
-    const quiet = new Pty(program, ['sync', '--quiet'], { env: home.env });
-    expect(await quiet.ended).toBe(0);
-    expect(quiet.raw).toBe('');
   });
 
   test('has its own last line in login --all-contexts', async ({ home }) => {
