@@ -219,9 +219,11 @@ describe.concurrent('clusters --watch', () => {
     us.faults.memberlist = list('dead', 'healthy');
     expect((await wide.lines(3))[2]).toMatch(/^ +prod-eu +healthy .* 1\/2 /);
     us.faults.memberlist = list('dead', 'dead');
+    await table.lines(3);
     expect((await wide.lines(4))[3]).toMatch(/^ +prod-eu +dead .* 0\/2 /);
     us.faults.memberlist = list('dead', 'healthy');
     await wide.lines(5);
+    await table.lines(4);
     await eu.stop();
     await until('no server', () => /^ +prod-eu +suspected +no \(connection refused\)/m.test(probing.out()));
     // What the table does not show is not a change.
