@@ -1,4 +1,4 @@
-// `clusters --probe`: what each TKA server is like, without a trace left there.
+// `clusters --probe`: the state of each TKA server, without leaving a trace there.
 import * as http from 'node:http';
 import * as https from 'node:https';
 import * as net from 'node:net';
@@ -32,7 +32,7 @@ const test = base.extend<{ sockets: net.Server[] }>({
   },
 });
 
-/** Listens on loopback, until the test is over; resolves to the port. */
+/** Listens on loopback until the test is over; resolves to the port. */
 async function serve(sockets: net.Server[], server: net.Server): Promise<number> {
   const open = new Set<net.Socket>();
   server.on('connection', (socket) => {
@@ -73,12 +73,7 @@ const answering = (fault: object) => (eu: SandboxCluster) => {
 };
 
 describe.concurrent('clusters --probe', () => {
-  test('the key probe, and nothing else, is added; who is signed in, who is not, who has no grant', async ({
-    home,
-    mesh,
-    us,
-    eu,
-  }) => {
+  test('adds only the key probe: signed in, not signed in, no grant', async ({ home, mesh, us, eu }) => {
     await home.run('login prod-us');
     const staging = mesh.cluster('staging');
     eu.user = null;
@@ -100,7 +95,7 @@ describe.concurrent('clusters --probe', () => {
       signIn: { ...signedOut, state: 'refused' },
       error: expect.stringMatching(/no grant for /),
     });
-    // One question for the cluster and one for the sign-in.
+    // One request for the cluster and one for the sign-in.
     expect([us, staging].map(({ counts }) => [counts.clusterInfo, counts.loginGet])).toEqual([
       [1, 1],
       [1, 1],
@@ -111,7 +106,7 @@ describe.concurrent('clusters --probe', () => {
     expect(yaml.map(still)).toEqual(rows.map(still));
   });
 
-  test('the table, -l, -o wide and -o name', async ({ home, mesh, us }) => {
+  test('works in the table, with -l, -o wide and -o name', async ({ home, mesh, us }) => {
     await home.run('login prod-us');
     mesh.cluster('staging').faults.clusterInfo = { server_url: us.apiServer };
     const ran = await home.run('clusters --probe');
@@ -138,13 +133,13 @@ describe.concurrent('clusters --probe', () => {
     const wide = await home.run('clusters --probe -l environment=staging -o wide');
     expect(lines(wide.stdout).map((line) => line.split(/ {3,}/).at(1))).toEqual(['NAME', 'staging']);
     expect(wide.stdout).toMatch(/^CURRENT +NAME.*LABELS +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN\n/);
-    // Nobody else is asked, and for names nobody at all.
+    // No other server is asked, and for names none at all.
     expect(mesh.clusters.map(({ counts }) => counts.clusterInfo)).toEqual([0, 0, 1]);
     expect((await home.run('clusters --probe -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
     expect(mesh.clusters.map(({ counts }) => counts.clusterInfo)).toEqual([0, 0, 1]);
   });
 
-  test('a server that speaks for another cluster is not asked for the sign-in', async ({ home, mesh, us, eu }) => {
+  test('a server that serves another cluster is not asked for the sign-in', async ({ home, mesh, us, eu }) => {
     eu.faults.clusterInfo = { server_url: us.apiServer };
     const { of } = await probe(home);
     expect(of('prod-eu')).toEqual({
@@ -187,32 +182,30 @@ describe.concurrent('clusters --probe', () => {
       'no (the connection broke',
     ],
     [
-      'escapes in its words',
+      'escapes in its message',
       answering({ answer: { status: 500, body: { message: 'bad\u001b[31m\u202eword\nx' } } }),
       { reachable: true },
       /badword x|bad \[31mword x|bad\[31mword x/,
       'error (HTTP 500)',
     ],
     ['escapes in its version', answering({ headers: { 'X-TKA-Version': '1.2\u009b31m' } }), { ...fine }, /^$/, 'yes'],
-  ])('%s: said, and nobody else suffers', async ([, break_, expected, error, shown], { home, mesh, us, eu }) => {
-    await break_(eu);
-    const { of, stdout } = await probe(home);
-    expect(of('prod-eu')).toMatchObject(expected);
-    expect(of('prod-eu')?.error ?? '').toMatch(error);
-    for (const name of ['prod-us', 'staging']) expect(of(name)).toEqual(fine);
-    const table = await home.run('clusters --probe');
-    expect(table.stdout).toContain(shown);
-    for (const text of [stdout, table.stdout]) expect(text).not.toMatch(/[\u001b\u0080-\u009f\u202e]/);
-    expect(us.counts.login).toBe(0);
-    noPosts(mesh);
-  });
+  ])(
+    '%s: is reported, and affects no other server',
+    async ([, break_, expected, error, shown], { home, mesh, us, eu }) => {
+      await break_(eu);
+      const { of, stdout } = await probe(home);
+      expect(of('prod-eu')).toMatchObject(expected);
+      expect(of('prod-eu')?.error ?? '').toMatch(error);
+      for (const name of ['prod-us', 'staging']) expect(of(name)).toEqual(fine);
+      const table = await home.run('clusters --probe');
+      expect(table.stdout).toContain(shown);
+      for (const text of [stdout, table.stdout]) expect(text).not.toMatch(/[\u001b\u0080-\u009f\u202e]/);
+      expect(us.counts.login).toBe(0);
+      noPosts(mesh);
+    },
+  );
 
-  test('silent, and slow to the byte: 5 s for the answer, and what is dead gets 2 s', async ({
-    home,
-    mesh,
-    us,
-    eu,
-  }) => {
+  test('silent and slow servers: 5 s for the answer, and 2 s for a dead member', async ({ home, mesh, us, eu }) => {
     us.faults.routes.clusterInfo = { silent: true };
     eu.faults.routes.clusterInfo = { trickleMs: 100 };
     mesh.cluster('staging').gossip.state = 'dead';
@@ -227,17 +220,17 @@ describe.concurrent('clusters --probe', () => {
     expect(of('staging')).toMatchObject({ reachable: false, error: expect.stringMatching(/no answer within 2 s$/) });
     expect(rows.at(-1)?.name).toBe('staging');
     expect(took).toBeGreaterThan(4900);
-    // One after the other, they take 12 s, and the program comes on top of that.
+    // One after the other they take 12 s, plus the program's own time.
     expect(took).toBeLessThan(12_000);
   });
 
-  test('no word about the sign-in: the rest stands', async ({ home, eu }) => {
+  test('no answer about the sign-in: the others are complete', async ({ home, eu }) => {
     eu.faults.routes.loginGet = { answer: { status: 500, body: { message: 'no operator' } } };
     const { of } = await probe(home);
     expect(of('prod-eu')).toEqual({ ...fine, signIn: null, error: expect.stringMatching(/no operator \(HTTP 500\)$/) });
   });
 
-  test('a member that cannot be placed has nothing but a reason', async ({ home, us }) => {
+  test('an unresolved member has only a reason', async ({ home, us }) => {
     us.faults.memberlist = 'go-json-only';
     const { rows } = await probe(home);
     const placed = rows.filter((row) => row.server !== null);
@@ -252,7 +245,7 @@ describe.concurrent('clusters --probe', () => {
     [{ 'X-TKA-Version': '1.2.3' }, '1.2.3'],
     [{ Server: 'tka-server/2.0.1' }, '2.0.1'],
     [{ Server: 'nginx/1.27' }, null],
-  ] as const)('a version that only a header tells: %j', async ([headers, version], { home, us, eu }) => {
+  ] as const)('a version that only a header states: %j', async ([headers, version], { home, us, eu }) => {
     us.faults.memberlist = { raw: JSON.stringify([{ name: 'eu', apiEndpoint: eu.apiServer, server: eu.server }]) };
     eu.faults.routes.clusterInfo = { headers: headers as Record<string, string> };
     expect((await probe(home)).of('eu')).toMatchObject({ version });
@@ -260,7 +253,7 @@ describe.concurrent('clusters --probe', () => {
 });
 
 describe.concurrent('TLS', () => {
-  test('days left, or what is wrong', async ({ home, us, eu, sockets }) => {
+  test('shows the days left, or the problem', async ({ home, us, eu, sockets }) => {
     const good = await makeCertificates('127.0.0.1');
     const day = 86_400_000;
     const name = [{ name: 'commonName', value: 'x' }];
@@ -274,7 +267,7 @@ describe.concurrent('TLS', () => {
       ...own,
       notAfterDate: new Date(Date.now() + day),
     });
-    // What stands before eu, with each certificate.
+    // The server in front of eu, with each certificate.
     const front = async (key: string, cert: string) => {
       const server = https.createServer({ key, cert }, (request, response) => {
         http.get(eu.server + request.url, (answer) => {
@@ -322,7 +315,7 @@ describe.concurrent('TLS', () => {
       error: expect.stringMatching(/has expired/),
     });
     expect(of('plain')).toMatchObject({ reachable: false, tls: bad(/./) });
-    // A connection gets 2 s, its TLS included.
+    // A connection gets 2 s, including TLS.
     expect(of('mute')).toMatchObject({
       reachable: false,
       tls: null,
@@ -338,7 +331,7 @@ describe.concurrent('many', () => {
   const linux = process.platform === 'linux';
   const only = linux ? '' : ' (skipped: needs loopback addresses that only Linux has)';
   test.skipIf(!linux)(
-    `16 at a time; of 300, most of them unreachable, none delays the others${only}`,
+    `16 at a time; with 300, most of them unreachable, none delays the others${only}`,
     async ({ home, us, sockets }) => {
       const gate = Promise.withResolvers<void>();
       let [now, most, posts] = [0, 0, 0];
@@ -373,7 +366,7 @@ describe.concurrent('many', () => {
       await new Promise<void>((resolve) => closed.listen(0, '127.0.0.1', resolve));
       const { port } = closed.address() as net.AddressInfo;
       closed.close();
-      // Each with a host of its own, where nobody listens.
+      // Each with its own host, where nothing listens.
       while (members.length < 300) {
         const n = members.length;
         members.push({ name: `down-${n}`, server: `http://127.1.${n >> 8}.${n & 255}:${port}`, apiEndpoint: api(n) });
@@ -381,7 +374,7 @@ describe.concurrent('many', () => {
       us.faults.memberlist = { raw: JSON.stringify(members) };
       const running = home.start('clusters --probe -o json');
       await sixteen.promise;
-      // All that could be asked at once is there; one more round of the event loop brings no other.
+      // All simultaneous requests have arrived; one more round of the event loop brings no other.
       await new Promise((resolve) => setTimeout(resolve, 300));
       expect([now, most]).toEqual([16, 16]);
       gate.resolve();
@@ -394,12 +387,12 @@ describe.concurrent('many', () => {
       expect(reachable('a-good')).toEqual(Array(20).fill(true));
       for (const kind of ['silent', 'was', 'down']) expect(new Set(reachable(kind))).toEqual(new Set([false]));
       expect([most, posts]).toEqual([16, 0]);
-      // Those that are silent, one after another, would take 112 s.
+      // The silent ones in sequence would take 112 s.
       expect(ran.took).toBeLessThan(40_000);
     },
   );
 
-  test('after its budget nobody else is asked', async ({ sockets }) => {
+  test('after its timeout no other server is asked', async ({ sockets }) => {
     const port = await serve(sockets, net.createServer());
     const targets = Array.from({ length: 40 }, (_, i) => ({
       server: `http://server-${i}`,

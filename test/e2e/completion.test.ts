@@ -1,4 +1,5 @@
-// What TAB is answered, as kubectl and the shells' scripts ask; and how kubectl's file gets where kubectl looks for it.
+// The answers to TAB, as kubectl and the shells' scripts request them; and where kubectl's completion file is
+// installed.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
@@ -34,7 +35,7 @@ async function complete(home: Home, words: readonly string[]): Promise<Answer> {
 const names = async (home: Home, ...words: string[]) => (await complete(home, words)).texts;
 
 describe.concurrent('candidates', () => {
-  test('all commands of --help, with what it says of them', async ({ home }) => {
+  test('lists all commands of --help, with their descriptions', async ({ home }) => {
     const help = (await home.run('--help')).stdout.split('Available Commands:\n')[1]?.split('\n\n')[0] ?? '';
     const commands = help.split('\n').map((line): [string, string] => {
       const [, name = '', about = ''] = /^ {2}(\S+) +(.*)$/.exec(line) ?? [];
@@ -47,7 +48,7 @@ describe.concurrent('candidates', () => {
     expect(await names(home, 'help', '')).toEqual(commands.map(([name]) => name));
   });
 
-  test('all flags of each command’s --help', async ({ home }) => {
+  test('lists all flags of each command’s --help', async ({ home }) => {
     for (const command of await names(home, '')) {
       const help = (await home.run([command, '--help'])).stdout.replace(/\nUsage:[\s\S]*/, '');
       const flags = [...help.matchAll(/^ {2}(?: {4}|-\w, )(--[a-z-]+)/gm)].map((match) => match[1] ?? '');
@@ -56,7 +57,7 @@ describe.concurrent('candidates', () => {
     }
   });
 
-  test('short flags too where a single dash is typed; none that is given already', async ({ home }) => {
+  test('lists short flags too after a single dash, but no flag that was already given', async ({ home }) => {
     const { rows } = await complete(home, ['clusters', '-']);
     expect(rows.get('-l')).toBe(rows.get('--selector'));
     expect(rows.get('-w')).not.toBe('');
@@ -66,14 +67,14 @@ describe.concurrent('candidates', () => {
     expect(await names(home, '--d')).toEqual(['--debug']);
   });
 
-  test('formats, of each command its own', async ({ home }) => {
+  test('lists the formats of each command', async ({ home }) => {
     expect(await names(home, 'clusters', '-o', '')).toEqual(['wide', 'json', 'yaml', 'name']);
     expect(await names(home, 'exec', '-o', '')).toEqual(['json']);
     expect(await names(home, 'version', '--output=')).toEqual(['json', 'yaml']);
     expect(await names(home, 'login', '--output=')).toEqual([]);
   });
 
-  test('settings, and true and false where a setting is one of both', async ({ home }) => {
+  test('lists settings, and true and false for a boolean setting', async ({ home }) => {
     const { rows } = await complete(home, ['config', 'tail']);
     expect(rows.get('tailscale.hostname')).toBe('TKA_TAILSCALE_HOSTNAME');
     expect(await names(home, 'config', 'debug', '')).toEqual(['true', 'false']);
@@ -92,7 +93,7 @@ describe.concurrent('candidates', () => {
     [['use', 'a', ''], ':4'],
     [['--kubeconfig'], ':4'],
     [[''].slice(1), ':4'],
-  ])('%j: no names, and files only where one is wanted', async ([words, directive], { home }) => {
+  ])('%j: lists no names, and files only if one is expected', async ([words, directive], { home }) => {
     const answer = await complete(home, words);
     expect(answer.directive).toBe(directive);
     expect(answer.texts.filter((text) => !/^--|^[a-z]+$/.test(text) || words.length > 1)).toEqual([]);
@@ -143,7 +144,7 @@ describe.skipIf(kubectl === undefined)(`after exec --, kubectl completes${needsK
 });
 
 describe.concurrent('names come from the last known list', () => {
-  test('clusters, labels and servers; no network, and nothing is written', async ({ home, mesh }) => {
+  test('clusters, labels and servers; without the network and without writes', async ({ home, mesh }) => {
     expect(await names(home, 'login', '')).toEqual([]);
     await home.run('clusters');
     const servers = mesh.clusters.map(({ server }) => server);
@@ -176,7 +177,7 @@ describe.concurrent('names come from the last known list', () => {
     for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
   });
 
-  test('logout and forget: contexts of ours, and clusters with a token here', async ({ home, us }) => {
+  test('logout and forget: managed contexts, and clusters with a local token', async ({ home, us }) => {
     await home.run('clusters');
     expect(await names(home, 'logout', '')).toEqual([]);
     await home.run('login prod-us --context mine');
@@ -188,9 +189,7 @@ describe.concurrent('names come from the last known list', () => {
     expect(await names(home, 'forget', '--kubeconfig', '/nowhere', '')).toEqual([]);
   });
 
-  test('labels that no selector can be about, and names that a shell would evaluate, are left out', async ({
-    home,
-  }) => {
+  test('leaves out labels that a selector cannot express, and names that a shell would evaluate', async ({ home }) => {
     const now = Date.now();
     const labels = new Map([
       ['$(touch x)', 'a'],
@@ -215,13 +214,13 @@ describe.concurrent('names come from the last known list', () => {
   });
 });
 
-describe.concurrent('a kept list', () => {
+describe.concurrent('a stored list', () => {
   const listFile = (home: Home) => {
     const folder = path.join(home.state, 'clusters');
     return path.join(folder, fs.readdirSync(folder)[0] ?? '');
   };
 
-  test('only its first line is read', async ({ home }) => {
+  test('is read up to its first line', async ({ home }) => {
     await home.run('clusters');
     const before = await complete(home, ['login', '']);
     expect(before.texts).toEqual(['prod-eu', 'prod-us', 'staging']);
@@ -232,10 +231,7 @@ describe.concurrent('a kept list', () => {
     expect(await names(home, 'clusters', '-l', 'region=')).toEqual(['region=eu-central-1', 'region=us-west-2']);
   });
 
-  test('one of version 0.1.0, which has no such line, is read as a whole, with the same answers', async ({
-    home,
-    us,
-  }) => {
+  test('of version 0.1.0, which has no such line, is read as a whole, with the same answers', async ({ home, us }) => {
     await home.run('login prod-us --no-switch');
     const asked = [
       ['login', ''],
@@ -258,8 +254,8 @@ describe.concurrent('a kept list', () => {
   });
 });
 
-describe.concurrent('a TAB is never answered by an error', () => {
-  test('damaged settings, a damaged kubeconfig and a damaged list do not matter to it', async ({ home }) => {
+describe.concurrent('a TAB never prints an error', () => {
+  test('ignores damaged settings, a damaged kubeconfig and a damaged list', async ({ home }) => {
     await home.run('clusters');
     home.write(home.config, 'tailscale: [\n');
     home.write(home.kubeconfig, '{');
@@ -269,7 +265,7 @@ describe.concurrent('a TAB is never answered by an error', () => {
     expect(await complete(home, ['login', ''])).toMatchObject({ texts: [], directive: ':4' });
   });
 
-  test('what goes wrong is told to TKA_DEBUG=1 alone', async ({ home }) => {
+  test('prints errors with TKA_DEBUG=1 only', async ({ home }) => {
     home.write(path.join(home.state, 'clusters'), 'a file where a folder should be');
     expect(await complete(home, ['login', ''])).toMatchObject({ texts: [], directive: ':4' });
     const told = await home.run(['__complete', 'login', ''], { env: { TKA_DEBUG: '1' } });
@@ -279,7 +275,7 @@ describe.concurrent('a TAB is never answered by an error', () => {
 });
 
 describe.concurrent('kubectl_complete-tka', () => {
-  test.skipIf(kubectl === undefined)(`is what kubectl asks, in every version${needsKubectl}`, async ({ home }) => {
+  test.skipIf(kubectl === undefined)(`is called by kubectl, in every version${needsKubectl}`, async ({ home }) => {
     await home.run('clusters');
     for (const each of [undefined, ...kubectls]) {
       const ran = await home.kubectl(
@@ -288,13 +284,13 @@ describe.concurrent('kubectl_complete-tka', () => {
       );
       expect(ran.status).toBe(0);
       expect(parse(ran.stdout)).toMatchObject({ texts: ['prod-eu', 'prod-us'], directive: ':4' });
-      // Old ones add their own --help: there must not be two with a description.
+      // Old versions add their own --help: there must not be two with a description.
       const flags = lines((await home.kubectl(['__complete', 'tka', 'login', '--he'])).stdout);
       expect(flags.filter((line) => line.startsWith('--help\t')).length).toBeLessThan(2);
     }
   });
 
-  test('asks the program beside it, from any folder, or the one on PATH where it is linked to', async ({ home }) => {
+  test('calls the program beside it, from any folder, or the one on PATH if it is a link', async ({ home }) => {
     const folder = path.join(home.root, `it's "my" $HOME; folder`);
     fs.mkdirSync(folder);
     fs.copyFileSync(path.join(bin, front), path.join(folder, front));
@@ -302,7 +298,7 @@ describe.concurrent('kubectl_complete-tka', () => {
     const run = (env: Record<string, string | undefined> = {}) =>
       start(file, ['ver'], { ...home.env, ...env }, { cwd: '/' }).ran;
     expect(await run()).toMatchObject({ status: 0, stdout: 'version\tshow the version\n:4\n', stderr: '' });
-    // Nowhere: kubectl must not print junk.
+    // Not installed: kubectl must not print junk.
     expect(await run({ PATH: '/bin:/usr/bin' })).toMatchObject({ status: 0, stdout: '', stderr: '' });
     fs.symlinkSync(program, path.join(folder, 'kubectl-tka'));
     expect(await run({ PATH: '/bin:/usr/bin' })).toMatchObject({
@@ -313,7 +309,7 @@ describe.concurrent('kubectl_complete-tka', () => {
 });
 
 describe.concurrent('completion install', () => {
-  /** The program as a link in a folder of its own, and nothing else of it on PATH. */
+  /** The program as a link in its own folder, and nothing else of it on PATH. */
   function linked(home: Home, name = 'tools') {
     const folder = path.join(home.dir, name, 'bin');
     const link = path.join(folder, 'kubectl-tka');
@@ -329,7 +325,7 @@ describe.concurrent('completion install', () => {
     };
   }
 
-  test('puts it beside the program, says so, and does nothing the second time', async ({ home }) => {
+  test('writes it beside the program, reports it, and does nothing the second time', async ({ home }) => {
     const { file, env, install } = linked(home);
     const first = await install();
     expect(first).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
@@ -347,25 +343,28 @@ describe.concurrent('completion install', () => {
     ['.local/bin', '.local/bin'],
     ['bin', 'bin'],
     ['', '.local/bin'],
-  ] as const)('leaves krew’s folder to krew: with "%s" on PATH it goes to %s', async ([onPath, to], { home }) => {
-    const { file, env, install } = linked(home, '.krew');
-    // As versions before 0.2.0 left it.
-    home.write(file, '#!/bin/sh\n# kubectl-tka: what it once was\n', 0o755);
-    const searched = onPath === '' ? env.PATH : `${env.PATH}${path.delimiter}${path.join(home.dir, onPath)}`;
-    const ran = await install(searched);
-    expect(ran).toMatchObject({ status: 0, stdout: `Wrote ${path.join(home.dir, to, front)}.\n` });
-    expect(ran.stderr.includes('is not on PATH')).toBe(onPath === '');
-    expect(fs.readdirSync(path.dirname(file))).toEqual(['kubectl-tka']);
-    if (kubectl === undefined || onPath === '') return;
-    const asked = await home.kubectl(['__complete', 'tka', 'logi'], { env: { ...env, PATH: searched } });
-    expect(parse(asked.stdout).texts).toEqual(['login']);
-    // Uninstalled: what stays answers nothing, and does not fail.
-    fs.rmSync(path.join(path.dirname(file), 'kubectl-tka'));
-    const gone = await start(path.join(home.dir, to, front), ['login', ''], { ...env, PATH: '/usr/bin:/bin' }).ran;
-    expect(gone).toMatchObject({ status: 0, stdout: '', stderr: '' });
-  });
+  ] as const)(
+    'does not write into krew’s folder: with "%s" on PATH it writes to %s',
+    async ([onPath, to], { home }) => {
+      const { file, env, install } = linked(home, '.krew');
+      // As versions before 0.2.0 left it.
+      home.write(file, '#!/bin/sh\n# kubectl-tka: what it once was\n', 0o755);
+      const searched = onPath === '' ? env.PATH : `${env.PATH}${path.delimiter}${path.join(home.dir, onPath)}`;
+      const ran = await install(searched);
+      expect(ran).toMatchObject({ status: 0, stdout: `Wrote ${path.join(home.dir, to, front)}.\n` });
+      expect(ran.stderr.includes('is not on PATH')).toBe(onPath === '');
+      expect(fs.readdirSync(path.dirname(file))).toEqual(['kubectl-tka']);
+      if (kubectl === undefined || onPath === '') return;
+      const asked = await home.kubectl(['__complete', 'tka', 'logi'], { env: { ...env, PATH: searched } });
+      expect(parse(asked.stdout).texts).toEqual(['login']);
+      // Uninstalled: the remaining file answers nothing, and does not fail.
+      fs.rmSync(path.join(path.dirname(file), 'kubectl-tka'));
+      const gone = await start(path.join(home.dir, to, front), ['login', ''], { ...env, PATH: '/usr/bin:/bin' }).ran;
+      expect(gone).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    },
+  );
 
-  test('knows krew’s folder by KREW_ROOT, and by the receipts beside it', async ({ home }) => {
+  test('recognises krew’s folder by KREW_ROOT, and by the receipts beside it', async ({ home }) => {
     const { file, link, env, install } = linked(home);
     const to = path.join(home.dir, '.local/bin', front);
     const named = { ...env, KREW_ROOT: path.dirname(path.dirname(link)) };
@@ -376,7 +375,7 @@ describe.concurrent('completion install', () => {
     expect(fs.existsSync(file)).toBe(false);
   });
 
-  test('replaces an older one of ours', async ({ home }) => {
+  test('replaces an older one of this program', async ({ home }) => {
     const { file, install } = linked(home);
     home.write(file, '#!/bin/sh\n# kubectl-tka: what it once was\n', 0o755);
     expect(await install()).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
@@ -384,11 +383,11 @@ describe.concurrent('completion install', () => {
   });
 
   test.for<[string, (file: string) => void]>([
-    ['another’s file', (file) => fs.writeFileSync(file, '#!/bin/sh\necho mine\n')],
+    ['a file of another program', (file) => fs.writeFileSync(file, '#!/bin/sh\necho mine\n')],
     ['an empty file', (file) => fs.writeFileSync(file, '')],
     ['a folder', (file) => fs.mkdirSync(file)],
     ['a link to nowhere', (file) => fs.symlinkSync('/nowhere', file)],
-  ])('leaves %s as it is', async ([, make], { home }) => {
+  ])('leaves %s unchanged', async ([, make], { home }) => {
     const { file, install } = linked(home);
     make(file);
     const before = home.files();
@@ -400,7 +399,7 @@ describe.concurrent('completion install', () => {
     expect(home.files()).toEqual(before);
   });
 
-  test('tells of a folder that is not on PATH, and of another one that comes first', async ({ home }) => {
+  test('reports a folder that is not on PATH, and another one that comes first', async ({ home }) => {
     const { file, link, env } = linked(home);
     const away = await home.run('completion install', { program: link, env: { ...env, PATH: '/usr/bin:/bin' } });
     expect(away).toMatchObject({ status: 0, stdout: `Wrote ${file}.\n` });
@@ -416,7 +415,7 @@ describe.concurrent('completion install', () => {
     });
   });
 
-  test('wrong usage', async ({ home }) => {
+  test('usage errors', async ({ home }) => {
     for (const args of ['completion', 'completion tcsh', 'completion bash zsh'])
       expect(await home.run(args)).toMatchObject({ status: 2, stdout: '' });
     expect((await home.run('completion --help')).stdout).toContain(

@@ -1,5 +1,5 @@
-// A TKA server that speaks https, by a MagicDNS name that this machine's resolver does not know: its Tailscale address
-// is dialled, and its certificate still has to be for the name.
+// A TKA server over https, with a MagicDNS name that this machine's resolver does not know: the connection goes to its
+// Tailscale address, and its certificate must still be for the name.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
@@ -11,7 +11,7 @@ import { linux, list, test } from './tailnet.ts';
 
 const name = 'tka-prod-us.example.ts.net';
 
-/** TLS in front of a cluster's TKA server, at its address. */
+/** Starts TLS in front of a cluster's TKA server, at its address. */
 async function secured(cluster: SandboxCluster, certificate: { key: string; cert: string }) {
   const names: (string | false | null)[] = [];
   const server = tls.createServer(certificate, (socket) => {
@@ -30,12 +30,12 @@ async function secured(cluster: SandboxCluster, certificate: { key: string; cert
   return { url: `https://${name}:${port}`, names, [Symbol.dispose]: () => void server.close() };
 }
 
-/** What was asked of it over TLS; at its tagged node it may be asked for a list in plain http, too. */
+/** Returns the requests over TLS; its tagged node may also be asked for a list over plain http. */
 const throughTls = (cluster: SandboxCluster, url: string) =>
   cluster.requests.filter(({ headers }) => headers.host === new URL(url).host);
 
 describe.skipIf(!linux)('https by a name that does not resolve (needs loopback addresses that only Linux has)', () => {
-  test('is found at its Tailscale address, for every command', async ({ net, user, env }) => {
+  test('every command finds it at its Tailscale address', async ({ net, user, env }) => {
     const [us] = net.clusters as [SandboxCluster];
     const authority = await makeAuthority();
     using server = await secured(us, await authority.issue(name));
@@ -55,7 +55,7 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
   });
 
   test.for(['tka-prod-eu.example.ts.net', 'example.ts.net'])(
-    'with a certificate for %s it is asked for nothing',
+    'with a certificate for %s it gets no request',
     async (other, { net, user, env }) => {
       const [us] = net.clusters as [SandboxCluster];
       const authority = await makeAuthority();
@@ -69,7 +69,7 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
     },
   );
 
-  test('nor with one that nobody whom we trust has signed', async ({ net, user, env }) => {
+  test('with a certificate of an unknown CA it gets no request', async ({ net, user, env }) => {
     const [us] = net.clusters as [SandboxCluster];
     using server = await secured(us, await (await makeAuthority()).issue(name));
     const ran = await user.run(['login', '-s', server.url], env);
@@ -80,10 +80,10 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
   });
 
   test.for([
-    ['a value that is wrong', 'port: many'],
-    ['a line that is no YAML', 'hostname: [tka'],
-    ['the same key twice', 'port: 443\n  port: 443'],
-  ])('under kubectl, %s does not lose tls.caFile', async ([, mistake], { net, user, env }) => {
+    ['an invalid value', 'port: many'],
+    ['a line that is not YAML', 'hostname: [tka'],
+    ['a duplicate key', 'port: 443\n  port: 443'],
+  ])('under kubectl, tls.caFile still applies despite %s', async ([, mistake], { net, user, env }) => {
     const [us] = net.clusters as [SandboxCluster];
     const authority = await makeAuthority();
     using server = await secured(us, await authority.issue(name));
@@ -92,7 +92,7 @@ describe.skipIf(!linux)('https by a name that does not resolve (needs loopback a
     const ran = await user.credential(cluster, env);
     expect(ran).toMatchObject({ status: 0, stderr: '' });
     expect(JSON.parse(ran.stdout)).toMatchObject({ kind: 'ExecCredential' });
-    // Other commands still say what is wrong.
+    // Other commands still report the problem.
     const status = await user.run('status', env);
     expect(status).toMatchObject({ status: 1, stdout: '' });
     expect(status.stderr).toMatch(

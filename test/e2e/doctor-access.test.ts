@@ -1,4 +1,4 @@
-// Links from the sign-in on, broken once, alone: that check and no other says so, with what mends it.
+// Breaks one link from the sign-in on at a time: only that check reports it, with a hint.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
@@ -24,17 +24,17 @@ describe.concurrent('one link is broken', () => {
     expect(found.of('sign-in').detail).toMatch(/^alice, role viewer: expired \d+d ago \(2026-01-01 00:00\)/);
   });
 
-  test('sign-in: what is kept is damaged', async ({ patient, home, us, login }) => {
+  test('sign-in: the entry is damaged', async ({ patient, home, us, login }) => {
     for (const text of ['', '\u0000\u001b[2J']) {
       fs.writeFileSync(home.entry(us), text);
       const found = await patient.look();
-      // Nobody can tell whether there was one, so its context is as good as before.
+      // It is unknown whether there was a sign-in, so its context is still valid.
       found.differs({ ...behindSignIn, 'sign-in': 'warning' });
       expect(found.of('sign-in').hint).toBe(login);
     }
   });
 
-  test('token: no JWT, and expired', async ({ patient, login }) => {
+  test('token: not a JWT, and expired', async ({ patient, login }) => {
     const broken: Record<string, Status> = { 'token-accepted': 'skipped', rbac: 'skipped' };
     const claims = (exp: number) =>
       `eyJhbGciOiJub25lIn0.${Buffer.from(JSON.stringify({ exp })).toString('base64url')}.c2ln`;
@@ -52,7 +52,7 @@ describe.concurrent('one link is broken', () => {
     expect(renewed.of('token').detail).toMatch(/^expired; the next kubectl call gets a new one/);
   });
 
-  test('API server: nobody listens', async ({ patient, us }) => {
+  test('API server: nothing listens', async ({ patient, us }) => {
     await us.stopApi();
     const found = await patient.look();
     found.differs({ 'api-server': 'failed', 'token-accepted': 'skipped', rbac: 'skipped' }, 'depends on api-server');
@@ -70,7 +70,7 @@ describe.concurrent('one link is broken', () => {
     expect(found.ran.stdout).not.toContain('sesame');
   });
 
-  test('API server: the token is shown to no other than its own', async ({ patient, us, eu, login }) => {
+  test('API server: the token is sent only to its own', async ({ patient, us, eu, login }) => {
     us.faults.clusterInfo = { server_url: eu.apiServer };
     const found = await patient.look();
     found.differs({ 'token-accepted': 'skipped', rbac: 'skipped', kubeconfig: 'failed' });
@@ -79,7 +79,7 @@ describe.concurrent('one link is broken', () => {
     expect(eu.counts.tokenChecks).toBe(0);
   });
 
-  test('API server: another CA is named, so the kubeconfig’s is not it either', async ({ patient, us }) => {
+  test('API server: another CA is stated, so the kubeconfig’s is wrong too', async ({ patient, us }) => {
     const { ca } = await makeCertificates('127.0.0.1');
     us.faults.clusterInfo = { ca_data: Buffer.from(ca).toString('base64') };
     const found = await patient.look();
@@ -98,7 +98,7 @@ describe.concurrent('one link is broken', () => {
     });
   });
 
-  test('RBAC: the role gives nothing', async ({ patient, us, home }) => {
+  test('RBAC: the role allows nothing', async ({ patient, us, home }) => {
     us.user = { username: 'alice', role: 'nobody', periodMs: 30 * 60_000 };
     await home.run('logout', { env: patient.env });
     await home.run('login', { env: patient.env });
@@ -124,7 +124,7 @@ describe.concurrent('one link is broken', () => {
     (await patient.look()).differs({});
   });
 
-  test('kubeconfig: the entry is not as it should be', async ({ patient, login }) => {
+  test('kubeconfig: the entry is wrong', async ({ patient, login }) => {
     // biome-ignore lint/suspicious/noExplicitAny: a kubeconfig
     const exec = (change: (exec: any) => void) => (value: any) => change(value.users[0].user.exec);
     // biome-ignore lint/suspicious/noExplicitAny: a kubeconfig
@@ -162,7 +162,7 @@ describe.concurrent('one link is broken', () => {
     expect(found.of('kubeconfig').hint).toBe(login);
   });
 
-  test('kubeconfig: no entry, another’s, damage', async ({ patient, home, login }) => {
+  test('kubeconfig: no entry, a foreign one, damage', async ({ patient, home, login }) => {
     const whole = fs.readFileSync(home.kubeconfig, 'utf8');
     fs.rmSync(home.kubeconfig);
     const none = await patient.look();

@@ -20,18 +20,18 @@ const alice: StandInCaller = {
   capabilities: { 'specht-labs.de/cap/tka': [{ role: 'view', period: '1h', priority: 1 }] },
 };
 
-// macOS has 127.0.0.1 alone.
+// macOS has only 127.0.0.1.
 describe.runIf(process.platform === 'linux')('a mesh', () => {
   type Row = { name: string; cluster?: string; server: string; state: string; apiPort: number };
   const gossip = { enabled: true, interval: '200ms', stalenessThreshold: 25, deadThreshold: 50 };
-  /** Asked from an address of its own, since the members are known by theirs. */
+  /** Sent from a separate address, since the members are known by theirs. */
   async function members(host: string, port: number): Promise<Row[]> {
     const url = `http://${host}:${port}/api/v1alpha1/memberlist`;
     const { status, body } = await ask(url, { localAddress: '127.0.0.9', headers: { accept: 'application/json' } });
     expect(status).toBe(200);
     return JSON.parse(body);
   }
-  /** The tailscaled of one of these devices. Connections from loopback are a member's that it passes on. */
+  /** The tailscaled of one of these devices. Connections from loopback are those of a member, passed on by it. */
   const tailnetOf = (self: number, devices: readonly StandInPeer[]): Promise<Tailscaled> =>
     startTailscaled({
       self: devices[self] as StandInPeer,
@@ -42,7 +42,10 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
         return { login: '', tags: device?.tags ?? [], dnsName: `${device?.hostName}.example.ts.net` };
       },
     });
-  /** A tagged node that says of itself that it is another, in turn with its own address and the other's, and that it leaves. */
+  /**
+   * A tagged node that claims to be another one, alternately with its own address and the other's, and claims that the
+   * other leaves.
+   */
   async function startLiar(host: string, gossipPort: number, hosts: readonly string[], port: number) {
     let asked = 0;
     const say = (more: object) => ({ v: 2, name: 'tka-prod-us', process: 'liar', version: 'liar', ...more });
@@ -58,7 +61,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
       };
       const version = digestOf(JSON.stringify(record));
       request.resume().on('end', () => response.end(JSON.stringify(say({ record, version, others: [] }))));
-      // And it asks the others, as if it were each of them.
+      // It also sends requests to the others, as if it were each of them.
       for (const at of hosts.slice(0, 2)) {
         const body = JSON.stringify(say({ at: `${at}:${gossipPort}`, members: [9, 'x'], leaving: asked % 3 === 0 }));
         const question = { host: at, port: gossipPort, method: 'POST', path: '/gossip/v2', agent: false };
@@ -80,7 +83,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     while (!(await what())) await delay(20);
   }
 
-  test('of servers that find each other by their tag alone; one that is stopped has left', async () => {
+  test('of servers that find each other by their tag only; a stopped one has left', async () => {
     const hosts = ['127.0.0.41', '127.0.0.42', '127.0.0.43'];
     const port = await freePort(...hosts);
     const gossipPort = await freePort(...hosts);
@@ -177,7 +180,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     }
   });
 
-  test('with a liar among its members: nobody shows its address under another’s name, or what it says of others', async () => {
+  test('with a liar: no member shows the liar’s address under another’s name, or its claims about others', async () => {
     const hosts = ['127.0.0.45', '127.0.0.46', '127.0.0.47'];
     const names = ['tka-prod-us', 'tka-prod-eu', 'tka-evil'];
     const port = await freePort(...hosts);
@@ -200,7 +203,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
       await server.said(/member tka-prod-us is not taken: its node is "tka-evil"/);
     }
     for (const host of honest) await until(async () => (await members(host, port)).length === 2);
-    // Each has read the liar often enough to have taken all that it says.
+    // Each has read the liar often enough to have accepted everything that it says.
     const before = liar.asked();
     await until(async () => liar.asked() > before + 12);
     for (const host of honest) {
@@ -218,7 +221,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     }
   });
 
-  test('of servers whose tailnet is tailscaled’s alone: through its proxy, by names that nobody else knows', async () => {
+  test('of servers with a userspace tailscaled: goes through its proxy, by names that only it knows', async () => {
     const ports = [await freePort('127.0.0.1'), await freePort('127.0.0.1')] as const;
     const gossipPorts = [await freePort('127.0.0.1'), await freePort('127.0.0.1')] as const;
     const addresses = ['100.64.0.61', '100.64.0.62'] as const;
@@ -254,9 +257,10 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     expect(new Set(proxy.asked)).toEqual(new Set(addresses.map((address, i) => `1 ${address}:${gossipPorts[i]}`)));
   });
 
-  // As a pod of a network that uses the tailnet's addresses too: of the right tag, says tailscaled, and not loopback.
+  // As a pod of a network that uses the tailnet's address range too: with the right tag according to tailscaled, and
+  // not on loopback.
   test.runIf(hasPods)(
-    'whose tailnet is tailscaled’s alone: what is past its proxy is not spoken to, whatever address it has',
+    'with a userspace tailscaled: connects only through its proxy, whatever the address',
     async () => {
       await using pod = await Pod.make();
       const stranger = pod.start(`
@@ -289,7 +293,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
   );
 
   test.runIf(hasPods)(
-    'behind a userspace tailscaled: a caller that did not come through it is refused, whatever its address',
+    'with a userspace tailscaled: refuses a caller that did not come through it, whatever its address',
     async () => {
       await using pod = await Pod.make();
       const tags = ['tag:tka'];
@@ -307,7 +311,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
       await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }, undefined, pod.within);
       await server.said(/listens for gossip/);
       expect(await pod.status(`http://${pod.address}:7946/gossip/v2`, 'POST')).toBe(403);
-      // The same message over loopback gets as far as its content.
+      // Over loopback the content of the same message is read.
       expect(await pod.status('http://127.0.0.1:7946/gossip/v2', 'POST')).toBe(400);
     },
   );

@@ -1,4 +1,4 @@
-// Looking into a server that runs: by its socket, with the built program.
+// Inspects a running server through its socket, with the built program.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { createServer } from 'node:http';
@@ -65,7 +65,7 @@ const quietly = (lines: string[]): Log => {
   return { debug: () => {}, info: note, warn: note, error: note };
 };
 
-/** A socket of this test's, which answers from these sources. */
+/** Opens a socket for this test, which answers from these sources. */
 async function opened(sources: Partial<AdminSources> = {}, file = path.join(testFolder(), 'own/admin.sock')) {
   const lines: string[] = [];
   const all: AdminSources = {
@@ -81,7 +81,7 @@ async function opened(sources: Partial<AdminSources> = {}, file = path.join(test
 }
 
 describe.skipIf(process.platform === 'win32')('the socket', () => {
-  test('is this user’s alone', async () => {
+  test('is accessible to this user only', async () => {
     const { file } = await opened();
     expect(fs.statSync(file).mode & 0o777).toBe(0o600);
     expect(fs.statSync(path.dirname(file)).mode & 0o777).toBe(0o700);
@@ -95,7 +95,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
     expect(fs.statSync(folder).mode & 0o777).toBe(0o700);
   });
 
-  test('replaces one that a killed server left, and is removed with the server', async () => {
+  test('replaces the socket of a killed server, and is removed with the server', async () => {
     const file = path.join(testFolder(), 'own/admin.sock');
     fs.mkdirSync(path.dirname(file), { mode: 0o700 });
     const killed = net.createServer().listen(file);
@@ -112,7 +112,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
     expect(fs.existsSync(file)).toBe(false);
   });
 
-  test('of a server that runs stays its own; the other one goes on without', async () => {
+  test('of a running server stays; another server continues without one', async () => {
     const first = await opened();
     const second = await opened({}, first.file);
     expect(second.close).toBeUndefined();
@@ -140,7 +140,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
       /is a link$/,
     ],
     ['a folder that everybody shares', () => path.join('/tmp', 'tka-admin-test.sock'), /is shared with other users$/],
-  ])('with %s, the server goes on without it, and says so', async (_, place, why) => {
+  ])('with %s, the server continues without a socket and logs it', async (_, place, why) => {
     const file = place(testFolder());
     const { close, lines } = await opened({}, file);
     expect(close).toBeUndefined();
@@ -148,7 +148,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
     if (path.basename(file) === 'file') expect(fs.readFileSync(file, 'utf8')).toBe('x');
   });
 
-  test('answers nothing else, and drops only the dead', async () => {
+  test('refuses other requests, and drops only dead members', async () => {
     const dropped: string[] = [];
     const { file } = await opened({
       members: () => [member, { ...member, name: 'tka-eu', self: false, state: 'suspected' }],
@@ -173,7 +173,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
     expect(dropped).toEqual(['tka-eu', 'nobody', 'tka-old']);
   });
 
-  test('of a server without a mesh, or that has only started, says so', async () => {
+  test('of a server without a mesh, or during its start, reports it', async () => {
     const { file } = await opened({ members: () => undefined, signIns: () => undefined });
     await expect(askAdmin(file, 'GET', '/members')).rejects.toMatchObject({ message: 'this server is in no mesh' });
     await expect(askAdmin(file, 'DELETE', '/members/x')).rejects.toMatchObject({
@@ -182,7 +182,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
     await expect(askAdmin(file, 'GET', '/sign-ins')).rejects.toMatchObject({ message: 'the server is starting' });
   });
 
-  test('that holds something else is told from a server', async () => {
+  test('of something else is distinguished from a server', async () => {
     const file = path.join(testFolder(), 'x.sock');
     const other = createServer((_, response) => response.end('hello')).listen(file);
     await once(other, 'listening');
@@ -193,8 +193,8 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
   });
 });
 
-describe('for a person', () => {
-  test('a status is lines of names and values', () => {
+describe('output as text', () => {
+  test('shows a status as lines of names and values', () => {
     const lines = statusText(status).split('\n');
     expect(lines.slice(0, 7)).toEqual([
       expect.stringMatching(/^Server: +tka, cluster prod-us$/),
@@ -219,7 +219,7 @@ describe('for a person', () => {
     );
   });
 
-  test('members and sign-ins are tables, and what others say moves no cursor', () => {
+  test('shows members and sign-ins as tables, and cleans their texts', () => {
     const now = Date.parse('2026-11-21T08:00:42Z');
     const other = { ...member, name: 'tka-eu', self: false, left: true, state: 'dead' as const, labels: null };
     const { version: _, ...old } = other;
@@ -259,7 +259,7 @@ describe('for a person', () => {
 });
 
 describe.skipIf(process.platform === 'win32')('the program', () => {
-  /** Servers with a shared key on addresses of their own. */
+  /** Starts servers with a shared key on separate addresses. */
   async function startedOn(hosts: readonly string[], more: object = {}, env: Readonly<Record<string, string>> = {}) {
     const stack = new AsyncDisposableStack();
     onTestFinished(() => stack.disposeAsync());
@@ -292,7 +292,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     return { servers, port, healths };
   }
 
-  test('says what to do where no server runs', async () => {
+  test('gives a hint if no server runs', async () => {
     const { servers } = await startedOn(['127.0.0.1'], { gossip: {} });
     const [server] = servers as [TkaServerProcess];
     server.child.kill('SIGTERM');
@@ -306,7 +306,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     }
   });
 
-  test('starts after it was killed, and the socket that it left is told from one that is answered', async () => {
+  test('starts after it was killed, and distinguishes the old socket from one that answers', async () => {
     const folder = testFolder();
     const env = { TKA_ADMIN_SOCKET: path.join(folder, 'own/admin.sock') };
     const { servers } = await startedOn(['127.0.0.1'], { gossip: {} }, env);
@@ -324,7 +324,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     expect(await again.servers[0]?.exec('status', '-o', 'json')).toMatchObject({ status: 0, stderr: '' });
   });
 
-  test('shows the status and the sign-ins, and nothing on the network does', async () => {
+  test('shows the status and the sign-ins, which nothing on the network does', async () => {
     const api = new StandInApi();
     await api.start();
     onTestFinished(() => api.stop());
@@ -344,7 +344,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     const [server] = servers as [TkaServerProcess];
     await api.watched();
     const shown = async (command: string) => JSON.parse((await server.exec(command, '-o', 'json')).stdout);
-    // Where the machine is slow, the watch on this silent stand-in may break, and is taken up again.
+    // On a slow machine the watch on this silent stand-in may break and restart.
     const soon = { timeout: 60_000 };
     await expect
       .poll(() => shown('sign-ins'), soon)
@@ -399,8 +399,8 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     });
   });
 
-  // macOS has 127.0.0.1 alone.
-  test.runIf(process.platform === 'linux')('lists the members, and drops the dead one only', async () => {
+  // macOS has only 127.0.0.1.
+  test.runIf(process.platform === 'linux')('lists the members, and drops only the dead one', async () => {
     const { servers } = await startedOn(['127.0.0.61', '127.0.0.62', '127.0.0.63']);
     const [first, second, third] = servers as [TkaServerProcess, TkaServerProcess, TkaServerProcess];
     const list = async (at: TkaServerProcess) => {

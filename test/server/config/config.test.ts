@@ -15,7 +15,7 @@ function load(text: string, env: NodeJS.ProcessEnv = required) {
   return loadConfig(file, env);
 }
 
-/** The lines of the error, without what they all begin with. */
+/** Returns the lines of the error without their common prefix. */
 async function problems(text: string, env: NodeJS.ProcessEnv = required): Promise<string[]> {
   const error = await load(text, env).catch((caught) => caught);
   expect(error).toMatchObject({ name: 'UsageError', exitCode: 2 });
@@ -24,7 +24,7 @@ async function problems(text: string, env: NodeJS.ProcessEnv = required): Promis
     .map((line) => line.replace('bad configuration: ', '').replace(file, 'config.yaml'));
 }
 
-test('defaults are the Go server’s', async () => {
+test('the defaults are those of the Go server', async () => {
   const config = await load('');
   const expected: Partial<Record<ConfigKey, unknown>> = {
     'tailscale.hostname': 'tka',
@@ -82,7 +82,7 @@ test('defaults are the Go server’s', async () => {
 const { cert } = await makeCertificates('127.0.0.1');
 const caData = Buffer.from(cert).toString('base64');
 
-describe('every key, from the file and from the environment', () => {
+describe('each key can be set in the file and in the environment', () => {
   const table: [key: ConfigKey, text: string, value: unknown][] = [
     ['tailscale.hostname', 'tka-prod-us', 'tka-prod-us'],
     ['tailscale.tailnet', '.example.ts.net', '.example.ts.net'],
@@ -135,7 +135,7 @@ describe('every key, from the file and from the environment', () => {
     expect((await load('tailscale: {port: 1}', { ...required, [variableOf(key)]: text })).get(key)).toEqual(value);
   });
 
-  test('lists and maps', async () => {
+  test('lists and maps are read from the file and the environment', async () => {
     const text = [
       `gossip: {bootstrapPeers: [tka-a:7946, "[::1]:7946"], key: [${'k'.repeat(32)}, ${'l'.repeat(32)}]}`,
       'clusterInfo: {labels: {environment: prod, version: 1.10, "example.com/zone": on}}',
@@ -156,14 +156,14 @@ describe('every key, from the file and from the environment', () => {
     }
   });
 
-  test('names of variables', () => {
+  test('the names of variables follow the keys', () => {
     expect(variableOf('clusterInfo.configMapRef.keys.apiEndpoint')).toBe(
       'TKA_CLUSTERINFO_CONFIGMAPREF_KEYS_APIENDPOINT',
     );
   });
 });
 
-test('an empty variable is none, and neither is what a Service beside the pod puts there', async () => {
+test('an empty variable is ignored, and so are variables of a Service next to the pod', async () => {
   const config = await load('health: {port: 9000}', {
     ...required,
     TKA_TAILSCALE_PORT: '',
@@ -176,10 +176,10 @@ test('an empty variable is none, and neither is what a Service beside the pod pu
 
 describe('problems', () => {
   test.each<[name: string, text: string, problems: string[]]>([
-    ['a value where a map is', 'gossip: true\n', ['config.yaml:1: gossip must be a map']],
-    ['a map where a value is', 'debug: {x: 1}\n', ['config.yaml:1: debug must be true or false']],
+    ['a value in place of a map', 'gossip: true\n', ['config.yaml:1: gossip must be a map']],
+    ['a map in place of a value', 'debug: {x: 1}\n', ['config.yaml:1: debug must be true or false']],
     [
-      'a bare number for a time',
+      'a bare number as a duration',
       'server: {readTimeout: 10}\n',
       ['config.yaml:1: server.readTimeout must be a Go duration like 10s, from 0 to 24h'],
     ],
@@ -190,7 +190,7 @@ describe('problems', () => {
     ],
     ['a port', 'health: {port: 70000}\n', ['config.yaml:1: health.port must be a port from 1 to 65535']],
     [
-      'a URL for a host',
+      'a URL as a host',
       'tailscale: {hostname: "https://tka"}\n',
       ['config.yaml:1: tailscale.hostname must be a host name'],
     ],
@@ -200,7 +200,7 @@ describe('problems', () => {
       ['config.yaml:1: clusterInfo.apiEndpoint must be the https URL of the API server'],
     ],
     [
-      'a CA that is PEM already',
+      'a CA that is already PEM',
       'clusterInfo: {caData: "-----BEGIN"}\n',
       ['config.yaml:1: clusterInfo.caData must be base64 of PEM, as certificate-authority-data in a kubeconfig'],
     ],
@@ -236,7 +236,7 @@ describe('problems', () => {
     ],
     ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is set twice']],
     [
-      'both ways to an endpoint',
+      'both ways to set an endpoint',
       'clusterInfo: {configMapRef: {enabled: true}}\n',
       ['config.yaml:1: clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other'],
     ],
@@ -244,7 +244,7 @@ describe('problems', () => {
     expect(await problems(text)).toEqual(expected);
   });
 
-  test('all at once', async () => {
+  test('all problems are reported at once', async () => {
     const env = { TKA_HEALTH_PORT: 'x\u001b[2J', TKA_DEBUG: 'maybe' };
     expect(await problems('tailscale: {port: no}\nfoo: 1\nserver: {idleTimeout: 1d}\n', env)).toEqual([
       'config.yaml:1: tailscale.port must be a port from 1 to 65535',
@@ -254,14 +254,14 @@ describe('problems', () => {
     ]);
   });
 
-  test('no way to an endpoint', async () => {
+  test('a missing endpoint is a problem', async () => {
     const text = 'debug: true\nclusterInfo:\n  configMapRef:\n    enabled: false\n';
     expect(await problems(text, {})).toEqual([
       'config.yaml:4: clusterInfo.apiEndpoint is required with clusterInfo.configMapRef.enabled: false',
     ]);
   });
 
-  test('a secret is not told', async () => {
+  test('secrets are not shown', async () => {
     expect(await problems('', { ...required, TKA_GOSSIP_KEY: 'too-short' })).toEqual([
       'TKA_GOSSIP_KEY: must be a secret of 32 characters at least, or a list of at most 10 (the first signs)',
     ]);
@@ -270,7 +270,7 @@ describe('problems', () => {
     ]);
   });
 
-  test('a file that is no YAML, or is not there', async () => {
+  test('an invalid YAML file, or a missing one, is a problem', async () => {
     expect(await problems('a: [', {})).toEqual([expect.stringMatching(/^config\.yaml:1: /)]);
     const absent = loadConfig(path.join(folder, 'absent.yaml'), required);
     await expect(absent).rejects.toThrow(/absent\.yaml: no such file$/);
@@ -280,7 +280,7 @@ describe('problems', () => {
 describe('warnings', () => {
   const [known, unknown] = ['tailscale: {port: 8080}\n', 'tailscale: {port: 8080, prot: 1}\n'];
   test.each<[name: string, text: string, env: NodeJS.ProcessEnv, warnings: string[]]>([
-    ['nothing odd', known, required, []],
+    ['nothing unusual', known, required, []],
     [
       'an unknown key',
       unknown,
@@ -296,10 +296,15 @@ describe('warnings', () => {
         'config.yaml:3: unknown key "server.debug"; did you mean "debug"?',
       ],
     ],
-    ['a word that is like no key', 'foo: {bar: 1}\n', required, ['config.yaml:1: unknown key "foo"']],
-    ['an unknown key with controls in it', '"a\\u001b[2Jb": 1\n', required, ['config.yaml:1: unknown key "a [2Jb"']],
+    ['an unlike word', 'foo: {bar: 1}\n', required, ['config.yaml:1: unknown key "foo"']],
     [
-      'what is for the client',
+      'an unknown key with control characters',
+      '"a\\u001b[2Jb": 1\n',
+      required,
+      ['config.yaml:1: unknown key "a [2Jb"'],
+    ],
+    [
+      'keys for the client',
       'output: {theme: dark}\ntailscale: {tag: "tag:tka"}\n',
       required,
       ['config.yaml:1: output has no effect: it is for kubectl-tka, not for the server'],
@@ -313,7 +318,7 @@ describe('warnings', () => {
       ],
     ],
     [
-      'an authority without an endpoint',
+      'a CA without an endpoint',
       `clusterInfo:\n  caData: ${caData}\n  insecureSkipTLSVerify: true\n`,
       {},
       [
@@ -321,7 +326,7 @@ describe('warnings', () => {
         'config.yaml:3: clusterInfo.insecureSkipTLSVerify has no effect: the ConfigMap decides; set clusterInfo.apiEndpoint too',
       ],
     ],
-    ['defaults that are written down', 'tailscale: {stateDir: ""}\notel: {insecure: true}\n', required, []],
+    ['defaults that are set explicitly', 'tailscale: {stateDir: ""}\notel: {insecure: true}\n', required, []],
     [
       'a login server without gossip',
       'federation: {loginServer: "https://tka.example.ts.net"}\n',
@@ -335,7 +340,7 @@ describe('warnings', () => {
       ['config.yaml:1: otel.insecure has no effect: the scheme of otel.endpoint decides (http or https)'],
     ],
     [
-      "gRPC's port by HTTP",
+      "gRPC's port over HTTP",
       'otel: {endpoint: "http://collector:4317"}\n',
       required,
       ['config.yaml:1: otel.endpoint: port 4317 is usually for OTLP over gRPC; without http:// it is used for that'],
@@ -347,7 +352,7 @@ describe('warnings', () => {
       ['config.yaml:1: otel.endpoint: gRPC with TLS needs a host name, not an address; https:// takes an address'],
     ],
     [
-      'a name that cannot name a context',
+      'a name that is not valid for a context',
       'operator: {clusterName: Prod US}\n',
       required,
       [
@@ -360,7 +365,7 @@ describe('warnings', () => {
   });
 });
 
-test('each value says where it is from', async () => {
+test('each value has its source', async () => {
   const config = await load('tailscale:\n  port: 8080\n', required);
   expect(config.sourceOf('tailscale.port')).toBe(`${file}:2`);
   expect(config.sourceOf('clusterInfo.apiEndpoint')).toBe('TKA_CLUSTERINFO_APIENDPOINT');

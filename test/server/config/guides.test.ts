@@ -1,4 +1,4 @@
-// Configurations of TKA's public guides. The server takes each, and says which keys do nothing here.
+// Configurations of TKA's public guides. The server accepts each, and reports which keys have no effect.
 import { expect, test } from 'vitest';
 import { startTailscaled } from '../../../src/sandbox/tailscaled.ts';
 import { examineConfig } from '../../../src/server/config/config.ts';
@@ -130,7 +130,7 @@ clusterInfo:
   ],
 ];
 
-test.each(guides)('the configuration of %s is taken', async (_, text, warnings) => {
+test.each(guides)('the configuration of %s is valid', async (_, text, warnings) => {
   const { config, problems } = await examineConfig('x', text, {});
   expect(problems).toEqual([]);
   expect(config.warnings).toEqual(warnings);
@@ -145,7 +145,7 @@ test.each(guides)('a server starts with the configuration of %s', async (_, text
   const self = { hostName: 'tka', addresses: ['127.0.0.1'], tags: ['tag:tka'] };
   const tailscaled = await startTailscaled({ self });
   const health = await freePort('127.0.0.1');
-  // What a test may not take of the machine, and a collector that is there.
+  // Replaces what a test must not use of the machine, and adds an available collector.
   await using server = new TkaServerProcess(text, {
     KUBECONFIG: cluster.kubeconfig(),
     TS_SOCKET: tailscaled.socketPath,

@@ -10,7 +10,7 @@ import type { MemberRow } from '../../../src/tka/types.ts';
 import { asking, host, instanceOf, key, member, names, peer, post, recordAt, sealed, telling } from './fixture.ts';
 
 describe('with a key', () => {
-  test('a sealed question is taken, and its answer sealed for it alone', async () => {
+  test('a sealed request is accepted, and its answer is sealed for it only', async () => {
     const mesh = await member('a', { key });
     const shared = new SharedKey(key, Date.now);
     const seal = shared.seal(asking, await instanceOf(mesh));
@@ -22,7 +22,7 @@ describe('with a key', () => {
       name: 'a',
       record: { record: { server: 'http://127.0.0.1:8123', gossipPort: mesh.port } },
     });
-    // What a question says of its teller is no record.
+    // A request's statements about its sender are not a record.
     expect(names(mesh)).toEqual(['a']);
   });
 
@@ -31,7 +31,7 @@ describe('with a key', () => {
     ['a seal of another key', (mesh: Mesh) => sealed(mesh, asking, 'another key of at least 32 characters')],
     ['a seal of other bytes', (mesh: Mesh) => sealed(mesh, Buffer.from('{}'))],
     ['an old seal', (mesh: Mesh) => sealed(mesh, asking, key, () => Date.now() - sealWindow - 1000)],
-    ['a seal of a time to come', (mesh: Mesh) => sealed(mesh, asking, key, () => Date.now() + sealWindow + 1000)],
+    ['a seal from the future', (mesh: Mesh) => sealed(mesh, asking, key, () => Date.now() + sealWindow + 1000)],
     ['a seal that is none', async () => ({ [sealHeader]: 'v2 1 2 3 4' })],
     ['a seal for another process', async () => sealed(await member('b', { key }), asking)],
     [
@@ -41,14 +41,14 @@ describe('with a key', () => {
         return { [sealHeader]: [one[sealHeader], other[sealHeader]] };
       },
     ],
-  ])('%s: refused without effect, though the tag is right', async (_, headers) => {
+  ])('%s: refused without effect, even with the right tag', async (_, headers) => {
     const mesh = await member('a', { key, whois: async () => ({ name: 'x', tags: ['tag:tka'] }), tag: 'tag:tka' });
     const answer = await post(mesh, asking, (await headers(mesh)) as http.OutgoingHttpHeaders);
     expect(answer).toMatchObject({ status: 401, body: Buffer.alloc(0) });
     expect(names(mesh)).toEqual(['a']);
   });
 
-  test('two questions at once to a process that is not known yet are both answered', async () => {
+  test('two requests at once to a process that is not known yet are both answered', async () => {
     const mesh = await member('a', { key });
     const gate = { key: new SharedKey(key, Date.now), instances: new Map() };
     const other = Promise.withResolvers<void>();
@@ -67,7 +67,7 @@ describe('with a key', () => {
     expect(readAnswer((await late).body)).toMatchObject({ name: 'a' });
   });
 
-  test('a message is taken once', async () => {
+  test('a message is accepted once', async () => {
     const mesh = await member('a', { key });
     const headers = await sealed(mesh, asking);
     const answers = await Promise.all([1, 2, 3].map(() => post(mesh, asking, headers)));
@@ -75,7 +75,7 @@ describe('with a key', () => {
     expect((await post(mesh, asking, headers)).status).toBe(401);
   });
 
-  test('a message from before a restart is refused afterwards, and the peers go on without an interruption', async () => {
+  test('a message from before a restart is refused afterwards, and peers continue without interruption', async () => {
     const before = await member('a', { key });
     const { port } = before;
     const [back, seen] = [Promise.withResolvers<MemberRow>(), Promise.withResolvers<void>()];
@@ -97,7 +97,7 @@ describe('with a key', () => {
     expect(await back.promise).toMatchObject({ name: 'a', state: 'healthy' });
   });
 
-  test('the key is changed in three steps, and at each step all members understand each other', async () => {
+  test('a key change in three steps keeps all members connected', async () => {
     const [old, young] = [key, 'the next key, again of at least 32 characters'];
     const steps = [[old], [old, young], [young, old], [young]];
     for (const [i, later] of steps.entries()) {
@@ -118,7 +118,7 @@ describe('with a key', () => {
     expect((await post(last, asking, await sealed(last, asking, [young, old]))).status).toBe(200);
   });
 
-  test('seals are remembered while they are good, and no more of them than there is room for', () => {
+  test('seals are remembered while they are valid, up to a limit', () => {
     let time = 1e12;
     const shared = new SharedKey(key, () => time, 3);
     const body = Buffer.from('x');
@@ -137,7 +137,7 @@ describe('with a key', () => {
     expect(take(make())).toBeUndefined();
   });
 
-  test('the answer of one that does not hold the key is not taken', async () => {
+  test('an answer without the key’s seal is ignored', async () => {
     const { address, asked } = await peer((at) => telling({ record: recordAt(at) }));
     const refused = Promise.withResolvers<string>();
     const mesh = await member('a', {
@@ -158,8 +158,8 @@ describe('with a tag', () => {
     ['the right tag', async () => ({ name: 'x', tags: ['tag:ci', tag] }), 200],
     ['another tag', async () => ({ name: 'x', tags: ['tag:ci'] }), 403],
     ['no tag', async () => ({ name: 'x', tags: [] }), 403],
-    ['nobody of the tailnet', async () => undefined, 403],
-    ['nobody knows whom', () => Promise.reject(new Error('tailscaled is stopped')), 503],
+    ['not in the tailnet', async () => undefined, 403],
+    ['whois fails', () => Promise.reject(new Error('tailscaled is stopped')), 503],
   ])('%s', async (_, whois, status) => {
     const seen: unknown[] = [];
     const mesh = await member('a', {
@@ -176,7 +176,7 @@ describe('with a tag', () => {
     expect(names(mesh)).toEqual(['a']);
   });
 
-  test('a peer without the tag is told nothing', async () => {
+  test('a peer without the tag gets no data', async () => {
     const { address, asked } = await peer((at) => telling({ record: recordAt(at) }));
     const refused = Promise.withResolvers<string>();
     const mesh = await member('a', {
@@ -190,7 +190,10 @@ describe('with a tag', () => {
     expect(names(mesh)).toEqual(['a']);
   });
 
-  /** Starts a member that asks these peers; the tailnet knows the node behind each port. Resolves with the first that matches. */
+  /**
+   * Starts a member that asks these peers; the tailnet knows the node behind each port. Resolves with the first line
+   * that matches.
+   */
   async function hears(what: RegExp, nodes: Readonly<Record<number, string>>, ...seeds: string[]) {
     const said = Promise.withResolvers<string>();
     const mesh = await member('a', {
@@ -202,20 +205,20 @@ describe('with a tag', () => {
     return { mesh, line: await said.promise };
   }
 
-  test('what a node says of itself counts', async () => {
+  test('a node’s statements about itself count', async () => {
     const one = await peer((at) => telling({ record: recordAt(at) }));
     const { mesh } = await hears(/x .* is new/, { [one.port]: 'x' }, one.address);
     expect(mesh.members()).toMatchObject([{ name: 'a' }, { name: 'x', state: 'healthy', labels: { region: 'eu' } }]);
   });
 
-  test('a node of another name has no say in it, wherever it says that it is', async () => {
+  test('a node of another name cannot change a member, wherever it claims to be', async () => {
     const liar = await peer((at) => telling({ record: recordAt(at) }));
     const { mesh, line } = await hears(/not taken/, { [liar.port]: 'evil' }, liar.address);
     expect(line).toBe(`member x is not taken: its node is "evil" on the tailnet (${liar.address})`);
     expect(names(mesh)).toEqual(['a']);
   });
 
-  test('a record is taken where its own server is, and nowhere else', async () => {
+  test('a record is accepted only from the address of its own server', async () => {
     const owner = await peer((at) => telling({ record: recordAt(at) }));
     const other = await peer(() => telling({ record: { ...recordAt(owner.address), labels: { region: 'mars' } } }));
     const nodes = { [owner.port]: 'x', [other.port]: 'x' };
@@ -224,7 +227,7 @@ describe('with a tag', () => {
   });
 });
 
-test('a peer is reached and named as the dialler says, through a proxy for one', async () => {
+test('a peer is reached and identified by the dialler, for example through a proxy', async () => {
   const tag = 'tag:tka';
   const found = Promise.withResolvers<void>();
   const record = {
@@ -254,7 +257,7 @@ test('a peer is reached and named as the dialler says, through a proxy for one',
   expect(asked[0]).toEqual(['100.64.0.7', 7946]);
 });
 
-test('a dialler that never comes back holds up nobody', async () => {
+test('a dialler that never returns delays no other peer', async () => {
   const [given, found] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const peer = await member('peer', { key });
   const mesh = await member('a', {
@@ -270,7 +273,7 @@ test('a dialler that never comes back holds up nobody', async () => {
 
 test('members that left are not counted as dead', async () => {
   const [found, known, gone] = Array.from({ length: 3 }, () => Promise.withResolvers<void>());
-  // It says goodbye to those that it knows.
+  // It says goodbye to the members that it knows.
   const peer = await member('peer', { key, onChange: ({ name }) => name === 'a' && known?.resolve() });
   const mesh = await member('a', {
     key,
@@ -284,7 +287,7 @@ test('members that left are not counted as dead', async () => {
   expect(mesh.counts()).toEqual({ healthy: 1, suspected: 0, dead: 0, left: 1 });
 });
 
-test('two of one name say so', async () => {
+test('two members with one name log it', async () => {
   const heard = [Promise.withResolvers<string>(), Promise.withResolvers<string>()];
   const peer = await member('peer', { key });
   for (const one of heard) {
@@ -299,7 +302,7 @@ test('two of one name say so', async () => {
   );
 });
 
-test('a record that changes reaches the others', async () => {
+test('a changed record reaches the others', async () => {
   const heard = Promise.withResolvers<MemberRow>();
   const apiEndpoint = 'https://api.example.com';
   const mesh = await member('a', { key });
@@ -338,12 +341,12 @@ test('a connection beyond the 128th is dropped without an answer', async () => {
     told += bytes;
   });
   await once(late, 'close');
-  // One that is let in, and says nothing, is told 408 after 2 s.
+  // An accepted connection without a request gets 408 after 2 s.
   expect(told).toBe('');
   for (const socket of opened) socket.destroy();
 });
 
-test('other paths and methods are nothing', async () => {
+test('other paths and methods are refused', async () => {
   const mesh = await member('a', { key });
   expect((await post(mesh, asking, {}, '/')).status).toBe(404);
   expect((await fetch(`http://${host}:${mesh.port}/gossip/v2`)).status).toBe(405);

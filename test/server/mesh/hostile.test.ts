@@ -25,7 +25,7 @@ import {
   telling,
 } from './fixture.ts';
 
-// From an open door and a whole message, so that the reader is what is tested. Nobody is ever reached.
+// An unlocked mesh and a complete message, so that the reader is tested. No peer is ever reached.
 const open = {
   tag: 'tag:tka',
   whois: async () => ({ name: 'x', tags: ['tag:tka'] }),
@@ -38,7 +38,7 @@ test.each([
   ['not UTF-8', Buffer.from([0x22, 0xff, 0x22])],
   ['an array', Buffer.from('[]')],
   ['arrays in arrays', Buffer.from('['.repeat(60_000))],
-  ['from nobody', question({ name: '../x' })],
+  ['without a sender', question({ name: '../x' })],
   ['from __proto__', question({ name: '__proto__' })],
   ['a name with a control character', question({ name: 'x\u0007' })],
   ['no process', question({ process: undefined })],
@@ -46,17 +46,17 @@ test.each([
   ['another version', question({ v: 1 })],
   ['members without a digest', question({ members: [1] })],
   ['a negative count', question({ members: [-1, 'x'] })],
-  ['a count of halves', question({ members: [1.5, 'x'] })],
+  ['a fractional count', question({ members: [1.5, 'x'] })],
   ['a number as text', question({ members: ['1', 'x'] })],
   ['nowhere', question({ at: undefined })],
-  ['a URL for an address', question({ at: 'http://x:1' })],
+  ['a URL as an address', question({ at: 'http://x:1' })],
   ['an address with credentials', question({ at: 'a@x:1' })],
   ['an address with a path', question({ at: 'x:1/y' })],
   ['port 0', question({ at: 'x:0' })],
   ['a port too high', question({ at: 'x:65536' })],
-  ['a version that is no text', question({ have: 1 })],
+  ['a version that is not text', question({ have: 1 })],
   ['leaving as text', question({ leaving: 'yes' })],
-])('a question that is %s: refused whole, without effect', async (_, body) => {
+])('a request that is %s is refused whole, without effect', async (_, body) => {
   const mesh = await member('a', open);
   expect(await post(mesh, body)).toMatchObject({ status: 400, body: Buffer.alloc(0) });
   expect(names(mesh)).toEqual(['a']);
@@ -69,8 +69,8 @@ test.each([
   ['an API endpoint over http', { apiEndpoint: 'http://api.x.example.com' }],
   ['a port too high', { gossipPort: 65_536 }],
   ['a label with a control character', { labels: { a: '\u001b[31m' } }],
-  ['a label that turns text round', { labels: { a: '\u202ex' } }],
-  ['a label that is no text', { labels: { a: 1 } }],
+  ['a label that reverses text', { labels: { a: '\u202ex' } }],
+  ['a label that is not text', { labels: { a: 1 } }],
   ['labels that are null', { labels: null }],
   ['a long label', { labels: { a: 'x'.repeat(257) } }],
   ['many labels', { labels: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`l${i}`, ''])) }],
@@ -81,7 +81,7 @@ test.each([
   expect(readAnswer(telling({ record: { ...record, ...more } }))).toEqual(expect.any(String));
 });
 
-test('an answer that cannot be read, or is too long, has no effect, and others are asked on', async () => {
+test('an unreadable or long answer has no effect, and other peers are still asked', async () => {
   const [bad, long, good] = [
     await peer(() => telling({ others: ['x'] })),
     await peer(() => Buffer.alloc(70_000, 0x20)),
@@ -131,7 +131,7 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
     } else return Buffer.concat([bytes.subarray(0, at), bytes.subarray(pick(bytes.length))]);
     return bytes;
   };
-  /** 100 at a time, so many times over. */
+  /** 100 at a time, `count` in all. */
   async function tell(mesh: Mesh, count: number, headers: (body: Buffer) => http.OutgoingHttpHeaders) {
     const statuses = new Map<number, number>();
     for (let i = 0; i < count; i += 100) {
@@ -143,7 +143,7 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
     return statuses;
   }
 
-  test('with the seal of the message that they were: all refused, without effect or leak', async () => {
+  test('with the seal of the original message: all refused, without effect or leak', async () => {
     const started = performance.now();
     const mesh = await member('a', { key });
     const seal = await sealed(mesh, asking);
@@ -156,11 +156,11 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
     // Logged once a minute, however long the machine takes.
     const minutes = Math.floor((performance.now() - started) / 60_000);
     expect(logged.filter((line) => line.includes('refused')).length).toBeLessThanOrEqual(1 + minutes);
-    // The seal itself has not been spent on them.
+    // The seal itself has not been used up.
     expect((await post(mesh, asking, seal)).status).toBe(200);
   });
 
-  test('from a member: refused, or taken as another question, and nothing is believed', async () => {
+  test('from a member: refused, or accepted as another request, and no statement counts', async () => {
     const mesh = await member('a', open);
     const statuses = await tell(mesh, 10_000, () => ({}));
     expect([...statuses.keys()].filter((status) => status !== 200 && status !== 400)).toEqual([]);
@@ -169,7 +169,7 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
     expect((await post(mesh, asking)).status).toBe(200);
   });
 
-  test('as answers: refused, or read as what a member may say', () => {
+  test('as answers: refused, or read as something that a member may say', () => {
     const whole = telling({ others: ['tka-y.example.ts.net:7946', '[fd7a::1]:7946'] });
     const started = process.cpuUsage();
     let taken = 0;
@@ -191,15 +191,15 @@ describe('10,000 mutated messages', { timeout: 240_000 }, () => {
   });
 });
 
-describe('strangers who hold on', () => {
+describe('strangers that keep connections open', () => {
   const closed = (socket: Socket) =>
     new Promise<void>((resolve) => {
       socket.on('error', () => {}).on('close', () => resolve());
-      // An end that nobody reads up to is no end.
+      // The end of a stream is only seen by a reader.
       socket.resume();
     });
 
-  test('a body that is too long is not waited for, said or unsaid', async () => {
+  test('a body that is too long is refused early, with or without a stated length', async () => {
     const mesh = await member('a', open);
     expect((await post(mesh, Buffer.alloc(70_000, 0x20))).status).toBe(413);
     // Chunked, and without an end.
@@ -214,7 +214,7 @@ describe('strangers who hold on', () => {
     expect(names(mesh)).toEqual(['a']);
   });
 
-  test('whoever is slow is cut off, and the mesh goes on meanwhile', async () => {
+  test('slow senders are disconnected, and the mesh continues meanwhile', async () => {
     const found = Promise.withResolvers<void>();
     const free = await member('free', { key });
     const besieged = await member('besieged', {
@@ -234,7 +234,7 @@ describe('strangers who hold on', () => {
       return { socket, end: closed(socket) };
     });
     await Promise.all(sockets.map(({ socket }) => once(socket, 'connect')));
-    // It hears of this one by asking for itself.
+    // It learns of this one by asking for itself.
     await member('late', { key, bootstrapPeers: [`${host}:${free.port}`] });
     await found.promise;
     await Promise.all(sockets.map(({ end }) => end));

@@ -37,7 +37,7 @@ function member(name: string, more: Partial<MembershipOptions> = {}): Membership
   });
 }
 
-/** What a member answers. */
+/** Returns a member's answer. */
 function answerOf(name: string, more: Partial<GossipAnswer> = {}): GossipAnswer {
   const record = checkRecord(name, recordOf(name));
   const lists = { others: [], silent: [] };
@@ -65,7 +65,7 @@ const questionOf = (name: string, more: Partial<GossipQuestion> = {}): GossipQue
   leaving: false,
   ...more,
 });
-/** The question that is on its way to an address after a round. */
+/** Returns the pending request to an address after a round. */
 function ask(from: Membership, address: string): Ask {
   from.tick();
   let found: Ask | undefined;
@@ -78,7 +78,7 @@ function ask(from: Membership, address: string): Ask {
   if (found === undefined) throw new Error(`${address} is not asked`);
   return found;
 }
-/** A member that knows these, each as it says itself. */
+/** Returns a member that knows these, each as it states itself. */
 function knowing(...names: string[]): Membership {
   time += 1000;
   const one = member('one', { seeds: names.map(addressOf), factor: names.length });
@@ -88,7 +88,7 @@ function knowing(...names: string[]): Membership {
   return one;
 }
 const states = (one: Membership) => Object.fromEntries(one.members().map(({ name, state }) => [name, state]));
-/** So many rounds in which what is asked gets no answer. */
+/** Runs this many rounds in which requests get no answer. */
 function silence(one: Membership, rounds: number): void {
   for (let i = 0; i < rounds; i++) {
     time += 1000;
@@ -97,12 +97,12 @@ function silence(one: Membership, rounds: number): void {
   }
 }
 
-describe('a record counts only as read from its owner', () => {
+describe('a record counts only if read from its owner', () => {
   test.each<[why: string, answer: GossipAnswer, node?: string]>([
     ['the node has another name', answerOf('x'), 'evil'],
     ['it is at another address', answerOf('x', { record: told('x', { server: 'https://evil.example.ts.net' }) })],
     ['it says nothing new, and nothing is known', { ...answerOf('x'), record: undefined }],
-    ['it is another version than it says', { ...answerOf('x'), version: 'v' }],
+    ['it has another version than it states', { ...answerOf('x'), version: 'v' }],
     ['it has our own name', answerOf('one', { record: told('one', { server: 'https://x.example.ts.net' }) })],
   ])('%s: nothing changes', (_, answer, node) => {
     const one = member('one', { seeds: [addressOf('x')] });
@@ -110,20 +110,20 @@ describe('a record counts only as read from its owner', () => {
     expect(one.members().map(({ name }) => name)).toEqual(['one']);
   });
 
-  test('the same from the node of its name: it is taken', () => {
+  test('the same from the node of its name is accepted', () => {
     const one = member('one', { seeds: [addressOf('x')] });
     one.settle(ask(one, addressOf('x')), answerOf('x'), 'x');
     expect(states(one)).toEqual({ one: 'healthy', x: 'healthy' });
   });
 
-  test('a member that names another server loses its own row only', () => {
+  test('a member that states another server’s address loses only its own row', () => {
     const one = knowing('x', 'y');
     time += 1000;
     one.settle(ask(one, addressOf('x')), answerOf('y', { record: told('y', { labels: { a: 'b' }, left: true }) }));
     expect(one.get('y')).toMatchObject({ state: 'healthy', record: { labels: {}, left: false } });
   });
 
-  test('an answer that a later one has overtaken is not taken', () => {
+  test('an answer older than the last one is ignored', () => {
     const one = knowing('x');
     time += 1000;
     const early = ask(one, addressOf('x'));
@@ -134,7 +134,7 @@ describe('a record counts only as read from its owner', () => {
     expect(one.get('x')?.record.labels).toEqual({ a: 'new' });
   });
 
-  test('a question says nothing of its teller that is believed, and makes us read it', () => {
+  test('a request does not change its sender’s record, but makes us read it', () => {
     const one = knowing('x');
     one.asks();
     one.answer(questionOf('x', { version: 'other', process: 'other', leaving: true }));
@@ -160,7 +160,7 @@ describe('silence', () => {
     expect(states(one).x).toBe('healthy');
   });
 
-  test('of a time in which we were stopped ourselves is none', () => {
+  test('does not count while we were stopped ourselves', () => {
     const one = knowing('x', 'y');
     time += 1000;
     one.tick();
@@ -173,8 +173,8 @@ describe('silence', () => {
   });
 });
 
-describe('what others report', () => {
-  /** Nothing is news any more. Returns what one that knows the same members says of them. */
+describe('reports of others', () => {
+  /** Nothing is news any more. Returns what a member that knows the same ones says about them. */
   function settled(one: Membership, name: string): Pick<GossipQuestion, 'count' | 'digest'> {
     for (let i = 0; i < 12; i++) {
       time += 1000;
@@ -188,7 +188,7 @@ describe('what others report', () => {
   }
   const reports = (one: Membership, more: object = {}) => read(one.answer(questionOf('new', more)));
 
-  test('is told after three questions without an answer, before the member is dead', () => {
+  test('are sent after three requests without an answer, before the member is dead', () => {
     const one = knowing('x', 'y');
     const agreeing = settled(one, 'x');
     const silent: number[] = [];
@@ -201,7 +201,7 @@ describe('what others report', () => {
     expect(reports(one, agreeing).others).toEqual([]);
   });
 
-  test('makes us ask a member that is silent elsewhere, and only its own silence counts', () => {
+  test('make us ask a member that is silent elsewhere; only silence towards us counts', () => {
     const one = knowing('x', 'y', 'z');
     time += 5000;
     const asking = ask(one, addressOf('x'));
@@ -210,12 +210,12 @@ describe('what others report', () => {
     one.settle(asking, answerOf('x', { silent }));
     expect(one.asks().map(({ address }) => address)).toEqual([addressOf('y')]);
     expect(states(one)).toEqual({ one: 'healthy', x: 'healthy', y: 'healthy', z: 'healthy' });
-    // It has just been asked.
+    // It was just asked.
     one.settle(ask(one, addressOf('x')), answerOf('x', { silent }));
     expect(one.asks().map(({ address }) => address)).not.toContain(addressOf('y'));
   });
 
-  test('is told at random to one that knows other members, and to no other', () => {
+  test('go in random order to a member that knows other members, and to no other', () => {
     const names = Array.from({ length: 30 }, (_, i) => `m-${i}`);
     const one = knowing(...names);
     const { digest, count } = settled(one, 'm-0');
@@ -226,7 +226,7 @@ describe('what others report', () => {
   });
 });
 
-test('the dead, and seeds without an answer, are asked more and more rarely; a new seed is asked soon', () => {
+test('asks dead members and silent seeds more and more rarely, and a new seed soon', () => {
   time += 1000;
   const one = member('one', { seeds: [addressOf('x')], factor: 1 });
   const asks = (rounds: number) => {
@@ -255,8 +255,8 @@ test('the dead, and seeds without an answer, are asked more and more rarely; a n
   expect(asks(300)).toBe(10);
 });
 
-describe('two processes of one name', () => {
-  test('the one that is known stays while it lives, and the other comes after it', () => {
+describe('two processes with one name', () => {
+  test('keep the known one while it runs, then the other', () => {
     const skipped: string[] = [];
     time += 1000;
     const one = member('one', {
@@ -277,7 +277,7 @@ describe('two processes of one name', () => {
     expect(one.get('x')).toMatchObject({ state: 'healthy', process: 'other', place: { address: addressOf('y') } });
   });
 
-  test('both notice', () => {
+  test('both notice it', () => {
     let heard = 0;
     const twins = [0, 1].map(() => member('us', { seeds: [addressOf('peer')], onTwin: () => heard++ }));
     const [us, twin] = twins as [Membership, Membership];
@@ -286,7 +286,7 @@ describe('two processes of one name', () => {
     expect(heard).toBe(2);
   });
 
-  test('one that answers under another address is ourselves, and no other', () => {
+  test('an answer of our own process under another address is recognised', () => {
     let heard = 0;
     const us = member('us', { seeds: [addressOf('alias')], onTwin: () => heard++ });
     const asking = ask(us, addressOf('alias'));
@@ -298,7 +298,7 @@ describe('two processes of one name', () => {
   });
 });
 
-test('a member of another name whose process has our number by chance is another member', () => {
+test('a member with another name and by chance our process number is another member', () => {
   const us = member('us', { seeds: [addressOf('x')] });
   const { process } = us.self;
   us.settle(ask(us, addressOf('x')), answerOf('x', { process }));
@@ -307,7 +307,7 @@ test('a member of another name whose process has our number by chance is another
   expect(us.asks().map(({ address }) => address)).toContain(addressOf('y'));
 });
 
-test('a record that changes makes the others read it, and the same one is no change', () => {
+test('a changed record makes the others read it, an unchanged one does not', () => {
   const us = knowing('x', 'y');
   us.update(recordOf('one'));
   expect(us.asks()).toEqual([]);
@@ -318,7 +318,7 @@ test('a record that changes makes the others read it, and the same one is no cha
   expect(read(us.answer(questionOf('x', { have: us.self.version }))).record).toBeUndefined();
 });
 
-test('one that joins is told of 10,000 members, in messages of 64 KiB', { timeout: 120_000 }, () => {
+test('a new member learns of 10,000 members in messages of 64 KiB', { timeout: 120_000 }, () => {
   time += 1000;
   const all = Array.from({ length: 9998 }, (_, i) => `a-member-with-a-long-name-as-some-have-them-${i}`);
   const old = member('old');
@@ -346,7 +346,7 @@ test('one that joins is told of 10,000 members, in messages of 64 KiB', { timeou
   }
 });
 
-test('addresses that others tell are tried some at a time, and delay no member', () => {
+test('addresses from others are tried a few at a time, and delay no member', () => {
   const one = knowing('x', 'y');
   const flood = (from: number) => Array.from({ length: 3000 }, (_, i) => `host-${from + i}.example.com:1`);
   for (let i = 0; i < 20; i++) {
@@ -362,7 +362,7 @@ test('addresses that others tell are tried some at a time, and delay no member',
   expect(states(one).x).toBe('healthy');
 });
 
-test('there is room for so many, and the longest dead goes for one that lives', () => {
+test('is limited in size: the longest dead member makes room for a running one', () => {
   time += 1000;
   const skipped: string[] = [];
   const names = ['x', 'y', 'z'];
@@ -388,15 +388,19 @@ test.each([
   ['a label with a line break', 'tka', { labels: { a: 'b\nc' } }],
   ['a label with an escape', 'tka', { labels: { 'a\u001b[2J': 'b' } }],
   ['too many labels', 'tka', { labels: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`l${i}`, ''])) }],
-  ['too much', 'tka', { labels: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`l${i}`, 'x'.repeat(200)])) }],
-  ['a port that is none', 'tka', { gossipPort: 0 }],
+  [
+    'a record that is too large',
+    'tka',
+    { labels: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`l${i}`, 'x'.repeat(200)])) },
+  ],
+  ['an invalid port', 'tka', { gossipPort: 0 }],
   ['a server with a path', 'tka', { server: 'https://tka.example.ts.net/x' }],
 ])('nobody starts with %s', (_, name, more) => {
   expect(() => member('tka', { name, record: { ...recordOf('tka'), ...more } })).toThrow(/cannot be told to the mesh/);
 });
 
 describe('the name of the cluster', () => {
-  test('is told to the others, and read from them', () => {
+  test('is sent to the others, and read from them', () => {
     const one = member('one', { seeds: [addressOf('x')] });
     one.settle(ask(one, addressOf('x')), answerOf('x', { record: told('x', { cluster: 'prod-us' }) }));
     expect(one.get('x')?.record.cluster).toBe('prod-us');
@@ -408,7 +412,7 @@ describe('the name of the cluster', () => {
     expect(readRecord({ ...recordOf('x'), cluster })).toBe('cluster is not a DNS-like name');
   });
 
-  test('is absent from the record of a member of 0.1.0, which is taken', () => {
+  test('is missing from the record of a member of 0.1.0, which is accepted', () => {
     const { left: _, ...record } = recordOf('x');
     const frame = { v: 2, name: 'x', process: 'p', others: [] };
     const answer = { ...frame, record, version: digestOf(JSON.stringify(record)) };
@@ -417,18 +421,18 @@ describe('the name of the cluster', () => {
     one.settle(asking, read(Buffer.from(JSON.stringify(answer))));
     expect(one.get('x')).toMatchObject({ state: 'healthy', record });
     expect(one.get('x')?.record.cluster).toBeUndefined();
-    // It is told the version that it has given, and says nothing twice.
+    // It gets back the version that it has stated, and says nothing twice.
     expect(asked(ask(one, addressOf('x'))).have).toBe(answer.version);
   });
 
-  test('is dropped by a member of 0.1.0, for which the rest has the version that is stated', () => {
+  test('is dropped by a member of 0.1.0, for which the rest has the stated version', () => {
     const x = member('x', { record: recordOf('x', { cluster: 'prod-us' }) });
     const { version, record } = JSON.parse(x.answer(questionOf('one')).toString());
     const { server, gossipPort, apiEndpoint, labels, version: program } = record;
     expect(digestOf(JSON.stringify({ server, gossipPort, apiEndpoint, labels, version: program }))).toBe(version);
   });
 
-  test('is read again when nothing else has changed', () => {
+  test('is read again if nothing else has changed', () => {
     const one = knowing('x');
     const x = member('x', { record: recordOf('x', { cluster: 'prod-us' }) });
     time += 1000;

@@ -36,7 +36,7 @@ test('names the cluster by the UID of kube-system, and the namespace of the sign
 test.each([
   ['it does not exist', undefined],
   ['it has no UID', { metadata: {} }],
-  ['its UID is no text', { metadata: { uid: 7 } }],
+  ['its UID is not text', { metadata: { uid: 7 } }],
   ['its UID is not plain text', { metadata: { uid: 'a b' } }],
 ])('states nothing while the namespace cannot be read (%s), and asks again', async (_, namespace) => {
   const cluster = new StandInApi();
@@ -51,7 +51,7 @@ test.each([
   await vi.waitFor(() => expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`), 5_000);
 });
 
-test('asks once: a name that was read is kept while the API server is away', async () => {
+test('asks once: the name is kept while the API server is unreachable', async () => {
   const cluster = new StandInApi();
   const { storeOf } = await storeIn(cluster);
   await vi.waitFor(() => expect(storeOf()).toBeDefined());

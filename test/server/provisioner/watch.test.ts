@@ -1,4 +1,4 @@
-// The watch on sign-ins against an API server on loopback that answers lists and watches as told.
+// The watch on sign-ins with an API server on loopback that answers lists and watches as the test says.
 import type { ServerResponse } from 'node:http';
 import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -16,7 +16,7 @@ afterEach(() => {
 interface Watching {
   readonly cluster: StandInApi;
   readonly watch: Watched<TkaSignin>;
-  /** Names, and whether they were there or gone. */
+  /** Names, and whether they exist. */
   readonly changes: [string, boolean][];
   readonly warnings: string[];
 }
@@ -43,7 +43,7 @@ async function watching(cluster: StandInApi, times: KubeTimes = {}): Promise<Wat
   return { cluster, watch, changes, warnings };
 }
 
-/** Resolves to true when the sign-in of this name passes, and to false if it does not within so many milliseconds. */
+/** Resolves to true when the sign-in of this name passes, and to false if it does not within the given milliseconds. */
 const passes = (
   watch: Watched<TkaSignin>,
   name: string,
@@ -57,7 +57,7 @@ const passes = (
       () => false,
     );
 const isThere = (signIn: TkaSignin | undefined): boolean => signIn !== undefined;
-// What an EventEmitter, an object's prototype or a Map of our own might mistake for something else than a name.
+// Names with a meaning for an EventEmitter, an object's prototype or one of our Maps.
 const strange = [
   'error',
   'stop',
@@ -69,7 +69,7 @@ const strange = [
   'size',
 ];
 
-describe('no name of a sign-in means anything but itself', () => {
+describe('names of sign-ins have no special meaning', () => {
   test.each(strange)('%s, listed', async (name) => {
     const cluster = new StandInApi();
     cluster.put(name);
@@ -90,7 +90,7 @@ describe('no name of a sign-in means anything but itself', () => {
     const cluster = new StandInApi();
     const { watch, changes, warnings } = await watching(cluster);
     await cluster.watched();
-    // Somebody waits for another sign-in meanwhile.
+    // Meanwhile the test waits for another sign-in.
     const other = passes(watch, 'tka-user-alice', isThere, 5_000);
     const signIn = cluster.put(name);
     cluster.tell('ADDED', signIn);
@@ -108,13 +108,13 @@ describe('no name of a sign-in means anything but itself', () => {
   });
 });
 
-describe('what this process writes', () => {
+describe('a change by this process', () => {
   const at = (signIn: TkaSignin, resourceVersion: number, uid = signIn.metadata.uid): TkaSignin => ({
     ...signIn,
     metadata: { ...signIn.metadata, uid, resourceVersion: String(resourceVersion) },
   });
 
-  /** A watch that has come to version 10, and a sign-in that it does not know. */
+  /** A watch that has reached version 10, and a sign-in that it does not know. */
   async function watched() {
     const cluster = new StandInApi();
     cluster.version = 10;
@@ -124,7 +124,7 @@ describe('what this process writes', () => {
     await vi.waitUntil(() => watch.problem() === undefined);
     const now = () => watch.get('tka-user-alice')?.metadata;
     const bob = cluster.put('tka-user-bob');
-    /** Tells of another one, and resolves when the watch has heard of it. */
+    /** Sends a change of another sign-in, and resolves when the watch has received it. */
     const heard = async (version: number): Promise<void> => {
       cluster.tell('MODIFIED', at(bob, version));
       await vi.waitUntil(() => watch.get('tka-user-bob')?.metadata.resourceVersion === String(version));
@@ -132,7 +132,7 @@ describe('what this process writes', () => {
     return { cluster, watch, changes, alice, now, heard };
   }
 
-  test('is known at once, and what the watch tells of before changes nothing', async () => {
+  test('is known at once, and an older event of the watch changes nothing', async () => {
     const { cluster, watch, alice, now, heard, changes } = await watched();
     watch.put(at(alice, 100));
     expect(now()?.resourceVersion).toBe('100');
@@ -140,7 +140,7 @@ describe('what this process writes', () => {
     cluster.tell('DELETED', at(alice, 99));
     await heard(99);
     expect(now()?.resourceVersion).toBe('100');
-    // An answer that was longer on its way.
+    // An answer that took longer.
     watch.put(at(alice, 99));
     expect(now()?.resourceVersion).toBe('100');
     cluster.tell('MODIFIED', at(alice, 101));
@@ -149,14 +149,14 @@ describe('what this process writes', () => {
     expect(changes.filter(([name]) => name === alice.metadata.name)).toHaveLength(2);
   });
 
-  test('does not come back by an answer that is older than the watch', async () => {
+  test('does not come back with an answer that is older than the watch', async () => {
     const { watch, alice, now, heard } = await watched();
     await heard(50);
     watch.put(at(alice, 40));
     expect(now()).toBeUndefined();
   });
 
-  test('is forgotten with its deletion, and nothing newer of the same name', async () => {
+  test('is forgotten with its deletion, but nothing newer of the same name', async () => {
     const { watch, alice, now } = await watched();
     watch.put(at(alice, 20));
     watch.drop(at(alice, 20, 'another'));
@@ -165,14 +165,14 @@ describe('what this process writes', () => {
     expect(now()).toBeUndefined();
   });
 
-  test('is left to the watch where versions are no numbers', async () => {
+  test('is left to the watch if versions are not numbers', async () => {
     const { watch, alice, now } = await watched();
     watch.put({ ...alice, metadata: { ...alice.metadata, resourceVersion: '2a' } });
     expect(now()).toBeUndefined();
   });
 });
 
-describe('a watch that does not go on', () => {
+describe('a watch that does not continue', () => {
   const gone = { kind: 'Status', code: 410, message: 'too old resource version: 1 (9)' };
   const begun = (response: ServerResponse): ServerResponse => {
     response.writeHead(200);
@@ -180,7 +180,7 @@ describe('a watch that does not go on', () => {
     return response;
   };
 
-  test('a list that is refused is tried again, and the reason is told meanwhile', async () => {
+  test('retries a refused list, and reports the reason meanwhile', async () => {
     const cluster = new StandInApi();
     cluster.put('tka-user-alice');
     cluster.lists.push([404, { message: 'the server could not find the requested resource' }], [500, 'x']);
@@ -200,7 +200,7 @@ describe('a watch that does not go on', () => {
   test.each<[string, (response: ServerResponse) => void]>([
     ['as a status', (response) => response.writeHead(410).end(JSON.stringify(gone))],
     ['as an event', (response) => begun(response).end(`${JSON.stringify({ type: 'ERROR', object: gone })}\n`)],
-  ])('one that is told 410 Gone %s lists anew at once, without a warning', async (_, answer) => {
+  ])('that gets 410 Gone %s lists again at once, without a warning', async (_, answer) => {
     const cluster = new StandInApi();
     const bob = cluster.put('tka-user-bob');
     cluster.watches.push((response) => {
@@ -219,7 +219,7 @@ describe('a watch that does not go on', () => {
     expect(warnings).toEqual([]);
   });
 
-  test('one that breaks goes on from the version that it heard last, which may be a bookmark’s', async () => {
+  test('that breaks continues from the last version it received, which may be a bookmark’s', async () => {
     const cluster = new StandInApi();
     const { watch, warnings } = await watching(cluster);
     await cluster.watched();
@@ -234,7 +234,7 @@ describe('a watch that does not go on', () => {
   });
 
   test.each(['not JSON', '{}', 'null', '{"type":"ADDED"}', '{"type":"DANCED","object":{"metadata":{}}}'])(
-    'one that tells %s is begun anew',
+    'that sends %s is restarted',
     async (line) => {
       const cluster = new StandInApi();
       cluster.watches.push((response) => {
@@ -249,7 +249,7 @@ describe('a watch that does not go on', () => {
     },
   );
 
-  test('one that the server ends at once is not taken up without a pause', async () => {
+  test('that the server ends at once is retried with a pause', async () => {
     const cluster = new StandInApi();
     const ended = performance.now() + 1_500;
     cluster.watches.push(...Array.from({ length: 1_000 }, () => (response: ServerResponse) => begun(response).end()));
@@ -259,7 +259,7 @@ describe('a watch that does not go on', () => {
     expect(warnings[0]).toMatch(/the API server ends the watch at once$/);
   });
 
-  test('one that ends as agreed is taken up at once, without a warning', async () => {
+  test('that ends as agreed is restarted at once, without a warning', async () => {
     const cluster = new StandInApi();
     const { watch, warnings } = await watching(cluster, { watchMs: 2_000 });
     for (let watches = 1; watches < 3; watches++) {
@@ -276,7 +276,7 @@ describe('a watch that does not go on', () => {
     expect(watch.problem()).toBe(undefined);
   });
 
-  test('one of which nothing more is heard is dropped, and taken up on another connection', async () => {
+  test('that receives nothing more is dropped, and restarted on another connection', async () => {
     const cluster = new StandInApi();
     const { watch, warnings } = await watching(cluster, { watchMs: 1_000 });
     await cluster.watched();
@@ -288,7 +288,7 @@ describe('a watch that does not go on', () => {
     await vi.waitUntil(() => watch.problem() === undefined);
   });
 
-  test('one that is refused in an answer without an end is taken up again', async () => {
+  test('that is refused in an endless answer is restarted', async () => {
     const cluster = new StandInApi();
     cluster.watches.push((response) => {
       response.writeHead(500);
@@ -300,7 +300,7 @@ describe('a watch that does not go on', () => {
     await vi.waitUntil(() => watch.problem() === undefined);
   });
 
-  test('a sign-in without a spec, as older definitions of it allow, does not break it', async () => {
+  test('does not break on a sign-in without a spec, as older definitions allow', async () => {
     const cluster = new StandInApi();
     const { spec: _, ...empty } = cluster.put('empty');
     cluster.items = [empty as TkaSignin];
@@ -314,7 +314,7 @@ describe('a watch that does not go on', () => {
     for (const name of ['empty', 'other']) expect(endOf(watch.get(name) as TkaSignin, 0)).toBeUndefined();
   });
 
-  test('what was not confirmed for 30 s is told as old', async () => {
+  test('reports data that was not confirmed for 30 s as old', async () => {
     const cluster = new StandInApi();
     const { watch } = await watching(cluster);
     await vi.waitUntil(() => watch.problem() === undefined);

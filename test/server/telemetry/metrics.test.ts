@@ -32,7 +32,7 @@ async function watched(sources: Partial<MetricsSources> = {}): Promise<Metrics> 
 
 const get = (path: string, method = 'GET') => ask(method, path, {}, '', healthPort);
 
-/** The lines of one metric. */
+/** Returns the lines of one metric. */
 async function lines(name: string, path = '/metrics'): Promise<string[]> {
   const { status, headers, body } = await get(path);
   expect(status).toBe(200);
@@ -40,7 +40,7 @@ async function lines(name: string, path = '/metrics'): Promise<string[]> {
   return body.split('\n').filter((line) => line.startsWith(name) && /[ {]/.test(line.slice(name.length)[0] ?? ''));
 }
 
-/** Asks the API this often, and waits until all of it was counted. */
+/** Calls the API this often, and waits until all of it was counted. */
 async function counted(metrics: Metrics, requests: readonly [string, string][], options = {}): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   let left = requests.length;
@@ -57,7 +57,7 @@ async function counted(metrics: Metrics, requests: readonly [string, string][], 
 }
 
 describe('requests', () => {
-  test('are counted by method, route and status; no path that is made up is a label', async () => {
+  test('are counted by method, route and status; an unknown path is not a label', async () => {
     const metrics = await watched();
     const strange = Array.from({ length: 50 }, (_, i): [string, string] => ['GET', `/nothing/${i}`]);
     await counted(metrics, [
@@ -80,7 +80,7 @@ describe('requests', () => {
     expect(await lines('tka_server_identity_failures_total')).toEqual([]);
   });
 
-  test('sign-ins by outcome, strangers by status', async () => {
+  test('sign-ins are counted by outcome, unknown callers by status', async () => {
     const metrics = await watched();
     const login: [string, string] = ['POST', `${api}/login`];
     await counted(metrics, [login, login]);
@@ -107,7 +107,7 @@ describe('requests', () => {
   });
 });
 
-test('members by state, as they are at that moment', async () => {
+test('members are counted by state at the time of the request', async () => {
   let counts: Readonly<Record<string, number>> | undefined;
   await watched({ members: () => counts });
   expect(await lines('tka_mesh_members')).toEqual([]);
@@ -121,7 +121,7 @@ test('members by state, as they are at that moment', async () => {
   expect(await lines('tka_mesh_members')).toEqual([]);
 });
 
-test('the certificate by its end, and only with TLS', async () => {
+test('the end of the certificate is exported, with TLS only', async () => {
   let until: number | undefined;
   await watched({ certificateUntil: () => until });
   const name = 'tka_certificate_expiry_timestamp_seconds';
@@ -132,7 +132,7 @@ test('the certificate by its end, and only with TLS', async () => {
   expect(await lines(name)).toEqual([]);
 });
 
-test('the controller: reconciliations, accounts, sessions, leadership, watches', async () => {
+test('the controller exports reconciliations, accounts, sessions, leadership and watches', async () => {
   let sessions = new Map([
     ['view', 2],
     ['say "hi"\n', 1],
@@ -215,7 +215,7 @@ test('the controller: reconciliations, accounts, sessions, leadership, watches',
   expect((await get(path)).body).not.toContain('alice');
 });
 
-test('a policy with ever new roles makes no more than 101 series', async () => {
+test('a policy with ever new roles creates at most 101 series', async () => {
   const metrics = await watched();
   const pass = { name: 'x', namespace: 'y', ms: 1, failed: false, again: false };
   for (let i = 0; i < 300; i++) metrics.reconcile({ ...pass, signedIn: { username: 'alice', role: `role-${i}` } });
@@ -246,7 +246,7 @@ test('the health port', async () => {
   }
 });
 
-test('metrics that cannot be had are an error without a story', async () => {
+test('an error while collecting metrics is answered without details', async () => {
   await watched({
     members() {
       throw new Error('secret');

@@ -59,7 +59,7 @@ class Message {
     return typeof first === 'bigint' ? Number(first) : first?.toString();
   }
 
-  /** The attributes in a field, of the types string_value (1) and int_value (3). */
+  /** Returns the attributes in a field, of the types string_value (1) and int_value (3). */
   attributes(field: number): Record<string, unknown> {
     const entries = this.messages(field).map((one) => {
       const [value] = one.messages(2);
@@ -74,7 +74,7 @@ const alice: StandInCaller = {
   capabilities: { 'specht-labs.de/cap/tka': [{ role: 'view', period: '1h', priority: 1 }] },
 };
 
-/** The trace service of OTLP on 127.0.0.1, and the requests that it got. */
+/** Starts the trace service of OTLP on 127.0.0.1, and returns the requests that it got. */
 async function startCollector(credentials: ServerCredentials) {
   const got: Message[] = [];
   const server = new Server();
@@ -101,7 +101,7 @@ async function startCollector(credentials: ServerCredentials) {
   return { got, port, [Symbol.dispose]: () => server.forceShutdown() };
 }
 
-// A copy outside the project, as in the image: nothing but what is in the bundle can be loaded.
+// A copy outside the project, as in the image, which can load only what is in the bundle.
 const copy = path.join(fileFolder(), 'tka-server');
 const folderOf = (file: string) => path.join(path.dirname(file), 'lib');
 fs.mkdirSync(folderOf(copy));
@@ -110,7 +110,7 @@ fs.copyFileSync(path.join(folderOf(program), 'tka-server.cjs'), path.join(folder
 fs.symlinkSync(path.join(folderOf(program), 'node'), path.join(folderOf(copy), 'node'));
 const insteadOfProgram = ['sh', '-c', 'shift; exec "$0" "$@"', copy];
 
-/** A server whose traces go there, one request to it, and its end. */
+/** Runs a server that sends its traces there, with one request to it, until it ends. */
 async function served(otel: object, env: Readonly<Record<string, string>> = {}) {
   const tailscaled = await startTailscaled({ whois: () => alice });
   const port = await freePort('127.0.0.1');
@@ -138,7 +138,7 @@ function spansIn(got: readonly Message[]) {
   return { services, spans: spans.map((span) => ({ name: span.value(5), ...span.attributes(9) })) };
 }
 
-test('host:port is sent traces of requests over gRPC, the last ones at the end', async () => {
+test('host:port gets traces of requests over gRPC, the last ones at the end', async () => {
   using collector = await startCollector(ServerCredentials.createInsecure());
   const { id, exit, lines } = await served({ endpoint: `127.0.0.1:${collector.port}` });
   expect(exit).toBe(0);
@@ -156,7 +156,7 @@ test('host:port is sent traces of requests over gRPC, the last ones at the end',
   expect(lines.filter(({ msg }) => /traces cannot/.test(msg))).toEqual([]);
 });
 
-test('with TLS where otel.insecure is false', async () => {
+test('uses TLS if otel.insecure is false', async () => {
   const { ca, key, cert } = await makeCertificates('localhost');
   const pair = { private_key: Buffer.from(key), cert_chain: Buffer.from(cert) };
   using collector = await startCollector(ServerCredentials.createSsl(null, [pair]));
@@ -171,7 +171,7 @@ test('with TLS where otel.insecure is false', async () => {
   expect(lines.find(({ msg }) => msg === 'traces cannot be sent')).toMatchObject({ level: 'warn', protocol: 'gRPC' });
 });
 
-test('a collector that is away is a warning, and holds up neither requests nor the end', async () => {
+test('an unreachable collector is a warning, and delays neither requests nor the end', async () => {
   const { status, exit, lines } = await served({ endpoint: `127.0.0.1:${await freePort('127.0.0.1')}` });
   expect(status).toBe(200);
   expect(exit).toBe(0);
