@@ -1,4 +1,4 @@
-// How the program speaks: help, usage, exit status, settings, and what --debug must not tell.
+// Help, usage, exit status, settings, and what --debug must not show.
 import * as fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { parse } from 'yaml';
@@ -11,7 +11,7 @@ import { gate, until } from '../fixtures/wait.ts';
 const commands = ['login', 'logout', 'clusters', 'status', 'forget', 'config'];
 
 describe.concurrent('help', () => {
-  test.for(commands)('%s --help: what it does, examples, options, usage', async (command, { home }) => {
+  test.for(commands)('%s --help shows a description, examples, options and usage', async (command, { home }) => {
     const before = home.files();
     const help = await home.run(`${command} --help`);
     expect(help).toMatchObject({ status: 0, stderr: '' });
@@ -26,7 +26,7 @@ describe.concurrent('help', () => {
     expect(home.files()).toEqual(before);
   });
 
-  test('exec --help: what follows its options', async ({ home }) => {
+  test('exec --help also explains the part after the options', async ({ home }) => {
     const { stdout } = await home.run('exec --help');
     expect(stdout).toMatch(/^Usage:\n {2}kubectl tka exec \[NAME\.\.\.\] \[options\] -- COMMAND \[args\.\.\.\]$/m);
   });
@@ -37,7 +37,7 @@ describe.concurrent('help', () => {
     expect(help.stdout).toMatch(new RegExp(`^Usage:\\n  kubectl tka ${command}\\b`, 'm'));
   });
 
-  test('without a command, --help, -h and help: the list of commands', async ({ home }) => {
+  test('no command, --help, -h and help print the list of commands', async ({ home }) => {
     const help = await home.run('--help');
     expect(help).toMatchObject({ status: 0, stderr: '' });
     expect(help.stdout).toMatch(/^Available Commands:$/m);
@@ -48,18 +48,15 @@ describe.concurrent('help', () => {
       expect(await home.run(args)).toMatchObject({ status: 0, stdout: help.stdout });
   });
 
-  test.skipIf(kubectl === undefined)(
-    `kubectl tka, and kubectl-tka itself, say the same${needsKubectl}`,
-    async ({ home }) => {
-      const direct = await home.run('login --help');
-      expect(await home.kubectl('tka login --help')).toMatchObject({ status: 0, stdout: direct.stdout, stderr: '' });
-      expect(await home.kubectl('tka login --wrong')).toMatchObject({ status: 2, stdout: '' });
-      expect((await home.kubectl('plugin list')).stdout).toContain('kubectl-tka');
-    },
-  );
+  test.skipIf(kubectl === undefined)(`kubectl tka and kubectl-tka print the same${needsKubectl}`, async ({ home }) => {
+    const direct = await home.run('login --help');
+    expect(await home.kubectl('tka login --help')).toMatchObject({ status: 0, stdout: direct.stdout, stderr: '' });
+    expect(await home.kubectl('tka login --wrong')).toMatchObject({ status: 2, stdout: '' });
+    expect((await home.kubectl('plugin list')).stdout).toContain('kubectl-tka');
+  });
 });
 
-describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on stdout, nothing changed', () => {
+describe.concurrent('a usage error: exit 2, one error line, a hint, nothing on stdout, nothing changed', () => {
   test.for<[string, RegExp, RegExp]>([
     ['lgin', /unknown command/, /login|--help/],
     ['help lgin', /unknown command/, /login|--help/],
@@ -114,7 +111,7 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     expect(mesh.clusters.flatMap(({ requests }) => requests).filter(({ route }) => route !== 'memberlist')).toEqual([]);
   });
 
-  test('a name that two clusters bear', async ({ home, us, eu }) => {
+  test('a name of two clusters', async ({ home, us, eu }) => {
     us.faults.memberlist = {
       raw: JSON.stringify(
         [us, eu].map(({ server, apiServer }) => ({
@@ -136,14 +133,14 @@ describe.concurrent('wrong usage: exit 2, one error line, a hint, nothing on std
     expect(us.counts.login + eu.counts.login).toBe(0);
   });
 
-  test('a bad TKA_TIMEOUT', async ({ home, us }) => {
+  test('an invalid TKA_TIMEOUT', async ({ home, us }) => {
     for (const value of ['soon', '-1', '0', '1e9', '2h'])
       expect(await home.credential(us, { env: { TKA_TIMEOUT: value } })).toMatchObject({ status: 2, stdout: '' });
   });
 });
 
 describe.concurrent('version', () => {
-  test('-o json holds these keys, and -o yaml too', async ({ home }) => {
+  test('-o json has these keys, and -o yaml too', async ({ home }) => {
     const ran = await home.run('version -o json');
     expect(ran).toMatchObject({ status: 0, stderr: '' });
     const version = JSON.parse(ran.stdout);
@@ -160,7 +157,7 @@ describe.concurrent('version', () => {
     );
   });
 
-  test('asks for nothing: a damaged configuration and kubeconfig do not matter', async ({ home }) => {
+  test('needs nothing: a damaged configuration and kubeconfig do not matter', async ({ home }) => {
     home.write(home.config, 'tailscale: [');
     home.write(home.kubeconfig, 'clusters: {');
     expect(await home.run('version')).toMatchObject({ status: 0, stderr: '' });
@@ -168,13 +165,13 @@ describe.concurrent('version', () => {
   });
 });
 
-/** All that a person can see or a backup can take away, but for the cache and the folders of the kernel. */
+/** Everything that a user can see or a backup can contain, except the cache and the kernel's folders. */
 function visible(home: Home, ...texts: string[]): string {
   return [...texts, ...Object.values(home.files(/^\.cache/))].join('\n');
 }
 
 describe.concurrent('status', () => {
-  test('is from the cache: a damaged kubeconfig is a warning', async ({ home }) => {
+  test('comes from the cache: a damaged kubeconfig is a warning', async ({ home }) => {
     await home.run('login prod-us');
     home.write(home.kubeconfig, 'clusters: {');
     const said = await home.run('status -o json');
@@ -187,7 +184,7 @@ describe.concurrent('status', () => {
 
 describe.concurrent('credential', () => {
   test.for(['--debug', '-q', '-c /nowhere.yaml', '--config=credential --debug'])(
-    'takes the flags of every command before it: %s',
+    'accepts the flags of every command before it: %s',
     async (flags, { home, us }) => {
       for (const more of [[], ['--api-server', us.apiServer]]) {
         const answer = await home.run([...flags.split(' '), 'credential', '--server', us.server, ...more]);
@@ -198,7 +195,7 @@ describe.concurrent('credential', () => {
     },
   );
 
-  test('says the same of a missing server wherever the flags stand', async ({ home }) => {
+  test('prints the same about a missing server wherever the flags are', async ({ home }) => {
     const after = await home.run('credential -q');
     expect(after).toMatchObject({ status: 2, stdout: '' });
     expect(await home.run('-q credential')).toMatchObject({ status: 2, stdout: '', stderr: after.stderr });
@@ -207,7 +204,7 @@ describe.concurrent('credential', () => {
 });
 
 describe.concurrent('--debug', () => {
-  test('tells the story on stderr, and no token, to no stream and no file outside the cache', async ({ home, us }) => {
+  test('prints debug output on stderr, and no token to any stream or file outside the cache', async ({ home, us }) => {
     const login = await home.run('login prod-us --debug');
     expect(login.status).toBe(0);
     for (const part of [
@@ -241,7 +238,7 @@ describe.concurrent('--debug', () => {
     expect(visible(home, ...heard)).not.toMatch(jwt);
   });
 
-  test('credential with --debug, or TKA_DEBUG=1: the token is on stdout and nowhere else', async ({ home, us }) => {
+  test('credential with --debug, or TKA_DEBUG=1: the token is on stdout only', async ({ home, us }) => {
     for (const options of [{ args: ['--debug'] }, { env: { TKA_DEBUG: '1' } }]) {
       for (let hit = 0; hit < 2; hit++) {
         const ran = await home.credential(us, options);
@@ -255,7 +252,7 @@ describe.concurrent('--debug', () => {
     }
   });
 
-  test('an answer that holds tokens where none belongs is not repeated', async ({ home, us }) => {
+  test('an answer with misplaced tokens is not printed', async ({ home, us }) => {
     const secret = us.issueToken();
     us.faults.routes.login = {
       answer: { status: 403, body: { message: `no, ${secret}`, advice: [`Bearer ${secret}`] } },
@@ -266,7 +263,7 @@ describe.concurrent('--debug', () => {
     expect(visible(home, refused.stderr)).not.toMatch(jwt);
   });
 
-  test('an error says where it came from', async ({ home, us }) => {
+  test('an error has its stack', async ({ home, us }) => {
     await us.stop();
     expect((await home.run('clusters --debug')).stderr).toMatch(/^debug: .*\n +at /m);
     expect((await home.run('clusters')).stderr).not.toMatch(/^\s+at /m);
@@ -302,7 +299,7 @@ describe.concurrent('interrupted', () => {
     const first = home.start(['credential', '--server', us.server]);
     await us.seen('kubeconfig');
     const second = home.start(['credential', '--server', us.server, '--debug']);
-    // It has begun; that it waits is shown by the one request.
+    // It has started; the single request shows that it waits.
     await new Promise(
       (resolve) =>
         second.child.once('said', resolve).once('close', resolve).once('exit', resolve) && setTimeout(resolve, 1000),
@@ -317,7 +314,7 @@ describe.concurrent('interrupted', () => {
 });
 
 describe.concurrent('streams', () => {
-  test('a reader that has gone (| head) is no crash', async ({ home }) => {
+  test('a closed reader (| head) is not a crash', async ({ home }) => {
     await home.run('login prod-us');
     const ran = await home.byShell('"$0" "$@" | true', 'clusters -o json');
     expect(ran).toMatchObject({ status: 0, stderr: '' });
@@ -327,7 +324,7 @@ describe.concurrent('streams', () => {
     expect(await home.run(['credential', '--server', us.server], { input: 'anything\n' })).toMatchObject({ status: 0 });
   });
 
-  test('NO_COLOR or not: no escape sequences when nobody is watching', async ({ home }) => {
+  test('no escape sequences without a terminal, with or without NO_COLOR', async ({ home }) => {
     await home.run('login prod-us');
     for (const args of ['clusters', 'status', '--help', 'login --wrong', 'config']) {
       const { stdout, stderr } = await home.run(args, { env: { FORCE_COLOR: undefined, TERM: 'xterm-256color' } });

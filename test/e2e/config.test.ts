@@ -26,7 +26,7 @@ interface Row {
 const rowsOf = (stdout: string) => new Map((JSON.parse(stdout) as Row[]).map((row) => [row.key, row]));
 
 describe.concurrent('shows', () => {
-  test('all settings with where they come from', async ({ home }) => {
+  test('all settings with their sources', async ({ home }) => {
     home.write(home.config, ours);
     const ran = await home.run('config -o json', { env: { TKA_TAILSCALE_TAILNET: 'example.ts.net' } });
     const rows = rowsOf(ran.stdout);
@@ -56,7 +56,7 @@ describe.concurrent('shows', () => {
     expect(await port()).toBe('443\n');
   });
 
-  test('the file of --config, and says so if it is not there', async ({ home }) => {
+  test('the file of --config, and an error if it does not exist', async ({ home }) => {
     const file = path.join(home.dir, 'other.yaml');
     home.write(file, 'tailscale: {port: 7000}\n');
     expect((await home.run(['config', 'tailscale.port', '-c', file])).stdout).toBe('7000\n');
@@ -64,7 +64,9 @@ describe.concurrent('shows', () => {
     expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('/nowhere.yaml: no such file') });
   });
 
-  test('an invalid file: what is valid, and every problem with line, column and what is valid', async ({ home }) => {
+  test('an invalid file: its valid parts, and each problem with line, column and the expected value', async ({
+    home,
+  }) => {
     const bad = 'tailscale:\n  port: 99999\n  hostname: [x]\n  tailnet: example.ts.net\ndebug: perhaps\n';
     home.write(home.config, bad);
     const shown = await home.run('config');
@@ -116,7 +118,7 @@ describe.concurrent('shows', () => {
 });
 
 describe.concurrent('unknown keys', () => {
-  test('every command warns once on stderr, with the nearest key; credential says nothing', async ({ home, us }) => {
+  test('every command warns once on stderr, with the nearest key; credential prints nothing', async ({ home, us }) => {
     const text = `tailscale:\n  hostname: "${us.server}"\n  taliscale: x\nouptut:\n  long: true\n`;
     home.write(home.config, text);
     const told = [
@@ -190,7 +192,7 @@ describe.concurrent('set', () => {
     expect(parse(read(home)).tailscale.tag).toBe('tag:house');
   });
 
-  test('makes the file if there is none; a link stays one', async ({ home, us }) => {
+  test('creates a missing file; a link stays a link', async ({ home, us }) => {
     fs.rmSync(path.join(home.dir, '.config'), { recursive: true });
     expect(await home.run(['config', 'set', 'tailscale.hostname', us.server])).toMatchObject({ status: 0, stderr: '' });
     expect(await home.run('clusters')).toMatchObject({ status: 0, stderr: '' });
@@ -202,7 +204,7 @@ describe.concurrent('set', () => {
     expect(fs.readFileSync(real, 'utf8')).toContain('long: true');
   });
 
-  test('says that a variable beats the file', async ({ home }) => {
+  test('reports that a variable overrides the file', async ({ home }) => {
     const set = await home.run('config set tailscale.port 8443', { env: { TKA_TAILSCALE_PORT: '9000' } });
     expect(set).toMatchObject({ status: 0, stderr: 'warning: TKA_TAILSCALE_PORT is set and overrides the file\n' });
   });
@@ -233,14 +235,14 @@ describe.concurrent('set', () => {
     expect(read(home)).toBe(ours);
   });
 
-  test('a CA file is checked and kept with its whole path', async ({ home }) => {
+  test('checks a CA file and stores its absolute path', async ({ home }) => {
     const { ca } = await makeCertificates('example.com');
     home.write(path.join(home.dir, 'ca.pem'), ca);
     expect(await home.run('config set tls.caFile ca.pem')).toMatchObject({ status: 0 });
     expect((await home.run('config get tls.caFile')).stdout).toBe(`${path.join(home.dir, 'ca.pem')}\n`);
     home.write(path.join(home.dir, 'bad.pem'), ca.replace(/\n[A-Za-z0-9+/]{10}/, '\nAAAAAAAAAA'));
     expect(await home.run('config set tls.caFile bad.pem')).toMatchObject({ status: 2, stdout: '' });
-    // Without a value it is unset.
+    // Without a value the key is removed.
     expect(await home.run(['config', 'set', 'tls.caFile', ''])).toMatchObject({ status: 0 });
   });
 });
@@ -256,7 +258,7 @@ tailscale:
 debug: perhaps # why
 `;
 
-  test('a wrong value by setting it; what else is wrong is a warning', async ({ home }) => {
+  test('a wrong value when it is set; other problems are warnings', async ({ home }) => {
     home.write(home.config, bad);
     const first = await home.run('config set tailscale.port 8443', { env: { TKA_OUTPUT_LONG: 'x' } });
     expect(first).toMatchObject({ status: 0, stdout: `tailscale.port is 8443 in ${home.config}.\n` });
@@ -276,7 +278,7 @@ debug: perhaps # why
     for (const comment of ['# mine', '# the port', '# the tailnet', '# why']) expect(read(home)).toContain(comment);
   });
 
-  test('a wrong value by removing it: its lines go, the others stay byte for byte', async ({ home }) => {
+  test('a wrong value when it is removed: only its lines disappear', async ({ home }) => {
     home.write(home.config, bad);
     expect(await home.run('config unset tailscale.hostname')).toMatchObject({ status: 0 });
     expect(read(home)).toBe(bad.replace('  hostname: [x,\n    y]\n', ''));
@@ -292,7 +294,7 @@ debug: perhaps # why
     expect((await home.run('config get tailscale.port')).stdout).toBe('443\n');
   });
 
-  test('a section that is no map, by removing it', async ({ home }) => {
+  test('a section that is not a map, when it is removed', async ({ home }) => {
     home.write(home.config, 'tailscale: tka # no map\ndebug: false\n');
     const shown = await home.run('config');
     expect(lines(shown.stderr)).toEqual([
@@ -303,7 +305,7 @@ debug: perhaps # why
     expect(read(home)).toBe('debug: false\n');
   });
 
-  test('not a section with valid settings', async ({ home }) => {
+  test('no section with valid settings', async ({ home }) => {
     home.write(home.config, ours);
     const refused = await home.run('config unset tailscale');
     expect(refused).toMatchObject({ status: 2, stdout: '' });
@@ -316,7 +318,7 @@ debug: perhaps # why
     expect(read(home)).toBe(ours);
   });
 
-  test('a key that is there twice, in two spellings', async ({ home }) => {
+  test('a duplicate key in two spellings', async ({ home }) => {
     home.write(home.config, 'tailscale:\n  hostname: a\n  HostName: b\n  port: 1\n');
     expect(await home.run('config')).toMatchObject({ status: 1, stderr: expect.stringContaining('is set twice') });
     expect(await home.run('config unset tailscale.hostname')).toMatchObject({ status: 0, stderr: '' });
@@ -344,7 +346,7 @@ debug: perhaps # why
   });
 
   test.for(['tailscale: [\n', 'tailscale: tka\n', '- a\n', `debug: x\n#${'x'.repeat(70_000)}\n`, 'a: 1\na: 2\n'])(
-    'a file beyond that is an error as before, and stays: %j',
+    'a file with other damage is an error, and stays: %j',
     async (text, { home }) => {
       home.write(home.config, text);
       for (const args of ['config set tailscale.port 8443', 'config tailscale.port 8443']) {
@@ -365,11 +367,11 @@ test.for<[string, RegExp]>([
   ['config get debug true', /^error: too many arguments for 'config get'\n/],
   ['config view debug', /^error: too many arguments for 'config view'\n/],
   ['config debug true false', /^error: too many arguments for 'config'\n/],
-])('wrong usage: %s', async ([args, told], { home }) => {
+])('usage error: %s', async ([args, told], { home }) => {
   expect(await home.run(args)).toMatchObject({ status: 2, stdout: '', stderr: expect.stringMatching(told) });
 });
 
-test('a kubectl that asks for a credential does not mind a bad file', async ({ home, us }) => {
+test('a kubectl that asks for a credential ignores an invalid file', async ({ home, us }) => {
   home.write(home.config, 'tailscale: [');
   expect(await home.credential(us)).toMatchObject({ status: 0, stderr: '' });
 });

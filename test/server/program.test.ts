@@ -20,10 +20,10 @@ const alice: StandInCaller = {
   login: 'alice@example.com',
   capabilities: { 'specht-labs.de/cap/tka': [{ role: 'view', period: '1h', priority: 1 }] },
 };
-// macOS has 127.0.0.1 alone.
+// macOS has only 127.0.0.1.
 const manyLoopbacks = process.platform === 'linux';
 
-/** What `/ready` says on this port. */
+/** Returns the answer of `/ready` on this port. */
 async function readyOf(port: number): Promise<unknown> {
   const { status, body } = await ask(`http://127.0.0.1:${port}/ready`);
   const answer = JSON.parse(body);
@@ -38,13 +38,13 @@ async function failing(config: object | string, env = {}, args?: readonly string
 }
 
 interface Serving {
-  /** Instead of parts of the usual configuration. */
+  /** Replaces parts of the usual configuration. */
   readonly config?: object;
   readonly env?: Readonly<Record<string, string>>;
   readonly whois?: (address: string, port: number) => StandInCaller;
 }
 
-/** A server on 127.0.0.1 that serves, and its tailscaled. */
+/** Starts a server on 127.0.0.1 with its tailscaled, and waits until it serves. */
 async function serving({ config = {}, env = {}, whois = () => alice }: Serving = {}) {
   const tailscaled = await startTailscaled({ whois });
   const [port, health] = [await freePort('127.0.0.1'), await freePort('127.0.0.1')];
@@ -108,13 +108,7 @@ describe('the command line', () => {
     ['version as JSON', ['version', '-o', 'json'], 0, /^\{\n {2}"version": /, /^$/],
     ['an unknown command', ['server'], 2, /^$/, /^error: unknown command 'server'\nhint: tka-server --help\n$/],
     ['an unknown flag', ['serve', '--port', '1'], 2, /^$/, /^error: unknown option '--port'\n/],
-    [
-      'a file that is absent',
-      ['serve', '--config', '/none/x.yaml'],
-      2,
-      /^$/,
-      /\/none\/x\.yaml: no such file\nhint: .*\n$/,
-    ],
+    ['a missing file', ['serve', '--config', '/none/x.yaml'], 2, /^$/, /\/none\/x\.yaml: no such file\nhint: .*\n$/],
   ])('%s', async (_, args, status, stdout, stderr) => {
     expect(await failing('', {}, args)).toEqual({
       status,
@@ -145,7 +139,7 @@ describe('the command line', () => {
         ['warning: FILE:1: unknown key "foo"', ''],
       ],
       [
-        'a file that is no YAML',
+        'a file that is not YAML',
         'a: [\n',
         1,
         '',
@@ -175,7 +169,7 @@ describe('the command line', () => {
       expect(ran.stderr.split('\n')).toEqual(stderr);
     });
 
-    test('show: each key with its value and where it is from, without secrets', async () => {
+    test('show: each key with its value and source, without secrets', async () => {
       const file = path.join(testFolder(), 'x.yaml');
       fs.writeFileSync(file, `${good}  bootstrapPeers: [a:1, b:2]\nclusterInfo: {labels: {region: eu}}\n`);
       const env = { TKA_SERVER_IDLETIMEOUT: '90s' };
@@ -209,7 +203,7 @@ describe('the command line', () => {
       ['a mistyped subcommand', ['config', 'chek'], /^error: unknown command 'chek'\n/],
       ['no file', ['config', 'check'], /^error: missing required argument 'file'\n/],
       ['a format', ['config', 'show', '-o', 'xml'], /^error: --output "xml" must be json or yaml\n/],
-    ])('%s is exit 2', async (_, args, stderr) => {
+    ])('%s exits with 2', async (_, args, stderr) => {
       expect(await failing('', {}, args)).toMatchObject({
         status: 2,
         stdout: '',
@@ -218,13 +212,13 @@ describe('the command line', () => {
     });
   });
 
-  test('no cluster', async () => {
+  test('a missing cluster is an error with a hint', async () => {
     const { status, stderr } = await failing({ clusterInfo }, { KUBECONFIG: '' });
     expect(status).toBe(1);
     expect(stderr).toMatch(/\nerror: there is no cluster to serve: .*\nhint: export KUBECONFIG=.*\n$/);
   });
 
-  test('a port that is taken', async () => {
+  test('a port in use is an error', async () => {
     const port = await freePort('127.0.0.1');
     const server = { host: '127.0.0.1' };
     const config = { clusterInfo, server, tailscale: { port }, health: { port: await freePort('127.0.0.1') } };
@@ -236,8 +230,8 @@ describe('the command line', () => {
   });
 });
 
-describe('where it listens', () => {
-  test.runIf(manyLoopbacks)('on the tailnet’s own addresses, and nowhere else', async () => {
+describe('the addresses that it listens on', () => {
+  test.runIf(manyLoopbacks)('are only the tailnet’s own', async () => {
     const addresses = ['127.0.0.21', '127.0.0.22'];
     await using tailscaled = await startTailscaled({
       tun: true,
@@ -261,7 +255,7 @@ describe('where it listens', () => {
     expect(await listens('127.0.0.23', port)).toBe(false);
   });
 
-  test('on 127.0.0.1 where the tailnet is tailscaled’s alone, which says whose a port there is', async () => {
+  test('are 127.0.0.1 with a userspace tailscaled, which identifies callers by their port', async () => {
     const asked: string[] = [];
     const whois = (address: string, port: number) => {
       asked.push(`${address}:${port}`);
@@ -286,7 +280,7 @@ describe('where it listens', () => {
     expect((await metrics('/metrics')).body).toContain(
       '\ntka_server_requests_total{method="GET",route="/api/v1alpha1/cluster-info",status="200"} 1\n',
     );
-    // Its cluster is away.
+    // Its cluster is unreachable.
     await server.said(/^the watch on .* broke/);
     expect((await metrics('/metrics/controller')).body).toMatch(
       /\ntka_watch_errors_total\{resource="tkasignins"\} [1-9]/,
@@ -294,7 +288,7 @@ describe('where it listens', () => {
     expect(server.stdout).toBe('');
   });
 
-  test('with an audit log on stdout, which holds no line of the log', async () => {
+  test('with an audit log on stdout, without other log lines', async () => {
     await using it = await serving({ whois: () => ({ login: 'x', tags: ['tag:ci'], dnsName: 'ci.example.ts.net' }) });
     const { headers } = await ask(it.url.replace('cluster-info', 'login'), { method: 'POST' });
     await it.server.said(/^request$/);
@@ -310,7 +304,7 @@ describe('where it listens', () => {
     });
   });
 
-  test('for probes on all addresses, since a kubelet is no device of the tailnet', async () => {
+  test('are all for probes, since a kubelet is not in the tailnet', async () => {
     const port = await freePort('0.0.0.0');
     await using server = new TkaServerProcess(
       { clusterInfo, health: { port } },
@@ -322,7 +316,7 @@ describe('where it listens', () => {
     }
   });
 
-  test('not on an address that is another machine’s', async () => {
+  test('cannot be those of another machine', async () => {
     await using tailscaled = await startTailscaled();
     const config = {
       clusterInfo,
@@ -335,14 +329,14 @@ describe('where it listens', () => {
     expect(stderr).toContain('\nerror: cannot listen on 192.0.2.1:8123: this machine has no such address\nhint: ');
   });
 
-  test('waits for tailscaled on an address that not only it can be reached by', async () => {
+  test('wait for tailscaled if others can reach them too', async () => {
     const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
     const config = { clusterInfo, server: { host: '192.0.2.1' }, tailscale: { port: 8123 }, health };
     await using server = new TkaServerProcess(config, { TS_SOCKET: '/none/tailscaled.sock' });
     await server.said(/^waiting for tailscaled: no tailscaled at/);
   });
 
-  test('waits for tailscaled, and says so to probes', async () => {
+  test('waits for tailscaled, and reports it to probes', async () => {
     await using tailscaled = await startTailscaled({ backendState: 'NeedsLogin' });
     const port = await freePort('127.0.0.1');
     const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
@@ -373,7 +367,7 @@ describe('where it listens', () => {
 test.runIf(hasPods).each([
   ['a userspace tailscaled', false, 403],
   ['a tailscaled with an interface', true, 200],
-])('with %s, a caller from the pod’s own network is answered with %3$i', async (_, tun, status) => {
+])('with %s, a caller from the pod’s own network gets %3$i', async (_, tun, status) => {
   await using pod = await Pod.make();
   await using tailscaled = await startTailscaled({ whois: () => alice, tun });
   const config = {
@@ -395,7 +389,7 @@ test.each([
   ['a name of the tailnet', 'tka.example.ts.net', 200],
   ['the address', '127.0.0.1', 200],
   ['a name that a web page may have pointed here', 'tka.attacker.example', 421],
-])('over plain http, a request for %s (%s) is answered with %i', async (_, host, status) => {
+])('over plain http, a request for %s (%s) gets %i', async (_, host, status) => {
   await using it = await serving({ config: { server: {} } });
   expect((await ask(it.url, { headers: { host } })).status).toBe(status);
 });
@@ -419,49 +413,52 @@ describe('/ready', () => {
     cluster.stop();
   });
 
-  test.each([true, false])('no cluster info is the reason, with gossip: %s; it is waited for', async (enabled) => {
-    const cluster = new StandInApi();
-    await cluster.start();
-    const gossip = { enabled, port: await freePort('127.0.0.1'), key: 'k'.repeat(32) };
-    const config = { clusterInfo: {}, gossip };
-    await using it = await serving({ config, env: { KUBECONFIG: cluster.kubeconfig() } });
-    await expect
-      .poll(() => readyOf(it.health))
-      .toEqual({
-        status: 'not ready',
-        reason: 'clusterInfo.apiEndpoint is not set, and the ConfigMap kube-public/cluster-info does not exist',
+  test.each([true, false])(
+    'names missing cluster info as the reason, with gossip: %s, and keeps trying',
+    async (enabled) => {
+      const cluster = new StandInApi();
+      await cluster.start();
+      const gossip = { enabled, port: await freePort('127.0.0.1'), key: 'k'.repeat(32) };
+      const config = { clusterInfo: {}, gossip };
+      await using it = await serving({ config, env: { KUBECONFIG: cluster.kubeconfig() } });
+      await expect
+        .poll(() => readyOf(it.health))
+        .toEqual({
+          status: 'not ready',
+          reason: 'clusterInfo.apiEndpoint is not set, and the ConfigMap kube-public/cluster-info does not exist',
+        });
+      // It is tried every second, and logged once a minute.
+      await cluster.until(() => cluster.missed >= 3);
+      const why = 'configmaps "cluster-info" is forbidden';
+      cluster.forbidden.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', why);
+      await expect
+        .poll(() => readyOf(it.health), { timeout: 10_000 })
+        .toEqual({ status: 'not ready', reason: `clusterInfo.apiEndpoint is not set, and ${why}` });
+      cluster.forbidden.clear();
+      expect(it.server.lines.filter(({ msg }) => /ConfigMap could not be read$/.test(msg))).toMatchObject([
+        { err: { message: expect.stringMatching(/does not exist$/) }, hints: [expect.stringMatching(/caData/)] },
+        { err: { message: why } },
+      ]);
+      const { cert } = await makeCertificates('api.example.com');
+      const authority = Buffer.from(cert).toString('base64');
+      const inKubeconfig = { server: 'https://api.example.com:6443', 'certificate-authority-data': authority };
+      // As kubeadm writes it.
+      cluster.objects.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', {
+        data: { kubeconfig: stringify({ clusters: [{ cluster: inKubeconfig, name: '' }] }) },
       });
-    // It is tried every second, and told once a minute.
-    await cluster.until(() => cluster.missed >= 3);
-    const why = 'configmaps "cluster-info" is forbidden';
-    cluster.forbidden.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', why);
-    await expect
-      .poll(() => readyOf(it.health), { timeout: 10_000 })
-      .toEqual({ status: 'not ready', reason: `clusterInfo.apiEndpoint is not set, and ${why}` });
-    cluster.forbidden.clear();
-    expect(it.server.lines.filter(({ msg }) => /ConfigMap could not be read$/.test(msg))).toMatchObject([
-      { err: { message: expect.stringMatching(/does not exist$/) }, hints: [expect.stringMatching(/caData/)] },
-      { err: { message: why } },
-    ]);
-    const { cert } = await makeCertificates('api.example.com');
-    const authority = Buffer.from(cert).toString('base64');
-    const inKubeconfig = { server: 'https://api.example.com:6443', 'certificate-authority-data': authority };
-    // As kubeadm writes it.
-    cluster.objects.set('/api/v1/namespaces/kube-public/configmaps/cluster-info', {
-      data: { kubeconfig: stringify({ clusters: [{ cluster: inKubeconfig, name: '' }] }) },
-    });
-    await expect
-      .poll(() => readyOf(it.health), { timeout: 10_000 })
-      .toEqual({ status: 'ready', reason: 'the API is served' });
-    expect(JSON.parse((await ask(it.url)).body)).toMatchObject({
-      server_url: inKubeconfig.server,
-      ca_data: authority,
-    });
-    cluster.stop();
-  });
+      await expect
+        .poll(() => readyOf(it.health), { timeout: 10_000 })
+        .toEqual({ status: 'ready', reason: 'the API is served' });
+      expect(JSON.parse((await ask(it.url)).body)).toMatchObject({
+        server_url: inKubeconfig.server,
+        ca_data: authority,
+      });
+      cluster.stop();
+    },
+  );
 });
 
-test('a login that asks without end is told to wait, in the log and in the metrics too', async () => {
+test('a login that sends endless requests has to wait, and the log and the metrics show it', async () => {
   await using it = await serving();
   // Sixty wait for three seconds; more than that are refused sooner or later.
   let [served, refused] = [0, undefined as Answer | undefined];
@@ -469,7 +466,7 @@ test('a login that asks without end is told to wait, in the log and in the metri
     while (refused === undefined) {
       const answer = await ask(it.url);
       if (answer.status === 200) served++;
-      // A busy machine may answer 503 to those that wait to be told apart: they ask again.
+      // A busy machine may answer 503 to callers that wait to be identified: they retry.
       else if (answer.status !== 503) refused ??= answer;
     }
   };
@@ -485,8 +482,8 @@ test('a login that asks without end is told to wait, in the log and in the metri
   expect(body).toMatch(/^tka_server_requests_total\{.*status="429"\} \d+$/m);
 });
 
-test('more connections than it can have, on which nothing is asked, keep nobody out', async () => {
-  // Without a limit of time, so that only room counts.
+test('idle connections over the limit do not keep other callers out', async () => {
+  // Without a timeout, so that only the number counts.
   const server = { host: '127.0.0.1', readHeaderTimeout: '1m', readTimeout: '1m', writeTimeout: '1m' };
   await using it = await serving({ config: { server } });
   const sockets: Socket[] = [];
@@ -503,7 +500,7 @@ test('more connections than it can have, on which nothing is asked, keep nobody 
 });
 
 describe('the end', () => {
-  test.each(['SIGTERM', 'SIGINT'] as const)('%s: finishes what it serves, and exits 0', async (signal) => {
+  test.each(['SIGTERM', 'SIGINT'] as const)('%s: finishes pending requests, and exits with 0', async (signal) => {
     await using it = await serving();
     const held = Promise.withResolvers<void>();
     it.tailscaled.fault.hold = held.promise;
@@ -519,7 +516,7 @@ describe('the end', () => {
     expect(it.server.lines.at(-1)?.msg).toBe('tka-server has stopped');
   });
 
-  test('probes are told that it is not ready while it finishes', async () => {
+  test('probes get "not ready" while it finishes', async () => {
     await using it = await serving();
     const held = Promise.withResolvers<void>();
     it.tailscaled.fault.hold = held.promise;
@@ -536,7 +533,7 @@ describe('the end', () => {
     await it.server.ended;
   });
 
-  test('a connection that waits for a request holds nothing up', async () => {
+  test('an idle connection delays nothing', async () => {
     await using it = await serving();
     const { Agent } = await import('node:http');
     const agent = new Agent({ keepAlive: true });
@@ -558,7 +555,7 @@ describe('the end', () => {
     expect(await answer).toBeInstanceOf(Error);
   });
 
-  test('while it waits for tailscaled', async () => {
+  test('ends while it waits for tailscaled', async () => {
     const health = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
     await using server = new TkaServerProcess({ clusterInfo, health }, { TS_SOCKET: '/none/tailscaled.sock' });
     await server.said(/^waiting for tailscaled/);
@@ -590,7 +587,7 @@ test('traces of requests go to the collector, the last ones at the end', async (
   }
 });
 
-// Only root may, or a machine that lets everybody. No other process listens at such an address.
+// Needs root, or a machine that lets every user do it. No other process listens on such an address.
 const address443 = `127.${randomInt(64, 128)}.${randomInt(256)}.${randomInt(1, 255)}`;
 const may443 = manyLoopbacks && (await isFree443());
 async function isFree443(): Promise<boolean> {
@@ -620,11 +617,11 @@ test.runIf(may443)('on port 443 with a certificate from tailscaled, renewed with
   const get = () => ask(url, { servername: name, ca: pair.ca, headers: { host: name } });
   const first = await get();
   expect(first.status).toBe(200);
-  // The certificate has said already which server it is.
+  // The certificate has already shown which server it is.
   const renamed = { servername: name, ca: pair.ca, headers: { host: 'tka.company.example' } };
   expect((await ask(url, renamed)).status).toBe(200);
   pair = await make(3600);
-  // It fails in between, which is told and tried again.
+  // It fails in between, which is logged and retried.
   tailscaled.fault.answer = { status: 500, body: 'acme: rate limited' };
   const line = await server.said(/^there is no certificate$/);
   expect(JSON.stringify(line)).toContain(`tailscaled has no certificate for ${name}: acme: rate limited`);

@@ -103,7 +103,7 @@ async function ask(headers: Record<string, string> = {}, method = 'POST', path =
   return { status: response.statusCode, headers: response.headers, body: await text(response) };
 }
 
-test('names the caller by the connection’s own address and port', async () => {
+test('identifies the caller by the connection’s own address and port', async () => {
   await serve(alice);
   expect((await ask()).status).toBe(202);
   expect(seen).toEqual([
@@ -123,15 +123,15 @@ test('names the caller by the connection’s own address and port', async () => 
 test.each<[name: string, node: object | null]>([
   ['no device', null],
   ['no ID', { Name: 'laptop' }],
-  ['an ID that is none', { StableID: 'a b"\n' }],
-  ['an ID without end', { StableID: 'n'.repeat(65) }],
-])('a caller of whom tailscaled knows %s has none', async (_, node) => {
+  ['an invalid ID', { StableID: 'a b"\n' }],
+  ['an ID that is too long', { StableID: 'n'.repeat(65) }],
+])('has no device if tailscaled returns %s', async (_, node) => {
   await serve({ ...alice, fields: { Node: node } });
   expect((await ask()).status).toBe(202);
   expect(seen[0]).not.toHaveProperty('device');
 });
 
-test('a grant counts at once, and so does its end', async () => {
+test('a grant applies at once, and so does its end', async () => {
   const tailscaled = await serve(alice);
   expect((await ask()).status).toBe(202);
   tailscaled.whois = () => ({ ...alice, capabilities: {} });
@@ -140,7 +140,7 @@ test('a grant counts at once, and so does its end', async () => {
   expect((await ask()).status).toBe(202);
 });
 
-test('who hangs up while tailscaled is asked is not taken for who has his port then', async () => {
+test('a caller that hangs up during the whois request is not mistaken for the next user of its port', async () => {
   const tailscaled = await serve(alice);
   const connected = new Promise<Socket>((resolve) => server?.once('connection', resolve));
   const over = new Promise<void>((resolve) =>
@@ -158,7 +158,7 @@ test('who hangs up while tailscaled is asked is not taken for who has his port t
   expect(seen.map(({ username }) => username)).toEqual(['bob']);
 });
 
-test('what a caller says of himself is not believed', async () => {
+test('ignores what a caller states about itself', async () => {
   await serve(alice);
   const { status } = await ask({
     'Tailscale-User-Login': 'root@example.com',
@@ -193,12 +193,12 @@ describe('grants', () => {
       { role: 'view', periodMs: 3_600_000 },
     ],
     [
-      'two of a lower priority, of which neither wins',
+      'two of a lower priority, neither of which wins',
       [{ ...rule, role: 'edit', priority: 200 }, rule, { ...rule, role: 'view' }],
       { role: 'edit' },
     ],
     ['the same access twice, as by two groups', [rule, { ...rule, note: 'x' }], { role: 'cluster-admin' }],
-    ['fields of others are passed over', [{ ...rule, note: 'x' }], { role: 'cluster-admin' }],
+    ['unknown fields are ignored', [{ ...rule, note: 'x' }], { role: 'cluster-admin' }],
   ])('%s', async (_, rules, caller) => {
     await serve(granted(...rules));
     expect((await ask()).status).toBe(202);
@@ -218,12 +218,12 @@ describe('grants', () => {
       400,
       tie('role "cluster-admin" for "8h"', 'role "cluster-admin" for "1h"'),
     ],
-    ['a rule that is no object', granted('cluster-admin'), 400, syntax],
+    ['a rule that is not an object', granted('cluster-admin'), 400, syntax],
     ['a rule that is null', granted(null), 400, syntax],
     ['no role', granted({ period: '8h', priority: 1 }), 400, syntax],
-    ['a role that is no text', granted({ ...rule, role: ['cluster-admin'] }), 400, syntax],
-    ['a priority that is no number', granted({ ...rule, priority: '100' }), 400, syntax],
-    ['a period that is no text', granted({ ...rule, period: 8 }), 400, syntax],
+    ['a role that is not text', granted({ ...rule, role: ['cluster-admin'] }), 400, syntax],
+    ['a priority that is not a number', granted({ ...rule, priority: '100' }), 400, syntax],
+    ['a period that is not text', granted({ ...rule, period: 8 }), 400, syntax],
     [
       'a login in the form of a device',
       { ...alice, login: 'node:n7CNTRL' },
@@ -236,14 +236,14 @@ describe('grants', () => {
       400,
       'tailscaled does not know the ID of your device',
     ],
-    ['nobody’s device', { ...alice, login: '' }, 400, 'tailscaled does not know the login of your device'],
+    ['a device without a user', { ...alice, login: '' }, 400, 'tailscaled does not know the login of your device'],
     [
       'a device without a profile',
       { ...alice, fields: { UserProfile: null } },
       400,
       'tailscaled does not know the login of your device',
     ],
-    ['an address that is nobody’s', undefined, 403, 'your connection does not come from a device of the tailnet'],
+    ['an unknown address', undefined, 403, 'your connection does not come from a device of the tailnet'],
   ])('%s', async (_, caller, status, message) => {
     await serve(caller);
     const answer = await ask();
@@ -278,7 +278,7 @@ describe('grants', () => {
     }
   });
 
-  test('a policy that cannot be read gives no token and revokes nothing, and logout is possible', async () => {
+  test('a policy that cannot be read gives no token and revokes nothing; logout works', async () => {
     await serve(granted({ ...rule, priority: 'high' }));
     for (const path of ['/login', '/kubeconfig']) expect((await ask({}, 'GET', path)).status).toBe(400);
     expect(seen).toEqual([]);
@@ -373,7 +373,7 @@ describe('a tagged device', () => {
     }
   });
 
-  test('without a grant is told the capability and those of its tags that count', async () => {
+  test('without a grant gets the capability and the tags that count', async () => {
     await serve({ ...ci, tags: ['tag:arm', 'tag:ci'], capabilities: {} }, undefined, { devices });
     const answer = await ask();
     expect(answer.status).toBe(403);
@@ -386,7 +386,7 @@ describe('a tagged device', () => {
   });
 });
 
-test('a period of 200,000 digits is judged at once', async () => {
+test('a period of 200,000 digits is checked quickly', async () => {
   const period = `${'1'.repeat(200_000)}x`;
   const judge = (): number | undefined =>
     grantOf([{ role: 'view', period }], { name: 'alice@example.com', tags: [] }, capName).problem?.status;
@@ -394,11 +394,11 @@ test('a period of 200,000 digits is judged at once', async () => {
   expect(await cpuTime(judge, 100)).toBeLessThan(100);
 });
 
-describe('what tailscaled’s proxy passes on', () => {
+describe('a connection from tailscaled’s proxy', () => {
   test.each<[name: string, remoteAddress: string, localAddress: string, headers: object, status: number]>([
     ['to this machine’s own address', '100.64.0.1', '100.64.0.1', { 'x-forwarded-for': '100.64.0.9' }, 403],
-    ['by nobody: a program of this machine', '100.64.0.1', '100.64.0.1', {}, 200],
-    ['by a proxy of another machine', '100.64.0.9', '100.64.0.1', { 'x-forwarded-for': '10.0.0.1' }, 200],
+    ['from an unknown source: a program of this machine', '100.64.0.1', '100.64.0.1', {}, 200],
+    ['from a proxy of another machine', '100.64.0.9', '100.64.0.1', { 'x-forwarded-for': '10.0.0.1' }, 200],
     ['on loopback, where whois knows the port', '127.0.0.1', '127.0.0.1', { 'x-forwarded-for': '10.0.0.1' }, 200],
   ])('%s', async (_, remoteAddress, localAddress, headers, status) => {
     await using tailscaled = await startTailscaled({ whois: () => alice });
@@ -420,7 +420,7 @@ describe('what tailscaled’s proxy passes on', () => {
   });
 });
 
-describe('who calls by which name', () => {
+describe('the Host and Origin of a request', () => {
   const names = { names: ['tka.example.com', undefined], domains: ['Example.ORG.', ''], secure: false };
   const call = (headers: Record<string, string>, method = 'GET', secure = false) => {
     const identity = guardOrigin({ whoIs: () => ({ ...caller }) }, { ...names, secure });
@@ -452,7 +452,7 @@ describe('who calls by which name', () => {
     expect(call({ host })).toBe(status);
   });
 
-  test('over TLS the certificate says it', () => {
+  test('over TLS the certificate decides', () => {
     expect(call({ host: 'tka.company.example' }, 'GET', true)).toBe(200);
   });
 
@@ -468,7 +468,7 @@ describe('who calls by which name', () => {
   });
 });
 
-describe('tailscaled', () => {
+describe('a tailscaled that fails', () => {
   test.each<[name: string, breakIt: (tailscaled: Tailscaled) => unknown, logs: RegExp]>([
     ['is down', (tailscaled) => tailscaled.stop(), /no tailscaled at/],
     ['does not answer', (tailscaled) => Object.assign(tailscaled.fault, { silent: true }), /does not answer/],
@@ -478,18 +478,18 @@ describe('tailscaled', () => {
       /refuses to answer: whois access denied/,
     ],
     [
-      'answers nonsense',
+      'returns nonsense',
       (tailscaled) => Object.assign(tailscaled.fault, { notJson: true }),
       /cannot be read \(not JSON\)/,
     ],
     [
-      'is in trouble',
+      'reports an error',
       (tailscaled) => Object.assign(tailscaled.fault, { answer: { status: 500, body: 'x' } }),
       /cannot be read \(HTTP 500\)/,
     ],
-    ['answers without end', (tailscaled) => Object.assign(tailscaled.fault, { oversizeMiB: 2 }), /more than 1 MiB/],
+    ['answers endlessly', (tailscaled) => Object.assign(tailscaled.fault, { oversizeMiB: 2 }), /more than 1 MiB/],
   ])('%s', async (name, breakIt, logs) => {
-    // What answers is not to be late on a busy machine.
+    // An answer must not be late on a busy machine.
     const tailscaled = await serve(alice, name === 'does not answer' ? 300 : 60_000);
     await breakIt(tailscaled);
     const answer = await ask();
@@ -506,7 +506,7 @@ test.each([
   ['127.0.0.1', '127.0.0.1:5'],
   ['::ffff:127.0.0.1', '127.0.0.1:5'],
   ['fd7a:115c:a1e0::1', '[fd7a:115c:a1e0::1]:5'],
-])('%s is asked for as %s', (address, spelled) => {
+])('%s is requested as %s', (address, spelled) => {
   expect(addressPort(address, 5)).toBe(spelled);
 });
 
@@ -537,7 +537,7 @@ describe('the tailnet’s own domain', () => {
     expect(isOfOwnDomain(login, tailnet)).toBe(own);
   });
 
-  test('is what tailscaled says, and kept while it is away', async () => {
+  test('comes from tailscaled, and is cached while that is unavailable', async () => {
     await using tailscaled = await startTailscaled({ tailnet: 'Example.ORG' });
     const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
     const facts = tailnetFacts({ TS_SOCKET: tailscaled.socketPath }, log, undefined);
