@@ -243,7 +243,7 @@ On more than one cluster, a command that may change something is confirmed first
     summary: 'sign out and remove the contexts from the kubeconfig',
     description: `Sign out where possible, and remove the managed contexts, clusters and users from the kubeconfig.
 
-NAME is a context, a cluster, a host name or a URL. Without one, the current context is used if it is managed, else the configured server.`,
+NAME is a context, a cluster, a host name, a URL, a list (prod-eu,prod-us), or a glob ('prod-*') for what is on this machine. Without one, the current context is used if it is managed, else the configured server.`,
     examples: `  # Forget one cluster
   %p forget prod-us
 

@@ -31,7 +31,7 @@ export const unusedKeys = ['output.theme', 'api.retryAfterSeconds'] as const;
 
 // Without a file of the user's, /etc/tka/config.yaml is read, which may be that of a TKA server.
 const serverKeys =
-  /^(?:(?:admin|audit|clusterInfo|federation|gossip|health|operator|otel|server)(?:\.|$)|tailscale\.(?:capName|stateDir)$)/i;
+  /^(?:(?:admin|audit|clusterInfo|federation|gossip|health|identity|operator|otel|server)(?:\.|$)|tailscale\.(?:capName|stateDir)$)/i;
 
 /** Returns whether a key is one of a TKA server's configuration, and none of this program. */
 export const isServerKey = (dotted: string): boolean => serverKeys.test(dotted);

@@ -24,6 +24,11 @@ describe.concurrent('short flags with an equals sign', () => {
     expect(file).toMatchObject({ status: 0, stdout: '4000\n' });
   });
 
+  test('-n=NAMESPACE', async ({ home }) => {
+    expect(await home.run('login prod-us -n=web')).toMatchObject({ status: 0, stderr: '' });
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toMatch(/namespace: "?web"?$/m);
+  });
+
   test('credential takes -s=URL', async ({ home, us }) => {
     await home.run('login prod-us');
     const ran = await home.run(['credential', `-s=${us.server}`]);

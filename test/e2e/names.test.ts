@@ -125,6 +125,23 @@ describe.concurrent('logout', () => {
   });
 });
 
+describe.concurrent('forget', () => {
+  test('a glob and a list forget what is held here and matches', async ({ home, us, mesh }) => {
+    await home.run('login prod-us staging prod-eu');
+    expect(await home.run(['forget', 'prod-*'])).toMatchObject({ status: 0 });
+    expect([us.signIn(), await contexts(home)]).toEqual([undefined, ['staging']]);
+    expect(mesh.cluster('staging').signIn()).toBeDefined();
+    const none = await home.run(['forget', 'prod-*']);
+    expect(none).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('no session or context matches "prod-*"'),
+    });
+    await home.run('login prod-us');
+    expect(await home.run('forget prod-us,staging')).toMatchObject({ status: 0 });
+    expect(await contexts(home)).toEqual([]);
+  });
+});
+
 test('TAB completes each name of a list', async ({ home }) => {
   await home.run('clusters');
   const { stdout } = await home.run(['__complete', 'exec', 'prod-eu,pr']);

@@ -74,7 +74,7 @@ describe('unknown keys', () => {
     const keys = Object.keys(configKeys).map((key) => key.split('.'));
     const server: Record<string, unknown> = {};
     for (const [first = '', ...rest] of keys) {
-      if (first === 'tailscale' && /^(?:hostname|tailnet|port)$/.test(rest.join('.'))) continue;
+      if (first === 'tailscale' && /^(?:hostname|tailnet|port|tag)$/.test(rest.join('.'))) continue;
       let map = server;
       for (const part of [first, ...rest.slice(0, -1)]) {
         map[part] ??= {};
