@@ -63,14 +63,11 @@ export function noGrantIn(
  */
 export function missingGrant({ server, capability, login, tags: [device] }: Ungranted, tag: string): string {
   const { protocol, port } = new URL(server);
-  const grant = {
-    src: [device ?? (login || unknownLogin)],
-    dst: [tag],
-    ip: [`tcp:${port || (protocol === 'https:' ? 443 : 80)}`],
-    app: { [capability]: [{ role: 'view', period: device === undefined ? '8h' : '1h' }] },
-  };
-  // JSON.stringify escapes the line breaks inside of texts.
-  return JSON.stringify(grant, undefined, 1).replace(/\n */g, ' ');
+  const src = JSON.stringify(device ?? (login || unknownLogin));
+  const ip = `"tcp:${port || (protocol === 'https:' ? 443 : 80)}"`;
+  const rule = `{ "role": "view", "period": "${device === undefined ? '8h' : '1h'}" }`;
+  const app = `{ ${JSON.stringify(capability)}: [${rule}] }`;
+  return `{ "src": [${src}], "dst": [${JSON.stringify(tag)}], "ip": [${ip}], "app": ${app} }`;
 }
 
 /** Stands for a login that neither the server nor tailscaled knows. */

@@ -60,7 +60,7 @@ describe.concurrent('one link is broken', () => {
       /^no grant for alice@example\.com on prod-us .* specht-labs\.de\/cap\/tka there \(HTTP 403\)$/,
     );
     expect(found.of('tka-api').hint).toMatch(
-      /^ask a maintainer of the tailnet policy to add this grant .*: \{ "src": \[ "alice@example\.com" \], .*\}$/,
+      /^ask a maintainer of the tailnet policy to add this grant .*: \{ "src": \["alice@example\.com"\], .*\}$/,
     );
   });
 

@@ -106,7 +106,13 @@ describe('the command line', () => {
     ['help for serve', ['serve', '-h'], 0, /--config <file>/, /^$/],
     ['version', ['version'], 0, /^tka-server \d+\.\d+\.\d+ \(commit \S+, node 26\.\S+, \S+\)\n$/, /^$/],
     ['version as JSON', ['version', '-o', 'json'], 0, /^\{\n {2}"version": /, /^$/],
-    ['an unknown command', ['server'], 2, /^$/, /^error: unknown command 'server'\nhint: tka-server --help\n$/],
+    [
+      'an unknown command',
+      ['server'],
+      2,
+      /^$/,
+      /^error: unknown command 'server'\nhint: did you mean serve\?\nhint: tka-server --help\n$/,
+    ],
     ['an unknown flag', ['serve', '--port', '1'], 2, /^$/, /^error: unknown option '--port'\n/],
     ['a missing file', ['serve', '--config', '/none/x.yaml'], 2, /^$/, /\/none\/x\.yaml: no such file\nhint: .*\n$/],
   ])('%s', async (_, args, status, stdout, stderr) => {

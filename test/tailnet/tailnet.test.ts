@@ -162,7 +162,7 @@ test('a removed grant refuses the login, and the answer names the missing capabi
     const ran = await run('login tka-prod-us');
     expect(ran).toMatchObject({ status: 1, stderr: expect.stringMatching(/^error: no grant for user-\d+@\S+ on /m) });
     expect(ran.stderr).toMatch(
-      /add this grant .*"src": \[ "user-\d+@[^"]+" \], "dst": \[ "tag:tka" \], "ip": \[ "tcp:8123" \]/,
+      /add this grant .*"src": \["user-\d+@[^"]+"\], "dst": \["tag:tka"\], "ip": \["tcp:8123"\]/,
     );
     // The request for the cluster info has already ended the sign-in.
     await refused(token);
