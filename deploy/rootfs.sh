@@ -1,7 +1,7 @@
 #!/bin/sh
-# rootfs.sh DIST ROOT [SYSTEM]: puts the built server and what it needs into the empty folder ROOT. SYSTEM is the root of a Debian system
-# of the image's architecture that has the libraries (default: /). Where SYSTEM has dpkg's database, ROOT says which packages its
-# files are from, where scanners look for that.
+# rootfs.sh DIST ROOT [SYSTEM]: copies the built server and its dependencies into the empty folder ROOT. SYSTEM is the root of a Debian
+# system of the image's architecture that has the libraries (default: /). If SYSTEM has a dpkg database, ROOT gets a list of the
+# packages that its files are from, where scanners look for it.
 set -eu
 dist=$1 root=$2 system=${3:-/}
 system=${system%/}
@@ -12,12 +12,12 @@ cp "$dist/tka-server" "$root/opt/tka/"
 cp "$dist/lib/tka-server.cjs" "$root/opt/tka/lib/"
 # For kubectl exec.
 ln -s ../opt/tka/tka-server "$root/bin/tka-server"
-# Any strip knows its own architecture only; without it the image is 33 MB larger.
+# strip only supports its own architecture; without it the image is 33 MB larger.
 strip -o "$root/opt/tka/lib/node" "$dist/lib/node" 2>/dev/null || cp "$dist/lib/node" "$root/opt/tka/lib/node"
 chmod 755 "$root/opt/tka/lib/node"
 
 taken=
-# take FILE TO: copies a file of the system, whose /bin and /lib may be those of /usr, or not.
+# take FILE TO: copies a file of the system. /bin and /lib may be links to /usr or not.
 take() {
   for from in "$system$1" "$system/usr$1"; do
     [ -e "$from" ] || continue
@@ -57,7 +57,7 @@ add "$root/opt/tka/lib/node" "$root/bin/sh" "$root/bin/readlink"
 loader=$(readelf -l "$root/bin/sh" | sed -n 's/.*interpreter: \(.*\)\]/\1/p')
 take "$loader" "$loader"
 
-# record FILE: adds the package that a file is from, and its licence. dpkg knows it with /usr or without.
+# record FILE: adds the package of a file and its licence. dpkg may list the file with or without /usr.
 record() {
   for file in "$1" "/usr$1" "${1#/usr}"; do
     package=$(dpkg-query --admindir="$dpkg" --search "$file" 2>/dev/null | sed -n 's/^\([a-z0-9.+-]*\)[:,].*/\1/p' | head -n 1)

@@ -52,7 +52,7 @@ export function k8sManifest(): string {
   text = replaceOnce(
     text,
     '    resourceNames:\n      - view\n',
-    '    resourceNames: # roles that people can be given\n      - view\n',
+    '    resourceNames: # roles that the server can grant\n      - view\n',
   );
   return `${head(image.newTag ?? version)}${text}`;
 }
@@ -65,11 +65,11 @@ const head = (
 #   kubectl create secret generic tka-tailscale -n tka-system --from-env-file=tailscale.env
 #   kubectl rollout status statefulset/tka -n tka-system
 #
-# tailscale.env has one line, TS_AUTHKEY=tskey-auth-…: an auth key of your tailnet that is reusable and tagged tag:tka. The pods
+# tailscale.env has one line, TS_AUTHKEY=tskey-auth-…: a reusable auth key of your tailnet with the tag tag:tka. The pods
 # wait for the Secret. Delete the file afterwards.
 #
-# The API server's address: on a kubeadm cluster the server reads it from kube-public/cluster-info. Everywhere else, write it into
-# config.yaml, with the certificate authority (certificate-authority-data of a kubeconfig):
+# The address of the API server: on a kubeadm cluster, the server reads it from kube-public/cluster-info. On any other cluster,
+# write it into config.yaml, with the certificate authority (certificate-authority-data of a kubeconfig):
 #
 #   clusterInfo:
 #     apiEndpoint: https://api.example.com:6443
@@ -78,12 +78,12 @@ const head = (
 #   kubectl create configmap tka-config -n tka-system --from-file=config.yaml
 #   kubectl rollout restart statefulset/tka -n tka-system
 #
-# All other configuration goes into config.yaml as well. Applying the file of a later release changes neither Secret nor ConfigMap.
+# config.yaml can have any other configuration too. The file of a later release changes neither Secret nor ConfigMap.
 #
-# In this file itself you may want to change, each time anew (the Helm chart and kustomize keep it):
-# - the cluster's name, which is its name in the tailnet, too; each cluster of a tailnet needs another one:
+# You may want to change the following in this file, again for each release (the Helm chart and kustomize keep these changes):
+# - the name of the cluster, which is also its name in the tailnet; each cluster of a tailnet needs its own name:
 #     sed '/# cluster name$/s/: tka /: tka-prod-us /' tka-k8s.yaml | kubectl apply -f -
-# - the roles that people can be given: the list below "# roles that people can be given".
+# - the roles that the server can grant: the list below "# roles that the server can grant".
 `;
 
 if (import.meta.main) process.stdout.write(k8sManifest());

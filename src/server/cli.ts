@@ -29,7 +29,7 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
   const program = new Command('tka-server')
     .usage('[command] [options]')
     .description(
-      'A TKA server: short-lived access to the cluster it runs in, for the users of a tailnet.\n\nIt knows who calls from tailscaled, and grants the role that the tailnet’s policy names.',
+      'The TKA server: short-lived access to the cluster that it runs in, for the users of a tailnet.\n\nIt asks tailscaled who calls, and grants the role that the tailnet policy defines.',
     )
     .version(versionLine('tka-server').trimEnd(), '--version', 'show the version')
     .helpOption('-h, --help', 'show help')
@@ -41,9 +41,9 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
   program
     .command('serve')
     .description(
-      'Serve the TKA API, and provision access in the cluster that KUBECONFIG names, or in the one this pod runs in.\n\nEvery key of the configuration has an environment variable, which beats it: tailscale.port is TKA_TAILSCALE_PORT. The log is JSON lines on stderr.',
+      'Serve the TKA API, and provision access in the cluster of KUBECONFIG or of this pod.\n\nAn environment variable overrides each key of the configuration: TKA_TAILSCALE_PORT overrides tailscale.port. The log goes to stderr as JSON lines.',
     )
-    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml, if it is there)')
+    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml if it exists)')
     .allowExcessArguments(false)
     .action(async ({ config: file }: { config?: string }) => {
       const config = await loadConfig(file, env);
@@ -53,20 +53,21 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
   program
     .command('adopt')
     .description(
-      'Take over the sign-ins of a TKA server in another namespace, such as the Go server’s.\n\nMoves each sign-in to the namespace of this server (operator.namespace), with its role and its end, and deletes its ClusterRoleBinding and ServiceAccount there; this server makes new ones. Tokens of the other server end; kubectl gets a new one by itself. Stop the other server first. Can be repeated.',
+      'Take over the sign-ins of a TKA server in another namespace, for example of the Go server.\n\nMoves each sign-in to the namespace of this server (operator.namespace) with its role and its end. Deletes its ClusterRoleBinding and its ServiceAccount in the other namespace; this server creates new ones. Tokens of the other server become invalid, and kubectl gets new ones automatically. Stop the other server first. You can run this command again at any time.',
     )
-    .requiredOption('--from-namespace <namespace>', 'where the other server keeps its sign-ins, such as tka-dev')
-    .option('--remove', 'delete the sign-ins instead: everybody signs in again')
+    .requiredOption('--from-namespace <namespace>', 'namespace of the other server’s sign-ins, for example tka-dev')
+    .option('--remove', 'delete the sign-ins instead: all users must sign in again')
     .option('--dry-run', 'only print what would be done')
-    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml, if it is there)')
+    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml if it exists)')
     .allowExcessArguments(false)
     .action(async ({ fromNamespace: from, remove = false, dryRun = false, config: file }: AdoptFlags) => {
       const config = await loadConfig(file, env);
       const to = config.get('operator.namespace');
-      if (!isNamespace(from)) throw new UsageError(`--from-namespace ${quotedUrl(from)} must be a namespace's name`);
+      if (!isNamespace(from))
+        throw new UsageError(`--from-namespace ${quotedUrl(from)} must be the name of a namespace`);
       if (from === to) {
         throw new UsageError(`--from-namespace "${from}" is this server's own namespace (operator.namespace)`, {
-          hints: ['sign-ins of the Go server in the same namespace need no adoption'],
+          hints: ['this server uses sign-ins of a Go server in its own namespace without adoption'],
         });
       }
       const kube = connectKube(loadKubeConfig(env));
@@ -74,7 +75,7 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
       const say = (line: string): void => terminal.out(`${line}\n`);
       try {
         const count = await adopt({ kube, from, to, leaseNamespace, remove, dryRun, say });
-        if (count === 0) terminal.notice(`there is nothing to adopt in namespace "${from}"`);
+        if (count === 0) terminal.notice(`nothing to adopt in namespace "${from}"`);
       } finally {
         kube.close();
       }
@@ -85,7 +86,7 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
   config
     .command('check')
     .description(
-      'Check a configuration file: - reads standard input. Variables do not count, and no cluster is needed.\n\nAll errors and warnings are printed with their lines. Exit status 1 if there is an error; warnings do not affect it.',
+      'Check a configuration file (-: standard input). Ignores environment variables, and needs no cluster.\n\nPrints all errors and warnings with their lines. The exit status is 1 if there is an error; warnings do not affect it.',
     )
     .argument('<file>', 'configuration file')
     .allowExcessArguments(false)
@@ -93,9 +94,9 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
   config
     .command('show')
     .description(
-      'Show every key with the value in effect, and where it is from: the file and line, the variable, or the default. Secrets are not shown.',
+      'Show every key with the value in effect and its source: file and line, environment variable, or default. Secrets are redacted.',
     )
-    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml, if it is there)')
+    .option('-c, --config <file>', 'configuration file (default: /etc/tka/config.yaml if it exists)')
     .option('-o, --output <format>', 'json or yaml')
     .allowExcessArguments(false)
     .action(({ config: file, output }: { config?: string; output?: string }) =>

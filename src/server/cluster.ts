@@ -16,10 +16,10 @@ export function loadKubeConfig(env: NodeJS.ProcessEnv): KubeConfig {
     else if (env.KUBERNETES_SERVICE_HOST) kubeConfig.loadFromCluster();
   } catch (cause) {
     const why = cause instanceof Error ? (cause.message.split('\n', 1)[0] ?? '') : '';
-    throw new TkaError(`the kubeconfig cannot be read: ${why}`, { cause, hints: ['kubectl config view'] });
+    throw new TkaError(`cannot read the kubeconfig: ${why}`, { cause, hints: ['kubectl config view'] });
   }
   if (kubeConfig.getCurrentCluster() != null) return kubeConfig;
-  throw new TkaError('there is no cluster to serve: KUBECONFIG names none, and this is no pod with a ServiceAccount', {
+  throw new TkaError('no cluster to serve: KUBECONFIG names no cluster, and this is not a pod with a ServiceAccount', {
     hints: ['export KUBECONFIG=/path/to/kubeconfig'],
   });
 }

@@ -46,8 +46,8 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
   const key = keys.length > 0 ? keys : undefined;
   const tag = status && meshTag(status);
   if (key === undefined && tag === undefined) {
-    throw new UsageError('the mesh would be open to strangers: this node carries neither tag:tka nor one tag alone', {
-      hints: ['tag the node in the tailnet’s policy, or give all members the same gossip.key'],
+    throw new UsageError('the mesh would admit every node: this node has neither tag:tka nor exactly one tag', {
+      hints: ['tag the node in the tailnet policy, or set the same gossip.key on all members'],
     });
   }
   const login = config.get('federation.loginServer');
@@ -96,7 +96,10 @@ function nameOf({ config, log, status }: GossipOptions, byTailnet: boolean): str
   if (!byTailnet || !node) return configured;
   if (configured.split('.', 1)[0] !== node) {
     const hints = [`set tailscale.hostname: ${node}`, 'or rename the node: tailscale set --hostname=…'];
-    log.warn({ hints }, `this node is "${node}" on the tailnet, not "${configured}": the mesh has it as "${node}"`);
+    log.warn(
+      { hints },
+      `tailscale.hostname is "${configured}", but this node is "${node}" on the tailnet: the mesh uses "${node}"`,
+    );
   }
   return node;
 }
@@ -132,7 +135,7 @@ async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
     try {
       mesh.update(record);
     } catch (error) {
-      options.log.error({ err: error }, 'the mesh cannot be told of the cluster');
+      options.log.error({ err: error }, 'could not update the mesh record of this server');
     }
   }
 }
@@ -183,7 +186,10 @@ function tailnetDial(
     // Without the proxy, the connection would use the pod's network. There, a tailnet address may belong to any
     // machine, so it proves no tag.
     if (userspace && !hasKey && !isLoopback(address)) {
-      throw new Denied(403, `${address} is reached through the tailnet alone: ALL_PROXY must name tailscaled’s proxy`);
+      throw new Denied(
+        403,
+        `${address} is only reachable through the tailnet: set ALL_PROXY to the proxy of tailscaled`,
+      );
     }
     const socket = await dial([address], port, signal);
     return { socket, address: socket.remoteAddress ?? address, port: socket.remotePort ?? port };

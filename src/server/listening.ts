@@ -58,10 +58,10 @@ export class ApiListeners {
     for (;;) {
       const { bound, problem } = await this.#bindAll(hosts, listener, pair);
       if (bound.some(isWildcard))
-        log.warn({}, 'the API listens on all addresses: a caller that forges a tailnet address is believed');
+        log.warn({}, 'the API listens on all addresses: machines outside the tailnet can forge a tailnet address');
       if (bound.length > 0) return bound;
-      onWait('the tailnet’s addresses are not on this machine yet');
-      log.warn({ err: problem, hosts }, 'waiting for the tailnet’s addresses');
+      onWait('this machine does not have the addresses of the tailnet yet');
+      log.warn({ err: problem, hosts }, 'waiting for the addresses of the tailnet');
       await delay(1_000, undefined, { signal });
     }
   }
@@ -118,18 +118,18 @@ function cannotListen(error: unknown): unknown {
   if (code === undefined) return error;
   const why: Readonly<Record<string, readonly [what: string, ...hints: string[]]>> = {
     EADDRINUSE: [
-      ': another process does',
-      `see which: ss -ltnp 'sport = :${port}'`,
+      ': address already in use',
+      `find the process that uses it: ss -ltnp 'sport = :${port}'`,
       'or set another tailscale.port, health.port or server.host',
     ],
     EACCES: [
       ': permission denied',
-      'ports under 1024 take the capability NET_BIND_SERVICE, or set another tailscale.port',
+      'ports below 1024 need the capability NET_BIND_SERVICE, or set another tailscale.port',
     ],
     EADDRNOTAVAIL: [
-      ': this machine has no such address',
-      'see which it has: ip address',
-      'server.host may be left out: the tailnet’s addresses are then taken',
+      ': this machine does not have this address',
+      'list its addresses: ip address',
+      'or remove server.host: the server then uses the addresses of the tailnet',
     ],
   };
   const [what, ...hints] = why[code] ?? [` (${code})`];

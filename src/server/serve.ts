@@ -56,7 +56,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   for (const warning of config.warnings) log.warn({}, warning);
   const kubeConfig = loadKubeConfig(options.env);
   const audit = openAudit(config, log);
-  while (await serveUntilRenamed({ ...options, audit }, kubeConfig)) log.info({}, 'tka-server starts again');
+  while (await serveUntilRenamed({ ...options, audit }, kubeConfig)) log.info({}, 'tka-server restarts');
 }
 
 /** Serves until the signal aborts or the node's tailnet name changes. Returns true if the server must start again. */
@@ -82,7 +82,7 @@ async function serveUntilRenamed({ signal, ...options }: ServerOptions, kubeConf
     ]);
     late.abort();
     if (inTime) log.info({}, 'tka-server has stopped');
-    else log.warn({}, 'tka-server ends without having finished');
+    else log.warn({}, 'tka-server stopped before its work was finished');
   }
   return !signal.aborted;
 }
@@ -119,7 +119,7 @@ class TkaServer {
   // End of the current certificate, in ms of Unix time; undefined without one.
   #certificateUntil: number | undefined;
   // What the server still waits for before it listens.
-  #waitsFor: string | undefined = 'the server starts';
+  #waitsFor: string | undefined = 'the server is starting';
   #health: Server | undefined;
   #closeAdmin: (() => Promise<void>) | undefined;
   #tailnet: TailnetStatus | undefined;
@@ -164,7 +164,7 @@ class TkaServer {
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort(new Error('the server stops'));
+    this.#stopping.abort(new Error('the server is stopping'));
     await Promise.all([this.#mesh?.leave(), this.#api.drain(drainMs)]);
     await this.#provisioner?.stop();
     await this.#traces?.stop();
@@ -197,7 +197,7 @@ class TkaServer {
 
   /** Returns why the server is not ready, or undefined if it is. */
   #unready(): string | undefined {
-    if (this.#stopping.signal.aborted) return 'the server stops';
+    if (this.#stopping.signal.aborted) return 'the server is stopping';
     const isJoining = this.#options.config.get('gossip.enabled') && this.#mesh === undefined;
     const joins = isJoining ? 'the server has not joined the mesh yet' : undefined;
     return this.#waitsFor ?? this.#provisioner?.unready() ?? joins;
@@ -223,7 +223,7 @@ class TkaServer {
     const { signal } = this.#stopping;
     try {
       const name = await untilRenamed(status, env, log, signal);
-      log.warn({ name, before: status.self.dnsName }, 'this node has another name on the tailnet now');
+      log.warn({ name, before: status.self.dnsName }, 'this node was renamed on the tailnet');
       this.#onRenamed();
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -236,8 +236,8 @@ class TkaServer {
     const { log, signal, onWait } = this.#listening;
     if (config.get('tailscale.port') !== 443 || status === undefined) return undefined;
     const name = certificateName(config, status);
-    if (name === undefined) throw new TkaError('this machine has no name on the tailnet to have a certificate for');
-    onWait('there is no certificate yet');
+    if (name === undefined) throw new TkaError('cannot get a certificate: this machine has no name on the tailnet');
+    onWait('the server has no certificate yet');
     const onPair = (pair: KeyPair, until: number) => {
       this.#certificateUntil = until;
       this.#api.renew(pair);

@@ -211,7 +211,7 @@ describe.skipIf(absent !== undefined)('access', () => {
     expect(status).toBe(422);
     expect(body).toMatchObject({
       cause: {
-        message: `ServiceAccount "${alice.name}" in namespace "${fixture.namespace}" was not made by a TKA server`,
+        message: `ServiceAccount "${alice.name}" in namespace "${fixture.namespace}" was not created by a TKA server`,
       },
       advice: [expect.stringContaining(`kubectl delete serviceaccount ${alice.name} -n ${fixture.namespace}`)],
     });
@@ -266,7 +266,7 @@ clusters:
       insecure_skip_tls_verify: false,
     });
     await expect(read(await make('empty', {}))).rejects.toThrow(/has no API endpoint under "apiEndpoint"/);
-    await expect(read(await make('broken', { kubeconfig: ']' }))).rejects.toThrow(/names no cluster/);
+    await expect(read(await make('broken', { kubeconfig: ']' }))).rejects.toThrow(/has no cluster/);
     await expect(read({ ...plain, name: 'absent' })).rejects.toThrow(/does not exist/);
   });
 });

@@ -226,7 +226,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     const [node, ...args] = container.command ?? [];
     expect(node).toBe('/opt/tka/lib/node');
     expect(args.join(' ')).toContain('http://tka-server:8080/ready');
-    let problem: string | undefined = 'there is no certificate yet';
+    let problem: string | undefined = 'the server has no certificate yet';
     const metrics = { server: new Registry(), controller: new Registry() };
     const server = createServer(createHealth({ unready: () => problem, metrics }));
     const port = await listen(server, '127.0.0.1', 0);

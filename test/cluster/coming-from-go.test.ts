@@ -148,7 +148,7 @@ describe.skipIf(absent !== undefined)('coming from the Go server, in another nam
     const erin = somebody('erin@example.org');
     const other = await within(5_000, erin.login());
     expect(other.status).toBe(422);
-    expect(JSON.stringify(other.body)).toMatch(/a Go server \(pod \\"tka-6d5f9-x2x4z\\"\).* cannot tell/);
+    expect(JSON.stringify(other.body)).toMatch(/a Go server \(pod \\"tka-6d5f9-x2x4z\\"\).* cannot distinguish/);
     expect(await list(paths.signIns(ours))).toEqual(['tka-user-dora']);
     // Without retries: one of alice's two requests is from the test, one from the client.
     await expect.poll(() => logins().at(-1), { timeout: 10_000 }).toBe('erin@example.org');

@@ -237,7 +237,7 @@ describe.skipIf(absent !== undefined)('deploy/', () => {
       binding('deploy-others', [carol]),
     );
     const server = connectKube(kubeConfigFor(access, token));
-    const own = new RegExp(`ValidatingAdmissionPolicy '${called}' .* denied request: it may`);
+    const own = new RegExp(`ValidatingAdmissionPolicy '${called}' .* denied request: tka-server can`);
     // A policy applies only some time after it was created.
     await vi.waitFor(() => expect(server.patch(paths.bindings('deploy-others'), {})).rejects.toThrow(own), 20_000);
     await expect(server.remove(paths.bindings('deploy-others'), { uid: others.metadata.uid })).rejects.toThrow(own);

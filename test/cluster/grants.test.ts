@@ -501,7 +501,7 @@ describe.skipIf(absent !== undefined)('a sign-in of the Go server', () => {
           `ask the cluster's administrator to remove it: kubectl delete tkasignin ${alice.name} -n ${fixture.namespace}`,
         ],
         cause: {
-          message: `the sign-in "${alice.name}" of another TKA server does not say of which domain its user is`,
+          message: `the sign-in "${alice.name}" of another TKA server does not state the domain of its user`,
         },
       },
     };

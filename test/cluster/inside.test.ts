@@ -87,7 +87,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
       expect.objectContaining({
         type: 'Normal',
         reason: 'Provisioned',
-        note: `access with the role "${role}" until ${until}`,
+        note: `access with role "${role}" until ${until}`,
         regarding: expect.objectContaining({ kind: 'TkaSignin', name: alice.name, uid: signIn?.metadata.uid }),
         reportingController: 'tka.specht-labs.de/tka-server',
       }),
@@ -122,7 +122,7 @@ describe.skipIf(absent !== undefined)('a sign-in', () => {
       (found) => readyOf(found)?.status === 'False',
     );
     const blocked = readyOf(await fixture.signIn(alice.name));
-    const why = `ClusterRoleBinding "${bindingName(alice.name)}" was not made by a TKA server`;
+    const why = `ClusterRoleBinding "${bindingName(alice.name)}" was not created by a TKA server`;
     expect(blocked).toMatchObject({ reason: 'NameTaken', message: expect.stringContaining(why) });
     expect(blocked?.message).toContain(`kubectl delete clusterrolebinding ${bindingName(alice.name)}`);
     const { columns, rows } = await table(fixture);
@@ -258,7 +258,9 @@ describe.skipIf(absent !== undefined)('Events', () => {
       for (let i = 0; i < 3; i++) await new Person(replica.url, { role }).token();
       await vi.waitUntil(() => replica.complaints.length > 0, { timeout: 10_000, interval: 20 });
       await new Person(replica.url, { role }).token();
-      expect(replica.complaints).toEqual([expect.stringMatching(/^the server may not write Events: .*forbidden/)]);
+      expect(replica.complaints).toEqual([
+        expect.stringMatching(/^the server is not allowed to create Events: .*forbidden/),
+      ]);
     } finally {
       await replica.stop();
     }

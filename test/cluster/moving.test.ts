@@ -65,7 +65,7 @@ describe.skipIf(absent !== undefined)('beside a Go server', () => {
     const { status, body } = await alice.login();
     expect(status).toBe(422);
     expect(body).toMatchObject({
-      cause: { message: `ClusterRoleBinding "${alice.name}-binding" was not made by a TKA server` },
+      cause: { message: `ClusterRoleBinding "${alice.name}-binding" was not created by a TKA server` },
       advice: [expect.stringContaining(`kubectl delete clusterrolebinding ${alice.name}-binding`)],
     });
     await alice.logout();
@@ -122,7 +122,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
       const { status, body } = await within(5_000, promoted.login());
       expect(status).toBe(422);
       expect(body).toMatchObject({
-        cause: { message: expect.stringContaining('a role cannot change at once') },
+        cause: { message: expect.stringContaining('cannot change a role immediately') },
         advice: ['sign in again in 15 s: kubectl tka login', expect.stringContaining('stop the Go server')],
       });
       await expect.poll(async () => (await promoted.login()).status, { timeout: 25_000, interval: 1_000 }).toBe(202);
@@ -176,7 +176,7 @@ describe.skipIf(absent !== undefined)('while a Go operator leads', () => {
       });
       const { status, body } = await within(5_000, erin.login());
       expect(status).toBe(422);
-      expect(JSON.stringify(body)).toMatch(/cannot tell \\"tka-login-e/);
+      expect(JSON.stringify(body)).toMatch(/cannot distinguish \\"tka-login-e/);
       expect(await fixture.signIn(erin.name)).toBeUndefined();
       // Stopped, as the hint says.
       await operator.stop();
@@ -269,7 +269,7 @@ describe.skipIf(absent !== undefined)('tka-server adopt', () => {
     expect(await adopt(fixture, dev)).toEqual({
       status: 0,
       stdout: '',
-      stderr: `there is nothing to adopt in namespace "${dev}"\n`,
+      stderr: `nothing to adopt in namespace "${dev}"\n`,
     });
     expect(await statusFor(fixture.access, await alice.freshToken())).toBe(200);
   });

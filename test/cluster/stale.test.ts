@@ -317,9 +317,9 @@ test.skipIf(absent !== undefined)(
     await refused(fixture, token);
     await fixture.gone(alice.name);
     expect(replica.provisioner.unready()).toBeUndefined();
-    const advice = 'apply deploy/ again: it lets the server watch them';
+    const advice = 'apply deploy/ again: it allows the server to watch them';
     expect(replica.complaints).toContainEqual(
-      expect.stringContaining(`the watch on ClusterRoleBindings broke; ${advice}`),
+      expect.stringContaining(`the watch on ClusterRoleBindings failed; ${advice}`),
     );
     await replica.stop();
   },

@@ -296,7 +296,7 @@ describe('runbooks', () => {
   it.each(names)('%s: what it means, what people notice, how to find the cause, how to fix it', (name) => {
     const section = sections.find((one) => one.startsWith(`${name}\n`)) ?? '';
     const parts = [...section.matchAll(/^\*\*(.+?)\*\*/gm)].map(([, title]) => title);
-    expect(parts).toEqual(['Meaning.', 'People notice.', 'Find the cause.', 'Fix it.']);
+    expect(parts).toEqual(['Meaning.', 'Effect on users.', 'Find the cause.', 'Fix it.']);
     expect(section).toMatch(/```sh\n/);
   });
 });

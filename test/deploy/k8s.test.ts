@@ -75,7 +75,7 @@ describe('tka-k8s.yaml', () => {
   });
 
   it('marks the roles that users can get', () => {
-    const [, marked = ''] = /^ *resourceNames: # roles that people can be given\n((?: +- .*\n)+)/m.exec(text) ?? [];
+    const [, marked = ''] = /^ *resourceNames: # roles that the server can grant\n((?: +- .*\n)+)/m.exec(text) ?? [];
     expect(marked.match(/\w+/g)).toEqual(['view', 'edit']);
   });
 

@@ -144,7 +144,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'it is unready from SIGTERM on',
     file: 'src/server/serve.ts',
-    find: "if (this.#stopping.signal.aborted) return 'the server stops';",
+    find: "if (this.#stopping.signal.aborted) return 'the server is stopping';",
     replace: '',
     tests: program,
   },

@@ -165,7 +165,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     devices[0] = device('tka-prod-us', 0);
     tailscaleds[0].self = devices[0];
     tailscaleds[1].peers = [devices[0]];
-    await first.said(/^tka-server starts again$/);
+    await first.said(/^tka-server restarts$/);
     for (const host of hosts) {
       await expect.poll(() => healthy(host), { timeout: 20_000 }).toEqual(['tka-prod-us', 'tka-prod-us-1'].map(row));
     }
@@ -200,7 +200,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
         gossip: { ...gossip, port: gossipPort },
       };
       const server = stack.use(new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }));
-      await server.said(/member tka-prod-us is not taken: its node is "tka-evil"/);
+      await server.said(/ignored member tka-prod-us: its node name on the tailnet is "tka-evil"/);
     }
     for (const host of honest) await until(async () => (await members(host, port)).length === 2);
     // Each has read the liar often enough to have accepted everything that it says.
@@ -285,7 +285,7 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
         gossip: { ...gossip, port: 7946, bootstrapPeers: [`${pod.address}:7946`] },
       };
       await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath }, undefined, pod.within);
-      expect((await server.said(/ALL_PROXY/)).msg).toContain('ALL_PROXY must name tailscaled’s proxy');
+      expect((await server.said(/ALL_PROXY/)).msg).toContain('set ALL_PROXY to the proxy of tailscaled');
       stranger.kill('SIGKILL');
       await once(stranger, 'close');
       expect(said).toBe('listens\n');
@@ -327,6 +327,6 @@ describe.runIf(process.platform === 'linux')('a mesh', () => {
     };
     await using server = new TkaServerProcess(config, { TS_SOCKET: tailscaled.socketPath });
     expect(await server.ended).toEqual({ status: 2, signal: null });
-    expect(server.stderr).toContain('\nerror: the mesh would be open to strangers: ');
+    expect(server.stderr).toContain('\nerror: the mesh would admit every node: ');
   });
 });

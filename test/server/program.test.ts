@@ -221,7 +221,7 @@ describe('the command line', () => {
   test('a missing cluster is an error with a hint', async () => {
     const { status, stderr } = await failing({ clusterInfo }, { KUBECONFIG: '' });
     expect(status).toBe(1);
-    expect(stderr).toMatch(/\nerror: there is no cluster to serve: .*\nhint: export KUBECONFIG=.*\n$/);
+    expect(stderr).toMatch(/\nerror: no cluster to serve: .*\nhint: export KUBECONFIG=.*\n$/);
   });
 
   test('a port in use is an error', async () => {
@@ -232,7 +232,7 @@ describe('the command line', () => {
     await first.said(/listening for the API/);
     const second = await failing({ ...config, health: { port: await freePort('127.0.0.1') } });
     expect(second.status).toBe(1);
-    expect(second.stderr).toContain(`\nerror: cannot listen on 127.0.0.1:${port}: another process does\n`);
+    expect(second.stderr).toContain(`\nerror: cannot listen on 127.0.0.1:${port}: address already in use\n`);
   });
 });
 
@@ -287,7 +287,7 @@ describe('the addresses that it listens on', () => {
       '\ntka_server_requests_total{method="GET",route="/api/v1alpha1/cluster-info",status="200"} 1\n',
     );
     // Its cluster is unreachable.
-    await server.said(/^the watch on .* broke/);
+    await server.said(/^the watch on .* failed/);
     expect((await metrics('/metrics/controller')).body).toMatch(
       /\ntka_watch_errors_total\{resource="tkasignins"\} [1-9]/,
     );
@@ -332,7 +332,9 @@ describe('the addresses that it listens on', () => {
     };
     const { status, stderr } = await failing(config, { TS_SOCKET: tailscaled.socketPath });
     expect(status).toBe(1);
-    expect(stderr).toContain('\nerror: cannot listen on 192.0.2.1:8123: this machine has no such address\nhint: ');
+    expect(stderr).toContain(
+      '\nerror: cannot listen on 192.0.2.1:8123: this machine does not have this address\nhint: ',
+    );
   });
 
   test('wait for tailscaled if others can reach them too', async () => {
@@ -365,7 +367,7 @@ describe('the addresses that it listens on', () => {
     expect(status).toBe(503);
     expect(JSON.parse(body)).toEqual({
       status: 'not ready',
-      reason: expect.stringMatching(/^the watch on sign-ins broke: Get "https:.*: connect ECONNREFUSED 127.0.0.1:2$/),
+      reason: expect.stringMatching(/^the watch on sign-ins failed: Get "https:.*: connect ECONNREFUSED 127.0.0.1:2$/),
     });
   });
 });
@@ -412,7 +414,7 @@ describe('/ready', () => {
       .poll(() => readyOf(it.health))
       .toEqual({
         status: 'not ready',
-        reason: expect.stringMatching(/^the watch on sign-ins broke: Get "http:.*: connect ECONNREFUSED /),
+        reason: expect.stringMatching(/^the watch on sign-ins failed: Get "http:.*: connect ECONNREFUSED /),
       });
     await cluster.start();
     await expect.poll(() => readyOf(it.health), { timeout: 20_000 }).toEqual(isReady);
@@ -532,7 +534,7 @@ describe('the end', () => {
     await it.server.said(/^tka-server stops$/);
     expect(await ask(`http://127.0.0.1:${it.health}/ready`)).toMatchObject({
       status: 503,
-      body: '{"status":"not ready","reason":"the server stops"}',
+      body: '{"status":"not ready","reason":"the server is stopping"}',
     });
     held.resolve();
     await answer;
@@ -629,10 +631,10 @@ test.runIf(may443)('on port 443 with a certificate from tailscaled, renewed with
   pair = await make(3600);
   // It fails in between, which is logged and retried.
   tailscaled.fault.answer = { status: 500, body: 'acme: rate limited' };
-  const line = await server.said(/^there is no certificate$/);
+  const line = await server.said(/^could not get a certificate$/);
   expect(JSON.stringify(line)).toContain(`tailscaled has no certificate for ${name}: acme: rate limited`);
   delete tailscaled.fault.answer;
-  await server.said(/^the certificate is renewed$/);
+  await server.said(/^renewed the certificate$/);
   const second = await get();
   expect(second.status).toBe(200);
   expect(second.serialNumber).not.toBe(first.serialNumber);

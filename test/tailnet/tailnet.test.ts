@@ -275,5 +275,5 @@ test('an untagged device is never asked, whatever its name, and cannot start a m
   await server('tka').ended;
   const mesh = await serve('tka');
   expect(await mesh.ended).toMatchObject({ status: 2 });
-  expect(mesh.stderr).toContain('the mesh would be open to strangers');
+  expect(mesh.stderr).toContain('the mesh would admit every node');
 });

@@ -12,7 +12,7 @@ const answerLimit = 64 * 1024 * 1024;
 /** Returns the answer of the server. Throws TkaError with hints if there is no server or if it refuses. */
 export async function askAdmin<T>(socketPath: string, method: 'GET' | 'DELETE', path: string): Promise<T> {
   if (process.platform === 'win32') {
-    throw new TkaError('Windows has no admin socket', {
+    throw new TkaError('the admin socket is not available on Windows', {
       hints: ['run it where the server runs: kubectl exec -n tka-system tka-0 -c server -- tka-server status'],
     });
   }
@@ -20,7 +20,7 @@ export async function askAdmin<T>(socketPath: string, method: 'GET' | 'DELETE', 
     throw unreached(socketPath, error);
   });
   const answer = parseJson(body);
-  if (!isObject(answer)) throw new TkaError(`${socketPath} does not answer as a tka-server`, { hints: anotherPlace });
+  if (!isObject(answer)) throw new TkaError(`${socketPath} is not the socket of a tka-server`, { hints: anotherPlace });
   if (status === 200) return answer as T;
   const { message, hints } = answer as Partial<AdminProblem>;
   throw new TkaError(cleanText(String(message ?? `HTTP ${status}`)), {
@@ -30,7 +30,7 @@ export async function askAdmin<T>(socketPath: string, method: 'GET' | 'DELETE', 
 
 const anotherPlace = [
   'in a cluster: kubectl exec -n tka-system tka-0 -c server -- tka-server status',
-  'with the configuration of the server: --config FILE, or its TKA_ADMIN_SOCKET',
+  'elsewhere: pass the configuration of the server (--config FILE) or set its TKA_ADMIN_SOCKET',
 ];
 
 function unreached(socketPath: string, error: unknown): TkaError {
@@ -38,10 +38,10 @@ function unreached(socketPath: string, error: unknown): TkaError {
   switch (systemCode(error)) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return failed(`no tka-server is running here: there is no socket ${socketPath}`);
+      return failed(`tka-server is not running here: socket not found: ${socketPath}`);
     case 'ECONNREFUSED':
     case 'ENOTSOCK':
-      return failed(`no tka-server is running here: nothing listens on ${socketPath}`);
+      return failed(`tka-server is not running here: no process listens on ${socketPath}`);
     case 'EACCES':
     case 'EPERM':
       return failed(`${socketPath} belongs to another user`, ['run it as the user that tka-server runs as']);

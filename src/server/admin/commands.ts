@@ -17,7 +17,7 @@ export function addAdminCommands(program: Command, env: NodeJS.ProcessEnv, termi
   const asking = (command: Command): Command =>
     command
       .option('-o, --output <format>', 'json or yaml')
-      .option('-c, --config <file>', 'configuration file of the server (default: /etc/tka/config.yaml, if it is there)')
+      .option('-c, --config <file>', 'configuration file of the server (default: /etc/tka/config.yaml if it exists)')
       .allowExcessArguments(false);
 
   const ask = async <T>(config: string | undefined, method: 'GET' | 'DELETE', path: string): Promise<T> =>
@@ -34,7 +34,7 @@ export function addAdminCommands(program: Command, env: NodeJS.ProcessEnv, termi
 
   asking(program.command('status'))
     .description(
-      'Show how the server on this machine, or in this pod, is doing.\n\nkubectl exec -n tka-system tka-0 -c server -- tka-server status',
+      'Show the status of the server on this machine or in this pod.\n\nkubectl exec -n tka-system tka-0 -c server -- tka-server status',
     )
     .action((flags: Flags) => show<StatusView>(flags, '/status', statusText));
 
@@ -42,7 +42,7 @@ export function addAdminCommands(program: Command, env: NodeJS.ProcessEnv, termi
     .description('List the sign-ins of the cluster: login, role, end, ServiceAccount, problem.')
     .action((flags: Flags) =>
       show<SignInsView>(flags, '/sign-ins', (view) => {
-        if (view.problem !== undefined) terminal.warn(`the list may be old: ${view.problem}`);
+        if (view.problem !== undefined) terminal.warn(`the list may be outdated: ${view.problem}`);
         if (view.signIns.length === 0) terminal.notice('nobody is signed in');
         return signInsText(view, Date.now());
       }),
@@ -50,13 +50,13 @@ export function addAdminCommands(program: Command, env: NodeJS.ProcessEnv, termi
 
   const members = asking(program.command('members'))
     .description(
-      'List the members of the mesh as this server knows them.\n\n"tka-server members drop NAME" forgets a dead member. Each server keeps a list of its own.',
+      'List the members of the mesh as this server sees them.\n\nEach server keeps its own list. "tka-server members drop NAME" removes a dead member from it.',
     )
     .action((flags: Flags) => show<MembersView>(flags, '/members', (view) => membersText(view, Date.now())));
   members
     .command('drop <name>')
-    .description('Forget a dead member of the mesh at once, on this server. A member that lives is refused.')
-    .option('-c, --config <file>', 'configuration file of the server (default: /etc/tka/config.yaml, if it is there)')
+    .description('Remove a dead member from the list of this server now. Fails if the member is alive.')
+    .option('-c, --config <file>', 'configuration file of the server (default: /etc/tka/config.yaml if it exists)')
     .allowExcessArguments(false)
     .action(async (name: string, _: object, command: Command) => {
       const { config } = command.optsWithGlobals<Flags>();

@@ -38,7 +38,7 @@ export const socketPath = (config: Config): string =>
 const statusHint = 'see what it waits for: tka-server status';
 
 const noMesh: AdminProblem = {
-  message: 'this server is in no mesh',
+  message: 'this server is not in a mesh',
   hints: ['set gossip.enabled: true to join one', statusHint],
 };
 
@@ -59,7 +59,13 @@ export function adminFace({ status, signIns, members, drop }: AdminSources): Req
       if (known === undefined) return [409, noMesh];
       return dropped(decodeURIComponent(escaped), known);
     }
-    return [404, { message: 'this server does not know that question', hints: ['tka-server version'] }];
+    return [
+      404,
+      {
+        message: 'unknown request: the server may have another version than this program',
+        hints: ['tka-server version'],
+      },
+    ];
   };
 
   function dropped(name: string, known: readonly MemberOverview[]): readonly [number, unknown] {
@@ -68,7 +74,7 @@ export function adminFace({ status, signIns, members, drop }: AdminSources): Req
     if (member?.self) return [409, { message: `"${name}" is this server itself`, hints: [list] }];
     const state = drop(name);
     if (state === 'dead') return [200, { dropped: name }];
-    if (state === undefined) return [404, { message: `no member is called "${name}"`, hints: [list] }];
+    if (state === undefined) return [404, { message: `member "${name}" not found`, hints: [list] }];
     const hints = ['only a dead member can be dropped: stop it first, then wait until it is dead', list];
     return [409, { message: `"${name}" is ${state}`, hints }];
   }
@@ -78,7 +84,7 @@ export function adminFace({ status, signIns, members, drop }: AdminSources): Req
     try {
       answer = answerTo(request.method ?? '', (request.url ?? '/').split('?', 1)[0] ?? '/');
     } catch {
-      answer = [400, { message: 'the question cannot be read', hints: ['tka-server --help'] }];
+      answer = [400, { message: 'invalid request', hints: ['tka-server --help'] }];
     }
     const [code, body] = answer;
     response.writeHead(code, { 'Content-Type': 'application/json; charset=utf-8' });
@@ -97,7 +103,10 @@ export async function openAdmin(
   log: Log,
 ): Promise<(() => Promise<void>) | undefined> {
   if (process.platform === 'win32') {
-    log.info({}, 'Windows has no admin socket: "tka-server status", "members" and "sign-ins" do not work here');
+    log.info(
+      {},
+      'the admin socket is not available on Windows: "tka-server status", "members" and "sign-ins" do not work here',
+    );
     return undefined;
   }
   const server = createServer(
@@ -118,20 +127,20 @@ export async function openAdmin(
   } catch (error) {
     server.close();
     const hints = [
-      '"tka-server status", "members" and "sign-ins" do not work without; admin.socket names another file',
+      '"tka-server status", "members" and "sign-ins" do not work without it; set admin.socket to another path',
     ];
-    log.warn({ err: error, socket: file, hints }, 'there is no admin socket');
+    log.warn({ err: error, socket: file, hints }, 'could not open the admin socket');
     return undefined;
   }
 }
 
 async function bind(server: Server, file: string): Promise<void> {
   if (Buffer.byteLength(file) > pathLimit) {
-    throw new TkaError(`a socket's path has ${pathLimit} bytes at most: ${file}`);
+    throw new TkaError(`the path is longer than ${pathLimit} bytes: ${file}`);
   }
   const folder = path.dirname(file);
   ensurePrivateFolder(folder);
-  if (fs.lstatSync(folder).isSymbolicLink()) throw new TkaError(`${folder} is a link`);
+  if (fs.lstatSync(folder).isSymbolicLink()) throw new TkaError(`${folder} is a symbolic link`);
   try {
     await listening(server, file);
   } catch (error) {

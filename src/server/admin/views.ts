@@ -134,7 +134,7 @@ export function statusText(view: StatusView): string {
     ['Leader', leaderText(view.leader)],
     ...view.watches.map(({ resource, connected, silentSeconds }): readonly [string, string] => [
       `Watch on ${resource}`,
-      `${connected ? 'connected' : 'NOT CONNECTED'}, heard ${ago(silentSeconds)}`,
+      `${connected ? 'connected' : 'NOT CONNECTED'}, last message ${ago(silentSeconds)}`,
     ]),
     ['Sign-ins', String(view.signIns)],
     ['Certificate', certificate === undefined ? 'none' : `until ${when(Date.parse(certificate.until))}`],
@@ -143,7 +143,7 @@ export function statusText(view: StatusView): string {
       'Tailnet',
       tailnet === undefined
         ? 'none'
-        : [`${tailnet.node} in ${tailnet.name || 'a tailnet without a name'}`, ...tailnet.addresses].join(', '),
+        : [`${tailnet.node} in ${tailnet.name || 'an unnamed tailnet'}`, ...tailnet.addresses].join(', '),
     ],
     ['Mesh', mesh === undefined ? 'none' : countsText(mesh)],
   ];

@@ -131,7 +131,7 @@ function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: 
     add(problem, 'clusterInfo.configMapRef.enabled');
   }
   if (endpoint !== undefined && fromMap) {
-    const problem = 'clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other';
+    const problem = 'set either clusterInfo.apiEndpoint or clusterInfo.configMapRef.enabled: true, not both';
     add(problem, 'clusterInfo.configMapRef.enabled');
   }
   const [allowed, tag] = ['identity.allowTagged', 'tailscale.tag'] as const;
@@ -140,7 +140,7 @@ function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: 
   }
   const [dead, stale] = ['gossip.deadThreshold', 'gossip.stalenessThreshold'] as const;
   if (areRead(dead, stale) && config.get(dead) <= config.get(stale)) {
-    add(`${dead} must be more than ${stale}`, dead, stale);
+    add(`${dead} must be greater than ${stale}`, dead, stale);
   }
 }
 
@@ -158,14 +158,14 @@ function withoutEffect(config: Config): string[] {
     [
       'clusterInfo.caData',
       !hasEndpoint,
-      'the ConfigMap has the certificate authority; set clusterInfo.apiEndpoint too',
+      'the certificate authority comes from the ConfigMap; set clusterInfo.apiEndpoint too',
     ],
-    ['clusterInfo.insecureSkipTLSVerify', !hasEndpoint, 'the ConfigMap decides; set clusterInfo.apiEndpoint too'],
+    ['clusterInfo.insecureSkipTLSVerify', !hasEndpoint, 'it comes from the ConfigMap; set clusterInfo.apiEndpoint too'],
     ['federation.loginServer', !config.get('gossip.enabled'), 'set gossip.enabled: true too'],
     [
       'otel.insecure',
       config.get('otel.endpoint')?.includes('://') === true,
-      'the scheme of otel.endpoint decides (http or https)',
+      'the scheme of otel.endpoint (http or https) defines it',
     ],
   ];
   return table.flatMap(([key, isIgnored, why]) => {
@@ -180,23 +180,25 @@ function oddities(config: Config): string[] {
   const given = config.get('operator.clusterName');
   if (!isDnsLike(given)) {
     const place = placeOf(config, ['operator.clusterName']);
-    const why = `operator.clusterName ${quotedUrl(cleanText(given))} cannot name a context`;
+    const why = `operator.clusterName ${quotedUrl(cleanText(given))} is not a valid context name`;
     const advice = 'use letters, digits, ".", "_" and "-"';
-    found.push(`${place}${why}: the cluster is ${quoted(clusterNameOf(config))}; ${advice}`);
+    found.push(`${place}${why}: the cluster is called ${quoted(clusterNameOf(config))}; ${advice}`);
   }
   const endpoint = config.get('otel.endpoint') ?? '';
   const place = placeOf(config, ['otel.endpoint']);
   if (/^http:\/\/[^/]+:4317(?:\/|$)/i.test(endpoint)) {
-    found.push(`${place}otel.endpoint: port 4317 is usually for OTLP over gRPC; without http:// it is used for that`);
+    found.push(`${place}otel.endpoint: port 4317 is usually OTLP over gRPC; remove http:// to use gRPC`);
   }
   if (/^[^/]+:14250$/.test(endpoint)) {
     found.push(
-      `${place}otel.endpoint: port 14250 is for Jaeger's own old format; traces are sent by OTLP over gRPC, usually on 4317`,
+      `${place}otel.endpoint: port 14250 is for Jaeger's legacy format; the server sends OTLP over gRPC, usually to port 4317`,
     );
   }
   // Node refuses an address as TLS server name, and gRPC uses the host as server name.
   if (!config.get('otel.insecure') && /^(?:[0-9.]+|\[.*\]):(?!4318$)[0-9]+$/.test(endpoint)) {
-    found.push(`${place}otel.endpoint: gRPC with TLS needs a host name, not an address; https:// takes an address`);
+    found.push(
+      `${place}otel.endpoint: gRPC with TLS needs a host name, not an IP address; https:// accepts an IP address`,
+    );
   }
   return found;
 }

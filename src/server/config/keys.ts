@@ -126,7 +126,7 @@ function collector(line: string): void {
 
 const labels: Kind<Labels> = {
   fallback: {},
-  what: 'a map of texts, or key=value,key=value',
+  what: 'a map of strings, or key=value,key=value',
   read(value) {
     let map = value;
     if (typeof value === 'string') {
@@ -180,7 +180,7 @@ const tags: Kind<readonly string[]> = {
 /** Secrets as a list, or as one text separated by commas. */
 const secrets: Kind<readonly string[]> = {
   fallback: [],
-  what: 'a secret of 32 characters at least, or a list of at most 10 (the first signs)',
+  what: 'a secret of at least 32 characters, or a list of at most 10 (the first one signs)',
   show: (list) => list.map(() => '[redacted]'),
   secret: true,
   read(value) {
@@ -207,7 +207,7 @@ const caData: Kind<string> = {
   },
 };
 
-const namespace = "a namespace's name";
+const namespace = 'the name of a namespace';
 
 export const configKeys = {
   'tailscale.hostname': key(
@@ -215,7 +215,7 @@ export const configKeys = {
     text('tka', 'a host name', dnsName),
   ),
   'tailscale.tailnet': key(
-    'The domain of the tailnet. tailscaled knows it, so it is only needed without one.',
+    'The domain of the tailnet. Only needed without tailscaled, which knows it.',
     text('', 'a domain like example.ts.net', /^\.?[a-z0-9.-]{0,253}\.?$/i),
   ),
   'tailscale.port': key('The port of the API. 443 is https, any other port is plain http.', port(443)),
@@ -226,49 +226,49 @@ export const configKeys = {
   'tailscale.stateDir': key('No effect here: tailscaled, not this server, keeps the state of the node.', text('')),
   'tailscale.capName': key(
     'The capability whose rules in the tailnet policy grant roles.',
-    text('specht-labs.de/cap/tka', "a capability's name", /^\S*$/),
+    text('specht-labs.de/cap/tka', 'the name of a capability', /^\S*$/),
   ),
   'identity.allowTagged': key(
     'Tags of devices that can sign in, such as CI machines. Default: none, only people can. Never `tailscale.tag`.',
     tags,
   ),
   'server.host': key(
-    'Where the API and the mesh listen. Default: the addresses of the tailnet, or 127.0.0.1 with a userspace tailscaled.',
+    'The address of the API and the mesh. Default: the addresses of the tailnet, or 127.0.0.1 with a userspace tailscaled.',
     text<string | undefined>(undefined, 'an address or a host name', host),
   ),
-  'server.readTimeout': key('The longest time to read a request.', duration(10_000)),
-  'server.readHeaderTimeout': key('The longest time to read the headers of a request.', duration(5_000)),
-  'server.writeTimeout': key('The longest time to answer a request.', duration(20_000)),
-  'server.idleTimeout': key('How long an idle connection is kept.', duration(120_000)),
+  'server.readTimeout': key('Timeout for reading a request.', duration(10_000)),
+  'server.readHeaderTimeout': key('Timeout for reading the headers of a request.', duration(5_000)),
+  'server.writeTimeout': key('Timeout for answering a request.', duration(20_000)),
+  'server.idleTimeout': key('How long an idle connection stays open.', duration(120_000)),
   'operator.namespace': key(
-    'Where sign-ins and their ServiceAccounts are. The manifests and the chart set it to the namespace of the pod.',
+    'The namespace of sign-ins and their ServiceAccounts. The manifests and the chart set it to the namespace of the pod.',
     text('tka-dev', namespace, objectName),
   ),
   'operator.leaseNamespace': key(
-    'Where the leader lease is, if it is shared with a Go server. Default: `operator.namespace`.',
+    'The namespace of the leader lease, if a Go server shares it. Default: `operator.namespace`.',
     text<string | undefined>(undefined, namespace, objectName),
   ),
   'operator.clusterName': key(
-    'The name of the cluster. The default counts as not set: the cluster is then called `tailscale.hostname`.',
+    'The name of the cluster. With the default value, the cluster is called `tailscale.hostname`.',
     text('tka-cluster'),
   ),
   'operator.contextPrefix': key(
-    'How context names begin in the kubeconfig that `GET /kubeconfig` returns.',
+    'Prefix of context names in the kubeconfig that `GET /kubeconfig` returns.',
     text('tka-context-'),
   ),
-  'operator.userPrefix': key('How user names begin in that kubeconfig.', text('tka-user-')),
+  'operator.userPrefix': key('Prefix of user names in that kubeconfig.', text('tka-user-')),
   'api.retryAfterSeconds': key(
-    'When clients ask again while a sign-in is not provisioned yet.',
+    'How long clients wait between requests while a sign-in is not provisioned yet.',
     whole(1, 1, 86_400, 'a number of seconds'),
   ),
   'health.host': key(
-    'Where probes and metrics listen. Default: `server.host` if it is set, else all addresses.',
+    'The address of probes and metrics. Default: `server.host` if it is set, else all addresses.',
     text<string | undefined>(undefined, 'an address or a host name', host),
   ),
   'health.port': key('The port of `/healthz`, `/ready` and `/metrics`.', port(8080)),
   debug: key('Log debug lines too.', flag(false)),
   'otel.endpoint': key(
-    'Where traces go: `host:port` by OTLP over gRPC (port 4318: over HTTP), a URL by OTLP over HTTP. Default: nowhere.',
+    'The collector of traces: `host:port` for OTLP over gRPC (port 4318: over HTTP), a URL for OTLP over HTTP. Default: no traces.',
     {
       ...checked<string | undefined>(undefined, 'host:port or a URL', collector),
       // Some collectors take their API key in the query.
@@ -285,11 +285,11 @@ export const configKeys = {
     flag(true),
   ),
   'audit.file': key(
-    'Where the audit log goes. Default: standard output.',
+    'The file of the audit log. Default: standard output.',
     text<string | undefined>(undefined, 'an absolute path', absolutePath),
   ),
   'clusterInfo.apiEndpoint': key(
-    'Where people reach the Kubernetes API server. Default: what the ConfigMap of `clusterInfo.configMapRef` says.',
+    'The URL of the Kubernetes API server for users. Default: from the ConfigMap of `clusterInfo.configMapRef`.',
     checked<string | undefined>(undefined, 'the https URL of the API server', canonicalApiServer),
   ),
   'clusterInfo.caData': key('The certificate authority of `clusterInfo.apiEndpoint`.', caData),
@@ -297,13 +297,13 @@ export const configKeys = {
     'Tell clients not to verify the certificate of `clusterInfo.apiEndpoint`.',
     flag(false),
   ),
-  'clusterInfo.labels': key('What `kubectl tka clusters -l region=eu` selects by.', labels),
+  'clusterInfo.labels': key('Labels of the cluster, for selectors like `kubectl tka clusters -l region=eu`.', labels),
   'clusterInfo.configMapRef.enabled': key(
     'Read endpoint and certificate authority from a ConfigMap. Default: true without `clusterInfo.apiEndpoint`.',
     flag(undefined),
   ),
   'clusterInfo.configMapRef.name': key(
-    'The name of the ConfigMap. The default is the one of kubeadm.',
+    'The name of the ConfigMap. The default is the ConfigMap of kubeadm.',
     text('cluster-info'),
   ),
   'clusterInfo.configMapRef.namespace': key(
@@ -317,28 +317,31 @@ export const configKeys = {
     text('insecure'),
   ),
   'clusterInfo.configMapRef.keys.kubeconfig': key(
-    'The key of a kubeconfig in the ConfigMap. It counts where the ConfigMap has neither endpoint nor authority.',
+    'The key of a kubeconfig in the ConfigMap. Used if the ConfigMap has neither endpoint nor certificate authority.',
     text('kubeconfig'),
   ),
-  'gossip.enabled': key('Tell the other TKA servers of this cluster, and learn of theirs.', flag(false)),
+  'gossip.enabled': key('Join the mesh: exchange the list of clusters with other TKA servers.', flag(false)),
   'gossip.port': key('The port of the mesh.', port(7946)),
   'gossip.bootstrapPeers': key(
-    'The members to ask first. Default: devices of the tailnet that have the tag of this one.',
+    'The members to contact first. Default: the devices of the tailnet with the tag of this one.',
     peers,
   ),
-  'gossip.factor': key('How many members are asked in each round.', whole(3, 1, 100, 'a number of peers')),
+  'gossip.factor': key('How many members this server asks in each round.', whole(3, 1, 100, 'a number of peers')),
   'gossip.interval': key('The time between two rounds.', duration(1_000, 50)),
   'gossip.stalenessThreshold': key(
-    'After so many rounds without a sign of life a member is suspected.',
+    'A member is suspected after this many rounds without an answer.',
     whole(5, 1, 100_000, 'a number of rounds'),
   ),
   'gossip.deadThreshold': key(
-    'After so many rounds without a sign of life a member is dead. More than `gossip.stalenessThreshold`.',
+    'A member is dead after this many rounds without an answer. Must be greater than `gossip.stalenessThreshold`.',
     whole(10, 2, 100_000, 'a number of rounds'),
   ),
-  'gossip.key': key('The keys of the mesh. Default: none, the tag of the tailnet decides who is a member.', secrets),
+  'gossip.key': key(
+    'The shared keys of the mesh. Default: none; the tag of a node decides whether it is a member.',
+    secrets,
+  ),
   'federation.loginServer': key(
-    'A TKA server to ask first, like `gossip.bootstrapPeers`. No effect without `gossip.enabled`.',
+    'A TKA server to contact first, like `gossip.bootstrapPeers`. No effect without `gossip.enabled`.',
     checked<string | undefined>(undefined, 'the URL of a TKA server', canonicalServer),
   ),
 } as const;

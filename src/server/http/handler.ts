@@ -24,7 +24,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     // A single line would be HTTP/0.9. Other programs can be tricked into sending one, and that must not sign anybody
     // in.
     if (request.httpVersionMajor !== 1) {
-      return textAnswer(400, '400 HTTP/1.1 is meant', { Connection: 'close' });
+      return textAnswer(400, '400 HTTP/1.1 required', { Connection: 'close' });
     }
     const [api, open] = [apiRoutes.get(path), openRoutes.get(path)];
     const methods = api ?? open;
@@ -96,7 +96,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
       .catch((error: unknown) => {
         // A caller that hung up is not a failure of this server.
         if (!(error instanceof Refusal) && socket.destroyed) {
-          refused = 'the caller hung up';
+          refused = 'the client closed the connection';
           return { status: 499 };
         }
         if (!(error instanceof Refusal)) onError?.(error, request, id);

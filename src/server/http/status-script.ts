@@ -216,7 +216,7 @@ async function refresh() {
     setText(stale, '');
     isFresh();
   } catch ({ message }) {
-    setText(stale, 'Not refreshed: ' + message + '. What is shown is old.');
+    setText(stale, 'Not refreshed: ' + message + '. The list may be outdated.');
     stale.hidden = false;
   } finally {
     busy = false;

@@ -61,7 +61,7 @@ const pageSize = 500;
 
 /** Returns a name as one segment of a path. Throws a KubeError (404) for a text that is not a possible name. */
 export function segment(name: string): string {
-  if (/^\.{0,2}$|[/%]/.test(name)) throw new KubeError(`no object is called "${name}"`, 404);
+  if (/^\.{0,2}$|[/%]/.test(name)) throw new KubeError(`invalid object name "${name}"`, 404);
   return encodeURIComponent(name);
 }
 
@@ -123,7 +123,7 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
       timeoutSeconds: String(watchMs / 1000),
     });
     const silence = new AbortController();
-    const isSilent = (): void => silence.abort(new Error('the API server is silent'));
+    const isSilent = (): void => silence.abort(new Error('the API server does not respond'));
     let timer = setTimeout(isSilent, timeoutMs);
     /** Opens the watch. Also reads the whole body of a refusal within the same timeout. */
     async function open() {

@@ -22,7 +22,7 @@ export async function* eventsOf<T>(
     heard();
     const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
     rest = lines.pop() ?? '';
-    if (rest.length > eventLimit) throw new Error(`an event of the watch is longer than ${eventLimit >> 20} MiB`);
+    if (rest.length > eventLimit) throw new Error(`a watch event is larger than ${eventLimit >> 20} MiB`);
     for (const line of lines) if (line !== '') yield eventIn<T>(line, url);
   }
 }
@@ -33,7 +33,7 @@ function eventIn<T>(line: string, url: string): WatchEvent<T> {
   const isEvent = type === 'ADDED' || type === 'MODIFIED' || type === 'DELETED' || type === 'BOOKMARK';
   if (isEvent && typeof metadata === 'object' && metadata !== null) return { type, object: object as T };
   if (type === 'ERROR' && typeof code === 'number') throw refusalOf(object, code, url);
-  throw new KubeError(`Get "${url}": the watch cannot be read`);
+  throw new KubeError(`Get "${url}": invalid watch event`);
 }
 
 /** Returns the parsed JSON, or undefined if the text is invalid. */

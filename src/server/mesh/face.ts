@@ -21,14 +21,14 @@ export interface FaceOptions {
 export function gossipFace({ gate, answer, onDenied }: FaceOptions): RequestListener {
   async function answerTo(request: IncomingMessage): Promise<{ body: Buffer; seal?: string }> {
     if (request.url !== gossipPath) throw new Denied(404, 'not found');
-    if (request.method !== 'POST') throw new Denied(405, 'POST is meant');
+    if (request.method !== 'POST') throw new Denied(405, 'method not allowed');
     const { remoteAddress, remotePort } = request.socket;
     const seal = await checkCaller(gate, request.headers[sealHeader], remoteAddress, remotePort);
     const body = await bodyOf(request);
     const sealAnswer = seal !== undefined && 'key' in gate ? gate.key.take(seal, body) : undefined;
     if (typeof sealAnswer === 'string') throw new Denied(401, sealAnswer);
     const question = readQuestion(body);
-    if (typeof question === 'string') throw new Denied(400, `no question: ${question}`);
+    if (typeof question === 'string') throw new Denied(400, `invalid message: ${question}`);
     const answered = await answer(question);
     if (answered === undefined) throw new Denied(503, 'not ready');
     return { body: answered, ...(sealAnswer !== undefined && { seal: sealAnswer(answered) }) };
@@ -58,12 +58,12 @@ export function gossipFace({ gate, answer, onDenied }: FaceOptions): RequestList
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {
-  if (Number(request.headers['content-length'] ?? 0) > messageLimit) throw new Denied(413, 'a message too long');
+  if (Number(request.headers['content-length'] ?? 0) > messageLimit) throw new Denied(413, 'message too large');
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request.iterator({ destroyOnReturn: false })) {
     size += chunk.length;
-    if (size > messageLimit) throw new Denied(413, 'a message too long');
+    if (size > messageLimit) throw new Denied(413, 'message too large');
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

@@ -38,10 +38,10 @@ export async function checkTag(whois: Whois, tag: string, address = '', port = 0
   try {
     node = await whois(plain, port);
   } catch (cause) {
-    throw Object.assign(new Denied(503, `it cannot be told who ${plain} is`), { cause });
+    throw Object.assign(new Denied(503, `could not identify ${plain}`), { cause });
   }
-  if (node === undefined) throw new Denied(403, `${plain} is no node of our tailnet`);
-  if (!node.tags.includes(tag)) throw new Denied(403, `${plain} does not carry ${tag}`);
+  if (node === undefined) throw new Denied(403, `${plain} is not a node of this tailnet`);
+  if (!node.tags.includes(tag)) throw new Denied(403, `${plain} does not have ${tag}`);
   return node;
 }
 

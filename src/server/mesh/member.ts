@@ -61,13 +61,13 @@ const versionOf = (record: MemberRecord): string => digestOf(recordText({ ...rec
 /** Returns a member's record in canonical form. Throws UsageError if the name or the record is invalid. */
 export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
   const bad = (what: string, cause?: unknown) =>
-    new UsageError(`this server cannot be told to the mesh: ${what}`, { cause });
-  if (!isName(name)) throw bad(`its name ${quoted(name, 80)} is no host name in lower case`);
+    new UsageError(`invalid mesh record of this server: ${what}`, { cause });
+  if (!isName(name)) throw bad(`the name ${quoted(name, 80)} is not a lower-case host name`);
   let urls: Pick<MemberRecord, 'server' | 'apiEndpoint'>;
   try {
     urls = { server: canonicalServer(record.server), apiEndpoint: canonicalApiServer(record.apiEndpoint) };
   } catch (error) {
-    throw bad(error instanceof TkaError ? error.message : 'a wrong URL', error);
+    throw bad(error instanceof TkaError ? error.message : 'invalid URL', error);
   }
   const text = recordText({ ...record, ...urls });
   const checked = readRecord(JSON.parse(text));
@@ -77,29 +77,29 @@ export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
 
 /** Reads a record from the wire. Returns it in canonical form, or returns what is wrong with it. */
 export function readRecord(value: unknown): CheckedRecord | string {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'a record is no object';
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'the record is not an object';
   const own = (key: string): unknown =>
     Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined;
   const [server, gossipPort, apiEndpoint] = [own('server'), own('gossipPort'), own('apiEndpoint')];
   const [labels, version, left] = [own('labels'), own('version'), own('left') ?? false];
   const cluster = own('cluster');
-  if (!isUrl(server, canonicalServer)) return 'server is no canonical URL';
-  if (!isUrl(apiEndpoint, canonicalApiServer)) return 'the API endpoint is no canonical https URL';
-  if (!isPort(gossipPort)) return 'the gossip port is no port';
-  if (!isClean(version, 64)) return 'version is no plain text of at most 64 characters';
-  if (typeof left !== 'boolean') return 'left is no boolean';
+  if (!isUrl(server, canonicalServer)) return 'server is not a canonical URL';
+  if (!isUrl(apiEndpoint, canonicalApiServer)) return 'the API endpoint is not a canonical https URL';
+  if (!isPort(gossipPort)) return 'the gossip port is not a port';
+  if (!isClean(version, 64)) return 'version is not plain text of at most 64 characters';
+  if (typeof left !== 'boolean') return 'left is not a boolean';
   if (!isCluster(cluster)) return 'cluster is not a DNS-like name';
-  if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) return 'labels are no object';
+  if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) return 'labels is not an object';
   const pairs = Object.entries(labels);
   if (pairs.length > labelLimit) return `more than ${labelLimit} labels`;
   // Kubernetes allows 253 + 1 + 63 characters for the key of a label: prefix, slash, name.
   for (const [key, label] of pairs) {
-    if (key === '' || !isClean(key, 317)) return 'the key of a label is no plain text of at most 317 characters';
-    if (!isClean(label, 256)) return `the label ${cleanText(key, 60)} is no plain text of at most 256 characters`;
+    if (key === '' || !isClean(key, 317)) return 'the key of a label is not plain text of at most 317 characters';
+    if (!isClean(label, 256)) return `the label ${cleanText(key, 60)} is not plain text of at most 256 characters`;
   }
   const record = { server, gossipPort, apiEndpoint, labels: Object.fromEntries(pairs), cluster, version, left };
   const text = recordText(record);
-  if (Buffer.byteLength(text) > recordLimit) return `its URLs and labels are more than ${recordLimit} bytes`;
+  if (Buffer.byteLength(text) > recordLimit) return `URLs and labels are longer than ${recordLimit} bytes`;
   return { record, text, etag: digestOf(text), version: versionOf(record) };
 }
 

@@ -236,25 +236,25 @@ export class Membership {
     const earlier = this.#at(place);
     if (process === this.self.process && name === this.name) {
       place.isSelf = earlier === undefined;
-      if (earlier !== undefined) return `${earlier.name} says that it is us (${address})`;
+      if (earlier !== undefined) return `${earlier.name} identifies itself as this member (${address})`;
       answered(place, undefined);
       return undefined;
     }
-    if (node !== undefined && node !== name) return `its node is "${node}" on the tailnet (${address})`;
+    if (node !== undefined && node !== name) return `its node name on the tailnet is "${node}" (${address})`;
     if (name === this.name) {
       this.#options.onTwin?.();
-      return `it has our name (${address})`;
+      return `it has the name of this member (${address})`;
     }
     const entry = this.#roster.get(name);
     const known = entry?.place === place ? entry : undefined;
     const read = answer.record ?? known;
-    if (read === undefined || read.version !== version) return `it does not give its record (${address})`;
+    if (read === undefined || read.version !== version) return `it does not return its record (${address})`;
     const { record, etag } = read;
     const home = gossipAddress(record);
     if (home !== address) {
       // A server may return a record with another address. Only what is read at that address counts.
       this.#introduce(home);
-      if (earlier !== undefined) return `it is now at ${home}, no longer at ${address}`;
+      if (earlier !== undefined) return `it moved from ${address} to ${home}`;
       answered(place, entry);
       return undefined;
     }
@@ -281,7 +281,7 @@ export class Membership {
     }
     if (this.#roster.size >= this.#maxMembers) {
       const oldest = this.#roster.longestDead();
-      if (oldest === undefined) return `there are ${this.#maxMembers} members already`;
+      if (oldest === undefined) return `the limit of ${this.#maxMembers} members is reached`;
       this.#forget(oldest);
     }
     const entry = newEntry(name, read, process, place, this.#now(), at);

@@ -77,7 +77,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
 
   let answerTo: ((question: GossipQuestion) => Promise<Buffer>) | undefined;
   const servers = options.hosts.map(() => {
-    const onDenied = (address: string, why: string) => warn(why, `gossip from ${address} is refused: ${why}`);
+    const onDenied = (address: string, why: string) => warn(why, `refused gossip from ${address}: ${why}`);
     const face = gossipFace({ gate, answer: (question) => answerTo?.(question), onDenied });
     const server = createTkaServer(face, { readTimeoutMs: 5000, readHeaderTimeoutMs: 2000, writeTimeoutMs: 5000 });
     server.maxConnections = connectionLimit;
@@ -97,12 +97,12 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       deadThreshold,
       seeds: bootstrap,
       onChange: (known, before) => {
-        const was = before === undefined ? 'is new' : before === known.state ? 'has news' : `was ${before}`;
+        const was = before === undefined ? 'is new' : before === known.state ? 'has changed' : `was ${before}`;
         log('info', `member ${known.name} (${known.record.server}) ${was}: ${known.state}`);
         options.onChange?.(rowOf(known), before);
       },
-      onTwin: () => warn('twin', `another process says that it is ${name}: no two members may have the same name`),
-      onSkip: (skipped, why) => warn(`${skipped} ${why}`, `member ${skipped} is not taken: ${why}`),
+      onTwin: () => warn('twin', `another process uses the name ${name}: member names must be unique`),
+      onSkip: (skipped, why) => warn(`${skipped} ${why}`, `ignored member ${skipped}: ${why}`),
     });
   } catch (error) {
     await Promise.all(servers.map(close));
@@ -125,7 +125,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     try {
       const { body: given, node } = await post(address, body, { gate, dial, signal: timer.signal });
       const answer = readAnswer(given);
-      if (typeof answer === 'string') throw new Error(`its answer cannot be read: ${answer}`);
+      if (typeof answer === 'string') throw new Error(`invalid answer: ${answer}`);
       member.settle(ask, answer, node);
     } catch (error) {
       member.failed(ask);
@@ -156,7 +156,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
 
   function report(address: string, error: unknown): void {
     const why = systemCode(error) ?? (error instanceof Error ? error.message : 'failed');
-    const line = `gossip with ${address}: ${cleanText(why)}`;
+    const line = `gossip with ${address} failed: ${cleanText(why)}`;
     if (error instanceof Error && error.name === 'Denied') warn(line, line);
     else log('debug', line);
   }
@@ -170,7 +170,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       member.setSeeds(await options.candidates());
     } catch (error) {
       const why = error instanceof Error ? cleanText(error.message) : 'failed';
-      warn(why, `the tailnet's peers cannot be listed: ${why}`);
+      warn(why, `could not list the peers of the tailnet: ${why}`);
     } finally {
       looking = false;
     }
@@ -227,7 +227,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       })),
     drop(dropped) {
       const state = member.drop(dropped);
-      if (state === 'dead') log('info', `member ${dropped} was dropped: it was dead`);
+      if (state === 'dead') log('info', `dropped dead member ${dropped}`);
       return state;
     },
     counts() {

@@ -91,9 +91,7 @@ export interface MeshOptions {
 export function gateOf({ key, whois, whoCalls = whois, tag }: MeshOptions): Gate {
   if (key !== undefined) return { key: new SharedKey(key, () => Date.now()), instances: new Map() };
   if (whois !== undefined && whoCalls !== undefined && tag !== undefined) return { whois, whoCalls, tag };
-  throw new UsageError(
-    'the mesh would be open to strangers: it needs gossip.key, or a tailnet whose nodes carry a tag',
-  );
+  throw new UsageError('the mesh would admit every node: set gossip.key, or tag the nodes of the tailnet');
 }
 
 /** Throws UsageError for a bootstrap peer that is not `host:port`. */
@@ -111,8 +109,10 @@ export function checkOptions(
   const { factor, intervalMs, stalenessThreshold, deadThreshold } = pace;
   if (hosts.length === 0) throw new UsageError('the mesh has no address to listen on');
   if (!(Number.isInteger(factor) && factor > 0)) throw new UsageError('gossip.factor must be a whole number above 0');
-  if (!(intervalMs >= 50)) throw new UsageError('gossip.interval must be 50ms at least');
+  if (!(intervalMs >= 50)) throw new UsageError('gossip.interval must be at least 50ms');
   if (!(deadThreshold > stalenessThreshold && stalenessThreshold > 0)) {
-    throw new UsageError('gossip.deadThreshold must be more than gossip.stalenessThreshold, and that more than 0');
+    throw new UsageError(
+      'gossip.deadThreshold must be greater than gossip.stalenessThreshold, which must be greater than 0',
+    );
   }
 }

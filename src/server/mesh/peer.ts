@@ -110,7 +110,7 @@ async function postOnce(
     }
     const answer = await answerOf(response);
     if ('key' in gate && !(seal !== undefined && gate.key.isAnswer(seal, response.headers[sealHeader], answer))) {
-      throw new Denied(401, 'its answer does not carry the seal of the shared key');
+      throw new Denied(401, 'its answer is not sealed with the shared key');
     }
     return { body: answer, node: node?.name };
   } finally {
@@ -128,10 +128,11 @@ async function answerOf({ statusCode, body }: Dispatcher.ResponseData): Promise<
   // Without a listener, a body error would crash the process.
   body.on('error', () => {});
   // Explain these statuses. Do not show the peer's own text, because the peer may be a stranger.
-  if (statusCode === 401) throw new Denied(401, 'it has another gossip.key, or a clock more than 5 minutes from ours');
+  if (statusCode === 401)
+    throw new Denied(401, 'it has a different gossip.key, or its clock differs by more than 5 minutes');
   if (statusCode === 403)
-    throw new Denied(403, 'it does not take us for a member: is this node tagged as the others are?');
-  if (statusCode === 404) throw new Denied(404, 'it speaks another version of the gossip: are all members up to date?');
+    throw new Denied(403, 'it does not accept this node as a member: check that all members have the same tag');
+  if (statusCode === 404) throw new Denied(404, 'it uses another version of the gossip protocol: update all members');
   if (statusCode !== 200) throw new Error(`it answered HTTP ${statusCode}`);
   try {
     return Buffer.from(await body.arrayBuffer());

@@ -47,8 +47,8 @@ export class SharedKey {
     this.#limit = limit;
     const shortest = Math.min(...this.#keys.map((key) => key.length));
     if (!(shortest >= keyLimit && shortest < Number.POSITIVE_INFINITY)) {
-      throw new UsageError(`gossip.key has ${shortest} characters, and must have ${keyLimit} at least`, {
-        hints: ['make one, the same for all members: openssl rand -base64 32'],
+      throw new UsageError(`gossip.key has ${shortest} characters, but needs at least ${keyLimit}`, {
+        hints: ['create one key for all members: openssl rand -base64 32'],
       });
     }
   }
@@ -65,11 +65,11 @@ export class SharedKey {
     const [, instance, digits, nonce, mac] =
       typeof header === 'string' ? (/^v2 ([\w-]{22}) (\d{1,15}) ([\w-]{22}) ([\w-]{43})$/.exec(header) ?? []) : [];
     if (instance === undefined || digits === undefined || nonce === undefined || mac === undefined) {
-      return 'no seal of the shared key';
+      return 'missing or invalid seal';
     }
     if (instance !== this.instance) return otherProcess;
     const time = Number(digits);
-    if (Math.abs(time - this.#wall()) > sealWindow) return 'a seal of another time';
+    if (Math.abs(time - this.#wall()) > sealWindow) return 'the time of the seal is out of range';
     return { instance, time, nonce, mac };
   }
 
@@ -77,16 +77,16 @@ export class SharedKey {
   take(seal: Seal, body: Buffer): ((answer: Buffer) => string) | string {
     const { time, nonce, mac } = seal;
     const key = this.#keys.find((key) => equal(mac, requestMac(key, seal, body)));
-    if (key === undefined) return 'a seal of another key';
+    if (key === undefined) return 'sealed with another key';
     const now = this.#wall();
-    if (Math.abs(time - now) > sealWindow) return 'a seal of another time';
+    if (Math.abs(time - now) > sealWindow) return 'the time of the seal is out of range';
     for (const [old, at] of this.#taken) {
       if (at + sealWindow >= now) break;
       this.#taken.delete(old);
     }
-    if (this.#taken.has(nonce)) return 'a seal for the second time';
+    if (this.#taken.has(nonce)) return 'the seal was already used';
     // Only a holder of the key gets this far. If we forgot some nonces, we would accept their requests again.
-    if (this.#taken.size >= this.#limit) return 'more requests than can be remembered';
+    if (this.#taken.size >= this.#limit) return 'too many requests to remember';
     this.#taken.set(nonce, time);
     // Seals with the caller's key, because the caller may not have the others yet.
     return (answer) => answerSeal(key, seal, answer);
@@ -102,7 +102,7 @@ export class SharedKey {
 export const whichProcess = 'v2 ?';
 
 /** The problem with a request whose caller does not know yet which process answers. It is not logged. */
-export const otherProcess = 'a seal for another process';
+export const otherProcess = 'the seal is for another process';
 
 function requestMac(key: Buffer, { instance, time, nonce }: Omit<Seal, 'mac'>, body: Buffer): string {
   return macOf(key, `tka-gossip request\n${instance}\n${time}\n${nonce}\n`, body);

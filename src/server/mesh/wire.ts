@@ -78,11 +78,11 @@ export function readQuestion(bytes: Buffer, limit = messageLimit): GossipQuestio
   const message = readFrame(object);
   if (typeof message === 'string') return message;
   const [at, have, members, leaving = false] = ['at', 'have', 'members', 'leaving'].map(object);
-  if (!isHostPort(at)) return 'no address of the sender';
-  if (have !== undefined && !isShort(have)) return 'a version of another shape';
+  if (!isHostPort(at)) return 'the address of the sender is missing';
+  if (have !== undefined && !isShort(have)) return 'invalid version';
   if (typeof leaving !== 'boolean') return 'leaving is not a boolean';
   const [count, digest] = Array.isArray(members) && members.length === 2 ? members : [];
-  if (!Number.isSafeInteger(count) || count < 0 || !isShort(digest)) return 'members of another shape';
+  if (!Number.isSafeInteger(count) || count < 0 || !isShort(digest)) return 'invalid members';
   return { ...message, at, have, count, digest, leaving };
 }
 
@@ -95,7 +95,7 @@ export function readAnswer(bytes: Buffer, limit = messageLimit): GossipAnswer | 
   const [given, others, silent = []] = ['record', 'others', 'silent'].map(object);
   const record = given === undefined ? undefined : readRecord(given);
   if (typeof record === 'string') return record;
-  if (!areAddresses(others) || !areAddresses(silent)) return 'others or silent are not addresses';
+  if (!areAddresses(others) || !areAddresses(silent)) return 'others or silent has invalid addresses';
   if (silent.length > silentLimit) return `more than ${silentLimit} silent members`;
   return { ...message, record, others, silent };
 }
@@ -121,9 +121,9 @@ const isShort = (value: unknown): value is string => typeof value === 'string' &
 const areAddresses = (value: unknown): value is string[] => Array.isArray(value) && value.every(isHostPort);
 
 function readFrame(object: Keys): Message | string {
-  if (object('v') !== 2) return 'another version of the wire format';
+  if (object('v') !== 2) return 'unknown version of the wire format';
   const [name, process, version] = ['name', 'process', 'version'].map(object);
-  if (!isName(name)) return 'the sender has no name';
-  if (!isShort(process) || !isShort(version)) return 'a process or version of another shape';
+  if (!isName(name)) return 'invalid name of the sender';
+  if (!isShort(process) || !isShort(version)) return 'invalid process or version';
   return { name, process, version };
 }

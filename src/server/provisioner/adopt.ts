@@ -42,7 +42,7 @@ export async function adopt(options: AdoptOptions): Promise<number> {
       ? [
           `run it with a kubeconfig that may read and delete TkaSignins, ServiceAccounts and Leases in "${options.from}"`,
         ]
-      : ['run it again: it goes on where it ended'];
+      : ['run it again: it continues where it stopped'];
     throw new TkaError(error.message, { hints, cause: error });
   }
 }

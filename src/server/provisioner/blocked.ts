@@ -37,7 +37,7 @@ export class Blocked extends Error {
 export const refusedBy = (error: Error): Blocked =>
   new Blocked(
     error.message,
-    ["ask the cluster's administrator: the cluster refuses what the TKA server has to do"],
+    ["ask the cluster's administrator: the API server refuses a request of the TKA server"],
     'RefusedByCluster',
   );
 
@@ -51,7 +51,7 @@ export function foreignBinding(name: string, binding: ClusterRoleBinding): Block
   const home = homeOf(binding);
   if (home === undefined) {
     const advice = `ask the cluster's administrator to remove it, if nothing needs it: ${removal}`;
-    return new Blocked(`${object} was not made by a TKA server`, [advice], taken);
+    return new Blocked(`${object} was not created by a TKA server`, [advice], taken);
   }
   const advice = [
     `ask the cluster's administrator to move that server's sign-ins here: tka-server adopt --from-namespace ${home}`,
@@ -60,10 +60,10 @@ export function foreignBinding(name: string, binding: ClusterRoleBinding): Block
   return new Blocked(`${object} belongs to the TKA server in namespace "${home}"`, advice, taken);
 }
 
-/** Returns the problem that the sign-in's ServiceAccount already exists and was not made by a TKA server. */
+/** Returns the problem that the sign-in's ServiceAccount already exists and was not created by a TKA server. */
 export const foreignAccount = (name: string, namespace: string): Blocked =>
   new Blocked(
-    `ServiceAccount "${name}" in namespace "${namespace}" was not made by a TKA server`,
+    `ServiceAccount "${name}" in namespace "${namespace}" was not created by a TKA server`,
     [
       `ask the cluster's administrator to remove it, if nothing needs it: kubectl delete serviceaccount ${name} -n ${namespace}`,
     ],
@@ -75,7 +75,7 @@ export const foreignAccount = (name: string, namespace: string): Blocked =>
  * login.
  */
 export const nameless = (name: string, namespace: string): Blocked =>
-  new Blocked(`the sign-in "${name}" of another TKA server does not say of which domain its user is`, [
+  new Blocked(`the sign-in "${name}" of another TKA server does not state the domain of its user`, [
     `ask the cluster's administrator to remove it: kubectl delete tkasignin ${name} -n ${namespace}`,
   ]);
 
@@ -85,11 +85,11 @@ export const nameless = (name: string, namespace: string): Blocked =>
  * operator's identity in the lease. `isChange` is true if the plain name had another role a moment ago.
  */
 export function beyondGo(holder: string, name: string, isChange: boolean): Blocked {
-  const operator = `the operator of a Go server (pod "${podOf(holder)}") leads here`;
+  const operator = `the operator of a Go server (pod "${podOf(holder)}") holds the leader lease`;
   const stop = `ask the cluster's administrator to stop the Go server: deploy/README.md, "Coming from the Go server"`;
-  if (!isChange) return new Blocked(`${operator}, and cannot tell "${name}" from another sign-in`, [stop]);
+  if (!isChange) return new Blocked(`${operator} and cannot distinguish "${name}" from another sign-in`, [stop]);
   // See IndexByLogin.hadOtherRole: before that time, an old token would get the new role.
-  return new Blocked(`${operator}, and a role cannot change at once`, [
+  return new Blocked(`${operator} and cannot change a role immediately`, [
     'sign in again in 15 s: kubectl tka login',
     `or ${stop}`,
   ]);
@@ -113,7 +113,7 @@ export const tokenAdvice = 'check that the service account exists and Kubernetes
 
 export function noSuchRole(role: string): Refusal {
   const advice = [
-    `ask the administrator to create the ClusterRole "${role}", or to name another one in the policy's grant`,
+    `ask the administrator to create the ClusterRole "${role}", or to change the role in the tailnet policy`,
   ];
   const cause = { message: `clusterroles.rbac.authorization.k8s.io "${role}" not found` };
   const message = `the role "${role}" does not exist in this cluster`;
@@ -124,8 +124,10 @@ export function stillThere(caller: Caller): Refusal {
   return new Refusal(
     503,
     {
-      message: `your last sign-in is still being deleted (${namesOf(caller).join(', ')})`,
-      advice: ["try again in a moment; if it stays so, ask the cluster's administrator: a finalizer keeps it"],
+      message: `your previous sign-in is still being deleted (${namesOf(caller).join(', ')})`,
+      advice: [
+        "try again in a moment; if this persists, ask the cluster's administrator: a finalizer blocks the deletion",
+      ],
     },
     { retryAfterSeconds: 1, reason: 'blocked' },
   );

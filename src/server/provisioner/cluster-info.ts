@@ -105,7 +105,7 @@ export async function readClusterInfo(
   const kubeconfig = data[keys.kubeconfig] ?? '';
   if (server === '' && ca === '' && kubeconfig !== '') {
     const cluster = clusterIn(kubeconfig);
-    if (cluster === undefined) throw new Error(`the kubeconfig in the ${where} names no cluster`);
+    if (cluster === undefined) throw new Error(`the kubeconfig in the ${where} has no cluster`);
     server = cluster.server;
     ca = cluster['certificate-authority-data'] ?? '';
     insecure ||= cluster['insecure-skip-tls-verify'] === true;
@@ -161,11 +161,8 @@ export function signInStore({ kube, namespace, log, signal }: SignInStoreOptions
         return;
       } catch (error) {
         if (signal.aborted) return;
-        const hints = isStatus(error, 403) ? ['apply deploy/ again: it lets the server get this namespace'] : [];
-        log.warn(
-          { err: error, hints },
-          `the namespace ${witness} cannot be read: clients do not fail over to this server`,
-        );
+        const hints = isStatus(error, 403) ? ['apply deploy/ again: it allows the server to get this namespace'] : [];
+        log.warn({ err: error, hints }, `cannot read namespace ${witness}: clients will not fail over to this server`);
         await delay(retryMs, undefined, { signal }).catch(() => undefined);
       }
     }

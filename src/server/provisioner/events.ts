@@ -63,8 +63,11 @@ export class SignInEvents {
         if (isStatus(error, 403)) {
           this.#silentUntil = performance.now() + forbiddenMs;
           this.#waiting.length = 0;
-          this.#log.warn({ err: error, hints: ['apply deploy/ again'] }, 'the server may not write Events');
-        } else this.#log.debug({ err: error }, 'an Event could not be written');
+          this.#log.warn(
+            { err: error, hints: ['apply deploy/ again: it allows this'] },
+            'the server is not allowed to create Events',
+          );
+        } else this.#log.debug({ err: error }, 'could not create an Event');
       }
     }
     this.#isSending = false;

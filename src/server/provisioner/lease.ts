@@ -109,7 +109,7 @@ export function standForElection(options: LeaseOptions): Candidate {
     const now = performance.now();
     seen = { version: lease.metadata.resourceVersion, holder: identity, at: now };
     clearTimeout(deadline);
-    deadline = setTimeout(() => lose('the lease could not be renewed in time'), asked + renewDeadlineMs - now);
+    deadline = setTimeout(() => lose('could not renew the leader lease in time'), asked + renewDeadlineMs - now);
     if (leading) return;
     leading = true;
     log.info({ identity }, 'started leading');

@@ -205,7 +205,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
           'access provisioned',
         );
         const until = signIn.status?.valid_until ?? '';
-        events.tell(signIn, 'Provisioned', `access with the role ${quoted(signedIn.role, 253)} until ${until}`);
+        events.tell(signIn, 'Provisioned', `access with role ${quoted(signedIn.role, 253)} until ${until}`);
       }
       return signIn;
     } catch (error) {
@@ -213,9 +213,9 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       const about = { name, login: known && loginOf(known), err: error };
       again = error instanceof Stale || isStatus(error, 409);
       failed = !again;
-      if (again) log.debug(about, 'to be looked at again');
+      if (again) log.debug(about, 'will try again');
       else if (error instanceof Blocked) log.warn({ ...about, advice: error.advice }, 'a sign-in is blocked');
-      else log.error(about, 'a sign-in could not be reconciled');
+      else log.error(about, 'could not reconcile a sign-in');
       if (known !== undefined && !again && error instanceof Error)
         events.tell(known, error instanceof Blocked ? 'Refused' : 'Failed', error.message);
       throw error;
@@ -231,7 +231,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
         queue?.add(wrong);
         count++;
       }
-      log.info({ count }, 'compared all sign-ins with what they have');
+      log.info({ count }, 'checked all sign-ins');
       return;
     }
     await pass(name, () => reconciler.reconcile(name));
@@ -249,7 +249,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
         work,
         concurrency,
         onError(name, error) {
-          if (name === everything) log.error({ err: error }, 'the sign-ins could not be compared');
+          if (name === everything) log.error({ err: error }, 'could not check the sign-ins');
         },
       });
       queue = fresh;

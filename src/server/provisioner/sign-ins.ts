@@ -133,7 +133,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
       await release(signIn);
       return isOurWork(signIn);
     } catch (error) {
-      log.warn({ err: error, name, login: loginOf(signIn) }, 'access is still there');
+      log.warn({ err: error, name, login: loginOf(signIn) }, 'could not remove the access of a sign-in yet');
       return false;
     }
   }

@@ -64,11 +64,11 @@ export const watchSignIns = (namespace: string, options: WatchOptions<TkaSignin>
     path: paths.signIns(namespace),
     what: 'sign-ins',
     // The most common omission in a new installation.
-    hints: { 404: 'is the CustomResourceDefinition of TkaSignin in this cluster?' },
+    hints: { 404: 'check that the CustomResourceDefinition of TkaSignin is installed' },
     keep: withSpec,
   });
 
-const rights = 'apply deploy/ again: it lets the server watch them';
+const rights = 'apply deploy/ again: it allows the server to watch them';
 
 /** Watches the ServiceAccounts of a namespace. */
 export const watchAccounts = (namespace: string, options: WatchOptions<ServiceAccount>): Watched<ServiceAccount> =>
@@ -144,7 +144,7 @@ function watchCollection<T extends Named>(
       version = versionOf(object);
       confirm();
     }
-    if (performance.now() - opened < shortMs) throw new KubeError('the API server ends the watch at once');
+    if (performance.now() - opened < shortMs) throw new KubeError('the API server closes the watch immediately');
     confirm();
     failures = 0;
   }
@@ -161,7 +161,7 @@ function watchCollection<T extends Named>(
         if (isStatus(error, 410) && failures++ === 0) continue;
         const ms = Math.min(firstRetryMs * 2 ** failures++, lastRetryMs);
         const hint = error instanceof KubeError ? hints[error.status ?? 0] : undefined;
-        broken = `the watch on ${what} broke${hint === undefined ? '' : `; ${hint}`}`;
+        broken = `the watch on ${what} failed${hint === undefined ? '' : `; ${hint}`}`;
         onBroken?.();
         log.warn({ err: error, retryMs: ms }, broken);
         if (error instanceof Error) broken += `: ${error.message}`;
@@ -177,7 +177,7 @@ function watchCollection<T extends Named>(
     problem() {
       const silentMs = performance.now() - confirmedAt;
       if (broken !== undefined || silentMs <= freshMs) return broken;
-      return `the API server has told nothing of ${what} for ${Math.round(silentMs / 1000)} s`;
+      return `the API server has not reported on ${what} for ${Math.round(silentMs / 1000)} s`;
     },
     silentMs: () => performance.now() - Math.max(confirmedAt, startedAt),
     put(object) {

@@ -43,9 +43,9 @@ async function renew(options: CertificateOptions, first: Held): Promise<never> {
     const { until } = held;
     const now = await obtain(options, () => Math.min(5 * minute, Math.max(1_000, (until - Date.now()) / 10)));
     if (now.pair.cert !== held.pair.cert) {
-      options.log.info({ name: options.name, until: new Date(now.until) }, 'the certificate is renewed');
+      options.log.info({ name: options.name, until: new Date(now.until) }, 'renewed the certificate');
     } else if (now.until < Date.now()) {
-      options.log.error({ name: options.name, until: new Date(now.until) }, 'the certificate has ended');
+      options.log.error({ name: options.name, until: new Date(now.until) }, 'the certificate has expired');
     }
     held = now;
   }
@@ -69,7 +69,8 @@ async function obtain({ name, env, log, signal, onPair }: CertificateOptions, pa
     try {
       const pair = await certificateFor(name, { env, timeout, log: (line) => log.debug({}, line) });
       const certificate = new X509Certificate(pair.cert);
-      if (!certificate.checkPrivateKey(createPrivateKey(pair.key))) throw new Error('the key is not the certificate’s');
+      if (!certificate.checkPrivateKey(createPrivateKey(pair.key)))
+        throw new Error('the key does not match the certificate');
       const until = Date.parse(certificate.validTo);
       onPair(pair, until);
       return { pair, from: Date.parse(certificate.validFrom), until };
@@ -77,9 +78,9 @@ async function obtain({ name, env, log, signal, onPair }: CertificateOptions, pa
       signal.throwIfAborted();
       const { hints = [] } = error as { readonly hints?: readonly string[] };
       // tailscaled gives keys only to root, and to the user in TS_PERMIT_CERT_UID.
-      const uid = `tailscaled must permit it: TS_PERMIT_CERT_UID=${process.getuid?.() ?? ''}`;
+      const uid = `allow it in tailscaled: TS_PERMIT_CERT_UID=${process.getuid?.() ?? ''}`;
       const help = (error as { readonly problem?: unknown }).problem === 'denied' ? [uid] : hints;
-      log.error({ err: error, name, hints: help }, 'there is no certificate');
+      log.error({ err: error, name, hints: help }, 'could not get a certificate');
       await delay(pauseMs(), undefined, { signal });
     }
   }

@@ -92,7 +92,7 @@ export function openAudit(config: Config, log: Log): Audit {
   if (!config.get('audit.enabled')) return silent;
   const file = config.get('audit.file');
   const stream = open(file);
-  stream.on('error', (error) => log.error({ err: error, file }, 'the audit log cannot be written'));
+  stream.on('error', (error) => log.error({ err: error, file }, 'could not write the audit log'));
   const place = { server: config.get('tailscale.hostname'), cluster: clusterNameOf(config) };
   const write = (event: AuditEvent): void => void stream.write(lineOf(event, place));
   return {
@@ -111,7 +111,7 @@ function open(file: string | undefined) {
   } catch (error) {
     const why = (error as Error).message;
     throw new TkaError(`cannot open the audit log: ${why}`, {
-      hints: ['set audit.file to a file that the server may write, or leave it out: stdout is the default'],
+      hints: ['set audit.file to a file that the server can write, or remove it: the default is stdout'],
       cause: error,
     });
   }

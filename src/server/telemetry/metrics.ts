@@ -64,7 +64,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   }).set({ version, commit }, 1);
   new Gauge({
     name: 'tka_server_ready',
-    help: '1 while the server serves as it should, as /ready says; 0 otherwise',
+    help: '1 while the server is ready, as /ready reports; 0 otherwise',
     registers: [server],
     collect() {
       this.set(ready() ? 1 : 0);
@@ -81,7 +81,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   else limit.remove();
   const requests = new Counter({
     name: 'tka_server_requests_total',
-    help: 'API requests; status 499: the caller hung up',
+    help: 'API requests; status 499: the client closed the connection',
     labelNames: ['method', 'route', 'status'],
     registers: [server],
   });
@@ -135,14 +135,14 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
 
   const passes = new Counter({
     name: 'controller_runtime_reconcile_total',
-    help: 'Reconciliations of a sign-in, by result: success, error, requeue (something changed meanwhile)',
+    help: 'Reconciliations of a sign-in, by result: success, error, requeue (it changed at the same time)',
     labelNames: ['controller', 'result'],
     registers: [controller],
   });
   for (const result of ['success', 'error', 'requeue']) passes.inc({ controller: controllerName, result }, 0);
   const failures = new Counter({
     name: 'controller_runtime_reconcile_errors_total',
-    help: 'Reconciliations of a sign-in that failed; each is tried again',
+    help: 'Failed reconciliations of a sign-in; each is retried',
     labelNames: ['controller'],
     registers: [controller],
   });
@@ -156,7 +156,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   });
   new Gauge({
     name: 'workqueue_depth',
-    help: 'Sign-ins that wait to be reconciled; 0 where this replica does not lead',
+    help: 'Sign-ins that wait for reconciliation; 0 while this replica does not lead',
     labelNames: ['name'],
     registers: [controller],
     collect() {
@@ -165,7 +165,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   });
   new Gauge({
     name: 'tka_sign_ins_failing',
-    help: 'Sign-ins whose last reconciliation failed; 0 where this replica does not lead',
+    help: 'Sign-ins whose last reconciliation failed; 0 while this replica does not lead',
     registers: [controller],
     collect() {
       this.set(cluster()?.queue()?.failing ?? 0);
@@ -179,7 +179,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   });
   new Gauge({
     name: 'tka_active_user_sessions',
-    help: 'Active sign-ins in the cluster; every replica states the same',
+    help: 'Active sign-ins in the cluster; every replica reports the same',
     labelNames: ['cluster_role'],
     registers: [controller],
     collect() {
@@ -199,7 +199,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   });
   new Gauge({
     name: 'tka_watch_connected',
-    help: '1 while the copy of a resource follows the cluster, 0 otherwise',
+    help: '1 while the watch of a resource works, 0 otherwise',
     labelNames: ['resource'],
     registers: [controller],
     collect() {
@@ -209,7 +209,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   });
   new Gauge({
     name: 'tka_watch_age_seconds',
-    help: 'Seconds since the API server last said something about a resource',
+    help: 'Seconds since the API server last reported on a resource',
     labelNames: ['resource'],
     registers: [controller],
     collect() {
@@ -218,7 +218,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
   });
   const broken = new Counter({
     name: 'tka_watch_errors_total',
-    help: 'Times that a watch broke; it is opened again',
+    help: 'Failed watches of a resource; each is restarted',
     labelNames: ['resource'],
     registers: [controller],
   });

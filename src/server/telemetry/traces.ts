@@ -42,8 +42,8 @@ export async function openTraces(config: Config, log: Log): Promise<Traces | und
       import('@opentelemetry/resources'),
     ]);
   const told = { endpoint: shownValue('otel.endpoint', endpoint), protocol: grpc ? 'gRPC' : 'HTTP' };
-  log.info(told, 'traces are sent by OTLP');
-  const say = (message: string) => log.warn({ ...told, why: cleanText(message) }, 'traces cannot be sent');
+  log.info(told, 'sending traces by OTLP');
+  const say = (message: string) => log.warn({ ...told, why: cleanText(message) }, 'could not send traces');
   const silent = () => {};
   diag.setLogger({ error: say, warn: say, info: silent, debug: silent, verbose: silent }, DiagLogLevel.WARN);
   const resource = resourceFromAttributes({

@@ -36,7 +36,7 @@ const status: StatusView = {
   startedAt: '2026-11-21T08:00:00.000Z',
   uptimeSeconds: 7_200,
   ready: false,
-  reason: 'there is no certificate yet',
+  reason: 'the server has no certificate yet',
   leader: { leading: false, holder: 'tka-server/tka-1_0f3a', silentSeconds: 1 },
   watches: [{ resource: 'tkasignins', connected: true, silentSeconds: 3 }],
   signIns: 2,
@@ -116,12 +116,12 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
     const first = await opened();
     const second = await opened({}, first.file);
     expect(second.close).toBeUndefined();
-    expect(second.lines).toEqual([`there is no admin socket: another tka-server uses ${first.file}`]);
+    expect(second.lines).toEqual([`could not open the admin socket: another tka-server uses ${first.file}`]);
     expect(await askAdmin(first.file, 'GET', '/status')).toEqual(status);
   });
 
   test.each<[what: string, place: (folder: string) => string, why: RegExp]>([
-    ['a path too long', (folder) => path.join(folder, 'x'.repeat(100), 'admin.sock'), /103 bytes at most/],
+    ['a path too long', (folder) => path.join(folder, 'x'.repeat(100), 'admin.sock'), /longer than 103 bytes/],
     [
       'a file in its place',
       (folder) => {
@@ -137,7 +137,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
         fs.symlinkSync('real', path.join(folder, 'link'));
         return path.join(folder, 'link/admin.sock');
       },
-      /is a link$/,
+      /is a symbolic link$/,
     ],
     ['a folder that everybody shares', () => path.join('/tmp', 'tka-admin-test.sock'), /is shared with other users$/],
   ])('with %s, the server continues without a socket and logs it', async (_, place, why) => {
@@ -162,22 +162,28 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
         () => 'answered',
         (error) => error.message,
       );
-    expect(await refused('GET', '/kubeconfig')).toBe('this server does not know that question');
-    expect(await refused('GET', '/api/v1alpha1/kubeconfig')).toBe('this server does not know that question');
-    expect(await refused('DELETE', '/sign-ins')).toBe('this server does not know that question');
+    expect(await refused('GET', '/kubeconfig')).toBe(
+      'unknown request: the server may have another version than this program',
+    );
+    expect(await refused('GET', '/api/v1alpha1/kubeconfig')).toBe(
+      'unknown request: the server may have another version than this program',
+    );
+    expect(await refused('DELETE', '/sign-ins')).toBe(
+      'unknown request: the server may have another version than this program',
+    );
     expect(await refused('DELETE', '/members/tka')).toBe('"tka" is this server itself');
     expect(await refused('DELETE', '/members/tka-eu')).toBe('"tka-eu" is suspected');
-    expect(await refused('DELETE', '/members/nobody')).toBe('no member is called "nobody"');
-    expect(await refused('DELETE', '/members/%zz')).toBe('the question cannot be read');
+    expect(await refused('DELETE', '/members/nobody')).toBe('member "nobody" not found');
+    expect(await refused('DELETE', '/members/%zz')).toBe('invalid request');
     expect(await askAdmin(file, 'DELETE', '/members/tka-old')).toEqual({ dropped: 'tka-old' });
     expect(dropped).toEqual(['tka-eu', 'nobody', 'tka-old']);
   });
 
   test('of a server without a mesh, or during its start, reports it', async () => {
     const { file } = await opened({ members: () => undefined, signIns: () => undefined });
-    await expect(askAdmin(file, 'GET', '/members')).rejects.toMatchObject({ message: 'this server is in no mesh' });
+    await expect(askAdmin(file, 'GET', '/members')).rejects.toMatchObject({ message: 'this server is not in a mesh' });
     await expect(askAdmin(file, 'DELETE', '/members/x')).rejects.toMatchObject({
-      message: 'this server is in no mesh',
+      message: 'this server is not in a mesh',
     });
     await expect(askAdmin(file, 'GET', '/sign-ins')).rejects.toMatchObject({ message: 'the server is starting' });
   });
@@ -188,7 +194,7 @@ describe.skipIf(process.platform === 'win32')('the socket', () => {
     await once(other, 'listening');
     onTestFinished(() => void other.close());
     await expect(askAdmin(file, 'GET', '/status')).rejects.toMatchObject({
-      message: `${file} does not answer as a tka-server`,
+      message: `${file} is not the socket of a tka-server`,
     });
   });
 });
@@ -200,9 +206,9 @@ describe('output as text', () => {
       expect.stringMatching(/^Server: +tka, cluster prod-us$/),
       expect.stringMatching(/^Version: +1\.2\.3 \(commit abc\)$/),
       expect.stringMatching(/^Uptime: +2h$/),
-      expect.stringMatching(/^Ready: +no: there is no certificate yet$/),
+      expect.stringMatching(/^Ready: +no: the server has no certificate yet$/),
       expect.stringMatching(/^Leader: +no; tka-1 holds the lease$/),
-      expect.stringMatching(/^Watch on tkasignins: +connected, heard 3s ago$/),
+      expect.stringMatching(/^Watch on tkasignins: +connected, last message 3s ago$/),
       expect.stringMatching(/^Sign-ins: +2$/),
     ]);
     expect(lines.slice(7)).toEqual([
@@ -301,7 +307,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
       const { status, stdout, stderr } = await server.exec(...command);
       expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
       expect(stderr).toMatch(
-        /^error: no tka-server is running here: there is no socket \/.*\/tka-server-\d+\/admin\.sock\nhint: in a cluster: kubectl exec /,
+        /^error: tka-server is not running here: socket not found: \/.*\/tka-server-\d+\/admin\.sock\nhint: in a cluster: kubectl exec /,
       );
     }
   });
@@ -318,7 +324,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     const { status, stderr } = await server.exec('status');
     expect(status).toBe(1);
     expect(stderr).toContain(
-      `error: no tka-server is running here: nothing listens on ${env.TKA_ADMIN_SOCKET}\nhint: `,
+      `error: tka-server is not running here: no process listens on ${env.TKA_ADMIN_SOCKET}\nhint: `,
     );
     const again = await startedOn(['127.0.0.1'], { gossip: {} }, env);
     expect(await again.servers[0]?.exec('status', '-o', 'json')).toMatchObject({ status: 0, stderr: '' });
@@ -387,7 +393,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     expect(members).toEqual({
       status: 1,
       stdout: '',
-      stderr: expect.stringMatching(/^error: this server is in no mesh\nhint: set gossip\.enabled: true /),
+      stderr: expect.stringMatching(/^error: this server is not in a mesh\nhint: set gossip\.enabled: true /),
     });
     for (const route of ['/status', '/members', '/sign-ins']) {
       expect((await ask(`http://127.0.0.1:${port}${route}`)).status).toBe(404);
@@ -430,7 +436,7 @@ describe.skipIf(process.platform === 'win32')('the program', () => {
     expect(await list(second)).toEqual({ ...all, 'tka-2': 'dead' });
     expect(await first.exec('members', 'drop', 'tka-2')).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('error: no member is called "tka-2"\n'),
+      stderr: expect.stringContaining('error: member "tka-2" not found\n'),
     });
     expect((await first.exec('status')).stdout).toMatch(/^Mesh: +2 healthy$/m);
     expect((await second.exec('status')).stdout).toMatch(/^Mesh: +2 healthy, 1 dead$/m);

@@ -212,12 +212,12 @@ describe('problems', () => {
     [
       'a nested label',
       'clusterInfo: {labels: {a: {b: c}}}\n',
-      ['config.yaml:1: clusterInfo.labels must be a map of texts, or key=value,key=value'],
+      ['config.yaml:1: clusterInfo.labels must be a map of strings, or key=value,key=value'],
     ],
     [
       'thresholds',
       'gossip: {stalenessThreshold: 10}\n',
-      ['config.yaml:1: gossip.deadThreshold must be more than gossip.stalenessThreshold'],
+      ['config.yaml:1: gossip.deadThreshold must be greater than gossip.stalenessThreshold'],
     ],
     [
       'tags of devices',
@@ -238,7 +238,7 @@ describe('problems', () => {
     [
       'both ways to set an endpoint',
       'clusterInfo: {configMapRef: {enabled: true}}\n',
-      ['config.yaml:1: clusterInfo.apiEndpoint and clusterInfo.configMapRef.enabled: true exclude each other'],
+      ['config.yaml:1: set either clusterInfo.apiEndpoint or clusterInfo.configMapRef.enabled: true, not both'],
     ],
   ])('%s', async (_, text, expected) => {
     expect(await problems(text)).toEqual(expected);
@@ -263,7 +263,7 @@ describe('problems', () => {
 
   test('secrets are not shown', async () => {
     expect(await problems('', { ...required, TKA_GOSSIP_KEY: 'too-short' })).toEqual([
-      'TKA_GOSSIP_KEY: must be a secret of 32 characters at least, or a list of at most 10 (the first signs)',
+      'TKA_GOSSIP_KEY: must be a secret of at least 32 characters, or a list of at most 10 (the first one signs)',
     ]);
     expect(await problems('', { ...required, TKA_OTEL_ENDPOINT: 'http://me:secret@traces x' })).toEqual([
       'TKA_OTEL_ENDPOINT="http://[redacted]@traces x": must be host:port or a URL',
@@ -322,8 +322,8 @@ describe('warnings', () => {
       `clusterInfo:\n  caData: ${caData}\n  insecureSkipTLSVerify: true\n`,
       {},
       [
-        'config.yaml:2: clusterInfo.caData has no effect: the ConfigMap has the certificate authority; set clusterInfo.apiEndpoint too',
-        'config.yaml:3: clusterInfo.insecureSkipTLSVerify has no effect: the ConfigMap decides; set clusterInfo.apiEndpoint too',
+        'config.yaml:2: clusterInfo.caData has no effect: the certificate authority comes from the ConfigMap; set clusterInfo.apiEndpoint too',
+        'config.yaml:3: clusterInfo.insecureSkipTLSVerify has no effect: it comes from the ConfigMap; set clusterInfo.apiEndpoint too',
       ],
     ],
     ['defaults that are set explicitly', 'tailscale: {stateDir: ""}\notel: {insecure: true}\n', required, []],
@@ -337,26 +337,28 @@ describe('warnings', () => {
       'otel.insecure beside a URL',
       'otel: {endpoint: "https://traces.example.com", insecure: false}\n',
       required,
-      ['config.yaml:1: otel.insecure has no effect: the scheme of otel.endpoint decides (http or https)'],
+      ['config.yaml:1: otel.insecure has no effect: the scheme of otel.endpoint (http or https) defines it'],
     ],
     [
       "gRPC's port over HTTP",
       'otel: {endpoint: "http://collector:4317"}\n',
       required,
-      ['config.yaml:1: otel.endpoint: port 4317 is usually for OTLP over gRPC; without http:// it is used for that'],
+      ['config.yaml:1: otel.endpoint: port 4317 is usually OTLP over gRPC; remove http:// to use gRPC'],
     ],
     [
       'gRPC with TLS to an address',
       'otel: {endpoint: "10.0.0.1:4317", insecure: false}\n',
       required,
-      ['config.yaml:1: otel.endpoint: gRPC with TLS needs a host name, not an address; https:// takes an address'],
+      [
+        'config.yaml:1: otel.endpoint: gRPC with TLS needs a host name, not an IP address; https:// accepts an IP address',
+      ],
     ],
     [
       'a name that is not valid for a context',
       'operator: {clusterName: Prod US}\n',
       required,
       [
-        'config.yaml:1: operator.clusterName "Prod US" cannot name a context: the cluster is "tka"; use letters, digits, ".", "_" and "-"',
+        'config.yaml:1: operator.clusterName "Prod US" is not a valid context name: the cluster is called "tka"; use letters, digits, ".", "_" and "-"',
       ],
     ],
   ])('%s', async (_, text, env, expected) => {

@@ -33,7 +33,7 @@ otel:
   insecure: false
 `,
     [
-      "x:21: otel.endpoint: port 14250 is for Jaeger's own old format; traces are sent by OTLP over gRPC, usually on 4317",
+      "x:21: otel.endpoint: port 14250 is for Jaeger's legacy format; the server sends OTLP over gRPC, usually to port 4317",
     ],
   ],
   [

@@ -174,7 +174,9 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     refused = new Refusal(403, { message: 'no' });
     await page.eval(`dispatchEvent(new Event('online'))`);
     await page.until(`!document.querySelector('.stale').hidden`);
-    expect(await text(page, '.stale')).toBe('Not refreshed: the server answers with status 403. What is shown is old.');
+    expect(await text(page, '.stale')).toBe(
+      'Not refreshed: the server answers with status 403. The list may be outdated.',
+    );
     expect(await names(page)).toEqual(['prod-0', 'prod-1']);
     refused = undefined;
     await refresh(page);

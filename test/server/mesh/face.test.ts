@@ -28,12 +28,12 @@ describe('with a key', () => {
 
   test.each([
     ['no seal', async () => ({})],
-    ['a seal of another key', (mesh: Mesh) => sealed(mesh, asking, 'another key of at least 32 characters')],
+    ['sealed with another key', (mesh: Mesh) => sealed(mesh, asking, 'another key of at least 32 characters')],
     ['a seal of other bytes', (mesh: Mesh) => sealed(mesh, Buffer.from('{}'))],
     ['an old seal', (mesh: Mesh) => sealed(mesh, asking, key, () => Date.now() - sealWindow - 1000)],
     ['a seal from the future', (mesh: Mesh) => sealed(mesh, asking, key, () => Date.now() + sealWindow + 1000)],
     ['a seal that is none', async () => ({ [sealHeader]: 'v2 1 2 3 4' })],
-    ['a seal for another process', async () => sealed(await member('b', { key }), asking)],
+    ['the seal is for another process', async () => sealed(await member('b', { key }), asking)],
     [
       'two seals',
       async (mesh: Mesh) => {
@@ -128,12 +128,12 @@ describe('with a key', () => {
       const taken = shared.take(seal, body);
       return typeof taken === 'string' ? taken : undefined;
     };
-    expect(seals.map(take)).toEqual([undefined, undefined, undefined, 'more requests than can be remembered']);
-    expect(take(seals[0])).toBe('a seal for the second time');
+    expect(seals.map(take)).toEqual([undefined, undefined, undefined, 'too many requests to remember']);
+    expect(take(seals[0])).toBe('the seal was already used');
     time += sealWindow;
-    expect(take(seals[0])).toBe('a seal for the second time');
+    expect(take(seals[0])).toBe('the seal was already used');
     time += 1;
-    expect(take(seals[0])).toBe('a seal of another time');
+    expect(take(seals[0])).toBe('the time of the seal is out of range');
     expect(take(make())).toBeUndefined();
   });
 
@@ -145,7 +145,7 @@ describe('with a key', () => {
       bootstrapPeers: [address],
       log: (_, line) => line.includes('seal') && refused.resolve(line),
     });
-    expect(await refused.promise).toBe(`gossip with ${address}: its answer does not carry the seal of the shared key`);
+    expect(await refused.promise).toBe(`gossip with ${address} failed: its answer is not sealed with the shared key`);
     // It was asked which process it is, and told nothing.
     expect(Buffer.concat(asked)).toEqual(Buffer.alloc(0));
     expect(names(mesh)).toEqual(['a']);
@@ -183,9 +183,9 @@ describe('with a tag', () => {
       tag,
       whois: async () => ({ name: 'x', tags: ['tag:ci'] }),
       candidates: async () => [address, 'no address', `${host}:0`],
-      log: (_, line) => line.includes('does not carry') && refused.resolve(line),
+      log: (_, line) => line.includes('does not have') && refused.resolve(line),
     });
-    expect(await refused.promise).toBe(`gossip with ${address}: ${host} does not carry ${tag}`);
+    expect(await refused.promise).toBe(`gossip with ${address} failed: ${host} does not have ${tag}`);
     expect(asked).toEqual([]);
     expect(names(mesh)).toEqual(['a']);
   });
@@ -213,8 +213,8 @@ describe('with a tag', () => {
 
   test('a node of another name cannot change a member, wherever it claims to be', async () => {
     const liar = await peer((at) => telling({ record: recordAt(at) }));
-    const { mesh, line } = await hears(/not taken/, { [liar.port]: 'evil' }, liar.address);
-    expect(line).toBe(`member x is not taken: its node is "evil" on the tailnet (${liar.address})`);
+    const { mesh, line } = await hears(/ignored member/, { [liar.port]: 'evil' }, liar.address);
+    expect(line).toBe(`ignored member x: its node name on the tailnet is "evil" (${liar.address})`);
     expect(names(mesh)).toEqual(['a']);
   });
 
@@ -264,7 +264,7 @@ test('a dialler that never returns delays no other peer', async () => {
     key,
     bootstrapPeers: ['silent:7946', `${host}:${peer.port}`],
     dial: (name, port, signal) => (name === 'silent' ? new Promise(() => {}) : dialDirectly(name, port, signal)),
-    log: (_, line) => line === 'gossip with silent:7946: no answer within 1000 ms' && given.resolve(),
+    log: (_, line) => line === 'gossip with silent:7946 failed: no answer within 1000 ms' && given.resolve(),
     onChange: (row) => row.name === 'peer' && found.resolve(),
   });
   await Promise.all([given.promise, found.promise]);
@@ -298,7 +298,7 @@ test('two members with one name log it', async () => {
     });
   }
   expect(new Set(await Promise.all(heard.map(({ promise }) => promise)))).toEqual(
-    new Set(['another process says that it is twin: no two members may have the same name']),
+    new Set(['another process uses the name twin: member names must be unique']),
   );
 });
 
@@ -319,14 +319,14 @@ test('a changed record reaches the others', async () => {
 });
 
 test.each([
-  ['neither key nor tag', {}, /open to strangers/],
+  ['neither key nor tag', {}, /would admit every node/],
   ['a short key', { key: 'short' }, /gossip\.key has 5 characters/],
   ['a peer without a port', { key, bootstrapPeers: ['tka'] }, /"tka" is not host:port/],
-  ['thresholds the wrong way round', { key, deadThreshold: 3 }, /deadThreshold must be more/],
+  ['thresholds the wrong way round', { key, deadThreshold: 3 }, /deadThreshold must be greater/],
   ['nobody to ask', { key, factor: 0 }, /gossip\.factor/],
   ['no interval', { key, intervalMs: Number.NaN }, /gossip\.interval/],
   ['no host', { key, hosts: [] }, /no address/],
-  ['a name that is none', { key, name: 'a b' }, /"a b" is no host name/],
+  ['a name that is none', { key, name: 'a b' }, /"a b" is not a lower-case host name/],
 ])('a mesh does not start with %s', async (_, more, message) => {
   await expect(member('a', more)).rejects.toThrow(message);
 });

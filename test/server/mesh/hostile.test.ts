@@ -98,8 +98,10 @@ test('an unreadable or long answer has no effect, and other peers are still aske
   await found.promise;
   await expect
     .poll(() => logged, { timeout: 30_000 })
-    .toContain(`gossip with ${bad.address}: its answer cannot be read: others or silent are not addresses`);
-  await expect.poll(() => logged, { timeout: 30_000 }).toContain(`gossip with ${long.address}: its answer is too long`);
+    .toContain(`gossip with ${bad.address} failed: invalid answer: others or silent has invalid addresses`);
+  await expect
+    .poll(() => logged, { timeout: 30_000 })
+    .toContain(`gossip with ${long.address} failed: its answer is too long`);
   expect(names(mesh)).toEqual(['a', 'good']);
 });
 

@@ -396,7 +396,7 @@ test.each([
   ['an invalid port', 'tka', { gossipPort: 0 }],
   ['a server with a path', 'tka', { server: 'https://tka.example.ts.net/x' }],
 ])('nobody starts with %s', (_, name, more) => {
-  expect(() => member('tka', { name, record: { ...recordOf('tka'), ...more } })).toThrow(/cannot be told to the mesh/);
+  expect(() => member('tka', { name, record: { ...recordOf('tka'), ...more } })).toThrow(/invalid mesh record/);
 });
 
 describe('the name of the cluster', () => {

@@ -44,7 +44,7 @@ test.each([
   else cluster.objects.set(kubeSystem, namespace);
   const { storeOf, warnings } = await storeIn(cluster);
   await vi.waitFor(() =>
-    expect(warnings).toEqual(['the namespace kube-system cannot be read: clients do not fail over to this server']),
+    expect(warnings).toEqual(['cannot read namespace kube-system: clients will not fail over to this server']),
   );
   expect(storeOf()).toBeUndefined();
   cluster.objects.set(kubeSystem, { metadata: { uid: kubeSystemUid } });

@@ -228,10 +228,10 @@ test('the health port', async () => {
   await watched();
   expect(await get('/healthz')).toMatchObject({ status: 200, body: '{"status":"ok"}' });
   expect((await get('/ready')).status).toBe(200);
-  unready = 'the server stops';
+  unready = 'the server is stopping';
   expect(await get('/ready')).toMatchObject({
     status: 503,
-    body: '{"status":"not ready","reason":"the server stops"}',
+    body: '{"status":"not ready","reason":"the server is stopping"}',
   });
   expect((await get('/healthz')).status).toBe(200);
   expect(await get('/metrics', 'HEAD')).toMatchObject({ status: 200, body: '' });

@@ -153,7 +153,7 @@ test('host:port gets traces of requests over gRPC, the last ones at the end', as
     'user.name': 'alice@example.com',
     'tka.role': 'view',
   });
-  expect(lines.filter(({ msg }) => /traces cannot/.test(msg))).toEqual([]);
+  expect(lines.filter(({ msg }) => /could not send traces/.test(msg))).toEqual([]);
 });
 
 test('uses TLS if otel.insecure is false', async () => {
@@ -168,12 +168,12 @@ test('uses TLS if otel.insecure is false', async () => {
   collector.got.length = 0;
   const { lines } = await served(otel);
   expect(collector.got).toEqual([]);
-  expect(lines.find(({ msg }) => msg === 'traces cannot be sent')).toMatchObject({ level: 'warn', protocol: 'gRPC' });
+  expect(lines.find(({ msg }) => msg === 'could not send traces')).toMatchObject({ level: 'warn', protocol: 'gRPC' });
 });
 
 test('an unreachable collector is a warning, and delays neither requests nor the end', async () => {
   const { status, exit, lines } = await served({ endpoint: `127.0.0.1:${await freePort('127.0.0.1')}` });
   expect(status).toBe(200);
   expect(exit).toBe(0);
-  expect(lines.filter(({ msg }) => msg === 'traces cannot be sent')).toHaveLength(1);
+  expect(lines.filter(({ msg }) => msg === 'could not send traces')).toHaveLength(1);
 });
