@@ -166,7 +166,8 @@ A changed TKA server, API server or CA is shown, and applied only with --accept-
     options: [
       new Option('-l, --selector <selector>', 'label selector, as for kubectl'),
       new Option('--prune', 'remove managed contexts of clusters that are no longer listed'),
-      new Option('--dry-run', 'print a diff and write nothing'),
+      new Option('--dry-run', 'print what would change, and write nothing'),
+      new Option('--diff', 'print the change as a diff, and write nothing'),
       new Option('--context-template <template>', 'name contexts by {name} and {labels.KEY}, also those already there'),
       new Option('--accept-changes', 'accept changed servers and CAs'),
       execCommand,

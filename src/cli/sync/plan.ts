@@ -57,6 +57,8 @@ export interface SyncPlan {
   readonly updated: readonly string[];
   readonly unchanged: readonly string[];
   readonly renamed: readonly { readonly from: string; readonly to: string }[];
+  /** How the access of each updated or renamed context changes; nothing where only other details do. */
+  readonly changes: ReadonlyMap<string, readonly AccessChange[]>;
   readonly pruned: readonly OurContext[];
   /** Unlisted contexts that stay despite pruning. */
   readonly spared: readonly OurContext[];
@@ -81,6 +83,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
     renamed: [] as { from: string; to: string }[],
     notices: [] as string[],
     hints: [] as string[],
+    changes: new Map<string, readonly AccessChange[]>(),
     problems: [] as SyncProblem[],
   };
   const upsert: ContextSpec[] = [];
@@ -119,7 +122,9 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       }
       const spec = input.specOf(context.name, answer, serverFor(context, answer, input));
       upsert.push(spec);
-      (differs(context, answer, input, spec) ? plan.updated : plan.unchanged).push(context.name);
+      const isUpdate = differs(context, answer, input, spec);
+      (isUpdate ? plan.updated : plan.unchanged).push(context.name);
+      if (isUpdate) plan.changes.set(context.name, changesOf(context, answer, input));
     }
     if (existing.length > 0 && renaming === undefined) continue;
     const name = names.get(server);
@@ -129,6 +134,9 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       continue;
     }
     plan.notices.push(...[evasions.get(name) ?? []].flat());
+    const [wanted = name] = candidates.get(server) ?? [];
+    if (name !== wanted)
+      plan.notices.push(`${answer.cluster.name}: the name "${wanted}" is taken; its context is "${name}"`);
     if (renaming === undefined) {
       upsert.push(input.specOf(name, answer, server));
       plan.added.push(name);
@@ -138,6 +146,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
       const isKept = isBareCommand(command) && spec.isCommandChosen !== true;
       upsert.push({ ...spec, ...(isKept && { command }), namedBy });
       plan.renamed.push({ from: renaming.context.name, to: name });
+      plan.changes.set(name, changesOf(renaming.context, answer, input));
       remove.push(renaming.context.name);
       // Follow the rename, like `kubectl config rename-context`.
       if (renaming.context.name === view.currentContext) currentContext = name;
@@ -223,7 +232,7 @@ function objection(
     });
   }
   const lines = existing.flatMap((context) =>
-    changesOf(context, answer, input).map(({ what, from, to }) => `its ${what} has changed: ${from} -> ${to}`),
+    changesOf(context, answer, input).map(({ what, from, to }) => `its ${what} has changed: ${from} → ${to}`),
   );
   if (lines.length === 0) return undefined;
   const changes = [...new Set(lines)].join('; ');
@@ -259,7 +268,8 @@ function renamingsOf(
     const context = existing.find(({ name }) => name === view.currentContext) ?? first;
     if (!hasMore(context)) return [{ context, answer }];
     // Renaming writes a new context, which would lose what the user added, such as a namespace.
-    plan.notices.push(`context "${context.name}" has fields of yours (a namespace?) and keeps its name`);
+    const why = 'it has settings of yours, such as a namespace';
+    plan.notices.push(`context "${context.name}" keeps its name instead of "${wanted[0]}": ${why}`);
     plan.hints.push(`kubectl config rename-context ${shellWord(context.name)} ${shellWord(wanted[0] ?? '')}`);
     return [];
   });

@@ -20,6 +20,8 @@ export interface SyncFlags {
   readonly selector?: string;
   readonly prune?: boolean;
   readonly dryRun?: boolean;
+  /** Prints the edit as a diff, and writes nothing. */
+  readonly diff?: boolean;
   readonly contextTemplate?: string;
   readonly acceptChanges?: boolean;
 }
@@ -52,7 +54,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
   const namedBy = await byList(context);
   // If no server answered, the list may be outdated.
   const prune = flags.prune === true && answers.length > 0;
-  if (flags.prune === true && !prune) terminal.warn('no TKA server answered, so nothing is pruned');
+  if (flags.prune === true && !prune) terminal.warn('no TKA server answered, so nothing is removed');
   const { store } = sessions;
   const input: Omit<SyncInput, 'blocked'> = {
     all,
@@ -76,14 +78,14 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
       });
     },
   };
-  const dryRun = flags.dryRun === true;
+  const dryRun = flags.dryRun === true || flags.diff === true;
   const written = await writeSync(kubeconfig, (v, blocked) => planSync(v, { ...input, blocked }), dryRun);
   const error = reportSync(context, {
     written,
     chosen,
     problems: [...problems, ...written.plan.problems],
     before: view.ours,
-    dryRun,
+    shows: flags.diff === true ? 'diff' : dryRun ? 'plan' : 'result',
   });
   if (!dryRun) keep(context, written, known);
   return { currentContext: written.currentContext, error };

@@ -124,7 +124,7 @@ describe('a unified diff', () => {
   });
 });
 
-describe('--dry-run', () => {
+describe('--dry-run and --diff', () => {
   let mesh: SandboxMesh;
   let fixture: Fixture;
   beforeEach(async () => {
@@ -136,19 +136,62 @@ describe('--dry-run', () => {
     await mesh.close();
   });
 
+  it('--dry-run lists what the sync then does, and writes nothing', async () => {
+    const [us, eu] = [mesh.cluster('prod-us'), mesh.cluster('prod-eu')];
+    const first = await fixture.sync({ dryRun: true });
+    const [a, b, c] = [eu, us, mesh.cluster('staging')].map(({ name, apiServer }) => `+ add ${name} (${apiServer})\n`);
+    expect(first).toEqual({
+      stdout: `${a}${b}${c}Plan: 3 to add.\n`,
+      stderr: 'dry run: nothing is written\n',
+      error: undefined,
+    });
+    expect(fs.existsSync(fixture.kubeconfig)).toBe(false);
+    await fixture.sync();
+    expect((await fixture.sync({ dryRun: true })).stdout).toBe('Plan: 3 unchanged.\n');
+
+    const old = eu.apiServer;
+    eu.gossip.apiEndpoint = 'https://new.example.com';
+    eu.faults.clusterInfo = { server_url: 'https://new.example.com', ca_data: '' };
+    mesh.cluster('staging').gossip.listed = false;
+    fixture.forgetMissing();
+    const before = fixture.stamp();
+    const refused = await fixture.sync({ dryRun: true, prune: true });
+    expect(refused.stdout).toBe(
+      '- remove staging\nPlan: 1 to remove, 1 unchanged, 1 kept unchanged; 1 of 2 clusters failed.\n',
+    );
+    expect(refused.error?.message).toBe('1 of 2 clusters could not be synced: prod-eu');
+    const flags = { acceptChanges: true, prune: true, contextTemplate: '{name}-{labels.region}' };
+    const { stdout } = await fixture.sync({ ...flags, dryRun: true });
+    expect(stdout.replace(/sha256 [0-9a-f]{64}/, 'sha256 OLD').split('\n')).toEqual([
+      '~ rename prod-eu → prod-eu-eu-central-1',
+      `~ endpoint prod-eu-eu-central-1: ${old} → https://new.example.com`,
+      "~ CA prod-eu-eu-central-1: sha256 OLD → the system's CAs",
+      '~ rename prod-us → prod-us-us-west-2',
+      '- remove staging',
+      'Plan: 2 to rename, 1 to remove.',
+      '',
+    ]);
+    expect(fixture.stamp()).toBe(before);
+    const done = await fixture.sync(flags);
+    expect(done.stdout).toBe(
+      '2 renamed: prod-eu to prod-eu-eu-central-1, prod-us to prod-us-us-west-2. 1 removed: staging.\n',
+    );
+    expect(await fixture.names()).toEqual(['prod-eu-eu-central-1', 'prod-us-us-west-2']);
+  });
+
   it('of a first sync shows a new file, and writes none', async () => {
-    const said = await fixture.sync({ dryRun: true });
+    const said = await fixture.sync({ diff: true });
     expect(said.stdout).toMatch(
       new RegExp(`^--- /dev/null\n\\+\\+\\+ ${fixture.kubeconfig}\t\n@@ -0,0 \\+1,\\d+ @@\n\\+`),
     );
-    expect(said.stderr).toBe('dry run: nothing is written: 3 added: prod-eu, prod-us, staging.\n');
+    expect(said.stderr).toBe('dry run: nothing is written\n');
     expect(fs.existsSync(fixture.kubeconfig)).toBe(false);
     expect(fs.existsSync(path.join(fixture.state, 'synced'))).toBe(false);
     await fixture.sync();
     expect(applied('', said.stdout)).toBe(fixture.read());
-    expect(await fixture.sync({ dryRun: true })).toEqual({
+    expect(await fixture.sync({ diff: true })).toEqual({
       stdout: '',
-      stderr: 'dry run: nothing is written: 3 unchanged.\n',
+      stderr: 'dry run: nothing is written\n',
       error: undefined,
     });
   });
@@ -161,10 +204,10 @@ describe('--dry-run', () => {
     eu.faults.clusterInfo = { server_url: 'https://new.example.com' };
     const before = fixture.stamp();
     const text = fixture.read();
-    const refused = await fixture.sync({ dryRun: true });
+    const refused = await fixture.sync({ diff: true });
     expect(refused.error?.exitCode).toBe(1);
     expect(refused.stdout).not.toContain('new.example.com');
-    const said = await fixture.sync({ dryRun: true, acceptChanges: true });
+    const said = await fixture.sync({ diff: true, acceptChanges: true });
     expect(fixture.stamp()).toBe(before);
     await fixture.sync({ acceptChanges: true });
     expect(applied(text, said.stdout)).toBe(fixture.read());
@@ -180,7 +223,7 @@ describe('--dry-run', () => {
     const token = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl';
     const foreign = `apiVersion: v1\nkind: Config\nclusters: []\ncontexts: []\nusers:\n- name: mine\n  user:\n    token: ${token}\n    password: "hunter2"\n`;
     fixture.write(foreign);
-    const said = await fixture.sync({ dryRun: true });
+    const said = await fixture.sync({ diff: true });
     expect(said.stdout).toContain('+users:'.slice(0, 1));
     for (const secret of ['eyJ', 'hunter2']) expect(said.stdout).not.toContain(secret);
     await fixture.sync();
@@ -194,7 +237,7 @@ describe('--dry-run', () => {
     ['a last line without a line end', 'kind: Config\nusers:\n- name: mine\n  user:\n    token: hunter2'],
   ])('shows no secret of %s', async (_, text) => {
     fixture.write(text);
-    const said = await fixture.sync({ dryRun: true });
+    const said = await fixture.sync({ diff: true });
     expect(said.error).toBeUndefined();
     expect(said.stdout).toMatch(/token.*\[redacted\]/);
     expect(said.stdout).not.toContain('hunter2');
@@ -205,7 +248,7 @@ describe('--dry-run', () => {
     fixture.write(fixture.read().replace(/ {4}exec:\n/, (line) => `    token: "hunter2"\n${line}`));
     mesh.cluster('prod-eu').gossip.listed = false;
     fixture.forgetMissing();
-    const said = await fixture.sync({ dryRun: true, prune: true });
+    const said = await fixture.sync({ diff: true, prune: true });
     expect(said.stdout).toContain('-    token: [redacted]');
     expect(said.stdout).not.toContain('hunter2');
   });

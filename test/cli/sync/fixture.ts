@@ -47,6 +47,7 @@ export class Fixture {
     const terminal = {
       ...context.terminal,
       out,
+      outPainted: out,
       notice: err,
       warn: (line: string) => err(`warning: ${line}`),
       hint: (line: string) => err(`hint: ${line}`),

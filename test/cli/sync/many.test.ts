@@ -88,7 +88,7 @@ it('adds a thousand clusters to a kubeconfig of 5,000 lines in one quick write, 
     expect(said.error).toBeUndefined();
     return said;
   };
-  const dry = await timed({ dryRun: true });
+  const dry = await timed({ diff: true });
   expect(dry.stdout.split('\n').length).toBeGreaterThan(30_000);
   expect(asked.most).toBe(32);
   const first = await timed();

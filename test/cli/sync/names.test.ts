@@ -260,7 +260,7 @@ describe('on the mesh', () => {
     const said = await fixture.sync({ contextTemplate: template, selector: 'region=eu-central-1' });
     expect(said.stdout).toBe('1 unchanged.\n');
     expect(said.stderr).toBe(
-      'context "prod-eu" has fields of yours (a namespace?) and keeps its name\nhint: kubectl config rename-context prod-eu production-eu-central-1\n',
+      'context "prod-eu" keeps its name instead of "production-eu-central-1": it has settings of yours, such as a namespace\nhint: kubectl config rename-context prod-eu production-eu-central-1\n',
     );
     expect(fixture.read()).toBe(before);
   });
@@ -278,6 +278,9 @@ describe('on the mesh', () => {
     await fixture.run((context) => login(context, ['staging'], { switch: false }));
     const said = await fixture.sync({ contextTemplate: template });
     expect(said.stdout).toBe('1 renamed: staging-us-west-2 to production-us-west-2-staging. 2 unchanged.\n');
+    expect(said.stderr).toBe(
+      'staging: the name "production-us-west-2" is taken; its context is "production-us-west-2-staging"\n',
+    );
     const names = (await fixture.ours()).map(({ name, server }) => [name, server]);
     expect(names).toContainEqual(['production-us-west-2', us.server]);
     expect(names).toContainEqual(['production-us-west-2-staging', staging]);

@@ -43,7 +43,7 @@ describe('kubectl tka sync', () => {
     }
     expect(us.counts.memberlist).toBe(0);
     const help = await home.run('sync --help');
-    for (const flag of ['-l, --selector', '--prune', '--dry-run', '--context-template', '--accept-changes'])
+    for (const flag of ['-l, --selector', '--prune', '--dry-run', '--diff', '--context-template', '--accept-changes'])
       expect(help.stdout).toContain(flag);
     expect(help.stdout).not.toContain('insecure');
   });
@@ -52,8 +52,11 @@ describe('kubectl tka sync', () => {
     await home.run('sync -l environment=production');
     const before = home.files(/state/);
     const text = fs.readFileSync(home.kubeconfig, 'utf8');
-    const ran = await home.run('sync --dry-run');
-    expect(ran).toMatchObject({ status: 0, stderr: 'dry run: nothing is written: 1 added: staging. 2 unchanged.\n' });
+    const plan = await home.run('sync --dry-run', { env: { FORCE_COLOR: '1' } });
+    expect(plan).toMatchObject({ status: 0, stderr: 'dry run: nothing is written\n' });
+    expect(plan.stdout).toMatch(/^\x1b\[32m\+\x1b\[39m add staging \(https:\S+\)\nPlan: 1 to add, 2 unchanged\.\n$/);
+    const ran = await home.run('sync --diff');
+    expect(ran).toMatchObject({ status: 0, stderr: 'dry run: nothing is written\n' });
     expect(home.files(/state/)).toEqual(before);
     await home.run('sync');
     if (spawnSync('patch', ['--version']).status !== 0) return;

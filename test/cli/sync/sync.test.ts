@@ -153,7 +153,7 @@ describe('members that do not answer', () => {
     const said = await fixture.sync();
     expect(said).toMatchObject({ stdout: '', error: { message: '1 of 1 clusters could not be synced: far' } });
     const dry = await fixture.sync({ dryRun: true });
-    expect(dry.stdout).toBe('');
+    expect(dry.stdout).toBe('Plan: no context changes; 1 of 1 clusters failed.\n');
     expect(dry.stderr).toMatch(/^dry run: nothing is written$/m);
     us.faults.memberlist = { raw: '[]' };
     expect((await fixture.sync()).stdout).not.toMatch(/added/);
@@ -167,10 +167,29 @@ describe('members that do not answer', () => {
     const before = fixture.stamp();
     for (const cluster of mesh.clusters) await cluster.stop();
     const said = await fixture.sync({ prune: true });
-    expect(said.stderr).toContain('warning: no TKA server answered, so nothing is pruned\n');
+    expect(said.stderr).toContain('warning: no TKA server answered, so nothing is removed\n');
     expect(said.stdout).toBe('2 kept unchanged: prod-eu, prod-us.\n');
     expect(said.error?.exitCode).toBe(1);
     expect(fixture.stamp()).toBe(before);
+  });
+});
+
+describe('many failures', () => {
+  it('with one reason share a line', async () => {
+    const gone = Array.from({ length: 6 }, (_, i) => ({
+      ...{ name: `gone-${i}`, server: `http://127.0.0.1:${i + 1}`, apiEndpoint: `https://gone-${i}.example.com` },
+      ...{ state: 'healthy', labels: null },
+    }));
+    const row = { name: 'prod-us', server: us.server, apiEndpoint: us.apiServer, state: 'healthy', labels: null };
+    us.faults.memberlist = { raw: JSON.stringify([...gone, row]) };
+    const said = await fixture.sync();
+    expect(said.stdout).toBe('1 added: prod-us.\n');
+    expect(said.stderr).toMatch(
+      /^warning: 6 clusters: cannot reach its TKA server: .*; no contexts are written: gone-0, gone-1, .*, gone-5$/m,
+    );
+    expect(said.stderr.match(/^warning: /gm)).toHaveLength(1);
+    expect(said.error?.message).toMatch(/^6 of 7 clusters could not be synced: gone-0, /);
+    expect((await fixture.sync({ dryRun: true })).stdout).toBe('Plan: 1 unchanged; 6 of 7 clusters failed.\n');
   });
 });
 
@@ -221,7 +240,7 @@ describe('changed access', () => {
     const said = await fixture.sync();
     expect(said.stdout).toBe('1 added: staging. 1 kept unchanged: prod-us. 1 unchanged.\n');
     expect(said.stderr).toBe(
-      `warning: prod-us: its API server has changed: ${old} -> https://new.example.com:6443; context prod-us is unchanged\n`,
+      `warning: prod-us: its API server has changed: ${old} → https://new.example.com:6443; context prod-us is unchanged\n`,
     );
     expect(said.error).toMatchObject({
       message: '1 of 3 clusters could not be synced: prod-us',
@@ -233,14 +252,14 @@ describe('changed access', () => {
     const accepted = await fixture.sync({ acceptChanges: true });
     expect(accepted.error).toBeUndefined();
     expect(accepted.stdout).toBe('1 updated: prod-us. 2 unchanged.\n');
-    expect(accepted.stderr).toContain(`prod-us: its API server has changed: ${old} -> https://new.example.com:6443`);
+    expect(accepted.stderr).toContain(`prod-us: its API server has changed: ${old} → https://new.example.com:6443`);
     expect(fixture.read()).not.toContain(old);
     expect(await fixture.sync()).toEqual({ stdout: '3 unchanged.\n', stderr: '', error: undefined });
   });
 
   it.each([
-    ['to another', otherCa, /its CA has changed: sha256 [0-9a-f]{64} -> sha256 of the file [0-9a-f]{64};/],
-    ['to none', '', /its CA has changed: sha256 [0-9a-f]{64} -> the system's CAs;/],
+    ['to another', otherCa, /its CA has changed: sha256 [0-9a-f]{64} → sha256 of the file [0-9a-f]{64};/],
+    ['to none', '', /its CA has changed: sha256 [0-9a-f]{64} → the system's CAs;/],
   ])('of the CA %s', async (_, ca_data, line) => {
     await fixture.sync();
     const before = fixture.stamp();
@@ -264,7 +283,7 @@ describe('changed access', () => {
     const before = fixture.stamp();
     const shown = await fixture.sync({ prune: true });
     expect(shown.stderr).toBe(
-      `warning: prod-eu: its TKA server has changed: ${server} -> ${eu.server}; context prod-eu is unchanged\n`,
+      `warning: prod-eu: its TKA server has changed: ${server} → ${eu.server}; context prod-eu is unchanged\n`,
     );
     expect(shown.error).toMatchObject({ exitCode: 1, hints: [expect.stringContaining('--accept-changes')] });
     expect(fixture.stamp()).toBe(before);
@@ -279,7 +298,7 @@ describe('changed access', () => {
     eu.faults.clusterInfo = { ca_data: '' };
     await fixture.sync();
     eu.faults.clusterInfo = undefined;
-    expect((await fixture.sync()).stderr).toContain("its CA has changed: the system's CAs -> sha256 ");
+    expect((await fixture.sync()).stderr).toContain("its CA has changed: the system's CAs → sha256 ");
     await fixture.sync({ acceptChanges: true });
     eu.faults.clusterInfo = { ca_data: eu.caData.replace(/.{64}/g, '$&\n') };
     expect((await fixture.sync()).stdout).toBe('3 unchanged.\n');
@@ -328,7 +347,7 @@ describe('an API server without a certificate to check', () => {
     eu.faults.clusterInfo = { insecure_skip_tls_verify: true };
     new SessionStore({ cache: undefined, state: fixture.state }).consents.write(eu.server, eu.apiServer);
     const said = await fixture.sync();
-    expect(said.stderr).toMatch(/its CA has changed: sha256 \S+ -> TLS verification skipped/);
+    expect(said.stderr).toMatch(/its CA has changed: sha256 \S+ → TLS verification skipped/);
     expect(fixture.stamp()).toBe(before);
   });
 });
@@ -347,7 +366,7 @@ describe('--prune', () => {
     expect((await fixture.sync()).stdout).toBe('2 unchanged.\n');
     expect(await fixture.names()).toEqual(all);
     expect(await fixture.sync({ prune: true })).toEqual({
-      stdout: '1 pruned: prod-eu. 2 unchanged.\n',
+      stdout: '1 removed: prod-eu. 2 unchanged.\n',
       stderr: '',
       error: undefined,
     });
@@ -368,7 +387,7 @@ describe('--prune', () => {
     await fixture.sync();
     const said = await fixture.sync({ prune: true });
     expect(said.stdout).toBe('3 unchanged.\n');
-    expect(said.stderr).toContain('not pruned, because no known memberlist has listed their servers: by-url\n');
+    expect(said.stderr).toContain('not removed, because no known memberlist has listed their servers: by-url\n');
     expect(await fixture.names()).toEqual(['by-url', ...all]);
     expect(fixture.read()).toContain('name: mine');
   });
@@ -391,7 +410,7 @@ describe('--prune', () => {
     for (const cluster of [eu, staging]) cluster.gossip.listed = false;
     fixture.forgetMissing();
     const said = await fixture.sync({ prune: true });
-    expect(said.stdout).toBe('1 pruned: by-name. 1 unchanged.\n');
+    expect(said.stdout).toBe('1 removed: by-name. 1 unchanged.\n');
     expect(said.stderr).toContain('listed their servers: by-url\n');
     expect(await fixture.names()).toEqual(['by-url', 'prod-us']);
   });
