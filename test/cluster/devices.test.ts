@@ -48,7 +48,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a tagged device'
       names.push(metadata.name);
     return names;
   }
-  /** Signs in. Returns the token. */
+  /** Signs in and returns the token. */
   async function login(): Promise<string> {
     const ran = await home.run(['login', url()]);
     expect(ran.status, ran.stderr).toBe(0);
@@ -138,7 +138,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a tagged device'
     });
   });
 
-  test('that becomes the device of a person loses its access when that person asks', async () => {
+  test('that gets a user as its owner loses its access at that user’s next request', async () => {
     const token = await login();
     const { tags: _, ...person } = ci;
     tailscaled.whois = () => ({ ...person, login: 'alice@example.com' });
@@ -148,7 +148,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a tagged device'
     expect((await ask('POST', 'logout')).status).toBe(200);
   });
 
-  test('whose tag is taken off the list loses its access at its next request', async () => {
+  test('loses its access at its next request when its tag is not listed any more', async () => {
     const token = await login();
     server.child.kill('SIGTERM');
     await server.ended;

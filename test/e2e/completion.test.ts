@@ -129,7 +129,7 @@ describe.skipIf(kubectl === undefined)(`after exec --, kubectl completes${needsK
     for (const cluster of mesh.clusters) cluster.resetCounts();
     expect(await pods('staging')).toEqual([]);
     expect(await pods('nowhere')).toEqual([]);
-    // kubectl is not given the current context, either, where the command is still missing.
+    // kubectl does not get the current context either while the command is missing.
     expect(await names(home, 'exec', 'staging', '--', '--namespace', 'shop')).toEqual([]);
     for (const cluster of mesh.clusters) expect(cluster.requests).toEqual([]);
   });

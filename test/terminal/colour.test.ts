@@ -37,11 +37,11 @@ it('pads the cells of a table by their text, not by their colours', () => {
   expect(displayWidth('healthy')).toBe(7);
 });
 
-it('removes escape sequences of others from a cell', () => {
+it('removes foreign escape sequences from a cell', () => {
   expect(table(['A'], [['\x1b[31mred\x1b[0m']], { paint: painter(1, { FORCE_COLOR: '1' }) })).toBe('A\n[31mred[0m\n');
 });
 
-it('gives a cluster the same style whichever others are there, and no style to two of them', () => {
+it('gives a cluster the same style whatever the other clusters, and each its own', () => {
   const names = ['prod-eu', 'prod-us', 'staging', 'dev', 'a', 'b', 'c', 'd'];
   const styles = distinctStyles(names);
   expect(new Set(styles).size).toBe(8);

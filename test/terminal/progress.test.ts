@@ -31,7 +31,7 @@ describe.skipIf(!hasPty).concurrent(`the line on a terminal${needsPty}`, () => {
     });
   };
 
-  it('makes way for a notice, and comes back below it', async () => {
+  it('disappears for a notice, and comes back below it', async () => {
     const pty = run(`
       await terminal.waiting('asking somebody', async () => {
         await next();
@@ -48,7 +48,7 @@ describe.skipIf(!hasPty).concurrent(`the line on a terminal${needsPty}`, () => {
     expect(pty.screen.text()).toBe('a notice\nwarning: a warning\nthe end');
   });
 
-  it('shows the outermost of several waits, and a text that changes', async () => {
+  it('shows the outermost of several waits, and follows its text', async () => {
     const pty = run(`
       let done = 1;
       await terminal.waiting(() => 'asked ' + done, () => terminal.waiting('asking one of them', async () => {
@@ -81,7 +81,7 @@ describe.skipIf(!hasPty).concurrent(`the line on a terminal${needsPty}`, () => {
     expect(pty.screen.text()).toBe('');
   });
 
-  it('does not appear for what is done at once', async () => {
+  it('does not appear for short waits', async () => {
     const pty = run(`for (let i = 0; i < 3; i++) await terminal.waiting('asking', async () => {});`);
     expect(await pty.ended).toBe(0);
     expect(pty.raw).toBe('');

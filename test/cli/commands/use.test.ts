@@ -66,7 +66,10 @@ describe('use NAME', () => {
     expect((await home.run('use prod-us')).stdout).toBe('Switched to context "prod-us".\n');
   });
 
-  test('of a context that is not managed: without network once a list is known, and back', async ({ home, mesh }) => {
+  test('of a context that is not managed: needs no network once a list is known, and goes back', async ({
+    home,
+    mesh,
+  }) => {
     home.write(
       home.kubeconfig,
       theirs.replace('contexts:', 'contexts:\n- {name: minikube, context: {cluster: c, user: u}}'),
@@ -92,14 +95,14 @@ describe('use NAME', () => {
     expect(await home.run('use minikube')).toMatchObject({ stdout: 'Switched to context "minikube".\n', stderr: '' });
   });
 
-  test('a cluster goes before a context of its name that is not managed', async ({ home }) => {
+  test('prefers a cluster to a context with its name that is not managed', async ({ home }) => {
     home.write(home.kubeconfig, theirs.replaceAll('mine', 'prod-eu'));
     expect((await home.run('use prod-eu')).stdout).toBe('Switched to context "tka-prod-eu".\n');
     expect((await home.run('use prod-eu')).stdout).toBe('Switched to context "tka-prod-eu".\n');
     expect((await home.run('use -')).stdout).toBe('Switched to context "prod-eu".\n');
   });
 
-  test('a prefix of several names of any kind lists them, exit 2', async ({ home }) => {
+  test('lists several matches of a prefix, of any kind, exit 2', async ({ home }) => {
     home.write(home.kubeconfig, theirs.replaceAll('mine', 'stuff'));
     await home.transcript(`
       $ kubectl tka use st
@@ -244,7 +247,7 @@ describe('use -n', () => {
     expect(ran.stderr).toBe('error: no current context\nhint: name one: kubectl tka use NAME -n NAMESPACE\n');
   });
 
-  test('leaves a context alone that shares its fields with another', async ({ home }) => {
+  test('does not change a context that shares its fields with another', async ({ home }) => {
     const shared = theirs
       .replace('context: {', 'context: &c {')
       .replace('current', '- {name: two, context: *c}\ncurrent');

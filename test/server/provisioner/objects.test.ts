@@ -379,11 +379,11 @@ describe('a tagged device', () => {
     'tka.specht-labs.de/tags': 'tag:ci,tag:arm',
   };
 
-  it('has an account by its ID, with a name that is valid and no person’s', () => {
+  it('has an account by its ID, with a valid name that no user can have', () => {
     const [name = '', ...others] = namesOf(device);
     expect(others).toEqual([]);
     expect(name).toMatch(/^tka-login-nblyviwlgb11devel-[0-9a-f]{20}$/);
-    // IDs that differ in case only, and a person with that username.
+    // IDs that differ in case only, and a user with that username.
     const username = device.username.toLowerCase();
     const alike = { ...device, username, login: deviceLogin(username) };
     const person = { ...caller, username, login: username, ownDomain: true };
