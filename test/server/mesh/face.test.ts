@@ -32,7 +32,7 @@ describe('with a key', () => {
     ['a seal of other bytes', (mesh: Mesh) => sealed(mesh, Buffer.from('{}'))],
     ['an old seal', (mesh: Mesh) => sealed(mesh, asking, key, () => Date.now() - sealWindow - 1000)],
     ['a seal from the future', (mesh: Mesh) => sealed(mesh, asking, key, () => Date.now() + sealWindow + 1000)],
-    ['a seal that is none', async () => ({ [sealHeader]: 'v2 1 2 3 4' })],
+    ['an invalid seal', async () => ({ [sealHeader]: 'v2 1 2 3 4' })],
     ['the seal is for another process', async () => sealed(await member('b', { key }), asking)],
     [
       'two seals',
@@ -146,7 +146,7 @@ describe('with a key', () => {
       log: (_, line) => line.includes('seal') && refused.resolve(line),
     });
     expect(await refused.promise).toBe(`gossip with ${address} failed: its answer is not sealed with the shared key`);
-    // It was asked which process it is, and told nothing.
+    // The request for its process ID was empty.
     expect(Buffer.concat(asked)).toEqual(Buffer.alloc(0));
     expect(names(mesh)).toEqual(['a']);
   });
@@ -326,7 +326,7 @@ test.each([
   ['nobody to ask', { key, factor: 0 }, /gossip\.factor/],
   ['no interval', { key, intervalMs: Number.NaN }, /gossip\.interval/],
   ['no host', { key, hosts: [] }, /no address/],
-  ['a name that is none', { key, name: 'a b' }, /"a b" is not a lower-case host name/],
+  ['an invalid name', { key, name: 'a b' }, /"a b" is not a lower-case host name/],
 ])('a mesh does not start with %s', async (_, more, message) => {
   await expect(member('a', more)).rejects.toThrow(message);
 });

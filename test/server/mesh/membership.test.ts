@@ -395,7 +395,7 @@ test.each([
   ],
   ['an invalid port', 'tka', { gossipPort: 0 }],
   ['a server with a path', 'tka', { server: 'https://tka.example.ts.net/x' }],
-])('nobody starts with %s', (_, name, more) => {
+])('a member does not start with %s', (_, name, more) => {
   expect(() => member('tka', { name, record: { ...recordOf('tka'), ...more } })).toThrow(/invalid mesh record/);
 });
 
