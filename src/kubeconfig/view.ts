@@ -1,3 +1,4 @@
+import { composed } from '../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../util/url.ts';
 import { markName } from './glance.ts';
 import { type KubeconfigEntry, type SectionKey, type Source, sectionKeys } from './source.ts';
@@ -48,7 +49,7 @@ export interface KubeconfigView {
   readonly currentContext: string | undefined;
   readonly contexts: ReadonlyMap<string, ContextInfo>;
   readonly ours: readonly OurContext[];
-  /** The names that entries which are not managed have, each with the kind of the entry. */
+  /** The composed() names that entries which are not managed have, each with the kind of the entry. */
   readonly foreign: ReadonlyMap<string, 'context' | 'cluster' | 'user'>;
 }
 
@@ -173,6 +174,6 @@ function foreignIn(merged: Merged): KubeconfigView['foreign'] {
   const kinds = { users: 'user', clusters: 'cluster', contexts: 'context' } as const;
   const found = new Map<string, 'context' | 'cluster' | 'user'>();
   for (const key of ['users', 'clusters', 'contexts'] as const)
-    for (const [name, { entry }] of merged[key]) if (markOf(entry) === undefined) found.set(name, kinds[key]);
+    for (const [name, { entry }] of merged[key]) if (markOf(entry) === undefined) found.set(composed(name), kinds[key]);
   return found;
 }

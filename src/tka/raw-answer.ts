@@ -3,7 +3,7 @@
 import { Unavailable } from '../network/failure.ts';
 import type { TkaError } from '../util/errors.ts';
 import { isObject, own, parseJson } from '../util/json.ts';
-import { cleanText, isDnsLike } from '../util/text.ts';
+import { cleanText, isPlainName } from '../util/text.ts';
 import { NotSignedIn, Refused } from './errors.ts';
 import { noGrantIn, policyPage } from './no-grant.ts';
 
@@ -158,8 +158,9 @@ export function notProtocol(who: string, doing: string, what: string, away = fal
 /** Matches a time in RFC 3339 format. */
 export const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})$/;
 
-/** Returns the name of a server or a cluster; null if it is not a DNS-like name. */
-export const nameIn = (value: unknown): string | null => (typeof value === 'string' && isDnsLike(value) ? value : null);
+/** Returns the name of a server or a cluster; null if it is not a valid name. */
+export const nameIn = (value: unknown): string | null =>
+  typeof value === 'string' && isPlainName(value) ? value : null;
 
 /** Returns at most 64 labels, cleaned. */
 export function labelsOf(value: unknown): ReadonlyMap<string, string> {

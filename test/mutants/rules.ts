@@ -39,8 +39,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the cluster name that Go configurations copy counts as not set',
     file: 'src/server/config/config.ts',
-    find: "given !== configKeys['operator.clusterName'].fallback && isDnsLike(given)",
-    replace: 'isDnsLike(given)',
+    find: "given !== configKeys['operator.clusterName'].fallback && isPlainName(given)",
+    replace: 'isPlainName(given)',
     tests: ['test/server/config/config.test.ts'],
   },
   {

@@ -1,12 +1,12 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import { editKubeconfig, type KubeconfigView, readKubeconfig } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText, quoted } from '../../util/text.ts';
+import { cleanText, composed, quoted } from '../../util/text.ts';
 import { stateText } from '../clusters/rows.ts';
 import type { Context } from '../context/context.ts';
 import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { checkNamespace, contextSpec } from '../contexts/spec.ts';
-import { noCluster } from '../target/by-name.ts';
+import { isNamed, noCluster } from '../target/by-name.ts';
 import { listClusters } from '../target/clusters.ts';
 import { type ContextName, contextFor, contextsByCluster } from '../target/contexts.ts';
 import { byList } from '../target/named-by.ts';
@@ -50,11 +50,13 @@ function knownContext(
   if (name === undefined && namespace !== undefined) return currentContext(view);
   if (name === undefined) return undefined;
   if (name === '-') return contextBefore(context, view);
-  if (!view.contexts.has(name)) return undefined;
+  const wanted = composed(name);
+  const found = view.contexts.has(name) ? name : [...view.contexts.keys()].find((each) => composed(each) === wanted);
+  if (found === undefined) return undefined;
   // A cluster goes before a context that is not managed, but it must be in the last list to delay that one.
   const clusters = context.remembered.all;
-  const isOther = clusters.length > 0 && !clusters.some((cluster) => cluster.name === name);
-  return isOther || view.contexts.get(name)?.ours === true ? name : undefined;
+  const isOther = clusters.length > 0 && !clusters.some(isNamed(name));
+  return isOther || view.contexts.get(found)?.ours === true ? found : undefined;
 }
 
 function currentContext({ currentContext: name, contexts }: KubeconfigView): string {
@@ -112,11 +114,13 @@ function stateOf(choice: Choice, stateAt?: number): string {
 }
 
 function choiceNamed(choices: readonly Choice[], name: string): Choice | undefined {
-  const called = choices.filter((choice) => choice.name === name);
+  const isIt = isNamed(name);
+  const called = choices.filter(isIt);
   const managed = called.filter(isManaged);
-  const isServer = ({ cluster }: Choice) => cluster?.servers.some((server) => server.name === name) === true;
+  const isServer = ({ cluster }: Choice) => cluster?.servers.some(isIt) === true;
   const exact = [managed, called, choices.filter(isServer)].find((found) => found.length > 0) ?? [];
-  const begins = ({ name: own, context }: Choice) => own.startsWith(name) || context?.startsWith(name) === true;
+  const begins = ({ name: own, context = own }: Choice) =>
+    [own, context].some((each) => composed(each).startsWith(composed(name)));
   const found = exact.length > 0 ? exact : choices.filter(begins);
   if (found.length < 2) return found[0];
   const what = found.every(({ cluster }) => cluster !== undefined) ? 'clusters' : 'clusters and contexts';

@@ -5,6 +5,7 @@
 import { type Argument, type Command, Help, type Option } from 'commander';
 import { environmentName, type SettingKey, settingKeys } from '../../settings/keys.ts';
 import { openTerminal } from '../../terminal/output.ts';
+import { composed } from '../../util/text.ts';
 import { takesHeld, takesRest } from '../help.ts';
 import { type Completion, Known } from './known.ts';
 
@@ -23,7 +24,7 @@ const files: Answer = { candidates: [], directive: 0 };
 // A shell may insert a candidate without quoting it, and bash expands a list without descriptions. So skip candidates
 // that any shell would evaluate, split, or take as a flag. Quoting is not possible: it differs between shells, and
 // kubectl does not say which one asks.
-const plain = /^[\p{L}\p{N}_./][\p{L}\p{N}_.:@/+,-]*$/u;
+const plain = /^[\p{L}\p{N}\p{ExtPict}\p{RI}_./][\p{L}\p{N}\p{M}\p{ExtPict}\p{EMod}\p{RI}_.:@/+,-]*$/u;
 // Most names are ASCII, and this expression takes a tenth of the time.
 const ascii = /^[A-Za-z0-9_./][A-Za-z0-9_.:@/+,-]*$/;
 
@@ -84,9 +85,13 @@ async function answerTo(program: Command, words: readonly string[], env: NodeJS.
   return begun(await argumentsFor(program, line, current, known), current);
 }
 
-/** Returns the candidates that start with the typed text. */
+/** Returns the candidates that start with the typed text. A shell compares bytes, so they are in the typed form. */
 function begun(answer: Answer, typed: string): Answer {
-  return { ...answer, candidates: answer.candidates.filter(([text]) => text.startsWith(typed)) };
+  const candidates = answer.candidates.flatMap(([text, about]): Completion[] => {
+    if (text.startsWith(typed)) return [[text, about]];
+    return composed(text).startsWith(typed) ? [[composed(text), about]] : [];
+  });
+  return { ...answer, candidates };
 }
 
 /**

@@ -4,6 +4,7 @@ import { ListMemory, nameLine } from '../../discovery/memory.ts';
 import { kubeconfigFiles, kubectlHome } from '../../kubeconfig/files.ts';
 import { type GlancedContext, glanceContexts } from '../../kubeconfig/glance.ts';
 import { homeFolder } from '../../settings/paths.ts';
+import { composed } from '../../util/text.ts';
 
 /** A word that completes the line, and its description. */
 export type Completion = readonly [text: string, description: string];
@@ -31,7 +32,10 @@ export class Known {
   /** Returns clusters, and managed contexts with other names, that start with the typed text. */
   async names(typed: string): Promise<Completion[]> {
     const lines = await this.#all();
-    return [...lines.filter((line) => line.startsWith(typed)).map(row), ...this.contexts()];
+    return [
+      ...lines.filter((line) => line.startsWith(typed) || composed(line).startsWith(typed)).map(row),
+      ...this.contexts(),
+    ];
   }
 
   /** Returns the managed contexts. */

@@ -4,7 +4,7 @@ import { type Origin, peerAt } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
-import { cleanText, quoted } from '../../util/text.ts';
+import { cleanText, composed, quoted } from '../../util/text.ts';
 import { hostOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { type ContextsByCluster, contextsByCluster } from './contexts.ts';
@@ -22,17 +22,21 @@ export function clusterByName(
   { ours }: Pick<KubeconfigView, 'ours'>,
   command = 'login',
 ): Cluster | undefined {
-  const called = clusters.filter((cluster) => cluster.name === name || cluster.server === name);
+  const isIt = isNamed(name);
+  const called = clusters.filter((cluster) => isIt(cluster) || cluster.server === name);
   const named =
     called.length > 0
       ? called
-      : clusters.filter(({ servers }) => servers.some((each) => each.name === name || each.server === name));
+      : clusters.filter(({ servers }) => servers.some((each) => isIt(each) || each.server === name));
   const there = named.filter((cluster) => cluster.state !== 'missing');
   // Prefer listed clusters: a cluster can be recreated under its old name.
   const exact = there.length > 0 ? there : named;
-  const own = exact.length === 0 ? ours.find((context) => context.name === name) : undefined;
+  const own = exact.length === 0 ? ours.find(isIt) : undefined;
   if (own !== undefined) return [...contextsByCluster({ ours: [own] }, clusters).keys()][0];
-  const found = exact.length > 0 ? exact : clusters.filter((cluster) => name !== '' && cluster.name.startsWith(name));
+  const found =
+    exact.length > 0
+      ? exact
+      : clusters.filter((cluster) => name !== '' && composed(cluster.name).startsWith(composed(name)));
   if (found.length < 2) return found[0];
   const what = exact.length > 0 ? 'are named' : 'have names that start with';
   throw new UsageError(`${found.length} clusters ${what} ${quoted(name)}`, {
@@ -42,6 +46,12 @@ export function clusterByName(
       return `kubectl tka ${command} ${word}${command === 'exec' ? ' -- COMMAND' : ''} (${alike && server !== null ? each : (server ?? apiEndpoint)})`;
     }),
   });
+}
+
+/** Returns a test for a typed name. */
+export function isNamed(name: string): (one: { readonly name: string }) => boolean {
+  const wanted = composed(name);
+  return (one) => composed(one.name) === wanted;
 }
 
 /** The name does not match any cluster. */
@@ -91,11 +101,12 @@ export function chooseClusters(
 
 /** Returns what lists and globs stand for where clusters are named: `login`, `exec`. */
 export function clusterNames(clusters: readonly Cluster[], { ours }: Pick<KubeconfigView, 'ours'>): Names<Cluster> {
-  const isOf = (cluster: Cluster, word: string) =>
-    cluster.name === word || cluster.servers.some(({ name }) => name === word);
   return {
     all: clusters.map((cluster) => [cluster.name, cluster]),
-    isName: (word) => clusters.some((cluster) => isOf(cluster, word)) || ours.some(({ name }) => name === word),
+    isName: (word) => {
+      const isIt = isNamed(word);
+      return ours.some(isIt) || clusters.some((cluster) => isIt(cluster) || cluster.servers.some(isIt));
+    },
     what: 'cluster',
   };
 }

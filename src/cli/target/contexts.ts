@@ -1,7 +1,7 @@
 import { type Cluster, contextNames, shortName } from '../../discovery/clusters.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
-import { quoted } from '../../util/text.ts';
+import { composed, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 
 /** Returns the name to show for a server: its cluster's name, else its context's, else its host name. */
@@ -61,10 +61,10 @@ export function contextFor(
  * unmanaged context, cluster or user with that name.
  */
 export function ownName({ foreign }: Pick<KubeconfigView, 'foreign'>, wanted: string): ContextName {
-  const kind = foreign.get(wanted);
+  const kind = foreign.get(composed(wanted));
   if (kind === undefined) return { name: wanted };
   let name = `tka-${wanted}`;
-  for (let n = 2; foreign.has(name); n++) name = `tka-${wanted}-${n}`;
+  for (let n = 2; foreign.has(composed(name)); n++) name = `tka-${wanted}-${n}`;
   const notice = `${kind} ${quoted(wanted)} already exists and is not managed by kubectl-tka; using ${quoted(name)}`;
   return { name, notice };
 }

@@ -5,7 +5,7 @@ import { TkaError, UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { chooseClusters, clusterByName, isUrl, NoCluster } from './by-name.ts';
+import { chooseClusters, clusterByName, isNamed, isUrl, NoCluster } from './by-name.ts';
 import { allClusters, listClusters } from './clusters.ts';
 import { onlyServer } from './only-server.ts';
 import { expandNames, isGlob } from './patterns.ts';
@@ -40,7 +40,8 @@ export async function heldTarget(
     return { server, known: true };
   if (isUrl(name)) return { server, known: false };
   const clusters = await clustersIfListed(context, name, view);
-  const exact = clusters.filter((each) => each.name === name || each.servers.some((one) => one.name === name));
+  const isIt = isNamed(name);
+  const exact = clusters.filter((each) => isIt(each) || each.servers.some(isIt));
   const cluster = exact.length > 0 ? clusterByName(exact, name, view, command) : undefined;
   if (cluster !== undefined) return heldOf(cluster, here);
   if (!isBareWord(name)) return { server, known: false };
@@ -136,7 +137,7 @@ function localServer(
   view: KubeconfigView,
   here: ReadonlySet<string>,
 ): string | undefined {
-  const ours = view.ours.find((each) => each.name === name)?.server;
+  const ours = view.ours.find(isNamed(name))?.server;
   const called = [...here].filter((server) => shortName(server, context.settings.tailnet) === name);
   return ours ?? heldByName(context.remembered.all, name, here) ?? (called.length === 1 ? called[0] : undefined);
 }
@@ -168,9 +169,9 @@ function heldOf(cluster: Cluster, here: ReadonlySet<string>): Held {
 }
 
 function heldByName(clusters: readonly Cluster[], name: string, here: ReadonlySet<string>): string | undefined {
-  const called = clusters.filter((cluster) => cluster.name === name);
-  const found =
-    called.length > 0 ? called : clusters.filter(({ servers }) => servers.some((server) => server.name === name));
+  const isIt = isNamed(name);
+  const called = clusters.filter(isIt);
+  const found = called.length > 0 ? called : clusters.filter(({ servers }) => servers.some(isIt));
   // The last lists can contain one cluster several times.
   const held = new Map(found.map((cluster) => [cluster.apiEndpoint, cluster.servers]));
   const [servers = []] = held.size === 1 ? held.values() : [];

@@ -6,7 +6,7 @@ import { Refused } from '../../tka/errors.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
-import { type ClusterTarget, clusterByName, isUrl, namedTarget, noCluster, targetOf } from './by-name.ts';
+import { type ClusterTarget, clusterByName, isNamed, isUrl, namedTarget, noCluster, targetOf } from './by-name.ts';
 import { listClusters } from './clusters.ts';
 import { contextsByCluster } from './contexts.ts';
 import { onlyServer } from './only-server.ts';
@@ -28,7 +28,7 @@ export async function loginTarget(
   if (isUrl(name)) return namedTarget(await namedServer(context, name));
   const { target, list, failure } = await listedTarget(context, name, view);
   if (target !== undefined) return target;
-  const ours = view.ours.find((c) => c.name === name);
+  const ours = view.ours.find(isNamed(name));
   if (ours !== undefined) return { server: ours.server, cluster: undefined, origin: 'known' };
   const isBare = isBareWord(name);
   // A bare word is more likely the name of a cluster than of a host, so the refusal says more than a DNS error.
@@ -56,7 +56,7 @@ async function listedTarget(
     const list = await listClusters(context, view);
     const cluster = clusterByName(list.clusters, name, view, 'login');
     // Require the full name for a cluster without a server, since a prefix could be the name of a host.
-    if (cluster === undefined || (cluster.server === null && cluster.name !== name)) return { list };
+    if (cluster === undefined || (cluster.server === null && !isNamed(name)(cluster))) return { list };
     return { list, target: targetOf(cluster, contextsByCluster(view, list.clusters)) };
   } catch (error) {
     if (!(error instanceof TkaError) || error.exitCode === 2 || error instanceof UnresolvedCluster) throw error;

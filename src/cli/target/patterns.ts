@@ -1,6 +1,6 @@
 // Words on the command line that stand for several names: a list (`prod-eu,prod-us`), a glob (`prod-*`), or both.
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText, quoted } from '../../util/text.ts';
+import { cleanText, composed, quoted } from '../../util/text.ts';
 
 const mostShown = 10;
 
@@ -14,10 +14,11 @@ export const isGlob = (word: string): boolean => isPattern(word) && word.include
  * Returns whether a name matches a glob, in which `*` stands for any text. Names are untrusted, so this is no regular
  * expression: each part of the glob is searched once.
  */
-export function matchesGlob(name: string, glob: string): boolean {
-  const [first = '', ...parts] = glob.split('*');
+export function matchesGlob(stated: string, glob: string): boolean {
+  const name = composed(stated);
+  const [first = '', ...parts] = composed(glob).split('*');
   const last = parts.pop();
-  if (last === undefined) return name === glob;
+  if (last === undefined) return name === first;
   if (!name.startsWith(first) || !name.endsWith(last)) return false;
   let from = first.length;
   for (const part of parts) {

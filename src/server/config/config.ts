@@ -2,7 +2,7 @@
 import { type FileValue, parseConfigText, readConfigText } from '../../settings/config-file.ts';
 import { UsageError } from '../../util/errors.ts';
 import { didYouMean } from '../../util/suggest.ts';
-import { cleanText, isDnsLike, quoted } from '../../util/text.ts';
+import { cleanText, isPlainName, quoted } from '../../util/text.ts';
 import { quotedUrl } from '../../util/url.ts';
 import { type ConfigKey, type ConfigValue, configKeys, variableOf } from './keys.ts';
 
@@ -98,7 +98,7 @@ export async function examineConfig(file: string, text: string | undefined, env:
  */
 export function clusterNameOf(config: Config): string {
   const given = config.get('operator.clusterName');
-  if (given !== configKeys['operator.clusterName'].fallback && isDnsLike(given)) return given;
+  if (given !== configKeys['operator.clusterName'].fallback && isPlainName(given)) return given;
   const hostname = config.get('tailscale.hostname').toLowerCase();
   const suffix = `.${tailnetOf(config)}`;
   return suffix !== '.' && hostname.endsWith(suffix) ? hostname.slice(0, -suffix.length) : hostname;
@@ -178,7 +178,7 @@ function withoutEffect(config: Config): string[] {
 function oddities(config: Config): string[] {
   const found: string[] = [];
   const given = config.get('operator.clusterName');
-  if (!isDnsLike(given)) {
+  if (!isPlainName(given)) {
     const place = placeOf(config, ['operator.clusterName']);
     const why = `operator.clusterName ${quotedUrl(cleanText(given))} is not a valid context name`;
     const advice = 'use letters, digits, ".", "_" and "-"';

@@ -3,7 +3,7 @@
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { MemberRow } from '../../tka/types.ts';
-import { cleanText, isDnsLike } from '../../util/text.ts';
+import { cleanText, isPlainName } from '../../util/text.ts';
 import { canonicalServer, hostOf } from '../../util/url.ts';
 import { jsonAnswer, type RouteAnswer } from './answers.ts';
 import { escaped, iconLink, pageAnswer, statusPath } from './page.ts';
@@ -144,7 +144,7 @@ function clustersOf(rows: readonly MemberRow[]): Cluster[] {
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 const nameIn = (name: string | undefined): string | undefined =>
-  name !== undefined && isDnsLike(name) ? name : undefined;
+  name !== undefined && isPlainName(name) ? name : undefined;
 const labelOf = ([key, value]: [string, string]): string => cleanText(`${key}=${value}`, 200);
 
 const labelsLimit = 1_000;

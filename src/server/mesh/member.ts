@@ -1,7 +1,7 @@
 // The record: what one member states about itself.
 import { createHash } from 'node:crypto';
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText, isDnsLike, quoted } from '../../util/text.ts';
+import { cleanText, isPlainName, quoted } from '../../util/text.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
 
 /** What a member states about itself. Its name is not part of it: records are stored by name. */
@@ -107,7 +107,7 @@ const isPort = (value: unknown): value is number =>
   Number.isInteger(value) && Number(value) > 0 && Number(value) < 65536;
 
 const isCluster = (value: unknown): value is string | undefined =>
-  value === undefined || (typeof value === 'string' && isDnsLike(value));
+  value === undefined || (typeof value === 'string' && isPlainName(value));
 
 const isClean = (value: unknown, limit: number): value is string =>
   typeof value === 'string' && value.length <= limit && cleanText(value, limit) === value;
