@@ -17,7 +17,10 @@ const requestLog = 1000;
 
 /** The user of a sandbox cluster; it is the same for every caller. */
 export interface SandboxUser {
+  /** Of a tagged device, its ID. */
   username: string;
+  /** The name of a tagged device, which our server states in its answers. */
+  node?: string;
   role: string;
   /** Less than 10 minutes is refused, as on the real server. */
   periodMs: number;
@@ -279,8 +282,9 @@ export class SandboxCluster {
 
   #whoIs(): Caller {
     if (this.user === null) throw new Refusal(403, { message: 'User not authorized' });
-    const { username, role, periodMs } = this.user;
-    return { username, login: `${username}@example.com`, role, periodMs };
+    const { username, node, role, periodMs } = this.user;
+    const tagged = node === undefined ? {} : { tagged: { node, tags: ['tag:ci'] } };
+    return { username, login: `${username}@example.com`, ...tagged, role, periodMs };
   }
 
   #serve(route: RouteName, request: IncomingMessage, response: ServerResponse, handler: RequestListener): void {

@@ -94,7 +94,7 @@ export class SandboxSignIns implements SignIns {
       // The account keeps its role. Only the Go server gets here with a different role.
       old.role = role;
       this.#extensionRace = faults.extensionRace ?? 0;
-      return answerOf(old);
+      return answerOf(old, caller);
     }
     const doomed = (this.#loggedOutAt.get(username) ?? -Infinity) + (faults.logoutRaceMs ?? -Infinity);
     const fresh: SignIn = {
@@ -109,12 +109,12 @@ export class SandboxSignIns implements SignIns {
     };
     fresh.account.goneAt = fresh.goneAt;
     this.#signIns.set(username, fresh);
-    return answerOf(fresh);
+    return answerOf(fresh, caller);
   }
 
   async get(caller: Caller): Promise<{ answer: LoginAnswer; provisioned: boolean } | undefined> {
     const found = this.#ofToday(caller);
-    return found && { answer: answerOf(found), provisioned: !this.#isPending(found) };
+    return found && { answer: answerOf(found, caller), provisioned: !this.#isPending(found) };
   }
 
   async kubeconfig(caller: Caller): Promise<KubeconfigAnswer | 'pending' | undefined> {
@@ -253,4 +253,9 @@ export class SandboxSignIns implements SignIns {
 }
 
 const subjectOf = ({ username, uid }: Account) => ({ name: `tka-user-${username}`, uid });
-const answerOf = ({ username, role, until }: SignIn): LoginAnswer => ({ username, role, until: rfc3339(until) });
+const answerOf = ({ username, role, until }: SignIn, caller?: Caller): LoginAnswer => ({
+  username,
+  role,
+  until: rfc3339(until),
+  ...(caller?.tagged && { node: caller.tagged.node }),
+});

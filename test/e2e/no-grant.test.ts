@@ -100,6 +100,19 @@ describe.concurrent('without a grant at a Go server', () => {
   });
 });
 
+test('a tagged device that signs in is shown by its name', async ({ home, us, socket }) => {
+  const node = 'ci-7.example.ts.net';
+  us.user = { username: 'nBLYviWLGB11DEVEL', node, role: 'viewer', periodMs: 30 * 60_000 };
+  const ran = await home.run('login prod-us');
+  expect(ran).toMatchObject({ status: 0, stdout: expect.stringContaining(` as ${node}, role viewer`) });
+  expect(JSON.parse((await home.run('status -o json')).stdout)).toMatchObject([{ username: node, role: 'viewer' }]);
+  expect((await home.run('whoami')).stdout).toContain(node);
+  const checks: readonly { name: string; detail: string }[] = JSON.parse(
+    (await home.run('doctor prod-us -o json', socket)).stdout,
+  )[0].checks;
+  expect(checks.find(({ name }) => name === 'sign-in')?.detail).toContain(`${node}, role viewer`);
+});
+
 describe.concurrent('at our server', () => {
   const ours = test.extend<{ asking: { now: StandInCaller }; server: string; user: Home }>({
     // biome-ignore lint/correctness/noEmptyPattern: vitest reads the parameter's shape
@@ -113,6 +126,7 @@ describe.concurrent('at our server', () => {
         clusterInfo: { apiEndpoint: 'https://api.example.com:6443' },
         server: { host: '127.0.0.1' },
         tailscale: { port, capName: 'example.com/cap/k8s' },
+        identity: { allowTagged: ['tag:ci'] },
         health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
       };
       const env = { TS_SOCKET: tailscaled.socketPath, KUBECONFIG: cluster.kubeconfig() };
@@ -143,6 +157,27 @@ describe.concurrent('at our server', () => {
       /^error: no grant for carol@other\.example on .*\nhint: see .*: kubectl tka doctor http\S+\n$/,
     );
   });
+
+  ours(
+    'a tagged device without a grant gets one for its tag, for an hour',
+    async ({ user, server, asking, socket }) => {
+      asking.now = { login: 'x', tags: ['tag:arm', 'tag:ci'] };
+      const ran = await user.run(['login', server], socket);
+      expect(ran.stderr).toMatch(/^error: no grant for this device \(tag:ci\) on /m);
+      expect(grantIn(ran.stderr)).toMatchObject({
+        src: ['tag:ci'],
+        app: { 'example.com/cap/k8s': [{ role: 'view', period: '1h' }] },
+      });
+      asking.now = { login: 'x', tags: ['tag:arm'] };
+      const unlisted = await user.run(['login', server], socket);
+      expect(unlisted.stderr).toMatch(
+        /^error: .*unless identity\.allowTagged lists one of their tags \(tag:arm\) \(HTTP 400\)$/m,
+      );
+      expect(unlisted.stderr).toMatch(
+        /^hint: sign in from a device of a person, or ask the operator .*\/policy\.md#ci$/m,
+      );
+    },
+  );
 
   ours.for<[name: string, rule: object, words: RegExp]>([
     [
