@@ -54,6 +54,7 @@ A TKA server in every cluster knows who you are from the network and gives you a
         await (await spec.unread())(error, flags, command, env, own);
       });
       if (context === undefined) return;
+      if (spec.ownWarnings !== true) for (const line of context.settings.warnings) context.terminal.warn(line);
       await Promise.resolve(action(context, own, flags, rest)).catch(async (error) => {
         if (!(error instanceof NoGrant)) throw error;
         throw await (await import('./no-grant.ts')).withMissingGrant(context, error);

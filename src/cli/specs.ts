@@ -24,6 +24,8 @@ export interface Spec {
   readonly passThrough?: true;
   /** NAME is an existing context or session; completion offers only those. */
   readonly held?: true;
+  /** Prints the warnings about the configuration itself. */
+  readonly ownWarnings?: true;
   /** Imports the body; called only when the command runs. */
   readonly load: () => Promise<Action>;
   /** Runs instead of the body if the settings cannot be read. */
@@ -297,6 +299,7 @@ get, set and view may be left out: KEY shows a value, KEY VALUE sets it. unset a
   %p config get tailscale.port
   %p config unset tailscale.port`,
     options: [output('json', 'yaml', 'name'), noHeaders()],
+    ownWarnings: true,
     load: async () => (await import('./commands/config.ts')).config,
     unread: async () => (await import('./commands/config.ts')).configWithoutSettings,
   },

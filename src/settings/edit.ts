@@ -16,19 +16,18 @@ export async function textWith(text: string, key: SettingKey, value: SettingValu
   const keys = (await findPair(document, key)).keys;
   const old = document.getIn(keys, true);
   // The Go CLI reads YAML 1.1, where an unquoted `no` is a boolean.
-  const written = typeof value === 'string' ? JSON.stringify(value) : String(value);
+  const scalarText = typeof value === 'string' ? JSON.stringify(value) : String(value);
   if (isScalar(old) && old.range && old.type !== 'BLOCK_FOLDED' && old.type !== 'BLOCK_LITERAL') {
     const [start, end] = old.range;
-    const after = text.slice(0, start) + written + text.slice(end);
+    const after = text.slice(0, start) + scalarText + text.slice(end);
     if (start < end && (await isRight(after))) return after;
   }
   const scalar = new Scalar(value);
   if (typeof value === 'string') scalar.type = 'QUOTE_DOUBLE';
   if (isScalar(old))
     Object.assign(scalar, { comment: old.comment, commentBefore: old.commentBefore, spaceBefore: old.spaceBefore });
-  document.setIn(keys, scalar);
-  const after = document.toString({ lineWidth: 0 });
-  return (await isRight(after)) ? after : undefined;
+  const after = written(document, () => document.setIn(keys, scalar));
+  return after !== undefined && (await isRight(after)) ? after : undefined;
 }
 
 /**
@@ -42,9 +41,8 @@ export async function textWithout(text: string, dotted: string): Promise<string 
     if (document === undefined) return undefined;
     const { pair, keys } = await findPair(document, dotted);
     if (pair === undefined) return rest;
-    document.deleteIn(keys);
     const isShorter = (after: string) => after.length < rest.length;
-    const candidates = [withoutLines(rest, pair), document.toString({ lineWidth: 0 })];
+    const candidates = [withoutLines(rest, pair), written(document, () => document.deleteIn(keys))];
     let next: string | undefined;
     for (const after of candidates) {
       const isUsable = after !== undefined && isShorter(after) && (await isSameBut(dotted, rest, after));
@@ -53,6 +51,16 @@ export async function textWithout(text: string, dotted: string): Promise<string 
     if (next === undefined) return undefined;
     // A key can be there twice, in different spellings.
     rest = next;
+  }
+}
+
+/** Changes a document and returns its text; undefined if that is not possible, as with an alias without its anchor. */
+function written(document: Document, change: () => void): string | undefined {
+  try {
+    change();
+    return document.toString({ lineWidth: 0 });
+  } catch {
+    return undefined;
   }
 }
 

@@ -37,6 +37,34 @@ const identity = ['test/server/identity/identity.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
+    name: 'a URL is never a list or a glob',
+    file: 'src/cli/target/patterns.ts',
+    find: "!word.includes('://') && ",
+    replace: '',
+    tests: ['test/cli/target/patterns.test.ts'],
+  },
+  {
+    name: 'a name that exists is that name, also where it could be a glob',
+    file: 'src/cli/target/patterns.ts',
+    find: 'if (!isGlob(part) || isName(part))',
+    replace: 'if (!isGlob(part))',
+    tests: ['test/cli/target/patterns.test.ts'],
+  },
+  {
+    name: 'the words of another program, after --, stay as they are',
+    file: 'src/cli/words.ts',
+    find: "    if (word === '--') break;\n",
+    replace: '',
+    tests: ['test/cli/words.test.ts'],
+  },
+  {
+    name: 'an edit of the configuration changes no other setting',
+    file: 'src/settings/edit.ts',
+    find: 'return left <= earlier && rest(old) === rest(now);',
+    replace: 'return true;',
+    tests: ['test/settings/edit.test.ts'],
+  },
+  {
     name: 'the cluster name that Go configurations copy counts as not set',
     file: 'src/server/config/config.ts',
     find: "given !== configKeys['operator.clusterName'].fallback && isPlainName(given)",

@@ -35,9 +35,10 @@ interface ConfigFlags extends CommonFlags {
 export async function config(context: Context, words: readonly string[], flags: ConfigFlags): Promise<void> {
   const { settings } = context;
   const wanted = wantedBy(words);
-  const place = { ...context, quiet: settings.quiet, named: flags.config };
-  if (wanted.verb === 'set') return set(place, wanted.key, wanted.value);
-  if (wanted.verb === 'unset') return unset(place, wanted.name);
+  if (wanted.verb === 'set' || wanted.verb === 'unset') {
+    return change({ ...context, quiet: settings.quiet, named: flags.config }, wanted, flags);
+  }
+  for (const warning of settings.warnings) context.terminal.warn(warning);
   const read = { settings, invalid: new Map<SettingKey, string>() };
   if (wanted.verb === 'get') return get(context, read, wanted.key);
   await view(context, read, flags, flags.output === 'name' ? {} : await foundValues(context));
@@ -59,14 +60,7 @@ export async function configWithoutSettings(
   const terminal = openTerminal({ debug: flags.debug === true, quiet });
   const paths = await findPaths(env);
   if (wanted.verb === 'set' || wanted.verb === 'unset') {
-    const place = { env, paths, terminal, quiet, named: flags.config, problem };
-    await (wanted.verb === 'set' ? set(place, wanted.key, wanted.value) : unset(place, wanted.name));
-    const settings = await loadSettings(flags, env, paths).catch((error: unknown) => {
-      if (!(error instanceof TkaError)) throw error;
-      for (const line of error.message.split('\n')) terminal.warn(line);
-    });
-    for (const warning of settings?.warnings ?? []) terminal.warn(warning);
-    return;
+    return change({ env, paths, terminal, quiet, named: flags.config, problem }, wanted, flags);
   }
   const read = await readSettings(flags, env, paths);
   for (const warning of read.settings.warnings) terminal.warn(warning);
@@ -75,9 +69,9 @@ export async function configWithoutSettings(
   throw problem;
 }
 
-type Wanted =
-  | { readonly verb: 'view' }
-  | { readonly verb: 'get'; readonly key: SettingKey }
+type Wanted = { readonly verb: 'view' } | { readonly verb: 'get'; readonly key: SettingKey } | WantedChange;
+
+type WantedChange =
   | { readonly verb: 'set'; readonly key: SettingKey; readonly value: string }
   | { readonly verb: 'unset'; readonly name: string };
 
@@ -160,6 +154,17 @@ interface Place extends Pick<Context, 'env' | 'paths' | 'terminal'> {
   readonly named: string | undefined;
   /** Why the settings cannot be read. Thrown if this command cannot repair the file. */
   readonly problem?: TkaError;
+}
+
+/** Changes the file, and warns about the problems that are left in the configuration. */
+async function change(place: Place, wanted: WantedChange, flags: ConfigFlags): Promise<void> {
+  await (wanted.verb === 'set' ? set(place, wanted.key, wanted.value) : unset(place, wanted.name));
+  const { env, paths, terminal } = place;
+  const settings = await loadSettings(flags, env, paths).catch((error: unknown) => {
+    if (!(error instanceof TkaError)) throw error;
+    for (const line of error.message.split('\n')) terminal.warn(line);
+  });
+  for (const warning of settings?.warnings ?? []) terminal.warn(warning);
 }
 
 async function set(place: Place, key: SettingKey, text: string): Promise<void> {

@@ -47,7 +47,6 @@ export async function openContext(flags: CommonFlags, command: string, env: Node
   const remembered = new RememberedClusters(memory);
   const plain = openTerminal({ debug: settings.debug, quiet: settings.quiet, progress: env.TERM !== 'dumb' });
   const terminal = { ...plain, hint: (line: string) => plain.hint(remembered.inHint(line)) };
-  for (const warning of settings.warnings) terminal.warn(warning);
   for (const [key, { value, source }] of settings.values) terminal.log(`${key} = ${JSON.stringify(value)} (${source})`);
   const kubeconfig = kubeconfigFiles({
     ...(flags.kubeconfig !== undefined && { explicit: flags.kubeconfig }),
