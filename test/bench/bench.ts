@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { entryName } from '../../src/credential/entry.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
-import { besideGreed } from './beside.ts';
+import { loginBesideFlood } from './beside.ts';
 import { cachedScripts } from './cached.ts';
 import { signInCosts } from './sign-ins.ts';
 
@@ -189,7 +189,7 @@ try {
   process.stdout.write('\nsign-ins of a TKA server, on a real API server\n');
   for (const line of await signInCosts()) process.stdout.write(`  ${line}\n`);
   process.stdout.write('\na login of one person beside another who asks without end\n');
-  for (const line of await besideGreed()) process.stdout.write(`  ${line}\n`);
+  for (const line of await loginBesideFlood()) process.stdout.write(`  ${line}\n`);
   if (kubectl === undefined) process.stdout.write('\nexec is left out: kubectl is not on PATH\n');
   else {
     noKubeconfig();

@@ -50,7 +50,7 @@ const sorted = (times: readonly number[]): number[] => times.toSorted((a, b) => 
 const at = (times: readonly number[], part: number): number => sorted(times)[Math.floor(times.length * part)] ?? 0;
 
 /** Returns the lines of the report; one line with the reason if there is no API server. */
-export async function besideGreed(): Promise<string[]> {
+export async function loginBesideFlood(): Promise<string[]> {
   const assets = await findAssets((line) => process.stderr.write(`${line}\n`));
   if (typeof assets === 'string') return [`left out: ${assets}`];
   const etcd = await startEtcd(assets);
@@ -136,5 +136,5 @@ export async function besideGreed(): Promise<string[]> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const line of await besideGreed()) process.stdout.write(`${line}\n`);
+  for (const line of await loginBesideFlood()) process.stdout.write(`${line}\n`);
 }

@@ -33,7 +33,7 @@ const expectKept = (file: string, text: string) => {
 };
 
 describe.concurrent('a name that an unmanaged context has', () => {
-  test('login writes tka-NAME and says so, and finds it again', async ({ home, us }) => {
+  test('login writes tka-NAME with a warning, and finds it again', async ({ home, us }) => {
     home.write(home.kubeconfig, foreign('prod-us'));
     await home.transcript(`
       $ kubectl tka login prod-us

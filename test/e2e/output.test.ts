@@ -1,4 +1,4 @@
-// What people see: colours, the current context, times and progress.
+// The output for users: colours, the current context, times and progress.
 import { describe, expect } from 'vitest';
 import type { RouteName } from '../../src/sandbox/faults.ts';
 import { test } from '../fixtures/mesh.ts';
@@ -16,7 +16,7 @@ describe.concurrent('in a pipe', () => {
     }
   });
 
-  test('FORCE_COLOR=1 colours what people read, and no data for programs', async ({ home, eu }) => {
+  test('FORCE_COLOR=1 colours text for users, and no data for programs', async ({ home, eu }) => {
     await home.run('login prod-us');
     await eu.stop();
     const coloured = { env: { FORCE_COLOR: '1', NO_COLOR: '1' } };
@@ -87,7 +87,7 @@ describe.skipIf(!hasPty).concurrent(`on a terminal${needsPty}`, () => {
 });
 
 describe.concurrent('times', () => {
-  test('are local and relative for people, and RFC 3339 in UTC for programs', async ({ home }) => {
+  test('are local and relative for users, and RFC 3339 in UTC for programs', async ({ home }) => {
     const zoned = { env: { TZ: 'Asia/Kolkata' } };
     const { stdout } = await home.run('login prod-us', zoned);
     const [, clock = ''] = /; expires in (?:29|30)m \((?:\S+ )?(\d\d:\d\d)\)\.$/m.exec(stdout) ?? [];

@@ -124,7 +124,7 @@ function ask(login: string, agent = newAgent(), path = `${api}/login`): Promise<
 }
 
 /** Trusts the header, and counts. */
-class Believing implements Identity {
+class HeaderIdentity implements Identity {
   asked = 0;
   now = 0;
   most = 0;
@@ -146,8 +146,8 @@ class Believing implements Identity {
 async function limited(
   options: ConstructorParameters<typeof CallerLimits>[0],
   more: Partial<HandlerOptions> = {},
-): Promise<Believing> {
-  const identity = new Believing();
+): Promise<HeaderIdentity> {
+  const identity = new HeaderIdentity();
   port = await serve({ identity, limits: new CallerLimits({ holdMs: 0, ...options }), ...more });
   return identity;
 }

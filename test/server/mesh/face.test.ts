@@ -323,7 +323,7 @@ test.each([
   ['a short key', { key: 'short' }, /gossip\.key has 5 characters/],
   ['a peer without a port', { key, bootstrapPeers: ['tka'] }, /"tka" is not host:port/],
   ['thresholds the wrong way round', { key, deadThreshold: 3 }, /deadThreshold must be greater/],
-  ['nobody to ask', { key, factor: 0 }, /gossip\.factor/],
+  ['a factor of 0', { key, factor: 0 }, /gossip\.factor/],
   ['no interval', { key, intervalMs: Number.NaN }, /gossip\.interval/],
   ['no host', { key, hosts: [] }, /no address/],
   ['an invalid name', { key, name: 'a b' }, /"a b" is not a lower-case host name/],

@@ -18,10 +18,10 @@ const at = (simulation: Simulation, index: number): Machine => {
   return machines[index % machines.length] as Machine;
 };
 /** Splits the network in two; the last machines of all can reach only each other. */
-const tear = (simulation: Simulation, from: number) => {
+const split = (simulation: Simulation, from: number) => {
   for (const machine of simulation.machines) machine.part = machine.index < from ? 0 : 1;
 };
-const heal = (simulation: Simulation) => tear(simulation, Number.POSITIVE_INFINITY);
+const heal = (simulation: Simulation) => split(simulation, Number.POSITIVE_INFINITY);
 const why = (simulation: Simulation) =>
   simulation.machines.flatMap(({ core }) => (core && simulation.disagreement(core)) ?? []).slice(0, 3);
 
@@ -72,7 +72,7 @@ test('a bad network makes no member dead', { timeout: 240_000 }, () => {
 
 const happening = fc.record({
   wait: fc.integer({ min: 0, max: 14 }),
-  what: fc.constantFrom('kill', 'leave', 'restart', 'pause', 'resume', 'tear', 'heal'),
+  what: fc.constantFrom('kill', 'leave', 'restart', 'pause', 'resume', 'split', 'heal'),
   who: fc.nat(1000),
   // The clock of a machine that restarts may have been set back or ahead.
   clockMs: fc.integer({ min: -12 * 3_600_000, max: 3_600_000 }),
@@ -92,7 +92,7 @@ function happens(
     simulation.start(machine);
   } else if (what === 'pause') machine.paused = true;
   else if (what === 'resume') machine.paused = false;
-  else if (what === 'tear') tear(simulation, 1 + (who % (simulation.machines.length - 1)));
+  else if (what === 'split') split(simulation, 1 + (who % (simulation.machines.length - 1)));
   else if (what === 'heal') heal(simulation);
 }
 
@@ -136,7 +136,7 @@ test('60 members: join, a split network, deaths, and whole again', { timeout: 24
     `${why(simulation)}`,
   ).toBeDefined();
   expect(simulation.doubts.dead).toBe(0);
-  tear(simulation, 30);
+  split(simulation, 30);
   for (const index of [0, 37, 55]) simulation.kill(at(simulation, index));
   simulation.rounds(death + 4 + cycle(60));
   // Most members of each half had considered most of the other dead.
