@@ -136,7 +136,7 @@ describe.concurrent('credential, asked twice by one process', () => {
     expect(fs.existsSync(home.entry(us))).toBe(false);
   });
 
-  test('two processes that take turns cause no check', async ({ home, us }) => {
+  test('several processes that ask once each cause no check', async ({ home, us }) => {
     await home.run('login prod-us');
     us.resetCounts();
     for (let i = 0; i < 3; i++) await home.credential(us);

@@ -215,7 +215,7 @@ describe('reports of others', () => {
     expect(one.asks().map(({ address }) => address)).not.toContain(addressOf('y'));
   });
 
-  test('go in random order to a member that knows other members, and to no other', () => {
+  test('name random members to a member that knows other ones, and none to one that agrees', () => {
     const names = Array.from({ length: 30 }, (_, i) => `m-${i}`);
     const one = knowing(...names);
     const { digest, count } = settled(one, 'm-0');
