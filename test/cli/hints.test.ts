@@ -54,7 +54,7 @@ describe('403', () => {
   });
 
   it('without advice, about something else: does not mention the policy', () => {
-    expect(answer({ message: 'Unauthorized request from Funnel' }).hints).not.toContain('policy');
+    expect(answer({ message: 'Unauthorized request from Funnel' }).hints.join()).not.toContain('policy');
     expect(answer({ message: 'requests of web pages from other sites are refused' }).hints).toEqual([]);
   });
 
