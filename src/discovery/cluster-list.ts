@@ -2,13 +2,14 @@ import { Unavailable } from '../network/failure.ts';
 import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/memberlist.ts';
 import { TkaError } from '../util/errors.ts';
+import { localTime } from '../util/time.ts';
 import { hostOf } from '../util/url.ts';
 import type { Cluster } from './clusters.ts';
 import { currentListing, type GoodListing, refusedList } from './current-list.ts';
 import { groupServers } from './grouping.ts';
 import { askListing, describeServers, type FindOptions, isAnswer } from './listing.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
-import { ageOf, keepMissing, minuteOf, missingOf, rememberedClusters, rowOf, untrustedOf } from './remembered.ts';
+import { keepMissing, missingOf, rememberedClusters, rowOf, untrustedOf } from './remembered.ts';
 import { type MemberResolver, memberResolver } from './resolution.ts';
 
 export interface ClusterList {
@@ -47,7 +48,7 @@ export async function findClusters(options: FindOptions): Promise<ClusterList> {
   if (listing !== undefined) return { ...(await merge(first, listing, memory, options)), current: true };
   if (memory === undefined) throw error ?? new TkaError(`${first} returned no list`);
   const why = refusedList(error) ?? (isAnswer(error) ? error.message : 'no TKA server answered');
-  options.warn(`${why}; showing the list of ${minuteOf(memory.at)} (${ageOf(memory.at)} ago)`);
+  options.warn(`${why}; showing the list from ${localTime(memory.at)}`);
   const untrusted = await untrustedOf(memory.members, options);
   const { at } = memory;
   return { clusters: rememberedClusters(memory, { known: options.known, untrusted }), current: false, at };

@@ -191,7 +191,7 @@ export class TableLines {
     // Pad the plain text: colours have no width.
     const pad = ({ text, style }: (typeof cells)[number][number], column: number) => {
       const padding = column === widths.length - 1 ? 0 : (widths[column] ?? 0) - displayWidth(text) + 3;
-      return this.#paint(style, text) + ' '.repeat(padding);
+      return this.#paint(text === '' ? undefined : style, text) + ' '.repeat(padding);
     };
     return `${lines.map((line) => line.map(pad).join('').trimEnd()).join('\n')}\n`;
   }

@@ -160,7 +160,7 @@ class Remarks {
     const empty = clusters.length === 0 ? 'no clusters found' : 'no cluster matches the selector';
     const lines = [...remarks, ...(chosen === 0 ? [empty] : [])];
     // A changed age alone does not make a message new.
-    const key = lines.join('\n').replace(/\(\d+ \w+ ago\)/g, '');
+    const key = lines.join('\n').replace(/\b\w+ ago\b/g, '');
     if (key !== this.#said) {
       for (const line of lines) {
         const [, problem] = /^(?:error|warning): (.*)$/s.exec(line) ?? [];

@@ -3,9 +3,10 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { shortName } from '../../discovery/clusters.ts';
 import { groupServers, type ServerRow } from '../../discovery/grouping.ts';
 import { type FindOptions, isAnswer } from '../../discovery/listing.ts';
-import { ageOf, minuteOf, rememberedClusters } from '../../discovery/remembered.ts';
+import { rememberedClusters } from '../../discovery/remembered.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
+import { localTime } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
 import { byUser } from './named-by.ts';
 import { findSeeds, type Seeds, taggedPeers } from './seeds.ts';
@@ -109,7 +110,7 @@ function knownClusters(
   ];
   if (clusters.length === 0) return undefined;
   const from = [
-    ...(list === undefined ? [] : [`the list of ${minuteOf(list.at)} (${ageOf(list.at)} ago)`]),
+    ...(list === undefined ? [] : [`the list from ${localTime(list.at)}`]),
     ...(others.length === 0 ? [] : ['the contexts in your kubeconfig']),
   ];
   return { clusters, what: from.join(' and '), at: list?.at };
