@@ -143,7 +143,9 @@ describe('findClusters', () => {
     const memory = new Held(remembered([other, 'stated']));
     const { found, said } = setUp({ [seed]: no, [other]: no }, { named: false, seeds: [seed, other], memory });
     expect(await found()).toMatchObject({ current: false });
-    expect(said).toEqual([expect.stringMatching(/ refused the question: no grant \(HTTP 403\); showing the list from /)]);
+    expect(said).toEqual([
+      expect.stringMatching(/ refused the question: no grant \(HTTP 403\); showing the list from /),
+    ]);
   });
 
   it('asks another server if a discovered one refuses', async () => {

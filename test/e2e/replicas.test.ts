@@ -36,10 +36,10 @@ describe('a cluster with two servers', () => {
         { name: 'prod-us-1', server: second.server, state: 'healthy' },
       ],
     });
-    expect((await home.run('clusters -o wide')).stdout).toMatch(/^prod-us .* 2\/2 /m);
+    expect((await home.run('clusters -o wide')).stdout).toMatch(/^[* ] +prod-us .* 2\/2 /m);
     await second.stop();
     expect(await row()).toMatchObject({ state: 'healthy', server: us.server });
-    expect((await home.run('clusters -o wide')).stdout).toMatch(/^prod-us .* 1\/2 /m);
+    expect((await home.run('clusters -o wide')).stdout).toMatch(/^[* ] +prod-us .* 1\/2 /m);
   });
 
   test('gets one context, however it is named, and keeps it', async ({ mesh, home }) => {
@@ -71,7 +71,7 @@ describe('a cluster with two servers', () => {
     home.write(path.join(folder, 'kubectl'), '#!/bin/sh\necho here\n', 0o755);
     const kubectl = { env: { PATH: `${folder}:${home.env.PATH}` } };
     const clusters = ['prod-eu | here', 'prod-us | here', 'staging | here'];
-    const ran = async (args: string) => (await home.run(`exec ${args} -- delete pod x`, kubectl)).stdout;
+    const ran = async (args: string) => (await home.run(`exec --yes ${args} -- delete pod x`, kubectl)).stdout;
     const lines = (text: string) =>
       text
         .trimEnd()
@@ -138,7 +138,9 @@ describe('a cluster with two servers', () => {
       else await second.start();
       expect(await home.run('sync')).toMatchObject({ status: 0, stdout: '3 unchanged.\n' });
       expect(fs.readFileSync(home.kubeconfig)).toEqual(before);
-      expect((await home.run('clusters -o wide')).stdout).toMatch(listed ? /^prod-us .* 2\/2 /m : /^prod-us .* 1\/2 /m);
+      expect((await home.run('clusters -o wide')).stdout).toMatch(
+        listed ? /^[* ] +prod-us .* 2\/2 /m : /^[* ] +prod-us .* 1\/2 /m,
+      );
     }
     expect(us.counts.login).toBe(0);
   });
@@ -163,7 +165,7 @@ describe.skipIf(process.platform !== 'linux')('on a tailnet (needs loopback addr
     // The node with the cluster's name is offline: the other one is tagged, and of that cluster.
     await net.cluster(first).stop();
     const configured = { env: { ...env.env, TKA_TAILSCALE_HOSTNAME: first } };
-    expect((await user.run('clusters -o wide', configured)).stdout).toMatch(/^tka-prod-us +healthy .* 1\/2 /m);
+    expect((await user.run('clusters -o wide', configured)).stdout).toMatch(/^[* ] +tka-prod-us +healthy .* 1\/2 /m);
     user.forget();
     expect(await user.run('login', configured)).toMatchObject({ status: 0 });
     expect(contexts(user)).toEqual([['tka-prod-us', net.cluster(second).server]]);
