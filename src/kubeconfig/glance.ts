@@ -7,25 +7,25 @@ export const markName = 'tka.specht-labs.de';
 const markLine = /^(?:- +)?name: *["']?tka\.specht-labs\.de["']?\s*$/;
 const sizeLimit = 16 * 1024 * 1024;
 
-/** A managed context. */
+/** A context. */
 export interface GlancedContext {
   readonly name: string;
-  /** The canonical URL of its TKA server. */
+  /** The canonical URL of its TKA server; undefined if the context is not managed. */
   readonly server: string | undefined;
 }
 
 /**
- * Returns the managed contexts, for completion. Reads only the layouts that kubectl and we write (block
+ * Returns the managed contexts, or all with `others`, for completion. Reads only the layouts that kubectl and we write (block
  * YAML, or JSON that begins with a brace), line by line, and misses any other: to load and run a YAML parser takes too
  * long for a TAB. Never throws, and never blocks on a pipe.
  */
-export function glanceContexts({ files }: Pick<KubeconfigFiles, 'files'>): GlancedContext[] {
+export function glanceContexts({ files }: Pick<KubeconfigFiles, 'files'>, others = false): GlancedContext[] {
   const contexts = files.flatMap((file) => {
     try {
       const stat = fs.statSync(file);
       if (!stat.isFile() || stat.size > sizeLimit) return [];
       const text = fs.readFileSync(file, 'utf8');
-      return /^\s*\{/.test(text) ? inJson(text) : inBlocks(text);
+      return /^\s*\{/.test(text) ? inJson(text, others) : inBlocks(text, others);
     } catch {
       return [];
     }
@@ -40,11 +40,11 @@ interface JsonContext {
   context?: { extensions?: { name?: unknown; extension?: { server?: unknown } }[] };
 }
 
-function inJson(text: string): GlancedContext[] {
+function inJson(text: string, others: boolean): GlancedContext[] {
   return JSON.parse(text).contexts.flatMap(({ name, context }: JsonContext): GlancedContext[] => {
     const mark = context?.extensions?.find((extension) => extension.name === markName);
-    if (mark === undefined || typeof name !== 'string') return [];
-    const server = mark.extension?.server;
+    if ((mark === undefined && !others) || typeof name !== 'string') return [];
+    const server = mark?.extension?.server;
     return [{ name, server: typeof server === 'string' ? server : undefined }];
   });
 }
@@ -58,7 +58,7 @@ function contextLines(text: string): string[] {
   return rest.slice(0, end).split(/\r?\n/);
 }
 
-function inBlocks(text: string): GlancedContext[] {
+function inBlocks(text: string, others: boolean): GlancedContext[] {
   const found: GlancedContext[] = [];
   // The current item: the columns of its dash and its keys, its name, the last server in it, and whether it has our mark.
   let dash = -1;
@@ -67,7 +67,7 @@ function inBlocks(text: string): GlancedContext[] {
   let server: string | undefined;
   let ours = false;
   const close = () => {
-    if (ours && name !== undefined) found.push({ name, server });
+    if ((ours || others) && name !== undefined) found.push({ name, server });
     name = undefined;
     server = undefined;
     ours = false;

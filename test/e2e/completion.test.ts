@@ -67,6 +67,21 @@ describe.concurrent('candidates', () => {
     expect(await names(home, '--d')).toEqual(['--debug']);
   });
 
+  test('lists contexts that are not managed for use only', async ({ home }) => {
+    await home.run('login prod-us');
+    const text = fs.readFileSync(home.kubeconfig, 'utf8');
+    home.write(
+      home.kubeconfig,
+      text.replace('contexts:\n', 'contexts:\n- context:\n    cluster: mini\n  name: minikube\n'),
+    );
+    const { rows } = await complete(home, ['use', '']);
+    expect([...rows.keys()].sort()).toEqual(['minikube', 'prod-eu', 'prod-us', 'staging']);
+    expect(rows.get('minikube')).toBe('context');
+    expect(await names(home, 'use', 'mi')).toEqual(['minikube']);
+    for (const command of ['login', 'logout', 'exec', 'doctor'])
+      expect(await names(home, command, 'mi'), command).toEqual([]);
+  });
+
   test('lists the formats of each command', async ({ home }) => {
     expect(await names(home, 'clusters', '-o', '')).toEqual(['wide', 'json', 'yaml', 'name']);
     expect(await names(home, 'exec', '-o', '')).toEqual(['json']);

@@ -200,7 +200,8 @@ async function argumentValues(
     case 'name': {
       // Each name of `prod-eu,prod-us` is completed on its own.
       const list = argument.variadic ? typed.slice(0, typed.lastIndexOf(',') + 1) : '';
-      const names = await (takesHeld(command) ? known.held() : known.names(typed.slice(list.length)));
+      const isUse = command.name() === 'use';
+      const names = await (takesHeld(command) ? known.held() : known.names(typed.slice(list.length), isUse));
       if (list === '') return names;
       const given = list.split(',');
       return names.filter(([name]) => !given.includes(name)).map(([name, about]) => [list + name, about]);

@@ -29,24 +29,27 @@ export class Known {
     return this.#lines;
   }
 
-  /** Returns clusters, and managed contexts with other names, that start with the typed text. */
-  async names(typed: string): Promise<Completion[]> {
+  /**
+   * Returns clusters, and managed contexts with other names, that start with the typed text; with `others`, contexts
+   * that are not managed, too.
+   */
+  async names(typed: string, others = false): Promise<Completion[]> {
     const lines = await this.#all();
-    return [
-      ...lines.filter((line) => line.startsWith(typed) || composed(line).startsWith(typed)).map(row),
-      ...this.contexts(),
-    ];
+    // An ASCII text has one form only.
+    const isPlain = /^[ -~]*$/.test(typed);
+    const begins = (line: string) => line.startsWith(typed) || (!isPlain && composed(line).startsWith(typed));
+    return [...lines.filter(begins).map(row), ...this.contexts(others)];
   }
 
-  /** Returns the managed contexts. */
-  contexts(): Completion[] {
-    return this.#glance().map(({ name }) => [name, 'context']);
+  /** Returns the managed contexts; with `others`, all contexts. */
+  contexts(others = false): Completion[] {
+    return this.#glance(others).map(({ name }) => [name, 'context']);
   }
 
-  #glance(): GlancedContext[] {
+  #glance(others = false): GlancedContext[] {
     const env = this.#env;
     const named = { env, home: kubectlHome(env), cwd: process.cwd(), explicit: this.#kubeconfig };
-    return glanceContexts(kubeconfigFiles(named));
+    return glanceContexts(kubeconfigFiles(named), others);
   }
 
   /**
