@@ -44,11 +44,15 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
   const port = config.get('gossip.port');
   const keys = config.get('gossip.key');
   const key = keys.length > 0 ? keys : undefined;
-  const tag = status && meshTag(status);
+  const usual = config.get('tailscale.tag');
+  const tag = status && meshTag(status, usual);
   if (key === undefined && tag === undefined) {
-    throw new UsageError('the mesh would admit every node: this node has neither tag:tka nor exactly one tag', {
-      hints: ['tag the node in the tailnet policy, or set the same gossip.key on all members'],
-    });
+    throw new UsageError(
+      `the mesh would admit every node: this node has neither ${usual || 'tag:tka'} nor exactly one tag`,
+      {
+        hints: ['tag the node in the tailnet policy, or set the same gossip.key on all members'],
+      },
+    );
   }
   const login = config.get('federation.loginServer');
   const bootstrapPeers = [...config.get('gossip.bootstrapPeers')];

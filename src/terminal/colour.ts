@@ -27,7 +27,7 @@ export function showsColour(fd: 1 | 2, env: NodeJS.ProcessEnv): boolean {
 export function painter(fd: 1 | 2, env: NodeJS.ProcessEnv = process.env): Paint {
   let shows: boolean | undefined;
   return (style, text) => {
-    if (style === undefined) return text;
+    if (style === undefined || text === '') return text;
     shows ??= showsColour(fd, env);
     return shows ? styleText(style, text, { validateStream: false }) : text;
   };

@@ -220,7 +220,7 @@ export const configKeys = {
   ),
   'tailscale.port': key('The port of the API. 443 is https, any other port is plain http.', port(443)),
   'tailscale.tag': key(
-    'The tag of the TKA servers. A device with it cannot sign in.',
+    'The tag of the TKA servers: the members of the mesh have it, and a device with it cannot sign in.',
     text('tag:tka', 'a tag such as tag:tka', /^(?:tag:[A-Za-z][A-Za-z0-9-]{0,62}|)$/),
   ),
   'tailscale.stateDir': key('No effect here: tailscaled, not this server, keeps the state of the node.', text('')),

@@ -64,10 +64,9 @@ export function certificateName(config: Config, status: TailnetStatus): string |
 }
 
 /**
- * Returns the tag that the members of the mesh share: `tag:tka`, or else the only tag of this server. Returns undefined
- * if the server has no tag, or several others.
+ * Returns the tag that the members of the mesh share: the usual one (`tag:tka`), or else the only tag of this server.
+ * Returns undefined if the server has no tag, or several others.
  */
-export function meshTag({ self }: TailnetStatus): string | undefined {
-  const usual = 'tag:tka';
+export function meshTag({ self }: Pick<TailnetStatus, 'self'>, usual: string): string | undefined {
   return self.tags.includes(usual) || self.tags.length !== 1 ? self.tags.find((tag) => tag === usual) : self.tags[0];
 }

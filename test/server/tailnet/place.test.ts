@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { loadConfig } from '../../../src/server/config/config.ts';
-import { hostnameOf, publicHost } from '../../../src/server/tailnet/place.ts';
+import { hostnameOf, meshTag, publicHost } from '../../../src/server/tailnet/place.ts';
 import type { TailnetStatus } from '../../../src/tailscale/localapi.ts';
 
 const statusOf = (hostName: string): TailnetStatus => {
@@ -36,4 +36,15 @@ test.each([
   const status = node === undefined ? undefined : statusOf(node);
   expect(hostnameOf(config, status)).toBe(expected);
   expect(publicHost(config, status)).toBe(expected.includes('.') ? expected : `${expected}.example.ts.net`);
+});
+
+test.each([
+  [['tag:tka', 'tag:k8s'], 'tag:tka', 'tag:tka'],
+  [['tag:tka', 'tag:k8s'], 'tag:k8s', 'tag:k8s'],
+  [['tag:k8s'], 'tag:tka', 'tag:k8s'],
+  [['tag:k8s', 'tag:other'], 'tag:tka', undefined],
+  [['tag:k8s', 'tag:other'], '', undefined],
+  [[], 'tag:tka', undefined],
+])('a node with %j and tailscale.tag %j shares %j with the mesh', (tags, usual, expected) => {
+  expect(meshTag({ self: { ...statusOf('tka').self, tags } }, usual)).toBe(expected);
 });
