@@ -1,7 +1,9 @@
 // Breaks one link on this machine at a time: only that check reports it, with a hint.
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect } from 'vitest';
+import { checkCache } from '../../src/cli/doctor/machine.ts';
 import { examineWithoutSettings } from '../../src/cli/doctor/unread.ts';
 import { TkaError } from '../../src/util/errors.ts';
 import { bin, program } from '../fixtures/program.ts';
@@ -152,4 +154,49 @@ test('invalid settings: checks that need none still run, and the others depend o
     'a.yaml:2: debug; a.yaml:3: port',
   );
   expect(home.files()).toEqual(before);
+});
+
+describe.skipIf(process.platform === 'win32')('the folder for tokens', () => {
+  const env = { HOME: '/nowhere', XDG_RUNTIME_DIR: '' };
+
+  test('is advised only where it can be written', ({ home }) => {
+    const cache = path.join(home.root, 'file', 'cache');
+    fs.writeFileSync(path.dirname(cache), '');
+    const hintIn = (more: Record<string, string>) => checkCache({ cache, home: undefined }, { ...env, ...more }).hint;
+    expect(hintIn({ HOME: home.dir })).toBe('export TKA_CACHE_DIR="$HOME/.kubectl-tka"');
+    expect(hintIn({ XDG_RUNTIME_DIR: home.dir })).toBe('export TKA_CACHE_DIR="$XDG_RUNTIME_DIR/kubectl-tka"');
+    expect(hintIn({})).toBe('export TKA_CACHE_DIR="$(mktemp -d)"');
+    const unset = checkCache({ cache: undefined, home: home.dir }, {});
+    expect(unset).toMatchObject({ status: 'failed', hint: 'export HOME=~' });
+    expect(checkCache({ cache: undefined, home: '/nowhere' }, {}).hint).toBe('export TKA_CACHE_DIR="$(mktemp -d)"');
+  });
+
+  const canMount = spawnSync('unshare', ['-rm', 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
+  const needsMount = canMount ? '' : ' (skipped: cannot mount)';
+
+  test.skipIf(!canMount)(`fails on a full disk, and on a read-only one${needsMount}`, async ({ home }) => {
+    const folder = path.join(home.root, 'disk');
+    fs.mkdirSync(folder);
+    const look = async (prepare: string) => {
+      const script = `mount -t tmpfs -o size=64k none "$DISK" && mkdir -m 700 "$DISK/cache" && ${prepare}; exec "$@"`;
+      const ran = await home.run('doctor -o json', {
+        env: { DISK: folder, TKA_CACHE_DIR: path.join(folder, 'cache') },
+        within: ['unshare', '-rm', 'sh', '-c', script, 'sh'],
+      });
+      const [{ checks }] = JSON.parse(ran.stdout);
+      return checks.find((check: { name: string }) => check.name === 'cache');
+    };
+    const elsewhere = 'export TKA_CACHE_DIR="$HOME/.kubectl-tka"';
+    expect(await look('head -c 100000 /dev/zero >"$DISK/file" 2>/dev/null')).toEqual({
+      name: 'cache',
+      status: 'failed',
+      detail: `${path.join(folder, 'cache')} is on a full disk: no token can be kept there`,
+      hint: elsewhere,
+    });
+    expect(await look('mount -o remount,ro "$DISK"')).toMatchObject({
+      status: 'failed',
+      detail: expect.stringMatching(/cannot be written to: EROFS$/),
+      hint: elsewhere,
+    });
+  });
 });

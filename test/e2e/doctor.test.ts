@@ -1,3 +1,4 @@
+import * as path from 'node:path';
 import { describe, expect } from 'vitest';
 import { Home } from '../fixtures/home.ts';
 import { program } from '../fixtures/program.ts';
@@ -51,6 +52,42 @@ describe.concurrent('nothing is broken', () => {
     expect(ran).toMatchObject({ status: 2, stdout: '' });
   });
 
+  test('reports one cause once: skipped checks are one line, and a mistyped name is the only failure', async ({
+    patient,
+    home,
+  }) => {
+    const { stdout, stderr, status } = await patient.run(['prod-uss']);
+    expect(status).toBe(1);
+    expect(stdout).toMatch(
+      /^✗ name +no cluster named "prod-uss"; did you mean "prod-us"\?\n +hint: kubectl tka clusters$/m,
+    );
+    expect(stdout).toMatch(
+      /^- skipped +because of name: tcp, tls, tka-api, grant, sign-in, token, api-server, token-accepted, rbac, kubeconfig, clock$/m,
+    );
+    expect(stdout.split('\n').length).toBeLessThan(12);
+    expect(stderr).toBe('error: 1 of 17 checks failed: name\nhint: kubectl tka clusters\n');
+    // Without tailscaled the list of the configured server is still there.
+    const away = await patient.look(['prod-uss'], { TS_SOCKET: path.join(home.root, 'nothing') });
+    expect(away.of('tailscaled').status).toBe('warning');
+  });
+
+  test('checks the context that is named or current where a cluster has two', async ({ patient, us, home }) => {
+    await home.run(['login', us.server, '--context', 'second', '--no-switch']);
+    const broken = 'https://127.0.0.1:1';
+    patient.edit((kubeconfig) => {
+      const second = kubeconfig.clusters.find((cluster: { name: string }) => cluster.name === 'second');
+      second.cluster.server = broken;
+    });
+    (await patient.look()).differs({});
+    (await patient.look(['prod-us'])).differs({});
+    const named = await patient.look(['second']);
+    named.differs({ kubeconfig: 'failed' });
+    expect(named.of('kubeconfig').detail).toContain(`context "second": its API server is ${broken}`);
+    expect(named.of('kubeconfig').hint).toBe('kubectl tka login prod-us --context second');
+    expect((await home.run('login prod-us --context second')).status).toBe(0);
+    (await patient.look(['second'])).differs({});
+  });
+
   test('prints a line for each check, hints below, and plain marks on a limited terminal', async ({ patient, us }) => {
     await us.stop();
     const pretty = await patient.run([]);
@@ -59,7 +96,7 @@ describe.concurrent('nothing is broken', () => {
     expect(lines[0]).toBe('cluster: prod-us');
     expect(lines[1]).toMatch(/^✓ configuration {4}\S/);
     expect(pretty.stdout).toMatch(
-      /^✗ tcp {14}.*connection refused\n {19}hint: check that the TKA server is up.*\n- tls {14}depends on tcp$/m,
+      /^✗ tcp {14}.*connection refused\n {19}hint: check that the TKA server is up.*\n- skipped {10}because of tcp: tls, tka-api$/m,
     );
     for (const env of [{ TERM: 'dumb' }, { LC_ALL: 'C' }, { LC_ALL: undefined, LANG: undefined }]) {
       if (process.platform !== 'linux' && env.TERM === undefined) continue;

@@ -1,22 +1,13 @@
 import { UnresolvedCluster } from '../../discovery/clusters.ts';
 import { ListMemory } from '../../discovery/memory.ts';
-import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { progressBar } from '../../terminal/progress.ts';
 import { NoGrant } from '../../tka/no-grant.ts';
 import { TkaError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
 import { type Claimed, checkApi } from '../doctor/api.ts';
-import {
-  type CheckName,
-  Checks,
-  checkNames,
-  consequence,
-  failedBy,
-  skipped,
-  type Verdict,
-  warning,
-} from '../doctor/check.ts';
+import { type CheckName, Checks, checkNames, consequence, failedBy, skipped, type Verdict } from '../doctor/check.ts';
 import { checkKubeconfig, type Found, findKubeconfig } from '../doctor/kubeconfig.ts';
 import {
   checkCache,
@@ -53,7 +44,7 @@ async function examine(given: Context, name: string | undefined, checks: Checks)
   const { env, paths, settings } = context;
   const kubectl = checkKubectl(env);
   checks.set('configuration', await checkConfiguration(context));
-  const tailscaled = checks.set('tailscaled', await checkTailscaled(context.tailnet, settings.tag));
+  checks.set('tailscaled', await checkTailscaled(context.tailnet, settings.tag));
   const found = await findKubeconfig(context.kubeconfig);
   const chosen = await choose(context, name, found.view, checks);
   let cluster: string | null = null;
@@ -62,16 +53,14 @@ async function examine(given: Context, name: string | undefined, checks: Checks)
     cluster = chosen.cluster?.name ?? nameOfServer(context, found.view, server);
     await examineCluster(context, checks, found, chosen);
     // For example, a subnet router or a proxy needs no tailscaled here.
-    if (tailscaled.status === 'failed' && checks.has('tcp', 'ok')) {
-      checks.set('tailscaled', warning(`${tailscaled.detail}; ${server} is reached without it`, tailscaled.hint));
-    }
+    if (checks.has('tcp', 'ok')) checks.weaken('tailscaled', `${server} is reached without it`);
   } else {
     if (found.problem !== undefined) checks.set('kubeconfig', failedBy(found.problem));
     checks.set(chosen.of, chosen.verdict);
   }
   checks.set('kubectl', await kubectl);
   checks.set('path', checkPath(env, context.command));
-  checks.set('cache', checkCache(paths));
+  checks.set('cache', checkCache(paths, env));
   if (!('server' in chosen)) {
     const { of, verdict } = chosen;
     checks.setRest(checkNames, consequence(of, verdict) ?? skipped(verdict.detail));
@@ -89,10 +78,10 @@ async function examineCluster(context: Context, checks: Checks, found: Found, ch
   const session = checkSession(context, checks, server, told);
   const held = heldSession(context, server);
   const kept = held === 'damaged' ? undefined : held;
-  const claimed = whereTheApiIs(told.info, kept, found.view, server);
+  const ours = chosen.ours ?? contextOf(found.view, server);
+  const claimed = whereTheApiIs(told.info, kept, ours);
   const skew = await checkApi(context, checks, server, claimed, session);
-  const target = { server, clusterName: chosen.cluster?.name ?? context.remembered.nameOf(server) ?? null };
-  checks.set('kubeconfig', checkKubeconfig(context, found, target, told.info, kept));
+  checks.set('kubeconfig', checkKubeconfig(context, found, { server, ours }, told.info, kept));
   checks.set('clock', checkClock(told.skew ?? skew));
 }
 
@@ -100,15 +89,13 @@ async function examineCluster(context: Context, checks: Checks, found: Found, ch
 function whereTheApiIs(
   info: Omit<Claimed, 'by'> | undefined,
   kept: Omit<Claimed, 'by'> | undefined,
-  view: KubeconfigView,
-  server: string,
+  ours: OurContext | undefined,
 ): Claimed | undefined {
   const access = ({ apiServer, caData, insecureSkipTlsVerify }: Omit<Claimed, 'by'>, by: string): Claimed => {
     return { apiServer, caData, insecureSkipTlsVerify, by };
   };
   if (info !== undefined) return access(info, 'the TKA server');
   if (kept !== undefined) return access(kept, 'the last sign-in');
-  const ours = contextOf(view, server);
   if (ours?.apiServer === undefined) return undefined;
   return access({ ...ours, apiServer: ours.apiServer, caData: ours.caData ?? '' }, 'the kubeconfig');
 }
@@ -128,12 +115,19 @@ async function choose(
 ): Promise<ClusterTarget | NotChosen> {
   const none = (verdict: Verdict, of: CheckName = 'name'): NotChosen => ({ of, verdict });
   try {
-    if (name !== undefined) return await loginTarget(context, name, view);
+    if (name !== undefined) {
+      const target = await loginTarget(context, name, view);
+      // kubectl uses the server of the context, which can be another one of the cluster.
+      const ours = view.ours.find((each) => each.name === name);
+      return ours === undefined ? { ...target, ours: undefined } : { ...target, server: ours.server, ours };
+    }
     const { server } = await heldTarget(context, undefined, view, 'doctor');
     return { server, cluster: undefined, origin: 'known' };
   } catch (error) {
     if (!(error instanceof TkaError) || (name !== undefined && error.exitCode === 2)) throw error;
     if (error instanceof NoGrant) return none(failedBy(await withMissingGrant(context, error)), 'grant');
+    // There is a list of clusters, so tailscaled is not what is missing.
+    if (error instanceof NoCluster) checks.weaken('tailscaled', 'the clusters are listed without it');
     if (error instanceof UnresolvedCluster || error instanceof NoCluster) return none(failedBy(error));
     if (checks.has('configuration', 'failed')) return none(skipped('depends on configuration'));
     // There are several servers, and the user named none.

@@ -86,6 +86,12 @@ export class Checks {
     return found;
   }
 
+  /** Makes a failed check a warning: it failed, but something works without it. */
+  weaken(name: CheckName, remark: string): void {
+    const found = this.#verdicts.get(name);
+    if (found?.status === 'failed') this.set(name, warning(`${found.detail}; ${remark}`, found.hint));
+  }
+
   /** Sets the checks that have no result yet. */
   setRest(names: readonly CheckName[], found: Verdict): void {
     for (const name of names) if (!this.#verdicts.has(name)) this.set(name, found);

@@ -17,8 +17,8 @@ import type { ClusterAccess } from '../../tka/answers.ts';
 import { TkaError } from '../../util/errors.ts';
 import { searchPathOf } from '../../util/search-path.ts';
 import type { Context } from '../context/context.ts';
-import { contextOf } from '../target/contexts.ts';
 import { failed, failedBy, ok, skipped, type Verdict, warning } from './check.ts';
+import { shellQuoted } from './machine.ts';
 
 /** The kubeconfig, or why it cannot be read. */
 export interface Found {
@@ -36,17 +36,18 @@ export async function findKubeconfig(files: KubeconfigFiles): Promise<Found> {
   }
 }
 
-/** Checks the entry for a server. `info` is the server's answer, if there was one. */
+/** Checks the context for a server. `info` is the server's answer, if there was one. */
 export function checkKubeconfig(
   context: Context,
   { view, problem }: Found,
-  { server }: { readonly server: string },
+  { server, ours }: { readonly server: string; readonly ours: OurContext | undefined },
   info: ClusterAccess | undefined,
   session: Session | undefined,
 ): Verdict {
   if (problem !== undefined) return failedBy(problem);
-  const login = `kubectl tka login ${server}`;
-  const ours = contextOf(view, server);
+  // A login without --context writes the context that it finds first.
+  const isOneOfSeveral = view.ours.filter((each) => each.server === server).length > 1;
+  const login = `kubectl tka login ${server}${ours && isOneOfSeveral ? ` --context ${shellQuoted(ours.name)}` : ''}`;
   if (ours === undefined) {
     const none = `no managed context for ${server}`;
     return session === undefined ? skipped(`${none} yet`, login) : failed(none, login);

@@ -128,13 +128,37 @@ function realpath(file: string): string {
 }
 
 /** Returns a word quoted for a shell. */
-const shellQuoted = (text: string): string =>
+export const shellQuoted = (text: string): string =>
   /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 
+/** Returns the command that puts the token folder where this user can write. */
+function elsewhereFor(home: string | undefined, env: Environment): string {
+  if (isWritable(home)) return 'export TKA_CACHE_DIR="$HOME/.kubectl-tka"';
+  if (isWritable(env.XDG_RUNTIME_DIR)) return 'export TKA_CACHE_DIR="$XDG_RUNTIME_DIR/kubectl-tka"';
+  return 'export TKA_CACHE_DIR="$(mktemp -d)"';
+}
+
+function isWritable(folder: string | undefined): boolean {
+  if (!folder) return false;
+  try {
+    fs.accessSync(folder, fs.constants.W_OK | fs.constants.X_OK);
+    return hasSpace(folder);
+  } catch {
+    return false;
+  }
+}
+
+function hasSpace(folder: string): boolean {
+  const { blocks, bavail, files, ffree } = fs.statfsSync(folder);
+  // Some file systems state no numbers.
+  return (blocks === 0 || bavail > 0) && (files === 0 || ffree > 0);
+}
+
 /** Checks that the token folder belongs to this user, is closed to others, and is writable. */
-export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
-  if (cache === undefined) return failed('no home directory: HOME is not set', 'export HOME=~');
-  const elsewhere = 'export TKA_CACHE_DIR="$HOME/.kubectl-tka"';
+export function checkCache({ cache, home }: Pick<Paths, 'cache' | 'home'>, env: Environment): Verdict {
+  const elsewhere = elsewhereFor(env.HOME, env);
+  if (cache === undefined)
+    return failed('no home directory: HOME is not set', isWritable(home) ? 'export HOME=~' : elsewhere);
   let stat: fs.Stats | undefined;
   try {
     stat = fs.statSync(cache, { throwIfNoEntry: false });
@@ -155,6 +179,7 @@ export function checkCache({ cache }: Pick<Paths, 'cache'>): Verdict {
   } catch (error) {
     return failed(`${cache} cannot be written to: ${systemCode(error)}`, elsewhere);
   }
+  if (!hasSpace(cache)) return failed(`${cache} is on a full disk: no token can be kept there`, elsewhere);
   if (process.getuid !== undefined && (stat.mode & 0o077) !== 0) {
     return warning(`${cache} is open to other users (mode ${mode})`, mend);
   }
@@ -166,8 +191,10 @@ function notThereYet(cache: string, elsewhere: string): Verdict {
   while (!fs.existsSync(above) && path.dirname(above) !== above) above = path.dirname(above);
   try {
     fs.accessSync(above, fs.constants.W_OK | fs.constants.X_OK);
-    if (fs.statSync(above).isDirectory()) return skipped(`${cache} does not exist yet; the first sign-in creates it`);
-    return failed(`${cache} cannot be created: ${above} is not a folder`, elsewhere);
+    if (!fs.statSync(above).isDirectory())
+      return failed(`${cache} cannot be created: ${above} is not a folder`, elsewhere);
+    if (hasSpace(above)) return skipped(`${cache} does not exist yet; the first sign-in creates it`);
+    return failed(`${cache} cannot be created: the disk is full`, elsewhere);
   } catch (error) {
     return failed(`${cache} cannot be created: ${above} cannot be written to (${systemCode(error)})`, elsewhere);
   }

@@ -43,12 +43,39 @@ function checksTable({ cluster, checks }: Diagnosis, env: NodeJS.ProcessEnv): st
   const paint = painter(1, env);
   const symbols = speaksUtf8(env) ? marks : plainMarks;
   const width = Math.max(...checks.map(({ name }) => name.length));
-  const lines = checks.flatMap(({ name, status, detail, hint }) => [
+  const lines = rowsOf(checks).flatMap(({ name, status, detail, hint }) => [
     `${paint(markStyles[status], symbols[status])} ${name.padEnd(width)}   ${cell(detail)}`,
     ...(hint === null ? [] : [`${' '.repeat(width + 5)}${paint('dim', 'hint:')} ${cell(hint)}`]),
   ]);
   return `${[`cluster: ${cluster === null ? 'none' : cell(cluster)}`, ...lines].join('\n')}\n`;
 }
+
+interface Row extends Verdict {
+  readonly name: string;
+}
+
+/** Returns the rows of the table: one row for all checks that are skipped because of the same check. */
+function rowsOf(checks: readonly Check[]): Row[] {
+  const because = (check: Check): string | undefined => {
+    if (check.status !== 'skipped' || check.hint !== null) return undefined;
+    // Either it says so, or it repeats the reason of the check that has the hint.
+    return /^depends on (\S+)$/.exec(check.detail)?.[1] ?? checks.find((other) => isReasonOf(other, check))?.name;
+  };
+  const groups = Map.groupBy(checks, because);
+  return checks.flatMap((check): Row[] => {
+    const reason = because(check);
+    if (reason === undefined) return [check];
+    const skipped = groups.get(reason) ?? [];
+    if (skipped.length === 1) return [check];
+    if (skipped[0] !== check) return [];
+    return [
+      { ...check, name: 'skipped', detail: `because of ${reason}: ${skipped.map(({ name }) => name).join(', ')}` },
+    ];
+  });
+}
+
+const isReasonOf = (other: Check, check: Check) =>
+  other !== check && other.hint !== null && other.detail === check.detail;
 
 function speaksUtf8(env: NodeJS.ProcessEnv): boolean {
   if (env.TERM === 'dumb') return false;

@@ -43,7 +43,7 @@ export async function examineWithoutSettings(
   checks.set('tailscaled', await checkTailscaled(() => askTailnet(env, { log }), 'tag:tka'));
   checks.set('kubectl', await kubectl);
   checks.set('path', checkPath(env, command));
-  checks.set('cache', checkCache(paths));
+  checks.set('cache', checkCache(paths, env));
   checks.setRest(checkNames, dependsOn('configuration'));
   return { cluster: null, checks: checks.list() };
 }
