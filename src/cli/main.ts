@@ -34,11 +34,13 @@ A TKA server in every cluster knows who you are from the network and gives you a
   for (const option of commonOptions()) program.addOption(option);
   for (const spec of specs) {
     const sub = program.command(`${spec.name}${spec.args === undefined ? '' : ` ${spec.args}`}`).summary(spec.summary);
-    sub.description(spec.description).allowExcessArguments(false);
+    // Commander counts the words after `--`.
+    sub.description(spec.description).allowExcessArguments(spec.passThrough === true);
     setExamples(sub, spec.examples);
     sub.aliases(spec.aliases ?? []);
     if (spec.held === true) setTakesHeld(sub);
-    if (spec.passThrough === true) setRestUsage(sub, '-- COMMAND [args...]');
+    if (spec.passThrough === true)
+      setRestUsage(sub, spec.name === 'exec' ? '-- COMMAND [args...]' : '[-- COMMAND [args...]]');
     // Defining the options of the other commands only costs time.
     if ([spec.name, ...(spec.aliases ?? [])].some((name) => args.includes(name)))
       for (const option of spec.options ?? []) sub.addOption(option);

@@ -70,7 +70,7 @@ function lastResort(error: unknown, [command = '', name, server]: readonly strin
   if (!(error instanceof TkaError) || error.exitCode > 2) return 'run it again';
   if (error.exitCode === 2) return `kubectl tka ${isCommand ? `${command} ` : ''}--help`;
   if (command === 'doctor') return 'run it again with --debug';
-  const takesName = /^(?:login|logout|forget|use|exec)$/.test(command);
+  const takesName = /^(?:login|logout|forget|use|exec|shell)$/.test(command);
   // Contexts call it as: credential --server URL --api-server URL.
   const about = command === 'credential' && name === '--server' ? server : takesName ? name : undefined;
   return hintsOf(error, about?.startsWith('-') === false ? about : undefined)[0] ?? '';

@@ -200,6 +200,28 @@ NAME is the name of a cluster or a context, or the start of only one; - is the p
     load: async () => (await import('./commands/use.ts')).use,
   },
   {
+    name: 'shell',
+    args: '[name]',
+    summary: 'start a shell whose kubectl uses one cluster',
+    description: `Start a shell whose kubectl uses one cluster, whatever happens elsewhere: use, login and sync in other terminals do not change it, and it does not change them.
+
+KUBECONFIG is a private file with that cluster's context, removed when the shell ends. TKA_CLUSTER is the cluster's name and TKA_NAMESPACE the namespace of -n, for your prompt. kubectl signs in on first use. The shell is $SHELL, on Windows PowerShell. With -- COMMAND, that command runs instead. The exit status is that of the shell or the command.`,
+    examples: `  # A shell for one cluster
+  %p shell prod-us
+
+  # In a namespace, and signed out again when it ends
+  %p shell prod-us -n web --revoke
+
+  # One script
+  %p shell prod-us -- ./deploy.sh`,
+    options: [
+      new Option('-n, --namespace <namespace>', 'namespace of the shell (default: that of your context)'),
+      new Option('--revoke', 'log out of the cluster when the shell ends'),
+    ],
+    passThrough: true,
+    load: async () => (await import('./commands/shell.ts')).shell,
+  },
+  {
     name: 'exec',
     args: '[name...]',
     summary: 'run one kubectl command against many clusters',

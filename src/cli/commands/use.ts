@@ -4,6 +4,7 @@ import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, composed, quoted } from '../../util/text.ts';
 import { stateText } from '../clusters/rows.ts';
 import type { Context } from '../context/context.ts';
+import { sayInShell } from '../contexts/in-shell.ts';
 import { previousContext, rememberSwitch } from '../contexts/previous.ts';
 import { checkNamespace, contextSpec } from '../contexts/spec.ts';
 import { isNamed, noCluster } from '../target/by-name.ts';
@@ -203,4 +204,5 @@ async function addAndSwitch(
 function say(context: Context, name: string, namespace?: string): void {
   const inNamespace = namespace === undefined ? '' : `, namespace ${quoted(namespace)}`;
   if (!context.settings.quiet) context.terminal.out(`Switched to context ${quoted(name)}${inNamespace}.\n`);
+  sayInShell(context);
 }

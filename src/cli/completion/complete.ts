@@ -76,6 +76,7 @@ async function answerTo(program: Command, words: readonly string[], env: NodeJS.
     return begun({ candidates: flagsFor(program, line, current), directive: noFiles }, current);
   }
   if (line.ended && takesRest(line.command)) {
+    if (line.command.name() !== 'exec') return files;
     const names = line.args.slice(0, line.args.length - line.rest.length);
     const selector = [...line.flags].find(([option]) => option.attributeName() === 'selector')?.[1];
     const context = await known.firstContext(names, selector);

@@ -55,6 +55,14 @@ export class KubectlAccess {
    * valid even if the TKA server does not answer or is no longer listed.
    */
   async of(cluster: Cluster, number: number, warn: (line: string) => void): Promise<KubectlConfig> {
+    const found = await this.find(cluster);
+    const { server, apiServer } = found.ours ?? found.spec;
+    await this.#signIn(server, apiServer, warn);
+    return found.ours === undefined ? this.#ownKubeconfig(found.spec, number) : this.#overlay(found.ours, number);
+  }
+
+  /** Returns the managed context of a cluster, or the data for one. Does not sign in. Throws TkaError like of(). */
+  async find(cluster: Cluster): Promise<{ ours: OurContext } | { ours: undefined; spec: ContextSpec }> {
     const ours = this.#contexts.get(cluster)?.[0];
     const server = ours?.server ?? cluster.server;
     if (server !== null && this.#context.sessions.store.signedOut.read(server) !== undefined)
@@ -65,16 +73,11 @@ export class KubectlAccess {
         hints: [server === null ? 'kubectl tka clusters' : `kubectl tka login ${server}`],
       });
     }
-    if (ours === undefined) {
-      const spec = await this.#specOf(cluster, held);
-      await this.#signIn(spec.server, spec.apiServer, warn);
-      return this.#ownKubeconfig(spec, number);
-    }
+    if (ours === undefined) return { ours, spec: await this.#specOf(cluster, held) };
     const provenance = ours.server === cluster.server ? cluster.provenance : 'known';
     if (held === undefined && this.#needsToken)
       await this.#trust.require({ ...cluster, server: ours.server, provenance });
-    await this.#signIn(ours.server, ours.apiServer, warn);
-    return this.#overlay(ours, number);
+    return { ours };
   }
 
   #validSession(server: string, apiServer: string): Session | undefined {

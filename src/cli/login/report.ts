@@ -5,6 +5,7 @@ import { roleNotice, roleRemedy } from '../../session/session.ts';
 import { quoted } from '../../util/text.ts';
 import { localTime } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
+import { sayInShell } from '../contexts/in-shell.ts';
 import type { WrittenContext } from './context-writer.ts';
 
 /** Prints who the user is now, with a warning or notice if that has changed. */
@@ -32,10 +33,11 @@ export function reportSession(
 
 /** Prints which context was written, and which one is current. */
 export function reportContext(
-  { terminal, settings }: Context,
+  context: Context,
   { name, notice, namespace, before, previousContext, currentContext }: WrittenContext,
   { apiServer, isSwitch }: { readonly apiServer: string; readonly isSwitch: boolean },
 ): void {
+  const { terminal, settings } = context;
   if (before?.apiServer !== undefined && before.apiServer !== apiServer) {
     terminal.warn(`the API server of context "${name}" has changed from ${before.apiServer} to ${apiServer}`);
   }
@@ -51,6 +53,7 @@ export function reportContext(
     const was = previousContext === undefined ? '' : ` (was ${nameOrNone(previousContext)})`;
     terminal.out(`Switched to context "${name}"${inNamespace}${was}.\n`);
   }
+  sayInShell(context);
 }
 
 /** Returns the quoted name of a context, or `none`. */

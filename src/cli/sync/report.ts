@@ -5,6 +5,7 @@ import { painter } from '../../terminal/colour.ts';
 import { cell } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
+import { sayInShell } from '../contexts/in-shell.ts';
 import type { SyncProblem } from './plan.ts';
 import type { WrittenSync } from './write.ts';
 
@@ -53,6 +54,7 @@ export function reportSync(context: Context, report: SyncReport): TkaError | und
   if (shows === 'result') {
     const summary = summaryOf(written, kept, problems.length > 0);
     if (!settings.quiet && summary !== '') terminal.out(`${summary}\n`);
+    sayInShell(context);
     if (written.previousContext !== undefined && written.currentContext === undefined) {
       terminal.notice(`no current context any more (was "${written.previousContext}")`);
       hint('kubectl config use-context NAME');
