@@ -3,6 +3,7 @@ import { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { writeAll } from '../credential/entry.ts';
 import { TkaError } from '../util/errors.ts';
+import { showsColour } from './colour.ts';
 import type { PickerRow } from './picker-list.ts';
 import { terminalSize } from './size.ts';
 
@@ -72,7 +73,7 @@ export async function pick(rows: readonly PickerRow[], env: NodeJS.ProcessEnv): 
     write(alternateScreen);
     const config = {
       rows,
-      coloured: !env.NO_COLOR,
+      coloured: showsColour(2, env),
       size: () => terminalSize(2, { columns: 80, rows: 24 }),
       onResize: (listener: () => void) => {
         redraw = listener;
