@@ -1,4 +1,4 @@
-// npm run build: dist/kubectl-tka and dist/tka-server, executable by themselves on the Node that is pinned in package.json.
+// npm run build: dist/kubectl-tka and dist/tka-server, with the Node that package.json pins.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -27,15 +27,15 @@ const common: BuildOptions & { write: false } = {
   write: false,
   platform: 'node',
   alias: {
-    // Its ES modules: they can be imported lazily by name, and what is not used is left out.
+    // Use ES modules: they can be imported lazily by name, and unused code is removed.
     yaml: path.join(root, 'node_modules/yaml/browser/index.js'),
-    // Its ES modules load gRPC by createRequire(import.meta.url), which esbuild cannot see.
+    // Its ES modules load gRPC with createRequire(import.meta.url), which esbuild does not follow.
     '@opentelemetry/otlp-grpc-exporter-base': path.join(
       root,
       'node_modules/@opentelemetry/otlp-grpc-exporter-base/dist/index.cjs',
     ),
   },
-  // Only gRPC's own diagnostic services ask for it, with .proto files from its folder; nothing here starts them.
+  // Only the diagnostic services of gRPC use it, with .proto files from its folder; the server does not start them.
   external: ['@grpc/proto-loader'],
   loader: { '.sh': 'text', '.cmd': 'text', '.bash': 'text', '.zsh': 'text', '.fish': 'text', '.ps1': 'text' },
   logLevel: 'warning',
@@ -45,8 +45,8 @@ const common: BuildOptions & { write: false } = {
   },
 };
 
-// The wrapper of a module of Node's own does nothing here but look at all that is in it, and so make Node load the parts
-// that it keeps for whoever asks.
+// The wrapper that esbuild makes for a module of Node would only read all of its properties, and so make Node load the
+// parts that are otherwise loaded on demand.
 function unwrapped(code: string): string {
   return code.replace(/\b([\w$]+)=__toESM\((require\("node:[\w/]+"\))(?:,1)?\)/g, (all, name, required) => {
     const uses = code.split(new RegExp(`\\b${name.replaceAll('$', '\\$')}\\b`)).slice(1);
@@ -56,8 +56,8 @@ function unwrapped(code: string): string {
   });
 }
 
-// Compiles a part of the program when it is first asked for. No file, so that it works within an executable as well.
-// A module of Node's own is loaded when something in it is first looked at: tls alone takes as long as all of ours.
+// Compiles a part of the program on first use. Needs no file, so that it also works in an executable. A module of Node
+// is loaded when one of its properties is first read: tls alone takes as long as all of our code.
 const loader = `
 const loaded = new Map();
 function load(name) {
@@ -70,18 +70,18 @@ function load(name) {
   return module.exports;
 }
 function nodes(name) {
-  // These are functions themselves, or nothing but loaded already.
+  // These are functions themselves, or are always loaded already.
   if (/^(?:node:)?(?:assert|events|fs|module|path|process|stream)$/.test(name)) return require(name);
   return new Proxy({}, { get: (_, key) => require(name)[key] });
 }
 `;
 
 /**
- * The whole program as one CommonJS file: dist/lib/kubectl-tka.cjs, which is also the input for an executable
- * (`pkg --sea` in simple mode, or Node's own `--build-sea`: it asks for Node's own modules only, and for no file).
- * The hot path comes first. The rest is there as text, split so that each command compiles only what it uses: neither
- * parsed nor compiled by a call that does not need it. An executable of it reads NODE_OPTIONS, which is the caller's
- * own Node's and would stop kubectl, unless its configuration says `"execArgvExtension": "none"`.
+ * Builds the whole program as one CommonJS file: dist/lib/kubectl-tka.cjs. It is also the input for an executable
+ * (`pkg --sea` in simple mode, or Node's `--build-sea`), because it only loads modules of Node and no files. The hot
+ * path comes first. The rest is stored as text, split so that each command parses and compiles only what it uses. An
+ * executable reads NODE_OPTIONS, which is meant for the caller's own Node and could stop kubectl, unless its
+ * configuration has `"execArgvExtension": "none"`.
  */
 export async function bundle(): Promise<string> {
   const hot = await build({
@@ -110,7 +110,7 @@ export async function bundle(): Promise<string> {
   const parts: string[] = [];
   for (const file of rest.outputFiles) {
     const { code } = await transform(file.text, { ...small, format: 'cjs', supported: { 'dynamic-import': false } });
-    // A method that returns a text is the cheapest to pass over (an arrow function would be compiled at once).
+    // V8 skips a method that returns a text fastest; it would compile an arrow function at once.
     parts.push(
       `${JSON.stringify(path.basename(file.path))}(){return ${JSON.stringify(`"use strict";${unwrapped(code)}`)}}`,
     );
@@ -118,7 +118,7 @@ export async function bundle(): Promise<string> {
   return `${unwrapped(hot.outputFiles[0]?.text ?? '')}const parts={\n${parts.join(',\n')}\n};${loader}`;
 }
 
-/** The TKA server as one CommonJS file: dist/lib/tka-server.cjs. It loads everything at start. */
+/** Builds the TKA server as one CommonJS file: dist/lib/tka-server.cjs. It loads everything at start. */
 export async function serverBundle(): Promise<string> {
   const { outputFiles } = await build({
     ...common,
@@ -129,7 +129,7 @@ export async function serverBundle(): Promise<string> {
 }
 
 /**
- * The text of the launcher for Linux or macOS. It starts what is in lib/ beside it: with `bundle`, lib/node on
+ * Returns the launcher script for Linux or macOS. It starts the program in lib/ next to it: with `bundle`, lib/node with
  * lib/kubectl-tka.cjs; with `executable`, lib/kubectl-tka.
  */
 export function launcher(platform: 'linux' | 'darwin', program: 'bundle' | 'executable'): string {
@@ -148,7 +148,7 @@ export function launcher(platform: 'linux' | 'darwin', program: 'bundle' | 'exec
  */
 export async function bundledPackages(program: 'kubectl-tka' | 'tka-server'): Promise<string[]> {
   const all = { ...common, entryPoints: [path.join(root, `cmd/${program}.ts`)], absWorkingDir: root };
-  // In a copy of the project whose node_modules is a link, the names stay those of the copy.
+  // If node_modules is a link, keep the paths of this folder.
   const { metafile } = await build({ ...all, format: 'esm', metafile: true, preserveSymlinks: true });
   const names = Object.values(metafile.outputs).flatMap(({ inputs }) =>
     Object.keys(inputs).map((file) => /^node_modules\/((?:.+\/node_modules\/)?(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1]),
@@ -156,14 +156,14 @@ export async function bundledPackages(program: 'kubectl-tka' | 'tka-server'): Pr
   return [...new Set(names.filter((name) => name !== undefined))].sort();
 }
 
-/** Writes dist/: the launcher, and in lib/ the program and the pinned Node. A copy of it works anywhere. */
+/** Writes dist/: the launcher, and in lib/ the program and the pinned Node. A copy of dist/ works anywhere. */
 async function buildDist(): Promise<void> {
   const dist = path.join(root, 'dist');
   const lib = path.join(dist, 'lib');
   const programs = { 'kubectl-tka.cjs': await bundle(), 'tka-server.cjs': await serverBundle() };
   const node = process.platform === 'win32' ? 'node.exe' : 'node';
   fs.mkdirSync(lib, { recursive: true });
-  // Moved in place, for a program that starts from here meanwhile.
+  // Write to a temporary name first: a program may start from here at the same time.
   for (const [program, text] of Object.entries(programs)) {
     fs.writeFileSync(path.join(lib, `${program}.new`), text);
     fs.renameSync(path.join(lib, `${program}.new`), path.join(lib, program));
@@ -180,7 +180,7 @@ async function buildDist(): Promise<void> {
       fs.copyFileSync(process.execPath, ours);
     }
   }
-  // Where the system has no libatomic: krew/own-node.ts.
+  // Only if the system has no libatomic: see krew/own-node.ts.
   const beside = path.dirname(process.execPath);
   for (const name of fs.readdirSync(beside).filter((name) => /^lib[\w+]+\.so\.\d+$/.test(name))) {
     fs.copyFileSync(path.join(beside, name), path.join(lib, name));
@@ -192,7 +192,7 @@ async function buildDist(): Promise<void> {
   fs.chmodSync(path.join(dist, 'kubectl-tka'), 0o755);
   fs.copyFileSync(path.join(root, 'cmd/tka-server.sh'), path.join(dist, 'tka-server'));
   fs.chmodSync(path.join(dist, 'tka-server'), 0o755);
-  // For whoever packages: the first belongs beside the program, the others go where shells look for them.
+  // For packages: the first belongs next to the program, the others go where shells look for completion files.
   const completions = path.join(dist, 'completions');
   fs.rmSync(completions, { recursive: true, force: true });
   fs.mkdirSync(completions);

@@ -1,4 +1,4 @@
-// Archives that are the same bytes whenever and wherever they are made from the same files.
+// Reproducible archives: the same files always give the same bytes.
 import * as path from 'node:path';
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
@@ -12,7 +12,7 @@ export interface Entry {
   readonly mode: 0o644 | 0o755;
 }
 
-// Each folder before what is in it: not all that reads a .zip makes those that are missing.
+// List each folder before its content: some programs that read a .zip do not create missing folders.
 function withFolders(entries: readonly Entry[]): (Entry & { readonly folder?: true })[] {
   const seen = new Set(['./']);
   return entries.flatMap((entry) => {
@@ -23,7 +23,7 @@ function withFolders(entries: readonly Entry[]): (Entry & { readonly folder?: tr
   });
 }
 
-/** A .tar.gz of files in the given order: all of one time, and root's. */
+/** Returns a .tar.gz of files in the given order. All have the same time, and root as owner. */
 export async function tarGz(entries: readonly Entry[], time: Date): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   for (const { name, data, mode, folder } of withFolders(entries)) {
@@ -33,14 +33,14 @@ export async function tarGz(entries: readonly Entry[], time: Date): Promise<Buff
     parts.push(header.block ?? Buffer.alloc(0), data, Buffer.alloc(-data.length & 511));
   }
   const packed = await promisify(zlib.gzip)(Buffer.concat([...parts, Buffer.alloc(1024)]));
-  // The system that it was made on: unknown.
+  // Operating system: unknown.
   packed[9] = 255;
   return packed;
 }
 
-/** A .zip of files in the given order, all of one time. */
+/** Returns a .zip of files in the given order, all with the same time. */
 export function zip(entries: readonly Entry[], time: Date): Buffer {
-  // A zip has the time of a wall clock; that of UTC is the same in every zone.
+  // A zip stores local time; always use UTC.
   const mtime = new Date(
     Math.max(time.getUTCFullYear(), 1980),
     time.getUTCMonth(),

@@ -1,8 +1,8 @@
-// CHANGELOG.md in the form of Keep a Changelog: a section `## [VERSION] - DATE` per release, the newest first.
+// CHANGELOG.md in the format of Keep a Changelog: a section `## [VERSION] - DATE` per release, the newest first.
 
 /**
- * The changelog with what is under [Unreleased] as the section of a version, dated; undefined where there is nothing
- * under it. `home` is the project's page, for the links at the end.
+ * Returns the changelog with the entries of [Unreleased] in a dated section of a version, or undefined if there are no
+ * entries. `home` is the project's page, for the links at the end.
  */
 export function changelogOf(text: string, version: string, date: string, home: string): string | undefined {
   const changes = notesOf(text, 'Unreleased');
@@ -22,7 +22,7 @@ export function changelogOf(text: string, version: string, date: string, home: s
   ].join('\n');
 }
 
-/** What the changelog says about a version (or `Unreleased`), without its heading; undefined where that is nothing. */
+/** Returns the section of a version (or `Unreleased`) without its heading, or undefined if it is missing or empty. */
 export function notesOf(text: string, version: string): string | undefined {
   const sections = text.replace(/^\[[^\]]+\]: .*\n?/gm, '').split(/^(?=## )/m);
   const section = sections.find((one) => one.startsWith(`## [${version}]`));

@@ -23,14 +23,14 @@ function offset(elf: Buffer, at: number): number {
   return Number(elf.readBigUInt64LE(at));
 }
 
-/** Returns the executable without symbols and debug information: with those sections only that are loaded. */
+/** Returns the executable without symbols and debug information: only with the sections that are loaded. */
 export function stripElf(elf: Buffer): Buffer {
   const loaded = segments(elf).filter((at) => elf.readUInt32LE(at) === ptLoad);
   const kept = elf.subarray(0, Math.max(...loaded.map((at) => offset(elf, at + 8) + offset(elf, at + 32))));
   const all = sections(elf);
   const wanted = all.filter((at, i) => i === 0 || (elf.readBigUInt64LE(at + 8) & shfAlloc) !== 0n);
   // Sections refer to each other by number, so these must stay.
-  if (wanted.some((at, i) => at !== all[i])) throw new Failed('the sections of the executable are in another order');
+  if (wanted.some((at, i) => at !== all[i])) throw new Failed('unexpected order of sections in the executable');
   const names = all[elf.readUInt16LE(0x3e)] ?? 0;
   const texts = Buffer.concat([
     elf.subarray(offset(elf, names + 24), offset(elf, names + 24) + offset(elf, names + 32)),
@@ -46,13 +46,13 @@ export function stripElf(elf: Buffer): Buffer {
 }
 
 /**
- * Makes ld.so look for libraries in `folder` first, where `$ORIGIN` is the executable's own. It is DT_RPATH, not
- * DT_RUNPATH: the caller's LD_LIBRARY_PATH comes second. Changes the executable in place, and moves nothing: the entry
- * is one of the spare ones at the end of .dynamic, and the text goes into the padding after the segment that holds
- * .dynstr. Throws Failed where there is no room for it.
+ * Makes ld.so look for libraries in `folder` first; `$ORIGIN` is the folder of the executable. Uses DT_RPATH, not
+ * DT_RUNPATH, so that it comes before the caller's LD_LIBRARY_PATH. Changes the executable in place and moves nothing:
+ * uses a spare entry at the end of .dynamic, and writes the text into the padding after the segment with .dynstr. Throws
+ * Failed if there is no room.
  */
 export function setRpath(elf: Buffer, folder: string): void {
-  const room = () => new Failed('the executable for Linux has no room for the path of its libraries');
+  const room = () => new Failed('no room for the library path in the executable for Linux');
   const all = segments(elf);
   const dynamic = all.find((at) => elf.readUInt32LE(at) === ptDynamic) ?? 0;
   const section = sections(elf).find((at) => elf.readUInt32LE(at + 4) === shtDynamic);
@@ -62,7 +62,7 @@ export function setRpath(elf: Buffer, folder: string): void {
   for (; offset(elf, entry) !== dtNull; entry += 16) entries.set(offset(elf, entry), entry + 8);
   const [strtab, strsz] = [entries.get(dtStrtab), entries.get(dtStrsz)];
   if (strtab === undefined || strsz === undefined || entries.has(dtRpath)) throw room();
-  // The new entry, and the one that ends the table.
+  // The new entry, and the entry that ends the table.
   const spare = elf.subarray(entry, entry + 32);
   if (entry + 32 > offset(elf, section + 24) + offset(elf, section + 32) || spare.some((byte) => byte !== 0)) {
     throw room();

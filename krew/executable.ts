@@ -1,5 +1,5 @@
-// One executable from the program and a Node, for any platform on any other: stripped, filled by pkg, signed. All of it
-// happens here, with no tool of the machine, so that the bytes are the same wherever it is made.
+// Makes one executable from the program and a Node, for any platform on any platform: stripped, filled by pkg, signed.
+// Uses no tool of the machine, so that the bytes are the same everywhere.
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
@@ -15,11 +15,11 @@ const { default: sea }: typeof import('@yao-pkg/pkg/lib-es5/sea.js') = createReq
   '@yao-pkg/pkg/lib-es5/sea.js',
 );
 
-/** What is done to a system's Node before the blob goes in, and to the executable afterwards. */
+/** The changes to a system's Node before the blob is injected, and to the executable afterwards. */
 const steps: Record<Target['os'], { before(node: Buffer): Buffer; after(executable: Buffer): Buffer }> = {
   linux: {
     before: stripElf,
-    // Injection moves what a path that is set before it refers to.
+    // Set the path after the injection, which moves the data that it refers to.
     after: (elf) => {
       setRpath(elf, '$ORIGIN');
       return elf;
@@ -30,8 +30,8 @@ const steps: Record<Target['os'], { before(node: Buffer): Buffer; after(executab
 };
 
 /**
- * Writes the executable of a program (one CommonJS text) for a target to `file`. Nothing in it depends on the machine or
- * the folder that it is made in.
+ * Writes the executable of a program (one CommonJS text) for a target to `file`. Its bytes do not depend on the machine
+ * or the folder.
  */
 export async function makeExecutable(target: Target, program: string, file: string): Promise<void> {
   const node = path.join(await nodeFolder(target), nodeFile(target));
@@ -47,8 +47,8 @@ export async function makeExecutable(target: Target, program: string, file: stri
   }
 }
 
-// pkg's cache in a HOME of its own, as if pkg had downloaded this Node. It asks for the version that it runs on, and
-// makes the blob with that.
+// Prepares pkg's cache in a private HOME, as if pkg had downloaded this Node. pkg asks for the version that it runs on
+// itself, and makes the blob with it.
 function prepare(home: string, target: Target, node: Buffer): void {
   const name = `node-${process.version}-${platform(target)}-${architecture(target)}`;
   const cache = path.join(home, '.pkg-cache', 'sea');
@@ -69,8 +69,8 @@ function architecture(target: Target): 'x64' | 'arm64' {
 }
 
 async function inject(work: string, target: Target, output: string): Promise<void> {
-  // pkg makes its temporary folder in `work`: a name relative to it is the same everywhere, and goes into the blob.
-  // On Unix the front decides which NODE_OPTIONS the program gets; an .exe has no front.
+  // pkg makes its temporary folder in `work`. The blob contains the file's name, so use a relative one, which is the same
+  // everywhere. On Unix the launcher script decides which NODE_OPTIONS the program gets; an .exe has no launcher script.
   const seaConfig = {
     disableExperimentalSEAWarning: true,
     useSnapshot: false,

@@ -1,5 +1,5 @@
 // npm run image [-- --out FOLDER]: builds the server's image for this machine's architecture with buildah, as an archive
-// (`tka-server-0.1.0-linux-amd64.tar`, in the layout of OCI), and writes what is in it: `….cdx.json`.
+// (`tka-server-0.1.0-linux-amd64.tar`, in the OCI layout), and writes its SBOM: `….cdx.json`.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -14,7 +14,7 @@ import { Failed, ownTarget, root, type Target } from './targets.ts';
 
 const largest = 180e6;
 
-/** Builds the image into a folder. Returns the archive and its SBOM. Throws Failed where it is larger than 180 MB. */
+/** Builds the image into a folder. Returns the archive and its SBOM. Throws Failed if it is larger than 180 MB. */
 async function makeImage(target: Target, out: string): Promise<string[]> {
   const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
   const time = commitTime();
@@ -28,7 +28,7 @@ async function makeImage(target: Target, out: string): Promise<string[]> {
   buildah('push', image, `oci-archive:${file}.tar`);
   const { packages, debian, size } = await readImage(`${file}.tar`);
   if (size > largest) throw new Failed(`the image has ${size} bytes, more than 180 MB`);
-  if (packages.length === 0) throw new Failed('the image does not say which packages its files are from');
+  if (packages.length === 0) throw new Failed('the image has no list of its packages');
   fs.writeFileSync(`${file}.cdx.json`, await imageSbom(target, debian, packages, time));
   return [`${file}.tar`, `${file}.cdx.json`];
 }
@@ -38,7 +38,7 @@ function buildah(...args: readonly string[]): void {
     execFileSync('buildah', args, { cwd: root, stdio: ['ignore', 2, 'inherit'] });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw new Failed(`buildah ${args[0]} failed`);
-    throw new Failed('there is no buildah, which builds the image', 'apt-get install buildah');
+    throw new Failed('buildah not found', 'apt-get install buildah');
   }
 }
 
@@ -47,11 +47,11 @@ interface Contents {
   readonly packages: readonly DebianPackage[];
   /** Debian's release: 13. */
   readonly debian: string;
-  /** Of its files, in bytes. */
+  /** Size of its files, in bytes. */
   readonly size: number;
 }
 
-/** Reads an image's archive. Throws Failed where it is none. */
+/** Reads an image's archive. Throws Failed if it is not an image. */
 export async function readImage(archive: string): Promise<Contents> {
   const blobs = new Map<string, Buffer>();
   await eachFile(fs.createReadStream(archive), (name, data) => blobs.set(name, data));
@@ -80,7 +80,7 @@ export async function readImage(archive: string): Promise<Contents> {
   return { packages: packages.sort((a, b) => (a.name < b.name ? -1 : 1)), debian, size };
 }
 
-/** Reads a .tar: calls `take` with the name and content of each file in it. */
+/** Reads a .tar. Calls `take` with the name and the content of each file. */
 async function eachFile(from: NodeJS.ReadableStream, take: (name: string, data: Buffer) => void): Promise<void> {
   const parser = new tar.Parser({
     strict: true,
@@ -96,7 +96,7 @@ async function eachFile(from: NodeJS.ReadableStream, take: (name: string, data: 
 async function main(args: readonly string[]): Promise<number> {
   try {
     const target = ownTarget();
-    if (target?.os !== 'linux') throw new Failed('the image is for Linux, and built there');
+    if (target?.os !== 'linux') throw new Failed('the image can only be built on Linux');
     const { out } = parse(args);
     for (const file of await makeImage(target, path.resolve(root, out))) {
       process.stdout.write(`${path.relative(root, file)}\n`);

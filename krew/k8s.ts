@@ -1,6 +1,6 @@
 // tka-k8s.yaml: the server's objects as one file for `kubectl apply -f`, from the sources of kustomize and the chart.
-// `node krew/k8s.ts` prints it. What people decide is in objects of their own (Secret `tka-tailscale`, ConfigMap `tka-config`), which
-// the next release's file leaves alone.
+// `node krew/k8s.ts` prints it. The user's settings are in separate objects (Secret `tka-tailscale`, ConfigMap `tka-config`), which
+// the file of the next release does not change.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { parse, parseAllDocuments, stringify } from 'yaml';
@@ -26,21 +26,20 @@ function replaceOnce(text: string, from: string, to: string): string {
   return parts.join(to);
 }
 
-/** Returns the file: the same bytes for the same sources. Throws an Error where the sources are not as expected. */
+/** Returns the file: the same bytes for the same sources. Throws an Error if the sources are not as expected. */
 export function k8sManifest(): string {
   const { images } = parse(read('kustomization.yaml')) as {
     images: { name: string; newName: string; newTag?: string; digest?: string }[];
   };
   const [image] = images;
-  if (image?.name !== 'tka-server' || images.length !== 1)
-    throw new Error('deploy/ names another image than tka-server');
+  if (image?.name !== 'tka-server' || images.length !== 1) throw new Error('deploy/ must use the image tka-server');
   const version = image.digest === undefined ? `:${image.newTag}` : `@${image.digest}`;
   let text = sources('.')
     .flatMap((file) => parseAllDocuments(read(file), { merge: true }))
     .map((document) => `---\n${stringify(document.toJS(), { lineWidth: 0, aliasDuplicateObjects: false })}`)
     .join('');
   text = replaceOnce(text, 'image: tka-server\n', `image: ${image.newName}${version}\n`);
-  // The server looks for /etc/tka/config.yaml by itself, and does without.
+  // The server uses /etc/tka/config.yaml by default, and starts without it.
   text = replaceOnce(text, '- serve\n            - --config\n            - /etc/tka/config.yaml\n', '- serve\n');
   text = replaceOnce(
     text,

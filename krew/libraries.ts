@@ -1,5 +1,5 @@
-// The libraries that Node needs on Linux besides glibc, for systems that lack them or have older ones. They are Debian
-// 11's: the newest that work with glibc 2.28, which is what Node itself needs.
+// The libraries that Node needs on Linux besides glibc, for systems without them or with older ones. They come from
+// Debian 11: the newest ones that work with glibc 2.28, the version that Node itself needs.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -15,9 +15,9 @@ interface Package {
   readonly name: string;
   readonly version: string;
   readonly arch: 'amd64' | 'arm64';
-  /** Of the .deb file, in hex. */
+  /** SHA-256 of the .deb file, in hex. */
   readonly sha256: string;
-  /** What is taken from it: names in the archive by paths in the package. */
+  /** The files to take from it: names in the archive by paths in the package. */
   readonly files: Readonly<Record<string, string>>;
 }
 
@@ -70,7 +70,7 @@ const packages: readonly Package[] = [
     `${arm64}/libstdc++.so.6.0.28`,
   ),
 ];
-// The same for both: their licence, and the GPL that it refers to.
+// Both packages have the same licence files: their licence, and the GPL that it refers to.
 const licences: readonly Package[] = [
   gcc(
     'gcc-10-base',
@@ -90,7 +90,7 @@ const licences: readonly Package[] = [
 
 const run = promisify(execFile);
 
-/** A library that an archive for Linux has beside the program. */
+/** A library next to the program in an archive for Linux. */
 export interface Library {
   /** Its file name, which is the name that Node asks for. */
   readonly name: string;
@@ -103,8 +103,8 @@ export function libraryPackages(target: Target): readonly Package[] {
 }
 
 /**
- * Returns a target's libraries. Throws Unavailable where they cannot be fetched, and Failed where what was fetched is
- * not what is pinned here.
+ * Returns a target's libraries. Throws Unavailable if they cannot be downloaded, and Failed if a download does not have
+ * the pinned hash.
  */
 export async function libraries(target: Target): Promise<readonly Library[]> {
   const wanted = libraryPackages(target);
@@ -112,7 +112,7 @@ export async function libraries(target: Target): Promise<readonly Library[]> {
   return (await contents(wanted)).map(([name, data]) => ({ name, data }));
 }
 
-/** Returns the licence of the libraries, and where their source is. */
+/** Returns the licence of the libraries, and the place of their source. */
 export async function libraryLicence(): Promise<string> {
   const texts = new Map(await contents(licences));
   return [
@@ -142,19 +142,19 @@ async function contents(wanted: readonly Package[]): Promise<[string, Buffer][]>
   }
 }
 
-// As apt names it in its cache, but for the colon of an epoch, which none of these has.
+// The file name in apt's cache. (Versions with an epoch would need an escaped colon; none of these has one.)
 function fileName({ name, version, arch }: Package): string {
   return `${name}_${version}_${arch}.deb`;
 }
 
 function noApt(): Unavailable {
   return new Unavailable(
-    "nothing here fetches Debian's packages, of which its libraries are",
-    'make it where apt-get is',
+    'apt-get not found, which downloads its libraries from Debian',
+    'create it on a machine with apt-get',
   );
 }
 
-/** The user's folder with all of the packages, each of which is what is pinned: `~/.cache/tka-libraries/bullseye`. */
+/** Returns the user's folder with all packages, with checked hashes: `~/.cache/tka-libraries/bullseye`. */
 async function fetched(): Promise<string> {
   const folder = path.join(os.homedir(), '.cache', 'tka-libraries', suite);
   const missing = [...packages, ...licences].filter((each) => {
@@ -168,7 +168,7 @@ async function fetched(): Promise<string> {
     await fetchInto(work, missing);
     for (const each of missing) {
       const file = path.join(work, fileName(each));
-      if (sha256(file) !== each.sha256) throw new Failed(`${fileName(each)} as it was fetched is not what is pinned`);
+      if (sha256(file) !== each.sha256) throw new Failed(`${fileName(each)} has another hash than the pinned one`);
       fs.renameSync(file, path.join(folder, fileName(each)));
     }
   } finally {
@@ -177,7 +177,7 @@ async function fetched(): Promise<string> {
   return folder;
 }
 
-/** Runs apt-get with lists and a cache of its own, so that it needs no rights and leaves the system's as they are. */
+/** Runs apt-get with private lists and a private cache, so that it needs no root and does not change the system. */
 async function fetchInto(work: string, missing: readonly Package[]): Promise<void> {
   for (const folder of ['lists/partial', 'archives/partial'])
     fs.mkdirSync(path.join(work, folder), { recursive: true });
@@ -198,7 +198,7 @@ async function fetchInto(work: string, missing: readonly Package[]): Promise<voi
   const names = missing.map(({ name, version, arch }) => `${name}:${arch}=${version}`);
   try {
     const mirror = await debianMirror();
-    // Trusted by the hashes above, which say more than a signature of a list that may have run out.
+    // Trusted because of the hashes above; the signatures of the lists may have expired.
     fs.writeFileSync(
       options[0]?.split('=').at(-1) ?? '',
       `deb [trusted=yes check-valid-until=no] ${mirror} ${suite} main\n`,
@@ -211,23 +211,23 @@ async function fetchInto(work: string, missing: readonly Package[]): Promise<voi
     if (error instanceof Unavailable) throw error;
     const reason = /^E: (.+)$/m.exec(stderr ?? '')?.[1] ?? message.split('\n', 1)[0];
     throw new Unavailable(
-      `Debian's packages with its libraries cannot be fetched: ${reason}`,
+      `cannot download the Debian packages with its libraries: ${reason}`,
       'set TKA_DEBIAN_MIRROR to the URL of a mirror that has Debian 11',
     );
   }
 }
 
-/** Returns the mirror of Debian that TKA_DEBIAN_MIRROR names, or this system installs from. Throws Unavailable. */
+/** Returns the Debian mirror in TKA_DEBIAN_MIRROR, or the one of this system. Throws Unavailable. */
 export async function debianMirror(): Promise<string> {
   const given = process.env.TKA_DEBIAN_MIRROR;
   if (given !== undefined) return given;
-  // Its sources, which it also knows where no list has been fetched yet, as in images of containers.
+  // Ask apt for its sources: this also works if no list has been downloaded yet, as in container images.
   const { stdout } = await run('apt-get', ['--print-uris', 'update']);
   const mirror = /^'(\S+\/debian)\/dists\//m.exec(stdout)?.[1];
   if (mirror !== undefined) return mirror;
   throw new Unavailable(
-    'apt knows no mirror of Debian, whose packages its libraries are from',
-    'set TKA_DEBIAN_MIRROR to the URL of one',
+    'apt has no Debian mirror, which is the source of its libraries',
+    'set TKA_DEBIAN_MIRROR to the URL of a Debian mirror',
   );
 }
 

@@ -10,7 +10,7 @@ const lcCodeSignature = 0x1d;
 const headerSize = 32;
 const symbolSize = 16;
 
-/** The offset of each load command. */
+/** Yields the offset of each load command. */
 function commands(macho: Buffer): number[] {
   const found: number[] = [];
   let at = headerSize;
@@ -22,7 +22,7 @@ function command(macho: Buffer, type: number): number | undefined {
   return commands(macho).find((at) => macho.readUInt32LE(at) === type);
 }
 
-/** The offset of the load command of a segment. */
+/** Returns the offset of the load command of a segment. */
 function segment(macho: Buffer, name: string): number {
   const found = commands(macho).find((at) => macho.readUInt32LE(at) === lcSegment && segmentName(macho, at) === name);
   if (found === undefined) throw new Failed(`the executable for macOS has no segment ${name}`);
@@ -37,14 +37,14 @@ function segmentName(macho: Buffer, at: number): string {
 function endLinkEdit(macho: Buffer, end: number): void {
   const linkEdit = segment(macho, '__LINKEDIT');
   const size = end - Number(macho.readBigUInt64LE(linkEdit + 40));
-  // In memory it has whole pages: of 16 kB on arm64, which suits amd64 as well.
+  // In memory it has whole pages: 16 kB on arm64, which also works on amd64.
   macho.writeBigUInt64LE(BigInt(Math.ceil(size / 0x4000) * 0x4000), linkEdit + 32);
   macho.writeBigUInt64LE(BigInt(size), linkEdit + 48);
 }
 
 /**
- * Returns the executable without its signature and without local symbols, which dyld does not use. Throws Failed where
- * the symbols are not what comes last in it.
+ * Returns the executable without its signature and without local symbols, which dyld does not use. Throws Failed if the
+ * symbols are not at the end.
  */
 export function stripMachO(original: Buffer): Buffer {
   const macho = withoutSignature(original);
@@ -55,11 +55,11 @@ export function stripMachO(original: Buffer): Buffer {
   const [indirect, indirects] = [56, 60].map((field) => macho.readUInt32LE(dysymtab + field)) as [number, number];
   const inOrder = symbols + count * symbolSize <= indirect && indirect + indirects * 4 <= strings;
   if (!inOrder || macho.length - (strings + size) >= 16 || external !== locals) {
-    throw new Failed('the symbols of the executable for macOS are in another order');
+    throw new Failed('unexpected order of symbols in the executable for macOS');
   }
 
   const kept = Buffer.from(macho.subarray(symbols + locals * symbolSize, symbols + count * symbolSize));
-  // As ld does it: the first string is a space, so that no name is at 0, which means none.
+  // Like ld: the first string is a space, so that no name has the offset 0, which means no name.
   const names: Buffer[] = [Buffer.from(' \0')];
   let length = 2;
   for (let at = 0; at < kept.length; at += symbolSize) {
@@ -69,7 +69,7 @@ export function stripMachO(original: Buffer): Buffer {
     names.push(name);
     length += name.length;
   }
-  // The symbols that stubs and pointers stand for, by number; the two highest bits say that one stands for none.
+  // The symbol numbers of stubs and pointers. If one of the two highest bits is set, there is no symbol.
   const numbers = Buffer.from(macho.subarray(indirect, indirect + indirects * 4));
   for (let at = 0; at < numbers.length; at += 4) {
     const number = numbers.readUInt32LE(at);
@@ -111,9 +111,9 @@ const pageBits = 12;
 const hashSize = 32;
 
 /**
- * Returns the executable with an ad hoc signature, which says only that nothing has changed since: macOS on arm64 kills
- * a program without one. It is what `codesign --sign -` writes: a code directory (SHA-256 of each page of 4 kB), empty
- * requirements, and an empty CMS signature. Throws Failed where the load commands leave no room for one more.
+ * Returns the executable with an ad hoc signature, which only proves that the file is unchanged: macOS on arm64 kills
+ * programs without one. It is the same as `codesign --sign -` writes: a code directory (SHA-256 of each page of 4 kB), empty
+ * requirements, and an empty CMS signature. Throws Failed if there is no room for another load command.
  */
 export function signMachO(original: Buffer, identifier: string): Buffer {
   const unsigned = withoutSignature(original);
@@ -122,7 +122,7 @@ export function signMachO(original: Buffer, identifier: string): Buffer {
   const cms = blob(0xfade0b01, Buffer.alloc(0));
   const pages = Math.ceil(body.length / (1 << pageBits));
   const ident = Buffer.from(`${identifier}\0`);
-  // Hashes of what is not in the pages, by number, the highest first: 2 is the requirements, 1 an Info.plist: none.
+  // The special slots, the highest number first: 2 is the hash of the requirements, 1 of an Info.plist (none).
   const special = [sha256(requirements), Buffer.alloc(hashSize)];
   const fixed = 88;
   const directorySize = fixed + ident.length + (special.length + pages) * hashSize;
@@ -184,7 +184,7 @@ function sha256(data: Uint8Array): Buffer {
 function addCommand(macho: Buffer, offset: number, size: number): void {
   const at = headerSize + macho.readUInt32LE(20);
   if (macho.subarray(at, at + 16).some((byte) => byte !== 0) || at + 16 > firstSection(macho)) {
-    throw new Failed('the executable for macOS has no room for a signature');
+    throw new Failed('no room for a signature in the executable for macOS');
   }
   [lcCodeSignature, 16, offset, size].forEach((value, i) => {
     macho.writeUInt32LE(value, at + i * 4);
@@ -194,7 +194,7 @@ function addCommand(macho: Buffer, offset: number, size: number): void {
   endLinkEdit(macho, offset + size);
 }
 
-/** The offset in the file of the first section, which the load commands end before. */
+/** Returns the file offset of the first section. The load commands must end before it. */
 function firstSection(macho: Buffer): number {
   const text = segment(macho, '__TEXT');
   const sections = Array.from({ length: macho.readUInt32LE(text + 64) }, (_, i) => text + 72 + i * 80);

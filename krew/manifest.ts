@@ -1,4 +1,4 @@
-// tka.yaml: what krew installs, from where, and what it must hash to.
+// tka.yaml, krew's manifest: the archives, their URLs and hashes.
 import { stringify } from 'yaml';
 import type { Target } from './targets.ts';
 
@@ -6,19 +6,19 @@ export interface Shipped {
   readonly target: Target;
   /** The archive's file name. */
   readonly file: string;
-  /** Of the archive, in hex. */
+  /** SHA-256 of the archive, in hex. */
   readonly sha256: string;
 }
 
 export interface Release {
   /** Without a leading v. */
   readonly version: string;
-  /** Where the archives of all versions are, each in the folder of its tag. */
+  /** URL of the archives of all versions; each version is in the folder of its tag. */
   readonly downloads: string;
   readonly homepage: string;
 }
 
-/** The manifest of a release as YAML, in krew's form krew.googlecontainertools.github.com/v1alpha2. */
+/** Returns the manifest of a release as YAML, in krew's format krew.googlecontainertools.github.com/v1alpha2. */
 export function manifest({ version, downloads, homepage }: Release, shipped: readonly Shipped[]): string {
   return stringify(
     {
@@ -31,7 +31,7 @@ export function manifest({ version, downloads, homepage }: Release, shipped: rea
         shortDescription: 'Short-lived access to clusters over a tailnet',
         description: [
           'Finds the clusters of a tailnet, signs in to their TKA (Tailscale Kubernetes Auth)',
-          'servers, and writes contexts whose tokens kubectl gets, and renews, by itself. No',
+          'servers, and writes contexts. kubectl gets and renews the tokens automatically. No',
           'token is ever written into a kubeconfig.',
           '',
         ].join('\n'),

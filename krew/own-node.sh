@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs own-node.ts on the Node that npm runs on, which may be too old for TypeScript.
+# Runs own-node.ts with the Node of npm, which may be too old for TypeScript.
 set -eu
 cd "$(dirname "$0")/.."
 script=node_modules/.cache/own-node.mjs

@@ -1,5 +1,5 @@
-// npm run package [-- --target NAME ... --allow-missing --images FOLDER --out FOLDER]: the archives of a version and the chart, what
-// they hash to and contain, and krew's manifest. From one commit they are always the same.
+// npm run package [-- --target NAME ... --allow-missing --images FOLDER --out FOLDER]: creates the archives of a
+// version, the chart, checksums, SBOM and krew's manifest. The results of one commit are always the same.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -19,15 +19,15 @@ const completions = 'src/cli/completion';
 
 export interface Made {
   readonly files: readonly string[];
-  /** The targets that this machine cannot make, and why. */
+  /** The targets that this machine cannot make, with the reasons. */
   readonly leftOut: readonly { readonly target: Target; readonly reason: Unavailable }[];
 }
 
 /**
- * Writes archives, the SBOM, krew's manifest, the chart, tka-k8s.yaml and checksums.txt, in place of those of the run before. With `images`,
- * the SBOMs of the images that `npm run image` left in that folder are part of it. Throws Failed where an archive is larger
- * than 45 MB, a download fails, an SBOM is missing, or, without `allowMissing`, a target cannot be made here: what stood there
- * then still does.
+ * Writes archives, the SBOM, krew's manifest, the chart, tka-k8s.yaml and checksums.txt, and replaces those of the previous run. With `images`,
+ * includes the SBOMs of the images that `npm run image` wrote to that folder. Throws Failed if an archive is larger than
+ * 45 MB, a download fails, an SBOM is missing, or, without `allowMissing`, a target cannot be made here. The files of the
+ * previous run stay then.
  */
 export async function makePackages(
   wanted: readonly Target[],
@@ -40,7 +40,7 @@ export async function makePackages(
   const program = await bundle();
   const notices = await thirdPartyLicences();
   fs.mkdirSync(out, { recursive: true });
-  // Moved in place when all of it is there: what stands in `out` is always of one run, and whole.
+  // Move everything at the end, so that `out` always has the complete files of one run.
   const work = fs.mkdtempSync(path.join(out, '.making-'));
   const clear = () => fs.rmSync(work, { recursive: true, force: true, maxRetries: 3 });
   process.once('exit', clear);
@@ -89,7 +89,7 @@ export async function makePackages(
       fs.writeFileSync(path.join(work, 'checksums.txt'), sums);
       files.push('checksums.txt');
     }
-    // The checksums go first and come last.
+    // Remove the checksums first, and add the new ones last.
     for (const old of fs.readdirSync(out).filter(isOurs).sort()) fs.rmSync(path.join(out, old), { force: true });
     for (const file of files) fs.renameSync(path.join(work, file), path.join(out, file));
     return { files: files.map((file) => path.join(out, file)), leftOut };
@@ -123,7 +123,7 @@ function contents(target: Target, executable: Uint8Array, beside: readonly Libra
   ];
 }
 
-/** What `helm package` puts into the chart's archive: a folder with the chart's name. */
+/** Returns the files of the chart's archive, as from `helm package`: in a folder with the chart's name. */
 function chartFiles(): Entry[] {
   const chart = path.join(root, 'deploy', 'chart');
   const names = fs.readdirSync(chart, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
@@ -138,7 +138,7 @@ function chartFiles(): Entry[] {
     });
 }
 
-/** Reads the SBOMs of the images for both architectures. Throws Failed where one is missing. */
+/** Reads the SBOMs of the images for both architectures. Throws Failed if one is missing. */
 function readSboms(folder: string, version: string): { readonly name: string; readonly text: string }[] {
   return targets
     .filter(({ os }) => os === 'linux')
@@ -147,7 +147,7 @@ function readSboms(folder: string, version: string): { readonly name: string; re
       try {
         return { name, text: fs.readFileSync(path.join(folder, name), 'utf8') };
       } catch {
-        throw new Failed(`there is no ${name} in ${folder}`, `npm run image, on a machine of ${target.arch}`);
+        throw new Failed(`${name} not found in ${folder}`, `npm run image, on a machine with ${target.arch}`);
       }
     });
 }
@@ -169,11 +169,11 @@ function isOurs(name: string): boolean {
   );
 }
 
-/** Returns SOURCE_DATE_EPOCH (seconds), else the time of the commit, else that of a file without one. */
+/** Returns SOURCE_DATE_EPOCH (seconds), or else the time of the commit, or else the time of a file. */
 export function commitTime(): Date {
   const given = process.env.SOURCE_DATE_EPOCH;
   if (given !== undefined) {
-    if (!/^\d{1,10}$/.test(given)) throw new Failed(`SOURCE_DATE_EPOCH is no number of seconds: ${given}`);
+    if (!/^\d{1,10}$/.test(given)) throw new Failed(`SOURCE_DATE_EPOCH must be a number of seconds: ${given}`);
     return new Date(Number(given) * 1000);
   }
   try {
@@ -196,7 +196,7 @@ export interface Options {
   readonly images: string | undefined;
 }
 
-/** What the command line asks for. Throws Failed, with status 2, where it is none. */
+/** Parses the command line. Throws Failed with status 2 if it is invalid. */
 export function options(args: readonly string[]): Options {
   const known = ['own', ...targets.map((target) => target.name)].join(', ');
   const usage = (message: string) =>
@@ -217,7 +217,7 @@ export function options(args: readonly string[]): Options {
   const { target: names = targets.map(({ name }) => name), out, images, 'allow-missing': allowMissing } = parse();
   const wanted = names.map((name) => {
     const found = name === 'own' ? ownTarget() : targets.find((t) => t.name === name);
-    if (found === undefined) throw usage(`no such target: ${name}`);
+    if (found === undefined) throw usage(`unknown target: ${name}`);
     return found;
   });
   return {
@@ -229,7 +229,7 @@ export function options(args: readonly string[]): Options {
 }
 
 async function main(): Promise<number> {
-  // Ends by way of the event that clears up.
+  // Exit through the event that cleans up.
   for (const [signal, number] of [
     ['SIGINT', 2],
     ['SIGTERM', 15],
@@ -242,7 +242,7 @@ async function main(): Promise<number> {
     const { files, leftOut } = await makePackages(wanted, out, rest);
     for (const file of files) process.stdout.write(`${path.relative(root, file)}\n`);
     for (const { target, reason } of leftOut) {
-      process.stderr.write(`warning: ${target.name} is left out: ${reason.message}\nhint: ${reason.hint}\n`);
+      process.stderr.write(`warning: ${target.name} skipped: ${reason.message}\nhint: ${reason.hint}\n`);
     }
     return files.length === 0 ? 1 : 0;
   } catch (error) {

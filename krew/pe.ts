@@ -1,8 +1,8 @@
 // Programs for Windows: PE32+. Source: Microsoft's "PE Format".
 
 /**
- * Returns the program without Node's signature (Authenticode), which a changed program cannot keep: neither the table at
- * its end nor the entry that names it, nor the checksum, where 0 means none.
+ * Returns the program without Node's signature (Authenticode), which is invalid for a changed program: removes the table
+ * at its end and the entry that refers to it, and sets the checksum to 0 (none).
  */
 export function unsignPe(pe: Buffer): Buffer {
   const optional = pe.readUInt32LE(0x3c) + 24;

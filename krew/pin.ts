@@ -1,5 +1,5 @@
-// npm run pin [-- --check]: fixes what the workflows and the image are made with: actions to commits, base images to digests.
-// It asks GitHub and the registries, so a person runs it and reviews the difference; `--check` reads files only.
+// npm run pin [-- --check]: pins actions of the workflows to commits, and base images to digests. It asks GitHub and the
+// registries, so a person runs it and reviews the changes; `--check` only reads files.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -7,15 +7,15 @@ import * as path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { Failed, root } from './targets.ts';
 
-/** Something that a tag names, and that a file uses. */
+/** An action or image that a file refers to by tag. */
 interface Reference {
   readonly kind: 'action' | 'image';
   /** `actions/checkout`, or `docker.io/library/node`. */
   readonly name: string;
   readonly tag: string;
-  /** The commit or digest that it is fixed to; undefined where the tag alone decides. */
+  /** The commit or digest that it is pinned to; undefined if only the tag is set. */
   readonly pin: string | undefined;
-  /** The line up to the name, and what follows the reference in it. */
+  /** The parts of the line before and after the reference. */
   readonly before: string;
   readonly after: string;
 }
@@ -29,7 +29,7 @@ const actionLine =
 const imageLine =
   /^(FROM |\s*(?:container|image): )([a-z0-9.-]+(?::\d+)?(?:\/[a-z0-9._-]+)+):([\w.-]+)(?:@(sha256:[0-9a-f]{64}))?( AS \w+)?(?: # unpinned)?$/;
 
-/** Reads one line of a workflow or a Containerfile; undefined where it names nothing that can be pinned. */
+/** Parses a line of a workflow or a Containerfile. Returns undefined if it has no reference that can be pinned. */
 function referenceIn(line: string): Reference | undefined {
   const image = imageLine.exec(line);
   if (image !== null) {
@@ -38,7 +38,7 @@ function referenceIn(line: string): Reference | undefined {
   }
   const [, before = '', name, ref = '', comment] = actionLine.exec(line) ?? [];
   if (name === undefined) return undefined;
-  // Pinned, the tag is in the comment: `uses: actions/checkout@08c6903c… # v5`.
+  // If pinned, the tag is in the comment: `uses: actions/checkout@08c6903c… # v5`.
   const isPinned = /^[0-9a-f]{40}$/.test(ref) && comment !== undefined && comment !== 'unpinned';
   const action = { kind: 'action', name, before, after: '' } as const;
   return isPinned ? { ...action, tag: comment, pin: ref } : { ...action, tag: ref, pin: undefined };
@@ -46,7 +46,7 @@ function referenceIn(line: string): Reference | undefined {
 
 const nameOf = ({ kind, name, tag }: Reference) => (kind === 'action' ? `${name}@${tag}` : `${name}:${tag}`);
 
-/** Returns a text with everything in it fixed to what `pinOf` returns for its name: `actions/checkout@v5`. */
+/** Returns a text with each reference pinned to the result of `pinOf` for its name: `actions/checkout@v5`. */
 export function withPins(text: string, pinOf: (name: string) => string): string {
   return text
     .split('\n')
@@ -60,7 +60,7 @@ export function withPins(text: string, pinOf: (name: string) => string): string 
     .join('\n');
 }
 
-/** Returns the files below `folder` that name actions and images. */
+/** Returns the files below `folder` that refer to actions and images. */
 export function pinnedFiles(folder = root): string[] {
   const workflows = path.join(folder, '.github', 'workflows');
   const names = fs.existsSync(workflows) ? fs.readdirSync(workflows).sort() : [];
@@ -102,7 +102,7 @@ export async function pin(folder = root): Promise<string[]> {
   return [...pins].map(([name, found]) => `${name} is ${found}`);
 }
 
-/** Returns the commit that a tag of an action names. */
+/** Returns the commit of a tag of an action. */
 async function commitOf({ name, tag }: Reference): Promise<string> {
   // An action may be in a folder of its repository: `github/codeql-action/init`.
   const repository = name.split('/', 2).join('/');
@@ -120,7 +120,7 @@ async function commitOf({ name, tag }: Reference): Promise<string> {
     const [, commit = '', name = ''] = /^([0-9a-f]{40})\t(\S+)$/.exec(line) ?? [];
     found.set(name, commit);
   }
-  // An annotated tag is an object of its own; the name with ^{} is the commit that it is on.
+  // An annotated tag is a separate object; the name with ^{} is its commit.
   const commit = found.get(`${ref}^{}`) ?? found.get(ref);
   if (commit === undefined) throw new Failed(`${repository} has no tag ${tag}`);
   return commit;
@@ -130,7 +130,7 @@ async function commitOf({ name, tag }: Reference): Promise<string> {
 async function digestOf({ name, tag }: Reference): Promise<string> {
   const slash = name.indexOf('/');
   const [host, repository] = [name.slice(0, slash), name.slice(slash + 1)];
-  // As container engines do: Docker Hub's registry has a name of its own, and this machine's speaks plain http.
+  // Like container engines: Docker Hub's registry has a different host name, and a registry on this machine uses plain http.
   const registry =
     host === 'docker.io' ? 'https://registry-1.docker.io' : `${isOwn(host) ? 'http' : 'https'}://${host}`;
   const url = `${registry}/v2/${repository}/manifests/${tag}`;
@@ -141,15 +141,15 @@ async function digestOf({ name, tag }: Reference): Promise<string> {
     ({ response, body } = await get(url, { accept, authorization }));
   }
   if (response.status === 404) throw new Failed(`${name} has no tag ${tag}`);
-  if (response.status !== 200) throw new Failed(`${host} answers ${response.status} when asked for ${name}:${tag}`);
+  if (response.status !== 200) throw new Failed(`${host} answers HTTP ${response.status} for ${name}:${tag}`);
   const digest = `sha256:${createHash('sha256').update(body).digest('hex')}`;
   const stated = response.headers.get('docker-content-digest');
   if (stated !== null && stated !== digest) {
-    throw new Failed(`${host} says that ${name}:${tag} is ${clean(stated)}, and sends ${digest}`);
+    throw new Failed(`${host} states the digest ${clean(stated)} for ${name}:${tag}, but sends ${digest}`);
   }
   const missing = architectures.filter((architecture) => !isIndexWith(architecture, body));
   if (missing.length > 0)
-    throw new Failed(`${name}:${tag} is no index with an image for linux/${missing.join(', linux/')}`);
+    throw new Failed(`${name}:${tag} is not an index with an image for linux/${missing.join(', linux/')}`);
   return digest;
 }
 
@@ -173,21 +173,21 @@ function json(body: Buffer): unknown {
   }
 }
 
-/** Gets the token for reading that the registry's challenge leads to. It needs no account. */
+/** Gets a read token from the URL in the registry's challenge. Needs no account. */
 async function tokenFor(repository: string, { headers }: Response, registry: string): Promise<string> {
   const challenge = headers.get('www-authenticate') ?? '';
   const [, realm] = /^Bearer (?:.*,)?realm="([^"]+)"/.exec(challenge) ?? [];
   const [, service] = /[ ,]service="([^"]+)"/.exec(challenge) ?? [];
   const url = URL.parse(realm ?? '');
   const isSafe = url?.protocol === 'https:' || (registry.startsWith('http:') && url !== null && isOwn(url.host));
-  if (url === null || !isSafe) throw new Failed(`${registry} does not say where to get a token`);
+  if (url === null || !isSafe) throw new Failed(`${registry} does not state where to get a token`);
   if (service !== undefined) url.searchParams.set('service', service);
   url.searchParams.set('scope', `repository:${repository}:pull`);
   const { response, body } = await get(url.href, {});
   const { token, access_token: other } = (json(body) ?? {}) as Readonly<Record<string, unknown>>;
   const found = token ?? other;
   if (response.status !== 200 || typeof found !== 'string' || !/^[\x21-\x7e]+$/.test(found)) {
-    throw new Failed(`${url.host} gives no token for ${repository}`);
+    throw new Failed(`${url.host} does not issue a token for ${repository}`);
   }
   return found;
 }

@@ -1,6 +1,6 @@
-// npm run release -- VERSION [what npm run package takes]: checks and tests what is there, sets the version everywhere,
-// dates its section of CHANGELOG.md, commits, packages and tags. It publishes nothing: the workflow `release` does, when the
-// tag is pushed. That starts with npm run release -- --check TAG, which checks that the tag is a release of this tree.
+// npm run release -- VERSION [options of npm run package]: checks and tests the tree, sets the version everywhere, adds a
+// dated section to CHANGELOG.md, commits, packages and tags. It publishes nothing: the workflow `release` does, when the
+// tag is pushed. It starts with npm run release -- --check TAG, which checks that the tag is a release of this tree.
 import { execFileSync, type StdioOptions } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -28,18 +28,18 @@ function release(version: string, packaging: readonly string[]): void {
   const { out } = options(packaging);
   const tag = `v${version}`;
   const pack = JSON.parse(read('package.json'));
-  if (!isVersion(version)) throw new Failed(`${version} is no version: 1.2.3, or 1.2.3-rc.1`);
+  if (!isVersion(version)) throw new Failed(`invalid version ${version}: must be like 1.2.3 or 1.2.3-rc.1`);
   checkTree(tag);
   checkHigher(version);
   checkLock(pack);
   checkPins();
   const today = new Date().toISOString().slice(0, 10);
   const dated = changelogOf(read('CHANGELOG.md'), version, today, pack.homepage);
-  if (dated === undefined) throw new Failed('CHANGELOG.md says nothing under [Unreleased]');
+  if (dated === undefined) throw new Failed('CHANGELOG.md has no entries under [Unreleased]');
   for (const script of ['lint', 'typecheck', 'test']) runScript(script);
 
   commitVersion(pack.version, version, dated);
-  // The archives name their commit, so it comes first.
+  // Commit first, because the archives contain the commit.
   const made = packages(packaging);
   const notes = path.join(out, 'notes.md');
   fs.writeFileSync(notes, notesOf(dated, version) ?? '');
@@ -47,31 +47,32 @@ function release(version: string, packaging: readonly string[]): void {
   process.stdout.write([...made, path.relative(root, notes)].map((file) => `${file}\n`).join(''));
   process.stderr.write(
     [
-      `${tag} is committed and tagged here, and nowhere else. To publish it:`,
+      `${tag} is committed and tagged locally, and not published yet. To publish it:`,
       `  git push --atomic origin ${branch} ${tag}`,
       '',
     ].join('\n'),
   );
 }
 
-/** Checks that a tag is a release of this tree, and writes release/notes.md: what the changelog says about it. */
+/** Checks that a tag is a release of this tree, and writes its section of the changelog to release/notes.md. */
 function check(tag: string): void {
   const pack = JSON.parse(read('package.json'));
   if (tag !== `v${pack.version}`)
-    throw new Failed(`the tag ${tag} is not the version of package.json, ${pack.version}`);
+    throw new Failed(`the tag ${tag} does not match the version in package.json, ${pack.version}`);
   checkLock(pack);
   checkPins();
   const notes = notesOf(read('CHANGELOG.md'), pack.version);
-  if (notes === undefined) throw new Failed(`CHANGELOG.md has no section about ${pack.version}`);
+  if (notes === undefined) throw new Failed(`CHANGELOG.md has no section for ${pack.version}`);
   fs.mkdirSync(path.join(root, 'release'), { recursive: true });
   write(path.join('release', 'notes.md'), notes);
 }
 
 function checkTree(tag: string): void {
   const current = git('rev-parse', '--abbrev-ref', 'HEAD');
-  if (current !== branch) throw new Failed(`releases are made on the branch ${branch}, and this is ${current}`);
-  if (git('status', '--porcelain') !== '') throw new Failed('the work tree has changes: commit them, or put them away');
-  if (git('tag', '--list', tag) !== '') throw new Failed(`there is a tag ${tag} already`);
+  if (current !== branch)
+    throw new Failed(`releases are made on the branch ${branch}, but the current branch is ${current}`);
+  if (git('status', '--porcelain') !== '') throw new Failed('the working tree has changes: commit or stash them');
+  if (git('tag', '--list', tag) !== '') throw new Failed(`tag ${tag} already exists`);
 }
 
 function checkHigher(version: string): void {
@@ -89,7 +90,7 @@ function checkLock(pack: Readonly<Record<string, unknown>>): void {
   const same = ['version', 'dependencies', 'devDependencies', 'optionalDependencies'].every((field) =>
     isDeepStrictEqual(packages[''][field], pack[field]),
   );
-  if (!same) throw new Failed('package-lock.json is not of this package.json', 'npm install --package-lock-only');
+  if (!same) throw new Failed('package-lock.json does not match package.json', 'npm install --package-lock-only');
 }
 
 function checkPins(): void {
@@ -108,7 +109,7 @@ function runScript(script: string): void {
     const shell = cli === undefined && process.platform === 'win32';
     execFileSync(file ?? 'npm', [...first, 'run', '--silent', script], { cwd: root, stdio, shell });
   } catch {
-    throw new Failed(`npm run ${script} fails here, and nothing is changed`);
+    throw new Failed(`npm run ${script} failed; nothing was changed`);
   }
 }
 
@@ -128,7 +129,7 @@ function commitVersion(before: string, version: string, changelog: string): void
   }
 }
 
-// A process of its own: this one has read the version before. Returns the files, relative to the project.
+// Runs in a separate process, because this process has read the old version. Returns the files, relative to the project.
 function packages(args: readonly string[]): string[] {
   try {
     const file = path.join(root, 'krew', 'package.ts');
@@ -137,12 +138,12 @@ function packages(args: readonly string[]): string[] {
       .trim()
       .split('\n');
   } catch {
-    throw new Failed('packaging failed; nothing is tagged', 'git reset --keep HEAD~1 takes the commit back');
+    throw new Failed('packaging failed; nothing was tagged', 'to undo the commit: git reset --keep HEAD~1');
   }
 }
 
 function main([version, ...packaging]: readonly string[]): number {
-  // A signal ends the packaging, which fails here in its own way: it must still say what is committed by then.
+  // If a signal ends the packaging, still report what is committed.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
   try {
     if (version === '--check' && packaging[0] !== undefined) {
@@ -150,7 +151,7 @@ function main([version, ...packaging]: readonly string[]): number {
       return 0;
     }
     if (version === undefined || version.startsWith('-'))
-      throw new Failed('which version?', 'npm run release -- 1.2.3', 2);
+      throw new Failed('version required', 'npm run release -- 1.2.3', 2);
     release(version, packaging);
     return 0;
   } catch (error) {

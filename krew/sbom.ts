@@ -1,5 +1,5 @@
-// What is in the archives: the packages in the bundle, Node, and its libraries on Linux. What is in the image: the same of the
-// server, and the Debian packages that its files are from.
+// The SBOM of the archives: the packages in the bundle, Node, and its libraries on Linux. The SBOM of the image: the same for
+// the server, and the Debian packages of its files.
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -14,7 +14,7 @@ interface Component {
 
 const licence = (id: string) => [/[ (]/.test(id) ? { expression: id } : { license: { id } }];
 
-/** A Debian package that files of the image are from. */
+/** A Debian package with files in the image. */
 export interface DebianPackage {
   readonly name: string;
   readonly version: string;
@@ -22,8 +22,8 @@ export interface DebianPackage {
 }
 
 /**
- * Returns a CycloneDX document (JSON, version 1.5) of what ships for these targets. It is made of package-lock.json
- * alone, and not by npm, whose versions write different ones.
+ * Returns a CycloneDX document (JSON, version 1.5) of the contents of these targets. Uses only package-lock.json and not
+ * npm, because npm versions write different documents.
  */
 export async function sbom(targets: readonly Target[], time: Date): Promise<string> {
   const { name, version, license } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
@@ -39,7 +39,7 @@ export async function sbom(targets: readonly Target[], time: Date): Promise<stri
   return document(self, await bundledPackages('kubectl-tka'), targets, libraries, time);
 }
 
-/** Returns the same of an image for a target, with packages of a release of Debian: `13`. */
+/** Returns the same for an image of a target, with packages of a Debian release: `13`. */
 export async function imageSbom(
   target: Target,
   debian: string,
@@ -112,12 +112,12 @@ function document(
     ],
   };
   const hash = createHash('sha256').update(JSON.stringify(bom)).digest('hex');
-  // A UUID of version 8, whose content is up to its maker.
+  // A UUID of version 8, whose content is free to choose.
   const uuid = `${hash.slice(0, 8)}-${hash.slice(8, 12)}-8${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
   return `${JSON.stringify({ ...bom, serialNumber: `urn:uuid:${uuid}` }, undefined, 2)}\n`;
 }
 
-/** The places in node_modules of the bundled packages that a package depends on, found as Node finds them. */
+/** Returns the folders in node_modules of the bundled dependencies of a package, resolved like Node does. */
 function dependencies(place: string, bundled: readonly string[]): string[] {
   return Object.keys(lockedPackages()(place).dependencies ?? {}).flatMap((name) => {
     for (let folder = place; ; folder = folder.replace(/(?:^|\/node_modules\/)(?:@[^/]+\/)?[^/]+$/, '')) {
@@ -131,7 +131,7 @@ function dependencies(place: string, bundled: readonly string[]): string[] {
 /** Returns the name of the package in a folder of node_modules: `x` for `@y/z/node_modules/x`. */
 const packageName = (folder: string) => folder.replace(/^.+\/node_modules\//, '');
 
-/** Returns the licences of all that is in the bundle, and of Node: they must go where the code goes. */
+/** Returns the licences of all packages in the bundle and of Node. They must be distributed with the code. */
 export async function thirdPartyLicences(): Promise<string> {
   const lock = lockedPackages();
   const texts = (await bundledPackages('kubectl-tka')).map((place): [string, string] => {
@@ -140,11 +140,11 @@ export async function thirdPartyLicences(): Promise<string> {
     const folder = path.join(root, 'node_modules', place);
     const file = fs.readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
     const installed = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-    if (installed.version !== version) throw new Failed(`${name}@${version} is not what is installed`, 'npm ci');
+    if (installed.version !== version) throw new Failed(`the installed ${name} is not version ${version}`, 'npm ci');
     if (file !== undefined) return [`${name} ${version}`, fs.readFileSync(path.join(folder, file), 'utf8')];
     return [`${name} ${version}`, `${installed.license}\n`];
   });
-  // The same one everywhere; Node's packages for Windows lack it.
+  // The licence is the same for all platforms; Node's packages for Windows lack it.
   const node = await nodeFolder(all[0] as Target);
   texts.push(['Node.js', fs.readFileSync(path.join(node, 'LICENSE'), 'utf8')]);
   const rule = '='.repeat(78);

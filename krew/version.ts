@@ -1,4 +1,4 @@
-// Versions: semver.org 2.0.0, without build metadata, which a tag of an image cannot have.
+// Versions: semver.org 2.0.0 without build metadata, which an image tag cannot contain.
 const form =
   /^(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*)){2}(?:-(?!0\d+(?:\.|$))[0-9A-Za-z-]+(?:\.(?!0\d+(?:\.|$))[0-9A-Za-z-]+)*)?$/;
 
@@ -12,7 +12,7 @@ export function isPrerelease(version: string): boolean {
   return version.includes('-');
 }
 
-/** Compares two versions as semver.org says: negative where `a` is the lower one. */
+/** Compares two versions like semver.org. Negative if `a` is lower. */
 export function compareVersions(a: string, b: string): number {
   const [x, y] = [parts(a), parts(b)];
   for (let i = 0; i < 3; i++) {
@@ -33,7 +33,7 @@ function parts(version: string): { readonly core: readonly string[]; readonly pr
   return { core: core.split('.'), pre: dash === -1 ? [] : version.slice(dash + 1).split('.') };
 }
 
-// A missing one is lower than any, numbers are lower than words.
+// A missing part is lower than any other, and numbers are lower than words.
 function compareIdentifiers(a: string | undefined, b: string | undefined): number {
   if (a === b) return 0;
   if (a === undefined || b === undefined) return a === undefined ? -1 : 1;
@@ -47,8 +47,8 @@ function compareIdentifiers(a: string | undefined, b: string | undefined): numbe
 export const versionedFiles = ['*.md', 'deploy'];
 
 /**
- * Returns a text of the documentation or of deploy/ with the version where it names the one to install: archives, images,
- * tags of git, the chart. Sentences about an older version stay.
+ * Returns a text of the documentation or of deploy/ with the new version wherever it refers to the version to install:
+ * archives, images, git tags, the chart. Sentences about an older version stay.
  */
 export function withVersion(text: string, before: string, version: string): string {
   const old = before.replaceAll('.', '\\.');

@@ -177,7 +177,7 @@ describe('a second run', () => {
         status: 1,
         stdout: '',
         stderr: expect.stringMatching(
-          /^error: linux-amd64 cannot be created: nothing here fetches .*\nhint: .*apt-get.*\n$/,
+          /^error: linux-amd64 cannot be created: apt-get not found.*\nhint: .*apt-get.*\n$/,
         ),
       });
       expect(fs.readdirSync(out)).toEqual(['checksums.txt']);
@@ -189,9 +189,9 @@ describe('a second run', () => {
       const { status, stdout, stderr } = run(home, out, ...linux, '--allow-missing');
       expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
       expect(stderr.split('\n')).toEqual([
-        expect.stringMatching(/^warning: linux-amd64 is left out: nothing here fetches/),
+        expect.stringMatching(/^warning: linux-amd64 skipped: apt-get not found/),
         expect.stringMatching(/^hint: /),
-        expect.stringMatching(/^warning: linux-arm64 is left out: nothing here fetches/),
+        expect.stringMatching(/^warning: linux-arm64 skipped: apt-get not found/),
         expect.stringMatching(/^hint: /),
         '',
       ]);
@@ -213,7 +213,7 @@ it('refuses a Node other than the one in package-lock.json', () => {
   const integrity = `sha512-${createHash('sha512').update(data).digest('base64')}`;
   expect(() => checkIntegrity(data, 'a Node', integrity)).not.toThrow();
   for (const { node } of targets) {
-    expect(() => checkIntegrity(data, node, locked(node).integrity)).toThrow(/not what package-lock\.json pins/);
+    expect(() => checkIntegrity(data, node, locked(node).integrity)).toThrow(/another hash than in package-lock\.json/);
   }
 });
 

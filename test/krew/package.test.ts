@@ -16,11 +16,11 @@ beforeAll(() => copyProject(project));
 
 describe('an invalid call fails with one line', () => {
   it.for([
-    [['--target', 'plan9-mips'], {}, 2, 'no such target: plan9-mips'],
+    [['--target', 'plan9-mips'], {}, 2, 'unknown target: plan9-mips'],
     [['--target'], {}, 2, "Option '--target <value>' argument missing"],
     [['--targets', 'own'], {}, 2, "Unknown option '--targets'"],
     [['own'], {}, 2, "Unexpected argument 'own'"],
-    [['--target', 'own'], { SOURCE_DATE_EPOCH: 'today' }, 1, 'SOURCE_DATE_EPOCH is no number of seconds: today'],
+    [['--target', 'own'], { SOURCE_DATE_EPOCH: 'today' }, 1, 'SOURCE_DATE_EPOCH must be a number of seconds: today'],
   ] as const)('%j %j', ([args, env, wanted, message]) => {
     const out = testFolder('tka-krew-');
     const ran = spawnSync(process.execPath, [script, ...args, ...(wanted === 1 ? ['--out', out] : [])], {
@@ -64,7 +64,7 @@ it('--images adds the SBOMs of the images, and fails if one is missing', () => {
   fs.writeFileSync(path.join(images, names[0] ?? ''), '{"one":1}');
   expect(run()).toMatchObject({
     status: 1,
-    stderr: `error: there is no ${names[1]} in ${images}\nhint: npm run image, on a machine of arm64\n`,
+    stderr: `error: ${names[1]} not found in ${images}\nhint: npm run image, on a machine with arm64\n`,
   });
   expect(fs.readdirSync(out)).toEqual([]);
   fs.writeFileSync(path.join(images, names[1] ?? ''), '{"two":2}');

@@ -211,28 +211,40 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
 
   it.for([
     ['without the tag', send(404, {}, ''), /\/node has no tag 26$/],
-    ['that is broken', send(500, {}, both), / answers 500 when asked for /],
+    ['that is broken', send(500, {}, both), / answers HTTP 500 for /],
     [
       'whose digest belongs to another body',
       send(200, { 'docker-content-digest': digest }, both),
-      / says that .* sends sha256:/,
+      / states the digest .* sends sha256:/,
     ],
-    ['that sends an invalid digest', send(200, { 'docker-content-digest': 'x\u0080y' }, both), / is x\?y, and sends /],
-    ['that has one architecture only', send(200, {}, index('amd64')), /is no index with an image for linux\/arm64$/],
-    ['that sends an image, not an index', send(200, {}, '{"layers":[]}'), /is no index .* linux\/amd64, linux\/arm64$/],
-    ['that sends invalid JSON', send(200, {}, '<html>'), /is no index/],
-    ['that sends odd JSON', send(200, {}, '{"manifests":[null,{"platform":7}]}'), /is no index/],
+    [
+      'that sends an invalid digest',
+      send(200, { 'docker-content-digest': 'x\u0080y' }, both),
+      / states the digest x\?y for .* but sends /,
+    ],
+    [
+      'that has one architecture only',
+      send(200, {}, index('amd64')),
+      /is not an index with an image for linux\/arm64$/,
+    ],
+    [
+      'that sends an image, not an index',
+      send(200, {}, '{"layers":[]}'),
+      /is not an index .* linux\/amd64, linux\/arm64$/,
+    ],
+    ['that sends invalid JSON', send(200, {}, '<html>'), /is not an index/],
+    ['that sends odd JSON', send(200, {}, '{"manifests":[null,{"platform":7}]}'), /is not an index/],
     ['that sends endlessly', send(200, {}, Buffer.alloc(5 << 20)), / sends more than 4 MiB$/],
     ['that redirects', send(307, { location: 'http://127.0.0.1:1/' }, ''), /^cannot ask 127\.0\.0\.1:\d+: /],
     [
       'that requires a password',
       send(401, { 'www-authenticate': 'Basic realm="x"' }, ''),
-      /does not say where to get a token$/,
+      /does not state where to get a token$/,
     ],
     [
       'that redirects to another host over plain http',
       send(401, { 'www-authenticate': 'Bearer realm="http://token.example.com/",service="x"' }, ''),
-      /does not say where to get a token$/,
+      /does not state where to get a token$/,
     ],
   ] as const)('changes nothing for a registry %s', async ([, answer, message]) => {
     answers.set('/v2/node/manifests/26', answer);
@@ -251,7 +263,7 @@ describe.skipIf(noGit)(`npm run pin${noGit ? ' (skipped: no git)' : ''}`, () => 
     answers.set('/v2/node/manifests/26', send(401, challenge, ''));
     answers.set('/token', answer);
     const made = project('actions/checkout@v5', `${host}/node:26`);
-    await expect(pin(made)).rejects.toThrow(/ gives no token for node$/);
+    await expect(pin(made)).rejects.toThrow(/ does not issue a token for node$/);
   });
 
   it('--check sends no requests, and fails while one is not pinned', () => {

@@ -98,7 +98,7 @@ describe.skipIf(lacks)(`.ci/publish${lacks === undefined ? '' : ` (skipped: it n
     ]);
     expect(publish('krew')).toMatchObject({
       status: 0,
-      stdout: 'v8.0.0-rc.1 is a pre-release, which krew does not offer\n',
+      stdout: 'v8.0.0-rc.1 is a pre-release: no pull request for krew\n',
     });
     expect(called()).toHaveLength(1);
     expect(git('branch', '--all', '--list', '*krew*')).toBe('');

@@ -169,12 +169,12 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     expect(release(['1.2'])).toMatchObject({
       status: 1,
       stdout: '',
-      stderr: expect.stringMatching(/^error: 1\.2 is no version/),
+      stderr: expect.stringMatching(/^error: invalid version 1\.2:/),
     });
     fs.writeFileSync(path.join(clone, 'new'), '');
     expect(release(['1.2.3'])).toMatchObject({
       status: 1,
-      stderr: expect.stringMatching(/^error: the work tree has changes/),
+      stderr: expect.stringMatching(/^error: the working tree has changes/),
     });
     fs.rmSync(path.join(clone, 'new'));
     expect(git('tag')).toBe('');
@@ -183,14 +183,14 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
   it('refuses what cannot succeed before it changes anything', () => {
     const before = git('rev-parse', 'HEAD');
     const cases = [
-      [[], {}, 2, /^error: which version\?\nhint: npm run release -- 1\.2\.3\n$/],
-      [['1.2.3-rc..1'], {}, 1, /^error: 1\.2\.3-rc\.\.1 is no version/],
-      [['1.2.3-01'], {}, 1, /^error: 1\.2\.3-01 is no version/],
+      [[], {}, 2, /^error: version required\nhint: npm run release -- 1\.2\.3\n$/],
+      [['1.2.3-rc..1'], {}, 1, /^error: invalid version 1\.2\.3-rc\.\.1:/],
+      [['1.2.3-01'], {}, 1, /^error: invalid version 1\.2\.3-01:/],
       [['0.1.0'], {}, 1, /^error: 0\.1\.0 is not higher than the last version, 0\.1\.0\n$/],
       [['0.1.0-rc.1'], {}, 1, /^error: 0\.1\.0-rc\.1 is not higher than the last version, 0\.1\.0\n$/],
-      [['1.2.3'], { FAIL: 'typecheck' }, 1, /^error: npm run typecheck fails here, and nothing is changed$/m],
-      [['1.2.3'], { FAIL: 'test' }, 1, /^error: npm run test fails here, and nothing is changed$/m],
-      [['1.2.3', '--target', 'plan9-mips'], {}, 2, /^error: no such target: plan9-mips\nhint: /],
+      [['1.2.3'], { FAIL: 'typecheck' }, 1, /^error: npm run typecheck failed; nothing was changed$/m],
+      [['1.2.3'], { FAIL: 'test' }, 1, /^error: npm run test failed; nothing was changed$/m],
+      [['1.2.3', '--target', 'plan9-mips'], {}, 2, /^error: unknown target: plan9-mips\nhint: /],
       [['1.2.3', '--target', 'own'], { GIT_AUTHOR_DATE: 'never' }, 1, /^error: git commit failed$/m],
     ] as const;
     for (const [args, more, status, said] of cases) {
@@ -205,7 +205,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     git('checkout', '--quiet', '-b', 'other');
     expect(release(['1.2.3'])).toMatchObject({
       status: 1,
-      stderr: 'error: releases are made on the branch main, and this is other\n',
+      stderr: 'error: releases are made on the branch main, but the current branch is other\n',
     });
     const pack = JSON.parse(fs.readFileSync(path.join(clone, 'package.json'), 'utf8'));
     pack.dependencies.yaml = '1.0.0';
@@ -214,7 +214,7 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     git('commit', '--quiet', '--all', '--message', 'another yaml');
     expect(release(['1.2.3'])).toMatchObject({
       status: 1,
-      stderr: 'error: package-lock.json is not of this package.json\nhint: npm install --package-lock-only\n',
+      stderr: 'error: package-lock.json does not match package.json\nhint: npm install --package-lock-only\n',
     });
     git('reset', '--quiet', '--hard', 'HEAD~1');
     git('branch', '--quiet', '-D', 'other');
@@ -288,12 +288,12 @@ describe.skipIf(!able)(`npm run release${able ? '' : ' (skipped: it needs git an
     expect(fs.readFileSync(path.join(clone, 'release', 'notes.md'), 'utf8')).toBe('### Fixed\n\n- A thing.\n');
     expect(release(['--check', 'v7.8.10'])).toMatchObject({
       status: 1,
-      stderr: 'error: the tag v7.8.10 is not the version of package.json, 7.8.9\n',
+      stderr: 'error: the tag v7.8.10 does not match the version in package.json, 7.8.9\n',
     });
-    expect(release(['7.8.9'])).toMatchObject({ status: 1, stderr: 'error: there is a tag v7.8.9 already\n' });
+    expect(release(['7.8.9'])).toMatchObject({ status: 1, stderr: 'error: tag v7.8.9 already exists\n' });
     expect(release(['7.9.0'])).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('nothing under [Unreleased]'),
+      stderr: expect.stringContaining('no entries under [Unreleased]'),
     });
   });
 });

@@ -22,7 +22,7 @@ const text = (what: string) => ({ 'text/plain': { schema: { type: 'string', cons
 
 const retryAfter = { 'Retry-After': { description: 'Seconds.', schema: { type: 'integer', minimum: 0 } } };
 const requestId = {
-  'X-Request-Id': { description: "The request's, as in the server's log.", schema: { type: 'string' } },
+  'X-Request-Id': { description: 'The ID of the request, also in the log of the server.', schema: { type: 'string' } },
 };
 
 const response = (description: string, content?: object, headers: object = {}): Response => ({
@@ -31,10 +31,10 @@ const response = (description: string, content?: object, headers: object = {}): 
   ...(content !== undefined && { content }),
 });
 
-const tooLarge = response('A body: the API takes none.', json('Error'));
+const tooLarge = response('The request has a body, which the API does not accept.', json('Error'));
 
 const tooMany = response(
-  'The caller asks too often or with too many connections. It is answered after a second, and may ask again after Retry-After.',
+  'Too many requests or connections. The answer comes after a second; retry after Retry-After.',
   json('Error'),
   retryAfter,
 );
@@ -49,17 +49,17 @@ const operation = (operationId: string, summary: string, responses: Readonly<Rec
       json('Error'),
     ),
     403: response(
-      'No grant, no device of the tailnet, a request that comes through Funnel or that a page from elsewhere sends.',
+      'No grant, not a device of the tailnet, a request through Funnel, or a request from a web page of another site.',
       json('Error'),
     ),
     421: response(
-      'The Host header is no name of the server: a page may have pointed its own name here.',
+      'The Host header is not a name of the server: a web page may have pointed its own name at the server.',
       json('Error'),
     ),
     413: tooLarge,
     429: tooMany,
     503: response(
-      'tailscaled does not say who calls or is asked too much, or the last sign-in is still being deleted: try again.',
+      'tailscaled cannot identify the caller or is too busy, or the previous sign-in is still being deleted. Retry.',
       json('Error'),
       retryAfter,
     ),
@@ -75,19 +75,18 @@ const open = (operationId: string, summary: string, responses: Readonly<Record<s
 });
 
 const page = { 'text/html': { schema: { type: 'string' } } };
-const unchanged = response('The page has not changed: If-None-Match names its ETag.');
+const unchanged = response('The page has not changed: If-None-Match is its ETag.');
 
-const failed = (headers: object = {}) =>
-  response('The cluster is not as it must be: the body says how.', json('Error'), headers);
+const failed = (headers: object = {}) => response('An error in the cluster; see the body.', json('Error'), headers);
 
 const policy = response(
-  "The tailnet's policy cannot be followed, or an object of the cluster is in the way: the body says why.",
+  'The tailnet policy is invalid for this cluster, or an object in the cluster blocks the sign-in; see the body.',
   json('Error'),
 );
 const logoutComplete = {
   'Tka-Logout': {
     description:
-      '`complete`: the account is gone as well, and a login straight afterwards is not affected. Absent: wait 1.5 s before it.',
+      '`complete`: the account is deleted too, and the next login is safe at once. Absent: wait 1.5 s before the next login.',
     schema: { const: 'complete' },
   },
 };
@@ -95,14 +94,14 @@ const logoutComplete = {
 const roleApplied = {
   'Tka-Role': {
     description:
-      '`applied`: access has the role of the answer. Absent: an earlier sign-in may keep its own role until a logout.',
+      '`applied`: the role of the answer is in force. Absent: an earlier sign-in may keep its role until a logout.',
     schema: { const: 'applied' },
   },
 };
 
 const notSignedIn = (headers: object = {}) =>
   response(
-    'Not signed in, or no longer; or what the policy grants this device now is less than it signed in for. Sign in (again).',
+    'Not signed in, or the policy now grants this device less than at sign-in. Sign in again.',
     json('Error'),
     headers,
   );
@@ -112,14 +111,14 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
     post: operation('login', 'Sign in, or extend the sign-in', {
       202: response('Signed in; the kubeconfig may take a moment.', json('Login'), roleApplied),
       422: response(
-        "The tailnet's policy cannot be followed, as it is: the role does not exist in this cluster, or the period is no duration or under 10 minutes. Or an object of the cluster is in the way.",
+        'The tailnet policy is invalid for this cluster: the role does not exist, or the period is invalid or under 10 minutes. Or an object in the cluster blocks the sign-in.',
         json('Error'),
       ),
       500: failed(),
     }),
-    get: operation('getLogin', 'Who is signed in, until when', {
-      200: response('Signed in, with access.', json('Login')),
-      202: response('Signed in; access is not there yet.', json('Login'), retryAfter),
+    get: operation('getLogin', 'The current sign-in and its end', {
+      200: response('Signed in, and access is provisioned.', json('Login')),
+      202: response('Signed in, but access is not provisioned yet.', json('Login'), retryAfter),
       401: notSignedIn(),
       422: policy,
       500: failed(),
@@ -127,19 +126,19 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
   },
   [`${apiPath}/kubeconfig`]: {
     get: operation('getKubeconfig', 'A new token for the cluster, as a kubeconfig whose lists are maps by name', {
-      200: response('YAML only for an Accept header of exactly that type.', {
+      200: response('JSON, or YAML if the Accept header is exactly a YAML type.', {
         ...json('Kubeconfig'),
         'application/yaml': schema('Kubeconfig'),
       }),
-      202: response('Access is not there yet. No body.', undefined, retryAfter),
+      202: response('Access is not provisioned yet. Empty body.', undefined, retryAfter),
       401: notSignedIn(retryAfter),
       422: policy,
       500: failed(retryAfter),
     }),
   },
   [`${apiPath}/logout`]: {
-    post: operation('logout', 'Sign out, on all devices: access ends', {
-      200: response('What the sign-in was.', json('Login'), logoutComplete),
+    post: operation('logout', 'Sign out on all devices', {
+      200: response('The sign-in that was ended.', json('Login'), logoutComplete),
       404: response('Not signed in.', json('Error')),
       500: failed(),
     }),
@@ -153,7 +152,7 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
   [statusPath]: {
     get: {
       ...operation('getMemberlist', 'The servers of the mesh', {
-        200: response('All members, this one too; a page if the Accept header asks for text/html.', {
+        200: response('All members, including this one; a page if the Accept header prefers text/html.', {
           ...json('Memberlist'),
           ...page,
         }),
@@ -165,25 +164,23 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
           name: 'q',
           in: 'query',
           description:
-            'Of the page: shows the clusters that have all of these words in a name, URL, state, version or label.',
+            'For the page: only show clusters with all of these words in a name, URL, state, version or label.',
           schema: { type: 'string' },
         },
       ],
     },
   },
   '/': {
-    get: open('getStart', 'The way to the status page', {
-      302: response(
-        'For a browser: the page of the servers of the mesh or, on a server without gossip, of this document.',
-        undefined,
-        { Location: { description: 'A path.', schema: { enum: [statusPath, documentPath] } } },
-      ),
-      404: response('For a program.', text('404 page not found')),
+    get: open('getStart', 'Redirect to the status page', {
+      302: response('For browsers: the status page, or this document on a server without gossip.', undefined, {
+        Location: { description: 'A path.', schema: { enum: [statusPath, documentPath] } },
+      }),
+      404: response('For programs.', text('404 page not found')),
     }),
   },
   [documentPath]: {
     get: open('getOpenApi', 'This document', {
-      200: response('A page if the Accept header asks for text/html.', {
+      200: response('A page if the Accept header prefers text/html.', {
         'application/json': { schema: { type: 'object' } },
         ...page,
       }),
@@ -208,7 +205,7 @@ export const openApi = {
     title: 'TKA: Tailscale Kubernetes Auth',
     version: 'v1alpha1',
     description:
-      'Short-lived access to a Kubernetes cluster for the users of a tailnet. No credentials are sent: tailscaled says who calls, and the policy of the tailnet grants the role.',
+      'Short-lived access to a Kubernetes cluster for the users of a tailnet. Clients send no credentials: tailscaled identifies the caller, and the tailnet policy grants the role.',
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
   servers: [{ url: '/' }],
@@ -270,7 +267,7 @@ export const openApi = {
           sign_in_store: {
             ...string,
             description:
-              'Where the sign-ins are kept, `UID of the namespace kube-system/namespace`. Servers with the same one serve the same sign-ins. Absent while the UID cannot be read.',
+              'Where the sign-ins are stored: `UID of the namespace kube-system/namespace`. Servers with the same value serve the same sign-ins. Absent while the server cannot read the UID.',
           },
         },
         ['server_url', 'insecure_skip_tls_verify', 'ca_data', 'labels'],
@@ -279,12 +276,12 @@ export const openApi = {
         type: 'array',
         items: object(
           {
-            apiEndpoint: { type: 'string', format: 'uri', description: 'Of the Kubernetes API.' },
-            apiPort: { type: 'integer', description: 'Of the TKA server.' },
+            apiEndpoint: { type: 'string', format: 'uri', description: 'URL of the Kubernetes API server.' },
+            apiPort: { type: 'integer', description: 'Port of the TKA server.' },
             labels: { ...strings, type: ['object', 'null'] },
-            name: { ...string, description: 'Of the server.' },
-            cluster: { ...string, description: 'The name of its cluster. Absent from a server of 0.1.0.' },
-            server: { type: 'string', format: 'uri', description: 'The TKA server.' },
+            name: { ...string, description: 'Name of the server.' },
+            cluster: { ...string, description: 'Name of its cluster. Absent for servers of version 0.1.0.' },
+            server: { type: 'string', format: 'uri', description: 'URL of the TKA server.' },
             state: { enum: ['healthy', 'suspected', 'dead'] },
             lastSeen: { type: 'string', format: 'date-time' },
             version: string,
