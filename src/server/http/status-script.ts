@@ -50,7 +50,7 @@ function filter() {
   setText(count, words.length === 0 ? count.dataset.all : shown + ' of ' + count.dataset.of);
 }
 
-// The address has the filter. What is typed without a pause is one entry of the history.
+// The address contains the filter. Text typed without a pause is one entry of the history.
 let recording;
 const search = () => {
   const q = input.value.trim();
@@ -90,7 +90,7 @@ function arranged() {
   const values = new Map(order.map((cluster) => [cluster, valueOf(cluster, column)]));
   return [...order].sort((a, b) => {
     const [x, y] = [values.get(a), values.get(b)];
-    // What is not known comes last, whichever way the rest is sorted.
+    // Unknown values come last in both directions.
     if (x === '' || y === '') return (x === '') - (y === '');
     return (down ? -1 : 1) * collator.compare(x, y);
   });
@@ -107,10 +107,10 @@ heads.forEach((head, column) => {
   });
 });
 
-/** The most clusters that can stay where they are while the others get into this order around them. */
+/** Returns the largest set of clusters that can stay in place while the others move around them. */
 function staying(clusters) {
   const places = new Map([...table.tBodies].map((cluster, i) => [cluster, i]));
-  // The longest increasing subsequence: the last of the best one of each length.
+  // The longest increasing subsequence: for each length, the last element of the best one.
   const ends = [];
   for (const cluster of clusters) {
     const place = places.get(cluster);
@@ -124,7 +124,7 @@ function staying(clusters) {
   return found;
 }
 
-/** Makes these the clusters of the table. One that is moved loses what is marked in it. */
+/** Shows these clusters in the table. Moves as few as possible: a moved cluster loses its text selection. */
 function place(clusters) {
   const stay = staying(clusters);
   for (const cluster of [...table.tBodies]) if (!stay.has(cluster)) cluster.remove();
@@ -135,7 +135,7 @@ function place(clusters) {
   }
 }
 
-/** Changes the table; the cluster at the top of the window stays there, and the focus where it was. */
+/** Changes the table. Keeps the cluster at the top of the window in place, and keeps the focus. */
 function keepingPlace(change) {
   const edge = table.tHead.offsetHeight;
   const first = scrollY > 0 ? order.find((cluster) => !cluster.hidden && cluster.getBoundingClientRect().bottom > edge) : undefined;
@@ -228,7 +228,7 @@ addEventListener('online', refresh);
 document.addEventListener('visibilitychange', refresh);
 addEventListener('pageshow', ({ persisted }) => persisted && refresh());
 
-/** Browsers give the clipboard to pages over TLS only; the older way works over plain http as well. */
+/** Browsers allow the clipboard API only over TLS; the older method also works over plain http. */
 async function copy(text) {
   if (navigator.clipboard !== undefined) return navigator.clipboard.writeText(text);
   const area = make('textarea', { value: text, className: 'away', readOnly: true });
