@@ -76,7 +76,6 @@ function longKubeconfig(lines: number): string {
   ].join('');
 }
 
-// Takes half a second on an idle machine.
 it('adds a thousand clusters to a kubeconfig of 5,000 lines in one quick write, asking 32 servers at a time', async () => {
   const text = longKubeconfig(5000);
   expect(text.split('\n').length).toBeGreaterThan(5000);
@@ -99,5 +98,6 @@ it('adds a thousand clusters to a kubeconfig of 5,000 lines in one quick write, 
   expect((await timed()).stdout).toBe('1000 unchanged.\n');
   expect(fixture.stamp() === before).toBe(true);
   expect((await timed({ contextTemplate: '{labels.environment}-{labels.index}' })).stdout).toMatch(/^1000 renamed: /);
-  expect(took[1]).toBeLessThan(3000);
+  // It takes half a second; a quadratic edit takes minutes.
+  expect(took[1]).toBeLessThan(20_000);
 });
