@@ -58,7 +58,7 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
   const bootstrapPeers = [...config.get('gossip.bootstrapPeers')];
   if (login !== undefined) bootstrapPeers.push(`${new URL(login).hostname}:${port}`);
   const local = { env, timeout: 5_000, log: (line: string) => log.debug({}, line) };
-  const peers = seldomAsked(async () => (await askStatus(env, log)).peers, statusMs);
+  const peers = cachedFor(async () => (await askStatus(env, log)).peers, statusMs);
   const who = whoCalls({ env, log, userspace: status?.userspace === true });
   const nodeOf = (who: WhoIs | undefined) => ourNode(who, status?.suffix ?? '');
   const mesh = await startMesh({
@@ -145,7 +145,7 @@ async function keepRecord(options: GossipOptions, mesh: Mesh): Promise<void> {
 }
 
 /** Returns a function that caches its answer for `keepMs`. Failures are not cached. */
-function seldomAsked<T>(ask: () => Promise<T>, keepMs: number): () => Promise<T> {
+function cachedFor<T>(ask: () => Promise<T>, keepMs: number): () => Promise<T> {
   let kept: { readonly answer: Promise<T>; readonly until: number } | undefined;
   return () => {
     if (kept === undefined || performance.now() > kept.until) {

@@ -6,7 +6,7 @@ import type { TailnetStatus } from '../tailscale/localapi.ts';
 import { TkaError, UsageError } from '../util/errors.ts';
 import { canonicalServer } from '../util/url.ts';
 import { versionInfo } from '../util/version.ts';
-import { type AdminSources, adminFace, openAdmin, socketPath } from './admin/socket.ts';
+import { type AdminSources, adminListener, openAdmin, socketPath } from './admin/socket.ts';
 import { statusView } from './admin/views.ts';
 import { loadKubeConfig, provisionerOptions } from './cluster.ts';
 import { type Config, keysHint } from './config/config.ts';
@@ -143,7 +143,7 @@ class TkaServer {
     const { config, log } = this.#options;
     const health = createHealth({ unready: () => this.#unready(), metrics: this.#metrics });
     this.#health = await listenForProbes(this.#listening, health);
-    this.#closeAdmin = await openAdmin(socketPath(config), adminFace(this.#adminSources(kubeConfig)), log);
+    this.#closeAdmin = await openAdmin(socketPath(config), adminListener(this.#adminSources(kubeConfig)), log);
     this.#traces = await openTraces(config, log);
     this.#provisioner = startProvisioner({
       ...provisionerOptions(config, kubeConfig, log),

@@ -43,7 +43,7 @@ const noMesh: AdminProblem = {
 };
 
 /** Returns the request listener of the socket. */
-export function adminFace({ status, signIns, members, drop }: AdminSources): RequestListener {
+export function adminListener({ status, signIns, members, drop }: AdminSources): RequestListener {
   const answerTo = (method: string, route: string): readonly [number, unknown] => {
     if (method === 'GET' && route === '/status') return [200, status()];
     if (method === 'GET' && route === '/sign-ins') {

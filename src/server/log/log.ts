@@ -13,7 +13,7 @@ const token = /\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,2}/g;
 export const withoutTokens = (text: string): string => text.replace(token, '[redacted token]');
 
 /** Returns an error as the log shows it. Includes the stack for our own mistakes, and for all errors with `debug`. */
-export function toldOf(error: unknown, debug: boolean): unknown {
+export function loggedError(error: unknown, debug: boolean): unknown {
   if (!(error instanceof Error)) return error;
   const { hints, status, code } = error as { hints?: unknown; status?: unknown; code?: unknown };
   const isMistake = code === undefined && /^(?:|Type|Range|Reference|Syntax)Error$/.test(error.name);
@@ -36,7 +36,7 @@ export function openLog({ debug, name }: { readonly debug: boolean; readonly nam
     level: debug ? 'debug' : 'info',
     base: { server: name },
     timestamp: () => `,"time":"${new Date().toISOString()}"`,
-    serializers: { err: (error: unknown) => toldOf(error, debug) },
+    serializers: { err: (error: unknown) => loggedError(error, debug) },
     formatters: { level: (level: string) => ({ level }) },
   };
   const log = pino(options, stream);

@@ -18,7 +18,7 @@ export interface FaceOptions {
  * Returns the request listener of the gossip port. It reads no question of a caller that is not admitted, and tells it
  * nothing.
  */
-export function gossipFace({ gate, answer, onDenied }: FaceOptions): RequestListener {
+export function gossipListener({ gate, answer, onDenied }: FaceOptions): RequestListener {
   async function answerTo(request: IncomingMessage): Promise<{ body: Buffer; seal?: string }> {
     if (request.url !== gossipPath) throw new Denied(404, 'not found');
     if (request.method !== 'POST') throw new Denied(405, 'method not allowed');

@@ -6,7 +6,7 @@ import { systemCode } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../log/log.ts';
-import { gossipFace } from './face.ts';
+import { gossipListener } from './face.ts';
 import { gossipAddress } from './member.ts';
 import { type Ask, Membership } from './membership.ts';
 import { checkAddress, checkOptions, gateOf, type KnownMember, type MeshOptions, type OwnRecord } from './options.ts';
@@ -78,7 +78,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   let answerTo: ((question: GossipQuestion) => Promise<Buffer>) | undefined;
   const servers = options.hosts.map(() => {
     const onDenied = (address: string, why: string) => warn(why, `refused gossip from ${address}: ${why}`);
-    const face = gossipFace({ gate, answer: (question) => answerTo?.(question), onDenied });
+    const face = gossipListener({ gate, answer: (question) => answerTo?.(question), onDenied });
     const server = createTkaServer(face, { readTimeoutMs: 5000, readHeaderTimeoutMs: 2000, writeTimeoutMs: 5000 });
     server.maxConnections = connectionLimit;
     return server;

@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type StandInCaller, startTailscaled } from '../../../src/sandbox/tailscaled.ts';
 import { askAdmin } from '../../../src/server/admin/client.ts';
-import { type AdminSources, adminFace, openAdmin } from '../../../src/server/admin/socket.ts';
+import { type AdminSources, adminListener, openAdmin } from '../../../src/server/admin/socket.ts';
 import {
   membersText,
   type SignInsView,
@@ -75,7 +75,7 @@ async function opened(sources: Partial<AdminSources> = {}, file = path.join(test
     drop: () => undefined,
     ...sources,
   };
-  const close = await openAdmin(file, adminFace(all), quietly(lines));
+  const close = await openAdmin(file, adminListener(all), quietly(lines));
   if (close !== undefined) onTestFinished(close);
   return { file, lines, close };
 }

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { KubeError } from '../../../src/server/kubernetes/errors.ts';
-import { type Log, Seldom, seldom, toldOf } from '../../../src/server/log/log.ts';
+import { type Log, loggedError, Seldom, seldom } from '../../../src/server/log/log.ts';
 import { TkaError } from '../../../src/util/errors.ts';
 
 const system = Object.assign(new Error('connect ENOENT /x'), { code: 'ENOENT' });
@@ -19,13 +19,13 @@ test.each<[name: string, error: unknown, told: object]>([
   ['an unreachable cluster', new KubeError('Get "https://x"', undefined, system), { type: 'KubeError' }],
   ['the system’s', system, { message: 'connect ENOENT /x', code: 'ENOENT' }],
 ])('%s is logged without a stack, except with debug', (_, error, told) => {
-  expect(toldOf(error, false)).toMatchObject(told);
-  expect(toldOf(error, false)).not.toHaveProperty('stack');
-  expect(toldOf(error, true)).toMatchObject({ stack: expect.stringContaining('log.test.ts') });
+  expect(loggedError(error, false)).toMatchObject(told);
+  expect(loggedError(error, false)).not.toHaveProperty('stack');
+  expect(loggedError(error, true)).toMatchObject({ stack: expect.stringContaining('log.test.ts') });
 });
 
 test.each([new Error('x'), new TypeError('x')])('a bug is logged with its stack: %s', (error) => {
-  expect(toldOf(error, false)).toMatchObject({ message: 'x', stack: expect.stringContaining('log.test.ts') });
+  expect(loggedError(error, false)).toMatchObject({ message: 'x', stack: expect.stringContaining('log.test.ts') });
 });
 
 test('lines contain no token, and each is whole when the process exits', async () => {
