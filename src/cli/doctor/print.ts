@@ -54,12 +54,14 @@ interface Row extends Verdict {
   readonly name: string;
 }
 
-/** Returns the rows of the table: one row for all checks that are skipped because of the same check. */
+/** Returns the rows of the table: one row for all checks that are skipped because of the same check, or alike. */
 function rowsOf(checks: readonly Check[]): Row[] {
   const because = (check: Check): string | undefined => {
     if (check.status !== 'skipped' || check.hint !== null) return undefined;
     // Either it says so, or it repeats the reason of the check that has the hint.
-    return /^depends on (\S+)$/.exec(check.detail)?.[1] ?? checks.find((other) => isReasonOf(other, check))?.name;
+    const reason =
+      /^depends on (\S+)$/.exec(check.detail)?.[1] ?? checks.find((other) => isReasonOf(other, check))?.name;
+    return reason === undefined ? check.detail : `because of ${reason}`;
   };
   const groups = Map.groupBy(checks, because);
   return checks.flatMap((check): Row[] => {
@@ -68,9 +70,7 @@ function rowsOf(checks: readonly Check[]): Row[] {
     const skipped = groups.get(reason) ?? [];
     if (skipped.length === 1) return [check];
     if (skipped[0] !== check) return [];
-    return [
-      { ...check, name: 'skipped', detail: `because of ${reason}: ${skipped.map(({ name }) => name).join(', ')}` },
-    ];
+    return [{ ...check, name: 'skipped', detail: `${reason}: ${skipped.map(({ name }) => name).join(', ')}` }];
   });
 }
 
