@@ -1,10 +1,10 @@
 #!/bin/sh
-# Prints a cached credential that is fresh, without a fork; hands everything else, and whatever is odd, to the program in
-# lib/. It accepts what src/credential/fast.ts accepts: one table of cases holds both to it.
-# build.ts keeps a line that ends in `# linux`, `# darwin`, `# bundle` or `# executable` for these only.
-# All names begin with tka_, so that no variable of the caller's is changed, which lib/ would inherit.
+# Prints a fresh cached credential without a fork. Passes everything else, and everything unusual, to the program in lib/.
+# It accepts what src/credential/fast.ts accepts; one table of cases tests both.
+# build.ts keeps a line that ends in `# linux`, `# darwin`, `# bundle` or `# executable` only for those.
+# All names begin with tka_, so that no variable of the caller changes; lib/ would inherit it.
 
-# What shells inherit: in bash functions and ways to match, and options (a trace would show the token).
+# Undo what shells inherit: functions and matching modes in bash, and options (a trace would show the token).
 case ${BASH_VERSION-} in
 ?*)
   \unset -f unset unalias shopt : '[' break command echo exec exit export read readlink return set shift umask
@@ -17,7 +17,7 @@ set +aCefuvx
 tka_newline='
 '
 
-# True if KUBERNETES_EXEC_INFO is as client-go writes it, or absent; tka_api is the apiVersion that it asks for.
+# Returns 0 if KUBERNETES_EXEC_INFO is absent or as client-go writes it. Sets tka_api to the requested apiVersion.
 tka_version() {
   tka_api=client.authentication.k8s.io/v1
   [ -n "${KUBERNETES_EXEC_INFO-}" ] || return 0
@@ -34,7 +34,7 @@ tka_version() {
   '"cluster":{"'*) ;;
   *) return 1 ;;
   esac
-  # A cluster: "key":"text" or "key":word, without quotes in the text, so that they part the fields.
+  # A cluster: "key":"text" or "key":word. The text contains no quotes, so quotes separate the fields.
   IFS='"'
   # shellcheck disable=SC2086 # to be split
   set -f -- $tka_spec
@@ -64,8 +64,8 @@ tka_version() {
   return 1
 }
 
-# True if the caller that is noted by this process ID was another process, as it always is in containers: by the start
-# time, the 20th field after the name, which may hold anything. Only where that was noted too, and only on Linux.
+# Returns 0 if the recorded caller with this process ID was another process, which is common in containers. Compares the
+# start time: the 20th field after the name, which can contain anything. Only if it was recorded too, and only on Linux.
 tka_another() {
   IFS= read -r tka_stat <"/proc/$PPID/stat" || return 1
   IFS=' '
@@ -78,7 +78,7 @@ tka_another() {
   esac
 }
 
-# credential --server URL [--api-server URL]: prints the entry and ends, or returns 1: not served, or 2: not to be written.
+# credential --server URL [--api-server URL]: prints the entry and exits. Returns 1 if not served, 2 if stdout fails.
 tka_serve() {
   if [ -n "${TKA_CACHE_DIR-}" ]; then
     tka_folder=$TKA_CACHE_DIR
@@ -98,7 +98,7 @@ tka_serve() {
   tka_state=${HOME:+$HOME/Library/Application Support} # darwin
   [ -n "$tka_state" ] || return 1
   case /$tka_folder//$tka_state/ in
-  */../*) return 1 ;; # after a link, not where the path without it is
+  */../*) return 1 ;; # after a symbolic link, .. is another folder
   esac
   case $tka_folder in
   /*) ;;
@@ -140,7 +140,7 @@ tka_serve() {
   tka_served=$tka_entry+served
   tka_mark=$tka_state/kubectl-tka/signed-out/$tka_name$tka_rest
 
-  # A shell that lacks one of these tests says no to it.
+  # In a shell without one of these tests, the test fails.
   # shellcheck disable=SC3013,SC3067
   [ ! -e "$tka_mark" ] && [ ! -h "$tka_mark" ] && [ -O "$tka_folder" ] && [ ! -k "$tka_folder" ] &&
     [ -f "$tka_entry" ] && [ ! -h "$tka_entry" ] && [ -O "$tka_entry" ] || return 1
@@ -175,8 +175,8 @@ tka_serve() {
   esac
   tka_version || return 1
 
-  # Which callers it was served to last: src/credential/served.ts. That note, written over and not cut (which takes
-  # longer), is also what says the time.
+  # The last callers that it was served to: src/credential/served.ts. The record is overwritten without truncation (which
+  # takes longer); its modification time is also the clock.
   tka_caller=$PPID
   # shellcheck disable=SC3013,SC3067
   if [ -h "$tka_served" ]; then
@@ -225,7 +225,7 @@ case $#${TKA_DEBUG:+debug},${1-},${2-},${4---api-server} in
   ;;
 esac
 
-# The path by which this was started: in a shell's words or, as by `sh kubectl-tka`, a name here or on PATH.
+# The path that started this script. After `sh kubectl-tka` it is a name in this folder or on PATH.
 tka_self=$0
 case $tka_self in
 */*) ;;
@@ -239,7 +239,7 @@ case $tka_self in
 esac
 tka_file=$tka_self
 while [ -h "$tka_file" ]; do
-  # The dot keeps a newline at the end of a name.
+  # The dot preserves a newline at the end of a name.
   tka_link=$({ readlink -- "$tka_file" || command -p readlink -- "$tka_file"; } 2>/dev/null && echo .)
   tka_link=${tka_link%"$tka_newline."}
   case $tka_link in
@@ -252,7 +252,7 @@ tka_lib=${tka_file%/*}/lib
 set -- "$tka_lib/node" "$tka_lib/kubectl-tka.cjs" --started-as "$tka_self" "$@" # bundle
 set -- "$tka_lib/kubectl-tka" --started-as "$tka_self" "$@" # executable
 [ -s "$2" ] || set -- "$2" "$@" # bundle
-# A shell takes an empty file for a script that does nothing, and succeeds.
+# A shell runs an empty file as a script that does nothing, and succeeds.
 if [ ! -f "$1" ] || [ ! -s "$1" ] || [ ! -x "$1" ]; then
   tka_fault='cannot be run'
   [ -e "$1" ] || tka_fault='is missing'
@@ -260,8 +260,8 @@ if [ ! -f "$1" ] || [ ! -s "$1" ] || [ ! -x "$1" ]; then
   echo 'hint: install it again' >&2
   exit 1
 fi
-# Without glibc 2.28 or newer the program cannot start, and the system's own message has no hint. A glibc before 2.34 has a # linux
-# file with its version in its name; its loader then says whether it is too old. # linux
+# Without glibc 2.28 or newer the program cannot start, and the system's own message has no hint. Up to glibc 2.33, a file # linux
+# has the version in its name; the loader then tells whether it is too old. # linux
 tka_glibc=                                                                                # linux
 [ -e /lib64/ld-linux-x86-64.so.2 ] || [ -e /lib/ld-linux-aarch64.so.1 ] || tka_glibc=none # linux
 for tka_minor in 12 17 18 19 20 21 22 23 24 25 26 27; do                                  # linux
@@ -277,7 +277,7 @@ if [ -n "$tka_glibc" ]; then                                                    
   echo 'hint: use it on Debian 10, Ubuntu 20.04, RHEL 8 or newer' >&2                     # linux
   exit 1                                                                                  # linux
 fi                                                                                        # linux
-# What the caller asks of its own Node (--inspect-brk, --require) must not stop kubectl.
+# Options for the caller's own Node (--inspect-brk, --require) must not stop kubectl.
 if [ -n "${TKA_NODE_OPTIONS-}" ]; then
   export NODE_OPTIONS="$TKA_NODE_OPTIONS"
 else
