@@ -26,7 +26,7 @@ const steps: readonly Step[] = [
   {
     say: 'Which clusters are there? One TKA server is configured; it knows the others. Two of them serve prod-us.',
     command: 'kubectl tka clusters',
-    expect: [/^prod-us /m, /^prod-eu /m, /^staging /m],
+    expect: [/^ *prod-us /m, /^ *prod-eu /m, /^ *staging /m],
     never: /prod-us-1|lab/,
   },
   {

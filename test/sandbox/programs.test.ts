@@ -82,7 +82,7 @@ describe.skipIf(!built)('npm run demo (needs npm run build)', () => {
     const [code] = await closed;
     expect(output()).toMatch(/# Every step did what it should/);
     // One row for two servers.
-    expect(output().match(/^prod-us +healthy /gm)).toHaveLength(1);
+    expect(output().match(/^ *prod-us +healthy /gm)).toHaveLength(1);
     expect(code).toBe(0);
     expect(readdirSync(tmp)).toEqual([]);
   });
